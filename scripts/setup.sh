@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Make the virtual environment with the package in it, and install ffmpeg where it is missing.
+# usage: scripts/setup.sh PYTHON VENV
+set -euo pipefail
+python=$1 venv=$2
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+can_be_root() { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; }
+install_debian() {
+  command -v apt-get >/dev/null && can_be_root &&
+    as_root apt-get update -qq &&
+    DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+if ! command -v ffmpeg >/dev/null || ! command -v ffprobe >/dev/null; then
+  install_debian ffmpeg || {
+    echo "hevcq needs ffmpeg and ffprobe (5.1 or newer, with libx265): install your system's 'ffmpeg' package, then run this again." >&2
+    exit 1
+  }
+fi
+if ! "$python" -m venv "$venv" 2>/dev/null; then
+  install_debian python3-venv && "$python" -m venv "$venv" || {
+    echo "hevcq needs Python's venv module: install your system's 'python3-venv' package, then run this again." >&2
+    exit 1
+  }
+fi
+"$venv/bin/python" -m pip install --quiet --editable '.[dev]'

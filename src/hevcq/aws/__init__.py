@@ -1,0 +1,1 @@
+"""AWS: boto3 lives only here."""

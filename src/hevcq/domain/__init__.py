@@ -1,0 +1,1 @@
+"""Frozen models and pure functions: what hevcq decides, with no input or output."""

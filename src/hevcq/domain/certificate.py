@@ -1,0 +1,106 @@
+"""A rendition's certificate: the proof that it passed every gate, beside the rendition itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from hevcq.domain.job import Source
+from hevcq.domain.model import Frozen
+from hevcq.errors import VerificationFailed
+
+
+class Outcome(StrEnum):
+    """What a gate says. UNKNOWN counts as failed."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    NOT_SMALLER = "not_smaller"
+    REVIEW = "review"
+    OFF = "off"
+
+
+class Gate(StrEnum):
+    """The gates of docs/architecture.md; G9 to G11 belong to placing and swapping."""
+
+    G0 = "G0 source unchanged"
+    G1 = "G1 clean encode"
+    G2 = "G2 fresh probe as promised"
+    G3 = "G3 stream ledger"
+    G4 = "G4 full decode"
+    G5 = "G5 measured times"
+    G6 = "G6 smaller"
+    G7 = "G7 sanity"
+    G8 = "G8 picture"
+    G9 = "G9 placed bytes"
+    G10 = "G10 swap"
+    G11 = "G11 original retained"
+
+
+REQUIRED = (Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G7, Gate.G8)
+"""The gates that a certificate must hold before anything is published."""
+NEVER_OFF = frozenset({Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5})
+
+
+class GateResult(Frozen):
+    """What one gate found."""
+
+    gate: Gate
+    outcome: Outcome
+    detail: str = ""
+    seconds: float = 0.0
+
+
+class Certificate(Frozen):
+    """The proof beside a rendition. Times are seconds since the Unix epoch."""
+
+    hevcq_certificate: Literal[1] = 1
+    job_id: str
+    fence: int
+    source: Source
+    source_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    rendition_key: str
+    rendition_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    rendition_size: int = Field(ge=1, description="bytes")
+    profile: str
+    revision: str
+    ffmpeg: str = Field(description="first line of `ffmpeg -version`")
+    arguments: tuple[str, ...]
+    gates: tuple[GateResult, ...]
+    notices: tuple[str, ...] = ()
+    hevcq_version: str
+    made_at: float
+    encode_s: float = 0.0
+    verify_s: float = 0.0
+
+    def to_json(self) -> str:
+        """Return the certificate as indented JSON."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Certificate:
+        """Read a certificate; raise VerificationFailed if it is not a whole and valid one."""
+        try:
+            certificate = cls.model_validate_json(text)
+        except ValidationError as error:
+            raise VerificationFailed(
+                "The certificate is not readable, so nothing is proven."
+            ) from error
+        require_passed(certificate.gates)
+        return certificate
+
+
+def require_passed(results: Iterable[GateResult]) -> None:
+    """Raise VerificationFailed unless every required gate passed; a missing gate counts as failed."""
+    found = {result.gate: result for result in results}
+    for gate in REQUIRED:
+        result = found.get(gate)
+        if result is None:
+            raise VerificationFailed(f"{gate.value}: the gate did not run.")
+        off = result.outcome is Outcome.OFF and gate not in NEVER_OFF
+        if not off and result.outcome is not Outcome.PASSED:
+            raise VerificationFailed(f"{gate.value}: {result.detail or result.outcome.value}.")

@@ -1,0 +1,177 @@
+"""What is worked on: a source, its job for a profile, the task that travels, and a job's states."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, field_validator
+
+from hevcq.domain.keys import check_key
+from hevcq.domain.model import Frozen
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import BadMessage
+
+MAX_BODY_BYTES = 262_144
+"""The largest message body hevcq reads: SNS's default limit of 256 KiB
+(https://docs.aws.amazon.com/sns/latest/api/API_Publish.html)."""
+
+
+class Source(Frozen):
+    """One immutable version of an input video.
+
+    `version` is the version id or else the ETag on S3, and size, mtime in nanoseconds and inode
+    in a library folder. A new upload to the same key is a new source.
+    """
+
+    bucket: str = Field(min_length=1, max_length=255)
+    key: str
+    version: str = Field(min_length=1, max_length=1024)
+    size: int = Field(ge=0, description="bytes")
+
+    @field_validator("key")
+    @classmethod
+    def _safe_key(cls, key: str) -> str:
+        try:
+            return check_key(key)
+        except Exception as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def source_id(self) -> str:
+        """A 32-digit hexadecimal name of this version, the same on every machine."""
+        return _digest(self.bucket, self.key, self.version)
+
+
+def job_id(source: Source, profile: str) -> str:
+    """Return the job's identity, derived from source and profile, so a second event is the same."""
+    return _digest(source.bucket, source.key, source.version, profile)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+class TaskKind(StrEnum):
+    """What a task asks for."""
+
+    ENCODE = "encode"
+    CHUNK = "chunk"
+    JOIN = "join"
+
+
+class Task(Frozen):
+    """What travels in a queue: a whole job, or a part of one.
+
+    `group` is the fair-share group (SQS's message group id on a standard queue): the tasks of one
+    film share one, so that they do not push ahead of others.
+    """
+
+    hevcq: Literal[1] = 1
+    kind: TaskKind = TaskKind.ENCODE
+    source: Source
+    profile: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    chunk: int | None = Field(default=None, ge=0)
+    group: str = Field(default="", max_length=128)
+
+    @property
+    def job_id(self) -> str:
+        """The identity of the job this task belongs to."""
+        return job_id(self.source, self.profile)
+
+    def body(self) -> str:
+        """Return the message body: one line of JSON."""
+        return self.model_dump_json(exclude_defaults=False)
+
+    @classmethod
+    def parse(cls, body: str) -> Self:
+        """Read a message body that hevcq wrote; raise BadMessage with the reason if it is not one."""
+        if len(body.encode("utf-8", "surrogatepass")) > MAX_BODY_BYTES:
+            raise BadMessage(f"The message is over {MAX_BODY_BYTES} bytes.")
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "body"
+            raise BadMessage(
+                f"The message is not a hevcq task: {where}: {first['msg']}."
+            ) from error
+
+
+class JobState(StrEnum):
+    """Where a job is; the ledger moves only along `ALLOWED`."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    SKIPPED = "skipped"
+    DEAD = "dead"
+
+
+ALLOWED: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.DEAD}),
+    JobState.RUNNING: frozenset(
+        {JobState.RUNNING, JobState.QUEUED, JobState.DONE, JobState.SKIPPED, JobState.DEAD}
+    ),
+    JobState.DONE: frozenset({JobState.QUEUED}),
+    JobState.SKIPPED: frozenset({JobState.QUEUED}),
+    JobState.DEAD: frozenset({JobState.QUEUED}),
+}
+"""From a state to those it may become. RUNNING to RUNNING is a new claim after a lease ran out;
+the end states leave only by redrive or reprocess. QUEUED to DEAD is a task the queue itself gave
+up on."""
+
+SETTLED = frozenset({JobState.DONE, JobState.SKIPPED, JobState.DEAD})
+
+
+class Phase(StrEnum):
+    """What a running job is doing."""
+
+    FETCH = "fetch"
+    PROBE = "probe"
+    PREFLIGHT = "preflight"
+    ENCODE = "encode"
+    VERIFY = "verify"
+    PUBLISH = "publish"
+
+
+class Progress(Frozen):
+    """How far a running job is."""
+
+    phase: Phase
+    percent: float = Field(default=0.0, ge=0.0, le=100.0)
+    speed: float | None = Field(default=None, description="seconds of video per second")
+    eta_s: float | None = None
+
+
+class RenditionRef(Frozen):
+    """Where a published rendition is and what it weighs."""
+
+    key: str
+    size: int = Field(ge=0, description="bytes")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    certificate_key: str
+
+
+class JobRecord(Frozen):
+    """What the ledger knows of a job. Times are seconds since the Unix epoch."""
+
+    job_id: str
+    source: Source
+    profile: str
+    state: JobState
+    fence: int = 0
+    failures: int = 0
+    crashes: int = 0
+    owner: str = ""
+    lease_until: float = 0.0
+    progress: Progress | None = None
+    reason: str = ""
+    failure_class: FailureClass | None = None
+    rendition: RenditionRef | None = None
+    created_at: float
+    updated_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    cpu_s: float | None = Field(default=None, description="CPU seconds of the finished attempt")

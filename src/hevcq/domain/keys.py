@@ -1,0 +1,99 @@
+"""Object keys: which are allowed, which profile an upload wants, where a rendition goes.
+
+A key is a `/`-separated Unicode path of at most 1,024 UTF-8 bytes, S3's limit
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection
+from pathlib import PurePosixPath
+
+from hevcq.errors import BadKey
+
+MAX_KEY_BYTES = 1024
+INBOX = "TODO"
+OUTBOX = "DONE"
+WORK = "work"
+EVERY_PROFILE = "all"
+LIBRARY_BUCKET = "library"
+
+
+def check_key(key: str) -> str:
+    """Return `key` unchanged if it is safe to use as a path below a folder; raise BadKey if not.
+
+    Refused: empty, absolute, over 1,024 bytes, a NUL byte, lone surrogates, and any empty, `.`
+    or `..` component.
+    """
+    try:
+        size = len(key.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise BadKey(f"The key {key!a} is not valid Unicode.") from error
+    if not 0 < size <= MAX_KEY_BYTES:
+        raise BadKey(f"The key {key[:40]!r} has {size} bytes; 1 to {MAX_KEY_BYTES} are allowed.")
+    if "\0" in key:
+        raise BadKey(f"The key {key!r} contains a NUL byte.")
+    if any(part in {"", ".", ".."} for part in key.split("/")):
+        raise BadKey(f"The key {key!r} is absolute or has an empty, '.' or '..' component.")
+    return key
+
+
+def wants(key: str, profile: str, *, subscribed: bool, known: Collection[str]) -> bool:
+    """Return whether an upload at `key` is for `profile`: the one routing decision.
+
+    `TODO/<profile>/…` wants that profile only, where `known` has every profile's name;
+    `TODO/all/…` and anything else below `TODO/` wants every subscribed profile. Folder markers
+    (a key that ends in `/`) and keys outside `TODO/` (renditions, work files) are for nobody.
+    """
+    parts = key.split("/")
+    if len(parts) < 2 or parts[0] != INBOX or not parts[-1]:
+        return False
+    if len(parts) > 2 and parts[1] != EVERY_PROFILE and parts[1] in known:
+        return parts[1] == profile
+    return subscribed
+
+
+def rendition_key(source_key: str, profile: str, extension: str) -> str:
+    """Return where the rendition of `source_key` goes: `DONE/<profile>/<same path>.<extension>`.
+
+    The inbox and its routing folder are taken off; the source's own suffix is kept in the name
+    (`a.mov` becomes `a.mov.mp4`), so that `a.mov` and `a.avi` never meet. A key that would pass
+    1,024 bytes keeps its tail behind a digest of the whole.
+    """
+    parts = source_key.split("/")
+    if parts[0] == INBOX and len(parts) > 1:
+        parts = parts[1:]
+        if len(parts) > 1 and parts[0] in {EVERY_PROFILE, profile}:
+            parts = parts[1:]
+    prefix, tail = f"{OUTBOX}/{profile}/", f"{'/'.join(parts)}.{extension}"
+    return check_key(_shortened(prefix, tail))
+
+
+def certificate_key(rendition: str, sha256: str) -> str:
+    """Return the key of a rendition's certificate; the digest in it keeps zombies apart."""
+    return check_key(_shortened("", f"{rendition}.{sha256[:16]}.certificate.json"))
+
+
+def key_for_path(path: str) -> str:
+    """Return the inbox key of a library file, from its absolute path (as `os.fspath` gives it).
+
+    Bytes that are not UTF-8 become `%XX` and a literal `%` becomes `%25`, so two names never
+    meet; a path too long for a key keeps its tail behind a digest of the whole.
+    """
+    raw = os.fsencode(path)
+    text = raw.replace(b"%", b"%25").decode("utf-8", "surrogateescape")
+    safe = "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in text)
+    parts = [part for part in PurePosixPath(safe).parts if part != "/"]
+    return check_key(_shortened(f"{INBOX}/{EVERY_PROFILE}/", "/".join(parts)))
+
+
+def _shortened(prefix: str, tail: str) -> str:
+    room = MAX_KEY_BYTES - len(prefix.encode())
+    raw = tail.encode()
+    if len(raw) <= room:
+        return prefix + tail
+    digest = hashlib.sha256(raw).hexdigest()[:32]
+    kept = raw[-(room - len(digest) - 2) :].decode("utf-8", "ignore")
+    return f"{prefix}{digest}~{kept.replace('/', '_')}"

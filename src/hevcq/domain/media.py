@@ -1,0 +1,177 @@
+"""What a media file is, as typed facts: the result of a probe, and of a measuring pass.
+
+Nothing here trusts an extension. Fractions stay exact as `num/den` strings; times are seconds in
+float for display, and integer ticks of the stream's time base where exactness matters.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from fractions import Fraction
+
+from pydantic import Field
+
+from hevcq.domain.model import Frozen
+
+
+class StreamKind(StrEnum):
+    """What a stream carries. A picture is cover art: one image, not a film."""
+
+    VIDEO = "video"
+    AUDIO = "audio"
+    SUBTITLE = "subtitle"
+    PICTURE = "picture"
+    ATTACHMENT = "attachment"
+    DATA = "data"
+
+
+class Colour(Frozen):
+    """Colour tags as ffprobe names them; empty means unspecified."""
+
+    range: str = ""
+    space: str = ""
+    transfer: str = ""
+    primaries: str = ""
+    chroma_location: str = ""
+
+
+class MasteringDisplay(Frozen):
+    """HDR10 static mastering display colour volume (SMPTE ST 2086), each value as `num/den`."""
+
+    red_x: str
+    red_y: str
+    green_x: str
+    green_y: str
+    blue_x: str
+    blue_y: str
+    white_x: str
+    white_y: str
+    min_luminance: str
+    max_luminance: str
+
+
+class LightLevel(Frozen):
+    """HDR10 content light level (CTA-861.3), in cd/m²."""
+
+    max_content: int
+    max_average: int
+
+
+class VideoFacts(Frozen):
+    """The facts of a video or picture stream."""
+
+    width: int
+    height: int
+    pixel_format: str
+    bit_depth: int
+    sample_aspect: str = Field(default="1:1", description="num:den; 0:1 and unknown become 1:1")
+    field_order: str = Field(default="progressive", description="progressive, tt, bb, tb or bt")
+    rotation: int = Field(default=0, description="degrees clockwise to turn for display: 0..359")
+    mirrored: bool = False
+    average_rate: str = Field(default="0/0", description="frames per second, num/den")
+    nominal_rate: str = Field(default="0/0", description="frames per second, num/den")
+    colour: Colour = Colour()
+    mastering_display: MasteringDisplay | None = None
+    light_level: LightLevel | None = None
+    dolby_vision: bool = False
+    hdr10_plus: bool = False
+    closed_captions: bool = False
+    stereo_3d: bool = False
+
+    @property
+    def interlaced(self) -> bool:
+        """Whether the pictures are fields."""
+        return self.field_order not in {"", "progressive", "unknown"}
+
+    @property
+    def display_size(self) -> tuple[int, int]:
+        """Width and height as shown: square pixels, after rotation."""
+        num, _, den = self.sample_aspect.partition(":")
+        wide = round(self.width * int(num) / int(den)) if int(num) and int(den) else self.width
+        return (self.height, wide) if self.rotation % 180 == 90 else (wide, self.height)
+
+
+class AudioFacts(Frozen):
+    """The facts of an audio stream."""
+
+    channels: int
+    layout: str = ""
+    sample_rate: int
+    sample_format: str = ""
+
+
+class Stream(Frozen):
+    """One stream of a file."""
+
+    index: int
+    kind: StreamKind
+    codec: str = Field(description="ffprobe's codec_name, or 'unknown'")
+    codec_tag: str = ""
+    profile: str = ""
+    time_base: str = "1/1000"
+    start_s: float | None = None
+    duration_s: float | None = Field(default=None, description="as the header claims: never proof")
+    frames: int | None = Field(default=None, description="as the header claims: never proof")
+    bit_rate: int | None = None
+    language: str = ""
+    title: str = ""
+    tags: dict[str, str] = Field(default_factory=dict)
+    dispositions: tuple[str, ...] = ()
+    video: VideoFacts | None = None
+    audio: AudioFacts | None = None
+
+    @property
+    def tick(self) -> Fraction:
+        """The time base as an exact fraction of a second."""
+        return Fraction(self.time_base)
+
+
+class Chapter(Frozen):
+    """One chapter; times in seconds."""
+
+    start_s: float
+    end_s: float
+    title: str = ""
+
+
+class MediaInfo(Frozen):
+    """Everything a probe learns of a file."""
+
+    format_name: str = Field(description="ffprobe's format_name, e.g. 'mov,mp4,m4a,3gp,3g2,mj2'")
+    duration_s: float | None = Field(default=None, description="as the header claims")
+    start_s: float | None = None
+    size: int = 0
+    bit_rate: int | None = None
+    streams: tuple[Stream, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
+    tags: dict[str, str] = Field(default_factory=dict)
+    programs: int = 0
+
+    def of_kind(self, kind: StreamKind) -> tuple[Stream, ...]:
+        """Return the streams of one kind, in file order."""
+        return tuple(stream for stream in self.streams if stream.kind is kind)
+
+
+class TrackMeasure(Frozen):
+    """What a packet pass counted in one stream. Times are in seconds, from packet timestamps."""
+
+    index: int
+    kind: StreamKind
+    packets: int = Field(description="without packets flagged discard")
+    bytes: int = 0
+    first_pts_s: float | None = None
+    last_pts_s: float | None = Field(default=None, description="start of the last-shown packet")
+    end_s: float | None = Field(default=None, description="last pts plus its duration")
+    monotonic_dts: bool = True
+
+
+class Measurement(Frozen):
+    """A demux pass over a whole file: what is really there, against what its header claims."""
+
+    tracks: tuple[TrackMeasure, ...]
+    errors: tuple[str, ...] = Field(default=(), description="error-level lines of the pass")
+    seconds: float = Field(default=0.0, description="wall time the pass took")
+
+    def track(self, index: int) -> TrackMeasure | None:
+        """Return the measure of the stream with that index, if it was seen."""
+        return next((track for track in self.tracks if track.index == index), None)

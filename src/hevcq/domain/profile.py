@@ -1,0 +1,317 @@
+"""A profile: a recipe plus its queue numbers, one file `workers/<name>.yaml` each.
+
+Python validates the file with this model; Terraform reads the same file (`yamldecode`), so a
+queue's visibility and its worker's heartbeat cannot disagree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from hevcq.domain.model import Frozen
+from hevcq.domain.verdict import Limits
+
+MAX_VISIBILITY_S = 43_200
+"""SQS's longest visibility timeout, 12 h from the receive
+(https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html)."""
+MAX_RETENTION_S = 1_209_600
+"""SQS's longest retention, 14 days."""
+
+
+class VideoCodec(StrEnum):
+    """The codecs a recipe can ask for."""
+
+    HEVC = "hevc"
+    H264 = "h264"
+
+
+class PixelFormatPolicy(StrEnum):
+    """Keep the source's chroma and depth, or make 8-bit 4:2:0 for every player."""
+
+    KEEP = "keep"
+    YUV420P = "yuv420p"
+
+
+class LossPolicy(StrEnum):
+    """What to do with a thing the target cannot hold as it is; decided before encoding."""
+
+    KEEP = "keep"
+    CONVERT = "convert"
+    DROP = "drop"
+    REFUSE = "refuse"
+
+
+class AudioPolicy(StrEnum):
+    """Copy audio where the container allows it, else encode; or always encode."""
+
+    COPY = "copy"
+    ENCODE = "encode"
+
+
+class Container(StrEnum):
+    """`source` keeps MP4, MOV and Matroska and turns all else into Matroska."""
+
+    SOURCE = "source"
+    MP4 = "mp4"
+    MKV = "mkv"
+
+
+class Preflight(StrEnum):
+    """How the source is checked before the encode: a full decode, a demux pass, or not at all."""
+
+    DECODE = "decode"
+    DEMUX = "demux"
+    OFF = "off"
+
+
+class PictureMetric(StrEnum):
+    """What gate G8 measures with."""
+
+    SSIM = "ssim"
+    OFF = "off"
+
+
+class Video(Frozen):
+    """How the picture is encoded."""
+
+    codec: VideoCodec = Field(description="hevc (libx265) or h264 (libx264)")
+    preset: str = Field(default="medium", pattern=r"^[a-z]+$", description="the encoder's preset")
+    crf: float = Field(ge=0, le=51, description="constant rate factor: lower is better and larger")
+    pixel_format: PixelFormatPolicy = Field(
+        default=PixelFormatPolicy.KEEP, description="keep the source's depth and chroma, or yuv420p"
+    )
+    max_width: int | None = Field(
+        default=None,
+        ge=16,
+        le=16384,
+        multiple_of=2,
+        description="displayed width to fit inside (landscape; swapped for portrait); empty: no scaling",
+    )
+    max_height: int | None = Field(
+        default=None,
+        ge=16,
+        le=16384,
+        multiple_of=2,
+        description="displayed height to fit inside (landscape; swapped for portrait)",
+    )
+    square_pixels: bool = Field(default=False, description="scale to a sample aspect ratio of 1:1")
+    skip_codecs: tuple[str, ...] = Field(
+        default=(), description="sources in these codecs are skipped: nothing to gain"
+    )
+    encoder_params: dict[str, str | int | float] = Field(
+        default_factory=dict, description="more x265-params or x264-params, as name: value"
+    )
+    keyframe_s: float | None = Field(
+        default=None, gt=0, description="longest distance between key frames in seconds"
+    )
+
+    @property
+    def scales(self) -> bool:
+        """Whether the recipe fits the picture into a box."""
+        return self.max_width is not None and self.max_height is not None
+
+
+class Audio(Frozen):
+    """How audio is carried."""
+
+    policy: AudioPolicy = Field(default=AudioPolicy.COPY, description="copy, or encode always")
+    codec: str = Field(
+        default="aac", pattern=r"^(aac|libopus|flac)$", description="encoder when encoding"
+    )
+    kbps_per_channel: int = Field(default=64, ge=16, le=320, description="bit rate when encoding")
+    unsupported: LossPolicy = Field(
+        default=LossPolicy.CONVERT,
+        description="a codec the container cannot hold: convert, drop, refuse",
+    )
+
+
+class Policies(Frozen):
+    """What happens to everything beside picture and sound; each loss is named here."""
+
+    subtitles: LossPolicy = Field(
+        default=LossPolicy.CONVERT, description="text the container cannot hold"
+    )
+    picture_subtitles: LossPolicy = Field(
+        default=LossPolicy.REFUSE,
+        description="picture subtitles (PGS, DVD) the container cannot hold",
+    )
+    attachments: LossPolicy = Field(
+        default=LossPolicy.REFUSE, description="fonts the container cannot hold"
+    )
+    data_streams: LossPolicy = Field(
+        default=LossPolicy.DROP, description="timecode, GPS and camera data the muxer cannot write"
+    )
+    cover_art: LossPolicy = Field(default=LossPolicy.KEEP, description="attached pictures")
+    extra_video: LossPolicy = Field(
+        default=LossPolicy.KEEP, description="second and further video streams"
+    )
+    dolby_vision: LossPolicy = Field(default=LossPolicy.REFUSE, description="Dolby Vision sources")
+    hdr10_plus: LossPolicy = Field(default=LossPolicy.REFUSE, description="HDR10+ dynamic metadata")
+    hdr: LossPolicy = Field(
+        default=LossPolicy.KEEP, description="PQ and HLG sources: keep or refuse"
+    )
+    interlaced: LossPolicy = Field(
+        default=LossPolicy.KEEP, description="keep fields, convert (deinterlace), or refuse"
+    )
+    closed_captions: LossPolicy = Field(
+        default=LossPolicy.REFUSE, description="captions inside the video"
+    )
+    stereo_3d: LossPolicy = Field(default=LossPolicy.REFUSE, description="stereoscopic sources")
+
+
+class Gates(Frozen):
+    """How hard the rendition is checked; gates G0 to G5 and G9 to G11 cannot be turned off."""
+
+    preflight: Preflight = Field(
+        default=Preflight.DEMUX, description="check of the source before the encode"
+    )
+    minimum_saving: float | None = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="G6: share that must be saved, else the original is kept; empty: any size",
+    )
+    review_below: float = Field(
+        default=0.03,
+        ge=0,
+        lt=1,
+        description="G7: a rendition under this share of the source is held for review",
+    )
+    picture_metric: PictureMetric = Field(default=PictureMetric.SSIM, description="G8: ssim or off")
+    picture_floor: float = Field(
+        default=0.88, ge=0, le=1, description="G8: the worst sample's lowest mean"
+    )
+    picture_samples: int = Field(
+        default=4, ge=1, le=64, description="G8: samples spread over the film"
+    )
+    picture_sample_s: float = Field(default=1.0, gt=0, le=60, description="G8: length of a sample")
+    drift_s: float = Field(
+        default=0.1, gt=0, description="G5: largest change of a track's first or last time"
+    )
+
+
+class Bounds(Frozen):
+    """What a child process may use."""
+
+    threads: int = Field(default=0, ge=0, description="encoder threads; 0: all the worker's cores")
+    memory_mib: int = Field(default=8192, ge=256, description="address space of ffmpeg")
+    nice: int = Field(default=10, ge=0, le=19, description="niceness of ffmpeg")
+    stall_s: float = Field(
+        default=300, gt=0, description="no output-time progress for this long is a stall"
+    )
+    max_output_ratio: float = Field(
+        default=2.0,
+        gt=0,
+        description="output larger than this share of the source (plus 64 MiB) ends the encode",
+    )
+    max_pixels: int = Field(
+        default=8192 * 8192, gt=0, description="width x height above this is refused"
+    )
+
+
+class QueueNumbers(Frozen):
+    """The numbers of the profile's queue and its leases."""
+
+    visibility_s: int = Field(
+        default=300, ge=3, le=MAX_VISIBILITY_S, description="how long a receive hides a task"
+    )
+    heartbeat_s: int = Field(default=60, ge=1, description="how often the lease is extended")
+    max_receives: int = Field(
+        default=10, ge=2, le=1000, description="deliveries before the queue gives up"
+    )
+    max_failures: int = Field(
+        default=3, ge=1, le=100, description="counted failures before a dead letter"
+    )
+    max_crashes: int = Field(
+        default=3, ge=1, le=100, description="vanished attempts before a dead letter"
+    )
+    max_job_s: int = Field(
+        default=39_600, ge=60, lt=MAX_VISIBILITY_S, description="longest time for one delivery"
+    )
+    backoff_base_s: float = Field(default=30, gt=0, description="first delay after a failure")
+    backoff_cap_s: float = Field(default=3600, gt=0, description="longest delay after a failure")
+    retention_s: int = Field(
+        default=345_600, ge=60, le=MAX_RETENTION_S, description="how long a task waits"
+    )
+    dead_letter_retention_s: int = Field(
+        default=MAX_RETENTION_S,
+        ge=60,
+        le=MAX_RETENTION_S,
+        description="how long a dead letter is kept",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.heartbeat_s * 3 > self.visibility_s:
+            raise ValueError(
+                f"heartbeat_s ({self.heartbeat_s}) must be at most a third of visibility_s ({self.visibility_s})"
+            )
+        if self.max_failures >= self.max_receives:
+            raise ValueError("max_failures must be below max_receives, the net beneath it")
+        if self.dead_letter_retention_s < self.retention_s:
+            raise ValueError("dead_letter_retention_s must not be below retention_s")
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """The numbers the verdict depends on."""
+        return Limits(
+            max_failures=self.max_failures,
+            max_crashes=self.max_crashes,
+            backoff_base_s=self.backoff_base_s,
+            backoff_cap_s=self.backoff_cap_s,
+        )
+
+
+class Fleet(Frozen):
+    """What a worker of this profile is on AWS; the embedded way ignores it."""
+
+    cpu: int = Field(default=4096, description="Fargate CPU units; 1024 is one vCPU")
+    memory_mib: int = Field(default=8192, description="Fargate memory")
+    scratch_gib: int = Field(default=100, ge=21, le=200, description="Fargate ephemeral storage")
+    architecture: str = Field(
+        default="x86_64", pattern=r"^(x86_64|arm64)$", description="x86_64 or arm64"
+    )
+    min_tasks: int = Field(default=0, ge=0, description="fewest workers")
+    max_tasks: int = Field(default=20, ge=1, description="most workers")
+    acceptable_latency_s: int = Field(default=3600, ge=60, description="how long a task may wait")
+    mean_job_s: int = Field(default=1800, ge=1, description="expected time of one job")
+    spot_share: int = Field(
+        default=100, ge=0, le=100, description="percent of tasks on Fargate Spot"
+    )
+
+
+class Profile(Frozen):
+    """A recipe plus its queue numbers."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="the file's stem")
+    description: str = Field(description="one line for people")
+    subscribe: bool = Field(default=True, description="whether every upload wants this profile")
+    container: Container = Field(default=Container.SOURCE, description="source, mp4 or mkv")
+    faststart: bool = Field(default=True, description="MP4 index at the front, so that it streams")
+    video: Video
+    audio: Audio = Audio()
+    policies: Policies = Policies()
+    gates: Gates = Gates()
+    bounds: Bounds = Bounds()
+    queue: QueueNumbers = QueueNumbers()
+    fleet: Fleet = Fleet()
+
+    @property
+    def revision(self) -> str:
+        """A 12-digit digest of what the rendition depends on; queue and fleet numbers do not count."""
+        recipe = self.model_dump(
+            mode="json", exclude={"queue", "fleet", "description", "subscribe"}
+        )
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.video.max_width is None) != (self.video.max_height is None):
+            raise ValueError("video.max_width and video.max_height come together")
+        return self

@@ -1,0 +1,198 @@
+"""Every error hevcq raises on purpose, in one tree; an adapter translates foreign errors into it.
+
+HevcqError
+├── UsageError                  the person's input is wrong; nothing was started
+│   ├── ConfigError
+│   ├── UnknownProfile
+│   └── BadKey
+├── PermanentError              trying the same task again can only fail again
+│   ├── BadMessage
+│   ├── SourceGone
+│   ├── SourceChanged
+│   ├── SourceUnreadable
+│   ├── SourceDamaged
+│   ├── MediaRefused
+│   ├── VerificationFailed
+│   ├── NeedsReview
+│   └── LimitExceeded
+├── TransientError              the same task may well succeed later or elsewhere
+│   ├── EncoderFailed
+│   ├── EncoderStalled
+│   ├── OutOfMemory
+│   ├── DiskFull
+│   └── Unavailable
+├── WorkerUnfit                 this worker cannot do any job (no ffmpeg, no encoder)
+├── Interruption                neither failure nor poison: the work goes back as it was
+│   ├── Stopped
+│   ├── LeaseLost
+│   └── StaleFence
+├── StorageError
+│   ├── DatabaseDamaged
+│   ├── DatabaseTooNew
+│   └── DatabaseBusy
+└── LibraryError
+    ├── SwapRefused
+    └── UndoRefused
+
+An error carries data; its message is one sentence that says what, which file, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class HevcqError(Exception):
+    """Something hevcq knows how to name went wrong."""
+
+    def __init__(self, message: str = "", *, remedy: str = "") -> None:
+        doc = (type(self).__doc__ or "").strip().splitlines()[0]
+        self.message = message or doc
+        self.remedy = remedy
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        """Return the sentence, followed by the remedy where there is one."""
+        return f"{self.message} {self.remedy}".strip()
+
+
+class UsageError(HevcqError):
+    """What was asked for cannot be done as asked."""
+
+
+class ConfigError(UsageError):
+    """The configuration is not usable."""
+
+
+class UnknownProfile(UsageError):
+    """No profile of that name is installed."""
+
+
+class BadKey(UsageError):
+    """An object key is empty, absolute, too long or leaves its folder."""
+
+
+class PermanentError(HevcqError):
+    """Trying the same task again can only fail again."""
+
+
+class BadMessage(PermanentError):
+    """A queue message is not one hevcq can read."""
+
+
+class SourceGone(PermanentError):
+    """The source no longer exists."""
+
+
+class SourceChanged(PermanentError):
+    """The source is not the version that was queued: it was replaced or is still growing."""
+
+
+class SourceUnreadable(PermanentError):
+    """The source cannot be opened or is not a video."""
+
+
+class SourceDamaged(PermanentError):
+    """The source is damaged: packets are missing or do not decode."""
+
+
+class MediaRefused(PermanentError):
+    """A named policy of the profile forbids encoding this source."""
+
+
+class VerificationFailed(PermanentError):
+    """The rendition failed a gate and was thrown away; the original is untouched."""
+
+
+class NeedsReview(PermanentError):
+    """The rendition passed, but looks too good to be true; a person should look."""
+
+
+class LimitExceeded(PermanentError):
+    """The encode passed its bound on time, CPU or output size."""
+
+
+class TransientError(HevcqError):
+    """The same task may well succeed later or elsewhere."""
+
+
+class EncoderFailed(TransientError):
+    """ffmpeg ended with an error that does not point at the source."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        returncode: int | None = None,
+        tail: Sequence[str] = (),
+        command: str = "",
+        remedy: str = "",
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.returncode = returncode
+        self.tail = tuple(tail)
+        self.command = command
+
+
+class EncoderStalled(EncoderFailed):
+    """ffmpeg made no output-time progress for longer than the profile allows."""
+
+
+class OutOfMemory(EncoderFailed):
+    """ffmpeg was ended for want of memory."""
+
+
+class DiskFull(TransientError):
+    """The disk has too little free space for this work."""
+
+
+class Unavailable(TransientError):
+    """A service or file system that hevcq needs did not answer."""
+
+
+class WorkerUnfit(HevcqError):
+    """This worker cannot do any job: ffmpeg is missing, too old or lacks an encoder."""
+
+
+class Interruption(HevcqError):
+    """The work was interrupted; it is neither a failure nor poison."""
+
+
+class Stopped(Interruption):
+    """The worker was asked to stop."""
+
+
+class LeaseLost(Interruption):
+    """The lease on the delivery ran out or was taken; nothing may be published or settled."""
+
+
+class StaleFence(Interruption):
+    """The ledger granted a newer fence; this worker is a zombie for the job."""
+
+
+class StorageError(HevcqError):
+    """The data folder's own records cannot be used."""
+
+
+class DatabaseDamaged(StorageError):
+    """The database is damaged; it is never recreated in silence."""
+
+
+class DatabaseTooNew(StorageError):
+    """The database was written by a newer hevcq."""
+
+
+class DatabaseBusy(StorageError):
+    """The database stayed locked by another process for too long."""
+
+
+class LibraryError(HevcqError):
+    """A step on a person's media folder was refused."""
+
+
+class SwapRefused(LibraryError):
+    """The original was not replaced, and is untouched."""
+
+
+class UndoRefused(LibraryError):
+    """The original was not restored."""

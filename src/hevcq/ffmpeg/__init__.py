@@ -1,0 +1,1 @@
+"""ffmpeg: probe, plan's command, encode and verify; process.py alone starts children."""

@@ -1,0 +1,1 @@
+"""A person's media folder: find, place, replace, undo."""

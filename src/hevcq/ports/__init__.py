@@ -1,0 +1,1 @@
+"""The borders: small abstract classes whose docstrings are the specification."""

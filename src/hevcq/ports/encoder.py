@@ -1,0 +1,129 @@
+"""The encoder port: probe, measure, encode and verify; ffmpeg is one implementation."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.certificate import GateResult
+from hevcq.domain.media import Measurement, MediaInfo
+from hevcq.domain.plan import EncodePlan
+from hevcq.domain.profile import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeProgress:
+    """How far a child is. Times in seconds; `fraction` of the expected output time, 0 to 1."""
+
+    fraction: float
+    out_time_s: float
+    frame: int
+    speed: float | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeRequest:
+    """What to encode. `location` is a path or URL; `output` must not exist yet.
+
+    `max_seconds` bounds the wall time; `threads` 0 means the encoder's own choice.
+    """
+
+    profile: Profile
+    plan: EncodePlan
+    info: MediaInfo
+    location: str
+    output: Path
+    duration_s: float | None
+    source_size: int
+    max_seconds: float
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeReport:
+    """What an encode did. `stderr` holds its error-level lines; any line is suspect (gate G1)."""
+
+    arguments: tuple[str, ...]
+    seconds: float
+    cpu_s: float
+    stderr: tuple[str, ...]
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """Everything the gates compare."""
+
+    profile: Profile
+    plan: EncodePlan
+    location: str
+    info: MediaInfo
+    measured: Measurement
+    source_size: int
+    output: Path
+    report: EncodeReport
+    max_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of `hevcq doctor` about the encoder."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+OnProgress = Callable[[EncodeProgress], None]
+
+
+class Encoder(ABC):
+    """Reads and writes media. Every method may raise Stopped when `stop` is set, and leaves no
+    child process behind however it ends."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """Return the first line of the encoder's own version; raise WorkerUnfit if it cannot run."""
+
+    @abstractmethod
+    def doctor(self) -> list[Check]:
+        """Return what works and what does not, with a remedy for each."""
+
+    @abstractmethod
+    def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
+        """Return the typed facts of a file.
+
+        Raises SourceUnreadable if it is not media (or is a playlist, a text, an empty file).
+        """
+
+    @abstractmethod
+    def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
+        """Read every packet once and count what is really there."""
+
+    @abstractmethod
+    def preflight(
+        self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
+    ) -> Measurement:
+        """Check the source as the profile asks, and measure it; raise SourceDamaged with the
+        evidence if packets are missing, timestamps do not fit the header, or decoding fails."""
+
+    @abstractmethod
+    def encode(
+        self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
+    ) -> EncodeReport:
+        """Encode to `request.output`; on any error the output is removed.
+
+        Raises EncoderFailed, EncoderStalled, OutOfMemory, LimitExceeded, DiskFull, SourceDamaged,
+        SourceGone, WorkerUnfit or Stopped.
+        """
+
+    @abstractmethod
+    def verify(
+        self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
+    ) -> tuple[GateResult, ...]:
+        """Run gates G1 to G8 over the output, cheapest first; stops at the first that fails."""

@@ -1,0 +1,140 @@
+"""The ledger port: what every job's state is, moved only by conditional transitions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source
+from hevcq.domain.verdict import FailureClass
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The job is ours: `fence` is the attempt number now granted.
+
+    `failures` and `crashes` count earlier counted failures and vanished attempts. A claim over a
+    RUNNING job whose lease ran out has already counted one crash.
+    """
+
+    fence: int
+    failures: int
+    crashes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadySettled:
+    """The job ended earlier: acknowledge the delivery."""
+
+    record: JobRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Another worker holds a live lease until `until` (wall seconds): come back later."""
+
+    until: float
+
+
+Claim = Granted | AlreadySettled | Held
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs: every given condition must hold."""
+
+    states: frozenset[JobState] = field(default_factory=frozenset)
+    profile: str | None = None
+    source_key: str | None = None
+    key_prefix: str | None = None
+    updated_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An earlier decision about the same bytes under the same recipe."""
+
+    reason: str
+    made_at: float
+
+
+class Ledger(ABC):
+    """Job states. Specification, held by tests/contracts for every backend:
+
+    - A state moves only along `domain.job.ALLOWED`; anything else raises StaleFence.
+    - `claim` grants each fence number once; fences of a job only grow. A live lease held by
+      another owner is never granted again (Held), nor is a settled job (AlreadySettled).
+    - Every call with a fence raises StaleFence unless the job is RUNNING under that very fence.
+    - An attempt is written (by `claim`) before the work, so one that vanishes is seen.
+    - `progress` is cheap, may be lost in a crash, and never changes a state.
+    - Listing pages through 100,000 jobs without loading them all.
+    """
+
+    @abstractmethod
+    def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
+        """Make sure a QUEUED record exists for each profile's job; existing ones stay as they are."""
+
+    @abstractmethod
+    def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
+        """Try to take the job for `owner` for `lease_s` seconds; registers it if it is unknown."""
+
+    @abstractmethod
+    def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
+        """Extend the lease to `lease_s` from now."""
+
+    @abstractmethod
+    def progress(self, job_id: str, fence: int, progress: Progress) -> None:
+        """Record how far the job is; may be throttled or dropped by the adapter."""
+
+    @abstractmethod
+    def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
+        """RUNNING to DONE; durable when it returns."""
+
+    @abstractmethod
+    def skip(self, job_id: str, fence: int, reason: str) -> None:
+        """RUNNING to SKIPPED with the reason."""
+
+    @abstractmethod
+    def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
+        """RUNNING to QUEUED with one more counted failure."""
+
+    @abstractmethod
+    def interrupt(self, job_id: str, fence: int, reason: str) -> None:
+        """RUNNING to QUEUED; neither a failure nor a crash is counted."""
+
+    @abstractmethod
+    def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
+        """RUNNING to DEAD with the reason and class."""
+
+    @abstractmethod
+    def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
+        """QUEUED (or RUNNING with its lease run out) to DEAD: the queue gave the task up.
+
+        False if the job is unknown, settled or held by a live lease.
+        """
+
+    @abstractmethod
+    def reopen(self, job_id: str, *, who: str, why: str) -> bool:
+        """DONE, SKIPPED or DEAD to QUEUED with counts reset, recording who and why; False if not
+        settled. The fence is kept, so that a late zombie stays refused."""
+
+    @abstractmethod
+    def get(self, job_id: str) -> JobRecord | None:
+        """Return the record, or None."""
+
+    @abstractmethod
+    def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
+        """Yield matching records, most recently updated first, a page at a time."""
+
+    @abstractmethod
+    def counts(self) -> dict[tuple[str, JobState], int]:
+        """Return the number of jobs by profile and state."""
+
+    @abstractmethod
+    def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
+        """Record that these bytes under this recipe are not worth encoding again."""
+
+    @abstractmethod
+    def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
+        """Return what was remembered for these bytes and this recipe, or None."""

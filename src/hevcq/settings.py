@@ -1,0 +1,75 @@
+"""Settings: one frozen model, read once at the edge; flags > HEVCQ_* > hevcq.toml > defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class AwsSettings(BaseModel):
+    """Where the farm is on AWS; `terraform output` prints these ready to paste."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    region: str = Field(default="", description="AWS region; empty: the standard chain's")
+    endpoint_url: str = Field(default="", description="endpoint of an emulator; empty: AWS itself")
+    input_bucket: str = Field(default="", description="bucket that uploads go to")
+    output_bucket: str = Field(
+        default="", description="bucket that renditions go to; empty: the input bucket"
+    )
+    topic_arn: str = Field(default="", description="SNS topic that fans uploads out")
+    table: str = Field(default="hevcq", description="DynamoDB table of the ledger")
+    queue_prefix: str = Field(
+        default="hevcq-",
+        description="queues are named <prefix><profile>, dead letters <prefix><profile>-dlq",
+    )
+
+
+class Settings(BaseModel):
+    """Everything that can be configured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: Literal["embedded", "aws"] = Field(
+        default="embedded", description="embedded (this machine) or aws"
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("hevcq", appauthor=False)),
+        description="folder of the database, the store and scratch files",
+    )
+    scratch_dir: Path | None = Field(
+        default=None, description="folder of unfinished encodes; empty: inside data_dir"
+    )
+    profiles_dir: Path | None = Field(
+        default=None, description="folder of profile files; empty: those installed with hevcq"
+    )
+    workers: int = Field(
+        default=0, ge=0, le=1024, description="encodes at a time; 0: as many as the machine carries"
+    )
+    ffmpeg: str = Field(default="ffmpeg", description="the ffmpeg program")
+    ffprobe: str = Field(default="ffprobe", description="the ffprobe program")
+    min_free_mib: int = Field(default=1024, ge=0, description="free space below which work pauses")
+    poll_s: float = Field(
+        default=0.5,
+        gt=0,
+        le=20,
+        description="embedded: how often another process's enqueue is looked for",
+    )
+    stop_grace_s: float = Field(
+        default=20, ge=0, le=110, description="how long a stop lets running work end"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="warning", description="least level that is logged"
+    )
+    log_style: Literal["console", "json"] = Field(
+        default="console", description="log lines for people or machines"
+    )
+    aws: AwsSettings = Field(default_factory=AwsSettings, description="where the farm is on AWS")
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of unfinished encodes."""
+        return self.scratch_dir if self.scratch_dir is not None else self.data_dir / "scratch"

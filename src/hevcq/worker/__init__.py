@@ -1,0 +1,1 @@
+"""The worker: its loop, lease, handler and stop."""

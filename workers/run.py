@@ -1,0 +1,12 @@
+"""What a container starts: `hevcq worker` for the profiles named in HEVCQ_PROFILES."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hevcq.front import main
+
+if __name__ == "__main__":
+    sys.argv[1:1] = ["worker", *os.environ.get("HEVCQ_PROFILES", "").split()]
+    sys.exit(main())
