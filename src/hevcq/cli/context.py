@@ -1,0 +1,79 @@
+"""What every command shares: the global options, the settings they lead to, and the opened app."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from hevcq.settings import Settings
+    from hevcq.settings_load import Flag, Loaded
+    from hevcq.wiring import App
+
+
+@dataclass
+class Cli:
+    """The global options of one call."""
+
+    config: Path | None = None
+    data_dir: Path | None = None
+    quiet: bool = False
+    verbose: bool = False
+    _loaded: Loaded | None = field(default=None, repr=False)
+
+    def loaded(self, **flags: tuple[str, object]) -> Loaded:
+        """Return the settings and their origins.
+
+        A command's own flags come as `workers=("--workers", 4)`; a value of None was not given.
+        Raises ConfigError.
+        """
+        from hevcq.settings_load import Flag, load
+
+        given: dict[str, Flag] = {}
+        if self.verbose:
+            given["log_level"] = Flag("--verbose", "info")
+        elif self.quiet:
+            given["log_level"] = Flag("--quiet", "error")
+        if self.data_dir is not None:
+            given["data_dir"] = Flag("--data-dir", self.data_dir)
+        for key, (name, value) in flags.items():
+            if value is not None:
+                given[key] = Flag(name, value)
+        self._loaded = load(given, config=self.config)
+        return self._loaded
+
+    def settings(self, **flags: tuple[str, object]) -> Settings:
+        """Return the settings and set up logging by them; see `loaded`."""
+        from hevcq import logs
+
+        settings = self.loaded(**flags).settings
+        logs.configure(settings.log_level, settings.log_style)
+        return settings
+
+    @contextmanager
+    def app(self, **flags: tuple[str, object]) -> Iterator[App]:
+        """Open everything a command needs, and close it after; see `loaded` for `flags`."""
+        from hevcq.wiring import open_app
+
+        app = open_app(self.settings(**flags))
+        try:
+            yield app
+        finally:
+            app.close()
+
+    def say(self, words: str) -> None:
+        """Print words for people on stderr, unless --quiet."""
+        if not self.quiet:
+            print(words, file=sys.stderr)  # noqa: T201 - this is the one door for words
+
+
+def cli_of(ctx: typer.Context) -> Cli:
+    """Return the global options of this call."""
+    found = ctx.find_object(Cli)
+    return found if found is not None else Cli()

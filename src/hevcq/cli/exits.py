@@ -1,0 +1,77 @@
+"""Exit codes: named, tabled, and the one function that turns an error into one of them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from hevcq.errors import (
+    ConfigError,
+    DiskFull,
+    HevcqError,
+    Interruption,
+    LibraryError,
+    PermanentError,
+    StorageError,
+    TransientError,
+    UsageError,
+    WorkerUnfit,
+)
+
+
+class ExitCode(IntEnum):
+    """What hevcq's exit status says; `MEANING` has the sentence of each."""
+
+    OK = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    CONFIG = 3
+    UNFIT = 4
+    STORAGE = 5
+    REFUSED = 6
+    UNAVAILABLE = 7
+    INTERNAL = 70
+    INTERRUPTED = 130
+    PIPE = 141
+
+
+MEANING: dict[ExitCode, str] = {
+    ExitCode.OK: "everything asked for is done; a skip with its reason counts as done",
+    ExitCode.SOME_FAILED: (
+        "some files failed or were refused (each is named, or is a dead letter); the others are done"
+    ),
+    ExitCode.USAGE: "the command line is wrong, or names a profile, job or file there is not",
+    ExitCode.CONFIG: "a setting or a profile file is not valid",
+    ExitCode.UNFIT: "this machine cannot do the work: ffmpeg is missing, too old or lacks an encoder",
+    ExitCode.STORAGE: "the data folder's database is damaged, too new or locked, or the disk is full",
+    ExitCode.REFUSED: "a replace or an undo was refused; the originals are untouched",
+    ExitCode.UNAVAILABLE: "a service or a file system did not answer; try again",
+    ExitCode.INTERNAL: "a bug in hevcq; --verbose shows the trace",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C, SIGTERM); running work went back to its queue",
+    ExitCode.PIPE: "the reader of the output went away",
+}
+
+_CODES: tuple[tuple[type[HevcqError], ExitCode], ...] = (
+    (ConfigError, ExitCode.CONFIG),
+    (UsageError, ExitCode.USAGE),
+    (WorkerUnfit, ExitCode.UNFIT),
+    (StorageError, ExitCode.STORAGE),
+    (DiskFull, ExitCode.STORAGE),
+    (LibraryError, ExitCode.REFUSED),
+    (TransientError, ExitCode.UNAVAILABLE),
+    (PermanentError, ExitCode.SOME_FAILED),
+    (Interruption, ExitCode.INTERRUPTED),
+)
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """Return the exit code of an error that ends the program; one nobody named is INTERNAL."""
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    return ExitCode.INTERNAL
+
+
+def table() -> str:
+    """Return the exit codes as a Markdown table, as the README shows it."""
+    rows = [f"| {code.value} | {code.name.lower()} | {MEANING[code]} |" for code in ExitCode]
+    return "\n".join(["| code | name | meaning |", "|---|---|---|", *rows])
