@@ -1,0 +1,82 @@
+# The smallest farm: everything made new, in one region.
+
+terraform {
+  required_version = ">= 1.6"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.80, < 7.0"
+    }
+  }
+}
+
+variable "region" {
+  description = "AWS region."
+  type        = string
+  default     = "eu-central-1"
+}
+
+variable "offline" {
+  description = "Plan without asking AWS anything (for checks); needs account_id and zones."
+  type        = bool
+  default     = false
+}
+
+variable "account_id" {
+  description = "AWS account number; empty: asked of the service."
+  type        = string
+  default     = ""
+}
+
+variable "zones" {
+  description = "Two availability zones; empty: the region's first two."
+  type        = list(string)
+  default     = []
+}
+
+variable "tls_only" {
+  description = "Deny access without TLS; off only for emulators."
+  type        = bool
+  default     = true
+}
+
+variable "autoscaling" {
+  description = "Scale on the backlog; off only for emulators."
+  type        = bool
+  default     = true
+}
+
+variable "force_destroy" {
+  description = "Let a destroy delete buckets that still hold objects."
+  type        = bool
+  default     = false
+}
+
+provider "aws" {
+  region                      = var.region
+  skip_credentials_validation = var.offline
+  skip_metadata_api_check     = var.offline
+  skip_region_validation      = var.offline
+  skip_requesting_account_id  = var.offline
+}
+
+module "farm" {
+  source = "../.."
+
+  account_id    = var.account_id
+  zones         = var.zones
+  tls_only      = var.tls_only
+  autoscaling   = var.autoscaling
+  force_destroy = var.force_destroy
+}
+
+output "hevcq_toml" {
+  description = "The configuration of the CLI: terraform output -raw hevcq_toml > hevcq.toml"
+  value       = module.farm.hevcq_toml
+}
+
+output "queues" {
+  description = "Queue addresses by profile."
+  value       = module.farm.queues
+}

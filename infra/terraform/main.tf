@@ -1,0 +1,184 @@
+# The whole farm. Profiles come from the same files that the workers read.
+
+data "aws_region" "current" {}
+
+data "aws_caller_identity" "current" {
+  count = var.account_id == "" ? 1 : 0
+}
+
+data "aws_availability_zones" "available" {
+  count = var.network == null && length(var.zones) == 0 ? 1 : 0
+  state = "available"
+}
+
+locals {
+  profiles_dir = var.profiles_dir != "" ? var.profiles_dir : "${path.module}/../../workers"
+  profiles     = { for file in fileset(local.profiles_dir, "*.yaml") : trimsuffix(file, ".yaml") => yamldecode(file("${local.profiles_dir}/${file}")) }
+  account_id   = var.account_id != "" ? var.account_id : data.aws_caller_identity.current[0].account_id
+  region       = data.aws_region.current.name
+  zones        = length(var.zones) == 2 ? var.zones : try(slice(data.aws_availability_zones.available[0].names, 0, 2), [])
+  tags         = merge({ application = var.name }, var.tags)
+  network      = var.network != null ? var.network : one(module.network[*].network)
+  image        = var.image != "" ? var.image : "${module.registry.repository_url}:latest"
+
+  # The defaults of the profile model (src/hevcq/domain/profile.py); a test holds both together.
+  queue_defaults = {
+    visibility_s            = 300
+    heartbeat_s             = 60
+    max_receives            = 10
+    max_job_s               = 39600
+    retention_s             = 345600
+    dead_letter_retention_s = 1209600
+  }
+  fleet_defaults = {
+    cpu                  = 4096
+    memory_mib           = 8192
+    scratch_gib          = 100
+    architecture         = "x86_64"
+    min_tasks            = 0
+    max_tasks            = 20
+    acceptable_latency_s = 3600
+    mean_job_s           = 1800
+    spot_share           = 100
+  }
+}
+
+module "storage" {
+  source = "./modules/storage"
+
+  name              = var.name
+  account_id        = local.account_id
+  kms_key_arn       = var.kms_key_arn
+  tls_only          = var.tls_only
+  input_expiry_days = var.input_expiry_days
+  work_expiry_days  = var.work_expiry_days
+  force_destroy     = var.force_destroy
+  tags              = local.tags
+}
+
+module "fanout" {
+  source = "./modules/fanout"
+
+  name       = var.name
+  account_id = local.account_id
+  bucket     = module.storage.input_bucket
+  bucket_arn = module.storage.input_bucket_arn
+  tls_only   = var.tls_only
+  tags       = local.tags
+}
+
+module "ledger" {
+  source = "./modules/ledger"
+
+  name = var.name
+  tags = local.tags
+}
+
+module "registry" {
+  source = "./modules/registry"
+
+  name         = var.name
+  force_delete = var.force_destroy
+  tags         = local.tags
+}
+
+module "network" {
+  source = "./modules/network"
+  count  = var.network == null ? 1 : 0
+
+  name   = var.name
+  region = local.region
+  zones  = local.zones
+  tags   = local.tags
+}
+
+module "profile_queue" {
+  source   = "./modules/profile_queue"
+  for_each = local.profiles
+
+  name                = "${var.name}-${each.key}"
+  profile             = each.key
+  subscribe           = try(each.value.subscribe, true)
+  numbers             = merge(local.queue_defaults, try(each.value.queue, {}))
+  topic_arn           = module.fanout.topic_arn
+  tls_only            = var.tls_only
+  oldest_task_alarm_s = var.oldest_task_alarm_s
+  alarm_topic_arn     = var.alarm_topic_arn
+  tags                = merge(local.tags, { profile = each.key })
+}
+
+resource "aws_ecs_cluster" "this" {
+  name = var.name
+  tags = local.tags
+
+  setting {
+    name  = "containerInsights"
+    value = "enabled"
+  }
+}
+
+resource "aws_ecs_cluster_capacity_providers" "this" {
+  cluster_name       = aws_ecs_cluster.this.name
+  capacity_providers = ["FARGATE", "FARGATE_SPOT"]
+}
+
+module "worker_service" {
+  source   = "./modules/worker_service"
+  for_each = local.profiles
+
+  name       = "${var.name}-${each.key}"
+  profile    = each.key
+  region     = local.region
+  account_id = local.account_id
+  image      = local.image
+  cluster = {
+    name = aws_ecs_cluster.this.name
+    arn  = aws_ecs_cluster.this.arn
+  }
+  network = local.network
+  fleet   = merge(local.fleet_defaults, try(each.value.fleet, {}))
+  queue   = module.profile_queue[each.key].queue
+  storage = {
+    input_bucket  = module.storage.input_bucket
+    output_bucket = module.storage.output_bucket
+    input_arn     = module.storage.input_bucket_arn
+    output_arn    = module.storage.output_bucket_arn
+    kms_key_arn   = var.kms_key_arn
+  }
+  table              = { name = module.ledger.table_name, arn = module.ledger.table_arn }
+  topic_arn          = module.fanout.topic_arn
+  repository_arn     = module.registry.repository_arn
+  queue_prefix       = "${var.name}-"
+  log_retention_days = var.log_retention_days
+  autoscaling        = var.autoscaling
+  alarm_topic_arn    = var.alarm_topic_arn
+  tags               = merge(local.tags, { profile = each.key })
+
+  depends_on = [aws_ecs_cluster_capacity_providers.this]
+}
+
+resource "aws_cloudwatch_dashboard" "this" {
+  dashboard_name = var.name
+  dashboard_body = jsonencode({
+    widgets = [for index, profile in keys(local.profiles) : {
+      type   = "metric"
+      x      = (index % 2) * 12
+      y      = floor(index / 2) * 6
+      width  = 12
+      height = 6
+      properties = {
+        title  = profile
+        region = local.region
+        period = 60
+        view   = "timeSeries"
+        metrics = [
+          ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "${var.name}-${profile}", { label = "waiting" }],
+          ["AWS/SQS", "ApproximateNumberOfMessagesNotVisible", "QueueName", "${var.name}-${profile}", { label = "in work" }],
+          ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "${var.name}-${profile}-dlq", { label = "dead letters" }],
+          ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", "${var.name}-${profile}", { label = "oldest, s", yAxis = "right", stat = "Maximum" }],
+          ["ECS/ContainerInsights", "RunningTaskCount", "ClusterName", var.name, "ServiceName", "${var.name}-${profile}", { label = "workers" }],
+        ]
+      }
+    }]
+  })
+}

@@ -1,0 +1,72 @@
+# An upload below TODO/ is announced on one topic; every profile's queue subscribes to it.
+
+resource "aws_sns_topic" "uploads" {
+  name = "${var.name}-uploads"
+  tags = var.tags
+}
+
+data "aws_iam_policy_document" "topic" {
+  statement {
+    sid       = "BucketMayPublish"
+    actions   = ["sns:Publish"]
+    resources = [aws_sns_topic.uploads.arn]
+
+    principals {
+      type        = "Service"
+      identifiers = ["s3.amazonaws.com"]
+    }
+
+    condition {
+      test     = "ArnLike"
+      variable = "aws:SourceArn"
+      values   = [var.bucket_arn]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [var.account_id]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.tls_only ? [1] : []
+
+    content {
+      sid       = "TlsOnly"
+      effect    = "Deny"
+      actions   = ["sns:Publish"]
+      resources = [aws_sns_topic.uploads.arn]
+
+      principals {
+        type        = "*"
+        identifiers = ["*"]
+      }
+
+      condition {
+        test     = "Bool"
+        variable = "aws:SecureTransport"
+        values   = ["false"]
+      }
+    }
+  }
+}
+
+resource "aws_sns_topic_policy" "uploads" {
+  arn    = aws_sns_topic.uploads.arn
+  policy = data.aws_iam_policy_document.topic.json
+}
+
+# One owner: this call replaces a bucket's whole notification configuration.
+resource "aws_s3_bucket_notification" "uploads" {
+  bucket = var.bucket
+
+  topic {
+    id            = "uploads"
+    topic_arn     = aws_sns_topic.uploads.arn
+    events        = ["s3:ObjectCreated:*"]
+    filter_prefix = "TODO/"
+  }
+
+  depends_on = [aws_sns_topic_policy.uploads]
+}

@@ -1,0 +1,158 @@
+# One profile's queue, its dead letters, its subscription and the alarms on them.
+# Queue, dead-letter queue and both redrive policies are separate resources, so that one apply
+# can make them all.
+
+locals {
+  # A filter only saves messages; the worker decides. It reads the S3 event in the message body.
+  # Keys in events are URL-encoded, but these prefixes hold no character that encoding changes.
+  filter = var.subscribe ? null : jsonencode({
+    Records = { s3 = { object = { key = [{ prefix = "TODO/${var.profile}/" }] } } }
+  })
+  alarm_actions = var.alarm_topic_arn != "" ? [var.alarm_topic_arn] : []
+}
+
+resource "aws_sqs_queue" "this" {
+  name                       = var.name
+  visibility_timeout_seconds = var.numbers.visibility_s
+  receive_wait_time_seconds  = 20
+  message_retention_seconds  = var.numbers.retention_s
+  sqs_managed_sse_enabled    = true
+  tags                       = var.tags
+}
+
+resource "aws_sqs_queue" "dead_letters" {
+  name                      = "${var.name}-dlq"
+  message_retention_seconds = var.numbers.dead_letter_retention_s
+  sqs_managed_sse_enabled   = true
+  tags                      = var.tags
+}
+
+resource "aws_sqs_queue" "subscription_dead_letters" {
+  name                      = "${var.name}-subscription-dlq"
+  message_retention_seconds = var.numbers.dead_letter_retention_s
+  sqs_managed_sse_enabled   = true
+  tags                      = var.tags
+}
+
+resource "aws_sqs_queue_redrive_policy" "this" {
+  queue_url = aws_sqs_queue.this.id
+  redrive_policy = jsonencode({
+    deadLetterTargetArn = aws_sqs_queue.dead_letters.arn
+    maxReceiveCount     = var.numbers.max_receives
+  })
+}
+
+resource "aws_sqs_queue_redrive_allow_policy" "dead_letters" {
+  queue_url = aws_sqs_queue.dead_letters.id
+  redrive_allow_policy = jsonencode({
+    redrivePermission = "byQueue"
+    sourceQueueArns   = [aws_sqs_queue.this.arn]
+  })
+}
+
+data "aws_iam_policy_document" "topic_may_send" {
+  for_each = {
+    queue        = aws_sqs_queue.this.arn
+    subscription = aws_sqs_queue.subscription_dead_letters.arn
+  }
+
+  statement {
+    sid       = "TopicMaySend"
+    actions   = ["sqs:SendMessage"]
+    resources = [each.value]
+
+    principals {
+      type        = "Service"
+      identifiers = ["sns.amazonaws.com"]
+    }
+
+    condition {
+      test     = "ArnEquals"
+      variable = "aws:SourceArn"
+      values   = [var.topic_arn]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.tls_only ? [1] : []
+
+    content {
+      sid       = "TlsOnly"
+      effect    = "Deny"
+      actions   = ["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
+      resources = [each.value]
+
+      principals {
+        type        = "*"
+        identifiers = ["*"]
+      }
+
+      condition {
+        test     = "Bool"
+        variable = "aws:SecureTransport"
+        values   = ["false"]
+      }
+    }
+  }
+}
+
+resource "aws_sqs_queue_policy" "this" {
+  queue_url = aws_sqs_queue.this.id
+  policy    = data.aws_iam_policy_document.topic_may_send["queue"].json
+
+  depends_on = [aws_sqs_queue_redrive_policy.this]
+}
+
+resource "aws_sqs_queue_policy" "subscription" {
+  queue_url = aws_sqs_queue.subscription_dead_letters.id
+  policy    = data.aws_iam_policy_document.topic_may_send["subscription"].json
+}
+
+resource "aws_sns_topic_subscription" "this" {
+  topic_arn            = var.topic_arn
+  protocol             = "sqs"
+  endpoint             = aws_sqs_queue.this.arn
+  raw_message_delivery = true
+  filter_policy        = local.filter
+  filter_policy_scope  = local.filter == null ? null : "MessageBody"
+  redrive_policy       = jsonencode({ deadLetterTargetArn = aws_sqs_queue.subscription_dead_letters.arn })
+
+  depends_on = [aws_sqs_queue_policy.this, aws_sqs_queue_policy.subscription]
+}
+
+resource "aws_cloudwatch_metric_alarm" "dead_letters" {
+  for_each = {
+    dlq              = aws_sqs_queue.dead_letters.name
+    subscription-dlq = aws_sqs_queue.subscription_dead_letters.name
+  }
+
+  alarm_name          = "${var.name}-${each.key}-not-empty"
+  alarm_description   = "Dead letters of ${var.profile}: hevcq dead-letters list --profile ${var.profile}"
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateNumberOfMessagesVisible"
+  dimensions          = { QueueName = each.value }
+  statistic           = "Maximum"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  period              = 300
+  evaluation_periods  = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.alarm_actions
+  tags                = var.tags
+}
+
+resource "aws_cloudwatch_metric_alarm" "oldest" {
+  alarm_name          = "${var.name}-oldest-task"
+  alarm_description   = "A task of ${var.profile} has waited too long. Poison tasks do not show here; see the dead letters."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateAgeOfOldestMessage"
+  dimensions          = { QueueName = aws_sqs_queue.this.name }
+  statistic           = "Maximum"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = var.oldest_task_alarm_s
+  period              = 300
+  evaluation_periods  = 3
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.alarm_actions
+  tags                = var.tags
+}

@@ -1,0 +1,12 @@
+output "queue" {
+  description = "The queue and its dead letters: names, addresses and ARNs."
+  value = {
+    name                 = aws_sqs_queue.this.name
+    url                  = aws_sqs_queue.this.id
+    arn                  = aws_sqs_queue.this.arn
+    dlq_name             = aws_sqs_queue.dead_letters.name
+    dlq_url              = aws_sqs_queue.dead_letters.id
+    dlq_arn              = aws_sqs_queue.dead_letters.arn
+    subscription_dlq_arn = aws_sqs_queue.subscription_dead_letters.arn
+  }
+}

@@ -1,0 +1,60 @@
+variable "name" {
+  description = "Name of the queue; its dead-letter queue is <name>-dlq."
+  type        = string
+}
+
+variable "profile" {
+  description = "Profile that the queue serves."
+  type        = string
+}
+
+variable "subscribe" {
+  description = "Whether every upload wants this profile; otherwise only TODO/<profile>/ does."
+  type        = bool
+}
+
+variable "numbers" {
+  description = "The queue section of the profile file, with the model's defaults."
+  type = object({
+    visibility_s            = number
+    heartbeat_s             = number
+    max_receives            = number
+    retention_s             = number
+    dead_letter_retention_s = number
+  })
+
+  validation {
+    condition     = var.numbers.heartbeat_s * 3 <= var.numbers.visibility_s && var.numbers.visibility_s <= 43200
+    error_message = "heartbeat_s must be at most a third of visibility_s, and visibility_s at most 43200."
+  }
+
+  validation {
+    condition     = var.numbers.dead_letter_retention_s >= var.numbers.retention_s
+    error_message = "dead_letter_retention_s must not be below retention_s: SQS counts it from the first enqueue."
+  }
+}
+
+variable "topic_arn" {
+  description = "Topic that announces uploads."
+  type        = string
+}
+
+variable "tls_only" {
+  description = "Deny access without TLS."
+  type        = bool
+}
+
+variable "oldest_task_alarm_s" {
+  description = "Age of the oldest waiting task that raises an alarm."
+  type        = number
+}
+
+variable "alarm_topic_arn" {
+  description = "SNS topic that alarms are sent to; empty: none."
+  type        = string
+}
+
+variable "tags" {
+  description = "Tags of every resource."
+  type        = map(string)
+}

@@ -1,0 +1,153 @@
+# Backlog per task: (waiting + in work) / running against acceptable latency / mean job time.
+# In-work tasks count, because a queue whose every task is in work looks empty; a count of zero
+# running tasks is read as one, and a step policy leaves zero, since a target cannot.
+
+locals {
+  target = max(1, floor(var.fleet.acceptable_latency_s / var.fleet.mean_job_s))
+  waiting = {
+    namespace   = "AWS/SQS"
+    metric_name = "ApproximateNumberOfMessagesVisible"
+    dimensions  = { QueueName = var.queue.name }
+  }
+  in_work = {
+    namespace   = "AWS/SQS"
+    metric_name = "ApproximateNumberOfMessagesNotVisible"
+    dimensions  = { QueueName = var.queue.name }
+  }
+  running = {
+    namespace   = "ECS/ContainerInsights"
+    metric_name = "RunningTaskCount"
+    dimensions  = { ClusterName = var.cluster.name, ServiceName = var.name }
+  }
+}
+
+resource "aws_appautoscaling_target" "this" {
+  count = var.autoscaling ? 1 : 0
+
+  service_namespace  = "ecs"
+  scalable_dimension = "ecs:service:DesiredCount"
+  resource_id        = "service/${var.cluster.name}/${aws_ecs_service.this.name}"
+  min_capacity       = var.fleet.min_tasks
+  max_capacity       = var.fleet.max_tasks
+}
+
+resource "aws_appautoscaling_policy" "backlog_per_task" {
+  count = var.autoscaling ? 1 : 0
+
+  name               = "${var.name}-backlog-per-task"
+  policy_type        = "TargetTrackingScaling"
+  service_namespace  = aws_appautoscaling_target.this[0].service_namespace
+  scalable_dimension = aws_appautoscaling_target.this[0].scalable_dimension
+  resource_id        = aws_appautoscaling_target.this[0].resource_id
+
+  target_tracking_scaling_policy_configuration {
+    target_value       = local.target
+    scale_out_cooldown = 60
+    scale_in_cooldown  = 600
+
+    customized_metric_specification {
+      dynamic "metrics" {
+        for_each = { waiting = local.waiting, inwork = local.in_work, running = local.running }
+
+        content {
+          id          = metrics.key
+          return_data = false
+
+          metric_stat {
+            stat = metrics.key == "running" ? "Average" : "Sum"
+
+            metric {
+              namespace   = metrics.value.namespace
+              metric_name = metrics.value.metric_name
+
+              dynamic "dimensions" {
+                for_each = metrics.value.dimensions
+
+                content {
+                  name  = dimensions.key
+                  value = dimensions.value
+                }
+              }
+            }
+          }
+        }
+      }
+
+      metrics {
+        id          = "backlog"
+        label       = "backlog per task"
+        expression  = "(waiting + inwork) / IF(FILL(running, 0) > 0, FILL(running, 0), 1)"
+        return_data = true
+      }
+    }
+  }
+}
+
+resource "aws_appautoscaling_policy" "from_zero" {
+  count = var.autoscaling ? 1 : 0
+
+  name               = "${var.name}-from-zero"
+  policy_type        = "StepScaling"
+  service_namespace  = aws_appautoscaling_target.this[0].service_namespace
+  scalable_dimension = aws_appautoscaling_target.this[0].scalable_dimension
+  resource_id        = aws_appautoscaling_target.this[0].resource_id
+
+  # ChangeInCapacity: an exact number could pull a busy fleet down if the alarm fires late.
+  step_scaling_policy_configuration {
+    adjustment_type         = "ChangeInCapacity"
+    cooldown                = 120
+    metric_aggregation_type = "Maximum"
+
+    step_adjustment {
+      scaling_adjustment          = 1
+      metric_interval_lower_bound = 0
+    }
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "waiting_and_nobody_runs" {
+  for_each = {
+    for kind, alarm in {
+      from-zero = {
+        periods     = 1, actions = aws_appautoscaling_policy.from_zero[*].arn
+        description = "Tasks of ${var.profile} wait and no worker runs: start one."
+      }
+      no-progress = {
+        periods     = 30, actions = var.alarm_topic_arn != "" ? [var.alarm_topic_arn] : []
+        description = "Tasks of ${var.profile} have waited for 30 minutes and no worker runs: look at the service's events."
+      }
+    } : kind => alarm if kind != "from-zero" || var.autoscaling
+  }
+
+  alarm_name          = "${var.name}-${each.key}"
+  alarm_description   = each.value.description
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  evaluation_periods  = each.value.periods
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = each.value.actions
+  tags                = var.tags
+
+  metric_query {
+    id          = "stuck"
+    label       = "waiting with nobody running"
+    expression  = "IF(FILL(running, 0) < 1 AND waiting > 0, waiting, 0)"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = { waiting = local.waiting, running = local.running }
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = metric_query.value.namespace
+        metric_name = metric_query.value.metric_name
+        dimensions  = metric_query.value.dimensions
+        period      = 60
+        stat        = "Maximum"
+      }
+    }
+  }
+}

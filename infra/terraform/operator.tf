@@ -1,0 +1,48 @@
+# What a person who ingests, watches and redrives may do; attach it to a group or a role.
+
+data "aws_iam_policy_document" "operator" {
+  statement {
+    sid     = "Queues"
+    actions = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ListDeadLetterSourceQueues", "sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:StartMessageMoveTask", "sqs:ListMessageMoveTasks", "sqs:CancelMessageMoveTask"]
+    resources = flatten([for queue in module.profile_queue : [
+      queue.queue.arn, queue.queue.dlq_arn, queue.queue.subscription_dlq_arn,
+    ]])
+  }
+
+  statement {
+    sid       = "Fanout"
+    actions   = ["sns:Publish", "sns:GetTopicAttributes"]
+    resources = [module.fanout.topic_arn]
+  }
+
+  statement {
+    sid       = "Ledger"
+    actions   = ["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem", "dynamodb:Query", "dynamodb:Scan"]
+    resources = [module.ledger.table_arn, "${module.ledger.table_arn}/index/*"]
+  }
+
+  statement {
+    sid       = "List"
+    actions   = ["s3:ListBucket", "s3:GetBucketVersioning", "s3:ListBucketMultipartUploads"]
+    resources = [module.storage.input_bucket_arn, module.storage.output_bucket_arn]
+  }
+
+  statement {
+    sid       = "Upload"
+    actions   = ["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:GetObject", "s3:GetObjectVersion"]
+    resources = ["${module.storage.input_bucket_arn}/TODO/*"]
+  }
+
+  statement {
+    sid       = "Collect"
+    actions   = ["s3:GetObject", "s3:GetObjectVersion"]
+    resources = ["${module.storage.output_bucket_arn}/DONE/*"]
+  }
+}
+
+resource "aws_iam_policy" "operator" {
+  name        = "${var.name}-operator"
+  description = "Ingest, watch and redrive ${var.name}."
+  policy      = data.aws_iam_policy_document.operator.json
+  tags        = local.tags
+}

@@ -1,0 +1,39 @@
+output "hevcq_toml" {
+  description = "The configuration file of the CLI, ready to save as hevcq.toml."
+  value       = <<-EOT
+    backend = "aws"
+
+    [aws]
+    region = "${local.region}"
+    input_bucket = "${module.storage.input_bucket}"
+    output_bucket = "${module.storage.output_bucket}"
+    topic_arn = "${module.fanout.topic_arn}"
+    table = "${module.ledger.table_name}"
+    queue_prefix = "${var.name}-"
+  EOT
+}
+
+output "input_bucket" {
+  description = "Bucket that uploads go to, below TODO/."
+  value       = module.storage.input_bucket
+}
+
+output "output_bucket" {
+  description = "Bucket that renditions appear in, below DONE/."
+  value       = module.storage.output_bucket
+}
+
+output "queues" {
+  description = "Queue and dead-letter queue addresses by profile."
+  value       = { for profile, queue in module.profile_queue : profile => { url = queue.queue.url, dead_letters_url = queue.queue.dlq_url } }
+}
+
+output "repository_url" {
+  description = "Registry that worker images are pushed to."
+  value       = module.registry.repository_url
+}
+
+output "operator_policy_arn" {
+  description = "Policy for people who ingest, watch and redrive."
+  value       = aws_iam_policy.operator.arn
+}

@@ -1,0 +1,134 @@
+variable "name" {
+  description = "Prefix of every resource's name."
+  type        = string
+  default     = "hevcq"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,19}$", var.name))
+    error_message = "name must be 2 to 20 lower-case letters, digits and hyphens, and start with a letter."
+  }
+}
+
+variable "profiles_dir" {
+  description = "Folder of the profile files that the workers were built with; empty: this repository's workers/."
+  type        = string
+  default     = ""
+}
+
+variable "account_id" {
+  description = "AWS account number; empty: asked of the service."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.account_id == "" || can(regex("^[0-9]{12}$", var.account_id))
+    error_message = "account_id must be empty or 12 digits."
+  }
+}
+
+variable "zones" {
+  description = "Two availability zones for the network; empty: the first two of the region."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = contains([0, 2], length(var.zones))
+    error_message = "zones must name two availability zones, or none."
+  }
+}
+
+variable "network" {
+  description = "An existing network to use: its VPC, subnets and whether tasks need public addresses; null: one is made."
+  type = object({
+    vpc_id           = string
+    subnet_ids       = list(string)
+    assign_public_ip = bool
+  })
+  default = null
+}
+
+variable "image" {
+  description = "Worker image with its tag or digest; empty: <registry of this module>:latest."
+  type        = string
+  default     = ""
+}
+
+variable "kms_key_arn" {
+  description = "Customer key for the buckets; empty: SSE-S3."
+  type        = string
+  default     = ""
+}
+
+variable "tls_only" {
+  description = "Deny bucket, queue and topic access without TLS. Off only for emulators that ignore policy conditions."
+  type        = bool
+  default     = true
+}
+
+variable "autoscaling" {
+  description = "Scale services on their backlog. Off only for emulators without application autoscaling."
+  type        = bool
+  default     = true
+}
+
+variable "input_expiry_days" {
+  description = "Days after which an input tagged hevcq=done expires."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.input_expiry_days >= 1
+    error_message = "input_expiry_days must be at least 1."
+  }
+}
+
+variable "work_expiry_days" {
+  description = "Days after which leftovers under work/ expire."
+  type        = number
+  default     = 3
+
+  validation {
+    condition     = var.work_expiry_days >= 1
+    error_message = "work_expiry_days must be at least 1."
+  }
+}
+
+variable "log_retention_days" {
+  description = "Days that worker logs are kept."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365], var.log_retention_days)
+    error_message = "log_retention_days must be one of CloudWatch's periods up to 365."
+  }
+}
+
+variable "alarm_topic_arn" {
+  description = "SNS topic that alarms are sent to; empty: alarms only show in the console."
+  type        = string
+  default     = ""
+}
+
+variable "oldest_task_alarm_s" {
+  description = "Age in seconds of the oldest waiting task that raises an alarm."
+  type        = number
+  default     = 14400
+
+  validation {
+    condition     = var.oldest_task_alarm_s >= 60
+    error_message = "oldest_task_alarm_s must be at least 60."
+  }
+}
+
+variable "force_destroy" {
+  description = "Let terraform destroy delete buckets and images that still hold something."
+  type        = bool
+  default     = false
+}
+
+variable "tags" {
+  description = "Tags of every resource."
+  type        = map(string)
+  default     = {}
+}
