@@ -1,0 +1,20 @@
+"""Every test starts without a person's configuration: no HEVCQ_*, no AWS_*, an empty home."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> None:
+    for name in list(os.environ):
+        if name.startswith(("HEVCQ_", "AWS_")):
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("DATA", "CONFIG", "CACHE", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(home / name.lower()))
+    # Without a credentials file or an instance to ask, boto3 must never look for either.
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -1,0 +1,1 @@
+"""The ports in memory: real classes that pass the contract suites, with hooks for tests."""
