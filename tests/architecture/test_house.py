@@ -1,0 +1,92 @@
+"""The house keeps its shape: layers, budgets, and documents that agree with the code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TRACKED = subprocess.run(
+    ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+).stdout.splitlines()
+
+
+def test_imports_run_downward_only_and_siblings_never_meet() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_file_and_function_is_within_its_budget() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/budgets.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"/work/(main|shared)",
+        r"/root/",
+        r"AKIA[0-9A-Z]{16}",
+        r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}:\d+/simple",
+    ],
+)
+def test_no_machine_path_key_or_registry_is_committed(pattern: str) -> None:
+    found = []
+    for name in TRACKED:
+        path = ROOT / name
+        if not path.is_file() or path == Path(__file__):
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        found += [f"{name}: {line}" for line in text.splitlines() if re.search(pattern, line)]
+
+    assert found == []
+
+
+def test_only_the_clock_reads_time() -> None:
+    reads = re.compile(
+        r"\btime\.(time|monotonic|sleep|perf_counter)\(|datetime\.(now|utcnow|today)\("
+    )
+    allowed = {"clock.py"}
+    # The light status reader runs before any import; it is handed its time by the front door.
+    allowed |= {"front.py"}
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in sorted((ROOT / "src").rglob("*.py"))
+        if path.name not in allowed
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if reads.search(line)
+    ]
+
+    assert found == []
+
+
+def test_nothing_below_settings_reads_the_environment() -> None:
+    places = ["domain", "ports", "embedded", "ffmpeg", "worker", "library", "usecases", "aws"]
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for place in places
+        for path in sorted((ROOT / "src" / "hevcq" / place).rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(r"os\.(environ|getenv)", line)
+    ]
+
+    # A child's clean environment is made from the parent's PATH, LANG and HOME.
+    assert [line for line in found if "ffmpeg/process" not in line] == []
