@@ -1,0 +1,284 @@
+"""Running a child: it ends, is drained and reaped however the call ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from hevcq.errors import LimitExceeded, Stopped, WorkerUnfit
+from hevcq.ffmpeg.process import ChildLimits, run_child, stream_child
+
+
+def sh(script: str, *arguments: str, **options):
+    stop = options.pop("stop", None) or threading.Event()
+    return run_child(["sh", "-c", script, "sh", *arguments], stop=stop, **options)
+
+
+def children() -> set[int]:
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        found.update(int(pid) for pid in (task / "children").read_text().split())
+    return found
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended: no entry, or a zombie that its new parent has to reap."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def wait_until_gone(pid: int) -> bool:
+    until = time.monotonic() + 5
+    waiter = threading.Event()
+    while not gone(pid) and time.monotonic() < until:
+        waiter.wait(0.02)
+    return gone(pid)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    descriptors, threads, before = (
+        len(os.listdir("/proc/self/fd")),
+        threading.active_count(),
+        children(),
+    )
+    yield
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert threading.active_count() == threads
+    assert children() <= before
+
+
+def test_it_returns_the_output_the_exit_code_and_the_cpu_time():
+    done = sh(
+        "printf 'a\\nb'; echo oops >&2; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3"
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"a\nb", ("oops",))
+    assert 0 < done.cpu_s <= done.seconds + 0.1
+
+
+def test_a_flood_on_stderr_does_not_hang_and_its_tail_says_how_much_was_dropped():
+    done = sh(
+        "i=0; while [ $i -lt 6000 ]; do echo 01234567890123456789012345678901234 >&2; i=$((i+1)); done; echo last >&2"
+    )
+
+    assert done.returncode == 0
+    assert done.stderr[-1] == "last"
+    assert done.stderr[0].endswith("earlier lines dropped]")
+    assert sum(map(len, done.stderr)) < 40_000
+
+
+def test_a_carriage_return_overwrites_its_line():
+    assert sh("printf 'one\\rtwo\\rthree\\n' >&2").stderr == ("three",)
+
+
+def test_lines_come_one_by_one_even_when_the_last_has_no_end():
+    seen: list[str] = []
+    done = sh("printf 'a\\nb\\n\\377c'", on_line=seen.append)
+
+    assert seen == ["a", "b", "\ufffdc"]
+    assert done.stdout == b""
+
+
+def test_chunks_are_handed_on_as_they_come():
+    total = 0
+
+    def count(chunk: bytes) -> None:
+        nonlocal total
+        total += len(chunk)
+
+    stream_child(["head", "-c", "1000000", "/dev/zero"], stop=threading.Event(), on_chunk=count)
+    assert total == 1_000_000
+
+
+def test_stdin_is_closed():
+    assert sh("cat; echo end").stdout == b"end\n"
+
+
+def test_the_environment_is_clean(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    names = {line.split("=")[0] for line in sh("env").stdout.decode().splitlines()}
+
+    assert names <= {"PATH", "LANG", "HOME", "PWD", "OLDPWD", "SHLVL", "_"}
+
+
+def test_arguments_are_never_read_by_a_shell():
+    done = run_child(["printf", "%s", "$(id); `id` \n--x"], stop=threading.Event())
+    assert done.stdout == b"$(id); `id` \n--x"
+
+
+def test_a_missing_program_makes_the_worker_unfit():
+    with pytest.raises(WorkerUnfit, match="no-such-program"):
+        run_child(["no-such-program"], stop=threading.Event())
+
+
+def test_a_program_that_cannot_be_executed_makes_the_worker_unfit(tmp_path):
+    program = tmp_path / "broken"
+    program.write_text("#!/no/such/interpreter\n")
+    program.chmod(0o755)
+    with pytest.raises(WorkerUnfit, match="broken"):
+        run_child([str(program)], stop=threading.Event())
+
+
+def test_exit_code_127_of_the_program_itself_is_only_an_exit_code():
+    assert sh("exit 127").returncode == 127
+
+
+def test_a_stop_that_came_before_starts_nothing(tmp_path):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        sh('touch "$1"', str(tmp_path / "started"), stop=stop)
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_stop_ends_the_child_soon():
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        sh("sleep 60", stop=stop)
+    assert time.monotonic() - began < 2
+
+
+def test_a_child_that_ignores_term_is_killed_and_reaped(tmp_path):
+    stop = threading.Event()
+    told = tmp_path / "told"
+    script = "trap 'echo term > \"$1\"' TERM; echo ready; while :; do sleep 0.05; done"
+    with pytest.raises(Stopped):
+        sh(script, str(told), stop=stop, on_line=lambda _: stop.set())
+    assert told.read_text() == "term\n"
+
+
+def test_grandchildren_end_with_the_group():
+    stop, pids = threading.Event(), []
+
+    def seen(line: str) -> None:
+        pids.append(int(line))
+        stop.set()
+
+    with pytest.raises(Stopped):
+        sh("(trap '' TERM; sleep 60) & echo $!; wait", stop=stop, on_line=seen)
+    assert wait_until_gone(pids[0])
+
+
+def test_a_grandchild_that_keeps_the_pipes_open_does_not_outlive_the_child():
+    began = time.monotonic()
+    done = sh("sleep 60 & echo $!; exit 0")
+
+    assert time.monotonic() - began < 2
+    assert wait_until_gone(int(done.stdout))
+
+
+def test_a_check_that_raises_stops_the_child():
+    class Stalled(Exception):
+        pass
+
+    def check() -> None:
+        raise Stalled
+
+    began = time.monotonic()
+    with pytest.raises(Stalled):
+        sh("sleep 60", check=check)
+    assert time.monotonic() - began < 3
+
+
+def test_a_check_runs_about_twice_a_second_however_much_is_printed():
+    calls: list[None] = []
+    done = sh("yes | head -c 50000000; sleep 1.3", check=lambda: calls.append(None), on_line=len)
+    assert 1 <= len(calls) <= done.seconds / 0.5 + 1
+
+
+def test_a_line_handler_that_raises_stops_the_child():
+    def bad(_line: str) -> None:
+        raise ValueError("no such key")
+
+    with pytest.raises(ValueError, match="no such key"):
+        sh("echo x; sleep 60", on_line=bad)
+
+
+def test_past_its_deadline_a_child_is_stopped():
+    with pytest.raises(LimitExceeded, match="longer than"):
+        sh("sleep 60", deadline_s=0.3)
+
+
+def test_a_child_that_closes_its_pipes_is_still_waited_for():
+    done = sh("exec >&- 2>&-; sleep 0.4; exit 7")
+    assert done.returncode == 7
+    assert done.seconds >= 0.4
+
+
+def test_too_much_output_to_keep_is_refused():
+    with pytest.raises(LimitExceeded, match="64 MiB"):
+        run_child(["head", "-c", "80000000", "/dev/zero"], stop=threading.Event())
+
+
+def test_the_niceness_is_set():
+    base = os.getpriority(os.PRIO_PROCESS, 0)
+    done = sh("sleep 0.1; nice", limits=ChildLimits(nice=7))
+    assert int(done.stdout) == max(7, base)
+
+
+def test_a_file_above_the_limit_ends_the_child(tmp_path):
+    target = tmp_path / "out"
+    script = 'sleep 0.1; exec head -c 3000000 /dev/zero > "$1"'
+    done = sh(script, str(target), limits=ChildLimits(output_bytes=1_000_000))
+
+    assert done.returncode == -signal.SIGXFSZ
+    assert target.stat().st_size == 1_000_000
+
+
+def test_memory_above_the_limit_is_refused_to_the_child():
+    script = "from time import sleep; sleep(0.2); bytearray(400 * 2**20)"
+    done = run_child(
+        [sys.executable, "-c", script], stop=threading.Event(), limits=ChildLimits(memory_mib=256)
+    )
+    assert done.returncode == 1
+    assert done.stderr[-1] == "MemoryError"
+
+
+def test_cpu_above_the_limit_ends_the_child():
+    done = sh("while :; do :; done", limits=ChildLimits(cpu_s=1), deadline_s=60)
+    assert done.returncode in {-signal.SIGXCPU, -signal.SIGKILL}
+
+
+PARENT = """
+import sys, threading
+from hevcq.ffmpeg.process import run_child
+def seen(line):
+    print(line, flush=True)
+run_child(["sh", "-c", "echo $$; exec sleep 60"], stop=threading.Event(), on_line=seen)
+"""
+
+
+def test_a_child_dies_with_a_parent_that_is_killed():
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    with parent, parent.stdout:
+        pid = int(parent.stdout.readline())
+        assert not gone(pid)
+        parent.kill()
+        parent.wait()
+        assert wait_until_gone(pid)
+
+
+def test_many_at_once_from_many_threads_leave_nothing():
+    results: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: results.extend(sh("exit 5").returncode for _ in range(5)))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [5] * 40
