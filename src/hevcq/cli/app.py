@@ -43,7 +43,7 @@ class LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for name in COMMANDS:  # the keys alone, so that a misspelt name gets its nearest one
-            self.commands.setdefault(name, None)
+            self.commands.setdefault(name, None)  # type: ignore[arg-type]
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
         """Return the command names in the order of the help."""
@@ -57,7 +57,7 @@ class LazyGroup(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the command; an error that hevcq names becomes one sentence and an exit code."""
         try:
-            return super().invoke(ctx)  # type: ignore[arg-type]
+            return super().invoke(ctx)
         except HevcqError as error:
             cli = ctx.obj if isinstance(ctx.obj, Cli) else Cli()
             raise typer.Exit(tell(error, verbose=cli.verbose)) from error

@@ -1,0 +1,24 @@
+"""Options that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hevcq.domain.verdict import FailureClass
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON, one object a line (see docs/cli.md).")
+]
+ProfileNames = Annotated[
+    list[str] | None,
+    typer.Option("--profile", "-p", metavar="NAME", help="Only this profile; may be repeated."),
+]
+OfClass = Annotated[
+    FailureClass | None, typer.Option("--class", help="Only dead letters of this failure class.")
+]
+OfJob = Annotated[
+    str | None, typer.Option("--job", metavar="ID", help="Only this job (its id or how it begins).")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many.")]

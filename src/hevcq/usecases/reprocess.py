@@ -1,0 +1,112 @@
+"""Queue finished, skipped or dead jobs again, because a person asks for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from hevcq.domain.job import SETTLED, JobRecord, JobState
+from hevcq.domain.keys import EVERY_PROFILE, INBOX, key_for_path
+from hevcq.errors import PermanentError
+from hevcq.ports.backend import Backend
+from hevcq.ports.ledger import JobFilter
+from hevcq.ports.queue import Selection
+
+
+class Result(StrEnum):
+    """What became of one job."""
+
+    QUEUED = "queued"
+    WOULD_QUEUE = "would_queue"
+    WAITING = "waiting"
+    SOURCE_CHANGED = "source_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Reprocessed:
+    """One job and what became of it; `detail` says why it was not queued."""
+
+    job: JobRecord
+    result: Result
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to reprocess: paths, folders, keys (a trailing `/` means all below) or job ids."""
+
+    names: Sequence[str]
+    profiles: Sequence[str] = ()
+    states: frozenset[JobState] = SETTLED
+    who: str = ""
+    why: str = "reprocess"
+    dry_run: bool = False
+
+
+def reprocess(backend: Backend, order: Order) -> Iterator[Reprocessed]:
+    """Queue each matching job again; a source that is not as it was is reported, not queued.
+
+    A dead job's letter is deleted after the job is queued again, so that the two do not meet.
+    """
+    buried: dict[str, list[str]] = {}
+    for name in order.names:
+        for job in list(jobs_named(backend, name)):
+            if order.profiles and job.profile not in order.profiles:
+                continue
+            if job.state in SETTLED and job.state not in order.states:
+                continue
+            done = _one(backend, job, order)
+            if job.state is JobState.DEAD and done.result is Result.QUEUED:
+                buried.setdefault(job.profile, []).append(job.job_id)
+            yield done
+    for profile, ids in buried.items():
+        _drop_letters(backend, profile, ids)
+
+
+def jobs_named(backend: Backend, name: str) -> Iterator[JobRecord]:
+    """Yield the jobs of a path, folder, key or job id, most recently updated first."""
+    record = backend.ledger.get(name)
+    if record is not None:
+        yield record
+        return
+    for wanted in filters(name):
+        yield from backend.ledger.jobs(wanted)
+
+
+def filters(name: str) -> tuple[JobFilter, ...]:
+    """Return the filters for a key, or for a path or folder on this machine."""
+    if name.startswith(f"{INBOX}/"):
+        return (_below(name),) if name.endswith("/") else (JobFilter(source_key=name),)
+    path = Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100 - links stay unresolved
+    if path == Path(path.anchor):
+        return (_below(f"{INBOX}/{EVERY_PROFILE}/"),)
+    key = key_for_path(str(path))
+    return JobFilter(source_key=key), _below(f"{key}/")
+
+
+def _below(prefix: str) -> JobFilter:
+    return JobFilter(key_prefix=prefix)
+
+
+def _one(backend: Backend, job: JobRecord, order: Order) -> Reprocessed:
+    if job.state not in SETTLED:
+        return Reprocessed(job, Result.WAITING, f"it is {job.state.value} already")
+    try:
+        backend.store.check(job.source)
+    except PermanentError as error:
+        return Reprocessed(job, Result.SOURCE_CHANGED, str(error))
+    if order.dry_run:
+        return Reprocessed(job, Result.WOULD_QUEUE)
+    if backend.fanout.requeue(job, who=order.who, why=order.why):
+        return Reprocessed(job, Result.QUEUED)
+    return Reprocessed(job, Result.WAITING, "another process queued it first")
+
+
+def _drop_letters(backend: Backend, profile: str, ids: Sequence[str]) -> None:
+    queue = backend.queues[profile]
+    for job_id in ids:
+        for letter in list(queue.dead_letters(Selection(job_id=job_id))):
+            queue.purge(letter)
