@@ -16,7 +16,12 @@ ProfileNames = Annotated[
     typer.Option("--profile", "-p", metavar="NAME", help="Only this profile; may be repeated."),
 ]
 OfClass = Annotated[
-    FailureClass | None, typer.Option("--class", help="Only dead letters of this failure class.")
+    FailureClass | None,
+    typer.Option(
+        "--class",
+        metavar="CLASS",
+        help=f"Only this failure class: {', '.join(FailureClass)}.",
+    ),
 ]
 OfJob = Annotated[
     str | None, typer.Option("--job", metavar="ID", help="Only this job (its id or how it begins).")

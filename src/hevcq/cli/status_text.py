@@ -1,0 +1,81 @@
+"""The words of `hevcq status`, from its JSON form; light, because the fast door uses it too."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` itself costs the door milliseconds
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+STATES = ("queued", "running", "done", "skipped", "dead")
+
+
+def lines(status: Mapping[str, Any]) -> list[str]:
+    """Return an overview as aligned lines."""
+    out = _table(
+        ("profile", *STATES, "ready", "in flight", "delayed", "dead letters", "oldest"),
+        [_queue(queue) for queue in status["queues"]],
+        right=True,
+    )
+    if status["running"]:
+        rows = [_running(job) for job in status["running"]]
+        out += ["", *_table(("job", "profile", "phase", "done", "speed", "left", "source"), rows)]
+    dead = sum(queue["dead_letters"] for queue in status["queues"])
+    if dead:
+        plural = "s" if dead > 1 else ""
+        out += ["", f"{dead} dead letter{plural}: see `hevcq dead-letters list`."]
+    return out
+
+
+def printable(text: str) -> str:
+    """Escape control characters and broken Unicode: a file name must not steer the terminal."""
+    safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as `45s`, `12m05s`, `3h20m` or `2d04h`; empty for None."""
+    if seconds is None:
+        return ""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def _queue(queue: Mapping[str, Any]) -> tuple[str, ...]:
+    counts = [str(queue["jobs"].get(state, 0)) for state in STATES]
+    messages = [str(queue[name]) for name in ("ready", "in_flight", "delayed", "dead_letters")]
+    return (queue["profile"], *counts, *messages, duration(queue["oldest_s"]) or "-")
+
+
+def _running(job: Mapping[str, Any]) -> tuple[str, ...]:
+    speed = f"{job['speed']:.2f}x" if job["speed"] is not None else "-"
+    return (
+        job["job_id"][:12],
+        job["profile"],
+        job["phase"] or "-",
+        f"{job['percent']:.0f}%",
+        speed,
+        duration(job["eta_s"]) or "-",
+        printable(job["key"]),
+    )
+
+
+def _table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: bool = False
+) -> list[str]:
+    grid = [columns, *rows]
+    widths = [max(len(row[i]) for row in grid) for i in range(len(columns))]
+    out = []
+    for row in grid:
+        cells = [
+            cell.rjust(width) if right and at else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        out.append("  ".join(cells).rstrip())
+    return out

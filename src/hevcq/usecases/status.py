@@ -1,0 +1,102 @@
+"""What is waiting, running, done and dead: one look over queues and ledger."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from hevcq.clock import Clock
+from hevcq.domain.job import JobRecord, JobState
+from hevcq.ports.backend import Backend
+from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.reprocess import jobs_named
+
+MAX_RUNNING = 100
+"""Running jobs that one overview shows; a fleet has more than a screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """One profile: messages in its queue, and its jobs by state. `oldest_s` is seconds."""
+
+    profile: str
+    ready: int
+    in_flight: int
+    delayed: int
+    dead_letters: int
+    oldest_s: float | None
+    jobs: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStatus:
+    """One running job."""
+
+    job_id: str
+    profile: str
+    key: str
+    phase: str
+    percent: float
+    speed: float | None
+    eta_s: float | None
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All of it, at one moment (wall seconds)."""
+
+    at: float
+    queues: tuple[QueueStatus, ...]
+    running: tuple[RunningStatus, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the documented JSON form."""
+        return {"hevcq_status": 1, **asdict(self)}
+
+
+def overview(backend: Backend, clock: Clock) -> Overview:
+    """Count every queue and state, and list what runs; raises StorageError or Unavailable."""
+    counts = backend.ledger.counts()
+    queues = []
+    for name in sorted(backend.queues):
+        depth = backend.queues[name].depth()
+        queues.append(
+            QueueStatus(
+                profile=name,
+                ready=depth.ready,
+                in_flight=depth.in_flight,
+                delayed=depth.delayed,
+                dead_letters=depth.dead,
+                oldest_s=depth.oldest_s,
+                jobs={state.value: counts.get((name, state), 0) for state in JobState},
+            )
+        )
+    jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING})))
+    running = tuple(_running(job) for job in itertools.islice(jobs, MAX_RUNNING))
+    return Overview(at=clock.now(), queues=tuple(queues), running=running)
+
+
+def jobs_of(backend: Backend, names: Sequence[str]) -> Iterator[JobRecord]:
+    """Yield the jobs of paths, folders, keys or job ids, each once."""
+    seen: set[str] = set()
+    for name in names:
+        for job in jobs_named(backend, name):
+            if job.job_id not in seen:
+                seen.add(job.job_id)
+                yield job
+
+
+def _running(job: JobRecord) -> RunningStatus:
+    progress = job.progress
+    return RunningStatus(
+        job_id=job.job_id,
+        profile=job.profile,
+        key=job.source.key,
+        phase=progress.phase.value if progress else "",
+        percent=progress.percent if progress else 0.0,
+        speed=progress.speed if progress else None,
+        eta_s=progress.eta_s if progress else None,
+        owner=job.owner,
+    )
