@@ -59,8 +59,9 @@ module "storage" {
 module "fanout" {
   source = "./modules/fanout"
 
-  name       = var.name
+  region     = local.region
   account_id = local.account_id
+  name       = var.name
   bucket     = module.storage.input_bucket
   bucket_arn = module.storage.input_bucket_arn
   tls_only   = var.tls_only
@@ -70,13 +71,18 @@ module "fanout" {
 module "ledger" {
   source = "./modules/ledger"
 
-  name = var.name
-  tags = local.tags
+  region              = local.region
+  account_id          = local.account_id
+  name                = var.name
+  deletion_protection = !var.force_destroy
+  tags                = local.tags
 }
 
 module "registry" {
   source = "./modules/registry"
 
+  region       = local.region
+  account_id   = local.account_id
   name         = var.name
   force_delete = var.force_destroy
   tags         = local.tags
@@ -96,6 +102,8 @@ module "profile_queue" {
   source   = "./modules/profile_queue"
   for_each = local.profiles
 
+  region              = local.region
+  account_id          = local.account_id
   name                = "${var.name}-${each.key}"
   profile             = each.key
   subscribe           = try(each.value.subscribe, true)
@@ -132,7 +140,8 @@ module "worker_service" {
   account_id = local.account_id
   image      = local.image
   cluster = {
-    name = aws_ecs_cluster.this.name
+    # This name also waits for the capacity providers.
+    name = aws_ecs_cluster_capacity_providers.this.cluster_name
     arn  = aws_ecs_cluster.this.arn
   }
   network = local.network
@@ -153,8 +162,6 @@ module "worker_service" {
   autoscaling        = var.autoscaling
   alarm_topic_arn    = var.alarm_topic_arn
   tags               = merge(local.tags, { profile = each.key })
-
-  depends_on = [aws_ecs_cluster_capacity_providers.this]
 }
 
 resource "aws_cloudwatch_dashboard" "this" {

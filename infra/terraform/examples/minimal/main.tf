@@ -53,6 +53,12 @@ variable "force_destroy" {
   default     = false
 }
 
+variable "image" {
+  description = "Worker image; empty: the newest in the farm's own registry."
+  type        = string
+  default     = ""
+}
+
 provider "aws" {
   region                      = var.region
   skip_credentials_validation = var.offline
@@ -69,6 +75,7 @@ module "farm" {
   tls_only      = var.tls_only
   autoscaling   = var.autoscaling
   force_destroy = var.force_destroy
+  image         = var.image
 }
 
 output "hevcq_toml" {

@@ -1,5 +1,12 @@
 # An upload below TODO/ is announced on one topic; every profile's queue subscribes to it.
 
+data "aws_partition" "current" {}
+
+locals {
+  # Built from the name, which is known at plan time, so that policies can be read in a plan.
+  topic_arn = "arn:${data.aws_partition.current.partition}:sns:${var.region}:${var.account_id}:${aws_sns_topic.uploads.name}"
+}
+
 resource "aws_sns_topic" "uploads" {
   name = "${var.name}-uploads"
   tags = var.tags
@@ -9,7 +16,7 @@ data "aws_iam_policy_document" "topic" {
   statement {
     sid       = "BucketMayPublish"
     actions   = ["sns:Publish"]
-    resources = [aws_sns_topic.uploads.arn]
+    resources = [local.topic_arn]
 
     principals {
       type        = "Service"
@@ -36,7 +43,7 @@ data "aws_iam_policy_document" "topic" {
       sid       = "TlsOnly"
       effect    = "Deny"
       actions   = ["sns:Publish"]
-      resources = [aws_sns_topic.uploads.arn]
+      resources = [local.topic_arn]
 
       principals {
         type        = "*"

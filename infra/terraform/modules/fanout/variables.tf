@@ -3,6 +3,11 @@ variable "name" {
   type        = string
 }
 
+variable "region" {
+  description = "AWS region."
+  type        = string
+}
+
 variable "account_id" {
   description = "AWS account number that may publish for the bucket."
   type        = string

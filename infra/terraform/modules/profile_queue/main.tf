@@ -8,8 +8,17 @@ locals {
   filter = var.subscribe ? null : jsonencode({
     Records = { s3 = { object = { key = [{ prefix = "TODO/${var.profile}/" }] } } }
   })
+  # Built from names, which are known at plan time, so that policies can be read in a plan.
+  prefix = "arn:${data.aws_partition.current.partition}:sqs:${var.region}:${var.account_id}"
+  arns = {
+    queue        = "${local.prefix}:${aws_sqs_queue.this.name}"
+    dead_letters = "${local.prefix}:${aws_sqs_queue.dead_letters.name}"
+    subscription = "${local.prefix}:${aws_sqs_queue.subscription_dead_letters.name}"
+  }
   alarm_actions = var.alarm_topic_arn != "" ? [var.alarm_topic_arn] : []
 }
+
+data "aws_partition" "current" {}
 
 resource "aws_sqs_queue" "this" {
   name                       = var.name
@@ -37,7 +46,7 @@ resource "aws_sqs_queue" "subscription_dead_letters" {
 resource "aws_sqs_queue_redrive_policy" "this" {
   queue_url = aws_sqs_queue.this.id
   redrive_policy = jsonencode({
-    deadLetterTargetArn = aws_sqs_queue.dead_letters.arn
+    deadLetterTargetArn = local.arns.dead_letters
     maxReceiveCount     = var.numbers.max_receives
   })
 }
@@ -46,14 +55,14 @@ resource "aws_sqs_queue_redrive_allow_policy" "dead_letters" {
   queue_url = aws_sqs_queue.dead_letters.id
   redrive_allow_policy = jsonencode({
     redrivePermission = "byQueue"
-    sourceQueueArns   = [aws_sqs_queue.this.arn]
+    sourceQueueArns   = [local.arns.queue]
   })
 }
 
 data "aws_iam_policy_document" "topic_may_send" {
   for_each = {
-    queue        = aws_sqs_queue.this.arn
-    subscription = aws_sqs_queue.subscription_dead_letters.arn
+    queue        = local.arns.queue
+    subscription = local.arns.subscription
   }
 
   statement {
@@ -111,11 +120,11 @@ resource "aws_sqs_queue_policy" "subscription" {
 resource "aws_sns_topic_subscription" "this" {
   topic_arn            = var.topic_arn
   protocol             = "sqs"
-  endpoint             = aws_sqs_queue.this.arn
+  endpoint             = local.arns.queue
   raw_message_delivery = true
   filter_policy        = local.filter
   filter_policy_scope  = local.filter == null ? null : "MessageBody"
-  redrive_policy       = jsonencode({ deadLetterTargetArn = aws_sqs_queue.subscription_dead_letters.arn })
+  redrive_policy       = jsonencode({ deadLetterTargetArn = local.arns.subscription })
 
   depends_on = [aws_sqs_queue_policy.this, aws_sqs_queue_policy.subscription]
 }

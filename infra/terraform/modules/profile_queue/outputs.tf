@@ -3,10 +3,10 @@ output "queue" {
   value = {
     name                 = aws_sqs_queue.this.name
     url                  = aws_sqs_queue.this.id
-    arn                  = aws_sqs_queue.this.arn
+    arn                  = local.arns.queue
     dlq_name             = aws_sqs_queue.dead_letters.name
     dlq_url              = aws_sqs_queue.dead_letters.id
-    dlq_arn              = aws_sqs_queue.dead_letters.arn
-    subscription_dlq_arn = aws_sqs_queue.subscription_dead_letters.arn
+    dlq_arn              = local.arns.dead_letters
+    subscription_dlq_arn = local.arns.subscription
   }
 }

@@ -3,6 +3,16 @@ variable "name" {
   type        = string
 }
 
+variable "region" {
+  description = "AWS region."
+  type        = string
+}
+
+variable "account_id" {
+  description = "AWS account number."
+  type        = string
+}
+
 variable "profile" {
   description = "Profile that the queue serves."
   type        = string

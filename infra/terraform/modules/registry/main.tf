@@ -1,5 +1,7 @@
 # Where worker images are pushed to.
 
+data "aws_partition" "current" {}
+
 resource "aws_ecr_repository" "worker" {
   name                 = "${var.name}-worker"
   image_tag_mutability = "IMMUTABLE"

@@ -5,5 +5,5 @@ output "repository_url" {
 
 output "repository_arn" {
   description = "ARN of the repository."
-  value       = aws_ecr_repository.worker.arn
+  value       = "arn:${data.aws_partition.current.partition}:ecr:${var.region}:${var.account_id}:repository/${aws_ecr_repository.worker.name}"
 }

@@ -3,6 +3,16 @@ variable "name" {
   type        = string
 }
 
+variable "region" {
+  description = "AWS region."
+  type        = string
+}
+
+variable "account_id" {
+  description = "AWS account number."
+  type        = string
+}
+
 variable "force_delete" {
   description = "Let a destroy delete a repository that still holds images."
   type        = bool

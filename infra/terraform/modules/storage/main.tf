@@ -6,7 +6,11 @@ locals {
     input  = "${var.name}-in-${var.account_id}"
     output = "${var.name}-out-${var.account_id}"
   }
+  # Built from names, which are known at plan time, so that policies can be read in a plan.
+  arns = { for kind, bucket in aws_s3_bucket.this : kind => "arn:${data.aws_partition.current.partition}:s3:::${bucket.bucket}" }
 }
+
+data "aws_partition" "current" {}
 
 resource "aws_s3_bucket" "this" {
   for_each = local.buckets
@@ -128,7 +132,7 @@ data "aws_iam_policy_document" "tls_only" {
     sid       = "TlsOnly"
     effect    = "Deny"
     actions   = ["s3:*"]
-    resources = [aws_s3_bucket.this[each.key].arn, "${aws_s3_bucket.this[each.key].arn}/*"]
+    resources = [local.arns[each.key], "${local.arns[each.key]}/*"]
 
     principals {
       type        = "*"

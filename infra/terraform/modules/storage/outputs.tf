@@ -1,19 +1,19 @@
 output "input_bucket" {
   description = "Name of the bucket that uploads go to."
-  value       = aws_s3_bucket.this["input"].id
+  value       = aws_s3_bucket.this["input"].bucket
 }
 
 output "output_bucket" {
   description = "Name of the bucket that renditions go to."
-  value       = aws_s3_bucket.this["output"].id
+  value       = aws_s3_bucket.this["output"].bucket
 }
 
 output "input_bucket_arn" {
   description = "ARN of the input bucket."
-  value       = aws_s3_bucket.this["input"].arn
+  value       = local.arns.input
 }
 
 output "output_bucket_arn" {
   description = "ARN of the output bucket."
-  value       = aws_s3_bucket.this["output"].arn
+  value       = local.arns.output
 }

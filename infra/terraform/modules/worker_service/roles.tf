@@ -1,5 +1,11 @@
 # Least privilege. A worker sends to no queue but its own dead letters, and reads no other profile.
 
+data "aws_partition" "current" {}
+
+locals {
+  partition = data.aws_partition.current.partition
+}
+
 data "aws_iam_policy_document" "trust" {
   statement {
     actions = ["sts:AssumeRole"]
@@ -87,7 +93,7 @@ data "aws_iam_policy_document" "task" {
   statement {
     sid       = "Protection"
     actions   = ["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"]
-    resources = ["arn:aws:ecs:${var.region}:${var.account_id}:task/${var.cluster.name}/*"]
+    resources = ["arn:${local.partition}:ecs:${var.region}:${var.account_id}:task/${var.cluster.name}/*"]
   }
 
   dynamic "statement" {
@@ -124,7 +130,7 @@ data "aws_iam_policy_document" "execution" {
   statement {
     sid       = "Logs"
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-    resources = ["${aws_cloudwatch_log_group.this.arn}:*"]
+    resources = ["arn:${local.partition}:logs:${var.region}:${var.account_id}:log-group:${aws_cloudwatch_log_group.this.name}:*"]
   }
 }
 

@@ -1,0 +1,198 @@
+"""What terraform would make, read from an offline plan: the promises of AWS's semantics as facts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from hevcq.profiles import installed_folder, load_profiles
+from hevcq.settings import AwsSettings, Settings
+from infra.terraform import INFRA, Terraform, need_terraform
+
+pytestmark = pytest.mark.terraform
+Resources = list[dict[str, Any]]
+PROFILES = sorted(load_profiles(installed_folder()))
+
+
+def of(resources: Resources, kind: str) -> dict[str, dict[str, Any]]:
+    return {r["address"]: r.get("values", {}) for r in resources if r["type"] == kind}
+
+
+def named(resources: Resources, kind: str, name: str) -> dict[str, Any]:
+    found = [values for values in of(resources, kind).values() if values.get("name") == name]
+    assert len(found) == 1, f"{kind} {name}: {len(found)} found"
+    return found[0]
+
+
+def test_the_configuration_is_formatted() -> None:
+    need_terraform()
+    done = subprocess.run(
+        ["terraform", "fmt", "-check", "-recursive", str(INFRA)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_configuration_is_valid(terraform: Terraform) -> None:
+    answer = json.loads(terraform.run("validate", "-json").stdout)
+
+    assert answer["valid"], answer["diagnostics"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_queue_numbers_come_from_the_profile_file(resources: Resources, profile: str) -> None:
+    numbers = load_profiles(installed_folder())[profile].queue
+
+    queue = named(resources, "aws_sqs_queue", f"hevcq-{profile}")
+    letters = named(resources, "aws_sqs_queue", f"hevcq-{profile}-dlq")
+
+    assert queue["visibility_timeout_seconds"] == numbers.visibility_s
+    assert queue["message_retention_seconds"] == numbers.retention_s
+    assert letters["message_retention_seconds"] == numbers.dead_letter_retention_s
+    assert queue["receive_wait_time_seconds"] == 20
+    assert queue["sqs_managed_sse_enabled"] is True
+
+
+def test_a_dead_letter_outlives_the_queue_it_came_from(resources: Resources) -> None:
+    for profile in PROFILES:
+        queue = named(resources, "aws_sqs_queue", f"hevcq-{profile}")
+        for suffix in ("dlq", "subscription-dlq"):
+            letters = named(resources, "aws_sqs_queue", f"hevcq-{profile}-{suffix}")
+            assert letters["message_retention_seconds"] == 1_209_600
+            assert letters["message_retention_seconds"] > queue["message_retention_seconds"]
+
+
+def test_each_queue_has_its_redrive_policies_as_separate_resources(resources: Resources) -> None:
+    count = len(PROFILES)
+
+    assert len(of(resources, "aws_sqs_queue_redrive_policy")) == count
+    assert len(of(resources, "aws_sqs_queue_redrive_allow_policy")) == count
+
+
+def test_every_subscription_is_raw_and_has_its_own_dead_letters(resources: Resources) -> None:
+    subscriptions = of(resources, "aws_sns_topic_subscription")
+
+    assert len(subscriptions) == len(PROFILES)
+    for values in subscriptions.values():
+        assert values["raw_message_delivery"] is True
+        assert values["protocol"] == "sqs"
+
+
+def test_both_buckets_are_closed_versioned_and_encrypted(resources: Resources) -> None:
+    for block in of(resources, "aws_s3_bucket_public_access_block").values():
+        assert all(
+            block[key] for key in block if key.startswith(("block_", "ignore_", "restrict_"))
+        )
+    versioning = of(resources, "aws_s3_bucket_versioning").values()
+    assert [v["versioning_configuration"][0]["status"] for v in versioning] == ["Enabled"] * 2
+    assert len(of(resources, "aws_s3_bucket_server_side_encryption_configuration")) == 2
+    assert len(of(resources, "aws_s3_bucket_policy")) == 2
+
+
+def test_unfinished_uploads_and_leftovers_expire(resources: Resources) -> None:
+    configurations = of(resources, "aws_s3_bucket_lifecycle_configuration")
+    rules = [rule for values in configurations.values() for rule in values["rule"]]
+
+    assert len([rule for rule in rules if rule["abort_incomplete_multipart_upload"]]) == 2
+    prefixes = [rule["filter"][0]["prefix"] for rule in rules if rule["filter"]]
+    assert "work/" in prefixes
+
+
+def test_one_rule_announces_uploads_and_renditions_live_elsewhere(resources: Resources) -> None:
+    (notification,) = of(resources, "aws_s3_bucket_notification").values()
+    buckets = {values["bucket"] for values in of(resources, "aws_s3_bucket").values()}
+
+    assert [topic["filter_prefix"] for topic in notification["topic"]] == ["TODO/"]
+    assert len(buckets) == 2
+
+
+def test_a_worker_is_stopped_gently_and_cannot_write_its_root(resources: Resources) -> None:
+    definitions = of(resources, "aws_ecs_task_definition")
+    assert len(definitions) == len(PROFILES)
+    for values in definitions.values():
+        (worker,) = json.loads(values["container_definitions"])
+        assert worker["stopTimeout"] == 120
+        assert worker["readonlyRootFilesystem"] is True
+        assert worker["user"] not in {"", "0", "root"}
+        assert worker["linuxParameters"] == {"initProcessEnabled": True}
+        assert worker["healthCheck"]["command"] == ["CMD", "hevcq-health"]
+
+
+def test_workers_are_configured_by_names_the_settings_know(resources: Resources) -> None:
+    known = {"HEVCQ_PROFILES"} | {f"HEVCQ_{name.upper()}" for name in Settings.model_fields}
+    known |= {f"HEVCQ_AWS__{name.upper()}" for name in AwsSettings.model_fields}
+
+    for values in of(resources, "aws_ecs_task_definition").values():
+        (worker,) = json.loads(values["container_definitions"])
+        assert {item["name"] for item in worker["environment"]} <= known
+
+
+def test_services_use_spot_do_not_rebalance_and_roll_back(resources: Resources) -> None:
+    for values in of(resources, "aws_ecs_service").values():
+        providers = {s["capacity_provider"] for s in values["capacity_provider_strategy"]}
+        assert providers == {"FARGATE", "FARGATE_SPOT"}
+        assert values["availability_zone_rebalancing"] == "DISABLED"
+        assert values["deployment_circuit_breaker"][0] == {"enable": True, "rollback": True}
+        assert values["deployment_maximum_percent"] == 200
+        assert values["wait_for_steady_state"] is False
+
+
+def test_scaling_counts_work_in_flight_and_leaves_zero_by_a_step(resources: Resources) -> None:
+    policies = of(resources, "aws_appautoscaling_policy").values()
+    tracking = [p for p in policies if p["policy_type"] == "TargetTrackingScaling"]
+    steps = [p for p in policies if p["policy_type"] == "StepScaling"]
+
+    assert len(tracking) == len(steps) == len(PROFILES)
+    for policy in tracking:
+        specification = policy["target_tracking_scaling_policy_configuration"][0]
+        metrics = specification["customized_metric_specification"][0]["metrics"]
+        expression = next(m["expression"] for m in metrics if m["return_data"])
+        assert "inwork" in expression
+        assert "IF(FILL(running, 0) > 0" in expression
+    for policy in steps:
+        assert (
+            policy["step_scaling_policy_configuration"][0]["adjustment_type"] == "ChangeInCapacity"
+        )
+
+
+def test_alarms_watch_dead_letters_age_and_a_standstill(resources: Resources) -> None:
+    names = {
+        values["alarm_name"] for values in of(resources, "aws_cloudwatch_metric_alarm").values()
+    }
+
+    for profile in PROFILES:
+        for alarm in (
+            "dlq-not-empty",
+            "subscription-dlq-not-empty",
+            "oldest-task",
+            "no-progress",
+            "from-zero",
+        ):
+            assert f"hevcq-{profile}-{alarm}" in names
+
+
+def test_the_ledger_is_on_demand_recoverable_and_forgets(resources: Resources) -> None:
+    (table,) = of(resources, "aws_dynamodb_table").values()
+
+    assert table["billing_mode"] == "PAY_PER_REQUEST"
+    assert table["point_in_time_recovery"][0]["enabled"] is True
+    assert table["ttl"][0]["enabled"] is True
+    assert table["deletion_protection_enabled"] is True
+
+
+def test_logs_do_not_stay_for_ever(resources: Resources) -> None:
+    assert all(v["retention_in_days"] for v in of(resources, "aws_cloudwatch_log_group").values())
+
+
+def test_a_farm_without_nat_reaches_s3_and_dynamodb_by_gateway(resources: Resources) -> None:
+    endpoints = of(resources, "aws_vpc_endpoint").values()
+
+    assert {e["vpc_endpoint_type"] for e in endpoints} == {"Gateway"}
+    assert {e["service_name"].rsplit(".", 1)[1] for e in endpoints} == {"s3", "dynamodb"}
+    assert not of(resources, "aws_nat_gateway")

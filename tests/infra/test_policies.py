@@ -1,0 +1,126 @@
+"""Every policy statement of the plan, held against least privilege."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hevcq.profiles import installed_folder, load_profiles
+
+pytestmark = pytest.mark.terraform
+Resources = list[dict[str, Any]]
+PROFILES = sorted(load_profiles(installed_folder()))
+WITHOUT_RESOURCE = {"ecr:GetAuthorizationToken"}
+
+
+def as_list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def statements(resources: Resources) -> Iterator[tuple[str, dict[str, Any]]]:
+    for resource in resources:
+        for key in ("policy", "assume_role_policy"):
+            text = resource.get("values", {}).get(key)
+            if resource["type"] != "aws_ecr_lifecycle_policy" and text:
+                for statement in json.loads(text)["Statement"]:
+                    yield resource["address"], statement
+
+
+def role_statements(resources: Resources, role: str, profile: str) -> list[dict[str, Any]]:
+    address = f'module.farm.module.worker_service["{profile}"].aws_iam_role_policy.{role}'
+    found = [statement for name, statement in statements(resources) if name == address]
+    assert found, f"{address} has no policy that the plan can tell"
+    return found
+
+
+def test_every_policy_can_be_read_in_the_plan(resources: Resources) -> None:
+    kinds = {
+        "aws_iam_role_policy",
+        "aws_iam_policy",
+        "aws_sqs_queue_policy",
+        "aws_sns_topic_policy",
+    }
+    unknown = [
+        r["address"]
+        for r in resources
+        if r["type"] in kinds and not r.get("values", {}).get("policy")
+    ]
+
+    assert unknown == []
+
+
+def test_no_statement_allows_every_action(resources: Resources) -> None:
+    for address, statement in statements(resources):
+        if statement["Effect"] == "Allow":
+            for action in as_list(statement["Action"]):
+                assert "*" not in action, f"{address}: {action}"
+
+
+def test_every_allowed_resource_is_named(resources: Resources) -> None:
+    for address, statement in statements(resources):
+        if statement["Effect"] != "Allow" or "Resource" not in statement:
+            continue
+        if set(as_list(statement["Action"])) <= WITHOUT_RESOURCE:
+            continue
+        for resource in as_list(statement["Resource"]):
+            assert resource.startswith("arn:"), f"{address}: {resource}"
+            assert resource.split(":", 5)[5] not in {"", "*"}, f"{address}: {resource}"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_worker_sends_only_to_its_own_dead_letters(resources: Resources, profile: str) -> None:
+    senders = [
+        resource
+        for statement in role_statements(resources, "task", profile)
+        if "sqs:SendMessage" in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
+    ]
+
+    assert [name.rsplit(":", 1)[1] for name in senders] == [f"hevcq-{profile}-dlq"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_worker_reaches_no_other_profile_and_deletes_no_object(
+    resources: Resources, profile: str
+) -> None:
+    others = [other for other in PROFILES if other != profile]
+    text = json.dumps(role_statements(resources, "task", profile))
+
+    assert "s3:Delete" not in text
+    assert "dynamodb:Scan" not in text
+    for other in others:
+        assert f"DONE/{other}/" not in text
+        assert f"hevcq-{other}" not in text
+
+
+def test_only_the_bucket_may_publish_and_only_the_topic_may_send(resources: Resources) -> None:
+    for address, statement in statements(resources):
+        service = statement.get("Principal", {})
+        if (
+            statement["Effect"] != "Allow"
+            or not isinstance(service, dict)
+            or "Service" not in service
+        ):
+            continue
+        condition = statement.get("Condition", {})
+        if service["Service"] == "s3.amazonaws.com":
+            assert condition["ArnLike"]["aws:SourceArn"], address
+            assert condition["StringEquals"]["aws:SourceAccount"], address
+        elif service["Service"] == "sns.amazonaws.com":
+            assert condition["ArnEquals"]["aws:SourceArn"], address
+        else:
+            assert condition["StringEquals"]["aws:SourceAccount"], address
+
+
+def test_nothing_is_reached_without_tls(resources: Resources) -> None:
+    denied = {
+        address.rsplit(".", 1)[0].rsplit(".", 1)[-1]
+        for address, statement in statements(resources)
+        if statement["Effect"] == "Deny"
+        and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    }
+
+    assert denied == {"aws_s3_bucket_policy", "aws_sns_topic_policy", "aws_sqs_queue_policy"}
