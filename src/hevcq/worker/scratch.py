@@ -1,0 +1,184 @@
+"""The scratch folder: unfinished encodes, in a locked folder of each process, swept when it is dead.
+
+    <scratch>/hevcq-<pid>-<n>.lock   held (flock) by its process as long as that lives
+    <scratch>/hevcq-<pid>-<n>/       its jobs' folders
+
+The kernel lets go of the lock however the process ends, so a folder whose lock can be taken is a
+dead process's, on this machine and in a container with the same process ids alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hevcq.clock import Clock
+from hevcq.errors import ConfigError, DiskFull, HevcqError, Unavailable
+from hevcq.logs import get_logger
+
+_LOCK_NAME = re.compile(r"hevcq-\d+-\d+\.lock")
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Scratch:
+    """This process's share of the scratch folder; made on first use, removed by `close`."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._folder, self._clock = folder, clock
+        self._opening = threading.Lock()
+        self._lock: int | None = None
+        self._mine: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder that all processes share."""
+        return self._folder
+
+    @contextmanager
+    def job(self, name: str) -> Iterator[Path]:
+        """Make an empty folder for one job; it is removed with all its content afterwards.
+
+        Raises DiskFull, Unavailable or ConfigError if it cannot be made.
+        """
+        with _translated(self._folder):
+            folder = self._own() / name
+            # A slot that could not remove a folder must not hand its leftovers to the next job.
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        try:
+            yield folder
+        finally:
+            _remove(folder)
+
+    def sweep(self) -> int:
+        """Remove what dead processes left behind; return how many folders that were."""
+        removed = 0
+        if not self._folder.is_dir():
+            return 0
+        began = self._clock.monotonic()
+        with _translated(self._folder):
+            for lock in sorted(self._folder.iterdir()):
+                if _LOCK_NAME.fullmatch(lock.name) and self._swept(lock):
+                    removed += 1
+        if removed:
+            seconds = round(self._clock.monotonic() - began, 3)
+            get_logger().info("scratch_swept", folders=removed, seconds=seconds)
+        return removed
+
+    def free_bytes(self) -> int:
+        """Return the free space of the scratch folder's file system."""
+        with _translated(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return shutil.disk_usage(self._folder).free
+
+    def close(self) -> None:
+        """Remove this process's folder and let go of its lock; may be called twice."""
+        with self._opening:
+            lock, mine = self._lock, self._mine
+            self._lock = self._mine = None
+        if lock is None or mine is None:
+            return
+        _remove(mine)
+        # The name goes while the lock is held: a sweep that opened it meanwhile sees it is gone.
+        mine.with_name(f"{mine.name}.lock").unlink(missing_ok=True)
+        os.close(lock)
+
+    def _own(self) -> Path:
+        with self._opening:
+            if self._mine is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._lock, self._mine = self._locked_folder()
+            return self._mine
+
+    def _locked_folder(self) -> tuple[int, Path]:
+        number = 0
+        while True:
+            number += 1
+            path = self._folder / f"hevcq-{os.getpid()}-{number}.lock"
+            try:
+                lock = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except FileExistsError:
+                continue
+            if not (_taken(lock) and _same_file(lock, path)):
+                # A sweep came between making and locking the file; it owns the name now.
+                os.close(lock)
+                continue
+            mine = path.with_suffix("")
+            mine.mkdir(exist_ok=True)
+            return lock, mine
+
+    def _swept(self, path: Path) -> bool:
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            if not (_taken(lock) and _same_file(lock, path)):
+                return False
+            # The lock file goes last: a sweep that is killed here is taken up by the next one.
+            _remove(path.with_suffix(""))
+            path.unlink(missing_ok=True)
+            return True
+        finally:
+            os.close(lock)
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _same_file(lock: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(lock)
+    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; what cannot be removed is named in the log and left for the next sweep."""
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            get_logger().warning("scratch_not_removed", folder=str(folder), reason=str(error))
+
+
+@contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _named(folder, error) from error
+
+
+def _named(folder: Path, error: OSError) -> HevcqError:
+    why = error.strerror or str(error)
+    if error.errno in _FULL:
+        return DiskFull(f"The scratch folder {folder} is full.", remedy="Free some space there.")
+    if error.errno in {errno.ENOLCK, errno.EOPNOTSUPP}:
+        return ConfigError(
+            f"The scratch folder {folder} has no file locks: {why}.",
+            remedy="Choose a local folder with scratch_dir.",
+        )
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}:
+        return ConfigError(
+            f"The scratch folder {folder} cannot be written: {why}.",
+            remedy="Correct its permissions, or choose another with scratch_dir.",
+        )
+    return Unavailable(f"The scratch folder {folder} cannot be used: {why}.")
