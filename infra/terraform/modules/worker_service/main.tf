@@ -1,7 +1,7 @@
 # One profile's workers: logs, task definition and service on Fargate Spot with on-demand beside it.
 
 resource "aws_cloudwatch_log_group" "this" {
-  name              = "/${var.name}/worker"
+  name              = local.log_group
   retention_in_days = var.log_retention_days
   tags              = var.tags
 }

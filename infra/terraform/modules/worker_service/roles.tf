@@ -4,6 +4,7 @@ data "aws_partition" "current" {}
 
 locals {
   partition = data.aws_partition.current.partition
+  log_group = "/${var.name}/worker"
 }
 
 data "aws_iam_policy_document" "trust" {
@@ -130,7 +131,7 @@ data "aws_iam_policy_document" "execution" {
   statement {
     sid       = "Logs"
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-    resources = ["arn:${local.partition}:logs:${var.region}:${var.account_id}:log-group:${aws_cloudwatch_log_group.this.name}:*"]
+    resources = ["arn:${local.partition}:logs:${var.region}:${var.account_id}:log-group:${local.log_group}:*"]
   }
 }
 
