@@ -47,6 +47,30 @@ class Action(StrEnum):
     DROP = "drop"
 
 
+class VideoTarget(Frozen):
+    """What the main picture must be, and how to get there."""
+
+    encoder: str = Field(description="libx265 or libx264")
+    codec: str = Field(description="hevc or h264, as ffprobe says")
+    width: int
+    height: int
+    pixel_format: str
+    bit_depth: int
+    sample_aspect: str
+    rotation: int = Field(description="what the output's rotation must read: 0 when turned upright")
+    field_order: str = "progressive"
+    scale: bool = False
+    pad: bool = Field(
+        default=False,
+        description="one row or column is repeated, because 4:2:0 holds even sizes only",
+    )
+    deinterlace: bool = False
+    colour: Colour = Colour()
+    mastering_display: MasteringDisplay | None = None
+    light_level: LightLevel | None = None
+    tag: str = Field(default="", description="codec tag for MP4 and MOV, e.g. hvc1")
+
+
 class StreamPlan(Frozen):
     """What happens to one source stream.
 
@@ -62,29 +86,10 @@ class StreamPlan(Frozen):
     encoder: str = ""
     bit_rate: int | None = None
     channels: int | None = None
+    video: VideoTarget | None = Field(default=None, description="what an encoded picture must be")
     notice: str = Field(
         default="", description="the sentence shown when something is lost or changed"
     )
-
-
-class VideoTarget(Frozen):
-    """What the main picture must be, and how to get there."""
-
-    encoder: str = Field(description="libx265 or libx264")
-    codec: str = Field(description="hevc or h264, as ffprobe says")
-    width: int
-    height: int
-    pixel_format: str
-    bit_depth: int
-    sample_aspect: str
-    rotation: int = Field(description="what the output's rotation must read: 0 when turned upright")
-    field_order: str = "progressive"
-    scale: bool = False
-    deinterlace: bool = False
-    colour: Colour = Colour()
-    mastering_display: MasteringDisplay | None = None
-    light_level: LightLevel | None = None
-    tag: str = Field(default="", description="codec tag for MP4 and MOV, e.g. hvc1")
 
 
 class EncodePlan(Frozen):

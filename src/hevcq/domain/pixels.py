@@ -1,0 +1,82 @@
+"""Pixel formats: what an encoder is given for what a decoder hands out, without loss of depth.
+
+The left side is what ffprobe reports, the right what libx265 and libx264 take
+(`ffmpeg -h encoder=libx265`, `-h encoder=libx264`). A format that is not here is refused: alpha,
+14 and 16 bits, and whatever comes next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hevcq.domain.profile import VideoCodec
+
+_SUBSAMPLING = {"420": (True, True), "422": (True, False), "444": (False, False)}
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """A pixel format of an encoder: family (420, 422, 444, gray, gbr), and bits per sample."""
+
+    family: str
+    bits: int
+
+    @property
+    def name(self) -> str:
+        """ffmpeg's name of it."""
+        base = {"gray": "gray", "gbr": "gbrp"}.get(self.family, f"yuv{self.family}p")
+        if self.bits == 8:
+            return base
+        return f"{base}{self.bits}le"
+
+    @property
+    def even(self) -> tuple[bool, bool]:
+        """Whether width and height must be even."""
+        return _SUBSAMPLING.get(self.family, (False, False))
+
+
+def _formats() -> dict[str, Pixels]:
+    same = {
+        "420": ["yuv420p", "yuvj420p", "nv12", "nv21", "yuv410p"],
+        "422": ["yuv422p", "yuvj422p", "yuyv422", "uyvy422", "yvyu422", "nv16", "yuv411p"],
+        "444": ["yuv444p", "yuvj444p", "yuv440p", "yuvj440p", "nv24", "nv42"],
+        "gbr": ["gbrp", "rgb24", "bgr24", "0rgb", "rgb0", "0bgr", "bgr0"],
+        "gray": ["gray"],
+    }
+    found = {name: Pixels(family, 8) for family, names in same.items() for name in names}
+    for end in ("le", "be"):
+        for family, base in (("420", "yuv420p"), ("422", "yuv422p"), ("444", "yuv444p"),
+                             ("gbr", "gbrp"), ("gray", "gray")):  # fmt: skip
+            found |= {f"{base}{bits}{end}": Pixels(family, bits) for bits in (10, 12)}
+            found[f"{base}9{end}"] = Pixels(family, 10)
+        found[f"p010{end}"] = Pixels("420", 10)
+        found[f"p210{end}"] = Pixels("422", 10)
+        found[f"p410{end}"] = Pixels("444", 10)
+        found |= {f"yuv440p{bits}{end}": Pixels("444", bits) for bits in (10, 12)}
+    return found
+
+
+FORMATS = _formats()
+DEEPEST = {VideoCodec.HEVC: 12, VideoCodec.H264: 10}
+"""The most bits per sample that the encoder takes."""
+
+
+def kept(source: str, codec: VideoCodec) -> Pixels | None:
+    """Return the encoder's pixel format that holds all of `source`, or None if there is none."""
+    found = FORMATS.get(source)
+    if found is None or found.bits > DEEPEST[codec]:
+        return None
+    if found.family == "gbr" and codec is VideoCodec.H264:
+        return None
+    return found
+
+
+def plain(source: str) -> Pixels | None:
+    """Return 8-bit 4:2:0 if `source` is YUV that can become it, else None."""
+    found = FORMATS.get(source)
+    return Pixels("420", 8) if found is not None and found.family.isdigit() else None
+
+
+def full_range(source: str, colour_range: str) -> bool:
+    """Whether samples use the whole range: by the tag, or by the old `yuvj` names."""
+    return source.startswith("yuvj") or colour_range in {"pc", "jpeg", "full"}
