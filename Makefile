@@ -4,7 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 T ?=
 
-.PHONY: help setup clean lint format test bench chaos build demo
+MEDIA ?=
+TF := terraform -chdir=infra/terraform/examples/minimal
+TF_PLUGINS ?=
+IMAGE ?= hevcq-worker
+BASE_IMAGE ?= python:3.11.11-slim-bookworm
+
+.PHONY: help setup install clean lint format test bench build full-build plan apply destroy demo
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -14,6 +20,9 @@ setup: $(VENV)/.ready  ## make the virtual environment, and install ffmpeg where
 $(VENV)/.ready: pyproject.toml scripts/setup.sh
 	bash scripts/setup.sh "$(PY)" "$(VENV)"
 	touch $@
+
+install: setup  ## the same as setup
+	@echo "hevcq is in $(BIN)/hevcq"
 
 clean:  ## remove what the build and the tests made
 	rm -rf dist build demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/out
@@ -31,3 +40,28 @@ format: setup  ## let ruff put the code in order
 
 test: setup  ## every test that belongs to a change (T="-k words" for some)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(T)
+
+demo: setup  ## the main job on a few clips, or on MEDIA=folder; originals are not touched
+	bash scripts/demo.sh "$(BIN)" "$(MEDIA)"
+
+bench: setup  ## ratios against bare ffmpeg and against the floor, as a table and as JSON
+	$(BIN)/python -m benchmarks $(T)
+
+build: setup  ## wheel and source distribution
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build --outdir dist .
+
+full-build: build  ## the images too; needs a container engine
+	docker build -f docker/worker.Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) -t $(IMAGE) .
+	docker build -f docker/ingest.Dockerfile --build-arg WORKER_IMAGE=$(IMAGE) -t hevcq-ingest .
+
+plan:  ## what terraform would make (TF_PLUGINS=folder for an offline provider)
+	$(TF) init -input=false $(if $(TF_PLUGINS),-plugin-dir=$(TF_PLUGINS))
+	$(TF) plan
+
+apply:  ## make the farm in the account of your credentials
+	$(TF) init -input=false $(if $(TF_PLUGINS),-plugin-dir=$(TF_PLUGINS))
+	$(TF) apply
+
+destroy:  ## take the farm down again
+	$(TF) destroy

@@ -1,0 +1,47 @@
+"""The Terraform documents agree with the code, and so do its defaults."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from hevcq.domain.profile import Fleet, QueueNumbers
+from infra.terraform import INFRA, ROOT
+
+
+def test_every_module_readme_is_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/write_infra_docs.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("block", "model"), [("queue_defaults", QueueNumbers), ("fleet_defaults", Fleet)]
+)
+def test_defaults_are_those_of_the_profile_model(block: str, model: type) -> None:
+    text = (INFRA / "main.tf").read_text(encoding="utf-8")
+    found = re.search(rf"{block} = \{{(.*?)\n  \}}", text, re.DOTALL)
+    assert found
+
+    values = dict(re.findall(r'(\w+)\s+=\s+"?([\w.]+)"?', found.group(1)))
+
+    assert values == {name: str(getattr(model(), name)) for name in values}
+
+
+def test_every_variable_is_typed_and_described_and_every_output_described() -> None:
+    for path in INFRA.rglob("*.tf"):
+        for kind, name, body in re.findall(
+            r'^(variable|output) "([^"]+)" \{\n(.*?)^\}', path.read_text(), re.MULTILINE | re.DOTALL
+        ):
+            assert re.search(r"^  description = ", body, re.MULTILINE), f"{path}: {name}"
+            if kind == "variable":
+                assert re.search(r"^  type\s+= ", body, re.MULTILINE), f"{path}: {name}"
