@@ -183,7 +183,9 @@ def _absolute(settings: Settings) -> Settings:
 def _hint(wrong: str, known: Mapping[str, object] | set[str]) -> str:
     near = difflib.get_close_matches(wrong, sorted(known), n=1)
     if not near:
-        last = [key for key in sorted(known) if key.split(".")[-1] == wrong.rsplit(".", maxsplit=1)[-1]]
+        last = [
+            key for key in sorted(known) if key.split(".")[-1] == wrong.rsplit(".", maxsplit=1)[-1]
+        ]
         near = last[:1]
     return f"Did you mean {near[0]!r}?" if near else "`hevcq config show` lists every key."
 

@@ -1,0 +1,98 @@
+"""`hevcq verify`: run the gates over a source and a rendition that exist already."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli import render
+from hevcq.cli.context import cli_of
+from hevcq.cli.exits import ExitCode
+from hevcq.cli.options import AsJson
+from hevcq.errors import UsageError
+from hevcq.profiles import pick
+
+if TYPE_CHECKING:
+    from hevcq.domain.certificate import Certificate
+    from hevcq.ports.encoder import EncodeProgress
+    from hevcq.usecases.verify_pair import PairReport
+
+DEFAULT_PROFILE = "hevc"
+
+
+def verify(
+    ctx: typer.Context,
+    source: Annotated[Path, typer.Argument(help="The original.")],
+    rendition: Annotated[Path, typer.Argument(help="What was made of it.")],
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", "-p", help="Its profile; else the certificate's, else hevc."),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Its certificate; else the one beside the rendition.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a rendition against its source.
+
+    Every gate is run anew; with a certificate, both files' digests are compared to it as well.
+    """
+    from hevcq.usecases.verify_pair import Pair, verify_pair
+
+    proof = read_certificate(rendition, certificate)
+    with cli_of(ctx).app() as app:
+        name = profile or (proof.profile if proof else DEFAULT_PROFILE)
+        (picked,) = pick(app.profiles, [name])
+        pair = Pair(source.absolute(), rendition.absolute(), picked, proof)
+        stop = threading.Event()
+        report = verify_pair(app.encoder, pair, on_progress=_ignore, stop=stop)
+    _render(report, certified=proof is not None, as_json=as_json)
+    if not report.passed:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def read_certificate(rendition: Path, named: Path | None) -> Certificate | None:
+    """Return the rendition's certificate, or None where there is none beside it.
+
+    Raises UsageError if a named one cannot be read, VerificationFailed if it is not whole.
+    """
+    from hevcq.domain.certificate import Certificate
+
+    path = named or next(iter(sorted(_beside(rendition))), None)
+    if path is None:
+        return None
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"The certificate {path} cannot be read: {error.strerror}.") from error
+    return Certificate.parse(content)
+
+
+def _beside(rendition: Path) -> list[Path]:
+    """Find `<name>.certificate.json`, or `<name>.<digest>.certificate.json` as stores name it."""
+    folder = rendition.parent
+    if not folder.is_dir():
+        return []
+    head, tail = f"{rendition.name}.", "certificate.json"
+    return [p for p in folder.iterdir() if p.name.startswith(head) and p.name.endswith(tail)]
+
+
+def _ignore(progress: EncodeProgress) -> None:
+    """Verifying is short; the gates' own seconds are shown at the end."""
+
+
+def _render(report: PairReport, *, certified: bool, as_json: bool) -> None:
+    if as_json:
+        for each in report.gates:
+            render.emit_json({"type": "gate", **each.model_dump(mode="json")})
+        facts = {"passed": report.passed, "certified": certified, "notices": report.notices}
+        render.emit_json({"type": "verdict", **facts})
+        return
+    rows = [[g.gate.value, g.outcome.value, f"{g.seconds:.1f}", g.detail] for g in report.gates]
+    render.emit_table(("gate", "outcome", "seconds", "detail"), rows)
+    proof = "and is the certified one" if certified else "but has no certificate"
+    said = f"passes every gate that can be run, {proof}" if report.passed else "does not pass"
+    render.emit(f"The rendition {said}.")

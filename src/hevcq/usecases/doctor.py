@@ -1,0 +1,139 @@
+"""Look over this machine before it works: configuration, ffmpeg, folders, clock, database."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from hevcq.clock import Clock
+from hevcq.domain.job import JobState
+from hevcq.domain.profile import Profile
+from hevcq.errors import HevcqError
+from hevcq.ports.backend import Backend
+from hevcq.ports.encoder import Check, Encoder
+from hevcq.ports.ledger import JobFilter
+from hevcq.settings import Settings
+
+EARLIEST = 1_735_689_600.0
+"""2025-01-01T00:00:00Z: hevcq did not exist before, so a clock that says so is wrong."""
+MAX_SKEW_S = 5.0
+"""How far a folder's file times may be from this machine's clock: leases compare wall times."""
+MIB = 1024 * 1024
+
+
+class Area(StrEnum):
+    """What a finding is about; the exit code depends on it."""
+
+    CONFIG = "configuration"
+    ENCODER = "ffmpeg"
+    FOLDER = "folder"
+    CLOCK = "clock"
+    DATABASE = "database"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the examination."""
+
+    area: Area
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is examined; what opens something is a function, so that its failure is a finding."""
+
+    settings: Settings
+    clock: Clock
+    profiles: Callable[[], Mapping[str, Profile]]
+    encoder: Callable[[], Encoder]
+    backend: Callable[[], Backend]
+
+
+def examine(patient: Patient) -> Iterator[Finding]:
+    """Yield what works and what does not, each with what to do; never raises a HevcqError."""
+    settings = patient.settings
+    yield from _try(Area.CONFIG, "profiles", lambda: _profiles(patient))
+    yield from _try(Area.ENCODER, "ffmpeg", lambda: patient.encoder().doctor())
+    if settings.backend == "embedded":
+        yield from _try(
+            Area.FOLDER, "data_dir", lambda: _folder("data_dir", settings.data_dir, patient)
+        )
+    yield from _try(Area.FOLDER, "scratch", lambda: _folder("scratch", settings.scratch, patient))
+    yield from _try(Area.CLOCK, "clock", lambda: _clock(patient))
+    yield from _try(Area.DATABASE, "database", lambda: _database(patient))
+
+
+def _try(area: Area, name: str, look: Callable[[], list[Check]]) -> Iterator[Finding]:
+    try:
+        checks = look()
+    except HevcqError as error:
+        checks = [Check(name, ok=False, detail=error.message, remedy=error.remedy)]
+    except OSError as error:
+        checks = [Check(name, ok=False, detail=f"{error}", remedy="Check the folder's rights.")]
+    for check in checks:
+        yield Finding(area, check)
+
+
+def _profiles(patient: Patient) -> list[Check]:
+    names = ", ".join(sorted(patient.profiles()))
+    return [Check("profiles", ok=True, detail=names)]
+
+
+def _folder(name: str, folder: Path, patient: Patient) -> list[Check]:
+    there = folder
+    while not there.exists():
+        there = there.parent
+    if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
+        remedy = f"Give this user the right to write in {there}, or set another {name}."
+        return [Check(name, ok=False, detail=f"{folder} cannot be written.", remedy=remedy)]
+    with tempfile.NamedTemporaryFile(dir=there, prefix=".hevcq-doctor-") as probe:
+        probe.write(b"hevcq")
+        probe.flush()
+        os.fsync(probe.fileno())
+    free = shutil.disk_usage(there).free // MIB
+    least = patient.settings.min_free_mib
+    detail = f"{folder}: writable, {free} MiB free"
+    if free >= least:
+        return [Check(name, ok=True, detail=detail)]
+    remedy = (
+        f"Work pauses below {least} MiB (min_free_mib): free some space, or set another {name}."
+    )
+    return [Check(name, ok=False, detail=detail, remedy=remedy)]
+
+
+def _clock(patient: Patient) -> list[Check]:
+    now = patient.clock.now()
+    if now < EARLIEST:
+        remedy = "Set the machine's clock, e.g. by NTP: leases depend on it."
+        return [Check("clock", ok=False, detail="The clock is years behind.", remedy=remedy)]
+    folder = patient.settings.data_dir
+    if not folder.is_dir():
+        return [Check("clock", ok=True, detail="plausible")]
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".hevcq-doctor-") as probe:
+        skew = os.fstat(probe.fileno()).st_mtime - now
+    if abs(skew) > MAX_SKEW_S:
+        detail = f"File times in {folder} are {skew:+.0f} s off this machine's clock."
+        remedy = "Let this machine and the file server take their time from one source."
+        return [Check("clock", ok=False, detail=detail, remedy=remedy)]
+    return [
+        Check("clock", ok=True, detail=f"plausible, file times agree within {MAX_SKEW_S:.0f} s")
+    ]
+
+
+def _database(patient: Patient) -> list[Check]:
+    """Open the records and read them; a fresh set-up is made here, as any command would."""
+    backend = patient.backend()
+    counts = backend.ledger.counts()
+    total = sum(counts.values())
+    dead = sum(count for (_, state), count in counts.items() if state is JobState.DEAD)
+    newest = next(iter(backend.ledger.jobs(JobFilter())), None)
+    if newest is not None and newest.updated_at > patient.clock.now() + 60:
+        detail = "The ledger was written in the future: this machine's clock has stepped back."
+        return [Check("database", ok=False, detail=detail, remedy="Set the machine's clock.")]
+    return [Check("database", ok=True, detail=f"readable, {total} jobs, {dead} of them dead")]
