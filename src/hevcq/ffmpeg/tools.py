@@ -1,10 +1,27 @@
-"""Which programs are used, and the clock that times them."""
+"""Which programs are used, and how every one of them opens a source: untrusted bytes stay data."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from hevcq.clock import Clock
+from hevcq.ffmpeg.process import ChildLimits
+
+DEMUXERS = (
+    # Containers of films. A playlist, a picture sequence, a text or a device is none of them.
+    "mov,matroska,mpegts,mpeg,avi,flv,asf,ogg,mxf,gxf,dv,rm,nut,ivf,wtv,yuv4mpegpipe,dhav,"
+    # Bare video streams.
+    "h264,hevc,m4v,mpegvideo,vc1,av1,obu,dirac,cavsvideo,"
+    # Sound alone: opened so that it can be said that there is no picture.
+    "mp3,aac,ac3,eac3,flac,wav,w64,aiff,caf,ape,wv,tta,tak,dts,dtshd,truehd,amr,au,mpc,mpc8"
+)
+"""ffmpeg's names of the demuxers that may read a source (`ffmpeg -demuxers`)."""
+RW_TIMEOUT_US = 30_000_000
+"""A connection that gives no byte for 30 s is dead; without it ffmpeg waits for ever."""
+PROBE_LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=120)
+"""Bounds of a child that only looks: it may not write a file at all."""
+PROBE_DEADLINE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +31,30 @@ class Tools:
     ffmpeg: str
     ffprobe: str
     clock: Clock
+
+
+def is_url(location: str) -> bool:
+    """Whether the location is fetched over HTTP rather than opened as a file."""
+    return location.startswith(("https://", "http://"))
+
+
+def input_options(location: str) -> list[str]:
+    """Return the options that open a source, up to and with `-i`.
+
+    A file is named with `file:`, so that no name can be an option, a protocol or a pattern; only
+    the protocols and containers that are needed are allowed, so that no file can make ffmpeg open
+    another one.
+    """
+    options = ["-format_whitelist", DEMUXERS]
+    if is_url(location):
+        timeout = ["-rw_timeout", str(RW_TIMEOUT_US)]
+        return [*options, "-protocol_whitelist", "https,tls,tcp,http", *timeout, "-i", location]
+    return [*options, "-protocol_whitelist", "file", "-i", f"file:{location}"]
+
+
+def name_of(location: str) -> str:
+    """Return a location as people may see it: printable, and without a URL's signature."""
+    if is_url(location):
+        location = location.partition("?")[0]
+    shown = os.fsencode(location).decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

@@ -1,0 +1,137 @@
+"""Reading ffprobe's answer: whatever is missing or odd becomes a fact or nothing, never a crash."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hevcq.domain.media import StreamKind
+from hevcq.ffmpeg.facts import media_info
+from hevcq.ffmpeg.sei import static_hdr
+
+
+def video_of(*, frames=(), **stream):
+    info = media_info(
+        {"streams": [{"index": 0, "codec_type": "video", **stream}], "frames": frames}
+    )
+    assert info.streams[0].video is not None
+    return info.streams[0].video
+
+
+def rows(*numbers):
+    return "\n" + "".join(
+        f"{i:08}: {a:>12} {b:>11} {c:>11}\n" for i, (a, b, c) in enumerate(numbers)
+    )
+
+
+def matrix(text: str, rotation: int):
+    return [{"side_data_type": "Display Matrix", "displaymatrix": text, "rotation": rotation}]
+
+
+def test_an_empty_answer_is_an_empty_file():
+    assert media_info({}).streams == ()
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "depth"),
+    [
+        ("yuv420p", 8), ("yuvj420p", 8), ("yuv420p10le", 10), ("yuv444p12be", 12), ("gray10le", 10),
+        ("p010le", 10), ("p016le", 16), ("gray16le", 16), ("rgb48le", 16), ("rgba64be", 16),
+        ("nv12", 8), ("gbrp14le", 14), ("bgr0", 8), ("", 8),
+    ],
+)  # fmt: skip
+def test_the_depth_comes_from_the_pixel_format(pixel_format, depth):
+    assert video_of(pix_fmt=pixel_format).bit_depth == depth
+
+
+def test_a_mirrored_picture_is_told_from_a_turned_one():
+    turned = rows((0, 65536, 0), (-65536, 0, 0), (70778880, 0, 1073741824))
+    mirrored = rows((-65536, 0, 0), (0, 65536, 0), (70778880, 0, 1073741824))
+
+    assert video_of(side_data_list=matrix(turned, -90)).rotation == 90
+    assert not video_of(side_data_list=matrix(turned, -90)).mirrored
+    assert video_of(side_data_list=matrix(mirrored, 180)).mirrored
+
+
+def test_captions_in_the_pictures_are_seen():
+    frame = {
+        "stream_index": 0,
+        "side_data_list": [{"side_data_type": "ATSC A53 Part 4 Closed Captions"}],
+    }
+
+    assert video_of(frames=[frame]).closed_captions
+    assert video_of(closed_captions=1).closed_captions
+    assert not video_of(closed_captions=0, frames=[{**frame, "stream_index": 1}]).closed_captions
+
+
+def test_fields_are_believed_when_the_header_says_nothing():
+    frames = [{"stream_index": 0, "interlaced_frame": 1, "top_field_first": 0}] * 3
+
+    assert video_of(frames=frames).field_order == "bb"
+    assert video_of(field_order="tt").field_order == "tt"
+    assert (
+        video_of(frames=[{"stream_index": 0, "interlaced_frame": 0}]).field_order == "progressive"
+    )
+
+
+@pytest.mark.parametrize("aspect", ["0:1", "N/A", "", "1:0", None, "x"])
+def test_an_unknown_aspect_is_square(aspect):
+    assert video_of(sample_aspect_ratio=aspect).sample_aspect == "1:1"
+
+
+def test_stereo_and_dolby_vision_are_seen():
+    stereo = [{"side_data_type": "Stereo 3D", "type": "side by side"}]
+    assert video_of(side_data_list=stereo).stereo_3d
+    assert not video_of(side_data_list=[{"side_data_type": "Stereo 3D", "type": "2D"}]).stereo_3d
+    assert video_of(codec_tag_string="dvh1").dolby_vision
+
+
+def test_an_unknown_kind_of_stream_is_data():
+    info = media_info(
+        {"streams": [{"index": 3, "disposition": {"default": 1}, "tags": {"LANGUAGE": "und"}}]}
+    )
+    stream = info.streams[0]
+
+    assert (stream.kind, stream.codec, stream.language) == (StreamKind.DATA, "unknown", "")
+    assert stream.dispositions == ("default",)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["index", "codec_type", "tags", "side_data_list", "disposition", "duration",
+                         "width", "rotation", "side_data_type", "start_time", "time_base", "title"]),
+        inner, max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(streams=JSON, frames=JSON, form=JSON)
+def test_no_answer_makes_it_crash(streams, frames, form):
+    media_info({"streams": streams, "frames": frames, "format": form, "chapters": streams})
+
+
+def sei(kind: int, payload: bytes) -> bytes:
+    body = bytes([kind, len(payload)]) + payload + b"\x80"
+    return b"\x00\x00\x00\x01\x06" + body.replace(b"\x00\x00\x00", b"\x00\x00\x03\x00")
+
+
+def test_hdr_messages_are_found_among_others():
+    mastering = struct.pack(">8H2I", 1, 2, 3, 4, 5, 6, 7, 8, 10_000_000, 0)
+    light = struct.pack(">HH", 1000, 400)
+    found = static_hdr(sei(5, b"x" * 40) + sei(137, mastering) + sei(144, light))
+
+    assert found[0] is not None
+    assert (found[0].green_x, found[0].blue_x, found[0].red_x) == ("1/50000", "3/50000", "5/50000")
+    assert (found[0].max_luminance, found[0].min_luminance) == ("10000000/10000", "0/10000")
+    assert found[1] is not None
+    assert (found[1].max_content, found[1].max_average) == (1000, 400)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_the_sei_reader_crash(content):
+    static_hdr(b"\x00\x00\x01\x06" + content)

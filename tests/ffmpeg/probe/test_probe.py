@@ -1,0 +1,228 @@
+"""Probing: real facts of real files, and one clear sentence for everything that is no video."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from hevcq.clock import SystemClock
+from hevcq.domain.media import LightLevel, StreamKind
+from hevcq.errors import SourceGone, SourceUnreadable, Stopped, Unavailable
+from hevcq.ffmpeg.probe import probe
+from hevcq.ffmpeg.tools import Tools
+from support import make_clip, media_clip
+
+TOOLS = Tools("ffmpeg", "ffprobe", SystemClock())
+
+
+def look(path: Path | str):
+    return probe(TOOLS, str(path), threading.Event())
+
+
+def refused(path: Path, content: bytes) -> str:
+    path.write_bytes(content)
+    with pytest.raises(SourceUnreadable) as caught:
+        look(path)
+    assert path.name in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_phone_clip_turned_upside_down_says_so():
+    video = look(media_clip("android-720p30-rot180.mp4")).streams[0].video
+    assert video is not None
+    assert (video.rotation, video.mirrored, video.width, video.colour.space) == (
+        180,
+        False,
+        1280,
+        "bt709",
+    )
+
+
+@pytest.mark.parametrize(
+    ("clip", "index", "rotation"),
+    [("iphone-320p-rot90-mebx.mov", 1, 90), ("made-kitchen-sink.mp4", 0, 270)],
+)
+def test_rotation_counts_clockwise(clip, index, rotation):
+    video = look(media_clip(clip)).streams[index].video
+    assert video is not None
+    assert video.rotation == rotation
+
+
+def test_hdr10_in_h264_is_seen_although_ffmpeg_5_1_overlooks_it():
+    video = look(media_clip("made-h264-10bit-hdr10-720p24.mkv")).streams[0].video
+    assert video is not None
+    assert video.mastering_display is not None
+    assert video.mastering_display.red_x == "34000/50000"
+    assert video.mastering_display.green_y == "34500/50000"
+    assert video.mastering_display.max_luminance == "10000000/10000"
+    assert video.light_level == LightLevel(max_content=1000, max_average=400)
+    assert (video.bit_depth, video.colour.transfer) == (10, "smpte2084")
+
+
+def test_dynamic_hdr_is_seen_in_the_pictures():
+    video = look(media_clip("hevc-hdr10plus-phone-1080p.mp4")).streams[0].video
+    assert video is not None
+    assert (video.hdr10_plus, video.dolby_vision) == (True, False)
+
+
+def test_dolby_vision_is_seen():
+    video = look(media_clip("iphone-hevc-dovi-editlist-mebx.mp4")).streams[0].video
+    assert video is not None
+    assert (video.dolby_vision, video.rotation) == (True, 90)
+
+
+def test_every_stream_of_a_rich_matroska_file_is_told_apart():
+    info = look(media_clip("made-kitchen-sink.mkv"))
+
+    assert [stream.kind for stream in info.streams] == [
+        StreamKind.VIDEO, *[StreamKind.AUDIO] * 3, *[StreamKind.SUBTITLE] * 3,
+        StreamKind.ATTACHMENT, StreamKind.PICTURE,
+    ]  # fmt: skip
+    assert info.chapters[0].title == "Opening"
+    assert info.streams[2].language == "fra"
+    assert info.streams[2].title == "Commentaire"
+    assert info.streams[4].dispositions == ("default", "forced")
+    assert info.streams[3].duration_s == pytest.approx(10.037)
+
+
+def test_fields_and_odd_pixels_are_seen():
+    assert look(media_clip("made-h264-1080i25-tff.mp4")).streams[0].video.field_order == "tt"
+    assert look(media_clip("sony-1080i50-avchd.mts")).streams[0].video.field_order == "tt"
+    assert (
+        look(media_clip("made-pal-576p25-sar64_45.mkv")).streams[0].video.sample_aspect == "64:45"
+    )
+
+
+def test_sound_alone_is_no_error_but_has_no_video():
+    assert look(media_clip("made-audio-only.m4a")).of_kind(StreamKind.VIDEO) == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "-i.mp4", "a:b.mp4", "%d.mp4", "new\nline.mp4", "quo'te \"x\".mp4", "http:x.mp4",
+        "concat:a|b.mp4", "ünï.mp4", "x" * 251 + ".mp4",
+    ],
+)  # fmt: skip
+def test_any_name_is_only_a_name(tmp_path, monkeypatch, name):
+    clip = make_clip(tmp_path, name="clip.mp4")
+    clip.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+
+    assert look(name).streams[0].codec == "h264"
+    assert look(tmp_path / name).streams[0].codec == "h264"
+
+
+def test_a_name_that_is_no_utf_8_survives(tmp_path):
+    clip = make_clip(tmp_path, name="clip.mkv")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff\xfe.mkv")
+    shutil.move(clip, odd)
+    assert look(odd).format_name.startswith("matroska")
+
+    Path(odd).write_bytes(b"")
+    with pytest.raises(SourceUnreadable) as caught:
+        look(odd)
+    assert str(caught.value).encode()
+
+
+def test_the_extension_is_not_believed(tmp_path):
+    clip = make_clip(tmp_path, name="clip.mkv")
+    clip.rename(tmp_path / "clip.mp4")
+    assert look(tmp_path / "clip.mp4").format_name.startswith("matroska")
+
+
+def test_tags_with_odd_bytes_survive(tmp_path):
+    clip = make_clip(tmp_path, name="tagged.mkv", extra=["-metadata", "title=XXXXYYYY"])
+    clip.write_bytes(clip.read_bytes().replace(b"XXXXYYYY", b'a\xff\xfe\x80"\\\nb'))
+    assert look(clip).tags["title"].startswith("a\ufffd")
+
+
+PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
+DASH = (
+    b'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+    b'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"></MPD>'
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"only words\nand more of them\n" * 40, "is a text file"),
+        (PLAYLIST, "is a playlist (hls)"),
+        (b"ffconcat version 1.0\nfile '/etc/passwd'\n", "is a playlist (concat)"),
+        (DASH, "is a playlist (dash)"),
+        (b"1\n00:00:00,000 --> 00:00:01,000\nhi\n", "is text (srt)"),
+        (b"P6\n1 1\n255\nabc", "is a picture (ppm)"),
+        (bytes(range(256)) * 40, "no video, or was cut short"),
+    ],
+)
+def test_what_is_no_video_is_refused_in_one_clear_sentence(tmp_path, content, sentence):
+    assert sentence in refused(tmp_path / "film.mp4", content)
+
+
+def test_a_playlist_that_opens_a_local_file_never_gets_to_it(tmp_path):
+    clip = make_clip(tmp_path, name="secret.ts")
+    playlist = PLAYLIST.replace(b"file:///etc/passwd", str(clip).encode())
+    assert "playlist" in refused(tmp_path / "film.mp4", playlist)
+
+
+def test_a_folder_is_refused(tmp_path):
+    (tmp_path / "x.mp4").mkdir()
+    with pytest.raises(SourceUnreadable, match=r"x\.mp4 is a folder"):
+        look(tmp_path / "x.mp4")
+
+
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(SourceUnreadable, match="pipe"):
+        look(tmp_path / "pipe.mp4")
+
+
+def test_a_file_that_is_not_there_is_gone(tmp_path):
+    with pytest.raises(SourceGone, match=r"none\.mp4 is not there"):
+        look(tmp_path / "none.mp4")
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    with pytest.raises(SourceUnreadable, match=r"loop\.mp4 cannot be opened"):
+        look(tmp_path / "loop.mp4")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_says_what_to_do(tmp_path):
+    clip = make_clip(tmp_path, name="clip.mp4")
+    clip.chmod(0)
+    with pytest.raises(SourceUnreadable, match="right to read"):
+        look(clip)
+
+
+def test_a_name_with_a_null_byte_is_refused():
+    with pytest.raises(SourceUnreadable, match="cannot be opened"):
+        look("a\0b.mp4")
+
+
+@pytest.mark.parametrize(
+    "clip", ["made-empty.mp4", "made-not-a-video.mp4", "made-truncated60-moov-last.mp4"]
+)
+def test_the_bad_samples_are_refused(clip):
+    with pytest.raises(SourceUnreadable, match=clip):
+        look(media_clip(clip))
+
+
+def test_a_url_that_nobody_answers_is_tried_again_later_and_its_signature_stays_secret():
+    with pytest.raises(Unavailable, match=r"cannot be fetched") as caught:
+        look("http://127.0.0.1:9/film.mp4?X-Amz-Signature=secret")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_stop_ends_the_probe(tmp_path):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        probe(TOOLS, str(make_clip(tmp_path, name="clip.mp4")), stop)
