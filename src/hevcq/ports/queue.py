@@ -136,3 +136,11 @@ class Queue(ABC):
     @abstractmethod
     def purge(self, letter: DeadLetter) -> bool:
         """Delete one dead letter for good; False if it is no longer there."""
+
+    def redrive_all(self) -> int:
+        """Send every dead letter back; return how many.
+
+        A backend whose service moves whole queues by itself overrides this one-by-one default;
+        the move may then still be going on when it returns.
+        """
+        return sum(self.redrive(letter) for letter in self.dead_letters(Selection()))
