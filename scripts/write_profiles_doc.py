@@ -1,0 +1,126 @@
+"""Write docs/profiles.md from the profile model, so that no key goes undocumented.
+
+Run as `python scripts/write_profiles_doc.py`; `--check` writes nothing and exits 1 when stale.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from annotated_types import Ge, Gt, Le, Lt, MultipleOf
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from hevcq.domain.profile import Profile
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docs" / "profiles.md"
+HEAD = """# Profiles
+
+<!-- Written by scripts/write_profiles_doc.py from the model in src/hevcq/domain/profile.py. -->
+
+A profile is a recipe plus its queue numbers: one file `workers/<name>.yaml`. hevcq validates the
+file, and Terraform reads the same file, so a queue and its workers cannot disagree. Adding a
+profile is adding a file; the setting `profiles_dir` names another folder.
+
+`hevcq profiles list` shows them, `hevcq profiles show NAME` fills every default in, and
+`hevcq profiles validate FILE...` names each wrong key. An unknown key is an error.
+
+The smallest profile:
+
+```yaml
+name: small
+description: H.265 at half the size
+video:
+  codec: hevc
+  crf: 28
+```
+
+The `revision` of a profile is a digest of everything below except `description`, `subscribe`,
+`queue` and `fleet`: a rendition depends on the rest. A source that was not worth encoding is
+remembered by its bytes and this revision, so a changed recipe looks at it again.
+
+Beyond the ranges below: `queue.heartbeat_s` is at most a third of `queue.visibility_s`,
+`queue.max_failures` is below `queue.max_receives`, `queue.dead_letter_retention_s` is not below
+`queue.retention_s`, and `video.max_width` and `video.max_height` come together.
+"""
+
+
+def document() -> str:
+    """Return the whole page."""
+    parts = [HEAD, "## The profile itself\n", *_table(Profile, "")]
+    for name, field in Profile.model_fields.items():
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            sentence = (model.__doc__ or "").strip().splitlines()[0]
+            parts += [f"\n## `{name}`\n", f"{sentence}\n", *_table(model, f"{name}.")]
+    return "\n".join(parts) + "\n"
+
+
+def _table(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    yield "| key | meaning | default | range |"
+    yield "|---|---|---|---|"
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            continue
+        if not field.description:
+            raise SystemExit(f"{prefix}{name} has no description")
+        meaning = field.description.replace("|", "\\|")
+        yield f"| `{prefix}{name}` | {meaning} | {_default(field)} | {_range(field)} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, StrEnum):
+        return f"`{value.value}`"
+    return f"`{list(value) if isinstance(value, tuple) else value}`"
+
+
+def _range(field: FieldInfo) -> str:
+    words = []
+    for rule in field.metadata:
+        words += _words(rule)
+    kind = field.annotation
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        words.append(", ".join(f"`{member.value}`" for member in kind))
+    if kind is bool:
+        words.append("true, false")
+    return " and ".join(words) or "-"
+
+
+def _words(rule: Any) -> list[str]:
+    named: tuple[tuple[type, str, str], ...] = (
+        (Ge, "ge", "≥ {}"),
+        (Gt, "gt", "> {}"),
+        (Le, "le", "≤ {}"),
+        (Lt, "lt", "< {}"),
+        (MultipleOf, "multiple_of", "a multiple of {}"),
+    )
+    for kind, attribute, form in named:
+        if isinstance(rule, kind):
+            return [form.format(getattr(rule, attribute))]
+    pattern = getattr(rule, "pattern", None)
+    return [f"matches `{pattern}`".replace("|", "\\|")] if pattern else []
+
+
+def main() -> int:
+    """Write the file, or check it."""
+    text = document()
+    if "--check" in sys.argv[1:]:
+        return 0 if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text else 1
+    TARGET.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
