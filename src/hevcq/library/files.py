@@ -1,0 +1,209 @@
+"""Every system call that a swap depends on, one method each: the seam where tests kill and fail.
+
+Nothing in the library package changes a person's folder except through a FileSystem. Each method
+is one call that either happened or did not, so a test can stop the world before and after every
+one of them. A file's bytes are durable after `fsync_file`, its name after `fsync_dir`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from hevcq.errors import Stopped
+from hevcq.library.metadata import carry
+from hevcq.ports.catalog import Fingerprint
+
+BLOCK = 1 << 20
+NO_REPLACE = 1
+"""RENAME_NOREPLACE of renameat2(2): https://man7.org/linux/man-pages/man2/rename.2.html"""
+AT_FDCWD = -100
+UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+NO_HARD_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
+
+
+class FileSystem:
+    """The machine's file system. `stop`, once set, ends the long calls (digest, copy) early."""
+
+    def __init__(self, stop: threading.Event | None = None) -> None:
+        self._stop = stop if stop is not None else threading.Event()
+
+    def lstat(self, path: Path) -> os.stat_result | None:
+        """Return the facts of what is at `path`, links not followed; None if nothing is."""
+        try:
+            return os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def names(self, folder: Path) -> list[str]:
+        """Return the sorted names in a folder; [] if there is no such folder."""
+        try:
+            return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+
+    def mkdir(self, folder: Path) -> None:
+        """Make one folder, visible to its owner's umask; it may exist already."""
+        folder.mkdir(exist_ok=True)
+
+    def rmdir(self, folder: Path) -> None:
+        """Remove an empty folder; raises OSError if it is not empty."""
+        folder.rmdir()
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Rename, replacing what is at `new`: only for hevcq's own records."""
+        os.rename(old, new)
+
+    def rename_new(self, old: Path, new: Path) -> None:
+        """Rename in one step; raises FileExistsError, and changes nothing, if `new` exists.
+
+        Where the file system has no such step, the name is linked and the old one removed, so a
+        kill between them leaves both names on one file, and never none.
+        """
+        if not _rename_no_replace(old, new):
+            self._link_then_unlink(old, new)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a name; it may be gone already."""
+        path.unlink(missing_ok=True)
+
+    def read(self, path: Path) -> bytes:
+        """Return the content of a small file; raises FileNotFoundError if there is none."""
+        return path.read_bytes()
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a small file, replacing what is there; not durable until `fsync_file`."""
+        path.write_bytes(content)
+
+    def copy(self, source: Path, target: Path) -> None:
+        """Copy the bytes to the new file `target`; raises FileExistsError if it exists."""
+        with source.open("rb") as reading, target.open("xb") as writing:
+            while block := reading.read(BLOCK):
+                self._go_on()
+                writing.write(block)
+
+    def carry(self, source: Path, target: Path) -> tuple[str, ...]:
+        """Give `target` the times, mode, owner and extended attributes of `source`.
+
+        Returns one sentence for each that could not be carried.
+        """
+        return carry(source, target)
+
+    def fsync_file(self, path: Path) -> None:
+        """Make the bytes and metadata of a file durable."""
+        _fsync(path, os.O_RDONLY)
+
+    def fsync_dir(self, folder: Path) -> None:
+        """Make the names in a folder durable."""
+        _fsync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    def digest(self, path: Path) -> str:
+        """Return the hexadecimal SHA-256 of a file, read now; a symlink raises OSError."""
+        sha = hashlib.sha256()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb", buffering=0) as reading:
+            while block := reading.read(BLOCK):
+                self._go_on()
+                sha.update(block)
+        return sha.hexdigest()
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise Stopped("Stopped while reading or copying a file; nothing was changed by it.")
+
+    def _link_then_unlink(self, old: Path, new: Path) -> None:
+        try:
+            os.link(old, new, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            # No atomic step at all (some FUSE and network shares): look first, then rename.
+            # hevcq's own swaps hold the root's lock, so only a stranger could race here.
+            if os.path.lexists(new):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new)) from error
+            os.rename(old, new)
+        else:
+            os.unlink(old)
+
+
+def make_folders(fs: FileSystem, folder: Path) -> None:
+    """Make a folder and those above it that are missing, each durable in its parent."""
+    if fs.lstat(folder) is not None:
+        return
+    make_folders(fs, folder.parent)
+    fs.mkdir(folder)
+    fs.fsync_dir(folder.parent)
+
+
+def write_durably(fs: FileSystem, path: Path, content: bytes) -> None:
+    """Write a small file of hevcq's own in one visible step, durable when it returns."""
+    temp = path.with_name(f".hevcq-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.tmp")
+    fs.write(temp, content)
+    fs.fsync_file(temp)
+    fs.rename(temp, path)
+    fs.fsync_dir(path.parent)
+
+
+def move_new(fs: FileSystem, old: Path, new: Path) -> None:
+    """Rename without overwriting and make both names durable."""
+    fs.rename_new(old, new)
+    fs.fsync_dir(new.parent)
+    if old.parent != new.parent:
+        fs.fsync_dir(old.parent)
+
+
+def fingerprint_of(facts: os.stat_result) -> Fingerprint:
+    """Return which bytes a path holds, as far as its facts tell."""
+    return Fingerprint(facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_dev)
+
+
+def same_bytes(one: Fingerprint, other: Fingerprint) -> bool:
+    """Return whether two fingerprints mean one file with unchanged bytes.
+
+    The device is left out: its number may change with a reboot or a new mount.
+    """
+    return (one.size, one.mtime_ns, one.inode) == (other.size, other.mtime_ns, other.inode)
+
+
+def _fsync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def _renameat2() -> Callable[..., int] | None:
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = (
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_uint,
+    )
+    function.restype = ctypes.c_int
+    return function  # type: ignore[no-any-return]
+
+
+def _rename_no_replace(old: Path, new: Path) -> bool:
+    """Rename in one step if this system can (False if not); raises OSError as rename does."""
+    call = _renameat2()
+    if call is None:
+        return False
+    if call(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), NO_REPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in UNSUPPORTED:
+        return False
+    raise OSError(number, os.strerror(number), os.fspath(old), None, os.fspath(new))

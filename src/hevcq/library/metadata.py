@@ -1,0 +1,75 @@
+"""Carry what a file is besides its bytes: times, mode, owner, extended attributes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+SKIPPED = ("security.", "trusted.")
+"""Attribute families that the kernel or a security module owns; they are set by policy, not by
+copying (https://man7.org/linux/man-pages/man7/xattr.7.html)."""
+
+
+def carry(source: Path, target: Path) -> tuple[str, ...]:
+    """Give `target` the owner, mode, extended attributes and times of `source`.
+
+    Returns one sentence for each thing that could not be carried, since a file system or an
+    ordinary user may not be allowed to; raises OSError if `source` or `target` is gone.
+    """
+    facts = os.lstat(source)
+    lost = [*_carry_owner(facts, target), *_carry_mode(facts, target)]
+    lost.extend(_carry_attributes(source, target))
+    # Times last: every change above touches them on some file systems.
+    os.utime(target, ns=(facts.st_atime_ns, facts.st_mtime_ns), follow_symlinks=False)
+    return tuple(lost)
+
+
+def _carry_owner(facts: os.stat_result, target: Path) -> list[str]:
+    now = os.lstat(target)
+    if (now.st_uid, now.st_gid) == (facts.st_uid, facts.st_gid):
+        return []
+    try:
+        os.chown(target, facts.st_uid, facts.st_gid, follow_symlinks=False)
+    except PermissionError:
+        return _carry_group(facts, target)
+    except OSError as error:
+        return [f"The owner was not carried: {error.strerror}."]
+    return []
+
+
+def _carry_group(facts: os.stat_result, target: Path) -> list[str]:
+    try:
+        os.chown(target, -1, facts.st_gid, follow_symlinks=False)
+    except OSError:
+        return ["Owner and group were not carried: only root may give files away."]
+    return ["The owner was not carried: only root may give files away."]
+
+
+def _carry_mode(facts: os.stat_result, target: Path) -> list[str]:
+    try:
+        # The set-id bits mean nothing on a film and must not travel to another owner's file.
+        os.chmod(target, stat.S_IMODE(facts.st_mode) & 0o1777)
+    except OSError as error:
+        return [f"The mode was not carried: {error.strerror}."]
+    return []
+
+
+def _carry_attributes(source: Path, target: Path) -> list[str]:
+    try:
+        names = os.listxattr(source, follow_symlinks=False)
+    except (AttributeError, OSError):
+        # No such thing on this system or file system: then there is nothing to carry.
+        return []
+    lost: list[str] = []
+    for name in names:
+        if name.startswith(SKIPPED):
+            continue
+        try:
+            value = os.getxattr(source, name, follow_symlinks=False)
+            os.setxattr(target, name, value, follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                lost.append(f"The attribute {name!r} was not carried: {error.strerror}.")
+    return lost
