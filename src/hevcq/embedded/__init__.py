@@ -1,1 +1,4 @@
-"""One machine, no server: sqlite3 lives only here."""
+"""The embedded way of running: SQLite and plain files in one data folder, no server, no network.
+
+This module imports nothing, so that `hevcq status` can load `embedded.snapshot` alone.
+"""

@@ -1,0 +1,151 @@
+"""The SQL of queues, as functions on a connection inside a transaction of the caller.
+
+Fair share: every message is put into a round ("turn") when it is sent. A task without a group,
+and the first of a group, goes into the round after the one now served; each further task of a
+group goes one round later than the one before it. Rounds are served in order, and inside a round
+in order of sending. So one task of each waiting group is served before a second of any, no
+arrival is put before what already waits in the served round, and a claim still reads only the
+head of one index.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hevcq.domain.job import Task
+from hevcq.domain.verdict import Bury, FailureClass
+from hevcq.errors import BadMessage
+
+READY, IN_FLIGHT, DELAYED = 0, 1, 2
+DUE_AT_ONCE = 128
+"""How many messages whose time has come are made ready by one claim: bounds its cost."""
+
+SERVED = "SELECT turn FROM message WHERE queue = ? AND state = 0 ORDER BY turn LIMIT 1"
+LAST_OF_GROUP = "SELECT MAX(turn) FROM message WHERE queue = ? AND grp = ? AND grp <> ''"
+INSERT = """INSERT INTO message (queue, state, turn, visible_at, grp, sent_at, body)
+VALUES (?, ?, ?, ?, ?, ?, ?)"""
+MAKE_READY = """UPDATE message SET state = 0 WHERE id IN (SELECT id FROM message
+WHERE queue = ? AND state > 0 AND visible_at <= ? ORDER BY visible_at LIMIT ?)"""
+TAKE = """UPDATE message SET state = 1, attempts = attempts + 1, held = attempts + 1, owner = ?,
+visible_at = ? WHERE id IN (SELECT id FROM message WHERE queue = ? AND state = 0
+ORDER BY turn, id LIMIT ?) RETURNING id, turn, attempts, sent_at, body"""
+FREE_OWNER = """UPDATE message SET state = 0, held = NULL, owner = ''
+WHERE state > 0 AND state = 1 AND owner = ?"""
+EXTEND = "UPDATE message SET state = 1, visible_at = ?, owner = ? WHERE id = ? AND held = ?"
+ACK = "DELETE FROM message WHERE id = ? AND held = ?"
+RELEASE = """UPDATE message SET state = ?, visible_at = ?, held = NULL, owner = ''
+WHERE id = ? AND held = ?"""
+REMOVE = """DELETE FROM message WHERE id = ? AND held = ? RETURNING queue, body, attempts, grp"""
+LETTER = """INSERT INTO dead_letter
+(queue, body, job_id, reason, failure_class, attempts, tail, grp, buried_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+RETURN_LETTER = "DELETE FROM dead_letter WHERE id = ? AND queue = ? RETURNING body, grp"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to send."""
+
+    body: str
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A message that was just claimed, as the table has it."""
+
+    number: int
+    turn: int
+    attempts: int
+    sent_at: float
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Which receive of which message: `held` is the attempt number it was given."""
+
+    number: int
+    held: int
+
+
+def outgoing(tasks: Sequence[Task]) -> list[Outgoing]:
+    """Return the messages of tasks."""
+    return [Outgoing(task.body(), task.group) for task in tasks]
+
+
+def send(
+    connection: sqlite3.Connection,
+    queue: str,
+    messages: Sequence[Outgoing],
+    *,
+    now: float,
+    delay_s: float = 0.0,
+) -> None:
+    """Insert messages, each in its fair-share round, visible after `delay_s`."""
+    served = connection.execute(SERVED, (queue,)).fetchone()
+    joining = (served[0] if served else 0) + 1
+    last: dict[str, int] = {}
+    state = DELAYED if delay_s > 0 else READY
+    rows = []
+    for message in messages:
+        turn = joining
+        if message.group:
+            if message.group not in last:
+                found = connection.execute(LAST_OF_GROUP, (queue, message.group)).fetchone()[0]
+                last[message.group] = found or 0
+            turn = last[message.group] = max(joining, last[message.group] + 1)
+        rows.append((queue, state, turn, now + max(0.0, delay_s), message.group, now, message.body))
+    connection.executemany(INSERT, rows)
+
+
+def take(
+    connection: sqlite3.Connection, queue: str, limit: int, *, owner: str, now: float, until: float
+) -> list[Taken]:
+    """Make due messages ready, then claim at most `limit`, hidden until `until`, in order."""
+    connection.execute(MAKE_READY, (queue, now, max(DUE_AT_ONCE, limit)))
+    rows = connection.execute(TAKE, (owner, until, queue, limit)).fetchall()
+    return sorted((Taken(*row) for row in rows), key=lambda taken: (taken.turn, taken.number))
+
+
+def bury(connection: sqlite3.Connection, receipt: Receipt, why: Bury, *, now: float) -> bool:
+    """Move a held message to the dead letters; False if the receipt is stale."""
+    row = connection.execute(REMOVE, (receipt.number, receipt.held)).fetchone()
+    if row is None:
+        return False
+    queue, body, attempts, group = row
+    tail = json.dumps(list(why.tail))
+    letter = (queue, body, job_of(body), why.reason, why.failure_class, attempts, tail, group, now)
+    connection.execute(LETTER, letter)
+    return True
+
+
+def bury_exhausted(connection: sqlite3.Connection, taken: Taken, *, now: float) -> None:
+    """Bury a message that was received as often as its queue allows, uncounting this receive."""
+    received = taken.attempts - 1
+    connection.execute(
+        "UPDATE message SET attempts = ?, held = ? WHERE id = ?", (received, received, taken.number)
+    )
+    reason = f"Received {received} times without being settled."
+    why = Bury(reason=reason, failure_class=FailureClass.RECEIVES)
+    bury(connection, Receipt(taken.number, received), why, now=now)
+
+
+def redrive(connection: sqlite3.Connection, queue: str, letter: int, *, now: float) -> bool:
+    """Turn a dead letter into a new message, in the same transaction; False if it is gone."""
+    row = connection.execute(RETURN_LETTER, (letter, queue)).fetchone()
+    if row is None:
+        return False
+    send(connection, queue, [Outgoing(*row)], now=now)
+    return True
+
+
+def job_of(body: str) -> str:
+    """Return the job id in a message body, or an empty string if it cannot be read."""
+    try:
+        return Task.parse(body).job_id
+    except BadMessage:
+        return ""

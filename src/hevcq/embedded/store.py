@@ -1,0 +1,338 @@
+"""The store port over plain files: immutable version folders, and one database row that counts.
+
+The bytes of an object are in `objects/<2 hex>/<sha256 of the key>/<version>/data`, with `meta.json`
+beside them for people. They are durable before the row in `object` names their version: that one
+commit, conditional on the fence, is the publication. Readers follow the row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from hevcq.clock import Clock
+from hevcq.domain.job import Source
+from hevcq.domain.keys import check_key
+from hevcq.embedded import files
+from hevcq.embedded.database import Database
+from hevcq.embedded.faults import file_errors
+from hevcq.embedded.sources import Sources
+from hevcq.errors import (
+    SourceGone,
+    StaleFence,
+    Stopped,
+    StorageError,
+    Unavailable,
+    UsageError,
+)
+from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
+
+T = TypeVar("T")
+
+PAGE = 500
+WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+COLUMNS = "key, version, size, sha256, metadata, modified_at"
+FIND = f"SELECT {COLUMNS}, job_id, fence FROM object WHERE key = ?"  # noqa: S608 - constants
+LIST = f"""SELECT {COLUMNS} FROM object WHERE key > :after AND key >= :prefix
+AND substr(key, 1, length(:prefix)) = :prefix ORDER BY key LIMIT {PAGE}"""  # noqa: S608
+WRITE = """INSERT INTO object (key, version, size, sha256, metadata, modified_at, job_id, fence)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET version = excluded.version,
+size = excluded.size, sha256 = excluded.sha256, metadata = excluded.metadata,
+modified_at = excluded.modified_at, job_id = excluded.job_id, fence = excluded.fence"""
+DELETE = "DELETE FROM object WHERE key = ? RETURNING version"
+NAMED = "SELECT 1 FROM object WHERE key = ? AND version = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class _Visible:
+    """An object and who published it."""
+
+    stored: StoredObject
+    job_id: str
+    fence: int
+
+
+class FileStore(Store):
+    """Sources linked from the library, renditions in `folder`. Versions are named by `owner`, so
+    that a sweep can tell the leftovers of a dead process from the work of a live one."""
+
+    def __init__(self, folder: Path, database: Database, clock: Clock, *, owner: str) -> None:
+        self._folder = folder
+        self._database = database
+        self._clock = clock
+        self._owner = owner
+        self._sources = Sources(database, clock)
+        with file_errors("created", folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
+        """Link the file: its name is recorded, its bytes stay where they are."""
+        if stop.is_set():
+            raise Stopped
+        source = self._sources.accept(path, key)
+        moved(source.size)
+        return source
+
+    def check(self, source: Source) -> None:
+        """Compare size, modification time and inode."""
+        self._sources.path(source)
+
+    @contextmanager
+    def fetch(
+        self,
+        source: Source,
+        scratch: Path,  # noqa: ARG002 - a linked source needs no room of its own
+        *,
+        moved: Transferred,
+        stop: threading.Event,
+    ) -> Iterator[Input]:
+        """Hand out the library file itself, checked."""
+        if stop.is_set():
+            raise Stopped
+        path = self._sources.path(source)
+        moved(source.size)
+        yield Input(location=str(path), path=path)
+
+    def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Open the visible version."""
+
+        def work(data: Path) -> BinaryIO:
+            with file_errors("read", data):
+                return files.open_range(data, start, end)
+
+        return self._reading(key, work)
+
+    def publish(self, publication: Publication) -> StoredObject:
+        """Bring the bytes into a version folder, then name it in one conditional commit."""
+        key = check_key(publication.key)
+        there = self._find(key)
+        if there is not None and _stale(there, publication):
+            return self._already(there, publication)
+        version = self._new_version(key)
+        data = version / "data"
+        try:
+            with file_errors("published", publication.file):
+                size = self._bring(publication.file, data, publication.sha256)
+            stored = self._stored(key, version.name, size, publication)
+            visible, old = self._commit(stored, publication)
+        except BaseException:
+            shutil.rmtree(version, ignore_errors=True)
+            raise
+        with file_errors("removed", publication.file):
+            publication.file.unlink(missing_ok=True)
+        self._discard(key, version.name if visible is not stored else old)
+        return visible
+
+    def _already(self, there: _Visible, publication: Publication) -> StoredObject:
+        if there.stored.sha256 != publication.sha256:
+            raise StaleFence(
+                f"{publication.key!r} was published under fence {there.fence}; "
+                f"fence {publication.fence} comes too late."
+            )
+        publication.file.unlink(missing_ok=True)
+        return there.stored
+
+    def _commit(
+        self, stored: StoredObject, publication: Publication
+    ) -> tuple[StoredObject, str | None]:
+        """Return what is visible now, and the version that was before."""
+        self._write_meta(stored)
+
+        def work(connection: sqlite3.Connection) -> tuple[StoredObject, str | None]:
+            there = _find(connection, stored.key)
+            if there is not None and _stale(there, publication):
+                return self._already(there, publication), None
+            _write(connection, stored, publication.job_id, publication.fence)
+            return stored, there.stored.version if there else None
+
+        return self._database.write(work)
+
+    def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
+        """Write a version folder, then name it."""
+        version = self._new_version(check_key(key))
+        digest = hashlib.sha256(content).hexdigest()
+        wanted = Publication(key, version / "data", digest, "", 0, metadata)
+        try:
+            with file_errors("written", wanted.file):
+                wanted.file.write_bytes(content)
+                files.sync(wanted.file)
+            stored = self._stored(key, version.name, len(content), wanted)
+            self._write_meta(stored)
+            old = self._database.write(lambda c: _replace(c, stored))
+        except BaseException:
+            shutil.rmtree(version, ignore_errors=True)
+            raise
+        self._discard(key, old)
+        return stored
+
+    def stat(self, key: str) -> StoredObject | None:
+        """Look the row up."""
+        found = self._find(check_key(key))
+        return None if found is None else found.stored
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Page through the rows in key order."""
+        after = ""
+        while True:
+            rows = self._database.rows(LIST, {"after": after, "prefix": prefix})
+            yield from (_stored(row) for row in rows)
+            if len(rows) < PAGE:
+                return
+            after = rows[-1][0]
+
+    def delete(self, key: str) -> bool:
+        """Remove the row, then the bytes."""
+        check_key(key)
+        row = self._database.write(lambda c: c.execute(DELETE, (key,)).fetchone())
+        if row is None:
+            return False
+        self._discard(key, row[0])
+        return True
+
+    def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
+        """Link or copy the visible version to `target`, and hash what is there."""
+        return self._reading(
+            key, lambda data: files.place_new(data, target, moved=moved, stop=stop)
+        )
+
+    def _reading(self, key: str, work: Callable[[Path], T]) -> T:
+        """Run `work` on the visible bytes, again if they were replaced before it opened them."""
+        while True:
+            version = self._expect(key).stored.version
+            try:
+                return work(self._version(key, version) / "data")
+            except Unavailable:
+                if self._expect(key).stored.version == version:
+                    raise
+
+    def free_bytes(self) -> int | None:
+        """Return what an unprivileged process may still write."""
+        with file_errors("looked at", self._folder):
+            facts = os.statvfs(self._folder)
+        return facts.f_bavail * facts.f_frsize
+
+    def sweep(self, owner: str) -> int:
+        """Remove the version folders a dead process left unpublished; return how many."""
+        removed = 0
+        for version in self._folder.glob(f"??/*/{owner}-*"):
+            key = _key_of(version)
+            if key is not None and self._database.row(NAMED, (key, version.name)):
+                continue
+            shutil.rmtree(version, ignore_errors=True)
+            _prune(version.parent)
+            removed += 1
+        return removed
+
+    def _find(self, key: str) -> _Visible | None:
+        return self._database.read(lambda c: _find(c, key))
+
+    def _expect(self, key: str) -> _Visible:
+        found = self._find(check_key(key))
+        if found is None:
+            raise SourceGone(f"There is no object {key!r}.")
+        return found
+
+    def _version(self, key: str, version: str) -> Path:
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        return self._folder / digest[:2] / digest / version
+
+    def _new_version(self, key: str) -> Path:
+        folder = self._version(key, f"{self._owner}-{secrets.token_hex(6)}")
+        with file_errors("created", folder):
+            while True:
+                folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                try:
+                    folder.mkdir(mode=0o700)
+                except FileNotFoundError:
+                    continue  # another thread pruned the empty parent just now
+                break
+        return folder
+
+    def _stored(self, key: str, version: str, size: int, publication: Publication) -> StoredObject:
+        metadata = dict(publication.metadata)
+        for name in metadata:
+            if not WORD.fullmatch(name):
+                raise UsageError(f"The metadata key {name!r} is not a lower-case ASCII word.")
+        return StoredObject(key, version, size, publication.sha256, metadata, self._clock.now())
+
+    def _bring(self, file: Path, data: Path, sha256: str) -> int:
+        if not files.link(file, data):
+            files.copy_new(file, data, moved=lambda _: None, stop=threading.Event())
+            if files.sha256_of(data) != sha256:
+                raise StorageError(f"The copy of {file} does not have the bytes of the original.")
+        files.sync(data)
+        return data.stat().st_size
+
+    def _write_meta(self, stored: StoredObject) -> None:
+        version = self._version(stored.key, stored.version)
+        facts: dict[str, Any] = {
+            "key": stored.key,
+            "size": stored.size,
+            "sha256": stored.sha256,
+            "metadata": dict(stored.metadata),
+        }
+        with file_errors("written", version):
+            (version / "meta.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            files.sync(version / "meta.json")
+            for folder in (version, *list(version.parents)[:3]):
+                files.sync(folder)
+
+    def _discard(self, key: str, version: str | None) -> None:
+        if version is not None:
+            folder = self._version(key, version)
+            shutil.rmtree(folder, ignore_errors=True)
+            _prune(folder.parent)
+
+
+def _stale(there: _Visible, publication: Publication) -> bool:
+    return there.job_id == publication.job_id and there.fence >= publication.fence
+
+
+def _find(connection: sqlite3.Connection, key: str) -> _Visible | None:
+    row = connection.execute(FIND, (key,)).fetchone()
+    return None if row is None else _Visible(_stored(row[:6]), row[6], row[7])
+
+
+def _stored(row: tuple[Any, ...]) -> StoredObject:
+    key, version, size, sha256, metadata, modified_at = row
+    return StoredObject(key, version, size, sha256, json.loads(metadata), modified_at)
+
+
+def _write(connection: sqlite3.Connection, stored: StoredObject, job_id: str, fence: int) -> None:
+    metadata = json.dumps(dict(stored.metadata), sort_keys=True)
+    head = (stored.key, stored.version, stored.size, stored.sha256, metadata)
+    connection.execute(WRITE, (*head, stored.modified_at, job_id, fence))
+
+
+def _replace(connection: sqlite3.Connection, stored: StoredObject) -> str | None:
+    there = _find(connection, stored.key)
+    _write(connection, stored, "", 0)
+    return there.stored.version if there else None
+
+
+def _key_of(version: Path) -> str | None:
+    try:
+        return str(json.loads((version / "meta.json").read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # it died before the facts were written, so no row can name this version
+
+
+def _prune(folder: Path) -> None:
+    """Remove the folders of a key that holds nothing any more."""
+    for empty in (folder, folder.parent):
+        try:
+            empty.rmdir()
+        except OSError:
+            return
