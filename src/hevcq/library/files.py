@@ -44,7 +44,7 @@ class FileSystem:
     def names(self, folder: Path) -> list[str]:
         """Return the sorted names in a folder; [] if there is no such folder."""
         try:
-            return sorted(os.listdir(folder))
+            return sorted(entry.name for entry in folder.iterdir())
         except FileNotFoundError:
             return []
 
@@ -58,7 +58,7 @@ class FileSystem:
 
     def rename(self, old: Path, new: Path) -> None:
         """Rename, replacing what is at `new`: only for hevcq's own records."""
-        os.rename(old, new)
+        old.rename(new)
 
     def rename_new(self, old: Path, new: Path) -> None:
         """Rename in one step; raises FileExistsError, and changes nothing, if `new` exists.
@@ -127,9 +127,9 @@ class FileSystem:
             # hevcq's own swaps hold the root's lock, so only a stranger could race here.
             if os.path.lexists(new):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new)) from error
-            os.rename(old, new)
+            old.rename(new)
         else:
-            os.unlink(old)
+            old.unlink()
 
 
 def make_folders(fs: FileSystem, folder: Path) -> None:
@@ -193,7 +193,7 @@ def _renameat2() -> Callable[..., int] | None:
         ctypes.c_uint,
     )
     function.restype = ctypes.c_int
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _rename_no_replace(old: Path, new: Path) -> bool:

@@ -50,7 +50,7 @@ def _carry_group(facts: os.stat_result, target: Path) -> list[str]:
 def _carry_mode(facts: os.stat_result, target: Path) -> list[str]:
     try:
         # The set-id bits mean nothing on a film and must not travel to another owner's file.
-        os.chmod(target, stat.S_IMODE(facts.st_mode) & 0o1777)
+        target.chmod(stat.S_IMODE(facts.st_mode) & 0o1777)
     except OSError as error:
         return [f"The mode was not carried: {error.strerror}."]
     return []

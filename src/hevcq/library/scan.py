@@ -21,9 +21,11 @@ from hevcq.library.globs import Matcher, matcher
 from hevcq.library.names import certificate_beside, is_own, show
 from hevcq.ports.catalog import Fingerprint
 
-VIDEO_SUFFIXES = frozenset(
-    [".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".evo", ".f4v", ".flv", ".h264", ".h265", ".hevc", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mkv", ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".trp", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m"]
+_SUFFIXES = (
+    "3g2 3gp asf avi divx dv evo f4v flv h264 h265 hevc m1v m2t m2ts m2v m4v mkv mod mov mp4 mpe "
+    "mpeg mpg mpv mts mxf nut ogm ogv qt rm rmvb tod trp ts vob webm wmv wtv y4m"
 )
+VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 """Suffixes worth a probe: those of ffmpeg's video demuxers (https://ffmpeg.org/ffmpeg-formats.html)
 and what cameras write."""
 
@@ -131,7 +133,7 @@ def is_settled(before: Fingerprint, after: Fingerprint, now: float, quiet_s: flo
 
 def _root(walk: _Walk, single: set[Path]) -> Iterator[Found | Rejected]:
     try:
-        facts = os.stat(walk.root)
+        facts = walk.root.stat()
     except OSError as error:
         yield _cannot(walk.root, walk.root.parent, error)
         return
@@ -149,7 +151,7 @@ def _root(walk: _Walk, single: set[Path]) -> Iterator[Found | Rejected]:
 
 def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[Found | Rejected]:
     try:
-        facts = os.stat(folder)
+        facts = folder.stat()
         if (facts.st_dev, facts.st_ino) in walk.seen:
             return
         walk.seen.add((facts.st_dev, facts.st_ino))
@@ -176,7 +178,7 @@ def _entry(
     entry: os.DirEntry[str], walk: _Walk, relative: str, names: set[str]
 ) -> Found | Rejected | None:
     path = Path(entry.path)
-    if entry.is_symlink() and os.path.isdir(path):
+    if entry.is_symlink() and entry.is_dir():
         if walk.include is not None and not walk.include(relative):
             return None
         return Rejected(path, walk.root, Why.LINK, f"{show(path)} links to a folder: not followed.")
@@ -192,7 +194,7 @@ def _entry(
 def _wanted(walk: _Walk, relative: str) -> bool:
     if walk.include is not None:
         return walk.include(relative)
-    return os.path.splitext(relative)[1].lower() in VIDEO_SUFFIXES
+    return relative.rpartition(".")[2].lower() in VIDEO_SUFFIXES
 
 
 def _made_here(path: Path, certificate: Path) -> bool:

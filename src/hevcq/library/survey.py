@@ -81,11 +81,11 @@ def _chunk(
             future.cancel()
         if learnt:
             catalog.cache(learnt)
-    for item in chunk:
-        if isinstance(item, Rejected):
-            yield item
+    for entry in chunk:
+        if isinstance(entry, Rejected):
+            yield entry
         else:
-            yield results.get(item.path) or _recalled(item, known)
+            yield results.get(entry.path) or _recalled(entry, known)
 
 
 def _recall(

@@ -1,0 +1,166 @@
+"""The journal of a library root: what a swap is about to do, and which originals are kept.
+
+`<root>/.hevcq/journal/<job id>.json` is a swap under way, `<job id>.undo.json` an undo under way;
+`<root>/.hevcq/kept/<job id>.json` is a swap that is done, whose original is still kept. A record is
+committed by renaming it from one folder to the other, so a start only reads what is under way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hevcq.errors import StorageError
+from hevcq.library.files import FileSystem, make_folders, move_new, write_durably
+from hevcq.library.names import own_folder, show
+from hevcq.ports.catalog import Fingerprint
+
+UNDO = ".undo.json"
+ENDING = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One swap: enough to finish it, to roll it back, and to undo it. Times are wall seconds.
+
+    `source` is the original's path, `target` the rendition's (the same unless the suffix changed),
+    `new` the rendition's temporary name, `retained` where the original is kept. `aside` is the
+    original's temporary name when `retained` is a copy on another device.
+    `keep_days` None keeps the original until it is undone.
+    """
+
+    job_id: str
+    profile: str
+    source: Path
+    target: Path
+    new: Path
+    retained: Path
+    fingerprint: Fingerprint
+    source_sha256: str
+    rendition_sha256: str
+    rendition_size: int
+    certificate: str
+    keep_days: float | None
+    created_at: float
+    aside: Path | None = None
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the original may be removed; None for never."""
+        return None if self.keep_days is None else self.created_at + self.keep_days * 86_400
+
+
+_PATHS = ("source", "target", "new", "retained", "aside")
+
+
+class Journal:
+    """The records of one root. Paths are written relative to it, so the folder may move."""
+
+    def __init__(self, root: Path, fs: FileSystem) -> None:
+        self.root = root
+        self._fs = fs
+        self._open = own_folder(root) / "journal"
+        self._kept = own_folder(root) / "kept"
+
+    def begin(self, record: Record) -> None:
+        """Write a record of a swap under way, durable when it returns."""
+        make_folders(self._fs, self._open)
+        make_folders(self._fs, self._kept)
+        write_durably(self._fs, self._open / f"{record.job_id}{ENDING}", self._dump(record))
+
+    def commit(self, record: Record) -> None:
+        """Turn a swap under way into one that is done, in one durable step."""
+        self._fs.rename(
+            self._open / f"{record.job_id}{ENDING}", self._kept / f"{record.job_id}{ENDING}"
+        )
+        self._fs.fsync_dir(self._kept)
+        self._fs.fsync_dir(self._open)
+
+    def drop(self, record: Record) -> None:
+        """Forget a swap that was rolled back, or whose original is no longer kept."""
+        for folder in (self._open, self._kept):
+            path = folder / f"{record.job_id}{ENDING}"
+            if self._fs.lstat(path) is not None:
+                self._fs.unlink(path)
+                self._fs.fsync_dir(folder)
+
+    def begin_undo(self, record: Record) -> None:
+        """Turn a swap that is done into an undo under way, in one durable step."""
+        move_new(
+            self._fs, self._kept / f"{record.job_id}{ENDING}", self._open / f"{record.job_id}{UNDO}"
+        )
+
+    def call_off_undo(self, record: Record) -> None:
+        """Turn an undo under way back into a swap that is done."""
+        move_new(
+            self._fs, self._open / f"{record.job_id}{UNDO}", self._kept / f"{record.job_id}{ENDING}"
+        )
+
+    def end_undo(self, record: Record) -> None:
+        """Forget a swap that is undone."""
+        self._fs.unlink(self._open / f"{record.job_id}{UNDO}")
+        self._fs.fsync_dir(self._open)
+
+    def swaps(self) -> Iterator[Record]:
+        """Yield the swaps under way."""
+        for name in self._fs.names(self._open):
+            if name.endswith(ENDING) and not name.endswith(UNDO) and not name.startswith("."):
+                yield self._load(self._open / name)
+
+    def undos(self) -> Iterator[Record]:
+        """Yield the undos under way."""
+        for name in self._fs.names(self._open):
+            if name.endswith(UNDO):
+                yield self._load(self._open / name)
+
+    def kept(self) -> Iterator[Record]:
+        """Yield the swaps that are done and whose originals are kept."""
+        for name in self._fs.names(self._kept):
+            if name.endswith(ENDING) and not name.startswith("."):
+                yield self._load(self._kept / name)
+
+    def find(self, job_id: str) -> Record | None:
+        """Return the swap of a job that is done and whose original is kept."""
+        path = self._kept / f"{job_id}{ENDING}"
+        return self._load(path) if self._fs.lstat(path) is not None else None
+
+    def clean(self) -> None:
+        """Remove what a kill left of a record that was being written."""
+        for folder in (self._open, self._kept):
+            for name in self._fs.names(folder):
+                if name.startswith(".hevcq-"):
+                    self._fs.unlink(folder / name)
+
+    def _dump(self, record: Record) -> bytes:
+        data = dataclasses.asdict(record)
+        for name in _PATHS:
+            path: Path | None = data[name]
+            data[name] = None if path is None else str(path.relative_to(self.root))
+        # ASCII escapes carry any byte a file name can hold (as a lone surrogate) and back again.
+        return json.dumps({"hevcq_swap": 1, **data}, ensure_ascii=True, indent=1).encode()
+
+    def _load(self, path: Path) -> Record:
+        try:
+            data: dict[str, Any] = json.loads(self._fs.read(path))
+            if data.pop("hevcq_swap") != 1:
+                raise StorageError(f"{show(path)} was written by a newer hevcq.")
+            for name in _PATHS:
+                if data[name] is not None:
+                    data[name] = self._inside(data[name])
+            data["fingerprint"] = Fingerprint(**data["fingerprint"])
+            return Record(**data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StorageError(
+                f"The swap record {show(path)} is damaged, so what it was about cannot be known.",
+                remedy="Look for the original below .hevcq/originals, then remove the record.",
+            ) from error
+
+    def _inside(self, relative: str) -> Path:
+        parts = Path(relative).parts
+        if not parts or Path(relative).is_absolute() or ".." in parts:
+            raise ValueError(f"{relative!r} leaves the library")
+        return self.root.joinpath(*parts)

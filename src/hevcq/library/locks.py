@@ -1,0 +1,125 @@
+"""Locks that die with their holder: one swap at a time on a root, one placement at a time of a job.
+
+They are `flock` locks on files below `<root>/.hevcq`, so that two processes on one library, and two
+threads of one process, see each other; the system drops them at any end, kill -9 included.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hevcq.errors import SwapRefused, Unavailable
+from hevcq.library.names import own_folder, show
+
+BUSY = "busy"
+
+
+@contextmanager
+def root_lock(root: Path) -> Iterator[None]:
+    """Hold the root's swap lock, waiting for whoever has it.
+
+    Raises SwapRefused if the root cannot be written, or its file system has no locks.
+    """
+    folder = own_folder(root)
+    try:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SwapRefused(
+            f"Nothing in {show(root)} can be replaced: {show(folder)} cannot be written"
+            f" ({error.strerror}).",
+            remedy="Give this user rights there, or use --output.",
+        ) from error
+    try:
+        _flock(descriptor, folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[None]:
+    """Hold the right to place one job below `root`; `note` is what a sweep needs after a kill.
+
+    The file `<root>/.hevcq/busy/<job id>` holds the note until the context ends in any way that is
+    not the death of the process. Raises Unavailable if another holder is alive.
+    """
+    path = own_folder(root) / BUSY / job_id
+    descriptor = _own(path)
+    if descriptor is None:
+        raise Unavailable(f"Another hevcq is placing the job {job_id} below {show(root)} just now.")
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, note)
+        os.fsync(descriptor)
+        yield
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def abandoned(root: Path, job_id: str) -> Iterator[bytes | None]:
+    """Take over the note of a dead holder (None if it lives or left none); ends its file after."""
+    path = own_folder(root) / BUSY / job_id
+    descriptor = _own(path) if path.exists() else None
+    if descriptor is None:
+        yield None
+        return
+    try:
+        yield os.pread(descriptor, 1 << 16, 0)
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def busy_jobs(root: Path) -> list[str]:
+    """Return the jobs with a note below `root`, whether their holders live or not."""
+    folder = own_folder(root) / BUSY
+    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+
+
+def _own(path: Path) -> int | None:
+    """Open and lock the file at `path`; None if somebody else holds it."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _flock(descriptor, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # Its last holder may have removed the name between our open and our lock: then the lock
+        # is on a file that nobody else will ever open, and guards nothing.
+        if _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        there = path.lstat()
+    except FileNotFoundError:
+        return False
+    here = os.fstat(descriptor)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _flock(descriptor: int, path: Path, how: int) -> None:
+    try:
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise SwapRefused(
+            f"The file system of {show(path)} has no locks ({error.strerror}), so two hevcq"
+            " could work on one file.",
+            remedy="Mount it with locks, or use --output.",
+        ) from error
