@@ -60,10 +60,8 @@ class VideoTarget(Frozen):
     rotation: int = Field(description="what the output's rotation must read: 0 when turned upright")
     field_order: str = "progressive"
     scale: bool = False
-    pad: bool = Field(
-        default=False,
-        description="one row or column is repeated, because 4:2:0 holds even sizes only",
-    )
+    pad_right: int = Field(default=0, description="columns repeated: 4:2:0 holds even sizes only")
+    pad_bottom: int = Field(default=0, description="rows repeated: 4:2:0 holds even sizes only")
     deinterlace: bool = False
     colour: Colour = Colour()
     mastering_display: MasteringDisplay | None = None

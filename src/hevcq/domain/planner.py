@@ -118,7 +118,7 @@ def _notices(info: MediaInfo, streams: tuple[StreamPlan, ...]) -> tuple[str, ...
             found.append(f"{where}: the picture is turned upright.")
         if target.deinterlace:
             found.append(f"{where}: the picture is deinterlaced.")
-        if target.pad:
+        if target.pad_right or target.pad_bottom:
             found.append(f"{where}: the picture gains an edge pixel to be {target.width}x"
                          f"{target.height}; this pixel format needs even sizes.")  # fmt: skip
         if source.dolby_vision or source.hdr10_plus:

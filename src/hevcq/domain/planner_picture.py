@@ -149,25 +149,23 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
     scale = _scaled(profile, facts)
     if scale is not None:
         (width, height), aspect = scale
-    padded = (
-        width + (width % 2 if chosen.even[0] else 0),
-        height + (height % 2 if chosen.even[1] else 0),
-    )
+    right = width % 2 if chosen.even[0] else 0
+    bottom = height % 2 if chosen.even[1] else 0
     kept_fields = facts.interlaced and profile.policies.interlaced is LossPolicy.KEEP
-    name = chosen.name
     full = pixels.full_range(facts.pixel_format, facts.colour.range)
     return VideoTarget(
         encoder=ENCODERS[codec],
         codec=codec.value,
-        width=padded[0],
-        height=padded[1],
-        pixel_format=name,
+        width=width + right,
+        height=height + bottom,
+        pixel_format=chosen.name,
         bit_depth=chosen.bits,
         sample_aspect=f"{aspect.numerator}:{aspect.denominator}",
         rotation=0,
         field_order=facts.field_order if kept_fields else "progressive",
         scale=scale is not None,
-        pad=padded != (width, height),
+        pad_right=right,
+        pad_bottom=bottom,
         deinterlace=facts.interlaced and not kept_fields,
         colour=_colour(facts.colour, full=full),
         mastering_display=facts.mastering_display if chosen.bits >= 10 else None,

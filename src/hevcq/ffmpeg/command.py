@@ -1,0 +1,155 @@
+"""Plan to ffmpeg command: pure functions, tested as whole lists.
+
+Every stream is mapped and set by its number in the output; nothing is left to ffmpeg's choice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hevcq.domain.containers import MATROSKA, MP4, is_mp4_family
+from hevcq.domain.mark import KEY, mark, tool_mark
+from hevcq.domain.media import MediaInfo, Stream, StreamKind
+from hevcq.domain.plan import EncodePlan, StreamPlan
+from hevcq.ffmpeg.command_tracks import label_options, track_options
+from hevcq.ffmpeg.tools import Tools, input_options, is_url
+from hevcq.ports.encoder import EncodeRequest
+
+QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error")
+"""Only errors are printed, each with its level, none folded into "repeated n times"."""
+PROGRESS = ("-progress", "pipe:1", "-stats_period", "0.5")
+QUEUE_PACKETS = "16384"
+"""A stream may wait this many packets for a sparse one before ffmpeg gives up (default 128)."""
+MIME = {
+    "mjpeg": ("jpg", "image/jpeg"),
+    "png": ("png", "image/png"),
+    "gif": ("gif", "image/gif"),
+    "bmp": ("bmp", "image/bmp"),
+    "webp": ("webp", "image/webp"),
+    "tiff": ("tiff", "image/tiff"),
+}
+"""Extension and media type of a cover, by its codec."""
+_BRANDS = ("major_brand", "minor_version", "compatible_brands")
+_QUICKTIME = re.compile(r"^com\.(apple|android)\.")
+"""Keys that live only in QuickTime's own metadata table."""
+
+
+def encode_command(tools: Tools, request: EncodeRequest, covers: Sequence[Path] = ()) -> list[str]:
+    """Return the command that makes `request.output`.
+
+    `covers` are the files that `cover_commands` made, in the order of the plan's pictures.
+    """
+    plan, info = request.plan, request.info
+    threads = request.threads or request.profile.bounds.threads
+    command = [tools.ffmpeg, *QUIET, "-xerror", "-n", *PROGRESS]
+    if threads:
+        command += ["-filter_threads", str(threads), "-threads", str(threads)]
+    command += _source(request.location, info)
+    tracks = _mapped(plan)
+    for track in tracks:
+        command += ["-map", f"0:{track.source_index}"]
+    # Explicit, because ffmpeg's own copy of the global tags leaves the creation time out.
+    command += ["-map_metadata", "0", "-map_chapters", "0"]
+    for place, track in enumerate(tracks):
+        source = _stream(info, track)
+        options = track_options(track, source, request.profile, muxer=plan.muxer, threads=threads)
+        for name, value in options:
+            command += [f"{name}:{place}", value]
+        for label in label_options(track, source, _timecode(plan, info, track)):
+            command += [f"-metadata:s:{place}", label]
+    command += _attached(plan, info, covers, len(tracks))
+    return [*command, *_global_tags(plan, info), *_muxer(request), f"file:{request.output}"]
+
+
+def cover_commands(
+    tools: Tools, request: EncodeRequest, folder: Path
+) -> list[tuple[list[str], Path]]:
+    """Return a command, and the file it makes, for each cover that must be a file first.
+
+    Matroska holds covers as attached files; ffmpeg 5.1 would write a mapped cover as one more
+    video track.
+    """
+    commands = []
+    for track in _pictures(request.plan):
+        target = folder / f"{request.output.name}.cover{track.source_index}"
+        command = [tools.ffmpeg, *QUIET, "-n", *_source(request.location, request.info)]
+        command += ["-map", f"0:{track.source_index}", "-c", "copy", "-frames:v", "1"]
+        commands.append(([*command, "-f", "image2pipe", f"file:{target}"], target))
+    return commands
+
+
+def uses_quicktime_keys(plan: EncodePlan, info: MediaInfo) -> bool:
+    """Whether tags go into QuickTime's metadata table, which holds any key but no cover."""
+    if plan.muxer != MP4:
+        return is_mp4_family(plan.muxer)
+    covers = any(stream.kind is StreamKind.PICTURE for stream in plan.kept)
+    return not covers and any(_QUICKTIME.match(name) for name in info.tags)
+
+
+def _source(location: str, info: MediaInfo) -> list[str]:
+    """Open the source with the demuxer that the probe found, and with no other."""
+    again = ["-reconnect", "1", "-reconnect_delay_max", "30"] if is_url(location) else []
+    return [*again, "-format_whitelist", info.format_name, *input_options(location)[2:]]
+
+
+def _stream(info: MediaInfo, track: StreamPlan) -> Stream:
+    return next(stream for stream in info.streams if stream.index == track.source_index)
+
+
+def _pictures(plan: EncodePlan) -> list[StreamPlan]:
+    """Return the covers that are attached as files rather than mapped."""
+    if plan.muxer != MATROSKA:
+        return []
+    return [stream for stream in plan.kept if stream.kind is StreamKind.PICTURE]
+
+
+def _mapped(plan: EncodePlan) -> list[StreamPlan]:
+    attached = _pictures(plan)
+    return [stream for stream in plan.kept if stream not in attached]
+
+
+def _attached(plan: EncodePlan, info: MediaInfo, covers: Sequence[Path], place: int) -> list[str]:
+    pictures = _pictures(plan)
+    if len(pictures) != len(covers):
+        raise ValueError(f"{len(pictures)} covers are planned, {len(covers)} were given")
+    options = []
+    for offset, (track, path) in enumerate(zip(pictures, covers, strict=True)):
+        extension, mime = MIME[track.codec]
+        name = _stream(info, track).tags.get("filename", f"cover.{extension}")
+        where = f"-metadata:s:{place + offset}"
+        options += ["-attach", f"file:{path}", where, f"filename={name}", where, f"mimetype={mime}"]
+    return options
+
+
+def _timecode(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> str:
+    """Return the time code that the picture must carry for the MP4 muxer to write its track.
+
+    As a global tag the muxer would also try it on cover pictures, and complain of their rate.
+    """
+    if not is_mp4_family(plan.muxer) or track != plan.main_video:
+        return ""
+    return info.tags.get("timecode", "")
+
+
+def _global_tags(plan: EncodePlan, info: MediaInfo) -> list[str]:
+    tags = dict.fromkeys((name for name in info.tags if name.lower() in _BRANDS), "")
+    if is_mp4_family(plan.muxer) and "timecode" in info.tags:
+        tags["timecode"] = ""
+    if plan.muxer == MP4 and not uses_quicktime_keys(plan, info):
+        tags["encoding_tool"] = tool_mark(plan.profile, plan.revision)
+    else:
+        tags[KEY] = mark(plan.profile, plan.revision)
+    return [word for name, value in tags.items() for word in ("-metadata", f"{name}={value}")]
+
+
+def _muxer(request: EncodeRequest) -> list[str]:
+    plan = request.plan
+    options = ["-max_muxing_queue_size", QUEUE_PACKETS]
+    flags = ["faststart"] if request.profile.faststart else []
+    if uses_quicktime_keys(plan, request.info):
+        flags.append("use_metadata_tags")
+    if is_mp4_family(plan.muxer) and flags:
+        options += ["-movflags", "+".join(["", *flags])]
+    return [*options, "-f", plan.muxer]

@@ -1,0 +1,70 @@
+"""What `hevcq doctor` says of ffmpeg: each line is ok, or says what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from hevcq.errors import HevcqError
+from hevcq.ffmpeg.tools import Tools
+from hevcq.ports.encoder import Check
+
+OLDEST = (5, 1)
+"""The oldest ffmpeg whose options the commands use (`-fps_mode` came with 5.1)."""
+ENCODERS = ("libx265", "libx264", "aac", "mov_text", "srt")
+FILTERS = ("ssim", "scale", "bwdif")
+INSTALL = (
+    "Install ffmpeg 5.1 or newer with libx265 and libx264 (Debian: apt-get install ffmpeg), or "
+    "name its path with HEVCQ_FFMPEG and HEVCQ_FFPROBE."
+)
+
+Ask = Callable[..., str]
+
+
+def examine(tools: Tools, ask: Ask) -> list[Check]:
+    """Return a check for each program, encoder and filter that hevcq needs.
+
+    `ask(program, *arguments)` returns what the program prints, or raises WorkerUnfit.
+    """
+    found = [_program("ffmpeg", tools.ffmpeg, ask), _program("ffprobe", tools.ffprobe, ask)]
+    if not found[0].ok:
+        return found
+    found += _listed(tools, ask, "-encoders", ("encoder", ENCODERS))
+    return found + _listed(tools, ask, "-filters", ("filter", FILTERS))
+
+
+def version_of(line: str) -> tuple[int, int] | None:
+    """Return the version in the first line of `-version`, or None for a build without a number."""
+    found = re.match(r"\S+ version n?(\d+)\.(\d+)", line)
+    return (int(found.group(1)), int(found.group(2))) if found else None
+
+
+def _program(name: str, program: str, ask: Ask) -> Check:
+    try:
+        line = ask(program, "-version").partition("\n")[0].strip()
+    except HevcqError as error:
+        return Check(name=name, ok=False, detail=error.message, remedy=INSTALL)
+    version = version_of(line)
+    if version is not None and version < OLDEST:
+        return Check(name=name, ok=False, detail=f"{line} is too old", remedy=INSTALL)
+    return Check(name=name, ok=True, detail=line)
+
+
+def _listed(
+    tools: Tools, ask: Ask, option: str, wanted: tuple[str, tuple[str, ...]]
+) -> list[Check]:
+    kind, names = wanted
+    try:
+        listed = {
+            word for line in ask(tools.ffmpeg, option).splitlines() for word in line.split()[1:2]
+        }
+    except HevcqError as error:
+        return [Check(name=kind, ok=False, detail=error.message, remedy=INSTALL)]
+    return [
+        Check(name=f"{kind} {name}", ok=True, detail="present")
+        if name in listed
+        else Check(
+            name=f"{kind} {name}", ok=False, detail="missing from this ffmpeg", remedy=INSTALL
+        )
+        for name in names
+    ]

@@ -1,0 +1,84 @@
+"""Read ffmpeg's `-progress` lines, and notice when they stop moving. Pure: the clock is handed in."""
+
+from __future__ import annotations
+
+from hevcq.clock import Clock
+from hevcq.errors import EncoderStalled
+from hevcq.ports.encoder import EncodeProgress
+
+
+def parse_line(line: str) -> tuple[str, str] | None:
+    """Return key and value of one progress line, or None if it is none; N/A becomes ""."""
+    key, equals, value = line.strip().partition("=")
+    if not equals or not key or " " in key:
+        return None
+    value = value.strip()
+    return key, "" if value == "N/A" else value
+
+
+class ProgressReader:
+    """Gathers lines into blocks; a block ends with `progress=continue` or `progress=end`."""
+
+    def __init__(self, duration_s: float | None) -> None:
+        self._duration_s = duration_s if duration_s and duration_s > 0 else None
+        self._block: dict[str, str] = {}
+        self.last = EncodeProgress(fraction=0.0, out_time_s=0.0, frame=0, speed=None, size=0)
+        self.ended = False
+
+    def feed(self, line: str) -> EncodeProgress | None:
+        """Take one line; return the state when it ends a block. Values never step back."""
+        pair = parse_line(line)
+        if pair is None:
+            return None
+        key, value = pair
+        if key != "progress":
+            self._block[key] = value
+            return None
+        self.ended = value == "end"
+        self.last = self._state()
+        self._block = {}
+        return self.last
+
+    def _state(self) -> EncodeProgress:
+        out_time = max(self.last.out_time_s, _number(self._block.get("out_time_us")) / 1e6)
+        speed = _number(self._block.get("speed", "").rstrip("x"))
+        share = out_time / self._duration_s if self._duration_s is not None else 0.0
+        return EncodeProgress(
+            fraction=1.0 if self.ended else min(1.0, max(self.last.fraction, share)),
+            out_time_s=out_time,
+            frame=max(self.last.frame, int(_number(self._block.get("frame")))),
+            speed=speed or None,
+            size=max(self.last.size, int(_number(self._block.get("total_size")))),
+        )
+
+
+def _number(text: str | None) -> float:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return 0.0
+    return number if 0 <= number < 1e18 else 0.0
+
+
+class StallWatch:
+    """Raises EncoderStalled when nothing has moved for `limit_s` seconds.
+
+    What moves is anything comparable: output time, frame count, and at the end the file, which is
+    still written when `-movflags faststart` moves the index to the front.
+    """
+
+    def __init__(self, limit_s: float, clock: Clock) -> None:
+        self._limit_s = limit_s
+        self._clock = clock
+        self._seen: object = None
+        self._moved_at = clock.monotonic()
+
+    def check(self, state: object, name: str) -> None:
+        """Compare `state` with the last one; `name` is the file, for the sentence."""
+        now = self._clock.monotonic()
+        if state != self._seen:
+            self._seen, self._moved_at = state, now
+        elif now - self._moved_at >= self._limit_s:
+            raise EncoderStalled(
+                f"ffmpeg made no progress on {name} for {now - self._moved_at:.0f} s."
+            )
