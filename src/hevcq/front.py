@@ -6,7 +6,7 @@ goes to `hevcq.cli.app`. tests/cli/test_front.py holds the two together.
 """
 
 # pathlib costs milliseconds that this module exists to save:
-# ruff: noqa: PTH109, PTH111, PTH113, PTH117, PTH118, PTH120
+# ruff: noqa: PTH109, PTH111, PTH100, PTH112, PTH113, PTH117, PTH118, PTH120, PTH208
 from __future__ import annotations
 
 import os
@@ -68,23 +68,43 @@ def _status(arguments: list[str]) -> str | None:
     flag = None
     if arguments[:1] == ["--data-dir"] and len(arguments) > 1:
         flag, arguments = arguments[1], arguments[2:]
-    if arguments not in (["status"], ["status", "--json"]):
+    if arguments != ["status"]:
         return None
     folder = data_dir(flag)
     if folder is None:
         return None
+    try:
+        return _snapshot(folder)
+    except Exception:  # noqa: BLE001 - whatever it is, the program meets it too and explains it
+        return None
+
+
+def _snapshot(folder: str) -> str | None:
+    from pathlib import Path
+
+    from hevcq.cli.status_text import MAX_RUNNING, lines
     from hevcq.embedded.snapshot import read_snapshot
 
-    found = read_snapshot(folder)
-    if found is None:
+    seen = read_snapshot(Path(folder), MAX_RUNNING)
+    if not seen["exists"]:
         return None
-    if arguments[-1] == "--json":
-        import json
+    names = sorted({*_installed_profiles(), *seen["jobs"]})
+    nothing = {"ready": 0, "in_flight": 0, "delayed": 0, "dead": 0}
+    queues = []
+    for name in names:
+        depth = seen["queues"].get(name, nothing)
+        counts = seen["jobs"].get(name, {})
+        queues.append({**depth, "profile": name, "dead_letters": depth["dead"], "jobs": counts})
+    return "\n".join(lines({"queues": queues, "running": seen["running"]})) + "\n"
 
-        return json.dumps(found, separators=(",", ":")) + "\n"
-    from hevcq.cli.status_text import lines
 
-    return "\n".join(lines(found)) + "\n"
+def _installed_profiles() -> list[str]:
+    """Name the profiles of `hevcq.profiles.installed_folder`, without reading them."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    packaged = os.path.join(here, "workers")
+    checkout = os.path.join(os.path.dirname(os.path.dirname(here)), "workers")
+    folder = packaged if os.path.isdir(packaged) else checkout
+    return [name[:-5] for name in os.listdir(folder) if name.endswith(".yaml")]
 
 
 def data_dir(flag: str | None = None) -> str | None:

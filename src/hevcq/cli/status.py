@@ -51,7 +51,7 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
         return
     from hevcq.usecases.status import overview
 
-    found = overview(app.backend, app.clock).to_dict()
+    found = overview(app.backend, app.clock, limit=status_text.MAX_RUNNING).to_dict()
     if as_json:
         render.emit_json(found)
         return

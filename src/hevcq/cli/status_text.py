@@ -7,13 +7,15 @@ if TYPE_CHECKING:  # `typing` itself costs the door milliseconds
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+MAX_RUNNING = 100
+"""Running jobs that one overview shows; a fleet has more than a screen."""
 STATES = ("queued", "running", "done", "skipped", "dead")
 
 
 def lines(status: Mapping[str, Any]) -> list[str]:
     """Return an overview as aligned lines."""
     out = _table(
-        ("profile", *STATES, "ready", "in flight", "delayed", "dead letters", "oldest"),
+        ("profile", *STATES, "ready", "in flight", "delayed", "dead letters"),
         [_queue(queue) for queue in status["queues"]],
         right=True,
     )
@@ -50,7 +52,7 @@ def duration(seconds: float | None) -> str:
 def _queue(queue: Mapping[str, Any]) -> tuple[str, ...]:
     counts = [str(queue["jobs"].get(state, 0)) for state in STATES]
     messages = [str(queue[name]) for name in ("ready", "in_flight", "delayed", "dead_letters")]
-    return (queue["profile"], *counts, *messages, duration(queue["oldest_s"]) or "-")
+    return (queue["profile"], *counts, *messages)
 
 
 def _running(job: Mapping[str, Any]) -> tuple[str, ...]:
@@ -59,7 +61,7 @@ def _running(job: Mapping[str, Any]) -> tuple[str, ...]:
         job["job_id"][:12],
         job["profile"],
         job["phase"] or "-",
-        f"{job['percent']:.0f}%",
+        f"{job['percent'] or 0:.0f}%",
         speed,
         duration(job["eta_s"]) or "-",
         printable(job["key"]),

@@ -10,10 +10,8 @@ from hevcq.clock import Clock
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
+from hevcq.ports.queue import Depth
 from hevcq.usecases.reprocess import jobs_named
-
-MAX_RUNNING = 100
-"""Running jobs that one overview shows; a fleet has more than a screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +54,14 @@ class Overview:
         return {"hevcq_status": 1, **asdict(self)}
 
 
-def overview(backend: Backend, clock: Clock) -> Overview:
-    """Count every queue and state, and list what runs; raises StorageError or Unavailable."""
+def overview(backend: Backend, clock: Clock, *, limit: int = 100) -> Overview:
+    """Count every queue and state, and list at most `limit` running jobs; raises StorageError or Unavailable."""
     counts = backend.ledger.counts()
     queues = []
-    for name in sorted(backend.queues):
-        depth = backend.queues[name].depth()
+    for name in sorted({*backend.queues, *(profile for profile, _ in counts)}):
+        # Jobs of a profile whose file is gone are still there, and are still shown.
+        known = name in backend.queues
+        depth = backend.queues[name].depth() if known else Depth(0, 0, 0, 0)
         queues.append(
             QueueStatus(
                 profile=name,
@@ -74,7 +74,7 @@ def overview(backend: Backend, clock: Clock) -> Overview:
             )
         )
     jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING})))
-    running = tuple(_running(job) for job in itertools.islice(jobs, MAX_RUNNING))
+    running = tuple(_running(job) for job in itertools.islice(jobs, limit))
     return Overview(at=clock.now(), queues=tuple(queues), running=running)
 
 
