@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from hevcq.domain.job import Source
 from hevcq.domain.model import Frozen
-from hevcq.errors import VerificationFailed
+from hevcq.errors import NeedsReview, VerificationFailed
 
 
 class Outcome(StrEnum):
@@ -76,6 +76,7 @@ class Certificate(Frozen):
     made_at: float
     encode_s: float = 0.0
     verify_s: float = 0.0
+    cpu_s: float = Field(default=0.0, description="CPU seconds of the encode")
 
     def to_json(self) -> str:
         """Return the certificate as indented JSON."""
@@ -104,3 +105,26 @@ def require_passed(results: Iterable[GateResult]) -> None:
         off = result.outcome is Outcome.OFF and gate not in NEVER_OFF
         if not off and result.outcome is not Outcome.PASSED:
             raise VerificationFailed(f"{gate.value}: {result.detail or result.outcome.value}.")
+
+
+def kept_original(results: Iterable[GateResult]) -> str | None:
+    """Return why the original is kept where the rendition is not smaller (G6), else None.
+
+    A gate that failed or could not say outranks everything and raises VerificationFailed; one
+    that wants a person to look raises NeedsReview. None says only that no gate objects: whether
+    all of them ran is `require_passed`'s to say.
+    """
+    found = tuple(results)
+    for result in found:
+        if result.outcome in {Outcome.FAILED, Outcome.UNKNOWN}:
+            raise VerificationFailed(f"{result.gate.value}: {result.detail or result.outcome}.")
+    for result in found:
+        if result.outcome is Outcome.NOT_SMALLER:
+            return result.detail or "The rendition is not smaller by the profile's minimum."
+    for result in found:
+        if result.outcome is Outcome.REVIEW:
+            raise NeedsReview(
+                f"{result.gate.value}: {result.detail or 'too good to be true'}.",
+                remedy="Look at the source and the profile, then reprocess or keep the original.",
+            )
+    return None

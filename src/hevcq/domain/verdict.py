@@ -157,12 +157,15 @@ def handling(error: BaseException) -> Handling:
     return Handling.LATER
 
 
-def verdict(error: BaseException, *, failures: int, limits: Limits, jitter: float) -> Verdict:
+def verdict(
+    error: BaseException, *, failures: int, limits: Limits, jitter: float, attempt: int = 1
+) -> Verdict:
     """Decide what becomes of a delivery whose work ended in `error`.
 
     `failures` counts earlier failures of this job; `jitter` is a random number in [0, 1) that
     spreads the back-off over the upper half of its interval. A full disk or a sick worker gives
-    the work back uncounted, because the job is not to blame.
+    the work back uncounted, because the job is not to blame; a disk that stays full backs off by
+    `attempt`, the receives of this message, so that it does not use up the queue's max_receives.
     """
     reason, failure_class = sentence(error), classify(error)
     tail = tuple(error.tail) if isinstance(error, EncoderFailed) else ()
@@ -171,7 +174,8 @@ def verdict(error: BaseException, *, failures: int, limits: Limits, jitter: floa
         case Handling.HANDS_OFF:
             return Abandon(reason=reason)
         case Handling.GIVE_BACK:
-            delay = limits.backoff_base_s if isinstance(error, (DiskFull, StorageError)) else 0.0
+            waits = isinstance(error, (DiskFull, StorageError))
+            delay = backoff(max(0, attempt - 1), limits, jitter) if waits else 0.0
             return Release(reason=reason, delay_s=delay)
         case Handling.NEVER_AGAIN:
             return Bury(reason=reason, failure_class=failure_class, tail=tail)

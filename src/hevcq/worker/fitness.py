@@ -6,10 +6,10 @@ import threading
 
 from hevcq.domain.verdict import FailureClass
 
-SICK_AFTER = 3
-"""Jobs that may fail one after another in ways that do not point at their source. Three different
+SICK_AFTER = 5
+"""Jobs that may fail one after another in ways that do not point at their source. Five different
 films in a row that all break the encoder are far likelier a broken encoder than broken films; the
-jobs before the last lose one of their attempts, so this stays at max_failures' default."""
+four before the last lose one of their attempts, and max_failures must leave them another."""
 SUSPECT = frozenset({FailureClass.ENCODER, FailureClass.STALLED, FailureClass.INTERNAL})
 """The classes that may be this machine's fault."""
 

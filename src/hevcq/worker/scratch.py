@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hevcq.clock import Clock
-from hevcq.errors import ConfigError, DiskFull, HevcqError, Unavailable
+from hevcq.errors import DiskFull, HevcqError, Unavailable, WorkerUnfit
 from hevcq.logs import get_logger
 
 _LOCK_NAME = re.compile(r"hevcq-\d+-\d+\.lock")
@@ -46,7 +46,7 @@ class Scratch:
     def job(self, name: str) -> Iterator[Path]:
         """Make an empty folder for one job; it is removed with all its content afterwards.
 
-        Raises DiskFull, Unavailable or ConfigError if it cannot be made.
+        Raises DiskFull, Unavailable, or WorkerUnfit where this worker may never write there.
         """
         with _translated(self._folder):
             folder = self._own() / name
@@ -172,12 +172,12 @@ def _named(folder: Path, error: OSError) -> HevcqError:
     if error.errno in _FULL:
         return DiskFull(f"The scratch folder {folder} is full.", remedy="Free some space there.")
     if error.errno in {errno.ENOLCK, errno.EOPNOTSUPP}:
-        return ConfigError(
+        return WorkerUnfit(
             f"The scratch folder {folder} has no file locks: {why}.",
             remedy="Choose a local folder with scratch_dir.",
         )
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}:
-        return ConfigError(
+        return WorkerUnfit(
             f"The scratch folder {folder} cannot be written: {why}.",
             remedy="Correct its permissions, or choose another with scratch_dir.",
         )

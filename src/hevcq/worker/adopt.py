@@ -1,0 +1,80 @@
+"""Adopt a rendition that an earlier attempt published and then could not record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.job import RenditionRef, Task
+from hevcq.domain.profile import Profile
+from hevcq.errors import SourceGone, VerificationFailed
+from hevcq.logs import get_logger
+from hevcq.ports.store import StoredObject
+from hevcq.worker.digest import read_small, sha256_stream
+from hevcq.worker.faults import around
+from hevcq.worker.kit import Kit
+from hevcq.worker.lease import Lease
+
+MAX_CERTIFICATE_BYTES = 4 << 20
+"""A certificate has a few KiB; with 1,000 streams' arguments and notices some hundred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A rendition that was found whole and proven, and what it cost when it was made."""
+
+    rendition: RenditionRef
+    cpu_s: float
+
+
+def adopt(
+    kit: Kit, lease: Lease, task: Task, profile: Profile, *, key: str, source_sha256: str
+) -> Adopted | None:
+    """Return the rendition that is visible at `key` if it is this very job's, else None.
+
+    That is what a crash between publishing and completing leaves: the work is done. It counts
+    only with a valid certificate of the same job, source bytes, recipe and encoder build, and
+    with its own bytes read back and hashed; anything less is encoded again.
+    """
+    store = kit.backend.store
+    with around(kit.faults, "stat"):
+        seen = store.stat(key)
+    name = seen.metadata.get("certificate", "") if seen is not None else ""
+    if seen is None or not name or seen.metadata.get("job") != task.job_id:
+        return None
+    try:
+        with around(kit.faults, "read-certificate"), store.open(name) as stream:
+            certificate = Certificate.parse(read_small(stream, MAX_CERTIFICATE_BYTES))
+        if not _same_work(certificate, task, profile, source_sha256, kit.encoder.version()):
+            return None
+        with around(kit.faults, "hash-published"), store.open(key) as stream:
+            sha256, size = sha256_stream(stream, lease.check)
+    except (SourceGone, VerificationFailed) as error:
+        get_logger(job=task.job_id).warning("rendition_not_adopted", reason=str(error))
+        return None
+    if not _same_bytes(certificate, seen, sha256, size):
+        get_logger(job=task.job_id).warning("rendition_not_adopted", reason="other bytes")
+        return None
+    rendition = RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
+    return Adopted(rendition, certificate.cpu_s)
+
+
+def _same_work(
+    certificate: Certificate, task: Task, profile: Profile, source_sha256: str, encoder: str
+) -> bool:
+    return (
+        certificate.job_id == task.job_id
+        and certificate.source == task.source
+        and certificate.source_sha256 == source_sha256
+        and certificate.profile == profile.name
+        and certificate.revision == profile.revision
+        and certificate.ffmpeg == encoder
+    )
+
+
+def _same_bytes(certificate: Certificate, seen: StoredObject, sha256: str, size: int) -> bool:
+    return (
+        certificate.rendition_key == seen.key
+        and certificate.rendition_sha256 == sha256
+        and certificate.rendition_size == size
+    )

@@ -1,0 +1,234 @@
+"""One attempt at one job: from its source to a published rendition, or an error that says why not."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.certificate import kept_original
+from hevcq.domain.job import Phase, RenditionRef
+from hevcq.domain.keys import rendition_key
+from hevcq.domain.media import Measurement, MediaInfo, StreamKind
+from hevcq.domain.plan import EncodePlan, Refuse, Skip, SkipReason
+from hevcq.domain.verdict import Done, Skipped
+from hevcq.errors import DiskFull, MediaRefused, Unavailable
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
+from hevcq.worker.adopt import adopt
+from hevcq.worker.claimed import Claimed
+from hevcq.worker.digest import sha256_file
+from hevcq.worker.events import EventKind, JobEvent
+from hevcq.worker.faults import around
+from hevcq.worker.kit import Kit
+from hevcq.worker.moves import Moves
+from hevcq.worker.progress import Reporter
+from hevcq.worker.publish import Made, publish
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A source at hand, and what is to become of it."""
+
+    path: Path
+    location: str
+    folder: Path
+    info: MediaInfo
+    plan: EncodePlan
+    sha256: str
+
+
+class Attempt:
+    """Does the work of one claimed job."""
+
+    def __init__(self, kit: Kit, claimed: Claimed, moves: Moves) -> None:
+        self._kit, self._claimed, self._moves = kit, claimed, moves
+        self._task, self._profile = claimed.task, claimed.profile
+        self._lease, self._source = claimed.lease, claimed.task.source
+        self._store, self._ledger = kit.backend.store, kit.backend.ledger
+        self.rendition: RenditionRef | None = None
+        """Where the rendition is, once the job is complete."""
+        self._report = Reporter(kit, claimed.lease, claimed.task, claimed.fence, claimed.worker)
+
+    def run(self) -> Done | Skipped:
+        """Work until the rendition is published and the job complete, or there is nothing to do.
+
+        Raises any error of the tree; `domain.verdict` decides what becomes of the delivery.
+        """
+        with around(self._kit.faults, "check"):
+            self._store.check(self._source)
+        self._report.phase(Phase.FETCH)
+        with ExitStack() as stack:
+            folder = stack.enter_context(self._kit.scratch.job(self._task.job_id))
+            self._require_room()
+            with around(self._kit.faults, "fetch"):
+                found = stack.enter_context(
+                    self._store.fetch(
+                        self._source,
+                        folder,
+                        moved=self._report.moved(Phase.FETCH, self._source.size),
+                        stop=self._lease.stop,
+                    )
+                )
+            if found.path is None:
+                raise Unavailable("The store handed out no local file to read the source from.")
+            return self._decide(found.path, found.location, folder)
+
+    def _decide(self, path: Path, location: str, folder: Path) -> Done | Skipped:
+        faults = self._kit.faults
+        self._report.phase(Phase.PROBE)
+        with around(faults, "probe"):
+            info = self._kit.encoder.probe(location, stop=self._lease.stop)
+        plan = self._kit.plan(self._profile, info)
+        if isinstance(plan, Skip):
+            return Skipped(reason=f"{plan.reason.value}: {plan.detail}")
+        if isinstance(plan, Refuse):
+            raise MediaRefused(f"{plan.detail} ({plan.policy})")
+        with around(faults, "hash-source"):
+            sha256 = sha256_file(path, self._lease.check)
+        with around(faults, "recall"):
+            known = self._ledger.recall(sha256, self._profile.name, self._profile.revision)
+        if known is not None:
+            return Skipped(reason=f"{SkipReason.REMEMBERED.value}: {known.reason}")
+        self._lease.check()
+        return self._fulfil(_Subject(path, location, folder, info, plan, sha256))
+
+    def _fulfil(self, subject: _Subject) -> Done | Skipped:
+        key = rendition_key(self._source.key, self._profile.name, subject.plan.extension)
+        earlier = adopt(
+            self._kit,
+            self._lease,
+            self._task,
+            self._profile,
+            key=key,
+            source_sha256=subject.sha256,
+        )
+        if earlier is not None:
+            return self._complete(earlier.rendition, earlier.cpu_s)
+        made = self._make(subject, key)
+        if isinstance(made, Skipped):
+            return made
+        rendition = publish(self._kit, self._claimed, made, self._report)
+        # Published, then completed: a kill between the two leaves a rendition that the next
+        # attempt adopts. The other order could leave a job that is done and has no rendition.
+        return self._complete(rendition, made.report.cpu_s)
+
+    def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
+        self._moves.complete(rendition, cpu_s=cpu_s)
+        self.rendition = rendition
+        return Done()
+
+    def _make(self, subject: _Subject, key: str) -> Made | Skipped:
+        measured, report, output = self._encode(subject)
+        self._report.phase(Phase.VERIFY)
+        began = self._kit.clock.monotonic()
+        request = VerifyRequest(
+            profile=self._profile,
+            plan=subject.plan,
+            location=subject.location,
+            info=subject.info,
+            measured=measured,
+            source_size=self._source.size,
+            output=output,
+            report=report,
+            max_seconds=self._lease.left_s,
+        )
+        with around(self._kit.faults, "verify"):
+            gates = self._kit.encoder.verify(
+                request,
+                on_progress=self._report.encoding(Phase.VERIFY, subject.info.duration_s),
+                stop=self._lease.stop,
+            )
+        reason = kept_original(gates)
+        if reason is not None:
+            return self._remembered(subject.sha256, reason)
+        return Made(
+            key=key,
+            file=output,
+            source_sha256=subject.sha256,
+            plan=subject.plan,
+            report=report,
+            gates=gates,
+            verify_s=self._kit.clock.monotonic() - began,
+        )
+
+    def _encode(self, subject: _Subject) -> tuple[Measurement, EncodeReport, Path]:
+        faults, encoder, stop = self._kit.faults, self._kit.encoder, self._lease.stop
+        self._report.phase(Phase.PREFLIGHT)
+        with around(faults, "preflight"):
+            measured = encoder.preflight(subject.location, subject.info, self._profile, stop=stop)
+        self._require_room()
+        self._notice(subject.plan)
+        self._report.phase(Phase.ENCODE)
+        duration = _duration(measured, subject.info)
+        output = subject.folder / f"rendition.{subject.plan.extension}"
+        request = EncodeRequest(
+            profile=self._profile,
+            plan=subject.plan,
+            info=subject.info,
+            location=subject.location,
+            output=output,
+            duration_s=duration,
+            source_size=self._source.size,
+            max_seconds=self._lease.left_s,
+            threads=self._profile.bounds.threads or self._kit.threads,
+        )
+        with around(faults, "encode"):
+            report = encoder.encode(
+                request, on_progress=self._report.encoding(Phase.ENCODE, duration), stop=stop
+            )
+        self._kit.fitness.succeeded()
+        self._lease.check()
+        return measured, report, output
+
+    def _remembered(self, sha256: str, reason: str) -> Skipped:
+        """Remember that these bytes are not worth encoding, then skip.
+
+        In this order a kill between the two costs no second encode: the memory makes the skip.
+        """
+        profile = self._profile
+        with around(self._kit.faults, "remember"):
+            self._kit.patiently(
+                lambda: self._ledger.remember(sha256, profile.name, profile.revision, reason)
+            )
+        return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
+
+    def _require_room(self) -> None:
+        """Raise DiskFull unless scratch and store have room for one more file of the source's size.
+
+        Asked before the fetch, which may copy the source, and again before the encode, whose
+        output is as a rule no larger than its source. What must stay free comes on top.
+        """
+        needed = self._source.size + self._kit.min_free_bytes
+        free = [self._kit.scratch.free_bytes()]
+        room = self._store.free_bytes()
+        if room is not None:
+            free.append(room)
+        if min(free) < needed:
+            raise DiskFull(
+                f"{self._source.key} needs {needed >> 20} MiB free, "
+                f"and there are {min(free) >> 20} MiB.",
+                remedy="The work goes on by itself once there is room.",
+            )
+
+    def _notice(self, plan: EncodePlan) -> None:
+        for sentence in plan.notices:
+            self._kit.tell(
+                JobEvent(
+                    kind=EventKind.NOTICE,
+                    job_id=self._task.job_id,
+                    source=self._source,
+                    profile=self._profile.name,
+                    worker=self._claimed.worker,
+                    reason=sentence,
+                )
+            )
+
+
+def _duration(measured: Measurement, info: MediaInfo) -> float | None:
+    """Return the film's length as measured; as the header claims only where nothing was."""
+    ends = [
+        track.end_s - (track.first_pts_s or 0.0)
+        for track in measured.tracks
+        if track.kind is StreamKind.VIDEO and track.end_s is not None
+    ]
+    return max(ends, default=info.duration_s)

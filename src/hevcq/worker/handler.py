@@ -1,0 +1,270 @@
+"""Handle one delivery: work on its tasks under a lease, classify once, and settle exactly once."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import assert_never
+
+from hevcq.domain.job import JobState, Task, TaskKind
+from hevcq.domain.profile import Profile
+from hevcq.domain.verdict import (
+    Abandon,
+    Bury,
+    Done,
+    FailureClass,
+    Handling,
+    Release,
+    Verdict,
+    classify,
+    handling,
+    verdict,
+)
+from hevcq.errors import (
+    BadMessage,
+    DatabaseBusy,
+    HevcqError,
+    StaleFence,
+    Stopped,
+    StorageError,
+    TransientError,
+    WorkerUnfit,
+)
+from hevcq.logs import get_logger
+from hevcq.ports.ledger import AlreadySettled, Claim, Granted, Held
+from hevcq.ports.queue import Delivery, Queue
+from hevcq.worker.attempt import Attempt
+from hevcq.worker.claimed import Claimed
+from hevcq.worker.faults import around
+from hevcq.worker.kit import Kit
+from hevcq.worker.lease import Fence, Lease
+from hevcq.worker.moves import Moves
+from hevcq.worker.settle import combined, delay, record, settle
+from hevcq.worker.tell import started, told
+
+UNCLAIMED_TRIES = 1 << 30
+"""The failures an unclaimed job may have: it was never begun, so none of them is its own."""
+HELD_CAP_S = 3600.0
+"""The longest pause before a delivery whose job another worker holds is looked at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A queue and the profile whose tasks it carries."""
+
+    profile: Profile
+    queue: Queue
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What became of a delivery. `unfit` says why this worker must take nothing more."""
+
+    verdict: Verdict
+    settled: bool
+    unfit: HevcqError | None = None
+
+
+class Handler:
+    """Handles the deliveries of one slot, one at a time. `worker` names the slot in leases."""
+
+    def __init__(self, kit: Kit, worker: str) -> None:
+        self._kit, self._worker = kit, worker
+        self._guard = threading.Lock()
+        self._lease: Lease | None = None
+        self._interrupted = False
+        self._unfit: HevcqError | None = None
+
+    def interrupt(self) -> None:
+        """Make the work in hand stop and go back; what comes later goes back at once."""
+        with self._guard:
+            self._interrupted = True
+            lease = self._lease
+        if lease is not None:
+            lease.end(Stopped())
+
+    def handle(self, served: Served, delivery: Delivery) -> Handled:
+        """Do what the delivery asks, and settle it.
+
+        Nothing is raised for a task that fails. What is raised is a defect or a kill: it leaves
+        the delivery unsettled, and it comes back after its deadline.
+        """
+        log = get_logger(queue=delivery.queue, message=delivery.message_id)
+        if delivery.problem:
+            log.warning("message_unreadable", reason=delivery.problem)
+            why = Bury(reason=delivery.problem, failure_class=FailureClass.MESSAGE)
+            return Handled(why, settle(self._kit, served.queue, delivery, why))
+        if not delivery.tasks:
+            log.info("message_ignored", reason=delivery.ignored)
+            return Handled(Done(), settle(self._kit, served.queue, delivery, Done()))
+        return self._work(served, delivery)
+
+    def _work(self, served: Served, delivery: Delivery) -> Handled:
+        kit, queue, profile = self._kit, served.queue, served.profile
+        lease = Lease(queue, delivery, profile.queue, kit.clock, kit.random)
+        with self._guard:
+            self._lease, self._unfit = lease, None
+            if self._interrupted:
+                lease.end(Stopped())
+        heartbeat = kit.heartbeat(lease, kit.clock)
+        heartbeat.start()
+        try:
+            verdicts = [self._task(task, delivery, lease, profile) for task in delivery.tasks]
+        finally:
+            # Joined before settling: a heartbeat in flight would hide the message again.
+            heartbeat.join()
+            with self._guard:
+                self._lease = None
+        decided = combined(verdicts)
+        if lease.lost:
+            decided = Abandon(reason=str(lease.cause))
+        return Handled(decided, settle(kit, queue, delivery, decided), self._unfit)
+
+    def _task(self, task: Task, delivery: Delivery, lease: Lease, profile: Profile) -> Verdict:
+        """Work on one task and write its verdict to the ledger."""
+        try:
+            claim, claimed_at = self._claim(task, profile, lease)
+        except Exception as error:  # noqa: BLE001 - classified, once
+            return self._unclaimed(error, task, delivery, lease, profile)
+        match claim:
+            case AlreadySettled():
+                return _settled_earlier(claim)
+            case Held():
+                return self._held(claim, delivery, profile)
+            case Granted():
+                fence = Fence(self._kit.backend.ledger, task.job_id, claim.fence)
+                lease.hold(fence, claimed_at=claimed_at)
+                claimed = Claimed(task, profile, lease, fence, self._worker)
+                return self._claimed(claimed, claim, delivery)
+            case _:
+                assert_never(claim)
+
+    def _claim(self, task: Task, profile: Profile, lease: Lease) -> tuple[Claim, float]:
+        """Claim the job; return the answer and the time before the request was sent."""
+        lease.check()
+        if task.kind is not TaskKind.ENCODE:
+            raise BadMessage(f"This hevcq cannot do a task of the kind {task.kind.value!r}.")
+        lease_s, ledger = float(profile.queue.visibility_s), self._kit.backend.ledger
+
+        def once() -> tuple[Claim, float]:
+            sent = self._kit.clock.monotonic()
+            claim = ledger.claim(task.source, task.profile, owner=self._worker, lease_s=lease_s)
+            return claim, sent
+
+        with around(self._kit.faults, "claim"):
+            # The same owner may claim again, so a claim whose reply was lost is simply repeated.
+            return self._kit.patiently(once)
+
+    def _claimed(self, claimed: Claimed, granted: Granted, delivery: Delivery) -> Verdict:
+        moves = Moves(self._kit, claimed.lease, claimed.fence)
+        attempt = Attempt(self._kit, claimed, moves)
+        started(self._kit, claimed, delivery)
+        if granted.crashes >= claimed.profile.queue.max_crashes:
+            reason = (
+                f"The job vanished {granted.crashes} times without a word: "
+                "its worker was killed, most likely for want of memory."
+            )
+            decided: Verdict = Bury(reason=reason, failure_class=FailureClass.CRASHED)
+        else:
+            decided = self._tried(attempt, claimed, granted, delivery)
+        decided = self._recorded(moves, decided)
+        told(self._kit, claimed, decided, attempt.rendition)
+        return decided
+
+    def _tried(
+        self, attempt: Attempt, claimed: Claimed, granted: Granted, delivery: Delivery
+    ) -> Verdict:
+        try:
+            return attempt.run()
+        except Exception as error:  # noqa: BLE001 - classified, once
+            # Whatever broke when the lease was lost or the stop came, broke because of that.
+            cause = self._diagnosed(claimed.lease.cause or error, claimed.task)
+            if not isinstance(cause, HevcqError):
+                get_logger(job=claimed.task.job_id).exception("job_broke")
+            return verdict(
+                cause,
+                failures=granted.failures,
+                limits=claimed.profile.queue.limits,
+                jitter=self._kit.random(),
+                attempt=delivery.attempt,
+            )
+
+    def _diagnosed(self, error: Exception, task: Task) -> Exception:
+        """Return WorkerUnfit instead of `error` where this worker is to blame and not the job."""
+        blame = error
+        later = handling(error) is Handling.LATER
+        if later and self._kit.fitness.failed(task.job_id, classify(error)):
+            blame = WorkerUnfit(
+                "Different jobs failed here one after another, so this worker takes no more.",
+                remedy=f"See `hevcq doctor`. The last error was: {error}",
+            )
+        if isinstance(blame, (WorkerUnfit, StorageError)) and not isinstance(blame, DatabaseBusy):
+            self._unfit = blame
+        return blame
+
+    def _recorded(self, moves: Moves, decided: Verdict) -> Verdict:
+        """Write the verdict to the ledger; return what is left to do where that fails."""
+        try:
+            record(moves, decided)
+        except StaleFence as error:
+            return Abandon(reason=str(error))
+        except (TransientError, StorageError) as error:
+            # The job stays RUNNING until its lease ends, so the message must wait at least as
+            # long as the queue itself would hide it; letting the deadline pass does just that.
+            get_logger().error("verdict_not_recorded", reason=str(error), verdict=str(decided))
+            return Abandon(reason=str(error))
+        return decided
+
+    def _unclaimed(
+        self, error: Exception, task: Task, delivery: Delivery, lease: Lease, profile: Profile
+    ) -> Verdict:
+        """Decide on a task whose job was not claimed: it was not begun, so it has not failed."""
+        if not isinstance(error, HevcqError):
+            get_logger(job=task.job_id).exception("claim_broke")
+        cause = lease.cause or error
+        if isinstance(cause, StorageError) and not isinstance(cause, DatabaseBusy):
+            self._unfit = cause
+        decided = verdict(
+            cause,
+            failures=delivery.attempt - 1,
+            limits=profile.queue.limits.model_copy(update={"max_failures": UNCLAIMED_TRIES}),
+            jitter=self._kit.random(),
+            attempt=delivery.attempt,
+        )
+        log = get_logger(job=task.job_id)
+        log.warning("job_not_claimed", reason=str(cause), delay_s=delay(decided))
+        if isinstance(decided, Bury):
+            try:
+                with around(self._kit.faults, "bury-unclaimed"):
+                    self._kit.backend.ledger.bury_unclaimed(
+                        task.job_id, decided.reason, decided.failure_class
+                    )
+            except (TransientError, StorageError) as unrecorded:
+                # The dead letter carries the reason; only the ledger's copy of it is missing.
+                log.warning("verdict_not_recorded", reason=str(unrecorded))
+        return decided
+
+    def _held(self, claim: Held, delivery: Delivery, profile: Profile) -> Release:
+        """Come back once the other lease may have ended, and each time later.
+
+        Each look costs this message a receive, and the other worker may be busy for hours: the
+        doubling keeps a duplicate from using up max_receives and dying of it.
+        """
+        left = max(1.0, claim.until - self._kit.clock.now())
+        doubled = profile.queue.visibility_s * 2.0 ** min(delivery.attempt - 1, 16)
+        seconds = min(HELD_CAP_S, max(left, doubled)) * (0.9 + self._kit.random() / 10)
+        return Release(reason="Another worker holds the job.", delay_s=seconds)
+
+
+def _settled_earlier(claim: AlreadySettled) -> Verdict:
+    """Return what a job that ended earlier means for this message.
+
+    A dead job's message is buried, not acknowledged: its own bury may be what a kill prevented,
+    and a second dead letter does less harm than none.
+    """
+    record_ = claim.record
+    if record_.state is JobState.DEAD:
+        return Bury(
+            reason=record_.reason, failure_class=record_.failure_class or FailureClass.INTERNAL
+        )
+    return Done()

@@ -1,0 +1,94 @@
+"""What every slot of a worker process works with, handed in once."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from hevcq.clock import Clock
+from hevcq.domain.media import MediaInfo
+from hevcq.domain.plan import Plan
+from hevcq.domain.profile import Profile
+from hevcq.errors import DatabaseBusy, Unavailable
+from hevcq.logs import get_logger
+from hevcq.ports.backend import Backend
+from hevcq.ports.encoder import Encoder
+from hevcq.worker.events import JobEvent, OnEvent, ignore
+from hevcq.worker.faults import Faults, no_faults
+from hevcq.worker.fitness import Fitness
+from hevcq.worker.heartbeat import Beating, Heartbeat
+from hevcq.worker.lease import Lease
+from hevcq.worker.scratch import Scratch
+
+Result = TypeVar("Result")
+Planner = Callable[[Profile, MediaInfo], Plan]
+
+TRIES = 3
+"""How often a control call is sent that got no answer, before the delivery bears it."""
+PAUSE_S = 0.5
+"""The pause before the first repetition; each next one is twice as long, jittered by half."""
+
+
+@dataclass(frozen=True)
+class Kit:
+    """The ports and numbers of a worker process.
+
+    `min_free_bytes` stays free on the disks of scratch
+    and store. `threads` is the encoder's thread count where the profile does not say one.
+    `random` returns numbers in [0, 1).
+    """
+
+    backend: Backend
+    encoder: Encoder
+    plan: Planner
+    scratch: Scratch
+    clock: Clock
+    min_free_bytes: int = 0
+    threads: int = 0
+    random: Callable[[], float] = random.random
+    faults: Faults = no_faults
+    on_event: OnEvent = ignore
+    heartbeat: Callable[[Lease, Clock], Beating] = Heartbeat
+    fitness: Fitness = field(default_factory=Fitness)
+
+    def tell(self, event: JobEvent) -> None:
+        """Hand an event to the display; one that breaks must not break the work."""
+        try:
+            self.on_event(event)
+        except Exception:  # noqa: BLE001 - a display may break in any way
+            get_logger(job=event.job_id).exception("observer_failed", event_kind=event.kind.value)
+
+    def pause(self, attempt: int) -> None:
+        """Wait before repetition number `attempt` (from 0) of a call that got no answer."""
+        seconds = PAUSE_S * 2**attempt * (0.5 + self.random() / 2)
+        self.clock.wait(threading.Event(), seconds)
+
+    def patiently(self, action: Callable[[], Result]) -> Result:
+        """Return what `action` returns, repeating it where it got no answer.
+
+        Only for calls that may be repeated. Raises what the last try raised.
+        """
+        for attempt in range(TRIES - 1):
+            try:
+                return action()
+            except (Unavailable, DatabaseBusy) as error:
+                get_logger().info("call_repeated", reason=str(error), attempt=attempt + 1)
+                self.pause(attempt)
+        return action()
+
+    def lacking_room(self) -> str:
+        """Return the sentence why new work must wait for disk space, or an empty string."""
+        free = {"scratch folder": self.scratch.free_bytes()}
+        store = self.backend.store.free_bytes()
+        if store is not None:
+            free["store"] = store
+        for name, bytes_free in free.items():
+            if bytes_free < self.min_free_bytes:
+                return (
+                    f"The disk of the {name} has {bytes_free >> 20} MiB free; "
+                    f"{self.min_free_bytes >> 20} MiB must stay free."
+                )
+        return ""

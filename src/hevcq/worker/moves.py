@@ -1,0 +1,84 @@
+"""The ledger transitions of one claimed job, each certain of its effect even if a reply is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hevcq.domain.job import JobState, RenditionRef
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import DatabaseBusy, StaleFence, Unavailable
+from hevcq.worker.faults import around
+from hevcq.worker.kit import TRIES, Kit
+from hevcq.worker.lease import Fence, Lease
+
+
+class Moves:
+    """Writes the end of one attempt under its fence.
+
+    Every method raises StaleFence if the job is no longer ours, and Unavailable or StorageError
+    if the ledger did not answer after some tries: whether it moved is then unknown.
+    """
+
+    def __init__(self, kit: Kit, lease: Lease, fence: Fence) -> None:
+        self._kit, self._lease, self._fence = kit, lease, fence
+        self._ledger = fence.ledger
+
+    def complete(self, rendition: RenditionRef, *, cpu_s: float) -> None:
+        """Write that the rendition is published."""
+        self._move(
+            "complete",
+            JobState.DONE,
+            lambda job, fence: self._ledger.complete(job, fence, rendition, cpu_s=cpu_s),
+        )
+
+    def skip(self, reason: str) -> None:
+        """Write that there is nothing to do."""
+        self._move(
+            "skip", JobState.SKIPPED, lambda job, fence: self._ledger.skip(job, fence, reason)
+        )
+
+    def fail(self, reason: str, failure_class: FailureClass) -> None:
+        """Count a failure and queue the job again."""
+        self._move(
+            "fail",
+            JobState.QUEUED,
+            lambda job, fence: self._ledger.fail(job, fence, reason, failure_class),
+        )
+
+    def interrupt(self, reason: str) -> None:
+        """Queue the job again, counting nothing."""
+        self._move(
+            "interrupt",
+            JobState.QUEUED,
+            lambda job, fence: self._ledger.interrupt(job, fence, reason),
+        )
+
+    def bury(self, reason: str, failure_class: FailureClass) -> None:
+        """Write that the job is dead."""
+        self._move(
+            "bury",
+            JobState.DEAD,
+            lambda job, fence: self._ledger.bury(job, fence, reason, failure_class),
+        )
+
+    def _move(self, step: str, goal: JobState, action: Callable[[str, int], None]) -> None:
+        self._lease.drop()
+        for attempt in range(TRIES):
+            try:
+                with around(self._kit.faults, step):
+                    action(self._fence.job_id, self._fence.number)
+            except (Unavailable, DatabaseBusy):
+                if attempt == TRIES - 1:
+                    raise
+                self._kit.pause(attempt)
+            except StaleFence:
+                # The transition before whose reply was lost has ended our fence itself.
+                if attempt == 0 or not self._arrived(goal):
+                    raise
+                return
+            else:
+                return
+
+    def _arrived(self, goal: JobState) -> bool:
+        record = self._ledger.get(self._fence.job_id)
+        return record is not None and record.state is goal and record.fence == self._fence.number

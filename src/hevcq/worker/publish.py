@@ -1,0 +1,126 @@
+"""Publish a rendition: prove it, sign the proof, and make it visible in one step while it is ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq import __version__
+from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome, require_passed
+from hevcq.domain.job import Phase, RenditionRef
+from hevcq.domain.keys import certificate_key
+from hevcq.domain.plan import EncodePlan
+from hevcq.errors import Unavailable
+from hevcq.logs import get_logger
+from hevcq.ports.encoder import EncodeReport
+from hevcq.ports.store import Publication, StoredObject
+from hevcq.worker.claimed import Claimed
+from hevcq.worker.digest import sha256_file
+from hevcq.worker.faults import around
+from hevcq.worker.kit import Kit
+from hevcq.worker.progress import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An encode and what the gates found, not yet visible to anyone."""
+
+    key: str
+    file: Path
+    source_sha256: str
+    plan: EncodePlan
+    report: EncodeReport
+    gates: tuple[GateResult, ...]
+    verify_s: float
+
+
+def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> RenditionRef:
+    """Make the rendition visible with its certificate; return where it is.
+
+    Raises VerificationFailed unless every gate passed, the source's errors if it changed, and
+    LeaseLost, StaleFence or Stopped if the work is no longer ours to publish.
+    """
+    report.phase(Phase.PUBLISH)
+    began = kit.clock.monotonic()
+    with around(kit.faults, "recheck"):
+        kit.backend.store.check(claimed.task.source)
+    seconds = kit.clock.monotonic() - began
+    unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED, seconds=seconds)
+    gates = (unchanged, *made.gates)
+    require_passed(gates)
+    with around(kit.faults, "hash-output"):
+        sha256 = sha256_file(made.file, claimed.lease.check, missing=Unavailable)
+    certificate = _certificate(kit, claimed, made, gates, sha256)
+    name = certificate_key(made.key, sha256)
+    claimed.lease.check()
+    # The proof first: a rendition is never visible without it. It is not taken back when the
+    # publication is refused, for a worker with equal bytes may have published under this name.
+    with around(kit.faults, "put-certificate"):
+        kit.patiently(
+            lambda: kit.backend.store.put(
+                name, certificate.to_json().encode(), metadata={"job": claimed.task.job_id}
+            )
+        )
+    publication = Publication(
+        key=made.key,
+        file=made.file,
+        sha256=sha256,
+        job_id=claimed.task.job_id,
+        fence=claimed.fence.number,
+        metadata=_metadata(claimed, sha256, name),
+    )
+    # Nothing may come between this and the publication; the fence holds off what comes during it.
+    claimed.lease.check()
+    seen = _publish(kit, publication)
+    return RenditionRef(key=made.key, size=seen.size, sha256=sha256, certificate_key=name)
+
+
+def _publish(kit: Kit, publication: Publication) -> StoredObject:
+    store = kit.backend.store
+    try:
+        with around(kit.faults, "publish"):
+            return store.publish(publication)
+    except Unavailable:
+        # The reply may be lost and the rendition visible all the same.
+        seen = store.stat(publication.key)
+        ours = seen is not None and seen.metadata.get("job") == publication.job_id
+        if seen is None or not ours or seen.sha256 != publication.sha256:
+            raise
+        get_logger(job=publication.job_id).info("publish_reply_lost", key=publication.key)
+        return seen
+
+
+def _certificate(
+    kit: Kit, claimed: Claimed, made: Made, gates: tuple[GateResult, ...], sha256: str
+) -> Certificate:
+    return Certificate(
+        job_id=claimed.task.job_id,
+        fence=claimed.fence.number,
+        source=claimed.task.source,
+        source_sha256=made.source_sha256,
+        rendition_key=made.key,
+        rendition_sha256=sha256,
+        rendition_size=made.file.stat().st_size,
+        profile=claimed.profile.name,
+        revision=claimed.profile.revision,
+        ffmpeg=kit.encoder.version(),
+        arguments=made.report.arguments,
+        gates=gates,
+        notices=made.plan.notices,
+        hevcq_version=__version__,
+        made_at=kit.clock.now(),
+        encode_s=made.report.seconds,
+        verify_s=made.verify_s,
+        cpu_s=made.report.cpu_s,
+    )
+
+
+def _metadata(claimed: Claimed, sha256: str, certificate: str) -> dict[str, str]:
+    return {
+        "job": claimed.task.job_id,
+        "fence": str(claimed.fence.number),
+        "profile": claimed.profile.name,
+        "revision": claimed.profile.revision,
+        "sha256": sha256,
+        "certificate": certificate,
+    }

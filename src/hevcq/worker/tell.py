@@ -1,0 +1,90 @@
+"""Say what happens to a job: one log line with a stable name, and one event for the display."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from structlog.typing import FilteringBoundLogger
+
+from hevcq.domain.job import RenditionRef
+from hevcq.domain.verdict import (
+    Abandon,
+    Bury,
+    Done,
+    FailureClass,
+    Release,
+    RetryIn,
+    Skipped,
+    Verdict,
+)
+from hevcq.logs import get_logger
+from hevcq.ports.queue import Delivery
+from hevcq.worker.claimed import Claimed
+from hevcq.worker.events import EventKind, JobEvent
+from hevcq.worker.kit import Kit
+from hevcq.worker.settle import delay
+
+
+def started(kit: Kit, claimed: Claimed, delivery: Delivery) -> None:
+    """Say that a job was claimed."""
+    _log(claimed).info(EventKind.STARTED.value, attempt=delivery.attempt)
+    kit.tell(_event(claimed, EventKind.STARTED))
+
+
+def told(
+    kit: Kit, claimed: Claimed, decided: Verdict, rendition: RenditionRef | None = None
+) -> None:
+    """Say what became of a job."""
+    kind, reason, failure_class = _facts(decided)
+    log = _log(claimed)
+    speak = log.warning if kind in {EventKind.BURIED, EventKind.RETRY} else log.info
+    named = failure_class.value if failure_class else None
+    speak(kind.value, reason=reason, failure_class=named, delay_s=delay(decided))
+    event = replace(
+        _event(claimed, kind),
+        reason=reason,
+        failure_class=failure_class,
+        delay_s=delay(decided),
+        rendition=rendition if kind is EventKind.DONE else None,
+    )
+    kit.tell(event)
+
+
+def _event(claimed: Claimed, kind: EventKind) -> JobEvent:
+    task = claimed.task
+    return JobEvent(
+        kind=kind,
+        job_id=task.job_id,
+        source=task.source,
+        profile=task.profile,
+        worker=claimed.worker,
+    )
+
+
+def _log(claimed: Claimed) -> FilteringBoundLogger:
+    return get_logger(
+        job=claimed.task.job_id,
+        profile=claimed.task.profile,
+        source=claimed.task.source.key,
+        fence=claimed.fence.number,
+        worker=claimed.worker,
+    )
+
+
+def _facts(decided: Verdict) -> tuple[EventKind, str, FailureClass | None]:
+    match decided:
+        case Done():
+            return EventKind.DONE, "", None
+        case Skipped():
+            return EventKind.SKIPPED, decided.reason, None
+        case RetryIn():
+            return EventKind.RETRY, decided.reason, decided.failure_class
+        case Bury():
+            return EventKind.BURIED, decided.reason, decided.failure_class
+        case Release():
+            return EventKind.RELEASED, decided.reason, None
+        case Abandon():
+            return EventKind.ABANDONED, decided.reason, None
+        case _:
+            assert_never(decided)
