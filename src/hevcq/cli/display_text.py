@@ -1,0 +1,84 @@
+"""Events as sentences: what the live display leaves standing, and the log prints line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hevcq.usecases.ingest_events import EventName, IngestEvent
+
+QUIET = frozenset({EventName.JOB_FAILED, EventName.PLACE_FAILED, EventName.PAUSED})
+"""What --quiet still says."""
+LOUD = frozenset({EventName.JOB_QUEUED, EventName.JOB_PROGRESS, EventName.UPLOAD_PROGRESS})
+"""What only --verbose says."""
+
+
+def duration(seconds: float | None) -> str:
+    """Return `h:mm:ss`, or an empty string for None."""
+    if seconds is None:
+        return ""
+    whole = max(0, round(seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def about(seconds: tuple[float, float]) -> str:
+    """Return a range of time as words: `2 to 5 minutes`."""
+    low, high = seconds
+    for unit, length in (("hours", 3600.0), ("minutes", 60.0)):
+        if high >= 2 * length:
+            return _between(low / length, high / length, unit)
+    return _between(low, high, "seconds")
+
+
+def _between(low: float, high: float, unit: str) -> str:
+    most = max(1, round(high))
+    least = min(most, round(low))
+    if least <= 0:
+        return f"up to {most} {unit}"
+    return f"about {most} {unit}" if least == most else f"{least} to {most} {unit}"
+
+
+def size(count: int | None) -> str:
+    """Return bytes in binary units, empty for None."""
+    import humanize
+
+    return "" if count is None else humanize.naturalsize(count, binary=True, format="%.1f")
+
+
+def sentence(event: IngestEvent) -> str | None:
+    """Return what a person should read of an event, or None where there is nothing to say."""
+    if event.event in _PLAIN:
+        reason = event.reason or ""
+        return f"Paused: {reason}" if event.event is EventName.PAUSED else reason or None
+    words = _WORDS.get(event.event)
+    if words is None:
+        return None
+    who = f"{event.path} [{event.profile}]" if event.profile else (event.path or "")
+    return f"{who}: {words(event)}"
+
+
+def _placed(event: IngestEvent) -> str:
+    extra = f" ({' '.join(event.notices)})" if event.notices else ""
+    if event.mode == "replace":
+        return f"replaced, the original is retained{extra}"
+    return f"placed at {event.target}{extra}"
+
+
+def _shrunk(event: IngestEvent) -> str:
+    before, after = event.size or 0, event.output_size or 0
+    share = f", {100 * (before - after) / before:.0f} % smaller" if before else ""
+    took = f", in {duration(event.seconds)}" if event.seconds is not None else ""
+    return f"{size(before)} to {size(after)}{share}{took}"
+
+
+_PLAIN = frozenset({EventName.PAUSED, EventName.RESUMED, EventName.STOPPING, EventName.RECOVERED})
+_WORDS: dict[EventName, Callable[[IngestEvent], str]] = {
+    EventName.JOB_DONE: _shrunk,
+    EventName.PLACED: _placed,
+    EventName.JOB_SKIPPED: lambda e: f"skipped: {e.reason}",
+    EventName.JOB_FAILED: lambda e: f"failed ({e.failure_class or 'unknown'}): {e.reason}",
+    EventName.PLACE_FAILED: lambda e: f"encoded, but not placed: {e.reason}",
+    EventName.JOB_RETRY: lambda e: f"will be tried again: {e.reason}",
+    EventName.JOB_QUEUED: lambda _: "queued",
+    EventName.JOB_PROGRESS: lambda e: f"{e.phase} {e.percent or 0:.0f} %",
+    EventName.UPLOAD_PROGRESS: lambda e: f"upload {e.percent or 0:.0f} %",
+}

@@ -1,0 +1,68 @@
+"""The closing table of an ingest or collect, its one-line sum, and its exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hevcq.cli.display_text import duration, size
+from hevcq.cli.exits import ExitCode
+from hevcq.usecases.ingest_events import show_path
+from hevcq.usecases.ingest_tally import GOOD, End, Outcome, Tally
+
+COLUMNS = ("file", "profile", "result", "before", "after", "saved", "took", "note")
+MOST_ROWS = 60
+"""Rows on a terminal: of more than that, what went well and nothing was done for is left out."""
+WORDS: dict[End, str] = {
+    End.PLACED: "done",
+    End.EARLIER: "done earlier",
+    End.SKIPPED: "skipped",
+    End.REFUSED: "refused",
+    End.FAILED: "failed",
+    End.NOT_PLACED: "not placed",
+    End.QUEUED: "queued",
+    End.OPEN: "not finished",
+}
+QUIETLY_GOOD = frozenset({End.EARLIER, End.SKIPPED})
+
+
+def rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
+    """Return the table's rows, in the order of the paths; a long table leaves dull rows out."""
+    ordered = sorted(outcomes, key=lambda outcome: (str(outcome.path), outcome.profile))
+    if len(ordered) > MOST_ROWS:
+        ordered = [outcome for outcome in ordered if outcome.end not in QUIETLY_GOOD]
+    return [_row(outcome) for outcome in ordered]
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    done = outcome.end is End.PLACED
+    share = f"{100 * outcome.saved / outcome.size:.0f} %" if done and outcome.size else ""
+    note = outcome.reason
+    if done and outcome.target is not None:
+        note = " ".join(part for part in (show_path(outcome.target.name), note) if part)
+    return (
+        show_path(outcome.path.name),
+        outcome.profile or "-",
+        WORDS[outcome.end],
+        size(outcome.size),
+        size(outcome.output_size),
+        share,
+        duration(outcome.seconds),
+        note,
+    )
+
+
+def total(tally: Tally) -> str:
+    """Return the closing sentence: how many of what, and the bytes saved."""
+    counts = tally.counts()
+    words = [f"{count} {WORDS[end]}" for end, count in counts.items()]
+    if tally.saved > 0:
+        words.append(f"{size(tally.saved)} saved")
+    return f"{', '.join(words)}." if words else "No video was found."
+
+
+def code(tally: Tally) -> ExitCode:
+    """Return the exit code: interrupted, some failed or refused, or all well."""
+    if tally.interrupted:
+        return ExitCode.INTERRUPTED
+    bad = any(o.end not in GOOD and o.end is not End.OPEN for o in tally.outcomes)
+    return ExitCode.SOME_FAILED if bad or not tally.all_good else ExitCode.OK

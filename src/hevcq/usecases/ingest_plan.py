@@ -1,0 +1,252 @@
+"""What an ingest will do with each file: pure decisions from facts gathered beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from hevcq.domain.job import JobRecord, JobState
+from hevcq.domain.media import MediaInfo
+from hevcq.domain.plan import EncodePlan, Plan, Refuse, Skip
+from hevcq.domain.profile import Profile
+from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
+from hevcq.usecases.forecast import Range, Rates, wall
+from hevcq.usecases.ingest_events import show_path
+from hevcq.usecases.ingest_targets import Claim, Destination, Occupied
+
+Planner = Callable[[Profile, MediaInfo], Plan]
+"""`domain.planner.make_plan`."""
+
+
+class Disposition(StrEnum):
+    """What an ingest does with one file for one profile; stable words, shown and in `--json`."""
+
+    QUEUE = "queue"
+    JOIN = "join"
+    COLLECT = "collect"
+    DONE = "done"
+    SKIP = "skip"
+    REFUSE = "refuse"
+    FAILED = "failed"
+    UNREADABLE = "unreadable"
+
+
+BAD = frozenset({Disposition.REFUSE, Disposition.FAILED, Disposition.UNREADABLE})
+"""What makes the exit code say that some files were not done."""
+LIVE = frozenset({Disposition.QUEUE, Disposition.JOIN, Disposition.COLLECT})
+"""What there is still something to do for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One video that a scan found, with its facts."""
+
+    path: Path
+    root: Path
+    fingerprint: Fingerprint
+    info: MediaInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A file that is of no use, and why; `bad` tells a broken video from a file that is none."""
+
+    path: Path
+    size: int
+    reason: str
+    bad: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file for one profile (profile None: the file is no use for any)."""
+
+    path: Path
+    size: int
+    disposition: Disposition
+    root: Path = Path()
+    profile: Profile | None = None
+    fingerprint: Fingerprint | None = None
+    info: MediaInfo | None = None
+    plan: EncodePlan | None = None
+    target: Path | None = None
+    job_id: str = ""
+    reason: str = ""
+    cpu: Range | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the catalog and the ledger know of a video for one profile, for these very bytes."""
+
+    placement: Placement | None = None
+    job: JobRecord | None = None
+
+
+def decide(video: Video, profile: Profile, plan: Plan, known: Known, where: Destination) -> Item:
+    """Return what to do with one video for one profile; what the ledger says wins over the plan."""
+    item = Item(
+        path=video.path,
+        size=video.fingerprint.size,
+        disposition=Disposition.QUEUE,
+        root=video.root,
+        profile=profile,
+        fingerprint=video.fingerprint,
+        info=video.info,
+    )
+    if known.job is not None:
+        return _from_job(item, known.job, known.placement, plan, where)
+    if isinstance(plan, Skip):
+        return replace(item, disposition=Disposition.SKIP, reason=plan.detail)
+    if isinstance(plan, Refuse):
+        return replace(
+            item, disposition=Disposition.REFUSE, reason=f"{plan.detail} ({plan.policy})"
+        )
+    return replace(item, plan=plan, target=_target(item, plan.extension, where))
+
+
+def _from_job(
+    item: Item, job: JobRecord, placement: Placement | None, plan: Plan, where: Destination
+) -> Item:
+    item = replace(item, job_id=job.job_id, target=placement.target if placement else None)
+    if isinstance(plan, EncodePlan):
+        item = replace(item, plan=plan)
+        if placement is None or placement.state in OPEN:
+            item = replace(item, target=_target(item, plan.extension, where))
+    match job.state:
+        case JobState.SKIPPED:
+            return replace(item, disposition=Disposition.SKIP, reason=job.reason)
+        case JobState.DEAD:
+            reason = f"{job.reason} `hevcq redrive --dlq --job {job.job_id}` tries it again."
+            return replace(item, disposition=Disposition.FAILED, reason=reason)
+        case JobState.QUEUED | JobState.RUNNING:
+            return replace(item, disposition=Disposition.JOIN, reason="Queued earlier.")
+        case JobState.DONE:
+            return _from_done(item, placement)
+
+
+OPEN = frozenset({PlacementState.WAITING, PlacementState.REFUSED})
+
+
+def _from_done(item: Item, placement: Placement | None) -> Item:
+    if placement is None or placement.state in OPEN:
+        return replace(
+            item, disposition=Disposition.COLLECT, reason="Encoded earlier, not yet in place."
+        )
+    where = f" {show_path(placement.target)}" if placement.mode is not Mode.REPLACE else ""
+    reason = {
+        PlacementState.PLACED: f"Done earlier:{where}.",
+        PlacementState.UNDONE: "Undone on request; `hevcq reprocess` makes it again.",
+    }.get(placement.state, "Replaced earlier.")
+    return replace(item, disposition=Disposition.DONE, reason=reason)
+
+
+def _target(item: Item, extension: str, where: Destination) -> Path | None:
+    if item.profile is None:
+        return None
+    return where.target(item.path, item.root, item.profile.name, extension)
+
+
+def settle_targets(items: Iterable[Item], where: Destination, occupied: Occupied) -> list[Item]:
+    """Return the items with targets that never meet each other, nor a file that is there already.
+
+    Of two sources that would share a target the later keeps its whole name in it. A new job whose
+    target is taken by a stranger's file is refused before anything is encoded.
+    """
+    taken: set[str] = set()
+    result = []
+    for item in items:
+        if item.disposition not in LIVE or item.target is None:
+            result.append(item)
+            continue
+        settled = _untangled(item, where, taken)
+        if settled.target is not None:
+            taken.add(_fold(settled.target))
+            settled = _free(settled, where, occupied)
+        result.append(settled)
+    return result
+
+
+def _untangled(item: Item, where: Destination, taken: set[str]) -> Item:
+    if item.target is None or _fold(item.target) not in taken:
+        return item
+    if where.mode is Mode.REPLACE or item.profile is None or item.plan is None:
+        reason = f"Two sources would become {show_path(item.target)}; rename one of them."
+        return replace(item, disposition=Disposition.REFUSE, reason=reason, target=None)
+    longer = where.target(
+        item.path, item.root, item.profile.name, item.plan.extension, whole_name=True
+    )
+    return replace(item, target=longer)
+
+
+def _free(item: Item, where: Destination, occupied: Occupied) -> Item:
+    target = item.target
+    if item.disposition is not Disposition.QUEUE or target is None:
+        return item
+    if target == item.path:
+        return item
+    claim = occupied(target, item.path, item.size)
+    if claim is Claim.FREE:
+        return item
+    if claim is Claim.OURS:
+        reason = f"Done earlier: {show_path(target)}, as its certificate says."
+        return replace(item, disposition=Disposition.DONE, reason=reason)
+    kind = "the replacement" if where.mode is Mode.REPLACE else "the rendition"
+    reason = (
+        f"{show_path(target)} exists already and is not hevcq's, so {kind} has no place; "
+        "move it away, or use --output."
+    )
+    return replace(item, disposition=Disposition.REFUSE, reason=reason)
+
+
+def _fold(path: Path) -> str:
+    """Two names that a case-insensitive file system holds for one are one here."""
+    return str(path).casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPlan:
+    """Everything an ingest is about to do."""
+
+    items: tuple[Item, ...]
+    forecast: Range
+
+    def counts(self) -> dict[Disposition, int]:
+        """Return how many items there are of each disposition, in the order of the enum."""
+        found = [item.disposition for item in self.items]
+        return {kind: found.count(kind) for kind in Disposition if kind in found}
+
+    def of(self, *kinds: Disposition) -> tuple[Item, ...]:
+        """Return the items of these dispositions, in order."""
+        return tuple(item for item in self.items if item.disposition in kinds)
+
+    @property
+    def live_bytes(self) -> int:
+        """The bytes of the sources that something is to be done for."""
+        return sum({item.path: item.size for item in self.of(*LIVE)}.values())
+
+
+def with_forecast(items: Sequence[Item], rates: Rates, cores: float, workers: int) -> IngestPlan:
+    """Return the plan with the time each job, and all of them, will take."""
+    timed = []
+    for item in items:
+        waits = item.disposition in {Disposition.QUEUE, Disposition.JOIN}
+        if waits and item.plan is not None and item.profile is not None and item.info is not None:
+            cpu = rates.cpu(item.plan, item.profile.video.preset, item.info)
+            timed.append(replace(item, cpu=cpu))
+        else:
+            timed.append(item)
+    costs = [item.cpu for item in timed if item.cpu is not None]
+    return IngestPlan(items=tuple(timed), forecast=wall(costs, cores, workers))
+
+
+def placements_by_source(
+    placements: Iterable[Placement],
+) -> Mapping[tuple[Path, str], list[Placement]]:
+    """Return placements by source path and profile, so that each is looked up at once."""
+    found: dict[tuple[Path, str], list[Placement]] = {}
+    for placement in placements:
+        found.setdefault((placement.source, placement.profile), []).append(placement)
+    return found

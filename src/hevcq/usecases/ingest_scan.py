@@ -1,0 +1,82 @@
+"""From library folders to the facts an ingest decides by: found videos, and files that are none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.keys import key_for_path
+from hevcq.domain.media import MediaInfo
+from hevcq.errors import BadKey, VerificationFailed
+from hevcq.library.names import certificate_beside
+from hevcq.library.scan import PROBLEMS, Filter, Found, Rejected, Why, find
+from hevcq.library.survey import survey
+from hevcq.ports.catalog import Catalog
+from hevcq.ports.encoder import Encoder
+from hevcq.usecases.ingest_plan import Unfit, Video
+from hevcq.usecases.ingest_targets import Claim
+
+SILENT = frozenset({Why.OWN_RENDITION})
+"""What a person need not read of: hevcq's own renditions in the tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """Looks through library folders; `threads` probes run at a time."""
+
+    catalog: Catalog
+    encoder: Encoder
+    chosen: Filter
+    threads: int = 4
+
+    def scan(self, roots: Sequence[Path], stop: threading.Event) -> Iterator[Video | Unfit]:
+        """Yield every video below the roots with its facts, and what had to be left, and why.
+
+        Raises Stopped when `stop` is set, WorkerUnfit if nothing can be probed here.
+        """
+        yield from self.inspect(find(roots, self.chosen), stop)
+
+    def inspect(
+        self, found: Iterator[Found | Rejected], stop: threading.Event
+    ) -> Iterator[Video | Unfit]:
+        """Yield the facts of files that were found."""
+
+        def probe(path: Path) -> MediaInfo:
+            return self.encoder.probe(str(path), stop=stop)
+
+        for each in survey(found, self.catalog, probe, threads=self.threads):
+            if isinstance(each, Rejected):
+                if each.why not in SILENT:
+                    yield Unfit(each.path, _size(each.path), each.reason, each.why in PROBLEMS)
+                continue
+            here = each.found
+            yield Video(here.path, here.root, here.fingerprint, each.info)
+
+
+def occupied(target: Path, source: Path, size: int) -> Claim:
+    """Say whose the file at `target` is, for the rendition of the `size` bytes at `source`.
+
+    It is ours if the certificate beside it is whole, is of a rendition of that size, and names
+    this very source: so an ingest with an empty data folder still knows what was done.
+    """
+    try:
+        facts = target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return Claim.FREE
+    try:
+        proof = Certificate.parse(certificate_beside(target).read_bytes())
+        key = key_for_path(str(source))
+    except (OSError, VerificationFailed, BadKey):
+        return Claim.STRANGER
+    same = proof.source.key == key and proof.source.size == size
+    return Claim.OURS if same and proof.rendition_size == facts.st_size else Claim.STRANGER
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0

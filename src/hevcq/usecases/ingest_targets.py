@@ -1,0 +1,76 @@
+"""Where a rendition goes: beside its source, in a mirrored tree, or in the source's own place."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from hevcq.ports.catalog import Mode
+
+
+class Claim(StrEnum):
+    """Whose the file at a target is."""
+
+    FREE = "free"
+    OURS = "ours"
+    STRANGER = "stranger"
+
+
+Occupied = Callable[[Path, Path, int], Claim]
+"""Says whose the file at a target is, for the rendition of a source of so many bytes."""
+MAX_NAME_BYTES = 255
+"""The longest file name on ext4, XFS, btrfs, APFS and NTFS."""
+ROOM_FOR_COMPANIONS = 40
+"""Bytes kept free, so that the certificate and temporary names beside the file fit as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the renditions of this ingest go. `output` is the folder of mode MIRROR."""
+
+    mode: Mode
+    output: Path | None = None
+    keep_days: float = 30.0
+
+    def target(
+        self, source: Path, root: Path, profile: str, extension: str, *, whole_name: bool = False
+    ) -> Path:
+        """Return the path of one rendition.
+
+        Beside and mirrored it is `<stem>.<profile>.<extension>`; `whole_name` keeps the source's
+        suffix in it (`a.avi.hevc.mkv`), for when `a.avi` and `a.mkv` would meet. A replaced
+        source keeps its name, with the suffix of the new container.
+        """
+        if self.mode is Mode.REPLACE:
+            return source.with_name(_name(_stem(source), f".{_suffix(source, extension)}"))
+        kept = source.name if whole_name else _stem(source)
+        folder = source.parent
+        if self.mode is Mode.MIRROR and self.output is not None:
+            folder = self.output / source.parent.relative_to(root)
+        return folder / _name(kept, f".{profile}.{extension}")
+
+
+def _stem(source: Path) -> str:
+    return source.stem or source.name
+
+
+def _suffix(source: Path, extension: str) -> str:
+    """The source's own spelling of the suffix where it means the same container."""
+    own = source.suffix.removeprefix(".")
+    same = {"m4v": "mp4", "qt": "mov"}.get(own.lower(), own.lower())
+    return own if same == extension else extension
+
+
+def _name(stem: str, ending: str) -> str:
+    """Return stem and ending; a stem too long for the file system keeps its head and a digest."""
+    room = MAX_NAME_BYTES - ROOM_FOR_COMPANIONS - len(os.fsencode(ending))
+    raw = os.fsencode(stem)
+    if len(raw) <= room:
+        return stem + ending
+    digest = hashlib.sha256(raw).hexdigest()[:12]
+    head = raw[: room - len(digest) - 1].decode("utf-8", "ignore")
+    return f"{head}~{digest}{ending}"
