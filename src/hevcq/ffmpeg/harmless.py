@@ -1,0 +1,95 @@
+"""Which of ffmpeg's error-level lines are known to be harmless: versioned data, not code.
+
+A line that no entry matches counts as damage. Whoever adds an entry raises VERSION, says why the
+line is harmless, and names the pass it may appear in: a line that is harmless while a source is
+read may be a fault in what we made. Entries match the whole line behind its `[name @ address]`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+VERSION = 1
+
+
+class Pass(StrEnum):
+    """Where a line was printed."""
+
+    DEMUX = "demux"
+    DECODE = "decode"
+    ENCODE = "encode"
+
+
+@dataclass(frozen=True, slots=True)
+class Harmless:
+    """One known line: `component` is what stands in the brackets ("" if there are none)."""
+
+    component: str
+    text: str
+    passes: frozenset[Pass]
+    reason: str
+
+
+_EVERYWHERE = frozenset(Pass)
+
+HARMLESS: tuple[Harmless, ...] = (
+    Harmless(
+        component=r"null",
+        text=r"Application provided invalid, non monotonically increasing dts to muxer .*",
+        passes=frozenset({Pass.DECODE}),
+        reason="The null muxer counts in coarser ticks than the file; nothing is written by it.",
+    ),
+    Harmless(
+        component=r"mov,mp4,m4a,3gp,3g2,mj2",
+        text=r"Referenced QT chapter track not found",
+        passes=_EVERYWHERE,
+        reason="A chapter list was removed by an editor; no picture or sound is missing.",
+    ),
+    Harmless(
+        component=r"mjpeg|png|bmp",
+        text=r"(?:unable to decode APP fields: .*|iCCP: .*)",
+        passes=_EVERYWHERE,
+        reason="An odd comment inside cover art; cover art is copied, not decoded.",
+    ),
+    Harmless(
+        component=r"hevc|h264",
+        text=r"Error parsing (?:unregistered|registered) (?:user data|ITU-T T35).*",
+        passes=frozenset({Pass.DEMUX, Pass.DECODE, Pass.ENCODE}),
+        reason="A maker's private note inside the video; pictures do not depend on it.",
+    ),
+)
+
+_LINE = re.compile(r"^(?:\[(?P<component>[^\]]+?) @ 0x[0-9a-f]+\] )*(?P<text>.*)$")
+_REPEATED = re.compile(r"Last message repeated \d+ times?")
+
+
+def suspicious(lines: Iterable[str], where: Pass) -> tuple[str, ...]:
+    """Return the lines of a pass that are not known to be harmless.
+
+    ffmpeg's "Last message repeated" shares the fate of the line before it.
+    """
+    found: list[str] = []
+    excused = False
+    for line in lines:
+        if _REPEATED.search(line) and (excused or found):
+            continue
+        excused = _excused(line, where)
+        if not excused:
+            found.append(line)
+    return tuple(found)
+
+
+def _excused(line: str, where: Pass) -> bool:
+    parts = _LINE.match(line)
+    if parts is None:
+        return False
+    component, text = parts["component"] or "", parts["text"]
+    return any(
+        where in known.passes
+        and re.fullmatch(known.component, component)
+        and re.fullmatch(known.text, text)
+        for known in HARMLESS
+    )

@@ -1,0 +1,163 @@
+"""Count what is really in a file: one demux pass over every packet, in little memory.
+
+ffprobe prints a short line for each packet (about 3 s of CPU for a film of two hours), which is
+counted as it comes and never kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from fractions import Fraction
+
+from hevcq.domain.media import Measurement, MediaInfo, StreamKind, TrackMeasure
+from hevcq.errors import Unavailable
+from hevcq.ffmpeg.harmless import Pass, suspicious
+from hevcq.ffmpeg.probe import refusal
+from hevcq.ffmpeg.process import ChildLimits, stream_child
+from hevcq.ffmpeg.tools import Tools, input_options, name_of
+
+SILENCE_S = 120.0
+"""A pass that reads no packet for so long stands still: a dead network folder, or a dead disk."""
+MEASURE_LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=7200)
+_NONE = b"N/A"
+
+
+def measure(tools: Tools, location: str, info: MediaInfo, stop: threading.Event) -> Measurement:
+    """Read every packet of `location` once, and count what is really there.
+
+    `errors` holds the pass's error-level lines without the known harmless ones. Raises
+    SourceUnreadable or SourceGone if it cannot be opened, Unavailable if it gives no more bytes.
+    """
+    started = tools.clock.monotonic()
+    counter = PacketCounter()
+    heard = _Heard(tools, location)
+
+    def take(chunk: bytes) -> None:
+        heard.now()
+        counter.feed(chunk)
+
+    argv = [
+        tools.ffprobe, "-v", "error", "-show_entries",
+        "packet=stream_index,pts,dts,duration,size,flags", "-of", "csv=p=0:nk=1",
+        *input_options(location),
+    ]  # fmt: skip
+    ended = stream_child(argv, stop=stop, on_chunk=take, limits=MEASURE_LIMITS, check=heard.check)
+    counter.close()
+    if ended.returncode != 0 and not counter.tracks:
+        raise refusal(location, ended.stderr)
+    errors = suspicious(ended.stderr, Pass.DEMUX)
+    if ended.returncode != 0 and not errors:
+        errors = (f"ffprobe ended with exit code {ended.returncode}",)
+    return Measurement(
+        tracks=tuple(
+            _track(index, counted, info) for index, counted in sorted(counter.tracks.items())
+        ),
+        errors=errors,
+        seconds=tools.clock.monotonic() - started,
+    )
+
+
+class _Heard:
+    """Notices a pass that stands still."""
+
+    def __init__(self, tools: Tools, location: str) -> None:
+        self._clock = tools.clock
+        self._location = location
+        self.now()
+
+    def now(self) -> None:
+        self._last = self._clock.monotonic()
+
+    def check(self) -> None:
+        if self._clock.monotonic() - self._last > SILENCE_S:
+            raise Unavailable(
+                f"{name_of(self._location)} gave no more bytes for {SILENCE_S:.0f} s."
+            )
+
+
+class _Counted:
+    """The running count of one stream, in ticks of its time base."""
+
+    __slots__ = ("bytes", "end", "first", "last", "last_dts", "monotonic", "packets")
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self.bytes = 0
+        self.first: int | None = None
+        self.last: int | None = None
+        self.end: int | None = None
+        self.last_dts: int | None = None
+        self.monotonic = True
+
+    def packet(self, pts: int | None, dts: int | None, duration: int) -> None:
+        """Count one packet that is to be shown."""
+        self.packets += 1
+        if dts is not None:
+            if self.last_dts is not None and dts < self.last_dts:
+                self.monotonic = False
+            self.last_dts = dts
+        if pts is None:
+            return
+        if self.first is None or pts < self.first:
+            self.first = pts
+        if self.last is None or pts > self.last:
+            self.last = pts
+        if self.end is None or pts + duration > self.end:
+            self.end = pts + duration
+
+
+class PacketCounter:
+    """Counts ffprobe's packet lines: `stream,pts,dts,duration,size,flags`."""
+
+    def __init__(self) -> None:
+        self.tracks: dict[int, _Counted] = {}
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next piece of output."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._line(line)
+
+    def close(self) -> None:
+        """Count the last line, if its end was missing."""
+        self._line(self._rest)
+        self._rest = b""
+
+    def _line(self, line: bytes) -> None:
+        fields = line.split(b",", 6)
+        # Packets with side data are followed by an empty line; anything else odd is a cut line.
+        if len(fields) < 6 or not fields[0].isdigit():
+            return
+        index, pts, dts, duration, size, flags = fields[:6]
+        track = self.tracks.get(int(index))
+        if track is None:
+            track = self.tracks[int(index)] = _Counted()
+        if size != _NONE:
+            track.bytes += int(size)
+        if b"D" in flags:
+            return
+        track.packet(
+            None if pts == _NONE else int(pts),
+            None if dts == _NONE else int(dts),
+            0 if duration == _NONE else int(duration),
+        )
+
+
+def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
+    stream = next((s for s in info.streams if s.index == index), None)
+    tick = stream.tick if stream is not None else Fraction(1, 1000)
+
+    def seconds(ticks: int | None) -> float | None:
+        return None if ticks is None else float(ticks * tick)
+
+    return TrackMeasure(
+        index=index,
+        kind=stream.kind if stream is not None else StreamKind.DATA,
+        packets=counted.packets,
+        bytes=counted.bytes,
+        first_pts_s=seconds(counted.first),
+        last_pts_s=seconds(counted.last),
+        end_s=seconds(counted.end),
+        monotonic_dts=counted.monotonic,
+    )
