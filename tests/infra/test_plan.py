@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hevcq.aws.table import TTL, table_definition
 from hevcq.profiles import installed_folder, load_profiles
 from hevcq.settings import AwsSettings, Settings
 from infra.terraform import INFRA, Terraform, need_terraform
@@ -196,3 +197,26 @@ def test_a_farm_without_nat_reaches_s3_and_dynamodb_by_gateway(resources: Resour
     assert {e["vpc_endpoint_type"] for e in endpoints} == {"Gateway"}
     assert {e["service_name"].rsplit(".", 1)[1] for e in endpoints} == {"s3", "dynamodb"}
     assert not of(resources, "aws_nat_gateway")
+
+
+def test_the_table_has_the_keys_and_indexes_that_the_ledger_asks_for(resources: Resources) -> None:
+    (table,) = of(resources, "aws_dynamodb_table").values()
+    wanted = table_definition("hevcq")
+
+    assert {a["name"]: a["type"] for a in table["attribute"]} == {
+        a["AttributeName"]: a["AttributeType"] for a in wanted["AttributeDefinitions"]
+    }
+    assert table["hash_key"] == wanted["KeySchema"][0]["AttributeName"]
+    made = {
+        (i["name"], tuple(k for k in (i["hash_key"], i["range_key"]) if k), i["projection_type"])
+        for i in table["global_secondary_index"]
+    }
+    assert made == {
+        (
+            i["IndexName"],
+            tuple(k["AttributeName"] for k in i["KeySchema"]),
+            i["Projection"]["ProjectionType"],
+        )
+        for i in wanted["GlobalSecondaryIndexes"]
+    }
+    assert table["ttl"][0]["attribute_name"] == TTL

@@ -1,11 +1,17 @@
 # The ledger: one table, on demand, that forgets ended jobs and can be taken back to any second.
-# Keys and indexes are those of hevcq.aws.dynamodb.table_definition; a test holds both together.
+# Keys and indexes are those of hevcq.aws.table.table_definition; a test holds both together.
 
 locals {
   attributes = {
-    pk = "S"
+    pk            = "S"
+    profile_state = "S"
+    updated_at    = "N"
+    source_key    = "S"
   }
-  indexes = {}
+  indexes = {
+    by_state  = { hash = "profile_state", range = "updated_at" }
+    by_source = { hash = "source_key", range = null }
+  }
 }
 
 data "aws_partition" "current" {}
@@ -33,7 +39,7 @@ resource "aws_dynamodb_table" "this" {
       name            = global_secondary_index.key
       hash_key        = global_secondary_index.value.hash
       range_key       = global_secondary_index.value.range
-      projection_type = "ALL"
+      projection_type = "KEYS_ONLY"
     }
   }
 
