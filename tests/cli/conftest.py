@@ -1,0 +1,121 @@
+"""Run the whole program in this process, over a real data folder of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hevcq.cli.app import run
+from hevcq.domain.job import JobRecord, Source, Task
+from hevcq.domain.keys import key_for_path
+from hevcq.domain.verdict import Bury, FailureClass
+from hevcq.settings import Settings
+from hevcq.wiring import App, open_app
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Stdout as JSON, one object a line; anything else on stdout is an error."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data"
+    monkeypatch.setenv("HEVCQ_DATA_DIR", str(folder))
+    monkeypatch.setenv("HEVCQ_MIN_FREE_MIB", "0")
+    return folder
+
+
+@pytest.fixture
+def hevcq(data_dir: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: object) -> Ran:
+        capfd.readouterr()
+        code = run([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Ran(code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def opened(data_dir: Path) -> Iterator[App]:
+    app = open_app(Settings(data_dir=data_dir))
+    yield app
+    app.close()
+
+
+@dataclass(frozen=True)
+class Farm:
+    """Makes jobs end one way or another, through the real ports."""
+
+    app: App
+    folder: Path
+
+    def queued(self, name: str, *profiles: str) -> tuple[Path, list[JobRecord]]:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"a film called " + name.encode("utf-8", "surrogateescape"))
+        store, stop = self.app.backend.store, threading.Event()
+        source = store.accept(path, key_for_path(str(path)), moved=lambda _n: None, stop=stop)
+        wanted = profiles or ("hevc",)
+        return path, self.app.backend.fanout.publish(source, wanted, announced=False)
+
+    def running(self, name: str) -> JobRecord:
+        _, (job,) = self.queued(name)
+        self._claim(job.source)
+        return self._now(job)
+
+    def skipped(self, name: str) -> tuple[Path, JobRecord]:
+        path, (job,) = self.queued(name)
+        self.app.backend.ledger.skip(job.job_id, self._claim(job.source), "not smaller")
+        self._settle(lambda queue, delivery: queue.ack(delivery))
+        return path, self._now(job)
+
+    def buried(
+        self, name: str, failure_class: FailureClass = FailureClass.ENCODER, profile: str = "hevc"
+    ) -> tuple[Path, JobRecord]:
+        path, (job,) = self.queued(name, profile)
+        why = Bury(reason=f"{name} broke", failure_class=failure_class, tail=("last words",))
+        fence = self._claim(job.source, profile)
+        self.app.backend.ledger.bury(job.job_id, fence, why.reason, failure_class)
+        self._settle(lambda queue, delivery: queue.bury(delivery, why), profile)
+        return path, self._now(job)
+
+    def task(self, job: JobRecord) -> Task:
+        return Task(source=job.source, profile=job.profile)
+
+    def _claim(self, source: Source, profile: str = "hevc") -> int:
+        claim = self.app.backend.ledger.claim(source, profile, owner="test", lease_s=300)
+        return claim.fence  # type: ignore[union-attr]
+
+    def _settle(self, how: Callable[[Any, Any], bool], profile: str = "hevc") -> None:
+        queue = self.app.backend.queues[profile]
+        (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())
+        assert how(queue, delivery)
+
+    def _now(self, job: JobRecord) -> JobRecord:
+        found = self.app.backend.ledger.get(job.job_id)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def farm(opened: App, tmp_path: Path) -> Farm:
+    return Farm(opened, tmp_path / "library")

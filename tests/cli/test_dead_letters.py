@@ -1,0 +1,195 @@
+"""Dead letters: listed, shown, purged, sent back."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from hevcq.cli.exits import ExitCode
+from hevcq.domain.job import JobState
+from hevcq.domain.verdict import FailureClass
+from hevcq.ports.queue import Selection
+
+
+def letters(farm, profile: str = "hevc") -> list:
+    return list(farm.app.backend.queues[profile].dead_letters(Selection()))
+
+
+def test_a_listing_names_source_class_and_reason(hevcq, farm):
+    path, _ = farm.buried("bad one.mp4", FailureClass.DAMAGED)
+
+    ran = hevcq("dead-letters", "list")
+
+    assert ran.code == 0
+    heading, row = ran.out.splitlines()
+    assert heading.split() == ["letter", "profile", "class", "buried", "source", "reason"]
+    assert "damaged" in row and str(path)[1:] in row and "bad one.mp4 broke" in row
+
+
+def test_json_has_one_letter_a_line_with_everything_known(hevcq, farm):
+    _, job = farm.buried("a.mp4")
+    farm.buried("b.mp4")
+
+    found = hevcq("dead-letters", "list", "--json").lines
+
+    assert [line["reason"] for line in found] == ["a.mp4 broke", "b.mp4 broke"]
+    first = found[0]
+    assert first["type"] == "dead_letter" and first["profile"] == "hevc"
+    assert first["job_id"] == job.job_id and first["tail"] == ["last words"]
+    assert first["task"]["source"]["key"] == job.source.key
+
+
+def test_a_listing_selects_by_class_profile_job_and_limit(hevcq, farm):
+    _, job = farm.buried("a.mp4", FailureClass.DAMAGED)
+    farm.buried("b.mp4", FailureClass.ENCODER)
+    farm.buried("c.mp4", FailureClass.ENCODER, "720p")
+
+    def reasons(*options: str) -> list[str]:
+        return [
+            line["reason"][:1] for line in hevcq("dead-letters", "list", "--json", *options).lines
+        ]
+
+    assert sorted(reasons()) == ["a", "b", "c"]
+    assert reasons("--class", "damaged") == ["a"]
+    assert reasons("--profile", "720p") == ["c"]
+    assert reasons("--job", job.job_id) == ["a"]
+    assert reasons("--job", job.job_id[:10]) == ["a"]
+    assert len(reasons("--limit", "2")) == 2
+    assert reasons("--class", "encoder", "--profile", "hevc", "--limit", "5") == ["b"]
+
+
+def test_an_unknown_class_or_profile_is_a_usage_error(hevcq):
+    assert hevcq("dead-letters", "list", "--class", "nope").code == ExitCode.USAGE
+    ran = hevcq("dead-letters", "list", "--profile", "hevcc")
+    assert ran.code == ExitCode.USAGE
+    assert "Did you mean 'hevc'?" in ran.err
+
+
+def test_show_has_the_last_lines_of_ffmpeg_and_the_message(hevcq, farm):
+    farm.buried("a.mp4")
+    (letter,) = letters(farm)
+
+    ran = hevcq("dead-letters", "show", letter.letter_id)
+
+    assert "reason: a.mp4 broke" in ran.out
+    assert "  | last words" in ran.out
+    assert '"profile":"hevc"' in ran.out
+
+
+def test_show_of_an_unknown_letter_says_so(hevcq):
+    ran = hevcq("dead-letters", "show", "zzz")
+
+    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
+    assert "no dead letter 'zzz'" in ran.err
+
+
+def test_a_name_with_control_characters_stays_on_its_line_and_off_the_terminal(hevcq, farm):
+    farm.buried("a\nb\x1b[2J.mp4")
+
+    ran = hevcq("dead-letters", "list")
+
+    assert len(ran.out.splitlines()) == 2
+    assert "\x1b" not in ran.out and r"a\nb\x1b[2J.mp4" in ran.out
+
+
+def test_purge_without_a_yes_deletes_nothing(hevcq, farm):
+    farm.buried("a.mp4")
+
+    ran = hevcq("dead-letters", "purge")
+
+    assert ran.code == ExitCode.SOME_FAILED
+    assert "Nothing was deleted." in ran.err
+    assert len(letters(farm)) == 1
+
+
+def test_purge_deletes_what_was_selected_and_leaves_the_job_dead(hevcq, farm):
+    path, job = farm.buried("a.mp4", FailureClass.DAMAGED)
+    farm.buried("b.mp4")
+
+    ran = hevcq("dead-letters", "purge", "--class", "damaged", "--yes")
+
+    assert (ran.code, ran.err) == (0, "1 dead letter deleted.\n")
+    assert [letter.reason for letter in letters(farm)] == ["b.mp4 broke"]
+    assert farm.app.backend.ledger.get(job.job_id).state is JobState.DEAD
+    assert path.exists()
+
+
+def test_redrive_must_say_dlq(hevcq, farm):
+    farm.buried("a.mp4")
+
+    ran = hevcq("redrive")
+
+    assert ran.code == ExitCode.USAGE and "--dlq" in ran.err
+    assert len(letters(farm)) == 1
+
+
+def test_redrive_sends_letters_back_with_their_failures_forgiven(hevcq, farm):
+    _, job = farm.buried("a.mp4")
+
+    ran = hevcq("redrive", "--dlq")
+
+    assert ran.code == 0 and ran.err == "1 redriven.\n"
+    assert letters(farm) == []
+    record = farm.app.backend.ledger.get(job.job_id)
+    assert (record.state, record.failures) == (JobState.QUEUED, 0)
+    (delivery,) = farm.app.backend.queues["hevc"].receive(2, wait_s=0, stop=threading.Event())
+    assert delivery.tasks == (farm.task(job),) and delivery.attempt == 1
+
+
+def test_a_dry_run_says_what_would_go_back_and_changes_nothing(hevcq, farm):
+    _, job = farm.buried("a.mp4")
+
+    ran = hevcq("redrive", "--dlq", "--dry-run", "--json")
+
+    (line,) = ran.lines
+    assert (line["type"], line["result"], line["job_id"]) == (
+        "redrive",
+        "would_redrive",
+        job.job_id,
+    )
+    assert len(letters(farm)) == 1
+    assert farm.app.backend.ledger.get(job.job_id).state is JobState.DEAD
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        (["--class", "damaged"], {"b", "c"}),
+        (["--profile", "720p"], {"a", "b"}),
+        (["--limit", "2"], {"b"}),
+        (["--profile", "hevc", "--limit", "1"], {"b", "c"}),
+        (["--rate", "1000"], set()),
+    ],
+)
+def test_redrive_takes_only_what_was_selected(hevcq, farm, options: list[str], left: set[str]):
+    farm.buried("a.mp4", FailureClass.DAMAGED)
+    farm.buried("b.mp4", FailureClass.ENCODER)
+    farm.buried("c.mp4", FailureClass.ENCODER, "720p")
+
+    assert hevcq("redrive", "--dlq", *options).code == 0
+
+    assert {letter.reason[0] for name in ("hevc", "720p") for letter in letters(farm, name)} == left
+
+
+def test_redrive_by_job_takes_that_job_alone(hevcq, farm):
+    farm.buried("a.mp4")
+    _, job = farm.buried("b.mp4")
+
+    hevcq("redrive", "--dlq", "--job", job.job_id)
+
+    assert [letter.reason[0] for letter in letters(farm)] == ["a"]
+
+
+def test_redrive_with_nothing_to_do_says_so_and_is_fine(hevcq):
+    ran = hevcq("redrive", "--dlq")
+
+    assert (ran.code, ran.out, ran.err) == (0, "", "No dead letter matches.\n")
+
+
+def test_quiet_leaves_the_words_out(hevcq, farm):
+    farm.buried("a.mp4")
+
+    ran = hevcq("--quiet", "redrive", "--dlq")
+
+    assert ran.err == "" and ran.out.startswith("redriven  hevc  TODO/all/")

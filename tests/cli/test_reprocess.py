@@ -1,0 +1,95 @@
+"""Reprocess: finished and failed sources go back, by path, folder, key or job."""
+
+from __future__ import annotations
+
+from hevcq.cli.exits import ExitCode
+from hevcq.domain.job import JobState
+from hevcq.ports.queue import Selection
+
+
+def state(farm, job) -> JobState:
+    return farm.app.backend.ledger.get(job.job_id).state
+
+
+def test_a_skipped_file_is_queued_again_by_its_path(hevcq, farm, monkeypatch):
+    path, job = farm.skipped("a.mp4")
+    monkeypatch.chdir(path.parent)
+
+    ran = hevcq("reprocess", "a.mp4")
+
+    assert ran.code == 0 and ran.out.startswith("queued  hevc  TODO/all/")
+    assert state(farm, job) is JobState.QUEUED
+    assert farm.app.backend.queues["hevc"].depth().ready == 1
+
+
+def test_a_folder_means_everything_below_and_nothing_beside(hevcq, farm):
+    path, job = farm.skipped("in/sub/a.mp4")
+    _, other = farm.skipped("in2/b.mp4")
+
+    assert hevcq("reprocess", path.parents[1]).code == 0
+
+    assert state(farm, job) is JobState.QUEUED
+    assert state(farm, other) is JobState.SKIPPED
+
+
+def test_a_key_and_a_job_id_name_it_too(hevcq, farm):
+    _, first = farm.skipped("a.mp4")
+    _, second = farm.skipped("b.mp4")
+
+    found = hevcq("reprocess", first.source.key, second.job_id, "--json").lines
+
+    assert [(line["type"], line["result"]) for line in found] == [("reprocess", "queued")] * 2
+    assert {state(farm, first), state(farm, second)} == {JobState.QUEUED}
+
+
+def test_a_dead_job_leaves_no_letter_behind(hevcq, farm):
+    path, job = farm.buried("a.mp4")
+    farm.buried("b.mp4")
+
+    assert hevcq("reprocess", path).code == 0
+
+    assert state(farm, job) is JobState.QUEUED
+    kept = farm.app.backend.queues["hevc"].dead_letters(Selection())
+    assert [letter.reason for letter in kept] == ["b.mp4 broke"]
+
+
+def test_a_source_that_changed_is_reported_and_left(hevcq, farm):
+    path, job = farm.skipped("a.mp4")
+    path.write_bytes(b"another film, and longer")
+
+    ran = hevcq("reprocess", path)
+
+    assert ran.code == ExitCode.SOME_FAILED
+    assert ran.out.startswith("source_changed  hevc") and "a.mp4" in ran.out
+    assert state(farm, job) is JobState.SKIPPED
+
+
+def test_only_the_wanted_states_and_profiles_go_back(hevcq, farm):
+    path, skipped = farm.skipped("a.mp4")
+    _, dead = farm.buried("b.mp4")
+
+    assert hevcq("reprocess", path.parent, "--state", "dead", "--profile", "hevc").code == 0
+
+    assert (state(farm, skipped), state(farm, dead)) == (JobState.SKIPPED, JobState.QUEUED)
+
+
+def test_a_dry_run_changes_nothing(hevcq, farm):
+    path, job = farm.skipped("a.mp4")
+
+    ran = hevcq("reprocess", path, "--dry-run")
+
+    assert ran.out.startswith("would_queue") and state(farm, job) is JobState.SKIPPED
+
+
+def test_a_job_that_waits_already_is_said_to(hevcq, farm):
+    path, _ = farm.queued("a.mp4")
+
+    ran = hevcq("reprocess", path)
+
+    assert ran.code == 0 and ran.out.startswith("waiting") and "queued already" in ran.out
+
+
+def test_a_name_nobody_knows_is_said_and_fails(hevcq):
+    ran = hevcq("reprocess", "nowhere.mp4")
+
+    assert ran.code == ExitCode.SOME_FAILED and "No job matches" in ran.err

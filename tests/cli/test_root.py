@@ -1,0 +1,192 @@
+"""The root: help, version, exit codes, one sentence for each error."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+import hevcq as package
+from hevcq import errors
+from hevcq.cli import app as root
+from hevcq.cli.exits import MEANING, ExitCode, exit_code, table
+
+PRESENT = [
+    name
+    for name, target in root.COMMANDS.items()
+    if importlib.util.find_spec(target.split(":")[0]) is not None
+]
+SUBCOMMANDS = [
+    ("dead-letters", "list"),
+    ("dead-letters", "show"),
+    ("dead-letters", "purge"),
+    ("profiles", "list"),
+    ("profiles", "show"),
+    ("profiles", "validate"),
+    ("config", "show"),
+]
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_every_command_has_help_that_says_what_it_does(hevcq, name: str):
+    ran = hevcq(name, "--help")
+
+    assert ran.code == 0
+    assert ran.err == ""
+    words = ran.out.split("\n\n")[1].strip()
+    assert words.endswith(".") and len(words) > 15
+    assert f"  {name}  " in hevcq("--help").out
+
+
+@pytest.mark.parametrize(("group", "name"), SUBCOMMANDS)
+def test_every_subcommand_has_help(hevcq, group: str, name: str):
+    ran = hevcq(group, name, "--help")
+
+    assert ran.code == 0
+    assert f"hevcq {group} {name}" in ran.out
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_every_option_has_help(name: str):
+    command = root.load_command(name, root.COMMANDS[name])
+    commands = [command, *getattr(command, "commands", {}).values()]
+    for each in commands:
+        for parameter in each.params:
+            if parameter.name != "ctx":
+                assert getattr(parameter, "help", None), f"{name}: {parameter.name}"
+
+
+def test_without_arguments_it_shows_the_help(hevcq):
+    assert hevcq() == hevcq("--help")
+    assert hevcq("-h") == hevcq("--help")
+
+
+def test_the_version_is_the_packages(hevcq):
+    ran = hevcq("--version")
+
+    assert (ran.code, ran.out) == (0, f"hevcq {package.__version__}\n")
+
+
+def test_a_misspelt_command_gets_the_nearest_one(hevcq):
+    ran = hevcq("stauts")
+
+    assert ran.code == ExitCode.USAGE
+    assert "Did you mean 'status'?" in ran.err
+    assert ran.out == ""
+
+
+def test_a_wrong_option_is_a_usage_error(hevcq):
+    ran = hevcq("status", "--jason")
+
+    assert ran.code == ExitCode.USAGE
+    assert "--jason" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.ConfigError(), ExitCode.CONFIG),
+        (errors.UnknownProfile(), ExitCode.USAGE),
+        (errors.BadKey(), ExitCode.USAGE),
+        (errors.WorkerUnfit(), ExitCode.UNFIT),
+        (errors.DatabaseDamaged(), ExitCode.STORAGE),
+        (errors.DatabaseTooNew(), ExitCode.STORAGE),
+        (errors.DatabaseBusy(), ExitCode.STORAGE),
+        (errors.DiskFull(), ExitCode.STORAGE),
+        (errors.Unavailable(), ExitCode.UNAVAILABLE),
+        (errors.EncoderFailed(), ExitCode.UNAVAILABLE),
+        (errors.SourceDamaged(), ExitCode.SOME_FAILED),
+        (errors.SwapRefused(), ExitCode.REFUSED),
+        (errors.UndoRefused(), ExitCode.REFUSED),
+        (errors.Stopped(), ExitCode.INTERRUPTED),
+        (errors.HevcqError(), ExitCode.INTERNAL),
+        (ValueError("x"), ExitCode.INTERNAL),
+    ],
+)
+def test_each_error_has_its_exit_code(error: Exception, code: ExitCode):
+    assert exit_code(error) is code
+
+
+def test_every_exit_code_is_in_the_table_with_its_meaning():
+    rows = dict(re.findall(r"\| (\d+) \| (\w+) \|", table()))
+
+    assert rows == {str(code.value): code.name.lower() for code in ExitCode}
+    assert set(MEANING) == set(ExitCode)
+
+
+def break_status(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def broken(*_args: object, **_named: object) -> None:
+        raise error
+
+    monkeypatch.setattr("hevcq.cli.status._show", broken)
+
+
+def test_an_error_is_one_sentence_and_a_trace_only_with_verbose(hevcq, monkeypatch):
+    break_status(monkeypatch, errors.Unavailable("S3 did not\nanswer.", remedy="Try again."))
+
+    ran = hevcq("status")
+    loud = hevcq("--verbose", "status")
+
+    assert ran.code == loud.code == ExitCode.UNAVAILABLE
+    assert ran.err == "hevcq: S3 did not answer. Try again.\n"
+    assert "Traceback" in loud.err and loud.err.endswith(ran.err)
+    assert ran.out == loud.out == ""
+
+
+def test_a_bug_is_called_one(hevcq, monkeypatch):
+    break_status(monkeypatch, KeyError("nope"))
+
+    ran = hevcq("status")
+
+    assert ran.code == ExitCode.INTERNAL
+    assert ran.err == "hevcq: this is a bug: KeyError: 'nope' (--verbose shows the trace)\n"
+
+
+def test_ctrl_c_ends_with_130_and_no_trace(hevcq, monkeypatch):
+    break_status(monkeypatch, KeyboardInterrupt())
+
+    ran = hevcq("status")
+
+    assert ran.code == ExitCode.INTERRUPTED
+    assert "Traceback" not in ran.err
+
+
+def test_a_reader_that_goes_away_is_no_error_message(hevcq, monkeypatch):
+    break_status(monkeypatch, BrokenPipeError(32, "Broken pipe"))
+    monkeypatch.setattr("hevcq.cli.app._drop_stdout", lambda: None)
+
+    ran = hevcq("status")
+
+    assert (ran.code, ran.err) == (ExitCode.PIPE, "")
+
+
+def test_a_settings_file_named_by_flag_is_read(hevcq, tmp_path: Path):
+    (tmp_path / "my.toml").write_text("workers = 9")
+
+    ran = hevcq("--config", "my.toml", "config", "show", "--json")
+
+    workers = next(line for line in ran.lines if line["key"] == "workers")
+    assert workers["value"] == 9
+    assert workers["origin"] == f"file {tmp_path / 'my.toml'}"
+
+
+def test_a_wrong_setting_ends_every_command_with_its_sentence(hevcq, monkeypatch):
+    monkeypatch.setenv("HEVCQ_WROKERS", "1")
+
+    ran = hevcq("status")
+
+    assert ran.code == ExitCode.CONFIG
+    assert "Did you mean 'HEVCQ_WORKERS'?" in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_config_show_tells_every_value_and_its_origin(hevcq, data_dir: Path):
+    ran = hevcq("--verbose", "config", "show")
+
+    assert ran.code == 0
+    (row,) = [line for line in ran.out.splitlines() if line.startswith("data_dir")]
+    assert str(data_dir) in row and "environment HEVCQ_DATA_DIR" in row
+    assert re.search(r"log_level +info +flag --verbose", ran.out)
+    assert re.search(r"aws\.table +hevcq +default", ran.out)
