@@ -63,7 +63,8 @@ OR (state = 'running' AND (lease_until <= :now OR owner = :dead)))"""
 HISTORY = """INSERT INTO reopened (job_id, at, who, why, was, reason)
 SELECT job_id, :now, :who, :why, state, reason FROM job
 WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
-REOPEN = """UPDATE job SET state = 'queued', failures = 0, crashes = 0, reason = '',
+REOPEN = """UPDATE job SET state = 'queued', failures = 0, crashes = 0,
+reason = 'reopened by ' || :who || ': ' || :why,
 failure_class = NULL, rendition_key = NULL, rendition_size = NULL, rendition_sha256 = NULL,
 certificate_key = NULL, cpu_s = NULL, started_at = NULL, finished_at = NULL, updated_at = :now
 WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""

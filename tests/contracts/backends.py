@@ -1,0 +1,141 @@
+"""The backends that every contract suite runs over.
+
+To add one: write a World, register how it is opened in OPENERS, and add a param to BACKENDS (with
+a marker where it needs one). Where a backend cannot do something that only a test needs, leave the
+capability out of `can`; the tests that need it then skip with a reason. There is no `if` on a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.job import Source, Task
+from hevcq.domain.keys import LIBRARY_BUCKET
+from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
+from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import Catalog
+from hevcq.ports.queue import Queue
+from hevcq.ports.store import Input
+from hevcq.settings import Settings
+from support import ManualClock
+
+VISIBILITY_S = 60
+MAX_RECEIVES = 3
+NUMBERS = QueueNumbers(
+    visibility_s=VISIBILITY_S, heartbeat_s=20, max_receives=MAX_RECEIVES, max_failures=2
+)
+PROFILES = {
+    name: Profile(
+        name=name,
+        description="for contracts",
+        video=Video(codec=VideoCodec.HEVC, crf=28.0),
+        queue=NUMBERS,
+    )
+    for name in ("hevc", "720p")
+}
+
+SIGNALS = "signals"
+"""A waiting receive hears a send of the same process, on a clock that a test moves."""
+BULK = "bulk"
+"""Many jobs can be registered at once, so that a test with 100,000 of them is quick."""
+LINKS = "links"
+"""Sources stay where they are in the library: they are linked, not copied."""
+
+
+@dataclass
+class World:
+    """One opened backend, and what a test may do to it from outside."""
+
+    clock: ManualClock
+    backend: Backend
+    catalog: Catalog | None = None
+    can: frozenset[str] = frozenset()
+    put_body: Callable[[str, str], None] = lambda queue, body: None
+    register_many: Callable[[Iterable[tuple[Source, str]]], object] = lambda pairs: None
+    close: Callable[[], None] = lambda: None
+    folder: Path = field(default_factory=Path)
+
+    @property
+    def queue(self) -> Queue:
+        return self.backend.queues["hevc"]
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, for the backend and whatever serves it."""
+        self.clock.advance(seconds)
+
+    def replace_source(self, source: Source, path: Path, content: bytes) -> None:
+        """Put other bytes where the source was, as a person may at any time."""
+        path.write_bytes(content)
+
+    def remove_source(self, source: Source, path: Path) -> None:
+        """Delete the source, as a person may at any time."""
+        path.unlink()
+
+    def read(self, given: Input) -> bytes:
+        """Read what ffmpeg would."""
+        return Path(given.location).read_bytes()
+
+    def needs(self, capability: str) -> None:
+        if capability not in self.can:
+            pytest.skip(f"this backend does not offer {capability!r}")
+
+
+def open_memory(folder: Path) -> World:
+    from fakes.backend import memory_backend
+    from fakes.catalog import MemoryCatalog
+
+    clock = ManualClock()
+    backend = memory_backend(clock, PROFILES)
+    return World(
+        clock=clock,
+        backend=backend,
+        catalog=MemoryCatalog(clock),
+        can=frozenset({SIGNALS}),
+        put_body=lambda queue, body: backend.queues[queue].send_body(body),
+        close=backend.close,
+        folder=folder,
+    )
+
+
+def open_embedded(folder: Path) -> World:
+    from hevcq.embedded.database import Database
+    from hevcq.embedded.messages import Outgoing, send
+    from hevcq.embedded.open import open_embedded
+    from hevcq.embedded.snapshot import DATABASE
+
+    clock = ManualClock()
+    opened = open_embedded(Settings(data_dir=folder / "data"), PROFILES, clock)
+
+    def put_body(queue: str, body: str) -> None:
+        database = Database(folder / "data" / DATABASE)
+        database.write(lambda c: send(c, queue, [Outgoing(body)], now=clock.now()))
+        database.close()
+
+    return World(
+        clock=clock,
+        backend=opened.backend,
+        catalog=opened.catalog,
+        can=frozenset({SIGNALS, BULK, LINKS}),
+        put_body=put_body,
+        register_many=opened.backend.ledger.register_many,
+        close=opened.close,
+        folder=folder,
+    )
+
+
+OPENERS: dict[str, Callable[[Path], World]] = {"memory": open_memory, "embedded": open_embedded}
+BACKENDS = [pytest.param("memory"), pytest.param("embedded")]
+LOCAL = [pytest.param("memory"), pytest.param("embedded")]
+"""Where the catalog is: it is local in every way of running."""
+
+
+def source(name: object = 1, *, version: str = "v1", size: int = 1000) -> Source:
+    return Source(bucket=LIBRARY_BUCKET, key=f"TODO/all/{name}.mp4", version=version, size=size)
+
+
+def task(name: object = 1, *, profile: str = "hevc", group: str = "") -> Task:
+    return Task(source=source(name), profile=profile, group=group)

@@ -1,0 +1,28 @@
+"""The worlds the suites run in; `contracts.backends` says which there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contracts.backends import BACKENDS, LOCAL, OPENERS, World
+
+
+@pytest.fixture(params=BACKENDS)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    yield from _opened(request.param, tmp_path)
+
+
+@pytest.fixture(params=LOCAL)
+def local(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    yield from _opened(request.param, tmp_path)
+
+
+def _opened(name: str, folder: Path) -> Iterator[World]:
+    found = OPENERS[name](folder)
+    try:
+        yield found
+    finally:
+        found.close()

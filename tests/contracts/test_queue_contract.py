@@ -1,0 +1,396 @@
+"""What every queue promises (ports/queue.py), over every backend."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from contracts.backends import MAX_RECEIVES, SIGNALS, VISIBILITY_S, World, task
+from hevcq.domain.verdict import Bury, FailureClass
+from hevcq.errors import LeaseLost
+from hevcq.ports.queue import DeadLetter, Delivery, Selection
+
+DAMAGED = Bury(reason="it is damaged", failure_class=FailureClass.DAMAGED, tail=("line 1", "é 2"))
+
+
+def take(world: World, limit: int = 10, *, queue: str = "hevc") -> list[Delivery]:
+    return world.backend.queues[queue].receive(limit, wait_s=0, stop=threading.Event())
+
+
+def one(world: World) -> Delivery:
+    (delivery,) = take(world)
+    return delivery
+
+
+def letters(world: World, **wanted: object) -> list[DeadLetter]:
+    return list(world.queue.dead_letters(Selection(**wanted)))
+
+
+def names(found: list[Delivery]) -> list[str]:
+    return [delivery.tasks[0].source.key for delivery in found]
+
+
+def test_an_empty_queue_gives_nothing_and_no_error(world: World) -> None:
+    assert take(world) == []
+
+
+def test_a_task_arrives_as_it_was_sent_to_its_own_queue_only(world: World) -> None:
+    world.queue.send([task("a b")])
+
+    delivery = one(world)
+
+    assert delivery.tasks == (task("a b"),)
+    assert (delivery.queue, delivery.attempt, delivery.problem) == ("hevc", 1, "")
+    assert take(world, queue="720p") == []
+
+
+def test_many_tasks_arrive_once_each_within_the_limit_asked_for(world: World) -> None:
+    world.queue.send([task(number) for number in range(25)])
+    found: list[Delivery] = []
+
+    while batch := take(world, 4):
+        assert len(batch) <= 4
+        found += batch
+
+    assert sorted(names(found)) == sorted(task(n).source.key for n in range(25))
+
+
+def test_a_received_task_is_hidden_until_its_deadline_and_back_after_it(world: World) -> None:
+    world.queue.send([task()])
+    first = one(world)
+    assert first.deadline == pytest.approx(world.clock.monotonic() + VISIBILITY_S, abs=2)
+
+    world.advance(VISIBILITY_S - 2)
+    assert take(world) == []
+    world.advance(3)
+    second = one(world)
+
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert second.receipt != first.receipt
+
+
+def test_an_extended_lease_hides_the_task_longer(world: World) -> None:
+    world.queue.send([task()])
+    delivery = one(world)
+    world.advance(VISIBILITY_S - 5)
+
+    deadline = world.queue.extend(delivery, 100)
+
+    assert deadline == pytest.approx(world.clock.monotonic() + 100, abs=2)
+    world.advance(95)
+    assert take(world) == []
+    world.advance(6)
+    assert one(world).attempt == 2
+
+
+def test_a_stale_receipt_neither_extends_nor_settles(world: World) -> None:
+    world.queue.send([task()])
+    stale = one(world)
+    world.advance(VISIBILITY_S + 1)
+    live = one(world)
+
+    with pytest.raises(LeaseLost):
+        world.queue.extend(stale, 60)
+    assert world.queue.ack(stale) is False
+    assert world.queue.release(stale) is False
+    assert world.queue.bury(stale, DAMAGED) is False
+
+    assert letters(world) == []
+    assert world.queue.ack(live) is True
+
+
+def test_a_late_receipt_that_nobody_took_over_still_settles(world: World) -> None:
+    world.queue.send([task()])
+    late = one(world)
+
+    world.advance(VISIBILITY_S + 1)
+
+    assert world.queue.ack(late) is True
+    assert take(world) == []
+
+
+def test_an_acknowledged_task_never_comes_back_and_acknowledging_twice_is_harmless(
+    world: World,
+) -> None:
+    world.queue.send([task()])
+    delivery = one(world)
+
+    assert [world.queue.ack(delivery), world.queue.ack(delivery)] == [True, False]
+
+    world.advance(VISIBILITY_S * 2)
+    assert take(world) == []
+    with pytest.raises(LeaseLost):
+        world.queue.extend(delivery, 60)
+
+
+def test_a_receipt_settled_once_does_not_touch_the_next_message(world: World) -> None:
+    world.queue.send([task(1)])
+    old = one(world)
+    world.queue.ack(old)
+    world.queue.send([task(2)])
+    new = one(world)
+
+    assert world.queue.ack(old) is False
+    assert world.queue.ack(new) is True
+
+
+def test_a_released_task_is_back_at_once_with_the_next_attempt(world: World) -> None:
+    world.queue.send([task()])
+    first = one(world)
+
+    assert world.queue.release(first) is True
+    second = one(world)
+
+    assert second.attempt == 2
+    assert world.queue.release(first) is False
+    assert world.queue.ack(first) is False
+
+
+def test_a_release_with_a_delay_is_not_early(world: World) -> None:
+    world.queue.send([task()])
+    world.queue.release(one(world), delay_s=30)
+
+    world.advance(28)
+    assert take(world) == []
+    world.advance(3)
+    assert one(world).attempt == 2
+
+
+def test_a_delayed_send_is_not_early(world: World) -> None:
+    world.queue.send([task()], delay_s=30)
+
+    world.advance(28)
+    assert take(world) == []
+    world.advance(3)
+    assert one(world).attempt == 1
+
+
+def test_a_buried_task_is_a_dead_letter_with_its_reason_class_attempts_and_tail(
+    world: World,
+) -> None:
+    world.queue.send([task()])
+    world.queue.release(one(world))
+    delivery = one(world)
+
+    assert world.queue.bury(delivery, DAMAGED) is True
+
+    (letter,) = letters(world)
+    assert (letter.queue, letter.reason, letter.failure_class) == (
+        "hevc",
+        "it is damaged",
+        FailureClass.DAMAGED,
+    )
+    assert (letter.attempts, letter.tail, letter.task) == (2, ("line 1", "é 2"), task())
+    assert letter.buried_at == pytest.approx(world.clock.now(), abs=5)
+    assert world.queue.bury(delivery, DAMAGED) is False
+    assert world.queue.ack(delivery) is False
+    world.advance(VISIBILITY_S + 1)
+    assert take(world) == []
+    assert len(letters(world)) == 1
+
+
+def test_a_task_received_too_often_becomes_a_dead_letter_instead(world: World) -> None:
+    world.queue.send([task(1)])
+    for attempt in range(1, MAX_RECEIVES + 1):
+        assert one(world).attempt == attempt
+        world.advance(VISIBILITY_S + 1)
+
+    assert take(world) == []
+
+    (letter,) = letters(world)
+    assert (letter.failure_class, letter.attempts) == (FailureClass.RECEIVES, MAX_RECEIVES)
+    assert letter.task == task(1)
+
+
+def test_an_exhausted_task_does_not_hide_those_behind_it(world: World) -> None:
+    world.queue.send([task(1)])
+    for _ in range(MAX_RECEIVES):
+        one(world)
+        world.advance(VISIBILITY_S + 1)
+    world.queue.send([task(2)])
+
+    found = take(world, 1) or take(world, 1)
+
+    assert names(found) == [task(2).source.key]
+
+
+def test_an_unreadable_body_arrives_with_its_problem_and_can_be_buried(world: World) -> None:
+    world.put_body("hevc", '{"not": "a task"}')
+
+    delivery = one(world)
+
+    assert (delivery.tasks, delivery.body) == ((), '{"not": "a task"}')
+    assert delivery.problem
+    why = Bury(reason=delivery.problem, failure_class=FailureClass.MESSAGE)
+    assert world.queue.bury(delivery, why) is True
+    (letter,) = letters(world)
+    assert (letter.task, letter.body) == (None, '{"not": "a task"}')
+
+
+def test_a_task_for_another_profile_is_ignored_with_a_word(world: World) -> None:
+    world.put_body("hevc", task(1, profile="720p").body())
+
+    delivery = one(world)
+
+    assert (delivery.tasks, delivery.problem) == ((), "")
+    assert delivery.ignored
+
+
+def test_a_redriven_letter_is_a_new_message_that_starts_at_one(world: World) -> None:
+    world.queue.send([task()])
+    old = one(world)
+    world.queue.bury(old, DAMAGED)
+    (letter,) = letters(world)
+
+    assert world.queue.redrive(letter) is True
+
+    new = one(world)
+    assert (new.attempt, new.tasks) == (1, (task(),))
+    assert new.receipt != old.receipt
+    assert letters(world) == []
+    assert world.queue.redrive(letter) is False
+    assert world.queue.ack(old) is False
+
+
+def test_a_purged_letter_is_gone_for_good(world: World) -> None:
+    world.queue.send([task()])
+    world.queue.bury(one(world), DAMAGED)
+    (letter,) = letters(world)
+
+    assert [world.queue.purge(letter), world.queue.purge(letter)] == [True, False]
+
+    assert letters(world) == []
+    assert world.queue.redrive(letter) is False
+    assert take(world) == []
+
+
+def test_dead_letters_are_selected_by_every_given_condition(world: World) -> None:
+    gone = Bury(reason="gone", failure_class=FailureClass.GONE)
+    for number, why in enumerate((DAMAGED, gone, DAMAGED)):
+        world.queue.send([task(number)])
+        world.queue.bury(one(world), why)
+        world.advance(10)
+    every = letters(world)
+
+    assert [letter.task for letter in every] == [task(0), task(1), task(2)], "oldest first"
+    assert [x.task for x in letters(world, failure_class=FailureClass.GONE)] == [task(1)]
+    assert [x.task for x in letters(world, job_id=task(2).job_id)] == [task(2)]
+    assert [x.task for x in letters(world, buried_before=every[2].buried_at)] == [task(0), task(1)]
+    assert [x.task for x in letters(world, limit=2)] == [task(0), task(1)]
+    both = letters(world, failure_class=FailureClass.DAMAGED, job_id=task(1).job_id)
+    assert both == []
+
+
+def test_letters_may_be_redriven_while_they_are_listed(world: World) -> None:
+    world.queue.send([task(number) for number in range(12)])
+    while found := take(world):
+        for delivery in found:
+            world.queue.bury(delivery, DAMAGED)
+
+    sent = [world.queue.redrive(x) for x in world.queue.dead_letters(Selection())]
+
+    assert sent == [True] * 12
+    assert len(take(world, 10)) + len(take(world, 10)) == 12
+
+
+def test_depth_counts_what_is_where(world: World) -> None:
+    world.queue.send([task(number) for number in range(5)])
+    world.queue.send([task("late")], delay_s=500)
+    held = take(world, 2)
+    world.queue.bury(held[0], DAMAGED)
+
+    depth = world.queue.depth()
+
+    assert (depth.ready, depth.in_flight, depth.delayed, depth.dead) == (3, 1, 1, 1)
+    world.advance(VISIBILITY_S + 1)
+    assert world.queue.depth().ready == 4
+
+
+def test_two_consumers_never_hold_one_delivery(world: World) -> None:
+    tasks = [task(number) for number in range(150)]
+    for start in range(0, len(tasks), 10):
+        world.queue.send(tasks[start : start + 10])
+    barrier = threading.Barrier(2)
+
+    def consume() -> list[str]:
+        mine: list[str] = []
+        barrier.wait()
+        while found := take(world, 3):
+            for delivery in found:
+                assert world.queue.ack(delivery) is True
+                mine.append(delivery.tasks[0].job_id)
+        return mine
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (future.result() for future in [pool.submit(consume) for _ in range(2)])
+
+    assert sorted(first + second) == sorted(t.job_id for t in tasks)
+
+
+def test_only_one_of_two_that_settle_at_once_does(world: World) -> None:
+    for number in range(20):
+        world.queue.send([task(number)])
+        delivery, barrier = one(world), threading.Barrier(3)
+
+        def settle(verb: str, delivery: Delivery = delivery, barrier=barrier) -> bool:
+            barrier.wait()
+            if verb == "bury":
+                return world.queue.bury(delivery, DAMAGED)
+            return getattr(world.queue, verb)(delivery)
+
+        with ThreadPoolExecutor(3) as pool:
+            won = [pool.submit(settle, verb) for verb in ("ack", "bury", "ack")]
+            assert [future.result() for future in won].count(True) == 1
+    assert take(world) == []
+
+
+def test_a_waiting_consumer_hears_a_send_at_once(world: World) -> None:
+    world.needs(SIGNALS)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(world.queue.receive, 1, wait_s=20, stop=threading.Event())
+        world.clock.until_waiting()
+
+        world.queue.send([task()])
+
+        assert names(waiting.result(timeout=10)) == [task().source.key]
+
+
+@pytest.mark.parametrize("how", ["delay", "deadline"])
+def test_a_waiting_consumer_gets_a_task_when_it_becomes_visible(world: World, how: str) -> None:
+    world.needs(SIGNALS)
+    world.queue.send([task()], delay_s=VISIBILITY_S if how == "delay" else 0)
+    if how == "deadline":
+        one(world)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(world.queue.receive, 1, wait_s=500, stop=threading.Event())
+        world.clock.until_waiting()
+
+        world.advance(VISIBILITY_S + 1)
+
+        assert names(waiting.result(timeout=10)) == [task().source.key]
+
+
+def test_waiting_ends_with_nothing_when_the_time_is_over(world: World) -> None:
+    world.needs(SIGNALS)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(world.queue.receive, 1, wait_s=20, stop=threading.Event())
+        world.clock.until_waiting()
+
+        world.advance(21)
+
+        assert waiting.result(timeout=10) == []
+
+
+def test_a_stop_ends_the_waiting_early(world: World) -> None:
+    world.needs(SIGNALS)
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(world.queue.receive, 1, wait_s=500, stop=stop)
+        world.clock.until_waiting()
+
+        stop.set()
+        world.advance(1)
+
+        assert waiting.result(timeout=10) == []
