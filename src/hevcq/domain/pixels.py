@@ -80,3 +80,14 @@ def plain(source: str) -> Pixels | None:
 def full_range(source: str, colour_range: str) -> bool:
     """Whether samples use the whole range: by the tag, or by the old `yuvj` names."""
     return source.startswith("yuvj") or colour_range in {"pc", "jpeg", "full"}
+
+
+def reported(chosen: Pixels, codec: VideoCodec, *, full: bool) -> str:
+    """Return what ffprobe calls an encode in these pixels: full range may go by a `yuvj` name.
+
+    libavcodec's H.264 decoder says yuvj for 4:2:0, 4:2:2 and 4:4:4, its HEVC decoder for 4:2:0.
+    """
+    families = {"420"} if codec is VideoCodec.HEVC else {"420", "422", "444"}
+    if full and chosen.bits == 8 and chosen.family in families:
+        return chosen.name.replace("yuv", "yuvj")
+    return chosen.name

@@ -10,7 +10,7 @@ from hevcq.domain import containers
 from hevcq.domain.mark import found_mark
 from hevcq.domain.media import MediaInfo, Stream, StreamKind
 from hevcq.domain.plan import EncodePlan, Plan, Refuse, Skip, SkipReason, StreamPlan
-from hevcq.domain.planner_picture import fits_inside
+from hevcq.domain.planner_picture import smaller_than_box
 from hevcq.domain.planner_streams import plan_stream, plan_video
 from hevcq.domain.profile import Profile
 
@@ -47,13 +47,12 @@ def _skip(profile: Profile, info: MediaInfo, main: Stream | None) -> Skip | None
             reason=SkipReason.ALREADY_TARGET,
             detail=f"It is {main.codec} already; the profile {profile.name} would gain nothing.",
         )
-    if fits_inside(profile, main.video):
-        wide, high = main.video.display_size
+    smaller = smaller_than_box(profile, main.video)
+    if smaller:
         return Skip(
             reason=SkipReason.SMALLER_THAN_BOX,
-            detail=f"It is shown at {wide}x{high}, smaller than the "
-            f"{profile.video.max_width}x{profile.video.max_height} of the profile "
-            f"{profile.name}, and is never scaled up.",
+            detail=f"It is shown at {smaller} of the profile {profile.name}, and is never scaled "
+            "up.",
         )
     return None
 

@@ -22,13 +22,15 @@ SMALLEST = 16
 """The smallest side in pixels: libx265 refuses a picture below its smallest coding tree unit."""
 
 
-def fits_inside(profile: Profile, facts: VideoFacts) -> bool:
-    """Whether the displayed picture is smaller than the profile's box in both directions."""
+def smaller_than_box(profile: Profile, facts: VideoFacts) -> str:
+    """Return how the displayed picture is smaller than the box in both directions, or ""."""
     if not profile.video.scales:
-        return False
+        return ""
     wide, high = _shown(facts)
     box_wide, box_high = _box(profile, wide, high)
-    return wide < box_wide and high < box_high
+    if wide >= box_wide or high >= box_high:
+        return ""
+    return f"{round(wide)}x{round(high)}, smaller than {box_wide}x{box_high}"
 
 
 def target_of(profile: Profile, stream: Stream) -> VideoTarget | Refuse:
@@ -158,7 +160,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         codec=codec.value,
         width=width + right,
         height=height + bottom,
-        pixel_format=chosen.name,
+        pixel_format=pixels.reported(chosen, codec, full=full),
         bit_depth=chosen.bits,
         sample_aspect=f"{aspect.numerator}:{aspect.denominator}",
         rotation=0,
@@ -167,7 +169,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         pad_right=right,
         pad_bottom=bottom,
         deinterlace=facts.interlaced and not kept_fields,
-        colour=_colour(facts.colour, full=full),
+        colour=_colour(facts.colour, full=full, sited=chosen.family == "420"),
         mastering_display=facts.mastering_display if chosen.bits >= 10 else None,
         light_level=facts.light_level if chosen.bits >= 10 else None,
         tag=TAGS[codec],
@@ -222,7 +224,9 @@ def _even(size: Fraction) -> int:
     return max(SMALLEST, round(size / 2) * 2)
 
 
-def _colour(colour: Colour, *, full: bool) -> Colour:
+def _colour(colour: Colour, *, full: bool, sited: bool) -> Colour:
+    """Return the tags that are known; chroma has a place of its own in 4:2:0 only."""
+
     def known(word: str) -> str:
         return "" if word in {"unknown", "unspecified", "reserved"} else word
 
@@ -231,5 +235,5 @@ def _colour(colour: Colour, *, full: bool) -> Colour:
         space=known(colour.space),
         transfer=known(colour.transfer),
         primaries=known(colour.primaries),
-        chroma_location=known(colour.chroma_location),
+        chroma_location=known(colour.chroma_location) if sited else "",
     )

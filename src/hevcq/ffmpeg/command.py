@@ -34,6 +34,16 @@ MIME = {
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")
 _QUICKTIME = re.compile(r"^com\.(apple|android)\.")
 """Keys that live only in QuickTime's own metadata table."""
+_ITUNES = frozenset(
+    {
+        "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre",
+        "copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id",
+        "network", "keywords", "location", "track", "disc", "compilation",
+    }
+)  # fmt: skip
+"""Descriptive keys that a plain MP4 holds where players look for them."""
+_NO_LOSS = frozenset({"creation_time", "timecode", "encoder", "encoding_tool", *_BRANDS})
+"""Keys that are written elsewhere, or anew."""
 
 
 def encode_command(tools: Tools, request: EncodeRequest, covers: Sequence[Path] = ()) -> list[str]:
@@ -57,7 +67,8 @@ def encode_command(tools: Tools, request: EncodeRequest, covers: Sequence[Path] 
         options = track_options(track, source, request.profile, muxer=plan.muxer, threads=threads)
         for name, value in options:
             command += [f"{name}:{place}", value]
-        for label in label_options(track, source, _timecode(plan, info, track)):
+        timecode = _timecode(plan, info, track)
+        for label in label_options(track, source, muxer=plan.muxer, timecode=timecode):
             command += [f"-metadata:s:{place}", label]
     command += _attached(plan, info, covers, len(tracks))
     return [*command, *_global_tags(plan, info), *_muxer(request), f"file:{request.output}"]
@@ -81,11 +92,18 @@ def cover_commands(
 
 
 def uses_quicktime_keys(plan: EncodePlan, info: MediaInfo) -> bool:
-    """Whether tags go into QuickTime's metadata table, which holds any key but no cover."""
+    """Whether tags go into QuickTime's metadata table, which holds any key but no cover.
+
+    In MP4 that is where the source's tags are of the table's own kind, or none of them is one
+    that players look for in the usual place.
+    """
     if plan.muxer != MP4:
         return is_mp4_family(plan.muxer)
-    covers = any(stream.kind is StreamKind.PICTURE for stream in plan.kept)
-    return not covers and any(_QUICKTIME.match(name) for name in info.tags)
+    if any(stream.kind is StreamKind.PICTURE for stream in plan.kept):
+        return False
+    names = {name.partition("-")[0].lower() for name in info.tags} - _NO_LOSS
+    odd = names - _ITUNES
+    return any(_QUICKTIME.match(name) for name in names) or (bool(odd) and odd == names)
 
 
 def _source(location: str, info: MediaInfo) -> list[str]:

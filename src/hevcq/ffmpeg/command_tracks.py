@@ -53,9 +53,14 @@ def track_options(
     return [*made, ("-disposition", "+".join(flags) or "0")]
 
 
-def label_options(track: StreamPlan, source: Stream, timecode: str) -> list[str]:
+def label_options(
+    track: StreamPlan, source: Stream, *, muxer: str, timecode: str = ""
+) -> list[str]:
     """Return the tags of one output stream, as `key=value`; an empty value removes the tag."""
     tags = {}
+    if source.title and is_mp4_family(muxer):
+        # ffmpeg writes a track's title but does not read it back; players show the handler's name.
+        tags["handler_name"] = source.title
     if source.language:
         tags["language"] = source.language
     if timecode:

@@ -52,7 +52,7 @@ _AWAY = re.compile(
     re.IGNORECASE,
 )
 _DAMAGE = re.compile(
-    r"corrupt input packet|Error while decoding stream|Invalid data found when processing input|"
+    r"corrupt (?:input packet|decoded frame)|Error while decoding stream|Invalid data found when processing input|"
     r"Error submitting (?:a )?packet to (?:the )?decoder|decode error rate|Decoding error"
 )
 _PHRASES = {
@@ -184,4 +184,5 @@ def _sentence(lines: Sequence[str]) -> str:
 
 
 def _plain(line: str) -> str:
-    return _LEVEL.sub("", _SPEAKER.sub("", line)).strip().rstrip(".")
+    words = _LEVEL.sub("", _SPEAKER.sub("", line)).strip().rstrip(".")
+    return re.sub(r"^(?:file:|https?:)\S.*?: ", "", words)
