@@ -1,0 +1,32 @@
+"""`hevcq` with pre-flight and gates answered at once: what is left is what hevcq itself costs.
+
+Only for benchmarks: `python benchmarks/hevcq_without_gates.py ingest …`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from hevcq.domain.certificate import REQUIRED, GateResult, Outcome
+from hevcq.domain.media import Measurement, MediaInfo
+from hevcq.domain.profile import Profile
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.front import main
+
+
+def verify(self: FfmpegEncoder, request: object, **_: Any) -> tuple[GateResult, ...]:
+    return tuple(GateResult(gate=gate, outcome=Outcome.PASSED) for gate in REQUIRED[1:])
+
+
+def preflight(
+    self: FfmpegEncoder, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
+) -> Measurement:
+    return Measurement(tracks=())
+
+
+if __name__ == "__main__":
+    FfmpegEncoder.verify = verify  # type: ignore[method-assign,assignment]
+    FfmpegEncoder.preflight = preflight  # type: ignore[method-assign]
+    sys.exit(main())

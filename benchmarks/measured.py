@@ -1,0 +1,115 @@
+"""Run whole commands and account for them: wall and CPU seconds of a process and its children."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+OUT = Path(__file__).resolve().parent / "out"
+MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one run of a command took."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def run(argv: list[str], environment: dict[str, str] | None = None) -> Usage:
+    """Run a command to its end; its CPU counts every descendant it waited for."""
+    began = time.perf_counter()
+    child = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert child.stderr is not None
+    words = child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - began
+    if child.returncode:
+        raise SystemExit(
+            f"{' '.join(argv)}: {child.returncode}: {words.decode(errors='replace')[-2000:]}"
+        )
+    return Usage(wall, usage.ru_utime + usage.ru_stime)
+
+
+def ratio(numerators: list[float], denominators: list[float]) -> float:
+    """Return the median of pairwise ratios, which drift of the machine's speed does not move."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def report(name: str, rows: list[dict[str, object]]) -> int:
+    """Print rows of figure, value, limit; write them as JSON; return 1 if a limit is missed."""
+    missed = False
+    for row in rows:
+        value, limit = row["value"], row.get("limit")
+        ok = limit is None or (
+            isinstance(value, float) and isinstance(limit, float) and value <= limit
+        )
+        row["ok"] = ok
+        missed = missed or not ok
+        bound = f"limit {limit}" if limit is not None else ""
+        print(
+            f"{row['figure']:<58} {value:10.4g} {row.get('unit', ''):<6} {bound}{'' if ok else '  MISSED'}"
+        )
+    OUT.mkdir(parents=True, exist_ok=True)
+    content = {
+        "benchmark": name,
+        "date": time.strftime("%Y-%m-%d"),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "rows": rows,
+    }
+    (OUT / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return 1 if missed else 0
+
+
+def clip(folder: Path, seconds: int, size: str) -> Path:
+    """Return a real 1080p clip where it is there, else a generated one with grain."""
+    real = MEDIA / "bbb-1080p24-15s.mp4"
+    if real.is_file() and size == "1920x1080":
+        return real
+    made = folder / f"made-{size}-{seconds}.mp4"
+    source = f"testsrc2=size={size}:rate=24:duration={seconds},noise=alls=12:allf=t"
+    subprocess.run(
+        [
+            "ffmpeg",
+            "-nostdin",
+            "-v",
+            "error",
+            "-y",
+            "-f",
+            "lavfi",
+            "-i",
+            source,
+            "-f",
+            "lavfi",
+            "-i",
+            f"sine=frequency=440:duration={seconds}",
+            "-c:v",
+            "libx264",
+            "-preset",
+            "veryfast",
+            "-crf",
+            "16",
+            "-pix_fmt",
+            "yuv420p",
+            "-c:a",
+            "aac",
+            str(made),
+        ],
+        check=True,
+    )
+    return made
