@@ -1,0 +1,182 @@
+"""What every catalog promises (ports/catalog.py)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from contracts.backends import World
+from hevcq.domain.media import Chapter, MediaInfo, Stream, StreamKind, VideoFacts
+from hevcq.ports.catalog import Catalog, Fingerprint, Mode, Placement, PlacementState
+
+MARK = Fingerprint(size=10, mtime_ns=1_700_000_000_123_456_789, inode=2**63 - 1, device=5)
+INFO = MediaInfo(
+    format_name="mov,mp4",
+    duration_s=1.5,
+    tags={"title": "ä ' \" \\"},
+    chapters=(Chapter(start_s=0, end_s=1, title="x"),),
+    streams=(
+        Stream(
+            index=0,
+            kind=StreamKind.VIDEO,
+            codec="h264",
+            video=VideoFacts(width=2, height=4, pixel_format="yuv420p", bit_depth=8),
+        ),
+    ),
+)
+NAMES = [
+    "a.mp4",
+    'a b\'s "x".mp4',
+    "-i.mp4",
+    "new\nline.mp4",
+    "é%+.mp4",
+    b"\xff\xfe.mp4",
+    "x" * 250,
+]
+
+
+@pytest.fixture
+def catalog(local: World) -> Catalog:
+    assert local.catalog is not None
+    return local.catalog
+
+
+def placed(name: object = 1, **changes: object) -> Placement:
+    first = Placement(
+        job_id=f"{name:0>32}",
+        root=Path("/media"),
+        source=Path(f"/media/{name}.mp4"),
+        fingerprint=MARK,
+        profile="hevc",
+        mode=Mode.BESIDE,
+        target=Path(f"/media/{name}.hevc.mp4"),
+        keep_days=30.0,
+        updated_at=100.0,
+    )
+    return dataclasses.replace(first, **changes)
+
+
+def test_a_file_nobody_scanned_is_not_known(catalog: Catalog) -> None:
+    assert catalog.cached([Path("/media/a.mp4")]) == {}
+    assert catalog.cached([]) == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_facts_come_back_whatever_the_file_is_called(catalog: Catalog, name: str | bytes) -> None:
+    path = Path("/media") / os.fsdecode(name)
+
+    catalog.cache([(path, MARK, INFO)])
+
+    assert dict(catalog.cached([path, Path("/media/other")])) == {path: (MARK, INFO)}
+
+
+def test_a_sentence_why_a_file_is_no_video_comes_back(catalog: Catalog) -> None:
+    path = Path("/media/text.mp4")
+
+    catalog.cache([(path, MARK, "It is a text.")])
+
+    assert catalog.cached([path])[path] == (MARK, "It is a text.")
+
+
+def test_a_later_scan_replaces_what_an_earlier_one_learned(catalog: Catalog) -> None:
+    path, later = Path("/media/a.mp4"), dataclasses.replace(MARK, size=11)
+    catalog.cache([(path, MARK, "It is empty.")])
+
+    catalog.cache([(path, later, INFO)])
+
+    assert catalog.cached([path])[path] == (later, INFO)
+
+
+def test_thousands_of_files_are_looked_up_at_once(catalog: Catalog) -> None:
+    paths = [Path(f"/media/{number}.mp4") for number in range(2_500)]
+    catalog.cache((path, MARK, INFO) for path in paths)
+
+    found = catalog.cached([*paths, Path("/media/new.mp4")])
+
+    assert len(found) == 2_500
+    assert found[paths[-1]] == (MARK, INFO)
+
+
+def test_a_placement_comes_back_as_it_was_given(catalog: Catalog) -> None:
+    given = placed(
+        source=Path(os.fsdecode(b"/media/\xff \n.mp4")),
+        mode=Mode.REPLACE,
+        state=PlacementState.REPLACED,
+        detail="kept",
+        retained=Path(os.fsdecode(b"/media/.hevcq/\xff")),
+        sha256="ab" * 32,
+    )
+
+    catalog.place([given])
+
+    assert catalog.placement(given.job_id) == given
+    assert catalog.placement("0" * 32) is None
+
+
+def test_a_placement_is_overwritten_by_its_job_id(catalog: Catalog) -> None:
+    catalog.place([placed(1), placed(2)])
+
+    catalog.place([placed(1, state=PlacementState.PLACED, updated_at=200.0)])
+
+    assert [(p.job_id[-1], p.state) for p in catalog.placements()] == [
+        ("1", PlacementState.PLACED),
+        ("2", PlacementState.WAITING),
+    ]
+
+
+def test_a_placement_without_a_time_gets_the_clock_s(local: World, catalog: Catalog) -> None:
+    catalog.place([placed(updated_at=0.0)])
+
+    (found,) = catalog.placements()
+
+    assert found.updated_at == local.clock.now()
+
+
+def test_placements_are_listed_newest_first_by_every_given_condition(catalog: Catalog) -> None:
+    catalog.place(
+        [
+            placed(1, updated_at=10.0),
+            placed(2, updated_at=30.0, state=PlacementState.PLACED),
+            placed(3, updated_at=20.0, state=PlacementState.REPLACED),
+        ]
+    )
+
+    def listed(**wanted: object) -> list[str]:
+        return [placement.job_id[-1] for placement in catalog.placements(**wanted)]
+
+    assert listed() == ["2", "3", "1"]
+    assert listed(since=20.0) == ["2", "3"]
+    assert listed(states=frozenset({PlacementState.PLACED, PlacementState.WAITING})) == ["2", "1"]
+    assert listed(states=frozenset({PlacementState.UNDONE})) == []
+    assert listed(since=20.0, states=frozenset({PlacementState.REPLACED})) == ["3"]
+
+
+def test_under_matches_the_path_itself_and_what_is_below_it_only(catalog: Catalog) -> None:
+    catalog.place(
+        [
+            placed(1, source=Path("/media/a/x.mp4"), target=Path("/out/1")),
+            placed(2, source=Path("/media/ab/x.mp4"), target=Path("/out/2")),
+            placed(3, source=Path("/other/x.mp4"), target=Path("/media/a")),
+            placed(4, source=Path("/media/a!/x.mp4"), target=Path("/out/4")),
+            placed(5, source=Path(os.fsdecode(b"/media/a/\xff")), target=Path("/out/5")),
+        ]
+    )
+
+    def listed(under: str) -> set[str]:
+        return {p.job_id[-1] for p in catalog.placements(under=Path(under))}
+
+    assert listed("/media/a") == {"1", "3", "5"}
+    assert listed("/media/a/x.mp4") == {"1"}
+    assert listed("/media/A") == set()
+    assert listed("/") == {"1", "2", "3", "4", "5"}
+
+
+def test_placements_are_paged_without_losing_or_doubling_any(catalog: Catalog) -> None:
+    catalog.place(placed(number, updated_at=float(number // 7 + 1)) for number in range(1_700))
+
+    found = [placement.job_id for placement in catalog.placements()]
+
+    assert len(found) == len(set(found)) == 1_700

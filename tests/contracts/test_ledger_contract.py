@@ -1,0 +1,355 @@
+"""What every ledger promises (ports/ledger.py), over every backend."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from contracts.backends import BULK, World, source
+from hevcq.domain.job import JobRecord, JobState, Phase, Progress, RenditionRef, job_id
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import StaleFence
+from hevcq.ports.ledger import AlreadySettled, Claim, Granted, Held, JobFilter
+
+LEASE_S = 60
+RENDITION = RenditionRef(key="DONE/hevc/a.mp4", size=5, sha256="ab" * 32, certificate_key="c.json")
+JOB = job_id(source(), "hevc")
+HALF = Progress(phase=Phase.ENCODE, percent=50.0, speed=2.0, eta_s=7.5)
+
+ENDINGS: dict[str, Callable[[World, int], None]] = {
+    "complete": lambda w, f: w.backend.ledger.complete(JOB, f, RENDITION, cpu_s=1.5),
+    "skip": lambda w, f: w.backend.ledger.skip(JOB, f, "HEVC already"),
+    "bury": lambda w, f: w.backend.ledger.bury(JOB, f, "broken", FailureClass.DAMAGED),
+    "fail": lambda w, f: w.backend.ledger.fail(JOB, f, "it failed", FailureClass.ENCODER),
+    "interrupt": lambda w, f: w.backend.ledger.interrupt(JOB, f, "stopped"),
+}
+FENCED = {
+    **ENDINGS,
+    "renew": lambda w, f: w.backend.ledger.renew(JOB, f, lease_s=LEASE_S),
+    "progress": lambda w, f: w.backend.ledger.progress(JOB, f, HALF),
+}
+SETTLING = {"complete": JobState.DONE, "skip": JobState.SKIPPED, "bury": JobState.DEAD}
+
+
+def claim(world: World, owner: str = "a") -> Claim:
+    return world.backend.ledger.claim(source(), "hevc", owner=owner, lease_s=LEASE_S)
+
+
+def granted(world: World, owner: str = "a") -> Granted:
+    found = claim(world, owner)
+    assert isinstance(found, Granted)
+    return found
+
+
+def job(world: World) -> JobRecord:
+    found = world.backend.ledger.get(JOB)
+    assert found is not None
+    return found
+
+
+def test_registering_makes_a_queued_record_for_each_profile(world: World) -> None:
+    found = world.backend.ledger.register(source(), ["hevc", "720p"])
+
+    assert [(r.profile, r.state, r.source) for r in found] == [
+        ("hevc", JobState.QUEUED, source()),
+        ("720p", JobState.QUEUED, source()),
+    ]
+    assert [world.backend.ledger.get(record.job_id) for record in found] == found
+
+
+def test_registering_again_changes_nothing(world: World) -> None:
+    world.backend.ledger.register(source(), ["hevc"])
+    fence = granted(world).fence
+
+    (again,) = world.backend.ledger.register(source(), ["hevc"])
+
+    assert (again.state, again.fence) == (JobState.RUNNING, fence)
+
+
+def test_a_job_nobody_knows_is_none(world: World) -> None:
+    assert world.backend.ledger.get("0" * 32) is None
+
+
+def test_a_claim_registers_an_unknown_job_and_writes_the_attempt_before_the_work(
+    world: World,
+) -> None:
+    found = granted(world, "here")
+
+    assert found == Granted(fence=1, failures=0, crashes=0)
+    record = job(world)
+    assert (record.state, record.owner, record.fence) == (JobState.RUNNING, "here", 1)
+    assert record.started_at == pytest.approx(world.clock.now(), abs=2)
+    assert record.lease_until == pytest.approx(world.clock.now() + LEASE_S, abs=2)
+
+
+def test_a_live_lease_is_not_granted_to_another(world: World) -> None:
+    granted(world, "a")
+
+    found = claim(world, "b")
+
+    assert found == Held(until=job(world).lease_until)
+    assert (job(world).owner, job(world).crashes) == ("a", 0)
+
+
+def test_a_lease_that_ran_out_is_granted_with_one_crash_counted(world: World) -> None:
+    first = granted(world, "a")
+    world.advance(LEASE_S + 1)
+
+    second = granted(world, "b")
+
+    assert second == Granted(fence=first.fence + 1, failures=0, crashes=1)
+    assert job(world).crashes == 1
+
+
+def test_a_renewed_lease_holds_longer(world: World) -> None:
+    fence = granted(world, "a").fence
+    world.advance(LEASE_S - 5)
+
+    world.backend.ledger.renew(JOB, fence, lease_s=LEASE_S)
+
+    world.advance(LEASE_S - 5)
+    assert isinstance(claim(world, "b"), Held)
+    world.advance(6)
+    assert isinstance(claim(world, "b"), Granted)
+
+
+@pytest.mark.parametrize("call", FENCED)
+def test_a_zombie_is_refused_once_another_holds_the_job(world: World, call: str) -> None:
+    zombie = granted(world, "a").fence
+    world.advance(LEASE_S + 1)
+    live = granted(world, "b").fence
+    before = job(world)
+
+    with pytest.raises(StaleFence):
+        FENCED[call](world, zombie)
+
+    assert job(world) == before
+    assert before.fence == live
+
+
+@pytest.mark.parametrize("call", FENCED)
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_nothing_moves_a_job_that_is_not_running(world: World, ending: str, call: str) -> None:
+    fence = granted(world).fence
+    ENDINGS[ending](world, fence)
+    before = job(world)
+
+    with pytest.raises(StaleFence):
+        FENCED[call](world, fence)
+
+    assert job(world) == before
+
+
+@pytest.mark.parametrize("call", FENCED)
+def test_nothing_moves_a_job_that_was_never_claimed(world: World, call: str) -> None:
+    with pytest.raises(StaleFence):
+        FENCED[call](world, 1)
+    world.backend.ledger.register(source(), ["hevc"])
+    with pytest.raises(StaleFence):
+        FENCED[call](world, 0)
+
+    assert job(world).state is JobState.QUEUED
+
+
+def test_a_completed_job_has_its_rendition_and_is_not_granted_again(world: World) -> None:
+    fence = granted(world).fence
+
+    ENDINGS["complete"](world, fence)
+
+    record = job(world)
+    assert (record.state, record.rendition, record.cpu_s) == (JobState.DONE, RENDITION, 1.5)
+    assert record.finished_at == pytest.approx(world.clock.now(), abs=2)
+    assert claim(world, "b") == AlreadySettled(record)
+
+
+@pytest.mark.parametrize(
+    ("ending", "state", "reason", "failure_class"),
+    [
+        ("skip", JobState.SKIPPED, "HEVC already", None),
+        ("bury", JobState.DEAD, "broken", FailureClass.DAMAGED),
+    ],
+)
+def test_a_job_that_ended_without_a_rendition_says_why(
+    world: World, ending: str, state: JobState, reason: str, failure_class: FailureClass | None
+) -> None:
+    ENDINGS[ending](world, granted(world).fence)
+
+    record = job(world)
+    assert (record.state, record.reason, record.failure_class) == (state, reason, failure_class)
+    assert isinstance(claim(world), AlreadySettled)
+
+
+def test_a_failure_is_counted_and_the_job_is_free_at_once(world: World) -> None:
+    ENDINGS["fail"](world, granted(world, "a").fence)
+
+    record = job(world)
+    assert (record.state, record.failures, record.reason) == (JobState.QUEUED, 1, "it failed")
+    assert record.failure_class is FailureClass.ENCODER
+    assert granted(world, "b") == Granted(fence=2, failures=1, crashes=0)
+
+
+def test_an_interruption_is_neither_a_failure_nor_a_crash(world: World) -> None:
+    ENDINGS["interrupt"](world, granted(world, "a").fence)
+
+    assert (job(world).state, job(world).reason) == (JobState.QUEUED, "stopped")
+    assert granted(world, "b") == Granted(fence=2, failures=0, crashes=0)
+
+
+def test_progress_is_shown_and_never_changes_a_state(world: World) -> None:
+    fence = granted(world).fence
+
+    world.backend.ledger.progress(JOB, fence, HALF)
+
+    assert (job(world).progress, job(world).state) == (HALF, JobState.RUNNING)
+    ENDINGS["complete"](world, fence)
+    assert job(world).progress is None
+
+
+def test_a_new_attempt_starts_without_the_progress_of_the_last(world: World) -> None:
+    world.backend.ledger.progress(JOB, granted(world, "a").fence, HALF)
+    world.advance(LEASE_S + 1)
+    granted(world, "b")
+
+    assert job(world).progress is None
+
+
+def test_the_queue_may_bury_a_job_that_nobody_holds(world: World) -> None:
+    ledger = world.backend.ledger
+    assert ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is False, "unknown"
+    granted(world, "a")
+    assert ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is False, "held"
+    world.advance(LEASE_S + 1)
+
+    assert ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is True
+
+    assert (job(world).state, job(world).failure_class) == (JobState.DEAD, FailureClass.RECEIVES)
+    assert ledger.bury_unclaimed(JOB, "again", FailureClass.RECEIVES) is False, "settled"
+    assert job(world).reason == "given up"
+
+
+def test_a_queued_job_may_be_buried_unclaimed(world: World) -> None:
+    world.backend.ledger.register(source(), ["hevc"])
+
+    assert world.backend.ledger.bury_unclaimed(JOB, "lost", FailureClass.RECEIVES) is True
+    assert job(world).state is JobState.DEAD
+
+
+@pytest.mark.parametrize("ending", SETTLING)
+def test_a_settled_job_can_be_reopened_with_fresh_counts_and_its_fence_kept(
+    world: World, ending: str
+) -> None:
+    ENDINGS["fail"](world, granted(world).fence)
+    fence = granted(world).fence
+    ENDINGS[ending](world, fence)
+    assert job(world).state is SETTLING[ending]
+
+    assert world.backend.ledger.reopen(JOB, who="me", why="a better preset") is True
+
+    record = job(world)
+    assert (record.state, record.failures, record.crashes) == (JobState.QUEUED, 0, 0)
+    assert (record.fence, record.rendition, record.failure_class) == (fence, None, None)
+    with pytest.raises(StaleFence):
+        ENDINGS["complete"](world, fence)
+    assert granted(world).fence == fence + 1
+
+
+def test_only_a_settled_job_can_be_reopened(world: World) -> None:
+    assert world.backend.ledger.reopen(JOB, who="me", why="x") is False
+    world.backend.ledger.register(source(), ["hevc"])
+    assert world.backend.ledger.reopen(JOB, who="me", why="x") is False
+    granted(world)
+    assert world.backend.ledger.reopen(JOB, who="me", why="x") is False
+
+
+def test_one_fence_is_granted_once_however_many_ask(world: World) -> None:
+    for round_ in range(1, 11):
+        barrier = threading.Barrier(4)
+
+        def ask(name: str, barrier: threading.Barrier = barrier) -> Claim:
+            barrier.wait()
+            return claim(world, name)
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(ask, name) for name in "abcd"]
+            found = [future.result() for future in asked]
+
+        won = [answer for answer in found if isinstance(answer, Granted)]
+        assert [answer.fence for answer in won] == [round_]
+        assert sum(isinstance(answer, Held) for answer in found) == 3
+        world.advance(LEASE_S + 1)
+
+
+def test_jobs_are_listed_newest_change_first_by_every_given_condition(world: World) -> None:
+    ledger = world.backend.ledger
+    for name in ("x/1", "x/2", "y/3"):
+        ledger.register(source(name), ["hevc", "720p"])
+        world.advance(10)
+    fence = ledger.claim(source("x/1"), "hevc", owner="a", lease_s=60)
+    assert isinstance(fence, Granted)
+    ledger.skip(job_id(source("x/1"), "hevc"), fence.fence, "small")
+    middle = ledger.get(job_id(source("x/2"), "hevc"))
+    assert middle is not None
+
+    def listed(**wanted: object) -> list[tuple[str, str]]:
+        return [(r.source.key[9:-4], r.profile) for r in ledger.jobs(JobFilter(**wanted))]
+
+    every = listed()
+    assert len(every) == 6
+    assert every[0] == ("x/1", "hevc")
+    assert set(every[1:3]) == {("y/3", "hevc"), ("y/3", "720p")}
+    assert listed(states=frozenset({JobState.SKIPPED, JobState.DEAD})) == [("x/1", "hevc")]
+    assert len(listed(states=frozenset({JobState.SKIPPED, JobState.QUEUED}))) == 6
+    assert listed(profile="720p") == [("y/3", "720p"), ("x/2", "720p"), ("x/1", "720p")]
+    assert set(listed(source_key=source("x/2").key)) == {("x/2", "hevc"), ("x/2", "720p")}
+    assert len(listed(key_prefix="TODO/all/x/")) == 4
+    assert listed(key_prefix="TODO/all/_/") == []
+    newer = listed(updated_after=middle.updated_at)
+    assert set(newer) == {("x/1", "hevc"), ("y/3", "hevc"), ("y/3", "720p")}
+    assert listed(profile="720p", states=frozenset({JobState.SKIPPED})) == []
+
+
+def test_jobs_are_counted_by_profile_and_state(world: World) -> None:
+    for number in range(3):
+        world.backend.ledger.register(source(number), ["hevc", "720p"])
+    world.backend.ledger.claim(source(1), "hevc", owner="a", lease_s=60)
+
+    counts = {key: count for key, count in world.backend.ledger.counts().items() if count}
+
+    assert counts == {
+        ("hevc", JobState.QUEUED): 2,
+        ("hevc", JobState.RUNNING): 1,
+        ("720p", JobState.QUEUED): 3,
+    }
+
+
+def test_a_decision_about_bytes_is_remembered_for_its_recipe_only(world: World) -> None:
+    ledger = world.backend.ledger
+    ledger.remember("ab" * 32, "hevc", "r1", "not smaller")
+
+    found = ledger.recall("ab" * 32, "hevc", "r1")
+
+    assert found is not None
+    assert found.reason == "not smaller"
+    assert found.made_at == pytest.approx(world.clock.now(), abs=2)
+    assert ledger.recall("ab" * 32, "hevc", "r2") is None
+    assert ledger.recall("ab" * 32, "720p", "r1") is None
+    assert ledger.recall("cd" * 32, "hevc", "r1") is None
+    ledger.remember("ab" * 32, "hevc", "r1", "still not smaller")
+    again = ledger.recall("ab" * 32, "hevc", "r1")
+    assert again is not None
+    assert again.reason == "still not smaller"
+
+
+def test_listing_pages_through_many_jobs_without_loading_them_all(world: World) -> None:
+    world.needs(BULK)
+    total = 100_000
+    world.register_many((source(number), "hevc") for number in range(total))
+
+    listing = world.backend.ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED})))
+    seen = {next(listing).job_id for _ in range(5_000)}
+
+    assert len(seen) == 5_000, "no job comes twice across pages"
+    assert world.backend.ledger.counts() == {("hevc", JobState.QUEUED): total}
