@@ -163,6 +163,7 @@ class TrackMeasure(Frozen):
     last_pts_s: float | None = Field(default=None, description="start of the last-shown packet")
     end_s: float | None = Field(default=None, description="last pts plus its duration")
     monotonic_dts: bool = True
+    discarded: int = Field(default=0, description="packets flagged discard, not in `packets`")
 
 
 class Measurement(Frozen):

@@ -62,7 +62,9 @@ HARMLESS: tuple[Harmless, ...] = (
     ),
 )
 
-_LINE = re.compile(r"^(?:\[(?P<component>[^\]]+?) @ 0x[0-9a-f]+\] )*(?P<text>.*)$")
+_LINE = re.compile(
+    r"^(?:\[(?P<component>[^\]]+?) @ (?:0x)?[0-9a-f]+\] )*(?:\[(?:error|fatal|panic)\] )?(?P<text>.*)$"
+)
 _REPEATED = re.compile(r"Last message repeated \d+ times?")
 
 

@@ -78,11 +78,12 @@ class _Heard:
 class _Counted:
     """The running count of one stream, in ticks of its time base."""
 
-    __slots__ = ("bytes", "end", "first", "last", "last_dts", "monotonic", "packets")
+    __slots__ = ("bytes", "discarded", "end", "first", "last", "last_dts", "monotonic", "packets")
 
     def __init__(self) -> None:
         self.packets = 0
         self.bytes = 0
+        self.discarded = 0
         self.first: int | None = None
         self.last: int | None = None
         self.end: int | None = None
@@ -136,6 +137,7 @@ class PacketCounter:
         if size != _NONE:
             track.bytes += int(size)
         if b"D" in flags:
+            track.discarded += 1
             return
         track.packet(
             None if pts == _NONE else int(pts),
@@ -160,4 +162,5 @@ def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
         last_pts_s=seconds(counted.last),
         end_s=seconds(counted.end),
         monotonic_dts=counted.monotonic,
+        discarded=counted.discarded,
     )
