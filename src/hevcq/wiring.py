@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from hevcq.capacity import Capacity, capacity
 from hevcq.clock import Clock, SystemClock
-from hevcq.profiles import installed_folder, load_profiles
+from hevcq.profiles import installed_folder, load_profiles, pick
 from hevcq.settings import Settings
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from hevcq.ports.backend import Backend
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
+    from hevcq.worker.events import OnEvent
+    from hevcq.worker.pool import WorkerPool
 
 
 class App:
@@ -64,13 +67,53 @@ class App:
 
         return FfmpegEncoder(self.settings.ffmpeg, self.settings.ffprobe, self.clock)
 
+    @cached_property
+    def capacity(self) -> Capacity:
+        """How many encodes run at a time, by the setting `workers` or by this machine."""
+        return capacity(self.settings.workers)
+
     def close(self) -> None:
         """Close what was opened; may be called twice."""
-        backend = self.__dict__.pop("backend", None)
-        if backend is not None:
-            backend.close()
+        embedded, backend = (self.__dict__.pop(name, None) for name in ("_embedded", "backend"))
+        for opened in (embedded, backend):
+            if opened is not None:
+                opened.close()
+        self.__dict__.pop("catalog", None)
 
 
 def open_app(settings: Settings, clock: Clock | None = None) -> App:
     """Return the app of these settings; nothing is opened before it is used."""
     return App(settings, clock)
+
+
+def build_pool(
+    app: App, profiles: Sequence[str] = (), *, on_event: OnEvent | None = None
+) -> WorkerPool:
+    """Return a pool of workers for the named profiles (none: all), not yet started.
+
+    Both `hevcq worker` and `hevcq ingest` work through this one. Raises UnknownProfile.
+    """
+    from hevcq.domain.planner import make_plan
+    from hevcq.worker.events import ignore
+    from hevcq.worker.handler import Served
+    from hevcq.worker.kit import Kit
+    from hevcq.worker.pool import Numbers, WorkerPool
+    from hevcq.worker.scratch import Scratch
+
+    settings, backend = app.settings, app.backend
+    kit = Kit(
+        backend=backend,
+        encoder=app.encoder,
+        plan=make_plan,
+        scratch=Scratch(settings.scratch, app.clock),
+        clock=app.clock,
+        min_free_bytes=settings.min_free_mib << 20,
+        threads=app.capacity.threads,
+        on_event=on_event if on_event is not None else ignore,
+    )
+    wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
+    served = [Served(profile, backend.queues[profile.name]) for profile in wanted]
+    numbers = Numbers(
+        slots=app.capacity.slots, grace_s=settings.stop_grace_s, poll_s=settings.poll_s
+    )
+    return WorkerPool(kit, served, numbers)

@@ -24,7 +24,9 @@ def test_a_listing_names_source_class_and_reason(hevcq, farm):
     assert ran.code == 0
     heading, row = ran.out.splitlines()
     assert heading.split() == ["letter", "profile", "class", "buried", "source", "reason"]
-    assert "damaged" in row and str(path)[1:] in row and "bad one.mp4 broke" in row
+    assert "damaged" in row
+    assert str(path)[1:] in row
+    assert "bad one.mp4 broke" in row
 
 
 def test_json_has_one_letter_a_line_with_everything_known(hevcq, farm):
@@ -35,8 +37,10 @@ def test_json_has_one_letter_a_line_with_everything_known(hevcq, farm):
 
     assert [line["reason"] for line in found] == ["a.mp4 broke", "b.mp4 broke"]
     first = found[0]
-    assert first["type"] == "dead_letter" and first["profile"] == "hevc"
-    assert first["job_id"] == job.job_id and first["tail"] == ["last words"]
+    assert first["type"] == "dead_letter"
+    assert first["profile"] == "hevc"
+    assert first["job_id"] == job.job_id
+    assert first["tail"] == ["last words"]
     assert first["task"]["source"]["key"] == job.source.key
 
 
@@ -90,7 +94,8 @@ def test_a_name_with_control_characters_stays_on_its_line_and_off_the_terminal(h
     ran = hevcq("dead-letters", "list")
 
     assert len(ran.out.splitlines()) == 2
-    assert "\x1b" not in ran.out and r"a\nb\x1b[2J.mp4" in ran.out
+    assert "\x1b" not in ran.out
+    assert r"a\nb\x1b[2J.mp4" in ran.out
 
 
 def test_purge_without_a_yes_deletes_nothing(hevcq, farm):
@@ -120,7 +125,8 @@ def test_redrive_must_say_dlq(hevcq, farm):
 
     ran = hevcq("redrive")
 
-    assert ran.code == ExitCode.USAGE and "--dlq" in ran.err
+    assert ran.code == ExitCode.USAGE
+    assert "--dlq" in ran.err
     assert len(letters(farm)) == 1
 
 
@@ -129,12 +135,14 @@ def test_redrive_sends_letters_back_with_their_failures_forgiven(hevcq, farm):
 
     ran = hevcq("redrive", "--dlq")
 
-    assert ran.code == 0 and ran.err == "1 redriven.\n"
+    assert ran.code == 0
+    assert ran.err == "1 redriven.\n"
     assert letters(farm) == []
     record = farm.app.backend.ledger.get(job.job_id)
     assert (record.state, record.failures) == (JobState.QUEUED, 0)
     (delivery,) = farm.app.backend.queues["hevc"].receive(2, wait_s=0, stop=threading.Event())
-    assert delivery.tasks == (farm.task(job),) and delivery.attempt == 1
+    assert delivery.tasks == (farm.task(job),)
+    assert delivery.attempt == 1
 
 
 def test_a_dry_run_says_what_would_go_back_and_changes_nothing(hevcq, farm):
@@ -192,4 +200,5 @@ def test_quiet_leaves_the_words_out(hevcq, farm):
 
     ran = hevcq("--quiet", "redrive", "--dlq")
 
-    assert ran.err == "" and ran.out.startswith("redriven  hevc  TODO/all/")
+    assert ran.err == ""
+    assert ran.out.startswith("redriven  hevc  TODO/all/")

@@ -17,7 +17,8 @@ def test_a_skipped_file_is_queued_again_by_its_path(hevcq, farm, monkeypatch):
 
     ran = hevcq("reprocess", "a.mp4")
 
-    assert ran.code == 0 and ran.out.startswith("queued  hevc  TODO/all/")
+    assert ran.code == 0
+    assert ran.out.startswith("queued  hevc  TODO/all/")
     assert state(farm, job) is JobState.QUEUED
     assert farm.app.backend.queues["hevc"].depth().ready == 1
 
@@ -60,7 +61,8 @@ def test_a_source_that_changed_is_reported_and_left(hevcq, farm):
     ran = hevcq("reprocess", path)
 
     assert ran.code == ExitCode.SOME_FAILED
-    assert ran.out.startswith("source_changed  hevc") and "a.mp4" in ran.out
+    assert ran.out.startswith("source_changed  hevc")
+    assert "a.mp4" in ran.out
     assert state(farm, job) is JobState.SKIPPED
 
 
@@ -78,7 +80,8 @@ def test_a_dry_run_changes_nothing(hevcq, farm):
 
     ran = hevcq("reprocess", path, "--dry-run")
 
-    assert ran.out.startswith("would_queue") and state(farm, job) is JobState.SKIPPED
+    assert ran.out.startswith("would_queue")
+    assert state(farm, job) is JobState.SKIPPED
 
 
 def test_a_job_that_waits_already_is_said_to(hevcq, farm):
@@ -86,10 +89,13 @@ def test_a_job_that_waits_already_is_said_to(hevcq, farm):
 
     ran = hevcq("reprocess", path)
 
-    assert ran.code == 0 and ran.out.startswith("waiting") and "queued already" in ran.out
+    assert ran.code == 0
+    assert ran.out.startswith("waiting")
+    assert "queued already" in ran.out
 
 
 def test_a_name_nobody_knows_is_said_and_fails(hevcq):
     ran = hevcq("reprocess", "nowhere.mp4")
 
-    assert ran.code == ExitCode.SOME_FAILED and "No job matches" in ran.err
+    assert ran.code == ExitCode.SOME_FAILED
+    assert "No job matches" in ran.err

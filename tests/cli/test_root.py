@@ -36,7 +36,8 @@ def test_every_command_has_help_that_says_what_it_does(hevcq, name: str):
     assert ran.code == 0
     assert ran.err == ""
     words = ran.out.split("\n\n")[1].strip()
-    assert words.endswith(".") and len(words) > 15
+    assert words.endswith(".")
+    assert len(words) > 15
     assert f"  {name}  " in hevcq("--help").out
 
 
@@ -131,7 +132,8 @@ def test_an_error_is_one_sentence_and_a_trace_only_with_verbose(hevcq, monkeypat
 
     assert ran.code == loud.code == ExitCode.UNAVAILABLE
     assert ran.err == "hevcq: S3 did not answer. Try again.\n"
-    assert "Traceback" in loud.err and loud.err.endswith(ran.err)
+    assert "Traceback" in loud.err
+    assert loud.err.endswith(ran.err)
     assert ran.out == loud.out == ""
 
 
@@ -187,6 +189,7 @@ def test_config_show_tells_every_value_and_its_origin(hevcq, data_dir: Path):
 
     assert ran.code == 0
     (row,) = [line for line in ran.out.splitlines() if line.startswith("data_dir")]
-    assert str(data_dir) in row and "environment HEVCQ_DATA_DIR" in row
+    assert str(data_dir) in row
+    assert "environment HEVCQ_DATA_DIR" in row
     assert re.search(r"log_level +info +flag --verbose", ran.out)
     assert re.search(r"aws\.table +hevcq +default", ran.out)

@@ -74,4 +74,4 @@ def _render(finding: Finding, *, as_json: bool) -> None:
         return
     word = "ok   " if check.ok else "WRONG"
     text = f"{check.detail} {check.remedy}".strip() if not check.ok else check.detail
-    render.emit(f"{word}  {check.name:<10}  {render.printable(text)}")
+    render.emit(f"{word}  {check.name:<16}  {render.printable(text)}")

@@ -1,0 +1,61 @@
+"""How many encodes this machine, or the container it is in, carries at a time."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Where a container's own bounds are (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
+CORES_PER_SLOT = 2
+"""Many encodes with few threads each make more frames a second in sum than few with many, and
+two threads each is the best measured (x265 1080p, 16 encodes of 2 threads on 32 cores: 9 % more;
+streaminglearningcenter.com, "x265 and WPP"). Two slots at least, so that one's probing, checking
+and verifying overlaps another's encoding."""
+MEMORY_PER_SLOT = 2 << 30
+"""Bytes for one encode: libx265 medium needs about 1 GiB at 1080p and 2.5 GiB at 2160p."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """`slots` encodes at a time with `threads` each; `cores` may be a fraction in a container."""
+
+    cores: float
+    slots: int
+    threads: int
+
+
+def capacity(wanted: int = 0, *, cores: float | None = None, memory: int | None = None) -> Capacity:
+    """Return the slots: `wanted` of them, or with 0 as many as cores and bytes of memory carry."""
+    have = cores if cores is not None else usable_cores()
+    whole = max(1, int(have))
+    slots = wanted
+    if slots == 0:
+        room = (memory if memory is not None else usable_memory()) // MEMORY_PER_SLOT
+        slots = max(1, min(max(2, whole // CORES_PER_SLOT), whole, room))
+    return Capacity(cores=have, slots=slots, threads=max(1, whole // slots))
+
+
+def usable_cores(cgroup: Path = CGROUP) -> float:
+    """Return the cores this process may use: its affinity, bounded by its container's quota."""
+    cores = float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 0.0
+    cores = cores or float(os.cpu_count() or 1)
+    words = _words(cgroup / "cpu.max")
+    if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]):
+        cores = min(cores, int(words[0]) / int(words[1]))
+    return cores
+
+
+def usable_memory(cgroup: Path = CGROUP) -> int:
+    """Return the bytes of memory of this machine, bounded by its container's limit."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    words = _words(cgroup / "memory.max")
+    return min(memory, int(words[0])) if words and words[0].isdigit() else memory
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return []
