@@ -1,0 +1,398 @@
+"""What every store promises (ports/store.py), over every backend."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from contracts.backends import LINKS, World
+from hevcq.domain.job import Source
+from hevcq.errors import (
+    BadKey,
+    LibraryError,
+    SourceChanged,
+    SourceGone,
+    SourceUnreadable,
+    StaleFence,
+    Stopped,
+)
+from hevcq.ports.store import Publication, StoredObject
+
+KEY = "DONE/hevc/a.mp4"
+ODD_KEYS = [
+    "DONE/hevc/a b  c.mp4",
+    "DONE/hevc/ leading and trailing ",
+    "DONE/hevc/日本語/é.mp4",
+    "DONE/hevc/e\u0301 decomposed.mp4",
+    "DONE/hevc/a+b%20c%2F.mp4",
+    "DONE/hevc/.hidden/..name/...mp4",
+    "DONE/hevc/-i 'quoted\" `x` $HOME;|&.mp4",
+    "DONE/hevc/line\nbreak\ttab.mp4",
+    "DONE/hevc/back\\slash*?[x].mp4",
+    "DONE/hevc/data",
+    "a",
+    "x" * 1024,
+    "DONE/" + "é/" * 300 + "a" * 119,
+]
+BAD_KEYS = ["", "/absolute", "../up", "a/../b", "a/./b", "a//b", "a/", "..", "n\0l", "é" * 513]
+
+
+def nothing(_moved: int) -> None:
+    return
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def library_file(world: World, content: bytes = b"a film", name: str = "film.mp4") -> Path:
+    path = world.folder / "library" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def accepted(world: World, path: Path, key: str = "TODO/all/film.mp4") -> Source:
+    return world.backend.store.accept(path, key, moved=nothing, stop=threading.Event())
+
+
+def fetched(world: World, source: Source) -> bytes:
+    scratch = world.folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    store = world.backend.store
+    with store.fetch(source, scratch, moved=nothing, stop=threading.Event()) as given:
+        return world.read(given)
+
+
+def publish(world: World, content: bytes, *, job: str = "j", fence: int = 1, key: str = KEY):
+    folder = world.folder / "encodes"
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{sha(content)[:8]}-{job}-{fence}"
+    file.write_bytes(content)
+    metadata = {"job": job, "fence": str(fence), "sha256": sha(content)}
+    made = world.backend.store.publish(Publication(key, file, sha(content), job, fence, metadata))
+    assert not file.exists(), "the file is consumed"
+    return made
+
+
+def content(world: World, key: str = KEY) -> bytes:
+    with world.backend.store.open(key) as file:
+        return file.read()
+
+
+def visible(world: World, prefix: str = "") -> list[str]:
+    return [found.key for found in world.backend.store.list(prefix)]
+
+
+def test_an_accepted_file_can_be_checked_and_fetched(world: World) -> None:
+    path, moved = library_file(world), []
+
+    source = world.backend.store.accept(
+        path, "TODO/all/film.mp4", moved=moved.append, stop=threading.Event()
+    )
+
+    assert (source.key, source.size, moved[-1]) == ("TODO/all/film.mp4", 6, 6)
+    world.backend.store.check(source)
+    assert fetched(world, source) == b"a film"
+    assert list((world.folder / "scratch").iterdir()) == [], "what a fetch made is removed"
+    assert path.read_bytes() == b"a film"
+
+
+def test_accepting_the_same_file_again_is_the_same_source(world: World) -> None:
+    path = library_file(world)
+
+    assert accepted(world, path) == accepted(world, path)
+
+
+@pytest.mark.parametrize("new", [b"A FILM", b"a longer film"])
+def test_a_source_that_was_replaced_is_an_error_and_never_other_bytes(
+    world: World, new: bytes
+) -> None:
+    path = library_file(world)
+    source = accepted(world, path)
+
+    world.replace_source(source, path, new)
+
+    with pytest.raises(SourceChanged):
+        world.backend.store.check(source)
+    with pytest.raises(SourceChanged):
+        fetched(world, source)
+
+
+def test_a_source_that_was_deleted_is_gone(world: World) -> None:
+    path = library_file(world)
+    source = accepted(world, path)
+
+    world.remove_source(source, path)
+
+    with pytest.raises(SourceGone):
+        world.backend.store.check(source)
+    with pytest.raises(SourceGone):
+        fetched(world, source)
+
+
+def test_a_source_nobody_accepted_is_gone(world: World) -> None:
+    path = library_file(world)
+    other = accepted(world, path).model_copy(update={"key": "TODO/all/other.mp4"})
+
+    with pytest.raises(SourceGone):
+        world.backend.store.check(other)
+
+
+def test_a_file_that_is_not_there_is_not_accepted(world: World) -> None:
+    with pytest.raises((SourceGone, SourceUnreadable)):
+        accepted(world, world.folder / "nothing.mp4")
+
+
+def test_a_linked_source_is_the_library_s_own_file(world: World) -> None:
+    world.needs(LINKS)
+    path = library_file(world)
+    source = accepted(world, path)
+    store, stop = world.backend.store, threading.Event()
+
+    with store.fetch(source, world.folder, moved=nothing, stop=stop) as given:
+        assert given.path == path
+
+
+def test_a_stop_ends_accepting_and_fetching(world: World) -> None:
+    path, stop = library_file(world), threading.Event()
+    source = accepted(world, path)
+    stop.set()
+
+    with pytest.raises(Stopped):
+        world.backend.store.accept(path, "TODO/all/x.mp4", moved=nothing, stop=stop)
+    with (
+        pytest.raises(Stopped),
+        world.backend.store.fetch(source, world.folder, moved=nothing, stop=stop),
+    ):
+        pass
+
+
+def test_a_publication_is_visible_with_its_digest_and_metadata(world: World) -> None:
+    made = publish(world, b"rendition")
+
+    assert (made.key, made.size, made.sha256) == (KEY, 9, sha(b"rendition"))
+    assert made.metadata == {"job": "j", "fence": "1", "sha256": sha(b"rendition")}
+    assert world.backend.store.stat(KEY) == made
+    assert content(world) == b"rendition"
+    assert visible(world) == [KEY]
+
+
+def test_what_was_never_published_is_not_there(world: World) -> None:
+    assert world.backend.store.stat(KEY) is None
+    with pytest.raises(SourceGone):
+        world.backend.store.open(KEY)
+    assert world.backend.store.delete(KEY) is False
+    assert visible(world) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (0, None, b"0123456789"),
+        (0, 4, b"0123"),
+        (3, None, b"3456789"),
+        (3, 7, b"3456"),
+        (9, 99, b"9"),
+    ],
+)
+def test_an_object_is_opened_by_range(
+    world: World, start: int, end: int | None, expected: bytes
+) -> None:
+    publish(world, b"0123456789")
+
+    with world.backend.store.open(KEY, start=start, end=end) as file:
+        assert file.read() == expected
+
+
+def test_a_large_object_comes_back_whole_and_in_parts(world: World) -> None:
+    large = bytes(range(256)) * 8192 + b"tail"
+    publish(world, large)
+
+    with world.backend.store.open(KEY) as file:
+        assert (file.read(3), file.read(5)) == (large[:3], large[3:8])
+    with world.backend.store.open(KEY, start=1_000_000) as file:
+        assert file.read() == large[1_000_000:]
+
+
+def test_a_zombie_s_publication_is_refused(world: World) -> None:
+    publish(world, b"the winner", fence=2)
+
+    for fence in (1, 2):
+        with pytest.raises(StaleFence):
+            publish(world, b"the zombie", fence=fence)
+
+    assert content(world) == b"the winner"
+
+
+def test_publishing_the_same_bytes_again_returns_what_is_visible(world: World) -> None:
+    first = publish(world, b"same", fence=2)
+
+    assert publish(world, b"same", fence=2) == first
+    assert publish(world, b"same", fence=1) == first
+
+
+def test_a_higher_fence_or_another_job_replaces_what_is_there(world: World) -> None:
+    publish(world, b"one", fence=1)
+
+    second = publish(world, b"two", fence=2)
+    assert (content(world), world.backend.store.stat(KEY)) == (b"two", second)
+    third = publish(world, b"three", job="other", fence=1)
+
+    assert (content(world), world.backend.store.stat(KEY)) == (b"three", third)
+    assert visible(world) == [KEY]
+
+
+def test_of_two_that_publish_at_once_the_higher_fence_stays(world: World) -> None:
+    for round_ in range(8):
+        barrier, key = threading.Barrier(2), f"DONE/{round_}"
+
+        def run(fence: int, barrier=barrier, key: str = key) -> None:
+            barrier.wait()
+            try:
+                publish(world, b"fence %d" % fence, fence=fence, key=key)
+            except StaleFence:
+                assert fence == 1
+
+        with ThreadPoolExecutor(2) as pool:
+            for future in [pool.submit(run, fence) for fence in (1, 2)]:
+                future.result()
+
+        assert content(world, key) == b"fence 2"
+
+
+def test_a_reader_sees_the_old_object_or_the_new_one_and_never_a_part(world: World) -> None:
+    versions = [bytes([number]) * 50_000 for number in range(12)]
+    publish(world, versions[0], fence=1)
+    done, seen = threading.Event(), set()
+
+    def read() -> None:
+        while not done.is_set():
+            found = content(world)
+            assert found in versions
+            seen.add(found[0])
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        try:
+            for number, version in enumerate(versions[1:], 2):
+                publish(world, version, fence=number)
+        finally:
+            done.set()
+        for reader in readers:
+            reader.result()
+    assert content(world) == versions[-1]
+    assert seen
+
+
+def test_a_small_object_is_put_replaced_and_deleted(world: World) -> None:
+    store = world.backend.store
+    store.put("work/x.json", b"old", metadata={})
+
+    made = store.put("work/x.json", b"new one", metadata={"kind": "certificate"})
+
+    assert (made.size, made.sha256) == (7, sha(b"new one"))
+    assert (store.stat("work/x.json"), content(world, "work/x.json")) == (made, b"new one")
+    assert [store.delete("work/x.json"), store.delete("work/x.json")] == [True, False]
+    assert store.stat("work/x.json") is None
+
+
+def test_objects_are_listed_by_prefix_in_key_order(world: World) -> None:
+    keys = ["a/2", "a/10", "a/1", "ab", "b/1", "A/1", "a/é", "a/z"]
+    for key in keys:
+        world.backend.store.put(key, key.encode(), metadata={})
+
+    assert visible(world) == sorted(keys, key=str.encode)
+    assert visible(world, "a/") == ["a/1", "a/10", "a/2", "a/z", "a/é"]
+    assert visible(world, "a/1") == ["a/1", "a/10"]
+    assert visible(world, "c") == []
+    assert visible(world, "%") == visible(world, "_") == []
+
+
+@pytest.mark.parametrize("key", ODD_KEYS, ids=range(len(ODD_KEYS)))
+def test_odd_keys_survive(world: World, key: str) -> None:
+    made = publish(world, b"rendition", key=key)
+
+    assert made.key == key
+    assert visible(world) == visible(world, key) == [key]
+    assert content(world, key) == b"rendition"
+    assert world.backend.store.delete(key) is True
+
+
+@pytest.mark.parametrize("key", BAD_KEYS, ids=range(len(BAD_KEYS)))
+def test_bad_keys_are_refused_everywhere(world: World, key: str) -> None:
+    store, stop, path = world.backend.store, threading.Event(), library_file(world)
+    calls = [
+        lambda: store.accept(path, key, moved=nothing, stop=stop),
+        lambda: store.open(key),
+        lambda: store.publish(Publication(key, path, sha(b"a film"), "j", 1)),
+        lambda: store.put(key, b"x", metadata={}),
+        lambda: store.stat(key),
+        lambda: store.delete(key),
+        lambda: store.collect(key, world.folder / "out", moved=nothing, stop=stop),
+    ]
+    for call in calls:
+        with pytest.raises(BadKey):
+            call()
+    assert path.read_bytes() == b"a film"
+
+
+def test_two_keys_that_look_alike_do_not_meet(world: World) -> None:
+    keys = [
+        "DONE/a%2Fb",
+        "DONE/a/b",
+        "DONE/A/b",
+        "DONE/\u00e9",
+        "DONE/e\u0301",
+        "DONE/a+b",
+        "DONE/a b",
+    ]
+
+    made: list[StoredObject] = [publish(world, key.encode(), key=key) for key in keys]
+
+    assert [content(world, key) for key in keys] == [key.encode() for key in keys]
+    assert sorted(visible(world)) == sorted(found.key for found in made)
+
+
+def test_a_collected_object_is_at_its_target_with_its_digest(world: World) -> None:
+    publish(world, b"rendition")
+    target, moved = world.folder / "out" / "film é.mp4", []
+    target.parent.mkdir()
+
+    digest = world.backend.store.collect(KEY, target, moved=moved.append, stop=threading.Event())
+
+    assert (digest, target.read_bytes(), moved[-1]) == (sha(b"rendition"), b"rendition", 9)
+    assert list(target.parent.iterdir()) == [target]
+    assert content(world) == b"rendition", "the object stays"
+
+
+def test_a_target_that_exists_is_left_as_it_is(world: World) -> None:
+    publish(world, b"rendition")
+    target = library_file(world)
+
+    with pytest.raises((LibraryError, FileExistsError)):
+        world.backend.store.collect(KEY, target, moved=nothing, stop=threading.Event())
+
+    assert target.read_bytes() == b"a film"
+
+
+def test_nothing_is_collected_from_a_key_that_is_not_there_or_after_a_stop(world: World) -> None:
+    target, stop = world.folder / "out.mp4", threading.Event()
+    with pytest.raises(SourceGone):
+        world.backend.store.collect(KEY, target, moved=nothing, stop=stop)
+    publish(world, b"rendition")
+    stop.set()
+    with pytest.raises(Stopped):
+        world.backend.store.collect(KEY, target, moved=nothing, stop=stop)
+
+    assert not target.exists()
+
+
+def test_free_space_is_a_number_of_bytes_or_unlimited(world: World) -> None:
+    free = world.backend.store.free_bytes()
+
+    assert free is None or free > 0
