@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hevcq.clock import Clock
@@ -42,6 +42,7 @@ class MemoryQueue(Queue):
         self._clock, self._visibility_s, self._max_receives = clock, visibility_s, max_receives
         self._changed = threading.Condition()
         self._state = _State()
+        self._listeners: list[Callable[[], None]] = []
         self._numbers = itertools.count(1)
 
     def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:
@@ -56,7 +57,12 @@ class MemoryQueue(Queue):
             visible = self._clock.monotonic() + delay_s
             self._state.messages[name] = _Message(name, body, now, visible)
             self._changed.notify_all()
-            return name
+        for wake in self._listeners:
+            wake()
+        return name
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        self._listeners.append(wake)
 
     def retract(self, message_id: str) -> None:
         """Take a message away as if it had never been sent."""

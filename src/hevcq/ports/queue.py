@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hevcq.domain.job import Task
@@ -97,6 +97,13 @@ class Queue(ABC):
         """Take at most `limit` deliveries, waiting up to `wait_s` for the first; [] when none.
 
         Returns early, with what it has, once `stop` is set.
+        """
+
+    def listen(self, wake: Callable[[], None]) -> None:  # noqa: B027 - a hint, not a duty
+        """Have `wake` called whenever something may have become ready in this process.
+
+        A worker that serves several queues waits for all of them at once by it. A backend that
+        cannot tell ignores it; consumers poll as well.
         """
 
     @abstractmethod

@@ -38,7 +38,7 @@ def adopt(
     """
     store = kit.backend.store
     with around(kit.faults, "stat"):
-        seen = store.stat(key)
+        seen = kit.patiently(lambda: store.stat(key))
     name = seen.metadata.get("certificate", "") if seen is not None else ""
     if seen is None or not name or seen.metadata.get("job") != task.job_id:
         return None

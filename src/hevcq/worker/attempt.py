@@ -55,7 +55,7 @@ class Attempt:
         Raises any error of the tree; `domain.verdict` decides what becomes of the delivery.
         """
         with around(self._kit.faults, "check"):
-            self._store.check(self._source)
+            self._kit.patiently(lambda: self._store.check(self._source))
         self._report.phase(Phase.FETCH)
         with ExitStack() as stack:
             folder = stack.enter_context(self._kit.scratch.job(self._task.job_id))
@@ -86,7 +86,9 @@ class Attempt:
         with around(faults, "hash-source"):
             sha256 = sha256_file(path, self._lease.check)
         with around(faults, "recall"):
-            known = self._ledger.recall(sha256, self._profile.name, self._profile.revision)
+            known = self._kit.patiently(
+                lambda: self._ledger.recall(sha256, self._profile.name, self._profile.revision)
+            )
         if known is not None:
             return Skipped(reason=f"{SkipReason.REMEMBERED.value}: {known.reason}")
         self._lease.check()
@@ -199,14 +201,11 @@ class Attempt:
         output is as a rule no larger than its source. What must stay free comes on top.
         """
         needed = self._source.size + self._kit.min_free_bytes
-        free = [self._kit.scratch.free_bytes()]
-        room = self._store.free_bytes()
-        if room is not None:
-            free.append(room)
-        if min(free) < needed:
+        there, room = self._kit.scratch.free_bytes(), self._kit.patiently(self._store.free_bytes)
+        free = there if room is None else min(there, room)
+        if free < needed:
             raise DiskFull(
-                f"{self._source.key} needs {needed >> 20} MiB free, "
-                f"and there are {min(free) >> 20} MiB.",
+                f"{self._source.key} needs {needed >> 20} MiB free, and there are {free >> 20} MiB.",
                 remedy="The work goes on by itself once there is room.",
             )
 

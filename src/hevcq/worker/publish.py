@@ -43,7 +43,7 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
     report.phase(Phase.PUBLISH)
     began = kit.clock.monotonic()
     with around(kit.faults, "recheck"):
-        kit.backend.store.check(claimed.task.source)
+        kit.patiently(lambda: kit.backend.store.check(claimed.task.source))
     seconds = kit.clock.monotonic() - began
     unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED, seconds=seconds)
     gates = (unchanged, *made.gates)
@@ -82,7 +82,7 @@ def _publish(kit: Kit, publication: Publication) -> StoredObject:
             return store.publish(publication)
     except Unavailable:
         # The reply may be lost and the rendition visible all the same.
-        seen = store.stat(publication.key)
+        seen = kit.patiently(lambda: store.stat(publication.key))
         ours = seen is not None and seen.metadata.get("job") == publication.job_id
         if seen is None or not ours or seen.sha256 != publication.sha256:
             raise

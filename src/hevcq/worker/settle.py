@@ -76,7 +76,9 @@ def combined(verdicts: Sequence[Verdict]) -> Verdict:
     if waiting:
         return max(waiting, key=delay)
     dead = [v for v in verdicts if isinstance(v, Bury)]
-    return dead[0] if dead else Done()
+    if dead:
+        return dead[0]
+    return verdicts[0] if len(verdicts) == 1 else Done()
 
 
 def delay(decided: Verdict) -> float:

@@ -1,0 +1,186 @@
+"""N slots as threads of one process, watched, and stopped in the written order of `stop`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hevcq.errors import HevcqError, WorkerUnfit
+from hevcq.logs import get_logger
+from hevcq.worker.handler import Handler, Served
+from hevcq.worker.kit import Kit
+from hevcq.worker.loop import Outcome, Worker
+from hevcq.worker.stop import StopSignals
+
+WATCH_S = 0.25
+"""How often the slots are looked at while they run."""
+CHILD_END_S = 30.0
+"""How long interrupted work may take to end: a child gets SIGTERM and some seconds, then SIGKILL,
+and a heartbeat in flight gets to its reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a pool is. `oldest_poll_s` is how long ago the slowest idle slot last asked a queue."""
+
+    slots: int
+    alive: int
+    handled: int
+    oldest_poll_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """How many slots, how long a stop lets running work end, how often queues are looked at."""
+
+    slots: int = 1
+    grace_s: float = 20.0
+    poll_s: float = 0.5
+
+
+class WorkerPool:
+    """Runs `numbers.slots` workers over the queues of the served profiles.
+
+    Use `run` from a main thread that has nothing else to do, or `start`, `ask`, `step` and
+    `stopped` from one that has (a display). `error` is what took the pool out, or None.
+    """
+
+    def __init__(self, kit: Kit, queues: Sequence[Served], numbers: Numbers) -> None:
+        self.error: BaseException | None = None
+        self._kit, self._numbers = kit, numbers
+        self._stop, self._interrupted = threading.Event(), False
+        self._asked_at: float | None = None
+        self._reported: set[int] = set()
+        self.workers = [self._worker(queues, slot) for slot in range(numbers.slots)]
+        self._threads = [
+            threading.Thread(
+                target=self._slot, args=(worker,), name=f"hevcq-slot-{slot}", daemon=True
+            )
+            for slot, worker in enumerate(self.workers)
+        ]
+
+    def _worker(self, queues: Sequence[Served], slot: int) -> Worker:
+        # Each slot is an owner of its own, so that two never take one job for the same claim.
+        handler = Handler(self._kit, f"{self._kit.backend.owner}:{slot}")
+        # Each begins with another queue, so that few slots and many queues are fair as well.
+        first = slot % len(queues)
+        turned = [*queues[first:], *queues[:first]]
+        return Worker(self._kit, handler, turned, poll_s=self._numbers.poll_s)
+
+    def start(self) -> None:
+        """Sweep what dead processes left, make sure the encoder runs, and start the slots.
+
+        Raises WorkerUnfit, before anything is taken from a queue, if it does not run.
+        """
+        self._kit.scratch.sweep()
+        version = self._kit.encoder.version()
+        get_logger().info("worker_started", slots=self._numbers.slots, encoder=version)
+        for thread in self._threads:
+            thread.start()
+
+    def run(self, signals: StopSignals) -> Outcome:
+        """Work until told to stop or unable to go on; return the outcome."""
+        try:
+            self.start()
+        except WorkerUnfit as error:
+            self.error = error
+            return Outcome.UNFIT
+        while not self.stopped:
+            if signals.asked.is_set():
+                self.ask()
+            if signals.insisted.is_set():
+                self.insist()
+            self.step()
+            # An event that is set already would make this wait a busy loop.
+            self._kit.clock.wait(
+                signals.insisted if signals.asked.is_set() else signals.asked, WATCH_S
+            )
+        return self.finish()
+
+    def ask(self) -> None:
+        """Take nothing new, and let running jobs end within the grace."""
+        if self._asked_at is None:
+            self._asked_at = self._kit.clock.monotonic()
+            self._stop.set()
+            for worker in self.workers:
+                worker.wake()
+            get_logger().info("stop_asked", grace_s=self._numbers.grace_s)
+
+    def insist(self) -> None:
+        """Stop running jobs now; they go back to their queues at once and uncounted."""
+        self.ask()
+        if not self._interrupted:
+            self._interrupted = True
+            get_logger().info("stop_insisted")
+            for worker in self.workers:
+                worker.interrupt()
+
+    def step(self) -> None:
+        """Look after the slots: end the grace when it is over, take a sick pool out."""
+        for slot, (worker, thread) in enumerate(zip(self.workers, self._threads, strict=True)):
+            if worker.outcome in {Outcome.UNFIT, Outcome.BROKEN} or self._died(worker, thread):
+                self._lost_slot(slot, worker)
+        now = self._kit.clock.monotonic()
+        if self._asked_at is not None and now - self._asked_at >= self._numbers.grace_s:
+            self.insist()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no slot runs any more, or one hangs although it was told to end long ago."""
+        if not any(thread.is_alive() for thread in self._threads):
+            return True
+        asked = self._asked_at
+        bound = self._numbers.grace_s + CHILD_END_S
+        return asked is not None and self._kit.clock.monotonic() - asked > bound
+
+    def finish(self) -> Outcome:
+        """Return why the pool ended, once it is `stopped`, and remove its scratch folder."""
+        hanging = [thread.name for thread in self._threads if thread.is_alive()]
+        if hanging:
+            # Its delivery comes back after its deadline; its folder goes with the next sweep.
+            get_logger().error("slots_hang", slots=hanging)
+            return Outcome.BROKEN
+        self._kit.scratch.close()
+        self.step()
+        outcomes = {worker.outcome for worker in self.workers}
+        for outcome in (Outcome.UNFIT, Outcome.BROKEN):
+            if outcome in outcomes:
+                return outcome
+        return Outcome.STOPPED
+
+    def health(self) -> Health:
+        """Return how the slots are."""
+        now = self._kit.clock.monotonic()
+        return Health(
+            slots=len(self.workers),
+            alive=sum(thread.is_alive() for thread in self._threads),
+            handled=sum(worker.handled for worker in self.workers),
+            oldest_poll_s=max(
+                (now - worker.last_poll for worker in self.workers if not worker.busy), default=0.0
+            ),
+        )
+
+    def _slot(self, worker: Worker) -> None:
+        try:
+            worker.run(self._stop)
+        except Exception:  # noqa: BLE001 - a slot's thread has nobody above it
+            get_logger().exception("slot_broke")
+
+    @staticmethod
+    def _died(worker: Worker, thread: threading.Thread) -> bool:
+        return (
+            worker.outcome is Outcome.RUNNING
+            and thread.ident is not None
+            and (not thread.is_alive())
+        )
+
+    def _lost_slot(self, slot: int, worker: Worker) -> None:
+        """Report a slot that is gone, once; one unfit slot means that the machine is unfit."""
+        if slot in self._reported:
+            return
+        self._reported.add(slot)
+        self.error = self.error or worker.error or HevcqError("A worker slot ended by itself.")
+        get_logger().error("slot_lost", slot=slot, outcome=worker.outcome.value)
+        if worker.outcome is Outcome.UNFIT:
+            self.ask()

@@ -1,0 +1,137 @@
+"""A kill at every numbered point of the handler: nothing lost, nothing twice, nothing half, no rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from fakes.encoder import passed
+from fakes.farm import Farm
+from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
+from hevcq.domain.job import JobState, Source, Task
+from hevcq.errors import EncoderFailed, SourceDamaged, Stopped
+from hevcq.worker.faults import POINTS
+from hevcq.worker.scratch import Scratch
+
+
+def _encode(farm: Farm) -> Source:
+    return farm.submit()
+
+
+def _not_smaller(farm: Farm) -> Source:
+    farm.encoder.gates = passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
+    return farm.submit()
+
+
+def _transient(farm: Farm) -> Source:
+    farm.encoder.errors["encode"] = [EncoderFailed("once")]
+    return farm.submit()
+
+
+def _poison(farm: Farm) -> Source:
+    farm.encoder.errors["preflight"] = [SourceDamaged("holes")] * 9
+    return farm.submit()
+
+
+def _stopped(farm: Farm) -> Source:
+    farm.encoder.errors["encode"] = [Stopped()]
+    return farm.submit()
+
+
+def _published(farm: Farm) -> Source:
+    source = farm.submit()
+    assert farm.killed_at("after-publish")
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    return source
+
+
+def _unknown_kind(farm: Farm) -> Source:
+    source = farm.store.add_source("TODO/all/a.mp4", b"film")
+    farm.ledger.register(source, ["hevc"])
+    farm.queue.send([Task(source=source, profile="hevc", kind="join")])
+    return source
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A delivery that meets the given steps, and how its job must end in spite of a kill."""
+
+    prepare: Callable[[Farm], Source]
+    steps: str
+    end: JobState
+    encodes: int
+
+
+SCENARIOS = {
+    "encode": Scenario(
+        _encode,
+        "claim check fetch probe hash-source recall stat preflight encode verify recheck "
+        "hash-output put-certificate publish complete ack",
+        JobState.DONE,
+        2,
+    ),
+    "not smaller": Scenario(_not_smaller, "remember skip ack", JobState.SKIPPED, 2),
+    "transient": Scenario(_transient, "fail release", JobState.DONE, 2),
+    "poison": Scenario(_poison, "bury bury-delivery", JobState.DEAD, 0),
+    "stopped": Scenario(_stopped, "interrupt release", JobState.DONE, 2),
+    "published": Scenario(
+        _published, "stat read-certificate hash-published complete ack", JobState.DONE, 1
+    ),
+    "unknown kind": Scenario(_unknown_kind, "bury-unclaimed bury-delivery", JobState.DEAD, 0),
+}
+CASES = [
+    (name, f"{side}-{step}")
+    for name, scenario in SCENARIOS.items()
+    for step in scenario.steps.split()
+    for side in ("before", "after")
+]
+
+
+def test_every_numbered_point_is_killed_at_somewhere():
+    assert {point for _, point in CASES} == set(POINTS)
+
+
+@pytest.mark.parametrize(("name", "point"), CASES)
+def test_a_kill_at_any_point_leaves_the_job_to_the_next_worker(tmp_path, name, point):
+    farm, scenario = Farm(tmp_path), SCENARIOS[name]
+    source = scenario.prepare(farm)
+
+    assert farm.killed_at(point), "the scenario does not meet the point"
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    record = farm.until_settled(source)
+
+    assert record.state is scenario.end
+    depth = farm.queue.depth()
+    assert (depth.ready, depth.in_flight, depth.delayed) == (0, 0, 0)
+    assert depth.dead == (1 if scenario.end is JobState.DEAD else 0)
+    assert farm.encoder.calls.count("encode") <= scenario.encodes
+    _one_proven_rendition_or_none(farm, source, scenario.end)
+    Scratch(tmp_path / "scratch", farm.clock).sweep()
+    assert farm.scratch_files() == []
+
+
+def _one_proven_rendition_or_none(farm: Farm, source: Source, end: JobState) -> None:
+    visible = [o for o in farm.store.list("") if not o.key.endswith(".certificate.json")]
+    if end is not JobState.DONE:
+        assert visible == []
+        return
+    (rendition,) = visible
+    record = farm.record(source)
+    assert record.rendition.sha256 == rendition.sha256
+    certificate = Certificate.parse(farm.store.content(rendition.metadata["certificate"]))
+    assert certificate.rendition_sha256 == rendition.sha256
+    assert len(farm.store.published) == 1
+
+
+@pytest.mark.parametrize("point", ["before-encode", "after-publish", "before-complete"])
+def test_a_kill_is_counted_as_a_crash_once(tmp_path, point):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    assert farm.killed_at(point)
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+
+    record = farm.until_settled(source)
+
+    assert (record.crashes, record.failures) == (1, 0)
