@@ -147,7 +147,7 @@ class Database:
         except BaseException:
             # An interrupt in this thread is no concern of the others: unless the commit went
             # through, their work goes back to the front of the line.
-            if self._writer.in_transaction or not begun:
+            if not begun or self._writer.in_transaction:
                 self._roll_back()
                 self._waiting.extendleft(reversed(batch[1:]))
                 batch = batch[:1]
@@ -181,7 +181,7 @@ class Database:
         return known
 
     def _roll_back(self) -> None:
-        if self._writer.in_transaction:
+        if not self._closed and self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
 
     def _set_durability(self, *, durable: bool) -> None:

@@ -3,9 +3,9 @@
 Fair share: every message is put into a round ("turn") when it is sent. A task without a group,
 and the first of a group, goes into the round after the one now served; each further task of a
 group goes one round later than the one before it. Rounds are served in order, and inside a round
-in order of sending. So one task of each waiting group is served before a second of any, no
-arrival is put before what already waits in the served round, and a claim still reads only the
-head of one index.
+in order of sending. So a newcomer waits for the served round and at most one task more of each
+group, never for a whole film; the served round gets no newcomers, so nobody starves; and a claim
+still reads only the head of one index.
 """
 
 from __future__ import annotations

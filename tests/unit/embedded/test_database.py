@@ -1,0 +1,323 @@
+"""The database file: refused when it is not sound, migrated when old, shared between threads."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hevcq.embedded import schema
+from hevcq.embedded.database import Database
+from hevcq.embedded.faults import translated
+from hevcq.errors import (
+    DatabaseBusy,
+    DatabaseDamaged,
+    DatabaseTooNew,
+    DiskFull,
+    StorageError,
+)
+
+NOTE = "CREATE TABLE note (text TEXT NOT NULL);"
+ADD = "INSERT INTO note VALUES (?)"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "hevcq.db"
+
+
+@pytest.fixture
+def database(path: Path):
+    opened = Database(path, scripts=("schema.sql", NOTE), busy_s=0.2)
+    yield opened
+    opened.close()
+
+
+def notes(database: Database) -> list[str]:
+    return [row[0] for row in database.rows("SELECT text FROM note ORDER BY rowid")]
+
+
+def raw(path: Path) -> closing[sqlite3.Connection]:
+    return closing(sqlite3.connect(path, isolation_level=None))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a database at all", b"SQLite format 3\0" + b"\xa5" * 5000, b"\0" * 8192],
+    ids=["empty", "text", "torn", "zeroes"],
+)
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(
+    path: Path, content: bytes
+) -> None:
+    path.write_bytes(content)
+
+    with pytest.raises(DatabaseDamaged, match=r"hevcq\.db is damaged.*(move|Restore)"):
+        Database(path)
+
+    assert path.read_bytes() == content
+
+
+def test_another_program_s_database_is_refused(path: Path) -> None:
+    with raw(path) as connection:
+        connection.execute("CREATE TABLE message (id)")
+
+    with pytest.raises(DatabaseDamaged, match="not one that hevcq made"):
+        Database(path)
+
+
+def test_a_folder_in_its_place_is_refused(path: Path) -> None:
+    path.mkdir()
+
+    with pytest.raises(DatabaseDamaged, match="not a file"):
+        Database(path)
+
+
+def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: Database) -> None:
+    database.write(lambda c: c.executemany(ADD, [(f"note {n}" * 20,) for n in range(500)]))
+    database.close()
+    content = bytearray(path.read_bytes())
+    content[4096 * 40 : 4096 * 60] = b"\x5a" * (4096 * 20)
+    path.write_bytes(content)
+
+    with pytest.raises(DatabaseDamaged):
+        Database(path, scripts=("schema.sql", NOTE))
+
+    assert path.read_bytes() == content
+    assert schema.check(path) != []
+
+
+def test_a_truncated_database_is_refused(path: Path, database: Database) -> None:
+    database.write(lambda c: c.executemany(ADD, [(f"note {n}" * 20,) for n in range(500)]))
+    database.close()
+    with path.open("r+b") as file:
+        file.truncate(8192)
+
+    with pytest.raises(DatabaseDamaged):
+        Database(path, scripts=("schema.sql", NOTE))
+
+
+def test_damage_met_later_is_named_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(path, scripts=("schema.sql", NOTE))
+    database.write(lambda c: c.executemany(ADD, [(f"note {n}" * 20,) for n in range(500)]))
+    database.close()
+    content = bytearray(path.read_bytes())
+    content[4096 * 40 : 4096 * 60] = b"\x5a" * (4096 * 20)
+    path.write_bytes(content)
+    monkeypatch.setattr(schema, "CHECKED_BYTES", 0)
+
+    late = Database(path, scripts=("schema.sql", NOTE))
+    with pytest.raises(DatabaseDamaged):
+        notes(late)
+    late.close()
+
+
+def test_a_log_without_its_database_is_refused(path: Path) -> None:
+    path.with_name("hevcq.db-wal").write_bytes(b"the last records")
+
+    with pytest.raises(DatabaseDamaged, match="missing"):
+        Database(path)
+
+    assert not path.exists()
+
+
+def test_a_sound_database_passes_the_check(path: Path, database: Database) -> None:
+    database.close()
+
+    assert schema.check(path) == []
+
+
+def test_a_newer_database_is_refused_and_left_as_it_is(path: Path, database: Database) -> None:
+    database.close()
+    before = path.read_bytes()
+
+    with pytest.raises(DatabaseTooNew, match=r"version 2; this hevcq knows up to 1.*newer"):
+        Database(path, scripts=("schema.sql",))
+
+    assert path.read_bytes() == before
+
+
+def test_an_older_database_is_migrated_and_keeps_its_rows(path: Path) -> None:
+    old = Database(path, scripts=("schema.sql",))
+    old.change("INSERT INTO remembered VALUES ('a', 'hevc', 'r', 'small', 1.0)")
+    old.close()
+    more = (
+        "schema.sql",
+        NOTE,
+        "ALTER TABLE note ADD COLUMN at REAL; INSERT INTO note VALUES ('x', 1);",
+    )
+
+    new = Database(path, scripts=more)
+
+    assert new.rows("SELECT reason FROM remembered") == [("small",)]
+    assert new.rows("SELECT * FROM note") == [("x", 1.0)]
+    assert new.row("PRAGMA user_version") == (3,)
+    new.close()
+    Database(path, scripts=more).close()
+
+
+def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
+    Database(path, scripts=("schema.sql",)).close()
+    broken = ("schema.sql", "CREATE TABLE half (x); INSERT INTO nowhere VALUES (1);")
+
+    with pytest.raises(StorageError):
+        Database(path, scripts=broken)
+
+    sound = Database(path, scripts=("schema.sql",))
+    assert sound.rows("SELECT name FROM sqlite_master WHERE name = 'half'") == []
+    sound.close()
+
+
+def test_a_crash_while_it_was_made_leaves_nothing_in_the_way(path: Path) -> None:
+    path.with_name("hevcq.db.new").write_bytes(b"half a database")
+    path.with_name("hevcq.db.new-wal").write_bytes(b"and its log")
+
+    Database(path).close()
+
+    assert not path.with_name("hevcq.db.new").exists()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_long_lock_of_another_process_is_an_error_and_nothing_is_lost(
+    path: Path, database: Database
+) -> None:
+    with raw(path) as hog:
+        hog.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseBusy, match="locked by another process"):
+            database.change(ADD, ("refused",))
+        assert notes(database) == [], "reading never waits"
+        hog.execute("ROLLBACK")
+
+    database.change(ADD, ("later",))
+    assert notes(database) == ["later"]
+
+
+def test_a_full_disk_is_named_and_the_database_goes_on_when_there_is_space(
+    database: Database,
+) -> None:
+    database.change(ADD, ("before",))
+
+    def fill(connection: sqlite3.Connection) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+        connection.executemany(ADD, [("x" * 5000,)] * 50)
+
+    with pytest.raises(DiskFull, match="is full"):
+        database.write(fill)
+
+    database.write(lambda c: c.execute("PRAGMA max_page_count = 100000"))
+    database.change(ADD, ("after",))
+    assert notes(database) == ["before", "after"]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_NOTADB, DatabaseDamaged),
+        (sqlite3.SQLITE_CORRUPT, DatabaseDamaged),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, DatabaseBusy),
+        (sqlite3.SQLITE_FULL, DiskFull),
+        (sqlite3.SQLITE_READONLY, StorageError),
+        (sqlite3.SQLITE_IOERR_FSYNC, StorageError),
+        (sqlite3.SQLITE_CONSTRAINT, StorageError),
+    ],
+)
+def test_each_code_of_sqlite_has_its_error(path: Path, code: int, kind: type) -> None:
+    error = sqlite3.OperationalError("what SQLite says")
+    error.sqlite_errorcode = code
+
+    assert type(translated(error, path)) is kind
+    assert str(path) in str(translated(error, path))
+
+
+def test_work_that_raises_undoes_its_own_changes_only(database: Database) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute(ADD, ("half",))
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        database.write(fail)
+    with pytest.raises(StorageError):
+        database.change("INSERT INTO nowhere VALUES (1)")
+
+    database.change(ADD, ("whole",))
+    assert notes(database) == ["whole"]
+
+
+def test_writers_that_come_together_share_one_transaction_and_fail_apart(
+    database: Database,
+) -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> None:
+        inside.set()
+        assert go.wait(10)
+
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute(ADD, ("half",))
+        raise KeyError("x")
+
+    commits: list[str] = []
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(database.write, slow)
+        assert inside.wait(10)
+        database._writer.set_trace_callback(commits.append)
+        good = [pool.submit(database.change, ADD, (f"n{n}",)) for n in range(5)]
+        bad = pool.submit(database.write, fail)
+        while len(database._waiting) < 6:
+            inside.wait(0)
+        go.set()
+        first.result(10)
+        assert [future.result(10) for future in good] == [1] * 5
+        with pytest.raises(KeyError):
+            bad.result(10)
+
+    assert sorted(notes(database)) == [f"n{n}" for n in range(5)]
+    assert commits.count("COMMIT") == 2, "the slow one's, and one for all that waited"
+
+
+def test_an_interrupt_in_one_thread_does_not_lose_the_work_of_others(database: Database) -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    def interrupted(connection: sqlite3.Connection) -> None:
+        raise KeyboardInterrupt
+
+    def slow(connection: sqlite3.Connection) -> None:
+        inside.set()
+        assert go.wait(10)
+
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(database.write, slow)
+        assert inside.wait(10)
+        leader = pool.submit(database.write, interrupted)
+        while len(database._waiting) < 1:
+            inside.wait(0)
+        follower = pool.submit(database.change, ADD, ("kept",))
+        while len(database._waiting) < 2:
+            inside.wait(0)
+        go.set()
+        first.result(10)
+        with pytest.raises(KeyboardInterrupt):
+            leader.result(10)
+        assert follower.result(10) == 1
+
+    assert notes(database) == ["kept"]
+
+
+def test_a_closed_database_says_so_and_closes_twice(database: Database) -> None:
+    database.close()
+    database.close()
+
+    with pytest.raises(StorageError, match="closed"):
+        database.change(ADD, ("x",))
+    with pytest.raises(StorageError, match="closed"):
+        notes(database)
+
+
+def test_readers_cannot_write(database: Database) -> None:
+    with pytest.raises(StorageError):
+        database.read(lambda c: c.execute(ADD, ("x",)))
+    assert notes(database) == []
