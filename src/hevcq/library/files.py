@@ -141,9 +141,15 @@ def make_folders(fs: FileSystem, folder: Path) -> None:
     fs.fsync_dir(folder.parent)
 
 
+def temp_of(path: Path) -> Path:
+    """Return the temporary name that `write_durably` uses for a file of hevcq's own."""
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    return path.with_name(f".hevcq-{digest}.tmp")
+
+
 def write_durably(fs: FileSystem, path: Path, content: bytes) -> None:
     """Write a small file of hevcq's own in one visible step, durable when it returns."""
-    temp = path.with_name(f".hevcq-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.tmp")
+    temp = temp_of(path)
     fs.write(temp, content)
     fs.fsync_file(temp)
     fs.rename(temp, path)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hevcq.errors import StorageError
-from hevcq.library.files import FileSystem, make_folders, move_new, write_durably
+from hevcq.library.files import FileSystem, make_folders, write_durably
 from hevcq.library.names import own_folder, show
 from hevcq.ports.catalog import Fingerprint
 
@@ -74,11 +74,7 @@ class Journal:
 
     def commit(self, record: Record) -> None:
         """Turn a swap under way into one that is done, in one durable step."""
-        self._fs.rename(
-            self._open / f"{record.job_id}{ENDING}", self._kept / f"{record.job_id}{ENDING}"
-        )
-        self._fs.fsync_dir(self._kept)
-        self._fs.fsync_dir(self._open)
+        self._move(self._open / f"{record.job_id}{ENDING}", self._kept / f"{record.job_id}{ENDING}")
 
     def drop(self, record: Record) -> None:
         """Forget a swap that was rolled back, or whose original is no longer kept."""
@@ -90,60 +86,41 @@ class Journal:
 
     def begin_undo(self, record: Record) -> None:
         """Turn a swap that is done into an undo under way, in one durable step."""
-        move_new(
-            self._fs, self._kept / f"{record.job_id}{ENDING}", self._open / f"{record.job_id}{UNDO}"
-        )
+        self._move(self._kept / f"{record.job_id}{ENDING}", self._open / f"{record.job_id}{UNDO}")
 
     def call_off_undo(self, record: Record) -> None:
         """Turn an undo under way back into a swap that is done."""
-        move_new(
-            self._fs, self._open / f"{record.job_id}{UNDO}", self._kept / f"{record.job_id}{ENDING}"
-        )
+        self._move(self._open / f"{record.job_id}{UNDO}", self._kept / f"{record.job_id}{ENDING}")
 
     def end_undo(self, record: Record) -> None:
         """Forget a swap that is undone."""
         self._fs.unlink(self._open / f"{record.job_id}{UNDO}")
         self._fs.fsync_dir(self._open)
 
-    def swaps(self) -> Iterator[Record]:
-        """Yield the swaps under way."""
-        for name in self._fs.names(self._open):
-            if name.endswith(ENDING) and not name.endswith(UNDO) and not name.startswith("."):
-                yield self._load(self._open / name)
+    def swap(self, job_id: str) -> Record | None:
+        """Return the swap of a job that is under way."""
+        path = self._open / f"{job_id}{ENDING}"
+        return self.load(path) if self._fs.lstat(path) is not None else None
 
-    def undos(self) -> Iterator[Record]:
-        """Yield the undos under way."""
+    def under_way(self) -> Iterator[tuple[Path, bool]]:
+        """Yield the file of each swap or undo under way, and whether it is an undo."""
         for name in self._fs.names(self._open):
-            if name.endswith(UNDO):
-                yield self._load(self._open / name)
+            if name.endswith(ENDING) and not name.startswith("."):
+                yield self._open / name, name.endswith(UNDO)
 
     def kept(self) -> Iterator[Record]:
         """Yield the swaps that are done and whose originals are kept."""
         for name in self._fs.names(self._kept):
             if name.endswith(ENDING) and not name.startswith("."):
-                yield self._load(self._kept / name)
+                yield self.load(self._kept / name)
 
     def find(self, job_id: str) -> Record | None:
         """Return the swap of a job that is done and whose original is kept."""
         path = self._kept / f"{job_id}{ENDING}"
-        return self._load(path) if self._fs.lstat(path) is not None else None
+        return self.load(path) if self._fs.lstat(path) is not None else None
 
-    def clean(self) -> None:
-        """Remove what a kill left of a record that was being written."""
-        for folder in (self._open, self._kept):
-            for name in self._fs.names(folder):
-                if name.startswith(".hevcq-"):
-                    self._fs.unlink(folder / name)
-
-    def _dump(self, record: Record) -> bytes:
-        data = dataclasses.asdict(record)
-        for name in _PATHS:
-            path: Path | None = data[name]
-            data[name] = None if path is None else str(path.relative_to(self.root))
-        # ASCII escapes carry any byte a file name can hold (as a lone surrogate) and back again.
-        return json.dumps({"hevcq_swap": 1, **data}, ensure_ascii=True, indent=1).encode()
-
-    def _load(self, path: Path) -> Record:
+    def load(self, path: Path) -> Record:
+        """Read one record; raises StorageError if it is not a whole and valid one."""
         try:
             data: dict[str, Any] = json.loads(self._fs.read(path))
             if data.pop("hevcq_swap") != 1:
@@ -158,6 +135,26 @@ class Journal:
                 f"The swap record {show(path)} is damaged, so what it was about cannot be known.",
                 remedy="Look for the original below .hevcq/originals, then remove the record.",
             ) from error
+
+    def clean(self) -> None:
+        """Remove what a kill left of a record that was being written."""
+        for folder in (self._open, self._kept):
+            for name in self._fs.names(folder):
+                if name.startswith(".hevcq-"):
+                    self._fs.unlink(folder / name)
+
+    def _move(self, old: Path, new: Path) -> None:
+        self._fs.rename(old, new)
+        self._fs.fsync_dir(new.parent)
+        self._fs.fsync_dir(old.parent)
+
+    def _dump(self, record: Record) -> bytes:
+        data = dataclasses.asdict(record)
+        for name in _PATHS:
+            path: Path | None = data[name]
+            data[name] = None if path is None else str(path.relative_to(self.root))
+        # ASCII escapes carry any byte a file name can hold (as a lone surrogate) and back again.
+        return json.dumps({"hevcq_swap": 1, **data}, ensure_ascii=True, indent=1).encode()
 
     def _inside(self, relative: str) -> Path:
         parts = Path(relative).parts

@@ -1,0 +1,240 @@
+"""Put a verified rendition at its path: whole, checked, durable, and never over another file.
+
+A rendition is collected under a temporary name beside its target, its bytes are compared with its
+certificate (gate G9), and only then it gets its name, in one step that refuses to overwrite. Its
+certificate is there before it, so a rendition that can be seen can always be proven.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.certificate import Certificate, Gate
+from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
+from hevcq.library.files import FileSystem, make_folders, move_new, temp_of, write_durably
+from hevcq.library.locks import abandoned, busy_jobs, job_lock
+from hevcq.library.names import OWN_PREFIX, certificate_beside, show, temp_beside
+
+Fetch = Callable[[Path], str]
+"""Writes the rendition to the given new path; returns the SHA-256 of what it reads back there."""
+Check = Callable[[Path], None]
+"""Probes the file once more where it will stay; raises VerificationFailed."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+BROKEN = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO})
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """One rendition to place.
+
+    `home` is the folder whose `.hevcq` holds what a kill leaves behind: the library root, or the
+    output folder of a mirror. Times, mode, owner and attributes are carried over from `source`.
+    """
+
+    home: Path
+    source: Path
+    target: Path
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the rendition is. `notices` says what could not be carried; `already`: it was there."""
+
+    target: Path
+    certificate: Path
+    notices: tuple[str, ...] = ()
+    already: bool = False
+
+
+def place(rendition: Rendition, fetch: Fetch, fs: FileSystem, check: Check | None = None) -> Placed:
+    """Place a rendition beside its source or in a mirror; the source is only read from.
+
+    Raises VerificationFailed if the bytes are not the certified ones, LibraryError if another file
+    is at the target or the folder cannot be written, DiskFull, and Unavailable if another process
+    places the same job just now or the file system fails.
+    """
+    with explained(rendition.target):
+        make_folders(fs, rendition.target.parent)
+        refuse_stranger_certificate(fs, rendition.target)
+        if holds_rendition(fs, rendition.target, rendition.certificate):
+            return _show(rendition, fs, (), already=True)
+        if fs.lstat(rendition.target) is not None:
+            raise _occupied(rendition.target)
+        with staged(rendition, fetch, fs, check) as (temp, notices):
+            return _publish(rendition, temp, notices, fs)
+
+
+@contextmanager
+def staged(
+    rendition: Rendition, fetch: Fetch, fs: FileSystem, check: Check | None = None
+) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield the rendition under its temporary name, certified and durable, and what was not carried.
+
+    The temporary file is gone when the context ends, unless it was renamed; after a kill, `sweep`
+    removes it. Raises as `place` does.
+    """
+    proof = rendition.certificate
+    temp = temp_beside(rendition.target, proof.job_id)
+    note = json.dumps(os.path.relpath(temp, rendition.home)).encode()
+    with job_lock(rendition.home, proof.job_id, note):
+        try:
+            fs.unlink(temp)
+            digest = fetch(temp)
+            _require_certified(temp, digest, proof, fs)
+            if check is not None:
+                check(temp)
+            notices = _carried(rendition.source, temp, fs)
+            fs.fsync_file(temp)
+            yield temp, notices
+        finally:
+            if fs.lstat(temp) is not None:
+                fs.unlink(temp)
+
+
+def sweep(home: Path, fs: FileSystem, spared: frozenset[Path] = frozenset()) -> list[Path]:
+    """Remove the temporary files that dead processes left below `home`; return them.
+
+    Those of live processes stay, and so do `spared` ones (of swaps still under way).
+    """
+    removed = []
+    for job_id in busy_jobs(home):
+        with abandoned(home, job_id) as note:
+            temp = _noted(home, note)
+            if temp is not None and temp not in spared and fs.lstat(temp) is not None:
+                fs.unlink(temp)
+                removed.append(temp)
+    return removed
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an OSError about `path` into DiskFull, Unavailable or LibraryError, each one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(path, error) from error
+
+
+def explain(path: Path, error: OSError) -> HevcqError:
+    """Return what an OSError about `path` means for the person whose folder it is."""
+    why = (error.strerror or str(error)).lower()
+    if error.errno in FULL:
+        return DiskFull(f"There is no room for {show(path)}.", remedy="Free some space.")
+    if error.errno in BROKEN:
+        return Unavailable(f"The file system of {show(path)} failed: {why}.")
+    return LibraryError(
+        f"{show(path)} cannot be written: {why}.",
+        remedy="Give this user the right to write there, or use --output.",
+    )
+
+
+def holds_rendition(fs: FileSystem, path: Path, proof: Certificate) -> bool:
+    """Return whether the certified bytes are at `path`, by reading them."""
+    return holds(fs, path, proof.rendition_size, proof.rendition_sha256)
+
+
+def holds(fs: FileSystem, path: Path, size: int, sha256: str) -> bool:
+    """Return whether a regular file of this size and digest is at `path`."""
+    facts = fs.lstat(path)
+    if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
+        return False
+    return fs.digest(path) == sha256
+
+
+def refuse_stranger_certificate(fs: FileSystem, target: Path) -> None:
+    """Raise LibraryError if the certificate's name is taken by a file that hevcq did not write."""
+    path = certificate_beside(target)
+    facts = fs.lstat(path)
+    if facts is None:
+        return
+    if not stat.S_ISREG(facts.st_mode) or not is_certificate(fs.read(path)):
+        raise LibraryError(
+            f"{show(path)} is not one of hevcq's certificates, so the rendition's has no place.",
+            remedy="Move it away.",
+        )
+
+
+def is_certificate(content: bytes) -> bool:
+    """Return whether this is a certificate of hevcq's, of any rendition."""
+    try:
+        data = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(data, dict) and "hevcq_certificate" in data
+
+
+def drop_certificate(fs: FileSystem, target: Path, rendition_sha256: str) -> None:
+    """Remove the certificate beside `target` if it is the one of this rendition."""
+    path = certificate_beside(target)
+    fs.unlink(temp_of(path))
+    facts = fs.lstat(path)
+    if facts is None or not stat.S_ISREG(facts.st_mode):
+        return
+    content = fs.read(path)
+    if is_certificate(content) and json.loads(content).get("rendition_sha256") == rendition_sha256:
+        fs.unlink(path)
+
+
+def _publish(rendition: Rendition, temp: Path, notices: tuple[str, ...], fs: FileSystem) -> Placed:
+    fs.fsync_dir(rendition.target.parent)
+    content = rendition.certificate.to_json().encode()
+    write_durably(fs, certificate_beside(rendition.target), content)
+    try:
+        move_new(fs, temp, rendition.target)
+    except FileExistsError as error:
+        drop_certificate(fs, rendition.target, rendition.certificate.rendition_sha256)
+        raise _occupied(rendition.target) from error
+    return _show(rendition, fs, notices, already=False)
+
+
+def _show(
+    rendition: Rendition, fs: FileSystem, notices: tuple[str, ...], *, already: bool
+) -> Placed:
+    path = certificate_beside(rendition.target)
+    if fs.lstat(path) is None:
+        write_durably(fs, path, rendition.certificate.to_json().encode())
+    return Placed(rendition.target, path, notices, already)
+
+
+def _require_certified(temp: Path, digest: str, proof: Certificate, fs: FileSystem) -> None:
+    facts = fs.lstat(temp)
+    size = None if facts is None else facts.st_size
+    if size != proof.rendition_size or digest != proof.rendition_sha256:
+        raise VerificationFailed(
+            f"{Gate.G9.value}: {show(temp)} has {size} bytes and SHA-256 {digest[:16]}…, but the"
+            f" certificate says {proof.rendition_size} and {proof.rendition_sha256[:16]}….",
+            remedy="Nothing was placed; run the same command again.",
+        )
+
+
+def _carried(source: Path, temp: Path, fs: FileSystem) -> tuple[str, ...]:
+    if fs.lstat(source) is None:
+        return (f"{show(source)} is gone, so its times and rights were not carried.",)
+    return fs.carry(source, temp)
+
+
+def _occupied(target: Path) -> LibraryError:
+    return LibraryError(
+        f"{show(target)} exists already and is another file; it was not overwritten.",
+        remedy="Move it away, or use --output.",
+    )
+
+
+def _noted(home: Path, note: bytes | None) -> Path | None:
+    """The temporary file of a dead holder; None unless the note names one of hevcq's own."""
+    try:
+        relative = json.loads(note) if note else None
+    except ValueError:
+        return None
+    if not isinstance(relative, str):
+        return None
+    temp = Path(os.path.normpath(home / relative))
+    return temp if temp.name.startswith(OWN_PREFIX) and home in temp.parents else None

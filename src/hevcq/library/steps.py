@@ -1,0 +1,250 @@
+"""The steps of a swap, forward and back, each able to start again wherever a kill left it.
+
+In order: record → original aside (to where it is retained) → rendition in → certificate → commit.
+Nothing is ever overwritten: each step is a rename to a free name, so whatever a stranger does in
+between, no file of theirs is lost. At every point the original is whole at `source`, at
+`retained`, or at `aside`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+
+from hevcq.errors import SwapRefused
+from hevcq.library.files import (
+    FileSystem,
+    fingerprint_of,
+    make_folders,
+    move_new,
+    same_bytes,
+    temp_of,
+    write_durably,
+)
+from hevcq.library.journal import Journal, Record
+from hevcq.library.names import certificate_beside, show
+from hevcq.library.place import drop_certificate, holds
+
+
+class Settled(StrEnum):
+    """What became of a swap or undo that a kill had interrupted; stable words."""
+
+    FINISHED = "finished"
+    ROLLED_BACK = "rolled_back"
+    HELD = "held"
+    STUCK = "stuck"
+
+
+class Steps:
+    """Carries out, rolls back and settles the swaps of one root. Its caller holds the root's lock."""
+
+    def __init__(self, fs: FileSystem, journal: Journal) -> None:
+        self._fs = fs
+        self._journal = journal
+
+    def forward(self, record: Record) -> None:
+        """Carry out a swap whose record is written. Raises OSError, or SwapRefused for a change.
+
+        After an error the swap is wherever it was: call `back`, or `settle` at the next start.
+        """
+        record = self._put_aside(record)
+        move_new(self._fs, record.new, record.target)
+        self._finish(record)
+
+    def back(self, record: Record) -> None:
+        """Bring the original back to its path, and forget the swap; safe to repeat.
+
+        Raises SwapRefused if another file is at the original's path, OSError if a call fails.
+        """
+        fs = self._fs
+        record = self._newest(record)
+        if self.is_original(record, record.source):
+            self._drop_second_names(record)
+        elif (holder := self._holder(record)) is not None:
+            self._take_back_rendition(record)
+            if fs.lstat(record.source) is not None:
+                raise SwapRefused(
+                    f"Another file is at {show(record.source)}; the original is kept at"
+                    f" {show(holder)}."
+                )
+            self.bring_home(record, holder)
+        drop_certificate(fs, record.target, record.rendition_sha256)
+        self.forget_temps(record)
+        self._journal.drop(record)
+
+    def settle(self, record: Record) -> tuple[Settled, str]:
+        """Finish or roll back a swap that was interrupted; return which, and a sentence.
+
+        Afterwards the original is at its path, or the rendition is in place and the original
+        retained; only where a stranger's file took the original's path is it kept for an undo.
+        """
+        if self.is_original(record, record.source):
+            self.back(record)
+            return Settled.ROLLED_BACK, f"{show(record.source)} is the original, as it was."
+        holder = self._holder(record)
+        if holder is None:
+            return self._without_original(record)
+        if self._rendition_in(record):
+            self._finish(record)
+            return (
+                Settled.FINISHED,
+                f"{show(record.target)} is the rendition; the original is kept.",
+            )
+        if self._fs.lstat(record.source) is None:
+            self.back(record)
+            return Settled.ROLLED_BACK, f"{show(record.source)} is the original again."
+        self._hold(record)
+        return Settled.HELD, (
+            f"Another file took the place {show(record.source)}; the original is kept, and"
+            " `hevcq undo` brings it back once that file is moved away."
+        )
+
+    def is_original(self, record: Record, path: Path) -> bool:
+        """Return whether the original's very bytes are at `path`."""
+        facts = self._fs.lstat(path)
+        if facts is None or not stat.S_ISREG(facts.st_mode):
+            return False
+        if same_bytes(fingerprint_of(facts), record.fingerprint):
+            return True
+        return holds(self._fs, path, record.fingerprint.size, record.source_sha256)
+
+    def is_rendition(self, record: Record, path: Path) -> bool:
+        """Return whether the certified rendition is at `path`."""
+        return holds(self._fs, path, record.rendition_size, record.rendition_sha256)
+
+    def bring_home(self, record: Record, holder: Path) -> None:
+        """Give the original its path back from `holder`: renamed, or copied across devices.
+
+        Raises FileExistsError if the path is taken.
+        """
+        fs = self._fs
+        make_folders(fs, record.source.parent)
+        try:
+            move_new(fs, holder, record.source)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._copy(record, holder, record.source)
+        self._drop_second_names(record)
+
+    def _put_aside(self, record: Record) -> Record:
+        fs = self._fs
+        make_folders(fs, record.retained.parent)
+        try:
+            move_new(fs, record.source, record.retained)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            record = self._copy_aside(record)
+        facts = fs.lstat(record.aside or record.retained)
+        if facts is None or not same_bytes(fingerprint_of(facts), record.fingerprint):
+            raise SwapRefused(f"{show(record.source)} changed just before it was to be replaced.")
+        return record
+
+    def _copy_aside(self, record: Record) -> Record:
+        """The originals' folder is on another device: keep a proven copy there, then step aside."""
+        fs = self._fs
+        self._copy(record, record.source, record.retained)
+        aside = record.source.with_name(f".hevcq-{record.job_id}.original")
+        record = replace(record, aside=aside)
+        self._journal.begin(record)
+        move_new(fs, record.source, aside)
+        return record
+
+    def _copy(self, record: Record, old: Path, new: Path) -> None:
+        fs, part = self._fs, _part(record, new)
+        fs.unlink(part)
+        fs.copy(old, part)
+        fs.carry(old, part)
+        fs.fsync_file(part)
+        if fs.digest(part) != record.source_sha256:
+            raise OSError(errno.EIO, "the copy of the original is not equal to it", os.fspath(part))
+        move_new(fs, part, new)
+
+    def _finish(self, record: Record) -> None:
+        fs = self._fs
+        write_durably(fs, certificate_beside(record.target), record.certificate.encode())
+        if record.aside is not None and fs.lstat(record.aside) is not None:
+            if fs.lstat(record.retained) is None:
+                make_folders(fs, record.retained.parent)
+                self._copy(record, record.aside, record.retained)
+            fs.unlink(record.aside)
+        self.forget_temps(record)
+        self._journal.commit(record)
+
+    def _rendition_in(self, record: Record) -> bool:
+        if self.is_rendition(record, record.target):
+            return True
+        vacant = self._fs.lstat(record.target) is None
+        if vacant and self.is_rendition(record, record.new):
+            move_new(self._fs, record.new, record.target)
+            return True
+        return False
+
+    def _take_back_rendition(self, record: Record) -> None:
+        fs = self._fs
+        if not self.is_rendition(record, record.target):
+            return
+        if fs.lstat(record.new) is None:
+            move_new(fs, record.target, record.new)
+        else:
+            fs.unlink(record.target)
+            fs.fsync_dir(record.target.parent)
+
+    def _without_original(self, record: Record) -> tuple[Settled, str]:
+        """A stranger removed or changed the original while the swap lay: touch as little as can be."""
+        if self._fs.lstat(record.source) is None and self._rendition_in(record):
+            drop = (
+                f"{show(record.source)} was taken away by someone else; the rendition is in place."
+            )
+        else:
+            drop = (
+                f"{show(record.source)} was changed or taken away by someone else; left as it is."
+            )
+        self.forget_temps(record)
+        self._journal.drop(record)
+        return Settled.ROLLED_BACK, drop
+
+    def _hold(self, record: Record) -> None:
+        fs = self._fs
+        if record.aside is not None and fs.lstat(record.retained) is not None:
+            fs.unlink(record.aside)
+        self.forget_temps(record)
+        self._journal.commit(record)
+
+    def _holder(self, record: Record) -> Path | None:
+        """Where the original is while it is not at its path."""
+        if record.aside is not None and self.is_original(record, record.aside):
+            return record.aside
+        facts = self._fs.lstat(record.retained)
+        whole = facts is not None and facts.st_size == record.fingerprint.size
+        return record.retained if whole else None
+
+    def _newest(self, record: Record) -> Record:
+        return self._journal.swap(record.job_id) or self._journal.find(record.job_id) or record
+
+    def _drop_second_names(self, record: Record) -> None:
+        for path in (record.aside, record.retained):
+            if path is not None and self._fs.lstat(path) is not None:
+                self._fs.unlink(path)
+                self._fs.fsync_dir(path.parent)
+
+    def forget_temps(self, record: Record) -> None:
+        """Remove every temporary file that a swap or undo of this record may have left."""
+        fs = self._fs
+        for path in (
+            record.new,
+            _part(record, record.source),
+            _part(record, record.retained),
+            temp_of(certificate_beside(record.target)),
+        ):
+            if fs.lstat(path) is not None:
+                fs.unlink(path)
+
+
+def _part(record: Record, final: Path) -> Path:
+    return final.with_name(f".hevcq-{record.job_id}.copy")
