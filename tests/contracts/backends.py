@@ -42,6 +42,9 @@ SIGNALS = "signals"
 """A waiting receive hears a send of the same process, on a clock that a test moves."""
 BULK = "bulk"
 """Many jobs can be registered at once, so that a test with 100,000 of them is quick."""
+LATE = "late"
+"""Whether a receipt past its deadline was taken over is known; where a service cannot say (SQS),
+such a receipt is stale."""
 LINKS = "links"
 """Sources stay where they are in the library: they are linked, not copied."""
 
@@ -94,7 +97,7 @@ def open_memory(folder: Path) -> World:
         clock=clock,
         backend=backend,
         catalog=MemoryCatalog(clock),
-        can=frozenset({SIGNALS}),
+        can=frozenset({SIGNALS, LATE}),
         put_body=lambda queue, body: backend.queues[queue].send_body(body),
         close=backend.close,
         folder=folder,
@@ -119,7 +122,7 @@ def open_embedded(folder: Path) -> World:
         clock=clock,
         backend=opened.backend,
         catalog=opened.catalog,
-        can=frozenset({SIGNALS, BULK, LINKS}),
+        can=frozenset({SIGNALS, BULK, LATE, LINKS}),
         put_body=put_body,
         register_many=opened.backend.ledger.register_many,
         close=opened.close,
@@ -127,8 +130,44 @@ def open_embedded(folder: Path) -> World:
     )
 
 
-OPENERS: dict[str, Callable[[Path], World]] = {"memory": open_memory, "embedded": open_embedded}
-BACKENDS = [pytest.param("memory"), pytest.param("embedded")]
+@dataclass
+class CloudWorld(World):
+    """A farm on a moto server; a source there is an object, not the file it came from."""
+
+    replace: Callable[[Source, bytes], None] = lambda source, content: None
+    remove: Callable[[Source], None] = lambda source: None
+
+    def replace_source(self, source: Source, path: Path, content: bytes) -> None:
+        self.replace(source, content)
+
+    def remove_source(self, source: Source, path: Path) -> None:
+        self.remove(source)
+
+
+def open_aws(folder: Path) -> World:
+    from aws.moto_server import make_farm
+
+    farm = make_farm(PROFILES, input_bucket=LIBRARY_BUCKET)
+    s3 = farm.clients.s3
+    return CloudWorld(
+        clock=farm.clock,
+        backend=farm.backend,
+        put_body=farm.put_body,
+        close=farm.backend.close,
+        folder=folder,
+        replace=lambda source, content: s3.put_object(
+            Bucket=source.bucket, Key=source.key, Body=content
+        ),
+        remove=lambda source: s3.delete_object(Bucket=source.bucket, Key=source.key),
+    )
+
+
+OPENERS: dict[str, Callable[[Path], World]] = {"memory": open_memory, "embedded": open_embedded, "aws": open_aws}
+BACKENDS = [
+    pytest.param("memory"),
+    pytest.param("embedded"),
+    pytest.param("aws", marks=pytest.mark.aws),
+]
 LOCAL = [pytest.param("memory"), pytest.param("embedded")]
 """Where the catalog is: it is local in every way of running."""
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from contracts.backends import MAX_RECEIVES, SIGNALS, VISIBILITY_S, World, task
+from contracts.backends import LATE, MAX_RECEIVES, SIGNALS, VISIBILITY_S, World, task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import LeaseLost
 from hevcq.ports.queue import DeadLetter, Delivery, Selection
@@ -102,6 +102,7 @@ def test_a_stale_receipt_neither_extends_nor_settles(world: World) -> None:
 
 
 def test_a_late_receipt_that_nobody_took_over_still_settles(world: World) -> None:
+    world.needs(LATE)
     world.queue.send([task()])
     late = one(world)
 

@@ -64,7 +64,10 @@ class SqsQueue(Queue):
 
     def close(self) -> None:
         """Give back the dead letters that a listing still holds."""
-        self._desk.give_back()
+        try:
+            self._desk.give_back()
+        except Unavailable as error:
+            _log.info("dead_letters_come_back_later", queue=self.name, why=str(error))
 
     def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:
         """Put tasks in the queue; a delay above SQS's 15 minutes becomes 15 minutes."""

@@ -1,0 +1,120 @@
+"""Publish a rendition on S3: one conditional call makes it visible, and it is looked at again."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import threading
+from typing import TYPE_CHECKING
+
+from hevcq.aws import objects
+from hevcq.aws.faults import code_of, translated
+from hevcq.aws.transfer import READ_BYTES, Meter, Upload, upload
+from hevcq.clock import Clock
+from hevcq.errors import SourceChanged, SourceGone, StaleFence, Unavailable, VerificationFailed
+from hevcq.ports.store import Publication, StoredObject
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+TRIES = 5
+"""Conflicts in a row before giving up: each means that another writer came between."""
+PAUSE_S = 0.2
+
+
+class Publisher:
+    """Publishes to one bucket.
+
+    The object carries its job, fence and SHA-256. What is there decides the condition: nothing
+    (If-None-Match) or exactly the object we looked at (If-Match), so that between two workers one
+    write wins and the other looks again. A lost answer is found by the same look.
+    """
+
+    def __init__(self, s3: S3Client, bucket: str, clock: Clock) -> None:
+        self._s3, self._bucket, self._clock = s3, bucket, clock
+
+    def publish(self, publication: Publication) -> StoredObject:
+        """Upload unless it is there already; the file is removed once the object is seen whole.
+
+        Raises StaleFence, VerificationFailed if the file's bytes are not those of its SHA-256,
+        Unavailable after too many conflicts.
+        """
+        self._require_bytes(publication)
+        last: Exception | None = None
+        for attempt in range(TRIES):
+            there = self._head(publication.key)
+            if there is not None and self._is_ours(there, publication):
+                publication.file.unlink(missing_ok=True)
+                return objects.stored(publication.key, there)
+            try:
+                self._upload(publication, there)
+            except _Conflict as conflict:
+                last = conflict
+                self._clock.wait(threading.Event(), PAUSE_S * 2**attempt)
+                continue
+            seen = self._head(publication.key)
+            if seen is not None and self._is_ours(seen, publication):
+                publication.file.unlink(missing_ok=True)
+                return objects.stored(publication.key, seen)
+        raise Unavailable(f"{publication.key!r} is being written by others.") from last
+
+    def _require_bytes(self, publication: Publication) -> None:
+        total = hashlib.sha256()
+        with publication.file.open("rb") as file:
+            while content := file.read(READ_BYTES):
+                total.update(content)
+        if total.hexdigest() != publication.sha256:
+            raise VerificationFailed(f"{publication.file} is not the file that was verified.")
+
+    def _is_ours(self, there: HeadObjectOutputTypeDef, publication: Publication) -> bool:
+        """Return whether the visible object is this rendition; StaleFence if it outranks it."""
+        metadata = objects.unpack(there["Metadata"])
+        if metadata.get(objects.JOB) != publication.job_id:
+            return False
+        if metadata.get(objects.SHA256) == publication.sha256:
+            return True
+        fence = metadata.get(objects.FENCE, "")
+        if not fence.isdecimal() or int(fence) >= publication.fence:
+            raise StaleFence(f"{publication.key} was published under fence {fence or 'unknown'}.")
+        return False
+
+    def _upload(self, publication: Publication, there: HeadObjectOutputTypeDef | None) -> None:
+        own = {
+            objects.JOB: publication.job_id,
+            objects.FENCE: str(publication.fence),
+            objects.SHA256: publication.sha256,
+        }
+        job = Upload(
+            bucket=self._bucket,
+            key=publication.key,
+            path=publication.file,
+            size=publication.file.stat().st_size,
+            metadata=objects.pack({**publication.metadata, **own}),
+            content_type=mimetypes.guess_type(publication.key)[0] or "application/octet-stream",
+            unchanged=lambda: None,
+            condition={"IfNoneMatch": "*"} if there is None else {"IfMatch": there["ETag"]},
+        )
+        try:
+            upload(self._s3, job, Meter(lambda _total: None, threading.Event()))
+        except (SourceChanged, SourceGone) as error:
+            # 412: somebody wrote between look and call; 404: what we would replace is gone.
+            raise _Conflict(str(error)) from error
+        except Unavailable as error:
+            # NoSuchUpload: our own completion may have happened without its answer.
+            if code_of(error.__cause__) in {"ConditionalRequestConflict", "NoSuchUpload"}:
+                raise _Conflict(str(error)) from error
+            raise
+
+    def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
+        with translated(f"look at {key!r} in the bucket {self._bucket}"):
+            try:
+                return self._s3.head_object(Bucket=self._bucket, Key=key)
+            except self._s3.exceptions.ClientError as error:
+                if code_of(error) in {"404", "NoSuchKey"}:
+                    return None
+                raise
+
+
+class _Conflict(Exception):
+    """Another writer came between."""

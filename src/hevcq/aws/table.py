@@ -1,0 +1,144 @@
+"""The ledger's table: its definition, and how a job becomes an item and back. Pure.
+
+One table, keyed by `pk`: `job#<job id>` for jobs, `same#<sha256>#<profile>#<revision>` for what is
+remembered of bytes. Two indexes: `by_state` (state, then the time of the last transition, with the
+profile and the source's key) and `by_source` (the source's key). Nothing in them changes between
+transitions, so that neither progress nor a heartbeat is written twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source
+from hevcq.domain.verdict import FailureClass
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, CreateTableInputTypeDef
+
+BY_STATE = "by_state"
+BY_SOURCE = "by_source"
+TTL = "expires_at"
+RECORD_KEPT_S = 180 * 86_400
+"""An ended job's record is kept half a year: far longer than any message (14 days at most)."""
+REMEMBERED_KEPT_S = 2 * 365 * 86_400
+
+Item = Mapping[str, "AttributeValueTypeDef"]
+
+
+def table_definition(name: str) -> CreateTableInputTypeDef:
+    """Return the arguments of CreateTable; Terraform's `ledger` module makes the same table.
+
+    Time to live is set apart, on the attribute TTL.
+    """
+    return {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "state", "AttributeType": "S"},
+            {"AttributeName": "updated_at", "AttributeType": "N"},
+            {"AttributeName": "source_key", "AttributeType": "S"},
+        ],
+        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+        "GlobalSecondaryIndexes": [
+            {
+                "IndexName": BY_STATE,
+                "KeySchema": [
+                    {"AttributeName": "state", "KeyType": "HASH"},
+                    {"AttributeName": "updated_at", "KeyType": "RANGE"},
+                ],
+                "Projection": {
+                    "ProjectionType": "INCLUDE",
+                    "NonKeyAttributes": ["profile", "source_key"],
+                },
+            },
+            {
+                "IndexName": BY_SOURCE,
+                "KeySchema": [{"AttributeName": "source_key", "KeyType": "HASH"}],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            },
+        ],
+    }
+
+
+def job_pk(job_id: str) -> str:
+    """Return the key of a job's item."""
+    return f"job#{job_id}"
+
+
+def remembered_pk(source_sha256: str, profile: str, revision: str) -> str:
+    """Return the key of what is remembered of these bytes under this recipe."""
+    return f"same#{source_sha256}#{profile}#{revision}"
+
+
+def text(value: str) -> AttributeValueTypeDef:
+    """Return a string attribute."""
+    return {"S": value}
+
+
+def number(value: float) -> AttributeValueTypeDef:
+    """Return a number attribute; a float keeps every digit it needs."""
+    return {"N": repr(value)}
+
+
+def new_item(source: Source, profile: str, job_id: str, now: float) -> dict[str, Any]:
+    """Return the item of a job that was just queued."""
+    return {
+        "pk": text(job_pk(job_id)),
+        "job_id": text(job_id),
+        "bucket": text(source.bucket),
+        "source_key": text(source.key),
+        "version": text(source.version),
+        "size": number(source.size),
+        "profile": text(profile),
+        "state": text(JobState.QUEUED.value),
+        "fence": number(0),
+        "failures": number(0),
+        "crashes": number(0),
+        "lease_until": number(0.0),
+        "created_at": number(now),
+        "updated_at": number(now),
+    }
+
+
+def record_of(item: Item) -> JobRecord:
+    """Return the record in a job's item."""
+    failure_class = string(item, "failure_class")
+    progress, rendition = string(item, "progress"), string(item, "rendition")
+    return JobRecord(
+        job_id=string(item, "job_id"),
+        source=Source(
+            bucket=string(item, "bucket"),
+            key=string(item, "source_key"),
+            version=string(item, "version"),
+            size=int(float_of(item, "size") or 0),
+        ),
+        profile=string(item, "profile"),
+        state=JobState(string(item, "state")),
+        fence=int(float_of(item, "fence") or 0),
+        failures=int(float_of(item, "failures") or 0),
+        crashes=int(float_of(item, "crashes") or 0),
+        owner=string(item, "owner"),
+        lease_until=float_of(item, "lease_until") or 0.0,
+        progress=Progress.model_validate_json(progress) if progress else None,
+        reason=string(item, "reason"),
+        failure_class=FailureClass(failure_class) if failure_class else None,
+        rendition=RenditionRef.model_validate_json(rendition) if rendition else None,
+        created_at=float_of(item, "created_at") or 0.0,
+        updated_at=float_of(item, "updated_at") or 0.0,
+        started_at=float_of(item, "started_at"),
+        finished_at=float_of(item, "finished_at"),
+        cpu_s=float_of(item, "cpu_s"),
+    )
+
+
+def string(item: Item, name: str) -> str:
+    """Return a string attribute, or ""."""
+    return item[name]["S"] if name in item else ""
+
+
+def float_of(item: Item, name: str) -> float | None:
+    """Return a number attribute, or None."""
+    return float(item[name]["N"]) if name in item else None

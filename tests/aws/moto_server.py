@@ -1,0 +1,117 @@
+"""A moto server over HTTP in this process, on a port the system chooses, and a farm made on it.
+
+Time in SQS is a test's ManualClock: moto asks one function for it, so that nothing sleeps.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import itertools
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aws import shims
+from hevcq.aws.clients import Clients, make_clients
+from hevcq.aws.open import open_aws
+from hevcq.aws.setup import create_resources
+from hevcq.clock import Clock
+from hevcq.domain.profile import Profile
+from hevcq.ports.backend import Backend
+from hevcq.settings import AwsSettings, Settings
+from support import ManualClock
+
+REGION = "eu-central-1"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+
+
+@functools.cache
+def endpoint() -> str:
+    """Start the server of this process at first use; it ends with the process."""
+    shims.apply()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    atexit.register(server.stop)
+    host, port = server.get_host_and_port()
+    return f"http://{host}:{port}"
+
+
+@functools.cache
+def clients() -> Clients:
+    """Return one set of clients a process: making them is most of a small test's time."""
+    saved = {name: os.environ.get(name) for name in CREDENTIALS}
+    os.environ.update(CREDENTIALS)
+    try:
+        return make_clients(AwsSettings(region=REGION, endpoint_url=endpoint()))
+    finally:
+        for name, value in saved.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def reset() -> None:
+    """Empty the server's services that the farm uses: no queue, bucket, topic or table is left."""
+    from moto.backends import get_backend
+
+    for service in ("s3", "sns", "sqs", "dynamodb"):
+        for account in get_backend(service).values():
+            for backend in account.values():
+                backend.reset()
+
+
+def follow(clock: Clock) -> None:
+    """Let SQS's time be this clock's from now on.
+
+    Each look is a microsecond later than the one before: moto compares strictly, so that at a
+    standstill a message made visible "now" would never be seen.
+    """
+    from moto.sqs import models
+
+    looks = itertools.count(1)
+    models.unix_time_millis = lambda _dt=None: clock.now() * 1000 + next(looks) / 1000
+
+
+@dataclass
+class Farm:
+    """A farm on the emulator; `settings` are complete, with the topic's ARN."""
+
+    clock: ManualClock
+    settings: Settings
+    clients: Clients
+    backend: Backend
+
+    @property
+    def endpoint(self) -> str:
+        return self.settings.aws.endpoint_url
+
+    def url(self, name: str) -> str:
+        """Return the URL of a queue by its full name."""
+        return self.clients.sqs.get_queue_url(QueueName=name)["QueueUrl"]
+
+    def put_body(self, queue: str, body: str) -> None:
+        """Send any text to a profile's queue."""
+        url = self.url(self.settings.aws.queue_prefix + queue)
+        self.clients.sqs.send_message(QueueUrl=url, MessageBody=body)
+
+
+def make_farm(
+    profiles: Mapping[str, Profile], *, input_bucket: str = "uploads", output_bucket: str = "out"
+) -> Farm:
+    """Empty the server and make a farm of these profiles on it."""
+    reset()
+    clock = ManualClock(start=time.time(), auto=False)
+    follow(clock)
+    aws = AwsSettings(
+        region=REGION,
+        endpoint_url=endpoint(),
+        input_bucket=input_bucket,
+        output_bucket=output_bucket,
+    )
+    settings = Settings(backend="aws", aws=create_resources(clients(), aws, profiles))
+    backend = open_aws(settings, profiles, clock, clients())
+    return Farm(clock, settings, clients(), backend)

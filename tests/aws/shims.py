@@ -1,0 +1,88 @@
+"""What moto 5.2 does differently from AWS in a way that matters here; each shim has its reason.
+
+`apply()` may be called again and again; it must run before the server answers its first request.
+Known differences that are not shimmed are a free test: the spurious ObjectCreated:Put before
+CompleteMultipartUpload (a duplicate event), stale receipts that still work, StartMessageMoveTask
+that is not there.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from urllib.parse import quote_plus
+
+_done: set[str] = set()
+
+
+def apply() -> None:
+    """Apply every shim once."""
+    for shim in (event_keys, event_versions, policies, redrive_allow, scaling_tags):
+        if shim.__name__ not in _done:
+            shim()
+            _done.add(shim.__name__)
+    # moto leaves the managed policies out to start faster; attaching one is then NoSuchEntity.
+    os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+
+
+def event_keys() -> None:
+    """AWS keeps "/" in an event's key; moto writes %2F, which no SNS prefix filter matches."""
+    from moto.s3 import notifications
+
+    notifications.quote_plus = functools.partial(quote_plus, safe="/")
+
+
+def event_versions() -> None:
+    """AWS names the version id in events of a versioned bucket; moto leaves it out."""
+    from moto.s3 import notifications
+
+    plain = notifications._get_s3_event
+
+    def with_version(event_name, bucket, key, notification_id):
+        event = plain(event_name, bucket, key, notification_id)
+        if bucket.is_versioned:
+            event["Records"][0]["s3"]["object"]["versionId"] = key.version_id
+        return event
+
+    notifications._get_s3_event = with_version
+
+
+def policies() -> None:
+    """AWS keeps a queue's Policy when other attributes are set; moto erases it."""
+    from moto.sqs.models import Queue
+
+    plain = Queue._set_attributes
+
+    def keeping(self, attributes, now=None):
+        kept = getattr(self, "policy", None)
+        plain(self, attributes, now)
+        if "Policy" not in attributes:
+            self.policy = kept
+
+    Queue._set_attributes = keeping
+
+
+def redrive_allow() -> None:
+    """AWS returns RedriveAllowPolicy; moto takes it and calls the name invalid, for ever."""
+    from moto.sqs.models import Queue
+
+    Queue.redrive_allow_policy = None
+    Queue.BASE_ATTRIBUTES = [*Queue.BASE_ATTRIBUTES, "RedriveAllowPolicy"]
+    plain = Queue.attributes.fget
+
+    def attributes(self):
+        found = plain(self)
+        if found.get("RedriveAllowPolicy") is None:
+            found.pop("RedriveAllowPolicy", None)
+        return found
+
+    Queue.attributes = property(attributes)
+
+
+def scaling_tags() -> None:
+    """Terraform reads the tags of a scalable target; moto answers HTTP 500, retried 25 times."""
+    from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
+
+    ApplicationAutoScalingResponse.list_tags_for_resource = lambda self: '{"Tags": {}}'
+    ApplicationAutoScalingResponse.tag_resource = lambda self: "{}"
+    ApplicationAutoScalingResponse.untag_resource = lambda self: "{}"
