@@ -1,0 +1,310 @@
+"""Lost leases, zombies, duplicates, stops and races: one rendition, and nobody settles twice."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from fakes.farm import Farm
+from hevcq.domain.job import JobState, Task
+from hevcq.domain.verdict import Abandon, Release
+from hevcq.errors import EncoderFailed, LeaseLost, StaleFence, Unavailable
+from hevcq.ports.store import Publication
+from hevcq.worker.handler import Served
+from hevcq.worker.heartbeat import Heartbeat
+from hevcq.worker.pool import Numbers, WorkerPool
+
+
+@pytest.fixture
+def farm(tmp_path) -> Farm:
+    return Farm(tmp_path)
+
+
+def test_a_lease_lost_in_mid_encode_publishes_nothing_and_settles_nothing(farm):
+    source = farm.submit()
+    farm.encoder.during["encode"] = lambda: farm.clock.advance(400)
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Abandon)
+    assert not handled.settled
+    assert farm.queue.settled == []
+    assert farm.store.published == []
+    assert farm.scratch_files() == []
+    record = farm.record(source)
+    assert (record.state, record.failures, record.crashes) == (JobState.QUEUED, 0, 0)
+
+
+def test_a_lease_lost_just_before_publishing_publishes_nothing(farm):
+    farm.submit()
+    farm.with_kit(
+        faults=lambda point: farm.clock.advance(400) if point == "after-put-certificate" else None
+    )
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Abandon)
+    assert farm.store.published == []
+    assert farm.queue.settled == []
+
+
+def test_a_worker_whose_heart_beats_may_work_for_hours(farm):
+    source = farm.submit()
+
+    def hours():
+        for _ in range(200):
+            farm.clock.advance(60)
+            farm.lease.beat(farm.clock.monotonic())
+
+    farm.encoder.during["encode"] = hours
+
+    farm.handle()
+
+    assert farm.state(source) is JobState.DONE
+
+
+def test_a_job_over_its_time_limit_is_buried_as_that_and_not_abandoned(farm):
+    farm.submit()
+
+    def for_ever():
+        while not farm.lease.stop.is_set():
+            farm.clock.advance(60)
+            farm.lease.beat(farm.clock.monotonic())
+
+    farm.encoder.during["encode"] = for_ever
+
+    farm.handle()
+
+    (letter,) = farm.letters()
+    assert letter.failure_class.value == "limit"
+    assert letter.attempts == 1
+
+
+def test_a_zombie_that_wakes_after_its_successor_finished_changes_nothing(farm):
+    source = farm.submit()
+
+    def successor():
+        farm.encoder.during.clear()
+        farm.clock.advance(400)
+        farm.handle("there:0")
+        farm.encoder.salt = "the zombie's encode differs"
+
+    farm.encoder.during["encode"] = successor
+
+    zombie = farm.handle("zombie:0")
+
+    assert isinstance(zombie.verdict, Abandon)
+    assert len(farm.store.published) == 1
+    assert farm.record(source).state is JobState.DONE
+    assert farm.record(source).fence == 2
+    assert farm.queue.settled == [("ack", "m1")]
+
+
+def test_the_store_refuses_a_zombie_that_no_longer_looks_at_its_lease(farm, tmp_path):
+    source = farm.submit()
+    farm.handle()
+    seen = farm.store.stat(farm.key(source))
+    late = tmp_path / "late"
+    late.write_bytes(b"other bytes")
+    digest = "a6e2dcc5d4b6b8dbdb0a6a3ea3b8c8ba5d0d3ea0dcb9a5d8b9b6a6a3ea3b8c8b"
+
+    with pytest.raises(StaleFence):
+        farm.store.publish(
+            Publication(
+                key=farm.key(source),
+                file=late,
+                sha256=digest,
+                job_id=farm.record(source).job_id,
+                fence=1,
+            )
+        )
+    assert farm.store.stat(farm.key(source)) == seen
+
+
+def test_a_fence_that_goes_stale_between_publish_and_complete_is_left_to_the_new_holder(farm):
+    source = farm.submit()
+
+    def taken(point):
+        if point == "after-publish":
+            farm.with_kit(faults=lambda _point: None)
+            farm.ledger.interrupt(farm.record(source).job_id, 1, "taken")
+            farm.ledger.claim(source, "hevc", owner="there:0", lease_s=300)
+
+    farm.with_kit(faults=taken)
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Abandon)
+    assert farm.record(source).owner == "there:0"
+    farm.clock.advance(301)
+    assert farm.until_settled(source).state is JobState.DONE
+    assert len(farm.store.published) == 1
+
+
+def test_a_duplicate_delivery_while_the_job_runs_waits_longer_each_time(farm):
+    source = farm.submit()
+    farm.queue.send([Task(source=source, profile="hevc")])
+    delays = []
+
+    def duplicates():
+        for _ in range(4):
+            farm.encoder.during.clear()
+            handled = farm.handle("there:0")
+            assert isinstance(handled.verdict, Release)
+            delays.append(handled.verdict.delay_s)
+            farm.heartbeats.pop()
+            steps = int(handled.verdict.delay_s // 60) + 1
+            for _ in range(steps):
+                farm.clock.advance(60)
+                farm.lease.beat(farm.clock.monotonic())
+
+    farm.encoder.during["encode"] = duplicates
+
+    farm.handle("here:0")
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DONE
+    assert delays == sorted(set(delays))
+    assert delays[0] >= farm.profile.queue.visibility_s * 0.9
+    assert farm.encoder.calls.count("encode") == 1
+
+
+def test_a_stop_in_mid_encode_gives_the_message_back_at_once_and_uncounted(farm):
+    source = farm.submit()
+    handler = farm.handler()
+    farm.encoder.during["encode"] = handler.interrupt
+    served = Served(farm.profile, farm.queue)
+
+    handled = handler.handle(served, farm.receive())
+
+    assert isinstance(handled.verdict, Release)
+    assert handled.verdict.delay_s == 0
+    assert farm.queue.depth().ready == 1
+    record = farm.record(source)
+    assert (record.state, record.failures, record.crashes) == (JobState.QUEUED, 0, 0)
+    assert farm.store.published == []
+    assert farm.scratch_files() == []
+
+
+def test_whatever_breaks_because_of_a_stop_is_a_stop_and_no_failure(farm):
+    source = farm.submit()
+    handler = farm.handler()
+
+    def broken():
+        handler.interrupt()
+        raise EncoderFailed("ffmpeg ended with SIGTERM")
+
+    farm.encoder.during["encode"] = broken
+
+    handled = handler.handle(Served(farm.profile, farm.queue), farm.receive())
+
+    assert isinstance(handled.verdict, Release)
+    assert farm.record(source).failures == 0
+
+
+def test_a_delivery_that_comes_after_the_stop_goes_back_unclaimed(farm):
+    source = farm.submit()
+    handler = farm.handler()
+    handler.interrupt()
+
+    handler.handle(Served(farm.profile, farm.queue), farm.receive())
+
+    assert farm.record(source).fence == 0
+    assert farm.queue.depth().ready == 1
+
+
+def test_a_heartbeat_that_dies_stops_the_job_and_nothing_is_settled(farm):
+    farm.submit()
+
+    def dies():
+        farm.lease.end(LeaseLost("The heartbeat ended, so the lease cannot be kept."))
+
+    farm.encoder.during["encode"] = dies
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Abandon)
+    assert farm.queue.settled == []
+
+
+def test_the_heartbeat_is_joined_before_the_delivery_is_settled(farm):
+    farm.submit()
+    order = []
+    real = farm.queue.ack
+    farm.queue.ack = lambda delivery: (order.append(farm.heartbeats[0].joined), real(delivery))[1]
+
+    farm.handle()
+
+    assert order == [1]
+
+
+def test_a_queue_that_does_not_take_the_ack_loses_nothing(farm):
+    source = farm.submit()
+
+    def down(_delivery):
+        raise Unavailable("no answer")
+
+    real, farm.queue.ack = farm.queue.ack, down
+
+    assert not farm.handle().settled
+    farm.queue.ack = real
+    farm.clock.advance(301)
+
+    assert farm.until_settled(source).state is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 1
+    assert farm.queue.depth().ready == 0
+
+
+def test_several_tasks_in_one_delivery_go_only_when_all_are_settled(farm):
+    first, second = farm.submit("a.mp4"), farm.submit("b.mp4")
+    farm.receive()
+    delivery = farm.receive()
+    both = replace(
+        delivery,
+        tasks=(Task(source=first, profile="hevc"), Task(source=second, profile="hevc")),
+    )
+    farm.encoder.errors["encode"] = [None, EncoderFailed("once")]
+    served = Served(farm.profile, farm.queue)
+
+    farm.handler().handle(served, both)
+
+    assert (farm.state(first), farm.state(second)) == (JobState.DONE, JobState.QUEUED)
+    assert farm.queue.settled == [("release", "m2")]
+    farm.clock.advance(100)
+    again = replace(farm.receive(), tasks=both.tasks)
+    farm.handler().handle(served, again)
+    assert (farm.state(first), farm.state(second)) == (JobState.DONE, JobState.DONE)
+    assert farm.queue.settled == [("release", "m2"), ("ack", "m2")]
+    assert farm.encoder.calls.count("encode") == 3
+
+
+def test_many_slots_racing_over_duplicates_make_one_rendition_each(farm):
+    """Real threads and real heartbeats; only time is virtual and stands still."""
+    farm.clock.auto = False
+    farm.with_kit(heartbeat=Heartbeat)
+    sources = [farm.submit(f"{n}.mp4", f"film {n}".encode()) for n in range(12)]
+    for source in sources:
+        farm.queue.send([Task(source=source, profile="hevc")] * 2)
+    done = threading.Event()
+
+    def watch(event):
+        settled = [farm.record(s).state is JobState.DONE for s in sources]
+        if all(settled):
+            done.set()
+
+    farm.with_kit(on_event=watch)
+    pool = WorkerPool(farm.kit, [Served(farm.profile, farm.queue)], Numbers(slots=4, poll_s=0.01))
+    pool.start()
+    try:
+        assert done.wait(20)
+    finally:
+        pool.ask()
+        for thread in pool._threads:
+            farm.clock.advance(100)
+            thread.join(10)
+
+    assert pool.finish().value == "stopped"
+    assert len(farm.store.published) == len(sources)
+    assert {farm.record(s).fence for s in sources} == {1}
