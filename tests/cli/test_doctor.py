@@ -1,0 +1,211 @@
+"""Doctor, and a data folder that cannot be used: a sentence, a way out, an exit code."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from hevcq.cli.exits import ExitCode
+
+LISTS = "libx265 libx264 aac mov_text srt ssim scale bwdif"
+
+
+@pytest.fixture
+def fake_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Install a script as ffmpeg and ffprobe that claims a version and what it was built with."""
+
+    def install(version: str, built_with: str = LISTS) -> Path:
+        script = tmp_path / "fake-ffmpeg"
+        listed = "\n".join(f" V..... {word} x" for word in built_with.split())
+        script.write_text(
+            f'#!/bin/sh\ncase "$*" in\n*-version*) echo "ffmpeg version {version} by nobody";;\n'
+            f'*) echo "{listed}";;\nesac\n'
+        )
+        script.chmod(0o755)
+        monkeypatch.setenv("HEVCQ_FFMPEG", str(script))
+        monkeypatch.setenv("HEVCQ_FFPROBE", str(script))
+        return script
+
+    return install
+
+
+def wrong(ran) -> list[str]:
+    return [line for line in ran.out.splitlines() if not line.startswith("ok ")]
+
+
+def test_a_fit_machine_has_nothing_but_ok(hevcq, fake_ffmpeg):
+    fake_ffmpeg("7.1")
+
+    ran = hevcq("doctor")
+
+    assert wrong(ran) == []
+    assert ran.code == 0
+    names = [line.split()[1] for line in ran.out.splitlines()]
+    for name in ("settings", "profiles", "ffmpeg", "data_dir", "scratch", "clock", "database"):
+        assert name in names
+
+
+def test_a_missing_ffmpeg_is_named_with_what_to_install(hevcq, monkeypatch):
+    monkeypatch.setenv("HEVCQ_FFMPEG", "no-such-ffmpeg")
+
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.UNFIT
+    (line,) = wrong(ran)
+    assert "no-such-ffmpeg" in line
+    assert "Install ffmpeg" in line
+
+
+def test_a_too_old_ffmpeg_is_named_with_its_version(hevcq, fake_ffmpeg):
+    fake_ffmpeg("4.3.6")
+
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.UNFIT
+    assert any("4.3.6" in line and "too old" in line for line in wrong(ran))
+
+
+def test_an_ffmpeg_without_libx265_is_named(hevcq, fake_ffmpeg):
+    fake_ffmpeg("7.1", LISTS.replace("libx265 ", ""))
+
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.UNFIT
+    (line,) = wrong(ran)
+    assert "libx265" in line
+
+
+def test_json_has_one_check_a_line(hevcq, fake_ffmpeg):
+    fake_ffmpeg("4.3")
+
+    ran = hevcq("doctor", "--json")
+
+    assert ran.code == ExitCode.UNFIT
+    assert {line["type"] for line in ran.lines} == {"check"}
+    assert {line["area"] for line in ran.lines} == {
+        "configuration",
+        "ffmpeg",
+        "folder",
+        "clock",
+        "database",
+    }
+    bad = [line for line in ran.lines if not line["ok"]]
+    assert all(line["remedy"] for line in bad)
+    assert bad
+
+
+def test_a_wrong_setting_is_the_first_finding(hevcq, monkeypatch):
+    monkeypatch.setenv("HEVCQ_POLL_S", "fast")
+
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.CONFIG
+    (line,) = wrong(ran)
+    assert "HEVCQ_POLL_S" in line
+
+
+def test_a_wrong_profile_is_a_finding(hevcq, fake_ffmpeg, tmp_path: Path, monkeypatch):
+    fake_ffmpeg("7.1")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "bad.yaml").write_text("name: bad\ncolour: red")
+    monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(tmp_path / "mine"))
+
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.CONFIG
+    assert any("bad.yaml" in line and "colour" in line for line in wrong(ran))
+
+
+def test_too_little_space_is_a_finding(hevcq, fake_ffmpeg, monkeypatch):
+    fake_ffmpeg("7.1")
+    monkeypatch.setenv("HEVCQ_MIN_FREE_MIB", str(1 << 40))
+
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.STORAGE
+    assert all("min_free_mib" in line for line in wrong(ran))
+    assert len(wrong(ran)) == 2
+
+
+def test_a_data_folder_below_a_file_is_a_finding(hevcq, fake_ffmpeg, tmp_path: Path, monkeypatch):
+    fake_ffmpeg("7.1")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HEVCQ_DATA_DIR", str(tmp_path / "file" / "data"))
+
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.STORAGE
+    assert "cannot be written" in wrong(ran)[0]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_data_folder_is_a_finding(hevcq, fake_ffmpeg, data_dir: Path):
+    fake_ffmpeg("7.1")
+    data_dir.mkdir(mode=0o500)
+
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.STORAGE
+    assert "cannot be written" in wrong(ran)[0]
+
+
+@pytest.mark.parametrize(
+    ("year", "said"),
+    [(1_000_000_000.0, "years behind"), (4_000_000_000.0, "off this machine's clock")],
+)
+def test_a_wrong_clock_is_a_finding(
+    hevcq, fake_ffmpeg, data_dir: Path, monkeypatch, year: float, said: str
+):
+    fake_ffmpeg("7.1")
+    data_dir.mkdir()
+    monkeypatch.setattr("hevcq.clock.SystemClock.now", lambda _clock: year)
+
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.UNFIT
+    assert any(said in line for line in wrong(ran))
+
+
+def test_a_ledger_from_the_future_is_a_finding(hevcq, fake_ffmpeg, farm, data_dir: Path):
+    fake_ffmpeg("7.1")
+    farm.queued("a.mp4")
+    with sqlite3.connect(data_dir / "hevcq.db") as database:
+        database.execute("UPDATE job SET updated_at = updated_at + 86400")
+    database.close()
+
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.STORAGE
+    assert any("in the future" in line for line in wrong(ran))
+
+
+@pytest.mark.parametrize("command", [["status", "--json"], ["dead-letters", "list"], ["worker"]])
+def test_a_damaged_database_is_one_sentence_with_the_way_out(hevcq, data_dir: Path, command):
+    data_dir.mkdir()
+    damage = b"this is no database" * 1000
+    (data_dir / "hevcq.db").write_bytes(damage)
+
+    ran = hevcq(*command)
+
+    assert (ran.code, ran.out) == (ExitCode.STORAGE, "")
+    sentence = [line for line in ran.err.splitlines() if line.startswith("hevcq: ")]
+    assert len(sentence) == 1
+    assert "hevcq.db" in sentence[0]
+    assert "Traceback" not in ran.err
+    assert (data_dir / "hevcq.db").read_bytes() == damage
+
+
+def test_doctor_tells_of_a_damaged_database_and_leaves_it(hevcq, fake_ffmpeg, data_dir: Path):
+    fake_ffmpeg("7.1")
+    data_dir.mkdir()
+    (data_dir / "hevcq.db").write_bytes(b"this is no database" * 1000)
+
+    ran = hevcq("doctor")
+
+    assert ran.code == ExitCode.STORAGE
+    (line,) = wrong(ran)
+    assert line.split()[1] == "database"
+    assert (data_dir / "hevcq.db").read_bytes() == b"this is no database" * 1000

@@ -1,0 +1,121 @@
+"""Profiles, probe, and the pages and tables that are written from the models."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hevcq.cli.exits import ExitCode
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_listing_names_each_profile_and_whether_uploads_want_it(hevcq):
+    ran = hevcq("profiles", "list")
+
+    assert ran.code == 0
+    rows = [line.split()[:2] for line in ran.out.splitlines()[1:]]
+    assert rows == [["1080p", "yes"], ["720p", "yes"], ["hevc", "yes"]]
+    found = hevcq("profiles", "list", "--json").lines
+    assert [line["name"] for line in found] == ["1080p", "720p", "hevc"]
+    assert all(len(line["revision"]) == 12 for line in found)
+
+
+def test_show_fills_in_every_default_and_is_itself_a_valid_profile(hevcq, tmp_path: Path):
+    ran = hevcq("profiles", "show", "720p")
+    (tmp_path / "720p.yaml").write_text(ran.out)
+
+    checked = hevcq("profiles", "validate", tmp_path / "720p.yaml")
+
+    assert yaml.safe_load(ran.out)["queue"]["visibility_s"] == 300
+    assert checked.code == 0
+    assert checked.out.startswith("ok ")
+    (line,) = hevcq("profiles", "show", "720p", "--json").lines
+    assert line["revision"] in checked.out
+
+
+def test_an_unknown_profile_gets_the_nearest_name(hevcq):
+    ran = hevcq("profiles", "show", "7200p")
+
+    assert ran.code == ExitCode.USAGE
+    assert "Did you mean '720p'?" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: bad\ndescription: x\nvideo: {codec: hevc, crf: 99}", "video.crf"),
+        ("name: bad\ndescription: x\nvideo: {codec: hevc, crf: 20, speed: 1}", "video.speed"),
+        ("name: other\ndescription: x\nvideo: {codec: hevc, crf: 20}", "must agree"),
+        ("- a list", "not a YAML mapping"),
+        ("name: [", "cannot be read"),
+    ],
+)
+def test_validate_names_the_file_and_the_key_and_goes_on(
+    hevcq, tmp_path: Path, text: str, said: str
+):
+    (tmp_path / "bad.yaml").write_text(text)
+
+    ran = hevcq("profiles", "validate", tmp_path / "bad.yaml", ROOT / "workers" / "hevc.yaml")
+
+    assert ran.code == ExitCode.CONFIG
+    bad, good = ran.out.splitlines()
+    assert bad.startswith("wrong")
+    assert "bad.yaml" in bad
+    assert said in bad
+    assert good.startswith("ok")
+
+
+def test_validate_without_files_checks_those_of_this_set_up(hevcq, tmp_path: Path, monkeypatch):
+    assert len(hevcq("profiles", "validate").out.splitlines()) == 3
+
+    monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(tmp_path))
+
+    assert hevcq("profiles", "validate").code == ExitCode.CONFIG
+
+
+def load_script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("script", ["write_help", "write_profiles_doc", "write_readme"])
+def test_what_is_written_from_the_program_is_up_to_date(script: str):
+    path = ROOT / "scripts" / f"{script}.py"
+
+    done = subprocess.run([sys.executable, str(path), "--check"], check=False)
+
+    assert done.returncode == 0, f"run `python scripts/{script}.py`"
+
+
+def test_the_readme_script_fills_both_marks_and_leaves_the_rest():
+    write_readme = load_script("write_readme")
+    before = "a\n<!-- help -->\nSTALE\n<!-- /help -->\nb\n<!-- exits -->\n<!-- /exits -->\nc\n"
+
+    after = write_readme.filled(before)
+
+    assert after.startswith("a\n<!-- help -->\n```text\nUsage: hevcq ")
+    assert "STALE" not in after
+    assert "<!-- /help -->\nb\n<!-- exits -->\n| code | name | meaning |" in after
+    assert after.endswith("<!-- /exits -->\nc\n")
+    assert write_readme.filled(after) == after
+    assert write_readme.filled("no marks\n") == "no marks\n"
+
+
+def test_every_key_of_a_profile_is_on_its_page():
+    page = (ROOT / "docs" / "profiles.md").read_text(encoding="utf-8")
+    shown = yaml.safe_load((ROOT / "workers" / "hevc.yaml").read_text())
+
+    for key, value in shown.items():
+        names = [f"{key}.{name}" for name in value] if isinstance(value, dict) else [key]
+        for name in names:
+            assert f"| `{name}` |" in page
