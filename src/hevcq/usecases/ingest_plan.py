@@ -185,19 +185,23 @@ def _free(item: Item, where: Destination, occupied: Occupied) -> Item:
     target = item.target
     if item.disposition is not Disposition.QUEUE or target is None:
         return item
-    if target == item.path:
-        return item
-    claim = occupied(target, item.path, item.size)
-    if claim is Claim.FREE:
-        return item
-    if claim is Claim.OURS:
-        reason = f"Done earlier: {show_path(target)}, as its certificate says."
-        return replace(item, disposition=Disposition.DONE, reason=reason)
-    kind = "the replacement" if where.mode is Mode.REPLACE else "the rendition"
-    reason = (
-        f"{show_path(target)} exists already and is not hevcq's, so {kind} has no place; "
-        "move it away, or use --output."
-    )
+    match occupied(target, item.path, item.size):
+        case Claim.READ_ONLY:
+            reason = (
+                f"{show_path(target.parent)} cannot be written, so there is no place for"
+                f" {show_path(target.name)}; give this user rights there, or use --output."
+            )
+        case Claim.OURS:
+            reason = f"Done earlier: {show_path(target)}, as its certificate says."
+            return replace(item, disposition=Disposition.DONE, reason=reason)
+        case Claim.STRANGER if target != item.path:
+            kind = "the replacement" if where.mode is Mode.REPLACE else "the rendition"
+            reason = (
+                f"{show_path(target)} exists already and is not hevcq's, so {kind} has no place;"
+                " move it away, or use --output."
+            )
+        case _:
+            return item
     return replace(item, disposition=Disposition.REFUSE, reason=reason)
 
 

@@ -94,6 +94,7 @@ class Enqueuer:
             mode=self._where.mode,
             target=item.target,
             keep_days=self._where.keep_days,
+            sha256=known.sha256 if known is not None else "",
             updated_at=self._ports.clock.now(),
         )
 

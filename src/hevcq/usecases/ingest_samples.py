@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from hevcq.domain.job import JobRecord, JobState
@@ -19,11 +19,11 @@ LATEST = 50
 
 
 def learned_rates(
-    ledger: Ledger, catalog: Catalog, profiles: Mapping[str, Profile], planner: Planner
+    ledger: Ledger, catalog: Catalog, profiles: Iterable[Profile], planner: Planner
 ) -> Rates:
     """Return rates refined by the latest finished jobs whose source facts are still known."""
     samples: list[Sample] = []
-    for profile in profiles.values():
+    for profile in profiles:
         wanted = JobFilter(states=frozenset({JobState.DONE}), profile=profile.name)
         for job in islice(ledger.jobs(wanted), LATEST):
             samples.extend(_sample(job, catalog, profile, planner))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ def occupied(target: Path, source: Path, size: int) -> Claim:
     It is ours if the certificate beside it is whole, is of a rendition of that size, and names
     this very source: so an ingest with an empty data folder still knows what was done.
     """
+    if not _writable(target.parent):
+        return Claim.READ_ONLY
     try:
         facts = target.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -73,6 +76,13 @@ def occupied(target: Path, source: Path, size: int) -> Claim:
         return Claim.STRANGER
     same = proof.source.key == key and proof.source.size == size
     return Claim.OURS if same and proof.rendition_size == facts.st_size else Claim.STRANGER
+
+
+def _writable(folder: Path) -> bool:
+    """Whether names can be made in the folder, or in the nearest one above it that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def _size(path: Path) -> int:

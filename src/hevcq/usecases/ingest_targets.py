@@ -18,6 +18,7 @@ class Claim(StrEnum):
     FREE = "free"
     OURS = "ours"
     STRANGER = "stranger"
+    READ_ONLY = "read_only"
 
 
 Occupied = Callable[[Path, Path, int], Claim]

@@ -7,10 +7,13 @@ come sooner; a file on a network share that sends no signal is found by the regu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hevcq.clock import Clock
+from hevcq.library.scan import Found, Rejected
 from hevcq.ports.catalog import Fingerprint
 
 SETTLE_S = 5.0
@@ -86,3 +89,49 @@ class Looks:
                 return False
         self._last = now
         return True
+
+
+Look = Callable[[], Iterable[Found | Rejected]]
+"""Walks the folders once; no file is opened by it."""
+
+
+class Watch:
+    """Finds what is new below the folders, once it is complete. `signal` brings a look sooner."""
+
+    def __init__(self, look: Look, clock: Clock, *, settle_s: float = SETTLE_S) -> None:
+        self.signal = threading.Event()
+        self._look, self._clock, self._settle_s = look, clock, settle_s
+        self._settling = Settling(settle_s)
+        self._looks = Looks(settle_s)
+
+    def first(self) -> list[Found | Rejected]:
+        """Return all that is there and complete: untouched for the settling time."""
+        complete: list[Found | Rejected] = []
+        growing: dict[Path, Fingerprint] = {}
+        for each in self._look():
+            if isinstance(each, Found) and not self._old(each.fingerprint):
+                growing[each.path] = each.fingerprint
+            else:
+                complete.append(each)
+        taken = {each.path: each.fingerprint for each in complete if isinstance(each, Found)}
+        self._settling.take(taken)
+        self._settling.observe(taken | growing, self._clock.monotonic())
+        return complete
+
+    def step(self) -> list[Found]:
+        """Look if it is time; return the files that are new and complete."""
+        due = self._looks.due(
+            self._clock.monotonic(),
+            signalled=self.signal.is_set(),
+            unsettled=self._settling.unsettled,
+        )
+        if not due:
+            return []
+        self.signal.clear()
+        found = {each.path: each for each in self._look() if isinstance(each, Found)}
+        now = {path: each.fingerprint for path, each in found.items()}
+        return [found[path] for path in self._settling.observe(now, self._clock.monotonic())]
+
+    def _old(self, fingerprint: Fingerprint) -> bool:
+        """A time in the future (a camera's clock) cannot tell, so such a file settles by looks."""
+        return self._clock.now() - fingerprint.mtime_ns / 1e9 >= self._settle_s

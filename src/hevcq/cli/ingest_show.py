@@ -1,0 +1,169 @@
+"""Around the run of an ingest: what is said before, and the table and exit code after."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from hevcq.cli import render, report
+from hevcq.cli.display import Display, open_display
+from hevcq.cli.display_text import about, size
+from hevcq.cli.exits import ExitCode
+from hevcq.cli.ingest_options import Options
+from hevcq.cli.ingest_run import Run, Wired, first_items, wire
+from hevcq.usecases.ingest_events import EventName, IngestEvent, show_path
+from hevcq.usecases.ingest_plan import LIVE, Disposition, IngestPlan, Item
+from hevcq.usecases.ingest_tally import Tally
+from hevcq.worker.stop import StopSignals
+
+if TYPE_CHECKING:
+    from hevcq.wiring import App
+
+MOST_SHOWN = 20
+"""Files named in the announcement; --dry-run names all."""
+VERBS: dict[Disposition, str] = {
+    Disposition.QUEUE: "to encode",
+    Disposition.JOIN: "queued earlier",
+    Disposition.COLLECT: "to put in place",
+    Disposition.DONE: "done earlier",
+    Disposition.SKIP: "skipped",
+    Disposition.REFUSE: "refused",
+    Disposition.FAILED: "failed earlier",
+    Disposition.UNREADABLE: "not usable",
+}
+
+
+def run_shown(app: App, options: Options) -> ExitCode:
+    """Run an ingest with its display; return the exit code. Raises what ends it before its time."""
+    terminal = sys.stderr.isatty()
+    display = open_display(
+        app.clock,
+        as_json=options.as_json,
+        quiet=options.quiet,
+        verbose=options.verbose,
+        terminal=terminal,
+    )
+    began = app.clock.monotonic()
+    with StopSignals() as signals:
+        wired = wire(app, options, display)
+        wired.recover(display)
+        run = Run(wired, signals, display)
+        watch = run.watch() if options.watch else None
+        first = first_items(wired, watch, signals.asked)
+        items = _announced(wired, first, options)
+        if options.dry_run:
+            return _dry(wired, first, display)
+        _worked(run, items, display)
+    return _closed(app, wired.ingest.tally, options, display, began)
+
+
+def _worked(run: Run, items: Sequence[Item], display: Display) -> None:
+    with display:
+        try:
+            run.start(items)
+            run.run()
+        finally:
+            run.end()
+
+
+def _announced(
+    wired: Wired, first: IngestPlan | Sequence[Item], options: Options
+) -> Sequence[Item]:
+    """Say what will be done; return the items."""
+    if not isinstance(first, IngestPlan):
+        _say(options, f"{len(first)} queued earlier and not in place yet.")
+        return first
+    wired.ingest.tally.add_planned(first)
+    if options.dry_run:
+        return first.items
+    shown = [item for item in first.items if item.disposition is not Disposition.DONE]
+    for item in shown[:MOST_SHOWN]:
+        _say(options, _line(item))
+    if len(shown) > MOST_SHOWN:
+        _say(options, f"… and {len(shown) - MOST_SHOWN} more (--dry-run names all)")
+    _say(options, _sum(first))
+    return first.items
+
+
+def _line(item: Item) -> str:
+    name = show_path(item.path)
+    who = f"{name} [{item.profile.name}]" if item.profile else name
+    why = _why(item)
+    return f"{who}: {VERBS[item.disposition]}, {size(item.size)}{f': {why}' if why else ''}"
+
+
+def _why(item: Item) -> str:
+    """The reason, and what the plan will change or drop; the path is said before it already."""
+    notices = item.plan.notices if item.plan and item.disposition in LIVE else ()
+    reason = item.reason.removeprefix(show_path(item.path)).strip()
+    return " ".join(part for part in (reason, *notices) if part)
+
+
+def _sum(plan: IngestPlan) -> str:
+    counts = [f"{count} {VERBS[kind]}" for kind, count in plan.counts().items()]
+    if not counts:
+        return "No video was found."
+    words = f"{', '.join(counts)}."
+    if plan.forecast.high > 0:
+        time = about((plan.forecast.low, plan.forecast.high))
+        words += f" {size(plan.live_bytes)} to work on; encoding will take {time}."
+    return words
+
+
+def _dry(wired: Wired, first: IngestPlan | Sequence[Item], display: Display) -> ExitCode:
+    tally, options = wired.ingest.tally, wired.options
+    if isinstance(first, IngestPlan) and not options.as_json:
+        columns = ("file", "profile", "what", "size", "cpu", "target", "why")
+        render.emit_table(columns, [_dry_row(item) for item in first.items])
+        _say(options, _sum(first))
+    code = report.code(tally)
+    _summary(wired.app, tally, code, display, 0.0)
+    return code
+
+
+def _dry_row(item: Item) -> tuple[str, ...]:
+    cpu = about((item.cpu.low, item.cpu.high)) if item.cpu is not None else ""
+    target = show_path(item.target) if item.target and item.disposition in LIVE else ""
+    return (
+        show_path(item.path),
+        item.profile.name if item.profile else "-",
+        VERBS[item.disposition],
+        size(item.size),
+        cpu,
+        target,
+        _why(item),
+    )
+
+
+def _closed(app: App, tally: Tally, options: Options, display: Display, began: float) -> ExitCode:
+    """Print the closing table and sum; return the exit code."""
+    code = report.code(tally)
+    _summary(app, tally, code, display, app.clock.monotonic() - began)
+    if not options.as_json and tally.outcomes:
+        if not options.quiet:
+            render.emit_table(report.COLUMNS, report.rows(tally.outcomes))
+        _say(options, report.total(tally))
+    if tally.interrupted:
+        _say(options, "Interrupted; the same command goes on where it was.")
+    return code
+
+
+def _summary(app: App, tally: Tally, code: ExitCode, display: Display, seconds: float) -> None:
+    display(
+        IngestEvent(
+            event=EventName.SUMMARY,
+            at=app.clock.now(),
+            counts={end.value: count for end, count in tally.counts().items()},
+            bytes_saved=tally.saved,
+            seconds=round(seconds, 2),
+            exit_code=int(code),
+        )
+    )
+
+
+def _say(options: Options, words: str) -> None:
+    if not options.quiet and not options.as_json:
+        typer.echo(words, err=True)

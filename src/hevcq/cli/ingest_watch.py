@@ -1,0 +1,50 @@
+"""Signals of the file system (inotify and the like) as one flag, from a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from hevcq.logs import get_logger
+
+QUIET_MS = 500
+"""How long changes are gathered before the flag is set: a copy makes thousands a second."""
+
+
+class Signals:
+    """Sets `flag` at each change below the roots. Where the system cannot watch them (too many
+    folders, a network share), that is logged and the regular look finds what is new."""
+
+    def __init__(self, roots: Sequence[Path], flag: threading.Event) -> None:
+        self._roots, self._flag = roots, flag
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Start listening."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and wait for the thread."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        from watchfiles import watch
+
+        try:
+            changes = watch(
+                *self._roots,
+                stop_event=self._stop,
+                step=QUIET_MS,
+                rust_timeout=1000,
+                yield_on_timeout=False,
+                raise_interrupt=False,
+                watch_filter=None,
+                ignore_permission_denied=True,
+            )
+            for _ in changes:
+                self._flag.set()
+        except (OSError, RuntimeError) as error:
+            get_logger().warning("folders_not_watched", reason=str(error))

@@ -1,0 +1,230 @@
+"""Bring finished renditions home: check them against their certificate, place or swap, tidy up."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hevcq.domain.certificate import Certificate, Gate
+from hevcq.domain.job import JobRecord, RenditionRef
+from hevcq.domain.media import StreamKind
+from hevcq.errors import (
+    DiskFull,
+    HevcqError,
+    Interruption,
+    LibraryError,
+    SourceChanged,
+    SourceGone,
+    StorageError,
+    Unavailable,
+    VerificationFailed,
+)
+from hevcq.library.files import FileSystem, fingerprint_of, same_bytes
+from hevcq.library.names import certificate_beside, show
+from hevcq.library.place import Rendition, explained, place
+from hevcq.library.refusals import Replacement
+from hevcq.library.swap import Swap
+from hevcq.logs import get_logger
+from hevcq.ports.catalog import Mode, Placement, PlacementState
+from hevcq.ports.encoder import Encoder
+from hevcq.usecases.ingest_lock import placing
+from hevcq.usecases.ingest_plan import OPEN
+from hevcq.usecases.ingest_queue import Ports
+
+LATER = (DiskFull, Unavailable, Interruption, StorageError)
+"""Errors that say nothing of the rendition or its place: the placement goes on waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Where a rendition is now. `mode` None: another process had placed it already."""
+
+    target: Path
+    size: int
+    mode: Mode | None
+    notices: tuple[str, ...] = ()
+    retained: Path | None = None
+
+
+class Collector:
+    """Places finished renditions. `discard` removes them from the store once they are in place:
+    on one machine they would only fill the disk, in a bucket they are the team's."""
+
+    def __init__(self, ports: Ports, encoder: Encoder, *, discard: bool) -> None:
+        self._ports = ports
+        self._encoder = encoder
+        self._discard = discard
+
+    def collect(self, job: JobRecord, stop: threading.Event) -> Collected:
+        """Put the rendition of a DONE job where it belongs.
+
+        Raises LibraryError or VerificationFailed if it cannot be there (recorded with the reason,
+        and tried again by the next run), DiskFull, Unavailable or Stopped if it can later.
+        """
+        placement, ref = self._expected(job)
+        if _settled(placement, ref):
+            return Collected(placement.target, ref.size, mode=None)
+        try:
+            done = self._place(placement, ref, stop)
+        except HevcqError as error:
+            return self._failed(placement, ref, error)
+        self._record(placement, ref, done)
+        self._tidy(ref)
+        return done
+
+    def waiting(self, under: Path | None = None) -> Iterator[Placement]:
+        """Yield the placements below `under` that are not in place yet."""
+        yield from self._ports.catalog.placements(states=OPEN, under=under)
+
+    def _expected(self, job: JobRecord) -> tuple[Placement, RenditionRef]:
+        placement = self._ports.catalog.placement(job.job_id)
+        if placement is None:
+            raise LibraryError(
+                f"Nobody said on this machine where the rendition of {job.source.key} belongs.",
+                remedy="Run hevcq ingest on its folder.",
+            )
+        if job.rendition is None:
+            raise LibraryError(
+                f"The job {job.job_id} is done but names no rendition.",
+                remedy="`hevcq reprocess` makes it again.",
+            )
+        return placement, job.rendition
+
+    def _place(self, placement: Placement, ref: RenditionRef, stop: threading.Event) -> Collected:
+        proof = self._proof(placement, ref)
+        rendition = Rendition(home_of(placement), placement.source, placement.target, proof)
+        fs = FileSystem(stop)
+
+        def fetch(target: Path) -> str:
+            return self._ports.backend.store.collect(
+                ref.key, target, moved=lambda _: None, stop=stop
+            )
+
+        def check(target: Path) -> None:
+            self._probe_again(target, stop)
+
+        if placement.mode is Mode.REPLACE:
+            change = Replacement(
+                source=placement.source,
+                target=placement.target,
+                fingerprint=placement.fingerprint,
+                certificate=proof,
+                keep_days=placement.keep_days,
+            )
+            swapped = Swap(placement.root, self._ports.clock, fs).replace(change, fetch, check)
+            return Collected(
+                swapped.target, ref.size, Mode.REPLACE, swapped.notices, swapped.retained
+            )
+        self._require_same_source(placement)
+        self._clear_older(placement, ref, fs)
+        notices = place(rendition, fetch, fs, check).notices
+        return Collected(placement.target, ref.size, placement.mode, notices)
+
+    @staticmethod
+    def _require_same_source(placement: Placement) -> None:
+        """A rendition of what the source was is not put beside what it is now (gate G0)."""
+        with explained(placement.source):
+            if not os.path.lexists(placement.source):
+                return
+            now = fingerprint_of(placement.source.lstat())
+        if not same_bytes(now, placement.fingerprint):
+            raise SourceChanged(
+                f"{show(placement.source)} changed since it was encoded, so the rendition of what"
+                " it was is not placed.",
+                remedy="Run hevcq ingest again to encode what it is now.",
+            )
+
+    def _proof(self, placement: Placement, ref: RenditionRef) -> Certificate:
+        try:
+            with self._ports.backend.store.open(ref.certificate_key) as reading:
+                proof = Certificate.parse(reading.read())
+        except SourceGone as error:
+            raise VerificationFailed(
+                f"The certificate of the rendition of {show(placement.source)} is gone.",
+                remedy="`hevcq reprocess` makes both again.",
+            ) from error
+        if proof.job_id != placement.job_id or proof.rendition_sha256 != ref.sha256:
+            raise VerificationFailed(
+                f"{Gate.G9.value}: the certificate is not of the rendition of"
+                f" {show(placement.source)}.",
+                remedy="`hevcq reprocess` makes both again.",
+            )
+        return proof
+
+    def _probe_again(self, target: Path, stop: threading.Event) -> None:
+        info = self._encoder.probe(str(target), stop=stop)
+        if not info.of_kind(StreamKind.VIDEO):
+            raise VerificationFailed(
+                f"{Gate.G9.value}: {show(target)} has no video when it is read where it belongs."
+            )
+
+    @staticmethod
+    def _clear_older(placement: Placement, ref: RenditionRef, fs: FileSystem) -> None:
+        """Make room where an older rendition of the same job is, that this very place once got."""
+        if not placement.sha256 or placement.sha256 == ref.sha256:
+            return
+        target = placement.target
+        with explained(target):
+            if fs.lstat(target) is None or fs.digest(target) != placement.sha256:
+                return
+            fs.unlink(target)
+            fs.unlink(certificate_beside(target))
+            fs.fsync_dir(target.parent)
+
+    def _failed(self, placement: Placement, ref: RenditionRef, error: HevcqError) -> Collected:
+        """Another process may have done it meanwhile; else record why it is not in place."""
+        with placing(self._ports.data_dir):
+            now = self._ports.catalog.placement(placement.job_id)
+            if now is not None and _settled(now, ref):
+                return Collected(now.target, ref.size, mode=None)
+            if not isinstance(error, LATER):
+                obsolete = isinstance(error, SourceChanged)
+                refused = replace(
+                    placement,
+                    state=PlacementState.EXPIRED if obsolete else PlacementState.REFUSED,
+                    detail=str(error),
+                    updated_at=self._ports.clock.now(),
+                )
+                self._ports.catalog.place([refused])
+        if isinstance(error, SourceChanged):
+            self._tidy(ref)
+        raise error
+
+    def _record(self, placement: Placement, ref: RenditionRef, done: Collected) -> None:
+        replaced = placement.mode is Mode.REPLACE
+        with placing(self._ports.data_dir):
+            settled = replace(
+                placement,
+                state=PlacementState.REPLACED if replaced else PlacementState.PLACED,
+                detail=" ".join(done.notices),
+                sha256=ref.sha256,
+                target=done.target,
+                retained=done.retained,
+                updated_at=self._ports.clock.now(),
+            )
+            self._ports.catalog.place([settled])
+
+    def _tidy(self, ref: RenditionRef) -> None:
+        if not self._discard:
+            return
+        try:
+            self._ports.backend.store.delete(ref.key)
+            self._ports.backend.store.delete(ref.certificate_key)
+        except HevcqError as error:
+            # The rendition is in place: a leftover in the store costs space, and no more.
+            get_logger().warning("rendition_not_tidied", key=ref.key, reason=str(error))
+
+
+def _settled(placement: Placement, ref: RenditionRef) -> bool:
+    return placement.state not in OPEN and placement.sha256 in {"", ref.sha256}
+
+
+def home_of(placement: Placement) -> Path:
+    """Return the folder that keeps what a kill leaves behind: the root, or a mirror's output folder."""
+    if placement.mode is not Mode.MIRROR:
+        return placement.root
+    depth = len(placement.source.parent.relative_to(placement.root).parts)
+    return placement.target.parents[depth]
