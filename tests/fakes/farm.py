@@ -40,12 +40,17 @@ class Killed(BaseException):
     """The worker's process is gone at this point: nothing after it runs."""
 
 
+_UNTIDIED: list[object] = []
+
+
 class DoomedScratch(Scratch):
     """A scratch folder whose process is killed: nothing is tidied, only the lock goes."""
 
     @contextmanager
     def job(self, name: str) -> Iterator[Path]:
         context = super().job(name)
+        # Kept, for a context that is collected would tidy up after all.
+        _UNTIDIED.append(context)
         folder = context.__enter__()
         try:
             yield folder

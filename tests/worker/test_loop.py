@@ -1,0 +1,204 @@
+"""A slot's loop: fair, patient with services, out of the way when it is unfit."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+from structlog.testing import capture_logs
+
+from fakes.backend import HEVC, memory_backend
+from fakes.farm import Farm
+from hevcq.domain.job import JobState
+from hevcq.errors import DatabaseBusy, DatabaseDamaged, Unavailable, WorkerUnfit
+from hevcq.worker.handler import Handler, Served
+from hevcq.worker.loop import Outcome, Worker
+
+NAMES = ("1080p", "720p", "hevc")
+
+
+@pytest.fixture
+def farm(tmp_path) -> Farm:
+    return Farm(tmp_path)
+
+
+def worker_of(farm: Farm, *served: Served) -> Worker:
+    queues = served or (Served(farm.profile, farm.queue),)
+    return Worker(farm.kit, farm.handler(), queues)
+
+
+def many(farm: Farm) -> list[Served]:
+    """Give the farm three profiles; return their queues."""
+    profiles = {name: HEVC.model_copy(update={"name": name}) for name in NAMES}
+    backend = memory_backend(farm.clock, profiles)
+    farm.with_kit(backend=backend)
+    farm.backend, farm.store, farm.ledger = backend, backend.store, backend.ledger
+    return [Served(profiles[name], backend.queues[name]) for name in NAMES]
+
+
+def test_a_step_handles_one_delivery_and_says_whether_there_was_one(farm):
+    source = farm.submit()
+    worker = worker_of(farm)
+
+    assert worker.step() is True
+    assert worker.step() is False
+    assert farm.state(source) is JobState.DONE
+    assert worker.handled == 1
+    assert worker.outcome is Outcome.RUNNING
+
+
+def test_several_queues_take_turns_however_full_one_of_them_is(farm):
+    served = many(farm)
+    for number in range(5):
+        source = farm.store.add_source(f"TODO/all/{number}.mp4", str(number).encode())
+        names = NAMES if number < 2 else ("hevc",)
+        farm.backend.fanout.publish(source, names, announced=False)
+    order = []
+    farm.with_kit(on_event=lambda e: order.append(e.profile) if e.kind == "job_started" else None)
+    worker = Worker(farm.kit, Handler(farm.kit, "here:0"), served)
+
+    while worker.step():
+        pass
+
+    assert order == ["1080p", "720p", "hevc", "1080p", "720p", "hevc", "hevc", "hevc", "hevc"]
+
+
+def test_a_send_to_any_queue_wakes_a_slot_that_waits_for_all_of_them(farm):
+    farm.clock.auto = False
+    served = many(farm)
+    worker = Worker(farm.kit, Handler(farm.kit, "here:0"), served, poll_s=60)
+    took = []
+    thread = threading.Thread(target=lambda: took.append(worker.step()))
+    thread.start()
+    farm.clock.until_waiting()
+
+    source = farm.store.add_source("TODO/all/a.mp4", b"film")
+    farm.backend.fanout.publish(source, ["hevc"], announced=False)
+    thread.join(10)
+
+    assert took == [False], "the wait ended although no time passed"
+    assert worker.step() is True
+
+
+def test_a_queue_that_fails_is_polled_again_later_and_later(farm):
+    def down(*_args, **_named):
+        raise Unavailable("no answer")
+
+    real, farm.queue.receive = farm.queue.receive, down
+    worker = worker_of(farm)
+    times = []
+    for _ in range(8):
+        before = farm.clock.monotonic()
+        assert worker.step() is False
+        times.append(farm.clock.monotonic() - before)
+
+    assert times == [0.75, 1.5, 3.0, 6.0, 12.0, 22.5, 22.5, 22.5]
+    assert worker.outcome is Outcome.RUNNING
+    farm.queue.receive = real
+    source = farm.submit()
+    assert worker.step() is True
+    assert farm.state(source) is JobState.DONE
+
+
+def test_the_time_of_the_last_poll_stands_still_while_polls_fail(farm):
+    worker = worker_of(farm)
+    worker.step()
+    seen = worker.last_poll
+
+    def down(*_args, **_named):
+        raise DatabaseBusy("locked")
+
+    farm.queue.receive = down
+    worker.step()
+
+    assert worker.last_poll == seen
+    assert worker.outcome is Outcome.RUNNING
+
+
+@pytest.mark.parametrize("error", [DatabaseDamaged("bad page"), WorkerUnfit("read-only scratch")])
+def test_what_does_not_come_back_takes_the_slot_out(farm, error):
+    def down(*_args, **_named):
+        raise error
+
+    farm.queue.receive = down
+    worker = worker_of(farm)
+
+    worker.step()
+
+    assert worker.outcome is Outcome.UNFIT
+    assert worker.error is error
+
+
+def test_an_unfit_worker_takes_nothing_more(farm):
+    farm.encoder.errors["encode"] = [WorkerUnfit("no libx265")] * 9
+    sources = [farm.submit(f"{n}.mp4") for n in range(3)]
+    worker = worker_of(farm)
+
+    worker.run(threading.Event())
+
+    assert worker.outcome is Outcome.UNFIT
+    assert worker.handled == 1
+    assert {farm.state(s) for s in sources} == {JobState.QUEUED}
+    assert farm.queue.depth().ready == 3
+
+
+def test_a_full_disk_pauses_the_slot_before_it_takes_anything(farm):
+    farm.store.free = 1 << 20
+    farm.with_kit(min_free_bytes=2 << 20)
+    farm.submit()
+    worker = worker_of(farm)
+
+    with capture_logs() as lines:
+        assert worker.step() is False
+
+    assert farm.queue.depth().ready == 1
+    assert [line["event"] for line in lines] == ["work_paused"]
+    assert "1 MiB free; 2 MiB must stay free" in lines[0]["reason"]
+    farm.store.free = None
+    assert worker.step() is True
+
+
+def test_run_ends_when_told_to_and_takes_nothing_new(farm):
+    farm.submit("a.mp4")
+    second = farm.submit("b.mp4")
+    stop = threading.Event()
+    farm.encoder.during["encode"] = stop.set
+    worker = worker_of(farm)
+    # The fake takes a set stop for its own; only the loop is asked here.
+    worker.run(stop)
+
+    assert worker.outcome is Outcome.STOPPED
+    assert worker.handled == 1
+    assert farm.state(second) is JobState.QUEUED
+
+
+def test_a_defect_in_the_loop_is_not_swallowed(farm):
+    def broken(*_args, **_named):
+        raise ZeroDivisionError
+
+    farm.queue.receive = broken
+    worker = worker_of(farm)
+
+    with pytest.raises(ZeroDivisionError):
+        worker.run(threading.Event())
+
+    assert worker.outcome is Outcome.BROKEN
+
+
+def test_every_line_about_a_job_carries_its_name_profile_and_fence(farm):
+    farm.submit()
+    worker = worker_of(farm)
+
+    with capture_logs() as lines:
+        worker.step()
+
+    assert [line["event"] for line in lines] == ["job_started", "job_done"]
+    for line in lines:
+        assert {"job", "profile", "source", "fence", "worker"} <= set(line)
+
+
+def test_a_kit_is_replaced_whole_and_never_changed(farm):
+    with pytest.raises(AttributeError):
+        farm.kit.threads = 3
+    assert replace(farm.kit, threads=3).threads == 3

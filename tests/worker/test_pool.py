@@ -1,0 +1,240 @@
+"""A pool of slots: the written order of stopping, and slots that die are noticed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from fakes.farm import Farm
+from hevcq.domain.job import JobState
+from hevcq.errors import Stopped, WorkerUnfit
+from hevcq.worker.handler import Served
+from hevcq.worker.heartbeat import Heartbeat
+from hevcq.worker.loop import Outcome
+from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.stop import StopSignals
+
+
+@pytest.fixture
+def farm(tmp_path) -> Farm:
+    farm = Farm(tmp_path)
+    farm.clock.auto = False
+    farm.with_kit(heartbeat=Heartbeat)
+    return farm
+
+
+def pool_of(farm: Farm, slots: int = 1, grace_s: float = 20) -> WorkerPool:
+    return WorkerPool(
+        farm.kit, [Served(farm.profile, farm.queue)], Numbers(slots=slots, grace_s=grace_s)
+    )
+
+
+class Encode:
+    """An encode that goes on until it is told to stop, or allowed to end."""
+
+    def __init__(self, farm: Farm) -> None:
+        self.farm, self.begun, self.finish = farm, threading.Event(), threading.Event()
+        farm.encoder.during["encode"] = self
+
+    def __call__(self) -> None:
+        lease_stop = self.farm_stop()
+        self.begun.set()
+        pause = threading.Event()
+        for _ in range(10_000):
+            if self.finish.is_set():
+                return
+            if lease_stop.is_set():
+                raise Stopped
+            pause.wait(0.001)
+        raise AssertionError("the encode was neither stopped nor finished")
+
+    def farm_stop(self) -> threading.Event:
+        return self.farm.pool.workers[0]._handler._lease.stop
+
+
+def drive(farm: Farm, pool: WorkerPool, seconds: float) -> None:
+    """Move time on and step the pool, as its own run would."""
+    pause = threading.Event()
+    for _ in range(int(seconds * 2)):
+        if pool.stopped:
+            return
+        farm.clock.advance(0.5)
+        pool.step()
+        pause.wait(0.002)
+
+
+def started(farm: Farm, **numbers) -> tuple[WorkerPool, Encode]:
+    farm.pool = pool_of(farm, **numbers)
+    encode = Encode(farm)
+    farm.pool.start()
+    assert encode.begun.wait(10)
+    return farm.pool, encode
+
+
+def test_asked_to_stop_the_running_job_ends_within_its_grace_and_nothing_new_is_taken(farm):
+    first = farm.submit("a.mp4")
+    pool, encode = started(farm)
+    second = farm.submit("b.mp4")
+
+    pool.ask()
+    drive(farm, pool, 5)
+    encode.finish.set()
+    drive(farm, pool, 10)
+
+    assert pool.finish() is Outcome.STOPPED
+    assert (farm.state(first), farm.state(second)) == (JobState.DONE, JobState.QUEUED)
+    assert farm.record(second).fence == 0
+    assert list((farm.folder / "scratch").iterdir()) == []
+
+
+def test_when_the_grace_is_over_the_work_goes_back_at_once_and_uncounted(farm):
+    source = farm.submit()
+    pool, _encode = started(farm, grace_s=20)
+
+    pool.ask()
+    drive(farm, pool, 19)
+    assert farm.queue.depth().ready == 0
+    drive(farm, pool, 20)
+
+    assert pool.finish() is Outcome.STOPPED
+    record = farm.record(source)
+    assert (record.state, record.failures, record.crashes) == (JobState.QUEUED, 0, 0)
+    assert farm.queue.depth().ready == 1
+    assert farm.queue.settled == [("release", "m1")]
+
+
+def test_a_second_request_does_not_wait_for_the_grace(farm):
+    farm.submit()
+    pool, _encode = started(farm, grace_s=1000)
+    signals = StopSignals()
+    signals.ask()
+    signals.ask()
+    ended = []
+    runner = threading.Thread(target=lambda: ended.append(_run_on(pool, signals)))
+    runner.start()
+    drive(farm, pool, 20)
+    runner.join(10)
+
+    assert ended == [Outcome.STOPPED]
+    assert farm.queue.depth().ready == 1
+
+
+def _run_on(pool: WorkerPool, signals: StopSignals) -> Outcome:
+    """Run a pool whose slots run already."""
+    pool.start = lambda: None
+    return pool.run(signals)
+
+
+def test_an_encoder_that_cannot_run_takes_the_pool_out_before_anything_is_taken(farm):
+    farm.encoder.errors["version"] = [WorkerUnfit("There is no ffmpeg.")]
+    source = farm.submit()
+    pool = pool_of(farm)
+
+    assert pool.run(StopSignals()) is Outcome.UNFIT
+    assert isinstance(pool.error, WorkerUnfit)
+    assert farm.record(source).fence == 0
+
+
+def test_one_unfit_slot_stops_the_whole_pool_and_says_why(farm):
+    farm.encoder.errors["encode"] = [WorkerUnfit("no libx265")] * 4
+    farm.submit()
+    pool = pool_of(farm, slots=3)
+    pool.start()
+    drive(farm, pool, 60)
+
+    assert pool.finish() is Outcome.UNFIT
+    assert isinstance(pool.error, WorkerUnfit)
+    assert farm.queue.depth().ready == 1
+
+
+def test_a_slot_that_dies_is_noticed_and_the_others_go_on(farm):
+    pool = pool_of(farm, slots=2)
+    broken = pool.workers[0]
+
+    def defect():
+        raise ZeroDivisionError("a defect")
+
+    broken.step = defect
+    pool.start()
+    pause = threading.Event()
+    for _ in range(2000):
+        pool.step()
+        if pool.health().alive == 1 and pool.error is not None:
+            break
+        pause.wait(0.001)
+
+    assert isinstance(pool.error, ZeroDivisionError)
+    assert not pool.stopped
+    pool.ask()
+    drive(farm, pool, 30)
+    assert pool.finish() is Outcome.BROKEN
+
+
+def test_a_slot_that_hangs_does_not_keep_the_process_for_ever(farm):
+    farm.submit()
+    farm.pool = pool_of(farm, grace_s=5)
+    leave = threading.Event()
+    entered = threading.Event()
+
+    def hang():
+        entered.set()
+        leave.wait(20)
+
+    farm.encoder.during["encode"] = hang
+    farm.pool.start()
+    assert entered.wait(10)
+    farm.pool.ask()
+    drive(farm, farm.pool, 60)
+
+    assert farm.pool.stopped
+    assert farm.pool.finish() is Outcome.BROKEN
+    leave.set()
+    farm.pool._threads[0].join(10)
+
+
+def test_health_counts_slots_and_what_they_did(farm):
+    farm.submit()
+    pool = pool_of(farm, slots=2)
+    assert (pool.health().slots, pool.health().alive) == (2, 0)
+    pool.start()
+    pause = threading.Event()
+    for _ in range(2000):
+        if pool.health().handled:
+            break
+        pause.wait(0.001)
+    assert pool.health().handled == 1
+    farm.clock.advance(1)
+    assert pool.health().oldest_poll_s <= 1
+    pool.ask()
+    drive(farm, pool, 60)
+    assert pool.health().alive == 0
+
+
+def test_a_start_sweeps_what_a_killed_process_left(tmp_path):
+    farm = Farm(tmp_path)
+    farm.submit()
+    assert farm.killed_at("after-encode")
+    assert farm.scratch_files() != []
+    farm.clock.auto = False
+    pool = pool_of(farm)
+
+    pool.start()
+    pool.ask()
+    drive(farm, pool, 60)
+    pool.finish()
+
+    assert farm.scratch_files() == []
+
+
+def test_signals_only_set_flags_and_the_second_insists():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals() as signals:
+        assert not signals.asked.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        assert (signals.asked.is_set(), signals.insisted.is_set()) == (True, False)
+        signal.raise_signal(signal.SIGINT)
+        assert signals.insisted.is_set()
+        assert signals.received == signal.SIGINT
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,174 @@
+"""Scratch: each process has a locked folder; what dead processes left is swept, nothing else is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hevcq.errors import DiskFull, Unavailable, WorkerUnfit
+from hevcq.worker.scratch import Scratch
+from support import ManualClock
+
+HOLD = """
+import sys, pathlib, time
+from hevcq.clock import SystemClock
+from hevcq.worker.scratch import Scratch
+import threading
+scratch = Scratch(pathlib.Path(sys.argv[1]), SystemClock())
+with scratch.job("job") as folder:
+    (folder / "half").write_bytes(b"x" * 1000)
+    print("ready", flush=True)
+    threading.Event().wait(60)
+"""
+
+
+@pytest.fixture
+def scratch(tmp_path) -> Scratch:
+    return Scratch(tmp_path / "scratch", ManualClock())
+
+
+def test_a_job_gets_an_empty_folder_that_is_gone_afterwards(scratch):
+    with scratch.job("a") as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "sub").mkdir()
+        (folder / "sub" / "half").write_bytes(b"x")
+    assert not folder.exists()
+
+
+def test_the_folder_goes_when_the_job_fails_too(scratch):
+    context = scratch.job("a")
+    folder = context.__enter__()
+    (folder / "half").write_bytes(b"x")
+    assert not context.__exit__(KeyError, KeyError(), None)
+    assert not folder.exists()
+
+
+def test_close_leaves_nothing_and_may_be_called_twice(scratch):
+    with scratch.job("a"):
+        pass
+    scratch.close()
+    scratch.close()
+    assert list(scratch.folder.iterdir()) == []
+
+
+def test_a_live_process_is_not_swept(scratch, tmp_path):
+    other = Scratch(tmp_path / "scratch", ManualClock())
+    with scratch.job("a") as folder:
+        (folder / "half").write_bytes(b"x")
+        assert other.sweep() == 0
+        assert (folder / "half").exists()
+        with other.job("a") as theirs:
+            assert theirs != folder
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path):
+    root = tmp_path / "scratch"
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(root)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout.readline() == "ready\n"
+        scratch = Scratch(root, ManualClock())
+        assert scratch.sweep() == 0
+        assert list(root.rglob("half")) != []
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait(10)
+        assert scratch.sweep() == 1
+        assert list(root.iterdir()) == []
+    finally:
+        child.kill()
+        child.wait(10)
+        child.stdout.close()
+
+
+def test_a_sweep_that_was_killed_half_way_is_finished_by_the_next(scratch):
+    root = scratch.folder
+    root.mkdir(parents=True)
+    (root / "hevcq-1-1.lock").touch()
+
+    assert scratch.sweep() == 1
+    assert list(root.iterdir()) == []
+
+
+def test_a_sweep_touches_nothing_that_is_not_hevcqs(scratch):
+    root = scratch.folder
+    (root / "holiday").mkdir(parents=True)
+    (root / "hevcq-notes.lock").touch()
+    (root / "a.mp4").touch()
+
+    assert scratch.sweep() == 0
+    assert len(list(root.iterdir())) == 3
+
+
+def test_a_sweep_of_a_folder_that_does_not_exist_is_nothing(scratch):
+    assert scratch.sweep() == 0
+
+
+def test_process_ids_that_repeat_in_containers_do_not_share_a_folder(tmp_path):
+    one, two = (Scratch(tmp_path, ManualClock()) for _ in range(2))
+    with one.job("j") as a, two.job("j") as b:
+        assert a.parent != b.parent
+
+
+def test_leftovers_of_the_same_job_are_not_handed_out(scratch, monkeypatch):
+    monkeypatch.setattr(shutil, "rmtree", _failing(shutil.rmtree, times=1))
+    with scratch.job("a") as folder:
+        (folder / "half").write_bytes(b"x")
+    assert (folder / "half").exists(), "the first removal failed and was only logged"
+
+    with scratch.job("a") as again:
+        assert list(again.iterdir()) == []
+
+
+def _failing(real, times):
+    # Only calls without ignore_errors count: those are the removals after a job.
+    left = [times]
+
+    def rmtree(path, **named):
+        if not named and left[0]:
+            left[0] -= 1
+            raise OSError(errno.EBUSY, "busy")
+        return real(path, **named)
+
+    return rmtree
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, DiskFull),
+        (errno.EDQUOT, DiskFull),
+        (errno.EACCES, WorkerUnfit),
+        (errno.EROFS, WorkerUnfit),
+        (errno.EIO, Unavailable),
+    ],
+)
+def test_each_trouble_with_the_folder_has_its_own_name(scratch, monkeypatch, number, kind):
+    def mkdir(_self, **_named):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+
+    with pytest.raises(kind, match="scratch folder"), scratch.job("a"):
+        pass
+
+
+def test_a_file_system_without_locks_is_refused_with_the_way_out(scratch, monkeypatch):
+    def flock(*_args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+
+    with pytest.raises(WorkerUnfit, match="scratch_dir"), scratch.job("a"):
+        pass
+
+
+def test_free_space_is_that_of_the_folders_disk(scratch):
+    assert scratch.free_bytes() > 0
