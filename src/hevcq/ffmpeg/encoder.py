@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from hevcq.clock import Clock
@@ -14,7 +15,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import EncoderFailed, LimitExceeded, WorkerUnfit
 from hevcq.ffmpeg.command import cover_commands, encode_command
 from hevcq.ffmpeg.doctor import INSTALL, examine
-from hevcq.ffmpeg.failure import Ended, failure
+from hevcq.ffmpeg.failure import Ended, failure, without_secrets
 from hevcq.ffmpeg.process import ChildLimits, Finished, run_child
 from hevcq.ffmpeg.progress import ProgressReader, StallWatch
 from hevcq.ffmpeg.tools import Tools, name_of
@@ -117,7 +118,7 @@ class FfmpegEncoder(Encoder):
 
         finished = self._run(request, command, stop, on_line=on_line, check=watch.check)
         return EncodeReport(
-            arguments=tuple(command),
+            arguments=without_secrets(command, request.location),
             seconds=finished.seconds,
             cpu_s=finished.cpu_s,
             stderr=finished.stderr,
@@ -151,9 +152,10 @@ class FfmpegEncoder(Encoder):
             )
         except LimitExceeded as error:
             raise LimitExceeded(f"{name_of(request.location)}: {error.message}") from error
+        finished = replace(finished, stderr=without_secrets(finished.stderr, request.location))
         problem = failure(
             Ended(
-                command=command,
+                command=without_secrets(command, request.location),
                 location=request.location,
                 info=request.info,
                 returncode=finished.returncode,

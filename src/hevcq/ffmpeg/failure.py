@@ -43,7 +43,9 @@ _UNFIT = re.compile(
     r"Requested output format .* is not a suitable|symbol lookup error|"
     r"error while loading shared libraries"
 )
-_GONE = re.compile(r"No such file or directory|404 Not Found|HTTP error 404|410 Gone")
+_GONE = re.compile(
+    r"No such file or directory|404 Not Found|HTTP error 404|410 Gone|HTTP error 410"
+)
 _FORBIDDEN = re.compile(r"Permission denied")
 _AWAY = re.compile(
     r"Server returned|HTTP error|Connection (?:refused|reset|timed out)|timed out|"
@@ -129,24 +131,30 @@ def _by_text(ended: Ended, name: str) -> HevcqError | None:
 
 def _by_source(ended: Ended, name: str) -> HevcqError | None:
     about = [line for line in ended.stderr if _speaks_of_source(ended, line)]
-    text = "\n".join(about)
+    text = "\n".join(ended.stderr if is_url(ended.location) else about)
     if _GONE.search(text):
         return SourceGone(f"{name} is not there any more.")
     if _FORBIDDEN.search(text):
         return SourceUnreadable(
             f"{name} may not be read.", remedy="Give hevcq's user the right to read it."
         )
-    if is_url(ended.location) and _AWAY.search("\n".join(ended.stderr)):
-        return Unavailable(f"{name} could not be fetched to its end: {_sentence(ended.stderr)}.")
     if _AWAY.search(text):
-        return Unavailable(f"{name} could not be read to its end: {_sentence(about)}.")
+        why = _sentence(about) or _sentence(ended.stderr)
+        return Unavailable(f"{name} could not be read to its end: {why}.")
     complaint = _complaint(ended)
     return _damaged(name, complaint) if complaint is not None else None
 
 
 def _speaks_of_source(ended: Ended, line: str) -> bool:
     shown = f"file:{ended.location}".encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return shown in line or (is_url(ended.location) and ended.location in line)
+    return shown in line or (is_url(ended.location) and name_of(ended.location) in line)
+
+
+def without_secrets(words: Sequence[str], location: str) -> tuple[str, ...]:
+    """Return command words or lines as they may be kept: a URL without its signature."""
+    if not is_url(location):
+        return tuple(words)
+    return tuple(word.replace(location, name_of(location)) for word in words)
 
 
 def _complaint(ended: Ended) -> str | None:

@@ -1,0 +1,282 @@
+"""The whole command, word for word: a diff in a flag is a diff in a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hevcq.clock import SystemClock
+from hevcq.domain.media import Colour, LightLevel, MasteringDisplay, MediaInfo
+from hevcq.domain.plan import EncodePlan
+from hevcq.domain.planner import make_plan
+from hevcq.domain.profile import Profile
+from hevcq.ffmpeg.command import cover_commands, encode_command
+from hevcq.ffmpeg.tools import Tools
+from hevcq.ports.encoder import EncodeRequest
+from media_facts import (
+    MKV,
+    attachment,
+    audio,
+    cover,
+    data,
+    media,
+    profile,
+    subtitle,
+    video,
+)
+
+TOOLS = Tools("ffmpeg", "ffprobe", SystemClock())
+START = [
+    "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error",
+    "-xerror", "-n", "-progress", "pipe:1", "-stats_period", "0.5",
+]  # fmt: skip
+
+
+def request(
+    info: MediaInfo, recipe: Profile, location: str = "/in/film.mp4", threads: int = 0
+) -> EncodeRequest:
+    plan = make_plan(recipe, info)
+    assert isinstance(plan, EncodePlan), plan
+    return EncodeRequest(
+        profile=recipe,
+        plan=plan,
+        info=info,
+        location=location,
+        output=Path("/out/film.part"),
+        duration_s=60.0,
+        source_size=1000,
+        max_seconds=600.0,
+        threads=threads,
+    )
+
+
+def command(info: MediaInfo, recipe: Profile, **own) -> list[str]:
+    return encode_command(TOOLS, request(info, recipe, **own))
+
+
+def after(words: list[str], option: str) -> str:
+    assert words.count(option) == 1, f"{option} in {words}"
+    return words[words.index(option) + 1]
+
+
+def test_a_phone_clip_to_hevc() -> None:
+    recipe = profile()
+    info = media(video(language="eng"), audio(dispositions=("default",), language="deu"))
+
+    assert command(info, recipe) == [
+        *START,
+        "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2",
+        "-protocol_whitelist", "file", "-i", "file:/in/film.mp4",
+        "-map", "0:0", "-map", "0:1", "-map_metadata", "0", "-map_chapters", "0",
+        "-c:0", "libx265", "-preset:0", "medium", "-crf:0", "24", "-pix_fmt:0", "yuv420p",
+        "-fps_mode:0", "passthrough", "-enc_time_base:0", "-1",
+        "-x265-params:0", "log-level=error", "-tag:0", "hvc1", "-disposition:0", "default",
+        "-metadata:s:0", "language=eng",
+        "-c:1", "copy", "-disposition:1", "default", "-metadata:s:1", "language=deu",
+        "-metadata", f"encoding_tool=hevcq hevc/{recipe.revision}",
+        "-max_muxing_queue_size", "16384", "-movflags", "+faststart", "-f", "mp4",
+        "file:/out/film.part",
+    ]  # fmt: skip
+
+
+def test_a_portrait_film_to_720p_with_threads_and_a_streamable_index() -> None:
+    recipe = profile("720p")
+    info = media(video(1080, 1920), audio("flac", 6, "5.1(side)"), form=MKV)
+
+    assert command(info, recipe, threads=3) == [
+        *START,
+        "-filter_threads", "3", "-threads", "3",
+        "-format_whitelist", "matroska,webm",
+        "-protocol_whitelist", "file", "-i", "file:/in/film.mp4",
+        "-map", "0:0", "-map", "0:1", "-map_metadata", "0", "-map_chapters", "0",
+        "-c:0", "libx264", "-preset:0", "medium", "-crf:0", "22", "-pix_fmt:0", "yuv420p",
+        "-fps_mode:0", "passthrough", "-enc_time_base:0", "-1",
+        "-filter:0", "scale=720:1280:flags=bicubic,setsar=1/1",
+        "-force_key_frames:0", "expr:gte(t,n_forced*4)", "-threads:0", "3",
+        "-tag:0", "avc1", "-disposition:0", "default",
+        "-c:1", "aac", "-b:1", "384000", "-filter:1", "aformat=channel_layouts=5.1",
+        "-disposition:1", "0",
+        "-metadata", f"encoding_tool=hevcq 720p/{recipe.revision}",
+        "-max_muxing_queue_size", "16384", "-movflags", "+faststart", "-f", "mp4",
+        "file:/out/film.part",
+    ]  # fmt: skip
+
+
+def test_a_kitchen_sink_stays_whole_in_matroska() -> None:
+    recipe = profile(video={"encoder_params": {"aq-mode": 3}})
+    info = media(
+        video(tags={"BPS-eng": "9000", "_STATISTICS_TAGS": "BPS", "HANDLER_NAME": "x"}),
+        audio("opus", dispositions=("comment", "not_known_yet"), language="fra", title="Talk"),
+        subtitle("subrip", dispositions=("default", "forced")),
+        attachment(),
+        cover(tags={"filename": "cover.jpg"}),
+        form=MKV,
+        chapters=2,
+        tags={"title": "Film", "MAJOR_BRAND": "isom"},
+    )
+    asked = request(info, recipe, location="/in/film.mkv")
+
+    ((first, made),) = cover_commands(TOOLS, asked, Path("/scratch"))
+    words = encode_command(TOOLS, asked, [made])
+
+    assert made == Path("/scratch/film.part.cover4")
+    assert first == [
+        "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error", "-n",
+        "-format_whitelist", "matroska,webm", "-protocol_whitelist", "file",
+        "-i", "file:/in/film.mkv", "-map", "0:4", "-c", "copy", "-frames:v", "1",
+        "-f", "image2pipe", "file:/scratch/film.part.cover4",
+    ]  # fmt: skip
+    assert words == [
+        *START,
+        "-format_whitelist", "matroska,webm",
+        "-protocol_whitelist", "file", "-i", "file:/in/film.mkv",
+        "-map", "0:0", "-map", "0:1", "-map", "0:2", "-map", "0:3",
+        "-map_metadata", "0", "-map_chapters", "0",
+        "-c:0", "libx265", "-preset:0", "medium", "-crf:0", "24", "-pix_fmt:0", "yuv420p",
+        "-fps_mode:0", "passthrough", "-enc_time_base:0", "-1",
+        "-x265-params:0", "log-level=error:aq-mode=3", "-disposition:0", "default",
+        "-metadata:s:0", "BPS-eng=", "-metadata:s:0", "_STATISTICS_TAGS=",
+        "-c:1", "copy", "-disposition:1", "comment", "-metadata:s:1", "language=fra",
+        "-c:2", "copy", "-disposition:2", "default+forced",
+        "-c:3", "copy", "-disposition:3", "0",
+        "-attach", "file:/scratch/film.part.cover4",
+        "-metadata:s:4", "filename=cover.jpg", "-metadata:s:4", "mimetype=image/jpeg",
+        "-metadata", "MAJOR_BRAND=", "-metadata", f"hevcq=hevc/{recipe.revision}",
+        "-max_muxing_queue_size", "16384", "-f", "matroska", "file:/out/film.part",
+    ]  # fmt: skip
+
+
+def test_a_cover_that_was_not_made_is_a_mistake_and_not_a_loss() -> None:
+    with pytest.raises(ValueError, match="1 covers are planned, 0 were given"):
+        command(media(video(), cover(), form=MKV), profile())
+
+
+@pytest.mark.parametrize(
+    "name", ["-i.mp4", "a:b.mp4", "%03d.mp4", "concat:a|b", "a b\nc.mp4", "film*.mp4", "pipe:0"]
+)
+def test_a_name_is_data_whatever_it_looks_like(name: str) -> None:
+    words = command(media(video()), profile(), location=name)
+
+    assert after(words, "-i") == f"file:{name}"
+    assert after(words, "-protocol_whitelist") == "file"
+
+
+def test_a_url_may_use_http_only_and_is_taken_up_again_when_it_breaks() -> None:
+    words = command(media(video()), profile(), location="https://host/film.mp4?sig=1")
+
+    assert after(words, "-i") == "https://host/film.mp4?sig=1"
+    assert after(words, "-protocol_whitelist") == "https,tls,tcp,http"
+    assert after(words, "-reconnect") == "1"
+    assert int(after(words, "-rw_timeout")) > 0
+
+
+def test_hdr10_reaches_the_encoder_in_its_own_units() -> None:
+    display = MasteringDisplay(
+        red_x="34000/50000", red_y="16000/50000", green_x="13250/50000", green_y="34500/50000",
+        blue_x="7500/50000", blue_y="3000/50000", white_x="15635/50000", white_y="16450/50000",
+        min_luminance="50/10000", max_luminance="1000/1",
+    )  # fmt: skip
+    stream = video(
+        pixel_format="yuv420p10le",
+        colour=Colour(transfer="smpte2084"),
+        mastering_display=display,
+        light_level=LightLevel(max_content=1000, max_average=400),
+    )
+    shown = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+
+    hevc = command(media(stream), profile())
+    h264 = command(media(stream), profile(video={"codec": "h264"}))
+
+    assert after(hevc, "-x265-params:0") == (
+        f"log-level=error:master-display={shown}:max-cll=1000,400"
+    )
+    assert after(h264, "-x264-params:0") == f"mastering-display={shown}:cll=1000,400"
+
+
+def test_x265_gets_its_threads_as_pools() -> None:
+    assert after(command(media(video()), profile(), threads=2), "-x265-params:0") == (
+        "log-level=error:pools=2"
+    )
+    bound = profile(bounds={"threads": 5})
+    assert "pools=5" in after(command(media(video()), bound), "-x265-params:0")
+
+
+@pytest.mark.parametrize(
+    ("stream", "recipe", "filters"),
+    [
+        (video(field_order="tt"), profile("1080p"), "bwdif=mode=send_frame:parity=auto:deint=all"),
+        (
+            video(321, 241),
+            profile(),
+            "pad=322:242:0:0,fillborders=right=1:bottom=1:mode=smear",
+        ),
+        (
+            video(1440, 1080, sample_aspect="4:3", field_order="bb"),
+            profile("720p"),
+            "bwdif=mode=send_frame:parity=auto:deint=all,scale=1280:720:flags=bicubic,setsar=1/1",
+        ),
+    ],
+)
+def test_filters(stream, recipe, filters: str) -> None:
+    assert after(command(media(stream), recipe), "-filter:0") == filters
+
+
+def test_a_picture_that_fits_passes_no_filter() -> None:
+    assert "-filter:0" not in command(media(video(1920, 1080)), profile("1080p"))
+
+
+def test_full_range_goes_by_its_old_name_so_that_it_is_not_squeezed() -> None:
+    for source, word in (("yuvj420p", "yuvj420p"), ("yuvj444p", "yuvj444p"), ("nv12", "yuv420p")):
+        words = command(media(video(pixel_format=source)), profile())
+
+        assert after(words, "-pix_fmt:0") == word
+
+
+def test_fields_are_kept_by_x264_only() -> None:
+    words = command(media(video(field_order="tt")), profile(video={"codec": "h264"}))
+
+    assert after(words, "-flags:0") == "+ildct+ilme"
+
+
+def test_the_time_code_sits_on_the_picture_so_that_no_cover_is_tried() -> None:
+    info = media(video(), data("tmcd"), cover(), tags={"timecode": "01:00:00:00"})
+
+    words = command(info, profile())
+
+    assert after(words, "-metadata:s:0") == "timecode=01:00:00:00"
+    assert "timecode=" in words
+
+
+@pytest.mark.parametrize(
+    ("tags", "covers", "flags"),
+    [
+        ({"title": "x"}, False, "+faststart"),
+        ({"com.apple.quicktime.make": "Apple"}, False, "+faststart+use_metadata_tags"),
+        ({"com.apple.quicktime.make": "Apple"}, True, "+faststart"),
+        ({"firmware": "HD5", "creation_time": "x"}, False, "+faststart+use_metadata_tags"),
+        ({"firmware": "HD5", "location": "+1+1/"}, False, "+faststart"),
+        ({"major_brand": "qt  "}, False, "+faststart+use_metadata_tags"),
+    ],
+)
+def test_tags_go_where_the_most_of_them_survive(tags, covers: bool, flags: str) -> None:
+    streams = (video(), cover()) if covers else (video(),)
+    recipe = profile()
+
+    words = command(media(*streams, tags=tags), recipe)
+
+    assert after(words, "-movflags") == flags
+    mark = f"hevcq=hevc/{recipe.revision}"
+    tool = f"encoding_tool=hevcq hevc/{recipe.revision}"
+    assert (mark in words) == flags.endswith("tags")
+    assert (tool in words) != flags.endswith("tags")
+
+
+def test_a_title_in_mp4_is_written_where_players_show_it() -> None:
+    info = media(video(), subtitle("subrip", title="Directors"), form=MKV)
+
+    assert "handler_name=Directors" in command(info, profile("1080p"))
+
+
+def test_the_index_stays_at_the_end_when_the_profile_says_so() -> None:
+    assert "-movflags" not in command(media(video()), profile(faststart=False))
