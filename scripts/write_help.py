@@ -5,22 +5,32 @@ Run as `python scripts/write_help.py`; `--check` writes nothing and exits 1 when
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
 from pathlib import Path
 
-from typer.testing import CliRunner
-
-from hevcq.cli.app import app
+from hevcq.cli.app import run
 
 TARGET = Path(__file__).resolve().parent.parent / "src" / "hevcq" / "cli" / "help.txt"
 
 
 def help_text() -> str:
     """Return the root help as the program makes it on a terminal of 80 columns."""
-    result = CliRunner().invoke(app, ["--help"], prog_name="hevcq", env={"COLUMNS": "80"})
-    if result.exit_code != 0:
-        raise SystemExit(f"hevcq --help failed: {result.output}")
-    return result.stdout
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "80"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            code = run(["--help"])
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+    if code != 0:
+        raise SystemExit(f"hevcq --help failed: {out.getvalue()}")
+    return out.getvalue()
 
 
 def main() -> int:
