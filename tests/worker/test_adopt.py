@@ -1,0 +1,133 @@
+"""A published rendition is adopted only if it is this job's, proven, and whole: else encoded again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from fakes.backend import HEVC
+from fakes.farm import Farm
+from hevcq.domain.job import JobState
+
+
+@pytest.fixture
+def farm(tmp_path) -> Farm:
+    """A farm whose only job was killed between publishing and completing."""
+    farm = Farm(tmp_path)
+    farm.source = farm.submit()
+    assert farm.killed_at("before-complete")
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.seen = farm.store.stat(farm.key(farm.source))
+    return farm
+
+
+def certificate(farm: Farm) -> dict:
+    return json.loads(farm.store.content(farm.seen.metadata["certificate"]))
+
+
+def rewrite(farm: Farm, content: bytes) -> None:
+    farm.store.put(farm.seen.metadata["certificate"], content, metadata={})
+
+
+def test_what_a_killed_attempt_published_is_adopted_with_what_it_cost(farm):
+    farm.encoder.seconds = 99.0
+    record = farm.until_settled(farm.source)
+
+    assert record.state is JobState.DONE
+    assert record.cpu_s == 1.0
+    assert record.rendition.sha256 == farm.seen.sha256
+    assert farm.encoder.calls.count("encode") == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"job_id": "0" * 32},
+        {"source_sha256": "0" * 64},
+        {"rendition_sha256": "0" * 64},
+        {"rendition_size": 1},
+        {"rendition_key": "DONE/hevc/other.mp4"},
+        {"revision": "000000000000"},
+        {"profile": "720p"},
+        {"ffmpeg": "ffmpeg version 4"},
+        {"gates": []},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_certificate_that_proves_something_else_adopts_nothing(farm, change):
+    rewrite(farm, json.dumps(certificate(farm) | change).encode())
+
+    record = farm.until_settled(farm.source)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"x" * 100], ids=repr)
+def test_a_certificate_that_is_none_adopts_nothing(farm, content):
+    rewrite(farm, content)
+
+    assert farm.until_settled(farm.source).state is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 2
+
+
+def test_a_certificate_that_is_gone_adopts_nothing(farm):
+    farm.store.delete(farm.seen.metadata["certificate"])
+
+    assert farm.until_settled(farm.source).state is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 2
+
+
+def test_a_rendition_whose_bytes_are_not_the_certified_ones_is_not_adopted(farm):
+    key = farm.seen.key
+    made, content, job, fence = farm.store._objects[key]
+    farm.store._objects[key] = (made, content[:-1] + b"?", job, fence)
+
+    record = farm.until_settled(farm.source)
+
+    assert farm.encoder.calls.count("encode") == 2
+    assert record.state is JobState.DONE
+
+
+def test_a_rendition_of_another_job_at_the_same_key_is_replaced_not_adopted(farm):
+    key = farm.seen.key
+    made, content, _job, fence = farm.store._objects[key]
+    other = dataclasses.replace(made, metadata={**made.metadata, "job": "f" * 32})
+    farm.store._objects[key] = (other, content, "f" * 32, fence)
+
+    record = farm.until_settled(farm.source)
+
+    assert record.state is JobState.DONE
+    assert farm.store.stat(key).metadata["job"] == record.job_id
+
+
+def test_a_new_recipe_encodes_again_over_the_old_rendition(tmp_path):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    farm.handle()
+    before = farm.store.stat(farm.key(source))
+    farm.profile = HEVC.model_copy(update={"video": HEVC.video.model_copy(update={"crf": 20.0})})
+    farm.encoder.salt = "crf 20"
+    farm.backend.fanout.requeue(farm.record(source), who="a person", why="a new recipe")
+
+    record = farm.until_settled(source)
+
+    after = farm.store.stat(farm.key(source))
+    assert record.state is JobState.DONE
+    assert after.sha256 != before.sha256
+    assert after.metadata["revision"] == farm.profile.revision
+
+
+def test_a_reprocess_with_nothing_changed_proves_the_rendition_again_without_encoding(tmp_path):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    farm.handle()
+    farm.backend.fanout.requeue(farm.record(source), who="a person", why="to be sure")
+
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DONE
+    assert record.fence == 2
+    assert farm.encoder.calls.count("encode") == 1
