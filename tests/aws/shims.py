@@ -17,7 +17,7 @@ _done: set[str] = set()
 
 def apply() -> None:
     """Apply every shim once."""
-    for shim in (event_keys, event_versions, policies, redrive_allow, scaling_tags):
+    for shim in (event_keys, event_versions, line_breaks, policies, redrive_allow, scaling_tags):
         if shim.__name__ not in _done:
             shim()
             _done.add(shim.__name__)
@@ -45,6 +45,19 @@ def event_versions() -> None:
         return event
 
     notifications._get_s3_event = with_version
+
+
+def line_breaks() -> None:
+    """S3 takes keys with line breaks; moto's routes end at them and answer 404."""
+    from moto.moto_server import utilities
+
+    plain = utilities.RegexConverter.__init__
+
+    def over_lines(self, url_map, *items):
+        plain(self, url_map, *items)
+        self.regex = self.regex.replace(".+", r"[\s\S]+")
+
+    utilities.RegexConverter.__init__ = over_lines
 
 
 def policies() -> None:

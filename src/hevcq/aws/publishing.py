@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-TRIES = 5
+TRIES = 8
 """Conflicts in a row before giving up: each means that another writer came between."""
 PAUSE_S = 0.2
 
@@ -51,7 +51,8 @@ class Publisher:
                 self._upload(publication, there)
             except _Conflict as conflict:
                 last = conflict
-                self._clock.wait(threading.Event(), PAUSE_S * 2**attempt)
+                if not conflict.decided:
+                    self._clock.wait(threading.Event(), PAUSE_S * 2**attempt)
                 continue
             seen = self._head(publication.key)
             if seen is not None and self._is_ours(seen, publication):
@@ -99,11 +100,11 @@ class Publisher:
             upload(self._s3, job, Meter(lambda _total: None, threading.Event()))
         except (SourceChanged, SourceGone) as error:
             # 412: somebody wrote between look and call; 404: what we would replace is gone.
-            raise _Conflict(str(error)) from error
+            raise _Conflict(str(error), decided=True) from error
         except Unavailable as error:
             # NoSuchUpload: our own completion may have happened without its answer.
             if code_of(error.__cause__) in {"ConditionalRequestConflict", "NoSuchUpload"}:
-                raise _Conflict(str(error)) from error
+                raise _Conflict(str(error), decided=False) from error
             raise
 
     def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
@@ -117,4 +118,8 @@ class Publisher:
 
 
 class _Conflict(Exception):
-    """Another writer came between."""
+    """Another writer came between; `decided` says that its write is visible already."""
+
+    def __init__(self, message: str, *, decided: bool) -> None:
+        super().__init__(message)
+        self.decided = decided

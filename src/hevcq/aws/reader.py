@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hevcq.aws.faults import translated
+from hevcq.aws.objects import pinned
 from hevcq.errors import Unavailable
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 RESUMES = 3
 
 
 class ObjectReader(io.RawIOBase):
-    """Bytes `start` to `end` of one object; `pins` keep every request on the same one.
+    """Bytes of one object, from `start` on, as they arrive in `answer` (of a GetObject).
 
-    Raises SourceChanged if the object is replaced while it is read, Unavailable when the
-    connection breaks too often.
+    The stream stays that of the object it began with. Taken up again after a break, it raises
+    SourceChanged if the object was replaced meanwhile, and Unavailable when it breaks too often.
     """
 
-    def __init__(self, s3: S3Client, where: dict[str, Any], start: int, end: int) -> None:
+    def __init__(
+        self, s3: S3Client, place: Mapping[str, str], start: int, answer: GetObjectOutputTypeDef
+    ) -> None:
         super().__init__()
-        self._s3, self._where = s3, where
-        self._at, self._end = start, end
-        self._body: StreamingBody | None = None
+        self._s3 = s3
+        self._where: dict[str, Any] = {**place, **pinned(answer)}
+        self._at, self._end = start, start + answer["ContentLength"]
+        self._body: StreamingBody | None = answer["Body"]
 
     def readable(self) -> bool:
         """Return True."""
