@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from hevcq.clock import Clock
@@ -21,6 +22,7 @@ class Result(StrEnum):
     REDRIVEN = "redriven"
     WOULD_REDRIVE = "would_redrive"
     DONE_ALREADY = "done_already"
+    TWICE = "twice"
     GONE = "gone"
 
 
@@ -49,15 +51,18 @@ def redrive(
 ) -> Iterator[Redriven]:
     """Send matching dead letters back, oldest first; stops between two letters when `stop` is set.
 
-    Letters buried after the start are left alone, so that one that fails again at once is not
-    sent round in a circle. A letter whose job is done or skipped meanwhile is left where it is.
+    The same task is sent once: one that fails again at once is not sent round in a circle (seen
+    by its body, because clocks of several machines cannot tell which burial was first). A letter
+    whose job is done or skipped meanwhile is left where it is.
     """
-    before = order.wanted.buried_before if order.wanted.buried_before is not None else clock.now()
-    wanted = replace(order.wanted, buried_before=before)
-    for name, letter in dead_letters.find(backend.queues, wanted):
+    seen: set[bytes] = set()
+    for name, letter in dead_letters.find(backend.queues, order.wanted):
         if stop.is_set():
             return
-        result = _one(backend, name, letter, order)
+        body = hashlib.blake2b(letter.body.encode("utf-8", "surrogatepass"), digest_size=16)
+        twice = body.digest() in seen
+        seen.add(body.digest())
+        result = Result.TWICE if twice else _one(backend, name, letter, order)
         yield Redriven(name, letter, result)
         if order.rate > 0 and result is Result.REDRIVEN:
             clock.wait(stop, 1.0 / order.rate)

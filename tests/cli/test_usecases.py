@@ -1,0 +1,251 @@
+"""What redrive, reprocess and verify promise, over the memory ports and a fake encoder."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from fakes.backend import HEVC, Faulty, memory_backend
+from fakes.encoder import FakeEncoder, passed
+from hevcq.domain.certificate import REQUIRED, Certificate, Gate, GateResult, Outcome
+from hevcq.domain.job import JobState, Task
+from hevcq.domain.verdict import Bury, FailureClass
+from hevcq.errors import SourceUnreadable, Stopped, UsageError
+from hevcq.ports.backend import Backend
+from hevcq.usecases.dead_letters import Wanted
+from hevcq.usecases.redrive import Order, Result, redrive
+from hevcq.usecases.verify_pair import NO_LOG, Pair, sha256, verify_pair
+from support import ManualClock
+
+WHY = Bury(reason="broke", failure_class=FailureClass.ENCODER)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(auto=True)
+
+
+@pytest.fixture
+def backend(clock: ManualClock) -> Backend:
+    return memory_backend(clock)
+
+
+def bury(backend: Backend, key: str) -> str:
+    source = backend.store.add_source(key, key.encode())
+    (job,) = backend.fanout.publish(source, ["hevc"], announced=False)
+    fence = backend.ledger.claim(source, "hevc", owner="w", lease_s=60).fence
+    backend.ledger.bury(job.job_id, fence, "broke", FailureClass.ENCODER)
+    (delivery,) = backend.queues["hevc"].receive(1, wait_s=0, stop=threading.Event())
+    backend.queues["hevc"].bury(delivery, WHY)
+    return job.job_id
+
+
+def order(**changes: object) -> Order:
+    return Order(Wanted(), who="me", **changes)
+
+
+def results(backend: Backend, clock: ManualClock, wanted: Order) -> list[Result]:
+    stop = threading.Event()
+    return [done.result for done in redrive(backend, wanted, clock=clock, stop=stop)]
+
+
+def test_the_ledger_is_reopened_before_the_message_goes(backend: Backend, clock: ManualClock):
+    job = bury(backend, "TODO/a.mp4")
+    seen: list[JobState] = []
+
+    def look(name: str) -> None:
+        if name == "redrive":
+            seen.append(backend.ledger.get(job).state)
+
+    watched = Faulty(backend.queues["hevc"], before=look)
+    backend.queues["hevc"] = watched  # type: ignore[index]
+
+    assert results(backend, clock, order()) == [Result.REDRIVEN]
+    assert seen == [JobState.QUEUED]
+    assert backend.ledger.reopened == [(job, "me", "redrive")]
+
+
+def test_a_kill_between_ledger_and_queue_loses_nothing(backend: Backend, clock: ManualClock):
+    job = bury(backend, "TODO/a.mp4")
+
+    def die(name: str) -> None:
+        if name == "redrive":
+            raise KeyboardInterrupt
+
+    real = backend.queues["hevc"]
+    backend.queues["hevc"] = Faulty(real, before=die)  # type: ignore[index]
+    with pytest.raises(KeyboardInterrupt):
+        results(backend, clock, order())
+    backend.queues["hevc"] = real  # type: ignore[index]
+
+    assert results(backend, clock, order()) == [Result.REDRIVEN]
+    (delivery,) = real.receive(2, wait_s=0, stop=threading.Event())
+    assert delivery.tasks[0].job_id == job
+
+
+def test_a_letter_whose_job_was_done_meanwhile_stays(backend: Backend, clock: ManualClock):
+    job = bury(backend, "TODO/a.mp4")
+    source = backend.ledger.get(job).source
+    backend.ledger.reopen(job, who="x", why="y")
+    fence = backend.ledger.claim(source, "hevc", owner="w", lease_s=60).fence
+    backend.ledger.skip(job, fence, "not smaller")
+
+    assert results(backend, clock, order()) == [Result.DONE_ALREADY]
+    assert backend.queues["hevc"].depth().dead == 1
+
+
+def test_a_letter_that_fails_again_at_once_is_not_sent_round(backend: Backend, clock: ManualClock):
+    bury(backend, "TODO/a.mp4")
+    queue = backend.queues["hevc"]
+
+    def fail_again(name: str) -> None:
+        if name == "redrive":
+            clock.advance(1)
+            (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())
+            queue.bury(delivery, WHY)
+
+    backend.queues["hevc"] = Faulty(queue, after=fail_again)  # type: ignore[index]
+
+    found = results(backend, clock, order())
+
+    assert found[0] is Result.REDRIVEN
+    assert set(found[1:]) <= {Result.TWICE}
+    assert queue.depth().dead == 1
+
+
+def test_an_unreadable_message_goes_back_as_it_is(backend: Backend, clock: ManualClock):
+    queue = backend.queues["hevc"]
+    queue.send_body("not a task")
+    (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())
+    queue.bury(delivery, Bury(reason="unreadable", failure_class=FailureClass.MESSAGE))
+
+    assert results(backend, clock, order()) == [Result.REDRIVEN]
+    (again,) = queue.receive(1, wait_s=0, stop=threading.Event())
+    assert again.body == "not a task"
+
+
+def test_the_rate_is_kept(backend: Backend, clock: ManualClock):
+    for number in range(3):
+        bury(backend, f"TODO/{number}.mp4")
+    start = clock.monotonic()
+
+    assert len(results(backend, clock, order(rate=0.5))) == 3
+
+    assert clock.monotonic() - start == pytest.approx(6.0)
+
+
+def test_a_stop_ends_it_between_two_letters(backend: Backend, clock: ManualClock):
+    for number in range(3):
+        bury(backend, f"TODO/{number}.mp4")
+    stop = threading.Event()
+
+    done = []
+    for each in redrive(backend, order(), clock=clock, stop=stop):
+        done.append(each)
+        stop.set()
+
+    assert len(done) == 1
+    assert backend.queues["hevc"].depth().dead == 2
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> tuple[Path, Path]:
+    source, rendition = tmp_path / "a.mp4", tmp_path / "a.hevc.mp4"
+    source.write_bytes(b"source" * 100)
+    rendition.write_bytes(b"rendition")
+    return source, rendition
+
+
+def certify(source: Path, rendition: Path) -> Certificate:
+    stop = threading.Event()
+    task = Task.model_validate(
+        {
+            "source": {"bucket": "b", "key": "TODO/a.mp4", "version": "1", "size": 600},
+            "profile": "hevc",
+        }
+    )
+    return Certificate(
+        job_id=task.job_id,
+        fence=1,
+        source=task.source,
+        source_sha256=sha256(source, stop),
+        rendition_key="DONE/hevc/a.mp4.mp4",
+        rendition_sha256=sha256(rendition, stop),
+        rendition_size=9,
+        profile="hevc",
+        revision=HEVC.revision,
+        ffmpeg="ffmpeg",
+        arguments=("ffmpeg",),
+        gates=tuple(GateResult(gate=gate, outcome=Outcome.PASSED) for gate in REQUIRED),
+        hevcq_version="0",
+        made_at=1.0,
+    )
+
+
+def check(pair: Pair, encoder: FakeEncoder, stop: threading.Event | None = None):
+    return verify_pair(encoder, pair, on_progress=lambda _p: None, stop=stop or threading.Event())
+
+
+def test_without_a_certificate_the_encode_log_is_said_to_be_unknown(films):
+    report = check(Pair(*films, HEVC), FakeEncoder())
+
+    first = report.gates[0]
+    assert (first.gate, first.outcome, first.detail) == (Gate.G1, Outcome.UNKNOWN, NO_LOG)
+    assert report.passed
+
+
+def test_with_its_certificate_both_digests_are_compared(films):
+    report = check(Pair(*films, HEVC, certify(*films)), FakeEncoder())
+
+    outcomes = {result.gate: result.outcome for result in report.gates}
+    assert outcomes[Gate.G0] is outcomes[Gate.G9] is outcomes[Gate.G1] is Outcome.PASSED
+    assert report.passed
+
+
+@pytest.mark.parametrize(("which", "gate"), [(0, Gate.G0), (1, Gate.G9)])
+def test_other_bytes_than_the_certificate_names_do_not_pass(films, which: int, gate: Gate):
+    certificate = certify(*films)
+    films[which].write_bytes(b"one bit more")
+
+    report = check(Pair(*films, HEVC, certificate), FakeEncoder())
+
+    assert not report.passed
+    (failed,) = [r.gate for r in report.gates if r.outcome is Outcome.FAILED]
+    assert failed is gate
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.FAILED, Outcome.UNKNOWN, Outcome.REVIEW, Outcome.NOT_SMALLER]
+)
+def test_any_gate_that_does_not_pass_fails_the_pair(films, outcome: Outcome):
+    encoder = FakeEncoder()
+    encoder.gates = passed(GateResult(gate=Gate.G4, outcome=outcome, detail="why"))
+
+    assert not check(Pair(*films, HEVC), encoder).passed
+
+
+def test_a_source_the_profile_would_skip_is_a_usage_error(films):
+    skipping = HEVC.model_copy(
+        update={"video": HEVC.video.model_copy(update={"skip_codecs": ("h264",)})}
+    )
+
+    with pytest.raises(UsageError, match=r"would not encode .*a\.mp4"):
+        check(Pair(*films, skipping), FakeEncoder())
+
+
+def test_a_rendition_that_is_gone_is_named(films):
+    certificate = certify(*films)
+    films[1].unlink()
+
+    with pytest.raises(SourceUnreadable, match=r"a\.hevc\.mp4 cannot be read"):
+        check(Pair(*films, HEVC, certificate), FakeEncoder())
+
+
+def test_a_stop_ends_the_digest(films):
+    stop = threading.Event()
+    stop.set()
+
+    with pytest.raises(Stopped):
+        sha256(films[0], stop)
