@@ -1,0 +1,192 @@
+"""The gates G1 to G8 over one output, in order of cost; the first that fails ends it.
+
+Fail closed: what cannot be found out counts as failed (UNKNOWN), and an exception of hevcq's own
+tree other than about the output itself (a stop, a missing program) is passed on, never swallowed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.media import Measurement, MediaInfo, TrackMeasure
+from hevcq.domain.profile import PictureMetric
+from hevcq.errors import SourceGone, SourceUnreadable
+from hevcq.ffmpeg.harmless import Pass, suspicious
+from hevcq.ffmpeg.measure import measure
+from hevcq.ffmpeg.probe import probe
+from hevcq.ffmpeg.progress import ProgressReader
+from hevcq.ffmpeg.tools import Tools
+from hevcq.ffmpeg.verify_picture import decode_problems, frozen, is_encoded, take_samples
+from hevcq.ffmpeg.verify_streams import ledger_problems, made_streams, promise_problems
+from hevcq.ffmpeg.verify_times import Compared, time_problems
+from hevcq.ports.encoder import OnProgress, VerifyRequest
+
+Judged = tuple[Outcome, str]
+PASSED: Judged = (Outcome.PASSED, "")
+
+
+def verify(
+    tools: Tools, request: VerifyRequest, on_progress: OnProgress, stop: threading.Event
+) -> tuple[GateResult, ...]:
+    """Run the gates; the last result is the first that did not pass, or G8's.
+
+    Raises Stopped, WorkerUnfit, or LimitExceeded past `request.max_seconds`.
+    """
+    gates = _Gates(tools, request, on_progress, stop)
+    order: tuple[tuple[Gate, Callable[[], Judged]], ...] = (
+        (Gate.G1, gates.clean_encode),
+        (Gate.G2, gates.fresh_probe),
+        (Gate.G3, gates.stream_ledger),
+        (Gate.G5, gates.measured_times),
+        (Gate.G6, gates.smaller),
+        (Gate.G7, gates.sanity),
+        (Gate.G4, gates.full_decode),
+        (Gate.G8, gates.picture),
+    )
+    results: list[GateResult] = []
+    for gate, judge in order:
+        began = tools.clock.monotonic()
+        try:
+            outcome, detail = judge()
+        except (SourceUnreadable, SourceGone) as error:
+            outcome, detail = Outcome.FAILED, f"the output cannot be read: {error.message}"
+        seconds = tools.clock.monotonic() - began
+        results.append(GateResult(gate=gate, outcome=outcome, detail=detail, seconds=seconds))
+        if outcome not in {Outcome.PASSED, Outcome.OFF}:
+            break
+    return tuple(results)
+
+
+def _judged(problems: list[str]) -> Judged:
+    if not problems:
+        return PASSED
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return Outcome.FAILED, problems[0] + more
+
+
+@dataclass(slots=True)
+class _Gates:
+    """One method a gate; what a gate learned is kept for those after it."""
+
+    tools: Tools
+    request: VerifyRequest
+    on_progress: OnProgress
+    stop: threading.Event
+    began: float = field(init=False)
+    output: MediaInfo = field(init=False)
+    made: Measurement = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began = self.tools.clock.monotonic()
+
+    def clean_encode(self) -> Judged:
+        """G1: the encode printed no error-level line that is not known to be harmless."""
+        return _judged(list(suspicious(self.request.report.stderr, Pass.ENCODE)))
+
+    def fresh_probe(self) -> Judged:
+        """G2: a new look at the output finds what the plan promised."""
+        self.output = probe(self.tools, str(self.request.output), self.stop)
+        return _judged(promise_problems(self.request.plan, self.output))
+
+    def stream_ledger(self) -> Judged:
+        """G3: every stream, chapter and title that was to be kept is there, and nothing else."""
+        return _judged(ledger_problems(self.request.plan, self.request.info, self.output))
+
+    def measured_times(self) -> Judged:
+        """G5: packets and times of every track, measured, are those of the source."""
+        request = self.request
+        if not request.measured.tracks:
+            return Outcome.UNKNOWN, "the source was not measured"
+        self.made = measure(self.tools, str(request.output), self.output, self.stop)
+        return _judged(
+            time_problems(
+                Compared(
+                    plan=request.plan,
+                    source=request.info,
+                    measured=request.measured,
+                    output=self.output,
+                    made=self.made,
+                    frames=request.report.frames,
+                    drift_s=request.profile.gates.drift_s,
+                )
+            )
+        )
+
+    def smaller(self) -> Judged:
+        """G6: the output saves what the profile asks for."""
+        saving = self.request.profile.gates.minimum_saving
+        before, after = self.request.source_size, self.request.output.stat().st_size
+        if saving is None:
+            return Outcome.OFF, "any size is welcome"
+        if before <= 0:
+            return Outcome.UNKNOWN, "the source's size is unknown"
+        share = after / before
+        if share > 1 - saving:
+            return (
+                Outcome.NOT_SMALLER,
+                f"{share:.1%} of the source's size, at most {1 - saving:.1%} is worth it",
+            )
+        return Outcome.PASSED, f"{share:.1%} of the source's size"
+
+    def sanity(self) -> Judged:
+        """G7: an output too small to be true waits for a person."""
+        lowest = self.request.profile.gates.review_below
+        before, after = self.request.source_size, self.request.output.stat().st_size
+        if lowest == 0:
+            return Outcome.OFF, ""
+        if after < lowest * before:
+            share = after / before
+            return Outcome.REVIEW, f"only {share:.1%} of the source's size is left"
+        return PASSED
+
+    def full_decode(self) -> Judged:
+        """G4: all pictures and sounds of the output decode without a complaint."""
+        reader = ProgressReader(self.output.duration_s)
+
+        def on_line(line: str) -> None:
+            state = reader.feed(line)
+            if state is not None:
+                self.on_progress(state)
+
+        return _judged(
+            decode_problems(
+                self.tools, self.request, self.stop, deadline_s=self._left(), on_line=on_line
+            )
+        )
+
+    def picture(self) -> Judged:
+        """G8: the worst of the samples is still alike, and what moved still moves."""
+        wanted = self.request.profile.gates
+        if wanted.picture_metric is PictureMetric.OFF or not is_encoded(self.request.plan):
+            return Outcome.OFF, ""
+        track = self._film()
+        samples = []
+        if track is not None:
+            for sample in take_samples(
+                self.tools, self.request, track, self.stop, deadline_s=self._left()
+            ):
+                if sample.ssim is None:
+                    return Outcome.UNKNOWN, f"the sample at {sample.at_s:.1f} s cannot be compared"
+                if sample.ssim < wanted.picture_floor:
+                    found = f"SSIM {sample.ssim:.4f} at {sample.at_s:.1f} s"
+                    return Outcome.FAILED, f"{found}, at least {wanted.picture_floor} is asked"
+                samples.append(sample)
+        if not samples:
+            return Outcome.UNKNOWN, "no sample could be taken"
+        still = frozen(samples)
+        if still:
+            return Outcome.FAILED, still
+        worst = min(sample.ssim for sample in samples if sample.ssim is not None)
+        return Outcome.PASSED, f"worst SSIM {worst:.4f} of {len(samples)} samples"
+
+    def _film(self) -> TrackMeasure | None:
+        place = self.request.plan.main_video.position or 0
+        made = made_streams(self.request.plan, self.output)
+        return self.made.track(made[place].index) if place < len(made) else None
+
+    def _left(self) -> float:
+        spent = self.tools.clock.monotonic() - self.began
+        return max(1.0, self.request.max_seconds - spent)
