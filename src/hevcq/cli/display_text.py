@@ -65,7 +65,8 @@ def _placed(event: IngestEvent) -> str:
 
 def _shrunk(event: IngestEvent) -> str:
     before, after = event.size or 0, event.output_size or 0
-    share = f", {100 * (before - after) / before:.0f} % smaller" if before else ""
+    percent = 100 * (before - after) / before if before else 0.0
+    share = f", {abs(percent):.0f} % {'smaller' if percent >= 0 else 'larger'}" if before else ""
     took = f", in {duration(event.seconds)}" if event.seconds is not None else ""
     return f"{size(before)} to {size(after)}{share}{took}"
 

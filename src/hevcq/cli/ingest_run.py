@@ -64,7 +64,10 @@ def wire(app: App, options: Options, tell: Display) -> Wired:
     embedded = app.settings.backend == "embedded"
     if not embedded and options.workers is not None:
         raise UsageError("Workers run on the fleet; --workers is for the embedded way.")
-    profiles = chosen_profiles(options.profiles, dict(app.profiles))
+    if options.skip_upload and not options.profiles:
+        profiles = list(app.profiles.values())
+    else:
+        profiles = chosen_profiles(options.profiles, dict(app.profiles))
     where = options.destination(profiles)
     app.encoder.version()
     ports = Ports(app.backend, app.catalog, app.clock, app.settings.data_dir)

@@ -38,15 +38,7 @@ VERBS: dict[Disposition, str] = {
 
 def run_shown(app: App, options: Options) -> ExitCode:
     """Run an ingest with its display; return the exit code. Raises what ends it before its time."""
-    terminal = sys.stderr.isatty()
-    display = open_display(
-        app.clock,
-        as_json=options.as_json,
-        quiet=options.quiet,
-        verbose=options.verbose,
-        terminal=terminal,
-    )
-    began = app.clock.monotonic()
+    display, began = display_of(app, options), app.clock.monotonic()
     with StopSignals() as signals:
         wired = wire(app, options, display)
         wired.recover(display)
@@ -57,7 +49,18 @@ def run_shown(app: App, options: Options) -> ExitCode:
         if options.dry_run:
             return _dry(wired, first, display)
         _worked(run, items, display)
-    return _closed(app, wired.ingest.tally, options, display, began)
+    return closed(app, wired.ingest.tally, options, display, began)
+
+
+def display_of(app: App, options: Options) -> Display:
+    """Return the display that these options and this terminal ask for."""
+    return open_display(
+        app.clock,
+        as_json=options.as_json,
+        quiet=options.quiet,
+        verbose=options.verbose,
+        terminal=sys.stderr.isatty(),
+    )
 
 
 def _worked(run: Run, items: Sequence[Item], display: Display) -> None:
@@ -74,17 +77,17 @@ def _announced(
 ) -> Sequence[Item]:
     """Say what will be done; return the items."""
     if not isinstance(first, IngestPlan):
-        _say(options, f"{len(first)} queued earlier and not in place yet.")
+        say(options, f"{len(first)} queued earlier and not in place yet.")
         return first
     wired.ingest.tally.add_planned(first)
     if options.dry_run:
         return first.items
     shown = [item for item in first.items if item.disposition is not Disposition.DONE]
     for item in shown[:MOST_SHOWN]:
-        _say(options, _line(item))
+        say(options, _line(item))
     if len(shown) > MOST_SHOWN:
-        _say(options, f"… and {len(shown) - MOST_SHOWN} more (--dry-run names all)")
-    _say(options, _sum(first))
+        say(options, f"… and {len(shown) - MOST_SHOWN} more (--dry-run names all)")
+    say(options, _sum(first))
     return first.items
 
 
@@ -118,7 +121,7 @@ def _dry(wired: Wired, first: IngestPlan | Sequence[Item], display: Display) -> 
     if isinstance(first, IngestPlan) and not options.as_json:
         columns = ("file", "profile", "what", "size", "cpu", "target", "why")
         render.emit_table(columns, [_dry_row(item) for item in first.items])
-        _say(options, _sum(first))
+        say(options, _sum(first))
     code = report.code(tally)
     _summary(wired.app, tally, code, display, 0.0)
     return code
@@ -138,16 +141,16 @@ def _dry_row(item: Item) -> tuple[str, ...]:
     )
 
 
-def _closed(app: App, tally: Tally, options: Options, display: Display, began: float) -> ExitCode:
+def closed(app: App, tally: Tally, options: Options, display: Display, began: float) -> ExitCode:
     """Print the closing table and sum; return the exit code."""
     code = report.code(tally)
     _summary(app, tally, code, display, app.clock.monotonic() - began)
     if not options.as_json and tally.outcomes:
         if not options.quiet:
             render.emit_table(report.COLUMNS, report.rows(tally.outcomes))
-        _say(options, report.total(tally))
+        say(options, report.total(tally))
     if tally.interrupted:
-        _say(options, "Interrupted; the same command goes on where it was.")
+        say(options, "Interrupted; the same command goes on where it was.")
     return code
 
 
@@ -164,6 +167,7 @@ def _summary(app: App, tally: Tally, code: ExitCode, display: Display, seconds: 
     )
 
 
-def _say(options: Options, words: str) -> None:
+def say(options: Options, words: str) -> None:
+    """Print words for people on stderr, unless --quiet or --json."""
     if not options.quiet and not options.as_json:
         typer.echo(words, err=True)

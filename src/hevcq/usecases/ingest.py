@@ -34,7 +34,7 @@ from hevcq.usecases.ingest_plan import (
     settle_targets,
     with_forecast,
 )
-from hevcq.usecases.ingest_queue import Enqueuer, Ports, by_file
+from hevcq.usecases.ingest_queue import Enqueuer, Ports, Queued, by_file
 from hevcq.usecases.ingest_space import Room, SpaceWatch, always_room
 from hevcq.usecases.ingest_tally import End, Tally
 from hevcq.usecases.ingest_targets import Destination, Occupied
@@ -123,6 +123,15 @@ class Ingest:
                     reason = "Encoded earlier, not yet in place."
                     found.append(replace(item, disposition=Disposition.COLLECT, reason=reason))
         return found
+
+    def collect_finished(self, stop: threading.Event) -> None:
+        """Put in place what is finished by now, once; what is not goes on waiting, unmentioned."""
+        for item in self._stragglers(set()):
+            job = self._ports.backend.ledger.get(item.job_id)
+            if job is not None and not stop.is_set():
+                self.follower.add(Queued(item, job))
+        self.follower.step(stop)
+        self.follower.leave()
 
     def queue(self, items: Sequence[Item]) -> None:
         """Hand the items that something is to be done for to the intake."""
