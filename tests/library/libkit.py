@@ -205,11 +205,11 @@ class FailingFileSystem(MortalFileSystem):
     """From call `at` on, every call that changes something fails with `number`: a disk gone bad."""
 
     def __init__(self, at: int, number: int, **options) -> None:
-        super().__init__(at, **options)
-        self.number = number
+        super().__init__(**options)
+        self.first, self.number = at, number
 
     def _call(self, name: str, call, args):
-        if not self._depth and name in CHANGING and self.count + 1 >= self.at:
+        if not self._depth and name in CHANGING and self.count + 1 >= self.first:
             self.count += 1
             raise OSError(self.number, os.strerror(self.number), str(args[0]))
         return super()._call(name, call, args)

@@ -7,8 +7,9 @@ threads of one process, see each other; the system drops them at any end, kill -
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,11 +43,11 @@ def root_lock(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[None]:
+def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[Callable[[], None]]:
     """Hold the right to place one job below `root`; `note` is what a sweep needs after a kill.
 
-    The file `<root>/.hevcq/busy/<job id>` holds the note until the context ends in any way that is
-    not the death of the process. Raises Unavailable if another holder is alive.
+    Yields the call that removes the file `<root>/.hevcq/busy/<job id>` with the note: for when
+    there is nothing left to sweep. Raises Unavailable if another holder is alive.
     """
     path = own_folder(root) / BUSY / job_id
     descriptor = _own(path)
@@ -56,8 +57,7 @@ def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, note)
         os.fsync(descriptor)
-        yield
-        path.unlink(missing_ok=True)
+        yield functools.partial(path.unlink, missing_ok=True)
     finally:
         os.close(descriptor)
 

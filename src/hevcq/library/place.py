@@ -21,6 +21,7 @@ from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, Verifi
 from hevcq.library.files import FileSystem, make_folders, move_new, temp_of, write_durably
 from hevcq.library.locks import abandoned, busy_jobs, job_lock
 from hevcq.library.names import OWN_PREFIX, certificate_beside, show, temp_beside
+from hevcq.logs import get_logger
 
 Fetch = Callable[[Path], str]
 """Writes the rendition to the given new path; returns the SHA-256 of what it reads back there."""
@@ -84,7 +85,7 @@ def staged(
     proof = rendition.certificate
     temp = temp_beside(rendition.target, proof.job_id)
     note = json.dumps(os.path.relpath(temp, rendition.home)).encode()
-    with job_lock(rendition.home, proof.job_id, note):
+    with job_lock(rendition.home, proof.job_id, note) as forget:
         try:
             fs.unlink(temp)
             digest = fetch(temp)
@@ -95,8 +96,8 @@ def staged(
             fs.fsync_file(temp)
             yield temp, notices
         finally:
-            if fs.lstat(temp) is not None:
-                fs.unlink(temp)
+            if _discard(temp, fs):
+                forget()
 
 
 def sweep(home: Path, fs: FileSystem, spared: frozenset[Path] = frozenset()) -> list[Path]:
@@ -226,6 +227,20 @@ def _occupied(target: Path) -> LibraryError:
         f"{show(target)} exists already and is another file; it was not overwritten.",
         remedy="Move it away, or use --output.",
     )
+
+
+def _discard(temp: Path, fs: FileSystem) -> bool:
+    """Remove a temporary file; False leaves it, with its note, to the next start's sweep.
+
+    What was published stays published, and what failed is reported for its own reason.
+    """
+    try:
+        if fs.lstat(temp) is not None:
+            fs.unlink(temp)
+    except OSError as error:
+        get_logger().warning("temp_left_behind", path=show(temp), reason=error.strerror)
+        return False
+    return True
 
 
 def _noted(home: Path, note: bytes | None) -> Path | None:

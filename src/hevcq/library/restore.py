@@ -59,8 +59,12 @@ class Restore:
             self._end(record)
             return
         gone = _gone(record)
-        if fs.lstat(gone) is not None and fs.lstat(record.target) is None:
-            move_new(fs, gone, record.target)
+        if fs.lstat(gone) is not None:
+            if fs.lstat(record.target) is None:
+                move_new(fs, gone, record.target)
+            else:
+                # A second name of the rendition, or a stranger's file came: the original is kept.
+                fs.unlink(gone)
         steps.forget_temps(record)
         self._journal.call_off_undo(record)
 

@@ -18,7 +18,16 @@ from hevcq.library.files import FileSystem
 from hevcq.library.journal import Journal, Record
 from hevcq.library.locks import root_lock
 from hevcq.library.names import own_folder, show
-from hevcq.library.place import Check, Fetch, Rendition, explain, holds_rendition, staged, sweep
+from hevcq.library.place import (
+    Check,
+    Fetch,
+    Rendition,
+    explain,
+    explained,
+    holds_rendition,
+    staged,
+    sweep,
+)
 from hevcq.library.refusals import Replacement, refuse, require_unchanged
 from hevcq.library.restore import Restore
 from hevcq.library.retain import Expired, Usage, expire, retained_path, usage
@@ -67,25 +76,14 @@ class Swap:
         if the collected bytes are not the certified ones, DiskFull after rolling back, Stopped,
         and Unavailable if the file system failed, naming where the original is.
         """
-        done = self._journal.find(change.certificate.job_id)
-        if done is not None:
-            return self._already(done, change)
-        refuse(self._fs, self.root, change)
-        rendition = Rendition(self.root, change.source, change.target, change.certificate)
         try:
-            self._require_certified_source(change)
-            with staged(rendition, fetch, self._fs, check) as (new, notices):
-                # Read once more here: between a verdict and a swap, bytes have been seen to change.
-                if not holds_rendition(self._fs, new, change.certificate):
-                    raise SwapRefused(f"{Gate.G9.value}: {show(new)} is not what was certified.")
-                with root_lock(self.root):
-                    refuse(self._fs, self.root, change)
-                    record = self._record(change, new)
-                    self._carry_out(record)
+            done = self._journal.find(change.certificate.job_id)
+            replaced = self._already(done, change) if done is not None else None
+            if replaced is None:
+                replaced = self._replace(change, fetch, check)
         except OSError as error:
             raise _refusal(change.source, error) from error
-        self._log.info("original_replaced", job=record.job_id, retained=show(record.retained))
-        return Replaced(record.target, record.retained, notices)
+        return replaced
 
     def recover(self) -> list[Recovery]:
         """Settle what a kill interrupted and remove its temporary files; harmless to repeat.
@@ -94,9 +92,9 @@ class Swap:
         recorded, and keeps nothing else from being settled. Raises SwapRefused if the root cannot
         be written.
         """
-        if self._fs.lstat(own_folder(self.root)) is None:
+        if not own_folder(self.root).is_dir():
             return []
-        with root_lock(self.root):
+        with root_lock(self.root), explained(own_folder(self.root)):
             self._journal.clean()
             settled = [self._settle(path, undo) for path, undo in self._journal.under_way()]
             stuck = {item.source for item in settled if item.outcome is Settled.STUCK}
@@ -111,11 +109,8 @@ class Swap:
         Unavailable if the file system failed, after putting everything back where it can.
         """
         with root_lock(self.root):
-            record = self._journal.find(job_id)
-            if record is None:
-                raise UndoRefused(f"No original of the job {job_id} is kept in {show(self.root)}.")
+            record = self.check_undo(job_id)
             try:
-                self._restore.check(record)
                 self._journal.begin_undo(record)
                 self._restore.forward(record)
             except (OSError, UndoRefused) as error:
@@ -125,13 +120,9 @@ class Swap:
 
     def check_undo(self, job_id: str) -> Record:
         """Return what an undo would bring back; raises UndoRefused if it would be refused."""
-        record = self._journal.find(job_id)
-        if record is None:
-            raise UndoRefused(f"No original of the job {job_id} is kept in {show(self.root)}.")
-        try:
+        with explained(self.root):
+            record = self._kept_of(job_id)
             self._restore.check(record)
-        except OSError as error:
-            raise explain(record.source, error) from error
         return record
 
     def find(self, job_id: str) -> Record | None:
@@ -144,17 +135,29 @@ class Swap:
 
     def expire(self, now: float) -> list[Expired]:
         """Remove the originals whose time is up at `now` (wall seconds); see `retain.expire`."""
-        if self._fs.lstat(own_folder(self.root)) is None:
+        if not own_folder(self.root).is_dir():
             return []
-        with root_lock(self.root):
-            try:
-                return list(expire(self._fs, self._journal, now))
-            except OSError as error:
-                raise explain(own_folder(self.root), error) from error
+        with root_lock(self.root), explained(own_folder(self.root)):
+            return list(expire(self._fs, self._journal, now))
 
     def usage(self) -> Usage:
         """Count and weigh the kept originals."""
         return usage(self._fs, self._journal)
+
+    def _replace(self, change: Replacement, fetch: Fetch, check: Check | None) -> Replaced:
+        refuse(self._fs, self.root, change)
+        rendition = Rendition(self.root, change.source, change.target, change.certificate)
+        self._require_certified_source(change)
+        with staged(rendition, fetch, self._fs, check) as (new, notices):
+            # Read once more here: between a verdict and a swap, bytes have been seen to change.
+            if not holds_rendition(self._fs, new, change.certificate):
+                raise SwapRefused(f"{Gate.G9.value}: {show(new)} is not what was certified.")
+            with root_lock(self.root):
+                refuse(self._fs, self.root, change)
+                record = self._record(change, new)
+                self._carry_out(record)
+        self._log.info("original_replaced", job=record.job_id, retained=show(record.retained))
+        return Replaced(record.target, record.retained, notices)
 
     def _already(self, done: Record, change: Replacement) -> Replaced:
         if holds_rendition(self._fs, done.target, change.certificate):
@@ -164,6 +167,12 @@ class Swap:
             f" rendition any more; the original is kept at {show(done.retained)}.",
             remedy="`hevcq undo` brings it back.",
         )
+
+    def _kept_of(self, job_id: str) -> Record:
+        record = self._journal.find(job_id)
+        if record is None:
+            raise UndoRefused(f"No original of the job {job_id} is kept in {show(self.root)}.")
+        return record
 
     def _require_certified_source(self, change: Replacement) -> None:
         if self._fs.digest(change.source) != change.certificate.source_sha256:
