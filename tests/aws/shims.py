@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from urllib.parse import quote_plus
 
 _done: set[str] = set()
@@ -17,12 +18,44 @@ _done: set[str] = set()
 
 def apply() -> None:
     """Apply every shim once."""
-    for shim in (event_keys, event_versions, line_breaks, policies, redrive_allow, scaling_tags):
+    for shim in (
+        conditional_writes,
+        event_keys,
+        event_versions,
+        line_breaks,
+        policies,
+        redrive_allow,
+        scaling_tags,
+    ):
         if shim.__name__ not in _done:
             shim()
             _done.add(shim.__name__)
     # moto leaves the managed policies out to start faster; attaching one is then NoSuchEntity.
     os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+
+
+def conditional_writes() -> None:
+    """AWS checks a condition and writes in one step; moto's threads can come between the two, so
+    that (rarely) one fence is granted twice."""
+    from moto.dynamodb.models import DynamoDBBackend
+    from moto.s3.responses import S3Response
+
+    for owner, names in (
+        (DynamoDBBackend, ("put_item", "update_item", "delete_item")),
+        (S3Response, ("put_object",)),
+    ):
+        lock = threading.RLock()
+        for name in names:
+            setattr(owner, name, _one_at_a_time(getattr(owner, name), lock))
+
+
+def _one_at_a_time(call, lock):
+    @functools.wraps(call)
+    def locked(*args, **kwargs):
+        with lock:
+            return call(*args, **kwargs)
+
+    return locked
 
 
 def event_keys() -> None:
