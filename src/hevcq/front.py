@@ -45,6 +45,8 @@ def main() -> int:
 
 
 def _answer(arguments: Sequence[str]) -> str | None:
+    if "_HEVCQ_COMPLETE" in os.environ:  # a shell asks for completions, not for help
+        return None
     if arguments in ([], ["--help"], ["-h"]):
         return _help()
     if arguments == ["--version"]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -193,3 +196,19 @@ def test_config_show_tells_every_value_and_its_origin(hevcq, data_dir: Path):
     assert "environment HEVCQ_DATA_DIR" in row
     assert re.search(r"log_level +info +flag --verbose", ran.out)
     assert re.search(r"aws\.table +hevcq +default", ran.out)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [("hevcq dead", "dead-letters"), ("hevcq dead-letters pu", "purge"), ("hevcq st", "status")],
+)
+def test_a_shell_gets_its_completions(words: str, wanted: str):
+    command = [sys.executable, "-c", "import sys; from hevcq.front import main; sys.exit(main())"]
+    position = len(words.split()) - 1
+    asked = {"_HEVCQ_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)}
+
+    done = subprocess.run(
+        command, env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.split() == [wanted]

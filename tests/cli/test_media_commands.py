@@ -1,0 +1,158 @@
+"""Worker, probe and verify with the real ffmpeg on tiny clips."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from hevcq.cli.exits import ExitCode
+from hevcq.domain.job import JobState
+from hevcq.domain.keys import key_for_path
+from support import make_clip
+
+pytestmark = pytest.mark.media
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "films", name="a film.mp4", size="320x180")
+
+
+@pytest.fixture
+def rendition(farm, hevcq, clip: Path, tmp_path: Path) -> Path:
+    """The clip's rendition as a worker made it, with its certificate beside it."""
+    backend, stop = farm.app.backend, threading.Event()
+    source = backend.store.accept(clip, key_for_path(str(clip)), moved=lambda _n: None, stop=stop)
+    (job,) = backend.fanout.publish(source, ["hevc"], announced=False)
+    assert hevcq("worker", "hevc", "--drain", "--workers", "1").code == 0
+    record = backend.ledger.get(job.job_id)
+    assert record.state is JobState.DONE, record.reason
+    target = tmp_path / "out" / "a film.hevc.mp4"
+    target.parent.mkdir()
+    for key, path in (
+        (record.rendition.key, target),
+        (record.rendition.certificate_key, target.with_name(f"{target.name}.certificate.json")),
+    ):
+        backend.store.collect(key, path, moved=lambda _n: None, stop=stop)
+    return target
+
+
+def test_a_drained_worker_leaves_a_rendition_that_verify_accepts_and_certifies(
+    hevcq, clip: Path, rendition: Path
+):
+    ran = hevcq("verify", clip, rendition, "--json")
+
+    *gates, verdict = ran.lines
+    assert ran.code == 0, ran.out
+    assert verdict == {"type": "verdict", "passed": True, "certified": True, "notices": []}
+    assert {line["type"] for line in gates} == {"gate"}
+    found = {line["gate"][:2]: line["outcome"] for line in gates}
+    assert found["G0"] == found["G1"] == found["G4"] == found["G9"] == "passed"
+
+
+def test_verify_without_a_certificate_says_what_it_could_not_know(
+    hevcq, clip: Path, rendition: Path
+):
+    rendition.with_name(f"{rendition.name}.certificate.json").unlink()
+
+    ran = hevcq("verify", clip, rendition)
+
+    assert ran.code == 0, ran.out
+    assert "there is no encode log" in ran.out
+    assert "has no certificate" in ran.out.splitlines()[-1]
+
+
+def test_verify_refuses_a_cut_rendition(hevcq, clip: Path, rendition: Path):
+    rendition.write_bytes(rendition.read_bytes()[: rendition.stat().st_size // 2])
+
+    ran = hevcq("verify", clip, rendition)
+
+    assert ran.code == ExitCode.SOME_FAILED
+    assert "does not pass" in ran.out.splitlines()[-1]
+
+
+def test_verify_refuses_a_forged_certificate(hevcq, clip: Path, rendition: Path):
+    proof = rendition.with_name(f"{rendition.name}.certificate.json")
+    proof.write_text(proof.read_text().replace('"passed"', '"failed"', 1))
+
+    ran = hevcq("verify", clip, rendition)
+
+    assert (ran.code, ran.out) == (ExitCode.SOME_FAILED, "")
+    assert "hevcq: G0" in ran.err
+
+
+def test_verify_names_a_certificate_that_is_not_there(hevcq, clip: Path):
+    ran = hevcq("verify", clip, clip, "--certificate", "gone.json")
+
+    assert ran.code == ExitCode.USAGE
+    assert "gone.json" in ran.err
+
+
+def test_probe_tells_the_facts_whatever_the_name_says(hevcq, clip: Path):
+    lying = clip.rename(clip.with_name("song.mp3"))
+
+    ran = hevcq("probe", lying)
+    (line,) = hevcq("probe", lying, "--json").lines
+
+    assert ran.code == 0
+    assert "#0 video, h264, 320x180" in ran.out
+    assert line["type"] == "media"
+    assert line["path"] == str(lying)
+    assert [stream["kind"] for stream in line["streams"]] == ["video", "audio"]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, this is text\n" * 50, None])
+def test_probe_of_what_is_no_video_names_the_file(hevcq, tmp_path: Path, content: bytes | None):
+    path = tmp_path / "no film.mp4"
+    if content is not None:
+        path.write_bytes(content)
+
+    ran = hevcq("probe", path)
+
+    assert (ran.code, ran.out) == (ExitCode.SOME_FAILED, "")
+    assert "no film.mp4" in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_a_worker_without_ffmpeg_is_unfit_and_takes_nothing(hevcq, farm, monkeypatch):
+    farm.queued("a.mp4")
+    monkeypatch.setenv("HEVCQ_FFMPEG", "no-such-ffmpeg")
+
+    for options in ([], ["--drain"]):
+        ran = hevcq("worker", *options)
+
+        assert ran.code == ExitCode.UNFIT
+        assert "no-such-ffmpeg" in ran.err.splitlines()[-1]
+    assert farm.app.backend.queues["hevc"].depth().ready == 1
+
+
+def test_a_worker_for_an_unknown_profile_is_a_usage_error(hevcq):
+    ran = hevcq("worker", "hevcc")
+
+    assert ran.code == ExitCode.USAGE
+    assert "Did you mean 'hevc'?" in ran.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_worker_that_is_told_to_stop_ends_well(data_dir: Path, number: signal.Signals):
+    command = [sys.executable, "-c", "import sys; from hevcq.front import main; sys.exit(main())"]
+    worker = subprocess.Popen(
+        [*command, "worker", "--workers", "1"], stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    assert worker.stderr is not None
+    for line in worker.stderr:
+        if "worker_started" in line:
+            break
+
+    worker.send_signal(number)
+    _, rest = worker.communicate(timeout=20)
+
+    assert worker.returncode == 0
+    assert "stop_asked" in rest
+    assert "Traceback" not in rest
