@@ -5,6 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# No deadline, because a loaded machine is no defect; and the same examples in every run, so that
+# a change is judged by what it changes.
+settings.register_profile("hevcq", deadline=None, derandomize=True)
+settings.load_profile("hevcq")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,131 @@
+"""A certificate proves every required gate or nothing: unknown and missing count as failed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hevcq.domain.certificate import (
+    NEVER_OFF,
+    REQUIRED,
+    Certificate,
+    Gate,
+    GateResult,
+    Outcome,
+    kept_original,
+    require_passed,
+)
+from hevcq.domain.job import Source
+from hevcq.errors import NeedsReview, VerificationFailed
+
+ALL = tuple(GateResult(gate=gate, outcome=Outcome.PASSED) for gate in REQUIRED)
+
+
+def certificate(**changes) -> Certificate:
+    facts = {
+        "job_id": "0" * 32,
+        "fence": 1,
+        "source": Source(bucket="b", key="TODO/a.mp4", version="v", size=9),
+        "source_sha256": "a" * 64,
+        "rendition_key": "DONE/hevc/a.mp4.mp4",
+        "rendition_sha256": "b" * 64,
+        "rendition_size": 5,
+        "profile": "hevc",
+        "revision": "0123456789ab",
+        "ffmpeg": "ffmpeg version 5.1",
+        "arguments": ("ffmpeg", "-i", "ü\n"),
+        "gates": ALL,
+        "hevcq_version": "0.1.0",
+        "made_at": 1.5,
+    }
+    return Certificate(**(facts | changes))
+
+
+def changed(gate: Gate, outcome: Outcome) -> tuple[GateResult, ...]:
+    return tuple(
+        GateResult(gate=gate, outcome=outcome, detail="why") if r.gate is gate else r for r in ALL
+    )
+
+
+def test_a_certificate_reads_back_as_it_was_written():
+    made = certificate(notices=("a track was dropped",))
+    assert Certificate.parse(made.to_json()) == made
+    assert Certificate.parse(made.to_json().encode()) == made
+
+
+def test_the_gates_before_placing_are_all_required():
+    assert tuple(Gate)[:9] == REQUIRED
+    require_passed(ALL)
+
+
+@pytest.mark.parametrize("gate", REQUIRED)
+@pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.PASSED])
+def test_any_other_outcome_than_passed_proves_nothing_but_an_optional_gate_may_be_off(
+    gate, outcome
+):
+    results = changed(gate, outcome)
+    if outcome is Outcome.OFF and gate not in NEVER_OFF:
+        require_passed(results)
+        return
+    with pytest.raises(VerificationFailed, match=gate.name):
+        require_passed(results)
+    with pytest.raises(VerificationFailed):
+        Certificate.parse(certificate(gates=results).to_json())
+
+
+@pytest.mark.parametrize("gate", REQUIRED)
+def test_a_gate_that_is_missing_proves_nothing(gate):
+    with pytest.raises(VerificationFailed, match="did not run"):
+        require_passed(r for r in ALL if r.gate is not gate)
+
+
+def test_a_gate_that_ran_twice_counts_by_its_last_result():
+    failed = GateResult(gate=Gate.G8, outcome=Outcome.FAILED)
+    with pytest.raises(VerificationFailed):
+        require_passed((*ALL, failed))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null", "[]", "{}", b"\xff\xfe", certificate().to_json().replace("b" * 64, "b" * 63)],
+)
+def test_what_is_not_a_whole_certificate_proves_nothing(text):
+    with pytest.raises(VerificationFailed, match="not readable"):
+        Certificate.parse(text)
+
+
+@pytest.mark.parametrize("field", ["job_id", "source", "source_sha256", "gates", "revision"])
+def test_a_field_that_is_missing_proves_nothing(field):
+    whole = json.loads(certificate().to_json())
+    del whole[field]
+    with pytest.raises(VerificationFailed):
+        Certificate.parse(json.dumps(whole))
+
+
+def test_a_field_of_another_version_proves_nothing():
+    with pytest.raises(VerificationFailed):
+        Certificate.parse(certificate().to_json().replace('e": 1', 'e": 2', 1))
+
+
+def test_the_original_is_kept_where_the_rendition_is_not_smaller():
+    assert kept_original(ALL) is None
+    assert kept_original(changed(Gate.G6, Outcome.NOT_SMALLER)) == "why"
+    # The gates after it need not have run: there is nothing to publish.
+    assert kept_original(changed(Gate.G6, Outcome.NOT_SMALLER)[:7]) == "why"
+    assert kept_original([GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER)])
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.UNKNOWN])
+def test_a_failure_outranks_a_rendition_that_is_not_smaller(outcome):
+    results = (
+        GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER),
+        GateResult(gate=Gate.G8, outcome=outcome),
+    )
+    with pytest.raises(VerificationFailed):
+        kept_original(results)
+
+
+def test_too_good_to_be_true_asks_for_a_person():
+    with pytest.raises(NeedsReview, match="why"):
+        kept_original(changed(Gate.G7, Outcome.REVIEW))

@@ -1,0 +1,136 @@
+"""Sources, jobs, tasks and states: identities that hold, bodies that cannot be forged into harm."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from hevcq.domain.job import (
+    ALLOWED,
+    MAX_BODY_BYTES,
+    SETTLED,
+    JobState,
+    Progress,
+    Source,
+    Task,
+    TaskKind,
+    job_id,
+)
+from hevcq.errors import BadMessage
+
+SOURCE = Source(bucket="uploads", key="TODO/all/ü 1.mp4", version="v1", size=7)
+TASK = Task(source=SOURCE, profile="hevc")
+
+
+def test_a_second_delivery_of_the_same_event_is_the_same_job():
+    again = Source(bucket="uploads", key="TODO/all/ü 1.mp4", version="v1", size=7)
+    assert job_id(again, "hevc") == TASK.job_id == job_id(SOURCE, "hevc")
+
+
+@pytest.mark.parametrize("change", [{"bucket": "b"}, {"key": "TODO/b"}, {"version": "v2"}])
+def test_another_source_or_profile_is_another_job(change):
+    other = SOURCE.model_copy(update=change)
+    assert job_id(other, "hevc") != TASK.job_id
+    assert other.source_id != SOURCE.source_id
+    assert job_id(SOURCE, "720p") != TASK.job_id
+
+
+def test_parts_of_an_identity_cannot_slide_into_each_other():
+    one = Source(bucket="a", key="b/c", version="d", size=0)
+    two = Source(bucket="a", key="b", version="c/d", size=0)
+    assert one.source_id != two.source_id
+
+
+def test_identities_are_the_same_on_every_machine_for_ever():
+    assert TASK.job_id == "48b48ade74d3b3d8cfe6636f93b35e7d"
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        TASK,
+        Task(source=SOURCE, profile="720p", kind=TaskKind.CHUNK, chunk=3, group="film"),
+        Task(source=SOURCE, profile="a-b-1", kind=TaskKind.JOIN),
+    ],
+)
+def test_what_is_sent_is_what_is_received(task):
+    assert Task.parse(task.body()) == task
+    assert "\n" not in task.body()
+
+
+def _body(**changes) -> str:
+    whole = json.loads(TASK.body())
+    source = changes.pop("source", {})
+    return json.dumps({**whole, **changes, "source": {**whole["source"], **source}})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "{",
+        '{"hevcq": 1}',
+        "\ud800",
+        _body(hevcq=2),
+        _body(kind="upload"),
+        _body(profile="../x"),
+        _body(profile=""),
+        _body(profile="x" * 41),
+        _body(chunk=-1),
+        _body(surprise=1),
+        _body(source={"key": "/etc/passwd"}),
+        _body(source={"key": "a/../../b"}),
+        _body(source={"key": ""}),
+        _body(source={"size": -1}),
+        _body(source={"version": ""}),
+        _body(source={"bucket": ""}),
+        _body(source={"extra": 1}),
+        _body(group="x" * 129),
+    ],
+)
+def test_a_body_that_is_no_task_is_refused_with_a_reason(body):
+    with pytest.raises(BadMessage, match="not a hevcq task"):
+        Task.parse(body)
+
+
+def test_a_body_over_the_limit_is_refused_unread():
+    with pytest.raises(BadMessage, match="over"):
+        Task.parse(" " * (MAX_BODY_BYTES + 1))
+
+
+@given(
+    st.text(max_size=300)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+        lambda children: st.lists(children) | st.dictionaries(st.text(max_size=10), children),
+    ).map(json.dumps)
+)
+def test_no_body_whatever_raises_anything_but_bad_message(body):
+    with suppress(BadMessage):
+        Task.parse(body)
+
+
+def test_states_leave_their_ends_only_to_be_queued_again():
+    assert set(ALLOWED) == set(JobState)
+    assert frozenset({JobState.DONE, JobState.SKIPPED, JobState.DEAD}) == SETTLED
+    for state in SETTLED:
+        assert ALLOWED[state] == {JobState.QUEUED}
+    assert JobState.DONE not in ALLOWED[JobState.QUEUED]
+    assert ALLOWED[JobState.RUNNING] == set(JobState)
+
+
+def test_values_are_frozen_and_bounded():
+    with pytest.raises(ValidationError):
+        SOURCE.key = "other"
+    with pytest.raises(ValidationError):
+        Progress(phase="encode", percent=101)
+    with pytest.raises(ValidationError):
+        Progress(phase="dreaming")

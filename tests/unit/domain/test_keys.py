@@ -1,0 +1,164 @@
+"""Keys: which are safe, which profile an upload wants, and where its rendition goes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hevcq.domain.keys import (
+    MAX_KEY_BYTES,
+    certificate_key,
+    check_key,
+    key_for_path,
+    rendition_key,
+    wants,
+)
+from hevcq.errors import BadKey
+
+KNOWN = {"hevc", "720p", "1080p"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "a",
+        "TODO/a b.mp4",
+        "TODO/all/ümläut+100%.mov",
+        "a/.hidden/…/b",
+        "TODO/-rf.mp4",
+        "new\nline'\".mp4",
+        "x" * MAX_KEY_BYTES,
+        "ü" * (MAX_KEY_BYTES // 2),
+        "a/...",
+    ],
+)
+def test_safe_keys_are_returned_unchanged(key):
+    assert check_key(key) == key
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "/",
+        "/etc/passwd",
+        "a//b",
+        "a/",
+        "..",
+        "../a",
+        "a/../b",
+        "a/..",
+        ".",
+        "a/./b",
+        "nul\0byte",
+        "x" * (MAX_KEY_BYTES + 1),
+        "ü" * 513,
+        "lone\ud800surrogate",
+    ],
+)
+def test_keys_that_could_leave_their_folder_or_break_a_store_are_refused(key):
+    with pytest.raises(BadKey):
+        check_key(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted_by"),
+    [
+        ("TODO/a.mp4", {"hevc", "1080p"}),
+        ("TODO/all/a.mp4", {"hevc", "1080p"}),
+        ("TODO/holiday/2024/a.mp4", {"hevc", "1080p"}),
+        ("TODO/720p/a.mp4", {"720p"}),
+        ("TODO/720p/all/a.mp4", {"720p"}),
+        ("TODO/hevc/a.mp4", {"hevc"}),
+        ("TODO/720p", {"hevc", "1080p"}),
+        ("TODO/720P/a.mp4", {"hevc", "1080p"}),
+        ("TODO/all/720p/a.mp4", {"hevc", "1080p"}),
+        ("TODO/folder/", set()),
+        ("TODO/", set()),
+        ("TODO", set()),
+        ("todo/a.mp4", set()),
+        ("DONE/hevc/a.mp4", set()),
+        ("work/x", set()),
+        ("a.mp4", set()),
+        ("", set()),
+    ],
+)
+def test_which_profiles_an_upload_wants(key, wanted_by):
+    found = {p for p in KNOWN if wants(key, p, subscribed=p != "720p", known=KNOWN)}
+    assert found == wanted_by
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("TODO/a.mov", "DONE/hevc/a.mov.mp4"),
+        ("TODO/all/a.mov", "DONE/hevc/a.mov.mp4"),
+        ("TODO/hevc/a.mov", "DONE/hevc/a.mov.mp4"),
+        ("TODO/720p/a.mov", "DONE/hevc/720p/a.mov.mp4"),
+        ("TODO/b/c/a.mov", "DONE/hevc/b/c/a.mov.mp4"),
+        ("TODO/all/all/a.mov", "DONE/hevc/all/a.mov.mp4"),
+        ("TODO/hevc", "DONE/hevc/hevc.mp4"),
+        ("TODO/noext", "DONE/hevc/noext.mp4"),
+    ],
+)
+def test_where_a_rendition_goes(source, expected):
+    assert rendition_key(source, "hevc", "mp4") == expected
+
+
+def test_sources_that_differ_in_their_suffix_never_meet():
+    assert rendition_key("TODO/a.mov", "hevc", "mp4") != rendition_key("TODO/a.avi", "hevc", "mp4")
+
+
+def test_the_longest_keys_stay_within_the_limit_and_apart():
+    one = rendition_key("TODO/" + "x" * 1000 + "1/film.mp4", "hevc", "mp4")
+    two = rendition_key("TODO/" + "x" * 1000 + "2/film.mp4", "hevc", "mp4")
+    assert one != two
+    for key in (one, two, certificate_key(one, "0" * 64)):
+        assert len(key.encode()) <= MAX_KEY_BYTES
+        assert check_key(key) == key
+    assert one.endswith("film.mp4.mp4")
+
+
+def test_a_certificates_key_names_its_rendition_and_its_bytes():
+    assert certificate_key("DONE/hevc/a.mp4", "ab" * 32) == (
+        "DONE/hevc/a.mp4." + "ab" * 8 + ".certificate.json"
+    )
+
+
+@given(
+    st.lists(
+        st.text(
+            st.characters(exclude_characters="/\0", exclude_categories=["Cs"]),
+            min_size=1,
+            max_size=400,
+        ).filter(lambda s: s not in {".", ".."}),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_any_upload_gets_a_rendition_and_a_certificate_with_safe_keys(parts):
+    source = "TODO/" + "/".join(parts)
+    if len(source.encode()) > MAX_KEY_BYTES:
+        return
+    key = rendition_key(source, "hevc", "mkv")
+    assert check_key(key) == key
+    assert key.startswith("DONE/hevc/")
+    assert check_key(certificate_key(key, "f" * 64))
+
+
+@given(st.binary(min_size=1, max_size=1500), st.binary(min_size=1, max_size=1500))
+def test_any_two_paths_get_safe_keys_that_differ(one, two):
+    paths = [b"/" + raw.replace(b"\0", b"0") for raw in (one, two)]
+    usable = [p for p in paths if not {b"", b".", b".."} & set(p[1:].split(b"/"))]
+    keys = {p: key_for_path(os.fsdecode(p)) for p in usable}
+    assert len(set(keys.values())) == len(keys)
+    assert all(check_key(k) == k and k.startswith("TODO/all/") for k in keys.values())
+    assert all(wants(k, "hevc", subscribed=True, known=KNOWN) for k in keys.values())
+
+
+def test_a_path_that_is_not_utf8_and_one_that_looks_like_it_stay_apart():
+    assert key_for_path(os.fsdecode(b"/a/\xff.mp4")) == "TODO/all/a/%FF.mp4"
+    assert key_for_path("/a/%FF.mp4") == "TODO/all/a/%25FF.mp4"

@@ -1,0 +1,186 @@
+"""What becomes of a delivery, for every leaf of the error tree: a new error needs a row here."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from hevcq import errors
+from hevcq.domain.verdict import (
+    Abandon,
+    Bury,
+    FailureClass,
+    Handling,
+    Limits,
+    Release,
+    RetryIn,
+    backoff,
+    classify,
+    handling,
+    sentence,
+    verdict,
+)
+from hevcq.errors import EncoderFailed, HevcqError
+
+LIMITS = Limits(max_failures=3, backoff_base_s=30, backoff_cap_s=3600)
+NEVER, LATER, BACK, OFF = Handling
+C = FailureClass
+
+TABLE = {
+    errors.ConfigError: (LATER, C.INTERNAL),
+    errors.UnknownProfile: (LATER, C.INTERNAL),
+    errors.BadKey: (NEVER, C.MESSAGE),
+    errors.BadMessage: (NEVER, C.MESSAGE),
+    errors.SourceGone: (NEVER, C.GONE),
+    errors.SourceChanged: (NEVER, C.CHANGED),
+    errors.SourceUnreadable: (NEVER, C.UNREADABLE),
+    errors.SourceDamaged: (NEVER, C.DAMAGED),
+    errors.MediaRefused: (NEVER, C.UNSUPPORTED),
+    errors.VerificationFailed: (NEVER, C.VERIFICATION),
+    errors.NeedsReview: (NEVER, C.REVIEW),
+    errors.LimitExceeded: (NEVER, C.LIMIT),
+    errors.EncoderFailed: (LATER, C.ENCODER),
+    errors.EncoderStalled: (LATER, C.STALLED),
+    errors.OutOfMemory: (LATER, C.MEMORY),
+    errors.DiskFull: (BACK, C.DISK),
+    errors.Unavailable: (LATER, C.NETWORK),
+    errors.WorkerUnfit: (BACK, C.WORKER),
+    errors.Stopped: (BACK, C.INTERNAL),
+    errors.LeaseLost: (OFF, C.INTERNAL),
+    errors.StaleFence: (OFF, C.INTERNAL),
+    errors.DatabaseDamaged: (BACK, C.DISK),
+    errors.DatabaseTooNew: (BACK, C.DISK),
+    errors.DatabaseBusy: (BACK, C.DISK),
+    errors.SwapRefused: (LATER, C.INTERNAL),
+    errors.UndoRefused: (LATER, C.INTERNAL),
+    KeyError: (LATER, C.INTERNAL),
+    OSError: (LATER, C.INTERNAL),
+}
+
+
+def _all(kind: type[Exception]) -> set[type[Exception]]:
+    return {kind}.union(*(_all(child) for child in kind.__subclasses__()))
+
+
+def _own() -> set[type[Exception]]:
+    return {k for k in _all(HevcqError) if k.__module__ == "hevcq.errors"}
+
+
+GROUPS = {
+    HevcqError,
+    errors.UsageError,
+    errors.PermanentError,
+    errors.TransientError,
+    errors.Interruption,
+    errors.StorageError,
+    errors.LibraryError,
+}
+
+
+def test_every_error_that_is_raised_has_a_row():
+    named = {k for _, k in inspect.getmembers(errors, inspect.isclass) if issubclass(k, HevcqError)}
+    assert named == _own()
+    assert _own() - GROUPS == {k for k in TABLE if issubclass(k, HevcqError)}
+
+
+def test_the_tree_in_the_docstring_is_the_tree():
+    lines = errors.__doc__.split("HevcqError\n", 1)[1].split("\n\n", 1)[0].splitlines()
+    parents, drawn = [HevcqError.__name__], set()
+    for line in lines:
+        name = line.strip("│├└─ ").split()[0]
+        depth = (len(line) - len(line.lstrip("│├└─ "))) // 4
+        parents[depth:] = [name]
+        drawn.add((parents[depth - 1], name))
+    real = {
+        (k.__bases__[0].__name__, k.__name__)
+        for k in _own()
+        if k is not HevcqError and k.__bases__[0] is not EncoderFailed
+    }
+    of_the_encoder = {("TransientError", k.__name__) for k in EncoderFailed.__subclasses__()}
+    assert drawn == real | of_the_encoder
+
+
+@pytest.mark.parametrize("kind", TABLE, ids=lambda k: k.__name__)
+def test_each_error_is_handled_and_classed_as_the_table_says(kind):
+    how, failure_class = TABLE[kind]
+    error = kind("It broke.")
+
+    assert handling(error) is how
+    assert classify(error) is failure_class
+
+
+@pytest.mark.parametrize("kind", TABLE, ids=lambda k: k.__name__)
+def test_the_first_verdict_of_each_error(kind):
+    how, failure_class = TABLE[kind]
+
+    decided = verdict(kind("It broke."), failures=0, limits=LIMITS, jitter=0.5)
+
+    assert "It broke." in decided.reason
+    match how:
+        case Handling.NEVER_AGAIN:
+            assert isinstance(decided, Bury)
+            assert decided.failure_class is failure_class
+        case Handling.LATER:
+            assert isinstance(decided, RetryIn)
+            assert decided.failure_class is failure_class
+            assert decided.seconds == 22.5
+        case Handling.GIVE_BACK:
+            assert isinstance(decided, Release)
+        case Handling.HANDS_OFF:
+            assert isinstance(decided, Abandon)
+
+
+@pytest.mark.parametrize("kind", TABLE, ids=lambda k: k.__name__)
+def test_the_last_failure_that_is_allowed_buries_only_what_counts(kind):
+    how, failure_class = TABLE[kind]
+
+    decided = verdict(kind("It broke."), failures=2, limits=LIMITS, jitter=0.0)
+
+    buried = how in {Handling.NEVER_AGAIN, Handling.LATER}
+    assert isinstance(decided, Bury) is buried
+    if buried:
+        assert decided.failure_class is failure_class
+
+
+def test_a_single_allowed_failure_buries_at_once():
+    limits = Limits(max_failures=1)
+    assert isinstance(verdict(EncoderFailed(), failures=0, limits=limits, jitter=0), Bury)
+
+
+def test_a_dead_letter_of_the_encoder_carries_its_last_lines():
+    error = EncoderFailed("broke", tail=("one", "two"), returncode=1)
+    decided = verdict(error, failures=2, limits=LIMITS, jitter=0)
+    assert decided.tail == ("one", "two")
+
+
+@pytest.mark.parametrize("kind", [errors.DiskFull, errors.DatabaseBusy])
+def test_what_waits_for_the_machine_waits_longer_at_each_receive(kind):
+    delays = [
+        verdict(kind(), failures=0, limits=LIMITS, jitter=0.5, attempt=n).delay_s
+        for n in range(1, 10)
+    ]
+    assert delays[0] == 22.5
+    assert delays == sorted(delays)
+    assert sum(delays) > 3600 * 2, "ten receives outlast two hours of a full disk"
+
+
+@pytest.mark.parametrize("kind", [errors.Stopped, errors.WorkerUnfit])
+def test_an_interruption_gives_the_work_back_at_once(kind):
+    assert verdict(kind(), failures=0, limits=LIMITS, jitter=0.9, attempt=9).delay_s == 0
+
+
+@pytest.mark.parametrize(
+    ("failures", "jitter", "expected"),
+    [(0, 0, 15), (0, 1, 30), (1, 1, 60), (2, 1, 120), (7, 1, 3600), (500, 1, 3600), (500, 0, 1800)],
+)
+def test_the_back_off_doubles_is_capped_and_jittered_over_its_upper_half(
+    failures, jitter, expected
+):
+    assert backoff(failures, LIMITS, jitter) == expected
+
+
+def test_a_reason_is_one_line():
+    assert sentence(HevcqError("Two\nlines.", remedy="Do\tthis.")) == "Two lines. Do this."
+    assert sentence(KeyError("a\nb")) == r"KeyError: 'a\nb'"
+    assert sentence(errors.Stopped()) == "The worker was asked to stop."
