@@ -162,7 +162,11 @@ def open_aws(folder: Path) -> World:
     )
 
 
-OPENERS: dict[str, Callable[[Path], World]] = {"memory": open_memory, "embedded": open_embedded, "aws": open_aws}
+OPENERS: dict[str, Callable[[Path], World]] = {
+    "memory": open_memory,
+    "embedded": open_embedded,
+    "aws": open_aws,
+}
 BACKENDS = [
     pytest.param("memory"),
     pytest.param("embedded"),

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from contracts.backends import BULK, World, source
+from contracts.backends import World, source
 from hevcq.domain.job import JobRecord, JobState, Phase, Progress, RenditionRef, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
-from hevcq.ports.ledger import AlreadySettled, Claim, Granted, Held, JobFilter
+from hevcq.ports.ledger import AlreadySettled, Claim, Granted, Held
 
 LEASE_S = 60
 RENDITION = RenditionRef(key="DONE/hevc/a.mp4", size=5, sha256="ab" * 32, certificate_key="c.json")
@@ -280,76 +280,3 @@ def test_one_fence_is_granted_once_however_many_ask(world: World) -> None:
         assert [answer.fence for answer in won] == [round_]
         assert sum(isinstance(answer, Held) for answer in found) == 3
         world.advance(LEASE_S + 1)
-
-
-def test_jobs_are_listed_newest_change_first_by_every_given_condition(world: World) -> None:
-    ledger = world.backend.ledger
-    for name in ("x/1", "x/2", "y/3"):
-        ledger.register(source(name), ["hevc", "720p"])
-        world.advance(10)
-    fence = ledger.claim(source("x/1"), "hevc", owner="a", lease_s=60)
-    assert isinstance(fence, Granted)
-    ledger.skip(job_id(source("x/1"), "hevc"), fence.fence, "small")
-    middle = ledger.get(job_id(source("x/2"), "hevc"))
-    assert middle is not None
-
-    def listed(**wanted: object) -> list[tuple[str, str]]:
-        return [(r.source.key[9:-4], r.profile) for r in ledger.jobs(JobFilter(**wanted))]
-
-    every = listed()
-    assert len(every) == 6
-    assert every[0] == ("x/1", "hevc")
-    assert set(every[1:3]) == {("y/3", "hevc"), ("y/3", "720p")}
-    assert listed(states=frozenset({JobState.SKIPPED, JobState.DEAD})) == [("x/1", "hevc")]
-    assert len(listed(states=frozenset({JobState.SKIPPED, JobState.QUEUED}))) == 6
-    assert listed(profile="720p") == [("y/3", "720p"), ("x/2", "720p"), ("x/1", "720p")]
-    assert set(listed(source_key=source("x/2").key)) == {("x/2", "hevc"), ("x/2", "720p")}
-    assert len(listed(key_prefix="TODO/all/x/")) == 4
-    assert listed(key_prefix="TODO/all/_/") == []
-    newer = listed(updated_after=middle.updated_at)
-    assert set(newer) == {("x/1", "hevc"), ("y/3", "hevc"), ("y/3", "720p")}
-    assert listed(profile="720p", states=frozenset({JobState.SKIPPED})) == []
-
-
-def test_jobs_are_counted_by_profile_and_state(world: World) -> None:
-    for number in range(3):
-        world.backend.ledger.register(source(number), ["hevc", "720p"])
-    world.backend.ledger.claim(source(1), "hevc", owner="a", lease_s=60)
-
-    counts = {key: count for key, count in world.backend.ledger.counts().items() if count}
-
-    assert counts == {
-        ("hevc", JobState.QUEUED): 2,
-        ("hevc", JobState.RUNNING): 1,
-        ("720p", JobState.QUEUED): 3,
-    }
-
-
-def test_a_decision_about_bytes_is_remembered_for_its_recipe_only(world: World) -> None:
-    ledger = world.backend.ledger
-    ledger.remember("ab" * 32, "hevc", "r1", "not smaller")
-
-    found = ledger.recall("ab" * 32, "hevc", "r1")
-
-    assert found is not None
-    assert found.reason == "not smaller"
-    assert found.made_at == pytest.approx(world.clock.now(), abs=2)
-    assert ledger.recall("ab" * 32, "hevc", "r2") is None
-    assert ledger.recall("ab" * 32, "720p", "r1") is None
-    assert ledger.recall("cd" * 32, "hevc", "r1") is None
-    ledger.remember("ab" * 32, "hevc", "r1", "still not smaller")
-    again = ledger.recall("ab" * 32, "hevc", "r1")
-    assert again is not None
-    assert again.reason == "still not smaller"
-
-
-def test_listing_pages_through_many_jobs_without_loading_them_all(world: World) -> None:
-    world.needs(BULK)
-    total = 100_000
-    world.register_many((source(number), "hevc") for number in range(total))
-
-    listing = world.backend.ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED})))
-    seen = {next(listing).job_id for _ in range(5_000)}
-
-    assert len(seen) == 5_000, "no job comes twice across pages"
-    assert world.backend.ledger.counts() == {("hevc", JobState.QUEUED): total}

@@ -73,7 +73,21 @@ def copy_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event)
     with source.open("rb", buffering=0) as inp, _nameless(target) as (descriptor, name):
         _transfer(inp.fileno(), descriptor, moved, stop)
         os.fsync(descriptor)
-        os.link(name, target, follow_symlinks=True)
+        _name(descriptor, name, target)
+
+
+def _name(descriptor: int, name: Path, target: Path) -> None:
+    """Give a complete file its name; raises FileExistsError if it is taken."""
+    try:
+        # With a folder descriptor (unused: the name is absolute) os.link really follows the link
+        # in /proc; without one it does not on Linux (https://bugs.python.org/issue37612).
+        os.link(name, target, src_dir_fd=descriptor, follow_symlinks=True)
+    except OSError as error:
+        if error.errno not in CANNOT_LINK or name.parent != target.parent:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        name.rename(target)  # A file system without links: the best it can do.
 
 
 @contextmanager

@@ -118,6 +118,13 @@ CREATE TABLE object (
   modified_at REAL    NOT NULL
 ) WITHOUT ROWID;
 
+-- Versions that no row of `object` names any more, until their bytes are removed: whoever replaced
+-- or deleted them may die before that.
+CREATE TABLE discarded (
+  version TEXT PRIMARY KEY,
+  key     TEXT NOT NULL
+) WITHOUT ROWID;
+
 -- The catalog: what scans learned. facts: which version of the facts `info` holds.
 CREATE TABLE file (
   path     BLOB    NOT NULL UNIQUE,

@@ -48,10 +48,11 @@ FIND = f"SELECT {COLUMNS}, job_id, fence FROM object WHERE key = ?"  # noqa: S60
 LIST = f"""SELECT {COLUMNS} FROM object WHERE key > :after AND key >= :prefix
 AND substr(key, 1, length(:prefix)) = :prefix ORDER BY key LIMIT {PAGE}"""  # noqa: S608
 WRITE = """INSERT INTO object (key, version, size, sha256, metadata, modified_at, job_id, fence)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET version = excluded.version,
-size = excluded.size, sha256 = excluded.sha256, metadata = excluded.metadata,
-modified_at = excluded.modified_at, job_id = excluded.job_id, fence = excluded.fence"""
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 DELETE = "DELETE FROM object WHERE key = ? RETURNING version"
+DISCARD = "INSERT INTO discarded (key, version) VALUES (?, ?)"
+DISCARDED = "SELECT key, version FROM discarded"
+FORGET = "DELETE FROM discarded WHERE version = ?"
 NAMED = "SELECT 1 FROM object WHERE key = ? AND version = ?"
 
 
@@ -132,7 +133,9 @@ class FileStore(Store):
             raise
         with file_errors("removed", publication.file):
             publication.file.unlink(missing_ok=True)
-        self._discard(key, version.name if visible is not stored else old)
+        if visible is not stored:
+            self._remove(key, version.name)
+        self._discard(key, old)
         return visible
 
     def _already(self, there: _Visible, publication: Publication) -> StoredObject:
@@ -154,8 +157,7 @@ class FileStore(Store):
             there = _find(connection, stored.key)
             if there is not None and _stale(there, publication):
                 return self._already(there, publication), None
-            _write(connection, stored, publication.job_id, publication.fence)
-            return stored, there.stored.version if there else None
+            return stored, _write(connection, stored, publication.job_id, publication.fence)
 
         return self._database.write(work)
 
@@ -170,7 +172,7 @@ class FileStore(Store):
                 files.sync(wanted.file)
             stored = self._stored(key, version.name, len(content), wanted)
             self._write_meta(stored)
-            old = self._database.write(lambda c: _replace(c, stored))
+            old = self._database.write(lambda c: _write(c, stored, "", 0))
         except BaseException:
             shutil.rmtree(version, ignore_errors=True)
             raise
@@ -195,11 +197,10 @@ class FileStore(Store):
     def delete(self, key: str) -> bool:
         """Remove the row, then the bytes."""
         check_key(key)
-        row = self._database.write(lambda c: c.execute(DELETE, (key,)).fetchone())
-        if row is None:
-            return False
-        self._discard(key, row[0])
-        return True
+        old = self._database.write(lambda c: _delete(c, key))
+        if old is not None:
+            self._discard(key, old)
+        return old is not None
 
     def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
         """Link or copy the visible version to `target`, and hash what is there."""
@@ -223,17 +224,16 @@ class FileStore(Store):
             facts = os.statvfs(self._folder)
         return facts.f_bavail * facts.f_frsize
 
-    def sweep(self, owner: str) -> int:
-        """Remove the version folders a dead process left unpublished; return how many."""
-        removed = 0
+    def sweep(self, owner: str) -> None:
+        """Remove what a dead process left: versions it replaced, and those it did not publish."""
+        for key, version in self._database.rows(DISCARDED):
+            self._discard(key, version)
         for version in self._folder.glob(f"??/*/{owner}-*"):
             key = _key_of(version)
             if key is not None and self._database.row(NAMED, (key, version.name)):
                 continue
             shutil.rmtree(version, ignore_errors=True)
             _prune(version.parent)
-            removed += 1
-        return removed
 
     def _find(self, key: str) -> _Visible | None:
         return self._database.read(lambda c: _find(c, key))
@@ -291,9 +291,13 @@ class FileStore(Store):
 
     def _discard(self, key: str, version: str | None) -> None:
         if version is not None:
-            folder = self._version(key, version)
-            shutil.rmtree(folder, ignore_errors=True)
-            _prune(folder.parent)
+            self._remove(key, version)
+            self._database.change(FORGET, (version,), durable=False)
+
+    def _remove(self, key: str, version: str) -> None:
+        folder = self._version(key, version)
+        shutil.rmtree(folder, ignore_errors=True)
+        _prune(folder.parent)
 
 
 def _stale(there: _Visible, publication: Publication) -> bool:
@@ -310,16 +314,23 @@ def _stored(row: tuple[Any, ...]) -> StoredObject:
     return StoredObject(key, version, size, sha256, json.loads(metadata), modified_at)
 
 
-def _write(connection: sqlite3.Connection, stored: StoredObject, job_id: str, fence: int) -> None:
+def _write(
+    connection: sqlite3.Connection, stored: StoredObject, job_id: str, fence: int
+) -> str | None:
+    """Make a version the visible one; return the one that was, noted as discarded."""
+    old = _delete(connection, stored.key)
     metadata = json.dumps(dict(stored.metadata), sort_keys=True)
     head = (stored.key, stored.version, stored.size, stored.sha256, metadata)
     connection.execute(WRITE, (*head, stored.modified_at, job_id, fence))
+    return old
 
 
-def _replace(connection: sqlite3.Connection, stored: StoredObject) -> str | None:
-    there = _find(connection, stored.key)
-    _write(connection, stored, "", 0)
-    return there.stored.version if there else None
+def _delete(connection: sqlite3.Connection, key: str) -> str | None:
+    row = connection.execute(DELETE, (key,)).fetchone()
+    if row is None:
+        return None
+    connection.execute(DISCARD, (key, row[0]))
+    return str(row[0])
 
 
 def _key_of(version: Path) -> str | None:

@@ -1,0 +1,297 @@
+"""What only the embedded store promises: nothing of a crash stays, any name, any file system."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from contracts.backends import source
+from hevcq.embedded import files, sources
+from hevcq.embedded.open import OBJECTS
+from hevcq.errors import (
+    DiskFull,
+    LibraryError,
+    SourceGone,
+    SourceUnreadable,
+    StorageError,
+    Unavailable,
+    UsageError,
+)
+from hevcq.ports.store import Publication, Store
+
+STOP = threading.Event()
+STEPS = 13
+"""How many calls a publication makes that change something on disk."""
+OLD, NEW = b"old rendition" * 100, b"new rendition" * 100
+
+PUBLISH = """
+import hashlib, os, signal
+from hevcq.embedded import files
+from hevcq.embedded.database import Database
+from hevcq.ports.store import Publication
+store, file = backend.store, Path(sys.argv[1]).parent / "encode"
+content = b"new rendition" * 100
+file.write_bytes(content)
+left = {step}
+def numbered(owner, name):
+    real = getattr(owner, name)
+    def call(*args, **named):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **named)
+    setattr(owner, name, call)
+for owner, name in ((files, "link"), (files, "sync"), (Database, "write"), (Path, "unlink"),
+                    (Path, "mkdir"), (Path, "write_text")):
+    numbered(owner, name)
+store.publish(Publication("DONE/a", file, hashlib.sha256(content).hexdigest(), "j", 2))
+tell("published", left)
+"""
+
+
+@pytest.fixture
+def store(opener) -> Store:
+    return opener().backend.store
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def nothing(_moved: int) -> None:
+    return
+
+
+def publish(store: Store, file: Path, content: bytes = OLD, **more: object):
+    file.write_bytes(content)
+    given = {"job_id": "j", "fence": 1, **more}
+    return store.publish(Publication("DONE/a", file, sha(content), **given))
+
+
+def read(store: Store) -> bytes:
+    with store.open("DONE/a") as file:
+        return file.read()
+
+
+def versions(folder: Path) -> list[Path]:
+    return list((folder / OBJECTS).glob("??/*/*"))
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 3))
+def test_a_kill_at_any_step_of_a_publication_leaves_the_old_object_or_the_new_one(
+    folder: Path, opener, other, tmp_path: Path, step: int
+) -> None:
+    first = opener()
+    publish(first.backend.store, tmp_path / "old")
+    first.close()
+    victim = other(PUBLISH.format(step=step))
+    said = victim.line()
+    victim.process.wait(timeout=30)
+    assert bool(said) == (step > STEPS), "every step was hit, and the last two ran to the end"
+
+    store = opener().backend.store
+
+    found = read(store)
+    assert found in (OLD, NEW)
+    assert (tmp_path / "encode").exists() or found == NEW, "the bytes are somewhere"
+    assert [path.name for path in versions(folder)] == [store.stat("DONE/a").version]
+    assert list((folder / "presence").glob("*.alive")) != []
+
+
+def test_an_unpublished_folder_of_a_live_process_is_left_alone(opener, folder: Path) -> None:
+    first = opener()
+    theirs = first.backend.store._new_version("DONE/b")
+
+    opener()
+
+    assert theirs.is_dir()
+    first.close()
+    opener()
+    assert not theirs.exists()
+
+
+def test_replaced_and_deleted_objects_leave_no_bytes_behind(store, folder, tmp_path) -> None:
+    publish(store, tmp_path / "x")
+    publish(store, tmp_path / "x", NEW, fence=2)
+    assert len(versions(folder)) == 1
+
+    store.delete("DONE/a")
+
+    assert list((folder / OBJECTS).iterdir()) == []
+
+
+def test_a_refused_publication_leaves_its_file_and_no_version(store, folder, tmp_path) -> None:
+    publish(store, tmp_path / "x", fence=5)
+    with pytest.raises(UsageError, match="lower-case"):
+        publish(store, tmp_path / "y", NEW, fence=6, metadata={"Not a word": "x"})
+
+    assert (tmp_path / "y").read_bytes() == NEW
+    assert len(versions(folder)) == 1
+    assert read(store) == OLD
+
+
+def test_facts_for_people_lie_beside_the_bytes(store, folder, tmp_path) -> None:
+    publish(store, tmp_path / "x", metadata={"profile": "hevc"})
+
+    (version,) = versions(folder)
+    text = (version / "meta.json").read_text()
+    assert '"key": "DONE/a"' in text
+    assert sha(OLD) in text
+
+
+def test_where_links_are_not_possible_the_bytes_are_copied_and_compared(
+    store, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(files, "link", lambda source, target: False)
+    publish(store, tmp_path / "x")
+    assert read(store) == OLD
+    assert not (tmp_path / "x").exists()
+    moved: list[int] = []
+
+    digest = store.collect("DONE/a", tmp_path / "out", moved=moved.append, stop=STOP)
+
+    assert (digest, (tmp_path / "out").read_bytes()) == (sha(OLD), OLD)
+    assert moved[-1] == len(OLD)
+    assert (tmp_path / "out").stat().st_nlink == 1
+
+
+def test_a_copy_that_differs_is_not_published(store, folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(files, "link", lambda source, target: False)
+    (tmp_path / "x").write_bytes(NEW)
+
+    with pytest.raises(StorageError, match="does not have the bytes"):
+        store.publish(Publication("DONE/a", tmp_path / "x", sha(OLD), "j", 1))
+
+    assert store.stat("DONE/a") is None
+    assert (tmp_path / "x").exists()
+    assert versions(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (errno.ENOSPC, DiskFull),
+        (errno.EDQUOT, DiskFull),
+        (errno.EROFS, StorageError),
+        (errno.EIO, Unavailable),
+    ],
+)
+def test_a_disk_that_fails_while_publishing_loses_nothing(
+    store, folder, tmp_path, monkeypatch, code: int, kind: type
+) -> None:
+    publish(store, tmp_path / "x")
+
+    def fail(path: Path) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "sync", fail)
+        with pytest.raises(kind, match="cannot be"):
+            publish(store, tmp_path / "y", NEW, fence=2)
+
+    assert (tmp_path / "y").read_bytes() == NEW
+    assert read(store) == OLD
+    assert len(versions(folder)) == 1
+
+
+def test_a_full_disk_while_collecting_leaves_nothing_at_the_target(
+    store, tmp_path, monkeypatch
+) -> None:
+    publish(store, tmp_path / "x")
+
+    def fail(*_args: object, **_named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "sync", fail)
+    with pytest.raises(DiskFull, match="out"):
+        store.collect("DONE/a", tmp_path / "out", moved=nothing, stop=STOP)
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_exists_is_named(store, tmp_path) -> None:
+    publish(store, tmp_path / "x")
+    target = tmp_path / os.fsdecode(b"\xff.mp4")
+    target.write_bytes(b"mine")
+
+    with pytest.raises(LibraryError, match=r"\\xff\.mp4 exists already"):
+        store.collect("DONE/a", target, moved=nothing, stop=STOP)
+
+
+def test_an_object_whose_bytes_are_missing_is_an_error_and_not_gone(
+    store, folder, tmp_path
+) -> None:
+    publish(store, tmp_path / "x")
+    (versions(folder)[0] / "data").unlink()
+
+    with pytest.raises(Unavailable, match="cannot be read"):
+        read(store)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.mp4", b"-i.mp4", b"new\nline.mp4", b"x" * 255])
+def test_a_source_may_have_any_name(store, tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes(b"a film")
+
+    accepted = store.accept(path, "TODO/all/odd", moved=nothing, stop=STOP)
+
+    with store.fetch(accepted, tmp_path, moved=nothing, stop=STOP) as given:
+        assert given.path == path
+        assert Path(given.location).read_bytes() == b"a film"
+    path.unlink()
+    with pytest.raises(SourceGone) as caught:
+        store.check(accepted)
+    str(caught.value).encode()
+
+
+def test_a_folder_and_a_pipe_are_no_sources(store, tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
+
+    for name in ("x.mp4", "pipe.mp4"):
+        with pytest.raises(SourceUnreadable, match="is not a file"):
+            store.accept(tmp_path / name, "TODO/all/x", moved=nothing, stop=STOP)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (errno.EACCES, SourceUnreadable),
+        (errno.ELOOP, SourceUnreadable),
+        (errno.ENOENT, SourceGone),
+        (errno.EIO, Unavailable),
+        (errno.ESTALE, Unavailable),
+    ],
+)
+def test_each_failure_to_look_at_a_source_has_its_error(
+    store, tmp_path, monkeypatch, code: int, kind: type
+) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"a film")
+
+    def fail(*_args: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(sources.os, "open", fail)
+    with pytest.raises(kind, match=r"film\.mp4"):
+        store.accept(path, "TODO/all/x", moved=nothing, stop=STOP)
+
+
+def test_a_relative_path_is_found_from_anywhere(store, tmp_path, monkeypatch) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"a film")
+    monkeypatch.chdir(tmp_path)
+    accepted = store.accept(Path("film.mp4"), "TODO/all/x", moved=nothing, stop=STOP)
+    monkeypatch.chdir("/")
+
+    store.check(accepted)
+
+
+def test_a_source_of_another_bucket_is_not_known(store) -> None:
+    with pytest.raises(SourceGone, match="not known"):
+        store.check(source().model_copy(update={"bucket": "uploads"}))
