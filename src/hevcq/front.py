@@ -82,12 +82,10 @@ def _status(arguments: list[str]) -> str | None:
 
 
 def _snapshot(folder: str) -> str | None:
-    from pathlib import Path
-
     from hevcq.cli.status_text import MAX_RUNNING, lines
     from hevcq.embedded.snapshot import read_snapshot
 
-    seen = read_snapshot(Path(folder), MAX_RUNNING)
+    seen = read_snapshot(folder, MAX_RUNNING)
     if not seen["exists"]:
         return None
     names = sorted({*_installed_profiles(), *seen["jobs"]})
