@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.media import Measurement, MediaInfo, TrackMeasure
+from hevcq.domain.media import Measurement, MediaInfo
+from hevcq.domain.plan import StreamPlan
 from hevcq.domain.profile import PictureMetric
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.harmless import Pass, suspicious
@@ -19,7 +20,14 @@ from hevcq.ffmpeg.measure import measure
 from hevcq.ffmpeg.probe import probe
 from hevcq.ffmpeg.progress import ProgressReader
 from hevcq.ffmpeg.tools import Tools
-from hevcq.ffmpeg.verify_picture import decode_problems, frozen, is_encoded, take_samples
+from hevcq.ffmpeg.verify_picture import (
+    Film,
+    Sample,
+    decode_problems,
+    encoded_films,
+    frozen,
+    take_samples,
+)
 from hevcq.ffmpeg.verify_streams import ledger_problems, made_streams, promise_problems
 from hevcq.ffmpeg.verify_times import Compared, time_problems
 from hevcq.ports.encoder import OnProgress, VerifyRequest
@@ -159,33 +167,38 @@ class _Gates:
 
     def picture(self) -> Judged:
         """G8: the worst of the samples is still alike, and what moved still moves."""
-        wanted = self.request.profile.gates
-        if wanted.picture_metric is PictureMetric.OFF or not is_encoded(self.request.plan):
+        films = encoded_films(self.request.plan)
+        if self.request.profile.gates.picture_metric is PictureMetric.OFF or not films:
             return Outcome.OFF, ""
-        track = self._film()
-        samples = []
-        if track is not None:
-            for sample in take_samples(
-                self.tools, self.request, track, self.stop, deadline_s=self._left()
-            ):
-                if sample.ssim is None:
-                    return Outcome.UNKNOWN, f"the sample at {sample.at_s:.1f} s cannot be compared"
-                if sample.ssim < wanted.picture_floor:
-                    found = f"SSIM {sample.ssim:.4f} at {sample.at_s:.1f} s"
-                    return Outcome.FAILED, f"{found}, at least {wanted.picture_floor} is asked"
-                samples.append(sample)
-        if not samples:
-            return Outcome.UNKNOWN, "no sample could be taken"
-        still = frozen(samples)
-        if still:
-            return Outcome.FAILED, still
-        worst = min(sample.ssim for sample in samples if sample.ssim is not None)
-        return Outcome.PASSED, f"worst SSIM {worst:.4f} of {len(samples)} samples"
+        worst = 1.0
+        for kept in films:
+            samples = self._samples(kept)
+            if isinstance(samples, tuple):
+                return samples
+            still = frozen(samples)
+            if still:
+                return Outcome.FAILED, still
+            worst = min(worst, *(sample.ssim or 0.0 for sample in samples))
+        return Outcome.PASSED, f"worst SSIM {worst:.4f} of the samples"
 
-    def _film(self) -> TrackMeasure | None:
-        place = self.request.plan.main_video.position or 0
+    def _samples(self, kept: StreamPlan) -> list[Sample] | Judged:
+        """Return the samples of one film, or the judgement that ends the gate."""
         made = made_streams(self.request.plan, self.output)
-        return self.made.track(made[place].index) if place < len(made) else None
+        place, floor = kept.position or 0, self.request.profile.gates.picture_floor
+        track = self.made.track(made[place].index) if place < len(made) else None
+        samples: list[Sample] = []
+        if track is None:
+            return Outcome.UNKNOWN, f"video track {place} was not measured"
+        for sample in take_samples(
+            self.tools, self.request, Film(kept, track), self.stop, deadline_s=self._left()
+        ):
+            if sample.ssim is None:
+                return Outcome.UNKNOWN, f"the sample at {sample.at_s:.1f} s cannot be compared"
+            if sample.ssim < floor:
+                found = f"SSIM {sample.ssim:.4f} at {sample.at_s:.1f} s"
+                return Outcome.FAILED, f"{found}, at least {floor} is asked"
+            samples.append(sample)
+        return samples or (Outcome.UNKNOWN, "no sample could be taken")
 
     def _left(self) -> float:
         spent = self.tools.clock.monotonic() - self.began

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hevcq.domain.media import StreamKind, TrackMeasure
-from hevcq.domain.plan import Action, EncodePlan
+from hevcq.domain.plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.ffmpeg.harmless import Pass, suspicious
 from hevcq.ffmpeg.picture import coded_pixel_format, picture_filter
 from hevcq.ffmpeg.process import ChildLimits, Finished, run_child
@@ -49,6 +49,14 @@ class Sample:
     at_s: float
     ssim: float | None
     pairs: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """An encoded video track: its plan, and its measure in the output."""
+
+    kept: StreamPlan
+    made: TrackMeasure
 
 
 def decode_problems(
@@ -86,25 +94,34 @@ def sample_times(length_s: float, count: int, sample_s: float) -> list[float]:
     return [max(0.0, (place + 0.5) * length_s / fitting - sample_s / 2) for place in range(fitting)]
 
 
+def encoded_films(plan: EncodePlan) -> tuple[StreamPlan, ...]:
+    """Return the kept video tracks whose pictures were encoded anew."""
+    return tuple(
+        kept
+        for kept in plan.kept
+        if kept.kind is StreamKind.VIDEO and kept.action is not Action.COPY
+    )
+
+
 def take_samples(
     tools: Tools,
     request: VerifyRequest,
-    made: TrackMeasure,
+    film: Film,
     stop: threading.Event,
     *,
     deadline_s: float,
 ) -> Iterator[Sample]:
-    """G8: yield each sample of the film as it is measured."""
-    source = request.measured.track(request.plan.main_video.source_index)
-    if source is None or source.first_pts_s is None or made.first_pts_s is None:
+    """G8: yield each sample of one film as it is measured; none if its times are unknown."""
+    source = request.measured.track(film.kept.source_index)
+    first, made = film.made.first_pts_s, film.made
+    if source is None or source.first_pts_s is None or first is None:
         return
     length = max(0.0, (source.last_pts_s or 0.0) - source.first_pts_s)
     gates = request.profile.gates
     rate = max(1, made.packets - 1) / length if length else 1.0
     frames = min(made.packets, max(2, math.ceil(gates.picture_sample_s * min(rate, 1000.0))))
     for at in sample_times(length, gates.picture_samples, gates.picture_sample_s):
-        moments = (source.first_pts_s + at, made.first_pts_s + at)
-        argv = _sample_command(tools, request, made.index, moments, frames)
+        argv = _sample_command(tools, request, film, (source.first_pts_s + at, first + at), frames)
         done = run_child(argv, stop=stop, limits=_limits(request), deadline_s=deadline_s)
         yield _sample(at, done)
 
@@ -115,16 +132,16 @@ def _limits(request: VerifyRequest) -> ChildLimits:
 
 
 def _sample_command(
-    tools: Tools, request: VerifyRequest, made: int, moments: tuple[float, float], frames: int
+    tools: Tools, request: VerifyRequest, film: Film, moments: tuple[float, float], frames: int
 ) -> list[str]:
-    plan = request.plan
     demuxer = request.info.format_name.partition(",")[0]
     preroll = UNINDEXED_PREROLL_S if demuxer in UNINDEXED else 0.0
+    target = film.kept.video or request.plan.video
     return [
         tools.ffmpeg, "-v", "level+info", "-nostdin", "-nostats", "-hide_banner", "-copyts",
         *_seek(moments[0] - preroll), *input_options(request.location),
         *_seek(moments[1]), *input_options(str(request.output)),
-        "-filter_complex", graph(plan, made, moments, frames),
+        "-filter_complex", graph(target, (film.kept.source_index, film.made.index), moments, frames),
         "-map", "[thumbs]", "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1",
     ]  # fmt: skip
 
@@ -135,13 +152,14 @@ def _seek(moment: float) -> list[str]:
     return ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{moment:.6f}"]
 
 
-def graph(plan: EncodePlan, made: int, moments: tuple[float, float], frames: int) -> str:
-    """Return the filter graph of one sample; `made` is the film's stream in the output.
+def graph(
+    target: VideoTarget, streams: tuple[int, int], moments: tuple[float, float], frames: int
+) -> str:
+    """Return the filter graph of one sample; `streams` are the film's in source and output.
 
     Trimming by time in the graph is exact where seeking is not. The output side begins a little
     early: of two frames ssim takes the one that is shown at the source frame's time.
     """
-    target = plan.video
     thumb = f"scale={THUMB_WIDTH}:{THUMB_HEIGHT}:flags=area,format=yuv420p"
     alike = f"setsar=1,format={coded_pixel_format(target)}"
     there = [f"trim=start={max(0.0, moments[0]) - 0.0005:.6f}", picture_filter(target), alike]
@@ -149,8 +167,8 @@ def graph(plan: EncodePlan, made: int, moments: tuple[float, float], frames: int
     here = [f"trim=start={moments[1] - 0.5:.6f}", alike, _from(moments[1]), _LAST_STAYS, "split"]
     return ";".join(
         [
-            f"[0:{plan.main_video.source_index}]{','.join(f for f in there if f)}[s1][s2]",
-            f"[1:{made}]{','.join(here)}[o1][o2]",
+            f"[0:{streams[0]}]{','.join(f for f in there if f)}[s1][s2]",
+            f"[1:{streams[1]}]{','.join(here)}[o1][o2]",
             "[s1][o1]ssim=shortest=1,nullsink",
             f"[s2]{thumb}[st]",
             f"[o2]{thumb},extractplanes=y[ot]",
@@ -198,8 +216,3 @@ def _stands_still(one: tuple[bytes, bytes], other: tuple[bytes, bytes]) -> bool:
 
 def _distance(one: bytes, other: bytes) -> float:
     return sum(abs(a - b) for a, b in zip(one, other, strict=True)) / len(one)
-
-
-def is_encoded(plan: EncodePlan) -> bool:
-    """Whether the film was encoded at all; a copied one needs no picture check."""
-    return plan.main_video.kind is StreamKind.VIDEO and plan.main_video.action is not Action.COPY
