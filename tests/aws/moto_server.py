@@ -80,7 +80,7 @@ def follow(clock: Clock) -> None:
 class Farm:
     """A farm on the emulator; `settings` are complete, with the topic's ARN."""
 
-    clock: ManualClock
+    clock: Clock
     settings: Settings
     clients: Clients
     backend: Backend
@@ -100,11 +100,15 @@ class Farm:
 
 
 def make_farm(
-    profiles: Mapping[str, Profile], *, input_bucket: str = "uploads", output_bucket: str = "out"
+    profiles: Mapping[str, Profile],
+    *,
+    input_bucket: str = "uploads",
+    output_bucket: str = "out",
+    clock: Clock | None = None,
 ) -> Farm:
-    """Empty the server and make a farm of these profiles on it."""
+    """Empty the server and make a farm of these profiles on it, on a ManualClock by default."""
     reset()
-    clock = ManualClock(start=time.time(), auto=False)
+    clock = clock if clock is not None else ManualClock(start=time.time())
     follow(clock)
     aws = AwsSettings(
         region=REGION,

@@ -29,7 +29,8 @@ POLL_READ_TIMEOUT_S = MAX_WAIT_S + 15
 """Longer than the poll itself: a message handed to a client that has hung up is hidden until its
 timeout and has used up a receive (https://github.com/aws/aws-sdk-js/issues/3227)."""
 S3_READ_TIMEOUT_S = 60
-ATTEMPTS = 5
+ATTEMPTS = 3
+"""Few, because the worker repeats what got no answer too, and a stop has 120 s in all."""
 POOL = 32
 """Connections per client: more than PARTS_AT_A_TIME for each of a few slots."""
 

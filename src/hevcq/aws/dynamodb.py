@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from hevcq.aws.changes import LEASE, WHY, Change, absent, as_seen, blame, moved
-from hevcq.aws.faults import code_of, through_breaks, translated
+from hevcq.aws.faults import code_of, translated
 from hevcq.aws.listing import Listing
 from hevcq.aws.table import (
     RECORD_KEPT_S,
@@ -241,23 +241,20 @@ class DynamoLedger(Ledger):
         token = text(self._tokens())
         signed = Change(change.when, {**change.set, "last_write": token}, change.remove, change.add)
 
-        def call() -> bool:
-            try:
-                with translated(f"write the job {name}"):
-                    self._db.update_item(
-                        TableName=self._table,
-                        Key={"pk": text(job_pk(name))},
-                        ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                        **signed.arguments(),
-                    )
-            except Unavailable as error:
-                if code_of(error.__cause__) != "ConditionalCheckFailedException":
-                    raise
-                there: Item = getattr(error.__cause__, "response", {}).get("Item", {})
-                return there.get("last_write") == token
-            return True
-
-        return through_breaks(self._clock, call)
+        try:
+            with translated(f"write the job {name}"):
+                self._db.update_item(
+                    TableName=self._table,
+                    Key={"pk": text(job_pk(name))},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    **signed.arguments(),
+                )
+        except Unavailable as error:
+            if code_of(error.__cause__) != "ConditionalCheckFailedException":
+                raise
+            there: Item = getattr(error.__cause__, "response", {}).get("Item", {})
+            return there.get("last_write") == token
+        return True
 
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
         """QUEUED (or RUNNING with its lease run out) to DEAD."""

@@ -34,7 +34,7 @@ from hevcq.errors import (
 
 Result = TypeVar("Result")
 
-CONNECTION_ATTEMPTS = 4
+CONNECTION_ATTEMPTS = 2
 """How often a call without an answer is tried in all, besides botocore's own attempts."""
 
 CODES: Mapping[str, tuple[type[HevcqError], str]] = {
