@@ -135,7 +135,7 @@ def test_an_undo_killed_at_any_call_leaves_an_original_or_a_rendition(tmp_path, 
 
 @pytest.mark.parametrize("when", ["before", "after", "torn"])
 def test_a_recovery_killed_at_any_call_is_finished_by_the_next(tmp_path, layout, when):
-    for victim in (20, 26, 30, 34, 38):
+    for victim in (34, 42):
         for number in range(1, MOST_CALLS):
             made, options = prepare(tmp_path, f"{victim}-{number}", layout)
             before = looks(made.source)
@@ -153,7 +153,7 @@ def test_a_recovery_killed_at_any_call_is_finished_by_the_next(tmp_path, layout,
             pytest.fail("the recovery never ran to its end")
 
 
-FAULTS = [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES]
+FAULTS = [errno.ENOSPC, errno.EIO, errno.EROFS]
 
 
 @pytest.mark.parametrize("number", FAULTS, ids=lambda n: errno.errorcode[n])
