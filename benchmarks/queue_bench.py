@@ -1,7 +1,7 @@
 """What the embedded queue costs, as ratios measured in one interleaved run.
 
-Run as `python benchmarks/queue_bench.py [--rounds N] [--backlog N] [--json FILE]`: prints a table
-and, with --json, writes the same numbers. Everything happens in a temporary folder (TMPDIR).
+Run as `python benchmarks/queue_bench.py [--rounds N] [--backlog N]`: prints a table and writes
+benchmarks/out/queue.json. Exits 1 when a target is missed. Works in a temporary folder (TMPDIR).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from hevcq.embedded.snapshot import DATABASE
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.settings import Settings
 
+OUT = Path(__file__).resolve().parent / "out" / "queue.json"
 STOP = threading.Event()
 PROFILE = Profile(
     name="hevc",
@@ -250,7 +251,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1_000)
     parser.add_argument("--backlog", type=int, default=1_000_000)
     parser.add_argument("--idle-s", type=float, default=10.0)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, default=OUT)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hevcq-bench-") as name:
         folder = Path(name)
@@ -270,9 +271,16 @@ def main() -> int:
         print(f"{measure:34} {value:12.4f}  {wanted}")
     machine = f"{os.cpu_count()} cores, {platform.platform()}, SQLite {sqlite3.sqlite_version}"
     print(machine)
-    if options.json:
-        report = {"machine": machine, "python": sys.version.split()[0], "backlog": options.backlog}
-        options.json.write_text(json.dumps({**report, "figures": found}, indent=1) + "\n")
+    report = {
+        "benchmark": "queue",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine,
+        "python": sys.version.split()[0],
+        "backlog": options.backlog,
+        "figures": found,
+    }
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 1 if missed else 0
 
 
