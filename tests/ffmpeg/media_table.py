@@ -1,0 +1,73 @@
+"""What becomes of each sample clip, under each profile that comes with hevcq.
+
+Words: `encoded` (and verified), `skip:<reason>`, `refused:<policy>`, `unreadable` (the probe says
+why), `damaged` (planned, then found damaged by the pre-flight or by the encode itself).
+"""
+
+from __future__ import annotations
+
+PROFILES = ("hevc", "720p", "1080p")
+ENCODED = "encoded"
+UNREADABLE = "unreadable"
+DAMAGED = "damaged"
+
+_ALREADY = "skip:already_target"
+_SMALL = "skip:smaller_than_box"
+_SOUND = "skip:no_video"
+_FIELDS = "refused:policies.interlaced"
+_HDR = "refused:policies.hdr"
+_DOLBY = "refused:policies.dolby_vision"
+_PLUS = "refused:policies.hdr10_plus"
+
+EXPECTED: dict[str, tuple[str, str, str]] = {
+    "android-720p30-rot180.mp4": (ENCODED, ENCODED, _SMALL),
+    "bbb-1080p24-15s.mp4": (ENCODED, ENCODED, ENCODED),
+    "bbb-480p24-30s.mp4": (ENCODED, _SMALL, _SMALL),
+    "bbb-720p25-5s.mp4": (ENCODED, ENCODED, _SMALL),
+    "bbb-sar64_45-bpyramid.mp4": (ENCODED, _SMALL, _SMALL),  # shown at 1138x640
+    "chapters-text-track.mp4": (ENCODED, ENCODED, _SMALL),
+    "flir-portrait-vfr-bframes.mp4": (ENCODED, ENCODED, ENCODED),  # 1080x1440: as wide as the box
+    "gopro-480p30-tmcd-gpmd.mp4": (ENCODED, _SMALL, _SMALL),
+    "h264-high10-200x200.mp4": (ENCODED, _SMALL, _SMALL),
+    "hevc-hdr10plus-phone-1080p.mp4": (_ALREADY, _PLUS, _PLUS),
+    "iphone-320p-rot90-mebx.mov": (ENCODED, _SMALL, _SMALL),
+    "iphone-hevc-dovi-editlist-mebx.mp4": (_ALREADY, _DOLBY, _DOLBY),
+    "long-1080p30-6min-lowbitrate.mp4": (ENCODED, ENCODED, ENCODED),
+    "made-audio-only.m4a": (_SOUND, _SOUND, _SOUND),
+    "made-bitrot-480p24.mp4": (DAMAGED, _SMALL, _SMALL),
+    "made-empty.mp4": (UNREADABLE, UNREADABLE, UNREADABLE),
+    "made-h264-1080i25-tff.mp4": (_FIELDS, ENCODED, ENCODED),
+    "made-h264-10bit-hdr10-720p24.mkv": (ENCODED, _HDR, _SMALL),
+    "made-h264-opengop-480p24.mkv": (ENCODED, _SMALL, _SMALL),
+    "made-kitchen-sink.mkv": (ENCODED, _SMALL, _SMALL),
+    "made-kitchen-sink.mp4": (ENCODED, _SMALL, _SMALL),
+    "made-not-a-video.mp4": (UNREADABLE, UNREADABLE, UNREADABLE),
+    "made-one-frame.mp4": (ENCODED, _SMALL, _SMALL),
+    "made-pal-576p25-sar64_45.mkv": (ENCODED, _SMALL, _SMALL),
+    "made-truncated60-moov-first.mp4": (DAMAGED, _SMALL, _SMALL),
+    "made-truncated60-moov-last.mp4": (UNREADABLE, UNREADABLE, UNREADABLE),
+    "made-truncated60.mkv": (DAMAGED, _SMALL, _SMALL),
+    "made-vfr-gap-432p.mp4": (ENCODED, _SMALL, _SMALL),
+    "nasa-2video-2audio-2sub.mp4": (ENCODED, _SMALL, _SMALL),
+    "odd-321x241-yuv444.mp4": (ENCODED, _SMALL, _SMALL),
+    "phone-720p-vfr-rot180.mp4": (ENCODED, ENCODED, _SMALL),
+    "phone-720p30.mp4": (ENCODED, ENCODED, _SMALL),
+    "sony-1080i50-avchd.mts": (_FIELDS, ENCODED, ENCODED),
+    "sub-ass.mkv": (ENCODED, ENCODED, _SMALL),
+    "sub-pgs.mkv": (ENCODED, ENCODED, _SMALL),
+    "sub-srt.mkv": (ENCODED, ENCODED, _SMALL),
+    "traffic-432p12.mp4": (ENCODED, _SMALL, _SMALL),
+}
+
+TOO_LONG = frozenset({"long-1080p30-6min-lowbitrate.mp4"})
+"""Planned only: its 10,883 frames would take the whole time of the suite."""
+
+
+def rows(*words: str) -> list[tuple[str, str]]:
+    """Return (clip, profile) of every row whose expected outcome is one of `words`."""
+    return [
+        (clip, profile)
+        for clip, outcomes in EXPECTED.items()
+        for profile, outcome in zip(PROFILES, outcomes, strict=True)
+        if outcome in words
+    ]

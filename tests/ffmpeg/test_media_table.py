@@ -1,0 +1,237 @@
+"""Every sample clip: planned as the table says; and every one that can be is encoded and verified."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from ffmpeg.media_table import DAMAGED, ENCODED, EXPECTED, PROFILES, TOO_LONG, UNREADABLE, rows
+from hevcq.clock import SystemClock
+from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.media import Measurement, MediaInfo, StreamKind
+from hevcq.domain.plan import EncodePlan, Skip
+from hevcq.domain.planner import make_plan
+from hevcq.errors import SourceDamaged, SourceUnreadable
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
+from media_facts import profile
+from support import MEDIA, media_clip
+
+ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+QUICK = {
+    "video": {"preset": "ultrafast"},
+    "gates": {"minimum_saving": None, "review_below": 0.0, "picture_samples": 2},
+}
+"""A quick preset makes larger files, so the gates on size are not asked here."""
+
+
+class Made:
+    """One clip through the whole pipeline: probe, plan, pre-flight, encode."""
+
+    def __init__(self, name: str, recipe_name: str, folder: Path) -> None:
+        self.recipe = profile(recipe_name, **QUICK)
+        self.clip = media_clip(name)
+        self.info = probe(name)
+        plan = make_plan(self.recipe, self.info)
+        assert isinstance(plan, EncodePlan), plan
+        self.plan = plan
+        self.output = folder / f"{name}.{recipe_name}.{plan.extension}"
+        self.measured: Measurement = ENCODER.preflight(
+            str(self.clip), self.info, self.recipe, stop=threading.Event()
+        )
+        self.report: EncodeReport = ENCODER.encode(
+            EncodeRequest(
+                profile=self.recipe,
+                plan=plan,
+                info=self.info,
+                location=str(self.clip),
+                output=self.output,
+                duration_s=self.info.duration_s,
+                source_size=self.info.size,
+                max_seconds=240.0,
+            ),
+            on_progress=lambda _state: None,
+            stop=threading.Event(),
+        )
+
+    def verify(self) -> tuple[GateResult, ...]:
+        request = VerifyRequest(
+            profile=self.recipe,
+            plan=self.plan,
+            location=str(self.clip),
+            info=self.info,
+            measured=self.measured,
+            source_size=self.info.size,
+            output=self.output,
+            report=self.report,
+            max_seconds=240.0,
+        )
+        return ENCODER.verify(request, on_progress=lambda _state: None, stop=threading.Event())
+
+    def probed(self) -> MediaInfo:
+        return ENCODER.probe(str(self.output), stop=threading.Event())
+
+
+def probe(name: str) -> MediaInfo:
+    return ENCODER.probe(str(media_clip(name)), stop=threading.Event())
+
+
+_made: dict[tuple[str, str], Made] = {}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("renditions")
+
+
+def made_once(name: str, recipe_name: str, folder: Path) -> Made:
+    """Encode a clip once a session, for the gates and for a closer look."""
+    key = (name, recipe_name)
+    if key not in _made:
+        _made[key] = Made(name, recipe_name, folder)
+    return _made[key]
+
+
+def test_the_table_lists_every_clip_and_no_other() -> None:
+    media_clip("README.md")
+
+    assert sorted(EXPECTED) == sorted(p.name for p in MEDIA.iterdir() if p.suffix != ".md")
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_each_clip_is_planned_as_the_table_says(name: str) -> None:
+    expected = EXPECTED[name]
+    if UNREADABLE in expected:
+        with pytest.raises(SourceUnreadable, match=name.replace(".", r"\.")):
+            probe(name)
+        return
+    info = probe(name)
+
+    assert tuple(_planned(info, recipe) for recipe in PROFILES) == tuple(
+        ENCODED if outcome == DAMAGED else outcome for outcome in expected
+    )
+
+
+def _planned(info: MediaInfo, recipe_name: str) -> str:
+    plan = make_plan(profile(recipe_name), info)
+    if isinstance(plan, EncodePlan):
+        return ENCODED
+    assert plan.detail.endswith(".")
+    return f"skip:{plan.reason}" if isinstance(plan, Skip) else f"refused:{plan.policy}"
+
+
+@pytest.mark.media
+@pytest.mark.parametrize(
+    ("name", "recipe_name"), [r for r in rows(ENCODED) if r[0] not in TOO_LONG]
+)
+def test_each_clip_is_encoded_and_passes_every_gate(name, recipe_name, folder: Path) -> None:
+    made = made_once(name, recipe_name, folder)
+
+    results = made.verify()
+
+    assert made.report.stderr == ()
+    allowed = {Outcome.PASSED, Outcome.OFF}
+    assert [f"{r.gate.value}: {r.detail}" for r in results if r.outcome not in allowed] == []
+    assert {r.gate for r in results} == {gate for gate in Gate if gate.value[1:2] in "12345678"} - {
+        Gate.G10,
+        Gate.G11,
+    }
+
+
+@pytest.mark.media
+@pytest.mark.parametrize(("name", "recipe_name"), rows(DAMAGED))
+def test_each_damaged_clip_is_found_damaged_and_nothing_is_left(
+    name, recipe_name, tmp_path
+) -> None:
+    with pytest.raises(SourceDamaged, match=name.replace(".", r"\.")):
+        Made(name, recipe_name, tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.media
+@pytest.mark.parametrize(
+    "name",
+    ["flir-portrait-vfr-bframes.mp4", "made-vfr-gap-432p.mp4", "phone-720p-vfr-rot180.mp4"],
+)
+def test_every_frame_of_a_variable_rate_keeps_its_own_time(name: str, folder: Path) -> None:
+    made = made_once(name, "hevc", folder)
+
+    before, after = _times(made.clip, made.info), _times(made.output, made.probed())
+
+    assert len(before) == len(after) > 20
+    assert max(abs(a - b) for a, b in zip(before, after, strict=True)) < 0.0005
+
+
+def _times(path: Path, info: MediaInfo) -> list[float]:
+    """Return the time of every shown frame, in seconds from the first."""
+    from hevcq.ffmpeg.process import run_child
+
+    index = str(info.of_kind(StreamKind.VIDEO)[0].index)
+    ended = run_child(
+        ["ffprobe", "-v", "error", "-select_streams", index, "-show_entries",
+         "frame=best_effort_timestamp_time", "-of", "csv=p=0", str(path)],
+        stop=threading.Event(),
+    )  # fmt: skip
+    lines = ended.stdout.decode().split()
+    times = [float(line.split(",")[0]) for line in lines]
+    return [time - times[0] for time in times]
+
+
+@pytest.mark.media
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        (
+            "made-kitchen-sink.mkv",
+            {"title": "hevcq kitchen sink", "creation_time": "2020-02-03T04:05:06.000000Z"},
+        ),
+        (
+            "made-kitchen-sink.mp4",
+            {
+                "title": "hevcq kitchen sink",
+                "artist": "Blender Foundation",
+                "creation_time": "2020-02-03T04:05:06.000000Z",
+                "location": "+48.8577+002.2950/",
+                "timecode": "01:00:00:00",
+            },
+        ),
+        (
+            "iphone-320p-rot90-mebx.mov",
+            {
+                "com.apple.quicktime.make": "Apple",
+                "com.apple.quicktime.creationdate": "2019-07-24T11:25:40+0300",
+                "com.apple.quicktime.location.ISO6709": "+32.0929+034.8620+028.516/",
+                "creation_time": "2019-07-24T08:25:57.000000Z",
+            },
+        ),
+        (
+            "gopro-480p30-tmcd-gpmd.mp4",
+            {"firmware": "HD5.02.02.00.00", "creation_time": "2017-04-17T19:27:57.000000Z"},
+        ),
+        ("phone-720p-vfr-rot180.mp4", {"location": "+54.1843-002.7189/"}),
+    ],
+)
+def test_what_the_file_says_of_itself_survives(name: str, kept, folder: Path) -> None:
+    found = made_once(name, "hevc", folder).probed()
+
+    assert {key: found.tags.get(key) for key in kept} == kept
+
+
+@pytest.mark.media
+def test_a_camera_keeps_its_telemetry_and_time_code(folder: Path) -> None:
+    made = made_once("gopro-480p30-tmcd-gpmd.mp4", "hevc", folder).probed()
+
+    assert {"gpmd", "tmcd"} <= {s.codec_tag for s in made.of_kind(StreamKind.DATA)}
+    assert made.of_kind(StreamKind.VIDEO)[0].tags["timecode"] == "19:26:48:04"
+
+
+@pytest.mark.media
+def test_our_own_rendition_is_known_again_in_every_container(folder: Path) -> None:
+    for name in ("made-kitchen-sink.mkv", "made-kitchen-sink.mp4", "iphone-320p-rot90-mebx.mov"):
+        found = made_once(name, "hevc", folder).probed()
+
+        for recipe in PROFILES:
+            assert _planned(found, recipe) == "skip:own_rendition"
