@@ -233,8 +233,15 @@ def test_signals_only_set_flags_and_the_second_insists():
     with StopSignals() as signals:
         assert not signals.asked.is_set()
         signal.raise_signal(signal.SIGTERM)
-        assert (signals.asked.is_set(), signals.insisted.is_set()) == (True, False)
+        assert signals.asked.wait(10)
+        assert not signals.insisted.is_set()
         signal.raise_signal(signal.SIGINT)
-        assert signals.insisted.is_set()
+        assert signals.insisted.wait(10)
         assert signals.received == signal.SIGINT
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_comes_while_the_flags_own_lock_is_held_does_not_hang_the_process():
+    with StopSignals() as signals, signals.asked._cond:
+        signal.raise_signal(signal.SIGTERM)
+    assert signals.asked.wait(10)

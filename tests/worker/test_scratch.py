@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -172,3 +173,48 @@ def test_a_file_system_without_locks_is_refused_with_the_way_out(scratch, monkey
 
 def test_free_space_is_that_of_the_folders_disk(scratch):
     assert scratch.free_bytes() > 0
+
+
+def test_a_sweep_that_comes_between_making_and_locking_a_file_is_survived(scratch, monkeypatch):
+    other = Scratch(scratch.folder, ManualClock())
+    real, raced = fcntl.flock, []
+
+    def flock(lock, how):
+        if not raced:
+            raced.append(1)
+            assert other.sweep() == 1
+        return real(lock, how)
+
+    monkeypatch.setattr("fcntl.flock", flock)
+
+    with scratch.job("a") as folder:
+        assert other.sweep() == 0
+        assert folder.is_dir()
+
+
+def test_a_lock_that_its_process_removes_during_a_sweep_is_no_trouble(scratch, monkeypatch):
+    other = Scratch(scratch.folder, ManualClock())
+    with scratch.job("a"):
+        pass
+    (name,) = [p for p in scratch.folder.iterdir() if p.suffix == ".lock"]
+    monkeypatch.setattr(Path, "iterdir", lambda _self: iter([name]))
+    scratch.close()
+
+    assert other.sweep() == 0
+
+
+def test_a_lock_file_that_was_replaced_after_it_was_opened_is_not_swept(scratch, monkeypatch):
+    with scratch.job("a"):
+        pass
+    (name,) = [p for p in scratch.folder.iterdir() if p.suffix == ".lock"]
+    os.close(scratch._lock)
+    real = fcntl.flock
+
+    def flock(lock, how):
+        name.unlink()
+        name.touch()
+        return real(lock, how)
+
+    monkeypatch.setattr("fcntl.flock", flock)
+
+    assert Scratch(scratch.folder, ManualClock()).sweep() == 0

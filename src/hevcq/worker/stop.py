@@ -1,4 +1,4 @@
-"""Being told to stop: the first signal asks, the second insists. Handlers only set flags.
+"""Being told to stop: the first signal asks, the second insists. Handlers only pass the word on.
 
 The written order, carried out by `pool.WorkerPool.run`:
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from queue import SimpleQueue
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -23,6 +24,11 @@ class StopSignals:
     """A context in which SIGTERM and SIGINT set flags instead of ending the process.
 
     Enter it in the main thread. `received` is the number of the last signal, for the exit code.
+
+    The handler itself must not set an Event: it runs in the main thread between two bytecodes,
+    and where that thread is just inside the same Event's lock, it would wait for itself for ever.
+    Putting into a SimpleQueue is reentrant by contract
+    (https://docs.python.org/3/library/queue.html#queue.SimpleQueue.put); a thread sets the flags.
     """
 
     def __init__(self) -> None:
@@ -30,8 +36,12 @@ class StopSignals:
         self.insisted = threading.Event()
         self.received: int | None = None
         self._before: dict[signal.Signals, signal._HANDLER] = {}
+        self._words: SimpleQueue[int] = SimpleQueue()
+        self._listener: threading.Thread | None = None
 
     def __enter__(self) -> StopSignals:
+        self._listener = threading.Thread(target=self._listen, name="hevcq-signals", daemon=True)
+        self._listener.start()
         for number in SIGNALS:
             self._before[number] = signal.signal(number, self._handle)
         return self
@@ -45,6 +55,9 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+        self._words.put(0)
+        if self._listener is not None:
+            self._listener.join()
 
     def ask(self) -> None:
         """Ask to stop; asking again insists."""
@@ -53,5 +66,9 @@ class StopSignals:
         self.asked.set()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self.received = number
-        self.ask()
+        self._words.put(number)
+
+    def _listen(self) -> None:
+        while number := self._words.get():
+            self.received = number
+            self.ask()

@@ -102,6 +102,7 @@ def test_which_profiles_an_upload_wants(key, wanted_by):
         ("TODO/all/all/a.mov", "DONE/hevc/all/a.mov.mp4"),
         ("TODO/hevc", "DONE/hevc/hevc.mp4"),
         ("TODO/noext", "DONE/hevc/noext.mp4"),
+        ("elsewhere/a.mov", "DONE/hevc/elsewhere/a.mov.mp4"),
     ],
 )
 def test_where_a_rendition_goes(source, expected):

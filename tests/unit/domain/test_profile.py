@@ -101,3 +101,9 @@ def test_the_installed_profiles_are_valid_and_named_as_their_files():
     found = load_profiles(installed_folder())
     assert {"hevc", "720p", "1080p"} <= set(found)
     assert len({profile.revision for profile in found.values()}) == len(found)
+
+
+def test_a_profile_scales_when_it_has_a_box():
+    box = Video(codec=VideoCodec.H264, crf=20, max_width=1280, max_height=720)
+    assert box.scales
+    assert not HEVC.video.scales
