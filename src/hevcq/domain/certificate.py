@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from hevcq.domain.job import Source
 from hevcq.domain.model import Frozen
@@ -78,6 +78,12 @@ class Certificate(Frozen):
     verify_s: float = 0.0
     cpu_s: float = Field(default=0.0, description="CPU seconds of the encode")
 
+    @field_validator("arguments", "notices", mode="after")
+    @classmethod
+    def _printable(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        """A file name may hold bytes that are not UTF-8; JSON may not, so they become `\\xNN`."""
+        return tuple(_plain(word) for word in words)
+
     def to_json(self) -> str:
         """Return the certificate as indented JSON."""
         return self.model_dump_json(indent=2)
@@ -93,6 +99,10 @@ class Certificate(Frozen):
             ) from error
         require_passed(certificate.gates)
         return certificate
+
+
+def _plain(word: str) -> str:
+    return word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def require_passed(results: Iterable[GateResult]) -> None:

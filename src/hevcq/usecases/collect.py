@@ -40,13 +40,14 @@ LATER = (DiskFull, Unavailable, Interruption, StorageError)
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Where a rendition is now. `mode` None: another process had placed it already."""
+    """Where a rendition is now. `already`: another process, or an earlier run, had placed it."""
 
     target: Path
     size: int
-    mode: Mode | None
+    mode: Mode
     notices: tuple[str, ...] = ()
     retained: Path | None = None
+    already: bool = False
 
 
 class Collector:
@@ -66,7 +67,7 @@ class Collector:
         """
         placement, ref = self._expected(job)
         if _settled(placement, ref):
-            return Collected(placement.target, ref.size, mode=None)
+            return _before(placement, ref)
         try:
             done = self._place(placement, ref, stop)
         except HevcqError as error:
@@ -116,12 +117,23 @@ class Collector:
             )
             swapped = Swap(placement.root, self._ports.clock, fs).replace(change, fetch, check)
             return Collected(
-                swapped.target, ref.size, Mode.REPLACE, swapped.notices, swapped.retained
+                target=swapped.target,
+                size=ref.size,
+                mode=Mode.REPLACE,
+                notices=swapped.notices,
+                retained=swapped.retained,
+                already=swapped.already,
             )
         self._require_same_source(placement)
         self._clear_older(placement, ref, fs)
-        notices = place(rendition, fetch, fs, check).notices
-        return Collected(placement.target, ref.size, placement.mode, notices)
+        placed = place(rendition, fetch, fs, check)
+        return Collected(
+            target=placed.target,
+            size=ref.size,
+            mode=placement.mode,
+            notices=placed.notices,
+            already=placed.already,
+        )
 
     @staticmethod
     def _require_same_source(placement: Placement) -> None:
@@ -179,7 +191,7 @@ class Collector:
         with placing(self._ports.data_dir):
             now = self._ports.catalog.placement(placement.job_id)
             if now is not None and _settled(now, ref):
-                return Collected(now.target, ref.size, mode=None)
+                return _before(now, ref)
             if not isinstance(error, LATER):
                 obsolete = isinstance(error, SourceChanged)
                 refused = replace(
@@ -216,6 +228,10 @@ class Collector:
         except HevcqError as error:
             # The rendition is in place: a leftover in the store costs space, and no more.
             get_logger().warning("rendition_not_tidied", key=ref.key, reason=str(error))
+
+
+def _before(placement: Placement, ref: RenditionRef) -> Collected:
+    return Collected(placement.target, ref.size, placement.mode, already=True)
 
 
 def _settled(placement: Placement, ref: RenditionRef) -> bool:

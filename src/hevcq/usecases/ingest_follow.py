@@ -13,7 +13,6 @@ from hevcq.clock import Clock
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DiskFull, HevcqError, Interruption, Unavailable
-from hevcq.ports.catalog import Mode
 from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.usecases.collect import Collected, Collector
 from hevcq.usecases.ingest_events import EventName, IngestEvent, Listener, show_path
@@ -26,6 +25,7 @@ SLACK_S = 60.0
 SWEEP_S = 30.0
 """How often every open job is asked for by name, whatever the listing by time said."""
 GO_ON = "Not finished; run the same command again to go on."
+RETRY_FIRST_S = 0.5
 RETRY_PLACE_S = 5.0
 """How long a placement waits that failed for want of space or of a file system."""
 
@@ -35,6 +35,7 @@ class _Open:
     item: Item
     job: JobRecord
     place_after: float = 0.0
+    tries: int = 0
     shown: Progress | None = None
 
 
@@ -163,8 +164,12 @@ class Follower:
         except Interruption:
             return
         except (DiskFull, Unavailable) as error:
-            entry.place_after = self._clock.monotonic() + RETRY_PLACE_S
-            self._say(EventName.PAUSED, entry.item, reason=str(error))
+            # At first it may only be another ingest that places the same job just now.
+            wait = RETRY_PLACE_S if entry.tries else RETRY_FIRST_S
+            entry.place_after = self._clock.monotonic() + wait
+            entry.tries += 1
+            if entry.tries > 1:
+                self._say(EventName.PAUSED, entry.item, reason=str(error))
         except HevcqError as error:
             self._end(entry, End.NOT_PLACED, str(error))
             self._say(EventName.PLACE_FAILED, entry.item, reason=str(error))
@@ -178,18 +183,18 @@ class Follower:
             entry.item,
             size=entry.item.size,
             output_size=done.size,
-            bytes_saved=entry.item.size - done.size,
+            bytes_saved=None if done.already else entry.item.size - done.size,
             seconds=_seconds(entry.job),
         )
-        if done.mode is None:
-            self._end(entry, End.EARLIER, "Placed by another process.", done.size)
+        if done.already:
+            self._end(entry, End.EARLIER, f"In place already: {show_path(done.target)}.", done.size)
             return
         self._end(entry, End.PLACED, " ".join(done.notices), done.size)
         self._say(
             EventName.PLACED,
             entry.item,
             target=show_path(done.target),
-            mode=Mode(done.mode).value,
+            mode=done.mode.value,
             notices=done.notices or None,
         )
 
