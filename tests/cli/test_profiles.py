@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,15 @@ def test_every_key_of_a_profile_is_on_its_page():
         names = [f"{key}.{name}" for name in value] if isinstance(value, dict) else [key]
         for name in names:
             assert f"| `{name}` |" in page
+
+
+def test_every_json_line_is_on_the_page_of_the_command_line():
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    code = "".join(path.read_text() for path in sorted((ROOT / "src/hevcq/cli").glob("*.py")))
+    code += (ROOT / "src/hevcq/usecases/status.py").read_text()
+
+    found = set(re.findall(r'"type": "(\w+)"', code))
+
+    assert len(found) >= 11
+    for name in found:
+        assert f"`{name}`" in page, name

@@ -166,7 +166,7 @@ def test_json_is_one_object_with_every_count(hevcq, farm):
 
     (found,) = hevcq("status", "--json").lines
 
-    assert found["hevcq_status"] == 1
+    assert found["type"] == "status"
     (hevc,) = [queue for queue in found["queues"] if queue["profile"] == "hevc"]
     assert hevc["dead_letters"] == 1
     assert hevc["jobs"] == {"queued": 0, "running": 1, "done": 0, "skipped": 0, "dead": 1}

@@ -8,14 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import typer
 
+from hevcq.cli.status_text import printable
 
-def printable(text: object) -> str:
-    """Return `text` with control characters and broken Unicode escaped.
-
-    File names are untrusted: one must neither break a line nor steer the terminal.
-    """
-    safe = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+__all__ = ["ago", "emit", "emit_json", "emit_table", "plain_table", "printable", "size"]
 
 
 def emit(line: str = "") -> None:

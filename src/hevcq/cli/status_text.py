@@ -29,9 +29,12 @@ def lines(status: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def printable(text: str) -> str:
-    """Escape control characters and broken Unicode: a file name must not steer the terminal."""
-    safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
+def printable(text: object) -> str:
+    """Return `text` with control characters and broken Unicode escaped.
+
+    File names are untrusted: one must neither break a line nor steer the terminal.
+    """
+    safe = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
 
 

@@ -51,7 +51,7 @@ class Overview:
 
     def to_dict(self) -> dict[str, object]:
         """Return the documented JSON form."""
-        return {"hevcq_status": 1, **asdict(self)}
+        return {"type": "status", **asdict(self)}
 
 
 def overview(backend: Backend, clock: Clock, *, limit: int = 100) -> Overview:
