@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from fakes.backend import HEVC, memory_backend
 from fakes.farm import Farm
 from hevcq.domain.job import JobState
-from hevcq.errors import DatabaseBusy, DatabaseDamaged, Unavailable, WorkerUnfit
+from hevcq.errors import DatabaseBusy, DatabaseDamaged, DiskFull, Unavailable, WorkerUnfit
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.loop import Outcome, Worker
 
@@ -202,3 +202,15 @@ def test_a_kit_is_replaced_whole_and_never_changed(farm):
     with pytest.raises(AttributeError):
         farm.kit.threads = 3
     assert replace(farm.kit, threads=3).threads == 3
+
+
+def test_after_a_delivery_that_waits_for_the_machine_the_slot_waits_a_little_too(farm):
+    farm.submit()
+    farm.encoder.errors["encode"] = [DiskFull("No space left.")]
+    worker = worker_of(farm)
+    before = farm.clock.monotonic()
+
+    assert worker.step() is True
+
+    assert farm.clock.monotonic() - before == 0.5
+    assert worker.outcome is Outcome.RUNNING
