@@ -113,7 +113,7 @@ class Board:
         self._worked += self._work.get(key, 0.0)
         word = SETTLED_WORDS[event.event]
         setattr(self.totals, word, getattr(self.totals, word) + 1)
-        self.totals.bytes_saved += event.bytes_saved or 0
+        self.totals.bytes_saved += max(0, event.bytes_saved or 0)
 
     @property
     def open(self) -> int:

@@ -35,7 +35,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
 
 def _row(outcome: Outcome) -> tuple[str, ...]:
     done = outcome.end is End.PLACED
-    share = f"{100 * outcome.saved / outcome.size:.0f} %" if done and outcome.size else ""
+    share = f"{100 * outcome.saved / outcome.size:.0f} %" if outcome.saved else ""
     note = outcome.reason
     if done and outcome.target is not None:
         note = " ".join(part for part in (show_path(outcome.target.name), note) if part)

@@ -40,10 +40,10 @@ class Outcome:
 
     @property
     def saved(self) -> int:
-        """Bytes that this job made superfluous; 0 unless it was placed now."""
+        """Bytes that this job made superfluous; 0 unless it was placed now and is smaller."""
         if self.end is not End.PLACED or self.output_size is None:
             return 0
-        return self.size - self.output_size
+        return max(0, self.size - self.output_size)
 
 
 PLANNED_ENDS: dict[Disposition, End] = {
