@@ -88,7 +88,7 @@ class Steps:
         holder = self._holder(record)
         if holder is None:
             return self._without_original(record)
-        if self._rendition_in(record):
+        if self._rendition_in(record, holder):
             self._finish(record)
             return (
                 Settled.FINISHED,
@@ -176,11 +176,17 @@ class Steps:
         self.forget_temps(record)
         self._journal.commit(record)
 
-    def _rendition_in(self, record: Record) -> bool:
+    def _rendition_in(self, record: Record, holder: Path | None) -> bool:
+        """Whether the rendition is in place, after putting it there if it may be.
+
+        It may not if what was renamed aside is not the original: someone saved another file at
+        the path in the last moment, and that one goes back.
+        """
         if self.is_rendition(record, record.target):
             return True
         vacant = self._fs.lstat(record.target) is None
-        if vacant and self.is_rendition(record, record.new):
+        whole = holder is None or self.is_original(record, holder)
+        if vacant and whole and self.is_rendition(record, record.new):
             move_new(self._fs, record.new, record.target)
             return True
         return False
@@ -197,7 +203,7 @@ class Steps:
 
     def _without_original(self, record: Record) -> tuple[Settled, str]:
         """A stranger removed or changed the original while the swap lay: touch as little as can be."""
-        if self._fs.lstat(record.source) is None and self._rendition_in(record):
+        if self._fs.lstat(record.source) is None and self._rendition_in(record, None):
             drop = (
                 f"{show(record.source)} was taken away by someone else; the rendition is in place."
             )
@@ -217,12 +223,12 @@ class Steps:
         self._journal.commit(record)
 
     def _holder(self, record: Record) -> Path | None:
-        """Where the original is while it is not at its path."""
-        if record.aside is not None and self.is_original(record, record.aside):
-            return record.aside
-        facts = self._fs.lstat(record.retained)
-        whole = facts is not None and facts.st_size == record.fingerprint.size
-        return record.retained if whole else None
+        """Where what was at the original's path is while it is away: both are only renamed into,
+        or copied into and proven, so a name that exists is whole."""
+        for path in (record.aside, record.retained):
+            if path is not None and self._fs.lstat(path) is not None:
+                return path
+        return None
 
     def _newest(self, record: Record) -> Record:
         return self._journal.swap(record.job_id) or self._journal.find(record.job_id) or record
