@@ -1,0 +1,121 @@
+"""Clean renditions raise no alarm, whatever the source is like."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded, ffmpeg, make_source
+from hevcq.domain.certificate import Gate, Outcome
+from hevcq.domain.profile import Policies, Profile, Video
+from hevcq.errors import Stopped
+from support import media_clip
+
+ORDER = (Gate.G1, Gate.G2, Gate.G3, Gate.G5, Gate.G6, Gate.G7, Gate.G4, Gate.G8)
+SMALL = Profile(
+    name="small",
+    description="for tests",
+    container="mp4",
+    video=Video(
+        codec="h264", preset="ultrafast", crf=20, pixel_format="yuv420p",
+        max_width=320, max_height=180, square_pixels=True,
+    ),
+    policies=Policies(interlaced="convert"),
+    gates=PROFILE.gates,
+)  # fmt: skip
+
+
+def accepted(pair) -> None:
+    results = pair.judge()
+    alarms = [(r.gate, r.outcome, r.detail) for r in results]
+    assert [r.gate for r in results] == list(ORDER), alarms
+    assert {r.outcome for r in results} <= {Outcome.PASSED, Outcome.OFF}, alarms
+    assert results[-1].outcome is Outcome.PASSED
+
+
+def test_a_clean_rendition_passes_every_gate_in_order_of_cost(pair):
+    accepted(pair)
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "extra"),
+    [
+        ("vfr.mkv", "testsrc2=size=160x120:rate=30:duration=6,select=not(between(n\\,20\\,80))",
+         ("-fps_mode", "passthrough")),
+        ("still.mp4", "smptebars=size=160x120:rate=25:duration=6", ()),
+        ("tv.ts", "", ("-sn", "-map_chapters", "-1")),
+        ("opengop.mkv", "", ("-x264-params", "open-gop=1:bframes=3")),
+        ("full.mp4", "testsrc2=size=160x120:rate=25:duration=6,format=yuvj420p",
+         ("-pix_fmt", "yuvj420p")),
+        ("deep.mkv", "testsrc2=size=160x120:rate=25:duration=6", ("-pix_fmt", "yuv420p10le")),
+        ("odd.mkv", "testsrc2=size=161x121:rate=25:duration=6,format=yuv444p",
+         ("-pix_fmt", "yuv444p")),
+        ("sar.mp4", "testsrc2=size=160x120:rate=25:duration=6,setsar=64/45", ()),
+        ("one.mp4", "testsrc2=size=160x120:rate=25:duration=0.04", ("-t", "0.04", "-an", "-sn")),
+    ],
+)  # fmt: skip
+def test_no_false_alarm_for(tmp_path, name, picture, extra):
+    accepted(encoded(make_source(tmp_path, name, picture=picture, extra=extra), tmp_path))
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_no_false_alarm_when_the_picture_is_scaled_and_deinterlaced(tmp_path, interlaced):
+    fields = ("-flags", "+ildct+ilme", "-vf", "tinterlace=interleave_top,setfield=tff")
+    source = make_source(
+        tmp_path, "big.mkv", picture="testsrc2=size=640x360:rate=50:duration=6",
+        extra=fields if interlaced else (),
+    )  # fmt: skip
+    pair = encoded(source, tmp_path, SMALL)
+
+    assert pair.request.plan.video.deinterlace is interlaced
+    accepted(pair)
+
+
+def test_no_false_alarm_when_the_picture_is_turned(tmp_path):
+    upright = make_source(tmp_path, "upright.mp4")
+    turned = tmp_path / "turned.mp4"
+    ffmpeg("-i", upright, "-map", "0", "-dn", "-c", "copy", "-metadata:s:v", "rotate=90", turned)
+    pair = encoded(turned, tmp_path)
+
+    assert (pair.request.plan.video.width, pair.request.plan.video.height) == (180, 320)
+    accepted(pair)
+
+
+def test_a_small_thing_that_stands_still_is_caught_although_the_mean_hides_it(tmp_path):
+    moving = "color=gray:size=320x180:rate=25:duration=6,noise=alls=2,format=yuv420p"
+    box = f"{moving}[a];color=white:size=24x24:rate=25:duration=6[b];[a][b]overlay=x=t*48:y=78"
+    pair = encoded(make_source(tmp_path, "box.mkv", picture=box), tmp_path)
+    accepted(pair)
+    still = tmp_path / "still.mkv"
+    frozen = "select=eq(n\\,0),loop=loop=-1:size=1:start=0,trim=end_frame=150,setpts=N/25/TB"
+    ffmpeg("-i", pair.good, "-map", "0", "-c", "copy", "-c:v", "libx265", "-preset", "ultrafast",
+           "-x265-params", "log-level=error", "-filter:v", frozen, "-fps_mode", "passthrough",
+           "-enc_time_base", "-1", still)  # fmt: skip
+    last = pair.judge(still, profile=pair.with_gates(picture_floor=0.5))[-1]
+
+    assert (last.gate, last.outcome) == (Gate.G8, Outcome.FAILED)
+    assert "stands still" in last.detail
+
+
+def test_progress_is_told_and_a_stop_is_obeyed(pair):
+    seen: list[float] = []
+    ENCODER.verify(
+        pair.request, on_progress=lambda p: seen.append(p.fraction), stop=threading.Event()
+    )
+    assert seen[-1] == 1.0
+
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        ENCODER.verify(pair.request, on_progress=lambda _: None, stop=stop)
+
+
+@pytest.mark.media
+@pytest.mark.parametrize(
+    "clip",
+    ["nasa-2video-2audio-2sub.mp4", "made-vfr-gap-432p.mp4", "made-kitchen-sink.mkv", "sub-pgs.mkv",
+     "iphone-320p-rot90-mebx.mov", "phone-720p-vfr-rot180.mp4", "made-kitchen-sink.mp4"],
+)  # fmt: skip
+def test_no_false_alarm_for_the_real_clip(tmp_path, clip):
+    accepted(encoded(media_clip(clip), tmp_path))

@@ -1,0 +1,206 @@
+"""Every kind of damage to an output is caught, by the gate that is meant for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ffmpeg.verify.conftest import ffmpeg
+from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.media import Measurement
+
+COPY = ("-map", "0", "-dn", "-c", "copy")
+X265 = (
+    "-c:v",
+    "libx265",
+    "-preset",
+    "ultrafast",
+    "-x265-params",
+    "log-level=error",
+    "-tag:v",
+    "hvc1",
+)
+SAME_TIMES = ("-fps_mode", "passthrough", "-enc_time_base", "-1")
+
+
+def caught(results: tuple[GateResult, ...]) -> Gate:
+    """Return the gate that failed; every one before it passed."""
+    *before, last = results
+    assert all(result.outcome in {Outcome.PASSED, Outcome.OFF} for result in before)
+    assert last.outcome is Outcome.FAILED, [(r.gate, r.outcome, r.detail) for r in results]
+    assert last.detail
+    return last.gate
+
+
+def spoilt(pair, tmp_path: Path, *arguments: object, before: tuple[object, ...] = ()) -> Path:
+    """Rewrite the clean rendition with ffmpeg; `before` comes ahead of the input."""
+    target = tmp_path / f"spoilt{pair.good.suffix}"
+    flags = ["-movflags", "+faststart"] if target.suffix == ".mp4" else []
+    ffmpeg(*before, "-i", pair.good, *arguments, *flags, target)
+    return target
+
+
+def written(pair, tmp_path: Path, content: bytes) -> Path:
+    target = tmp_path / f"spoilt{pair.good.suffix}"
+    target.write_bytes(content)
+    return target
+
+
+@pytest.mark.parametrize("share", [0.6, 0.98])
+def test_an_output_that_was_cut_is_caught(pair, tmp_path, share):
+    content = pair.good.read_bytes()
+    assert (
+        caught(pair.judge(written(pair, tmp_path, content[: int(len(content) * share)]))) is Gate.G5
+    )
+
+
+def test_a_zeroed_block_is_caught(pair, tmp_path):
+    content = bytearray(pair.good.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 65_536] = bytes(65_536)
+    found = caught(pair.judge(written(pair, tmp_path, bytes(content))))
+    # Matroska loses whole blocks, so packets are missing; MP4 keeps its index and fails to decode.
+    assert found is (Gate.G5 if pair.good.suffix == ".mkv" else Gate.G4)
+
+
+def test_flipped_bits_are_caught(pair, tmp_path):
+    content = bytearray(pair.good.read_bytes())
+    for place in range(len(content) // 4, len(content) * 3 // 4, 997):
+        content[place] ^= 0x55
+    assert caught(pair.judge(written(pair, tmp_path, bytes(content)))) in {Gate.G4, Gate.G5}
+
+
+def test_a_dropped_second_sound_is_caught(pair, tmp_path):
+    assert caught(pair.judge(spoilt(pair, tmp_path, *COPY, "-map", "-0:a:1"))) is Gate.G3
+
+
+def test_a_second_sound_cut_short_is_caught(pair, tmp_path):
+    target = tmp_path / f"spoilt{pair.good.suffix}"
+    ffmpeg(
+        "-i", pair.good, "-t", "2", "-i", pair.good, "-map", "0:v", "-map", "0:a:0",
+        "-map", "1:a:1", "-map", "0:s", "-c", "copy", "-map_chapters", "0", target,
+    )  # fmt: skip
+    assert caught(pair.judge(target)) is Gate.G5
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        "drawbox=color=green:t=fill",
+        "select=eq(n\\,0),loop=loop=-1:size=1:start=0,trim=end_frame=150,setpts=N/25/TB",
+        "vflip",
+        "tmix=frames=1,setpts=PTS,shuffleframes=1 0 3 2 5 4 7 6 9 8,reverse",
+        "lutyuv=y=val/3",
+    ],
+    ids=["all green", "frozen", "upside down", "backwards", "dark"],
+)
+def test_a_wrong_picture_is_caught(pair, tmp_path, picture):
+    target = tmp_path / f"spoilt{pair.good.suffix}"
+    ffmpeg("-i", pair.good, *COPY, *X265, "-filter:v", picture, *SAME_TIMES, target)
+    assert caught(pair.judge(target)) is Gate.G8
+
+
+def test_a_shifted_sound_is_caught(pair, tmp_path):
+    target = tmp_path / f"spoilt{pair.good.suffix}"
+    ffmpeg(
+        "-i", pair.good, "-itsoffset", "0.4", "-i", pair.good, "-map", "0:v", "-map", "1:a",
+        "-map", "0:s", "-c", "copy", "-map_chapters", "0", target,
+    )  # fmt: skip
+    assert caught(pair.judge(target)) is Gate.G5
+
+
+def test_swapped_sounds_are_caught_even_when_their_labels_were_kept(pair, tmp_path):
+    order = ("-map", "0:v", "-map", "0:a:1", "-map", "0:a:0", "-map", "0:s", "-c", "copy")
+    labels = ("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=fra")
+    default = ("-disposition:a:0", "default", "-disposition:a:1", "0")
+    target = spoilt(pair, tmp_path, *order, *labels, *default)
+    assert caught(pair.judge(target)) is Gate.G5
+
+
+def test_swapped_sounds_with_their_labels_are_caught(pair, tmp_path):
+    order = ("-map", "0:v", "-map", "0:a:1", "-map", "0:a:0", "-map", "0:s", "-c", "copy")
+    assert caught(pair.judge(spoilt(pair, tmp_path, *order))) is Gate.G3
+
+
+def test_lost_chapters_are_caught(pair, tmp_path):
+    assert caught(pair.judge(spoilt(pair, tmp_path, *COPY, "-map_chapters", "-1"))) is Gate.G3
+
+
+def test_a_lost_language_is_caught(pair, tmp_path):
+    target = spoilt(pair, tmp_path, *COPY, "-metadata:s:a:1", "language=und")
+    assert caught(pair.judge(target)) is Gate.G3
+
+
+def test_lost_subtitles_are_caught(pair, tmp_path):
+    assert caught(pair.judge(spoilt(pair, tmp_path, *COPY, "-sn"))) is Gate.G3
+
+
+def test_a_lost_frame_is_caught(pair, tmp_path):
+    picture = "select=not(eq(n\\,70))"
+    target = spoilt(pair, tmp_path, *COPY, *X265, "-filter:v", picture, *SAME_TIMES)
+    assert caught(pair.judge(target)) is Gate.G5
+
+
+def test_a_wrong_codec_is_caught(pair, tmp_path):
+    target = spoilt(pair, tmp_path, *COPY, "-c:v", "libx264", "-preset", "ultrafast")
+    assert caught(pair.judge(target)) is Gate.G2
+
+
+def test_a_wrong_size_is_caught(pair, tmp_path):
+    target = spoilt(pair, tmp_path, *COPY, *X265, "-filter:v", "scale=318:180,setsar=1")
+    assert caught(pair.judge(target)) is Gate.G2
+
+
+def test_a_lost_bit_depth_is_caught(pair, tmp_path):
+    target = spoilt(pair, tmp_path, *COPY, *X265, "-pix_fmt", "yuv420p10le")
+    assert caught(pair.judge(target)) is Gate.G2
+
+
+def test_a_wrong_rotation_is_caught(pairs, tmp_path):
+    pair = pairs["mp4"]
+    target = spoilt(pair, tmp_path, *COPY, "-metadata:s:v", "rotate=90")
+    assert caught(pair.judge(target)) is Gate.G2
+
+
+def test_a_codec_tag_that_apple_does_not_open_is_caught(pairs, tmp_path):
+    pair = pairs["mp4"]
+    assert caught(pair.judge(spoilt(pair, tmp_path, *COPY, "-tag:v", "hev1"))) is Gate.G2
+
+
+def test_a_wrong_container_is_caught(pairs):
+    assert caught(pairs["mp4"].judge(pairs["mkv"].good)) is Gate.G2
+
+
+@pytest.mark.parametrize("content", [b"", b"not a film\n" * 100, bytes(5000)])
+def test_an_unreadable_output_is_caught(pair, tmp_path, content):
+    assert caught(pair.judge(written(pair, tmp_path, content))) is Gate.G2
+
+
+def test_an_output_that_is_not_there_is_caught(pair, tmp_path):
+    assert caught(pair.judge(tmp_path / "none.mkv")) is Gate.G2
+
+
+def test_any_unknown_line_of_the_encode_is_caught(pair):
+    report = replace(pair.request.report, stderr=("[h264 @ 0x55d] [error] something new",))
+    assert caught(pair.judge(report=report)) is Gate.G1
+
+
+def test_a_count_of_frames_that_the_output_does_not_hold_is_caught(pair):
+    assert caught(pair.judge(report=replace(pair.request.report, frames=149))) is Gate.G5
+
+
+def test_what_was_not_measured_is_unknown_and_so_not_passed(pair):
+    last = pair.judge(measured=Measurement(tracks=()))[-1]
+    assert (last.gate, last.outcome) == (Gate.G5, Outcome.UNKNOWN)
+
+
+def test_an_output_that_saves_too_little_is_not_worth_it(pair):
+    last = pair.judge(profile=pair.with_gates(minimum_saving=0.999))[-1]
+    assert (last.gate, last.outcome) == (Gate.G6, Outcome.NOT_SMALLER)
+
+
+def test_an_output_too_small_to_be_true_waits_for_a_person(pair):
+    last = pair.judge(profile=pair.with_gates(review_below=0.99))[-1]
+    assert (last.gate, last.outcome) == (Gate.G7, Outcome.REVIEW)
