@@ -59,6 +59,12 @@ variable "image" {
   default     = ""
 }
 
+variable "profiles_dir" {
+  description = "Folder of profile files; empty: the repository's workers/."
+  type        = string
+  default     = ""
+}
+
 provider "aws" {
   region                      = var.region
   skip_credentials_validation = var.offline
@@ -76,6 +82,7 @@ module "farm" {
   autoscaling   = var.autoscaling
   force_destroy = var.force_destroy
   image         = var.image
+  profiles_dir  = var.profiles_dir
 }
 
 output "hevcq_toml" {
