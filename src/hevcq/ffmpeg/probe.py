@@ -135,6 +135,8 @@ def refusal(location: str, stderr: Sequence[str]) -> SourceUnreadable | SourceGo
             r"Connection|timed out|Server returned 5|HTTP error 5|resolve|Input/output", text
         ):
             return Unavailable(f"{name} cannot be fetched: {_last(stderr, location)}.")
+    elif "No such file or directory" in text:
+        return SourceGone(f"{name} is not there.")
     elif _is_text(location):
         return SourceUnreadable(f"{name} is a text file, not a video.")
     if "moov atom not found" in text:
@@ -164,8 +166,11 @@ def _last(stderr: Sequence[str], location: str) -> str:
 
 
 def _is_text(location: str) -> bool:
-    with open(location, "rb") as file:
-        head = file.read(2048)
+    try:
+        with open(location, "rb") as file:
+            head = file.read(2048)
+    except (OSError, ValueError):
+        return False
     try:
         return all(c.isprintable() or c.isspace() for c in head.decode("utf-8"))
     except UnicodeDecodeError as error:
