@@ -34,14 +34,14 @@ def main() -> int:
             sys.stdout.write(answer)
             sys.stdout.flush()
             return 0
+        from hevcq.cli.app import run
+
+        return run(arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141  # ExitCode.PIPE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # also while the program is still being loaded
         return 130  # ExitCode.INTERRUPTED
-    from hevcq.cli.app import run
-
-    return run(arguments)
 
 
 def _answer(arguments: Sequence[str]) -> str | None:

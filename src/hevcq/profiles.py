@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, UnknownProfile
@@ -23,7 +24,7 @@ def load_profile(path: Path) -> Profile:
     import yaml
 
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = _parsed(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"The profile {path} cannot be read: {' '.join(str(error).split())}."
@@ -41,13 +42,48 @@ def load_profile(path: Path) -> Profile:
     return profile
 
 
+def _parsed(text: str) -> object:
+    """Parse YAML; raise yaml.YAMLError also for a key given twice, which YAML itself forbids."""
+    import yaml
+
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(  # the signature is PyYAML's
+            self,
+            node: yaml.MappingNode,
+            deep: bool = False,  # noqa: FBT001
+        ) -> dict[Any, Any]:
+            names = [key.value for key, _ in node.value]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise yaml.YAMLError(f"the key {twice!r} is given twice{node.start_mark}")
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Strict)  # noqa: S506 - a SafeLoader, stricter still
+
+
 def explain(error: ValidationError) -> str:
     """Return each problem of a validation error as `key: what is wrong`, in one line."""
     lines = []
     for problem in error.errors(include_url=False):
         where = ".".join(str(part) for part in problem["loc"]) or "file"
-        lines.append(f"{where}: {problem['msg']}")
+        said = problem["msg"]
+        if problem["type"] == "extra_forbidden":
+            near = _nearest(problem["loc"])
+            said = "there is no such key" + (f", did you mean {near!r}?" if near else "")
+        lines.append(f"{where}: {said}")
     return "; ".join(lines)
+
+
+def _nearest(loc: tuple[int | str, ...]) -> str:
+    """Return the key of a profile that looks most like the unknown one at `loc`, or ""."""
+    model: type[BaseModel] = Profile
+    for part in loc[:-1]:
+        inner = model.model_fields[str(part)].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return ""
+        model = inner
+    near = difflib.get_close_matches(str(loc[-1]), model.model_fields, n=1)
+    return near[0] if near else ""
 
 
 def load_profiles(folder: Path) -> dict[str, Profile]:

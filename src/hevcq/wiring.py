@@ -13,6 +13,7 @@ from hevcq.settings import Settings
 
 if TYPE_CHECKING:
     from hevcq.domain.profile import Profile
+    from hevcq.embedded.catalog import SqliteCatalog
     from hevcq.embedded.open import EmbeddedBackend
     from hevcq.ports.backend import Backend
     from hevcq.ports.catalog import Catalog
@@ -56,6 +57,10 @@ class App:
         """What this machine knows of library folders; local in both ways of running."""
         if self.settings.backend == "embedded":
             return self._embedded.catalog
+        return self._own_catalog
+
+    @cached_property
+    def _own_catalog(self) -> SqliteCatalog:
         from hevcq.embedded.open import open_catalog
 
         return open_catalog(self.settings.data_dir / "catalog.db", self.clock)
@@ -74,11 +79,11 @@ class App:
 
     def close(self) -> None:
         """Close what was opened; may be called twice."""
-        embedded, backend = (self.__dict__.pop(name, None) for name in ("_embedded", "backend"))
-        for opened in (embedded, backend):
+        self.__dict__.pop("catalog", None)
+        for name in ("backend", "_embedded", "_own_catalog"):
+            opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()
-        self.__dict__.pop("catalog", None)
 
 
 def open_app(settings: Settings, clock: Clock | None = None) -> App:

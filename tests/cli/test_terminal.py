@@ -1,0 +1,71 @@
+"""What is different when a person sits at a terminal."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from hevcq.cli import render
+from hevcq.ports.queue import Selection
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_purge_asks_and_a_no_deletes_nothing(hevcq, farm, terminal, monkeypatch):
+    farm.buried("a.mp4")
+    asked: list[str] = []
+    monkeypatch.setattr("typer.confirm", lambda words, **_named: asked.append(words))
+
+    ran = hevcq("dead-letters", "purge")
+
+    assert asked == ["Delete 1 dead letters for good?"]
+    assert ran.err == "Nothing was deleted.\n"
+    assert farm.app.backend.queues["hevc"].depth().dead == 1
+
+
+def test_purge_asks_and_a_yes_deletes(hevcq, farm, terminal, monkeypatch):
+    farm.buried("a.mp4")
+    monkeypatch.setattr("typer.confirm", lambda _words, **_named: True)
+
+    assert hevcq("dead-letters", "purge").err == "1 dead letter deleted.\n"
+
+    assert list(farm.app.backend.queues["hevc"].dead_letters(Selection())) == []
+
+
+def test_purge_with_nothing_to_delete_does_not_ask(hevcq, terminal, monkeypatch):
+    monkeypatch.setattr("typer.confirm", lambda *_args, **_named: pytest.fail("it asked"))
+
+    assert hevcq("dead-letters", "purge").err == "0 dead letters deleted.\n"
+
+
+def test_a_table_on_a_terminal_keeps_markup_and_control_characters_as_text(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    render.emit_table(("name", "size"), [["[red]a\x1b[2J\n.mp4", 3]])
+
+    out = capsys.readouterr().out
+    assert r"[red]a\x1b[2J\n.mp4" in out
+    assert "\x1b[2J" not in out
+
+
+def test_a_plain_table_is_aligned_and_has_no_trailing_blanks():
+    assert render.plain_table(["a", "bb"], [["ccc", "d"], ["e", ""]]) == ["a    bb", "ccc  d", "e"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain ä 日本.mp4", "plain ä 日本.mp4"),
+        ("a\tb\r\n", r"a\tb\r\n"),
+        ("\udcff.mp4", r"\udcff.mp4"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),
+    ],
+)
+def test_names_are_shown_as_text(name: str, shown: str):
+    assert render.printable(name) == shown

@@ -1,0 +1,86 @@
+"""The app opens what is used, once, and closes what it opened."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hevcq.errors import ConfigError, UnknownProfile
+from hevcq.settings import Settings
+from hevcq.wiring import build_pool, open_app
+
+
+def test_nothing_is_opened_before_it_is_used(tmp_path: Path):
+    app = open_app(Settings(data_dir=tmp_path / "data"))
+    app.close()
+
+    assert not (tmp_path / "data").exists()
+
+
+def test_backend_and_catalog_are_one_database_and_close_may_be_called_twice(tmp_path: Path):
+    app = open_app(Settings(data_dir=tmp_path / "data"))
+
+    assert app.catalog is app.catalog
+    assert app.backend is app.backend
+    assert set(app.backend.queues) == {"hevc", "720p", "1080p"}
+    app.close()
+    app.close()
+
+
+def test_on_aws_the_catalog_stays_on_this_machine(tmp_path: Path):
+    app = open_app(Settings(data_dir=tmp_path / "data", backend="aws"))
+
+    assert list(app.catalog.placements()) == []
+    app.close()
+
+    assert (tmp_path / "data" / "catalog.db").exists()
+    assert not (tmp_path / "data" / "hevcq.db").exists()
+
+
+def test_a_pool_serves_the_named_profiles_with_the_settings_numbers(tmp_path: Path):
+    app = open_app(Settings(data_dir=tmp_path / "data", workers=3))
+
+    assert len(build_pool(app, ["hevc"]).workers) == 3
+    assert len(build_pool(app).workers) == 3
+    with pytest.raises(UnknownProfile):
+        build_pool(app, ["nope"])
+    app.close()
+
+
+def test_a_folder_without_profiles_is_a_configuration_error(tmp_path: Path):
+    app = open_app(Settings(data_dir=tmp_path / "data", profiles_dir=tmp_path))
+
+    with pytest.raises(ConfigError, match="no profile"):
+        _ = app.backend
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [
+        (["--version"], {"typer", "pydantic", "rich", "sqlite3", "boto3", "structlog"}),
+        (["--help"], {"typer", "pydantic", "rich", "sqlite3", "boto3", "structlog"}),
+        (["status"], {"typer", "pydantic", "rich", "boto3", "structlog", "yaml"}),
+        (["profiles", "list"], {"boto3", "botocore", "watchfiles"}),
+        (["dead-letters", "list"], {"boto3", "botocore", "watchfiles"}),
+    ],
+)
+def test_a_command_imports_no_more_than_it_needs(
+    tmp_path: Path, monkeypatch, arguments: list[str], unwanted: set[str]
+):
+    monkeypatch.setenv("HEVCQ_DATA_DIR", str(tmp_path / "data"))
+    app = open_app(Settings(data_dir=tmp_path / "data"))
+    assert app.backend
+    app.close()
+    script = (
+        "import sys; from hevcq.front import main; code = main();"
+        "print(*sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+
+    assert unwanted & set(done.stderr.split()) == set()
