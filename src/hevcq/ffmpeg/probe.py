@@ -129,21 +129,24 @@ def refusal(location: str, stderr: Sequence[str]) -> SourceUnreadable | SourceGo
             return SourceUnreadable(f"{name} {_not_a_film(found.group(1))}.")
     text = "\n".join(stderr)
     if is_url(location):
-        if re.search(r"404 Not Found|HTTP error 404|410 Gone", text):
-            return SourceGone(f"{name} is not there.")
-        if re.search(
-            r"Connection|timed out|Server returned 5|HTTP error 5|resolve|Input/output", text
-        ):
-            return Unavailable(f"{name} cannot be fetched: {_last(stderr, location)}.")
-    elif "No such file or directory" in text:
+        return _unfetched(name, text, _last(stderr, location))
+    if "No such file or directory" in text:
         return SourceGone(f"{name} is not there.")
-    elif _is_text(location):
+    if _is_text(location):
         return SourceUnreadable(f"{name} is a text file, not a video.")
     if "moov atom not found" in text:
         return SourceUnreadable(
             f"{name} is no video, or was cut short: an MP4 without its index (moov) cannot be read."
         )
     return SourceUnreadable(f"{name} cannot be read as a video: {_last(stderr, location)}.")
+
+
+def _unfetched(name: str, text: str, last: str) -> SourceUnreadable | SourceGone | Unavailable:
+    if re.search(r"404 Not Found|HTTP error 404|410 Gone", text):
+        return SourceGone(f"{name} is not there.")
+    if re.search(r"Connection|timed out|Server returned|HTTP error|resolve|Input/output", text):
+        return Unavailable(f"{name} cannot be fetched: {last}.")
+    return SourceUnreadable(f"{name} cannot be read as a video: {last}.")
 
 
 def _not_a_film(demuxer: str) -> str:
