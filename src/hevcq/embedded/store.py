@@ -16,19 +16,19 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from hevcq.clock import Clock
 from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
-from hevcq.embedded import files
+from hevcq.embedded import files, objects
 from hevcq.embedded.database import Database
 from hevcq.embedded.faults import file_errors
 from hevcq.embedded.sources import Sources
 from hevcq.errors import (
+    HevcqError,
     SourceGone,
     StaleFence,
     Stopped,
@@ -40,29 +40,7 @@ from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferr
 
 T = TypeVar("T")
 
-PAGE = 500
 WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
-
-COLUMNS = "key, version, size, sha256, metadata, modified_at"
-FIND = f"SELECT {COLUMNS}, job_id, fence FROM object WHERE key = ?"  # noqa: S608 - constants
-LIST = f"""SELECT {COLUMNS} FROM object WHERE key > :after AND key >= :prefix
-AND substr(key, 1, length(:prefix)) = :prefix ORDER BY key LIMIT {PAGE}"""  # noqa: S608
-WRITE = """INSERT INTO object (key, version, size, sha256, metadata, modified_at, job_id, fence)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
-DELETE = "DELETE FROM object WHERE key = ? RETURNING version"
-DISCARD = "INSERT INTO discarded (key, version) VALUES (?, ?)"
-DISCARDED = "SELECT key, version FROM discarded"
-FORGET = "DELETE FROM discarded WHERE version = ?"
-NAMED = "SELECT 1 FROM object WHERE key = ? AND version = ?"
-
-
-@dataclass(frozen=True, slots=True)
-class _Visible:
-    """An object and who published it."""
-
-    stored: StoredObject
-    job_id: str
-    fence: int
 
 
 class FileStore(Store):
@@ -119,7 +97,7 @@ class FileStore(Store):
         """Bring the bytes into a version folder, then name it in one conditional commit."""
         key = check_key(publication.key)
         there = self._find(key)
-        if there is not None and _stale(there, publication):
+        if there is not None and objects.stale(there, publication):
             return self._already(there, publication)
         version = self._new_version(key)
         data = version / "data"
@@ -129,16 +107,16 @@ class FileStore(Store):
             stored = self._stored(key, version.name, size, publication)
             visible, old = self._commit(stored, publication)
         except BaseException:
-            shutil.rmtree(version, ignore_errors=True)
+            self._withdraw(key, version)
             raise
-        with file_errors("removed", publication.file):
+        with suppress(OSError):  # It is published; what stays in scratch is swept with it.
             publication.file.unlink(missing_ok=True)
         if visible is not stored:
             self._remove(key, version.name)
         self._discard(key, old)
         return visible
 
-    def _already(self, there: _Visible, publication: Publication) -> StoredObject:
+    def _already(self, there: objects.Visible, publication: Publication) -> StoredObject:
         if there.stored.sha256 != publication.sha256:
             raise StaleFence(
                 f"{publication.key!r} was published under fence {there.fence}; "
@@ -154,10 +132,10 @@ class FileStore(Store):
         self._write_meta(stored)
 
         def work(connection: sqlite3.Connection) -> tuple[StoredObject, str | None]:
-            there = _find(connection, stored.key)
-            if there is not None and _stale(there, publication):
+            there = objects.find(connection, stored.key)
+            if there is not None and objects.stale(there, publication):
                 return self._already(there, publication), None
-            return stored, _write(connection, stored, publication.job_id, publication.fence)
+            return stored, objects.write(connection, stored, publication.job_id, publication.fence)
 
         return self._database.write(work)
 
@@ -172,9 +150,9 @@ class FileStore(Store):
                 files.sync(wanted.file)
             stored = self._stored(key, version.name, len(content), wanted)
             self._write_meta(stored)
-            old = self._database.write(lambda c: _write(c, stored, "", 0))
+            old = self._database.write(lambda c: objects.write(c, stored, "", 0))
         except BaseException:
-            shutil.rmtree(version, ignore_errors=True)
+            self._withdraw(key, version)
             raise
         self._discard(key, old)
         return stored
@@ -188,16 +166,16 @@ class FileStore(Store):
         """Page through the rows in key order."""
         after = ""
         while True:
-            rows = self._database.rows(LIST, {"after": after, "prefix": prefix})
-            yield from (_stored(row) for row in rows)
-            if len(rows) < PAGE:
+            rows = self._database.rows(objects.LIST, {"after": after, "prefix": prefix})
+            yield from (objects.stored_object(row) for row in rows)
+            if len(rows) < objects.PAGE:
                 return
             after = rows[-1][0]
 
     def delete(self, key: str) -> bool:
         """Remove the row, then the bytes."""
         check_key(key)
-        old = self._database.write(lambda c: _delete(c, key))
+        old = self._database.write(lambda c: objects.delete(c, key))
         if old is not None:
             self._discard(key, old)
         return old is not None
@@ -226,19 +204,19 @@ class FileStore(Store):
 
     def sweep(self, owner: str) -> None:
         """Remove what a dead process left: versions it replaced, and those it did not publish."""
-        for key, version in self._database.rows(DISCARDED):
+        for key, version in self._database.rows(objects.DISCARDED):
             self._discard(key, version)
         for version in self._folder.glob(f"??/*/{owner}-*"):
             key = _key_of(version)
-            if key is not None and self._database.row(NAMED, (key, version.name)):
+            if key is not None and self._database.row(objects.NAMED, (key, version.name)):
                 continue
             shutil.rmtree(version, ignore_errors=True)
             _prune(version.parent)
 
-    def _find(self, key: str) -> _Visible | None:
-        return self._database.read(lambda c: _find(c, key))
+    def _find(self, key: str) -> objects.Visible | None:
+        return self._database.read(lambda c: objects.find(c, key))
 
-    def _expect(self, key: str) -> _Visible:
+    def _expect(self, key: str) -> objects.Visible:
         found = self._find(check_key(key))
         if found is None:
             raise SourceGone(f"There is no object {key!r}.")
@@ -292,45 +270,23 @@ class FileStore(Store):
     def _discard(self, key: str, version: str | None) -> None:
         if version is not None:
             self._remove(key, version)
-            self._database.change(FORGET, (version,), durable=False)
+            with suppress(HevcqError):  # The note stays, and the next start heeds it.
+                self._database.change(objects.FORGET, (version,), durable=False)
+
+    def _withdraw(self, key: str, version: Path) -> None:
+        """Remove a version after a failure, unless it became the visible one all the same.
+
+        A commit may go through and still raise (an interrupt, a failing disk); where that cannot
+        be told, the folder stays for the sweep after this process.
+        """
+        with suppress(HevcqError):
+            if self._database.row(objects.NAMED, (key, version.name)) is None:
+                self._remove(key, version.name)
 
     def _remove(self, key: str, version: str) -> None:
         folder = self._version(key, version)
         shutil.rmtree(folder, ignore_errors=True)
         _prune(folder.parent)
-
-
-def _stale(there: _Visible, publication: Publication) -> bool:
-    return there.job_id == publication.job_id and there.fence >= publication.fence
-
-
-def _find(connection: sqlite3.Connection, key: str) -> _Visible | None:
-    row = connection.execute(FIND, (key,)).fetchone()
-    return None if row is None else _Visible(_stored(row[:6]), row[6], row[7])
-
-
-def _stored(row: tuple[Any, ...]) -> StoredObject:
-    key, version, size, sha256, metadata, modified_at = row
-    return StoredObject(key, version, size, sha256, json.loads(metadata), modified_at)
-
-
-def _write(
-    connection: sqlite3.Connection, stored: StoredObject, job_id: str, fence: int
-) -> str | None:
-    """Make a version the visible one; return the one that was, noted as discarded."""
-    old = _delete(connection, stored.key)
-    metadata = json.dumps(dict(stored.metadata), sort_keys=True)
-    head = (stored.key, stored.version, stored.size, stored.sha256, metadata)
-    connection.execute(WRITE, (*head, stored.modified_at, job_id, fence))
-    return old
-
-
-def _delete(connection: sqlite3.Connection, key: str) -> str | None:
-    row = connection.execute(DELETE, (key,)).fetchone()
-    if row is None:
-        return None
-    connection.execute(DISCARD, (key, row[0]))
-    return str(row[0])
 
 
 def _key_of(version: Path) -> str | None:

@@ -165,3 +165,27 @@ def test_the_poll_step_comes_from_the_settings(folder, clock) -> None:
 
     assert opened.backend.queues["hevc"]._config.poll_s == 0.1
     opened.close()
+
+
+def test_a_send_between_a_look_and_the_nap_is_heard(queue: Queue, monkeypatch) -> None:
+    looked, real = [], queue._peek
+
+    def peek():
+        answer = real()
+        if not looked:
+            looked.append(answer)
+            send(queue, "1")
+        return answer
+
+    monkeypatch.setattr(queue, "_peek", peek)
+
+    assert len(queue.receive(1, wait_s=500, stop=threading.Event())) == 1
+    assert looked == [(False, None)]
+
+
+def test_two_that_see_one_task_do_not_both_get_it(queue: Queue, monkeypatch) -> None:
+    send(queue, "1")
+    take(queue)
+    monkeypatch.setattr(queue, "_peek", lambda: (True, None))
+
+    assert take(queue) == []

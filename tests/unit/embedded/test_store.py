@@ -25,34 +25,7 @@ from hevcq.errors import (
 from hevcq.ports.store import Publication, Store
 
 STOP = threading.Event()
-STEPS = 13
-"""How many calls a publication makes that change something on disk."""
 OLD, NEW = b"old rendition" * 100, b"new rendition" * 100
-
-PUBLISH = """
-import hashlib, os, signal
-from hevcq.embedded import files
-from hevcq.embedded.database import Database
-from hevcq.ports.store import Publication
-store, file = backend.store, Path(sys.argv[1]).parent / "encode"
-content = b"new rendition" * 100
-file.write_bytes(content)
-left = {step}
-def numbered(owner, name):
-    real = getattr(owner, name)
-    def call(*args, **named):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **named)
-    setattr(owner, name, call)
-for owner, name in ((files, "link"), (files, "sync"), (Database, "write"), (Path, "unlink"),
-                    (Path, "mkdir"), (Path, "write_text")):
-    numbered(owner, name)
-store.publish(Publication("DONE/a", file, hashlib.sha256(content).hexdigest(), "j", 2))
-tell("published", left)
-"""
 
 
 @pytest.fixture
@@ -81,39 +54,6 @@ def read(store: Store) -> bytes:
 
 def versions(folder: Path) -> list[Path]:
     return list((folder / OBJECTS).glob("??/*/*"))
-
-
-@pytest.mark.parametrize("step", range(1, STEPS + 3))
-def test_a_kill_at_any_step_of_a_publication_leaves_the_old_object_or_the_new_one(
-    folder: Path, opener, other, tmp_path: Path, step: int
-) -> None:
-    first = opener()
-    publish(first.backend.store, tmp_path / "old")
-    first.close()
-    victim = other(PUBLISH.format(step=step))
-    said = victim.line()
-    victim.process.wait(timeout=30)
-    assert bool(said) == (step > STEPS), "every step was hit, and the last two ran to the end"
-
-    store = opener().backend.store
-
-    found = read(store)
-    assert found in (OLD, NEW)
-    assert (tmp_path / "encode").exists() or found == NEW, "the bytes are somewhere"
-    assert [path.name for path in versions(folder)] == [store.stat("DONE/a").version]
-    assert list((folder / "presence").glob("*.alive")) != []
-
-
-def test_an_unpublished_folder_of_a_live_process_is_left_alone(opener, folder: Path) -> None:
-    first = opener()
-    theirs = first.backend.store._new_version("DONE/b")
-
-    opener()
-
-    assert theirs.is_dir()
-    first.close()
-    opener()
-    assert not theirs.exists()
 
 
 def test_replaced_and_deleted_objects_leave_no_bytes_behind(store, folder, tmp_path) -> None:
