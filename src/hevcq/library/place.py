@@ -66,6 +66,8 @@ def place(rendition: Rendition, fetch: Fetch, fs: FileSystem, check: Check | Non
         make_folders(fs, rendition.target.parent)
         refuse_stranger_certificate(fs, rendition.target)
         if holds_rendition(fs, rendition.target, rendition.certificate):
+            # An earlier call may have failed between the name and its durability.
+            fs.fsync_dir(rendition.target.parent)
             return _show(rendition, fs, (), already=True)
         if fs.lstat(rendition.target) is not None:
             raise _occupied(rendition.target)

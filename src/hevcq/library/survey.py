@@ -71,21 +71,21 @@ def _chunk(
     unknown = [item for item in files if _recall(item, known) is None]
     futures = {item.path: pool.submit(_look, item, inspect) for item in unknown}
     learnt: list[Learnt] = []
-    results: dict[Path, Inspected | Rejected] = {}
     try:
-        for item in unknown:
-            results[item.path] = futures[item.path].result()
-            _remember(item, results[item.path], learnt)
+        for item in chunk:
+            if isinstance(item, Rejected):
+                yield item
+            elif item.path in futures:
+                result = futures[item.path].result()
+                _remember(item, result, learnt)
+                yield result
+            else:
+                yield _recalled(item, known)
     finally:
         for future in futures.values():
             future.cancel()
         if learnt:
             catalog.cache(learnt)
-    for entry in chunk:
-        if isinstance(entry, Rejected):
-            yield entry
-        else:
-            yield results.get(entry.path) or _recalled(entry, known)
 
 
 def _recall(

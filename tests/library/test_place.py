@@ -1,0 +1,260 @@
+"""A rendition is placed whole, proven and never over another file; two at once place it once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.certificate import Certificate
+from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
+from hevcq.library.files import FileSystem
+from hevcq.library.locks import job_lock, root_lock
+from hevcq.library.names import MAX_NAME_BYTES, case_twin, certificate_beside, cut
+from hevcq.library.place import Rendition, place, sweep
+from hevcq.library.swap import Swap
+from library.libkit import (
+    ORIGINAL,
+    RENDITION,
+    FailingFileSystem,
+    Killed,
+    MortalFileSystem,
+    film,
+    looks,
+    sha,
+    strays,
+)
+from support import ManualClock
+
+
+def beside(made, home=None) -> Rendition:
+    return Rendition(home or made.root, made.source, made.target, made.change.certificate)
+
+
+def test_a_placed_rendition_has_its_certificate_and_its_sources_times_and_rights(tmp_path):
+    made = film(tmp_path, "tv/film.avi", "film.hevc.mkv")
+    before = looks(made.source)
+
+    done = place(beside(made), made.fetch, FileSystem())
+
+    assert looks(made.target) == (RENDITION, *before[1:])
+    assert looks(made.source) == before
+    assert Certificate.parse(done.certificate.read_bytes()) == made.change.certificate
+    assert strays(tmp_path) == []
+
+
+def test_placing_it_again_changes_nothing_and_fetches_nothing(tmp_path):
+    made = film(tmp_path, "film.avi", "film.hevc.mkv")
+    place(beside(made), made.fetch, FileSystem())
+    certificate_beside(made.target).unlink()
+
+    again = place(beside(made), lambda new: pytest.fail("fetched again"), FileSystem())
+
+    assert again.already
+    assert certificate_beside(made.target).exists()
+
+
+def test_a_strangers_file_at_the_target_is_never_overwritten(tmp_path):
+    made = film(tmp_path, "film.avi", "film.hevc.mkv")
+    made.target.write_bytes(b"a stranger's")
+
+    with pytest.raises(LibraryError, match="was not overwritten"):
+        place(beside(made), made.fetch, FileSystem())
+    assert made.target.read_bytes() == b"a stranger's"
+    assert not certificate_beside(made.target).exists()
+
+
+def test_a_strangers_file_that_comes_in_the_last_moment_is_never_overwritten(tmp_path):
+    made = film(tmp_path, "film.avi", "film.hevc.mkv")
+
+    def fetch(new):
+        made.target.write_bytes(b"a stranger's")
+        return made.fetch(new)
+
+    with pytest.raises(LibraryError, match="was not overwritten"):
+        place(beside(made), fetch, FileSystem())
+    assert made.target.read_bytes() == b"a stranger's"
+    assert not certificate_beside(made.target).exists()
+    assert strays(tmp_path) == []
+
+
+@pytest.mark.parametrize("got", [b"", RENDITION[:-1], RENDITION[::-1]], ids=["0", "short", "other"])
+def test_other_bytes_than_the_certified_are_never_placed(tmp_path, got):
+    made = film(tmp_path, "film.avi", "film.hevc.mkv")
+
+    with pytest.raises(VerificationFailed, match="G9"):
+        place(
+            beside(made), lambda new: (new.write_bytes(got) and sha(got)) or sha(got), FileSystem()
+        )
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".hevcq", "film.avi"]
+    assert strays(tmp_path) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after", "torn"])
+def test_a_placement_killed_at_any_call_shows_all_or_nothing_and_is_swept(tmp_path, when):
+    ends = set()
+    for number in range(1, 200):
+        made = film(tmp_path / str(number), "tv/film.avi", "film.hevc.mkv")
+        fs = MortalFileSystem(number, when)
+        with contextlib.suppress(Killed):
+            place(beside(made), made.fetch, fs)
+        assert made.source.read_bytes() == ORIGINAL
+        if made.target.exists():
+            assert made.target.read_bytes() == RENDITION
+            assert certificate_beside(made.target).exists()
+        ends.add(made.target.exists())
+        sweep(made.root, FileSystem())
+        place(beside(made), made.fetch, FileSystem())
+        assert made.target.read_bytes() == RENDITION
+        assert strays(made.root) == []
+        if fs.count < number:
+            break
+    assert ends == {True, False}
+    assert number > 10
+
+
+def test_a_full_disk_is_told_as_such_and_leaves_nothing_wrong(tmp_path):
+    for number in range(1, 100):
+        made = film(tmp_path / str(number), "film.avi", "new/film.hevc.mkv")
+        fs = FailingFileSystem(number, 28)
+        try:
+            place(beside(made), made.fetch, fs)
+        except HevcqError as error:
+            failure = error
+        else:
+            break
+        assert isinstance(failure, DiskFull)
+        assert not made.target.exists() or made.target.read_bytes() == RENDITION
+        sweep(made.root, FileSystem())
+        assert [p for p in strays(made.root) if p.endswith(".part")] == []
+    assert number > 5
+
+
+def test_a_live_placement_is_not_swept_and_not_done_twice(tmp_path):
+    made = film(tmp_path, "film.avi", "film.hevc.mkv")
+
+    def fetch(new):
+        made.fetch(new)
+        assert sweep(tmp_path, FileSystem()) == []
+        with pytest.raises(Unavailable, match="Another hevcq"):
+            place(beside(made), made.fetch, FileSystem())
+        return sha(RENDITION)
+
+    place(beside(made), fetch, FileSystem())
+    assert made.target.read_bytes() == RENDITION
+
+
+@pytest.mark.parametrize("note", [b'"../../etc/passwd"', b'"film.avi"', b"{", b"7", b""])
+def test_a_forged_note_makes_a_sweep_remove_nothing(tmp_path, note):
+    made = film(tmp_path, "film.avi", "film.hevc.mkv")
+    busy = tmp_path / ".hevcq" / "busy"
+    busy.mkdir(parents=True)
+    (busy / "job").write_bytes(note)
+
+    assert sweep(tmp_path, FileSystem()) == []
+    assert made.source.read_bytes() == ORIGINAL
+
+
+def test_one_job_lock_is_held_by_one_of_many_threads(tmp_path):
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def hold(_: int) -> int:
+        nonlocal inside, most
+        try:
+            with job_lock(tmp_path, "job", b"1") as forget:
+                with lock:
+                    inside += 1
+                    most = max(most, inside)
+                forget()
+                with lock:
+                    inside -= 1
+                return 1
+        except Unavailable:
+            return 0
+
+    with ThreadPoolExecutor(8) as pool:
+        held = sum(pool.map(hold, range(400)))
+    assert held > 0
+    assert most == 1
+
+
+OTHER = """
+import sys
+from pathlib import Path
+from hevcq.errors import LibraryError
+from hevcq.library.locks import root_lock
+with root_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_processes_swap_in_one_root_one_after_the_other(tmp_path):
+    made = film(tmp_path)
+    other = subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with other, ThreadPoolExecutor(1) as pool:
+        assert other.stdout.readline() == "held\n"
+        swap = pool.submit(Swap(tmp_path, ManualClock()).replace, made.change, made.fetch)
+        assert made.source.read_bytes() == ORIGINAL
+        other.stdin.close()
+        swap.result(timeout=30)
+    assert made.target.read_bytes() == RENDITION
+
+
+def test_many_threads_replace_many_films_of_one_root(tmp_path):
+    films = [
+        film(tmp_path, f"{n}.avi", f"{n}.mkv", original=ORIGINAL + b"%d" % n) for n in range(40)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        done = list(
+            pool.map(lambda f: Swap(tmp_path, ManualClock()).replace(f.change, f.fetch), films)
+        )
+    assert [d.retained.read_bytes() for d in done] == [f.original for f in films]
+    assert strays(tmp_path) == []
+
+
+def test_a_root_that_cannot_be_written_is_refused_with_a_reason(tmp_path):
+    (tmp_path / ".hevcq").write_text("a file where the folder should be")
+    with pytest.raises(HevcqError, match="cannot be written"), root_lock(tmp_path):
+        pytest.fail("the lock was given")
+
+
+ODD = [b"new\nline", b"quote'\"`$(id)", b"--option", b"bad\xff\xfe", b"e\xcc\x81", "漢字".encode()]
+
+
+@pytest.mark.parametrize("stem", [*ODD, b"n" * 251, b"\xff" * 251], ids=lambda s: repr(s)[:20])
+def test_odd_names_are_replaced_and_brought_back_byte_for_byte(tmp_path, stem):
+    name = os.fsdecode(stem + b".mkv")
+    made = film(tmp_path, name)
+    before = looks(made.source)
+    swap = Swap(tmp_path, ManualClock())
+
+    swap.replace(made.change, made.fetch)
+    assert made.target.read_bytes() == RENDITION
+    beside_it = certificate_beside(made.target)
+    assert beside_it.exists()
+    assert len(os.fsencode(beside_it.name)) <= MAX_NAME_BYTES
+    swap.undo(made.change.certificate.job_id)
+
+    assert looks(made.source) == before
+    assert [os.fsencode(p.name) for p in tmp_path.iterdir() if p.is_file()] == [stem + b".mkv"]
+
+
+def test_a_name_is_cut_between_characters_and_twins_are_seen():
+    assert cut("aé漢".encode(), 2) == b"a"
+    assert cut("aé漢".encode(), 5) == "aé".encode()
+    assert cut(b"abc", 3) == b"abc"
+    assert case_twin("Film.mkv", ["film.MKV", "x"]) == "film.MKV"
+    assert case_twin("Film.mkv", ["Film.mkv"]) is None
+    assert certificate_beside(Path("/x/" + "é" * 127)).name.endswith(".certificate.json")
