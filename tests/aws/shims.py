@@ -118,7 +118,8 @@ def redrive_allow() -> None:
 
     def attributes(self):
         found = plain(self)
-        if found.get("RedriveAllowPolicy") is None:
+        # An empty value takes the policy away.
+        if not found.get("RedriveAllowPolicy"):
             found.pop("RedriveAllowPolicy", None)
         return found
 
