@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import select
 import shlex
 import shutil
@@ -23,8 +22,18 @@ from functools import lru_cache
 
 from hevcq.clock import SystemClock
 from hevcq.errors import LimitExceeded, Stopped, WorkerUnfit
+from hevcq.ffmpeg.limits import ChildLimits
 from hevcq.ffmpeg.lines import Bytes, Lines, Tail
 from hevcq.logs import get_logger
+
+__all__ = [
+    "ChildLimits",
+    "Finished",
+    "find_program",
+    "paste_able",
+    "run_child",
+    "stream_child",
+]
 
 TICK_S = 0.25
 """How often a waiting call looks at `stop`; the end of the child wakes it at once."""
@@ -43,20 +52,6 @@ ENVIRONMENT = {
 """All that a child sees of the environment: no credentials, and messages in English."""
 
 _CLOCK = SystemClock()
-
-
-@dataclass(frozen=True, slots=True)
-class ChildLimits:
-    """What a child may use; None means no limit.
-
-    `nice` is added niceness (0 to 19), `memory_mib` the address space, `output_bytes` the largest
-    file it may write (SIGXFSZ above it), `cpu_s` its CPU seconds (SIGXCPU above it).
-    """
-
-    nice: int = 0
-    memory_mib: int | None = None
-    output_bytes: int | None = None
-    cpu_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +272,7 @@ def _start(argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes],
     except (OSError, ValueError) as error:
         raise WorkerUnfit(f"{argv[0]} cannot be started: {error}.") from error
     child = _Child(popen, os.path.basename(program), on_chunk)  # noqa: PTH119 - a name
-    _limit(popen.pid, limits)
+    limits.apply(popen.pid)
     return child
 
 
@@ -297,16 +292,15 @@ def _tied(program: str) -> list[str]:
 
     setpriv (util-linux) sets the parent-death signal and execs. If we die before it is set, the
     signal never comes; so the program is named through our own /proc entry, which is gone then,
-    and the exec fails. Costs about 0.7 ms. Without setpriv or /proc the child is not tied: it then
+    and the exec fails. Costs about 0.7 ms a start. Without setpriv or /proc the child is not tied: it then
     ends by its own limits. (man 2 prctl, PR_SET_PDEATHSIG; the signal follows the thread that
     started the child, which here is the one that waits for it.)
     """
     setpriv = _setpriv()
     if setpriv is None:
         return [program]
-    through = f"/proc/{os.getpid()}/root{program}"
-    if os.access(through, os.X_OK):
-        program = through
+    if _reachable(setpriv, os.getpid()):
+        program = f"/proc/{os.getpid()}/root{program}"
     return [setpriv, "--nnp", "--pdeathsig", "KILL", "--", program]
 
 
@@ -315,27 +309,26 @@ def _setpriv() -> str | None:
     return shutil.which("setpriv", path=ENVIRONMENT["PATH"])
 
 
+@lru_cache(maxsize=1)
+def _reachable(setpriv: str, pid: int) -> bool:
+    """Whether a child may start programs through our /proc entry: tried once, since it may not."""
+    harmless = f"/proc/{pid}/root{shutil.which('true', path=ENVIRONMENT['PATH'])}"
+    try:
+        tried = subprocess.run(
+            [setpriv, "--nnp", "--", harmless],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=ENVIRONMENT,
+            check=False,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return tried.returncode == 0
+
+
 def _pidfd(pid: int) -> int | None:
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
         return None
-
-
-def _limit(pid: int, limits: ChildLimits) -> None:
-    """Set limits from outside: code between fork and exec is not safe beside other threads."""
-    mib = limits.memory_mib * 2**20 if limits.memory_mib is not None else None
-    wanted = (
-        (resource.RLIMIT_AS, mib, 0),
-        (resource.RLIMIT_FSIZE, limits.output_bytes, 0),
-        (resource.RLIMIT_CPU, limits.cpu_s, 5),
-        (resource.RLIMIT_CORE, 0, 0),
-    )
-    with contextlib.suppress(ProcessLookupError):
-        if limits.nice:
-            os.setpriority(os.PRIO_PROCESS, pid, limits.nice)
-        for kind, value, slack in wanted:
-            if value is not None:
-                _, hard = resource.prlimit(pid, kind)
-                top = value + slack if hard == resource.RLIM_INFINITY else min(hard, value + slack)
-                resource.prlimit(pid, kind, (min(value, top), top))

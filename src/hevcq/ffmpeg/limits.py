@@ -1,0 +1,44 @@
+"""What a child process may use, and how that is set from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ChildLimits:
+    """What a child may use; None means no limit.
+
+    `nice` is added niceness (0 to 19), `memory_mib` the address space, `output_bytes` the largest
+    file it may write (SIGXFSZ above it), `cpu_s` its CPU seconds (SIGXCPU above it).
+    """
+
+    nice: int = 0
+    memory_mib: int | None = None
+    output_bytes: int | None = None
+    cpu_s: int | None = None
+
+    def apply(self, pid: int) -> None:
+        """Set limits from outside: code between fork and exec is not safe beside other threads."""
+        mib = self.memory_mib * 2**20 if self.memory_mib is not None else None
+        wanted = (
+            (resource.RLIMIT_AS, mib, 0),
+            (resource.RLIMIT_FSIZE, self.output_bytes, 0),
+            (resource.RLIMIT_CPU, self.cpu_s, 5),
+            (resource.RLIMIT_CORE, 0, 0),
+        )
+        with contextlib.suppress(ProcessLookupError):
+            if self.nice:
+                os.setpriority(os.PRIO_PROCESS, pid, self.nice)
+            for kind, value, slack in wanted:
+                if value is not None:
+                    _, hard = resource.prlimit(pid, kind)
+                    top = (
+                        value + slack
+                        if hard == resource.RLIM_INFINITY
+                        else min(hard, value + slack)
+                    )
+                    resource.prlimit(pid, kind, (min(value, top), top))

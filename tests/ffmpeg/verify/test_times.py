@@ -1,0 +1,169 @@
+"""G5 in its details: what may differ between source and output, and what may not."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.media import (
+    AudioFacts,
+    Measurement,
+    MediaInfo,
+    Stream,
+    StreamKind,
+    TrackMeasure,
+    VideoFacts,
+)
+from hevcq.domain.plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.ffmpeg.verify_picture import Sample, frozen, sample_times
+from hevcq.ffmpeg.verify_times import Compared, time_problems
+
+TARGET = VideoTarget(
+    encoder="libx265", codec="hevc", width=64, height=64, pixel_format="yuv420p", bit_depth=8,
+    sample_aspect="1:1", rotation=0,
+)  # fmt: skip
+
+
+def film(index=0, **video):
+    facts = VideoFacts(width=64, height=64, pixel_format="yuv420p", bit_depth=8, **video)
+    return Stream(index=index, kind=StreamKind.VIDEO, codec="h264", video=facts)
+
+
+def sound(index=1):
+    facts = AudioFacts(channels=2, sample_rate=48_000)
+    return Stream(index=index, kind=StreamKind.AUDIO, codec="aac", audio=facts)
+
+
+def counted(index, kind, packets, *, first=0.0, last=9.96, end=10.0, **more):
+    return TrackMeasure(
+        index=index,
+        kind=kind,
+        packets=packets,
+        first_pts_s=first,
+        last_pts_s=last,
+        end_s=end,
+        **more,
+    )
+
+
+def compare(source, made, *, streams=None, second=Action.COPY, form="mov,mp4", frames=0):
+    streams = streams or (film(), sound())
+    kept = [
+        StreamPlan(
+            source_index=0, kind=StreamKind.VIDEO, action=Action.ENCODE, position=0, video=TARGET
+        )
+    ]
+    if len(streams) > 1:
+        kept.append(
+            StreamPlan(source_index=1, kind=streams[1].kind, action=second, position=1, codec="aac")
+        )
+    plan = EncodePlan(
+        profile="p",
+        revision="r",
+        muxer="matroska",
+        extension="mkv",
+        video=TARGET,
+        streams=tuple(kept),
+    )
+    info = MediaInfo(format_name=form, streams=streams)
+    return time_problems(
+        Compared(
+            plan, info, Measurement(tracks=source), info, Measurement(tracks=made), frames, 0.1
+        )
+    )
+
+
+V = counted(0, StreamKind.VIDEO, 250)
+A = counted(1, StreamKind.AUDIO, 470, bytes=1000)
+
+
+def test_equal_tracks_have_no_problem():
+    assert compare((V, A), (V, A), frames=250) == []
+
+
+@pytest.mark.parametrize("packets", [249, 251, 125])
+def test_one_frame_more_or_less_is_a_problem(packets):
+    assert "frames of 250" in compare((V, A), (counted(0, StreamKind.VIDEO, packets), A))[0]
+
+
+def test_two_fields_may_become_one_frame_but_only_of_an_interlaced_source():
+    half = counted(0, StreamKind.VIDEO, 125)
+    assert compare((V,), (half,), streams=(film(field_order="tt"),)) == []
+    assert compare((V,), (half,), streams=(film(),)) != []
+    assert (
+        compare((V,), (counted(0, StreamKind.VIDEO, 124),), streams=(film(field_order="tt"),)) != []
+    )
+
+
+def test_a_shift_of_everything_is_no_problem():
+    def moved(track):
+        return track.model_copy(
+            update={n: getattr(track, n) + 1.04 for n in ("first_pts_s", "last_pts_s", "end_s")}
+        )
+
+    assert compare((moved(V), moved(A)), (V, A)) == []
+    assert "starts at" in compare((moved(V), A), (V, A))[0]
+
+
+def test_discarded_packets_may_stay_or_go_but_no_other():
+    source = A.model_copy(update={"packets": 468, "discarded": 2})
+    for packets in (468, 469, 470):
+        assert compare((V, source), (V, A.model_copy(update={"packets": packets}))) == []
+    for packets in (467, 471):
+        made = A.model_copy(update={"packets": packets})
+        assert f"{packets} packets of 468" in compare((V, source), (V, made))[0]
+
+
+def test_other_bytes_in_as_many_packets_are_other_packets():
+    made = A.model_copy(update={"bytes": 999})
+    assert "these are other packets" in compare((V, A), (V, made))[0]
+    # In a transport stream each AAC packet has a header, which other containers leave out.
+    assert compare((V, A), (V, made), form="mpegts") == []
+
+
+def test_an_encoded_sound_is_held_to_its_end():
+    made = A.model_copy(update={"packets": 480, "end_s": 10.1})
+    assert compare((V, A), (V, made), second=Action.CONVERT) == []
+    early = A.model_copy(update={"packets": 480, "end_s": 9.5})
+    assert "ends at 9.500 s" in compare((V, A), (V, early), second=Action.CONVERT)[0]
+
+
+def test_an_empty_or_missing_track_is_a_problem():
+    assert "audio track 1 is empty" in compare((V, A), (V,))[0]
+    assert "audio track 1 is empty" in compare((V, A), (V, A.model_copy(update={"packets": 0})))[0]
+
+
+def test_a_track_whose_source_was_empty_may_be_empty():
+    assert compare((V,), (V,)) == []
+
+
+def test_times_that_nobody_knows_are_a_problem():
+    made = A.model_copy(update={"end_s": None})
+    assert "nobody knows when it ends" in compare((V, A), (V, made))[0]
+    unknown = V.model_copy(update={"first_pts_s": None})
+    assert compare((V, A), (unknown, A)) == ["the film's packets have no times"]
+
+
+def test_decoding_times_that_go_back_are_a_problem():
+    made = A.model_copy(update={"monotonic_dts": False})
+    assert "go backwards" in compare((V, A), (V, made))[0]
+
+
+def test_samples_are_spread_over_the_film():
+    assert sample_times(100.0, 4, 1.0) == [12.0, 37.0, 62.0, 87.0]
+    assert sample_times(0.0, 4, 1.0) == [0.0]
+    assert len(sample_times(2.5, 4, 1.0)) == 2
+
+
+def thumb(level: int) -> bytes:
+    return bytes([level]) * (64 * 36)
+
+
+def test_a_picture_that_stands_still_is_seen_only_where_the_source_moves():
+    def sample(at, *pairs):
+        return Sample(at_s=at, ssim=0.99, pairs=tuple((thumb(a), thumb(b)) for a, b in pairs))
+
+    assert frozen([sample(0, (10, 10), (20, 20)), sample(5, (30, 30), (40, 40))]) == ""
+    assert frozen([sample(0, (10, 10), (10, 10)), sample(5, (10, 10))]) == ""
+    assert "at 0.0 s" in frozen([sample(0, (10, 10), (20, 11))])
+    assert "from 0.0 s to 5.0 s" in frozen([sample(0, (10, 10)), sample(5, (30, 10))])
+    assert frozen([sample(0, (10, 10)), sample(5)]) == ""
