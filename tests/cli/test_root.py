@@ -107,6 +107,8 @@ def test_a_wrong_option_is_a_usage_error(hevcq):
         (errors.Stopped(), ExitCode.INTERRUPTED),
         (errors.HevcqError(), ExitCode.INTERNAL),
         (ValueError("x"), ExitCode.INTERNAL),
+        (OSError(28, "No space left on device"), ExitCode.STORAGE),
+        (OSError(5, "Input/output error"), ExitCode.UNAVAILABLE),
     ],
 )
 def test_each_error_has_its_exit_code(error: Exception, code: ExitCode):
@@ -212,3 +214,45 @@ def test_a_shell_gets_its_completions(words: str, wanted: str):
     )
 
     assert done.stdout.split() == [wanted]
+
+
+COMMAND = [sys.executable, "-c", "import sys; from hevcq.front import main; sys.exit(main())"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("arguments", [["--help"], ["profiles", "list"]])
+def test_a_full_disk_behind_stdout_is_one_sentence(arguments: list[str]):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+
+    assert done.returncode == ExitCode.STORAGE
+    assert done.stderr == "hevcq: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["profiles", "list"]])
+def test_a_pipe_that_nobody_reads_ends_quietly(arguments: list[str]):
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    done = subprocess.run(
+        [*COMMAND, *arguments], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (ExitCode.PIPE, "")
+
+
+def test_a_control_character_in_an_error_stays_off_the_terminal(hevcq, monkeypatch):
+    break_status(monkeypatch, errors.UsageError("There is no \x1b[2J\udcff file."))
+
+    assert hevcq("status").err == "hevcq: There is no \\x1b[2J\\udcff file.\n"
+
+
+@pytest.mark.parametrize("command", ["status", "reprocess"])
+def test_a_name_that_is_no_unicode_is_a_name_like_any_other(hevcq, command: str):
+    ran = hevcq(command, "/films/\udcff.mp4")
+
+    assert ran.code == (0 if command == "status" else ExitCode.SOME_FAILED)
+    assert "bug" not in ran.err

@@ -9,6 +9,7 @@ import pytest
 
 from hevcq import front
 from hevcq.cli import status_text
+from hevcq.cli.data_dir import data_dir as data_dir_at_the_door
 from hevcq.cli.exits import ExitCode
 from hevcq.domain.job import Phase, Progress
 from hevcq.settings_load import load
@@ -118,7 +119,7 @@ def test_the_door_finds_the_data_folder_where_the_settings_do(
     flags = {"data_dir": Flag("--data-dir", Path(flag))} if flag else {}
     settings = load(flags).settings
 
-    found = front.data_dir(flag)
+    found = data_dir_at_the_door(flag)
 
     assert found is not None
     assert Path(found) == settings.data_dir
@@ -150,7 +151,7 @@ def test_whatever_else_is_configured_is_left_to_the_settings(
     if toml is not None:
         (tmp_path / "hevcq.toml").write_text(toml)
 
-    assert front.data_dir() is None
+    assert data_dir_at_the_door() is None
 
 
 @pytest.mark.parametrize(

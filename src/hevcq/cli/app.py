@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from hevcq import __version__
 from hevcq.cli.context import Cli
 from hevcq.cli.exits import ExitCode, exit_code
+from hevcq.cli.status_text import printable
 from hevcq.errors import HevcqError
 
 COMMANDS: dict[str, str] = {
@@ -132,12 +133,12 @@ def root(
         typer.echo(ctx.get_help())
 
 
-def tell(error: BaseException, *, verbose: bool) -> ExitCode:
+def tell(error: BaseException, *, verbose: bool = False) -> ExitCode:
     """Print one sentence for `error` on stderr (and the trace with `verbose`); return its code."""
     if verbose:
         traceback.print_exception(error, file=sys.stderr)
     code = exit_code(error)
-    said = " ".join(str(error).split())
+    said = printable(" ".join(str(error).split()))
     if code is ExitCode.INTERNAL:
         said = f"this is a bug: {type(error).__name__}: {said} (--verbose shows the trace)"
     print(f"hevcq: {said}", file=sys.stderr)  # noqa: T201 - the one place that tells errors
@@ -157,9 +158,9 @@ def run(argv: Sequence[str] | None = None) -> int:
         code = ExitCode.OK
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         _drop_stdout()
-        return int(ExitCode.PIPE)
+        return int(ExitCode.PIPE if isinstance(error, BrokenPipeError) else tell(error))
     return int(code)
 
 

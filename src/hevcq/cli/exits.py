@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 from hevcq.errors import (
@@ -68,6 +69,9 @@ def exit_code(error: BaseException) -> ExitCode:
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code
+    if isinstance(error, OSError):  # e.g. stdout is a file on a full disk
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        return ExitCode.STORAGE if full else ExitCode.UNAVAILABLE
     return ExitCode.INTERNAL
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,8 @@ from hevcq.errors import PermanentError
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
+
+JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Result(StrEnum):
@@ -68,7 +71,7 @@ def reprocess(backend: Backend, order: Order) -> Iterator[Reprocessed]:
 
 def jobs_named(backend: Backend, name: str) -> Iterator[JobRecord]:
     """Yield the jobs of a path, folder, key or job id, most recently updated first."""
-    record = backend.ledger.get(name)
+    record = backend.ledger.get(name) if JOB_ID.fullmatch(name) else None
     if record is not None:
         yield record
         return
