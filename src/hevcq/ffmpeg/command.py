@@ -22,6 +22,8 @@ QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+erro
 PROGRESS = ("-progress", "pipe:1", "-stats_period", "0.5")
 QUEUE_PACKETS = "16384"
 """A stream may wait this many packets for a sparse one before ffmpeg gives up (default 128)."""
+RECONNECT_S = "4"
+"""A broken connection is tried again after 0, 1 and 3 s; a longer absence is the queue's matter."""
 MIME = {
     "mjpeg": ("jpg", "image/jpeg"),
     "png": ("png", "image/png"),
@@ -108,7 +110,7 @@ def uses_quicktime_keys(plan: EncodePlan, info: MediaInfo) -> bool:
 
 def _source(location: str, info: MediaInfo) -> list[str]:
     """Open the source with the demuxer that the probe found, and with no other."""
-    again = ["-reconnect", "1", "-reconnect_delay_max", "30"] if is_url(location) else []
+    again = ["-reconnect", "1", "-reconnect_delay_max", RECONNECT_S] if is_url(location) else []
     return [*again, "-format_whitelist", info.format_name, *input_options(location)[2:]]
 
 

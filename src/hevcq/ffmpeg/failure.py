@@ -25,6 +25,7 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
+from hevcq.ffmpeg.harmless import Pass, suspicious
 from hevcq.ffmpeg.process import paste_able
 from hevcq.ffmpeg.tools import is_url, name_of
 
@@ -158,9 +159,9 @@ def without_secrets(words: Sequence[str], location: str) -> tuple[str, ...]:
 
 
 def _complaint(ended: Ended) -> str | None:
-    """Return the first line in which the source's demuxer or decoder complains."""
+    """Return the first line in which the source's demuxer or decoder complains in earnest."""
     own = {stream.codec for stream in ended.info.streams} | {ended.info.format_name}
-    for line in ended.stderr:
+    for line in suspicious(ended.stderr, Pass.ENCODE):
         speaker = _SPEAKER.match(line)
         if speaker is not None and speaker["name"] in own and _LEVEL.search(line):
             return line

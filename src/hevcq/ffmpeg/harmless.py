@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-VERSION = 1
+VERSION = 2
 
 
 class Pass(StrEnum):
@@ -59,6 +59,13 @@ HARMLESS: tuple[Harmless, ...] = (
         text=r"Error parsing (?:unregistered|registered) (?:user data|ITU-T T35).*",
         passes=frozenset({Pass.DEMUX, Pass.DECODE, Pass.ENCODE}),
         reason="A maker's private note inside the video; pictures do not depend on it.",
+    ),
+    Harmless(
+        component=r"https?",
+        text=r"Stream ends prematurely at \d+, should be \d+",
+        passes=frozenset({Pass.ENCODE}),
+        reason="The connection broke and was taken up again at that byte (-reconnect); if it could "
+        "not be, ffmpeg ends with an error, and gate G5 misses the packets.",
     ),
 )
 
