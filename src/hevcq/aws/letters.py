@@ -62,7 +62,7 @@ class LetterDesk:
         """Send a letter to the dead-letter queue; its main facts are attributes too."""
         facts = {
             "hevcq_class": why.failure_class.value,
-            "hevcq_reason": why.reason.encode("ascii", "replace").decode()[:MAX_ATTRIBUTE],
+            "hevcq_reason": why.reason[:MAX_ATTRIBUTE],
             "hevcq_attempts": str(delivery.attempt),
             "hevcq_message_id": delivery.message_id,
             "hevcq_job": ",".join(task.job_id for task in delivery.tasks)[:MAX_ATTRIBUTE],
@@ -198,7 +198,9 @@ class LetterDesk:
 
 
 def _printable(value: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in value)
+    """Return what SQS takes: printable, and no lone surrogates."""
+    valid = value.encode("utf-8", "replace").decode("utf-8")
+    return "".join(c if c.isprintable() else " " for c in valid)
 
 
 def _matches(dead: DeadLetter, wanted: Selection) -> bool:

@@ -1,0 +1,413 @@
+"""What S3 alone can do to a store: parts, lost replies, conflicts, broken streams, archives."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ReadTimeoutError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aws.breaking import Breaking, broken, refusal
+from aws.moto_server import make_farm
+from contracts.backends import PROFILES
+from hevcq.aws import objects, transfer
+from hevcq.domain.job import Source
+from hevcq.errors import (
+    DiskFull,
+    SourceChanged,
+    SourceDamaged,
+    SourceGone,
+    SourceUnreadable,
+    StaleFence,
+    Stopped,
+    Unavailable,
+    VerificationFailed,
+)
+from hevcq.ports.store import Publication
+
+pytestmark = pytest.mark.aws
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def farm():
+    found = make_farm(PROFILES)
+    found.clock.auto = True
+    yield found
+    found.backend.close()
+
+
+@pytest.fixture
+def store(farm, monkeypatch):
+    # The least that S3 takes as a part, so that small files go in parts.
+    monkeypatch.setattr(transfer, "PART_BYTES", 5 * MIB)
+    found = farm.backend.store
+    found._s3 = found._publisher._s3 = Breaking(farm.clients.s3)
+    return found
+
+
+@pytest.fixture
+def large(tmp_path) -> Path:
+    path = tmp_path / "large.mp4"
+    path.write_bytes(os.urandom(11 * MIB + 3))
+    return path
+
+
+def accept(store, path: Path, key: str = "TODO/all/a.mp4", **more):
+    arguments = {"moved": lambda _n: None, "stop": threading.Event(), **more}
+    return store.accept(path, key, **arguments)
+
+
+def fetch(store, source, scratch: Path) -> bytes:
+    with store.fetch(source, scratch, moved=lambda _n: None, stop=threading.Event()) as given:
+        return given.path.read_bytes()
+
+
+def publication(folder: Path, content: bytes = b"film", *, fence: int = 1, job: str = "j"):
+    file = folder / f"out-{fence}-{job}"
+    file.write_bytes(content)
+    return Publication("DONE/hevc/a.mp4", file, sha(content), job, fence, {"job": job})
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def open_parts(farm) -> list[str]:
+    found = []
+    for bucket in ("uploads", "out"):
+        answer = farm.clients.s3.list_multipart_uploads(Bucket=bucket)
+        found += [upload["Key"] for upload in answer.get("Uploads", [])]
+    return found
+
+
+def test_a_large_file_goes_in_parts_and_comes_back_whole(farm, store, large, tmp_path) -> None:
+    told: list[int] = []
+
+    source = accept(store, large, moved=told.append)
+
+    assert store._s3.count("upload_part") == 3
+    assert told == sorted(told)
+    assert told[-1] == source.size == large.stat().st_size
+    assert fetch(store, source, tmp_path) == large.read_bytes()
+    assert open_parts(farm) == []
+    checked = [c["ChecksumAlgorithm"] for n, c in store._s3.calls if n == "upload_part"]
+    assert checked == ["SHA256"] * 3
+
+
+def test_the_same_bytes_are_not_uploaded_twice(store, large) -> None:
+    first = accept(store, large)
+    parts = store._s3.count("upload_part")
+
+    assert accept(store, large) == first
+
+    assert store._s3.count("upload_part") == parts
+    assert store.reused == {first.source_id}
+
+
+def test_a_stop_ends_an_upload_and_leaves_nothing_open(farm, store, large) -> None:
+    stop = threading.Event()
+
+    with pytest.raises(Stopped):
+        accept(store, large, moved=lambda _n: stop.set(), stop=stop)
+
+    assert open_parts(farm) == []
+    assert store._s3.count("abort_multipart_upload") == 1
+    assert "Contents" not in farm.clients.s3.list_objects_v2(Bucket="uploads")
+
+
+def test_a_part_that_fails_ends_the_upload_and_leaves_nothing_open(farm, store, large) -> None:
+    store._s3.plan["upload_part"] = [None, broken()]
+
+    with pytest.raises(Unavailable):
+        accept(store, large)
+
+    assert open_parts(farm) == []
+
+
+def test_an_upload_that_cannot_be_aborted_reports_its_first_error(store, large) -> None:
+    store._s3.plan["upload_part"] = [refusal("SlowDown", 503)]
+    store._s3.plan["abort_multipart_upload"] = [broken()]
+
+    with pytest.raises(Unavailable, match="SlowDown"):
+        accept(store, large)
+
+
+@pytest.mark.parametrize("size", [1_000, 6 * MIB])
+def test_a_file_that_grows_while_it_is_uploaded_is_refused(farm, store, tmp_path, size) -> None:
+    path = tmp_path / "growing.mp4"
+    path.write_bytes(b"x" * size)
+
+    def grow(_total: int) -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    look = store._s3.client.head_object
+
+    def looked(_real, **asked):
+        grow(0)
+        return look(**asked)
+
+    store._s3.plan["head_object"] = [looked]
+    with pytest.raises(SourceChanged, match="changed while it was read"):
+        accept(store, path)
+
+    assert "Contents" not in farm.clients.s3.list_objects_v2(Bucket="uploads")
+    assert open_parts(farm) == []
+
+
+def test_a_file_that_is_not_there_is_gone(store, tmp_path) -> None:
+    with pytest.raises(SourceGone):
+        accept(store, tmp_path / "none.mp4")
+
+
+class Tearing(io.BytesIO):
+    """A body that breaks once, after `good` bytes."""
+
+    def __init__(self, content: bytes, good: int) -> None:
+        super().__init__(content[:good])
+        self.torn = False
+
+    def read(self, *wanted):
+        found = super().read(*wanted)
+        if not found:
+            raise ReadTimeoutError(endpoint_url="http://test")
+        return found
+
+
+def tear(good: int):
+    def torn(real, **asked):
+        answer = real(**asked)
+        return {**answer, "Body": Tearing(answer["Body"].read(), good)}
+
+    return torn
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(store, large, tmp_path) -> None:
+    source = accept(store, large)
+    store._s3.plan["get_object"] = [tear(2 * MIB + 7)]
+
+    assert fetch(store, source, tmp_path) == large.read_bytes()
+
+    assert store._s3.count("get_object") == 4
+    starts = [int(c["Range"][6:].split("-")[0]) for n, c in store._s3.calls if n == "get_object"]
+    assert any(start % (5 * MIB) == 2 * MIB + 7 for start in starts), starts
+
+
+def test_a_download_that_breaks_too_often_gives_up_and_leaves_no_file(
+    store, large, tmp_path
+) -> None:
+    source = accept(store, large)
+    store._s3.plan["get_object"] = [tear(10)] * 30
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    with pytest.raises(Unavailable):
+        fetch(store, source, scratch)
+
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_source_replaced_during_its_download_is_changed(farm, store, large, tmp_path) -> None:
+    farm.clients.s3.put_bucket_versioning(
+        Bucket="uploads", VersioningConfiguration={"Status": "Suspended"}
+    )
+    source = accept(store, large)
+
+    def replaced(real, **asked):
+        farm.clients.s3.put_object(Bucket="uploads", Key=source.key, Body=b"other" * 10)
+        return real(**asked)
+
+    store._s3.plan["get_object"] = [replaced]
+    with pytest.raises(SourceChanged):
+        fetch(store, source, tmp_path)
+
+
+def test_a_superseded_version_is_changed_although_the_bucket_still_has_it(
+    store, large, tmp_path
+) -> None:
+    source = accept(store, large)
+    newer = tmp_path / "newer.mp4"
+    newer.write_bytes(b"newer")
+    accept(store, newer)
+
+    with pytest.raises(SourceChanged):
+        store.check(source)
+
+
+def test_a_file_whose_bytes_are_not_those_uploaded_is_damaged(farm, store, tmp_path) -> None:
+    answer = farm.clients.s3.put_object(
+        Bucket="uploads", Key="TODO/x.mp4", Body=b"abc", Metadata={"hevcq-sha256": "0" * 64}
+    )
+    source = Source(bucket="uploads", key="TODO/x.mp4", version=answer["VersionId"], size=3)
+
+    with pytest.raises(SourceDamaged):
+        fetch(store, source, tmp_path)
+
+
+def test_an_archived_source_is_unreadable_with_the_remedy(farm, store) -> None:
+    answer = farm.clients.s3.put_object(
+        Bucket="uploads", Key="TODO/x.mp4", Body=b"abc", StorageClass="DEEP_ARCHIVE"
+    )
+    source = Source(bucket="uploads", key="TODO/x.mp4", version=answer["VersionId"], size=3)
+
+    with pytest.raises(SourceUnreadable, match="archived in DEEP_ARCHIVE"):
+        store.check(source)
+
+
+def test_a_full_disk_is_named_and_leaves_no_file(store, large, tmp_path, monkeypatch) -> None:
+    source = accept(store, large)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    def full(_handle, _start, _count):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(transfer.os, "posix_fallocate", full)
+
+    with pytest.raises(DiskFull):
+        fetch(store, source, scratch)
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", ["403", "AccessDenied"])
+def test_a_denial_is_worth_a_bounded_retry_because_s3_answers_so_for_what_is_gone(
+    store, large, code
+) -> None:
+    source = accept(store, large)
+    store._s3.plan["head_object"] = [refusal(code, 403)]
+
+    with pytest.raises(Unavailable, match="or the object is gone"):
+        store.check(source)
+
+
+def test_a_publication_whose_answer_was_lost_is_found_and_not_made_twice(store, tmp_path) -> None:
+    wanted = publication(tmp_path)
+    store._s3.plan["put_object"] = [("after", refusal("ConditionalRequestConflict", 409))]
+
+    made = store.publish(wanted)
+
+    assert (made.sha256, store._s3.count("put_object")) == (wanted.sha256, 1)
+    assert not wanted.file.exists()
+
+
+def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path) -> None:
+    def overtaken(real, **asked):
+        assert asked["IfNoneMatch"] == "*"
+        other = publication(tmp_path, b"other", job="another job")
+        metadata = {objects.JOB: other.job_id, objects.FENCE: "9", objects.SHA256: other.sha256}
+        farm.clients.s3.put_object(Bucket="out", Key=other.key, Body=b"other", Metadata=metadata)
+        return real(**asked)
+
+    store._s3.plan["put_object"] = [overtaken]
+
+    made = store.publish(publication(tmp_path))
+
+    assert made.sha256 == sha(b"film")
+    assert "IfMatch" in store._s3.calls[-2][1]
+
+
+def test_a_zombie_that_comes_between_look_and_write_is_refused(farm, store, tmp_path) -> None:
+    def overtaken(real, **asked):
+        metadata = {objects.JOB: "j", objects.FENCE: "2", objects.SHA256: sha(b"newer")}
+        farm.clients.s3.put_object(
+            Bucket="out", Key="DONE/hevc/a.mp4", Body=b"newer", Metadata=metadata
+        )
+        return real(**asked)
+
+    store._s3.plan["put_object"] = [overtaken]
+    wanted = publication(tmp_path, fence=1)
+
+    with pytest.raises(StaleFence):
+        store.publish(wanted)
+
+    assert wanted.file.exists()
+    with store.open(wanted.key) as file:
+        assert file.read() == b"newer"
+
+
+def test_conflicts_without_end_are_unavailable(store, tmp_path) -> None:
+    store._s3.plan["put_object"] = [refusal("ConditionalRequestConflict", 409)] * 20
+
+    with pytest.raises(Unavailable, match="being written by others"):
+        store.publish(publication(tmp_path))
+
+
+def test_a_file_that_is_not_the_verified_one_is_never_published(store, tmp_path) -> None:
+    wanted = publication(tmp_path)
+    wanted.file.write_bytes(b"something else")
+
+    with pytest.raises(VerificationFailed):
+        store.publish(wanted)
+
+    assert store.stat(wanted.key) is None
+
+
+def test_a_large_rendition_is_published_in_parts(farm, store, large) -> None:
+    content = large.read_bytes()
+    wanted = Publication("DONE/hevc/l.mp4", large, sha(content), "j", 1, {"job": "j"})
+
+    made = store.publish(wanted)
+
+    assert (made.size, made.sha256, dict(made.metadata)) == (
+        len(content),
+        wanted.sha256,
+        {"job": "j"},
+    )
+    assert store._s3.count("upload_part") == 3
+    assert open_parts(farm) == []
+
+
+def test_a_stream_that_breaks_is_taken_up_again_of_the_same_object(store, tmp_path) -> None:
+    content = os.urandom(3 * MIB)
+    store.put("work/x", content, metadata={})
+    store._s3.plan["get_object"] = [tear(1_000_000)]
+
+    with store.open("work/x", start=10, end=2 * MIB) as file:
+        assert file.read() == content[10 : 2 * MIB]
+
+    assert store._s3.count("get_object") == 2
+
+
+def test_a_stream_whose_object_was_replaced_meanwhile_is_not_mixed(store) -> None:
+    content = os.urandom(3 * MIB)
+    store.put("work/x", content, metadata={})
+    store._s3.plan["get_object"] = [tear(1_000)]
+    with store.open("work/x") as file:
+        assert file.read(1_000) == content[:1_000]
+        store.put("work/x", b"other" * MIB, metadata={})
+
+        with pytest.raises(SourceChanged):
+            file.read()
+
+
+def test_a_collected_file_that_arrives_damaged_does_not_appear(farm, store, tmp_path) -> None:
+    metadata = {objects.SHA256: "0" * 64}
+    farm.clients.s3.put_object(Bucket="out", Key="DONE/x.mp4", Body=b"abc", Metadata=metadata)
+
+    with pytest.raises(Unavailable, match="another SHA-256"):
+        store.collect("DONE/x.mp4", tmp_path / "x", moved=lambda _n: None, stop=threading.Event())
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_grow_so_that_no_file_has_too_many() -> None:
+    for size in (1, 16 * MIB, 160_000 * MIB, 5 * 1024 * 1024 * MIB):
+        step = transfer.part_bytes(size)
+        assert -(-size // step) <= transfer.MAX_PARTS
+        assert step >= transfer.PART_BYTES
+
+
+@given(st.dictionaries(st.sampled_from(["job", "certificate"]), st.text()))
+def test_any_metadata_survives_the_headers(metadata: dict[str, str]) -> None:
+    packed = objects.pack(metadata)
+
+    assert objects.unpack(packed) == metadata
+    assert all(value.isascii() and value.isprintable() for value in packed.values())
