@@ -32,7 +32,8 @@ class ChildLimits:
         )
         with contextlib.suppress(ProcessLookupError):
             if self.nice:
-                os.setpriority(os.PRIO_PROCESS, pid, self.nice)
+                now = os.getpriority(os.PRIO_PROCESS, pid)
+                os.setpriority(os.PRIO_PROCESS, pid, min(19, now + self.nice))
             for kind, value, slack in wanted:
                 if value is not None:
                     _, hard = resource.prlimit(pid, kind)
@@ -42,3 +43,6 @@ class ChildLimits:
                         else min(hard, value + slack)
                     )
                     resource.prlimit(pid, kind, (min(value, top), top))
+
+
+NO_LIMITS = ChildLimits()

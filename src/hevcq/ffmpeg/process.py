@@ -22,7 +22,7 @@ from functools import lru_cache
 
 from hevcq.clock import SystemClock
 from hevcq.errors import LimitExceeded, Stopped, WorkerUnfit
-from hevcq.ffmpeg.limits import ChildLimits
+from hevcq.ffmpeg.limits import NO_LIMITS, ChildLimits
 from hevcq.ffmpeg.lines import Bytes, Lines, Tail
 from hevcq.logs import get_logger
 
@@ -73,7 +73,7 @@ def run_child(
     argv: Sequence[str],
     *,
     stop: threading.Event,
-    limits: ChildLimits = ChildLimits(),
+    limits: ChildLimits = NO_LIMITS,
     on_line: Callable[[str], None] | None = None,
     deadline_s: float | None = None,
     check: Callable[[], None] | None = None,
@@ -108,7 +108,7 @@ def stream_child(
     *,
     stop: threading.Event,
     on_chunk: Callable[[bytes], None],
-    limits: ChildLimits = ChildLimits(),
+    limits: ChildLimits = NO_LIMITS,
     deadline_s: float | None = None,
     check: Callable[[], None] | None = None,
 ) -> Finished:
