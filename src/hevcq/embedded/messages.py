@@ -34,6 +34,7 @@ visible_at = ? WHERE id IN (SELECT id FROM message WHERE queue = ? AND state = 0
 ORDER BY turn, id LIMIT ?) RETURNING id, turn, attempts, sent_at, body"""
 FREE_OWNER = """UPDATE message SET state = 0, held = NULL, owner = ''
 WHERE state > 0 AND state = 1 AND owner = ?"""
+HELD_BY = "SELECT 1 FROM message WHERE state > 0 AND state = 1 AND owner = ? LIMIT 1"
 EXTEND = "UPDATE message SET state = 1, visible_at = ?, owner = ? WHERE id = ? AND held = ?"
 ACK = "DELETE FROM message WHERE id = ? AND held = ?"
 RELEASE = """UPDATE message SET state = ?, visible_at = ?, held = NULL, owner = ''

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hevcq.embedded.presence import LOOK_S, Presence
 from hevcq.embedded.queue import QueueConfig, SqliteQueue
 from hevcq.embedded.snapshot import DATABASE
 from hevcq.embedded.store import FileStore
+from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
 from hevcq.settings import Settings
@@ -62,23 +64,18 @@ def open_embedded(
         store.sweep(owner)
 
     presence.reap(free, now=True)
+    store.tidy()
     queues = {
         name: SqliteQueue(
             name,
             database,
             clock,
-            QueueConfig(
-                profile.queue.visibility_s, profile.queue.max_receives, poll_s=settings.poll_s
-            ),
+            _config(profile, settings),
             owner=presence.owner,
             look=lambda: presence.reap(free),
         )
         for name, profile in profiles.items()
     }
-
-    def close() -> None:
-        presence.close()
-        database.close()
 
     backend = Backend(
         owner=presence.owner,
@@ -86,9 +83,22 @@ def open_embedded(
         ledger=SqliteLedger(database, clock, dead=presence.dead),
         store=store,
         fanout=SqliteFanout(database, clock, queues),
-        close=close,
+        close=lambda: _close(database, presence, store),
     )
     return EmbeddedBackend(backend, SqliteCatalog(database, clock))
+
+
+def _close(database: Database, presence: Presence, store: FileStore) -> None:
+    tidy = False
+    with suppress(HevcqError):  # Closed already, or damaged: the next start looks after it.
+        tidy = not store.unfinished and not holds(database, presence.owner)
+    presence.close(forget=tidy)
+    database.close()
+
+
+def _config(profile: Profile, settings: Settings) -> QueueConfig:
+    numbers = profile.queue
+    return QueueConfig(numbers.visibility_s, numbers.max_receives, poll_s=settings.poll_s)
 
 
 def open_catalog(path: Path, clock: Clock) -> SqliteCatalog:
@@ -106,6 +116,13 @@ def free_owner(database: Database, owner: str) -> None:
         connection.execute(ledger_sql.FREE_OWNER, {"owner": owner})
 
     database.write(work)
+
+
+def holds(database: Database, owner: str) -> bool:
+    """Return whether any delivery or lease is still in the owner's name."""
+    queued = database.row(messages.HELD_BY, (owner,))
+    running = database.row(ledger_sql.HELD_BY, {"owner": owner})
+    return queued is not None or running is not None
 
 
 def _refuse_orphans(folder: Path) -> None:

@@ -52,9 +52,14 @@ class Presence:
     def _path(self, owner: str) -> Path:
         return self._folder / f"{owner}{SUFFIX}"
 
-    def close(self) -> None:
-        """Let the lock go; what this process still holds is free for the others at once."""
+    def close(self, *, forget: bool = False) -> None:
+        """Let the lock go; what this process still holds is free for the others at once.
+
+        `forget` removes the file too: only when nothing of this process is left to free.
+        """
         if self._descriptor is not None:
+            if forget:
+                self._path(self.owner).unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -53,8 +53,16 @@ class FileStore(Store):
         self._clock = clock
         self._owner = owner
         self._sources = Sources(database, clock)
+        self._unfinished: set[str] = set()
         with file_errors("created", folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                files.sync(folder.parent)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether this process left versions that it neither published nor removed."""
+        return bool(self._unfinished)
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
         """Link the file: its name is recorded, its bytes stay where they are."""
@@ -111,7 +119,9 @@ class FileStore(Store):
             raise
         with suppress(OSError):  # It is published; what stays in scratch is swept with it.
             publication.file.unlink(missing_ok=True)
-        if visible is not stored:
+        if visible is stored:
+            self._unfinished.discard(version.name)
+        else:
             self._remove(key, version.name)
         self._discard(key, old)
         return visible
@@ -154,6 +164,7 @@ class FileStore(Store):
         except BaseException:
             self._withdraw(key, version)
             raise
+        self._unfinished.discard(version.name)
         self._discard(key, old)
         return stored
 
@@ -202,10 +213,13 @@ class FileStore(Store):
             facts = os.statvfs(self._folder)
         return facts.f_bavail * facts.f_frsize
 
-    def sweep(self, owner: str) -> None:
-        """Remove what a dead process left: versions it replaced, and those it did not publish."""
+    def tidy(self) -> None:
+        """Remove versions that were replaced or deleted, where that was left undone."""
         for key, version in self._database.rows(objects.DISCARDED):
             self._discard(key, version)
+
+    def sweep(self, owner: str) -> None:
+        """Remove the versions that a dead process left unpublished."""
         for version in self._folder.glob(f"??/*/{owner}-*"):
             key = _key_of(version)
             if key is not None and self._database.row(objects.NAMED, (key, version.name)):
@@ -228,15 +242,15 @@ class FileStore(Store):
 
     def _new_version(self, key: str) -> Path:
         folder = self._version(key, f"{self._owner}-{secrets.token_hex(6)}")
+        self._unfinished.add(folder.name)
         with file_errors("created", folder):
             while True:
-                folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 try:
+                    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                     folder.mkdir(mode=0o700)
                 except FileNotFoundError:
                     continue  # another thread pruned the empty parent just now
-                break
-        return folder
+                return folder
 
     def _stored(self, key: str, version: str, size: int, publication: Publication) -> StoredObject:
         metadata = dict(publication.metadata)
@@ -282,11 +296,13 @@ class FileStore(Store):
         with suppress(HevcqError):
             if self._database.row(objects.NAMED, (key, version.name)) is None:
                 self._remove(key, version.name)
+            self._unfinished.discard(version.name)
 
     def _remove(self, key: str, version: str) -> None:
         folder = self._version(key, version)
         shutil.rmtree(folder, ignore_errors=True)
         _prune(folder.parent)
+        self._unfinished.discard(version)
 
 
 def _key_of(version: Path) -> str | None:

@@ -220,3 +220,35 @@ def test_facts_of_another_version_are_probed_again(tmp_path, clock, monkeypatch)
 
     assert set(catalog.cached([path, Path("/media/b")])) == {Path("/media/b")}
     catalog.close()
+
+
+def test_a_process_that_leaves_nothing_behind_is_forgotten_at_once(opener, folder) -> None:
+    opened = opener()
+    opened.backend.store.put("DONE/a", b"x", metadata={})
+    opened.backend.ledger.skip(JOB, claim(opened, f"{opened.backend.owner}:0"), "small")
+    opened.close()
+
+    assert list((folder / "presence").iterdir()) == []
+
+
+@pytest.mark.parametrize("left", ["delivery", "lease", "version"])
+def test_a_process_that_leaves_something_is_remembered_until_it_is_freed(
+    opener, folder, left: str
+) -> None:
+    opened = opener()
+    backend = opened.backend
+    if left == "delivery":
+        backend.queues["hevc"].send([task()])
+        backend.queues["hevc"].receive(1, wait_s=0, stop=threading.Event())
+    elif left == "lease":
+        claim(opened, f"{backend.owner}:0")
+    else:
+        backend.store._new_version("DONE/a")
+    opened.close()
+    assert [path.stem for path in (folder / "presence").iterdir()] == [backend.owner]
+
+    again = opener()
+
+    assert [path.stem for path in (folder / "presence").iterdir()] == [again.backend.owner]
+    assert list((folder / "objects").iterdir()) == []
+    assert claim(again, "another") == (2 if left == "lease" else 1)
