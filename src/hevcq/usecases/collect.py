@@ -24,7 +24,7 @@ from hevcq.errors import (
 )
 from hevcq.library.files import FileSystem, fingerprint_of, same_bytes
 from hevcq.library.names import certificate_beside, show
-from hevcq.library.place import Rendition, explained, place
+from hevcq.library.place import Check, Fetch, Rendition, explained, place
 from hevcq.library.refusals import Replacement
 from hevcq.library.swap import Swap
 from hevcq.logs import get_logger
@@ -108,22 +108,7 @@ class Collector:
             self._probe_again(target, stop)
 
         if placement.mode is Mode.REPLACE:
-            change = Replacement(
-                source=placement.source,
-                target=placement.target,
-                fingerprint=placement.fingerprint,
-                certificate=proof,
-                keep_days=placement.keep_days,
-            )
-            swapped = Swap(placement.root, self._ports.clock, fs).replace(change, fetch, check)
-            return Collected(
-                target=swapped.target,
-                size=ref.size,
-                mode=Mode.REPLACE,
-                notices=swapped.notices,
-                retained=swapped.retained,
-                already=swapped.already,
-            )
+            return self._swap(placement, ref, rendition, (fetch, check), fs)
         self._require_same_source(placement)
         self._clear_older(placement, ref, fs)
         placed = place(rendition, fetch, fs, check)
@@ -135,9 +120,43 @@ class Collector:
             already=placed.already,
         )
 
+    def _swap(
+        self,
+        placement: Placement,
+        ref: RenditionRef,
+        rendition: Rendition,
+        how: tuple[Fetch, Check],
+        fs: FileSystem,
+    ) -> Collected:
+        swap = Swap(placement.root, self._ports.clock, fs)
+        if swap.find(placement.job_id) is None:
+            self._require_same_source(placement)
+        change = Replacement(
+            source=placement.source,
+            target=placement.target,
+            fingerprint=placement.fingerprint,
+            certificate=rendition.certificate,
+            keep_days=placement.keep_days,
+        )
+        swapped = swap.replace(change, *how)
+        return Collected(
+            target=swapped.target,
+            size=ref.size,
+            mode=Mode.REPLACE,
+            notices=swapped.notices,
+            retained=swapped.retained,
+            already=swapped.already,
+        )
+
     @staticmethod
     def _require_same_source(placement: Placement) -> None:
         """A rendition of what the source was is not put beside what it is now (gate G0)."""
+        folder = placement.source.parent
+        if not folder.is_dir():
+            raise LibraryError(
+                f"{show(folder)} is not there, so the rendition has no place.",
+                remedy="Mount or restore it, and run the same command again.",
+            )
         with explained(placement.source):
             if not os.path.lexists(placement.source):
                 return
