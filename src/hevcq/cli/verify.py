@@ -12,11 +12,11 @@ from hevcq.cli import render
 from hevcq.cli.context import cli_of
 from hevcq.cli.exits import ExitCode
 from hevcq.cli.options import AsJson
+from hevcq.domain.certificate import Certificate, Gate
 from hevcq.errors import UsageError
 from hevcq.profiles import pick
 
 if TYPE_CHECKING:
-    from hevcq.domain.certificate import Certificate
     from hevcq.ports.encoder import EncodeProgress
     from hevcq.usecases.verify_pair import PairReport
 
@@ -59,8 +59,6 @@ def read_certificate(rendition: Path, named: Path | None) -> Certificate | None:
 
     Raises UsageError if a named one cannot be read, VerificationFailed if it is not whole.
     """
-    from hevcq.domain.certificate import Certificate
-
     path = named or next(iter(sorted(_beside(rendition))), None)
     if path is None:
         return None
@@ -91,7 +89,8 @@ def _render(report: PairReport, *, certified: bool, as_json: bool) -> None:
         facts = {"passed": report.passed, "certified": certified, "notices": report.notices}
         render.emit_json({"type": "verdict", **facts})
         return
-    rows = [[g.gate.value, g.outcome.value, f"{g.seconds:.1f}", g.detail] for g in report.gates]
+    ordered = sorted(report.gates, key=lambda result: list(Gate).index(result.gate))
+    rows = [[g.gate.value, g.outcome.value, f"{g.seconds:.1f}", g.detail] for g in ordered]
     render.emit_table(("gate", "outcome", "seconds", "detail"), rows)
     proof = "and is the certified one" if certified else "but has no certificate"
     said = f"passes every gate that can be run, {proof}" if report.passed else "does not pass"
