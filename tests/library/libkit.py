@@ -133,7 +133,17 @@ CHANGING = frozenset(
 CALLS = CHANGING | {"digest", "read", "lstat", "names"}
 
 
-class MortalFileSystem(FileSystem):
+class QuickFileSystem(FileSystem):
+    """Does not wait for a disk: what the kernel holds outlives a killed process anyway."""
+
+    def fsync_file(self, path: Path) -> None:
+        assert path.is_file()
+
+    def fsync_dir(self, folder: Path) -> None:
+        assert folder.is_dir()
+
+
+class MortalFileSystem(QuickFileSystem):
     """Counts every call, and at call `at` does what `end` says: before it, after it, or half-way.
 
     `no_rename2` takes the one-step rename away (link, then unlink: each its own call);
@@ -193,13 +203,6 @@ class MortalFileSystem(FileSystem):
             self._unlink(old)
         else:
             super().rename_new(old, new)
-
-    # What the kernel holds outlives a killed process, so these tests need not wait for a disk.
-    def fsync_file(self, path: Path) -> None:
-        assert path.is_file()
-
-    def fsync_dir(self, folder: Path) -> None:
-        assert folder.is_dir()
 
     def _link(self, old: Path, new: Path) -> None:
         os.link(old, new, follow_symlinks=False)
