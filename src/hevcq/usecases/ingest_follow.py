@@ -37,6 +37,7 @@ class _Open:
     place_after: float = 0.0
     tries: int = 0
     shown: Progress | None = None
+    local: bool = False
 
 
 class Follower:
@@ -83,8 +84,8 @@ class Follower:
         """Take in how far a job of this very process is, sooner than the ledger tells."""
         with self._lock:
             entry = self._open.get(job_id)
-        if entry is not None and entry.shown != progress:
-            entry.shown = progress
+        if entry is not None:
+            entry.local = True
             self._progress(entry, progress)
 
     def leave(self, end: End = End.OPEN, reason: str = GO_ON) -> None:
@@ -136,8 +137,8 @@ class Follower:
                 self._say(EventName.JOB_FAILED, entry.item, reason=reason, failure_class=why)
             case JobState.QUEUED if job.reason and job.reason != before.reason:
                 self._waiting(entry, job)
-            case JobState.RUNNING if job.progress is not None:
-                self.note(job.job_id, job.progress)
+            case JobState.RUNNING:
+                self._running(entry, before)
             case _:
                 return
 
@@ -146,7 +147,17 @@ class Follower:
         name = EventName.PAUSED if full else EventName.JOB_RETRY
         self._say(name, entry.item, reason=job.reason)
 
+    def _running(self, entry: _Open, before: JobRecord) -> None:
+        if entry.job.fence != before.fence:
+            entry.local = False
+        # The ledger lags behind this process's own workers: its word would jump back.
+        if entry.job.progress is not None and not entry.local:
+            self._progress(entry, entry.job.progress)
+
     def _progress(self, entry: _Open, progress: Progress) -> None:
+        if entry.shown == progress:
+            return
+        entry.shown = progress
         self._say(
             EventName.JOB_PROGRESS,
             entry.item,

@@ -125,6 +125,34 @@ def test_progress_is_told_when_it_changes_and_only_then(bench: Bench) -> None:
     assert told == [10.0, 20.0]
 
 
+def test_the_ledgers_older_progress_never_sets_an_own_job_back(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    fence = bench.claim(job)
+    old = Progress(phase=Phase.ENCODE, percent=10.0)
+    bench.backend.ledger.progress(job.job_id, fence, old)
+    bench.follower.step(NEVER)
+    bench.follower.note(job.job_id, Progress(phase=Phase.ENCODE, percent=50.0))
+    bench.follower.step(NEVER)
+
+    told = [event.percent for event in bench.events if event.event == "job_progress"]
+    assert told == [10.0, 50.0]
+
+
+def test_a_job_that_another_worker_took_over_is_told_by_the_ledger_again(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    fence = bench.claim(job)
+    bench.follower.step(NEVER)
+    bench.follower.note(job.job_id, Progress(phase=Phase.ENCODE, percent=50.0))
+    bench.backend.ledger.interrupt(job.job_id, fence, "")
+    newer = bench.claim(job)
+    again = Progress(phase=Phase.ENCODE, percent=5.0)
+    bench.backend.ledger.progress(job.job_id, newer, again)
+    bench.follower.step(NEVER)
+
+    told = [event.percent for event in bench.events if event.event == "job_progress"]
+    assert told == [50.0, 5.0]
+
+
 def test_a_skip_a_failure_and_a_retry_are_told_with_their_reasons(bench: Bench) -> None:
     jobs = {name: bench.queue(bench.film(name)) for name in ("s.mp4", "d.mp4", "r.mp4")}
     ledger = bench.backend.ledger
