@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import threading
@@ -14,9 +13,8 @@ from botocore.exceptions import ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aws.breaking import Breaking, broken, refusal
-from aws.moto_server import make_farm
-from contracts.backends import PROFILES
+from aws.breaking import broken, refusal
+from aws.values import open_parts
 from hevcq.aws import objects, transfer
 from hevcq.domain.job import Source
 from hevcq.errors import (
@@ -25,39 +23,12 @@ from hevcq.errors import (
     SourceDamaged,
     SourceGone,
     SourceUnreadable,
-    StaleFence,
     Stopped,
     Unavailable,
-    VerificationFailed,
 )
-from hevcq.ports.store import Publication
 
 pytestmark = pytest.mark.aws
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-def farm():
-    found = make_farm(PROFILES)
-    found.clock.auto = True
-    yield found
-    found.backend.close()
-
-
-@pytest.fixture
-def store(farm, monkeypatch):
-    # The least that S3 takes as a part, so that small files go in parts.
-    monkeypatch.setattr(transfer, "PART_BYTES", 5 * MIB)
-    found = farm.backend.store
-    found._s3 = found._publisher._s3 = Breaking(farm.clients.s3)
-    return found
-
-
-@pytest.fixture
-def large(tmp_path) -> Path:
-    path = tmp_path / "large.mp4"
-    path.write_bytes(os.urandom(11 * MIB + 3))
-    return path
 
 
 def accept(store, path: Path, key: str = "TODO/all/a.mp4", **more):
@@ -68,24 +39,6 @@ def accept(store, path: Path, key: str = "TODO/all/a.mp4", **more):
 def fetch(store, source, scratch: Path) -> bytes:
     with store.fetch(source, scratch, moved=lambda _n: None, stop=threading.Event()) as given:
         return given.path.read_bytes()
-
-
-def publication(folder: Path, content: bytes = b"film", *, fence: int = 1, job: str = "j"):
-    file = folder / f"out-{fence}-{job}"
-    file.write_bytes(content)
-    return Publication("DONE/hevc/a.mp4", file, sha(content), job, fence, {"job": job})
-
-
-def sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def open_parts(farm) -> list[str]:
-    found = []
-    for bucket in ("uploads", "out"):
-        answer = farm.clients.s3.list_multipart_uploads(Bucket=bucket)
-        found += [upload["Key"] for upload in answer.get("Uploads", [])]
-    return found
 
 
 def test_a_large_file_goes_in_parts_and_comes_back_whole(farm, store, large, tmp_path) -> None:
@@ -286,83 +239,6 @@ def test_a_denial_is_worth_a_bounded_retry_because_s3_answers_so_for_what_is_gon
 
     with pytest.raises(Unavailable, match="or the object is gone"):
         store.check(source)
-
-
-def test_a_publication_whose_answer_was_lost_is_found_and_not_made_twice(store, tmp_path) -> None:
-    wanted = publication(tmp_path)
-    store._s3.plan["put_object"] = [("after", refusal("ConditionalRequestConflict", 409))]
-
-    made = store.publish(wanted)
-
-    assert (made.sha256, store._s3.count("put_object")) == (wanted.sha256, 1)
-    assert not wanted.file.exists()
-
-
-def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path) -> None:
-    def overtaken(real, **asked):
-        assert asked["IfNoneMatch"] == "*"
-        other = publication(tmp_path, b"other", job="another job")
-        metadata = {objects.JOB: other.job_id, objects.FENCE: "9", objects.SHA256: other.sha256}
-        farm.clients.s3.put_object(Bucket="out", Key=other.key, Body=b"other", Metadata=metadata)
-        return real(**asked)
-
-    store._s3.plan["put_object"] = [overtaken]
-
-    made = store.publish(publication(tmp_path))
-
-    assert made.sha256 == sha(b"film")
-    assert "IfMatch" in store._s3.calls[-2][1]
-
-
-def test_a_zombie_that_comes_between_look_and_write_is_refused(farm, store, tmp_path) -> None:
-    def overtaken(real, **asked):
-        metadata = {objects.JOB: "j", objects.FENCE: "2", objects.SHA256: sha(b"newer")}
-        farm.clients.s3.put_object(
-            Bucket="out", Key="DONE/hevc/a.mp4", Body=b"newer", Metadata=metadata
-        )
-        return real(**asked)
-
-    store._s3.plan["put_object"] = [overtaken]
-    wanted = publication(tmp_path, fence=1)
-
-    with pytest.raises(StaleFence):
-        store.publish(wanted)
-
-    assert wanted.file.exists()
-    with store.open(wanted.key) as file:
-        assert file.read() == b"newer"
-
-
-def test_conflicts_without_end_are_unavailable(store, tmp_path) -> None:
-    store._s3.plan["put_object"] = [refusal("ConditionalRequestConflict", 409)] * 20
-
-    with pytest.raises(Unavailable, match="being written by others"):
-        store.publish(publication(tmp_path))
-
-
-def test_a_file_that_is_not_the_verified_one_is_never_published(store, tmp_path) -> None:
-    wanted = publication(tmp_path)
-    wanted.file.write_bytes(b"something else")
-
-    with pytest.raises(VerificationFailed):
-        store.publish(wanted)
-
-    assert store.stat(wanted.key) is None
-
-
-def test_a_large_rendition_is_published_in_parts(farm, store, large) -> None:
-    content = large.read_bytes()
-    wanted = Publication("DONE/hevc/l.mp4", large, sha(content), "j", 1, {"job": "j"})
-
-    made = store.publish(wanted)
-
-    assert (made.size, made.sha256, dict(made.metadata)) == (
-        len(content),
-        wanted.sha256,
-        {"job": "j"},
-    )
-    assert store._s3.count("upload_part") == 3
-    assert open_parts(farm) == []
 
 
 def test_a_stream_that_breaks_is_taken_up_again_of_the_same_object(store, tmp_path) -> None:

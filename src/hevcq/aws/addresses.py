@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hevcq.aws.faults import translated
-from hevcq.errors import ConfigError
+from hevcq.aws.faults import DENIED, code_of, translated
+from hevcq.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
@@ -40,12 +40,19 @@ class Addresses:
 
     @property
     def undelivered(self) -> str:
-        """URL of the subscription's dead-letter queue, or "" if there is none."""
+        """URL of the subscription's dead-letter queue, or "" if there is none.
+
+        Or if it may not be seen: a worker counts its own dead letters only, an operator all.
+        """
         try:
             return self._url(self.name + UNDELIVERED)
         except ConfigError:
             self._urls[self.name + UNDELIVERED] = ""
-            return ""
+        except Unavailable as error:
+            if code_of(error.__cause__) not in DENIED:
+                raise
+            self._urls[self.name + UNDELIVERED] = ""
+        return ""
 
     def _url(self, name: str) -> str:
         if name not in self._urls:

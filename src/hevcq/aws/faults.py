@@ -37,6 +37,10 @@ Result = TypeVar("Result")
 CONNECTION_ATTEMPTS = 2
 """How often a call without an answer is tried in all, besides botocore's own attempts."""
 
+DENIED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "AuthorizationError", "403"}
+)
+
 CODES: Mapping[str, tuple[type[HevcqError], str]] = {
     **dict.fromkeys(
         ("NoSuchKey", "NoSuchVersion", "404", "NotFound"), (SourceGone, "it does not exist")
@@ -80,7 +84,7 @@ CODES: Mapping[str, tuple[type[HevcqError], str]] = {
         (ConfigError, "this machine's clock is wrong; set it by NTP"),
     ),
     **dict.fromkeys(
-        ("AccessDenied", "AccessDeniedException", "AllAccessDisabled", "403"),
+        DENIED,
         (Unavailable, "access is denied: the role lacks a permission, or the object is gone"),
     ),
 }

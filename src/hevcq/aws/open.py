@@ -11,7 +11,7 @@ from hevcq.aws.clients import Clients, make_clients
 from hevcq.aws.dynamodb import DynamoLedger
 from hevcq.aws.envelope import Route
 from hevcq.aws.fanout import AwsFanout
-from hevcq.aws.faults import code_of, translated
+from hevcq.aws.faults import DENIED, code_of, translated
 from hevcq.aws.s3 import Buckets, S3Store
 from hevcq.aws.sqs import SqsQueue
 from hevcq.clock import Clock
@@ -20,7 +20,6 @@ from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.settings import AwsSettings, Settings
 
-DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "403"})
 MISSING: dict[str, tuple[type[HevcqError], str]] = {
     "404": (ConfigError, "there is none of that name"),
     "301": (ConfigError, "it is in another region"),

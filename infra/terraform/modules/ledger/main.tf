@@ -3,14 +3,14 @@
 
 locals {
   attributes = {
-    pk            = "S"
-    profile_state = "S"
-    updated_at    = "N"
-    source_key    = "S"
+    pk         = "S"
+    state      = "S"
+    updated_at = "N"
+    source_key = "S"
   }
   indexes = {
-    by_state  = { hash = "profile_state", range = "updated_at" }
-    by_source = { hash = "source_key", range = null }
+    by_state  = { hash = "state", range = "updated_at", with = ["profile", "source_key"] }
+    by_source = { hash = "source_key", range = null, with = [] }
   }
 }
 
@@ -36,10 +36,11 @@ resource "aws_dynamodb_table" "this" {
     for_each = local.indexes
 
     content {
-      name            = global_secondary_index.key
-      hash_key        = global_secondary_index.value.hash
-      range_key       = global_secondary_index.value.range
-      projection_type = "KEYS_ONLY"
+      name               = global_secondary_index.key
+      hash_key           = global_secondary_index.value.hash
+      range_key          = global_secondary_index.value.range
+      projection_type    = length(global_secondary_index.value.with) > 0 ? "INCLUDE" : "KEYS_ONLY"
+      non_key_attributes = length(global_secondary_index.value.with) > 0 ? global_secondary_index.value.with : null
     }
   }
 

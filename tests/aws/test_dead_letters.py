@@ -1,0 +1,186 @@
+"""Dead letters over SQS: listed without being lost, redriven by us or by SQS, killed in between."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aws.breaking import broken, refusal
+from aws.values import DAMAGED, Killed, letters, one, take, task
+from contracts.backends import VISIBILITY_S
+from hevcq.aws import letter
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import Unavailable
+from hevcq.ports.queue import Selection
+
+pytestmark = pytest.mark.aws
+
+
+def bury_many(queue, count: int) -> None:
+    queue.send([task(number) for number in range(count)])
+    while found := take(queue):
+        for delivery in found:
+            queue.bury(delivery, DAMAGED)
+
+
+def test_a_kill_between_letter_and_delete_loses_nothing(farm, queue) -> None:
+    queue.send([task()])
+    first = one(queue)
+    queue._sqs.plan["delete_message"] = [Killed()]
+    with pytest.raises(Killed):
+        queue.bury(first, DAMAGED)
+
+    farm.clock.advance(VISIBILITY_S + 1)
+    again = one(queue)
+    assert queue.bury(again, DAMAGED) is True
+
+    found = letters(queue)
+    assert [x.task for x in found] == [task(), task()], "known by their job"
+    assert again.message_id == first.message_id
+
+
+def test_a_letter_whose_message_could_not_be_deleted_is_still_buried(queue) -> None:
+    queue.send([task()])
+    delivery = one(queue)
+    queue._sqs.plan["delete_message"] = [broken()] * 2
+
+    assert queue.bury(delivery, DAMAGED) is True
+
+    assert len(letters(queue)) == 1
+
+
+def test_a_kill_between_redriven_message_and_its_letter_loses_nothing(farm, queue) -> None:
+    bury_many(queue, 1)
+    (dead,) = letters(queue)
+    queue._sqs.plan["delete_message"] = [Killed()]
+    with pytest.raises(Killed):
+        queue.redrive(dead)
+    farm.clock.advance(61)
+
+    assert one(queue).tasks == (task(),)
+    assert len(letters(queue)) == 1
+
+
+def test_a_list_of_letters_can_be_redriven_afterwards(queue) -> None:
+    bury_many(queue, 25)
+
+    assert [queue.redrive(dead) for dead in letters(queue)] == [True] * 25
+
+    assert (queue.depth().ready, queue.depth().dead) == (25, 0)
+
+
+def test_a_listing_that_ends_early_gives_everything_back(queue) -> None:
+    bury_many(queue, 12)
+    listing = queue.dead_letters(Selection())
+    next(listing)
+    listing.close()
+
+    assert len(letters(queue)) == 12
+    assert len(letters(queue)) == 12
+
+
+def test_letters_are_held_no_longer_than_a_minute_by_a_process_that_dies(farm, queue) -> None:
+    bury_many(queue, 3)
+    listing = queue.dead_letters(Selection())
+    next(listing)
+    queue._desk._held.clear()
+    other = farm.clients.sqs.receive_message(QueueUrl=queue._at.dead)
+    assert other.get("Messages", []) == []
+
+    farm.clock.advance(61)
+
+    assert len(letters(queue)) == 3
+
+
+def test_a_letter_carries_its_facts_as_attributes_too(farm, queue) -> None:
+    bury_many(queue, 1)
+
+    answer = farm.clients.sqs.receive_message(
+        QueueUrl=queue._at.dead, MessageAttributeNames=["All"]
+    )
+    (message,) = answer["Messages"]
+
+    facts = {name: a["StringValue"] for name, a in message["MessageAttributes"].items()}
+    assert facts["hevcq_class"] == "damaged"
+    assert facts["hevcq_reason"] == "it is damaged é"
+    assert (facts["hevcq_attempts"], facts["hevcq_job"]) == ("1", task().job_id)
+    assert letter.read(message["Body"]).tail == ("last line",)
+
+
+def test_what_sns_could_not_deliver_is_a_dead_letter_of_the_profile(farm, queue) -> None:
+    farm.clients.sqs.send_message(
+        QueueUrl=farm.url("hevcq-hevc-subscription-dlq"),
+        MessageBody=task().body(),
+        MessageAttributes={"ErrorMessage": {"DataType": "String", "StringValue": "denied"}},
+    )
+
+    (dead,) = letters(queue)
+
+    assert (dead.failure_class, dead.task) == (FailureClass.NETWORK, task())
+    assert "SNS could not deliver it: denied" in dead.reason
+    assert queue.depth().dead == 1
+    assert queue.redrive(dead) is True
+    assert one(queue).tasks == (task(),)
+
+
+def test_the_whole_queue_goes_back_by_the_services_own_move(queue) -> None:
+    bury_many(queue, 2)
+    queue._polls.plan["start_message_move_task"] = [lambda _real, **asked: {"TaskHandle": "t"}]
+
+    assert queue.redrive_all() == 2
+
+    (asked,) = [c for name, c in queue._polls.calls if name == "start_message_move_task"]
+    assert asked["SourceArn"].endswith(":hevcq-hevc-dlq")
+    assert asked["DestinationArn"].endswith(":hevcq-hevc")
+
+
+@pytest.mark.parametrize("error", [None, refusal("AWS.SimpleQueueService.UnsupportedOperation")])
+def test_where_there_is_no_move_the_letters_go_back_one_by_one(queue, error) -> None:
+    bury_many(queue, 12)
+    queue._polls.plan["start_message_move_task"] = [error]
+
+    assert queue.redrive_all() == 12
+
+    assert (queue.depth().ready, queue.depth().dead) == (12, 0)
+
+
+def test_a_move_that_is_refused_is_an_error_and_not_a_second_redrive(queue) -> None:
+    bury_many(queue, 1)
+    queue._polls.plan["start_message_move_task"] = [refusal("AccessDenied", 403)]
+
+    with pytest.raises(Unavailable, match="denied"):
+        queue.redrive_all()
+
+    assert queue.depth().dead == 1
+
+
+def test_a_letter_that_the_service_moved_whole_is_opened(farm, queue) -> None:
+    queue.send([task()])
+    body = letter.write(one(queue), DAMAGED, 1.0)
+    farm.put_body("hevc", body)
+
+    moved = one(queue)
+
+    assert moved.tasks == (task(),)
+    queue.bury(moved, DAMAGED)
+    (dead,) = letters(queue)
+    assert dead.body == task().body(), "not wrapped twice"
+
+
+def test_a_raw_event_in_the_dead_letters_shows_its_job(farm, queue) -> None:
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {
+            "bucket": {"name": "uploads"},
+            "object": {"key": "TODO/all/0.mp4", "size": 1, "versionId": "v"},
+        },
+    }
+    farm.put_body("hevc", json.dumps({"Records": [record]}))
+    queue.bury(one(queue), DAMAGED)
+
+    (dead,) = letters(queue)
+
+    assert dead.task == task()

@@ -1,0 +1,103 @@
+"""Publishing on S3 against lost replies, conflicts and zombies."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from aws.breaking import refusal
+from aws.values import open_parts
+from hevcq.aws import objects
+from hevcq.errors import StaleFence, Unavailable, VerificationFailed
+from hevcq.ports.store import Publication
+
+pytestmark = pytest.mark.aws
+
+
+def publication(folder: Path, content: bytes = b"film", *, fence: int = 1, job: str = "j"):
+    file = folder / f"out-{fence}-{job}"
+    file.write_bytes(content)
+    return Publication("DONE/hevc/a.mp4", file, sha(content), job, fence, {"job": job})
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_publication_whose_answer_was_lost_is_found_and_not_made_twice(store, tmp_path) -> None:
+    wanted = publication(tmp_path)
+    store._s3.plan["put_object"] = [("after", refusal("ConditionalRequestConflict", 409))]
+
+    made = store.publish(wanted)
+
+    assert (made.sha256, store._s3.count("put_object")) == (wanted.sha256, 1)
+    assert not wanted.file.exists()
+
+
+def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path) -> None:
+    def overtaken(real, **asked):
+        assert asked["IfNoneMatch"] == "*"
+        other = publication(tmp_path, b"other", job="another job")
+        metadata = {objects.JOB: other.job_id, objects.FENCE: "9", objects.SHA256: other.sha256}
+        farm.clients.s3.put_object(Bucket="out", Key=other.key, Body=b"other", Metadata=metadata)
+        return real(**asked)
+
+    store._s3.plan["put_object"] = [overtaken]
+
+    made = store.publish(publication(tmp_path))
+
+    assert made.sha256 == sha(b"film")
+    assert "IfMatch" in store._s3.calls[-2][1]
+
+
+def test_a_zombie_that_comes_between_look_and_write_is_refused(farm, store, tmp_path) -> None:
+    def overtaken(real, **asked):
+        metadata = {objects.JOB: "j", objects.FENCE: "2", objects.SHA256: sha(b"newer")}
+        farm.clients.s3.put_object(
+            Bucket="out", Key="DONE/hevc/a.mp4", Body=b"newer", Metadata=metadata
+        )
+        return real(**asked)
+
+    store._s3.plan["put_object"] = [overtaken]
+    wanted = publication(tmp_path, fence=1)
+
+    with pytest.raises(StaleFence):
+        store.publish(wanted)
+
+    assert wanted.file.exists()
+    with store.open(wanted.key) as file:
+        assert file.read() == b"newer"
+
+
+def test_conflicts_without_end_are_unavailable(store, tmp_path) -> None:
+    store._s3.plan["put_object"] = [refusal("ConditionalRequestConflict", 409)] * 20
+
+    with pytest.raises(Unavailable, match="being written by others"):
+        store.publish(publication(tmp_path))
+
+
+def test_a_file_that_is_not_the_verified_one_is_never_published(store, tmp_path) -> None:
+    wanted = publication(tmp_path)
+    wanted.file.write_bytes(b"something else")
+
+    with pytest.raises(VerificationFailed):
+        store.publish(wanted)
+
+    assert store.stat(wanted.key) is None
+
+
+def test_a_large_rendition_is_published_in_parts(farm, store, large) -> None:
+    content = large.read_bytes()
+    wanted = Publication("DONE/hevc/l.mp4", large, sha(content), "j", 1, {"job": "j"})
+
+    made = store.publish(wanted)
+
+    assert (made.size, made.sha256, dict(made.metadata)) == (
+        len(content),
+        wanted.sha256,
+        {"job": "j"},
+    )
+    assert store._s3.count("upload_part") == 3
+    assert open_parts(farm) == []

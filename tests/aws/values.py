@@ -1,0 +1,41 @@
+"""Values and verbs that the tests of the queue on AWS share."""
+
+from __future__ import annotations
+
+import threading
+
+from hevcq.domain.job import Source, Task
+from hevcq.domain.verdict import Bury, FailureClass
+from hevcq.ports.queue import DeadLetter, Delivery, Queue, Selection
+
+DAMAGED = Bury(reason="it is damaged é", failure_class=FailureClass.DAMAGED, tail=("last line",))
+
+
+class Killed(BaseException):
+    """A kill -9 at this very call."""
+
+
+def task(number: int = 0, *, group: str = "") -> Task:
+    source = Source(bucket="uploads", key=f"TODO/all/{number}.mp4", version="v", size=1)
+    return Task(source=source, profile="hevc", group=group)
+
+
+def take(queue: Queue, limit: int = 10) -> list[Delivery]:
+    return queue.receive(limit, wait_s=0, stop=threading.Event())
+
+
+def one(queue: Queue) -> Delivery:
+    (delivery,) = take(queue)
+    return delivery
+
+
+def letters(queue: Queue) -> list[DeadLetter]:
+    return list(queue.dead_letters(Selection()))
+
+
+def open_parts(farm) -> list[str]:
+    found = []
+    for bucket in ("uploads", "out"):
+        answer = farm.clients.s3.list_multipart_uploads(Bucket=bucket)
+        found += [upload["Key"] for upload in answer.get("Uploads", [])]
+    return found
