@@ -154,7 +154,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
     right = width % 2 if chosen.even[0] else 0
     bottom = height % 2 if chosen.even[1] else 0
     kept_fields = facts.interlaced and profile.policies.interlaced is LossPolicy.KEEP
-    full = pixels.full_range(facts.pixel_format, facts.colour.range)
+    full = chosen.family == "gbr" or pixels.full_range(facts.pixel_format, facts.colour.range)
     return VideoTarget(
         encoder=ENCODERS[codec],
         codec=codec.value,

@@ -98,6 +98,9 @@ class _Counted:
                 self.monotonic = False
             self.last_dts = dts
         if pts is None:
+            # AVI stores decoding times only; reordered packets then have no other time.
+            pts = dts
+        if pts is None:
             return
         if self.first is None or pts < self.first:
             self.first = pts

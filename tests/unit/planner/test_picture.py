@@ -106,7 +106,8 @@ def test_what_the_encoder_would_lose_is_refused(source: str) -> None:
 
 
 def test_rgb_stays_rgb_in_hevc_and_is_not_guessed_into_yuv() -> None:
-    assert target("hevc", video(pixel_format="bgr24")).pixel_format == "gbrp"
+    kept = target("hevc", video(pixel_format="bgr24"))
+    assert (kept.pixel_format, kept.colour.range) == ("gbrp", "pc")
     assert refused("1080p", video(pixel_format="bgr24")) == "video.pixel_format"
 
 
