@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hevcq.ports.encoder import Encoder
     from hevcq.worker.events import OnEvent
     from hevcq.worker.pool import WorkerPool
+    from hevcq.worker.watch import Watcher
 
 
 class App:
@@ -121,4 +123,12 @@ def build_pool(
     numbers = Numbers(
         slots=app.capacity.slots, grace_s=settings.stop_grace_s, poll_s=settings.poll_s
     )
-    return WorkerPool(kit, served, numbers)
+    return WorkerPool(kit, served, numbers, _watchers(app))
+
+
+def _watchers(app: App) -> list[Watcher]:
+    """Return who is told how a pool is, by what is configured."""
+    from hevcq import vitals
+    from hevcq.worker.health_file import HealthFile
+
+    return [HealthFile(app.settings.data_dir, vitals.node(), os.getpid(), app.clock)]

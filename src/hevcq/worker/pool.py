@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from hevcq.errors import HevcqError, WorkerUnfit
 from hevcq.logs import get_logger
@@ -12,22 +13,13 @@ from hevcq.worker.handler import Handler, Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.loop import Outcome, Worker
 from hevcq.worker.stop import StopSignals
+from hevcq.worker.watch import Health, Watcher
 
 WATCH_S = 0.25
 """How often the slots are looked at while they run."""
 CHILD_END_S = 30.0
 """How long interrupted work may take to end: a child gets SIGTERM and some seconds, then SIGKILL,
 and a heartbeat in flight gets to its reply."""
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How a pool is. `oldest_poll_s` is how long ago the slowest idle slot last asked a queue."""
-
-    slots: int
-    alive: int
-    handled: int
-    oldest_poll_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +38,15 @@ class WorkerPool:
     `stopped` from one that has (a display). `error` is what took the pool out, or None.
     """
 
-    def __init__(self, kit: Kit, queues: Sequence[Served], numbers: Numbers) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        queues: Sequence[Served],
+        numbers: Numbers,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
         self.error: BaseException | None = None
-        self._kit, self._numbers = kit, numbers
+        self._kit, self._numbers, self._watchers = kit, numbers, tuple(watchers)
         self._stop, self._interrupted = threading.Event(), False
         self._asked_at: float | None = None
         self._reported: set[int] = set()
@@ -78,6 +76,7 @@ class WorkerPool:
         get_logger().info("worker_started", slots=self._numbers.slots, encoder=version)
         for thread in self._threads:
             thread.start()
+        self._tell_watchers()
 
     def run(self, signals: StopSignals) -> Outcome:
         """Work until told to stop or unable to go on; return the outcome."""
@@ -124,6 +123,7 @@ class WorkerPool:
         now = self._kit.clock.monotonic()
         if self._asked_at is not None and now - self._asked_at >= self._numbers.grace_s:
             self.insist()
+        self._tell_watchers()
 
     @property
     def stopped(self) -> bool:
@@ -140,9 +140,11 @@ class WorkerPool:
         if hanging:
             # Its delivery comes back after its deadline; its folder goes with the next sweep.
             get_logger().error("slots_hang", slots=hanging)
+            self._close_watchers()
             return Outcome.BROKEN
         self._kit.scratch.close()
         self.step()
+        self._close_watchers()
         outcomes = {worker.outcome for worker in self.workers}
         for outcome in (Outcome.UNFIT, Outcome.BROKEN):
             if outcome in outcomes:
@@ -159,7 +161,25 @@ class WorkerPool:
             oldest_poll_s=max(
                 (now - worker.last_poll for worker in self.workers if not worker.busy), default=0.0
             ),
+            busy=sum(worker.busy for worker in self.workers),
+            stopping=self._asked_at is not None,
         )
+
+    def _tell_watchers(self) -> None:
+        health = self.health()
+        for watcher in self._watchers:
+            self._guarded(watcher, partial(watcher.look, health))
+
+    def _close_watchers(self) -> None:
+        for watcher in self._watchers:
+            self._guarded(watcher, watcher.close)
+
+    @staticmethod
+    def _guarded(watcher: Watcher, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception:  # noqa: BLE001 - who watches the work may break, the work must not
+            get_logger().exception("watcher_failed", watcher=type(watcher).__name__)
 
     def _slot(self, worker: Worker) -> None:
         try:
