@@ -104,6 +104,19 @@ def test_a_waiting_consumer_gets_a_task_when_it_becomes_visible(world: World, ho
         assert names(waiting.result(timeout=10)) == [task().source.key]
 
 
+def test_a_listener_hears_a_send_and_a_release_of_its_process(world: World) -> None:
+    world.needs(SIGNALS)
+    heard: list[str] = []
+    world.queue.listen(lambda: heard.append("rung"))
+
+    world.queue.send([task()])
+    after_send = len(heard)
+    world.queue.release(one(world))
+
+    assert after_send >= 1
+    assert len(heard) > after_send
+
+
 def test_waiting_ends_with_nothing_when_the_time_is_over(world: World) -> None:
     world.needs(SIGNALS)
     with ThreadPoolExecutor(1) as pool:

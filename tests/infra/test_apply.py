@@ -113,18 +113,18 @@ def ingest_through_three_workers(folder: Path, endpoint: str, profiles: Path, co
     for name in ("hevc", "720p", "1080p"):
         home = folder / f"worker-{name}"
         home.mkdir()
-        workers.append(
-            subprocess.Popen(
-                [sys.executable, str(ROOT / "workers" / "run.py")],
-                cwd=folder,
-                env=environment(
-                    home, endpoint, HEVCQ_PROFILES=name, HEVCQ_STOP_GRACE_S="1", **common
-                ),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=(folder / f"worker-{name}.log").open("wb"),
+        own = environment(home, endpoint, HEVCQ_PROFILES=name, HEVCQ_STOP_GRACE_S="1", **common)
+        with (folder / f"worker-{name}.log").open("wb") as log:
+            workers.append(
+                subprocess.Popen(
+                    [sys.executable, str(ROOT / "workers" / "run.py")],
+                    cwd=folder,
+                    env=own,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                )
             )
-        )
     try:
         done = subprocess.run(
             [str(HEVCQ), "ingest", str(library), "--json"],

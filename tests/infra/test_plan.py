@@ -208,14 +208,18 @@ def test_the_table_has_the_keys_and_indexes_that_the_ledger_asks_for(resources: 
     }
     assert table["hash_key"] == wanted["KeySchema"][0]["AttributeName"]
     made = {
-        (i["name"], tuple(k for k in (i["hash_key"], i["range_key"]) if k), i["projection_type"])
+        i["name"]: (
+            [key for key in (i["hash_key"], i["range_key"]) if key],
+            i["projection_type"],
+            sorted(i["non_key_attributes"] or []),
+        )
         for i in table["global_secondary_index"]
     }
     assert made == {
-        (
-            i["IndexName"],
-            tuple(k["AttributeName"] for k in i["KeySchema"]),
+        i["IndexName"]: (
+            [key["AttributeName"] for key in i["KeySchema"]],
             i["Projection"]["ProjectionType"],
+            sorted(i["Projection"].get("NonKeyAttributes", [])),
         )
         for i in wanted["GlobalSecondaryIndexes"]
     }

@@ -72,6 +72,11 @@ class SqliteQueue(Queue):
         self._look = look
         self._bell = threading.Condition()
         self._rings = 0
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` too whenever something may be ready: a slot that serves several queues."""
+        self._listeners.append(wake)
 
     def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:
         """Insert the tasks in one transaction, then wake consumers of this process."""
@@ -91,6 +96,8 @@ class SqliteQueue(Queue):
         with self._bell:
             self._rings += 1
             self._bell.notify(count)
+        for wake in self._listeners:
+            wake()
 
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
         """Claim at once if something is ready, else wait for a ring, a deadline or a poll step."""
