@@ -72,7 +72,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
     streams: list[StreamPlan] = []
     for stream in info.streams:
         if stream.index == main.index:
-            decided = plan_video(profile, stream)
+            decided = plan_video(profile, stream, muxer)
         else:
             decided = plan_stream(profile, info, stream, muxer)
         if isinstance(decided, Refuse):

@@ -25,7 +25,7 @@ def plan_stream(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -
     """Decide what becomes of one stream; every video stream given here is an extra one."""
     match stream.kind:
         case StreamKind.VIDEO:
-            return _extra_video(profile, stream)
+            return _extra_video(profile, stream, muxer)
         case StreamKind.AUDIO:
             return _audio(profile, stream, muxer)
         case StreamKind.SUBTITLE:
@@ -38,11 +38,21 @@ def plan_stream(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -
             return _data(profile, info, stream, muxer)
 
 
-def plan_video(profile: Profile, stream: Stream) -> Decision:
-    """Decide how a video stream is encoded, or which policy forbids it."""
+def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
+    """Decide how a video stream is encoded, or which policy forbids it.
+
+    ffmpeg 5.1 labels kept fields in Matroska and MOV as "tb" or "bt" whatever their order is, so
+    they are kept in MP4 only, where the order is read from the pictures.
+    """
     target = target_of(profile, stream)
     if isinstance(target, Refuse):
         return target
+    if target.field_order != "progressive" and muxer != containers.MP4:
+        return _refuse(
+            stream,
+            "policies.interlaced",
+            f"interlaced, and {_named(muxer)} would not say truly which field comes first",
+        )
     return StreamPlan(
         source_index=stream.index,
         kind=StreamKind.VIDEO,
@@ -53,7 +63,7 @@ def plan_video(profile: Profile, stream: Stream) -> Decision:
     )
 
 
-def _extra_video(profile: Profile, stream: Stream) -> Decision:
+def _extra_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
     policy = profile.policies.extra_video
     if policy is LossPolicy.DROP:
         return _drop(stream, "a further video stream")
@@ -61,7 +71,7 @@ def _extra_video(profile: Profile, stream: Stream) -> Decision:
         return _refuse(stream, "policies.extra_video", "a further video stream")
     if stream.codec in profile.video.skip_codecs:
         return _copy(stream)
-    return plan_video(profile, stream)
+    return plan_video(profile, stream, muxer)
 
 
 def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:

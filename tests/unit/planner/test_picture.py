@@ -168,6 +168,8 @@ def test_fields_are_never_passed_off_as_frames(order: str) -> None:
     assert (made.deinterlace, made.field_order) == (True, "progressive")
     kept = target("hevc", stream, video={"codec": "h264"})
     assert (kept.deinterlace, kept.field_order) == (False, order)
+    mkv = {"video": {"codec": "h264"}, "container": "mkv"}
+    assert refused("hevc", stream, **mkv) == "policies.interlaced"
 
 
 def test_fields_that_are_turned_or_scaled_are_refused_rather_than_mangled() -> None:
