@@ -149,7 +149,9 @@ class MemoryQueue(Queue):
             message.receipt, message.visible_at = "", self._clock.monotonic() + delay_s
             self.settled.append(("release", delivery.message_id))
             self._changed.notify_all()
-            return True
+        for wake in self._listeners:
+            wake()
+        return True
 
     def bury(self, delivery: Delivery, why: Bury) -> bool:
         with self._changed:
