@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from support import make_clip
 
@@ -50,6 +53,7 @@ class Farm:
     """A media folder, a data folder and profiles; `run` waits, `start` does not."""
 
     folder: Path
+    prefix: tuple[str, ...] = ()
     _running: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -78,7 +82,8 @@ class Farm:
         return self.clip(name, size="640x360", seconds=8, crf=20)
 
     def start(self, *words: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        command = [str(HEVCQ), "--data-dir", str(self.data), *[text_of(w) for w in words]]
+        hevcq = [*self.prefix, str(HEVCQ), "--data-dir", str(self.data)]
+        command = [*hevcq, *[text_of(w) for w in words]]
         environment = {
             **os.environ,
             "HEVCQ_PROFILES_DIR": str(self.folder / "profiles"),
@@ -122,6 +127,16 @@ class Farm:
         scratch = self.data / "scratch"
         left = [p.name for p in scratch.rglob("*")] if scratch.is_dir() else []
         return here + left
+
+
+def bound_by_permissions() -> tuple[str, ...]:
+    """Return the words before a command that make file permissions bind it, even as root."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("permissions do not bind root, and there is no setpriv to give that up")
+    rights = "-dac_override,-dac_read_search"
+    return ("setpriv", f"--inh-caps={rights}", f"--bounding-set={rights}")
 
 
 def text_of(word: object) -> str:

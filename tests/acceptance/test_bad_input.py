@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.farm import Farm, Ran, digest
+from acceptance.farm import Farm, Ran, bound_by_permissions, digest, first_event
 
 pytestmark = pytest.mark.media
 
@@ -77,10 +77,10 @@ def test_a_truncated_film_is_refused_and_never_placed(farm: Farm, suffix: str) -
     assert (farm.media / "good.hevc.mp4").is_file()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
 def test_an_unreadable_file_is_named_with_the_remedy(farm: Farm) -> None:
     farm.clip("good.mp4")
     farm.clip("secret.mp4").chmod(0)
+    farm.prefix = bound_by_permissions()
 
     ran = farm.ingest()
 
@@ -89,9 +89,9 @@ def test_an_unreadable_file_is_named_with_the_remedy(farm: Farm) -> None:
     assert (farm.media / "good.hevc.mp4").is_file()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
 def test_a_read_only_library_is_said_before_anything_is_encoded(farm: Farm) -> None:
     farm.clip("a.mp4")
+    farm.prefix = bound_by_permissions()
     farm.media.chmod(0o500)
 
     ran = farm.ingest()
@@ -238,8 +238,6 @@ def test_a_damaged_database_is_refused_and_never_recreated_in_silence(farm: Farm
 
 
 def test_too_little_space_pauses_with_a_sentence_and_loses_nothing(farm: Farm) -> None:
-    from acceptance.farm import first_event
-
     farm.clip("a.mp4")
     child = farm.start("ingest", farm.media, "--json", env={"HEVCQ_MIN_FREE_MIB": "999999999"})
     event = first_event(child, lambda event: event["event"] == "paused")
