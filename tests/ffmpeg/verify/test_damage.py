@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg.verify.conftest import ffmpeg
+from ffmpeg.verify.conftest import PROFILE, encoded, ffmpeg, make_source
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media import Measurement
 
@@ -204,3 +204,21 @@ def test_an_output_that_saves_too_little_is_not_worth_it(pair):
 def test_an_output_too_small_to_be_true_waits_for_a_person(pair):
     last = pair.judge(profile=pair.with_gates(review_below=0.99))[-1]
     assert (last.gate, last.outcome) == (Gate.G7, Outcome.REVIEW)
+
+
+def test_one_flipped_bit_is_caught_anywhere_in_a_film_whose_pictures_carry_their_hash(tmp_path):
+    profile = PROFILE.model_copy(
+        update={"video": PROFILE.video.model_copy(update={"encoder_params": {"hash": 1}})}
+    )
+    source = make_source(tmp_path, "source.mkv", extra=("-t", "2", "-an", "-sn"))
+    hashed = encoded(source, tmp_path, profile)
+    content = hashed.good.read_bytes()
+    assert hashed.judge()[-1].outcome is Outcome.PASSED
+
+    for share in (0.2, 0.35, 0.5, 0.65, 0.8):
+        spoilt_bytes = bytearray(content)
+        spoilt_bytes[int(len(content) * share)] ^= 0x10
+        assert caught(hashed.judge(written(hashed, tmp_path, bytes(spoilt_bytes)))) in {
+            Gate.G4,
+            Gate.G5,
+        }
