@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 UPLOADS = 4
 """Files uploaded at a time: enough to fill a line with one of them slow. Linking needs one."""
+FLEET_POLL_S = 3.0
+"""How often the ledger of a fleet is asked: each look costs read units, and a job takes minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def wire(app: App, options: Options, tell: Display) -> Wired:
         cores=app.capacity.cores,
         workers=slots,
         uploads=1 if embedded else UPLOADS,
+        apart=app.backend.announces_uploads and not _all_subscribed(app, profiles),
         room=room_of(app.backend.store, settings.scratch, settings.min_free_mib << 20),
     )
     collector = Collector(ports, app.encoder, discard=embedded)
@@ -94,6 +97,11 @@ def wire(app: App, options: Options, tell: Display) -> Wired:
     )
     scanner = Scanner(app.catalog, app.encoder, chosen, threads=2 * slots)
     return Wired(app, options, ingest, scanner, profiles, chosen)
+
+
+def _all_subscribed(app: App, profiles: Sequence[Profile]) -> bool:
+    subscribed = {profile.name for profile in app.profiles.values() if profile.subscribe}
+    return {profile.name for profile in profiles} == subscribed
 
 
 def plan_of(wired: Wired, found: Iterable[Found | Rejected], stop: threading.Event) -> IngestPlan:
@@ -136,7 +144,8 @@ class Run:
 
     def run(self) -> None:
         """Step until nothing is open, or until told to stop."""
-        poll = min(1.0, self._wired.app.settings.poll_s)
+        settings = self._wired.app.settings
+        poll = min(1.0, settings.poll_s) if self._wired.embedded else FLEET_POLL_S
         while self.step():
             self._wired.app.clock.wait(self._wake, poll)
             self._wake.clear()

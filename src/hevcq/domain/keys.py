@@ -76,9 +76,10 @@ def certificate_key(rendition: str, sha256: str) -> str:
     return check_key(_shortened("", f"{rendition}.{sha256[:16]}.certificate.json"))
 
 
-def key_for_path(path: str) -> str:
+def key_for_path(path: str, folder: str = EVERY_PROFILE) -> str:
     """Return the inbox key of a library file, from its absolute path (as `os.fspath` gives it).
 
+    `folder` is the routing folder: `all`, or the one profile that the file is for.
     Bytes that are not UTF-8 become `%XX` and a literal `%` becomes `%25`, so two names never
     meet; a path too long for a key keeps its tail behind a digest of the whole.
     """
@@ -86,7 +87,7 @@ def key_for_path(path: str) -> str:
     text = raw.replace(b"%", b"%25").decode("utf-8", "surrogateescape")
     safe = "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in text)
     parts = [part for part in PurePosixPath(safe).parts if part != "/"]
-    return check_key(_shortened(f"{INBOX}/{EVERY_PROFILE}/", "/".join(parts)))
+    return check_key(_shortened(f"{INBOX}/{folder}/", "/".join(parts)))
 
 
 def _shortened(prefix: str, tail: str) -> str:

@@ -45,7 +45,7 @@ SCAN_TOLD_EVERY = 100
 @dataclass(frozen=True, slots=True)
 class Request:
     """What to do. `cores` and `workers` only serve the forecast; `uploads` is how many files are
-    taken in at a time."""
+    taken in at a time; `apart` is as in `Enqueuer`."""
 
     roots: tuple[Path, ...]
     profiles: tuple[Profile, ...]
@@ -55,6 +55,7 @@ class Request:
     cores: float = 1.0
     workers: int = 1
     uploads: int = 1
+    apart: bool = False
     room: Room = always_room
 
 
@@ -74,7 +75,7 @@ class Ingest:
         self.tally = Tally()
         clock, backend = ports.clock, ports.backend
         self.follower = Follower(backend.ledger, collector, self.tally, tell, clock)
-        enqueuer = Enqueuer(ports, request.where, tell)
+        enqueuer = Enqueuer(ports, request.where, tell, apart=request.apart)
         self.intake = Intake(enqueuer, self.follower, self.tally, tell, clock)
         self._space = SpaceWatch(request.room, tell, clock)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from hevcq.clock import Clock
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
-from hevcq.domain.keys import key_for_path
+from hevcq.domain.keys import EVERY_PROFILE, key_for_path
 from hevcq.errors import SourceChanged, SourceGone
 from hevcq.library.files import fingerprint_of, same_bytes
 from hevcq.ports.backend import Backend
@@ -44,8 +44,13 @@ class Enqueuer:
     """Queues files. Where a rendition belongs is durable before its job can start to be worked on
     here, so a kill at any point never leaves a rendition that nobody knows the place of."""
 
-    def __init__(self, ports: Ports, where: Destination, tell: Listener) -> None:
+    def __init__(
+        self, ports: Ports, where: Destination, tell: Listener, *, apart: bool = False
+    ) -> None:
+        """`apart`: each profile gets a key of its own, because the store's own events would bring
+        one under `TODO/all/` to every subscribed profile, and not all of them are wanted."""
         self._ports = ports
+        self._apart = apart
         self._where = where
         self._tell = tell
 
@@ -54,10 +59,19 @@ class Enqueuer:
 
         Raises SourceGone, SourceChanged or what the store raises; nothing is queued then.
         """
+        if not self._apart:
+            return self._enqueue(items, EVERY_PROFILE, stop)
+        queued: list[Queued] = []
+        for item in items:
+            if item.profile is not None:
+                queued += self._enqueue([item], item.profile.name, stop)
+        return queued
+
+    def _enqueue(self, items: Sequence[Item], folder: str, stop: threading.Event) -> list[Queued]:
         path = items[0].path
         moved = self._moved(items[0])
         accept = self._ports.backend.store.accept
-        source = accept(path, key_for_path(os.fspath(path)), moved=moved, stop=stop)
+        source = accept(path, key_for_path(os.fspath(path), folder), moved=moved, stop=stop)
         self._unchanged(items[0])
         with placing(self._ports.data_dir):
             self._note(items, source)
@@ -102,9 +116,7 @@ class Enqueuer:
         job = self._ports.backend.ledger.get(name)
         return job is not None and job.state is JobState.DONE
 
-    def _publish(
-        self, items: Sequence[Item], source: Source
-    ) -> Iterator[tuple[Item, JobRecord]] | list[tuple[Item, JobRecord]]:
+    def _publish(self, items: Sequence[Item], source: Source) -> list[tuple[Item, JobRecord]]:
         by_profile = {item.profile.name: item for item in items if item.profile is not None}
         jobs = self._ports.backend.fanout.publish(
             source, list(by_profile), announced=self._ports.backend.announces_uploads

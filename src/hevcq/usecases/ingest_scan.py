@@ -74,8 +74,13 @@ def occupied(target: Path, source: Path, size: int) -> Claim:
         key = key_for_path(str(source))
     except (OSError, VerificationFailed, BadKey):
         return Claim.STRANGER
-    same = proof.source.key == key and proof.source.size == size
+    same = _tail(proof.source.key) == _tail(key) and proof.source.size == size
     return Claim.OURS if same and proof.rendition_size == facts.st_size else Claim.STRANGER
+
+
+def _tail(key: str) -> str:
+    """A key without its inbox and routing folder: one source may be routed in several ways."""
+    return key.split("/", 2)[-1]
 
 
 def _writable(folder: Path) -> bool:

@@ -52,6 +52,18 @@ def test_one_file_is_taken_in_once_for_all_its_profiles(tmp_path: Path) -> None:
     assert len({each.job.source for each in queued}) == 1
 
 
+def test_where_events_would_reach_every_profile_each_wanted_one_gets_its_own_key(
+    bench: Bench,
+) -> None:
+    item = bench.film()
+    apart = Enqueuer(bench.ports, bench.where, bench.events.append, apart=True)
+
+    (queued,) = apart.enqueue([item], NEVER)
+
+    assert queued.job.source.key.startswith("TODO/hevc/")
+    assert bench.catalog.placement(queued.job.job_id) is not None
+
+
 def test_a_file_that_is_gone_since_the_scan_is_not_queued(bench: Bench) -> None:
     item = bench.film()
     item.path.unlink()
