@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from hevcq.capacity import Capacity, capacity
 from hevcq.clock import Clock, SystemClock
+from hevcq.errors import ConfigError
+from hevcq.logs import get_logger
 from hevcq.profiles import installed_folder, load_profiles, pick
 from hevcq.settings import Settings
 
@@ -123,12 +125,29 @@ def build_pool(
     numbers = Numbers(
         slots=app.capacity.slots, grace_s=settings.stop_grace_s, poll_s=settings.poll_s
     )
-    return WorkerPool(kit, served, numbers, _watchers(app))
+    return WorkerPool(kit, served, numbers, watchers(app))
 
 
-def _watchers(app: App) -> list[Watcher]:
-    """Return who is told how a pool is, by what is configured."""
+def watchers(app: App) -> list[Watcher]:
+    """Return who is told how a pool is, by what is configured and where this process runs."""
     from hevcq import vitals
     from hevcq.worker.health_file import HealthFile
 
-    return [HealthFile(app.settings.data_dir, vitals.node(), os.getpid(), app.clock)]
+    found: list[Watcher] = [
+        HealthFile(app.settings.data_dir, vitals.node(), os.getpid(), app.clock)
+    ]
+    agent_uri = os.environ.get("ECS_AGENT_URI", "")
+    if agent_uri:
+        found += _scale_in_guard(agent_uri, app.clock)
+    return found
+
+
+def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:
+    from hevcq.aws.ecs import TaskProtection
+    from hevcq.worker.scale_in import ScaleInGuard
+
+    try:
+        return [ScaleInGuard(TaskProtection(agent_uri), clock)]
+    except ConfigError as error:  # what it would protect must not suffer from it
+        get_logger().warning("task_protection_unusable", reason=str(error))
+        return []

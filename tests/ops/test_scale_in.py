@@ -1,0 +1,208 @@
+"""Scale-in protection: on with the first work in hand, off with the last, and never in the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fakes.farm import Farm
+from hevcq.aws.ecs import TaskProtection
+from hevcq.domain.job import JobState
+from hevcq.settings import Settings
+from hevcq.wiring import open_app, watchers
+from hevcq.worker.handler import Served
+from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.scale_in import PROTECT_S, RENEW_S, RETRY_S, ScaleInGuard
+from hevcq.worker.watch import Health
+from ops.agent import Agent, agent
+from support import ManualClock
+
+
+@pytest.fixture
+def ecs() -> Iterator[Agent]:
+    with agent() as server:
+        yield server
+
+
+class Guarded(ScaleInGuard):
+    """A guard whose steps the test makes."""
+
+    def __init__(self, uri: str) -> None:
+        self.clock = ManualClock()
+        super().__init__(TaskProtection(uri), self.clock)
+        self._thread.wake = lambda: None
+
+    def see(self, busy: int) -> float:
+        self.look(Health(slots=4, alive=4, handled=0, oldest_poll_s=0, busy=busy))
+        return self.step()
+
+
+def until(true: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(5000):
+        if true():
+            return
+        pause.wait(0.002)
+    raise AssertionError("it never came true")
+
+
+def test_an_idle_worker_asks_for_nothing(ecs):
+    guard = Guarded(ecs.uri)
+    guard.see(0)
+    guard.close()
+    guard.step()
+
+    assert ecs.asked == []
+
+
+def test_only_the_first_and_the_last_busy_slot_make_a_request(ecs):
+    guard = Guarded(ecs.uri)
+    for busy in (0, 1, 3, 2, 1, 0, 0):
+        guard.see(busy)
+
+    assert ecs.asked == [
+        {"ProtectionEnabled": True, "ExpiresInMinutes": PROTECT_S / 60},
+        {"ProtectionEnabled": False},
+    ]
+
+
+def test_the_protection_of_a_long_job_is_renewed_before_it_ends(ecs):
+    guard = Guarded(ecs.uri)
+    assert guard.see(1) == RENEW_S
+    guard.clock.advance(RENEW_S - 1)
+    guard.see(1)
+    assert ecs.states == [True]
+    guard.clock.advance(1)
+    guard.see(1)
+
+    assert ecs.states == [True, True]
+    assert 3 * RENEW_S <= PROTECT_S, "two renewals may fail"
+
+
+@pytest.mark.parametrize("answer", [None, b"{}", b"<html>", b'{"failure": {"Reason": "x"}}'])
+def test_a_request_that_fails_is_repeated_soon(ecs, answer):
+    guard = Guarded(ecs.uri)
+    ecs.answers = [answer]
+    assert guard.see(1) == RETRY_S
+    guard.clock.advance(RETRY_S)
+    assert guard.see(1) == RENEW_S
+
+    ecs.answers = [answer]
+    assert guard.see(0) == RETRY_S
+    guard.clock.advance(RETRY_S)
+    guard.see(0)
+
+    assert ecs.states == [True, True, False, False]
+
+
+def test_a_protection_whose_answer_was_lost_is_ended_too(ecs):
+    guard = Guarded(ecs.uri)
+    ecs.answers = [None]
+    guard.see(1)
+    guard.see(0)
+
+    assert ecs.states == [True, False]
+
+
+def drive(farm: Farm, pool: WorkerPool, done: Callable[[], bool]) -> None:
+    def step() -> bool:
+        pool.step()
+        return done()
+
+    until(step)
+
+
+def held(farm: Farm) -> tuple[threading.Event, threading.Event]:
+    begun, finish = threading.Event(), threading.Event()
+
+    def encode() -> None:
+        begun.set()
+        assert finish.wait(20)
+
+    farm.encoder.during["encode"] = encode
+    return begun, finish
+
+
+def end(farm: Farm, pool: WorkerPool) -> None:
+    pool.ask()
+    while not pool.stopped:
+        farm.clock.advance(1)
+        threading.Event().wait(0.002)
+    pool.finish()
+
+
+@pytest.fixture
+def farm(tmp_path) -> Farm:
+    farm = Farm(tmp_path)
+    farm.clock.auto = False
+    return farm
+
+
+def pool_of(farm: Farm, uri: str) -> WorkerPool:
+    guard = ScaleInGuard(TaskProtection(uri), farm.clock)
+    return WorkerPool(farm.kit, [Served(farm.profile, farm.queue)], Numbers(slots=2), [guard])
+
+
+def test_a_pool_is_protected_while_a_job_runs_and_no_longer(farm, ecs):
+    source = farm.submit()
+    begun, finish = held(farm)
+    pool = pool_of(farm, ecs.uri)
+    pool.start()
+    assert begun.wait(20)
+    drive(farm, pool, lambda: ecs.states == [True])
+
+    finish.set()
+    drive(farm, pool, lambda: ecs.states == [True, False])
+    end(farm, pool)
+
+    assert farm.state(source) is JobState.DONE
+    assert ecs.states == [True, False]
+
+
+def test_a_worker_that_ends_with_work_in_hand_ends_its_protection(farm, ecs):
+    farm.submit()
+    begun, finish = held(farm)
+    pool = pool_of(farm, ecs.uri)
+    pool.start()
+    assert begun.wait(20)
+    drive(farm, pool, lambda: ecs.states == [True])
+    pool.ask()
+    finish.set()
+    end(farm, pool)
+
+    assert ecs.states == [True, False]
+
+
+def test_an_agent_that_is_not_there_fails_no_job(farm):
+    with agent() as gone:
+        uri = gone.uri
+    source = farm.submit()
+    pool = pool_of(farm, uri)
+    pool.start()
+    drive(farm, pool, lambda: farm.state(source) is JobState.DONE)
+    end(farm, pool)
+
+    assert farm.state(source) is JobState.DONE
+
+
+def names(tmp_path) -> list[str]:
+    return [type(w).__name__ for w in watchers(open_app(Settings(data_dir=tmp_path)))]
+
+
+def test_the_agent_is_asked_where_ecs_says_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.delenv("ECS_AGENT_URI", raising=False)
+    assert "ScaleInGuard" not in names(tmp_path)
+    monkeypatch.setenv("ECS_AGENT_URI", "http://169.254.170.2/api/1234")
+    assert "ScaleInGuard" in names(tmp_path)
+
+
+def test_an_address_that_is_none_is_said_and_the_worker_works_without(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("ECS_AGENT_URI", "ftp://nowhere")
+
+    assert "ScaleInGuard" not in names(tmp_path)
+    said = capsys.readouterr()
+    assert "ftp://nowhere" in said.out + said.err
