@@ -157,6 +157,7 @@ class MortalFileSystem(QuickFileSystem):
         self.at, self.when, self.end = at, when, end
         self.no_rename2, self.other_device = no_rename2, other_device
         self.count = 0
+        self.dead = False
         self.log: list[str] = []
         self._depth = 0
 
@@ -167,6 +168,8 @@ class MortalFileSystem(QuickFileSystem):
         return lambda *args: self._call(name, value, args)
 
     def _call(self, name: str, call, args):
+        if self.dead:
+            raise Killed("a dead process makes no calls, not even to tidy up")
         if self._depth and name not in {"_link", "_unlink"}:
             return call(*args)
         self.count += 1
@@ -187,7 +190,10 @@ class MortalFileSystem(QuickFileSystem):
         return result
 
     def die(self, name: str) -> None:
-        raise self.end if self.end is not None else Killed(name)
+        if self.end is not None:
+            raise self.end
+        self.dead = True
+        raise Killed(name)
 
     def _half(self, name: str, args) -> None:
         content = args[1] if name == "write" else Path(args[0]).read_bytes()

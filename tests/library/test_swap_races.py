@@ -135,7 +135,7 @@ def test_a_file_saved_in_the_last_moment_is_put_back_even_after_a_kill(tmp_path,
                 old.write_bytes(b"a stranger saved this just now")
             super().rename_new(old, new)
             if old == made.source:
-                raise Killed
+                self.die("rename_new")
 
     with pytest.raises(Killed):
         Swap(tmp_path, clock, RacingThenDead()).replace(made.change, made.fetch)

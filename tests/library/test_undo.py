@@ -23,7 +23,16 @@ from hevcq.usecases.undo import (
     parse_since,
     undo,
 )
-from library.libkit import DAY, ORIGINAL, RENDITION, Killed, QuickFileSystem, film, looks
+from library.libkit import (
+    DAY,
+    ORIGINAL,
+    RENDITION,
+    Killed,
+    MortalFileSystem,
+    QuickFileSystem,
+    film,
+    looks,
+)
 from support import ManualClock
 
 
@@ -186,11 +195,11 @@ def test_an_undo_killed_before_the_catalog_knew_is_noted_by_the_next(house):
 def test_a_swap_that_a_kill_interrupted_is_settled_before_an_undo(house):
     made = film(house.root, "film.mkv")
 
-    class DiesAfterRenamingIn(QuickFileSystem):
+    class DiesAfterRenamingIn(MortalFileSystem):
         def rename_new(self, old, new):
             super().rename_new(old, new)
             if new == made.target:
-                raise Killed
+                self.die("rename_new")
 
     with pytest.raises(Killed):
         Swap(house.root, house.clock, DiesAfterRenamingIn()).replace(made.change, made.fetch)

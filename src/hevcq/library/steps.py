@@ -97,7 +97,7 @@ class Steps:
         if self._fs.lstat(record.source) is None:
             self.back(record)
             return Settled.ROLLED_BACK, f"{show(record.source)} is the original again."
-        self._hold(record)
+        self._keep(record)
         return Settled.HELD, (
             f"Another file took the place {show(record.source)}; the original is kept, and"
             " `hevcq undo` brings it back once that file is moved away."
@@ -166,13 +166,19 @@ class Steps:
         move_new(fs, part, new)
 
     def _finish(self, record: Record) -> None:
+        path = certificate_beside(record.target)
+        write_durably(self._fs, path, record.certificate.encode())
+        self._keep(record)
+
+    def _keep(self, record: Record) -> None:
+        """Leave the original where it is retained, and nowhere else; commit."""
         fs = self._fs
-        write_durably(fs, certificate_beside(record.target), record.certificate.encode())
         if record.aside is not None and fs.lstat(record.aside) is not None:
             if fs.lstat(record.retained) is None:
                 make_folders(fs, record.retained.parent)
                 self._copy(record, record.aside, record.retained)
             fs.unlink(record.aside)
+            fs.fsync_dir(record.aside.parent)
         self.forget_temps(record)
         self._journal.commit(record)
 
@@ -203,7 +209,8 @@ class Steps:
 
     def _without_original(self, record: Record) -> tuple[Settled, str]:
         """A stranger removed or changed the original while the swap lay: touch as little as can be."""
-        if self._fs.lstat(record.source) is None and self._rendition_in(record, None):
+        free = record.source == record.target or self._fs.lstat(record.source) is None
+        if free and self._rendition_in(record, None):
             drop = (
                 f"{show(record.source)} was taken away by someone else; the rendition is in place."
             )
@@ -214,13 +221,6 @@ class Steps:
         self.forget_temps(record)
         self._journal.drop(record)
         return Settled.ROLLED_BACK, drop
-
-    def _hold(self, record: Record) -> None:
-        fs = self._fs
-        if record.aside is not None and fs.lstat(record.retained) is not None:
-            fs.unlink(record.aside)
-        self.forget_temps(record)
-        self._journal.commit(record)
 
     def _holder(self, record: Record) -> Path | None:
         """Where what was at the original's path is while it is away: both are only renamed into,

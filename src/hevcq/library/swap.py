@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hevcq.clock import Clock
 from hevcq.domain.certificate import Gate
-from hevcq.errors import DiskFull, HevcqError, LibraryError, SwapRefused, Unavailable, UndoRefused
+from hevcq.errors import HevcqError, LibraryError, SwapRefused, Unavailable, UndoRefused
 from hevcq.library.files import FileSystem
 from hevcq.library.journal import Journal, Record
 from hevcq.library.locks import root_lock
@@ -255,6 +255,6 @@ class Swap:
 
 def _refusal(source: Path, error: OSError) -> HevcqError:
     meant = explain(source, error)
-    if isinstance(meant, DiskFull | Unavailable) or not isinstance(meant, LibraryError):
+    if not isinstance(meant, LibraryError):
         return meant
     return SwapRefused(f"{meant.message} The original is untouched.", remedy=meant.remedy)

@@ -1,0 +1,207 @@
+"""The file system seam: renames that never overwrite, and what a file is besides its bytes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hevcq.errors import DiskFull, HevcqError, LibraryError, SwapRefused, Unavailable
+from hevcq.library import files
+from hevcq.library.files import FileSystem
+from hevcq.library.locks import root_lock
+from hevcq.library.metadata import carry
+from hevcq.library.place import explain
+from library.libkit import film
+
+
+def fault(number: int):
+    def call(*_args, **_options):
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+WAYS = {
+    "one step": lambda patch: None,
+    "link then unlink": lambda patch: patch.setattr(files, "_renameat2", lambda: None),
+    "look then rename": lambda patch: (
+        patch.setattr(files, "_renameat2", lambda: None),
+        patch.setattr(os, "link", fault(errno.EPERM)),
+    ),
+}
+
+
+@pytest.fixture(params=WAYS)
+def way(request, monkeypatch):
+    WAYS[request.param](monkeypatch)
+
+
+def test_a_rename_to_a_new_name_moves_the_file(tmp_path, way):
+    (tmp_path / "old").write_bytes(b"old")
+    FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
+
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_rename_never_overwrites_in_any_of_its_ways(tmp_path, way):
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "new").write_bytes(b"new")
+
+    with pytest.raises(FileExistsError):
+        FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
+
+    assert (tmp_path / "old").read_bytes() == b"old"
+    assert (tmp_path / "new").read_bytes() == b"new"
+
+
+def test_a_rename_never_takes_a_dangling_links_place(tmp_path, way):
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "new").symlink_to("nowhere")
+
+    with pytest.raises(FileExistsError):
+        FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
+
+
+def test_a_rename_of_what_is_gone_says_so_in_any_of_its_ways(tmp_path, way):
+    with pytest.raises(FileNotFoundError):
+        FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
+
+
+def test_a_kernel_without_the_flag_falls_back_to_a_link(tmp_path, monkeypatch):
+    def refuses(*_args):
+        files.ctypes.set_errno(errno.EINVAL)
+        return -1
+
+    monkeypatch.setattr(files, "_renameat2", lambda: refuses)
+    (tmp_path / "old").write_bytes(b"old")
+    FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
+
+    assert [p.name for p in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_link_that_fails_for_another_reason_is_no_excuse_to_rename(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_renameat2", lambda: None)
+    monkeypatch.setattr(os, "link", fault(errno.ENOSPC))
+    (tmp_path / "old").write_bytes(b"old")
+    with pytest.raises(OSError, match="No space"):
+        FileSystem().rename_new(tmp_path / "old", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_rename_between_real_devices_says_so(tmp_path):
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    folder = memory / f"hevcq-test-{os.getpid()}"
+    folder.mkdir()
+    try:
+        (tmp_path / "old").write_bytes(b"old")
+        with pytest.raises(OSError, match="cross-device"):
+            FileSystem().rename_new(tmp_path / "old", folder / "new")
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_copy_never_overwrites_and_a_digest_never_follows_a_link(tmp_path):
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "new").write_bytes(b"new")
+    with pytest.raises(FileExistsError):
+        FileSystem().copy(tmp_path / "old", tmp_path / "new")
+    (tmp_path / "link").symlink_to(tmp_path / "old")
+    with pytest.raises(OSError, match="symbolic links"):
+        FileSystem().digest(tmp_path / "link")
+
+
+def test_set_id_bits_are_not_carried(tmp_path):
+    made = film(tmp_path)
+    made.source.chmod(0o6755)
+    new = tmp_path / "new"
+    new.write_bytes(b"x")
+
+    assert carry(made.source, new) == ()
+    assert new.stat().st_mode & 0o7777 == 0o755
+
+
+LOSSES = [
+    ("chown", errno.EPERM, "Owner and group were not carried"),
+    ("chown", errno.EIO, "The owner was not carried: Input/output error"),
+    ("chmod", errno.EPERM, "The mode was not carried"),
+    ("setxattr", errno.ENOTSUP, "The attribute 'user.note' was not carried"),
+]
+
+
+@pytest.mark.parametrize(("call", "number", "words"), LOSSES)
+def test_what_cannot_be_carried_is_reported_and_the_rest_is(
+    tmp_path, monkeypatch, call, number, words
+):
+    made = film(tmp_path)
+    if call == "setxattr" and not os.listxattr(made.source):
+        pytest.skip("this file system has no extended attributes")
+    new = tmp_path / "new"
+    new.write_bytes(b"x")
+    if call == "chown":
+        real = os.lstat(new)
+        other = os.stat_result((*real[:4], real.st_uid + 1, *real[5:]))
+        stat = os.lstat
+        monkeypatch.setattr(os, "lstat", lambda p: other if p == new else stat(p))
+    monkeypatch.setattr(os, call, fault(number))
+
+    (sentence,) = carry(made.source, new)
+
+    assert words in sentence
+    assert new.stat().st_mtime_ns == made.facts.st_mtime_ns
+
+
+def test_an_ordinary_user_still_carries_the_group(tmp_path, monkeypatch):
+    made = film(tmp_path)
+    new = tmp_path / "new"
+    new.write_bytes(b"x")
+    real, stat, asked = os.lstat(new), os.lstat, []
+    other = os.stat_result((*real[:4], real.st_uid + 1, *real[5:]))
+    monkeypatch.setattr(os, "lstat", lambda p: other if p == new else stat(p))
+
+    def chown(path, uid, gid, **_options):
+        asked.append((uid, gid))
+        if uid != -1:
+            raise PermissionError(errno.EPERM, "no")
+
+    monkeypatch.setattr(os, "chown", chown)
+
+    assert carry(made.source, new) == ("The owner was not carried: only root may give files away.",)
+    assert asked[-1] == (-1, made.facts.st_gid)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, DiskFull),
+        (errno.EDQUOT, DiskFull),
+        (errno.EIO, Unavailable),
+        (errno.ESTALE, Unavailable),
+        (errno.EROFS, LibraryError),
+        (errno.EACCES, LibraryError),
+        (errno.ENAMETOOLONG, LibraryError),
+    ],
+)
+def test_a_failing_call_becomes_one_sentence_with_a_remedy(number, kind):
+    error = explain(Path("/x/a\nb.mkv"), OSError(number, os.strerror(number)))
+
+    assert type(error) is kind
+    assert "/x/a\\nb.mkv" in str(error)
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", fault(errno.ENOLCK))
+    with pytest.raises(SwapRefused, match="no locks"), root_lock(tmp_path):
+        pytest.fail("the lock was given")
+
+
+def test_a_read_only_root_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "open", fault(errno.EROFS))
+    with pytest.raises(HevcqError, match="Read-only"), root_lock(tmp_path):
+        pytest.fail("the lock was given")
