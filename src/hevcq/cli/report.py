@@ -11,7 +11,7 @@ from hevcq.usecases.ingest_tally import GOOD, End, Outcome, Tally
 
 COLUMNS = ("file", "profile", "result", "before", "after", "saved", "took", "note")
 MOST_ROWS = 60
-"""Rows on a terminal: of more than that, what went well and nothing was done for is left out."""
+"""Of more rows than that, those that nothing was done for are left out; the sum counts them."""
 WORDS: dict[End, str] = {
     End.PLACED: "done",
     End.EARLIER: "done earlier",
@@ -22,7 +22,7 @@ WORDS: dict[End, str] = {
     End.QUEUED: "queued",
     End.OPEN: "not finished",
 }
-QUIETLY_GOOD = frozenset({End.EARLIER, End.SKIPPED})
+QUIETLY_GOOD = frozenset({End.EARLIER, End.SKIPPED, End.QUEUED})
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate
 from hevcq.domain.job import JobRecord, RenditionRef
+from hevcq.domain.keys import OUTBOX
 from hevcq.domain.media import StreamKind
 from hevcq.errors import (
     DiskFull,
@@ -67,6 +68,7 @@ class Collector:
         """
         placement, ref = self._expected(job)
         if _settled(placement, ref):
+            self._tidy(ref)
             return _before(placement, ref)
         try:
             done = self._place(placement, ref, stop)
@@ -76,9 +78,18 @@ class Collector:
         self._tidy(ref)
         return done
 
-    def waiting(self, under: Path | None = None) -> Iterator[Placement]:
-        """Yield the placements below `under` that are not in place yet."""
-        yield from self._ports.catalog.placements(states=OPEN, under=under)
+    def made_again(self) -> Iterator[Placement]:
+        """Yield the placements whose job was done again (reprocessed) after they were placed.
+
+        Only where the store is emptied by collecting: there, a rendition that is in it tells.
+        """
+        if not self._discard:
+            return
+        jobs = {each.metadata.get("job") for each in self._ports.backend.store.list(f"{OUTBOX}/")}
+        for job in sorted(jobs - {None, ""}, key=str):
+            placement = self._ports.catalog.placement(str(job))
+            if placement is not None and placement.state is PlacementState.PLACED:
+                yield placement
 
     def _expected(self, job: JobRecord) -> tuple[Placement, RenditionRef]:
         placement = self._ports.catalog.placement(job.job_id)

@@ -72,6 +72,7 @@ class Ingest:
     ) -> None:
         self._ports, self._request = ports, request
         self._tell, self._occupied = tell, occupied
+        self._collector = collector
         self.tally = Tally()
         clock, backend = ports.clock, ports.backend
         self.follower = Follower(backend.ledger, collector, self.tally, tell, clock)
@@ -89,7 +90,8 @@ class Ingest:
             if number % SCAN_TOLD_EVERY == 0:
                 self._say(EventName.SCAN_PROGRESS, counts={"files": number})
         request = self._request
-        items.extend(self._stragglers({item.job_id for item in items}))
+        live = {item.job_id for item in items if item.disposition is not Disposition.DONE}
+        items.extend(self._stragglers(live))
         settled = settle_targets(items, request.where, self._occupied)
         plan = with_forecast(settled, request.rates, request.cores, request.workers)
         for item in plan.items:
@@ -104,20 +106,24 @@ class Ingest:
 
     def waiting(self) -> list[Item]:
         """Return what was queued before below the roots and is not in place yet."""
-        items = []
-        wanted = {profile.name: profile for profile in self._request.profiles}
-        for placement in self._placements(
-            frozenset({PlacementState.WAITING, PlacementState.REFUSED})
-        ):
-            if placement.profile in wanted:
-                items.append(item_of(placement, wanted[placement.profile]))
+        states = frozenset({PlacementState.WAITING, PlacementState.REFUSED})
+        items = self._items_of(self._placements(states))
         return sorted(items, key=lambda item: str(item.path))
+
+    def _items_of(self, placements: Iterable[Placement]) -> list[Item]:
+        wanted = {profile.name: profile for profile in self._request.profiles}
+        return [item_of(p, wanted[p.profile]) for p in placements if p.profile in wanted]
+
+    def _below(self, placement: Placement) -> bool:
+        roots = self._request.roots
+        return any(placement.source == root or root in placement.source.parents for root in roots)
 
     def _stragglers(self, planned: set[str]) -> list[Item]:
         """Renditions that are done and not in place, though a scan finds their source no more:
         it was moved, or a kill came between a replace and the note of it."""
         found = []
-        for item in self.waiting():
+        again = [p for p in self._collector.made_again() if self._below(p)]
+        for item in (*self.waiting(), *self._items_of(again)):
             if item.job_id not in planned:
                 job = self._ports.backend.ledger.get(item.job_id)
                 if job is not None and job.state is JobState.DONE:

@@ -124,14 +124,14 @@ def _from_job(
         case JobState.QUEUED | JobState.RUNNING:
             return replace(item, disposition=Disposition.JOIN, reason="Queued earlier.")
         case JobState.DONE:
-            return _from_done(item, placement)
+            return _from_done(item, placement, job)
 
 
 OPEN = frozenset({PlacementState.WAITING, PlacementState.REFUSED})
 
 
-def _from_done(item: Item, placement: Placement | None) -> Item:
-    if placement is None or placement.state in OPEN:
+def _from_done(item: Item, placement: Placement | None, job: JobRecord) -> Item:
+    if placement is None or placement.state in OPEN or _made_again(placement, job):
         return replace(
             item, disposition=Disposition.COLLECT, reason="Encoded earlier, not yet in place."
         )
@@ -141,6 +141,13 @@ def _from_done(item: Item, placement: Placement | None) -> Item:
         PlacementState.UNDONE: "Undone on request; `hevcq reprocess` makes it again.",
     }.get(placement.state, "Replaced earlier.")
     return replace(item, disposition=Disposition.DONE, reason=reason)
+
+
+def _made_again(placement: Placement, job: JobRecord) -> bool:
+    """Whether the job was reprocessed after this rendition was placed, and made another one."""
+    if placement.state is not PlacementState.PLACED or job.rendition is None:
+        return False
+    return placement.sha256 not in {"", job.rendition.sha256}
 
 
 def _target(item: Item, extension: str, where: Destination) -> Path | None:

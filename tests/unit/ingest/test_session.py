@@ -100,6 +100,26 @@ def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(ben
     assert (bench.media / "a.hevc.mp4").is_file()
 
 
+@pytest.mark.parametrize("content", [b"smaller still", b"small"])
+@pytest.mark.parametrize("scanned", [True, False])
+def test_what_was_reprocessed_elsewhere_takes_the_place_of_the_older(
+    bench: Bench, content: bytes, scanned: bool
+) -> None:
+    first = session(bench)
+    found = films(bench, "a.mp4")
+    run(bench, first, first.plan(found))
+    (job,) = bench.backend.ledger.jobs(JobFilter())
+    assert bench.backend.fanout.requeue(job, who="me", why="better recipe")
+    ref = bench.work(job, content)
+
+    second = session(bench)
+    run(bench, second, second.plan(found if scanned else []))
+
+    assert second.tally.all_good
+    assert (bench.media / "a.hevc.mp4").read_bytes() == content
+    assert bench.backend.store.stat(ref.key) is None
+
+
 def test_a_kill_between_a_replace_and_its_note_is_tidied_by_the_next_run(tmp_path: Path) -> None:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
     item = bench.film()
