@@ -164,6 +164,7 @@ class TrackMeasure(Frozen):
     end_s: float | None = Field(default=None, description="last pts plus its duration")
     monotonic_dts: bool = True
     discarded: int = Field(default=0, description="packets flagged discard, not in `packets`")
+    digest: str = Field(default="", description="of the packets' bytes in order; empty: unknown")
 
 
 class Measurement(Frozen):

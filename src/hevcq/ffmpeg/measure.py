@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from fractions import Fraction
+from zlib import crc32
 
 from hevcq.domain.media import Measurement, MediaInfo, StreamKind, TrackMeasure
 from hevcq.errors import Unavailable
@@ -38,7 +39,8 @@ def measure(tools: Tools, location: str, info: MediaInfo, stop: threading.Event)
 
     argv = [
         tools.ffprobe, "-v", "error", "-show_entries",
-        "packet=stream_index,pts,dts,duration,size,flags", "-of", "csv=p=0:nk=1",
+        "packet=stream_index,pts,dts,duration,size,flags,data_hash", "-show_data_hash", "crc32",
+        "-of", "csv=p=0:nk=1",
         *input_options(location),
     ]  # fmt: skip
     ended = stream_child(argv, stop=stop, on_chunk=take, limits=MEASURE_LIMITS, check=heard.check)
@@ -78,11 +80,22 @@ class _Heard:
 class _Counted:
     """The running count of one stream, in ticks of its time base."""
 
-    __slots__ = ("bytes", "discarded", "end", "first", "last", "last_dts", "monotonic", "packets")
+    __slots__ = (
+        "bytes",
+        "digest",
+        "discarded",
+        "end",
+        "first",
+        "last",
+        "last_dts",
+        "monotonic",
+        "packets",
+    )
 
     def __init__(self) -> None:
         self.packets = 0
         self.bytes = 0
+        self.digest = 0
         self.discarded = 0
         self.first: int | None = None
         self.last: int | None = None
@@ -111,10 +124,14 @@ class _Counted:
 
 
 class PacketCounter:
-    """Counts ffprobe's packet lines: `stream,pts,dts,duration,size,flags`."""
+    """Counts ffprobe's packet lines: `stream,pts,dts,duration,size,flags,hash`.
+
+    A packet with side data breaks its line before the hash, which then comes as `,hash`.
+    """
 
     def __init__(self) -> None:
         self.tracks: dict[int, _Counted] = {}
+        self._last = _Counted()
         self._rest = b""
 
     def feed(self, chunk: bytes) -> None:
@@ -130,13 +147,18 @@ class PacketCounter:
 
     def _line(self, line: bytes) -> None:
         fields = line.split(b",", 6)
-        # Packets with side data are followed by an empty line; anything else odd is a cut line.
+        if line.startswith(b",") and len(fields) == 2:
+            self._last.digest = crc32(fields[1], self._last.digest)
+            return
         if len(fields) < 6 or not fields[0].isdigit():
             return
         index, pts, dts, duration, size, flags = fields[:6]
         track = self.tracks.get(int(index))
         if track is None:
             track = self.tracks[int(index)] = _Counted()
+        self._last = track
+        if len(fields) == 7 and fields[6]:
+            track.digest = crc32(fields[6], track.digest)
         if size != _NONE:
             track.bytes += int(size)
         if b"D" in flags:
@@ -166,4 +188,5 @@ def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
         end_s=seconds(counted.end),
         monotonic_dts=counted.monotonic,
         discarded=counted.discarded,
+        digest=f"{counted.digest:08x}" if counted.digest else "",
     )

@@ -73,6 +73,16 @@ def test_lines_cut_anywhere_are_counted_the_same():
         assert (audio.packets, audio.discarded) == (0, 1)
 
 
+def test_the_digest_is_of_every_packet_in_order_wherever_its_line_breaks():
+    one, broken, other = PacketCounter(), PacketCounter(), PacketCounter()
+    one.feed(b"0,0,0,1,1,K_,CRC32:aa\n0,1,1,1,1,__,CRC32:bb\n")
+    broken.feed(b"0,0,0,1,1,KD,\n,CRC32:aa\n0,1,1,1,1,__,CRC32:bb\n")
+    other.feed(b"0,0,0,1,1,K_,CRC32:bb\n0,1,1,1,1,__,CRC32:aa\n")
+
+    assert one.tracks[0].digest == broken.tracks[0].digest != 0
+    assert one.tracks[0].digest != other.tracks[0].digest
+
+
 def test_decoding_times_that_go_back_are_seen():
     counter = PacketCounter()
     counter.feed(b"0,0,5,1,1,K_\n0,1,4,1,1,__\n1,0,5,1,1,K_\n1,1,5,1,1,__\n")
