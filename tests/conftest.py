@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 # No deadline, because a loaded machine is no defect; and the same examples in every run, so that
@@ -24,3 +26,10 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> Non
         monkeypatch.setenv(f"XDG_{name}_HOME", str(home / name.lower()))
     # Without a credentials file or an instance to ask, boto3 must never look for either.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A test that sets up logging (every command does) leaves its stream to nobody else."""
+    yield
+    structlog.reset_defaults()

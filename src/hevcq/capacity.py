@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 """Where a container's own bounds are (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
+MEMBERSHIP = Path("/proc/self/cgroup")
+"""Which control group this process is in: below the root where there is no container, as under
+systemd."""
 CORES_PER_SLOT = 2
 """Many encodes with few threads each make more frames a second in sum than few with many, and
 two threads each is the best measured (x265 1080p, 16 encodes of 2 threads on 32 cores: 9 % more;
@@ -37,21 +41,44 @@ def capacity(wanted: int = 0, *, cores: float | None = None, memory: int | None 
     return Capacity(cores=have, slots=slots, threads=max(1, whole // slots))
 
 
-def usable_cores(cgroup: Path = CGROUP) -> float:
-    """Return the cores this process may use: its affinity, bounded by its container's quota."""
+def usable_cores(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> float:
+    """Return the cores this process may use: its affinity, bounded by its groups' quotas."""
     cores = float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 0.0
     cores = cores or float(os.cpu_count() or 1)
-    words = _words(cgroup / "cpu.max")
-    if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]):
-        cores = min(cores, int(words[0]) / int(words[1]))
+    for group in _groups(cgroup, membership):
+        words = _words(group / "cpu.max")
+        if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]):
+            cores = min(cores, int(words[0]) / int(words[1]))
     return cores
 
 
-def usable_memory(cgroup: Path = CGROUP) -> int:
-    """Return the bytes of memory of this machine, bounded by its container's limit."""
+def usable_memory(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
+    """Return the bytes of memory of this machine, bounded by its groups' limits."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    words = _words(cgroup / "memory.max")
-    return min(memory, int(words[0])) if words and words[0].isdigit() else memory
+    for group in _groups(cgroup, membership):
+        words = _words(group / "memory.max")
+        if words and words[0].isdigit():
+            memory = min(memory, int(words[0]))
+    return memory
+
+
+def source_room(free: int, *, keep: int, slots: int, copied: bool) -> int:
+    """Return how many bytes a source may have, so that every slot has room for one like it.
+
+    A slot needs room for a rendition, which is as a rule no larger than its source, and for the
+    source itself where it must be `copied` to this machine. `keep` bytes stay free.
+    """
+    return max(0, free - keep) // (slots * (2 if copied else 1))
+
+
+def _groups(cgroup: Path, membership: Path) -> Iterator[Path]:
+    """Yield this process's control group and all above it; each of them bounds it."""
+    yield cgroup
+    paths = [word[3:] for word in _words(membership) if word.startswith("0::/")]
+    names = paths[0].strip("/").split("/") if paths else []
+    if ".." not in names:  # seen from inside a container, the group lies outside
+        for depth in range(1, len(names) + 1):
+            yield cgroup.joinpath(*names[:depth])
 
 
 def _words(file: Path) -> list[str]:

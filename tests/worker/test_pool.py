@@ -81,6 +81,7 @@ def test_asked_to_stop_the_running_job_ends_within_its_grace_and_nothing_new_is_
     pool.ask()
     drive(farm, pool, 5)
     encode.finish.set()
+    pool._threads[0].join(20)
     drive(farm, pool, 10)
 
     assert pool.finish() is Outcome.STOPPED

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hevcq.capacity import capacity, source_room
 from hevcq.clock import Clock
 from hevcq.domain.job import JobState
 from hevcq.domain.profile import Profile
@@ -99,6 +100,11 @@ def _folder(name: str, folder: Path, patient: Patient) -> list[Check]:
     free = shutil.disk_usage(there).free // MIB
     least = patient.settings.min_free_mib
     detail = f"{folder}: writable, {free} MiB free"
+    if name == "scratch":
+        slots = capacity(patient.settings.workers).slots
+        copied = patient.settings.backend != "embedded"
+        room = source_room(free, keep=least, slots=slots, copied=copied)
+        detail += f", room for sources of up to {room} MiB in each of {slots} slots"
     if free >= least:
         return [Check(name, ok=True, detail=detail)]
     remedy = (

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from hevcq.capacity import source_room
 from hevcq.clock import Clock
 from hevcq.domain.media import MediaInfo
 from hevcq.domain.plan import Plan
 from hevcq.domain.profile import Profile
-from hevcq.errors import DatabaseBusy, Unavailable
+from hevcq.errors import DatabaseBusy, Unavailable, WorkerUnfit
 from hevcq.logs import get_logger
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
@@ -78,6 +79,26 @@ class Kit:
                 get_logger().info("call_repeated", reason=str(error), attempt=attempt + 1)
                 self.pause(attempt)
         return action()
+
+    def scratch_room(self, slots: int) -> str:
+        """Return the sentence what the scratch folder has room for.
+
+        Raises WorkerUnfit if its disk is smaller than what must stay free: no work would ever
+        begin. One that is only full now may become free again.
+        """
+        total, copied = self.scratch.total_bytes(), self.backend.store.free_bytes() is None
+        if total < self.min_free_bytes:
+            raise WorkerUnfit(
+                f"The disk of the scratch folder {self.scratch.folder} has {total >> 20} MiB, and "
+                f"{self.min_free_bytes >> 20} MiB must stay free (min_free_mib).",
+                remedy="Give it more space, or set scratch_dir to a folder on a larger disk.",
+            )
+        free = self.scratch.free_bytes()
+        room = source_room(free, keep=self.min_free_bytes, slots=slots, copied=copied)
+        return (
+            f"The scratch folder has {free >> 20} MiB free: room for sources of up to "
+            f"{room >> 20} MiB in each of {slots} slots."
+        )
 
     def lacking_room(self) -> str:
         """Return the sentence why new work must wait for disk space, or an empty string."""

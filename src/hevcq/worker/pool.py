@@ -69,11 +69,13 @@ class WorkerPool:
     def start(self) -> None:
         """Sweep what dead processes left, make sure the encoder runs, and start the slots.
 
-        Raises WorkerUnfit, before anything is taken from a queue, if it does not run.
+        Raises WorkerUnfit, before anything is taken from a queue, if it does not run or if the
+        scratch folder's disk is too small for any work.
         """
         self._kit.scratch.sweep()
-        version = self._kit.encoder.version()
-        get_logger().info("worker_started", slots=self._numbers.slots, encoder=version)
+        version, slots = self._kit.encoder.version(), self._numbers.slots
+        room = self._kit.scratch_room(slots)
+        get_logger().info("worker_started", slots=slots, encoder=version, room=room)
         for thread in self._threads:
             thread.start()
         self._tell_watchers()

@@ -79,6 +79,12 @@ class Scratch:
             self._folder.mkdir(parents=True, exist_ok=True)
             return shutil.disk_usage(self._folder).free
 
+    def total_bytes(self) -> int:
+        """Return the size of the scratch folder's file system."""
+        with _translated(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return shutil.disk_usage(self._folder).total
+
     def close(self) -> None:
         """Remove this process's folder and let go of its lock; may be called twice."""
         with self._opening:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.capacity import capacity, usable_cores, usable_memory
+from hevcq.capacity import capacity, source_room, usable_cores, usable_memory
 
 GIB = 1 << 30
 
@@ -55,3 +55,34 @@ def test_a_containers_limit_bounds_the_memory(tmp_path: Path):
     whole = usable_memory(tmp_path / "none")
     assert usable_memory(write(tmp_path, "memory.max", "max\n")) == whole
     assert whole > GIB // 4
+
+
+@pytest.mark.parametrize("limited", ["", "system.slice", "system.slice/hevcq.service"])
+def test_every_group_above_a_service_bounds_it(tmp_path: Path, limited: str):
+    """Without a container the limits lie in the groups that systemd makes, not in the root."""
+    membership = write(tmp_path, "self", "0::/system.slice/hevcq.service\n") / "self"
+    (tmp_path / "system.slice" / "hevcq.service").mkdir(parents=True)
+    write(tmp_path / limited, "cpu.max", "25000 100000\n")
+    write(tmp_path / limited, "memory.max", f"{GIB // 2}\n")
+
+    assert usable_cores(tmp_path, membership) == 0.25
+    assert usable_memory(tmp_path, membership) == GIB // 2
+
+
+@pytest.mark.parametrize("text", ["", "0::/", "0::/../outside", "4:memory:/x", "no words"])
+def test_a_group_that_cannot_be_told_leaves_the_roots_bounds(tmp_path: Path, text: str):
+    inside = tmp_path / "cgroup"
+    (tmp_path / "outside").mkdir()
+    inside.mkdir()
+    write(tmp_path / "outside", "memory.max", "1\n")
+    write(inside, "memory.max", f"{GIB // 2}\n")
+
+    assert usable_memory(inside, write(tmp_path, "self", text) / "self") == GIB // 2
+
+
+@pytest.mark.parametrize(
+    ("free", "slots", "copied", "room"),
+    [(9 * GIB, 2, False, 4 * GIB), (9 * GIB, 2, True, 2 * GIB), (GIB // 2, 1, False, 0)],
+)
+def test_scratch_is_shared_by_the_slots_and_by_sources_that_are_copied(free, slots, copied, room):
+    assert source_room(free, keep=GIB, slots=slots, copied=copied) == room
