@@ -216,6 +216,24 @@ def test_a_job_that_moved_on_behind_the_index_is_not_listed_where_it_was(ledger)
     assert list(ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED})))) == []
 
 
+def test_a_job_that_moves_while_states_are_asked_one_by_one_is_listed_once(ledger) -> None:
+    ledger.register(SOURCE, ["hevc"])
+    queries = []
+
+    def moves(real, **asked):
+        queries.append(real(**asked))
+        if len(queries) == 1:
+            claim(ledger)
+        return queries[-1]
+
+    ledger._db.plan["query"] = [moves] * 5
+
+    (record,) = ledger.jobs(JobFilter())
+
+    assert record.state is JobState.RUNNING
+    assert sum(len(answer["Items"]) for answer in queries) == 2, "the index showed it twice"
+
+
 def test_a_table_that_is_not_there_is_one_sentence(farm, ledger) -> None:
     farm.clients.dynamodb.delete_table(TableName="hevcq")
 
@@ -232,6 +250,16 @@ def test_a_throttle_is_unavailable_and_not_a_stale_fence(ledger) -> None:
 
     with pytest.raises(StaleFence):
         ledger.renew(JOB, 2, lease_s=60)
+
+
+def test_a_job_that_everybody_changes_is_unavailable_in_the_end(ledger) -> None:
+    ledger.register(SOURCE, ["hevc"])
+    ledger._db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
+
+    with pytest.raises(Unavailable, match="changed by too many others"):
+        claim(ledger)
+    with pytest.raises(Unavailable, match="changed by too many others"):
+        ledger.bury_unclaimed(JOB, "why", FailureClass.RECEIVES)
 
 
 def test_a_change_is_written_with_a_placeholder_for_every_name() -> None:

@@ -9,7 +9,17 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from hevcq.aws.faults import translated
-from hevcq.aws.table import BY_SOURCE, BY_STATE, Item, float_of, number, record_of, string, text
+from hevcq.aws.table import (
+    BY_SOURCE,
+    BY_STATE,
+    Item,
+    float_of,
+    job_pk,
+    number,
+    record_of,
+    string,
+    text,
+)
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.errors import Unavailable
 from hevcq.ports.ledger import JobFilter
@@ -38,10 +48,11 @@ class Listing:
             return
         found = self._entries(wanted)
         while page := list(islice(found, PAGE)):
-            states = {string(entry, "pk"): string(entry, "state") for entry in page}
+            # A job that moves while the states are asked one by one may be met in two of them.
+            seen_in = {(string(entry, "pk"), string(entry, "state")) for entry in page}
             for record in self._read(page):
-                same = states.get(f"job#{record.job_id}") == record.state.value
-                if same and _matches(record, wanted):
+                there = (job_pk(record.job_id), record.state.value) in seen_in
+                if there and _matches(record, wanted):
                     yield record
 
     def _entries(self, wanted: JobFilter) -> Iterator[Item]:
@@ -91,8 +102,8 @@ class Listing:
             asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     def _read(self, entries: Sequence[Item]) -> list[JobRecord]:
-        """Read the entries' jobs as they are now, in the order of the entries."""
-        keys = [string(entry, "pk") for entry in entries]
+        """Read the entries' jobs as they are now, each once, in the order of the entries."""
+        keys = list(dict.fromkeys(string(entry, "pk") for entry in entries))
         items: dict[str, Item] = {}
         for start in range(0, len(keys), PAGE):
             items.update(self._batch(keys[start : start + PAGE]))
