@@ -81,8 +81,8 @@ def wire(app: App, options: Options, tell: Display) -> Wired:
         where=where,
         planner=make_plan,
         rates=learned_rates(app.backend.ledger, app.catalog, profiles, make_plan),
-        cores=app.capacity.cores,
-        workers=slots,
+        cores=app.capacity.cores if embedded else _fleet_cores(profiles),
+        workers=slots if embedded else sum(profile.fleet.max_tasks for profile in profiles),
         uploads=1 if embedded else UPLOADS,
         apart=app.backend.announces_uploads and not _all_subscribed(app, profiles),
         room=room_of(app.backend.store, settings.scratch, settings.min_free_mib << 20),
@@ -97,6 +97,11 @@ def wire(app: App, options: Options, tell: Display) -> Wired:
     )
     scanner = Scanner(app.catalog, app.encoder, chosen, threads=2 * slots)
     return Wired(app, options, ingest, scanner, profiles, chosen)
+
+
+def _fleet_cores(profiles: Sequence[Profile]) -> float:
+    """The cores of the fleet at its full size, for the forecast."""
+    return sum(profile.fleet.max_tasks * profile.fleet.cpu / 1024 for profile in profiles)
 
 
 def _all_subscribed(app: App, profiles: Sequence[Profile]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from hevcq.cli.display_text import duration, size
 from hevcq.cli.exits import ExitCode
@@ -30,17 +32,23 @@ def rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
     ordered = sorted(outcomes, key=lambda outcome: (str(outcome.path), outcome.profile))
     if len(ordered) > MOST_ROWS:
         ordered = [outcome for outcome in ordered if outcome.end not in QUIETLY_GOOD]
-    return [_row(outcome) for outcome in ordered]
+    top = common_folder([outcome.path for outcome in outcomes])
+    return [_row(outcome, top) for outcome in ordered]
 
 
-def _row(outcome: Outcome) -> tuple[str, ...]:
+def common_folder(paths: Sequence[Path]) -> Path:
+    """Return the lowest folder above all paths, so that names are told apart and stay short."""
+    return Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+
+
+def _row(outcome: Outcome, top: Path) -> tuple[str, ...]:
     done = outcome.end is End.PLACED
     share = f"{100 * outcome.saved / outcome.size:.0f} %" if outcome.saved else ""
     note = outcome.reason
     if done and outcome.target is not None:
         note = " ".join(part for part in (show_path(outcome.target.name), note) if part)
     return (
-        show_path(outcome.path.name),
+        show_path(outcome.path.relative_to(top)),
         outcome.profile or "-",
         WORDS[outcome.end],
         size(outcome.size),

@@ -281,3 +281,9 @@ def test_a_larger_rendition_saves_nothing_and_costs_the_sum_nothing() -> None:
     smaller = Outcome(Path("/f/b.mp4"), "hevc", End.PLACED, size=30, output_size=10)
 
     assert Tally([larger, smaller]).saved == 20
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart() -> None:
+    outcomes = [Outcome(Path(f"/f/x/{season}/e1.mkv"), "hevc", End.PLACED) for season in "ab"]
+
+    assert [row[0] for row in report.rows(outcomes)] == ["a/e1.mkv", "b/e1.mkv"]
