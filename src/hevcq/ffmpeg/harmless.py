@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-VERSION = 2
+VERSION = 3
 
 
 class Pass(StrEnum):
@@ -66,6 +66,15 @@ HARMLESS: tuple[Harmless, ...] = (
         passes=frozenset({Pass.ENCODE}),
         reason="The connection broke and was taken up again at that byte (-reconnect); if it could "
         "not be, ffmpeg ends with an error, and gate G5 misses the packets.",
+    ),
+    Harmless(
+        component="",
+        text=r"x265 \[error\]: Failed to genrate CPU mask"
+        r"|libnuma: Warning: Cannot read node cpumask from sysfs"
+        r"|numa_sched_setaffinity_v2_int\(\) failed: Invalid argument",
+        passes=frozenset({Pass.ENCODE}),
+        reason="x265's thread pool cannot see the machine's NUMA nodes (no /sys, as in some "
+        "containers), so its threads are not pinned; what it encodes is the same.",
     ),
 )
 

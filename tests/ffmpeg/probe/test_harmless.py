@@ -57,3 +57,21 @@ def test_every_entry_compiles_and_gives_its_reason():
         re.compile(known.text)
         assert known.passes
         assert known.reason.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x265 [error]: Failed to genrate CPU mask",
+        "libnuma: Warning: Cannot read node cpumask from sysfs",
+        "numa_sched_setaffinity_v2_int() failed: Invalid argument",
+    ],
+)
+def test_a_container_without_sys_does_not_spoil_an_encode(line):
+    assert suspicious([line], Pass.ENCODE) == ()
+    assert suspicious([line], Pass.DECODE) == (line,)
+
+
+def test_another_error_of_x265_is_suspicious():
+    line = "x265 [error]: Failed to allocate memory"
+    assert suspicious([line], Pass.ENCODE) == (line,)
