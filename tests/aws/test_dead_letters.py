@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from aws.breaking import broken, refusal
+from aws.breaking import Breaking, broken, refusal
 from aws.values import DAMAGED, Killed, letters, one, take, task
 from contracts.backends import VISIBILITY_S
 from hevcq.aws import letter
@@ -184,3 +184,68 @@ def test_a_raw_event_in_the_dead_letters_shows_its_job(farm, queue) -> None:
     (dead,) = letters(queue)
 
     assert dead.task == task()
+
+
+@pytest.mark.parametrize("error", [refusal("AccessDenied", 403), refusal("QueueDoesNotExist")])
+def test_a_worker_that_may_not_see_the_subscriptions_letters_counts_its_own(queue, error) -> None:
+    bury_many(queue, 2)
+    queue._at._urls.clear()
+    queue._at._sqs = Breaking(queue._sqs.client, {"get_queue_url": [None, None, error]})
+
+    assert queue.depth().dead == 2
+    assert queue._at.undelivered == ""
+
+
+def test_a_queue_service_that_does_not_answer_is_not_taken_for_an_absent_queue(queue) -> None:
+    queue._at._sqs = Breaking(queue._sqs.client, {"get_queue_url": [None, None, broken()]})
+    queue._at._urls.clear()
+
+    with pytest.raises(Unavailable):
+        queue.depth()
+
+
+def test_closing_gives_held_letters_back_and_never_fails(queue) -> None:
+    bury_many(queue, 3)
+    listing = queue.dead_letters(Selection())
+    dead = next(listing)
+    queue._sqs.plan["change_message_visibility_batch"] = [broken()]
+
+    queue.close()
+    queue.close()
+
+    assert queue._sqs.count("change_message_visibility_batch") == 1
+    assert queue.purge(dead) is False, "hidden until its minute is over, and not lost"
+
+
+def test_letters_that_come_round_again_end_a_listing(farm, queue) -> None:
+    bury_many(queue, 3)
+    found = []
+    for dead in queue.dead_letters(Selection()):
+        found.append(dead.letter_id)
+        farm.clock.advance(61)
+        assert len(found) < 10
+
+    assert len(set(found)) == len(found) == 3
+
+
+def test_a_letter_held_too_long_is_looked_for_again(farm, queue) -> None:
+    bury_many(queue, 3)
+    listing = queue.dead_letters(Selection())
+    dead = next(listing)
+    farm.clock.advance(61)
+
+    assert queue.redrive(dead) is True
+
+    assert queue.depth().dead == 2
+
+
+def test_a_redrive_that_fails_keeps_the_letter(queue) -> None:
+    bury_many(queue, 1)
+    (dead,) = letters(queue)
+    queue._sqs.plan["send_message_batch"] = [refusal("Busy", 503)]
+
+    with pytest.raises(Unavailable):
+        queue.redrive(dead)
+
+    assert queue.redrive(dead) is True
+    assert (queue.depth().ready, queue.depth().dead) == (1, 0)

@@ -112,3 +112,10 @@ def test_a_kill_between_reopening_and_sending_is_made_up_for(farm) -> None:
 
     (delivery,) = farm.backend.queues["hevc"].receive(5, wait_s=0, stop=threading.Event())
     assert delivery.tasks[0].job_id == job.job_id
+
+
+def test_a_job_of_a_profile_that_is_gone_is_not_requeued(farm) -> None:
+    job = publish(farm)[0].model_copy(update={"profile": "gone"})
+
+    with pytest.raises(UnknownProfile):
+        farm.backend.fanout.requeue(job, who="me", why="fixed")

@@ -175,3 +175,13 @@ def test_a_queue_that_is_not_there_is_one_sentence(farm, queue) -> None:
 
     with pytest.raises(ConfigError, match="does not exist in this account and region"):
         take(queue)
+
+
+def test_a_receipt_that_sqs_refuses_at_the_settling_is_false(queue) -> None:
+    queue.send([task(1), task(2)])
+    first, second = take(queue)
+    queue._sqs.plan["delete_message"] = [refusal("ReceiptHandleIsInvalid")]
+    queue._sqs.plan["change_message_visibility"] = [refusal("InvalidParameterValue")]
+
+    assert queue.ack(first) is False
+    assert queue.release(second) is False

@@ -287,3 +287,61 @@ def test_any_metadata_survives_the_headers(metadata: dict[str, str]) -> None:
 
     assert objects.unpack(packed) == metadata
     assert all(value.isascii() and value.isprintable() for value in packed.values())
+
+
+def cut_to(length: int):
+    """Answer a read with only the first bytes of it, and no error."""
+
+    def cut(real, **asked):
+        answer = real(**asked)
+        return {**answer, "Body": io.BytesIO(answer["Body"].read()[:length])}
+
+    return cut
+
+
+def test_a_short_answer_is_asked_on_and_never_taken_for_the_whole(store, large, tmp_path) -> None:
+    source = accept(store, large)
+    store._s3.plan["get_object"] = [cut_to(100)]
+    assert fetch(store, source, tmp_path) == large.read_bytes()
+
+    store._s3.plan["get_object"] = [cut_to(0)] * 40
+    with pytest.raises(Unavailable, match="fewer bytes than it has"):
+        fetch(store, source, tmp_path)
+
+
+def test_a_stream_that_ends_early_again_and_again_is_an_error_not_an_end(store) -> None:
+    store.put("work/x", b"x" * 1000, metadata={})
+    store._s3.plan["get_object"] = [cut_to(0)] * 9
+
+    with store.open("work/x") as file, pytest.raises(Unavailable, match="fewer bytes"):
+        file.read()
+
+
+def test_a_range_beyond_the_end_is_empty(store) -> None:
+    store.put("work/x", b"12345", metadata={})
+
+    for start, end, expected in ((5, None, b""), (9, 20, b""), (3, 3, b""), (3, 99, b"45")):
+        with store.open("work/x", start=start, end=end) as file:
+            assert file.read() == expected
+
+
+def test_an_object_that_goes_while_it_is_listed_is_left_out(farm, store) -> None:
+    for name in "abc":
+        store.put(f"work/{name}", b"x", metadata={})
+    store._s3.plan["head_object"] = [refusal("404", 404)]
+
+    assert len(list(store.list("work/"))) == 2
+
+
+def test_a_stop_ends_a_download_and_leaves_no_file(store, large, tmp_path) -> None:
+    source, stop = accept(store, large), threading.Event()
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    with (
+        pytest.raises(Stopped),
+        store.fetch(source, scratch, moved=lambda _n: stop.set(), stop=stop),
+    ):
+        pass
+
+    assert list(scratch.iterdir()) == []
