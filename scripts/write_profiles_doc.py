@@ -41,7 +41,7 @@ video:
 ```
 
 The `revision` of a profile is a digest of everything below except `description`, `subscribe`,
-`queue` and `fleet`: a rendition depends on the rest. A source that was not worth encoding is
+`chunking`, `queue` and `fleet`: a rendition depends on the rest. A source that was not worth encoding is
 remembered by its bytes and this revision, so a changed recipe looks at it again.
 
 Beyond the ranges below: `queue.heartbeat_s` is at most a third of `queue.visibility_s`,

@@ -18,6 +18,7 @@ HevcqError
 ├── TransientError              the same task may well succeed later or elsewhere
 │   ├── EncoderFailed
 │   ├── EncoderStalled
+│   ├── PartUnfit
 │   ├── OutOfMemory
 │   ├── DiskFull
 │   └── Unavailable
@@ -136,6 +137,19 @@ class EncoderFailed(TransientError):
 
 class EncoderStalled(EncoderFailed):
     """ffmpeg made no output-time progress for longer than the profile allows."""
+
+
+class PartUnfit(EncoderFailed):
+    """A part of a split film is not what its plan says; it is thrown away and made again.
+
+    `index` is the number of the chunk, where one alone is to blame.
+    """
+
+    def __init__(
+        self, message: str = "", *, index: int | None = None, tail: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, tail=tail)
+        self.index = index
 
 
 class OutOfMemory(EncoderFailed):

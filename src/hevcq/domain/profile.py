@@ -13,6 +13,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from hevcq.domain.chunks_settings import Chunking
 from hevcq.domain.model import Frozen
 from hevcq.domain.verdict import Limits
 
@@ -299,14 +300,15 @@ class Profile(Frozen):
     policies: Policies = Policies()
     gates: Gates = Gates()
     bounds: Bounds = Bounds()
+    chunking: Chunking = Chunking()
     queue: QueueNumbers = QueueNumbers()
     fleet: Fleet = Fleet()
 
     @property
     def revision(self) -> str:
-        """A 12-digit digest of what the rendition depends on; queue and fleet numbers do not count."""
+        """A 12-digit digest of what the rendition is; how the work is shared out does not count."""
         recipe = self.model_dump(
-            mode="json", exclude={"queue", "fleet", "description", "subscribe"}
+            mode="json", exclude={"chunking", "queue", "fleet", "description", "subscribe"}
         )
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -42,6 +42,7 @@ TABLE = {
     errors.LimitExceeded: (NEVER, C.LIMIT),
     errors.EncoderFailed: (LATER, C.ENCODER),
     errors.EncoderStalled: (LATER, C.STALLED),
+    errors.PartUnfit: (LATER, C.ENCODER),
     errors.OutOfMemory: (LATER, C.MEMORY),
     errors.DiskFull: (BACK, C.DISK),
     errors.Unavailable: (LATER, C.NETWORK),

@@ -1,0 +1,47 @@
+"""The `chunking` section of a profile: whether a film is split, how finely, and with how many threads."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from hevcq.domain.model import Frozen
+
+
+class ChunkMode(StrEnum):
+    """`auto` splits long films, `always` whatever can be split exactly, `off` nothing."""
+
+    AUTO = "auto"
+    OFF = "off"
+    ALWAYS = "always"
+
+
+class Chunking(Frozen):
+    """How one film is shared out over many workers. Times in seconds of film."""
+
+    mode: ChunkMode = Field(
+        default=ChunkMode.AUTO,
+        description="auto: films of at least least_film_s; always: all that can be split; or off",
+    )
+    min_s: float = Field(default=20.0, gt=0, description="shortest chunk, in seconds of film")
+    target_s: float = Field(default=60.0, gt=0, description="chunk of a film of even difficulty")
+    max_s: float = Field(
+        default=180.0, gt=0, description="longest chunk; only a longer gap between key frames is"
+    )
+    least_film_s: float = Field(
+        default=600.0, ge=0, description="auto: shorter films are encoded whole"
+    )
+    threads: int = Field(
+        default=0, ge=0, le=64, description="encoder threads of one chunk; 0: as bounds.threads"
+    )
+    parallel: int = Field(
+        default=0, ge=0, le=64, description="chunks at once in one worker; 0: its slots decide"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.min_s <= self.target_s <= self.max_s:
+            raise ValueError("chunking needs min_s <= target_s <= max_s")
+        return self

@@ -1,0 +1,122 @@
+"""A film in chunks: what a packet pass knows of its key frames, and the plan that is made of it.
+
+Times are integer ticks of the film's time base where exactness matters. A chunk holds the frames
+that are shown from its `start_pts` up to, and without, its `end_pts`; the chunks of a plan hold
+every frame once. `domain.chunks.plan_chunks` is the pure function that makes a plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from fractions import Fraction
+
+from pydantic import Field
+
+from hevcq.domain.model import Frozen
+
+_MASK = (1 << 64) - 1
+
+
+def times_sum(ticks: Iterable[int]) -> int:
+    """Return a 64-bit sum over frame times: equal for equal sets, and sums of parts add up.
+
+    Each time is mixed before it is added (the finaliser of SplitMix64), so that two errors do not
+    cancel out. It is a check against mistakes, not against a forger.
+    """
+    total = 0
+    for tick in ticks:
+        mixed = (tick + 0x9E3779B97F4A7C15) & _MASK
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
+        total += mixed ^ (mixed >> 31)
+    return total & _MASK
+
+
+class KeyFrame(Frozen):
+    """A key frame, and the frames shown from it up to the next one."""
+
+    pts: int
+    bytes_until_next: int
+    frames_until_next: int
+    last_pts: int = Field(default=0, description="of the last frame shown before the next key")
+    times: int = Field(default=0, description="`times_sum` of those frames")
+    leading: int = Field(
+        default=0, description="frames stored after it but shown before it: an open group"
+    )
+
+
+class KeyIndex(Frozen):
+    """What one pass over the film's packets found. Frames flagged discard are not counted.
+
+    The first entry of `keys` stands for the first frame shown, which after an edit list need not
+    be a key frame. `end_pts` is where the last frame ends.
+    """
+
+    stream_index: int
+    time_base: str
+    keys: tuple[KeyFrame, ...]
+    end_pts: int
+    frames: int
+    monotonic: bool = Field(description="decoding times rise, and no two frames share a time")
+    missing_pts: int = Field(default=0, description="packets without a presentation time")
+    starts_with_key: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tick(self) -> Fraction:
+        """The time base as an exact fraction of a second."""
+        return Fraction(self.time_base)
+
+
+class Chunk(Frozen):
+    """One piece of a film; `end_pts` is None for the last."""
+
+    index: int = Field(ge=0)
+    start_pts: int
+    end_pts: int | None
+    last_pts: int = Field(description="of the last frame in it")
+    start_s: float = Field(description="start_pts in seconds: where to seek to")
+    duration_ticks: int = Field(gt=0, description="to the next chunk's start, or the film's end")
+    first_frame: int = Field(ge=0, description="frames of the film before it")
+    frames: int = Field(gt=0)
+    bytes: int = Field(default=0, description="of the source")
+    times: int = Field(default=0, description="`times_sum` of its frames")
+    next_key_pts: int | None = Field(
+        default=None, description="the source's key frame after start_pts, which bounds the seek"
+    )
+    cost: float = Field(default=0.0, description="share of the film's expected encoding time")
+
+
+class ChunkPlan(Frozen):
+    """A film in chunks. `digest` is what the identity of a part depends on."""
+
+    stream_index: int
+    time_base: str
+    chunks: tuple[Chunk, ...]
+    frames: int
+    end_pts: int
+    digest: str
+
+    @property
+    def tick(self) -> Fraction:
+        """The time base as an exact fraction of a second."""
+        return Fraction(self.time_base)
+
+    def seconds(self, chunk: Chunk) -> float:
+        """Return how much film a chunk holds."""
+        return float(chunk.duration_ticks * self.tick)
+
+
+class WholeFile(Frozen):
+    """The film is encoded in one piece."""
+
+    reason: str = Field(description="a stable word, e.g. `too_short`")
+    detail: str = Field(description="one sentence for people")
+
+
+def plan_digest(revision: str, threads: int, index: KeyIndex, borders: Iterable[int]) -> str:
+    """Return 16 hexadecimal digits: equal only where parts may be exchanged for one another."""
+    words = [revision, threads, index.stream_index, index.time_base, index.frames, index.end_pts]
+    text = "\0".join(str(word) for word in [*words, *borders])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
