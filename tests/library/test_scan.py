@@ -199,6 +199,24 @@ def test_a_rendition_made_here_is_no_source_but_a_replaced_film_is(tmp_path):
     assert left(tmp_path) == {"a.hevc.mkv": Why.OWN_RENDITION}
 
 
+def test_a_file_that_vanishes_during_the_walk_is_reported(tmp_path):
+    put(tmp_path, "a.mkv", "b.mkv")
+    walk = find([tmp_path])
+    next(walk)
+    (tmp_path / "b.mkv").unlink()
+
+    (gone,) = walk
+
+    assert gone.why is Why.GONE
+
+
+def test_a_damaged_certificate_proves_nothing_and_is_no_error(tmp_path):
+    put(tmp_path, "a.hevc.mkv")
+    certificate_beside(tmp_path / "a.hevc.mkv").write_text("{")
+
+    assert found(tmp_path) == ["a.hevc.mkv"]
+
+
 class Inspector:
     def __init__(self, **errors) -> None:
         self.errors = errors

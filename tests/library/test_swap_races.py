@@ -79,14 +79,15 @@ def test_a_stop_while_bytes_are_read_leaves_everything_as_it_was(tmp_path, clock
     assert strays(tmp_path) == []
 
 
-def test_a_persons_file_under_the_certificates_name_is_refused(tmp_path, clock):
+@pytest.mark.parametrize("mine", ['{"mine": true}', "not JSON", "[]"])
+def test_a_persons_file_under_the_certificates_name_is_refused(tmp_path, clock, mine):
     made = film(tmp_path)
     note = certificate_beside(made.target)
-    note.write_text('{"mine": true}')
+    note.write_text(mine)
 
     with pytest.raises(SwapRefused, match="not one of hevcq's certificates"):
         Swap(tmp_path, clock).replace(made.change, made.fetch)
-    assert note.read_text() == '{"mine": true}'
+    assert note.read_text() == mine
 
 
 def test_an_original_swapped_away_in_the_last_moment_is_put_back_and_refused(tmp_path, clock):
@@ -179,3 +180,7 @@ def test_what_is_renamed_in_was_made_durable_before_and_its_record_before_that(t
     assert ("fsync dir", tmp_path.name) in events[aside:rendition_in]
     assert ("fsync dir", tmp_path.name) in events[rendition_in:commit]
     assert {("fsync dir", "kept"), ("fsync dir", "journal")} <= set(events[commit:])
+    renamed = [(at, e[1]) for at, e in enumerate(events) if e[0] == "rename"]
+    temps = [(at, name) for at, name in renamed if name.startswith(".hevcq-")]
+    assert len(temps) == 3
+    assert all(("fsync", name) in events[:at] for at, name in temps)
