@@ -12,13 +12,13 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aws import shims
 from hevcq.aws.clients import Clients, make_clients
 from hevcq.aws.open import open_aws
 from hevcq.aws.setup import create_resources
-from hevcq.clock import Clock
+from hevcq.clock import Clock, SystemClock
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
 from hevcq.settings import AwsSettings, Settings
@@ -118,4 +118,10 @@ def make_farm(
     )
     settings = Settings(backend="aws", aws=create_resources(clients(), aws, profiles))
     backend = open_aws(settings, profiles, clock, clients())
-    return Farm(clock, settings, clients(), backend)
+
+    def close() -> None:
+        backend.close()
+        # Whoever uses this process's server next must not meet a clock that stands still.
+        follow(SystemClock())
+
+    return Farm(clock, settings, clients(), replace(backend, close=close))
