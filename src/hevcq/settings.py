@@ -68,6 +68,17 @@ class Settings(BaseModel):
         default="console", description="log lines for people or machines"
     )
     aws: AwsSettings = Field(default_factory=AwsSettings, description="where the farm is on AWS")
+    metrics_emf: bool = Field(
+        default=False, description="worker: write metrics to stdout as CloudWatch EMF lines"
+    )
+    metrics_address: str = Field(
+        default="",
+        pattern=r"^$|^.+:\d{1,5}$",
+        description="worker: host:port that serves Prometheus metrics; empty: none",
+    )
+    metrics_every_s: float = Field(
+        default=60, ge=1, le=3600, description="worker: how often metrics are written"
+    )
 
     @property
     def scratch(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from hevcq.ports.backend import Backend
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
-    from hevcq.worker.events import OnEvent
+    from hevcq.worker.events import JobEvent, OnEvent
+    from hevcq.worker.handler import Served
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.watch import Watcher
 
@@ -96,11 +98,16 @@ def open_app(settings: Settings, clock: Clock | None = None) -> App:
 
 
 def build_pool(
-    app: App, profiles: Sequence[str] = (), *, on_event: OnEvent | None = None
+    app: App,
+    profiles: Sequence[str] = (),
+    *,
+    on_event: OnEvent | None = None,
+    measured: bool = False,
 ) -> WorkerPool:
     """Return a pool of workers for the named profiles (none: all), not yet started.
 
-    Both `hevcq worker` and `hevcq ingest` work through this one. Raises UnknownProfile.
+    Both `hevcq worker` and `hevcq ingest` work through this one; only what is `measured` hands out
+    metrics, as the settings say. Raises UnknownProfile, and ConfigError if they cannot be served.
     """
     from hevcq.domain.planner import make_plan
     from hevcq.worker.events import ignore
@@ -110,6 +117,12 @@ def build_pool(
     from hevcq.worker.scratch import Scratch
 
     settings, backend = app.settings, app.backend
+    wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
+    served = [Served(profile, backend.queues[profile.name]) for profile in wanted]
+    told, watching = on_event if on_event is not None else ignore, watchers(app)
+    if measured and (settings.metrics_emf or settings.metrics_address):
+        told, report = _measured(app, told, served)
+        watching.append(report)
     kit = Kit(
         backend=backend,
         encoder=app.encoder,
@@ -118,14 +131,12 @@ def build_pool(
         clock=app.clock,
         min_free_bytes=settings.min_free_mib << 20,
         threads=app.capacity.threads,
-        on_event=on_event if on_event is not None else ignore,
+        on_event=told,
     )
-    wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
-    served = [Served(profile, backend.queues[profile.name]) for profile in wanted]
     numbers = Numbers(
         slots=app.capacity.slots, grace_s=settings.stop_grace_s, poll_s=settings.poll_s
     )
-    return WorkerPool(kit, served, numbers, watchers(app))
+    return WorkerPool(kit, served, numbers, watching)
 
 
 def watchers(app: App) -> list[Watcher]:
@@ -151,3 +162,30 @@ def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:
     except ConfigError as error:  # what it would protect must not suffer from it
         get_logger().warning("task_protection_unusable", reason=str(error))
         return []
+
+
+def _measured(app: App, told: OnEvent, served: Sequence[Served]) -> tuple[OnEvent, Watcher]:
+    """Return who is told of events and of the pool, so that metrics go where the settings say."""
+    from hevcq.worker.emf import Batch
+    from hevcq.worker.meter import Meter
+    from hevcq.worker.metrics_report import MetricsReport, Outlets
+    from hevcq.worker.prometheus import Exposition, Totals
+
+    settings = app.settings
+    batch = Batch() if settings.metrics_emf else None
+    totals = Totals() if settings.metrics_address else None
+    meter = Meter([sink for sink in (batch, totals) if sink is not None], app.clock)
+    exposition = Exposition(settings.metrics_address, totals) if totals is not None else None
+    outlets = Outlets(batch, _write_line, exposition)
+
+    def both(event: JobEvent) -> None:
+        meter.note(event)
+        told(event)
+
+    return both, MetricsReport(meter, served, outlets, app.clock, settings.metrics_every_s)
+
+
+def _write_line(line: str) -> None:
+    """Write one line of data to stdout, whole and at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -44,8 +44,9 @@ def worker(
 
     cli = cli_of(ctx)
     with StopSignals() as signals, cli.app(**_flags(cli, workers)) as app:
-        pool = build_pool(app, profiles or ())
-        cli.say(f"Working with {app.capacity.slots} slots; Ctrl-C stops.")
+        pool = build_pool(app, profiles or (), measured=True)
+        if app.settings.log_style == "console":  # the log says it to machines
+            cli.say(f"Working with {app.capacity.slots} slots; Ctrl-C stops.")
         outcome = _drain(pool, app, profiles or [], signals) if drain else pool.run(signals)
         if outcome is not Outcome.STOPPED:
             raise pool.error or HevcqError("The worker ended by itself.")

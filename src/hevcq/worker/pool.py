@@ -72,9 +72,14 @@ class WorkerPool:
         Raises WorkerUnfit, before anything is taken from a queue, if it does not run or if the
         scratch folder's disk is too small for any work.
         """
-        self._kit.scratch.sweep()
-        version, slots = self._kit.encoder.version(), self._numbers.slots
-        room = self._kit.scratch_room(slots)
+        slots = self._numbers.slots
+        try:
+            self._kit.scratch.sweep()
+            version = self._kit.encoder.version()
+            room = self._kit.scratch_room(slots)
+        except HevcqError:
+            self._close_watchers()
+            raise
         get_logger().info("worker_started", slots=slots, encoder=version, room=room)
         for thread in self._threads:
             thread.start()

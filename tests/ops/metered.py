@@ -1,0 +1,78 @@
+"""A meter with both of its sinks, and readers that hold its output to the formats."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from hevcq.domain.job import Phase, Progress, RenditionRef, Source
+from hevcq.worker import metrics as m
+from hevcq.worker.emf import Batch, lines
+from hevcq.worker.events import EventKind, JobEvent
+from hevcq.worker.meter import Meter
+from hevcq.worker.prometheus import Totals
+from support import ManualClock
+
+SOURCE = Source(bucket="b", key="TODO/a.mp4", version="1", size=1000)
+UNITS = {unit.value for unit in m.Unit}
+
+
+class Metered:
+    """A meter with both sinks, on a clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.batch, self.totals = Batch(), Totals()
+        self.meter = Meter([self.batch, self.totals], self.clock)
+
+    def event(self, kind: EventKind, **facts: object) -> None:
+        self.meter.note(JobEvent(kind, "job", SOURCE, "hevc", "here:0", **facts))
+
+    def phase(self, phase: Phase, seconds: float, speed: float | None = None) -> None:
+        self.event(EventKind.PROGRESS, progress=Progress(phase=phase))
+        self.clock.advance(seconds)
+        self.event(EventKind.PROGRESS, progress=Progress(phase=phase, percent=99, speed=speed))
+
+    def done(self, rendition: int = 400) -> None:
+        ref = RenditionRef(key="k", size=rendition, sha256="0" * 64, certificate_key="c")
+        self.event(EventKind.DONE, rendition=ref)
+
+    def lines(self) -> list[dict]:
+        return [checked(line) for line in lines(self.batch.take(), self.clock.now())]
+
+    def text(self) -> dict[str, float]:
+        return parsed(self.totals.text())
+
+
+def checked(line: str) -> dict:
+    """Return a line's document after holding it to the EMF specification."""
+    document = json.loads(line)
+    assert "\n" not in line
+    meta = document["_aws"]
+    assert isinstance(meta["Timestamp"], int)
+    for directive in meta["CloudWatchMetrics"]:
+        assert 1 <= len(directive["Namespace"]) <= 1024
+        assert len(directive["Dimensions"]) >= 1
+        assert 1 <= len(directive["Metrics"]) <= 100
+        for keys in directive["Dimensions"]:
+            assert len(keys) <= 30
+            assert all(1 <= len(document[key]) <= 1024 for key in keys)
+        for metric in directive["Metrics"]:
+            assert metric["Unit"] in UNITS
+            values = document[metric["Name"]]
+            values = values if isinstance(values, list) else [values]
+            assert 1 <= len(values) <= 100
+            assert all(isinstance(value, int | float) for value in values)
+    return document
+
+
+def parsed(text: str) -> dict[str, float]:
+    """Return each sample of the text format, after checking its form."""
+    found = {}
+    sample = re.compile(r'([a-z_]+(?:\{[a-z]+="[^"]*"(?:,[a-z]+="[^"]*")*\})?) (-?[0-9.e+]+)')
+    for line in text.splitlines():
+        if not line.startswith("# "):
+            match = sample.fullmatch(line)
+            assert match, line
+            found[match[1]] = float(match[2])
+    return found
