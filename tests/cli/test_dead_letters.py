@@ -180,6 +180,28 @@ def test_redrive_takes_only_what_was_selected(hevcq, farm, options: list[str], l
     assert {letter.reason[0] for name in ("hevc", "720p") for letter in letters(farm, name)} == left
 
 
+def test_redrive_takes_only_letters_older_than_an_age(hevcq, farm):
+    farm.buried("a.mp4")
+
+    young = hevcq("redrive", "--dlq", "--older-than", "1h")
+    wrong = hevcq("redrive", "--dlq", "--older-than", "soon")
+    old = hevcq("redrive", "--dlq", "--older-than", "0s")
+
+    assert (young.out, young.err) == ("", "No dead letter matches.\n")
+    assert wrong.code == ExitCode.USAGE
+    assert "neither a duration nor a date" in wrong.err
+    assert old.err == "1 redriven.\n"
+
+
+def test_a_long_redrive_says_how_far_it_is(hevcq, farm):
+    for number in range(26):
+        farm.buried(f"{number}.mp4")
+
+    ran = hevcq("redrive", "--dlq")
+
+    assert ran.err.splitlines() == ["25 of about 26 dead letters.", "26 redriven."]
+
+
 def test_redrive_by_job_takes_that_job_alone(hevcq, farm):
     farm.buried("a.mp4")
     _, job = farm.buried("b.mp4")

@@ -75,7 +75,7 @@ def write(delivery: Delivery, why: Bury, now: float) -> str:
 
 def read(text: str) -> Letter | None:
     """Return the letter in a message body, or None if the text is not one."""
-    if not text.startswith('{"' + MARK):
+    if not is_marked(text):
         return None
     try:
         letter = Letter.model_validate_json(text)
@@ -83,6 +83,11 @@ def read(text: str) -> Letter | None:
     except (ValidationError, binascii.Error, zlib.error, UnicodeDecodeError):
         return None
     return letter
+
+
+def is_marked(text: str) -> bool:
+    """Return whether a text says of itself that it is a letter; it need not be a whole one."""
+    return text.startswith('{"' + MARK)
 
 
 def original_of(body: str) -> str:

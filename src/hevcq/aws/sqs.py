@@ -20,13 +20,15 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury
 from hevcq.errors import HevcqError, LeaseLost, Unavailable
 from hevcq.logs import get_logger
-from hevcq.ports.queue import DeadLetter, Delivery, Depth, Queue, Selection
+from hevcq.ports.queue import DeadLetter, Delivery, Depth, Moving, Queue, Selection
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 BATCH = 10
 """SQS's largest batch, for receives and sends."""
+MAX_MOVE_RATE = 500
+"""SQS's largest rate of a move task."""
 MAX_DELAY_S = 900
 """SQS's longest delay of a new message."""
 GONE: Mapping[str, tuple[type[HevcqError], str]] = {
@@ -131,6 +133,7 @@ class SqsQueue(Queue):
             tasks=reading.tasks,
             problem=reading.problem,
             ignored=reading.ignored,
+            returned=letter.is_marked(body),
         )
 
     def extend(self, delivery: Delivery, seconds: float) -> float:
@@ -235,26 +238,55 @@ class SqsQueue(Queue):
             self._desk.remove(held)
             return True
 
-    def redrive_all(self) -> int:
-        """Send every dead letter back by SQS's own move task, or one by one where it has none.
+    def hand_back(self, *, rate: float = 0.0) -> bool:
+        """Start SQS's own move of the dead-letter queue; False where the service has none.
 
-        Returns how many there were to move; the service moves them in its own time (up to 500 a
-        second). Bodies move as they are, letters included: `envelope.read` opens them.
+        Bodies move as they are, letters included: `envelope.read` opens them. What SNS could not
+        deliver is not moved, SQS moves what it buried itself into its dead-letter queue only
+        (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html).
         """
         self._desk.give_back()
-        waiting = sum(self._at.counts(self._at.dead))
+        limit = {"MaxNumberOfMessagesPerSecond": min(MAX_MOVE_RATE, int(rate))} if rate >= 1 else {}
         with translated(f"move the dead letters of {self._at.name}"):
             try:
                 # Through the client that does not repeat: a second task for a queue is an error.
                 self._polls.start_message_move_task(
                     SourceArn=self._at.arn(self._at.dead),
                     DestinationArn=self._at.arn(self._at.main),
+                    **limit,
                 )
             except self._polls.exceptions.ClientError as error:
                 if not _has_no_moves(error):
                     raise
-                return super().redrive_all()
-        return waiting
+                return False
+        return True
+
+    def moving(self) -> Moving | None:
+        """Ask SQS for the latest move task of the dead-letter queue."""
+        with translated(f"look at the move of the dead letters of {self._at.name}"):
+            answer = self._sqs.list_message_move_tasks(
+                SourceArn=self._at.arn(self._at.dead), MaxResults=1
+            )
+        found = answer.get("Results", [])
+        if not found:
+            return None
+        moved = int(found[0].get("ApproximateNumberOfMessagesMoved", 0))
+        total = found[0].get("ApproximateNumberOfMessagesToMove")
+        return Moving(
+            moved=moved,
+            left=None if total is None else max(0, int(total) - moved),
+            going_on=found[0].get("Status") in {"RUNNING", "CANCELLING"},
+            failure=str(found[0].get("FailureReason", "")),
+        )
+
+    def redrive_all(self) -> int:
+        """Send every dead letter back by SQS's own move task, or one by one where it has none.
+
+        Returns how many there were to move; the service moves them in its own time (up to 500 a
+        second).
+        """
+        waiting = sum(self._at.counts(self._at.dead))
+        return waiting if self.hand_back() else super().redrive_all()
 
     def purge(self, dead: DeadLetter) -> bool:
         """Delete one dead letter for good."""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import getpass
-import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hevcq.cli import render
-from hevcq.cli.context import cli_of
+from hevcq.cli.context import Cli, cli_of
+from hevcq.cli.exits import ExitCode
 from hevcq.cli.options import AsJson, Limit, OfClass, OfJob, ProfileNames
 from hevcq.errors import UsageError
 from hevcq.profiles import pick
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterable
 
-    from hevcq.usecases.redrive import Redriven
+    from hevcq.usecases.redrive import Moved, Order, Redriven
+    from hevcq.wiring import App
+
+TOLD_EVERY = 25
+"""After how many letters it says on stderr how far it is."""
 
 
 def redrive(
@@ -27,6 +32,10 @@ def redrive(
     profile: ProfileNames = None,
     failure_class: OfClass = None,
     job: OfJob = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="AGE", help="Buried before: 12h, 2d or an ISO date."),
+    ] = None,
     limit: Limit = None,
     rate: Annotated[
         float, typer.Option("--rate", min=0, help="At most so many a second; 0: no limit.")
@@ -38,23 +47,28 @@ def redrive(
 ) -> None:
     """Send dead letters back to their queue.
 
-    Their failures are forgiven and counted anew; who did it is recorded.
+    Their failures are forgiven and counted anew; who did it is recorded. Interrupted, it leaves
+    every letter sent, still there, or both: run it again.
     """
     if not dlq:
         raise UsageError("Say --dlq: redrive sends dead letters back, and nothing else.")
     from hevcq.usecases.dead_letters import Wanted
     from hevcq.usecases.redrive import Order
-    from hevcq.usecases.redrive import redrive as send_back
+    from hevcq.usecases.undo import parse_since
+    from hevcq.worker.stop import StopSignals
 
     cli = cli_of(ctx)
-    with cli.app() as app:
+    with StopSignals() as signals, cli.app() as app:
         names = [found.name for found in pick(app.profiles, profile or [])]
-        wanted = Wanted(names, failure_class, job, limit=limit)
+        before = parse_since(older_than, app.clock.now()) if older_than else None
+        wanted = Wanted(names, failure_class, job, limit=limit, buried_before=before)
         order = Order(wanted, who=person(), dry_run=dry_run, rate=rate)
-        done = send_back(app.backend, order, clock=app.clock, stop=threading.Event())
-        counts = _render(done, as_json=as_json)
+        counts = _carry_out(app, cli, order, signals.asked, as_json=as_json)
+        stopped = signals.asked.is_set()
     said = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in counts.items())
     cli.say(f"{said}." if said else "No dead letter matches.")
+    if stopped:
+        raise typer.Exit(ExitCode.INTERRUPTED)
 
 
 def person() -> str:
@@ -65,23 +79,48 @@ def person() -> str:
         return "unknown"
 
 
-def _render(done: Iterable[Redriven], *, as_json: bool) -> dict[str, int]:
+def _carry_out(
+    app: App, cli: Cli, order: Order, stop: threading.Event, *, as_json: bool
+) -> dict[str, int]:
+    """Redrive and show it; return how many dead letters had which end."""
+    from hevcq.usecases.redrive import redrive as one_by_one
+    from hevcq.usecases.redrive import redrive_whole
+
+    send_back = redrive_whole if order.whole else one_by_one
+    queues = app.backend.queues
+    total = sum(queues[name].depth().dead for name in order.wanted.profiles or queues)
     counts: dict[str, int] = {}
-    for each in done:
-        word = each.result.value
-        counts[word] = counts.get(word, 0) + 1
-        task = each.letter.task
+    moved: dict[str, int] = {}
+    done: Iterable[Redriven | Moved] = send_back(app.backend, order, clock=app.clock, stop=stop)
+    for number, each in enumerate(done, 1):
+        word = _show(each, cli, moved, as_json=as_json)
+        if word:
+            counts[word] = counts.get(word, 0) + 1
+        if number % TOLD_EVERY == 0:
+            cli.say(f"{sum(counts.values())} of about {total} dead letters.")
+    by_service = sum(moved.values())
+    return {**({"moved by the service": by_service} if moved else {}), **counts}
+
+
+def _show(each: Redriven | Moved, cli: Cli, moved: dict[str, int], *, as_json: bool) -> str:
+    """Show one step; return what became of one letter, or "" if it is about many."""
+    from hevcq.usecases.redrive import Moved
+
+    if isinstance(each, Moved):
+        moved[each.profile] = each.moving.moved
         if as_json:
-            render.emit_json(
-                {
-                    "type": "redrive",
-                    "profile": each.profile,
-                    "letter_id": each.letter.letter_id,
-                    "job_id": task.job_id if task else None,
-                    "result": word,
-                }
-            )
+            far = {"moved": each.moving.moved, "left": each.moving.left}
+            render.emit_json({"type": "redrive_move", "profile": each.profile, **far})
         else:
-            source = task.source.key if task else each.letter.letter_id
-            render.emit(f"{word}  {each.profile}  {render.printable(source)}")
-    return counts
+            left = "" if each.moving.left is None else f", about {each.moving.left} to go"
+            cli.say(f"{each.profile}: the service has moved {each.moving.moved}{left}.")
+        return ""
+    word, task = each.result.value, each.letter.task
+    if as_json:
+        job = task.job_id if task else None
+        facts = {"profile": each.profile, "letter_id": each.letter.letter_id, "job_id": job}
+        render.emit_json({"type": "redrive", **facts, "result": word})
+    else:
+        source = task.source.key if task else each.letter.letter_id
+        render.emit(f"{word}  {each.profile}  {render.printable(source)}")
+    return word

@@ -19,7 +19,8 @@ class Delivery:
     `problem` says why the body could not be read: such a delivery must be buried. No tasks and no
     problem means "nothing for this profile" (`ignored` says what it was): acknowledge and count.
     `attempt` counts receives of this message, never failures. `deadline` is monotonic seconds of
-    the adapter's clock when the lease ends unless extended.
+    the adapter's clock when the lease ends unless extended. `returned` says that a dead letter came
+    back as it was, moved by the service and not by `redrive`: its job may be dead in the ledger.
     """
 
     queue: str
@@ -32,6 +33,7 @@ class Delivery:
     tasks: tuple[Task, ...] = ()
     problem: str = ""
     ignored: str = ""
+    returned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,19 @@ class Depth:
     delayed: int
     dead: int
     oldest_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """How far the service is with `Queue.hand_back`; `left` is an estimate, or None if unknown.
+
+    `failure` is the service's reason if it gave up; what it had not moved is still there.
+    """
+
+    moved: int
+    left: int | None
+    going_on: bool
+    failure: str = ""
 
 
 class Queue(ABC):
@@ -143,6 +158,18 @@ class Queue(ABC):
     @abstractmethod
     def purge(self, letter: DeadLetter) -> bool:
         """Delete one dead letter for good; False if it is no longer there."""
+
+    def hand_back(self, *, rate: float = 0.0) -> bool:  # noqa: ARG002 - for those that can
+        """Have the service itself send back the letters it can move; False where it has no such.
+
+        At most `rate` a second, 0 for no limit. It goes on by itself after this returns, see
+        `moving`; letters that it cannot move stay where they are.
+        """
+        return False
+
+    def moving(self) -> Moving | None:
+        """Return how far the latest `hand_back` is, or None if there is none to be seen."""
+        return None
 
     def redrive_all(self) -> int:
         """Send every dead letter back; return how many.

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from hevcq.clock import Clock
 from hevcq.domain.job import JobState
+from hevcq.errors import Unavailable
 from hevcq.ports.backend import Backend
-from hevcq.ports.queue import DeadLetter
+from hevcq.ports.queue import DeadLetter, Moving
 from hevcq.usecases import dead_letters
 from hevcq.usecases.dead_letters import Wanted
+
+LOOK_S = 2.0
+"""How often a move that the service carries out is looked at."""
 
 
 class Result(StrEnum):
@@ -36,6 +40,14 @@ class Redriven:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """How far the service itself is with one profile's dead letters."""
+
+    profile: str
+    moving: Moving
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """How to redrive. `rate` is letters per second at most; 0 means no limit."""
 
@@ -45,6 +57,11 @@ class Order:
     dry_run: bool = False
     rate: float = 0.0
 
+    @property
+    def whole(self) -> bool:
+        """Whether every dead letter of the profiles is meant, so that the service may move them."""
+        return not self.dry_run and self.wanted == Wanted(self.wanted.profiles)
+
 
 def redrive(
     backend: Backend, order: Order, *, clock: Clock, stop: threading.Event
@@ -53,7 +70,8 @@ def redrive(
 
     The same task is sent once: one that fails again at once is not sent round in a circle (seen
     by its body, because clocks of several machines cannot tell which burial was first). A letter
-    whose job is done or skipped meanwhile is left where it is.
+    whose job is done or skipped meanwhile is left where it is. Killed at any point, or cut off
+    from the service, a letter is sent or still there, or both: run it again.
     """
     seen: set[bytes] = set()
     for name, letter in dead_letters.find(backend.queues, order.wanted):
@@ -66,6 +84,41 @@ def redrive(
         yield Redriven(name, letter, result)
         if order.rate > 0 and result is Result.REDRIVEN:
             clock.wait(stop, 1.0 / order.rate)
+
+
+def redrive_whole(
+    backend: Backend, order: Order, *, clock: Clock, stop: threading.Event
+) -> Iterator[Redriven | Moved]:
+    """Send everything back: by the service's own move where it has one, the rest one by one.
+
+    What fails again meanwhile is buried after the start, and stays. The worker that receives a
+    moved letter reopens its job. `stop` ends the waiting; a move goes on by itself. Raises
+    Unavailable if the service gave a move up.
+    """
+    started = clock.now()
+    for name in list(order.wanted.profiles) or sorted(backend.queues):
+        if stop.is_set():
+            return
+        wanted = Wanted((name,))
+        queue = backend.queues[name]
+        if queue.depth().dead and queue.hand_back(rate=order.rate):
+            yield from _watched(backend, name, clock, stop)
+            wanted = replace(wanted, buried_before=started)
+        yield from redrive(backend, replace(order, wanted=wanted), clock=clock, stop=stop)
+
+
+def _watched(
+    backend: Backend, name: str, clock: Clock, stop: threading.Event
+) -> Iterator[Redriven | Moved]:
+    while (moving := backend.queues[name].moving()) is not None:
+        yield Moved(name, moving)
+        if moving.failure:
+            raise Unavailable(
+                f"The service gave the move of the dead letters of {name} up: {moving.failure}.",
+                remedy="What it had not moved is still there; run it again.",
+            )
+        if not moving.going_on or clock.wait(stop, LOOK_S):
+            return
 
 
 def _one(backend: Backend, name: str, letter: DeadLetter, order: Order) -> Result:

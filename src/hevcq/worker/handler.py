@@ -123,7 +123,7 @@ class Handler:
     def _task(self, task: Task, delivery: Delivery, lease: Lease, profile: Profile) -> Verdict:
         """Work on one task and write its verdict to the ledger."""
         try:
-            claim, claimed_at = self._claim(task, profile, lease)
+            claim, claimed_at = self._claim(task, delivery, lease, profile)
         except Exception as error:  # noqa: BLE001 - classified, once
             return self._unclaimed(error, task, delivery, lease, profile)
         match claim:
@@ -139,8 +139,14 @@ class Handler:
             case _:
                 assert_never(claim)
 
-    def _claim(self, task: Task, profile: Profile, lease: Lease) -> tuple[Claim, float]:
-        """Claim the job; return the answer and the time before the request was sent."""
+    def _claim(
+        self, task: Task, delivery: Delivery, lease: Lease, profile: Profile
+    ) -> tuple[Claim, float]:
+        """Claim the job; return the answer and the time before the request was sent.
+
+        A letter that the service moved back (`hevcq redrive`, or somebody in its console) reopens
+        its dead job first: acknowledged as settled, it would be gone without having been tried.
+        """
         lease.check()
         if task.kind is not TaskKind.ENCODE:
             raise BadMessage(f"This hevcq cannot do a task of the kind {task.kind.value!r}.")
@@ -149,6 +155,10 @@ class Handler:
         def once() -> tuple[Claim, float]:
             sent = self._kit.clock.monotonic()
             claim = ledger.claim(task.source, task.profile, owner=self._worker, lease_s=lease_s)
+            dead = isinstance(claim, AlreadySettled) and claim.record.state is JobState.DEAD
+            if dead and delivery.returned:
+                ledger.reopen(task.job_id, who=self._worker, why="its dead letter was moved back")
+                claim = ledger.claim(task.source, task.profile, owner=self._worker, lease_s=lease_s)
             return claim, sent
 
         with around(self._kit.faults, "claim"):
