@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import AbstractContextManager
 from typing import TextIO
 
 import structlog
@@ -46,7 +47,16 @@ def configure(level: str = "warning", style: str = "console", stream: TextIO | N
     )
 
 
-def get_logger(**bound: object) -> FilteringBoundLogger:
-    """Return a logger with `bound` names on every line."""
-    logger: FilteringBoundLogger = structlog.get_logger(**bound)
+def get_logger(**names: object) -> FilteringBoundLogger:
+    """Return a logger with `names` on every line."""
+    logger: FilteringBoundLogger = structlog.get_logger(**names)
     return logger
+
+
+def bound(**names: object) -> AbstractContextManager[None]:
+    """Return a context in which every line of this thread carries `names` as well.
+
+    A thread begins with none; one that belongs to the work is run in a copy of its starter's
+    context.
+    """
+    return structlog.contextvars.bound_contextvars(**names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from typing import Protocol
 
@@ -31,7 +32,11 @@ class Heartbeat:
         self._lease, self._clock = lease, clock
         self._over = threading.Event()
         self._next = lease.first_beat_s
-        self._thread = threading.Thread(target=self.run, name="hevcq-heartbeat", daemon=True)
+        # In a copy of this thread's context, so that its log lines name the job as well.
+        run = contextvars.copy_context().run
+        self._thread = threading.Thread(
+            target=run, args=(self.run,), name="hevcq-heartbeat", daemon=True
+        )
 
     def start(self) -> None:
         """Begin in a thread of its own."""

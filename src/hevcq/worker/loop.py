@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from hevcq.domain.verdict import Release
 from hevcq.errors import DatabaseBusy, HevcqError, StorageError, TransientError, WorkerUnfit
-from hevcq.logs import get_logger
+from hevcq.logs import bound, get_logger
 from hevcq.ports.queue import Delivery
 from hevcq.worker.handler import Handled, Handler, Served
 from hevcq.worker.kit import Kit
@@ -91,7 +91,8 @@ class Worker:
             return False
         self.busy = True
         try:
-            self._note(self._handler.handle(*found))
+            with bound(**_names(*found)):
+                self._note(self._handler.handle(*found))
         finally:
             self.busy = False
         self.handled += 1
@@ -149,3 +150,12 @@ class Worker:
     def _end(self, outcome: Outcome, error: BaseException) -> None:
         self.outcome, self.error = outcome, error
         get_logger().error(f"worker_{outcome.value}", reason=str(error))
+
+
+def _names(served: Served, delivery: Delivery) -> dict[str, object]:
+    """Return what every log line about a delivery names, wherever below it is written."""
+    names: dict[str, object] = {"profile": served.profile.name, "attempt": delivery.attempt}
+    if len(delivery.tasks) == 1:
+        task = delivery.tasks[0]
+        names |= {"job": task.job_id, "source": task.source.key}
+    return names

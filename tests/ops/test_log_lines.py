@@ -1,0 +1,94 @@
+"""JSON log lines: whoever writes one while a job is in hand, it says which job that is."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+
+import pytest
+
+from fakes.farm import Farm
+from hevcq import logs
+from hevcq.errors import EncoderFailed, Unavailable
+from hevcq.logs import get_logger
+from hevcq.worker.handler import Served
+from hevcq.worker.heartbeat import Heartbeat
+from hevcq.worker.loop import Worker
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    stream = io.StringIO()
+    logs.configure("debug", "json", stream)
+    return stream
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def worker_of(farm: Farm) -> Worker:
+    return Worker(farm.kit, farm.handler(), [Served(farm.profile, farm.queue)])
+
+
+def named(line: dict[str, object]) -> dict[str, object]:
+    return {name: line.get(name) for name in ("job", "profile", "attempt", "source")}
+
+
+@pytest.mark.parametrize("error", [None, EncoderFailed("exit 1"), ZeroDivisionError("a defect")])
+def test_every_line_about_a_job_names_it(tmp_path, stream, error):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    farm.encoder.during["encode"] = lambda: get_logger().info("from_deep_below")
+    if error is not None:
+        farm.encoder.errors["verify"] = [error]
+
+    worker_of(farm).step()
+
+    written = lines(stream)
+    expected = {
+        "job": farm.record(source).job_id,
+        "profile": "hevc",
+        "attempt": 1,
+        "source": source.key,
+    }
+    assert [named(line) for line in written] == [expected] * len(written)
+    assert {"job_started", "from_deep_below"} < {line["event"] for line in written}
+
+
+def test_the_heartbeats_lines_name_the_job_too(tmp_path, stream):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    farm.clock.auto = False
+    farm.with_kit(heartbeat=Heartbeat)
+    failed = threading.Event()
+
+    def fail(*_words: object) -> float:
+        failed.set()
+        raise Unavailable("no answer")
+
+    farm.queue.extend = fail
+
+    def encode() -> None:
+        farm.clock.until_waiting()
+        farm.clock.advance(farm.profile.queue.heartbeat_s)
+        assert failed.wait(20)
+        farm.clock.until_waiting()
+
+    farm.encoder.during["encode"] = encode
+    worker_of(farm).step()
+
+    (line,) = [line for line in lines(stream) if line["event"] == "heartbeat_failed"]
+    assert named(line)["job"] == farm.record(source).job_id
+    assert named(line)["attempt"] == 1
+
+
+def test_what_is_written_between_two_jobs_names_none(tmp_path, stream):
+    farm = Farm(tmp_path)
+    farm.submit()
+    worker = worker_of(farm)
+    worker.step()
+    get_logger().info("between")
+
+    assert set(lines(stream)[-1]) == {"event", "level", "timestamp"}
