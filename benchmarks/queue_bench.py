@@ -262,9 +262,13 @@ def main() -> int:
             **idle(folder, options.idle_s),
             **claims(folder, options.rounds * 2, options.backlog),
         }
-    missed = 0
+    missed, rows = 0, []
     for measure, value in found.items():
         sign, target = TARGETS.get(measure, ("", 0.0))
+        row: dict[str, object] = {"figure": f"queue: {measure}", "value": value}
+        rows.append(
+            {**row, "limit": target, "sense": "≥" if sign == ">=" else "≤"} if sign else row
+        )
         met = not sign or (value >= target if sign == ">=" else value <= target)
         missed += not met
         wanted = f"{sign} {target:g} {'ok' if met else 'MISSED'}" if sign else ""
@@ -277,7 +281,8 @@ def main() -> int:
         "machine": machine,
         "python": sys.version.split()[0],
         "backlog": options.backlog,
-        "figures": found,
+        "cores": os.cpu_count(),
+        "rows": rows,
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
