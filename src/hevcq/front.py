@@ -90,10 +90,12 @@ def _status(arguments: list[str]) -> str | None:
 
 
 def _snapshot(folder: str) -> str | None:
+    import time
+
     from hevcq.cli.status_text import MAX_RUNNING, lines
     from hevcq.embedded.snapshot import read_snapshot
 
-    seen = read_snapshot(folder, MAX_RUNNING)
+    seen = read_snapshot(folder, MAX_RUNNING, time.time())
     if not seen["exists"]:
         return None
     names = sorted({*_installed_profiles(), *seen["jobs"]})

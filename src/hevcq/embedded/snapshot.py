@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,16 +26,15 @@ LETTERS = """SELECT id, queue, job_id, reason, failure_class, attempts, buried_a
 FROM dead_letter ORDER BY id DESC LIMIT :limit"""
 
 
-def read_snapshot(data_dir: str | os.PathLike[str], limit: int) -> dict[str, Any]:
+def read_snapshot(data_dir: str | os.PathLike[str], limit: int, now: float) -> dict[str, Any]:
     """Return what is where, ready for `json.dumps`.
 
     Keys: `queues` {profile: {ready, in_flight, delayed, dead}}, `jobs` {profile: {state: count}},
-    `running` and `dead_letters` (newest first, at most `limit` each), `at` (wall seconds), and
+    `running` and `dead_letters` (newest first, at most `limit` each), `at` (`now`, wall seconds), and
     `exists` (false where there is no database yet). Lets sqlite3.Error and OSError through: the
     caller then opens the folder the thorough way, which explains what is wrong.
     """
     path = os.path.join(os.path.abspath(data_dir), DATABASE)
-    now = time.time()
     empty: dict[str, Any] = {"queues": {}, "jobs": {}, "running": [], "dead_letters": []}
     if not os.path.exists(path):
         return {"exists": False, "at": now, **empty}

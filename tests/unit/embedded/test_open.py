@@ -103,9 +103,10 @@ def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -
 
 
 def test_a_snapshot_of_nothing_says_so(tmp_path: Path) -> None:
-    found = read_snapshot(tmp_path, 5)
+    found = read_snapshot(tmp_path, 5, 42.0)
 
     assert (found["exists"], found["queues"], found["running"]) == (False, {}, [])
+    assert found["at"] == 42.0, "time is handed in"
     assert list(tmp_path.iterdir()) == [], "looking makes nothing"
 
 
@@ -123,7 +124,7 @@ def test_a_snapshot_shows_what_is_where(folder, monkeypatch) -> None:
     opened.backend.ledger.progress(JOB, fence, half)
     opened.backend.ledger.register(source(2), ["720p"])
 
-    found = read_snapshot(folder, 5)
+    found = read_snapshot(folder, 5, SystemClock().now())
 
     assert json.loads(json.dumps(found)) == found
     assert found["exists"] is True
