@@ -10,7 +10,7 @@ TF_PLUGINS ?=
 IMAGE ?= hevcq-worker
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
-.PHONY: help setup install clean lint format test bench build full-build plan apply destroy demo
+.PHONY: help setup install clean lint format test bench build full-build plan apply destroy demo demo-aws
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -43,6 +43,9 @@ test: setup  ## every test that belongs to a change (T="-k words" for some)
 
 demo: setup  ## the main job on a few clips, or on MEDIA=folder; originals are not touched
 	bash scripts/demo.sh "$(BIN)" "$(MEDIA)"
+
+demo-aws: setup  ## the farm on AWS on an emulator: three workers, a few clips; needs no account
+	bash scripts/demo_aws.sh "$(BIN)" "$(MEDIA)"
 
 bench: setup  ## ratios against bare ffmpeg and against the floor, as a table and as JSON
 	$(BIN)/python -m benchmarks $(T)

@@ -30,7 +30,7 @@ def main() -> int:
     wanted = _arguments()
     out = wanted.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    media = wanted.media.expanduser().resolve() if wanted.media else _clips(out / "clips")
+    media = wanted.media.expanduser().resolve() if wanted.media else clips(out / "clips")
     if not media.is_dir():
         print(f"{media} is not a folder; say MEDIA=<folder of videos>.", file=sys.stderr)
         return 2
@@ -52,7 +52,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _clips(folder: Path) -> Path:
+def clips(folder: Path) -> Path:
     """Return a folder of clips: real ones where they are at hand, else generated ones."""
     folder.mkdir(parents=True, exist_ok=True)
     real = [SHARED / name for name in REAL if (SHARED / name).is_file()]

@@ -1,0 +1,167 @@
+"""The demo of the farm on AWS, without an account: an emulator, three workers, one ingest.
+
+Run by `make demo-aws` (see scripts/demo_aws.sh). Starts the emulator the tests use, makes the
+farm's buckets, topic, queues and table on it, starts one worker process a profile, ingests a few
+clips over S3, shows what became of them, and stops everything it started, however it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts.demo import clips  # noqa: E402
+
+from hevcq.aws.clients import make_clients  # noqa: E402
+from hevcq.aws.setup import create_resources  # noqa: E402
+from hevcq.profiles import load_profiles  # noqa: E402
+from hevcq.settings import AwsSettings  # noqa: E402
+
+SERVE = ROOT / "tests" / "aws" / "serve.py"
+PROFILES = ("hevc", "720p", "1080p")
+END_S = 20
+
+
+def main() -> int:
+    """Run the demo; return the exit code of the ingest."""
+    wanted = _arguments()
+    # So that a `kill` ends in the same order as Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    out = wanted.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    media = wanted.media.expanduser().resolve() if wanted.media else clips(out / "clips")
+    if not media.is_dir():
+        print(f"{media} is not a folder; say MEDIA=<folder of videos>.", file=sys.stderr)
+        return 2
+    renditions = out / "aws-renditions"
+    shutil.rmtree(renditions, ignore_errors=True)  # of an earlier demo, in the demo's own folder
+    try:
+        with contextlib.ExitStack() as stack:
+            code = _demo(stack, wanted.hevcq, media, renditions)
+    except KeyboardInterrupt:
+        code = 130
+    print("Everything that was started is stopped; nothing was left in any account.")
+    # A file that is no video is part of the show, and not a failure of the demo.
+    return 0 if code == 1 and wanted.media is None else code
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="The demo of hevcq on AWS, on an emulator.")
+    parser.add_argument("--hevcq", type=Path, default=ROOT / ".venv" / "bin" / "hevcq")
+    parser.add_argument("--out", type=Path, default=ROOT / "demo-out")
+    parser.add_argument("--media", type=Path, default=None)
+    return parser.parse_args()
+
+
+def _demo(stack: contextlib.ExitStack, hevcq: Path, media: Path, renditions: Path) -> int:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hevcq-demo-")))
+    endpoint = stack.enter_context(_emulator())
+    print(f"The emulator of S3, SNS, SQS and DynamoDB is at {endpoint}")
+    environment = _farm(endpoint, folder)
+    print("Made two buckets, a topic, three queues with their dead letters, and a table")
+    workers = stack.enter_context(_workers(hevcq, environment, folder))
+    print("Three workers run: " + ", ".join(f"{n} ({p})" for n, p in workers.items()))
+    print(f"\nVideos of {media} (only read), renditions to {renditions}\n", flush=True)
+    command = [str(hevcq), "ingest", str(media), "--output", str(renditions)]
+    code = subprocess.run(command, env=environment, check=False).returncode
+    print("\nThe farm afterwards (hevcq status):", flush=True)
+    subprocess.run([str(hevcq), "status"], env=environment, check=False)
+    return code
+
+
+@contextlib.contextmanager
+def _emulator() -> Iterator[str]:
+    # In a session of its own: Ctrl-C is for the ingest first, and for these in the written order.
+    server = subprocess.Popen(
+        [sys.executable, str(SERVE)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        address = server.stdout.readline().strip() if server.stdout else ""
+        if not address:
+            sys.exit("The emulator did not start: `make setup` installs it (moto[server]).")
+        yield address
+    finally:
+        if server.stdin:
+            server.stdin.close()
+        _end(server)
+
+
+def _farm(endpoint: str, folder: Path) -> dict[str, str]:
+    """Make the resources; return the environment in which hevcq works on them."""
+    keys = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo"}
+    os.environ.update(keys)
+    wanted = AwsSettings(
+        region="eu-central-1",
+        endpoint_url=endpoint,
+        input_bucket="hevcq-demo-input",
+        output_bucket="hevcq-demo-output",
+    )
+    profiles = {n: p for n, p in load_profiles(ROOT / "workers").items() if n in PROFILES}
+    made = create_resources(make_clients(wanted), wanted, profiles)
+    names = folder / "profiles"
+    names.mkdir()
+    for name in PROFILES:
+        shutil.copy(ROOT / "workers" / f"{name}.yaml", names)
+    clean = {n: v for n, v in os.environ.items() if not n.startswith(("HEVCQ_", "AWS_"))}
+    own = {f"HEVCQ_AWS__{name.upper()}": str(value) for name, value in made.model_dump().items()}
+    return {
+        **clean,
+        **keys,
+        **own,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HEVCQ_BACKEND": "aws",
+        "HEVCQ_DATA_DIR": str(folder / "data"),
+        "HEVCQ_PROFILES_DIR": str(names),
+    }
+
+
+@contextlib.contextmanager
+def _workers(hevcq: Path, environment: Mapping[str, str], folder: Path) -> Iterator[dict[str, int]]:
+    # Should the demo itself be killed, its workers are told to stop by the kernel.
+    guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+    started: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name in PROFILES:
+            with (folder / f"worker-{name}.log").open("wb") as log:
+                started[name] = subprocess.Popen(
+                    [*guard, str(hevcq), "worker", name, "--workers", "1"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**environment, "HEVCQ_STOP_GRACE_S": "0"},
+                    start_new_session=True,
+                )
+        yield {name: child.pid for name, child in started.items()}
+    finally:
+        for child in started.values():
+            child.terminate()
+        # A worker that waits for work ends with its poll, after 20 s at most.
+        for child in started.values():
+            _end(child)
+
+
+def _end(child: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    try:
+        child.wait(timeout=END_S + 5)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
