@@ -25,7 +25,7 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
-from hevcq.ffmpeg.harmless import Pass, suspicious
+from hevcq.ffmpeg.harmless import Pass, in_words, suspicious
 from hevcq.ffmpeg.process import paste_able
 from hevcq.ffmpeg.tools import is_url, name_of
 
@@ -68,13 +68,14 @@ _PHRASES = {
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an ffmpeg ended, and what it was working on."""
+    """How an ffmpeg ended, what it was working on, and in which pass."""
 
     command: Sequence[str]
     location: str
     info: MediaInfo
     returncode: int
     stderr: Sequence[str]
+    where: Pass = Pass.ENCODE
 
 
 def failure(ended: Ended) -> HevcqError | None:
@@ -161,7 +162,7 @@ def without_secrets(words: Sequence[str], location: str) -> tuple[str, ...]:
 def _complaint(ended: Ended) -> str | None:
     """Return the first line in which the source's demuxer or decoder complains in earnest."""
     own = {stream.codec for stream in ended.info.streams} | {ended.info.format_name}
-    for line in suspicious(ended.stderr, Pass.ENCODE):
+    for line in suspicious(ended.stderr, ended.where):
         speaker = _SPEAKER.match(line)
         if speaker is not None and speaker["name"] in own and _LEVEL.search(line):
             return line
@@ -193,5 +194,4 @@ def _sentence(lines: Sequence[str]) -> str:
 
 
 def _plain(line: str) -> str:
-    words = _LEVEL.sub("", _SPEAKER.sub("", line)).strip().rstrip(".")
-    return re.sub(r"^(?:file:|https?:)\S.*?: ", "", words)
+    return re.sub(r"^(?:file:|https?:)\S.*?: ", "", in_words(line))

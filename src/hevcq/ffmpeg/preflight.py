@@ -13,7 +13,7 @@ import threading
 from hevcq.domain.media import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.domain.profile import Preflight, Profile
 from hevcq.errors import SourceDamaged, Unavailable
-from hevcq.ffmpeg.harmless import Pass, suspicious
+from hevcq.ffmpeg.harmless import Pass, in_words, suspicious
 from hevcq.ffmpeg.measure import MEASURE_LIMITS, measure
 from hevcq.ffmpeg.process import ChildLimits, run_child
 from hevcq.ffmpeg.tools import Tools, input_options, is_url, name_of
@@ -51,10 +51,12 @@ def _judge_lines(location: str, lines: tuple[str, ...]) -> None:
     if not lines:
         return
     if is_url(location) and any(line.startswith(_NETWORK) for line in lines):
-        raise Unavailable(f"{name_of(location)} could not be read to its end: {lines[0]}.")
+        raise Unavailable(
+            f"{name_of(location)} could not be read to its end: {in_words(lines[0])}."
+        )
     more = f" (and {len(lines) - 1} more complaints)" if len(lines) > 1 else ""
     raise SourceDamaged(
-        f"{name_of(location)} is damaged: {lines[0]}{more}.",
+        f"{name_of(location)} is damaged: {in_words(lines[0])}{more}.",
         remedy="Replace the file by an intact copy; the original was not touched.",
     )
 

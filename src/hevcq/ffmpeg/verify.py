@@ -15,7 +15,7 @@ from hevcq.domain.media import Measurement, MediaInfo
 from hevcq.domain.plan import StreamPlan
 from hevcq.domain.profile import PictureMetric
 from hevcq.errors import SourceGone, SourceUnreadable
-from hevcq.ffmpeg.harmless import Pass, suspicious
+from hevcq.ffmpeg.harmless import Pass, in_words, suspicious
 from hevcq.ffmpeg.measure import measure
 from hevcq.ffmpeg.probe import probe
 from hevcq.ffmpeg.progress import ProgressReader
@@ -72,7 +72,7 @@ def _judged(problems: list[str]) -> Judged:
     if not problems:
         return PASSED
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return Outcome.FAILED, problems[0] + more
+    return Outcome.FAILED, in_words(problems[0]) + more
 
 
 @dataclass(slots=True)

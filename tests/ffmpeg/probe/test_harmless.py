@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from hevcq.ffmpeg.harmless import HARMLESS, Pass, suspicious
+from hevcq.ffmpeg.harmless import HARMLESS, Pass, in_words, suspicious
 
 NULL_DTS = (
     "[null @ 0x558d1a2059c0] Application provided invalid, non monotonically increasing dts "
@@ -75,3 +75,20 @@ def test_a_container_without_sys_does_not_spoil_an_encode(line):
 def test_another_error_of_x265_is_suspicious():
     line = "x265 [error]: Failed to allocate memory"
     assert suspicious([line], Pass.ENCODE) == (line,)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "[mov,mp4,m4a,3gp,3g2,mj2 @ 0x5644f8959e00] stream 0, offset 0x25e83d: partial file",
+            "stream 0, offset 0x25e83d: partial file",
+        ),
+        ("[h264 @ 0x55d] [error] error while decoding MB 3 7.", "error while decoding MB 3 7"),
+        ("[in#0 @ 0x1] [h264 @ 0x55d] cut", "cut"),
+        ("video track 0 lost 1 of 150 packets", "video track 0 lost 1 of 150 packets"),
+        ("", ""),
+    ],
+)
+def test_a_sentence_for_people_names_no_address(line, words):
+    assert in_words(line) == words
