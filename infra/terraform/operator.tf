@@ -23,7 +23,7 @@ data "aws_iam_policy_document" "operator" {
 
   statement {
     sid       = "List"
-    actions   = ["s3:ListBucket", "s3:GetBucketVersioning", "s3:ListBucketMultipartUploads"]
+    actions   = ["s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketVersioning", "s3:ListBucketMultipartUploads"]
     resources = [module.storage.input_bucket_arn, module.storage.output_bucket_arn]
   }
 

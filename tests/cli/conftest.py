@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -12,9 +13,12 @@ from typing import Any
 import pytest
 
 from hevcq.cli.app import run
-from hevcq.domain.job import JobRecord, Source, Task
+from hevcq.domain.job import JobRecord, RenditionRef, Source, Task
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.verdict import Bury, FailureClass
+from hevcq.library.files import fingerprint_of
+from hevcq.ports.catalog import Mode, Placement, PlacementState
+from hevcq.ports.store import Publication
 from hevcq.settings import Settings
 from hevcq.wiring import App, open_app
 
@@ -87,6 +91,33 @@ class Farm:
         self.app.backend.ledger.skip(job.job_id, self._claim(job.source), "not smaller")
         self._settle(lambda queue, delivery: queue.ack(delivery))
         return path, self._now(job)
+
+    def done(self, name: str) -> tuple[Path, JobRecord]:
+        path, (job,) = self.queued(name)
+        file = path.with_suffix(".rendition")
+        file.write_bytes(b"rendition of " + path.name.encode())
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        fence, key = self._claim(job.source), f"DONE/hevc/{path.name}.mp4"
+        where = Publication(key=key, file=file, sha256=sha256, job_id=job.job_id, fence=fence)
+        size = self.app.backend.store.publish(where).size
+        ref = RenditionRef(key=key, size=size, sha256=sha256, certificate_key=f"{key}.json")
+        self.app.backend.ledger.complete(job.job_id, fence, ref, cpu_s=1.0)
+        self._settle(lambda queue, delivery: queue.ack(delivery))
+        return path, self._now(job)
+
+    def placement(self, path: Path, job: JobRecord, target: Path) -> Placement:
+        fingerprint = fingerprint_of(path.lstat())
+        return Placement(
+            job_id=job.job_id,
+            root=path.parent,
+            source=path,
+            fingerprint=fingerprint,
+            profile=job.profile,
+            mode=Mode.BESIDE,
+            target=target,
+            keep_days=0.0,
+            state=PlacementState.PLACED,
+        )
 
     def buried(
         self, name: str, failure_class: FailureClass = FailureClass.ENCODER, profile: str = "hevc"

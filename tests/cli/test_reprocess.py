@@ -99,3 +99,52 @@ def test_a_name_nobody_knows_is_said_and_fails(hevcq):
 
     assert ran.code == ExitCode.SOME_FAILED
     assert "No job matches" in ran.err
+
+
+def test_failed_takes_every_dead_job_and_no_other(hevcq, farm):
+    _, dead = farm.buried("deep/a.mp4")
+    _, skipped = farm.skipped("b.mp4")
+
+    ran = hevcq("reprocess", "--failed")
+
+    assert (ran.code, len(ran.out.splitlines())) == (0, 1)
+    assert (state(farm, dead), state(farm, skipped)) == (JobState.QUEUED, JobState.SKIPPED)
+    assert list(farm.app.backend.queues["hevc"].dead_letters(Selection())) == []
+    assert hevcq("reprocess", "--failed").err.startswith("Nothing to do")
+
+
+def test_missing_takes_dead_jobs_and_those_whose_rendition_is_gone(hevcq, farm):
+    _, dead = farm.buried("a.mp4")
+    _, skipped = farm.skipped("b.mp4")
+    _, kept = farm.done("c.mp4")
+    _, lost = farm.done("d.mp4")
+    farm.app.backend.store.delete(lost.rendition.key)
+
+    dry = hevcq("reprocess", "--missing", "--dry-run", "--json")
+    ran = hevcq("reprocess", "--missing")
+
+    assert {line["job_id"] for line in dry.lines} == {dead.job_id, lost.job_id}
+    assert ran.code == 0
+    assert {state(farm, job) for job in (dead, lost)} == {JobState.QUEUED}
+    assert (state(farm, skipped), state(farm, kept)) == (JobState.SKIPPED, JobState.DONE)
+
+
+def test_a_rendition_in_its_place_is_not_missing_until_it_is_gone_from_there(hevcq, farm):
+    path, job = farm.done("a.mp4")
+    target = path.with_name("a.hevc.mp4")
+    target.write_bytes(b"rendition")
+    farm.app.catalog.place([farm.placement(path, job, target)])
+    farm.app.backend.store.delete(job.rendition.key)
+
+    there = hevcq("reprocess", "--missing", path.parent)
+    target.unlink()
+    gone = hevcq("reprocess", "--missing", path.parent)
+
+    assert (there.code, there.out) == (0, "")
+    assert gone.out.startswith("queued  hevc")
+
+
+def test_options_that_contradict_each_other_or_say_nothing_are_refused(hevcq, farm):
+    for options in ([], ["--missing", "--failed"], ["--failed", "--state", "done"]):
+        ran = hevcq("reprocess", *options)
+        assert (ran.code, len(ran.err.splitlines())) == (ExitCode.USAGE, 1)

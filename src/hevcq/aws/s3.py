@@ -207,6 +207,21 @@ class S3Store(Store):
                     if head is not None:
                         yield objects.stored(key, head)
 
+    def sources(self, prefix: str) -> Iterator[Source]:
+        """Yield the newest version of each object of the input bucket, without folder markers."""
+        bucket = self._buckets.input
+        pages = iter(
+            self._s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
+        )
+        while True:
+            with translated(f"list {prefix!r} in the bucket {bucket}"):
+                page = next(pages, None)
+            if page is None:
+                return
+            for entry in page.get("Versions", []):
+                if entry["IsLatest"] and not entry["Key"].endswith("/"):
+                    yield self._source(entry["Key"], entry, entry["Size"])
+
     def _head_out(self, key: str) -> HeadObjectOutputTypeDef | None:
         return self._head(self._buckets.output, key)
 

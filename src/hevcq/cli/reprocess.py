@@ -12,25 +12,37 @@ from hevcq.cli.exits import ExitCode
 from hevcq.cli.options import AsJson, ProfileNames
 from hevcq.cli.redrive import person
 from hevcq.domain.job import SETTLED, JobState
+from hevcq.domain.keys import INBOX
+from hevcq.errors import UsageError
 from hevcq.profiles import pick
 
 if TYPE_CHECKING:
     from hevcq.usecases.reprocess import Reprocessed
 
+NO_MATCH = "No job matches: `hevcq ingest` queues files that are new."
+NOTHING_FAILED = "Nothing to do: no job there failed or lacks its rendition."
+
 
 def reprocess(
     ctx: typer.Context,
     names: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="PATH|KEY...",
+            metavar="[PATH|KEY]...",
             help="Files, folders, keys (`/` at the end: all below) or job ids.",
         ),
-    ],
+    ] = None,
     profile: ProfileNames = None,
     state: Annotated[
         list[JobState] | None, typer.Option("--state", help="Only jobs in this end state.")
     ] = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only dead jobs; of everything, if nothing is named.")
+    ] = False,
+    missing: Annotated[
+        bool,
+        typer.Option("--missing", help="What should have a rendition and has none; likewise."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be queued.")
     ] = False,
@@ -40,23 +52,41 @@ def reprocess(
 
     For instance after a profile changed. A source that changed on disk is reported, not queued.
     """
-    from hevcq.usecases.reprocess import Order, Result
+    from hevcq.usecases.reprocess import Order, Result, reprocess_missing
     from hevcq.usecases.reprocess import reprocess as queue_again
 
     cli = cli_of(ctx)
+    wanted = _names(names or [], failed=failed, missing=missing, states=bool(state))
     seen: list[Reprocessed] = []
     with cli.app() as app:
         picked = [found.name for found in pick(app.profiles, profile or [])]
-        states = frozenset(state) if state else SETTLED
-        for done in queue_again(
-            app.backend, Order(names, picked, states, who=person(), dry_run=dry_run)
-        ):
+        states = frozenset({JobState.DEAD}) if failed else frozenset(state or SETTLED)
+        order = Order(wanted, picked, states, who=person(), dry_run=dry_run, exact=failed)
+        found = (
+            reprocess_missing(app.backend, order, app.profiles, app.catalog)
+            if missing
+            else queue_again(app.backend, order)
+        )
+        for done in found:
             _render(done, as_json=as_json)
             seen.append(done)
     if not seen:
-        cli.say("No job matches: `hevcq ingest` queues files that are new.")
-    if not seen or any(done.result is Result.SOURCE_CHANGED for done in seen):
+        cli.say(NOTHING_FAILED if failed or missing else NO_MATCH)
+    if (not seen and not (failed or missing)) or any(
+        done.result is Result.SOURCE_CHANGED for done in seen
+    ):
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _names(names: list[str], *, failed: bool, missing: bool, states: bool) -> list[str]:
+    """Return what to look at; raise UsageError for a combination that says nothing."""
+    if missing and (failed or states):
+        raise UsageError("--missing chooses the states itself; leave --failed and --state out.")
+    if failed and states:
+        raise UsageError("--failed means --state dead; say one of the two.")
+    if not names and not (failed or missing):
+        raise UsageError("Name a path, key or job, or say --failed or --missing for all of those.")
+    return names or [f"{INBOX}/"]
 
 
 def _render(done: Reprocessed, *, as_json: bool) -> None:

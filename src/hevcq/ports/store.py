@@ -106,6 +106,14 @@ class Store(ABC):
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Yield objects whose key starts with `prefix`, in key order, a page at a time."""
 
+    def sources(self, prefix: str) -> Iterator[Source]:  # noqa: ARG002 - for those that keep them
+        """Yield the newest version of each source whose key starts with `prefix`, a page at a time.
+
+        Only a store that others put sources into by themselves (S3) knows any; for files on this
+        machine `hevcq ingest` looks into their folders instead.
+        """
+        return iter(())
+
     @abstractmethod
     def delete(self, key: str) -> bool:
         """Remove the object; False if there is none."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from hevcq.domain.job import SETTLED, JobRecord, JobState
-from hevcq.domain.keys import EVERY_PROFILE, INBOX, key_for_path
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id
+from hevcq.domain.keys import EVERY_PROFILE, INBOX, key_for_path, wants
+from hevcq.domain.profile import Profile
 from hevcq.errors import PermanentError
 from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import Catalog, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
+from hevcq.usecases.ingest_plan import OPEN
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -39,7 +42,10 @@ class Reprocessed:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to reprocess: paths, folders, keys (a trailing `/` means all below) or job ids."""
+    """What to reprocess: paths, folders, keys (a trailing `/` means all below) or job ids.
+
+    `exact` leaves jobs that are queued or running unmentioned too.
+    """
 
     names: Sequence[str]
     profiles: Sequence[str] = ()
@@ -47,6 +53,7 @@ class Order:
     who: str = ""
     why: str = "reprocess"
     dry_run: bool = False
+    exact: bool = False
 
 
 def reprocess(backend: Backend, order: Order) -> Iterator[Reprocessed]:
@@ -59,7 +66,7 @@ def reprocess(backend: Backend, order: Order) -> Iterator[Reprocessed]:
         for job in list(jobs_named(backend, name)):
             if order.profiles and job.profile not in order.profiles:
                 continue
-            if job.state in SETTLED and job.state not in order.states:
+            if job.state not in order.states and (order.exact or job.state in SETTLED):
                 continue
             done = _one(backend, job, order)
             if job.state is JobState.DEAD and done.result is Result.QUEUED:
@@ -67,6 +74,68 @@ def reprocess(backend: Backend, order: Order) -> Iterator[Reprocessed]:
             yield done
     for profile, ids in buried.items():
         _drop_letters(backend, profile, ids)
+
+
+def reprocess_missing(
+    backend: Backend, order: Order, profiles: Mapping[str, Profile], catalog: Catalog
+) -> Iterator[Reprocessed]:
+    """Queue what should have a rendition and has none: dead jobs, done ones whose rendition is
+    neither in the store nor in its place, and sources of the inbox without a job of a profile
+    that wants them.
+
+    A skipped job ended as it should; what is queued or running is on its way.
+    """
+    for name in order.names:
+        found = [j for j in jobs_named(backend, name) if _is_missing(backend, catalog, j)]
+        ids = [job.job_id for job in found if not order.profiles or job.profile in order.profiles]
+        yield from reprocess(backend, replace(order, names=ids, profiles=()))
+        for wanted in filters(name):
+            yield from _unknown(backend, order, profiles, wanted)
+
+
+def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
+    if job.state is not JobState.DONE:
+        return job.state is JobState.DEAD
+    if job.rendition is not None and backend.store.stat(job.rendition.key) is not None:
+        return False
+    placement = catalog.placement(job.job_id)
+    if placement is None or placement.state in OPEN:
+        return True
+    # Placed, it left the store; undone or expired, a person wanted it so.
+    there = placement.state in {PlacementState.PLACED, PlacementState.REPLACED}
+    return there and not os.path.lexists(placement.target)
+
+
+def _unknown(
+    backend: Backend, order: Order, profiles: Mapping[str, Profile], wanted: JobFilter
+) -> Iterator[Reprocessed]:
+    """Queue sources without a job: their event was lost, or their profile is newer than they."""
+    known = frozenset(profiles)
+    for source in backend.store.sources(wanted.key_prefix or wanted.source_key or ""):
+        if wanted.source_key not in (None, source.key):
+            continue
+        for name, profile in profiles.items():
+            if order.profiles and name not in order.profiles:
+                continue
+            if not wants(source.key, name, subscribed=profile.subscribe, known=known):
+                continue
+            if backend.ledger.get(job_id(source, name)) is None:
+                yield _publish(backend, source, name, order)
+
+
+def _publish(backend: Backend, source: Source, profile: str, order: Order) -> Reprocessed:
+    if order.dry_run:
+        moment = JobRecord(
+            job_id=job_id(source, profile),
+            source=source,
+            profile=profile,
+            state=JobState.QUEUED,
+            created_at=0.0,
+            updated_at=0.0,
+        )
+        return Reprocessed(moment, Result.WOULD_QUEUE, "no job knows of it")
+    (job,) = backend.fanout.publish(source, [profile], announced=False)
+    return Reprocessed(job, Result.QUEUED, "no job knew of it")
 
 
 def jobs_named(backend: Backend, name: str) -> Iterator[JobRecord]:
@@ -110,6 +179,6 @@ def _one(backend: Backend, job: JobRecord, order: Order) -> Reprocessed:
 
 def _drop_letters(backend: Backend, profile: str, ids: Sequence[str]) -> None:
     queue = backend.queues[profile]
-    for job_id in ids:
-        for letter in list(queue.dead_letters(Selection(job_id=job_id))):
+    for name in ids:
+        for letter in list(queue.dead_letters(Selection(job_id=name))):
             queue.purge(letter)
