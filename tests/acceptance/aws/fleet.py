@@ -223,6 +223,10 @@ class Fleet(Farm):
         work = [each.key for each in self.backend.store.list("work/")]
         return [*work, *self.open_uploads(), *files]
 
+    def strays(self) -> list[str]:
+        """Everything of hevcq's in the media folder; the scratch is that of running workers."""
+        return [path.name for path in self.media.rglob(".hevcq-*")]
+
     def close(self) -> None:
         super().close()
         self.__dict__.pop("backend", None)
