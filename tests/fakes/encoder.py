@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.chunks import Chunk, ChunkPlan, KeyFrame, KeyIndex, times_sum
 from hevcq.domain.media import (
     AudioFacts,
     Measurement,
@@ -19,9 +20,10 @@ from hevcq.domain.media import (
 )
 from hevcq.domain.plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.domain.profile import Profile
-from hevcq.errors import SourceUnreadable, Stopped
+from hevcq.errors import PartUnfit, SourceUnreadable, Stopped
 from hevcq.ports.encoder import (
     Check,
+    ChunkReport,
     EncodeProgress,
     Encoder,
     EncodeReport,
@@ -92,6 +94,32 @@ def fake_plan(profile: Profile, info: MediaInfo) -> EncodePlan:
     )
 
 
+def fake_index(length_s: int = 1200, every_s: int = 10, rate: int = 25) -> KeyIndex:
+    """Return the index of a film with a key frame every so often, in ticks of 1/1000 s."""
+    step = 1000 // rate
+    keys = []
+    for at in range(0, length_s, every_s):
+        shown = range(at * 1000, min(at + every_s, length_s) * 1000, step)
+        keys.append(
+            KeyFrame(
+                pts=shown[0],
+                dts=shown[0],
+                bytes_until_next=1000 * len(shown),
+                frames_until_next=len(shown),
+                last_pts=shown[-1],
+                times=times_sum(shown),
+            )
+        )
+    return KeyIndex(
+        stream_index=0,
+        time_base="1/1000",
+        keys=tuple(keys),
+        end_pts=length_s * 1000,
+        frames=sum(key.frames_until_next for key in keys),
+        monotonic=True,
+    )
+
+
 def passed(*but: GateResult) -> tuple[GateResult, ...]:
     """Return the results of gates G1 to G8, all passed but for those given."""
     other = {result.gate: result for result in but}
@@ -103,8 +131,8 @@ class FakeEncoder(Encoder):
 
     `errors[step]` is a list taken from the front on each call of that step: an exception is
     raised, None passes. `during[step]` is called in the middle of the step, e.g. to move the
-    clock. `gates` is what verify answers. The output depends only on the source's bytes, plus
-    `salt` where two encodes must differ, as two runs of a real encoder may.
+    clock. `index` is what keyframes answers, `gates` what verify answers. The output depends only
+    on the source's bytes, plus `salt` where two encodes must differ, as two runs of a real encoder may.
     """
 
     def __init__(self, *, info: MediaInfo = INFO, clock_s: float = 1.0) -> None:
@@ -112,6 +140,7 @@ class FakeEncoder(Encoder):
         self.calls: list[str] = []
         self.errors: dict[str, list[BaseException | None]] = {}
         self.during: dict[str, Callable[[], None]] = {}
+        self.index = fake_index()
         self.gates = passed()
         self.salt = ""
         self.steps = 4
@@ -168,6 +197,63 @@ class FakeEncoder(Encoder):
         digest = hashlib.sha256(Path(request.location).read_bytes() + self.salt.encode())
         request.output.write_bytes(b"rendition " + digest.hexdigest().encode())
         return EncodeReport(("ffmpeg", "-i", "source"), self.seconds, self.seconds, (), 250)
+
+    def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
+        self._step("keyframes", stop)
+        return self.index
+
+    def encode_chunk(
+        self,
+        request: EncodeRequest,
+        chunk_plan: ChunkPlan,
+        chunk: Chunk,
+        *,
+        on_progress: OnProgress,
+        stop: threading.Event,
+    ) -> ChunkReport:
+        assert not request.output.exists(), "the part must not exist yet"
+        assert chunk in chunk_plan.chunks, "the chunk is one of the plan's"
+        request.output.write_bytes(b"partial")
+        try:
+            on_progress(EncodeProgress(0.5, 1.0, chunk.frames // 2, 1.0, 7))
+            self._step("encode_chunk", stop)
+        except BaseException:
+            request.output.unlink(missing_ok=True)
+            raise
+        digest = hashlib.sha256(Path(request.location).read_bytes() + self.salt.encode())
+        content = f"part {chunk.index} {chunk_plan.digest} {digest.hexdigest()}".encode()
+        request.output.write_bytes(content)
+        return ChunkReport(
+            arguments=("ffmpeg", "-i", "source", f"part {chunk.index}"),
+            seconds=self.seconds,
+            cpu_s=self.seconds,
+            stderr=(),
+            frames=chunk.frames,
+            first_pts=chunk.start_pts,
+            last_pts=chunk.last_pts,
+            size=len(content),
+            headers="fake",
+        )
+
+    def join(
+        self,
+        request: EncodeRequest,
+        chunk_plan: ChunkPlan,
+        parts: Sequence[Path],
+        *,
+        on_progress: OnProgress,
+        stop: threading.Event,
+    ) -> EncodeReport:
+        assert not request.output.exists(), "the output must not exist yet"
+        self._step("join", stop)
+        for chunk, part in zip(chunk_plan.chunks, parts, strict=True):
+            expected = f"part {chunk.index} {chunk_plan.digest} ".encode()
+            if not part.is_file() or not part.read_bytes().startswith(expected):
+                raise PartUnfit(f"{part.name} is not part {chunk.index}.", index=chunk.index)
+        on_progress(EncodeProgress(0.5, 5.0, chunk_plan.frames // 2, 100.0, 7))
+        whole = hashlib.sha256(b"".join(part.read_bytes() for part in parts))
+        request.output.write_bytes(b"rendition " + whole.hexdigest().encode())
+        return EncodeReport(("ffmpeg", "-f", "concat"), 0.1, 0.1, (), chunk_plan.frames)
 
     def verify(
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event

@@ -6,7 +6,9 @@ near the ideal place, one at a scene cut is preferred, where the encoder would b
 
 from __future__ import annotations
 
-from hevcq.domain.chunks_borders import choose_borders
+from itertools import pairwise
+
+from hevcq.domain.chunks_borders import choose_borders, share_of_work
 from hevcq.domain.chunks_refusals import whole_file_reason
 from hevcq.domain.chunks_values import (
     Chunk,
@@ -65,34 +67,10 @@ def chunks_at(
     """Return the plan whose chunks begin at these entries of `index.keys`; the first must be 0."""
     if not places or places[0] != 0 or list(places) != sorted(set(places)):
         raise ValueError(f"chunks begin at 0 and rise, not at {places}")
-    keys, tick = index.keys, index.tick
-    total = sum(key.bytes_until_next for key in keys)
     chunks: list[Chunk] = []
-    first_frame = 0
-    for number, begin in enumerate(places):
-        end = places[number + 1] if number + 1 < len(places) else len(keys)
-        held = keys[begin:end]
-        end_pts = keys[end].pts if end < len(keys) else None
-        frames = sum(key.frames_until_next for key in held)
-        size = sum(key.bytes_until_next for key in held)
-        stop = end_pts if end_pts is not None else max(index.end_pts, held[-1].last_pts + 1)
-        chunks.append(
-            Chunk(
-                index=number,
-                start_pts=held[0].pts,
-                end_pts=end_pts,
-                last_pts=held[-1].last_pts,
-                start_s=float(held[0].pts * tick),
-                duration_ticks=stop - held[0].pts,
-                first_frame=first_frame,
-                frames=frames,
-                bytes=size,
-                times=sum(key.times for key in held) & ((1 << 64) - 1),
-                next_key_pts=keys[begin + 1].pts if begin + 1 < len(keys) else None,
-                cost=_cost(frames, index.frames, size, total),
-            )
-        )
-        first_frame += frames
+    for begin, end in pairwise([*places, len(index.keys)]):
+        first_frame = chunks[-1].first_frame + chunks[-1].frames if chunks else 0
+        chunks.append(_chunk(index, (begin, end), len(chunks), first_frame))
     threads = profile.chunking.threads or profile.bounds.threads
     borders = [chunk.start_pts for chunk in chunks]
     return ChunkPlan(
@@ -105,8 +83,43 @@ def chunks_at(
     )
 
 
-def _cost(frames: int, all_frames: int, size: int, all_bytes: int) -> float:
-    """Return the share of the work: see domain.chunks_borders for the model."""
-    from hevcq.domain.chunks_borders import share_of_work
+def _chunk(index: KeyIndex, span: tuple[int, int], number: int, first_frame: int) -> Chunk:
+    """Return the chunk that holds the key frames `span[0]` up to `span[1]`."""
+    begin, end = span
+    held = index.keys[begin:end]
+    end_pts = index.keys[end].pts if end < len(index.keys) else None
+    frames = sum(key.frames_until_next for key in held)
+    size = sum(key.bytes_until_next for key in held)
+    all_bytes = sum(key.bytes_until_next for key in index.keys)
+    # A last frame whose duration nobody knows still takes its tick.
+    stop = end_pts if end_pts is not None else max(index.end_pts, held[-1].last_pts + 1)
+    return Chunk(
+        index=number,
+        start_pts=held[0].pts,
+        end_pts=end_pts,
+        last_pts=held[-1].last_pts,
+        start_s=float(held[0].pts * index.tick),
+        seek_s=None if number == 0 else _seek(index, begin),
+        open_group=number > 0 and held[0].leading > 0,
+        duration_ticks=stop - held[0].pts,
+        first_frame=first_frame,
+        frames=frames,
+        bytes=size,
+        times=sum(key.times for key in held) & ((1 << 64) - 1),
+        cost=share_of_work(frames / index.frames, size / all_bytes if all_bytes else 0.0),
+    )
 
-    return share_of_work(frames / all_frames, size / all_bytes if all_bytes else 0.0)
+
+def _seek(index: KeyIndex, place: int) -> float:
+    """Return the time to ask for, so that the demuxer lands on that key frame.
+
+    Between two key frames there is room: a little late still lands on the first of them.
+    """
+    key = index.keys[place]
+    late = index.seek_early_s
+    if index.seek_by_dts and key.dts is not None:
+        return float(key.dts * index.tick) + late
+    at = float(key.pts * index.tick)
+    if place + 1 < len(index.keys):
+        late = min(late, float((index.keys[place + 1].pts - key.pts) * index.tick) / 2)
+    return at + late

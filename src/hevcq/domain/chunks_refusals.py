@@ -101,6 +101,10 @@ def _by_times(index: KeyIndex) -> Iterator[WholeFile]:
             reason="missing_times",
             detail=f"{index.missing_pts} of its frames have no presentation time.",
         )
+    if index.notes:
+        yield WholeFile(
+            reason="broken_times", detail=f"Reading its packets complains: {index.notes[0]}."
+        )
     if not index.monotonic:
         yield WholeFile(
             reason="broken_times",

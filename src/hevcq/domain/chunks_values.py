@@ -39,6 +39,7 @@ class KeyFrame(Frozen):
     pts: int
     bytes_until_next: int
     frames_until_next: int
+    dts: int | None = None
     last_pts: int = Field(default=0, description="of the last frame shown before the next key")
     times: int = Field(default=0, description="`times_sum` of those frames")
     leading: int = Field(
@@ -61,6 +62,12 @@ class KeyIndex(Frozen):
     monotonic: bool = Field(description="decoding times rise, and no two frames share a time")
     missing_pts: int = Field(default=0, description="packets without a presentation time")
     starts_with_key: bool = True
+    seek_early_s: float = Field(
+        default=0.0, description="how much earlier than asked the demuxer is sent when it seeks"
+    )
+    seek_by_dts: bool = Field(
+        default=False, description="the demuxer finds packets by decoding time"
+    )
     notes: tuple[str, ...] = ()
 
     @property
@@ -76,14 +83,17 @@ class Chunk(Frozen):
     start_pts: int
     end_pts: int | None
     last_pts: int = Field(description="of the last frame in it")
-    start_s: float = Field(description="start_pts in seconds: where to seek to")
+    start_s: float = Field(description="start_pts in seconds")
+    seek_s: float | None = Field(
+        default=None, description="what to ask for to land on its key frame; None: no seek"
+    )
     duration_ticks: int = Field(gt=0, description="to the next chunk's start, or the film's end")
     first_frame: int = Field(ge=0, description="frames of the film before it")
     frames: int = Field(gt=0)
     bytes: int = Field(default=0, description="of the source")
     times: int = Field(default=0, description="`times_sum` of its frames")
-    next_key_pts: int | None = Field(
-        default=None, description="the source's key frame after start_pts, which bounds the seek"
+    open_group: bool = Field(
+        default=False, description="frames stored at its start are shown before it, and dropped"
     )
     cost: float = Field(default=0.0, description="share of the film's expected encoding time")
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from hevcq.domain.containers import MATROSKA, MP4, is_mp4_family
 from hevcq.domain.mark import KEY, mark, tool_mark
 from hevcq.domain.media import MediaInfo, Stream, StreamKind
 from hevcq.domain.plan import EncodePlan, StreamPlan
-from hevcq.ffmpeg.command_tracks import label_options, track_options
+from hevcq.ffmpeg.command_tracks import joined_options, label_options, track_options
 from hevcq.ffmpeg.tools import Tools, input_options, is_url
 from hevcq.ports.encoder import EncodeRequest
 
@@ -22,6 +24,9 @@ QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+erro
 PROGRESS = ("-progress", "pipe:1", "-stats_period", "0.5")
 QUEUE_PACKETS = "16384"
 """A stream may wait this many packets for a sparse one before ffmpeg gives up (default 128)."""
+PART_MUXER = "mp4"
+"""Parts are MP4: it holds every picture of our encoders, with exact times of any time base."""
+PART_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
 RECONNECT_S = "4"
 """A broken connection is tried again after 0, 1 and 3 s; a longer absence is the queue's matter."""
 MIME = {
@@ -48,25 +53,69 @@ _NO_LOSS = frozenset({"creation_time", "timecode", "encoder", "encoding_tool", *
 """Keys that are written elsewhere, or anew."""
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A picture that was encoded in parts: the concat list, and when its first frame is shown.
+
+    `offset_s` counts from the source's own start time, in seconds, to the microsecond.
+    """
+
+    listing: Path
+    offset_s: Fraction
+
+
 def encode_command(tools: Tools, request: EncodeRequest, covers: Sequence[Path] = ()) -> list[str]:
     """Return the command that makes `request.output`.
 
     `covers` are the files that `cover_commands` made, in the order of the plan's pictures.
     """
-    plan, info = request.plan, request.info
-    threads = request.threads or request.profile.bounds.threads
+    return _rendition_command(tools, request, covers, None)
+
+
+def join_command(
+    tools: Tools, request: EncodeRequest, covers: Sequence[Path], film: Joined
+) -> list[str]:
+    """Return the command that makes `request.output` with the picture copied from its parts.
+
+    All else is mapped, made and named as in `encode_command`.
+    """
+    return _rendition_command(tools, request, covers, film)
+
+
+def opening(tools: Tools, threads: int) -> list[str]:
+    """Return how every encoding command begins."""
     command = [tools.ffmpeg, *QUIET, "-xerror", "-n", *PROGRESS]
     if threads:
         command += ["-filter_threads", str(threads), "-threads", str(threads)]
-    command += _source(request.location, info)
+    return command
+
+
+def _rendition_command(
+    tools: Tools, request: EncodeRequest, covers: Sequence[Path], film: Joined | None
+) -> list[str]:
+    plan, info = request.plan, request.info
+    threads = request.threads or request.profile.bounds.threads
+    command = [*opening(tools, threads), *source_input(request.location, info)]
+    if film is not None:
+        command += _parts_input(film)
     tracks = _mapped(plan)
     for track in tracks:
-        command += ["-map", f"0:{track.source_index}"]
+        joined = film is not None and track == plan.main_video
+        command += ["-map", "1:0" if joined else f"0:{track.source_index}"]
     # Explicit, because ffmpeg's own copy of the global tags leaves the creation time out.
     command += ["-map_metadata", "0", "-map_chapters", "0"]
     for place, track in enumerate(tracks):
         source = _stream(info, track)
-        options = track_options(track, source, request.profile, muxer=plan.muxer, threads=threads)
+        if film is not None:
+            # One map of a stream's tags turns ffmpeg's own copying off for all of them.
+            command += [f"-map_metadata:s:{place}", f"0:s:{track.source_index}"]
+        if film is not None and track == plan.main_video:
+            options = joined_options(track, source, muxer=plan.muxer)
+            command += [f"-metadata:s:{place}", f"encoder=Lavc {track.encoder}"]
+        else:
+            options = track_options(
+                track, source, request.profile, muxer=plan.muxer, threads=threads
+            )
         for name, value in options:
             command += [f"{name}:{place}", value]
         timecode = _timecode(plan, info, track)
@@ -87,7 +136,7 @@ def cover_commands(
     commands = []
     for track in _pictures(request.plan):
         target = folder / f"{request.output.name}.cover{track.source_index}"
-        command = [tools.ffmpeg, *QUIET, "-n", *_source(request.location, request.info)]
+        command = [tools.ffmpeg, *QUIET, "-n", *source_input(request.location, request.info)]
         command += ["-map", f"0:{track.source_index}", "-c", "copy", "-frames:v", "1"]
         commands.append(([*command, "-f", "image2pipe", f"file:{target}"], target))
     return commands
@@ -108,10 +157,22 @@ def uses_quicktime_keys(plan: EncodePlan, info: MediaInfo) -> bool:
     return any(_QUICKTIME.match(name) for name in names) or (bool(odd) and odd == names)
 
 
-def _source(location: str, info: MediaInfo) -> list[str]:
+def source_input(location: str, info: MediaInfo) -> list[str]:
     """Open the source with the demuxer that the probe found, and with no other."""
     again = ["-reconnect", "1", "-reconnect_delay_max", RECONNECT_S] if is_url(location) else []
     return [*again, "-format_whitelist", info.format_name, *input_options(location)[2:]]
+
+
+def _parts_input(film: Joined) -> list[str]:
+    offset = ["-itsoffset", microseconds(film.offset_s)] if film.offset_s else []
+    whitelists = ["-format_whitelist", f"concat,{PART_DEMUXER}", "-protocol_whitelist", "file"]
+    return [*offset, *whitelists, "-f", "concat", "-safe", "0", "-i", f"file:{film.listing}"]
+
+
+def microseconds(seconds: Fraction) -> str:
+    """Return seconds as ffmpeg reads them, rounded to its microseconds."""
+    ticks = round(seconds * 1_000_000)
+    return f"{'-' if ticks < 0 else ''}{abs(ticks) // 1_000_000}.{abs(ticks) % 1_000_000:06d}"
 
 
 def _stream(info: MediaInfo, track: StreamPlan) -> Stream:

@@ -49,8 +49,29 @@ def track_options(
             made.append(("-tag", track.video.tag))
     else:
         made = _converted(track, source)
+    return [*made, _disposition(source)]
+
+
+def joined_options(track: StreamPlan, source: Stream, *, muxer: str) -> Pairs:
+    """Return the options of a picture that was encoded in parts and is copied from them."""
+    made: Pairs = [("-c", "copy")]
+    if track.video is not None and is_mp4_family(muxer):
+        made.append(("-tag", track.video.tag))
+    return [*made, _disposition(source)]
+
+
+def part_options(target: VideoTarget, profile: Profile, *, threads: int, trim: str) -> Pairs:
+    """Return the options of one part's picture: those of the whole, behind a filter that trims."""
+    options = [(name, value) for name, value in _picture(target, profile, threads)]
+    filters = dict(options).get("-filter")
+    chain = f"{trim},{filters}" if filters else trim
+    options = [pair for pair in options if pair[0] != "-filter"]
+    return [*options, ("-filter", chain), ("-tag", target.tag)]
+
+
+def _disposition(source: Stream) -> tuple[str, str]:
     flags = [name for name in source.dispositions if name in DISPOSITIONS]
-    return [*made, ("-disposition", "+".join(flags) or "0")]
+    return "-disposition", "+".join(flags) or "0"
 
 
 def label_options(

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from hevcq.clock import Clock
 from hevcq.domain.certificate import GateResult
+from hevcq.domain.chunks import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media import Measurement, MediaInfo
 from hevcq.domain.profile import Profile
-from hevcq.errors import EncoderFailed, LimitExceeded, WorkerUnfit
-from hevcq.ffmpeg.command import cover_commands, encode_command
+from hevcq.errors import WorkerUnfit
+from hevcq.ffmpeg.command import encode_command
 from hevcq.ffmpeg.doctor import INSTALL, examine
-from hevcq.ffmpeg.failure import Ended, failure, without_secrets
-from hevcq.ffmpeg.process import ChildLimits, Finished, run_child
-from hevcq.ffmpeg.progress import ProgressReader, StallWatch
-from hevcq.ffmpeg.tools import Tools, name_of
+from hevcq.ffmpeg.harmless import Pass
+from hevcq.ffmpeg.process import run_child
+from hevcq.ffmpeg.run import Job, covers_of, fresh_output, run_watched
+from hevcq.ffmpeg.tools import Tools
 from hevcq.ports.encoder import (
     Check,
+    ChunkReport,
     Encoder,
     EncodeReport,
     EncodeRequest,
@@ -28,10 +28,6 @@ from hevcq.ports.encoder import (
     VerifyRequest,
 )
 
-OUTPUT_SLACK = 64 * 2**20
-"""What an output may be beyond max_output_ratio, in bytes; see domain/profile.py Bounds."""
-NEARLY_DONE = 0.97
-"""From here on the file's own growth counts as progress: the index is being moved to the front."""
 QUESTION_S = 30.0
 
 
@@ -76,20 +72,48 @@ class FfmpegEncoder(Encoder):
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
         """Encode to `request.output`; on any error the output is removed; see ports.encoder."""
-        if request.output.exists():
-            raise EncoderFailed(f"{request.output} exists already and is not overwritten.")
-        covers: list[Path] = []
-        try:
-            for command, path in cover_commands(self._tools, request, request.output.parent):
-                covers.append(path)
-                self._run(request, command, stop)
-            return self._encode(request, covers, on_progress, stop)
-        except BaseException:
-            request.output.unlink(missing_ok=True)
-            raise
-        finally:
-            for path in covers:
-                path.unlink(missing_ok=True)
+        job = Job(self._tools, request, stop)
+        with fresh_output(request), covers_of(job) as covers:
+            command = encode_command(self._tools, request, covers)
+            return run_watched(job, command, request.duration_s, on_progress)
+
+    def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
+        """Read the film's packets once and index its key frames; see ports.encoder."""
+        from hevcq.ffmpeg.keyframes import keyframes
+
+        return keyframes(self._tools, location, info, stop)
+
+    def encode_chunk(
+        self,
+        request: EncodeRequest,
+        chunk_plan: ChunkPlan,
+        chunk: Chunk,
+        *,
+        on_progress: OnProgress,
+        stop: threading.Event,
+    ) -> ChunkReport:
+        """Encode one chunk to the part `request.output`; see ports.encoder."""
+        from hevcq.ffmpeg.chunk import encode_chunk
+
+        job = Job(self._tools, request, stop, Pass.OPEN if chunk.open_group else Pass.ENCODE)
+        with fresh_output(request):
+            return encode_chunk(job, chunk_plan, chunk, on_progress)
+
+    def join(
+        self,
+        request: EncodeRequest,
+        chunk_plan: ChunkPlan,
+        parts: Sequence[Path],
+        *,
+        on_progress: OnProgress,
+        stop: threading.Event,
+    ) -> EncodeReport:
+        """Make `request.output` of the parts and of the source's other streams; see ports.encoder."""
+        from hevcq.ffmpeg.join import join
+
+        job = Job(self._tools, request, stop)
+        with fresh_output(request), covers_of(job) as covers:
+            return join(job, chunk_plan, parts, covers, on_progress)
 
     def verify(
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
@@ -98,73 +122,6 @@ class FfmpegEncoder(Encoder):
         from hevcq.ffmpeg.verify import verify
 
         return verify(self._tools, request, on_progress, stop)
-
-    def _encode(
-        self,
-        request: EncodeRequest,
-        covers: list[Path],
-        on_progress: OnProgress,
-        stop: threading.Event,
-    ) -> EncodeReport:
-        command = encode_command(self._tools, request, covers)
-        reader = ProgressReader(request.duration_s)
-        watch = _Watch(request, reader, self._tools.clock)
-
-        def on_line(line: str) -> None:
-            state = reader.feed(line)
-            if state is not None:
-                watch.check_size()
-                on_progress(state)
-
-        finished = self._run(request, command, stop, on_line=on_line, check=watch.check)
-        return EncodeReport(
-            arguments=without_secrets(command, request.location),
-            seconds=finished.seconds,
-            cpu_s=finished.cpu_s,
-            stderr=finished.stderr,
-            frames=reader.last.frame,
-        )
-
-    def _run(
-        self,
-        request: EncodeRequest,
-        command: list[str],
-        stop: threading.Event,
-        *,
-        on_line: Callable[[str], None] | None = None,
-        check: Callable[[], None] | None = None,
-    ) -> Finished:
-        """Run one command within the profile's bounds, and raise what its ending means."""
-        bounds = request.profile.bounds
-        limits = ChildLimits(
-            nice=bounds.nice,
-            memory_mib=bounds.memory_mib,
-            output_bytes=_most_bytes(request),
-        )
-        try:
-            finished = run_child(
-                command,
-                stop=stop,
-                limits=limits,
-                on_line=on_line,
-                deadline_s=request.max_seconds,
-                check=check,
-            )
-        except LimitExceeded as error:
-            raise LimitExceeded(f"{name_of(request.location)}: {error.message}") from error
-        finished = replace(finished, stderr=without_secrets(finished.stderr, request.location))
-        problem = failure(
-            Ended(
-                command=without_secrets(command, request.location),
-                location=request.location,
-                info=request.info,
-                returncode=finished.returncode,
-                stderr=finished.stderr,
-            )
-        )
-        if problem is not None:
-            raise problem
-        return finished
 
     def _ask(self, program: str, *question: str) -> str:
         """Return what a program prints about itself; raise WorkerUnfit if it cannot."""
@@ -177,36 +134,3 @@ class FfmpegEncoder(Encoder):
             why = answer.stderr[-1] if answer.stderr else f"exit code {answer.returncode}"
             raise WorkerUnfit(f"{program} cannot run: {why}.", remedy=INSTALL)
         return answer.stdout.decode("utf-8", "replace")
-
-
-class _Watch:
-    """Looks at a running encode twice a second: does it move, is it too large?"""
-
-    def __init__(self, request: EncodeRequest, reader: ProgressReader, clock: Clock) -> None:
-        self._output = request.output
-        self._name = name_of(request.location)
-        self._most = _most_bytes(request)
-        self._reader = reader
-        self._stall = StallWatch(request.profile.bounds.stall_s, clock)
-
-    def check(self) -> None:
-        """Raise EncoderStalled if nothing moved for too long."""
-        last = self._reader.last
-        written = None
-        if last.fraction >= NEARLY_DONE:
-            with contextlib.suppress(OSError):
-                found = self._output.stat()
-                written = (found.st_size, found.st_mtime_ns)
-        self._stall.check((last.out_time_s, last.frame, written), self._name)
-
-    def check_size(self) -> None:
-        """Raise LimitExceeded if the output grew past its bound."""
-        if self._reader.last.size > self._most:
-            raise LimitExceeded(
-                f"The rendition of {self._name} grew past {self._most >> 20} MiB "
-                "(bounds.max_output_ratio)."
-            )
-
-
-def _most_bytes(request: EncodeRequest) -> int:
-    return int(request.source_size * request.profile.bounds.max_output_ratio) + OUTPUT_SLACK

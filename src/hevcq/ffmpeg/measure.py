@@ -31,7 +31,7 @@ def measure(tools: Tools, location: str, info: MediaInfo, stop: threading.Event)
     """
     started = tools.clock.monotonic()
     counter = PacketCounter()
-    heard = _Heard(tools, location)
+    heard = Heard(tools, location)
 
     def take(chunk: bytes) -> None:
         heard.now()
@@ -59,7 +59,7 @@ def measure(tools: Tools, location: str, info: MediaInfo, stop: threading.Event)
     )
 
 
-class _Heard:
+class Heard:
     """Notices a pass that stands still."""
 
     def __init__(self, tools: Tools, location: str) -> None:
@@ -68,9 +68,11 @@ class _Heard:
         self.now()
 
     def now(self) -> None:
+        """Say that something came."""
         self._last = self._clock.monotonic()
 
     def check(self) -> None:
+        """Raise Unavailable if nothing came for too long."""
         if self._clock.monotonic() - self._last > SILENCE_S:
             raise Unavailable(
                 f"{name_of(self._location)} gave no more bytes for {SILENCE_S:.0f} s."

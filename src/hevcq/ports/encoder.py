@@ -1,14 +1,15 @@
-"""The encoder port: probe, measure, encode and verify; ffmpeg is one implementation."""
+"""The encoder port: probe, measure, encode (whole or in chunks) and verify; ffmpeg is one of it."""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult
+from hevcq.domain.chunks import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media import Measurement, MediaInfo
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.profile import Profile
@@ -55,8 +56,32 @@ class EncodeReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkReport:
+    """What the encode of one chunk did; its frames and times were those of the plan.
+
+    `first_pts` and `last_pts` are in ticks of the source's time base. `headers` is a digest of
+    the decoder's set-up, which all parts of a film must share. Complaints on stderr were judged:
+    what is left in `stderr` is harmless.
+    """
+
+    arguments: tuple[str, ...]
+    seconds: float
+    cpu_s: float
+    stderr: tuple[str, ...]
+    frames: int
+    first_pts: int
+    last_pts: int
+    size: int
+    headers: str
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyRequest:
-    """Everything the gates compare."""
+    """Everything the gates compare.
+
+    `chunks` is the plan of a rendition that was joined: then every frame's time is compared (G5),
+    and the pictures at each seam (G8).
+    """
 
     profile: Profile
     plan: EncodePlan
@@ -67,6 +92,7 @@ class VerifyRequest:
     output: Path
     report: EncodeReport
     max_seconds: float
+    chunks: ChunkPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +146,50 @@ class Encoder(ABC):
 
         Raises EncoderFailed, EncoderStalled, OutOfMemory, LimitExceeded, DiskFull, SourceDamaged,
         SourceGone, WorkerUnfit or Stopped.
+        """
+
+    @abstractmethod
+    def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
+        """Read the film's packets once, without decoding, and index its key frames.
+
+        The film is the first video stream. Raises SourceUnreadable if there is none or it cannot
+        be opened, SourceGone, Unavailable or Stopped.
+        """
+
+    @abstractmethod
+    def encode_chunk(
+        self,
+        request: EncodeRequest,
+        chunk_plan: ChunkPlan,
+        chunk: Chunk,
+        *,
+        on_progress: OnProgress,
+        stop: threading.Event,
+    ) -> ChunkReport:
+        """Encode the film's frames of one chunk, and nothing else, to the part `request.output`.
+
+        `request` is that of the whole job but for its output. Progress is that of the chunk.
+        Frames and times of the part are compared with the plan before this returns. On any error
+        the output is removed. Raises what `encode` raises, and PartUnfit if the part is not what
+        the plan says, or the encode complained: then it is made again, and if that does not help
+        the film is encoded whole.
+        """
+
+    @abstractmethod
+    def join(
+        self,
+        request: EncodeRequest,
+        chunk_plan: ChunkPlan,
+        parts: Sequence[Path],
+        *,
+        on_progress: OnProgress,
+        stop: threading.Event,
+    ) -> EncodeReport:
+        """Make `request.output` of the parts, in the plan's order, and of the source's other streams.
+
+        The picture is copied; sound, subtitles, tags and all else are carried as `encode` would.
+        The report's frames are those of the film. On any error the output is removed. Raises what
+        `encode` raises, and PartUnfit if a part is missing or does not fit the others.
         """
 
     @abstractmethod
