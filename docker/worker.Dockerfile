@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # A worker: Debian's ffmpeg, hevcq in a virtual environment, no root, no shell in the way of signals.
-# docker build -f docker/worker.Dockerfile -t hevcq-worker .
+# docker build -f docker/worker.Dockerfile -t hevcq-worker:0.1.0 .
 ARG BASE_IMAGE=python:3.11.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build

@@ -17,7 +17,10 @@ START, END = "<!-- metrics -->\n", "<!-- /metrics -->"
 
 def table() -> str:
     """Return the metrics as a Markdown table."""
-    rows = ["| CloudWatch | Prometheus | kind | unit | labels | meaning |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| CloudWatch | Prometheus | kind | unit | labels | meaning |",
+        "|---|---|---|---|---|---|",
+    ]
     for metric in METRICS:
         labels = ", ".join(metric.labels) or "none"
         rows.append(

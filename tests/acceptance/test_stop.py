@@ -59,7 +59,7 @@ class Worker:
 
     def until_encoding(self) -> list[int]:
         """Wait for the encode to run; return the children's process ids."""
-        until(lambda: self._encodes(), timeout=60)
+        until(self._encodes, timeout=60)
         return children_of(self.child.pid)
 
     def _encodes(self) -> bool:

