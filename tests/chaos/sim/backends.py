@@ -1,0 +1,192 @@
+"""The shared side of a world: queues and ledger in memory, or the production SQL over SQLite."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from pathlib import Path
+
+from fakes.fanout import MemoryFanout
+from fakes.ledger import MemoryLedger
+from fakes.queue import MemoryQueue
+from fakes.store import MemoryStore
+from chaos.sim.parts import MemPath
+from chaos.sim.sched import SimClock
+from hevcq.embedded.database import Database
+from hevcq.embedded.fanout import SqliteFanout
+from hevcq.embedded.ledger import SqliteLedger
+from hevcq.embedded.open import free_owner
+from hevcq.embedded.queue import QueueConfig, SqliteQueue
+from hevcq.ports.queue import Selection
+
+TABLES = ("message", "dead_letter", "job", "reopened", "remembered")
+
+
+class SimStore(MemoryStore):
+    """A memory store whose scratch files are in memory too."""
+
+    def fetch(self, source, scratch: MemPath, *, moved, stop):
+        return super().fetch(source, scratch, moved=moved, stop=stop)
+
+
+class Side:
+    """What both sides share."""
+
+    def dead_letters(self) -> list:
+        found = (queue.dead_letters(Selection()) for queue in self.queues.values())
+        return list(itertools.chain.from_iterable(found))
+
+    def left(self) -> int:
+        """How many messages are not settled."""
+        depths = [queue.depth() for queue in self.queues.values()]
+        return sum(d.ready + d.in_flight + d.delayed for d in depths)
+
+
+class MemorySide(Side):
+    """The memory fakes: a queue service and a ledger table with time of their own, as on AWS."""
+
+    def open(self, world) -> None:
+        clock = SimClock(world.sched)
+        self.queues = {
+            name: MemoryQueue(
+                name,
+                clock,
+                visibility_s=profile.queue.visibility_s,
+                max_receives=profile.queue.max_receives,
+            )
+            for name, profile in world.profiles.items()
+        }
+        self._world = world
+        self.ledger = MemoryLedger(clock)
+        self.store = SimStore(clock)
+        self.fanout = MemoryFanout(self.queues, self.ledger)
+
+    def queues_for(self, _machine) -> dict[str, MemoryQueue]:
+        return self.queues
+
+    def ledger_for(self, machine) -> MemoryLedger:
+        """The same table, but judged by this machine's clock, as DynamoDB's conditions are."""
+        view = copy.copy(self.ledger)
+        view._clock = machine.clock
+        return view
+
+    def next_due(self, queue: MemoryQueue) -> float:
+        messages = queue._state.messages.values()
+        return min((m.visible_at for m in messages), default=1e12)
+
+    def mix(self, queue: MemoryQueue) -> None:
+        messages = queue._state.messages
+        if len(messages) > 1:
+            names = list(messages)
+            name = names[int(self._world.random.random() * len(names))]
+            messages[name] = messages.pop(name)
+
+    def redeliver(self, queue: MemoryQueue) -> None:
+        """Show a message again although somebody holds it: at least once is all SQS says."""
+        held = [m for m in queue._state.messages.values() if m.receipt]
+        if held:
+            message = held[int(self._world.random.random() * len(held))]
+            message.visible_at = self._world.sched.now
+
+    def send_body(self, name: str, body: str, delay_s: float) -> None:
+        queue = self.queues[name]
+        message = queue.send_body(body)
+        queue._state.messages[message].visible_at += delay_s
+
+    def has_message(self, queue: MemoryQueue, job_id: str) -> bool:
+        from hevcq.domain.job import Task
+        from hevcq.errors import BadMessage
+
+        for message in queue._state.messages.values():
+            try:
+                if Task.parse(message.body).job_id == job_id:
+                    return True
+            except BadMessage:
+                continue
+        return False
+
+    def died(self, machine) -> None:
+        """Nobody notices but the deadlines."""
+
+
+class SqliteSide(Side):
+    """The production tables, SQL and transactions; the file is kept for the next world."""
+
+    def __init__(self, folder: Path) -> None:
+        self._database = Database(folder / "sim.db")
+
+    def open(self, world) -> None:
+        clock = SimClock(world.sched)
+        self._world, self._dead = world, set()
+
+        def wipe(connection) -> None:
+            for table in TABLES:
+                connection.execute(f"DELETE FROM {table}")
+
+        self._database.write(wipe, durable=False)
+        self.ledger = self._ledger(clock)
+        self.store = SimStore(clock)
+        self.queues = self._queues(clock, "driver")
+        self.fanout = SqliteFanout(self._database, clock, self.queues)
+
+    def _ledger(self, clock) -> SqliteLedger:
+        return SqliteLedger(
+            self._database, clock, dead=lambda owner: owner.split(":")[0] in self._dead
+        )
+
+    def _queues(self, clock, owner: str) -> dict[str, SqliteQueue]:
+        return {
+            name: SqliteQueue(
+                name,
+                self._database,
+                clock,
+                QueueConfig(profile.queue.visibility_s, profile.queue.max_receives),
+                owner=owner,
+            )
+            for name, profile in self._world.profiles.items()
+        }
+
+    def queues_for(self, machine) -> dict[str, SqliteQueue]:
+        return self._queues(machine.clock, machine.name)
+
+    def ledger_for(self, machine) -> SqliteLedger:
+        return self._ledger(machine.clock)
+
+    def next_due(self, queue: SqliteQueue) -> float:
+        ready, due = queue._peek()
+        if ready:
+            return self._world.sched.now
+        return 1e12 if due is None else due - queue._clock.now() + self._world.sched.now
+
+    def mix(self, queue) -> None:
+        """SQLite hands out in its own order."""
+
+    def redeliver(self, queue) -> None:
+        """SQLite never shows a message that is held."""
+
+    def send_body(self, name: str, body: str, delay_s: float) -> None:
+        from hevcq.embedded import messages
+
+        now = self.queues[name]._clock.now()
+        batch = [messages.Outgoing(body)]
+        self._database.write(
+            lambda c: messages.send(c, name, batch, now=now, delay_s=delay_s), durable=False
+        )
+
+    def has_message(self, queue: SqliteQueue, job_id: str) -> bool:
+        rows = self._database.rows("SELECT body FROM message WHERE queue = ?", (queue.name,))
+        return any(_job_of(body) == job_id for (body,) in rows)
+
+    def died(self, machine) -> None:
+        """The next process that looks around frees what the dead one held."""
+        self._dead.add(machine.name)
+        free_owner(self._database, machine.name)
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def _job_of(body: str) -> str:
+    from hevcq.embedded.messages import job_of
+
+    return job_of(body)

@@ -1,0 +1,234 @@
+"""What must hold after every single effect, and what must hold once a world is quiet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.job import ALLOWED, SETTLED, JobState, job_id
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import HevcqError
+from hevcq.ports.ledger import Granted
+
+CALLED = {
+    "complete": JobState.DONE,
+    "skip": JobState.SKIPPED,
+    "bury": JobState.DEAD,
+    "fail": JobState.QUEUED,
+    "interrupt": JobState.QUEUED,
+    "renew": JobState.RUNNING,
+    "progress": JobState.RUNNING,
+}
+
+
+class Broken(BaseException):
+    """An invariant does not hold. No Exception, for the production code must not catch it."""
+
+
+def require(holds: object, what: str) -> None:
+    if not holds:
+        raise Broken(what)
+
+
+class Checks:
+    """The invariants of one world."""
+
+    def __init__(self, world) -> None:
+        self._world = world
+        self._settled: dict[str, str] = {}
+        self._verbs: dict[tuple[str, str], str] = {}
+        self._holders: dict[str, Any] = {}
+        self._visible: dict[str, tuple[str, int, str]] = {}
+        self.reopened: Counter[str] = Counter()
+        self.ends: Counter[str] = Counter()
+
+    # --- the ledger
+
+    def moved(self, machine, ledger, name: str, call, args, named) -> Any:
+        """Carry a ledger call out and hold its transition against the state machine."""
+        job = args[0] if isinstance(args[0], str) else job_id(args[0], args[1])
+        before = ledger.get(job)
+        try:
+            result = call(*args, **named)
+        except HevcqError:
+            require(_same(before, ledger.get(job)), f"{name} was refused and yet changed {job}")
+            raise
+        after = ledger.get(job)
+        if name == "claim":
+            self._claimed(machine, before, after, result)
+        elif name in CALLED:
+            require(after.state is CALLED[name], f"{name} left {job} {after.state}")
+            require(before.state is JobState.RUNNING, f"{name} moved {job} from {before.state}")
+            require(args[1] == before.fence, f"{name} of {job} under fence {args[1]}")
+        self._counts(machine, name, before, after)
+        self._explained(after)
+        return result
+
+    def _claimed(self, machine, before, after, result) -> None:
+        if not isinstance(result, Granted):
+            require(_same(before, after), "a claim that was not granted changed the job")
+            return
+        require(result.fence == after.fence, "the granted fence is not the recorded one")
+        fence = 0 if before is None else before.fence
+        require(after.fence == fence + 1, f"fence {fence} became {after.fence}")
+        crashed = before is not None and after.crashes > before.crashes
+        holder = self._holders.get(after.job_id)
+        if crashed and holder is not None and not holder.process.dead:
+            excused = holder.suffered or self._world.wall_moved
+            require(excused, f"a crash of {after.job_id} was counted, and nobody died or suffered")
+        self._holders[after.job_id] = machine
+
+    def _counts(self, machine, name: str, before, after) -> None:
+        if before is None:
+            return
+        require(
+            after.state is before.state or after.state in ALLOWED[before.state],
+            f"{before.state} became {after.state}",
+        )
+        more = after.fence - before.fence
+        require(more == (1 if name == "claim" and more else 0), f"{name} moved the fence by {more}")
+        counted = after.failures - before.failures
+        require(counted == (1 if name == "fail" else 0), f"{name} counted {counted} failures")
+        if name in {"fail", "bury"}:
+            self._blamed(machine, name, after)
+        require(name == "claim" or after.crashes == before.crashes, f"{name} counted a crash")
+
+    def _blamed(self, machine, name: str, after) -> None:
+        """A counted failure and a burial need a failure that really happened."""
+        job, kind = self._world.by_id.get(after.job_id), after.failure_class
+        require(kind is not None, f"{name} without a class")
+        if job is None or kind is FailureClass.CRASHED:
+            return
+        allowed = set(job.blamed) | self._world.natural(job)
+        if kind is FailureClass.NETWORK:
+            hurt = machine.suffered or "network" in allowed
+            require(hurt, "nobody failed to answer")
+            return
+        require(kind.value in allowed, f"{name} as {kind.value}: only {sorted(allowed)} happened")
+
+    def _explained(self, after) -> None:
+        if after.state in {JobState.DEAD, JobState.SKIPPED}:
+            require(after.reason, f"{after.state} without a reason")
+        if after.state is JobState.DEAD:
+            require(after.failure_class is not None, "dead without a class")
+        if after.state is JobState.DONE:
+            self._proven(after)
+
+    def _proven(self, record) -> None:
+        """A job is DONE only once its rendition can be seen, whole and with its certificate."""
+        require(record.rendition is not None, "done without a rendition")
+        seen = self._world.store.stat(record.rendition.key)
+        require(seen is not None, "done, and nothing is visible")
+        require(seen.sha256 == record.rendition.sha256, "done with other bytes than are visible")
+        require(
+            self._world.store.stat(record.rendition.certificate_key), "done without a certificate"
+        )
+
+    # --- the queue
+
+    def received(self, machine, delivery) -> None:
+        """Two consumers never hold one delivery."""
+        require(_name(delivery) not in self._settled, "a settled receipt was handed out again")
+
+    def extend_called(self, machine, delivery) -> None:
+        require(
+            (machine.name, _name(delivery)) not in self._verbs,
+            "a heartbeat was sent after its delivery was being settled",
+        )
+
+    def settle_called(self, machine, verb: str, delivery) -> None:
+        key = (machine.name, _name(delivery))
+        before = self._verbs.setdefault(key, verb)
+        require(before == verb, f"{delivery.receipt} was to be settled by {before} and by {verb}")
+        beat = machine.beats.get(_name(delivery))
+        alive = beat is not None and beat._thread.is_alive()
+        require(not alive, "a delivery was settled before its heartbeat was joined")
+
+    def settled(self, queue, verb: str, delivery) -> None:
+        """An effective settling happens once a receipt, and an ack only when all is settled."""
+        name = _name(delivery)
+        require(name not in self._settled, f"{name} was settled twice with effect")
+        self._settled[name] = verb
+        if verb != "ack":
+            return
+        for task in delivery.tasks:
+            record = self._world.ledger.get(task.job_id)
+            ended = record is not None and record.state in {JobState.DONE, JobState.SKIPPED}
+            ok = ended or self._world.has_message(queue, task.job_id)
+            require(ok, f"the last message of {task.job_id} was acknowledged: the job is lost")
+
+    # --- the store
+
+    def publish_called(self, machine, publication) -> None:
+        """Nothing is published without a live lease, the current fence and a certificate."""
+        record = self._world.ledger.get(publication.job_id)
+        require(record is not None, "a publication of an unknown job")
+        require(publication.fence <= record.fence, "a fence that was never granted")
+        name = publication.metadata.get("certificate", "")
+        require(self._world.store.stat(name), "a publication before its certificate")
+        certificate = Certificate.parse(self._world.store.content(name))
+        require(certificate.rendition_sha256 == publication.sha256, "another rendition's proof")
+        if self._world.wall_moved:
+            return
+        require(
+            record.state is JobState.RUNNING and record.fence == publication.fence,
+            f"a publication under fence {publication.fence}: the ledger says "
+            f"{record.state} under {record.fence}",
+        )
+
+    def published(self, publication, seen) -> None:
+        key, job, fence = publication.key, publication.job_id, publication.fence
+        before = self._visible.get(key)
+        if before is not None and seen.sha256 != before[2]:
+            require(before[0] != job or fence > before[1], "an older fence replaced a newer one")
+        if seen.sha256 == publication.sha256:
+            newest = max(fence, before[1]) if before and before[0] == job else fence
+            self._visible[key] = (job, newest, seen.sha256)
+
+    # --- the end
+
+    def quiet(self) -> None:
+        """Every job ended, is explained, and queue, ledger and store agree."""
+        world = self._world
+        letters = world.letters()
+        for job in world.jobs.values():
+            record = world.ledger.get(job.job_id)
+            require(record is not None, f"the job {job.number} is unknown")
+            self._ended(job, record, letters.get(job.job_id, []))
+
+    def _ended(self, job, record, letters) -> None:
+        if record.state not in SETTLED:
+            given_up = [le for le in letters if le.failure_class is FailureClass.RECEIVES]
+            require(given_up, f"job {job.number} is {record.state} and has no message: lost")
+            require(record.state is JobState.QUEUED, f"given up and still {record.state}")
+            self.ends["receives"] += 1
+            return
+        self.ends[record.state.value] += 1
+        visible = self._world.renditions(job)
+        require(len(visible) <= 1, f"{len(visible)} renditions of job {job.number}")
+        if record.state is JobState.DONE:
+            self._proven(record)
+            require(visible == [record.rendition.key], "the visible rendition is another")
+        elif visible:
+            self.ends["ended_with_earlier_rendition"] += 1
+        if record.state is JobState.DEAD:
+            require(letters, f"job {job.number} is dead and has no dead letter")
+            require(all(le.reason for le in letters), "a dead letter without a reason")
+            self.ends[f"dead_{record.failure_class.value}"] += 1
+        self._right_end(job, record)
+
+    def _right_end(self, job, record) -> None:
+        right = self._world.right_ends(job)
+        require(record.state in right, f"a {job.nature} source ended {record.state}")
+
+
+def _name(delivery) -> str:
+    return f"{delivery.queue}/{delivery.receipt}"
+
+
+def _same(before, after) -> bool:
+    """Whether nothing a transition writes has changed; a claim may register an unknown job."""
+    if before is None:
+        return after is None or after.state is JobState.QUEUED
+    return before.model_dump(exclude={"progress"}) == after.model_dump(exclude={"progress"})

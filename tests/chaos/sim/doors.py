@@ -1,0 +1,211 @@
+"""The ports as one simulated process reaches them: late, twice, not at all, or with its last breath."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from chaos.sim.sched import Killed, SimEvent
+from hevcq.errors import DatabaseBusy, Unavailable
+
+REMOTE = ("lost_request", "lost_reply", "slow_before", "slow_after", "freeze", "kill", "kill_after")
+"""What may happen to one call. `freeze` is a SIGSTOP of the whole process, kills are SIGKILLs."""
+
+
+class Door:
+    """Sends every call through the world's faults; `io` is one call."""
+
+    def __init__(self, machine, port: str) -> None:
+        self._machine, self._port = machine, port
+
+    def io(self, name: str, effect: Callable[[], Any]) -> Any:
+        machine, world = self._machine, self._machine.world
+        if machine.process.dead:
+            raise Killed
+        label = f"{self._port}.{name}"
+        world.stats.calls[label] += 1
+        sched, random, chaos = world.sched, world.random, world.chaos
+        late = chaos.latency_s * random.random()
+        if self._port in world.outages:
+            sched.sleep(late)
+            machine.suffered = True
+            sched.note(f"{label} outage")
+            raise Unavailable(f"{label} got no answer.")
+        if random.random() >= chaos.p_fault or world.healed:
+            return self._plain(label, effect, late)
+        kind = chaos.pick(random)
+        world.stats.faults[kind] += 1
+        sched.note(f"{label} ! {kind}")
+        return self._faulty(label, effect, kind)
+
+    def _plain(self, label: str, effect: Callable[[], Any], late: float) -> Any:
+        world = self._machine.world
+        if world.random.random() < 0.5:
+            world.sched.sleep(late)
+            return self._done(label, effect)
+        result = self._done(label, effect)
+        world.sched.sleep(late)
+        return result
+
+    def _done(self, label: str, effect: Callable[[], Any]) -> Any:
+        sched = self._machine.world.sched
+        try:
+            result = effect()
+        except Exception as error:
+            sched.note(f"{label} -> {type(error).__name__}")
+            raise
+        sched.note(f"{label} -> {type(result).__name__}")
+        return result
+
+    def _faulty(self, label: str, effect: Callable[[], Any], kind: str) -> Any:
+        machine, world = self._machine, self._machine.world
+        sched, random = world.sched, world.random
+        hang = world.chaos.hang_s * random.random() * random.random() * 3
+        if kind == "kill":
+            machine.die(f"before {label}")
+        if kind in {"lost_request", "lost_reply"}:
+            machine.suffered = True
+            if kind == "lost_reply":
+                self._done(label, effect)
+            sched.sleep(min(60.0, hang))
+            error = DatabaseBusy if world.embedded and random.random() < 0.3 else Unavailable
+            if kind == "lost_reply":
+                error = Unavailable
+            raise error(f"{label} got no answer.")
+        machine.suffered = True
+        if kind == "freeze":
+            machine.process.frozen_until = sched.now + hang
+            return self._plain(label, effect, 0.0)
+        if kind == "slow_before":
+            sched.sleep(hang)
+        result = self._done(label, effect)
+        if kind == "slow_after":
+            sched.sleep(hang)
+        if kind == "kill_after":
+            machine.die(f"after {label}")
+        return result
+
+
+class LedgerDoor(Door):
+    """The ledger; every effect is checked as it happens."""
+
+    def __init__(self, machine, ledger) -> None:
+        super().__init__(machine, "ledger")
+        self._ledger = ledger
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        inner = getattr(self._ledger, name)
+        machine, checks = self._machine, self._machine.world.checks
+
+        def call(*args: Any, **named: Any) -> Any:
+            if name in {"get", "recall", "remember"}:
+                return self.io(name, lambda: inner(*args, **named))
+            return self.io(
+                name, lambda: checks.moved(machine, self._ledger, name, inner, args, named)
+            )
+
+        self.__dict__[name] = call
+        return call
+
+
+class QueueDoor(Door):
+    """One profile's queue; `bell` rings for all machines of the world."""
+
+    def __init__(self, machine, queue, bell: SimEvent) -> None:
+        super().__init__(machine, "queue")
+        self._queue, self._bell = queue, bell
+        self.name = queue.name
+
+    def receive(self, limit: int, *, wait_s: float, stop: Any) -> list[Any]:
+        world = self._machine.world
+        end = world.sched.now + wait_s
+        while True:
+            found = self.io("receive", lambda: self._take(limit, stop))
+            if found:
+                for delivery in found:
+                    world.checks.received(self._machine, delivery)
+                return found
+            if stop.is_set() or world.sched.now >= end:
+                return []
+            due = world.next_due(self._queue)
+            world.sched.block(min(end, max(due, world.sched.now + 0.01)), self._bell, stop)
+
+    def _take(self, limit: int, stop: Any) -> list[Any]:
+        self._machine.world.mix(self._queue)
+        return self._queue.receive(limit, wait_s=0.0, stop=stop)
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        self._machine.world.listen(self.name, wake)
+
+    def extend(self, delivery, seconds: float) -> float:
+        checks = self._machine.world.checks
+        checks.extend_called(self._machine, delivery)
+        return self.io("extend", lambda: self._queue.extend(delivery, seconds))
+
+    def ack(self, delivery) -> bool:
+        return self._settle("ack", delivery, lambda: self._queue.ack(delivery))
+
+    def release(self, delivery, *, delay_s: float = 0.0) -> bool:
+        return self._settle(
+            "release", delivery, lambda: self._queue.release(delivery, delay_s=delay_s)
+        )
+
+    def bury(self, delivery, why) -> bool:
+        return self._settle("bury", delivery, lambda: self._queue.bury(delivery, why))
+
+    def _settle(self, verb: str, delivery, effect: Callable[[], bool]) -> bool:
+        world = self._machine.world
+        world.checks.settle_called(self._machine, verb, delivery)
+
+        def carried() -> bool:
+            done = effect()
+            if done:
+                world.checks.settled(self._queue, verb, delivery)
+                world.ring(self.name)
+            return done
+
+        return self.io(verb, carried)
+
+
+class StoreDoor(Door):
+    """The store; publications are checked when they are asked for and when they happen."""
+
+    def __init__(self, machine, store) -> None:
+        super().__init__(machine, "store")
+        self._store = store
+
+    def check(self, source) -> None:
+        return self.io("check", lambda: self._store.check(source))
+
+    @contextmanager
+    def fetch(self, source, scratch, *, moved, stop) -> Iterator[Any]:
+        inner = self._store.fetch(source, scratch, moved=moved, stop=stop)
+        try:
+            yield self.io("fetch", inner.__enter__)
+        finally:
+            if not self._machine.process.dead:
+                self._machine.files.pop(f"{scratch}/source", None)
+
+    def open(self, key: str):
+        return self.io("open", lambda: self._store.open(key))
+
+    def stat(self, key: str):
+        return self.io("stat", lambda: self._store.stat(key))
+
+    def put(self, key: str, content: bytes, *, metadata):
+        return self.io("put", lambda: self._store.put(key, content, metadata=metadata))
+
+    def publish(self, publication):
+        checks = self._machine.world.checks
+        checks.publish_called(self._machine, publication)
+
+        def carried():
+            seen = self._store.publish(publication)
+            checks.published(publication, seen)
+            return seen
+
+        return self.io("publish", carried)
+
+    def free_bytes(self) -> int | None:
+        return None

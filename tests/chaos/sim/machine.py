@@ -1,0 +1,107 @@
+"""One worker process of a world: the production pool, handler and lease on simulated parts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from chaos.sim.doors import LedgerDoor, QueueDoor, StoreDoor
+from chaos.sim.parts import SICK, SimEncoder, SimScratch, sim_plan
+from chaos.sim.sched import Killed, Process, SimClock, SimEvent
+from hevcq.ports.backend import Backend
+from hevcq.worker.handler import Served
+from hevcq.worker.heartbeat import Heartbeat
+from hevcq.worker.kit import Kit
+from hevcq.worker.lease import Lease
+from hevcq.worker.loop import Outcome
+from hevcq.worker.pool import Numbers, WorkerPool
+
+
+class Machine:
+    """A process that works until it is stopped, killed or unfit; the world then starts another.
+
+    `suffered` says that a fault of the services or a freeze met it, so that what its job lost can
+    be explained. `sick` makes it fail every encode.
+    """
+
+    def __init__(self, world, name: str, *, skew: float = 0.0) -> None:
+        self.world, self.name = world, name
+        self.process = Process(name)
+        self.files: dict[str, bytes] = {}
+        self.beats: dict[str, Any] = {}
+        self.suffered = self.sick = self.no_ffmpeg = False
+        self.full_until = 0.0
+        self.encoder_version = "ffmpeg version sim"
+        self.clock = SimClock(world.sched, skew)
+        self.outcome: Outcome | None = None
+        self.signals = SimpleNamespace(asked=SimEvent(world.sched), insisted=SimEvent(world.sched))
+
+    def start(self, slots: int, grace_s: float) -> None:
+        """Start the process in a thread of its own."""
+        self.world.sched.spawn(self.process, lambda: self._main(slots, grace_s), self.name)
+
+    def _main(self, slots: int, grace_s: float) -> None:
+        world = self.world
+        world.sched.note("process starts")
+        queues = {
+            name: QueueDoor(self, queue, world.bells[name])
+            for name, queue in world.queues_for(self).items()
+        }
+        ledger = LedgerDoor(self, world.ledger_for(self))
+        store = StoreDoor(self, world.store)
+        kit = Kit(
+            backend=Backend(self.name, queues, ledger, store, None, lambda: None),
+            encoder=SimEncoder(self),
+            plan=sim_plan,
+            scratch=SimScratch(self),
+            clock=self.clock,
+            min_free_bytes=1,
+            random=world.random.random,
+            faults=self.point,
+            heartbeat=self._heartbeat,
+        )
+        served = [Served(world.profiles[name], queue) for name, queue in queues.items()]
+        pool = WorkerPool(kit, served, Numbers(slots=slots, grace_s=grace_s, poll_s=60.0))
+        self.outcome = pool.run(self.signals)
+        world.sched.note(f"process ends {self.outcome}")
+        world.stats.outcomes[self.outcome.value] += 1
+        if self.outcome is Outcome.BROKEN and pool.error is not None:
+            raise pool.error
+        self.process.dead = True
+
+    def _heartbeat(self, lease: Lease, clock: SimClock) -> Heartbeat:
+        beat = Heartbeat(lease, clock)
+        delivery = lease._delivery
+        self.beats[f"{delivery.queue}/{delivery.receipt}"] = beat
+        return beat
+
+    def point(self, name: str) -> None:
+        """A numbered crash point of the production code."""
+        world = self.world
+        if self.process.dead:
+            raise Killed
+        world.stats.points[name] += 1
+        if not world.healed and world.random.random() < world.chaos.p_kill_point:
+            world.stats.killed_at[name] += 1
+            self.die(name)
+
+    def die(self, where: str) -> None:
+        """SIGKILL this process from inside one of its threads."""
+        self.world.sched.note(f"killed {where}")
+        self.world.stats.faults["killed"] += 1
+        self.world.sched.kill(self.process)
+        raise Killed
+
+    def disk_full(self) -> bool:
+        """Whether this machine's disk is full just now."""
+        return self.world.sched.now < self.full_until and not self.world.healed
+
+    def encode_fault(self) -> str | None:
+        """What breaks an encode here, whatever its source is."""
+        world = self.world
+        if self.sick:
+            return SICK[int(world.random.random() * len(SICK))]
+        if not world.healed and world.random.random() < world.chaos.p_encode:
+            kinds = ("encoder", "stalled", "memory", "disk", "internal", "worker", "network")
+            return kinds[int(world.random.random() * len(kinds))]
+        return None

@@ -1,0 +1,329 @@
+"""A seeded scheduler: threads are greenlets, time is virtual, and every switch is decided by a seed.
+
+The production modules get `SimThreading` instead of `threading` (see `cooperative`): their locks,
+events and threads are then this scheduler's. Nothing runs in parallel, so a seed replays exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import greenlet
+
+from hevcq.clock import Clock
+
+FOREVER = 1e12
+WALL = 1_700_000_000.0
+TAIL = 400
+
+
+class Killed(BaseException):
+    """The process of this thread is gone: nothing after this point happens."""
+
+
+class Overrun(Exception):
+    """A world took more steps than any sound one does."""
+
+
+class Scheduler:
+    """Virtual time and the threads of one world. `current` is the thread that runs just now."""
+
+    def __init__(self, seed: int, *, max_steps: int = 3_000_000) -> None:
+        self.random = random.Random(seed)
+        self.now = 1_000.0
+        self.wall_jump = 0.0
+        self.steps = 0
+        self.current: SimThread | None = None
+        self.tail: deque[str] = deque(maxlen=TAIL)
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._max_steps = max_steps
+        self._heap: list[tuple[float, int, SimThread, int]] = []
+        self._number = 0
+        self.hub: Any = greenlet.getcurrent()
+        self._dying: list[Process] = []
+        self.verbose = False
+
+    def note(self, text: str) -> None:
+        """Add a line to the trace."""
+        who = self.current.name if self.current else "world"
+        line = f"{self.now:.3f} {who} {text}"
+        self._digest.update(line.encode())
+        self.tail.append(line)
+        if self.verbose:
+            print(line)
+
+    @property
+    def trace_hash(self) -> str:
+        """The digest of everything noted so far."""
+        return self._digest.hexdigest()
+
+    def spawn(self, process: Process, target: Callable[[], None], name: str) -> SimThread:
+        """Start a thread; it first runs when the scheduler comes to it."""
+        thread = SimThread(self, process, target, name)
+        process.threads.append(thread)
+        self._push(self.now, thread)
+        return thread
+
+    def _push(self, at: float, thread: SimThread) -> None:
+        self._number += 1
+        heapq.heappush(self._heap, (at, self._number, thread, thread.token))
+
+    def wake(self, thread: SimThread, token: int) -> None:
+        """Let a thread go on that still waits with this token."""
+        if thread.token == token:
+            self._push(self.now, thread)
+
+    def block(self, until: float, *events: SimEvent) -> None:
+        """Suspend the current thread until a time, or until one of the events is set."""
+        thread = self.current
+        assert thread is not None
+        process = thread.process
+        if process.dead:
+            raise Killed
+        until = max(self.now, until, process.frozen_until)
+        if not events and (not self._heap or until < self._heap[0][0]) and not self._dying:
+            self.now = until
+            self._count()
+            return
+        thread.token += 1
+        self._push(until, thread)
+        for event in events:
+            event.waiters.append((thread, thread.token))
+        self.hub.switch()
+        if process.dead:
+            raise Killed
+
+    def sleep(self, seconds: float) -> None:
+        """Suspend the current thread for some virtual seconds."""
+        self.block(self.now + seconds)
+
+    def _count(self) -> None:
+        self.steps += 1
+        if self.steps > self._max_steps:
+            raise Overrun(f"{self.steps} steps")
+
+    def kill(self, process: Process) -> None:
+        """End a process with all its threads, before anything else happens."""
+        process.dead = True
+        self._dying.append(process)
+
+    def run(self) -> None:
+        """Run until no thread waits for anything."""
+        while self._heap:
+            at, _number, thread, token = heapq.heappop(self._heap)
+            if thread.token != token or thread.over:
+                continue
+            if at < thread.process.frozen_until:
+                self._push(thread.process.frozen_until, thread)
+                continue
+            self.now = max(self.now, at)
+            self._count()
+            thread.token += 1
+            self._switch(thread)
+            self._bury()
+
+    def _switch(self, thread: SimThread) -> None:
+        self.current = thread
+        try:
+            thread.greenlet.switch()
+        finally:
+            self.current = None
+
+    def _bury(self) -> None:
+        while self._dying:
+            for thread in self._dying.pop().threads:
+                if thread.over:
+                    continue
+                self._unwind(thread)
+
+    def _unwind(self, thread: SimThread) -> None:
+        self.current = thread
+        thread.token += 1
+        try:
+            thread.greenlet.throw(Killed)
+        except Killed:  # it had not begun
+            thread.over = True
+            thread.ended.set()
+        finally:
+            self.current = None
+
+    def close(self) -> None:
+        """Unwind every thread that is left."""
+        for thread in {entry[2] for entry in self._heap}:
+            thread.process.dead = True
+            if not thread.over:
+                self._unwind(thread)
+        self._heap.clear()
+        self.current = None
+
+
+class Process:
+    """What dies and freezes as one. `frozen_until` is when a SIGSTOP ends."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.dead = False
+        self.frozen_until = 0.0
+        self.threads: list[SimThread] = []
+
+
+class SimThread:
+    """One greenlet."""
+
+    def __init__(
+        self, sched: Scheduler, process: Process, target: Callable[[], None], name: str
+    ) -> None:
+        self.sched, self.process, self.name = sched, process, name
+        self.token = 0
+        self.over = False
+        self.ended = SimEvent(sched)
+        self.greenlet = greenlet.greenlet(lambda: self._run(target), sched.hub)
+
+    def _run(self, target: Callable[[], None]) -> None:
+        try:
+            if not self.process.dead:
+                target()
+        except Killed:
+            pass
+        finally:
+            self.over = True
+            self.ended.set()
+
+
+class SimEvent:
+    """threading.Event for greenlets."""
+
+    def __init__(self, sched: Scheduler) -> None:
+        self._sched, self._set = sched, False
+        self.waiters: list[tuple[SimThread, int]] = []
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        self._set = True
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake who waits, without staying set."""
+        waiters, self.waiters = self.waiters, []
+        for thread, token in waiters:
+            self._sched.wake(thread, token)
+
+    def clear(self) -> None:
+        self._set = False
+
+    def wait(self, timeout: float = FOREVER) -> bool:
+        if not self._set:
+            self._sched.block(self._sched.now + timeout, self)
+        return self._set
+
+
+class SimLock:
+    """threading.Lock for greenlets: one that is held across a switch makes others wait."""
+
+    def __init__(self, sched: Scheduler) -> None:
+        self._sched, self._held = sched, False
+        self._free = SimEvent(sched)
+
+    def __enter__(self) -> SimLock:
+        while self._held:
+            self._sched.block(FOREVER, self._free)
+        self._held = True
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._held = False
+        self._free.ring()
+
+
+class SimThreading:
+    """What the production modules see as the module `threading` inside a world."""
+
+    def __init__(self, sched: Scheduler) -> None:
+        self._sched = sched
+
+    def Event(self) -> SimEvent:
+        return SimEvent(self._sched)
+
+    def Lock(self) -> SimLock:
+        return SimLock(self._sched)
+
+    def Thread(self, *, target: Callable[..., None], name: str, args: tuple = (), daemon=True):
+        return _ThreadFace(self._sched, lambda: target(*args), name)
+
+
+class _ThreadFace:
+    """threading.Thread's face of a SimThread."""
+
+    def __init__(self, sched: Scheduler, target: Callable[[], None], name: str) -> None:
+        self._sched, self._target, self.name = sched, target, name
+        self._thread: SimThread | None = None
+
+    @property
+    def ident(self) -> int | None:
+        return None if self._thread is None else 1
+
+    def start(self) -> None:
+        assert self._sched.current is not None
+        process = self._sched.current.process
+        name = f"{process.name}/{self.name.removeprefix('hevcq-')}"
+        self._thread = self._sched.spawn(process, self._target, name)
+
+    def join(self, timeout: float = FOREVER) -> None:
+        assert self._thread is not None
+        if not self._thread.over:
+            self._thread.ended.wait(timeout)
+
+    def is_alive(self) -> bool:
+        return self._thread is not None and not self._thread.over
+
+
+class SimClock(Clock):
+    """Virtual time as one machine sees it: `skew` seconds off the world's wall time."""
+
+    def __init__(self, sched: Scheduler, skew: float = 0.0) -> None:
+        self._sched, self.skew = sched, skew
+
+    def now(self) -> float:
+        return WALL + self._sched.now + self._sched.wall_jump + self.skew
+
+    def monotonic(self) -> float:
+        return self._sched.now
+
+    def wait(self, event: Any, timeout_s: float) -> bool:
+        if event.is_set():
+            return True
+        events = (event,) if isinstance(event, SimEvent) else ()
+        self._sched.block(self._sched.now + max(0.0, timeout_s), *events)
+        return event.is_set()
+
+    def wait_on(self, condition: threading.Condition, timeout_s: float) -> bool:
+        self._sched.sleep(max(0.0, timeout_s))
+        return False
+
+
+@contextmanager
+def cooperative(sched: Scheduler) -> Iterator[None]:
+    """Give the worker's modules this scheduler's locks, events and threads."""
+    from hevcq.worker import heartbeat, lease, loop, pool
+
+    modules, before = (heartbeat, lease, loop, pool), threading
+    watch, poll = pool.WATCH_S, loop.POLL_WAIT_S
+    for module in modules:
+        module.threading = SimThreading(sched)
+    # Idle looks cost real time and no virtual one: a world of hours needs few of them.
+    pool.WATCH_S, loop.POLL_WAIT_S = 60.0, 600.0
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.threading = before
+        pool.WATCH_S, loop.POLL_WAIT_S = watch, poll
