@@ -10,6 +10,7 @@ from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded, ffmpeg, make_sourc
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.profile import Policies, Profile, Video
 from hevcq.errors import Stopped
+from hevcq.ffmpeg.verify import DECODED
 from support import media_clip
 
 ORDER = (Gate.G1, Gate.G2, Gate.G3, Gate.G5, Gate.G6, Gate.G7, Gate.G4, Gate.G8)
@@ -103,7 +104,12 @@ def test_progress_is_told_and_a_stop_is_obeyed(pair):
     ENCODER.verify(
         pair.request, on_progress=lambda p: seen.append(p.fraction), stop=threading.Event()
     )
-    assert seen[-1] == 1.0
+    assert seen == sorted(seen)
+    decoded = [share for share in seen if share < DECODED + 0.01]
+    assert decoded[-1] == DECODED, "gate G4 has decoded all of it"
+    samples = PROFILE.gates.picture_samples
+    steps = [DECODED + (1 - DECODED) * number / samples for number in range(1, samples + 1)]
+    assert seen[len(decoded) :] == pytest.approx(steps), "each sample of gate G8 is a step"
 
     stop = threading.Event()
     stop.set()
