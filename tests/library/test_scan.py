@@ -131,6 +131,16 @@ def test_roots_inside_each_other_yield_each_file_once(tmp_path, order):
     assert len(list(find([tmp_path / name for name in order]))) == 1
 
 
+@pytest.mark.parametrize("name", ["ring", "ring.mp4"])
+def test_links_that_lead_to_each_other_stop_nothing(tmp_path, name):
+    put(tmp_path, "film.mp4")
+    (tmp_path / "back").symlink_to(tmp_path / name)
+    (tmp_path / name).symlink_to(tmp_path / "back")
+
+    assert found(tmp_path) == ["film.mp4"]
+    assert left(tmp_path) == ({name: Why.LINK} if name.endswith(".mp4") else {})
+
+
 def test_a_root_that_is_a_link_to_a_folder_is_followed(tmp_path):
     put(tmp_path / "real", "1.mp4")
     (tmp_path / "link").symlink_to(tmp_path / "real")

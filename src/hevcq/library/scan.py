@@ -178,7 +178,7 @@ def _entry(
     entry: os.DirEntry[str], walk: _Walk, relative: str, names: set[str]
 ) -> Found | Rejected | None:
     path = Path(entry.path)
-    if entry.is_symlink() and entry.is_dir():
+    if entry.is_symlink() and _leads_to_folder(entry):
         if walk.include is not None and not walk.include(relative):
             return None
         return Rejected(path, walk.root, Why.LINK, f"{show(path)} links to a folder: not followed.")
@@ -189,6 +189,14 @@ def _entry(
         sentence = f"{show(path)} is a rendition that hevcq made."
         return Rejected(path, walk.root, Why.OWN_RENDITION, sentence)
     return _file(path, walk, relative)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether a link ends in a folder; one that ends nowhere we may look (a ring) does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _wanted(walk: _Walk, relative: str) -> bool:
