@@ -10,7 +10,7 @@ TF_PLUGINS ?=
 IMAGE ?= hevcq-worker
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
-.PHONY: help setup install clean lint format test bench build full-build plan apply destroy demo demo-aws
+.PHONY: help setup install clean lint format test bench build full-build plan apply destroy demo demo-aws checkov
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -68,3 +68,8 @@ apply:  ## make the farm in the account of your credentials
 
 destroy:  ## take the farm down again
 	$(TF) destroy
+
+checkov:  ## a static check of the Terraform, with a reasoned skip list
+	$(PY) -m venv .venv-checkov
+	.venv-checkov/bin/pip install --quiet checkov
+	.venv-checkov/bin/checkov --directory infra/terraform --config-file infra/terraform/.checkov.yaml
