@@ -246,3 +246,26 @@ def test_a_signal_that_comes_while_the_flags_own_lock_is_held_does_not_hang_the_
     with StopSignals() as signals, signals.asked._cond:
         signal.raise_signal(signal.SIGTERM)
     assert signals.asked.wait(10)
+
+
+def test_a_second_signal_does_not_make_the_pool_spin_while_work_ends(farm):
+    """Found by the simulation: it waited for a signal that had come, which takes no time."""
+    farm.clock.auto = True
+    looks: list[float] = []
+
+    class Ending(WorkerPool):
+        stopped = property(lambda self: len(looks) == 4)
+
+        def start(self) -> None:
+            """No slot: this is about the thread that looks after them."""
+
+        def step(self) -> None:
+            looks.append(farm.clock.monotonic())
+
+    pool = Ending(farm.kit, [Served(farm.profile, farm.queue)], Numbers())
+    signals = StopSignals()
+    signals.ask()
+    signals.ask()
+    pool.run(signals)
+
+    assert looks[3] - looks[0] >= 0.5, "time passes between two looks"

@@ -98,11 +98,14 @@ class WorkerPool:
             if signals.insisted.is_set():
                 self.insist()
             self.step()
-            # An event that is set already would make this wait a busy loop.
-            self._kit.clock.wait(
-                signals.insisted if signals.asked.is_set() else signals.asked, WATCH_S
-            )
+            self._kit.clock.wait(self._next_word(signals), WATCH_S)
         return self.finish()
+
+    def _next_word(self, signals: StopSignals) -> threading.Event:
+        """Return what may still happen; waiting for what did already would be a busy loop."""
+        if not signals.asked.is_set():
+            return signals.asked
+        return threading.Event() if signals.insisted.is_set() else signals.insisted
 
     def ask(self) -> None:
         """Take nothing new, and let running jobs end within the grace."""
