@@ -58,6 +58,12 @@ def test_a_plain_table_is_aligned_and_has_no_trailing_blanks():
     assert render.plain_table(["a", "bb"], [["ccc", "d"], ["e", ""]]) == ["a    bb", "ccc  d", "e"]
 
 
+def test_one_name_of_255_characters_pushes_no_other_row():
+    long, short = render.plain_table(["a", "b"], [["x" * 255, "1"], ["y", "2"]])[1:]
+    assert long == f"{'x' * 255}  1"
+    assert short == f"y{' ' * (render.WIDEST + 1)}2"
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [

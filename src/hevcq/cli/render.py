@@ -12,6 +12,9 @@ from hevcq.cli.status_text import printable
 
 __all__ = ["ago", "emit", "emit_json", "emit_table", "plain_table", "printable", "size"]
 
+WIDEST = 64
+"""Columns are aligned up to so many characters: one name of 255 must not push every row away."""
+
 
 def emit(line: str = "") -> None:
     """Print one line of data."""
@@ -34,9 +37,9 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of an aligned table."""
+    """Return the lines of an aligned table; a cell over `WIDEST` pushes its own row only."""
     grid = [list(columns), *[list(row) for row in cells]]
-    widths = [max(len(row[i]) for row in grid) for i in range(len(columns))]
+    widths = [min(WIDEST, max(len(row[i]) for row in grid)) for i in range(len(columns))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in grid
