@@ -43,6 +43,16 @@ def test_a_job_gets_an_empty_folder_that_is_gone_afterwards(scratch):
     assert not folder.exists()
 
 
+def test_two_attempts_at_one_job_in_one_process_never_share_a_folder(scratch):
+    """Found by the simulation: a slot whose lease is lost may still be ending its encode."""
+    with scratch.job("a") as zombies:
+        (zombies / "rendition.mp4").write_bytes(b"half")
+        with scratch.job("a") as folder:
+            assert list(folder.iterdir()) == []
+            assert (zombies / "rendition.mp4").read_bytes() == b"half"
+        assert zombies.is_dir()
+
+
 def test_the_folder_goes_when_the_job_fails_too(scratch):
     context = scratch.job("a")
     folder = context.__enter__()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ class Scratch:
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder, self._clock = folder, clock
         self._opening = threading.Lock()
+        self._numbers = itertools.count(1)
         self._lock: int | None = None
         self._mine: Path | None = None
 
@@ -49,9 +51,9 @@ class Scratch:
         Raises DiskFull, Unavailable, or WorkerUnfit where this worker may never write there.
         """
         with _translated(self._folder):
-            folder = self._own() / name
-            # A slot that could not remove a folder must not hand its leftovers to the next job.
-            shutil.rmtree(folder, ignore_errors=True)
+            # A name of its own: a slot that lost its lease may still be ending its encode of this
+            # very job while another begins, and neither may write or remove what is the other's.
+            folder = self._own() / f"{name}-{next(self._numbers)}"
             folder.mkdir()
         try:
             yield folder

@@ -1,10 +1,10 @@
 """`python -m tests.chaos.sim`: a campaign, or one seed again.
 
-    --seed N             replay one world and print the end of its trace (--all prints all of it)
-    --lives N            run worlds until so many jobs have ended (default 100000)
-    --seconds S          or until so much time has passed (default 600)
-    --processes N        how many at once (default 2)
-    --first N            the first seed
+--seed N             replay one world and print the end of its trace (--all prints all of it)
+--lives N            run worlds until so many jobs have ended (default 100000)
+--seconds S          or until so much time has passed (default 600)
+--processes N        how many at once (default 2)
+--first N            the first seed
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from chaos.sim.report import table
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.sim", description=chaos.sim.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos.sim", description=chaos.sim.__doc__
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--lives", type=int, default=100_000)

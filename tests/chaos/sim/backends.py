@@ -6,12 +6,12 @@ import copy
 import itertools
 from pathlib import Path
 
+from chaos.sim.parts import MemPath
+from chaos.sim.sched import SimClock
 from fakes.fanout import MemoryFanout
 from fakes.ledger import MemoryLedger
 from fakes.queue import MemoryQueue
 from fakes.store import MemoryStore
-from chaos.sim.parts import MemPath
-from chaos.sim.sched import SimClock
 from hevcq.embedded.database import Database
 from hevcq.embedded.fanout import SqliteFanout
 from hevcq.embedded.ledger import SqliteLedger

@@ -260,5 +260,3 @@ class Driver:
         while self.world.side.left():
             require(self.sched.now < end, f"{self.world.side.left()} messages never settle")
             self.sched.sleep(max(30.0, self.world.visibility_s / 4))
-
-

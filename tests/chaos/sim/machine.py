@@ -8,6 +8,7 @@ from typing import Any
 from chaos.sim.doors import LedgerDoor, QueueDoor, StoreDoor
 from chaos.sim.parts import SICK, SimEncoder, SimScratch, sim_plan
 from chaos.sim.sched import Killed, Process, SimClock, SimEvent
+from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.worker.handler import Served
 from hevcq.worker.heartbeat import Heartbeat
@@ -65,7 +66,7 @@ class Machine:
         self.outcome = pool.run(self.signals)
         world.sched.note(f"process ends {self.outcome}")
         world.stats.outcomes[self.outcome.value] += 1
-        if self.outcome is Outcome.BROKEN and pool.error is not None:
+        if pool.error is not None and not isinstance(pool.error, HevcqError):
             raise pool.error
         self.process.dead = True
 

@@ -129,20 +129,19 @@ class SimScratch:
     folder = "scratch"
 
     def __init__(self, machine) -> None:
-        self._machine = machine
+        self._machine, self._number = machine, 0
 
     @contextmanager
     def job(self, name: str) -> Iterator[MemPath]:
         files = self._machine.files
-        prefix = f"/{name}/"
-        leftover = [f for f in files if f.startswith(prefix)]
-        assert not leftover, f"leftovers of the job: {leftover}"
+        self._number += 1
+        root = f"/{name}-{self._number}"
         if self._machine.disk_full():
             raise DiskFull("The scratch folder is full.")
         try:
-            yield MemPath(files, f"/{name}")
+            yield MemPath(files, root)
         finally:
-            for path in [f for f in files if f.startswith(prefix)]:
+            for path in [f for f in files if f.startswith(f"{root}/")]:
                 del files[path]
 
     def free_bytes(self) -> int:
@@ -251,5 +250,3 @@ class SimEncoder:
         if job.nature is Nature.NOT_SMALLER:
             return NOT_SMALLER
         return BAD_GATE if job.nature is Nature.BAD_GATE else PASSED
-
-

@@ -35,7 +35,7 @@ class Overrun(Exception):
 class Scheduler:
     """Virtual time and the threads of one world. `current` is the thread that runs just now."""
 
-    def __init__(self, seed: int, *, max_steps: int = 3_000_000) -> None:
+    def __init__(self, seed: int, *, max_steps: int = 400_000) -> None:
         self.random = random.Random(seed)
         self.now = 1_000.0
         self.wall_jump = 0.0

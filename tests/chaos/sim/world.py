@@ -142,5 +142,3 @@ class World:
         stats.seconds = self.sched.now - 1_000.0
         stats.ends.update(self.checks.ends)
         self.sched.note(f"ends {sorted(self.checks.ends.items())}")
-
-

@@ -1,0 +1,69 @@
+"""Holes that the damage campaign found, each closed and held shut."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from chaos.damage_corpus import ffmpeg
+from chaos.damage_judge import ENCODER, judge, profile, run
+from hevcq.errors import SourceDamaged
+
+PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=1.2")
+SOUND = ("-f", "lavfi", "-i", "anoisesrc=duration=1.2:amplitude=0.2:seed=7")
+H264 = ("-c:v", "libx264", "-preset", "superfast", "-g", "20")
+
+
+def stream(folder: Path, *options: str, name: str = "film.ts") -> Path:
+    target = folder / name
+    ffmpeg(*PICTURE, *SOUND, *H264, "-c:a", "mp2", *options, target)
+    return target
+
+
+def preflight(path: Path) -> None:
+    stop = threading.Event()
+    info = ENCODER.probe(str(path), stop=stop)
+    ENCODER.preflight(str(path), info, profile(), stop=stop)
+
+
+@pytest.mark.parametrize("make", [(), ("-mpegts_m2ts_mode", "1")], ids=["188", "192"])
+def test_a_recording_that_ends_inside_a_packet_was_cut(tmp_path, make):
+    # Given a recording cut where ffmpeg's demuxer finds nothing to complain of
+    path = stream(tmp_path, *make)
+    preflight(path)
+    content, length = path.read_bytes(), 192 if make else 188
+
+    # When it is cut inside a packet, then that is said; a cut between two is a shorter recording
+    whole = len(content) // length * 7 // 10 * length
+    path.write_bytes(content[: whole + 100])
+    with pytest.raises(SourceDamaged, match="ends inside a packet"):
+        preflight(path)
+
+
+def test_a_recording_that_begins_inside_a_packet_is_not_judged_by_its_size(tmp_path):
+    path = stream(tmp_path)
+    path.write_bytes(path.read_bytes()[-100:] + path.read_bytes())
+    preflight(path)
+
+
+@pytest.mark.parametrize("codec", ["mp2", "ac3"])
+def test_a_sound_copied_from_a_recording_must_keep_its_bytes(tmp_path, codec):
+    # Given a clean rendition of a transport stream
+    source = stream(tmp_path, "-c:a", codec)
+    made = run(source, tmp_path / "made.mkv", profile())
+    assert made.step == "", made.reason
+    assert made.request is not None
+
+    # When its sound is replaced by another of the same times, which decodes without complaint
+    other = stream(tmp_path, "-c:a", codec, "-af", "areverse", name="other.ts")
+    spoilt = tmp_path / "spoilt.mkv"
+    copied = ("-map", "0:v", "-map", "1:a", "-c", "copy", "-map_metadata", "0")
+    ffmpeg("-i", made.request.output, "-i", other, *copied, spoilt)
+    spoilt.replace(made.request.output)
+
+    # Then a gate finds it
+    found = judge(made.request)
+    assert found.step == "G5"
+    assert found.reason.endswith("its bytes are not those of the source")
