@@ -30,6 +30,7 @@ locals {
     HEVCQ_WORKERS            = "1"
     HEVCQ_LOG_STYLE          = "json"
     HEVCQ_LOG_LEVEL          = "info"
+    HEVCQ_METRICS_EMF        = "true"
     HEVCQ_STOP_GRACE_S       = "60"
     HEVCQ_AWS__REGION        = var.region
     HEVCQ_AWS__INPUT_BUCKET  = var.storage.input_bucket
