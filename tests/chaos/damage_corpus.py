@@ -37,8 +37,8 @@ def ffmpeg(*arguments: object) -> None:
     subprocess.run(command, check=True, timeout=120, capture_output=True)
 
 
-def clips(folder: Path) -> list[Path]:
-    """Make the generated clips in `folder`, and return them with the real ones that are there."""
+def clips(folder: Path, *, real: bool = True) -> list[Path]:
+    """Make the generated clips in `folder`; with `real`, add the real ones that are there."""
     (folder / "words.srt").write_text(WORDS)
     (folder / "chapters.txt").write_text(CHAPTERS)
     for name, options in GENERATED.items():
@@ -51,8 +51,8 @@ def clips(folder: Path) -> list[Path]:
             "-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=fra",
             *options, folder / name,
         )  # fmt: skip
-    real = [MEDIA / name for name in REAL if (MEDIA / name).is_file()]
-    return [*(folder / name for name in GENERATED), *real]
+    there = [MEDIA / name for name in REAL if real and (MEDIA / name).is_file()]
+    return [*(folder / name for name in GENERATED), *there]
 
 
 Damage = Callable[[bytes, bytes, random.Random], bytes]

@@ -18,6 +18,8 @@ _PAIRED_FIELDS = frozenset({"h264", "mpeg2video", "vc1", "mpeg1video"})
 """Codecs that may keep each field in a packet of its own: two packets then make one frame."""
 _REFRAMED = frozenset({"mpegts", "mpeg", "aac", "h264", "hevc", "ogg", "asf", "rm", "flv", "avi"})
 """Demuxers whose packets carry wrapping that other containers leave out (ADTS headers)."""
+_SELF_FRAMED = frozenset({"mp2", "mp3", "ac3", "eac3", "dts"})
+"""Codecs whose frames are the same bytes in every container, once the demuxer parsed them out."""
 _REPACKED = frozenset({"wavpack", "prores"})
 """Codecs of which Matroska leaves out headers that its readers put back."""
 
@@ -111,11 +113,16 @@ def _copied(compared: Compared, pair: Pair) -> Iterator[str]:
         return
     demuxer = compared.source.format_name.partition(",")[0]
     same_count = total == pair.source.packets + pair.source.discarded
-    if same_count and demuxer not in _REFRAMED and pair.origin.codec not in _REPACKED:
+    reframed = demuxer in _REFRAMED and not _plain(demuxer, pair.origin.codec)
+    if same_count and not reframed and pair.origin.codec not in _REPACKED:
         if not pair.source.digest or not pair.made.digest:
             yield "nobody knows whether its bytes are those of the source"
         elif pair.source.digest != pair.made.digest:
             yield "its bytes are not those of the source"
+
+
+def _plain(demuxer: str, codec: str) -> bool:
+    return demuxer == "mpegts" and codec in _SELF_FRAMED
 
 
 def _times(pair: Pair, shift: float, drift_s: float) -> Iterator[str]:
