@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from hevcq.domain.chunks import Chunk, ChunkPlan, times_sum
-from hevcq.errors import PartUnfit
+from hevcq.errors import PartUnfit, SourceDamaged
 from hevcq.ffmpeg.chunk_command import chunk_command
 from hevcq.ffmpeg.harmless import suspicious
 from hevcq.ffmpeg.process import run_child
@@ -42,8 +42,12 @@ def encode_chunk(job: Job, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgres
     """Encode one chunk to `job.request.output`; see ports.encoder."""
     request = job.request
     command = chunk_command(job.tools, request, plan, chunk)
-    report = run_watched(job, command, plan.seconds(chunk), on_progress)
     name = f"Part {chunk.index + 1} of {len(plan.chunks)} of {name_of(request.location)}"
+    try:
+        report = run_watched(job, command, plan.seconds(chunk), on_progress)
+    except SourceDamaged as error:
+        # To a decoder that begins midway a sound source may look damaged; only the whole tells.
+        raise PartUnfit(f"{name} cannot be made: {error.message}", index=chunk.index) from error
     complaints = suspicious(report.stderr, job.where)
     if complaints:
         raise PartUnfit(

@@ -95,7 +95,7 @@ class FfmpegEncoder(Encoder):
         """Encode one chunk to the part `request.output`; see ports.encoder."""
         from hevcq.ffmpeg.chunk import encode_chunk
 
-        job = Job(self._tools, request, stop, Pass.OPEN if chunk.open_group else Pass.ENCODE)
+        job = Job(self._tools, request, stop, Pass.ENCODE if chunk.seek_s is None else Pass.MIDWAY)
         with fresh_output(request):
             return encode_chunk(job, chunk_plan, chunk, on_progress)
 

@@ -16,12 +16,12 @@ VERSION = 3
 
 
 class Pass(StrEnum):
-    """Where a line was printed. OPEN is the encode of a chunk that begins at an open group."""
+    """Where a line was printed. MIDWAY is the encode of a chunk that begins within a film."""
 
     DEMUX = "demux"
     DECODE = "decode"
     ENCODE = "encode"
-    OPEN = "open"
+    MIDWAY = "midway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ HARMLESS: tuple[Harmless, ...] = (
     Harmless(
         component=r"https?",
         text=r"Stream ends prematurely at \d+, should be \d+",
-        passes=frozenset({Pass.ENCODE, Pass.OPEN}),
+        passes=frozenset({Pass.ENCODE, Pass.MIDWAY}),
         reason="The connection broke and was taken up again at that byte (-reconnect); if it could "
         "not be, ffmpeg ends with an error, and gate G5 misses the packets.",
     ),
@@ -73,10 +73,10 @@ HARMLESS: tuple[Harmless, ...] = (
         text=r"mmco: unref short failure|co located POCs unavailable|"
         r"reference picture missing during reorder|Missing reference picture, default is \d+|"
         r"number of reference frames .* exceeds max .*",
-        passes=frozenset({Pass.OPEN}),
-        reason="Pictures shown before the key frame that a chunk begins at lack what they refer "
-        "to; they belong to the chunk before and are dropped. Every picture of the chunk is "
-        "counted, and the seam is compared with the source (G8).",
+        passes=frozenset({Pass.MIDWAY}),
+        reason="Who begins at a key frame lacks what was before it: pictures stored after it but "
+        "shown before it are dropped anyway, and marks to forget older ones find none. Every "
+        "picture of the chunk is counted, and the seam is compared with the source (G8).",
     ),
     Harmless(
         component="",

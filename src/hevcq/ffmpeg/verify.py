@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.media import Measurement, MediaInfo
+from hevcq.domain.media import Measurement, MediaInfo, Stream
 from hevcq.domain.plan import StreamPlan
 from hevcq.domain.profile import PictureMetric
 from hevcq.errors import SourceGone, SourceUnreadable
@@ -20,6 +20,7 @@ from hevcq.ffmpeg.measure import measure
 from hevcq.ffmpeg.probe import probe
 from hevcq.ffmpeg.progress import ProgressReader
 from hevcq.ffmpeg.tools import Tools
+from hevcq.ffmpeg.verify_joined import Shown, joined_times, seam_problem
 from hevcq.ffmpeg.verify_picture import (
     Film,
     Sample,
@@ -90,6 +91,7 @@ class _Gates:
     began: float = field(init=False)
     output: MediaInfo = field(init=False)
     made: Measurement = field(init=False)
+    shown: Shown | None = None
     sampled: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -114,19 +116,28 @@ class _Gates:
         if not request.measured.tracks:
             return Outcome.UNKNOWN, "the source was not measured"
         self.made = measure(self.tools, str(request.output), self.output, self.stop)
-        return _judged(
-            time_problems(
-                Compared(
-                    plan=request.plan,
-                    source=request.info,
-                    measured=request.measured,
-                    output=self.output,
-                    made=self.made,
-                    frames=request.report.frames,
-                    drift_s=request.profile.gates.drift_s,
-                )
+        problems = time_problems(
+            Compared(
+                plan=request.plan,
+                source=request.info,
+                measured=request.measured,
+                output=self.output,
+                made=self.made,
+                frames=request.report.frames,
+                drift_s=request.profile.gates.drift_s,
             )
         )
+        if request.chunks is not None and not problems:
+            film = self._film()
+            self.shown, problems = joined_times(
+                self.tools, request, (film.index, film.tick), self.stop
+            )
+        return _judged(problems)
+
+    def _film(self) -> Stream:
+        """Return the film's stream in the output; G3 found it there."""
+        made = made_streams(self.request.plan, self.output)
+        return made[self.request.plan.main_video.position or 0]
 
     def smaller(self) -> Judged:
         """G6: the output saves what the profile asks for."""
@@ -199,6 +210,12 @@ class _Gates:
             if still:
                 return Outcome.FAILED, still
             worst = min(worst, *(sample.ssim or 0.0 for sample in samples))
+        if self.shown is not None:
+            target = self.request.plan.main_video.video or self.request.plan.video
+            film = target, self._film().index
+            for problem in seam_problem(self.tools, self.request, self.shown, film, self.stop):
+                if problem:
+                    return Outcome.FAILED, problem
         return Outcome.PASSED, f"worst SSIM {worst:.4f} of the samples"
 
     def _samples(self, kept: StreamPlan) -> list[Sample] | Judged:

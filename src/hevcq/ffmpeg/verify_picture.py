@@ -37,7 +37,7 @@ FOLLOWS = 0.25
 UNINDEXED_PREROLL_S = 10.0
 """Containers without an index are entered this much earlier, to find a key frame on the way."""
 UNINDEXED = frozenset({"mpegts", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
-_LAST_STAYS = "tpad=stop=2:stop_mode=clone"
+LAST_STAYS = "tpad=stop=2:stop_mode=clone"
 """The output's last picture stays, so that a nudged last source frame still finds its partner."""
 _SSIM = re.compile(r"SSIM .*\bAll:(-?[0-9.]+|nan|inf)")
 
@@ -140,19 +140,24 @@ def _limits(request: VerifyRequest) -> ChildLimits:
 def _sample_command(
     tools: Tools, request: VerifyRequest, film: Film, moments: tuple[float, float], frames: int
 ) -> list[str]:
-    demuxer = request.info.format_name.partition(",")[0]
-    preroll = UNINDEXED_PREROLL_S if demuxer in UNINDEXED else 0.0
     target = film.kept.video or request.plan.video
     return [
         tools.ffmpeg, "-v", "level+info", "-nostdin", "-nostats", "-hide_banner", "-copyts",
-        *_seek(moments[0] - preroll), *input_options(request.location),
-        *_seek(moments[1]), *input_options(str(request.output)),
+        *seek_options(moments[0] - preroll_of(request)), *input_options(request.location),
+        *seek_options(moments[1]), *input_options(str(request.output)),
         "-filter_complex", graph(target, (film.kept.source_index, film.made.index), moments, frames),
         "-map", "[thumbs]", "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1",
     ]  # fmt: skip
 
 
-def _seek(moment: float) -> list[str]:
+def preroll_of(request: VerifyRequest) -> float:
+    """Return how many seconds earlier the source must be entered to find a key frame."""
+    demuxer = request.info.format_name.partition(",")[0]
+    return UNINDEXED_PREROLL_S if demuxer in UNINDEXED else 0.0
+
+
+def seek_options(moment: float) -> list[str]:
+    """Return the options that enter a file at the key frame before a moment, in seconds."""
     if moment <= 0:
         return []
     return ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{moment:.6f}"]
@@ -170,7 +175,7 @@ def graph(
     alike = f"setsar=1,format={coded_pixel_format(target)}"
     there = [f"trim=start={max(0.0, moments[0]) - 0.0005:.6f}", picture_filter(target), alike]
     there += [f"trim=end_frame={frames}", _from(moments[0] - NUDGE_S), "split"]
-    here = [f"trim=start={moments[1] - 0.5:.6f}", alike, _from(moments[1]), _LAST_STAYS, "split"]
+    here = [f"trim=start={moments[1] - 0.5:.6f}", alike, _from(moments[1]), LAST_STAYS, "split"]
     return ";".join(
         [
             f"[0:{streams[0]}]{','.join(f for f in there if f)}[s1][s2]",
