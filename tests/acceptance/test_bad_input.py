@@ -220,6 +220,36 @@ def test_a_missing_ffmpeg_is_said_at_once_with_the_way_out(farm: Farm, variable:
     assert len(ran.err.splitlines()) == 1
 
 
+def test_an_ffmpeg_that_breaks_in_mid_run_ends_with_what_is_done_and_what_is_not(
+    farm: Farm,
+) -> None:
+    """Given an ffmpeg that loses its encoder after a file, then nobody has to guess the rest."""
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        farm.clip(name)
+    program = farm.folder / "ffmpeg"
+    mark = farm.folder / "encoded-once"
+    broken = "echo \"Unknown encoder 'libx265'\" >&2; exit 1"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *libx265*) [ -e {mark} ] && {{ {broken}; }}; touch {mark};; esac\n'
+        'exec ffmpeg "$@"\n'
+    )
+    program.chmod(0o755)
+
+    environment = {"HEVCQ_FFMPEG": str(program)}
+    ran = farm.run("ingest", farm.media, "--workers", "1", env=environment)
+
+    assert ran.code == 4, ran.err
+    assert "Unknown encoder" in ran.err.splitlines()[-1]
+    ends = {line.split()[0]: line for line in ran.out.splitlines()}
+    assert " done " in ends["a.mp4"]
+    assert " not finished " in ends["b.mp4"]
+    assert " not finished " in ends["c.mp4"]
+
+    again = farm.ingest("--workers", "1", env=environment)
+    assert again.code == 4
+    assert [event["exit_code"] for event in again.named("summary")] == [4]
+
+
 def test_a_damaged_database_is_refused_and_never_recreated_in_silence(farm: Farm) -> None:
     farm.clip("a.mp4")
     farm.ingest("--no-wait")

@@ -11,9 +11,10 @@ import typer
 from hevcq.cli import render, report
 from hevcq.cli.display import Display, open_display
 from hevcq.cli.display_text import about, size
-from hevcq.cli.exits import ExitCode
+from hevcq.cli.exits import ExitCode, exit_code
 from hevcq.cli.ingest_options import Options
 from hevcq.cli.ingest_run import Run, Wired, first_items, wire
+from hevcq.errors import HevcqError
 from hevcq.usecases.ingest_events import EventName, IngestEvent, show_path
 from hevcq.usecases.ingest_plan import LIVE, Disposition, IngestPlan, Item
 from hevcq.usecases.ingest_tally import Tally
@@ -48,7 +49,11 @@ def run_shown(app: App, options: Options) -> ExitCode:
         items = _announced(wired, first, options)
         if options.dry_run:
             return _dry(wired, first, display)
-        _worked(run, items, display)
+        try:
+            _worked(run, items, display)
+        except HevcqError as error:  # what is done and what is not is said all the same
+            closed(app, wired.ingest.tally, options, display, began, error)
+            raise
     return closed(app, wired.ingest.tally, options, display, began)
 
 
@@ -141,9 +146,16 @@ def _dry_row(item: Item) -> tuple[str, ...]:
     )
 
 
-def closed(app: App, tally: Tally, options: Options, display: Display, began: float) -> ExitCode:
-    """Print the closing table and sum; return the exit code."""
-    code = report.code(tally)
+def closed(
+    app: App,
+    tally: Tally,
+    options: Options,
+    display: Display,
+    began: float,
+    error: HevcqError | None = None,
+) -> ExitCode:
+    """Print the closing table and sum; return the exit code, which is that of `error` if any."""
+    code = exit_code(error) if error is not None else report.code(tally)
     _summary(app, tally, code, display, app.clock.monotonic() - began)
     if not options.as_json and tally.outcomes:
         if not options.quiet:
