@@ -124,8 +124,11 @@ def bury(connection: sqlite3.Connection, receipt: Receipt, why: Bury, *, now: fl
     return True
 
 
-def bury_exhausted(connection: sqlite3.Connection, taken: Taken, *, now: float) -> None:
-    """Bury a message that was received as often as its queue allows, uncounting this receive."""
+def bury_exhausted(connection: sqlite3.Connection, taken: Taken, *, now: float) -> Bury:
+    """Bury a message that was received as often as its queue allows, uncounting this receive.
+
+    Returns with which reason it was buried.
+    """
     received = taken.attempts - 1
     connection.execute(
         "UPDATE message SET attempts = ?, held = ? WHERE id = ?", (received, received, taken.number)
@@ -133,6 +136,7 @@ def bury_exhausted(connection: sqlite3.Connection, taken: Taken, *, now: float) 
     reason = f"Received {received} times without being settled."
     why = Bury(reason=reason, failure_class=FailureClass.RECEIVES)
     bury(connection, Receipt(taken.number, received), why, now=now)
+    return why
 
 
 def redrive(connection: sqlite3.Connection, queue: str, letter: int, *, now: float) -> bool:

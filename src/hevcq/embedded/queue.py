@@ -14,6 +14,7 @@ from hevcq.domain.job import Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.embedded import messages
 from hevcq.embedded.database import Database
+from hevcq.embedded.ledger import BURY_UNCLAIMED
 from hevcq.embedded.messages import Receipt, Taken
 from hevcq.errors import BadMessage, LeaseLost
 from hevcq.ports.queue import DeadLetter, Delivery, Depth, Queue, Selection
@@ -148,7 +149,7 @@ class SqliteQueue(Queue):
                     break
                 for one in taken:
                     if one.attempts > self._config.max_receives:
-                        messages.bury_exhausted(connection, one, now=now)
+                        self._give_up(connection, one, now)
                     else:
                         kept.append(one)
             return kept
@@ -158,6 +159,19 @@ class SqliteQueue(Queue):
         taken = self._database.write(work, durable=False)
         found.extend(self._delivery(one, deadline) for one in taken)
         return found
+
+    @staticmethod
+    def _give_up(connection: sqlite3.Connection, taken: Taken, now: float) -> None:
+        """Bury the message, and its job with it unless another worker holds a live lease on it."""
+        why = messages.bury_exhausted(connection, taken, now=now)
+        values = {
+            "job_id": messages.job_of(taken.body),
+            "reason": why.reason,
+            "class": why.failure_class,
+            "now": now,
+            "dead": None,
+        }
+        connection.execute(BURY_UNCLAIMED, values)
 
     def _delivery(self, taken: Taken, deadline: float) -> Delivery:
         tasks: tuple[Task, ...] = ()

@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
-from contracts.backends import VISIBILITY_S, task
+from contracts.backends import MAX_RECEIVES, VISIBILITY_S, task
+from hevcq.domain.job import JobState
+from hevcq.domain.verdict import FailureClass
 from hevcq.errors import BadMessage, StorageError
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.settings import Settings
@@ -189,3 +191,34 @@ def test_two_that_see_one_task_do_not_both_get_it(queue: Queue, monkeypatch) -> 
     monkeypatch.setattr(queue, "_peek", lambda: (True, None))
 
     assert take(queue) == []
+
+
+def test_a_message_that_is_given_up_buries_its_job_too(opener, clock) -> None:
+    """Found by the simulation: the dead letter was there, and the ledger said RUNNING for ever."""
+    backend = opener().backend
+    backend.queues["hevc"].send([task("1")])
+    for _ in range(MAX_RECEIVES):
+        (held,) = take(backend.queues["hevc"])
+        job = held.tasks[0]
+        backend.ledger.claim(job.source, "hevc", owner="gone", lease_s=VISIBILITY_S)
+        clock.advance(VISIBILITY_S + 1)
+
+    assert take(backend.queues["hevc"]) == []
+
+    record = backend.ledger.get(job.job_id)
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.RECEIVES)
+    assert record.reason == "Received 3 times without being settled."
+
+
+def test_a_message_that_is_given_up_leaves_a_job_with_a_live_lease_alone(opener, clock) -> None:
+    backend = opener().backend
+    backend.queues["hevc"].send([task("1")])
+    for _ in range(MAX_RECEIVES):
+        (held,) = take(backend.queues["hevc"])
+        clock.advance(VISIBILITY_S + 1)
+    job = held.tasks[0]
+    backend.ledger.claim(job.source, "hevc", owner="alive", lease_s=VISIBILITY_S)
+
+    assert take(backend.queues["hevc"]) == []
+
+    assert backend.ledger.get(job.job_id).state is JobState.RUNNING
