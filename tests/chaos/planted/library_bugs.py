@@ -1,0 +1,120 @@
+"""Bugs in what touches a person's files: the swap, its journal, the undo."""
+
+from __future__ import annotations
+
+from .plant import Bug
+
+LIBRARY = "src/hevcq/library"
+SWAP, KEPT = ("tests/library/test_swap.py",), ("tests/library/test_swap_kept_and_undone.py",)
+RACES = ("tests/library/test_swap_races.py", "tests/library/test_strangers_between.py")
+KILLED = ("tests/library/test_swap_killed_everywhere.py", "-k", "test_a_swap_killed")
+PLACE, POWER = (
+    ("tests/library/test_place.py",),
+    ("tests/chaos/test_powercut_library.py", "-k", "same"),
+)
+
+BUGS = (
+    Bug(
+        "original removed before the rendition is in",
+        f"{LIBRARY}/steps.py",
+        "        record = self._put_aside(record)\n",
+        "        record = self._put_aside(record)\n        self._fs.unlink(record.retained)\n",
+        SWAP,
+    ),
+    Bug(
+        "a rename that overwrites",
+        f"{LIBRARY}/files.py",
+        "        if not _rename_no_replace(old, new):\n"
+        "            self._link_then_unlink(old, new)",
+        "        old.rename(new)",
+        (*RACES, *PLACE),
+    ),
+    Bug(
+        "a small file written in place",
+        f"{LIBRARY}/files.py",
+        "    fs.write(temp, content)\n    fs.fsync_file(temp)\n    fs.rename(temp, path)\n",
+        "    fs.write(path, content)\n    fs.fsync_file(path)\n",
+        KILLED,
+    ),
+    Bug(
+        "the fsync after the rename",
+        f"{LIBRARY}/files.py",
+        "    fs.fsync_file(temp)\n    fs.rename(temp, path)\n",
+        "    fs.rename(temp, path)\n    fs.fsync_file(path)\n",
+        POWER,
+    ),
+    Bug(
+        "the journal without an fsync",
+        f"{LIBRARY}/journal.py",
+        '        write_durably(self._fs, self._open / f"{record.job_id}{ENDING}", self._dump(record))',
+        '        self._fs.write(self._open / f"{record.job_id}{ENDING}", self._dump(record))',
+        POWER,
+    ),
+    Bug(
+        "a rendition placed without an fsync",
+        f"{LIBRARY}/place.py",
+        "fs.fsync_file(temp)",
+        "fs.lstat(temp)",
+        POWER,
+    ),
+    Bug(
+        "committed before the rendition is in",
+        f"{LIBRARY}/steps.py",
+        "        move_new(self._fs, record.new, record.target)\n        self._finish(record)\n",
+        "        self._finish(record)\n        move_new(self._fs, record.new, record.target)\n",
+        KILLED,
+    ),
+    Bug(
+        "a failed swap not rolled back",
+        f"{LIBRARY}/swap.py",
+        "            self._give_way(record, error)\n",
+        "",
+        (
+            "tests/library/test_swap_killed_everywhere.py",
+            "-k",
+            "one_failing_call_rolls and ENOSPC",
+        ),
+    ),
+    Bug(
+        "the source's bytes not compared with the certificate",
+        f"{LIBRARY}/swap.py",
+        "        self._require_certified_source(change)\n",
+        "",
+        SWAP,
+    ),
+    Bug(
+        "the rendition's bytes not compared with the certificate",
+        f"{LIBRARY}/place.py",
+        "    if size != proof.rendition_size or digest != proof.rendition_sha256:",
+        "    if False:",
+        (*PLACE, *SWAP),
+    ),
+    Bug(
+        "an undo of a kept original that changed",
+        f"{LIBRARY}/restore.py",
+        "            self._fs.digest(record.retained) != record.source_sha256\n",
+        "            False\n",
+        KEPT,
+    ),
+    Bug(
+        "an undo over a stranger's file",
+        f"{LIBRARY}/restore.py",
+        "        if self._fs.lstat(record.source) is None:\n            return\n",
+        "        return\n",
+        (*KEPT, *RACES),
+    ),
+    Bug(
+        "an original expires too early",
+        f"{LIBRARY}/retain.py",
+        "        if end is not None and end <= now:",
+        "        if end is not None:",
+        KEPT,
+    ),
+    Bug(
+        "an original expires although its rendition is gone",
+        f"{LIBRARY}/retain.py",
+        "    if not holds(fs, record.target, record.rendition_size, record.rendition_sha256):",
+        "    if False:",
+        KEPT,
+    ),
+)

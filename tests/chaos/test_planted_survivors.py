@@ -1,0 +1,114 @@
+"""Tests that a planted bug asked for: without them it would have survived, or cost an encode."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+from fakes.backend import HEVC
+from fakes.encoder import INFO, passed
+from fakes.farm import Farm
+from fakes.queue import MemoryQueue
+from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.job import JobState, Source, Task
+from hevcq.domain.profile import Bounds
+from hevcq.domain.verdict import Abandon, Skipped
+from hevcq.errors import Unavailable
+from hevcq.ffmpeg import verify_picture
+from hevcq.ffmpeg.process import Finished
+from hevcq.ffmpeg.verify_picture import THUMB_HEIGHT, THUMB_WIDTH, Sample, complaints, frozen
+from hevcq.worker.lease import MAX_MARGIN_S, Fence, Lease
+from support import ManualClock
+
+SIZE = THUMB_WIDTH * THUMB_HEIGHT
+DARK, GREY = bytes(SIZE), bytes([40]) * SIZE
+
+
+def test_a_lease_that_runs_out_behind_the_last_step_leaves_the_message_alone(tmp_path):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    farm.with_kit(faults=lambda at: farm.clock.advance(5_000) if at == "after-complete" else None)
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Abandon)
+    assert not handled.settled
+    assert farm.state(source) is JobState.DONE
+
+
+def test_a_film_that_was_not_worth_it_is_not_encoded_again_under_another_name(tmp_path):
+    farm = Farm(tmp_path)
+    farm.encoder.gates = passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
+    first, second = farm.submit("a.mp4"), farm.submit("b.mp4")
+    assert isinstance(farm.handle().verdict, Skipped)
+    assert isinstance(farm.handle().verdict, Skipped)
+
+    assert farm.encoder.calls.count("encode") == 1
+    assert {farm.state(first), farm.state(second)} == {JobState.SKIPPED}
+
+
+def test_the_length_of_a_film_is_what_was_measured_whatever_its_header_says(tmp_path):
+    farm, asked = Farm(tmp_path), []
+    farm.encoder.info = INFO.model_copy(update={"duration_s": 5_000.0})
+    encode = farm.encoder.encode
+    farm.encoder.encode = lambda request, **more: (asked.append(request), encode(request, **more))[
+        1
+    ]
+    farm.submit()
+    farm.handle()
+
+    assert [request.duration_s for request in asked] == [10.0]
+
+
+def test_a_claim_runs_from_when_its_renewal_was_sent_not_from_its_late_reply():
+    clock, numbers = ManualClock(), HEVC.queue
+    queue = MemoryQueue("hevc", clock, visibility_s=numbers.visibility_s)
+    source = Source(bucket="uploads", key="TODO/all/a.mp4", version="v1", size=4)
+    queue.send([Task(source=source, profile="hevc")])
+    (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())
+    lease = Lease(queue, delivery, numbers, clock, lambda: 0.5)
+    answers = [lambda: clock.advance(20), _fail]
+    ledger = SimpleNamespace(renew=lambda *_, **__: answers.pop(0)())
+    sent = clock.monotonic()
+    lease.hold(Fence(ledger, "job", 1), claimed_at=sent)
+
+    lease.beat(clock.monotonic())
+    clock.advance(1)
+    lease.beat(clock.monotonic())
+
+    assert lease.deadline == sent + numbers.visibility_s - MAX_MARGIN_S
+
+
+def _fail() -> None:
+    raise Unavailable("no answer")
+
+
+def test_the_full_decode_asks_for_every_picture_and_every_sound(monkeypatch, tmp_path):
+    seen = []
+
+    def run_child(argv, **_):
+        seen.append(argv)
+        return Finished(0, b"", (), 0.1, 0.1)
+
+    monkeypatch.setattr(verify_picture, "run_child", run_child)
+    request = SimpleNamespace(output=tmp_path / "x.mkv", profile=SimpleNamespace(bounds=Bounds()))
+    verify_picture.decode_problems(
+        SimpleNamespace(ffmpeg="ffmpeg"), request, threading.Event(), deadline_s=1, on_line=print
+    )
+
+    (argv,) = seen
+    maps = [argv[place + 1] for place, word in enumerate(argv) if word == "-map"]
+    assert maps == ["0:v?", "0:a?"]
+
+
+def test_a_decoder_that_fails_without_a_word_is_a_complaint():
+    assert complaints(Finished(0, b"", (), 0.1, 0.1)) == []
+    assert complaints(Finished(69, b"", (), 0.1, 0.1)) == ["decoding ended with exit code 69"]
+
+
+def test_an_output_that_stands_still_while_the_source_moves_is_told():
+    moving = Sample(1.0, 1.0, ((DARK, DARK), (GREY, GREY)))
+    stuck = Sample(2.0, 1.0, ((DARK, DARK), (GREY, DARK)))
+
+    assert frozen([moving]) == ""
+    assert "stands still at 2.0 s" in frozen([moving, stuck])

@@ -1,0 +1,119 @@
+"""A swap and an undo lose power at every step: an intact original or a rendition is found again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from chaos.powercut.disk import Disk, Loss, write
+from hevcq.errors import HevcqError
+from hevcq.library.steps import Settled
+from hevcq.library.swap import Swap
+from library.libkit import CHANGING, Film, QuickFileSystem, film, strays
+from support import ManualClock
+
+LAYOUTS = {
+    "same name": ("tv/film.mkv", None, False),
+    "new suffix": ("tv/film.avi", "film.mkv", False),
+    "originals on another device": ("tv/film.mkv", None, True),
+}
+SEEDS = 8
+
+
+class RecordedFileSystem(QuickFileSystem):
+    """Tells the disk of every change and every fsync."""
+
+    def __init__(self, disk: Disk, other_device: Path | None) -> None:
+        super().__init__()
+        self._disk, self._other = disk, other_device
+
+    def __getattribute__(self, name: str):
+        value = super().__getattribute__(name)
+        if name not in CHANGING:
+            return value
+
+        def call(*args):
+            self._disk.look()
+            result = value(*args)
+            if name in {"fsync_file", "fsync_dir"}:
+                self._disk.synced(args[0])
+            else:
+                self._disk.look()
+            return result
+
+        return call
+
+    def rename_new(self, old: Path, new: Path) -> None:
+        if self._other is not None:
+            inside = [self._other in path.parents for path in (old, new)]
+            if inside[0] != inside[1]:
+                raise OSError(18, "Invalid cross-device link", str(old))
+        super().rename_new(old, new)
+
+
+def recorded(tmp_path: Path, layout, *, undo: bool) -> tuple[Film, Disk]:
+    root = tmp_path / "library"
+    name, target, device = layout
+    made = film(root, name, target)
+    other = root / ".hevcq" / "originals" if device else None
+    if undo:
+        before = RecordedFileSystem(Disk(root), other)
+        Swap(root, ManualClock(), before).replace(made.change, made.fetch)
+    disk = Disk(root)
+    swap = Swap(root, ManualClock(), RecordedFileSystem(disk, other))
+    if undo:
+        swap.undo(made.change.certificate.job_id)
+    else:
+        swap.replace(made.change, made.fetch)
+    disk.look()
+    return made, disk
+
+
+def found_again(made: Film, root: Path) -> str:
+    """Start hevcq on what is left; return which good end was reached."""
+    source = root / made.source.relative_to(made.root)
+    target = root / made.target.relative_to(made.root)
+    swap = Swap(root, ManualClock(), QuickFileSystem())
+    assert [item for item in swap.recover() if item.outcome is Settled.STUCK] == []
+    kept = list(swap.kept())
+    if source.exists() and source.read_bytes() == made.original:
+        assert kept == []
+        return "original"
+    assert target.read_bytes() == made.rendition
+    assert [record.retained.read_bytes() for record in kept] == [made.original]
+    assert swap.undo(kept[0].job_id).source == source
+    assert source.read_bytes() == made.original
+    return "rendition"
+
+
+@pytest.mark.parametrize("undo", [False, True], ids=["swap", "undo"])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_a_library_that_loses_power_anywhere_has_its_original_or_a_rendition(
+    tmp_path, layout, undo, record_property
+):
+    made, disk = recorded(tmp_path, layout, undo=undo)
+    ends: dict[str, int] = {}
+    states = untidy = 0
+    left, seen = tmp_path / "left", set()
+    for count in range(len(disk.events) + 1):
+        for loss in Loss:
+            for seed in range(SEEDS if loss is Loss.SOME else 1):
+                tree = disk.after_cut(count, loss, seed)
+                if tree in seen:
+                    continue
+                seen.add(tree)
+                write(tree, left)
+                try:
+                    end = found_again(made, left)
+                except (AssertionError, OSError, HevcqError) as error:
+                    pytest.fail(f"after event {count} of {len(disk.events)}, {loss}: {error!r}")
+                ends[end] = ends.get(end, 0) + 1
+                untidy += bool(strays(left))
+                states += 1
+                shutil.rmtree(left)
+    print(f"{states} states after {len(disk.events)} events: {ends}; untidy {untidy}")
+    record_property("states", states)
+    assert set(ends) == {"original", "rendition"}
+    assert states > (5 if undo else 50)
