@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from chaos.damage_judge import (
     profile,
     run,
 )
+from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Gate
 from hevcq.ports.encoder import VerifyRequest
 
@@ -209,14 +211,19 @@ def clean_sources(count: int, seed: int, folder: Path, found: Findings) -> None:
             made.unlink()
 
 
-def campaign(count_in: int, count_out: int, clean: int, seed: int, folder: Path) -> Findings:
+def campaign(asked: argparse.Namespace, folder: Path) -> Findings:
     """Run everything."""
     found = Findings()
     ready = prepare(folder, found)
-    clean_sources(clean, seed, folder, found)
-    found.inputs += inputs(ready, count_in, seed, folder)
-    found.outputs += outputs(ready, count_out, seed, folder)
+    clean_sources(asked.clean, asked.seed, folder, found)
+    found.inputs += _within(asked.seconds, inputs(ready, asked.inputs, asked.seed, folder))
+    found.outputs += _within(asked.seconds, outputs(ready, asked.outputs, asked.seed, folder))
     return found
+
+
+def _within(seconds: float, cases: Iterator[Case]) -> Iterator[Case]:
+    end = SystemClock().monotonic() + seconds
+    return itertools.takewhile(lambda _: SystemClock().monotonic() < end, cases)
 
 
 def report(found: Findings) -> str:
@@ -256,9 +263,10 @@ def main() -> int:
     parser.add_argument("--outputs", type=int, default=500)
     parser.add_argument("--clean", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=float("inf"))
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hevcq-damage-") as folder:
-        found = campaign(asked.inputs, asked.outputs, asked.clean, asked.seed, Path(folder))
+        found = campaign(asked, Path(folder))
     print(report(found))
     return 1 if found.unsafe() or len(found.alarms) > found.clean / 100 else 0
 

@@ -64,7 +64,7 @@ def run(source: Path, output: Path, chosen: Profile) -> Ended:
         began, step = done(step), "plan"
         plan = make_plan(chosen, info)
         if not isinstance(plan, EncodePlan):
-            return Ended("plan", plan.reason)
+            return Ended("plan", " ".join((getattr(plan, "policy", ""), plan.detail)).strip())
         step = "preflight"
         measured = ENCODER.preflight(str(source), info, chosen, stop=stop)
         began, step = done(step), "encode"

@@ -1,0 +1,107 @@
+"""Traps for hostile files: a listener nobody may reach, a secret nobody may open, boxes to forge."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+IN_OPEN = 0x20
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Traps:
+    """A file and a port that a hostile file names; `untouched` says that nobody came."""
+
+    def __init__(self, secret: Path, server: socket.socket, watch: int) -> None:
+        self.secret = secret
+        self.url = f"http://127.0.0.1:{server.getsockname()[1]}/film.ts"
+        self._server = server
+        self._watch = watch
+
+    def untouched(self) -> bool:
+        """Return whether no connection came and nobody opened the secret."""
+        for ask in (self._server.accept, lambda: os.read(self._watch, 4096)):
+            try:
+                ask()
+            except BlockingIOError:
+                continue
+            return False
+        return True
+
+
+@contextmanager
+def traps(secret: Path) -> Iterator[Traps]:
+    """Watch a file for being opened (inotify), and listen on a port of 127.0.0.1."""
+    watch = _LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    assert watch >= 0
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            assert _LIBC.inotify_add_watch(watch, os.fsencode(secret), IN_OPEN) >= 0
+            yield Traps(secret, server, watch)
+    finally:
+        os.close(watch)
+
+
+def box(kind: bytes, *content: bytes) -> bytes:
+    """Return an MP4 box."""
+    body = b"".join(content)
+    return struct.pack(">I", len(body) + 8) + kind + body
+
+
+_INSIDE = (b"moov", b"trak", b"mdia", b"minf", b"dinf")
+
+
+def with_reference(film: bytes, entry: bytes) -> bytes:
+    """Replace every data reference of an MP4 by `entry`: then its samples are in another file."""
+    made, at = b"", 0
+    while at < len(film):
+        size, kind = struct.unpack_from(">I", film, at)[0], film[at + 4 : at + 8]
+        body = film[at + 8 : at + size]
+        if kind == b"dref":
+            body = struct.pack(">II", 0, 1) + entry
+        elif kind in _INSIDE:
+            body = with_reference(body, entry)
+        made += box(kind, body)
+        at += size
+    return made
+
+
+def alias(path: Path) -> bytes:
+    """Return a QuickTime alias record of an absolute path."""
+    name, whole = os.fsencode(path.name)[:63], os.fsencode(path)
+    record = bytes(10) + bytes([1]) + b"/".ljust(27, b"\0") + bytes(12)
+    record += bytes([len(name)]) + name.ljust(63, b"\0") + bytes(16)
+    record += struct.pack(">hh", 1, 1) + bytes(16)
+    record += struct.pack(">hH", 2, len(whole)) + whole + b"\0" * (len(whole) % 2)
+    record += struct.pack(">hH", -1, 0)
+    return box(b"alis", struct.pack(">I", 0), record.ljust(200, b"\0"))
+
+
+def element(name: bytes, *content: bytes) -> bytes:
+    """Return a Matroska element, its size in eight bytes."""
+    body = b"".join(content)
+    return name + struct.pack(">Q", len(body) | 1 << 56) + body
+
+
+EBML = element(b"\x1a\x45\xdf\xa3", element(b"\x42\x82", b"matroska"))
+SEGMENT, INFO = b"\x18\x53\x80\x67", b"\x15\x49\xa9\x66"
+TRACKS, TAGS = b"\x16\x54\xae\x6b", b"\x12\x54\xc3\x67"
+
+
+def track(number: int, width: int = 160, height: int = 120) -> bytes:
+    """Return a Matroska video track that claims a size."""
+    size = element(b"\xb0", struct.pack(">I", width)), element(b"\xba", struct.pack(">I", height))
+    return element(
+        b"\xae",
+        element(b"\xd7", struct.pack(">I", number)),
+        element(b"\x73\xc5", struct.pack(">I", number)),
+        element(b"\x83", b"\x01"),
+        element(b"\x86", b"V_MPEG4/ISO/AVC"),
+        element(b"\xe0", *size),
+    )

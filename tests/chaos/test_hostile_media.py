@@ -1,0 +1,238 @@
+"""Files that want more than to be encoded: to read others, to reach a server, to fill the machine."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+
+from chaos.damage_corpus import ffmpeg
+from chaos.damage_judge import Ended, profile, run
+from chaos.hostile_kit import (
+    EBML,
+    INFO,
+    SEGMENT,
+    TAGS,
+    TRACKS,
+    Traps,
+    alias,
+    box,
+    element,
+    track,
+    traps,
+    with_reference,
+)
+from hevcq.clock import SystemClock
+from support import make_clip
+
+PATIENCE_S = 90.0
+"""Far above what any of these needs, far below the 120 s of CPU that a probe is allowed."""
+
+
+@pytest.fixture
+def trap(tmp_path):
+    secret = make_clip(tmp_path / "outside", name="secret.ts")
+    with traps(secret) as set_up:
+        yield set_up
+
+
+def taken(path: Path) -> Ended:
+    """Take a file through every step, in bounded time."""
+    clock = SystemClock()
+    began = clock.monotonic()
+    ended = run(path, path.with_name("made.mkv"), profile())
+    assert clock.monotonic() - began < PATIENCE_S
+    return ended
+
+
+def refused(path: Path) -> str:
+    """Return the one sentence that a file is refused with."""
+    ended = taken(path)
+    assert ended.step in {"probe", "plan", "preflight"}, ended
+    assert "\n" not in ended.reason
+    assert not path.with_name("made.mkv").exists()
+    return ended.reason
+
+
+def lists(trap: Traps) -> dict[str, str]:
+    """Every kind of playlist and script that ffmpeg could follow to a file or a server."""
+    file, url = trap.secret, trap.url
+    return {
+        "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile://{file}\n#EXT-X-ENDLIST\n",
+        "hls url": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{url}\n#EXT-X-ENDLIST\n",
+        "hls key": f'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="{url}"\n#EXTINF:5,\n{file}\n',
+        "hls concat": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nconcat:{url}|{file}\n",
+        "hls subfile": f"#EXTM3U\n#EXTINF:5,\nsubfile,,start,0,end,9,,:{file}\n#EXT-X-ENDLIST\n",
+        "concat": f"ffconcat version 1.0\nfile '{file}'\nfile '{url}'\n",
+        "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static">'
+        f"<Period><BaseURL>{url}</BaseURL></Period></MPD>",
+        "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        f"m=video {url.split(':')[2].split('/')[0]} RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+        "imf": '<?xml version="1.0"?><CompositionPlaylist '
+        f'xmlns="http://www.smpte-ra.org/schemas/2067-3/2016"><Id>{url}</Id></CompositionPlaylist>',
+        "avisynth": f'FFmpegSource2("{file}")\n',
+        "vapoursynth": f"import vapoursynth\ncore = vapoursynth.core\ncore.ffms2.Source('{file}')\n",
+        "lavfi": f"movie={file}[out0]\n",
+        "asx": f'<asx version="3.0"><entry><ref href="{url}"/></entry></asx>',
+        "ram": f"{url}\nfile://{file}\n",
+        "m3u": f"{url}\n",
+        "ass": f"[Script Info]\nScriptType: v4.00+\n[Events]\nDialogue: 0,0:00:00.00,0:00:01.00,,,"
+        f"0,0,0,,{{\\fn{file}}}movie={file}\n",
+        "idx": f"# VobSub index file, v7 (do not modify this line!)\nid: {file}\n",
+    }
+
+
+KINDS = (
+    "hls", "hls url", "hls key", "hls concat", "hls subfile", "concat", "dash", "sdp", "imf",
+    "avisynth", "vapoursynth", "lavfi", "asx", "ram", "m3u", "ass", "idx",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "own"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_playlist_or_script_reaches_a_file_or_a_server(tmp_path, trap, kind, suffix):
+    own = {"hls": "m3u8", "avisynth": "avs", "vapoursynth": "vpy", "concat": "ffconcat"}
+    path = tmp_path / f"film.{own.get(kind, kind.split()[0]) if suffix == 'own' else suffix}"
+    path.write_text(lists(trap)[kind])
+    assert any(word in refused(path) for word in ("playlist", "text", "does not open", "picture"))
+    assert trap.untouched()
+
+
+@pytest.mark.parametrize("make", ["alias", "url"])
+def test_no_external_data_reference_of_a_movie_is_followed(tmp_path, trap, make):
+    path = make_clip(tmp_path, name="film.mov", audio=False)
+    entry = alias(trap.secret)
+    if make == "url":
+        entry = box(b"url ", struct.pack(">I", 0), trap.url.encode() + b"\0")
+    path.write_bytes(with_reference(path.read_bytes(), entry))
+    if make == "alias":
+        refused(path)
+    else:
+        taken(path)
+    # ffmpeg reads a URL's samples from the film itself; nothing else is opened either way.
+    assert trap.untouched()
+
+
+def test_linked_segments_of_matroska_are_not_followed(tmp_path, trap):
+    path = make_clip(tmp_path, name="film.mkv", audio=False)
+    # PrevUID, NextUID, and the names of their files, in place of the title.
+    linked = element(
+        INFO,
+        element(b"\x2a\xd7\xb1", struct.pack(">I", 1_000_000)),
+        element(b"\x3c\xb9\x23", bytes(16)),
+        element(b"\x3c\x83\xab", str(trap.secret).encode()),
+        element(b"\x3e\xb9\x23", bytes(range(16))),
+        element(b"\x3e\x83\xbb", trap.url.encode()),
+    )
+    path.write_bytes(EBML + element(SEGMENT, linked, element(TRACKS, track(1))))
+    refused(path)
+    assert trap.untouched()
+
+
+def test_an_attachment_and_a_cover_are_written_nowhere_but_into_the_rendition(tmp_path):
+    inside = tmp_path / "a" / "b"
+    inside.mkdir(parents=True)
+    (tmp_path / "font").write_bytes(b"#!/bin/sh\n")
+    ffmpeg("-f", "lavfi", "-i", "color=s=16x16", "-frames:v", "1", tmp_path / "cover.png")
+    plain = make_clip(inside, name="plain.mkv")
+    path = inside / "film.mkv"
+    types = ["-metadata:s:t:0", "mimetype=application/x-truetype-font"]
+    types += ["-metadata:s:t:0", "filename=../../evil.ttf"]
+    types += ["-metadata:s:t:1", "mimetype=image/png", "-metadata:s:t:1", "filename=../../evil.png"]
+    attached = ["-attach", tmp_path / "font", "-attach", tmp_path / "cover.png"]
+    ffmpeg("-i", plain, *attached, *types, "-c", "copy", path)
+    before = set(tmp_path.rglob("*"))
+
+    ended = taken(path)
+
+    assert ended.step == "", ended
+    assert set(tmp_path.rglob("*")) - before == {inside / "made.mkv"}
+
+
+def test_a_picture_of_64k_by_64k_is_refused_before_it_takes_memory(tmp_path):
+    path = tmp_path / "film.y4m"
+    path.write_bytes(b"YUV4MPEG2 W65535 H65535 F25:1 C420\nFRAME\n" + bytes(4096))
+    refused(path)
+
+    path = tmp_path / "film.mkv"
+    path.write_bytes(
+        EBML + element(SEGMENT, element(INFO), element(TRACKS, track(1, 65535, 65535)))
+    )
+    refused(path)
+
+
+def test_a_film_above_the_profiles_pixels_is_left_with_its_reason(tmp_path):
+    bounds = profile().bounds.model_copy(update={"max_pixels": 160 * 119})
+    narrow = profile().model_copy(update={"bounds": bounds})
+    ended = run(make_clip(tmp_path, name="film.mkv"), tmp_path / "made.mkv", narrow)
+    assert ended.step == "plan"
+    assert "max_pixels" in ended.reason
+
+
+def test_a_cover_that_claims_gigabytes_costs_nobody_anything(tmp_path):
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 6, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1_000_000)))
+    bomb = tmp_path / "cover.png"
+    bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b""))
+    plain, path = make_clip(tmp_path, name="plain.mkv"), tmp_path / "film.mkv"
+    ffmpeg("-i", plain, "-attach", bomb, "-metadata:s:t", "mimetype=image/png", "-c", "copy", path)
+    ended = taken(path)
+    assert ended.step in {"", "probe", "preflight"}, ended
+
+
+def test_a_compressed_index_that_claims_4_gib_is_refused(tmp_path):
+    path = tmp_path / "film.mov"
+    bomb = struct.pack(">I", 0xFFFF_FFF0) + zlib.compress(bytes(40_000_000), 9)
+    index = box(b"moov", box(b"cmov", box(b"dcom", b"zlib"), box(b"cmvd", bomb)))
+    path.write_bytes(box(b"ftyp", b"qt  ", bytes(4), b"qt  ") + index + box(b"mdat", bytes(64)))
+    refused(path)
+
+
+def test_a_header_of_twenty_thousand_tracks_is_refused(tmp_path):
+    path = tmp_path / "film.mkv"
+    tracks = element(TRACKS, *(track(number) for number in range(1, 20_001)))
+    path.write_bytes(EBML + element(SEGMENT, element(INFO), tracks))
+    refused(path)
+
+
+def test_boxes_in_boxes_without_end_are_refused(tmp_path):
+    path = tmp_path / "film.mp4"
+    deep = b"".join(struct.pack(">I", 8 * (5_000 - depth)) + b"moov" for depth in range(5_000))
+    path.write_bytes(box(b"ftyp", b"isom", bytes(4), b"isom") + deep)
+    refused(path)
+
+
+def test_tags_larger_than_any_answer_are_refused(tmp_path):
+    path = tmp_path / "film.mkv"
+    words = element(b"\x45\xa3", b"X"), element(b"\x44\x87", b"\x01" * 14_000_000)
+    tags = element(TAGS, element(b"\x73\x73", element(b"\x67\xc8", *words)))
+    whole = make_clip(tmp_path, name="plain.mkv").read_bytes()
+    path.write_bytes(whole + tags)
+    ended = taken(path)
+    assert ended.step in {"", "probe"}, ended
+    body = element(SEGMENT, element(INFO), element(TRACKS, track(1)), tags)
+    path.with_name("made.mkv").unlink(missing_ok=True)
+    path.write_bytes(EBML + body)
+    refused(path)
+
+
+def test_thousands_of_chapters_are_carried_over_in_time(tmp_path):
+    marks = "".join(
+        f"[CHAPTER]\nTIMEBASE=1/100000\nSTART={n * 20}\nEND={n * 20 + 20}\ntitle=c{n}\n"
+        for n in range(4_000)
+    )
+    (tmp_path / "marks.txt").write_text(";FFMETADATA1\n" + marks)
+    plain, path = make_clip(tmp_path, name="plain.mkv"), tmp_path / "film.mkv"
+    ffmpeg("-i", plain, "-f", "ffmetadata", "-i", tmp_path / "marks.txt",
+           "-map_chapters", "1", "-c", "copy", path)  # fmt: skip
+    ended = taken(path)
+    assert ended.step == "", ended
+    assert ended.request is not None
+    assert len(ended.request.info.chapters) == 4_000
