@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -209,3 +210,23 @@ def test_doctor_tells_of_a_damaged_database_and_leaves_it(hevcq, fake_ffmpeg, da
     (line,) = wrong(ran)
     assert line.split()[1] == "database"
     assert (data_dir / "hevcq.db").read_bytes() == b"this is no database" * 1000
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.ENOSPC, "Free some space."), (errno.EIO, "Check the folder")]
+)
+def test_a_disk_that_fails_is_told_apart_from_one_that_is_full(
+    hevcq, fake_ffmpeg, monkeypatch, number, remedy
+):
+    fake_ffmpeg("7.1")
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("hevcq.usecases.doctor.os.fsync", fail)
+
+    lines = [line for line in wrong(hevcq("doctor")) if "data_dir" in line]
+
+    assert len(lines) == 1
+    assert f"{os.strerror(number)}. {remedy}" in lines[0]
+    assert "Errno" not in lines[0]

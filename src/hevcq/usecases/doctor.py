@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -76,7 +77,10 @@ def _try(area: Area, name: str, look: Callable[[], list[Check]]) -> Iterator[Fin
     except HevcqError as error:
         checks = [Check(name, ok=False, detail=error.message, remedy=error.remedy)]
     except OSError as error:
-        checks = [Check(name, ok=False, detail=f"{error}", remedy="Check the folder's rights.")]
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        remedy = "Free some space." if full else "Check the folder and its rights."
+        detail = f"{error.strerror or error}."
+        checks = [Check(name, ok=False, detail=detail, remedy=remedy)]
     for check in checks:
         yield Finding(area, check)
 
