@@ -26,7 +26,8 @@ HevcqError
 ├── Interruption                neither failure nor poison: the work goes back as it was
 │   ├── Stopped
 │   ├── LeaseLost
-│   └── StaleFence
+│   ├── StaleFence
+│   └── Superseded
 ├── StorageError
 │   ├── DatabaseDamaged
 │   ├── DatabaseTooNew
@@ -182,6 +183,10 @@ class LeaseLost(Interruption):
 
 class StaleFence(Interruption):
     """The ledger granted a newer fence; this worker is a zombie for the job."""
+
+
+class Superseded(Interruption):
+    """The split job that this part belongs to ended, or goes on without it."""
 
 
 class StorageError(HevcqError):

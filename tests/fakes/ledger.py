@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hevcq.clock import Clock
 from hevcq.domain.job import (
     SETTLED,
     JobRecord,
     JobState,
+    PartOf,
     Progress,
     RenditionRef,
     Source,
+    Split,
     job_id,
+    part_id,
 )
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
 from hevcq.ports.ledger import (
     AlreadySettled,
+    AlreadySplit,
     Claim,
     Granted,
     Held,
@@ -66,30 +70,95 @@ class MemoryLedger(Ledger):
 
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
         with self._lock:
-            record, now = self._registered(source, profile), self._clock.now()
-            if record.state in SETTLED:
-                return AlreadySettled(record)
-            running = record.state is JobState.RUNNING
-            live = running and record.lease_until > now
-            if live and record.owner != owner:
-                return Held(record.lease_until)
-            record = self._write(
-                record,
-                state=JobState.RUNNING,
-                fence=record.fence + 1,
-                crashes=record.crashes + (1 if running and not live else 0),
-                owner=owner,
-                lease_until=now + lease_s,
-                started_at=now,
-                progress=None,
-            )
-            return Granted(record.fence, record.failures, record.crashes)
+            return self._claimed(self._registered(source, profile), owner, lease_s)
 
-    def _mine(self, name: str, fence: int) -> JobRecord:
-        record = self._records.get(name)
-        if record is None or record.state is not JobState.RUNNING or record.fence != fence:
+    def _claimed(self, record: JobRecord, owner: str, lease_s: float) -> Claim:
+        now = self._clock.now()
+        if record.state in SETTLED:
+            return AlreadySettled(record)
+        if record.state is JobState.SPLIT:
+            return AlreadySplit(record)
+        running = record.state is JobState.RUNNING
+        live = running and record.lease_until > now
+        if live and record.owner != owner:
+            return Held(record.lease_until)
+        record = self._write(
+            record,
+            state=JobState.RUNNING,
+            fence=record.fence + 1,
+            crashes=record.crashes + (1 if running and not live else 0),
+            owner=owner,
+            lease_until=now + lease_s,
+            started_at=now,
+            progress=None,
+        )
+        return Granted(record.fence, record.failures, record.crashes)
+
+    def _mine(self, name: str, fence: int, *states: JobState) -> JobRecord:
+        record, wanted = self._records.get(name), states or (JobState.RUNNING,)
+        if record is None or record.state not in wanted or record.fence != fence:
             raise StaleFence(f"Job {name} is not running under fence {fence}.")
         return record
+
+    def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
+        with self._lock:
+            record = self._mine(job_id, fence)
+            self.forget_parts(job_id)
+            chunks: list[tuple[int | None, int]] = list(enumerate(frames))
+            for chunk, held in [*chunks, (None, 0)]:
+                name = part_id(job_id, split.name, chunk)
+                part = PartOf(job_id=job_id, split=split.name, chunk=chunk, frames=held)
+                now = self._clock.now()
+                self._records[name] = JobRecord(
+                    job_id=name,
+                    source=record.source,
+                    profile=record.profile,
+                    state=JobState.QUEUED,
+                    part=part,
+                    created_at=now,
+                    updated_at=now,
+                )
+            self._write(
+                record,
+                state=JobState.SPLIT,
+                split=split,
+                reason="",
+                failure_class=None,
+                lease_until=0.0,
+                owner="",
+                progress=None,
+            )
+
+    def announce(self, job_id: str, split: str) -> None:
+        with self._lock:
+            record = self._records[job_id]
+            if record.state is JobState.SPLIT and record.split and record.split.name == split:
+                told = record.split.model_copy(update={"announced": True})
+                self._write(record, split=told)
+
+    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
+        with self._lock:
+            record = self._mine(job_id, fence, JobState.SPLIT)
+            self._back(record, reason, split=None, whole=reason)
+
+    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
+        with self._lock:
+            record = self._records.get(part_id)
+            return None if record is None else self._claimed(record, owner, lease_s)
+
+    def parts(self, job_id: str) -> list[JobRecord]:
+        with self._lock:
+            record = self._records.get(job_id)
+            if record is None or record.state is not JobState.SPLIT or record.split is None:
+                return []
+            wanted: list[int | None] = [*range(record.split.chunks), None]
+            return [self._records[part_id(job_id, record.split.name, n)] for n in wanted]
+
+    def forget_parts(self, job_id: str) -> None:
+        with self._lock:
+            for name, record in list(self._records.items()):
+                if record.part is not None and record.part.job_id == job_id:
+                    del self._records[name]
 
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
         with self._lock:
@@ -110,7 +179,8 @@ class MemoryLedger(Ledger):
 
     def _end(self, name: str, fence: int, state: JobState, **changes: object) -> None:
         with self._lock:
-            record, now = self._mine(name, fence), self._clock.now()
+            record = self._mine(name, fence, JobState.RUNNING, JobState.SPLIT)
+            now = self._clock.now()
             changes = {"reason": "", "failure_class": None, **changes}
             self._write(
                 record,
@@ -145,7 +215,7 @@ class MemoryLedger(Ledger):
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
         with self._lock:
             record, now = self._records.get(job_id), self._clock.now()
-            if record is None or record.state in SETTLED:
+            if record is None or record.state in SETTLED or record.state is JobState.SPLIT:
                 return False
             if record.state is JobState.RUNNING and record.lease_until > now:
                 return False
@@ -177,6 +247,8 @@ class MemoryLedger(Ledger):
                 rendition=None,
                 finished_at=None,
                 cpu_s=None,
+                split=None,
+                whole="",
             )
             return True
 
@@ -186,13 +258,14 @@ class MemoryLedger(Ledger):
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
         with self._lock:
-            records = list(self._records.values())
+            records = [r for r in self._records.values() if r.part is None]
         records.sort(key=lambda r: (-r.updated_at, r.job_id))
         return (record for record in records if _matches(record, wanted))
 
     def counts(self) -> dict[tuple[str, JobState], int]:
         with self._lock:
-            return dict(Counter((r.profile, r.state) for r in self._records.values()))
+            jobs = [r for r in self._records.values() if r.part is None]
+            return dict(Counter((r.profile, r.state) for r in jobs))
 
     def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
         with self._lock:

@@ -73,8 +73,19 @@ def test_every_end_is_counted_by_its_name_and_class(kind):
 
 def test_every_kind_of_event_that_ends_an_attempt_is_an_end():
     going_on = {EventKind.STARTED, EventKind.PROGRESS, EventKind.NOTICE}
+    # A film that was shared out, and a chunk that is done, are no end of a job.
+    shared = {EventKind.SPLIT, EventKind.PART_DONE}
 
-    assert set(EventKind) - going_on == set(ENDS)
+    assert set(EventKind) - going_on - shared == set(ENDS)
+
+
+@pytest.mark.parametrize("kind", [EventKind.SPLIT, EventKind.PART_DONE])
+def test_what_is_done_to_a_part_of_a_film_is_no_job_that_ended(kind):
+    farm = Metered()
+    farm.event(EventKind.STARTED)
+    farm.event(kind)
+
+    assert [line for line in farm.lines() if "JobsEnded" in line] == []
 
 
 def test_an_attempt_that_failed_leaves_nothing_for_the_next_one():

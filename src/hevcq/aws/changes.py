@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hevcq.aws.table import number, text
+from hevcq.aws.table import moved_at, number, text
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.verdict import FailureClass
 
@@ -57,9 +57,9 @@ def absent(facts: Mapping[str, AttributeValueTypeDef], *names: str) -> tuple[str
     return tuple(name for name in names if name not in facts)
 
 
-def moved(state: JobState, now: float) -> dict[str, AttributeValueTypeDef]:
-    """Return what every transition sets."""
-    return {"state": text(state.value), "updated_at": number(now)}
+def moved(job_id: str, state: JobState, now: float) -> dict[str, AttributeValueTypeDef]:
+    """Return what every transition of a job, or of a part of one, sets."""
+    return {"state": text(state.value), moved_at(job_id): number(now)}
 
 
 def blame(reason: str, failure_class: FailureClass) -> dict[str, AttributeValueTypeDef]:

@@ -4,23 +4,25 @@ Write units of a job, for an item up to 1 KiB (a job with a long key takes 2 whe
 register 3 (table and two indexes), each transition 3 (the table, and the old and new place in
 `by_state`), so 9 for a job that succeeds at once; while it runs 1 a heartbeat and at most 1 every
 PROGRESS_EVERY_S seconds for progress. An hour's encode with a 60 s heartbeat costs 9 + 60 + 120.
-A claim reads one item. Nothing is a transaction, because each job is one item.
+A claim reads one item. Nothing is a transaction, because each job is one item; a part of a split
+job is one too, in no index, so that its transitions are 1 unit each.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from hevcq.aws.changes import LEASE, WHY, Change, absent, as_seen, blame, moved
-from hevcq.aws.faults import code_of, translated
-from hevcq.aws.listing import Listing
+from hevcq.aws.faults import translated
+from hevcq.aws.items import CLAIM_TRIES
+from hevcq.aws.parts import SplitJobs
 from hevcq.aws.table import (
+    PART_KEPT_S,
     RECORD_KEPT_S,
     REMEMBERED_KEPT_S,
     TTL,
-    Item,
+    UNSENT,
     float_of,
     job_pk,
     new_item,
@@ -30,38 +32,24 @@ from hevcq.aws.table import (
     string,
     text,
 )
-from hevcq.clock import Clock
 from hevcq.domain.job import (
     SETTLED,
     JobRecord,
     JobState,
-    Phase,
     Progress,
     RenditionRef,
     Source,
+    is_part,
     job_id,
 )
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import StaleFence, Unavailable
-from hevcq.ports.ledger import (
-    AlreadySettled,
-    Claim,
-    Granted,
-    Held,
-    JobFilter,
-    Ledger,
-    Remembered,
-)
+from hevcq.errors import Unavailable
+from hevcq.ports.ledger import Claim, JobFilter, Remembered
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-CLAIM_TRIES = 10
-"""Looks at one job before giving up: each failed one means that somebody else changed it."""
 PROGRESS_EVERY_S = 30.0
-UNSENT = "unsent"
-"""Set on a job that was registered to be queued and whose message has not gone out yet."""
 
 
 class Registered(NamedTuple):
@@ -71,21 +59,8 @@ class Registered(NamedTuple):
     unsent: bool
 
 
-class DynamoLedger(Ledger):
-    """Job states in DynamoDB.
-
-    Each write carries a token of its own. A write whose answer was lost is sent again by botocore
-    and then refused, because it has happened: the token in the item tells that from a real
-    refusal.
-    """
-
-    def __init__(
-        self, client: DynamoDBClient, table: str, clock: Clock, tokens: Callable[[], str]
-    ) -> None:
-        self._db, self._table, self._clock, self._tokens = client, table, clock, tokens
-        self._listing = Listing(client, table)
-        self._told: dict[str, tuple[float, Phase]] = {}
-        self._told_lock = threading.Lock()
+class DynamoLedger(SplitJobs):
+    """Job states in DynamoDB; how they are written is `items`' business."""
 
     def check(self) -> None:
         """Raise ConfigError unless the table is there."""
@@ -131,32 +106,13 @@ class DynamoLedger(Ledger):
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
         """Try to take the job; each look that somebody else outdates is repeated."""
         name = job_id(source, profile)
-        for _ in range(CLAIM_TRIES):
-            item = self._item(job_pk(name))
-            record = record_of(item) if item else self.register(source, [profile])[0]
-            if record.state in SETTLED:
-                return AlreadySettled(record)
-            now = self._clock.now()
-            running = record.state is JobState.RUNNING
-            live = running and record.lease_until > now
-            if live and record.owner != owner:
-                return Held(record.lease_until)
-            crashes = record.crashes + (1 if running and not live else 0)
-            taken = Change(
-                when=as_seen(record),
-                set={
-                    **moved(JobState.RUNNING, now),
-                    "fence": number(record.fence + 1),
-                    "crashes": number(crashes),
-                    "owner": text(owner),
-                    "lease_until": number(now + lease_s),
-                    "started_at": number(now),
-                },
-                remove=("progress", UNSENT),
-            )
-            if self._write(name, taken):
-                return Granted(record.fence + 1, record.failures, crashes)
-        raise Unavailable(f"The job {name} is being changed by too many others.")
+
+        def look() -> JobRecord:
+            return self.get(name) or self.register(source, [profile])[0]
+
+        found = self._claimed(name, look, owner, lease_s)
+        assert found is not None
+        return found
 
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
         """Extend the lease to `lease_s` from now."""
@@ -197,7 +153,8 @@ class DynamoLedger(Ledger):
     def _end(
         self, name: str, fence: int, state: JobState, facts: Mapping[str, AttributeValueTypeDef]
     ) -> None:
-        self._under(name, fence, self._ended(state, facts), absent(facts, *LEASE, *WHY))
+        ended = self._ended(name, state, facts)
+        self._under(name, fence, ended, absent(facts, *LEASE, *WHY), ends=True)
         self._forget(name)
 
     def _back(
@@ -207,65 +164,37 @@ class DynamoLedger(Ledger):
         facts: Mapping[str, AttributeValueTypeDef],
         add: Mapping[str, AttributeValueTypeDef],
     ) -> None:
-        sets = {**moved(JobState.QUEUED, self._clock.now()), "lease_until": number(0.0), **facts}
+        sets = {
+            **moved(name, JobState.QUEUED, self._clock.now()),
+            "lease_until": number(0.0),
+            **facts,
+        }
         self._under(name, fence, sets, LEASE, add)
         self._forget(name)
 
     def _ended(
-        self, state: JobState, facts: Mapping[str, AttributeValueTypeDef]
+        self, name: str, state: JobState, facts: Mapping[str, AttributeValueTypeDef]
     ) -> Mapping[str, AttributeValueTypeDef]:
         now = self._clock.now()
+        kept = PART_KEPT_S if is_part(name) else RECORD_KEPT_S
         return {
-            **moved(state, now),
+            **moved(name, state, now),
             "lease_until": number(0.0),
             "finished_at": number(now),
-            TTL: number(int(now) + RECORD_KEPT_S),
+            TTL: number(int(now) + kept),
             **facts,
         }
-
-    def _under(
-        self,
-        name: str,
-        fence: int,
-        sets: Mapping[str, AttributeValueTypeDef],
-        remove: tuple[str, ...] = (),
-        add: Mapping[str, AttributeValueTypeDef] | None = None,
-    ) -> None:
-        running = {"state": text(JobState.RUNNING.value), "fence": number(fence)}
-        if not self._write(name, Change(when=running, set=sets, remove=remove, add=add or {})):
-            self._forget(name)
-            raise StaleFence(f"The job {name} is not running under fence {fence}.")
-
-    def _write(self, name: str, change: Change) -> bool:
-        """Carry out a change; False if its condition does not hold."""
-        token = text(self._tokens())
-        signed = Change(change.when, {**change.set, "last_write": token}, change.remove, change.add)
-
-        try:
-            with translated(f"write the job {name}"):
-                self._db.update_item(
-                    TableName=self._table,
-                    Key={"pk": text(job_pk(name))},
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                    **signed.arguments(),
-                )
-        except Unavailable as error:
-            if code_of(error.__cause__) != "ConditionalCheckFailedException":
-                raise
-            there: Item = getattr(error.__cause__, "response", {}).get("Item", {})
-            return there.get("last_write") == token
-        return True
 
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
         """QUEUED (or RUNNING with its lease run out) to DEAD."""
         for _ in range(CLAIM_TRIES):
             record = self.get(job_id)
-            if record is None or record.state in SETTLED:
+            if record is None or record.state in SETTLED or record.state is JobState.SPLIT:
                 return False
             if record.state is JobState.RUNNING and record.lease_until > self._clock.now():
                 return False
             facts = blame(reason, failure_class)
-            dead = Change(as_seen(record), self._ended(JobState.DEAD, facts), LEASE)
+            dead = Change(as_seen(record), self._ended(job_id, JobState.DEAD, facts), LEASE)
             if self._write(job_id, dead):
                 return True
         raise Unavailable(f"The job {job_id} is being changed by too many others.")
@@ -282,7 +211,7 @@ class DynamoLedger(Ledger):
         now = self._clock.now()
         mark: dict[str, AttributeValueTypeDef] = {UNSENT: {"BOOL": True}} if unsent else {}
         sets = {
-            **moved(JobState.QUEUED, now),
+            **moved(name, JobState.QUEUED, now),
             "failures": number(0),
             "crashes": number(0),
             "reason": text(f"reopened by {who}: {why}"),
@@ -290,13 +219,8 @@ class DynamoLedger(Ledger):
             "reopened_by": text(who),
             **mark,
         }
-        gone = ("failure_class", "rendition", "finished_at", "cpu_s", TTL)
+        gone = ("failure_class", "rendition", "finished_at", "cpu_s", "split", "whole", TTL)
         return self._write(name, Change(as_seen(record), sets, gone))
-
-    def get(self, job_id: str) -> JobRecord | None:
-        """Return the record, or None."""
-        item = self._item(job_pk(job_id))
-        return None if item is None else record_of(item)
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
         """Yield matching records, most recently moved first, a page at a time."""
@@ -326,14 +250,3 @@ class DynamoLedger(Ledger):
         if item is None:
             return None
         return Remembered(reason=string(item, "reason"), made_at=float_of(item, "made_at") or 0.0)
-
-    def _item(self, pk: str) -> Item | None:
-        with translated(f"read the ledger {self._table}"):
-            answer = self._db.get_item(
-                TableName=self._table, Key={"pk": text(pk)}, ConsistentRead=True
-            )
-        return answer.get("Item")
-
-    def _forget(self, name: str) -> None:
-        with self._told_lock:
-            self._told.pop(name, None)

@@ -101,6 +101,10 @@ class Listing:
                 return
             asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
+    def named(self, names: Sequence[str]) -> list[JobRecord]:
+        """Return the jobs, or parts, of these ids as they are now, in this order."""
+        return self._read([{"pk": text(job_pk(name))} for name in names])
+
     def _read(self, entries: Sequence[Item]) -> list[JobRecord]:
         """Read the entries' jobs as they are now, each once, in the order of the entries."""
         keys = list(dict.fromkeys(string(entry, "pk") for entry in entries))

@@ -1,9 +1,11 @@
 """The ledger's table: its definition, and how a job becomes an item and back. Pure.
 
-One table, keyed by `pk`: `job#<job id>` for jobs, `same#<sha256>#<profile>#<revision>` for what is
-remembered of bytes. Two indexes: `by_state` (state, then the time of the last transition, with the
-profile and the source's key) and `by_source` (the source's key). Nothing in them changes between
-transitions, so that neither progress nor a heartbeat is written twice.
+One table, keyed by `pk`: `job#<job id>` for jobs, `part#<part id>` for the parts of a split job,
+`same#<sha256>#<profile>#<revision>` for what is remembered of bytes. Two indexes: `by_state`
+(state, then the time of the last transition, with the profile and the source's key) and
+`by_source` (the source's key). Nothing in them changes between transitions, so that neither
+progress nor a heartbeat is written twice. A part lacks the attributes that they are sorted by, so
+that it is in neither: in no listing and no count.
 """
 
 from __future__ import annotations
@@ -11,7 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source
+from hevcq.domain.job import (
+    JobRecord,
+    JobState,
+    PartOf,
+    Progress,
+    RenditionRef,
+    Source,
+    Split,
+    is_part,
+)
 from hevcq.domain.verdict import FailureClass
 
 if TYPE_CHECKING:
@@ -20,8 +31,12 @@ if TYPE_CHECKING:
 BY_STATE = "by_state"
 BY_SOURCE = "by_source"
 TTL = "expires_at"
+UNSENT = "unsent"
+"""Set on a job that was registered to be queued and whose message has not gone out yet."""
 RECORD_KEPT_S = 180 * 86_400
 """An ended job's record is kept half a year: far longer than any message (14 days at most)."""
+PART_KEPT_S = 30 * 86_400
+"""A part's record goes by itself, after any message that asks for it (14 days at most) is gone."""
 REMEMBERED_KEPT_S = 2 * 365 * 86_400
 
 Item = Mapping[str, "AttributeValueTypeDef"]
@@ -64,8 +79,13 @@ def table_definition(name: str) -> CreateTableInputTypeDef:
 
 
 def job_pk(job_id: str) -> str:
-    """Return the key of a job's item."""
-    return f"job#{job_id}"
+    """Return the key of the item of a job, or of a part of one."""
+    return f"part#{job_id}" if is_part(job_id) else f"job#{job_id}"
+
+
+def moved_at(job_id: str) -> str:
+    """Return the attribute that holds when a job moved last; a part's keeps it out of `by_state`."""
+    return "part_moved_at" if is_part(job_id) else "updated_at"
 
 
 def remembered_pk(source_sha256: str, profile: str, revision: str) -> str:
@@ -103,15 +123,26 @@ def new_item(source: Source, profile: str, job_id: str, now: float) -> dict[str,
     }
 
 
+def part_item(job: JobRecord, part_id: str, part: PartOf, now: float) -> dict[str, Any]:
+    """Return the item of a part that was just queued."""
+    item = new_item(job.source, job.profile, part_id, now)
+    item["part_source_key"] = item.pop("source_key")
+    item[moved_at(part_id)] = item.pop("updated_at")
+    item["part"] = text(part.model_dump_json())
+    item[TTL] = number(int(now) + PART_KEPT_S)
+    return item
+
+
 def record_of(item: Item) -> JobRecord:
-    """Return the record in a job's item."""
+    """Return the record in the item of a job, or of a part of one."""
     failure_class = string(item, "failure_class")
     progress, rendition = string(item, "progress"), string(item, "rendition")
+    split, part = string(item, "split"), string(item, "part")
     return JobRecord(
         job_id=string(item, "job_id"),
         source=Source(
             bucket=string(item, "bucket"),
-            key=string(item, "source_key"),
+            key=string(item, "source_key") or string(item, "part_source_key"),
             version=string(item, "version"),
             size=int(float_of(item, "size") or 0),
         ),
@@ -127,10 +158,13 @@ def record_of(item: Item) -> JobRecord:
         failure_class=FailureClass(failure_class) if failure_class else None,
         rendition=RenditionRef.model_validate_json(rendition) if rendition else None,
         created_at=float_of(item, "created_at") or 0.0,
-        updated_at=float_of(item, "updated_at") or 0.0,
+        updated_at=float_of(item, "updated_at") or float_of(item, "part_moved_at") or 0.0,
         started_at=float_of(item, "started_at"),
         finished_at=float_of(item, "finished_at"),
         cpu_s=float_of(item, "cpu_s"),
+        split=Split.model_validate_json(split) if split else None,
+        part=PartOf.model_validate_json(part) if part else None,
+        whole=string(item, "whole"),
     )
 
 

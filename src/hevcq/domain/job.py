@@ -49,6 +49,16 @@ def job_id(source: Source, profile: str) -> str:
     return _digest(source.bucket, source.key, source.version, profile)
 
 
+def part_id(job_id: str, split: str, chunk: int | None) -> str:
+    """Return the identity of a part of a job under one split; `chunk` is None for the join."""
+    return f"{job_id}.{split}.{'join' if chunk is None else chunk}"
+
+
+def is_part(unit_id: str) -> bool:
+    """Return whether this is the identity of a part of a job, and not of a job."""
+    return "." in unit_id
+
+
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
@@ -65,7 +75,9 @@ class Task(Frozen):
     """What travels in a queue: a whole job, or a part of one.
 
     `group` is the fair-share group (SQS's message group id on a standard queue): the tasks of one
-    film share one, so that they do not push ahead of others.
+    film share one, so that they do not push ahead of others. `split` names the split of the job
+    that a part belongs to; a part of another split than the job's present one asks for no more
+    than the whole job does.
     """
 
     hevcq: Literal[1] = 1
@@ -74,15 +86,27 @@ class Task(Frozen):
     profile: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
     chunk: int | None = Field(default=None, ge=0)
     group: str = Field(default="", max_length=128)
+    split: str = Field(default="", pattern=r"^[0-9a-z-]{0,40}$")
 
     @property
     def job_id(self) -> str:
         """The identity of the job this task belongs to."""
         return job_id(self.source, self.profile)
 
+    @property
+    def unit_id(self) -> str:
+        """What the ledger knows this task's work by: the job, or one part of it."""
+        if self.kind is TaskKind.ENCODE:
+            return self.job_id
+        return part_id(self.job_id, self.split, self.chunk)
+
+    def whole(self) -> Task:
+        """Return the task that asks for the whole job."""
+        return Task(source=self.source, profile=self.profile)
+
     def body(self) -> str:
         """Return the message body: one line of JSON."""
-        return self.model_dump_json(exclude_defaults=False)
+        return self.model_dump_json(exclude=None if self.split else {"split"})
 
     @classmethod
     def parse(cls, body: str) -> Self:
@@ -104,6 +128,7 @@ class JobState(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    SPLIT = "split"
     DONE = "done"
     SKIPPED = "skipped"
     DEAD = "dead"
@@ -112,15 +137,24 @@ class JobState(StrEnum):
 ALLOWED: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.DEAD}),
     JobState.RUNNING: frozenset(
-        {JobState.RUNNING, JobState.QUEUED, JobState.DONE, JobState.SKIPPED, JobState.DEAD}
+        {
+            JobState.RUNNING,
+            JobState.QUEUED,
+            JobState.SPLIT,
+            JobState.DONE,
+            JobState.SKIPPED,
+            JobState.DEAD,
+        }
     ),
+    JobState.SPLIT: frozenset({JobState.QUEUED, JobState.DONE, JobState.SKIPPED, JobState.DEAD}),
     JobState.DONE: frozenset({JobState.QUEUED}),
     JobState.SKIPPED: frozenset({JobState.QUEUED}),
     JobState.DEAD: frozenset({JobState.QUEUED}),
 }
 """From a state to those it may become. RUNNING to RUNNING is a new claim after a lease ran out;
 the end states leave only by redrive or reprocess. QUEUED to DEAD is a task the queue itself gave
-up on."""
+up on. A SPLIT job has no worker of its own: its parts move instead, each like a job, and the last
+of them, the join, ends it; SPLIT to QUEUED is a split that was given up for a whole encode."""
 
 SETTLED = frozenset({JobState.DONE, JobState.SKIPPED, JobState.DEAD})
 
@@ -132,6 +166,7 @@ class Phase(StrEnum):
     PROBE = "probe"
     PREFLIGHT = "preflight"
     ENCODE = "encode"
+    JOIN = "join"
     VERIFY = "verify"
     PUBLISH = "publish"
 
@@ -154,8 +189,36 @@ class RenditionRef(Frozen):
     certificate_key: str
 
 
+class Split(Frozen):
+    """How a job was split. `name` is unique to it: the plan's digest and the fence it was made under.
+
+    `frames` and `seconds` are the film's; `plan_sha256` is of the plan's object in the store.
+    `announced` says that the tasks of its chunks were sent.
+    """
+
+    name: str
+    chunks: int = Field(ge=1)
+    frames: int = Field(ge=1)
+    seconds: float = Field(ge=0)
+    plan_sha256: str
+    announced: bool = False
+
+
+class PartOf(Frozen):
+    """Which part a record is of; `chunk` is None for the join, `frames` those of the chunk."""
+
+    job_id: str
+    split: str
+    chunk: int | None = None
+    frames: int = 0
+
+
 class JobRecord(Frozen):
-    """What the ledger knows of a job. Times are seconds since the Unix epoch."""
+    """What the ledger knows of a job, or of a part of one. Times are seconds since the Unix epoch.
+
+    A part's `job_id` is its `unit_id`, and its `rendition` the part's object with its report.
+    `whole` says why the job must not be split again.
+    """
 
     job_id: str
     source: Source
@@ -175,3 +238,6 @@ class JobRecord(Frozen):
     started_at: float | None = None
     finished_at: float | None = None
     cpu_s: float | None = Field(default=None, description="CPU seconds of the finished attempt")
+    split: Split | None = None
+    part: PartOf | None = None
+    whole: str = ""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import heapq
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hevcq.clock import Clock
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress, RenditionRef, Source
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress, RenditionRef, Source, Split
 from hevcq.domain.verdict import FailureClass
-from hevcq.embedded import records
+from hevcq.embedded import parts, records
 from hevcq.embedded.database import Database
 from hevcq.embedded.listing import pages
 from hevcq.errors import StaleFence
 from hevcq.ports.ledger import (
     AlreadySettled,
+    AlreadySplit,
     Claim,
     Granted,
     Held,
@@ -46,16 +47,16 @@ COMPLETE = """UPDATE job SET state = 'done', owner = '', lease_until = 0, phase 
 reason = '', failure_class = NULL, rendition_key = :key, rendition_size = :size,
 rendition_sha256 = :sha256, certificate_key = :certificate, cpu_s = :cpu_s,
 finished_at = :now, updated_at = :now
-WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
+WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
 SKIP = """UPDATE job SET state = 'skipped', owner = '', lease_until = 0, phase = NULL,
 reason = :reason, failure_class = NULL, finished_at = :now, updated_at = :now
-WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
+WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
 REQUEUE = """UPDATE job SET state = 'queued', owner = '', lease_until = 0, phase = NULL,
 reason = :reason, failure_class = :class, failures = failures + :counted, updated_at = :now
 WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
 BURY = """UPDATE job SET state = 'dead', owner = '', lease_until = 0, phase = NULL,
 reason = :reason, failure_class = :class, finished_at = :now, updated_at = :now
-WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
+WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
 BURY_UNCLAIMED = """UPDATE job SET state = 'dead', owner = '', lease_until = 0, phase = NULL,
 reason = :reason, failure_class = :class, finished_at = :now, updated_at = :now
 WHERE job_id = :job_id AND (state = 'queued'
@@ -66,13 +67,13 @@ WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
 REOPEN = """UPDATE job SET state = 'queued', failures = 0, crashes = 0,
 reason = 'reopened by ' || :who || ': ' || :why,
 failure_class = NULL, rendition_key = NULL, rendition_size = NULL, rendition_sha256 = NULL,
-certificate_key = NULL, cpu_s = NULL, started_at = NULL, finished_at = NULL, updated_at = :now
+split = NULL, whole = '', certificate_key = NULL, cpu_s = NULL, started_at = NULL, finished_at = NULL, updated_at = :now
 WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
 FREE_OWNER = """UPDATE job SET lease_until = 0
 WHERE state = 'running' AND owner >= :owner AND owner < :owner || '~'"""
 HELD_BY = """SELECT 1 FROM job
 WHERE state = 'running' AND owner >= :owner AND owner < :owner || '~' LIMIT 1"""
-COUNTS = "SELECT profile, state, COUNT(*) FROM job GROUP BY profile, state"
+COUNTS = "SELECT profile, state, COUNT(*) FROM job WHERE parent = '' GROUP BY profile, state"
 REMEMBER = """INSERT INTO remembered (source_sha256, profile, revision, reason, made_at)
 VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET reason = excluded.reason,
 made_at = excluded.made_at"""
@@ -133,21 +134,68 @@ class SqliteLedger(Ledger):
         """
 
         def work(connection: sqlite3.Connection) -> Claim:
-            now = self._clock.now()
-            found = records.ensured(connection, source, profile, now)
-            if found.state in SETTLED:
-                return AlreadySettled(found)
-            values = {
-                "job_id": found.job_id,
-                "owner": owner,
-                "now": now,
-                "until": now + lease_s,
-                "dead": self._dead_owner(found),
-            }
-            row = connection.execute(GRANT, values).fetchone()
-            return Held(found.lease_until) if row is None else Granted(*row)
+            found = records.ensured(connection, source, profile, self._clock.now())
+            return self._granted(connection, found, owner, lease_s)
 
         return self._database.write(work)
+
+    def _granted(
+        self, connection: sqlite3.Connection, found: JobRecord, owner: str, lease_s: float
+    ) -> Claim:
+        if found.state in SETTLED:
+            return AlreadySettled(found)
+        if found.state is JobState.SPLIT:
+            return AlreadySplit(found)
+        now = self._clock.now()
+        values = {
+            "job_id": found.job_id,
+            "owner": owner,
+            "now": now,
+            "until": now + lease_s,
+            "dead": self._dead_owner(found),
+        }
+        row = connection.execute(GRANT, values).fetchone()
+        return Held(found.lease_until) if row is None else Granted(*row)
+
+    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
+        """Grant the part's next fence as `claim` does."""
+
+        def work(connection: sqlite3.Connection) -> Claim | None:
+            found = records.find(connection, part_id)
+            return None if found is None else self._granted(connection, found, owner, lease_s)
+
+        return self._database.write(work)
+
+    def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
+        """RUNNING to SPLIT and the parts' rows, in one transaction."""
+        now = self._clock.now()
+
+        def work(connection: sqlite3.Connection) -> bool:
+            found = records.find(connection, job_id)
+            if found is None or found.fence != fence:
+                return False
+            return parts.split(connection, found, split, frames, now)
+
+        moved = self._database.write(work)
+        self._forget_shown(job_id, fence)
+        if not moved:
+            raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
+
+    def announce(self, job_id: str, split: str) -> None:
+        """Mark the split as sent."""
+        self._database.change(parts.ANNOUNCE, (job_id, split))
+
+    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
+        """SPLIT to QUEUED."""
+        self._move(parts.UNSPLIT, job_id, fence, {"reason": reason})
+
+    def parts(self, job_id: str) -> list[JobRecord]:
+        """Read the parts' rows by index."""
+        return self._database.read(lambda c: parts.parts(c, job_id))
+
+    def forget_parts(self, job_id: str) -> None:
+        """Delete the parts' rows; a leftover row of a power cut hurts nobody."""
+        self._database.change(parts.FORGET, (job_id,), durable=False)
 
     def _dead_owner(self, found: JobRecord) -> str | None:
         running = found.state is JobState.RUNNING
@@ -208,10 +256,13 @@ class SqliteLedger(Ledger):
         bound = {**values, "job_id": job_id, "fence": fence, "now": self._clock.now()}
         moved = self._database.change(sql, bound, durable=durable)
         if moved != 1 or sql not in {RENEW, PROGRESS}:
-            with self._lock:
-                self._shown.pop((job_id, fence), None)
+            self._forget_shown(job_id, fence)
         if moved != 1:
             raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
+
+    def _forget_shown(self, job_id: str, fence: int) -> None:
+        with self._lock:
+            self._shown.pop((job_id, fence), None)
 
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
         """QUEUED, or RUNNING without a live lease, to DEAD."""

@@ -34,7 +34,7 @@ def pages(database: Database, wanted: JobFilter, state: JobState | None) -> Iter
 
 
 def _conditions(wanted: JobFilter, state: JobState | None) -> tuple[str, dict[str, Any]]:
-    parts = ["(updated_at, seq) < (:updated_at, :seq)"]
+    parts = ["parent = ''", "(updated_at, seq) < (:updated_at, :seq)"]
     values: dict[str, Any] = {}
     if state is not None:
         parts.append("state = :state")

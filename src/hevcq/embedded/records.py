@@ -5,14 +5,24 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from hevcq.domain.job import JobRecord, JobState, Phase, Progress, RenditionRef, Source, job_id
+from hevcq.domain.job import (
+    JobRecord,
+    JobState,
+    PartOf,
+    Phase,
+    Progress,
+    RenditionRef,
+    Source,
+    Split,
+    job_id,
+)
 from hevcq.domain.verdict import FailureClass
 
 COLUMNS = (
     "job_id, bucket, key, version, size, profile, state, fence, failures, crashes, owner, "
     "lease_until, phase, percent, speed, eta_s, reason, failure_class, rendition_key, "
     "rendition_size, rendition_sha256, certificate_key, created_at, updated_at, started_at, "
-    "finished_at, cpu_s"
+    "finished_at, cpu_s, split, whole, parent, part_split, chunk, frames"
 )
 BY_ID = f"SELECT {COLUMNS} FROM job WHERE job_id = ?"  # noqa: S608 - constants only
 INSERT = """INSERT INTO job
@@ -25,8 +35,11 @@ def record(row: tuple[Any, ...]) -> JobRecord:
     (name, bucket, key, version, size, profile, state, fence, failures, crashes) = row[:10]
     (owner, lease_until, phase, percent, speed, eta_s, reason, failure_class) = row[10:18]
     (rendition_key, rendition_size, sha256, certificate) = row[18:22]
-    (created_at, updated_at, started_at, finished_at, cpu_s) = row[22:]
-    progress = rendition = None
+    (created_at, updated_at, started_at, finished_at, cpu_s) = row[22:27]
+    (split, whole, parent, part_split, chunk, frames) = row[27:]
+    progress = rendition = part = None
+    if parent:
+        part = PartOf(job_id=parent, split=part_split, chunk=chunk, frames=frames)
     if phase is not None:
         progress = Progress(phase=Phase(phase), percent=percent, speed=speed, eta_s=eta_s)
     if rendition_key is not None:
@@ -52,6 +65,9 @@ def record(row: tuple[Any, ...]) -> JobRecord:
         started_at=started_at,
         finished_at=finished_at,
         cpu_s=cpu_s,
+        split=Split.model_validate_json(split) if split else None,
+        part=part,
+        whole=whole,
     )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source
+from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source, Split
 from hevcq.domain.verdict import FailureClass
 
 
@@ -37,7 +37,14 @@ class Held:
     until: float
 
 
-Claim = Granted | AlreadySettled | Held
+@dataclass(frozen=True, slots=True)
+class AlreadySplit:
+    """The job was split: its parts are worked on. Make sure that their tasks were sent."""
+
+    record: JobRecord
+
+
+Claim = Granted | AlreadySettled | Held | AlreadySplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,10 @@ class Ledger(ABC):
     - A state moves only along `domain.job.ALLOWED`; anything else raises StaleFence.
     - `claim` grants each fence number once; fences of a job only grow. A live lease held by
       another owner is never granted again (Held), nor is a settled job (AlreadySettled).
-    - Every call with a fence raises StaleFence unless the job is RUNNING under that very fence.
+    - Every call with a fence raises StaleFence unless the job is RUNNING under that very fence;
+      `complete`, `skip` and `bury` also end a job that is SPLIT under it.
+    - A part of a split job is claimed and moved like a job, by its own identity and fences; it is
+      in no listing and no count.
     - An attempt is written (by `claim`) before the work, so one that vanishes is seen.
     - `progress` is cheap, may be lost in a crash, and never changes a state.
     - Listing pages through 100,000 jobs without loading them all.
@@ -108,16 +118,46 @@ class Ledger(ABC):
         """RUNNING to DEAD with the reason and class."""
 
     @abstractmethod
+    def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
+        """RUNNING to SPLIT: QUEUED parts for chunks of so many `frames`, and for the join, exist
+        when it returns; those of earlier splits are of no more use. The lease ends."""
+
+    @abstractmethod
+    def announce(self, job_id: str, split: str) -> None:
+        """Record that the tasks of the split's chunks were sent; nothing if it moved on."""
+
+    @abstractmethod
+    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
+        """SPLIT to QUEUED, to be encoded whole from now on because of `reason`; uncounted.
+
+        Raises StaleFence unless the job is SPLIT under that very fence.
+        """
+
+    @abstractmethod
+    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
+        """Try to take a part, as `claim` does a job; None if there is no such part.
+
+        Whether its job is still SPLIT that way is the caller's to ask, before and after.
+        """
+
+    @abstractmethod
+    def parts(self, job_id: str) -> list[JobRecord]:
+        """Return the parts of a SPLIT job, chunks in order and the join last; else nothing."""
+
+    def forget_parts(self, job_id: str) -> None:  # noqa: B027 - a hint, not a duty
+        """Drop the parts of a settled job; a backend may let them expire instead."""
+
+    @abstractmethod
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
         """QUEUED (or RUNNING with its lease run out) to DEAD: the queue gave the task up.
 
-        False if the job is unknown, settled or held by a live lease.
+        False if the job is unknown, settled, split or held by a live lease.
         """
 
     @abstractmethod
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
         """DONE, SKIPPED or DEAD to QUEUED with counts reset, recording who and why; False if not
-        settled. The fence is kept, so that a late zombie stays refused."""
+        settled. The fence is kept, so that a late zombie stays refused. It may be split again."""
 
     @abstractmethod
     def get(self, job_id: str) -> JobRecord | None:

@@ -121,7 +121,7 @@ def _from_job(
         case JobState.DEAD:
             reason = f"{job.reason} `hevcq redrive --dlq --job {job.job_id}` tries it again."
             return replace(item, disposition=Disposition.FAILED, reason=reason)
-        case JobState.QUEUED | JobState.RUNNING:
+        case JobState.QUEUED | JobState.RUNNING | JobState.SPLIT:
             return replace(item, disposition=Disposition.JOIN, reason="Queued earlier.")
         case JobState.DONE:
             return _from_done(item, placement, job)

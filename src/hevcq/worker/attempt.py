@@ -11,8 +11,8 @@ from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import rendition_key
 from hevcq.domain.media import Measurement, MediaInfo, StreamKind
 from hevcq.domain.plan import EncodePlan, Refuse, Skip, SkipReason
-from hevcq.domain.verdict import Done, Skipped
-from hevcq.errors import DiskFull, MediaRefused, Unavailable
+from hevcq.domain.verdict import Done, Release, Skipped, Verdict
+from hevcq.errors import MediaRefused, Unavailable
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.worker.adopt import adopt
 from hevcq.worker.claimed import Claimed
@@ -23,6 +23,9 @@ from hevcq.worker.kit import Kit
 from hevcq.worker.moves import Moves
 from hevcq.worker.progress import Reporter
 from hevcq.worker.publish import Made, publish
+from hevcq.worker.room import require_room
+from hevcq.worker.settle import record
+from hevcq.worker.split import Splitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,23 @@ class Attempt:
         self._store, self._ledger = kit.backend.store, kit.backend.ledger
         self.rendition: RenditionRef | None = None
         """Where the rendition is, once the job is complete."""
+        self.shared = False
+        """Whether the film was split: then the ledger has the job's state already."""
+        self.part = ""
         self._report = Reporter(kit, claimed.lease, claimed.task, claimed.fence, claimed.worker)
 
-    def run(self) -> Done | Skipped:
-        """Work until the rendition is published and the job complete, or there is nothing to do.
+    def record(self, decided: Verdict) -> Verdict:
+        """Write the verdict to the ledger; return what becomes of the delivery.
+
+        Raises StaleFence if the job is no longer ours, Unavailable or StorageError.
+        """
+        if not self.shared:
+            record(self._moves, decided)
+        return decided
+
+    def run(self) -> Done | Skipped | Release:
+        """Work until the rendition is published and the job complete, the film is split, or there
+        is nothing to do.
 
         Raises any error of the tree; `domain.verdict` decides what becomes of the delivery.
         """
@@ -73,7 +89,7 @@ class Attempt:
                 raise Unavailable("The store handed out no local file to read the source from.")
             return self._decide(found.path, found.location, folder)
 
-    def _decide(self, path: Path, location: str, folder: Path) -> Done | Skipped:
+    def _decide(self, path: Path, location: str, folder: Path) -> Done | Skipped | Release:
         faults = self._kit.faults
         self._report.phase(Phase.PROBE)
         with around(faults, "probe"):
@@ -94,7 +110,7 @@ class Attempt:
         self._lease.check()
         return self._fulfil(_Subject(path, location, folder, info, plan, sha256))
 
-    def _fulfil(self, subject: _Subject) -> Done | Skipped:
+    def _fulfil(self, subject: _Subject) -> Done | Skipped | Release:
         key = rendition_key(self._source.key, self._profile.name, subject.plan.extension)
         earlier = adopt(
             self._kit,
@@ -106,7 +122,15 @@ class Attempt:
         )
         if earlier is not None:
             return self._complete(earlier.rendition, earlier.cpu_s)
-        made = self._make(subject, key)
+        self._report.phase(Phase.PREFLIGHT)
+        with around(self._kit.faults, "preflight"):
+            measured = self._kit.encoder.preflight(
+                subject.location, subject.info, self._profile, stop=self._lease.stop
+            )
+        shared = self._split(subject, measured)
+        if shared is not None:
+            return shared
+        made = self._make(subject, measured, key)
         if isinstance(made, Skipped):
             return made
         rendition = publish(self._kit, self._claimed, made, self._report)
@@ -119,8 +143,27 @@ class Attempt:
         self.rendition = rendition
         return Done()
 
-    def _make(self, subject: _Subject, key: str) -> Made | Skipped:
-        measured, report, output = self._encode(subject)
+    def _split(self, subject: _Subject, measured: Measurement) -> Done | Release | None:
+        """Share the film out over many workers where that pays; None where it is encoded here."""
+        splitter, plan = Splitter(self._kit, self._claimed, self._moves), subject.plan
+        duration = _duration(measured, subject.info)
+        chunks = splitter.plan(subject.location, subject.info, plan, duration)
+        if chunks is None:
+            return None
+        self._notice(plan)
+        shared = splitter.carry_out(
+            chunks,
+            info=subject.info,
+            plan=plan,
+            measured=measured,
+            source_sha256=subject.sha256,
+            duration_s=duration,
+        )
+        self.shared = True
+        return shared
+
+    def _make(self, subject: _Subject, measured: Measurement, key: str) -> Made | Skipped:
+        report, output = self._encode(subject, measured)
         self._report.phase(Phase.VERIFY)
         began = self._kit.clock.monotonic()
         request = VerifyRequest(
@@ -153,11 +196,8 @@ class Attempt:
             verify_s=self._kit.clock.monotonic() - began,
         )
 
-    def _encode(self, subject: _Subject) -> tuple[Measurement, EncodeReport, Path]:
+    def _encode(self, subject: _Subject, measured: Measurement) -> tuple[EncodeReport, Path]:
         faults, encoder, stop = self._kit.faults, self._kit.encoder, self._lease.stop
-        self._report.phase(Phase.PREFLIGHT)
-        with around(faults, "preflight"):
-            measured = encoder.preflight(subject.location, subject.info, self._profile, stop=stop)
         self._require_room()
         self._notice(subject.plan)
         self._report.phase(Phase.ENCODE)
@@ -180,7 +220,7 @@ class Attempt:
             )
         self._kit.fitness.succeeded()
         self._lease.check()
-        return measured, report, output
+        return report, output
 
     def _remembered(self, sha256: str, reason: str) -> Skipped:
         """Remember that these bytes are not worth encoding, then skip.
@@ -200,14 +240,7 @@ class Attempt:
         Asked before the fetch, which may copy the source, and again before the encode, whose
         output is as a rule no larger than its source. What must stay free comes on top.
         """
-        needed = self._source.size + self._kit.min_free_bytes
-        there, room = self._kit.scratch.free_bytes(), self._kit.patiently(self._store.free_bytes)
-        free = there if room is None else min(there, room)
-        if free < needed:
-            raise DiskFull(
-                f"{self._source.key} needs {needed >> 20} MiB free, and there are {free >> 20} MiB.",
-                remedy="The work goes on by itself once there is room.",
-            )
+        require_room(self._kit, self._source.size, self._source.key)
 
     def _notice(self, plan: EncodePlan) -> None:
         for sentence in plan.notices:

@@ -47,3 +47,8 @@ def read_small(stream: BinaryIO, limit: int) -> bytes:
     if len(content) > limit:
         raise Unavailable(f"An object that should be small has over {limit} bytes.")
     return content
+
+
+def sha256_bytes(content: bytes) -> str:
+    """Return the hexadecimal SHA-256 of `content`."""
+    return hashlib.sha256(content).hexdigest()

@@ -22,11 +22,17 @@ class EventKind(StrEnum):
     BURIED = "job_buried"
     RELEASED = "job_released"
     ABANDONED = "job_abandoned"
+    SPLIT = "job_split"
+    PART_DONE = "part_done"
 
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """Something happened to a job. `worker` names the slot; `delay_s` when it is tried again."""
+    """Something happened to a job. `worker` names the slot; `delay_s` when it is tried again.
+
+    `part` says that it happened to a part of a split job only. DONE, SKIPPED and BURIED are
+    always the job's own end, whoever brought it about, and come without.
+    """
 
     kind: EventKind
     job_id: str
@@ -38,6 +44,7 @@ class JobEvent:
     failure_class: FailureClass | None = None
     delay_s: float = 0.0
     rendition: RenditionRef | None = None
+    part: str = ""
 
 
 OnEvent = Callable[[JobEvent], None]

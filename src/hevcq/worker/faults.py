@@ -37,7 +37,35 @@ STEPS = (
     "bury-delivery",
 )
 """Every I/O step of the handler, in the order of the way of a task."""
+SPLIT_STEPS = (
+    "look",
+    "keyframes",
+    "put-plan",
+    "split",
+    "count",
+    "send-chunks",
+    "announce",
+    "read-plan",
+    "stat-part",
+    "read-report",
+    "hash-found-part",
+    "encode-chunk",
+    "hash-part",
+    "put-report",
+    "publish-part",
+    "send-join",
+    "collect-parts",
+    "redo",
+    "join",
+    "end-complete",
+    "end-skip",
+    "end-bury",
+    "end-unsplit",
+    "sweep",
+)
+"""The steps that only split jobs have, in the order of the split, its chunks and the join."""
 POINTS = tuple(f"{side}-{step}" for step in STEPS for side in ("before", "after"))
+SPLIT_POINTS = tuple(f"{side}-{step}" for step in SPLIT_STEPS for side in ("before", "after"))
 
 
 def no_faults(_point: str) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import assert_never
 
-from hevcq.domain.job import JobState, Task, TaskKind
+from hevcq.domain.job import JobRecord, JobState, Task
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import (
     Abandon,
@@ -21,7 +20,6 @@ from hevcq.domain.verdict import (
     verdict,
 )
 from hevcq.errors import (
-    BadMessage,
     DatabaseBusy,
     HevcqError,
     StaleFence,
@@ -31,15 +29,20 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.logs import get_logger
-from hevcq.ports.ledger import AlreadySettled, Claim, Granted, Held
+from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Granted, Held
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.worker.attempt import Attempt
+from hevcq.worker.chunk import ChunkWork
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.faults import around
+from hevcq.worker.join import JoinWork
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease
 from hevcq.worker.moves import Moves
-from hevcq.worker.settle import combined, delay, record, settle
+from hevcq.worker.parts import PartWork, settled_part, superfluous_part
+from hevcq.worker.settle import combined, delay, settle
+from hevcq.worker.split import announce
+from hevcq.worker.take import Superfluous, Taken, take
 from hevcq.worker.tell import started, told
 
 UNCLAIMED_TRIES = 1 << 30
@@ -123,52 +126,40 @@ class Handler:
     def _task(self, task: Task, delivery: Delivery, lease: Lease, profile: Profile) -> Verdict:
         """Work on one task and write its verdict to the ledger."""
         try:
-            claim, claimed_at = self._claim(task, delivery, lease, profile)
+            lease.check()
+            found = take(self._kit, self._worker, task, delivery, profile)
+            if isinstance(found, Superfluous):
+                return superfluous_part(self._kit, task, found.job, found.part)
+            if not isinstance(found.claim, (Held, Granted)):
+                return self._ended(found, lease)
         except Exception as error:  # noqa: BLE001 - classified, once
             return self._unclaimed(error, task, delivery, lease, profile)
-        match claim:
+        if isinstance(found.claim, Held):
+            return self._held(found.claim, delivery, profile)
+        fence = Fence(self._kit.backend.ledger, found.task.unit_id, found.claim.fence)
+        lease.hold(fence, claimed_at=found.sent)
+        claimed = Claimed(found.task, profile, lease, fence, self._worker)
+        return self._claimed(claimed, found.claim, found.job, delivery)
+
+    def _ended(self, found: Taken, lease: Lease) -> Verdict:
+        """Return what becomes of a delivery whose work was done before, or is shared out."""
+        match found.claim:
+            case AlreadySettled(record) if found.job is not None:
+                return settled_part(self._kit, lease, found.task, found.job, record)
             case AlreadySettled():
-                return _settled_earlier(claim)
-            case Held():
-                return self._held(claim, delivery, profile)
-            case Granted():
-                fence = Fence(self._kit.backend.ledger, task.job_id, claim.fence)
-                lease.hold(fence, claimed_at=claimed_at)
-                claimed = Claimed(task, profile, lease, fence, self._worker)
-                return self._claimed(claimed, claim, delivery)
+                return _settled_earlier(found.claim)
+            case AlreadySplit(record):
+                if record.split is not None and not record.split.announced:
+                    announce(self._kit, found.task, record.split)
+                return Done()
             case _:
-                assert_never(claim)
+                raise AssertionError(found.claim)
 
-    def _claim(
-        self, task: Task, delivery: Delivery, lease: Lease, profile: Profile
-    ) -> tuple[Claim, float]:
-        """Claim the job; return the answer and the time before the request was sent.
-
-        A letter that the service moved back (`hevcq redrive`, or somebody in its console) reopens
-        its dead job first: acknowledged as settled, it would be gone without having been tried.
-        """
-        lease.check()
-        if task.kind is not TaskKind.ENCODE:
-            raise BadMessage(f"This hevcq cannot do a task of the kind {task.kind.value!r}.")
-        lease_s, ledger = float(profile.queue.visibility_s), self._kit.backend.ledger
-
-        def once() -> tuple[Claim, float]:
-            sent = self._kit.clock.monotonic()
-            claim = ledger.claim(task.source, task.profile, owner=self._worker, lease_s=lease_s)
-            dead = isinstance(claim, AlreadySettled) and claim.record.state is JobState.DEAD
-            if dead and delivery.returned:
-                ledger.reopen(task.job_id, who=self._worker, why="its dead letter was moved back")
-                claim = ledger.claim(task.source, task.profile, owner=self._worker, lease_s=lease_s)
-            return claim, sent
-
-        with around(self._kit.faults, "claim"):
-            # The same owner may claim again, so a claim whose reply was lost is simply repeated.
-            return self._kit.patiently(once)
-
-    def _claimed(self, claimed: Claimed, granted: Granted, delivery: Delivery) -> Verdict:
-        moves = Moves(self._kit, claimed.lease, claimed.fence)
-        attempt = Attempt(self._kit, claimed, moves)
-        started(self._kit, claimed, delivery)
+    def _claimed(
+        self, claimed: Claimed, granted: Granted, job: JobRecord | None, delivery: Delivery
+    ) -> Verdict:
+        work = self._work_of(claimed, job)
+        started(self._kit, claimed, delivery, part=work.part)
         if granted.crashes >= claimed.profile.queue.max_crashes:
             reason = (
                 f"The job vanished {granted.crashes} times without a word: "
@@ -176,16 +167,23 @@ class Handler:
             )
             decided: Verdict = Bury(reason=reason, failure_class=FailureClass.CRASHED)
         else:
-            decided = self._tried(attempt, claimed, granted, delivery)
-        decided = self._recorded(moves, decided)
-        told(self._kit, claimed, decided, attempt.rendition)
+            decided = self._tried(work, claimed, granted, delivery)
+        decided = self._recorded(work, decided)
+        told(self._kit, claimed, decided, work)
         return decided
 
+    def _work_of(self, claimed: Claimed, job: JobRecord | None) -> Attempt | PartWork:
+        moves = Moves(self._kit, claimed.lease, claimed.fence)
+        if job is None:
+            return Attempt(self._kit, claimed, moves)
+        kind = JoinWork if claimed.task.chunk is None else ChunkWork
+        return kind(self._kit, claimed, moves, job)
+
     def _tried(
-        self, attempt: Attempt, claimed: Claimed, granted: Granted, delivery: Delivery
+        self, work: Attempt | PartWork, claimed: Claimed, granted: Granted, delivery: Delivery
     ) -> Verdict:
         try:
-            return attempt.run()
+            return work.run()
         except Exception as error:  # noqa: BLE001 - classified, once
             # Whatever broke when the lease was lost or the stop came, broke because of that.
             cause = self._diagnosed(claimed.lease.cause or error, claimed.task)
@@ -212,10 +210,10 @@ class Handler:
             self._unfit = blame
         return blame
 
-    def _recorded(self, moves: Moves, decided: Verdict) -> Verdict:
+    def _recorded(self, work: Attempt | PartWork, decided: Verdict) -> Verdict:
         """Write the verdict to the ledger; return what is left to do where that fails."""
         try:
-            record(moves, decided)
+            return work.record(decided)
         except StaleFence as error:
             return Abandon(reason=str(error))
         except (TransientError, StorageError) as error:
@@ -223,7 +221,6 @@ class Handler:
             # long as the queue itself would hide it; letting the deadline pass does just that.
             get_logger().error("verdict_not_recorded", reason=str(error), verdict=str(decided))
             return Abandon(reason=str(error))
-        return decided
 
     def _unclaimed(
         self, error: Exception, task: Task, delivery: Delivery, lease: Lease, profile: Profile

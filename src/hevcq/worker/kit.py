@@ -33,13 +33,18 @@ PAUSE_S = 0.5
 """The pause before the first repetition; each next one is twice as long, jittered by half."""
 
 
+def alone(_profile: Profile) -> int:
+    """Return 1: nobody shares a film with this slot."""
+    return 1
+
+
 @dataclass(frozen=True)
 class Kit:
     """The ports and numbers of a worker process.
 
     `min_free_bytes` stays free on the disks of scratch
     and store. `threads` is the encoder's thread count where the profile does not say one.
-    `random` returns numbers in [0, 1).
+    `random` returns numbers in [0, 1). `sharers` says how many slots may share a film of a profile.
     """
 
     backend: Backend
@@ -54,6 +59,7 @@ class Kit:
     on_event: OnEvent = ignore
     heartbeat: Callable[[Lease, Clock], Beating] = Heartbeat
     fitness: Fitness = field(default_factory=Fitness)
+    sharers: Callable[[Profile], int] = alone
 
     def tell(self, event: JobEvent) -> None:
         """Hand an event to the display; one that breaks must not break the work."""

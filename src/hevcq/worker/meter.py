@@ -70,6 +70,10 @@ class Meter:
             if event.kind is EventKind.STARTED:
                 self._attempts[who] = _Attempt(now)
             running = self._attempts.get(who)
+            if event.kind in {EventKind.SPLIT, EventKind.PART_DONE}:
+                # The attempt ended, and the job did not.
+                self._attempts.pop(who, None)
+                return
             if running is not None and event.progress is not None:
                 running.enter(event.progress.phase, now)
                 if event.progress.phase is Phase.ENCODE and event.progress.speed is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from hevcq.domain.job import JobState, RenditionRef
+from hevcq.domain.job import JobRecord, JobState, RenditionRef, Split
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DatabaseBusy, StaleFence, Unavailable
 from hevcq.worker.faults import around
@@ -19,8 +19,9 @@ class Moves:
     if the ledger did not answer after some tries: whether it moved is then unknown.
     """
 
-    def __init__(self, kit: Kit, lease: Lease, fence: Fence) -> None:
-        self._kit, self._lease, self._fence = kit, lease, fence
+    def __init__(self, kit: Kit, lease: Lease, fence: Fence, *, named: str = "") -> None:
+        """`named` comes before the names of the crash points: of a split job that a part ends."""
+        self._kit, self._lease, self._fence, self._named = kit, lease, fence, named
         self._ledger = fence.ledger
 
     def complete(self, rendition: RenditionRef, *, cpu_s: float) -> None:
@@ -35,6 +36,20 @@ class Moves:
         """Write that there is nothing to do."""
         self._move(
             "skip", JobState.SKIPPED, lambda job, fence: self._ledger.skip(job, fence, reason)
+        )
+
+    def split(self, split: Split, frames: Sequence[int]) -> None:
+        """Write that the job is split into chunks of so many frames each."""
+        self._move(
+            "split",
+            JobState.SPLIT,
+            lambda job, fence: self._ledger.split(job, fence, split, frames),
+        )
+
+    def unsplit(self, reason: str) -> None:
+        """Write that the job is to be encoded whole after all."""
+        self._move(
+            "unsplit", JobState.QUEUED, lambda job, fence: self._ledger.unsplit(job, fence, reason)
         )
 
     def fail(self, reason: str, failure_class: FailureClass) -> None:
@@ -65,7 +80,7 @@ class Moves:
         self._lease.drop()
         for attempt in range(TRIES):
             try:
-                with around(self._kit.faults, step):
+                with around(self._kit.faults, f"{self._named}{step}"):
                     action(self._fence.job_id, self._fence.number)
             except (Unavailable, DatabaseBusy):
                 if attempt == TRIES - 1:
@@ -78,6 +93,10 @@ class Moves:
                 return
             else:
                 return
+
+    def seen(self) -> JobRecord | None:
+        """Return the job as it is now."""
+        return self._kit.patiently(lambda: self._ledger.get(self._fence.job_id))
 
     def _arrived(self, goal: JobState) -> bool:
         record = self._ledger.get(self._fence.job_id)

@@ -17,6 +17,9 @@ EVERY_S = 5.0
 class Reporter:
     """Reports one job's progress; nothing that fails here fails the job, but a stale fence ends it."""
 
+    part = ""
+    """Which part of a split job it is; then what it reports is not the job's."""
+
     def __init__(self, kit: Kit, lease: Lease, task: Task, fence: Fence, worker: str) -> None:
         self._kit, self._lease, self._task = kit, lease, task
         self._fence, self._worker = fence, worker
@@ -65,6 +68,7 @@ class Reporter:
                 profile=self._task.profile,
                 worker=self._worker,
                 progress=progress,
+                part=self.part,
             )
         )
         now = self._kit.clock.monotonic()
@@ -78,6 +82,10 @@ class Reporter:
             self._lease.end(error)
         except (TransientError, StorageError) as error:
             get_logger(job=self._task.job_id).debug("progress_not_written", reason=str(error))
+        self._look()
+
+    def _look(self) -> None:
+        """Look whether the work is still wanted; called as often as the ledger is told."""
 
 
 class OnMoved:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from structlog.typing import FilteringBoundLogger
 
@@ -25,18 +25,29 @@ from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.kit import Kit
 from hevcq.worker.settle import delay
 
-
-def started(kit: Kit, claimed: Claimed, delivery: Delivery) -> None:
-    """Say that a job was claimed."""
-    _log(claimed).info(EventKind.STARTED.value, attempt=delivery.attempt)
-    kit.tell(_event(claimed, EventKind.STARTED))
+ENDS = frozenset({EventKind.DONE, EventKind.SKIPPED, EventKind.BURIED})
+"""The events that are the job's own end, whoever brought it about."""
 
 
-def told(
-    kit: Kit, claimed: Claimed, decided: Verdict, rendition: RenditionRef | None = None
-) -> None:
-    """Say what became of a job."""
+class Told(Protocol):
+    """What there is to say of work besides its verdict."""
+
+    part: str
+    rendition: RenditionRef | None
+
+
+def started(kit: Kit, claimed: Claimed, delivery: Delivery, *, part: str = "") -> None:
+    """Say that a job, or a part of one, was claimed."""
+    said = {"part": part} if part else {}
+    _log(claimed).info(EventKind.STARTED.value, attempt=delivery.attempt, **said)
+    kit.tell(replace(_event(claimed, EventKind.STARTED), part=part))
+
+
+def told(kit: Kit, claimed: Claimed, decided: Verdict, work: Told) -> None:
+    """Say what became of a job, or of a part of one that did not end it."""
     kind, reason, failure_class = _facts(decided)
+    if kind is EventKind.DONE and work.rendition is None:
+        kind = EventKind.PART_DONE if work.part else EventKind.SPLIT
     log = _log(claimed)
     speak = log.warning if kind in {EventKind.BURIED, EventKind.RETRY} else log.info
     named = failure_class.value if failure_class else None
@@ -46,7 +57,8 @@ def told(
         reason=reason,
         failure_class=failure_class,
         delay_s=delay(decided),
-        rendition=rendition if kind is EventKind.DONE else None,
+        rendition=work.rendition if kind is EventKind.DONE else None,
+        part="" if kind in ENDS else work.part,
     )
     kit.tell(event)
 

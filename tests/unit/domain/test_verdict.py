@@ -50,6 +50,7 @@ TABLE = {
     errors.Stopped: (BACK, C.INTERNAL),
     errors.LeaseLost: (OFF, C.INTERNAL),
     errors.StaleFence: (OFF, C.INTERNAL),
+    errors.Superseded: (BACK, C.INTERNAL),
     errors.DatabaseDamaged: (BACK, C.DISK),
     errors.DatabaseTooNew: (BACK, C.DISK),
     errors.DatabaseBusy: (BACK, C.DISK),

@@ -1,0 +1,175 @@
+"""One chunk: encode its frames, and put the part where the join will find it.
+
+The report goes first, then the part, then the ledger: a kill between leaves a part that the next
+attempt finds whole and takes as it is, or nothing that anybody looks at.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hevcq.domain.chunks import Chunk
+from hevcq.domain.film import FilmPlan, PartReport, part_name, work_key
+from hevcq.domain.job import Phase, RenditionRef
+from hevcq.domain.verdict import Done, Verdict
+from hevcq.errors import PartUnfit, SourceGone, Unavailable
+from hevcq.logs import get_logger
+from hevcq.ports.encoder import ChunkReport, EncodeRequest
+from hevcq.ports.store import Publication, StoredObject
+from hevcq.worker.digest import sha256_file, sha256_stream
+from hevcq.worker.faults import around
+from hevcq.worker.parts import PartWork, send_join
+from hevcq.worker.room import require_room
+
+
+class ChunkWork(PartWork):
+    """One attempt at one chunk."""
+
+    def _run(self, film: FilmPlan) -> Verdict:
+        chunk = self._chunk(film)
+        made = self._found(chunk) or self._made(film, chunk)
+        reference, cpu_s = made
+        self._moves.complete(reference, cpu_s=cpu_s)
+        send_join(self._kit, self._task)
+        return Done()
+
+    def _chunk(self, film: FilmPlan) -> Chunk:
+        number = self._task.chunk
+        if number is None or number >= len(film.chunks.chunks):
+            raise PartUnfit(f"The film's plan has no chunk {number}.", index=number)
+        return film.chunks.chunks[number]
+
+    def _key(self, chunk: Chunk) -> str:
+        return work_key(self._job.job_id, self._split.name, part_name(chunk.index))
+
+    def _made(self, film: FilmPlan, chunk: Chunk) -> tuple[RenditionRef, float]:
+        with self._kit.scratch.job(self._task.unit_id) as folder:
+            copied = self._source.size if self._store.free_bytes() is None else 0
+            share = int(self._source.size * chunk.frames / film.chunks.frames)
+            require_room(self._kit, copied + share, self.part)
+            self._report.phase(Phase.FETCH)
+            with self._fetched(folder) as (_path, location):
+                output = folder / part_name(chunk.index)
+                report = self._encode(film, chunk, location, output)
+                return self._publish(chunk, report, output), report.cpu_s
+
+    def _encode(self, film: FilmPlan, chunk: Chunk, location: str, output: Path) -> ChunkReport:
+        self._report.phase(Phase.ENCODE)
+        request = EncodeRequest(
+            profile=film.recipe,
+            plan=film.plan,
+            info=film.info,
+            location=location,
+            output=output,
+            duration_s=film.duration_s,
+            source_size=self._source.size,
+            max_seconds=self._lease.left_s,
+            threads=self._threads(film),
+        )
+        with around(self._kit.faults, "encode-chunk"):
+            report = self._kit.encoder.encode_chunk(
+                request,
+                film.chunks,
+                chunk,
+                on_progress=self._report.encoding(Phase.ENCODE, film.chunks.seconds(chunk)),
+                stop=self._lease.stop,
+            )
+        self._lease.check()
+        _require_exact(chunk, report.frames, report.first_pts, report.last_pts)
+        self._kit.fitness.succeeded()
+        # The source may have been replaced while it was read: then these are not its frames.
+        with around(self._kit.faults, "recheck"):
+            self._kit.patiently(lambda: self._store.check(self._source))
+        return report
+
+    def _publish(self, chunk: Chunk, report: ChunkReport, output: Path) -> RenditionRef:
+        self._report.phase(Phase.PUBLISH)
+        with around(self._kit.faults, "hash-part"):
+            sha256 = sha256_file(output, self._lease.check, missing=Unavailable)
+        key, size = self._key(chunk), output.stat().st_size
+        name = f"{key}.{sha256[:16]}.json"
+        told = self._told(report, sha256, size)
+        self._lease.check()
+        with around(self._kit.faults, "put-report"):
+            self._kit.patiently(
+                lambda: self._store.put(
+                    name, told.model_dump_json().encode(), metadata={"job": self._job.job_id}
+                )
+            )
+        metadata = {
+            "job": self._task.unit_id,
+            "fence": str(self._claimed.fence.number),
+            "sha256": sha256,
+            "frames": str(report.frames),
+            "report": name,
+        }
+        publication = Publication(
+            key=key,
+            file=output,
+            sha256=sha256,
+            job_id=self._task.unit_id,
+            fence=self._claimed.fence.number,
+            metadata=metadata,
+        )
+        self._lease.check()
+        with around(self._kit.faults, "publish-part"):
+            self._store.publish(publication)
+        return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
+
+    def _told(self, report: ChunkReport, sha256: str, size: int) -> PartReport:
+        return PartReport(
+            part_id=self._task.unit_id,
+            sha256=sha256,
+            arguments=tuple(_plain(word) for word in report.arguments),
+            seconds=report.seconds,
+            cpu_s=report.cpu_s,
+            frames=report.frames,
+            first_pts=report.first_pts,
+            last_pts=report.last_pts,
+            size=size,
+            headers=report.headers,
+            ffmpeg=self._kit.encoder.version(),
+        )
+
+    def _found(self, chunk: Chunk) -> tuple[RenditionRef, float] | None:
+        """Return the part that an earlier attempt published and could not record, or None.
+
+        It counts only with its report, and with its own bytes read back and hashed.
+        """
+        faults, key = self._kit.faults, self._key(chunk)
+        with around(faults, "stat-part"):
+            seen = self._kit.patiently(lambda: self._store.stat(key))
+        name = seen.metadata.get("report", "") if seen is not None else ""
+        if seen is None or not name or seen.metadata.get("job") != self._task.unit_id:
+            return None
+        try:
+            with around(faults, "read-report"):
+                told = PartReport.parse(self._small(name))
+            _require_exact(chunk, told.frames, told.first_pts, told.last_pts)
+            with around(faults, "hash-found-part"), self._store.open(key) as stream:
+                sha256, size = sha256_stream(stream, self._lease.check)
+        except (PartUnfit, SourceGone) as error:
+            get_logger(job=self._job.job_id).warning("part_not_adopted", reason=str(error))
+            return None
+        if not self._is_this(told, seen, sha256, size):
+            return None
+        return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name), told.cpu_s
+
+    def _is_this(self, told: PartReport, seen: StoredObject, sha256: str, size: int) -> bool:
+        same = (told.sha256, told.size, seen.sha256) == (sha256, size, sha256)
+        mine = told.part_id == self._task.unit_id
+        return same and mine and told.ffmpeg == self._kit.encoder.version()
+
+
+def _require_exact(chunk: Chunk, frames: int, first_pts: int, last_pts: int) -> None:
+    """Raise PartUnfit unless the part holds the frames of its chunk: none more, none less."""
+    if (frames, first_pts, last_pts) != (chunk.frames, chunk.start_pts, chunk.last_pts):
+        raise PartUnfit(
+            f"Chunk {chunk.index} has {frames} frames from {first_pts} to {last_pts}, not "
+            f"{chunk.frames} from {chunk.start_pts} to {chunk.last_pts}.",
+            index=chunk.index,
+        )
+
+
+def _plain(word: str) -> str:
+    return word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,229 @@
+"""What a chunk and the join of a split film have in common: how they begin, fail, and end the job.
+
+A part has a record, a lease and counts of its own, so that it is retried alone. Only when it is
+given up for good does its job end, and then once: the part is DEAD first, the job after it, the
+delivery last. A kill between two of these is taken up by the part's next delivery.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hevcq.domain.film import FilmPlan, work_folder, work_key
+from hevcq.domain.job import JobRecord, JobState, RenditionRef, Split, Task, TaskKind
+from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn, Skipped, Verdict
+from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, Superseded, Unavailable
+from hevcq.logs import get_logger
+from hevcq.worker.claimed import Claimed
+from hevcq.worker.digest import read_small, sha256_bytes
+from hevcq.worker.faults import around
+from hevcq.worker.kit import Kit
+from hevcq.worker.lease import Fence, Lease
+from hevcq.worker.moves import Moves
+from hevcq.worker.progress import Reporter
+from hevcq.worker.settle import record
+from hevcq.worker.split import PLAN, part_task
+
+MAX_PLAN_BYTES = 16 << 20
+"""A plan has some hundred bytes a chunk, and a stream's facts some hundred more."""
+
+
+class PartReporter(Reporter):
+    """Reports a part's progress, and ends its work once its job goes on without it."""
+
+    def __init__(self, kit: Kit, claimed: Claimed, split: Split) -> None:
+        super().__init__(kit, claimed.lease, claimed.task, claimed.fence, claimed.worker)
+        self.part = label(claimed.task, split)
+        self._job_id, self._split = claimed.task.job_id, split.name
+
+    def _look(self) -> None:
+        try:
+            job = self._fence.ledger.get(self._job_id)
+        except HevcqError as error:
+            get_logger(job=self._job_id).debug("job_not_looked_at", reason=str(error))
+            return
+        if job is None or job.split is None or not _is_split(job, self._split):
+            self._lease.end(Superseded())
+
+
+class PartWork(ABC):
+    """One attempt at a part. `job` is the split job it belongs to, as it was at the claim."""
+
+    def __init__(self, kit: Kit, claimed: Claimed, moves: Moves, job: JobRecord) -> None:
+        assert job.split is not None
+        self._kit, self._claimed, self._moves = kit, claimed, moves
+        self._task, self._lease, self._source = claimed.task, claimed.lease, claimed.task.source
+        self._job, self._split = job, job.split
+        self._store, self._ledger = kit.backend.store, kit.backend.ledger
+        self._end = Moves(
+            kit, claimed.lease, Fence(self._ledger, job.job_id, job.fence), named="end-"
+        )
+        self._report = PartReporter(kit, claimed, job.split)
+        self._unfit = False
+        self.part = label(claimed.task, job.split)
+        self.rendition: RenditionRef | None = None
+        """Where the rendition is, once the job is complete."""
+
+    def run(self) -> Verdict:
+        """Do the part; raises any error of the tree."""
+        with around(self._kit.faults, "check"):
+            self._kit.patiently(lambda: self._store.check(self._source))
+        try:
+            return self._run(self._film())
+        except HevcqError as error:
+            self._unfit = self._lease.cause is None and self._is_unfit(error)
+            raise
+
+    @abstractmethod
+    def _run(self, film: FilmPlan) -> Verdict: ...
+
+    def _is_unfit(self, error: HevcqError) -> bool:
+        """Return whether the film is better encoded whole than given up, if this never succeeds."""
+        return isinstance(error, PartUnfit)
+
+    def record(self, decided: Verdict) -> Verdict:
+        """Write the verdict to the ledger, for the part and where it ends that, for its job.
+
+        Returns what becomes of the delivery. Raises StaleFence if the part is no longer ours,
+        Unavailable or StorageError.
+        """
+        if isinstance(decided, (Bury, RetryIn)):
+            decided = decided.model_copy(update={"reason": f"{self.part}: {decided.reason}"})
+        match decided:
+            case Bury() if self._unfit:
+                return self._give_up(decided)
+            case Bury():
+                self._moves.bury(decided.reason, decided.failure_class)
+                return end_job(self._end, self._job.job_id, decided)
+            case Skipped():
+                self._end.skip(decided.reason)
+                sweep(self._kit, self._job.job_id)
+            case Done():
+                pass
+            case _:
+                record(self._moves, decided)
+        return decided
+
+    def _give_up(self, decided: Bury) -> Verdict:
+        """Have the film encoded whole: this delivery comes back, and asks for just that."""
+        get_logger(job=self._job.job_id).warning("split_given_up", reason=decided.reason)
+        self._moves.interrupt(decided.reason)
+        try:
+            self._end.unsplit(decided.reason)
+        except StaleFence:
+            return Done()
+        sweep(self._kit, self._job.job_id)
+        return Release(reason=decided.reason)
+
+    def _film(self) -> FilmPlan:
+        """Read the split's plan; PartUnfit if it is not the one that the ledger names."""
+        key = work_key(self._job.job_id, self._split.name, PLAN)
+        with around(self._kit.faults, "read-plan"):
+            content = self._kit.patiently(lambda: self._small(key))
+        if sha256_bytes(content) != self._split.plan_sha256:
+            raise PartUnfit("The plan of the split film is not the one that was made.")
+        return FilmPlan.parse(content)
+
+    def _small(self, key: str) -> bytes:
+        try:
+            with self._store.open(key) as stream:
+                return read_small(stream, MAX_PLAN_BYTES)
+        except SourceGone as error:
+            raise PartUnfit(f"{key} is gone from the store.") from error
+
+    @contextmanager
+    def _fetched(self, folder: Path) -> Iterator[tuple[Path, str]]:
+        """Make the source readable; yield its path and its location for the encoder."""
+        faults = self._kit.faults
+        faults("before-fetch")
+        with self._store.fetch(
+            self._source, folder, moved=lambda _n: None, stop=self._lease.stop
+        ) as found:
+            faults("after-fetch")
+            if found.path is None:
+                raise Unavailable("The store handed out no local file to read the source from.")
+            yield found.path, found.location
+
+    def _threads(self, film: FilmPlan) -> int:
+        recipe = film.recipe
+        return recipe.chunking.threads or recipe.bounds.threads or self._kit.threads
+
+
+def label(task: Task, split: Split) -> str:
+    """Return what a part is called, for people."""
+    if task.chunk is None:
+        return f"Join of {split.chunks} chunks"
+    return f"Chunk {task.chunk + 1} of {split.chunks}"
+
+
+def end_job(end: Moves, job_id: str, decided: Bury) -> Verdict:
+    """Bury a split job because a part of it is dead; return what becomes of the part's delivery.
+
+    Of several parts that die, the one whose reason the job has is its dead letter; the others are
+    acknowledged.
+    """
+    try:
+        end.bury(decided.reason, decided.failure_class)
+    except StaleFence:
+        job = end.seen()
+        mine = job is not None and job.state is JobState.DEAD and job.reason == decided.reason
+        return decided if mine else Done()
+    get_logger(job=job_id).warning("split_job_buried", reason=decided.reason)
+    return decided
+
+
+def settled_part(kit: Kit, lease: Lease, task: Task, job: JobRecord, part: JobRecord) -> Verdict:
+    """Return what becomes of a delivery whose part ended earlier while its job is still split.
+
+    It may be the one that a kill kept from going on: from sending the join, or burying the job.
+    """
+    if part.state is JobState.DEAD:
+        end = Moves(kit, lease, Fence(kit.backend.ledger, job.job_id, job.fence), named="end-")
+        why = part.failure_class or FailureClass.INTERNAL
+        return end_job(end, job.job_id, Bury(reason=part.reason, failure_class=why))
+    send_join(kit, task)
+    return Done()
+
+
+def superfluous_part(kit: Kit, task: Task, job: JobRecord, part: JobRecord | None) -> Verdict:
+    """Return what becomes of a part's delivery whose job ended, or goes on without it."""
+    get_logger(job=job.job_id).info("part_superfluous", state=job.state.value, split=task.split)
+    if task.kind is TaskKind.JOIN and job.state in {JobState.DONE, JobState.SKIPPED}:
+        sweep(kit, job.job_id)
+    dead = part is not None and part.state is JobState.DEAD
+    if part is not None and dead and job.state is JobState.DEAD and job.reason == part.reason:
+        why = part.failure_class or FailureClass.INTERNAL
+        return Bury(reason=part.reason, failure_class=why)
+    return Done()
+
+
+def send_join(kit: Kit, task: Task) -> None:
+    """Send the join if every chunk is done. Whoever sees the set complete sends; twice is harmless."""
+    ledger = kit.backend.ledger
+    with around(kit.faults, "count"):
+        parts = kit.patiently(lambda: ledger.parts(task.job_id))
+    chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
+    if not chunks or any(p.state is not JobState.DONE for p in chunks):
+        return
+    with around(kit.faults, "send-join"):
+        join = part_task(task, task.split, None)
+        kit.patiently(lambda: kit.backend.queues[task.profile].send([join]))
+
+
+def sweep(kit: Kit, job_id: str) -> None:
+    """Remove what a split job that ended kept in the store; what fails is left to expire there."""
+    store = kit.backend.store
+    try:
+        with around(kit.faults, "sweep"):
+            for stored in list(store.list(work_folder(job_id))):
+                store.delete(stored.key)
+            kit.backend.ledger.forget_parts(job_id)
+    except HevcqError as error:
+        get_logger(job=job_id).info("work_not_swept", reason=str(error))
+
+
+def _is_split(job: JobRecord, name: str) -> bool:
+    return job.state is JobState.SPLIT and job.split is not None and job.split.name == name

@@ -1,0 +1,158 @@
+"""Split a film: decide whether it pays, write its plan, and have its chunks queued.
+
+The order, and what a kill after each step leaves:
+
+| step | a kill after it leaves |
+|---|---|
+| the plan's object is put | an object that nobody names: the next attempt splits under its own fence |
+| the job is SPLIT, its parts are there | a SPLIT job not announced: the task comes back, and sends |
+| the chunks' tasks are sent | the same; a chunk's second task finds its part held or done |
+| the split is announced | the job's task comes back, and is acknowledged |
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from hevcq.domain.chunks import ChunkPlan, WholeFile, plan_chunks
+from hevcq.domain.chunks_settings import ChunkMode
+from hevcq.domain.film import FilmPlan, work_key
+from hevcq.domain.job import JobState, Split, Task, TaskKind
+from hevcq.domain.media import Measurement, MediaInfo
+from hevcq.domain.plan import EncodePlan
+from hevcq.domain.verdict import Done, Release
+from hevcq.errors import StorageError, TransientError
+from hevcq.logs import get_logger
+from hevcq.worker.claimed import Claimed
+from hevcq.worker.faults import around
+from hevcq.worker.kit import Kit
+from hevcq.worker.moves import Moves
+
+PLAN = "plan.json"
+LATER_S = 5.0
+"""When a split that could not be announced is looked at again."""
+
+
+class Splitter:
+    """Splits the film of one claimed job."""
+
+    def __init__(self, kit: Kit, claimed: Claimed, moves: Moves) -> None:
+        self._kit, self._claimed, self._moves = kit, claimed, moves
+        self._task, self._profile = claimed.task, claimed.profile
+
+    def plan(
+        self, location: str, info: MediaInfo, plan: EncodePlan, duration_s: float | None
+    ) -> ChunkPlan | None:
+        """Return where to cut the film, or None where it is to be encoded whole.
+
+        The pass over its packets is only made where their number may say yes.
+        """
+        sharers = self._kit.sharers(self._profile)
+        if not self._pays(duration_s, sharers):
+            return None
+        ledger = self._kit.backend.ledger
+        with around(self._kit.faults, "look"):
+            job = self._kit.patiently(lambda: ledger.get(self._task.job_id))
+        if job is not None and job.whole:
+            return None
+        with around(self._kit.faults, "keyframes"):
+            index = self._kit.encoder.keyframes(location, info, stop=self._claimed.lease.stop)
+        made = plan_chunks(self._profile, info, plan, index, workers_hint=sharers)
+        if isinstance(made, WholeFile):
+            get_logger(job=self._task.job_id).info("film_whole", why=made.reason)
+            return None
+        return made
+
+    def _pays(self, duration_s: float | None, sharers: int) -> bool:
+        chunking = self._profile.chunking
+        if chunking.mode is ChunkMode.AUTO:
+            return sharers > 1 and (duration_s or 0.0) >= chunking.least_film_s
+        return chunking.mode is ChunkMode.ALWAYS
+
+    def carry_out(
+        self,
+        chunks: ChunkPlan,
+        *,
+        info: MediaInfo,
+        plan: EncodePlan,
+        measured: Measurement,
+        source_sha256: str,
+        duration_s: float | None,
+    ) -> Done | Release:
+        """Split the job and queue its chunks; Release means that they are not queued yet.
+
+        Raises StaleFence if the job is no longer ours, Unavailable or StorageError.
+        """
+        name = f"{chunks.digest}-{self._claimed.fence.number}"
+        film = FilmPlan(
+            job_id=self._task.job_id,
+            split=name,
+            recipe=self._profile,
+            source_sha256=source_sha256,
+            info=info,
+            plan=plan,
+            measured=measured,
+            duration_s=duration_s,
+            chunks=chunks,
+        )
+        content = film.model_dump_json().encode()
+        split = Split(
+            name=name,
+            chunks=len(chunks.chunks),
+            frames=chunks.frames,
+            seconds=sum(chunks.seconds(chunk) for chunk in chunks.chunks),
+            plan_sha256=hashlib.sha256(content).hexdigest(),
+        )
+        self._put(work_key(film.job_id, name, PLAN), content)
+        self._moves.split(split, [chunk.frames for chunk in chunks.chunks])
+        log = get_logger(job=film.job_id, split=name)
+        log.info("film_split", chunks=split.chunks, frames=split.frames)
+        try:
+            announce(self._kit, self._task, split)
+        except (TransientError, StorageError) as error:
+            # The job is split already: nothing is left that could fail or be taken back.
+            log.warning("split_not_announced", reason=str(error))
+            return Release(reason=str(error), delay_s=LATER_S)
+        return Done()
+
+    def _put(self, key: str, content: bytes) -> None:
+        self._claimed.lease.check()
+        store = self._kit.backend.store
+        with around(self._kit.faults, "put-plan"):
+            self._kit.patiently(
+                lambda: store.put(key, content, metadata={"job": self._task.job_id})
+            )
+        self._claimed.lease.check()
+
+
+def announce(kit: Kit, task: Task, split: Split) -> None:
+    """Send the tasks of those parts of a split that wait; the tasks that are there do no harm.
+
+    All of a film's tasks share its fair-share group, so that short jobs pass between them.
+    """
+    ledger = kit.backend.ledger
+    with around(kit.faults, "count"):
+        parts = kit.patiently(lambda: ledger.parts(task.job_id))
+    waiting = [p.part.chunk for p in parts if p.part and p.state is JobState.QUEUED]
+    chunks = [chunk for chunk in waiting if chunk is not None]
+    tasks = [part_task(task, split.name, chunk) for chunk in chunks]
+    done = sum(p.state is JobState.DONE for p in parts)
+    if parts and done == len(parts) - 1 and None in waiting:
+        tasks = [part_task(task, split.name, None)]
+    if tasks:
+        with around(kit.faults, "send-chunks"):
+            kit.patiently(lambda: kit.backend.queues[task.profile].send(tasks))
+    with around(kit.faults, "announce"):
+        kit.patiently(lambda: ledger.announce(task.job_id, split.name))
+
+
+def part_task(task: Task, split: str, chunk: int | None) -> Task:
+    """Return the task of a chunk, or of the join."""
+    return Task(
+        kind=TaskKind.JOIN if chunk is None else TaskKind.CHUNK,
+        source=task.source,
+        profile=task.profile,
+        chunk=chunk,
+        group=task.source.source_id,
+        split=split,
+    )

@@ -1,0 +1,104 @@
+"""Take the work that a task asks for: a job, or a part of one as long as the job is split that way.
+
+A part's task whose job is not split that way (any more) asks for the job itself: it may be a dead
+letter that was redriven, and then it is the only message the job has. Where the job certainly has
+another, the task is superfluous and is acknowledged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Task, TaskKind
+from hevcq.domain.profile import Profile
+from hevcq.errors import BadMessage
+from hevcq.ports.ledger import AlreadySettled, Claim
+from hevcq.ports.queue import Delivery
+from hevcq.worker.faults import around
+from hevcq.worker.kit import Kit
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The answer to a claim, and the time before it was sent.
+
+    `task` is what is really to be done; `job` is the split job that it is a part of, if it is one.
+    """
+
+    task: Task
+    claim: Claim
+    sent: float
+    job: JobRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Superfluous:
+    """The job ended or goes on without this part, whose record is `part` if it has one still."""
+
+    job: JobRecord
+    part: JobRecord | None
+
+
+def take(
+    kit: Kit, worker: str, task: Task, delivery: Delivery, profile: Profile
+) -> Taken | Superfluous:
+    """Claim what the task asks for; raise BadMessage for a part of no split, or what the ledger raises."""
+    if task.kind is TaskKind.ENCODE:
+        return _job(kit, worker, task, delivery, profile)
+    if not task.split or (task.kind is TaskKind.CHUNK) != (task.chunk is not None):
+        raise BadMessage(f"The task of the kind {task.kind.value!r} does not say which part it is.")
+    ledger = kit.backend.ledger
+    with around(kit.faults, "look"):
+        job = kit.patiently(lambda: ledger.get(task.job_id))
+    if job is None or not _belongs(job, task):
+        if job is not None and _superfluous(kit, job, delivery):
+            return Superfluous(job, kit.patiently(lambda: ledger.get(task.unit_id)))
+        return _job(kit, worker, task.whole(), delivery, profile)
+    lease_s = float(profile.queue.visibility_s)
+    with around(kit.faults, "claim"):
+        sent = kit.clock.monotonic()
+        claim = kit.patiently(
+            lambda: ledger.claim_part(task.unit_id, owner=worker, lease_s=lease_s)
+        )
+    return Superfluous(job, None) if claim is None else Taken(task, claim, sent, job)
+
+
+def _belongs(job: JobRecord, task: Task) -> bool:
+    split = job.split
+    return job.state is JobState.SPLIT and split is not None and split.name == task.split
+
+
+def _superfluous(kit: Kit, job: JobRecord, delivery: Delivery) -> bool:
+    """Return whether the job surely does not need this message of a part.
+
+    A job that is RUNNING under a live lease has the message that its worker holds. It may be this
+    very one, come back a little before its lease ended, so only a first delivery is sure not to be.
+    """
+    if job.state in SETTLED:
+        return not (job.state is JobState.DEAD and delivery.returned)
+    if job.state is JobState.SPLIT:
+        return job.split is not None and job.split.announced
+    live = job.state is JobState.RUNNING and job.lease_until > kit.clock.now()
+    return live and delivery.attempt == 1
+
+
+def _job(kit: Kit, worker: str, task: Task, delivery: Delivery, profile: Profile) -> Taken:
+    """Claim the whole job.
+
+    A letter that the service moved back (`hevcq redrive`, or somebody in its console) reopens
+    its dead job first: acknowledged as settled, it would be gone without having been tried.
+    """
+    lease_s, ledger = float(profile.queue.visibility_s), kit.backend.ledger
+
+    def once() -> Taken:
+        sent = kit.clock.monotonic()
+        claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
+        dead = isinstance(claim, AlreadySettled) and claim.record.state is JobState.DEAD
+        if dead and delivery.returned:
+            ledger.reopen(task.job_id, who=worker, why="its dead letter was moved back")
+            claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
+        return Taken(task, claim, sent)
+
+    with around(kit.faults, "claim"):
+        # The same owner may claim again, so a claim whose reply was lost is simply repeated.
+        return kit.patiently(once)

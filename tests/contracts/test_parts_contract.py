@@ -1,0 +1,349 @@
+"""What every ledger promises about split jobs and their parts (ports/ledger.py), over every backend."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from contracts.backends import World, source
+from hevcq.domain.job import (
+    JobRecord,
+    JobState,
+    Phase,
+    Progress,
+    RenditionRef,
+    Split,
+    job_id,
+    part_id,
+)
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import StaleFence
+from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Granted, Held, JobFilter
+
+LEASE_S = 60
+JOB = job_id(source(), "hevc")
+FRAMES = (100, 50, 25)
+NAME = "0123456789abcdef-1"
+RENDITION = RenditionRef(key="DONE/hevc/a.mp4", size=5, sha256="ab" * 32, certificate_key="c.json")
+PART = RenditionRef(key="work/a/0.mkv", size=7, sha256="cd" * 32, certificate_key="work/a/0.json")
+HALF = Progress(phase=Phase.ENCODE, percent=50.0, speed=2.0, eta_s=7.5)
+FIRST, JOIN = part_id(JOB, NAME, 0), part_id(JOB, NAME, None)
+
+
+def split_of(name: str = NAME) -> Split:
+    return Split(name=name, chunks=3, frames=175, seconds=7.0, plan_sha256="ef" * 32)
+
+
+def granted(world: World, owner: str = "a") -> Granted:
+    found = world.backend.ledger.claim(source(), "hevc", owner=owner, lease_s=LEASE_S)
+    assert isinstance(found, Granted)
+    return found
+
+
+def part(world: World, name: str = FIRST, owner: str = "a") -> Granted:
+    found = world.backend.ledger.claim_part(name, owner=owner, lease_s=LEASE_S)
+    assert isinstance(found, Granted)
+    return found
+
+
+def record(world: World, name: str = JOB) -> JobRecord:
+    found = world.backend.ledger.get(name)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def split(world: World) -> int:
+    """A split job; its fence."""
+    fence = granted(world).fence
+    world.backend.ledger.split(JOB, fence, split_of(), FRAMES)
+    return fence
+
+
+def test_a_split_job_says_how_and_has_no_worker(world: World, split: int) -> None:
+    job = record(world)
+
+    assert (job.state, job.fence, job.owner, job.lease_until) == (JobState.SPLIT, split, "", 0.0)
+    assert job.split == split_of()
+    assert job.part is None
+
+
+def test_a_split_job_has_queued_parts_in_order_and_the_join_last(world: World, split: int) -> None:
+    parts = world.backend.ledger.parts(JOB)
+
+    assert [(p.part.chunk, p.part.frames) for p in parts if p.part] == [
+        (0, 100),
+        (1, 50),
+        (2, 25),
+        (None, 0),
+    ]
+    assert [p.job_id for p in parts] == [part_id(JOB, NAME, n) for n in (0, 1, 2, None)]
+    assert {(p.state, p.source, p.profile) for p in parts} == {(JobState.QUEUED, source(), "hevc")}
+
+
+def test_a_split_under_a_stale_fence_is_refused_and_makes_no_parts(world: World) -> None:
+    fence = granted(world).fence
+
+    with pytest.raises(StaleFence):
+        world.backend.ledger.split(JOB, fence + 1, split_of(), FRAMES)
+
+    assert record(world).state is JobState.RUNNING
+    assert world.backend.ledger.parts(JOB) == []
+
+
+def test_a_job_is_not_split_twice_under_one_fence(world: World, split: int) -> None:
+    with pytest.raises(StaleFence):
+        world.backend.ledger.split(JOB, split, split_of("other-1"), FRAMES)
+
+    assert record(world).split == split_of()
+
+
+def test_a_claim_of_a_split_job_says_that_it_is_split(world: World, split: int) -> None:
+    found = world.backend.ledger.claim(source(), "hevc", owner="b", lease_s=LEASE_S)
+
+    assert isinstance(found, AlreadySplit)
+    assert found.record == record(world)
+
+
+@pytest.mark.parametrize("call", ["renew", "progress", "fail", "interrupt"])
+def test_who_split_a_job_has_no_more_say_over_it(world: World, split: int, call: str) -> None:
+    ledger = world.backend.ledger
+    calls: dict[str, Callable[[], None]] = {
+        "renew": lambda: ledger.renew(JOB, split, lease_s=LEASE_S),
+        "progress": lambda: ledger.progress(JOB, split, HALF),
+        "fail": lambda: ledger.fail(JOB, split, "it failed", FailureClass.ENCODER),
+        "interrupt": lambda: ledger.interrupt(JOB, split, "stopped"),
+    }
+
+    with pytest.raises(StaleFence):
+        calls[call]()
+
+    assert record(world).state is JobState.SPLIT
+
+
+def test_the_announcement_of_a_split_is_kept_and_that_of_another_is_not(
+    world: World, split: int
+) -> None:
+    world.backend.ledger.announce(JOB, "another-9")
+    assert record(world).split == split_of()
+
+    world.backend.ledger.announce(JOB, NAME)
+    world.backend.ledger.announce(JOB, NAME)
+
+    assert record(world).split == split_of().model_copy(update={"announced": True})
+
+
+def test_parts_are_in_no_listing_and_no_count(world: World, split: int) -> None:
+    part(world)
+    ledger = world.backend.ledger
+
+    assert [job.job_id for job in ledger.jobs(JobFilter())] == [JOB]
+    assert list(ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED, JobState.RUNNING})))) == []
+    assert [job.job_id for job in ledger.jobs(JobFilter(source_key=source().key))] == [JOB]
+    assert ledger.counts() == {("hevc", JobState.SPLIT): 1}
+
+
+def test_a_part_is_claimed_once_while_its_lease_lives(world: World, split: int) -> None:
+    first = part(world)
+    again = world.backend.ledger.claim_part(FIRST, owner="b", lease_s=LEASE_S)
+
+    assert (first.fence, first.failures, first.crashes) == (1, 0, 0)
+    assert isinstance(again, Held)
+    assert record(world, FIRST).owner == "a"
+
+
+def test_a_part_whose_worker_vanished_is_granted_again_and_counts_a_crash(
+    world: World, split: int
+) -> None:
+    part(world)
+    world.advance(LEASE_S + 1)
+
+    second = part(world, owner="b")
+
+    assert (second.fence, second.crashes) == (2, 1)
+    with pytest.raises(StaleFence):
+        world.backend.ledger.complete(FIRST, 1, PART, cpu_s=1.0)
+
+
+def test_a_part_that_nobody_knows_is_not_granted(world: World, split: int) -> None:
+    unknown = part_id(JOB, NAME, 77)
+
+    assert world.backend.ledger.claim_part(unknown, owner="a", lease_s=LEASE_S) is None
+    assert world.backend.ledger.get(unknown) is None
+
+
+def test_a_part_is_renewed_and_reports_progress_under_its_own_fence(
+    world: World, split: int
+) -> None:
+    fence = part(world).fence
+    world.advance(LEASE_S - 1)
+    world.backend.ledger.renew(FIRST, fence, lease_s=LEASE_S)
+    world.backend.ledger.progress(FIRST, fence, HALF)
+    world.advance(LEASE_S - 1)
+
+    assert isinstance(world.backend.ledger.claim_part(FIRST, owner="b", lease_s=LEASE_S), Held), (
+        "it was renewed"
+    )
+    assert record(world, FIRST).progress == HALF
+
+
+def test_a_part_that_is_done_keeps_its_object_and_is_settled(world: World, split: int) -> None:
+    world.backend.ledger.complete(FIRST, part(world).fence, PART, cpu_s=2.5)
+
+    first, *others = world.backend.ledger.parts(JOB)
+    assert (first.state, first.rendition, first.cpu_s) == (JobState.DONE, PART, 2.5)
+    assert {p.state for p in others} == {JobState.QUEUED}
+    assert isinstance(
+        world.backend.ledger.claim_part(FIRST, owner="b", lease_s=LEASE_S), AlreadySettled
+    )
+
+
+def test_failures_interruptions_and_burials_count_for_a_part_alone(
+    world: World, split: int
+) -> None:
+    ledger = world.backend.ledger
+    ledger.fail(FIRST, part(world).fence, "once", FailureClass.ENCODER)
+    ledger.interrupt(FIRST, part(world).fence, "stopped")
+    third = part(world)
+    assert (third.fence, third.failures, third.crashes) == (3, 1, 0)
+
+    ledger.bury(FIRST, third.fence, "for good", FailureClass.ENCODER)
+
+    dead = record(world, FIRST)
+    assert (dead.state, dead.reason, dead.failure_class) == (
+        JobState.DEAD,
+        "for good",
+        FailureClass.ENCODER,
+    )
+    job = record(world)
+    assert (job.state, job.failures, job.crashes) == (JobState.SPLIT, 0, 0)
+
+
+def test_a_finished_part_can_be_asked_for_again(world: World, split: int) -> None:
+    world.backend.ledger.complete(FIRST, part(world).fence, PART, cpu_s=2.5)
+
+    assert world.backend.ledger.reopen(FIRST, who="a worker", why="its object is gone")
+
+    again = part(world, owner="b")
+    assert (again.fence, record(world, FIRST).rendition) == (2, None)
+
+
+@pytest.mark.parametrize("end", ["complete", "skip", "bury"])
+def test_a_split_job_ends_under_its_own_fence_alone(world: World, split: int, end: str) -> None:
+    ledger = world.backend.ledger
+    ends: dict[str, Callable[[int], None]] = {
+        "complete": lambda fence: ledger.complete(JOB, fence, RENDITION, cpu_s=9.0),
+        "skip": lambda fence: ledger.skip(JOB, fence, "not smaller"),
+        "bury": lambda fence: ledger.bury(JOB, fence, "chunk 1", FailureClass.DAMAGED),
+    }
+    with pytest.raises(StaleFence):
+        ends[end](split - 1)
+    with pytest.raises(StaleFence):
+        ends[end](split + 1)
+
+    ends[end](split)
+
+    wanted = {"complete": JobState.DONE, "skip": JobState.SKIPPED, "bury": JobState.DEAD}
+    assert record(world).state is wanted[end]
+    assert ledger.parts(JOB) == []
+    with pytest.raises(StaleFence):
+        ends[end](split)
+
+
+def test_of_two_parts_that_end_a_job_at_once_one_alone_does(world: World, split: int) -> None:
+    ledger = world.backend.ledger
+
+    def bury(number: int) -> bool:
+        try:
+            ledger.bury(JOB, split, f"chunk {number}", FailureClass.ENCODER)
+        except StaleFence:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        won = list(pool.map(bury, range(4)))
+
+    assert won.count(True) == 1
+    assert record(world).reason == f"chunk {won.index(True)}"
+
+
+def test_of_all_parts_that_end_at_once_one_at_least_sees_the_set_complete(
+    world: World, split: int
+) -> None:
+    ledger = world.backend.ledger
+    names = [part_id(JOB, NAME, n) for n in range(3)]
+    fences = [part(world, name, owner=f"w{n}").fence for n, name in enumerate(names)]
+
+    def finish(number: int) -> bool:
+        ledger.complete(names[number], fences[number], PART, cpu_s=1.0)
+        return all(p.state is JobState.DONE for p in ledger.parts(JOB)[:-1])
+
+    with ThreadPoolExecutor(3) as pool:
+        saw = list(pool.map(finish, range(3)))
+
+    assert any(saw)
+
+
+def test_a_split_that_is_given_up_is_queued_to_be_encoded_whole(world: World, split: int) -> None:
+    ledger = world.backend.ledger
+    with pytest.raises(StaleFence):
+        ledger.unsplit(JOB, split + 1, "its parts do not fit")
+
+    ledger.unsplit(JOB, split, "its parts do not fit")
+
+    job = record(world)
+    assert (job.state, job.whole, job.split) == (JobState.QUEUED, "its parts do not fit", None)
+    assert (job.failures, job.crashes) == (0, 0)
+    assert ledger.parts(JOB) == []
+    assert granted(world, "b").fence == split + 1
+    with pytest.raises(StaleFence):
+        ledger.unsplit(JOB, split, "twice")
+
+
+def test_a_second_split_has_parts_of_its_own(world: World, split: int) -> None:
+    ledger = world.backend.ledger
+    zombie = part(world)
+    ledger.bury(JOB, split, "broken", FailureClass.ENCODER)
+    assert ledger.reopen(JOB, who="a person", why="repaired")
+    assert record(world).split is None
+    fence = granted(world, "b").fence
+
+    ledger.split(JOB, fence, split_of("0123456789abcdef-2"), (90, 60, 25))
+
+    ids = {p.job_id for p in ledger.parts(JOB)}
+    assert FIRST not in ids
+    with contextlib.suppress(StaleFence):
+        ledger.complete(FIRST, zombie.fence, PART, cpu_s=1.0)
+    assert {p.state for p in ledger.parts(JOB)} == {JobState.QUEUED}
+
+
+def test_reopening_lets_a_job_be_split_again(world: World, split: int) -> None:
+    ledger = world.backend.ledger
+    ledger.unsplit(JOB, split, "its parts do not fit")
+    ledger.bury(JOB, granted(world).fence, "broken", FailureClass.ENCODER)
+
+    ledger.reopen(JOB, who="a person", why="repaired")
+
+    assert (record(world).whole, record(world).split) == ("", None)
+
+
+def test_a_split_job_is_not_given_up_by_the_queue_nor_reopened(world: World, split: int) -> None:
+    ledger = world.backend.ledger
+
+    assert not ledger.bury_unclaimed(JOB, "received too often", FailureClass.RECEIVES)
+    assert not ledger.reopen(JOB, who="a person", why="impatient")
+    assert record(world).state is JobState.SPLIT
+
+
+def test_forgetting_parts_leaves_their_job_alone(world: World, split: int) -> None:
+    ledger = world.backend.ledger
+    ledger.complete(JOB, split, RENDITION, cpu_s=9.0)
+
+    ledger.forget_parts(JOB)
+    ledger.forget_parts(JOB)
+
+    assert record(world).state is JobState.DONE
+    assert [job.job_id for job in ledger.jobs(JobFilter())] == [JOB]
