@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 T ?=
 
 MEDIA ?=
+LIVES ?= 1000000
+CHAOS_SECONDS ?= 28800
 TF := terraform -chdir=infra/terraform/examples/minimal
 TF_PLUGINS ?=
 IMAGE ?= hevcq-worker
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
-.PHONY: help setup install clean lint format test bench build full-build plan apply destroy demo demo-aws checkov
+.PHONY: help setup install clean lint format test bench chaos build full-build plan apply destroy demo demo-aws checkov
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -40,6 +42,9 @@ format: setup  ## let ruff put the code in order
 
 test: setup  ## every test that belongs to a change (T="-k words" for some)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(T)
+
+chaos: setup  ## the fault campaign's long form: a million simulated job lives (LIVES=, CHAOS_SECONDS=)
+	$(BIN)/python -m tests.chaos.sim --lives $(LIVES) --seconds $(CHAOS_SECONDS)
 
 demo: setup  ## the main job on a few clips, or on MEDIA=folder; originals are not touched
 	bash scripts/demo.sh "$(BIN)" "$(MEDIA)"

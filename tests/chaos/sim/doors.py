@@ -126,10 +126,19 @@ class QueueDoor(Door):
                 for delivery in found:
                     world.checks.received(self._machine, delivery)
                 return found
-            if stop.is_set() or world.sched.now >= end:
+            if not self._something(end, stop):
                 return []
-            due = world.next_due(self._queue)
-            world.sched.block(min(end, max(due, world.sched.now + 0.01)), self._bell, stop)
+
+    def _something(self, end: float, stop: Any) -> bool:
+        """Wait as a long poll does; False if it ends with nothing to ask for."""
+        sched = self._machine.world.sched
+        while True:
+            if stop.is_set() or sched.now >= end:
+                return False
+            due = self._machine.world.next_due(self._queue)
+            sched.block(min(end, max(due, sched.now + 0.01)), self._bell, stop)
+            if self._machine.world.next_due(self._queue) <= sched.now:
+                return True
 
     def _take(self, limit: int, stop: Any) -> list[Any]:
         self._machine.world.mix(self._queue)

@@ -1,0 +1,102 @@
+"""The simulation's short form: worlds by seed, replayed byte for byte, and broken code is noticed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chaos.sim.campaign import Share, embedded_side, live, work
+from hevcq.domain.verdict import FailureClass
+from hevcq.worker import handler, settle
+from hevcq.worker.faults import POINTS
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = Share(first=1, step=1, lives=1_500, seconds=20.0)
+FIRST, SEEDS = 1, 60
+"""How many seeds a planted defect may take until it is noticed."""
+
+
+def test_no_seed_breaks_an_invariant():
+    stats = work(SHORT)
+
+    print(f"{stats.lives} job lives, {stats.seconds / 3600:.0f} simulated hours")
+    assert stats.lives >= 100
+    assert stats.ends["done"] > stats.ends["dead"] > 0
+    assert stats.faults["killed"] > 0
+    assert set(stats.points) <= set(POINTS)
+
+
+@pytest.mark.parametrize("seed", [3, 8])
+def test_a_seed_replays_byte_for_byte(seed):
+    with embedded_side() as side:
+        first, second = live(seed, side).sched, live(seed, side).sched
+
+    assert first.steps > 500
+    assert (first.trace_hash, first.steps) == (second.trace_hash, second.steps)
+
+
+def test_another_process_replays_the_same_trace():
+    with embedded_side() as side:
+        here = live(3, side).sched.trace_hash
+    environment = {**os.environ, "PYTHONHASHSEED": "4711"}
+    command = [sys.executable, "-m", "tests.chaos.sim", "--seed", "3"]
+    there = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+
+    assert f"trace hash {here}" in there.stdout
+
+
+def _broken(names: str) -> str:
+    """Run seeds until one breaks; return what it said."""
+    with embedded_side() as side:
+        for seed in range(FIRST, FIRST + SEEDS):
+            try:
+                live(seed, side)
+            except AssertionError as error:
+                return str(error)
+    raise AssertionError(f"{SEEDS} worlds did not notice: {names}")
+
+
+def test_an_ack_before_the_end_is_noticed(monkeypatch):
+    monkeypatch.setattr(handler, "settle", _always_acking)
+
+    assert "the job is lost" in _broken("ack whatever the verdict")
+
+
+def _always_acking(kit, queue, delivery, decided):
+    return settle._carry(kit, "ack", delivery, lambda: queue.ack(delivery))
+
+
+def test_a_settling_with_the_heartbeat_alive_is_noticed(monkeypatch):
+    from hevcq.worker.heartbeat import Heartbeat
+
+    monkeypatch.setattr(Heartbeat, "join", lambda self: None)
+
+    assert "heartbeat was joined" in _broken("heartbeat not joined")
+
+
+def test_a_publication_without_a_live_lease_is_noticed(monkeypatch):
+    from hevcq.worker.lease import Lease
+
+    monkeypatch.setattr(Lease, "check", lambda self: None)
+    monkeypatch.setattr(Lease, "beat", lambda self, now: 1000.0)
+    monkeypatch.setattr(Lease, "lost", property(lambda self: False))
+
+    said = _broken("lease neither kept nor asked")
+    assert "a publication under fence" in said or "a crash of" in said
+
+
+def test_an_interruption_that_is_counted_is_noticed(monkeypatch):
+    from hevcq.worker.moves import Moves
+
+    def counted(self, reason):
+        self.fail(reason, FailureClass.ENCODER)
+
+    monkeypatch.setattr(Moves, "interrupt", counted)
+
+    assert "happened" in _broken("interruptions counted as failures")
