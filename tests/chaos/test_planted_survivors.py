@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 from types import SimpleNamespace
 
+from contracts.backends import PROFILES
 from fakes.backend import HEVC
 from fakes.encoder import INFO, passed
 from fakes.farm import Farm
 from fakes.queue import MemoryQueue
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.job import JobState, Source, Task
+from hevcq.domain.job import JobState, Source, Task, job_id
 from hevcq.domain.profile import Bounds
-from hevcq.domain.verdict import Abandon, Skipped
+from hevcq.domain.verdict import Abandon, FailureClass, Skipped
+from hevcq.embedded.open import open_embedded
 from hevcq.errors import Unavailable
 from hevcq.ffmpeg import verify_picture
 from hevcq.ffmpeg.process import Finished
 from hevcq.ffmpeg.verify_picture import THUMB_HEIGHT, THUMB_WIDTH, Sample, complaints, frozen
+from hevcq.settings import Settings
 from hevcq.worker.lease import MAX_MARGIN_S, Fence, Lease
 from support import ManualClock
 
@@ -81,6 +84,21 @@ def test_a_claim_runs_from_when_its_renewal_was_sent_not_from_its_late_reply():
 
 def _fail() -> None:
     raise Unavailable("no answer")
+
+
+def test_a_release_after_a_failure_keeps_the_failure_counted(tmp_path):
+    opened = open_embedded(Settings(data_dir=tmp_path / "data"), PROFILES, ManualClock())
+    ledger = opened.backend.ledger
+    source = Source(bucket="library", key="TODO/all/a.mp4", version="v1", size=4)
+    job = job_id(source, "hevc")
+
+    def claim():
+        return ledger.claim(source, "hevc", owner="here", lease_s=60)
+
+    ledger.fail(job, claim().fence, "it broke", FailureClass.ENCODER)
+    ledger.interrupt(job, claim().fence, "the worker was stopped")
+    assert claim().failures == 1
+    opened.close()
 
 
 def test_the_full_decode_asks_for_every_picture_and_every_sound(monkeypatch, tmp_path):
