@@ -70,8 +70,8 @@ BUGS = (
     Bug(
         "a gate that did not run counted as passed",
         f"{DOMAIN}/certificate.py",
-        "        if result is None:\n            raise",
-        "        if result is None:\n            continue\n            raise",
+        "        if not mine:\n            raise",
+        "        if not mine:\n            continue\n            raise",
         CERTIFICATE,
     ),
     Bug(

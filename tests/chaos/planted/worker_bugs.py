@@ -72,15 +72,15 @@ BUGS = (
     Bug(
         "a job that another worker holds is acknowledged",
         f"{WORKER}/handler.py",
-        "                return self._held(claim, delivery, profile)",
-        "                return Done()",
+        "return self._held(found.claim, delivery, profile)",
+        "return Done()",
         (*ODDS, *RACES),
     ),
     Bug(
         "a moved dead letter does not reopen its job",
-        f"{WORKER}/handler.py",
-        "            if dead and delivery.returned:",
-        "            if False and delivery.returned:",
+        f"{WORKER}/take.py",
+        "        if dead and delivery.returned:",
+        "        if False and delivery.returned:",
         ("tests/worker/test_returned.py",),
     ),
     Bug(
@@ -186,9 +186,9 @@ BUGS = (
     ),
     Bug(
         "no look at the disk before work",
-        f"{WORKER}/attempt.py",
-        "        if free < needed:",
-        "        if False:",
+        f"{WORKER}/room.py",
+        "    if free < needed:",
+        "    if False:",
         (*ODDS, *FAILURES),
     ),
     Bug(
