@@ -78,8 +78,13 @@ class FileSystem:
         return path.read_bytes()
 
     def write(self, path: Path, content: bytes) -> None:
-        """Write a small file, replacing what is there; not durable until `fsync_file`."""
-        path.write_bytes(content)
+        """Write a small file, replacing what is there; not durable until `fsync_file`.
+
+        What is there is removed, never written through: a link of that name may be somebody's trap.
+        """
+        path.unlink(missing_ok=True)
+        with path.open("xb") as file:
+            file.write(content)
 
     def copy(self, source: Path, target: Path) -> None:
         """Copy the bytes to the new file `target`; raises FileExistsError if it exists."""

@@ -14,6 +14,8 @@ from pathlib import Path
 OWN_FOLDER = ".hevcq"
 OWN_PREFIX = ".hevcq-"
 CERTIFICATE_SUFFIX = ".certificate.json"
+MAX_CERTIFICATE_BYTES = 2**24
+"""A larger file under a certificate's name is a stranger's, and is not read; ours have a few KiB."""
 MAX_NAME_BYTES = 255
 """NAME_MAX of ext4, XFS, btrfs, APFS and NTFS."""
 

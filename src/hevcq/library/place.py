@@ -20,7 +20,13 @@ from hevcq.domain.certificate import Certificate, Gate
 from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
 from hevcq.library.files import FileSystem, make_folders, move_new, temp_of, write_durably
 from hevcq.library.locks import abandoned, busy_jobs, job_lock
-from hevcq.library.names import OWN_PREFIX, certificate_beside, show, temp_beside
+from hevcq.library.names import (
+    MAX_CERTIFICATE_BYTES,
+    OWN_PREFIX,
+    certificate_beside,
+    show,
+    temp_beside,
+)
 from hevcq.logs import get_logger
 
 Fetch = Callable[[Path], str]
@@ -158,7 +164,11 @@ def refuse_stranger_certificate(fs: FileSystem, target: Path) -> None:
     facts = fs.lstat(path)
     if facts is None:
         return
-    if not stat.S_ISREG(facts.st_mode) or not is_certificate(fs.read(path)):
+    if (
+        not stat.S_ISREG(facts.st_mode)
+        or facts.st_size > MAX_CERTIFICATE_BYTES
+        or not is_certificate(fs.read(path))
+    ):
         raise LibraryError(
             f"{show(path)} is not one of hevcq's certificates, so the rendition's has no place.",
             remedy="Move it away.",
@@ -169,7 +179,7 @@ def is_certificate(content: bytes) -> bool:
     """Return whether this is a certificate of hevcq's, of any rendition."""
     try:
         data = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(data, dict) and "hevcq_certificate" in data
 
@@ -179,7 +189,7 @@ def drop_certificate(fs: FileSystem, target: Path, rendition_sha256: str) -> Non
     path = certificate_beside(target)
     fs.unlink(temp_of(path))
     facts = fs.lstat(path)
-    if facts is None or not stat.S_ISREG(facts.st_mode):
+    if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_CERTIFICATE_BYTES:
         return
     content = fs.read(path)
     if is_certificate(content) and json.loads(content).get("rendition_sha256") == rendition_sha256:
@@ -249,7 +259,7 @@ def _noted(home: Path, note: bytes | None) -> Path | None:
     """The temporary file of a dead holder; None unless the note names one of hevcq's own."""
     try:
         relative = json.loads(note) if note else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(relative, str):
         return None

@@ -18,7 +18,7 @@ from hevcq.domain.certificate import Certificate
 from hevcq.errors import VerificationFailed
 from hevcq.library.files import fingerprint_of
 from hevcq.library.globs import Matcher, matcher
-from hevcq.library.names import certificate_beside, is_own, show
+from hevcq.library.names import MAX_CERTIFICATE_BYTES, certificate_beside, is_own, show
 from hevcq.ports.catalog import Fingerprint
 
 _SUFFIXES = (
@@ -212,6 +212,9 @@ def _made_here(path: Path, certificate: Path) -> bool:
     may well want it.
     """
     try:
+        facts = certificate.lstat()
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_CERTIFICATE_BYTES:
+            return False  # A pipe would make a reader wait, and a giant fill the memory.
         proof = Certificate.parse(certificate.read_bytes())
         same = proof.rendition_size == path.stat().st_size
     except (OSError, VerificationFailed):

@@ -80,7 +80,7 @@ def test_a_gate_that_is_missing_proves_nothing(gate):
         require_passed(r for r in ALL if r.gate is not gate)
 
 
-def test_a_gate_that_ran_twice_counts_by_its_last_result():
+def test_a_gate_that_ran_twice_counts_by_its_worst_result():
     failed = GateResult(gate=Gate.G8, outcome=Outcome.FAILED)
     with pytest.raises(VerificationFailed):
         require_passed((*ALL, failed))

@@ -1,0 +1,125 @@
+"""Forged events and messages: whatever arrives becomes tasks for this farm, or a named reason."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hevcq.aws.envelope import Route, read
+from hevcq.domain.job import MAX_BODY_BYTES, Source, Task, TaskKind
+from hevcq.domain.keys import check_key, rendition_key
+from hevcq.errors import BadMessage
+
+ROUTE = Route(profile="hevc", subscribed=True, known=frozenset({"hevc", "720p"}), bucket="in")
+TASK = Task(source=Source(bucket="in", key="TODO/a.mp4", version="v", size=7), profile="hevc")
+
+
+def event(key: object, **thing: object) -> str:
+    described = {"key": key, "size": 7, "eTag": "e" * 32, **thing}
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": "in"}, "object": described},
+    }
+    return json.dumps({"Records": [record]})
+
+
+CLIMBING = [
+    "TODO/../etc/passwd", "TODO/..%2f..%2fetc%2fpasswd", "TODO/%2e%2e/%2e%2e/etc/passwd",
+    "TODO%2F..%2Fx.mp4", "TODO//etc/passwd", "TODO/./x.mp4", "TODO/a/../../b.mp4", "TODO/%00.mp4",
+    "TODO/..", "TODO/%c0%ae%c0%ae/x.mp4", "TODO/%ff.mp4", "TODO/%ed%a0%80.mp4", "TODO/" + "a" * 1020,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", CLIMBING)
+def test_a_key_that_climbs_or_is_no_text_is_refused_with_a_reason(key):
+    found = read(event(key), ROUTE)
+    assert found.tasks == ()
+    assert found.problem
+    assert "\n" not in found.problem
+
+
+LITERAL = [
+    "TODO/%252e%252e/x.mp4", "TODO/..%5c..%5cx.mp4", "TODO/%ef%bc%8e%ef%bc%8e/x.mp4", "TODO/...",
+    "TODO/a%0a-y%20-i.mp4", "TODO/$(touch%20x).mp4", "TODO/%e2%80%ae4pm.exe", "TODO/~/x.mp4",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", LITERAL)
+def test_a_key_that_only_looks_like_a_way_out_stays_a_name_below_the_outbox(key):
+    (task,) = read(event(key), ROUTE).tasks
+    made = rendition_key(task.source.key, "hevc", "mp4")
+    assert check_key(made).startswith("DONE/hevc/")
+    assert not {"", ".", ".."} & set(made.split("/"))
+
+
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40)
+    | st.sampled_from(["encode", "chunk", "hevc", "..", "TODO/a.mp4", "1e999", "\ud800", "\0"])
+)  # fmt: skip
+TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+    st.text(string.ascii_letters, max_size=8), inner, max_size=3), max_leaves=8)  # fmt: skip
+NAMES = st.sampled_from(
+    ["hevcq", "kind", "source", "profile", "chunk", "group", "Records", "extra"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(changes=st.dictionaries(NAMES, TREES, max_size=4))
+def test_a_task_with_forged_fields_is_a_task_of_this_farm_or_refused(changes):
+    body = json.dumps({**json.loads(TASK.body()), **changes})
+    with contextlib.suppress(BadMessage):
+        task = Task.parse(body)
+        assert check_key(task.source.key) == task.source.key
+        assert task.kind in TaskKind
+    found = read(body, ROUTE)
+    assert all(task.profile == "hevc" and task.source.bucket == "in" for task in found.tasks)
+    assert found.tasks or found.ignored or 0 < len(found.problem) < 1_000
+
+
+@settings(max_examples=200, deadline=None)
+@given(changes=st.dictionaries(st.sampled_from(["bucket", "key", "version", "size", "x"]), TREES))
+def test_a_task_with_a_forged_source_is_refused_or_within_the_bucket(changes):
+    whole = json.loads(TASK.body())
+    body = json.dumps({**whole, "source": {**whole["source"], **changes}})
+    found = read(body, ROUTE)
+    for task in found.tasks:
+        assert task.source.bucket == "in"
+        assert check_key(task.source.key)
+        assert task.source.size >= 0
+    assert found.tasks or found.problem
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        TASK.body() + " " * MAX_BODY_BYTES,
+        "[" * 200_000,
+        '{"Records":' * 40_000,
+        '{"hevcq":1,"hevcq":2}',
+        '{"hevcq":1,"source":' + "9" * 5_000 + "}",
+        '{"hevcq":1e400}',
+        '{"hevcq":NaN}',
+        "\ufeff" + TASK.body(),
+        TASK.body()[:-1],
+        TASK.body() + TASK.body(),
+    ],
+    ids=["oversize", "deep", "deep object", "twice", "long number", "infinite", "NaN", "BOM", "cut",
+         "two"],
+)  # fmt: skip
+def test_a_body_made_to_break_a_reader_is_a_problem_with_its_reason(body):
+    assert read(body, ROUTE).problem
+    with pytest.raises(BadMessage):
+        Task.parse(body)
+
+
+def test_an_event_of_more_records_than_s3_sends_is_refused():
+    whole = json.loads(event("TODO/a.mp4"))
+    whole["Records"] *= 1_001
+    assert read(json.dumps(whole), ROUTE).problem
