@@ -70,8 +70,8 @@ BUGS = (
     Bug(
         "a gate that did not run counted as passed",
         f"{DOMAIN}/certificate.py",
-        "        if not mine:\n            raise",
-        "        if not mine:\n            continue\n            raise",
+        'raise VerificationFailed(f"{gate.value}: the gate did not run.")',
+        "continue",
         CERTIFICATE,
     ),
     Bug(
