@@ -50,7 +50,7 @@ def choose_borders(chunking: Chunking, index: KeyIndex, *, workers_hint: int) ->
 def _goals(chunking: Chunking, length_s: float, workers_hint: int) -> list[float]:
     """Return the shares of the work at which chunks should begin, without the first."""
     most = max(1, int(length_s / chunking.min_s))
-    wanted = max(1.0, length_s / chunking.target_s)
+    wanted = max(2.0, length_s / chunking.target_s)
     if workers_hint > 0:
         rounds = max(1, round(wanted / workers_hint))
         count = min(most, rounds * workers_hint)
