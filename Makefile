@@ -45,6 +45,8 @@ test: setup  ## every test that belongs to a change (T="-k words" for some)
 
 chaos: setup  ## the fault campaign's long form: a million simulated job lives (LIVES=, CHAOS_SECONDS=)
 	$(BIN)/python -m tests.chaos.sim --lives $(LIVES) --seconds $(CHAOS_SECONDS)
+	$(BIN)/python -m tests.chaos.kills
+	$(BIN)/python -m tests.chaos.planted
 
 demo: setup  ## the main job on a few clips, or on MEDIA=folder; originals are not touched
 	bash scripts/demo.sh "$(BIN)" "$(MEDIA)"
