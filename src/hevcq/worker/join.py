@@ -18,10 +18,10 @@ from hevcq.worker.adopt import adopt
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.faults import around
 from hevcq.worker.lease import Fence
-from hevcq.worker.parts import PartWork, sweep
+from hevcq.worker.parts import PartWork
 from hevcq.worker.publish import Made, publish
 from hevcq.worker.room import require_room
-from hevcq.worker.split import announce
+from hevcq.worker.split import announce, sweep
 
 
 class JoinWork(PartWork):

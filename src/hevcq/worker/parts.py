@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hevcq.domain.film import FilmPlan, work_folder, work_key
+from hevcq.domain.film import FilmPlan, work_key
 from hevcq.domain.job import JobRecord, JobState, RenditionRef, Split, Task, TaskKind
 from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, Superseded, Unavailable
@@ -25,7 +25,7 @@ from hevcq.worker.lease import Fence, Lease
 from hevcq.worker.moves import Moves
 from hevcq.worker.progress import Reporter
 from hevcq.worker.settle import record
-from hevcq.worker.split import PLAN, part_task
+from hevcq.worker.split import PLAN, part_task, sweep
 
 MAX_PLAN_BYTES = 16 << 20
 """A plan has some hundred bytes a chunk, and a stream's facts some hundred more."""
@@ -211,18 +211,6 @@ def send_join(kit: Kit, task: Task) -> None:
     with around(kit.faults, "send-join"):
         join = part_task(task, task.split, None)
         kit.patiently(lambda: kit.backend.queues[task.profile].send([join]))
-
-
-def sweep(kit: Kit, job_id: str) -> None:
-    """Remove what a split job that ended kept in the store; what fails is left to expire there."""
-    store = kit.backend.store
-    try:
-        with around(kit.faults, "sweep"):
-            for stored in list(store.list(work_folder(job_id))):
-                store.delete(stored.key)
-            kit.backend.ledger.forget_parts(job_id)
-    except HevcqError as error:
-        get_logger(job=job_id).info("work_not_swept", reason=str(error))
 
 
 def _is_split(job: JobRecord, name: str) -> bool:

@@ -16,12 +16,12 @@ import hashlib
 
 from hevcq.domain.chunks import ChunkPlan, WholeFile, plan_chunks
 from hevcq.domain.chunks_settings import ChunkMode
-from hevcq.domain.film import FilmPlan, work_key
+from hevcq.domain.film import FilmPlan, work_folder, work_key
 from hevcq.domain.job import JobState, Split, Task, TaskKind
 from hevcq.domain.media import Measurement, MediaInfo
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.verdict import Done, Release
-from hevcq.errors import StorageError, TransientError
+from hevcq.errors import HevcqError, StorageError, TransientError
 from hevcq.logs import get_logger
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.faults import around
@@ -54,6 +54,8 @@ class Splitter:
         with around(self._kit.faults, "look"):
             job = self._kit.patiently(lambda: ledger.get(self._task.job_id))
         if job is not None and job.whole:
+            # Who gave the split up may have been killed before this.
+            sweep(self._kit, job.job_id)
             return None
         with around(self._kit.faults, "keyframes"):
             index = self._kit.encoder.keyframes(location, info, stop=self._claimed.lease.stop)
@@ -144,6 +146,18 @@ def announce(kit: Kit, task: Task, split: Split) -> None:
             kit.patiently(lambda: kit.backend.queues[task.profile].send(tasks))
     with around(kit.faults, "announce"):
         kit.patiently(lambda: ledger.announce(task.job_id, split.name))
+
+
+def sweep(kit: Kit, job_id: str) -> None:
+    """Remove what a split job that ended kept in the store; what fails is left to expire there."""
+    store = kit.backend.store
+    try:
+        with around(kit.faults, "sweep"):
+            for stored in list(store.list(work_folder(job_id))):
+                store.delete(stored.key)
+            kit.backend.ledger.forget_parts(job_id)
+    except HevcqError as error:
+        get_logger(job=job_id).info("work_not_swept", reason=str(error))
 
 
 def part_task(task: Task, split: str, chunk: int | None) -> Task:
