@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,7 @@ LAYOUTS = {
     "new suffix": ("tv/film.avi", "film.mkv", False),
     "originals on another device": ("tv/film.mkv", None, True),
 }
-SEEDS = 8
+SEEDS = 24
 
 
 class RecordedFileSystem(QuickFileSystem):
@@ -63,10 +64,19 @@ def recorded(tmp_path: Path, layout, *, undo: bool) -> tuple[Film, Disk]:
         Swap(root, ManualClock(), before).replace(made.change, made.fetch)
     disk = Disk(root)
     swap = Swap(root, ManualClock(), RecordedFileSystem(disk, other))
-    if undo:
-        swap.undo(made.change.certificate.job_id)
-    else:
-        swap.replace(made.change, made.fetch)
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        # The notes of locks are written beside the seam.
+        fsync(descriptor)
+        disk.synced(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", noting)
+        if undo:
+            swap.undo(made.change.certificate.job_id)
+        else:
+            swap.replace(made.change, made.fetch)
     disk.look()
     return made, disk
 
@@ -110,10 +120,12 @@ def test_a_library_that_loses_power_anywhere_has_its_original_or_a_rendition(
                 except (AssertionError, OSError, HevcqError) as error:
                     pytest.fail(f"after event {count} of {len(disk.events)}, {loss}: {error!r}")
                 ends[end] = ends.get(end, 0) + 1
+                # The name of a lock's note may be lost where the temporary file's is kept.
+                assert loss is Loss.SOME or strays(left) == []
                 untidy += bool(strays(left))
                 states += 1
                 shutil.rmtree(left)
     print(f"{states} states after {len(disk.events)} events: {ends}; untidy {untidy}")
     record_property("states", states)
     assert set(ends) == {"original", "rendition"}
-    assert states > (5 if undo else 50)
+    assert states > (5 if undo else 40)
