@@ -48,6 +48,8 @@ JOB_OVERHEAD_S = 0.5
 """Wall seconds of starting, probing and publishing one job."""
 USUAL_RATE = Fraction(25)
 """Frames a second assumed where the header names no rate."""
+FASTEST_RATE = Fraction(300)
+"""Above it a header's rate is its clock's ticks (Matroska's 1000, MPEG's 90000), not pictures."""
 FALLBACK_SECONDS = 1.0
 """Length assumed where the header names none: the range then only says 'soon'."""
 
@@ -142,5 +144,6 @@ def _rate(info: MediaInfo) -> Fraction:
             continue
         num, _, den = stream.video.average_rate.partition("/")
         if num.isdigit() and den.isdigit() and int(num) and int(den):
-            return min(Fraction(int(num), int(den)), Fraction(1000))
+            rate = Fraction(int(num), int(den))
+            return rate if rate <= FASTEST_RATE else USUAL_RATE
     return USUAL_RATE

@@ -29,10 +29,18 @@ def test_an_unreadable_frame_rate_is_taken_as_usual(rate: str) -> None:
     assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(100.0)
 
 
-def test_an_absurd_frame_rate_is_bounded() -> None:
-    info = media_info(width=10, height=10, seconds=1.0, rate="90000/1")
+@pytest.mark.parametrize("rate", ["1000/1", "90000/1", "301/1"])
+def test_a_rate_that_counts_ticks_and_not_pictures_is_taken_as_usual(rate: str) -> None:
+    """Matroska without a default duration shows 1000/1: its clock, not its pictures."""
+    info = media_info(width=1000, height=1000, seconds=4.0, rate=rate)
 
-    assert megapixels(encode_plan(width=10, height=10), info) == pytest.approx(0.1)
+    assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(100.0)
+
+
+def test_a_high_speed_camera_is_believed() -> None:
+    info = media_info(width=1000, height=1000, seconds=4.0, rate="240/1")
+
+    assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(960.0)
 
 
 def test_a_length_the_header_does_not_name_still_gives_a_forecast() -> None:
