@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "undo": "hevcq.cli.undo:undo",
     "profiles": "hevcq.cli.profiles:app",
     "probe": "hevcq.cli.probe:probe",
+    "plan": "hevcq.cli.plan:plan",
     "verify": "hevcq.cli.verify:verify",
     "doctor": "hevcq.cli.doctor:doctor",
     "config": "hevcq.cli.config:app",

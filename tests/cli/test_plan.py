@@ -1,0 +1,108 @@
+"""`hevcq plan`: what would become of a file, said and as JSON, with nothing done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ffmpeg.chunks.numbered import ffmpeg
+from hevcq.cli.exits import ExitCode
+from support import make_clip
+
+pytestmark = pytest.mark.media
+
+SPLITTING = """
+name: small
+description: splits even short films
+video: {codec: hevc, crf: 28}
+chunking: {mode: always, min_s: 0.4, target_s: 0.8, max_s: 2}
+"""
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "films", name="a film.mp4", size="320x180")
+
+
+@pytest.fixture
+def splitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    (folder / "small.yaml").write_text(SPLITTING)
+    monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(folder))
+
+
+def test_a_short_film_is_planned_in_one_piece_and_the_reason_is_said(hevcq, clip: Path):
+    ran = hevcq("plan", clip, "--profile", "hevc")
+    (line,) = hevcq("plan", clip, "--profile", "hevc", "--json").lines
+
+    assert ran.code == 0, ran.err
+    assert "hevc: encode to .mp4" in ran.out
+    assert "#0 video: encode hevc" in ran.out
+    assert "in one piece (too_short)" in ran.out
+    assert (line["type"], line["action"], line["path"]) == ("plan", "encode", str(clip))
+    assert (line["chunks"], line["whole"]["reason"]) == ([], "too_short")
+
+
+def test_every_profile_is_planned_unless_one_is_named(hevcq, clip: Path):
+    lines = hevcq("plan", clip, "--json").lines
+
+    found = {line["profile"]: line["action"] for line in lines}
+    assert found == {"1080p": "skip", "720p": "skip", "hevc": "encode"}
+    assert {line["reason"] for line in lines if line["action"] == "skip"} == {"smaller_than_box"}
+
+
+@pytest.mark.usefixtures("splitting")
+def test_the_chunks_of_a_film_that_is_split_are_listed(hevcq, tmp_path: Path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    keyed = make_keyed(folder / "keyed.mp4")
+
+    ran = hevcq("plan", keyed)
+    (line,) = hevcq("plan", keyed, "--json").lines
+
+    chunks = line["chunks"]
+    assert ran.code == 0, ran.err
+    assert line["whole"] is None
+    assert len(chunks) > 1
+    assert f"in {len(chunks)} chunks:" in ran.out
+    assert sum(chunk["frames"] for chunk in chunks) == 75
+    assert sum(chunk["cost"] for chunk in chunks) == pytest.approx(1, abs=1e-4)
+    assert [chunk["index"] for chunk in chunks] == list(range(len(chunks)))
+
+
+@pytest.mark.usefixtures("splitting")
+def test_planning_writes_no_rendition_and_queues_nothing(hevcq, clip: Path):
+    before = sorted(path.name for path in clip.parent.iterdir())
+
+    assert hevcq("plan", clip).code == 0
+
+    assert sorted(path.name for path in clip.parent.iterdir()) == before
+    (status,) = hevcq("status", "--json").lines
+    assert all(queue["jobs"]["queued"] == 0 for queue in status["queues"])
+
+
+def test_a_profile_there_is_not_is_named(hevcq, clip: Path):
+    ran = hevcq("plan", clip, "--profile", "hvec")
+
+    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
+    assert "hevc" in ran.err
+
+
+def test_what_is_no_video_cannot_be_planned(hevcq, tmp_path: Path):
+    path = tmp_path / "no film.mp4"
+    path.write_bytes(b"hello, this is text\n" * 50)
+
+    ran = hevcq("plan", path)
+
+    assert (ran.code, ran.out) == (ExitCode.SOME_FAILED, "")
+    assert "no film.mp4" in ran.err
+
+
+def make_keyed(target: Path) -> Path:
+    """Make 3 s with a key frame each 0.2 s."""
+    lavfi = "testsrc2=size=160x120:rate=25:duration=3"
+    options = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "5", "-pix_fmt", "yuv420p"]
+    ffmpeg("-f", "lavfi", "-i", lavfi, *options, target)
+    return target
