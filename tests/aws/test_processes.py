@@ -127,7 +127,9 @@ def test_a_worker_killed_in_mid_encode_is_replaced_by_another(farm, folder, star
     first.wait()
     until(lambda: children(folder) == [], "the end of the dead worker's ffmpeg")
     second = start()
-    until(lambda: job(farm).state is JobState.DONE, "the rendition")
+    until(
+        lambda: (found := job(farm)) is not None and found.state is JobState.DONE, "the rendition"
+    )
     os.kill(second.pid, signal.SIGTERM)
 
     found = [o.key for o in farm.backend.store.list("DONE/") if not o.key.endswith(".json")]

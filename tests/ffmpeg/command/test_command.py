@@ -71,7 +71,7 @@ def test_a_phone_clip_to_hevc() -> None:
         "-map", "0:0", "-map", "0:1", "-map_metadata", "0", "-map_chapters", "0",
         "-c:0", "libx265", "-preset:0", "medium", "-crf:0", "24", "-pix_fmt:0", "yuv420p",
         "-fps_mode:0", "passthrough", "-enc_time_base:0", "-1",
-        "-x265-params:0", "log-level=error", "-tag:0", "hvc1", "-disposition:0", "default",
+        "-x265-params:0", "log-level=error:hash=1", "-tag:0", "hvc1", "-disposition:0", "default",
         "-metadata:s:0", "language=eng",
         "-c:1", "copy", "-disposition:1", "default", "-metadata:s:1", "language=deu",
         "-metadata", f"encoding_tool=hevcq hevc/{recipe.revision}",
@@ -186,17 +186,17 @@ def test_hdr10_reaches_the_encoder_in_its_own_units() -> None:
     shown = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
 
     hevc = command(media(stream), profile())
-    h264 = command(media(stream), profile(video={"codec": "h264"}))
+    h264 = command(media(stream), profile(video={"codec": "h264", "encoder_params": {}}))
 
     assert after(hevc, "-x265-params:0") == (
-        f"log-level=error:master-display={shown}:max-cll=1000,400"
+        f"log-level=error:master-display={shown}:max-cll=1000,400:hash=1"
     )
     assert after(h264, "-x264-params:0") == f"mastering-display={shown}:cll=1000,400"
 
 
 def test_x265_gets_its_threads_as_pools() -> None:
     assert after(command(media(video()), profile(), threads=2), "-x265-params:0") == (
-        "log-level=error:pools=2"
+        "log-level=error:pools=2:hash=1"
     )
     bound = profile(bounds={"threads": 5})
     assert "pools=5" in after(command(media(video()), bound), "-x265-params:0")

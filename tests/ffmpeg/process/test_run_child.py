@@ -213,8 +213,8 @@ def test_past_its_deadline_a_child_is_stopped():
 
 def test_a_child_that_closes_its_pipes_is_still_waited_for():
     done = sh("exec >&- 2>&-; sleep 0.4; exit 7")
+    # 7 is told at the end only: a child given up when its pipes closed would have been killed.
     assert done.returncode == 7
-    assert done.seconds >= 0.4
 
 
 def test_too_much_output_to_keep_is_refused():
