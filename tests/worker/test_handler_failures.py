@@ -167,6 +167,41 @@ def test_different_jobs_that_fail_in_a_row_take_the_worker_out(farm):
     assert farm.letters() == []
 
 
+def test_a_sick_worker_costs_at_most_one_attempt_of_one_job(farm):
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 5
+    sources = [farm.submit(f"{n}.mp4") for n in range(5)]
+
+    handled = [farm.handle() for _ in sources]
+
+    assert [farm.record(source).failures for source in sources] == [1, 0, 0, 0, 0]
+    assert [type(h.verdict) for h in handled] == [RetryIn, *[Release] * 4]
+    assert all(h.verdict.delay_s > 0 for h in handled[1:4]), "other workers are to have it first"
+
+
+def test_two_sources_that_break_the_encoder_each_time_still_end(farm):
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 99
+    first, second = farm.submit("1.mp4"), farm.submit("2.mp4")
+
+    farm.until_settled(first, rounds=200)
+
+    assert {farm.state(first), farm.state(second)} == {JobState.DEAD}
+    most = farm.profile.queue.max_receives
+    assert all(letter.attempts < most for letter in farm.letters())
+    assert {letter.failure_class for letter in farm.letters()} == {FailureClass.ENCODER}
+
+
+def test_a_doubted_failure_is_counted_once_the_message_has_no_receives_to_spare(farm):
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 9
+    farm.kit.fitness.failed("another", FailureClass.ENCODER)
+    farm.submit()
+    spare = farm.profile.queue.max_receives - farm.profile.queue.max_failures
+    for _ in range(spare - 1):
+        delivery = farm.receive()
+        farm.queue.release(delivery)
+
+    assert isinstance(farm.handle().verdict, RetryIn)
+
+
 def test_one_job_that_fails_again_and_again_does_not_take_the_worker_out(farm):
     farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 3
     source = farm.submit()

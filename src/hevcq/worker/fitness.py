@@ -8,8 +8,9 @@ from hevcq.domain.verdict import FailureClass
 
 SICK_AFTER = 5
 """Jobs that may fail one after another in ways that do not point at their source. Five different
-films in a row that all break the encoder are far likelier a broken encoder than broken films; the
-four before the last lose one of their attempts, and max_failures must leave them another."""
+films in a row that all break the encoder are far likelier a broken encoder than broken films. Only
+the first of them loses an attempt: the others' failures are doubtful, and go back uncounted while
+their messages have receives to spare."""
 SUSPECT = frozenset({FailureClass.ENCODER, FailureClass.STALLED, FailureClass.INTERNAL})
 """The classes that may be this machine's fault."""
 
@@ -26,6 +27,16 @@ class Fitness:
         """Note that a job ended well here: this worker can encode."""
         with self._lock:
             self._failing.clear()
+
+    def doubtful(self, job_id: str, failure_class: FailureClass) -> bool:
+        """Return whether a failure of this job may rather be this worker's: ask before `failed`.
+
+        It may where another job failed here too and nothing succeeded in between. The caller
+        must bound how often it believes this, so that what always breaks the encoder still ends.
+        """
+        with self._lock:
+            others = bool(self._failing - {job_id})
+        return failure_class in SUSPECT and others
 
     def failed(self, job_id: str, failure_class: FailureClass) -> bool:
         """Note a failure; return whether this worker must be held to be sick.

@@ -14,7 +14,9 @@ from hevcq.domain.verdict import (
     FailureClass,
     Handling,
     Release,
+    RetryIn,
     Verdict,
+    backoff,
     classify,
     handling,
     verdict,
@@ -186,16 +188,27 @@ class Handler:
             return work.run()
         except Exception as error:  # noqa: BLE001 - classified, once
             # Whatever broke when the lease was lost or the stop came, broke because of that.
-            cause = self._diagnosed(claimed.lease.cause or error, claimed.task)
+            cause = claimed.lease.cause or error
+            doubted = self._kit.fitness.doubtful(claimed.task.job_id, classify(cause))
+            cause = self._diagnosed(cause, claimed.task)
             if not isinstance(cause, HevcqError):
                 get_logger(job=claimed.task.job_id).exception("job_broke")
-            return verdict(
+            numbers, jitter = claimed.profile.queue, self._kit.random()
+            decided = verdict(
                 cause,
                 failures=granted.failures,
-                limits=claimed.profile.queue.limits,
-                jitter=self._kit.random(),
+                limits=numbers.limits,
+                jitter=jitter,
                 attempt=delivery.attempt,
             )
+            # With too few receives to spare the queue would give it up before its failures do.
+            spare = delivery.attempt < numbers.max_receives - numbers.max_failures
+            if doubted and spare and isinstance(decided, (RetryIn, Bury)):
+                pause = backoff(0, numbers.limits, jitter)
+                return Release(
+                    reason=f"Perhaps this worker's fault: {decided.reason}", delay_s=pause
+                )
+            return decided
 
     def _diagnosed(self, error: Exception, task: Task) -> Exception:
         """Return WorkerUnfit instead of `error` where this worker is to blame and not the job."""

@@ -1,0 +1,78 @@
+"""One sick worker of four, simulated: it takes itself out, and no job ends because of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from chaos.sim.backends import MemorySide
+from chaos.sim.campaign import silent
+from chaos.sim.chaos import PROFILES
+from chaos.sim.driver import Driver
+from chaos.sim.parts import Nature, SimJob
+from chaos.sim.sched import Process, cooperative
+from chaos.sim.world import World
+from hevcq.domain.job import JobState, Task
+from hevcq.worker.loop import Outcome
+
+JOBS, SECONDS = 120, 600.0
+
+
+class Shift(Driver):
+    """Four workers with one slot, a queue full of good films, and nobody who replaces a worker."""
+
+    def __init__(self, world: World, sick: int) -> None:
+        super().__init__(world)
+        self._wanted, self._slots, self._sick = 4, 1, sick
+
+    def run(self) -> None:
+        world = self.world
+        for number in range(JOBS):
+            source = world.store.add_source(f"TODO/all/{number}.mp4", b"%d|good" % number)
+            job = SimJob(number, Nature.GOOD, SECONDS, "hevc", source=source)
+            job.job_id = Task(source=source, profile="hevc").job_id
+            world.jobs[number] = world.by_id[job.job_id] = job
+            world.side.fanout.publish(source, ["hevc"], announced=False)
+        for _ in range(self._wanted):
+            self._start()
+        for machine in world.machines[: self._sick]:
+            machine.sick = True
+        self.workers = list(world.machines)
+        self._until_quiet()
+        self.took_s = self.sched.now - 1_000.0
+        for machine in world.machines:
+            machine.signals.asked.set()
+        self.finished = True
+
+
+def shift(sick: int) -> SimpleNamespace:
+    """Run a shift; return its time, its workers and its records."""
+    world = World(99)
+    world.profiles = {"hevc": PROFILES["hevc"][4]}
+    world.visibility_s, world.healed = 300, True
+    side = MemorySide()
+    side.open(world)
+    world.side, world.store, world.ledger, world.queues = side, side.store, side.ledger, side.queues
+    driver = Shift(world, sick)
+    with silent(), cooperative(world.sched):
+        world.sched.spawn(Process("driver"), driver.run, "driver")
+        try:
+            world.sched.run()
+        finally:
+            world.sched.close()
+    assert driver.finished
+    records = [world.ledger.get(job.job_id) for job in world.jobs.values()]
+    return SimpleNamespace(took_s=driver.took_s, workers=driver.workers, records=records)
+
+
+def test_one_sick_worker_of_four_costs_less_than_a_third_and_no_job():
+    healthy, one_sick = shift(0), shift(1)
+
+    fall = 1 - healthy.took_s / one_sick.took_s
+    print(f"throughput falls by {fall:.1%} with one sick worker of four")
+    assert fall < 0.30
+    assert [w.outcome for w in one_sick.workers] == [Outcome.UNFIT, *[Outcome.STOPPED] * 3]
+    assert {record.state for record in one_sick.records} == {JobState.DONE}
+    lost = sum(record.failures for record in one_sick.records)
+    print(f"{lost} attempts lost to the sick worker, of {JOBS} jobs")
+    assert lost <= 5
+    assert {(r.state, r.failures) for r in healthy.records} == {(JobState.DONE, 0)}
