@@ -130,7 +130,7 @@ class Campaign:
         stops_left = self.stops - self.ended["SIGSTOP"]
         if self._number % 6 == 0 and stops_left > 0:
             point = self._random.choice(["before-publish", "before-complete", "before-ack"])
-            return Child(0, point, STOP, None)
+            return Child(0, point, STOP, time.monotonic() + 3.0)
         if self._number % 6 == 1:
             return Child(0, DURING, KILL, time.monotonic() + 1.0)
         if self._number % 6 == 2:
