@@ -102,6 +102,8 @@ class World:
         if job.nature is Nature.KILLER:
             return {JobState.DONE, JobState.DEAD}
         harmed = self.natural(job) or job.blamed or self.chaos.level != "calm"
+        # A source that kills its worker kills what the other slot works on with it.
+        harmed = harmed or any(one.nature is Nature.KILLER for one in self.jobs.values())
         right = {RIGHT.get(job.nature, JobState.DEAD)}
         return right | ({JobState.DEAD} if harmed else set())
 
