@@ -2,12 +2,11 @@
 
 Run as `python benchmarks/aws_control_bench.py`: prints a table and writes benchmarks/out/aws.json.
 Ratios are what counts; moto is no AWS, so the absolute figures say nothing of it. Celery over SQS
-is compared where it is installed (`pip install celery[sqs]` needs libcurl), and skipped if not.
+has a benchmark of its own, celery_sqs_bench.py.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import statistics
 import subprocess
@@ -68,8 +67,6 @@ def main() -> int:
         rows += idle(backend, clients)
         rows += memory(aws, Path(name))
         rows += encoding(Path(name))
-    if importlib.util.find_spec("celery") is None:
-        print("Celery over SQS: skipped, because celery[sqs] is not installed here.")
     return report("aws", rows)
 
 
