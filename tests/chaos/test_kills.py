@@ -22,7 +22,7 @@ def test_killed_and_stopped_workers_lose_double_and_leave_nothing():
         check=False,
     )
     assert ran.stdout, ran.stderr[-3000:]
-    counts = json.loads(ran.stdout)
+    counts = json.loads(ran.stdout.splitlines()[-1])
     print(counts)
     for name in ("lost", "wrong", "double_published", "partial_visible"):
         assert counts[name] == 0, (name, counts, ran.stderr[-3000:])
