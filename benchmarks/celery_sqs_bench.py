@@ -26,6 +26,7 @@ from hevcq.aws.clients import make_clients
 from hevcq.aws.open import open_aws
 from hevcq.aws.setup import create_resources
 from hevcq.clock import SystemClock
+from hevcq.ports.backend import Backend
 from hevcq.profiles import load_profiles
 from hevcq.settings import AwsSettings, Settings
 
@@ -106,8 +107,8 @@ def celery_rate(python: Path, endpoint: str, url: str) -> float:
     return (len(seen) - 1) / (seen[-1] - seen[0])
 
 
-def hevcq_rate(endpoint: str, *, ledger: bool) -> float:
-    """Return the messages a second of one consumer: receive, with `ledger` claim and end, delete."""
+def opened(endpoint: str) -> Backend:
+    """Make a farm on the emulator and open it."""
     profiles = {"hevc": load_profiles(ROOT / "workers")["hevc"]}
     aws = AwsSettings(
         region="eu-central-1",
@@ -117,7 +118,11 @@ def hevcq_rate(endpoint: str, *, ledger: bool) -> float:
     )
     clients = make_clients(aws)
     settings = Settings(backend="aws", aws=create_resources(clients, aws, profiles))
-    backend = open_aws(settings, profiles, SystemClock(), clients)
+    return open_aws(settings, profiles, SystemClock(), clients)
+
+
+def hevcq_rate(backend: Backend, *, ledger: bool) -> float:
+    """Return the messages a second of one consumer: receive, with `ledger` claim and end, delete."""
     queue, never = backend.queues["hevc"], threading.Event()
     queue.send([task(number) for number in range(MESSAGES)])
     began = time.perf_counter()
@@ -129,7 +134,6 @@ def hevcq_rate(endpoint: str, *, ledger: bool) -> float:
             backend.ledger.skip(job.job_id, claim.fence, "bench")  # type: ignore[union-attr]
         assert queue.ack(delivery)
     seconds = time.perf_counter() - began
-    backend.close()
     return MESSAGES / seconds
 
 
@@ -144,8 +148,10 @@ def main() -> int:
         clients = make_clients(AwsSettings(region="eu-central-1", endpoint_url=endpoint))
         url = clients.sqs.create_queue(QueueName="peer")["QueueUrl"]
         theirs = celery_rate(python, endpoint, url)
-        alone = hevcq_rate(endpoint, ledger=False)
-        ours = hevcq_rate(endpoint, ledger=True)
+        backend = opened(endpoint)
+        alone = hevcq_rate(backend, ledger=False)
+        ours = hevcq_rate(backend, ledger=True)
+        backend.close()
     return report(
         "celery",
         [
