@@ -27,7 +27,7 @@ locals {
     heartbeat_s             = 60
     max_receives            = 10
     max_job_s               = 39600
-    retention_s             = 345600
+    retention_s             = 864000
     dead_letter_retention_s = 1209600
   }
   fleet_defaults = {

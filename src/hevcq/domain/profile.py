@@ -237,7 +237,7 @@ class QueueNumbers(Frozen):
     backoff_base_s: float = Field(default=30, gt=0, description="first delay after a failure")
     backoff_cap_s: float = Field(default=3600, gt=0, description="longest delay after a failure")
     retention_s: int = Field(
-        default=345_600,
+        default=864_000,
         ge=60,
         le=MAX_RETENTION_S,
         description="how long SQS keeps a waiting task; the embedded queue keeps it until it is done",
