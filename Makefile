@@ -47,6 +47,7 @@ chaos: setup  ## the fault campaign's long form: a million simulated job lives (
 	$(BIN)/python -m tests.chaos.sim --lives $(LIVES) --seconds $(CHAOS_SECONDS)
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.planted
+	$(BIN)/python -m tests.chaos.damage
 
 demo: setup  ## the main job on a few clips, or on MEDIA=folder; originals are not touched
 	bash scripts/demo.sh "$(BIN)" "$(MEDIA)"
