@@ -98,6 +98,8 @@ def _snapshot(folder: str) -> str | None:
     seen = read_snapshot(folder, MAX_RUNNING, time.time())
     if not seen["exists"]:
         return None
+    if any("split" in states for states in seen["jobs"].values()):
+        return None  # how far a shared film is takes adding up, which the program does
     names = sorted({*_installed_profiles(), *seen["jobs"]})
     nothing = {"ready": 0, "in_flight": 0, "delayed": 0, "dead": 0}
     queues = []

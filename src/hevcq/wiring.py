@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from hevcq.capacity import Capacity, capacity
@@ -132,11 +132,21 @@ def build_pool(
         min_free_bytes=settings.min_free_mib << 20,
         threads=app.capacity.threads,
         on_event=told,
+        sharers=partial(sharers, settings, app.capacity.slots),
     )
     numbers = Numbers(
         slots=app.capacity.slots, grace_s=settings.stop_grace_s, poll_s=settings.poll_s
     )
     return WorkerPool(kit, served, numbers, watching)
+
+
+def sharers(settings: Settings, slots: int, _profile: Profile) -> int:
+    """Return how many slots may share one film with a gain: this process's, in a data folder.
+
+    On aws 1, for there each chunk would download the whole film first: `chunking.mode: auto`
+    splits nothing, and `always` still does.
+    """
+    return slots if settings.backend == "embedded" else 1
 
 
 def watchers(app: App) -> list[Watcher]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hevcq.cli.app import run
-from hevcq.domain.job import JobRecord, RenditionRef, Source, Task
+from hevcq.domain.job import JobRecord, Phase, Progress, RenditionRef, Source, Split, Task, part_id
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.library.files import fingerprint_of
@@ -84,6 +84,22 @@ class Farm:
     def running(self, name: str) -> JobRecord:
         _, (job,) = self.queued(name)
         self._claim(job.source)
+        return self._now(job)
+
+    def split(self, name: str, frames: tuple[int, ...]) -> JobRecord:
+        """Return a job shared out in chunks: the first is done, the second half done."""
+        job = self.running(name)
+        ledger, total = self.app.backend.ledger, sum(frames)
+        split = Split(name="d-1", chunks=2, frames=total, seconds=10.0, plan_sha256="0" * 64)
+        ledger.split(job.job_id, job.fence, split, frames)
+        made = RenditionRef(key="work/0", size=1, sha256="0" * 64, certificate_key="work/0.json")
+        for chunk in (0, 1):
+            part = part_id(job.job_id, split.name, chunk)
+            fence = ledger.claim_part(part, owner="test", lease_s=300).fence  # type: ignore[union-attr]
+            if chunk == 0:
+                ledger.complete(part, fence, made, cpu_s=1.0)
+            else:
+                ledger.progress(part, fence, Progress(phase=Phase.ENCODE, percent=50.0, speed=2.0))
         return self._now(job)
 
     def skipped(self, name: str) -> tuple[Path, JobRecord]:

@@ -170,9 +170,34 @@ def test_json_is_one_object_with_every_count(hevcq, farm):
     assert found["type"] == "status"
     (hevc,) = [queue for queue in found["queues"] if queue["profile"] == "hevc"]
     assert hevc["dead_letters"] == 1
-    assert hevc["jobs"] == {"queued": 0, "running": 1, "done": 0, "skipped": 0, "dead": 1}
+    assert hevc["jobs"] == {
+        "queued": 0,
+        "running": 1,
+        "split": 0,
+        "done": 0,
+        "skipped": 0,
+        "dead": 1,
+    }
     (running,) = found["running"]
     assert (running["job_id"], running["owner"]) == (job.job_id, "test")
+
+
+def test_a_film_that_is_shared_out_is_one_running_job_with_its_chunks(hevcq, farm):
+    job = farm.split("film.mp4", frames=(100, 300))
+
+    table = hevcq("status").out.splitlines()
+    (found,) = hevcq("status", "--json").lines
+
+    (running,) = found["running"]
+    assert (running["job_id"], running["chunks"], running["chunks_done"]) == (job.job_id, 2, 1)
+    assert (running["phase"], running["percent"]) == ("encode", 62.5), "weighted by frames"
+    (hevc,) = [queue for queue in found["queues"] if queue["profile"] == "hevc"]
+    assert (hevc["jobs"]["split"], hevc["jobs"]["queued"]) == (1, 0), "parts are no jobs"
+    (line,) = [line for line in table if "film.mp4" in line]
+    assert "encode 1/2 chunks" in line
+    assert "62%" in line
+    (counts,) = [line.split() for line in table if line.startswith("hevc ")]
+    assert counts[:3] == ["hevc", "0", "1"], "it is worked on: counted as running"
 
 
 def test_a_path_shows_the_jobs_of_that_file_or_folder_with_the_reason(hevcq, farm):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fakes.backend import HEVC
 from hevcq.errors import ConfigError, UnknownProfile
 from hevcq.settings import Settings
-from hevcq.wiring import build_pool, open_app
+from hevcq.wiring import build_pool, open_app, sharers
 
 
 def test_nothing_is_opened_before_it_is_used(tmp_path: Path):
@@ -84,3 +85,10 @@ def test_a_command_imports_no_more_than_it_needs(
     )
 
     assert unwanted & set(done.stderr.split()) == set()
+
+
+@pytest.mark.parametrize(("backend", "shared"), [("embedded", 3), ("aws", 1)])
+def test_a_film_is_shared_by_the_slots_that_read_it_without_a_copy(backend, shared):
+    settings = Settings(backend=backend)
+
+    assert sharers(settings, 3, HEVC) == shared

@@ -71,7 +71,10 @@ def test_every_allowed_resource_is_named(resources: Resources) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_worker_sends_only_to_its_own_dead_letters(resources: Resources, profile: str) -> None:
+def test_a_worker_sends_only_to_its_own_queue_and_dead_letters(
+    resources: Resources, profile: str
+) -> None:
+    """To its queue: the chunks of a film that it split, and their join."""
     senders = [
         resource
         for statement in role_statements(resources, "task", profile)
@@ -79,17 +82,23 @@ def test_a_worker_sends_only_to_its_own_dead_letters(resources: Resources, profi
         for resource in as_list(statement["Resource"])
     ]
 
-    assert [name.rsplit(":", 1)[1] for name in senders] == [f"hevcq-{profile}-dlq"]
+    assert [name.rsplit(":", 1)[1] for name in senders] == [
+        f"hevcq-{profile}",
+        f"hevcq-{profile}-dlq",
+    ]
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_worker_reaches_no_other_profile_and_deletes_no_object(
+def test_a_worker_reaches_no_other_profile_and_deletes_only_work_files(
     resources: Resources, profile: str
 ) -> None:
     others = [other for other in PROFILES if other != profile]
-    text = json.dumps(role_statements(resources, "task", profile))
+    allowed = role_statements(resources, "task", profile)
+    text = json.dumps(allowed)
 
-    assert "s3:Delete" not in text
+    deletes = [s for s in allowed if any("Delete" in a for a in as_list(s["Action"]) if "s3:" in a)]
+    assert [as_list(s["Action"]) for s in deletes] == [["s3:DeleteObject"]]
+    assert all(name.endswith("/work/*") for s in deletes for name in as_list(s["Resource"]))
     assert "dynamodb:Scan" not in text
     for other in others:
         assert f"DONE/{other}/" not in text

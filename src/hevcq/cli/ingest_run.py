@@ -216,7 +216,9 @@ class Run:
 
     def _worker_event(self, event: JobEvent) -> None:
         if event.kind is EventKind.PROGRESS and event.progress is not None:
-            self._wired.ingest.follower.note(event.job_id, event.progress)
+            # A chunk's progress is not its film's, which the ledger adds up.
+            if not event.part:
+                self._wired.ingest.follower.note(event.job_id, event.progress)
         else:
             self._wake.set()
 

@@ -53,17 +53,23 @@ def duration(seconds: float | None) -> str:
 
 
 def _queue(queue: Mapping[str, Any]) -> tuple[str, ...]:
-    counts = [str(queue["jobs"].get(state, 0)) for state in STATES]
+    jobs = dict(queue["jobs"])
+    # A film that is shared out has no worker of its own, and is worked on all the same.
+    jobs["running"] = jobs.get("running", 0) + jobs.get("split", 0)
+    counts = [str(jobs.get(state, 0)) for state in STATES]
     messages = [str(queue[name]) for name in ("ready", "in_flight", "delayed", "dead_letters")]
     return (queue["profile"], *counts, *messages)
 
 
 def _running(job: Mapping[str, Any]) -> tuple[str, ...]:
     speed = f"{job['speed']:.2f}x" if job["speed"] is not None else "-"
+    phase = job["phase"] or "-"
+    if job.get("chunks"):
+        phase += f" {job['chunks_done']}/{job['chunks']} chunks"
     return (
         job["job_id"][:12],
         job["profile"],
-        job["phase"] or "-",
+        phase,
         f"{job['percent'] or 0:.0f}%",
         speed,
         duration(job["eta_s"]) or "-",

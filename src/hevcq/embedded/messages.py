@@ -150,7 +150,13 @@ def redrive(connection: sqlite3.Connection, queue: str, letter: int, *, now: flo
 
 def job_of(body: str) -> str:
     """Return the job id in a message body, or an empty string if it cannot be read."""
+    task = task_of(body)
+    return task.job_id if task is not None else ""
+
+
+def task_of(body: str) -> Task | None:
+    """Return the task in a message body, or None if it cannot be read."""
     try:
-        return Task.parse(body).job_id
+        return Task.parse(body)
     except BadMessage:
-        return ""
+        return None

@@ -18,6 +18,12 @@ WHERE job_id = ? AND state = 'split' AND json_extract(split, '$.name') = ?"""
 UNSPLIT = """UPDATE job SET state = 'queued', split = NULL, whole = :reason, reason = :reason,
 failure_class = NULL, updated_at = :now
 WHERE job_id = :job_id AND fence = :fence AND state = 'split'"""
+# Not where the part is done, or somebody holds it: then the message was one too many.
+BURY_UNCLAIMED = """UPDATE job SET state = 'dead', reason = :reason, failure_class = :class,
+finished_at = :now, updated_at = :now
+WHERE job_id = :job_id AND state = 'split' AND json_extract(split, '$.name') = :split
+AND EXISTS (SELECT 1 FROM job AS part WHERE part.job_id = :part AND (part.state IN ('queued', 'dead')
+OR (part.state = 'running' AND part.lease_until <= :now)))"""
 FORGET = "DELETE FROM job WHERE parent <> '' AND parent = ?"
 # The join has no number, and comes last.
 PARTS = f"""SELECT {COLUMNS} FROM job WHERE parent <> '' AND parent = ? AND part_split = ?

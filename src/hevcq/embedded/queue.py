@@ -12,7 +12,7 @@ from typing import Any
 from hevcq.clock import Clock
 from hevcq.domain.job import Task
 from hevcq.domain.verdict import Bury, FailureClass
-from hevcq.embedded import messages
+from hevcq.embedded import messages, parts
 from hevcq.embedded.database import Database
 from hevcq.embedded.ledger import BURY_UNCLAIMED
 from hevcq.embedded.messages import Receipt, Taken
@@ -162,16 +162,26 @@ class SqliteQueue(Queue):
 
     @staticmethod
     def _give_up(connection: sqlite3.Connection, taken: Taken, now: float) -> None:
-        """Bury the message, and its job with it unless another worker holds a live lease on it."""
-        why = messages.bury_exhausted(connection, taken, now=now)
+        """Bury the message, and its job with it unless another worker holds a live lease on it.
+
+        A part's message ends its job the same way, if the job is still split so.
+        """
+        why, task = (
+            messages.bury_exhausted(connection, taken, now=now),
+            messages.task_of(taken.body),
+        )
+        if task is None:
+            return
         values = {
-            "job_id": messages.job_of(taken.body),
+            "job_id": task.job_id,
             "reason": why.reason,
             "class": why.failure_class,
             "now": now,
             "dead": None,
         }
         connection.execute(BURY_UNCLAIMED, values)
+        part = {**values, "part": task.unit_id, "split": task.split}
+        connection.execute(parts.BURY_UNCLAIMED, part)
 
     def _delivery(self, taken: Taken, deadline: float) -> Delivery:
         tasks: tuple[Task, ...] = ()

@@ -19,9 +19,9 @@ DATABASE = "hevcq.db"
 QUEUES = """SELECT queue, state, visible_at > :now, COUNT(*) FROM message
 GROUP BY queue, state, visible_at > :now"""
 LETTER_COUNTS = "SELECT queue, COUNT(*) FROM dead_letter GROUP BY queue"
-JOBS = "SELECT profile, state, COUNT(*) FROM job GROUP BY profile, state"
+JOBS = "SELECT profile, state, COUNT(*) FROM job WHERE parent = '' GROUP BY profile, state"
 RUNNING = """SELECT job_id, profile, key, owner, fence, phase, percent, speed, eta_s, started_at,
-lease_until FROM job WHERE state = 'running' ORDER BY updated_at DESC LIMIT :limit"""
+lease_until FROM job WHERE state = 'running' AND parent = '' ORDER BY updated_at DESC LIMIT :limit"""
 LETTERS = """SELECT id, queue, job_id, reason, failure_class, attempts, buried_at, body
 FROM dead_letter ORDER BY id DESC LIMIT :limit"""
 

@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass, replace
 
 from hevcq.clock import Clock
+from hevcq.domain.film import standing
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DiskFull, HevcqError, Interruption, Unavailable
@@ -24,6 +25,7 @@ SLACK_S = 60.0
 """How far the clocks of workers on other machines may lie apart without a change being missed."""
 SWEEP_S = 30.0
 """How often every open job is asked for by name, whatever the listing by time said."""
+WORKED_ON = frozenset({JobState.RUNNING, JobState.SPLIT})
 GO_ON = "Not finished; run the same command again to go on."
 RETRY_FIRST_S = 0.5
 RETRY_PLACE_S = 5.0
@@ -107,14 +109,14 @@ class Follower:
             asked = set(open_now)
         else:
             found.update(self._listed())
-            ran = {name for name, job in open_now.items() if job.state is JobState.RUNNING}
+            ran = {name for name, job in open_now.items() if job.state in WORKED_ON}
             asked = ran - found.keys()
         found.update({n: job for n in asked if (job := self._ledger.get(n)) is not None})
         return list(found.values())
 
     def _listed(self) -> dict[str, JobRecord]:
         """What runs now and what ended lately: few rows, however many jobs still wait."""
-        running = JobFilter(states=frozenset({JobState.RUNNING}))
+        running = JobFilter(states=WORKED_ON)
         ended = JobFilter(states=SETTLED, updated_after=max(0.0, self._cursor - SLACK_S))
         found = {job.job_id: job for job in self._ledger.jobs(running)}
         for job in self._ledger.jobs(ended):
@@ -139,6 +141,8 @@ class Follower:
                 self._waiting(entry, job)
             case JobState.RUNNING:
                 self._running(entry, before)
+            case JobState.SPLIT:
+                self._shared(entry)
             case _:
                 return
 
@@ -153,6 +157,13 @@ class Follower:
         # The ledger lags behind this process's own workers: its word would jump back.
         if entry.job.progress is not None and not entry.local:
             self._progress(entry, entry.job.progress)
+
+    def _shared(self, entry: _Open) -> None:
+        """Show the film as one bar, fed by all who work on its chunks."""
+        entry.local = False
+        found = standing(entry.job, self._ledger.parts(entry.job.job_id))
+        if found is not None:
+            self._progress(entry, found.progress)
 
     def _progress(self, entry: _Open, progress: Progress) -> None:
         if entry.shown == progress:

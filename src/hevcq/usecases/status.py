@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from hevcq.clock import Clock
+from hevcq.domain.film import standing
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
@@ -29,7 +30,7 @@ class QueueStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """One running job."""
+    """One running job; `chunks` of a film that is shared out, and how many of them are done."""
 
     job_id: str
     profile: str
@@ -39,6 +40,8 @@ class RunningStatus:
     speed: float | None
     eta_s: float | None
     owner: str
+    chunks: int = 0
+    chunks_done: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,8 @@ def overview(backend: Backend, clock: Clock, *, limit: int = 100) -> Overview:
                 jobs={state.value: counts.get((name, state), 0) for state in JobState},
             )
         )
-    jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING})))
-    running = tuple(_running(job) for job in itertools.islice(jobs, limit))
+    jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT})))
+    running = tuple(_running(backend, job) for job in itertools.islice(jobs, limit))
     return Overview(at=clock.now(), queues=tuple(queues), running=running)
 
 
@@ -88,8 +91,9 @@ def jobs_of(backend: Backend, names: Sequence[str]) -> Iterator[JobRecord]:
                 yield job
 
 
-def _running(job: JobRecord) -> RunningStatus:
-    progress = job.progress
+def _running(backend: Backend, job: JobRecord) -> RunningStatus:
+    shared = standing(job, backend.ledger.parts(job.job_id)) if job.split is not None else None
+    progress = shared.progress if shared is not None else job.progress
     return RunningStatus(
         job_id=job.job_id,
         profile=job.profile,
@@ -99,4 +103,6 @@ def _running(job: JobRecord) -> RunningStatus:
         speed=progress.speed if progress else None,
         eta_s=progress.eta_s if progress else None,
         owner=job.owner,
+        chunks=shared.chunks if shared is not None else 0,
+        chunks_done=shared.done if shared is not None else 0,
     )

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from contracts.backends import MAX_RECEIVES, VISIBILITY_S, task
-from hevcq.domain.job import JobState
+from hevcq.domain.job import JobState, RenditionRef, Split, TaskKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import BadMessage, StorageError
 from hevcq.ports.queue import Delivery, Queue
@@ -222,3 +222,51 @@ def test_a_message_that_is_given_up_leaves_a_job_with_a_live_lease_alone(opener,
     assert take(backend.queues["hevc"]) == []
 
     assert backend.ledger.get(job.job_id).state is JobState.RUNNING
+
+
+def split_job(backend):
+    """Return a job that is split in two, and the task of its first chunk."""
+    first = task("1")
+    fence = backend.ledger.claim(first.source, "hevc", owner="a", lease_s=VISIBILITY_S).fence
+    split = Split(name="digest-1", chunks=2, frames=2, seconds=1.0, plan_sha256="0" * 64)
+    backend.ledger.split(first.job_id, fence, split, [1, 1])
+    facts = {"kind": TaskKind.CHUNK, "chunk": 0, "split": split.name}
+    return first.job_id, first.model_copy(update=facts)
+
+
+def give_up(backend, clock) -> None:
+    for _ in range(MAX_RECEIVES):
+        assert len(take(backend.queues["hevc"])) == 1
+        clock.advance(VISIBILITY_S + 1)
+    assert take(backend.queues["hevc"]) == []
+    assert backend.queues["hevc"].depth().dead == 1
+
+
+def test_a_chunks_message_that_is_given_up_buries_the_split_job(opener, clock) -> None:
+    backend = opener().backend
+    job, chunk = split_job(backend)
+    backend.queues["hevc"].send([chunk])
+
+    give_up(backend, clock)
+
+    record = backend.ledger.get(job)
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.RECEIVES)
+
+
+@pytest.mark.parametrize("case", ["done", "held", "older"])
+def test_a_chunks_message_that_was_one_too_many_buries_nothing(opener, clock, case) -> None:
+    backend = opener().backend
+    job, chunk = split_job(backend)
+    if case == "older":
+        chunk = chunk.model_copy(update={"split": "digest-0"})
+    else:
+        long = 100 * VISIBILITY_S
+        fence = backend.ledger.claim_part(chunk.unit_id, owner="b", lease_s=long).fence
+        if case == "done":
+            made = RenditionRef(key="work/0", size=1, sha256="0" * 64, certificate_key="c")
+            backend.ledger.complete(chunk.unit_id, fence, made, cpu_s=1.0)
+    backend.queues["hevc"].send([chunk])
+
+    give_up(backend, clock)
+
+    assert backend.ledger.get(job).state is JobState.SPLIT

@@ -1,4 +1,6 @@
-# Least privilege. A worker sends to no queue but its own dead letters, and reads no other profile.
+# Least privilege. A worker sends to its own queue (the chunks of a film that it split, and their join)
+# and to its own dead letters, deletes nothing but what it kept for a split film, and reads no other
+# profile.
 
 data "aws_partition" "current" {}
 
@@ -39,7 +41,7 @@ resource "aws_iam_role" "execution" {
 data "aws_iam_policy_document" "task" {
   statement {
     sid       = "OwnQueue"
-    actions   = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
+    actions   = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:SendMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
     resources = [var.queue.arn]
   }
 
@@ -86,8 +88,14 @@ data "aws_iam_policy_document" "task" {
   }
 
   statement {
+    sid       = "SweepWork"
+    actions   = ["s3:DeleteObject"]
+    resources = ["${var.storage.output_arn}/work/*"]
+  }
+
+  statement {
     sid       = "Ledger"
-    actions   = ["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"]
+    actions   = ["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"]
     resources = [var.table.arn]
   }
 
