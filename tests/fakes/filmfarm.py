@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from fakes.backend import HEVC
@@ -10,7 +11,10 @@ from fakes.farm import Farm
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
 from hevcq.domain.film import work_folder
 from hevcq.domain.job import JobRecord, JobState, Source, Task, TaskKind, job_id
+from hevcq.domain.keys import key_for_path
+from hevcq.embedded.open import open_embedded
 from hevcq.ports.queue import Delivery
+from hevcq.settings import Settings
 from hevcq.worker.handler import Handled, Served
 
 CHUNKS = 3
@@ -77,3 +81,27 @@ class FilmFarm(Farm):
 
     def renditions(self) -> list[str]:
         return [o.key for o in self.store.list("DONE/") if not o.key.endswith(".json")]
+
+
+class EmbeddedFilmFarm(FilmFarm):
+    """The same over the embedded backend: its sources are files, its records in a database."""
+
+    def __init__(self, folder: Path, profile=CHUNKED) -> None:
+        super().__init__(folder, profile)
+        self.opened = open_embedded(
+            Settings(data_dir=folder / "data"), {profile.name: profile}, self.clock
+        )
+        self.backend = self.opened.backend
+        self.queue = self.backend.queues[profile.name]
+        self.ledger, self.store = self.backend.ledger, self.backend.store
+        self.with_kit(backend=self.backend)
+
+    def submit(self, name: str = "a.mp4", content: bytes = b"film") -> Source:
+        """Put a file into the library and queue its job."""
+        path = self.folder / name
+        path.write_bytes(content)
+        source = self.store.accept(
+            path, key_for_path(str(path)), moved=lambda _n: None, stop=threading.Event()
+        )
+        self.backend.fanout.publish(source, [self.profile.name], announced=False)
+        return source

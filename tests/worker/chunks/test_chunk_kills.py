@@ -9,7 +9,7 @@ import pytest
 
 from fakes.backend import Faulty
 from fakes.encoder import passed
-from fakes.filmfarm import CHUNKS, FilmFarm
+from fakes.filmfarm import CHUNKS, EmbeddedFilmFarm, FilmFarm
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source
 from hevcq.errors import PartUnfit, SourceDamaged, Unavailable
@@ -132,6 +132,29 @@ CASES = [
     for step in scenario.steps.split()
     for side in ("before", "after")
 ]
+
+
+@pytest.mark.parametrize(("name", "point"), CASES)
+def test_the_same_kills_over_the_embedded_backend(tmp_path, name, point):
+    farm, scenario = EmbeddedFilmFarm(tmp_path), SCENARIOS[name]
+    source = scenario.prepare(farm)
+
+    if (name, point) != ("lost part", "after-collect-parts"):
+        assert farm.killed_at(point), "the scenario does not meet the point"
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    record = farm.until_settled(source, rounds=120)
+
+    assert record.state is scenario.end
+    assert farm.quiet()
+    assert len(farm.letters()) == scenario.letters
+    assert farm.encoder.calls.count("encode_chunk") <= scenario.chunk_encodes
+    done = scenario.end is JobState.DONE
+    assert farm.renditions() == ([farm.key(source)] if done else [])
+    if done:
+        assert farm.store.stat(farm.key(source)).sha256 == record.rendition.sha256
+        assert farm.kept(source) == []
+    assert farm.ledger.counts() == {("hevc", scenario.end): 1}
+    farm.opened.close()
 
 
 def test_every_point_that_only_split_jobs_have_is_killed_at_somewhere():
