@@ -2,7 +2,8 @@
 
 The work of a stretch of film is modelled from what its packets tell: `FIXED` of it by its frames
 (all of one size, so the pixels cancel out), the rest by its bytes, because a stretch that was
-costly for the source's encoder is costly again. Measured in benchmarks/chunk_bench.py.
+costly for the source's encoder is costly again. The shares are an assumption, not measured: a
+wrong one makes chunks of uneven work, never a wrong film.
 """
 
 from __future__ import annotations

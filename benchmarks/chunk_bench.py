@@ -1,0 +1,182 @@
+"""One film in chunks, two at a time, against the same film in one piece: wall, CPU, size, SSIM.
+
+Run as `python benchmarks/chunk_bench.py [ROUNDS]`. Ways are interleaved; ratios are medians. On a
+machine with other work the wall ratios say little, CPU seconds most.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.measured import MEDIA, clip, ratio, report
+from hevcq.clock import SystemClock
+from hevcq.domain.chunks import ChunkPlan, KeyIndex, chunks_at
+from hevcq.domain.media import MediaInfo
+from hevcq.domain.plan import EncodePlan
+from hevcq.domain.planner import make_plan
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ports.encoder import EncodeRequest
+from hevcq.profiles import installed_folder, load_profile
+
+PARALLEL = 2
+THREADS = (0, 1, 2)
+"""Encoder threads of a chunk that are tried; 0 is the encoder's own choice."""
+ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+PROFILE = load_profile(installed_folder() / "hevc.yaml")
+STOP = threading.Event()
+_SSIM = re.compile(r"SSIM .*\bAll:([0-9.]+)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one way took, and what came of it."""
+
+    wall_s: float
+    cpu_s: float
+    split_and_join_s: float
+    size: int
+    output: Path
+
+
+def nothing(_state: object) -> None:
+    """Take progress and forget it."""
+
+
+def cpu() -> float:
+    """Return CPU seconds of this process and of every child it has waited for."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+class Film:
+    """A source and the two ways to encode it."""
+
+    def __init__(self, source: Path, folder: Path) -> None:
+        self.source, self.folder = source, folder
+        self.info: MediaInfo = ENCODER.probe(str(source), stop=STOP)
+        plan = make_plan(PROFILE, self.info)
+        if not isinstance(plan, EncodePlan):
+            raise SystemExit(f"{source.name} is not encoded: {plan}")
+        self.plan = plan
+
+    def request(self, name: str, threads: int) -> EncodeRequest:
+        return EncodeRequest(
+            profile=PROFILE,
+            plan=self.plan,
+            info=self.info,
+            location=str(self.source),
+            output=self.folder / name,
+            duration_s=self.info.duration_s,
+            source_size=self.info.size,
+            max_seconds=3600,
+            threads=threads,
+        )
+
+    def whole(self, name: str) -> Run:
+        asked, began, spent = self.request(name, 0), time.perf_counter(), cpu()
+        ENCODER.encode(asked, on_progress=nothing, stop=STOP)
+        took = time.perf_counter() - began, cpu() - spent
+        return Run(*took, 0.0, asked.output.stat().st_size, asked.output)
+
+    def chunked(self, name: str, threads: int) -> Run:
+        began, spent = time.perf_counter(), cpu()
+        index = ENCODER.keyframes(str(self.source), self.info, stop=STOP)
+        plan = chunks_at(PROFILE, self.plan, index, halves(index))
+        split = cpu() - spent
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            parts = list(
+                pool.map(lambda n: self._part(plan, n, name, threads), range(len(plan.chunks)))
+            )
+        before, asked = cpu(), self.request(name, threads)
+        ENCODER.join(asked, plan, parts, on_progress=nothing, stop=STOP)
+        took = time.perf_counter() - began, cpu() - spent
+        return Run(*took, split + cpu() - before, asked.output.stat().st_size, asked.output)
+
+    def _part(self, plan: ChunkPlan, number: int, name: str, threads: int) -> Path:
+        asked = self.request(f"{name}.{number}.part", threads)
+        chunk = plan.chunks[number]
+        ENCODER.encode_chunk(asked, plan, chunk, on_progress=nothing, stop=STOP)
+        return asked.output
+
+    def ssim(self, output: Path) -> float:
+        graph = "[0:v]setpts=PTS-STARTPTS[a];[1:v]setpts=PTS-STARTPTS[b];[a][b]ssim"
+        argv = ["ffmpeg", "-nostdin", "-hide_banner", "-i", self.source, "-i", output, "-lavfi",
+                graph, "-f", "null", "-"]  # fmt: skip
+        said = subprocess.run(argv, check=True, capture_output=True, text=True).stderr
+        return float(_SSIM.findall(said)[-1])
+
+
+def halves(index: KeyIndex) -> tuple[int, ...]:
+    """Return the places that cut the film into pieces as even as its key frames allow, two at least."""
+    middle = index.keys[0].pts + (index.end_pts - index.keys[0].pts) / 2
+    nearest = min(range(1, len(index.keys)), key=lambda n: abs(index.keys[n].pts - middle))
+    return 0, nearest
+
+
+def main() -> int:
+    """Measure, print, write, judge."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        real = MEDIA / "bbb-480p24-30s.mp4"
+        film = Film(real if real.is_file() else clip(folder, 30, "854x480"), folder)
+        seen: dict[str, list[Run]] = {}
+        alike: dict[str, float] = {}
+        for number in range(rounds):
+            ways = {"whole": lambda n=number: film.whole(f"whole{n}.mp4")}
+            for threads in THREADS:
+                ways[f"threads {threads}"] = lambda n=number, t=threads: film.chunked(
+                    f"chunked{t}-{n}.mp4", t
+                )
+            for way, go in ways.items():
+                seen.setdefault(way, []).append(go())
+        for way, runs in seen.items():
+            alike[way] = film.ssim(runs[0].output)
+    return report("chunk", rows(seen, alike))
+
+
+def rows(seen: dict[str, list[Run]], alike: dict[str, float]) -> list[dict[str, object]]:
+    """Return the figures; limits hold for the profile's own number of threads."""
+    whole = seen["whole"]
+    found: list[dict[str, object]] = [
+        {"figure": "whole film", "value": whole[0].cpu_s, "unit": "CPU s"}
+    ]
+    for threads in THREADS:
+        runs = seen[f"threads {threads}"]
+        own = threads == PROFILE.chunking.threads
+        label = f"chunks, {threads or 'default'} threads"
+
+        def against(what: str, runs: list[Run] = runs) -> float:
+            return ratio([getattr(r, what) for r in runs], [getattr(r, what) for r in whole])
+
+        lost = (1 - alike[f"threads {threads}"]) / (1 - alike["whole"])
+        found += [
+            {"figure": f"{label}: CPU / whole", "value": against("cpu_s")}
+            | ({"limit": 1.03} if own else {}),
+            {"figure": f"{label}: wall / whole (aim 0.97 on an idle machine)",
+             "value": against("wall_s")},
+            {"figure": f"{label}: size / whole", "value": against("size")}
+            | ({"limit": 1.01} if own else {}),
+            {"figure": f"{label}: lost SSIM / whole", "value": lost},
+        ]  # fmt: skip
+        if own:
+            split = [run.split_and_join_s for run in runs]
+            found.append({"figure": "split and join, CPU / whole (30 s film)",
+                          "value": ratio(split, [run.cpu_s for run in whole])})  # fmt: skip
+            found.append({"figure": "split and join", "value": sorted(split)[len(split) // 2],
+                          "unit": "CPU s"})  # fmt: skip
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
