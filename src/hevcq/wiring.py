@@ -133,6 +133,7 @@ def build_pool(
         threads=app.capacity.threads,
         on_event=told,
         sharers=partial(sharers, settings, app.capacity.slots),
+        tidies=settings.backend == "embedded",
     )
     numbers = Numbers(
         slots=app.capacity.slots, grace_s=settings.stop_grace_s, poll_s=settings.poll_s

@@ -45,6 +45,7 @@ class Kit:
     `min_free_bytes` stays free on the disks of scratch
     and store. `threads` is the encoder's thread count where the profile does not say one.
     `random` returns numbers in [0, 1). `sharers` says how many slots may share a film of a profile.
+    `tidies` says that a start removes what killed workers kept in the store for split films.
     """
 
     backend: Backend
@@ -60,6 +61,7 @@ class Kit:
     heartbeat: Callable[[Lease, Clock], Beating] = Heartbeat
     fitness: Fitness = field(default_factory=Fitness)
     sharers: Callable[[Profile], int] = alone
+    tidies: bool = False
 
     def tell(self, event: JobEvent) -> None:
         """Hand an event to the display; one that breaks must not break the work."""

@@ -97,7 +97,9 @@ class PartWork(ABC):
                 return self._give_up(decided)
             case Bury():
                 self._moves.bury(decided.reason, decided.failure_class)
-                return end_job(self._end, self._job.job_id, decided)
+                verdict = end_job(self._end, self._job.job_id, decided)
+                sweep(self._kit, self._job.job_id, forget=False)
+                return verdict
             case Skipped():
                 self._end.skip(decided.reason)
                 sweep(self._kit, self._job.job_id)

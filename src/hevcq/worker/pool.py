@@ -12,6 +12,7 @@ from hevcq.logs import get_logger
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.loop import Outcome, Worker
+from hevcq.worker.split import sweep_leftovers
 from hevcq.worker.stop import StopSignals
 from hevcq.worker.watch import Health, Watcher
 
@@ -75,6 +76,8 @@ class WorkerPool:
         slots = self._numbers.slots
         try:
             self._kit.scratch.sweep()
+            if self._kit.tidies:
+                sweep_leftovers(self._kit)
             version = self._kit.encoder.version()
             room = self._kit.scratch_room(slots)
         except HevcqError:

@@ -17,7 +17,8 @@ import hashlib
 from hevcq.domain.chunks import ChunkPlan, WholeFile, plan_chunks
 from hevcq.domain.chunks_settings import ChunkMode
 from hevcq.domain.film import FilmPlan, work_folder, work_key
-from hevcq.domain.job import JobState, Split, Task, TaskKind
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Split, Task, TaskKind
+from hevcq.domain.keys import WORK
 from hevcq.domain.media import Measurement, MediaInfo
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.verdict import Done, Release
@@ -148,16 +149,49 @@ def announce(kit: Kit, task: Task, split: Split) -> None:
         kit.patiently(lambda: ledger.announce(task.job_id, split.name))
 
 
-def sweep(kit: Kit, job_id: str) -> None:
-    """Remove what a split job that ended kept in the store; what fails is left to expire there."""
+def sweep(kit: Kit, job_id: str, *, forget: bool = True) -> None:
+    """Remove what a split job that ended kept in the store; what fails is left for a later sweep.
+
+    The records of a dead job's parts must not be forgotten: a part's delivery that a kill kept from
+    becoming a dead letter knows by its own record that it is to be one.
+    """
     store = kit.backend.store
     try:
         with around(kit.faults, "sweep"):
             for stored in list(store.list(work_folder(job_id))):
                 store.delete(stored.key)
-            kit.backend.ledger.forget_parts(job_id)
+            if forget:
+                kit.backend.ledger.forget_parts(job_id)
     except HevcqError as error:
         get_logger(job=job_id).info("work_not_swept", reason=str(error))
+
+
+def sweep_leftovers(kit: Kit) -> None:
+    """Remove what is kept for jobs that ended, and for splits that their jobs no longer go by.
+
+    For a store that expires nothing by itself, when a worker starts: a kill leaves such things.
+    """
+    store, ledger = kit.backend.store, kit.backend.ledger
+    jobs: dict[str, JobRecord | None] = {}
+    try:
+        for stored in list(store.list(f"{WORK}/")):
+            job_id, _, rest = stored.key.removeprefix(f"{WORK}/").partition("/")
+            if job_id not in jobs:
+                jobs[job_id] = ledger.get(job_id)
+            if not _in_use(jobs[job_id], rest.partition("/")[0]):
+                store.delete(stored.key)
+        for job_id, job in jobs.items():
+            if job is not None and job.state in {JobState.DONE, JobState.SKIPPED}:
+                ledger.forget_parts(job_id)
+    except HevcqError as error:
+        get_logger().info("leftovers_not_swept", reason=str(error))
+
+
+def _in_use(job: JobRecord | None, split: str) -> bool:
+    if job is None or job.state in SETTLED:
+        return False
+    # A job that is being split has a plan in the store before the ledger knows of the split.
+    return job.split is None or job.split.name == split
 
 
 def part_task(task: Task, split: str, chunk: int | None) -> Task:
