@@ -171,9 +171,10 @@ def test_one_job_lock_is_held_by_one_of_many_threads(tmp_path):
                 with lock:
                     inside += 1
                     most = max(most, inside)
-                forget()
                 with lock:
                     inside -= 1
+                # The note goes when the placing is done; from then on another may begin.
+                forget()
                 return 1
         except Unavailable:
             return 0
