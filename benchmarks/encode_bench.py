@@ -14,34 +14,16 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.measured import Usage, clip, ratio, report, run
+from benchmarks.measured import Usage, clip, ingest, ratio, report, run
 
 HERE = Path(__file__).resolve().parent
 HEVCQ = [str(Path(sys.executable).parent / "hevcq")]
 WITHOUT_GATES = [sys.executable, str(HERE / "hevcq_without_gates.py")]
 
 
-def ingest(command: list[str], library: Path, folder: Path) -> tuple[Usage, dict[str, object]]:
-    """Ingest a one-file library into a fresh data folder; return usage and certificate."""
-    data, output = folder / "data", folder / "output"
-    for path in (data, output):
-        shutil.rmtree(path, ignore_errors=True)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "HEVCQ_DATA_DIR": str(data)}
-    usage = run(
-        [
-            *command,
-            "ingest",
-            str(library),
-            "--profile",
-            "hevc",
-            "--output",
-            str(output),
-            "--workers",
-            "1",
-        ],
-        environment,
-    )
-    (certificate,) = output.rglob("*.certificate.json")
+def one(command: list[str], library: Path, folder: Path) -> tuple[Usage, dict[str, object]]:
+    """Ingest a one-file library afresh; return usage and certificate."""
+    usage, (certificate,) = ingest(command, library, folder, 1)
     return usage, json.loads(certificate.read_text())
 
 
@@ -61,7 +43,7 @@ def main() -> int:
         os.link(source, library / source.name) if source.parent == folder else shutil.copy(
             source, library
         )
-        _, certificate = ingest(HEVCQ, library, folder)
+        _, certificate = one(HEVCQ, library, folder)
         arguments = [str(a) for a in certificate["arguments"]]  # type: ignore[attr-defined]
         print("bare:", shlex.join(arguments[:1]), f"… {source.name}")
         seen: dict[str, list[Usage]] = {"bare": [], "without": [], "with": []}
@@ -69,8 +51,8 @@ def main() -> int:
             output = folder / f"bare{Path(arguments[-1]).suffix}"
             seen["bare"].append(run(bare(arguments, output)))
             output.unlink()
-            seen["without"].append(ingest(WITHOUT_GATES, library, folder)[0])
-            seen["with"].append(ingest(HEVCQ, library, folder)[0])
+            seen["without"].append(one(WITHOUT_GATES, library, folder)[0])
+            seen["with"].append(one(HEVCQ, library, folder)[0])
     cpu = {key: [u.cpu_s for u in values] for key, values in seen.items()}
     wall = {key: [u.wall_s for u in values] for key, values in seen.items()}
     return report(

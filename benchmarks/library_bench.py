@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import sys
@@ -11,34 +10,16 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.measured import Usage, clip, ratio, report, run
+from benchmarks.measured import Usage, clip, ingest, ratio, report, run
 
 HERE = Path(__file__).resolve().parent
 WITHOUT_GATES = [sys.executable, str(HERE / "hevcq_without_gates.py")]
 FILES = 10
 
 
-def ingest(library: Path, folder: Path) -> tuple[Usage, list[list[str]]]:
+def whole(library: Path, folder: Path) -> tuple[Usage, list[list[str]]]:
     """Ingest the library afresh; return usage and the ffmpeg commands it ran."""
-    data, output = folder / "data", folder / "output"
-    for path in (data, output):
-        shutil.rmtree(path, ignore_errors=True)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "HEVCQ_DATA_DIR": str(data)}
-    usage = run(
-        [
-            *WITHOUT_GATES,
-            "ingest",
-            str(library),
-            "--profile",
-            "hevc",
-            "--output",
-            str(output),
-            "--workers",
-            "2",
-        ],
-        environment,
-    )
-    found = sorted(output.rglob("*.certificate.json"))
+    usage, found = ingest(WITHOUT_GATES, library, folder, 2)
     assert len(found) == FILES, f"{len(found)} of {FILES} renditions"
     return usage, [json.loads(path.read_text())["arguments"] for path in found]
 
@@ -56,7 +37,7 @@ def main() -> int:
             with (library / f"{index}.mp4").open("ab") as file:
                 # A free box of another length makes each file's bytes its own.
                 file.write((9 + index).to_bytes(4, "big") + b"free" + bytes(1 + index))
-        _, commands = ingest(library, folder)
+        _, commands = whole(library, folder)
         lines = folder / "commands"
         (folder / "bare").mkdir()
         lines.write_text(
@@ -69,7 +50,7 @@ def main() -> int:
         walls: dict[str, list[float]] = {"bare": [], "hevcq": []}
         for _ in range(rounds):
             walls["bare"].append(run(xargs).wall_s)
-            walls["hevcq"].append(ingest(library, folder)[0].wall_s)
+            walls["hevcq"].append(whole(library, folder)[0].wall_s)
             shutil.rmtree(folder / "bare")
             (folder / "bare").mkdir()
     return report(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import time
@@ -43,6 +44,19 @@ def run(argv: list[str], environment: dict[str, str] | None = None) -> Usage:
             f"{' '.join(argv)}: {child.returncode}: {words.decode(errors='replace')[-2000:]}"
         )
     return Usage(wall, usage.ru_utime + usage.ru_stime)
+
+
+def ingest(
+    command: list[str], library: Path, folder: Path, workers: int
+) -> tuple[Usage, list[Path]]:
+    """Ingest `library` with fresh data and output folders; return the usage and the certificates."""
+    data, output = folder / "data", folder / "output"
+    for path in (data, output):
+        shutil.rmtree(path, ignore_errors=True)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "HEVCQ_DATA_DIR": str(data)}
+    options = ["--profile", "hevc", "--output", str(output), "--workers", str(workers)]
+    usage = run([*command, "ingest", str(library), *options], environment)
+    return usage, sorted(output.rglob("*.certificate.json"))
 
 
 def ratio(numerators: list[float], denominators: list[float]) -> float:
