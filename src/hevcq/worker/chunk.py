@@ -14,7 +14,7 @@ from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.verdict import Done, Verdict
 from hevcq.errors import PartUnfit, SourceGone, Unavailable
 from hevcq.logs import get_logger
-from hevcq.ports.encoder import ChunkReport, EncodeRequest
+from hevcq.ports.encoder import ChunkReport
 from hevcq.ports.store import Publication, StoredObject
 from hevcq.worker.digest import sha256_file, sha256_stream
 from hevcq.worker.faults import around
@@ -55,17 +55,7 @@ class ChunkWork(PartWork):
 
     def _encode(self, film: FilmPlan, chunk: Chunk, location: str, output: Path) -> ChunkReport:
         self._report.phase(Phase.ENCODE)
-        request = EncodeRequest(
-            profile=film.recipe,
-            plan=film.plan,
-            info=film.info,
-            location=location,
-            output=output,
-            duration_s=film.duration_s,
-            source_size=self._source.size,
-            max_seconds=self._lease.left_s,
-            threads=self._threads(film),
-        )
+        request = self._request(film, location, output)
         with around(self._kit.faults, "encode-chunk"):
             report = self._kit.encoder.encode_chunk(
                 request,

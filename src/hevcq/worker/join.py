@@ -13,7 +13,7 @@ from hevcq.domain.plan import SkipReason
 from hevcq.domain.verdict import Done, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, VerificationFailed
 from hevcq.logs import get_logger
-from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
+from hevcq.ports.encoder import EncodeReport, VerifyRequest
 from hevcq.worker.adopt import adopt
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.faults import around
@@ -115,17 +115,7 @@ class JoinWork(PartWork):
         self, film: FilmPlan, location: str, files: list[Path], output: Path
     ) -> EncodeReport:
         self._report.phase(Phase.JOIN)
-        request = EncodeRequest(
-            profile=film.recipe,
-            plan=film.plan,
-            info=film.info,
-            location=location,
-            output=output,
-            duration_s=film.duration_s,
-            source_size=self._source.size,
-            max_seconds=self._lease.left_s,
-            threads=self._threads(film),
-        )
+        request = self._request(film, location, output)
         try:
             with around(self._kit.faults, "join"):
                 report = self._kit.encoder.join(

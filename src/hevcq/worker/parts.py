@@ -17,6 +17,7 @@ from hevcq.domain.job import JobRecord, JobState, RenditionRef, Split, Task, Tas
 from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, Superseded, Unavailable
 from hevcq.logs import get_logger
+from hevcq.ports.encoder import EncodeRequest
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.digest import read_small, sha256_bytes
 from hevcq.worker.faults import around
@@ -148,6 +149,20 @@ class PartWork(ABC):
             if found.path is None:
                 raise Unavailable("The store handed out no local file to read the source from.")
             yield found.path, found.location
+
+    def _request(self, film: FilmPlan, location: str, output: Path) -> EncodeRequest:
+        """Return what chunk and join ask of the encoder alike."""
+        return EncodeRequest(
+            profile=film.recipe,
+            plan=film.plan,
+            info=film.info,
+            location=location,
+            output=output,
+            duration_s=film.duration_s,
+            source_size=self._source.size,
+            max_seconds=self._lease.left_s,
+            threads=self._threads(film),
+        )
 
     def _threads(self, film: FilmPlan) -> int:
         recipe = film.recipe
