@@ -1,6 +1,7 @@
-"""Fill README's figures from the last benchmark run: benchmarks/out/*.json between the marks.
+"""Fill README's figures and docs/figures.md from the last benchmark run: benchmarks/out/*.json.
 
-Run `make bench` on an idle machine first, then `python scripts/write_figures.py`.
+Run `make bench` on an idle machine first, then `python scripts/write_figures.py`. README gets the
+figures that have a goal; docs/figures.md gets them all, a section for each benchmark.
 """
 
 from __future__ import annotations
@@ -12,48 +13,114 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "out"
+DOC = ROOT / "docs" / "figures.md"
 START, END = "<!-- figures -->\n", "<!-- /figures -->"
+HEAD = ["| figure | measured | goal |", "|---|---|---|"]
+DOC_HEAD = """# Figures
+
+All that `make bench` measures, as its last run printed it; `python scripts/write_figures.py` writes
+this page from `benchmarks/out/*.json`. Ratios are medians of runs that were interleaved with what
+they are compared to; absolute times belong to the machine named.
+"""
+WORDS = {
+    "cycle_us": "send + claim + acknowledge, wall µs",
+    "cycle_cpu_us": "send + claim + acknowledge, CPU µs",
+    "bare_us": "three bare sqlite3 statements, wall µs",
+    "cycle_speed_vs_bare": "speed of send + claim + acknowledge / three bare sqlite3 statements",
+    "cycle_cpu_speed_vs_bare": "the same in CPU time",
+    "cycles_per_cpu_s": "send + claim + acknowledge per CPU second",
+    "send_alone_us": "one send, wall µs",
+    "send_of_8_threads_vs_alone": "a send among 8 threads / a send alone",
+    "send_to_held_p50_ms": "enqueue to held by a waiting worker, p50 ms",
+    "send_to_held_p95_ms": "enqueue to held by a waiting worker, p95 ms",
+    "idle_core_share_of_4_consumers": "share of a core that 4 idle consumers use",
+    "claim_small_us": "claim from 1,000 waiting tasks, µs",
+    "claim_large_us": "claim from the large backlog, µs",
+    "claim_large_vs_small": "claim from the large backlog / from 1,000",
+    "depth_of_large_ms": "depth of the large backlog, ms",
+    "rss_growth_mib": "memory growth over the backlog, MiB",
+}
 
 
-def rows(report: dict[str, Any]) -> list[str]:
-    """Return the table rows of one benchmark's report."""
-    found = []
-    for row in report["rows"]:
-        name = row.get("figure") or f"{row['command']} / bare python"
-        value = row.get("value", row.get("ratio"))
-        limit = row.get("limit")
-        goal = "" if limit is None else f"{row.get('sense', '≤')} {limit:g}"
-        unit = row.get("unit", "")
-        found.append(f"| {name} | {value:.3g} {unit} | {goal} |".replace("  |", " |"))
-    return found
+def label(row: dict[str, Any]) -> str:
+    """Return a row's name in words: benchmarks of commands are ratios to a bare interpreter."""
+    name = row.get("figure")
+    if name is None:
+        return f"`{row['command']}` / `python -c pass`"
+    head, colon, tail = str(name).partition(": ")
+    return f"{head}: {WORDS.get(tail, tail)}" if colon else WORDS.get(head, head)
+
+
+def cells(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Return name, measured value and goal as printed."""
+    value, limit = row.get("value", row.get("ratio")), row.get("limit")
+    shown = f"{value:.3g}" if isinstance(value, int | float) else str(value)
+    goal = "" if limit is None else f"{row.get('sense', '≤')} {limit:g}"
+    return label(row), f"{shown} {row.get('unit', '')}".strip(), goal
+
+
+def met(row: dict[str, Any]) -> bool:
+    """Whether a row's value is within its limit; what is not a number is not."""
+    value, limit = row.get("value", row.get("ratio")), row["limit"]
+    if not isinstance(value, int | float):
+        return False
+    return bool(value >= limit if row.get("sense", "≤") == "≥" else value <= limit)
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a row of the table; a goal that was missed says so."""
+    name, shown, goal = cells(row)
+    missed = " (missed)" if goal and not met(row) else ""
+    return f"| {name} | {shown}{missed} | {goal} |".replace("|  |", "| |")
+
+
+def conditions(reports: list[dict[str, Any]]) -> str:
+    """Return in words when and on what the reports were made."""
+    dates = sorted({report["date"] for report in reports if "date" in report})
+    cores = sorted({str(report["cores"]) for report in reports if "cores" in report})
+    when = " to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else "date unknown"
+    return f"{when}, {'/'.join(cores) or '?'} shared cores"
+
+
+def readme_block(reports: list[dict[str, Any]]) -> str:
+    """Return what README shows: every figure that has a goal, met or missed."""
+    rows = [row for report in reports for row in report["rows"] if row.get("limit") is not None]
+    first = (
+        f"`make bench`, {conditions(reports)}; ratios are medians of interleaved runs. "
+        "[docs/figures.md](docs/figures.md) has every figure, those without a goal too."
+    )
+    return "\n".join([first, "", *HEAD, *map(line, rows), ""])
+
+
+def page(reports: list[dict[str, Any]]) -> str:
+    """Return docs/figures.md."""
+    parts = [DOC_HEAD]
+    for report in reports:
+        name = report.get("benchmark", "")
+        where = f"`python -m benchmarks {name}`, {conditions([report])}."
+        parts.append(
+            "\n".join([f"## {name}", "", where, "", *HEAD, *map(line, report["rows"]), ""])
+        )
+    return "\n".join(parts)
 
 
 def main() -> int:
-    """Write the table; 1 if there is no report."""
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(OUT.glob("*.json"))]
+    """Write both; 1 if there is no report or no place for it."""
+    paths = sorted(OUT.glob("*.json"))
+    reports = [{"benchmark": p.stem, **json.loads(p.read_text(encoding="utf-8"))} for p in paths]
+    reports = [report for report in reports if report.get("rows")]
     if not reports:
         print("no report in benchmarks/out: run `make bench` first")
         return 1
-    dates = sorted({report["date"] for report in reports if "date" in report})
-    cores = {report["cores"] for report in reports}
-    lines = [
-        (
-            f"`make bench`, {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}, "
-            f"{'/'.join(str(c) for c in sorted(cores))} shared cores; ratios are medians of interleaved runs."
-        ),
-        "",
-        "| figure | measured | goal |",
-        "|---|---|---|",
-        *[row for report in reports for row in rows(report)],
-        "",
-    ]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     head, opened, rest = readme.partition(START)
     _, closed, tail = rest.partition(END)
     if not opened or not closed:
         print("README.md has no figures marks")
         return 1
-    (ROOT / "README.md").write_text(head + START + "\n".join(lines) + END + tail, encoding="utf-8")
+    block = readme_block(reports)
+    (ROOT / "README.md").write_text(head + START + block + END + tail, encoding="utf-8")
+    DOC.write_text(page(reports), encoding="utf-8")
     return 0
 
 
