@@ -19,7 +19,11 @@ class ChunkMode(StrEnum):
 
 
 class Chunking(Frozen):
-    """How one film is shared out over many workers. Times in seconds of film."""
+    """How one film is shared out over many workers. Times in seconds of film.
+
+    How many chunks one worker encodes at a time is no part of the recipe: its slots are the
+    setting `workers`, and a slot takes a chunk as it takes any task.
+    """
 
     mode: ChunkMode = Field(
         default=ChunkMode.AUTO,
@@ -35,9 +39,6 @@ class Chunking(Frozen):
     )
     threads: int = Field(
         default=0, ge=0, le=64, description="encoder threads of one chunk; 0: as bounds.threads"
-    )
-    parallel: int = Field(
-        default=0, ge=0, le=64, description="chunks at once in one worker; 0: its slots decide"
     )
 
     @model_validator(mode="after")
