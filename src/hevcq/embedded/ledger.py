@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from hevcq.clock import Clock
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress, RenditionRef, Source, Split
+from hevcq.domain.job import (
+    SETTLED,
+    JobRecord,
+    JobState,
+    Phase,
+    Progress,
+    RenditionRef,
+    Source,
+    Split,
+)
 from hevcq.domain.verdict import FailureClass
 from hevcq.embedded import parts, records
 from hevcq.embedded.database import Database
@@ -29,6 +38,8 @@ from hevcq.ports.ledger import (
 
 PROGRESS_S = 1.0
 """Progress of one attempt is written at most this often, unless its phase changes."""
+WORK_BEGINS = frozenset({Phase.ENCODE, Phase.JOIN})
+"""Phases whose beginning is durable: from there on a machine that the work brings down is counted."""
 
 # A claim takes a QUEUED job, or a RUNNING one of the same owner, of a lease that ran out, or of
 # an owner known to be dead; the last two are an attempt that vanished.
@@ -127,17 +138,18 @@ class SqliteLedger(Ledger):
         )
 
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
-        """Grant the next fence in one transaction, durable before any work starts.
+        """Grant the next fence in one transaction, without an fsync of its own.
 
-        Durable, because a fence that a power cut takes back could be granted a second time after
-        something was published under it.
+        A kill of every process leaves it. A power cut may take it back, but never after anything
+        was published under it: a publication is a durable commit to the same log, and carries
+        the claim along. So does the beginning of the encode (`progress`).
         """
 
         def work(connection: sqlite3.Connection) -> Claim:
             found = records.ensured(connection, source, profile, self._clock.now())
             return self._granted(connection, found, owner, lease_s)
 
-        return self._database.write(work)
+        return self._database.write(work, durable=False)
 
     def _granted(
         self, connection: sqlite3.Connection, found: JobRecord, owner: str, lease_s: float
@@ -164,7 +176,7 @@ class SqliteLedger(Ledger):
             found = records.find(connection, part_id)
             return None if found is None else self._granted(connection, found, owner, lease_s)
 
-        return self._database.write(work)
+        return self._database.write(work, durable=False)
 
     def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
         """RUNNING to SPLIT and the parts' rows, in one transaction."""
@@ -206,14 +218,16 @@ class SqliteLedger(Ledger):
         self._move(RENEW, job_id, fence, {"until": self._clock.now() + lease_s}, durable=False)
 
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
-        """Write at most once a second per attempt, and without an fsync."""
+        """Write at most once a second per attempt, with an fsync only where the work begins."""
         now, key = self._clock.monotonic(), (job_id, fence)
         with self._lock:
             last = self._shown.get(key)
-            if last is not None and last[1] == progress.phase and now < last[0] + PROGRESS_S:
+            begins = last is None or last[1] != progress.phase
+            if last is not None and not begins and now < last[0] + PROGRESS_S:
                 return
             self._shown[key] = (now, progress.phase)
-        self._move(PROGRESS, job_id, fence, progress.model_dump(), durable=False)
+        durable = begins and progress.phase in WORK_BEGINS
+        self._move(PROGRESS, job_id, fence, progress.model_dump(), durable=durable)
 
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
         """RUNNING to DONE."""
