@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hevcq.clock import SystemClock
-from hevcq.errors import LimitExceeded, Stopped, WorkerUnfit
+from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, Stopped, WorkerUnfit
 from hevcq.ffmpeg.limits import NO_LIMITS, ChildLimits
 from hevcq.ffmpeg.lines import Bytes, Lines, Tail
 from hevcq.logs import get_logger
@@ -44,6 +44,8 @@ TERM_GRACE_S = 2.0
 KILL_WAIT_S = 10.0
 """How long a killed child may stay in an uninterruptible system call before it is left alone."""
 CHUNK = 65_536
+FROM_OUTSIDE = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Signals that nobody sends a child but somebody else: we raise when we end one ourselves."""
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
@@ -85,7 +87,8 @@ def run_child(
     the child and is passed on.
 
     Raises Stopped when `stop` is set, LimitExceeded past the deadline or above 64 MiB of stdout,
-    and WorkerUnfit when the program cannot be started.
+    WorkerUnfit when the program cannot be started, and OutOfMemory or EncoderFailed when somebody
+    else killed it: what it had said until then is no verdict on its film.
     """
     if on_line is not None:
         lines = Lines(on_line)
@@ -126,9 +129,19 @@ def stream_child(
         child.close()
     if child.unstarted():
         raise WorkerUnfit(f"{argv[0]} cannot be started: {' '.join(child.tail.lines())}.")
+    _require_own_end(child)
     return Finished(
         child.returncode, b"", child.tail.lines(), _CLOCK.monotonic() - child.started, child.cpu_s
     )
+
+
+def _require_own_end(child: _Child) -> None:
+    if child.returncode == -signal.SIGKILL:
+        why = f"{child.name} was killed, most likely for want of memory."
+        raise OutOfMemory(why, returncode=child.returncode, tail=child.tail.lines())
+    if -child.returncode in FROM_OUTSIDE:
+        why = f"{child.name} was ended from outside by signal {-child.returncode}."
+        raise EncoderFailed(why, returncode=child.returncode, tail=child.tail.lines())
 
 
 def paste_able(argv: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hevcq.errors import EncoderFailed, LimitExceeded
+from hevcq.errors import EncoderFailed, HevcqError, LimitExceeded
 from hevcq.ffmpeg.command import cover_commands
 from hevcq.ffmpeg.failure import Ended, failure, without_secrets
 from hevcq.ffmpeg.harmless import Pass
@@ -86,20 +86,31 @@ def run_bounded(
         )
     except LimitExceeded as error:
         raise LimitExceeded(f"{name_of(request.location)}: {error.message}") from error
-    finished = replace(finished, stderr=without_secrets(finished.stderr, request.location))
-    problem = failure(
-        Ended(
-            command=without_secrets(command, request.location),
-            location=request.location,
-            info=request.info,
-            returncode=finished.returncode,
-            stderr=finished.stderr,
-            where=job.where,
-        )
-    )
+    except EncoderFailed as error:
+        if error.returncode is None:  # it stalled
+            raise
+        # Somebody else killed it; said here with the film's name and the command.
+        raise _problem(job, command, error.returncode, error.tail) or error from error
+    problem = _problem(job, command, finished.returncode, finished.stderr)
     if problem is not None:
         raise problem
-    return finished
+    return replace(finished, stderr=without_secrets(finished.stderr, request.location))
+
+
+def _problem(
+    job: Job, command: list[str], returncode: int, stderr: tuple[str, ...]
+) -> HevcqError | None:
+    """Return what an ending means, in words that hold no secret."""
+    location = job.request.location
+    ended = Ended(
+        command=without_secrets(command, location),
+        location=location,
+        info=job.request.info,
+        returncode=returncode,
+        stderr=without_secrets(stderr, location),
+        where=job.where,
+    )
+    return failure(ended)
 
 
 def run_watched(

@@ -1,0 +1,133 @@
+"""A child that somebody else killed says nothing about its film, in whichever pass that was.
+
+The kernel's OOM killer picks ffprobe as well as ffmpeg. Taken for a verdict on the film, the kill
+of a pass that only looks buried an intact source as damaged, or a good rendition as failed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from hevcq.clock import SystemClock
+from hevcq.domain.plan import EncodePlan
+from hevcq.domain.planner import make_plan
+from hevcq.domain.profile import Gates, Preflight, Profile, Video
+from hevcq.domain.verdict import Handling, handling
+from hevcq.errors import EncoderFailed, OutOfMemory
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.process import run_child
+from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from support import make_clip
+
+NEVER = threading.Event()
+PROFILE = Profile(
+    name="hevc",
+    description="for tests",
+    video=Video(codec="hevc", preset="ultrafast", crf=30),
+    gates=Gates(minimum_saving=None, review_below=0),
+)
+
+
+def encoder(**programs: str) -> FfmpegEncoder:
+    known = {"ffmpeg": "ffmpeg", "ffprobe": "ffprobe", **programs}
+    return FfmpegEncoder(known["ffmpeg"], known["ffprobe"], SystemClock())
+
+
+@pytest.fixture
+def doomed(tmp_path: Path) -> str:
+    """A program that is killed before it says a word."""
+    path = tmp_path / "doomed"
+    path.write_text("#!/bin/sh\nkill -KILL $$\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> str:
+    return str(make_clip(tmp_path, name="film.mp4"))
+
+
+def test_a_killed_probe_is_tried_again(film, doomed):
+    with pytest.raises(OutOfMemory) as caught:
+        encoder(ffprobe=doomed).probe(film, stop=NEVER)
+    assert handling(caught.value) is Handling.LATER
+    assert "doomed was killed" in str(caught.value)
+
+
+def test_a_killed_preflight_is_tried_again(film, doomed):
+    info = encoder().probe(film, stop=NEVER)
+    with pytest.raises(OutOfMemory):
+        encoder(ffprobe=doomed).preflight(film, info, PROFILE, stop=NEVER)
+
+
+def test_a_killed_decoding_preflight_is_tried_again(film, doomed):
+    info = encoder().probe(film, stop=NEVER)
+    gates = PROFILE.gates.model_copy(update={"preflight": Preflight.DECODE})
+    decoding = PROFILE.model_copy(update={"gates": gates})
+    with pytest.raises(OutOfMemory):
+        encoder(ffmpeg=doomed).preflight(film, info, decoding, stop=NEVER)
+
+
+def test_a_killed_key_frame_pass_is_tried_again(film, doomed):
+    info = encoder().probe(film, stop=NEVER)
+    with pytest.raises(OutOfMemory):
+        encoder(ffprobe=doomed).keyframes(film, info, stop=NEVER)
+
+
+def test_a_killed_encode_names_its_film(film, doomed, tmp_path):
+    with pytest.raises(OutOfMemory, match=r"film\.mp4") as caught:
+        encoder(ffmpeg=doomed).encode(
+            request_for(film, tmp_path), on_progress=lambda _: None, stop=NEVER
+        )
+    assert caught.value.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("program", ["ffmpeg", "ffprobe"])
+def test_a_killed_gate_is_tried_again_and_fails_no_rendition(film, doomed, tmp_path, program):
+    request = request_for(film, tmp_path)
+    report = encoder().encode(request, on_progress=lambda _: None, stop=NEVER)
+    measured = encoder().preflight(film, request.info, PROFILE, stop=NEVER)
+    check = VerifyRequest(
+        profile=PROFILE,
+        plan=request.plan,
+        location=film,
+        info=request.info,
+        measured=measured,
+        source_size=request.source_size,
+        output=request.output,
+        report=report,
+        max_seconds=60.0,
+    )
+    with pytest.raises(OutOfMemory):
+        encoder(**{program: doomed}).verify(check, on_progress=lambda _: None, stop=NEVER)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_child_that_somebody_else_ended_has_failed_and_not_spoken(number):
+    with pytest.raises(EncoderFailed, match="sh was ended from outside") as caught:
+        run_child(["sh", "-c", f"kill -{int(number)} $$"], stop=threading.Event())
+    assert caught.value.returncode == -number
+
+
+def request_for(film: str, folder: Path) -> EncodeRequest:
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    info = encoder().probe(film, stop=NEVER)
+    plan = make_plan(PROFILE, info)
+    assert isinstance(plan, EncodePlan)
+    return EncodeRequest(
+        profile=PROFILE,
+        plan=plan,
+        info=info,
+        location=film,
+        output=folder / f"out.{plan.extension}",
+        duration_s=info.duration_s,
+        source_size=Path(film).stat().st_size,
+        max_seconds=60.0,
+        threads=1,
+    )
