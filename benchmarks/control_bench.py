@@ -1,13 +1,15 @@
 """What the control plane costs: from an enqueue to the first exec, and whole jobs with no media work.
 
 Run as `python benchmarks/control_bench.py [JOBS]`. The floor, one fdatasync and one spawn of the
-same stub program, is measured between the jobs.
+same stub program, is measured between the jobs. A child is started through setpriv, which ties it
+to its worker; how much later the program itself is opened for its exec is shown as well.
 """
 
 from __future__ import annotations
 
 import os
 import resource
+import select
 import shutil
 import statistics
 import subprocess
@@ -64,6 +66,40 @@ class Stamps:
         return next(at for at in self.seen if at >= began) - began
 
 
+OPENINGS = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None)
+watch = libc.inotify_init1(0)
+libc.inotify_add_watch(watch, os.fsencode(sys.argv[1]), 0x20)
+print(flush=True)
+while True:
+    os.read(watch, 4096)
+    print(time.perf_counter(), flush=True)
+"""
+"""Prints the time of each opening of a file, from a process of its own: it disturbs no interpreter."""
+
+
+class Openings:
+    """When the stub was opened: the kernel opens a program as the first step of its exec."""
+
+    def __init__(self, stub: Path) -> None:
+        argv = [sys.executable, "-c", OPENINGS, str(stub)]
+        self._child = subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=0)
+        assert self._child.stdout is not None
+        self._out = self._child.stdout
+        self._out.readline()
+
+    def first_since(self, began: float) -> float:
+        seen: list[float] = []
+        while select.select([self._out], [], [], 0)[0]:
+            seen += [float(line) for line in os.read(self._out.fileno(), 65_536).split()]
+        return next(at for at in seen if at >= began) - began
+
+    def close(self) -> None:
+        self._child.kill()
+        self._child.wait()
+
+
 def floor(folder: Path, stub: Path) -> float:
     """Return the seconds of one fdatasync of a small write, and one spawn of the stub."""
     began = time.perf_counter()
@@ -78,7 +114,8 @@ def floor(folder: Path, stub: Path) -> float:
 
 
 def latency(folder: Path, jobs: int) -> dict[str, list[float]]:
-    """Return the seconds from enqueue to the first child's start, and the floor beside each."""
+    """Return the seconds from enqueue to the first child's start and to the first program's own
+    exec, and the floor beside each."""
     stub = folder / "bin" / "stub"
     stub.parent.mkdir()
     stub.write_text(STUB)
@@ -87,8 +124,8 @@ def latency(folder: Path, jobs: int) -> dict[str, list[float]]:
     app.encoder.version = lambda: "stub"  # type: ignore[method-assign]
     pool = build_pool(app, ["hevc"])
     pool.start()
-    seen: dict[str, list[float]] = {"enqueue": [], "floor": []}
-    stamps = Stamps()
+    seen: dict[str, list[float]] = {"enqueue": [], "program": [], "floor": []}
+    stamps, openings = Stamps(), Openings(stub)
     process.subprocess.Popen = stamps  # type: ignore[misc,assignment]
     for number in range(jobs):
         path = folder / f"{number}.mp4"
@@ -101,8 +138,10 @@ def latency(folder: Path, jobs: int) -> dict[str, list[float]]:
         # Asleep meanwhile: a thread that looks would take the interpreter from the worker.
         settle(app, job.job_id)
         seen["enqueue"].append(stamps.first_since(began))
+        seen["program"].append(openings.first_since(began))
         seen["floor"].append(floor(folder, stub))
     process.subprocess.Popen = stamps._plain  # type: ignore[misc]
+    openings.close()
     end(app, pool)
     return seen
 
@@ -177,12 +216,14 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     base = statistics.median(seen["floor"])
     p50 = statistics.median(seen["enqueue"])
+    program = statistics.median(seen["program"])
     return report(
         "control",
         [
             {"figure": "one fdatasync + one spawn, p50", "value": base * 1000, "unit": "ms"},
             {"figure": "enqueue to first exec, p50", "value": p50 * 1000, "unit": "ms"},
             {"figure": "enqueue to first exec / floor", "value": p50 / base, "limit": 3.0},
+            {"figure": "enqueue to the program behind setpriv / floor", "value": program / base},
             {
                 "figure": "whole jobs with a stub encoder, per wall second",
                 "value": rates["wall"],

@@ -218,7 +218,12 @@ class SqliteLedger(Ledger):
         self._move(RENEW, job_id, fence, {"until": self._clock.now() + lease_s}, durable=False)
 
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
-        """Write at most once a second per attempt, with an fsync only where the work begins."""
+        """Write at most once a second per attempt, with an fsync only where the work begins.
+
+        A fetch is not written: sources are linked here, so it is over before it could be read.
+        """
+        if progress.phase is Phase.FETCH:
+            return
         now, key = self._clock.monotonic(), (job_id, fence)
         with self._lock:
             last = self._shown.get(key)

@@ -102,12 +102,12 @@ class SqliteQueue(Queue):
 
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
         """Claim at once if something is ready, else wait for a ring, a deadline or a poll step."""
-        end = self._clock.monotonic() + wait_s
+        end, rung = self._clock.monotonic() + wait_s, False
         while True:
             self._look()
             with self._bell:
                 heard = self._rings
-            ready, due = self._peek()
+            ready, due = (True, None) if rung else self._peek()
             if ready or (due is not None and due <= self._clock.now()):
                 found = self._claim(limit)
                 if found:
@@ -115,15 +115,17 @@ class SqliteQueue(Queue):
             left = end - self._clock.monotonic()
             if stop.is_set() or left <= 0 or limit < 1:
                 return []
-            self._nap(heard, left, due)
+            rung = not rung and self._nap(heard, left, due)
 
-    def _nap(self, heard: int, left: float, due: float | None) -> None:
+    def _nap(self, heard: int, left: float, due: float | None) -> bool:
+        """Wait for a ring or a reason to look; return whether it rang, so that a look is spared."""
         pause = min(left, self._config.poll_s, SLICE_S)
         if due is not None:
             pause = min(pause, max(0.0, due - self._clock.now()))
         with self._bell:
             if self._rings == heard:
                 self._clock.wait_on(self._bell, pause)
+            return self._rings != heard
 
     def _peek(self) -> tuple[bool, float | None]:
         # Two index probes on a reading connection: an idle consumer never takes the write lock.
