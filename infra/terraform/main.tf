@@ -160,6 +160,7 @@ module "worker_service" {
   queue_prefix       = "${var.name}-"
   log_retention_days = var.log_retention_days
   autoscaling        = var.autoscaling
+  tag_inputs         = var.tag_finished_inputs
   alarm_topic_arn    = var.alarm_topic_arn
   tags               = merge(local.tags, { profile = each.key })
 }

@@ -29,7 +29,7 @@ data "aws_iam_policy_document" "operator" {
 
   statement {
     sid       = "Upload"
-    actions   = ["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:GetObject", "s3:GetObjectVersion"]
+    actions   = ["s3:PutObject", "s3:PutObjectTagging", "s3:GetObjectVersionTagging", "s3:PutObjectVersionTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:GetObject", "s3:GetObjectVersion"]
     resources = ["${module.storage.input_bucket_arn}/TODO/*"]
   }
 

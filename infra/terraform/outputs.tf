@@ -10,6 +10,7 @@ output "hevcq_toml" {
     topic_arn = "${module.fanout.topic_arn}"
     table = "${module.ledger.table_name}"
     queue_prefix = "${var.name}-"
+    tag_done = ${var.tag_finished_inputs}
   EOT
 }
 

@@ -82,6 +82,12 @@ variable "input_expiry_days" {
   }
 }
 
+variable "tag_finished_inputs" {
+  description = "Have workers tag an upload hevcq=done once every profile's job of it ended well, so that it expires."
+  type        = bool
+  default     = false
+}
+
 variable "work_expiry_days" {
   description = "Days after which leftovers under work/ expire."
   type        = number

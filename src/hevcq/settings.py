@@ -26,6 +26,10 @@ class AwsSettings(BaseModel):
         default="hevcq-",
         description="queues are named <prefix><profile>, dead letters <prefix><profile>-dlq",
     )
+    tag_done: bool = Field(
+        default=False,
+        description="tag an upload hevcq=done once every profile's job of it ended well",
+    )
 
 
 class Settings(BaseModel):

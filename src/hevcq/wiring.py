@@ -110,9 +110,10 @@ def build_pool(
     metrics, as the settings say. Raises UnknownProfile, and ConfigError if they cannot be served.
     """
     from hevcq.domain.planner import make_plan
+    from hevcq.usecases.let_go import LetGo
     from hevcq.worker.events import ignore
     from hevcq.worker.handler import Served
-    from hevcq.worker.kit import Kit
+    from hevcq.worker.kit import Kit, keep
     from hevcq.worker.pool import Numbers, WorkerPool
     from hevcq.worker.scratch import Scratch
 
@@ -134,6 +135,7 @@ def build_pool(
         on_event=told,
         sharers=partial(sharers, settings, app.capacity.slots),
         tidies=settings.backend == "embedded",
+        let_go=LetGo(backend, app.profiles) if settings.aws.tag_done else keep,
     )
     numbers = Numbers(
         slots=app.capacity.slots, grace_s=settings.stop_grace_s, poll_s=settings.poll_s

@@ -85,8 +85,9 @@ def _s3(operation: str, params: Mapping[str, Any]) -> set[Grant]:
     action = f"s3:{S3_ACTIONS.get(operation, operation)}"
     if "Key" not in params:
         return {(action, bucket)}
-    if action == "s3:GetObject" and "VersionId" in params:
-        action = "s3:GetObjectVersion"
+    if "VersionId" in params:
+        action = action.replace("s3:GetObject", "s3:GetObjectVersion")
+        action = action.replace("s3:PutObjectTagging", "s3:PutObjectVersionTagging")
     return {(action, f"{bucket}:{params['Key']}")}
 
 
@@ -104,7 +105,7 @@ def allowed(path: str, document: str, profile: str = "hevc") -> set[Grant]:
     end = text.find('\ndata "', start + 1)
     body = text[start : end if end > 0 else None]
     found: set[Grant] = set()
-    for statement in re.split(r"\n  statement \{", body)[1:]:
+    for statement in re.split(r'\n  (?:dynamic "statement"|statement) \{', body)[1:]:
         actions = re.search(r"actions\s*=\s*\[(.*?)\]", statement, re.DOTALL)
         resources = re.search(r"resources\s*=\s*(.*?)\n(?:  \}|\n)", statement, re.DOTALL)
         assert actions, statement

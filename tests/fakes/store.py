@@ -22,12 +22,14 @@ from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferr
 class MemoryStore(Store):
     """Objects in a dict. Feed sources with `add_source` (bytes) or `accept` (a real file).
 
-    `published` lists every publication that took effect, as (key, job id, fence).
+    `published` lists every publication that took effect, as (key, job id, fence); `marked` what
+    `let_go` was called with.
     """
 
     def __init__(self, clock: Clock, *, free: int | None = None) -> None:
         self.free = free
         self.published: list[tuple[str, str, int]] = []
+        self.marked: list[tuple[Source, bool]] = []
         self._clock = clock
         self._lock = threading.RLock()
         self._objects: dict[str, tuple[StoredObject, bytes, str, int]] = {}
@@ -88,6 +90,10 @@ class MemoryStore(Store):
             yield Input(location=str(path), path=path)
         finally:
             path.unlink(missing_ok=True)
+
+    def let_go(self, source: Source, *, collected: bool) -> bool:
+        self.marked.append((source, collected))
+        return True
 
     def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
         return io.BytesIO(self._entry(key)[1][start:end])

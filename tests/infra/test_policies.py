@@ -105,6 +105,11 @@ def test_a_worker_reaches_no_other_profile_and_deletes_only_work_files(
         assert f"hevcq-{other}" not in text
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_worker_tags_nothing_unless_the_farm_says_so(resources: Resources, profile: str) -> None:
+    assert "Tagging" not in json.dumps(role_statements(resources, "task", profile))
+
+
 def test_only_the_bucket_may_publish_and_only_the_topic_may_send(resources: Resources) -> None:
     for address, statement in statements(resources):
         service = statement.get("Principal", {})

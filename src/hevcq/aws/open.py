@@ -50,7 +50,7 @@ def open_aws(
     buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
     queues = _queues(used, aws, profiles, clock)
     ledger = DynamoLedger(used.dynamodb, aws.table, clock, lambda: uuid.uuid4().hex)
-    store = S3Store(used.s3, buckets, clock)
+    store = S3Store(used.s3, buckets, clock, tag_done=aws.tag_done)
 
     def close() -> None:
         for queue in queues.values():

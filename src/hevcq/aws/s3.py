@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from hevcq.aws import objects
 from hevcq.aws.faults import code_of, translated
+from hevcq.aws.marks import Marks
 from hevcq.aws.publishing import Publisher
 from hevcq.aws.reader import ObjectReader
 from hevcq.aws.transfer import READ_BYTES, Download, Meter, Upload, download, upload
@@ -53,9 +54,12 @@ class S3Store(Store):
     announce again.
     """
 
-    def __init__(self, s3: S3Client, buckets: Buckets, clock: Clock) -> None:
+    def __init__(
+        self, s3: S3Client, buckets: Buckets, clock: Clock, *, tag_done: bool = False
+    ) -> None:
         self.reused: set[str] = set()
         self._s3, self._buckets, self._clock = s3, buckets, clock
+        self._marks = Marks(s3) if tag_done else None
         self._publisher = Publisher(s3, buckets.output, clock)
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
@@ -221,6 +225,15 @@ class S3Store(Store):
             for entry in page.get("Versions", []):
                 if entry["IsLatest"] and not entry["Key"].endswith("/"):
                     yield self._source(entry["Key"], entry, entry["Size"])
+
+    def let_go(self, source: Source, *, collected: bool) -> bool:
+        """Tag the version `hevcq=done`, if the settings say so; see `marks`."""
+        return self._marks is not None and self._marks.let_go(source, collected=collected)
+
+    def hold(self, source: Source) -> None:
+        """Take `done` back, if the settings say that it may be there."""
+        if self._marks is not None:
+            self._marks.hold(source)
 
     def _head_out(self, key: str) -> HeadObjectOutputTypeDef | None:
         return self._head(self._buckets.output, key)

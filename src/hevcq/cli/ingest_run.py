@@ -23,8 +23,10 @@ from hevcq.usecases.ingest_recover import homes, recover
 from hevcq.usecases.ingest_samples import learned_rates
 from hevcq.usecases.ingest_scan import Scanner, occupied
 from hevcq.usecases.ingest_space import room_of
+from hevcq.usecases.let_go import LetGo
 from hevcq.usecases.watch import Watch
 from hevcq.worker.events import EventKind, JobEvent
+from hevcq.worker.kit import keep
 
 if TYPE_CHECKING:
     from hevcq.wiring import App
@@ -87,7 +89,8 @@ def wire(app: App, options: Options, tell: Display) -> Wired:
         apart=app.backend.announces_uploads and not _all_subscribed(app, profiles),
         room=room_of(app.backend.store, settings.scratch, settings.min_free_mib << 20),
     )
-    collector = Collector(ports, app.encoder, discard=embedded)
+    let_go = LetGo(app.backend, app.profiles, app.catalog) if settings.aws.tag_done else keep
+    collector = Collector(ports, app.encoder, discard=embedded, let_go=let_go)
     ingest = Ingest(ports, request, collector, tell, occupied)
     skip = [settings.data_dir, settings.scratch]
     chosen = Filter(

@@ -114,6 +114,18 @@ class Store(ABC):
         """
         return iter(())
 
+    def let_go(self, source: Source, *, collected: bool) -> bool:  # noqa: ARG002 - for those that can
+        """Mark this very version as finished with, so that the store's own rules may let it go.
+
+        `collected` says that its renditions were brought to the machine that took it in, without
+        which a source that `accept` took in stays. False if it has to stay, or if the store has
+        no such mark; marking twice is harmless. Nothing is deleted here.
+        """
+        return False
+
+    def hold(self, source: Source) -> None:  # noqa: B027 - only for those that mark
+        """Take the mark of `let_go` off again, before the source is worked on anew."""
+
     @abstractmethod
     def delete(self, key: str) -> bool:
         """Remove the object; False if there is none."""

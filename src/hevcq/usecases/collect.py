@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate
-from hevcq.domain.job import JobRecord, RenditionRef
+from hevcq.domain.job import JobRecord, RenditionRef, Source
 from hevcq.domain.keys import OUTBOX
 from hevcq.domain.media import StreamKind
 from hevcq.errors import (
@@ -53,12 +53,21 @@ class Collected:
 
 class Collector:
     """Places finished renditions. `discard` removes them from the store once they are in place:
-    on one machine they would only fill the disk, in a bucket they are the team's."""
+    on one machine they would only fill the disk, in a bucket they are the team's. `let_go` is told of
+    each source that a job of has ended and is in place; it raises nothing."""
 
-    def __init__(self, ports: Ports, encoder: Encoder, *, discard: bool) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        encoder: Encoder,
+        *,
+        discard: bool,
+        let_go: Callable[[Source], bool] = lambda _source: False,
+    ) -> None:
         self._ports = ports
         self._encoder = encoder
         self._discard = discard
+        self.let_go = let_go
 
     def collect(self, job: JobRecord, stop: threading.Event) -> Collected:
         """Put the rendition of a DONE job where it belongs.
@@ -69,6 +78,7 @@ class Collector:
         placement, ref = self._expected(job)
         if _settled(placement, ref):
             self._tidy(ref)
+            self.let_go(job.source)
             return _before(placement, ref)
         try:
             done = self._place(placement, ref, stop)
@@ -76,6 +86,7 @@ class Collector:
             return self._failed(placement, ref, error)
         self._record(placement, ref, done)
         self._tidy(ref)
+        self.let_go(job.source)
         return done
 
     def made_again(self) -> Iterator[Placement]:

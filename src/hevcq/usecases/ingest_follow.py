@@ -130,6 +130,7 @@ class Follower:
             case JobState.DONE:
                 self._collect(entry, stop)
             case JobState.SKIPPED:
+                self._collector.let_go(job.source)
                 self._end(entry, End.SKIPPED, job.reason)
                 self._say(EventName.JOB_SKIPPED, entry.item, reason=job.reason)
             case JobState.DEAD:

@@ -134,6 +134,7 @@ def _publish(backend: Backend, source: Source, profile: str, order: Order) -> Re
             updated_at=0.0,
         )
         return Reprocessed(moment, Result.WOULD_QUEUE, "no job knows of it")
+    backend.store.hold(source)
     (job,) = backend.fanout.publish(source, [profile], announced=False)
     return Reprocessed(job, Result.QUEUED, "no job knew of it")
 
@@ -172,6 +173,7 @@ def _one(backend: Backend, job: JobRecord, order: Order) -> Reprocessed:
         return Reprocessed(job, Result.SOURCE_CHANGED, str(error))
     if order.dry_run:
         return Reprocessed(job, Result.WOULD_QUEUE)
+    backend.store.hold(job.source)
     if backend.fanout.requeue(job, who=order.who, why=order.why):
         return Reprocessed(job, Result.QUEUED)
     return Reprocessed(job, Result.WAITING, "another process queued it first")

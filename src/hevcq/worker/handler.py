@@ -15,6 +15,7 @@ from hevcq.domain.verdict import (
     Handling,
     Release,
     RetryIn,
+    Skipped,
     Verdict,
     backoff,
     classify,
@@ -115,12 +116,16 @@ class Handler:
         heartbeat.start()
         try:
             verdicts = [self._task(task, delivery, lease, profile) for task in delivery.tasks]
+            decided = combined(verdicts)
+            if isinstance(decided, (Done, Skipped)) and not lease.lost:
+                # Before the message goes: a kill here brings it back, to be found settled.
+                for source in {task.source for task in delivery.tasks}:
+                    kit.let_go(source)
         finally:
             # Joined before settling: a heartbeat in flight would hide the message again.
             heartbeat.join()
             with self._guard:
                 self._lease = None
-        decided = combined(verdicts)
         if lease.lost:
             decided = Abandon(reason=str(lease.cause))
         return Handled(decided, settle(kit, queue, delivery, decided), self._unfit)
@@ -265,12 +270,16 @@ class Handler:
         return decided
 
     def _held(self, claim: Held, delivery: Delivery, profile: Profile) -> Release:
-        """Come back once the other lease may have ended, and each time later.
+        """Come back once the other lease may have ended: soon, if nobody renews it.
 
-        Each look costs this message a receive, and the other worker may be busy for hours: the
-        doubling keeps a duplicate from using up max_receives and dying of it.
+        A worker that lives has always more than half of its lease before it. Less is left by one
+        that died: its message is visible again just before its claim ends, which is a call
+        younger. Each look costs this message a receive, and a worker that lives may be busy for
+        hours: the doubling keeps a duplicate from using up max_receives and dying of it.
         """
         left = max(1.0, claim.until - self._kit.clock.now())
+        if left <= profile.queue.visibility_s / 2:
+            return Release(reason="Another worker held the job.", delay_s=left)
         doubled = profile.queue.visibility_s * 2.0 ** min(delivery.attempt - 1, 16)
         seconds = min(HELD_CAP_S, max(left, doubled)) * (0.9 + self._kit.random() / 10)
         return Release(reason="Another worker holds the job.", delay_s=seconds)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from hevcq.capacity import source_room
 from hevcq.clock import Clock
+from hevcq.domain.job import Source
 from hevcq.domain.media import MediaInfo
 from hevcq.domain.plan import Plan
 from hevcq.domain.profile import Profile
@@ -33,6 +34,11 @@ PAUSE_S = 0.5
 """The pause before the first repetition; each next one is twice as long, jittered by half."""
 
 
+def keep(_source: Source) -> bool:
+    """Return False: nobody lets go of a source here."""
+    return False
+
+
 def alone(_profile: Profile) -> int:
     """Return 1: nobody shares a film with this slot."""
     return 1
@@ -46,6 +52,7 @@ class Kit:
     and store. `threads` is the encoder's thread count where the profile does not say one.
     `random` returns numbers in [0, 1). `sharers` says how many slots may share a film of a profile.
     `tidies` says that a start removes what killed workers kept in the store for split films.
+    `let_go` is told of each source that a job of ended well, and raises nothing.
     """
 
     backend: Backend
@@ -62,6 +69,7 @@ class Kit:
     fitness: Fitness = field(default_factory=Fitness)
     sharers: Callable[[Profile], int] = alone
     tidies: bool = False
+    let_go: Callable[[Source], bool] = keep
 
     def tell(self, event: JobEvent) -> None:
         """Hand an event to the display; one that breaks must not break the work."""

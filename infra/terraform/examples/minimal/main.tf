@@ -59,6 +59,12 @@ variable "image" {
   default     = ""
 }
 
+variable "tag_finished_inputs" {
+  description = "Tag an upload hevcq=done once every profile's job of it ended well, so that it expires."
+  type        = bool
+  default     = false
+}
+
 variable "profiles_dir" {
   description = "Folder of profile files; empty: the repository's workers/."
   type        = string
@@ -83,6 +89,8 @@ module "farm" {
   force_destroy = var.force_destroy
   image         = var.image
   profiles_dir  = var.profiles_dir
+
+  tag_finished_inputs = var.tag_finished_inputs
 }
 
 output "hevcq_toml" {
