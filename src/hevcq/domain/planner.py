@@ -79,9 +79,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
             return decided
         streams.append(decided)
     numbered = _numbered(streams)
-    picture = next(s.video for s in numbered if s.source_index == main.index)
-    if picture is None:
-        raise AssertionError("the main picture was planned without a target")
+    picture = next(s.video for s in numbered if s.source_index == main.index and s.video)
     return EncodePlan(
         profile=profile.name,
         revision=profile.revision,

@@ -6,6 +6,8 @@ Refuse of a named policy.
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from hevcq.domain import containers
 from hevcq.domain.media import AudioFacts, MediaInfo, Stream, StreamKind
 from hevcq.domain.plan import Action, Refuse, StreamPlan
@@ -36,6 +38,8 @@ def plan_stream(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -
             return _attachment(profile, stream, muxer)
         case StreamKind.DATA:
             return _data(profile, info, stream, muxer)
+        case _:
+            assert_never(stream.kind)
 
 
 def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:

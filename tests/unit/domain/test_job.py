@@ -19,6 +19,7 @@ from hevcq.domain.job import (
     Source,
     Task,
     TaskKind,
+    is_part,
     job_id,
 )
 from hevcq.errors import BadMessage
@@ -134,3 +135,14 @@ def test_values_are_frozen_and_bounded():
         Progress(phase="encode", percent=101)
     with pytest.raises(ValidationError):
         Progress(phase="dreaming")
+
+
+def test_a_part_has_an_identity_of_its_own_that_names_its_job():
+    chunk = Task(source=SOURCE, profile="hevc", kind=TaskKind.CHUNK, chunk=3, split="s-1")
+    join = Task(source=SOURCE, profile="hevc", kind=TaskKind.JOIN, split="s-1")
+
+    assert chunk.unit_id == f"{TASK.job_id}.s-1.3"
+    assert join.unit_id == f"{TASK.job_id}.s-1.join"
+    assert TASK.unit_id == TASK.job_id
+    assert [is_part(unit.unit_id) for unit in (chunk, join, TASK)] == [True, True, False]
+    assert chunk.whole() == TASK
