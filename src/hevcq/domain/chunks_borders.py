@@ -2,20 +2,23 @@
 
 The work of a stretch of film is modelled from what its packets tell: `FIXED` of it by its frames
 (all of one size, so the pixels cancel out), the rest by its bytes, because a stretch that was
-costly for the source's encoder is costly again. The shares are an assumption, not measured: a
-wrong one makes chunks of uneven work, never a wrong film.
+costly for the source's encoder is costly again. A wrong model makes chunks of uneven work, never
+a wrong film.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
+from hevcq.domain.chunks_schedule import best_cut, ways_to_cut
 from hevcq.domain.chunks_settings import Chunking
 from hevcq.domain.chunks_values import KeyIndex
 
-FIXED = 0.65
-"""Share of the work that goes by frames; the rest goes by the source's bytes."""
+FIXED = 0.5
+"""Share of the work that goes by frames; the rest goes by the source's bytes. Fitted to what
+x265 took for each group of pictures of a film of nine real clips (benchmarks/chunk_costs.tsv):
+least error at 0.46 with preset medium and at 0.62 with ultrafast, and nearly as small between."""
 REACH = 0.25
 """How far from the ideal place, as a share of the chunk, a scene cut is still looked for."""
 CUT_BONUS = 0.1
@@ -40,27 +43,21 @@ def choose_borders(chunking: Chunking, index: KeyIndex, *, workers_hint: int) ->
     frame in between.
     """
     film = _Film(index)
-    places = [0]
-    for goal in _goals(chunking, film.length_s, workers_hint):
-        place = film.place(chunking, places[-1], goal)
-        if place is not None and place > places[-1]:
-            places.append(place)
-    return tuple(film.filled(chunking, places))
+    if workers_hint <= 0:
+        return film.cut(chunking, _tapered(chunking, film.length_s))
+    cuts = [
+        film.cut(chunking, goals) for goals in ways_to_cut(chunking, film.length_s, workers_hint)
+    ]
+    return best_cut(cuts, [film.costs(cut) for cut in cuts], film.length_s, workers_hint)
 
 
-def _goals(chunking: Chunking, length_s: float, workers_hint: int) -> list[float]:
-    """Return the shares of the work at which chunks should begin, without the first."""
-    most = max(1, int(length_s / chunking.min_s))
+def _tapered(chunking: Chunking, length_s: float) -> list[float]:
+    """Return the shares of the work at which chunks begin for workers of unknown number."""
     wanted = max(2.0, length_s / chunking.target_s)
-    if workers_hint > 0:
-        rounds = max(1, round(wanted / workers_hint))
-        count = min(most, rounds * workers_hint)
-        weights = [1.0] * count
-    else:
-        small = max(chunking.min_s, chunking.target_s * TAPER) / chunking.target_s
-        long = max(1, round(wanted * (1 - TAPERED)))
-        short = round((wanted - long) / small) if wanted >= 4 else 0
-        weights = [1.0] * (long if short else max(1, round(wanted))) + [small] * short
+    small = max(chunking.min_s, chunking.target_s * TAPER) / chunking.target_s
+    long = max(1, round(wanted * (1 - TAPERED)))
+    short = round((wanted - long) / small) if wanted >= 4 else 0
+    weights = [1.0] * (long if short else max(1, round(wanted))) + [small] * short
     total = sum(weights)
     return [done / total for done in accumulate(weights)][:-1]
 
@@ -90,15 +87,28 @@ class _Film:
             if gap < EARLY * longest
         }
 
+    def cut(self, chunking: Chunking, goals: list[float]) -> tuple[int, ...]:
+        """Return where chunks begin that come nearest to the goals."""
+        places = [0]
+        for goal in goals:
+            place = self.place(chunking, places[-1], goal)
+            if place is not None and place > places[-1]:
+                places.append(place)
+        return tuple(self.filled(chunking, places))
+
+    def costs(self, places: tuple[int, ...]) -> list[float]:
+        """Return the share of the work in each chunk of a cut."""
+        begins = [self.done[place] for place in places]
+        return [after - before for before, after in pairwise([*begins, 1.0])]
+
     def place(self, chunking: Chunking, last: int, goal: float) -> int | None:
         """Return the key frame nearest to the goal that leaves room on both sides, or None."""
         ideal = self._time_of(goal)
         wide = max(chunking.min_s, chunking.target_s) * REACH
         lowest = self.at[last] + chunking.min_s
         highest = min(self.length_s - chunking.min_s, self.at[last] + chunking.max_s)
-        fitting = self._between(lowest, highest)
-        near = [place for place in fitting if abs(self.at[place] - ideal) <= wide]
-        candidates = near or fitting
+        near = self._between(max(lowest, ideal - wide), min(highest, ideal + wide))
+        candidates = near or self._between(lowest, highest)
 
         def distance(place: int) -> tuple[float, int]:
             bonus = CUT_BONUS * chunking.target_s if place in self.cuts else 0.0

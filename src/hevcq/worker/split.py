@@ -13,8 +13,10 @@ The order, and what a kill after each step leaves:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from hevcq.domain.chunks import ChunkPlan, WholeFile, plan_chunks
+from hevcq.domain.chunks_schedule import longest_first
 from hevcq.domain.chunks_settings import ChunkMode
 from hevcq.domain.film import FilmPlan, work_folder, work_key
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Split, Task, TaskKind
@@ -111,7 +113,8 @@ class Splitter:
         log = get_logger(job=film.job_id, split=name)
         log.info("film_split", chunks=split.chunks, frames=split.frames)
         try:
-            announce(self._kit, self._task, split)
+            order = longest_first([chunk.cost for chunk in chunks.chunks])
+            announce(self._kit, self._task, split, order)
         except (TransientError, StorageError) as error:
             # The job is split already: nothing is left that could fail or be taken back.
             log.warning("split_not_announced", reason=str(error))
@@ -128,16 +131,17 @@ class Splitter:
         self._claimed.lease.check()
 
 
-def announce(kit: Kit, task: Task, split: Split) -> None:
+def announce(kit: Kit, task: Task, split: Split, order: Sequence[int] = ()) -> None:
     """Send the tasks of those parts of a split that wait; the tasks that are there do no harm.
 
-    All of a film's tasks share its fair-share group, so that short jobs pass between them.
+    All of a film's tasks share its fair-share group, so that short jobs pass between them. They
+    go in the given order, or as the film runs.
     """
     ledger = kit.backend.ledger
     with around(kit.faults, "count"):
         parts = kit.patiently(lambda: ledger.parts(task.job_id))
     waiting = [p.part.chunk for p in parts if p.part and p.state is JobState.QUEUED]
-    chunks = [chunk for chunk in waiting if chunk is not None]
+    chunks = [chunk for chunk in order or range(split.chunks) if chunk in waiting]
     tasks = [part_task(task, split.name, chunk) for chunk in chunks]
     done = sum(p.state is JobState.DONE for p in parts)
     if parts and done == len(parts) - 1 and None in waiting:

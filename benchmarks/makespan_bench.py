@@ -1,0 +1,244 @@
+"""How soon many workers end one film: planner, order and queue as they are, workers in virtual time.
+
+Run as `python benchmarks/makespan_bench.py [FILMS]`. Films of two and of six hours are put together
+from groups of pictures whose cost was recorded with a real encoder (chunk_costs.tsv); the planner
+sees their frames and bytes only. Every hundredth chunk is a straggler: it takes five times as long.
+What is reached is held against max(all work / workers, longest chunk), medians over films.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import statistics
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.measured import report
+from hevcq.clock import Clock
+from hevcq.domain.chunks import KeyFrame, KeyIndex
+from hevcq.domain.chunks_borders import choose_borders
+from hevcq.domain.chunks_schedule import longest_first
+from hevcq.domain.chunks_settings import Chunking
+from hevcq.domain.job import Source, Task, TaskKind
+from hevcq.embedded.open import open_embedded
+from hevcq.ports.queue import Queue
+from hevcq.profiles import installed_folder, load_profile
+from hevcq.settings import Settings
+
+TABLE = Path(__file__).resolve().parent / "chunk_costs.tsv"
+STRAGGLERS, SLOWER = 0.01, 5.0
+START_S = 0.15
+"""CPU seconds that each chunk takes before its first frame."""
+WORKERS = (2, 4, 8, 16, 32, 64, 256)
+RATE = 24
+PROFILE = load_profile(installed_folder() / "hevc.yaml")
+
+
+class VirtualClock(Clock):
+    """Time that is set by the slots."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def now(self) -> float:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        return event.is_set()
+
+    def wait_on(self, condition: threading.Condition, timeout_s: float) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of pictures as it was recorded."""
+
+    frames: int
+    bytes: int
+    cpu_s: float
+
+
+@lru_cache
+def recorded(preset: str) -> tuple[Group, ...]:
+    """Return the recorded groups of one preset, in the order of their film."""
+    lines = TABLE.read_text(encoding="ascii").splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    return tuple(
+        Group(int(frames), int(size), float(cpu))
+        for _, kind, _, frames, size, cpu in rows
+        if kind == preset
+    )
+
+
+def imagined(seed: int, hours: float, preset: str = "medium") -> list[Group]:
+    """Return a film: runs of up to six recorded groups, drawn at random until it is long enough."""
+    draw, groups = random.Random(seed), recorded(preset)
+    made: list[Group] = []
+    frames = 0
+    while frames < hours * 3600 * RATE:
+        place = draw.randrange(len(groups))
+        for group in (groups * 2)[place : place + draw.randint(1, 6)]:
+            made.append(group)
+            frames += group.frames
+    return made
+
+
+def index_of(film: Sequence[Group]) -> KeyIndex:
+    """Return what the packet pass would find of that film."""
+    begins = [0, *itertools.accumulate(group.frames for group in film)]
+    keys = tuple(
+        KeyFrame(
+            pts=begin,
+            dts=begin,
+            bytes_until_next=group.bytes,
+            frames_until_next=group.frames,
+            last_pts=begin + group.frames - 1,
+        )
+        for begin, group in zip(begins, film, strict=False)
+    )
+    return KeyIndex(
+        stream_index=0,
+        time_base=f"1/{RATE}",
+        keys=keys,
+        end_pts=begins[-1],
+        frames=begins[-1],
+        monotonic=True,
+    )
+
+
+def chunks_of(film: Sequence[Group], workers: int) -> list[tuple[float, float]]:
+    """Return (modelled share, real CPU seconds) of each chunk that the planner makes."""
+    index = index_of(film)
+    places = choose_borders(Chunking(), index, workers_hint=workers)
+    ends = [*places[1:], len(film)]
+    weights = share_of_groups(index)
+    return [
+        (sum(weights[begin:end]), START_S + sum(group.cpu_s for group in film[begin:end]))
+        for begin, end in zip(places, ends, strict=True)
+    ]
+
+
+def share_of_groups(index: KeyIndex) -> list[float]:
+    """Return the modelled share of the work of each group of pictures."""
+    from hevcq.domain.chunks_borders import share_of_work
+
+    total = sum(key.bytes_until_next for key in index.keys)
+    return [
+        share_of_work(key.frames_until_next / index.frames, key.bytes_until_next / total)
+        for key in index.keys
+    ]
+
+
+def makespan(costs: Sequence[float], order: Sequence[int], workers: int) -> float:
+    """Return when the last chunk is done, by the embedded queue and workers in virtual time."""
+    with tempfile.TemporaryDirectory() as name:
+        clock = VirtualClock()
+        queues = PROFILE.queue.model_copy(update={"visibility_s": 43_200})
+        profile = PROFILE.model_copy(update={"queue": queues})
+        settings = Settings(data_dir=Path(name))
+        opened = open_embedded(settings, {profile.name: profile}, clock)
+        try:
+            queue = opened.backend.queues[profile.name]
+            queue.send([task(place) for place in order])
+            return worked_off(queue, clock, costs, workers)
+        finally:
+            opened.close()
+
+
+def task(chunk: int) -> Task:
+    source = Source(bucket="library", key="TODO/all/film.mp4", version="1", size=1)
+    return Task(
+        kind=TaskKind.CHUNK,
+        source=source,
+        profile=PROFILE.name,
+        chunk=chunk,
+        group=source.source_id,
+        split="digest-1",
+    )
+
+
+def worked_off(queue: Queue, clock: VirtualClock, costs: Sequence[float], workers: int) -> float:
+    """Let the workers take what the queue gives until it is empty; return the time then."""
+    never, numbers = threading.Event(), itertools.count()
+    busy: list[tuple[float, int, object]] = []
+    while True:
+        while len(busy) < workers:
+            found = queue.receive(1, wait_s=0, stop=never)
+            if not found:
+                break
+            chunk = found[0].tasks[0].chunk
+            assert chunk is not None
+            heapq.heappush(busy, (clock.at + costs[chunk], next(numbers), found[0]))
+        if not busy:
+            return clock.at
+        clock.at, _, delivery = heapq.heappop(busy)
+        queue.ack(delivery)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One film: makespan over the bound, plain and with stragglers, and over all work / workers."""
+
+    even: float
+    straggling: float
+    against_work: float
+    chunks: int
+
+
+def one(seed: int, hours: float, workers: int, preset: str = "medium") -> Outcome:
+    """Plan and work off one film."""
+    chunks = chunks_of(imagined(seed, hours, preset), workers)
+    order = longest_first([share for share, _ in chunks])
+    costs = [cost for _, cost in chunks]
+    draw = random.Random(seed + 1)
+    slow = set(draw.sample(range(len(costs)), max(1, round(STRAGGLERS * len(costs)))))
+    late = [cost * (SLOWER if place in slow else 1) for place, cost in enumerate(costs)]
+    plain, straggling = makespan(costs, order, workers), makespan(late, order, workers)
+    return Outcome(
+        even=plain / bound(costs, workers),
+        straggling=straggling / bound(late, workers),
+        against_work=plain / (sum(costs) / workers),
+        chunks=len(chunks),
+    )
+
+
+def bound(costs: Sequence[float], workers: int) -> float:
+    """Return what no order of these chunks can beat."""
+    return max(sum(costs) / workers, *costs)
+
+
+def main() -> int:
+    """Measure, print, write, judge."""
+    films = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    rows: list[dict[str, object]] = []
+    for hours in (2.0, 6.0):
+        for workers in WORKERS:
+            found = [one(seed, hours, workers) for seed in range(films)]
+            limit = 1.10 if workers > 64 else 1.05
+            name = f"{hours:.0f} h, {workers} workers"
+            even = statistics.median(each.even for each in found)
+            late = statistics.median(each.straggling for each in found)
+            work = statistics.median(each.against_work for each in found)
+            count = statistics.median(each.chunks for each in found)
+            rows += [
+                {"figure": f"{name}: makespan / bound", "value": even, "limit": limit},
+                {"figure": f"{name}: with 1 % stragglers at 5 x", "value": late, "limit": limit},
+                {"figure": f"{name}: makespan / (work / workers), {count:.0f} chunks", "value": work},
+            ]  # fmt: skip
+    return report("makespan", rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
