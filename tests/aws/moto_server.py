@@ -10,9 +10,11 @@ import functools
 import itertools
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from aws import shims
 from hevcq.aws.clients import Clients, make_clients
@@ -52,6 +54,14 @@ def clients() -> Clients:
     finally:
         for name, value in saved.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@functools.cache
+def scratch() -> str:
+    """Return a folder of this process, which goes with it."""
+    folder = tempfile.TemporaryDirectory(prefix="hevcq-farms-")
+    atexit.register(folder.cleanup)
+    return folder.name
 
 
 def reset() -> None:
@@ -116,7 +126,8 @@ def make_farm(
         input_bucket=input_bucket,
         output_bucket=output_bucket,
     )
-    settings = Settings(backend="aws", aws=create_resources(clients(), aws, profiles))
+    made = create_resources(clients(), aws, profiles)
+    settings = Settings(backend="aws", aws=made, data_dir=Path(tempfile.mkdtemp(dir=scratch())))
     backend = open_aws(settings, profiles, clock, clients())
 
     def close() -> None:

@@ -13,7 +13,7 @@ from botocore.exceptions import ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aws.breaking import broken, refusal
+from aws.breaking import refusal
 from aws.values import open_parts
 from hevcq.aws import objects, transfer
 from hevcq.domain.job import Source
@@ -63,34 +63,6 @@ def test_the_same_bytes_are_not_uploaded_twice(store, large) -> None:
 
     assert store._s3.count("upload_part") == parts
     assert store.reused == {first.source_id}
-
-
-def test_a_stop_ends_an_upload_and_leaves_nothing_open(farm, store, large) -> None:
-    stop = threading.Event()
-
-    with pytest.raises(Stopped):
-        accept(store, large, moved=lambda _n: stop.set(), stop=stop)
-
-    assert open_parts(farm) == []
-    assert store._s3.count("abort_multipart_upload") == 1
-    assert "Contents" not in farm.clients.s3.list_objects_v2(Bucket="uploads")
-
-
-def test_a_part_that_fails_ends_the_upload_and_leaves_nothing_open(farm, store, large) -> None:
-    store._s3.plan["upload_part"] = [None, broken()]
-
-    with pytest.raises(Unavailable):
-        accept(store, large)
-
-    assert open_parts(farm) == []
-
-
-def test_an_upload_that_cannot_be_aborted_reports_its_first_error(store, large) -> None:
-    store._s3.plan["upload_part"] = [refusal("SlowDown", 503)]
-    store._s3.plan["abort_multipart_upload"] = [broken()]
-
-    with pytest.raises(Unavailable, match="SlowDown"):
-        accept(store, large)
 
 
 @pytest.mark.parametrize("size", [1_000, 6 * MIB])

@@ -12,6 +12,7 @@ from hevcq.aws.dynamodb import DynamoLedger
 from hevcq.aws.envelope import Route
 from hevcq.aws.fanout import AwsFanout
 from hevcq.aws.faults import DENIED, code_of, translated
+from hevcq.aws.resume import Journal
 from hevcq.aws.s3 import Buckets, S3Store
 from hevcq.aws.sqs import SqsQueue
 from hevcq.clock import Clock
@@ -50,7 +51,8 @@ def open_aws(
     buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
     queues = _queues(used, aws, profiles, clock)
     ledger = DynamoLedger(used.dynamodb, aws.table, clock, lambda: uuid.uuid4().hex)
-    store = S3Store(used.s3, buckets, clock, tag_done=aws.tag_done)
+    uploads = Journal(settings.data_dir / "uploads")
+    store = S3Store(used.s3, buckets, clock, uploads, tag_done=aws.tag_done)
 
     def close() -> None:
         for queue in queues.values():

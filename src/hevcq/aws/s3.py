@@ -21,7 +21,8 @@ from hevcq.aws.faults import code_of, translated
 from hevcq.aws.marks import Marks
 from hevcq.aws.publishing import Publisher
 from hevcq.aws.reader import ObjectReader
-from hevcq.aws.transfer import READ_BYTES, Download, Meter, Upload, download, upload
+from hevcq.aws.resume import Journal, upload_resumed
+from hevcq.aws.transfer import READ_BYTES, Download, Meter, Upload, download
 from hevcq.clock import Clock
 from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
@@ -55,15 +56,24 @@ class S3Store(Store):
     """
 
     def __init__(
-        self, s3: S3Client, buckets: Buckets, clock: Clock, *, tag_done: bool = False
+        self,
+        s3: S3Client,
+        buckets: Buckets,
+        clock: Clock,
+        uploads: Journal,
+        *,
+        tag_done: bool = False,
     ) -> None:
         self.reused: set[str] = set()
         self._s3, self._buckets, self._clock = s3, buckets, clock
+        self._uploads = uploads
         self._marks = Marks(s3) if tag_done else None
         self._publisher = Publisher(s3, buckets.output, clock)
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
         """Upload a file to the input bucket, unless these very bytes are there under the key.
+
+        Parts that an earlier try sent are not sent again, see `resume`.
 
         Raises SourceGone, SourceChanged if the file changes meanwhile, Stopped, Unavailable.
         """
@@ -88,7 +98,7 @@ class S3Store(Store):
             source = self._source(key, there, before.st_size)
             self.reused.add(source.source_id)
             return source
-        answer = upload(
+        answer = upload_resumed(
             self._s3,
             Upload(
                 bucket=self._buckets.input,
@@ -99,6 +109,7 @@ class S3Store(Store):
                 content_type=mimetypes.guess_type(path.name)[0] or OCTETS,
                 unchanged=unchanged,
             ),
+            self._uploads,
             meter,
         )
         return self._source(key, answer, before.st_size)

@@ -1,18 +1,21 @@
 """Move whole files to and from S3: in parts, side by side, stoppable, checked.
 
 Nothing of an upload is visible before its last call, and a transfer that ends early leaves
-neither an open multipart upload nor a file.
+neither an open multipart upload nor a file; `resume` keeps the parts of one for the next time.
 """
 
 from __future__ import annotations
 
+import base64
 import errno
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hevcq.aws.faults import translated
@@ -82,6 +85,31 @@ class Upload:
         return {"Bucket": self.bucket, "Key": self.key}
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A part that S3 has: its size, ETag and, where S3 tells it, SHA-256 in base64."""
+
+    size: int
+    etag: str
+    sha256: str
+
+    def holds(self, content: bytes) -> bool:
+        """Return whether the part is these very bytes, by SHA-256 or else by MD5 (its ETag).
+
+        An ETag that is no MD5 (SSE-KMS) fits nothing, and the part is sent again.
+        """
+        if self.size != len(content):
+            return False
+        if self.sha256:
+            return self.sha256 == base64.b64encode(hashlib.sha256(content).digest()).decode()
+        return self.etag.strip('"') == hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+    def named(self, number: int) -> dict[str, Any]:
+        """Return the part as CompleteMultipartUpload wants it."""
+        part = {"PartNumber": number, "ETag": self.etag}
+        return part | ({"ChecksumSHA256": self.sha256} if self.sha256 else {})
+
+
 def part_bytes(size: int) -> int:
     """Return how large the parts of a file of `size` bytes are."""
     least = -(-size // MAX_PARTS)
@@ -91,45 +119,53 @@ def part_bytes(size: int) -> int:
 def upload(s3: S3Client, job: Upload, meter: Meter) -> Mapping[str, Any]:
     """Upload a file and return S3's last answer; each part is checked by SHA-256 on arrival."""
     meter.check()
-    described: dict[str, Any] = {
-        "Metadata": dict(job.metadata),
-        "ContentType": job.content_type,
-        "ChecksumAlgorithm": "SHA256",
-    }
     if job.size <= PART_BYTES:
         content = job.path.read_bytes()
         job.unchanged()
         with translated(f"write {job.key!r} to the bucket {job.bucket}"):
-            answer = s3.put_object(**job.place, **described, **job.condition, Body=content)
+            answer = s3.put_object(**job.place, **_described(job), **job.condition, Body=content)
         meter.add(len(content))
         return answer
-    with translated(f"start the upload of {job.key!r} to the bucket {job.bucket}"):
-        upload_id = s3.create_multipart_upload(**job.place, **described)["UploadId"]
+    upload_id = begin(s3, job)
     try:
-        return _upload_parts(s3, job, upload_id, meter)
+        return send_parts(s3, job, upload_id, meter)
     except BaseException:
-        _abort(s3, job, upload_id)
+        abort(s3, job.bucket, job.key, upload_id)
         raise
 
 
-def _upload_parts(s3: S3Client, job: Upload, upload_id: str, meter: Meter) -> Mapping[str, Any]:
+def _described(job: Upload) -> dict[str, Any]:
+    return {
+        "Metadata": dict(job.metadata),
+        "ContentType": job.content_type,
+        "ChecksumAlgorithm": "SHA256",
+    }
+
+
+def begin(s3: S3Client, job: Upload) -> str:
+    """Begin an upload in parts; return its id."""
+    with translated(f"start the upload of {job.key!r} to the bucket {job.bucket}"):
+        return s3.create_multipart_upload(**job.place, **_described(job))["UploadId"]
+
+
+def send_parts(
+    s3: S3Client,
+    job: Upload,
+    upload_id: str,
+    meter: Meter,
+    there: Mapping[int, Sent] = MappingProxyType({}),
+) -> Mapping[str, Any]:
+    """Send the parts that are not `there` yet, and complete the upload by one last call."""
     step = part_bytes(job.size)
 
     def send(number: int) -> dict[str, Any]:
         meter.check()
         content = _read(job.path, (number - 1) * step, step)
-        with translated(f"write part {number} of {job.key!r}"):
-            answer = s3.upload_part(
-                **job.place,
-                UploadId=upload_id,
-                PartNumber=number,
-                Body=content,
-                ChecksumAlgorithm="SHA256",
-            )
+        found = there.get(number)
+        if found is None or not found.holds(content):
+            found = _send(s3, job, upload_id, number, content)
         meter.add(len(content))
-        checksum = answer.get("ChecksumSHA256")
-        part = {"PartNumber": number, "ETag": answer["ETag"]}
-        return part | ({"ChecksumSHA256": checksum} if checksum else {})
+        return found.named(number)
 
     parts = side_by_side(send, range(1, -(-job.size // step) + 1))
     meter.check()
@@ -140,13 +176,26 @@ def _upload_parts(s3: S3Client, job: Upload, upload_id: str, meter: Meter) -> Ma
         )
 
 
-def _abort(s3: S3Client, job: Upload, upload_id: str) -> None:
+def _send(s3: S3Client, job: Upload, upload_id: str, number: int, content: bytes) -> Sent:
+    with translated(f"write part {number} of {job.key!r}"):
+        answer = s3.upload_part(
+            **job.place,
+            UploadId=upload_id,
+            PartNumber=number,
+            Body=content,
+            ChecksumAlgorithm="SHA256",
+        )
+    return Sent(len(content), answer["ETag"], answer.get("ChecksumSHA256", ""))
+
+
+def abort(s3: S3Client, bucket: str, key: str, upload_id: str) -> None:
+    """Abort an upload; where that fails, the bucket's lifecycle rule does it."""
     try:
-        with translated(f"abort the upload of {job.key!r}"):
-            s3.abort_multipart_upload(**job.place, UploadId=upload_id)
+        with translated(f"abort the upload of {key!r}"):
+            s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
     except HevcqError as error:
         # Gone already, or out of reach: then the bucket's lifecycle rule removes it.
-        _log.info("multipart_not_aborted", key=job.key, why=str(error))
+        _log.info("multipart_not_aborted", key=key, why=str(error))
 
 
 def _read(path: Path, start: int, count: int) -> bytes:

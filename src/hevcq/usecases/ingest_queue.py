@@ -142,27 +142,30 @@ class Enqueuer:
 
 
 class Moved:
-    """Turns an upload's byte count into an event about twice a second."""
+    """Turns an upload's byte count into an event about twice a second, and one at its end if any
+    went before: what is linked, or sent in a moment, has no progress to show."""
 
     STEP_S = 0.5
 
     def __init__(self, item: Item, tell: Listener, clock: Clock) -> None:
         self._item, self._tell, self._clock = item, tell, clock
-        self._last = clock.monotonic()
+        self._last, self._told = clock.monotonic(), False
 
     def __call__(self, count: int) -> None:
         """Tell of `count` bytes moved so far, unless it was told just now."""
         now = self._clock.monotonic()
-        if now - self._last < self.STEP_S or not self._item.size:
+        size = self._item.size
+        due = now - self._last >= self.STEP_S or (self._told and count >= size)
+        if not size or not due:
             return
-        self._last = now
+        self._last, self._told = now, True
         self._tell(
             IngestEvent(
                 event=EventName.UPLOAD_PROGRESS,
                 at=self._clock.now(),
                 path=show_path(self._item.path),
-                size=self._item.size,
-                percent=min(100.0, 100.0 * count / self._item.size),
+                size=size,
+                percent=min(100.0, 100.0 * count / size),
             )
         )
 
