@@ -173,3 +173,12 @@ def test_a_real_film_has_all_its_frames(tmp_path):
     assert measured == [100, 100]
     assert farm.ledger.get(job_id(source, "hevc")).split.chunks >= 2
     farm.backend.close()
+
+
+def test_five_kills_cost_a_film_of_ten_minutes_one_chunk_each_at_most():
+    from benchmarks.kill_bench import lives
+
+    (life,) = lives(CloudFilmFarm, 1)
+
+    assert sum(life.lost) > 0
+    assert max(life.lost) <= 1.0
