@@ -127,7 +127,7 @@ class Killed(BaseException):
 
 
 CHANGING = frozenset(
-    {"mkdir", "rmdir", "rename", "rename_new", "unlink", "write", "copy", "carry"}
+    {"mkdir", "rmdir", "rename", "rename_new", "exchange", "unlink", "write", "copy", "carry"}
     | {"fsync_file", "fsync_dir"}
 )
 CALLS = CHANGING | {"digest", "read", "lstat", "names"}
@@ -146,16 +146,25 @@ class QuickFileSystem(FileSystem):
 class MortalFileSystem(QuickFileSystem):
     """Counts every call, and at call `at` does what `end` says: before it, after it, or half-way.
 
-    `no_rename2` takes the one-step rename away (link, then unlink: each its own call);
-    `other_device` holds a folder whose renames in and out fail as across devices.
+    `no_rename2` takes the one-step rename away (link, then unlink: each its own call) and the
+    exchange of names with it, `no_exchange` that only; `other_device` holds a folder whose renames
+    in and out fail as across devices.
     """
 
     def __init__(
-        self, at: int = -1, when: str = "before", end=None, *, no_rename2=False, other_device=None
+        self,
+        at: int = -1,
+        when: str = "before",
+        end=None,
+        *,
+        no_rename2=False,
+        no_exchange=False,
+        other_device=None,
     ) -> None:
         super().__init__()
         self.at, self.when, self.end = at, when, end
         self.no_rename2, self.other_device = no_rename2, other_device
+        self.no_exchange = no_exchange or no_rename2
         self.count = 0
         self.dead = False
         self.log: list[str] = []
@@ -199,11 +208,21 @@ class MortalFileSystem(QuickFileSystem):
         content = args[1] if name == "write" else Path(args[0]).read_bytes()
         Path(args[0] if name == "write" else args[1]).write_bytes(content[: len(content) // 2])
 
+    def _apart(self, one: Path, other: Path) -> bool:
+        if self.other_device is None:
+            return False
+        inside = [self.other_device in (p.parent, *p.parents) for p in (one, other)]
+        return inside[0] != inside[1]
+
+    def exchange(self, one: Path, other: Path) -> bool:
+        if self.no_exchange or self._apart(one, other):
+            return False
+        assert super().exchange(one, other), "this file system cannot exchange names"
+        return True
+
     def rename_new(self, old: Path, new: Path) -> None:
-        if self.other_device is not None:
-            apart = [self.other_device in (p.parent, *p.parents) for p in (old, new)]
-            if apart[0] != apart[1]:
-                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(old))
+        if self._apart(old, new):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(old))
         if self.no_rename2:
             self._link(old, new)
             self._unlink(old)

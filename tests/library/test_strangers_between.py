@@ -77,8 +77,16 @@ def test_a_strangers_file_at_the_originals_path_stays_and_the_original_is_kept(t
 
 def test_the_same_with_originals_on_another_device_leaves_no_second_copy(tmp_path):
     made = film(tmp_path, "film.mkv")
-    away = {"other_device": tmp_path / ".hevcq/originals"}
-    interrupted(made, ".original", **away)
+    away = {"other_device": tmp_path / ".hevcq/originals", "no_exchange": True}
+
+    class DiesAside(MortalFileSystem):
+        def rename_new(self, old, new):
+            super().rename_new(old, new)
+            if old == made.source:
+                self.die("rename_new")
+
+    with pytest.raises(Killed):
+        swap_of(made, DiesAside(**away)).replace(made.change, made.fetch)
     made.source.write_bytes(STRANGER)
 
     assert recovered(made, MortalFileSystem(**away)) is Settled.HELD
@@ -87,6 +95,40 @@ def test_the_same_with_originals_on_another_device_leaves_no_second_copy(tmp_pat
     assert strays(tmp_path) == []
     (kept,) = swap_of(made).kept()
     assert kept.retained.read_bytes() == ORIGINAL
+
+
+def test_a_file_saved_over_the_rendition_after_the_exchange_stays_and_the_original_is_kept(
+    tmp_path,
+):
+    made = film(tmp_path, "film.mkv")
+
+    class DiesAfterTheExchange(MortalFileSystem):
+        def exchange(self, one, other):
+            super().exchange(one, other)
+            return self.die("exchange")
+
+    with pytest.raises(Killed):
+        swap_of(made, DiesAfterTheExchange()).replace(made.change, made.fetch)
+    made.source.write_bytes(STRANGER)
+
+    assert recovered(made) is Settled.HELD
+
+    assert made.source.read_bytes() == STRANGER
+    assert strays(tmp_path) == []
+    (kept,) = swap_of(made).kept()
+    assert kept.retained.read_bytes() == ORIGINAL
+
+
+def test_a_file_saved_over_the_original_before_the_exchange_is_left_alone(tmp_path):
+    made = film(tmp_path, "film.mkv")
+    interrupted(made, ".original")
+    made.source.write_bytes(STRANGER)
+
+    assert recovered(made) is Settled.ROLLED_BACK
+
+    assert made.source.read_bytes() == STRANGER
+    assert strays(tmp_path) == []
+    assert list(swap_of(made).kept()) == []
 
 
 def test_a_copy_removed_from_the_other_device_is_made_again_before_the_last_one_goes(tmp_path):

@@ -21,6 +21,11 @@ LAYOUTS = {
     "same name, no one-step rename": ("tv/film.mkv", None, {"no_rename2": True}),
     "new suffix, no one-step rename": ("film.avi", "film.mkv", {"no_rename2": True}),
     "same name, originals on another device": ("tv/film.mkv", None, {"other_device": True}),
+    "same name, originals on another device, no exchange": (
+        "tv/film.mkv",
+        None,
+        {"other_device": True, "no_exchange": True},
+    ),
     "new suffix, originals on another device": ("film.avi", "film.mkv", {"other_device": True}),
 }
 MOST_CALLS = 400

@@ -90,19 +90,49 @@ def test_a_persons_file_under_the_certificates_name_is_refused(tmp_path, clock, 
     assert note.read_text() == mine
 
 
-def test_an_original_swapped_away_in_the_last_moment_is_put_back_and_refused(tmp_path, clock):
+WAYS = pytest.mark.parametrize("way", [{}, {"no_exchange": True}], ids=["exchange", "aside"])
+
+
+@WAYS
+def test_an_original_swapped_away_in_the_last_moment_is_put_back_and_refused(tmp_path, clock, way):
     made = film(tmp_path)
 
     class Racing(MortalFileSystem):
-        def rename_new(self, old, new):
-            if old == made.source and not hasattr(self, "raced"):
+        raced = False
+
+        def race(self, path):
+            if path == made.source and not self.raced:
                 self.raced = True
-                old.write_bytes(b"a stranger saved this just now")
+                path.write_bytes(b"a stranger saved this just now")
+
+        def rename_new(self, old, new):
+            self.race(old)
             super().rename_new(old, new)
 
+        def exchange(self, one, other):
+            if not self.no_exchange:
+                self.race(other)
+            return super().exchange(one, other)
+
     with pytest.raises(SwapRefused, match="changed just before"):
-        Swap(tmp_path, clock, Racing()).replace(made.change, made.fetch)
+        Swap(tmp_path, clock, Racing(**way)).replace(made.change, made.fetch)
     assert made.source.read_bytes() == b"a stranger saved this just now"
+    assert strays(tmp_path) == []
+
+
+def test_the_path_of_an_original_is_never_empty(tmp_path, clock):
+    made = film(tmp_path)
+
+    class Watching(MortalFileSystem):
+        def _call(self, name, call, args):
+            assert made.source.exists()
+            return super()._call(name, call, args)
+
+    Swap(tmp_path, clock, Watching()).replace(made.change, made.fetch)
+    assert made.source.read_bytes() == RENDITION
+    Swap(tmp_path, clock, Watching()).undo(made.change.certificate.job_id)
+    assert made.source.read_bytes() == ORIGINAL
+    assert strays(tmp_path) == []
 
 
 def test_a_file_put_at_the_freed_path_in_the_last_moment_survives_and_so_does_the_original(
@@ -118,7 +148,7 @@ def test_a_file_put_at_the_freed_path_in_the_last_moment_survives_and_so_does_th
             super().rename_new(old, new)
 
     with pytest.raises(HevcqError, match="kept at"):
-        Swap(tmp_path, clock, Racing()).replace(made.change, made.fetch)
+        Swap(tmp_path, clock, Racing(no_exchange=True)).replace(made.change, made.fetch)
     assert made.source.read_bytes() == b"a stranger's"
     (kept,) = Swap(tmp_path, clock).kept()
     assert kept.retained.read_bytes() == ORIGINAL
@@ -127,7 +157,8 @@ def test_a_file_put_at_the_freed_path_in_the_last_moment_survives_and_so_does_th
     assert made.source.read_bytes() == ORIGINAL
 
 
-def test_a_file_saved_in_the_last_moment_is_put_back_even_after_a_kill(tmp_path, clock):
+@WAYS
+def test_a_file_saved_in_the_last_moment_is_put_back_even_after_a_kill(tmp_path, clock, way):
     made = film(tmp_path)
 
     class RacingThenDead(MortalFileSystem):
@@ -138,8 +169,15 @@ def test_a_file_saved_in_the_last_moment_is_put_back_even_after_a_kill(tmp_path,
             if old == made.source:
                 self.die("rename_new")
 
+        def exchange(self, one, other):
+            if self.no_exchange:
+                return False
+            other.write_bytes(b"a stranger saved this just now")
+            super().exchange(one, other)
+            return self.die("exchange")
+
     with pytest.raises(Killed):
-        Swap(tmp_path, clock, RacingThenDead()).replace(made.change, made.fetch)
+        Swap(tmp_path, clock, RacingThenDead(**way)).replace(made.change, made.fetch)
     (settled,) = Swap(tmp_path, clock).recover()
 
     assert settled.outcome is Settled.ROLLED_BACK

@@ -196,10 +196,9 @@ def test_a_swap_that_a_kill_interrupted_is_settled_before_an_undo(house):
     made = film(house.root, "film.mkv")
 
     class DiesAfterRenamingIn(MortalFileSystem):
-        def rename_new(self, old, new):
-            super().rename_new(old, new)
-            if new == made.target:
-                self.die("rename_new")
+        def exchange(self, one, other):
+            super().exchange(one, other)
+            return self.die("exchange")
 
     with pytest.raises(Killed):
         Swap(house.root, house.clock, DiesAfterRenamingIn()).replace(made.change, made.fetch)

@@ -21,8 +21,8 @@ from hevcq.library.metadata import carry
 from hevcq.ports.catalog import Fingerprint
 
 BLOCK = 1 << 20
-NO_REPLACE = 1
-"""RENAME_NOREPLACE of renameat2(2): https://man7.org/linux/man-pages/man2/rename.2.html"""
+NO_REPLACE, EXCHANGE = 1, 2
+"""Flags of renameat2(2): https://man7.org/linux/man-pages/man2/rename.2.html"""
 AT_FDCWD = -100
 UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 NO_HARD_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
@@ -68,6 +68,18 @@ class FileSystem:
         """
         if not _rename_no_replace(old, new):
             self._link_then_unlink(old, new)
+
+    def exchange(self, one: Path, other: Path) -> bool:
+        """Give each of two files the other's name in one step: neither name is ever without one.
+
+        False, with nothing changed, where the file system cannot, or the two are on two of them.
+        """
+        try:
+            return _rename2(one, other, EXCHANGE)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                return False
+            raise
 
     def unlink(self, path: Path) -> None:
         """Remove a name; it may be gone already."""
@@ -208,11 +220,15 @@ def _renameat2() -> Callable[..., int] | None:
 
 
 def _rename_no_replace(old: Path, new: Path) -> bool:
+    return _rename2(old, new, NO_REPLACE)
+
+
+def _rename2(old: Path, new: Path, how: int) -> bool:
     """Rename in one step if this system can (False if not); raises OSError as rename does."""
     call = _renameat2()
     if call is None:
         return False
-    if call(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), NO_REPLACE) == 0:
+    if call(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), how) == 0:
         return True
     number = ctypes.get_errno()
     if number in UNSUPPORTED:

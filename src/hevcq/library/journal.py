@@ -28,8 +28,9 @@ class Record:
     """One swap: enough to finish it, to roll it back, and to undo it. Times are wall seconds.
 
     `source` is the original's path, `target` the rendition's (the same unless the suffix changed),
-    `new` the rendition's temporary name, `retained` where the original is kept. `aside` is the
-    original's temporary name when `retained` is a copy on another device.
+    `new` the rendition's temporary name, `retained` where the original is kept. `aside` is the name
+    by which rendition and original change places, or by which the original steps aside when
+    `retained` is a copy on another device.
     `keep_days` None keeps the original until it is undone.
     """
 

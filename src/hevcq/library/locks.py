@@ -57,6 +57,7 @@ def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[Callable[[], None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, note)
         os.fsync(descriptor)
+        _sync_names(root, path)
         yield functools.partial(path.unlink, missing_ok=True)
     finally:
         os.close(descriptor)
@@ -81,6 +82,16 @@ def busy_jobs(root: Path) -> list[str]:
     """Return the jobs with a note below `root`, whether their holders live or not."""
     folder = own_folder(root) / BUSY
     return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+
+
+def _sync_names(root: Path, path: Path) -> None:
+    """Make the note's name durable before what it names, so that no power cut leaves that alone."""
+    for folder in (path.parent, path.parent.parent, root):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _own(path: Path) -> int | None:

@@ -35,6 +35,11 @@ def temp_beside(target: Path, job_id: str) -> Path:
     return target.with_name(f"{OWN_PREFIX}{job_id}.part")
 
 
+def aside_beside(source: Path, job_id: str) -> Path:
+    """Return the temporary name by which an original leaves its path."""
+    return source.with_name(f"{OWN_PREFIX}{job_id}.original")
+
+
 def certificate_beside(target: Path) -> Path:
     """Return where the certificate of the rendition at `target` is.
 

@@ -119,6 +119,7 @@ def sweep(home: Path, fs: FileSystem, spared: frozenset[Path] = frozenset()) -> 
             temp = _noted(home, note)
             if temp is not None and temp not in spared and fs.lstat(temp) is not None:
                 fs.unlink(temp)
+                fs.fsync_dir(temp.parent)
                 removed.append(temp)
     return removed
 
@@ -249,6 +250,7 @@ def _discard(temp: Path, fs: FileSystem) -> bool:
     try:
         if fs.lstat(temp) is not None:
             fs.unlink(temp)
+            fs.fsync_dir(temp.parent)  # before its note goes, or a power cut may leave it alone
     except OSError as error:
         get_logger().warning("temp_left_behind", path=show(temp), reason=error.strerror)
         return False

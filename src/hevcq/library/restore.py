@@ -42,20 +42,18 @@ class Restore:
 
         Raises UndoRefused if a stranger's file is at the original's path, OSError if a call fails.
         """
-        fs, steps = self._fs, self._steps
+        steps = self._steps
         if not steps.is_original(record, record.source):
             self._require_free(record)
-            self._take_away(record)
-            steps.bring_home(record, record.retained)
-        elif fs.lstat(record.retained) is not None:
-            # A kill between two names of one file, or after a copy: the path has the original.
-            fs.unlink(record.retained)
+            if not steps.exchange_home(record, record.retained):
+                self._take_away(record)
+                steps.bring_home(record, record.retained)
         self._end(record)
 
     def call_off(self, record: Record) -> None:
         """Put the rendition back after an undo that could not be finished; safe to repeat."""
         fs, steps = self._fs, self._steps
-        if steps.is_original(record, record.source):
+        if steps.is_original(record, record.source) or steps.is_rendition(record, record.retained):
             self._end(record)
             return
         gone = _gone(record)
@@ -106,6 +104,10 @@ class Restore:
             fs.unlink(gone)
         if fs.lstat(gone.parent) is not None:
             fs.fsync_dir(gone.parent)
+        if fs.lstat(record.retained) is not None:
+            # The rendition after an exchange, or a second name or copy of the original.
+            fs.unlink(record.retained)
+            fs.fsync_dir(record.retained.parent)
         self._journal.end_undo(record)
         prune(fs, self._journal.root, record.retained)
 

@@ -1,9 +1,13 @@
 """The steps of a swap, forward and back, each able to start again wherever a kill left it.
 
-In order: record → original aside (to where it is retained) → rendition in → certificate → commit.
-Nothing is ever overwritten: each step is a rename to a free name, so whatever a stranger does in
-between, no file of theirs is lost. At every point the original is whole at `source`, at
-`retained`, or at `aside`.
+Where the rendition takes the original's own path, in order: record → rendition to `aside` → the
+two exchange their names in one step, so that the path is never empty → certificate → original to
+where it is retained → commit. Where the name changes, or the file system cannot exchange: record →
+original aside (to where it is retained) → rendition in → certificate → commit.
+
+Nothing is ever overwritten: each step is an exchange or a rename to a free name, so whatever a
+stranger does in between, no file of theirs is lost. At every point the original is whole at
+`source`, at `retained`, or at `aside`.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from hevcq.library.files import (
     write_durably,
 )
 from hevcq.library.journal import Journal, Record
-from hevcq.library.names import certificate_beside, show
+from hevcq.library.names import aside_beside, certificate_beside, show
 from hevcq.library.place import drop_certificate, holds
 
 
@@ -51,6 +55,12 @@ class Steps:
 
         After an error the swap is wherever it was: call `back`, or `settle` at the next start.
         """
+        if record.aside is not None:
+            if self._exchange(record, record.aside):
+                self._finish(record)
+                return
+            record = replace(record, aside=None)
+            self._journal.begin(record)
         record = self._put_aside(record)
         move_new(self._fs, record.new, record.target)
         self._finish(record)
@@ -65,13 +75,15 @@ class Steps:
         if self.is_original(record, record.source):
             self._drop_second_names(record)
         elif (holder := self._holder(record)) is not None:
-            self._take_back_rendition(record)
-            if fs.lstat(record.source) is not None:
-                raise SwapRefused(
-                    f"Another file is at {show(record.source)}; the original is kept at"
-                    f" {show(holder)}."
-                )
-            self.bring_home(record, holder)
+            if not self.exchange_home(record, holder):
+                self._take_back_rendition(record)
+                if fs.lstat(record.source) is not None:
+                    raise SwapRefused(
+                        f"Another file is at {show(record.source)}; the original is kept at"
+                        f" {show(holder)}."
+                    )
+                self.bring_home(record, holder)
+            self._drop_second_names(record)
         drop_certificate(fs, record.target, record.rendition_sha256)
         self.forget_temps(record)
         self._journal.drop(record)
@@ -88,15 +100,19 @@ class Steps:
         holder = self._holder(record)
         if holder is None:
             return self._without_original(record)
-        if self._rendition_in(record, holder):
+        # Someone may have saved another file at the path just before it was exchanged.
+        anew = holder == record.aside and not self.is_original(record, holder)
+        if not anew and self._rendition_in(record, holder):
             self._finish(record)
             return (
                 Settled.FINISHED,
                 f"{show(record.target)} is the rendition; the original is kept.",
             )
-        if self._fs.lstat(record.source) is None:
+        if self._fs.lstat(record.source) is None or (
+            anew and self.is_rendition(record, record.source)
+        ):
             self.back(record)
-            return Settled.ROLLED_BACK, f"{show(record.source)} is the original again."
+            return Settled.ROLLED_BACK, f"{show(record.source)} is what it was before the swap."
         self._keep(record)
         return Settled.HELD, (
             f"Another file took the place {show(record.source)}; the original is kept, and"
@@ -116,6 +132,22 @@ class Steps:
         """Return whether the certified rendition is at `path`."""
         return holds(self._fs, path, record.rendition_size, record.rendition_sha256)
 
+    def exchange_home(self, record: Record, holder: Path) -> bool:
+        """Let original and rendition change places again, so that the path is never empty.
+
+        False, with nothing changed, unless the rendition is at the original's path and the file
+        system can. Afterwards the rendition is at `holder`.
+        """
+        fs = self._fs
+        if record.source != record.target or not self.is_rendition(record, record.target):
+            return False
+        if not fs.exchange(holder, record.source):
+            return False
+        fs.fsync_dir(record.source.parent)
+        if holder.parent != record.source.parent:
+            fs.fsync_dir(holder.parent)
+        return True
+
     def bring_home(self, record: Record, holder: Path) -> None:
         """Give the original its path back from `holder`: renamed, or copied across devices.
 
@@ -131,6 +163,22 @@ class Steps:
             self._copy(record, holder, record.source)
         self._drop_second_names(record)
 
+    def _exchange(self, record: Record, aside: Path) -> bool:
+        """Put the rendition in and the original aside in one step; False, and all as it was before,
+        where the file system cannot.
+
+        The rendition gets the name `aside` first: its own is swept after a kill, and what is there
+        after the exchange is the original.
+        """
+        fs = self._fs
+        fs.rename_new(record.new, aside)
+        if not fs.exchange(aside, record.source):
+            move_new(fs, aside, record.new)
+            return False
+        fs.fsync_dir(record.source.parent)
+        self._require_unchanged(record, aside)
+        return True
+
     def _put_aside(self, record: Record) -> Record:
         fs = self._fs
         make_folders(fs, record.retained.parent)
@@ -140,16 +188,19 @@ class Steps:
             if error.errno != errno.EXDEV:
                 raise
             record = self._copy_aside(record)
-        facts = fs.lstat(record.aside or record.retained)
+        self._require_unchanged(record, record.aside or record.retained)
+        return record
+
+    def _require_unchanged(self, record: Record, path: Path) -> None:
+        facts = self._fs.lstat(path)
         if facts is None or not same_bytes(fingerprint_of(facts), record.fingerprint):
             raise SwapRefused(f"{show(record.source)} changed just before it was to be replaced.")
-        return record
 
     def _copy_aside(self, record: Record) -> Record:
         """The originals' folder is on another device: keep a proven copy there, then step aside."""
         fs = self._fs
         self._copy(record, record.source, record.retained)
-        aside = record.source.with_name(f".hevcq-{record.job_id}.original")
+        aside = aside_beside(record.source, record.job_id)
         record = replace(record, aside=aside)
         self._journal.begin(record)
         move_new(fs, record.source, aside)
@@ -175,12 +226,21 @@ class Steps:
         fs = self._fs
         if record.aside is not None and fs.lstat(record.aside) is not None:
             if fs.lstat(record.retained) is None:
-                make_folders(fs, record.retained.parent)
-                self._copy(record, record.aside, record.retained)
+                self._retain(record, record.aside)
             fs.unlink(record.aside)
             fs.fsync_dir(record.aside.parent)
         self.forget_temps(record)
         self._journal.commit(record)
+
+    def _retain(self, record: Record, aside: Path) -> None:
+        """Give the original the place where it is kept: renamed, or a proven copy across devices."""
+        make_folders(self._fs, record.retained.parent)
+        try:
+            move_new(self._fs, aside, record.retained)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._copy(record, aside, record.retained)
 
     def _rendition_in(self, record: Record, holder: Path | None) -> bool:
         """Whether the rendition is in place, after putting it there if it may be.
@@ -224,9 +284,12 @@ class Steps:
 
     def _holder(self, record: Record) -> Path | None:
         """Where what was at the original's path is while it is away: both are only renamed into,
-        or copied into and proven, so a name that exists is whole."""
+        or copied into and proven, so a name that exists is whole. Before and after an exchange it
+        is the rendition that has one of them."""
         for path in (record.aside, record.retained):
-            if path is not None and self._fs.lstat(path) is not None:
+            if path is None or self._fs.lstat(path) is None:
+                continue
+            if not self.is_rendition(record, path):
                 return path
         return None
 
@@ -240,16 +303,22 @@ class Steps:
                 self._fs.fsync_dir(path.parent)
 
     def forget_temps(self, record: Record) -> None:
-        """Remove every temporary file that a swap or undo of this record may have left."""
+        """Remove every temporary file that a swap or undo of this record may have left, durably:
+        the record goes next, and nothing else would know of them."""
         fs = self._fs
-        for path in (
+        temps = [
             record.new,
             _part(record, record.source),
             _part(record, record.retained),
             temp_of(certificate_beside(record.target)),
-        ):
-            if fs.lstat(path) is not None:
-                fs.unlink(path)
+        ]
+        if record.aside is not None and self.is_rendition(record, record.aside):
+            temps.append(record.aside)
+        left = [path for path in temps if fs.lstat(path) is not None]
+        for path in left:
+            fs.unlink(path)
+        for folder in {path.parent for path in left}:
+            fs.fsync_dir(folder)
 
 
 def _part(record: Record, final: Path) -> Path:

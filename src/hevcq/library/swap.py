@@ -17,7 +17,7 @@ from hevcq.errors import HevcqError, LibraryError, SwapRefused, Unavailable, Und
 from hevcq.library.files import FileSystem
 from hevcq.library.journal import Journal, Record
 from hevcq.library.locks import root_lock
-from hevcq.library.names import own_folder, show
+from hevcq.library.names import aside_beside, own_folder, show
 from hevcq.library.place import (
     Check,
     Fetch,
@@ -199,6 +199,9 @@ class Swap:
             certificate=proof.to_json(),
             keep_days=change.keep_days if math.isfinite(change.keep_days) else None,
             created_at=now,
+            aside=aside_beside(change.source, proof.job_id)
+            if change.source == change.target
+            else None,
         )
 
     def _carry_out(self, record: Record) -> None:

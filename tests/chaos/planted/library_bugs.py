@@ -22,6 +22,13 @@ BUGS = (
         SWAP,
     ),
     Bug(
+        "an exchange without a look at what came out",
+        f"{LIBRARY}/steps.py",
+        "        self._require_unchanged(record, aside)\n        return True\n",
+        "        return True\n",
+        RACES,
+    ),
+    Bug(
         "a rename that overwrites",
         f"{LIBRARY}/files.py",
         "        if not _rename_no_replace(old, new):\n"
