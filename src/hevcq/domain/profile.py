@@ -163,6 +163,11 @@ class Policies(Frozen):
         default=LossPolicy.REFUSE, description="captions inside the video"
     )
     stereo_3d: LossPolicy = Field(default=LossPolicy.REFUSE, description="stereoscopic sources")
+    hidden_media: LossPolicy = Field(
+        default=LossPolicy.REFUSE,
+        description="what an edit list of an MP4 or MOV hides, beyond 0.5 s and the one group of "
+        "pictures that decoding needs: drop it, or refuse",
+    )
 
 
 class Gates(Frozen):

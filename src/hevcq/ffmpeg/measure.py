@@ -7,6 +7,7 @@ counted as it comes and never kept.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from fractions import Fraction
 from zlib import crc32
 
@@ -23,11 +24,19 @@ MEASURE_LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=7200
 _NONE = b"N/A"
 
 
-def measure(tools: Tools, location: str, info: MediaInfo, stop: threading.Event) -> Measurement:
+def measure(
+    tools: Tools,
+    location: str,
+    info: MediaInfo,
+    stop: threading.Event,
+    *,
+    options: Sequence[str] = (),
+) -> Measurement:
     """Read every packet of `location` once, and count what is really there.
 
-    `errors` holds the pass's error-level lines without the known harmless ones. Raises
-    SourceUnreadable or SourceGone if it cannot be opened, Unavailable if it gives no more bytes.
+    `options` are more options of the demuxer. `errors` holds the pass's error-level lines without
+    the known harmless ones. Raises SourceUnreadable or SourceGone if it cannot be opened,
+    Unavailable if it gives no more bytes.
     """
     started = tools.clock.monotonic()
     counter = PacketCounter()
@@ -41,7 +50,7 @@ def measure(tools: Tools, location: str, info: MediaInfo, stop: threading.Event)
         tools.ffprobe, "-v", "error", "-show_entries",
         "packet=stream_index,pts,dts,duration,size,flags,data_hash", "-show_data_hash", "crc32",
         "-of", "csv=p=0:nk=1",
-        *input_options(location),
+        *options, *input_options(location),
     ]  # fmt: skip
     ended = stream_child(argv, stop=stop, on_chunk=take, limits=MEASURE_LIMITS, check=heard.check)
     counter.close()

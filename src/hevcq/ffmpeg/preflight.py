@@ -15,6 +15,7 @@ from hevcq.domain.media import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.domain.profile import Preflight, Profile
 from hevcq.errors import SourceDamaged, Unavailable
 from hevcq.ffmpeg.harmless import Pass, in_words, suspicious
+from hevcq.ffmpeg.hidden import require_shown
 from hevcq.ffmpeg.measure import MEASURE_LIMITS, measure
 from hevcq.ffmpeg.process import ChildLimits, run_child
 from hevcq.ffmpeg.tools import Tools, input_options, is_url, name_of
@@ -39,18 +40,30 @@ def preflight(
 ) -> Measurement:
     """Check the source as the profile asks, and return its measure.
 
-    Raises SourceDamaged with the evidence, or Unavailable if the network is to blame.
+    Raises SourceDamaged with the evidence, MediaRefused if much of it is hidden, or Unavailable
+    if the network is to blame.
     """
     measured = measure(tools, location, info, stop)
-    if profile.gates.preflight is Preflight.OFF:
-        return measured
+    if profile.gates.preflight is not Preflight.OFF:
+        _judge(tools, location, info, profile, measured, stop)
+    require_shown(tools, location, info, measured, profile, stop)
+    return measured
+
+
+def _judge(
+    tools: Tools,
+    location: str,
+    info: MediaInfo,
+    profile: Profile,
+    measured: Measurement,
+    stop: threading.Event,
+) -> None:
     _judge_lines(location, measured.errors)
     complaint = shortfall(info, measured) or _cut_packet(location, info)
     if complaint:
         raise SourceDamaged(f"{name_of(location)} is damaged: {complaint}.")
     if profile.gates.preflight is Preflight.DECODE:
         _decode(tools, location, profile, stop)
-    return measured
 
 
 def _judge_lines(location: str, lines: tuple[str, ...]) -> None:

@@ -136,7 +136,8 @@ class Encoder(ABC):
         self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
     ) -> Measurement:
         """Check the source as the profile asks, and measure it; raise SourceDamaged with the
-        evidence if packets are missing, timestamps do not fit the header, or decoding fails."""
+        evidence if packets are missing, timestamps do not fit the header, or decoding fails, and
+        MediaRefused if much of it is hidden and the profile does not drop that."""
 
     @abstractmethod
     def encode(
