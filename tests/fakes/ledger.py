@@ -231,6 +231,23 @@ class MemoryLedger(Ledger):
             )
             return True
 
+    def cancel(self, job_id: str, reason: str) -> bool:
+        with self._lock:
+            record = self._records.get(job_id)
+            if record is None or record.state in SETTLED or record.part is not None:
+                return False
+            self._write(
+                record,
+                state=JobState.DEAD,
+                reason=reason,
+                failure_class=FailureClass.CANCELLED,
+                finished_at=self._clock.now(),
+                lease_until=0.0,
+                owner="",
+                progress=None,
+            )
+            return True
+
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
         with self._lock:
             record = self._records.get(job_id)

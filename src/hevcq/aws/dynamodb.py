@@ -199,6 +199,18 @@ class DynamoLedger(SplitJobs):
                 return True
         raise Unavailable(f"The job {job_id} is being changed by too many others.")
 
+    def cancel(self, job_id: str, reason: str) -> bool:
+        """QUEUED, RUNNING or SPLIT to DEAD; each look that a worker outdates is repeated."""
+        for _ in range(CLAIM_TRIES):
+            record = self.get(job_id)
+            if record is None or record.state in SETTLED or record.part is not None:
+                return False
+            facts = blame(reason, FailureClass.CANCELLED)
+            dead = Change(as_seen(record), self._ended(job_id, JobState.DEAD, facts), LEASE)
+            if self._write(job_id, dead):
+                return True
+        raise Unavailable(f"The job {job_id} is being changed by too many others.")
+
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
         """An end state to QUEUED with counts reset; the fence is kept."""
         return self.reopened(job_id, who=who, why=why, unsent=False)

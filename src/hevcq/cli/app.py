@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "status": "hevcq.cli.status:status",
     "dead-letters": "hevcq.cli.dead_letters:app",
     "redrive": "hevcq.cli.redrive:redrive",
+    "cancel": "hevcq.cli.cancel:cancel",
     "reprocess": "hevcq.cli.reprocess:reprocess",
     "undo": "hevcq.cli.undo:undo",
     "profiles": "hevcq.cli.profiles:app",

@@ -54,6 +54,7 @@ class FailureClass(StrEnum):
     CRASHED = "crashed"
     WORKER = "worker"
     RECEIVES = "receives"
+    CANCELLED = "cancelled"
     INTERNAL = "internal"
 
 

@@ -72,6 +72,9 @@ BURY_UNCLAIMED = """UPDATE job SET state = 'dead', owner = '', lease_until = 0, 
 reason = :reason, failure_class = :class, finished_at = :now, updated_at = :now
 WHERE job_id = :job_id AND (state = 'queued'
 OR (state = 'running' AND (lease_until <= :now OR owner = :dead)))"""
+CANCEL = """UPDATE job SET state = 'dead', owner = '', lease_until = 0, phase = NULL,
+reason = ?, failure_class = 'cancelled', finished_at = ?, updated_at = ?
+WHERE job_id = ? AND parent = '' AND state IN ('queued', 'running', 'split')"""
 HISTORY = """INSERT INTO reopened (job_id, at, who, why, was, reason)
 SELECT job_id, :now, :who, :why, state, reason FROM job
 WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
@@ -300,6 +303,11 @@ class SqliteLedger(Ledger):
             return connection.execute(BURY_UNCLAIMED, values).rowcount == 1
 
         return self._database.write(work)
+
+    def cancel(self, job_id: str, reason: str) -> bool:
+        """An open job to DEAD."""
+        now = self._clock.now()
+        return self._database.change(CANCEL, (reason, now, now, job_id)) == 1
 
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
         """A settled job to QUEUED, with a line in its history."""

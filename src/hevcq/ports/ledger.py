@@ -155,6 +155,13 @@ class Ledger(ABC):
         """
 
     @abstractmethod
+    def cancel(self, job_id: str, reason: str) -> bool:
+        """QUEUED, RUNNING or SPLIT to DEAD, of the class CANCELLED, whoever holds it.
+
+        Its fence is refused from then on, so its worker stops. False if unknown or settled.
+        """
+
+    @abstractmethod
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
         """DONE, SKIPPED or DEAD to QUEUED with counts reset, recording who and why; False if not
         settled. The fence is kept, so that a late zombie stays refused. It may be split again."""

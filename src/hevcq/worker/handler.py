@@ -289,10 +289,10 @@ def _settled_earlier(claim: AlreadySettled) -> Verdict:
     """Return what a job that ended earlier means for this message.
 
     A dead job's message is buried, not acknowledged: its own bury may be what a kill prevented,
-    and a second dead letter does less harm than none.
+    and a second dead letter does less harm than none. One that a person cancelled needs none.
     """
     record_ = claim.record
-    if record_.state is JobState.DEAD:
+    if record_.state is JobState.DEAD and record_.failure_class is not FailureClass.CANCELLED:
         return Bury(
             reason=record_.reason, failure_class=record_.failure_class or FailureClass.INTERNAL
         )

@@ -1,0 +1,65 @@
+"""`hevcq cancel`: end jobs that are still to be done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli import render
+from hevcq.cli.context import cli_of
+from hevcq.cli.exits import ExitCode
+from hevcq.cli.options import AsJson, ProfileNames
+from hevcq.cli.redrive import person
+from hevcq.profiles import pick
+
+if TYPE_CHECKING:
+    from hevcq.usecases.cancel import Cancelled
+
+NO_MATCH = "No job matches: `hevcq status` shows what there is."
+
+
+def cancel(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH|KEY|JOB...",
+            help="Files, folders, keys (`/` at the end: all below) or job ids.",
+        ),
+    ],
+    profile: ProfileNames = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be cancelled.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """End jobs that wait or run; a film's chunks end too.
+
+    Running encodes stop within a heartbeat. Originals and finished renditions are not touched;
+    `hevcq reprocess` queues a cancelled job again.
+    """
+    from hevcq.usecases.cancel import Order, Result
+    from hevcq.usecases.cancel import cancel as end
+
+    cli = cli_of(ctx)
+    counts = dict.fromkeys(Result, 0)
+    with cli.app() as app:
+        picked = [found.name for found in pick(app.profiles, profile or [])]
+        order = Order(names, picked, who=person(), dry_run=dry_run)
+        for done in end(app.backend, order):
+            _render(done, as_json=as_json)
+            counts[done.result] += 1
+    if not any(counts.values()):
+        cli.say(NO_MATCH)
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _render(done: Cancelled, *, as_json: bool) -> None:
+    job, word = done.job, done.result.value
+    if as_json:
+        facts = {"job_id": job.job_id, "profile": job.profile, "key": job.source.key}
+        render.emit_json({"type": "cancel", **facts, "result": word, "detail": done.detail})
+        return
+    detail = f"  ({render.printable(done.detail)})" if done.detail else ""
+    render.emit(f"{word}  {job.profile}  {render.printable(job.source.key)}{detail}")
