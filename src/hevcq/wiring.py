@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.watch import Watcher
 
+GIVEN_UP_LOOK_S = 900.0
+"""How often a worker looks for what its queues gave up by themselves. To look at a dead letter is to
+hide it from others for a moment, so not often; who waits for a job looks more often."""
+
 
 class App:
     """Everything a use case may ask for, opened on first use and closed together.
@@ -110,7 +114,9 @@ def build_pool(
     metrics, as the settings say. Raises UnknownProfile, and ConfigError if they cannot be served.
     """
     from hevcq.domain.planner import make_plan
+    from hevcq.usecases.given_up import GivenUp
     from hevcq.usecases.let_go import LetGo
+    from hevcq.worker.background import Periodic
     from hevcq.worker.events import ignore
     from hevcq.worker.handler import Served
     from hevcq.worker.kit import Kit, keep
@@ -121,6 +127,9 @@ def build_pool(
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
     served = [Served(profile, backend.queues[profile.name]) for profile in wanted]
     told, watching = on_event if on_event is not None else ignore, watchers(app)
+    if backend.gives_up_apart:
+        look = GivenUp(backend, [profile.name for profile in wanted]).look
+        watching.append(Periodic("hevcq-given-up", look, app.clock, GIVEN_UP_LOOK_S))
     if measured and (settings.metrics_emf or settings.metrics_address):
         told, report = _measured(app, told, served)
         watching.append(report)

@@ -150,7 +150,7 @@ class LetterDesk:
             why = told.get("StringValue", "SNS gave no reason")
             return f"SNS could not deliver it: {why}.", FailureClass.NETWORK, 0
         receives = self._profile.queue.max_receives
-        reason = f"Received {receives} times without being settled."
+        reason = f"Given up by the queue after {receives} receives."
         return reason, FailureClass.RECEIVES, receives
 
     @contextmanager

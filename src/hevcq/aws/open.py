@@ -74,6 +74,7 @@ def open_aws(
         fanout=AwsFanout(queues, ledger, lambda source: source.source_id in store.reused),
         close=close,
         announces_uploads=True,
+        gives_up_apart=True,
     )
 
 

@@ -38,9 +38,10 @@ def list_letters(
     """List dead letters, oldest first."""
     with cli_of(ctx).app() as opened:
         from hevcq.usecases.dead_letters import Wanted, find
+        from hevcq.usecases.given_up import GivenUp
 
         wanted = Wanted(_profiles(opened, profile), failure_class, job, limit=limit)
-        found = find(opened.backend.queues, wanted)
+        found = GivenUp(opened.backend).noting(find(opened.backend.queues, wanted))
         if as_json:
             for name, letter in found:
                 render.emit_json(letter_json(name, letter))

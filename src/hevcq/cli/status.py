@@ -15,6 +15,8 @@ from hevcq.cli.options import AsJson
 if TYPE_CHECKING:
     from hevcq.wiring import App
 
+GIVEN_UP_LISTED = 500
+"""How many dead letters of a queue are looked at: a person waits, and the worker looks at all."""
 CLEAR = "\x1b[2J\x1b[H"
 """Empties a terminal and starts at its top (ECMA-48: ED, CUP)."""
 
@@ -35,8 +37,12 @@ def status(
 
     With PATHs, show the jobs of those sources.
     """
+    from hevcq.usecases.given_up import GivenUp
+
     with cli_of(ctx).app() as app:
+        given_up = GivenUp(app.backend, most=GIVEN_UP_LISTED)
         while True:
+            given_up.look()
             if watch and sys.stdout.isatty():
                 render.emit(CLEAR)
             _show(app, names or [], as_json=as_json)

@@ -16,7 +16,9 @@ class Backend:
     """Queues by profile name, and the ledger, store and fan-out beside them.
 
     `owner` names this process in leases. `close` ends connections and threads; it may be called
-    twice. `announces_uploads` says that accepting a source already queues it (S3 notifications).
+    twice. `announces_uploads` says that accepting a source already queues it (S3 notifications),
+    `gives_up_apart` that a queue may make a message a dead letter, after too many receives,
+    without the ledger's knowing (SQS).
     """
 
     owner: str
@@ -26,3 +28,4 @@ class Backend:
     fanout: Fanout
     close: Callable[[], None]
     announces_uploads: bool = False
+    gives_up_apart: bool = False

@@ -17,6 +17,7 @@ from hevcq.library.files import same_bytes
 from hevcq.ports.catalog import Placement, PlacementState
 from hevcq.usecases.collect import Collector
 from hevcq.usecases.forecast import TABLE_ONLY, Rates
+from hevcq.usecases.given_up import GivenUp
 from hevcq.usecases.ingest_events import EventName, IngestEvent, Listener, show_path
 from hevcq.usecases.ingest_follow import Follower
 from hevcq.usecases.ingest_intake import Intake
@@ -75,7 +76,9 @@ class Ingest:
         self._collector = collector
         self.tally = Tally()
         clock, backend = ports.clock, ports.backend
-        self.follower = Follower(backend.ledger, collector, self.tally, tell, clock)
+        names = [profile.name for profile in request.profiles]
+        sweep = GivenUp(backend, names).look
+        self.follower = Follower(backend.ledger, collector, self.tally, tell, clock, sweep=sweep)
         enqueuer = Enqueuer(ports, request.where, tell, apart=request.apart)
         self.intake = Intake(enqueuer, self.follower, self.tally, tell, clock)
         self._space = SpaceWatch(request.room, tell, clock)

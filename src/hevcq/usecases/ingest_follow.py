@@ -7,6 +7,7 @@ a fleet; `step` looks once at what changed, and `run` in the caller is a loop ar
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hevcq.clock import Clock
@@ -46,13 +47,22 @@ class Follower:
     """Keeps the open jobs of one ingest; `add` may be called from another thread than `step`."""
 
     def __init__(
-        self, ledger: Ledger, collector: Collector, tally: Tally, tell: Listener, clock: Clock
+        self,
+        ledger: Ledger,
+        collector: Collector,
+        tally: Tally,
+        tell: Listener,
+        clock: Clock,
+        *,
+        sweep: Callable[[], object] = lambda: None,
     ) -> None:
+        """`sweep` is called before open jobs are asked for by name; it raises nothing."""
         self._ledger = ledger
         self._collector = collector
         self._tally = tally
         self._tell = tell
         self._clock = clock
+        self._sweep = sweep
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
         self._cursor = 0.0
@@ -106,6 +116,7 @@ class Follower:
         found = {name: job for name, job in open_now.items() if job.state in SETTLED}
         if self._clock.monotonic() >= self._next_sweep:
             self._next_sweep = self._clock.monotonic() + SWEEP_S
+            self._sweep()
             asked = set(open_now)
         else:
             found.update(self._listed())

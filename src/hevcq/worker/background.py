@@ -7,7 +7,10 @@ from collections.abc import Callable
 
 from hevcq.clock import Clock
 from hevcq.logs import get_logger
+from hevcq.worker.watch import Health
 
+PATIENCE_S = 5.0
+"""How long a worker's end waits for what a periodic thread is just doing."""
 AFTER_DEFECT_S = 60.0
 """The pause after a step that broke: it is a defect, and the work goes on without it."""
 
@@ -51,3 +54,30 @@ class Background:
         except Exception:  # noqa: BLE001 - what stands beside the work must not end the process
             get_logger().exception("background_failed", thread=self._name)
             return AFTER_DEFECT_S
+
+
+class Periodic:
+    """A watcher that does one thing every `every_s` seconds, in a thread of its own."""
+
+    def __init__(
+        self, name: str, action: Callable[[], object], clock: Clock, every_s: float
+    ) -> None:
+        self._action, self._every_s = action, every_s
+        self._closed, self._started = False, False
+        self._thread = Background(name, self._once, clock)
+
+    def _once(self) -> float:
+        if not self._closed:
+            self._action()
+        return self._every_s
+
+    def look(self, _health: Health) -> None:
+        """Begin."""
+        if not self._started:
+            self._started = True
+            self._thread.wake()
+
+    def close(self) -> None:
+        """End; what is under way is waited for a moment."""
+        self._closed = True
+        self._thread.close(PATIENCE_S)

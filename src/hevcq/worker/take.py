@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Task, TaskKind
 from hevcq.domain.profile import Profile
+from hevcq.domain.verdict import FailureClass
 from hevcq.errors import BadMessage
 from hevcq.ports.ledger import AlreadySettled, Claim
 from hevcq.ports.queue import Delivery
@@ -52,7 +53,9 @@ def take(
         job = kit.patiently(lambda: ledger.get(task.job_id))
     if job is None or not _belongs(job, task):
         if job is not None and _superfluous(kit, job, delivery):
-            return Superfluous(job, kit.patiently(lambda: ledger.get(task.unit_id)))
+            part = kit.patiently(lambda: ledger.get(task.unit_id))
+            if not _given_up(job) or not _given_up(part):
+                return Superfluous(job, part)
         return _job(kit, worker, task.whole(), delivery, profile)
     lease_s = float(profile.queue.visibility_s)
     with around(kit.faults, "claim"):
@@ -66,6 +69,15 @@ def take(
 def _belongs(job: JobRecord, task: Task) -> bool:
     split = job.split
     return job.state is JobState.SPLIT and split is not None and split.name == task.split
+
+
+def _given_up(record: JobRecord | None) -> bool:
+    """Return whether the queue gave it up and no worker: its message is no other's copy."""
+    return (
+        record is not None
+        and record.state is JobState.DEAD
+        and record.failure_class is FailureClass.RECEIVES
+    )
 
 
 def _superfluous(kit: Kit, job: JobRecord, delivery: Delivery) -> bool:
@@ -86,15 +98,17 @@ def _job(kit: Kit, worker: str, task: Task, delivery: Delivery, profile: Profile
     """Claim the whole job.
 
     A letter that the service moved back (`hevcq redrive`, or somebody in its console) reopens
-    its dead job first: acknowledged as settled, it would be gone without having been tried.
+    its dead job first: acknowledged as settled, it would be gone without having been tried. So
+    does any message of a job that the queue gave up: moved back, it looks as it did before.
     """
     lease_s, ledger = float(profile.queue.visibility_s), kit.backend.ledger
 
     def once() -> Taken:
         sent = kit.clock.monotonic()
         claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
-        dead = isinstance(claim, AlreadySettled) and claim.record.state is JobState.DEAD
-        if dead and delivery.returned:
+        ended = claim.record if isinstance(claim, AlreadySettled) else None
+        dead = ended is not None and ended.state is JobState.DEAD
+        if dead and (delivery.returned or _given_up(ended)):
             ledger.reopen(task.job_id, who=worker, why="its dead letter was moved back")
             claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
         return Taken(task, claim, sent)

@@ -1,6 +1,6 @@
 # Least privilege. A worker sends to its own queue (the chunks of a film that it split, and their join)
-# and to its own dead letters, deletes nothing but what it kept for a split film, and reads no other
-# profile.
+# and to its own dead letters, which it also looks through for what the queue itself gave up. It
+# deletes nothing but what it kept for a split film, and reads no other profile.
 
 data "aws_partition" "current" {}
 
@@ -47,7 +47,7 @@ data "aws_iam_policy_document" "task" {
 
   statement {
     sid       = "OwnDeadLetters"
-    actions   = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:SendMessage"]
+    actions   = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:SendMessage", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"]
     resources = [var.queue.dlq_arn]
   }
 
