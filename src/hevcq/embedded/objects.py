@@ -21,6 +21,7 @@ DELETE = "DELETE FROM object WHERE key = ? RETURNING version"
 DISCARD = "INSERT INTO discarded (key, version) VALUES (?, ?)"
 DISCARDED = "SELECT key, version FROM discarded"
 FORGET = "DELETE FROM discarded WHERE version = ?"
+GRANTED = "SELECT fence FROM job WHERE job_id = ?"
 NAMED = "SELECT 1 FROM object WHERE key = ? AND version = ?"
 
 
@@ -36,6 +37,12 @@ class Visible:
 def stale(there: Visible, publication: Publication) -> bool:
     """Return whether the publication comes too late: the same job is there, no fence below."""
     return there.job_id == publication.job_id and there.fence >= publication.fence
+
+
+def granted_since(connection: sqlite3.Connection, publication: Publication) -> int | None:
+    """Return the fence that the ledger granted after the publication's, or None."""
+    row = connection.execute(GRANTED, (publication.job_id,)).fetchone()
+    return int(row[0]) if row is not None and row[0] > publication.fence else None
 
 
 def find(connection: sqlite3.Connection, key: str) -> Visible | None:

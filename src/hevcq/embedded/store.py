@@ -102,7 +102,10 @@ class FileStore(Store):
         return self._reading(key, work)
 
     def publish(self, publication: Publication) -> StoredObject:
-        """Bring the bytes into a version folder, then name it in one conditional commit."""
+        """Bring the bytes into a version folder, then name it in one conditional commit.
+
+        Raises StaleFence also if the ledger has granted the job a later fence, visible or not.
+        """
         key = check_key(publication.key)
         there = self._find(key)
         if there is not None and objects.stale(there, publication):
@@ -145,6 +148,10 @@ class FileStore(Store):
             there = objects.find(connection, stored.key)
             if there is not None and objects.stale(there, publication):
                 return self._already(there, publication), None
+            later = objects.granted_since(connection, publication)
+            if later is not None:
+                # Ledger and store are one database: a zombie's rendition is never seen at all.
+                raise StaleFence(f"The job of {stored.key!r} went on under fence {later}.")
             return stored, objects.write(connection, stored, publication.job_id, publication.fence)
 
         return self._database.write(work)
