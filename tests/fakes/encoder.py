@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from hevcq.ports.encoder import (
     OnProgress,
     VerifyRequest,
 )
+from hevcq.ports.store import RELAY
 
 INFO = MediaInfo(
     format_name="mov,mp4,m4a,3gp,3g2,mj2",
@@ -118,6 +120,14 @@ def fake_index(length_s: int = 1200, every_s: int = 10, rate: int = 25) -> KeyIn
         frames=sum(key.frames_until_next for key in keys),
         monotonic=True,
     )
+
+
+def content_of(location: str) -> bytes:
+    """Return a source's bytes, as an encoder reads them: of a file, or of a relay."""
+    if not location.startswith(RELAY):
+        return Path(location).read_bytes()
+    with urllib.request.urlopen(location.removeprefix("relay+")) as answer:
+        return answer.read()
 
 
 def passed(*but: GateResult) -> tuple[GateResult, ...]:
@@ -220,7 +230,7 @@ class FakeEncoder(Encoder):
         except BaseException:
             request.output.unlink(missing_ok=True)
             raise
-        digest = hashlib.sha256(Path(request.location).read_bytes() + self.salt.encode())
+        digest = hashlib.sha256(content_of(request.location) + self.salt.encode())
         content = f"part {chunk.index} {chunk_plan.digest} {digest.hexdigest()}".encode()
         request.output.write_bytes(content)
         return ChunkReport(

@@ -20,7 +20,9 @@ from hevcq.aws import objects
 from hevcq.aws.faults import code_of, translated
 from hevcq.aws.marks import Marks
 from hevcq.aws.publishing import Publisher
+from hevcq.aws.ranged import Heads
 from hevcq.aws.reader import ObjectReader
+from hevcq.aws.relay import relayed
 from hevcq.aws.resume import Journal, upload_resumed
 from hevcq.aws.transfer import READ_BYTES, Download, Meter, Upload, download
 from hevcq.clock import Clock
@@ -69,6 +71,7 @@ class S3Store(Store):
         self._uploads = uploads
         self._marks = Marks(s3) if tag_done else None
         self._publisher = Publisher(s3, buckets.output, clock)
+        self._heads = Heads()
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
         """Upload a file to the input bucket, unless these very bytes are there under the key.
@@ -144,10 +147,7 @@ class S3Store(Store):
     ) -> Iterator[Input]:
         """Download the source into `scratch`, checked by size and by its SHA-256 if we know it."""
         head = self._newest(source)
-        suffix = Path(source.key).suffix
-        name = source.source_id + (suffix if SAFE_SUFFIX.match(suffix) else "")
-        path = scratch / name
-        path.unlink(missing_ok=True)
+        path = _place_of(source, scratch)
         meter = Meter(moved, stop)
         wanted = Download(source.bucket, source.key, source.size, objects.pinned(head))
         try:
@@ -158,6 +158,18 @@ class S3Store(Store):
             yield Input(location=str(path), path=path)
         finally:
             path.unlink(missing_ok=True)
+
+    @contextmanager
+    def stream(
+        self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
+    ) -> Iterator[Input]:
+        """Relay the source by ranges, pinned to its version; see `relay`."""
+        pins = objects.pinned(self._newest(source))
+        wanted = Download(source.bucket, source.key, source.size, pins)
+        path = _place_of(source, scratch)
+        meter = Meter(moved, stop)
+        with relayed(self._s3, wanted, path, meter, self._heads) as location:
+            yield Input(location=location, path=None)
 
     def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
         """Stream a published object, all of one version; beyond its end there is nothing."""
@@ -300,6 +312,14 @@ class S3Store(Store):
                 Conditions=[["content-length-range", 1, max_bytes]],
                 ExpiresIn=expires_s,
             )
+
+
+def _place_of(source: Source, scratch: Path) -> Path:
+    """Return where a source is kept in `scratch`; what is there of an earlier try is removed."""
+    suffix = Path(source.key).suffix
+    path = scratch / (source.source_id + (suffix if SAFE_SUFFIX.match(suffix) else ""))
+    path.unlink(missing_ok=True)
+    return path
 
 
 def digest_of(path: Path, check: Callable[[], None]) -> str:

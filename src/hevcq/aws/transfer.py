@@ -262,19 +262,31 @@ def _download_parts(s3: S3Client, job: Download, handle: int, meter: Meter) -> N
     step = part_bytes(job.size)
 
     def get(number: int) -> None:
-        start, end = number * step, min(job.size, (number + 1) * step)
-        for attempt in range(1, PART_ATTEMPTS + 1):
-            try:
-                start = _stream(s3, job, (start, end), lambda at, b: _write(handle, at, b, meter))
-            except _Broken as broken:
-                start = broken.reached
-                if attempt == PART_ATTEMPTS:
-                    raise Unavailable(str(broken.__cause__)) from broken.__cause__
-            if start == end:
-                return
-        raise Unavailable(f"S3 answered {job.key!r} with fewer bytes than it has.")
+        span = (number * step, min(job.size, (number + 1) * step))
+        fetch_span(s3, job, span, lambda at, b: put_at(handle, at, b, meter))
 
     side_by_side(get, range(-(-job.size // step)))
+
+
+def fetch_span(
+    s3: S3Client, job: Download, span: tuple[int, int], write: Callable[[int, bytes], None]
+) -> None:
+    """Read the bytes of one span and hand them to `write` with their place, each once.
+
+    A stream that breaks is taken up where it broke. Raises SourceChanged or SourceGone when the
+    object is not the pinned one any more, and Unavailable.
+    """
+    start, end = span
+    for attempt in range(1, PART_ATTEMPTS + 1):
+        try:
+            start = _stream(s3, job, (start, end), write)
+        except _Broken as broken:
+            start = broken.reached
+            if attempt == PART_ATTEMPTS:
+                raise Unavailable(str(broken.__cause__)) from broken.__cause__
+        if start == end:
+            return
+    raise Unavailable(f"S3 answered {job.key!r} with fewer bytes than it has.")
 
 
 class _Broken(Exception):
@@ -308,7 +320,8 @@ def _stream(
     return at
 
 
-def _write(handle: int, at: int, content: bytes, meter: Meter) -> None:
+def put_at(handle: int, at: int, content: bytes, meter: Meter) -> None:
+    """Write bytes at their place in an open file, and count them."""
     view = memoryview(content)
     while view:
         written = os.pwrite(handle, view, at)

@@ -27,7 +27,7 @@ from hevcq.errors import (
 )
 from hevcq.ffmpeg.harmless import Pass, in_words, suspicious
 from hevcq.ffmpeg.process import paste_able
-from hevcq.ffmpeg.tools import is_url, name_of
+from hevcq.ffmpeg.tools import argument_of, is_url, name_of
 
 _SPEAKER = re.compile(r"^\[(?P<name>[^\]@]+?) @ (?:0x)?[0-9a-f]+\]")
 _LEVEL = re.compile(r"\[(?:panic|fatal|error)\] ")
@@ -156,7 +156,8 @@ def without_secrets(words: Sequence[str], location: str) -> tuple[str, ...]:
     """Return command words or lines as they may be kept: a URL without its signature."""
     if not is_url(location):
         return tuple(words)
-    return tuple(word.replace(location, name_of(location)) for word in words)
+    secret = argument_of(location)
+    return tuple(word.replace(secret, name_of(location)) for word in words)
 
 
 def _complaint(ended: Ended) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hevcq.clock import Clock
 from hevcq.ffmpeg.process import ChildLimits
+from hevcq.ports.store import RELAY
 
 DEMUXERS = (
     # Containers of films. A playlist, a picture sequence, a text or a device is none of them.
@@ -19,6 +20,11 @@ DEMUXERS = (
 """ffmpeg's names of the demuxers that may read a source (`ffmpeg -demuxers`)."""
 RW_TIMEOUT_US = 30_000_000
 """A connection that gives no byte for 30 s is dead; without it ffmpeg waits for ever."""
+RELAY_TIMEOUT_US = 300_000_000
+"""The same for a relay, which itself gives up on S3 before that."""
+RELAY_BUFFER = "65536"
+"""What waits in the connection is fetched in vain where ffmpeg jumps or ends; left to itself the
+kernel lets it grow to megabytes."""
 PROBE_LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=120)
 """Bounds of a child that only looks: it may not write a file at all."""
 PROBE_DEADLINE_S = 120.0
@@ -35,7 +41,17 @@ class Tools:
 
 def is_url(location: str) -> bool:
     """Whether the location is fetched over HTTP rather than opened as a file."""
-    return location.startswith(("https://", "http://"))
+    return location.startswith(("https://", "http://", RELAY))
+
+
+def is_relay(location: str) -> bool:
+    """Whether the location is served by this process, which takes up what breaks by itself."""
+    return location.startswith(RELAY)
+
+
+def argument_of(location: str) -> str:
+    """Return a URL as ffmpeg takes it."""
+    return location.removeprefix(RELAY.partition("http://")[0])
 
 
 def input_options(location: str) -> list[str]:
@@ -46,15 +62,24 @@ def input_options(location: str) -> list[str]:
     another one.
     """
     options = ["-format_whitelist", DEMUXERS]
+    if is_relay(location):
+        # It may be busy repeating a read for longer than a dead connection is silent.
+        bounds = ["-rw_timeout", str(RELAY_TIMEOUT_US), "-recv_buffer_size", RELAY_BUFFER]
+        url = argument_of(location)
+        return [*options, "-protocol_whitelist", "http,tcp", *bounds, "-i", url]
     if is_url(location):
         timeout = ["-rw_timeout", str(RW_TIMEOUT_US)]
-        return [*options, "-protocol_whitelist", "https,tls,tcp,http", *timeout, "-i", location]
+        protocols = "https,tls,tcp" if location.startswith("https://") else "http,tcp"
+        return [*options, "-protocol_whitelist", protocols, *timeout, "-i", location]
     return [*options, "-protocol_whitelist", "file", "-i", f"file:{location}"]
 
 
 def name_of(location: str) -> str:
     """Return a location as people may see it: printable, and without a URL's signature."""
-    if is_url(location):
+    if is_relay(location):
+        # The address is another each time and means nothing to anybody.
+        location = location.partition("?")[0].rpartition("/")[2]
+    elif is_url(location):
         location = location.partition("?")[0]
     shown = os.fsencode(location).decode("utf-8", "replace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

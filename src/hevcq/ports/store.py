@@ -25,9 +25,14 @@ class StoredObject:
     modified_at: float = 0.0
 
 
+RELAY = "relay+http://"
+"""How a location begins that is served by this process, to this machine only. The relay takes up
+what breaks and knows what failed, so the encoder opens it without any repetition of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A source made readable for ffmpeg: a path or a URL, as a command-line argument needs it."""
+    """A source made readable for the encoder: a path, a URL, or a relay of this process."""
 
     location: str
     path: Path | None
@@ -77,6 +82,17 @@ class Store(ABC):
         self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
     ) -> AbstractContextManager[Input]:
         """Make the source readable for ffmpeg inside the context; what it made is removed after."""
+
+    def stream(
+        self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
+    ) -> AbstractContextManager[Input]:
+        """Make the source readable inside the context, bringing here only what is read of it.
+
+        For who reads a small share of a source. Leaving the context raises the error that a read
+        met: a reader may have taken the break for the source's end. Where a source is near, or
+        only a whole one can be had, this is `fetch`.
+        """
+        return self.fetch(source, scratch, moved=moved, stop=stop)
 
     @abstractmethod
     def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:

@@ -44,14 +44,14 @@ class ChunkWork(PartWork):
 
     def _made(self, film: FilmPlan, chunk: Chunk) -> tuple[RenditionRef, float]:
         with self._kit.scratch.job(self._task.unit_id) as folder:
-            copied = self._source.size if self._store.free_bytes() is None else 0
             share = int(self._source.size * chunk.frames / film.chunks.frames)
+            copied = share if self._store.free_bytes() is None else 0
             require_room(self._kit, copied + share, self.part)
-            self._report.phase(Phase.FETCH)
-            with self._fetched(folder) as (_path, location):
-                output = folder / part_name(chunk.index)
+            output = folder / part_name(chunk.index)
+            with self._streamed(folder) as location:
                 report = self._encode(film, chunk, location, output)
-                return self._publish(chunk, report, output), report.cpu_s
+            self._require_ours(chunk, report)
+            return self._publish(chunk, report, output), report.cpu_s
 
     def _encode(self, film: FilmPlan, chunk: Chunk, location: str, output: Path) -> ChunkReport:
         self._report.phase(Phase.ENCODE)
@@ -65,12 +65,15 @@ class ChunkWork(PartWork):
                 stop=self._lease.stop,
             )
         self._lease.check()
+        return report
+
+    def _require_ours(self, chunk: Chunk, report: ChunkReport) -> None:
+        """Raise unless the part is exact, and made of the source that was queued."""
         _require_exact(chunk, report.frames, report.first_pts, report.last_pts)
         self._kit.fitness.succeeded()
         # The source may have been replaced while it was read: then these are not its frames.
         with around(self._kit.faults, "recheck"):
             self._kit.patiently(lambda: self._store.check(self._source))
-        return report
 
     def _publish(self, chunk: Chunk, report: ChunkReport, output: Path) -> RenditionRef:
         self._report.phase(Phase.PUBLISH)

@@ -150,6 +150,20 @@ class PartWork(ABC):
                 raise Unavailable("The store handed out no local file to read the source from.")
             yield found.path, found.location
 
+    @contextmanager
+    def _streamed(self, folder: Path) -> Iterator[str]:
+        """Make the source readable, as little of it as is read; yield its location.
+
+        What was made of it counts only once the context is left without an error.
+        """
+        faults = self._kit.faults
+        faults("before-fetch")
+        with self._store.stream(
+            self._source, folder, moved=lambda _n: None, stop=self._lease.stop
+        ) as found:
+            faults("after-fetch")
+            yield found.location
+
     def _request(self, film: FilmPlan, location: str, output: Path) -> EncodeRequest:
         """Return what chunk and join ask of the encoder alike."""
         return EncodeRequest(

@@ -12,7 +12,8 @@ from hevcq.domain.plan import EncodePlan
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command import cover_commands, encode_command
-from hevcq.ffmpeg.tools import Tools
+from hevcq.ffmpeg.failure import without_secrets
+from hevcq.ffmpeg.tools import Tools, name_of
 from hevcq.ports.encoder import EncodeRequest
 from media_facts import (
     MKV,
@@ -166,9 +167,29 @@ def test_a_url_may_use_http_only_and_is_taken_up_again_when_it_breaks() -> None:
     words = command(media(video()), profile(), location="https://host/film.mp4?sig=1")
 
     assert after(words, "-i") == "https://host/film.mp4?sig=1"
-    assert after(words, "-protocol_whitelist") == "https,tls,tcp,http"
+    assert after(words, "-protocol_whitelist") == "https,tls,tcp"
     assert after(words, "-reconnect") == "1"
     assert int(after(words, "-rw_timeout")) > 0
+
+
+def test_a_relay_is_opened_as_the_local_service_it_is_and_broken_by_what_breaks_it() -> None:
+    words = command(media(video()), profile(), location="relay+http://127.0.0.1:4000/a.mp4?word")
+
+    assert after(words, "-i") == "http://127.0.0.1:4000/a.mp4?word"
+    assert after(words, "-protocol_whitelist") == "http,tcp"
+    assert "-reconnect" not in words
+    assert after(words, "-format_whitelist") == "mov,mp4,m4a,3gp,3g2,mj2"
+
+
+def test_where_a_relay_was_and_its_secret_are_kept_nowhere() -> None:
+    location = "relay+http://127.0.0.1:4000/a.mp4?word"
+    words = command(media(video()), profile(), location=location)
+
+    kept = without_secrets(words, location)
+
+    assert after(list(kept), "-i") == "a.mp4"
+    assert name_of(location) == "a.mp4"
+    assert not [word for word in kept if "word" in word or "4000" in word]
 
 
 def test_hdr10_reaches_the_encoder_in_its_own_units() -> None:
