@@ -78,17 +78,19 @@ class Moves:
 
     def _move(self, step: str, goal: JobState, action: Callable[[str, int], None]) -> None:
         self._lease.drop()
-        for attempt in range(TRIES):
+        unanswered = 0
+        while True:
             try:
                 with around(self._kit.faults, f"{self._named}{step}"):
                     action(self._fence.job_id, self._fence.number)
             except (Unavailable, DatabaseBusy):
-                if attempt == TRIES - 1:
+                unanswered += 1
+                if unanswered == TRIES:
                     raise
-                self._kit.pause(attempt)
+                self._kit.pause(unanswered - 1)
             except StaleFence:
                 # The transition before whose reply was lost has ended our fence itself.
-                if attempt == 0 or not self._arrived(goal):
+                if not unanswered or not self._arrived(goal):
                     raise
                 return
             else:

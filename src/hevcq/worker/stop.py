@@ -37,10 +37,9 @@ class StopSignals:
         self.received: int | None = None
         self._before: dict[signal.Signals, signal._HANDLER] = {}
         self._words: SimpleQueue[int] = SimpleQueue()
-        self._listener: threading.Thread | None = None
+        self._listener = threading.Thread(target=self._listen, name="hevcq-signals", daemon=True)
 
     def __enter__(self) -> StopSignals:
-        self._listener = threading.Thread(target=self._listen, name="hevcq-signals", daemon=True)
         self._listener.start()
         for number in SIGNALS:
             self._before[number] = signal.signal(number, self._handle)
@@ -56,8 +55,7 @@ class StopSignals:
             signal.signal(number, handler)
         self._before.clear()
         self._words.put(0)
-        if self._listener is not None:
-            self._listener.join()
+        self._listener.join()
 
     def ask(self) -> None:
         """Ask to stop; asking again insists."""
