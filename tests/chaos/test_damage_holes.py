@@ -9,7 +9,8 @@ import pytest
 
 from chaos.damage_corpus import ffmpeg
 from chaos.damage_judge import ENCODER, judge, profile, run
-from hevcq.errors import SourceDamaged
+from hevcq.errors import SourceDamaged, Stopped
+from hevcq.ffmpeg.transport import transport_damage
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=1.2")
 SOUND = ("-f", "lavfi", "-i", "anoisesrc=duration=1.2:amplitude=0.2:seed=7")
@@ -46,6 +47,64 @@ def test_a_recording_that_begins_inside_a_packet_is_not_judged_by_its_size(tmp_p
     path = stream(tmp_path)
     path.write_bytes(path.read_bytes()[-100:] + path.read_bytes())
     preflight(path)
+
+
+def beginnings(content: bytes, first: int, length: int) -> list[int]:
+    """Where the units of pictures and sounds begin in a transport stream."""
+    found = []
+    for place in range(first, len(content), length):
+        packet = content[place : place + 188]
+        skipped = 5 + packet[4] if packet[3] & 0x20 else 4
+        if packet[1] & 0x40 and packet[skipped : skipped + 3] == b"\0\0\1":
+            found.append(place + skipped)
+    return found
+
+
+@pytest.mark.parametrize("byte", [0, 1, 2])
+@pytest.mark.parametrize("make", [(), ("-mpegts_m2ts_mode", "1")], ids=["188", "192"])
+def test_a_unit_of_a_recording_that_does_not_begin_with_a_start_code_is_damage(
+    tmp_path, make, byte
+):
+    # Given a recording, which passes
+    path = stream(tmp_path, *make)
+    preflight(path)
+    content = bytearray(path.read_bytes())
+    units = beginnings(content, *((4, 192) if make else (0, 188)))
+    assert len(units) > 30
+
+    # When one bit of one start code is wrong, so that two pictures or sounds would become one
+    content[units[len(units) // 2] + byte] ^= 0x80
+    path.write_bytes(content)
+
+    # Then that is said
+    with pytest.raises(SourceDamaged, match="beginning of a picture or sound is broken"):
+        preflight(path)
+
+
+def test_tables_scrambled_packets_and_a_stop_are_no_damage(tmp_path):
+    path = stream(tmp_path)
+    info = ENCODER.probe(str(path), stop=threading.Event())
+    content = bytearray(path.read_bytes())
+    unit = beginnings(content, 0, 188)[20]
+    content[unit] ^= 0x80
+    content[unit - unit % 188 + 3] |= 0xC0
+    path.write_bytes(content)
+    assert transport_damage(str(path), info, threading.Event()) == ""
+
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(Stopped):
+        transport_damage(str(path), info, stopped)
+
+
+def test_an_address_that_changed_its_use_is_not_judged(tmp_path):
+    path = stream(tmp_path)
+    info = ENCODER.probe(str(path), stop=threading.Event())
+    content = bytearray(path.read_bytes())
+    for unit in beginnings(content, 0, 188)[2:]:
+        content[unit] = 0x80
+    path.write_bytes(content)
+    assert transport_damage(str(path), info, threading.Event()) == ""
 
 
 @pytest.mark.parametrize("codec", ["mp2", "ac3"])

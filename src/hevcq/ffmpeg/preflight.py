@@ -8,7 +8,6 @@ found by the encode itself, which runs with -xerror, and by gate G1 on its error
 
 from __future__ import annotations
 
-import os
 import threading
 
 from hevcq.domain.media import Measurement, MediaInfo, Stream, StreamKind
@@ -19,6 +18,7 @@ from hevcq.ffmpeg.hidden import require_shown
 from hevcq.ffmpeg.measure import MEASURE_LIMITS, measure
 from hevcq.ffmpeg.process import ChildLimits, run_child
 from hevcq.ffmpeg.tools import Tools, input_options, is_url, name_of
+from hevcq.ffmpeg.transport import transport_damage
 
 TAIL_S = 0.5
 TAIL_SHARE = 0.005
@@ -27,11 +27,6 @@ TAIL_SHARE = 0.005
 On the sample clips the largest honest difference is 0.09 s (an AAC track's padding)."""
 INDEXED = frozenset({"mov", "matroska", "avi", "asf", "mxf", "flv"})
 """Containers whose header claims a duration; elsewhere ffprobe's figure is itself an estimate."""
-PACKET_BYTES = ((0, 188), (4, 192), (0, 204))
-"""A transport stream's sync byte and packet length: plain, with a time in front (M2TS), with parity
-behind (ISO/IEC 13818-1, 2.4.3.2; Blu-ray and AVCHD; ETSI EN 300 429)."""
-_LOOKED_AT = 16
-_SYNC = 0x47
 _NETWORK = ("[https", "[http", "[tcp", "[tls")
 
 
@@ -59,7 +54,7 @@ def _judge(
     stop: threading.Event,
 ) -> None:
     _judge_lines(location, measured.errors)
-    complaint = shortfall(info, measured) or _cut_packet(location, info)
+    complaint = shortfall(info, measured) or transport_damage(location, info, stop)
     if complaint:
         raise SourceDamaged(f"{name_of(location)} is damaged: {complaint}.")
     if profile.gates.preflight is Preflight.DECODE:
@@ -94,24 +89,6 @@ def shortfall(info: MediaInfo, measured: Measurement) -> str:
         return ""
     claimed = info.duration_s + min(0.0, info.start_s or 0.0)
     return _late(claimed, max(ends), "the file")
-
-
-def _cut_packet(location: str, info: MediaInfo) -> str:
-    """Return that a transport stream ends inside a packet: the one sign that its end was cut.
-
-    It has no header that could claim a length, and its demuxer drops what is left over. One whose
-    beginning is no row of whole packets is not judged, and neither is one behind a URL.
-    """
-    if info.format_name != "mpegts" or is_url(location):
-        return ""
-    with open(location, "rb") as file:
-        head = file.read(_LOOKED_AT * max(length for _, length in PACKET_BYTES))
-        size = file.seek(0, os.SEEK_END)
-    for first, length in PACKET_BYTES:
-        syncs = head[first::length]
-        if len(syncs) >= _LOOKED_AT and set(syncs[:_LOOKED_AT]) == {_SYNC}:
-            return "it ends inside a packet, so its end was cut" if size % length else ""
-    return ""
 
 
 def _track_shortfall(info: MediaInfo, stream: Stream, measured: Measurement) -> str:
