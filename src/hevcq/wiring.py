@@ -152,13 +152,13 @@ def build_pool(
     return WorkerPool(kit, served, numbers, watching)
 
 
-def sharers(settings: Settings, slots: int, _profile: Profile) -> int:
-    """Return how many slots may share one film with a gain: this process's, in a data folder.
+def sharers(settings: Settings, slots: int, profile: Profile) -> int:
+    """Return how many slots may share one film: this process's, and on aws the whole fleet's.
 
-    On aws 1, for there each chunk would download the whole film first: `chunking.mode: auto`
-    splits nothing, and `always` still does.
+    There the queue's depth brings as many tasks as the profile's `fleet.max_tasks`, each with
+    slots like this one's, and a film's chunks are depth. A fleet of one slot splits nothing.
     """
-    return slots if settings.backend == "embedded" else 1
+    return slots if settings.backend == "embedded" else slots * profile.fleet.max_tasks
 
 
 def watchers(app: App) -> list[Watcher]:

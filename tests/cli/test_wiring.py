@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakes.backend import HEVC
+from hevcq.domain.profile import Fleet
 from hevcq.errors import ConfigError, UnknownProfile
 from hevcq.settings import Settings
 from hevcq.wiring import build_pool, open_app, sharers
@@ -87,8 +88,10 @@ def test_a_command_imports_no_more_than_it_needs(
     assert unwanted & set(done.stderr.split()) == set()
 
 
-@pytest.mark.parametrize(("backend", "shared"), [("embedded", 3), ("aws", 1)])
-def test_a_film_is_shared_by_the_slots_that_read_it_without_a_copy(backend, shared):
-    settings = Settings(backend=backend)
+@pytest.mark.parametrize(
+    ("backend", "tasks", "shared"), [("embedded", 5, 3), ("aws", 5, 15), ("aws", 1, 3)]
+)
+def test_a_film_is_shared_by_a_process_s_slots_and_on_aws_by_the_fleet_s(backend, tasks, shared):
+    profile = HEVC.model_copy(update={"fleet": Fleet(max_tasks=tasks)})
 
-    assert sharers(settings, 3, HEVC) == shared
+    assert sharers(Settings(backend=backend), 3, profile) == shared
