@@ -74,3 +74,15 @@ def test_a_part_in_any_doubt_is_encoded_again(left, doubt):
     DOUBTS[doubt](left)
 
     assert encodes_until_done(left) == CHUNKS + 1
+
+
+def test_a_film_that_was_published_and_not_recorded_is_not_joined_again(tmp_path):
+    farm = FilmFarm(tmp_path)
+    source = farm.chunked()
+    assert farm.killed_at("after-publish")
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+
+    assert farm.until_settled(source).state is JobState.DONE
+
+    assert farm.encoder.calls.count("join") == 1
+    assert [key for key, _, _ in farm.store.published].count(farm.key(source)) == 1
