@@ -49,6 +49,8 @@ class SqsQueue(Queue):
     queue only.
     """
 
+    long_poll_s = float(MAX_WAIT_S)
+
     def __init__(
         self, clients: Clients, prefix: str, profile: Profile, route: envelope.Route, clock: Clock
     ) -> None:

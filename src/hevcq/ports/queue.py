@@ -102,6 +102,8 @@ class Queue(ABC):
     """
 
     name: str
+    long_poll_s: float = 0.0
+    """How long one receive should wait where every receive costs money; 0 where looking is free."""
 
     @abstractmethod
     def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:

@@ -12,6 +12,7 @@ from hevcq.logs import get_logger
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.loop import Outcome, Worker
+from hevcq.worker.receivers import Receivers
 from hevcq.worker.split import sweep_leftovers
 from hevcq.worker.stop import StopSignals
 from hevcq.worker.watch import Health, Watcher
@@ -51,6 +52,9 @@ class WorkerPool:
         self._stop, self._interrupted = threading.Event(), False
         self._asked_at: float | None = None
         self._reported: set[int] = set()
+        # Waiting inside one queue is deaf to the others: where looks cost money, each has a thread.
+        costly = len(queues) > 1 and all(served.queue.long_poll_s > 0 for served in queues)
+        self._receivers = Receivers(kit, queues, self._stop) if costly else None
         self.workers = [self._worker(queues, slot) for slot in range(numbers.slots)]
         self._threads = [
             threading.Thread(
@@ -65,7 +69,8 @@ class WorkerPool:
         # Each begins with another queue, so that few slots and many queues are fair as well.
         first = slot % len(queues)
         turned = [*queues[first:], *queues[:first]]
-        return Worker(self._kit, handler, turned, poll_s=self._numbers.poll_s)
+        poll_s = self._numbers.poll_s
+        return Worker(self._kit, handler, turned, poll_s=poll_s, receivers=self._receivers)
 
     def start(self) -> None:
         """Sweep what dead processes left, make sure the encoder runs, and start the slots.
@@ -86,6 +91,8 @@ class WorkerPool:
         get_logger().info("worker_started", slots=slots, encoder=version, room=room)
         for thread in self._threads:
             thread.start()
+        if self._receivers is not None:
+            self._receivers.start()
         self._tell_watchers()
 
     def run(self, signals: StopSignals) -> Outcome:
@@ -117,6 +124,8 @@ class WorkerPool:
             self._stop.set()
             for worker in self.workers:
                 worker.wake()
+            if self._receivers is not None:
+                self._receivers.wake()
             get_logger().info("stop_asked", grace_s=self._numbers.grace_s)
 
     def insist(self) -> None:
@@ -141,15 +150,22 @@ class WorkerPool:
     @property
     def stopped(self) -> bool:
         """Whether no slot runs any more, or one hangs although it was told to end long ago."""
-        if not any(thread.is_alive() for thread in self._threads):
+        if not self._alive():
             return True
         asked = self._asked_at
         bound = self._numbers.grace_s + CHILD_END_S
         return asked is not None and self._kit.clock.monotonic() - asked > bound
 
+    def _alive(self) -> list[str]:
+        """Return the names of the threads that still run; receivers end only when asked to."""
+        slots = [thread.name for thread in self._threads if thread.is_alive()]
+        if self._receivers is None or (not slots and self._asked_at is None):
+            return slots
+        return slots + self._receivers.alive
+
     def finish(self) -> Outcome:
         """Return why the pool ended, once it is `stopped`, and remove its scratch folder."""
-        hanging = [thread.name for thread in self._threads if thread.is_alive()]
+        hanging = self._alive()
         if hanging:
             # Its delivery comes back after its deadline; its folder goes with the next sweep.
             get_logger().error("slots_hang", slots=hanging)
