@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import assert_never
 
 from hevcq.domain.job import JobRecord, JobState, Task
 from hevcq.domain.profile import Profile
@@ -75,6 +76,7 @@ class Handler:
     """Handles the deliveries of one slot, one at a time. `worker` names the slot in leases."""
 
     def __init__(self, kit: Kit, worker: str) -> None:
+        self.worker = worker
         self._kit, self._worker = kit, worker
         self._guard = threading.Lock()
         self._lease: Lease | None = None
@@ -138,7 +140,7 @@ class Handler:
             if isinstance(found, Superfluous):
                 return superfluous_part(self._kit, task, found.job, found.part)
             if not isinstance(found.claim, (Held, Granted)):
-                return self._ended(found, lease)
+                return self._ended(found, found.claim, lease)
         except Exception as error:  # noqa: BLE001 - classified, once
             return self._unclaimed(error, task, delivery, lease, profile)
         if isinstance(found.claim, Held):
@@ -148,19 +150,19 @@ class Handler:
         claimed = Claimed(found.task, profile, lease, fence, self._worker)
         return self._claimed(claimed, found.claim, found.job, delivery)
 
-    def _ended(self, found: Taken, lease: Lease) -> Verdict:
+    def _ended(self, found: Taken, claim: AlreadySettled | AlreadySplit, lease: Lease) -> Verdict:
         """Return what becomes of a delivery whose work was done before, or is shared out."""
-        match found.claim:
+        match claim:
             case AlreadySettled(record) if found.job is not None:
                 return settled_part(self._kit, lease, found.task, found.job, record)
             case AlreadySettled():
-                return _settled_earlier(found.claim)
+                return _settled_earlier(claim)
             case AlreadySplit(record):
                 if record.split is not None and not record.split.announced:
                     announce(self._kit, found.task, record.split)
                 return Done()
             case _:
-                raise AssertionError(found.claim)
+                assert_never(claim)
 
     def _claimed(
         self, claimed: Claimed, granted: Granted, job: JobRecord | None, delivery: Delivery
