@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 from aws.breaking import broken
+from aws.moto_server import REGION
 from aws.values import DAMAGED, letters, take, task
 from hevcq.errors import Unavailable
 from hevcq.ports.queue import Moving
@@ -89,6 +93,118 @@ def test_what_sns_could_not_deliver_goes_back_one_by_one_after_the_move(farm, qu
     assert [type(each) for each in found] == [Moved, Redriven]
     assert found[1].letter.task == task(7)
     assert (queue.depth().ready, queue.depth().dead) == (3, 0)
+
+
+@pytest.fixture
+def stubbed(queue):
+    """A client that answers as the service's own model says, and refuses any other question.
+
+    The emulator has no moves: what is asked and answered is held to botocore's description.
+    """
+    client = boto3.client(
+        "sqs", region_name=REGION, aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    with Stubber(client) as stub:
+        queue._polls.plan["start_message_move_task"] = [
+            lambda _real, **asked: client.start_message_move_task(**asked)
+        ]
+        queue._sqs.plan["list_message_move_tasks"] = [
+            lambda _real, **asked: client.list_message_move_tasks(**asked)
+        ] * 9
+        yield stub
+
+
+def arns(farm) -> dict[str, str]:
+    asked = {"hevcq-hevc-dlq": "SourceArn", "hevcq-hevc": "DestinationArn"}
+    found = {}
+    for name, argument in asked.items():
+        answer = farm.clients.sqs.get_queue_attributes(
+            QueueUrl=farm.url(name), AttributeNames=["QueueArn"]
+        )
+        found[argument] = answer["Attributes"]["QueueArn"]
+    return found
+
+
+def test_a_whole_queue_is_moved_by_sqs_and_its_progress_is_listed(farm, queue, stubbed) -> None:
+    bury(queue, 3)
+    farm.clock.advance(1)
+    where = arns(farm)
+    steps = [("RUNNING", 1), ("RUNNING", 2), ("COMPLETED", 3)]
+    stubbed.add_response(
+        "start_message_move_task",
+        {"TaskHandle": "t"},
+        {**where, "MaxNumberOfMessagesPerSecond": 5},
+    )
+    for status, count in steps:
+        result = {
+            "Status": status,
+            "ApproximateNumberOfMessagesMoved": count,
+            "ApproximateNumberOfMessagesToMove": 3,
+        }
+        stubbed.add_response(
+            "list_message_move_tasks",
+            {"Results": [result]},
+            {"SourceArn": where["SourceArn"], "MaxResults": 1},
+        )
+    whole = redrive_whole(farm.backend, replace(ORDER, rate=5.0), clock=farm.clock, stop=NEVER)
+
+    seen = [next(whole)]
+    for letter in letters(queue):
+        queue.purge(letter)  # the service has moved them by now
+    seen += list(whole)
+
+    assert seen == [
+        Moved("hevc", Moving(count, 3 - count, going_on=status == "RUNNING"))
+        for status, count in steps
+    ]
+    stubbed.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("AWS.SimpleQueueService.UnsupportedOperation", 400),
+        ("UnsupportedOperation", 400),
+        ("InvalidAction", 400),
+        ("InternalFailure", 500),
+    ],
+)
+def test_a_service_without_moves_sends_back_message_by_message(
+    farm, queue, stubbed, code, status
+) -> None:
+    bury(queue, 3)
+    farm.clock.advance(1)
+    stubbed.add_client_error("start_message_move_task", code, http_status_code=status)
+
+    found = list(redrive_whole(farm.backend, ORDER, clock=farm.clock, stop=NEVER))
+
+    assert [each.result for each in found] == [Result.REDRIVEN] * 3
+    assert (queue.depth().ready, queue.depth().dead) == (3, 0)
+    assert queue._sqs.count("list_message_move_tasks") == 0
+
+
+def test_a_move_that_is_denied_is_an_error_and_moves_nothing(farm, queue, stubbed) -> None:
+    bury(queue, 2)
+    stubbed.add_client_error("start_message_move_task", "AccessDenied", http_status_code=403)
+
+    with pytest.raises(Unavailable, match="access is denied"):
+        list(redrive_whole(farm.backend, ORDER, clock=farm.clock, stop=NEVER))
+
+    assert (queue.depth().ready, queue.depth().dead) == (0, 2)
+
+
+def test_a_move_that_fails_midway_says_why_and_the_rest_is_still_there(
+    farm, queue, stubbed
+) -> None:
+    bury(queue, 2)
+    stubbed.add_response("start_message_move_task", {"TaskHandle": "t"}, arns(farm))
+    failed = {"Status": "FAILED", "FailureReason": "CouldNotAssumeRole"}
+    stubbed.add_response("list_message_move_tasks", {"Results": [failed]})
+
+    with pytest.raises(Unavailable, match="CouldNotAssumeRole"):
+        list(redrive_whole(farm.backend, ORDER, clock=farm.clock, stop=NEVER))
+
+    assert queue.depth().dead == 2
 
 
 @pytest.mark.parametrize("call", ["send_message_batch", "delete_message"])
