@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from hevcq.domain.chunks_settings import ChunkMode
 from hevcq.domain.chunks_values import KeyIndex, WholeFile
-from hevcq.domain.media import MediaInfo, Stream, StreamKind
+from hevcq.domain.media import MediaInfo, StreamKind, VideoFacts
 from hevcq.domain.plan import Action, EncodePlan
 from hevcq.domain.profile import Profile
 
@@ -28,7 +28,7 @@ def whole_file_reason(
         return WholeFile(reason="no_film", detail="The packets seen are not those of the film.")
     found = [
         *_by_choice(profile, index),
-        *_by_picture(main, plan),
+        *_by_picture(main.codec, main.video, plan),
         *_by_container(info),
         *_by_times(index),
     ]
@@ -57,10 +57,7 @@ def _by_choice(profile: Profile, index: KeyIndex) -> Iterator[WholeFile]:
         )
 
 
-def _by_picture(main: Stream, plan: EncodePlan) -> Iterator[WholeFile]:
-    video = main.video
-    if video is None:
-        return
+def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[WholeFile]:
     if video.dolby_vision or video.hdr10_plus:
         yield WholeFile(
             reason="dynamic_hdr",
@@ -70,10 +67,10 @@ def _by_picture(main: Stream, plan: EncodePlan) -> Iterator[WholeFile]:
         yield WholeFile(
             reason="interlaced", detail="It is interlaced: a cut could part a pair of fields."
         )
-    if main.codec in _REPEATING:
+    if codec in _REPEATING:
         yield WholeFile(
             reason="repeated_fields",
-            detail=f"Its codec {main.codec} may repeat fields, which moves the frames after them.",
+            detail=f"Its codec {codec} may repeat fields, which moves the frames after them.",
         )
     encoded = [
         stream
