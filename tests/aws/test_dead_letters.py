@@ -7,7 +7,7 @@ import json
 import pytest
 
 from aws.breaking import Breaking, broken, refusal
-from aws.values import DAMAGED, Killed, letters, one, take, task
+from aws.values import DAMAGED, Killed, bury_many, letters, one, task
 from contracts.backends import VISIBILITY_S
 from hevcq.aws import letter
 from hevcq.domain.verdict import FailureClass
@@ -15,13 +15,6 @@ from hevcq.errors import Unavailable
 from hevcq.ports.queue import Selection
 
 pytestmark = pytest.mark.aws
-
-
-def bury_many(queue, count: int) -> None:
-    queue.send([task(number) for number in range(count)])
-    while found := take(queue):
-        for delivery in found:
-            queue.bury(delivery, DAMAGED)
 
 
 def test_a_kill_between_letter_and_delete_loses_nothing(farm, queue) -> None:

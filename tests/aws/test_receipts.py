@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from aws.values import DAMAGED, letters, one, take, task
+from aws.values import DAMAGED, bury_many, letters, one, take, task
 from contracts.backends import VISIBILITY_S
 from hevcq.errors import LeaseLost
 from hevcq.ports.queue import Selection
 
 pytestmark = pytest.mark.aws
-
-
-def bury_many(queue, count: int) -> None:
-    queue.send([task(number) for number in range(count)])
-    while found := take(queue):
-        for delivery in found:
-            queue.bury(delivery, DAMAGED)
 
 
 def test_a_receipt_that_ran_out_while_nobody_received_is_stale_all_the_same(farm, queue) -> None:

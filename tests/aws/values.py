@@ -39,3 +39,10 @@ def open_parts(farm) -> list[str]:
         answer = farm.clients.s3.list_multipart_uploads(Bucket=bucket)
         found += [upload["Key"] for upload in answer.get("Uploads", [])]
     return found
+
+
+def bury_many(queue: Queue, count: int) -> None:
+    queue.send([task(number) for number in range(count)])
+    while found := take(queue):
+        for delivery in found:
+            queue.bury(delivery, DAMAGED)

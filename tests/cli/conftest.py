@@ -12,15 +12,18 @@ from typing import Any
 
 import pytest
 
+from fakes.backend import memory_backend
 from hevcq.cli.app import run
 from hevcq.domain.job import JobRecord, Phase, Progress, RenditionRef, Source, Split, Task, part_id
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.library.files import fingerprint_of
+from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.ports.store import Publication
 from hevcq.settings import Settings
 from hevcq.wiring import App, open_app
+from support import ManualClock
 
 
 @dataclass(frozen=True)
@@ -166,3 +169,13 @@ class Farm:
 @pytest.fixture
 def farm(opened: App, tmp_path: Path) -> Farm:
     return Farm(opened, tmp_path / "library")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(auto=True)
+
+
+@pytest.fixture
+def backend(clock: ManualClock) -> Backend:
+    return memory_backend(clock)

@@ -6,35 +6,14 @@ import threading
 
 import pytest
 
-from fakes.backend import memory_backend
-from hevcq.domain.verdict import Bury, FailureClass
+from cli.redriving import WHY, bury
+from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.ports.queue import Moving, Selection
 from hevcq.usecases.dead_letters import Wanted
 from hevcq.usecases.redrive import Moved, Order, Redriven, Result, redrive_whole
 from support import ManualClock
-
-WHY = Bury(reason="broke", failure_class=FailureClass.ENCODER)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(auto=True)
-
-
-@pytest.fixture
-def backend(clock: ManualClock) -> Backend:
-    return memory_backend(clock)
-
-
-def bury(backend: Backend, key: str) -> None:
-    source = backend.store.add_source(key, key.encode())
-    (job,) = backend.fanout.publish(source, ["hevc"], announced=False)
-    fence = backend.ledger.claim(source, "hevc", owner="w", lease_s=60).fence
-    backend.ledger.bury(job.job_id, fence, "broke", FailureClass.ENCODER)
-    (delivery,) = backend.queues["hevc"].receive(1, wait_s=0, stop=threading.Event())
-    backend.queues["hevc"].bury(delivery, WHY)
 
 
 class Mover:

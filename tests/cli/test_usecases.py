@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fakes.backend import HEVC, Faulty, memory_backend
+from cli.redriving import WHY, bury
+from fakes.backend import HEVC, Faulty
 from fakes.encoder import FakeEncoder, passed
 from hevcq.domain.certificate import REQUIRED, Certificate, Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Task
@@ -18,28 +19,6 @@ from hevcq.usecases.dead_letters import Wanted
 from hevcq.usecases.redrive import Order, Result, redrive
 from hevcq.usecases.verify_pair import NO_LOG, Pair, sha256, verify_pair
 from support import ManualClock
-
-WHY = Bury(reason="broke", failure_class=FailureClass.ENCODER)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(auto=True)
-
-
-@pytest.fixture
-def backend(clock: ManualClock) -> Backend:
-    return memory_backend(clock)
-
-
-def bury(backend: Backend, key: str) -> str:
-    source = backend.store.add_source(key, key.encode())
-    (job,) = backend.fanout.publish(source, ["hevc"], announced=False)
-    fence = backend.ledger.claim(source, "hevc", owner="w", lease_s=60).fence
-    backend.ledger.bury(job.job_id, fence, "broke", FailureClass.ENCODER)
-    (delivery,) = backend.queues["hevc"].receive(1, wait_s=0, stop=threading.Event())
-    backend.queues["hevc"].bury(delivery, WHY)
-    return job.job_id
 
 
 def order(**changes: object) -> Order:

@@ -8,19 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from contracts.backends import SIGNALS, VISIBILITY_S, World, task
-from hevcq.domain.verdict import Bury, FailureClass
+from contracts.messages import DAMAGED, one, take
 from hevcq.ports.queue import Delivery
-
-DAMAGED = Bury(reason="it is damaged", failure_class=FailureClass.DAMAGED, tail=("line 1", "é 2"))
-
-
-def take(world: World, limit: int = 10, *, queue: str = "hevc") -> list[Delivery]:
-    return world.backend.queues[queue].receive(limit, wait_s=0, stop=threading.Event())
-
-
-def one(world: World) -> Delivery:
-    (delivery,) = take(world)
-    return delivery
 
 
 def names(found: list[Delivery]) -> list[str]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from pathlib import Path
 
 import pytest
 
 from contracts.backends import World
+from contracts.objects import (
+    content,
+    library_file,
+    nothing,
+    publish,
+    sha,
+    visible,
+)
 from hevcq.errors import (
     BadKey,
 )
 from hevcq.ports.store import Publication, StoredObject
-
-KEY = "DONE/hevc/a.mp4"
-
 
 ODD_KEYS = [
     "DONE/hevc/a b  c.mp4",
@@ -35,41 +38,6 @@ ODD_KEYS = [
 
 
 BAD_KEYS = ["", "/absolute", "../up", "a/../b", "a/./b", "a//b", "a/", "..", "n\0l", "é" * 513]
-
-
-def nothing(_moved: int) -> None:
-    return
-
-
-def sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def library_file(world: World, content: bytes = b"a film", name: str = "film.mp4") -> Path:
-    path = world.folder / "library" / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content)
-    return path
-
-
-def publish(world: World, content: bytes, *, job: str = "j", fence: int = 1, key: str = KEY):
-    folder = world.folder / "encodes"
-    folder.mkdir(exist_ok=True)
-    file = folder / f"{sha(content)[:8]}-{job}-{fence}"
-    file.write_bytes(content)
-    metadata = {"job": job, "fence": str(fence), "sha256": sha(content)}
-    made = world.backend.store.publish(Publication(key, file, sha(content), job, fence, metadata))
-    assert not file.exists(), "the file is consumed"
-    return made
-
-
-def content(world: World, key: str = KEY) -> bytes:
-    with world.backend.store.open(key) as file:
-        return file.read()
-
-
-def visible(world: World, prefix: str = "") -> list[str]:
-    return [found.key for found in world.backend.store.list(prefix)]
 
 
 def test_objects_are_listed_by_prefix_in_key_order(world: World) -> None:

@@ -134,7 +134,10 @@ class Fleet(Farm):
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {f"HEVCQ_AWS__{name.upper()}": str(value) for name, value in self.aws.model_dump().items()}
+        own = {
+            f"HEVCQ_AWS__{name.upper()}": str(value)
+            for name, value in self.aws.model_dump().items()
+        }
         return {**own, **KEYS, "HEVCQ_BACKEND": "aws"}
 
     def start(self, *words: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:

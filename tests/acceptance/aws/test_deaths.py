@@ -53,6 +53,7 @@ def test_a_worker_killed_in_mid_encode_is_replaced_by_another(fleet: Fleet, tmp_
 
     until(lambda: not any(alive(pid) for pid in children))
     assert (done.job_id, done.fence, done.crashes) == (job.job_id, job.fence + 1, 1)
+    assert done.failures == 0
     assert [key for key in fleet.renditions() if "film" in key] == [done.rendition.key]
     (survivor,) = pair.values()
     assert fleet.stop(survivor) == 0
