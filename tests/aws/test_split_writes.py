@@ -77,5 +77,16 @@ def test_a_part_that_could_not_be_put_in_leaves_the_job_as_it_was(ledger) -> Non
         ledger.split(JOB, fence, split_named("s-1"), FRAMES)
 
     assert ledger.get(JOB).state is JobState.RUNNING
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_who_has_no_say_over_a_job_puts_in_no_part(ledger, ended: bool) -> None:
+    fence = claim(ledger)
+    if ended:
+        ledger.skip(JOB, fence, "not worth it")
+    puts = ledger._db.count("put_item")
+
     with pytest.raises(StaleFence):
-        ledger.split(JOB, fence + 1, split_named("s-1"), FRAMES)
+        ledger.split(JOB, fence + (not ended), split_named("s-1"), FRAMES)
+
+    assert ledger._db.count("put_item") == puts
