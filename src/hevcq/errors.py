@@ -27,7 +27,8 @@ HevcqError
 │   ├── Stopped
 │   ├── LeaseLost
 │   ├── StaleFence
-│   └── Superseded
+│   ├── Superseded
+│   └── Trailing
 ├── StorageError
 │   ├── DatabaseDamaged
 │   ├── DatabaseTooNew
@@ -187,6 +188,10 @@ class StaleFence(Interruption):
 
 class Superseded(Interruption):
     """The split job that this part belongs to ended, or goes on without it."""
+
+
+class Trailing(Interruption):
+    """This worker is several times slower with its chunk than others were; another takes it."""
 
 
 class StorageError(HevcqError):

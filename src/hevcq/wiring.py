@@ -144,6 +144,7 @@ def build_pool(
         on_event=told,
         sharers=partial(sharers, settings, app.capacity.slots),
         tidies=settings.backend == "embedded",
+        hands_on=settings.backend == "aws",
         let_go=LetGo(backend, app.profiles) if settings.aws.tag_done else keep,
     )
     numbers = Numbers(

@@ -28,10 +28,14 @@ from hevcq.errors import (
     SourceUnreadable,
     StaleFence,
     StorageError,
+    Trailing,
     Unavailable,
     VerificationFailed,
     WorkerUnfit,
 )
+
+HAND_ON_S = 3.0
+"""How long a chunk that is handed on stays hidden, for others to get free."""
 
 
 class FailureClass(StrEnum):
@@ -177,6 +181,8 @@ def verdict(
         case Handling.GIVE_BACK:
             waits = isinstance(error, (DiskFull, StorageError))
             delay = backoff(max(0, attempt - 1), limits, jitter) if waits else 0.0
+            # At once it would be this very worker that takes it again.
+            delay = HAND_ON_S if isinstance(error, Trailing) else delay
             return Release(reason=reason, delay_s=delay)
         case Handling.NEVER_AGAIN:
             return Bury(reason=reason, failure_class=failure_class, tail=tail)

@@ -20,6 +20,7 @@ from hevcq.worker.digest import sha256_file, sha256_stream
 from hevcq.worker.faults import around
 from hevcq.worker.parts import PartWork, send_join
 from hevcq.worker.room import require_room
+from hevcq.worker.trailing import Trail
 
 
 class ChunkWork(PartWork):
@@ -56,12 +57,16 @@ class ChunkWork(PartWork):
     def _encode(self, film: FilmPlan, chunk: Chunk, location: str, output: Path) -> ChunkReport:
         self._report.phase(Phase.ENCODE)
         request = self._request(film, location, output)
+        on_progress = self._report.encoding(Phase.ENCODE, film.chunks.seconds(chunk))
+        if self._kit.hands_on:
+            trail = Trail(film, chunk, self._lease, self._claimed.fence, self._kit.clock)
+            on_progress = trail.watched(on_progress)
         with around(self._kit.faults, "encode-chunk"):
             report = self._kit.encoder.encode_chunk(
                 request,
                 film.chunks,
                 chunk,
-                on_progress=self._report.encoding(Phase.ENCODE, film.chunks.seconds(chunk)),
+                on_progress=on_progress,
                 stop=self._lease.stop,
             )
         self._lease.check()

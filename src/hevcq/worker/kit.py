@@ -51,6 +51,7 @@ class Kit:
     `min_free_bytes` stays free on the disks of scratch
     and store. `threads` is the encoder's thread count where the profile does not say one.
     `random` returns numbers in [0, 1). `sharers` says how many slots may share a film of a profile.
+    `hands_on` says that a chunk that trails far behind is given to another worker.
     `tidies` says that a start removes what killed workers kept in the store for split films.
     `let_go` is told of each source that a job of ended well, and raises nothing.
     """
@@ -69,6 +70,7 @@ class Kit:
     fitness: Fitness = field(default_factory=Fitness)
     sharers: Callable[[Profile], int] = alone
     tidies: bool = False
+    hands_on: bool = False
     let_go: Callable[[Source], bool] = keep
 
     def tell(self, event: JobEvent) -> None:
