@@ -32,9 +32,22 @@ def about(seconds: tuple[float, float]) -> str:
 def _between(low: float, high: float, unit: str) -> str:
     most = max(1, round(high))
     least = min(most, round(low))
+    if most == 1:
+        unit = unit.removesuffix("s")
     if least <= 0:
         return f"up to {most} {unit}"
     return f"about {most} {unit}" if least == most else f"{least} to {most} {unit}"
+
+
+def about_it(path: str, reason: str) -> str:
+    """Return a reason where its file was named already: `x.mp4 is empty.` is `It is empty.` then."""
+    rest = reason.removeprefix(path)
+    if not path or rest == reason:
+        return reason
+    if rest.startswith(" "):
+        return f"It{rest}"
+    rest = rest.lstrip(": ")
+    return rest[:1].upper() + rest[1:]
 
 
 def size(count: int | None) -> str:
@@ -71,14 +84,18 @@ def _shrunk(event: IngestEvent) -> str:
     return f"{size(before)} to {size(after)}{share}{took}"
 
 
+def _reason(event: IngestEvent) -> str:
+    return about_it(event.path or "", event.reason or "")
+
+
 _PLAIN = frozenset({EventName.PAUSED, EventName.RESUMED, EventName.STOPPING, EventName.RECOVERED})
 _WORDS: dict[EventName, Callable[[IngestEvent], str]] = {
     EventName.JOB_DONE: _shrunk,
     EventName.PLACED: _placed,
     EventName.JOB_SKIPPED: lambda e: f"skipped: {e.reason}",
-    EventName.JOB_FAILED: lambda e: f"failed ({e.failure_class or 'unknown'}): {e.reason}",
-    EventName.PLACE_FAILED: lambda e: f"encoded, but not placed: {e.reason}",
-    EventName.JOB_RETRY: lambda e: f"will be tried again: {e.reason}",
+    EventName.JOB_FAILED: lambda e: f"failed ({e.failure_class or 'unknown'}): {_reason(e)}",
+    EventName.PLACE_FAILED: lambda e: f"encoded, but not placed: {_reason(e)}",
+    EventName.JOB_RETRY: lambda e: f"will be tried again: {_reason(e)}",
     EventName.JOB_QUEUED: lambda _: "queued",
     EventName.JOB_PROGRESS: lambda e: f"{e.phase} {e.percent or 0:.0f} %",
     EventName.UPLOAD_PROGRESS: lambda e: f"upload {e.percent or 0:.0f} %",

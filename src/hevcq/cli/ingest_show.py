@@ -10,7 +10,7 @@ import typer
 
 from hevcq.cli import render, report
 from hevcq.cli.display import Display, open_display
-from hevcq.cli.display_text import about, size
+from hevcq.cli.display_text import about, about_it, size
 from hevcq.cli.exits import ExitCode, exit_code
 from hevcq.cli.ingest_options import Options
 from hevcq.cli.ingest_run import Run, Wired, first_items, wire
@@ -106,7 +106,9 @@ def _line(item: Item) -> str:
 def _why(item: Item) -> str:
     """The reason, and what the plan will change or drop; the path is said before it already."""
     notices = item.plan.notices if item.plan and item.disposition in LIVE else ()
-    reason = item.reason.removeprefix(show_path(item.path)).strip()
+    reason = about_it(show_path(item.path), item.reason)
+    if reason.rstrip(".").lower() == VERBS[item.disposition]:
+        reason = ""
     return " ".join(part for part in (reason, *notices) if part)
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hevcq.cli.display_text import duration, size
+from hevcq.cli.display_text import about_it, duration, size
 from hevcq.cli.exits import ExitCode
 from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_tally import GOOD, End, Outcome, Tally
@@ -44,8 +44,8 @@ def common_folder(paths: Sequence[Path]) -> Path:
 def _row(outcome: Outcome, top: Path) -> tuple[str, ...]:
     done = outcome.end is End.PLACED
     share = f"{100 * outcome.saved / outcome.size:.0f} %" if outcome.saved else ""
-    note = outcome.reason
-    if done and outcome.target is not None:
+    note = about_it(show_path(outcome.path), outcome.reason)
+    if done and outcome.target is not None and outcome.target != outcome.path:
         note = " ".join(part for part in (show_path(outcome.target.name), note) if part)
     return (
         show_path(outcome.path.relative_to(top)),

@@ -66,6 +66,7 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
 
 
 def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
+    from hevcq.domain.plan import skip_in_words
     from hevcq.usecases.status import jobs_of
 
     jobs = jobs_of(app.backend, names)
@@ -77,5 +78,6 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
     for job in jobs:
         percent = f"{job.progress.percent:.0f}%" if job.progress and not job.finished_at else ""
         state = f"{job.state.value} {percent}".strip()
-        rows.append([job.job_id[:12], job.profile, state, job.reason, job.source.key])
+        why = skip_in_words(job.reason)[1]
+        rows.append([job.job_id[:12], job.profile, state, why, job.source.key])
     render.emit_table(("job", "profile", "state", "why", "source"), rows)

@@ -24,6 +24,23 @@ class SkipReason(StrEnum):
     REMEMBERED = "remembered"
 
 
+_SAYS = {
+    SkipReason.NOT_SMALLER: "Encoding it saves too little: {}",
+    SkipReason.REMEMBERED: "The same bytes were tried before, and saved too little: {}",
+}
+"""How a reason reads whose detail is no sentence of its own."""
+
+
+def skip_in_words(reason: str) -> tuple[SkipReason | None, str]:
+    """Return the code and the sentence of a skipped job's reason, as the ledger has it."""
+    code, colon, detail = reason.partition(": ")
+    if not colon or code not in set(SkipReason):
+        return None, reason
+    why = SkipReason(code)
+    words = _SAYS.get(why, "{}").format(detail)
+    return why, words if words.endswith(".") else f"{words}."
+
+
 class Skip(Frozen):
     """There is nothing to do."""
 

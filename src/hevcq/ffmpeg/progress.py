@@ -6,6 +6,9 @@ from hevcq.clock import Clock
 from hevcq.errors import EncoderStalled
 from hevcq.ports.encoder import EncodeProgress
 
+SPEED_AFTER_S = 2.0
+"""Of film: before so much of it is out, ffmpeg's speed is mostly that of filling its buffers."""
+
 
 def parse_line(line: str) -> tuple[str, str] | None:
     """Return key and value of one progress line, or None if it is none; N/A becomes ""."""
@@ -47,7 +50,7 @@ class ProgressReader:
             fraction=1.0 if self.ended else min(1.0, max(self.last.fraction, share)),
             out_time_s=out_time,
             frame=max(self.last.frame, int(_number(self._block.get("frame")))),
-            speed=speed or None,
+            speed=(speed or None) if self.ended or out_time >= SPEED_AFTER_S else None,
             size=max(self.last.size, int(_number(self._block.get("total_size")))),
         )
 

@@ -53,6 +53,7 @@ class IngestEvent(Frozen):
         default=None, description="file_planned: a name of ingest_plan.Disposition"
     )
     reason: str | None = Field(default=None, description="one sentence for people")
+    skip: str | None = Field(default=None, description="job_skipped: why, as one word")
     failure_class: str | None = Field(default=None, description="job_failed: why, as one word")
     size: int | None = Field(default=None, description="bytes of the source")
     output_size: int | None = Field(default=None, description="bytes of the rendition")

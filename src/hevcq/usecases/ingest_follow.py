@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from hevcq.clock import Clock
 from hevcq.domain.film import standing
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress
+from hevcq.domain.plan import skip_in_words
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DiskFull, HevcqError, Interruption, Unavailable
 from hevcq.ports.ledger import JobFilter, Ledger
@@ -142,8 +143,9 @@ class Follower:
                 self._collect(entry, stop)
             case JobState.SKIPPED:
                 self._collector.let_go(job.source)
-                self._end(entry, End.SKIPPED, job.reason)
-                self._say(EventName.JOB_SKIPPED, entry.item, reason=job.reason)
+                code, words = skip_in_words(job.reason)
+                self._end(entry, End.SKIPPED, words)
+                self._say(EventName.JOB_SKIPPED, entry.item, reason=words, skip=code)
             case JobState.DEAD:
                 why = job.failure_class.value if job.failure_class else None
                 reason = job.reason or "The job was given up."

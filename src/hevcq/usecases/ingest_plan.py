@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.media import MediaInfo
-from hevcq.domain.plan import EncodePlan, Plan, Refuse, Skip
+from hevcq.domain.plan import EncodePlan, Plan, Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.usecases.forecast import Range, Rates, wall
@@ -117,7 +117,8 @@ def _from_job(
             item = replace(item, target=_target(item, plan.extension, where))
     match job.state:
         case JobState.SKIPPED:
-            return replace(item, disposition=Disposition.SKIP, reason=job.reason)
+            words = skip_in_words(job.reason)[1]
+            return replace(item, disposition=Disposition.SKIP, reason=words)
         case JobState.DEAD:
             reason = f"{job.reason} `hevcq redrive --dlq --job {job.job_id}` tries it again."
             return replace(item, disposition=Disposition.FAILED, reason=reason)

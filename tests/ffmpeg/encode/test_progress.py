@@ -99,7 +99,15 @@ def test_nonsense_numbers_count_as_nothing() -> None:
         .replace("262192", "nan")
     )
 
-    assert read(ProgressReader(10.0), odd) == EncodeProgress(0.0, 0.0, 0, 2.47, 0)
+    assert read(ProgressReader(10.0), odd) == EncodeProgress(0.0, 0.0, 0, None, 0)
+
+
+def test_no_speed_is_claimed_before_two_seconds_of_film_are_out() -> None:
+    reader = ProgressReader(10.0)
+
+    assert read(reader, MIDDLE.replace("5000000", "1900000")).speed is None
+    assert read(reader, MIDDLE.replace("5000000", "2000000")).speed == 2.47
+    assert read(ProgressReader(1.0), END.replace("9990000", "1000000")).speed == 2.47
 
 
 def test_a_stall_is_named_after_the_limit_and_not_before() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hevcq.cli.display import JsonLines, LogLines, open_display, overall, picture
 from hevcq.cli.display_board import Board
-from hevcq.cli.display_text import about, duration, sentence
+from hevcq.cli.display_text import about, about_it, duration, sentence
 from hevcq.usecases.ingest_events import EventName, IngestEvent, show_path
 from support import ManualClock
 
@@ -165,7 +165,7 @@ def test_every_event_can_be_told_or_left_out_but_never_breaks(name: EventName) -
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        ((0.0, 0.2), "up to 1 seconds"),
+        ((0.0, 0.2), "up to 1 second"),
         ((20.0, 60.0), "20 to 60 seconds"),
         ((60.0, 300.0), "1 to 5 minutes"),
         ((3600.0, 36000.0), "1 to 10 hours"),
@@ -178,3 +178,30 @@ def test_a_range_of_time_reads_as_words(seconds: tuple[float, float], expected: 
 
 def test_durations_are_hours_minutes_and_seconds() -> None:
     assert [duration(s) for s in (None, 0.4, 61, 3661)] == ["", "0:00:00", "0:01:01", "1:01:01"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("/f/a.mp4 is empty.", "It is empty."),
+        ("/f/a.mp4: an edit list hides it.", "An edit list hides it."),
+        ("The disk is full.", "The disk is full."),
+        ("/f/b.mp4 is empty.", "/f/b.mp4 is empty."),
+    ],
+)
+def test_a_file_is_not_named_twice_in_one_sentence(reason: str, words: str) -> None:
+    assert about_it("/f/a.mp4", reason) == words
+    failed = event(EventName.JOB_FAILED, reason=reason, failure_class="damaged")
+    assert sentence(failed) == f"/f/a.mp4 [hevc]: failed (damaged): {words}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        ((0.1, 0.6), "up to 1 second"),
+        ((0.9, 1.2), "about 1 second"),
+        ((0.2, 2.0), "up to 2 seconds"),
+    ],
+)
+def test_one_is_one_second(seconds: tuple[float, float], words: str) -> None:
+    assert about(seconds) == words

@@ -170,7 +170,7 @@ def test_a_skip_a_failure_and_a_retry_are_told_with_their_reasons(bench: Bench) 
     ledger = bench.backend.ledger
     fences = {name: bench.claim(job) for name, job in jobs.items()}
     bench.follower.step(NEVER)
-    ledger.skip(jobs["s.mp4"].job_id, fences["s.mp4"], "not smaller")
+    ledger.skip(jobs["s.mp4"].job_id, fences["s.mp4"], "not_smaller: it is 99 % of the source")
     ledger.bury(jobs["d.mp4"].job_id, fences["d.mp4"], "It is damaged.", FailureClass.DAMAGED)
     ledger.fail(jobs["r.mp4"].job_id, fences["r.mp4"], "ffmpeg broke", FailureClass.ENCODER)
 
@@ -178,7 +178,8 @@ def test_a_skip_a_failure_and_a_retry_are_told_with_their_reasons(bench: Bench) 
     bench.follower.step(NEVER)
 
     told = {e.event.value: e for e in bench.events}
-    assert told["job_skipped"].reason == "not smaller"
+    assert told["job_skipped"].reason == "Encoding it saves too little: it is 99 % of the source."
+    assert told["job_skipped"].skip == "not_smaller"
     assert told["job_failed"].failure_class == "damaged"
     assert told["job_retry"].reason == "ffmpeg broke"
     assert bench.said().count("job_retry") == 1

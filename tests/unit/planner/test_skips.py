@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.domain.plan import EncodePlan, Refuse, Skip, SkipReason
+from hevcq.domain.plan import EncodePlan, Refuse, Skip, SkipReason, skip_in_words
 from hevcq.domain.planner import make_plan
 from media_facts import MKV, audio, cover, media, profile, video
 
@@ -117,3 +117,21 @@ def test_container_and_extension(container, form, tags, muxer, extension) -> Non
     made = make_plan(profile(container=container), found)
 
     assert (made.muxer, made.extension) == (muxer, extension)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "code", "words"),
+    [
+        ("already_target: It is hevc.", SkipReason.ALREADY_TARGET, "It is hevc."),
+        ("not_smaller: 99 %", SkipReason.NOT_SMALLER, "Encoding it saves too little: 99 %."),
+        (
+            "remembered: 99 %",
+            SkipReason.REMEMBERED,
+            "The same bytes were tried before, and saved too little: 99 %.",
+        ),
+        ("a: b", None, "a: b"),
+        ("", None, ""),
+    ],
+)
+def test_a_recorded_reason_reads_as_a_sentence(recorded: str, code: object, words: str) -> None:
+    assert skip_in_words(recorded) == (code, words)
