@@ -58,8 +58,8 @@ BUGS = (
     Bug(
         "a dead job's message acknowledged instead of buried",
         f"{WORKER}/handler.py",
-        "    if record_.state is JobState.DEAD:\n        return Bury(",
-        "    if False:\n        return Bury(",
+        "    if record_.state is JobState.DEAD and record_.failure_class is not FailureClass.CANCELLED:",
+        "    if False:",
         CRASH,
     ),
     Bug(
@@ -79,8 +79,8 @@ BUGS = (
     Bug(
         "a moved dead letter does not reopen its job",
         f"{WORKER}/take.py",
-        "        if dead and delivery.returned:",
-        "        if False and delivery.returned:",
+        "        if dead and (delivery.returned or _given_up(ended)):",
+        "        if dead and _given_up(ended):",
         ("tests/worker/test_returned.py",),
     ),
     Bug(
