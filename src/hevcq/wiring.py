@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hevcq.ports.encoder import Encoder
     from hevcq.worker.events import JobEvent, OnEvent
     from hevcq.worker.handler import Served
-    from hevcq.worker.pool import WorkerPool
+    from hevcq.worker.pool import Numbers, WorkerPool
     from hevcq.worker.watch import Watcher
 
 GIVEN_UP_LOOK_S = 900.0
@@ -120,7 +120,7 @@ def build_pool(
     from hevcq.worker.events import ignore
     from hevcq.worker.handler import Served
     from hevcq.worker.kit import Kit, keep
-    from hevcq.worker.pool import Numbers, WorkerPool
+    from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
 
     settings, backend = app.settings, app.backend
@@ -147,10 +147,20 @@ def build_pool(
         hands_on=settings.backend == "aws",
         let_go=LetGo(backend, app.profiles) if settings.aws.tag_done else keep,
     )
-    numbers = Numbers(
-        slots=app.capacity.slots, grace_s=settings.stop_grace_s, poll_s=settings.poll_s
+    return WorkerPool(kit, served, _numbers(app), watching)
+
+
+def _numbers(app: App) -> Numbers:
+    from hevcq.worker.pool import Numbers
+
+    settings = app.settings
+    return Numbers(
+        slots=app.capacity.slots,
+        # In a data folder a source is linked and a rendition moved: there is nothing to overlap.
+        pipelined=settings.backend == "aws",
+        grace_s=settings.stop_grace_s,
+        poll_s=settings.poll_s,
     )
-    return WorkerPool(kit, served, numbers, watching)
 
 
 def sharers(settings: Settings, slots: int, profile: Profile) -> int:

@@ -73,9 +73,19 @@ class Attempt:
         with around(self._kit.faults, "check"):
             self._kit.patiently(lambda: self._store.check(self._source))
         self._report.phase(Phase.FETCH)
-        with ExitStack() as stack:
-            folder = stack.enter_context(self._kit.scratch.job(self._task.job_id))
+        with self._kit.scratch.job(self._task.job_id) as folder:
             self._require_room()
+            decided = self._fetched(folder)
+            if not isinstance(decided, Made):
+                return decided
+            rendition = publish(self._kit, self._claimed, decided, self._report)
+        # Published, then completed: a kill between the two leaves a rendition that the next
+        # attempt adopts. The other order could leave a job that is done and has no rendition.
+        return self._complete(rendition, decided.report.cpu_s)
+
+    def _fetched(self, folder: Path) -> Made | Done | Skipped | Release:
+        """Do all that needs the source; it is let go before the rendition is published."""
+        with ExitStack() as stack:
             with around(self._kit.faults, "fetch"):
                 found = stack.enter_context(
                     self._store.fetch(
@@ -89,7 +99,7 @@ class Attempt:
                 raise Unavailable("The store handed out no local file to read the source from.")
             return self._decide(found.path, found.location, folder)
 
-    def _decide(self, path: Path, location: str, folder: Path) -> Done | Skipped | Release:
+    def _decide(self, path: Path, location: str, folder: Path) -> Made | Done | Skipped | Release:
         faults = self._kit.faults
         self._report.phase(Phase.PROBE)
         with around(faults, "probe"):
@@ -110,7 +120,7 @@ class Attempt:
         self._lease.check()
         return self._fulfil(_Subject(path, location, folder, info, plan, sha256))
 
-    def _fulfil(self, subject: _Subject) -> Done | Skipped | Release:
+    def _fulfil(self, subject: _Subject) -> Made | Done | Skipped | Release:
         key = rendition_key(self._source.key, self._profile.name, subject.plan.extension)
         earlier = adopt(
             self._kit,
@@ -130,13 +140,8 @@ class Attempt:
         shared = self._split(subject, measured)
         if shared is not None:
             return shared
-        made = self._make(subject, measured, key)
-        if isinstance(made, Skipped):
-            return made
-        rendition = publish(self._kit, self._claimed, made, self._report)
-        # Published, then completed: a kill between the two leaves a rendition that the next
-        # attempt adopts. The other order could leave a job that is done and has no rendition.
-        return self._complete(rendition, made.report.cpu_s)
+        with self._kit.encoding(self._claimed.worker, self._lease.check):
+            return self._make(subject, measured, key)
 
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
         self._moves.complete(rendition, cpu_s=cpu_s)

@@ -49,7 +49,8 @@ class ChunkWork(PartWork):
             copied = share if self._store.free_bytes() is None else 0
             require_room(self._kit, copied + share, self.part)
             output = folder / part_name(chunk.index)
-            with self._streamed(folder) as location:
+            encoding = self._kit.encoding(self._claimed.worker, self._lease.check)
+            with encoding, self._streamed(folder) as location:
                 report = self._encode(film, chunk, location, output)
             self._require_ours(chunk, report)
             return self._publish(chunk, report, output), report.cpu_s

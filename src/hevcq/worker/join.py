@@ -180,8 +180,9 @@ class JoinWork(PartWork):
         key: str,
     ) -> Verdict:
         output = files[0].parent / f"rendition.{film.plan.extension}"
-        report = self._joined(film, location, files, output)
-        gates, seconds = self._verified(film, location, output, report)
+        with self._kit.encoding(self._claimed.worker, self._lease.check):
+            report = self._joined(film, location, files, output)
+            gates, seconds = self._verified(film, location, output, report)
         reason = kept_original(gates)
         if reason is not None:
             return self._remembered(film, reason)

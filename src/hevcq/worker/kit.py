@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from hevcq.worker.fitness import Fitness
 from hevcq.worker.heartbeat import Beating, Heartbeat
 from hevcq.worker.lease import Lease
 from hevcq.worker.scratch import Scratch
+from hevcq.worker.stages import Stages
 
 Result = TypeVar("Result")
 Planner = Callable[[Profile, MediaInfo], Plan]
@@ -53,6 +55,7 @@ class Kit:
     `random` returns numbers in [0, 1). `sharers` says how many slots may share a film of a profile.
     `hands_on` says that a chunk that trails far behind is given to another worker.
     `tidies` says that a start removes what killed workers kept in the store for split films.
+    `stages` bounds how many of the slots encode, where there are more slots than that.
     `let_go` is told of each source that a job of ended well, and raises nothing.
     """
 
@@ -72,6 +75,11 @@ class Kit:
     tidies: bool = False
     hands_on: bool = False
     let_go: Callable[[Source], bool] = keep
+    stages: Stages | None = None
+
+    def encoding(self, slot: str, check: Callable[[], None]) -> AbstractContextManager[None]:
+        """Hold one of the pool's encodes inside the context; see `stages`."""
+        return nullcontext() if self.stages is None else self.stages.encoding(slot, check)
 
     def tell(self, event: JobEvent) -> None:
         """Hand an event to the display; one that breaks must not break the work."""

@@ -21,6 +21,8 @@ BACKOFF_CAP_S = 30.0
 """After errors of the services a poll waits 1 s, doubling up to 30 s, jittered by half."""
 DISK_PAUSE_S = 10.0
 """How often the disk is looked at while it is too full to take new work."""
+TURN_S = 5.0
+"""How long a slot that may take nothing waits for its turn before it asks by itself."""
 
 
 class Outcome(StrEnum):
@@ -63,6 +65,8 @@ class Worker:
         self._stop = threading.Event()
         for served in self._queues:
             served.queue.listen(self._wake.set)
+        if kit.stages is not None:
+            kit.stages.listen(self._wake.set)
 
     def run(self, stop: threading.Event) -> None:
         """Step until told to stop or unable to go on; `outcome` then says which."""
@@ -87,23 +91,28 @@ class Worker:
     def step(self) -> bool:
         """Receive once and handle what came; False if there was nothing to do or no room for it."""
         try:
-            if self._paused():
+            if self._paused() or not self._in_turn():
                 return False
             found = self._receive()
         except (TransientError, StorageError, WorkerUnfit) as error:
+            self._out_of_turn()
             self._failed(error)
             return False
         self._errors = 0
         receivers, now = self._receivers, self._kit.clock.monotonic()
         self.last_poll = now if receivers is None else receivers.answered_at
         if found is None:
+            self._out_of_turn()
             return False
         self.busy = True
+        if self._kit.stages is not None:
+            self._kit.stages.took(self._handler.worker)
         try:
             with bound(**_names(*found)):
                 self._note(self._handler.handle(*found))
         finally:
             self.busy = False
+            self._out_of_turn()
         self.handled += 1
         return True
 
@@ -132,6 +141,22 @@ class Worker:
             return None
         self._turn = index + 1
         return served, found[0]
+
+    def _in_turn(self) -> bool:
+        """Return whether this slot may look for a message; wait a little if it may not."""
+        stages = self._kit.stages
+        if stages is None:
+            return True
+        self._wake.clear()
+        if stages.enter(self._handler.worker):
+            return True
+        self._kit.clock.wait(self._wake, TURN_S)
+        self.last_poll = self._kit.clock.monotonic()
+        return False
+
+    def _out_of_turn(self) -> None:
+        if self._kit.stages is not None:
+            self._kit.stages.leave(self._handler.worker)
 
     def _paused(self) -> bool:
         reason = self._kit.lacking_room()

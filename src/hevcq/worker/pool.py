@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from hevcq.errors import HevcqError, WorkerUnfit
@@ -14,6 +14,7 @@ from hevcq.worker.kit import Kit
 from hevcq.worker.loop import Outcome, Worker
 from hevcq.worker.receivers import Receivers
 from hevcq.worker.split import sweep_leftovers
+from hevcq.worker.stages import EXTRA_SLOTS, Stages
 from hevcq.worker.stop import StopSignals
 from hevcq.worker.watch import Health, Watcher
 
@@ -26,9 +27,11 @@ and a heartbeat in flight gets to its reply."""
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """How many slots, how long a stop lets running work end, how often queues are looked at."""
+    """How many encodes at a time, how long a stop lets running work end, how often queues are
+    looked at, and whether jobs are fetched and published while others encode (see `stages`)."""
 
     slots: int = 1
+    pipelined: bool = False
     grace_s: float = 20.0
     poll_s: float = 0.5
 
@@ -48,14 +51,17 @@ class WorkerPool:
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.error: BaseException | None = None
-        self._kit, self._numbers, self._watchers = kit, numbers, tuple(watchers)
+        self._stages = Stages(numbers.slots, kit.clock) if numbers.pipelined else None
+        self._kit = replace(kit, stages=self._stages) if self._stages is not None else kit
+        self._numbers, self._watchers = numbers, tuple(watchers)
         self._stop, self._interrupted = threading.Event(), False
         self._asked_at: float | None = None
         self._reported: set[int] = set()
         # Waiting inside one queue is deaf to the others: where looks cost money, each has a thread.
         costly = len(queues) > 1 and all(served.queue.long_poll_s > 0 for served in queues)
         self._receivers = Receivers(kit, queues, self._stop) if costly else None
-        self.workers = [self._worker(queues, slot) for slot in range(numbers.slots)]
+        slots = numbers.slots + (EXTRA_SLOTS if numbers.pipelined else 0)
+        self.workers = [self._worker(queues, slot) for slot in range(slots)]
         self._threads = [
             threading.Thread(
                 target=self._slot, args=(worker,), name=f"hevcq-slot-{slot}", daemon=True
@@ -84,7 +90,8 @@ class WorkerPool:
             if self._kit.tidies:
                 sweep_leftovers(self._kit)
             version = self._kit.encoder.version()
-            room = self._kit.scratch_room(slots)
+            # Beside what is encoded there may be a source fetched ahead, and a rendition on its way.
+            room = self._kit.scratch_room(slots + 1 if self._stages is not None else slots)
         except HevcqError:
             self._close_watchers()
             raise
@@ -122,6 +129,8 @@ class WorkerPool:
         if self._asked_at is None:
             self._asked_at = self._kit.clock.monotonic()
             self._stop.set()
+            if self._stages is not None:
+                self._stages.close()
             for worker in self.workers:
                 worker.wake()
             if self._receivers is not None:
@@ -182,15 +191,16 @@ class WorkerPool:
 
     def health(self) -> Health:
         """Return how the slots are."""
-        now = self._kit.clock.monotonic()
+        now, slots = self._kit.clock.monotonic(), self._numbers.slots
+        dead = sum(not thread.is_alive() for thread in self._threads)
         return Health(
-            slots=len(self.workers),
-            alive=sum(thread.is_alive() for thread in self._threads),
+            slots=slots,
+            alive=max(0, slots - dead),
             handled=sum(worker.handled for worker in self.workers),
             oldest_poll_s=max(
                 (now - worker.last_poll for worker in self.workers if not worker.busy), default=0.0
             ),
-            busy=sum(worker.busy for worker in self.workers),
+            busy=min(slots, sum(worker.busy for worker in self.workers)),
             stopping=self._asked_at is not None,
         )
 

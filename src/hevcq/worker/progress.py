@@ -60,6 +60,7 @@ class Reporter:
         # Asking the lease here notices a deadline that passed while a heartbeat hangs.
         if self._lease.cause is not None:
             return
+        self._expect(progress)
         self._kit.tell(
             JobEvent(
                 kind=EventKind.PROGRESS,
@@ -83,6 +84,14 @@ class Reporter:
         except (TransientError, StorageError) as error:
             get_logger(job=self._task.job_id).debug("progress_not_written", reason=str(error))
         self._look()
+
+    def _expect(self, progress: Progress) -> None:
+        """Say when the encode in hand should end; what is checked is as good as encoded."""
+        stages, eta_s = self._kit.stages, progress.eta_s
+        if eta_s is None and progress.phase is Phase.VERIFY:
+            eta_s = 0.0
+        if stages is not None and eta_s is not None:
+            stages.expect(self._worker, eta_s)
 
     def _look(self) -> None:
         """Look whether the work is still wanted; called as often as the ledger is told."""
