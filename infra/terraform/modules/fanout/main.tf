@@ -12,7 +12,16 @@ resource "aws_sns_topic" "uploads" {
   tags = var.tags
 }
 
+module "tls_only" {
+  source = "../tls_only"
+
+  actions   = ["sns:Publish"]
+  resources = [local.topic_arn]
+}
+
 data "aws_iam_policy_document" "topic" {
+  source_policy_documents = var.tls_only ? [module.tls_only.json] : []
+
   statement {
     sid       = "BucketMayPublish"
     actions   = ["sns:Publish"]
@@ -33,28 +42,6 @@ data "aws_iam_policy_document" "topic" {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
       values   = [var.account_id]
-    }
-  }
-
-  dynamic "statement" {
-    for_each = var.tls_only ? [1] : []
-
-    content {
-      sid       = "TlsOnly"
-      effect    = "Deny"
-      actions   = ["sns:Publish"]
-      resources = [local.topic_arn]
-
-      principals {
-        type        = "*"
-        identifiers = ["*"]
-      }
-
-      condition {
-        test     = "Bool"
-        variable = "aws:SecureTransport"
-        values   = ["false"]
-      }
     }
   }
 }

@@ -15,7 +15,8 @@ locals {
     dead_letters = "${local.prefix}:${aws_sqs_queue.dead_letters.name}"
     subscription = "${local.prefix}:${aws_sqs_queue.subscription_dead_letters.name}"
   }
-  alarm_actions = var.alarm_topic_arn != "" ? [var.alarm_topic_arn] : []
+  filled_by_the_topic = { for name in ["queue", "subscription"] : name => local.arns[name] }
+  alarm_actions       = var.alarm_topic_arn != "" ? [var.alarm_topic_arn] : []
 }
 
 data "aws_partition" "current" {}
@@ -59,11 +60,17 @@ resource "aws_sqs_queue_redrive_allow_policy" "dead_letters" {
   })
 }
 
+module "tls_only" {
+  source   = "../tls_only"
+  for_each = local.filled_by_the_topic
+
+  actions   = ["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
+  resources = [each.value]
+}
+
 data "aws_iam_policy_document" "topic_may_send" {
-  for_each = {
-    queue        = local.arns.queue
-    subscription = local.arns.subscription
-  }
+  for_each                = local.filled_by_the_topic
+  source_policy_documents = var.tls_only ? [module.tls_only[each.key].json] : []
 
   statement {
     sid       = "TopicMaySend"
@@ -79,28 +86,6 @@ data "aws_iam_policy_document" "topic_may_send" {
       test     = "ArnEquals"
       variable = "aws:SourceArn"
       values   = [var.topic_arn]
-    }
-  }
-
-  dynamic "statement" {
-    for_each = var.tls_only ? [1] : []
-
-    content {
-      sid       = "TlsOnly"
-      effect    = "Deny"
-      actions   = ["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
-      resources = [each.value]
-
-      principals {
-        type        = "*"
-        identifiers = ["*"]
-      }
-
-      condition {
-        test     = "Bool"
-        variable = "aws:SecureTransport"
-        values   = ["false"]
-      }
     }
   }
 }

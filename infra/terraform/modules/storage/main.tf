@@ -125,33 +125,19 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
   depends_on = [aws_s3_bucket_versioning.this]
 }
 
-data "aws_iam_policy_document" "tls_only" {
+module "tls_only" {
+  source   = "../tls_only"
   for_each = local.buckets
 
-  statement {
-    sid       = "TlsOnly"
-    effect    = "Deny"
-    actions   = ["s3:*"]
-    resources = [local.arns[each.key], "${local.arns[each.key]}/*"]
-
-    principals {
-      type        = "*"
-      identifiers = ["*"]
-    }
-
-    condition {
-      test     = "Bool"
-      variable = "aws:SecureTransport"
-      values   = ["false"]
-    }
-  }
+  actions   = ["s3:*"]
+  resources = [local.arns[each.key], "${local.arns[each.key]}/*"]
 }
 
 resource "aws_s3_bucket_policy" "tls_only" {
   for_each = var.tls_only ? local.buckets : {}
 
   bucket = aws_s3_bucket.this[each.key].id
-  policy = data.aws_iam_policy_document.tls_only[each.key].json
+  policy = module.tls_only[each.key].json
 
   depends_on = [aws_s3_bucket_public_access_block.this]
 }
