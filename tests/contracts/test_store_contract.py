@@ -19,6 +19,7 @@ from contracts.objects import (
     sha,
     visible,
 )
+from fakes.encoder import content_of
 from hevcq.errors import (
     LibraryError,
     SourceChanged,
@@ -43,6 +44,18 @@ def test_an_accepted_file_can_be_checked_and_fetched(world: World) -> None:
     assert path.read_bytes() == b"a film"
 
 
+def test_a_streamed_source_has_the_same_bytes(world: World) -> None:
+    path, scratch = library_file(world), world.folder / "scratch"
+    source, store = accepted(world, path), world.backend.store
+    scratch.mkdir(exist_ok=True)
+
+    with store.stream(source, scratch, moved=nothing, stop=threading.Event()) as given:
+        assert content_of(given.location) == b"a film"
+
+    assert list(scratch.iterdir()) == []
+    assert path.read_bytes() == b"a film"
+
+
 def test_accepting_the_same_file_again_is_the_same_source(world: World) -> None:
     path = library_file(world)
 
@@ -62,6 +75,12 @@ def test_a_source_that_was_replaced_is_an_error_and_never_other_bytes(
         world.backend.store.check(source)
     with pytest.raises(SourceChanged):
         fetched(world, source)
+    stop = threading.Event()
+    with (
+        pytest.raises(SourceChanged),
+        world.backend.store.stream(source, world.folder, moved=nothing, stop=stop),
+    ):
+        pass
 
 
 def test_a_source_that_was_deleted_is_gone(world: World) -> None:
