@@ -15,6 +15,7 @@ from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.command import encode_command
 from hevcq.ffmpeg.doctor import INSTALL, examine
 from hevcq.ffmpeg.harmless import Pass
+from hevcq.ffmpeg.memo import ProbeMemo, identity
 from hevcq.ffmpeg.process import run_child
 from hevcq.ffmpeg.run import Job, covers_of, fresh_output, run_watched
 from hevcq.ffmpeg.tools import Tools
@@ -37,6 +38,7 @@ class FfmpegEncoder(Encoder):
     def __init__(self, ffmpeg: str, ffprobe: str, clock: Clock) -> None:
         self._tools = Tools(ffmpeg=ffmpeg, ffprobe=ffprobe, clock=clock)
         self._version = ""
+        self._memo = ProbeMemo()
 
     def version(self) -> str:
         """Return the first line of `ffmpeg -version`; raise WorkerUnfit if it cannot run."""
@@ -52,7 +54,12 @@ class FfmpegEncoder(Encoder):
         """Return the typed facts of a file; see ports.encoder."""
         from hevcq.ffmpeg.probe import probe
 
-        return probe(self._tools, location, stop)
+        before = identity(location)
+        info = self._memo.take(location, before)
+        if info is None:
+            info = probe(self._tools, location, stop)
+            self._memo.keep(location, before, info)
+        return info
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
         """Read every packet once and count what is really there."""
