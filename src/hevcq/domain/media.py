@@ -165,6 +165,9 @@ class TrackMeasure(Frozen):
     monotonic_dts: bool = True
     discarded: int = Field(default=0, description="packets flagged discard, not in `packets`")
     digest: str = Field(default="", description="of the packets' bytes in order; empty: unknown")
+    keys_s: tuple[float, ...] = Field(
+        default=(), exclude=True, description="times of key frames, a thousand at most; not stored"
+    )
 
 
 class Measurement(Frozen):

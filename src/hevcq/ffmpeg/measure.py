@@ -21,6 +21,8 @@ from hevcq.ffmpeg.tools import Tools, input_options, name_of
 SILENCE_S = 120.0
 """A pass that reads no packet for so long stands still: a dead network folder, or a dead disk."""
 MEASURE_LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=7200)
+MOST_KEYS = 1024
+"""How many key frames' times are kept of a track; of more, every second, fourth and so on."""
 _NONE = b"N/A"
 
 
@@ -97,6 +99,9 @@ class _Counted:
         "discarded",
         "end",
         "first",
+        "key_stride",
+        "keys",
+        "keys_seen",
         "last",
         "last_dts",
         "monotonic",
@@ -113,8 +118,11 @@ class _Counted:
         self.end: int | None = None
         self.last_dts: int | None = None
         self.monotonic = True
+        self.keys: list[int] = []
+        self.keys_seen = 0
+        self.key_stride = 1
 
-    def packet(self, pts: int | None, dts: int | None, duration: int) -> None:
+    def packet(self, pts: int | None, dts: int | None, duration: int, *, key: bool) -> None:
         """Count one packet that is to be shown."""
         self.packets += 1
         if dts is not None:
@@ -132,6 +140,16 @@ class _Counted:
             self.last = pts
         if self.end is None or pts + duration > self.end:
             self.end = pts + duration
+        if key:
+            self._key(pts)
+
+    def _key(self, pts: int) -> None:
+        if self.keys_seen % self.key_stride == 0:
+            self.keys.append(pts)
+            if len(self.keys) > MOST_KEYS:
+                self.keys = self.keys[::2]
+                self.key_stride *= 2
+        self.keys_seen += 1
 
 
 class PacketCounter:
@@ -179,12 +197,15 @@ class PacketCounter:
             None if pts == _NONE else int(pts),
             None if dts == _NONE else int(dts),
             0 if duration == _NONE else int(duration),
+            key=b"K" in flags,
         )
 
 
 def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
     stream = next((s for s in info.streams if s.index == index), None)
     tick = stream.tick if stream is not None else Fraction(1, 1000)
+
+    film = stream is not None and stream.kind is StreamKind.VIDEO
 
     def seconds(ticks: int | None) -> float | None:
         return None if ticks is None else float(ticks * tick)
@@ -200,4 +221,5 @@ def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
         monotonic_dts=counted.monotonic,
         discarded=counted.discarded,
         digest=f"{counted.digest:08x}" if counted.digest else "",
+        keys_s=tuple(float(pts * tick) for pts in counted.keys) if film else (),
     )

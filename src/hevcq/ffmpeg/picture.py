@@ -32,3 +32,12 @@ def coded_pixel_format(target: VideoTarget) -> str:
     if target.colour.range == "pc" and re.fullmatch(r"yuv4(20|22|44)p", target.pixel_format):
         return target.pixel_format.replace("yuv", "yuvj")
     return target.pixel_format
+
+
+def compared_pixel_format(target: VideoTarget) -> str:
+    """Return the pixel format in which gate G8 compares: RGB as brightness and colour.
+
+    Encoders spend their bits on green as on brightness; red and blue alone look far worse than
+    the picture does.
+    """
+    return coded_pixel_format(target).replace("gbrp", "yuv444p")

@@ -23,10 +23,12 @@ from hevcq.ffmpeg.tools import Tools
 from hevcq.ffmpeg.verify_joined import Shown, joined_times, seam_problem
 from hevcq.ffmpeg.verify_picture import (
     Film,
+    Look,
     Sample,
     decode_problems,
     encoded_films,
     frozen,
+    looks,
     take_samples,
 )
 from hevcq.ffmpeg.verify_streams import ledger_problems, made_streams, promise_problems
@@ -203,7 +205,7 @@ class _Gates:
             return Outcome.OFF, ""
         worst = 1.0
         for kept in films:
-            samples = self._samples(kept)
+            samples = self._aligned(kept)
             if isinstance(samples, tuple):
                 return samples
             still = frozen(samples)
@@ -218,7 +220,19 @@ class _Gates:
                     return Outcome.FAILED, problem
         return Outcome.PASSED, f"worst SSIM {worst:.4f} of the samples"
 
-    def _samples(self, kept: StreamPlan) -> list[Sample] | Judged:
+    def _aligned(self, kept: StreamPlan) -> list[Sample] | Judged:
+        """Return the samples of one film, all of them alike in one way of looking."""
+        first: Judged | None = None
+        for look in looks(self.request):
+            samples = self._samples(kept, look)
+            if isinstance(samples, list):
+                return samples
+            first = first or samples
+            if samples[0] is not Outcome.FAILED:
+                break
+        return first or (Outcome.UNKNOWN, "no sample could be taken")
+
+    def _samples(self, kept: StreamPlan, look: Look) -> list[Sample] | Judged:
         """Return the samples of one film, or the judgement that ends the gate."""
         made = made_streams(self.request.plan, self.output)
         place, floor = kept.position or 0, self.request.profile.gates.picture_floor
@@ -227,7 +241,7 @@ class _Gates:
         if track is None:
             return Outcome.UNKNOWN, f"video track {place} was not measured"
         for sample in take_samples(
-            self.tools, self.request, Film(kept, track), self.stop, deadline_s=self._left()
+            self.tools, self.request, Film(kept, track, look), self.stop, deadline_s=self._left()
         ):
             if sample.ssim is None:
                 return Outcome.UNKNOWN, f"the sample at {sample.at_s:.1f} s cannot be compared"

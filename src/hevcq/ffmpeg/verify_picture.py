@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +19,7 @@ from itertools import pairwise
 from hevcq.domain.media import StreamKind, TrackMeasure
 from hevcq.domain.plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.ffmpeg.harmless import Pass, suspicious
-from hevcq.ffmpeg.picture import coded_pixel_format, picture_filter
+from hevcq.ffmpeg.picture import compared_pixel_format, picture_filter
 from hevcq.ffmpeg.process import ChildLimits, Finished, run_child
 from hevcq.ffmpeg.tools import Tools, input_options
 from hevcq.ports.encoder import VerifyRequest
@@ -34,9 +35,15 @@ MOVES = 1.0
 """Mean difference of two source thumbnails (in levels of 255) from which they differ for sure."""
 FOLLOWS = 0.25
 """Share of that difference which the output must show too; encoders lose noise, not motion."""
-UNINDEXED_PREROLL_S = 10.0
+PREROLL_S = 10.0
 """Containers without an index are entered this much earlier, to find a key frame on the way."""
+SPREAD_S = 600.0
+"""In a longer film the samples lie in the middle of their shares, whatever it costs: it is little."""
 UNINDEXED = frozenset({"mpegts", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
+UNTIMED = frozenset({"avi", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
+"""Containers without presentation times: what a decoder makes of theirs depends on its delay."""
+SHIFTS = (1, 2, 3, -1)
+"""By how many frames the times of such a source may be off, all of them alike; likeliest first."""
 LAST_STAYS = "tpad=stop=2:stop_mode=clone"
 """The output's last picture stays, so that a nudged last source frame still finds its partner."""
 _SSIM = re.compile(r"SSIM .*\bAll:(-?[0-9.]+|nan|inf)")
@@ -52,11 +59,38 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """How the source's pictures are found.
+
+    `shift` is how many frames later than its packets say it shows each, `earlier_s` how much
+    earlier it is entered than it must: a key frame may be one from which only later pictures are
+    whole (intra refresh).
+    """
+
+    shift: int = 0
+    earlier_s: float = 0.0
+
+
+FIRST_LOOK = Look()
+
+
+@dataclass(frozen=True, slots=True)
 class Film:
     """An encoded video track: its plan, and its measure in the output."""
 
     kept: StreamPlan
     made: TrackMeasure
+    look: Look = FIRST_LOOK
+
+
+def looks(request: VerifyRequest) -> tuple[Look, ...]:
+    """Return how a film may be looked at; it is alike if all its samples are, in one of these ways.
+
+    G5 counts the frames: a shift of them all hides none that is lost.
+    """
+    demuxer = request.info.format_name.partition(",")[0]
+    shifts = SHIFTS if demuxer in UNTIMED else ()
+    return FIRST_LOOK, *(Look(shift=shift) for shift in shifts), Look(earlier_s=PREROLL_S)
 
 
 def decode_problems(
@@ -94,10 +128,35 @@ def complaints(done: Finished) -> list[str]:
     return lines
 
 
-def sample_times(length_s: float, count: int, sample_s: float) -> list[float]:
-    """Return when the samples begin: spread evenly, fewer if the film is too short for all."""
+def sample_times(
+    length_s: float, count: int, sample_s: float, keys: Sequence[Sequence[float]] = ()
+) -> list[float]:
+    """Return when the samples begin: one in each of equal shares, fewer if the film is too short.
+
+    A sample lies in the middle of its share, or in a short film where least must be decoded to
+    come to it; `keys` are the times of key frames in each file, where known.
+    """
     fitting = max(1, min(count, int(length_s / max(sample_s, 0.001))))
-    return [max(0.0, (place + 0.5) * length_s / fitting - sample_s / 2) for place in range(fitting)]
+    share = length_s / fitting
+    middles = [max(0.0, (place + 0.5) * share - sample_s / 2) for place in range(fitting)]
+    if length_s > SPREAD_S:
+        return middles
+    ends = [max(place * share, (place + 1) * share - sample_s) for place in range(fitting)]
+    return [_cheapest(place * share, middles[place], ends[place], keys) for place in range(fitting)]
+
+
+def _cheapest(begin: float, middle: float, end: float, keys: Sequence[Sequence[float]]) -> float:
+    """Return the time in a share that is least far behind its key frames; of equals the middlemost."""
+    times = [begin, middle, *(time for known in keys for time in known if begin <= time <= end)]
+
+    def behind(known: Sequence[float], time: float) -> float:
+        passed = bisect_right(known, time)
+        return time - known[passed - 1] if passed else time
+
+    def cost(time: float) -> tuple[float, float]:
+        return round(sum(behind(known, time) for known in keys if known), 3), abs(time - middle)
+
+    return min(times, key=cost)
 
 
 def encoded_films(plan: EncodePlan) -> tuple[StreamPlan, ...]:
@@ -126,8 +185,14 @@ def take_samples(
     gates = request.profile.gates
     rate = max(1, made.packets - 1) / length if length else 1.0
     frames = min(made.packets, max(2, math.ceil(gates.picture_sample_s * min(rate, 1000.0))))
-    for at in sample_times(length, gates.picture_samples, gates.picture_sample_s):
-        argv = _sample_command(tools, request, film, (source.first_pts_s + at, first + at), frames)
+    keys = [
+        sorted(key - track.first_pts_s for key in track.keys_s)
+        for track in (source, made)
+        if track.first_pts_s is not None
+    ]
+    for at in sample_times(length, gates.picture_samples, gates.picture_sample_s, keys):
+        moments = source.first_pts_s + at, first + at
+        argv = _sample_command(tools, request, film, moments, frames)
         done = run_child(argv, stop=stop, limits=_limits(request), deadline_s=deadline_s)
         yield _sample(at, done)
 
@@ -138,29 +203,49 @@ def _limits(request: VerifyRequest) -> ChildLimits:
 
 
 def _sample_command(
-    tools: Tools, request: VerifyRequest, film: Film, moments: tuple[float, float], frames: int
+    tools: Tools,
+    request: VerifyRequest,
+    film: Film,
+    moments: tuple[float, float],
+    frames: int,
 ) -> list[str]:
     target = film.kept.video or request.plan.video
+    streams = film.kept.source_index, film.made.index
+    # Few pictures are wanted: more threads would decode some that nobody looks at.
+    alone = ("-threads", "1")
+    # Only what is shown is shifted: a demuxer seeks by the times of its packets.
+    shown = moments[0] + film.look.shift * _frame_s(request, film.kept), moments[1]
     return [
         tools.ffmpeg, "-v", "level+info", "-nostdin", "-nostats", "-hide_banner", "-copyts",
-        *seek_options(moments[0] - preroll_of(request)), *input_options(request.location),
-        *seek_options(moments[1]), *input_options(str(request.output)),
-        "-filter_complex", graph(target, (film.kept.source_index, film.made.index), moments, frames),
+        *seek_options(moments[0] - max(film.look.earlier_s, preroll_of(request))),
+        *alone, *input_options(request.location),
+        *seek_options(moments[1]), *alone, *input_options(str(request.output)),
+        "-filter_complex", graph(target, streams, shown, frames),
         "-map", "[thumbs]", "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1",
     ]  # fmt: skip
+
+
+def _frame_s(request: VerifyRequest, kept: StreamPlan) -> float:
+    """Return how long the source shows a frame; 0 if it does not say."""
+    video = next(s.video for s in request.info.streams if s.index == kept.source_index)
+    frames, _, seconds = (video.average_rate if video is not None else "").partition("/")
+    return int(seconds) / int(frames) if frames.isdigit() and int(frames) else 0.0
 
 
 def preroll_of(request: VerifyRequest) -> float:
     """Return how many seconds earlier the source must be entered to find a key frame."""
     demuxer = request.info.format_name.partition(",")[0]
-    return UNINDEXED_PREROLL_S if demuxer in UNINDEXED else 0.0
+    return PREROLL_S if demuxer in UNINDEXED else 0.0
 
 
 def seek_options(moment: float) -> list[str]:
-    """Return the options that enter a file at the key frame before a moment, in seconds."""
+    """Return the options that enter a file at the key frame before a moment, in seconds.
+
+    Half a millisecond later, lest rounding the time of a key frame leads to the one before it.
+    """
     if moment <= 0:
         return []
-    return ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{moment:.6f}"]
+    return ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{moment + 0.0005:.6f}"]
 
 
 def graph(
@@ -172,7 +257,7 @@ def graph(
     early: of two frames ssim takes the one that is shown at the source frame's time.
     """
     thumb = f"scale={THUMB_WIDTH}:{THUMB_HEIGHT}:flags=area,format=yuv420p"
-    alike = f"setsar=1,format={coded_pixel_format(target)}"
+    alike = f"setsar=1,format={compared_pixel_format(target)}"
     there = [f"trim=start={max(0.0, moments[0]) - 0.0005:.6f}", picture_filter(target), alike]
     there += [f"trim=end_frame={frames}", _from(moments[0] - NUDGE_S), "split"]
     here = [f"trim=start={moments[1] - 0.5:.6f}", alike, _from(moments[1]), LAST_STAYS, "split"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hevcq.clock import SystemClock
 from hevcq.domain.media import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.profile import Gates, Preflight, Profile, Video
 from hevcq.errors import SourceDamaged, SourceGone, Stopped, Unavailable
-from hevcq.ffmpeg.measure import SILENCE_S, Heard, PacketCounter, measure
+from hevcq.ffmpeg.measure import MOST_KEYS, SILENCE_S, Heard, PacketCounter, measure
 from hevcq.ffmpeg.preflight import preflight, shortfall
 from hevcq.ffmpeg.probe import probe
 from hevcq.ffmpeg.tools import Tools
@@ -44,6 +45,25 @@ def test_every_packet_is_counted(tmp_path):
     assert audio.kind is StreamKind.AUDIO
     assert audio.end_s == pytest.approx(2, abs=0.03)
     assert found.errors == ()
+
+
+def test_the_times_of_key_frames_are_kept_but_not_stored(tmp_path):
+    video, audio = check(make_clip(tmp_path, seconds=2, rate=25)).tracks
+
+    assert video.keys_s[0] == 0
+    assert list(video.keys_s) == sorted(video.keys_s)
+    assert audio.keys_s == ()
+    assert "keys_s" not in video.model_dump()
+
+
+def test_of_many_key_frames_those_spread_over_the_film_are_kept():
+    counter = PacketCounter()
+    counter.feed(b"".join(b"0,%d,%d,1,9,K_\n" % (at, at) for at in range(5000)))
+    keys = counter.tracks[0].keys
+
+    assert MOST_KEYS // 2 <= len(keys) <= MOST_KEYS
+    assert {late - early for early, late in pairwise(keys)} == {8}
+    assert keys[-1] >= 4990
 
 
 def test_discarded_packets_are_counted_apart():

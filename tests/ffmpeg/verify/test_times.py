@@ -156,6 +156,22 @@ def test_samples_are_spread_over_the_film():
     assert len(sample_times(2.5, 4, 1.0)) == 2
 
 
+def test_in_a_short_film_each_share_is_looked_at_where_least_must_be_decoded():
+    keys = ([0.0, 26.0, 51.0, 80.0], [0.0, 26.0, 60.0])
+    # A key frame of both files; else the beginning of the share, unless one lies near a key frame.
+    assert sample_times(100.0, 4, 1.0, keys) == [0.0, 26.0, 60.0, 80.0]
+    # No key frame in any share: each begins as near to the first one as it may.
+    assert sample_times(100.0, 4, 1.0, ([0.0], [0.0])) == [0.0, 25.0, 50.0, 75.0]
+    # A sample does not reach beyond its share, not even for a key frame.
+    assert sample_times(100.0, 4, 1.0, ([0.0, 24.5], [0.0, 24.5]))[0] == 0.0
+
+
+def test_samples_stay_in_the_middle_of_their_shares_where_nothing_is_known_or_the_film_is_long():
+    assert sample_times(100.0, 4, 1.0, ([], [])) == [12.0, 37.0, 62.0, 87.0]
+    long = sample_times(4000.0, 4, 1.0, ([0.0, 900.0], [0.0, 900.0]))
+    assert long == [499.5, 1499.5, 2499.5, 3499.5]
+
+
 def thumb(level: int) -> bytes:
     return bytes([level]) * (64 * 36)
 
