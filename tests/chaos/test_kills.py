@@ -1,4 +1,4 @@
-"""Real workers on one data folder are killed and stopped while they work (short form)."""
+"""Real workers are killed and stopped while they work, on a data folder and on AWS (short form)."""
 
 from __future__ import annotations
 
@@ -7,28 +7,44 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
-KILLS, STOPS = 100, 4
 
 
-def test_killed_and_stopped_workers_lose_double_and_leave_nothing():
+def campaign(*words: object, most_s: int = 280) -> tuple[dict, int, str]:
+    """Run a campaign in a process of its own, which may fork; return counts, code and log."""
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.chaos.kills", "--kills", str(KILLS), "--stops", str(STOPS)],
+        [sys.executable, "-m", "tests.chaos.kills", *map(str, words)],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=most_s,
         check=False,
     )
     assert ran.stdout, ran.stderr[-3000:]
     counts = json.loads(ran.stdout.splitlines()[-1])
     print(counts)
-    for name in ("lost", "wrong", "double_published", "partial_visible"):
-        assert counts[name] == 0, (name, counts, ran.stderr[-3000:])
-    assert counts["stray_children"] == counts["temp_files"] == 0, (counts, ran.stderr[-3000:])
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    assert counts["kills"] >= KILLS
-    assert counts["stops"] >= STOPS
-    assert counts["jobs"] > 30
-    assert counts["points"] >= 25, "too few of the numbered crash points were hit"
+    return counts, ran.returncode, ran.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("backend", "kills", "stops", "points"),
+    [("embedded", 70, 3, 20)],
+)
+def test_killed_and_stopped_workers_lose_double_and_leave_nothing(backend, kills, stops, points):
+    counts, code, log = campaign(
+        "--backend", backend, "--kills", kills, "--stops", stops, "--takeovers", 1
+    )
+
+    for name in ("lost", "wrong_end", "double_published", "partial_visible"):
+        assert counts[name] == 0, (name, counts, log)
+    for name in ("stray_children", "temp_files", "work_objects", "open_uploads"):
+        assert counts[name] == 0, (name, counts, log)
+    assert code == 0, log
+    assert counts["kills"] >= kills
+    assert counts["stops"] >= stops
+    assert counts["jobs"] > 10
+    assert counts["points_hit"] >= points, "too few of the numbered crash points were hit"
+    assert counts["taken_over_s_most"] > 0

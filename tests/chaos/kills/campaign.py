@@ -1,42 +1,26 @@
-"""Kill and stop real workers while they work; then count what was lost, doubled or left behind."""
+"""Kill and stop real workers while they work: who is to die where, and when all is done."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import threading
 import time
-import traceback
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from chaos.kills.worker import (
-    DURING,
-    KILL,
-    PROFILE,
-    STOP,
-    VISIBILITY_S,
-    expected,
-    open_folder,
-    work,
-)
-from hevcq.clock import SystemClock
-from hevcq.domain.job import JobState, job_id
-from hevcq.embedded.open import EmbeddedBackend
+from chaos.kills.films import FORGED, KINDS, VISIBILITY_S, kind_of
+from chaos.kills.places import Place, apart
+from chaos.kills.worker import KILL, MOST_LATE_S, STOP, TERM, Orders, work
+from hevcq.domain.job import SETTLED, Source, Task, TaskKind
 from hevcq.ports.ledger import JobFilter
-from hevcq.ports.queue import Selection
-from hevcq.worker.faults import POINTS
-from hevcq.worker.scratch import Scratch
+from hevcq.worker.faults import POINTS, SPLIT_POINTS
 
 SIDE_BY_SIDE = 3
-KINDS = {"film": JobState.DONE, "flaky": JobState.DONE, "poison": JobState.DEAD}
-SMALL = "small"
-HAPPENS = tuple(p for p in POINTS if not p.endswith(("interrupt", "bury-unclaimed")))
-"""The points that this campaign can come to: the two left out need an orderly stop or a queue
-that fails before the claim."""
+EVERY = (*POINTS, *SPLIT_POINTS)
+INTERRUPTS = frozenset({"before-interrupt", "after-interrupt", "before-release", "after-release"})
+PATIENCE_S = 3.0
+"""How long a worker may look for a wanted point before it is killed wherever it is."""
 
 
 @dataclass
@@ -44,80 +28,62 @@ class Child:
     """A worker that runs, and how its end is to come."""
 
     pid: int
-    point: str
-    number: int
+    orders: Orders
     kill_at: float | None
     stopped_at: float | None = None
 
 
 @dataclass
 class Campaign:
-    """Runs workers over `folder` until `kills` and `stops` are done and no job is left."""
+    """Runs workers at a place until `kills` and `stops` are done and no job is left.
 
-    folder: Path
+    Wanted are the points where fewest died so far, so that every one is come to in the end.
+    """
+
+    place: Place
     kills: int
     stops: int
     seed: int
     ended: Counter[str] = field(default_factory=Counter)
     children: list[Child] = field(default_factory=list)
-    sources: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    hits: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self.mark = f"{os.getpid() % 100_000:05d}{self.seed % 100:02d}"
-        self._points = list(HAPPENS)
-        self._random.shuffle(self._points)
-        self._number = 0
+        self._number = self._submitted = self._read = 0
 
-    def run(self) -> dict[str, object]:
-        """Return the counts; every one of `lost` to `temp_files` has to be 0."""
-        began = time.monotonic()
+    def run(self) -> None:
+        """Kill and stop as often as was asked, then let the rest be done."""
         try:
             while self.ended["SIGKILL"] < self.kills or self.ended["SIGSTOP"] < self.stops:
-                self._apart(lambda: self._submit(SIDE_BY_SIDE * 4))
+                self.submit(7)
                 self._round()
-            self._drain()
+            self.drain()
         finally:
-            for child in self.children:
-                os.kill(child.pid, signal.SIGKILL)
-                os.waitpid(child.pid, 0)
-        return self._counts() | {"seconds": round(time.monotonic() - began, 1)}
+            self._end_all()
 
-    def _apart(self, action) -> None:
-        """Run something that opens the database in a process of its own: forks must not share it."""
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                action()
-                code = 0
-            except Exception:  # noqa: BLE001 - the fork must not go on as its parent
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        if os.waitpid(pid, 0)[1] != 0:
-            raise RuntimeError("A helper process failed.")
-        for path in (self.folder / "films").iterdir():
-            self.sources.setdefault(path.name, ("", path.read_bytes()))
+    def submit(self, count: int) -> None:
+        """Bring films of every kind in, and a message that names no job."""
 
-    def _submit(self, count: int) -> None:
-        opened = open_folder(self.folder)
-        films = self.folder / "films"
-        films.mkdir(exist_ok=True)
-        base = len(list(films.iterdir()))
-        for number in range(base, base + count):
-            kind = (*KINDS, SMALL, "film")[number % 5]
-            path = films / f"{kind}-{number}.mp4"
-            path.write_bytes(f"{kind} {number}".encode() * 50)
-            source = opened.backend.store.accept(
-                path, f"TODO/all/{path.name}", moved=lambda _: None, stop=threading.Event()
-            )
-            opened.backend.fanout.publish(source, [PROFILE.name], announced=False)
-        opened.close()
+        def bring() -> None:
+            backend = self.place.open()
+            for number in range(self._submitted, self._submitted + count):
+                kind = list(KINDS)[number % len(KINDS)]
+                path = self.place.films / f"{kind}-{number}.mp4"
+                path.write_bytes(f"{kind} {number} of {self.mark}".encode() * 50)
+                self.place.submit(backend, path, KINDS[kind].profile)
+            source = Source(bucket="none", key=f"TODO/all/{FORGED}", version="0", size=1)
+            forged = Task(kind=TaskKind.CHUNK, source=source, profile="cut", chunk=0)
+            backend.queues["cut"].send([forged])
+            backend.close()
+
+        apart(bring)
+        self._submitted += count
 
     def _round(self) -> None:
         """Let some workers begin, and bring each to its end."""
-        for _ in range(SIDE_BY_SIDE * 3):
+        for _ in range(SIDE_BY_SIDE * 4):
             self._spawn(self._next())
             while len(self.children) >= SIDE_BY_SIDE:
                 self._look()
@@ -127,25 +93,51 @@ class Campaign:
 
     def _next(self) -> Child:
         self._number += 1
-        stops_left = self.stops - self.ended["SIGSTOP"]
-        if self._number % 6 == 0 and stops_left > 0:
-            point = self._random.choice(["before-publish", "before-complete", "before-ack"])
-            return Child(0, point, STOP, time.monotonic() + 3.0)
-        if self._number % 6 == 1:
-            return Child(0, DURING, KILL, time.monotonic() + 1.0)
-        if self._number % 6 == 2:
-            return Child(0, "", KILL, time.monotonic() + self._random.uniform(0.02, 0.4))
-        return Child(
-            0, self._points[self._number % len(self._points)], KILL, time.monotonic() + 2.0
-        )
+        self._count_hits()
+        now = time.monotonic()
+        seed = self.seed * 100_000 + self._number
+        if self._number % 5 == 0 and self.ended["SIGSTOP"] < self.stops:
+            orders = Orders(self._fewest(), STOP, seed=seed)
+            return Child(0, orders, now + PATIENCE_S)
+        match self._number % 10:
+            case 1:
+                return Child(0, Orders(hangs=True, seed=seed), now + 0.8)
+            case 2:
+                return Child(0, Orders(seed=seed), now + self._random.uniform(0.02, 0.5))
+            case 3 if any(not self.hits[point] for point in INTERRUPTS):
+                # Told to stop in mid-encode; dies on the way of giving the work back.
+                orders = Orders(INTERRUPTS & self._fewest(), hangs=True, seed=seed)
+                return Child(0, orders, now + 0.7)
+            case 4 | 6 | 8:
+                late = self._random.uniform(0.0005, MOST_LATE_S)
+                return Child(0, Orders(self._fewest(), late=late, seed=seed), now + PATIENCE_S)
+            case _:
+                return Child(0, Orders(self._fewest(), seed=seed), now + PATIENCE_S)
+
+    def _fewest(self) -> frozenset[str]:
+        """Return the half of all points where fewest died."""
+        middle = sorted(self.hits[point] for point in EVERY)[len(EVERY) // 2]
+        return frozenset(p for p in EVERY if self.hits[p] < max(1, middle))
+
+    def _count_hits(self) -> None:
+        path = self.place.folder / "notes"
+        if not path.exists():
+            return
+        with path.open() as notes:
+            notes.seek(self._read)
+            for line in notes:
+                words = line.split()
+                if words[0] == "ended" and int(words[3]) == KILL:
+                    self.hits[words[1]] += 1
+            self._read = notes.tell()
 
     def _spawn(self, child: Child) -> None:
         child.pid = os.fork()
         if child.pid == 0:
             try:
-                with open(self.folder / "log", "a") as log:
+                with (self.place.folder / "log").open("a") as log:
                     os.dup2(log.fileno(), 2)
-                work(self.folder, child.point, child.number, self.mark)
+                work(self.place, child.orders, self.mark)
             finally:
                 os._exit(0)
         self.children.append(child)
@@ -159,145 +151,104 @@ class Campaign:
                 child.stopped_at, child.kill_at = now, None
             elif pid:
                 self.children.remove(child)
-                self.ended[
-                    signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "exit"
-                ] += 1
+                signalled = os.WIFSIGNALED(status)
+                name = signal.Signals(os.WTERMSIG(status)).name if signalled else "exit"
+                self.ended[name] += 1
             elif child.stopped_at is not None and now > child.stopped_at + VISIBILITY_S + 0.5:
                 self.ended["SIGSTOP"] += 1
                 child.stopped_at, child.kill_at = None, now + 1.0
                 os.kill(child.pid, signal.SIGCONT)
             elif child.kill_at is not None and now > child.kill_at:
-                os.kill(child.pid, signal.SIGKILL)
+                self._end(child, now)
 
-    def _drain(self) -> None:
-        """One worker more that nobody kills does what is left."""
+    def _end(self, child: Child, now: float) -> None:
+        """Kill a worker; one that is to die on its way out is told to stop first."""
+        if child.orders.hangs and child.orders.wanted:
+            child.orders, child.kill_at = Orders(), now + PATIENCE_S
+            os.kill(child.pid, TERM)
+        else:
+            os.kill(child.pid, KILL)
+
+    def drain(self, seconds: float = 180.0) -> None:
+        """Let workers that nobody kills do what is left.
+
+        A duplicate that met a job at work may wait for an hour: it is not waited for.
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            while len(self.children) < 2:
+                self._spawn(Child(0, Orders(), None))
+            self._look()
+            open_jobs, messages = self._left()
+            if not open_jobs:
+                # What ended its job and was killed then may have its own end to come.
+                end = min(end, time.monotonic() + 2 * VISIBILITY_S)
+                if not messages:
+                    break
+            time.sleep(0.3)
+        for child in self.children:
+            os.kill(child.pid, TERM)
+        late = time.monotonic() + 40
+        while self.children and time.monotonic() < late:
+            self._look()
+
+    def _left(self) -> tuple[int, int]:
+        """Return how many films have no end yet, and how many messages there are."""
+        left = self.place.folder / "left"
+
+        def ask() -> None:
+            backend = self.place.open()
+            depths = [queue.depth() for queue in backend.queues.values()]
+            ended = sum(job.state in SETTLED for job in backend.ledger.jobs(JobFilter()))
+            backend.close()
+            films = len(list(self.place.films.iterdir()))
+            messages = sum(d.ready + d.in_flight + d.delayed for d in depths)
+            left.write_text(f"{films - ended} {messages}")
+
+        apart(ask)
+        films, messages = left.read_text().split()
+        return int(films), int(messages)
+
+    def _end_all(self) -> None:
         for child in self.children:
             os.kill(child.pid, signal.SIGKILL)
-            os.kill(child.pid, signal.SIGCONT)
-        while self.children:
-            self._look()
-        self._spawn(Child(0, "", KILL, None))
+            os.waitpid(child.pid, 0)
+        self.children.clear()
+
+    def seconds_until_taken_over(self, times: int) -> list[float]:
+        """Kill the only worker with a job while another is idle; return how long each time until
+        the other began it."""
+        return [self._taken_over(number) for number in range(times)]
+
+    def _taken_over(self, number: int) -> float:
+        def bring() -> None:
+            backend = self.place.open()
+            path = self.place.films / f"film-again{number}.mp4"
+            path.write_bytes(f"film again {number} of {self.mark}".encode() * 50)
+            self.place.submit(backend, path, KINDS[kind_of(path.name)].profile)
+            backend.close()
+
+        self._spawn(Child(0, Orders(hangs=True), None))
+        apart(bring)
+        self._until_noted("hanging", self.children[0].pid)
+        self._spawn(Child(0, Orders(), None))
+        self._until_noted("ready", self.children[1].pid)
+        # Until a heartbeat has renewed the lease, and the idle worker waits in its poll.
+        time.sleep(1.3)
+        died = time.monotonic()
+        os.kill(self.children[0].pid, KILL)
+        begun = self._until_noted("job_started", self.children[1].pid)
+        self.drain()
+        self._end_all()
+        return begun - died
+
+    def _until_noted(self, word: str, pid: int) -> float:
+        """Wait until a worker notes something; return when that was."""
         end = time.monotonic() + 60
-        while time.monotonic() < end and not self._all_settled():
-            time.sleep(0.2)
-        for child in self.children:
-            os.kill(child.pid, signal.SIGTERM)
-        while self.children:
-            self._look()
-
-    def _all_settled(self) -> bool:
-        def ask() -> None:
-            opened = open_folder(self.folder)
-            depth = opened.backend.queues[PROFILE.name].depth()
-            opened.close()
-            (self.folder / "left").write_text(str(depth.ready + depth.in_flight + depth.delayed))
-
-        self._apart(ask)
-        return (self.folder / "left").read_text() == "0"
-
-    def _counts(self) -> dict[str, object]:
-        time.sleep(0.3)
-        opened = open_folder(self.folder)
-        scratch = Scratch(self.folder / "scratch", SystemClock())
-        scratch.sweep()
-        found = Counter(self._fates(opened))
-        notes = [line.split() for line in (self.folder / "notes").read_text().splitlines()]
-        counts: dict[str, object] = {
-            "jobs": len(self.sources),
-            "kills": self.ended["SIGKILL"],
-            "stops": self.ended["SIGSTOP"],
-            "points": len({n[1] for n in notes if n[0] == "ended"} & set(HAPPENS)),
-            "points_possible": len(HAPPENS),
-            "lost": found["lost"],
-            "wrong": found["wrong"],
-            "double_published": _doubled(notes),
-            "partial_visible": sum(
-                not _whole(opened, seen) for seen in opened.backend.store.list("")
-            ),
-            "stray_children": len(_running(self.mark)),
-            "temp_files": len(list((self.folder / "scratch").iterdir()))
-            + _unnamed(self.folder, opened),
-        }
-        opened.close()
-        return counts | _again(notes)
-
-    def _fates(self, opened: EmbeddedBackend):
-        records = {
-            r.source.key.rpartition("/")[2]: r for r in opened.backend.ledger.jobs(JobFilter())
-        }
-        letters = Counter(
-            letter.task.job_id
-            for letter in opened.backend.queues[PROFILE.name].dead_letters(Selection())
-        )
-        for name, (_, content) in self.sources.items():
-            record = records.get(name)
-            wanted = KINDS.get(name.partition("-")[0], JobState.SKIPPED)
-            if record is None or record.state is JobState.QUEUED:
-                yield "lost"
-            elif record.state is not wanted:
-                yield "wrong"
-            elif wanted is JobState.DEAD and not letters[record.job_id]:
-                yield "lost"
-            elif wanted is JobState.DONE:
-                with opened.backend.store.open(record.rendition.key) as stream:
-                    yield "right" if stream.read() == expected(content) else "wrong"
-            assert record is None or record.job_id == job_id(record.source, PROFILE.name)
-
-
-def _whole(opened: EmbeddedBackend, seen) -> bool:
-    import hashlib
-
-    with opened.backend.store.open(seen.key) as stream:
-        return hashlib.sha256(stream.read()).hexdigest() == seen.sha256
-
-
-def _doubled(notes: list[list[str]]) -> int:
-    versions: dict[str, set[str]] = {}
-    for note in notes:
-        if note[0] == "published":
-            versions.setdefault(note[1], set()).add(note[2])
-    return sum(len(found) > 1 for found in versions.values())
-
-
-def _running(mark: str) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[0] == b"sleep" and mark.encode() in b" ".join(words):
-            found.append(int(path.parent.name))
-    return found
-
-
-def _unnamed(folder: Path, opened: EmbeddedBackend) -> int:
-    """Versions in the store's folder that no row names."""
-    named = {seen.version for seen in opened.backend.store.list("")}
-    there = [p.name for p in (folder / "data" / "objects").glob("??/*/*")]
-    return sum(name not in named for name in there)
-
-
-def _again(notes: list[list[str]]) -> dict[str, object]:
-    """How long after its worker's kill at a point a job was begun again, by another process."""
-    at: dict[str, str] = {}
-    waiting: dict[str, float] = {}
-    took: list[float] = []
-    for note in notes:
-        if note[0] == "job_started":
-            if note[1] in waiting:
-                took.append(float(note[-1]) - waiting.pop(note[1]))
-            at[note[2]] = note[1]
-        elif _killed(note) and note[2] in at and "ack" not in note[1]:
-            waiting[at[note[2]]] = float(note[-1])
-    took.sort()
-    middle = round(took[len(took) // 2], 3) if took else None
-    return {"again_s_median": middle, "again_s_most": round(took[-1], 3) if took else None}
-
-
-def _killed(note: list[str]) -> bool:
-    return note[0] == "ended" and note[3] == str(KILL)
-
-
-def line(counts: dict[str, object]) -> str:
-    return json.dumps(counts)
+        while time.monotonic() < end:
+            for line in (self.place.folder / "notes").read_text().splitlines():
+                words = line.split()
+                if words[0] == word and str(pid) in words:
+                    return float(words[-1])
+            time.sleep(0.01)
+        raise RuntimeError(f"The worker {pid} never noted {word!r}.")

@@ -1,4 +1,4 @@
-"""One real worker process over a data folder, with an encoder that only pretends to encode.
+"""One real worker process, with an encoder that only pretends to encode.
 
 Everything but the encoder is what runs in production; its child process is a real one too.
 """
@@ -7,58 +7,64 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import signal
 import sys
+import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
-from fakes.encoder import FakeEncoder, fake_plan, passed
+from chaos.kills.films import CHUNKS, LARGE_BYTES
+from chaos.kills.places import Place
+from fakes.encoder import FakeEncoder, fake_index, fake_plan, passed
 from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
-from hevcq.embedded.open import EmbeddedBackend, open_embedded
-from hevcq.errors import EncoderFailed, SourceDamaged
+from hevcq.domain.planner import make_plan
+from hevcq.errors import EncoderFailed, PartUnfit, SourceDamaged
+from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process import run_child
-from hevcq.settings import Settings
+from hevcq.ports.backend import Backend
 from hevcq.worker.events import EventKind, JobEvent
+from hevcq.worker.fitness import Fitness
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
 from hevcq.worker.stop import StopSignals
 
-VISIBILITY_S = 3
-PROFILE = Profile(
-    name="hevc",
-    description="for kills",
-    video=Video(codec=VideoCodec.HEVC, crf=28.0),
-    queue=QueueNumbers(
-        visibility_s=VISIBILITY_S,
-        heartbeat_s=1,
-        max_receives=1000,
-        max_failures=10,
-        max_crashes=100,
-        backoff_base_s=0.05,
-        backoff_cap_s=0.1,
-    ),
-)
-PROFILES = {PROFILE.name: PROFILE}
-DURING = "during-encode"
-"""A point of its own: the child runs and would run for long."""
+KILL, STOP, TERM = int(signal.SIGKILL), int(signal.SIGSTOP), int(signal.SIGTERM)
+MOST_LATE_S = 0.03
+"""How long after the beginning of a call a kill inside it may come."""
 
 
-def open_folder(folder: Path) -> EmbeddedBackend:
-    settings = Settings(data_dir=folder / "data", poll_s=0.1)
-    return open_embedded(settings, PROFILES, SystemClock())
+@dataclass(frozen=True)
+class Orders:
+    """How a worker is to end.
+
+    It gets the signal `number` at the first of the `wanted` points it comes to; `late` seconds
+    later if that is not zero, to be inside the call. `hangs` makes its child run for ten minutes.
+    """
+
+    wanted: frozenset[str] = frozenset()
+    number: int = KILL
+    late: float = 0.0
+    hangs: bool = False
+    real: bool = False
+    seed: int = 0
 
 
+@dataclass
 class Note:
     """Appends lines to a file that outlives its writer; each line is one write."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = os.open(folder / "notes", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    folder: Path
+    _file: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._file = os.open(self.folder / "notes", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def __call__(self, *words: object) -> None:
         line = " ".join(str(word) for word in (*words, time.monotonic()))
@@ -66,91 +72,175 @@ class Note:
 
 
 class StubEncoder(FakeEncoder):
-    """What becomes of a film is in its name; the child it runs is `sleep`, marked by its number."""
+    """What becomes of a film is in its name; the child it runs is `sleep`, marked by its number.
 
-    def __init__(self, folder: Path, point: str, end: Doom, mark: str) -> None:
+    No two encodes have the same bytes, so that a rendition which was replaced is seen.
+    """
+
+    def __init__(self, place: Place, orders: Orders, note: Note, mark: str) -> None:
         super().__init__()
-        self._folder, self._point, self._end, self._mark = folder, point, end, mark
+        self.index = fake_index(length_s=20 * CHUNKS, every_s=20)
+        self._folder, self._orders, self._note, self._mark = place.folder, orders, note, mark
+        self.salt = f"{os.getpid()}-{orders.seed}"
 
     def preflight(self, location, info, profile, *, stop):
-        if "poison" in location:
+        if self._is(location, "poison"):
             raise SourceDamaged("It is poison.")
         return super().preflight(location, info, profile, stop=stop)
 
     def encode(self, request, *, on_progress, stop):
-        once = self._folder / f"failed-{Path(request.location).name}"
-        if "flaky" in request.location and not once.exists():
-            once.touch()
+        if self._is(request.location, "flaky") and self._first(request.location):
             raise EncoderFailed("It fails once.")
-        if self._point == DURING:
-            self._end.note("hanging", os.getpid())
-            run_child(["sleep", f"600.{self._mark}"], stop=stop)
-        run_child(["sleep", f"0.01{self._mark}"], stop=stop)
-        return super().encode(request, on_progress=on_progress, stop=stop)
+        self._child(stop)
+        report = super().encode(request, on_progress=on_progress, stop=stop)
+        self._fill(request)
+        return report
+
+    def encode_chunk(self, request, chunk_plan, chunk, *, on_progress, stop):
+        if self._is(request.location, "cutpoison"):
+            raise SourceDamaged("It is poison.")
+        self._child(stop)
+        return super().encode_chunk(request, chunk_plan, chunk, on_progress=on_progress, stop=stop)
+
+    def join(self, request, chunk_plan, parts, *, on_progress, stop):
+        if self._is(request.location, "cutunfit"):
+            raise PartUnfit("It never fits.")
+        if self._is(request.location, "cutlost") and self._first(request.location):
+            raise PartUnfit("One chunk is not what it was.", index=1)
+        report = super().join(request, chunk_plan, parts, on_progress=on_progress, stop=stop)
+        self._fill(request)
+        return report
 
     def verify(self, request, *, on_progress, stop):
-        if "small" in request.location:
+        kinds = ("small", "cutsmall")
+        if any(self._is(request.location, kind) for kind in kinds):
             return passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
         return super().verify(request, on_progress=on_progress, stop=stop)
 
+    def _child(self, stop) -> None:
+        if self._orders.hangs:
+            self._note("hanging", os.getpid())
+            run_child(["sleep", f"600.{self._mark}"], stop=stop)
+        run_child(["sleep", f"0.01{self._mark}"], stop=stop)
+
+    def _is(self, location: str, kind: str) -> bool:
+        """Whether the bytes say that the film is of this kind: a fetched film has another name."""
+        with open(location, "rb") as file:
+            return file.read(40).split(b" ")[0] == kind.encode()
+
+    def _first(self, location: str) -> bool:
+        digest = hashlib.sha256(Path(location).read_bytes()).hexdigest()
+        once = self._folder / f"failed-{digest}"
+        if once.exists():
+            return False
+        once.touch()
+        return True
+
+    def _fill(self, request) -> None:
+        """Say whose rendition it is, and make a large film's large."""
+        digest = hashlib.sha256(Path(request.location).read_bytes()).hexdigest()
+        content = f"rendition of {digest} {self.salt} ".encode()
+        if self._is(request.location, "large"):
+            content += b"." * LARGE_BYTES
+        request.output.write_bytes(content)
+
+
+class Trusting(Fitness):
+    """Never takes the worker for sick: many films here fail on purpose, and one by one."""
+
+    def doubtful(self, *_facts: object) -> bool:
+        return False
+
+    def failed(self, *_facts: object) -> bool:
+        return False
+
 
 class Doom:
-    """Ends this process by `number` when it comes to `point`; a stop is done once."""
+    """Ends this process by its orders when it comes to a wanted point; what is not final, once."""
 
-    def __init__(self, point: str, number: int, note: Note) -> None:
-        self._point, self._number, self.note = point, number, note
+    def __init__(self, orders: Orders, note: Note) -> None:
+        self._orders, self.note = orders, note
+        self._over = False
 
     def __call__(self, point: str) -> None:
-        self.note("point", point, os.getpid())
-        if point == self._point:
-            self._point = ""
-            self.note("ended", point, os.getpid(), self._number)
-            os.kill(os.getpid(), self._number)
+        if point not in self._orders.wanted or self._over:
+            return
+        self._over = True
+        late = self._orders.late if point.startswith("before-") else 0.0
+        if late:
+            threading.Thread(target=self._later, args=(point, late), daemon=True).start()
+        else:
+            self._end(point)
+
+    def _later(self, point: str, seconds: float) -> None:
+        time.sleep(seconds)
+        self._end(f"inside-{point.removeprefix('before-')}")
+
+    def _end(self, point: str) -> None:
+        self.note("ended", point, os.getpid(), self._orders.number)
+        os.kill(os.getpid(), self._orders.number)
 
 
-def work(folder: Path, point: str, number: int, mark: str) -> None:
+def work(place: Place, orders: Orders, mark: str) -> None:
     """Work until killed, or told to stop; called in a process of its own."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    note = Note(folder)
-    doom = Doom(point, number, note)
-    opened = open_folder(folder)
+    random.seed(orders.seed)
+    note = Note(place.folder)
+    backend = place.open()
+    if place.on_aws:
+        _small_parts()
 
     def on_event(event: JobEvent) -> None:
         if event.kind is not EventKind.PROGRESS:
-            note(event.kind.value, event.job_id, os.getpid())
+            why = event.failure_class.value if event.failure_class else "-"
+            note(event.kind.value, event.job_id, os.getpid(), why)
 
-    _note_publications(opened, note)
+    _note_publications(backend, note)
     clock = SystemClock()
+    real = orders.real
     kit = Kit(
-        backend=opened.backend,
-        encoder=StubEncoder(folder, point, doom, mark),
-        plan=fake_plan,
-        scratch=Scratch(folder / "scratch", clock),
+        backend=backend,
+        encoder=FfmpegEncoder("ffmpeg", "ffprobe", clock)
+        if real
+        else StubEncoder(place, orders, note, mark),
+        plan=make_plan if real else fake_plan,
+        scratch=Scratch(place.scratch, clock),
         clock=clock,
-        faults=doom,
+        faults=Doom(orders, note),
         on_event=on_event,
+        sharers=lambda _profile: CHUNKS,
+        tidies=not place.on_aws,
+        threads=1,
+        fitness=Trusting(),
     )
-    served = Served(PROFILE, opened.backend.queues[PROFILE.name])
+    served = [Served(profile, backend.queues[name]) for name, profile in place.profiles.items()]
+    numbers = Numbers(slots=1, grace_s=0.0, poll_s=0.05)
     with StopSignals() as signals:
-        WorkerPool(kit, [served], Numbers(slots=1, grace_s=5.0, poll_s=0.05)).run(signals)
-    opened.close()
+        note("ready", os.getpid())
+        WorkerPool(kit, served, numbers).run(signals)
+    backend.close()
 
 
-def _note_publications(opened: EmbeddedBackend, note: Note) -> None:
-    store = opened.backend.store
+def _small_parts() -> None:
+    """Have uploads begin to go in parts at S3's least size, so that a kill may leave some open."""
+    from hevcq.aws import transfer
+
+    transfer.PART_BYTES = 5 << 20
+
+
+def _note_publications(backend: Backend, note: Note) -> None:
+    store = backend.store
     publish = store.publish
 
     def noted(publication):
         seen = publish(publication)
-        note("published", publication.job_id, seen.version)
+        note(
+            "published",
+            publication.job_id,
+            publication.key,
+            seen.sha256,
+            seen.metadata.get("fence", "0"),
+        )
         return seen
 
     store.publish = noted
-
-
-def expected(content: bytes) -> bytes:
-    """What the stub makes of a film."""
-    return b"rendition " + hashlib.sha256(content).hexdigest().encode()
-
-
-KILL, STOP = int(signal.SIGKILL), int(signal.SIGSTOP)

@@ -1,0 +1,68 @@
+"""What is submitted in the kill campaign, and the end that each film deserves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hevcq.domain.chunks_settings import Chunking, ChunkMode
+from hevcq.domain.job import JobState
+from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
+
+VISIBILITY_S = 4
+NUMBERS = QueueNumbers(
+    visibility_s=VISIBILITY_S,
+    heartbeat_s=1,
+    max_receives=1000,
+    max_failures=10,
+    max_crashes=100,
+    backoff_base_s=0.4,
+    backoff_cap_s=0.5,
+)
+WHOLE = Profile(
+    name="hevc",
+    description="for kills",
+    video=Video(codec=VideoCodec.HEVC, crf=28.0),
+    queue=NUMBERS,
+)
+CUT = WHOLE.model_copy(
+    update={
+        "name": "cut",
+        "queue": NUMBERS.model_copy(update={"max_failures": 4}),
+        "chunking": Chunking(mode=ChunkMode.ALWAYS, min_s=10.0, target_s=20.0, max_s=20.0),
+    }
+)
+PROFILES = {profile.name: profile for profile in (WHOLE, CUT)}
+CHUNKS = 3
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of film: which profile it goes to, and how its job must end, whatever is killed."""
+
+    profile: str
+    end: JobState
+
+
+KINDS = {
+    "film": Kind("hevc", JobState.DONE),
+    "cutfilm": Kind("cut", JobState.DONE),
+    "flaky": Kind("hevc", JobState.DONE),
+    "cutpoison": Kind("cut", JobState.DEAD),
+    "poison": Kind("hevc", JobState.DEAD),
+    "cutlost": Kind("cut", JobState.DONE),
+    "small": Kind("hevc", JobState.SKIPPED),
+    "cutunfit": Kind("cut", JobState.DONE),
+    "large": Kind("hevc", JobState.DONE),
+    "cutsmall": Kind("cut", JobState.SKIPPED),
+}
+"""Good; failing once; damaged; not worth it; more than a part of an upload. Of those that are cut:
+one chunk gets lost before the join, or the join never fits, so that the film is encoded whole."""
+FORGED = "forged"
+"""A message that names no job: it must end as a dead letter and nothing else."""
+LARGE_BYTES = 6 << 20
+"""What a rendition of a large film has; more than the smallest part that S3 takes (5 MiB)."""
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of the film of that name."""
+    return name.partition("-")[0]

@@ -1,0 +1,111 @@
+"""Where a campaign takes place: a data folder, or an emulator of AWS in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from acceptance.aws.fleet import KEYS, REGION, Emulator
+from hevcq.aws.clients import Clients
+from hevcq.aws.open import open_aws
+from hevcq.aws.setup import create_resources
+from hevcq.clock import SystemClock
+from hevcq.domain.job import Source
+from hevcq.domain.profile import Profile
+from hevcq.embedded.open import open_embedded
+from hevcq.ports.backend import Backend
+from hevcq.settings import AwsSettings, Settings
+
+
+@dataclass
+class Place:
+    """One way of running. Everything that opens it does so in a process of its own (`apart`).
+
+    The clients are made before any fork and first used after it, so that a worker starts in
+    milliseconds and no connection is shared.
+    """
+
+    folder: Path
+    profiles: Mapping[str, Profile]
+    poll_s: float = 0.1
+    emulator: Emulator | None = None
+    clients: Clients | None = None
+    aws: AwsSettings = field(default_factory=AwsSettings)
+
+    def __post_init__(self) -> None:
+        self.films.mkdir(parents=True, exist_ok=True)
+        if self.emulator is None:
+            return
+        os.environ.update(KEYS)
+        self.clients = self.emulator.clients
+        self.aws = AwsSettings(
+            region=REGION,
+            endpoint_url=self.emulator.endpoint,
+            input_bucket="uploads",
+            output_bucket="out",
+            table="hevcq",
+            queue_prefix="kills-",
+        )
+        apart(lambda: self._made(self.clients))
+        topic = f"arn:aws:sns:{REGION}:123456789012:{self.aws.queue_prefix}uploads"
+        self.aws = self.aws.model_copy(update={"topic_arn": topic})
+
+    def _made(self, clients: Clients) -> None:
+        create_resources(clients, self.aws, self.profiles)
+        # Every version is kept, so that a rendition that was replaced is seen.
+        clients.s3.put_bucket_versioning(
+            Bucket=self.aws.output_bucket, VersioningConfiguration={"Status": "Enabled"}
+        )
+
+    @property
+    def on_aws(self) -> bool:
+        return self.emulator is not None
+
+    @property
+    def films(self) -> Path:
+        return self.folder / "films"
+
+    @property
+    def scratch(self) -> Path:
+        return self.folder / "scratch"
+
+    def open(self) -> Backend:
+        """Open the ports, in a process that was made for this."""
+        if not self.on_aws:
+            settings = Settings(data_dir=self.folder / "data", poll_s=self.poll_s)
+            return open_embedded(settings, self.profiles, SystemClock()).backend
+        settings = Settings(backend="aws", data_dir=self.folder / "data", aws=self.aws)
+        return open_aws(settings, self.profiles, SystemClock(), self.clients)
+
+    def submit(self, backend: Backend, path: Path, profile: str) -> Source:
+        """Bring a film in as a person does; on AWS its upload announces itself."""
+        source = backend.store.accept(
+            path, f"TODO/{profile}/{path.name}", moved=lambda _: None, stop=threading.Event()
+        )
+        if not backend.announces_uploads:
+            backend.fanout.publish(source, [profile], announced=False)
+        return source
+
+    def close(self) -> None:
+        if self.emulator is not None:
+            self.emulator.close()
+
+
+def apart(action: Callable[[], None]) -> None:
+    """Run something in a fork: no database and no connection may be shared with the workers."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            action()
+            code = 0
+        except BaseException:  # noqa: BLE001 - the fork must not go on as its parent
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    if os.waitpid(pid, 0)[1] != 0:
+        raise RuntimeError("A helper process failed.")
