@@ -100,6 +100,12 @@ class SqliteQueue(Queue):
         for wake in self._listeners:
             wake()
 
+    def wake(self) -> None:
+        """Wake every waiting consumer of this process."""
+        with self._bell:
+            self._rings += 1
+            self._bell.notify_all()
+
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
         """Claim at once if something is ready, else wait for a ring, a deadline or a poll step."""
         end, rung = self._clock.monotonic() + wait_s, False

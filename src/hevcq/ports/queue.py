@@ -123,6 +123,9 @@ class Queue(ABC):
         cannot tell ignores it; consumers poll as well.
         """
 
+    def wake(self) -> None:  # noqa: B027 - a hint, not a duty
+        """End the waits of this process's consumers early, e.g. for them to see their `stop`."""
+
     @abstractmethod
     def extend(self, delivery: Delivery, seconds: float) -> float:
         """Hide the delivery for `seconds` from now; return the new monotonic deadline.

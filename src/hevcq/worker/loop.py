@@ -87,6 +87,8 @@ class Worker:
     def wake(self) -> None:
         """End a wait of this slot early, e.g. to make it see that it is to stop."""
         self._wake.set()
+        for served in self._queues:
+            served.queue.wake()
 
     def step(self) -> bool:
         """Receive once and handle what came; False if there was nothing to do or no room for it."""

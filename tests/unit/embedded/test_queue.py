@@ -185,6 +185,19 @@ def test_a_send_between_a_look_and_the_nap_is_heard(queue: Queue, monkeypatch) -
     assert looked == [(False, None)]
 
 
+def test_a_consumer_that_is_woken_to_stop_does_not_sleep_its_nap_out(queue: Queue, clock) -> None:
+    stop = threading.Event()
+    consumer = threading.Thread(target=lambda: queue.receive(1, wait_s=500, stop=stop))
+    consumer.start()
+    clock.until_waiting()
+
+    stop.set()
+    queue.wake()
+    consumer.join(timeout=20)
+
+    assert not consumer.is_alive()
+
+
 def test_two_that_see_one_task_do_not_both_get_it(queue: Queue, monkeypatch) -> None:
     send(queue, "1")
     take(queue)
