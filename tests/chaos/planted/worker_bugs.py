@@ -164,10 +164,10 @@ BUGS = (
     Bug(
         "complete before published",
         f"{WORKER}/attempt.py",
-        "        rendition = publish(self._kit, self._claimed, made, self._report)\n",
-        "        self._moves.complete(RenditionRef(key=key, size=1, sha256='0' * 64,"
+        "            rendition = publish(self._kit, self._claimed, decided, self._report)\n",
+        "            self._moves.complete(RenditionRef(key=decided.key, size=1, sha256='0' * 64,"
         " certificate_key='x'), cpu_s=0)\n"
-        "        rendition = publish(self._kit, self._claimed, made, self._report)\n",
+        "            rendition = publish(self._kit, self._claimed, decided, self._report)\n",
         CRASH,
     ),
     Bug(
