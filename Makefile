@@ -12,7 +12,7 @@ TF_PLUGINS ?=
 IMAGE ?= hevcq-worker
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
-.PHONY: help setup install clean lint format test bench chaos build full-build plan apply destroy demo demo-aws checkov
+.PHONY: help setup install clean lint format test bench long chaos build full-build plan apply destroy demo demo-aws checkov
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -48,6 +48,9 @@ chaos: setup  ## the fault campaign's long form: a million simulated job lives (
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.planted
 	$(BIN)/python -m tests.chaos.damage
+
+long: setup  ## the long forms of tests that make test leaves out (T="-k words" for some)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(T)
 
 demo: setup  ## the main job on a few clips, or on MEDIA=folder; originals are not touched
 	bash scripts/demo.sh "$(BIN)" "$(MEDIA)"
