@@ -19,7 +19,7 @@ import structlog
 
 from chaos.kills.films import CHUNKS, LARGE_BYTES
 from chaos.kills.places import Place
-from fakes.encoder import FakeEncoder, fake_index, fake_plan, passed
+from fakes.encoder import FakeEncoder, content_of, fake_index, fake_plan, passed
 from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.planner import make_plan
@@ -125,11 +125,10 @@ class StubEncoder(FakeEncoder):
 
     def _is(self, location: str, kind: str) -> bool:
         """Whether the bytes say that the film is of this kind: a fetched film has another name."""
-        with open(location, "rb") as file:
-            return file.read(40).split(b" ")[0] == kind.encode()
+        return content_of(location).split(b" ")[0] == kind.encode()
 
     def _first(self, location: str) -> bool:
-        digest = hashlib.sha256(Path(location).read_bytes()).hexdigest()
+        digest = hashlib.sha256(content_of(location)).hexdigest()
         once = self._folder / f"failed-{digest}"
         if once.exists():
             return False
@@ -138,7 +137,7 @@ class StubEncoder(FakeEncoder):
 
     def _fill(self, request) -> None:
         """Say whose rendition it is, and make a large film's large."""
-        digest = hashlib.sha256(Path(request.location).read_bytes()).hexdigest()
+        digest = hashlib.sha256(content_of(request.location)).hexdigest()
         content = f"rendition of {digest} {self.salt} ".encode()
         if self._is(request.location, "large"):
             content += b"." * LARGE_BYTES
