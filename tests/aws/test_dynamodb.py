@@ -260,6 +260,18 @@ def test_a_job_that_everybody_changes_is_unavailable_in_the_end(ledger) -> None:
         claim(ledger)
     with pytest.raises(Unavailable, match="changed by too many others"):
         ledger.bury_unclaimed(JOB, "why", FailureClass.RECEIVES)
+    ledger._db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
+    with pytest.raises(Unavailable, match="changed by too many others"):
+        ledger.cancel(JOB, "why")
+
+
+def test_a_cancel_that_a_renewal_outdates_looks_again(ledger) -> None:
+    claim(ledger)
+    ledger._db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})]
+
+    assert ledger.cancel(JOB, "why")
+    with pytest.raises(StaleFence):
+        ledger.renew(JOB, 1, lease_s=60)
 
 
 def test_a_change_is_written_with_a_placeholder_for_every_name() -> None:
