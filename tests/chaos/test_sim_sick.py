@@ -20,22 +20,23 @@ JOBS, SECONDS = 120, 600.0
 class Shift(Driver):
     """Four workers with one slot, a queue full of good films, and nobody who replaces a worker."""
 
-    def __init__(self, world: World, sick: int) -> None:
+    def __init__(self, world: World, sick: int, *, shows: bool) -> None:
         super().__init__(world)
-        self._wanted, self._slots, self._sick = 4, 1, sick
+        self._wanted, self._slots, self._sick, self._shows = 4, 1, sick, shows
 
     def run(self) -> None:
         world = self.world
         for number in range(JOBS):
             source = world.store.add_source(f"TODO/all/{number}.mp4", b"%d|good" % number)
-            job = SimJob(number, Nature.GOOD, SECONDS, "hevc", source=source)
+            nature = Nature.DAMAGED if number < self.poison else Nature.GOOD
+            job = SimJob(number, nature, SECONDS, "hevc", source=source)
             job.job_id = Task(source=source, profile="hevc").job_id
             world.jobs[number] = world.by_id[job.job_id] = job
             world.side.fanout.publish(source, ["hevc"], announced=False)
         for _ in range(self._wanted):
             self._start()
         for machine in world.machines[: self._sick]:
-            machine.sick = True
+            machine.sick, machine.shows = True, self._shows
         self.workers = list(world.machines)
         self._until_quiet()
         self.took_s = self.sched.now - 1_000.0
@@ -44,15 +45,20 @@ class Shift(Driver):
         self.finished = True
 
 
-def shift(sick: int) -> SimpleNamespace:
-    """Run a shift; return its time, its workers and its records."""
+def shift(sick: int, *, shows: bool = True, poison: int = 0) -> SimpleNamespace:
+    """Run a shift; return its time, its workers and its records.
+
+    `shows` says whether the sick worker fails a trial of its encoder as well. So many of the first
+    films, `poison`, are damaged.
+    """
     world = World(99)
     world.profiles = {"hevc": PROFILES["hevc"][4]}
     world.visibility_s, world.healed = 300, True
     side = MemorySide()
     side.open(world)
     world.side, world.store, world.ledger, world.queues = side, side.store, side.ledger, side.queues
-    driver = Shift(world, sick)
+    driver = Shift(world, sick, shows=shows)
+    driver.poison = poison
     with silent(), cooperative(world.sched):
         world.sched.spawn(Process("driver"), driver.run, "driver")
         try:
@@ -64,15 +70,33 @@ def shift(sick: int) -> SimpleNamespace:
     return SimpleNamespace(took_s=driver.took_s, workers=driver.workers, records=records)
 
 
-def test_one_sick_worker_of_four_costs_less_than_a_third_and_no_job():
+def test_one_sick_worker_of_four_costs_no_job_an_attempt_and_leaves_at_once():
     healthy, one_sick = shift(0), shift(1)
 
     fall = 1 - healthy.took_s / one_sick.took_s
     print(f"throughput falls by {fall:.1%} with one sick worker of four")
     assert fall < 0.30
     assert [w.outcome for w in one_sick.workers] == [Outcome.UNFIT, *[Outcome.STOPPED] * 3]
-    assert {record.state for record in one_sick.records} == {JobState.DONE}
+    ends = {(record.state, record.failures, record.crashes) for record in one_sick.records}
+    assert ends == {(JobState.DONE, 0, 0)}
+    assert sum(record.fence - 1 for record in one_sick.records) == 1, "it met one job"
+    assert {(r.state, r.failures) for r in healthy.records} == {(JobState.DONE, 0)}
+
+
+def test_a_sickness_that_no_trial_shows_takes_the_worker_out_and_ends_no_job():
+    one_sick = shift(1, shows=False)
+
     lost = sum(record.failures for record in one_sick.records)
     print(f"{lost} attempts lost to the sick worker, of {JOBS} jobs")
     assert lost <= 5
-    assert {(r.state, r.failures) for r in healthy.records} == {(JobState.DONE, 0)}
+    assert [w.outcome for w in one_sick.workers] == [Outcome.UNFIT, *[Outcome.STOPPED] * 3]
+    assert {record.state for record in one_sick.records} == {JobState.DONE}
+
+
+def test_a_poison_job_of_a_permanent_class_costs_one_attempt():
+    found = shift(0, poison=3)
+
+    dead = [record for record in found.records if record.state is JobState.DEAD]
+    assert [(r.fence, r.failures, r.failure_class.value) for r in dead] == [(1, 0, "damaged")] * 3
+    assert len({r.state for r in found.records}) == 2
+    assert {w.outcome for w in found.workers} == {Outcome.STOPPED}

@@ -11,7 +11,9 @@ from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass, Release, RetryIn
 from hevcq.errors import (
     EncoderFailed,
+    EncoderStalled,
     SourceDamaged,
+    Stopped,
     Unavailable,
     WorkerUnfit,
 )
@@ -176,6 +178,52 @@ def test_a_sick_worker_costs_at_most_one_attempt_of_one_job(farm):
     assert [farm.record(source).failures for source in sources] == [1, 0, 0, 0, 0]
     assert [type(h.verdict) for h in handled] == [RetryIn, *[Release] * 4]
     assert all(h.verdict.delay_s > 0 for h in handled[1:4]), "other workers are to have it first"
+
+
+def failed_trial(*_args, **_named):
+    raise WorkerUnfit("Ten test pictures could not be encoded.")
+
+
+@pytest.mark.parametrize(
+    "error", [EncoderFailed("broke"), EncoderStalled("stands"), KeyError("x")], ids=repr
+)
+def test_a_worker_that_fails_its_trial_leaves_at_once_and_the_job_pays_nothing(farm, error):
+    farm.encoder.errors["encode"] = [error]
+    farm.encoder.trial = failed_trial
+    source = farm.submit()
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Release)
+    assert str(handled.unfit) == "Ten test pictures could not be encoded."
+    record = farm.record(source)
+    assert (record.state, record.failures, record.crashes) == (JobState.QUEUED, 0, 0)
+    assert farm.queue.depth().ready == 1
+
+
+@pytest.mark.parametrize(
+    "error", [SourceDamaged("Packets are missing."), Unavailable("No answer.")], ids=repr
+)
+def test_a_failure_that_is_surely_not_the_machines_asks_for_no_trial(farm, error):
+    farm.encoder.errors["encode"] = [error]
+    farm.encoder.trial = failed_trial
+    farm.submit()
+
+    assert farm.handle().unfit is None
+
+
+def test_a_trial_that_is_stopped_says_nothing(farm):
+    def stopped(*_args, **_named):
+        raise Stopped
+
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")]
+    farm.encoder.trial = stopped
+    farm.submit()
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, RetryIn)
+    assert handled.unfit is None
 
 
 def test_two_sources_that_break_the_encoder_each_time_still_end(farm):

@@ -50,6 +50,13 @@ class FfmpegEncoder(Encoder):
         """Return what works and what does not, with a remedy for each."""
         return examine(self._tools, self._ask)
 
+    def trial(self, profile: Profile, *, stop: threading.Event) -> None:
+        """Encode ten pictures of ffmpeg's own; see ports.encoder."""
+        from hevcq.domain.planner_picture import ENCODERS
+        from hevcq.ffmpeg.trial import trial
+
+        trial(self._tools, ENCODERS[profile.video.codec], profile, stop)
+
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
         """Return the typed facts of a file; see ports.encoder."""
         from hevcq.ffmpeg.probe import probe

@@ -8,11 +8,17 @@ from hevcq.domain.verdict import FailureClass
 
 SICK_AFTER = 5
 """Jobs that may fail one after another in ways that do not point at their source. Five different
-films in a row that all break the encoder are far likelier a broken encoder than broken films. Only
-the first of them loses an attempt: the others' failures are doubtful, and go back uncounted while
-their messages have receives to spare."""
+films in a row that all break the encoder are far likelier a broken encoder than broken films. A
+worker whose encoder fails a trial right after the first is taken out at once, and no job loses an
+attempt. Where the trial finds nothing, only the first of them does: the others' failures are
+doubtful, and go back uncounted while their messages have receives to spare."""
 SUSPECT = frozenset({FailureClass.ENCODER, FailureClass.STALLED, FailureClass.INTERNAL})
 """The classes that may be this machine's fault."""
+
+
+def suspect(failure_class: FailureClass) -> bool:
+    """Return whether failures of this class may be this machine's fault."""
+    return failure_class in SUSPECT
 
 
 class Fitness:
@@ -36,14 +42,14 @@ class Fitness:
         """
         with self._lock:
             others = bool(self._failing - {job_id})
-        return failure_class in SUSPECT and others
+        return suspect(failure_class) and others
 
     def failed(self, job_id: str, failure_class: FailureClass) -> bool:
         """Note a failure; return whether this worker must be held to be sick.
 
         The same job failing again is that job's trouble, and counts once.
         """
-        if failure_class not in SUSPECT:
+        if not suspect(failure_class):
             return False
         with self._lock:
             self._failing.add(job_id)

@@ -39,6 +39,7 @@ from hevcq.worker.attempt import Attempt
 from hevcq.worker.chunk import ChunkWork
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.faults import around
+from hevcq.worker.fitness import suspect
 from hevcq.worker.join import JoinWork
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease
@@ -197,7 +198,7 @@ class Handler:
             # Whatever broke when the lease was lost or the stop came, broke because of that.
             cause = claimed.lease.cause or error
             doubted = self._kit.fitness.doubtful(claimed.task.job_id, classify(cause))
-            cause = self._diagnosed(cause, claimed.task)
+            cause = self._diagnosed(cause, claimed)
             if not isinstance(cause, HevcqError):
                 get_logger(job=claimed.task.job_id).exception("job_broke")
             numbers, jitter = claimed.profile.queue, self._kit.random()
@@ -217,11 +218,11 @@ class Handler:
                 )
             return decided
 
-    def _diagnosed(self, error: Exception, task: Task) -> Exception:
+    def _diagnosed(self, error: Exception, claimed: Claimed) -> Exception:
         """Return WorkerUnfit instead of `error` where this worker is to blame and not the job."""
-        blame = error
-        later = handling(error) is Handling.LATER
-        if later and self._kit.fitness.failed(task.job_id, classify(error)):
+        blame = self._tried_out(error, claimed)
+        later = handling(blame) is Handling.LATER
+        if later and self._kit.fitness.failed(claimed.task.job_id, classify(error)):
             blame = WorkerUnfit(
                 "Different jobs failed here one after another, so this worker takes no more.",
                 remedy=f"See `hevcq doctor`. The last error was: {error}",
@@ -229,6 +230,21 @@ class Handler:
         if isinstance(blame, (WorkerUnfit, StorageError)) and not isinstance(blame, DatabaseBusy):
             self._unfit = blame
         return blame
+
+    def _tried_out(self, error: Exception, claimed: Claimed) -> Exception:
+        """Return what a trial of the encoder says after a failure that may be this machine's.
+
+        So the first job that a sick worker meets pays for it no more than the others.
+        """
+        if handling(error) is Handling.LATER and suspect(classify(error)):
+            try:
+                self._kit.encoder.trial(claimed.profile, stop=claimed.lease.stop)
+            except WorkerUnfit as unfit:
+                get_logger(job=claimed.task.job_id).error("trial_failed", reason=str(unfit))
+                return unfit
+            except HevcqError as unknown:
+                get_logger().info("trial_ended", reason=str(unknown))
+        return error
 
     def _recorded(self, work: Attempt | PartWork, decided: Verdict) -> Verdict:
         """Write the verdict to the ledger; return what is left to do where that fails."""

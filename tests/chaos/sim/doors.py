@@ -147,6 +147,9 @@ class QueueDoor(Door):
     def listen(self, wake: Callable[[], None]) -> None:
         self._machine.world.listen(self.name, wake)
 
+    def wake(self) -> None:
+        self._bell.ring()
+
     def extend(self, delivery, seconds: float) -> float:
         checks = self._machine.world.checks
         checks.extend_called(self._machine, delivery)

@@ -202,6 +202,7 @@ class Driver:
             self.sched.note(f"sick {machine.name}")
             machine.sick = self.random.random() < 0.6
             machine.no_ffmpeg = not machine.sick
+            machine.shows = self.random.random() < 0.5
 
     def _replace(self) -> None:
         job = self._some_job()

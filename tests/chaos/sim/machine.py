@@ -22,7 +22,7 @@ class Machine:
     """A process that works until it is stopped, killed or unfit; the world then starts another.
 
     `suffered` says that a fault of the services or a freeze met it, so that what its job lost can
-    be explained. `sick` makes it fail every encode.
+    be explained. `sick` makes it fail every encode, and a trial of its encoder where that `shows`.
     """
 
     def __init__(self, world, name: str, *, skew: float = 0.0) -> None:
@@ -31,6 +31,7 @@ class Machine:
         self.files: dict[str, bytes] = {}
         self.beats: dict[str, Any] = {}
         self.suffered = self.sick = self.no_ffmpeg = False
+        self.shows = True
         self.full_until = 0.0
         self.encoder_version = "ffmpeg version sim"
         self.clock = SimClock(world.sched, skew)

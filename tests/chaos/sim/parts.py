@@ -180,6 +180,11 @@ class SimEncoder:
             raise WorkerUnfit("ffmpeg is missing.")
         return self._machine.encoder_version
 
+    def trial(self, profile, *, stop) -> None:
+        self._take(0.5, stop)
+        if self._machine.sick and self._machine.shows:
+            raise WorkerUnfit("Ten test pictures could not be encoded.")
+
     def _job(self, location: str) -> SimJob:
         number = int(self._machine.files[location].split(b"|")[0])
         return self._machine.world.jobs[number]
