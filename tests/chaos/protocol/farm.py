@@ -1,0 +1,334 @@
+"""The farm as the search sees it: two films, two workers, and what may still go wrong.
+
+What a worker may do depends on itself and on its film alone. So each such move is worked out once
+and kept in a table; a state of the whole farm is only numbers of these tables, packed into one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from chaos.protocol.automaton import Automaton
+from chaos.protocol.films import FRESH, GONE, LONG_PAST_S, Film, Holder
+from chaos.protocol.local import SETTLING
+from chaos.protocol.shared import Shared
+
+NAMES = ("w0", "w1")
+MARGIN_S = 3.0
+"""A tenth of the visibility time: the lease's own margin, and the most that clocks may differ."""
+SLOW = frozenset({"claim", "renew", "extend"})
+"""The calls whose answers leases are reckoned from: these may arrive late."""
+FILM_BITS, WORKER_BITS = 20, 22
+FILM_MASK, WORKER_MASK = (1 << FILM_BITS) - 1, (1 << WORKER_BITS) - 1
+
+
+class Spare(NamedTuple):
+    """How often each kind of trouble may still come."""
+
+    expiries: int = 0
+    kills: int = 0
+    stops: int = 0
+    broken: int = 0
+    silent: int = 0
+    slow: int = 0
+    shown_again: int = 0
+
+
+KINDS = {name: number for number, name in enumerate(Spare._fields)}
+FREE = -1
+
+
+class Scope(NamedTuple):
+    """What is searched. `skews` are the workers' clocks against true time, in seconds."""
+
+    name: str
+    jobs: int
+    trouble: Spare
+    tick_s: float = 14.0
+    skews: tuple[float, float] = (0.0, 2.0)
+
+
+class Reply(NamedTuple):
+    """An answer on its way, and for how long it has been."""
+
+    strand: int
+    answer: Any
+    age_s: float
+
+
+class Worker(NamedTuple):
+    """A worker with a delivery: where it stands, and what it was given."""
+
+    node: int = -1
+    receipt: int = 0
+    fence: int = 0
+    seen: int = 0
+    reply: Reply | None = None
+
+
+class Step(NamedTuple):
+    """What a worker may do: what trouble it takes, what it leaves, and what is wrong about it."""
+
+    kind: int
+    worker: int
+    film: int
+    what: str
+    fault: str = ""
+
+
+IDLE = Worker()
+
+
+class Table:
+    """Values by number and numbers by value."""
+
+    def __init__(self, most: int) -> None:
+        self.values: list[Any] = []
+        self._numbers: dict[Any, int] = {}
+        self._most = most
+
+    def number(self, value: Any) -> int:
+        """Return the value's number."""
+        found = self._numbers.get(value)
+        if found is None:
+            found = self._numbers[value] = len(self.values)
+            assert found <= self._most, "more values than a state has room for"
+            self.values.append(value)
+        return found
+
+
+class Farm:
+    """Knows what may happen to one worker with one film, and what must hold."""
+
+    def __init__(self, scope: Scope, automaton: Automaton, shared: Shared) -> None:
+        self.scope, self.shared = scope, shared
+        self._automaton, self._nodes = automaton, automaton.nodes
+        self.films, self.workers = Table(FILM_MASK), Table(WORKER_MASK >> 1)
+        assert self.workers.number(IDLE) == 0
+        self.first_film = self.films.number(FRESH)
+
+    # --- one worker
+
+    def _holder(self, number: int, worker: Worker) -> Holder:
+        skew = self.scope.skews[number]
+        return Holder(NAMES[number], skew, worker.receipt, worker.fence, worker.seen)
+
+    def receives(self, number: int, film_number: int) -> Step | None:
+        """Return what an idle worker gets, or None."""
+        film = self.films.values[film_number]
+        if film.message is None or film.message.hidden_s > 0:
+            return None
+        # The queue is one service, so it is judged by its own clock.
+        holder = Holder(NAMES[number], 0.0, 0, 0, 0)
+        attempt, after = self.shared.carry(film, holder, ("receive",))
+        worker = IDLE
+        if attempt is not None:
+            worker = Worker(self._automaton.start(attempt), attempt)
+        return self._step(FREE, worker, after, f"{NAMES[number]} receives")
+
+    def works(self, number: int, worker_number: int, film_number: int) -> tuple[Step, ...]:
+        """Return everything that a worker may do or that may happen to it."""
+        worker, film = self.workers.values[worker_number], self.films.values[film_number]
+        node, reply, found = self._nodes[worker.node], worker.reply, []
+        if reply is not None:
+            action = ("answer", reply.strand, _late(reply))
+            given = worker._replace(reply=None)
+            found.append(self._local(number, FREE, given, film, action, "is answered late"))
+        for strand, request in node.calls:
+            if reply is None or reply.strand != strand:
+                found += self._calls(number, worker, film, strand, request)
+        for strand in node.timers:
+            found.append(self._local(number, FREE, worker, film, ("fire", strand), "wakes"))
+        trouble = self.scope.trouble
+        if trouble.stops and not node.stopped:
+            kind = KINDS["stops"]
+            found.append(self._local(number, kind, worker, film, ("stop",), "is told to stop"))
+        if trouble.kills:
+            gone = self.films.values[self.killed(number, film_number)]
+            found.append(self._step(KINDS["kills"], IDLE, gone, f"{NAMES[number]} is killed"))
+        return tuple(found)
+
+    def _step(self, kind: int, worker: Worker, film: Film, what: str, fault: str = "") -> Step:
+        return Step(kind, self.workers.number(worker), self.films.number(film), what, fault)
+
+    def _local(
+        self, number: int, kind: int, worker: Worker, film: Film, action: tuple, what: str
+    ) -> Step:
+        after = self._automaton.step(worker.node, action)
+        node = self._nodes[after]
+        moved = IDLE if node.over else worker._replace(node=after)
+        return self._step(kind, moved, film, f"{NAMES[number]} {what}", node.fault)
+
+    def _calls(
+        self, number: int, worker: Worker, film: Film, strand: int, request: tuple
+    ) -> list[Step]:
+        said = " ".join(map(str, request))
+        if request[0] == "encode":
+            fine, broken = ("answer", strand, "ok"), ("answer", strand, "broken")
+            found = [self._local(number, FREE, worker, film, fine, "has encoded")]
+            if self.scope.trouble.broken:
+                kind, what = KINDS["broken"], "fails to encode"
+                found.append(self._local(number, kind, worker, film, broken, what))
+            return found
+        answer, after = self.shared.carry(film, self._holder(number, worker), request)
+        given = _given(worker, request, answer, film, after)
+        done = f"{said} -> {answer}"
+        step = self._local(number, FREE, given, after, ("answer", strand, answer), done)
+        fault = judged(film, after, worker, request, answer)
+        found = [step._replace(fault=fault or step.fault)]
+        silent = ("answer", strand, "silent")
+        lost = ((film, "request"), (after, "reply")) if self.scope.trouble.silent else ()
+        for left, which in lost:
+            what = f"{said}: {which} lost"
+            found.append(self._local(number, KINDS["silent"], worker, left, silent, what))
+        if self.scope.trouble.slow and request[0] in SLOW and worker.reply is None:
+            waits = given._replace(reply=Reply(strand, answer, 0.0))
+            found.append(self._step(KINDS["slow"], waits, after, f"{done}, on its way"))
+        return found
+
+    # --- everybody
+
+    def later(self, worker_number: int, film_number: int) -> tuple[int, int]:
+        """Return the worker one tick later, and 1 if it has lost what it held by that."""
+        if not worker_number:
+            return 0, 0
+        worker, film = self.workers.values[worker_number], self.films.values[film_number]
+        step = self.scope.tick_s
+        after, reply = self._automaton.step(worker.node, ("tick", step)), worker.reply
+        if reply is not None:
+            reply = reply._replace(age_s=min(reply.age_s + step, 4 * step))
+        lost = self._loses(worker, after, film)
+        return self.workers.number(worker._replace(node=after, reply=reply)), int(lost)
+
+    def _loses(self, worker: Worker, after: int, film: Film) -> bool:
+        """Return whether this worker loses what it held, now that a tick has passed.
+
+        One that has dropped its fence to write how the job ended, and whose request takes longer
+        than the claim lasts, loses the claim without knowing it.
+        """
+        before, now, record = self._nodes[worker.node], self._nodes[after], film.record
+        if not (before.alive and now.alive):
+            return before.alive
+        ours = record.state == "running" and record.fence == worker.fence and not before.holds
+        return ours and record.lease_s > MARGIN_S >= record.lease_s - self.scope.tick_s
+
+    def older(self, film_number: int) -> int:
+        """Return the film one tick later."""
+        return self.films.number(aged(self.films.values[film_number], self.scope.tick_s))
+
+    def killed(self, number: int, film_number: int) -> int:
+        """Return the film once this worker's process is gone."""
+        film = self.films.values[film_number]
+        if film.record.owner != NAMES[number]:
+            return film_number
+        return self.films.number(film._replace(record=film.record._replace(owner=GONE)))
+
+    def shown(self, film_number: int) -> int | None:
+        """Return the film with its message shown although it is held, as SQS may; else None."""
+        film = self.films.values[film_number]
+        if film.message is None or not film.message.held or film.message.hidden_s <= 0:
+            return None
+        return self.films.number(film._replace(message=film.message._replace(hidden_s=0.0)))
+
+    # --- what must hold
+
+    def fault(self, film_number: int, used: Spare) -> str:
+        """Return what is wrong with a film after so much trouble, or nothing."""
+        return unsound(self.films.values[film_number], used)
+
+    def holds(self, worker_number: int) -> bool:
+        """Return whether this worker takes its job to be its own."""
+        worker = self.workers.values[worker_number]
+        return worker.node >= 0 and self._nodes[worker.node].holds
+
+    def ended(self, film_number: int) -> str:
+        """Return how a film has ended well, or nothing if it goes on."""
+        film = self.films.values[film_number]
+        settled = film.record.state in {"done", "skipped", "dead"}
+        if film.message is not None or not (settled or film.letters):
+            return ""
+        if self.shared.lands_with_the_job and not settled:
+            return ""
+        if film.letters and film.record.state in {"done", "skipped"}:
+            return ""
+        return film.record.failure_class or film.record.state
+
+
+def _late(reply: Reply) -> Any:
+    """Return the answer as it is understood by who gets it late."""
+    if isinstance(reply.answer, float):
+        return reply.age_s
+    if isinstance(reply.answer, tuple) and reply.answer[0] == "held":
+        return ("held", reply.answer[1] - reply.age_s)
+    return reply.answer
+
+
+def _given(worker: Worker, request: tuple, answer: Any, film: Film, after: Film) -> Worker:
+    if request[0] == "claim" and answer[0] == "granted":
+        return worker._replace(fence=after.record.fence)
+    if request[0] == "stat":
+        return worker._replace(seen=film.visible)
+    return worker
+
+
+def aged(film: Film, seconds: float) -> Film:
+    """Return the film some seconds later."""
+    message, record = film.message, film.record
+    if message is not None and message.hidden_s > 0:
+        message = message._replace(hidden_s=max(0.0, round(message.hidden_s - seconds, 3)))
+    if record.state == "running":
+        lease = max(LONG_PAST_S, round(record.lease_s - seconds, 3))
+        record = record._replace(lease_s=lease)
+    return film._replace(message=message, record=record)
+
+
+def judged(before: Film, after: Film, worker: Worker, request: tuple, answer: Any) -> str:
+    """Return what is wrong about what one call did, or nothing."""
+    name, was, now = request[0], before.record, after.record
+    grown = 1 if name == "claim" and answer[0] == "granted" else 0
+    if now.fence != was.fence + grown:
+        return f"{name} moved the fence from {was.fence} to {now.fence}"
+    if was.state in {"done", "skipped", "dead"} and now != was:
+        return f"{name} changed a job that had ended {was.state}"
+    mine = now == was or was.fence == worker.fence
+    if name in {"complete", "fail", "bury", "interrupt", "renew", "skip"} and not mine:
+        return f"{name} under fence {worker.fence} moved a job under fence {was.fence}"
+    held = before.message
+    good = held is not None and held.held and held.attempts == worker.receipt
+    if name in SETTLING and answer is True and not good:
+        return f"{name} settled by a stale receipt"
+    if name == "extend" and answer != "lost" and not good:
+        return "a stale receipt was extended"
+    if name == "ack" and answer is True and now.state not in {"done", "skipped"}:
+        return f"the last message of a job that is {now.state} was acknowledged: it is lost"
+    if after.visible != before.visible:
+        return _published(before, worker, request)
+    return ""
+
+
+def _published(before: Film, worker: Worker, request: tuple) -> str:
+    record, late = before.record, request[-1] == "late"
+    if worker.fence < before.visible:
+        return f"fence {worker.fence} replaced what fence {before.visible} had published"
+    if not late and (record.state != "running" or record.fence != worker.fence):
+        return f"published under fence {worker.fence}: the job is {record.state} {record.fence}"
+    return ""
+
+
+def unsound(film: Film, used: Spare) -> str:
+    """Return what is wrong with a film, given what trouble there was."""
+    record = film.record
+    if record.state in {"queued", "running", "dead"} and film.message is None and not film.letters:
+        return f"it is {record.state} and has neither message nor dead letter: it is lost"
+    # Known: of two attempts that hung in their publication, the later may still replace the
+    # earlier one's rendition after a third has adopted it. It is verified and has its own proof.
+    if record.state == "done" and not 0 < record.made <= film.visible:
+        return f"it is done by fence {record.made}, and fence {film.visible} is visible"
+    if record.failures > used.broken + used.silent:
+        return f"{record.failures} failures are counted, and {used.broken} happened"
+    vanished = used.kills + used.expiries + used.silent + used.shown_again
+    if record.crashes > vanished:
+        return f"{record.crashes} crashes are counted, and nobody vanished so often"
+    if record.state == "dead" and not record.failure_class:
+        return "it is dead without a class"
+    return ""

@@ -1,0 +1,110 @@
+"""One job as a plain value, and the real records that it is made into."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from chaos.protocol.values import BASE, DIGESTS, FENCES, SOURCE, TASK
+from hevcq.domain.job import JobRecord, JobState, RenditionRef
+from hevcq.domain.verdict import FailureClass
+
+KEY, JOB, LONG_PAST_S = "DONE/hevc/a.mp4", TASK.job_id, -40.0
+GONE = "gone"
+"""The owner whose process was killed: its name is never used again."""
+
+
+class Message(NamedTuple):
+    """`hidden_s` until it is visible; `held` whether its last receipt is good."""
+
+    hidden_s: float
+    attempts: int
+    held: bool
+
+
+class Record(NamedTuple):
+    """What of a JobRecord decides anything; `made` is the fence of its rendition."""
+
+    state: str
+    fence: int
+    failures: int
+    crashes: int
+    owner: str
+    lease_s: float
+    failure_class: str
+    made: int
+
+
+class Film(NamedTuple):
+    """One job: its only message, its record, the fence under which the visible rendition was made
+    (0: none), and the classes of its dead letters."""
+
+    message: Message | None
+    record: Record
+    visible: int
+    letters: tuple[str, ...]
+
+
+FRESH = Film(Message(0.0, 0, False), Record("queued", 0, 0, 0, "", 0.0, "", 0), 0, ())
+
+
+class Holder(NamedTuple):
+    """Who calls: its name, its clock's skew, the receipt's number, the fence, what `stat` showed."""
+
+    name: str
+    skew: float
+    receipt: int
+    fence: int
+    seen: int
+
+
+class Bytes:
+    """A file to publish."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def read_bytes(self) -> bytes:
+        return self._content
+
+    def unlink(self, *, missing_ok: bool = False) -> None:
+        """Nothing is left behind in memory."""
+
+
+def rendition_of(fence: int) -> RenditionRef:
+    """Return the reference to what was published under this fence."""
+    return RenditionRef(key=KEY, size=1, sha256=DIGESTS[fence], certificate_key="proof")
+
+
+def known(record: JobRecord) -> Record:
+    """Return what of a record decides anything."""
+    lease = max(LONG_PAST_S, round(record.lease_until - BASE, 3))
+    return Record(
+        state=record.state.value,
+        fence=record.fence,
+        failures=record.failures,
+        crashes=record.crashes,
+        owner=record.owner,
+        lease_s=lease if record.state is JobState.RUNNING else 0.0,
+        failure_class=record.failure_class.value if record.failure_class else "",
+        made=FENCES[record.rendition.sha256] if record.rendition else 0,
+    )
+
+
+def full(record: Record) -> JobRecord:
+    """Return a whole record of it."""
+    return JobRecord(
+        job_id=JOB,
+        source=SOURCE,
+        profile="hevc",
+        state=JobState(record.state),
+        fence=record.fence,
+        failures=record.failures,
+        crashes=record.crashes,
+        owner=record.owner,
+        lease_until=BASE + record.lease_s if record.state == "running" else 0.0,
+        reason="so",
+        failure_class=FailureClass(record.failure_class) if record.failure_class else None,
+        rendition=rendition_of(record.made) if record.made else None,
+        created_at=BASE,
+        updated_at=BASE,
+    )

@@ -1,0 +1,193 @@
+"""Every interleaving of the lease protocol's short scopes is sound, and a broken rule is found."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from chaos.protocol.automaton import Automaton
+from chaos.protocol.farm import Scope, Spare
+from chaos.protocol.local import stepped
+from chaos.protocol.scopes import EVEN, SHORT, SQLITE_SHORT
+from chaos.protocol.search import Violation, search
+from chaos.protocol.shared import MemoryShared, SqliteShared
+from chaos.sim.campaign import silent
+from fakes.ledger import MemoryLedger
+from fakes.store import MemoryStore
+from hevcq.domain.verdict import FailureClass
+from hevcq.embedded import ledger as sqlite_ledger
+from hevcq.embedded import messages
+from hevcq.worker import handler, lease, settle
+from hevcq.worker.heartbeat import Heartbeat
+from hevcq.worker.lease import Lease
+from hevcq.worker.moves import Moves
+
+EXPIRY = Scope("an expiry", 1, Spare(expiries=1))
+KILL = Scope("a kill", 1, Spare(kills=1))
+
+
+@pytest.mark.parametrize("scope", SHORT, ids=lambda scope: scope.name)
+def test_every_interleaving_ends_well(scope):
+    found = search(scope)
+
+    print(found)
+    assert found.whole
+    assert found.states > 100
+    assert all("done" in end or "encoder" in end for end in found.ends)
+
+
+def test_every_interleaving_ends_well_over_the_production_sql(tmp_path):
+    shared = SqliteShared(tmp_path)
+    found = search(SQLITE_SHORT, shared)
+    shared.close()
+
+    print(found)
+    assert found.whole
+    assert found.states > 1_000
+
+
+def test_ways_to_one_node_of_the_worker_go_on_alike():
+    """What the search takes for the same, it must not be able to tell apart."""
+    automaton = Automaton()
+    search(EXPIRY._replace(tick_s=20.0), automaton=automaton)
+    sample = automaton.others[:: max(1, len(automaton.others) // 60)]
+
+    with silent(), stepped():
+        differing = [automaton.differs(number, history) for number, history in sample]
+
+    assert len(sample) >= 50
+    assert [said for said in differing if said] == []
+
+
+def violated(scope: Scope, shared: MemoryShared | None = None) -> str:
+    """Return what the search says of a broken rule, by its first line."""
+    with pytest.raises(Violation) as caught:
+        search(scope, shared, most=60_000)
+    return str(caught.value).splitlines()[0]
+
+
+def test_a_ledger_that_does_not_ask_for_the_fence_is_found(monkeypatch):
+    monkeypatch.setattr(MemoryLedger, "_mine", lambda self, name, *_: self._records[name])
+
+    assert re.search("moved a job under fence|had ended", violated(EXPIRY))
+
+
+def test_a_ledger_that_grants_what_is_held_is_found(monkeypatch):
+    monkeypatch.setattr(MemoryLedger, "_claimed", _granting(MemoryLedger._claimed))
+
+    shown = Scope("shown again", 1, Spare(shown_again=1))
+    assert "both workers take job 0" in violated(shown)
+
+
+def _granting(claimed):
+    def granting(self, record, owner, lease_s):
+        if record.state == "running":
+            record = record.model_copy(update={"lease_until": 0.0})
+        return claimed(self, record, owner, lease_s)
+
+    return granting
+
+
+def test_an_acknowledgement_whatever_the_verdict_is_found(monkeypatch):
+    def acking(kit, queue, delivery, decided):
+        return settle._carry(kit, "ack", delivery, lambda: queue.ack(delivery))
+
+    monkeypatch.setattr(handler, "settle", acking)
+
+    assert "it is lost" in violated(Scope("a failure", 1, Spare(broken=1)))
+
+
+def test_an_acknowledgement_before_the_ledger_has_the_end_is_found(monkeypatch):
+    tried = handler.Handler._claimed
+
+    def early(self, claimed, granted, job, delivery):
+        claimed.lease._queue.ack(delivery)
+        return tried(self, claimed, granted, job, delivery)
+
+    monkeypatch.setattr(handler.Handler, "_claimed", early)
+
+    assert re.search("lost|heartbeat alive", violated(KILL))
+
+
+def test_a_settling_beside_the_heartbeat_is_found(monkeypatch):
+    monkeypatch.setattr(Heartbeat, "join", lambda self: None)
+
+    assert "with the heartbeat alive" in violated(Scope("nothing", 1, Spare()))
+
+
+def test_a_lease_without_its_margin_is_found(monkeypatch):
+    """The workers' clocks differ by 2 s, and the lease does not give that time away any more."""
+    monkeypatch.setattr(lease, "MARGIN_SHARE", 0.0)
+
+    shown = Scope("shown again", 1, Spare(shown_again=1), skews=(0.0, 2.0))
+    assert "both workers take job 0" in violated(shown)
+
+
+def test_a_lease_reckoned_from_the_answer_instead_of_the_request_is_found(monkeypatch):
+    def held(self, fence, *, claimed_at):
+        with self._beating:
+            self._fence_until = self._clock.monotonic() + self._numbers.visibility_s
+            self._fence = fence
+
+    monkeypatch.setattr(Lease, "hold", held)
+
+    late = Scope("late", 1, Spare(slow=1, shown_again=1))
+    assert "both workers take job 0" in violated(late)
+
+
+def test_a_lease_that_is_not_asked_is_found(monkeypatch):
+    monkeypatch.setattr(Lease, "lost", property(lambda self: False))
+    monkeypatch.setattr(Lease, "_notice", lambda self: None)
+    monkeypatch.setattr(Lease, "check", lambda self: None)
+
+    assert "published under fence" in violated(EXPIRY)
+
+
+def test_a_store_that_lets_an_older_fence_replace_a_newer_is_found(monkeypatch):
+    publish = MemoryStore.publish
+
+    def publishing(self, publication):
+        self._objects.pop(publication.key, None)
+        return publish(self, publication)
+
+    monkeypatch.setattr(MemoryStore, "publish", publishing)
+
+    assert re.search("fence 1 replaced what fence 2|is done by fence", violated(EXPIRY))
+
+
+def test_an_interruption_that_is_counted_is_found(monkeypatch):
+    def counted(self, reason):
+        self.fail(reason, FailureClass.ENCODER)
+
+    monkeypatch.setattr(Moves, "interrupt", counted)
+
+    assert "failures are counted" in violated(Scope("a stop", 1, Spare(stops=1)))
+
+
+def test_a_worker_that_never_settles_is_found(monkeypatch):
+    """A farm that goes round for ever reaches no good end: the message comes back and back."""
+    monkeypatch.setattr(handler, "settle", lambda *_: False)
+
+    assert "no good end" in violated(Scope("nothing", 1, Spare()))
+
+
+def test_sql_that_does_not_ask_for_the_fence_is_found(monkeypatch, tmp_path):
+    complete = sqlite_ledger.COMPLETE.replace("AND fence = :fence", "AND :fence = :fence")
+    monkeypatch.setattr(sqlite_ledger, "COMPLETE", complete)
+    shared = SqliteShared(tmp_path)
+
+    scope = EXPIRY._replace(tick_s=20.0, skews=EVEN)
+    assert "complete under fence 1" in violated(scope, shared)
+    shared.close()
+
+
+def test_sql_that_settles_by_a_stale_receipt_is_found(monkeypatch, tmp_path):
+    released = messages.RELEASE.replace("AND held = ?", "AND ? > 0")
+    monkeypatch.setattr(messages, "RELEASE", released)
+    shared = SqliteShared(tmp_path)
+    scope = Scope("a stop", 1, Spare(expiries=1, stops=1), tick_s=20.0, skews=EVEN)
+
+    said = violated(scope, shared)
+    assert "stale receipt" in said
+    shared.close()
