@@ -136,3 +136,16 @@ def test_watch_takes_up_a_new_file_once_it_stops_growing_and_stops_on_request(fa
     assert event["path"] == str(late)
     child.send_signal(signal.SIGTERM)
     assert farm.finish(child, timeout=30).code == 130
+
+
+def test_a_watch_with_nothing_to_do_says_what_it_does_and_how_it_ends(farm: Farm) -> None:
+    child = farm.start("ingest", farm.media, "--watch")
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "Watching for new files; Ctrl-C ends it." in line:
+            break
+    child.send_signal(signal.SIGINT)
+    ran = farm.finish(child, timeout=30)
+
+    assert ran.code == 130
+    assert "Stopping." in ran.err.splitlines()

@@ -231,6 +231,8 @@ class Run:
             f"Stopping: running encodes have {grace:.0f} s to end, then they go back to the queue;"
             " again to stop at once."
         )
+        if self._wired.ingest.follower.open == 0:
+            words = "Stopping."
         now = self._wired.app.clock.now()
         self._tell(IngestEvent(event=EventName.STOPPING, at=now, reason=words))
 

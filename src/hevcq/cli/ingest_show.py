@@ -47,6 +47,8 @@ def run_shown(app: App, options: Options) -> ExitCode:
         watch = run.watch() if options.watch else None
         first = first_items(wired, watch, signals.asked)
         items = _announced(wired, first, options)
+        if options.watch:
+            say(options, "Watching for new files; Ctrl-C ends it.")
         if options.dry_run:
             return _dry(wired, first, display)
         try:
