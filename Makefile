@@ -7,12 +7,14 @@ T ?=
 MEDIA ?=
 LIVES ?= 1000000
 CHAOS_SECONDS ?= 28800
+MINUTES ?= 120
+REAL_MINUTES ?= 60
 TF := terraform -chdir=infra/terraform/examples/minimal
 TF_PLUGINS ?=
 IMAGE ?= hevcq-worker
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
-.PHONY: help setup install clean lint format test bench long chaos build full-build plan apply destroy demo demo-aws checkov
+.PHONY: help setup install clean lint format test bench long chaos soak build full-build plan apply destroy demo demo-aws checkov
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -46,11 +48,16 @@ test: setup  ## every test that belongs to a change (T="-k words" for some)
 chaos: setup  ## the fault campaign's long form: a million simulated job lives (LIVES=, CHAOS_SECONDS=)
 	$(BIN)/python -m tests.chaos.sim --lives $(LIVES) --seconds $(CHAOS_SECONDS)
 	$(BIN)/python -m tests.chaos.kills
+	$(BIN)/python -m tests.chaos.kills --backend aws
 	$(BIN)/python -m tests.chaos.planted
 	$(BIN)/python -m tests.chaos.damage
 
 long: setup  ## the long forms of tests that make test leaves out (T="-k words" for some)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(T)
+
+soak: setup  ## one worker at full rate for two hours, then an hour of real encodes (MINUTES=, REAL_MINUTES=)
+	$(BIN)/python -m tests.chaos.soak --minutes $(MINUTES)
+	$(BIN)/python -m tests.chaos.soak --minutes $(REAL_MINUTES) --real
 
 demo: setup  ## the main job on a few clips, or on MEDIA=folder; originals are not touched
 	bash scripts/demo.sh "$(BIN)" "$(MEDIA)"

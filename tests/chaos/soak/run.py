@@ -1,0 +1,165 @@
+"""One worker process that never stops working, a feeder that never lets it be idle, and looks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from chaos.soak.samples import Sample, look
+from fakes.encoder import FakeEncoder, fake_plan
+from hevcq.clock import SystemClock
+from hevcq.domain.job import JobState
+from hevcq.domain.planner import make_plan
+from hevcq.domain.profile import Gates, Profile, Video
+from hevcq.embedded.open import EmbeddedBackend, open_embedded
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.process import run_child
+from hevcq.settings import Settings
+from hevcq.worker.events import EventKind, JobEvent
+from hevcq.worker.handler import Served
+from hevcq.worker.kit import Kit
+from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.scratch import Scratch
+from hevcq.worker.stop import StopSignals
+from support import make_clip
+
+SLOTS = 2
+BACKLOG = 40
+SAMPLES = 120
+PROFILE = Profile(
+    name="hevc",
+    description="for a soak",
+    video=Video(codec="hevc", preset="ultrafast", crf=34),
+    gates=Gates(minimum_saving=None, review_below=0, picture_floor=0.5),
+)
+LEAKS = ("", "descriptors", "memory", "threads", "children", "temp")
+
+
+class StubEncoder(FakeEncoder):
+    """Encodes nothing, and still starts a real child for each film; keeps no list of its calls."""
+
+    def encode(self, request, *, on_progress, stop):
+        run_child(["true"], stop=stop)
+        self.calls.clear()
+        return super().encode(request, on_progress=on_progress, stop=stop)
+
+
+@dataclass
+class Leak:
+    """Keeps a little more with every job: a bug that a soak must find."""
+
+    kind: str
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self._kept: list[object] = []
+
+    def __call__(self, event: JobEvent) -> None:
+        if event.kind is not EventKind.DONE:
+            return
+        match self.kind:
+            case "descriptors":
+                self._kept.append(os.open("/dev/null", os.O_RDONLY))
+            case "memory":
+                self._kept.append(os.urandom(256 << 10))
+            case "threads":
+                thread = threading.Thread(target=threading.Event().wait, daemon=True)
+                thread.start()
+                self._kept.append(thread)
+            case "children":
+                pid = os.fork()
+                if pid == 0:
+                    os._exit(0)  # a zombie, for nobody waits for it
+            case "temp":
+                (self.folder / "scratch" / f"left-{len(self._kept)}").write_bytes(b"")
+                self._kept.append(None)
+
+
+@dataclass
+class Soak:
+    """Soaks in `folder` for so many seconds; `leak` plants a bug."""
+
+    folder: Path
+    seconds: float
+    real: bool = False
+    leak: str = ""
+
+    def run(self) -> list[Sample]:
+        """Return the samples; the worker has ended."""
+        (self.folder / "films").mkdir()
+        clip = b"film"
+        if self.real:
+            clip = make_clip(self.folder / "clip", seconds=2, size="320x180").read_bytes()
+        pid = self._worker()
+        # Opened only now: a database must not be shared with a fork.
+        opened = self._opened()
+        try:
+            return self._watched(pid, opened, clip)
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
+            opened.close()
+
+    def _opened(self) -> EmbeddedBackend:
+        settings = Settings(data_dir=self.folder / "data")
+        return open_embedded(settings, {PROFILE.name: PROFILE}, SystemClock())
+
+    def _watched(self, pid: int, opened: EmbeddedBackend, clip: bytes) -> list[Sample]:
+        samples: list[Sample] = []
+        began, number = time.monotonic(), 0
+        every = self.seconds / SAMPLES
+        while (now := time.monotonic() - began) < self.seconds:
+            if opened.backend.queues[PROFILE.name].depth().ready < BACKLOG // 2:
+                for number in range(number, number + BACKLOG):  # noqa: B020 - it goes on
+                    self._submit(opened, number, clip)
+                number += 1
+            if now >= every * len(samples):
+                done = opened.backend.ledger.counts().get((PROFILE.name, JobState.DONE), 0)
+                samples.append(look(now, pid, self.folder, done))
+            time.sleep(min(0.05, every / 4))
+        return samples
+
+    def _submit(self, opened: EmbeddedBackend, number: int, clip: bytes) -> None:
+        path = self.folder / "films" / f"{number}.mp4"
+        path.write_bytes(clip)
+        source = opened.backend.store.accept(
+            path, f"TODO/all/{path.name}", moved=lambda _: None, stop=threading.Event()
+        )
+        opened.backend.fanout.publish(source, [PROFILE.name], announced=False)
+
+    def _worker(self) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            with (self.folder / "log").open("a") as log:
+                os.dup2(log.fileno(), 2)
+            self._work()
+        finally:
+            os._exit(0)
+
+    def _work(self) -> None:
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+        opened, clock = self._opened(), SystemClock()
+        queue = opened.backend.queues[PROFILE.name]
+        kit = Kit(
+            backend=opened.backend,
+            encoder=FfmpegEncoder("ffmpeg", "ffprobe", clock) if self.real else StubEncoder(),
+            plan=make_plan if self.real else fake_plan,
+            scratch=Scratch(self.folder / "scratch", clock),
+            clock=clock,
+            on_event=Leak(self.leak, self.folder),
+            tidies=True,
+            threads=1,
+        )
+        numbers = Numbers(slots=SLOTS, grace_s=0.0)
+        with StopSignals() as signals:
+            WorkerPool(kit, [Served(PROFILE, queue)], numbers).run(signals)
+        opened.close()
