@@ -44,11 +44,11 @@ WORK_BEGINS = frozenset({Phase.ENCODE, Phase.JOIN})
 # A claim takes a QUEUED job, or a RUNNING one of the same owner, of a lease that ran out, or of
 # an owner known to be dead; the last two are an attempt that vanished.
 GRANT = """UPDATE job SET state = 'running', fence = fence + 1,
-crashes = crashes + (state = 'running' AND (lease_until <= :now OR owner = :dead)),
+crashes = crashes + (state = 'running' AND (lease_until <= :now OR owner IS :dead)),
 owner = :owner, lease_until = :until, started_at = :now, updated_at = :now, phase = NULL,
 percent = NULL, speed = NULL, eta_s = NULL
 WHERE job_id = :job_id AND (state = 'queued' OR (state = 'running'
-AND (lease_until <= :now OR owner = :owner OR owner = :dead)))
+AND (lease_until <= :now OR owner = :owner OR owner IS :dead)))
 RETURNING fence, failures, crashes"""
 RENEW = """UPDATE job SET lease_until = :until
 WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
@@ -71,7 +71,7 @@ WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
 BURY_UNCLAIMED = """UPDATE job SET state = 'dead', owner = '', lease_until = 0, phase = NULL,
 reason = :reason, failure_class = :class, finished_at = :now, updated_at = :now
 WHERE job_id = :job_id AND (state = 'queued'
-OR (state = 'running' AND (lease_until <= :now OR owner = :dead)))"""
+OR (state = 'running' AND (lease_until <= :now OR owner IS :dead)))"""
 CANCEL = """UPDATE job SET state = 'dead', owner = '', lease_until = 0, phase = NULL,
 reason = ?, failure_class = 'cancelled', finished_at = ?, updated_at = ?
 WHERE job_id = ? AND parent = '' AND state IN ('queued', 'running', 'split')"""

@@ -41,14 +41,14 @@ BUGS = (
     Bug(
         "claim without counting the crash",
         f"{EMBEDDED}/ledger.py",
-        "crashes = crashes + (state = 'running' AND (lease_until <= :now OR owner = :dead)),\n",
+        "crashes = crashes + (state = 'running' AND (lease_until <= :now OR owner IS :dead)),\n",
         "",
         LEDGER,
     ),
     Bug(
         "a running job granted twice",
         f"{EMBEDDED}/ledger.py",
-        "AND (lease_until <= :now OR owner = :owner OR owner = :dead)))\nRETURNING",
+        "AND (lease_until <= :now OR owner = :owner OR owner IS :dead)))\nRETURNING",
         "))\nRETURNING",
         LEDGER,
     ),
