@@ -7,12 +7,14 @@ import threading
 import pytest
 
 from aws import iam
+from aws.breaking import Breaking, broken
 from aws.moto_server import make_farm
 from fakes.filmfarm import CHUNKED, CHUNKS, FilmFarm
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.planner import make_plan
+from hevcq.domain.verdict import RetryIn
 from hevcq.errors import PartUnfit, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.worker.kit import Kit
@@ -145,6 +147,36 @@ def test_a_split_film_needs_nothing_that_the_task_role_does_not_allow(farm):
     assert {grant for grant in used if not iam.covered(grant, policy)} == set()
     actions = {action for action, _ in used}
     assert {"sqs:SendMessage", "dynamodb:BatchGetItem", "s3:DeleteObject"} <= actions
+
+
+def test_a_source_that_breaks_in_mid_chunk_costs_one_failure_and_no_frame(farm):
+    source = farm.split()
+    # The chunk's plan is read, and then its film, which breaks.
+    farm.store._s3 = Breaking(farm.cloud.clients.s3, {"get_object": [None, broken()]})
+
+    assert isinstance(farm.handle().verdict, RetryIn)
+    assert farm.chunks(source)[0].failures == 1
+    farm.until_settled(source)
+
+    is_whole(farm, source)
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
+
+
+def test_a_source_replaced_while_its_chunk_reads_it_is_refused(farm):
+    source = farm.split()
+    newer = farm.folder / "newer.mp4"
+    newer.write_bytes(b"another film")
+
+    def replaced() -> None:
+        farm.store.accept(newer, source.key, moved=lambda _n: None, stop=threading.Event())
+
+    farm.encoder.during["encode_chunk"] = replaced
+    farm.handle()
+
+    record = farm.record(source)
+    assert record.state is not JobState.DONE
+    assert "replaced" in record.reason
+    assert farm.renditions() == []
 
 
 @pytest.mark.media
