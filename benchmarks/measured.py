@@ -127,3 +127,13 @@ def clip(folder: Path, seconds: int, size: str) -> Path:
         check=True,
     )
     return made
+
+
+def repeat(source: Path, target: Path, times: int) -> None:
+    """Write a film that shows the source several times, its packets copied."""
+    if times == 1:
+        shutil.copy(source, target)
+        return
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-stream_loop", str(times - 1)]
+    copied = ["-i", str(source), "-map", "0:v", "-map", "0:a?", "-c", "copy", str(target)]
+    subprocess.run([*command, *copied], check=True)
