@@ -40,7 +40,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     out = wanted.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    media = wanted.media.expanduser().resolve() if wanted.media else clips(out / "clips")
+    media = wanted.media.expanduser().resolve() if wanted.media else _clips(out / "clips")
     if not media.is_dir():
         print(f"{media} is not a folder; say MEDIA=<folder of videos>.", file=sys.stderr)
         return 2
@@ -54,6 +54,20 @@ def main() -> int:
     print("Everything that was started is stopped; nothing was left in any account.")
     # A file that is no video is part of the show, and not a failure of the demo.
     return 0 if code == 1 and wanted.media is None else code
+
+
+def _clips(folder: Path) -> Path:
+    """Return the demo's clips with one that is large enough for the profile 720p to have work."""
+    target = clips(folder) / "cinema" / "trailer-1080p.mp4"
+    if not any("1080p" in path.name for path in folder.rglob("*")):
+        target.parent.mkdir(exist_ok=True)
+        part = target.with_name(f"part-{target.name}")
+        picture = ["-f", "lavfi", "-i", "testsrc2=size=1920x1080:rate=24:duration=1.5"]
+        encode = ["-c:v", "libx264", "-preset", "ultrafast", "-crf", "16", "-pix_fmt", "yuv420p"]
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *picture, *encode, str(part)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        part.replace(target)
+    return folder
 
 
 def _arguments() -> argparse.Namespace:
