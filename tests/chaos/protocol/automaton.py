@@ -15,6 +15,7 @@ from chaos.protocol.values import VISIBILITY_S
 from hevcq.domain.verdict import Abandon, Bury, Done, Release, RetryIn, Skipped
 from hevcq.ports.ledger import AlreadySettled, Granted, Held
 from hevcq.worker.settle import delay
+from hevcq.worker.take import Taken
 
 CLAIMS = (Granted, Held, AlreadySettled)
 STEPPED = Run._go.__code__.co_filename
@@ -222,4 +223,6 @@ def _value(run: Run, value: Any) -> Any:
         return (type(value).__name__, delay(value))
     if isinstance(value, Bury):
         return value.failure_class.value
+    if isinstance(value, Taken):
+        return (repr(value.claim), _value(run, value.sent))
     return repr(value) if isinstance(value, CLAIMS) else type(value).__name__
