@@ -96,7 +96,7 @@ def clip(folder: Path, seconds: int, size: str) -> Path:
     if real.is_file() and size == "1920x1080":
         return real
     made = folder / f"made-{size}-{seconds}.mp4"
-    source = f"testsrc2=size={size}:rate=24:duration={seconds},noise=alls=12:allf=t"
+    source = f"testsrc2=size={size}:rate=24:duration={seconds},noise=alls=4:allf=t"
     subprocess.run(
         [
             "ffmpeg",
