@@ -115,7 +115,7 @@ class QueueDoor(Door):
     def __init__(self, machine, queue, bell: SimEvent) -> None:
         super().__init__(machine, "queue")
         self._queue, self._bell = queue, bell
-        self.name = queue.name
+        self.name, self.long_poll_s = queue.name, 0.0
 
     def receive(self, limit: int, *, wait_s: float, stop: Any) -> list[Any]:
         world = self._machine.world
