@@ -48,3 +48,19 @@ def test_killed_and_stopped_workers_lose_double_and_leave_nothing(backend, kills
     assert counts["jobs"] > 10
     assert counts["points_hit"] >= points, "too few of the numbered crash points were hit"
     assert counts["taken_over_s_most"] > 0
+
+
+@pytest.mark.media
+@pytest.mark.parametrize(
+    ("backend", "kills"),
+    [("embedded", 3), pytest.param("aws", 3, marks=[pytest.mark.aws, pytest.mark.slow])],
+)
+def test_real_ffmpeg_killed_frozen_or_orphaned_costs_no_film(backend, kills):
+    counts, code, log = campaign("--real", "--backend", backend, "--kills", kills)
+
+    assert code == 0, (counts, log)
+    assert counts["lost"] == counts["unproven"] == counts["never_noticed"] == 0, (counts, log)
+    assert counts["orphans"] == counts["stray_children"] == counts["temp_files"] == 0, (counts, log)
+    assert counts["workers_killed"] >= 1
+    assert counts["ffmpeg_frozen"] >= 1
+    assert counts["retried_as"].get("stalled", 0) >= 1

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chaos.kills.places import Place
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
@@ -15,11 +22,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 def main() -> int:
     asked = _asked()
     with tempfile.TemporaryDirectory(prefix="hevcq-kills-") as name:
-        counts = _run(asked, Path(name))
+        counts, zeros = (_real if asked.real else _stub)(asked, Path(name))
         print(json.dumps(counts), flush=True)
-        from chaos.kills.tally import ZERO
-
-        bad = [zero for zero in ZERO if counts[zero]]
+        bad = [zero for zero in zeros if counts[zero]]
         if bad:
             print((Path(name) / "log").read_text()[-20_000:], file=sys.stderr)
     return 1 if bad else 0
@@ -31,21 +36,25 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--stops", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--backend", choices=("embedded", "aws"), default="embedded")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="end the kills after so many"
+    )
+    parser.add_argument("--real", action="store_true", help="real ffmpeg, killed and frozen itself")
     parser.add_argument("--takeovers", type=int, default=10, help="measured at the end")
     return parser.parse_args()
 
 
-def _run(asked: argparse.Namespace, folder: Path) -> dict[str, object]:
+Counts = dict[str, Any]
+
+
+def _stub(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str]]:
     from chaos.kills.campaign import Campaign
     from chaos.kills.films import PROFILES, VISIBILITY_S
-    from chaos.kills.places import Emulator, Place
-    from chaos.kills.tally import tally
+    from chaos.kills.tally import ZERO, tally
 
-    emulator = Emulator() if asked.backend == "aws" else None
-    place = Place(folder, PROFILES, emulator=emulator)
     began = time.monotonic()
-    try:
-        campaign = Campaign(place, asked.kills, asked.stops, asked.seed)
+    with _place(asked, folder, PROFILES) as place:
+        campaign = Campaign(place, asked.kills, asked.stops, asked.seed, asked.minutes * 60)
         campaign.run()
         took = sorted(campaign.seconds_until_taken_over(asked.takeovers))
         counts = {"backend": asked.backend, "seed": asked.seed} | tally(campaign)
@@ -53,7 +62,26 @@ def _run(asked: argparse.Namespace, folder: Path) -> dict[str, object]:
             counts["taken_over_s_median"] = round(took[len(took) // 2], 3)
             counts["taken_over_s_most"] = round(took[-1], 3)
             counts["lease_s"] = VISIBILITY_S
-        return counts | {"seconds": round(time.monotonic() - began, 1)}
+    return counts | {"seconds": round(time.monotonic() - began, 1)}, ZERO
+
+
+def _real(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str]]:
+    from chaos.kills.real import PROFILES, ZERO, RealKills
+
+    began = time.monotonic()
+    with _place(asked, folder, PROFILES) as place:
+        counts = RealKills(place, asked.kills, asked.seed).run()
+    head = {"backend": asked.backend, "seed": asked.seed}
+    return head | counts | {"seconds": round(time.monotonic() - began, 1)}, ZERO
+
+
+@contextmanager
+def _place(asked: argparse.Namespace, folder: Path, profiles: Mapping) -> Iterator[Place]:
+    from chaos.kills.places import Emulator, Place
+
+    place = Place(folder, profiles, emulator=Emulator() if asked.backend == "aws" else None)
+    try:
+        yield place
     finally:
         place.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -19,7 +20,7 @@ from hevcq.worker.faults import POINTS, SPLIT_POINTS
 SIDE_BY_SIDE = 3
 EVERY = (*POINTS, *SPLIT_POINTS)
 INTERRUPTS = frozenset({"before-interrupt", "after-interrupt", "before-release", "after-release"})
-PATIENCE_S = 3.0
+PATIENCE_S = 8.0
 """How long a worker may look for a wanted point before it is killed wherever it is."""
 
 
@@ -44,6 +45,7 @@ class Campaign:
     kills: int
     stops: int
     seed: int
+    most_s: float = math.inf
     ended: Counter[str] = field(default_factory=Counter)
     children: list[Child] = field(default_factory=list)
     hits: Counter[str] = field(default_factory=Counter)
@@ -54,14 +56,18 @@ class Campaign:
         self._number = self._submitted = self._read = 0
 
     def run(self) -> None:
-        """Kill and stop as often as was asked, then let the rest be done."""
+        """Kill and stop as often as was asked or there is time, then let the rest be done."""
+        end = time.monotonic() + self.most_s
         try:
-            while self.ended["SIGKILL"] < self.kills or self.ended["SIGSTOP"] < self.stops:
+            while time.monotonic() < end and self._wants_more():
                 self.submit(7)
                 self._round()
             self.drain()
         finally:
             self._end_all()
+
+    def _wants_more(self) -> bool:
+        return self.ended["SIGKILL"] < self.kills or self.ended["SIGSTOP"] < self.stops
 
     def submit(self, count: int) -> None:
         """Bring films of every kind in, and a message that names no job."""

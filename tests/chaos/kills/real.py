@@ -1,0 +1,223 @@
+"""Kill and freeze real ffmpeg processes, and the workers above them: `--real`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaos.kills.campaign import Campaign, Child
+from chaos.kills.films import NUMBERS
+from chaos.kills.places import Place, apart
+from chaos.kills.worker import Orders
+from hevcq.clock import SystemClock
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.job import JobState
+from hevcq.domain.profile import Bounds, Gates, Profile, Video
+from hevcq.ports.ledger import JobFilter
+from hevcq.worker.scratch import Scratch
+from support import make_clip
+
+STALL_S = 2.0
+MOST_ORPHAN_S = 5.0
+"""How long a dead worker's ffmpeg may live: the kernel ends it at once, a busy machine sees it late."""
+PATIENCE_S = 90.0
+PROFILE = Profile(
+    name="hevc",
+    description="for kills",
+    video=Video(codec="hevc", preset="medium", crf=30),
+    gates=Gates(minimum_saving=None, review_below=0, picture_floor=0.5),
+    bounds=Bounds(nice=0, stall_s=STALL_S),
+    # Every kill of an ffmpeg counts one failure, and here one film may meet many.
+    queue=NUMBERS.model_copy(update={"max_failures": 900}),
+)
+PROFILES = {PROFILE.name: PROFILE}
+ZERO = ("lost", "unproven", "stray_children", "temp_files", "orphans", "never_noticed")
+
+
+@dataclass
+class RealKills:
+    """Ends `count` processes, by turns the worker, its ffmpeg, or its ffmpeg frozen."""
+
+    place: Place
+    count: int
+    seed: int
+    counts: Counter[str] = field(default_factory=Counter)
+    orphan_s: list[float] = field(default_factory=list)
+    frozen_s: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+        self._crew = Campaign(self.place, 0, 0, self.seed)
+        self._seen: set[int] = set()
+        self._films = 0
+
+    def run(self) -> dict[str, object]:
+        """Return the counts; those in ZERO have to be 0."""
+        try:
+            for number in range(self.count):
+                if self._films <= number // 2:
+                    self._submit()
+                (self._kill_worker, self._kill_ffmpeg, self._freeze_ffmpeg)[number % 3]()
+            self._finish()
+        finally:
+            self._crew._end_all()
+        return self._told()
+
+    def _submit(self) -> None:
+        path = make_clip(
+            self.place.films, name=f"film-{self._films}.mp4", seconds=3, size="320x240"
+        )
+        # A film of its own, for what is found out about bytes is remembered.
+        with path.open("ab") as file:
+            file.write(b"\0\0\0\x10free" + os.urandom(8))
+        self._films += 1
+
+        def bring() -> None:
+            backend = self.place.open()
+            self.place.submit(backend, path, PROFILE.name)
+            backend.close()
+
+        apart(bring)
+
+    def _worker(self) -> Child:
+        self._crew._look()
+        if not self._crew.children:
+            self._crew._spawn(Child(0, Orders(real=True), None))
+        return self._crew.children[0]
+
+    def _at_work(self, word: str) -> tuple[Child, int]:
+        """Return the worker and a child of its that is new and has `word` in its command."""
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            worker = self._worker()
+            for pid, command in descendants(worker.pid):
+                if pid not in self._seen and word in command:
+                    self._seen.add(pid)
+                    return worker, pid
+            time.sleep(0.005)
+        raise RuntimeError(f"No child with {word!r} in {PATIENCE_S:.0f} s.")
+
+    def _kill_worker(self) -> None:
+        worker, _ = self._at_work(" -i ")
+        time.sleep(self._random.uniform(0, 0.3))
+        children = [pid for pid, _ in descendants(worker.pid)]
+        died = time.monotonic()
+        os.kill(worker.pid, signal.SIGKILL)
+        gone = self._gone(children, MOST_ORPHAN_S)
+        self.counts["workers_killed"] += 1
+        self.counts["orphans"] += not gone
+        self.orphan_s.append(time.monotonic() - died)
+
+    def _kill_ffmpeg(self) -> None:
+        _, pid = self._at_work(" -i ")
+        time.sleep(self._random.uniform(0, 0.3))
+        if kill(pid, signal.SIGKILL):
+            self.counts["ffmpeg_killed"] += 1
+
+    def _freeze_ffmpeg(self) -> None:
+        _, pid = self._at_work("libx265")
+        began = time.monotonic()
+        if kill(pid, signal.SIGSTOP):
+            noticed = self._gone([pid], 10 * STALL_S + 10)
+            self.counts["ffmpeg_frozen"] += 1
+            self.counts["never_noticed"] += not noticed
+            self.frozen_s.append(time.monotonic() - began)
+
+    def _gone(self, pids: list[int], seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while any(alive(pid) for pid in pids):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def _finish(self) -> None:
+        end = time.monotonic() + 300
+        while time.monotonic() < end and self._crew._left()[0]:
+            self._worker()
+            time.sleep(0.3)
+        for child in self._crew.children:
+            os.kill(child.pid, signal.SIGTERM)
+        late = time.monotonic() + 40
+        while self._crew.children and time.monotonic() < late:
+            self._crew._look()
+
+    def _told(self) -> dict[str, object]:
+        notes = [line.split() for line in (self.place.folder / "notes").read_text().splitlines()]
+        classes = Counter(w[3] for w in notes if w[0] in {"job_retry", "job_buried"})
+        answer = self.place.folder / "tally.json"
+        apart(lambda: answer.write_text(json.dumps(self._seen_ends())))
+        names = ("workers_killed", "ffmpeg_killed", "ffmpeg_frozen", "orphans", "never_noticed")
+        return {
+            **{name: self.counts[name] for name in names},
+            "retried_as": dict(classes),
+            "orphan_ended_s_most": round(max(self.orphan_s, default=0.0), 3),
+            "frozen_noticed_s_most": round(max(self.frozen_s, default=0.0), 3),
+            "stall_s": STALL_S,
+            "stray_children": sum(alive(pid) for pid in self._seen),
+            **json.loads(answer.read_text()),
+        }
+
+    def _seen_ends(self) -> dict[str, int]:
+        backend = self.place.open()
+        Scratch(self.place.scratch, SystemClock()).sweep()
+        films = {path.name: path for path in self.place.films.iterdir()}
+        done = [j for j in backend.ledger.jobs(JobFilter()) if j.state is JobState.DONE]
+        unproven = 0
+        for job in done:
+            with backend.store.open(job.rendition.certificate_key) as stream:
+                proof = Certificate.parse(stream.read())
+            with backend.store.open(job.rendition.key) as stream:
+                made = hashlib.sha256(stream.read()).hexdigest()
+            own = hashlib.sha256(films[Path(job.source.key).name].read_bytes()).hexdigest()
+            unproven += (proof.source_sha256, proof.rendition_sha256) != (own, made)
+        backend.close()
+        left = len(list(self.place.scratch.iterdir())) if self.place.scratch.is_dir() else 0
+        return {
+            "jobs": len(films),
+            "lost": len(films) - len(done),
+            "unproven": unproven,
+            "temp_files": left,
+        }
+
+
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """Return the living children of a process and theirs, with their commands."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(word) for word in task.read_text().split()]
+        except OSError:
+            continue
+        for child in children:
+            try:
+                command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ")
+            except OSError:
+                continue
+            found += [(child, command.decode("utf-8", "replace")), *descendants(child)]
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False
+
+
+def kill(pid: int, number: int) -> bool:
+    """Send a signal; False if the process had ended before."""
+    if not alive(pid):
+        return False
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
