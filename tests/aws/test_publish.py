@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aws.breaking import refusal
+from aws.breaking import broken, refusal
 from aws.values import open_parts
 from hevcq.aws import objects
 from hevcq.errors import StaleFence, Unavailable, VerificationFailed
@@ -101,3 +101,26 @@ def test_a_large_rendition_is_published_in_parts(farm, store, large) -> None:
     )
     assert store._s3.count("upload_part") == 3
     assert open_parts(farm) == []
+
+
+def test_a_part_that_fails_ends_a_publication_and_leaves_nothing_open(
+    farm, store, large, tmp_path
+) -> None:
+    content = large.read_bytes()
+    store._s3.plan["upload_part"] = [None, broken(), broken()]
+
+    with pytest.raises(Unavailable):
+        store.publish(publication(tmp_path, content))
+
+    assert open_parts(farm) == []
+    assert store._s3.count("abort_multipart_upload") == 1
+
+
+def test_a_publication_that_cannot_be_aborted_reports_its_first_error(
+    store, large, tmp_path
+) -> None:
+    store._s3.plan["upload_part"] = [refusal("SlowDown", 503)] * 3
+    store._s3.plan["abort_multipart_upload"] = [broken()]
+
+    with pytest.raises(Unavailable, match="SlowDown"):
+        store.publish(publication(tmp_path, large.read_bytes()))
