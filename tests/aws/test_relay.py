@@ -64,6 +64,18 @@ def test_only_what_is_read_is_fetched(store, large, tmp_path) -> None:
     assert told[-1] == 2 * ranged.BLOCK_BYTES
 
 
+def test_a_reader_that_has_enough_and_hangs_up_is_no_failure(store, large, tmp_path) -> None:
+    source = accept(store, large)
+
+    for _ in range(5):
+        with streamed(store, source, tmp_path / "scratch") as location:
+            answer = urllib.request.urlopen(location.removeprefix("relay+"), timeout=30)
+            assert answer.read(100) == large.read_bytes()[:100]
+            answer.close()
+
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
 def test_past_its_end_there_is_nothing(store, large, tmp_path) -> None:
     source = accept(store, large)
 

@@ -118,6 +118,11 @@ class RangedFile:
                 place = number * BLOCK_BYTES
                 self._head[number] = os.pread(self._handle, BLOCK_BYTES, place)
 
+    def fail(self, error: BaseException) -> None:
+        """Note that a reader was not given what it asked for."""
+        with self._lock:
+            self.failure = self.failure or error
+
     def close(self) -> None:
         """Forget the bytes; a read after this fails."""
         with self._lock:

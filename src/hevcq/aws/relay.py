@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import TYPE_CHECKING
 
 from hevcq.aws.ranged import BLOCK_BYTES, Heads, RangedFile
 from hevcq.aws.transfer import Download, Meter
+from hevcq.errors import Unavailable
 from hevcq.logs import get_logger
 from hevcq.ports.store import RELAY
 
@@ -43,6 +45,8 @@ def relayed(s3: S3Client, job: Download, path: Path, meter: Meter, heads: Heads)
     try:
         with server.running():
             yield f"{RELAY}127.0.0.1:{server.server_port}{server.place}"
+            # Looked at here: what an answer that nobody waits for meets after this is no matter.
+            failed = file.failure
     except BaseException as error:
         if file.failure is None:
             raise
@@ -51,8 +55,8 @@ def relayed(s3: S3Client, job: Download, path: Path, meter: Meter, heads: Heads)
         file.close()
         path.unlink(missing_ok=True)
         get_logger().info("source_streamed", key=job.key, read=meter.total, size=job.size)
-    if file.failure is not None:
-        raise file.failure
+    if failed is not None:
+        raise failed
 
 
 class _Server(ThreadingHTTPServer):
@@ -61,6 +65,11 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, file: RangedFile, place: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.file, self.place = file, place
+
+    def server_bind(self) -> None:
+        """Bind, without asking a name service what this machine is called."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -109,10 +118,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self._answer(206, end - at, f"bytes {at}-{end - 1}/{file.size}")
-        while at < end:
-            content = file.read(at, min(BLOCK_BYTES, end - at))
-            self.wfile.write(content)
-            at += len(content)
+        try:
+            while at < end:
+                content = file.read(at, min(BLOCK_BYTES, end - at))
+                self.wfile.write(content)
+                at += len(content)
+        except TimeoutError:
+            file.fail(Unavailable(f"Nobody read from the relay for {SILENCE_S:.0f} s."))
+            raise
 
     def _answer(self, status: int, length: int, span: str = "") -> None:
         self.send_response(status)
