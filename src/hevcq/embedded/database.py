@@ -73,7 +73,7 @@ class Database:
         self._waiting.append(ticket)
         with self._writer_lock:
             if not ticket.done:
-                self._commit_waiting()
+                self._commit_waiting(ticket)
         if ticket.error is not None:
             raise ticket.error
         return ticket.result
@@ -126,7 +126,7 @@ class Database:
             else:
                 self._readers.append(connection)
 
-    def _commit_waiting(self) -> None:
+    def _commit_waiting(self, own: _Ticket[Any]) -> None:
         batch: list[_Ticket[Any]] = []
         while self._waiting:
             batch.append(self._waiting.popleft())
@@ -149,12 +149,18 @@ class Database:
             # through, their work goes back to the front of the line.
             if not begun or self._writer.in_transaction:
                 self._roll_back()
-                self._waiting.extendleft(reversed(batch[1:]))
-                batch = batch[:1]
+                self._give_up(batch, own)
+                batch = [own]
             raise
         finally:
             for ticket in batch:
                 ticket.done = True
+
+    def _give_up(self, batch: list[_Ticket[Any]], own: _Ticket[Any]) -> None:
+        others = [ticket for ticket in batch if ticket is not own]
+        for ticket in others:
+            ticket.error = None
+        self._waiting.extendleft(reversed(others))
 
     def _run(self, batch: list[_Ticket[Any]]) -> None:
         alone = len(batch) == 1

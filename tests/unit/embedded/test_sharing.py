@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.embedded.database import Database
+from hevcq.embedded.database import Database, _Ticket
 from hevcq.errors import (
     StorageError,
 )
@@ -83,31 +83,31 @@ def test_writers_that_come_together_share_one_transaction_and_fail_apart(
 
 
 def test_an_interrupt_in_one_thread_does_not_lose_the_work_of_others(database: Database) -> None:
-    inside, go = threading.Event(), threading.Event()
+    # Given two writers that came before and after one that an interrupt will end, both waiting
+    def refused(connection: sqlite3.Connection) -> int:
+        if not refused_before:
+            refused_before.append(1)
+            raise LookupError
+        return connection.execute(ADD, ("before",)).rowcount
 
     def interrupted(connection: sqlite3.Connection) -> None:
+        database._waiting.append(after)
         raise KeyboardInterrupt
 
-    def slow(connection: sqlite3.Connection) -> None:
-        inside.set()
-        assert go.wait(10)
+    refused_before: list[int] = []
+    before = _Ticket(refused, durable=True)
+    after = _Ticket(lambda c: c.execute(ADD, ("after",)).rowcount, durable=True)
+    database._waiting.append(before)
 
-    with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(database.write, slow)
-        assert inside.wait(10)
-        leader = pool.submit(database.write, interrupted)
-        while len(database._waiting) < 1:
-            inside.wait(0)
-        follower = pool.submit(database.change, ADD, ("kept",))
-        while len(database._waiting) < 2:
-            inside.wait(0)
-        go.set()
-        first.result(10)
-        with pytest.raises(KeyboardInterrupt):
-            leader.result(10)
-        assert follower.result(10) == 1
+    # When it comes, then it ends that one only
+    with pytest.raises(KeyboardInterrupt):
+        database.write(interrupted)
+    assert (before.done, before.error, after.done) == (False, None, False)
 
-    assert notes(database) == ["kept"]
+    # And whoever writes next carries out what waits, from its beginning
+    database.change(ADD, ("next",))
+    assert (before.done, before.result, after.result) == (True, 1, 1)
+    assert notes(database) == ["before", "after", "next"]
 
 
 def test_a_closed_database_says_so_and_closes_twice(database: Database) -> None:
