@@ -27,6 +27,10 @@ def test_a_film_of_recorded_costs_ends_close_to_the_soonest_that_is_possible(wor
     found = [one(seed, 2.0, workers) for seed in range(2)]
 
     assert max(each.even for each in found) <= limit
+    assert max(each.straggling for each in found) <= limit
+    assert max(each.against_even for each in found) < 1.5
+    if workers > 2:
+        assert max(each.against_even for each in found) < min(each.not_handed_on for each in found)
 
 
 def test_sixty_four_workers_end_a_film_as_soon_by_the_median_of_films():
