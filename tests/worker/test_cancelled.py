@@ -10,6 +10,7 @@ from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import Abandon, FailureClass
 from hevcq.errors import StaleFence
 from hevcq.usecases.cancel import Order, Result, cancel
+from ingest_kit import NEVER, Bench
 
 
 def ended(farm: Farm, source) -> list[Result]:
@@ -104,3 +105,15 @@ def test_a_cancelled_film_can_be_made_after_all(films):
 
     assert films.until_settled(source, rounds=120).state is JobState.DONE
     assert films.renditions() == [films.key(source)]
+
+
+def test_an_ingest_that_waits_for_a_cancelled_job_ends_with_the_reason(tmp_path):
+    bench = Bench(tmp_path)
+    job = bench.queue(bench.film())
+
+    assert bench.backend.ledger.cancel(job.job_id, "Cancelled by ana.")
+    bench.follower.step(NEVER)
+
+    (failed,) = [event for event in bench.events if event.event == "job_failed"]
+    assert (failed.reason, failed.failure_class) == ("Cancelled by ana.", "cancelled")
+    assert bench.follower.open == 0
