@@ -63,7 +63,7 @@ class Machine:
             heartbeat=self._heartbeat,
         )
         served = [Served(world.profiles[name], queue) for name, queue in queues.items()]
-        pool = WorkerPool(kit, served, Numbers(slots=slots, grace_s=grace_s, poll_s=60.0))
+        pool = WorkerPool(kit, served, Numbers(slots=slots, grace_s=grace_s, poll_s=600.0))
         self.outcome = pool.run(self.signals)
         world.sched.note(f"process ends {self.outcome}")
         world.stats.outcomes[self.outcome.value] += 1
