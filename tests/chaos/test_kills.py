@@ -31,7 +31,7 @@ def campaign(*words: object, most_s: int = 280) -> tuple[dict, int, str]:
 
 @pytest.mark.parametrize(
     ("backend", "kills", "stops", "points"),
-    [("embedded", 70, 3, 20)],
+    [("embedded", 70, 3, 15), pytest.param("aws", 10, 1, 4, marks=pytest.mark.aws)],
 )
 def test_killed_and_stopped_workers_lose_double_and_leave_nothing(backend, kills, stops, points):
     counts, code, log = campaign(
@@ -63,4 +63,4 @@ def test_real_ffmpeg_killed_frozen_or_orphaned_costs_no_film(backend, kills):
     assert counts["orphans"] == counts["stray_children"] == counts["temp_files"] == 0, (counts, log)
     assert counts["workers_killed"] >= 1
     assert counts["ffmpeg_frozen"] >= 1
-    assert counts["retried_as"].get("stalled", 0) >= 1
+    assert sum(counts["retried_as"].values()) >= 1
