@@ -47,6 +47,8 @@ test: setup  ## every test that belongs to a change (T="-k words" for some)
 
 chaos: setup  ## the fault campaign's long form: a million simulated job lives (LIVES=, CHAOS_SECONDS=)
 	$(BIN)/python -m tests.chaos.sim --lives $(LIVES) --seconds $(CHAOS_SECONDS)
+	$(BIN)/python -m tests.chaos.protocol
+	STATEFUL_EXAMPLES=500 $(BIN)/python -m pytest -q -n 2 tests/contracts/test_stateful_contract.py
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.kills --backend aws
 	$(BIN)/python -m tests.chaos.planted
