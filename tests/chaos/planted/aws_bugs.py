@@ -167,7 +167,7 @@ BUGS = (
         f"{AWS}/dynamodb.py",
         "            if phase is progress.phase and now - at < PROGRESS_EVERY_S:",
         "            if False:",
-        (*DYNAMO, "-k", "an_hour_of_progress"),
+        ("tests/aws/test_progress_writes.py",),
     ),
     Bug(
         "a redrive on AWS does not reset the failures",
