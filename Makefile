@@ -11,10 +11,18 @@ MINUTES ?= 120
 REAL_MINUTES ?= 60
 TF := terraform -chdir=infra/terraform/examples/minimal
 TF_PLUGINS ?=
+# What takes every branch; what repeats a way at each of its steps (kills, lost replies) need not.
+COVERING := tests/unit/domain tests/unit/chunks tests/unit/planner tests/unit/embedded \
+  tests/worker tests/contracts tests/library tests/ops \
+  $(addprefix tests/aws/test_,dead_letters.py dynamodb.py letter.py moves.py receipts.py \
+  split_writes.py sqs.py) \
+  $(addprefix --ignore=tests/,worker/chunks/test_chunk_kills.py worker/chunks/test_fair_share.py \
+  worker/test_crash_points.py worker/test_lost_replies.py library/test_place.py \
+  library/test_scan.py library/test_undo.py ops/test_docker.py unit/chunks/test_makespan.py)
 IMAGE ?= hevcq-worker
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
-.PHONY: help setup install clean lint format test bench long chaos soak build full-build plan apply destroy demo demo-aws checkov
+.PHONY: help setup install clean lint format test coverage bench long chaos soak build full-build plan apply destroy demo demo-aws checkov
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -44,6 +52,12 @@ format: setup  ## let ruff put the code in order
 
 test: setup  ## every test that belongs to a change (T="-k words" for some)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(T)
+
+coverage: setup  ## every branch of what must not break is taken by a test, or this fails
+	rm -rf build/coverage
+	$(BIN)/coverage run -m pytest -q -n 2 --dist worksteal -m "not slow and not media" $(COVERING)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
 
 chaos: setup  ## the fault campaign's long form: a million simulated job lives (LIVES=, CHAOS_SECONDS=)
 	$(BIN)/python -m tests.chaos.sim --lives $(LIVES) --seconds $(CHAOS_SECONDS)
