@@ -122,8 +122,8 @@ class Campaign:
 
     def _fewest(self) -> frozenset[str]:
         """Return the half of all points where fewest died."""
-        middle = sorted(self.hits[point] for point in EVERY)[len(EVERY) // 2]
-        return frozenset(p for p in EVERY if self.hits[p] < max(1, middle))
+        tried = sorted(EVERY, key=lambda point: (self.hits[point], self._random.random()))
+        return frozenset(tried[: len(EVERY) // 2])
 
     def _count_hits(self) -> None:
         path = self.place.folder / "notes"
