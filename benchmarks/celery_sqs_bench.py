@@ -31,7 +31,8 @@ from hevcq.ports.backend import Backend
 from hevcq.profiles import load_profiles
 from hevcq.settings import AwsSettings, Settings
 
-MESSAGES = 60
+MESSAGES = 100
+"""Ten receives of Celery, so that the ten of one batch weigh little."""
 ROUNDS = 3
 _numbers = itertools.count()
 APP = """
