@@ -6,6 +6,7 @@ from .plant import Bug
 
 USECASES, LIBRARY = "src/hevcq/usecases", "src/hevcq/library"
 COLLECT = ("tests/unit/ingest/test_collect.py",)
+AGAIN = ("tests/unit/ingest/test_collect_again.py",)
 UNDO = ("tests/library/test_undo.py", "-k", "not thousand")
 ORDER = ("tests/library/test_undo_order.py",)
 KEPT = ("tests/library/test_swap_kept_and_undone.py",)
@@ -54,7 +55,7 @@ BUGS = (
         f"{USECASES}/collect.py",
         "            if fs.lstat(target) is None or fs.digest(target) != placement.sha256:",
         "            if fs.lstat(target) is None:",
-        COLLECT,
+        AGAIN,
     ),
     Bug(
         "what may succeed later refused for good",

@@ -320,25 +320,6 @@ def test_a_job_made_again_takes_the_place_of_its_own_older_rendition(bench: Benc
     assert hashlib.sha256(b"smaller still").hexdigest() in proof
 
 
-def test_an_older_rendition_that_a_person_edited_is_not_cleared_away_for_a_newer(
-    bench: Bench,
-) -> None:
-    item = bench.film()
-    job = bench.queue(item)
-    bench.work(job)
-    placed = bench.collector.collect(bench.done(job), NEVER).target
-    placed.write_bytes(b"cut by hand")
-    assert bench.backend.ledger.reopen(job.job_id, who="me", why="better recipe")
-    bench.enqueuer.adopt(replace(item, job_id=job.job_id))
-    ref = bench.work(job, b"smaller still")
-
-    with pytest.raises(LibraryError, match="exists already"):
-        bench.collector.collect(bench.done(job), NEVER)
-
-    assert placed.read_bytes() == b"cut by hand"
-    assert bench.backend.store.stat(ref.key) is not None
-
-
 def test_without_a_note_of_its_place_a_rendition_is_reported_not_guessed(bench: Bench) -> None:
     job = bench.queue(bench.film())
     bench.work(job)
