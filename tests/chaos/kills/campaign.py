@@ -175,7 +175,7 @@ class Campaign:
         else:
             os.kill(child.pid, KILL)
 
-    def drain(self, seconds: float = 180.0) -> None:
+    def drain(self, seconds: float = 900.0) -> None:
         """Let workers that nobody kills do what is left.
 
         A duplicate that met a job at work may wait for an hour: it is not waited for.
