@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hevcq.errors import LibraryError
-from ingest_kit import Bench
-
-NEVER = threading.Event()
+from ingest_kit import NEVER, Bench
 
 
 @pytest.fixture
