@@ -102,8 +102,7 @@ class Restore:
         self._steps.forget_temps(record)
         if fs.lstat(gone) is not None:
             fs.unlink(gone)
-        if fs.lstat(gone.parent) is not None:
-            fs.fsync_dir(gone.parent)
+        fs.fsync_dir(gone.parent)
         if fs.lstat(record.retained) is not None:
             # The rendition after an exchange, or a second name or copy of the original.
             fs.unlink(record.retained)
