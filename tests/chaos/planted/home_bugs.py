@@ -74,8 +74,8 @@ BUGS = (
     Bug(
         "an undo keeps the rendition beside the original",
         f"{LIBRARY}/restore.py",
-        "        if fs.lstat(gone) is not None:\n            fs.unlink(gone)\n        if",
-        "        if",
+        "        if fs.lstat(gone) is not None:\n            fs.unlink(gone)\n        fs.fsync_dir",
+        "        fs.fsync_dir",
         ("tests/library/test_swap.py",),
     ),
     Bug(
