@@ -30,12 +30,14 @@ def campaign(*words: object, most_s: int = 280) -> tuple[dict, int, str]:
 
 
 @pytest.mark.parametrize(
-    ("backend", "kills", "stops", "points"),
-    [("embedded", 70, 3, 15), pytest.param("aws", 10, 1, 4, marks=pytest.mark.aws)],
+    ("backend", "kills", "stops", "points", "takeovers"),
+    [("embedded", 70, 3, 15, 1), pytest.param("aws", 10, 1, 1, 0, marks=pytest.mark.aws)],
 )
-def test_killed_and_stopped_workers_lose_double_and_leave_nothing(backend, kills, stops, points):
+def test_killed_and_stopped_workers_lose_double_and_leave_nothing(
+    backend, kills, stops, points, takeovers
+):
     counts, code, log = campaign(
-        "--backend", backend, "--kills", kills, "--stops", stops, "--takeovers", 1
+        "--backend", backend, "--kills", kills, "--stops", stops, "--takeovers", takeovers
     )
 
     for name in ("lost", "wrong_end", "double_published", "partial_visible"):
@@ -45,9 +47,9 @@ def test_killed_and_stopped_workers_lose_double_and_leave_nothing(backend, kills
     assert code == 0, log
     assert counts["kills"] >= kills
     assert counts["stops"] >= stops
-    assert counts["jobs"] > 10
+    assert counts["jobs"] >= 8
     assert counts["points_hit"] >= points, "too few of the numbered crash points were hit"
-    assert counts["taken_over_s_most"] > 0
+    assert ("taken_over_s_most" in counts) == bool(takeovers)
 
 
 @pytest.mark.media

@@ -42,14 +42,14 @@ def soak(*words: str) -> tuple[int, dict]:
 
 
 def test_a_worker_that_never_rests_does_not_grow():
-    code, told = soak("--minutes", "0.2")
+    code, told = soak("--minutes", "0.15")
     assert told["flat"], told["figures"]
     assert code == 0
     assert told["jobs"] >= 10
 
 
 def test_a_planted_leak_is_found():
-    code, told = soak("--minutes", "0.15", "--leak", "descriptors")
+    code, told = soak("--minutes", "0.1", "--leak", "descriptors")
     assert told["jobs"] >= 10
     assert [n for n, figure in told["figures"].items() if not figure["flat"]] == ["descriptors"]
     assert code == 1
