@@ -1,6 +1,6 @@
 """Wall of a 10-file library with 2 workers / the same commands under `xargs -P 2`, without gates.
 
-Run as `python benchmarks/library_bench.py [ROUNDS]`: a little more than a minute a round on two idle cores. Both
+Run as `python benchmarks/library_bench.py [ROUNDS]`: about a minute a round on two idle cores. Both
 sides encode at the niceness that the profile gives its children, or a busy machine would weigh them
 differently.
 """
@@ -23,8 +23,8 @@ from hevcq.domain.profile import Bounds
 HERE = Path(__file__).resolve().parent
 WITHOUT_GATES = [sys.executable, str(HERE / "hevcq_without_gates.py")]
 FILES = 10
-SECONDS, SIZE = 5, "640x360"
-"""Of film a file: about 7 s of encoding on one core."""
+SECONDS, SIZE = 10, "640x360"
+"""Of film a file: about 6 s of encoding on one idle core, twice as much on a busy machine."""
 ROUNDS = 3
 
 
