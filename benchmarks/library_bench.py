@@ -23,8 +23,8 @@ from hevcq.domain.profile import Bounds
 HERE = Path(__file__).resolve().parent
 WITHOUT_GATES = [sys.executable, str(HERE / "hevcq_without_gates.py")]
 FILES = 10
-SECONDS, SIZE = 10, "640x360"
-"""Of film a file: about 6 s of encoding on one idle core, twice as much on a busy machine."""
+SECONDS, SIZE = 20, "640x360"
+"""Of film a file: about 10 CPU seconds of encoding, so that a round takes two minutes."""
 ROUNDS = 3
 
 
