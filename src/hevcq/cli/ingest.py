@@ -25,7 +25,9 @@ def ingest(
     profile: ProfileNames = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", "-w", min=1, help="Encodes at a time (else what it carries)."),
+        typer.Option(
+            "--workers", "-w", metavar="N", min=1, help="Encodes at a time (else what it carries)."
+        ),
     ] = None,
     include: Annotated[
         list[str] | None,

@@ -26,4 +26,6 @@ OfClass = Annotated[
 OfJob = Annotated[
     str | None, typer.Option("--job", metavar="ID", help="Only this job (its id or how it begins).")
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="At most this many.")
+]

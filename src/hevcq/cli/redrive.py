@@ -38,7 +38,8 @@ def redrive(
     ] = None,
     limit: Limit = None,
     rate: Annotated[
-        float, typer.Option("--rate", min=0, help="At most so many a second; 0: no limit.")
+        float,
+        typer.Option("--rate", metavar="N", min=0, help="At most so many a second; 0: no limit."),
     ] = 0.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would go back.")

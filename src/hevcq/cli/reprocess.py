@@ -34,7 +34,12 @@ def reprocess(
     ] = None,
     profile: ProfileNames = None,
     state: Annotated[
-        list[JobState] | None, typer.Option("--state", help="Only jobs in this end state.")
+        list[JobState] | None,
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            help="Only jobs in this state: done, skipped, dead, queued, running or split.",
+        ),
     ] = None,
     failed: Annotated[
         bool, typer.Option("--failed", help="Only dead jobs; of everything, if nothing is named.")

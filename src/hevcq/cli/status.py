@@ -29,7 +29,10 @@ def status(
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show it anew.")] = False,
     every_s: Annotated[
-        float, typer.Option("--every-s", min=0.1, help="With --watch: seconds between two looks.")
+        float,
+        typer.Option(
+            "--every-s", metavar="SECONDS", min=0.1, help="With --watch: seconds between two looks."
+        ),
     ] = 2.0,
     as_json: AsJson = False,
 ) -> None:

@@ -29,10 +29,16 @@ def verify(
     rendition: Annotated[Path, typer.Argument(help="What was made of it.")],
     profile: Annotated[
         str | None,
-        typer.Option("--profile", "-p", help="Its profile; else the certificate's, else hevc."),
+        typer.Option(
+            "--profile",
+            "-p",
+            metavar="NAME",
+            help="Its profile; else the certificate's, else hevc.",
+        ),
     ] = None,
     certificate: Annotated[
-        Path | None, typer.Option(help="Its certificate; else the one beside the rendition.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Its certificate; else the one beside the rendition."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

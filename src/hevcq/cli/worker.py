@@ -27,7 +27,9 @@ def worker(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", "-w", min=0, help="Encodes at a time; 0: what it carries."),
+        typer.Option(
+            "--workers", "-w", metavar="N", min=0, help="Encodes at a time; 0: what it carries."
+        ),
     ] = None,
     drain: Annotated[
         bool, typer.Option("--drain", help="End once these queues are empty.")
