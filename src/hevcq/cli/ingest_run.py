@@ -84,6 +84,7 @@ def wire(app: App, options: Options, tell: Display) -> Wired:
         planner=make_plan,
         rates=learned_rates(app.backend.ledger, app.catalog, profiles, make_plan),
         cores=app.capacity.cores if embedded else _fleet_cores(profiles),
+        machine=None if embedded else min((p.fleet.cpu for p in profiles), default=1024) / 1024,
         workers=slots if embedded else sum(profile.fleet.max_tasks for profile in profiles),
         uploads=1 if embedded else UPLOADS,
         apart=app.backend.announces_uploads and not _all_subscribed(app, profiles),

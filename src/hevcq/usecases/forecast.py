@@ -123,19 +123,22 @@ def megapixels(plan: EncodePlan, info: MediaInfo) -> float:
     return plan.video.width * plan.video.height * float(_rate(info)) * seconds / 1e6
 
 
-def wall(jobs: Sequence[Range], cores: float, workers: int) -> Range:
+def wall(jobs: Sequence[Range], cores: float, workers: int, machine: float | None = None) -> Range:
     """Return the wall time of jobs whose CPU seconds are given, on `cores` with `workers` slots.
 
-    At best every core is busy all the time; at worst the longest job runs alone at the end.
+    At best every core is busy all the time; at worst the longest job runs alone at the end. One
+    job has the cores of one `machine` at most, however large the fleet (None: all of them).
     """
     if not jobs:
         return NOTHING
+    cores = max(1.0, cores)
+    alone = max(1.0, machine or cores)
     total = sum(jobs, NOTHING)
-    overhead = JOB_OVERHEAD_S * len(jobs) / max(1, workers)
-    longest = max(job.high for job in jobs)
-    low = total.low / max(1.0, cores) + overhead
-    high = (total.high + longest * (1 - 1 / max(1, workers))) / max(1.0, cores) + overhead * 2
-    return Range(low, high)
+    overhead = JOB_OVERHEAD_S * max(1.0, len(jobs) / max(1, workers))
+    low = max(total.low / cores, max(job.low for job in jobs) / alone)
+    longest = max(job.high for job in jobs) / alone
+    high = total.high / cores + longest * (1 - 1 / max(1, workers))
+    return Range(low + overhead, high + overhead * 2)
 
 
 def _rate(info: MediaInfo) -> Fraction:

@@ -45,8 +45,9 @@ SCAN_TOLD_EVERY = 100
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to do. `cores` and `workers` only serve the forecast; `uploads` is how many files are
-    taken in at a time; `apart` is as in `Enqueuer`."""
+    """What to do. `cores`, `workers` and `machine` (the cores that one job may have, None: all)
+    only serve the forecast; `uploads` is how many files are taken in at a time; `apart` is as in
+    `Enqueuer`."""
 
     roots: tuple[Path, ...]
     profiles: tuple[Profile, ...]
@@ -54,6 +55,7 @@ class Request:
     planner: Planner
     rates: Rates = TABLE_ONLY
     cores: float = 1.0
+    machine: float | None = None
     workers: int = 1
     uploads: int = 1
     apart: bool = False
@@ -96,7 +98,9 @@ class Ingest:
         live = {item.job_id for item in items if item.disposition is not Disposition.DONE}
         items.extend(self._stragglers(live))
         settled = settle_targets(items, request.where, self._occupied)
-        plan = with_forecast(settled, request.rates, request.cores, request.workers)
+        plan = with_forecast(
+            settled, request.rates, request.cores, request.workers, request.machine
+        )
         for item in plan.items:
             self._tell(planned_event(item, self._ports.clock.now()))
         self._say(

@@ -240,7 +240,9 @@ class IngestPlan:
         return sum({item.path: item.size for item in self.of(*LIVE)}.values())
 
 
-def with_forecast(items: Sequence[Item], rates: Rates, cores: float, workers: int) -> IngestPlan:
+def with_forecast(
+    items: Sequence[Item], rates: Rates, cores: float, workers: int, machine: float | None = None
+) -> IngestPlan:
     """Return the plan with the time each job, and all of them, will take."""
     timed = []
     for item in items:
@@ -251,7 +253,7 @@ def with_forecast(items: Sequence[Item], rates: Rates, cores: float, workers: in
         else:
             timed.append(item)
     costs = [item.cpu for item in timed if item.cpu is not None]
-    return IngestPlan(items=tuple(timed), forecast=wall(costs, cores, workers))
+    return IngestPlan(items=tuple(timed), forecast=wall(costs, cores, workers, machine))
 
 
 def placements_by_source(

@@ -106,3 +106,12 @@ def test_more_cores_take_less_time_and_the_longest_job_bounds_the_end() -> None:
     assert four.low < one.low
     assert four.high < one.high
     assert four.low < four.high
+
+
+def test_a_fleet_takes_at_least_as_long_as_its_longest_job_takes_on_one_machine():
+    jobs = [Range(40.0, 80.0), Range(4.0, 8.0)]
+
+    fleet = wall(jobs, cores=400, workers=100, machine=4)
+
+    assert fleet.low >= 10.0
+    assert fleet.high >= 80.0 / 4 * 0.99
