@@ -78,7 +78,7 @@ class Handler:
 
     def __init__(self, kit: Kit, worker: str) -> None:
         self.worker = worker
-        self._kit, self._worker = kit, worker
+        self._kit = kit
         self._guard = threading.Lock()
         self._lease: Lease | None = None
         self._interrupted = False
@@ -137,7 +137,7 @@ class Handler:
         """Work on one task and write its verdict to the ledger."""
         try:
             lease.check()
-            found = take(self._kit, self._worker, task, delivery, profile)
+            found = take(self._kit, self.worker, task, delivery, profile)
             if isinstance(found, Superfluous):
                 return superfluous_part(self._kit, task, found.job, found.part)
             if not isinstance(found.claim, (Held, Granted)):
@@ -148,7 +148,7 @@ class Handler:
             return self._held(found.claim, delivery, profile)
         fence = Fence(self._kit.backend.ledger, found.task.unit_id, found.claim.fence)
         lease.hold(fence, claimed_at=found.sent)
-        claimed = Claimed(found.task, profile, lease, fence, self._worker)
+        claimed = Claimed(found.task, profile, lease, fence, self.worker)
         return self._claimed(claimed, found.claim, found.job, delivery)
 
     def _ended(self, found: Taken, claim: AlreadySettled | AlreadySplit, lease: Lease) -> Verdict:

@@ -13,12 +13,10 @@ from hevcq.ports.queue import Delivery
 from hevcq.worker.handler import Handled, Handler, Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.receivers import Receivers
+from hevcq.worker.trouble import sit_out
 
 POLL_WAIT_S = 20.0
 """How long a receive of the only queue waits: SQS's longest, and no cost to the embedded queue."""
-BACKOFF_BASE_S = 1.0
-BACKOFF_CAP_S = 30.0
-"""After errors of the services a poll waits 1 s, doubling up to 30 s, jittered by half."""
 DISK_PAUSE_S = 10.0
 """How often the disk is looked at while it is too full to take new work."""
 TURN_S = 5.0
@@ -179,11 +177,8 @@ class Worker:
         if isinstance(error, (StorageError, WorkerUnfit)) and not isinstance(error, DatabaseBusy):
             self._end(Outcome.UNFIT, error)
             return
-        seconds = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(self._errors, 16))
-        seconds *= 0.5 + self._kit.random() / 2
         self._errors += 1
-        get_logger().warning("poll_failed", reason=str(error), again_s=round(seconds, 1))
-        self._kit.clock.wait(self._stop, seconds)
+        sit_out(self._kit, self._stop, error, self._errors - 1)
 
     def _end(self, outcome: Outcome, error: BaseException) -> None:
         self.outcome, self.error = outcome, error

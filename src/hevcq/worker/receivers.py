@@ -18,6 +18,7 @@ from hevcq.logs import get_logger
 from hevcq.ports.queue import Delivery
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit
+from hevcq.worker.trouble import sit_out
 
 TAKE_S = 30.0
 """How long a slot waits at most before it looks at its disk again."""
@@ -27,9 +28,6 @@ what is there is given at once, and an empty queue must not keep a full one wait
 a short poll asks only some of SQS's servers."""
 SHARED_S = 5.0
 """The same, once a whole round was empty: 12 calls a minute in all."""
-BACKOFF_BASE_S = 1.0
-BACKOFF_CAP_S = 30.0
-"""After errors a queue is left alone for 1 s, doubling up to 30 s, jittered by half."""
 
 
 @dataclass(eq=False)
@@ -106,13 +104,13 @@ class Receivers:
                 found = served.queue.receive(len(seats), wait_s=wait_s, stop=self._stop)
             except TransientError as error:
                 self._give(seats, [])
-                self._back_off(served, error, errors)
+                sit_out(self._kit, self._stop, error, errors, profile=served.profile.name)
                 errors += 1
                 continue
             except Exception as error:  # noqa: BLE001 - a slot raises it: it has somebody above it
                 seats[0].error, seats[0].ended = error, True
                 self._give(seats[1:], [])
-                self._back_off(served, error, errors)
+                sit_out(self._kit, self._stop, error, errors, profile=served.profile.name)
                 errors += 1
                 continue
             errors = 0
@@ -173,10 +171,3 @@ class Receivers:
         except HevcqError as error:
             # It comes back by itself when its visibility ends.
             get_logger(queue=delivery.queue).warning("not_released", reason=str(error))
-
-    def _back_off(self, served: Served, error: Exception, errors: int) -> None:
-        seconds = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(errors, 16))
-        seconds *= 0.5 + self._kit.random() / 2
-        log = get_logger(profile=served.profile.name)
-        log.warning("poll_failed", reason=str(error), again_s=round(seconds, 1))
-        self._kit.clock.wait(self._stop, seconds)
