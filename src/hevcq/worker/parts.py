@@ -8,8 +8,8 @@ delivery last. A kill between two of these is taken up by the part's next delive
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from hevcq.domain.film import FilmPlan, work_key
@@ -18,6 +18,7 @@ from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn, Ski
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, Superseded, Unavailable
 from hevcq.logs import get_logger
 from hevcq.ports.encoder import EncodeRequest
+from hevcq.ports.store import Input
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.digest import read_small, sha256_bytes
 from hevcq.worker.faults import around
@@ -140,12 +141,7 @@ class PartWork(ABC):
     @contextmanager
     def _fetched(self, folder: Path) -> Iterator[tuple[Path, str]]:
         """Make the source readable; yield its path and its location for the encoder."""
-        faults = self._kit.faults
-        faults("before-fetch")
-        with self._store.fetch(
-            self._source, folder, moved=lambda _n: None, stop=self._lease.stop
-        ) as found:
-            faults("after-fetch")
+        with self._opened(self._store.fetch, folder) as found:
             if found.path is None:
                 raise Unavailable("The store handed out no local file to read the source from.")
             yield found.path, found.location
@@ -156,13 +152,19 @@ class PartWork(ABC):
 
         What was made of it counts only once the context is left without an error.
         """
+        with self._opened(self._store.stream, folder) as found:
+            yield found.location
+
+    @contextmanager
+    def _opened(
+        self, way: Callable[..., AbstractContextManager[Input]], folder: Path
+    ) -> Iterator[Input]:
+        """Have the store make the source readable, in the one way or the other."""
         faults = self._kit.faults
         faults("before-fetch")
-        with self._store.stream(
-            self._source, folder, moved=lambda _n: None, stop=self._lease.stop
-        ) as found:
+        with way(self._source, folder, moved=lambda _n: None, stop=self._lease.stop) as found:
             faults("after-fetch")
-            yield found.location
+            yield found
 
     def _request(self, film: FilmPlan, location: str, output: Path) -> EncodeRequest:
         """Return what chunk and join ask of the encoder alike."""
