@@ -10,7 +10,7 @@ job is one too, in no index, so that its transitions are 1 unit each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from hevcq.aws.changes import LEASE, WHY, Change, absent, as_seen, blame, moved
@@ -187,25 +187,32 @@ class DynamoLedger(SplitJobs):
 
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
         """QUEUED (or RUNNING with its lease run out) to DEAD."""
-        for _ in range(CLAIM_TRIES):
-            record = self.get(job_id)
-            if record is None or record.state in SETTLED or record.state is JobState.SPLIT:
-                return False
-            if record.state is JobState.RUNNING and record.lease_until > self._clock.now():
-                return False
-            facts = blame(reason, failure_class)
-            dead = Change(as_seen(record), self._ended(job_id, JobState.DEAD, facts), LEASE)
-            if self._write(job_id, dead):
-                return True
-        raise Unavailable(f"The job {job_id} is being changed by too many others.")
+
+        def stays(record: JobRecord) -> bool:
+            held = record.state is JobState.RUNNING and record.lease_until > self._clock.now()
+            return held or record.state is JobState.SPLIT
+
+        return self._killed(job_id, blame(reason, failure_class), stays)
 
     def cancel(self, job_id: str, reason: str) -> bool:
         """QUEUED, RUNNING or SPLIT to DEAD; each look that a worker outdates is repeated."""
+        facts = blame(reason, FailureClass.CANCELLED)
+        return self._killed(job_id, facts, lambda record: record.part is not None)
+
+    def _killed(
+        self,
+        job_id: str,
+        facts: Mapping[str, AttributeValueTypeDef],
+        stays: Callable[[JobRecord], bool],
+    ) -> bool:
+        """To DEAD as last seen, looking again at what changed meanwhile.
+
+        False if there is no such job, if it is settled, or if it `stays`.
+        """
         for _ in range(CLAIM_TRIES):
             record = self.get(job_id)
-            if record is None or record.state in SETTLED or record.part is not None:
+            if record is None or record.state in SETTLED or stays(record):
                 return False
-            facts = blame(reason, FailureClass.CANCELLED)
             dead = Change(as_seen(record), self._ended(job_id, JobState.DEAD, facts), LEASE)
             if self._write(job_id, dead):
                 return True
