@@ -118,7 +118,7 @@ class FileSystem:
 
     def fsync_dir(self, folder: Path) -> None:
         """Make the names in a folder durable."""
-        _fsync(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fsync_folder(folder)
 
     def digest(self, path: Path) -> str:
         """Return the hexadecimal SHA-256 of a file, read now; a symlink raises OSError."""
@@ -192,6 +192,11 @@ def same_bytes(one: Fingerprint, other: Fingerprint) -> bool:
     The device is left out: its number may change with a reboot or a new mount.
     """
     return (one.size, one.mtime_ns, one.inode) == (other.size, other.mtime_ns, other.inode)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    _fsync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _fsync(path: Path, flags: int) -> None:

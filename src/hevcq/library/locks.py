@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hevcq.errors import SwapRefused, Unavailable
+from hevcq.library.files import fsync_folder
 from hevcq.library.names import own_folder, show
 
 BUSY = "busy"
@@ -87,11 +88,7 @@ def busy_jobs(root: Path) -> list[str]:
 def _sync_names(root: Path, path: Path) -> None:
     """Make the note's name durable before what it names, so that no power cut leaves that alone."""
     for folder in (path.parent, path.parent.parent, root):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fsync_folder(folder)
 
 
 def _own(path: Path) -> int | None:
