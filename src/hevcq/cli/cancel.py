@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from hevcq.cli.exits import ExitCode
 from hevcq.cli.options import AsJson, ProfileNames
 from hevcq.cli.redrive import person
 from hevcq.profiles import pick
-
-if TYPE_CHECKING:
-    from hevcq.usecases.cancel import Cancelled
 
 NO_MATCH = "No job matches: `hevcq status` shows what there is."
 
@@ -48,18 +45,9 @@ def cancel(
         picked = [found.name for found in pick(app.profiles, profile or [])]
         order = Order(names, picked, who=person(), dry_run=dry_run)
         for done in end(app.backend, order):
-            _render(done, as_json=as_json)
+            word = done.result.value
+            render.emit_result("cancel", done.job, word, done.detail, as_json=as_json)
             counts[done.result] += 1
     if not any(counts.values()):
         cli.say(NO_MATCH)
         raise typer.Exit(ExitCode.SOME_FAILED)
-
-
-def _render(done: Cancelled, *, as_json: bool) -> None:
-    job, word = done.job, done.result.value
-    if as_json:
-        facts = {"job_id": job.job_id, "profile": job.profile, "key": job.source.key}
-        render.emit_json({"type": "cancel", **facts, "result": word, "detail": done.detail})
-        return
-    detail = f"  ({render.printable(done.detail)})" if done.detail else ""
-    render.emit(f"{word}  {job.profile}  {render.printable(job.source.key)}{detail}")

@@ -5,12 +5,25 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 from hevcq.cli.status_text import printable
 
-__all__ = ["ago", "emit", "emit_json", "emit_table", "plain_table", "printable", "size"]
+if TYPE_CHECKING:
+    from hevcq.domain.job import JobRecord
+
+__all__ = [
+    "ago",
+    "emit",
+    "emit_json",
+    "emit_result",
+    "emit_table",
+    "plain_table",
+    "printable",
+    "size",
+]
 
 WIDEST = 64
 """Columns are aligned up to so many characters: one name of 255 must not push every row away."""
@@ -34,6 +47,16 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
         return
     for line in plain_table(columns, cells):
         typer.echo(line)
+
+
+def emit_result(kind: str, job: JobRecord, result: str, detail: str, *, as_json: bool) -> None:
+    """Print what a command of this kind did to one job."""
+    if as_json:
+        facts = {"job_id": job.job_id, "profile": job.profile, "key": job.source.key}
+        emit_json({"type": kind, **facts, "result": result, "detail": detail})
+        return
+    more = f"  ({printable(detail)})" if detail else ""
+    emit(f"{result}  {job.profile}  {printable(job.source.key)}{more}")
 
 
 def plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:

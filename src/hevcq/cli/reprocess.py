@@ -73,7 +73,8 @@ def reprocess(
             else queue_again(app.backend, order)
         )
         for done in found:
-            _render(done, as_json=as_json)
+            word = done.result.value
+            render.emit_result("reprocess", done.job, word, done.detail, as_json=as_json)
             seen.append(done)
     if not seen:
         cli.say(NOTHING_FAILED if failed or missing else NO_MATCH)
@@ -92,13 +93,3 @@ def _names(names: list[str], *, failed: bool, missing: bool, states: bool) -> li
     if not names and not (failed or missing):
         raise UsageError("Name a path, key or job, or say --failed or --missing for all of those.")
     return names or [f"{INBOX}/"]
-
-
-def _render(done: Reprocessed, *, as_json: bool) -> None:
-    job, word = done.job, done.result.value
-    if as_json:
-        facts = {"job_id": job.job_id, "profile": job.profile, "key": job.source.key}
-        render.emit_json({"type": "reprocess", **facts, "result": word, "detail": done.detail})
-        return
-    detail = f"  ({render.printable(done.detail)})" if done.detail else ""
-    render.emit(f"{word}  {job.profile}  {render.printable(job.source.key)}{detail}")
