@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from itertools import accumulate, pairwise
 
-from hevcq.domain.chunks_schedule import best_cut, ways_to_cut
+from hevcq.domain.chunks_schedule import best_cut, goals_of, ways_to_cut
 from hevcq.domain.chunks_settings import Chunking
 from hevcq.domain.chunks_values import KeyIndex
 
@@ -58,8 +58,7 @@ def _tapered(chunking: Chunking, length_s: float) -> list[float]:
     long = max(1, round(wanted * (1 - TAPERED)))
     short = round((wanted - long) / small) if wanted >= 4 else 0
     weights = [1.0] * (long if short else max(1, round(wanted))) + [small] * short
-    total = sum(weights)
-    return [done / total for done in accumulate(weights)][:-1]
+    return goals_of(weights)
 
 
 class _Film:

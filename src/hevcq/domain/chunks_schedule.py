@@ -44,18 +44,19 @@ def ways_to_cut(chunking: Chunking, length_s: float, workers: int) -> list[Goals
     wanted = max(2, -(-length_s // chunking.target_s))
     fewest = int(max(1, -(-wanted // workers)))
     counts = {min(most, rounds * workers) for rounds in range(fewest, fewest + ROUNDS)}
-    ways = [_goals([1.0] * count) for count in sorted(counts)]
+    ways = [goals_of([1.0] * count) for count in sorted(counts)]
     part_s = length_s / workers
     short = min(chunking.target_s, max(chunking.min_s, part_s / ROUNDS))
     for share, size in MIXES:
         long = min(chunking.target_s, part_s * size)
         if long > short:
             many = round(length_s * (1 - share) / short)
-            ways.append(_goals([long] * max(1, round(length_s * share / long)) + [short] * many))
+            ways.append(goals_of([long] * max(1, round(length_s * share / long)) + [short] * many))
     return ways
 
 
-def _goals(weights: Sequence[float]) -> Goals:
+def goals_of(weights: Sequence[float]) -> Goals:
+    """Return where chunks begin whose shares of the work are as these weights."""
     total = sum(weights)
     return [done / total for done in accumulate(weights)][:-1]
 
