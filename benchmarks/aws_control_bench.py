@@ -14,23 +14,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
+from benchmarks.aws_farm import emulator, opened
 from benchmarks.measured import MEDIA, clip, ratio, report, run
-from hevcq.aws.clients import Clients, make_clients
-from hevcq.aws.open import open_aws
-from hevcq.aws.setup import create_resources
-from hevcq.clock import SystemClock
+from hevcq.aws.clients import Clients
 from hevcq.domain.job import RenditionRef, Source, Task
 from hevcq.ports.backend import Backend
 from hevcq.profiles import load_profiles
-from hevcq.settings import AwsSettings, Settings
+from hevcq.settings import AwsSettings
 
 NEVER = threading.Event()
 ROUNDS, CHUNK = 6, 20
@@ -51,17 +48,8 @@ def main() -> int:
     os.environ.update({"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"})
     rows: list[dict[str, object]] = []
     with emulator() as endpoint, tempfile.TemporaryDirectory() as name:
-        aws = AwsSettings(
-            region="eu-central-1",
-            endpoint_url=endpoint,
-            input_bucket="bench-in",
-            output_bucket="bench-out",
-        )
         profiles = {"hevc": load_profiles(ROOT / "workers")["hevc"]}
-        clients = make_clients(aws)
-        aws = create_resources(clients, aws, profiles)
-        settings = Settings(backend="aws", aws=aws, data_dir=Path(name) / "data")
-        backend = open_aws(settings, profiles, SystemClock(), clients)
+        backend, clients, aws = opened(endpoint, profiles, Path(name))
         rows += control(backend, clients)
         rows += latency(backend, clients)
         rows += transfers(backend, clients, Path(name))
@@ -69,23 +57,6 @@ def main() -> int:
         rows += memory(aws, Path(name))
         rows += encoding(Path(name))
     return report("aws", rows)
-
-
-@contextmanager
-def emulator() -> Iterator[str]:
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "aws" / "serve.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    try:
-        yield server.stdout.readline().strip()
-    finally:
-        server.stdin.close()
-        server.wait(timeout=30)
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:

@@ -20,14 +20,14 @@ import structlog
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from benchmarks.aws_control_bench import SQS_PER_MILLION, emulator, median, row
+from benchmarks.aws_control_bench import SQS_PER_MILLION, median, row
+from benchmarks.aws_farm import emulator, made
 from benchmarks.measured import clip, report
 from hevcq.aws.clients import make_clients
-from hevcq.aws.setup import create_resources
 from hevcq.aws.sqs import SqsQueue
 from hevcq.domain.job import Phase
 from hevcq.profiles import load_profiles
-from hevcq.settings import AwsSettings, Settings
+from hevcq.settings import Settings
 from hevcq.wiring import App, build_pool, open_app
 from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.pool import WorkerPool
@@ -72,15 +72,8 @@ def main() -> int:
 
 def farm(endpoint: str, folder: Path) -> Settings:
     """Make the shipped profiles' farm on the emulator."""
-    aws = AwsSettings(
-        region="eu-central-1",
-        endpoint_url=endpoint,
-        input_bucket="bench-in",
-        output_bucket="bench-out",
-    )
-    profiles = load_profiles(ROOT / "workers")
-    made = create_resources(make_clients(aws), aws, profiles)
-    return Settings(backend="aws", aws=made, data_dir=folder / "data", workers=1, min_free_mib=1)
+    aws, _ = made(endpoint, load_profiles(ROOT / "workers"))
+    return Settings(backend="aws", aws=aws, data_dir=folder / "data", workers=1, min_free_mib=1)
 
 
 def stopped(pool: WorkerPool, app: App) -> None:

@@ -21,15 +21,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from benchmarks.aws_control_bench import emulator, median, row, task
+from benchmarks.aws_control_bench import median, row, task
+from benchmarks.aws_farm import emulator, opened
 from benchmarks.measured import OUT, ratio, report
 from hevcq.aws.clients import make_clients
-from hevcq.aws.open import open_aws
-from hevcq.aws.setup import create_resources
-from hevcq.clock import SystemClock
 from hevcq.ports.backend import Backend
 from hevcq.profiles import load_profiles
-from hevcq.settings import AwsSettings, Settings
+from hevcq.settings import AwsSettings
 
 MESSAGES = 100
 """Ten receives of Celery, so that the ten of one batch weigh little."""
@@ -111,20 +109,6 @@ def celery_rate(python: Path, endpoint: str, url: str) -> float:
     return (len(seen) - 1) / (seen[-1] - seen[0])
 
 
-def opened(endpoint: str) -> Backend:
-    """Make a farm on the emulator and open it."""
-    profiles = {"hevc": load_profiles(ROOT / "workers")["hevc"]}
-    aws = AwsSettings(
-        region="eu-central-1",
-        endpoint_url=endpoint,
-        input_bucket="bench-in",
-        output_bucket="bench-out",
-    )
-    clients = make_clients(aws)
-    settings = Settings(backend="aws", aws=create_resources(clients, aws, profiles))
-    return open_aws(settings, profiles, SystemClock(), clients)
-
-
 def hevcq_rate(backend: Backend, *, ledger: bool) -> float:
     """Return the messages a second of one consumer: receive, with `ledger` claim and end, delete."""
     queue, never = backend.queues["hevc"], threading.Event()
@@ -148,10 +132,11 @@ def main() -> int:
     if python is None:
         print("skipped: celery[sqs] cannot be installed here")
         return 0
-    with emulator() as endpoint:
+    with emulator() as endpoint, tempfile.TemporaryDirectory() as name:
         clients = make_clients(AwsSettings(region="eu-central-1", endpoint_url=endpoint))
         url = clients.sqs.create_queue(QueueName="peer")["QueueUrl"]
-        backend = opened(endpoint)
+        profiles = {"hevc": load_profiles(ROOT / "workers")["hevc"]}
+        backend, _, _ = opened(endpoint, profiles, Path(name))
         # Interleaved, so that what else the machine does meets all three.
         rounds = [
             (

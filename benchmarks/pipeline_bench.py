@@ -24,11 +24,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from benchmarks.aws_control_bench import emulator
+from benchmarks.aws_farm import emulator, opened
 from benchmarks.measured import clip, report
-from hevcq.aws.clients import make_clients
-from hevcq.aws.open import open_aws
-from hevcq.aws.setup import create_resources
 from hevcq.clock import SystemClock
 from hevcq.domain.job import JobState
 from hevcq.domain.planner import make_plan
@@ -36,7 +33,6 @@ from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.backend import Backend
 from hevcq.profiles import load_profiles
-from hevcq.settings import AwsSettings, Settings
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.pool import Numbers, WorkerPool
@@ -182,16 +178,7 @@ def main() -> int:
                 "bounds": plain.bounds.model_copy(update={"nice": 0}),
             }
         )
-        aws = AwsSettings(
-            region="eu-central-1",
-            endpoint_url=endpoint,
-            input_bucket="bench-in",
-            output_bucket="bench-out",
-        )
-        clients = make_clients(aws)
-        aws = create_resources(clients, aws, {"hevc": profile})
-        settings = Settings(backend="aws", aws=aws, data_dir=folder / "data")
-        backend = open_aws(settings, {"hevc": profile}, SystemClock(), clients)
+        backend, clients, _ = opened(endpoint, {"hevc": profile}, folder)
         source = clip(folder, 8, "640x360")
         overlapped, phases = backlog(backend, profile, source, folder, pipelined=True)
         rows: list[dict[str, object]] = []

@@ -24,12 +24,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from benchmarks.aws_control_bench import emulator
+from benchmarks.aws_farm import emulator, opened
 from benchmarks.measured import clip, report
-from hevcq.aws.clients import Clients, make_clients
-from hevcq.aws.open import open_aws
+from hevcq.aws.clients import Clients
 from hevcq.aws.ranged import Heads
-from hevcq.aws.setup import create_resources
 from hevcq.clock import SystemClock
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
 from hevcq.domain.job import SETTLED, JobState, TaskKind, job_id
@@ -37,7 +35,6 @@ from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.profiles import load_profiles
-from hevcq.settings import AwsSettings, Settings
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.scratch import Scratch
@@ -150,16 +147,7 @@ def main() -> int:
     rows: list[dict[str, object]] = []
     with emulator() as endpoint, tempfile.TemporaryDirectory() as name:
         folder, profile = Path(name), recipe()
-        aws = AwsSettings(
-            region="eu-central-1",
-            endpoint_url=endpoint,
-            input_bucket="bench-in",
-            output_bucket="bench-out",
-        )
-        clients = make_clients(aws)
-        aws = create_resources(clients, aws, {"hevc": profile})
-        settings = Settings(backend="aws", aws=aws, data_dir=folder / "data")
-        backend = open_aws(settings, {"hevc": profile}, SystemClock(), clients)
+        backend, clients, _ = opened(endpoint, {"hevc": profile}, folder)
         source = Source(clients, "bench-in")
         for place, first in (("first", True), ("last", False)):
             path = film(folder, f"{place}.mp4", index_first=first)
