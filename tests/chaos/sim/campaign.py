@@ -61,9 +61,14 @@ def is_embedded(seed: int) -> bool:
     return seed % EMBEDDED_EVERY == 0
 
 
+def world_of(seed: int) -> type[World]:
+    """Which kind of world this seed's is."""
+    return World
+
+
 def live(seed: int, side: SqliteSide, *, verbose: bool = False) -> World:
     """Run one world; raises what broke, with the world's trace in the notes."""
-    world = World(seed, embedded=side if is_embedded(seed) else None)
+    world = world_of(seed)(seed, embedded=side if is_embedded(seed) else None)
     world.sched.verbose = verbose
     with silent():
         try:

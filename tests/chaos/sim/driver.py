@@ -230,7 +230,7 @@ class Driver:
         # Clocks of a fleet differ, by less than the lease's margin.
         margin = min(5.0, self.world.visibility_s * 0.1)
         skew = 0.0 if self.world.embedded else (self.random.random() - 0.5) * margin * 0.8
-        machine = Machine(self.world, f"w{self._number}", skew=skew)
+        machine = self.world.worked_by(self.world, f"w{self._number}", skew=skew)
         if self.random.random() < 0.2:
             machine.encoder_version = "ffmpeg version next"
         self.world.machines.append(machine)

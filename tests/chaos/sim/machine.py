@@ -25,6 +25,9 @@ class Machine:
     be explained. `sick` makes it fail every encode, and a trial of its encoder where that `shows`.
     """
 
+    queue_door, store_door, encoder_of = QueueDoor, StoreDoor, SimEncoder
+    plan_by = staticmethod(sim_plan)
+
     def __init__(self, world, name: str, *, skew: float = 0.0) -> None:
         self.world, self.name = world, name
         self.process = Process(name)
@@ -38,6 +41,16 @@ class Machine:
         self.outcome: Outcome | None = None
         self.signals = SimpleNamespace(asked=SimEvent(world.sched), insisted=SimEvent(world.sched))
 
+    def more(self) -> dict[str, Any]:
+        """What else its kit has."""
+        return {}
+
+    def numbers(self, slots: int, grace_s: float) -> Numbers:
+        return Numbers(slots=slots, grace_s=grace_s, poll_s=600.0)
+
+    def ended(self, pool: WorkerPool) -> None:
+        """Called once the pool has ended by itself."""
+
     def start(self, slots: int, grace_s: float) -> None:
         """Start the process in a thread of its own."""
         self.world.sched.spawn(self.process, lambda: self._main(slots, grace_s), self.name)
@@ -46,29 +59,31 @@ class Machine:
         world = self.world
         world.sched.note("process starts")
         queues = {
-            name: QueueDoor(self, queue, world.bells[name])
+            name: self.queue_door(self, queue, world.bells[name])
             for name, queue in world.queues_for(self).items()
         }
         ledger = LedgerDoor(self, world.ledger_for(self))
-        store = StoreDoor(self, world.store)
+        store = self.store_door(self, world.store)
         kit = Kit(
             backend=Backend(self.name, queues, ledger, store, None, lambda: None),
-            encoder=SimEncoder(self),
-            plan=sim_plan,
+            encoder=self.encoder_of(self),
+            plan=self.plan_by,
             scratch=SimScratch(self),
             clock=self.clock,
             min_free_bytes=1,
             random=world.random.random,
             faults=self.point,
             heartbeat=self._heartbeat,
+            **self.more(),
         )
         served = [Served(world.profiles[name], queue) for name, queue in queues.items()]
-        pool = WorkerPool(kit, served, Numbers(slots=slots, grace_s=grace_s, poll_s=600.0))
+        pool = WorkerPool(kit, served, self.numbers(slots, grace_s))
         self.outcome = pool.run(self.signals)
         world.sched.note(f"process ends {self.outcome}")
         world.stats.outcomes[self.outcome.value] += 1
         if pool.error is not None and not isinstance(pool.error, HevcqError):
             raise pool.error
+        self.ended(pool)
         self.process.dead = True
 
     def _heartbeat(self, lease: Lease, clock: SimClock) -> Heartbeat:

@@ -31,12 +31,14 @@ NATURAL = {
 class World:
     """A farm of one seed. `run` raises Broken, with the trace in `sched`, if an invariant breaks."""
 
+    checked_by, driven_by, worked_by = Checks, Driver, Machine
+
     def __init__(self, seed: int, *, embedded: SqliteSide | None = None) -> None:
         self.seed = seed
         self.sched = Scheduler(seed)
         self.random = self.sched.random
         self.stats = rates.Stats(worlds=1)
-        self.checks = Checks(self)
+        self.checks = self.checked_by(self)
         self.embedded = embedded is not None
         self.healed = self.wall_moved = False
         self.same_bytes = self.random.random() < 0.5
@@ -127,7 +129,7 @@ class World:
     def run(self) -> World:
         """Live through the whole story and check its end."""
         with cooperative(self.sched):
-            driver = Driver(self)
+            driver = self.driven_by(self)
             self.sched.spawn(Process("driver"), driver.run, "driver")
             try:
                 self.sched.run()
