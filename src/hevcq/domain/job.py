@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
@@ -59,6 +60,7 @@ def is_part(unit_id: str) -> bool:
     return "." in unit_id
 
 
+@lru_cache(maxsize=1024)
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from chaos.sim.sched import Killed, SimEvent
@@ -41,11 +42,12 @@ class Door:
 
     def _plain(self, label: str, effect: Callable[[], Any], late: float) -> Any:
         world = self._machine.world
+        sched = world.sched
         if world.random.random() < 0.5:
-            world.sched.sleep(late)
+            sched.block(sched.now + late)
             return self._done(label, effect)
         result = self._done(label, effect)
-        world.sched.sleep(late)
+        sched.block(sched.now + late)
         return result
 
     def _done(self, label: str, effect: Callable[[], Any]) -> Any:
@@ -95,15 +97,13 @@ class LedgerDoor(Door):
         self._ledger = ledger
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        inner = getattr(self._ledger, name)
-        machine, checks = self._machine, self._machine.world.checks
+        machine, ledger, inner = self._machine, self._ledger, getattr(self._ledger, name)
+        reads, moved = name in {"get", "recall", "remember"}, machine.world.checks.moved
 
         def call(*args: Any, **named: Any) -> Any:
-            if name in {"get", "recall", "remember"}:
-                return self.io(name, lambda: inner(*args, **named))
-            return self.io(
-                name, lambda: checks.moved(machine, self._ledger, name, inner, args, named)
-            )
+            if reads:
+                return self.io(name, partial(inner, *args, **named))
+            return self.io(name, partial(moved, machine, ledger, name, inner, args, named))
 
         self.__dict__[name] = call
         return call

@@ -10,7 +10,6 @@ import hashlib
 import heapq
 import random
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,8 +40,9 @@ class Scheduler:
         self.wall_jump = 0.0
         self.steps = 0
         self.current: SimThread | None = None
-        self.tail: deque[str] = deque(maxlen=TAIL)
         self._digest = hashlib.blake2b(digest_size=16)
+        self._lines: list[str] = []
+        self._last: list[str] = []
         self._max_steps = max_steps
         self._heap: list[tuple[float, int, SimThread, int]] = []
         self._number = 0
@@ -54,14 +54,26 @@ class Scheduler:
         """Add a line to the trace."""
         who = self.current.name if self.current else "world"
         line = f"{self.now:.3f} {who} {text}"
-        self._digest.update(line.encode())
-        self.tail.append(line)
+        self._lines.append(line)
+        if len(self._lines) >= TAIL:
+            self._digested()
         if self.verbose:
             print(line)
+
+    def _digested(self) -> None:
+        lines, self._lines = self._lines, []
+        self._digest.update("".join(f"{line}\n" for line in lines).encode())
+        self._last = lines
+
+    @property
+    def tail(self) -> list[str]:
+        """The end of the trace, oldest line first."""
+        return [*self._last, *self._lines][-TAIL:]
 
     @property
     def trace_hash(self) -> str:
         """The digest of everything noted so far."""
+        self._digested()
         return self._digest.hexdigest()
 
     def spawn(self, process: Process, target: Callable[[], None], name: str) -> SimThread:
@@ -87,7 +99,11 @@ class Scheduler:
         process = thread.process
         if process.dead:
             raise Killed
-        until = max(self.now, until, process.frozen_until)
+        now, frozen_until = self.now, process.frozen_until
+        if until < now:
+            until = now
+        if until < frozen_until:
+            until = frozen_until
         if not events and (not self._heap or until < self._heap[0][0]) and not self._dying:
             self.now = until
             self._count()
@@ -123,18 +139,17 @@ class Scheduler:
             if at < thread.process.frozen_until:
                 self._push(thread.process.frozen_until, thread)
                 continue
-            self.now = max(self.now, at)
+            if at > self.now:
+                self.now = at
             self._count()
             thread.token += 1
-            self._switch(thread)
-            self._bury()
-
-    def _switch(self, thread: SimThread) -> None:
-        self.current = thread
-        try:
-            thread.greenlet.switch()
-        finally:
-            self.current = None
+            self.current = thread
+            try:
+                thread.greenlet.switch()
+            finally:
+                self.current = None
+            if self._dying:
+                self._bury()
 
     def _bury(self) -> None:
         while self._dying:
