@@ -29,7 +29,7 @@ class Driver:
         self._number = 0
         self._wanted = 1 + self._upto(4)
         self._slots = 1 + self._upto(2)
-        self._wake = SimEvent(world.sched)
+        self._wake: SimEvent = world.fallen
         self._over = False
 
     def _upto(self, limit: int) -> int:
@@ -171,7 +171,7 @@ class Driver:
         if machine is not None:
             self.sched.note(f"kill {machine.name}")
             self.world.stats.faults["killed"] += 1
-            self.sched.kill(machine.process)
+            machine.kill()
 
     def _freeze(self) -> None:
         machine = self._machine()
@@ -239,7 +239,9 @@ class Driver:
     def _supervise(self) -> None:
         """Replace what died or left, as a service scheduler does."""
         while not self._over:
-            self._wake.wait(max(10.0, self.world.visibility_s / 10))
+            self._wake.wait()
+            self._wake.clear()
+            self.sched.sleep(max(10.0, self.world.visibility_s / 10) * self.random.random())
             for machine in [m for m in self.world.machines if m.process.dead]:
                 self.world.machines.remove(machine)
                 self.world.side.died(machine)

@@ -85,6 +85,12 @@ class Machine:
             raise pool.error
         self.ended(pool)
         self.process.dead = True
+        world.fallen.set()
+
+    def kill(self) -> None:
+        """SIGKILL this process."""
+        self.world.sched.kill(self.process)
+        self.world.fallen.set()
 
     def _heartbeat(self, lease: Lease, clock: SimClock) -> Heartbeat:
         beat = Heartbeat(lease, clock)
@@ -106,7 +112,7 @@ class Machine:
         """SIGKILL this process from inside one of its threads."""
         self.world.sched.note(f"killed {where}")
         self.world.stats.faults["killed"] += 1
-        self.world.sched.kill(self.process)
+        self.kill()
         raise Killed
 
     def disk_full(self) -> bool:

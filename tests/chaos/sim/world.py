@@ -46,6 +46,7 @@ class World:
         self.jobs: dict[int, SimJob] = {}
         self.by_id: dict[str, SimJob] = {}
         self.machines: list[Machine] = []
+        self.fallen = SimEvent(self.sched)
         self._listeners: dict[str, list[Callable[[], None]]] = defaultdict(list)
         self._choose()
         side = embedded or MemorySide()
