@@ -98,6 +98,10 @@ class MemPath:
     def __truediv__(self, part: str) -> MemPath:
         return MemPath(self._files, f"{self.name}/{part}")
 
+    @property
+    def parent(self) -> MemPath:
+        return MemPath(self._files, self.name.rpartition("/")[0])
+
     def __str__(self) -> str:
         return self.name
 
