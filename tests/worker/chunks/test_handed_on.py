@@ -36,11 +36,10 @@ class Paced:
         return self._encode(request, plan, chunk, on_progress=on_progress, stop=stop)
 
 
-@pytest.fixture(params=[FilmFarm, EmbeddedFilmFarm])
-def farm(request, tmp_path):
-    found = request.param(tmp_path)
-    found.with_kit(sharers=lambda _profile: CHUNKS, hands_on=True)
-    return found
+def handing_on(farm: FilmFarm) -> FilmFarm:
+    """Have a farm's workers hand on what trails, and cut its films for as many workers."""
+    farm.with_kit(sharers=lambda _profile: CHUNKS, hands_on=True)
+    return farm
 
 
 def split(farm, slow: dict[int, list[float]], done: int = CHUNKS - 1) -> tuple[Paced, object]:
@@ -53,61 +52,67 @@ def split(farm, slow: dict[int, list[float]], done: int = CHUNKS - 1) -> tuple[P
     return paced, source
 
 
-def test_a_chunk_that_trails_is_released_uncounted_and_another_worker_ends_it(farm):
-    paced, source = split(farm, {4: [5.0, 1.0]})
+class HandedOn:
+    """What holds over every backend; whoever inherits brings a `farm` that hands on."""
 
-    handled = farm.handle("slow:0")
+    def test_a_chunk_that_trails_is_released_uncounted_and_another_worker_ends_it(self, farm):
+        paced, source = split(farm, {4: [5.0, 1.0]})
 
-    assert isinstance(handled.verdict, Release)
-    assert handled.verdict.delay_s == HAND_ON_S
-    part = farm.chunks(source)[4]
-    assert (part.state, part.failures, part.crashes) == (JobState.QUEUED, 0, 0)
-    assert farm.handle("other:0") is None, "it is hidden until others are free"
-    assert farm.scratch_files() == []
-    record = farm.until_settled(source)
-    assert record.state is JobState.DONE
-    assert paced.begun == [0, 1, 2, 3, 4, 4]
+        handled = farm.handle("slow:0")
+
+        assert isinstance(handled.verdict, Release)
+        assert handled.verdict.delay_s == HAND_ON_S
+        part = farm.chunks(source)[4]
+        assert (part.state, part.failures, part.crashes) == (JobState.QUEUED, 0, 0)
+        assert farm.handle("other:0") is None, "it is hidden until others are free"
+        assert farm.scratch_files() == []
+        record = farm.until_settled(source)
+        assert record.state is JobState.DONE
+        assert paced.begun == [0, 1, 2, 3, 4, 4]
+
+    def test_a_chunk_that_is_hard_wherever_it_is_encoded_is_handed_on_once(self, farm):
+        paced, source = split(farm, {4: [5.0, 5.0]})
+
+        assert farm.until_settled(source).state is JobState.DONE
+        assert paced.begun.count(4) == 2
+
+    def test_a_chunk_stays_where_the_others_are_hardly_faster(self, farm):
+        paced, source = split(farm, {4: [2.5, 1.0]})
+
+        assert farm.until_settled(source).state is JobState.DONE
+        assert paced.begun.count(4) == 1
+
+    def test_the_first_chunks_of_a_film_are_measured_by_nobody(self, farm):
+        paced, source = split(farm, {0: [5.0, 1.0]}, done=0)
+
+        assert farm.until_settled(source).state is JobState.DONE
+        assert paced.begun.count(0) == 1
+
+    def test_slots_of_one_machine_hand_nothing_on(self, farm):
+        farm.with_kit(hands_on=False)
+        paced, source = split(farm, {4: [5.0, 1.0]})
+
+        assert farm.until_settled(source).state is JobState.DONE
+        assert paced.begun.count(4) == 1
+
+    def test_a_ledger_that_does_not_answer_the_look_ends_nothing(self, farm, monkeypatch):
+        paced, source = split(farm, {4: [5.0, 1.0]})
+
+        def silent(_job_id):
+            raise Unavailable("no answer")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(farm.ledger, "parts", silent)
+            patched.setattr("hevcq.worker.chunk.send_join", lambda _kit, _task: None)
+            farm.handle()
+
+        assert paced.begun.count(4) == 1
+        assert farm.chunks(source)[4].state is JobState.DONE
 
 
-def test_a_chunk_that_is_hard_wherever_it_is_encoded_is_handed_on_once(farm):
-    paced, source = split(farm, {4: [5.0, 5.0]})
+class TestHandedOn(HandedOn):
+    """In memory and in a data folder."""
 
-    assert farm.until_settled(source).state is JobState.DONE
-    assert paced.begun.count(4) == 2
-
-
-def test_a_chunk_stays_where_the_others_are_hardly_faster(farm):
-    paced, source = split(farm, {4: [2.5, 1.0]})
-
-    assert farm.until_settled(source).state is JobState.DONE
-    assert paced.begun.count(4) == 1
-
-
-def test_the_first_chunks_of_a_film_are_measured_by_nobody(farm):
-    paced, source = split(farm, {0: [5.0, 1.0]}, done=0)
-
-    assert farm.until_settled(source).state is JobState.DONE
-    assert paced.begun.count(0) == 1
-
-
-def test_slots_of_one_machine_hand_nothing_on(farm):
-    farm.with_kit(hands_on=False)
-    paced, source = split(farm, {4: [5.0, 1.0]})
-
-    assert farm.until_settled(source).state is JobState.DONE
-    assert paced.begun.count(4) == 1
-
-
-def test_a_ledger_that_does_not_answer_the_look_ends_nothing(farm, monkeypatch):
-    paced, source = split(farm, {4: [5.0, 1.0]})
-
-    def silent(_job_id):
-        raise Unavailable("no answer")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(farm.ledger, "parts", silent)
-        patched.setattr("hevcq.worker.chunk.send_join", lambda _kit, _task: None)
-        farm.handle()
-
-    assert paced.begun.count(4) == 1
-    assert farm.chunks(source)[4].state is JobState.DONE
+    @pytest.fixture(params=[FilmFarm, EmbeddedFilmFarm])
+    def farm(self, request, tmp_path) -> FilmFarm:
+        return handing_on(request.param(tmp_path))
