@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.backend import HEVC
+from fakes.backend import HEVC, memory_backend
 from hevcq.domain.profile import Fleet
 from hevcq.errors import ConfigError, UnknownProfile
 from hevcq.settings import Settings
@@ -50,6 +50,14 @@ def test_a_pool_serves_the_named_profiles_with_the_settings_numbers(tmp_path: Pa
     with pytest.raises(UnknownProfile):
         build_pool(app, ["nope"])
     app.close()
+
+
+@pytest.mark.parametrize(("backend", "hands_on"), [("embedded", False), ("aws", True)])
+def test_chunks_are_handed_on_where_workers_are_machines_of_their_own(tmp_path, backend, hands_on):
+    app = open_app(Settings(data_dir=tmp_path, backend=backend))
+    app.backend = memory_backend(app.clock, app.profiles)
+
+    assert build_pool(app)._kit.hands_on is hands_on
 
 
 def test_a_folder_without_profiles_is_a_configuration_error(tmp_path: Path):
