@@ -208,7 +208,9 @@ class Bounds(Frozen):
     memory_mib: int = Field(default=8192, ge=256, description="address space of ffmpeg")
     nice: int = Field(default=10, ge=0, le=19, description="niceness of ffmpeg")
     stall_s: float = Field(
-        default=300, gt=0, description="no output-time progress for this long is a stall"
+        default=300,
+        gt=0,
+        description="no output-time progress, or no CPU time used, for this long is a stall",
     )
     max_output_ratio: float = Field(
         default=2.0,

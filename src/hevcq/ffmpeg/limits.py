@@ -7,19 +7,23 @@ import os
 import resource
 from dataclasses import dataclass
 
+from hevcq.domain.profile import Bounds
+
 
 @dataclass(frozen=True, slots=True)
 class ChildLimits:
     """What a child may use; None means no limit.
 
     `nice` is added niceness (0 to 19), `memory_mib` the address space, `output_bytes` the largest
-    file it may write (SIGXFSZ above it), `cpu_s` its CPU seconds (SIGXCPU above it).
+    file it may write (SIGXFSZ above it), `cpu_s` its CPU seconds (SIGXCPU above it), `idle_s` how
+    many seconds it may go without using any (see `watch.ChildWatch`).
     """
 
     nice: int = 0
     memory_mib: int | None = None
     output_bytes: int | None = None
     cpu_s: int | None = None
+    idle_s: float | None = None
 
     def apply(self, pid: int) -> None:
         """Set limits from outside: code between fork and exec is not safe beside other threads."""
@@ -46,3 +50,13 @@ class ChildLimits:
 
 
 NO_LIMITS = ChildLimits()
+
+
+def limits_of(bounds: Bounds, *, output_bytes: int = 0) -> ChildLimits:
+    """Return what a child that works on a film may use; most of them may write no file."""
+    return ChildLimits(
+        nice=bounds.nice,
+        memory_mib=bounds.memory_mib,
+        output_bytes=output_bytes,
+        idle_s=bounds.stall_s,
+    )

@@ -15,8 +15,9 @@ from hevcq.domain.profile import Preflight, Profile
 from hevcq.errors import SourceDamaged, Unavailable
 from hevcq.ffmpeg.harmless import Pass, in_words, suspicious
 from hevcq.ffmpeg.hidden import require_shown
-from hevcq.ffmpeg.measure import MEASURE_LIMITS, measure
-from hevcq.ffmpeg.process import ChildLimits, run_child
+from hevcq.ffmpeg.limits import limits_of
+from hevcq.ffmpeg.measure import measure
+from hevcq.ffmpeg.process import run_child
 from hevcq.ffmpeg.tools import Tools, input_options, is_url, name_of
 from hevcq.ffmpeg.transport import transport_damage
 
@@ -117,11 +118,7 @@ def _decode(tools: Tools, location: str, profile: Profile, stop: threading.Event
         "-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base", "-1",
         "-f", "null", "-",
     ]  # fmt: skip
-    limits = ChildLimits(
-        nice=profile.bounds.nice,
-        memory_mib=profile.bounds.memory_mib,
-        output_bytes=MEASURE_LIMITS.output_bytes,
-    )
+    limits = limits_of(profile.bounds)
     done = run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
     lines = suspicious(done.stderr, Pass.DECODE)
     if done.returncode != 0 and not lines:

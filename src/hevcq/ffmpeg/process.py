@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hevcq.clock import SystemClock
-from hevcq.errors import EncoderFailed, LimitExceeded, OutOfMemory, Stopped, WorkerUnfit
+from hevcq.errors import EncoderFailed, OutOfMemory, Stopped, WorkerUnfit
 from hevcq.ffmpeg.limits import NO_LIMITS, ChildLimits
 from hevcq.ffmpeg.lines import Bytes, Lines, Tail
+from hevcq.ffmpeg.watch import ChildWatch
 from hevcq.logs import get_logger
 
 __all__ = [
@@ -37,8 +38,6 @@ __all__ = [
 
 TICK_S = 0.25
 """How often a waiting call looks at `stop`; the end of the child wakes it at once."""
-CHECK_S = 0.5
-"""How often `check` is called."""
 TERM_GRACE_S = 2.0
 """How long a child may take to end by SIGTERM before SIGKILL."""
 KILL_WAIT_S = 10.0
@@ -87,6 +86,7 @@ def run_child(
     the child and is passed on.
 
     Raises Stopped when `stop` is set, LimitExceeded past the deadline or above 64 MiB of stdout,
+    EncoderStalled when it uses no CPU time for `limits.idle_s`,
     WorkerUnfit when the program cannot be started, and OutOfMemory or EncoderFailed when somebody
     else killed it: what it had said until then is no verdict on its film.
     """
@@ -119,8 +119,11 @@ def stream_child(
     if stop.is_set():
         raise Stopped
     child = _start(argv, limits, on_chunk)
+    watch = ChildWatch(
+        child.name, child.pid, _CLOCK, deadline_s=deadline_s, idle_s=limits.idle_s, check=check
+    )
     try:
-        _supervise(child, stop, deadline_s, check)
+        _supervise(child, stop, watch)
     except BaseException:
         child.discard()
         child.end_group()
@@ -149,25 +152,14 @@ def paste_able(argv: Sequence[str]) -> str:
     return shlex.join(argv)
 
 
-def _supervise(
-    child: _Child,
-    stop: threading.Event,
-    deadline_s: float | None,
-    check: Callable[[], None] | None,
-) -> None:
-    next_check = child.started + CHECK_S
+def _supervise(child: _Child, stop: threading.Event, watch: ChildWatch) -> None:
     while not child.exited:
         child.pump(TICK_S)
         if child.exited:
             break
         if stop.is_set():
             raise Stopped
-        now = _CLOCK.monotonic()
-        if deadline_s is not None and now - child.started >= deadline_s:
-            raise LimitExceeded(f"{child.name} ran for longer than {deadline_s:.0f} s.")
-        if check is not None and now >= next_check:
-            next_check = now + CHECK_S
-            check()
+        watch.look()
     child.end_group()
 
 
@@ -184,29 +176,29 @@ class _Child:
         self.returncode = 0
         self.cpu_s = 0.0
         self._popen = popen
-        self._pid = popen.pid
+        self.pid = popen.pid
         self._reaped = False
         self._poll = select.poll()
-        self._pidfd = _pidfd(popen.pid)
+        self.pidfd = _pidfd(popen.pid)
         self._sinks: dict[int, Callable[[bytes], None]] = {}
         for pipe, sink in ((popen.stdout, on_chunk), (popen.stderr, self.tail.feed)):
             if pipe is not None:
                 self._sinks[pipe.fileno()] = sink
-        for descriptor in (*self._sinks, *([self._pidfd] if self._pidfd is not None else [])):
+        for descriptor in (*self._sinks, *([self.pidfd] if self.pidfd is not None else [])):
             self._poll.register(descriptor, select.POLLIN)
 
     def pump(self, timeout_s: float) -> None:
         """Wait for output or the end, at most `timeout_s`, and hand on what has come."""
-        if self._pidfd is None and not self._sinks:
+        if self.pidfd is None and not self._sinks:
             timeout_s = min(timeout_s, 0.02)
         ended = False
         for descriptor, _ in self._poll.poll(timeout_s * 1000):
-            if descriptor == self._pidfd:
+            if descriptor == self.pidfd:
                 ended = True
             else:
                 self._read(descriptor)
-        if (ended or self._pidfd is None) and not self.exited:
-            self.exited = os.waitid(os.P_PID, self._pid, _PEEK) is not None
+        if (ended or self.pidfd is None) and not self.exited:
+            self.exited = os.waitid(os.P_PID, self.pid, _PEEK) is not None
 
     def discard(self) -> None:
         """Throw further output of stdout away."""
@@ -223,10 +215,10 @@ class _Child:
         self._signal(signal.SIGKILL)
         self._wait(KILL_WAIT_S, lambda: self.exited)
         if not self.exited:
-            get_logger().error("child_cannot_be_killed", pid=self._pid, program=self.name)
+            get_logger().error("child_cannot_be_killed", pid=self.pid, program=self.name)
             return
         self._wait(KILL_WAIT_S, lambda: not self._sinks)
-        _, status, usage = os.wait4(self._pid, 0)
+        _, status, usage = os.wait4(self.pid, 0)
         self._reaped = True
         self.returncode = self._popen.returncode = os.waitstatus_to_exitcode(status)
         self.cpu_s = usage.ru_utime + usage.ru_stime
@@ -242,8 +234,8 @@ class _Child:
         for pipe in (self._popen.stdout, self._popen.stderr):
             if pipe is not None:
                 pipe.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
+        if self.pidfd is not None:
+            os.close(self.pidfd)
 
     def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
         until = _CLOCK.monotonic() + seconds
@@ -260,7 +252,7 @@ class _Child:
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._pid, number)
+            os.killpg(self.pid, number)
 
 
 _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT

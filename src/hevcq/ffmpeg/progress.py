@@ -1,9 +1,7 @@
-"""Read ffmpeg's `-progress` lines, and notice when they stop moving. Pure: the clock is handed in."""
+"""Read ffmpeg's `-progress` lines."""
 
 from __future__ import annotations
 
-from hevcq.clock import Clock
-from hevcq.errors import EncoderStalled
 from hevcq.ports.encoder import EncodeProgress
 
 SPEED_AFTER_S = 2.0
@@ -61,27 +59,3 @@ def _number(text: str | None) -> float:
     except ValueError:
         return 0.0
     return number if 0 <= number < 1e18 else 0.0
-
-
-class StallWatch:
-    """Raises EncoderStalled when nothing has moved for `limit_s` seconds.
-
-    What moves is anything comparable: output time, frame count, and at the end the file, which is
-    still written when `-movflags faststart` moves the index to the front.
-    """
-
-    def __init__(self, limit_s: float, clock: Clock) -> None:
-        self._limit_s = limit_s
-        self._clock = clock
-        self._seen: object = None
-        self._moved_at = clock.monotonic()
-
-    def check(self, state: object, name: str) -> None:
-        """Compare `state` with the last one; `name` is the file, for the sentence."""
-        now = self._clock.monotonic()
-        if state != self._seen:
-            self._seen, self._moved_at = state, now
-        elif now - self._moved_at >= self._limit_s:
-            raise EncoderStalled(
-                f"ffmpeg made no progress on {name} for {now - self._moved_at:.0f} s."
-            )

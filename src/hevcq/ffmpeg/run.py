@@ -12,9 +12,11 @@ from hevcq.errors import EncoderFailed, HevcqError, LimitExceeded
 from hevcq.ffmpeg.command import cover_commands
 from hevcq.ffmpeg.failure import Ended, failure, without_secrets
 from hevcq.ffmpeg.harmless import Pass
-from hevcq.ffmpeg.process import ChildLimits, Finished, run_child
-from hevcq.ffmpeg.progress import ProgressReader, StallWatch
+from hevcq.ffmpeg.limits import limits_of
+from hevcq.ffmpeg.process import Finished, run_child
+from hevcq.ffmpeg.progress import ProgressReader
 from hevcq.ffmpeg.tools import Tools, name_of
+from hevcq.ffmpeg.watch import StallWatch
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress
 
 OUTPUT_SLACK = 64 * 2**20
@@ -69,12 +71,7 @@ def run_bounded(
 ) -> Finished:
     """Run one command within the profile's bounds, and raise what its ending means."""
     request = job.request
-    bounds = request.profile.bounds
-    limits = ChildLimits(
-        nice=bounds.nice,
-        memory_mib=bounds.memory_mib,
-        output_bytes=_most_bytes(request),
-    )
+    limits = limits_of(request.profile.bounds, output_bytes=_most_bytes(request))
     try:
         finished = run_child(
             command,
@@ -157,7 +154,8 @@ class _Watch:
             with contextlib.suppress(OSError):
                 found = self._output.stat()
                 written = (found.st_size, found.st_mtime_ns)
-        self._stall.check((last.out_time_s, last.frame, written), self._name)
+        moved = last.out_time_s, last.frame, written
+        self._stall.check(moved, f"ffmpeg made no progress on {self._name}")
 
     def check_size(self) -> None:
         """Raise LimitExceeded if the output grew past its bound."""

@@ -16,8 +16,9 @@ from fractions import Fraction
 from hevcq.domain.chunks import ChunkPlan
 from hevcq.domain.plan import VideoTarget
 from hevcq.ffmpeg.keyframes import FrameTimes, frame_times
+from hevcq.ffmpeg.limits import limits_of
 from hevcq.ffmpeg.picture import coded_pixel_format, picture_filter
-from hevcq.ffmpeg.process import ChildLimits, run_child
+from hevcq.ffmpeg.process import run_child
 from hevcq.ffmpeg.tools import Tools, input_options
 from hevcq.ffmpeg.verify_picture import LAST_STAYS, NUDGE_S, preroll_of, seek_options
 from hevcq.ports.encoder import VerifyRequest
@@ -114,8 +115,7 @@ def seam_problem(
         argv = _seam_command(
             tools, request, film, (*shown.moments(first), plan.stream_index, count)
         )
-        bounds = request.profile.bounds
-        limits = ChildLimits(nice=bounds.nice, memory_mib=bounds.memory_mib, output_bytes=0)
+        limits = limits_of(request.profile.bounds)
         found: list[float] = []
 
         def take(line: str, found: list[float] = found) -> None:

@@ -19,8 +19,9 @@ from itertools import pairwise
 from hevcq.domain.media import StreamKind, TrackMeasure
 from hevcq.domain.plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.ffmpeg.harmless import Pass, suspicious
+from hevcq.ffmpeg.limits import limits_of
 from hevcq.ffmpeg.picture import compared_pixel_format, picture_filter
-from hevcq.ffmpeg.process import ChildLimits, Finished, run_child
+from hevcq.ffmpeg.process import Finished, run_child
 from hevcq.ffmpeg.tools import Tools, input_options
 from hevcq.ports.encoder import VerifyRequest
 
@@ -115,7 +116,11 @@ def decode_problems(
         "-f", "null", "-",
     ]  # fmt: skip
     done = run_child(
-        argv, stop=stop, limits=_limits(request), on_line=on_line, deadline_s=deadline_s
+        argv,
+        stop=stop,
+        limits=limits_of(request.profile.bounds),
+        on_line=on_line,
+        deadline_s=deadline_s,
     )
     return complaints(done)
 
@@ -193,13 +198,10 @@ def take_samples(
     for at in sample_times(length, gates.picture_samples, gates.picture_sample_s, keys):
         moments = source.first_pts_s + at, first + at
         argv = _sample_command(tools, request, film, moments, frames)
-        done = run_child(argv, stop=stop, limits=_limits(request), deadline_s=deadline_s)
+        done = run_child(
+            argv, stop=stop, limits=limits_of(request.profile.bounds), deadline_s=deadline_s
+        )
         yield _sample(at, done)
-
-
-def _limits(request: VerifyRequest) -> ChildLimits:
-    bounds = request.profile.bounds
-    return ChildLimits(nice=bounds.nice, memory_mib=bounds.memory_mib, output_bytes=0)
 
 
 def _sample_command(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.errors import EncoderStalled
-from hevcq.ffmpeg.progress import ProgressReader, StallWatch, parse_line
+from hevcq.ffmpeg.progress import ProgressReader, parse_line
 from hevcq.ports.encoder import EncodeProgress
-from support import ManualClock
 
 FIRST = """\
 frame=0
@@ -108,34 +106,3 @@ def test_no_speed_is_claimed_before_two_seconds_of_film_are_out() -> None:
     assert read(reader, MIDDLE.replace("5000000", "1900000")).speed is None
     assert read(reader, MIDDLE.replace("5000000", "2000000")).speed == 2.47
     assert read(ProgressReader(1.0), END.replace("9990000", "1000000")).speed == 2.47
-
-
-def test_a_stall_is_named_after_the_limit_and_not_before() -> None:
-    clock = ManualClock()
-    watch = StallWatch(300, clock)
-    watch.check((1, 1), "film.mp4")
-    clock.advance(299)
-    watch.check((1, 1), "film.mp4")
-    clock.advance(1)
-
-    with pytest.raises(EncoderStalled, match=r"no progress on film\.mp4 for 300 s"):
-        watch.check((1, 1), "film.mp4")
-
-
-def test_an_encoder_that_never_begins_is_stalled_too() -> None:
-    clock = ManualClock()
-    watch = StallWatch(10, clock)
-    watch.check((0.0, 0, None), "x")
-    clock.advance(10)
-
-    with pytest.raises(EncoderStalled):
-        watch.check((0.0, 0, None), "x")
-
-
-def test_anything_that_moves_starts_the_wait_again() -> None:
-    clock = ManualClock()
-    watch = StallWatch(300, clock)
-    for step in range(10):
-        watch.check((step, 0), "film.mp4")
-        clock.advance(299)
-    watch.check((9, 0, "the file grew"), "film.mp4")

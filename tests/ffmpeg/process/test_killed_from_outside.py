@@ -1,7 +1,8 @@
-"""A child that somebody else killed says nothing about its film, in whichever pass that was.
+"""A child that somebody else killed or stopped says nothing about its film, in whichever pass.
 
 The kernel's OOM killer picks ffprobe as well as ffmpeg. Taken for a verdict on the film, the kill
-of a pass that only looks buried an intact source as damaged, or a good rendition as failed.
+of a pass that only looks buried an intact source as damaged, or a good rendition as failed. A
+decode that is stopped, or waits for a dead disk, held its slot until the job's own time limit.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from hevcq.domain.plan import EncodePlan
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Gates, Preflight, Profile, Video
 from hevcq.domain.verdict import Handling, handling
-from hevcq.errors import EncoderFailed, OutOfMemory
+from hevcq.errors import EncoderFailed, EncoderStalled, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process import run_child
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
@@ -30,6 +32,9 @@ PROFILE = Profile(
     description="for tests",
     video=Video(codec="hevc", preset="ultrafast", crf=30),
     gates=Gates(minimum_saving=None, review_below=0),
+)
+IMPATIENT = PROFILE.model_copy(
+    update={"bounds": PROFILE.bounds.model_copy(update={"stall_s": 0.6})}
 )
 
 
@@ -43,6 +48,15 @@ def doomed(tmp_path: Path) -> str:
     """A program that is killed before it says a word."""
     path = tmp_path / "doomed"
     path.write_text("#!/bin/sh\nkill -KILL $$\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> str:
+    """A program that stops before it says a word, and stays."""
+    path = tmp_path / "stopped"
+    path.write_text("#!/bin/sh\nkill -STOP $$\n")
     path.chmod(0o700)
     return str(path)
 
@@ -89,22 +103,24 @@ def test_a_killed_encode_names_its_film(film, doomed, tmp_path):
 
 @pytest.mark.parametrize("program", ["ffmpeg", "ffprobe"])
 def test_a_killed_gate_is_tried_again_and_fails_no_rendition(film, doomed, tmp_path, program):
-    request = request_for(film, tmp_path)
-    report = encoder().encode(request, on_progress=lambda _: None, stop=NEVER)
-    measured = encoder().preflight(film, request.info, PROFILE, stop=NEVER)
-    check = VerifyRequest(
-        profile=PROFILE,
-        plan=request.plan,
-        location=film,
-        info=request.info,
-        measured=measured,
-        source_size=request.source_size,
-        output=request.output,
-        report=report,
-        max_seconds=60.0,
-    )
+    check = made(film, tmp_path)
     with pytest.raises(OutOfMemory):
         encoder(**{program: doomed}).verify(check, on_progress=lambda _: None, stop=NEVER)
+
+
+def test_a_stopped_decode_of_a_gate_is_noticed_and_fails_no_rendition(film, stopped, tmp_path):
+    check = replace(made(film, tmp_path), profile=IMPATIENT)
+    with pytest.raises(EncoderStalled, match="stopped used no CPU time for") as caught:
+        encoder(ffmpeg=stopped).verify(check, on_progress=lambda _: None, stop=NEVER)
+    assert handling(caught.value) is Handling.LATER
+
+
+def test_a_stopped_decoding_preflight_is_noticed(film, stopped):
+    info = encoder().probe(film, stop=NEVER)
+    gates = IMPATIENT.gates.model_copy(update={"preflight": Preflight.DECODE})
+    decoding = IMPATIENT.model_copy(update={"gates": gates})
+    with pytest.raises(EncoderStalled):
+        encoder(ffmpeg=stopped).preflight(film, info, decoding, stop=NEVER)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -117,6 +133,22 @@ def test_a_child_that_somebody_else_ended_has_failed_and_not_spoken(number):
     finally:
         signal.signal(number, before)
     assert caught.value.returncode == -number
+
+
+def made(film: str, folder: Path) -> VerifyRequest:
+    """Encode a film; return the request to verify its rendition."""
+    request = request_for(film, folder)
+    return VerifyRequest(
+        profile=PROFILE,
+        plan=request.plan,
+        location=film,
+        info=request.info,
+        measured=encoder().preflight(film, request.info, PROFILE, stop=NEVER),
+        source_size=request.source_size,
+        output=request.output,
+        report=encoder().encode(request, on_progress=lambda _: None, stop=NEVER),
+        max_seconds=60.0,
+    )
 
 
 def request_for(film: str, folder: Path) -> EncodeRequest:

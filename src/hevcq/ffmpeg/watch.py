@@ -1,0 +1,85 @@
+"""Looks after a running child: is its time over, does it still work, what does its user say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hevcq.clock import Clock
+from hevcq.errors import EncoderStalled, LimitExceeded
+
+CHECK_S = 0.5
+"""How often a child is looked at."""
+
+
+class StallWatch:
+    """Raises EncoderStalled when nothing has moved for `limit_s` seconds.
+
+    What moves is anything comparable: output time, frame count, CPU time, and at the end the file,
+    which is still written when `-movflags faststart` moves the index to the front.
+    """
+
+    def __init__(self, limit_s: float, clock: Clock) -> None:
+        self._limit_s = limit_s
+        self._clock = clock
+        self._seen: object = None
+        self._moved_at = clock.monotonic()
+
+    def check(self, state: object, what: str) -> None:
+        """Compare `state` with the last one; `what` stands still then, for the sentence."""
+        now = self._clock.monotonic()
+        if state != self._seen:
+            self._seen, self._moved_at = state, now
+        elif now - self._moved_at >= self._limit_s:
+            raise EncoderStalled(f"{what} for {now - self._moved_at:.0f} s.")
+
+
+class ChildWatch:
+    """Raises what ends one child before its time.
+
+    `deadline_s` bounds its wall time, `idle_s` how long it may go without using any CPU time: a
+    child that is stopped, deadlocked or waits for a dead disk uses none. `check` is its user's own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pid: int,
+        clock: Clock,
+        *,
+        deadline_s: float | None,
+        idle_s: float | None,
+        check: Callable[[], None] | None,
+    ) -> None:
+        self._name, self._pid, self._clock = name, pid, clock
+        self._started = clock.monotonic()
+        self._next_check = self._started + CHECK_S
+        self._deadline_s, self._check = deadline_s, check
+        self._idle = None if idle_s is None else StallWatch(idle_s, clock)
+
+    def look(self) -> None:
+        """Look now; raise LimitExceeded, EncoderStalled, or what `check` raises."""
+        now = self._clock.monotonic()
+        if self._deadline_s is not None and now - self._started >= self._deadline_s:
+            raise LimitExceeded(f"{self._name} ran for longer than {self._deadline_s:.0f} s.")
+        if now < self._next_check:
+            return
+        self._next_check = now + CHECK_S
+        if self._check is not None:
+            self._check()
+        used = None if self._idle is None else cpu_ticks(self._pid)
+        if self._idle is not None and used is not None:
+            self._idle.check(used, f"{self._name} used no CPU time")
+
+
+def cpu_ticks(pid: int) -> int | None:
+    """Return the CPU time of a process and all its threads, in the kernel's ticks of 10 ms.
+
+    None where the system does not say. (man 5 proc_pid_stat: utime and stime, fields 14 and 15;
+    the second field is a name in brackets that may hold anything.)
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    except (OSError, IndexError, ValueError):
+        return None

@@ -1,0 +1,115 @@
+"""The watch over a child: what stands still, what goes on, and whose time is over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from hevcq.errors import EncoderStalled, LimitExceeded
+from hevcq.ffmpeg.watch import CHECK_S, ChildWatch, StallWatch, cpu_ticks
+from support import ManualClock
+
+WHAT = "ffmpeg made no progress on film.mp4"
+
+
+def test_a_stall_is_named_after_the_limit_and_not_before() -> None:
+    clock = ManualClock()
+    watch = StallWatch(300, clock)
+    watch.check((1, 1), WHAT)
+    clock.advance(299)
+    watch.check((1, 1), WHAT)
+    clock.advance(1)
+
+    with pytest.raises(EncoderStalled, match=r"no progress on film\.mp4 for 300 s"):
+        watch.check((1, 1), WHAT)
+
+
+def test_an_encoder_that_never_begins_is_stalled_too() -> None:
+    clock = ManualClock()
+    watch = StallWatch(10, clock)
+    watch.check((0.0, 0, None), WHAT)
+    clock.advance(10)
+
+    with pytest.raises(EncoderStalled):
+        watch.check((0.0, 0, None), WHAT)
+
+
+def test_anything_that_moves_starts_the_wait_again() -> None:
+    clock = ManualClock()
+    watch = StallWatch(300, clock)
+    for step in range(10):
+        watch.check((step, 0), WHAT)
+        clock.advance(299)
+    watch.check((9, 0, "the file grew"), WHAT)
+
+
+def watched(pid: int, clock: ManualClock, **bounds) -> ChildWatch:
+    return ChildWatch(
+        "ffmpeg", pid, clock, **{"deadline_s": None, "idle_s": None, "check": None, **bounds}
+    )
+
+
+@pytest.fixture
+def frozen():
+    """A process that is stopped."""
+    child = subprocess.Popen(["sleep", "600"])
+    child.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+    yield child.pid
+    child.kill()
+    child.wait()
+
+
+def test_a_stopped_child_is_noticed_when_its_time_is_over_and_not_before(frozen):
+    clock = ManualClock()
+    watch = watched(frozen, clock, idle_s=300)
+    for _ in range(3):
+        clock.advance(100)
+        watch.look()
+    clock.advance(99)
+    watch.look()
+    clock.advance(1)
+    with pytest.raises(EncoderStalled, match=r"ffmpeg used no CPU time for 300 s"):
+        watch.look()
+
+
+def test_a_working_child_is_left_alone_however_long_it_says_nothing():
+    clock = ManualClock()
+    watch = watched(os.getpid(), clock, idle_s=300)
+    for _ in range(3):
+        before = cpu_ticks(os.getpid())
+        while cpu_ticks(os.getpid()) == before:
+            time.process_time()
+        clock.advance(299)
+        watch.look()
+
+
+def test_who_cannot_be_looked_at_is_not_taken_for_stopped():
+    clock = ManualClock()
+    watch = watched(2**30, clock, idle_s=1)
+    clock.advance(1000)
+    watch.look()
+    assert cpu_ticks(2**30) is None
+
+
+def test_a_deadline_holds_to_the_second():
+    clock = ManualClock()
+    watch = watched(os.getpid(), clock, deadline_s=60.0)
+    clock.advance(59.9)
+    watch.look()
+    clock.advance(0.1)
+    with pytest.raises(LimitExceeded, match="ffmpeg ran for longer than 60 s"):
+        watch.look()
+
+
+def test_its_user_is_asked_twice_a_second():
+    clock, asked = ManualClock(), []
+    watch = watched(os.getpid(), clock, check=lambda: asked.append(clock.monotonic()))
+    for _ in range(8):
+        clock.advance(CHECK_S / 2)
+        watch.look()
+    assert len(asked) == 4
