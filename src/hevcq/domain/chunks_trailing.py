@@ -31,5 +31,8 @@ def trails(
     if len(known) < LEAST_DONE or cost <= 0:
         return False
     expected = median(known) * cost
-    whole = elapsed_s / share if share > 0 else float("inf")
+    if share <= 0:
+        # Encoders look far ahead before their first frame: its absence says nothing of their speed.
+        return elapsed_s > expected
+    whole = elapsed_s / share
     return whole > SLOWER * expected and whole - elapsed_s > WORTH * expected

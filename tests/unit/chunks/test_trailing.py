@@ -14,6 +14,7 @@ EVEN = [(0.1, 60.0)] * LEAST_DONE
     [
         (0.05, 15.0, True),  # five times as long as the others
         (0.0, 100.0, True),  # nothing at all in a time that others were done in
+        (0.0, 20.0, False),  # nothing yet: a slow preset looks far ahead before its first frame
         (0.1, 15.0, False),  # two and a half times: a hard scene
         (0.9, 270.0, False),  # five times as long, but nearly done
         (0.5, 30.0, False),
