@@ -10,6 +10,8 @@ from hevcq.domain.job import JobState
 from hevcq.domain.verdict import HAND_ON_S, Release
 from hevcq.errors import Stopped, Unavailable
 from hevcq.ports.encoder import EncodeProgress
+from hevcq.worker.handler import Served
+from hevcq.worker.loop import Worker
 
 CHUNKS, CHUNK_S = 5, 20.0
 
@@ -69,6 +71,16 @@ class HandedOn:
         record = farm.until_settled(source)
         assert record.state is JobState.DONE
         assert paced.begun == [0, 1, 2, 3, 4, 4]
+
+    def test_who_handed_a_chunk_on_looks_again_when_others_have_had_the_chance(self, farm):
+        _, source = split(farm, {4: [5.0, 1.0]})
+        slow = Worker(farm.kit, farm.handler("slow:0"), [Served(farm.profile, farm.queue)])
+
+        assert slow.step()
+
+        handled = farm.handle("other:0")
+        assert handled is not None, "the one that let it go would have been the first to look"
+        assert farm.chunks(source)[4].state is JobState.DONE
 
     def test_a_chunk_that_is_hard_wherever_it_is_encoded_is_handed_on_once(self, farm):
         paced, source = split(farm, {4: [5.0, 5.0]})
