@@ -65,7 +65,9 @@ class JoinWork(PartWork):
             files = [self._collected(part, folder) for part in chunks]
             told = [self._told(part) for part in chunks]
             with self._fetched(folder) as (_path, location):
-                return self._prove(film, location, files, told, key)
+                made = self._prove(film, location, files, told, key)
+            # The source is let go before the film is published: another is fetched meanwhile.
+            return made if isinstance(made, Skipped) else self._publish(film, made)
 
     def _collected(self, part: JobRecord, folder: Path) -> Path:
         """Bring one part here; one that is gone or has other bytes is made again."""
@@ -178,7 +180,7 @@ class JoinWork(PartWork):
         files: list[Path],
         told: list[PartReport],
         key: str,
-    ) -> Verdict:
+    ) -> Made | Skipped:
         output = files[0].parent / f"rendition.{film.plan.extension}"
         with self._kit.encoding(self._claimed.worker, self._lease.check):
             report = self._joined(film, location, files, output)
@@ -186,7 +188,7 @@ class JoinWork(PartWork):
         reason = kept_original(gates)
         if reason is not None:
             return self._remembered(film, reason)
-        made = Made(
+        return Made(
             key=key,
             file=output,
             source_sha256=film.source_sha256,
@@ -195,6 +197,8 @@ class JoinWork(PartWork):
             gates=gates,
             verify_s=seconds,
         )
+
+    def _publish(self, film: FilmPlan, made: Made) -> Done:
         job = Fence(self._ledger, self._job.job_id, self._job.fence)
         claimed = Claimed(self._task, film.recipe, self._lease, job, self._claimed.worker)
         rendition = publish(self._kit, claimed, made, self._report)
