@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from aws.test_chunked_film import CloudFilmFarm
-from worker.chunks.test_handed_on import HandedOn, handing_on
+from worker.chunks.test_handed_on import HandsOn, handing_on
 
 pytestmark = pytest.mark.aws
 
 
-class TestHandedOn(HandedOn):
+class TestHandedOn(HandsOn):
     """On the emulator, where workers are machines of their own."""
 
     @pytest.fixture

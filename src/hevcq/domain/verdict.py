@@ -36,9 +36,6 @@ from hevcq.errors import (
 
 HAND_ON_S = 3.0
 """How long a chunk that is handed on stays hidden, for others to get free."""
-REST_S = HAND_ON_S + 2.0
-"""How long whoever handed it on takes nothing: at the end of a film it would wait for work too, and
-a queue gives to any that waits."""
 
 
 class FailureClass(StrEnum):
@@ -92,11 +89,10 @@ class Bury(Frozen):
 
 
 class Release(Frozen):
-    """Give the work back at once, uncounted; `rest_s` is how long this worker then takes nothing."""
+    """Give the work back at once, uncounted."""
 
     reason: str
     delay_s: float = 0.0
-    rest_s: float = 0.0
 
 
 class Abandon(Frozen):
@@ -185,7 +181,7 @@ def verdict(
         case Handling.GIVE_BACK:
             if isinstance(error, Trailing):
                 # At once it would be this very worker that takes it again.
-                return Release(reason=reason, delay_s=HAND_ON_S, rest_s=REST_S)
+                return Release(reason=reason, delay_s=HAND_ON_S)
             waits = isinstance(error, (DiskFull, StorageError))
             delay = backoff(max(0, attempt - 1), limits, jitter) if waits else 0.0
             return Release(reason=reason, delay_s=delay)

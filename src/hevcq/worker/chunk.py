@@ -60,7 +60,7 @@ class ChunkWork(PartWork):
         request = self._request(film, location, output)
         on_progress = self._report.encoding(Phase.ENCODE, film.chunks.seconds(chunk))
         if self._kit.hands_on:
-            trail = Trail(film, chunk, self._lease, self._claimed.fence, self._kit.clock)
+            trail = Trail(self._kit, film, chunk, self._lease, self._claimed.fence)
             on_progress = trail.watched(on_progress)
         with around(self._kit.faults, "encode-chunk"):
             report = self._kit.encoder.encode_chunk(

@@ -9,6 +9,7 @@ from typing import assert_never
 from hevcq.domain.job import JobRecord, JobState, Task
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import (
+    HAND_ON_S,
     Abandon,
     Bury,
     Done,
@@ -52,6 +53,7 @@ from hevcq.worker.tell import started, told
 
 UNCLAIMED_TRIES = 1 << 30
 """The failures an unclaimed job may have: it was never begun, so none of them is its own."""
+HANDED_ON = "This worker handed the chunk on a moment ago, and leaves it to others."
 HELD_CAP_S = 3600.0
 """The longest pause before a delivery whose job another worker holds is looked at again."""
 
@@ -137,6 +139,8 @@ class Handler:
         """Work on one task and write its verdict to the ledger."""
         try:
             lease.check()
+            if self._leaves(task, delivery, profile):
+                return Release(reason=HANDED_ON, delay_s=HAND_ON_S)
             found = take(self._kit, self.worker, task, delivery, profile)
             if isinstance(found, Superfluous):
                 return superfluous_part(self._kit, task, found.job, found.part)
@@ -150,6 +154,12 @@ class Handler:
         lease.hold(fence, claimed_at=found.sent)
         claimed = Claimed(found.task, profile, lease, fence, self.worker)
         return self._claimed(claimed, found.claim, found.job, delivery)
+
+    def _leaves(self, task: Task, delivery: Delivery, profile: Profile) -> bool:
+        """Return whether a chunk that this process handed on is left to others a little longer."""
+        if not self._kit.handed_on.leaves(task.unit_id, self._kit.clock.monotonic()):
+            return False
+        return _to_spare(delivery, profile)
 
     def _ended(self, found: Taken, claim: AlreadySettled | AlreadySplit, lease: Lease) -> Verdict:
         """Return what becomes of a delivery whose work was done before, or is shared out."""
@@ -210,7 +220,7 @@ class Handler:
                 attempt=delivery.attempt,
             )
             # With too few receives to spare the queue would give it up before its failures do.
-            spare = delivery.attempt < numbers.max_receives - numbers.max_failures
+            spare = _to_spare(delivery, claimed.profile)
             if doubted and spare and isinstance(decided, (RetryIn, Bury)):
                 pause = backoff(0, numbers.limits, jitter)
                 return Release(
@@ -301,6 +311,12 @@ class Handler:
         doubled = profile.queue.visibility_s * 2.0 ** min(delivery.attempt - 1, 16)
         seconds = min(HELD_CAP_S, max(left, doubled)) * (0.9 + self._kit.random() / 10)
         return Release(reason="Another worker holds the job.", delay_s=seconds)
+
+
+def _to_spare(delivery: Delivery, profile: Profile) -> bool:
+    """Return whether the message may come back uncounted, and its failures still fit its receives."""
+    numbers = profile.queue
+    return delivery.attempt < numbers.max_receives - numbers.max_failures
 
 
 def _settled_earlier(claim: AlreadySettled) -> Verdict:

@@ -22,6 +22,7 @@ from hevcq.ports.encoder import Encoder
 from hevcq.worker.events import JobEvent, OnEvent, ignore
 from hevcq.worker.faults import Faults, no_faults
 from hevcq.worker.fitness import Fitness
+from hevcq.worker.handed_on import HandedOn
 from hevcq.worker.heartbeat import Beating, Heartbeat
 from hevcq.worker.lease import Lease
 from hevcq.worker.scratch import Scratch
@@ -53,7 +54,8 @@ class Kit:
     `min_free_bytes` stays free on the disks of scratch
     and store. `threads` is the encoder's thread count where the profile does not say one.
     `random` returns numbers in [0, 1). `sharers` says how many slots may share a film of a profile.
-    `hands_on` says that a chunk that trails far behind is given to another worker.
+    `hands_on` says that a chunk that trails far behind is given to another worker, and `handed_on`
+    which were.
     `tidies` says that a start removes what killed workers kept in the store for split films.
     `stages` bounds how many of the slots encode, where there are more slots than that.
     `let_go` is told of each source that a job of ended well, and raises nothing.
@@ -74,6 +76,7 @@ class Kit:
     sharers: Callable[[Profile], int] = alone
     tidies: bool = False
     hands_on: bool = False
+    handed_on: HandedOn = field(default_factory=HandedOn)
     let_go: Callable[[Source], bool] = keep
     stages: Stages | None = None
 

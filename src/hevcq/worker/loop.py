@@ -170,8 +170,7 @@ class Worker:
             self._end(Outcome.UNFIT, handled.unfit)
         elif isinstance(handled.verdict, Release) and handled.verdict.delay_s > 0:
             # What one delivery waits for (a full disk, a busy database) the next would meet too.
-            pause = min(self._poll_s, handled.verdict.delay_s)
-            self._kit.clock.wait(self._stop, max(pause, handled.verdict.rest_s))
+            self._kit.clock.wait(self._stop, min(self._poll_s, handled.verdict.delay_s))
 
     def _failed(self, error: HevcqError) -> None:
         """Back off from services that fail; a damaged database or scratch does not come back."""

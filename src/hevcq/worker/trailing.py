@@ -6,7 +6,6 @@ hours. A chunk is handed on once: under its second fence it stays where it is.
 
 from __future__ import annotations
 
-from hevcq.clock import Clock
 from hevcq.domain.chunks import Chunk
 from hevcq.domain.chunks_trailing import LOOK_S, trails
 from hevcq.domain.film import FilmPlan
@@ -14,18 +13,17 @@ from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, Trailing
 from hevcq.logs import get_logger
 from hevcq.ports.encoder import EncodeProgress, OnProgress
+from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease
 
 
 class Trail:
     """Looks now and then, while a chunk is encoded, how long it takes."""
 
-    def __init__(
-        self, film: FilmPlan, chunk: Chunk, lease: Lease, fence: Fence, clock: Clock
-    ) -> None:
+    def __init__(self, kit: Kit, film: FilmPlan, chunk: Chunk, lease: Lease, fence: Fence) -> None:
         self._film, self._chunk, self._lease = film, chunk, lease
-        self._fence, self._clock = fence, clock
-        self._began = clock.monotonic()
+        self._fence, self._clock, self._handed_on = fence, kit.clock, kit.handed_on
+        self._began = self._clock.monotonic()
         self._next_s = LOOK_S
 
     def watched(self, told: OnProgress) -> OnProgress:
@@ -49,6 +47,7 @@ class Trail:
             return
         if trails(self._chunk.cost, share, elapsed_s, done):
             log.warning("chunk_handed_on", share=round(share, 3), elapsed_s=round(elapsed_s, 1))
+            self._handed_on.note(self._fence.job_id, self._clock.monotonic())
             self._lease.end(Trailing())
 
     def _done(self) -> list[tuple[float, float]]:

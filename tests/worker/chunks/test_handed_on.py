@@ -10,8 +10,7 @@ from hevcq.domain.job import JobState
 from hevcq.domain.verdict import HAND_ON_S, Release
 from hevcq.errors import Stopped, Unavailable
 from hevcq.ports.encoder import EncodeProgress
-from hevcq.worker.handler import Served
-from hevcq.worker.loop import Worker
+from hevcq.worker.handed_on import HandedOn
 
 CHUNKS, CHUNK_S = 5, 20.0
 
@@ -54,7 +53,7 @@ def split(farm, slow: dict[int, list[float]], done: int = CHUNKS - 1) -> tuple[P
     return paced, source
 
 
-class HandedOn:
+class HandsOn:
     """What holds over every backend; whoever inherits brings a `farm` that hands on."""
 
     def test_a_chunk_that_trails_is_released_uncounted_and_another_worker_ends_it(self, farm):
@@ -72,15 +71,44 @@ class HandedOn:
         assert record.state is JobState.DONE
         assert paced.begun == [0, 1, 2, 3, 4, 4]
 
-    def test_who_handed_a_chunk_on_looks_again_when_others_have_had_the_chance(self, farm):
-        _, source = split(farm, {4: [5.0, 1.0]})
-        slow = Worker(farm.kit, farm.handler("slow:0"), [Served(farm.profile, farm.queue)])
+    def test_who_handed_a_chunk_on_leaves_it_to_others_for_a_moment(self, farm):
+        paced, source = split(farm, {4: [5.0, 1.0]})
+        farm.handle("slow:0")
 
-        assert slow.step()
+        for _ in range(2):
+            farm.clock.advance(HAND_ON_S)
+            refused = farm.handle("slow:1")
+            assert isinstance(refused.verdict, Release)
+            assert refused.verdict.delay_s == HAND_ON_S
+        farm.with_kit(handed_on=HandedOn())
+        farm.clock.advance(HAND_ON_S)
+        farm.handle("elsewhere:0")
 
-        handled = farm.handle("other:0")
-        assert handled is not None, "the one that let it go would have been the first to look"
         assert farm.chunks(source)[4].state is JobState.DONE
+        assert paced.begun.count(4) == 2
+
+    def test_who_handed_a_chunk_on_takes_it_back_if_nobody_else_does(self, farm):
+        paced, source = split(farm, {4: [5.0, 5.0]})
+        farm.handle("slow:0")
+
+        for _ in range(3):
+            farm.clock.advance(HAND_ON_S)
+            farm.handle("slow:0")
+
+        assert farm.chunks(source)[4].state is JobState.DONE
+        assert paced.begun.count(4) == 2
+
+    def test_a_message_with_few_receives_to_spare_is_left_to_nobody(self, farm):
+        numbers = farm.profile.queue.model_copy(update={"max_receives": 4, "max_failures": 3})
+        paced, source = split(farm, {4: [5.0, 5.0]})
+        farm.handle("slow:0")
+        farm.profile = farm.profile.model_copy(update={"queue": numbers})
+
+        farm.clock.advance(HAND_ON_S)
+        farm.handle("slow:0")
+
+        assert farm.chunks(source)[4].state is JobState.DONE
+        assert paced.begun.count(4) == 2
 
     def test_a_chunk_that_is_hard_wherever_it_is_encoded_is_handed_on_once(self, farm):
         paced, source = split(farm, {4: [5.0, 5.0]})
@@ -122,7 +150,7 @@ class HandedOn:
         assert farm.chunks(source)[4].state is JobState.DONE
 
 
-class TestHandedOn(HandedOn):
+class TestHandedOn(HandsOn):
     """In memory and in a data folder."""
 
     @pytest.fixture(params=[FilmFarm, EmbeddedFilmFarm])
