@@ -8,6 +8,7 @@ WORKER = "src/hevcq/worker"
 CHUNKS = "tests/worker/chunks"
 FAILURES, JOBS = (f"{CHUNKS}/test_chunk_failures.py",), (f"{CHUNKS}/test_chunked_jobs.py",)
 UNFIT = (f"{CHUNKS}/test_unfit_parts.py",)
+GUARDS = (f"{CHUNKS}/test_split_guards.py",)
 FOUND = (f"{CHUNKS}/test_found_parts.py",)
 LEFTOVERS = (f"{CHUNKS}/test_leftovers.py",)
 KILLED = (f"{CHUNKS}/test_chunk_kills.py", "-k")
@@ -100,7 +101,7 @@ BUGS = (
         f"{WORKER}/parts.py",
         "        if sha256_bytes(content) != self._split.plan_sha256:",
         "        if False:",
-        FAILURES,
+        GUARDS,
     ),
     Bug(
         "a dead part leaves its job waiting",
@@ -135,21 +136,21 @@ BUGS = (
         f"{WORKER}/parts.py",
         "    if not chunks or any(p.state is not JobState.DONE for p in chunks):\n        return\n",
         "    if not chunks:\n        return\n",
-        JOBS,
+        GUARDS,
     ),
     Bug(
         "a part of an older split taken for one of this",
         f"{WORKER}/take.py",
         "split is not None and split.name == task.split",
         "split is not None",
-        FAILURES,
+        GUARDS,
     ),
     Bug(
         "a chunk's dead letter that was redriven thrown away",
         f"{WORKER}/take.py",
         "        return not (job.state is JobState.DEAD and delivery.returned)",
         "        return True",
-        FAILURES,
+        GUARDS,
     ),
     Bug(
         "two splits of one film share a name",
