@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,18 @@ class Trial:
     name: str
     fate: Fate
     seconds: float
+    cpu_s: float
     by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a run of pytest ended: its exit code (None: it took too long) and words, and its time."""
+
+    code: int | None
+    words: str
+    seconds: float
+    cpu_s: float
 
 
 @contextmanager
@@ -76,9 +88,21 @@ def copy_of(root: Path, folder: Path) -> Iterator[Path]:
     shutil.rmtree(copy)
 
 
-def pytest_in(copy: Path, tests: Sequence[str]) -> tuple[int | None, str, float]:
-    """Run some tests on a copy; return the exit code (None: it took too long), words, seconds."""
-    began = time.monotonic()
+def pytest_in(copy: Path, tests: Sequence[str], most_s: float = MOST_S) -> Ran:
+    """Run some tests on a copy, for `most_s` seconds at most."""
+    began, spent = time.monotonic(), _spent()
+    child = _started(copy, tests)
+    code: int | None = None
+    try:
+        words, _ = child.communicate(timeout=most_s)
+        code = child.returncode
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, 9)
+        words, _ = child.communicate()
+    return Ran(code, words, time.monotonic() - began, _spent() - spent)
+
+
+def _started(copy: Path, tests: Sequence[str]) -> subprocess.Popen[str]:
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(copy),
@@ -86,7 +110,7 @@ def pytest_in(copy: Path, tests: Sequence[str]) -> tuple[int | None, str, float]
         "PYTHONPYCACHEPREFIX": str(copy / ".compiled"),
     }
     options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    child = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, *tests],
         cwd=copy,
         env=environment,
@@ -96,16 +120,15 @@ def pytest_in(copy: Path, tests: Sequence[str]) -> tuple[int | None, str, float]
         text=True,
         start_new_session=True,
     )
-    try:
-        words, _ = child.communicate(timeout=MOST_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, 9)
-        words, _ = child.communicate()
-        return None, words, time.monotonic() - began
-    return child.returncode, words, time.monotonic() - began
 
 
-def try_bug(bug: Bug, copy: Path, number: int) -> Trial:
+def _spent() -> float:
+    """Return the CPU seconds of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def try_bug(bug: Bug, copy: Path, number: int, most_s: float = MOST_S) -> Trial:
     """Plant one bug in the copy, run its tests, and take it out again."""
     path = copy / bug.file
     before = path.read_text(encoding="utf-8")
@@ -113,11 +136,11 @@ def try_bug(bug: Bug, copy: Path, number: int) -> Trial:
         # Python trusts a compiled file whose source has the same second and size: give each its own.
         path.write_text(bug.planted(copy), encoding="utf-8")
         os.utime(path, (2 * number + 1_000_001, 2 * number + 1_000_001))
-        code, words, seconds = pytest_in(copy, bug.tests)
+        ran = pytest_in(copy, bug.tests, most_s)
     finally:
         path.write_text(before, encoding="utf-8")
         os.utime(path, (2 * number + 1_000_002, 2 * number + 1_000_002))
-    return Trial(bug.name, _fate(code), seconds, _first_failure(words))
+    return Trial(bug.name, _fate(ran.code), ran.seconds, ran.cpu_s, _first_failure(ran.words))
 
 
 def _fate(code: int | None) -> Fate:
