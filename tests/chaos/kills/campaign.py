@@ -20,6 +20,8 @@ from hevcq.worker.faults import POINTS, SPLIT_POINTS
 SIDE_BY_SIDE = 3
 EVERY = (*POINTS, *SPLIT_POINTS)
 INTERRUPTS = frozenset({"before-interrupt", "after-interrupt", "before-release", "after-release"})
+MOST_OPEN = 100
+"""No more films come in while so many wait: an emulator counts every message at every call."""
 PATIENCE_S = 8.0
 """How long a worker may look for a wanted point before it is killed wherever it is."""
 
@@ -60,7 +62,8 @@ class Campaign:
         end = time.monotonic() + self.most_s
         try:
             while time.monotonic() < end and self._wants_more():
-                self.submit(7)
+                if self._left()[0] < MOST_OPEN:
+                    self.submit(7)
                 self._round()
             self.drain()
         finally:
@@ -175,17 +178,19 @@ class Campaign:
         else:
             os.kill(child.pid, KILL)
 
-    def drain(self, seconds: float = 900.0) -> None:
-        """Let workers that nobody kills do what is left.
+    def drain(self, quiet_s: float = 900.0) -> None:
+        """Let workers that nobody kills do what is left, until no job ended for `quiet_s`.
 
         A duplicate that met a job at work may wait for an hour: it is not waited for.
         """
-        end = time.monotonic() + seconds
+        end, fewest = time.monotonic() + quiet_s, math.inf
         while time.monotonic() < end:
-            while len(self.children) < 2:
+            while len(self.children) < SIDE_BY_SIDE:
                 self._spawn(Child(0, Orders(), None))
             self._look()
             open_jobs, messages = self._left()
+            if open_jobs < fewest:
+                end, fewest = time.monotonic() + quiet_s, open_jobs
             if not open_jobs:
                 # What ended its job and was killed then may have its own end to come.
                 end = min(end, time.monotonic() + 2 * VISIBILITY_S)
