@@ -156,6 +156,9 @@ class MemoryLedger(Ledger):
 
     def forget_parts(self, job_id: str) -> None:
         with self._lock:
+            job = self._records.get(job_id)
+            if job is not None and job.state is JobState.SPLIT:
+                return
             for name, record in list(self._records.items()):
                 if record.part is not None and record.part.job_id == job_id:
                     del self._records[name]

@@ -210,7 +210,7 @@ class SqliteLedger(Ledger):
 
     def forget_parts(self, job_id: str) -> None:
         """Delete the parts' rows; a leftover row of a power cut hurts nobody."""
-        self._database.change(parts.FORGET, (job_id,), durable=False)
+        self._database.change(parts.FORGET_UNLESS_SPLIT, {"job_id": job_id}, durable=False)
 
     def _dead_owner(self, found: JobRecord) -> str | None:
         running = found.state is JobState.RUNNING

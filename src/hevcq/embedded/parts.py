@@ -25,6 +25,9 @@ WHERE job_id = :job_id AND state = 'split' AND json_extract(split, '$.name') = :
 AND EXISTS (SELECT 1 FROM job AS part WHERE part.job_id = :part AND (part.state IN ('queued', 'dead')
 OR (part.state = 'running' AND part.lease_until <= :now)))"""
 FORGET = "DELETE FROM job WHERE parent <> '' AND parent = ?"
+# Who forgets may come late, when the job was queued and split again.
+FORGET_UNLESS_SPLIT = """DELETE FROM job WHERE parent <> '' AND parent = :job_id
+AND NOT EXISTS (SELECT 1 FROM job AS whole WHERE whole.job_id = :job_id AND whole.state = 'split')"""
 # The join has no number, and comes last.
 PARTS = f"""SELECT {COLUMNS} FROM job WHERE parent <> '' AND parent = ? AND part_split = ?
 ORDER BY chunk IS NULL, chunk"""  # noqa: S608 - constants only

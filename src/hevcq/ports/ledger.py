@@ -145,7 +145,7 @@ class Ledger(ABC):
         """Return the parts of a SPLIT job, chunks in order and the join last; else nothing."""
 
     def forget_parts(self, job_id: str) -> None:  # noqa: B027 - a hint, not a duty
-        """Drop the parts of a settled job; a backend may let them expire instead."""
+        """Drop the parts of a job unless it is SPLIT; a backend may let them expire instead."""
 
     @abstractmethod
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:

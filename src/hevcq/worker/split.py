@@ -19,7 +19,7 @@ from hevcq.domain.chunks import ChunkPlan, WholeFile, plan_chunks
 from hevcq.domain.chunks_schedule import longest_first
 from hevcq.domain.chunks_settings import ChunkMode
 from hevcq.domain.film import FilmPlan, work_folder, work_key
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Split, Task, TaskKind
+from hevcq.domain.job import JobRecord, JobState, Split, Task, TaskKind
 from hevcq.domain.keys import WORK
 from hevcq.domain.media import Measurement, MediaInfo
 from hevcq.domain.plan import EncodePlan
@@ -156,16 +156,22 @@ def announce(kit: Kit, task: Task, split: Split, order: Sequence[int] = ()) -> N
 def sweep(kit: Kit, job_id: str, *, forget: bool = True) -> None:
     """Remove what a split job that ended kept in the store; what fails is left for a later sweep.
 
+    The job is read after the listing: it may have been queued and split again since it ended, and
+    what that split has put by then is known to be in use.
+
     The records of a dead job's parts must not be forgotten: a part's delivery that a kill kept from
     becoming a dead letter knows by its own record that it is to be one.
     """
-    store = kit.backend.store
+    store, ledger = kit.backend.store, kit.backend.ledger
     try:
         with around(kit.faults, "sweep"):
-            for stored in list(store.list(work_folder(job_id))):
-                store.delete(stored.key)
+            kept = list(store.list(work_folder(job_id)))
+            job = ledger.get(job_id) if kept else None
+            for stored in kept:
+                if not _in_use(job, stored.key.removeprefix(work_folder(job_id))):
+                    store.delete(stored.key)
             if forget:
-                kit.backend.ledger.forget_parts(job_id)
+                ledger.forget_parts(job_id)
     except HevcqError as error:
         get_logger(job=job_id).info("work_not_swept", reason=str(error))
 
@@ -182,7 +188,7 @@ def sweep_leftovers(kit: Kit) -> None:
             job_id, _, rest = stored.key.removeprefix(f"{WORK}/").partition("/")
             if job_id not in jobs:
                 jobs[job_id] = ledger.get(job_id)
-            if not _in_use(jobs[job_id], rest.partition("/")[0]):
+            if not _in_use(jobs[job_id], rest):
                 store.delete(stored.key)
         for job_id, job in jobs.items():
             if job is not None and job.state in {JobState.DONE, JobState.SKIPPED}:
@@ -191,11 +197,14 @@ def sweep_leftovers(kit: Kit) -> None:
         get_logger().info("leftovers_not_swept", reason=str(error))
 
 
-def _in_use(job: JobRecord | None, split: str) -> bool:
-    if job is None or job.state in SETTLED:
-        return False
+def _in_use(job: JobRecord | None, name: str) -> bool:
+    """Return whether a job goes by an object of this name in its folder."""
+    split = name.partition("/")[0]
+    if job is not None and job.state is JobState.SPLIT:
+        return job.split is not None and job.split.name == split
     # A job that is being split has a plan in the store before the ledger knows of the split.
-    return job.split is None or job.split.name == split
+    running = job is not None and job.state is JobState.RUNNING
+    return job is not None and running and split.endswith(f"-{job.fence}")
 
 
 def part_task(task: Task, split: str, chunk: int | None) -> Task:
