@@ -11,7 +11,14 @@ from structlog.testing import capture_logs
 from fakes.backend import HEVC, memory_backend
 from fakes.farm import Farm
 from hevcq.domain.job import JobState
-from hevcq.errors import DatabaseBusy, DatabaseDamaged, DiskFull, Unavailable, WorkerUnfit
+from hevcq.errors import (
+    DatabaseBusy,
+    DatabaseDamaged,
+    DiskFull,
+    EncoderFailed,
+    Unavailable,
+    WorkerUnfit,
+)
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.loop import Outcome, Worker
 
@@ -214,3 +221,17 @@ def test_after_a_delivery_that_waits_for_the_machine_the_slot_waits_a_little_too
 
     assert farm.clock.monotonic() - before == 0.5
     assert worker.outcome is Outcome.RUNNING
+
+
+def test_after_a_failure_that_may_be_its_own_the_slot_goes_on_with_another_job(farm):
+    farm.encoder.errors["encode"] = [EncoderFailed("broke"), EncoderFailed("broke")]
+    first, second, third = farm.submit("1.mp4"), farm.submit("2.mp4"), farm.submit("3.mp4")
+    worker = worker_of(farm)
+    assert worker.step() is True
+    before = farm.clock.monotonic()
+
+    assert [worker.step(), worker.step()] == [True, True]
+
+    assert farm.clock.monotonic() == before, "waiting, it would be the first to meet the job again"
+    ends = [(r.state, r.failures) for r in map(farm.record, (first, second, third))]
+    assert ends == [(JobState.QUEUED, 1), (JobState.QUEUED, 0), (JobState.DONE, 0)]

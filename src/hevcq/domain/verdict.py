@@ -89,10 +89,15 @@ class Bury(Frozen):
 
 
 class Release(Frozen):
-    """Give the work back at once, uncounted."""
+    """Give the work back at once, uncounted.
+
+    What it is delayed for, this worker's next work would meet as well, so the worker waits too:
+    not if another worker is to have it (`elsewhere`).
+    """
 
     reason: str
     delay_s: float = 0.0
+    elsewhere: bool = False
 
 
 class Abandon(Frozen):

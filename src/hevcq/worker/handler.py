@@ -222,9 +222,11 @@ class Handler:
             # With too few receives to spare the queue would give it up before its failures do.
             spare = _to_spare(delivery, claimed.profile)
             if doubted and spare and isinstance(decided, (RetryIn, Bury)):
-                pause = backoff(0, numbers.limits, jitter)
+                # Had this worker waited as well, it would be the first to meet the job again.
                 return Release(
-                    reason=f"Perhaps this worker's fault: {decided.reason}", delay_s=pause
+                    reason=f"Perhaps this worker's fault: {decided.reason}",
+                    delay_s=backoff(0, numbers.limits, jitter),
+                    elsewhere=True,
                 )
             return decided
 

@@ -168,9 +168,11 @@ class Worker:
     def _note(self, handled: Handled) -> None:
         if handled.unfit is not None:
             self._end(Outcome.UNFIT, handled.unfit)
-        elif isinstance(handled.verdict, Release) and handled.verdict.delay_s > 0:
+            return
+        given = handled.verdict
+        if isinstance(given, Release) and given.delay_s > 0 and not given.elsewhere:
             # What one delivery waits for (a full disk, a busy database) the next would meet too.
-            self._kit.clock.wait(self._stop, min(self._poll_s, handled.verdict.delay_s))
+            self._kit.clock.wait(self._stop, min(self._poll_s, given.delay_s))
 
     def _failed(self, error: HevcqError) -> None:
         """Back off from services that fail; a damaged database or scratch does not come back."""
