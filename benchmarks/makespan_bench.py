@@ -36,6 +36,7 @@ from hevcq.embedded.open import open_embedded
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.profiles import installed_folder, load_profile
 from hevcq.settings import Settings
+from hevcq.worker.handed_on import HandedOn
 
 TABLE = Path(__file__).resolve().parent / "chunk_costs.tsv"
 STRAGGLERS, SLOWER = 0.01, 5.0
@@ -191,13 +192,30 @@ def task(chunk: int) -> Task:
     )
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One worker with one chunk: since when, and how long it would take."""
+
+    worker: int
+    delivery: Delivery
+    chunk: int
+    began: float
+    took: float
+
+
 class Fleet:
-    """Workers that take what the queue gives until it is empty, and hand on what trails."""
+    """Workers that take what the queue gives until it is empty, and hand on what trails.
+
+    Of those that wait any is given the next message, as by SQS. A chunk that was handed on is slow
+    again where it was slow.
+    """
 
     def __init__(self, queue: Queue, clock: VirtualClock, film: Costs, workers: int) -> None:
-        self.queue, self.clock, self.film, self.workers = queue, clock, film, workers
-        self.busy, self.last = 0, 0.0
+        self.queue, self.clock, self.film = queue, clock, film
+        self.idle, self.last = list(range(workers)), 0.0
         self.done: list[tuple[float, float]] = []
+        self._firsts: dict[int, int] = {}
+        self._handed_on, self._draw = HandedOn(), random.Random(workers)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
 
@@ -214,40 +232,45 @@ class Fleet:
         heapq.heappush(self._events, (moment, next(self._numbers), event))
 
     def _take(self) -> None:
-        while self.busy < self.workers:
+        while self.idle:
             found = self.queue.receive(1, wait_s=0, stop=threading.Event())
             if not found:
                 return
-            self.busy += 1
+            worker = self.idle.pop(self._draw.randrange(len(self.idle)))
             chunk = found[0].tasks[0].chunk
             assert chunk is not None
-            first = found[0].attempt == 1
+            first = self._firsts.setdefault(chunk, worker) == worker
+            if first and self._handed_on.leaves(str(chunk), self.clock.at):
+                self._give_back(worker, found[0])
+                continue
             took = self.film.seconds(chunk, first=first)
-            self._on(found[0], chunk, took, (self.clock.at, LOOK_S if first else took))
+            self._go_on(Turn(worker, found[0], chunk, self.clock.at, took), 0.0)
 
-    def _on(self, delivery: Delivery, chunk: int, took: float, when: tuple[float, float]) -> None:
+    def _go_on(self, turn: Turn, elapsed: float) -> None:
         """Go on with a chunk up to the next look at it, or to its end."""
-        began, look = when
-        if look >= took:
-            self._at(began + took, lambda: self._end(delivery, chunk, took))
+        look = elapsed + LOOK_S
+        if turn.delivery.attempt > 1 or look >= turn.took:
+            self._at(turn.began + turn.took, lambda: self._end(turn))
         else:
-            self._at(began + look, lambda: self._look(delivery, chunk, took, when))
+            self._at(turn.began + look, lambda: self._look(turn, look))
 
-    def _look(self, delivery: Delivery, chunk: int, took: float, when: tuple[float, float]) -> None:
-        began, elapsed = when
-        if self.film.hands_on and trails(
-            self.film.shares[chunk], elapsed / took, elapsed, self.done
-        ):
-            self.queue.release(delivery, delay_s=HAND_ON_S)
-            self.busy -= 1
-            self._at(self.clock.at + HAND_ON_S, lambda: None)
-        else:
-            self._on(delivery, chunk, took, (began, elapsed + LOOK_S))
+    def _look(self, turn: Turn, elapsed: float) -> None:
+        share = self.film.shares[turn.chunk]
+        if not self.film.hands_on or not trails(share, elapsed / turn.took, elapsed, self.done):
+            self._go_on(turn, elapsed)
+            return
+        self._handed_on.note(str(turn.chunk), self.clock.at)
+        self._give_back(turn.worker, turn.delivery)
 
-    def _end(self, delivery: Delivery, chunk: int, took: float) -> None:
-        self.queue.ack(delivery)
-        self.busy -= 1
-        self.done.append((self.film.shares[chunk], took))
+    def _give_back(self, worker: int, delivery: Delivery) -> None:
+        self.queue.release(delivery, delay_s=HAND_ON_S)
+        self._at(self.clock.at + HAND_ON_S, lambda: None)
+        self.idle.append(worker)
+
+    def _end(self, turn: Turn) -> None:
+        self.queue.ack(turn.delivery)
+        self.idle.append(turn.worker)
+        self.done.append((self.film.shares[turn.chunk], turn.took))
         self.last = self.clock.at
 
 
