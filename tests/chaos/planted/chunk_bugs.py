@@ -11,6 +11,7 @@ UNFIT = (f"{CHUNKS}/test_unfit_parts.py",)
 GUARDS = (f"{CHUNKS}/test_split_guards.py",)
 FOUND = (f"{CHUNKS}/test_found_parts.py",)
 LEFTOVERS = (f"{CHUNKS}/test_leftovers.py",)
+LATE = (f"{CHUNKS}/test_late_sweeps.py",)
 KILLED = (f"{CHUNKS}/test_chunk_kills.py", "-k")
 CHUNK_KILLED = (*KILLED, "kill_at_any_point and part")
 SPLIT_KILLED = (*KILLED, "kill_at_any_point and split-")
@@ -185,9 +186,23 @@ BUGS = (
     Bug(
         "the plan of a film that is being split swept",
         f"{WORKER}/split.py",
-        "    return job.split is None or job.split.name == split",
-        "    return job.split is not None and job.split.name == split",
+        '    return job is not None and running and split.endswith(f"-{job.fence}")',
+        "    return job is None and running",
         LEFTOVERS,
+    ),
+    Bug(
+        "a late sweep takes what a newer split goes by",
+        f"{WORKER}/split.py",
+        "                if not _in_use(job, stored.key.removeprefix(work_folder(job_id))):",
+        "                if stored is not None:",
+        LATE,
+    ),
+    Bug(
+        "the parts of a newer split forgotten by a late sweep",
+        "src/hevcq/embedded/parts.py",
+        "whole.job_id = :job_id AND whole.state = 'split')\"",
+        "whole.job_id = :job_id AND whole.state = 'none')\"",
+        LATE,
     ),
     Bug(
         "parts counted as jobs",
