@@ -22,14 +22,12 @@ class HandedOn:
         self._lock = threading.Lock()
 
     def note(self, unit_id: str, now: float) -> None:
-        """Note that a chunk is handed on."""
+        """Note that a chunk is handed on, and forget those that were long ago."""
         with self._lock:
-            self._until[unit_id] = now + LEAVE_S
+            left = {unit: until for unit, until in self._until.items() if now < until}
+            self._until = {**left, unit_id: now + LEAVE_S}
 
     def leaves(self, unit_id: str, now: float) -> bool:
         """Return whether the chunk is still left to others."""
         with self._lock:
-            until = self._until.get(unit_id)
-            if until is not None and now >= until:
-                del self._until[unit_id]
-            return until is not None and now < until
+            return now < self._until.get(unit_id, now)
