@@ -12,7 +12,7 @@ import pytest
 from chaos.sim.campaign import Share, embedded_side, live, work
 from hevcq.domain.verdict import FailureClass
 from hevcq.worker import handler, settle
-from hevcq.worker.faults import POINTS
+from hevcq.worker.faults import POINTS, SPLIT_POINTS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = Share(first=1, step=1, lives=1_500, seconds=20.0)
@@ -27,7 +27,7 @@ def test_no_seed_breaks_an_invariant():
     assert stats.lives >= 100
     assert stats.ends["done"] > stats.ends["dead"] > 0
     assert stats.faults["killed"] > 0
-    assert set(stats.points) <= set(POINTS)
+    assert set(stats.points) <= {*POINTS, *SPLIT_POINTS}
 
 
 @pytest.mark.parametrize("seed", [3, 8])

@@ -17,6 +17,7 @@ import structlog
 
 from chaos.sim.backends import SqliteSide
 from chaos.sim.chaos import Stats
+from chaos.sim.film_world import FilmWorld, is_film_world
 from chaos.sim.world import World
 
 EMBEDDED_EVERY = 24
@@ -64,20 +65,22 @@ def is_embedded(seed: int) -> bool:
     return seed % EMBEDDED_EVERY == 0
 
 
-def world_of(seed: int) -> type[World]:
-    """Which kind of world this seed's is."""
-    return World
+def world_of(seed: int, *, films: bool = False) -> type[World]:
+    """Which kind of world this seed's is; with `films` every one has split films."""
+    return FilmWorld if films or is_film_world(seed) else World
 
 
-def live(seed: int, side: SqliteSide, *, verbose: bool = False) -> World:
+def live(seed: int, side: SqliteSide, *, verbose: bool = False, films: bool = False) -> World:
     """Run one world; raises what broke, with the world's trace in the notes."""
-    world = world_of(seed)(seed, embedded=side if is_embedded(seed) else None)
+    world = world_of(seed, films=films)(seed, embedded=side if is_embedded(seed) else None)
     world.sched.verbose = verbose
     with silent():
         try:
             return world.run()
         except BaseException as error:
-            error.add_note(f"seed {seed}: replay with `python -m tests.chaos.sim --seed {seed}`")
+            more = " --films" if films else ""
+            replay = f"python -m tests.chaos.sim --seed {seed}{more}"
+            error.add_note(f"seed {seed}: replay with `{replay}`")
             error.add_note("\n".join(list(world.sched.tail)[-60:]))
             raise AssertionError(f"seed {seed}: {error!r}") from error
 
@@ -90,6 +93,7 @@ class Share:
     step: int
     lives: int
     seconds: float
+    films: bool = False
 
 
 def work(share: Share) -> Stats:
@@ -99,7 +103,7 @@ def work(share: Share) -> Stats:
         for seed in itertools.count(share.first, share.step):
             if total.lives >= share.lives or time.monotonic() > end:
                 return total
-            total.add(live(seed, side).stats)
+            total.add(live(seed, side, films=share.films).stats)
             if total.worlds % COLLECT_EVERY == 0:
                 collect()
     raise AssertionError
@@ -117,11 +121,13 @@ def _rarely_collected() -> Iterator[Callable[[], object]]:
             gc.enable()
 
 
-def campaign(*, first: int, lives: int, seconds: float, processes: int) -> SimpleNamespace:
+def campaign(
+    *, first: int, lives: int, seconds: float, processes: int, films: bool = False
+) -> SimpleNamespace:
     """Run a campaign; return `stats`, `wall_s` and the number of processes."""
     began = time.monotonic()
     each = -(-lives // processes)
-    shares = [Share(first + n, processes, each, seconds) for n in range(processes)]
+    shares = [Share(first + n, processes, each, seconds, films) for n in range(processes)]
     total = Stats()
     if processes == 1:
         total.add(work(shares[0]))

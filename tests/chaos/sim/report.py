@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from hevcq.worker.faults import POINTS
+from hevcq.worker.faults import POINTS, SPLIT_POINTS
 
 
 def table(found: SimpleNamespace) -> str:
     """Return the figures, one a line."""
     stats, wall = found.stats, found.wall_s
     hours = stats.seconds / 3600
-    missed = sorted(set(POINTS) - set(stats.points))
-    unkilled = sorted(set(POINTS) - set(stats.killed_at))
+    points = {*POINTS, *SPLIT_POINTS}
+    missed = sorted(points - set(stats.points))
+    unkilled = sorted(points - set(stats.killed_at))
     rows = [
         ("worlds", f"{stats.worlds:,}"),
         ("job lives", f"{stats.lives:,}"),
@@ -25,8 +26,8 @@ def table(found: SimpleNamespace) -> str:
         ("faults", _counted(stats.faults)),
         ("calls by port", _counted(_by_port(stats.calls))),
         ("pool outcomes", _counted(stats.outcomes)),
-        ("crash points passed", f"{len(stats.points)} of {len(POINTS)}; never: {missed}"),
-        ("crash points killed at", f"{len(stats.killed_at)} of {len(POINTS)}; never: {unkilled}"),
+        ("crash points passed", f"{len(stats.points)} of {len(points)}; never: {missed}"),
+        ("crash points killed at", f"{len(stats.killed_at)} of {len(points)}; never: {unkilled}"),
     ]
     return "\n".join(f"{name:32} {value}" for name, value in rows)
 

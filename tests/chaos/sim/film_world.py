@@ -1,0 +1,85 @@
+"""Worlds in which films are split, several queues have receivers, or stages overlap."""
+
+from __future__ import annotations
+
+import random
+
+from chaos.sim import chaos as rates
+from chaos.sim.film_driver import FilmDriver
+from chaos.sim.film_machine import FilmMachine
+from chaos.sim.films import FilmJob, Quirk, film_profile
+from chaos.sim.parts import Nature
+from chaos.sim.split_checks import SplitChecks
+from chaos.sim.waits import waiting
+from chaos.sim.world import RIGHT, World
+from hevcq.domain.job import JobState
+from hevcq.ports.queue import Selection
+from hevcq.worker.faults import POINTS, SPLIT_POINTS
+
+EVERY = 32
+"""About one world in so many is of this kind."""
+
+
+def is_film_world(seed: int) -> bool:
+    """Whether this seed's world is of this kind; its own dice, so that others keep their traces."""
+    return random.Random(f"films {seed}").random() * EVERY < 1.0
+
+
+class FilmWorld(World):
+    """A world of split films, with `receivers` and `stages` where its seed says so.
+
+    The process that passes the crash point `target` for the `target_in`th time is killed there.
+    """
+
+    checked_by, driven_by, worked_by = SplitChecks, FilmDriver, FilmMachine
+    films = receivers = stages = False
+    forced: tuple[str, ...] = ()
+    """What a world has whatever its seed says, for tests."""
+
+    def _choose(self) -> None:
+        super()._choose()
+        throw = self.random.random
+        aws = not self.embedded
+        self.receivers, self.stages = aws and throw() < 0.4, aws and throw() < 0.4
+        # Where stages overlap looks cost money, so that several queues have receivers.
+        self.receivers |= self.stages and len(self.profiles) > 1
+        self.films = throw() < 0.8 or not (self.receivers or self.stages)
+        for name in self.forced:
+            setattr(self, name, True)
+        names = ["hevc", "other"] if self.receivers else list(self.profiles)
+        number = rates.PROFILES["hevc"].index(self.profiles["hevc"])
+        self.profiles = {name: film_profile(name, number) for name in names}
+        points = SPLIT_POINTS if throw() < 0.8 else POINTS
+        self.target = points[int(throw() * len(points))] if self.chaos.level != "calm" else ""
+        self.target_in = 1 + int(throw() * 4)
+
+    def run(self) -> FilmWorld:
+        with waiting(self.sched):
+            super().run()
+        return self
+
+    # --- what checks need
+
+    def has_letter(self, job_id: str) -> bool:
+        """Whether there is a dead letter of this job."""
+        wanted = Selection(job_id=job_id)
+        return any(any(queue.dead_letters(wanted)) for queue in self.queues.values())
+
+    def natural(self, job: FilmJob) -> set[str]:
+        own = super().natural(job)
+        spoilt = job.lost or job.quirk in {Quirk.UNFIT, Quirk.MISFIT}
+        return own | ({"encoder"} if spoilt else set())
+
+    def right_ends(self, job: FilmJob) -> set[JobState]:
+        """A film that only its cutting spoils ends as it would have done whole."""
+        right = super().right_ends(job)
+        good = job.nature is Nature.GOOD and self.chaos.level == "calm"
+        killed = any(one.nature is Nature.KILLER for one in self.jobs.values())
+        if good and not killed and not job.replaced and not self.limited:
+            right = {RIGHT[Nature.GOOD]}
+        return right
+
+    @property
+    def limited(self) -> bool:
+        """Whether a job's time limit may end it."""
+        return any(p.queue.max_job_s < 39600 for p in self.profiles.values())

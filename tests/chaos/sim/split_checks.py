@@ -1,0 +1,299 @@
+"""What must hold of split films, of receivers and of stages, after every effect and at the end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from types import SimpleNamespace
+from typing import Any
+
+from chaos.sim.checks import CALLED, _same, require
+from chaos.sim.queue_checks import QueueChecks
+from hevcq.domain.film import PartReport
+from hevcq.domain.job import ALLOWED, JobRecord, JobState, is_part, part_id
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import HevcqError
+from hevcq.worker.loop import Outcome
+from hevcq.worker.split import PLAN, sweep_leftovers
+
+
+class SplitChecks(QueueChecks):
+    """The invariants of one world of split films."""
+
+    def __init__(self, world) -> None:
+        super().__init__(world)
+        self._marked: dict[str, str] = {}
+        self._splits: dict[str, list[Any]] = defaultdict(list)
+
+    # --- the ledger
+
+    def moved(self, machine, ledger, name: str, call, args, named) -> Any:
+        """Hold the calls that only parts and split jobs meet; the others as ever."""
+        if name in {"parts", "announce", "forget_parts", "split", "reopen", "bury_unclaimed"}:
+            return getattr(self, f"_{name}")(ledger, call, args, named)
+        job = args[0] if isinstance(args[0], str) else ""
+        before = ledger.get(job) if job else None
+        if name == "claim_part":
+            return self._claim_part(machine, ledger, call, args, named)
+        if name == "unsplit" or (before is not None and before.state is JobState.SPLIT):
+            return self._split_moved(machine, ledger, name, call, args, named)
+        result = super().moved(machine, ledger, name, call, args, named)
+        if name == "complete" and is_part(job):
+            self._part_done(ledger, ledger.get(job))
+        return result
+
+    def _parts(self, _ledger, call, args, named) -> Any:
+        return call(*args, **named)
+
+    def _announce(self, ledger, call, args, named) -> Any:
+        before = ledger.get(args[0])
+        call(*args, **named)
+        after = ledger.get(args[0])
+        if before.split is not None and before.split.name == args[1]:
+            before = before.model_copy(update={"split": after.split})
+        require(_alike(before, after), "announcing changed more than that")
+
+    def _forget_parts(self, ledger, call, args, named) -> Any:
+        before = len(ledger.parts(args[0]))
+        call(*args, **named)
+        require(len(ledger.parts(args[0])) == before, "the parts of a split job were forgotten")
+
+    def _split(self, ledger, call, args, named) -> Any:
+        job, fence, split, frames = args
+        before = ledger.get(job)
+        try:
+            call(*args, **named)
+        except HevcqError:
+            require(_same(before, ledger.get(job)), f"a split was refused and yet changed {job}")
+            raise
+        after, parts = ledger.get(job), ledger.parts(job)
+        require((before.state, before.fence) == (JobState.RUNNING, fence), "a split of another")
+        require(after.state is JobState.SPLIT and after.fence == fence, "a split that is none")
+        require(len(parts) == split.chunks + 1, f"{len(parts)} parts for {split.chunks} chunks")
+        require({p.state for p in parts} == {JobState.QUEUED}, "a part was begun before its split")
+        require(sum(frames) == split.frames, "the chunks do not hold the film's frames")
+        self._splits[job].append(split)
+        self.numbers["splits"] += 1
+
+    def _reopen(self, ledger, call, args, named) -> Any:
+        before = ledger.get(args[0])
+        result = call(*args, **named)
+        after = ledger.get(args[0])
+        if not result:
+            require(before is None or _same(before, after), "nothing was reopened, and it changed")
+            return result
+        require(after.state in ALLOWED[before.state], f"{before.state} was reopened")
+        require(after.fence == before.fence, "reopening moved the fence")
+        self._marked.pop(args[0], None)
+        self.numbers["parts_again" if is_part(args[0]) else "reopened"] += 1
+        return result
+
+    def _bury_unclaimed(self, ledger, call, args, named) -> Any:
+        before = ledger.get(args[0])
+        result = call(*args, **named)
+        if result:
+            require(before.state is not JobState.SPLIT, "a split job was buried by the bye")
+        return result
+
+    def _claim_part(self, machine, ledger, call, args, named) -> Any:
+        if ledger.get(args[0]) is None:
+            result = call(*args, **named)
+            require(result is None, "a part that nobody knows was granted")
+            return result
+        return super().moved(machine, ledger, "claim", call, args, named)
+
+    def _split_moved(self, machine, ledger, name: str, call, args, named) -> Any:
+        """Hold a call on a job that is SPLIT: only its parts end it, under its very fence."""
+        before = ledger.get(args[0])
+        try:
+            result = call(*args, **named)
+        except HevcqError:
+            require(_same(before, ledger.get(args[0])), f"{name} was refused and yet changed it")
+            raise
+        after = ledger.get(args[0])
+        if name == "claim":
+            require(_same(before, after), "the claim of a split job changed it")
+            return result
+        goal = JobState.QUEUED if name == "unsplit" else CALLED[name]
+        require(name in {"unsplit", "complete", "skip", "bury"}, f"{name} moved a split job")
+        require(
+            after.state is goal and before.state is JobState.SPLIT, f"{name} left {after.state}"
+        )
+        require(args[1] == before.fence, f"{name} under fence {args[1]} of {before.fence}")
+        require(after.fence == before.fence, f"{name} moved the fence")
+        complete = before.split.name in self._complete
+        require(complete or name not in {"complete", "skip"}, f"{name} before the set was complete")
+        require(after.whole or name != "unsplit", "a split was given up without a reason")
+        self.numbers[f"end_{name}"] += 1
+        if name == "bury":
+            self._blamed(machine, name, after)
+        self._explained(after)
+        return result
+
+    def _part_done(self, ledger, part: JobRecord) -> None:
+        """Note a chunk as done: once, unless it was reopened, and as what can be seen."""
+        about = part.part
+        require(part.job_id not in self._marked, f"the part {part.job_id} was marked twice")
+        self._marked[part.job_id] = part.rendition.sha256
+        require(about.chunk is not None, "a join ends its job, and not itself")
+        job = ledger.get(about.job_id)
+        current = job is not None and job.state is JobState.SPLIT and job.split.name == about.split
+        if not current:
+            return
+        chunks = ledger.parts(about.job_id)[:-1]
+        if all(chunk.state is JobState.DONE for chunk in chunks):
+            self._complete.add(about.split)
+
+    def _blamed(self, machine, name: str, after) -> None:
+        about = after.part
+        if about is not None:
+            job = self._world.ledger.get(about.job_id)
+            if job.state is not JobState.SPLIT or job.split.name != about.split:
+                return  # What it went by is gone with its job: it may fail in any way.
+            kind = after.failure_class
+            after = SimpleNamespace(job_id=about.job_id, failure_class=kind)
+        super()._blamed(machine, name, after)
+
+    def _proven(self, record) -> None:
+        if record.part is None:
+            super()._proven(record)
+
+    # --- the store
+
+    def publish_called(self, machine, publication) -> None:
+        """A part is published under its own fence, a rendition under its job's, with a live lease."""
+        unit, world = publication.job_id, self._world
+        record = world.ledger.get(unit)
+        if is_part(unit):
+            self._part_called(record, publication)
+        elif record is not None and record.state is JobState.SPLIT:
+            require(publication.fence == record.fence, "a joined film under another fence")
+            self._certified(publication)
+            unit = part_id(unit, record.split.name, None)
+            join = world.ledger.get(unit)
+            require(join.state is JobState.RUNNING, "a joined film, and nobody joins")
+        elif not world.by_id[unit].cancelled:
+            super().publish_called(machine, publication)
+        self._leased(machine)
+
+    def _leased(self, machine) -> None:
+        """A slot publishes only while the lease of its delivery lives."""
+        lease = machine.leases.get(self._world.sched.current.name)
+        require(lease is not None and lease.alive(), "a publication without a live lease")
+
+    def _part_called(self, record, publication) -> None:
+        world = self._world
+        report = publication.metadata.get("report", "")
+        there = world.store.stat(report) is not None
+        require(there or self._swept(publication), "a part was published before its report")
+        if there:
+            told = PartReport.parse(world.store.content(report))
+            require(told.sha256 == publication.sha256, "another part's report")
+        if record is None:
+            return
+        require(publication.fence <= record.fence, "a fence that was never granted")
+        mine = record.state is JobState.RUNNING and record.fence == publication.fence
+        require(mine or world.wall_moved, f"a part under a fence that is over: {record.state}")
+
+    def _swept(self, publication) -> bool:
+        """Whether somebody may have removed what was put for the part: a person, or its job's end."""
+        job_id, split = publication.job_id.split(".")[:2]
+        record = self._world.ledger.get(job_id)
+        mine = record.state is JobState.SPLIT and record.split.name == split
+        return self._world.by_id[job_id].lost or not mine
+
+    def _certified(self, publication) -> None:
+        name = publication.metadata.get("certificate", "")
+        require(self._world.store.stat(name), "a publication before its certificate")
+
+    def published(self, publication, seen) -> None:
+        super().published(publication, seen)
+        if not is_part(publication.job_id):
+            self._whole_film(publication.job_id, self._world.store.content(publication.key))
+
+    def _whole_film(self, job_id: str, content: bytes) -> None:
+        """A rendition holds every chunk of one plan, once and in order; or it was made whole."""
+        kind, number, rest = content.split(b"|", 2)
+        require(int(number) == self._world.by_id[job_id].number, "another film's rendition")
+        if kind == b"rendition":
+            self.numbers["made_whole"] += 1
+            return
+        parts = [part.split(b"|") for part in rest.split(b";")]
+        require(all(part[0] == b"part" and len(part) == 6 for part in parts), "a part is rotten")
+        require({part[1] for part in parts} == {number}, "a part of another film")
+        splits = {part[2].decode() for part in parts}
+        require(len(splits) == 1, f"parts of {len(splits)} splits in one film")
+        made = [split for split in self._splits[job_id] if split.name in splits]
+        require(made, "a split that nobody made")
+        require([int(p[3]) for p in parts] == [*range(made[0].chunks)], "not every chunk in order")
+        require(sum(int(p[4]) for p in parts) == made[0].frames, "not every frame")
+        self.numbers["joined"] += 1
+
+    def deleted(self, machine, key: str, call) -> bool:
+        """Nothing that a split job goes by is removed, but for a part that is made again."""
+        _work, job_id, split, name = key.split("/", 3)
+        record = self._world.ledger.get(job_id)
+        wanted = (
+            record is not None
+            and record.state is JobState.SPLIT
+            and record.split.name == split
+            and name == PLAN
+        )
+        require(not wanted, "the plan of a split job was removed")
+        return call(key)
+
+    # --- the end of a process
+
+    def process_ended(self, machine, pool) -> None:
+        """A process that ends by itself keeps no message that nobody worked on."""
+        worked = set(machine.beats) | {key[1] for key in self._verbs if key[0] == machine.name}
+        kept = sorted(set(machine.taken) - worked)
+        require(not kept, f"a stopped process keeps {len(kept)} messages")
+        if machine.outcome is Outcome.BROKEN:
+            require(machine.suffered, "a slot hangs, and nothing was slow")
+            return
+        stages = pool._stages
+        require(stages is None or not stages._at, "a stopped process still has slots at work")
+
+    # --- the end
+
+    def _ended(self, job, record, letters) -> None:
+        if record.state is JobState.DEAD and record.failure_class is FailureClass.CANCELLED:
+            require(job.cancelled, "nobody cancelled it")
+            self.ends["cancelled"] += 1
+            return
+        super()._ended(job, record, letters)
+        if record.state is JobState.DONE:
+            self._whole_film(job.job_id, self._world.store.content(record.rendition.key))
+
+    def quiet(self) -> None:
+        """As for plain jobs; and nothing is left of a job that ended, once leftovers are swept."""
+        super().quiet()
+        world = self._world
+        ended = {
+            job.job_id: job
+            for job in world.jobs.values()
+            if world.ledger.get(job.job_id).state in {JobState.DONE, JobState.SKIPPED}
+        }
+        left = self._left(ended)
+        calm = world.chaos.level == "calm"
+        require(not (calm and left), f"nothing went wrong, and this is left: {left[:3]}")
+        self.numbers["left_for_the_sweep"] += len(left)
+        sweep_leftovers(
+            SimpleNamespace(backend=SimpleNamespace(store=world.store, ledger=world.ledger))
+        )
+        settled = [j.job_id for j in world.jobs.values() if world.ledger.get(j.job_id).finished_at]
+        left = self._left(settled)
+        require(not left, f"this is left after the sweep: {left[:3]}")
+        for job_id in ended:
+            for split in self._splits[job_id]:
+                part = world.ledger.get(part_id(job_id, split.name, 0))
+                require(not calm or part is None, "the records of parts are left")
+
+    def _left(self, jobs) -> list[str]:
+        folders = tuple(f"work/{job_id}/" for job_id in jobs)
+        return [o.key for o in self._world.store.list("work/") if o.key.startswith(folders)]
+
+
+def _alike(before, after) -> bool:
+    skip = {"updated_at", "progress"}
+    return before.model_dump(exclude=skip) == after.model_dump(exclude=skip)

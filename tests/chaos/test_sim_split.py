@@ -1,0 +1,188 @@
+"""Split films, receivers and stages in the simulation's short form, and that it sees what is wrong."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from chaos.sim.campaign import EMBEDDED_EVERY, embedded_side, is_embedded, live, silent, world_of
+from chaos.sim.chaos import Stats
+from chaos.sim.film_world import FilmWorld, is_film_world
+from hevcq.worker import chunk, join, parts
+from hevcq.worker.faults import SPLIT_POINTS
+from hevcq.worker.lease import Lease
+from hevcq.worker.receivers import Receivers
+from hevcq.worker.split import part_task
+
+ROOT = Path(__file__).resolve().parents[2]
+WORLDS = (*range(1, 12), EMBEDDED_EVERY)
+SEEDS = 40
+"""How many worlds a planted defect may take until it is noticed."""
+FILM_SEED = next(seed for seed in itertools.count(1) if is_film_world(seed))
+
+
+def _live(seed: int, side, kind: type[FilmWorld] = FilmWorld) -> FilmWorld:
+    """Run the world of split films that a seed has, also where the seed's own is a plain one."""
+    aws = set(kind.forced) - {"films"}
+    world = kind(seed, embedded=side if is_embedded(seed) and not aws else None)
+    with silent():
+        return world.run()
+
+
+def test_no_world_of_films_breaks_an_invariant():
+    stats, numbers, kinds = Stats(), {}, set()
+    with embedded_side() as side:
+        for seed in WORLDS:
+            world = _live(seed, side)
+            stats.add(world.stats)
+            kinds |= {name for name in ("films", "receivers", "stages") if getattr(world, name)}
+            for name, number in world.checks.numbers.items():
+                numbers[name] = numbers.get(name, 0) + number
+
+    print(f"{stats.lives} jobs, {numbers}")
+    print(f"killed at {sorted(set(stats.killed_at) & set(SPLIT_POINTS))}")
+    assert kinds == {"films", "receivers", "stages"}
+    assert numbers["end_complete"] > numbers["end_unsplit"] > 0
+    assert set(stats.points) >= set(SPLIT_POINTS)
+    assert len(set(stats.killed_at) & set(SPLIT_POINTS)) >= 5
+
+
+def test_some_seeds_of_the_campaign_are_worlds_of_films():
+    kinds = [world_of(seed) for seed in range(1, 400)]
+
+    assert 4 <= kinds.count(FilmWorld) <= 30
+
+
+def test_a_world_of_films_replays_byte_for_byte_and_in_another_process():
+    with embedded_side() as side:
+        first, second = live(FILM_SEED, side).sched, live(FILM_SEED, side).sched
+    environment = {**os.environ, "PYTHONHASHSEED": "4711"}
+    command = [sys.executable, "-m", "tests.chaos.sim", "--seed", str(FILM_SEED)]
+    there = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+
+    assert (first.trace_hash, first.steps) == (second.trace_hash, second.steps)
+    assert f"trace hash {first.trace_hash}" in there.stdout
+
+
+class Staged(FilmWorld):
+    forced = ("films", "stages")
+
+
+class Received(FilmWorld):
+    forced = ("receivers",)
+
+
+def _broken(word: str, *, kind: type[FilmWorld] = FilmWorld, seeds=range(1, 1 + SEEDS)) -> None:
+    """Run worlds until one breaks and says `word`."""
+    said = set()
+    with embedded_side() as side:
+        for seed in seeds:
+            try:
+                _live(seed, side, kind)
+            except BaseException as error:
+                if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                    raise
+                said.add(str(error))
+                if word in str(error):
+                    return
+    raise AssertionError(f"{len(seeds)} worlds noticed only {sorted(said)}")
+
+
+def test_a_join_that_is_sent_too_early_is_noticed(monkeypatch):
+    def hasty(kit, task):
+        join_task = part_task(task, task.split, None)
+        kit.patiently(lambda: kit.backend.queues[task.profile].send([join_task]))
+
+    monkeypatch.setattr(chunk, "send_join", hasty)
+    monkeypatch.setattr(parts, "send_join", hasty)
+
+    _broken("a join was sent before the set was complete")
+
+
+def test_a_mark_of_a_chunk_that_asks_for_no_fence_is_noticed(monkeypatch):
+    from fakes.ledger import MemoryLedger
+
+    honest = MemoryLedger._mine
+
+    def anybody(self, name, fence, *states):
+        record = self._records.get(name)
+        known = record is not None and record.part is not None
+        return record if known else honest(self, name, fence, *states)
+
+    monkeypatch.setattr(MemoryLedger, "_mine", anybody)
+
+    _broken(" under fence ")
+
+
+def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
+    """Parts are looked up by their number alone, as if a job had only ever one split."""
+    collected = join.JoinWork._collected
+
+    def any_split(self, part, folder):
+        if part.part.chunk == 0:
+            found = [o for o in self._store.list("work/") if o.key.endswith("/00000.part")]
+            other = [o for o in found if o.key.split("/")[1] == self._job.job_id]
+            oldest = min(other, key=lambda o: o.modified_at, default=None)
+            if oldest is not None:
+                there = part.rendition.model_copy(
+                    update={"key": oldest.key, "sha256": oldest.sha256}
+                )
+                part = part.model_copy(update={"rendition": there})
+        return collected(self, part, folder)
+
+    monkeypatch.setattr(join.JoinWork, "_collected", any_split)
+    monkeypatch.setattr(join, "sweep", lambda *_a, **_n: None)
+    monkeypatch.setattr(parts, "sweep", lambda *_a, **_n: None)
+
+    _broken("splits in one film")
+
+
+def test_a_receiver_that_keeps_a_message_after_a_stop_is_noticed(monkeypatch):
+    monkeypatch.setattr(Receivers, "_release", lambda self, served, delivery: None)
+
+    _broken("a stopped process keeps", kind=Received)
+
+
+def test_a_stage_that_publishes_without_asking_the_lease_is_noticed(monkeypatch):
+    """What lost its lease goes on to its end, and publishes."""
+    ended = Lease.end
+
+    def unheard(self, cause):
+        stop, self.stop = self.stop, SimpleNamespace(set=lambda: None)
+        ended(self, cause)
+        self.stop = stop
+
+    monkeypatch.setattr(Lease, "end", unheard)
+    monkeypatch.setattr(Lease, "check", lambda self: None)
+
+    _broken("a publication without a live lease", kind=Staged)
+
+
+def test_a_chunk_that_nobody_stops_after_a_cancel_is_noticed(monkeypatch):
+    monkeypatch.setattr(parts.PartReporter, "_look", lambda self: None)
+
+    _broken("nobody wants it any more")
+
+
+def test_a_film_that_is_not_swept_is_noticed(monkeypatch):
+    monkeypatch.setattr(join, "sweep", lambda *_a, **_n: None)
+    monkeypatch.setattr("hevcq.worker.parts.sweep", lambda *_a, **_n: None)
+
+    _broken("this is left")
+
+
+def test_tasks_of_films_without_their_group_are_noticed(monkeypatch):
+    from hevcq.embedded import messages
+
+    def alone(tasks):
+        return [messages.Outgoing(task.body()) for task in tasks]
+
+    monkeypatch.setattr(messages, "outgoing", alone)
+
+    _broken("pushed ahead", seeds=range(EMBEDDED_EVERY, EMBEDDED_EVERY * SEEDS, EMBEDDED_EVERY))
