@@ -1,7 +1,7 @@
 """Every interleaving of two workers and two jobs: the production handler, lease, heartbeat and
 settling, and the production queue and ledger rules, searched state by state.
 
-`python -m tests.chaos.protocol` searches one scope and prints how many states it has.
+`python -m tests.chaos.protocol` searches every scope and prints how many states each has.
 """
 
 from __future__ import annotations

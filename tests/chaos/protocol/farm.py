@@ -1,7 +1,7 @@
 """The farm as the search sees it: two films, two workers, and what may still go wrong.
 
 What a worker may do depends on itself and on its film alone. So each such move is worked out once
-and kept in a table; a state of the whole farm is only numbers of these tables, packed into one.
+and kept in a table, by numbers of films and of workers (`scenes` puts them together).
 """
 
 from __future__ import annotations
@@ -9,33 +9,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from chaos.protocol.automaton import Automaton
-from chaos.protocol.films import FRESH, GONE, LONG_PAST_S, Film, Holder
+from chaos.protocol.films import FRESH, GONE, LONG_PAST_S, Film, Holder, Record
 from chaos.protocol.local import SETTLING
 from chaos.protocol.shared import Shared
+from chaos.protocol.trouble import FREE, KINDS, Spare, Troubles
 
 NAMES = ("w0", "w1")
 MARGIN_S = 3.0
 """A tenth of the visibility time: the lease's own margin, and the most that clocks may differ."""
 SLOW = frozenset({"claim", "renew", "extend"})
 """The calls whose answers leases are reckoned from: these may arrive late."""
-FILM_BITS, WORKER_BITS = 20, 22
-FILM_MASK, WORKER_MASK = (1 << FILM_BITS) - 1, (1 << WORKER_BITS) - 1
-
-
-class Spare(NamedTuple):
-    """How often each kind of trouble may still come."""
-
-    expiries: int = 0
-    kills: int = 0
-    stops: int = 0
-    broken: int = 0
-    silent: int = 0
-    slow: int = 0
-    shown_again: int = 0
-
-
-KINDS = {name: number for number, name in enumerate(Spare._fields)}
-FREE = -1
+SETTLED = frozenset({"done", "skipped", "dead"})
 
 
 class Scope(NamedTuple):
@@ -82,17 +66,15 @@ IDLE = Worker()
 class Table:
     """Values by number and numbers by value."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self) -> None:
         self.values: list[Any] = []
         self._numbers: dict[Any, int] = {}
-        self._most = most
 
     def number(self, value: Any) -> int:
         """Return the value's number."""
         found = self._numbers.get(value)
         if found is None:
             found = self._numbers[value] = len(self.values)
-            assert found <= self._most, "more values than a state has room for"
             self.values.append(value)
         return found
 
@@ -103,7 +85,8 @@ class Farm:
     def __init__(self, scope: Scope, automaton: Automaton, shared: Shared) -> None:
         self.scope, self.shared = scope, shared
         self._automaton, self._nodes = automaton, automaton.nodes
-        self.films, self.workers = Table(FILM_MASK), Table(WORKER_MASK >> 1)
+        self.troubles = Troubles(scope.trouble)
+        self.films, self.workers = Table(), Table()
         assert self.workers.number(IDLE) == 0
         self.first_film = self.films.number(FRESH)
 
@@ -124,7 +107,8 @@ class Farm:
         worker = IDLE
         if attempt is not None:
             worker = Worker(self._automaton.start(attempt), attempt)
-        return self._step(FREE, worker, after, f"{NAMES[number]} receives")
+        fault = _counted("receive", film.record, after.record)
+        return self._step(FREE, worker, after, f"{NAMES[number]} receives", fault)
 
     def works(self, number: int, worker_number: int, film_number: int) -> tuple[Step, ...]:
         """Return everything that a worker may do or that may happen to it."""
@@ -244,7 +228,7 @@ class Farm:
     def ended(self, film_number: int) -> str:
         """Return how a film has ended well, or nothing if it goes on."""
         film = self.films.values[film_number]
-        settled = film.record.state in {"done", "skipped", "dead"}
+        settled = film.record.state in SETTLED
         if film.message is not None or not (settled or film.letters):
             return ""
         if self.shared.lands_with_the_job and not settled:
@@ -267,7 +251,8 @@ def _given(worker: Worker, request: tuple, answer: Any, film: Film, after: Film)
     if request[0] == "claim" and answer[0] == "granted":
         return worker._replace(fence=after.record.fence)
     if request[0] == "stat":
-        return worker._replace(seen=film.visible)
+        # Nobody adopts but what was another's: what else was seen is not asked for again.
+        return worker._replace(seen=film.visible if answer == "other" else 0)
     return worker
 
 
@@ -288,8 +273,11 @@ def judged(before: Film, after: Film, worker: Worker, request: tuple, answer: An
     grown = 1 if name == "claim" and answer[0] == "granted" else 0
     if now.fence != was.fence + grown:
         return f"{name} moved the fence from {was.fence} to {now.fence}"
-    if was.state in {"done", "skipped", "dead"} and now != was:
+    if was.state in SETTLED and now != was:
         return f"{name} changed a job that had ended {was.state}"
+    wrong = _counted(name, was, now)
+    if wrong:
+        return wrong
     mine = now == was or was.fence == worker.fence
     if name in {"complete", "fail", "bury", "interrupt", "renew", "skip"} and not mine:
         return f"{name} under fence {worker.fence} moved a job under fence {was.fence}"
@@ -303,6 +291,15 @@ def judged(before: Film, after: Film, worker: Worker, request: tuple, answer: An
         return f"the last message of a job that is {now.state} was acknowledged: it is lost"
     if after.visible != before.visible:
         return _published(before, worker, request)
+    return ""
+
+
+def _counted(name: str, was: Record, now: Record) -> str:
+    """Return what is wrong about how a call counts: only a claim finds a crash."""
+    if now.failures - was.failures not in {0, int(name == "fail")}:
+        return f"{name} counted {was.failures} failures, and now {now.failures}"
+    if now.crashes - was.crashes not in {0, int(name == "claim")}:
+        return f"{name} counted {was.crashes} crashes, and now {now.crashes}"
     return ""
 
 

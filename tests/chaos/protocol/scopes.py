@@ -1,12 +1,15 @@
 """What is searched: short scopes with every change, long ones with `make chaos`.
 
 Ticks of 14 s put a lease of 30 s and its margin of 3 s at every age that matters: fresh, due for a
-heartbeat, lost to its holder though not yet to others, run out. Ticks of 20 s leave the third away.
+heartbeat, lost to its holder though not yet to others, run out. Then it matters that the workers'
+clocks differ: a claim that has run out by the one still lives by the other. Ticks of 20 s leave
+that age away.
 """
 
 from __future__ import annotations
 
-from chaos.protocol.farm import Scope, Spare
+from chaos.protocol.farm import Scope
+from chaos.protocol.trouble import Spare
 
 EVEN = (0.0, 0.0)
 SHORT = (
@@ -26,8 +29,8 @@ LONG = (
     Scope("one job, an expiry, a stop, failures", 1, Spare(expiries=1, stops=1, broken=2)),
     Scope("two jobs, a kill, a stop, a failure", 2, Spare(kills=1, stops=1, broken=1), tick_s=20.0),
     Scope("two jobs, two expiries", 2, Spare(expiries=2), tick_s=20.0),
+    Scope("two jobs, three expiries", 2, Spare(expiries=3)),
 )
-HUGE = Scope("two jobs, three expiries", 2, Spare(expiries=3), tick_s=20.0)
 SQLITE_SHORT = Scope(
     "one job on the embedded backend", 1, Spare(kills=1, broken=1), tick_s=20.0, skews=EVEN
 )

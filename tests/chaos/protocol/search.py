@@ -1,32 +1,34 @@
-"""Breadth first through every state of a scope; then, from each state, whether a good end remains."""
+"""Breadth first through every state of a scope; then, from each state, whether a good end remains.
+
+A state is one number of 64 bits: two scenes (`scenes`) and what trouble may still come. It is kept
+whole in arrays (`visited`), with the numbers of the states that follow it. What is taken for the
+same is in `normal`; a plain search (`reduced=False`) takes nothing for the same.
+
+Reductions by independent steps would save nothing here: a step of one job's worker and a step of
+the other's may come in either order, but a tick may come between them, and time passes for both.
+"""
 
 from __future__ import annotations
 
-import itertools
 from array import array
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from chaos.protocol.automaton import Automaton
-from chaos.protocol.farm import (
-    FILM_BITS,
-    FILM_MASK,
-    FREE,
-    KINDS,
-    WORKER_BITS,
-    WORKER_MASK,
-    Farm,
-    Scope,
-    Spare,
-    Step,
-)
+from chaos.protocol.farm import Farm, Scope
 from chaos.protocol.local import stepped
+from chaos.protocol.scenes import NOBODY, Scene, Scenes
 from chaos.protocol.shared import MemoryShared, Shared
+from chaos.protocol.trouble import KINDS
+from chaos.protocol.visited import FIRST, Visited
 from chaos.sim.campaign import silent
 
-SECOND_FILM, FIRST_WORKER = FILM_BITS, 2 * FILM_BITS
-SECOND_WORKER, SPARE = FIRST_WORKER + WORKER_BITS, FIRST_WORKER + 2 * WORKER_BITS
+SCENE_BITS = 24
+SPARE = 2 * SCENE_BITS
+EXPIRY = KINDS["expiries"]
+SCENE = (1 << SCENE_BITS) - 1
 
 
 class Violation(AssertionError):
@@ -44,6 +46,7 @@ class Found:
     nodes: int = 0
     runs: int = 0
     calls: int = 0
+    scenes: int = 0
     whole: bool = False
     ends: Counter[str] = field(default_factory=Counter)
 
@@ -52,7 +55,8 @@ class Found:
         ends = ", ".join(f"{name} {count}" for name, count in self.ends.most_common())
         return (
             f"{self.scope.name}: {self.states:,} states, {self.transitions:,} transitions, "
-            f"depth {self.depth}, {how}; worker {self.nodes:,} nodes from {self.runs:,} runs; "
+            f"depth {self.depth}, {how}; {self.scenes:,} scenes of one job; "
+            f"worker {self.nodes:,} nodes from {self.runs:,} runs; "
             f"{self.calls:,} calls of queue, ledger and store; ends: {ends}"
         )
 
@@ -62,7 +66,8 @@ def search(
     shared: Shared | None = None,
     automaton: Automaton | None = None,
     *,
-    most: int = 100_000_000,
+    most: int = 1_000_000_000,
+    reduced: bool = True,
     said: Callable[[str], None] = lambda _line: None,
 ) -> Found:
     """Search a scope; raise Violation at the first state that is wrong."""
@@ -70,243 +75,169 @@ def search(
     with silent(), stepped():
         try:
             farm = Farm(scope, automaton, shared or MemoryShared())
-            found = Search(farm, most, said).run()
+            found = Search(farm, most, said, reduced=reduced).run()
         finally:
             automaton.close()
     found.nodes, found.runs = len(automaton.nodes), automaton.runs
     return found
 
 
-class Kept(dict):
-    """A function of numbers that is worked out once each."""
-
-    def __init__(self, work: Callable[..., object]) -> None:
-        self._work = work
-
-    def __missing__(self, key):
-        value = self[key] = self._work(*key) if isinstance(key, tuple) else self._work(key)
-        return value
-
-
 class Search:
-    """One search. A state is one number: two films, two workers with their jobs, spare trouble."""
+    """One search."""
 
-    def __init__(self, farm: Farm, most: int, said: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        farm: Farm,
+        most: int,
+        said: Callable[[str], None] = lambda _line: None,
+        *,
+        reduced: bool,
+    ) -> None:
         self._farm, self._most, self._said = farm, most, said
-        scope = farm.scope
-        self._jobs = range(scope.jobs)
-        self._numbers: dict[int, int] = {}
-        self._parents = array("I")
-        self._from, self._to = array("I"), array("I")
-        self._good = bytearray()
-        spares = [
-            Spare(*each) for each in itertools.product(*(range(n + 1) for n in scope.trouble))
-        ]
-        order = {spare: number for number, spare in enumerate(spares)}
-        self._spares = spares
-        self._spent = [[_spent(spare, kind, order) for kind in KINDS.values()] for spare in spares]
-        self._works = Kept(farm.works)
-        self._receives, self._later = Kept(farm.receives), Kept(farm.later)
-        self._older, self._shown = Kept(farm.older), Kept(farm.shown)
-        self._killed, self._ended = Kept(farm.killed), Kept(farm.ended)
-        self._holds, self._faults = Kept(farm.holds), Kept(self._fault)
-        self.found = Found(scope)
+        self.scenes = Scenes(farm, reduced=reduced)
+        self._visited = Visited()
+        self._next = array("I")
+        """The numbers of the states that follow, of one state after another."""
+        self._ends_at = array("Q", [0])
+        """Where in `_next` those of each state end: what follows it begins where the one before ends."""
+        self._good = bytearray(1)
+        self._spent = farm.troubles.spent
+        self.found = Found(farm.scope)
 
     def run(self) -> Found:
-        found, first = self.found, self._farm.first_film
-        start = self._packed((first, first), 0, 0, len(self._spares) - 1)
-        self._add(start, 0)
-        layer = [start]
-        while layer and len(self._numbers) < self._most:
-            layer = self._next(layer)
+        found, scenes, visited = self.found, self.scenes, self._visited
+        first = self._farm.first_film
+        jobs = [scenes.number(Scene(first, (0, 0), job)) for job in range(self._farm.scope.jobs)]
+        one, two = sorted([NOBODY, *jobs][-2:])
+        visited.add([self._packed(one, two, self._farm.troubles.first)], array("I"))
+        self._look(FIRST)
+        here = FIRST
+        while here <= len(visited) < self._most:
+            last = len(visited)
+            while here <= last and len(visited) < self._most:
+                self._expand(here)
+                here += 1
             found.depth += 1
-            self._said(f"depth {found.depth}: {len(self._numbers):,} states")
-        found.whole = not layer
-        found.states, found.transitions = len(self._numbers), len(self._from)
-        found.calls = self._farm.shared.calls
+            self._said(f"depth {found.depth}: {len(visited):,} states")
+        found.whole = here > len(visited)
+        found.states, found.transitions = len(visited), len(self._next)
+        found.calls, found.scenes = self._farm.shared.calls, len(scenes.values) - 1
         if found.whole:
             self._all_can_end()
         return found
 
-    def _next(self, layer: list[int]) -> list[int]:
-        fresh: list[int] = []
-        numbers, origins, targets = self._numbers, self._from, self._to
-        for state in layer:
-            here, after = numbers[state], []
-            fault = self._moves(state, after)
+    def _packed(self, one: int, two: int, spare: int) -> int:
+        assert one <= SCENE >= two, "more scenes than a state has room for"
+        return (one | two << SCENE_BITS if one <= two else two | one << SCENE_BITS) | spare << SPARE
+
+    def _expand(self, here: int) -> None:
+        """Find what follows a state, and look at what of it is new."""
+        fresh = len(self._visited) + FIRST
+        self._visited.add(self._after(here), self._next)
+        self._ends_at.append(len(self._next))
+        for number in range(fresh, len(self._visited) + FIRST):
+            self._look(number)
+
+    def _after(self, here: int) -> list[int]:
+        """Return every state that may follow; raise Violation where a step is wrong."""
+        state, scenes = self._visited.states[here], self.scenes
+        one, two, spare = state & SCENE, state >> SCENE_BITS & SCENE, state >> SPARE
+        after: list[int] = []
+        for job, other in ((one, two), (two, one)):
+            free, dear, fault = scenes.moves[job << 2 | scenes.busy[other]]
             if fault:
                 raise Violation(f"{fault}\n{self._way(here)}")
-            for one in after:
-                there = numbers.get(one)
-                if there is None:
-                    there = self._add(one, here)
-                    fresh.append(one)
-                origins.append(here)
-                targets.append(there)
-        return fresh
-
-    def _moves(self, state: int, after: list[int], said: list[str] | None = None) -> str:
-        """Append every state that may come next, and what happens; return what is wrong."""
-        films = (state & FILM_MASK, state >> SECOND_FILM & FILM_MASK)
-        slots = (state >> FIRST_WORKER & WORKER_MASK, state >> SECOND_WORKER & WORKER_MASK)
-        spare = state >> SPARE
-        fault = ""
-        for number, slot in enumerate(slots):
-            if not slot:
-                for job in self._jobs:
-                    step = self._receives[number, films[job]]
-                    if step is not None:
-                        after.append(self._after(films, slots, spare, number, job, step))
-                        if said is not None:
-                            said.append(f"{step.what} job {job}")
-                continue
-            job = slot & 1
-            for step in self._works[number, slot >> 1, films[job]]:
-                left = spare if step.kind == FREE else self._spent[spare][step.kind]
-                if left < 0:
-                    continue
-                fault = fault or (step.fault and f"{step.what}: {step.fault}")
-                after.append(self._after(films, slots, left, number, job, step))
-                if said is not None:
-                    said.append(step.what)
-        self._tick(films, slots, spare, after, said)
-        self._again(films, slots, spare, after, said)
-        return fault
-
-    def _after(self, films, slots, spare: int, number: int, job: int, step: Step) -> int:
-        one, two = films
-        other = films[1 - job]
-        if step.kind == 1:  # a kill: the process may also be the owner of another film
-            other = self._killed[number, other]
-        one, two = (other, step.film) if job else (step.film, other)
-        slot = step.worker << 1 | job if step.worker else 0
-        first, second = (slots[0], slot) if number else (slot, slots[1])
-        return self._packed((one, two), first, second, spare)
-
-    def _packed(self, films, first: int, second: int, spare: int) -> int:
-        """Return the state's number; which of two films is called 0 makes no difference."""
-        one, two = films
-        if len(self._jobs) == 1:
-            two = 0
-        elif one > two or (one == two and (first or second) & 1):
-            one, two = two, one
-            first, second = first and first ^ 1, second and second ^ 1
-        return (
-            one
-            | two << SECOND_FILM
-            | first << FIRST_WORKER
-            | second << SECOND_WORKER
-            | spare << SPARE
-        )
-
-    def _tick(self, films, slots, spare: int, after: list[int], said: list[str] | None) -> None:
-        first, cost = self._later[slots[0] >> 1, films[slots[0] & 1]]
-        second, more = self._later[slots[1] >> 1, films[slots[1] & 1]]
-        for _ in range(cost + more):
-            spare = self._spent[spare][KINDS["expiries"]]
+            left, right = other | spare << SPARE, other << SCENE_BITS | spare << SPARE
+            for scene in free:
+                after.append(scene | right if scene <= other else left | scene << SCENE_BITS)
+            if dear:
+                self._dear(here, dear, other, spare, after)
+        for _ in range(scenes.lost[one] + scenes.lost[two]):
+            spare = self._spent[spare][EXPIRY]
             if spare < 0:
-                return
-        older = (self._older[films[0]], self._older[films[1]])
-        first, second = first << 1 | slots[0] & 1, second << 1 | slots[1] & 1
-        after.append(self._packed(older, first, second, spare))
-        if said is not None:
-            said.append(f"{self._farm.scope.tick_s:.0f} s pass")
+                return after
+        after.append(self._packed(scenes.later[one], scenes.later[two], spare))
+        return after
 
-    def _again(self, films, slots, spare: int, after: list[int], said: list[str] | None) -> None:
-        left = self._spent[spare][KINDS["shown_again"]]
-        if left < 0:
-            return
-        for job in self._jobs:
-            shown = self._shown[films[job]]
-            if shown is not None:
-                two = (films[0], shown) if job else (shown, films[1])
-                after.append(self._packed(two, *slots, left))
-                if said is not None:
-                    said.append(f"job {job} is shown again")
+    def _dear(self, here: int, dear: tuple, other: int, spare: int, after: list[int]) -> None:
+        """Append what follows by moves that take some trouble, where it may still come."""
+        for kind, scene, killed, what, fault in dear:
+            left = self._spent[spare][kind]
+            if left < 0:
+                continue
+            if fault:
+                raise Violation(f"{what}: {fault}\n{self._way(here)}")
+            # The process that is killed may also be the owner of the other job.
+            beside = other if killed < 0 else self.scenes.killed[killed, other]
+            after.append(self._packed(self.scenes.number(scene), beside, left))
 
     # --- what must hold
 
-    def _fault(self, film: int, spare: int) -> str:
-        trouble = self._farm.scope.trouble
-        used = Spare(*(a - b for a, b in zip(trouble, self._spares[spare], strict=True)))
-        return self._farm.fault(film, used)
-
-    def _wrong(self, state: int) -> str:
-        films = (state & FILM_MASK, state >> SECOND_FILM & FILM_MASK)
-        first, second = state >> FIRST_WORKER & WORKER_MASK, state >> SECOND_WORKER & WORKER_MASK
-        for job in self._jobs:
-            fault = self._faults[films[job], state >> SPARE]
-            if fault:
-                return f"job {job}: {fault}"
-        same = first and second and not (first ^ second) & 1
-        if same and self._holds[first >> 1] and self._holds[second >> 1]:
-            return f"both workers take job {first & 1} to be theirs"
-        return ""
-
-    def _end(self, state: int) -> str:
-        if state >> FIRST_WORKER & ((1 << 2 * WORKER_BITS) - 1):
-            return ""
-        films = (state & FILM_MASK, state >> SECOND_FILM & FILM_MASK)
-        ends = [self._ended[films[job]] for job in self._jobs]
-        return " + ".join(sorted(ends)) if all(ends) else ""
-
-    def _add(self, state: int, parent: int) -> int:
-        number = self._numbers[state] = len(self._numbers)
-        self._parents.append(parent)
-        fault = self._wrong(state)
+    def _look(self, number: int) -> None:
+        state, scenes = self._visited.states[number], self.scenes
+        one, two, spare = state & SCENE, state >> SCENE_BITS & SCENE, state >> SPARE
+        fault = scenes.bad[one, spare] or scenes.bad[two, spare]
         if fault:
             raise Violation(f"{fault}\n{self._way(number)}")
-        end = self._end(state)
-        self._good.append(bool(end))
-        if end:
-            self.found.ends[end] += 1
-        return number
+        ends = scenes.ended[one], scenes.ended[two]
+        self._good.append(all(ends))
+        if all(ends):
+            self.found.ends[" + ".join(sorted(end for end in ends if end != "nothing"))] += 1
 
     def _all_can_end(self) -> None:
-        """Deadlock and livelock: a state from which no good end can be reached any more."""
-        starts = array("I", [0]) * (len(self._good) + 1)
-        for to in self._to:
-            starts[to + 1] += 1
-        for number in range(len(self._good)):
-            starts[number + 1] += starts[number]
-        place, back = array("I", starts), array("I", [0]) * len(self._to)
-        for origin, to in zip(self._from, self._to, strict=True):
-            back[place[to]] = origin
-            place[to] += 1
-        waiting = [number for number, good in enumerate(self._good) if good]
-        reached = bytearray(self._good)
+        """Deadlock and livelock: a state from which no good end can be reached any more.
+
+        A state is good if one that follows it is. What follows was mostly met later, so one pass
+        from the last state to the first finds nearly all; passes over the rest end with one that
+        finds none.
+        """
+        good, follows, ends_at = self._good, self._next, self._ends_at
+        waiting: list[int] | range = range(len(self._visited), 0, -1)
         while waiting:
-            to = waiting.pop()
-            for origin in back[starts[to] : starts[to + 1]]:
-                if not reached[origin]:
-                    reached[origin] = 1
-                    waiting.append(origin)
-        stuck = reached.find(0)
-        if stuck >= 0:
-            raise Violation(f"no good end can be reached any more\n{self._way(stuck)}")
+            left = []
+            for number in waiting:
+                if not good[number]:
+                    for place in range(ends_at[number - 1], ends_at[number]):
+                        if good[follows[place]]:
+                            good[number] = 1
+                            break
+                    else:
+                        left.append(number)
+            if len(left) == len(waiting):
+                raise Violation(f"no good end can be reached any more\n{self._way(left[-1])}")
+            waiting = left
+
+    # --- for people
 
     def _way(self, number: int) -> str:
-        """Return what happened up to a state, by making the moves again."""
+        """Return what happened up to a state: by the way on which it was met first."""
         way = [number]
-        while way[-1]:
-            way.append(self._parents[way[-1]])
+        while way[-1] != FIRST:
+            way.append(bisect_right(self._ends_at, self._next.index(way[-1])))
         way.reverse()
-        wanted = set(way)
-        states = {number: state for state, number in self._numbers.items() if number in wanted}
-        lines = []
-        for here, there in itertools.pairwise(way):
-            after, said = [], []
-            self._moves(states[here], after, said)
-            lines.append(said[after.index(states[there])])
-        return "\n".join([*lines, self._shown_as(states[number])])
+        return "\n".join([*map(self._said_of, way, way[1:]), self._shown_as(number)])
 
-    def _shown_as(self, state: int) -> str:
-        films = (state & FILM_MASK, state >> SECOND_FILM & FILM_MASK)
-        return "\n".join(str(self._farm.films.values[films[job]]) for job in self._jobs)
+    def _said_of(self, here: int, there: int) -> str:
+        wanted = self._visited.states[there]
+        for after, what in self._told(here):
+            if after == wanted:
+                return what
+        return f"{self._farm.scope.tick_s:.0f} s pass"
 
+    def _told(self, here: int) -> Iterator[tuple[int, str]]:
+        state, scenes = self._visited.states[here], self.scenes
+        one, two, spare = state & SCENE, state >> SCENE_BITS & SCENE, state >> SPARE
+        for name, job, other in (("one", one, two), ("the other", two, one)):
+            scene = scenes.values[job]
+            if scene is None:
+                continue
+            for kind, after, killed, what, _ in scenes.told(scene, scenes.busy[other]):
+                left = spare if kind < 0 else self._spent[spare][kind]
+                beside = other if killed < 0 else scenes.killed[killed, other]
+                if left >= 0:
+                    yield self._packed(scenes.number(after), beside, left), f"{name}: {what}"
 
-def _spent(spare: Spare, kind: int, order: dict[Spare, int]) -> int:
-    """Return the number of what is left after one trouble of a kind, or -1 if there is none."""
-    if not spare[kind]:
-        return -1
-    return order[Spare(*(n - (i == kind) for i, n in enumerate(spare)))]
+    def _shown_as(self, number: int) -> str:
+        state = self._visited.states[number]
+        shown = map(self.scenes.shown_as, (state & SCENE, state >> SCENE_BITS & SCENE))
+        return "\n".join(filter(None, shown))

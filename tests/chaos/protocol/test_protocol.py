@@ -7,11 +7,12 @@ import re
 import pytest
 
 from chaos.protocol.automaton import Automaton
-from chaos.protocol.farm import Scope, Spare
+from chaos.protocol.farm import Scope
 from chaos.protocol.local import stepped
 from chaos.protocol.scopes import EVEN, SHORT, SQLITE_SHORT
 from chaos.protocol.search import Violation, search
 from chaos.protocol.shared import MemoryShared, SqliteShared
+from chaos.protocol.trouble import Spare
 from chaos.sim.campaign import silent
 from fakes.ledger import MemoryLedger
 from fakes.store import MemoryStore
@@ -77,7 +78,7 @@ def test_a_ledger_that_grants_what_is_held_is_found(monkeypatch):
     monkeypatch.setattr(MemoryLedger, "_claimed", _granting(MemoryLedger._claimed))
 
     shown = Scope("shown again", 1, Spare(shown_again=1))
-    assert "both workers take job 0" in violated(shown)
+    assert "both workers take this job" in violated(shown)
 
 
 def _granting(claimed):
@@ -121,7 +122,7 @@ def test_a_lease_without_its_margin_is_found(monkeypatch):
     monkeypatch.setattr(lease, "MARGIN_SHARE", 0.0)
 
     shown = Scope("shown again", 1, Spare(shown_again=1), skews=(0.0, 2.0))
-    assert "both workers take job 0" in violated(shown)
+    assert "both workers take this job" in violated(shown)
 
 
 def test_a_lease_reckoned_from_the_answer_instead_of_the_request_is_found(monkeypatch):
@@ -133,7 +134,7 @@ def test_a_lease_reckoned_from_the_answer_instead_of_the_request_is_found(monkey
     monkeypatch.setattr(Lease, "hold", held)
 
     late = Scope("late", 1, Spare(slow=1, shown_again=1))
-    assert "both workers take job 0" in violated(late)
+    assert "both workers take this job" in violated(late)
 
 
 def test_a_lease_that_is_not_asked_is_found(monkeypatch):
