@@ -4,8 +4,8 @@ Fair share: every message is put into a round ("turn") when it is sent. A task w
 and the first of a group, goes into the round after the one now served; each further task of a
 group goes one round later than the one before it. Rounds are served in order, and inside a round
 in order of sending. So a newcomer waits for the served round and at most one task more of each
-group, never for a whole film; the served round gets no newcomers, so nobody starves; and a claim
-still reads only the head of one index.
+group, never for a whole film; the served round gets no newcomers, and no earlier one is opened
+again, so nobody starves; and a claim still reads only the head of one index.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ READY, IN_FLIGHT, DELAYED = 0, 1, 2
 DUE_AT_ONCE = 128
 """How many messages whose time has come are made ready by one claim: bounds its cost."""
 
-SERVED = "SELECT turn FROM message WHERE queue = ? AND state = 0 ORDER BY turn LIMIT 1"
+RETURNED_AT_MOST = 64
+"""So many messages that came back are looked past for the round that is served: bounds a send."""
+
+HEAD = "SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 ORDER BY turn LIMIT ?"
 LAST_OF_GROUP = "SELECT MAX(turn) FROM message WHERE queue = ? AND grp = ? AND grp <> ''"
 INSERT = """INSERT INTO message (queue, state, turn, visible_at, grp, sent_at, body)
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
@@ -87,8 +90,7 @@ def send(
     delay_s: float = 0.0,
 ) -> None:
     """Insert messages, each in its fair-share round, visible after `delay_s`."""
-    served = connection.execute(SERVED, (queue,)).fetchone()
-    joining = (served[0] if served else 0) + 1
+    joining = _served(connection, queue) + 1
     last: dict[str, int] = {}
     state = DELAYED if delay_s > 0 else READY
     rows = []
@@ -101,6 +103,20 @@ def send(
             turn = last[message.group] = max(joining, last[message.group] + 1)
         rows.append((queue, state, turn, now + max(0.0, delay_s), message.group, now, message.body))
     connection.executemany(INSERT, rows)
+
+
+def _served(connection: sqlite3.Connection, queue: str) -> int:
+    """Return the round that is served: that of the first message that nobody ever took.
+
+    One that came back keeps its old round, which must not be opened to newcomers again: they
+    would go before all who wait since.
+    """
+    served = 0
+    for turn, attempts in connection.execute(HEAD, (queue, RETURNED_AT_MOST)):
+        served = turn
+        if attempts == 0:
+            break
+    return served
 
 
 def take(

@@ -34,12 +34,21 @@ class SplitChecks(QueueChecks):
         before = ledger.get(job) if job else None
         if name == "claim_part":
             return self._claim_part(machine, ledger, call, args, named)
+        if name == "progress" and before is not None and before.state is JobState.DEAD:
+            return self._ignored(ledger, before, call, args, named)
         if name == "unsplit" or (before is not None and before.state is JobState.SPLIT):
             return self._split_moved(machine, ledger, name, call, args, named)
         result = super().moved(machine, ledger, name, call, args, named)
         if name == "complete" and is_part(job):
             self._part_done(ledger, ledger.get(job))
         return result
+
+    def _ignored(self, ledger, before, call, args, named) -> None:
+        """Progress may be dropped unseen; a job that was cancelled stays as it is."""
+        try:
+            call(*args, **named)
+        finally:
+            require(_same(before, ledger.get(args[0])), "progress changed a dead job")
 
     def _parts(self, _ledger, call, args, named) -> Any:
         return call(*args, **named)
