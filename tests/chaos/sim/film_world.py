@@ -51,7 +51,7 @@ class FilmWorld(World):
         self.profiles = {name: film_profile(name, number) for name in names}
         points = SPLIT_POINTS if throw() < 0.8 else POINTS
         self.target = points[int(throw() * len(points))] if self.chaos.level != "calm" else ""
-        self.target_in = 1 + int(throw() * 4)
+        self.target_in = 1 + int(throw() ** 3 * 4)
 
     def run(self) -> FilmWorld:
         with waiting(self.sched):
