@@ -112,21 +112,23 @@ class Farm:
 
     def works(self, number: int, worker_number: int, film_number: int) -> tuple[Step, ...]:
         """Return everything that a worker may do or that may happen to it."""
-        worker, film = self.workers.values[worker_number], self.films.values[film_number]
+        worker = self.workers.values[worker_number]
         node, reply, found = self._nodes[worker.node], worker.reply, []
         if reply is not None:
             action = ("answer", reply.strand, _late(reply))
             given = worker._replace(reply=None)
-            found.append(self._local(number, FREE, given, film, action, "is answered late"))
+            found.append(self._local(number, FREE, given, film_number, action, "is answered late"))
         for strand, request in node.calls:
             if reply is None or reply.strand != strand:
-                found += self._calls(number, worker, film, strand, request)
+                found += self._calls(number, worker, film_number, strand, request)
         for strand in node.timers:
-            found.append(self._local(number, FREE, worker, film, ("fire", strand), "wakes"))
+            found.append(self._local(number, FREE, worker, film_number, ("fire", strand), "wakes"))
         trouble = self.scope.trouble
         if trouble.stops and not node.stopped:
             kind = KINDS["stops"]
-            found.append(self._local(number, kind, worker, film, ("stop",), "is told to stop"))
+            found.append(
+                self._local(number, kind, worker, film_number, ("stop",), "is told to stop")
+            )
         if trouble.kills:
             gone = self.films.values[self.killed(number, film_number)]
             found.append(self._step(KINDS["kills"], IDLE, gone, f"{NAMES[number]} is killed"))
@@ -136,35 +138,37 @@ class Farm:
         return Step(kind, self.workers.number(worker), self.films.number(film), what, fault)
 
     def _local(
-        self, number: int, kind: int, worker: Worker, film: Film, action: tuple, what: str
+        self, number: int, kind: int, worker: Worker, film: int, action: tuple, what: str
     ) -> Step:
         after = self._automaton.step(worker.node, action)
         node = self._nodes[after]
         moved = IDLE if node.over else worker._replace(node=after)
-        return self._step(kind, moved, film, f"{NAMES[number]} {what}", node.fault)
+        return Step(kind, self.workers.number(moved), film, f"{NAMES[number]} {what}", node.fault)
 
     def _calls(
-        self, number: int, worker: Worker, film: Film, strand: int, request: tuple
+        self, number: int, worker: Worker, before: int, strand: int, request: tuple
     ) -> list[Step]:
         said = " ".join(map(str, request))
         if request[0] == "encode":
             fine, broken = ("answer", strand, "ok"), ("answer", strand, "broken")
-            found = [self._local(number, FREE, worker, film, fine, "has encoded")]
+            found = [self._local(number, FREE, worker, before, fine, "has encoded")]
             if self.scope.trouble.broken:
                 kind, what = KINDS["broken"], "fails to encode"
-                found.append(self._local(number, kind, worker, film, broken, what))
+                found.append(self._local(number, kind, worker, before, broken, what))
             return found
+        film = self.films.values[before]
         answer, after = self.shared.carry(film, self._holder(number, worker), request)
         given = _given(worker, request, answer, film, after)
         done = f"{said} -> {answer}"
-        step = self._local(number, FREE, given, after, ("answer", strand, answer), done)
+        left = self.films.number(after)
+        step = self._local(number, FREE, given, left, ("answer", strand, answer), done)
         fault = judged(film, after, worker, request, answer)
-        found = [step._replace(fault=fault or step.fault)]
+        found = [step._replace(fault=fault) if fault else step]
         silent = ("answer", strand, "silent")
-        lost = ((film, "request"), (after, "reply")) if self.scope.trouble.silent else ()
-        for left, which in lost:
+        lost = ((before, "request"), (left, "reply")) if self.scope.trouble.silent else ()
+        for film_number, which in lost:
             what = f"{said}: {which} lost"
-            found.append(self._local(number, KINDS["silent"], worker, left, silent, what))
+            found.append(self._local(number, KINDS["silent"], worker, film_number, silent, what))
         if self.scope.trouble.slow and request[0] in SLOW and worker.reply is None:
             waits = given._replace(reply=Reply(strand, answer, 0.0))
             found.append(self._step(KINDS["slow"], waits, after, f"{done}, on its way"))

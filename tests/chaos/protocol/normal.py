@@ -34,7 +34,9 @@ def normal(film: Film, workers: Workers, scope: Scope) -> tuple[Film, Workers]:
     busy = first.node >= 0 or second.node >= 0
     message = _hidden(film.message, scope.tick_s)
     if film.record.state in SETTLED:
-        record = film.record._replace(failures=0, crashes=0)
+        record = film.record
+        if record.failures or record.crashes:
+            record = record._replace(failures=0, crashes=0)
         if message is None and not busy:
             done = int(record.state == "done")
             record = record._replace(fence=1, made=done)

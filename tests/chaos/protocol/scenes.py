@@ -89,10 +89,12 @@ class Scenes:
     def normal(self, scene: Scene) -> Scene:
         """Return the normal form of a scene."""
         films, workers = self.farm.films, self.farm.workers
-        first, second = scene.workers
+        known, (first, second) = films.values[scene.film], scene.workers
         on = (workers.values[first], workers.values[second])
-        film, (one, two) = normal(films.values[scene.film], on, self.farm.scope)
-        return Scene(films.number(film), (workers.number(one), workers.number(two)), 0)
+        film, now = normal(known, on, self.farm.scope)
+        if film is known and now is on:
+            return scene if not scene.job else scene._replace(job=0)
+        return Scene(films.number(film), (workers.number(now[0]), workers.number(now[1])), 0)
 
     def _placed(self, scene: Scene) -> int:
         found = self._numbers.get(scene)
