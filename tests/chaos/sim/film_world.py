@@ -7,7 +7,7 @@ import random
 from chaos.sim import chaos as rates
 from chaos.sim.film_driver import FilmDriver
 from chaos.sim.film_machine import FilmMachine
-from chaos.sim.films import FilmJob, Quirk, film_profile
+from chaos.sim.films import MOST, SLOWED, FilmJob, Quirk, film_profile
 from chaos.sim.parts import Nature
 from chaos.sim.split_checks import SplitChecks
 from chaos.sim.waits import waiting
@@ -68,16 +68,24 @@ class FilmWorld(World):
     def natural(self, job: FilmJob) -> set[str]:
         own = super().natural(job)
         spoilt = job.lost or job.quirk in {Quirk.UNFIT, Quirk.MISFIT}
-        return own | ({"encoder"} if spoilt else set())
+        own |= {"encoder"} if spoilt else set()
+        return own | ({"limit"} if self._endless(job) else set())
 
     def right_ends(self, job: FilmJob) -> set[JobState]:
         """A film that only its cutting spoils ends as it would have done whole."""
         right = super().right_ends(job)
         good = job.nature is Nature.GOOD and self.chaos.level == "calm"
         killed = any(one.nature is Nature.KILLER for one in self.jobs.values())
-        if good and not killed and not job.replaced and not self.limited:
+        bounded = self.limited or self._endless(job)
+        if good and not killed and not job.replaced and not bounded:
             right = {RIGHT[Nature.GOOD]}
         return right
+
+    def _endless(self, job: FilmJob) -> bool:
+        """Whether a chunk that takes many times its time may meet its job's time limit."""
+        slowest = job.seconds * SLOWED * MOST
+        limits = [profile.queue.max_job_s for profile in self.profiles.values()]
+        return job.quirk is Quirk.SLOW and slowest > min(limits)
 
     @property
     def limited(self) -> bool:

@@ -29,6 +29,8 @@ from hevcq.ports.encoder import ChunkReport, EncodeProgress, EncodeReport
 
 SLICES = 5
 """How often the encode of a chunk tells how far it is."""
+SLOWED, MOST = 20.0, 1.5
+"""A slow chunk takes so many times longer, and any at most so many times its share of the film."""
 LOOKS = 3
 """After so many reports, each with time for a look at its job, an unwanted chunk must have ended."""
 CHUNKING = Chunking(mode=ChunkMode.ALWAYS, min_s=10.0, target_s=20.0, max_s=40.0)
@@ -177,9 +179,9 @@ class FilmEncoder(SimEncoder):
     def _chunk(self, turn: _Turn, on_progress, stop) -> None:
         job, machine, world = turn.job, self._machine, self._machine.world
         whole = job.seconds * turn.chunk.frames / turn.plan.frames
-        whole *= 0.5 + world.random.random()
+        whole *= MOST - 1.0 + world.random.random()
         if self._shows(job, Quirk.SLOW, turn.chunk.index, turn.plan):
-            whole *= 20
+            whole *= SLOWED
         for number in range(1, SLICES):
             self._take(whole / SLICES, stop)
             turn.tell(on_progress, number / SLICES, whole, stop)
