@@ -22,9 +22,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 def main() -> int:
     asked = _asked()
     with tempfile.TemporaryDirectory(prefix="hevcq-kills-") as name:
-        counts, zeros = (_real if asked.real else _stub)(asked, Path(name))
+        counts, none_of = (_real if asked.real else _stub)(asked, Path(name))
         print(json.dumps(counts), flush=True)
-        bad = [zero for zero in zeros if counts[zero]]
+        bad = [zero for zero in none_of if counts[zero]]
         if bad:
             print((Path(name) / "log").read_text()[-20_000:], file=sys.stderr)
     return 1 if bad else 0
@@ -50,7 +50,7 @@ Counts = dict[str, Any]
 def _stub(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str]]:
     from chaos.kills.campaign import Campaign
     from chaos.kills.films import PROFILES, VISIBILITY_S
-    from chaos.kills.tally import ZERO, tally
+    from chaos.kills.tally import tally, zeros
 
     began = time.monotonic()
     with _place(asked, folder, PROFILES) as place:
@@ -62,7 +62,7 @@ def _stub(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str
             counts["taken_over_s_median"] = round(took[len(took) // 2], 3)
             counts["taken_over_s_most"] = round(took[-1], 3)
             counts["lease_s"] = VISIBILITY_S
-    return counts | {"seconds": round(time.monotonic() - began, 1)}, ZERO
+    return counts | {"seconds": round(time.monotonic() - began, 1)}, zeros(place)
 
 
 def _real(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str]]:

@@ -32,6 +32,13 @@ ZERO = (
     "open_uploads",
 )
 """The counts that end a campaign with exit code 1 unless they are 0."""
+LEFT_TO_RULES = ("work_objects", "open_uploads")
+"""What a kill may leave in a bucket: its lifecycle rules remove it, and no worker looks for it."""
+
+
+def zeros(place: Place) -> tuple[str, ...]:
+    """Return the counts that have to be 0 at this place."""
+    return tuple(name for name in ZERO if not (place.on_aws and name in LEFT_TO_RULES))
 
 
 def tally(campaign: Campaign) -> dict[str, object]:
