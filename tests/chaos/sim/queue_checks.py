@@ -25,6 +25,7 @@ class QueueChecks(Checks):
         super().__init__(world)
         self._complete: set[str] = set()
         self._waiting: dict[str, dict[str, Counter[str]]] = defaultdict(dict)
+        self._since: dict[str, float] = {}
         self.numbers: Counter[str] = Counter()
 
     def sent(self, tasks) -> None:
@@ -39,6 +40,7 @@ class QueueChecks(Checks):
     def submitted(self, job) -> None:
         """Note that a job waits from now on."""
         self._waiting[job.profile][job.job_id] = Counter()
+        self._since[job.job_id] = self._world.sched.now
 
     def received(self, machine, delivery: Delivery) -> None:
         super().received(machine, delivery)
@@ -48,7 +50,10 @@ class QueueChecks(Checks):
             if task.kind is TaskKind.ENCODE:
                 waiting.pop(task.job_id, None)
             elif self._world.embedded and delivery.attempt == 1:
-                self._passed(waiting, delivery.queue, task.job_id)
+                # Its reply may have taken long: what was sent meanwhile was not passed.
+                taken = delivery.deadline - self._world.visibility_s
+                older = {job: n for job, n in waiting.items() if self._since[job] < taken}
+                self._passed(older, delivery.queue, task.job_id)
 
     def _passed(self, waiting: dict[str, Counter[str]], queue: str, film: str) -> None:
         """Count what goes before a job that could be received, and never was."""
