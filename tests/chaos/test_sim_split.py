@@ -10,8 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from chaos.sim.campaign import EMBEDDED_EVERY, embedded_side, is_embedded, live, silent, world_of
-from chaos.sim.chaos import Stats
+from chaos.sim.chaos import PROFILES, Stats
 from chaos.sim.film_world import FilmWorld, is_film_world
+from chaos.sim.films import film_profile
 from hevcq.worker import chunk, join, parts
 from hevcq.worker.faults import SPLIT_POINTS
 from hevcq.worker.lease import Lease
@@ -55,6 +56,15 @@ def test_some_seeds_of_the_campaign_are_worlds_of_films():
     kinds = [world_of(seed) for seed in range(1, 400)]
 
     assert 4 <= kinds.count(FilmWorld) <= 30
+
+
+def test_a_world_of_films_can_come_after_a_plain_one():
+    with embedded_side() as side:
+        film_profile.cache_clear()
+        for profile in itertools.chain(*PROFILES.values()):
+            assert profile.revision, "it is kept, in the profile itself"
+
+        assert live(FILM_SEED, side).stats.lives
 
 
 def test_a_world_of_films_replays_byte_for_byte_and_in_another_process():

@@ -83,7 +83,8 @@ class FilmProfile(Profile):
 def film_profile(name: str, number: int) -> FilmProfile:
     """Return the numbered variant of a profile, splitting whatever can be split."""
     plain = rates.PROFILES[name][number]
-    return FilmProfile(**{**plain.__dict__, "chunking": CHUNKING})
+    same = {name: getattr(plain, name) for name in Profile.model_fields}
+    return FilmProfile(**{**same, "chunking": CHUNKING})
 
 
 @cache
