@@ -91,8 +91,9 @@ def test_parts_without_times_say_nothing_of_how_long_a_chunk_should_take(
     chunks = [SimpleNamespace(cost=0.3, index=n) for n in range(3)]
     film = SimpleNamespace(job_id="job", chunks=SimpleNamespace(chunks=chunks))
     ledger, ended = SimpleNamespace(parts=lambda _job: known), []
-    fence = SimpleNamespace(ledger=ledger, number=1)
-    trail = Trail(film, chunks[0], SimpleNamespace(end=ended.append), fence, farm.clock)
+    fence = SimpleNamespace(ledger=ledger, number=1, job_id="job")
+    lease = SimpleNamespace(end=ended.append)
+    trail = Trail(farm.kit, film, chunks[0], lease, fence)
     on_progress = trail.watched(lambda _now: None)
     farm.clock.advance(1_000)
 
