@@ -1,7 +1,8 @@
 """`python -m tests.chaos.protocol`: the whole search, or the scopes of one name.
 
-It prints a line for each scope, with the time it took and the most memory so far; --said tells how
-far it is. --plain takes no two states for the same, and needs several times as much of both.
+It prints a line for each scope, with the time it took and the most memory so far. --all adds two
+jobs and three expiries, and --said tells how far it is. --plain takes no two states for the same,
+and needs several times as much of both.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 import chaos.protocol
-from chaos.protocol.scopes import LONG, SQLITE
+from chaos.protocol.scopes import HUGE, LONG, SQLITE
 from chaos.protocol.search import search
 from chaos.protocol.shared import MemoryShared, SqliteShared
 
@@ -23,12 +24,14 @@ def main() -> None:
         prog="python -m tests.chaos.protocol", description=chaos.protocol.__doc__
     )
     parser.add_argument("scope", nargs="?", default="", help="the beginning of a scope's name")
+    parser.add_argument("--all", action="store_true", help="two jobs, three expiries as well")
     parser.add_argument("--plain", action="store_true", help="without the reductions")
     parser.add_argument("--said", action="store_true", help="a line for every step in depth")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         embedded = SqliteShared(Path(folder))
-        for scope, shared in [*((scope, MemoryShared()) for scope in LONG), (SQLITE, embedded)]:
+        chosen = [*LONG, *((HUGE,) if asked.all else ())]
+        for scope, shared in [*((one, MemoryShared()) for one in chosen), (SQLITE, embedded)]:
             if not scope.name.startswith(asked.scope):
                 continue
             began, cpu = time.monotonic(), time.process_time()

@@ -173,6 +173,15 @@ def test_a_worker_that_never_settles_is_found(monkeypatch):
     assert "no good end" in violated(Scope("nothing", 1, Spare()))
 
 
+def test_known_a_message_at_its_last_receive_is_given_up_beside_a_job_that_gets_done():
+    """Known and left (docs/reliability.md): who has it finds the job held and gives it back, the
+    queue makes it a dead letter, and the slow owner of the job completes it after all."""
+    shared = MemoryShared()
+    shared.queue._max_receives = 2
+
+    assert "no good end" in violated(EXPIRY, shared)
+
+
 def test_sql_that_does_not_ask_for_the_fence_is_found(monkeypatch, tmp_path):
     complete = sqlite_ledger.COMPLETE.replace("AND fence = :fence", "AND :fence = :fence")
     monkeypatch.setattr(sqlite_ledger, "COMPLETE", complete)
