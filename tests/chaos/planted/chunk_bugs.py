@@ -149,8 +149,8 @@ BUGS = (
     Bug(
         "a chunk's dead letter that was redriven thrown away",
         f"{WORKER}/take.py",
-        "        return not (job.state is JobState.DEAD and delivery.returned)",
-        "        return True",
+        "        return not (job.state is JobState.DEAD and ",
+        "        return not (False and ",
         GUARDS,
     ),
     Bug(
