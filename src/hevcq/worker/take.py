@@ -52,7 +52,7 @@ def take(
     with around(kit.faults, "look"):
         job = kit.patiently(lambda: ledger.get(task.job_id))
     if job is None or not _belongs(job, task):
-        if job is not None and _superfluous(kit, job, delivery):
+        if job is not None and _superfluous(kit, job, task, delivery):
             part = kit.patiently(lambda: ledger.get(task.unit_id))
             if not _given_up(job) or not _given_up(part):
                 return Superfluous(job, part)
@@ -80,14 +80,18 @@ def _given_up(record: JobRecord | None) -> bool:
     )
 
 
-def _superfluous(kit: Kit, job: JobRecord, delivery: Delivery) -> bool:
+def _superfluous(kit: Kit, job: JobRecord, task: Task, delivery: Delivery) -> bool:
     """Return whether the job surely does not need this message of a part.
 
     A job that is RUNNING under a live lease has the message that its worker holds. It may be this
     very one, come back a little before its lease ended, so only a first delivery is sure not to be.
+    Likewise a job that died whole, for a part of an older split may have asked for it: that message
+    is its dead letter, if a kill kept it from becoming one.
     """
     if job.state in SETTLED:
-        return not (job.state is JobState.DEAD and delivery.returned)
+        died_whole = job.split is None or job.split.name != task.split
+        asked = died_whole and delivery.attempt > 1
+        return not (job.state is JobState.DEAD and (delivery.returned or asked))
     if job.state is JobState.SPLIT:
         return job.split is not None and job.split.announced
     live = job.state is JobState.RUNNING and job.lease_until > kit.clock.now()
