@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -9,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from chaos.sim.campaign import Share, embedded_side, live, work
+from chaos.sim.campaign import Batch, embedded_side, live, work
 from hevcq.domain.verdict import FailureClass
 from hevcq.worker import handler, settle
 from hevcq.worker.faults import POINTS, SPLIT_POINTS
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = Share(first=1, step=1, lives=1_500, seconds=20.0)
+SHORT = Batch(first=1, worlds=65, until=math.inf)
 FIRST, SEEDS = 1, 60
 """How many seeds a planted defect may take until it is noticed."""
 
