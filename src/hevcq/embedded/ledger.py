@@ -21,7 +21,7 @@ from hevcq.domain.job import (
     Split,
 )
 from hevcq.domain.verdict import FailureClass
-from hevcq.embedded import parts, records
+from hevcq.embedded import messages, parts, records
 from hevcq.embedded.database import Database
 from hevcq.embedded.listing import pages
 from hevcq.errors import StaleFence
@@ -191,9 +191,8 @@ class SqliteLedger(Ledger):
                 return False
             return parts.split(connection, found, split, frames, now)
 
-        moved = self._database.write(work)
         self._forget_shown(job_id, fence)
-        if not moved:
+        if not self._database.write(work):
             raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
 
     def announce(self, job_id: str, split: str) -> None:
@@ -276,7 +275,8 @@ class SqliteLedger(Ledger):
         durable: bool = True,
     ) -> None:
         bound = {**values, "job_id": job_id, "fence": fence, "now": self._clock.now()}
-        moved = self._database.change(sql, bound, durable=durable)
+        run = messages.finish if sql in {COMPLETE, SKIP} else sqlite3.Connection.execute
+        moved = self._database.write(lambda c: run(c, sql, bound).rowcount, durable=durable)
         if moved != 1 or sql not in {RENEW, PROGRESS}:
             self._forget_shown(job_id, fence)
         if moved != 1:

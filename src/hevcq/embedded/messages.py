@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hevcq.domain.job import Task
 from hevcq.domain.verdict import Bury, FailureClass
@@ -46,6 +47,8 @@ REMOVE = """DELETE FROM message WHERE id = ? AND held = ? RETURNING queue, body,
 LETTER = """INSERT INTO dead_letter
 (queue, body, job_id, reason, failure_class, attempts, tail, grp, buried_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+TAKE_BACK = """DELETE FROM dead_letter WHERE job_id = :job_id AND failure_class = 'receives'
+AND (SELECT state FROM job WHERE job_id = :job_id) IN ('done', 'skipped')"""
 RETURN_LETTER = "DELETE FROM dead_letter WHERE id = ? AND queue = ? RETURNING body, grp"
 
 
@@ -153,6 +156,21 @@ def bury_exhausted(connection: sqlite3.Connection, taken: Taken, *, now: float) 
     why = Bury(reason=reason, failure_class=FailureClass.RECEIVES)
     bury(connection, Receipt(taken.number, received), why, now=now)
     return why
+
+
+def take_back(connection: sqlite3.Connection, job_id: str) -> None:
+    """Delete the letters that the queue made by itself of a job, if the job is done all the same.
+
+    A slow worker may still hold a job whose message is given up: nobody is to look after it then.
+    """
+    connection.execute(TAKE_BACK, {"job_id": job_id})
+
+
+def finish(connection: sqlite3.Connection, sql: str, values: Mapping[str, Any]) -> sqlite3.Cursor:
+    """Run the statement by which a job gets done, and take its letters back."""
+    done = connection.execute(sql, values)
+    take_back(connection, values["job_id"])
+    return done
 
 
 def redrive(connection: sqlite3.Connection, queue: str, letter: int, *, now: float) -> bool:

@@ -172,7 +172,8 @@ class SqliteQueue(Queue):
     def _give_up(connection: sqlite3.Connection, taken: Taken, now: float) -> None:
         """Bury the message, and its job with it unless another worker holds a live lease on it.
 
-        A part's message ends its job the same way, if the job is still split so.
+        A part's message ends its job the same way, if the job is still split so. The message of a
+        job that is done leaves no letter.
         """
         why, task = (
             messages.bury_exhausted(connection, taken, now=now),
@@ -190,6 +191,7 @@ class SqliteQueue(Queue):
         connection.execute(BURY_UNCLAIMED, values)
         part = {**values, "part": task.unit_id, "split": task.split}
         connection.execute(parts.BURY_UNCLAIMED, part)
+        messages.take_back(connection, task.job_id)
 
     def _delivery(self, taken: Taken, deadline: float) -> Delivery:
         tasks: tuple[Task, ...] = ()

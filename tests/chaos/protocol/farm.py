@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from chaos.protocol.automaton import Automaton
-from chaos.protocol.films import FRESH, GONE, LONG_PAST_S, Film, Holder, Record
+from chaos.protocol.films import BESIDE, FRESH, GONE, LONG_PAST_S, Film, Holder, Record
 from chaos.protocol.local import SETTLING
 from chaos.protocol.shared import Shared
 from chaos.protocol.trouble import FREE, KINDS, Spare, Troubles
@@ -237,9 +237,11 @@ class Farm:
             return ""
         if self.shared.lands_with_the_job and not settled:
             return ""
+        end = film.record.failure_class or film.record.state
         if film.letters and film.record.state in {"done", "skipped"}:
-            return ""
-        return film.record.failure_class or film.record.state
+            # Made before the end, by the queue alone: whoever moves it back finds the job settled.
+            return f"{end} beside a letter" if film.letters == (BESIDE,) else ""
+        return end
 
 
 def _late(reply: Reply) -> Any:

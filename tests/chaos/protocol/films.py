@@ -14,11 +14,15 @@ GONE = "gone"
 
 
 class Message(NamedTuple):
-    """`hidden_s` until it is visible; `held` whether its last receipt is good."""
+    """`hidden_s` until it is visible; `held` whether its last receipt is good.
+
+    `beside` whether it was received for the last time while somebody held its job.
+    """
 
     hidden_s: float
     attempts: int
     held: bool
+    beside: bool = False
 
 
 class Record(NamedTuple):
@@ -42,6 +46,30 @@ class Film(NamedTuple):
     record: Record
     visible: int
     letters: tuple[str, ...]
+
+
+BESIDE = "given up beside a holder"
+"""The class of a letter that the queue made of a message whose job was held when it was last seen."""
+
+
+def classes_of(film: Film) -> set[str]:
+    """Return the classes that a film's letters have in the queue."""
+    return {"receives" if one == BESIDE else one for one in film.letters}
+
+
+def spent_beside(before: Film, attempts: int, most: int, record: Record) -> bool:
+    """Return whether a message was received as often as it may be, lastly while its job was held."""
+    if before.message is not None and before.message.attempts == attempts:
+        return before.message.beside
+    return attempts >= most and record.state == "running"
+
+
+def letters_of(before: Film, found: set[str], record: Record) -> tuple[str, ...]:
+    """Return what a film keeps of its letters, which have these classes after a call."""
+    spent = before.message is not None and before.message.beside
+    new = "receives" not in before.letters and (spent or record.state == "running")
+    beside = new or BESIDE in before.letters
+    return tuple(sorted(BESIDE if beside and one == "receives" else one for one in found))
 
 
 FRESH = Film(Message(0.0, 0, False), Record("queued", 0, 0, 0, "", 0.0, "", 0), 0, ())

@@ -19,9 +19,12 @@ from chaos.protocol.films import (
     Film,
     Holder,
     Message,
+    classes_of,
     full,
     known,
+    letters_of,
     rendition_of,
+    spent_beside,
 )
 from chaos.protocol.values import (
     BASE,
@@ -39,6 +42,7 @@ from fakes.ledger import MemoryLedger
 from fakes.queue import MemoryQueue, _Message
 from fakes.store import MemoryStore
 from hevcq.domain.verdict import Bury, FailureClass
+from hevcq.embedded import messages
 from hevcq.embedded.database import Database
 from hevcq.embedded.ledger import SqliteLedger
 from hevcq.embedded.queue import QueueConfig, SqliteQueue
@@ -216,19 +220,15 @@ class MemoryShared(Shared):
 
     def take(self, before: Film) -> Film:
         state = self.queue._state
-        one = state.messages.get("1")
+        one, record = state.messages.get("1"), known(self.ledger._records[JOB])
         message = None
         if one is not None:
-            message = Message(
-                max(0.0, round(one.visible_at - BASE, 3)), one.attempts, bool(one.receipt)
-            )
+            hidden = max(0.0, round(one.visible_at - BASE, 3))
+            beside = spent_beside(before, one.attempts, self.queue._max_receives, record)
+            message = Message(hidden, one.attempts, bool(one.receipt), beside)
         letters = {letter.failure_class.value for letter in state.dead.values()}
-        return Film(
-            message,
-            known(self.ledger._records[JOB]),
-            self._shown(),
-            tuple(sorted({*before.letters, *letters})),
-        )
+        letters |= classes_of(before)
+        return Film(message, record, self._shown(), letters_of(before, letters, record))
 
 
 class SqliteShared(Shared):
@@ -239,14 +239,14 @@ class SqliteShared(Shared):
 
     lands_with_the_job = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, max_receives: int = MAX_RECEIVES) -> None:
         super().__init__()
         self._database = Database(folder / "protocol.db")
         self.queue = SqliteQueue(
             "hevc",
             self._database,
             self.clock,
-            QueueConfig(VISIBILITY_S, MAX_RECEIVES),
+            QueueConfig(VISIBILITY_S, max_receives),
             owner="here",
         )
         self.ledger = SqliteLedger(self._database, self.clock, dead=lambda owner: owner == GONE)
@@ -271,6 +271,9 @@ class SqliteShared(Shared):
                 " body) VALUES (1, 'hevc', ?, 1, ?, ?, ?, ?, ?)",
                 (state, BASE + one.hidden_s, one.attempts, held, BASE, BODY),
             )
+        for failure_class in classes_of(film):
+            letter = ("hevc", BODY, JOB, "so", failure_class, MAX_RECEIVES, "[]", "", BASE)
+            connection.execute(messages.LETTER, letter)
         made = DIGESTS[record.made] if record.made else None
         lease = BASE + record.lease_s if record.state == "running" else 0.0
         connection.execute(
@@ -294,9 +297,9 @@ class SqliteShared(Shared):
             hidden = max(0.0, round(visible_at - BASE, 3)) if state else 0.0
             message = Message(hidden, attempts, held is not None)
         found = self.queue.dead_letters(Selection())
-        letters = {*before.letters, *(letter.failure_class.value for letter in found)}
-        record = self.ledger.get(JOB)
-        return Film(message, known(record), self._shown(), tuple(sorted(letters)))
+        letters = {letter.failure_class.value for letter in found}
+        record = known(self.ledger.get(JOB))
+        return Film(message, record, self._shown(), letters_of(before, letters, record))
 
     def close(self) -> None:
         self._database.close()

@@ -173,13 +173,30 @@ def test_a_worker_that_never_settles_is_found(monkeypatch):
     assert "no good end" in violated(Scope("nothing", 1, Spare()))
 
 
-def test_known_a_message_at_its_last_receive_is_given_up_beside_a_job_that_gets_done():
-    """Known and left (docs/reliability.md): who has it finds the job held and gives it back, the
-    queue makes it a dead letter, and the slow owner of the job completes it after all."""
+def test_a_message_given_up_beside_a_job_that_gets_done_leaves_a_letter_where_it_must():
+    """Who has it at its last receive finds the job held and gives it back, the queue makes it a
+    dead letter, and the slow owner of the job completes it after all. SQS does not ask the ledger."""
     shared = MemoryShared()
     shared.queue._max_receives = 2
 
-    assert "no good end" in violated(EXPIRY, shared)
+    assert "done beside a letter" in search(EXPIRY, shared).ends
+
+
+def test_the_embedded_ledger_takes_such_a_letter_back(tmp_path):
+    shared = SqliteShared(tmp_path, max_receives=2)
+    found = search(EXPIRY._replace(skews=EVEN), shared)
+    shared.close()
+
+    assert found.ends["done"] > 0
+    assert not any("letter" in end for end in found.ends)
+
+
+def test_a_letter_that_the_embedded_ledger_does_not_take_back_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(messages, "TAKE_BACK", "SELECT 1")
+    shared = SqliteShared(tmp_path, max_receives=2)
+
+    assert "no good end" in violated(EXPIRY._replace(skews=EVEN), shared)
+    shared.close()
 
 
 def test_sql_that_does_not_ask_for_the_fence_is_found(monkeypatch, tmp_path):

@@ -7,14 +7,16 @@ visible while the next holder of the job was still encoding, who then replaced i
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
 
 from contracts.backends import source
-from hevcq.domain.job import job_id
+from hevcq.domain.job import JobState, job_id
 from hevcq.errors import StaleFence
 from hevcq.ports.ledger import Granted
+from hevcq.ports.queue import Selection
 from hevcq.ports.store import Publication
 
 LEASE_S = 60.0
@@ -54,3 +56,25 @@ def publication(folder: Path, job: str, fence: int, content: bytes) -> Publicati
     file = folder / "encode"
     file.write_bytes(content)
     return Publication("DONE/a", file, hashlib.sha256(content).hexdigest(), job, fence)
+
+
+def test_a_job_that_gets_done_takes_back_the_letter_that_the_queue_made_meanwhile(opener, clock):
+    """Its message was received to the last while a worker still published: it needs nobody any more."""
+    opened = opener()
+    ledger, queue = opened.backend.ledger, opened.backend.queues["hevc"]
+    slow, other = source("slow.mp4"), source("other.mp4")
+    opened.backend.fanout.publish(slow, ["hevc"], announced=False)
+    opened.backend.fanout.publish(other, ["hevc"], announced=False)
+    claim = ledger.claim(slow, "hevc", owner="slow", lease_s=1e9)
+    assert isinstance(claim, Granted)
+    for _ in range(50):
+        queue.receive(10, wait_s=0.0, stop=threading.Event())
+        clock.advance(100_000.0)
+    assert len(list(queue.dead_letters(Selection()))) == 2
+
+    ledger.skip(job_id(slow, "hevc"), claim.fence, "not_smaller")
+
+    (letter,) = queue.dead_letters(Selection())
+    assert letter.task is not None
+    assert letter.task.source == other, "nobody finished that one"
+    assert ledger.get(job_id(slow, "hevc")).state is JobState.SKIPPED
