@@ -22,9 +22,9 @@ from chaos.sim.chaos import Stats
 from chaos.sim.film_world import FilmWorld, is_film_world
 from chaos.sim.world import World
 
-EMBEDDED_EVERY = 24
+EMBEDDED_EVERY = 36
 """One world in so many runs over the production SQL; SQLite costs several times a dict."""
-BATCH = 100
+BATCH = 250
 """Worlds of one process, which then ends: taking their cyclic garbage apart would be a seventh of the
 cost, and half a MiB of it is left by each."""
 
