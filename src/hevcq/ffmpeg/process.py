@@ -179,25 +179,25 @@ class _Child:
         self.pid = popen.pid
         self._reaped = False
         self._poll = select.poll()
-        self.pidfd = _pidfd(popen.pid)
+        self._pidfd = _pidfd(popen.pid)
         self._sinks: dict[int, Callable[[bytes], None]] = {}
         for pipe, sink in ((popen.stdout, on_chunk), (popen.stderr, self.tail.feed)):
             if pipe is not None:
                 self._sinks[pipe.fileno()] = sink
-        for descriptor in (*self._sinks, *([self.pidfd] if self.pidfd is not None else [])):
+        for descriptor in (*self._sinks, *([self._pidfd] if self._pidfd is not None else [])):
             self._poll.register(descriptor, select.POLLIN)
 
     def pump(self, timeout_s: float) -> None:
         """Wait for output or the end, at most `timeout_s`, and hand on what has come."""
-        if self.pidfd is None and not self._sinks:
+        if self._pidfd is None and not self._sinks:
             timeout_s = min(timeout_s, 0.02)
         ended = False
         for descriptor, _ in self._poll.poll(timeout_s * 1000):
-            if descriptor == self.pidfd:
+            if descriptor == self._pidfd:
                 ended = True
             else:
                 self._read(descriptor)
-        if (ended or self.pidfd is None) and not self.exited:
+        if (ended or self._pidfd is None) and not self.exited:
             self.exited = os.waitid(os.P_PID, self.pid, _PEEK) is not None
 
     def discard(self) -> None:
@@ -234,8 +234,8 @@ class _Child:
         for pipe in (self._popen.stdout, self._popen.stderr):
             if pipe is not None:
                 pipe.close()
-        if self.pidfd is not None:
-            os.close(self.pidfd)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
 
     def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
         until = _CLOCK.monotonic() + seconds

@@ -67,9 +67,10 @@ class ChildWatch:
         self._next_check = now + CHECK_S
         if self._check is not None:
             self._check()
-        used = None if self._idle is None else cpu_ticks(self._pid)
-        if self._idle is not None and used is not None:
-            self._idle.check(used, f"{self._name} used no CPU time")
+        if self._idle is not None:
+            used = cpu_ticks(self._pid)
+            if used is not None:
+                self._idle.check(used, f"{self._name} used no CPU time")
 
 
 def cpu_ticks(pid: int) -> int | None:

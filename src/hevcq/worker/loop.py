@@ -179,8 +179,8 @@ class Worker:
         if isinstance(error, (StorageError, WorkerUnfit)) and not isinstance(error, DatabaseBusy):
             self._end(Outcome.UNFIT, error)
             return
+        sit_out(self._kit, self._stop, error, self._errors)
         self._errors += 1
-        sit_out(self._kit, self._stop, error, self._errors - 1)
 
     def _end(self, outcome: Outcome, error: BaseException) -> None:
         self.outcome, self.error = outcome, error

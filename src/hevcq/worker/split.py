@@ -199,12 +199,13 @@ def sweep_leftovers(kit: Kit) -> None:
 
 def _in_use(job: JobRecord | None, name: str) -> bool:
     """Return whether a job goes by an object of this name in its folder."""
+    if job is None:
+        return False
     split = name.partition("/")[0]
-    if job is not None and job.state is JobState.SPLIT:
+    if job.state is JobState.SPLIT:
         return job.split is not None and job.split.name == split
     # A job that is being split has a plan in the store before the ledger knows of the split.
-    running = job is not None and job.state is JobState.RUNNING
-    return job is not None and running and split.endswith(f"-{job.fence}")
+    return job.state is JobState.RUNNING and split.endswith(f"-{job.fence}")
 
 
 def part_task(task: Task, split: str, chunk: int | None) -> Task:

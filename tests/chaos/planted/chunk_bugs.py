@@ -186,8 +186,8 @@ BUGS = (
     Bug(
         "the plan of a film that is being split swept",
         f"{WORKER}/split.py",
-        '    return job is not None and running and split.endswith(f"-{job.fence}")',
-        "    return job is None and running",
+        '    return job.state is JobState.RUNNING and split.endswith(f"-{job.fence}")',
+        "    return False",
         LEFTOVERS,
     ),
     Bug(
