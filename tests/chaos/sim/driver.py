@@ -96,13 +96,18 @@ class Driver:
         world, number = self.world, len(self.world.jobs)
         nature = self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
         job = SimJob(number, nature, seconds, profile, fails_left=1 + self._upto(2))
-        content = b"%d|%s" % (number, nature.value.encode())
-        job.source = world.store.add_source(f"TODO/all/{number}.mp4", content)
-        job.job_id = Task(source=job.source, profile=profile).job_id
-        world.jobs[number] = world.by_id[job.job_id] = job
-        self.sched.note(f"submit {number} {nature.value} {seconds:.0f}s {profile}")
-        world.side.fanout.publish(job.source, [profile], announced=False)
+        self._enter(job, nature.value)
         world.ring(profile)
+
+    def _enter(self, job: SimJob, what: str) -> None:
+        """Put a job's source into the store and its task into the queue."""
+        world = self.world
+        content = b"%d|%s" % (job.number, job.nature.value.encode())
+        job.source = world.store.add_source(f"TODO/all/{job.number}.mp4", content)
+        job.job_id = Task(source=job.source, profile=job.profile).job_id
+        world.jobs[job.number] = world.by_id[job.job_id] = job
+        self.sched.note(f"submit {job.number} {what} {job.seconds:.0f}s {job.profile}")
+        world.side.fanout.publish(job.source, [job.profile], announced=False)
 
     def _some_job(self) -> SimJob | None:
         jobs = self.world.jobs

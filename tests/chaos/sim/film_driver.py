@@ -7,7 +7,7 @@ from collections.abc import Callable
 from chaos.sim.driver import Driver
 from chaos.sim.films import QUIRKS, FilmJob, Quirk
 from chaos.sim.parts import WEIGHTS
-from hevcq.domain.job import JobState, Task
+from hevcq.domain.job import JobState
 from hevcq.usecases import cancel, reprocess
 from hevcq.worker.split import PLAN
 
@@ -49,12 +49,7 @@ class FilmDriver(Driver):
             quirk_left=1 + self._upto(2) if self.random.random() < 0.5 else 1000,
             place=self._upto(6),
         )
-        content = b"%d|%s" % (number, nature.value.encode())
-        job.source = world.store.add_source(f"TODO/all/{number}.mp4", content)
-        job.job_id = Task(source=job.source, profile=profile).job_id
-        world.jobs[number] = world.by_id[job.job_id] = job
-        self.sched.note(f"submit {number} {nature.value} {quirk.value} {seconds:.0f}s {profile}")
-        world.side.fanout.publish(job.source, [profile], announced=False)
+        self._enter(job, f"{nature.value} {quirk.value}")
         world.checks.submitted(job)
         world.ring(profile)
 

@@ -69,20 +69,9 @@ class QueueChecks(Checks):
         waited = self._world.sched.now - machine.taken[_name(delivery)]
         require(machine.suffered or waited <= PATIENCE_S, f"a message was kept for {waited:.0f} s")
 
-    def settled(self, queue, verb: str, delivery) -> None:
-        """As for plain jobs; a job with a dead letter, or a cancelled one, needs no message."""
-        name = _name(delivery)
-        require(name not in self._settled, f"{name} was settled twice with effect")
-        self._settled[name] = verb
-        if verb != "ack":
-            return
-        for task in delivery.tasks:
-            record = self._world.ledger.get(task.job_id)
-            ended = record is not None and record.state in {JobState.DONE, JobState.SKIPPED}
-            if ended or self._world.has_message(queue, task.job_id):
-                continue
-            dead = record is not None and record.state is JobState.DEAD
-            cancelled = dead and record.failure_class is FailureClass.CANCELLED
-            # SQS gives a message up without telling the ledger; its letter is the job's word then.
-            ok = cancelled or self._world.has_letter(task.job_id)
-            require(ok, f"the last message of {task.job_id} was acknowledged: the job is lost")
+    def excused(self, record, task) -> bool:
+        """A job with a dead letter, or a cancelled one, needs no message."""
+        dead = record is not None and record.state is JobState.DEAD
+        cancelled = dead and record.failure_class is FailureClass.CANCELLED
+        # SQS gives a message up without telling the ledger; its letter is the job's word then.
+        return cancelled or self._world.has_letter(task.job_id)
