@@ -12,6 +12,7 @@ from hevcq.domain.chunks_settings import Chunking, ChunkMode
 from hevcq.domain.film import work_folder
 from hevcq.domain.job import JobRecord, JobState, Source, Task, TaskKind, job_id
 from hevcq.domain.keys import key_for_path
+from hevcq.domain.verdict import FailureClass
 from hevcq.embedded.open import open_embedded
 from hevcq.ports.queue import Delivery
 from hevcq.settings import Settings
@@ -68,6 +69,13 @@ class FilmFarm(Farm):
             chunk=chunk,
             split=split.name,
         )
+
+    def begun_anew(self, source: Source) -> None:
+        """Let a split job be given up, and queue it again."""
+        record = self.record(source)
+        self.ledger.bury(record.job_id, record.fence, "given up", FailureClass.ENCODER)
+        assert self.until_settled(source).state is JobState.DEAD
+        self.backend.fanout.requeue(self.record(source), who="me", why="again")
 
     def kept(self, source: Source) -> list[str]:
         """Return the keys of what is kept for a split job."""

@@ -43,22 +43,23 @@ def encoder(**programs: str) -> FfmpegEncoder:
     return FfmpegEncoder(known["ffmpeg"], known["ffprobe"], SystemClock())
 
 
+def signalled(path: Path, name: str) -> str:
+    """Install a program that sends itself this signal at once; return its path."""
+    path.write_text(f"#!/bin/sh\nkill -{name} $$\n")
+    path.chmod(0o700)
+    return str(path)
+
+
 @pytest.fixture
 def doomed(tmp_path: Path) -> str:
     """A program that is killed before it says a word."""
-    path = tmp_path / "doomed"
-    path.write_text("#!/bin/sh\nkill -KILL $$\n")
-    path.chmod(0o700)
-    return str(path)
+    return signalled(tmp_path / "doomed", "KILL")
 
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> str:
     """A program that stops before it says a word, and stays."""
-    path = tmp_path / "stopped"
-    path.write_text("#!/bin/sh\nkill -STOP $$\n")
-    path.chmod(0o700)
-    return str(path)
+    return signalled(tmp_path / "stopped", "STOP")
 
 
 @pytest.fixture

@@ -174,10 +174,7 @@ def test_a_zombie_that_ends_after_its_chunk_was_granted_again_publishes_nothing(
 def test_a_chunk_of_an_older_split_is_acknowledged_and_gets_into_no_join(farm):
     source = farm.split()
     old = farm.task(source, 0)
-    fence = farm.record(source).fence
-    farm.ledger.bury(job_id(source, "hevc"), fence, "given up", FailureClass.ENCODER)
-    assert farm.until_settled(source).state is JobState.DEAD
-    farm.backend.fanout.requeue(farm.record(source), who="me", why="again")
+    farm.begun_anew(source)
     farm.handle()
     assert farm.state(source) is JobState.SPLIT
     assert farm.record(source).split.name != old.split

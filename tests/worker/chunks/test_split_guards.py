@@ -8,8 +8,7 @@ import pytest
 
 from fakes.filmfarm import CHUNKS, FilmFarm
 from hevcq.domain.film import FilmPlan
-from hevcq.domain.job import JobState, TaskKind, job_id
-from hevcq.domain.verdict import FailureClass
+from hevcq.domain.job import JobState, TaskKind
 from hevcq.errors import SourceDamaged
 
 
@@ -41,10 +40,7 @@ def test_no_join_is_sent_while_a_chunk_is_missing(farm):
 def test_a_chunk_of_an_older_split_has_a_later_one_announced_whose_own_message_is_lost(farm):
     source = farm.split()
     old = farm.task(source, 0)
-    fence = farm.record(source).fence
-    farm.ledger.bury(job_id(source, "hevc"), fence, "given up", FailureClass.ENCODER)
-    assert farm.until_settled(source).state is JobState.DEAD
-    farm.backend.fanout.requeue(farm.record(source), who="me", why="again")
+    farm.begun_anew(source)
     assert farm.killed_at("before-send-chunks")
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
     farm.queue.ack(farm.receive())
