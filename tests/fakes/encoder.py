@@ -57,12 +57,19 @@ CHECKED = (Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G7, Gate.G
 
 
 def fake_plan(profile: Profile, info: MediaInfo) -> EncodePlan:
-    """Return a plan that encodes the first stream and copies the second: enough for a fake."""
+    """Return a plan of this profile: enough for a fake."""
+    return plain_plan(profile.name, profile.revision)
+
+
+def plain_plan(
+    profile: str, revision: str, *, width: int = 320, height: int = 180, extension: str = "mp4"
+) -> EncodePlan:
+    """Return a plan that encodes the first stream and copies the second."""
     video = VideoTarget(
         encoder="libx265",
         codec="hevc",
-        width=320,
-        height=180,
+        width=width,
+        height=height,
         pixel_format="yuv420p",
         bit_depth=8,
         sample_aspect="1:1",
@@ -87,10 +94,10 @@ def fake_plan(profile: Profile, info: MediaInfo) -> EncodePlan:
         ),
     )
     return EncodePlan(
-        profile=profile.name,
-        revision=profile.revision,
-        muxer="mp4",
-        extension="mp4",
+        profile=profile,
+        revision=revision,
+        muxer={"mkv": "matroska"}.get(extension, extension),
+        extension=extension,
         video=video,
         streams=streams,
     )

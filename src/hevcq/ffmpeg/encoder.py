@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hevcq.clock import Clock
-from hevcq.domain.certificate import GateResult
+from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.chunks import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media import Measurement, MediaInfo
 from hevcq.domain.profile import Profile
@@ -64,7 +65,8 @@ class FfmpegEncoder(Encoder):
         before = identity(location)
         info = self._memo.take(location, before)
         if info is None:
-            info = probe(self._tools, location, stop)
+            with self._fair(stop):
+                info = probe(self._tools, location, stop)
             self._memo.keep(location, before, info)
         return info
 
@@ -72,7 +74,8 @@ class FfmpegEncoder(Encoder):
         """Read every packet once and count what is really there."""
         from hevcq.ffmpeg.measure import measure
 
-        return measure(self._tools, location, info, stop)
+        with self._fair(stop):
+            return measure(self._tools, location, info, stop)
 
     def preflight(
         self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
@@ -80,7 +83,8 @@ class FfmpegEncoder(Encoder):
         """Check the source as the profile asks, and measure it; see ports.encoder."""
         from hevcq.ffmpeg.preflight import preflight
 
-        return preflight(self._tools, location, info, profile, stop)
+        with self._fair(stop):
+            return preflight(self._tools, location, info, profile, stop)
 
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
@@ -95,7 +99,8 @@ class FfmpegEncoder(Encoder):
         """Read the film's packets once and index its key frames; see ports.encoder."""
         from hevcq.ffmpeg.keyframes import keyframes
 
-        return keyframes(self._tools, location, info, stop)
+        with self._fair(stop):
+            return keyframes(self._tools, location, info, stop)
 
     def encode_chunk(
         self,
@@ -133,9 +138,18 @@ class FfmpegEncoder(Encoder):
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> tuple[GateResult, ...]:
         """Run gates G1 to G8 over the output; see ports.encoder."""
+        from hevcq.ffmpeg.trial import require_sound
         from hevcq.ffmpeg.verify import verify
 
-        return verify(self._tools, request, on_progress, stop)
+        gates = verify(self._tools, request, on_progress, stop)
+        if any(gate.outcome in {Outcome.FAILED, Outcome.UNKNOWN} for gate in gates):
+            require_sound(self._tools, stop)
+        return gates
+
+    def _fair(self, stop: threading.Event) -> AbstractContextManager[None]:
+        from hevcq.ffmpeg.trial import fair
+
+        return fair(self._tools, stop)
 
     def _ask(self, program: str, *question: str) -> str:
         """Return what a program prints about itself; raise WorkerUnfit if it cannot."""

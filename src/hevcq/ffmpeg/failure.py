@@ -27,9 +27,11 @@ from hevcq.errors import (
 )
 from hevcq.ffmpeg.harmless import Pass, in_words, suspicious
 from hevcq.ffmpeg.process import paste_able
-from hevcq.ffmpeg.tools import argument_of, is_url, name_of
+from hevcq.ffmpeg.tools import argument_of, is_url, name_of, without_name
 
 _SPEAKER = re.compile(r"^\[(?P<name>[^\]@]+?) @ (?:0x)?[0-9a-f]+\]")
+_SEAM = re.compile(r"(\n|\[[^\]\n]+? @ (?:0x)?[0-9a-f]+\] |\[(?:panic|fatal|error)\] )")
+"""A line that is too long for ffmpeg ends without a line break, and the next one goes on there."""
 _LEVEL = re.compile(r"\[(?:panic|fatal|error)\] ")
 
 _DISK = re.compile(r"No space left on device|Disk quota exceeded")
@@ -76,6 +78,13 @@ class Ended:
     returncode: int
     stderr: Sequence[str]
     where: Pass = Pass.ENCODE
+    said: frozenset[str] = frozenset()
+    """What the source alone makes a program say, in `pieces`: no words about this machine."""
+
+
+def pieces(lines: Sequence[str], location: str) -> list[str]:
+    """Return what a program said of a source, cut where another part of it may begin to speak."""
+    return _SEAM.split(without_name(lines, location))
 
 
 def failure(ended: Ended) -> HevcqError | None:
@@ -110,7 +119,7 @@ def _by_signal(ended: Ended, name: str) -> HevcqError | None:
 
 
 def _by_text(ended: Ended, name: str) -> HevcqError | None:
-    text = "\n".join(ended.stderr)
+    text = _searched(ended, ended.stderr)
     last = _sentence(ended.stderr)
     if _DISK.search(text):
         return DiskFull(f"The disk filled up while {name} was encoded.")
@@ -133,7 +142,7 @@ def _by_text(ended: Ended, name: str) -> HevcqError | None:
 
 def _by_source(ended: Ended, name: str) -> HevcqError | None:
     about = [line for line in ended.stderr if _speaks_of_source(ended, line)]
-    text = "\n".join(ended.stderr if is_url(ended.location) else about)
+    text = _searched(ended, ended.stderr if is_url(ended.location) else about)
     if _GONE.search(text):
         return SourceGone(f"{name} is not there any more.")
     if _FORBIDDEN.search(text):
@@ -145,6 +154,11 @@ def _by_source(ended: Ended, name: str) -> HevcqError | None:
         return Unavailable(f"{name} could not be read to its end: {why}.")
     complaint = _complaint(ended)
     return _damaged(name, complaint) if complaint is not None else None
+
+
+def _searched(ended: Ended, lines: Sequence[str]) -> str:
+    """Return what may be searched for a cause: neither the film's name nor its own words."""
+    return "".join(part for part in pieces(lines, ended.location) if part not in ended.said)
 
 
 def _speaks_of_source(ended: Ended, line: str) -> bool:

@@ -14,12 +14,9 @@ from itertools import pairwise
 from hevcq.domain.chunks import KeyFrame, KeyIndex, times_sum
 from hevcq.domain.media import MediaInfo, Stream, StreamKind
 from hevcq.errors import SourceUnreadable
-from hevcq.ffmpeg.harmless import Pass, suspicious
 from hevcq.ffmpeg.lines import Lines
-from hevcq.ffmpeg.measure import MEASURE_LIMITS, Heard
-from hevcq.ffmpeg.probe import refusal
-from hevcq.ffmpeg.process import stream_child
-from hevcq.ffmpeg.tools import Tools, input_options, name_of
+from hevcq.ffmpeg.packets import read_packets
+from hevcq.ffmpeg.tools import Tools, name_of
 
 SEEKS_BY_PTS = frozenset({"mov"})
 """Demuxers to which ffmpeg passes a seek as it is (AVFMT_SEEK_TO_PTS). To all others it seeks
@@ -102,25 +99,11 @@ def frame_times(
     """Read the packets of one stream; return its times and what the pass complained of."""
     times = FrameTimes()
     lines = Lines(times.line)
-    heard = Heard(tools, location)
-
-    def take(chunk: bytes) -> None:
-        heard.now()
-        lines.feed(chunk)
-
-    argv = [
-        tools.ffprobe, "-v", "error", "-select_streams", str(stream_index), "-show_entries",
+    show = [
+        "-select_streams", str(stream_index), "-show_entries",
         "packet=pts,dts,duration,size,flags:stream=has_b_frames", "-of", "csv=p=1:nk=1",
-        *input_options(location),
     ]  # fmt: skip
-    ended = stream_child(argv, stop=stop, on_chunk=take, limits=MEASURE_LIMITS, check=heard.check)
-    lines.close()
-    if ended.returncode != 0 and not times.pts:
-        raise refusal(location, ended.stderr)
-    problems = suspicious(ended.stderr, Pass.DEMUX)
-    if ended.returncode != 0 and not problems:
-        problems = (f"ffprobe ended with exit code {ended.returncode}",)
-    return times, problems
+    return times, read_packets(tools, location, show, lines, stop, came=lambda: times.pts)
 
 
 def keyframes(tools: Tools, location: str, info: MediaInfo, stop: threading.Event) -> KeyIndex:

@@ -12,15 +12,9 @@ from fractions import Fraction
 from zlib import crc32
 
 from hevcq.domain.media import Measurement, MediaInfo, StreamKind, TrackMeasure
-from hevcq.errors import Unavailable
-from hevcq.ffmpeg.harmless import Pass, suspicious
-from hevcq.ffmpeg.probe import refusal
-from hevcq.ffmpeg.process import ChildLimits, stream_child
-from hevcq.ffmpeg.tools import Tools, input_options, name_of
+from hevcq.ffmpeg.packets import read_packets
+from hevcq.ffmpeg.tools import Tools
 
-SILENCE_S = 120.0
-"""A pass that reads no packet for so long stands still: a dead network folder, or a dead disk."""
-MEASURE_LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=7200)
 MOST_KEYS = 1024
 """How many key frames' times are kept of a track; of more, every second, fourth and so on."""
 _NONE = b"N/A"
@@ -42,25 +36,11 @@ def measure(
     """
     started = tools.clock.monotonic()
     counter = PacketCounter()
-    heard = Heard(tools, location)
-
-    def take(chunk: bytes) -> None:
-        heard.now()
-        counter.feed(chunk)
-
-    argv = [
-        tools.ffprobe, "-v", "error", "-show_entries",
-        "packet=stream_index,pts,dts,duration,size,flags,data_hash", "-show_data_hash", "crc32",
-        "-of", "csv=p=0:nk=1",
-        *options, *input_options(location),
+    show = [
+        "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
+        "-show_data_hash", "crc32", "-of", "csv=p=0:nk=1", *options,
     ]  # fmt: skip
-    ended = stream_child(argv, stop=stop, on_chunk=take, limits=MEASURE_LIMITS, check=heard.check)
-    counter.close()
-    if ended.returncode != 0 and not counter.tracks:
-        raise refusal(location, ended.stderr)
-    errors = suspicious(ended.stderr, Pass.DEMUX)
-    if ended.returncode != 0 and not errors:
-        errors = (f"ffprobe ended with exit code {ended.returncode}",)
+    errors = read_packets(tools, location, show, counter, stop, came=lambda: counter.tracks)
     return Measurement(
         tracks=tuple(
             _track(index, counted, info) for index, counted in sorted(counter.tracks.items())
@@ -68,26 +48,6 @@ def measure(
         errors=errors,
         seconds=tools.clock.monotonic() - started,
     )
-
-
-class Heard:
-    """Notices a pass that stands still."""
-
-    def __init__(self, tools: Tools, location: str) -> None:
-        self._clock = tools.clock
-        self._location = location
-        self.now()
-
-    def now(self) -> None:
-        """Say that something came."""
-        self._last = self._clock.monotonic()
-
-    def check(self) -> None:
-        """Raise Unavailable if nothing came for too long."""
-        if self._clock.monotonic() - self._last > SILENCE_S:
-            raise Unavailable(
-                f"{name_of(self._location)} gave no more bytes for {SILENCE_S:.0f} s."
-            )
 
 
 class _Counted:

@@ -22,6 +22,7 @@ from hevcq.ffmpeg.tools import (
     input_options,
     is_url,
     name_of,
+    without_name,
 )
 
 LOOK_PACKETS = 24
@@ -78,8 +79,8 @@ def _check_file(location: str) -> None:
     name = name_of(location)
     try:
         found = os.stat(location)  # noqa: PTH116 - any bytes a name can hold
-        descriptor = os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.close(descriptor)
+        if stat.S_ISREG(found.st_mode):
+            os.close(os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except FileNotFoundError as error:
         raise SourceGone(f"{name} is not there.") from error
     except PermissionError as error:
@@ -127,10 +128,10 @@ def refusal(location: str, stderr: Sequence[str]) -> SourceUnreadable | SourceGo
         found = _NOT_LISTED.match(line)
         if found:
             return SourceUnreadable(f"{name} {_not_a_film(found.group(1))}.")
-    text = "\n".join(stderr)
+    text = without_name(stderr, location)
     if is_url(location):
         return _unfetched(name, text, _last(stderr, location))
-    if "No such file or directory" in text:
+    if "No such file or directory" in text and not os.path.exists(location):  # noqa: PTH110 - bytes
         return SourceGone(f"{name} is not there.")
     if _is_text(location):
         return SourceUnreadable(f"{name} is a text file, not a video.")

@@ -9,6 +9,7 @@ this process, even by SIGKILL, where util-linux's setpriv is installed (see `_ti
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import shlex
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hevcq.clock import SystemClock
-from hevcq.errors import EncoderFailed, OutOfMemory, Stopped, WorkerUnfit
+from hevcq.errors import EncoderFailed, MediaRefused, OutOfMemory, Stopped, WorkerUnfit
 from hevcq.ffmpeg.limits import NO_LIMITS, ChildLimits
 from hevcq.ffmpeg.lines import Bytes, Lines, Tail
 from hevcq.ffmpeg.watch import ChildWatch
@@ -87,7 +88,8 @@ def run_child(
 
     Raises Stopped when `stop` is set, LimitExceeded past the deadline or above 64 MiB of stdout,
     EncoderStalled when it uses no CPU time for `limits.idle_s`,
-    WorkerUnfit when the program cannot be started, and OutOfMemory or EncoderFailed when somebody
+    WorkerUnfit when the program cannot be started, MediaRefused when its command is longer than the
+    system takes (the film's labels are part of it), and OutOfMemory or EncoderFailed when somebody
     else killed it: what it had said until then is no verdict on its film.
     """
     if on_line is not None:
@@ -275,6 +277,9 @@ def _start(argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes],
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.E2BIG:
+            why = "The film's labels or tracks make a command that is too long for this system."
+            raise MediaRefused(why) from error
         raise WorkerUnfit(f"{argv[0]} cannot be started: {error}.") from error
     child = _Child(popen, os.path.basename(program), on_chunk)  # noqa: PTH119 - a name
     limits.apply(popen.pid)

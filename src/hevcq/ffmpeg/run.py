@@ -8,19 +8,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hevcq.errors import EncoderFailed, HevcqError, LimitExceeded
-from hevcq.ffmpeg.command import cover_commands
-from hevcq.ffmpeg.failure import Ended, failure, without_secrets
+from hevcq.errors import (
+    DiskFull,
+    EncoderFailed,
+    HevcqError,
+    LimitExceeded,
+    OutOfMemory,
+    SourceGone,
+    SourceUnreadable,
+    Unavailable,
+    WorkerUnfit,
+)
+from hevcq.ffmpeg.command import QUIET, cover_commands
+from hevcq.ffmpeg.failure import Ended, failure, pieces, without_secrets
 from hevcq.ffmpeg.harmless import Pass
 from hevcq.ffmpeg.limits import limits_of
 from hevcq.ffmpeg.process import Finished, run_child
 from hevcq.ffmpeg.progress import ProgressReader
-from hevcq.ffmpeg.tools import Tools, name_of
+from hevcq.ffmpeg.tools import PROBE_DEADLINE_S, PROBE_LIMITS, Tools, input_options, name_of
 from hevcq.ffmpeg.watch import StallWatch
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress
 
 OUTPUT_SLACK = 64 * 2**20
 """What an output may be beyond max_output_ratio, in bytes; see domain/profile.py Bounds."""
+NOT_THE_FILMS = (
+    DiskFull, LimitExceeded, OutOfMemory, SourceGone, SourceUnreadable, Unavailable, WorkerUnfit,
+)  # fmt: skip
+"""What is told by ffmpeg's words, and is no fault of the film's content."""
 NEARLY_DONE = 0.97
 """From here on the file's own growth counts as progress: the index is being moved to the front."""
 
@@ -107,7 +121,26 @@ def _problem(
         stderr=without_secrets(stderr, location),
         where=job.where,
     )
-    return failure(ended)
+    problem = failure(ended)
+    if returncode > 0 and isinstance(problem, NOT_THE_FILMS):
+        return failure(replace(ended, said=_said(job)))
+    return problem
+
+
+def _said(job: Job) -> frozenset[str]:
+    """Return what the film makes a program say that only opens it, in `failure.pieces`.
+
+    A tag may read like an error of this machine, line breaks and all; asked after a failure only.
+    What cannot be opened (any more) says nothing that may be left out.
+    """
+    location = job.request.location
+    look = [job.tools.ffprobe, *QUIET[-2:], *input_options(location)]
+    try:
+        looked = run_child(look, stop=job.stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+    except (EncoderFailed, LimitExceeded):
+        return frozenset()
+    lines = without_secrets(looked.stderr, location) if looked.returncode == 0 else ()
+    return frozenset(pieces(lines, location)[::2])  # what is between is who spoke
 
 
 def run_watched(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hevcq.clock import Clock
+from hevcq.ffmpeg.lines import Tail
 from hevcq.ffmpeg.process import ChildLimits
 from hevcq.ports.store import RELAY
 
@@ -83,3 +85,14 @@ def name_of(location: str) -> str:
         location = location.partition("?")[0]
     shown = os.fsencode(location).decode("utf-8", "replace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
+
+def without_name(lines: Iterable[str], location: str) -> str:
+    """Return what a program said, joined, and without the name of the film it was said of.
+
+    Many of ffmpeg's lines begin with it, and a film may be called "No space left on device".
+    """
+    named = Tail()  # cuts a name with line breaks as the program's own words were cut
+    shown = name_of(location) if is_url(location) else f"file:{location}"
+    named.feed(os.fsencode(shown))
+    return "\n".join(lines).replace("\n".join(named.lines()), "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,10 @@ from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Profile
-from hevcq.errors import SourceUnreadable, Stopped, UsageError
+from hevcq.errors import SourceUnreadable, UsageError
+from hevcq.library.files import FileSystem
 from hevcq.ports.encoder import Encoder, EncodeReport, OnProgress, VerifyRequest
 
-BLOCK = 1024 * 1024
 NO_LOG = "not checkable for a pair without its certificate: there is no encode log"
 
 
@@ -106,16 +106,10 @@ def _digests(pair: Pair, stop: threading.Event) -> list[GateResult]:
 
 def sha256(path: Path, stop: threading.Event) -> str:
     """Return the hexadecimal SHA-256 of a file; raise SourceUnreadable or Stopped."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                if stop.is_set():
-                    raise Stopped
-                digest.update(block)
+        return FileSystem(stop).digest(Path(os.path.realpath(path)))
     except OSError as error:
         raise SourceUnreadable(f"{path} cannot be read: {error.strerror}.") from error
-    return digest.hexdigest()
 
 
 def _size(path: Path) -> int:

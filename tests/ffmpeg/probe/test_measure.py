@@ -12,7 +12,8 @@ from hevcq.clock import SystemClock
 from hevcq.domain.media import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.profile import Gates, Preflight, Profile, Video
 from hevcq.errors import SourceDamaged, SourceGone, Stopped, Unavailable
-from hevcq.ffmpeg.measure import MOST_KEYS, SILENCE_S, Heard, PacketCounter, measure
+from hevcq.ffmpeg.measure import MOST_KEYS, PacketCounter, measure
+from hevcq.ffmpeg.packets import SILENCE_S, Heard
 from hevcq.ffmpeg.preflight import preflight, shortfall
 from hevcq.ffmpeg.probe import probe
 from hevcq.ffmpeg.tools import Tools

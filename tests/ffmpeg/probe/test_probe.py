@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import threading
 from pathlib import Path
 
@@ -181,6 +182,14 @@ def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(SourceUnreadable, match="pipe"):
         look(tmp_path / "pipe.mp4")
+
+
+def test_a_socket_is_refused_for_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the whole path may be longer than a socket's name
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("talk.mp4")
+    with pytest.raises(SourceUnreadable, match=r"talk\.mp4 is a device, pipe or socket"):
+        look(tmp_path / "talk.mp4")
 
 
 def test_a_file_that_is_not_there_is_gone(tmp_path):

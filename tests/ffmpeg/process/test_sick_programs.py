@@ -1,0 +1,98 @@
+"""A program that cannot run says nothing of a film: the worker is unfit, and no film is buried."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from chaos.damage_judge import profile, run
+from hevcq.clock import SystemClock
+from hevcq.domain.certificate import Outcome
+from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from support import make_clip
+
+STOP = threading.Event()
+REAL = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+SICK = {
+    "a library is missing": "echo 'x: error while loading shared libraries: liby.so: "
+    "cannot open shared object file: No such file or directory' >&2; exit 127",
+    "another library": "echo 'x: symbol lookup error: x: undefined symbol: y' >&2; exit 127",
+    "another system": "echo 'x: /lib/libc.so.6: version `GLIBC_2.99 not found' >&2; exit 1",
+    "it crashes": "kill -SEGV $$",
+    "another processor": "kill -ILL $$",
+    "it says nothing": "exit 1",
+    "it does nothing": "exit 0",
+}
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    return make_clip(tmp_path, name="film.mkv", seconds=0.4)
+
+
+def script(folder: Path, name: str, body: str) -> str:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("body", SICK.values(), ids=SICK)
+def test_an_ffprobe_that_cannot_run_refuses_no_film(tmp_path, clip, body):
+    sick = FfmpegEncoder("ffmpeg", script(tmp_path, "ffprobe", body), SystemClock())
+    info = REAL.probe(str(clip), stop=STOP)
+    for ask in (
+        lambda: sick.probe(str(clip), stop=STOP),
+        lambda: sick.preflight(str(clip), info, profile(), stop=STOP),
+    ):
+        with pytest.raises(WorkerUnfit, match="works on no film"):
+            ask()
+
+
+def test_an_ffprobe_that_broke_is_to_blame_for_a_count_and_an_index_as_well(tmp_path, clip):
+    sick = FfmpegEncoder("ffmpeg", script(tmp_path, "ffprobe", "exit 1"), SystemClock())
+    info = REAL.probe(str(clip), stop=STOP)
+    with pytest.raises(WorkerUnfit):
+        sick.measure(str(clip), info, stop=STOP)
+    with pytest.raises(WorkerUnfit):
+        sick.keyframes(str(clip), info, stop=STOP)
+
+
+@pytest.mark.parametrize("sick", ["ffmpeg", "ffprobe"])
+@pytest.mark.parametrize("body", SICK.values(), ids=SICK)
+def test_programs_that_broke_after_the_encode_fail_no_rendition(tmp_path, clip, body, sick):
+    made = run(clip, tmp_path / "made.mkv", profile())
+    assert made.request is not None
+    programs = {"ffmpeg": "ffmpeg", "ffprobe": "ffprobe", sick: script(tmp_path, sick, body)}
+    encoder = FfmpegEncoder(programs["ffmpeg"], programs["ffprobe"], SystemClock())
+    with pytest.raises(WorkerUnfit):
+        encoder.verify(made.request, on_progress=lambda _: None, stop=STOP)
+
+
+def test_a_film_that_crashes_ffprobe_is_to_blame_itself(tmp_path, clip):
+    real = shutil.which("ffprobe")
+    body = f'case "$*" in *film.mkv*) kill -SEGV $$;; esac; exec {real} "$@"'
+    moody = FfmpegEncoder("ffmpeg", script(tmp_path, "ffprobe", body), SystemClock())
+    with pytest.raises(SourceUnreadable):
+        moody.probe(str(clip), stop=STOP)
+
+
+def test_a_film_that_is_gone_or_damaged_is_said_to_be_so_by_programs_that_work(tmp_path, clip):
+    with pytest.raises(SourceGone):
+        REAL.probe(str(tmp_path / "gone.mkv"), stop=STOP)
+    info = REAL.probe(str(clip), stop=STOP)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    with pytest.raises(SourceDamaged):
+        REAL.preflight(str(clip), info, profile(), stop=STOP)
+
+
+def test_a_rendition_that_fails_a_gate_fails_it_by_programs_that_work(tmp_path, clip):
+    made = run(clip, tmp_path / "made.mkv", profile())
+    assert made.request is not None
+    made.request.output.write_bytes(clip.read_bytes())
+    gates = REAL.verify(made.request, on_progress=lambda _: None, stop=STOP)
+    assert gates[-1].outcome is Outcome.FAILED
