@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fakes.encoder import plain_plan
 from hevcq.domain.media import AudioFacts, MediaInfo, Stream, StreamKind, VideoFacts
-from hevcq.domain.plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.domain.plan import EncodePlan
 from hevcq.ports.catalog import Fingerprint
 from hevcq.usecases.ingest_plan import Video
 
@@ -40,40 +41,7 @@ def encode_plan(
     *, profile: str = "hevc", width: int = 640, height: int = 360, extension: str = "mp4"
 ) -> EncodePlan:
     """Return a plan that encodes the video stream and copies the sound."""
-    return EncodePlan(
-        profile=profile,
-        revision="0" * 12,
-        muxer={"mkv": "matroska"}.get(extension, extension),
-        extension=extension,
-        video=VideoTarget(
-            encoder="libx265",
-            codec="hevc",
-            width=width,
-            height=height,
-            pixel_format="yuv420p",
-            bit_depth=8,
-            sample_aspect="1:1",
-            rotation=0,
-        ),
-        streams=(
-            StreamPlan(
-                source_index=0,
-                kind=StreamKind.VIDEO,
-                action=Action.ENCODE,
-                position=0,
-                codec="hevc",
-                encoder="libx265",
-            ),
-            StreamPlan(
-                source_index=1,
-                kind=StreamKind.AUDIO,
-                action=Action.COPY,
-                position=1,
-                codec="aac",
-                encoder="copy",
-            ),
-        ),
-    )
+    return plain_plan(profile, "0" * 12, width=width, height=height, extension=extension)
 
 
 def video(path: Path, *, root: Path | None = None, info: MediaInfo | None = None) -> Video:

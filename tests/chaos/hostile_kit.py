@@ -6,11 +6,13 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 IN_OPEN = 0x20
+PATIENCE_S = 20.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -105,3 +107,13 @@ def track(number: int, width: int = 160, height: int = 120) -> bytes:
         element(b"\x86", b"V_MPEG4/ISO/AVC"),
         element(b"\xe0", *size),
     )
+
+
+def in_time(call: Callable[[], object]) -> object:
+    """Return what `call` returns; fail if it waits for somebody who never comes."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call()), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert found, "it waits for ever, or broke"
+    return found[0]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from dataclasses import replace
 
 import pytest
 
+from chaos.hostile_kit import in_time
 from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
-from hevcq.errors import LibraryError, SwapRefused, VerificationFailed
+from hevcq.errors import LibraryError, StorageError, SwapRefused, VerificationFailed
 from hevcq.library.files import FileSystem, temp_of
 from hevcq.library.names import certificate_beside, temp_beside
 from hevcq.library.place import Rendition, place
 from hevcq.library.scan import Found, find
+from hevcq.library.steps import Settled
 from hevcq.library.swap import Swap
 from library.libkit import RENDITION, certificate, film
 from support import ManualClock
@@ -173,4 +177,107 @@ def test_the_certificate_of_another_film_replaces_nothing(tmp_path):
     proof = certificate(other, made.original[::-1], made.rendition)
     with pytest.raises(SwapRefused, match="SHA-256"):
         Swap(made.root, ManualClock()).replace(replace(made.change, certificate=proof), made.fetch)
+    assert made.source.read_bytes() == made.original
+
+
+def plant(root, name: str = "journal", **paths: str) -> None:
+    """Put a record of a swap that never was into a folder, as an unpacked archive may bring one."""
+    digest = hashlib.sha256(PRECIOUS).hexdigest()
+    record = {
+        "hevcq_swap": 1, "job_id": "a" * 32, "profile": "hevc", "source": "gone.avi",
+        "target": "gone.mkv", "new": f".hevcq-{'a' * 32}.part", "aside": None,
+        "retained": ".hevcq/originals/2026-01-01/gone.avi",
+        "fingerprint": {"size": len(PRECIOUS), "mtime_ns": 1, "inode": 1, "device": 1},
+        "source_sha256": digest, "rendition_sha256": digest, "rendition_size": len(PRECIOUS),
+        "certificate": "{}", "keep_days": 0.0, "created_at": 1.0,
+    }  # fmt: skip
+    folder = root / ".hevcq" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{'a' * 32}.json").write_text(json.dumps({**record, **paths}))
+
+
+CLIMBING = [
+    {"new": "film.avi"},
+    {"aside": "film.avi"},
+    {"retained": "film.avi"},
+    {"source": "copy.avi", "retained": "film.avi"},
+    {"new": "../outside/precious"},
+    {"new": "out/.hevcq-x.part"},
+    {"source": "out/new", "retained": ".hevcq/originals/evil"},
+    {"source": "copy.avi", "retained": ".hevcq/originals/out/precious"},
+    {"job_id": "/../../outside/precious"},
+    {"source": "a\0b"},
+    {"target": "a\ud800b"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("paths", CLIMBING, ids=lambda paths: ",".join(paths.values()))
+def test_a_forged_record_of_a_swap_moves_and_removes_nothing(tmp_path, outside, paths):
+    root = tmp_path / "library"
+    originals = root / ".hevcq" / "originals"
+    originals.mkdir(parents=True)
+    for path in (root / "film.avi", root / "copy.avi", originals / "evil"):
+        path.write_bytes(PRECIOUS)
+    for folder in (root, originals):
+        (folder / "out").symlink_to(outside.parent)
+    before = set(tmp_path.rglob("*"))
+    swap = Swap(root, ManualClock())
+
+    plant(root, "journal", **paths)
+    (settled,) = swap.recover()
+    plant(root, "kept", **paths)
+    for try_it in (lambda: swap.undo("a" * 32), lambda: swap.expire(1e12)):
+        with pytest.raises(StorageError, match=r"damaged|out is a link"):
+            try_it()
+
+    assert settled.outcome is Settled.STUCK
+    assert before <= set(tmp_path.rglob("*"))
+    assert [path.name for path in outside.parent.iterdir()] == ["precious"]
+
+
+def test_originals_kept_behind_a_link_that_their_owner_placed_come_back(tmp_path):
+    made = film(tmp_path / "library")
+    (tmp_path / "elsewhere").mkdir()
+    (made.root / ".hevcq").mkdir()
+    (made.root / ".hevcq" / "originals").symlink_to(tmp_path / "elsewhere")
+    swap = Swap(made.root, ManualClock())
+    swap.replace(made.change, made.fetch)
+    assert made.target.read_bytes() == made.rendition
+    swap.undo(made.change.certificate.job_id)
+    assert made.source.read_bytes() == made.original
+
+
+NOTES = {
+    "a link": lambda path, outside: path.symlink_to(outside),
+    "a link to nothing": lambda path, outside: path.symlink_to(outside.with_name("new")),
+    "a pipe": lambda path, _: os.mkfifo(path),
+    "a folder": lambda path, _: path.mkdir(),
+    "NUL": lambda path, _: path.write_text('"a\\u0000/.hevcq-x"'),
+    "no name": lambda path, _: path.write_text('"\\ud800/.hevcq-x"'),
+    "a film": lambda path, _: path.write_text('"film.avi"'),
+    "a way out": lambda path, _: path.write_text('"../outside/.hevcq-x"'),
+}
+
+
+@pytest.mark.parametrize("what", NOTES)
+def test_a_forged_note_of_a_placement_holds_up_and_removes_nothing(tmp_path, outside, what):
+    root = tmp_path / "library"
+    (root / ".hevcq" / "busy").mkdir(parents=True)
+    for path in (root / "film.avi", outside.with_name(".hevcq-x")):
+        path.write_bytes(PRECIOUS)
+    NOTES[what](root / ".hevcq" / "busy" / ("b" * 32), outside)
+
+    assert in_time(Swap(root, ManualClock()).recover) == []
+
+    assert (root / "film.avi").read_bytes() == PRECIOUS
+    assert {path.name for path in outside.parent.iterdir()} == {"precious", ".hevcq-x"}
+
+
+def test_a_link_in_the_locks_place_makes_no_file_elsewhere(tmp_path, outside):
+    made = film(tmp_path / "library")
+    (made.root / ".hevcq").mkdir()
+    (made.root / ".hevcq" / "lock").symlink_to(outside.with_name("new"))
+    with pytest.raises(SwapRefused, match="cannot be written"):
+        Swap(made.root, ManualClock()).replace(made.change, made.fetch)
+    assert not outside.with_name("new").exists()
     assert made.source.read_bytes() == made.original

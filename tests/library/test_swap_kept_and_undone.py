@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from hevcq.errors import HevcqError, UndoRefused
+from hevcq.errors import HevcqError, StorageError, UndoRefused
 from hevcq.library.files import fingerprint_of
 from hevcq.library.retain import Expiry
 from hevcq.library.swap import Swap
@@ -67,6 +67,28 @@ def test_an_undo_works_when_the_rendition_or_its_whole_folder_was_removed(tmp_pa
 
     Swap(tmp_path, clock).undo(made.change.certificate.job_id)
 
+    assert made.source.read_bytes() == ORIGINAL
+
+
+def test_an_undo_through_a_folder_that_became_a_link_says_so_and_works_when_it_is_back(
+    tmp_path, clock
+):
+    root, elsewhere = tmp_path / "library", tmp_path / "elsewhere"
+    made = film(root, "holiday/2025/film.mkv")
+    done = replaced(made, clock)
+    (root / "holiday").rename(elsewhere)
+    (root / "holiday").symlink_to(elsewhere)
+
+    with pytest.raises(StorageError) as caught:
+        Swap(root, clock).undo(made.change.certificate.job_id)
+
+    assert f"{root / 'holiday'} is a link" in str(caught.value)
+    assert "damaged" not in str(caught.value)
+    assert done.retained.read_bytes() == ORIGINAL
+    assert (elsewhere / "2025" / "film.mkv").read_bytes() == RENDITION
+    (root / "holiday").unlink()
+    elsewhere.rename(root / "holiday")
+    Swap(root, clock).undo(made.change.certificate.job_id)
     assert made.source.read_bytes() == ORIGINAL
 
 

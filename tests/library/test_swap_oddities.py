@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from hevcq.errors import HevcqError, StorageError
+from hevcq.errors import HevcqError, StorageError, SwapRefused
 from hevcq.library.names import own_folder
 from hevcq.library.steps import Settled
 from hevcq.library.swap import Swap
@@ -121,3 +121,19 @@ def test_an_original_taken_out_in_mid_swap_leaves_no_swap_behind(tmp_path, clock
     assert not made.target.exists()
     assert strays(tmp_path) == []
     assert Swap(tmp_path, clock).recover() == []
+
+
+@pytest.mark.parametrize("name", ["tv/film.mkv", "tv/film.avi"])
+def test_an_original_whose_folder_was_moved_away_behind_a_link_is_not_replaced(
+    tmp_path, clock, name
+):
+    root, elsewhere = tmp_path / "library", tmp_path / "elsewhere"
+    made = film(root, name, "film.mkv")
+    (root / "tv").rename(elsewhere)
+    (root / "tv").symlink_to(elsewhere)
+
+    with pytest.raises(SwapRefused, match="behind a link"):
+        Swap(root, clock).replace(made.change, made.fetch)
+
+    assert [path.name for path in elsewhere.iterdir()] == [made.source.name]
+    assert made.source.read_bytes() == ORIGINAL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -43,6 +44,24 @@ def test_bytes_that_rot_between_the_transfer_and_the_swap_are_refused(tmp_path, 
     with pytest.raises(SwapRefused, match="G9"):
         Swap(tmp_path, clock).replace(made.change, rotting)
     assert made.source.read_bytes() == ORIGINAL
+
+
+def test_an_edit_meanwhile_that_hides_behind_its_size_and_time_is_not_replaced(tmp_path, clock):
+    made, before = film(tmp_path), None
+
+    def edited(new):
+        nonlocal before
+        before = made.source.stat()
+        with made.source.open("r+b") as file:
+            file.write(b"EDITED")
+        os.utime(made.source, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return made.fetch(new)
+
+    with pytest.raises(SwapRefused, match="G0"):
+        Swap(tmp_path, clock).replace(made.change, edited)
+    assert made.source.read_bytes() == b"EDITED" + ORIGINAL[6:]
+    assert made.source.stat().st_mtime_ns == before.st_mtime_ns
+    assert strays(tmp_path) == []
 
 
 def test_a_check_that_fails_at_the_final_place_stops_the_swap(tmp_path, clock):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +13,12 @@ from hevcq.cli import render
 from hevcq.cli.context import cli_of
 from hevcq.cli.exits import ExitCode
 from hevcq.cli.options import AsJson
-from hevcq.domain.certificate import Certificate, Gate
+from hevcq.domain.certificate import Gate
 from hevcq.errors import UsageError
 from hevcq.profiles import pick
 
 if TYPE_CHECKING:
+    from hevcq.domain.certificate import Certificate
     from hevcq.ports.encoder import EncodeProgress
     from hevcq.usecases.verify_pair import PairReport
 
@@ -63,16 +65,17 @@ def verify(
 def read_certificate(rendition: Path, named: Path | None) -> Certificate | None:
     """Return the rendition's certificate, or None where there is none beside it.
 
-    Raises UsageError if a named one cannot be read, VerificationFailed if it is not whole.
+    Raises UsageError if it cannot be read, VerificationFailed if it is not whole.
     """
+    from hevcq.library.scan import certificate_at
+
     path = named or next(iter(sorted(_beside(rendition))), None)
     if path is None:
         return None
     try:
-        content = path.read_bytes()
+        return certificate_at(Path(os.path.realpath(path)))
     except OSError as error:
         raise UsageError(f"The certificate {path} cannot be read: {error.strerror}.") from error
-    return Certificate.parse(content)
 
 
 def _beside(rendition: Path) -> list[Path]:

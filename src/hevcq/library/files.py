@@ -12,6 +12,7 @@ import errno
 import functools
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -121,10 +122,9 @@ class FileSystem:
         fsync_folder(folder)
 
     def digest(self, path: Path) -> str:
-        """Return the hexadecimal SHA-256 of a file, read now; a symlink raises OSError."""
+        """Return the hexadecimal SHA-256 of a file, read now; a link or pipe raises OSError."""
         sha = hashlib.sha256()
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as reading:
+        with os.fdopen(open_plain(path), "rb", buffering=0) as reading:
             while block := reading.read(BLOCK):
                 self._go_on()
                 sha.update(block)
@@ -192,6 +192,17 @@ def same_bytes(one: Fingerprint, other: Fingerprint) -> bool:
     The device is left out: its number may change with a reboot or a new mount.
     """
     return (one.size, one.mtime_ns, one.inode) == (other.size, other.mtime_ns, other.inode)
+
+
+def open_plain(path: Path) -> int:
+    """Open a regular file to read from; a link, pipe, device or socket raises OSError at once."""
+    # Without O_NONBLOCK a pipe put in the file's place would be waited for, for ever.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor
 
 
 def fsync_folder(folder: Path) -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from hevcq.errors import StorageError
 from hevcq.library.files import FileSystem, make_folders, write_durably
-from hevcq.library.names import own_folder, show
+from hevcq.library.names import is_own, own_folder, show
 from hevcq.ports.catalog import Fingerprint
 
 UNDO = ".undo.json"
@@ -55,6 +58,7 @@ class Record:
         return None if self.keep_days is None else self.created_at + self.keep_days * 86_400
 
 
+_RECORD = TypeAdapter(Record)
 _PATHS = ("source", "target", "new", "retained", "aside")
 
 
@@ -66,6 +70,7 @@ class Journal:
         self._fs = fs
         self._open = own_folder(root) / "journal"
         self._kept = own_folder(root) / "kept"
+        self._originals = own_folder(root) / "originals"
 
     def begin(self, record: Record) -> None:
         """Write a record of a swap under way, durable when it returns."""
@@ -129,13 +134,14 @@ class Journal:
             for name in _PATHS:
                 if data[name] is not None:
                     data[name] = self._inside(data[name])
-            data["fingerprint"] = Fingerprint(**data["fingerprint"])
-            return Record(**data)
+            record = _RECORD.validate_python(data)
+            self._require_own(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StorageError(
                 f"The swap record {show(path)} is damaged, so what it was about cannot be known.",
                 remedy="Look for the original below .hevcq/originals, then remove the record.",
             ) from error
+        return record
 
     def clean(self) -> None:
         """Remove what a kill left of a record that was being written."""
@@ -158,7 +164,35 @@ class Journal:
         return json.dumps({"hevcq_swap": 1, **data}, ensure_ascii=True, indent=1).encode()
 
     def _inside(self, relative: str) -> Path:
+        """Return a path of a record; ValueError if it leaves the library by its words.
+
+        A folder may come from a stranger, records and all. Only the folder of the originals may
+        itself be a link; StorageError if another folder on the way is.
+        """
         parts = Path(relative).parts
-        if not parts or Path(relative).is_absolute() or ".." in parts:
+        nul = b"\0" in os.fsencode(relative)  # which raises ValueError for what no name can be
+        if nul or not parts or Path(relative).is_absolute() or ".." in parts:
             raise ValueError(f"{relative!r} leaves the library")
-        return self.root.joinpath(*parts)
+        path = self.root.joinpath(*parts)
+        base = self._originals if self._originals in path.parents else self.root
+        straight = Path(os.path.realpath(base)) / path.parent.relative_to(base)
+        if Path(os.path.realpath(path.parent)) != straight:
+            raise StorageError(
+                f"{show(_link_to(path.parent, base))} is a link, and a swap of hevcq's was made in a"
+                " folder of that name, so nothing was changed.",
+                remedy="Put the folder itself back in its place, then run the same command again.",
+            )
+        return path
+
+    def _require_own(self, record: Record) -> None:
+        """Raise ValueError unless what a record lets be removed has names that only hevcq gives."""
+        temps = [path for path in (record.new, record.aside) if path is not None]
+        own = all(is_own(path.name) for path in temps) and record.job_id.isalnum()
+        if not own or self._originals not in record.retained.parents:
+            raise ValueError("a name that hevcq never gives")
+
+
+def _link_to(folder: Path, base: Path) -> Path:
+    """Return the topmost link on the way from `base` to a folder that lies behind one."""
+    way = [each for each in reversed((folder, *folder.parents)) if base in each.parents]
+    return next((each for each in way if os.path.islink(each)), folder)  # noqa: PTH114 - any name

@@ -18,6 +18,8 @@ from hevcq.library.files import fsync_folder
 from hevcq.library.names import own_folder, show
 
 BUSY = "busy"
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+"""A link in a lock's place, which an unpacked archive may bring, is not followed."""
 
 
 @contextmanager
@@ -29,7 +31,7 @@ def root_lock(root: Path) -> Iterator[None]:
     folder = own_folder(root)
     try:
         folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(folder / "lock", FLAGS, 0o600)
     except OSError as error:
         raise SwapRefused(
             f"Nothing in {show(root)} can be replaced: {show(folder)} cannot be written"
@@ -80,9 +82,15 @@ def abandoned(root: Path, job_id: str) -> Iterator[bytes | None]:
 
 
 def busy_jobs(root: Path) -> list[str]:
-    """Return the jobs with a note below `root`, whether their holders live or not."""
+    """Return the jobs with a note below `root`, whether their holders live or not.
+
+    What is no plain file is no note of ours, and stays as it is.
+    """
     folder = own_folder(root) / BUSY
-    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as found:
+        return sorted(entry.name for entry in found if entry.is_file(follow_symlinks=False))
 
 
 def _sync_names(root: Path, path: Path) -> None:
@@ -95,7 +103,7 @@ def _own(path: Path) -> int | None:
     """Open and lock the file at `path`; None if somebody else holds it."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, FLAGS, 0o600)
         try:
             _flock(descriptor, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -261,9 +261,9 @@ def _noted(home: Path, note: bytes | None) -> Path | None:
     """The temporary file of a dead holder; None unless the note names one of hevcq's own."""
     try:
         relative = json.loads(note) if note else None
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(relative, str):
+        if not isinstance(relative, str) or b"\0" in os.fsencode(relative):
+            return None
+    except (ValueError, RecursionError):  # no JSON, or nothing that a name can be
         return None
     temp = Path(os.path.normpath(home / relative))
     return temp if temp.name.startswith(OWN_PREFIX) and home in temp.parents else None

@@ -35,6 +35,7 @@ def refuse(fs: FileSystem, root: Path, change: Replacement) -> None:
     _refuse_certificate(change)
     _refuse_places(root, change)
     facts = require_unchanged(fs, change.source, change.fingerprint)
+    _refuse_link(root, change)
     if facts.st_nlink > 1:
         raise SwapRefused(
             f"{show(change.source)} has {facts.st_nlink} names (hard links), so replacing this one"
@@ -87,6 +88,17 @@ def _refuse_places(root: Path, change: Replacement) -> None:
         raise SwapRefused(
             f"{show(change.target)} is in another folder than {show(change.source)}, so it cannot"
             " replace it."
+        )
+
+
+def _refuse_link(root: Path, change: Replacement) -> None:
+    folder = change.source.parent
+    # A record of what is outside could not be believed later, so there would be no way back.
+    if Path(os.path.realpath(folder)) != Path(os.path.realpath(root)) / folder.relative_to(root):
+        raise SwapRefused(
+            f"{show(folder)} is behind a link, so what is in it is not below {show(root)}; it was"
+            " left as it is.",
+            remedy="Name the folder itself.",
         )
 
 

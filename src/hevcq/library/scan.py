@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Certificate
 from hevcq.errors import VerificationFailed
-from hevcq.library.files import fingerprint_of
+from hevcq.library.files import fingerprint_of, open_plain
 from hevcq.library.globs import Matcher, matcher
 from hevcq.library.names import MAX_CERTIFICATE_BYTES, certificate_beside, is_own, show
 from hevcq.ports.catalog import Fingerprint
@@ -119,6 +119,18 @@ def readable(path: Path) -> bool:
     return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
+def certificate_at(path: Path) -> Certificate:
+    """Return the certificate at a path in a person's folder.
+
+    Raises OSError, or VerificationFailed if it is none. What cannot be one is not read: a pipe
+    would make a reader wait, and a giant fill the memory.
+    """
+    with os.fdopen(open_plain(path), "rb") as reading:
+        if os.fstat(reading.fileno()).st_size > MAX_CERTIFICATE_BYTES:
+            raise VerificationFailed(f"{show(path)} is no certificate of hevcq's.")
+        return Certificate.parse(reading.read(MAX_CERTIFICATE_BYTES))
+
+
 def is_settled(before: Fingerprint, after: Fingerprint, now: float, quiet_s: float) -> bool:
     """Return whether a file stopped growing: the same twice, and untouched for `quiet_s` seconds.
 
@@ -212,10 +224,7 @@ def _made_here(path: Path, certificate: Path) -> bool:
     may well want it.
     """
     try:
-        facts = certificate.lstat()
-        if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_CERTIFICATE_BYTES:
-            return False  # A pipe would make a reader wait, and a giant fill the memory.
-        proof = Certificate.parse(certificate.read_bytes())
+        proof = certificate_at(certificate)
         same = proof.rendition_size == path.stat().st_size
     except (OSError, VerificationFailed):
         return False

@@ -147,13 +147,14 @@ class Swap:
     def _replace(self, change: Replacement, fetch: Fetch, check: Check | None) -> Replaced:
         refuse(self._fs, self.root, change)
         rendition = Rendition(self.root, change.source, change.target, change.certificate)
-        self._require_certified_source(change)
+        touched_ns = self._require_certified_source(change)
         with staged(rendition, fetch, self._fs, check) as (new, notices):
             # Read once more here: between a verdict and a swap, bytes have been seen to change.
             if not holds_rendition(self._fs, new, change.certificate):
                 raise SwapRefused(f"{Gate.G9.value}: {show(new)} is not what was certified.")
             with root_lock(self.root):
                 refuse(self._fs, self.root, change)
+                self._require_untouched(change, touched_ns)
                 record = self._record(change, new)
                 self._carry_out(record)
         self._log.info("original_replaced", job=record.job_id, retained=show(record.retained))
@@ -174,14 +175,27 @@ class Swap:
             raise UndoRefused(f"No original of the job {job_id} is kept in {show(self.root)}.")
         return record
 
-    def _require_certified_source(self, change: Replacement) -> None:
+    def _require_certified_source(self, change: Replacement) -> int:
+        """Return when the original's inode last changed (ns), before its bytes were read."""
+        facts = require_unchanged(self._fs, change.source, change.fingerprint)
         if self._fs.digest(change.source) != change.certificate.source_sha256:
             raise SwapRefused(
                 f"{Gate.G0.value}: the SHA-256 of {show(change.source)} is not the one that was"
                 " encoded; it was left as it is.",
                 remedy="Run the same command again to encode what it is now.",
             )
-        require_unchanged(self._fs, change.source, change.fingerprint)
+        self._require_untouched(change, facts.st_ctime_ns)
+        return facts.st_ctime_ns
+
+    def _require_untouched(self, change: Replacement, since_ns: int) -> None:
+        """Refuse what somebody wrote to meanwhile: its size and time can be set back, its ctime not."""
+        facts = require_unchanged(self._fs, change.source, change.fingerprint)
+        if facts.st_ctime_ns != since_ns:
+            raise SwapRefused(
+                f"{Gate.G0.value}: {show(change.source)} was touched while it was being replaced; it"
+                " was left as it is.",
+                remedy="Run the same command again.",
+            )
 
     def _record(self, change: Replacement, new: Path) -> Record:
         now, proof = self._clock.now(), change.certificate

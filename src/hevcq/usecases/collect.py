@@ -24,7 +24,7 @@ from hevcq.errors import (
     VerificationFailed,
 )
 from hevcq.library.files import FileSystem, fingerprint_of, same_bytes
-from hevcq.library.names import certificate_beside, show
+from hevcq.library.names import MAX_CERTIFICATE_BYTES, certificate_beside, show
 from hevcq.library.place import Check, Fetch, Rendition, explained, place
 from hevcq.library.refusals import Replacement
 from hevcq.library.swap import Swap
@@ -193,7 +193,8 @@ class Collector:
     def _proof(self, placement: Placement, ref: RenditionRef) -> Certificate:
         try:
             with self._ports.backend.store.open(ref.certificate_key) as reading:
-                proof = Certificate.parse(reading.read())
+                # Of a giant only the beginning is read, which is no certificate.
+                proof = Certificate.parse(reading.read(MAX_CERTIFICATE_BYTES))
         except SourceGone as error:
             raise VerificationFailed(
                 f"The certificate of the rendition of {show(placement.source)} is gone.",

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.domain.certificate import Certificate
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.media import MediaInfo
 from hevcq.errors import BadKey, VerificationFailed
 from hevcq.library.names import certificate_beside
-from hevcq.library.scan import PROBLEMS, Filter, Found, Rejected, Why, find
+from hevcq.library.scan import PROBLEMS, Filter, Found, Rejected, Why, certificate_at, find
 from hevcq.library.survey import survey
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.encoder import Encoder
@@ -70,7 +69,7 @@ def occupied(target: Path, source: Path, size: int) -> Claim:
     except (FileNotFoundError, NotADirectoryError):
         return Claim.FREE
     try:
-        proof = Certificate.parse(certificate_beside(target).read_bytes())
+        proof = certificate_at(certificate_beside(target))
         key = key_for_path(str(source))
     except (OSError, VerificationFailed, BadKey):
         return Claim.STRANGER

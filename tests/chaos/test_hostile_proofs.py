@@ -1,0 +1,175 @@
+"""Forged certificates in the store and beside films: another proof is no proof, and costs nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import threading
+
+import pytest
+
+from chaos.hostile_kit import in_time
+from fakes.farm import Farm
+from fakes.store import MemoryStore
+from hevcq.cli.verify import read_certificate
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.job import JobState
+from hevcq.errors import HevcqError, SourceUnreadable, UsageError, VerificationFailed
+from hevcq.library.files import FileSystem
+from hevcq.library.names import certificate_beside
+from hevcq.ports.catalog import Mode, PlacementState
+from hevcq.usecases.ingest_scan import occupied
+from hevcq.usecases.ingest_targets import Claim, Destination
+from hevcq.usecases.verify_pair import sha256
+from ingest_kit import Bench
+from library.libkit import film
+
+
+@pytest.fixture
+def farm(tmp_path) -> Farm:
+    """A farm whose only job was killed between publishing and completing."""
+    farm = Farm(tmp_path)
+    farm.source = farm.submit()
+    assert farm.killed_at("before-complete")
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    return farm
+
+
+def renamed(farm: Farm, certificate: str) -> None:
+    """Let the visible rendition's metadata name another certificate."""
+    key = farm.key(farm.source)
+    made, *rest = farm.store._objects[key]
+    named = {**made.metadata, "certificate": certificate}
+    farm.store._objects[key] = (dataclasses.replace(made, metadata=named), *rest)
+
+
+class Endless:
+    """What can be read from for ever."""
+
+    def read(self, size: int = -1) -> bytes:
+        assert 0 <= size < 2**26, "read whole"
+        return b" " * size
+
+    def __enter__(self) -> Endless:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def endless(store: MemoryStore, name: str) -> None:
+    """Let the object `name` have no end."""
+    opened = store.open
+    store.open = lambda key, **span: Endless() if key == name else opened(key, **span)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a\0b", "x" * 1025, "\ud800"])
+def test_metadata_that_name_no_key_as_certificate_cost_the_job_nothing(farm, name):
+    renamed(farm, name)
+    assert farm.until_settled(farm.source).state is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 2
+
+
+def test_a_certificate_of_gigabytes_in_the_store_is_not_read_and_costs_the_job_nothing(farm):
+    endless(farm.store, farm.store.stat(farm.key(farm.source)).metadata["certificate"])
+    assert farm.until_settled(farm.source).state is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 2
+
+
+def error_of(call) -> object:
+    """Return the error that a call ends with, in time."""
+
+    def caught() -> object:
+        try:
+            return call()
+        except (OSError, HevcqError) as error:
+            return error
+
+    return in_time(caught)
+
+
+@pytest.mark.parametrize("mode", [Mode.BESIDE, Mode.REPLACE])
+def test_a_certificate_of_gigabytes_is_not_read_by_who_collects_and_places_nothing(tmp_path, mode):
+    bench = Bench(tmp_path, where=Destination(mode))
+    item = bench.film()
+    job = bench.queue(item)
+    endless(bench.backend.store, bench.work(job).certificate_key)
+    with pytest.raises(VerificationFailed):
+        bench.collector.collect(bench.done(job), threading.Event())
+    assert [path.name for path in bench.media.iterdir() if path.is_file()] == [item.path.name]
+    assert item.path.read_bytes() == b"film" * 100
+    assert bench.catalog.placement(job.job_id).state is PlacementState.REFUSED
+
+
+@pytest.mark.parametrize("what", ["pipe", "giant"])
+def test_a_pipe_or_giant_as_certificate_at_a_target_is_a_strangers(tmp_path, monkeypatch, what):
+    made = film(tmp_path)
+    target = made.source.with_name("film.hevc.mkv")
+    target.write_bytes(made.rendition)
+    if what == "pipe":
+        os.mkfifo(certificate_beside(target))
+    else:
+        with certificate_beside(target).open("wb") as sparse:
+            sparse.truncate(8 * 2**30)
+    monkeypatch.setattr(Certificate, "parse", lambda _text: pytest.fail("read whole"))
+    assert in_time(lambda: occupied(target, made.source, len(made.original))) is Claim.STRANGER
+
+
+def test_a_pipe_in_a_films_place_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "film.mkv")
+
+    assert isinstance(error_of(lambda: FileSystem().digest(tmp_path / "film.mkv")), OSError)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "beside"])
+@pytest.mark.parametrize("what", ["pipe", "socket", "device", "folder", "giant", "link to a pipe"])
+def test_no_pipe_or_giant_under_a_certificates_name_holds_a_verification_up(
+    tmp_path, monkeypatch, what, named
+):
+    rendition = tmp_path / "film.hevc.mkv"
+    trap = tmp_path / "other" if named else certificate_beside(rendition)
+    if what == "pipe":
+        os.mkfifo(trap)
+    elif what == "socket":
+        monkeypatch.chdir(trap.parent)  # its whole path may be longer than a socket's name
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(trap.name)
+    elif what == "folder":
+        trap.mkdir()
+    elif what == "giant":
+        with trap.open("wb") as sparse:
+            sparse.truncate(8 * 2**30)
+    elif what == "device":
+        trap.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        trap.symlink_to(tmp_path / "pipe")
+    monkeypatch.setattr(Certificate, "parse", lambda _text: pytest.fail("read whole"))
+    error = error_of(lambda: read_certificate(rendition, trap if named else None))
+    assert isinstance(error, VerificationFailed if what == "giant" else UsageError), error
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "link to a pipe"])
+def test_a_pipe_in_the_place_of_a_certified_rendition_is_not_waited_for(tmp_path, what):
+    trap = tmp_path / "film.hevc.mkv"
+    os.mkfifo(tmp_path / "pipe")
+    if what == "pipe":
+        trap = tmp_path / "pipe"
+    else:
+        trap.symlink_to("/dev/zero" if what == "device" else tmp_path / "pipe")
+    error = error_of(lambda: sha256(trap, threading.Event()))
+    assert isinstance(error, SourceUnreadable), error
+    assert "not a regular file" in str(error)
+
+
+def test_a_certificate_and_a_rendition_behind_links_are_those_they_lead_to(tmp_path):
+    made = film(tmp_path)
+    (tmp_path / "real.json").write_text(made.change.certificate.to_json())
+    (tmp_path / "linked.json").symlink_to("real.json")
+    (tmp_path / "linked.mkv").symlink_to(made.source)
+    assert read_certificate(tmp_path / "x.mkv", tmp_path / "linked.json") == made.change.certificate
+    assert (
+        sha256(tmp_path / "linked.mkv", threading.Event()) == made.change.certificate.source_sha256
+    )
