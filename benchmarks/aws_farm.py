@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.aws.emulator import KEYS, REGION, Emulator
 
 from hevcq.aws.clients import Clients, make_clients
 from hevcq.aws.open import open_aws
@@ -16,31 +17,19 @@ from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
 from hevcq.settings import AwsSettings, Settings
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @contextmanager
 def emulator() -> Iterator[str]:
-    """Run the emulator inside the context; yield its endpoint."""
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "aws" / "serve.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    try:
-        yield server.stdout.readline().strip()
-    finally:
-        server.stdin.close()
-        server.wait(timeout=30)
+    """Run the emulator inside the context, its keys in the environment; yield its endpoint."""
+    os.environ.update(KEYS)
+    with Emulator() as running:
+        yield running.endpoint
 
 
 def made(endpoint: str, profiles: Mapping[str, Profile]) -> tuple[AwsSettings, Clients]:
     """Make the resources of these profiles; return their settings, and the clients used."""
     aws = AwsSettings(
-        region="eu-central-1",
+        region=REGION,
         endpoint_url=endpoint,
         input_bucket="bench-in",
         output_bucket="bench-out",

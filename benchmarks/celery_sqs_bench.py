@@ -127,7 +127,6 @@ def hevcq_rate(backend: Backend, *, ledger: bool) -> float:
 
 def main() -> int:
     """Measure, print, write."""
-    os.environ.update({"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"})
     python = peer_python()
     if python is None:
         print("skipped: celery[sqs] cannot be installed here")

@@ -6,7 +6,6 @@ keeps everything in memory and asks for no password: for trying out, never for f
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 
@@ -19,14 +18,8 @@ def main() -> int:
     """Serve until told to stop."""
     # Blocked before any thread begins, so that only the wait below takes them.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    shims.apply()
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address=sys.argv[1], port=int(sys.argv[2]), verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    sys.stdout.write(f"http://{host}:{port}\n")
+    server, address = shims.serve(sys.argv[1], int(sys.argv[2]))
+    sys.stdout.write(f"{address}\n")
     sys.stdout.flush()
     signal.sigwait(SIGNALS)
     server.stop()

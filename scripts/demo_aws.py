@@ -22,13 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from scripts.demo import clips  # noqa: E402
+from tests.aws.emulator import KEYS, REGION, Emulator, NotStarted, emulated_clients  # noqa: E402
 
-from hevcq.aws.clients import make_clients  # noqa: E402
 from hevcq.aws.setup import create_resources  # noqa: E402
 from hevcq.profiles import load_profiles  # noqa: E402
 from hevcq.settings import AwsSettings  # noqa: E402
 
-SERVE = ROOT / "tests" / "aws" / "serve.py"
 PROFILES = ("hevc", "720p", "1080p")
 END_S = 20
 
@@ -80,7 +79,10 @@ def _arguments() -> argparse.Namespace:
 
 def _demo(stack: contextlib.ExitStack, hevcq: Path, media: Path, renditions: Path) -> int:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hevcq-demo-")))
-    endpoint = stack.enter_context(_emulator())
+    try:
+        endpoint = stack.enter_context(Emulator()).endpoint
+    except NotStarted as error:
+        sys.exit(str(error))
     print(f"The emulator of S3, SNS, SQS and DynamoDB is at {endpoint}")
     environment = _farm(endpoint, folder)
     print("Made two buckets, a topic, three queues with their dead letters, and a table")
@@ -94,39 +96,16 @@ def _demo(stack: contextlib.ExitStack, hevcq: Path, media: Path, renditions: Pat
     return code
 
 
-@contextlib.contextmanager
-def _emulator() -> Iterator[str]:
-    # In a session of its own: Ctrl-C is for the ingest first, and for these in the written order.
-    server = subprocess.Popen(
-        [sys.executable, str(SERVE)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        address = server.stdout.readline().strip() if server.stdout else ""
-        if not address:
-            sys.exit("The emulator did not start: `make setup` installs it (moto[server]).")
-        yield address
-    finally:
-        if server.stdin:
-            server.stdin.close()
-        _end(server)
-
-
 def _farm(endpoint: str, folder: Path) -> dict[str, str]:
     """Make the resources; return the environment in which hevcq works on them."""
-    keys = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo"}
-    os.environ.update(keys)
     wanted = AwsSettings(
-        region="eu-central-1",
+        region=REGION,
         endpoint_url=endpoint,
         input_bucket="hevcq-demo-input",
         output_bucket="hevcq-demo-output",
     )
     profiles = {n: p for n, p in load_profiles(ROOT / "workers").items() if n in PROFILES}
-    made = create_resources(make_clients(wanted), wanted, profiles)
+    made = create_resources(emulated_clients(wanted), wanted, profiles)
     names = folder / "profiles"
     names.mkdir()
     for name in PROFILES:
@@ -135,7 +114,7 @@ def _farm(endpoint: str, folder: Path) -> dict[str, str]:
     own = {f"HEVCQ_AWS__{name.upper()}": str(value) for name, value in made.model_dump().items()}
     return {
         **clean,
-        **keys,
+        **KEYS,
         **own,
         "AWS_EC2_METADATA_DISABLED": "true",
         "HEVCQ_BACKEND": "aws",
@@ -169,7 +148,7 @@ def _workers(hevcq: Path, environment: Mapping[str, str], folder: Path) -> Itera
             _end(child)
 
 
-def _end(child: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+def _end(child: subprocess.Popen[bytes]) -> None:
     try:
         child.wait(timeout=END_S + 5)
     except subprocess.TimeoutExpired:

@@ -108,7 +108,7 @@ class VerificationFailed(PermanentError):
 
 
 class NeedsReview(PermanentError):
-    """The rendition passed, but looks too good to be true; a person should look."""
+    """The rendition looks too good to be true, or may not take another's place; a person should look."""
 
 
 class LimitExceeded(PermanentError):

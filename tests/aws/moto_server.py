@@ -8,8 +8,6 @@ from __future__ import annotations
 import atexit
 import functools
 import itertools
-import logging
-import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aws import shims
-from hevcq.aws.clients import Clients, make_clients
+from aws.emulator import REGION, emulated_clients
+from hevcq.aws.clients import Clients
 from hevcq.aws.open import open_aws
 from hevcq.aws.setup import create_resources
 from hevcq.clock import Clock, SystemClock
@@ -26,34 +25,19 @@ from hevcq.ports.backend import Backend
 from hevcq.settings import AwsSettings, Settings
 from support import ManualClock
 
-REGION = "eu-central-1"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-
 
 @functools.cache
 def endpoint() -> str:
     """Start the server of this process at first use; it ends with the process."""
-    shims.apply()
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+    server, address = shims.serve()
     atexit.register(server.stop)
-    host, port = server.get_host_and_port()
-    return f"http://{host}:{port}"
+    return address
 
 
 @functools.cache
 def clients() -> Clients:
     """Return one set of clients a process: making them is most of a small test's time."""
-    saved = {name: os.environ.get(name) for name in CREDENTIALS}
-    os.environ.update(CREDENTIALS)
-    try:
-        return make_clients(AwsSettings(region=REGION, endpoint_url=endpoint()))
-    finally:
-        for name, value in saved.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return emulated_clients(AwsSettings(region=REGION, endpoint_url=endpoint()))
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """What moto 5.2 does differently from AWS in a way that matters here; each shim has its reason.
 
-`apply()` may be called again and again; it must run before the server answers its first request.
+`serve()` starts the server with all of them.
 Known differences that are not shimmed are a free test: the spurious ObjectCreated:Put before
 CompleteMultipartUpload (a duplicate event), stale receipts that still work, StartMessageMoveTask
 that is not there.
@@ -9,6 +9,7 @@ that is not there.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import threading
 from urllib.parse import quote_plus
@@ -16,8 +17,20 @@ from urllib.parse import quote_plus
 _done: set[str] = set()
 
 
+def serve(host="127.0.0.1", port=0):
+    """Start a shimmed server in a thread of this process; return it, and its address."""
+    apply()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address=host, port=port, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    return server, f"http://{host}:{port}"
+
+
 def apply() -> None:
-    """Apply every shim once."""
+    """Apply every shim once, before a server answers its first request."""
     for shim in (
         conditional_writes,
         event_keys,

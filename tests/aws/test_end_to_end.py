@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import pytest
 
+from aws.forms import post
 from aws.moto_server import Farm, make_farm
+from hevcq.aws import objects
 from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Certificate
-from hevcq.domain.job import JobState
+from hevcq.domain.job import JobState, job_id
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Bounds, Gates, Profile, QueueNumbers, Video, VideoCodec
 from hevcq.domain.verdict import FailureClass
@@ -170,6 +172,42 @@ def test_poison_is_a_dead_letter_with_class_and_reason_at_its_first_receive(farm
     nothing_is_left(farm, scratch)
 
 
+def planted(farm: Farm, fence: str, key: str) -> str:
+    """Put somebody's object in the place of the one rendition to come; return the job's id."""
+    (source,) = farm.backend.store.sources("TODO/")
+    job = job_id(source, "hevc")
+    metadata = {objects.JOB: job, objects.FENCE: fence, objects.SHA256: "0" * 64}
+    farm.clients.s3.put_object(Bucket="out", Key=key, Body=b"another", Metadata=metadata)
+    return job
+
+
+@pytest.mark.parametrize("fence", ["1", "no number"])
+def test_a_fence_that_the_ledger_never_granted_ends_the_job_once_and_says_what_to_do(
+    farm, clip, scratch, fence
+) -> None:
+    upload(farm, "TODO/hevc/a.mp4", clip.read_bytes())
+    key = "DONE/hevc/a.mp4.mp4"
+    job = planted(farm, fence, key)
+
+    work_off(farm, worker(farm, scratch))
+
+    record = farm.backend.ledger.get(job)
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.REVIEW), record
+    (letter,) = farm.backend.queues["hevc"].dead_letters(Selection())
+    assert (letter.attempts, key in letter.reason) == (1, True)
+    with farm.backend.store.open(key) as file:
+        assert file.read() == b"another"
+
+    assert farm.backend.store.delete(key)
+    order = Order(Wanted(), who="tester", why="removed it")
+    stop = threading.Event()
+    done = list(redrive(farm.backend, order, clock=farm.clock, stop=stop))
+    assert [each.result for each in done] == [Result.REDRIVEN]
+    work_off(farm, worker(farm, scratch))
+    assert farm.backend.ledger.get(job).state is JobState.DONE
+    nothing_is_left(farm, scratch)
+
+
 def test_a_redrive_after_the_fix_completes_what_was_refused(farm, clip, scratch) -> None:
     strict = PROFILES["hevc"].model_copy(update={"bounds": Bounds(max_pixels=64 * 64)})
     upload(farm, "TODO/hevc/film.mp4", clip.read_bytes())
@@ -202,7 +240,7 @@ def test_a_presigned_form_uploads_and_a_presigned_url_reads(farm, clip, scratch)
     from urllib.parse import urlsplit
 
     form = farm.backend.store.presigned_post("TODO/all/form.mp4", 10_000_000, 60)
-    post_form(form, clip.read_bytes())
+    post(form, clip.read_bytes())
 
     work_off(farm, worker(farm, scratch))
 
@@ -211,22 +249,6 @@ def test_a_presigned_form_uploads_and_a_presigned_url_reads(farm, clip, scratch)
     assert urlsplit(url).query
     with urllib.request.urlopen(url) as answer:
         assert len(answer.read()) == farm.backend.store.stat(rendition).size
-
-
-def post_form(form: dict, content: bytes) -> None:
-    import urllib.request
-
-    line = "hevcq-boundary"
-    parts = [
-        f'--{line}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in form["fields"].items()
-    ]
-    head = f'--{line}\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
-    body = b"".join(parts) + head.encode() + content + f"\r\n--{line}--\r\n".encode()
-    request = urllib.request.Request(form["url"], data=body)
-    request.add_header("Content-Type", f"multipart/form-data; boundary={line}")
-    with urllib.request.urlopen(request) as answer:
-        assert answer.status in {200, 201, 204}
 
 
 def test_an_upload_by_the_store_is_worked_on_once(farm, clip, scratch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from botocore.stub import Stubber
 
 from aws.breaking import broken
-from aws.moto_server import REGION
+from aws.emulator import REGION
 from aws.values import DAMAGED, letters, take, task
 from hevcq.errors import Unavailable
 from hevcq.ports.queue import Moving

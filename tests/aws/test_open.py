@@ -15,7 +15,8 @@ from botocore.exceptions import (
 
 import hevcq
 from aws.breaking import Breaking, refusal
-from aws.moto_server import CREDENTIALS, REGION, make_farm
+from aws.emulator import KEYS, REGION
+from aws.moto_server import make_farm
 from contracts.backends import PROFILES
 from hevcq.aws.clients import MAX_WAIT_S, POLL_READ_TIMEOUT_S, make_clients
 from hevcq.aws.faults import CODES, translated
@@ -37,7 +38,7 @@ def farm():
 
 @pytest.fixture
 def credentials(monkeypatch) -> None:
-    for name, value in CREDENTIALS.items():
+    for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
 
 

@@ -71,6 +71,20 @@ def test_a_zombie_that_comes_between_look_and_write_is_refused(farm, store, tmp_
         assert file.read() == b"newer"
 
 
+@pytest.mark.parametrize("fence", ["9" * 20, "9" * 1500, "no number", "-1", "1.5", ""])
+def test_a_fence_that_is_none_outranks_what_comes(farm, store, tmp_path, fence) -> None:
+    metadata = {objects.JOB: "j", objects.FENCE: fence, objects.SHA256: sha(b"forged")}
+    farm.clients.s3.put_object(
+        Bucket="out", Key="DONE/hevc/a.mp4", Body=b"forged", Metadata=metadata
+    )
+    wanted = publication(tmp_path, fence=3)
+
+    with pytest.raises(StaleFence):
+        store.publish(wanted)
+
+    assert wanted.file.exists()
+
+
 def test_conflicts_without_end_are_unavailable(store, tmp_path) -> None:
     store._s3.plan["put_object"] = [refusal("ConditionalRequestConflict", 409)] * 20
 
@@ -124,3 +138,68 @@ def test_a_publication_that_cannot_be_aborted_reports_its_first_error(
 
     with pytest.raises(Unavailable, match="SlowDown"):
         store.publish(publication(tmp_path, large.read_bytes()))
+
+
+def left_open(farm, key: str) -> None:
+    """Begin an upload and let it lie, as a SIGKILL does."""
+    begun = farm.clients.s3.create_multipart_upload(Bucket="out", Key=key)
+    farm.clients.s3.upload_part(
+        Bucket="out", Key=key, UploadId=begun["UploadId"], PartNumber=1, Body=b"some"
+    )
+
+
+def test_what_a_killed_attempt_had_sent_is_aborted_by_the_next_one(
+    farm, store, large, tmp_path
+) -> None:
+    left_open(farm, "DONE/hevc/a.mp4")
+    left_open(farm, "DONE/hevc/a.mp4.other")
+
+    store.publish(publication(tmp_path, large.read_bytes(), fence=2))
+
+    assert open_parts(farm) == ["DONE/hevc/a.mp4.other"]
+
+
+@pytest.mark.parametrize("size", ["large", "small"])
+def test_a_first_attempt_and_a_small_file_ask_for_no_list(
+    farm, store, large, tmp_path, size
+) -> None:
+    left_open(farm, "DONE/hevc/a.mp4")
+
+    if size == "large":
+        store.publish(publication(tmp_path, large.read_bytes(), fence=1))
+    else:
+        store.publish(publication(tmp_path, fence=2))
+
+    assert store._s3.count("list_multipart_uploads") == 0
+    assert len(open_parts(farm)) == 1
+
+
+@pytest.mark.parametrize("error", [refusal("AccessDenied", 403), broken()])
+def test_a_list_that_is_refused_holds_up_no_publication(
+    farm, store, large, tmp_path, error
+) -> None:
+    left_open(farm, "DONE/hevc/a.mp4")
+    store._s3.plan["list_multipart_uploads"] = [error] * 9
+    wanted = publication(tmp_path, large.read_bytes(), fence=2)
+
+    assert store.publish(wanted).sha256 == wanted.sha256
+
+
+@pytest.mark.parametrize("call", ["upload_part", "complete_multipart_upload"])
+def test_an_upload_that_another_attempt_aborts_is_made_anew(
+    farm, store, large, tmp_path, call
+) -> None:
+    """As a zombie may, that looks for what was left while the later attempt is sending."""
+    wanted = publication(tmp_path, large.read_bytes(), fence=3)
+
+    def aborted(_real, **asked):
+        farm.clients.s3.abort_multipart_upload(
+            Bucket="out", Key=wanted.key, UploadId=asked["UploadId"]
+        )
+        raise refusal("NoSuchUpload", 404)
+
+    store._s3.plan[call] = [aborted]
+
+    assert store.publish(wanted).sha256 == wanted.sha256
+    assert store._s3.count("create_multipart_upload") == 2
+    assert open_parts(farm) == []

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from aws.emulator import KEYS, REGION, Emulator
 from infra.terraform import ROOT, Terraform
 from support import make_clip
 
 pytestmark = [pytest.mark.terraform, pytest.mark.aws, pytest.mark.timeout(1200)]
-REGION = "eu-central-1"
 HEVCQ = Path(sys.executable).with_name("hevcq")
 DRIFT = {
     "aws_sqs_queue": {"redrive_policy"},
@@ -43,20 +43,8 @@ most of a service. On AWS a second plan is empty."""
 
 @pytest.fixture
 def endpoint() -> Iterator[str]:
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "aws" / "serve.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    assert server.stdin is not None
-    try:
-        yield server.stdout.readline().strip()
-    finally:
-        server.stdin.close()
-        server.wait(timeout=30)
-        server.stdout.close()
+    with Emulator() as emulator:
+        yield emulator.endpoint
 
 
 def quick_profiles(folder: Path) -> Path:
@@ -92,8 +80,7 @@ def environment(home: Path, endpoint: str, **more: str) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
+        **KEYS,
         "AWS_EC2_METADATA_DISABLED": "true",
         "HEVCQ_AWS__ENDPOINT_URL": endpoint,
         "HEVCQ_DATA_DIR": str(home / "data"),

@@ -194,7 +194,9 @@ def test_the_real_handler_feeds_the_meter(tmp_path):
     farm.encoder.errors["preflight"] = [SourceDamaged("no packets")]
     farm.handle()
     farm.submit("odd.mp4")
-    farm.encoder.errors["encode"] = [EncoderFailed("exit 1")]
+    farm.encoder.errors["encode"] = [EncoderFailed("exit 1")] * 2
+    # The first time it may be the worker's fault, and goes back uncounted.
+    farm.clock.advance(farm.handle().verdict.delay_s)
     farm.handle()
 
     seen = metered.text()
@@ -203,6 +205,7 @@ def test_the_real_handler_feeds_the_meter(tmp_path):
     assert {tuple(re.findall('"(.*?)"', name)[1:]) for name in ends} == {
         ("done", "none"),
         ("buried", "damaged"),
+        ("released", "none"),
         ("retry", "encoder"),
     }
     assert seen['hevcq_source_bytes_total{profile="hevc"}'] == 4

@@ -24,6 +24,7 @@ ROOM_BYTES = MAX_BODY_BYTES - 8_192
 """What the body may take: attributes and the rest of the letter share the 256 KiB."""
 MAX_TAIL_BYTES = 16_384
 MAX_REASON = 4_096
+MAX_ATTEMPTS = 2**31 - 1
 PACKED_CAP = 4 * MAX_BODY_BYTES
 """A packed body is never unpacked past this, so that a forged letter is no bomb."""
 
@@ -39,9 +40,9 @@ class Letter(Frozen):
     message_id: str
     reason: str
     failure_class: FailureClass
-    attempts: int = Field(ge=0)
+    attempts: int = Field(ge=0, le=MAX_ATTEMPTS)
     tail: tuple[str, ...] = ()
-    buried_at: float
+    buried_at: float = Field(ge=0, allow_inf_nan=False)
     form: Literal["text", "zlib", "head"] = "text"
     body_bytes: int = Field(ge=0)
     body: str

@@ -85,7 +85,7 @@ class LetterDesk:
             for dead in self._scan():
                 if left is not None and left <= 0:
                     return
-                if _matches(dead, selection):
+                if selection.matches(dead):
                     left = None if left is None else left - 1
                     yield dead
         finally:
@@ -201,12 +201,3 @@ def _printable(value: str) -> str:
     """Return what SQS takes: printable, and no lone surrogates."""
     valid = value.encode("utf-8", "replace").decode("utf-8")
     return "".join(c if c.isprintable() else " " for c in valid)
-
-
-def _matches(dead: DeadLetter, wanted: Selection) -> bool:
-    job = dead.task.job_id if dead.task else None
-    return (
-        wanted.failure_class in (None, dead.failure_class)
-        and wanted.job_id in (None, job)
-        and (wanted.buried_before is None or dead.buried_at < wanted.buried_before)
-    )

@@ -44,7 +44,7 @@ class Listing:
         if wanted.source_key is not None:
             entries = list(self._pages(BY_SOURCE, "source_key", wanted.source_key, None))
             records = sorted(self._read(entries), key=lambda r: (-r.updated_at, r.job_id))
-            yield from (record for record in records if _matches(record, wanted))
+            yield from (record for record in records if wanted.matches(record))
             return
         found = self._entries(wanted)
         while page := list(islice(found, PAGE)):
@@ -52,7 +52,7 @@ class Listing:
             seen_in = {(string(entry, "pk"), string(entry, "state")) for entry in page}
             for record in self._read(page):
                 there = (job_pk(record.job_id), record.state.value) in seen_in
-                if there and _matches(record, wanted):
+                if there and wanted.matches(record):
                     yield record
 
     def _entries(self, wanted: JobFilter) -> Iterator[Item]:
@@ -127,14 +127,3 @@ class Listing:
             if not asked:
                 return found
         raise Unavailable(f"DynamoDB did not read all jobs of a page of {self._table}.")
-
-
-def _matches(record: JobRecord, wanted: JobFilter) -> bool:
-    key = record.source.key
-    return (
-        (not wanted.states or record.state in wanted.states)
-        and wanted.profile in (None, record.profile)
-        and wanted.source_key in (None, key)
-        and (wanted.key_prefix is None or key.startswith(wanted.key_prefix))
-        and (wanted.updated_after is None or record.updated_at > wanted.updated_after)
-    )

@@ -7,11 +7,19 @@ import mimetypes
 import threading
 from typing import TYPE_CHECKING
 
-from hevcq.aws import objects
+from hevcq.aws import objects, transfer
 from hevcq.aws.faults import code_of, translated
 from hevcq.aws.transfer import READ_BYTES, Meter, Upload, upload
 from hevcq.clock import Clock
-from hevcq.errors import SourceChanged, SourceGone, StaleFence, Unavailable, VerificationFailed
+from hevcq.errors import (
+    HevcqError,
+    SourceChanged,
+    SourceGone,
+    StaleFence,
+    Unavailable,
+    VerificationFailed,
+)
+from hevcq.logs import get_logger
 from hevcq.ports.store import Publication, StoredObject
 
 if TYPE_CHECKING:
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
 TRIES = 8
 """Conflicts in a row before giving up: each means that another writer came between."""
 PAUSE_S = 0.2
+
+_log = get_logger()
 
 
 class Publisher:
@@ -47,6 +57,8 @@ class Publisher:
             if there is not None and self._is_ours(there, publication):
                 publication.file.unlink(missing_ok=True)
                 return objects.stored(publication.key, there)
+            if attempt == 0:
+                self._clear(publication)
             try:
                 self._upload(publication, there)
             except _Conflict as conflict:
@@ -79,6 +91,25 @@ class Publisher:
         if not fence.isdecimal() or int(fence) >= publication.fence:
             raise StaleFence(f"{publication.key} was published under fence {fence or 'unknown'}.")
         return False
+
+    def _clear(self, publication: Publication) -> None:
+        """Abort what earlier attempts of the job sent of this key and never completed.
+
+        A killed one leaves its parts, and they are paid for until the bucket's rule comes. Should
+        a zombie meet the upload of the attempt after it here, that one begins anew.
+        """
+        key, size = publication.key, publication.file.stat().st_size
+        if publication.fence == 1 or size <= transfer.PART_BYTES:
+            return
+        try:
+            with translated(f"look for uploads of {key!r} that were left open"):
+                found = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
+        except HevcqError as error:
+            _log.info("uploads_not_listed", key=key, why=str(error))
+            return
+        for begun in found.get("Uploads", []):
+            if begun["Key"] == key:
+                transfer.abort(self._s3, self._bucket, key, begun["UploadId"])
 
     def _upload(self, publication: Publication, there: HeadObjectOutputTypeDef | None) -> None:
         own = {

@@ -18,6 +18,10 @@ MAX_BODY_BYTES = 262_144
 """The largest message body hevcq reads: SNS's default limit of 256 KiB
 (https://docs.aws.amazon.com/sns/latest/api/API_Publish.html)."""
 
+MAX_SIZE = 2**63 - 1
+"""The largest size of a file, and the largest number that SQLite holds."""
+MAX_CHUNK = 2**31 - 1
+
 
 class Source(Frozen):
     """One immutable version of an input video.
@@ -29,7 +33,7 @@ class Source(Frozen):
     bucket: str = Field(min_length=1, max_length=255)
     key: str
     version: str = Field(min_length=1, max_length=1024)
-    size: int = Field(ge=0, description="bytes")
+    size: int = Field(ge=0, le=MAX_SIZE, description="bytes")
 
     @field_validator("key")
     @classmethod
@@ -86,7 +90,7 @@ class Task(Frozen):
     kind: TaskKind = TaskKind.ENCODE
     source: Source
     profile: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
-    chunk: int | None = Field(default=None, ge=0)
+    chunk: int | None = Field(default=None, ge=0, le=MAX_CHUNK)
     group: str = Field(default="", max_length=128)
     split: str = Field(default="", pattern=r"^[0-9a-z-]{0,40}$")
 

@@ -233,7 +233,11 @@ class QueueNumbers(Frozen):
         default=10, ge=2, le=1000, description="deliveries before the queue gives up"
     )
     max_failures: int = Field(
-        default=3, ge=1, le=100, description="counted failures before a dead letter"
+        default=3,
+        ge=1,
+        le=100,
+        description="counted failures before a dead letter; the encoder's first is not counted: "
+        "it may be the worker's fault",
     )
     max_crashes: int = Field(
         default=3, ge=1, le=100, description="vanished attempts before a dead letter"

@@ -83,10 +83,10 @@ reason = 'reopened by ' || :who || ': ' || :why,
 failure_class = NULL, rendition_key = NULL, rendition_size = NULL, rendition_sha256 = NULL,
 split = NULL, whole = '', certificate_key = NULL, cpu_s = NULL, started_at = NULL, finished_at = NULL, updated_at = :now
 WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
-FREE_OWNER = """UPDATE job SET lease_until = 0
-WHERE state = 'running' AND owner >= :owner AND owner < :owner || '~'"""
-HELD_BY = """SELECT 1 FROM job
-WHERE state = 'running' AND owner >= :owner AND owner < :owner || '~' LIMIT 1"""
+FREE_OWNER = """UPDATE job SET lease_until = 0 WHERE state = 'running'
+AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';')"""
+HELD_BY = """SELECT 1 FROM job WHERE state = 'running'
+AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';') LIMIT 1"""
 COUNTS = "SELECT profile, state, COUNT(*) FROM job WHERE parent = '' GROUP BY profile, state"
 REMEMBER = """INSERT INTO remembered (source_sha256, profile, revision, reason, made_at)
 VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET reason = excluded.reason,

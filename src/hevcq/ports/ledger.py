@@ -57,6 +57,17 @@ class JobFilter:
     key_prefix: str | None = None
     updated_after: float | None = None
 
+    def matches(self, record: JobRecord) -> bool:
+        """Return whether every given condition holds."""
+        key = record.source.key
+        return (
+            (not self.states or record.state in self.states)
+            and self.profile in (None, record.profile)
+            and self.source_key in (None, key)
+            and (self.key_prefix is None or key.startswith(self.key_prefix))
+            and (self.updated_after is None or record.updated_at > self.updated_after)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Remembered:

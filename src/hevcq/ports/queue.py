@@ -60,6 +60,15 @@ class Selection:
     buried_before: float | None = None
     limit: int | None = None
 
+    def matches(self, letter: DeadLetter) -> bool:
+        """Return whether every given condition but the limit holds."""
+        job = letter.task.job_id if letter.task else None
+        return (
+            self.failure_class in (None, letter.failure_class)
+            and self.job_id in (None, job)
+            and (self.buried_before is None or letter.buried_at < self.buried_before)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Depth:

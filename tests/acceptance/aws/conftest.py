@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.aws.fleet import Emulator, Fleet
+from acceptance.aws.fleet import Fleet
+from aws.emulator import Emulator
 
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
-    made = Emulator()
-    yield made
-    made.close()
+    with Emulator() as made:
+        yield made
 
 
 @pytest.fixture

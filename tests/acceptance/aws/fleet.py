@@ -6,14 +6,14 @@ import itertools
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from acceptance.farm import HEVCQ, Farm, until
-from hevcq.aws.clients import Clients, make_clients
+from aws.emulator import KEYS, REGION, Emulator
+from hevcq.aws.clients import Clients
 from hevcq.aws.open import open_aws
 from hevcq.aws.setup import create_resources
 from hevcq.clock import SystemClock
@@ -24,9 +24,6 @@ from hevcq.ports.ledger import JobFilter
 from hevcq.profiles import load_profiles
 from hevcq.settings import AwsSettings, Settings
 
-REGION = "eu-central-1"
-KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-SERVE = Path(__file__).resolve().parents[2] / "aws" / "serve.py"
 # The real names with small boxes, because what fits into the box already is skipped.
 PROFILES = {
     "hevc": "codec: hevc, crf: 34",
@@ -50,39 +47,6 @@ queue:
   max_failures: {max_failures}
 """
 _numbers = itertools.count(1)
-
-
-class Emulator:
-    """The shimmed moto server as a process, which ends with the tests."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(SERVE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        self.endpoint = self.process.stdout.readline().strip()
-
-    @cached_property
-    def clients(self) -> Clients:
-        saved = {name: os.environ.get(name) for name in KEYS}
-        os.environ.update(KEYS)
-        try:
-            return make_clients(AwsSettings(region=REGION, endpoint_url=self.endpoint))
-        finally:
-            for name, value in saved.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            # A server that holds much takes its time on a busy machine; what it was for is done.
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
 
 
 @dataclass

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from acceptance.aws.fleet import Fleet
+from aws.forms import post
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
@@ -24,21 +24,6 @@ def codec_at(url: str) -> str:
     command = ["ffprobe", "-v", "error", "-select_streams", "v:0"]
     command += ["-show_entries", "stream=codec_name", "-of", "csv=p=0", url]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def post(form: dict, content: bytes) -> None:
-    """Send the form as a browser does."""
-    line = "hevcq-boundary"
-    parts = [
-        f'--{line}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in form["fields"].items()
-    ]
-    head = f'--{line}\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
-    body = b"".join(parts) + head.encode() + content + f"\r\n--{line}--\r\n".encode()
-    request = urllib.request.Request(form["url"], data=body)
-    request.add_header("Content-Type", f"multipart/form-data; boundary={line}")
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        assert answer.status in {200, 201, 204}
 
 
 def test_an_upload_of_each_kind_reaches_all_three_profiles(fleet: Fleet, tmp_path: Path) -> None:

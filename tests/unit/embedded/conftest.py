@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from hevcq.embedded.database import Database
 from hevcq.embedded.open import EmbeddedBackend, open_embedded
+from hevcq.ports.store import Store
 from hevcq.settings import Settings
 from support import ManualClock
+from unit.embedded.notes import NOTE
 
 TESTS = Path(__file__).resolve().parents[2]
 PREAMBLE = """
@@ -74,6 +77,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "hevcq.db"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    opened = Database(path, scripts=("schema.sql", NOTE), busy_s=0.2)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
 
@@ -104,3 +119,8 @@ def opener(folder: Path, clock: ManualClock) -> Iterator[Callable[..., EmbeddedB
     yield start
     for opened in made:
         opened.close()
+
+
+@pytest.fixture
+def store(opener) -> Store:
+    return opener().backend.store

@@ -18,25 +18,7 @@ from hevcq.errors import (
     DiskFull,
     StorageError,
 )
-
-NOTE = "CREATE TABLE note (text TEXT NOT NULL);"
-ADD = "INSERT INTO note VALUES (?)"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "hevcq.db"
-
-
-@pytest.fixture
-def database(path: Path):
-    opened = Database(path, scripts=("schema.sql", NOTE), busy_s=0.2)
-    yield opened
-    opened.close()
-
-
-def notes(database: Database) -> list[str]:
-    return [row[0] for row in database.rows("SELECT text FROM note ORDER BY rowid")]
+from unit.embedded.notes import ADD, NOTE, notes
 
 
 def raw(path: Path) -> closing[sqlite3.Connection]:

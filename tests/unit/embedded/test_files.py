@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from contracts.objects import nothing, sha
 from hevcq.embedded import files
 from hevcq.errors import (
     LibraryError,
@@ -18,14 +18,6 @@ from hevcq.errors import (
 
 STOP = threading.Event()
 OLD = b"old rendition" * 100
-
-
-def sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def nothing(_moved: int) -> None:
-    return
 
 
 @pytest.mark.parametrize("kernel", [True, False], ids=["copy_file_range", "plain"])

@@ -16,7 +16,8 @@ from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, job_id
 from hevcq.domain.media import MediaInfo
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.embedded import catalog as catalog_module
-from hevcq.embedded.open import open_catalog, open_embedded
+from hevcq.embedded.database import Database
+from hevcq.embedded.open import free_owner, holds, open_catalog, open_embedded
 from hevcq.embedded.presence import Presence
 from hevcq.embedded.snapshot import DATABASE, read_snapshot
 from hevcq.errors import DatabaseDamaged, StaleFence, StorageError
@@ -206,6 +207,21 @@ def test_the_queue_may_bury_the_job_of_a_dead_owner(opener, folder, clock) -> No
     gone.close()
 
     assert ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is True
+
+
+@pytest.mark.parametrize(("owner", "freed"), [("w1", True), ("w1:0", True), ("w17:0", False)])
+def test_a_dead_owner_frees_its_own_leases_and_no_namesakes(
+    opener, folder, clock, owner, freed
+) -> None:
+    opened = opener()
+    ledger, database = opened.backend.ledger, Database(folder / DATABASE)
+    claim(opened, owner)
+
+    assert holds(database, "w1") is freed
+    free_owner(database, "w1")
+
+    assert (ledger.get(JOB).lease_until <= clock.now()) is freed
+    database.close()
 
 
 def test_facts_of_another_version_are_probed_again(tmp_path, clock, monkeypatch) -> None:

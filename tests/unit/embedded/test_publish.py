@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
 
-from hevcq.embedded.open import OBJECTS
 from hevcq.errors import (
     DatabaseBusy,
     StaleFence,
 )
-from hevcq.ports.store import Publication, Store
+from unit.embedded.objects import NEW, OLD, publish, read, versions
 
 STEPS = 13
 """How many calls a publication makes that change something on disk."""
-OLD, NEW = b"old rendition" * 100, b"new rendition" * 100
 
 PUBLISH = """
 import hashlib, os, signal
@@ -42,30 +39,6 @@ for owner, name in ((files, "link"), (files, "sync"), (Database, "write"), (Path
 store.publish(Publication("DONE/a", file, hashlib.sha256(content).hexdigest(), "j", 2))
 tell("published", left)
 """
-
-
-@pytest.fixture
-def store(opener) -> Store:
-    return opener().backend.store
-
-
-def sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def publish(store: Store, file: Path, content: bytes = OLD, **more: object):
-    file.write_bytes(content)
-    given = {"job_id": "j", "fence": 1, **more}
-    return store.publish(Publication("DONE/a", file, sha(content), **given))
-
-
-def read(store: Store) -> bytes:
-    with store.open("DONE/a") as file:
-        return file.read()
-
-
-def versions(folder: Path) -> list[Path]:
-    return list((folder / OBJECTS).glob("??/*/*"))
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 3))

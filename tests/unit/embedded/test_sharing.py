@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -13,27 +12,7 @@ from hevcq.embedded.database import Database, _Ticket
 from hevcq.errors import (
     StorageError,
 )
-
-NOTE = "CREATE TABLE note (text TEXT NOT NULL);"
-
-
-ADD = "INSERT INTO note VALUES (?)"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "hevcq.db"
-
-
-@pytest.fixture
-def database(path: Path):
-    opened = Database(path, scripts=("schema.sql", NOTE), busy_s=0.2)
-    yield opened
-    opened.close()
-
-
-def notes(database: Database) -> list[str]:
-    return [row[0] for row in database.rows("SELECT text FROM note ORDER BY rowid")]
+from unit.embedded.notes import ADD, notes
 
 
 def test_work_that_raises_undoes_its_own_changes_only(database: Database) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import threading
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from contracts.backends import source
+from contracts.objects import nothing, sha
 from hevcq.embedded import files, sources
 from hevcq.embedded.open import OBJECTS
 from hevcq.errors import (
@@ -22,38 +22,10 @@ from hevcq.errors import (
     Unavailable,
     UsageError,
 )
-from hevcq.ports.store import Publication, Store
+from hevcq.ports.store import Publication
+from unit.embedded.objects import NEW, OLD, publish, read, versions
 
 STOP = threading.Event()
-OLD, NEW = b"old rendition" * 100, b"new rendition" * 100
-
-
-@pytest.fixture
-def store(opener) -> Store:
-    return opener().backend.store
-
-
-def sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def nothing(_moved: int) -> None:
-    return
-
-
-def publish(store: Store, file: Path, content: bytes = OLD, **more: object):
-    file.write_bytes(content)
-    given = {"job_id": "j", "fence": 1, **more}
-    return store.publish(Publication("DONE/a", file, sha(content), **given))
-
-
-def read(store: Store) -> bytes:
-    with store.open("DONE/a") as file:
-        return file.read()
-
-
-def versions(folder: Path) -> list[Path]:
-    return list((folder / OBJECTS).glob("??/*/*"))
 
 
 def test_replaced_and_deleted_objects_leave_no_bytes_behind(store, folder, tmp_path) -> None:
