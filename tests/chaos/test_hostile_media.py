@@ -25,6 +25,7 @@ from chaos.hostile_kit import (
     with_reference,
 )
 from hevcq.clock import SystemClock
+from hevcq.domain.verdict import Handling, handling
 from support import make_clip
 
 PATIENCE_S = 90.0
@@ -52,6 +53,8 @@ def refused(path: Path) -> str:
     ended = taken(path)
     assert ended.step in {"probe", "plan", "preflight"}, ended
     assert "\n" not in ended.reason
+    # Its own fault and nobody else's: one attempt, and no worker that takes itself out.
+    assert ended.step == "plan" or handling(ended.error) is Handling.NEVER_AGAIN
     assert not path.with_name("made.mkv").exists()
     return ended.reason
 
@@ -236,3 +239,18 @@ def test_thousands_of_chapters_are_carried_over_in_time(tmp_path):
     assert ended.step == "", ended
     assert ended.request is not None
     assert len(ended.request.info.chapters) == 4_000
+
+
+@pytest.mark.parametrize("tracks", [1, 20])
+def test_labels_longer_than_a_command_may_be_blame_the_film_and_no_worker(tmp_path, tracks):
+    plain, path = make_clip(tmp_path, name="plain.mkv"), tmp_path / "film.mkv"
+    length = 200_000 if tracks == 1 else 120_000  # above what one word takes; above what all take
+    label = f"[STREAM]\nlanguage={'x' * length}\n"
+    (tmp_path / "labels.txt").write_text(";FFMETADATA1\n" + label)
+    maps = [word for place in range(tracks) for word in (f"-map_metadata:s:{place}", "1:s:0")]
+    ffmpeg("-i", plain, "-f", "ffmetadata", "-i", tmp_path / "labels.txt", "-map", "0:v",
+           *["-map", "0:a"] * (tracks - 1), *maps, "-c", "copy", path)  # fmt: skip
+    ended = taken(path)
+    assert ended.step == "encode", ended
+    assert "too long" in ended.reason
+    assert handling(ended.error) is Handling.NEVER_AGAIN

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hevcq.aws import letter
 from hevcq.aws.envelope import Route, read
 from hevcq.domain.job import MAX_BODY_BYTES, Source, Task, TaskKind
 from hevcq.domain.keys import check_key, rendition_key
@@ -123,3 +124,34 @@ def test_an_event_of_more_records_than_s3_sends_is_refused():
     whole = json.loads(event("TODO/a.mp4"))
     whole["Records"] *= 1_001
     assert read(json.dumps(whole), ROUTE).problem
+
+
+@pytest.mark.parametrize("size", [2**63, 10**40, 10**4000, -1], ids=["2^63", "e40", "e4000", "-1"])
+def test_a_size_that_no_file_has_is_a_problem_with_its_reason(size):
+    # Neither SQLite nor DynamoDB holds such a number: the job could be written down nowhere.
+    assert "size" in read(TASK.body().replace('"size":7', f'"size":{size}'), ROUTE).problem
+    assert read(event("TODO/a.mp4", size=size), ROUTE).problem
+
+
+def test_the_number_of_a_chunk_that_no_film_has_is_refused():
+    body = TASK.model_copy(update={"kind": TaskKind.CHUNK, "chunk": 7, "split": "a-1"}).body()
+    assert read(body, ROUTE).tasks
+    assert "chunk" in read(body.replace('"chunk":7', f'"chunk":{10**3000}'), ROUTE).problem
+
+
+FORGED = [
+    {"buried_at": float("nan")}, {"buried_at": float("inf")}, {"buried_at": -1e300},
+    {"attempts": 10**4000}, {"failure_class": "none"}, {"form": "zlib"}, {"body": 7},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", FORGED, ids=lambda changes: next(iter(changes)))
+def test_a_forged_letter_is_listed_as_the_text_that_it_is(changes):
+    # A time before all times, or none at all, ended the listing of every dead letter.
+    whole = {
+        "hevcq_dead_letter": 1, "queue": "hevc", "message_id": "m", "reason": "r", "attempts": 1,
+        "failure_class": "message", "buried_at": 1.0, "body_bytes": 1, "body": TASK.body(),
+    }  # fmt: skip
+    assert letter.read(json.dumps(whole)) is not None
+    assert letter.read(json.dumps({**whole, **changes})) is None
+    assert read(json.dumps({**whole, **changes}), ROUTE).problem

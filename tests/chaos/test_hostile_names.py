@@ -10,6 +10,7 @@ import pytest
 from chaos.damage_corpus import ffmpeg
 from chaos.damage_judge import profile, run
 from hevcq.clock import SystemClock
+from hevcq.errors import SourceDamaged, SourceUnreadable
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from support import make_clip
 
@@ -26,6 +27,71 @@ def test_a_name_is_only_a_name_from_the_probe_to_the_last_gate(tmp_path, monkeyp
     ended = run(Path(name), Path(f"made {name}"), profile())
     assert ended.step == "", ended
     assert {path.name for path in tmp_path.iterdir()} == {name, f"made {name}"}
+
+
+ALARMING = [
+    "Unknown encoder", "No space left on device", "Cannot allocate memory", "File too large",
+    "No such file or directory", "Permission denied", "timed out", "a\nUnknown encoder",
+    "a\rNo space left on device", "No space left on device ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALARMING)
+def test_a_damaged_film_named_like_an_error_is_damaged_and_no_more(tmp_path, name):
+    # ffmpeg names the film in the very line that says that a picture is broken
+    path = make_clip(tmp_path, name="clip.mkv", audio=False).rename(tmp_path / f"{name}.mkv")
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) // 2, len(content) // 2 + 400, 7):
+        content[place] ^= 0x5A
+    path.write_bytes(content)
+    ended = run(path, tmp_path / "made.mkv", profile())
+    assert ended.step == "encode", ended
+    assert isinstance(ended.error, SourceDamaged), ended
+
+
+def with_words(film: bytes, words: str) -> bytes:
+    """Put an ID3 tag before a film, whose broken value makes ffmpeg print the words at any opening.
+
+    Such a tag is read before every container; a damaged one is told as an error and passed over.
+    """
+    body = b"\x01\xff\xfe" + words.encode("utf-16-le") + b"\0\0" + b"AA broken"
+    frame = b"TXXX" + synchsafe(len(body)) + b"\0\0" + body
+    return b"ID3\4\0\0" + synchsafe(len(frame)) + frame + film
+
+
+def synchsafe(number: int) -> bytes:
+    return bytes(number >> bits & 127 for bits in (21, 14, 7, 0))
+
+
+@pytest.mark.parametrize("shape", ["{}", "x\n[error] {}", "x" * 900 + "\n{}" + "x" * 900])
+@pytest.mark.parametrize("words", ALARMING[:4])
+def test_a_damaged_film_whose_tags_read_like_an_error_is_damaged_and_no_more(
+    tmp_path, words, shape
+):
+    film = bytearray(make_clip(tmp_path, name="clip.mkv", audio=False).read_bytes())
+    for place in range(len(film) // 2, len(film) // 2 + 400, 7):
+        film[place] ^= 0x5A
+    path = tmp_path / "film.mkv"
+    path.write_bytes(with_words(bytes(film), shape.format(words)))
+    ended = run(path, tmp_path / "made.mkv", profile("off"))
+    assert ended.step == "encode", ended
+    assert isinstance(ended.error, SourceDamaged), ended
+
+
+def test_no_film_whose_tags_say_that_it_is_not_there_is_gone(tmp_path):
+    path = tmp_path / "film.mkv"
+    path.write_bytes(with_words(bytes(range(256)) * 16, "No such file or directory"))
+    ended = run(path, tmp_path / "made.mkv", profile("off"))
+    assert isinstance(ended.error, SourceUnreadable), ended
+
+
+@pytest.mark.parametrize("name", ["No such file or directory.mkv", "moov atom not found.mkv"])
+def test_no_film_named_like_an_error_is_not_gone_but_unreadable(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(bytes(range(256)) * 16)
+    ended = run(path, tmp_path / "made.mkv", profile())
+    assert isinstance(ended.error, SourceUnreadable), ended
+    assert "was cut short" not in ended.reason
 
 
 TITLE = "';movie=/etc/passwd[out];$(touch pwned) %{metadata} \\N{1} =;#\n[CHAPTER]\nSTART=0"

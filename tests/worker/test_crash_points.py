@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import pytest
 
 from fakes.encoder import passed
 from fakes.farm import Farm
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
-from hevcq.domain.job import JobState, Source, Task
-from hevcq.errors import EncoderFailed, SourceDamaged, Stopped
+from hevcq.domain.job import JobState, Source
+from hevcq.errors import EncoderFailed, LimitExceeded, SourceDamaged, Stopped
 from hevcq.worker.faults import POINTS
 from hevcq.worker.scratch import Scratch
 
@@ -25,9 +26,15 @@ def _not_smaller(farm: Farm) -> Source:
     return farm.submit()
 
 
-def _transient(farm: Farm) -> Source:
+def _doubtful(farm: Farm) -> Source:
     farm.encoder.errors["encode"] = [EncoderFailed("once")]
     return farm.submit()
+
+
+def _transient(farm: Farm) -> Source:
+    source = _doubtful(farm)
+    farm.queue.release(farm.receive())
+    return source
 
 
 def _poison(farm: Farm) -> Source:
@@ -47,11 +54,14 @@ def _published(farm: Farm) -> Source:
     return source
 
 
-def _unknown_kind(farm: Farm) -> Source:
-    source = farm.store.add_source("TODO/all/a.mp4", b"film")
-    farm.ledger.register(source, ["hevc"])
-    farm.queue.send([Task(source=source, profile="hevc", kind="join")])
-    return source
+def _too_late(farm: Farm) -> Source:
+    """The message was held for as long as one may be before its job could be claimed."""
+
+    def claim(*_args: object, **_named: object) -> NoReturn:
+        raise LimitExceeded("The message was held for too long.")
+
+    farm.ledger.claim = claim
+    return farm.submit()
 
 
 @dataclass(frozen=True)
@@ -73,13 +83,14 @@ SCENARIOS = {
         2,
     ),
     "not smaller": Scenario(_not_smaller, "remember skip ack", JobState.SKIPPED, 2),
+    "doubtful": Scenario(_doubtful, "interrupt release", JobState.DONE, 2),
     "transient": Scenario(_transient, "fail release", JobState.DONE, 2),
     "poison": Scenario(_poison, "bury bury-delivery", JobState.DEAD, 0),
     "stopped": Scenario(_stopped, "interrupt release", JobState.DONE, 2),
     "published": Scenario(
         _published, "stat read-certificate hash-published complete ack", JobState.DONE, 1
     ),
-    "unknown kind": Scenario(_unknown_kind, "bury-unclaimed bury-delivery", JobState.DEAD, 0),
+    "too late": Scenario(_too_late, "bury-unclaimed bury-delivery", JobState.DEAD, 0),
 }
 CASES = [
     (name, f"{side}-{step}")

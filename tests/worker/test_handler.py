@@ -110,7 +110,7 @@ def test_a_kind_of_task_this_version_cannot_do_is_buried_not_dropped(farm):
     farm.handle()
 
     assert [letter.failure_class for letter in farm.letters()] == [FailureClass.MESSAGE]
-    assert farm.state(source) is JobState.DEAD
+    assert farm.state(source) is JobState.QUEUED
 
 
 def test_a_plan_that_says_skip_is_recorded_and_acked(farm):

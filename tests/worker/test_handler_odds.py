@@ -11,8 +11,15 @@ from structlog.testing import capture_logs
 from fakes.encoder import fake_plan
 from fakes.farm import Farm
 from hevcq.domain.job import JobState, Task
-from hevcq.domain.verdict import Abandon, Release, RetryIn
-from hevcq.errors import DatabaseDamaged, EncoderFailed, SourceDamaged, StaleFence, Unavailable
+from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, RetryIn
+from hevcq.errors import (
+    DatabaseDamaged,
+    EncoderFailed,
+    LimitExceeded,
+    SourceDamaged,
+    StaleFence,
+    Unavailable,
+)
 from hevcq.ports.store import Input
 from hevcq.worker.events import EventKind
 
@@ -69,13 +76,29 @@ def test_a_damaged_database_takes_the_worker_out_and_buries_nothing(farm, call):
 
 
 def test_a_dead_letter_is_written_even_if_the_ledger_cannot_hear_of_it(farm):
-    source = farm.store.add_source("TODO/all/a.mp4", b"film")
-    farm.queue.send([Task(source=source, profile="hevc", kind="join")])
+    farm.submit()
+    farm.ledger.claim = raising(LimitExceeded("held for too long"))
     farm.ledger.bury_unclaimed = raising(Unavailable("no answer"))
 
     assert farm.handle().settled
 
     assert len(farm.letters()) == 1
+
+
+@pytest.mark.parametrize("chunk", [None, 0])
+def test_a_message_that_is_no_task_costs_the_job_it_names_nothing(farm, chunk):
+    kind = "join" if chunk is None else "chunk"
+    source = farm.store.add_source("TODO/all/a.mp4", b"film")
+    farm.ledger.register(source, ["hevc"])
+    farm.queue.send([Task(source=source, profile="hevc", kind=kind, chunk=chunk)])
+    farm.queue.send([Task(source=source, profile="hevc")])
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Bury)
+    assert "which part" in farm.letters()[0].reason
+    assert farm.record(source).state is JobState.QUEUED
+    assert isinstance(farm.handle().verdict, Done)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +107,9 @@ def test_a_dead_letter_is_written_even_if_the_ledger_cannot_hear_of_it(farm):
 )
 def test_a_verdict_that_cannot_be_recorded_settles_nothing_and_is_found_again(farm, call, trouble):
     source = farm.submit()
+    # The first failure that may be the worker's own is not recorded as one.
+    farm.queue.release(farm.receive())
+    farm.queue.settled.clear()
     farm.encoder.errors["preflight"] = [trouble] * 2
     real = getattr(farm.ledger, call)
     setattr(farm.ledger, call, raising(Unavailable("no answer")))
@@ -189,3 +215,31 @@ def test_a_stop_event_of_one_job_does_not_reach_the_next(farm):
     assert farm.state(second) is JobState.DONE
     assert isinstance(farm.lease.stop, threading.Event)
     assert not farm.lease.stop.is_set()
+
+
+def test_a_rendition_under_a_fence_that_was_never_granted_is_for_a_person(farm):
+    source = farm.submit()
+    farm.store.publish = raising(StaleFence("It was published under fence 9."))
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Bury)
+    assert handled.verdict.failure_class is FailureClass.REVIEW
+    assert "never granted" in farm.letters()[0].reason
+    assert farm.record(source).state is JobState.DEAD
+    assert farm.encoder.calls.count("encode") == 1
+
+
+def test_a_zombie_whose_publication_is_refused_leaves_the_job_to_its_holder(farm):
+    source = farm.submit()
+
+    def overtaken(_publication):
+        farm.ledger.interrupt(farm.record(source).job_id, 1, "taken")
+        farm.ledger.claim(source, "hevc", owner="another", lease_s=300)
+        raise StaleFence("It was published under fence 2.")
+
+    farm.store.publish = overtaken
+
+    assert isinstance(farm.handle().verdict, Abandon)
+    assert (farm.record(source).state, farm.record(source).fence) == (JobState.RUNNING, 2)
+    assert farm.letters() == []

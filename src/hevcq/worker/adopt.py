@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import RenditionRef, Task
 from hevcq.domain.profile import Profile
-from hevcq.errors import SourceGone, VerificationFailed
+from hevcq.errors import BadKey, SourceGone, VerificationFailed
 from hevcq.logs import get_logger
 from hevcq.ports.store import StoredObject
-from hevcq.worker.digest import read_small, sha256_stream
+from hevcq.worker.digest import sha256_stream
 from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Lease
@@ -44,12 +44,13 @@ def adopt(
         return None
     try:
         with around(kit.faults, "read-certificate"), store.open(name) as stream:
-            certificate = Certificate.parse(read_small(stream, MAX_CERTIFICATE_BYTES))
+            # Of a giant only the beginning is read, which is no certificate.
+            certificate = Certificate.parse(stream.read(MAX_CERTIFICATE_BYTES))
         if not _same_work(certificate, task, profile, source_sha256, kit.encoder.version()):
             return None
         with around(kit.faults, "hash-published"), store.open(key) as stream:
             sha256, size = sha256_stream(stream, lease.check)
-    except (SourceGone, VerificationFailed) as error:
+    except (BadKey, SourceGone, VerificationFailed) as error:
         get_logger(job=task.job_id).warning("rendition_not_adopted", reason=str(error))
         return None
     if not _same_bytes(certificate, seen, sha256, size):

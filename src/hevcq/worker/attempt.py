@@ -53,6 +53,7 @@ class Attempt:
         self.shared = False
         """Whether the film was split: then the ledger has the job's state already."""
         self.part = ""
+        self.sent_back = False
         self._report = Reporter(kit, claimed.lease, claimed.task, claimed.fence, claimed.worker)
 
     def record(self, decided: Verdict) -> Verdict:

@@ -9,9 +9,9 @@ from hevcq.domain.verdict import FailureClass
 SICK_AFTER = 5
 """Jobs that may fail one after another in ways that do not point at their source. Five different
 films in a row that all break the encoder are far likelier a broken encoder than broken films. A
-worker whose encoder fails a trial right after the first is taken out at once, and no job loses an
-attempt. Where the trial finds nothing, only the first of them does: the others' failures are
-doubtful, and go back uncounted while their messages have receives to spare."""
+worker whose encoder fails a trial right after the first is taken out at once. Where the trial finds
+nothing, each of these failures is doubtful, and goes back uncounted while its message has receives
+to spare. So neither costs a job an attempt."""
 SUSPECT = frozenset({FailureClass.ENCODER, FailureClass.STALLED, FailureClass.INTERNAL})
 """The classes that may be this machine's fault."""
 
@@ -34,15 +34,17 @@ class Fitness:
         with self._lock:
             self._failing.clear()
 
-    def doubtful(self, job_id: str, failure_class: FailureClass) -> bool:
+    def doubtful(self, job_id: str, failure_class: FailureClass, *, first: bool) -> bool:
         """Return whether a failure of this job may rather be this worker's: ask before `failed`.
 
-        It may where another job failed here too and nothing succeeded in between. The caller
-        must bound how often it believes this, so that what always breaks the encoder still ends.
+        It may when its message was never received before (`first`): who fell sick a moment ago has
+        no other failure to show for it, so a second opinion is asked for. Later it may where another
+        job failed here too and nothing succeeded in between. The caller must bound how often it
+        believes this, so that what always breaks the encoder still ends.
         """
         with self._lock:
             others = bool(self._failing - {job_id})
-        return suspect(failure_class) and others
+        return suspect(failure_class) and (first or others)
 
     def failed(self, job_id: str, failure_class: FailureClass) -> bool:
         """Note a failure; return whether this worker must be held to be sick.

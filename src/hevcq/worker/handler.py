@@ -25,6 +25,7 @@ from hevcq.domain.verdict import (
     verdict,
 )
 from hevcq.errors import (
+    BadMessage,
     DatabaseBusy,
     HevcqError,
     StaleFence,
@@ -207,7 +208,9 @@ class Handler:
         except Exception as error:  # noqa: BLE001 - classified, once
             # Whatever broke when the lease was lost or the stop came, broke because of that.
             cause = claimed.lease.cause or error
-            doubted = self._kit.fitness.doubtful(claimed.task.job_id, classify(cause))
+            doubted = not work.sent_back and self._kit.fitness.doubtful(
+                claimed.task.job_id, classify(cause), first=delivery.attempt <= 1
+            )
             cause = self._diagnosed(cause, claimed)
             if not isinstance(cause, HevcqError):
                 get_logger(job=claimed.task.job_id).exception("job_broke")
@@ -288,7 +291,8 @@ class Handler:
         )
         log = get_logger(job=task.job_id)
         log.warning("job_not_claimed", reason=str(cause), delay_s=delay(decided))
-        if isinstance(decided, Bury):
+        # What is no task says nothing of the job it names: that one has a message of its own.
+        if isinstance(decided, Bury) and not isinstance(cause, BadMessage):
             try:
                 with around(self._kit.faults, "bury-unclaimed"):
                     self._kit.backend.ledger.bury_unclaimed(

@@ -111,6 +111,7 @@ class JoinWork(PartWork):
                 lambda: self._ledger.reopen(part, who=self._claimed.worker, why=reason)
             )
         announce(self._kit, self._task.whole(), self._split)
+        self.sent_back = True
         return PartUnfit(reason, index=number)
 
     def _joined(

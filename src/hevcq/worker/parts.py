@@ -66,6 +66,9 @@ class PartWork(ABC):
         self._report = PartReporter(kit, claimed, job.split)
         self._unfit = False
         self.part = label(claimed.task, job.split)
+        self.sent_back = False
+        """Whether a chunk is made again. The join then comes in a new message, whose receives say
+        nothing: only what is counted keeps this from going round for ever."""
         self.rendition: RenditionRef | None = None
         """Where the rendition is, once the job is complete."""
 

@@ -205,6 +205,8 @@ class WorkerPool:
         )
 
     def _tell_watchers(self) -> None:
+        if not self._watchers:
+            return
         health = self.health()
         for watcher in self._watchers:
             self._guarded(watcher, partial(watcher.look, health))

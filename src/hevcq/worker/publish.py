@@ -7,10 +7,10 @@ from pathlib import Path
 
 from hevcq import __version__
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome, require_passed
-from hevcq.domain.job import Phase, RenditionRef
+from hevcq.domain.job import JobState, Phase, RenditionRef
 from hevcq.domain.keys import certificate_key
 from hevcq.domain.plan import EncodePlan
-from hevcq.errors import Unavailable
+from hevcq.errors import NeedsReview, StaleFence, Unavailable
 from hevcq.logs import get_logger
 from hevcq.ports.encoder import EncodeReport
 from hevcq.ports.store import Publication, StoredObject
@@ -71,7 +71,11 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
     )
     # Nothing may come between this and the publication; the fence holds off what comes during it.
     claimed.lease.check()
-    seen = _publish(kit, publication)
+    try:
+        seen = _publish(kit, publication)
+    except StaleFence as refused:
+        _require_unknown(kit, publication, refused)
+        raise
     return RenditionRef(key=made.key, size=seen.size, sha256=sha256, certificate_key=name)
 
 
@@ -88,6 +92,23 @@ def _publish(kit: Kit, publication: Publication) -> StoredObject:
             raise
         get_logger(job=publication.job_id).info("publish_reply_lost", key=publication.key)
         return seen
+
+
+def _require_unknown(kit: Kit, publication: Publication, refused: StaleFence) -> None:
+    """Raise NeedsReview if the fence that outranks ours cannot be from the ledger.
+
+    While the ledger says that ours is the last it granted, no attempt of today's has a later one, and
+    to try again would end just so each time. Only a whole job's fence is published under once; that
+    of a split one may be an earlier join's. If the ledger's answer is old, it will not let us bury.
+    """
+    job = kit.patiently(lambda: kit.backend.ledger.get(publication.job_id))
+    if job is None or (job.state, job.fence) != (JobState.RUNNING, publication.fence):
+        return
+    raise NeedsReview(
+        f"{publication.key} holds another rendition of this job, under a fence that the ledger never"
+        " granted: somebody else put it there, or the ledger was made anew or restored since.",
+        remedy="Look at that object; remove it if this job's is wanted, then redrive.",
+    ) from refused
 
 
 def _certificate(

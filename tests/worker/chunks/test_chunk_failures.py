@@ -27,6 +27,8 @@ def farm(tmp_path):
 def test_a_chunk_that_fails_is_tried_again_alone(farm):
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [EncoderFailed("once")]
+    # The first failure that may be the worker's own is not counted.
+    farm.queue.release(farm.receive())
 
     handled = farm.handle()
 
@@ -37,6 +39,20 @@ def test_a_chunk_that_fails_is_tried_again_alone(farm):
     record = farm.until_settled(source)
     assert (record.state, record.failures) == (JobState.DONE, 0)
     assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
+
+
+def test_a_chunk_that_a_sick_worker_fails_loses_no_attempt_and_nor_does_its_job(farm):
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [EncoderFailed("once")] * CHUNKS
+
+    handled = [farm.handle() for _ in range(CHUNKS)]
+
+    assert [type(each.verdict) for each in handled] == [Release] * CHUNKS
+    assert all(each.verdict.elsewhere for each in handled)
+    ends = {(part.state, part.failures, part.crashes) for part in farm.parts(source)}
+    assert ends == {(JobState.QUEUED, 0, 0)}
+    record = farm.until_settled(source)
+    assert (record.state, record.failures, record.whole) == (JobState.DONE, 0, "")
 
 
 def test_a_chunk_that_always_fails_buries_its_job_once_and_cancels_the_rest(farm):
@@ -224,10 +240,10 @@ def test_a_part_that_does_not_fit_is_made_again(farm):
     assert farm.encoder.calls.count("join") == 2
 
 
-@pytest.mark.parametrize("step", ["encode_chunk", "join"])
-def test_parts_that_never_fit_have_the_film_encoded_whole(farm, step):
+@pytest.mark.parametrize(("step", "index"), [("encode_chunk", None), ("join", None), ("join", 2)])
+def test_parts_that_never_fit_have_the_film_encoded_whole(farm, step, index):
     source = farm.split()
-    farm.encoder.errors[step] = [PartUnfit("never")] * 99
+    farm.encoder.errors[step] = [PartUnfit("never", index=index)] * 99
 
     record = farm.until_settled(source, rounds=100)
 
@@ -236,6 +252,20 @@ def test_parts_that_never_fit_have_the_film_encoded_whole(farm, step):
     assert farm.encoder.calls.count("encode") == 1
     assert farm.kept(source) == []
     assert (farm.quiet(), farm.letters()) == (True, [])
+
+
+def test_a_chunk_sent_back_by_a_worker_in_doubt_does_not_go_round_for_ever(farm):
+    source = farm.split()
+    # Other workers make the chunk again, so nothing that succeeds here takes the doubt away.
+    farm.kit.fitness.failed("another", FailureClass.ENCODER)
+    farm.kit.fitness.succeeded = lambda: None
+    farm.encoder.errors["join"] = [PartUnfit("never", index=2)] * 99
+
+    record = farm.until_settled(source, rounds=100)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("join") == farm.profile.queue.max_failures
+    assert farm.encoder.calls.count("encode") == 1
 
 
 def test_a_joined_film_that_fails_a_gate_is_never_seen_and_is_encoded_whole(farm):

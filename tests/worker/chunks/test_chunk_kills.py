@@ -73,7 +73,8 @@ def _never_fits(farm: FilmFarm) -> Source:
 
 def _fits_once_no_more(farm: FilmFarm) -> Source:
     source = _never_fits(farm)
-    for _ in range(2):
+    # The first of them is not counted.
+    for _ in range(1 + 2):
         farm.handle()
         farm.clock.advance(100)
     return source

@@ -89,10 +89,12 @@ def test_a_chunk_goes_on_while_nobody_can_say_whether_its_job_does(farm):
 def test_a_chunk_that_gives_the_split_up_after_another_did_is_acknowledged(farm):
     source = farm.split()
     record, tries = farm.record(source), []
+    # The first failure is not counted: it may be the worker's own.
+    runs = 1 + farm.profile.queue.max_failures
 
     def never(*args, **more):
         tries.append(1)
-        if len(tries) == farm.profile.queue.max_failures:
+        if len(tries) == runs:
             farm.ledger.unsplit(record.job_id, record.fence, "another chunk never fits")
         raise PartUnfit("it does not fit")
 
@@ -103,7 +105,7 @@ def test_a_chunk_that_gives_the_split_up_after_another_did_is_acknowledged(farm)
         held = {d.tasks[0].chunk: d for d in iter(farm.receive, None)}
         first = held[0]
 
-    assert len(tries) == farm.profile.queue.max_failures
+    assert len(tries) == runs
     found = farm.record(source)
     assert (found.state, found.whole) == (JobState.QUEUED, "another chunk never fits")
 

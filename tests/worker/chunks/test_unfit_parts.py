@@ -8,7 +8,7 @@ import pytest
 
 from fakes.filmfarm import CHUNKS, FilmFarm
 from hevcq.domain.job import JobState
-from hevcq.domain.verdict import Bury, FailureClass, RetryIn
+from hevcq.domain.verdict import Bury, FailureClass, Release
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_part_that_is_not_its_chunk_to_the_frame_is_not_kept(farm, fact):
 
     handled = farm.handle()
 
-    assert isinstance(handled.verdict, RetryIn)
+    assert isinstance(handled.verdict, Release)
     assert "frames from" in handled.verdict.reason
     assert [key for key in farm.kept(source) if key.endswith(".part")] == []
     assert farm.until_settled(source).state is JobState.DONE
@@ -78,7 +78,7 @@ def test_a_joined_film_with_other_frames_than_the_plan_is_never_seen(farm):
 
     handled = farm.handle()
 
-    assert isinstance(handled.verdict, RetryIn)
+    assert isinstance(handled.verdict, Release)
     assert "The joined film has" in handled.verdict.reason
     assert farm.renditions() == []
     assert farm.until_settled(source).state is JobState.DONE
