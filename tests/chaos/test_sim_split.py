@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from chaos.sim.campaign import EMBEDDED_EVERY, embedded_side, is_embedded, live, silent, world_of
 from chaos.sim.chaos import PROFILES, Stats
-from chaos.sim.film_world import FilmWorld, is_film_world
+from chaos.sim.film_world import EVERY, FilmWorld, is_film_world
 from chaos.sim.films import film_profile
 from hevcq.worker import chunk, join, parts
 from hevcq.worker.faults import SPLIT_POINTS
@@ -53,9 +53,9 @@ def test_no_world_of_films_breaks_an_invariant():
 
 
 def test_some_seeds_of_the_campaign_are_worlds_of_films():
-    kinds = [world_of(seed) for seed in range(1, 2000)]
+    kinds = [world_of(seed) for seed in range(100 * EVERY)]
 
-    assert 10 <= kinds.count(FilmWorld) <= 40
+    assert 70 <= kinds.count(FilmWorld) <= 130, "100 are expected, give or take three times 10"
 
 
 def test_a_world_of_films_can_come_after_a_plain_one():

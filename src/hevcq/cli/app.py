@@ -162,7 +162,10 @@ def run(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except OSError as error:
         _drop_stdout()
-        return int(ExitCode.PIPE if isinstance(error, BrokenPipeError) else tell(error))
+        if isinstance(error, BrokenPipeError):
+            return int(ExitCode.PIPE)
+        # What failed in a write was told already, and is still in the buffer.
+        return int(code if code is exit_code(error) else tell(error))
     return int(code)
 
 

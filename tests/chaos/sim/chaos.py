@@ -16,10 +16,17 @@ class SimProfile(Profile):
 
     @cached_property
     def revision(self) -> str:
-        return "0123456789ab"
+        return f"{self.video.crf:012.0f}"
 
 
 VIDEO = Video(codec=VideoCodec.HEVC, crf=28.0)
+
+
+def revised(profile: SimProfile) -> SimProfile:
+    """Return a profile as a worker of the neighbouring deployment has it: other settings under its name."""
+    made = profile.model_copy(update={"video": profile.video.model_copy(update={"crf": 27.0})})
+    made.__dict__.pop("revision", None)  # what was computed for the other one
+    return made
 
 
 def _profile(name: str, **numbers) -> SimProfile:

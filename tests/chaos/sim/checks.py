@@ -57,15 +57,23 @@ class Checks:
         after = ledger.get(job)
         if name == "claim":
             self._claimed(machine, before, after, result)
-        elif name == "progress" and after == before:
-            pass  # A report that comes too soon after another is not written, whoever sends it.
         elif name in CALLED:
-            require(after.state is CALLED[name], f"{name} left {job} {after.state}")
-            require(before.state is JobState.RUNNING, f"{name} moved {job} from {before.state}")
-            require(args[1] == before.fence, f"{name} of {job} under fence {args[1]}")
+            self._called(name, args[1], before, after)
         self._counts(machine, name, before, after)
         self._explained(after)
         return result
+
+    def _called(self, name: str, fence: int, before, after) -> None:
+        """Hold a call against what it stands for: most of all effects, so no text is made in vain."""
+        running = before.state is JobState.RUNNING and fence == before.fence
+        if running and after.state is CALLED[name]:
+            return
+        if name == "progress" and after == before:
+            return  # A report that comes too soon after another is not written, whoever sends it.
+        raise Broken(
+            f"{name} under fence {fence} took {before.job_id} from {before.state} under "
+            f"{before.fence} to {after.state}"
+        )
 
     def _claimed(self, machine, before, after, result) -> None:
         if not isinstance(result, Granted):
@@ -84,17 +92,18 @@ class Checks:
     def _counts(self, machine, name: str, before, after) -> None:
         if before is None:
             return
-        require(
-            after.state is before.state or after.state in ALLOWED[before.state],
-            f"{before.state} became {after.state}",
-        )
+        if after.state is not before.state and after.state not in ALLOWED[before.state]:
+            raise Broken(f"{before.state} became {after.state}")
         more = after.fence - before.fence
-        require(more == (1 if name == "claim" and more else 0), f"{name} moved the fence by {more}")
+        if more and not (name == "claim" and more == 1):
+            raise Broken(f"{name} moved the fence by {more}")
         counted = after.failures - before.failures
-        require(counted == (1 if name == "fail" else 0), f"{name} counted {counted} failures")
+        if counted != (name == "fail"):
+            raise Broken(f"{name} counted {counted} failures")
         if name in {"fail", "bury"}:
             self._blamed(machine, name, after)
-        require(name == "claim" or after.crashes == before.crashes, f"{name} counted a crash")
+        if after.crashes != before.crashes and name != "claim":
+            raise Broken(f"{name} counted a crash")
 
     def _blamed(self, machine, name: str, after) -> None:
         """A counted failure and a burial need a failure that really happened."""

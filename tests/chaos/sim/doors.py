@@ -7,10 +7,20 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from chaos.sim import answers
 from chaos.sim.sched import Killed, SimEvent
-from hevcq.errors import DatabaseBusy, Unavailable
+from hevcq.errors import DatabaseBusy
 
-REMOTE = ("lost_request", "lost_reply", "slow_before", "slow_after", "freeze", "kill", "kill_after")
+REMOTE = (
+    "throttled",
+    "lost_request",
+    "lost_reply",
+    "slow_before",
+    "slow_after",
+    "freeze",
+    "kill",
+    "kill_after",
+)
 """What may happen to one call. `freeze` is a SIGSTOP of the whole process, kills are SIGKILLs."""
 
 
@@ -32,7 +42,7 @@ class Door:
             sched.sleep(late)
             machine.suffered = True
             sched.note(f"{label} outage")
-            raise Unavailable(f"{label} got no answer.")
+            answers.fail(label, answers.UNREACHABLE, random)
         if random.random() >= chaos.p_fault or world.healed:
             return self._plain(label, effect, late)
         kind = chaos.pick(random)
@@ -66,16 +76,17 @@ class Door:
         hang = world.chaos.hang_s * random.random() * random.random() * 3
         if kind == "kill":
             machine.die(f"before {label}")
+        machine.suffered = True
+        if kind == "throttled":
+            sched.sleep(min(1.0, hang))
+            if world.embedded and random.random() < 0.5:
+                raise DatabaseBusy(f"{label} met a writer.")
+            answers.fail(label, answers.THROTTLED, random)
         if kind in {"lost_request", "lost_reply"}:
-            machine.suffered = True
             if kind == "lost_reply":
                 self._done(label, effect)
             sched.sleep(min(60.0, hang))
-            error = DatabaseBusy if world.embedded and random.random() < 0.3 else Unavailable
-            if kind == "lost_reply":
-                error = Unavailable
-            raise error(f"{label} got no answer.")
-        machine.suffered = True
+            answers.fail(label, answers.UNANSWERED, random)
         if kind == "freeze":
             machine.process.frozen_until = sched.now + hang
             return self._plain(label, effect, 0.0)
@@ -145,7 +156,7 @@ class QueueDoor(Door):
         return self._queue.receive(limit, wait_s=0.0, stop=stop)
 
     def listen(self, wake: Callable[[], None]) -> None:
-        self._machine.world.listen(self.name, wake)
+        self._machine.world.listen(self._machine, self.name, wake)
 
     def wake(self) -> None:
         self._bell.ring()

@@ -74,7 +74,8 @@ class Driver:
             (self._disk, 0.4 * harm),
             (self._sicken, 0.3 * harm),
             (self._replace, 0.4 * harm),
-            (self._jump, 0.15 * harm),
+            (self._jump, 0.1 * harm),
+            (self._jump_one, 0.1 * harm),
         ):
             times = int(often * self.random.random() * 2 + 0.5)
             story += [(self.random.random() * span * 1.5, action) for _ in range(times)]
@@ -228,6 +229,16 @@ class Driver:
         self.world.wall_moved = True
         self.sched.wall_jump += seconds
 
+    def _jump_one(self) -> None:
+        """One machine's clock is set, by far more than a lease's margin; on one machine all share it."""
+        machine = self._machine()
+        if machine is None or self.world.embedded:
+            return
+        seconds = (self.random.random() - 0.5) * self.world.visibility_s * 4
+        self.sched.note(f"the wall clock of {machine.name} jumps by {seconds:.0f}s")
+        self.world.wall_moved = True
+        machine.clock.skew += seconds
+
     # --- machines
 
     def _start(self) -> None:
@@ -238,6 +249,7 @@ class Driver:
         machine = self.world.worked_by(self.world, f"w{self._number}", skew=skew)
         if self.random.random() < 0.2:
             machine.encoder_version = "ffmpeg version next"
+        machine.next_deployment = self.random.random() < 0.2
         self.world.machines.append(machine)
         machine.start(self._slots, grace_s=60.0 * self.random.random())
 

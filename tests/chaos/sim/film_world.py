@@ -16,7 +16,7 @@ from hevcq.domain.job import JobState
 from hevcq.ports.queue import Selection
 from hevcq.worker.faults import POINTS, SPLIT_POINTS
 
-EVERY = 96
+EVERY = 160
 """About one world in so many is of this kind."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from chaos.sim.chaos import revised
 from chaos.sim.doors import LedgerDoor, QueueDoor, StoreDoor
 from chaos.sim.parts import SICK, SimEncoder, SimScratch, sim_plan
 from chaos.sim.sched import Killed, Process, SimClock, SimEvent
@@ -23,6 +24,7 @@ class Machine:
 
     `suffered` says that a fault of the services or a freeze met it, so that what its job lost can
     be explained. `sick` makes it fail every encode, and a trial of its encoder where that `shows`.
+    `next_deployment` gives it another revision of every profile, as while a farm is being updated.
     """
 
     queue_door, store_door, encoder_of = QueueDoor, StoreDoor, SimEncoder
@@ -37,6 +39,7 @@ class Machine:
         self.shows = True
         self.full_until = 0.0
         self.encoder_version = "ffmpeg version sim"
+        self.next_deployment = False
         self.clock = SimClock(world.sched, skew)
         self.outcome: Outcome | None = None
         self.signals = SimpleNamespace(asked=SimEvent(world.sched), insisted=SimEvent(world.sched))
@@ -76,7 +79,10 @@ class Machine:
             heartbeat=self._heartbeat,
             **self.more(),
         )
-        served = [Served(world.profiles[name], queue) for name, queue in queues.items()]
+        profiles = world.profiles
+        if self.next_deployment:
+            profiles = {name: revised(profile) for name, profile in profiles.items()}
+        served = [Served(profiles[name], queue) for name, queue in queues.items()]
         pool = WorkerPool(kit, served, self.numbers(slots, grace_s))
         self.outcome = pool.run(self.signals)
         world.sched.note(f"process ends {self.outcome}")

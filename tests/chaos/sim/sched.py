@@ -335,7 +335,7 @@ def cooperative(sched: Scheduler) -> Iterator[None]:
     for module in modules:
         module.threading = SimThreading(sched)
     # Idle looks cost real time and no virtual one: a world of hours needs few of them.
-    pool.WATCH_S, loop.POLL_WAIT_S = 300.0, 600.0
+    pool.WATCH_S, loop.POLL_WAIT_S = 600.0, 600.0
     try:
         yield
     finally:

@@ -22,6 +22,7 @@ class SplitChecks(QueueChecks):
     def __init__(self, world) -> None:
         super().__init__(world)
         self._marked: dict[str, str] = {}
+        self._died_of: dict[str, set[FailureClass | None]] = defaultdict(set)
         self._splits: dict[str, list[Any]] = defaultdict(list)
 
     # --- the ledger
@@ -133,7 +134,8 @@ class SplitChecks(QueueChecks):
         require(complete or name not in {"complete", "skip"}, f"{name} before the set was complete")
         require(after.whole or name != "unsplit", "a split was given up without a reason")
         self.numbers[f"end_{name}"] += 1
-        if name == "bury":
+        # A part may have died elsewhere of what this machine never met: judged when that was.
+        if name == "bury" and after.failure_class not in self._died_of[before.split.name]:
             self._blamed(machine, name, after)
         self._explained(after)
         return result
@@ -159,6 +161,8 @@ class SplitChecks(QueueChecks):
             if job.state is not JobState.SPLIT or job.split.name != about.split:
                 return  # What it went by is gone with its job: it may fail in any way.
             kind = after.failure_class
+            if name == "bury":
+                self._died_of[about.split].add(kind)
             after = SimpleNamespace(job_id=about.job_id, failure_class=kind)
         super()._blamed(machine, name, after)
 

@@ -47,7 +47,7 @@ class World:
         self.by_id: dict[str, SimJob] = {}
         self.machines: list[Machine] = []
         self.fallen = SimEvent(self.sched)
-        self._listeners: dict[str, list[Callable[[], None]]] = defaultdict(list)
+        self._listeners: dict[str, list[tuple[Machine, Callable[[], None]]]] = defaultdict(list)
         self._choose()
         side = embedded or MemorySide()
         side.open(self)
@@ -80,13 +80,16 @@ class World:
         if not self.healed and self.random.random() < 0.1:
             self.side.mix(queue)
 
-    def listen(self, name: str, wake: Callable[[], None]) -> None:
-        self._listeners[name].append(wake)
+    def listen(self, machine: Machine, name: str, wake: Callable[[], None]) -> None:
+        self._listeners[name].append((machine, wake))
 
     def ring(self, name: str) -> None:
         """Something may be ready in this queue."""
         self.bells[name].ring()
-        for wake in self._listeners[name]:
+        listeners = self._listeners[name] = [
+            one for one in self._listeners[name] if not one[0].process.dead
+        ]
+        for _machine, wake in listeners:
             wake()
 
     # --- what checks need
