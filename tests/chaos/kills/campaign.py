@@ -8,8 +8,9 @@ import random
 import signal
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from chaos.kills import calls
 from chaos.kills.films import FORGED, KINDS, VISIBILITY_S, kind_of
 from chaos.kills.places import Place, apart
 from chaos.kills.worker import KILL, MOST_LATE_S, STOP, TERM, Orders, work
@@ -18,12 +19,25 @@ from hevcq.ports.ledger import JobFilter
 from hevcq.worker.faults import POINTS, SPLIT_POINTS
 
 SIDE_BY_SIDE = 3
-EVERY = (*POINTS, *SPLIT_POINTS)
+UNREACHED = frozenset({"before-bury-unclaimed", "after-bury-unclaimed"})
+"""Nothing that is sent here has a job buried that nobody claimed: what is no task costs the job it
+names nothing. tests/worker/test_crash_points.py kills there."""
+NUMBERED = tuple(point for point in (*POINTS, *SPLIT_POINTS) if point not in UNREACHED)
 INTERRUPTS = frozenset({"before-interrupt", "after-interrupt", "before-release", "after-release"})
+BEATS = frozenset({"before-extend", "after-extend", "before-renew", "after-renew"})
+GIVEN_BACK = frozenset({"before-give-back", "after-give-back"})
+FOUND = frozenset(
+    f"{side}-{step}" for side in ("before", "after") for step in ("read-report", "hash-found-part")
+)
+"""On the way of a chunk whose worker died after its part was published, and only there."""
+FEW = 10
+"""With so few points left fewer workers look for them: who finds none lives for long."""
 MOST_OPEN = 100
 """No more films come in while so many wait: an emulator counts every message at every call."""
 PATIENCE_S = 8.0
 """How long a worker may look for a wanted point before it is killed wherever it is."""
+AIM_S = 25.0
+"""The same on AWS, for one that wants no point but those that nobody died at yet."""
 
 
 @dataclass
@@ -55,6 +69,7 @@ class Campaign:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self.mark = f"{os.getpid() % 100_000:05d}{self.seed % 100:02d}"
+        self.points = (*NUMBERED, *calls.points(on_aws=self.place.on_aws))
         self._number = self._submitted = self._read = 0
 
     def run(self) -> None:
@@ -103,30 +118,46 @@ class Campaign:
     def _next(self) -> Child:
         self._number += 1
         self._count_hits()
-        now = time.monotonic()
-        seed = self.seed * 100_000 + self._number
-        if self._number % 5 == 0 and self.ended["SIGSTOP"] < self.stops:
-            orders = Orders(self._fewest(), STOP, seed=seed)
-            return Child(0, orders, now + PATIENCE_S)
+        orders, most_s = self._ordered(frozenset(p for p in self.points if not self.hits[p]))
+        orders = replace(orders, seed=self.seed * 100_000 + self._number)
+        return Child(0, orders, time.monotonic() + most_s)
+
+    def _ordered(self, never: frozenset[str]) -> tuple[Orders, float]:
+        """Return how the next worker is to end, and how long it may look for that.
+
+        Nobody died yet at the points `never`. Who wants those only goes past all others: the late
+        points of a film are many calls on, and one that wanted more would die on its way there.
+        """
         match self._number % 10:
+            case 0 | 5 if self.ended["SIGSTOP"] < self.stops:
+                return Orders(self._fewest(), STOP), PATIENCE_S
+            case 1 if BEATS & never:
+                # In mid-encode, for as long as it takes until the lease is to be extended.
+                return Orders(BEATS & never, hangs=True), PATIENCE_S
             case 1:
-                return Child(0, Orders(hangs=True, seed=seed), now + 0.8)
+                return Orders(hangs=True), 0.8
             case 2:
-                return Child(0, Orders(seed=seed), now + self._random.uniform(0.02, 0.5))
-            case 3 if any(not self.hits[point] for point in INTERRUPTS):
+                return Orders(), self._random.uniform(0.02, 0.5)
+            case 3 if INTERRUPTS & never:
                 # Told to stop in mid-encode; dies on the way of giving the work back.
-                orders = Orders(INTERRUPTS & self._fewest(), hangs=True, seed=seed)
-                return Child(0, orders, now + 0.7)
-            case 4 | 6 | 8:
+                return Orders(INTERRUPTS & self._fewest(), hangs=True), 0.7
+            case 4 | 8:
                 late = self._random.uniform(0.0005, MOST_LATE_S)
-                return Child(0, Orders(self._fewest(), late=late, seed=seed), now + PATIENCE_S)
+                return Orders(self._fewest(), late=late), PATIENCE_S
+            case 5 if GIVEN_BACK & never:
+                # Told to stop while a message is on its way to it.
+                return Orders(GIVEN_BACK & never, told_at="after-receive"), PATIENCE_S
+            case 7 if FOUND & never:
+                return Orders(never | {"after-publish-part"}), PATIENCE_S
+            case 0 | 6 | 7 | 9 as turn if never and (turn in {6, 7} or len(never) > FEW):
+                return Orders(never), AIM_S if self.place.on_aws else PATIENCE_S
             case _:
-                return Child(0, Orders(self._fewest(), seed=seed), now + PATIENCE_S)
+                return Orders(self._fewest()), PATIENCE_S
 
     def _fewest(self) -> frozenset[str]:
         """Return the half of all points where fewest died."""
-        tried = sorted(EVERY, key=lambda point: (self.hits[point], self._random.random()))
-        return frozenset(tried[: len(EVERY) // 2])
+        tried = sorted(self.points, key=lambda point: (self.hits[point], self._random.random()))
+        return frozenset(tried[: len(tried) // 2])
 
     def _count_hits(self) -> None:
         path = self.place.folder / "notes"

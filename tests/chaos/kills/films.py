@@ -54,11 +54,15 @@ KINDS = {
     "cutunfit": Kind("cut", JobState.DONE),
     "large": Kind("hevc", JobState.DONE),
     "cutsmall": Kind("cut", JobState.SKIPPED),
+    "slow": Kind("hevc", JobState.DONE),
 }
-"""Good; failing once; damaged; not worth it; more than a part of an upload. Of those that are cut:
+"""Good; failing once; damaged; not worth it; more than a part of an upload; longer in work than a
+heartbeat waits. Of those that are cut:
 one chunk gets lost before the join, or the join never fits, so that the film is encoded whole."""
 FORGED = "forged"
 """A message that names no job: it must end as a dead letter and nothing else."""
+SLOW_S = 1.5
+"""How long the child of a slow film runs; more than `heartbeat_s`."""
 LARGE_BYTES = 6 << 20
 """What a rendition of a large film has; more than the smallest part that S3 takes (5 MiB)."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from acceptance.aws.fleet import KEYS, REGION, Emulator
+from aws.emulator import KEYS, REGION, Emulator
 from hevcq.aws.clients import Clients
 from hevcq.aws.open import open_aws
 from hevcq.aws.setup import create_resources

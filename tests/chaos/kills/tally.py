@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from chaos.kills.campaign import EVERY, Campaign
+from chaos.kills.campaign import Campaign
 from chaos.kills.films import FORGED, KINDS, LARGE_BYTES, kind_of
 from chaos.kills.places import Place, apart
 from chaos.kills.worker import KILL
@@ -51,9 +51,10 @@ def tally(campaign: Campaign) -> dict[str, object]:
     counts: dict[str, object] = {
         "kills": campaign.ended["SIGKILL"],
         "stops": campaign.ended["SIGSTOP"],
-        "points_hit": len(hit & set(EVERY)),
-        "points": len(EVERY),
-        "points_missed": sorted(set(EVERY) - hit),
+        "points_hit": len(hit & set(campaign.points)),
+        "points": len(campaign.points),
+        "points_missed": sorted(set(campaign.points) - hit),
+        "calls_without_point": sorted({n[1] for n in notes if n[0] == "unknown"}),
         "kills_inside_calls": sum(n[0] == "ended" and n[1].startswith("inside-") for n in notes),
         "stray_children": len(running(campaign.mark)),
     }

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import structlog
 
-from chaos.kills.films import CHUNKS, LARGE_BYTES
+from chaos.kills.calls import Calls
+from chaos.kills.films import CHUNKS, LARGE_BYTES, SLOW_S
 from chaos.kills.places import Place
 from fakes.encoder import FakeEncoder, content_of, fake_index, fake_plan, passed
 from hevcq.clock import SystemClock
@@ -38,6 +39,8 @@ from hevcq.worker.stop import StopSignals
 KILL, STOP, TERM = int(signal.SIGKILL), int(signal.SIGSTOP), int(signal.SIGTERM)
 MOST_LATE_S = 0.03
 """How long after the beginning of a call a kill inside it may come."""
+TOLD_S = 0.3
+"""How long a call lasts in which the worker is told to stop: until its main thread has heard it."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,14 @@ class Orders:
 
     It gets the signal `number` at the first of the `wanted` points it comes to; `late` seconds
     later if that is not zero, to be inside the call. `hangs` makes its child run for ten minutes.
+    At the point `told_at` it is told to stop.
     """
 
     wanted: frozenset[str] = frozenset()
     number: int = KILL
     late: float = 0.0
     hangs: bool = False
+    told_at: str = ""
     real: bool = False
     seed: int = 0
 
@@ -91,7 +96,7 @@ class StubEncoder(FakeEncoder):
     def encode(self, request, *, on_progress, stop):
         if self._is(request.location, "flaky") and self._first(request.location):
             raise EncoderFailed("It fails once.")
-        self._child(stop)
+        self._child(stop, SLOW_S if self._is(request.location, "slow") else 0.0)
         report = super().encode(request, on_progress=on_progress, stop=stop)
         self._fill(request)
         return report
@@ -117,11 +122,11 @@ class StubEncoder(FakeEncoder):
             return passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
         return super().verify(request, on_progress=on_progress, stop=stop)
 
-    def _child(self, stop) -> None:
+    def _child(self, stop, seconds: float = 0.0) -> None:
         if self._orders.hangs:
             self._note("hanging", os.getpid())
             run_child(["sleep", f"600.{self._mark}"], stop=stop)
-        run_child(["sleep", f"0.01{self._mark}"], stop=stop)
+        run_child(["sleep", f"{seconds + 0.01:.2f}{self._mark}"], stop=stop)
 
     def _is(self, location: str, kind: str) -> bool:
         """Whether the bytes say that the film is of this kind: a fetched film has another name."""
@@ -147,7 +152,7 @@ class StubEncoder(FakeEncoder):
 class Trusting(Fitness):
     """Never takes the worker for sick: many films here fail on purpose, and one by one."""
 
-    def doubtful(self, *_facts: object) -> bool:
+    def doubtful(self, *_facts: object, **_named: object) -> bool:
         return False
 
     def failed(self, *_facts: object) -> bool:
@@ -162,6 +167,9 @@ class Doom:
         self._over = False
 
     def __call__(self, point: str) -> None:
+        if point == self._orders.told_at:
+            os.kill(os.getpid(), TERM)
+            time.sleep(TOLD_S)
         if point not in self._orders.wanted or self._over:
             return
         self._over = True
@@ -195,6 +203,8 @@ def work(place: Place, orders: Orders, mark: str) -> None:
             note(event.kind.value, event.job_id, os.getpid(), why)
 
     _note_publications(backend, note)
+    calls = Calls(Doom(orders, note), lambda method: note("unknown", method))
+    calls.watch(backend)
     clock = SystemClock()
     real = orders.real
     kit = Kit(
@@ -205,7 +215,7 @@ def work(place: Place, orders: Orders, mark: str) -> None:
         plan=make_plan if real else fake_plan,
         scratch=Scratch(place.scratch, clock),
         clock=clock,
-        faults=Doom(orders, note),
+        faults=calls,
         on_event=on_event,
         sharers=lambda _profile: CHUNKS,
         tidies=not place.on_aws,
