@@ -13,7 +13,7 @@ TF := terraform -chdir=infra/terraform/examples/minimal
 TF_PLUGINS ?=
 # What takes every branch; what repeats a way at each of its steps (kills, lost replies) need not.
 COVERING := tests/unit/domain tests/unit/chunks tests/unit/planner tests/unit/embedded \
-  tests/worker tests/contracts tests/library tests/ops \
+  tests/worker tests/contracts tests/library tests/ops tests/chaos/test_hostile_library.py \
   $(addprefix tests/aws/test_,dead_letters.py dynamodb.py letter.py moves.py receipts.py \
   split_writes.py sqs.py) \
   $(addprefix --ignore=tests/,worker/chunks/test_chunk_kills.py worker/chunks/test_fair_share.py \

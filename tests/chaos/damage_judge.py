@@ -48,9 +48,10 @@ class Ended:
     request: VerifyRequest | None = None
     gates: tuple[GateResult, ...] = ()
     seconds: dict[str, float] | None = None
+    error: HevcqError | None = None
 
 
-def run(source: Path, output: Path, chosen: Profile) -> Ended:
+def run(source: Path, output: Path, chosen: Profile, most_s: float = 120.0) -> Ended:
     """Take one file through probe, plan, preflight, encode and the gates, as a worker does."""
     stop, clock, spent = threading.Event(), SystemClock(), {}
     step, began = "probe", clock.monotonic()
@@ -70,17 +71,17 @@ def run(source: Path, output: Path, chosen: Profile) -> Ended:
         began, step = done(step), "encode"
         request = EncodeRequest(
             profile=chosen, plan=plan, info=info, location=str(source), output=output,
-            duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=120,
+            duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=most_s,
         )  # fmt: skip
         report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
         began, step = done(step), "gates"
         asked = VerifyRequest(
             profile=chosen, plan=plan, location=str(source), info=info, measured=measured,
-            source_size=request.source_size, output=output, report=report, max_seconds=120,
+            source_size=request.source_size, output=output, report=report, max_seconds=most_s,
         )  # fmt: skip
         return judge(asked, spent)
     except HevcqError as error:
-        return Ended(step, str(error))
+        return Ended(step, str(error), error=error)
 
 
 def judge(request: VerifyRequest, spent: dict[str, float] | None = None) -> Ended:

@@ -230,4 +230,18 @@ BUGS = (
         '        return "not from S3"',
         ENVELOPE,
     ),
+    Bug(
+        "what a killed attempt had sent is left open",
+        f"{AWS}/publishing.py",
+        "            if attempt == 0:\n                self._clear(publication)\n",
+        "",
+        ("tests/aws/test_publish.py",),
+    ),
+    Bug(
+        "another film's open upload aborted",
+        f"{AWS}/publishing.py",
+        '            if begun["Key"] == key:\n',
+        "            if begun:\n",
+        ("tests/aws/test_publish.py",),
+    ),
 )

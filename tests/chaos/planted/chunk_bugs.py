@@ -126,6 +126,13 @@ BUGS = (
         LEFTOVERS,
     ),
     Bug(
+        "a join that sends a chunk back goes uncounted",
+        f"{WORKER}/join.py",
+        "        self.sent_back = True\n",
+        "",
+        FAILURES,
+    ),
+    Bug(
         "a chunk goes on although its job ended",
         f"{WORKER}/parts.py",
         "            self._lease.end(Superseded())",

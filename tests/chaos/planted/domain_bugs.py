@@ -9,6 +9,7 @@ VERDICT, KEYS = ("tests/unit/domain/test_verdict.py",), ("tests/unit/domain/test
 CERTIFICATE = ("tests/unit/domain/test_certificate.py",)
 DAMAGE = ("tests/ffmpeg/verify/test_damage.py", "-k")
 PURE = ("tests/chaos/test_planted_survivors.py",)
+SICK = ("tests/ffmpeg/process/test_sick_programs.py",)
 
 BUGS = (
     Bug(
@@ -129,5 +130,12 @@ BUGS = (
         "    if done.returncode != 0 and not lines:",
         "    if False:",
         PURE,
+    ),
+    Bug(
+        "films refused by an ffprobe that cannot run",
+        f"{FFMPEG}/trial.py",
+        "    except (SourceGone, SourceUnreadable, SourceDamaged):\n        require_sound(tools, stop)\n",
+        "    except (SourceGone, SourceUnreadable, SourceDamaged):\n",
+        SICK,
     ),
 )

@@ -8,6 +8,7 @@ LIBRARY = "src/hevcq/library"
 SWAP, KEPT = ("tests/library/test_swap.py",), ("tests/library/test_swap_kept_and_undone.py",)
 RACES = ("tests/library/test_swap_races.py", "tests/library/test_strangers_between.py")
 KILLED = ("tests/library/test_swap_killed_everywhere.py", "-k", "test_a_swap_killed")
+HOSTILE = ("tests/chaos/test_hostile_library.py", "-k", "forged_record or locks_place")
 PLACE, POWER = (
     ("tests/library/test_place.py",),
     ("tests/chaos/test_powercut_library.py", "-k", "same"),
@@ -85,9 +86,16 @@ BUGS = (
     Bug(
         "the source's bytes not compared with the certificate",
         f"{LIBRARY}/swap.py",
-        "        self._require_certified_source(change)\n",
-        "",
+        "        if self._fs.digest(change.source) != change.certificate.source_sha256:",
+        "        if False:",
         SWAP,
+    ),
+    Bug(
+        "what was written to after its digest is replaced",
+        f"{LIBRARY}/swap.py",
+        "        if facts.st_ctime_ns != since_ns:",
+        "        if False:",
+        ("tests/library/test_swap_races.py",),
     ),
     Bug(
         "the rendition's bytes not compared with the certificate",
@@ -123,5 +131,19 @@ BUGS = (
         "    if not holds(fs, record.target, record.rendition_size, record.rendition_sha256):",
         "    if False:",
         KEPT,
+    ),
+    Bug(
+        "a swap settled by a record that hevcq cannot have written",
+        f"{LIBRARY}/journal.py",
+        "            self._require_own(record)\n",
+        "",
+        HOSTILE,
+    ),
+    Bug(
+        "a link followed to a lock",
+        f"{LIBRARY}/locks.py",
+        "os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "os.O_CREAT | os.O_CLOEXEC",
+        HOSTILE,
     ),
 )

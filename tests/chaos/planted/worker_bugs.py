@@ -9,6 +9,7 @@ LEASE, HEARTBEAT = ("tests/worker/test_lease.py",), ("tests/worker/test_heartbea
 CRASH = ("tests/worker/test_crash_points.py",)
 ODDS = ("tests/worker/test_handler.py", "tests/worker/test_handler_odds.py")
 FAILURES = ("tests/worker/test_handler_failures.py",)
+SICK = ("tests/worker/test_sick_worker.py",)
 PURE = ("tests/chaos/test_planted_survivors.py",)
 RACES = ("tests/worker/test_races.py",)
 
@@ -29,7 +30,11 @@ PUBLISH = """    publication = Publication(
     )
     # Nothing may come between this and the publication; the fence holds off what comes during it.
     claimed.lease.check()
-    seen = _publish(kit, publication)
+    try:
+        seen = _publish(kit, publication)
+    except StaleFence as refused:
+        _require_unknown(kit, publication, refused)
+        raise
 """
 PUT_FIRST, PUT_LAST = PUT + PUBLISH, PUBLISH + PUT
 
@@ -88,7 +93,14 @@ BUGS = (
         f"{WORKER}/fitness.py",
         "SICK_AFTER = 5",
         "SICK_AFTER = 5_000_000",
-        ("tests/worker/test_small_parts.py", *FAILURES, "tests/worker/test_pool.py"),
+        ("tests/worker/test_small_parts.py", *SICK, "tests/worker/test_pool.py"),
+    ),
+    Bug(
+        "the first failure is counted although it may be the worker's",
+        f"{WORKER}/fitness.py",
+        "return suspect(failure_class) and (first or others)",
+        "return suspect(failure_class) and others",
+        (*SICK, "tests/chaos/test_sim_sick.py"),
     ),
     Bug(
         "heartbeats one interval late",
@@ -136,8 +148,8 @@ BUGS = (
     Bug(
         "nothing asks the lease right before publishing",
         f"{WORKER}/publish.py",
-        "    claimed.lease.check()\n    seen = _publish",
-        "    seen = _publish",
+        "    claimed.lease.check()\n    try:\n        seen = _publish",
+        "    try:\n        seen = _publish",
         (*RACES, *ODDS),
     ),
     Bug(
@@ -226,5 +238,12 @@ BUGS = (
         "            self.insisted.set()",
         "            pass",
         ("tests/worker/test_small_parts.py", "tests/worker/test_pool.py"),
+    ),
+    Bug(
+        "a job buried by a message that is no task",
+        f"{WORKER}/handler.py",
+        "isinstance(decided, Bury) and not isinstance(cause, BadMessage)",
+        "isinstance(decided, Bury)",
+        ("tests/worker/test_handler_odds.py",),
     ),
 )
