@@ -273,8 +273,7 @@ class MemoryLedger(Ledger):
             return True
 
     def get(self, job_id: str) -> JobRecord | None:
-        with self._lock:
-            return self._records.get(job_id)
+        return self._records.get(job_id)
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
@@ -94,7 +94,7 @@ class Task(Frozen):
     group: str = Field(default="", max_length=128)
     split: str = Field(default="", pattern=r"^[0-9a-z-]{0,40}$")
 
-    @property
+    @cached_property
     def job_id(self) -> str:
         """The identity of the job this task belongs to."""
         return job_id(self.source, self.profile)

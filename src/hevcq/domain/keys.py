@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from hevcq.errors import BadKey
@@ -21,6 +22,7 @@ EVERY_PROFILE = "all"
 LIBRARY_BUCKET = "library"
 
 
+@lru_cache(maxsize=1024)
 def check_key(key: str) -> str:
     """Return `key` unchanged if it is safe to use as a path below a folder; raise BadKey if not.
 

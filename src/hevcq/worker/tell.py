@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol, assert_never
 
 from structlog.typing import FilteringBoundLogger
@@ -40,7 +39,17 @@ def started(kit: Kit, claimed: Claimed, delivery: Delivery, *, part: str = "") -
     """Say that a job, or a part of one, was claimed."""
     said = {"part": part} if part else {}
     _log(claimed).info(EventKind.STARTED.value, attempt=delivery.attempt, **said)
-    kit.tell(replace(_event(claimed, EventKind.STARTED), part=part))
+    task = claimed.task
+    kit.tell(
+        JobEvent(
+            kind=EventKind.STARTED,
+            job_id=task.job_id,
+            source=task.source,
+            profile=task.profile,
+            worker=claimed.worker,
+            part=part,
+        )
+    )
 
 
 def told(kit: Kit, claimed: Claimed, decided: Verdict, work: Told) -> None:
@@ -52,8 +61,13 @@ def told(kit: Kit, claimed: Claimed, decided: Verdict, work: Told) -> None:
     speak = log.warning if kind in {EventKind.BURIED, EventKind.RETRY} else log.info
     named = failure_class.value if failure_class else None
     speak(kind.value, reason=reason, failure_class=named, delay_s=delay(decided))
-    event = replace(
-        _event(claimed, kind),
+    task = claimed.task
+    event = JobEvent(
+        kind=kind,
+        job_id=task.job_id,
+        source=task.source,
+        profile=task.profile,
+        worker=claimed.worker,
         reason=reason,
         failure_class=failure_class,
         delay_s=delay(decided),
@@ -61,17 +75,6 @@ def told(kit: Kit, claimed: Claimed, decided: Verdict, work: Told) -> None:
         part="" if kind in ENDS else work.part,
     )
     kit.tell(event)
-
-
-def _event(claimed: Claimed, kind: EventKind) -> JobEvent:
-    task = claimed.task
-    return JobEvent(
-        kind=kind,
-        job_id=task.job_id,
-        source=task.source,
-        profile=task.profile,
-        worker=claimed.worker,
-    )
 
 
 def _log(claimed: Claimed) -> FilteringBoundLogger:

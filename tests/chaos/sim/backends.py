@@ -36,11 +36,6 @@ class Side:
         found = (queue.dead_letters(Selection()) for queue in self.queues.values())
         return list(itertools.chain.from_iterable(found))
 
-    def left(self) -> int:
-        """How many messages are not settled."""
-        depths = [queue.depth() for queue in self.queues.values()]
-        return sum(d.ready + d.in_flight + d.delayed for d in depths)
-
 
 class MemorySide(Side):
     """The memory fakes: a queue service and a ledger table with time of their own, as on AWS."""
@@ -73,6 +68,10 @@ class MemorySide(Side):
     def next_due(self, queue: MemoryQueue) -> float:
         messages = queue._state.messages.values()
         return min((m.visible_at for m in messages), default=1e12)
+
+    def left(self) -> int:
+        """How many messages are not settled."""
+        return sum(len(queue._state.messages) for queue in self.queues.values())
 
     def mix(self, queue: MemoryQueue) -> None:
         messages = queue._state.messages
@@ -157,6 +156,11 @@ class SqliteSide(Side):
         if ready:
             return self._world.sched.now
         return 1e12 if due is None else due - queue._clock.now() + self._world.sched.now
+
+    def left(self) -> int:
+        """How many messages are not settled."""
+        depths = [queue.depth() for queue in self.queues.values()]
+        return sum(d.ready + d.in_flight + d.delayed for d in depths)
 
     def mix(self, queue) -> None:
         """SQLite hands out in its own order."""

@@ -43,12 +43,14 @@ def _nothing(*_args: object, **_named: object) -> None:
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
     """Say nothing while worlds run."""
-    before, silent_ = structlog.get_logger, _Silent()
+    before, silent_, unbound = structlog.get_logger, _Silent(), contextlib.nullcontext()
+    binding = structlog.contextvars.bound_contextvars
     structlog.get_logger = lambda **_bound: silent_
+    structlog.contextvars.bound_contextvars = lambda **_bound: unbound
     try:
         yield
     finally:
-        structlog.get_logger = before
+        structlog.get_logger, structlog.contextvars.bound_contextvars = before, binding
 
 
 @contextlib.contextmanager

@@ -25,16 +25,15 @@ REMOTE = (
 
 
 class Door:
-    """Sends every call through the world's faults; `io` is one call."""
+    """Sends every call through the world's faults; `io` is one call, named `<port>.<verb>`."""
 
     def __init__(self, machine, port: str) -> None:
         self._machine, self._port = machine, port
 
-    def io(self, name: str, effect: Callable[[], Any]) -> Any:
+    def io(self, label: str, effect: Callable[[], Any]) -> Any:
         machine, world = self._machine, self._machine.world
         if machine.process.dead:
             raise Killed
-        label = f"{self._port}.{name}"
         world.stats.calls[label] += 1
         sched, random, chaos = world.sched, world.random, world.chaos
         late = chaos.latency_s * random.random()
@@ -44,21 +43,16 @@ class Door:
             sched.note(f"{label} outage")
             answers.fail(label, answers.UNREACHABLE, random)
         if random.random() >= chaos.p_fault or world.healed:
-            return self._plain(label, effect, late)
+            if random.random() < 0.5:
+                sched.block(sched.now + late)
+                return self._done(label, effect)
+            result = self._done(label, effect)
+            sched.block(sched.now + late)
+            return result
         kind = chaos.pick(random)
         world.stats.faults[kind] += 1
         sched.note(f"{label} ! {kind}")
         return self._faulty(label, effect, kind)
-
-    def _plain(self, label: str, effect: Callable[[], Any], late: float) -> Any:
-        world = self._machine.world
-        sched = world.sched
-        if world.random.random() < 0.5:
-            sched.block(sched.now + late)
-            return self._done(label, effect)
-        result = self._done(label, effect)
-        sched.block(sched.now + late)
-        return result
 
     def _done(self, label: str, effect: Callable[[], Any]) -> Any:
         sched = self._machine.world.sched
@@ -89,12 +83,15 @@ class Door:
             answers.fail(label, answers.UNANSWERED, random)
         if kind == "freeze":
             machine.process.frozen_until = sched.now + hang
-            return self._plain(label, effect, 0.0)
+            if random.random() < 0.5:
+                sched.block(sched.now)
         if kind == "slow_before":
             sched.sleep(hang)
         result = self._done(label, effect)
         if kind == "slow_after":
             sched.sleep(hang)
+        if kind == "freeze":
+            sched.block(sched.now)
         if kind == "kill_after":
             machine.die(f"after {label}")
         return result
@@ -110,11 +107,12 @@ class LedgerDoor(Door):
     def __getattr__(self, name: str) -> Callable[..., Any]:
         machine, ledger, inner = self._machine, self._ledger, getattr(self._ledger, name)
         reads, moved = name in {"get", "recall", "remember"}, machine.world.checks.moved
+        label = f"ledger.{name}"
 
         def call(*args: Any, **named: Any) -> Any:
             if reads:
-                return self.io(name, partial(inner, *args, **named))
-            return self.io(name, partial(moved, machine, ledger, name, inner, args, named))
+                return self.io(label, partial(inner, *args, **named))
+            return self.io(label, partial(moved, machine, ledger, name, inner, args, named))
 
         self.__dict__[name] = call
         return call
@@ -132,7 +130,7 @@ class QueueDoor(Door):
         world = self._machine.world
         end = world.sched.now + wait_s
         while True:
-            found = self.io("receive", lambda: self._take(limit, stop))
+            found = self.io("queue.receive", lambda: self._take(limit, stop))
             if found:
                 for delivery in found:
                     world.checks.received(self._machine, delivery)
@@ -164,7 +162,7 @@ class QueueDoor(Door):
     def extend(self, delivery, seconds: float) -> float:
         checks = self._machine.world.checks
         checks.extend_called(self._machine, delivery)
-        return self.io("extend", lambda: self._queue.extend(delivery, seconds))
+        return self.io("queue.extend", lambda: self._queue.extend(delivery, seconds))
 
     def ack(self, delivery) -> bool:
         return self._settle("ack", delivery, lambda: self._queue.ack(delivery))
@@ -188,7 +186,7 @@ class QueueDoor(Door):
                 world.ring(self.name)
             return done
 
-        return self.io(verb, carried)
+        return self.io(f"queue.{verb}", carried)
 
 
 class StoreDoor(Door):
@@ -199,25 +197,25 @@ class StoreDoor(Door):
         self._store = store
 
     def check(self, source) -> None:
-        return self.io("check", lambda: self._store.check(source))
+        return self.io("store.check", lambda: self._store.check(source))
 
     @contextmanager
     def fetch(self, source, scratch, *, moved, stop) -> Iterator[Any]:
         inner = self._store.fetch(source, scratch, moved=moved, stop=stop)
         try:
-            yield self.io("fetch", inner.__enter__)
+            yield self.io("store.fetch", inner.__enter__)
         finally:
             if not self._machine.process.dead:
                 self._machine.files.pop(f"{scratch}/source", None)
 
     def open(self, key: str):
-        return self.io("open", lambda: self._store.open(key))
+        return self.io("store.open", lambda: self._store.open(key))
 
     def stat(self, key: str):
-        return self.io("stat", lambda: self._store.stat(key))
+        return self.io("store.stat", lambda: self._store.stat(key))
 
     def put(self, key: str, content: bytes, *, metadata):
-        return self.io("put", lambda: self._store.put(key, content, metadata=metadata))
+        return self.io("store.put", lambda: self._store.put(key, content, metadata=metadata))
 
     def publish(self, publication):
         checks = self._machine.world.checks
@@ -228,7 +226,7 @@ class StoreDoor(Door):
             checks.published(publication, seen)
             return seen
 
-        return self.io("publish", carried)
+        return self.io("store.publish", carried)
 
     def free_bytes(self) -> int | None:
         return None

@@ -50,7 +50,7 @@ class FilmQueueDoor(QueueDoor):
             self._queue.send(tasks, delay_s=delay_s)
             world.ring(self.name)
 
-        self.io("send", carried)
+        self.io("queue.send", carried)
 
 
 class FilmStoreDoor(StoreDoor):
@@ -67,11 +67,13 @@ class FilmStoreDoor(StoreDoor):
     stream = fetch
 
     def list(self, prefix: str):
-        return iter(self.io("list", lambda: [*self._store.list(prefix)]))
+        return iter(self.io("store.list", lambda: [*self._store.list(prefix)]))
 
     def delete(self, key: str) -> bool:
         checks = self._machine.world.checks
-        return self.io("delete", lambda: checks.deleted(self._machine, key, self._store.delete))
+        return self.io(
+            "store.delete", lambda: checks.deleted(self._machine, key, self._store.delete)
+        )
 
     def collect(self, key: str, target, *, moved, stop) -> str:
         def carried() -> str:
@@ -79,7 +81,7 @@ class FilmStoreDoor(StoreDoor):
             target.write_bytes(content)
             return hashlib.sha256(content).hexdigest()
 
-        return self.io("collect", carried)
+        return self.io("store.collect", carried)
 
 
 class FilmMachine(Machine):

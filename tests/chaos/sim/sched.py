@@ -104,26 +104,29 @@ class Scheduler:
             until = now
         if until < frozen_until:
             until = frozen_until
-        if not events and (not self._heap or until < self._heap[0][0]) and not self._dying:
+        sound = not self._dying and self.steps < self._max_steps
+        if sound and not events and (not self._heap or until < self._heap[0][0]):
             self.now = until
-            self._count()
+            self.steps += 1
             return
-        thread.token += 1
-        self._push(until, thread)
+        thread.token = token = thread.token + 1
+        self._number += 1
+        heapq.heappush(self._heap, (until, self._number, thread, token))
         for event in events:
-            event.waiters.append((thread, thread.token))
-        self.hub.switch()
+            event.waiters.append((thread, token))
+        if sound:
+            # Straight to the next thread, where there is no need of the hub between the two.
+            following = self._next()
+            if following is not thread:
+                following.greenlet.switch()
+        else:
+            self.hub.switch()
         if process.dead:
             raise Killed
 
     def sleep(self, seconds: float) -> None:
         """Suspend the current thread for some virtual seconds."""
         self.block(self.now + seconds)
-
-    def _count(self) -> None:
-        self.steps += 1
-        if self.steps > self._max_steps:
-            raise Overrun(f"{self.steps} steps")
 
     def kill(self, process: Process) -> None:
         """End a process with all its threads, before anything else happens."""
@@ -132,8 +135,21 @@ class Scheduler:
 
     def run(self) -> None:
         """Run until no thread waits for anything."""
-        while self._heap:
-            at, _number, thread, token = heapq.heappop(self._heap)
+        while (thread := self._next()) is not None:
+            if self.steps > self._max_steps:
+                raise Overrun(f"{self.steps} steps")
+            try:
+                thread.greenlet.switch()
+            finally:
+                self.current = None
+            if self._dying:
+                self._bury()
+
+    def _next(self) -> SimThread | None:
+        """Let time pass until a thread may go on, and make it the current one; None if none waits."""
+        heap = self._heap
+        while heap:
+            at, _number, thread, token = heapq.heappop(heap)
             if thread.token != token or thread.over:
                 continue
             if at < thread.process.frozen_until:
@@ -141,15 +157,11 @@ class Scheduler:
                 continue
             if at > self.now:
                 self.now = at
-            self._count()
+            self.steps += 1
             thread.token += 1
             self.current = thread
-            try:
-                thread.greenlet.switch()
-            finally:
-                self.current = None
-            if self._dying:
-                self._bury()
+            return thread
+        return None
 
     def _bury(self) -> None:
         while self._dying:
