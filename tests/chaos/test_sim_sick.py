@@ -11,7 +11,8 @@ from chaos.sim.campaign import silent
 from chaos.sim.chaos import PROFILES
 from chaos.sim.driver import Driver
 from chaos.sim.parts import Nature, SimJob
-from chaos.sim.sched import Process, cooperative
+from chaos.sim.sched import Process
+from chaos.sim.threads import cooperative
 from chaos.sim.world import World
 from hevcq.domain.job import JobState, Task
 from hevcq.worker.fitness import SICK_AFTER

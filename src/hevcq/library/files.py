@@ -194,6 +194,11 @@ def same_bytes(one: Fingerprint, other: Fingerprint) -> bool:
     return (one.size, one.mtime_ns, one.inode) == (other.size, other.mtime_ns, other.inode)
 
 
+def behind_link(folder: Path, base: Path) -> bool:
+    """Return whether a folder on the way from `base` to a folder below it, or that one, is a link."""
+    return Path(os.path.realpath(folder)) != Path(os.path.realpath(base), folder.relative_to(base))
+
+
 def open_plain(path: Path) -> int:
     """Open a regular file to read from; a link, pipe, device or socket raises OSError at once."""
     # Without O_NONBLOCK a pipe put in the file's place would be waited for, for ever.

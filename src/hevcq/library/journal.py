@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from hevcq.errors import StorageError
-from hevcq.library.files import FileSystem, make_folders, write_durably
+from hevcq.library.files import FileSystem, behind_link, make_folders, write_durably
 from hevcq.library.names import is_own, own_folder, show
 from hevcq.ports.catalog import Fingerprint
 
@@ -175,8 +175,7 @@ class Journal:
             raise ValueError(f"{relative!r} leaves the library")
         path = self.root.joinpath(*parts)
         base = self._originals if self._originals in path.parents else self.root
-        straight = Path(os.path.realpath(base)) / path.parent.relative_to(base)
-        if Path(os.path.realpath(path.parent)) != straight:
+        if behind_link(path.parent, base):
             raise StorageError(
                 f"{show(_link_to(path.parent, base))} is a link, and a swap of hevcq's was made in a"
                 " folder of that name, so nothing was changed.",

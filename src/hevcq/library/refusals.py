@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate, require_passed
 from hevcq.errors import LibraryError, SwapRefused, VerificationFailed
-from hevcq.library.files import FileSystem, fingerprint_of, same_bytes
+from hevcq.library.files import FileSystem, behind_link, fingerprint_of, same_bytes
 from hevcq.library.names import case_twin, show
 from hevcq.library.place import refuse_stranger_certificate
 from hevcq.ports.catalog import Fingerprint
@@ -30,8 +30,8 @@ class Replacement:
     keep_days: float
 
 
-def refuse(fs: FileSystem, root: Path, change: Replacement) -> None:
-    """Raise SwapRefused with the first reason why this original may not be replaced."""
+def refuse(fs: FileSystem, root: Path, change: Replacement) -> os.stat_result:
+    """Return the original's facts; raise SwapRefused with the first reason why it may not go."""
     _refuse_certificate(change)
     _refuse_places(root, change)
     facts = require_unchanged(fs, change.source, change.fingerprint)
@@ -47,6 +47,7 @@ def refuse(fs: FileSystem, root: Path, change: Replacement) -> None:
         refuse_stranger_certificate(fs, change.target)
     except LibraryError as error:
         raise SwapRefused(error.message, remedy=error.remedy) from error
+    return facts
 
 
 def require_unchanged(fs: FileSystem, source: Path, seen: Fingerprint) -> os.stat_result:
@@ -94,7 +95,7 @@ def _refuse_places(root: Path, change: Replacement) -> None:
 def _refuse_link(root: Path, change: Replacement) -> None:
     folder = change.source.parent
     # A record of what is outside could not be believed later, so there would be no way back.
-    if Path(os.path.realpath(folder)) != Path(os.path.realpath(root)) / folder.relative_to(root):
+    if behind_link(folder, root):
         raise SwapRefused(
             f"{show(folder)} is behind a link, so what is in it is not below {show(root)}; it was"
             " left as it is.",

@@ -7,6 +7,7 @@ any system call; `recover`, called at every start, finishes it or rolls it back 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,16 +146,15 @@ class Swap:
         return usage(self._fs, self._journal)
 
     def _replace(self, change: Replacement, fetch: Fetch, check: Check | None) -> Replaced:
-        refuse(self._fs, self.root, change)
+        before = refuse(self._fs, self.root, change)
         rendition = Rendition(self.root, change.source, change.target, change.certificate)
-        touched_ns = self._require_certified_source(change)
+        self._require_certified_source(change, before)
         with staged(rendition, fetch, self._fs, check) as (new, notices):
             # Read once more here: between a verdict and a swap, bytes have been seen to change.
             if not holds_rendition(self._fs, new, change.certificate):
                 raise SwapRefused(f"{Gate.G9.value}: {show(new)} is not what was certified.")
             with root_lock(self.root):
-                refuse(self._fs, self.root, change)
-                self._require_untouched(change, touched_ns)
+                _require_untouched(change, before, refuse(self._fs, self.root, change))
                 record = self._record(change, new)
                 self._carry_out(record)
         self._log.info("original_replaced", job=record.job_id, retained=show(record.retained))
@@ -175,27 +175,15 @@ class Swap:
             raise UndoRefused(f"No original of the job {job_id} is kept in {show(self.root)}.")
         return record
 
-    def _require_certified_source(self, change: Replacement) -> int:
-        """Return when the original's inode last changed (ns), before its bytes were read."""
-        facts = require_unchanged(self._fs, change.source, change.fingerprint)
+    def _require_certified_source(self, change: Replacement, before: os.stat_result) -> None:
         if self._fs.digest(change.source) != change.certificate.source_sha256:
             raise SwapRefused(
                 f"{Gate.G0.value}: the SHA-256 of {show(change.source)} is not the one that was"
                 " encoded; it was left as it is.",
                 remedy="Run the same command again to encode what it is now.",
             )
-        self._require_untouched(change, facts.st_ctime_ns)
-        return facts.st_ctime_ns
-
-    def _require_untouched(self, change: Replacement, since_ns: int) -> None:
-        """Refuse what somebody wrote to meanwhile: its size and time can be set back, its ctime not."""
-        facts = require_unchanged(self._fs, change.source, change.fingerprint)
-        if facts.st_ctime_ns != since_ns:
-            raise SwapRefused(
-                f"{Gate.G0.value}: {show(change.source)} was touched while it was being replaced; it"
-                " was left as it is.",
-                remedy="Run the same command again.",
-            )
+        now = require_unchanged(self._fs, change.source, change.fingerprint)
+        _require_untouched(change, before, now)
 
     def _record(self, change: Replacement, new: Path) -> Record:
         now, proof = self._clock.now(), change.certificate
@@ -268,6 +256,16 @@ class Swap:
             outcome, reason = Settled.STUCK, str(error)
         self._log.warning("swap_settled", job=job_id, undo=undo, outcome=outcome.value)
         return Recovery(job_id, source, undo, outcome, reason)
+
+
+def _require_untouched(change: Replacement, before: os.stat_result, now: os.stat_result) -> None:
+    """Refuse what somebody wrote to meanwhile: its size and time can be set back, its ctime not."""
+    if now.st_ctime_ns != before.st_ctime_ns:
+        raise SwapRefused(
+            f"{Gate.G0.value}: {show(change.source)} was touched while it was being replaced; it"
+            " was left as it is.",
+            remedy="Run the same command again.",
+        )
 
 
 def _refusal(source: Path, error: OSError) -> HevcqError:

@@ -74,7 +74,7 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
     try:
         seen = _publish(kit, publication)
     except StaleFence as refused:
-        _require_unknown(kit, publication, refused)
+        _require_granted(kit, publication, refused)
         raise
     return RenditionRef(key=made.key, size=seen.size, sha256=sha256, certificate_key=name)
 
@@ -94,7 +94,7 @@ def _publish(kit: Kit, publication: Publication) -> StoredObject:
         return seen
 
 
-def _require_unknown(kit: Kit, publication: Publication, refused: StaleFence) -> None:
+def _require_granted(kit: Kit, publication: Publication, refused: StaleFence) -> None:
     """Raise NeedsReview if the fence that outranks ours cannot be from the ledger.
 
     While the ledger says that ours is the last it granted, no attempt of today's has a later one, and

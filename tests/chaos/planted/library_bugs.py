@@ -93,8 +93,8 @@ BUGS = (
     Bug(
         "what was written to after its digest is replaced",
         f"{LIBRARY}/swap.py",
-        "        if facts.st_ctime_ns != since_ns:",
-        "        if False:",
+        "    if now.st_ctime_ns != before.st_ctime_ns:",
+        "    if False:",
         ("tests/library/test_swap_races.py",),
     ),
     Bug(

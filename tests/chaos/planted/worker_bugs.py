@@ -33,7 +33,7 @@ PUBLISH = """    publication = Publication(
     try:
         seen = _publish(kit, publication)
     except StaleFence as refused:
-        _require_unknown(kit, publication, refused)
+        _require_granted(kit, publication, refused)
         raise
 """
 PUT_FIRST, PUT_LAST = PUT + PUBLISH, PUBLISH + PUT

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chaos.sim.sched import Scheduler, SimClock, SimEvent, SimLock, SimThreading
+from chaos.sim.sched import Scheduler, SimClock, SimEvent, SimLock
+from chaos.sim.threads import SimThreading
 from hevcq.worker import loop, receivers, stages
 
 LONG_POLL_S = 600.0

@@ -11,7 +11,8 @@ from chaos.sim.checks import Checks, require
 from chaos.sim.driver import Driver
 from chaos.sim.machine import Machine
 from chaos.sim.parts import Nature, SimJob
-from chaos.sim.sched import Process, Scheduler, SimEvent, cooperative
+from chaos.sim.sched import Process, Scheduler, SimEvent
+from chaos.sim.threads import cooperative
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import rendition_key
 
