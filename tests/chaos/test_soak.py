@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.soak.samples import BOUNDS, Sample, verdicts
+from chaos.soak.samples import BOUNDS, Sample, temp_files, verdicts
 
 ROOT = Path(__file__).resolve().parents[2]
 STEADY = Sample(
@@ -72,6 +73,22 @@ def test_what_every_job_leaves_by_design_is_no_leak_and_ten_times_that_is_one(na
         working = [replace(STEADY, jobs=n * 100, **{name: n * 100 * a_job}) for n in range(90)]
         (verdict,) = (v for v in verdicts(working) if v.name == name)
         assert verdict.flat is flat
+
+
+def test_a_folder_of_a_job_may_go_while_it_is_looked_at(tmp_path, monkeypatch):
+    job = tmp_path / "scratch" / "job"
+    job.mkdir(parents=True)
+    (tmp_path / "scratch" / "note").touch()
+    scandir = os.scandir
+
+    def going(folder):
+        if Path(folder) == job and job.exists():
+            job.rmdir()
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", going)
+    assert temp_files(tmp_path) == 1
+    assert not job.exists(), "it was looked into"
 
 
 def test_what_fills_in_the_first_third_is_no_leak():

@@ -75,7 +75,7 @@ def look(at_s: float, pid: int, folder: Path, jobs: int) -> Sample:
         rss_kib=int(status["VmRSS"].split()[0]),
         children=_children(proc),
         threads=int(status["Threads"]),
-        temp_files=_temp_files(folder),
+        temp_files=temp_files(folder),
         database_kib=_kib(folder.glob("data/*.db")),
         wal_kib=_kib(folder.glob("data/*.db-wal")),
         log_kib=_kib(folder.glob("log")),
@@ -133,8 +133,10 @@ def _children(proc: Path) -> int:
     return found
 
 
-def _temp_files(folder: Path) -> int:
-    return sum(path.is_file() for path in (folder / "scratch").rglob("*"))
+def temp_files(folder: Path) -> int:
+    """Count the files that jobs have in their scratch folders just now."""
+    # A job's folder may go while it is read; os.walk passes over it, rglob does not.
+    return sum(len(names) for _folder, _folders, names in os.walk(folder / "scratch"))
 
 
 def _kib(paths: Iterable[Path]) -> int:
