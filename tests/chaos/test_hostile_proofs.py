@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from chaos.hostile_kit import in_time
-from fakes.farm import Farm
+from fakes.farm import Farm, adoptable
 from fakes.store import MemoryStore
 from hevcq.cli.verify import read_certificate
 from hevcq.domain.certificate import Certificate
@@ -28,12 +28,7 @@ from library.libkit import film
 
 @pytest.fixture
 def farm(tmp_path) -> Farm:
-    """A farm whose only job was killed between publishing and completing."""
-    farm = Farm(tmp_path)
-    farm.source = farm.submit()
-    assert farm.killed_at("before-complete")
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
-    return farm
+    return adoptable(tmp_path)
 
 
 def renamed(farm: Farm, certificate: str) -> None:

@@ -117,6 +117,10 @@ class Farm:
         found = self.queue.receive(1, wait_s=0, stop=threading.Event())
         return found[0] if found else None
 
+    def lapse(self) -> None:
+        """Spend the next message's first receive, the only one whose failure may be the worker's."""
+        self.queue.release(self.receive())
+
     def handler(self, worker: str = "here:0") -> Handler:
         """Return a handler of its own."""
         return Handler(self.kit, worker)
@@ -185,6 +189,15 @@ class Farm:
         root = self.folder / "scratch"
         found = root.rglob("*") if root.is_dir() else ()
         return [p for p in found if p.parent != root]
+
+
+def adoptable(folder: Path) -> Farm:
+    """Return a farm whose only job, `source`, was killed between publishing and completing."""
+    farm = Farm(folder)
+    farm.source = farm.submit()
+    assert farm.killed_at("before-complete")
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    return farm
 
 
 def tracing(points: list[str]) -> Faults:

@@ -8,17 +8,13 @@ import json
 import pytest
 
 from fakes.backend import HEVC
-from fakes.farm import Farm
+from fakes.farm import Farm, adoptable
 from hevcq.domain.job import JobState
 
 
 @pytest.fixture
 def farm(tmp_path) -> Farm:
-    """A farm whose only job was killed between publishing and completing."""
-    farm = Farm(tmp_path)
-    farm.source = farm.submit()
-    assert farm.killed_at("before-complete")
-    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm = adoptable(tmp_path)
     farm.seen = farm.store.stat(farm.key(farm.source))
     return farm
 

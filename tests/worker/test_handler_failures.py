@@ -22,11 +22,6 @@ def farm(tmp_path) -> Farm:
     return Farm(tmp_path)
 
 
-def received_before(farm: Farm) -> None:
-    """Spend the next message's first receive, the only one whose failure may be the worker's."""
-    farm.queue.release(farm.receive())
-
-
 def test_a_poison_source_costs_one_attempt(farm):
     farm.encoder.errors["preflight"] = [SourceDamaged("12 packets are missing.")]
     source = farm.submit()
@@ -43,7 +38,7 @@ def test_a_poison_source_costs_one_attempt(farm):
 def test_a_transient_failure_backs_off_and_is_buried_after_max_failures_with_its_tail(farm):
     farm.encoder.errors["encode"] = [EncoderFailed("x265 broke.", tail=("line",))] * 9
     source = farm.submit()
-    received_before(farm)
+    farm.lapse()
 
     first = farm.handle()
     assert isinstance(first.verdict, RetryIn)
@@ -180,7 +175,7 @@ def test_vanished_attempts_are_counted_and_parked_after_max_crashes(farm):
 def test_an_error_nobody_named_is_retried_as_internal(farm):
     farm.encoder.errors["probe"] = [KeyError("surprise")]
     source = farm.submit()
-    received_before(farm)
+    farm.lapse()
 
     handled = farm.handle()
 

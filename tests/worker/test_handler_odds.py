@@ -107,8 +107,7 @@ def test_a_message_that_is_no_task_costs_the_job_it_names_nothing(farm, chunk):
 )
 def test_a_verdict_that_cannot_be_recorded_settles_nothing_and_is_found_again(farm, call, trouble):
     source = farm.submit()
-    # The first failure that may be the worker's own is not recorded as one.
-    farm.queue.release(farm.receive())
+    farm.lapse()
     farm.queue.settled.clear()
     farm.encoder.errors["preflight"] = [trouble] * 2
     real = getattr(farm.ledger, call)

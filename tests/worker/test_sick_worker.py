@@ -24,11 +24,6 @@ def farm(tmp_path) -> Farm:
     return Farm(tmp_path)
 
 
-def received_before(farm: Farm) -> None:
-    """Spend the next message's first receive, the only one whose failure may be the worker's."""
-    farm.queue.release(farm.receive())
-
-
 def with_numbers(tmp_path, **numbers: int) -> Farm:
     queue = HEVC.queue.model_copy(update=numbers)
     return Farm(tmp_path, HEVC.model_copy(update={"queue": queue}))
@@ -145,7 +140,7 @@ def test_a_trial_that_is_stopped_says_nothing(farm):
     farm.encoder.errors["encode"] = [EncoderFailed("broke")]
     farm.encoder.trial = stopped
     farm.submit()
-    received_before(farm)
+    farm.lapse()
 
     handled = farm.handle()
 
