@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from chaos.sim.campaign import Batch, embedded_side, live, work
+from chaos.sim.sched import Process, Scheduler
 from hevcq.domain.verdict import FailureClass
 from hevcq.worker import handler, settle
 from hevcq.worker.faults import POINTS, SPLIT_POINTS
@@ -50,6 +51,20 @@ def test_another_process_replays_the_same_trace():
     )
 
     assert f"trace hash {here}" in there.stdout
+
+
+def test_threads_may_begin_one_another_for_ever():
+    sched, process, generations = Scheduler(1), Process("p"), sys.getrecursionlimit() * 2
+
+    def begin(left: int) -> None:
+        if left:
+            sched.spawn(process, lambda: begin(left - 1), "t")
+            sched.sleep(1.0)
+
+    sched.spawn(process, lambda: begin(generations), "t")
+    sched.run()
+
+    assert len(process.threads) == generations + 1
 
 
 def _broken(names: str) -> str:

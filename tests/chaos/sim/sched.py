@@ -45,6 +45,7 @@ class Scheduler:
         self._heap: list[tuple[float, int, SimThread, int]] = []
         self._number = 0
         self.hub: Any = greenlet.getcurrent()
+        self._begins: SimThread | None = None
         self._dying: list[Process] = []
         self.verbose = False
 
@@ -113,14 +114,26 @@ class Scheduler:
         for event in events:
             event.waiters.append((thread, token))
         if sound:
-            # Straight to the next thread, where there is no need of the hub between the two.
-            following = self._next()
-            if following is not thread:
-                following.greenlet.switch()
+            self._go_on(thread)
         else:
             self.hub.switch()
         if process.dead:
             raise Killed
+
+    def _go_on(self, thread: SimThread) -> None:
+        """Switch from `thread` to the next one: straight there, as the hub has nothing to do.
+
+        Only one that has not begun is begun by the hub, for a greenlet counts its recursion from
+        where it was begun: each generation of machines would come nearer to Python's limit.
+        """
+        following = self._next()
+        if following is thread:
+            return
+        if following.greenlet:
+            following.greenlet.switch()
+        else:
+            self._begins = following
+            self.hub.switch()
 
     def sleep(self, seconds: float) -> None:
         """Suspend the current thread for some virtual seconds."""
@@ -133,7 +146,8 @@ class Scheduler:
 
     def run(self) -> None:
         """Run until no thread waits for anything."""
-        while (thread := self._next()) is not None:
+        while (thread := self._begins or self._next()) is not None:
+            self._begins, self.current = None, thread
             if self.steps > self._max_steps:
                 raise Overrun(f"{self.steps} steps")
             try:
