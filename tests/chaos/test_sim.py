@@ -110,7 +110,7 @@ def test_a_publication_without_a_live_lease_is_noticed(monkeypatch):
 def test_an_interruption_that_is_counted_is_noticed(monkeypatch):
     from hevcq.worker.moves import Moves
 
-    def counted(self, reason):
+    def counted(self, reason, *, doubted=False):
         self.fail(reason, FailureClass.ENCODER)
 
     monkeypatch.setattr(Moves, "interrupt", counted)

@@ -198,6 +198,20 @@ def test_an_interruption_is_neither_a_failure_nor_a_crash(world: World) -> None:
     assert granted(world, "b") == Granted(fence=2, failures=0, crashes=0)
 
 
+def test_a_doubt_is_counted_by_itself_until_the_job_is_reopened(world: World) -> None:
+    ledger = world.backend.ledger
+    for doubts in (1, 2):
+        ledger.interrupt(JOB, granted(world).fence, "perhaps the worker's", doubted=True)
+        assert (job(world).state, job(world).doubts) == (JobState.QUEUED, doubts)
+    assert granted(world) == Granted(fence=3, failures=0, crashes=0, doubts=2)
+    ENDINGS["fail"](world, 3)
+    ENDINGS["interrupt"](world, granted(world).fence)
+    assert granted(world) == Granted(fence=5, failures=1, crashes=0, doubts=2)
+    ENDINGS["bury"](world, 5)
+    assert ledger.reopen(JOB, who="a person", why="to see")
+    assert granted(world) == Granted(fence=6, failures=0, crashes=0, doubts=0)
+
+
 def test_progress_is_shown_and_never_changes_a_state(world: World) -> None:
     fence = granted(world).fence
 

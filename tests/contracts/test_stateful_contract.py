@@ -35,6 +35,7 @@ class Entry:
     fence: int = 0
     failures: int = 0
     crashes: int = 0
+    doubts: int = 0
     owner: str = ""
     until: float = 0.0
     reasons: list[str] = field(default_factory=list)
@@ -70,7 +71,7 @@ class LedgerMachine(Machine):
                 *(job.fence + 1, JobState.RUNNING, owner),
                 now + lease,
             )
-            assert claim == Granted(job.fence, job.failures, job.crashes)
+            assert claim == Granted(job.fence, job.failures, job.crashes, job.doubts)
 
     def _under(self, number: int, back: int, call) -> Entry | None:
         """Make a call under a fence; return the job if it took effect, as the model says it must."""
@@ -117,11 +118,13 @@ class LedgerMachine(Machine):
         if job is not None:
             job.state, job.owner, job.failures = JobState.QUEUED, "", job.failures + 1
 
-    @rule(number=JOBS, back=BACK)
-    def interrupt(self, number: int, back: int) -> None:
-        job = self._under(number, back, lambda j, f: self.ledger.interrupt(j, f, "so"))
+    @rule(number=JOBS, back=BACK, doubted=st.booleans())
+    def interrupt(self, number: int, back: int, doubted: bool) -> None:
+        job = self._under(
+            number, back, lambda j, f: self.ledger.interrupt(j, f, "so", doubted=doubted)
+        )
         if job is not None:
-            job.state, job.owner = JobState.QUEUED, ""
+            job.state, job.owner, job.doubts = JobState.QUEUED, "", job.doubts + doubted
 
     @rule(number=JOBS)
     def bury_unclaimed(self, number: int) -> None:
@@ -141,14 +144,16 @@ class LedgerMachine(Machine):
         name = job_id(source(number), "hevc")
         assert self.ledger.reopen(name, who="a person", why="to see") is settled
         if settled:
-            job.state, job.failures, job.crashes = JobState.QUEUED, 0, 0
+            job.state, job.failures, job.crashes, job.doubts = JobState.QUEUED, 0, 0, 0
 
     @invariant()
     def the_record_is_the_models(self) -> None:
         for number, job in getattr(self, "jobs", {}).items():
             record = self.ledger.get(job_id(source(number), "hevc"))
-            seen = (record.state, record.fence, record.failures, record.crashes, record.owner)
-            assert seen == (job.state, job.fence, job.failures, job.crashes, job.owner)
+            counts = (record.failures, record.crashes, record.doubts)
+            assert counts == (job.failures, job.crashes, job.doubts)
+            seen = (record.state, record.fence, record.owner)
+            assert seen == (job.state, job.fence, job.owner)
             assert (record.rendition is not None) is (job.state is JobState.DONE)
 
 

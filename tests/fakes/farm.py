@@ -117,9 +117,10 @@ class Farm:
         found = self.queue.receive(1, wait_s=0, stop=threading.Event())
         return found[0] if found else None
 
-    def lapse(self) -> None:
-        """Spend the next message's first receive, the only one whose failure may be the worker's."""
-        self.queue.release(self.receive())
+    def doubt(self, job_id: str) -> None:
+        """Let this job, or part of one, have had the failure that is not counted: the next one is."""
+        record = self.ledger._records[job_id]
+        self.ledger._records[job_id] = record.model_copy(update={"doubts": 1})
 
     def handler(self, worker: str = "here:0") -> Handler:
         """Return a handler of its own."""

@@ -92,7 +92,7 @@ class MemoryLedger(Ledger):
             started_at=now,
             progress=None,
         )
-        return Granted(record.fence, record.failures, record.crashes)
+        return Granted(record.fence, record.failures, record.crashes, record.doubts)
 
     def _mine(self, name: str, fence: int, *states: JobState) -> JobRecord:
         record, wanted = self._records.get(name), states or (JobState.RUNNING,)
@@ -200,9 +200,10 @@ class MemoryLedger(Ledger):
             record = self._mine(job_id, fence)
             self._back(record, reason, failure_class=failure_class, failures=record.failures + 1)
 
-    def interrupt(self, job_id: str, fence: int, reason: str) -> None:
+    def interrupt(self, job_id: str, fence: int, reason: str, *, doubted: bool = False) -> None:
         with self._lock:
-            self._back(self._mine(job_id, fence), reason)
+            record = self._mine(job_id, fence)
+            self._back(record, reason, doubts=record.doubts + doubted)
 
     def _back(self, record: JobRecord, reason: str, **changes: object) -> None:
         self._write(
@@ -262,6 +263,7 @@ class MemoryLedger(Ledger):
                 state=JobState.QUEUED,
                 failures=0,
                 crashes=0,
+                doubts=0,
                 reason=f"reopened by {who}: {why}",
                 failure_class=None,
                 rendition=None,

@@ -33,7 +33,7 @@ def _doubtful(farm: Farm) -> Source:
 
 def _transient(farm: Farm) -> Source:
     source = _doubtful(farm)
-    farm.lapse()
+    farm.doubt(farm.record(source).job_id)
     return source
 
 

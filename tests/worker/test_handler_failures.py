@@ -38,7 +38,7 @@ def test_a_poison_source_costs_one_attempt(farm):
 def test_a_transient_failure_backs_off_and_is_buried_after_max_failures_with_its_tail(farm):
     farm.encoder.errors["encode"] = [EncoderFailed("x265 broke.", tail=("line",))] * 9
     source = farm.submit()
-    farm.lapse()
+    farm.doubt(farm.record(source).job_id)
 
     first = farm.handle()
     assert isinstance(first.verdict, RetryIn)
@@ -52,7 +52,7 @@ def test_a_transient_failure_backs_off_and_is_buried_after_max_failures_with_its
     (letter,) = farm.letters()
     assert letter.failure_class is FailureClass.ENCODER
     assert letter.tail == ("line",)
-    assert letter.attempts == 1 + 3
+    assert letter.attempts == 3
     assert farm.record(source).reason == "x265 broke."
 
 
@@ -175,7 +175,7 @@ def test_vanished_attempts_are_counted_and_parked_after_max_crashes(farm):
 def test_an_error_nobody_named_is_retried_as_internal(farm):
     farm.encoder.errors["probe"] = [KeyError("surprise")]
     source = farm.submit()
-    farm.lapse()
+    farm.doubt(farm.record(source).job_id)
 
     handled = farm.handle()
 

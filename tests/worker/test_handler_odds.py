@@ -107,8 +107,7 @@ def test_a_message_that_is_no_task_costs_the_job_it_names_nothing(farm, chunk):
 )
 def test_a_verdict_that_cannot_be_recorded_settles_nothing_and_is_found_again(farm, call, trouble):
     source = farm.submit()
-    farm.lapse()
-    farm.queue.settled.clear()
+    farm.doubt(farm.record(source).job_id)
     farm.encoder.errors["preflight"] = [trouble] * 2
     real = getattr(farm.ledger, call)
     setattr(farm.ledger, call, raising(Unavailable("no answer")))

@@ -106,7 +106,7 @@ def test_a_transition_whose_reply_was_lost_is_not_made_twice(tmp_path, call):
     farm = Farm(tmp_path)
     life = {"skip": "not smaller", "fail": "transient", "interrupt": "stopped", "bury": "poison"}
     source = _submitted(farm, life.get(call, "plain"))
-    farm.lapse()
+    farm.doubt(farm.record(source).job_id)
     outage = _Outage(call, 1)
     _break(farm, "ledger", "after", outage)
 

@@ -146,9 +146,10 @@ class DynamoLedger(SplitJobs):
         """RUNNING to QUEUED with one more counted failure."""
         self._back(job_id, fence, blame(reason, failure_class), {"failures": number(1)})
 
-    def interrupt(self, job_id: str, fence: int, reason: str) -> None:
-        """RUNNING to QUEUED; nothing is counted."""
-        self._back(job_id, fence, {"reason": text(reason)}, {})
+    def interrupt(self, job_id: str, fence: int, reason: str, *, doubted: bool = False) -> None:
+        """RUNNING to QUEUED; nothing is counted but a doubt."""
+        counted = {"doubts": number(1)} if doubted else {}
+        self._back(job_id, fence, {"reason": text(reason)}, counted)
 
     def _end(
         self, name: str, fence: int, state: JobState, facts: Mapping[str, AttributeValueTypeDef]
@@ -233,6 +234,7 @@ class DynamoLedger(SplitJobs):
             **moved(name, JobState.QUEUED, now),
             "failures": number(0),
             "crashes": number(0),
+            "doubts": number(0),
             "reason": text(f"reopened by {who}: {why}"),
             "reopened_at": number(now),
             "reopened_by": text(who),

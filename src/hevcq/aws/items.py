@@ -74,7 +74,7 @@ class LedgerItems(Ledger):
                 remove=("progress", UNSENT),
             )
             if self._write(name, taken):
-                return Granted(record.fence + 1, record.failures, crashes)
+                return Granted(record.fence + 1, record.failures, crashes, record.doubts)
         raise Unavailable(f"The job {name} is being changed by too many others.")
 
     def _under(

@@ -151,6 +151,7 @@ def record_of(item: Item) -> JobRecord:
         fence=int(float_of(item, "fence") or 0),
         failures=int(float_of(item, "failures") or 0),
         crashes=int(float_of(item, "crashes") or 0),
+        doubts=int(float_of(item, "doubts") or 0),
         owner=string(item, "owner"),
         lease_until=float_of(item, "lease_until") or 0.0,
         progress=Progress.model_validate_json(progress) if progress else None,

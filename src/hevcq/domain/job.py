@@ -223,7 +223,8 @@ class JobRecord(Frozen):
     """What the ledger knows of a job, or of a part of one. Times are seconds since the Unix epoch.
 
     A part's `job_id` is its `unit_id`, and its `rendition` the part's object with its report.
-    `whole` says why the job must not be split again.
+    `whole` says why the job must not be split again. `doubts` counts the failures that were held to
+    be their worker's, and so are in no other count.
     """
 
     job_id: str
@@ -233,6 +234,7 @@ class JobRecord(Frozen):
     fence: int = 0
     failures: int = 0
     crashes: int = 0
+    doubts: int = 0
     owner: str = ""
     lease_until: float = 0.0
     progress: Progress | None = None

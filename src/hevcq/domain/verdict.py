@@ -91,13 +91,13 @@ class Bury(Frozen):
 class Release(Frozen):
     """Give the work back at once, uncounted.
 
-    What it is delayed for, this worker's next work would meet as well, so the worker waits too:
-    not if another worker is to have it (`elsewhere`).
+    What it is delayed for, this worker's next work would meet as well, so the worker waits too. Not
+    if its failure may be this worker's (`doubted`): then another worker is to have it first.
     """
 
     reason: str
     delay_s: float = 0.0
-    elsewhere: bool = False
+    doubted: bool = False
 
 
 class Abandon(Frozen):

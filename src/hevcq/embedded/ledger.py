@@ -49,7 +49,7 @@ owner = :owner, lease_until = :until, started_at = :now, updated_at = :now, phas
 percent = NULL, speed = NULL, eta_s = NULL
 WHERE job_id = :job_id AND (state = 'queued' OR (state = 'running'
 AND (lease_until <= :now OR owner = :owner OR owner IS :dead)))
-RETURNING fence, failures, crashes"""
+RETURNING fence, failures, crashes, doubts"""
 RENEW = """UPDATE job SET lease_until = :until
 WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
 PROGRESS = """UPDATE job SET phase = :phase, percent = :percent, speed = :speed, eta_s = :eta_s
@@ -63,8 +63,8 @@ SKIP = """UPDATE job SET state = 'skipped', owner = '', lease_until = 0, phase =
 reason = :reason, failure_class = NULL, finished_at = :now, updated_at = :now
 WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
 REQUEUE = """UPDATE job SET state = 'queued', owner = '', lease_until = 0, phase = NULL,
-reason = :reason, failure_class = :class, failures = failures + :counted, updated_at = :now
-WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
+reason = :reason, failure_class = :class, failures = failures + :counted,
+doubts = doubts + :doubted, updated_at = :now WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
 BURY = """UPDATE job SET state = 'dead', owner = '', lease_until = 0, phase = NULL,
 reason = :reason, failure_class = :class, finished_at = :now, updated_at = :now
 WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
@@ -78,7 +78,7 @@ WHERE job_id = ? AND parent = '' AND state IN ('queued', 'running', 'split')"""
 HISTORY = """INSERT INTO reopened (job_id, at, who, why, was, reason)
 SELECT job_id, :now, :who, :why, state, reason FROM job
 WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
-REOPEN = """UPDATE job SET state = 'queued', failures = 0, crashes = 0,
+REOPEN = """UPDATE job SET state = 'queued', failures = 0, crashes = 0, doubts = 0,
 reason = 'reopened by ' || :who || ': ' || :why,
 failure_class = NULL, rendition_key = NULL, rendition_size = NULL, rendition_sha256 = NULL,
 split = NULL, whole = '', certificate_key = NULL, cpu_s = NULL, started_at = NULL, finished_at = NULL, updated_at = :now
@@ -253,12 +253,12 @@ class SqliteLedger(Ledger):
 
     def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
         """RUNNING to QUEUED, one failure more."""
-        values = {"reason": reason, "class": failure_class, "counted": 1}
+        values = {"reason": reason, "class": failure_class, "counted": 1, "doubted": 0}
         self._move(REQUEUE, job_id, fence, values)
 
-    def interrupt(self, job_id: str, fence: int, reason: str) -> None:
-        """RUNNING to QUEUED, nothing counted."""
-        values = {"reason": reason, "class": None, "counted": 0}
+    def interrupt(self, job_id: str, fence: int, reason: str, *, doubted: bool = False) -> None:
+        """RUNNING to QUEUED, nothing counted but a doubt."""
+        values = {"reason": reason, "class": None, "counted": 0, "doubted": int(doubted)}
         self._move(REQUEUE, job_id, fence, values)
 
     def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:

@@ -22,7 +22,7 @@ COLUMNS = (
     "job_id, bucket, key, version, size, profile, state, fence, failures, crashes, owner, "
     "lease_until, phase, percent, speed, eta_s, reason, failure_class, rendition_key, "
     "rendition_size, rendition_sha256, certificate_key, created_at, updated_at, started_at, "
-    "finished_at, cpu_s, split, whole, parent, part_split, chunk, frames"
+    "finished_at, cpu_s, split, whole, parent, part_split, chunk, frames, doubts"
 )
 BY_ID = f"SELECT {COLUMNS} FROM job WHERE job_id = ?"  # noqa: S608 - constants only
 INSERT = """INSERT INTO job
@@ -36,7 +36,7 @@ def record(row: tuple[Any, ...]) -> JobRecord:
     (owner, lease_until, phase, percent, speed, eta_s, reason, failure_class) = row[10:18]
     (rendition_key, rendition_size, sha256, certificate) = row[18:22]
     (created_at, updated_at, started_at, finished_at, cpu_s) = row[22:27]
-    (split, whole, parent, part_split, chunk, frames) = row[27:]
+    (split, whole, parent, part_split, chunk, frames, doubts) = row[27:]
     progress = rendition = part = None
     if parent:
         part = PartOf(job_id=parent, split=part_split, chunk=chunk, frames=frames)
@@ -54,6 +54,7 @@ def record(row: tuple[Any, ...]) -> JobRecord:
         fence=fence,
         failures=failures,
         crashes=crashes,
+        doubts=doubts,
         owner=owner,
         lease_until=lease_until,
         progress=progress,

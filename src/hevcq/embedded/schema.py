@@ -20,7 +20,7 @@ CHECKED_BYTES = 64 * 1024 * 1024
 `check`, and wherever a query meets damage."""
 LOG_BYTES = 64 * 1024 * 1024
 
-SCRIPTS: tuple[str, ...] = ("schema.sql", "parts.sql")
+SCRIPTS: tuple[str, ...] = ("schema.sql", "parts.sql", "doubts.sql")
 """Script n brings version n-1 to version n; a new file runs them all. A script is a file beside
 this one, or SQL itself (anything with a space in it)."""
 

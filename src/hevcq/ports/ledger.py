@@ -14,13 +14,15 @@ from hevcq.domain.verdict import FailureClass
 class Granted:
     """The job is ours: `fence` is the attempt number now granted.
 
-    `failures` and `crashes` count earlier counted failures and vanished attempts. A claim over a
-    RUNNING job whose lease ran out has already counted one crash.
+    `failures` and `crashes` count earlier counted failures and vanished attempts, `doubts` the
+    failures that were held to be their worker's. A claim over a RUNNING job whose lease ran out has
+    already counted one crash.
     """
 
     fence: int
     failures: int
     crashes: int
+    doubts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,8 @@ class Ledger(ABC):
         """RUNNING to QUEUED with one more counted failure."""
 
     @abstractmethod
-    def interrupt(self, job_id: str, fence: int, reason: str) -> None:
-        """RUNNING to QUEUED; neither a failure nor a crash is counted."""
+    def interrupt(self, job_id: str, fence: int, reason: str, *, doubted: bool = False) -> None:
+        """RUNNING to QUEUED; neither a failure nor a crash is counted, but a doubt if `doubted`."""
 
     @abstractmethod
     def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:

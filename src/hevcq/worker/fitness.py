@@ -37,9 +37,9 @@ class Fitness:
     def doubtful(self, job_id: str, failure_class: FailureClass, *, first: bool) -> bool:
         """Return whether a failure of this job may rather be this worker's: ask before `failed`.
 
-        It may when its message was never received before (`first`): who fell sick a moment ago has
-        no other failure to show for it, so a second opinion is asked for. Later it may where another
-        job failed here too and nothing succeeded in between. The caller must bound how often it
+        It may when none of the job's ever was (`first`): who fell sick a moment ago has no other
+        failure to show for it, so a second opinion is asked for. Later it may where another job
+        failed here too and nothing succeeded in between. The caller must bound how often it
         believes this, so that what always breaks the encoder still ends.
         """
         with self._lock:

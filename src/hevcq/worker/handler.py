@@ -209,7 +209,7 @@ class Handler:
             # Whatever broke when the lease was lost or the stop came, broke because of that.
             cause = claimed.lease.cause or error
             doubted = not work.sent_back and self._kit.fitness.doubtful(
-                claimed.task.job_id, classify(cause), first=delivery.attempt <= 1
+                claimed.task.job_id, classify(cause), first=not granted.doubts
             )
             cause = self._diagnosed(cause, claimed)
             if not isinstance(cause, HevcqError):
@@ -229,7 +229,7 @@ class Handler:
                 return Release(
                     reason=f"Perhaps this worker's fault: {decided.reason}",
                     delay_s=backoff(0, numbers.limits, jitter),
-                    elsewhere=True,
+                    doubted=True,
                 )
             return decided
 

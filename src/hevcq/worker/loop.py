@@ -170,7 +170,7 @@ class Worker:
             self._end(Outcome.UNFIT, handled.unfit)
             return
         given = handled.verdict
-        if isinstance(given, Release) and given.delay_s > 0 and not given.elsewhere:
+        if isinstance(given, Release) and given.delay_s > 0 and not given.doubted:
             # What one delivery waits for (a full disk, a busy database) the next would meet too.
             self._kit.clock.wait(self._stop, min(self._poll_s, given.delay_s))
 

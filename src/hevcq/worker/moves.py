@@ -60,12 +60,12 @@ class Moves:
             lambda job, fence: self._ledger.fail(job, fence, reason, failure_class),
         )
 
-    def interrupt(self, reason: str) -> None:
-        """Queue the job again, counting nothing."""
+    def interrupt(self, reason: str, *, doubted: bool = False) -> None:
+        """Queue the job again, counting nothing but the doubt."""
         self._move(
             "interrupt",
             JobState.QUEUED,
-            lambda job, fence: self._ledger.interrupt(job, fence, reason),
+            lambda job, fence: self._ledger.interrupt(job, fence, reason, doubted=doubted),
         )
 
     def bury(self, reason: str, failure_class: FailureClass) -> None:

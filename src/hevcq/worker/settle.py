@@ -42,7 +42,7 @@ def record(moves: Moves, decided: Verdict) -> None:
         case Bury():
             moves.bury(decided.reason, decided.failure_class)
         case Release():
-            moves.interrupt(decided.reason)
+            moves.interrupt(decided.reason, doubted=decided.doubted)
         case Abandon():
             _let_go(moves, decided.reason)
         case Done():

@@ -172,8 +172,8 @@ BUGS = (
     Bug(
         "a redrive on AWS does not reset the failures",
         f"{AWS}/dynamodb.py",
-        '            "failures": number(0),\n            "crashes": number(0),\n            "reason"',
-        '            "reason"',
+        '            "failures": number(0),\n            "crashes": number(0),\n            "doubts"',
+        '            "doubts"',
         (*LEDGER[:2], "aws and reopened"),
     ),
     Bug(

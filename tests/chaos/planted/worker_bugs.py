@@ -40,6 +40,13 @@ PUT_FIRST, PUT_LAST = PUT + PUBLISH, PUBLISH + PUT
 
 BUGS = (
     Bug(
+        "a doubt is not remembered",
+        f"{WORKER}/settle.py",
+        "moves.interrupt(decided.reason, doubted=decided.doubted)",
+        "moves.interrupt(decided.reason)",
+        ("tests/worker/test_sick_worker.py",),
+    ),
+    Bug(
         "acknowledged before the work",
         f"{WORKER}/handler.py",
         "        heartbeat.start()\n        try:\n            verdicts =",
@@ -213,7 +220,7 @@ BUGS = (
     Bug(
         "a release counted as a failure",
         f"{WORKER}/settle.py",
-        "        case Release():\n            moves.interrupt(decided.reason)",
+        "        case Release():\n            moves.interrupt(decided.reason, doubted=decided.doubted)",
         "        case Release():\n            from hevcq.domain.verdict import FailureClass\n"
         "            moves.fail(decided.reason, FailureClass.INTERNAL)",
         (*FAILURES, "tests/worker/test_settle.py"),

@@ -26,7 +26,10 @@ class Message(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What of a JobRecord decides anything; `made` is the fence of its rendition."""
+    """What of a JobRecord decides anything; `made` is the fence of its rendition.
+
+    Of its doubts only decides whether there was one (`doubted`).
+    """
 
     state: str
     fence: int
@@ -36,6 +39,7 @@ class Record(NamedTuple):
     lease_s: float
     failure_class: str
     made: int
+    doubted: bool = False
 
 
 class Film(NamedTuple):
@@ -115,6 +119,7 @@ def known(record: JobRecord) -> Record:
         lease_s=lease if record.state is JobState.RUNNING else 0.0,
         failure_class=record.failure_class.value if record.failure_class else "",
         made=FENCES[record.rendition.sha256] if record.rendition else 0,
+        doubted=record.doubts > 0,
     )
 
 
@@ -128,6 +133,7 @@ def full(record: Record) -> JobRecord:
         fence=record.fence,
         failures=record.failures,
         crashes=record.crashes,
+        doubts=int(record.doubted),
         owner=record.owner,
         lease_until=BASE + record.lease_s if record.state == "running" else 0.0,
         reason="so",

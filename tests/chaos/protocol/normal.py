@@ -11,7 +11,7 @@ here, and `test_reductions.py` compares both sides, move by move, for every scen
 - **Fences by rank.** Fences are only compared, and a new one is greater than all there are. So of
   those that a film and its workers know only the order counts; 0 stays 0: none.
 - **Ended is ended.** A job that has its end is never counted for again (`farm.judged` holds that),
-  so its failures and crashes decide nothing. With neither message nor worker nothing can happen to
+  so its failures, crashes and doubts decide nothing. With neither message nor worker nothing can happen to
   it at all, and only how it ended is left.
 
 What `scenes.Scenes` adds: which of two jobs is called the first makes no difference, for a worker
@@ -35,8 +35,8 @@ def normal(film: Film, workers: Workers, scope: Scope) -> tuple[Film, Workers]:
     message = _hidden(film.message, scope.tick_s)
     if film.record.state in SETTLED:
         record = film.record
-        if record.failures or record.crashes:
-            record = record._replace(failures=0, crashes=0)
+        if record.failures or record.crashes or record.doubted:
+            record = record._replace(failures=0, crashes=0, doubted=False)
         if message is None and not busy:
             done = int(record.state == "done")
             record = record._replace(fence=1, made=done)

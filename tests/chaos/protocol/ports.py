@@ -56,7 +56,8 @@ class RunLedger:
     def claim(self, source, profile, *, owner: str, lease_s: float):
         kind, *facts = self._run.call("claim")
         if kind == "granted":
-            return Granted(1, *facts)
+            failures, crashes, doubted = facts
+            return Granted(1, failures, crashes, int(doubted))
         if kind == "held":
             return Held(self._run.now + facts[0])
         return AlreadySettled(self._record(*facts))
@@ -89,8 +90,8 @@ class RunLedger:
     def fail(self, job_id: str, fence: int, reason: str, failure_class) -> None:
         self._run.call("fail", failure_class.value)
 
-    def interrupt(self, job_id: str, fence: int, reason: str) -> None:
-        self._run.call("interrupt")
+    def interrupt(self, job_id: str, fence: int, reason: str, *, doubted: bool = False) -> None:
+        self._run.call("interrupt", doubted)
 
     def bury(self, job_id: str, fence: int, reason: str, failure_class) -> None:
         self._run.call("bury", failure_class.value)

@@ -123,7 +123,7 @@ class Shared:
     def _claim(self, holder: Holder) -> tuple:
         claim = self.ledger.claim(SOURCE, "hevc", owner=holder.name, lease_s=float(VISIBILITY_S))
         if isinstance(claim, Granted):
-            return ("granted", claim.failures, claim.crashes)
+            return ("granted", claim.failures, claim.crashes, claim.doubts > 0)
         if isinstance(claim, Held):
             return ("held", round(claim.until - BASE - holder.skew, 3))
         assert isinstance(claim, AlreadySettled), claim
@@ -148,8 +148,8 @@ class Shared:
     def _fail(self, holder: Holder, failure_class: str) -> None:
         self.ledger.fail(JOB, holder.fence, "so", FailureClass(failure_class))
 
-    def _interrupt(self, holder: Holder) -> None:
-        self.ledger.interrupt(JOB, holder.fence, "so")
+    def _interrupt(self, holder: Holder, doubted: bool) -> None:
+        self.ledger.interrupt(JOB, holder.fence, "so", doubted=doubted)
 
     def _bury(self, holder: Holder, failure_class: str) -> None:
         self.ledger.bury(JOB, holder.fence, "so", FailureClass(failure_class))
@@ -278,12 +278,13 @@ class SqliteShared(Shared):
         lease = BASE + record.lease_s if record.state == "running" else 0.0
         connection.execute(
             "INSERT INTO job (job_id, bucket, key, version, size, profile, state, fence, failures,"
-            " crashes, owner, lease_until, failure_class, reason, rendition_key, rendition_size,"
+            " crashes, doubts, owner, lease_until, failure_class, reason, rendition_key, rendition_size,"
             " rendition_sha256, certificate_key, created_at, updated_at)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,'so',?,?,?,?,?,?)",
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,'so',?,?,?,?,?,?)",
             (
                 *(JOB, SOURCE.bucket, SOURCE.key, SOURCE.version, SOURCE.size, "hevc"),
-                *(record.state, record.fence, record.failures, record.crashes, record.owner),
+                *(record.state, record.fence, record.failures, record.crashes),
+                *(int(record.doubted), record.owner),
                 *(lease, record.failure_class or None, KEY if made else None, 1, made),
                 *("proof" if made else None, BASE, BASE),
             ),

@@ -158,7 +158,7 @@ def test_a_store_that_lets_an_older_fence_replace_a_newer_is_found(monkeypatch):
 
 
 def test_an_interruption_that_is_counted_is_found(monkeypatch):
-    def counted(self, reason):
+    def counted(self, reason, *, doubted=False):
         self.fail(reason, FailureClass.ENCODER)
 
     monkeypatch.setattr(Moves, "interrupt", counted)

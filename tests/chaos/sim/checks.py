@@ -101,6 +101,9 @@ class Checks:
         more = after.fence - before.fence
         if more and not (name == "claim" and more == 1):
             raise Broken(f"{name} moved the fence by {more}")
+        if name == "reopen" and before.state in SETTLED:
+            self._begins_anew(after)
+            return
         counted = after.failures - before.failures
         if counted != (name == "fail"):
             raise Broken(f"{name} counted {counted} failures")
@@ -108,6 +111,13 @@ class Checks:
             self._blamed(machine, name, after)
         if after.crashes != before.crashes and name != "claim":
             raise Broken(f"{name} counted a crash")
+        if after.doubts - before.doubts not in {0, int(name == "interrupt")}:
+            raise Broken(f"{name} made {before.doubts} doubts {after.doubts}")
+
+    def _begins_anew(self, after) -> None:
+        """Only an end that nobody judged may be taken back by a worker: the queue's, not ours."""
+        counts = (after.failures, after.crashes, after.doubts)
+        require(after.state is JobState.QUEUED and not any(counts), f"reopened with {counts}")
 
     def _blamed(self, machine, name: str, after) -> None:
         """A counted failure and a burial need a failure that really happened."""
@@ -249,6 +259,7 @@ def _stands(fence: int, before, after) -> bool:
         and after.fence == before.fence == fence
         and after.failures == before.failures
         and after.crashes == before.crashes
+        and after.doubts == before.doubts
     )
 
 

@@ -27,7 +27,7 @@ def farm(tmp_path):
 def test_a_chunk_that_fails_is_tried_again_alone(farm):
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [EncoderFailed("once")]
-    farm.lapse()
+    farm.doubt(farm.chunks(source)[0].job_id)
 
     handled = farm.handle()
 
@@ -47,7 +47,7 @@ def test_a_chunk_that_a_sick_worker_fails_loses_no_attempt_and_nor_does_its_job(
     handled = [farm.handle() for _ in range(CHUNKS)]
 
     assert [type(each.verdict) for each in handled] == [Release] * CHUNKS
-    assert all(each.verdict.elsewhere for each in handled)
+    assert all(each.verdict.doubted for each in handled)
     ends = {(part.state, part.failures, part.crashes) for part in farm.parts(source)}
     assert ends == {(JobState.QUEUED, 0, 0)}
     record = farm.until_settled(source)
