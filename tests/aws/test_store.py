@@ -224,7 +224,23 @@ def test_a_stream_that_breaks_is_taken_up_again_of_the_same_object(store, tmp_pa
     assert store._s3.count("get_object") == 2
 
 
-def test_a_stream_whose_object_was_replaced_meanwhile_is_not_mixed(store) -> None:
+def test_a_stream_whose_object_was_replaced_meanwhile_goes_on_with_its_version(store) -> None:
+    content = os.urandom(3 * MIB)
+    store.put("work/x", content, metadata={})
+    store._s3.plan["get_object"] = [tear(1_000)]
+    with store.open("work/x") as file:
+        assert file.read(1_000) == content[:1_000]
+        store.put("work/x", b"other" * MIB, metadata={})
+
+        assert file.read() == content[1_000:]
+
+
+def test_without_versions_a_stream_whose_object_was_replaced_meanwhile_is_not_mixed(
+    farm, store
+) -> None:
+    farm.clients.s3.put_bucket_versioning(
+        Bucket="out", VersioningConfiguration={"Status": "Suspended"}
+    )
     content = os.urandom(3 * MIB)
     store.put("work/x", content, metadata={})
     store._s3.plan["get_object"] = [tear(1_000)]

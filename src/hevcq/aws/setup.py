@@ -52,9 +52,8 @@ def _buckets(clients: Clients, settings: AwsSettings, topic: str) -> None:
     )
     for name in {settings.input_bucket, settings.output_bucket or settings.input_bucket}:
         clients.s3.create_bucket(Bucket=name, **place)
-    clients.s3.put_bucket_versioning(
-        Bucket=settings.input_bucket, VersioningConfiguration={"Status": "Enabled"}
-    )
+        # Both, as in Terraform: what is read by its version needs another right.
+        clients.s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     clients.s3.put_bucket_notification_configuration(
         Bucket=settings.input_bucket,
         NotificationConfiguration={

@@ -83,7 +83,7 @@ data "aws_iam_policy_document" "task" {
 
   statement {
     sid       = "WriteRenditions"
-    actions   = ["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+    actions   = ["s3:PutObject", "s3:GetObject", "s3:GetObjectVersion", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
     resources = ["${var.storage.output_arn}/DONE/${var.profile}/*", "${var.storage.output_arn}/work/*"]
   }
 
