@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from aws.breaking import broken, refusal
 from aws.values import open_parts
 from hevcq.aws import objects
-from hevcq.errors import StaleFence, Unavailable, VerificationFailed
+from hevcq.errors import StaleFence, Stopped, Unavailable, VerificationFailed
 from hevcq.ports.store import Publication
 
 pytestmark = pytest.mark.aws
@@ -203,3 +205,50 @@ def test_an_upload_that_another_attempt_aborts_is_made_anew(
     assert store.publish(wanted).sha256 == wanted.sha256
     assert store._s3.count("create_multipart_upload") == 2
     assert open_parts(farm) == []
+
+
+def test_a_stop_ends_a_publication_between_two_parts(farm, store, large) -> None:
+    stop = threading.Event()
+
+    def told(real, **asked):
+        stop.set()
+        return real(**asked)
+
+    store._s3.plan["upload_part"] = [told]
+    wanted = Publication("DONE/hevc/l.mp4", large, sha(large.read_bytes()), "j", 1, stop=stop)
+
+    with pytest.raises(Stopped):
+        store.publish(wanted)
+
+    assert store.stat(wanted.key) is None
+    assert open_parts(farm) == []
+    assert wanted.file.exists()
+
+
+def test_a_stop_that_comes_as_a_rendition_becomes_visible_is_too_late(store, tmp_path) -> None:
+    stop = threading.Event()
+
+    def told(real, **asked):
+        stop.set()
+        return real(**asked)
+
+    store._s3.plan["put_object"] = [told]
+
+    made = store.publish(replace(publication(tmp_path), stop=stop))
+
+    assert store.stat(made.key) == made
+
+
+def test_a_stop_ends_a_publication_that_meets_conflicts(store, tmp_path) -> None:
+    stop = threading.Event()
+
+    def told(_real, **_asked):
+        stop.set()
+        raise refusal("ConditionalRequestConflict", 409)
+
+    store._s3.plan["put_object"] = [told, refusal("ConditionalRequestConflict", 409)]
+
+    with pytest.raises(Stopped):
+        store.publish(replace(publication(tmp_path), stop=stop))
+
+    assert store._s3.count("put_object") == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-import threading
 from typing import TYPE_CHECKING
 
 from hevcq.aws import objects, transfer
@@ -48,9 +47,10 @@ class Publisher:
         """Upload unless it is there already; the file is removed once the object is seen whole.
 
         Raises StaleFence, VerificationFailed if the file's bytes are not those of its SHA-256,
-        Unavailable after too many conflicts.
+        Stopped, Unavailable after too many conflicts.
         """
-        self._require_bytes(publication)
+        meter = Meter(lambda _total: None, publication.stop)
+        self._require_bytes(publication, meter)
         last: Exception | None = None
         for attempt in range(TRIES):
             there = self._head(publication.key)
@@ -60,11 +60,11 @@ class Publisher:
             if attempt == 0:
                 self._clear(publication)
             try:
-                self._upload(publication, there)
+                self._upload(publication, there, meter)
             except _Conflict as conflict:
                 last = conflict
                 if not conflict.decided:
-                    self._clock.wait(threading.Event(), PAUSE_S * 2**attempt)
+                    self._clock.wait(publication.stop, PAUSE_S * 2**attempt)
                 continue
             seen = self._head(publication.key)
             if seen is not None and self._is_ours(seen, publication):
@@ -72,10 +72,11 @@ class Publisher:
                 return objects.stored(publication.key, seen)
         raise Unavailable(f"{publication.key!r} is being written by others.") from last
 
-    def _require_bytes(self, publication: Publication) -> None:
+    def _require_bytes(self, publication: Publication, meter: Meter) -> None:
         total = hashlib.sha256()
         with publication.file.open("rb") as file:
             while content := file.read(READ_BYTES):
+                meter.check()
                 total.update(content)
         if total.hexdigest() != publication.sha256:
             raise VerificationFailed(f"{publication.file} is not the file that was verified.")
@@ -111,7 +112,9 @@ class Publisher:
             if begun["Key"] == key:
                 transfer.abort(self._s3, self._bucket, key, begun["UploadId"])
 
-    def _upload(self, publication: Publication, there: HeadObjectOutputTypeDef | None) -> None:
+    def _upload(
+        self, publication: Publication, there: HeadObjectOutputTypeDef | None, meter: Meter
+    ) -> None:
         own = {
             objects.JOB: publication.job_id,
             objects.FENCE: str(publication.fence),
@@ -128,7 +131,7 @@ class Publisher:
             condition={"IfNoneMatch": "*"} if there is None else {"IfMatch": there["ETag"]},
         )
         try:
-            upload(self._s3, job, Meter(lambda _total: None, threading.Event()))
+            upload(self._s3, job, meter)
         except (SourceChanged, SourceGone) as error:
             # 412: somebody wrote between look and call; 404: what we would replace is gone.
             raise _Conflict(str(error), decided=True) from error

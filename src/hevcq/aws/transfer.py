@@ -53,6 +53,10 @@ class Meter:
     def add(self, count: int) -> None:
         """Count bytes; raise Stopped once `stop` is set."""
         self.check()
+        self.count(count)
+
+    def count(self, count: int) -> None:
+        """Count bytes after which it is too late to stop."""
         with self._lock:
             self.total += count
             self.moved(self.total)
@@ -124,7 +128,7 @@ def upload(s3: S3Client, job: Upload, meter: Meter) -> Mapping[str, Any]:
         job.unchanged()
         with translated(f"write {job.key!r} to the bucket {job.bucket}"):
             answer = s3.put_object(**job.place, **_described(job), **job.condition, Body=content)
-        meter.add(len(content))
+        meter.count(len(content))
         return answer
     upload_id = begin(s3, job)
     try:

@@ -114,7 +114,7 @@ class FileStore(Store):
         data = version / "data"
         try:
             with file_errors("published", publication.file):
-                size = self._bring(publication.file, data, publication.sha256)
+                size = self._bring(publication, data)
             stored = self._stored(key, version.name, size, publication)
             visible, old = self._commit(stored, publication)
         except BaseException:
@@ -266,10 +266,11 @@ class FileStore(Store):
                 raise UsageError(f"The metadata key {name!r} is not a lower-case ASCII word.")
         return StoredObject(key, version, size, publication.sha256, metadata, self._clock.now())
 
-    def _bring(self, file: Path, data: Path, sha256: str) -> int:
+    def _bring(self, publication: Publication, data: Path) -> int:
+        file = publication.file
         if not files.link(file, data):
-            files.copy_new(file, data, moved=lambda _: None, stop=threading.Event())
-            if files.sha256_of(data) != sha256:
+            files.copy_new(file, data, moved=lambda _: None, stop=publication.stop)
+            if files.sha256_of(data) != publication.sha256:
                 raise StorageError(f"The copy of {file} does not have the bytes of the original.")
         files.sync(data)
         return data.stat().st_size

@@ -44,6 +44,7 @@ class Publication:
     """What to publish: the file is consumed (moved where it can be) when publish succeeds.
 
     `fence` orders publications of one key by one job: a lower fence never replaces a higher.
+    `stop` ends one that takes long and is not visible yet: it raises Stopped.
     """
 
     key: str
@@ -52,6 +53,7 @@ class Publication:
     job_id: str
     fence: int
     metadata: Mapping[str, str] = field(default_factory=dict)
+    stop: threading.Event = field(default_factory=threading.Event, compare=False)
 
 
 Transferred = Callable[[int], None]

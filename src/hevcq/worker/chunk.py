@@ -109,6 +109,7 @@ class ChunkWork(PartWork):
             job_id=self._task.unit_id,
             fence=self._claimed.fence.number,
             metadata=metadata,
+            stop=self._lease.stop,
         )
         self._lease.check()
         with around(self._kit.faults, "publish-part"):

@@ -68,6 +68,7 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
         job_id=claimed.task.job_id,
         fence=claimed.fence.number,
         metadata=_metadata(claimed, sha256, name),
+        stop=claimed.lease.stop,
     )
     # Nothing may come between this and the publication; the fence holds off what comes during it.
     claimed.lease.check()
