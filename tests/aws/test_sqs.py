@@ -9,8 +9,9 @@ import pytest
 from aws.breaking import broken, refusal
 from aws.values import DAMAGED, one, take, task
 from contracts.backends import VISIBILITY_S
-from hevcq.domain.profile import MAX_VISIBILITY_S
+from hevcq.domain.profile import MAX_VISIBILITY_S, QueueNumbers
 from hevcq.errors import ConfigError, LeaseLost, Unavailable
+from hevcq.worker.lease import Lease
 
 pytestmark = pytest.mark.aws
 
@@ -20,13 +21,33 @@ def test_a_lease_is_not_extended_past_twelve_hours_from_its_receive(farm, queue)
     delivery = one(queue)
     queue.extend(delivery, MAX_VISIBILITY_S - 100)
     farm.clock.advance(MAX_VISIBILITY_S - 200)
-    asked = queue._sqs.count("change_message_visibility")
+    left = 200 - 30
 
-    with pytest.raises(LeaseLost, match="12 hours"):
-        queue.extend(delivery, VISIBILITY_S * 3)
-
-    assert queue._sqs.count("change_message_visibility") == asked
+    assert queue.extend(delivery, left + 1) == farm.clock.monotonic() + left
+    assert queue._sqs.calls[-1][1]["VisibilityTimeout"] == left
     assert queue.extend(delivery, 100) == farm.clock.monotonic() + 100
+    queue.extend(delivery, left)
+    farm.clock.advance(left - 0.5)
+    asked = queue._sqs.count("change_message_visibility")
+    with pytest.raises(LeaseLost, match="12 hours"):
+        queue.extend(delivery, VISIBILITY_S)
+    assert queue._sqs.count("change_message_visibility") == asked
+
+
+@pytest.mark.parametrize("visibility_s", [7_200, 14_400, MAX_VISIBILITY_S])
+def test_a_job_within_its_time_keeps_its_lease_however_long_a_heartbeat_hides_it(
+    farm, queue, visibility_s
+) -> None:
+    queue.send([task()])
+    numbers = QueueNumbers(visibility_s=visibility_s, heartbeat_s=visibility_s // 3)
+    queue._visibility_s = visibility_s
+    lease = Lease(queue, one(queue), numbers, farm.clock, lambda: 0.5)
+    end = farm.clock.monotonic() + numbers.max_job_s - 1
+
+    while (now := farm.clock.monotonic()) < end:
+        farm.clock.advance(min(lease.beat(now), end - now))
+
+    assert lease.cause is None
 
 
 def test_a_release_near_the_twelve_hours_waits_only_as_long_as_is_left(farm, queue) -> None:

@@ -139,13 +139,14 @@ class SqsQueue(Queue):
         )
 
     def extend(self, delivery: Delivery, seconds: float) -> float:
-        """Hide the delivery for `seconds` more; LeaseLost when that would pass the 12 hours."""
+        """Hide the delivery for `seconds` more, or to the end of its 12 hours; then LeaseLost."""
         now = self._clock.monotonic()
         lease = self._leases.live(delivery.receipt, now)
         if lease is None:
             raise LeaseLost(f"The receipt of the message {delivery.message_id} is stale.")
-        whole = math.ceil(seconds)
-        if now + whole > lease.ends_at_latest:
+        # What is left, not nothing: a worker whose heartbeats reach far keeps its job to the end.
+        whole = min(math.ceil(seconds), math.floor(lease.ends_at_latest - now))
+        if whole < 1:
             raise LeaseLost(
                 f"The message {delivery.message_id} has reached SQS's limit of 12 hours a receive."
             )

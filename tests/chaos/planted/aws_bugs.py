@@ -41,8 +41,8 @@ BUGS = (
     Bug(
         "SQS asked for more than it may hide",
         f"{AWS}/sqs.py",
-        "        if now + whole > lease.ends_at_latest:",
-        "        if False:",
+        "min(math.ceil(seconds), math.floor(lease.ends_at_latest - now))",
+        "math.ceil(seconds)",
         SQS,
     ),
     Bug(
