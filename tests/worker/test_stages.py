@@ -8,7 +8,7 @@ import pytest
 
 from fakes.farm import Farm
 from hevcq.domain.job import JobState, Phase
-from hevcq.errors import LeaseLost, Stopped
+from hevcq.errors import ConfigError, LeaseLost, Stopped
 from hevcq.ports.encoder import EncodeProgress
 from hevcq.worker.handler import Served
 from hevcq.worker.heartbeat import Heartbeat
@@ -212,3 +212,21 @@ def test_a_stop_releases_the_job_fetched_ahead_at_once_and_lets_the_other_end(fa
     assert end(farm, pool) is Outcome.STOPPED
     assert (farm.state(first), encodes.begun) == (JobState.DONE, 1)
     assert list((farm.folder / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [ConfigError("no credentials"), ZeroDivisionError("a defect")])
+def test_a_slot_that_dies_in_its_poll_leaves_its_place_to_the_others(farm, error):
+    source, plain = farm.submit(), farm.queue.receive
+
+    def fails_once(*_asked, **_named):
+        farm.queue.receive = plain
+        raise error
+
+    farm.queue.receive = fails_once
+    pool = pool_of(farm)
+    pool.start()
+
+    done = Encodes.wait(lambda: farm.clock.advance(0.5) or farm.state(source) is JobState.DONE)
+
+    end(farm, pool)
+    assert done, "the place of the dead slot is held for ever, and nobody looks for work"

@@ -73,6 +73,8 @@ class Worker:
             while not stop.is_set() and self.outcome is Outcome.RUNNING:
                 self.step()
         except BaseException as error:
+            # A place held by a slot that is gone would keep all others from looking for work.
+            self._out_of_turn()
             self._end(Outcome.BROKEN, error)
             raise
         if self.outcome is Outcome.RUNNING:
