@@ -38,6 +38,23 @@ data "aws_iam_policy_document" "operator" {
     actions   = ["s3:GetObject", "s3:GetObjectVersion"]
     resources = ["${module.storage.output_bucket_arn}/DONE/*"]
   }
+
+  # What a film that is cancelled had kept of its chunks.
+  statement {
+    sid       = "SweepWork"
+    actions   = ["s3:GetObject", "s3:DeleteObject"]
+    resources = ["${module.storage.output_bucket_arn}/work/*"]
+  }
+
+  dynamic "statement" {
+    for_each = var.kms_key_arn != "" ? [1] : []
+
+    content {
+      sid       = "Key"
+      actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+      resources = [var.kms_key_arn]
+    }
+  }
 }
 
 resource "aws_iam_policy" "operator" {

@@ -17,6 +17,7 @@ from hevcq.domain.planner import make_plan
 from hevcq.domain.verdict import RetryIn
 from hevcq.errors import PartUnfit, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.usecases.cancel import Order, Result, cancel
 from hevcq.worker.kit import Kit
 from hevcq.worker.scratch import Scratch
 from support import make_clip
@@ -147,6 +148,20 @@ def test_a_split_film_needs_nothing_that_the_task_role_does_not_allow(farm):
     assert {grant for grant in used if not iam.covered(grant, policy)} == set()
     actions = {action for action, _ in used}
     assert {"sqs:SendMessage", "dynamodb:BatchGetItem", "s3:DeleteObject"} <= actions
+
+
+def test_an_operator_may_cancel_a_split_film_and_clear_away_its_parts(farm):
+    source, made = farm.split(), farm.cloud.clients
+    farm.handle()
+    order = Order([source.key], who="me")
+    with iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb) as calls:
+        (cancelled,) = cancel(farm.backend, order)
+
+    assert cancelled.result is Result.CANCELLED
+    assert farm.kept(source) == []
+    policy = iam.allowed("operator.tf", "operator")
+    used = {grant for call in calls for grant in iam.needed(*call)}
+    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
 
 
 def test_a_source_that_breaks_in_mid_chunk_costs_one_failure_and_no_frame(farm):

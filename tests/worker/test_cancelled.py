@@ -8,7 +8,7 @@ from fakes.farm import Farm
 from fakes.filmfarm import CHUNKS, EmbeddedFilmFarm, FilmFarm
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import Abandon, FailureClass
-from hevcq.errors import StaleFence
+from hevcq.errors import StaleFence, Unavailable
 from hevcq.usecases.cancel import Order, Result, cancel
 from ingest_kit import NEVER, Bench
 
@@ -117,3 +117,20 @@ def test_an_ingest_that_waits_for_a_cancelled_job_ends_with_the_reason(tmp_path)
     (failed,) = [event for event in bench.events if event.event == "job_failed"]
     assert (failed.reason, failed.failure_class) == ("Cancelled by ana.", "cancelled")
     assert bench.follower.open == 0
+
+
+def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelled(tmp_path):
+    farm = FilmFarm(tmp_path)
+    split, waiting = farm.split(), farm.submit("b.mp4")
+
+    def denied(_prefix):
+        raise Unavailable("access is denied")
+
+    listing, farm.store.list = farm.store.list, denied
+    order = Order([source.key for source in (split, waiting)], who="ana")
+    results = [done.result for done in cancel(farm.backend, order)]
+    farm.store.list = listing
+
+    assert results == [Result.CANCELLED] * 2
+    left(farm, split)
+    left(farm, waiting)

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from hevcq.domain.film import work_folder
 from hevcq.domain.job import SETTLED, JobRecord, JobState
+from hevcq.errors import HevcqError
+from hevcq.logs import get_logger
 from hevcq.ports.backend import Backend
 from hevcq.usecases.reprocess import jobs_named
 
@@ -59,9 +61,18 @@ def _one(backend: Backend, job: JobRecord, order: Order) -> Cancelled:
     if not backend.ledger.cancel(job.job_id, f"Cancelled by {order.who}."):
         return _ended(backend.ledger.get(job.job_id) or job)
     if job.state is JobState.SPLIT:
-        for stored in list(backend.store.list(work_folder(job.job_id))):
-            backend.store.delete(stored.key)
+        _clear(backend, job.job_id)
     return Cancelled(job, Result.CANCELLED)
+
+
+def _clear(backend: Backend, job_id: str) -> None:
+    """Remove what a split job kept in the store; what fails is left for a later sweep."""
+    try:
+        for stored in list(backend.store.list(work_folder(job_id))):
+            backend.store.delete(stored.key)
+    except HevcqError as error:
+        # The job is cancelled all the same, and others may still have to be.
+        get_logger(job=job_id).warning("work_not_swept", reason=str(error))
 
 
 def _ended(job: JobRecord) -> Cancelled:
