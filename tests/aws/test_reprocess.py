@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aws.values import take
-from hevcq.domain.job import JobState
+from contracts.backends import PROFILES
+from hevcq.domain.job import JobState, Source, job_id
 from hevcq.errors import ConfigError
 from hevcq.usecases.reprocess import Order, Result, reprocess_missing
 
@@ -29,8 +30,6 @@ def lose_the_events(farm) -> None:
 
 
 def missing(farm, name: str = "TODO/", **more: object) -> list:
-    from contracts.backends import PROFILES
-
     order = Order([name], who="me", **more)
     return list(reprocess_missing(farm.backend, order, PROFILES, NoCatalog()))
 
@@ -73,3 +72,60 @@ def test_a_bucket_that_is_gone_is_one_sentence(farm) -> None:
 
     with pytest.raises(ConfigError, match="no-such-bucket"):
         list(farm.backend.store.sources("TODO/"))
+
+
+def waiting(farm, *, begun: bool = False) -> Source:
+    """Queue a job whose message is gone; `begun`: its worker died in it."""
+    put(farm, "TODO/hevc/a.mp4")
+    lose_the_events(farm)
+    (source,) = farm.backend.store.sources("TODO/hevc/a.mp4")
+    farm.backend.fanout.publish(source, ["hevc"], announced=False)
+    if begun:
+        farm.backend.ledger.claim(source, "hevc", owner="dead", lease_s=300)
+    lose_the_events(farm)
+    return source
+
+
+KEPT_S = PROFILES["hevc"].queue.retention_s
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_job_whose_message_sqs_kept_no_longer_is_queued_again_once(farm, begun) -> None:
+    source = waiting(farm, begun=begun)
+    assert missing(farm) == [], "it is on its way, as far as anybody knows"
+    farm.clock.advance(KEPT_S + 301)
+
+    assert [each.result for each in missing(farm, dry_run=True)] == [Result.WOULD_QUEUE]
+    assert [each.result for each in missing(farm)] == [Result.QUEUED]
+
+    assert missing(farm) == [], "its message is new"
+    (delivery,) = take(farm.backend.queues["hevc"])
+    assert delivery.tasks[0].source == source
+
+
+def test_publishing_again_sends_what_sqs_kept_no_longer(farm) -> None:
+    source = waiting(farm)
+    farm.backend.fanout.publish(source, ["hevc"], announced=False)
+    assert take(farm.backend.queues["hevc"]) == [], "its message is there, as far as anybody knows"
+    farm.clock.advance(KEPT_S + 1)
+
+    for _ in range(2):
+        farm.backend.fanout.publish(source, ["hevc"], announced=False)
+
+    assert len(take(farm.backend.queues["hevc"])) == 1
+
+
+def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm) -> None:
+    source = waiting(farm, begun=True)
+    ledger, fanout = farm.backend.ledger, farm.backend.fanout
+    name = job_id(source, "hevc")
+    farm.clock.advance(KEPT_S + 1)
+    ledger.renew(name, 1, lease_s=300)
+    assert not fanout.forgotten(ledger.get(name))
+
+    ledger.skip(name, 1, "not worth it")
+    farm.clock.advance(KEPT_S + 1)
+
+    assert not fanout.forgotten(ledger.get(name))
+    assert fanout.requeue(ledger.get(name), who="me", why="again")
+    assert not fanout.forgotten(ledger.get(name).model_copy(update={"profile": "gone"}))

@@ -172,6 +172,7 @@ def test_alarms_watch_dead_letters_age_and_a_standstill(resources: Resources) ->
             "dlq-not-empty",
             "subscription-dlq-not-empty",
             "oldest-task",
+            "tasks-expire",
             "no-progress",
             "from-zero",
         ):

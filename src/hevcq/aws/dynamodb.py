@@ -103,6 +103,11 @@ class DynamoLedger(SplitJobs):
                 ConditionExpression="attribute_exists(pk)",
             )
 
+    def sent_anew(self, seen: JobRecord) -> None:
+        """Record that a job that waited in vain has a message from now on, unless it moved since."""
+        now = moved(seen.job_id, seen.state, self._clock.now())
+        self._write(seen.job_id, Change(as_seen(seen), now))
+
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
         """Try to take the job; each look that somebody else outdates is repeated."""
         name = job_id(source, profile)

@@ -53,6 +53,7 @@ def open_aws(
     ledger = DynamoLedger(used.dynamodb, aws.table, clock, lambda: uuid.uuid4().hex)
     uploads = Journal(settings.data_dir / "uploads")
     store = S3Store(used.s3, buckets, clock, uploads, tag_done=aws.tag_done)
+    kept_s = {name: float(profile.queue.retention_s) for name, profile in profiles.items()}
 
     def close() -> None:
         for queue in queues.values():
@@ -71,7 +72,9 @@ def open_aws(
         queues=queues,
         ledger=ledger,
         store=store,
-        fanout=AwsFanout(queues, ledger, lambda source: source.source_id in store.reused),
+        fanout=AwsFanout(
+            queues, ledger, lambda source: source.source_id in store.reused, clock, kept_s
+        ),
         close=close,
         announces_uploads=True,
         gives_up_apart=True,

@@ -25,4 +25,11 @@ class Fanout(ABC):
 
     @abstractmethod
     def requeue(self, job: JobRecord, *, who: str, why: str) -> bool:
-        """Reopen a settled job in the ledger and queue its task; False if it was not settled."""
+        """Reopen a settled job in the ledger and queue its task, or queue that of a forgotten one.
+
+        False if it was neither.
+        """
+
+    def forgotten(self, job: JobRecord) -> bool:  # noqa: ARG002 - for services that forget
+        """Return whether the job waits for nothing: its message was kept too long, and is gone."""
+        return False

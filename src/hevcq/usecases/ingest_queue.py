@@ -85,6 +85,9 @@ class Enqueuer:
             if job is None:
                 return None
             self._note([item], job.source)
+        fanout = self._ports.backend.fanout
+        if fanout.forgotten(job):
+            fanout.requeue(job, who="hevcq ingest", why="its message was kept too long")
         return Queued(item, job)
 
     def _note(self, items: Sequence[Item], source: Source) -> None:

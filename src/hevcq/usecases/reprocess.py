@@ -83,7 +83,8 @@ def reprocess_missing(
     neither in the store nor in its place, and sources of the inbox without a job of a profile
     that wants them.
 
-    A skipped job ended as it should; what is queued or running is on its way.
+    A skipped job ended as it should; what is queued or running is on its way, unless its message
+    was kept too long and is gone.
     """
     for name in order.names:
         found = [j for j in jobs_named(backend, name) if _is_missing(backend, catalog, j)]
@@ -94,6 +95,8 @@ def reprocess_missing(
 
 
 def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
+    if backend.fanout.forgotten(job):
+        return True
     if job.state is not JobState.DONE:
         return job.state is JobState.DEAD
     if job.rendition is not None and backend.store.stat(job.rendition.key) is not None:
@@ -165,7 +168,7 @@ def _below(prefix: str) -> JobFilter:
 
 
 def _one(backend: Backend, job: JobRecord, order: Order) -> Reprocessed:
-    if job.state not in SETTLED:
+    if job.state not in SETTLED and not backend.fanout.forgotten(job):
         return Reprocessed(job, Result.WAITING, f"it is {job.state.value} already")
     try:
         backend.store.check(job.source)

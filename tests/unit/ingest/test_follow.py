@@ -124,6 +124,21 @@ def test_a_job_that_was_done_before_it_was_followed_is_collected_too(bench: Benc
     assert bench.ends() == {End.PLACED: 1}
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_job_taken_over_whose_message_was_kept_too_long_is_queued_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, forgotten: bool
+) -> None:
+    item, asked = bench.film(), []
+    (queued,) = bench.enqueuer.enqueue([item], NEVER)
+    fanout = bench.backend.fanout
+    monkeypatch.setattr(fanout, "forgotten", lambda _job: forgotten)
+    monkeypatch.setattr(fanout, "requeue", lambda job, **_said: asked.append(job.job_id) or True)
+
+    assert bench.enqueuer.adopt(replace(item, job_id=queued.job.job_id)) is not None
+
+    assert asked == [queued.job.job_id] * forgotten
+
+
 def test_progress_is_told_when_it_changes_and_only_then(bench: Bench) -> None:
     job = bench.queue(bench.film())
     fence = bench.claim(job)
