@@ -40,13 +40,16 @@ def fetched(world: World, source: Source) -> bytes:
         return world.read(given)
 
 
-def publish(world: World, content: bytes, *, job: str = "j", fence: int = 1, key: str = KEY):
+def publish(
+    world: World, content: bytes, *, job: str = "j", fence: int = 1, key: str = KEY, **more
+):
     folder = world.folder / "encodes"
     folder.mkdir(exist_ok=True)
     file = folder / f"{sha(content)[:8]}-{job}-{fence}"
     file.write_bytes(content)
     metadata = {"job": job, "fence": str(fence), "sha256": sha(content)}
-    made = world.backend.store.publish(Publication(key, file, sha(content), job, fence, metadata))
+    publication = Publication(key, file, sha(content), job, fence, metadata, **more)
+    made = world.backend.store.publish(publication)
     assert not file.exists(), "the file is consumed"
     return made
 

@@ -249,6 +249,22 @@ def test_a_reader_sees_the_old_object_or_the_new_one_and_never_a_part(world: Wor
     assert seen
 
 
+def test_what_is_visible_is_replaced_only_after_another_look_at_the_source(world: World) -> None:
+    looks: list[int] = []
+    publish(world, b"first", recheck=lambda: looks.append(1))
+    assert looks == [], "there was nothing to be replaced"
+
+    def replaced() -> None:
+        raise SourceChanged
+
+    with pytest.raises(SourceChanged):
+        publish(world, b"older", job="other", recheck=replaced)
+    assert content(world) == b"first"
+
+    publish(world, b"newer", job="other", recheck=lambda: looks.append(2))
+    assert (content(world), looks) == (b"newer", [2])
+
+
 def test_a_small_object_is_put_replaced_and_deleted(world: World) -> None:
     store = world.backend.store
     store.put("work/x.json", b"old", metadata={})

@@ -110,6 +110,12 @@ class MemoryStore(Store):
 
     def publish(self, publication: Publication) -> StoredObject:
         check_key(publication.key)
+        seen = self._objects.get(publication.key)
+        if seen is not None and (seen[2], seen[0].sha256) != (
+            publication.job_id,
+            publication.sha256,
+        ):
+            publication.recheck()
         with self._lock:
             there = self._objects.get(publication.key)
             if there is not None and there[2] == publication.job_id:

@@ -54,9 +54,11 @@ class Publisher:
         last: Exception | None = None
         for attempt in range(TRIES):
             there = self._head(publication.key)
-            if there is not None and self._is_ours(there, publication):
-                publication.file.unlink(missing_ok=True)
-                return objects.stored(publication.key, there)
+            if there is not None:
+                if self._is_ours(there, publication):
+                    publication.file.unlink(missing_ok=True)
+                    return objects.stored(publication.key, there)
+                publication.recheck()
             if attempt == 0:
                 self._clear(publication)
             try:

@@ -108,8 +108,10 @@ class FileStore(Store):
         """
         key = check_key(publication.key)
         there = self._find(key)
-        if there is not None and objects.stale(there, publication):
-            return self._already(there, publication)
+        if there is not None:
+            if objects.stale(there, publication):
+                return self._already(there, publication)
+            publication.recheck()
         version = self._new_version(key)
         data = version / "data"
         try:

@@ -44,7 +44,8 @@ class Publication:
     """What to publish: the file is consumed (moved where it can be) when publish succeeds.
 
     `fence` orders publications of one key by one job: a lower fence never replaces a higher.
-    `stop` ends one that takes long and is not visible yet: it raises Stopped.
+    `stop` ends one that takes long and is not visible yet: it raises Stopped. `recheck` is called
+    before what is visible is replaced, and raises if that may be of a newer source.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Publication:
     fence: int
     metadata: Mapping[str, str] = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event, compare=False)
+    recheck: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 Transferred = Callable[[int], None]
@@ -109,7 +111,7 @@ class Store(ABC):
 
         Raises StaleFence if an object is visible there from the same job with a fence at or above
         this one and another SHA-256; with the same SHA-256 it returns the visible object. An
-        object of another job, or of a lower fence, is replaced.
+        object of another job, or of a lower fence, is replaced, unless `recheck` raises.
         """
 
     @abstractmethod

@@ -69,6 +69,7 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
         fence=claimed.fence.number,
         metadata=_metadata(claimed, sha256, name),
         stop=claimed.lease.stop,
+        recheck=lambda: kit.backend.store.check(claimed.task.source),
     )
     # Nothing may come between this and the publication; the fence holds off what comes during it.
     claimed.lease.check()
