@@ -25,6 +25,7 @@ def main() -> int:
     """Run the command line; return the exit code."""
     arguments = sys.argv[1:]
     try:
+        _open_closed_streams()
         answer = _answer(arguments)
         if answer is not None:
             return _write(answer)
@@ -33,6 +34,21 @@ def main() -> int:
         return run(arguments)
     except KeyboardInterrupt:  # also while the program is still being loaded
         return 130  # ExitCode.INTERRUPTED
+
+
+def _open_closed_streams() -> None:
+    """Give a process that was started without stdin, stdout or stderr a null one.
+
+    The next file that it opens would have that number, and a stray word would go into a film.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is not None:
+            continue
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, number)
+        if nothing != number:
+            os.close(nothing)
+        setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: SIM115 - kept for life
 
 
 def _write(answer: str) -> int:

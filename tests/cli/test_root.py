@@ -250,6 +250,20 @@ def test_a_pipe_that_nobody_reads_ends_quietly(arguments: list[str]):
     assert (done.returncode, done.stderr) == (ExitCode.PIPE, "")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", ["--version", "config show", "status --json"])
+def test_a_process_without_standard_streams_works_as_with_null_ones(
+    closed: str, words: str, tmp_path: Path
+):
+    script = f'exec "$@" --data-dir "$0" {words} {closed}'
+    command = ["/bin/sh", "-c", script, str(tmp_path / "data"), *COMMAND]
+
+    done = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
 def test_a_control_character_in_an_error_stays_off_the_terminal(hevcq, monkeypatch):
     break_status(monkeypatch, errors.UsageError("There is no \x1b[2J\udcff file."))
 
