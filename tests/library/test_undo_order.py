@@ -1,4 +1,4 @@
-"""`hevcq undo` of a path that was replaced twice, and of a moment without a catalog."""
+"""`hevcq undo` of a path that was replaced twice, of a moment without a catalog, of nested roots."""
 
 from __future__ import annotations
 
@@ -66,3 +66,20 @@ def test_without_a_catalog_a_moment_still_keeps_older_replacements_from_coming_b
     assert (one.source, one.result) == (new.source, Undoing.RESTORED)
     assert looks(new.source) == before
     assert old.source.read_bytes() == RENDITION
+
+
+def test_a_folder_brings_back_what_was_replaced_in_parts_of_it_that_were_roots(house):
+    whole, before = house.replace("a.mkv")
+    (house.root / "tv").mkdir()
+    inner, inner_before = House(house.root / "tv").replace("b.mkv")
+    moved = house.root.rename(house.root.with_name("moved"))
+    lose_the_catalog(house)
+
+    results = house.undo(moved)
+
+    assert {(one.source, one.result) for one in results} == {
+        (moved / "a.mkv", Undoing.RESTORED),
+        (moved / "tv" / "library" / "b.mkv", Undoing.RESTORED),
+    }
+    assert looks(moved / whole.source.relative_to(house.root)) == before
+    assert looks(moved / inner.source.relative_to(house.root)) == inner_before

@@ -15,7 +15,7 @@ from hevcq.clock import Clock
 from hevcq.errors import LibraryError, StorageError, TransientError, UndoRefused, UsageError
 from hevcq.library.files import fingerprint_of, same_bytes
 from hevcq.library.journal import Record
-from hevcq.library.names import own_folder, show
+from hevcq.library.names import is_own, own_folder, show
 from hevcq.library.swap import Swap
 from hevcq.ports.catalog import Catalog, Mode, Placement, PlacementState
 from hevcq.usecases.ingest_lock import placing
@@ -146,13 +146,20 @@ def _records(request: UndoRequest, ports: UndoPorts) -> Iterator[tuple[Record, P
     roots = {
         folder
         for path in request.paths
-        for folder in (path, *path.parents)
+        for folder in (*_folders_in(path), *path.parents)
         if (own_folder(folder) / "kept").is_dir()
     }
     for root in sorted(roots):
         for record in ports.open_swap(root).kept():
             if any(_below(record.source, p) or _below(record.target, p) for p in request.paths):
                 yield record, root
+
+
+def _folders_in(path: Path) -> Iterator[Path]:
+    """Yield a folder and those below it: a part of a library may have been ingested by itself."""
+    for folder, names, _files in os.walk(path):
+        yield Path(folder)
+        names[:] = [name for name in names if not is_own(name)]
 
 
 def _meant(one: _Candidate, request: UndoRequest) -> bool:
