@@ -124,11 +124,25 @@ def test_a_file_as_root_is_taken_whatever_its_suffix_with_its_folder_as_root(tmp
     assert (one.root, one.relative) == (tmp_path, "film.dat")
 
 
-@pytest.mark.parametrize("order", [(".", "tv"), ("tv", "."), ("tv/1.mp4", "."), ("tv/1.mp4",) * 2])
+@pytest.mark.parametrize(
+    "order",
+    [(".", "tv"), ("tv", "."), ("tv/1.mp4", "."), (".", "tv/1.mp4"), ("tv/1.mp4",) * 2],
+)
 def test_roots_inside_each_other_yield_each_file_once(tmp_path, order):
     put(tmp_path, "tv/1.mp4")
 
     assert len(list(find([tmp_path / name for name in order]))) == 1
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("name", ["film.dat", ".film.mp4"])
+def test_a_file_that_is_named_is_taken_though_its_folder_would_leave_it(tmp_path, name, first):
+    put(tmp_path, name)
+    roots = [tmp_path, tmp_path / name]
+
+    (one,) = find([roots[first], roots[1 - first]])
+
+    assert (one.path, type(one)) == (tmp_path / name, Found)
 
 
 @pytest.mark.parametrize("name", ["ring", "ring.mp4"])

@@ -101,17 +101,17 @@ def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[Found 
     rules = chosen if chosen is not None else Filter()
     seen: set[tuple[int, int]] = set()
     single: set[Path] = set()
-    for given in roots:
-        root = Path(os.path.realpath(given.parent)) / given.name if given.name else given.resolve()
+    places = [_place(given) for given in roots]
+    for place in places:
         walk = _Walk(
-            root=root,
+            root=place,
             include=matcher(rules.include) if rules.include else None,
             exclude=matcher(rules.exclude),
             skip=frozenset(Path(os.path.realpath(folder)) for folder in rules.skip),
             hidden=rules.hidden,
             seen=seen,
         )
-        yield from _root(walk, single)
+        yield from _root(walk, single, frozenset(places))
 
 
 def readable(path: Path) -> bool:
@@ -143,7 +143,13 @@ def is_settled(before: Fingerprint, after: Fingerprint, now: float, quiet_s: flo
     return age >= quiet_s or age < 0
 
 
-def _root(walk: _Walk, single: set[Path]) -> Iterator[Found | Rejected]:
+def _place(given: Path) -> Path:
+    """A root with the links in its folders resolved, and its own name kept."""
+    return Path(os.path.realpath(given.parent)) / given.name if given.name else given.resolve()
+
+
+def _root(walk: _Walk, single: set[Path], named: frozenset[Path]) -> Iterator[Found | Rejected]:
+    """Yield what is below one root; `named` are all roots, `single` the files yielded of them."""
     try:
         facts = walk.root.stat()
     except OSError as error:
@@ -152,7 +158,10 @@ def _root(walk: _Walk, single: set[Path]) -> Iterator[Found | Rejected]:
     if stat.S_ISDIR(facts.st_mode):
         walk.root = Path(os.path.realpath(walk.root))
         for item in _folder(walk, walk.root, ""):
-            if item.path not in single:
+            if item.path not in named:
+                yield item
+            elif item.path not in single and isinstance(item, Found):
+                single.add(item.path)
                 yield item
         return
     path, walk.root = walk.root, walk.root.parent
