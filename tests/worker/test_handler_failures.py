@@ -117,6 +117,52 @@ def test_a_source_replaced_during_the_encode_is_not_published(farm):
     assert farm.letters()[0].failure_class is FailureClass.CHANGED
 
 
+@pytest.mark.parametrize("step", ["preflight", "encode", "verify"])
+@pytest.mark.parametrize(
+    "error", [SourceDamaged("A slice is missing."), EncoderFailed("x265 broke.")], ids=str
+)
+def test_what_a_source_fails_after_it_changed_is_told_as_the_change(farm, step, error):
+    source = farm.submit()
+    farm.encoder.during[step] = lambda: farm.store.add_source(source.key, b"other bytes")
+    farm.encoder.errors[step] = [error]
+
+    farm.handle()
+
+    (letter,) = farm.letters()
+    assert (letter.failure_class, letter.attempts) == (FailureClass.CHANGED, 1)
+    assert farm.record(source).failure_class is FailureClass.CHANGED
+
+
+def test_a_gate_that_a_source_fails_because_it_went_is_told_as_gone(farm):
+    source = farm.submit()
+    farm.encoder.during["verify"] = lambda: farm.store.remove_source(source)
+    farm.encoder.gates = passed(GateResult(gate=Gate.G8, outcome=Outcome.UNKNOWN))
+
+    farm.handle()
+
+    assert farm.letters()[0].failure_class is FailureClass.GONE
+
+
+def test_a_store_that_does_not_answer_leaves_a_failure_what_it_was(farm, monkeypatch):
+    source = farm.submit()
+    check = farm.store.check
+
+    def answers_once(asked):
+        monkeypatch.setattr(farm.store, "check", silent)
+        check(asked)
+
+    def silent(_source):
+        raise Unavailable("No answer.")
+
+    monkeypatch.setattr(farm.store, "check", answers_once)
+    farm.encoder.errors["preflight"] = [SourceDamaged("A slice is missing.")]
+
+    farm.handle()
+
+    assert farm.letters()[0].failure_class is FailureClass.DAMAGED
+    assert farm.record(source).reason == "A slice is missing."
+
+
 def test_a_source_that_is_gone_is_buried(farm):
     source = farm.submit()
     farm.store.remove_source(source)

@@ -48,6 +48,7 @@ from hevcq.worker.lease import Fence, Lease
 from hevcq.worker.moves import Moves
 from hevcq.worker.parts import PartWork, settled_part, superfluous_part
 from hevcq.worker.settle import combined, delay, settle
+from hevcq.worker.since import since_then
 from hevcq.worker.split import announce
 from hevcq.worker.take import Superfluous, Taken, take
 from hevcq.worker.tell import started, told
@@ -208,6 +209,7 @@ class Handler:
         except Exception as error:  # noqa: BLE001 - classified, once
             # Whatever broke when the lease was lost or the stop came, broke because of that.
             cause = claimed.lease.cause or error
+            cause = since_then(self._kit.backend.store, claimed.task.source, cause)
             doubted = not work.sent_back and self._kit.fitness.doubtful(
                 claimed.task.job_id, classify(cause), first=not granted.doubts
             )
