@@ -6,6 +6,7 @@ workers beside it, or not; `Ingest.step` is called until nothing is open.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -197,7 +198,8 @@ class Ingest:
     def _known(self, video: Video, placements: Sequence[Placement]) -> Known:
         for placement in placements:
             if same_bytes(placement.fingerprint, video.fingerprint):
-                return Known(placement, self._ports.backend.ledger.get(placement.job_id))
+                job = self._ports.backend.ledger.get(placement.job_id)
+                return Known(placement, job, gone=not os.path.lexists(placement.target))
         return Known()
 
     def _say(self, name: EventName, **fields: object) -> None:

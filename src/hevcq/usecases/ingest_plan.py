@@ -79,10 +79,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the catalog and the ledger know of a video for one profile, for these very bytes."""
+    """What the catalog and the ledger know of a video for one profile, for these very bytes.
+
+    `gone` says that the rendition is not where it was placed.
+    """
 
     placement: Placement | None = None
     job: JobRecord | None = None
+    gone: bool = False
 
 
 def decide(video: Video, profile: Profile, plan: Plan, known: Known, where: Destination) -> Item:
@@ -97,7 +101,7 @@ def decide(video: Video, profile: Profile, plan: Plan, known: Known, where: Dest
         info=video.info,
     )
     if known.job is not None:
-        return _from_job(item, known.job, known.placement, plan, where)
+        return _from_job(item, known, known.job, plan, where)
     if isinstance(plan, Skip):
         return replace(item, disposition=Disposition.SKIP, reason=plan.detail)
     if isinstance(plan, Refuse):
@@ -107,13 +111,17 @@ def decide(video: Video, profile: Profile, plan: Plan, known: Known, where: Dest
     return replace(item, plan=plan, target=_target(item, plan.extension, where))
 
 
-def _from_job(
-    item: Item, job: JobRecord, placement: Placement | None, plan: Plan, where: Destination
-) -> Item:
+def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Destination) -> Item:
+    placement = known.placement
     item = replace(item, job_id=job.job_id, target=placement.target if placement else None)
     if isinstance(plan, EncodePlan):
         item = replace(item, plan=plan)
-        if placement is None or placement.state in OPEN:
+        done = job.state is JobState.DONE
+        if (
+            placement is None
+            or placement.state in OPEN
+            or not (done or where.has(placement.mode, placement.target))
+        ):
             item = replace(item, target=_target(item, plan.extension, where))
     match job.state:
         case JobState.SKIPPED:
@@ -125,22 +133,36 @@ def _from_job(
         case JobState.QUEUED | JobState.RUNNING | JobState.SPLIT:
             return replace(item, disposition=Disposition.JOIN, reason="Queued earlier.")
         case JobState.DONE:
-            return _from_done(item, placement, job)
+            return _from_done(item, known, job, where)
 
 
 OPEN = frozenset({PlacementState.WAITING, PlacementState.REFUSED})
 
 
-def _from_done(item: Item, placement: Placement | None, job: JobRecord) -> Item:
+def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> Item:
+    placement = known.placement
     if placement is None or placement.state in OPEN or _made_again(placement, job):
         return replace(
             item, disposition=Disposition.COLLECT, reason="Encoded earlier, not yet in place."
         )
-    where = f" {show_path(placement.target)}" if placement.mode is not Mode.REPLACE else ""
-    reason = {
-        PlacementState.PLACED: f"Done earlier:{where}.",
-        PlacementState.UNDONE: "Undone on request; `hevcq reprocess` makes it again.",
-    }.get(placement.state, "Replaced earlier.")
+    place = show_path(placement.target)
+    if placement.state is not PlacementState.PLACED:
+        undone = placement.state is PlacementState.UNDONE
+        again = "Undone on request; `hevcq reprocess` makes it again."
+        reason = again if undone else "Replaced earlier."
+    elif known.gone:
+        reason = (
+            f"Done earlier, but {place} is not there any more; `hevcq reprocess` makes it again."
+        )
+    elif not where.has(placement.mode, placement.target):
+        # Nothing was done of what was asked for, so it must not look as if it were.
+        reason = (
+            f"Its rendition is at {place}, where an earlier command wanted it; `hevcq reprocess` and"
+            " then this command again make one in the place that is wanted now."
+        )
+        return replace(item, disposition=Disposition.REFUSE, reason=reason)
+    else:
+        reason = f"Done earlier: {place}."
     return replace(item, disposition=Disposition.DONE, reason=reason)
 
 
@@ -160,8 +182,9 @@ def _target(item: Item, extension: str, where: Destination) -> Path | None:
 def settle_targets(items: Iterable[Item], where: Destination, occupied: Occupied) -> list[Item]:
     """Return the items with targets that never meet each other, nor a file that is there already.
 
-    Of two sources that would share a target the later keeps its whole name in it. A new job whose
-    target is taken by a stranger's file is refused before anything is encoded.
+    Of two sources that would share a target the later keeps its whole name in it, also where the
+    other's rendition is there already. A new job whose target is taken by a stranger's file is
+    refused before anything is encoded.
     """
     taken: set[str] = set()
     result = []
@@ -171,8 +194,9 @@ def settle_targets(items: Iterable[Item], where: Destination, occupied: Occupied
             continue
         settled = _untangled(item, where, taken)
         if settled.target is not None:
-            taken.add(_fold(settled.target))
             settled = _free(settled, where, occupied)
+            if settled.disposition is not Disposition.REFUSE and settled.target is not None:
+                taken.add(_fold(settled.target))
         result.append(settled)
     return result
 
@@ -183,17 +207,29 @@ def _untangled(item: Item, where: Destination, taken: set[str]) -> Item:
     if where.mode is Mode.REPLACE or item.profile is None or item.plan is None:
         reason = f"Two sources would become {show_path(item.target)}; rename one of them."
         return replace(item, disposition=Disposition.REFUSE, reason=reason, target=None)
-    longer = where.target(
+    return replace(item, target=_longer(item, where))
+
+
+def _longer(item: Item, where: Destination) -> Path | None:
+    """The target with the source's whole name in it; None where there is none other."""
+    if where.mode is Mode.REPLACE or item.profile is None or item.plan is None:
+        return None
+    return where.target(
         item.path, item.root, item.profile.name, item.plan.extension, whole_name=True
     )
-    return replace(item, target=longer)
 
 
 def _free(item: Item, where: Destination, occupied: Occupied) -> Item:
     target = item.target
-    if item.disposition is not Disposition.QUEUE or target is None:
+    if target is None:
         return item
-    match occupied(target, item.path, item.size):
+    claim = occupied(target, item.path, item.size)
+    longer = _longer(item, where) if claim is Claim.TWIN else None
+    if longer is not None and longer != target:
+        return _free(replace(item, target=longer), where, occupied)
+    if item.disposition is not Disposition.QUEUE:
+        return item
+    match claim:
         case Claim.READ_ONLY:
             reason = (
                 f"{show_path(target.parent)} cannot be written, so there is no place for"
@@ -202,11 +238,11 @@ def _free(item: Item, where: Destination, occupied: Occupied) -> Item:
         case Claim.OURS:
             reason = f"Done earlier: {show_path(target)}, as its certificate says."
             return replace(item, disposition=Disposition.DONE, reason=reason)
-        case Claim.STRANGER if target != item.path:
+        case Claim.STRANGER | Claim.TWIN if target != item.path:
             kind = "the replacement" if where.mode is Mode.REPLACE else "the rendition"
             reason = (
-                f"{show_path(target)} exists already and is not hevcq's, so {kind} has no place;"
-                " move it away, or use --output."
+                f"{show_path(target)} exists already and is not known for this film's rendition, so"
+                f" {kind} has no place; move it away, or use --output."
             )
         case _:
             return item

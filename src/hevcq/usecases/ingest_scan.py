@@ -73,8 +73,13 @@ def occupied(target: Path, source: Path, size: int) -> Claim:
         key = key_for_path(str(source))
     except (OSError, VerificationFailed, BadKey):
         return Claim.STRANGER
-    same = _tail(proof.source.key) == _tail(key) and proof.source.size == size
-    return Claim.OURS if same and proof.rendition_size == facts.st_size else Claim.STRANGER
+    if proof.rendition_size != facts.st_size:
+        return Claim.STRANGER
+    if _tail(proof.source.key) == _tail(key):
+        return Claim.OURS if proof.source.size == size else Claim.STRANGER
+    # One of the same name may be this very film, before its folder was moved.
+    same_name = Path(proof.source.key).name == Path(key).name
+    return Claim.STRANGER if same_name else Claim.TWIN
 
 
 def _tail(key: str) -> str:

@@ -13,10 +13,11 @@ from hevcq.ports.catalog import Mode
 
 
 class Claim(StrEnum):
-    """Whose the file at a target is."""
+    """Whose the file at a target is; a twin's is the rendition of another film."""
 
     FREE = "free"
     OURS = "ours"
+    TWIN = "twin"
     STRANGER = "stranger"
     READ_ONLY = "read_only"
 
@@ -36,6 +37,11 @@ class Destination:
     mode: Mode
     output: Path | None = None
     keep_days: float = 30.0
+
+    def has(self, mode: Mode, target: Path) -> bool:
+        """Return whether a rendition that was placed so is where this ingest would have it."""
+        below = self.output is None or self.output in target.parents
+        return mode is self.mode and below
 
     def target(
         self, source: Path, root: Path, profile: str, extension: str, *, whole_name: bool = False

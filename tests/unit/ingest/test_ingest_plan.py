@@ -134,6 +134,43 @@ def test_what_is_in_place_keeps_its_place_whatever_the_command_says() -> None:
     assert item.target == Path("/films/a.hevc.mp4")
 
 
+@pytest.mark.parametrize(
+    "where",
+    [Destination(Mode.REPLACE), Destination(Mode.MIRROR, output=Path("/out"))],
+    ids=["replace", "output"],
+)
+def test_what_is_in_place_elsewhere_is_not_told_as_done_where_it_is_wanted(
+    where: Destination,
+) -> None:
+    known = Known(placement(PlacementState.PLACED), job(JobState.DONE))
+
+    item = decide(video(FILM), HEVC, encode_plan(), known, where)
+
+    assert item.disposition is Disposition.REFUSE
+    assert "at /films/a.hevc.mp4, where an earlier command wanted it" in item.reason
+    assert "`hevcq reprocess`" in item.reason
+
+
+@pytest.mark.parametrize(
+    ("before", "where", "expected"),
+    [
+        (Mode.BESIDE, Destination(Mode.REPLACE), "/films/a.mkv"),
+        (Mode.BESIDE, Destination(Mode.MIRROR, output=Path("/out")), "/out/a.hevc.mkv"),
+        (Mode.MIRROR, Destination(Mode.MIRROR, output=Path("/out")), "/out/a.hevc.mkv"),
+        (Mode.BESIDE, BESIDE, "/films/a.hevc.mp4"),
+        (Mode.MIRROR, Destination(Mode.MIRROR, output=Path("/films")), "/films/a.hevc.mp4"),
+    ],
+)
+def test_what_is_made_again_goes_where_it_is_wanted_now(
+    before: Mode, where: Destination, expected: str
+) -> None:
+    known = Known(placement(PlacementState.PLACED, before), job(JobState.QUEUED))
+
+    item = decide(video(FILM), HEVC, encode_plan(extension="mkv"), known, where)
+
+    assert str(item.target) == expected
+
+
 def queued(path: str, extension: str = "mkv", where: Destination = BESIDE) -> Item:
     plan = encode_plan(extension=extension)
     return decide(video(Path(path)), HEVC, plan, Known(), where)
@@ -170,6 +207,31 @@ def test_a_strangers_file_at_the_target_refuses_before_anything_is_encoded() -> 
 
     assert items[0].disposition is Disposition.REFUSE
     assert "/films/a.hevc.mkv exists already" in items[0].reason
+
+
+def test_a_film_keeps_its_whole_name_beside_the_rendition_of_its_twin() -> None:
+    def taken(target: Path, _source: Path, _size: int) -> Claim:
+        return Claim.TWIN if target == Path("/films/a.hevc.mkv") else Claim.FREE
+
+    items = settle_targets([queued("/films/a.avi"), queued("/films/a.mkv")], BESIDE, taken)
+
+    assert [str(item.target) for item in items] == [
+        "/films/a.avi.hevc.mkv",
+        "/films/a.mkv.hevc.mkv",
+    ]
+    waits = replace(queued("/films/a.avi"), disposition=Disposition.JOIN)
+    assert settle_targets([waits], BESIDE, taken)[0].target == Path("/films/a.avi.hevc.mkv")
+    everywhere = settle_targets([queued("/films/a.avi")], BESIDE, lambda *_: Claim.TWIN)
+    assert everywhere[0].disposition is Disposition.REFUSE
+
+
+def test_a_film_that_is_refused_takes_no_name_from_another() -> None:
+    where = Destination(Mode.REPLACE)
+    both = [queued("/films/a.avi", where=where), queued("/films/a.mkv", where=where)]
+
+    refused, taken = settle_targets(both, where, lambda *_: Claim.STRANGER)
+
+    assert (refused.disposition, taken.disposition) == (Disposition.REFUSE, Disposition.QUEUE)
 
 
 def test_an_own_certified_rendition_at_the_target_is_done_even_with_an_empty_ledger() -> None:

@@ -83,6 +83,18 @@ def test_the_second_run_finds_everything_done(bench: Bench) -> None:
     assert plan.counts() == {Disposition.DONE: 2}
 
 
+def test_a_rendition_that_is_gone_is_not_told_as_if_it_were_there(bench: Bench) -> None:
+    found = films(bench, "a.mp4")
+    first = session(bench)
+    run(bench, first, first.plan(found))
+    (bench.media / "a.hevc.mp4").unlink()
+
+    (item,) = session(bench).plan(found).items
+
+    assert item.disposition is Disposition.DONE
+    assert "a.hevc.mp4 is not there any more; `hevcq reprocess`" in item.reason
+
+
 def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(bench: Bench) -> None:
     first = session(bench)
     plan = first.plan(films(bench, "a.mp4"))
@@ -227,7 +239,12 @@ def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
 
     assert occupied(target, item.path, item.size) is Claim.OURS
     assert occupied(target, item.path, item.size + 1) is Claim.STRANGER
-    assert occupied(target, bench.media / "b.mp4", item.size) is Claim.STRANGER
+    assert occupied(target, bench.media / "a.avi", item.size) is Claim.TWIN
+    moved = bench.media / "moved"
+    moved.mkdir()
+    for name in (target.name, f"{target.name}.certificate.json"):
+        (moved / name).write_bytes(target.with_name(name).read_bytes())
+    assert occupied(moved / target.name, moved / "a.mp4", item.size) is Claim.STRANGER
     target.write_bytes(b"other")
     target.write_bytes(b"other length")
     assert occupied(target, item.path, item.size) is Claim.STRANGER
