@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from hevcq.errors import HevcqError
+from hevcq.errors import HevcqError, WorkerUnfit
 from hevcq.ffmpeg.tools import Tools
 from hevcq.ports.encoder import Check
 
@@ -39,14 +39,19 @@ def version_of(line: str) -> tuple[int, int] | None:
     return (int(found.group(1)), int(found.group(2))) if found else None
 
 
+def require_new(line: str) -> None:
+    """Raise WorkerUnfit if this first line of `-version` is of a program that is too old."""
+    version = version_of(line)
+    if version is not None and version < OLDEST:
+        raise WorkerUnfit(f"{line} is too old.", remedy=INSTALL)
+
+
 def _program(name: str, program: str, ask: Ask) -> Check:
     try:
         line = ask(program, "-version").partition("\n")[0].strip()
+        require_new(line)
     except HevcqError as error:
         return Check(name=name, ok=False, detail=error.message, remedy=INSTALL)
-    version = version_of(line)
-    if version is not None and version < OLDEST:
-        return Check(name=name, ok=False, detail=f"{line} is too old", remedy=INSTALL)
     return Check(name=name, ok=True, detail=line)
 
 
@@ -64,7 +69,7 @@ def _listed(
         Check(name=f"{kind} {name}", ok=True, detail="present")
         if name in listed
         else Check(
-            name=f"{kind} {name}", ok=False, detail="missing from this ffmpeg", remedy=INSTALL
+            name=f"{kind} {name}", ok=False, detail="missing from this ffmpeg.", remedy=INSTALL
         )
         for name in names
     ]

@@ -14,7 +14,7 @@ from hevcq.domain.media import Measurement, MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.command import encode_command
-from hevcq.ffmpeg.doctor import INSTALL, examine
+from hevcq.ffmpeg.doctor import INSTALL, examine, require_new
 from hevcq.ffmpeg.harmless import Pass
 from hevcq.ffmpeg.memo import ProbeMemo, identity
 from hevcq.ffmpeg.process import run_child
@@ -42,9 +42,11 @@ class FfmpegEncoder(Encoder):
         self._memo = ProbeMemo()
 
     def version(self) -> str:
-        """Return the first line of `ffmpeg -version`; raise WorkerUnfit if it cannot run."""
+        """Return the first line of `ffmpeg -version`; raise WorkerUnfit if it cannot run or is old."""
         if not self._version:
-            self._version = self._ask(self._tools.ffmpeg, "-version").partition("\n")[0].strip()
+            line = self._ask(self._tools.ffmpeg, "-version").partition("\n")[0].strip()
+            require_new(line)
+            self._version = line
         return self._version
 
     def doctor(self) -> list[Check]:

@@ -114,7 +114,10 @@ class Encoder(ABC):
 
     @abstractmethod
     def version(self) -> str:
-        """Return the first line of the encoder's own version; raise WorkerUnfit if it cannot run."""
+        """Return the first line of the encoder's own version.
+
+        Raises WorkerUnfit if it cannot run, or is too old for what hevcq asks of it.
+        """
 
     @abstractmethod
     def doctor(self) -> list[Check]:

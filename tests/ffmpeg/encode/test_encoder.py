@@ -297,6 +297,21 @@ def test_the_version_is_one_line_and_a_missing_program_is_named() -> None:
         encoder("no-such-ffmpeg").version()
 
 
+@pytest.mark.parametrize("number", ["4.4.2", "n5.0", "5.0.3-0ubuntu1"])
+def test_a_program_that_is_too_old_makes_a_worker_unfit(tmp_path: Path, number: str) -> None:
+    old = stand_in(tmp_path, f'echo "ffmpeg version {number} Copyright"')
+
+    with pytest.raises(WorkerUnfit, match=rf"{number} Copyright is too old\. Install ffmpeg 5\.1"):
+        encoder(old).version()
+
+
+@pytest.mark.parametrize("number", ["5.1.9-0+deb12u1", "n7.1", "N-109469-g62da0b4a74"])
+def test_a_program_that_is_new_enough_or_has_no_number_will_do(tmp_path: Path, number: str) -> None:
+    new = stand_in(tmp_path, f'echo "ffmpeg version {number} Copyright"')
+
+    assert encoder(new).version() == f"ffmpeg version {number} Copyright"
+
+
 def test_the_doctor_finds_nothing_wrong_here() -> None:
     checks = encoder().doctor()
 
