@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from hevcq.cli import status_text
 from hevcq.cli.data_dir import data_dir as data_dir_at_the_door
 from hevcq.cli.exits import ExitCode
 from hevcq.domain.job import Phase, Progress
+from hevcq.embedded import snapshot
+from hevcq.embedded.schema import SCRIPTS
 from hevcq.settings_load import load
 
 
@@ -77,6 +81,20 @@ def test_the_door_leaves_a_damaged_database_to_the_program(hevcq, data_dir: Path
     monkeypatch.delenv("HEVCQ_MIN_FREE_MIB")
 
     assert front.main() == ExitCode.STORAGE
+
+
+@pytest.mark.parametrize("version", [len(SCRIPTS) + 1, 0])
+def test_the_door_leaves_a_database_of_another_version_to_the_program(
+    hevcq, data_dir: Path, monkeypatch, version: int
+):
+    assert hevcq("status").code == 0
+    with closing(sqlite3.connect(data_dir / "hevcq.db")) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+    monkeypatch.setattr(sys, "argv", ["hevcq", "status"])
+    monkeypatch.delenv("HEVCQ_MIN_FREE_MIB")
+
+    assert front.main() == ExitCode.STORAGE
+    assert len(SCRIPTS) == snapshot.VERSION
 
 
 def test_help_and_version_at_the_door_are_the_programs(hevcq, door):

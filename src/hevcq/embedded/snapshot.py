@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 DATABASE = "hevcq.db"
+APPLICATION_ID = 0x68657663
+"""The file's mark, "hevc" (https://www.sqlite.org/pragma.html#pragma_application_id)."""
+VERSION = 2
+"""The version these questions are for: of `schema.SCRIPTS`, which costs milliseconds to import."""
 
 QUEUES = """SELECT queue, state, visible_at > :now, COUNT(*) FROM message
 GROUP BY queue, state, visible_at > :now"""
@@ -42,6 +46,7 @@ def read_snapshot(data_dir: str | os.PathLike[str], limit: int, now: float) -> d
     try:
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN")
+        _require_known(connection)
         values = {"limit": limit, "now": now}
         return {
             "exists": True,
@@ -53,6 +58,14 @@ def read_snapshot(data_dir: str | os.PathLike[str], limit: int, now: float) -> d
         }
     finally:
         connection.close()
+
+
+def _require_known(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError for a database of another version: its words may mean other things."""
+    asked = ("PRAGMA application_id", "PRAGMA user_version")
+    found = [connection.execute(question).fetchone()[0] for question in asked]
+    if found != [APPLICATION_ID, VERSION]:
+        raise sqlite3.DatabaseError("another version")
 
 
 def _quoted(path: str) -> str:
