@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class AwsSettings(BaseModel):
@@ -83,6 +83,19 @@ class Settings(BaseModel):
     metrics_every_s: float = Field(
         default=60, ge=1, le=3600, description="worker: how often metrics are written"
     )
+
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        """An empty name would be the current folder, wherever that happens to be."""
+        if value == "":
+            raise ValueError("Name a folder, or leave it out for the default")
+        return value
+
+    @field_validator("scratch_dir", "profiles_dir", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: object) -> object:
+        return None if value == "" else value
 
     @property
     def scratch(self) -> Path:

@@ -165,6 +165,24 @@ def test_every_wrong_value_is_told_at_once(here: Path, monkeypatch: pytest.Monke
         assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("layer", ["file", "environment"])
+def test_an_empty_folder_is_the_default_and_never_the_current_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch, layer: str
+):
+    def give(key: str) -> None:
+        if layer == "file":
+            write(here / "hevcq.toml", f'{key} = ""')
+        else:
+            monkeypatch.setenv(f"HEVCQ_{key.upper()}", "")
+
+    for key in ("scratch_dir", "profiles_dir"):
+        give(key)
+        assert getattr(load().settings, key) is None
+    give("data_dir")
+    with pytest.raises(ConfigError, match=rf"data_dir \({layer} .*Name a folder"):
+        load()
+
+
 @pytest.mark.parametrize("content", [b"workers = ", b"\xff\xfe", b"[aws\n"])
 def test_a_file_that_is_no_toml_is_told_by_name(here: Path, content: bytes):
     (here / "hevcq.toml").write_bytes(content)
