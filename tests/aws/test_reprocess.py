@@ -6,9 +6,15 @@ import pytest
 
 from aws.values import take
 from contracts.backends import PROFILES
+from fakes.encoder import FakeEncoder, fake_plan
+from fakes.farm import NoHeartbeat
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.errors import ConfigError
+from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.reprocess import Order, Result, reprocess_missing
+from hevcq.worker.handler import Handler, Served
+from hevcq.worker.kit import Kit
+from hevcq.worker.scratch import Scratch
 
 pytestmark = pytest.mark.aws
 
@@ -129,3 +135,33 @@ def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm) ->
     assert not fanout.forgotten(ledger.get(name))
     assert fanout.requeue(ledger.get(name), who="me", why="again")
     assert not fanout.forgotten(ledger.get(name).model_copy(update={"profile": "gone"}))
+
+
+def worked_off(farm, folder) -> None:
+    """Have a worker make what is queued."""
+    scratch = Scratch(folder / "scratch", farm.clock)
+    parts = (farm.backend, FakeEncoder(), fake_plan, scratch, farm.clock)
+    kit = Kit(*parts, threads=1, heartbeat=NoHeartbeat)
+    for name in ("hevc", "720p"):
+        queue = farm.backend.queues[name]
+        for delivery in take(queue):
+            Handler(kit, "w:0").handle(Served(PROFILES[name], queue), delivery)
+    scratch.close()
+
+
+@pytest.mark.parametrize("key", ["TODO/all/a film+é.mp4", "TODO/all/" + "é" * 507])
+def test_an_upload_whose_rendition_is_there_is_not_missing_though_the_ledger_forgot_it(
+    farm, tmp_path, key
+) -> None:
+    put(farm, key)
+    worked_off(farm, tmp_path)
+    jobs = list(farm.backend.ledger.jobs(JobFilter(states=frozenset({JobState.DONE}))))
+    assert len(jobs) == 2
+    for job in jobs:  # as the table does half a year after the job ended
+        pk = {"pk": {"S": f"job#{job.job_id}"}}
+        farm.clients.dynamodb.delete_item(TableName=farm.settings.aws.table, Key=pk)
+
+    assert missing(farm) == []
+
+    farm.backend.store.delete(next(j.rendition.key for j in jobs if j.profile == "hevc"))
+    assert [each.job.profile for each in missing(farm)] == ["hevc"], "a proof alone is no film"

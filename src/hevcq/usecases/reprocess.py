@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from hevcq.domain.containers import EXTENSIONS
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id
-from hevcq.domain.keys import EVERY_PROFILE, INBOX, key_for_path, wants
+from hevcq.domain.keys import EVERY_PROFILE, INBOX, key_for_path, rendition_key, wants
 from hevcq.domain.profile import Profile
 from hevcq.errors import PermanentError
 from hevcq.ports.backend import Backend
@@ -112,7 +113,7 @@ def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
 def _unknown(
     backend: Backend, order: Order, profiles: Mapping[str, Profile], wanted: JobFilter
 ) -> Iterator[Reprocessed]:
-    """Queue sources without a job: their event was lost, or their profile is newer than they."""
+    """Queue sources without job or rendition: their event was lost, or their profile is newer."""
     known = frozenset(profiles)
     for source in backend.store.sources(wanted.key_prefix or wanted.source_key or ""):
         if wanted.source_key not in (None, source.key):
@@ -122,8 +123,24 @@ def _unknown(
                 continue
             if not wants(source.key, name, subscribed=profile.subscribe, known=known):
                 continue
-            if backend.ledger.get(job_id(source, name)) is None:
+            if backend.ledger.get(job_id(source, name)) is not None:
+                continue
+            if not _is_made(backend, source, name):
                 yield _publish(backend, source, name, order)
+
+
+def _is_made(backend: Backend, source: Source, profile: str) -> bool:
+    """Return whether a rendition of this very job is visible.
+
+    A ledger may forget a job long after it ended (on AWS after half a year). Queued again, it would be
+    encoded again, for nothing: its fences begin anew, and may not replace what is there.
+    """
+    wanted = job_id(source, profile)
+    for extension in sorted(EXTENSIONS.values()):
+        seen = backend.store.stat(rendition_key(source.key, profile, extension))
+        if seen is not None and seen.metadata.get("job") == wanted:
+            return True
+    return False
 
 
 def _publish(backend: Backend, source: Source, profile: str, order: Order) -> Reprocessed:
