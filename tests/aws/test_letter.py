@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hevcq.aws import letter
+from hevcq.aws import envelope, letter
+from hevcq.aws.envelope import Route
 from hevcq.domain.job import MAX_BODY_BYTES
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.queue import Delivery
@@ -79,6 +80,16 @@ def test_a_forged_letter_is_not_one(form: str) -> None:
 
     assert letter.read(text) is None
     assert letter.original_of(text) == text
+
+
+@pytest.mark.parametrize("body", ["é", "no base64", "aGk=", "", "a"])
+def test_a_letter_whose_packed_body_is_none_ends_nobody_who_reads_it(body: str) -> None:
+    forged = json.loads(letter.write(delivery("body"), WHY, 1.0)) | {"form": "zlib", "body": body}
+    text = json.dumps(forged, separators=(",", ":"))
+
+    route = Route(profile="hevc", subscribed=True, known=frozenset({"hevc"}))
+
+    assert envelope.read(text, route).problem
 
 
 @settings(max_examples=100, deadline=None)

@@ -7,12 +7,11 @@ the original body itself.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import zlib
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from hevcq.domain.job import MAX_BODY_BYTES
 from hevcq.domain.model import Frozen
@@ -81,7 +80,8 @@ def read(text: str) -> Letter | None:
     try:
         letter = Letter.model_validate_json(text)
         letter.original()
-    except (ValidationError, binascii.Error, zlib.error, UnicodeDecodeError):
+    except (ValueError, zlib.error):
+        # Not valid, not base64 (or not even ASCII), not packed, or not UTF-8.
         return None
     return letter
 
