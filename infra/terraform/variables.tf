@@ -89,9 +89,9 @@ variable "tag_finished_inputs" {
 }
 
 variable "work_expiry_days" {
-  description = "Days after which leftovers under work/ expire."
+  description = "Days after which leftovers under work/ expire; more than twice the longest queue.retention_s, for a split film's tasks may wait so long."
   type        = number
-  default     = 3
+  default     = 21
 
   validation {
     condition     = var.work_expiry_days >= 1

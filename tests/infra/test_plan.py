@@ -105,6 +105,30 @@ def test_unfinished_uploads_and_leftovers_expire(resources: Resources) -> None:
     assert "work/" in prefixes
 
 
+def test_what_a_split_film_keeps_outlives_the_tasks_that_ask_for_it(resources: Resources) -> None:
+    configurations = of(resources, "aws_s3_bucket_lifecycle_configuration")
+    rules = [rule for values in configurations.values() for rule in values["rule"]]
+    (work,) = [rule for rule in rules if rule["id"] == "expire-work"]
+    numbers = [profile.queue for profile in load_profiles(installed_folder()).values()]
+    waits_s = 2 * max(each.retention_s for each in numbers)  # a chunk's task, and then the join's
+
+    assert work["expiration"][0]["days"] * 86_400 > waits_s
+    assert work["noncurrent_version_expiration"][0]["noncurrent_days"] == 1
+
+
+def test_an_upload_over_a_slow_line_has_a_week(resources: Resources) -> None:
+    found = of(resources, "aws_s3_bucket_lifecycle_configuration")
+    days = {
+        address: rule["abort_incomplete_multipart_upload"][0]["days_after_initiation"]
+        for address, values in found.items()
+        for rule in values["rule"]
+        if rule["abort_incomplete_multipart_upload"]
+    }
+
+    assert {each for address, each in days.items() if '"input"' in address} == {7}
+    assert {each for address, each in days.items() if '"output"' in address} == {2}
+
+
 def test_one_rule_announces_uploads_and_renditions_live_elsewhere(resources: Resources) -> None:
     (notification,) = of(resources, "aws_s3_bucket_notification").values()
     buckets = {values["bucket"] for values in of(resources, "aws_s3_bucket").values()}

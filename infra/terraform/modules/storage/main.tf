@@ -76,8 +76,9 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 
     filter {}
 
+    # Counted from an upload's beginning: one that somebody's slow line is still sending goes too.
     abort_incomplete_multipart_upload {
-      days_after_initiation = 2
+      days_after_initiation = each.key == "input" ? 7 : 2
     }
 
     noncurrent_version_expiration {
@@ -118,6 +119,11 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 
       expiration {
         days = var.work_expiry_days
+      }
+
+      # The parts of a film are as large as the film, and of no use once it is joined.
+      noncurrent_version_expiration {
+        noncurrent_days = 1
       }
     }
   }
