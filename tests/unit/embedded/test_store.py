@@ -18,6 +18,7 @@ from hevcq.errors import (
     LibraryError,
     SourceGone,
     SourceUnreadable,
+    Stopped,
     StorageError,
     Unavailable,
     UsageError,
@@ -79,6 +80,21 @@ def test_a_copy_that_differs_is_not_published(store, folder, tmp_path, monkeypat
 
     with pytest.raises(StorageError, match="does not have the bytes"):
         store.publish(Publication("DONE/a", tmp_path / "x", sha(OLD), "j", 1))
+
+    assert store.stat("DONE/a") is None
+    assert (tmp_path / "x").exists()
+    assert versions(folder) == []
+
+
+def test_a_stop_ends_the_copy_of_a_rendition_to_another_disk(
+    store, folder, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(files, "link", lambda source, target: False)
+    told = threading.Event()
+    told.set()
+
+    with pytest.raises(Stopped):
+        publish(store, tmp_path / "x", stop=told)
 
     assert store.stat("DONE/a") is None
     assert (tmp_path / "x").exists()
