@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DATABASE = "hevcq.db"
 APPLICATION_ID = 0x68657663
 """The file's mark, "hevc" (https://www.sqlite.org/pragma.html#pragma_application_id)."""
-VERSION = 2
+VERSION = 3
 """The version these questions are for: of `schema.SCRIPTS`, which costs milliseconds to import."""
 
 QUEUES = """SELECT queue, state, visible_at > :now, COUNT(*) FROM message
