@@ -187,7 +187,8 @@ def _light(data: Json | None) -> LightLevel | None:
 
 
 def _stereo(data: Json | None) -> bool:
-    return data is not None and str(data.get("type", "2D")).lower() != "2d"
+    """Whether the picture holds two views; of a mark in the pictures themselves ffprobe tells no type."""
+    return data is not None and str(data.get("type", "unknown")).lower() != "2d"
 
 
 def _fourcc(raw: Json) -> str:

@@ -1,0 +1,30 @@
+"""Marks that say how pictures are to be shown, wherever a file keeps them: none is overlooked."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from ffmpeg.verify.conftest import ENCODER
+from hevcq.domain.media import MediaInfo
+from hevcq.domain.plan import Refuse
+from hevcq.domain.planner import make_plan
+from media_facts import profile
+from support import make_clip
+
+
+def look(path: Path) -> MediaInfo:
+    return ENCODER.probe(str(path), stop=threading.Event())
+
+
+def refusal(path: Path) -> str:
+    plan = make_plan(profile("hevc"), look(path))
+    assert isinstance(plan, Refuse), plan
+    return plan.policy
+
+
+def test_a_stereoscopic_layout_that_only_the_pictures_tell_is_seen(tmp_path: Path) -> None:
+    side_by_side = ["-x264-params", "frame-packing=3"]
+    clip = make_clip(tmp_path, extra=side_by_side, audio=False)
+
+    assert refusal(clip) == "policies.stereo_3d"
