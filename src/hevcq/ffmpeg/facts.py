@@ -84,7 +84,7 @@ def _video(raw: Json, frames: list[Json]) -> VideoFacts:
         for data in _items(frame, "side_data_list"):
             side.setdefault(str(data.get("side_data_type", "")), data)
     rotation, mirrored = _orientation(side.get("Display Matrix"))
-    pixel_format = str(raw.get("pix_fmt", ""))
+    pixel_format = _pixel_format(raw)
     return VideoFacts(
         width=_whole(raw.get("width")) or 0,
         height=_whole(raw.get("height")) or 0,
@@ -129,6 +129,17 @@ def _chapter(raw: Json) -> Chapter:
         end_s=_seconds(raw.get("end_time")) or 0.0,
         title=_tag(_tags(raw), "title"),
     )
+
+
+def _pixel_format(raw: Json) -> str:
+    """Return the format with the transparency that WebM keeps beside the picture.
+
+    ffmpeg's own VP8 and VP9 decoders leave it out and do not name it; only a tag does
+    (https://www.webmproject.org/docs/container/, AlphaMode).
+    """
+    name = str(raw.get("pix_fmt", ""))
+    seen_through = _whole(_tag(_tags(raw), "alpha_mode")) == 1
+    return name.replace("yuv", "yuva") if seen_through and "yuva" not in name else name
 
 
 def _orientation(matrix: Json | None) -> tuple[int, bool]:

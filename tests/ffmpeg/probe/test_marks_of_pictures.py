@@ -28,3 +28,16 @@ def test_a_stereoscopic_layout_that_only_the_pictures_tell_is_seen(tmp_path: Pat
     clip = make_clip(tmp_path, extra=side_by_side, audio=False)
 
     assert refusal(clip) == "policies.stereo_3d"
+
+
+def test_transparency_that_only_a_tag_tells_is_seen(tmp_path: Path) -> None:
+    clip = make_clip(
+        tmp_path,
+        name="title.webm",
+        codec="libvpx",
+        pixel_format="yuva420p",
+        audio=False,
+        extra=["-vf", "format=yuva420p,colorchannelmixer=aa=0.5", "-auto-alt-ref", "0"],
+    )
+
+    assert refusal(clip) == "video.pixel_format"
