@@ -64,6 +64,13 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
             detail=f"The picture is to be shown turned by {facts.rotation} degrees; only quarter "
             "turns can be carried.",
         )
+    if facts.turned_by_pictures:
+        # ffmpeg 5.1 turns the pictures that carry such a message and leaves the others as they are.
+        return Refuse(
+            policy="video",
+            detail="Some pictures say that they are to be shown turned (H.264's display "
+            "orientation), which cannot be carried; say it in the file's header instead.",
+        )
     return None
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from ffmpeg.verify.conftest import ENCODER
+import pytest
+
+from ffmpeg.verify.conftest import ENCODER, ffmpeg
 from hevcq.domain.media import MediaInfo
 from hevcq.domain.plan import Refuse
 from hevcq.domain.planner import make_plan
@@ -41,3 +43,13 @@ def test_transparency_that_only_a_tag_tells_is_seen(tmp_path: Path) -> None:
     )
 
     assert refusal(clip) == "video.pixel_format"
+
+
+@pytest.mark.parametrize("degrees", [90, 180])
+def test_a_turn_that_only_some_pictures_tell_is_refused(degrees: int, tmp_path: Path) -> None:
+    flat = make_clip(tmp_path, name="flat.mp4", audio=False)
+    turned = tmp_path / "turned.mp4"
+    orientation = f"h264_metadata=display_orientation=insert:rotate={degrees}"
+    ffmpeg("-i", flat, "-c", "copy", "-bsf:v", orientation, turned)
+
+    assert refusal(turned) == "video"
