@@ -80,6 +80,7 @@ class VideoFacts(Frozen):
     hdr10_plus: bool = False
     closed_captions: bool = False
     stereo_3d: bool = False
+    spherical: bool = Field(default=False, description="360 or 180 degrees: mapped onto a sphere")
 
     @property
     def interlaced(self) -> bool:

@@ -124,4 +124,6 @@ def _notices(info: MediaInfo, streams: tuple[StreamPlan, ...]) -> tuple[str, ...
             found.append(f"{where}: closed captions are left out.")
         if source.stereo_3d:
             found.append(f"{where}: the mark of its stereoscopic layout is left out.")
+        if source.spherical:
+            found.append(f"{where}: the mark of its spherical (360 degree) mapping is left out.")
     return tuple(found)

@@ -82,6 +82,8 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Refuse | None:
         (facts.hdr10_plus, "hdr10_plus", policies.hdr10_plus, "HDR10+ dynamic metadata"),
         (facts.closed_captions, "closed_captions", policies.closed_captions, "closed captions"),
         (facts.stereo_3d, "stereo_3d", policies.stereo_3d, "a stereoscopic layout"),
+        # The parts of a split film could not hold it, and MP4 only as an experiment of ffmpeg's.
+        (facts.spherical, "spherical", policies.spherical, "a spherical (360 degree) mapping"),
     )
     for present, name, policy, what in never_carried:
         if present and policy in {LossPolicy.REFUSE, LossPolicy.KEEP}:

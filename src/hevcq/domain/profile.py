@@ -163,6 +163,7 @@ class Policies(Frozen):
         default=LossPolicy.REFUSE, description="captions inside the video"
     )
     stereo_3d: LossPolicy = Field(default=LossPolicy.REFUSE, description="stereoscopic sources")
+    spherical: LossPolicy = Field(default=LossPolicy.REFUSE, description="360 degree sources")
     hidden_media: LossPolicy = Field(
         default=LossPolicy.REFUSE,
         description="what an edit list of an MP4 or MOV hides, beyond 0.5 s and the one group of "

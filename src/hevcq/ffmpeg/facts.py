@@ -113,6 +113,7 @@ def _video(raw: Json, frames: list[Json]) -> VideoFacts:
         closed_captions=bool(_whole(raw.get("closed_captions")))
         or any("Closed Captions" in name for name in side),
         stereo_3d=_stereo(side.get("Stereo 3D")),
+        spherical="Spherical Mapping" in side,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from pathlib import Path
 
@@ -9,10 +10,19 @@ import pytest
 
 from ffmpeg.verify.conftest import ENCODER, ffmpeg
 from hevcq.domain.media import MediaInfo
-from hevcq.domain.plan import Refuse
+from hevcq.domain.plan import EncodePlan, Refuse
 from hevcq.domain.planner import make_plan
 from media_facts import profile
 from support import make_clip
+
+SPHERE = (
+    b"<rdf:SphericalVideo><GSpherical:StitchingSoftware>test</GSpherical:StitchingSoftware>"
+    b"<GSpherical:Spherical>true</GSpherical:Spherical><GSpherical:Stitched>true"
+    b"</GSpherical:Stitched><GSpherical:ProjectionType>equirectangular</GSpherical:ProjectionType>"
+    b"</rdf:SphericalVideo>"
+)
+SPHERE_BOX = bytes.fromhex("ffcc8263f8554a938814587a02521fdd")
+"""https://github.com/google/spatial-media/blob/master/docs/spherical-video-rfc.md"""
 
 
 def look(path: Path) -> MediaInfo:
@@ -53,3 +63,26 @@ def test_a_turn_that_only_some_pictures_tell_is_refused(degrees: int, tmp_path: 
     ffmpeg("-i", flat, "-c", "copy", "-bsf:v", orientation, turned)
 
     assert refusal(turned) == "video"
+
+
+def test_a_film_all_around_is_refused_unless_its_mark_may_go(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path, audio=False)
+    _put_into_track(clip, b"uuid" + SPHERE_BOX + SPHERE)
+
+    assert refusal(clip) == "policies.spherical"
+    plan = make_plan(profile("hevc", policies={"spherical": "drop"}), look(clip))
+    assert isinstance(plan, EncodePlan)
+    assert any("spherical" in notice for notice in plan.notices)
+
+
+def _put_into_track(clip: Path, box: bytes) -> None:
+    """Put a box at the end of the only track of an MP4 whose index comes last."""
+    content = bytearray(clip.read_bytes())
+    box = struct.pack(">I", 4 + len(box)) + box
+    movie = content.rindex(b"moov") - 4
+    track = content.index(b"trak", movie) - 4
+    end = track + struct.unpack_from(">I", content, track)[0]
+    for at in (movie, track):
+        struct.pack_into(">I", content, at, struct.unpack_from(">I", content, at)[0] + len(box))
+    content[end:end] = box
+    clip.write_bytes(bytes(content))

@@ -148,7 +148,9 @@ def test_hdr_is_refused_by_a_profile_that_makes_sdr(transfer: str) -> None:
     assert refused("720p", video(colour=Colour(transfer=transfer))) == "policies.hdr"
 
 
-@pytest.mark.parametrize("name", ["dolby_vision", "hdr10_plus", "closed_captions", "stereo_3d"])
+@pytest.mark.parametrize(
+    "name", ["dolby_vision", "hdr10_plus", "closed_captions", "stereo_3d", "spherical"]
+)
 def test_what_no_encoder_carries_needs_leave_to_be_dropped(name: str) -> None:
     stream = video(**{name: True})
 
