@@ -68,4 +68,6 @@ def media(*streams: Stream, form: str = MP4, chapters: int = 0, **own: Any) -> M
     numbered = tuple(s.model_copy(update={"index": i}) for i, s in enumerate(streams))
     marks = tuple(Chapter(start_s=i, end_s=i + 1.0, title=f"C{i}") for i in range(chapters))
     own.setdefault("duration_s", 60.0)
+    if form == MP4:
+        own["tags"] = {"major_brand": "isom"} | own.get("tags", {})
     return MediaInfo(format_name=form, streams=numbered, chapters=marks, **own)

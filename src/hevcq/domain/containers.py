@@ -88,12 +88,13 @@ def target_container(wanted: Container, info: MediaInfo) -> str:
     """Return the muxer of the rendition: mp4, mov or matroska.
 
     `source` keeps MP4 and MOV (told apart by the brand, for they share a demuxer) and makes
-    Matroska of everything else.
+    Matroska of everything else. A file without a brand is QuickTime's: it had none before MP4
+    (https://developer.apple.com/documentation/quicktime-file-format/file_type_compatibility_atom).
     """
     if wanted is Container.MP4:
         return MP4
     if wanted is Container.SOURCE and "mp4" in demuxers(info):
-        return MOV if info.tags.get("major_brand", "").strip() == "qt" else MP4
+        return MOV if info.tags.get("major_brand", "").strip() in {"", "qt"} else MP4
     return MATROSKA
 
 

@@ -125,7 +125,7 @@ def test_a_join_differs_from_the_whole_only_in_where_the_picture_comes_from():
         "-metadata:s:0", "language=eng",
         "-map_metadata:s:1", "0:s:1", "-c:1", "copy", "-disposition:1", "0",
         "-metadata:s:1", "language=deu",
-        "-metadata", f"encoding_tool=hevcq hevc/{asked.profile.revision}",
+        "-metadata", "major_brand=", "-metadata", f"encoding_tool=hevcq hevc/{asked.profile.revision}",
         "-max_muxing_queue_size", "16384", "-movflags", "+faststart", "-f", "mp4",
         "file:/out/film.part",
     ]  # fmt: skip

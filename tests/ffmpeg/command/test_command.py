@@ -75,7 +75,7 @@ def test_a_phone_clip_to_hevc() -> None:
         "-x265-params:0", "log-level=error:hash=1", "-tag:0", "hvc1", "-disposition:0", "default",
         "-metadata:s:0", "language=eng",
         "-c:1", "copy", "-disposition:1", "default", "-metadata:s:1", "language=deu",
-        "-metadata", f"encoding_tool=hevcq hevc/{recipe.revision}",
+        "-metadata", "major_brand=", "-metadata", f"encoding_tool=hevcq hevc/{recipe.revision}",
         "-max_muxing_queue_size", "16384", "-movflags", "+faststart", "-f", "mp4",
         "file:/out/film.part",
     ]  # fmt: skip

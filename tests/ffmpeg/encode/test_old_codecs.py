@@ -72,3 +72,16 @@ def test_it_goes_the_whole_way(name: str, tmp_path: Path) -> None:
     sound = [stream.codec for stream in info.of_kind(StreamKind.AUDIO)]
     held = ["aac" if codec == "wmav2" else codec for codec in sound]
     assert [stream.codec for stream in made.of_kind(StreamKind.AUDIO)] == held
+
+
+def test_an_old_camera_mov_without_a_brand_keeps_its_container_and_sound(tmp_path: Path) -> None:
+    made = make_clip(tmp_path, name="camera.mov", codec="mjpeg", pixel_format="yuvj422p",
+                     extra=["-c:a", "pcm_s16le"])  # fmt: skip
+    content = made.read_bytes()
+    assert content[4:8] == b"ftyp"
+    made.write_bytes(content[:4] + b"free" + content[8:])
+
+    plan = make_plan(profile(), ENCODER.probe(str(made), stop=threading.Event()))
+
+    assert isinstance(plan, EncodePlan)
+    assert (plan.extension, [s.codec for s in plan.kept]) == ("mov", ["hevc", "pcm_s16le"])

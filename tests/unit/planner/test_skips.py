@@ -100,9 +100,10 @@ def test_a_format_that_could_open_other_files_or_has_no_times_is_refused(form: s
 @pytest.mark.parametrize(
     ("container", "form", "tags", "muxer", "extension"),
     [
-        ("source", None, {}, "mp4", "mp4"),
+        ("source", None, {"major_brand": "isom"}, "mp4", "mp4"),
         ("source", None, {"major_brand": "M4V "}, "mp4", "mp4"),
         ("source", None, {"major_brand": "qt  "}, "mov", "mov"),
+        ("source", None, {"major_brand": ""}, "mov", "mov"),
         ("source", MKV, {}, "matroska", "mkv"),
         ("source", "mpegts", {}, "matroska", "mkv"),
         ("source", "avi", {}, "matroska", "mkv"),
