@@ -81,7 +81,9 @@ class Farm:
         """A clip whose encode with the preset `medium` takes some seconds."""
         return self.clip(name, size="640x360", seconds=8, crf=20)
 
-    def start(self, *words: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, *words: object, env: dict[str, str] | None = None, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
         hevcq = [*self.prefix, str(HEVCQ), "--data-dir", str(self.data)]
         command = [*hevcq, *[text_of(w) for w in words]]
         environment = {
@@ -96,7 +98,7 @@ class Farm:
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             errors="surrogateescape",
             env=environment,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -64,8 +65,7 @@ class Worker:
 
     def _encodes(self) -> bool:
         assert self.child.poll() is None, self.log.read_text()
-        words = [_command(pid) for pid in children_of(self.child.pid)]
-        return any("libx265" in line for line in words)
+        return encodes(self.child.pid)
 
     def events(self) -> list[dict]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -84,6 +84,11 @@ class Worker:
             )
         self.child.wait(60)
         return time.monotonic() - began
+
+
+def encodes(pid: int) -> bool:
+    """Whether a child of this process is an encode."""
+    return any("libx265" in _command(child) for child in children_of(pid))
 
 
 def _command(pid: int) -> str:
@@ -142,6 +147,24 @@ def test_a_second_signal_does_not_wait_for_the_grace(slow: Farm) -> None:
 
     assert_given_back(slow, worker, children)
     assert seconds < 15
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_an_ingest_whose_reader_is_gone_still_gives_its_work_back(slow: Farm, number: int) -> None:
+    """A terminal that is closed, or a log that ends: what cannot be said must not end the stop."""
+    reading, writing = pty.openpty() if number == signal.SIGHUP else os.pipe()
+    ingest = slow.start("ingest", slow.media, stderr=writing)
+    os.close(writing)
+    until(lambda: encodes(ingest.pid))
+    children = children_of(ingest.pid)
+    os.close(reading)
+
+    ingest.send_signal(number)
+    ingest.wait(30)
+
+    job = job_of(slow)
+    assert (job["state"], job["failures"], job["crashes"]) == ("queued", 0, 0)
+    assert [pid for pid in children if alive(pid)] == []
 
 
 def test_within_its_grace_a_stopped_worker_ends_its_job_and_takes_nothing_new(farm: Farm) -> None:

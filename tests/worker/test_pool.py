@@ -252,6 +252,21 @@ def test_signals_only_set_flags_and_the_second_insists():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_goes_asks_to_stop_unless_nohup_has_that_ignored(ignored):
+    given = signal.SIG_IGN if ignored else lambda _number, _frame: None
+    before = signal.signal(signal.SIGHUP, given)
+    try:
+        with StopSignals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGTERM)
+            assert signals.asked.wait(10)
+            assert signals.insisted.wait(0 if ignored else 10) is not ignored
+        assert signal.getsignal(signal.SIGHUP) is given
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_signal_that_comes_while_the_flags_own_lock_is_held_does_not_hang_the_process():
     with StopSignals() as signals, signals.asked._cond:
         signal.raise_signal(signal.SIGTERM)

@@ -178,17 +178,22 @@ class Run:
     def end(self) -> None:
         """Stop everything in order, collect what still ended well, count the rest."""
         asked = self._signals.asked.is_set()
-        if asked:
-            self._say_stop()
-        self._signals.asked.set()
-        if self._listening is not None:
-            self._listening.stop()
-        self._wired.ingest.intake.join()
-        error = self._stop_pool()
+        try:
+            if asked:
+                self._say_stop()
+        finally:  # where nobody can be told any more, work goes back to its queue all the same
+            error = self._stop()
         self._last_look()
         self._wired.ingest.finish(interrupted=asked, queued=self._wired.options.no_wait)
         if error is not None:
             raise error
+
+    def _stop(self) -> BaseException | None:
+        self._signals.asked.set()
+        if self._listening is not None:
+            self._listening.stop()
+        self._wired.ingest.intake.join()
+        return self._stop_pool()
 
     def _stop_pool(self) -> BaseException | None:
         pool = self._pool

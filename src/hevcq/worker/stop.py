@@ -12,16 +12,18 @@ The written order, carried out by `pool.WorkerPool.run`:
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from queue import SimpleQueue
 from types import FrameType, TracebackType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""SIGHUP comes when the terminal is closed or its line breaks; nohup has it ignored, and so it stays."""
 
 
 class StopSignals:
-    """A context in which SIGTERM and SIGINT set flags instead of ending the process.
+    """A context in which these signals set flags instead of ending the process.
 
     Enter it in the main thread. `received` is the number of the last signal, for the exit code.
 
@@ -37,11 +39,15 @@ class StopSignals:
         self.received: int | None = None
         self._before: dict[signal.Signals, signal._HANDLER] = {}
         self._words: SimpleQueue[int] = SimpleQueue()
+        self._terminals: list[int] = []
         self._listener = threading.Thread(target=self._listen, name="hevcq-signals", daemon=True)
 
     def __enter__(self) -> StopSignals:
+        self._terminals = [number for number in (1, 2) if os.isatty(number)]
         self._listener.start()
         for number in SIGNALS:
+            if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue
             self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -69,4 +75,13 @@ class StopSignals:
     def _listen(self) -> None:
         while number := self._words.get():
             self.received = number
+            if number == signal.SIGHUP:
+                self._leave_terminals()
             self.ask()
+
+    def _leave_terminals(self) -> None:
+        """Say nothing more on terminals: they are gone, and a failed write would end the stop."""
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for number in self._terminals:
+            os.dup2(nothing, number)
+        os.close(nothing)
