@@ -74,6 +74,18 @@ def test_even_with_an_empty_data_folder_what_is_in_place_is_not_encoded_again(fa
     assert again.named("job_queued") == []
 
 
+def test_a_dry_run_lets_no_original_go_whose_time_is_up(farm: Farm) -> None:
+    film = farm.clip("film.mp4")
+    before = digest(film)
+    assert farm.ingest("--replace", "--keep-originals", "0").code == 0
+
+    ran = farm.ingest("--replace", "--dry-run")
+
+    assert ran.named("recovered") == []
+    assert farm.run("undo", farm.media).code == 0
+    assert digest(film) == before
+
+
 def test_a_dry_run_changes_nothing_at_all(farm: Farm) -> None:
     farm.clip("a.mp4")
     before = sorted(farm.media.rglob("*"))

@@ -42,7 +42,8 @@ def run_shown(app: App, options: Options) -> ExitCode:
     display, began = display_of(app, options), app.clock.monotonic()
     with StopSignals() as signals:
         wired = wire(app, options, display)
-        wired.recover(display)
+        if not options.dry_run:  # settling a swap, or letting an original go, is no mere look
+            wired.recover(display)
         run = Run(wired, signals, display)
         watch = run.watch() if options.watch else None
         first = first_items(wired, watch, signals.asked)
