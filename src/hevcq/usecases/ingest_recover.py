@@ -18,6 +18,8 @@ from hevcq.usecases.ingest_lock import placing
 from hevcq.usecases.ingest_plan import OPEN
 from hevcq.usecases.ingest_queue import Ports
 
+UNSETTLED = OPEN | {PlacementState.REPLACED}
+"""Where something may still be to do: a replaced film's original goes when its time is up."""
 WORDS: dict[Settled, str] = {
     Settled.FINISHED: "an interrupted replace was finished",
     Settled.ROLLED_BACK: "an interrupted replace was rolled back; the original is in its place",
@@ -27,12 +29,12 @@ WORDS: dict[Settled, str] = {
 
 
 def homes(catalog: Catalog, roots: Iterable[Path], output: Path | None) -> list[Path]:
-    """Return the folders whose `.hevcq` may hold what a kill left: the roots named, and those
-    under which earlier ingests of the same files were run."""
+    """Return the folders whose `.hevcq` may hold what a kill left, or originals: the roots named,
+    and those under which earlier ingests of the same files were run."""
     found: dict[Path, None] = {}
     for root in roots:
         found[root if root.is_dir() else root.parent] = None
-        for placement in catalog.placements(states=OPEN, under=root):
+        for placement in catalog.placements(states=UNSETTLED, under=root):
             found[home_of(placement)] = None
     if output is not None:
         found[output] = None

@@ -229,6 +229,21 @@ def test_folders_of_earlier_ingests_of_the_same_files_are_recovered_too(bench: B
     assert folders == [bench.media / "deep" / "er", bench.media]
 
 
+@pytest.mark.parametrize("named", [".", "tv/film.mp4"])
+def test_originals_go_also_where_another_folder_is_named(tmp_path: Path, named: str) -> None:
+    bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=2.0))
+    item = bench.film("tv/film.mp4")
+    root = item.path.parent
+    job = bench.queue(replace(item, root=root))
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+    bench.clock.advance(2.1 * 86_400)
+
+    recover(bench.ports, homes(bench.catalog, [bench.media / named], None), bench.events.append)
+
+    assert list(Swap(root, bench.clock).kept()) == []
+
+
 def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
     item = bench.film()
     job = bench.queue(item)
