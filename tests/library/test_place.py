@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 import sys
@@ -116,6 +117,33 @@ def test_a_placement_killed_at_any_call_shows_all_or_nothing_and_is_swept(tmp_pa
         if fs.count < number:
             break
     assert ends == {True, False}
+    assert number > 10
+
+
+@pytest.mark.parametrize("when", ["before", "after", "torn"])
+def test_a_placement_killed_at_any_call_and_never_repeated_leaves_no_temporary_file(tmp_path, when):
+    for number in range(1, 200):
+        made = film(tmp_path / str(number), "tv/film.avi", "film.hevc.mkv")
+        fs = MortalFileSystem(number, when)
+        with contextlib.suppress(Killed):
+            place(beside(made), made.fetch, fs)
+        sweep(made.root, FileSystem())
+        assert strays(made.root) == []
+        if fs.count < number:
+            break
+    assert number > 10
+
+
+def test_a_certificate_that_cannot_be_written_leaves_no_temporary_file(tmp_path):
+    for number in range(1, 100):
+        made = film(tmp_path / str(number), "film.avi", "film.hevc.mkv")
+        fs = MortalFileSystem(number, end=OSError(errno.EIO, os.strerror(errno.EIO), "x"))
+        with contextlib.suppress(HevcqError):
+            place(beside(made), made.fetch, fs)
+        sweep(made.root, FileSystem())
+        assert strays(made.root) == []
+        if fs.count < number:
+            break
     assert number > 10
 
 

@@ -92,7 +92,8 @@ def staged(
     """
     proof = rendition.certificate
     temp = temp_beside(rendition.target, proof.job_id)
-    note = json.dumps(os.path.relpath(temp, rendition.home)).encode()
+    temps = (temp, temp_of(certificate_beside(rendition.target)))
+    note = json.dumps([os.path.relpath(path, rendition.home) for path in temps]).encode()
     with job_lock(rendition.home, proof.job_id, note) as forget:
         try:
             fs.unlink(temp)
@@ -104,7 +105,7 @@ def staged(
             fs.fsync_file(temp)
             yield temp, notices
         finally:
-            if _discard(temp, fs):
+            if all([_discard(path, fs) for path in temps]):
                 forget()
 
 
@@ -116,11 +117,11 @@ def sweep(home: Path, fs: FileSystem, spared: frozenset[Path] = frozenset()) -> 
     removed = []
     for job_id in busy_jobs(home):
         with abandoned(home, job_id) as note:
-            temp = _noted(home, note)
-            if temp is not None and temp not in spared and fs.lstat(temp) is not None:
-                fs.unlink(temp)
-                fs.fsync_dir(temp.parent)
-                removed.append(temp)
+            for temp in _noted(home, note):
+                if temp not in spared and fs.lstat(temp) is not None:
+                    fs.unlink(temp)
+                    fs.fsync_dir(temp.parent)
+                    removed.append(temp)
     return removed
 
 
@@ -257,13 +258,22 @@ def _discard(temp: Path, fs: FileSystem) -> bool:
     return True
 
 
-def _noted(home: Path, note: bytes | None) -> Path | None:
-    """The temporary file of a dead holder; None unless the note names one of hevcq's own."""
+def _noted(home: Path, note: bytes | None) -> list[Path]:
+    """The temporary files of a dead holder: of what its note names, hevcq's own."""
     try:
-        relative = json.loads(note) if note else None
-        if not isinstance(relative, str) or b"\0" in os.fsencode(relative):
+        told = json.loads(note) if note else []
+    except (ValueError, RecursionError):
+        return []
+    names = told if isinstance(told, list) else [told]  # one name: of an older hevcq
+    found = [_own_temp(home, name) for name in names if isinstance(name, str)]
+    return [path for path in found if path is not None]
+
+
+def _own_temp(home: Path, relative: str) -> Path | None:
+    try:
+        if b"\0" in os.fsencode(relative):
             return None
-    except (ValueError, RecursionError):  # no JSON, or nothing that a name can be
+    except ValueError:  # nothing that a name can be
         return None
     temp = Path(os.path.normpath(home / relative))
     return temp if temp.name.startswith(OWN_PREFIX) and home in temp.parents else None
