@@ -238,3 +238,28 @@ def test_an_undo_on_a_disk_that_stays_broken_says_so_and_is_settled_after(tmp_pa
         assert whole.read_bytes() in {ORIGINAL, RENDITION}
         assert strays(made.root) == []
     assert outcomes == {Settled.FINISHED}
+
+
+def test_a_folder_that_is_away_at_the_next_start_is_waited_for_and_settled_when_it_is_back(
+    tmp_path,
+):
+    made = film(tmp_path / "library", "tv/film.mkv")
+
+    class DiesAfterTheExchange(MortalFileSystem):
+        def exchange(self, one, other):
+            super().exchange(one, other)
+            return self.die("exchange")
+
+    with pytest.raises(Killed):
+        swap_of(made, DiesAfterTheExchange()).replace(made.change, made.fetch)
+    made.source.parent.rename(tmp_path / "away")
+
+    (found,) = swap_of(made).recover()
+    assert found.outcome is Settled.STUCK
+    assert "tv is gone" in found.reason
+
+    (tmp_path / "away").rename(made.source.parent)
+    assert recovered(made) is Settled.FINISHED
+    swap_of(made).undo(made.change.certificate.job_id)
+    assert made.source.read_bytes() == ORIGINAL
+    assert strays(made.root) == []

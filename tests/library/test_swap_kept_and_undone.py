@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import math
 import os
 
@@ -11,6 +12,7 @@ import pytest
 
 from hevcq.errors import HevcqError, StorageError, UndoRefused
 from hevcq.library.files import fingerprint_of
+from hevcq.library.names import certificate_beside
 from hevcq.library.retain import Expiry
 from hevcq.library.swap import Swap
 from library.libkit import (
@@ -118,13 +120,37 @@ def test_two_swaps_of_one_path_are_undone_latest_first(tmp_path, clock):
         certificate=certificate(first.target, RENDITION, b"720", "720p"),
     )
     swap = Swap(tmp_path, clock)
+    proof = certificate_beside(first.target).read_bytes()
     swap.replace(second, lambda new: new.write_bytes(b"720") and sha(b"720"))
     assert first.target.read_bytes() == b"720"
+    swap.undo(second.certificate.job_id)
+    assert certificate_beside(first.target).read_bytes() == proof
+    swap.replace(second, lambda new: new.write_bytes(b"720") and sha(b"720"))
 
     for record in sorted(swap.kept(), key=lambda r: -r.created_at):
         swap.undo(record.job_id)
 
     assert looks(first.source) == before
+
+
+def test_a_second_swap_that_fails_leaves_the_first_ones_certificate(tmp_path, clock):
+    first = film(tmp_path, "film.mkv")
+    replaced(first, clock)
+    proof = certificate_beside(first.target).read_bytes()
+    for number in range(1, 100):
+        change = dataclasses.replace(
+            first.change,
+            fingerprint=fingerprint_of(os.lstat(first.target)),
+            certificate=certificate(first.target, RENDITION, b"720", "720p"),
+        )
+        fs = MortalFileSystem(number, end=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x"))
+        swap = Swap(tmp_path, clock, fs)
+        with contextlib.suppress(HevcqError):
+            swap.replace(change, lambda new: new.write_bytes(b"720") and sha(b"720"))
+        if first.target.read_bytes() == b"720":
+            return
+        assert certificate_beside(first.target).read_bytes() == proof
+    pytest.fail("it never ran to its end")
 
 
 def test_an_original_goes_only_when_its_days_are_over_and_its_rendition_is_whole(tmp_path, clock):

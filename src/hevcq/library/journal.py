@@ -34,7 +34,8 @@ class Record:
     `new` the rendition's temporary name, `retained` where the original is kept. `aside` is the name
     by which rendition and original change places, or by which the original steps aside when
     `retained` is a copy on another device.
-    `keep_days` None keeps the original until it is undone.
+    `keep_days` None keeps the original until it is undone. `earlier` is the certificate that the
+    rendition's takes the place of: the original's own, where it was a rendition too.
     """
 
     job_id: str
@@ -51,6 +52,7 @@ class Record:
     keep_days: float | None
     created_at: float
     aside: Path | None = None
+    earlier: str | None = None
 
     @property
     def expires_at(self) -> float | None:

@@ -163,39 +163,46 @@ def holds(fs: FileSystem, path: Path, size: int, sha256: str) -> bool:
 def refuse_stranger_certificate(fs: FileSystem, target: Path) -> None:
     """Raise LibraryError if the certificate's name is taken by a file that hevcq did not write."""
     path = certificate_beside(target)
-    facts = fs.lstat(path)
-    if facts is None:
-        return
-    if (
-        not stat.S_ISREG(facts.st_mode)
-        or facts.st_size > MAX_CERTIFICATE_BYTES
-        or not is_certificate(fs.read(path))
-    ):
+    if fs.lstat(path) is not None and own_certificate(fs, target) is None:
         raise LibraryError(
             f"{show(path)} is not one of hevcq's certificates, so the rendition's has no place.",
             remedy="Move it away.",
         )
 
 
+def own_certificate(fs: FileSystem, target: Path) -> bytes | None:
+    """Return the certificate beside `target`; None if there is none, or a stranger's file."""
+    path = certificate_beside(target)
+    facts = fs.lstat(path)
+    if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_CERTIFICATE_BYTES:
+        return None
+    content = fs.read(path)
+    return content if is_certificate(content) else None
+
+
 def is_certificate(content: bytes) -> bool:
     """Return whether this is a certificate of hevcq's, of any rendition."""
     try:
-        data = json.loads(content)
+        data = json.loads(content.decode())
     except (ValueError, RecursionError):
         return False
     return isinstance(data, dict) and "hevcq_certificate" in data
 
 
-def drop_certificate(fs: FileSystem, target: Path, rendition_sha256: str) -> None:
-    """Remove the certificate beside `target` if it is the one of this rendition."""
+def drop_certificate(
+    fs: FileSystem, target: Path, rendition_sha256: str, earlier: str | None = None
+) -> None:
+    """Remove the certificate beside `target` if it is the one of this rendition.
+
+    `earlier` is the one that had the place before, and gets it back if nothing else is there.
+    """
     path = certificate_beside(target)
     fs.unlink(temp_of(path))
-    facts = fs.lstat(path)
-    if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_CERTIFICATE_BYTES:
-        return
-    content = fs.read(path)
-    if is_certificate(content) and json.loads(content).get("rendition_sha256") == rendition_sha256:
+    content = own_certificate(fs, target)
+    if content is not None and json.loads(content).get("rendition_sha256") == rendition_sha256:
         fs.unlink(path)
+    if earlier is not None and fs.lstat(path.parent) is not None and fs.lstat(path) is None:
+        write_durably(fs, path, earlier.encode())
 
 
 def _publish(rendition: Rendition, temp: Path, notices: tuple[str, ...], fs: FileSystem) -> Placed:

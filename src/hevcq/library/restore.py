@@ -98,7 +98,7 @@ class Restore:
 
     def _end(self, record: Record) -> None:
         fs, gone = self._fs, _gone(record)
-        drop_certificate(fs, record.target, record.rendition_sha256)
+        drop_certificate(fs, record.target, record.rendition_sha256, record.earlier)
         self._steps.forget_temps(record)
         if fs.lstat(gone) is not None:
             fs.unlink(gone)

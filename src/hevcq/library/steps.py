@@ -19,7 +19,7 @@ from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
-from hevcq.errors import SwapRefused
+from hevcq.errors import StorageError, SwapRefused
 from hevcq.library.files import (
     FileSystem,
     fingerprint_of,
@@ -84,7 +84,7 @@ class Steps:
                     )
                 self.bring_home(record, holder)
             self._drop_second_names(record)
-        drop_certificate(fs, record.target, record.rendition_sha256)
+        drop_certificate(fs, record.target, record.rendition_sha256, record.earlier)
         self.forget_temps(record)
         self._journal.drop(record)
 
@@ -268,7 +268,17 @@ class Steps:
             fs.fsync_dir(record.target.parent)
 
     def _without_original(self, record: Record) -> tuple[Settled, str]:
-        """A stranger removed or changed the original while the swap lay: touch as little as can be."""
+        """A stranger removed or changed the original while the swap lay: touch as little as can be.
+
+        Raises StorageError if its whole folder is gone: the original may be in it, under our name.
+        """
+        folder = record.source.parent
+        if self._fs.lstat(folder) is None:
+            raise StorageError(
+                f"{show(folder)} is gone, and with it what a swap in it left unfinished.",
+                remedy=f"Put the folder back, and the next start settles it; if you removed it for"
+                f" good, remove the record {record.job_id}.json below .hevcq/journal too.",
+            )
         free = record.source == record.target or self._fs.lstat(record.source) is None
         if free and self._rendition_in(record, None):
             drop = (

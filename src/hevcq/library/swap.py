@@ -26,6 +26,7 @@ from hevcq.library.place import (
     explain,
     explained,
     holds_rendition,
+    own_certificate,
     staged,
     sweep,
 )
@@ -187,6 +188,7 @@ class Swap:
 
     def _record(self, change: Replacement, new: Path) -> Record:
         now, proof = self._clock.now(), change.certificate
+        earlier = own_certificate(self._fs, change.target)
         return Record(
             job_id=proof.job_id,
             profile=proof.profile,
@@ -204,6 +206,7 @@ class Swap:
             aside=aside_beside(change.source, proof.job_id)
             if change.source == change.target
             else None,
+            earlier=None if earlier is None else earlier.decode(),
         )
 
     def _carry_out(self, record: Record) -> None:
