@@ -40,10 +40,12 @@ class Restore:
     def forward(self, record: Record) -> None:
         """Carry out an undo whose record is written; safe to repeat after a kill.
 
-        Raises UndoRefused if a stranger's file is at the original's path, OSError if a call fails.
+        Raises UndoRefused if a stranger's file is at the original's path, or somebody took the
+        original away since a kill, OSError if a call fails.
         """
         steps = self._steps
         if not steps.is_original(record, record.source):
+            self._require_kept(record)
             self._require_free(record)
             if not steps.exchange_home(record, record.retained):
                 self._take_away(record)
@@ -74,6 +76,15 @@ class Restore:
             self.call_off(record)
             return Settled.HELD, str(error)
         return Settled.FINISHED, f"{show(record.source)} is the original again."
+
+    def _require_kept(self, record: Record) -> None:
+        """After an exchange of names it is the rendition that is at `retained`."""
+        kept = self._fs.lstat(record.retained) is not None
+        if not kept or self._steps.is_rendition(record, record.retained):
+            raise UndoRefused(
+                f"The original of {show(record.source)} was on its way back, and somebody else took"
+                " it away or changed it since; that is left as it is."
+            )
 
     def _require_free(self, record: Record) -> None:
         if self._fs.lstat(record.source) is None:

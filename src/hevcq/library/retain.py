@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from hevcq.library.files import FileSystem
+from hevcq.library.files import FileSystem, fingerprint_of, same_bytes
 from hevcq.library.journal import Journal, Record
 from hevcq.library.names import own_folder, show
 from hevcq.library.place import holds
@@ -46,12 +47,21 @@ def originals(root: Path) -> Path:
     return own_folder(root) / "originals"
 
 
-def retained_path(fs: FileSystem, root: Path, source: Path, job_id: str, now: float) -> Path:
-    """Return a free place for an original: `<root>/.hevcq/originals/<date>/<its path below root>`."""
+def retained_path(
+    fs: FileSystem, journal: Journal, source: Path, job_id: str, now: float
+) -> Path:
+    """Return a free place for an original: `<root>/.hevcq/originals/<date>/<its path below root>`.
+
+    A swap that a kill left may mean to keep its original at the same place, so while there is any,
+    the job has a folder of its own.
+    """
     day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
-    relative = source.relative_to(root)
-    path = originals(root) / day / relative
-    return path if fs.lstat(path) is None else originals(root) / f"{day}.{job_id}" / relative
+    relative = source.relative_to(journal.root)
+    path = originals(journal.root) / day / relative
+    alone = next(journal.under_way(), None) is None
+    if alone and fs.lstat(path) is None:
+        return path
+    return originals(journal.root) / f"{day}.{job_id}" / relative
 
 
 def expire(fs: FileSystem, journal: Journal, now: float) -> Iterator[Expired]:
@@ -106,8 +116,21 @@ def _expire(fs: FileSystem, journal: Journal, record: Record) -> Expired:
             f"{show(record.target)} is not the rendition any more, so the original stays at"
             f" {show(record.retained)}.",
         )
+    if not _is_original(fs, record, facts):
+        return Expired(
+            record,
+            Expiry.STILL_KEPT,
+            f"{show(record.retained)} is not the original that was kept there, so it stays.",
+        )
     fs.unlink(record.retained)
     fs.fsync_dir(record.retained.parent)
     journal.drop(record)
     prune(fs, journal.root, record.retained)
     return Expired(record, Expiry.REMOVED, "Its time was up.", facts.st_size)
+
+
+def _is_original(fs: FileSystem, record: Record, facts: os.stat_result) -> bool:
+    """A kill after a removal leaves a record whose place another original may have taken since."""
+    if same_bytes(fingerprint_of(facts), record.fingerprint):
+        return True
+    return holds(fs, record.retained, record.fingerprint.size, record.source_sha256)

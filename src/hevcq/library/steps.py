@@ -31,7 +31,7 @@ from hevcq.library.files import (
 )
 from hevcq.library.journal import Journal, Record
 from hevcq.library.names import aside_beside, certificate_beside, show
-from hevcq.library.place import drop_certificate, holds
+from hevcq.library.place import drop_certificate, holds, own_certificate
 
 
 class Settled(StrEnum):
@@ -218,7 +218,9 @@ class Steps:
 
     def _finish(self, record: Record) -> None:
         path = certificate_beside(record.target)
-        write_durably(self._fs, path, record.certificate.encode())
+        # A file that somebody put there since the swap was recorded is not ours to replace.
+        if self._fs.lstat(path) is None or own_certificate(self._fs, record.target) is not None:
+            write_durably(self._fs, path, record.certificate.encode())
         self._keep(record)
 
     def _keep(self, record: Record) -> None:
@@ -227,6 +229,10 @@ class Steps:
         if record.aside is not None and fs.lstat(record.aside) is not None:
             if fs.lstat(record.retained) is None:
                 self._retain(record, record.aside)
+            elif not self.is_original(record, record.retained):
+                raise FileExistsError(
+                    errno.EEXIST, "another file is where the original is to be kept", record.retained
+                )
             fs.unlink(record.aside)
             fs.fsync_dir(record.aside.parent)
         self.forget_temps(record)

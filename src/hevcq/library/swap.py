@@ -195,7 +195,7 @@ class Swap:
             source=change.source,
             target=change.target,
             new=new,
-            retained=retained_path(self._fs, self.root, change.source, proof.job_id, now),
+            retained=retained_path(self._fs, self._journal, change.source, proof.job_id, now),
             fingerprint=change.fingerprint,
             source_sha256=proof.source_sha256,
             rendition_sha256=proof.rendition_sha256,
