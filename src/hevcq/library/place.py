@@ -105,7 +105,8 @@ def staged(
             fs.fsync_file(temp)
             yield temp, notices
         finally:
-            if all([_discard(path, fs) for path in temps]):
+            gone = [_discard(path, fs) for path in temps]
+            if all(gone):
                 forget()
 
 
