@@ -239,6 +239,20 @@ def test_a_source_that_is_reprocessed_is_held_again_first(farm, tmp_path) -> Non
     assert tags(farm, source) == {"team": "news", **DONE}
 
 
+def test_what_ingest_finds_there_already_is_held_again_before_it_is_queued(farm, tmp_path) -> None:
+    film, store = tmp_path / "film.mp4", farm.backend.store
+    film.write_bytes(b"film")
+
+    def accepted() -> Source:
+        return store.accept(film, KEY, moved=lambda _n: None, stop=threading.Event())
+
+    source = accepted()
+    assert store.let_go(source, collected=True)
+
+    assert accepted() == source
+    assert tags(farm, source) == {"hevcq": "again"}, "the bucket's rule may let it go meanwhile"
+
+
 def test_without_the_setting_no_tag_is_read_or_written(tmp_path) -> None:
     farm = make_farm(PROFILES)
     farm.clock.auto = True

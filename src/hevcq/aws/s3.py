@@ -99,6 +99,7 @@ class S3Store(Store):
             unchanged()
             meter.add(before.st_size)
             source = self._source(key, there, before.st_size)
+            self.hold(source)
             self.reused.add(source.source_id)
             return source
         answer = upload_resumed(
