@@ -70,8 +70,22 @@ def test_what_is_missing_is_said_in_one_sentence(farm, changes, sentence) -> Non
     assert "\n" not in str(caught.value)
 
 
-def test_a_role_that_may_not_look_at_everything_opens_all_the_same(farm) -> None:
-    denied = refusal("AccessDenied", 403)
+def unseen(code: str):
+    """Return what SQS answers who may not ask for a queue's URL: it may be there or not."""
+    words = "The specified queue does not exist or you do not have access to it."
+    return refusal(code, 400, Error={"Code": code, "Message": words})
+
+
+@pytest.mark.parametrize(
+    "denied",
+    [
+        refusal("AccessDenied", 403),
+        unseen("AWS.SimpleQueueService.NonExistentQueue"),
+        unseen("QueueDoesNotExist"),
+    ],
+    ids=["denied", "unseen", "unseen by JSON"],
+)
+def test_a_role_that_may_not_look_at_everything_opens_all_the_same(farm, denied) -> None:
     clients = replace(
         farm.clients,
         s3=Breaking(farm.clients.s3, {"head_bucket": [refusal("403", 403)] * 2}),

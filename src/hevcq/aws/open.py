@@ -28,6 +28,10 @@ MISSING: dict[str, tuple[type[HevcqError], str]] = {
     "InvalidParameter": (ConfigError, "that is not the ARN of a topic"),
 }
 
+UNSEEN = "or you do not have access to it"
+"""How SQS words it that a queue is not there for whoever may not ask for its URL
+(https://github.com/spring-attic/spring-cloud-aws/pull/417)."""
+
 
 def open_aws(
     settings: Settings,
@@ -124,4 +128,6 @@ class _allowed_to_fail:  # noqa: N801 - reads as a word in a with statement
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if isinstance(error, ConfigError):
+            return UNSEEN in str(error.__cause__)
         return isinstance(error, Unavailable) and code_of(error.__cause__) in DENIED
