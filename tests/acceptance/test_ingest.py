@@ -125,6 +125,17 @@ def test_without_a_terminal_it_logs_lines_and_ends_with_a_table(farm: Farm) -> N
     assert "1 done" in ran.err
 
 
+def test_quiet_names_what_the_exit_code_speaks_of(farm: Farm) -> None:
+    farm.clip("film.mp4")
+    (farm.media / "text.mp4").write_text("no film")
+
+    ran = farm.run("ingest", farm.media, "--quiet")
+
+    assert (ran.code, ran.out) == (1, "")
+    (line,) = ran.err.splitlines()
+    assert "text.mp4: not usable" in line
+
+
 def test_quiet_says_nothing_when_all_is_well(farm: Farm) -> None:
     farm.clip("a.mp4")
 

@@ -16,7 +16,7 @@ from hevcq.cli.ingest_options import Options
 from hevcq.cli.ingest_run import Run, Wired, first_items, wire
 from hevcq.errors import HevcqError
 from hevcq.usecases.ingest_events import EventName, IngestEvent, show_path
-from hevcq.usecases.ingest_plan import LIVE, Disposition, IngestPlan, Item
+from hevcq.usecases.ingest_plan import BAD, LIVE, Disposition, IngestPlan, Item
 from hevcq.usecases.ingest_tally import Tally
 from hevcq.worker.stop import StopSignals
 
@@ -90,6 +90,9 @@ def _announced(
     wired.ingest.tally.add_planned(first)
     if options.dry_run:
         return first.items
+    if options.quiet and not options.as_json:
+        for item in first.of(*BAD):  # what will end in the exit code is not left unnamed
+            typer.echo(_line(item), err=True)
     shown = [item for item in first.items if item.disposition is not Disposition.DONE]
     for item in shown[:MOST_SHOWN]:
         say(options, _line(item))
