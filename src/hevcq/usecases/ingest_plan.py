@@ -11,6 +11,7 @@ from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.media import MediaInfo
 from hevcq.domain.plan import EncodePlan, Plan, Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
+from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.usecases.forecast import Range, Rates, wall
 from hevcq.usecases.ingest_events import show_path
@@ -128,7 +129,9 @@ def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Desti
             words = skip_in_words(job.reason)[1]
             return replace(item, disposition=Disposition.SKIP, reason=words)
         case JobState.DEAD:
-            reason = f"{job.reason} `hevcq redrive --dlq --job {job.job_id}` tries it again."
+            cancelled = job.failure_class is FailureClass.CANCELLED  # which leaves no letter
+            how = "reprocess" if cancelled else f"redrive --dlq --job {job.job_id}"
+            reason = f"{job.reason} `hevcq {how}` tries it again."
             return replace(item, disposition=Disposition.FAILED, reason=reason)
         case JobState.QUEUED | JobState.RUNNING | JobState.SPLIT:
             return replace(item, disposition=Disposition.JOIN, reason="Queued earlier.")

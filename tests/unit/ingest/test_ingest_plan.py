@@ -10,6 +10,7 @@ import pytest
 from fakes.backend import HEVC
 from hevcq.domain.job import JobRecord, JobState, Source
 from hevcq.domain.plan import Refuse, Skip, SkipReason
+from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.forecast import Rates
 from hevcq.usecases.ingest_plan import (
@@ -114,6 +115,17 @@ def test_a_dead_job_says_how_to_try_it_again() -> None:
 
     assert "It is damaged." in item.reason
     assert "hevcq redrive --dlq --job j1" in item.reason
+
+
+def test_a_cancelled_job_has_no_letter_to_send_back() -> None:
+    cancelled = job(JobState.DEAD, "Cancelled by me.").model_copy(
+        update={"failure_class": FailureClass.CANCELLED}
+    )
+    known = Known(placement(PlacementState.WAITING), cancelled)
+
+    item = decide(video(FILM), HEVC, encode_plan(), known, BESIDE)
+
+    assert item.reason == "Cancelled by me. `hevcq reprocess` tries it again."
 
 
 def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command() -> None:
