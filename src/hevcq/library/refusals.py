@@ -30,18 +30,23 @@ class Replacement:
     keep_days: float
 
 
+def refuse_more_names(source: Path, facts: os.stat_result) -> None:
+    """Raise SwapRefused if the file with these facts has hard links besides its name `source`."""
+    if facts.st_nlink > 1:
+        raise SwapRefused(
+            f"{show(source)} has {facts.st_nlink} names (hard links), so replacing this one"
+            " would save nothing and part the names.",
+            remedy="Remove the other names, or encode beside it.",
+        )
+
+
 def refuse(fs: FileSystem, root: Path, change: Replacement) -> os.stat_result:
     """Return the original's facts; raise SwapRefused with the first reason why it may not go."""
     _refuse_certificate(change)
     _refuse_places(root, change)
     facts = require_unchanged(fs, change.source, change.fingerprint)
     _refuse_link(root, change)
-    if facts.st_nlink > 1:
-        raise SwapRefused(
-            f"{show(change.source)} has {facts.st_nlink} names (hard links), so replacing this one"
-            " would save nothing and part the names.",
-            remedy="Remove the other names, or encode beside it.",
-        )
+    refuse_more_names(change.source, facts)
     _refuse_target(fs, change, facts)
     try:
         refuse_stranger_certificate(fs, change.target)

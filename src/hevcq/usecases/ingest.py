@@ -15,7 +15,7 @@ from pathlib import Path
 from hevcq.domain.job import JobState
 from hevcq.domain.profile import Profile
 from hevcq.library.files import same_bytes
-from hevcq.ports.catalog import Placement, PlacementState
+from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.collect import Collector
 from hevcq.usecases.forecast import TABLE_ONLY, Rates
 from hevcq.usecases.given_up import GivenUp
@@ -37,6 +37,7 @@ from hevcq.usecases.ingest_plan import (
     with_forecast,
 )
 from hevcq.usecases.ingest_queue import Enqueuer, Ports, Queued, by_file
+from hevcq.usecases.ingest_scan import never_replaced
 from hevcq.usecases.ingest_space import Room, SpaceWatch, always_room
 from hevcq.usecases.ingest_tally import End, Tally
 from hevcq.usecases.ingest_targets import Destination, Occupied
@@ -192,7 +193,12 @@ class Ingest:
         for profile in self._request.profiles:
             facts = self._known(found, known.get((found.path, profile.name), []))
             plan = self._request.planner(profile, found.info)
-            items.append(decide(found, profile, plan, facts, self._request.where))
+            item = decide(found, profile, plan, facts, self._request.where)
+            replaces = self._request.where.mode is Mode.REPLACE
+            reason = never_replaced(found.path) if replaces and item.plan is not None else ""
+            if reason and item.disposition is Disposition.QUEUE:
+                item = replace(item, disposition=Disposition.REFUSE, reason=reason)
+            items.append(item)
         return items
 
     def _known(self, video: Video, placements: Sequence[Placement]) -> Known:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.media import MediaInfo
-from hevcq.errors import BadKey, VerificationFailed
+from hevcq.errors import BadKey, SwapRefused, VerificationFailed
 from hevcq.library.names import certificate_beside
+from hevcq.library.refusals import refuse_more_names
 from hevcq.library.scan import PROBLEMS, Filter, Found, Rejected, Why, certificate_at, find
 from hevcq.library.survey import survey
 from hevcq.ports.catalog import Catalog
@@ -80,6 +81,17 @@ def occupied(target: Path, source: Path, size: int) -> Claim:
     # One of the same name may be this very film, before its folder was moved.
     same_name = Path(proof.source.key).name == Path(key).name
     return Claim.STRANGER if same_name else Claim.TWIN
+
+
+def never_replaced(source: Path) -> str:
+    """Say in one sentence why a film will not be replaced, as far as that shows before its encode."""
+    try:
+        refuse_more_names(source, source.lstat())
+    except SwapRefused as refused:
+        return str(refused)
+    except OSError:
+        pass  # whoever takes it in says what is wrong with it
+    return ""
 
 
 def _tail(key: str) -> str:

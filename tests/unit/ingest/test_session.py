@@ -200,6 +200,20 @@ def test_a_source_whose_bytes_are_not_known_any_more_refines_nothing(bench: Benc
     assert learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain) == TABLE_ONLY
 
 
+def test_a_film_with_hard_links_is_refused_before_it_is_encoded_in_vain(bench: Bench) -> None:
+    linked, alone = films(bench, "linked.mp4", "alone.mp4")
+    (bench.media / "other name").hardlink_to(linked.path)
+    where = Destination(Mode.REPLACE)
+
+    plan = session(bench, where=where).plan([linked, alone])
+
+    refused, queued = plan.items
+    assert (refused.disposition, queued.disposition) == (Disposition.REFUSE, Disposition.QUEUE)
+    assert "has 2 names (hard links)" in refused.reason
+    beside = session(bench).plan([linked, alone])
+    assert {item.disposition for item in beside.items} == {Disposition.QUEUE}
+
+
 def test_expired_originals_go_at_the_start_and_the_catalog_knows(tmp_path: Path) -> None:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=2.0))
     item = bench.film()
