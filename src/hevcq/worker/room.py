@@ -12,7 +12,8 @@ def require_room(kit: Kit, size: int, name: str) -> None:
     there, room = kit.scratch.free_bytes(), kit.patiently(kit.backend.store.free_bytes)
     free = there if room is None else min(there, room)
     if free < needed:
+        least = -(-needed >> 20)  # rounded up, or it may seem to be there already
         raise DiskFull(
-            f"{name} needs {needed >> 20} MiB free, and there are {free >> 20} MiB.",
+            f"{name} needs {least} MiB free, and there are {free >> 20} MiB.",
             remedy="The work goes on by itself once there is room.",
         )
