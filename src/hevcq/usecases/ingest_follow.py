@@ -40,6 +40,7 @@ class _Open:
     job: JobRecord
     place_after: float = 0.0
     tries: int = 0
+    paused: str = ""
     shown: Progress | None = None
     local: bool = False
 
@@ -204,8 +205,9 @@ class Follower:
             wait = RETRY_PLACE_S if entry.tries else RETRY_FIRST_S
             entry.place_after = self._clock.monotonic() + wait
             entry.tries += 1
-            if entry.tries > 1:
-                self._say(EventName.PAUSED, entry.item, reason=str(error))
+            if entry.tries > 1 and entry.paused != str(error):
+                entry.paused = str(error)
+                self._say(EventName.PAUSED, entry.item, reason=entry.paused)
         except HevcqError as error:
             self._end(entry, End.NOT_PLACED, str(error))
             self._say(EventName.PLACE_FAILED, entry.item, reason=str(error))

@@ -12,6 +12,7 @@ from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DatabaseDamaged, DiskFull, SourceChanged, SourceGone
 from hevcq.ports.catalog import PlacementState
+from hevcq.usecases.ingest_events import EventName
 from hevcq.usecases.ingest_follow import SWEEP_S
 from hevcq.usecases.ingest_plan import Disposition
 from hevcq.usecases.ingest_queue import Enqueuer
@@ -248,6 +249,19 @@ def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench: Bench) -
     bench.follower.step(NEVER)
 
     assert bench.ends() == {End.PLACED: 1}
+
+
+def test_a_disk_that_stays_full_is_told_of_once_for_each_reason(bench: Bench) -> None:
+    bench.work(bench.queue(bench.film()))
+    words = ["no room", "no room", "no room", "no room", "less room", "less room"]
+    bench.encoder.errors["probe"] = [DiskFull(word) for word in words]
+
+    for _ in words:
+        bench.follower.step(NEVER)
+        bench.clock.advance(10.0)
+
+    paused = [event.reason for event in bench.events if event.event is EventName.PAUSED]
+    assert paused == ["no room", "less room"]
 
 
 def test_a_rendition_without_a_place_is_told_and_counted_as_not_placed(bench: Bench) -> None:
