@@ -136,6 +136,20 @@ def test_quiet_names_what_the_exit_code_speaks_of(farm: Farm) -> None:
     assert "text.mp4: not usable" in line
 
 
+@pytest.mark.parametrize("words", [["collect"], ["ingest", "--skip-upload"]])
+def test_what_waits_for_a_profile_that_is_gone_is_no_success(farm: Farm, words: list[str]) -> None:
+    farm.clip("film.mp4")
+    farm.add_profile("mine", "ultrafast")
+    assert farm.ingest("--no-wait", "--profile", "mine").code == 0
+    assert farm.run("collect").code == 0, "what is not finished is no trouble"
+    (farm.folder / "profiles" / "mine.yaml").unlink()
+
+    ran = farm.run(*words)
+
+    assert ran.code == 3
+    assert "wait for a profile that is not there any more (mine). Put its file back" in ran.err
+
+
 def test_quiet_says_nothing_when_all_is_well(farm: Farm) -> None:
     farm.clip("a.mp4")
 

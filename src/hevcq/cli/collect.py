@@ -59,4 +59,6 @@ def _collect(app: App, options: Options) -> ExitCode:
         wired.ingest.tally.interrupted = signals.asked.is_set()
     if not wired.ingest.tally.outcomes:
         say(options, "Nothing that is finished waits to be put in its place.")
-    return closed(app, wired.ingest.tally, options, display, began)
+    code = closed(app, wired.ingest.tally, options, display, began)
+    wired.require_profiles()
+    return code

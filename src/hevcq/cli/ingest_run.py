@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from hevcq.cli.display import Display
 from hevcq.cli.ingest_options import Options, chosen_profiles
 from hevcq.cli.ingest_watch import Signals
+from hevcq.domain.job import JobState
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Profile
-from hevcq.errors import UsageError
+from hevcq.errors import ConfigError, UsageError
 from hevcq.library.scan import Filter, Found, Rejected, find
 from hevcq.usecases.collect import Collector
 from hevcq.usecases.ingest import Ingest, Request
 from hevcq.usecases.ingest_events import EventName, IngestEvent
-from hevcq.usecases.ingest_plan import LIVE, IngestPlan, Item
+from hevcq.usecases.ingest_plan import LIVE, OPEN, IngestPlan, Item
 from hevcq.usecases.ingest_queue import Ports
 from hevcq.usecases.ingest_recover import homes, recover
 from hevcq.usecases.ingest_samples import learned_rates
@@ -37,6 +38,7 @@ UPLOADS = 4
 """Files uploaded at a time: enough to fill a line with one of them slow. Linking needs one."""
 FLEET_POLL_S = 3.0
 """How often the ledger of a fleet is asked: each look costs read units, and a job takes minutes."""
+NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,24 @@ class Wired:
         ports = Ports(app.backend, app.catalog, app.clock, app.settings.data_dir)
         output = self.options.destination(list(self.profiles)).output
         recover(ports, homes(app.catalog, self.options.roots, output), tell)
+
+    def require_profiles(self) -> None:
+        """Raise ConfigError if something waits for its place whose profile is gone.
+
+        Nothing collects it then, and silence would look as if all were done.
+        """
+        app, gone = self.app, set[str]()
+        for root in self.options.roots:
+            for each in app.catalog.placements(states=OPEN, under=root):
+                job = None if each.profile in app.profiles else app.backend.ledger.get(each.job_id)
+                if job is not None and job.state not in NOTHING_TO_PLACE:
+                    gone.add(each.profile)
+        if gone:
+            names = ", ".join(sorted(gone))
+            raise ConfigError(
+                f"Films wait for a profile that is not there any more ({names}).",
+                remedy="Put its file back and run this again, or end them with `hevcq cancel`.",
+            )
 
 
 def wire(app: App, options: Options, tell: Display) -> Wired:

@@ -57,7 +57,10 @@ def run_shown(app: App, options: Options) -> ExitCode:
         except HevcqError as error:  # what is done and what is not is said all the same
             closed(app, wired.ingest.tally, options, display, began, error)
             raise
-    return closed(app, wired.ingest.tally, options, display, began)
+    code = closed(app, wired.ingest.tally, options, display, began)
+    if options.skip_upload:
+        wired.require_profiles()
+    return code
 
 
 def display_of(app: App, options: Options) -> Display:
