@@ -80,6 +80,9 @@ class VideoFacts(Frozen):
     hdr10_plus: bool = False
     closed_captions: bool = False
     stereo_3d: bool = False
+    becomes: str = Field(
+        default="", description="size, sample aspect and pixels that some pictures change to"
+    )
     spherical: bool = Field(default=False, description="360 or 180 degrees: mapped onto a sphere")
 
     @property

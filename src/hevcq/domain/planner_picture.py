@@ -64,6 +64,12 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
             detail=f"The picture is to be shown turned by {facts.rotation} degrees; only quarter "
             "turns can be carried.",
         )
+    if facts.becomes:
+        return Refuse(
+            policy="video",
+            detail=f"The picture is {size} at first and becomes {facts.becomes} on the way, which "
+            "one picture cannot be; cut the film where it changes.",
+        )
     if facts.turned_by_pictures:
         # ffmpeg 5.1 turns the pictures that carry such a message and leaves the others as they are.
         return Refuse(

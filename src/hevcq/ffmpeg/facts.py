@@ -33,23 +33,27 @@ _FRAME_RATE = re.compile(r"^\d+/\d+$")
 
 
 def media_info(probed: Json) -> MediaInfo:
-    """Return the typed facts of what `ffprobe -of json` printed."""
+    """Return the typed facts of what `ffprobe -of json` printed.
+
+    `frames` are the first ones, `later_frames` key frames from all over the film.
+    """
     form = _mapping(probed.get("format"))
     frames = [_mapping(frame) for frame in _items(probed, "frames")]
+    later = _items(probed, "later_frames")
     return MediaInfo(
         format_name=str(form.get("format_name", "")),
         duration_s=_seconds(form.get("duration")),
         start_s=_seconds(form.get("start_time")),
         size=_whole(form.get("size")) or 0,
         bit_rate=_whole(form.get("bit_rate")),
-        streams=tuple(_stream(stream, frames) for stream in _items(probed, "streams")),
+        streams=tuple(_stream(stream, frames, later) for stream in _items(probed, "streams")),
         chapters=tuple(_chapter(chapter) for chapter in _items(probed, "chapters")),
         tags=_tags(form),
         programs=_whole(form.get("nb_programs")) or 0,
     )
 
 
-def _stream(raw: Json, frames: Iterable[Json]) -> Stream:
+def _stream(raw: Json, frames: Iterable[Json], later: Iterable[Json]) -> Stream:
     index = _whole(raw.get("index")) or 0
     tags = _tags(raw)
     dispositions = _mapping(raw.get("disposition"))
@@ -57,7 +61,10 @@ def _stream(raw: Json, frames: Iterable[Json]) -> Stream:
     if kind is StreamKind.VIDEO and dispositions.get("attached_pic"):
         kind = StreamKind.PICTURE
     language = _tag(tags, "language")
-    own = [frame for frame in frames if _whole(frame.get("stream_index")) == index]
+    own, own_later = (
+        [frame for frame in seen if _whole(frame.get("stream_index")) == index]
+        for seen in (frames, later)
+    )
     return Stream(
         index=index,
         kind=kind,
@@ -73,14 +80,16 @@ def _stream(raw: Json, frames: Iterable[Json]) -> Stream:
         title=_tag(tags, "title"),
         tags=tags,
         dispositions=tuple(sorted(name for name, is_set in dispositions.items() if is_set)),
-        video=_video(raw, own) if kind in {StreamKind.VIDEO, StreamKind.PICTURE} else None,
+        video=_video(raw, own, own_later)
+        if kind in {StreamKind.VIDEO, StreamKind.PICTURE}
+        else None,
         audio=_audio(raw) if kind is StreamKind.AUDIO else None,
     )
 
 
-def _video(raw: Json, frames: list[Json]) -> VideoFacts:
+def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
     side = {str(data.get("side_data_type", "")): data for data in _items(raw, "side_data_list")}
-    for frame in reversed(frames):
+    for frame in reversed([*frames, *later]):
         for data in _items(frame, "side_data_list"):
             side.setdefault(str(data.get("side_data_type", "")), data)
     rotation, mirrored = _orientation(side.get("Display Matrix"))
@@ -92,7 +101,7 @@ def _video(raw: Json, frames: list[Json]) -> VideoFacts:
         pixel_format=pixel_format,
         bit_depth=_depth(pixel_format, raw),
         sample_aspect=_aspect(raw.get("sample_aspect_ratio")),
-        field_order=_field_order(raw, frames),
+        field_order=_field_order(raw, frames, later),
         rotation=rotation,
         mirrored=mirrored,
         turned_by_pictures=turns != (rotation, mirrored),
@@ -114,6 +123,7 @@ def _video(raw: Json, frames: list[Json]) -> VideoFacts:
         or any("Closed Captions" in name for name in side),
         stereo_3d=_stereo(side.get("Stereo 3D")),
         spherical="Spherical Mapping" in side,
+        becomes=_becomes([*frames, *later]),
     )
 
 
@@ -161,13 +171,29 @@ def _orientation(matrix: Json | None) -> tuple[int, bool]:
     return rotation, mirrored
 
 
-def _field_order(raw: Json, frames: list[Json]) -> str:
-    """Return the header's field order, or what the first pictures say where it says nothing."""
+def _becomes(frames: list[Json]) -> str:
+    """Return what some pictures are like that differ from the first, or ""."""
+    shapes = [
+        f"{frame.get('width')}x{frame.get('height')} {_aspect(frame.get('sample_aspect_ratio'))} "
+        f"{frame.get('pix_fmt')}"
+        for frame in frames
+        if frame.get("width")
+    ]
+    return next((shape for shape in shapes if shape != shapes[0]), "")
+
+
+def _field_order(raw: Json, frames: list[Json], later: list[Json]) -> str:
+    """Return the header's field order, or what pictures say where it says nothing.
+
+    Of the first ones most must be fields; of key frames all over the film one is enough.
+    """
     order = str(raw.get("field_order", "unknown"))
     if order not in {"unknown", "progressive"}:
         return order
     fields = [frame for frame in frames if frame.get("interlaced_frame")]
     if not fields or len(fields) * 2 < len(frames):
+        fields = [frame for frame in later if frame.get("interlaced_frame")]
+    if not fields:
         return "progressive"
     return "tt" if fields[0].get("top_field_first") else "bb"
 

@@ -13,6 +13,7 @@ from typing import Any
 from hevcq.domain.media import MediaInfo, Stream, StreamKind
 from hevcq.errors import SourceGone, SourceUnreadable, Unavailable
 from hevcq.ffmpeg.facts import media_info
+from hevcq.ffmpeg.later import FRAME_ENTRIES, later_frames
 from hevcq.ffmpeg.process import Finished, run_child
 from hevcq.ffmpeg.sei import static_hdr
 from hevcq.ffmpeg.tools import (
@@ -30,8 +31,7 @@ LOOK_PACKETS = 24
 LOOK_AGAIN_PACKETS = 12
 _ENTRIES = (
     "format:format_tags:stream:stream_tags:stream_disposition:stream_side_data:"
-    "chapter:chapter_tags:frame=media_type,stream_index,interlaced_frame,top_field_first:"
-    "frame_side_data"
+    f"chapter:chapter_tags:{FRAME_ENTRIES}"
 )
 _NOT_LISTED = re.compile(r"^\[(\S+) @ \S+\] Format not on whitelist")
 _PLAYLISTS = frozenset(
@@ -68,7 +68,11 @@ def probe(tools: Tools, location: str, stop: threading.Event) -> MediaInfo:
     if not any(f.get("stream_index") == main.index for f in probed.get("frames", ())):
         again = ["-select_streams", str(main.index), "-read_intervals", f"%+#{LOOK_AGAIN_PACKETS}"]
         more = _parsed(_ask(tools, location, again, stop), location)
-        info = media_info({**probed, "frames": more.get("frames", ())})
+        probed = {**probed, "frames": more.get("frames", ())}
+        info = media_info(probed)
+    later = later_frames(tools, location, info, main, stop)
+    if later:
+        info = media_info({**probed, "later_frames": later})
     return _with_h264_hdr(tools, location, info, stop)
 
 
