@@ -187,7 +187,8 @@ class Gates(Frozen):
         default=0.03,
         ge=0,
         lt=1,
-        description="G7: a rendition under this share of the source is held for review",
+        description="G7: a rendition under this share of the source is held for review; the share "
+        "falls with the pixels of a picture that is made smaller",
     )
     picture_metric: PictureMetric = Field(default=PictureMetric.SSIM, description="G8: ssim or off")
     picture_floor: float = Field(

@@ -125,3 +125,24 @@ def test_progress_is_told_and_a_stop_is_obeyed(pair):
 )  # fmt: skip
 def test_no_false_alarm_for_the_real_clip(tmp_path, clip):
     accepted(encoded(media_clip(clip), tmp_path))
+
+
+def test_a_picture_made_smaller_is_expected_to_take_less_before_a_person_is_asked(tmp_path):
+    large = make_source(
+        tmp_path,
+        "large.mp4",
+        picture="testsrc2=size=640x360:rate=25:duration=2,noise=alls=12",
+        extra=("-t", "2"),
+    )
+    pair = encoded(large, tmp_path, SMALL)
+    share = pair.good.stat().st_size / pair.request.source_size
+    assert share * 4.1 < 1
+
+    def judged(lowest: float) -> Outcome:
+        gates = SMALL.gates.model_copy(update={"review_below": lowest})
+        found = pair.judge(profile=SMALL.model_copy(update={"gates": gates}))
+        return next(result.outcome for result in found if result.gate is Gate.G7)
+
+    # It has a quarter of the pixels.
+    assert judged(share * 3.9) is Outcome.PASSED
+    assert judged(share * 4.1) is Outcome.REVIEW
