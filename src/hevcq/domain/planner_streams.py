@@ -19,6 +19,8 @@ AUDIO_CODECS = {"aac": "aac", "libopus": "opus", "flac": "flac"}
 LOSSLESS = frozenset({"flac"})
 MOST_CHANNELS = 8
 """The most channels the AAC and Opus encoders of ffmpeg take in a layout every player knows."""
+_USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+"""What ffmpeg takes so many channels for that nobody names (libavutil's default layouts)."""
 
 Decision = StreamPlan | Refuse
 
@@ -81,6 +83,8 @@ def _extra_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
 def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     held = stream.codec in containers.AUDIO[muxer]
     if held and profile.audio.policy is AudioPolicy.COPY:
+        if muxer == containers.MATROSKA and _named_by_file(stream):
+            return _unnamed(profile, stream)
         return _copy(stream)
     if not held:
         what = f"audio in {stream.codec}, which {_named(muxer)} cannot hold"
@@ -89,6 +93,23 @@ def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
         if profile.audio.unsupported in {LossPolicy.REFUSE, LossPolicy.KEEP}:
             return _refuse(stream, "audio.unsupported", what)
     return _encoded_audio(profile, stream, muxer)
+
+
+def _named_by_file(stream: Stream) -> bool:
+    """Whether only the container tells the places of its channels, and not the usual ones."""
+    facts = stream.audio
+    if facts is None or not stream.codec.startswith("pcm_") or facts.channels <= 2:
+        return False
+    layout = facts.layout.removesuffix("(side)")
+    return layout not in {"", "unknown", _USUAL_LAYOUTS.get(facts.channels)}
+
+
+def _unnamed(profile: Profile, stream: Stream) -> Decision:
+    layout = stream.audio.layout if stream.audio is not None else ""
+    what = f"audio in {stream.codec} for {layout}, and Matroska could not say what each channel is"
+    if profile.audio.unsupported is LossPolicy.DROP:
+        return _drop(stream, what)
+    return _refuse(stream, "audio.unsupported", what)
 
 
 def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:

@@ -58,6 +58,27 @@ def test_pcm_stays_in_a_camera_mov() -> None:
     assert second(found, profile()).action is Action.COPY
 
 
+@pytest.mark.parametrize(
+    ("layout", "form", "refused"),
+    [
+        ("quad", "avi", True), ("4.0", "avi", False), ("", "avi", False),
+        ("5.1(side)", "avi", False), ("unknown", "avi", False), ("quad", None, False),
+    ],
+)  # fmt: skip
+def test_pcm_in_a_layout_that_matroska_cannot_name_is_refused(layout, form, refused) -> None:
+    sound = audio("pcm_s16le", channels=6 if "5.1" in layout else 4, layout=layout)
+    found = media(video(), sound, tags={"major_brand": "qt  "})
+    if form is not None:
+        found = media(video(), sound, form=form)
+
+    plan = make_plan(profile(), found)
+
+    assert isinstance(plan, Refuse if refused else EncodePlan), plan
+    without = make_plan(profile(audio={"unsupported": "drop"}), found)
+    assert isinstance(without, EncodePlan)
+    assert len(without.kept) == (1 if refused else 2)
+
+
 @pytest.mark.parametrize(("policy", "outcome"), [("refuse", None), ("drop", Action.DROP)])
 def test_audio_the_container_cannot_hold_follows_its_policy(policy, outcome) -> None:
     found, recipe = media(video(), audio("flac")), profile(audio={"unsupported": policy})
