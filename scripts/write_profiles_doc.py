@@ -48,6 +48,32 @@ Beyond the ranges below: `queue.heartbeat_s` is at most a third of `queue.visibi
 `queue.max_failures` is below `queue.max_receives`, `queue.dead_letter_retention_s` is not below
 `queue.retention_s`, and `video.max_width` and `video.max_height` come together.
 """
+TAIL = """
+## What no rendition carries
+
+What a policy above names is refused, dropped with a notice, or converted as it says. These have no
+policy, and go without a word:
+
+- What only single pictures say: active format description, user data, time codes within the
+  pictures (a time code track of MP4 and MOV is kept).
+- A crop that only the container asks for (Matroska's PixelCrop, MP4's clean aperture): the picture
+  comes whole, as ffmpeg decodes it.
+- Of Matroska: ordered and hidden chapters, editions, links between segments and their numbers,
+  languages as BCP 47 tags (the three letters are kept).
+- Of MP4: tags that iTunes does not know, where the file also has some that it knows; alternate
+  groups and references between tracks. MP4 holds no mark of the original language.
+- The alpha of an HEVC picture and the second eye of MV-HEVC, in a profile that does not skip HEVC.
+- Times finer than a millisecond, where a film comes to Matroska from another container.
+
+Shape, size, fields, captions, stereoscopic marks and dynamic HDR are looked for in the first
+pictures and in key frames at twelve places all over the film. What comes only between these
+is not seen: an advertisement in another shape of half a minute, say. A film whose shape or size
+is seen to change is refused.
+
+Sound that its container cannot hold is converted by `audio.codec`, which loses quality: PCM in an
+MP4 (Sony's XAVC S) becomes AAC. `audio.unsupported: refuse` leaves such films as they are.
+A further video stream is judged by its header and the film's first pictures only.
+"""
 
 
 def document() -> str:
@@ -58,7 +84,7 @@ def document() -> str:
         if isinstance(model, type) and issubclass(model, BaseModel):
             sentence = (model.__doc__ or "").strip().splitlines()[0]
             parts += [f"\n## `{name}`\n", f"{sentence}\n", *_table(model, f"{name}.")]
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, TAIL])
 
 
 def _table(model: type[BaseModel], prefix: str) -> Iterator[str]:

@@ -19,15 +19,15 @@ PLACES = 12
 FROM_S = 2.0
 """A shorter film is not looked at again: its first pictures are most of it."""
 LANDING_PACKETS = 8
-"""A container with an index is entered at a key frame."""
+"""Most containers are entered at a key frame."""
 SEEKING_PACKETS = 300
-"""Another one anywhere, so that a whole group of pictures may pass: x264's longest is 250."""
+"""A transport stream anywhere, so that a group of pictures may pass first: x264's longest is 250."""
 FRAME_ENTRIES = (
     "frame=media_type,stream_index,interlaced_frame,top_field_first,width,height,pix_fmt,"
     "sample_aspect_ratio:frame_side_data"
 )
 """What is asked of each picture that is looked at."""
-_LANDING = frozenset({"mov", "matroska"})
+_SEEKING = frozenset({"mpegts", "mpeg"})
 
 
 def later_frames(
@@ -40,9 +40,8 @@ def later_frames(
     length = info.duration_s or 0.0
     if length < FROM_S:
         return []
-    packets = (
-        LANDING_PACKETS if _LANDING.intersection(info.format_name.split(",")) else SEEKING_PACKETS
-    )
+    seeking = _SEEKING.intersection(info.format_name.split(","))
+    packets = SEEKING_PACKETS if seeking else LANDING_PACKETS
     start, share = max(0.0, info.start_s or 0.0), length / PLACES
     places = [f"{start + (place + 0.5) * share:.3f}%+#{packets}" for place in range(PLACES)]
     argv = [
