@@ -14,8 +14,8 @@ from hevcq.domain.media import MediaInfo, Stream
 from hevcq.ffmpeg.process import run_child
 from hevcq.ffmpeg.tools import PROBE_DEADLINE_S, PROBE_LIMITS, Tools, input_options
 
-PLACES = 12
-"""So many places are looked at, spread evenly."""
+PLACES = 5
+"""So many places are looked at, spread evenly: a scan pays for each, 20 to 40 ms of 1080p."""
 FROM_S = 2.0
 """A shorter film is not looked at again: its first pictures are most of it."""
 LANDING_PACKETS = 8
