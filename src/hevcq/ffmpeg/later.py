@@ -11,8 +11,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from hevcq.domain.media import MediaInfo, Stream
+from hevcq.errors import Unavailable
 from hevcq.ffmpeg.process import run_child
-from hevcq.ffmpeg.tools import PROBE_DEADLINE_S, PROBE_LIMITS, Tools, input_options
+from hevcq.ffmpeg.tools import (
+    NETWORK,
+    PROBE_DEADLINE_S,
+    PROBE_LIMITS,
+    Tools,
+    input_options,
+    is_url,
+    name_of,
+)
 
 PLACES = 5
 """So many places are looked at, spread evenly: a scan pays for each, 20 to 40 ms of 1080p."""
@@ -35,7 +44,8 @@ def later_frames(
 ) -> list[Mapping[str, Any]]:
     """Return ffprobe's facts of key frames at places spread over the film; none if it is short.
 
-    Where a place cannot be entered nothing comes of it: damage is the pre-flight's matter.
+    Where a place cannot be entered nothing comes of it: damage is the pre-flight's matter. Raises
+    Unavailable if a connection broke, for nobody knows then what was not seen.
     """
     length = info.duration_s or 0.0
     if length < FROM_S:
@@ -45,11 +55,13 @@ def later_frames(
     start, share = max(0.0, info.start_s or 0.0), length / PLACES
     places = [f"{start + (place + 0.5) * share:.3f}%+#{packets}" for place in range(PLACES)]
     argv = [
-        tools.ffprobe, "-v", "quiet", "-threads", "1", "-skip_frame", "nokey", "-of", "json",
+        tools.ffprobe, "-v", "error", "-threads", "1", "-skip_frame", "nokey", "-of", "json",
         "-select_streams", str(film.index), "-read_intervals", ",".join(places),
         "-show_entries", FRAME_ENTRIES, *input_options(location),
     ]  # fmt: skip
     looked = run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+    if is_url(location) and any(line.startswith(NETWORK) for line in looked.stderr):
+        raise Unavailable(f"{name_of(location)} could not be read all over: the connection broke.")
     try:
         found = json.loads(looked.stdout.decode("utf-8", "replace"))
     except ValueError:

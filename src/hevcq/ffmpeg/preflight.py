@@ -18,7 +18,7 @@ from hevcq.ffmpeg.hidden import require_shown
 from hevcq.ffmpeg.limits import limits_of
 from hevcq.ffmpeg.measure import measure
 from hevcq.ffmpeg.process import run_child
-from hevcq.ffmpeg.tools import Tools, input_options, is_url, name_of
+from hevcq.ffmpeg.tools import NETWORK, Tools, input_options, is_url, name_of
 from hevcq.ffmpeg.transport import transport_damage
 
 TAIL_S = 0.5
@@ -28,7 +28,6 @@ TAIL_SHARE = 0.005
 On the sample clips the largest honest difference is 0.09 s (an AAC track's padding)."""
 INDEXED = frozenset({"mov", "matroska", "avi", "asf", "mxf", "flv"})
 """Containers whose header claims a duration; elsewhere ffprobe's figure is itself an estimate."""
-_NETWORK = ("[https", "[http", "[tcp", "[tls")
 
 
 def preflight(
@@ -65,7 +64,7 @@ def _judge(
 def _judge_lines(location: str, lines: tuple[str, ...]) -> None:
     if not lines:
         return
-    if is_url(location) and any(line.startswith(_NETWORK) for line in lines):
+    if is_url(location) and any(line.startswith(NETWORK) for line in lines):
         raise Unavailable(
             f"{name_of(location)} could not be read to its end: {in_words(lines[0])}."
         )

@@ -30,6 +30,8 @@ kernel lets it grow to megabytes."""
 PROBE_LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=120)
 """Bounds of a child that only looks: it may not write a file at all."""
 PROBE_DEADLINE_S = 120.0
+NETWORK = ("[https", "[http", "[tcp", "[tls")
+"""How lines begin that the network is to blame for."""
 
 
 @dataclass(frozen=True, slots=True)

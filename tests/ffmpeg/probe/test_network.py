@@ -101,3 +101,10 @@ def test_a_playlist_behind_a_url_is_refused():
     )
     with served(playlist) as url, pytest.raises(SourceUnreadable, match="playlist"):
         probe(TOOLS, url, threading.Event())
+
+
+def test_a_connection_that_breaks_while_a_film_is_looked_over_hides_nothing(clip):
+    content = clip.read_bytes()
+
+    with served(content, cut=len(content) // 2) as url, pytest.raises(Unavailable):
+        probe(TOOLS, url, threading.Event())
