@@ -191,6 +191,8 @@ def test_fields_that_are_turned_or_scaled_are_refused_rather_than_mangled() -> N
         (video(8, 8), "video"),
         (video(16384, 16384), "bounds.max_pixels"),
         (video(rotation=45), "video"),
+        (video(turned_by_pictures=True), "video"),
+        (video(becomes="720x576 64:45 yuv420p"), "video"),
         (video(codec="unknown"), "video"),
     ],
 )
