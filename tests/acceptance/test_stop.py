@@ -155,12 +155,12 @@ def test_an_ingest_whose_reader_is_gone_still_gives_its_work_back(slow: Farm, nu
     reading, writing = pty.openpty() if number == signal.SIGHUP else os.pipe()
     ingest = slow.start("ingest", slow.media, stderr=writing)
     os.close(writing)
-    until(lambda: encodes(ingest.pid))
+    until(lambda: encodes(ingest.pid), timeout=60)
     children = children_of(ingest.pid)
     os.close(reading)
 
     ingest.send_signal(number)
-    ingest.wait(30)
+    ingest.wait(60)
 
     job = job_of(slow)
     assert (job["state"], job["failures"], job["crashes"]) == ("queued", 0, 0)
