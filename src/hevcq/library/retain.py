@@ -47,9 +47,7 @@ def originals(root: Path) -> Path:
     return own_folder(root) / "originals"
 
 
-def retained_path(
-    fs: FileSystem, journal: Journal, source: Path, job_id: str, now: float
-) -> Path:
+def retained_path(fs: FileSystem, journal: Journal, source: Path, job_id: str, now: float) -> Path:
     """Return a free place for an original: `<root>/.hevcq/originals/<date>/<its path below root>`.
 
     A swap that a kill left may mean to keep its original at the same place, so while there is any,

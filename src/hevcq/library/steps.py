@@ -231,7 +231,9 @@ class Steps:
                 self._retain(record, record.aside)
             elif not self.is_original(record, record.retained):
                 raise FileExistsError(
-                    errno.EEXIST, "another file is where the original is to be kept", record.retained
+                    errno.EEXIST,
+                    "another file is where the original is to be kept",
+                    record.retained,
                 )
             fs.unlink(record.aside)
             fs.fsync_dir(record.aside.parent)
