@@ -63,6 +63,7 @@ chaos: setup  ## the fault campaign's long form: a million simulated job lives (
 	$(BIN)/python -m tests.chaos.sim --lives $(LIVES) --seconds $(CHAOS_SECONDS)
 	$(BIN)/python -m tests.chaos.protocol
 	STATEFUL_EXAMPLES=500 $(BIN)/python -m pytest -q -n 2 tests/contracts/test_stateful_contract.py
+	LIFE_EXAMPLES=500 $(BIN)/python -m pytest -q -n 2 --timeout 3600 tests/library/test_library_lives.py
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.kills --backend aws
 	$(BIN)/python -m tests.chaos.planted

@@ -182,6 +182,16 @@ class Life(RuleBasedStateMachine):
             folder.unlink(missing_ok=True)
             self._folder_moves(self.away, folder)
 
+    def _acts(self, place: Path, what: str, original: bytes) -> None:
+        path = self._path(str(place.relative_to(self.library)))
+        if path is None:
+            return
+        if what != "delete":
+            self._save(path, self._new() if what == "save" else original)
+        elif path.exists():
+            self.model.removes(path)
+            path.unlink()
+
     @rule(days=st.sampled_from([0.0, 0.5, 1.0, 31.0]))
     def time_passes(self, days: float) -> None:
         self.clock.advance(days * DAY)

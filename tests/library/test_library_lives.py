@@ -27,6 +27,7 @@ from library.libkit import DAY, Film, certificate, sha
 from library.lives import content_of, made_from, own_files, real, records, temporary, visible
 from library.lives_machine import (
     ANY,
+    CALL,
     KEEP,
     ONE,
     PROFILE,
@@ -143,6 +144,35 @@ class Lives(Life):
             assert made.source == made.target or not made.source.exists()
             self._only_changed(made.source, made.target, certificate_beside(made.target))
 
+    @rule(
+        number=ONE,
+        suffix=SUFFIX,
+        kill=st.tuples(st.sampled_from(["before", "after", "torn"]), CALL),
+        undo=st.booleans(),
+        acts=st.lists(
+            st.tuples(
+                st.sampled_from(["source", "target", "proof"]),
+                st.sampled_from(["save", "delete", "restore"]),
+            ),
+            max_size=2,
+        ),
+    )
+    def a_kill_then_a_person_then_a_start(self, number, suffix, kill, undo, acts) -> None:
+        made = self.a_job_is_encoded(number, suffix, "hevc", 1.0, inner=False)
+        if made is None:
+            return
+        self._replace(made, None if undo else kill, made.fetch)
+        if undo:
+            self._undo(made.root, made.change.certificate.job_id, kill)
+        places = {
+            "source": made.source,
+            "target": made.target,
+            "proof": certificate_beside(made.target),
+        }
+        for where, what in acts:
+            self._acts(places[where], what, made.original)
+        self._recover(made.root, None)
+
     @rule(made=plans, trouble=TROUBLE)
     def a_rendition_is_placed_beside(self, made: Film | None, trouble: Trouble) -> None:
         if made is None:
@@ -192,13 +222,12 @@ class Lives(Life):
         if f"kept/{job}.json" not in self.before[1][self.model.roots.index(root)]:
             return False
         self.model.takes_back(film)
-        look, proof = self.model.looks[root, job]
-        seen = visible(self.model.folder)
+        (look, proof), seen = self.model.looks[root, job], visible(self.model.folder)
         assert seen[film.source] == look
         if (root, job) not in self.model.meddled:
             there = seen.get(certificate_beside(film.target))
             assert (there and there[0]) == (proof and proof[0])
-        assert made_away(film)
+        assert film.source == film.target or content_of(film.target) != film.rendition
         self._only_changed(film.source, film.target, certificate_beside(film.target))
         return True
 
@@ -301,16 +330,9 @@ class Lives(Life):
         root, job = made.root, made.change.certificate.job_id
         if self._undo(root, job, None) or self.away.exists():
             return
-        path = self._path(str(made.source.relative_to(self.library)))
-        if path is not None and path.exists():
-            self.model.removes(path)
-            path.unlink()
+        if made.source.is_file():
+            self._acts(made.source, "delete", b"")
             assert self._undo(root, job, None)
-
-
-def made_away(film: Film) -> bool:
-    """Return whether an undone rendition is gone: its own place has the original, or nothing."""
-    return film.source == film.target or content_of(film.target) != film.rendition
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -13,6 +13,8 @@ PLACE, POWER = (
     ("tests/library/test_place.py",),
     ("tests/chaos/test_powercut_library.py", "-k", "same"),
 )
+LIVES = ("tests/library/test_library_lives.py",)
+BESIDE = ("tests/library/test_swaps_beside_a_killed_one.py",)
 
 BUGS = (
     Bug(
@@ -145,5 +147,61 @@ BUGS = (
         "os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC",
         "os.O_CREAT | os.O_CLOEXEC",
         HOSTILE,
+    ),
+    Bug(
+        "a swap finished over whatever is in the rendition's place",
+        f"{LIBRARY}/steps.py",
+        "        if self.is_rendition(record, record.target):\n            return True\n",
+        "        if self._fs.lstat(record.target) is not None:\n            return True\n",
+        LIVES,
+    ),
+    Bug(
+        "a held original forgotten",
+        f"{LIBRARY}/steps.py",
+        "        self._keep(record)\n        return Settled.HELD, (",
+        "        self._journal.drop(record)\n        return Settled.HELD, (",
+        LIVES,
+    ),
+    Bug(
+        "a rendition brought home for an original",
+        f"{LIBRARY}/restore.py",
+        "            self._require_kept(record)\n",
+        "",
+        LIVES,
+    ),
+    Bug(
+        "two originals to be kept at one place",
+        f"{LIBRARY}/retain.py",
+        "    alone = next(journal.under_way(), None) is None",
+        "    alone = True",
+        LIVES,
+    ),
+    Bug(
+        "an earlier certificate not given back",
+        f"{LIBRARY}/place.py",
+        "    if earlier is not None and ",
+        "    if False and earlier is not None and ",
+        LIVES,
+    ),
+    Bug(
+        "an expiry of whatever lies at an original's place",
+        f"{LIBRARY}/retain.py",
+        "    if not _is_original(fs, record, facts):",
+        "    if False:",
+        BESIDE,
+    ),
+    Bug(
+        "a certificate over a person's file",
+        f"{LIBRARY}/steps.py",
+        "        if self._fs.lstat(path) is None or own_certificate(self._fs, record.target) is not None:",
+        "        if True:",
+        BESIDE,
+    ),
+    Bug(
+        "a killed placement's certificate not swept",
+        f"{LIBRARY}/place.py",
+        "for path in temps]).encode()",
+        "for path in temps[:1]]).encode()",
+        PLACE,
     ),
 )
