@@ -1,4 +1,4 @@
-"""Adopt a rendition that an earlier attempt published and then could not record."""
+"""Adopt a rendition that an earlier attempt published, and leave alone what is another film's."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import RenditionRef, Task
+from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile
-from hevcq.errors import BadKey, SourceGone, VerificationFailed
+from hevcq.errors import BadKey, NeedsReview, SourceGone, VerificationFailed
 from hevcq.logs import get_logger
 from hevcq.ports.store import StoredObject
 from hevcq.worker.digest import sha256_stream
@@ -34,18 +35,20 @@ def adopt(
 
     That is what a crash between publishing and completing leaves: the work is done. It counts
     only with a valid certificate of the same job, source bytes, recipe and encoder build, and
-    with its own bytes read back and hashed; anything less is encoded again.
+    with its own bytes read back and hashed; anything less is encoded again. Raises NeedsReview
+    where the rendition of another film is.
     """
     store = kit.backend.store
     with around(kit.faults, "stat"):
         seen = kit.patiently(lambda: store.stat(key))
-    name = seen.metadata.get("certificate", "") if seen is not None else ""
-    if seen is None or not name or seen.metadata.get("job") != task.job_id:
+    if seen is None or not seen.metadata.get("certificate"):
         return None
+    if seen.metadata.get("job") != task.job_id:
+        require_own_place(kit, seen, task, source_sha256)
+        return None
+    name = seen.metadata["certificate"]
     try:
-        with around(kit.faults, "read-certificate"), store.open(name) as stream:
-            # Of a giant only the beginning is read, which is no certificate.
-            certificate = Certificate.parse(stream.read(MAX_CERTIFICATE_BYTES))
+        certificate = _proof(kit, name)
         if not _same_work(certificate, task, profile, source_sha256, kit.encoder.version()):
             return None
         with around(kit.faults, "hash-published"), store.open(key) as stream:
@@ -58,6 +61,35 @@ def adopt(
         return None
     rendition = RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
     return Adopted(rendition, certificate.cpu_s)
+
+
+def require_own_place(kit: Kit, seen: StoredObject, task: Task, source_sha256: str) -> None:
+    """Raise NeedsReview if what is visible is the rendition of another film.
+
+    Uploads to the inbox itself, to `all/` and to the profile's folder come to one name. A new
+    upload to the same key is another matter: its rendition is to take the earlier one's place. And
+    in a library one name is one path.
+    """
+    if task.source.bucket == LIBRARY_BUCKET:
+        return
+    try:
+        proof = _proof(kit, seen.metadata.get("certificate", ""))
+    except (BadKey, SourceGone, VerificationFailed):
+        return
+    there, ours = proof.source, task.source
+    if (there.bucket, there.key) == (ours.bucket, ours.key) or proof.source_sha256 == source_sha256:
+        return
+    raise NeedsReview(
+        f"{seen.key} holds the rendition of {there.key}, which is another film of that name; it was"
+        " left as it is.",
+        remedy=f"Give {ours.key} another name, or remove that rendition, then redrive.",
+    )
+
+
+def _proof(kit: Kit, name: str) -> Certificate:
+    with around(kit.faults, "read-certificate"), kit.backend.store.open(name) as stream:
+        # Of a giant only the beginning is read, which is no certificate.
+        return Certificate.parse(stream.read(MAX_CERTIFICATE_BYTES))
 
 
 def _same_work(

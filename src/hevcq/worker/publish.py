@@ -14,6 +14,7 @@ from hevcq.errors import NeedsReview, StaleFence, Unavailable
 from hevcq.logs import get_logger
 from hevcq.ports.encoder import EncodeReport
 from hevcq.ports.store import Publication, StoredObject
+from hevcq.worker.adopt import require_own_place
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.digest import sha256_file
 from hevcq.worker.faults import around
@@ -69,7 +70,7 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
         fence=claimed.fence.number,
         metadata=_metadata(claimed, sha256, name),
         stop=claimed.lease.stop,
-        recheck=lambda: kit.backend.store.check(claimed.task.source),
+        recheck=lambda: _recheck(kit, claimed, made),
     )
     # Nothing may come between this and the publication; the fence holds off what comes during it.
     claimed.lease.check()
@@ -79,6 +80,14 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
         _require_granted(kit, publication, refused)
         raise
     return RenditionRef(key=made.key, size=seen.size, sha256=sha256, certificate_key=name)
+
+
+def _recheck(kit: Kit, claimed: Claimed, made: Made) -> None:
+    """Look once more whether what is visible may be replaced."""
+    kit.backend.store.check(claimed.task.source)
+    there = kit.backend.store.stat(made.key)
+    if there is not None and there.metadata.get("job") != claimed.task.job_id:
+        require_own_place(kit, there, claimed.task, made.source_sha256)
 
 
 def _publish(kit: Kit, publication: Publication) -> StoredObject:

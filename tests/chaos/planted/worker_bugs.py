@@ -42,6 +42,13 @@ PUT_FIRST, PUT_LAST = PUT + PUBLISH, PUBLISH + PUT
 
 BUGS = (
     Bug(
+        "another film's rendition of the same name is replaced",
+        f"{WORKER}/adopt.py",
+        "    if task.source.bucket == LIBRARY_BUCKET:\n",
+        "    if task.source.bucket:\n",
+        ("tests/worker/test_same_names.py",),
+    ),
+    Bug(
         "a doubt is not remembered",
         f"{WORKER}/settle.py",
         "moves.interrupt(decided.reason, doubted=decided.doubted)",
