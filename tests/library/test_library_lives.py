@@ -209,9 +209,11 @@ class Lives(Life):
 
     def _undo(self, root: Path, job: str, trouble: Trouble) -> bool:
         done = self._did(root, trouble, lambda: self._swap(root, trouble).undo(job))
+        film, known = self.model.films.get((root, job)), f"{job}.json" in records(root)
+        if film is not None:
+            self.model.takes_back(film)
         if done is None:
             return False
-        film, known = self.model.films.get((root, job)), f"{job}.json" in records(root)
         if isinstance(done, HevcqError):
             if root not in self.model.unsettled and (trouble is None or known):
                 self._nothing_changed()
@@ -221,7 +223,6 @@ class Lives(Life):
         assert not known
         if f"kept/{job}.json" not in self.before[1][self.model.roots.index(root)]:
             return False
-        self.model.takes_back(film)
         (look, proof), seen = self.model.looks[root, job], visible(self.model.folder)
         assert seen[film.source] == look
         if (root, job) not in self.model.meddled:
@@ -263,12 +264,13 @@ class Lives(Life):
     def _recover(self, root: Path, trouble: Trouble, spared: Path | None = None) -> None:
         open_jobs = {name.split(".")[0] for name in records(root, "journal")}
         done = self._did(root, trouble, lambda: self._swap(root, trouble).recover())
+        for job in open_jobs:
+            self.model.takes_back(self.model.films[root, job])
         if trouble is not None or done is None or isinstance(done, HevcqError):
             assert trouble is not None
             return
         for each in done:
             film = self.model.films[root, each.job_id]
-            self.model.takes_back(film)
             if each.outcome is Settled.FINISHED and each.undo:
                 assert content_of(film.source) == film.original
             elif each.outcome is Settled.FINISHED:
