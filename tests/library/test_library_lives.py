@@ -38,8 +38,7 @@ from library.lives_machine import (
     Trouble,
 )
 
-EXAMPLES = int(os.environ.get("LIFE_EXAMPLES", "0"))
-SHORT, STEPS = 25, 40
+EXAMPLES, SHORT, STEPS = int(os.environ.get("LIFE_EXAMPLES", "0")), 25, 40
 
 
 class Lives(Life):
@@ -212,7 +211,7 @@ class Lives(Life):
         film, known = self.model.films.get((root, job)), f"{job}.json" in records(root)
         if film is not None:
             self.model.takes_back(film)
-        if done is None:
+        if done is None:  # killed
             return False
         if isinstance(done, HevcqError):
             if root not in self.model.unsettled and (trouble is None or known):
@@ -263,9 +262,10 @@ class Lives(Life):
 
     def _recover(self, root: Path, trouble: Trouble, spared: Path | None = None) -> None:
         open_jobs = {name.split(".")[0] for name in records(root, "journal")}
+        changed = [self.model.films[root, job] for job in open_jobs]
         done = self._did(root, trouble, lambda: self._swap(root, trouble).recover())
-        for job in open_jobs:
-            self.model.takes_back(self.model.films[root, job])
+        for film in changed:
+            self.model.takes_back(film)
         if trouble is not None or done is None or isinstance(done, HevcqError):
             assert trouble is not None
             return
@@ -275,7 +275,6 @@ class Lives(Life):
                 assert content_of(film.source) == film.original
             elif each.outcome is Settled.FINISHED:
                 assert content_of(film.target) == film.rendition
-        changed = [self.model.films[root, job] for job in open_jobs]
         self._only_changed(
             *(path for film in changed for path in (film.source, film.target)),
             *(certificate_beside(film.target) for film in changed),
