@@ -71,7 +71,10 @@ class Life(RuleBasedStateMachine):
         above = [each for each in path.parents if self.library in each.parents]
         if path.is_dir() or any(each.exists() and not each.is_dir() for each in above):
             return None
+        new = [each for each in above if not each.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
+        for each in new:  # where a film was, perhaps
+            self.model.touches(each)
         return path
 
     def _one(self, number: int) -> Path | None:

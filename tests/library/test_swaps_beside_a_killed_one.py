@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
 
 import pytest
 
-from hevcq.errors import UndoRefused
+from hevcq.errors import SwapRefused, UndoRefused
 from hevcq.library.files import fingerprint_of
 from hevcq.library.names import certificate_beside
 from hevcq.library.retain import Expiry
@@ -70,6 +71,40 @@ def test_a_second_swap_beside_a_killed_one_costs_neither_its_original(tmp_path):
     assert made.source.read_bytes() == RENDITION
     swap_of(made).undo(made.change.certificate.job_id)
     assert made.source.read_bytes() == ORIGINAL
+
+
+@pytest.mark.parametrize("way", [{}, {"no_exchange": True}, {"no_rename2": True}], ids=str)
+@pytest.mark.parametrize("target", ["film.avi", "film.mkv"])
+@pytest.mark.parametrize("at", range(1, 40, 2))
+def test_the_same_job_once_more_after_a_kill_leaves_one_swap_and_nothing_else(
+    tmp_path, way, target, at
+):
+    made = film(tmp_path, "film.avi")
+    with contextlib.suppress(Killed):
+        swap_of(made, MortalFileSystem(at, **way)).replace(made.change, made.fetch)
+    there = dataclasses.replace(made.change, target=tmp_path / target)
+    fs = MortalFileSystem(**way)
+
+    with contextlib.suppress(SwapRefused):  # what lies at the path may be the rendition already
+        swap_of(made, fs).replace(there, made.fetch)
+
+    assert [p for p in strays(tmp_path) if not p.endswith(".part")] == []
+    swap_of(made, fs).recover()
+    assert strays(tmp_path) == []
+    for record in list(swap_of(made, fs).kept()):
+        swap_of(made, fs).undo(record.job_id)
+    assert made.source.read_bytes() == ORIGINAL
+
+
+def test_what_a_kill_left_and_cannot_be_settled_is_not_written_over(tmp_path):
+    made = film(tmp_path, "film.mkv")
+    with pytest.raises(Killed):
+        swap_of(made, DiesAfter("exchange")).replace(made.change, made.fetch)
+    (left,) = tmp_path.glob(".hevcq/journal/*.json")
+    left.write_bytes(left.read_bytes()[:100])
+
+    with pytest.raises(SwapRefused, match="was not replaced: The swap record .* is damaged"):
+        swap_of(made).replace(made.change, made.fetch)
 
 
 def test_an_expiry_killed_before_its_record_went_never_takes_a_newer_original(tmp_path):

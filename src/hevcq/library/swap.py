@@ -79,6 +79,7 @@ class Swap:
         and Unavailable if the file system failed, naming where the original is.
         """
         try:
+            self._settle_left(change)
             done = self._journal.find(change.certificate.job_id)
             replaced = self._already(done, change) if done is not None else None
             if replaced is None:
@@ -160,6 +161,20 @@ class Swap:
                 self._carry_out(record)
         self._log.info("original_replaced", job=record.job_id, retained=show(record.retained))
         return Replaced(record.target, record.retained, notices)
+
+    def _settle_left(self, change: Replacement) -> None:
+        """Settle what a kill left of this very job, whose record would go under the new one."""
+        if not self._left(change.certificate.job_id):
+            return
+        with root_lock(self.root):
+            for path, undo in self._left(change.certificate.job_id):
+                found = self._settle(path, undo)
+                if found.outcome is Settled.STUCK:
+                    raise SwapRefused(f"{show(change.source)} was not replaced: {found.reason}")
+
+    def _left(self, job_id: str) -> list[tuple[Path, bool]]:
+        under_way = self._journal.under_way()
+        return [(path, undo) for path, undo in under_way if path.name.split(".")[0] == job_id]
 
     def _already(self, done: Record, change: Replacement) -> Replaced:
         if holds_rendition(self._fs, done.target, change.certificate):
