@@ -103,7 +103,7 @@ def test_what_a_kill_left_and_cannot_be_settled_is_not_written_over(tmp_path):
     (left,) = tmp_path.glob(".hevcq/journal/*.json")
     left.write_bytes(left.read_bytes()[:100])
 
-    with pytest.raises(SwapRefused, match="was not replaced: The swap record .* is damaged"):
+    with pytest.raises(SwapRefused, match=r"was not replaced: The swap record .* is damaged"):
         swap_of(made).replace(made.change, made.fetch)
 
 

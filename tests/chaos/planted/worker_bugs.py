@@ -28,7 +28,7 @@ PUBLISH = """    publication = Publication(
         fence=claimed.fence.number,
         metadata=_metadata(claimed, sha256, name),
         stop=claimed.lease.stop,
-        recheck=lambda: kit.backend.store.check(claimed.task.source),
+        recheck=lambda: _recheck(kit, claimed, made),
     )
     # Nothing may come between this and the publication; the fence holds off what comes during it.
     claimed.lease.check()
