@@ -99,10 +99,9 @@ def test_a_sickness_that_no_trial_shows_takes_the_worker_out_and_costs_no_job_an
     lost = sum(record.failures for record in one_sick.records)
     print(f"{lost} attempts lost to the sick worker, of {JOBS} jobs")
     assert lost == 0
+    # The others may be busy, so that it meets a job once more that it gave back.
     met = [record.fence - 1 for record in one_sick.records if record.fence > 1]
     assert len(met) == SICK_AFTER
-    # Later in the shift the others are busy, and it may meet a job it gave back a second time.
-    assert sum(met) == SICK_AFTER or after_s
     assert [w.outcome for w in one_sick.workers] == [Outcome.UNFIT, *[Outcome.STOPPED] * 3]
     assert {record.state for record in one_sick.records} == {JobState.DONE}
 

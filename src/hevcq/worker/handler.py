@@ -209,7 +209,7 @@ class Handler:
         except Exception as error:  # noqa: BLE001 - classified, once
             # Whatever broke when the lease was lost or the stop came, broke because of that.
             cause = claimed.lease.cause or error
-            cause = since_then(self._kit.backend.store, claimed.task.source, cause)
+            cause = since_then(self._kit, claimed.task.source, cause)
             doubted = not work.sent_back and self._kit.fitness.doubtful(
                 claimed.task.job_id, classify(cause), first=not granted.doubts
             )

@@ -84,8 +84,11 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
 
 def _recheck(kit: Kit, claimed: Claimed, made: Made) -> None:
     """Look once more whether what is visible may be replaced."""
-    kit.backend.store.check(claimed.task.source)
-    there = kit.backend.store.stat(made.key)
+    store = kit.backend.store
+    with around(kit.faults, "recheck"):
+        store.check(claimed.task.source)
+    with around(kit.faults, "stat"):
+        there = store.stat(made.key)
     if there is not None and there.metadata.get("job") != claimed.task.job_id:
         require_own_place(kit, there, claimed.task, made.source_sha256)
 

@@ -6,13 +6,14 @@ from hevcq.domain.job import Source
 from hevcq.domain.verdict import Handling, handling
 from hevcq.errors import HevcqError, SourceChanged, SourceGone
 from hevcq.logs import get_logger
-from hevcq.ports.store import Store
+from hevcq.worker.faults import around
+from hevcq.worker.kit import Kit
 
 FILMS_OWN = frozenset({Handling.NEVER_AGAIN, Handling.LATER})
 """How errors are handled that say something of the film, or may."""
 
 
-def since_then(store: Store, source: Source, error: Exception) -> Exception:
+def since_then(kit: Kit, source: Source, error: Exception) -> Exception:
     """Return SourceGone or SourceChanged instead of an `error` that it may have caused.
 
     A file that is overwritten or removed under its reader reads as damaged, or fails a gate; its
@@ -21,7 +22,8 @@ def since_then(store: Store, source: Source, error: Exception) -> Exception:
     if handling(error) not in FILMS_OWN:
         return error
     try:
-        store.check(source)
+        with around(kit.faults, "recheck"):
+            kit.backend.store.check(source)
     except (SourceGone, SourceChanged) as became:
         became.__cause__ = error
         return became
