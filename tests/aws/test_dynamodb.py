@@ -50,6 +50,20 @@ def sent_again(real, **asked):
     return real(**asked)
 
 
+def test_a_job_that_was_sent_anew_has_moved_unless_it_moved_meanwhile(farm, ledger) -> None:
+    claim(ledger)
+    seen = ledger.get(JOB)
+    farm.clock.advance(100)
+
+    ledger.sent_anew(seen)
+
+    moved = ledger.get(JOB)
+    assert moved == seen.model_copy(update={"updated_at": seen.updated_at + 100})
+    ledger.complete(JOB, 1, REF, cpu_s=1.0)
+    ledger.sent_anew(moved)
+    assert ledger.get(JOB).state is JobState.DONE
+
+
 def test_a_transition_whose_answer_was_lost_counts_as_made(ledger) -> None:
     claim(ledger)
     ledger._db.plan["update_item"] = [sent_again]

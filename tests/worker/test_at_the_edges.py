@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from types import SimpleNamespace
 
@@ -22,6 +24,21 @@ from hevcq.worker.watch import Health
 from support import ManualClock
 
 HEALTH = Health(slots=1, alive=1, handled=0, oldest_poll_s=0)
+
+
+def test_after_a_hangup_nothing_more_is_said_on_the_terminal(tmp_path):
+    terminal = os.open(tmp_path / "terminal", os.O_CREAT | os.O_WRONLY)
+    try:
+        with StopSignals() as signals:
+            signals._terminals = [terminal]
+            signals._handle(signal.SIGHUP, None)
+            assert signals.asked.wait(30)
+        os.write(terminal, b"said to nobody")
+    finally:
+        os.close(terminal)
+
+    assert signals.received == signal.SIGHUP
+    assert (tmp_path / "terminal").read_bytes() == b""
 
 
 def test_a_periodic_thing_begins_once_however_often_the_pool_looks():

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,16 @@ def test_a_snapshot_shows_what_is_where(folder, monkeypatch) -> None:
     assert (letter["reason"], letter["failure_class"]) == ("broken", "damaged")
     assert letter["key"] == buried.tasks[0].source.key
     opened.close()
+
+
+@pytest.mark.parametrize("pragma", ["user_version = 99", "application_id = 7"])
+def test_a_snapshot_reads_no_database_of_another_version(tmp_path: Path, pragma: str) -> None:
+    Database(tmp_path / DATABASE).close()
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        connection.execute(f"PRAGMA {pragma}")
+
+    with pytest.raises(sqlite3.DatabaseError, match="another version"):
+        read_snapshot(tmp_path, 5, 42.0)
 
 
 def test_a_snapshot_loads_neither_pydantic_nor_structlog() -> None:
