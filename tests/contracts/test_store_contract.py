@@ -28,6 +28,7 @@ from hevcq.errors import (
     StaleFence,
     Stopped,
 )
+from hevcq.ports.store import StoredObject
 
 
 def test_an_accepted_file_can_be_checked_and_fetched(world: World) -> None:
@@ -251,17 +252,18 @@ def test_a_reader_sees_the_old_object_or_the_new_one_and_never_a_part(world: Wor
 
 def test_what_is_visible_is_replaced_only_after_another_look_at_the_source(world: World) -> None:
     looks: list[int] = []
-    publish(world, b"first", recheck=lambda: looks.append(1))
+    publish(world, b"first", recheck=lambda _seen: looks.append(1))
     assert looks == [], "there was nothing to be replaced"
 
-    def replaced() -> None:
+    def replaced(seen: StoredObject) -> None:
+        assert seen == world.backend.store.stat(KEY), "what is looked at is what is visible"
         raise SourceChanged
 
     with pytest.raises(SourceChanged):
         publish(world, b"older", job="other", recheck=replaced)
     assert content(world) == b"first"
 
-    publish(world, b"newer", job="other", recheck=lambda: looks.append(2))
+    publish(world, b"newer", job="other", recheck=lambda _seen: looks.append(2))
     assert (content(world), looks) == (b"newer", [2])
 
 

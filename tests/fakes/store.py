@@ -115,7 +115,7 @@ class MemoryStore(Store):
             publication.job_id,
             publication.sha256,
         ):
-            publication.recheck()
+            publication.recheck(seen[0])
         with self._lock:
             there = self._objects.get(publication.key)
             if there is not None and there[2] == publication.job_id:

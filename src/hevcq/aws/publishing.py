@@ -58,7 +58,7 @@ class Publisher:
                 if self._is_ours(there, publication):
                     publication.file.unlink(missing_ok=True)
                     return objects.stored(publication.key, there)
-                publication.recheck()
+                publication.recheck(objects.stored(publication.key, there))
             if attempt == 0:
                 self._clear(publication)
             try:

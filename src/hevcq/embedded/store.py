@@ -111,7 +111,7 @@ class FileStore(Store):
         if there is not None:
             if objects.stale(there, publication):
                 return self._already(there, publication)
-            publication.recheck()
+            publication.recheck(there.stored)
         version = self._new_version(key)
         data = version / "data"
         try:

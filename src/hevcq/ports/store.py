@@ -45,7 +45,7 @@ class Publication:
 
     `fence` orders publications of one key by one job: a lower fence never replaces a higher.
     `stop` ends one that takes long and is not visible yet: it raises Stopped. `recheck` is called
-    before what is visible is replaced, and raises if that may be of a newer source.
+    with what is visible before that is replaced, and raises if it may be of a newer source.
     """
 
     key: str
@@ -55,7 +55,7 @@ class Publication:
     fence: int
     metadata: Mapping[str, str] = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event, compare=False)
-    recheck: Callable[[], None] = field(default=lambda: None, compare=False)
+    recheck: Callable[[StoredObject], None] = field(default=lambda _seen: None, compare=False)
 
 
 Transferred = Callable[[int], None]

@@ -70,7 +70,7 @@ def require_own_place(kit: Kit, seen: StoredObject, task: Task, source_sha256: s
     upload to the same key is another matter: its rendition is to take the earlier one's place. And
     in a library one name is one path.
     """
-    if task.source.bucket == LIBRARY_BUCKET:
+    if task.source.bucket == LIBRARY_BUCKET or seen.metadata.get("job") == task.job_id:
         return
     try:
         proof = _proof(kit, seen.metadata.get("certificate", ""))

@@ -70,7 +70,7 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
         fence=claimed.fence.number,
         metadata=_metadata(claimed, sha256, name),
         stop=claimed.lease.stop,
-        recheck=lambda: _recheck(kit, claimed, made),
+        recheck=lambda there: _recheck(kit, claimed, made, there),
     )
     # Nothing may come between this and the publication; the fence holds off what comes during it.
     claimed.lease.check()
@@ -82,15 +82,11 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
     return RenditionRef(key=made.key, size=seen.size, sha256=sha256, certificate_key=name)
 
 
-def _recheck(kit: Kit, claimed: Claimed, made: Made) -> None:
+def _recheck(kit: Kit, claimed: Claimed, made: Made, there: StoredObject) -> None:
     """Look once more whether what is visible may be replaced."""
-    store = kit.backend.store
     with around(kit.faults, "recheck"):
-        store.check(claimed.task.source)
-    with around(kit.faults, "stat"):
-        there = store.stat(made.key)
-    if there is not None and there.metadata.get("job") != claimed.task.job_id:
-        require_own_place(kit, there, claimed.task, made.source_sha256)
+        kit.backend.store.check(claimed.task.source)
+    require_own_place(kit, there, claimed.task, made.source_sha256)
 
 
 def _publish(kit: Kit, publication: Publication) -> StoredObject:
