@@ -18,7 +18,15 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate
 from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
-from hevcq.library.files import FileSystem, make_folders, move_new, temp_of, write_durably
+from hevcq.library.files import (
+    FileSystem,
+    fingerprint_of,
+    make_folders,
+    move_new,
+    same_bytes,
+    temp_of,
+    write_durably,
+)
 from hevcq.library.locks import abandoned, busy_jobs, job_lock
 from hevcq.library.names import (
     MAX_CERTIFICATE_BYTES,
@@ -28,6 +36,7 @@ from hevcq.library.names import (
     temp_beside,
 )
 from hevcq.logs import get_logger
+from hevcq.ports.catalog import Fingerprint
 
 Fetch = Callable[[Path], str]
 """Writes the rendition to the given new path; returns the SHA-256 of what it reads back there."""
@@ -159,6 +168,16 @@ def holds(fs: FileSystem, path: Path, size: int, sha256: str) -> bool:
     if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
         return False
     return fs.digest(path) == sha256
+
+
+def holds_original(fs: FileSystem, path: Path, fingerprint: Fingerprint, sha256: str) -> bool:
+    """Return whether an original's very bytes are at `path`: by its facts, or else by reading them."""
+    facts = fs.lstat(path)
+    if facts is None or not stat.S_ISREG(facts.st_mode):
+        return False
+    if same_bytes(fingerprint_of(facts), fingerprint):
+        return True
+    return holds(fs, path, fingerprint.size, sha256)
 
 
 def refuse_stranger_certificate(fs: FileSystem, target: Path) -> None:

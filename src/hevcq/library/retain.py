@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from hevcq.library.files import FileSystem, fingerprint_of, same_bytes
+from hevcq.library.files import FileSystem
 from hevcq.library.journal import Journal, Record
 from hevcq.library.names import own_folder, show
-from hevcq.library.place import holds
+from hevcq.library.place import holds, holds_original
 
 
 class Expiry(StrEnum):
@@ -114,7 +113,8 @@ def _expire(fs: FileSystem, journal: Journal, record: Record) -> Expired:
             f"{show(record.target)} is not the rendition any more, so the original stays at"
             f" {show(record.retained)}.",
         )
-    if not _is_original(fs, record, facts):
+    # A kill after a removal leaves a record whose place another original may have taken since.
+    if not holds_original(fs, record.retained, record.fingerprint, record.source_sha256):
         return Expired(
             record,
             Expiry.STILL_KEPT,
@@ -125,10 +125,3 @@ def _expire(fs: FileSystem, journal: Journal, record: Record) -> Expired:
     journal.drop(record)
     prune(fs, journal.root, record.retained)
     return Expired(record, Expiry.REMOVED, "Its time was up.", facts.st_size)
-
-
-def _is_original(fs: FileSystem, record: Record, facts: os.stat_result) -> bool:
-    """A kill after a removal leaves a record whose place another original may have taken since."""
-    if same_bytes(fingerprint_of(facts), record.fingerprint):
-        return True
-    return holds(fs, record.retained, record.fingerprint.size, record.source_sha256)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -31,7 +30,7 @@ from hevcq.library.files import (
 )
 from hevcq.library.journal import Journal, Record
 from hevcq.library.names import aside_beside, certificate_beside, show
-from hevcq.library.place import drop_certificate, holds, own_certificate
+from hevcq.library.place import drop_certificate, holds, holds_original, own_certificate
 
 
 class Settled(StrEnum):
@@ -121,12 +120,7 @@ class Steps:
 
     def is_original(self, record: Record, path: Path) -> bool:
         """Return whether the original's very bytes are at `path`."""
-        facts = self._fs.lstat(path)
-        if facts is None or not stat.S_ISREG(facts.st_mode):
-            return False
-        if same_bytes(fingerprint_of(facts), record.fingerprint):
-            return True
-        return holds(self._fs, path, record.fingerprint.size, record.source_sha256)
+        return holds_original(self._fs, path, record.fingerprint, record.source_sha256)
 
     def is_rendition(self, record: Record, path: Path) -> bool:
         """Return whether the certified rendition is at `path`."""

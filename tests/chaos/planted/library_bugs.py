@@ -186,7 +186,7 @@ BUGS = (
     Bug(
         "an expiry of whatever lies at an original's place",
         f"{LIBRARY}/retain.py",
-        "    if not _is_original(fs, record, facts):",
+        "    if not holds_original(fs, record.retained, record.fingerprint, record.source_sha256):",
         "    if False:",
         BESIDE,
     ),
