@@ -136,6 +136,7 @@ class Journal:
             for name in _PATHS:
                 if data[name] is not None:
                     data[name] = self._inside(data[name])
+            self._require_straight({data[name].parent for name in _PATHS if data[name]})
             record = _RECORD.validate_python(data)
             self._require_own(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -166,24 +167,27 @@ class Journal:
         return json.dumps({"hevcq_swap": 1, **data}, ensure_ascii=True, indent=1).encode()
 
     def _inside(self, relative: str) -> Path:
-        """Return a path of a record; ValueError if it leaves the library by its words.
-
-        A folder may come from a stranger, records and all. Only the folder of the originals may
-        itself be a link; StorageError if another folder on the way is.
-        """
+        """Return a path of a record; ValueError if it leaves the library by its words."""
         parts = Path(relative).parts
         nul = b"\0" in os.fsencode(relative)  # which raises ValueError for what no name can be
         if nul or not parts or Path(relative).is_absolute() or ".." in parts:
             raise ValueError(f"{relative!r} leaves the library")
-        path = self.root.joinpath(*parts)
-        base = self._originals if self._originals in path.parents else self.root
-        if behind_link(path.parent, base):
-            raise StorageError(
-                f"{show(_link_to(path.parent, base))} is a link, and a swap of hevcq's was made in a"
-                " folder of that name, so nothing was changed.",
-                remedy="Put the folder itself back in its place, then run the same command again.",
-            )
-        return path
+        return self.root.joinpath(*parts)
+
+    def _require_straight(self, folders: set[Path]) -> None:
+        """Raise StorageError if a record's paths are behind a link: most are in one folder.
+
+        A folder may come from a stranger, records and all. Only that of the originals may itself be
+        a link.
+        """
+        for folder in sorted(folders):
+            base = self._originals if folder.is_relative_to(self._originals) else self.root
+            if behind_link(folder, base):
+                raise StorageError(
+                    f"{show(_link_to(folder, base))} is a link, and a swap of hevcq's was made in a"
+                    " folder of that name, so nothing was changed.",
+                    remedy="Put the folder itself back in its place, then run the same command again.",
+                )
 
     def _require_own(self, record: Record) -> None:
         """Raise ValueError unless what a record lets be removed has names that only hevcq gives."""
