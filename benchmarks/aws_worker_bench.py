@@ -27,7 +27,7 @@ from hevcq.aws.sqs import SqsQueue
 from hevcq.domain.job import Phase
 from hevcq.profiles import load_profiles
 from hevcq.settings import Settings
-from hevcq.wiring import App, build_pool, open_app
+from hevcq.wiring.app import App, build_pool, open_app
 from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.pool import WorkerPool
 

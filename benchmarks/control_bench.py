@@ -30,7 +30,7 @@ from hevcq.domain.job import SETTLED
 from hevcq.domain.keys import key_for_path
 from hevcq.ffmpeg import process
 from hevcq.settings import Settings
-from hevcq.wiring import App, build_pool
+from hevcq.wiring.app import App, build_pool
 
 STUB = "#!/bin/sh\nexit 1\n"
 

@@ -22,7 +22,7 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.ports.store import Publication
 from hevcq.settings import Settings
-from hevcq.wiring import App, open_app
+from hevcq.wiring.app import App, open_app
 from support import ManualClock
 
 

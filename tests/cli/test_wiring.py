@@ -12,7 +12,7 @@ from fakes.backend import HEVC, memory_backend
 from hevcq.domain.profile import Fleet
 from hevcq.errors import ConfigError, UnknownProfile
 from hevcq.settings import Settings
-from hevcq.wiring import build_pool, open_app, sharers
+from hevcq.wiring.app import build_pool, open_app, sharers
 
 
 def test_nothing_is_opened_before_it_is_used(tmp_path: Path):

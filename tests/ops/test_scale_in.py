@@ -11,7 +11,7 @@ from fakes.farm import Farm
 from hevcq.aws.ecs import TaskProtection
 from hevcq.domain.job import JobState
 from hevcq.settings import Settings
-from hevcq.wiring import open_app, watchers
+from hevcq.wiring.app import open_app, watchers
 from hevcq.worker.handler import Served
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scale_in import PROTECT_S, RENEW_S, RETRY_S, ScaleInGuard

@@ -12,7 +12,7 @@ from hevcq.cli.context import cli_of
 if TYPE_CHECKING:
     from hevcq.cli.exits import ExitCode
     from hevcq.cli.ingest_options import Options
-    from hevcq.wiring import App
+    from hevcq.wiring.app import App
 
 
 def collect(

@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from hevcq.settings import Settings
     from hevcq.settings_load import Flag, Loaded
-    from hevcq.wiring import App
+    from hevcq.wiring.app import App
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Cli:
     @contextmanager
     def app(self, **flags: tuple[str, object]) -> Iterator[App]:
         """Open everything a command needs, and close it after; see `loaded` for `flags`."""
-        from hevcq.wiring import open_app
+        from hevcq.wiring.app import open_app
 
         app = open_app(self.settings(**flags))
         try:

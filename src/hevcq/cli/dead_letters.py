@@ -16,7 +16,7 @@ from hevcq.profiles import pick
 
 if TYPE_CHECKING:
     from hevcq.ports.queue import DeadLetter
-    from hevcq.wiring import App
+    from hevcq.wiring.app import App
 
 app = typer.Typer(
     help="List, show and purge what was given up on.",

@@ -15,7 +15,7 @@ from hevcq.errors import ConfigError
 from hevcq.usecases.doctor import Area, Finding, Patient, examine
 
 if TYPE_CHECKING:
-    from hevcq.wiring import App
+    from hevcq.wiring.app import App
 
 CODES = {
     Area.CONFIG: ExitCode.CONFIG,

@@ -30,7 +30,7 @@ from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.kit import keep
 
 if TYPE_CHECKING:
-    from hevcq.wiring import App
+    from hevcq.wiring.app import App
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.stop import StopSignals
 
@@ -165,7 +165,7 @@ class Run:
         ingest.start(self._signals.asked)
         live = any(item.disposition in LIVE for item in items)
         if self._wired.embedded and not options.no_wait and (live or options.watch):
-            from hevcq.wiring import build_pool
+            from hevcq.wiring.app import build_pool
 
             names = [profile.name for profile in self._wired.profiles]
             self._pool = build_pool(self._wired.app, names, on_event=self._worker_event)

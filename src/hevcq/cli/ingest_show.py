@@ -21,7 +21,7 @@ from hevcq.usecases.ingest_tally import Tally
 from hevcq.worker.stop import StopSignals
 
 if TYPE_CHECKING:
-    from hevcq.wiring import App
+    from hevcq.wiring.app import App
 
 MOST_SHOWN = 20
 """Files named in the announcement; --dry-run names all."""

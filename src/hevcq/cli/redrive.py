@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hevcq.usecases.redrive import Moved, Order, Redriven
-    from hevcq.wiring import App
+    from hevcq.wiring.app import App
 
 TOLD_EVERY = 25
 """After how many letters it says on stderr how far it is."""

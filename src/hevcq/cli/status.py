@@ -13,7 +13,7 @@ from hevcq.cli.context import cli_of
 from hevcq.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from hevcq.wiring import App
+    from hevcq.wiring.app import App
 
 GIVEN_UP_LISTED = 500
 """How many dead letters of a queue are looked at: a person waits, and the worker looks at all."""

@@ -10,7 +10,7 @@ from hevcq.cli.context import Cli, cli_of
 from hevcq.errors import HevcqError
 
 if TYPE_CHECKING:
-    from hevcq.wiring import App
+    from hevcq.wiring.app import App
     from hevcq.worker.loop import Outcome
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.stop import StopSignals
@@ -40,7 +40,7 @@ def worker(
     Ctrl-C or SIGTERM takes nothing new and lets running encodes end within stop_grace_s; a second
     one gives them back to their queue at once. Several workers may share one data folder.
     """
-    from hevcq.wiring import build_pool
+    from hevcq.wiring.app import build_pool
     from hevcq.worker.loop import Outcome
     from hevcq.worker.stop import StopSignals
 

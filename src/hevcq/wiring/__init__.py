@@ -1,0 +1,1 @@
+"""Composition: what each use case needs, built from the settings."""
