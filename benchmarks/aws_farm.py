@@ -12,7 +12,7 @@ from tests.aws.emulator import KEYS, REGION, Emulator
 from hevcq.aws.clients import Clients, make_clients
 from hevcq.aws.open import open_aws
 from hevcq.aws.setup import create_resources
-from hevcq.clock import SystemClock
+from hevcq.util.clock import SystemClock
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
 from hevcq.settings import AwsSettings, Settings

@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measured import clip, ratio, report
 from benchmarks.mixed_film import mixed_film
-from hevcq.clock import SystemClock
+from hevcq.util.clock import SystemClock
 from hevcq.domain.chunks import ChunkPlan, KeyIndex, chunks_at
 from hevcq.domain.media import MediaInfo
 from hevcq.domain.plan import EncodePlan

@@ -25,7 +25,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 from benchmarks.measured import report
 from fakes.encoder import FakeEncoder
 
-from hevcq import logs
+from hevcq.util import log
 from hevcq.domain.job import SETTLED
 from hevcq.domain.keys import key_for_path
 from hevcq.ffmpeg import process
@@ -208,7 +208,7 @@ def cpu_s() -> float:
 def main() -> int:
     """Measure, print, write, judge."""
     jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    logs.configure("error")
+    log.configure("error")
     folder = Path(tempfile.mkdtemp(prefix="hevcq-bench-"))
     try:
         for name in ("latency", "jobs"):

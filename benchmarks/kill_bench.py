@@ -21,7 +21,7 @@ from benchmarks.measured import report
 from fakes.encoder import fake_index
 from fakes.farm import DoomedScratch, Killed
 from fakes.filmfarm import CHUNKED, EmbeddedFilmFarm, FilmFarm
-from hevcq import logs
+from hevcq.util import log
 from hevcq.domain.chunks import Chunk, ChunkPlan
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
 from hevcq.domain.job import JobState
@@ -146,7 +146,7 @@ def lives(kind: type[FilmFarm], count: int) -> list[Life]:
 
 def main() -> int:
     """Measure, print, write, judge."""
-    logs.configure("error")
+    log.configure("error")
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     rows: list[dict[str, object]] = []
     for name, kind in (("memory", FilmFarm), ("embedded", EmbeddedFilmFarm)):

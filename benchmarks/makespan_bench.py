@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measured import report
-from hevcq.clock import Clock
+from hevcq.util.clock import Clock
 from hevcq.domain.chunks import KeyFrame, KeyIndex
 from hevcq.domain.chunks_borders import choose_borders
 from hevcq.domain.chunks_schedule import longest_first

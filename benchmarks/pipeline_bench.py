@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from benchmarks.aws_farm import emulator, opened
 from benchmarks.measured import clip, report
-from hevcq.clock import SystemClock
+from hevcq.util.clock import SystemClock
 from hevcq.domain.job import JobState
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Profile

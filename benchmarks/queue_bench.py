@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hevcq.clock import SystemClock
+from hevcq.util.clock import SystemClock
 from hevcq.domain.job import Source, Task
 from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
 from hevcq.embedded.database import Database

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.measured import MEDIA
 from benchmarks.mixed_film import mixed_film
-from hevcq.clock import SystemClock
+from hevcq.util.clock import SystemClock
 from hevcq.domain.chunks import chunks_at
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.planner import make_plan

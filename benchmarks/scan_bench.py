@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.measured import clip, ratio, report
-from hevcq.clock import SystemClock
+from hevcq.util.clock import SystemClock
 from hevcq.domain.media import MediaInfo
 from hevcq.embedded.open import open_catalog
 from hevcq.ffmpeg.probe import probe

@@ -27,7 +27,7 @@ from benchmarks.aws_farm import emulator, opened
 from benchmarks.measured import clip, report
 from hevcq.aws.clients import Clients
 from hevcq.aws.ranged import Heads
-from hevcq.clock import SystemClock
+from hevcq.util.clock import SystemClock
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
 from hevcq.domain.job import SETTLED, JobState, TaskKind, job_id
 from hevcq.domain.planner import make_plan

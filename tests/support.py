@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import Clock
+from hevcq.util.clock import Clock
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 PATIENCE_S = 30.0

@@ -10,7 +10,7 @@ import os
 import sys
 
 from hevcq import vitals
-from hevcq.clock import SystemClock
+from hevcq.util.clock import SystemClock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from aws.emulator import REGION, emulated_clients
 from hevcq.aws.clients import Clients
 from hevcq.aws.open import open_aws
 from hevcq.aws.setup import create_resources
-from hevcq.clock import Clock, SystemClock
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
 from hevcq.settings import AwsSettings, Settings
+from hevcq.util.clock import Clock, SystemClock
 from support import ManualClock
 
 

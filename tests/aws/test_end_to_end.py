@@ -12,7 +12,6 @@ import pytest
 from aws.forms import post
 from aws.moto_server import Farm, make_farm
 from hevcq.aws import objects
-from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.planner import make_plan
@@ -23,6 +22,7 @@ from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.usecases.dead_letters import Wanted
 from hevcq.usecases.redrive import Order, Result, redrive
+from hevcq.util.clock import SystemClock
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.loop import Worker

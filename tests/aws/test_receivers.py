@@ -9,9 +9,9 @@ from aws import iam
 from aws.moto_server import make_farm
 from contracts.backends import PROFILES
 from fakes.encoder import FakeEncoder, fake_plan
-from hevcq.clock import SystemClock
 from hevcq.domain.job import JobState
 from hevcq.ports.ledger import JobFilter
+from hevcq.util.clock import SystemClock
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.loop import Outcome

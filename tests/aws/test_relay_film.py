@@ -12,7 +12,6 @@ import pytest
 from hevcq.aws.ranged import Heads
 from hevcq.aws.relay import relayed
 from hevcq.aws.transfer import Download, Meter
-from hevcq.clock import SystemClock
 from hevcq.domain.chunks import ChunkPlan, plan_chunks
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
 from hevcq.domain.plan import EncodePlan
@@ -20,6 +19,7 @@ from hevcq.domain.planner import make_plan
 from hevcq.errors import HevcqError, Unavailable
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeRequest
+from hevcq.util.clock import SystemClock
 from media_facts import profile
 from support import make_clip
 

@@ -34,9 +34,9 @@ from chaos.damage_judge import (
     profile,
     run,
 )
-from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Gate
 from hevcq.ports.encoder import VerifyRequest
+from hevcq.util.clock import SystemClock
 
 SOUND_SLACK = 400
 """50 ms at 8 kHz: what the decoders of one codec differ by at the ends of a track."""

@@ -12,7 +12,6 @@ from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.clock import SystemClock
 from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.media import Measurement, MediaInfo, StreamKind
 from hevcq.domain.plan import EncodePlan
@@ -21,6 +20,7 @@ from hevcq.domain.profile import Gates, Preflight, Profile, Video
 from hevcq.errors import HevcqError
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.util.clock import SystemClock
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 PICTURE_LEVELS = 24

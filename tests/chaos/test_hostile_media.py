@@ -24,8 +24,8 @@ from chaos.hostile_kit import (
     traps,
     with_reference,
 )
-from hevcq.clock import SystemClock
 from hevcq.domain.verdict import Handling, handling
+from hevcq.util.clock import SystemClock
 from support import make_clip
 
 PATIENCE_S = 90.0

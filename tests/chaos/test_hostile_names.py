@@ -9,9 +9,9 @@ import pytest
 
 from chaos.damage_corpus import ffmpeg
 from chaos.damage_judge import profile, run
-from hevcq.clock import SystemClock
 from hevcq.errors import SourceDamaged, SourceUnreadable
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.util.clock import SystemClock
 from support import make_clip
 
 EVIL = [

@@ -162,7 +162,7 @@ def test_a_wrong_clock_is_a_finding(
 ):
     fake_ffmpeg("7.1")
     data_dir.mkdir()
-    monkeypatch.setattr("hevcq.clock.SystemClock.now", lambda _clock: year)
+    monkeypatch.setattr("hevcq.util.clock.SystemClock.now", lambda _clock: year)
 
     ran = hevcq("doctor")
 

@@ -239,7 +239,7 @@ def test_watch_looks_again_until_it_is_stopped(hevcq, monkeypatch):
             raise KeyboardInterrupt
         return False
 
-    monkeypatch.setattr("hevcq.clock.SystemClock.wait", wait)
+    monkeypatch.setattr("hevcq.util.clock.SystemClock.wait", wait)
 
     ran = hevcq("status", "--watch", "--every-s", "7")
 

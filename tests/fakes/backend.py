@@ -9,9 +9,9 @@ from fakes.fanout import MemoryFanout
 from fakes.ledger import MemoryLedger
 from fakes.queue import MemoryQueue
 from fakes.store import MemoryStore
-from hevcq.clock import Clock
 from hevcq.domain.profile import Profile, Video, VideoCodec
 from hevcq.ports.backend import Backend
+from hevcq.util.clock import Clock
 
 HEVC = Profile(
     name="hevc", description="H.265 for tests", video=Video(codec=VideoCodec.HEVC, crf=28.0)

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hevcq.clock import Clock
 from hevcq.domain.media import MediaInfo
 from hevcq.ports.catalog import Catalog, Fingerprint, Placement, PlacementState
+from hevcq.util.clock import Clock
 
 
 class MemoryCatalog(Catalog):

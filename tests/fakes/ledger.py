@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from hevcq.clock import Clock
 from hevcq.domain.job import (
     SETTLED,
     JobRecord,
@@ -31,6 +30,7 @@ from hevcq.ports.ledger import (
     Ledger,
     Remembered,
 )
+from hevcq.util.clock import Clock
 
 
 class MemoryLedger(Ledger):

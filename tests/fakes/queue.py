@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hevcq.clock import Clock
 from hevcq.domain.job import Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost
 from hevcq.ports.queue import DeadLetter, Delivery, Depth, Queue, Selection
+from hevcq.util.clock import Clock
 
 
 @dataclass

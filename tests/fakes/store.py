@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from hevcq.clock import Clock
 from hevcq.domain.job import Source
 from hevcq.domain.keys import LIBRARY_BUCKET, check_key
 from hevcq.errors import SourceChanged, SourceGone, SourceUnreadable, StaleFence, Stopped
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
+from hevcq.util.clock import Clock
 
 
 class MemoryStore(Store):

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ffmpeg.media_table import DAMAGED, ENCODED, EXPECTED, PROFILES, TOO_LONG, UNREADABLE, rows
-from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media import Measurement, MediaInfo, StreamKind
 from hevcq.domain.plan import EncodePlan, Skip
@@ -16,6 +15,7 @@ from hevcq.domain.planner import make_plan
 from hevcq.errors import SourceDamaged, SourceUnreadable
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
+from hevcq.util.clock import SystemClock
 from media_facts import profile
 from support import MEDIA, media_clip
 

@@ -9,9 +9,9 @@ import threading
 import pytest
 
 from fakes.farm import Farm
-from hevcq import logs
 from hevcq.errors import EncoderFailed, Unavailable
-from hevcq.logs import get_logger
+from hevcq.util import log
+from hevcq.util.log import get_logger
 from hevcq.worker.handler import Served
 from hevcq.worker.heartbeat import Heartbeat
 from hevcq.worker.loop import Worker
@@ -20,7 +20,7 @@ from hevcq.worker.loop import Worker
 @pytest.fixture
 def stream() -> io.StringIO:
     stream = io.StringIO()
-    logs.configure("debug", "json", stream)
+    log.configure("debug", "json", stream)
     return stream
 
 

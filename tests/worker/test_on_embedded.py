@@ -8,11 +8,11 @@ import pytest
 
 from fakes.backend import HEVC
 from fakes.encoder import FakeEncoder, fake_plan
-from hevcq.clock import SystemClock
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import key_for_path
 from hevcq.embedded.open import open_embedded
 from hevcq.settings import Settings
+from hevcq.util.clock import SystemClock
 from hevcq.worker.events import EventKind
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit

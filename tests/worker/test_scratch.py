@@ -19,7 +19,7 @@ from support import ManualClock
 
 HOLD = """
 import sys, pathlib, time
-from hevcq.clock import SystemClock
+from hevcq.util.clock import SystemClock
 from hevcq.worker.scratch import Scratch
 import threading
 scratch = Scratch(pathlib.Path(sys.argv[1]), SystemClock())

@@ -12,7 +12,7 @@ import math
 from urllib.parse import urlsplit
 
 from hevcq.errors import ConfigError
-from hevcq.logs import get_logger
+from hevcq.util.log import get_logger
 
 PATH = "/task-protection/v1/state"
 MIN_MINUTES, MAX_MINUTES = 1, 2880

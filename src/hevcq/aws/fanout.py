@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from hevcq.aws.dynamodb import DynamoLedger, Registered
-from hevcq.clock import Clock
 from hevcq.domain.job import JobRecord, JobState, Source, Task
 from hevcq.errors import UnknownProfile
 from hevcq.ports.fanout import Fanout
 from hevcq.ports.queue import Queue
+from hevcq.util.clock import Clock
 
 
 class AwsFanout(Fanout):

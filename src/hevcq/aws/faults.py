@@ -21,7 +21,6 @@ from botocore.exceptions import (
 )
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from hevcq.clock import Clock
 from hevcq.errors import (
     ConfigError,
     HevcqError,
@@ -31,6 +30,7 @@ from hevcq.errors import (
     SourceUnreadable,
     Unavailable,
 )
+from hevcq.util.clock import Clock
 
 Result = TypeVar("Result")
 

@@ -10,10 +10,10 @@ from hevcq.aws.changes import Change, as_seen, moved
 from hevcq.aws.faults import code_of, translated
 from hevcq.aws.listing import Listing
 from hevcq.aws.table import UNSENT, Item, job_pk, number, record_of, text
-from hevcq.clock import Clock
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Phase
 from hevcq.errors import StaleFence, Unavailable
 from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Claim, Granted, Held, Ledger
+from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient

@@ -11,11 +11,11 @@ from hevcq.aws import letter
 from hevcq.aws.addresses import Addresses
 from hevcq.aws.clients import Clients
 from hevcq.aws.faults import translated
-from hevcq.clock import Clock
 from hevcq.domain.job import Task
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.queue import DeadLetter, Delivery, Selection
+from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hevcq.aws import objects
 from hevcq.aws.faults import translated
 from hevcq.domain.job import Source
-from hevcq.logs import get_logger
+from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

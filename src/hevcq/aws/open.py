@@ -15,11 +15,11 @@ from hevcq.aws.faults import DENIED, code_of, translated
 from hevcq.aws.resume import Journal
 from hevcq.aws.s3 import Buckets, S3Store
 from hevcq.aws.sqs import SqsQueue
-from hevcq.clock import Clock
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.settings import AwsSettings, Settings
+from hevcq.util.clock import Clock
 
 MISSING: dict[str, tuple[type[HevcqError], str]] = {
     "404": (ConfigError, "there is none of that name"),

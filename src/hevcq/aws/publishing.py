@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from hevcq.aws import objects, transfer
 from hevcq.aws.faults import code_of, translated
 from hevcq.aws.transfer import READ_BYTES, Meter, Upload, upload
-from hevcq.clock import Clock
 from hevcq.errors import (
     HevcqError,
     SourceChanged,
@@ -18,8 +17,9 @@ from hevcq.errors import (
     Unavailable,
     VerificationFailed,
 )
-from hevcq.logs import get_logger
 from hevcq.ports.store import Publication, StoredObject
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

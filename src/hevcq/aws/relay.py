@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from hevcq.aws.ranged import BLOCK_BYTES, Heads, RangedFile
 from hevcq.aws.transfer import Download, Meter
 from hevcq.errors import Unavailable
-from hevcq.logs import get_logger
 from hevcq.ports.store import RELAY
+from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

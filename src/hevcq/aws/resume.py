@@ -23,7 +23,7 @@ from hevcq.aws.faults import code_of, translated
 from hevcq.aws.transfer import Meter, Upload
 from hevcq.domain.model import Frozen
 from hevcq.errors import SourceChanged, Unavailable
-from hevcq.logs import get_logger
+from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

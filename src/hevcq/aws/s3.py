@@ -25,11 +25,11 @@ from hevcq.aws.reader import ObjectReader
 from hevcq.aws.relay import relayed
 from hevcq.aws.resume import Journal, upload_resumed
 from hevcq.aws.transfer import READ_BYTES, Download, Meter, Upload, download
-from hevcq.clock import Clock
 from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
 from hevcq.errors import SourceChanged, SourceDamaged, SourceGone, Unavailable
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
+from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

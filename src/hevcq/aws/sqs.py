@@ -14,13 +14,13 @@ from hevcq.aws.clients import MAX_WAIT_S, Clients
 from hevcq.aws.faults import code_of, through_breaks, translated
 from hevcq.aws.held import Lease, Leases
 from hevcq.aws.letters import LetterDesk
-from hevcq.clock import Clock
 from hevcq.domain.job import Task
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury
 from hevcq.errors import HevcqError, LeaseLost, Unavailable
-from hevcq.logs import get_logger
 from hevcq.ports.queue import DeadLetter, Delivery, Depth, Moving, Queue, Selection
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from hevcq.aws.faults import translated
 from hevcq.errors import DiskFull, HevcqError, SourceGone, Stopped, Unavailable
-from hevcq.logs import get_logger
 from hevcq.ports.store import Transferred
+from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

@@ -50,10 +50,10 @@ class Cli:
 
     def settings(self, **flags: tuple[str, object]) -> Settings:
         """Return the settings and set up logging by them; see `loaded`."""
-        from hevcq import logs
+        from hevcq.util import log
 
         settings = self.loaded(**flags).settings
-        logs.configure(settings.log_level, settings.log_style)
+        log.configure(settings.log_level, settings.log_style)
         return settings
 
     @contextmanager

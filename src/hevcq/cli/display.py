@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from hevcq.cli.display_board import Board, Row
 from hevcq.cli.display_text import LOUD, QUIET, about, duration, sentence, size
-from hevcq.clock import Clock
 from hevcq.usecases.ingest_events import EventName, IngestEvent
+from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

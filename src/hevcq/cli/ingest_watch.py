@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from hevcq.logs import get_logger
+from hevcq.util.log import get_logger
 
 QUIET_MS = 500
 """How long changes are gathered before the flag is set: a copy makes thousands a second."""

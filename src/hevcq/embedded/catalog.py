@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hevcq.clock import Clock
 from hevcq.domain.media import MediaInfo
 from hevcq.embedded.database import Database
 from hevcq.ports.catalog import Catalog, Fingerprint, Mode, Placement, PlacementState
+from hevcq.util.clock import Clock
 
 BATCH = 500
 PAGE = 500

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from hevcq.clock import Clock
 from hevcq.domain.job import JobRecord, Source, Task
 from hevcq.embedded import messages, records
 from hevcq.embedded.database import Database
@@ -13,6 +12,7 @@ from hevcq.embedded.ledger import reopen
 from hevcq.embedded.queue import SqliteQueue
 from hevcq.errors import UnknownProfile
 from hevcq.ports.fanout import Fanout
+from hevcq.util.clock import Clock
 
 
 class SqliteFanout(Fanout):

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hevcq.clock import Clock
 from hevcq.domain.job import (
     SETTLED,
     JobRecord,
@@ -35,6 +34,7 @@ from hevcq.ports.ledger import (
     Ledger,
     Remembered,
 )
+from hevcq.util.clock import Clock
 
 PROGRESS_S = 1.0
 """Progress of one attempt is written at most this often, unless its phase changes."""

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.clock import Clock
 from hevcq.domain.profile import Profile
 from hevcq.embedded import ledger as ledger_sql
 from hevcq.embedded import messages
@@ -25,6 +24,7 @@ from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
 from hevcq.settings import Settings
+from hevcq.util.clock import Clock
 
 OBJECTS = "objects"
 PRESENCE = "presence"

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from hevcq.clock import Clock
 from hevcq.embedded.faults import file_errors
+from hevcq.util.clock import Clock
 
 OWNER = re.compile(r"[0-9a-f]{16}(?![0-9a-f])")
 """An owner name starts with 16 hexadecimal digits; callers may append `:<slot>` or the like."""

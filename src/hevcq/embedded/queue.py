@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hevcq.clock import Clock
 from hevcq.domain.job import Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.embedded import messages, parts
@@ -18,6 +17,7 @@ from hevcq.embedded.ledger import BURY_UNCLAIMED
 from hevcq.embedded.messages import Receipt, Taken
 from hevcq.errors import BadMessage, LeaseLost
 from hevcq.ports.queue import DeadLetter, Delivery, Depth, Queue, Selection
+from hevcq.util.clock import Clock
 
 PAGE = 200
 SLICE_S = 0.5

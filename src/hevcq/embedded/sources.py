@@ -6,12 +6,12 @@ import os
 import stat
 from pathlib import Path
 
-from hevcq.clock import Clock
 from hevcq.domain.job import Source
 from hevcq.domain.keys import LIBRARY_BUCKET, check_key
 from hevcq.embedded.database import Database
 from hevcq.embedded.faults import printable, source_error
 from hevcq.errors import SourceChanged, SourceGone, SourceUnreadable
+from hevcq.util.clock import Clock
 
 ACCEPT = """INSERT INTO source (source_id, path, size, mtime_ns, inode, device, accepted_at)
 VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id) DO UPDATE SET path = excluded.path,

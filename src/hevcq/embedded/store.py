@@ -20,7 +20,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from hevcq.clock import Clock
 from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
 from hevcq.embedded import files, objects
@@ -37,6 +36,7 @@ from hevcq.errors import (
     UsageError,
 )
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
+from hevcq.util.clock import Clock
 
 T = TypeVar("T")
 

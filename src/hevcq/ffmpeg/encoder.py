@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from hevcq.clock import Clock
 from hevcq.domain.certificate import GateResult, Outcome
 from hevcq.domain.chunks import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media import Measurement, MediaInfo
@@ -29,6 +28,7 @@ from hevcq.ports.encoder import (
     OnProgress,
     VerifyRequest,
 )
+from hevcq.util.clock import Clock
 
 QUESTION_S = 30.0
 

@@ -21,12 +21,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from hevcq.clock import SystemClock
 from hevcq.errors import EncoderFailed, MediaRefused, OutOfMemory, Stopped, WorkerUnfit
 from hevcq.ffmpeg.limits import NO_LIMITS, ChildLimits
 from hevcq.ffmpeg.lines import Bytes, Lines, Tail
 from hevcq.ffmpeg.watch import ChildWatch
-from hevcq.logs import get_logger
+from hevcq.util.clock import SystemClock
+from hevcq.util.log import get_logger
 
 __all__ = [
     "ChildLimits",

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hevcq.clock import Clock
 from hevcq.ffmpeg.lines import Tail
 from hevcq.ffmpeg.process import ChildLimits
 from hevcq.ports.store import RELAY
+from hevcq.util.clock import Clock
 
 DEMUXERS = (
     # Containers of films. A playlist, a picture sequence, a text or a device is none of them.

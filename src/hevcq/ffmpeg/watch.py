@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hevcq.clock import Clock
 from hevcq.errors import EncoderStalled, LimitExceeded
+from hevcq.util.clock import Clock
 
 CHECK_S = 0.5
 """How often a child is looked at."""

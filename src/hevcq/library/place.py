@@ -35,8 +35,8 @@ from hevcq.library.names import (
     show,
     temp_beside,
 )
-from hevcq.logs import get_logger
 from hevcq.ports.catalog import Fingerprint
+from hevcq.util.log import get_logger
 
 Fetch = Callable[[Path], str]
 """Writes the rendition to the given new path; returns the SHA-256 of what it reads back there."""

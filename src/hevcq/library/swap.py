@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.clock import Clock
 from hevcq.domain.certificate import Gate
 from hevcq.errors import HevcqError, LibraryError, SwapRefused, Unavailable, UndoRefused
 from hevcq.library.files import FileSystem
@@ -34,7 +33,8 @@ from hevcq.library.refusals import Replacement, refuse, require_unchanged
 from hevcq.library.restore import Restore
 from hevcq.library.retain import Expired, Usage, expire, retained_path, usage
 from hevcq.library.steps import Settled, Steps
-from hevcq.logs import get_logger
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 
 
 @dataclass(frozen=True, slots=True)

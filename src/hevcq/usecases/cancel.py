@@ -9,9 +9,9 @@ from enum import StrEnum
 from hevcq.domain.film import work_folder
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.errors import HevcqError
-from hevcq.logs import get_logger
 from hevcq.ports.backend import Backend
 from hevcq.usecases.reprocess import jobs_named
+from hevcq.util.log import get_logger
 
 
 class Result(StrEnum):

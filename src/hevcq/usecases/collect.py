@@ -28,12 +28,12 @@ from hevcq.library.names import MAX_CERTIFICATE_BYTES, certificate_beside, show
 from hevcq.library.place import Check, Fetch, Rendition, explained, place
 from hevcq.library.refusals import Replacement
 from hevcq.library.swap import Swap
-from hevcq.logs import get_logger
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.ports.encoder import Encoder
 from hevcq.usecases.ingest_lock import placing
 from hevcq.usecases.ingest_plan import OPEN
 from hevcq.usecases.ingest_queue import Ports
+from hevcq.util.log import get_logger
 
 LATER = (DiskFull, Unavailable, Interruption, StorageError)
 """Errors that say nothing of the rendition or its place: the placement goes on waiting."""

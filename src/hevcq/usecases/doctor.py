@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hevcq.capacity import capacity, source_room
-from hevcq.clock import Clock
 from hevcq.domain.job import JobState
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
@@ -20,6 +18,8 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Check, Encoder
 from hevcq.ports.ledger import JobFilter
 from hevcq.settings import Settings
+from hevcq.util.clock import Clock
+from hevcq.util.host import capacity, source_room
 
 EARLIEST = 1_735_689_600.0
 """2025-01-01T00:00:00Z: hevcq did not exist before, so a clock that says so is wrong."""

@@ -17,10 +17,10 @@ from collections.abc import Iterator, Sequence
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError, StaleFence
-from hevcq.logs import get_logger
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import DeadLetter, Selection
+from hevcq.util.log import get_logger
 
 WHOLE_EVERY = 20
 """A look lists letters only where there are more than before; every so often it does so anyway,

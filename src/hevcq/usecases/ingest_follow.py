@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from hevcq.clock import Clock
 from hevcq.domain.film import standing
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress
 from hevcq.domain.plan import skip_in_words
@@ -22,6 +21,7 @@ from hevcq.usecases.ingest_events import EventName, IngestEvent, Listener, show_
 from hevcq.usecases.ingest_plan import Item
 from hevcq.usecases.ingest_queue import Queued
 from hevcq.usecases.ingest_tally import End, Outcome, Tally
+from hevcq.util.clock import Clock
 
 SLACK_S = 60.0
 """How far the clocks of workers on other machines may lie apart without a change being missed."""

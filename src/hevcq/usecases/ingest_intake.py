@@ -6,14 +6,14 @@ import queue
 import threading
 from collections.abc import Sequence
 
-from hevcq.clock import Clock
 from hevcq.errors import HevcqError, Interruption, StorageError
-from hevcq.logs import get_logger
 from hevcq.usecases.ingest_events import EventName, IngestEvent, Listener, show_path
 from hevcq.usecases.ingest_follow import Follower
 from hevcq.usecases.ingest_plan import Disposition, Item
 from hevcq.usecases.ingest_queue import Enqueuer
 from hevcq.usecases.ingest_tally import End, Tally, outcome_of
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 
 STEP_S = 0.2
 

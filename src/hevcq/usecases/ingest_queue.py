@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
-from hevcq.clock import Clock
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import EVERY_PROFILE, key_for_path
 from hevcq.errors import SourceChanged, SourceGone
@@ -20,6 +19,7 @@ from hevcq.usecases.ingest_events import EventName, IngestEvent, Listener, show_
 from hevcq.usecases.ingest_lock import placing
 from hevcq.usecases.ingest_plan import OPEN, Item
 from hevcq.usecases.ingest_targets import Destination
+from hevcq.util.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)

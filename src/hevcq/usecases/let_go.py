@@ -8,9 +8,9 @@ from hevcq.domain.finished import settled_well
 from hevcq.domain.job import JobRecord, JobState, Source
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
-from hevcq.logs import get_logger
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog, PlacementState
+from hevcq.util.log import get_logger
 
 IN_PLACE = frozenset({PlacementState.PLACED, PlacementState.REPLACED})
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from hevcq.clock import Clock
 from hevcq.domain.job import JobState
 from hevcq.errors import Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.ports.queue import DeadLetter, Moving
 from hevcq.usecases import dead_letters
 from hevcq.usecases.dead_letters import Wanted
+from hevcq.util.clock import Clock
 
 LOOK_S = 2.0
 """How often a move that the service carries out is looked at."""

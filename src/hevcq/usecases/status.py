@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from hevcq.clock import Clock
 from hevcq.domain.film import standing
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Depth
 from hevcq.usecases.reprocess import jobs_named
+from hevcq.util.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)

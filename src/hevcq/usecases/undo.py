@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from hevcq.clock import Clock
 from hevcq.errors import LibraryError, StorageError, TransientError, UndoRefused, UsageError
 from hevcq.library.files import fingerprint_of, same_bytes
 from hevcq.library.journal import Record
@@ -19,6 +18,7 @@ from hevcq.library.names import is_own, own_folder, show
 from hevcq.library.swap import Swap
 from hevcq.ports.catalog import Catalog, Mode, Placement, PlacementState
 from hevcq.usecases.ingest_lock import placing
+from hevcq.util.clock import Clock
 
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 PER_FILE = (LibraryError, TransientError, StorageError)

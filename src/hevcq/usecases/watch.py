@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.clock import Clock
 from hevcq.library.scan import Found, Rejected
 from hevcq.ports.catalog import Fingerprint
+from hevcq.util.clock import Clock
 
 SETTLE_S = 5.0
 """How long a file must not change before it counts as complete."""

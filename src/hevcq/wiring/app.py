@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from hevcq.capacity import Capacity, capacity
-from hevcq.clock import Clock, SystemClock
 from hevcq.errors import ConfigError
-from hevcq.logs import get_logger
 from hevcq.profiles import installed_folder, load_profiles, pick
 from hevcq.settings import Settings
+from hevcq.util.clock import Clock, SystemClock
+from hevcq.util.host import Capacity, capacity
+from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
     from hevcq.domain.profile import Profile

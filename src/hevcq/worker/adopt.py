@@ -9,8 +9,8 @@ from hevcq.domain.job import RenditionRef, Task
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile
 from hevcq.errors import BadKey, NeedsReview, SourceGone, VerificationFailed
-from hevcq.logs import get_logger
 from hevcq.ports.store import StoredObject
+from hevcq.util.log import get_logger
 from hevcq.worker.digest import sha256_stream
 from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from hevcq.clock import Clock
-from hevcq.logs import get_logger
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 from hevcq.worker.watch import Health
 
 PATIENCE_S = 5.0

@@ -13,9 +13,9 @@ from hevcq.domain.film import FilmPlan, PartReport, part_name, work_key
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.verdict import Done, Verdict
 from hevcq.errors import PartUnfit, SourceGone, Unavailable
-from hevcq.logs import get_logger
 from hevcq.ports.encoder import ChunkReport
 from hevcq.ports.store import Publication, StoredObject
+from hevcq.util.log import get_logger
 from hevcq.worker.digest import sha256_file, sha256_stream
 from hevcq.worker.faults import around
 from hevcq.worker.parts import PartWork, send_join

@@ -34,9 +34,9 @@ from hevcq.errors import (
     TransientError,
     WorkerUnfit,
 )
-from hevcq.logs import get_logger
 from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Granted, Held
 from hevcq.ports.queue import Delivery, Queue
+from hevcq.util.log import get_logger
 from hevcq.worker.attempt import Attempt
 from hevcq.worker.chunk import ChunkWork
 from hevcq.worker.claimed import Claimed

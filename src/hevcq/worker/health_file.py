@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hevcq import vitals
-from hevcq.clock import Clock
-from hevcq.logs import get_logger
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 from hevcq.worker.watch import Health
 
 

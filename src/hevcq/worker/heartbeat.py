@@ -6,9 +6,9 @@ import contextvars
 import threading
 from typing import Protocol
 
-from hevcq.clock import Clock
 from hevcq.errors import LeaseLost
-from hevcq.logs import get_logger
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 from hevcq.worker.lease import Lease
 
 JOIN_S = 30.0

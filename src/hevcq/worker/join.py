@@ -12,8 +12,8 @@ from hevcq.domain.keys import rendition_key
 from hevcq.domain.plan import SkipReason
 from hevcq.domain.verdict import Done, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, VerificationFailed
-from hevcq.logs import get_logger
 from hevcq.ports.encoder import EncodeReport, VerifyRequest
+from hevcq.util.log import get_logger
 from hevcq.worker.adopt import adopt
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.faults import around

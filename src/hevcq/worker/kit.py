@@ -9,16 +9,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from hevcq.capacity import source_room
-from hevcq.clock import Clock
 from hevcq.domain.job import Source
 from hevcq.domain.media import MediaInfo
 from hevcq.domain.plan import Plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import DatabaseBusy, Unavailable, WorkerUnfit
-from hevcq.logs import get_logger
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
+from hevcq.util.clock import Clock
+from hevcq.util.host import source_room
+from hevcq.util.log import get_logger
 from hevcq.worker.events import JobEvent, OnEvent, ignore
 from hevcq.worker.faults import Faults, no_faults
 from hevcq.worker.fitness import Fitness

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hevcq.clock import Clock
 from hevcq.domain.profile import QueueNumbers
 from hevcq.errors import (
     HevcqError,
@@ -24,9 +23,10 @@ from hevcq.errors import (
     StorageError,
     TransientError,
 )
-from hevcq.logs import get_logger
 from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import Delivery, Queue
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 
 MARGIN_SHARE = 0.1
 MAX_MARGIN_S = 5.0

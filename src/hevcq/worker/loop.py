@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from hevcq.domain.verdict import Release
 from hevcq.errors import DatabaseBusy, HevcqError, StorageError, TransientError, WorkerUnfit
-from hevcq.logs import bound, get_logger
 from hevcq.ports.queue import Delivery
+from hevcq.util.log import bound, get_logger
 from hevcq.worker.handler import Handled, Handler, Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.receivers import Receivers

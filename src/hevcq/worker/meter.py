@@ -6,9 +6,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hevcq.clock import Clock
 from hevcq.domain.job import Phase
 from hevcq.ports.queue import Depth
+from hevcq.util.clock import Clock
 from hevcq.worker import metrics as m
 from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.watch import Health

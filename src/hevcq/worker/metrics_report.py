@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hevcq.clock import Clock
 from hevcq.errors import HevcqError
-from hevcq.logs import get_logger
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 from hevcq.worker.background import Background
 from hevcq.worker.emf import Batch, lines
 from hevcq.worker.handler import Served

@@ -16,9 +16,9 @@ from hevcq.domain.film import FilmPlan, work_key
 from hevcq.domain.job import JobRecord, JobState, RenditionRef, Split, Task, TaskKind
 from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, Superseded, Unavailable
-from hevcq.logs import get_logger
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.ports.store import Input
+from hevcq.util.log import get_logger
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.digest import read_small, sha256_bytes
 from hevcq.worker.faults import around

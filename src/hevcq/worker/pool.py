@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from hevcq.errors import HevcqError, WorkerUnfit
-from hevcq.logs import get_logger
+from hevcq.util.log import get_logger
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.loop import Outcome, Worker

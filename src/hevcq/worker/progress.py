@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hevcq.domain.job import Phase, Progress, Task
 from hevcq.errors import StaleFence, StorageError, TransientError
-from hevcq.logs import get_logger
 from hevcq.ports.encoder import EncodeProgress, OnProgress
+from hevcq.util.log import get_logger
 from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease

@@ -11,7 +11,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from hevcq.errors import ConfigError
-from hevcq.logs import get_logger
+from hevcq.util.log import get_logger
 from hevcq.worker.metrics import METRICS, NAMESPACE, Kind, Labels, Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -11,9 +11,9 @@ from hevcq.domain.job import JobState, Phase, RenditionRef
 from hevcq.domain.keys import certificate_key
 from hevcq.domain.plan import EncodePlan
 from hevcq.errors import NeedsReview, StaleFence, Unavailable
-from hevcq.logs import get_logger
 from hevcq.ports.encoder import EncodeReport
 from hevcq.ports.store import Publication, StoredObject
+from hevcq.util.log import get_logger
 from hevcq.worker.adopt import require_own_place
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.digest import sha256_file

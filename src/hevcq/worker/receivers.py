@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hevcq.errors import HevcqError, TransientError
-from hevcq.logs import get_logger
 from hevcq.ports.queue import Delivery
+from hevcq.util.log import get_logger
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.trouble import sit_out

@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hevcq.clock import Clock
 from hevcq.errors import DiskFull, HevcqError, Unavailable, WorkerUnfit
-from hevcq.logs import get_logger
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
 
 _LOCK_NAME = re.compile(r"hevcq-\d+-\d+\.lock")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

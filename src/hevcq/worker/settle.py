@@ -21,8 +21,8 @@ from typing import assert_never
 
 from hevcq.domain.verdict import Abandon, Bury, Done, Release, RetryIn, Skipped, Verdict
 from hevcq.errors import HevcqError, StorageError, TransientError
-from hevcq.logs import get_logger
 from hevcq.ports.queue import Delivery, Queue
+from hevcq.util.log import get_logger
 from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 from hevcq.worker.moves import Moves

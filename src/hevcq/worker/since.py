@@ -5,7 +5,7 @@ from __future__ import annotations
 from hevcq.domain.job import Source
 from hevcq.domain.verdict import Handling, handling
 from hevcq.errors import HevcqError, SourceChanged, SourceGone
-from hevcq.logs import get_logger
+from hevcq.util.log import get_logger
 from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 

@@ -25,7 +25,7 @@ from hevcq.domain.media import Measurement, MediaInfo
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.verdict import Done, Release
 from hevcq.errors import HevcqError, StorageError, TransientError
-from hevcq.logs import get_logger
+from hevcq.util.log import get_logger
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 
-from hevcq.clock import Clock
 from hevcq.errors import Stopped
+from hevcq.util.clock import Clock
 
 AHEAD_S = 60.0
 """A message is taken ahead only when an encode is expected to end this soon: time to download some

@@ -17,8 +17,8 @@ from hevcq.domain.verdict import (
     Skipped,
     Verdict,
 )
-from hevcq.logs import get_logger
 from hevcq.ports.queue import Delivery
+from hevcq.util.log import get_logger
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.kit import Kit

@@ -11,8 +11,8 @@ from hevcq.domain.chunks_trailing import LOOK_S, trails
 from hevcq.domain.film import FilmPlan
 from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, Trailing
-from hevcq.logs import get_logger
 from hevcq.ports.encoder import EncodeProgress, OnProgress
+from hevcq.util.log import get_logger
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from hevcq.domain.verdict import Limits, backoff
-from hevcq.logs import get_logger
+from hevcq.util.log import get_logger
 from hevcq.worker.kit import Kit
 
 POLLS = Limits(backoff_base_s=1.0, backoff_cap_s=30.0)

@@ -16,13 +16,13 @@ from aws.emulator import KEYS, REGION, Emulator
 from hevcq.aws.clients import Clients
 from hevcq.aws.open import open_aws
 from hevcq.aws.setup import create_resources
-from hevcq.clock import SystemClock
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.profiles import load_profiles
 from hevcq.settings import AwsSettings, Settings
+from hevcq.util.clock import SystemClock
 
 # The real names with small boxes, because what fits into the box already is skipped.
 PROFILES = {

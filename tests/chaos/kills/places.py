@@ -13,12 +13,12 @@ from aws.emulator import KEYS, REGION, Emulator
 from hevcq.aws.clients import Clients
 from hevcq.aws.open import open_aws
 from hevcq.aws.setup import create_resources
-from hevcq.clock import SystemClock
 from hevcq.domain.job import Source
 from hevcq.domain.profile import Profile
 from hevcq.embedded.open import open_embedded
 from hevcq.ports.backend import Backend
 from hevcq.settings import AwsSettings, Settings
+from hevcq.util.clock import SystemClock
 
 
 @dataclass

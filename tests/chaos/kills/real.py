@@ -16,11 +16,11 @@ from chaos.kills.campaign import Campaign, Child
 from chaos.kills.films import NUMBERS
 from chaos.kills.places import Place, apart
 from chaos.kills.worker import Orders
-from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.domain.profile import Bounds, Gates, Profile, Video
 from hevcq.ports.ledger import JobFilter
+from hevcq.util.clock import SystemClock
 from hevcq.worker.scratch import Scratch
 from support import make_clip
 

@@ -13,12 +13,12 @@ from chaos.kills.films import FORGED, KINDS, LARGE_BYTES, kind_of
 from chaos.kills.places import Place, apart
 from chaos.kills.worker import KILL
 from hevcq.aws import objects
-from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobRecord, JobState, job_id
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
+from hevcq.util.clock import SystemClock
 from hevcq.worker.scratch import Scratch
 
 ZERO = (

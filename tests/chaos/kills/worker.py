@@ -21,13 +21,13 @@ from chaos.kills.calls import Calls
 from chaos.kills.films import CHUNKS, LARGE_BYTES, SLOW_S
 from chaos.kills.places import Place
 from fakes.encoder import FakeEncoder, content_of, fake_index, fake_plan, passed
-from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.planner import make_plan
 from hevcq.errors import EncoderFailed, PartUnfit, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process import run_child
 from hevcq.ports.backend import Backend
+from hevcq.util.clock import SystemClock
 from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.fitness import Fitness
 from hevcq.worker.handler import Served

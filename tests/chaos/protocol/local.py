@@ -17,10 +17,10 @@ import greenlet
 
 from chaos.protocol.ports import PLAN, RunEncoder, RunLedger, RunQueue, RunScratch, RunStore
 from chaos.protocol.values import BASE, BODY, PROFILE, TASK, VISIBILITY_S
-from hevcq.clock import Clock
 from hevcq.errors import LeaseLost, StaleFence, Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.ports.queue import Delivery
+from hevcq.util.clock import Clock
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.heartbeat import Heartbeat
 from hevcq.worker.kit import Kit

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 
-from hevcq.clock import Clock
 from hevcq.domain.job import Source, Task
 from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
+from hevcq.util.clock import Clock
 
 BASE = 1_000_000.0
 """What every clock says: time does not move, deadlines come nearer (see `aged`)."""

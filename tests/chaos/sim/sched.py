@@ -14,7 +14,7 @@ from typing import Any
 
 import greenlet
 
-from hevcq.clock import Clock
+from hevcq.util.clock import Clock
 
 FOREVER = 1e12
 WALL = 1_700_000_000.0

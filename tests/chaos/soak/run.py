@@ -14,7 +14,6 @@ import structlog
 
 from chaos.soak.samples import Sample, look
 from fakes.encoder import FakeEncoder, fake_plan
-from hevcq.clock import SystemClock
 from hevcq.domain.job import JobState
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Gates, Profile, Video
@@ -22,6 +21,7 @@ from hevcq.embedded.open import EmbeddedBackend, open_embedded
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process import run_child
 from hevcq.settings import Settings
+from hevcq.util.clock import SystemClock
 from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit

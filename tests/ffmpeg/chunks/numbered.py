@@ -7,7 +7,6 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hevcq.clock import SystemClock
 from hevcq.domain.certificate import GateResult
 from hevcq.domain.chunks import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
@@ -19,6 +18,7 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.keyframes import frame_times
 from hevcq.ffmpeg.tools import Tools
 from hevcq.ports.encoder import ChunkReport, EncodeReport, EncodeRequest, VerifyRequest
+from hevcq.util.clock import SystemClock
 
 CLOCK = SystemClock()
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", CLOCK)

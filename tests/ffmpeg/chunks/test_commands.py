@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import SystemClock
 from hevcq.domain.chunks import ChunkPlan, chunks_at
 from hevcq.domain.media import MediaInfo
 from hevcq.domain.profile import Profile
@@ -19,6 +18,7 @@ from hevcq.ffmpeg.command import Joined, encode_command, join_command, microseco
 from hevcq.ffmpeg.join import offset
 from hevcq.ffmpeg.tools import Tools
 from hevcq.ports.encoder import EncodeRequest
+from hevcq.util.clock import SystemClock
 from media_facts import MKV, MP4, audio, media, profile, video
 from unit.chunks.films import every, index, planned
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import SystemClock
 from hevcq.domain.media import Colour, LightLevel, MasteringDisplay, MediaInfo
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.planner import make_plan
@@ -15,6 +14,7 @@ from hevcq.ffmpeg.command import cover_commands, encode_command
 from hevcq.ffmpeg.failure import without_secrets
 from hevcq.ffmpeg.tools import Tools, name_of
 from hevcq.ports.encoder import EncodeRequest
+from hevcq.util.clock import SystemClock
 from media_facts import (
     MKV,
     attachment,

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import SystemClock
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.planner import make_plan
 from hevcq.errors import (
@@ -23,6 +22,7 @@ from hevcq.errors import (
 )
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeProgress, EncodeRequest
+from hevcq.util.clock import SystemClock
 from media_facts import profile
 from support import ManualClock, make_clip
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import SystemClock
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.planner import make_plan
 from hevcq.errors import HevcqError, SourceGone, Unavailable
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.harmless import Pass, suspicious
 from hevcq.ports.encoder import EncodeReport, EncodeRequest
+from hevcq.util.clock import SystemClock
 from media_facts import profile
 from support import make_clip
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Outcome
 from hevcq.domain.media import StreamKind
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.planner import make_plan
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.util.clock import SystemClock
 from media_facts import profile
 from support import make_clip
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import SystemClock
 from hevcq.domain.media import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.profile import Gates, Preflight, Profile, Video
 from hevcq.errors import SourceDamaged, SourceGone, Stopped, Unavailable
@@ -17,6 +16,7 @@ from hevcq.ffmpeg.packets import SILENCE_S, Heard
 from hevcq.ffmpeg.preflight import preflight, shortfall
 from hevcq.ffmpeg.probe import probe
 from hevcq.ffmpeg.tools import Tools
+from hevcq.util.clock import SystemClock
 from support import ManualClock, make_clip, media_clip
 
 TOOLS = Tools("ffmpeg", "ffprobe", SystemClock())

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import SystemClock
 from hevcq.domain.media import MediaInfo
 from hevcq.errors import Stopped
 from hevcq.ffmpeg import memo
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.memo import ProbeMemo, identity
+from hevcq.util.clock import SystemClock
 
 
 @pytest.fixture

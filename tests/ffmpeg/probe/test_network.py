@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import SystemClock
 from hevcq.domain.profile import Profile, Video
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Unavailable
 from hevcq.ffmpeg.preflight import preflight
 from hevcq.ffmpeg.probe import probe
 from hevcq.ffmpeg.tools import Tools
+from hevcq.util.clock import SystemClock
 from support import make_clip
 
 TOOLS = Tools("ffmpeg", "ffprobe", SystemClock())

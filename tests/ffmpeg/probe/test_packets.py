@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import SystemClock
 from hevcq.errors import SourceGone, SourceUnreadable
 from hevcq.ffmpeg.lines import Lines
 from hevcq.ffmpeg.packets import read_packets
 from hevcq.ffmpeg.tools import Tools
+from hevcq.util.clock import SystemClock
 
 LINE = "packet,0,0,1,100,K__"
 

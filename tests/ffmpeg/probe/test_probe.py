@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import SystemClock
 from hevcq.domain.media import LightLevel, StreamKind
 from hevcq.errors import SourceGone, SourceUnreadable, Stopped, Unavailable
 from hevcq.ffmpeg.probe import probe
 from hevcq.ffmpeg.tools import Tools
+from hevcq.util.clock import SystemClock
 from support import make_clip, media_clip
 
 TOOLS = Tools("ffmpeg", "ffprobe", SystemClock())

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import SystemClock
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Gates, Preflight, Profile, Video
@@ -24,6 +23,7 @@ from hevcq.errors import EncoderFailed, EncoderStalled, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process import run_child
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.util.clock import SystemClock
 from support import make_clip
 
 NEVER = threading.Event()

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from chaos.damage_judge import profile, run
-from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Outcome
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.util.clock import SystemClock
 from support import make_clip
 
 STOP = threading.Event()

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.clock import SystemClock
 from hevcq.domain.certificate import GateResult
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Gates, Profile, Video
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.util.clock import SystemClock
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 PROFILE = Profile(

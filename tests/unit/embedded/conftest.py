@@ -23,7 +23,7 @@ PREAMBLE = """
 import sys, threading
 from pathlib import Path
 from contracts.backends import PROFILES, source, task
-from hevcq.clock import SystemClock
+from hevcq.util.clock import SystemClock
 from hevcq.embedded.open import open_embedded
 from hevcq.settings import Settings
 opened = open_embedded(Settings(data_dir=Path(sys.argv[1])), PROFILES, SystemClock())

@@ -113,7 +113,7 @@ def test_a_snapshot_of_nothing_says_so(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_shows_what_is_where(folder, monkeypatch) -> None:
-    from hevcq.clock import SystemClock
+    from hevcq.util.clock import SystemClock
 
     opened = open_embedded(Settings(data_dir=folder), PROFILES, SystemClock())
     queue = opened.backend.queues["hevc"]

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from contracts.backends import PROFILES, source, task
-from hevcq.clock import SystemClock
 from hevcq.domain.job import JobState
 from hevcq.embedded.open import EmbeddedBackend, open_embedded
 from hevcq.embedded.presence import Presence
 from hevcq.ports.ledger import Granted, Held
 from hevcq.ports.queue import Delivery
 from hevcq.settings import Settings
+from hevcq.util.clock import SystemClock
 from support import ManualClock
 
 NOW = threading.Event()

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from fakes.backend import HEVC
-from hevcq.clock import SystemClock
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
 from hevcq.domain.job import JobState, job_id
@@ -19,6 +18,7 @@ from hevcq.domain.planner import make_plan
 from hevcq.embedded.open import open_embedded
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.settings import Settings
+from hevcq.util.clock import SystemClock
 from hevcq.worker.events import EventKind
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.capacity import capacity, source_room, usable_cores, usable_memory
+from hevcq.util.host import capacity, source_room, usable_cores, usable_memory
 
 GIB = 1 << 30
 

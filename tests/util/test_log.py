@@ -1,0 +1,41 @@
+"""What a log line carries, and where it goes."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from hevcq.util import log
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    kept = structlog.get_config()
+    yield
+    structlog.configure(**kept)
+
+
+def test_bound_names_are_on_every_line_of_the_context_and_on_none_after_it():
+    stream = io.StringIO()
+    log.configure("info", "json", stream)
+
+    with log.bound(job="j1"):
+        log.get_logger(slot=2).info("claimed")
+    log.get_logger().info("idle")
+
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert (first["event"], first["job"], first["slot"]) == ("claimed", "j1", 2)
+    assert "job" not in second
+
+
+def test_lines_below_the_level_are_not_written():
+    stream = io.StringIO()
+    log.configure("error", "json", stream)
+
+    log.get_logger().warning("quiet")
+
+    assert stream.getvalue() == ""
