@@ -28,7 +28,7 @@ from hevcq.domain.job import Phase
 from hevcq.profiles import load_profiles
 from hevcq.settings import Settings
 from hevcq.wiring.app import App, build_pool, open_app
-from hevcq.worker.events import EventKind, JobEvent
+from hevcq.domain.events import EventName, JobEvent
 from hevcq.worker.pool import WorkerPool
 
 JOBS = 7
@@ -48,11 +48,11 @@ class Seen:
 
     def note(self, event: JobEvent) -> None:
         now, name = time.perf_counter(), event.source.key
-        if event.kind is EventKind.STARTED:
+        if event.kind is EventName.JOB_STARTED:
             self.begun.setdefault(name, now)
         elif event.progress is not None and event.progress.phase is Phase.ENCODE:
             self.encoding.setdefault(name, now)
-        elif event.kind is not EventKind.PROGRESS:
+        elif event.kind is not EventName.JOB_PROGRESS:
             self.ended.set()
 
 

@@ -11,6 +11,7 @@ from fakes.backend import HEVC, memory_backend
 from fakes.catalog import MemoryCatalog
 from fakes.encoder import FakeEncoder
 from hevcq.domain.certificate import REQUIRED, Certificate, GateResult, Outcome
+from hevcq.domain.events import IngestEvent
 from hevcq.domain.job import JobRecord, RenditionRef
 from hevcq.domain.keys import certificate_key, rendition_key
 from hevcq.ports.backend import Backend
@@ -18,7 +19,6 @@ from hevcq.ports.catalog import Mode
 from hevcq.ports.ledger import Granted
 from hevcq.ports.store import Publication
 from hevcq.usecases.collect import Collector
-from hevcq.usecases.ingest_events import IngestEvent
 from hevcq.usecases.ingest_follow import Follower
 from hevcq.usecases.ingest_intake import Intake
 from hevcq.usecases.ingest_plan import Item, Known, decide

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from fakes.backend import HEVC, memory_backend
 from fakes.encoder import FakeEncoder, fake_plan
+from hevcq.domain.events import JobEvent
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import rendition_key
 from hevcq.ports.queue import DeadLetter, Delivery, Selection
-from hevcq.worker.events import JobEvent
 from hevcq.worker.faults import Faults
 from hevcq.worker.handler import Handled, Handler, Served
 from hevcq.worker.kit import Kit

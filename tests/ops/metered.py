@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 
+from hevcq.domain.events import EventName, JobEvent, WorkerEventName
 from hevcq.domain.job import Phase, Progress, RenditionRef, Source
 from hevcq.worker import metrics as m
 from hevcq.worker.emf import Batch, lines
-from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.meter import Meter
 from hevcq.worker.prometheus import Totals
 from support import ManualClock
@@ -25,17 +25,17 @@ class Metered:
         self.batch, self.totals = Batch(), Totals()
         self.meter = Meter([self.batch, self.totals], self.clock)
 
-    def event(self, kind: EventKind, **facts: object) -> None:
+    def event(self, kind: WorkerEventName, **facts: object) -> None:
         self.meter.note(JobEvent(kind, "job", SOURCE, "hevc", "here:0", **facts))
 
     def phase(self, phase: Phase, seconds: float, speed: float | None = None) -> None:
-        self.event(EventKind.PROGRESS, progress=Progress(phase=phase))
+        self.event(EventName.JOB_PROGRESS, progress=Progress(phase=phase))
         self.clock.advance(seconds)
-        self.event(EventKind.PROGRESS, progress=Progress(phase=phase, percent=99, speed=speed))
+        self.event(EventName.JOB_PROGRESS, progress=Progress(phase=phase, percent=99, speed=speed))
 
     def done(self, rendition: int = 400) -> None:
         ref = RenditionRef(key="k", size=rendition, sha256="0" * 64, certificate_key="c")
-        self.event(EventKind.DONE, rendition=ref)
+        self.event(EventName.JOB_DONE, rendition=ref)
 
     def lines(self) -> list[dict]:
         return [checked(line) for line in lines(self.batch.take(), self.clock.now())]

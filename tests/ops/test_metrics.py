@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 import threading
+from typing import get_args
 
 import pytest
 
 from fakes.farm import Farm
+from hevcq.domain.events import EventName, WorkerEventName
 from hevcq.domain.job import Phase
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import EncoderFailed, SourceDamaged
 from hevcq.ports.queue import Depth
 from hevcq.worker import metrics as m
 from hevcq.worker.emf import MAX_VALUES
-from hevcq.worker.events import EventKind
 from hevcq.worker.meter import ENDS
 from hevcq.worker.prometheus import exposed
 from hevcq.worker.watch import Health
@@ -23,7 +24,7 @@ from ops.metered import Metered
 
 def test_a_finished_job_is_its_phases_speed_bytes_and_overhead():
     farm = Metered()
-    farm.event(EventKind.STARTED)
+    farm.event(EventName.JOB_STARTED)
     farm.phase(Phase.PROBE, 1)
     farm.phase(Phase.ENCODE, 20, speed=1.5)
     farm.phase(Phase.VERIFY, 5, speed=40)
@@ -45,7 +46,7 @@ def test_a_finished_job_is_its_phases_speed_bytes_and_overhead():
 
 def test_what_was_adopted_without_an_encode_has_no_speed_and_no_overhead():
     farm = Metered()
-    farm.event(EventKind.STARTED)
+    farm.event(EventName.JOB_STARTED)
     farm.phase(Phase.PROBE, 1)
     farm.done()
 
@@ -62,27 +63,27 @@ def test_a_rendition_larger_than_its_source_saves_nothing_and_lowers_no_counter(
 @pytest.mark.parametrize("kind", list(ENDS))
 def test_every_end_is_counted_by_its_name_and_class(kind):
     farm = Metered()
-    farm.event(EventKind.STARTED)
+    farm.event(EventName.JOB_STARTED)
     farm.event(kind, failure_class=FailureClass.DAMAGED)
 
     (line,) = [line for line in farm.lines() if "JobsEnded" in line]
     assert (line["End"], line["Class"], line["JobsEnded"]) == (ENDS[kind], "damaged", 1)
     lost = [line for line in farm.text() if "leases_lost" in line]
-    assert bool(lost) is (kind is EventKind.ABANDONED)
+    assert bool(lost) is (kind is EventName.JOB_ABANDONED)
 
 
 def test_every_kind_of_event_that_ends_an_attempt_is_an_end():
-    going_on = {EventKind.STARTED, EventKind.PROGRESS, EventKind.NOTICE}
+    going_on = {EventName.JOB_STARTED, EventName.JOB_PROGRESS, EventName.JOB_NOTICE}
     # A film that was shared out, and a chunk that is done, are no end of a job.
-    shared = {EventKind.SPLIT, EventKind.PART_DONE}
+    shared = {EventName.JOB_SPLIT, EventName.PART_DONE}
 
-    assert set(EventKind) - going_on - shared == set(ENDS)
+    assert set(get_args(WorkerEventName)) - going_on - shared == set(ENDS)
 
 
-@pytest.mark.parametrize("kind", [EventKind.SPLIT, EventKind.PART_DONE])
+@pytest.mark.parametrize("kind", [EventName.JOB_SPLIT, EventName.PART_DONE])
 def test_what_is_done_to_a_part_of_a_film_is_no_job_that_ended(kind):
     farm = Metered()
-    farm.event(EventKind.STARTED)
+    farm.event(EventName.JOB_STARTED)
     farm.event(kind)
 
     assert [line for line in farm.lines() if "JobsEnded" in line] == []
@@ -90,10 +91,10 @@ def test_what_is_done_to_a_part_of_a_film_is_no_job_that_ended(kind):
 
 def test_an_attempt_that_failed_leaves_nothing_for_the_next_one():
     farm = Metered()
-    farm.event(EventKind.STARTED)
+    farm.event(EventName.JOB_STARTED)
     farm.phase(Phase.ENCODE, 100, speed=9)
-    farm.event(EventKind.RETRY, failure_class=FailureClass.ENCODER)
-    farm.event(EventKind.STARTED)
+    farm.event(EventName.JOB_RETRY, failure_class=FailureClass.ENCODER)
+    farm.event(EventName.JOB_STARTED)
     farm.phase(Phase.ENCODE, 10)
     farm.done()
 
@@ -103,7 +104,7 @@ def test_an_attempt_that_failed_leaves_nothing_for_the_next_one():
 
 def test_a_job_counts_by_end_and_by_end_and_class_in_cloudwatch():
     farm = Metered()
-    farm.event(EventKind.BURIED, failure_class=FailureClass.NETWORK)
+    farm.event(EventName.JOB_BURIED, failure_class=FailureClass.NETWORK)
 
     (line,) = farm.lines()
 
@@ -172,7 +173,7 @@ def test_values_from_many_threads_at_once_are_all_counted():
 
     def work() -> None:
         for _ in range(500):
-            farm.event(EventKind.RELEASED)
+            farm.event(EventName.JOB_RELEASED)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:

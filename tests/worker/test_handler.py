@@ -6,13 +6,13 @@ import pytest
 
 from fakes.farm import Farm
 from hevcq.domain.certificate import Certificate, Gate
+from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.plan import Refuse, Skip, SkipReason
 from hevcq.domain.verdict import Bury, Done, FailureClass, Skipped
 from hevcq.errors import (
     SourceGone,
 )
-from hevcq.worker.events import EventKind
 
 
 @pytest.fixture
@@ -54,10 +54,10 @@ def test_the_display_hears_of_each_step_in_order_with_the_rendition_at_the_end(f
     farm.handle()
 
     kinds = [event.kind for event in farm.events]
-    assert kinds[0] is EventKind.STARTED
-    assert kinds[-1] is EventKind.DONE
+    assert kinds[0] is EventName.JOB_STARTED
+    assert kinds[-1] is EventName.JOB_DONE
     assert farm.events[-1].rendition.key == "DONE/hevc/a.mp4.mp4"
-    phases = [e.progress.phase.value for e in farm.events if e.kind is EventKind.PROGRESS]
+    phases = [e.progress.phase.value for e in farm.events if e.kind is EventName.JOB_PROGRESS]
     assert list(dict.fromkeys(phases)) == [
         "fetch",
         "probe",

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from fakes.encoder import fake_plan
 from fakes.farm import Farm
+from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, RetryIn
 from hevcq.errors import (
@@ -21,7 +22,6 @@ from hevcq.errors import (
     Unavailable,
 )
 from hevcq.ports.store import Input
-from hevcq.worker.events import EventKind
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_failure_under_a_stale_fence_is_not_counted_against_the_new_holder(far
     assert isinstance(handled.verdict, Abandon)
     record = farm.record(source)
     assert (record.state, record.fence, record.failures) == (JobState.RUNNING, 2, 0)
-    assert farm.events[-1].kind is EventKind.ABANDONED
+    assert farm.events[-1].kind is EventName.JOB_ABANDONED
 
 
 def test_a_repeated_transition_that_did_not_arrive_is_not_taken_for_one_that_did(farm):
@@ -167,8 +167,8 @@ def test_what_an_encode_changes_is_told_before_it_begins(farm):
 
     farm.handle()
 
-    kinds = [event.kind for event in farm.events if event.kind is not EventKind.PROGRESS]
-    assert kinds == [EventKind.STARTED, EventKind.NOTICE, EventKind.DONE]
+    kinds = [event.kind for event in farm.events if event.kind is not EventName.JOB_PROGRESS]
+    assert kinds == [EventName.JOB_STARTED, EventName.JOB_NOTICE, EventName.JOB_DONE]
     name = farm.record(source).rendition.certificate_key
     assert b"The GPS track is dropped." in farm.store.content(name)
 

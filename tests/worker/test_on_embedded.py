@@ -8,12 +8,12 @@ import pytest
 
 from fakes.backend import HEVC
 from fakes.encoder import FakeEncoder, fake_plan
+from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import key_for_path
 from hevcq.embedded.open import open_embedded
 from hevcq.settings import Settings
 from hevcq.util.clock import SystemClock
-from hevcq.worker.events import EventKind
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.pool import Numbers, WorkerPool
@@ -64,7 +64,7 @@ def test_a_pool_makes_every_rendition_of_two_profiles_once(opened, tmp_path, slo
     ended, done = [], threading.Event()
 
     def watch(event):
-        if event.kind is EventKind.DONE:
+        if event.kind is EventName.JOB_DONE:
             ended.append((event.job_id, event.profile))
             if len(ended) == FILMS * len(PROFILES):
                 done.set()

@@ -9,12 +9,12 @@ import os
 import pytest
 
 from fakes.farm import Farm
+from hevcq.domain.events import EventName
 from hevcq.domain.job import Phase, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import LeaseLost, SourceGone, SourceUnreadable, StaleFence, Unavailable
 from hevcq.ports.encoder import EncodeProgress
 from hevcq.worker.digest import CHUNK_BYTES, read_small, sha256_file, sha256_stream
-from hevcq.worker.events import EventKind
 from hevcq.worker.faults import POINTS, STEPS, around, no_faults
 from hevcq.worker.fitness import SUSPECT, Fitness
 from hevcq.worker.lease import Fence, Lease
@@ -112,7 +112,7 @@ def test_the_ledger_hears_of_a_phase_now_and_then_and_the_display_always(reporti
         farm.clock.advance(EVERY_S / 2)
 
     assert written == [0, 2, 4, 6, 8]
-    assert [e.kind for e in farm.events] == [EventKind.PROGRESS] * 10
+    assert [e.kind for e in farm.events] == [EventName.JOB_PROGRESS] * 10
 
 
 def test_the_end_is_forecast_from_the_speed_and_percent_stays_within_bounds(reporting):

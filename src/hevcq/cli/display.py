@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from hevcq.cli.display_board import Board, Row
 from hevcq.cli.display_text import LOUD, QUIET, about, duration, sentence, size
-from hevcq.usecases.ingest_events import EventName, IngestEvent
+from hevcq.domain.events import EventName, IngestEvent
 from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Display(ABC):
 
 
 class JsonLines(Display):
-    """One JSON object a line on stdout: the contract of `ingest_events`."""
+    """One JSON object a line on stdout: the contract of `domain.events`."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out if out is not None else sys.stdout

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hevcq.usecases.ingest_events import EventName, IngestEvent
+from hevcq.domain.events import EventName, IngestEvent
 
 SETTLED_WORDS = {
     EventName.JOB_DONE: "done",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hevcq.usecases.ingest_events import EventName, IngestEvent
+from hevcq.domain.events import EventName, IngestEvent
 
 QUIET = frozenset({EventName.JOB_FAILED, EventName.PLACE_FAILED, EventName.PAUSED})
 """What --quiet still says."""

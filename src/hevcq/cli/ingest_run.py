@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hevcq.cli.display import Display
 from hevcq.cli.ingest_options import Options, chosen_profiles
 from hevcq.cli.ingest_watch import Signals
+from hevcq.domain.events import EventName, IngestEvent, JobEvent
 from hevcq.domain.job import JobState
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Profile
@@ -17,7 +18,6 @@ from hevcq.errors import ConfigError, UsageError
 from hevcq.library.scan import Filter, Found, Rejected, find
 from hevcq.usecases.collect import Collector
 from hevcq.usecases.ingest import Ingest, Request
-from hevcq.usecases.ingest_events import EventName, IngestEvent
 from hevcq.usecases.ingest_plan import LIVE, OPEN, IngestPlan, Item
 from hevcq.usecases.ingest_queue import Ports
 from hevcq.usecases.ingest_recover import homes, recover
@@ -26,7 +26,6 @@ from hevcq.usecases.ingest_scan import Scanner, occupied
 from hevcq.usecases.ingest_space import room_of
 from hevcq.usecases.let_go import LetGo
 from hevcq.usecases.watch import Watch
-from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.kit import keep
 
 if TYPE_CHECKING:
@@ -244,7 +243,7 @@ class Run:
         self._wired.ingest.queue(plan.items)
 
     def _worker_event(self, event: JobEvent) -> None:
-        if event.kind is EventKind.PROGRESS and event.progress is not None:
+        if event.kind is EventName.JOB_PROGRESS and event.progress is not None:
             # A chunk's progress is not its film's, which the ledger adds up.
             if not event.part:
                 self._wired.ingest.follower.note(event.job_id, event.progress)

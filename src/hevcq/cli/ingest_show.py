@@ -14,8 +14,9 @@ from hevcq.cli.display_text import about, about_it, size
 from hevcq.cli.exits import ExitCode, exit_code
 from hevcq.cli.ingest_options import Options
 from hevcq.cli.ingest_run import Run, Wired, first_items, wire
+from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError
-from hevcq.usecases.ingest_events import EventName, IngestEvent, show_path
+from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_plan import BAD, LIVE, Disposition, IngestPlan, Item
 from hevcq.usecases.ingest_tally import Tally
 from hevcq.worker.stop import StopSignals

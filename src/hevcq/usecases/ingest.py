@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobState
 from hevcq.domain.profile import Profile
 from hevcq.library.files import same_bytes
@@ -19,7 +20,7 @@ from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.collect import Collector
 from hevcq.usecases.forecast import TABLE_ONLY, Rates
 from hevcq.usecases.given_up import GivenUp
-from hevcq.usecases.ingest_events import EventName, IngestEvent, Listener, show_path
+from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_follow import Follower
 from hevcq.usecases.ingest_intake import Intake
 from hevcq.usecases.ingest_plan import (

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.film import standing
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress
 from hevcq.domain.plan import skip_in_words
@@ -17,7 +18,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DiskFull, HevcqError, Interruption, Unavailable
 from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.usecases.collect import Collected, Collector
-from hevcq.usecases.ingest_events import EventName, IngestEvent, Listener, show_path
+from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_plan import Item
 from hevcq.usecases.ingest_queue import Queued
 from hevcq.usecases.ingest_tally import End, Outcome, Tally

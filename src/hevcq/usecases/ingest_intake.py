@@ -6,8 +6,9 @@ import queue
 import threading
 from collections.abc import Sequence
 
+from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import HevcqError, Interruption, StorageError
-from hevcq.usecases.ingest_events import EventName, IngestEvent, Listener, show_path
+from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_follow import Follower
 from hevcq.usecases.ingest_plan import Disposition, Item
 from hevcq.usecases.ingest_queue import Enqueuer

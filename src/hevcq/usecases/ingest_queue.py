@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import EVERY_PROFILE, key_for_path
 from hevcq.errors import SourceChanged, SourceGone
 from hevcq.library.files import fingerprint_of, same_bytes
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog, Placement
-from hevcq.usecases.ingest_events import EventName, IngestEvent, Listener, show_path
+from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_lock import placing
 from hevcq.usecases.ingest_plan import OPEN, Item
 from hevcq.usecases.ingest_targets import Destination

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import HevcqError
 from hevcq.library.names import show
 from hevcq.library.retain import Expired, Expiry
@@ -13,7 +14,6 @@ from hevcq.library.steps import Settled
 from hevcq.library.swap import Recovery, Swap
 from hevcq.ports.catalog import Catalog, PlacementState
 from hevcq.usecases.collect import home_of
-from hevcq.usecases.ingest_events import EventName, IngestEvent, Listener
 from hevcq.usecases.ingest_lock import placing
 from hevcq.usecases.ingest_plan import OPEN
 from hevcq.usecases.ingest_queue import Ports

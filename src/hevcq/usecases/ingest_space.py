@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.ports.store import Store
-from hevcq.usecases.ingest_events import EventName, IngestEvent, Listener
 from hevcq.util.clock import Clock
 
 EVERY_S = 5.0

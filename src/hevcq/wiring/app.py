@@ -16,13 +16,13 @@ from hevcq.util.host import Capacity, capacity
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
+    from hevcq.domain.events import JobEvent, OnEvent
     from hevcq.domain.profile import Profile
     from hevcq.embedded.catalog import SqliteCatalog
     from hevcq.embedded.open import EmbeddedBackend
     from hevcq.ports.backend import Backend
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
-    from hevcq.worker.events import JobEvent, OnEvent
     from hevcq.worker.handler import Served
     from hevcq.worker.pool import Numbers, WorkerPool
     from hevcq.worker.watch import Watcher
@@ -113,11 +113,11 @@ def build_pool(
     Both `hevcq worker` and `hevcq ingest` work through this one; only what is `measured` hands out
     metrics, as the settings say. Raises UnknownProfile, and ConfigError if they cannot be served.
     """
+    from hevcq.domain.events import ignore
     from hevcq.domain.planner import make_plan
     from hevcq.usecases.given_up import GivenUp
     from hevcq.usecases.let_go import LetGo
     from hevcq.worker.background import Periodic
-    from hevcq.worker.events import ignore
     from hevcq.worker.handler import Served
     from hevcq.worker.kit import Kit, keep
     from hevcq.worker.pool import WorkerPool

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.certificate import kept_original
+from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import rendition_key
 from hevcq.domain.media import Measurement, MediaInfo, StreamKind
@@ -17,7 +18,6 @@ from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.worker.adopt import adopt
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.digest import sha256_file
-from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 from hevcq.worker.moves import Moves
@@ -252,7 +252,7 @@ class Attempt:
         for sentence in plan.notices:
             self._kit.tell(
                 JobEvent(
-                    kind=EventKind.NOTICE,
+                    kind=EventName.JOB_NOTICE,
                     job_id=self._task.job_id,
                     source=self._source,
                     profile=self._profile.name,

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from hevcq.domain.events import JobEvent, OnEvent, ignore
 from hevcq.domain.job import Source
 from hevcq.domain.media import MediaInfo
 from hevcq.domain.plan import Plan
@@ -19,7 +20,6 @@ from hevcq.ports.encoder import Encoder
 from hevcq.util.clock import Clock
 from hevcq.util.host import source_room
 from hevcq.util.log import get_logger
-from hevcq.worker.events import JobEvent, OnEvent, ignore
 from hevcq.worker.faults import Faults, no_faults
 from hevcq.worker.fitness import Fitness
 from hevcq.worker.handed_on import HandedOn

@@ -6,20 +6,20 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import Phase
 from hevcq.ports.queue import Depth
 from hevcq.util.clock import Clock
 from hevcq.worker import metrics as m
-from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.watch import Health
 
 ENDS = {
-    EventKind.DONE: "done",
-    EventKind.SKIPPED: "skipped",
-    EventKind.RETRY: "retry",
-    EventKind.BURIED: "buried",
-    EventKind.RELEASED: "released",
-    EventKind.ABANDONED: "abandoned",
+    EventName.JOB_DONE: "done",
+    EventName.JOB_SKIPPED: "skipped",
+    EventName.JOB_RETRY: "retry",
+    EventName.JOB_BURIED: "buried",
+    EventName.JOB_RELEASED: "released",
+    EventName.JOB_ABANDONED: "abandoned",
 }
 """The events that end an attempt."""
 NO_CLASS = "none"
@@ -67,10 +67,10 @@ class Meter:
             self._ended(event, attempt)
             return
         with self._guard:
-            if event.kind is EventKind.STARTED:
+            if event.kind is EventName.JOB_STARTED:
                 self._attempts[who] = _Attempt(now)
             running = self._attempts.get(who)
-            if event.kind in {EventKind.SPLIT, EventKind.PART_DONE}:
+            if event.kind in {EventName.JOB_SPLIT, EventName.PART_DONE}:
                 # The attempt ended, and the job did not.
                 self._attempts.pop(who, None)
                 return
@@ -109,9 +109,9 @@ class Meter:
         named = event.failure_class.value if event.failure_class is not None else NO_CLASS
         labels = (profile, ("End", ENDS[event.kind]), ("Class", named))
         self._record(m.JOBS_ENDED, labels, 1)
-        if event.kind is EventKind.ABANDONED:
+        if event.kind is EventName.JOB_ABANDONED:
             self._record(m.LEASES_LOST, (profile,), 1)
-        if event.kind is EventKind.DONE:
+        if event.kind is EventName.JOB_DONE:
             self._done(event, attempt, profile)
 
     def _done(self, event: JobEvent, attempt: _Attempt, profile: tuple[str, str]) -> None:

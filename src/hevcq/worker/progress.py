@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import Phase, Progress, Task
 from hevcq.errors import StaleFence, StorageError, TransientError
 from hevcq.ports.encoder import EncodeProgress, OnProgress
 from hevcq.util.log import get_logger
-from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease
 
@@ -63,7 +63,7 @@ class Reporter:
         self._expect(progress)
         self._kit.tell(
             JobEvent(
-                kind=EventKind.PROGRESS,
+                kind=EventName.JOB_PROGRESS,
                 job_id=self._task.job_id,
                 source=self._task.source,
                 profile=self._task.profile,

@@ -6,6 +6,7 @@ from typing import Protocol, assert_never
 
 from structlog.typing import FilteringBoundLogger
 
+from hevcq.domain.events import EventName, JobEvent, WorkerEventName
 from hevcq.domain.job import RenditionRef
 from hevcq.domain.verdict import (
     Abandon,
@@ -20,11 +21,10 @@ from hevcq.domain.verdict import (
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
 from hevcq.worker.claimed import Claimed
-from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.kit import Kit
 from hevcq.worker.settle import delay
 
-ENDS = frozenset({EventKind.DONE, EventKind.SKIPPED, EventKind.BURIED})
+ENDS = frozenset({EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_BURIED})
 """The events that are the job's own end, whoever brought it about."""
 
 
@@ -38,11 +38,11 @@ class Told(Protocol):
 def started(kit: Kit, claimed: Claimed, delivery: Delivery, *, part: str = "") -> None:
     """Say that a job, or a part of one, was claimed."""
     said = {"part": part} if part else {}
-    _log(claimed).info(EventKind.STARTED.value, attempt=delivery.attempt, **said)
+    _log(claimed).info(EventName.JOB_STARTED.value, attempt=delivery.attempt, **said)
     task = claimed.task
     kit.tell(
         JobEvent(
-            kind=EventKind.STARTED,
+            kind=EventName.JOB_STARTED,
             job_id=task.job_id,
             source=task.source,
             profile=task.profile,
@@ -55,10 +55,10 @@ def started(kit: Kit, claimed: Claimed, delivery: Delivery, *, part: str = "") -
 def told(kit: Kit, claimed: Claimed, decided: Verdict, work: Told) -> None:
     """Say what became of a job, or of a part of one that did not end it."""
     kind, reason, failure_class = _facts(decided)
-    if kind is EventKind.DONE and work.rendition is None:
-        kind = EventKind.PART_DONE if work.part else EventKind.SPLIT
+    if kind is EventName.JOB_DONE and work.rendition is None:
+        kind = EventName.PART_DONE if work.part else EventName.JOB_SPLIT
     log = _log(claimed)
-    speak = log.warning if kind in {EventKind.BURIED, EventKind.RETRY} else log.info
+    speak = log.warning if kind in {EventName.JOB_BURIED, EventName.JOB_RETRY} else log.info
     named = failure_class.value if failure_class else None
     speak(kind.value, reason=reason, failure_class=named, delay_s=delay(decided))
     task = claimed.task
@@ -71,7 +71,7 @@ def told(kit: Kit, claimed: Claimed, decided: Verdict, work: Told) -> None:
         reason=reason,
         failure_class=failure_class,
         delay_s=delay(decided),
-        rendition=work.rendition if kind is EventKind.DONE else None,
+        rendition=work.rendition if kind is EventName.JOB_DONE else None,
         part="" if kind in ENDS else work.part,
     )
     kit.tell(event)
@@ -87,19 +87,19 @@ def _log(claimed: Claimed) -> FilteringBoundLogger:
     )
 
 
-def _facts(decided: Verdict) -> tuple[EventKind, str, FailureClass | None]:
+def _facts(decided: Verdict) -> tuple[WorkerEventName, str, FailureClass | None]:
     match decided:
         case Done():
-            return EventKind.DONE, "", None
+            return EventName.JOB_DONE, "", None
         case Skipped():
-            return EventKind.SKIPPED, decided.reason, None
+            return EventName.JOB_SKIPPED, decided.reason, None
         case RetryIn():
-            return EventKind.RETRY, decided.reason, decided.failure_class
+            return EventName.JOB_RETRY, decided.reason, decided.failure_class
         case Bury():
-            return EventKind.BURIED, decided.reason, decided.failure_class
+            return EventName.JOB_BURIED, decided.reason, decided.failure_class
         case Release():
-            return EventKind.RELEASED, decided.reason, None
+            return EventName.JOB_RELEASED, decided.reason, None
         case Abandon():
-            return EventKind.ABANDONED, decided.reason, None
+            return EventName.JOB_ABANDONED, decided.reason, None
         case _:
             assert_never(decided)

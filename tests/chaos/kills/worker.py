@@ -22,13 +22,13 @@ from chaos.kills.films import CHUNKS, LARGE_BYTES, SLOW_S
 from chaos.kills.places import Place
 from fakes.encoder import FakeEncoder, content_of, fake_index, fake_plan, passed
 from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.planner import make_plan
 from hevcq.errors import EncoderFailed, PartUnfit, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process import run_child
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import SystemClock
-from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.fitness import Fitness
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit
@@ -198,7 +198,7 @@ def work(place: Place, orders: Orders, mark: str) -> None:
         _small_parts()
 
     def on_event(event: JobEvent) -> None:
-        if event.kind is not EventKind.PROGRESS:
+        if event.kind is not EventName.JOB_PROGRESS:
             why = event.failure_class.value if event.failure_class else "-"
             note(event.kind.value, event.job_id, os.getpid(), why)
 

@@ -14,6 +14,7 @@ import structlog
 
 from chaos.soak.samples import Sample, look
 from fakes.encoder import FakeEncoder, fake_plan
+from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import JobState
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Gates, Profile, Video
@@ -22,7 +23,6 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process import run_child
 from hevcq.settings import Settings
 from hevcq.util.clock import SystemClock
-from hevcq.worker.events import EventKind, JobEvent
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.pool import Numbers, WorkerPool
@@ -62,7 +62,7 @@ class Leak:
         self._kept: list[object] = []
 
     def __call__(self, event: JobEvent) -> None:
-        if event.kind is not EventKind.DONE:
+        if event.kind is not EventName.JOB_DONE:
             return
         match self.kind:
             case "descriptors":

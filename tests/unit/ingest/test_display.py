@@ -11,7 +11,8 @@ from rich.console import Console
 from hevcq.cli.display import JsonLines, LogLines, open_display, overall, picture
 from hevcq.cli.display_board import Board
 from hevcq.cli.display_text import about, about_it, duration, sentence
-from hevcq.usecases.ingest_events import EventName, IngestEvent, show_path
+from hevcq.domain.events import EventName, IngestEvent
+from hevcq.usecases.ingest_events import show_path
 from support import ManualClock
 
 

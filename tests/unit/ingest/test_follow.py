@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from fakes.backend import HEVC, Faulty
+from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DatabaseDamaged, DiskFull, SourceChanged, SourceGone
 from hevcq.ports.catalog import PlacementState
-from hevcq.usecases.ingest_events import EventName
 from hevcq.usecases.ingest_follow import SWEEP_S
 from hevcq.usecases.ingest_plan import Disposition
 from hevcq.usecases.ingest_queue import Enqueuer

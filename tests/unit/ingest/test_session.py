@@ -10,6 +10,7 @@ import pytest
 from fakes.backend import HEVC
 from hevcq.cli import report
 from hevcq.cli.exits import ExitCode
+from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState
 from hevcq.domain.plan import Refuse, Skip, SkipReason
 from hevcq.library.swap import Swap
@@ -17,7 +18,6 @@ from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.forecast import OWN_ENOUGH, TABLE_ONLY
 from hevcq.usecases.ingest import Ingest, Request
-from hevcq.usecases.ingest_events import EventName
 from hevcq.usecases.ingest_plan import Disposition, IngestPlan, Unfit, Video
 from hevcq.usecases.ingest_recover import homes, recover
 from hevcq.usecases.ingest_samples import learned_rates

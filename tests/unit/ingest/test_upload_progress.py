@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hevcq.usecases.ingest_events import IngestEvent
+from hevcq.domain.events import IngestEvent
 from hevcq.usecases.ingest_plan import Disposition, Item
 from hevcq.usecases.ingest_queue import Moved
 from support import ManualClock

@@ -12,9 +12,9 @@ from fakes.farm import Farm
 from fakes.filmfarm import CHUNKED, CHUNKS, FilmFarm
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
+from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Phase, TaskKind, job_id
 from hevcq.domain.verdict import Done
-from hevcq.worker.events import EventKind
 
 
 @pytest.fixture
@@ -196,10 +196,10 @@ def test_what_happens_to_parts_is_no_end_of_a_job(farm):
 
     farm.until_settled(source)
 
-    kinds = [event.kind for event in farm.events if event.kind is not EventKind.PROGRESS]
-    assert kinds.count(EventKind.DONE) == 1
-    assert kinds.count(EventKind.PART_DONE) == CHUNKS
-    assert kinds.count(EventKind.SPLIT) == 1
+    kinds = [event.kind for event in farm.events if event.kind is not EventName.JOB_PROGRESS]
+    assert kinds.count(EventName.JOB_DONE) == 1
+    assert kinds.count(EventName.PART_DONE) == CHUNKS
+    assert kinds.count(EventName.JOB_SPLIT) == 1
     assert {event.job_id for event in farm.events} == {job_id(source, "hevc")}
     encoding = [e for e in farm.events if e.progress and e.progress.phase is Phase.ENCODE]
     assert {event.part for event in encoding} == {f"Chunk {n} of 3" for n in (1, 2, 3)}

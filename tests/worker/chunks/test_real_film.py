@@ -12,6 +12,7 @@ import pytest
 from fakes.backend import HEVC
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
+from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.planner import make_plan
@@ -19,7 +20,6 @@ from hevcq.embedded.open import open_embedded
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.settings import Settings
 from hevcq.util.clock import SystemClock
-from hevcq.worker.events import EventKind
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.pool import Numbers, WorkerPool
@@ -54,7 +54,7 @@ def test_a_film_of_many_key_frames_is_joined_to_every_frame_at_its_time(tmp_path
 
     def told(event):
         seen.append(event)
-        if event.kind in {EventKind.DONE, EventKind.BURIED, EventKind.SKIPPED}:
+        if event.kind in {EventName.JOB_DONE, EventName.JOB_BURIED, EventName.JOB_SKIPPED}:
             done.set()
 
     scratch = Scratch(tmp_path / "scratch", clock)
@@ -75,7 +75,7 @@ def test_a_film_of_many_key_frames_is_joined_to_every_frame_at_its_time(tmp_path
         record.rendition.key, rendition, moved=lambda _n: None, stop=threading.Event()
     )
     assert times(rendition) == times(clip)
-    chunks = {event.part for event in seen if event.kind is EventKind.PART_DONE}
+    chunks = {event.part for event in seen if event.kind is EventName.PART_DONE}
     assert len(chunks) >= 2
     with backend.store.open(record.rendition.certificate_key) as stream:
         certificate = Certificate.parse(stream.read())
