@@ -15,7 +15,6 @@ from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.command import encode_command
 from hevcq.ffmpeg.doctor import INSTALL, examine, require_new
 from hevcq.ffmpeg.harmless import Pass
-from hevcq.ffmpeg.memo import ProbeMemo, identity
 from hevcq.ffmpeg.process import run_child
 from hevcq.ffmpeg.run import Job, covers_of, fresh_output, run_watched
 from hevcq.ffmpeg.tools import Tools
@@ -39,7 +38,6 @@ class FfmpegEncoder(Encoder):
     def __init__(self, ffmpeg: str, ffprobe: str, clock: Clock) -> None:
         self._tools = Tools(ffmpeg=ffmpeg, ffprobe=ffprobe, clock=clock)
         self._version = ""
-        self._memo = ProbeMemo()
 
     def version(self) -> str:
         """Return the first line of `ffmpeg -version`; raise WorkerUnfit if it cannot run or is old."""
@@ -64,13 +62,8 @@ class FfmpegEncoder(Encoder):
         """Return the typed facts of a file; see ports.encoder."""
         from hevcq.ffmpeg.probe import probe
 
-        before = identity(location)
-        info = self._memo.take(location, before)
-        if info is None:
-            with self._fair(stop):
-                info = probe(self._tools, location, stop)
-            self._memo.keep(location, before, info)
-        return info
+        with self._fair(stop):
+            return probe(self._tools, location, stop)
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
         """Read every packet once and count what is really there."""

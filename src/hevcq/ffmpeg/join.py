@@ -15,7 +15,6 @@ from hevcq.errors import PartUnfit
 from hevcq.ffmpeg.chunk import headers_of
 from hevcq.ffmpeg.chunk_command import concat_list
 from hevcq.ffmpeg.command import Joined, join_command
-from hevcq.ffmpeg.part_headers import quick_headers
 from hevcq.ffmpeg.run import Job, run_watched
 from hevcq.ffmpeg.tools import name_of
 from hevcq.ports.encoder import EncodeReport, OnProgress
@@ -58,9 +57,6 @@ def offset(plan: ChunkPlan, info: MediaInfo) -> Fraction:
 
 def _require_alike(job: Job, plan: ChunkPlan, parts: Sequence[Path]) -> None:
     """Raise PartUnfit unless all parts have the same headers: only the first's are kept."""
-    told = {quick_headers(part) for part in parts}
-    if len(told) == 1 and None not in told:
-        return
     first = ""
     for chunk, part in zip(plan.chunks, parts, strict=True):
         if not part.is_file():
