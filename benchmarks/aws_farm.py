@@ -10,8 +10,8 @@ from pathlib import Path
 from tests.aws.emulator import KEYS, REGION, Emulator
 
 from hevcq.aws.clients import Clients, make_clients
-from hevcq.aws.open import open_aws
-from hevcq.aws.setup import create_resources
+from hevcq.aws.factory import open_aws
+from hevcq.aws.emulator_setup import create_resources
 from hevcq.util.clock import SystemClock
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend

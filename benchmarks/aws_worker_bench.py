@@ -23,7 +23,7 @@ from benchmarks.aws_control_bench import SQS_PER_MILLION, median, row
 from benchmarks.aws_farm import emulator, made
 from benchmarks.measured import clip, report
 from hevcq.aws.clients import make_clients
-from hevcq.aws.sqs import SqsQueue
+from hevcq.aws.sqs.queue import SqsQueue
 from hevcq.domain.job import Phase
 from hevcq.profiles import load_profiles
 from hevcq.settings import Settings

@@ -32,7 +32,7 @@ from hevcq.domain.chunks_settings import Chunking
 from hevcq.domain.chunks_trailing import LOOK_S, trails
 from hevcq.domain.job import Source, Task, TaskKind
 from hevcq.domain.verdict import HAND_ON_S
-from hevcq.embedded.open import open_embedded
+from hevcq.embedded.factory import open_embedded
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.profiles import installed_folder, load_profile
 from hevcq.settings import Settings

@@ -25,7 +25,7 @@ from hevcq.util.clock import SystemClock
 from hevcq.domain.job import Source, Task
 from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
 from hevcq.embedded.database import Database
-from hevcq.embedded.open import EmbeddedBackend, open_embedded
+from hevcq.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.embedded.snapshot import DATABASE
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.settings import Settings

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.measured import clip, ratio, report
 from hevcq.util.clock import SystemClock
 from hevcq.domain.media import MediaInfo
-from hevcq.embedded.open import open_catalog
+from hevcq.embedded.factory import open_catalog
 from hevcq.ffmpeg.probe import probe
 from hevcq.ffmpeg.tools import Tools
 from hevcq.library.scan import find

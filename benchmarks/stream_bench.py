@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from benchmarks.aws_farm import emulator, opened
 from benchmarks.measured import clip, report
 from hevcq.aws.clients import Clients
-from hevcq.aws.ranged import Heads
+from hevcq.aws.s3.range_reader import Heads
 from hevcq.util.clock import SystemClock
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
 from hevcq.domain.job import SETTLED, JobState, TaskKind, job_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from hevcq.aws.clients import make_clients
-from hevcq.aws.setup import create_resources
+from hevcq.aws.emulator_setup import create_resources
 from hevcq.errors import HevcqError
 from hevcq.profiles import installed_folder, load_profiles
 from hevcq.settings_load import load

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from scripts.demo import clips  # noqa: E402
 from tests.aws.emulator import KEYS, REGION, Emulator, NotStarted, emulated_clients  # noqa: E402
 
-from hevcq.aws.setup import create_resources  # noqa: E402
+from hevcq.aws.emulator_setup import create_resources  # noqa: E402
 from hevcq.profiles import load_profiles  # noqa: E402
 from hevcq.settings import AwsSettings  # noqa: E402
 

@@ -7,7 +7,7 @@ import pytest
 from aws.breaking import Breaking
 from aws.moto_server import make_farm
 from contracts.backends import PROFILES
-from hevcq.aws import transfer
+from hevcq.aws.s3 import transfer
 
 LEAST_PART = 5 * 1024 * 1024
 """The least that S3 takes as a part, so that small files go in parts."""

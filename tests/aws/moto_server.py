@@ -17,8 +17,8 @@ from pathlib import Path
 from aws import shims
 from aws.emulator import REGION, emulated_clients
 from hevcq.aws.clients import Clients
-from hevcq.aws.open import open_aws
-from hevcq.aws.setup import create_resources
+from hevcq.aws.emulator_setup import create_resources
+from hevcq.aws.factory import open_aws
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
 from hevcq.settings import AwsSettings, Settings

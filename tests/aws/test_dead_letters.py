@@ -9,7 +9,7 @@ import pytest
 from aws.breaking import Breaking, broken, refusal
 from aws.values import DAMAGED, Killed, bury_many, letters, one, task
 from contracts.backends import VISIBILITY_S
-from hevcq.aws import letter
+from hevcq.aws.sqs import letter
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from hevcq.ports.queue import Selection

@@ -7,9 +7,9 @@ import pytest
 from aws.breaking import Breaking, broken, refusal
 from aws.moto_server import make_farm
 from contracts.backends import PROFILES
-from hevcq.aws.changes import Change
-from hevcq.aws.dynamodb import PROGRESS_EVERY_S
-from hevcq.aws.table import RECORD_KEPT_S, TTL, job_pk, number, table_definition, text
+from hevcq.aws.dynamodb.changes import Change
+from hevcq.aws.dynamodb.ledger import PROGRESS_EVERY_S
+from hevcq.aws.dynamodb.schema import RECORD_KEPT_S, TTL, job_pk, number, table_definition, text
 from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, Source, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, StaleFence, Unavailable

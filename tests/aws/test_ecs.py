@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from hevcq.aws.ecs import TaskProtection
+from hevcq.aws.task_protection import TaskProtection
 from hevcq.errors import ConfigError
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from aws.forms import post
 from aws.moto_server import Farm, make_farm
-from hevcq.aws import objects
+from hevcq.aws.s3 import metadata as object_metadata
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.planner import make_plan
@@ -176,7 +176,11 @@ def planted(farm: Farm, fence: str, key: str) -> str:
     """Put somebody's object in the place of the one rendition to come; return the job's id."""
     (source,) = farm.backend.store.sources("TODO/")
     job = job_id(source, "hevc")
-    metadata = {objects.JOB: job, objects.FENCE: fence, objects.SHA256: "0" * 64}
+    metadata = {
+        object_metadata.JOB: job,
+        object_metadata.FENCE: fence,
+        object_metadata.SHA256: "0" * 64,
+    }
     farm.clients.s3.put_object(Bucket="out", Key=key, Body=b"another", Metadata=metadata)
     return job
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hevcq.aws import letter
-from hevcq.aws.envelope import MAX_LAYERS, Reading, Route, read
+from hevcq.aws.sqs import letter
+from hevcq.aws.sqs.message_parser import MAX_LAYERS, Reading, Route, read
 from hevcq.domain.job import MAX_BODY_BYTES, Source, Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.queue import Delivery

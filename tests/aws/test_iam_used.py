@@ -16,7 +16,7 @@ from aws.values import take
 from contracts.backends import PROFILES
 from fakes.encoder import FakeEncoder, fake_plan
 from fakes.farm import NoHeartbeat
-from hevcq.aws import transfer
+from hevcq.aws.s3 import transfer
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import rendition_key
 from hevcq.errors import EncoderFailed, SourceDamaged, Stopped

@@ -14,8 +14,8 @@ from aws.values import Killed, take
 from contracts.backends import PROFILES
 from fakes.encoder import FakeEncoder, fake_plan
 from fakes.farm import NoHeartbeat
-from hevcq.aws.marks import MAX_TAGS
-from hevcq.aws.open import open_aws
+from hevcq.aws.factory import open_aws
+from hevcq.aws.s3.done_tags import MAX_TAGS
 from hevcq.domain.job import JobState, Source
 from hevcq.errors import SourceDamaged
 from hevcq.ports.ledger import JobFilter

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hevcq.aws import envelope, letter
-from hevcq.aws.envelope import Route
+from hevcq.aws.sqs import letter, message_parser
+from hevcq.aws.sqs.message_parser import Route
 from hevcq.domain.job import MAX_BODY_BYTES
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.queue import Delivery
@@ -89,7 +89,7 @@ def test_a_letter_whose_packed_body_is_none_ends_nobody_who_reads_it(body: str) 
 
     route = Route(profile="hevc", subscribed=True, known=frozenset({"hevc"}))
 
-    assert envelope.read(text, route).problem
+    assert message_parser.read(text, route).problem
 
 
 @settings(max_examples=100, deadline=None)

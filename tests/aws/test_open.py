@@ -19,9 +19,9 @@ from aws.emulator import KEYS, REGION
 from aws.moto_server import make_farm
 from contracts.backends import PROFILES
 from hevcq.aws.clients import MAX_WAIT_S, POLL_READ_TIMEOUT_S, make_clients
-from hevcq.aws.faults import CODES, translated
-from hevcq.aws.open import open_aws
-from hevcq.aws.setup import create_resources
+from hevcq.aws.emulator_setup import create_resources
+from hevcq.aws.errors import CODES, translated
+from hevcq.aws.factory import open_aws
 from hevcq.errors import ConfigError, HevcqError, LeaseLost, SourceGone, Unavailable
 from hevcq.settings import AwsSettings, Settings
 from support import ManualClock

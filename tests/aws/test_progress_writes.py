@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aws.breaking import Breaking
-from hevcq.aws.dynamodb import PROGRESS_EVERY_S
+from hevcq.aws.dynamodb.ledger import PROGRESS_EVERY_S
 from hevcq.domain.job import Phase, Progress, Source
 from hevcq.ports.ledger import Granted
 

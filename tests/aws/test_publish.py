@@ -11,7 +11,7 @@ import pytest
 
 from aws.breaking import broken, refusal
 from aws.values import open_parts
-from hevcq.aws import objects
+from hevcq.aws.s3 import metadata as object_metadata
 from hevcq.errors import StaleFence, Stopped, Unavailable, VerificationFailed
 from hevcq.ports.store import Publication
 
@@ -42,7 +42,11 @@ def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path
     def overtaken(real, **asked):
         assert asked["IfNoneMatch"] == "*"
         other = publication(tmp_path, b"other", job="another job")
-        metadata = {objects.JOB: other.job_id, objects.FENCE: "9", objects.SHA256: other.sha256}
+        metadata = {
+            object_metadata.JOB: other.job_id,
+            object_metadata.FENCE: "9",
+            object_metadata.SHA256: other.sha256,
+        }
         farm.clients.s3.put_object(Bucket="out", Key=other.key, Body=b"other", Metadata=metadata)
         return real(**asked)
 
@@ -56,7 +60,11 @@ def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path
 
 def test_a_zombie_that_comes_between_look_and_write_is_refused(farm, store, tmp_path) -> None:
     def overtaken(real, **asked):
-        metadata = {objects.JOB: "j", objects.FENCE: "2", objects.SHA256: sha(b"newer")}
+        metadata = {
+            object_metadata.JOB: "j",
+            object_metadata.FENCE: "2",
+            object_metadata.SHA256: sha(b"newer"),
+        }
         farm.clients.s3.put_object(
             Bucket="out", Key="DONE/hevc/a.mp4", Body=b"newer", Metadata=metadata
         )
@@ -75,7 +83,11 @@ def test_a_zombie_that_comes_between_look_and_write_is_refused(farm, store, tmp_
 
 @pytest.mark.parametrize("fence", ["9" * 20, "9" * 1500, "no number", "-1", "1.5", ""])
 def test_a_fence_that_is_none_outranks_what_comes(farm, store, tmp_path, fence) -> None:
-    metadata = {objects.JOB: "j", objects.FENCE: fence, objects.SHA256: sha(b"forged")}
+    metadata = {
+        object_metadata.JOB: "j",
+        object_metadata.FENCE: fence,
+        object_metadata.SHA256: sha(b"forged"),
+    }
     farm.clients.s3.put_object(
         Bucket="out", Key="DONE/hevc/a.mp4", Body=b"forged", Metadata=metadata
     )

@@ -13,7 +13,7 @@ import pytest
 
 from aws.breaking import refusal
 from aws.test_store import accept, tear
-from hevcq.aws import ranged
+from hevcq.aws.s3 import range_reader
 from hevcq.errors import DiskFull, HevcqError, SourceChanged, Stopped, Unavailable
 from hevcq.ports.store import RELAY
 
@@ -61,7 +61,7 @@ def test_only_what_is_read_is_fetched(store, large, tmp_path) -> None:
         get(location, "0-99")
         get(location, "7000000-7000099")
 
-    assert told[-1] == 2 * ranged.BLOCK_BYTES
+    assert told[-1] == 2 * range_reader.BLOCK_BYTES
 
 
 def test_a_reader_that_has_enough_and_hangs_up_is_no_failure(store, large, tmp_path) -> None:
@@ -109,7 +109,7 @@ def test_its_next_reader_has_what_the_first_one_began_with(store, large, tmp_pat
         assert get(location, "11000000-11000099") == large.read_bytes()[11000000:11000100]
         get(location, "5000000-5000099")
 
-    assert second[-1] == ranged.BLOCK_BYTES
+    assert second[-1] == range_reader.BLOCK_BYTES
 
 
 def test_a_newer_version_does_not_begin_with_the_older_ones_bytes(store, large, tmp_path) -> None:

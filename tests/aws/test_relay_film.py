@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.aws.ranged import Heads
-from hevcq.aws.relay import relayed
-from hevcq.aws.transfer import Download, Meter
+from hevcq.aws.s3.local_proxy import relayed
+from hevcq.aws.s3.range_reader import Heads
+from hevcq.aws.s3.transfer import Download, Meter
 from hevcq.domain.chunks import ChunkPlan, plan_chunks
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
 from hevcq.domain.plan import EncodePlan

@@ -13,9 +13,9 @@ import pytest
 
 from aws.breaking import Breaking, broken, refusal
 from aws.values import Killed, open_parts
-from hevcq.aws import transfer
-from hevcq.aws.open import open_aws
-from hevcq.aws.transfer import Sent
+from hevcq.aws.factory import open_aws
+from hevcq.aws.s3 import transfer
+from hevcq.aws.s3.transfer import Sent
 from hevcq.errors import SourceChanged, Stopped, Unavailable
 
 pytestmark = pytest.mark.aws

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from aws.breaking import refusal
 from aws.values import open_parts
-from hevcq.aws import objects, transfer
+from hevcq.aws.s3 import metadata as object_metadata
+from hevcq.aws.s3 import transfer
 from hevcq.domain.job import Source
 from hevcq.errors import (
     DiskFull,
@@ -253,7 +254,7 @@ def test_without_versions_a_stream_whose_object_was_replaced_meanwhile_is_not_mi
 
 
 def test_a_collected_file_that_arrives_damaged_does_not_appear(farm, store, tmp_path) -> None:
-    metadata = {objects.SHA256: "0" * 64}
+    metadata = {object_metadata.SHA256: "0" * 64}
     farm.clients.s3.put_object(Bucket="out", Key="DONE/x.mp4", Body=b"abc", Metadata=metadata)
 
     with pytest.raises(Unavailable, match="another SHA-256"):
@@ -271,9 +272,9 @@ def test_parts_grow_so_that_no_file_has_too_many() -> None:
 
 @given(st.dictionaries(st.sampled_from(["job", "certificate"]), st.text()))
 def test_any_metadata_survives_the_headers(metadata: dict[str, str]) -> None:
-    packed = objects.pack(metadata)
+    packed = object_metadata.pack(metadata)
 
-    assert objects.unpack(packed) == metadata
+    assert object_metadata.unpack(packed) == metadata
     assert all(value.isascii() and value.isprintable() for value in packed.values())
 
 

@@ -14,7 +14,7 @@ from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source, Task, job_id
 from hevcq.domain.profile import Bounds
 from hevcq.domain.verdict import Abandon, FailureClass, Skipped
-from hevcq.embedded.open import open_embedded
+from hevcq.embedded.factory import open_embedded
 from hevcq.errors import Unavailable
 from hevcq.ffmpeg import verify_picture
 from hevcq.ffmpeg.process import Finished

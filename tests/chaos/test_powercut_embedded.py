@@ -12,7 +12,7 @@ from chaos.powercut.database import Recorder
 from contracts.backends import PROFILES
 from hevcq.domain.job import SETTLED, JobState, Phase, Progress, RenditionRef
 from hevcq.domain.verdict import Bury, FailureClass
-from hevcq.embedded.open import EmbeddedBackend, open_embedded
+from hevcq.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.errors import HevcqError
 from hevcq.ports.ledger import Granted, JobFilter
 from hevcq.ports.queue import Selection

@@ -188,11 +188,11 @@ def test_a_film_that_is_not_swept_is_noticed(monkeypatch):
 
 
 def test_tasks_of_films_without_their_group_are_noticed(monkeypatch):
-    from hevcq.embedded import messages
+    from hevcq.embedded.jobs import message_table
 
     def alone(tasks):
-        return [messages.Outgoing(task.body()) for task in tasks]
+        return [message_table.Outgoing(task.body()) for task in tasks]
 
-    monkeypatch.setattr(messages, "outgoing", alone)
+    monkeypatch.setattr(message_table, "outgoing", alone)
 
     _broken("pushed ahead", seeds=range(EMBEDDED_EVERY, EMBEDDED_EVERY * SEEDS, EMBEDDED_EVERY))

@@ -15,7 +15,7 @@ from hevcq.cli.data_dir import data_dir as data_dir_at_the_door
 from hevcq.cli.exits import ExitCode
 from hevcq.domain.job import Phase, Progress
 from hevcq.embedded import snapshot
-from hevcq.embedded.schema import SCRIPTS
+from hevcq.embedded.migrations import SCRIPTS
 from hevcq.settings_load import load
 
 

@@ -106,8 +106,8 @@ def open_memory(folder: Path) -> World:
 
 def open_embedded(folder: Path) -> World:
     from hevcq.embedded.database import Database
-    from hevcq.embedded.messages import Outgoing, send
-    from hevcq.embedded.open import open_embedded
+    from hevcq.embedded.factory import open_embedded
+    from hevcq.embedded.jobs.message_table import Outgoing, send
     from hevcq.embedded.snapshot import DATABASE
 
     clock = ManualClock()

@@ -13,7 +13,7 @@ from hevcq.domain.film import work_folder
 from hevcq.domain.job import JobRecord, JobState, Source, Task, TaskKind, job_id
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.verdict import FailureClass
-from hevcq.embedded.open import open_embedded
+from hevcq.embedded.factory import open_embedded
 from hevcq.ports.queue import Delivery
 from hevcq.settings import Settings
 from hevcq.worker.handler import Handled, Served

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hevcq.aws.table import TTL, table_definition
+from hevcq.aws.dynamodb.schema import TTL, table_definition
 from hevcq.profiles import installed_folder, load_profiles
 from hevcq.settings import AwsSettings, Settings
 from infra.terraform import INFRA, Terraform, need_terraform

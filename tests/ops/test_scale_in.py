@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fakes.farm import Farm
-from hevcq.aws.ecs import TaskProtection
+from hevcq.aws.task_protection import TaskProtection
 from hevcq.domain.job import JobState
 from hevcq.settings import Settings
 from hevcq.wiring.app import open_app, watchers

@@ -11,7 +11,7 @@ from fakes.encoder import FakeEncoder, fake_plan
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import key_for_path
-from hevcq.embedded.open import open_embedded
+from hevcq.embedded.factory import open_embedded
 from hevcq.settings import Settings
 from hevcq.util.clock import SystemClock
 from hevcq.worker.handler import Served

@@ -9,7 +9,7 @@ import boto3
 from botocore.config import Config
 
 import hevcq
-from hevcq.aws.faults import translated
+from hevcq.aws.errors import translated
 from hevcq.errors import ConfigError
 from hevcq.settings import AwsSettings
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from hevcq.embedded.faults import translated
-from hevcq.embedded.schema import SCRIPTS, connect, prepare
+from hevcq.embedded.errors import translated
+from hevcq.embedded.migrations import SCRIPTS, connect, prepare
 from hevcq.errors import StorageError
 
 T = TypeVar("T")

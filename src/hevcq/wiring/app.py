@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hevcq.domain.events import JobEvent, OnEvent
     from hevcq.domain.profile import Profile
     from hevcq.embedded.catalog import SqliteCatalog
-    from hevcq.embedded.open import EmbeddedBackend
+    from hevcq.embedded.factory import EmbeddedBackend
     from hevcq.ports.backend import Backend
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
@@ -49,7 +49,7 @@ class App:
 
     @cached_property
     def _embedded(self) -> EmbeddedBackend:
-        from hevcq.embedded.open import open_embedded
+        from hevcq.embedded.factory import open_embedded
 
         return open_embedded(self.settings, self.profiles, self.clock)
 
@@ -58,7 +58,7 @@ class App:
         """The queues, ledger, store and fan-out of the chosen way of running."""
         if self.settings.backend == "embedded":
             return self._embedded.backend
-        from hevcq.aws.open import open_aws
+        from hevcq.aws.factory import open_aws
 
         return open_aws(self.settings, self.profiles, self.clock)
 
@@ -71,7 +71,7 @@ class App:
 
     @cached_property
     def _own_catalog(self) -> SqliteCatalog:
-        from hevcq.embedded.open import open_catalog
+        from hevcq.embedded.factory import open_catalog
 
         return open_catalog(self.settings.data_dir / "catalog.db", self.clock)
 
@@ -187,7 +187,7 @@ def watchers(app: App) -> list[Watcher]:
 
 
 def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:
-    from hevcq.aws.ecs import TaskProtection
+    from hevcq.aws.task_protection import TaskProtection
     from hevcq.worker.scale_in import ScaleInGuard
 
     try:

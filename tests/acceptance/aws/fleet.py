@@ -14,8 +14,8 @@ from pathlib import Path
 from acceptance.farm import HEVCQ, Farm, until
 from aws.emulator import KEYS, REGION, Emulator
 from hevcq.aws.clients import Clients
-from hevcq.aws.open import open_aws
-from hevcq.aws.setup import create_resources
+from hevcq.aws.emulator_setup import create_resources
+from hevcq.aws.factory import open_aws
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from aws.emulator import KEYS, REGION, Emulator
 from hevcq.aws.clients import Clients
-from hevcq.aws.open import open_aws
-from hevcq.aws.setup import create_resources
+from hevcq.aws.emulator_setup import create_resources
+from hevcq.aws.factory import open_aws
 from hevcq.domain.job import Source
 from hevcq.domain.profile import Profile
-from hevcq.embedded.open import open_embedded
+from hevcq.embedded.factory import open_embedded
 from hevcq.ports.backend import Backend
 from hevcq.settings import AwsSettings, Settings
 from hevcq.util.clock import SystemClock

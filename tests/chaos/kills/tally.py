@@ -12,7 +12,7 @@ from chaos.kills.campaign import Campaign
 from chaos.kills.films import FORGED, KINDS, LARGE_BYTES, kind_of
 from chaos.kills.places import Place, apart
 from chaos.kills.worker import KILL
-from hevcq.aws import objects
+from hevcq.aws.s3 import metadata as object_metadata
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobRecord, JobState, job_id
 from hevcq.ports.backend import Backend
@@ -153,7 +153,7 @@ def _published(place: Place, backend: Backend) -> dict[str, list[tuple[int, str]
     for version in reversed([v for page in pages for v in page.get("Versions", [])]):
         if not version["Key"].endswith(".json"):
             head = s3.head_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
-            facts = objects.unpack(head["Metadata"])
+            facts = object_metadata.unpack(head["Metadata"])
             found.setdefault(version["Key"], []).append((int(facts["fence"]), facts["sha256"]))
     return found
 

@@ -232,7 +232,7 @@ def work(place: Place, orders: Orders, mark: str) -> None:
 
 def _small_parts() -> None:
     """Have uploads begin to go in parts at S3's least size, so that a kill may leave some open."""
-    from hevcq.aws import transfer
+    from hevcq.aws.s3 import transfer
 
     transfer.PART_BYTES = 5 << 20
 

@@ -206,14 +206,14 @@ BUGS = (
     ),
     Bug(
         "the parts of a newer split forgotten by a late sweep",
-        "src/hevcq/embedded/parts.py",
+        "src/hevcq/embedded/jobs/parts.py",
         "whole.job_id = :job_id AND whole.state = 'split')\"",
         "whole.job_id = :job_id AND whole.state = 'none')\"",
         LATE,
     ),
     Bug(
         "parts counted as jobs",
-        "src/hevcq/embedded/ledger.py",
+        "src/hevcq/embedded/jobs/ledger.py",
         "COUNT(*) FROM job WHERE parent = '' GROUP BY",
         "COUNT(*) FROM job GROUP BY",
         PARTS,

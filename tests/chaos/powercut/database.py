@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from chaos.powercut.disk import Disk, Loss, write
-from hevcq.embedded import files
 from hevcq.embedded.database import Database
 from hevcq.embedded.snapshot import DATABASE
+from hevcq.embedded.store import files
 
 FULL = 2
 LOG = f"{DATABASE}-wal"

@@ -42,10 +42,10 @@ from fakes.ledger import MemoryLedger
 from fakes.queue import MemoryQueue, _Message
 from fakes.store import MemoryStore
 from hevcq.domain.verdict import Bury, FailureClass
-from hevcq.embedded import messages
 from hevcq.embedded.database import Database
-from hevcq.embedded.ledger import SqliteLedger
-from hevcq.embedded.queue import QueueConfig, SqliteQueue
+from hevcq.embedded.jobs import message_table
+from hevcq.embedded.jobs.ledger import SqliteLedger
+from hevcq.embedded.jobs.queue import QueueConfig, SqliteQueue
 from hevcq.errors import LeaseLost, StaleFence, Unavailable
 from hevcq.ports.ledger import AlreadySettled, Granted, Held
 from hevcq.ports.queue import Delivery, Selection
@@ -273,7 +273,7 @@ class SqliteShared(Shared):
             )
         for failure_class in classes_of(film):
             letter = ("hevc", BODY, JOB, "so", failure_class, MAX_RECEIVES, "[]", "", BASE)
-            connection.execute(messages.LETTER, letter)
+            connection.execute(message_table.LETTER, letter)
         made = DIGESTS[record.made] if record.made else None
         lease = BASE + record.lease_s if record.state == "running" else 0.0
         connection.execute(

@@ -17,8 +17,8 @@ from chaos.sim.campaign import silent
 from fakes.ledger import MemoryLedger
 from fakes.store import MemoryStore
 from hevcq.domain.verdict import FailureClass
-from hevcq.embedded import ledger as sqlite_ledger
-from hevcq.embedded import messages
+from hevcq.embedded.jobs import ledger as sqlite_ledger
+from hevcq.embedded.jobs import message_table
 from hevcq.worker import handler, lease, settle
 from hevcq.worker.heartbeat import Heartbeat
 from hevcq.worker.lease import Lease
@@ -192,7 +192,7 @@ def test_the_embedded_ledger_takes_such_a_letter_back(tmp_path):
 
 
 def test_a_letter_that_the_embedded_ledger_does_not_take_back_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(messages, "TAKE_BACK", "SELECT 1")
+    monkeypatch.setattr(message_table, "TAKE_BACK", "SELECT 1")
     shared = SqliteShared(tmp_path, max_receives=2)
 
     assert "no good end" in violated(EXPIRY._replace(skews=EVEN), shared)
@@ -210,8 +210,8 @@ def test_sql_that_does_not_ask_for_the_fence_is_found(monkeypatch, tmp_path):
 
 
 def test_sql_that_settles_by_a_stale_receipt_is_found(monkeypatch, tmp_path):
-    released = messages.RELEASE.replace("AND held = ?", "AND ? > 0")
-    monkeypatch.setattr(messages, "RELEASE", released)
+    released = message_table.RELEASE.replace("AND held = ?", "AND ? > 0")
+    monkeypatch.setattr(message_table, "RELEASE", released)
     shared = SqliteShared(tmp_path)
     scope = Scope("a stop", 1, Spare(expiries=1, stops=1), tick_s=20.0, skews=EVEN)
 

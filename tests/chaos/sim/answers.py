@@ -12,7 +12,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from hevcq.aws.faults import translated
+from hevcq.aws.errors import translated
 
 URL = "http://simulated"
 

@@ -13,10 +13,10 @@ from fakes.ledger import MemoryLedger
 from fakes.queue import MemoryQueue
 from fakes.store import MemoryStore
 from hevcq.embedded.database import Database
-from hevcq.embedded.fanout import SqliteFanout
-from hevcq.embedded.ledger import SqliteLedger
-from hevcq.embedded.open import free_owner
-from hevcq.embedded.queue import QueueConfig, SqliteQueue
+from hevcq.embedded.factory import free_owner
+from hevcq.embedded.jobs.ledger import SqliteLedger
+from hevcq.embedded.jobs.queue import QueueConfig, SqliteQueue
+from hevcq.embedded.jobs.task_publisher import SqliteFanout
 from hevcq.ports.queue import Selection
 
 TABLES = ("message", "dead_letter", "job", "reopened", "remembered")
@@ -169,12 +169,12 @@ class SqliteSide(Side):
         """SQLite never shows a message that is held."""
 
     def send_body(self, name: str, body: str, delay_s: float) -> None:
-        from hevcq.embedded import messages
+        from hevcq.embedded.jobs import message_table
 
         now = self.queues[name]._clock.now()
-        batch = [messages.Outgoing(body)]
+        batch = [message_table.Outgoing(body)]
         self._database.write(
-            lambda c: messages.send(c, name, batch, now=now, delay_s=delay_s), durable=False
+            lambda c: message_table.send(c, name, batch, now=now, delay_s=delay_s), durable=False
         )
 
     def has_message(self, queue: SqliteQueue, job_id: str) -> bool:
@@ -191,6 +191,6 @@ class SqliteSide(Side):
 
 
 def _job_of(body: str) -> str:
-    from hevcq.embedded.messages import job_of
+    from hevcq.embedded.jobs.message_table import job_of
 
     return job_of(body)

@@ -18,7 +18,7 @@ from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import JobState
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Gates, Profile, Video
-from hevcq.embedded.open import EmbeddedBackend, open_embedded
+from hevcq.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process import run_child
 from hevcq.settings import Settings

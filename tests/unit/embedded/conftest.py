@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.embedded.database import Database
-from hevcq.embedded.open import EmbeddedBackend, open_embedded
+from hevcq.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.ports.store import Store
 from hevcq.settings import Settings
 from support import ManualClock
@@ -24,7 +24,7 @@ import sys, threading
 from pathlib import Path
 from contracts.backends import PROFILES, source, task
 from hevcq.util.clock import SystemClock
-from hevcq.embedded.open import open_embedded
+from hevcq.embedded.factory import open_embedded
 from hevcq.settings import Settings
 opened = open_embedded(Settings(data_dir=Path(sys.argv[1])), PROFILES, SystemClock())
 backend, stop = opened.backend, threading.Event()
@@ -83,7 +83,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(path: Path) -> Iterator[Database]:
-    opened = Database(path, scripts=("schema.sql", NOTE), busy_s=0.2)
+    opened = Database(path, scripts=("001_jobs.sql", NOTE), busy_s=0.2)
     yield opened
     opened.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from contracts.objects import sha
-from hevcq.embedded.open import OBJECTS
+from hevcq.embedded.factory import OBJECTS
 from hevcq.ports.store import Publication, Store
 
 OLD, NEW = b"old rendition" * 100, b"new rendition" * 100

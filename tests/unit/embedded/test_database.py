@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.embedded import schema
+from hevcq.embedded import migrations
 from hevcq.embedded.database import Database
-from hevcq.embedded.faults import translated
+from hevcq.embedded.errors import translated
 from hevcq.errors import (
     DatabaseBusy,
     DatabaseDamaged,
@@ -64,10 +64,10 @@ def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: Databas
     path.write_bytes(content)
 
     with pytest.raises(DatabaseDamaged):
-        Database(path, scripts=("schema.sql", NOTE))
+        Database(path, scripts=("001_jobs.sql", NOTE))
 
     assert path.read_bytes() == content
-    assert schema.check(path) != []
+    assert migrations.check(path) != []
 
 
 def test_a_truncated_database_is_refused(path: Path, database: Database) -> None:
@@ -77,19 +77,19 @@ def test_a_truncated_database_is_refused(path: Path, database: Database) -> None
         file.truncate(8192)
 
     with pytest.raises(DatabaseDamaged):
-        Database(path, scripts=("schema.sql", NOTE))
+        Database(path, scripts=("001_jobs.sql", NOTE))
 
 
 def test_damage_met_later_is_named_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    database = Database(path, scripts=("schema.sql", NOTE))
+    database = Database(path, scripts=("001_jobs.sql", NOTE))
     database.write(lambda c: c.executemany(ADD, [(f"note {n}" * 20,) for n in range(500)]))
     database.close()
     content = bytearray(path.read_bytes())
     content[4096 * 40 : 4096 * 60] = b"\x5a" * (4096 * 20)
     path.write_bytes(content)
-    monkeypatch.setattr(schema, "CHECKED_BYTES", 0)
+    monkeypatch.setattr(migrations, "CHECKED_BYTES", 0)
 
-    late = Database(path, scripts=("schema.sql", NOTE))
+    late = Database(path, scripts=("001_jobs.sql", NOTE))
     with pytest.raises(DatabaseDamaged):
         notes(late)
     late.close()
@@ -107,7 +107,7 @@ def test_a_log_without_its_database_is_refused(path: Path) -> None:
 def test_a_sound_database_passes_the_check(path: Path, database: Database) -> None:
     database.close()
 
-    assert schema.check(path) == []
+    assert migrations.check(path) == []
 
 
 def test_a_newer_database_is_refused_and_left_as_it_is(path: Path, database: Database) -> None:
@@ -115,17 +115,17 @@ def test_a_newer_database_is_refused_and_left_as_it_is(path: Path, database: Dat
     before = path.read_bytes()
 
     with pytest.raises(DatabaseTooNew, match=r"version 2; this hevcq knows up to 1.*newer"):
-        Database(path, scripts=("schema.sql",))
+        Database(path, scripts=("001_jobs.sql",))
 
     assert path.read_bytes() == before
 
 
 def test_an_older_database_is_migrated_and_keeps_its_rows(path: Path) -> None:
-    old = Database(path, scripts=("schema.sql",))
+    old = Database(path, scripts=("001_jobs.sql",))
     old.change("INSERT INTO remembered VALUES ('a', 'hevc', 'r', 'small', 1.0)")
     old.close()
     more = (
-        "schema.sql",
+        "001_jobs.sql",
         NOTE,
         "ALTER TABLE note ADD COLUMN at REAL; INSERT INTO note VALUES ('x', 1);",
     )
@@ -140,13 +140,13 @@ def test_an_older_database_is_migrated_and_keeps_its_rows(path: Path) -> None:
 
 
 def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
-    Database(path, scripts=("schema.sql",)).close()
-    broken = ("schema.sql", "CREATE TABLE half (x); INSERT INTO nowhere VALUES (1);")
+    Database(path, scripts=("001_jobs.sql",)).close()
+    broken = ("001_jobs.sql", "CREATE TABLE half (x); INSERT INTO nowhere VALUES (1);")
 
     with pytest.raises(StorageError):
         Database(path, scripts=broken)
 
-    sound = Database(path, scripts=("schema.sql",))
+    sound = Database(path, scripts=("001_jobs.sql",))
     assert sound.rows("SELECT name FROM sqlite_master WHERE name = 'half'") == []
     sound.close()
 
@@ -220,7 +220,7 @@ def test_a_folder_that_takes_no_database_is_named(path: Path, monkeypatch) -> No
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(schema, "_migrate", fail)
+        patched.setattr(migrations, "_migrate", fail)
         with pytest.raises(DiskFull):
             Database(path)
 

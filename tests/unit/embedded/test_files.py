@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from contracts.objects import nothing, sha
-from hevcq.embedded import files
+from hevcq.embedded.store import files
 from hevcq.errors import (
     LibraryError,
     Stopped,

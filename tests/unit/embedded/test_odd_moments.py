@@ -12,10 +12,10 @@ import pytest
 from contracts.backends import MAX_RECEIVES, VISIBILITY_S, source
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.verdict import FailureClass
-from hevcq.embedded import presence
+from hevcq.embedded import liveness
 from hevcq.embedded.database import Database
-from hevcq.embedded.messages import Outgoing, send
-from hevcq.embedded.presence import Presence
+from hevcq.embedded.jobs.message_table import Outgoing, send
+from hevcq.embedded.liveness import Presence
 from hevcq.embedded.snapshot import DATABASE, read_snapshot
 from hevcq.errors import DatabaseBusy
 from hevcq.ports.ledger import Granted
@@ -84,7 +84,7 @@ def test_a_lock_file_that_was_swept_between_making_and_locking_it_is_made_again(
             made.unlink()
         lock(descriptor, how)
 
-    monkeypatch.setattr(presence.fcntl, "flock", sweep_first)
+    monkeypatch.setattr(liveness.fcntl, "flock", sweep_first)
     here = Presence(tmp_path, clock)
     there = Presence(tmp_path, clock)
 
@@ -114,7 +114,7 @@ def test_two_threads_that_look_for_the_dead_at_once_free_them_once(tmp_path, clo
 
 
 def test_an_interrupt_just_after_the_commit_undoes_nothing(tmp_path) -> None:
-    database = Database(tmp_path / "hevcq.db", scripts=("schema.sql", NOTE), busy_s=0.2)
+    database = Database(tmp_path / "hevcq.db", scripts=("001_jobs.sql", NOTE), busy_s=0.2)
 
     class Interrupted:
         """Lets everything through, and interrupts once the commit has happened."""
@@ -143,14 +143,14 @@ def test_an_interrupt_just_after_the_commit_undoes_nothing(tmp_path) -> None:
 
 def test_an_older_database_that_somebody_writes_to_is_not_migrated_meanwhile(tmp_path) -> None:
     path = tmp_path / "hevcq.db"
-    Database(path, scripts=("schema.sql",)).close()
+    Database(path, scripts=("001_jobs.sql",)).close()
 
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseBusy):
-            Database(path, scripts=("schema.sql", NOTE), busy_s=0.05)
+            Database(path, scripts=("001_jobs.sql", NOTE), busy_s=0.05)
         other.execute("ROLLBACK")
 
-    later = Database(path, scripts=("schema.sql", NOTE), busy_s=0.2)
+    later = Database(path, scripts=("001_jobs.sql", NOTE), busy_s=0.2)
     assert later.change(ADD, ("migrated",)) == 1
     later.close()

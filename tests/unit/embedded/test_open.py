@@ -18,8 +18,8 @@ from hevcq.domain.media import MediaInfo
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.embedded import catalog as catalog_module
 from hevcq.embedded.database import Database
-from hevcq.embedded.open import free_owner, holds, open_catalog, open_embedded
-from hevcq.embedded.presence import Presence
+from hevcq.embedded.factory import free_owner, holds, open_catalog, open_embedded
+from hevcq.embedded.liveness import Presence
 from hevcq.embedded.snapshot import DATABASE, read_snapshot
 from hevcq.errors import DatabaseDamaged, StaleFence, StorageError
 from hevcq.ports.catalog import Fingerprint
@@ -84,10 +84,10 @@ def test_what_was_recorded_is_there_after_opening_again(opener) -> None:
 
 
 def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -> None:
-    from hevcq.embedded import fanout
+    from hevcq.embedded.jobs import task_publisher
 
     opened, calls = opener(), []
-    real = fanout.messages.send
+    real = task_publisher.message_table.send
 
     def fail(connection, queue: str, *args, **named) -> None:
         calls.append(queue)
@@ -95,7 +95,7 @@ def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -
             raise sqlite3.OperationalError("the disk went away")
         real(connection, queue, *args, **named)
 
-    monkeypatch.setattr(fanout.messages, "send", fail)
+    monkeypatch.setattr(task_publisher.message_table, "send", fail)
     with pytest.raises(StorageError):
         opened.backend.fanout.publish(source(), ["hevc", "720p"], announced=False)
 

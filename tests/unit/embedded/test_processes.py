@@ -12,8 +12,8 @@ import pytest
 
 from contracts.backends import PROFILES, source, task
 from hevcq.domain.job import JobState
-from hevcq.embedded.open import EmbeddedBackend, open_embedded
-from hevcq.embedded.presence import Presence
+from hevcq.embedded.factory import EmbeddedBackend, open_embedded
+from hevcq.embedded.liveness import Presence
 from hevcq.ports.ledger import Granted, Held
 from hevcq.ports.queue import Delivery
 from hevcq.settings import Settings

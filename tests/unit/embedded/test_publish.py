@@ -17,7 +17,7 @@ STEPS = 13
 
 PUBLISH = """
 import hashlib, os, signal
-from hevcq.embedded import files
+from hevcq.embedded.store import files
 from hevcq.embedded.database import Database
 from hevcq.ports.store import Publication
 store, file = backend.store, Path(sys.argv[1]).parent / "encode"

@@ -161,7 +161,7 @@ def test_a_woken_consumer_loses_no_race_with_its_own_timeout(queue: Queue, clock
 
 def test_the_poll_step_comes_from_the_settings(folder, clock) -> None:
     from contracts.backends import PROFILES
-    from hevcq.embedded.open import open_embedded
+    from hevcq.embedded.factory import open_embedded
 
     opened = open_embedded(Settings(data_dir=folder, poll_s=0.1), PROFILES, clock)
 

@@ -11,8 +11,8 @@ import pytest
 
 from contracts.backends import source
 from contracts.objects import nothing, sha
-from hevcq.embedded import files, sources
-from hevcq.embedded.open import OBJECTS
+from hevcq.embedded.factory import OBJECTS
+from hevcq.embedded.store import files, sources
 from hevcq.errors import (
     DiskFull,
     LibraryError,

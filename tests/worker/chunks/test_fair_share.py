@@ -12,7 +12,7 @@ import pytest
 from contracts.backends import source
 from fakes.backend import HEVC
 from hevcq.domain.job import Task, TaskKind
-from hevcq.embedded.open import open_embedded
+from hevcq.embedded.factory import open_embedded
 from hevcq.settings import Settings
 from support import ManualClock
 

@@ -16,7 +16,7 @@ from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.planner import make_plan
-from hevcq.embedded.open import open_embedded
+from hevcq.embedded.factory import open_embedded
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.settings import Settings
 from hevcq.util.clock import SystemClock

@@ -1,0 +1,1 @@
+"""Sources and renditions in S3 buckets."""

@@ -1,0 +1,1 @@
+"""Queues and ledger in the embedded database."""

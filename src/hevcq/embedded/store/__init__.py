@@ -1,0 +1,1 @@
+"""Sources and renditions in the data folder."""
