@@ -47,18 +47,17 @@ def collect(
 
 
 def _collect(app: App, options: Options) -> ExitCode:
-    from hevcq.cli.ingest_run import wire
     from hevcq.cli.ingest_show import closed, display_of, say
-    from hevcq.worker.stop import StopSignals
+    from hevcq.wiring.app import stop_signals
+    from hevcq.wiring.ingest import IngestApplication
 
     display, began = display_of(app, options), app.clock.monotonic()
-    with StopSignals() as signals, display:
-        wired = wire(app, options, display)
-        wired.recover(display)
-        wired.ingest.collect_finished(signals.asked)
-        wired.ingest.tally.interrupted = signals.asked.is_set()
-    if not wired.ingest.tally.outcomes:
+    with stop_signals() as signals, display:
+        ingest = IngestApplication(app, options.request(), display, signals)
+        ingest.recover()
+        ingest.collect_finished()
+    if not ingest.tally.outcomes:
         say(options, "Nothing that is finished waits to be put in its place.")
-    code = closed(app, wired.ingest.tally, options, display, began)
-    wired.require_profiles()
+    code = closed(app, ingest.tally, options, display, began)
+    ingest.require_profiles()
     return code

@@ -6,13 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.domain.profile import Profile
 from hevcq.errors import UsageError
-from hevcq.ports.catalog import Mode
-from hevcq.usecases.ingest_targets import Destination
+from hevcq.usecases.ingest_request import IngestRequest
 
-KEEP_DAYS = 30.0
-"""How long a replaced original is kept, unless --keep-originals says otherwise."""
 EVERYTHING = Path("/")
 
 
@@ -36,12 +32,20 @@ class Options:
     quiet: bool = False
     verbose: bool = False
 
-    @property
-    def roots(self) -> tuple[Path, ...]:
-        """The folders and files named, with links in them resolved; everything where none is."""
-        if not self.paths:
-            return (EVERYTHING,)
-        return tuple(_real(path) for path in self.paths)
+    def request(self) -> IngestRequest:
+        """Return what is asked for, with links in paths resolved; no path means everything."""
+        return IngestRequest(
+            roots=tuple(_real(path) for path in self.paths) or (EVERYTHING,),
+            profiles=self.profiles,
+            include=self.include,
+            exclude=self.exclude,
+            output=_real(self.output) if self.output is not None else None,
+            replace=self.replace,
+            keep_days=self.keep_originals,
+            no_wait=self.no_wait,
+            skip_upload=self.skip_upload,
+            watch=self.watch,
+        )
 
     def check(self) -> None:
         """Raise UsageError with one sentence for a combination that makes no sense."""
@@ -108,45 +112,6 @@ class Options:
             ),
             (self.quiet and self.verbose, "--quiet and --verbose contradict each other."),
         ]
-
-    def destination(self, profiles: list[Profile]) -> Destination:
-        """Return where renditions go; raise UsageError if these profiles cannot go there."""
-        if self.replace:
-            if len(profiles) != 1:
-                names = ", ".join(profile.name for profile in profiles)
-                raise UsageError(
-                    f"--replace can put one rendition in an original's place, not {len(profiles)}"
-                    f" ({names}); name one with --profile."
-                )
-            days = KEEP_DAYS if self.keep_originals is None else self.keep_originals
-            return Destination(Mode.REPLACE, keep_days=days)
-        if self.output is not None:
-            return Destination(Mode.MIRROR, output=self._mirror())
-        return Destination(Mode.BESIDE)
-
-    def _mirror(self) -> Path:
-        output = _real(self.output or Path())
-        if output.exists() and not output.is_dir():
-            raise UsageError(f"--output {output} is not a folder.")
-        for root in self.roots:
-            if root == output or output in root.parents:
-                raise UsageError(
-                    f"--output {output} is, or holds, the folder {root} that is ingested; leave it"
-                    " out to put renditions beside their originals, or choose another folder."
-                )
-        return output
-
-
-def chosen_profiles(names: tuple[str, ...], known: dict[str, Profile]) -> list[Profile]:
-    """Return the named profiles, or every subscribed one; raise UsageError if there is none."""
-    from hevcq.profiles import pick
-
-    if names:
-        return pick(known, list(dict.fromkeys(names)))
-    subscribed = [profile for profile in known.values() if profile.subscribe]
-    if not subscribed:
-        raise UsageError("No profile has `subscribe: true`; name one with --profile.")
-    return subscribed
 
 
 def _real(path: Path) -> Path:

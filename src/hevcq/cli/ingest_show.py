@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,16 +12,13 @@ from hevcq.cli.display import Display, open_display
 from hevcq.cli.display_text import about, about_it, size
 from hevcq.cli.exits import ExitCode, exit_code
 from hevcq.cli.ingest_options import Options
-from hevcq.cli.ingest_run import Run, Wired, first_items, wire
 from hevcq.domain.events import EventName, IngestEvent
-from hevcq.errors import HevcqError
+from hevcq.errors import HevcqError, UsageError
 from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_plan import BAD, LIVE, Disposition, IngestPlan, Item
 from hevcq.usecases.ingest_tally import Tally
-from hevcq.worker.stop import StopSignals
-
-if TYPE_CHECKING:
-    from hevcq.wiring.app import App
+from hevcq.wiring.app import App, stop_signals
+from hevcq.wiring.ingest import IngestApplication
 
 MOST_SHOWN = 20
 """Files named in the announcement; --dry-run names all."""
@@ -41,26 +37,27 @@ VERBS: dict[Disposition, str] = {
 def run_shown(app: App, options: Options) -> ExitCode:
     """Run an ingest with its display; return the exit code. Raises what ends it before its time."""
     display, began = display_of(app, options), app.clock.monotonic()
-    with StopSignals() as signals:
-        wired = wire(app, options, display)
+    if options.workers is not None and app.settings.backend != "embedded":
+        raise UsageError("Workers run on the fleet; --workers is for the embedded way.")
+    with stop_signals() as signals:
+        ingest = IngestApplication(app, options.request(), display, signals)
         if not options.dry_run:  # settling a swap, or letting an original go, is no mere look
-            wired.recover(display)
-        run = Run(wired, signals, display)
-        watch = run.watch() if options.watch else None
-        first = first_items(wired, watch, signals.asked)
-        items = _announced(wired, first, options)
+            ingest.recover()
+        first = ingest.plan()
+        items = _announced(ingest.tally, first, options)
         if options.watch:
             say(options, "Watching for new files; Ctrl-C ends it.")
         if options.dry_run:
-            return _dry(wired, first, display)
+            return _dry(app, ingest.tally, first, options, display)
         try:
-            _worked(run, items, display)
+            with display:
+                ingest.work(items)
         except HevcqError as error:  # what is done and what is not is said all the same
-            closed(app, wired.ingest.tally, options, display, began, error)
+            closed(app, ingest.tally, options, display, began, error)
             raise
-    code = closed(app, wired.ingest.tally, options, display, began)
+    code = closed(app, ingest.tally, options, display, began)
     if options.skip_upload:
-        wired.require_profiles()
+        ingest.require_profiles()
     return code
 
 
@@ -75,23 +72,14 @@ def display_of(app: App, options: Options) -> Display:
     )
 
 
-def _worked(run: Run, items: Sequence[Item], display: Display) -> None:
-    with display:
-        try:
-            run.start(items)
-            run.run()
-        finally:
-            run.end()
-
-
 def _announced(
-    wired: Wired, first: IngestPlan | Sequence[Item], options: Options
+    tally: Tally, first: IngestPlan | Sequence[Item], options: Options
 ) -> Sequence[Item]:
     """Say what will be done; return the items."""
     if not isinstance(first, IngestPlan):
         say(options, f"{len(first)} queued earlier and not in place yet.")
         return first
-    wired.ingest.tally.add_planned(first)
+    tally.add_planned(first)
     if options.dry_run:
         return first.items
     if options.quiet and not options.as_json:
@@ -133,14 +121,19 @@ def _sum(plan: IngestPlan) -> str:
     return words
 
 
-def _dry(wired: Wired, first: IngestPlan | Sequence[Item], display: Display) -> ExitCode:
-    tally, options = wired.ingest.tally, wired.options
+def _dry(
+    app: App,
+    tally: Tally,
+    first: IngestPlan | Sequence[Item],
+    options: Options,
+    display: Display,
+) -> ExitCode:
     if isinstance(first, IngestPlan) and not options.as_json:
         columns = ("file", "profile", "what", "size", "cpu", "target", "why")
         render.emit_table(columns, [_dry_row(item) for item in first.items])
         say(options, _sum(first))
     code = report.code(tally)
-    _summary(wired.app, tally, code, display, 0.0)
+    _summary(app, tally, code, display, 0.0)
     return code
 
 

@@ -47,7 +47,7 @@ SCAN_TOLD_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class IngestSetup:
     """What to do. `cores`, `workers` and `machine` (the cores that one job may have, None: all)
     only serve the forecast; `uploads` is how many files are taken in at a time; `apart` is as in
     `Enqueuer`."""
@@ -71,7 +71,7 @@ class Ingest:
     def __init__(
         self,
         ports: Ports,
-        request: Request,
+        request: IngestSetup,
         collector: Collector,
         tell: Listener,
         occupied: Occupied,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hevcq.ports.encoder import Encoder
     from hevcq.worker.handler import Served
     from hevcq.worker.pool import Numbers, WorkerPool
+    from hevcq.worker.stop import StopSignals
     from hevcq.worker.watch import Watcher
 
 GIVEN_UP_LOOK_S = 900.0
@@ -99,6 +100,13 @@ class App:
 def open_app(settings: Settings, clock: Clock | None = None) -> App:
     """Return the app of these settings; nothing is opened before it is used."""
     return App(settings, clock)
+
+
+def stop_signals() -> StopSignals:
+    """Return a context in which SIGINT, SIGTERM and SIGHUP ask for a stop; a second one insists."""
+    from hevcq.worker.stop import StopSignals
+
+    return StopSignals()
 
 
 def build_pool(

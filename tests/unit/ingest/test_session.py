@@ -17,7 +17,7 @@ from hevcq.library.swap import Swap
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.forecast import OWN_ENOUGH, TABLE_ONLY
-from hevcq.usecases.ingest import Ingest, Request
+from hevcq.usecases.ingest import Ingest, IngestSetup
 from hevcq.usecases.ingest_plan import Disposition, IngestPlan, Unfit, Video
 from hevcq.usecases.ingest_recover import homes, recover
 from hevcq.usecases.ingest_samples import learned_rates
@@ -35,7 +35,7 @@ def plain(_profile: object, _info: object):
 
 
 def session(bench: Bench, planner=plain, **changes: object) -> Ingest:
-    request = Request(
+    request = IngestSetup(
         roots=(bench.media,), profiles=(HEVC,), where=bench.where, planner=planner, cores=2.0
     )
     return Ingest(

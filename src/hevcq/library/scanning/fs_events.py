@@ -1,4 +1,4 @@
-"""Signals of the file system (inotify and the like) as one flag, from a thread of its own."""
+"""Listen to file-system events (inotify and the like) below library folders."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ QUIET_MS = 500
 """How long changes are gathered before the flag is set: a copy makes thousands a second."""
 
 
-class Signals:
-    """Sets `flag` at each change below the roots. Where the system cannot watch them (too many
-    folders, a network share), that is logged and the regular look finds what is new."""
+class ChangeListener:
+    """Sets `flag` at each change below the roots, from a thread of its own.
+
+    Where the system cannot watch them (too many folders, a network share), that is logged, and the
+    regular scan finds what is new.
+    """
 
     def __init__(self, roots: Sequence[Path], flag: threading.Event) -> None:
         self._roots, self._flag = roots, flag

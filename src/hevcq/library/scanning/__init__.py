@@ -1,0 +1,1 @@
+"""Which files of a library are videos, and when that changes."""

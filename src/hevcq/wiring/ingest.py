@@ -1,0 +1,299 @@
+"""An ingest as one application: its session, the workers beside it, and an orderly stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener, OnEvent
+from hevcq.domain.job import JobState
+from hevcq.domain.planner import make_plan
+from hevcq.domain.profile import Profile
+from hevcq.errors import ConfigError
+from hevcq.library.scan import Filter, Found, Rejected, find
+from hevcq.library.scanning.fs_events import ChangeListener
+from hevcq.usecases.collect import Collector
+from hevcq.usecases.ingest import Ingest, IngestSetup
+from hevcq.usecases.ingest_plan import LIVE, OPEN, IngestPlan, Item
+from hevcq.usecases.ingest_queue import Ports
+from hevcq.usecases.ingest_recover import homes, recover
+from hevcq.usecases.ingest_request import IngestRequest
+from hevcq.usecases.ingest_samples import learned_rates
+from hevcq.usecases.ingest_scan import Scanner, occupied
+from hevcq.usecases.ingest_space import room_of
+from hevcq.usecases.ingest_tally import Tally
+from hevcq.usecases.ingest_targets import Destination
+from hevcq.usecases.let_go import LetGo
+from hevcq.usecases.watch import Watch
+from hevcq.wiring.app import App, build_pool
+from hevcq.worker.kit import keep
+
+if TYPE_CHECKING:
+    from hevcq.worker.stop import StopSignals
+
+UPLOADS = 4
+"""Files uploaded at a time: enough to fill a line with one of them slow. Linking needs one."""
+LOCAL_POLL_S = 1.0
+"""The longest time between two looks at the ledger of this machine."""
+FLEET_POLL_S = 3.0
+"""How often the ledger of a fleet is asked: each look costs read units, and a job takes minutes."""
+STOP_POLL_S = 0.1
+"""How often stopping workers are looked at, so that a second signal is heard at once."""
+NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
+
+
+class IngestApplication:
+    """Runs an ingest request on an opened app, in either way of running.
+
+    Call `recover`, `plan` and `work` in this order, or `recover` and `collect_finished`. Events go
+    to `tell`; `tally` counts what became of each job. `signals.asked` stops it in order, and
+    `signals.insisted` at once.
+    """
+
+    def __init__(
+        self, app: App, request: IngestRequest, tell: Listener, signals: StopSignals
+    ) -> None:
+        """Build the session; raise UsageError, ConfigError, WorkerUnfit (no ffmpeg) or StorageError."""
+        self._app, self._request, self._tell, self._signals = app, request, tell, signals
+        self._profiles = request.chosen_profiles(app.profiles)
+        where = request.destination(self._profiles)
+        self._output = where.output
+        app.encoder.version()
+        self._ports = Ports(app.backend, app.catalog, app.clock, app.settings.data_dir)
+        self._session = self._build_session(where)
+        self._chosen = self._filter(where)
+        self._scanner = Scanner(
+            app.catalog, app.encoder, self._chosen, threads=2 * app.capacity.slots
+        )
+        self._wake = threading.Event()
+        self._workers: LocalWorkers | None = None
+        self._watch: Watch | None = None
+        self._changes: ChangeListener | None = None
+
+    @property
+    def tally(self) -> Tally:
+        """What became of each job so far."""
+        return self._session.tally
+
+    @property
+    def _embedded(self) -> bool:
+        return self._app.settings.backend == "embedded"
+
+    def _build_session(self, where: Destination) -> Ingest:
+        app, ports, profiles, embedded = self._app, self._ports, self._profiles, self._embedded
+        settings = app.settings
+        fleet_tasks = sum(profile.fleet.max_tasks for profile in profiles)
+        setup = IngestSetup(
+            roots=self._request.roots,
+            profiles=tuple(profiles),
+            where=where,
+            planner=make_plan,
+            rates=learned_rates(app.backend.ledger, app.catalog, profiles, make_plan),
+            cores=app.capacity.cores if embedded else _fleet_cores(profiles),
+            machine=None if embedded else min((p.fleet.cpu for p in profiles), default=1024) / 1024,
+            workers=app.capacity.slots if embedded else fleet_tasks,
+            uploads=1 if embedded else UPLOADS,
+            apart=app.backend.announces_uploads and not _all_subscribed(app, profiles),
+            room=room_of(app.backend.store, settings.scratch, settings.min_free_mib << 20),
+        )
+        let_go = LetGo(app.backend, app.profiles, app.catalog) if settings.aws.tag_done else keep
+        collector = Collector(ports, app.encoder, discard=embedded, let_go=let_go)
+        return Ingest(ports, setup, collector, self._tell, occupied)
+
+    def _filter(self, where: Destination) -> Filter:
+        settings = self._app.settings
+        skip = [settings.data_dir, settings.scratch]
+        return Filter(
+            include=self._request.include,
+            exclude=self._request.exclude,
+            skip=[*skip, *([where.output] if where.output is not None else [])],
+        )
+
+    def recover(self) -> None:
+        """Settle what earlier runs left behind in the folders that are worked on."""
+        recover(
+            self._ports, homes(self._app.catalog, self._request.roots, self._output), self._tell
+        )
+
+    def require_profiles(self) -> None:
+        """Raise ConfigError if something waits for its place whose profile is gone.
+
+        Nothing collects it then, and silence would look as if all were done.
+        """
+        app, gone = self._app, set[str]()
+        for root in self._request.roots:
+            for each in app.catalog.placements(states=OPEN, under=root):
+                job = None if each.profile in app.profiles else app.backend.ledger.get(each.job_id)
+                if job is not None and job.state not in NOTHING_TO_PLACE:
+                    gone.add(each.profile)
+        if gone:
+            names = ", ".join(sorted(gone))
+            raise ConfigError(
+                f"Films wait for a profile that is not there any more ({names}).",
+                remedy="Put its file back and run this again, or end them with `hevcq cancel`.",
+            )
+
+    def plan(self) -> IngestPlan | Sequence[Item]:
+        """Return what there is to do: a plan of what a scan found, or what was queued before.
+
+        Starts listening to the folders if they are to be watched. Raises Stopped if told to stop.
+        """
+        if self._request.watch:
+            self._start_watching()
+        if self._request.skip_upload:
+            return self._session.waiting()
+        found: Iterable[Found | Rejected] = (
+            self._watch.first()
+            if self._watch is not None
+            else find(list(self._request.roots), self._chosen)
+        )
+        return self._plan_of(found)
+
+    def work(self, items: Sequence[Item]) -> None:
+        """Queue the items and follow them to their end, or until told to stop.
+
+        Raises what ended the intake or the workers before their time, after all has stopped.
+        """
+        try:
+            self._start(items)
+            while self._step():
+                self._app.clock.wait(self._wake, self._poll_s())
+                self._wake.clear()
+        finally:
+            self._end()
+
+    def collect_finished(self) -> None:
+        """Put in place what is finished by now, once."""
+        self._session.collect_finished(self._signals.asked)
+        self.tally.interrupted = self._signals.asked.is_set()
+
+    def _start_watching(self) -> None:
+        roots = list(self._request.roots)
+        self._watch = Watch(lambda: find(roots, self._chosen), self._app.clock)
+        self._changes = ChangeListener(roots, self._watch.signal)
+        self._changes.start()
+
+    def _plan_of(self, found: Iterable[Found | Rejected]) -> IngestPlan:
+        return self._session.plan(self._scanner.inspect(iter(found), self._signals.asked))
+
+    def _poll_s(self) -> float:
+        return min(LOCAL_POLL_S, self._app.settings.poll_s) if self._embedded else FLEET_POLL_S
+
+    def _start(self, items: Sequence[Item]) -> None:
+        """Queue the items in the background, and start workers where they belong."""
+        self._session.queue(items)
+        self._session.start(self._signals.asked)
+        live = any(item.disposition in LIVE for item in items)
+        if self._embedded and not self._request.no_wait and (live or self._request.watch):
+            names = [profile.name for profile in self._profiles]
+            self._workers = LocalWorkers(self._app, names, self._worker_event)
+            self._workers.start()
+
+    def _step(self) -> bool:
+        """Look once at everything; return whether to go on."""
+        if self._signals.asked.is_set():
+            return False
+        if self._workers is not None and not self._workers.step():
+            return False
+        if self._request.no_wait:
+            self._session.intake.raise_error()
+            return self._session.intake.busy
+        self._take_new()
+        still_open = self._session.step(self._signals.asked)
+        return still_open or self._watch is not None
+
+    def _take_new(self) -> None:
+        new = self._watch.step() if self._watch is not None else []
+        if not new:
+            return
+        plan = self._plan_of(new)
+        self.tally.add_planned(plan)
+        self._session.queue(plan.items)
+
+    def _end(self) -> None:
+        """Stop everything in order, collect what still ended well, count the rest."""
+        asked = self._signals.asked.is_set()
+        try:
+            if asked:
+                self._say_stop()
+        finally:  # where nobody can be told any more, work goes back to its queue all the same
+            error = self._stop()
+        if not self._request.no_wait and not self._signals.insisted.is_set():
+            # What ended within the grace still goes to its place, unless told to hurry.
+            self._session.follower.step(self._signals.insisted)
+        self._session.finish(interrupted=asked, queued=self._request.no_wait)
+        if error is not None:
+            raise error
+
+    def _stop(self) -> BaseException | None:
+        self._signals.asked.set()
+        if self._changes is not None:
+            self._changes.stop()
+        self._session.intake.join()
+        if self._workers is None:
+            return None
+        return self._workers.stop(self._signals.insisted, self._wake)
+
+    def _worker_event(self, event: JobEvent) -> None:
+        if event.kind is EventName.JOB_PROGRESS and event.progress is not None:
+            # A chunk's progress is not its video's, which the ledger adds up.
+            if not event.part:
+                self._session.follower.note(event.job_id, event.progress)
+        else:
+            self._wake.set()
+
+    def _say_stop(self) -> None:
+        grace = self._app.settings.stop_grace_s
+        words = (
+            f"Stopping: running encodes have {grace:.0f} s to end, then they go back to the queue;"
+            " again to stop at once."
+        )
+        if self._session.follower.open == 0:
+            words = "Stopping."
+        now = self._app.clock.now()
+        self._tell(IngestEvent(event=EventName.STOPPING, at=now, reason=words))
+
+
+class LocalWorkers:
+    """The workers in this process, stepped beside the session by the same thread."""
+
+    def __init__(self, app: App, profiles: Sequence[str], on_event: OnEvent) -> None:
+        self._pool = build_pool(app, profiles, on_event=on_event)
+        self._clock = app.clock
+
+    def start(self) -> None:
+        """Start the slots."""
+        self._pool.start()
+
+    def step(self) -> bool:
+        """Look once at every slot; return whether they go on."""
+        self._pool.step()
+        return self._pool.error is None and not self._pool.stopped
+
+    def stop(self, insisted: threading.Event, wake: threading.Event) -> BaseException | None:
+        """Let running encodes end within the grace, or at once when `insisted`.
+
+        Return what ended the workers before they were told to stop, if anything did. `wake` cuts
+        the pause between two looks short.
+        """
+        pool = self._pool
+        pool.ask()
+        while not pool.stopped:
+            if insisted.is_set():
+                pool.insist()
+            pool.step()
+            self._clock.wait(wake, STOP_POLL_S)
+            wake.clear()
+        pool.finish()
+        return pool.error
+
+
+def _fleet_cores(profiles: Sequence[Profile]) -> float:
+    """Return the cores of the fleet at its full size, for the forecast."""
+    return sum(profile.fleet.max_tasks * profile.fleet.cpu / 1024 for profile in profiles)
+
+
+def _all_subscribed(app: App, profiles: Sequence[Profile]) -> bool:
+    subscribed = {profile.name for profile in app.profiles.values() if profile.subscribe}
+    return {profile.name for profile in profiles} == subscribed
