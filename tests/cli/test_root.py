@@ -267,7 +267,7 @@ def test_a_process_without_standard_streams_works_as_with_null_ones(
 def test_a_control_character_in_an_error_stays_off_the_terminal(hevcq, monkeypatch):
     break_status(monkeypatch, errors.UsageError("There is no \x1b[2J\udcff file."))
 
-    assert hevcq("status").err == "hevcq: There is no \\x1b[2J\\udcff file.\n"
+    assert hevcq("status").err == "hevcq: There is no \\x1b[2J\\xff file.\n"
 
 
 @pytest.mark.parametrize("command", ["status", "reprocess"])

@@ -17,8 +17,8 @@ from typer.core import TyperGroup
 from hevcq import __version__
 from hevcq.cli.context import Cli
 from hevcq.cli.exits import ExitCode, exit_code
-from hevcq.cli.status_text import printable
 from hevcq.errors import HevcqError
+from hevcq.util.text import printable
 
 COMMANDS: dict[str, str] = {
     "ingest": "hevcq.cli.ingest:ingest",

@@ -14,9 +14,9 @@ from hevcq.cli.exits import ExitCode, exit_code
 from hevcq.cli.ingest_options import Options
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError, UsageError
-from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_plan import BAD, LIVE, Disposition, IngestPlan, Item
 from hevcq.usecases.ingest_tally import Tally
+from hevcq.util.text import printable
 from hevcq.wiring.app import App, stop_signals
 from hevcq.wiring.ingest import IngestApplication
 
@@ -95,7 +95,7 @@ def _announced(
 
 
 def _line(item: Item) -> str:
-    name = show_path(item.path)
+    name = printable(item.path)
     who = f"{name} [{item.profile.name}]" if item.profile else name
     why = _why(item)
     return f"{who}: {VERBS[item.disposition]}, {size(item.size)}{f': {why}' if why else ''}"
@@ -104,7 +104,7 @@ def _line(item: Item) -> str:
 def _why(item: Item) -> str:
     """The reason, and what the plan will change or drop; the path is said before it already."""
     notices = item.plan.notices if item.plan and item.disposition in LIVE else ()
-    reason = about_it(show_path(item.path), item.reason)
+    reason = about_it(printable(item.path), item.reason)
     if reason.rstrip(".").lower() == VERBS[item.disposition]:
         reason = ""
     return " ".join(part for part in (reason, *notices) if part)
@@ -139,9 +139,9 @@ def _dry(
 
 def _dry_row(item: Item) -> tuple[str, ...]:
     cpu = about((item.cpu.low, item.cpu.high)) if item.cpu is not None else ""
-    target = show_path(item.target) if item.target and item.disposition in LIVE else ""
+    target = printable(item.target) if item.target and item.disposition in LIVE else ""
     return (
-        show_path(item.path),
+        printable(item.path),
         item.profile.name if item.profile else "-",
         VERBS[item.disposition],
         size(item.size),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hevcq.cli.status_text import printable
+from hevcq.util.text import printable
 
 if TYPE_CHECKING:
     from hevcq.domain.job import JobRecord

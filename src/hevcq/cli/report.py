@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hevcq.cli.display_text import about_it, duration, size
 from hevcq.cli.exits import ExitCode
-from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_tally import GOOD, End, Outcome, Tally
+from hevcq.util.text import printable
 
 COLUMNS = ("file", "profile", "result", "before", "after", "saved", "took", "note")
 MOST_ROWS = 60
@@ -44,11 +44,11 @@ def common_folder(paths: Sequence[Path]) -> Path:
 def _row(outcome: Outcome, top: Path) -> tuple[str, ...]:
     done = outcome.end is End.PLACED
     share = f"{100 * outcome.saved / outcome.size:.0f} %" if outcome.saved else ""
-    note = about_it(show_path(outcome.path), outcome.reason)
+    note = about_it(printable(outcome.path), outcome.reason)
     if done and outcome.target is not None and outcome.target != outcome.path:
-        note = " ".join(part for part in (show_path(outcome.target.name), note) if part)
+        note = " ".join(part for part in (printable(outcome.target.name), note) if part)
     return (
-        show_path(outcome.path.relative_to(top)),
+        printable(outcome.path.relative_to(top)),
         outcome.profile or "-",
         WORDS[outcome.end],
         size(outcome.size),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hevcq.util.text import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` itself costs the door milliseconds
     from collections.abc import Mapping, Sequence
@@ -27,15 +29,6 @@ def lines(status: Mapping[str, Any]) -> list[str]:
         plural = "s" if dead > 1 else ""
         out += ["", f"{dead} dead letter{plural}: see `hevcq dead-letters list`."]
     return out
-
-
-def printable(text: object) -> str:
-    """Return `text` with control characters and broken Unicode escaped.
-
-    File names are untrusted: one must neither break a line nor steer the terminal.
-    """
-    safe = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
 
 
 def duration(seconds: float | None) -> str:

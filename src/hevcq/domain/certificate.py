@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from hevcq.domain.job import Source
 from hevcq.domain.model import Frozen
 from hevcq.errors import NeedsReview, VerificationFailed
+from hevcq.util.text import encodable
 
 
 class Outcome(StrEnum):
@@ -82,7 +83,7 @@ class Certificate(Frozen):
     @classmethod
     def _printable(cls, words: tuple[str, ...]) -> tuple[str, ...]:
         """A file name may hold bytes that are not UTF-8; JSON may not, so they become `\\xNN`."""
-        return tuple(_plain(word) for word in words)
+        return tuple(encodable(word) for word in words)
 
     def to_json(self) -> str:
         """Return the certificate as indented JSON."""
@@ -99,10 +100,6 @@ class Certificate(Frozen):
             ) from error
         require_passed(certificate.gates)
         return certificate
-
-
-def _plain(word: str) -> str:
-    return word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def require_passed(results: Iterable[GateResult]) -> None:

@@ -19,6 +19,7 @@ from hevcq.errors import (
     StorageError,
     Unavailable,
 )
+from hevcq.util.text import printable
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -94,8 +95,3 @@ def source_error(error: OSError, path: Path) -> HevcqError:
     if error.errno in DENIED or error.errno in {errno.ELOOP, errno.ENAMETOOLONG}:
         return SourceUnreadable(f"The source {printable(path)} cannot be read: {why}.")
     return Unavailable(f"The source {printable(path)} cannot be reached: {why}.")
-
-
-def printable(path: Path) -> str:
-    """Return a path as text that any terminal and log can carry, whatever bytes it holds."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

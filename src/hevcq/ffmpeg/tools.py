@@ -10,6 +10,7 @@ from hevcq.ffmpeg.lines import Tail
 from hevcq.ffmpeg.process import ChildLimits
 from hevcq.ports.store import RELAY
 from hevcq.util.clock import Clock
+from hevcq.util.text import printable
 
 DEMUXERS = (
     # Containers of films. A playlist, a picture sequence, a text or a device is none of them.
@@ -85,8 +86,7 @@ def name_of(location: str) -> str:
         location = location.partition("?")[0].rpartition("/")[2]
     elif is_url(location):
         location = location.partition("?")[0]
-    shown = os.fsencode(location).decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return printable(location)
 
 
 def without_name(lines: Iterable[str], location: str) -> str:

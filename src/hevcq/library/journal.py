@@ -19,8 +19,9 @@ from pydantic import TypeAdapter
 
 from hevcq.errors import StorageError
 from hevcq.library.files import FileSystem, behind_link, make_folders, write_durably
-from hevcq.library.names import is_own, own_folder, show
+from hevcq.library.names import is_own, own_folder
 from hevcq.ports.catalog import Fingerprint
+from hevcq.util.text import printable
 
 UNDO = ".undo.json"
 ENDING = ".json"
@@ -132,7 +133,7 @@ class Journal:
         try:
             data: dict[str, Any] = json.loads(self._fs.read(path))
             if data.pop("hevcq_swap") != 1:
-                raise StorageError(f"{show(path)} was written by a newer hevcq.")
+                raise StorageError(f"{printable(path)} was written by a newer hevcq.")
             for name in _PATHS:
                 if data[name] is not None:
                     data[name] = self._inside(data[name])
@@ -141,7 +142,7 @@ class Journal:
             self._require_own(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StorageError(
-                f"The swap record {show(path)} is damaged, so what it was about cannot be known.",
+                f"The swap record {printable(path)} is damaged, so what it was about cannot be known.",
                 remedy="Look for the original below .hevcq/originals, then remove the record.",
             ) from error
         return record
@@ -184,7 +185,7 @@ class Journal:
             base = self._originals if folder.is_relative_to(self._originals) else self.root
             if behind_link(folder, base):
                 raise StorageError(
-                    f"{show(_link_to(folder, base))} is a link, and a swap of hevcq's was made in a"
+                    f"{printable(_link_to(folder, base))} is a link, and a swap of hevcq's was made in a"
                     " folder of that name, so nothing was changed.",
                     remedy="Put the folder itself back in its place, then run the same command again.",
                 )

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from hevcq.errors import SwapRefused, Unavailable
 from hevcq.library.files import fsync_folder
-from hevcq.library.names import own_folder, show
+from hevcq.library.names import own_folder
+from hevcq.util.text import printable
 
 BUSY = "busy"
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,7 +35,7 @@ def root_lock(root: Path) -> Iterator[None]:
         descriptor = os.open(folder / "lock", FLAGS, 0o600)
     except OSError as error:
         raise SwapRefused(
-            f"Nothing in {show(root)} can be replaced: {show(folder)} cannot be written"
+            f"Nothing in {printable(root)} can be replaced: {printable(folder)} cannot be written"
             f" ({error.strerror}).",
             remedy="Give this user rights there, or use --output.",
         ) from error
@@ -55,7 +56,9 @@ def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[Callable[[], None
     path = own_folder(root) / BUSY / job_id
     descriptor = _own(path)
     if descriptor is None:
-        raise Unavailable(f"Another hevcq is placing the job {job_id} below {show(root)} just now.")
+        raise Unavailable(
+            f"Another hevcq is placing the job {job_id} below {printable(root)} just now."
+        )
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, note)
@@ -135,7 +138,7 @@ def _flock(descriptor: int, path: Path, how: int) -> None:
         raise
     except OSError as error:
         raise SwapRefused(
-            f"The file system of {show(path)} has no locks ({error.strerror}), so two hevcq"
+            f"The file system of {printable(path)} has no locks ({error.strerror}), so two hevcq"
             " could work on one file.",
             remedy="Mount it with locks, or use --output.",
         ) from error

@@ -66,9 +66,3 @@ def case_twin(name: str, names: list[str]) -> str | None:
     """Return the name in a folder that differs from `name` only by case, if there is one."""
     folded = name.casefold()
     return next((other for other in names if other != name and other.casefold() == folded), None)
-
-
-def show(path: Path) -> str:
-    """Return a path as printable text on one line, for a sentence."""
-    text = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

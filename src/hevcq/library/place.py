@@ -32,11 +32,11 @@ from hevcq.library.names import (
     MAX_CERTIFICATE_BYTES,
     OWN_PREFIX,
     certificate_beside,
-    show,
     temp_beside,
 )
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.log import get_logger
+from hevcq.util.text import printable
 
 Fetch = Callable[[Path], str]
 """Writes the rendition to the given new path; returns the SHA-256 of what it reads back there."""
@@ -148,11 +148,11 @@ def explain(path: Path, error: OSError) -> HevcqError:
     """Return what an OSError about `path` means for the person whose folder it is."""
     why = (error.strerror or str(error)).lower()
     if error.errno in FULL:
-        return DiskFull(f"There is no room for {show(path)}.", remedy="Free some space.")
+        return DiskFull(f"There is no room for {printable(path)}.", remedy="Free some space.")
     if error.errno in BROKEN:
-        return Unavailable(f"The file system of {show(path)} failed: {why}.")
+        return Unavailable(f"The file system of {printable(path)} failed: {why}.")
     return LibraryError(
-        f"{show(path)} cannot be written: {why}.",
+        f"{printable(path)} cannot be written: {why}.",
         remedy="Give this user the right to write there, or use --output.",
     )
 
@@ -185,7 +185,7 @@ def refuse_stranger_certificate(fs: FileSystem, target: Path) -> None:
     path = certificate_beside(target)
     if fs.lstat(path) is not None and own_certificate(fs, target) is None:
         raise LibraryError(
-            f"{show(path)} is not one of hevcq's certificates, so the rendition's has no place.",
+            f"{printable(path)} is not one of hevcq's certificates, so the rendition's has no place.",
             remedy="Move it away.",
         )
 
@@ -251,7 +251,7 @@ def _require_certified(temp: Path, digest: str, proof: Certificate, fs: FileSyst
     size = None if facts is None else facts.st_size
     if size != proof.rendition_size or digest != proof.rendition_sha256:
         raise VerificationFailed(
-            f"{Gate.G9.value}: {show(temp)} has {size} bytes and SHA-256 {digest[:16]}…, but the"
+            f"{Gate.G9.value}: {printable(temp)} has {size} bytes and SHA-256 {digest[:16]}…, but the"
             f" certificate says {proof.rendition_size} and {proof.rendition_sha256[:16]}….",
             remedy="Nothing was placed; run the same command again.",
         )
@@ -259,13 +259,13 @@ def _require_certified(temp: Path, digest: str, proof: Certificate, fs: FileSyst
 
 def _carried(source: Path, temp: Path, fs: FileSystem) -> tuple[str, ...]:
     if fs.lstat(source) is None:
-        return (f"{show(source)} is gone, so its times and rights were not carried.",)
+        return (f"{printable(source)} is gone, so its times and rights were not carried.",)
     return fs.carry(source, temp)
 
 
 def _occupied(target: Path) -> LibraryError:
     return LibraryError(
-        f"{show(target)} exists already and is another file; it was not overwritten.",
+        f"{printable(target)} exists already and is another file; it was not overwritten.",
         remedy="Move it away, or use --output.",
     )
 
@@ -280,7 +280,7 @@ def _discard(temp: Path, fs: FileSystem) -> bool:
             fs.unlink(temp)
             fs.fsync_dir(temp.parent)  # before its note goes, or a power cut may leave it alone
     except OSError as error:
-        get_logger().warning("temp_left_behind", path=show(temp), reason=error.strerror)
+        get_logger().warning("temp_left_behind", path=printable(temp), reason=error.strerror)
         return False
     return True
 

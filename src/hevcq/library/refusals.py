@@ -10,9 +10,10 @@ from pathlib import Path
 from hevcq.domain.certificate import Certificate, Gate, require_passed
 from hevcq.errors import LibraryError, SwapRefused, VerificationFailed
 from hevcq.library.files import FileSystem, behind_link, fingerprint_of, same_bytes
-from hevcq.library.names import case_twin, show
+from hevcq.library.names import case_twin
 from hevcq.library.place import refuse_stranger_certificate
 from hevcq.ports.catalog import Fingerprint
+from hevcq.util.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def refuse_more_names(source: Path, facts: os.stat_result) -> None:
     """Raise SwapRefused if the file with these facts has hard links besides its name `source`."""
     if facts.st_nlink > 1:
         raise SwapRefused(
-            f"{show(source)} has {facts.st_nlink} names (hard links), so replacing this one"
+            f"{printable(source)} has {facts.st_nlink} names (hard links), so replacing this one"
             " would save nothing and part the names.",
             remedy="Remove the other names, or encode beside it.",
         )
@@ -59,14 +60,14 @@ def require_unchanged(fs: FileSystem, source: Path, seen: Fingerprint) -> os.sta
     """Return the original's facts; raise SwapRefused unless it is the file that was scanned (G0)."""
     facts = fs.lstat(source)
     if facts is None:
-        raise SwapRefused(f"{show(source)} is gone, so there is nothing to replace.")
+        raise SwapRefused(f"{printable(source)} is gone, so there is nothing to replace.")
     if stat.S_ISLNK(facts.st_mode):
-        raise SwapRefused(f"{show(source)} is a symbolic link; only real files are replaced.")
+        raise SwapRefused(f"{printable(source)} is a symbolic link; only real files are replaced.")
     if not stat.S_ISREG(facts.st_mode):
-        raise SwapRefused(f"{show(source)} is not a regular file.")
+        raise SwapRefused(f"{printable(source)} is not a regular file.")
     if not same_bytes(fingerprint_of(facts), seen):
         raise SwapRefused(
-            f"{Gate.G0.value}: {show(source)} changed since it was scanned; it was left as it is.",
+            f"{Gate.G0.value}: {printable(source)} changed since it was scanned; it was left as it is.",
             remedy="Run the same command again to encode what it is now.",
         )
     return facts
@@ -78,21 +79,23 @@ def _refuse_certificate(change: Replacement) -> None:
         require_passed(proof.gates)
     except VerificationFailed as error:
         raise SwapRefused(
-            f"The certificate does not prove the rendition of {show(change.source)}: {error}"
+            f"The certificate does not prove the rendition of {printable(change.source)}: {error}"
         ) from error
     if proof.source.size != change.fingerprint.size:
         raise SwapRefused(
             f"The certificate is of another source: {proof.source.size} bytes, but"
-            f" {show(change.source)} has {change.fingerprint.size}."
+            f" {printable(change.source)} has {change.fingerprint.size}."
         )
 
 
 def _refuse_places(root: Path, change: Replacement) -> None:
     if root not in change.source.parents:
-        raise SwapRefused(f"{show(change.source)} is not below the library root {show(root)}.")
+        raise SwapRefused(
+            f"{printable(change.source)} is not below the library root {printable(root)}."
+        )
     if change.target.parent != change.source.parent:
         raise SwapRefused(
-            f"{show(change.target)} is in another folder than {show(change.source)}, so it cannot"
+            f"{printable(change.target)} is in another folder than {printable(change.source)}, so it cannot"
             " replace it."
         )
 
@@ -102,7 +105,7 @@ def _refuse_link(root: Path, change: Replacement) -> None:
     # A record of what is outside could not be believed later, so there would be no way back.
     if behind_link(folder, root):
         raise SwapRefused(
-            f"{show(folder)} is behind a link, so what is in it is not below {show(root)}; it was"
+            f"{printable(folder)} is behind a link, so what is in it is not below {printable(root)}; it was"
             " left as it is.",
             remedy="Name the folder itself.",
         )
@@ -116,7 +119,7 @@ def _refuse_target(fs: FileSystem, change: Replacement, facts: os.stat_result) -
     same = there is not None and os.path.samestat(there, facts)
     if same or target.name.casefold() == source.name.casefold():
         raise SwapRefused(
-            f"{show(target)} and {show(source)} differ only by case or are one file, so one would"
+            f"{printable(target)} and {printable(source)} differ only by case or are one file, so one would"
             " take the other's place.",
             remedy="Rename the original so that its suffix is in lower case.",
         )
@@ -124,6 +127,6 @@ def _refuse_target(fs: FileSystem, change: Replacement, facts: os.stat_result) -
     if there is not None or twin is not None:
         other = target if there is not None else target.with_name(str(twin))
         raise SwapRefused(
-            f"{show(other)} exists already and is another file than {show(source)}.",
+            f"{printable(other)} exists already and is another file than {printable(source)}.",
             remedy="Move or rename one of them.",
         )

@@ -7,10 +7,10 @@ from pathlib import Path
 from hevcq.errors import UndoRefused
 from hevcq.library.files import FileSystem, move_new
 from hevcq.library.journal import Journal, Record
-from hevcq.library.names import show
 from hevcq.library.place import drop_certificate
 from hevcq.library.retain import prune
 from hevcq.library.steps import Settled, Steps
+from hevcq.util.text import printable
 
 
 class Restore:
@@ -26,13 +26,13 @@ class Restore:
         facts = self._fs.lstat(record.retained)
         if facts is None:
             raise UndoRefused(
-                f"The original of {show(record.source)} is not at {show(record.retained)} any more."
+                f"The original of {printable(record.source)} is not at {printable(record.retained)} any more."
             )
         if facts.st_size != record.fingerprint.size or (
             self._fs.digest(record.retained) != record.source_sha256
         ):
             raise UndoRefused(
-                f"The kept original {show(record.retained)} is not what it was (its SHA-256 differs).",
+                f"The kept original {printable(record.retained)} is not what it was (its SHA-256 differs).",
                 remedy="Nothing was changed; look at both files before choosing one.",
             )
         self._require_free(record)
@@ -75,14 +75,14 @@ class Restore:
         except UndoRefused as error:
             self.call_off(record)
             return Settled.HELD, str(error)
-        return Settled.FINISHED, f"{show(record.source)} is the original again."
+        return Settled.FINISHED, f"{printable(record.source)} is the original again."
 
     def _require_kept(self, record: Record) -> None:
         """After an exchange of names it is the rendition that is at `retained`."""
         kept = self._fs.lstat(record.retained) is not None
         if not kept or self._steps.is_rendition(record, record.retained):
             raise UndoRefused(
-                f"The original of {show(record.source)} was on its way back, and somebody else took"
+                f"The original of {printable(record.source)} was on its way back, and somebody else took"
                 " it away or changed it since; that is left as it is."
             )
 
@@ -92,8 +92,8 @@ class Restore:
         if record.source == record.target and self._steps.is_rendition(record, record.target):
             return
         raise UndoRefused(
-            f"{show(record.source)} is not what hevcq put there, so it is not replaced by the"
-            f" original, which stays at {show(record.retained)}.",
+            f"{printable(record.source)} is not what hevcq put there, so it is not replaced by the"
+            f" original, which stays at {printable(record.retained)}.",
             remedy="Move that file away and undo again.",
         )
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from hevcq.library.files import FileSystem
 from hevcq.library.journal import Journal, Record
-from hevcq.library.names import own_folder, show
+from hevcq.library.names import own_folder
 from hevcq.library.place import holds, holds_original
+from hevcq.util.text import printable
 
 
 class Expiry(StrEnum):
@@ -110,15 +111,15 @@ def _expire(fs: FileSystem, journal: Journal, record: Record) -> Expired:
         return Expired(
             record,
             Expiry.STILL_KEPT,
-            f"{show(record.target)} is not the rendition any more, so the original stays at"
-            f" {show(record.retained)}.",
+            f"{printable(record.target)} is not the rendition any more, so the original stays at"
+            f" {printable(record.retained)}.",
         )
     # A kill after a removal leaves a record whose place another original may have taken since.
     if not holds_original(fs, record.retained, record.fingerprint, record.source_sha256):
         return Expired(
             record,
             Expiry.STILL_KEPT,
-            f"{show(record.retained)} is not the original that was kept there, so it stays.",
+            f"{printable(record.retained)} is not the original that was kept there, so it stays.",
         )
     fs.unlink(record.retained)
     fs.fsync_dir(record.retained.parent)

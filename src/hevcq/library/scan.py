@@ -18,8 +18,9 @@ from hevcq.domain.certificate import Certificate
 from hevcq.errors import VerificationFailed
 from hevcq.library.files import fingerprint_of, open_plain
 from hevcq.library.globs import Matcher, matcher
-from hevcq.library.names import MAX_CERTIFICATE_BYTES, certificate_beside, is_own, show
+from hevcq.library.names import MAX_CERTIFICATE_BYTES, certificate_beside, is_own
 from hevcq.ports.catalog import Fingerprint
+from hevcq.util.text import printable
 
 _SUFFIXES = (
     "3g2 3gp asf avi divx dv evo f4v flv h264 h265 hevc m1v m2t m2ts m2v m4v mkv mod mov mp4 mpe "
@@ -127,7 +128,7 @@ def certificate_at(path: Path) -> Certificate:
     """
     with os.fdopen(open_plain(path), "rb") as reading:
         if os.fstat(reading.fileno()).st_size > MAX_CERTIFICATE_BYTES:
-            raise VerificationFailed(f"{show(path)} is no certificate of hevcq's.")
+            raise VerificationFailed(f"{printable(path)} is no certificate of hevcq's.")
         return Certificate.parse(reading.read(MAX_CERTIFICATE_BYTES))
 
 
@@ -202,12 +203,14 @@ def _entry(
     if entry.is_symlink() and _leads_to_folder(entry):
         if walk.include is not None and not walk.include(relative):
             return None
-        return Rejected(path, walk.root, Why.LINK, f"{show(path)} links to a folder: not followed.")
+        return Rejected(
+            path, walk.root, Why.LINK, f"{printable(path)} links to a folder: not followed."
+        )
     if not _wanted(walk, relative):
         return None
     certificate = certificate_beside(path)
     if certificate.name in names and _made_here(path, certificate):
-        sentence = f"{show(path)} is a rendition that hevcq made."
+        sentence = f"{printable(path)} is a rendition that hevcq made."
         return Rejected(path, walk.root, Why.OWN_RENDITION, sentence)
     return _file(path, walk, relative)
 
@@ -252,7 +255,7 @@ def _file(path: Path, walk: _Walk, relative: str) -> Found | Rejected:
 
 
 def _problem(path: Path, facts: os.stat_result) -> tuple[Why, str] | None:
-    name = show(path)
+    name = printable(path)
     if stat.S_ISLNK(facts.st_mode):
         return Why.LINK, f"{name} is a symbolic link: name the file it leads to instead."
     if not stat.S_ISREG(facts.st_mode):
@@ -266,6 +269,6 @@ def _problem(path: Path, facts: os.stat_result) -> tuple[Why, str] | None:
 
 def _cannot(path: Path, root: Path, error: OSError) -> Rejected:
     if isinstance(error, FileNotFoundError):
-        return Rejected(path, root, Why.GONE, f"{show(path)} does not exist (any more).")
-    sentence = f"{show(path)} cannot be opened: {(error.strerror or str(error)).lower()}."
+        return Rejected(path, root, Why.GONE, f"{printable(path)} does not exist (any more).")
+    sentence = f"{printable(path)} cannot be opened: {(error.strerror or str(error)).lower()}."
     return Rejected(path, root, Why.UNREADABLE, sentence)

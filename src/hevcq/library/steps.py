@@ -29,8 +29,9 @@ from hevcq.library.files import (
     write_durably,
 )
 from hevcq.library.journal import Journal, Record
-from hevcq.library.names import aside_beside, certificate_beside, show
+from hevcq.library.names import aside_beside, certificate_beside
 from hevcq.library.place import drop_certificate, holds, holds_original, own_certificate
+from hevcq.util.text import printable
 
 
 class Settled(StrEnum):
@@ -78,8 +79,8 @@ class Steps:
                 self._take_back_rendition(record)
                 if fs.lstat(record.source) is not None:
                     raise SwapRefused(
-                        f"Another file is at {show(record.source)}; the original is kept at"
-                        f" {show(holder)}."
+                        f"Another file is at {printable(record.source)}; the original is kept at"
+                        f" {printable(holder)}."
                     )
                 self.bring_home(record, holder)
             self._drop_second_names(record)
@@ -95,7 +96,7 @@ class Steps:
         """
         if self.is_original(record, record.source):
             self.back(record)
-            return Settled.ROLLED_BACK, f"{show(record.source)} is the original, as it was."
+            return Settled.ROLLED_BACK, f"{printable(record.source)} is the original, as it was."
         holder = self._holder(record)
         if holder is None:
             return self._without_original(record)
@@ -105,16 +106,19 @@ class Steps:
             self._finish(record)
             return (
                 Settled.FINISHED,
-                f"{show(record.target)} is the rendition; the original is kept.",
+                f"{printable(record.target)} is the rendition; the original is kept.",
             )
         if self._fs.lstat(record.source) is None or (
             anew and self.is_rendition(record, record.source)
         ):
             self.back(record)
-            return Settled.ROLLED_BACK, f"{show(record.source)} is what it was before the swap."
+            return (
+                Settled.ROLLED_BACK,
+                f"{printable(record.source)} is what it was before the swap.",
+            )
         self._keep(record)
         return Settled.HELD, (
-            f"Another file took the place {show(record.source)}; the original is kept, and"
+            f"Another file took the place {printable(record.source)}; the original is kept, and"
             " `hevcq undo` brings it back once that file is moved away."
         )
 
@@ -188,7 +192,9 @@ class Steps:
     def _require_unchanged(self, record: Record, path: Path) -> None:
         facts = self._fs.lstat(path)
         if facts is None or not same_bytes(fingerprint_of(facts), record.fingerprint):
-            raise SwapRefused(f"{show(record.source)} changed just before it was to be replaced.")
+            raise SwapRefused(
+                f"{printable(record.source)} changed just before it was to be replaced."
+            )
 
     def _copy_aside(self, record: Record) -> Record:
         """The originals' folder is on another device: keep a proven copy there, then step aside."""
@@ -277,19 +283,15 @@ class Steps:
         folder = record.source.parent
         if self._fs.lstat(folder) is None:
             raise StorageError(
-                f"{show(folder)} is gone, and with it what a swap in it left unfinished.",
+                f"{printable(folder)} is gone, and with it what a swap in it left unfinished.",
                 remedy=f"Put the folder back, and the next start settles it; if you removed it for"
                 f" good, remove the record {record.job_id}.json below .hevcq/journal too.",
             )
         free = record.source == record.target or self._fs.lstat(record.source) is None
         if free and self._rendition_in(record, None):
-            drop = (
-                f"{show(record.source)} was taken away by someone else; the rendition is in place."
-            )
+            drop = f"{printable(record.source)} was taken away by someone else; the rendition is in place."
         else:
-            drop = (
-                f"{show(record.source)} was changed or taken away by someone else; left as it is."
-            )
+            drop = f"{printable(record.source)} was changed or taken away by someone else; left as it is."
         self.forget_temps(record)
         self._journal.drop(record)
         return Settled.ROLLED_BACK, drop

@@ -19,9 +19,9 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.library.files import fingerprint_of, same_bytes
-from hevcq.library.names import show
 from hevcq.library.scan import Found, Rejected, Why, readable
 from hevcq.ports.catalog import Catalog, Fingerprint
+from hevcq.util.text import printable
 
 BATCH = 500
 """Files per look-up and per durable write: well below SQLite's 32,766 variables
@@ -126,7 +126,7 @@ def _refused(item: Found, error: HevcqError) -> Rejected:
         # Not the bytes' fault (a busy disk, a child that was ended): probe again next time.
         return Rejected(item.path, item.root, Why.UNREADABLE, str(error))
     if not readable(item.path):
-        sentence = f"{show(item.path)} cannot be read: give this user the right to read it."
+        sentence = f"{printable(item.path)} cannot be read: give this user the right to read it."
         return Rejected(item.path, item.root, Why.UNREADABLE, sentence)
     return Rejected(item.path, item.root, Why.NOT_VIDEO, str(error))
 
@@ -136,9 +136,9 @@ def _changed(item: Found) -> Rejected | None:
     try:
         now = fingerprint_of(os.lstat(item.path))
     except OSError:
-        sentence = f"{show(item.path)} vanished while it was looked at."
+        sentence = f"{printable(item.path)} vanished while it was looked at."
         return Rejected(item.path, item.root, Why.GONE, sentence)
     if same_bytes(now, item.fingerprint):
         return None
-    sentence = f"{show(item.path)} is still being written: it is taken when it stops changing."
+    sentence = f"{printable(item.path)} is still being written: it is taken when it stops changing."
     return Rejected(item.path, item.root, Why.GROWING, sentence)

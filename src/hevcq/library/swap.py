@@ -17,7 +17,7 @@ from hevcq.errors import HevcqError, LibraryError, SwapRefused, Unavailable, Und
 from hevcq.library.files import FileSystem
 from hevcq.library.journal import Journal, Record
 from hevcq.library.locks import root_lock
-from hevcq.library.names import aside_beside, own_folder, show
+from hevcq.library.names import aside_beside, own_folder
 from hevcq.library.place import (
     Check,
     Fetch,
@@ -35,6 +35,7 @@ from hevcq.library.retain import Expired, Usage, expire, retained_path, usage
 from hevcq.library.steps import Settled, Steps
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
+from hevcq.util.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Swap:
                 self._restore.forward(record)
             except (OSError, UndoRefused) as error:
                 raise self._call_off(record, error) from error
-        self._log.info("original_restored", job=job_id, source=show(record.source))
+        self._log.info("original_restored", job=job_id, source=printable(record.source))
         return record
 
     def check_undo(self, job_id: str) -> Record:
@@ -154,12 +155,12 @@ class Swap:
         with staged(rendition, fetch, self._fs, check) as (new, notices):
             # Read once more here: between a verdict and a swap, bytes have been seen to change.
             if not holds_rendition(self._fs, new, change.certificate):
-                raise SwapRefused(f"{Gate.G9.value}: {show(new)} is not what was certified.")
+                raise SwapRefused(f"{Gate.G9.value}: {printable(new)} is not what was certified.")
             with root_lock(self.root):
                 _require_untouched(change, before, refuse(self._fs, self.root, change))
                 record = self._record(change, new)
                 self._carry_out(record)
-        self._log.info("original_replaced", job=record.job_id, retained=show(record.retained))
+        self._log.info("original_replaced", job=record.job_id, retained=printable(record.retained))
         return Replaced(record.target, record.retained, notices)
 
     def _settle_left(self, change: Replacement) -> None:
@@ -170,7 +171,9 @@ class Swap:
             for path, undo in self._left(change.certificate.job_id):
                 found = self._settle(path, undo)
                 if found.outcome is Settled.STUCK:
-                    raise SwapRefused(f"{show(change.source)} was not replaced: {found.reason}")
+                    raise SwapRefused(
+                        f"{printable(change.source)} was not replaced: {found.reason}"
+                    )
 
     def _left(self, job_id: str) -> list[tuple[Path, bool]]:
         under_way = self._journal.under_way()
@@ -180,21 +183,21 @@ class Swap:
         if holds_rendition(self._fs, done.target, change.certificate):
             return Replaced(done.target, done.retained, already=True)
         raise SwapRefused(
-            f"{show(change.source)} was replaced earlier, and {show(done.target)} is not that"
-            f" rendition any more; the original is kept at {show(done.retained)}.",
+            f"{printable(change.source)} was replaced earlier, and {printable(done.target)} is not that"
+            f" rendition any more; the original is kept at {printable(done.retained)}.",
             remedy="`hevcq undo` brings it back.",
         )
 
     def _kept_of(self, job_id: str) -> Record:
         record = self._journal.find(job_id)
         if record is None:
-            raise UndoRefused(f"No original of the job {job_id} is kept in {show(self.root)}.")
+            raise UndoRefused(f"No original of the job {job_id} is kept in {printable(self.root)}.")
         return record
 
     def _require_certified_source(self, change: Replacement, before: os.stat_result) -> None:
         if self._fs.digest(change.source) != change.certificate.source_sha256:
             raise SwapRefused(
-                f"{Gate.G0.value}: the SHA-256 of {show(change.source)} is not the one that was"
+                f"{Gate.G0.value}: the SHA-256 of {printable(change.source)} is not the one that was"
                 " encoded; it was left as it is.",
                 remedy="Run the same command again to encode what it is now.",
             )
@@ -242,9 +245,9 @@ class Swap:
             raise
         except OSError as worse:
             raise Unavailable(
-                f"The swap of {show(record.source)} was interrupted ({error}), and could not be"
+                f"The swap of {printable(record.source)} was interrupted ({error}), and could not be"
                 f" rolled back yet ({worse.strerror}); the original is whole, there or at"
-                f" {show(record.retained)}.",
+                f" {printable(record.retained)}.",
                 remedy="The next start of hevcq settles it.",
             ) from worse
 
@@ -254,7 +257,7 @@ class Swap:
                 self._restore.call_off(record)
         except OSError as worse:
             return Unavailable(
-                f"The undo of {show(record.source)} was interrupted ({error}), and could not be"
+                f"The undo of {printable(record.source)} was interrupted ({error}), and could not be"
                 f" called off yet ({worse.strerror}); the original is whole.",
                 remedy="The next start of hevcq settles it.",
             )
@@ -280,7 +283,7 @@ def _require_untouched(change: Replacement, before: os.stat_result, now: os.stat
     """Refuse what somebody wrote to meanwhile: its size and time can be set back, its ctime not."""
     if now.st_ctime_ns != before.st_ctime_ns:
         raise SwapRefused(
-            f"{Gate.G0.value}: {show(change.source)} was touched while it was being replaced; it"
+            f"{Gate.G0.value}: {printable(change.source)} was touched while it was being replaced; it"
             " was left as it is.",
             remedy="Run the same command again.",
         )

@@ -24,7 +24,7 @@ from hevcq.errors import (
     VerificationFailed,
 )
 from hevcq.library.files import FileSystem, fingerprint_of, same_bytes
-from hevcq.library.names import MAX_CERTIFICATE_BYTES, certificate_beside, show
+from hevcq.library.names import MAX_CERTIFICATE_BYTES, certificate_beside
 from hevcq.library.place import Check, Fetch, Rendition, explained, place
 from hevcq.library.refusals import Replacement
 from hevcq.library.swap import Swap
@@ -34,6 +34,7 @@ from hevcq.usecases.ingest_lock import placing
 from hevcq.usecases.ingest_plan import OPEN
 from hevcq.usecases.ingest_queue import Ports
 from hevcq.util.log import get_logger
+from hevcq.util.text import printable
 
 LATER = (DiskFull, Unavailable, Interruption, StorageError)
 """Errors that say nothing of the rendition or its place: the placement goes on waiting."""
@@ -176,7 +177,7 @@ class Collector:
         folder = placement.source.parent
         if not folder.is_dir():
             raise LibraryError(
-                f"{show(folder)} is not there, so the rendition has no place.",
+                f"{printable(folder)} is not there, so the rendition has no place.",
                 remedy="Mount or restore it, and run the same command again.",
             )
         with explained(placement.source):
@@ -185,7 +186,7 @@ class Collector:
             now = fingerprint_of(placement.source.lstat())
         if not same_bytes(now, placement.fingerprint):
             raise SourceChanged(
-                f"{show(placement.source)} changed since it was encoded, so the rendition of what"
+                f"{printable(placement.source)} changed since it was encoded, so the rendition of what"
                 " it was is not placed.",
                 remedy="Run hevcq ingest again to encode what it is now.",
             )
@@ -197,13 +198,13 @@ class Collector:
                 proof = Certificate.parse(reading.read(MAX_CERTIFICATE_BYTES))
         except SourceGone as error:
             raise VerificationFailed(
-                f"The certificate of the rendition of {show(placement.source)} is gone.",
+                f"The certificate of the rendition of {printable(placement.source)} is gone.",
                 remedy="`hevcq reprocess` makes both again.",
             ) from error
         if proof.job_id != placement.job_id or proof.rendition_sha256 != ref.sha256:
             raise VerificationFailed(
                 f"{Gate.G9.value}: the certificate is not of the rendition of"
-                f" {show(placement.source)}.",
+                f" {printable(placement.source)}.",
                 remedy="`hevcq reprocess` makes both again.",
             )
         return proof
@@ -212,7 +213,7 @@ class Collector:
         info = self._encoder.probe(str(target), stop=stop)
         if not info.of_kind(StreamKind.VIDEO):
             raise VerificationFailed(
-                f"{Gate.G9.value}: {show(target)} has no video when it is read where it belongs."
+                f"{Gate.G9.value}: {printable(target)} has no video when it is read where it belongs."
             )
 
     @staticmethod

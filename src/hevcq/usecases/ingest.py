@@ -20,7 +20,6 @@ from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.collect import Collector
 from hevcq.usecases.forecast import TABLE_ONLY, Rates
 from hevcq.usecases.given_up import GivenUp
-from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_follow import Follower
 from hevcq.usecases.ingest_intake import Intake
 from hevcq.usecases.ingest_plan import (
@@ -42,6 +41,7 @@ from hevcq.usecases.ingest_scan import never_replaced
 from hevcq.usecases.ingest_space import Room, SpaceWatch, always_room
 from hevcq.usecases.ingest_tally import End, Tally
 from hevcq.usecases.ingest_targets import Destination, Occupied
+from hevcq.util.text import printable
 
 SCAN_TOLD_EVERY = 100
 
@@ -233,13 +233,13 @@ def planned_event(item: Item, now: float) -> IngestEvent:
     return IngestEvent(
         event=EventName.FILE_PLANNED,
         at=now,
-        path=show_path(item.path),
+        path=printable(item.path),
         profile=item.profile.name if item.profile else None,
         job=item.job_id or None,
         disposition=item.disposition.value,
         reason=item.reason or None,
         size=item.size,
-        target=show_path(item.target) if item.target else None,
+        target=printable(item.target) if item.target else None,
         notices=(item.plan.notices or None) if item.plan else None,
         cpu_s=(round(item.cpu.low, 1), round(item.cpu.high, 1)) if item.cpu else None,
     )

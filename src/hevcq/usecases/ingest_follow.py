@@ -18,11 +18,11 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DiskFull, HevcqError, Interruption, Unavailable
 from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.usecases.collect import Collected, Collector
-from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_plan import Item
 from hevcq.usecases.ingest_queue import Queued
 from hevcq.usecases.ingest_tally import End, Outcome, Tally
 from hevcq.util.clock import Clock
+from hevcq.util.text import printable
 
 SLACK_S = 60.0
 """How far the clocks of workers on other machines may lie apart without a change being missed."""
@@ -226,13 +226,13 @@ class Follower:
             seconds=_seconds(entry.job),
         )
         if done.already:
-            self._end(entry, End.EARLIER, f"In place already: {show_path(done.target)}.", done.size)
+            self._end(entry, End.EARLIER, f"In place already: {printable(done.target)}.", done.size)
             return
         self._end(entry, End.PLACED, " ".join(done.notices), done.size)
         self._say(
             EventName.PLACED,
             entry.item,
-            target=show_path(done.target),
+            target=printable(done.target),
             mode=done.mode.value,
             notices=done.notices or None,
         )
@@ -259,7 +259,7 @@ class Follower:
         base = {
             "event": name,
             "at": self._clock.now(),
-            "path": show_path(item.path),
+            "path": printable(item.path),
             "profile": item.profile.name if item.profile else None,
             "job": item.job_id or None,
         }

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import HevcqError, Interruption, StorageError
-from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_follow import Follower
 from hevcq.usecases.ingest_plan import Disposition, Item
 from hevcq.usecases.ingest_queue import Enqueuer
 from hevcq.usecases.ingest_tally import End, Tally, outcome_of
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
+from hevcq.util.text import printable
 
 STEP_S = 0.2
 
@@ -108,7 +108,7 @@ class Intake:
         except StorageError:
             raise
         except HevcqError as error:
-            get_logger().info("file_not_queued", path=show_path(group[0].path), reason=str(error))
+            get_logger().info("file_not_queued", path=printable(group[0].path), reason=str(error))
             for item in group:
                 self._fail(item, str(error))
         with self._lock:
@@ -134,7 +134,7 @@ class Intake:
             IngestEvent(
                 event=EventName.JOB_FAILED,
                 at=self._clock.now(),
-                path=show_path(item.path),
+                path=printable(item.path),
                 profile=item.profile.name if item.profile else None,
                 reason=reason,
             )

@@ -14,8 +14,8 @@ from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.usecases.forecast import Range, Rates, wall
-from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_targets import Claim, Destination, Occupied
+from hevcq.util.text import printable
 
 Planner = Callable[[Profile, MediaInfo], Plan]
 """`domain.planner.make_plan`."""
@@ -148,7 +148,7 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
         return replace(
             item, disposition=Disposition.COLLECT, reason="Encoded earlier, not yet in place."
         )
-    place = show_path(placement.target)
+    place = printable(placement.target)
     if placement.state is not PlacementState.PLACED:
         undone = placement.state is PlacementState.UNDONE
         again = "Undone on request; `hevcq reprocess` makes it again."
@@ -208,7 +208,7 @@ def _untangled(item: Item, where: Destination, taken: set[str]) -> Item:
     if item.target is None or _fold(item.target) not in taken:
         return item
     if where.mode is Mode.REPLACE or item.profile is None or item.plan is None:
-        reason = f"Two sources would become {show_path(item.target)}; rename one of them."
+        reason = f"Two sources would become {printable(item.target)}; rename one of them."
         return replace(item, disposition=Disposition.REFUSE, reason=reason, target=None)
     return replace(item, target=_longer(item, where))
 
@@ -235,16 +235,16 @@ def _free(item: Item, where: Destination, occupied: Occupied) -> Item:
     match claim:
         case Claim.READ_ONLY:
             reason = (
-                f"{show_path(target.parent)} cannot be written, so there is no place for"
-                f" {show_path(target.name)}; give this user rights there, or use --output."
+                f"{printable(target.parent)} cannot be written, so there is no place for"
+                f" {printable(target.name)}; give this user rights there, or use --output."
             )
         case Claim.OURS:
-            reason = f"Done earlier: {show_path(target)}, as its certificate says."
+            reason = f"Done earlier: {printable(target)}, as its certificate says."
             return replace(item, disposition=Disposition.DONE, reason=reason)
         case Claim.STRANGER | Claim.TWIN if target != item.path:
             kind = "the replacement" if where.mode is Mode.REPLACE else "the rendition"
             reason = (
-                f"{show_path(target)} exists already and is not known for this film's rendition, so"
+                f"{printable(target)} exists already and is not known for this film's rendition, so"
                 f" {kind} has no place; move it away, or use --output."
             )
         case _:

@@ -16,11 +16,11 @@ from hevcq.errors import SourceChanged, SourceGone
 from hevcq.library.files import fingerprint_of, same_bytes
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog, Placement
-from hevcq.usecases.ingest_events import show_path
 from hevcq.usecases.ingest_lock import placing
 from hevcq.usecases.ingest_plan import OPEN, Item
 from hevcq.usecases.ingest_targets import Destination
 from hevcq.util.clock import Clock
+from hevcq.util.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +132,12 @@ class Enqueuer:
             now = fingerprint_of(item.path.lstat())
         except FileNotFoundError as error:
             raise SourceGone(
-                f"{show_path(item.path)} is gone since it was scanned.",
+                f"{printable(item.path)} is gone since it was scanned.",
                 remedy="Nothing to do, if you moved it; run hevcq ingest again.",
             ) from error
         if item.fingerprint is None or not same_bytes(now, item.fingerprint):
             raise SourceChanged(
-                f"{show_path(item.path)} changed since it was scanned; it may still be growing.",
+                f"{printable(item.path)} changed since it was scanned; it may still be growing.",
                 remedy="Run hevcq ingest again once it is complete.",
             )
 
@@ -167,7 +167,7 @@ class Moved:
             IngestEvent(
                 event=EventName.UPLOAD_PROGRESS,
                 at=self._clock.now(),
-                path=show_path(self._item.path),
+                path=printable(self._item.path),
                 size=size,
                 percent=min(100.0, 100.0 * count / size),
             )

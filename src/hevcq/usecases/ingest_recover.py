@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import HevcqError
-from hevcq.library.names import show
 from hevcq.library.retain import Expired, Expiry
 from hevcq.library.steps import Settled
 from hevcq.library.swap import Recovery, Swap
@@ -17,6 +16,7 @@ from hevcq.usecases.collect import home_of
 from hevcq.usecases.ingest_lock import placing
 from hevcq.usecases.ingest_plan import OPEN
 from hevcq.usecases.ingest_queue import Ports
+from hevcq.util.text import printable
 
 UNSETTLED = OPEN | {PlacementState.REPLACED}
 """Where something may still be to do: a replaced film's original goes when its time is up."""
@@ -63,7 +63,7 @@ def _settled(swap: Swap) -> Iterator[str]:
 
 def _sentence(each: Recovery) -> str:
     words = WORDS[each.outcome].replace("replace", "undo") if each.undo else WORDS[each.outcome]
-    return f"{show(each.source)}: {words}. {each.reason}".strip()
+    return f"{printable(each.source)}: {words}. {each.reason}".strip()
 
 
 def _expired(swap: Swap, ports: Ports) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _expired(swap: Swap, ports: Ports) -> Iterator[str]:
             yield each.reason
             continue
         _note(each, ports)
-        yield f"{show(each.record.source)}: the kept original was removed, its time was up."
+        yield f"{printable(each.record.source)}: the kept original was removed, its time was up."
 
 
 def _note(each: Expired, ports: Ports) -> None:

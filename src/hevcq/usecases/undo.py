@@ -14,11 +14,12 @@ from pathlib import Path
 from hevcq.errors import LibraryError, StorageError, TransientError, UndoRefused, UsageError
 from hevcq.library.files import fingerprint_of, same_bytes
 from hevcq.library.journal import Record
-from hevcq.library.names import is_own, own_folder, show
+from hevcq.library.names import is_own, own_folder
 from hevcq.library.swap import Swap
 from hevcq.ports.catalog import Catalog, Mode, Placement, PlacementState
 from hevcq.usecases.ingest_lock import placing
 from hevcq.util.clock import Clock
+from hevcq.util.text import printable
 
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 PER_FILE = (LibraryError, TransientError, StorageError)
@@ -195,7 +196,7 @@ def _back_already(one: _Candidate) -> int:
         if same_bytes(now, one.placement.fingerprint):
             return now.size
     raise UndoRefused(
-        f"The original of {show(one.source)} is no longer kept in {show(one.root)}.",
+        f"The original of {printable(one.source)} is no longer kept in {printable(one.root)}.",
         remedy="It is removed when its days are over; look in your backups.",
     )
 
@@ -220,7 +221,7 @@ def _nothing(request: UndoRequest, ports: UndoPorts) -> Iterator[Undone]:
     for path in request.paths:
         known = next(iter(ports.catalog.placements(under=path)), None)
         if known is None:
-            reason = f"hevcq replaced nothing at {show(path)}."
+            reason = f"hevcq replaced nothing at {printable(path)}."
             yield Undone("", path, path, Undoing.NOTHING, reason=reason)
         else:
             reason = _why_not(known)
@@ -229,9 +230,9 @@ def _nothing(request: UndoRequest, ports: UndoPorts) -> Iterator[Undone]:
 
 def _why_not(placement: Placement) -> str:
     when = datetime.fromtimestamp(placement.updated_at, UTC).strftime("%Y-%m-%d")
-    source = show(placement.source)
+    source = printable(placement.source)
     if placement.mode is not Mode.REPLACE:
-        return f"{source} was never replaced: its rendition is {show(placement.target)}."
+        return f"{source} was never replaced: its rendition is {printable(placement.target)}."
     return {
         PlacementState.UNDONE: f"{source} was brought back already, on {when}.",
         PlacementState.EXPIRED: f"The original of {source} is not kept any more, since {when}.",

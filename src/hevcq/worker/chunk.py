@@ -16,6 +16,7 @@ from hevcq.errors import PartUnfit, SourceGone, Unavailable
 from hevcq.ports.encoder import ChunkReport
 from hevcq.ports.store import Publication, StoredObject
 from hevcq.util.log import get_logger
+from hevcq.util.text import encodable
 from hevcq.worker.digest import sha256_file, sha256_stream
 from hevcq.worker.faults import around
 from hevcq.worker.parts import PartWork, send_join
@@ -120,7 +121,7 @@ class ChunkWork(PartWork):
         return PartReport(
             part_id=self._task.unit_id,
             sha256=sha256,
-            arguments=tuple(_plain(word) for word in report.arguments),
+            arguments=tuple(encodable(word) for word in report.arguments),
             seconds=report.seconds,
             cpu_s=report.cpu_s,
             frames=report.frames,
@@ -169,7 +170,3 @@ def _require_exact(chunk: Chunk, frames: int, first_pts: int, last_pts: int) -> 
             f"{chunk.frames} from {chunk.start_pts} to {chunk.last_pts}.",
             index=chunk.index,
         )
-
-
-def _plain(word: str) -> str:
-    return word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -12,7 +12,6 @@ from hevcq.cli.display import JsonLines, LogLines, open_display, overall, pictur
 from hevcq.cli.display_board import Board
 from hevcq.cli.display_text import about, about_it, duration, sentence
 from hevcq.domain.events import EventName, IngestEvent
-from hevcq.usecases.ingest_events import show_path
 from support import ManualClock
 
 
@@ -94,10 +93,6 @@ def test_a_name_like_markup_is_shown_as_it_is() -> None:
     Console(file=out, width=120).print(picture(board, now=110.0))
 
     assert "[red]x[/red].mp4" in out.getvalue()
-
-
-def test_odd_bytes_and_control_characters_of_a_name_stay_on_one_line() -> None:
-    assert show_path("a\n\x1b[2Jb\udcff.mp4") == "a\\n\\x1b[2Jb\\xff.mp4"
 
 
 def test_json_lines_are_one_object_each_without_empty_fields() -> None:

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from hevcq.embedded.errors import file_errors, printable
+from hevcq.embedded.errors import file_errors
 from hevcq.errors import LibraryError, Stopped
+from hevcq.util.text import printable
 
 BLOCK = 4 * 1024 * 1024
 FICLONE = 0x40049409

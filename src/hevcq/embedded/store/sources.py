@@ -9,9 +9,10 @@ from pathlib import Path
 from hevcq.domain.job import Source
 from hevcq.domain.keys import LIBRARY_BUCKET, check_key
 from hevcq.embedded.database import Database
-from hevcq.embedded.errors import printable, source_error
+from hevcq.embedded.errors import source_error
 from hevcq.errors import SourceChanged, SourceGone, SourceUnreadable
 from hevcq.util.clock import Clock
+from hevcq.util.text import printable
 
 ACCEPT = """INSERT INTO source (source_id, path, size, mtime_ns, inode, device, accepted_at)
 VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id) DO UPDATE SET path = excluded.path,
