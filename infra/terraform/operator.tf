@@ -3,7 +3,7 @@
 data "aws_iam_policy_document" "operator" {
   statement {
     sid     = "Queues"
-    actions = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ListDeadLetterSourceQueues", "sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:StartMessageMoveTask", "sqs:ListMessageMoveTasks", "sqs:CancelMessageMoveTask"]
+    actions = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ListDeadLetterSourceQueues", "sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
     resources = flatten([for queue in module.profile_queue : [
       queue.queue.arn, queue.queue.dlq_arn, queue.queue.subscription_dlq_arn,
     ]])

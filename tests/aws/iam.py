@@ -67,8 +67,6 @@ def needed(service: str, operation: str, params: Mapping[str, Any]) -> set[Grant
         return _s3(operation, params)
     if service == "sqs":
         place = _queue(str(params.get("QueueUrl") or params.get("QueueName") or ""))
-        if operation.endswith("MessageMoveTask") or operation == "ListMessageMoveTasks":
-            place = "dlq"
         return {(f"sqs:{operation.removesuffix('Batch')}", place)}
     if service == "dynamodb":
         place = "table/index" if "IndexName" in params else "table"

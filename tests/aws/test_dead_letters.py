@@ -117,37 +117,6 @@ def test_what_sns_could_not_deliver_is_a_dead_letter_of_the_profile(farm, queue)
     assert one(queue).tasks == (task(),)
 
 
-def test_the_whole_queue_goes_back_by_the_services_own_move(queue) -> None:
-    bury_many(queue, 2)
-    queue._polls.plan["start_message_move_task"] = [lambda _real, **asked: {"TaskHandle": "t"}]
-
-    assert queue.redrive_all() == 2
-
-    (asked,) = [c for name, c in queue._polls.calls if name == "start_message_move_task"]
-    assert asked["SourceArn"].endswith(":hevcq-hevc-dlq")
-    assert asked["DestinationArn"].endswith(":hevcq-hevc")
-
-
-@pytest.mark.parametrize("error", [None, refusal("AWS.SimpleQueueService.UnsupportedOperation")])
-def test_where_there_is_no_move_the_letters_go_back_one_by_one(queue, error) -> None:
-    bury_many(queue, 12)
-    queue._polls.plan["start_message_move_task"] = [error]
-
-    assert queue.redrive_all() == 12
-
-    assert (queue.depth().ready, queue.depth().dead) == (12, 0)
-
-
-def test_a_move_that_is_refused_is_an_error_and_not_a_second_redrive(queue) -> None:
-    bury_many(queue, 1)
-    queue._polls.plan["start_message_move_task"] = [refusal("AccessDenied", 403)]
-
-    with pytest.raises(Unavailable, match="denied"):
-        queue.redrive_all()
-
-    assert queue.depth().dead == 1
-
-
 def test_a_letter_that_the_service_moved_whole_is_opened(farm, queue) -> None:
     queue.send([task()])
     body = letter.write(one(queue), DAMAGED, 1.0)

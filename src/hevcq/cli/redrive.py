@@ -16,9 +16,8 @@ from hevcq.profiles import pick
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable
 
-    from hevcq.usecases.redrive import Moved, Order, Redriven
+    from hevcq.usecases.redrive import Order, Redriven
     from hevcq.wiring.app import App
 
 TOLD_EVERY = 25
@@ -84,38 +83,22 @@ def _carry_out(
     app: App, cli: Cli, order: Order, stop: threading.Event, *, as_json: bool
 ) -> dict[str, int]:
     """Redrive and show it; return how many dead letters had which end."""
-    from hevcq.usecases.redrive import redrive as one_by_one
-    from hevcq.usecases.redrive import redrive_whole
+    from hevcq.usecases.redrive import redrive as send_back
 
-    send_back = redrive_whole if order.whole else one_by_one
     queues = app.backend.queues
     total = sum(queues[name].depth().dead for name in order.wanted.profiles or queues)
     counts: dict[str, int] = {}
-    moved: dict[str, int] = {}
-    done: Iterable[Redriven | Moved] = send_back(app.backend, order, clock=app.clock, stop=stop)
+    done = send_back(app.backend, order, clock=app.clock, stop=stop)
     for number, each in enumerate(done, 1):
-        word = _show(each, cli, moved, as_json=as_json)
-        if word:
-            counts[word] = counts.get(word, 0) + 1
+        _show(each, as_json=as_json)
+        word = each.result.value
+        counts[word] = counts.get(word, 0) + 1
         if number % TOLD_EVERY == 0:
-            cli.say(f"{sum(counts.values())} of about {total} dead letters.")
-    by_service = sum(moved.values())
-    return {**({"moved by the service": by_service} if moved else {}), **counts}
+            cli.say(f"{number} of about {total} dead letters.")
+    return counts
 
 
-def _show(each: Redriven | Moved, cli: Cli, moved: dict[str, int], *, as_json: bool) -> str:
-    """Show one step; return what became of one letter, or "" if it is about many."""
-    from hevcq.usecases.redrive import Moved
-
-    if isinstance(each, Moved):
-        moved[each.profile] = each.moving.moved
-        if as_json:
-            far = {"moved": each.moving.moved, "left": each.moving.left}
-            render.emit_json({"type": "redrive_move", "profile": each.profile, **far})
-        else:
-            left = "" if each.moving.left is None else f", about {each.moving.left} to go"
-            cli.say(f"{each.profile}: the service has moved {each.moving.moved}{left}.")
-        return ""
+def _show(each: Redriven, *, as_json: bool) -> None:
     word, task = each.result.value, each.letter.task
     if as_json:
         job = task.job_id if task else None
@@ -124,4 +107,3 @@ def _show(each: Redriven | Moved, cli: Cli, moved: dict[str, int], *, as_json: b
     else:
         source = task.source.key if task else each.letter.letter_id
         render.emit(f"{word}  {each.profile}  {render.printable(source)}")
-    return word

@@ -81,19 +81,6 @@ class Depth:
     oldest_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Moving:
-    """How far the service is with `Queue.hand_back`; `left` is an estimate, or None if unknown.
-
-    `failure` is the service's reason if it gave up; what it had not moved is still there.
-    """
-
-    moved: int
-    left: int | None
-    going_on: bool
-    failure: str = ""
-
-
 class Queue(ABC):
     """One profile's queue and its dead letters.
 
@@ -162,6 +149,14 @@ class Queue(ABC):
     def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
         """Yield dead letters, oldest first, without loading them all."""
 
+    def dead_letter_batches(self, selection: Selection) -> Iterator[list[DeadLetter]]:
+        """Yield dead letters as they arrive together, to be redriven at the same time.
+
+        Work on a whole batch before asking for the next: a service that hides what it shows shows
+        it again when the iteration ends.
+        """
+        return ([letter] for letter in self.dead_letters(selection))
+
     @abstractmethod
     def redrive(self, letter: DeadLetter) -> bool:
         """Send one dead letter back as a new message, at least once and never lost.
@@ -172,23 +167,3 @@ class Queue(ABC):
     @abstractmethod
     def purge(self, letter: DeadLetter) -> bool:
         """Delete one dead letter for good; False if it is no longer there."""
-
-    def hand_back(self, *, rate: float = 0.0) -> bool:  # noqa: ARG002 - for those that can
-        """Have the service itself send back the letters it can move; False where it has no such.
-
-        At most `rate` a second, 0 for no limit. It goes on by itself after this returns, see
-        `moving`; letters that it cannot move stay where they are.
-        """
-        return False
-
-    def moving(self) -> Moving | None:
-        """Return how far the latest `hand_back` is, or None if there is none to be seen."""
-        return None
-
-    def redrive_all(self) -> int:
-        """Send every dead letter back; return how many.
-
-        A backend whose service moves whole queues by itself overrides this one-by-one default;
-        the move may then still be going on when it returns.
-        """
-        return sum(self.redrive(letter) for letter in self.dead_letters(Selection()))

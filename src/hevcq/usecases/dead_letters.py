@@ -30,6 +30,13 @@ class Wanted:
 
 def find(queues: Mapping[str, Queue], wanted: Wanted) -> Iterator[tuple[str, DeadLetter]]:
     """Yield (profile, dead letter), profile by profile, oldest first, without loading them all."""
+    return itertools.chain.from_iterable(find_batches(queues, wanted))
+
+
+def find_batches(
+    queues: Mapping[str, Queue], wanted: Wanted
+) -> Iterator[list[tuple[str, DeadLetter]]]:
+    """Yield the same in batches that may be redriven together, each before the next is asked for."""
     whole = wanted.job if wanted.job and len(wanted.job) == ID_DIGITS else None
     selection = Selection(
         failure_class=wanted.failure_class, job_id=whole, buried_before=wanted.buried_before
@@ -37,13 +44,15 @@ def find(queues: Mapping[str, Queue], wanted: Wanted) -> Iterator[tuple[str, Dea
     if not wanted.job and not wanted.letter:
         selection = replace(selection, limit=wanted.limit)
     names = list(wanted.profiles) or sorted(queues)
-    found = (
-        (name, letter)
-        for name in names
-        for letter in queues[name].dead_letters(selection)
-        if _matches(letter, wanted)
-    )
-    return itertools.islice(found, wanted.limit)
+    left = wanted.limit
+    for name in names:
+        for batch in queues[name].dead_letter_batches(selection):
+            found = [(name, letter) for letter in batch if _matches(letter, wanted)][:left]
+            left = None if left is None else left - len(found)
+            if found:
+                yield found
+            if left is not None and left <= 0:
+                return
 
 
 def purge(queues: Mapping[str, Queue], wanted: Wanted) -> Iterator[tuple[str, DeadLetter, bool]]:

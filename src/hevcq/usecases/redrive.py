@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from enum import StrEnum
 
 from hevcq.domain.job import JobState
-from hevcq.errors import Unavailable
 from hevcq.ports.backend import Backend
-from hevcq.ports.queue import DeadLetter, Moving
+from hevcq.ports.queue import DeadLetter
 from hevcq.usecases import dead_letters
 from hevcq.usecases.dead_letters import Wanted
 from hevcq.util.clock import Clock
 
-LOOK_S = 2.0
-"""How often a move that the service carries out is looked at."""
+PARALLEL = 10
+"""Letters that go back at the same time: as many as one receive of SQS brings. Each takes four
+calls in a row (look, reopen, send, delete), so that one at a time 100,000 would take hours."""
 
 
 class Result(StrEnum):
@@ -40,14 +41,6 @@ class Redriven:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """How far the service itself is with one profile's dead letters."""
-
-    profile: str
-    moving: Moving
-
-
-@dataclass(frozen=True, slots=True)
 class Order:
     """How to redrive. `rate` is letters per second at most; 0 means no limit."""
 
@@ -57,71 +50,63 @@ class Order:
     dry_run: bool = False
     rate: float = 0.0
 
-    @property
-    def whole(self) -> bool:
-        """Whether every dead letter of the profiles is meant, so that the service may move them."""
-        return not self.dry_run and self.wanted == Wanted(self.wanted.profiles)
-
 
 def redrive(
     backend: Backend, order: Order, *, clock: Clock, stop: threading.Event
 ) -> Iterator[Redriven]:
-    """Send matching dead letters back, oldest first; stops between two letters when `stop` is set.
+    """Send matching dead letters back, oldest first, PARALLEL at a time, or one by one at a rate.
 
     The same task is sent once: one that fails again at once is not sent round in a circle (seen
     by its body, because clocks of several machines cannot tell which burial was first). A letter
-    whose job is done or skipped meanwhile is left where it is. Killed at any point, or cut off
-    from the service, a letter is sent or still there, or both: run it again.
+    whose job is done or skipped meanwhile is left where it is. `stop` lets those under way finish.
+    Killed at any point, or cut off from the service, a letter is sent or still there, or both: run
+    it again. Raises Unavailable or StorageError after what was under way beside it has been told.
     """
     seen: set[bytes] = set()
-    for name, letter in dead_letters.find(backend.queues, order.wanted):
-        if stop.is_set():
-            return
-        body = hashlib.blake2b(letter.body.encode("utf-8", "surrogatepass"), digest_size=16)
-        twice = body.digest() in seen
-        seen.add(body.digest())
-        result = Result.TWICE if twice else _one(backend, name, letter, order)
-        yield Redriven(name, letter, result)
-        if order.rate > 0 and result is Result.REDRIVEN:
-            clock.wait(stop, 1.0 / order.rate)
+    at_once = 1 if order.rate > 0 else PARALLEL
+    with ThreadPoolExecutor(at_once, thread_name_prefix="redrive") as pool:
+        for batch in dead_letters.find_batches(backend.queues, order.wanted):
+            for start in range(0, len(batch), at_once):
+                if stop.is_set():
+                    return
+                sent = False
+                for each in _together(backend, batch[start : start + at_once], order, pool, seen):
+                    sent = sent or each.result is Result.REDRIVEN
+                    yield each
+                if sent and order.rate > 0:
+                    clock.wait(stop, 1.0 / order.rate)
 
 
-def redrive_whole(
-    backend: Backend, order: Order, *, clock: Clock, stop: threading.Event
-) -> Iterator[Redriven | Moved]:
-    """Send everything back: by the service's own move where it has one, the rest one by one.
-
-    What fails again meanwhile is buried after the start, and stays. The worker that receives a
-    moved letter reopens its job. `stop` ends the waiting; a move goes on by itself. Raises
-    Unavailable if the service gave a move up.
-    """
-    started = clock.now()
-    for name in list(order.wanted.profiles) or sorted(backend.queues):
-        if stop.is_set():
-            return
-        wanted = Wanted((name,))
-        queue = backend.queues[name]
-        if queue.depth().dead and queue.hand_back(rate=order.rate):
-            yield from _watched(backend, name, clock, stop)
-            wanted = replace(wanted, buried_before=started)
-        yield from redrive(backend, replace(order, wanted=wanted), clock=clock, stop=stop)
-
-
-def _watched(
-    backend: Backend, name: str, clock: Clock, stop: threading.Event
-) -> Iterator[Redriven | Moved]:
-    while (moving := backend.queues[name].moving()) is not None:
-        yield Moved(name, moving)
-        if moving.failure:
-            raise Unavailable(
-                f"The service gave the move of the dead letters of {name} up: {moving.failure}.",
-                remedy="What it had not moved is still there; run it again.",
-            )
-        if not moving.going_on or clock.wait(stop, LOOK_S):
-            return
+def _together(
+    backend: Backend,
+    letters: Sequence[tuple[str, DeadLetter]],
+    order: Order,
+    pool: ThreadPoolExecutor,
+    seen: set[bytes],
+) -> Iterator[Redriven]:
+    """Yield what became of each; raise the first error only after those that went well."""
+    under_way = [
+        pool.submit(_one, backend, name, letter, order, first=_is_first(letter, seen))
+        for name, letter in letters
+    ]
+    errors = [error for future in under_way if (error := future.exception()) is not None]
+    for (name, letter), future in zip(letters, under_way, strict=True):
+        if future.exception() is None:
+            yield Redriven(name, letter, future.result())
+    if errors:
+        raise errors[0]
 
 
-def _one(backend: Backend, name: str, letter: DeadLetter, order: Order) -> Result:
+def _is_first(letter: DeadLetter, seen: set[bytes]) -> bool:
+    body = hashlib.blake2b(letter.body.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    first = body not in seen
+    seen.add(body)
+    return first
+
+
+def _one(backend: Backend, name: str, letter: DeadLetter, order: Order, *, first: bool) -> Result:
+    if not first:
+        return Result.TWICE
     job_id = letter.task.job_id if letter.task is not None else None
     record = backend.ledger.get(job_id) if job_id is not None else None
     if record is not None and record.state in {JobState.DONE, JobState.SKIPPED}:

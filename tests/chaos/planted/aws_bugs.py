@@ -104,7 +104,7 @@ BUGS = (
         "            self._desk.remove(held)\n",
         "            self._desk.remove(held)\n"
         '            self._send_batch([{"Id": "0", "MessageBody": dead.body, **group}])\n',
-        ("tests/aws/test_moves.py", *LETTERS),
+        ("tests/aws/test_redrive.py", *LETTERS),
     ),
     Bug(
         "listed letters not given back",

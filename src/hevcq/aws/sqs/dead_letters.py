@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ class LetterDesk:
         self._profile, self._task_of = profile, task_of
         self._wait_s = 0 if clients.emulated else SCAN_WAIT_S
         self._held: dict[str, Held] = {}
+        self._looking = threading.Lock()
 
     def post(self, body: str, delivery: Delivery, why: Bury) -> None:
         """Send a letter to the dead-letter queue; its main facts are attributes too."""
@@ -77,21 +79,22 @@ class LetterDesk:
                 QueueUrl=self._at.dead, MessageBody=body, MessageAttributes=attributes
             )
 
-    def letters(self, selection: Selection) -> Iterator[DeadLetter]:
+    def batches(self, selection: Selection) -> Generator[list[DeadLetter], None, None]:
         """Yield matching letters once each; what is still held at the end is given back."""
         left = selection.limit
         self.give_back()
         try:
-            for dead in self._scan():
+            for batch in self._scan():
                 if left is not None and left <= 0:
                     return
-                if selection.matches(dead):
-                    left = None if left is None else left - 1
-                    yield dead
+                matching = [dead for dead in batch if selection.matches(dead)][:left]
+                left = None if left is None else left - len(matching)
+                if matching:
+                    yield matching
         finally:
             self.give_back()
 
-    def _scan(self) -> Iterator[DeadLetter]:
+    def _scan(self) -> Iterator[list[DeadLetter]]:
         seen: set[str] = set()
         for url in self._at.graves:
             quiet = 0
@@ -102,7 +105,7 @@ class LetterDesk:
                 fresh = [dead for dead in batch if dead.letter_id not in seen]
                 quiet = 0 if fresh else quiet + 1
                 seen.update(dead.letter_id for dead in fresh)
-                yield from sorted(fresh, key=lambda dead: dead.buried_at)
+                yield sorted(fresh, key=lambda dead: dead.buried_at)
 
     def _take(self, url: str) -> list[DeadLetter]:
         asked = self._clock.monotonic()
@@ -159,14 +162,12 @@ class LetterDesk:
 
         Others met on the way stay held, so that redriving a list looks through the queue once.
         """
-        held = self._held.get(letter_id)
-        if held is None or held.until <= self._clock.monotonic():
-            self._held.pop(letter_id, None)
-            held = None
-            for dead in self._scan():
-                if dead.letter_id == letter_id:
-                    held = self._held[letter_id]
-                    break
+        with self._looking:  # Letters go back in parallel: one search serves all of them.
+            held = self._held.get(letter_id)
+            if held is None or held.until <= self._clock.monotonic():
+                self._held.pop(letter_id, None)
+                found = any(letter_id in self._held for _batch in self._scan())
+                held = self._held[letter_id] if found else None
         yield held
 
     def remove(self, held: Held) -> None:
@@ -178,7 +179,7 @@ class LetterDesk:
     def give_back(self) -> None:
         """Make every held letter visible again at once."""
         now = self._clock.monotonic()
-        live = [held for held in self._held.values() if held.until > now]
+        live = [held for held in list(self._held.values()) if held.until > now]
         self._held.clear()
         for url in {held.url for held in live}:
             receipts = [held.receipt for held in live if held.url == url]

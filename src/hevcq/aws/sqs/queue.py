@@ -6,10 +6,11 @@ import hashlib
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from hevcq.aws.clients import MAX_WAIT_S, Clients
-from hevcq.aws.errors import code_of, through_breaks, translated
+from hevcq.aws.errors import through_breaks, translated
 from hevcq.aws.sqs import letter, message_parser
 from hevcq.aws.sqs.dead_letters import LetterDesk
 from hevcq.aws.sqs.queue_urls import Addresses
@@ -18,7 +19,7 @@ from hevcq.domain.job import Task
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury
 from hevcq.errors import HevcqError, LeaseLost, Unavailable
-from hevcq.ports.queue import DeadLetter, Delivery, Depth, Moving, Queue, Selection
+from hevcq.ports.queue import DeadLetter, Delivery, Depth, Queue, Selection
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 BATCH = 10
 """SQS's largest batch, for receives and sends."""
-MAX_MOVE_RATE = 500
-"""SQS's largest rate of a move task."""
 MAX_DELAY_S = 900
 """SQS's longest delay of a new message."""
 GONE: Mapping[str, tuple[type[HevcqError], str]] = {
@@ -234,7 +233,13 @@ class SqsQueue(Queue):
         Letters are hidden from others while they are listed and given back when the iteration
         ends. Redrive or purge inside the iteration: a letter listed earlier must be looked for.
         """
-        return self._desk.letters(selection)
+        with closing(self._desk.batches(selection)) as batches:
+            for batch in batches:
+                yield from batch
+
+    def dead_letter_batches(self, selection: Selection) -> Iterator[list[DeadLetter]]:
+        """Yield what each receive of SQS brought."""
+        return self._desk.batches(selection)
 
     def redrive(self, dead: DeadLetter) -> bool:
         """Send the original body as a new message, then delete the letter."""
@@ -245,56 +250,6 @@ class SqsQueue(Queue):
             self._send_batch([{"Id": "0", "MessageBody": dead.body, **group}])
             self._desk.remove(held)
             return True
-
-    def hand_back(self, *, rate: float = 0.0) -> bool:
-        """Start SQS's own move of the dead-letter queue; False where the service has none.
-
-        Bodies move as they are, letters included: `envelope.read` opens them. What SNS could not
-        deliver is not moved, SQS moves what it buried itself into its dead-letter queue only
-        (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html).
-        """
-        self._desk.give_back()
-        limit = {"MaxNumberOfMessagesPerSecond": min(MAX_MOVE_RATE, int(rate))} if rate >= 1 else {}
-        with translated(f"move the dead letters of {self._at.name}"):
-            try:
-                # Through the client that does not repeat: a second task for a queue is an error.
-                self._polls.start_message_move_task(
-                    SourceArn=self._at.arn(self._at.dead),
-                    DestinationArn=self._at.arn(self._at.main),
-                    **limit,
-                )
-            except self._polls.exceptions.ClientError as error:
-                if not _has_no_moves(error):
-                    raise
-                return False
-        return True
-
-    def moving(self) -> Moving | None:
-        """Ask SQS for the latest move task of the dead-letter queue."""
-        with translated(f"look at the move of the dead letters of {self._at.name}"):
-            answer = self._sqs.list_message_move_tasks(
-                SourceArn=self._at.arn(self._at.dead), MaxResults=1
-            )
-        found = answer.get("Results", [])
-        if not found:
-            return None
-        moved = int(found[0].get("ApproximateNumberOfMessagesMoved", 0))
-        total = found[0].get("ApproximateNumberOfMessagesToMove")
-        return Moving(
-            moved=moved,
-            left=None if total is None else max(0, int(total) - moved),
-            going_on=found[0].get("Status") in {"RUNNING", "CANCELLING"},
-            failure=str(found[0].get("FailureReason", "")),
-        )
-
-    def redrive_all(self) -> int:
-        """Send every dead letter back by SQS's own move task, or one by one where it has none.
-
-        Returns how many there were to move; the service moves them in its own time (up to 500 a
-        second).
-        """
-        waiting = sum(self._at.counts(self._at.dead))
-        return waiting if self.hand_back() else super().redrive_all()
 
     def purge(self, dead: DeadLetter) -> bool:
         """Delete one dead letter for good."""
@@ -307,14 +262,6 @@ class SqsQueue(Queue):
     def _task_of(self, body: str) -> Task | None:
         tasks = message_parser.read(body, self._route).tasks
         return tasks[0] if len(tasks) == 1 else None
-
-
-def _has_no_moves(error: Exception) -> bool:
-    status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    unknown = {"UnsupportedOperation", "AWS.SimpleQueueService.UnsupportedOperation"}
-    return code_of(error) in unknown | {"InvalidAction", "UnknownOperationException"} or (
-        status >= 500
-    )
 
 
 def _group(task: Task) -> dict[str, str]:

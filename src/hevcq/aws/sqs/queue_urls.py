@@ -1,4 +1,4 @@
-"""A profile's three queues by name: their URLs, ARNs and counts, looked up at first use."""
+"""A profile's three queues by name: their URLs and counts, looked up at first use."""
 
 from __future__ import annotations
 
@@ -59,12 +59,6 @@ class Addresses:
             with translated(f"find the queue {name}"):
                 self._urls[name] = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
         return self._urls[name]
-
-    def arn(self, url: str) -> str:
-        """Return the ARN of a queue."""
-        with translated(f"ask for the ARN of {url.rpartition('/')[2]}"):
-            answer = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-        return answer["Attributes"]["QueueArn"]
 
     def counts(self, url: str) -> tuple[int, int, int]:
         """Return the approximate numbers of visible, hidden and delayed messages."""
