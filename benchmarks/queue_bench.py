@@ -24,9 +24,8 @@ from pathlib import Path
 from hevcq.util.clock import SystemClock
 from hevcq.domain.job import Source, Task
 from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
-from hevcq.embedded.database import Database
+from hevcq.embedded.database import DATABASE, Database
 from hevcq.embedded.factory import EmbeddedBackend, open_embedded
-from hevcq.embedded.snapshot import DATABASE
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.settings import Settings
 

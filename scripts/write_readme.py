@@ -6,6 +6,8 @@ its text. Run as `python scripts/write_readme.py`; `--check` writes nothing, exi
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,13 +15,12 @@ from hevcq.cli.exits import table
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "README.md"
-HELP = ROOT / "src" / "hevcq" / "cli" / "help.txt"
 
 
 def filled(readme: str) -> str:
     """Return the README with its generated parts anew."""
     parts = {
-        "help": f"```text\n{HELP.read_text(encoding='utf-8').rstrip()}\n```",
+        "help": f"```text\n{help_text().rstrip()}\n```",
         "exits": table(),
     }
     for name, content in parts.items():
@@ -29,6 +30,15 @@ def filled(readme: str) -> str:
         if opened and closed:
             readme = f"{head}{start}{content}\n{end}{tail}"
     return readme
+
+
+def help_text() -> str:
+    """Return what `hevcq --help` prints on a terminal of 80 columns."""
+    command = [sys.executable, "-m", "hevcq", "--help"]
+    environment = {**os.environ, "COLUMNS": "80"}
+    return subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
 
 
 def main() -> int:

@@ -64,8 +64,7 @@ def test_only_the_clock_reads_time() -> None:
     reads = re.compile(
         r"\btime\.(time|monotonic|sleep|perf_counter)\(|datetime\.(now|utcnow|today)\("
     )
-    # The light status reader runs before any import; it is handed its time by the front door.
-    allowed = {"util/clock.py", "front.py"}
+    allowed = {"util/clock.py"}
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in sorted((ROOT / "src").rglob("*.py"))

@@ -70,9 +70,9 @@ def test_a_folder_without_profiles_is_a_configuration_error(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "unwanted"),
     [
-        (["--version"], {"typer", "pydantic", "rich", "sqlite3", "boto3", "structlog"}),
-        (["--help"], {"typer", "pydantic", "rich", "sqlite3", "boto3", "structlog"}),
-        (["status"], {"typer", "pydantic", "rich", "boto3", "structlog", "yaml"}),
+        (["--version"], {"pydantic", "rich", "boto3", "structlog", "yaml", "sqlite3"}),
+        (["--help"], {"pydantic", "rich", "boto3", "structlog", "yaml", "sqlite3"}),
+        (["status"], {"rich", "boto3", "botocore", "structlog", "watchfiles"}),
         (["profiles", "list"], {"boto3", "botocore", "watchfiles"}),
         (["dead-letters", "list"], {"boto3", "botocore", "watchfiles"}),
     ],

@@ -105,10 +105,9 @@ def open_memory(folder: Path) -> World:
 
 
 def open_embedded(folder: Path) -> World:
-    from hevcq.embedded.database import Database
+    from hevcq.embedded.database import DATABASE, Database
     from hevcq.embedded.factory import open_embedded
     from hevcq.embedded.jobs.message_table import Outgoing, send
-    from hevcq.embedded.snapshot import DATABASE
 
     clock = ManualClock()
     opened = open_embedded(Settings(data_dir=folder / "data"), PROFILES, clock)

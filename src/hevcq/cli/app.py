@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from hevcq import __version__
 from hevcq.cli.context import Cli
@@ -20,42 +19,72 @@ from hevcq.cli.exits import ExitCode, exit_code
 from hevcq.errors import HevcqError
 from hevcq.util.text import printable
 
-COMMANDS: dict[str, str] = {
-    "ingest": "hevcq.cli.ingest:ingest",
-    "collect": "hevcq.cli.collect:collect",
-    "worker": "hevcq.cli.worker:worker",
-    "status": "hevcq.cli.status:status",
-    "dead-letters": "hevcq.cli.dead_letters:app",
-    "redrive": "hevcq.cli.redrive:redrive",
-    "cancel": "hevcq.cli.cancel:cancel",
-    "reprocess": "hevcq.cli.reprocess:reprocess",
-    "undo": "hevcq.cli.undo:undo",
-    "profiles": "hevcq.cli.profiles:app",
-    "probe": "hevcq.cli.probe:probe",
-    "plan": "hevcq.cli.plan:plan",
-    "verify": "hevcq.cli.verify:verify",
-    "doctor": "hevcq.cli.doctor:doctor",
-    "config": "hevcq.cli.config:app",
+
+class Command(NamedTuple):
+    """Where a command is, as `module:attribute`, and the first sentence of its help."""
+
+    target: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "ingest": Command(
+        "hevcq.cli.ingest:ingest",
+        "Find every video below PATH, encode it, verify it, and put it in its place.",
+    ),
+    "collect": Command(
+        "hevcq.cli.collect:collect",
+        "Put in place what was queued before and is finished by now; wait for nothing.",
+    ),
+    "worker": Command("hevcq.cli.worker:worker", "Work on what is queued until told to stop."),
+    "status": Command("hevcq.cli.status:status", "Show queues, progress and dead letters."),
+    "dead-letters": Command(
+        "hevcq.cli.dead_letters:app", "List, show and purge what was given up on."
+    ),
+    "redrive": Command("hevcq.cli.redrive:redrive", "Send dead letters back to their queue."),
+    "cancel": Command(
+        "hevcq.cli.cancel:cancel", "End jobs that wait or run; a film's chunks end too."
+    ),
+    "reprocess": Command(
+        "hevcq.cli.reprocess:reprocess", "Queue finished or failed sources again."
+    ),
+    "undo": Command(
+        "hevcq.cli.undo:undo",
+        "Bring originals back that --replace replaced: bytes, name, times, rights and attributes.",
+    ),
+    "profiles": Command("hevcq.cli.profiles:app", "List, show and validate the recipes."),
+    "probe": Command("hevcq.cli.probe:probe", "Show what a media file really is."),
+    "plan": Command("hevcq.cli.plan:plan", "Show what would become of a file."),
+    "verify": Command("hevcq.cli.verify:verify", "Check a rendition against its source."),
+    "doctor": Command(
+        "hevcq.cli.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."
+    ),
+    "config": Command("hevcq.cli.config:app", "Show the settings and where they came from."),
 }
-"""Each command's function or sub-app, imported only when it is named: start-up time is a promise."""
+"""Every command in the order of the help. The summary is here too because `hevcq --help` imports no
+command: that takes half a second."""
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are imported when they are asked for."""
+    """A group that lists its commands from COMMANDS and imports one when it is called."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        for name in COMMANDS:  # the keys alone, so that a misspelt name gets its nearest one
-            self.commands.setdefault(name, None)  # type: ignore[arg-type]
+        for name, (_, summary) in COMMANDS.items():
+            self.commands[name] = TyperCommand(name, help=summary)
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
-        """Return the command names in the order of the help."""
-        return [name for name, target in COMMANDS.items() if _exists(target)]
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that `args` begins with, and import it."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, name and load_command(name), rest
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ARG002
-        """Import and return one command, or None."""
-        target = COMMANDS.get(cmd_name)
-        return load_command(cmd_name, target) if target and _exists(target) else None
+    def make_context(self, *args: Any, **named: Any) -> Any:
+        """Parse the arguments; `--help` and `--version` print here, maybe to a closed pipe."""
+        try:
+            return super().make_context(*args, **named)
+        except BrokenPipeError as error:
+            _drop_stdout()
+            raise typer.Exit(ExitCode.PIPE) from error
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the command; an error that hevcq names becomes one sentence and an exit code."""
@@ -71,13 +100,9 @@ class LazyGroup(TyperGroup):
             raise typer.Exit(ExitCode.INTERRUPTED) from error
 
 
-def _exists(target: str) -> bool:
-    return importlib.util.find_spec(target.partition(":")[0]) is not None
-
-
-def load_command(name: str, target: str) -> Any:
-    """Import `module:attribute` and return it as a command of that name."""
-    module, _, attribute = target.partition(":")
+def load_command(name: str) -> Any:
+    """Import a command of COMMANDS and return it under that name."""
+    module, _, attribute = COMMANDS[name].target.partition(":")
     found = getattr(importlib.import_module(module), attribute)
     if not isinstance(found, typer.Typer):
         single = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -1,13 +1,11 @@
-"""The words of `hevcq status`, from its JSON form; light, because the fast door uses it too."""
+"""The words of `hevcq status`, from its JSON form."""
 
 from __future__ import annotations
 
-from hevcq.util.text import printable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # `typing` itself costs the door milliseconds
-    from collections.abc import Mapping, Sequence
-    from typing import Any
+from hevcq.util.text import printable
 
 MAX_RUNNING = 100
 """Running jobs that one overview shows; a fleet has more than a screen."""

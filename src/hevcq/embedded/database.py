@@ -22,6 +22,8 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 Values = Sequence[Any] | Mapping[str, Any]
 
+DATABASE = "hevcq.db"
+"""The file name of the database in a data folder."""
 BUSY_S = 30.0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hevcq.domain.profile import Profile
 from hevcq.embedded.catalog import SqliteCatalog
-from hevcq.embedded.database import Database
+from hevcq.embedded.database import DATABASE, Database
 from hevcq.embedded.errors import damaged, file_errors
 from hevcq.embedded.jobs import ledger as ledger_sql
 from hevcq.embedded.jobs import message_table
@@ -18,7 +18,6 @@ from hevcq.embedded.jobs.ledger import SqliteLedger
 from hevcq.embedded.jobs.queue import QueueConfig, SqliteQueue
 from hevcq.embedded.jobs.task_publisher import SqliteFanout
 from hevcq.embedded.liveness import LOOK_S, Presence
-from hevcq.embedded.snapshot import DATABASE
 from hevcq.embedded.store.store import FileStore
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend

@@ -10,9 +10,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from hevcq.embedded.errors import damaged, file_errors, translated
-from hevcq.embedded.snapshot import APPLICATION_ID
 from hevcq.errors import DatabaseTooNew
 
+APPLICATION_ID = 0x68657663
+"""The file's mark, "hevc" (https://www.sqlite.org/pragma.html#pragma_application_id)."""
 HEADER = b"SQLite format 3\0"
 CHECKED_BYTES = 64 * 1024 * 1024
 """Files up to this size are checked page by page when opened (about 0.1 s); larger ones on

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.powercut.disk import Disk, Loss, write
-from hevcq.embedded.database import Database
-from hevcq.embedded.snapshot import DATABASE
+from hevcq.embedded.database import DATABASE, Database
 from hevcq.embedded.store import files
 
 FULL = 2

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import subprocess
-import sys
 import threading
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,12 +11,11 @@ import pytest
 from contracts.backends import PROFILES, source, task
 from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, job_id
 from hevcq.domain.media import MediaInfo
-from hevcq.domain.verdict import Bury, FailureClass
+from hevcq.domain.verdict import FailureClass
 from hevcq.embedded import catalog as catalog_module
-from hevcq.embedded.database import Database
+from hevcq.embedded.database import DATABASE, Database
 from hevcq.embedded.factory import free_owner, holds, open_catalog, open_embedded
 from hevcq.embedded.liveness import Presence
-from hevcq.embedded.snapshot import DATABASE, read_snapshot
 from hevcq.errors import DatabaseDamaged, StaleFence, StorageError
 from hevcq.ports.catalog import Fingerprint
 from hevcq.ports.ledger import Granted
@@ -102,62 +97,6 @@ def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -
     assert calls == ["hevc", "720p"]
     assert opened.backend.ledger.counts() == {}
     assert opened.backend.queues["hevc"].depth().ready == 0
-
-
-def test_a_snapshot_of_nothing_says_so(tmp_path: Path) -> None:
-    found = read_snapshot(tmp_path, 5, 42.0)
-
-    assert (found["exists"], found["queues"], found["running"]) == (False, {}, [])
-    assert found["at"] == 42.0, "time is handed in"
-    assert list(tmp_path.iterdir()) == [], "looking makes nothing"
-
-
-def test_a_snapshot_shows_what_is_where(folder, monkeypatch) -> None:
-    from hevcq.util.clock import SystemClock
-
-    opened = open_embedded(Settings(data_dir=folder), PROFILES, SystemClock())
-    queue = opened.backend.queues["hevc"]
-    queue.send([task(number) for number in range(4)])
-    queue.send([task("later")], delay_s=500)
-    _held, buried = queue.receive(2, wait_s=0, stop=threading.Event())
-    queue.bury(buried, Bury(reason="broken", failure_class=FailureClass.DAMAGED))
-    fence = claim(opened)
-    half = Progress(phase=Phase.ENCODE, percent=50.0, speed=2.0, eta_s=7.5)
-    opened.backend.ledger.progress(JOB, fence, half)
-    opened.backend.ledger.register(source(2), ["720p"])
-
-    found = read_snapshot(folder, 5, SystemClock().now())
-
-    assert json.loads(json.dumps(found)) == found
-    assert found["exists"] is True
-    assert found["queues"] == {"hevc": {"ready": 2, "in_flight": 1, "delayed": 1, "dead": 1}}
-    assert found["jobs"] == {"hevc": {"running": 1}, "720p": {"queued": 1}}
-    (running,) = found["running"]
-    assert (running["key"], running["phase"], running["percent"]) == (source().key, "encode", 50.0)
-    (letter,) = found["dead_letters"]
-    assert (letter["reason"], letter["failure_class"]) == ("broken", "damaged")
-    assert letter["key"] == buried.tasks[0].source.key
-    opened.close()
-
-
-@pytest.mark.parametrize("pragma", ["user_version = 99", "application_id = 7"])
-def test_a_snapshot_reads_no_database_of_another_version(tmp_path: Path, pragma: str) -> None:
-    Database(tmp_path / DATABASE).close()
-    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
-        connection.execute(f"PRAGMA {pragma}")
-
-    with pytest.raises(sqlite3.DatabaseError, match="another version"):
-        read_snapshot(tmp_path, 5, 42.0)
-
-
-def test_a_snapshot_loads_neither_pydantic_nor_structlog() -> None:
-    check = (
-        "import sys; import hevcq.embedded.snapshot; "
-        "print([name for name in ('pydantic', 'structlog', 'boto3', 'yaml') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-
-    assert done.stdout.strip() == "[]"
 
 
 def test_progress_is_written_once_a_second_or_when_the_phase_changes(opener, clock) -> None:
