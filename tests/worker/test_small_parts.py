@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
-
 import pytest
 
 from fakes.farm import Farm
@@ -14,22 +10,11 @@ from hevcq.domain.job import Phase, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import LeaseLost, SourceGone, SourceUnreadable, StaleFence, Unavailable
 from hevcq.ports.encoder import EncodeProgress
-from hevcq.worker.digest import CHUNK_BYTES, read_small, sha256_file, sha256_stream
+from hevcq.worker.digest import sha256_file
 from hevcq.worker.faults import POINTS, STEPS, around, no_faults
 from hevcq.worker.fitness import SUSPECT, Fitness
 from hevcq.worker.lease import Fence, Lease
 from hevcq.worker.progress import EVERY_S, Reporter
-
-
-def test_a_file_is_hashed_in_chunks_and_the_lease_is_asked_at_each(tmp_path):
-    content = os.urandom(2 * CHUNK_BYTES + 5)
-    path = tmp_path / "film"
-    path.write_bytes(content)
-    asked = []
-
-    assert sha256_file(path, lambda: asked.append(1)) == hashlib.sha256(content).hexdigest()
-    assert len(asked) == 3
-    assert sha256_stream(io.BytesIO(content), lambda: None)[1] == len(content)
 
 
 def test_a_lost_lease_ends_the_hashing(tmp_path):
@@ -52,12 +37,6 @@ def test_what_cannot_be_hashed_is_named(tmp_path):
         sha256_file(tmp_path, lambda: None)
     with pytest.raises(Unavailable):
         sha256_file(tmp_path / ("n" * 300), lambda: None)
-
-
-def test_a_small_object_that_is_not_small_is_refused():
-    assert read_small(io.BytesIO(b"1234"), 4) == b"1234"
-    with pytest.raises(Unavailable):
-        read_small(io.BytesIO(b"12345"), 4)
 
 
 @pytest.mark.parametrize("failure_class", list(FailureClass))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -12,6 +12,10 @@ from hevcq.domain.job import Source
 from hevcq.domain.model import Frozen
 from hevcq.errors import NeedsReview, VerificationFailed
 from hevcq.util.text import encodable
+
+MAX_BYTES = 1 << 24
+"""The most that is read as a certificate. One has a few KiB; with the arguments and notices of 1,000
+streams some hundred. What is larger is a stranger's, and must not fill the memory."""
 
 
 class Outcome(StrEnum):
@@ -100,6 +104,17 @@ class Certificate(Frozen):
             ) from error
         require_passed(certificate.gates)
         return certificate
+
+    @classmethod
+    def read(cls, stream: BinaryIO) -> Certificate:
+        """Read a certificate from an open stream, at most MAX_BYTES of it; see `parse`.
+
+        Raises VerificationFailed if there is more or it is no valid certificate.
+        """
+        content = stream.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise VerificationFailed("The certificate is too large to be one of hevcq's.")
+        return cls.parse(content)
 
 
 def require_passed(results: Iterable[GateResult]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
-import hashlib
 import os
 import stat
 import threading
@@ -20,6 +19,7 @@ from pathlib import Path
 from hevcq.errors import Stopped
 from hevcq.library.metadata import carry
 from hevcq.ports.catalog import Fingerprint
+from hevcq.util.hashing import sha256_bytes, sha256_stream
 
 BLOCK = 1 << 20
 NO_REPLACE, EXCHANGE = 1, 2
@@ -123,12 +123,8 @@ class FileSystem:
 
     def digest(self, path: Path) -> str:
         """Return the hexadecimal SHA-256 of a file, read now; a link or pipe raises OSError."""
-        sha = hashlib.sha256()
         with os.fdopen(open_plain(path), "rb", buffering=0) as reading:
-            while block := reading.read(BLOCK):
-                self._go_on()
-                sha.update(block)
-        return sha.hexdigest()
+            return sha256_stream(reading, self._go_on)[0]
 
     def _go_on(self) -> None:
         if self._stop.is_set():
@@ -160,7 +156,7 @@ def make_folders(fs: FileSystem, folder: Path) -> None:
 
 def temp_of(path: Path) -> Path:
     """Return the temporary name that `write_durably` uses for a file of hevcq's own."""
-    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    digest = sha256_bytes(os.fsencode(path.name))[:16]
     return path.with_name(f".hevcq-{digest}.tmp")
 
 

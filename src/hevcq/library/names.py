@@ -7,15 +7,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
+
+from hevcq.util.hashing import sha256_bytes
 
 OWN_FOLDER = ".hevcq"
 OWN_PREFIX = ".hevcq-"
 CERTIFICATE_SUFFIX = ".certificate.json"
-MAX_CERTIFICATE_BYTES = 2**24
-"""A larger file under a certificate's name is a stranger's, and is not read; ours have a few KiB."""
 MAX_NAME_BYTES = 255
 """NAME_MAX of ext4, XFS, btrfs, APFS and NTFS."""
 
@@ -48,7 +47,7 @@ def certificate_beside(target: Path) -> Path:
     raw = os.fsencode(target.name)
     if len(raw) + len(CERTIFICATE_SUFFIX) <= MAX_NAME_BYTES:
         return target.with_name(target.name + CERTIFICATE_SUFFIX)
-    digest = "~" + hashlib.sha256(raw).hexdigest()[:12]
+    digest = "~" + sha256_bytes(raw)[:12]
     head = cut(raw, MAX_NAME_BYTES - len(digest) - len(CERTIFICATE_SUFFIX))
     return target.with_name(os.fsdecode(head) + digest + CERTIFICATE_SUFFIX)
 

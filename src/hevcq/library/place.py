@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hevcq.domain.certificate import MAX_BYTES as MAX_CERTIFICATE_BYTES
 from hevcq.domain.certificate import Certificate, Gate
 from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
 from hevcq.library.files import (
@@ -29,7 +30,6 @@ from hevcq.library.files import (
 )
 from hevcq.library.locks import abandoned, busy_jobs, job_lock
 from hevcq.library.names import (
-    MAX_CERTIFICATE_BYTES,
     OWN_PREFIX,
     certificate_beside,
     temp_beside,

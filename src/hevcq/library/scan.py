@@ -18,7 +18,7 @@ from hevcq.domain.certificate import Certificate
 from hevcq.errors import VerificationFailed
 from hevcq.library.files import fingerprint_of, open_plain
 from hevcq.library.globs import Matcher, matcher
-from hevcq.library.names import MAX_CERTIFICATE_BYTES, certificate_beside, is_own
+from hevcq.library.names import certificate_beside, is_own
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.text import printable
 
@@ -127,9 +127,7 @@ def certificate_at(path: Path) -> Certificate:
     would make a reader wait, and a giant fill the memory.
     """
     with os.fdopen(open_plain(path), "rb") as reading:
-        if os.fstat(reading.fileno()).st_size > MAX_CERTIFICATE_BYTES:
-            raise VerificationFailed(f"{printable(path)} is no certificate of hevcq's.")
-        return Certificate.parse(reading.read(MAX_CERTIFICATE_BYTES))
+        return Certificate.read(reading)
 
 
 def is_settled(before: Fingerprint, after: Fingerprint, now: float, quiet_s: float) -> bool:

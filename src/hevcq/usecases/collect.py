@@ -24,7 +24,7 @@ from hevcq.errors import (
     VerificationFailed,
 )
 from hevcq.library.files import FileSystem, fingerprint_of, same_bytes
-from hevcq.library.names import MAX_CERTIFICATE_BYTES, certificate_beside
+from hevcq.library.names import certificate_beside
 from hevcq.library.place import Check, Fetch, Rendition, explained, place
 from hevcq.library.refusals import Replacement
 from hevcq.library.swap import Swap
@@ -194,8 +194,7 @@ class Collector:
     def _proof(self, placement: Placement, ref: RenditionRef) -> Certificate:
         try:
             with self._ports.backend.store.open(ref.certificate_key) as reading:
-                # Of a giant only the beginning is read, which is no certificate.
-                proof = Certificate.parse(reading.read(MAX_CERTIFICATE_BYTES))
+                proof = Certificate.read(reading)
         except SourceGone as error:
             raise VerificationFailed(
                 f"The certificate of the rendition of {printable(placement.source)} is gone.",

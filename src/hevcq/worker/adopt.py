@@ -10,14 +10,11 @@ from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.profile import Profile
 from hevcq.errors import BadKey, NeedsReview, SourceGone, VerificationFailed
 from hevcq.ports.store import StoredObject
+from hevcq.util.hashing import sha256_stream
 from hevcq.util.log import get_logger
-from hevcq.worker.digest import sha256_stream
 from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Lease
-
-MAX_CERTIFICATE_BYTES = 4 << 20
-"""A certificate has a few KiB; with 1,000 streams' arguments and notices some hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +85,7 @@ def require_own_place(kit: Kit, seen: StoredObject, task: Task, source_sha256: s
 
 def _proof(kit: Kit, name: str) -> Certificate:
     with around(kit.faults, "read-certificate"), kit.backend.store.open(name) as stream:
-        # Of a giant only the beginning is read, which is no certificate.
-        return Certificate.parse(stream.read(MAX_CERTIFICATE_BYTES))
+        return Certificate.read(stream)
 
 
 def _same_work(

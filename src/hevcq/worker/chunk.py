@@ -15,9 +15,10 @@ from hevcq.domain.verdict import Done, Verdict
 from hevcq.errors import PartUnfit, SourceGone, Unavailable
 from hevcq.ports.encoder import ChunkReport
 from hevcq.ports.store import Publication, StoredObject
+from hevcq.util.hashing import sha256_stream
 from hevcq.util.log import get_logger
 from hevcq.util.text import encodable
-from hevcq.worker.digest import sha256_file, sha256_stream
+from hevcq.worker.digest import sha256_file
 from hevcq.worker.faults import around
 from hevcq.worker.parts import PartWork, send_join
 from hevcq.worker.room import require_room

@@ -18,9 +18,9 @@ from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn, Ski
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, Superseded, Unavailable
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.ports.store import Input
+from hevcq.util.hashing import sha256_bytes
 from hevcq.util.log import get_logger
 from hevcq.worker.claimed import Claimed
-from hevcq.worker.digest import read_small, sha256_bytes
 from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease
@@ -137,9 +137,12 @@ class PartWork(ABC):
     def _small(self, key: str) -> bytes:
         try:
             with self._store.open(key) as stream:
-                return read_small(stream, MAX_PLAN_BYTES)
+                content = stream.read(MAX_PLAN_BYTES + 1)
         except SourceGone as error:
             raise PartUnfit(f"{key} is gone from the store.") from error
+        if len(content) > MAX_PLAN_BYTES:
+            raise Unavailable(f"{key}, which should be small, has over {MAX_PLAN_BYTES} bytes.")
+        return content
 
     @contextmanager
     def _fetched(self, folder: Path) -> Iterator[tuple[Path, str]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 
 from hevcq.domain.certificate import (
+    MAX_BYTES,
     NEVER_OFF,
     REQUIRED,
     Certificate,
@@ -129,3 +131,11 @@ def test_a_failure_outranks_a_rendition_that_is_not_smaller(outcome):
 def test_too_good_to_be_true_asks_for_a_person():
     with pytest.raises(NeedsReview, match="why"):
         kept_original(changed(Gate.G7, Outcome.REVIEW))
+
+
+def test_a_certificate_is_read_from_a_stream_and_a_giant_is_not():
+    whole = certificate()
+
+    assert Certificate.read(io.BytesIO(whole.to_json().encode())) == whole
+    with pytest.raises(VerificationFailed, match="too large"):
+        Certificate.read(io.BytesIO(whole.to_json().encode() + b" " * MAX_BYTES))

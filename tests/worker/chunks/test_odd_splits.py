@@ -15,6 +15,7 @@ from hevcq.domain.job import JobState, TaskKind, job_id
 from hevcq.domain.verdict import Done, RetryIn
 from hevcq.errors import PartUnfit, Unavailable
 from hevcq.ports.ledger import Granted
+from hevcq.worker.parts import MAX_PLAN_BYTES
 
 
 @pytest.fixture
@@ -54,6 +55,15 @@ def test_a_film_whose_plan_this_release_cannot_read_is_encoded_whole(farm):
     replan(farm, source, json.dumps({**whole, "of_a_later_release": 1}).encode())
 
     assert encoded_whole(farm, source)
+
+
+def test_a_giant_in_the_plans_place_is_not_read_into_memory(farm):
+    source = farm.split()
+    farm.store.put(plan_key(farm, source), b" " * (MAX_PLAN_BYTES + 1), metadata={})
+
+    verdict = farm.do(farm.receive()).verdict
+
+    assert isinstance(verdict, RetryIn)
 
 
 def test_a_film_whose_plan_lacks_a_chunk_is_encoded_whole(farm):

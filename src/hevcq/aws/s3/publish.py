@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import mimetypes
 from typing import TYPE_CHECKING
 
 from hevcq.aws.errors import code_of, translated
 from hevcq.aws.s3 import metadata as object_metadata
 from hevcq.aws.s3 import transfer
-from hevcq.aws.s3.transfer import READ_BYTES, Meter, Upload, upload
+from hevcq.aws.s3.transfer import Meter, Upload, upload
 from hevcq.errors import (
     HevcqError,
     SourceChanged,
@@ -20,6 +19,7 @@ from hevcq.errors import (
 )
 from hevcq.ports.store import Publication, StoredObject
 from hevcq.util.clock import Clock
+from hevcq.util.hashing import sha256_file
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
@@ -76,12 +76,7 @@ class Publisher:
         raise Unavailable(f"{publication.key!r} is being written by others.") from last
 
     def _require_bytes(self, publication: Publication, meter: Meter) -> None:
-        total = hashlib.sha256()
-        with publication.file.open("rb") as file:
-            while content := file.read(READ_BYTES):
-                meter.check()
-                total.update(content)
-        if total.hexdigest() != publication.sha256:
+        if sha256_file(publication.file, meter.check) != publication.sha256:
             raise VerificationFailed(f"{publication.file} is not the file that was verified.")
 
     def _is_ours(self, there: HeadObjectOutputTypeDef, publication: Publication) -> bool:

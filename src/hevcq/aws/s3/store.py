@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import builtins
-import hashlib
 import io
 import mimetypes
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from hevcq.domain.keys import check_key
 from hevcq.errors import SourceChanged, SourceDamaged, SourceGone, Unavailable
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
 from hevcq.util.clock import Clock
+from hevcq.util.hashing import sha256_bytes, sha256_file
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -84,7 +84,7 @@ class S3Store(Store):
         meter = Meter(moved, stop)
         try:
             before = path.stat()
-            sha256 = digest_of(path, meter.check)
+            sha256 = sha256_file(path, meter.check)
         except OSError as error:
             raise SourceGone(f"{path} cannot be read: {error.strerror}.") from error
 
@@ -156,7 +156,7 @@ class S3Store(Store):
         try:
             download(self._s3, wanted, path, meter)
             sha256 = object_metadata.unpack(head["Metadata"]).get(object_metadata.SHA256)
-            if sha256 is not None and sha256 != digest_of(path, meter.check):
+            if sha256 is not None and sha256 != sha256_file(path, meter.check):
                 raise SourceDamaged(f"{source.key} is not the file that was uploaded.")
             yield Input(location=str(path), path=path)
         finally:
@@ -205,7 +205,7 @@ class S3Store(Store):
     def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
         """Write a small object in one call, replacing what is there."""
         check_key(key)
-        own = {object_metadata.SHA256: hashlib.sha256(content).hexdigest()}
+        own = {object_metadata.SHA256: sha256_bytes(content)}
         with translated(f"write {key!r} to the bucket {self._buckets.output}"):
             self._s3.put_object(
                 Bucket=self._buckets.output,
@@ -279,7 +279,7 @@ class S3Store(Store):
         """
         head = self._published(key)
         meter = Meter(moved, stop)
-        digest = hashlib.sha256(os.fsencode(target)).hexdigest()[:16]
+        digest = sha256_bytes(os.fsencode(target))[:16]
         part = target.parent / f".hevcq-{digest}-{os.getpid()}-{threading.get_ident()}.part"
         part.unlink(missing_ok=True)
         wanted = Download(
@@ -288,7 +288,7 @@ class S3Store(Store):
         try:
             download(self._s3, wanted, part, meter)
             _flush(part)
-            sha256 = digest_of(part, meter.check)
+            sha256 = sha256_file(part, meter.check)
             known = object_metadata.unpack(head["Metadata"]).get(object_metadata.SHA256, sha256)
             if known != sha256:
                 raise Unavailable(f"The bytes of {key!r} arrived with another SHA-256.")
@@ -325,16 +325,6 @@ def _place_of(source: Source, scratch: Path) -> Path:
     path = scratch / (source.source_id + (suffix if SAFE_SUFFIX.match(suffix) else ""))
     path.unlink(missing_ok=True)
     return path
-
-
-def digest_of(path: Path, check: Callable[[], None]) -> str:
-    """Return the SHA-256 of a file; `check` is called now and then and may raise."""
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while content := file.read(READ_BYTES):
-            check()
-            total.update(content)
-    return total.hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import io
 import os
 import secrets
@@ -16,6 +15,7 @@ from typing import BinaryIO
 
 from hevcq.embedded.errors import file_errors
 from hevcq.errors import LibraryError, Stopped
+from hevcq.util.hashing import sha256_file
 from hevcq.util.text import printable
 
 BLOCK = 4 * 1024 * 1024
@@ -39,16 +39,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sha256_of(path: Path, stop: threading.Event | None = None) -> str:
-    """Return the hexadecimal SHA-256 of a file's bytes; raises Stopped once `stop` is set."""
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-            _heed(stop)
-    return digest.hexdigest()
 
 
 def link(source: Path, target: Path) -> bool:
@@ -166,14 +156,14 @@ def place_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event
         try:
             sync(target)
             sync(target.parent)
-            return sha256_of(target, stop)
+            return sha256_file(target, lambda: _heed(stop))
         except BaseException:
             target.unlink(missing_ok=True)
             raise
 
 
-def _heed(stop: threading.Event | None) -> None:
-    if stop is not None and stop.is_set():
+def _heed(stop: threading.Event) -> None:
+    if stop.is_set():
         raise Stopped
 
 

@@ -7,7 +7,6 @@ commit, conditional on the fence, is the publication. Readers follow the row.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -38,6 +37,7 @@ from hevcq.errors import (
 )
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
 from hevcq.util.clock import Clock
+from hevcq.util.hashing import sha256_bytes, sha256_file
 
 T = TypeVar("T")
 
@@ -164,7 +164,7 @@ class FileStore(Store):
     def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
         """Write a version folder, then name it."""
         version = self._new_version(check_key(key))
-        digest = hashlib.sha256(content).hexdigest()
+        digest = sha256_bytes(content)
         wanted = Publication(key, version / "data", digest, "", 0, metadata)
         try:
             with file_errors("written", wanted.file):
@@ -249,7 +249,7 @@ class FileStore(Store):
         return found
 
     def _version(self, key: str, version: str) -> Path:
-        digest = hashlib.sha256(key.encode()).hexdigest()
+        digest = sha256_bytes(key.encode())
         return self._folder / digest[:2] / digest / version
 
     def _new_version(self, key: str) -> Path:
@@ -275,7 +275,7 @@ class FileStore(Store):
         file = publication.file
         if not files.link(file, data):
             files.copy_new(file, data, moved=lambda _: None, stop=publication.stop)
-            if files.sha256_of(data) != publication.sha256:
+            if sha256_file(data, lambda: None) != publication.sha256:
                 raise StorageError(f"The copy of {file} does not have the bytes of the original.")
         files.sync(data)
         return data.stat().st_size
