@@ -9,9 +9,8 @@ from fakes.backend import HEVC
 from fakes.encoder import fake_index
 from fakes.farm import Farm
 from hevcq.domain.chunks_settings import Chunking, ChunkMode
-from hevcq.domain.film import work_folder
 from hevcq.domain.job import JobRecord, JobState, Source, Task, TaskKind, job_id
-from hevcq.domain.keys import key_for_path
+from hevcq.domain.keys import key_for_path, work_folder
 from hevcq.domain.verdict import FailureClass
 from hevcq.embedded.factory import open_embedded
 from hevcq.ports.queue import Delivery

@@ -100,3 +100,18 @@ def _shortened(prefix: str, tail: str) -> str:
     digest = hashlib.sha256(raw).hexdigest()[:32]
     kept = raw[-(room - len(digest) - 2) :].decode("utf-8", "ignore")
     return f"{prefix}{digest}~{kept.replace('/', '_')}"
+
+
+def work_folder(job_id: str) -> str:
+    """Return the prefix of everything that is kept for a split job until it ends."""
+    return f"{WORK}/{job_id}/"
+
+
+def work_key(job_id: str, split: str, name: str) -> str:
+    """Return the key of a plan, a part or a report."""
+    return check_key(f"{work_folder(job_id)}{split}/{name}")
+
+
+def part_name(chunk: int) -> str:
+    """Return the last component of a part's key; it sorts as the chunks do."""
+    return f"{chunk:05d}.part"

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hevcq.domain.film import work_folder
 from hevcq.domain.job import SETTLED, JobRecord, JobState
+from hevcq.domain.keys import work_folder
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.usecases.reprocess import jobs_named

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
-from hevcq.domain.film import standing
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress
 from hevcq.domain.plan import skip_in_words
+from hevcq.domain.split_progress import split_progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DiskFull, HevcqError, Interruption, Unavailable
 from hevcq.ports.ledger import JobFilter, Ledger
@@ -177,7 +177,7 @@ class Follower:
     def _shared(self, entry: _Open) -> None:
         """Show the film as one bar, fed by all who work on its chunks."""
         entry.local = False
-        found = standing(entry.job, self._ledger.parts(entry.job.job_id))
+        found = split_progress(entry.job, self._ledger.parts(entry.job.job_id))
         if found is not None:
             self._progress(entry, found.progress)
 

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from hevcq.domain.film import standing
 from hevcq.domain.job import JobRecord, JobState
+from hevcq.domain.split_progress import split_progress
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Depth
@@ -92,7 +92,9 @@ def jobs_of(backend: Backend, names: Sequence[str]) -> Iterator[JobRecord]:
 
 
 def _running(backend: Backend, job: JobRecord) -> RunningStatus:
-    shared = standing(job, backend.ledger.parts(job.job_id)) if job.split is not None else None
+    shared = (
+        split_progress(job, backend.ledger.parts(job.job_id)) if job.split is not None else None
+    )
     progress = shared.progress if shared is not None else job.progress
     return RunningStatus(
         job_id=job.job_id,

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hevcq.domain.chunks import Chunk
-from hevcq.domain.film import FilmPlan, PartReport, part_name, work_key
+from hevcq.domain.film import FilmPlan, PartReport
 from hevcq.domain.job import Phase, RenditionRef
+from hevcq.domain.keys import part_name, work_key
 from hevcq.domain.verdict import Done, Verdict
 from hevcq.errors import PartUnfit, SourceGone, Unavailable
 from hevcq.ports.encoder import ChunkReport

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, kept_original
-from hevcq.domain.film import FilmPlan, PartReport, part_name, work_key
+from hevcq.domain.film import FilmPlan, PartReport
 from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, part_id
-from hevcq.domain.keys import rendition_key
+from hevcq.domain.keys import part_name, rendition_key, work_key
 from hevcq.domain.plan import SkipReason
 from hevcq.domain.verdict import Done, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, VerificationFailed

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from hevcq.domain.film import FilmPlan, work_key
+from hevcq.domain.film import FilmPlan
 from hevcq.domain.job import JobRecord, JobState, RenditionRef, Split, Task, TaskKind
+from hevcq.domain.keys import work_key
 from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, Superseded, Unavailable
 from hevcq.ports.encoder import EncodeRequest

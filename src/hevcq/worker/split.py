@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from hevcq.domain.chunks import ChunkPlan, WholeFile, plan_chunks
 from hevcq.domain.chunks_schedule import longest_first
 from hevcq.domain.chunks_settings import ChunkMode
-from hevcq.domain.film import FilmPlan, work_folder, work_key
+from hevcq.domain.film import FilmPlan
 from hevcq.domain.job import JobRecord, JobState, Split, Task, TaskKind
-from hevcq.domain.keys import WORK
+from hevcq.domain.keys import WORK, work_folder, work_key
 from hevcq.domain.media import Measurement, MediaInfo
 from hevcq.domain.plan import EncodePlan
 from hevcq.domain.verdict import Done, Release

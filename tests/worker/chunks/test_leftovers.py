@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fakes.filmfarm import CHUNKS, EmbeddedFilmFarm, FilmFarm
-from hevcq.domain.film import work_folder, work_key
 from hevcq.domain.job import JobState, job_id, part_id
+from hevcq.domain.keys import work_folder, work_key
 from hevcq.errors import SourceDamaged, Unavailable
 from hevcq.worker.handler import Served
 from hevcq.worker.pool import Numbers, WorkerPool

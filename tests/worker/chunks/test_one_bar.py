@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.film import standing
 from hevcq.domain.job import (
     JobRecord,
     JobState,
@@ -18,6 +17,7 @@ from hevcq.domain.job import (
     Split,
     part_id,
 )
+from hevcq.domain.split_progress import split_progress
 from ingest_kit import NEVER, Bench
 
 SOURCE = Source(bucket="library", key="TODO/all/a.mp4", version="v", size=9)
@@ -50,7 +50,9 @@ WAITING = part(None, 0, JobState.QUEUED)
 
 
 def test_chunks_weigh_as_many_frames_as_they_have():
-    found = standing(JOB, [part(0, 100, JobState.DONE), part(1, 300, JobState.QUEUED), WAITING])
+    found = split_progress(
+        JOB, [part(0, 100, JobState.DONE), part(1, 300, JobState.QUEUED), WAITING]
+    )
 
     assert (found.chunks, found.done, found.running) == (2, 1, 0)
     assert found.progress == Progress(phase=Phase.ENCODE, percent=25.0)
@@ -63,7 +65,7 @@ def test_speeds_add_up_and_tell_what_is_left():
         WAITING,
     ]
 
-    found = standing(JOB, parts)
+    found = split_progress(JOB, parts)
 
     assert (found.running, found.progress.percent, found.progress.speed) == (2, 50.0, 5.0)
     assert found.progress.eta_s == pytest.approx(10.0), "half of 100 s at five times"
@@ -73,7 +75,7 @@ def test_speeds_add_up_and_tell_what_is_left():
 def test_a_chunk_that_is_fetched_or_published_does_not_count_its_bytes_as_frames(phase):
     fetching = part(0, 100, JobState.RUNNING, Progress(phase=phase, percent=90.0))
 
-    found = standing(JOB, [fetching, part(1, 300, JobState.QUEUED), WAITING])
+    found = split_progress(JOB, [fetching, part(1, 300, JobState.QUEUED), WAITING])
 
     assert found.progress.percent == 0.0
 
@@ -82,21 +84,23 @@ def test_a_chunk_that_went_back_counts_for_nothing():
     """Its last word may still be in the ledger."""
     back = part(0, 400, JobState.QUEUED, encoding(90))
 
-    assert standing(JOB, [back, WAITING]).progress.percent == 0.0
+    assert split_progress(JOB, [back, WAITING]).progress.percent == 0.0
 
 
 def test_once_all_chunks_are_done_the_film_is_as_far_as_its_join():
     done = [part(0, 100, JobState.DONE), part(1, 300, JobState.DONE)]
     checking = Progress(phase=Phase.VERIFY, percent=40.0)
 
-    assert standing(JOB, [*done, WAITING]).progress.phase is Phase.JOIN
-    assert standing(JOB, [*done, part(None, 0, JobState.RUNNING, checking)]).progress == checking
+    assert split_progress(JOB, [*done, WAITING]).progress.phase is Phase.JOIN
+    assert (
+        split_progress(JOB, [*done, part(None, 0, JobState.RUNNING, checking)]).progress == checking
+    )
 
 
 @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING, JobState.DONE])
 def test_a_job_that_is_not_shared_out_has_no_standing(state):
-    assert standing(record("job", state), []) is None
-    assert standing(record("job", state, split=SPLIT), []) is None, "its split is over"
+    assert split_progress(record("job", state), []) is None
+    assert split_progress(record("job", state, split=SPLIT), []) is None, "its split is over"
 
 
 def test_an_ingest_shows_one_bar_and_one_end(tmp_path: Path):
