@@ -36,7 +36,8 @@ def test_a_kill_between_letter_and_delete_loses_nothing(farm, queue) -> None:
 def test_a_letter_whose_message_could_not_be_deleted_is_still_buried(queue) -> None:
     queue.send([task()])
     delivery = one(queue)
-    queue._sqs.plan["delete_message"] = [broken()] * 2
+    queue._sqs.plan["delete_message"] = [broken()] * 3
+    queue._clock.auto = True
 
     assert queue.bury(delivery, DAMAGED) is True
 

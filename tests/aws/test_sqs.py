@@ -105,26 +105,33 @@ def test_a_failing_heartbeat_is_unavailable_and_the_lease_stays_until_its_deadli
 
 
 @pytest.mark.parametrize("how", [broken(), ("after", broken())])
-def test_an_acknowledgement_without_an_answer_is_sent_again(queue, how) -> None:
+def test_an_acknowledgement_without_an_answer_is_sent_once_and_may_be_sent_again(
+    queue, how
+) -> None:
     queue.send([task()])
     delivery = one(queue)
     queue._sqs.plan["delete_message"] = [how]
 
-    assert queue.ack(delivery) is True
+    with pytest.raises(Unavailable):
+        queue.ack(delivery)
+    assert queue._sqs.count("delete_message") == 1
 
-    assert queue._sqs.count("delete_message") == 2
+    assert queue.ack(delivery) is True
     assert queue.depth().in_flight == 0
 
 
-def test_a_settling_that_never_got_through_leaves_the_receipt_live(queue) -> None:
+@pytest.mark.parametrize(("lost", "left"), [(2, 0), (3, 1)])
+def test_the_message_of_a_new_dead_letter_is_deleted_with_patience(queue, lost, left) -> None:
     queue.send([task()])
     delivery = one(queue)
-    queue._sqs.plan["delete_message"] = [broken()] * 2
+    queue._sqs.plan["delete_message"] = [broken()] * lost
+    queue._clock.auto = True
 
-    with pytest.raises(Unavailable):
-        queue.ack(delivery)
+    assert queue.bury(delivery, DAMAGED) is True
 
-    assert queue.ack(delivery) is True
+    assert queue._sqs.count("delete_message") == 3
+    depth = queue.depth()
+    assert (depth.in_flight, depth.dead) == (left, 1)
 
 
 def test_a_receive_without_an_answer_is_not_repeated_by_itself(queue) -> None:

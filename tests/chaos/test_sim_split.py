@@ -107,7 +107,7 @@ def _broken(word: str, *, kind: type[FilmWorld] = FilmWorld, seeds=range(1, 1 + 
 def test_a_join_that_is_sent_too_early_is_noticed(monkeypatch):
     def hasty(kit, task):
         join_task = part_task(task, task.split, None)
-        kit.patiently(lambda: kit.backend.queues[task.profile].send([join_task]))
+        kit.retry_control_call(lambda: kit.backend.queues[task.profile].send([join_task]))
 
     monkeypatch.setattr(chunk, "send_join", hasty)
     monkeypatch.setattr(parts, "send_join", hasty)

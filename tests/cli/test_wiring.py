@@ -55,7 +55,7 @@ def test_a_pool_serves_the_named_profiles_with_the_settings_numbers(tmp_path: Pa
 @pytest.mark.parametrize(("backend", "hands_on"), [("embedded", False), ("aws", True)])
 def test_chunks_are_handed_on_where_workers_are_machines_of_their_own(tmp_path, backend, hands_on):
     app = open_app(Settings(data_dir=tmp_path, backend=backend))
-    app.backend = memory_backend(app.clock, app.profiles)
+    app.worker_backend = memory_backend(app.clock, app.profiles)
 
     assert build_pool(app)._kit.hands_on is hands_on
 

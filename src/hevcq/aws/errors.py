@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
 
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
-    HTTPClientError,
     InvalidRegionError,
     NoCredentialsError,
     NoRegionError,
@@ -19,7 +16,6 @@ from botocore.exceptions import (
     ProfileNotFound,
     TokenRetrievalError,
 )
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from hevcq.errors import (
     ConfigError,
@@ -30,12 +26,6 @@ from hevcq.errors import (
     SourceUnreadable,
     Unavailable,
 )
-from hevcq.util.clock import Clock
-
-Result = TypeVar("Result")
-
-CONNECTION_ATTEMPTS = 2
-"""How often a call without an answer is tried in all, besides botocore's own attempts."""
 
 DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "AuthorizationError", "403"}
@@ -129,27 +119,3 @@ def translated(
         ) from error
     except BotoCoreError as error:
         raise Unavailable(f"AWS could not be reached to {what}: {error}.") from error
-
-
-def without_answer(error: BaseException) -> bool:
-    """Return whether `error` is a connection that broke, so that nobody knows what happened."""
-    return isinstance(error, Unavailable) and isinstance(error.__cause__, HTTPClientError)
-
-
-def through_breaks(clock: Clock, call: Callable[[], Result]) -> Result:
-    """Run `call` again while the connection breaks; for calls that are harmless to repeat.
-
-    An answer, even a refusal, ends it at once. The pauses double from half a second.
-    """
-    retrying = Retrying(
-        retry=retry_if_exception(without_answer),
-        stop=stop_after_attempt(CONNECTION_ATTEMPTS),
-        wait=wait_exponential(multiplier=0.5, max=5),
-        sleep=lambda seconds: _pause(clock, seconds),
-        reraise=True,
-    )
-    return retrying(call)
-
-
-def _pause(clock: Clock, seconds: float) -> None:
-    clock.wait(threading.Event(), seconds)

@@ -38,25 +38,27 @@ def open_aws(
     profiles: Mapping[str, Profile],
     clock: Clock,
     clients: Clients | None = None,
+    *,
+    caller_retries: bool = False,
 ) -> Backend:
     """Return the backend on AWS, with one queue a profile.
 
     Raises ConfigError with one sentence if a credential, the region, a bucket, a queue, the topic
     or the table is missing, Unavailable if AWS does not answer. What the role may not look at
     (another profile's queue, the topic) is left to its first use. `clients` are closed with the
-    backend only if they were made here.
+    backend only if they were made here; for `caller_retries` see `make_clients`.
     """
     aws = settings.aws
     if not aws.input_bucket:
         raise ConfigError(
             "There is no bucket to read from.", remedy="Set aws.input_bucket (HEVCQ_AWS__…)."
         )
-    used = clients if clients is not None else make_clients(aws)
+    used = clients if clients is not None else make_clients(aws, caller_retries=caller_retries)
     buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
     queues = _queues(used, aws, profiles, clock)
     ledger = DynamoLedger(used.dynamodb, aws.table, clock, lambda: uuid.uuid4().hex)
     uploads = Journal(settings.data_dir / "uploads")
-    store = S3Store(used.s3, buckets, clock, uploads, tag_done=aws.tag_done)
+    store = S3Store(used.s3, buckets, clock, uploads, tag_done=aws.tag_done, control=used.control)
     kept_s = {name: float(profile.queue.retention_s) for name, profile in profiles.items()}
 
     def close() -> None:

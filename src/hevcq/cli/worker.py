@@ -78,6 +78,6 @@ def _drain(pool: WorkerPool, app: App, profiles: list[str], signals: StopSignals
 
 def _idle(pool: WorkerPool, app: App, names: list[str]) -> bool:
     """Whether nothing waits, now or later, and no slot of this process works."""
-    depths = [app.backend.queues[name].depth() for name in names]
+    depths = [app.worker_backend.queues[name].depth() for name in names]
     waiting = sum(depth.ready + depth.delayed + depth.in_flight for depth in depths)
     return waiting == 0 and not any(slot.busy for slot in pool.workers)

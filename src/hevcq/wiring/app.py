@@ -64,6 +64,15 @@ class App:
         return open_aws(self.settings, self.profiles, self.clock)
 
     @cached_property
+    def worker_backend(self) -> Backend:
+        """The same for a worker, which repeats its control calls itself."""
+        if self.settings.backend == "embedded":
+            return self._embedded.backend
+        from hevcq.aws.factory import open_aws
+
+        return open_aws(self.settings, self.profiles, self.clock, caller_retries=True)
+
+    @cached_property
     def catalog(self) -> Catalog:
         """What this machine knows of library folders; local in both ways of running."""
         if self.settings.backend == "embedded":
@@ -91,7 +100,7 @@ class App:
     def close(self) -> None:
         """Close what was opened; may be called twice."""
         self.__dict__.pop("catalog", None)
-        for name in ("backend", "_embedded", "_own_catalog"):
+        for name in ("backend", "worker_backend", "_embedded", "_own_catalog"):
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()
@@ -131,7 +140,7 @@ def build_pool(
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
 
-    settings, backend = app.settings, app.backend
+    settings, backend = app.settings, app.worker_backend
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
     served = [Served(profile, backend.queues[profile.name]) for profile in wanted]
     told, watching = on_event if on_event is not None else ignore, watchers(app)

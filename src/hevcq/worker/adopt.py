@@ -37,7 +37,7 @@ def adopt(
     """
     store = kit.backend.store
     with around(kit.faults, "stat"):
-        seen = kit.patiently(lambda: store.stat(key))
+        seen = kit.retry_control_call(lambda: store.stat(key))
     if seen is None or not seen.metadata.get("certificate"):
         return None
     if seen.metadata.get("job") != task.job_id:

@@ -72,7 +72,7 @@ class Attempt:
         Raises any error of the tree; `domain.verdict` decides what becomes of the delivery.
         """
         with around(self._kit.faults, "check"):
-            self._kit.patiently(lambda: self._store.check(self._source))
+            self._kit.retry_control_call(lambda: self._store.check(self._source))
         self._report.phase(Phase.FETCH)
         with self._kit.scratch.job(self._task.job_id) as folder:
             self._require_room()
@@ -113,7 +113,7 @@ class Attempt:
         with around(faults, "hash-source"):
             sha256 = sha256_file(path, self._lease.check)
         with around(faults, "recall"):
-            known = self._kit.patiently(
+            known = self._kit.retry_control_call(
                 lambda: self._ledger.recall(sha256, self._profile.name, self._profile.revision)
             )
         if known is not None:
@@ -235,7 +235,7 @@ class Attempt:
         """
         profile = self._profile
         with around(self._kit.faults, "remember"):
-            self._kit.patiently(
+            self._kit.retry_control_call(
                 lambda: self._ledger.remember(sha256, profile.name, profile.revision, reason)
             )
         return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")

@@ -82,7 +82,7 @@ class ChunkWork(PartWork):
         self._kit.fitness.succeeded()
         # The source may have been replaced while it was read: then these are not its frames.
         with around(self._kit.faults, "recheck"):
-            self._kit.patiently(lambda: self._store.check(self._source))
+            self._kit.retry_control_call(lambda: self._store.check(self._source))
 
     def _publish(self, chunk: Chunk, report: ChunkReport, output: Path) -> RenditionRef:
         self._report.phase(Phase.PUBLISH)
@@ -93,7 +93,7 @@ class ChunkWork(PartWork):
         told = self._told(report, sha256, size)
         self._lease.check()
         with around(self._kit.faults, "put-report"):
-            self._kit.patiently(
+            self._kit.retry_control_call(
                 lambda: self._store.put(
                     name, told.model_dump_json().encode(), metadata={"job": self._job.job_id}
                 )
@@ -141,7 +141,7 @@ class ChunkWork(PartWork):
         """
         faults, key = self._kit.faults, self._key(chunk)
         with around(faults, "stat-part"):
-            seen = self._kit.patiently(lambda: self._store.stat(key))
+            seen = self._kit.retry_control_call(lambda: self._store.stat(key))
         name = seen.metadata.get("report", "") if seen is not None else ""
         if seen is None or not name or seen.metadata.get("job") != self._task.unit_id:
             return None

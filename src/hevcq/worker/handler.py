@@ -297,8 +297,10 @@ class Handler:
         if isinstance(decided, Bury) and not isinstance(cause, BadMessage):
             try:
                 with around(self._kit.faults, "bury-unclaimed"):
-                    self._kit.backend.ledger.bury_unclaimed(
-                        task.job_id, decided.reason, decided.failure_class
+                    self._kit.retry_control_call(
+                        lambda: self._kit.backend.ledger.bury_unclaimed(
+                            task.job_id, decided.reason, decided.failure_class
+                        )
                     )
             except (TransientError, StorageError) as unrecorded:
                 # The dead letter carries the reason; only the ledger's copy of it is missing.

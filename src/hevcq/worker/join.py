@@ -34,7 +34,7 @@ class JoinWork(PartWork):
     def _run(self, film: FilmPlan) -> Verdict:
         ledger = self._kit.backend.ledger
         with around(self._kit.faults, "count"):
-            parts = self._kit.patiently(lambda: ledger.parts(self._job.job_id))
+            parts = self._kit.retry_control_call(lambda: ledger.parts(self._job.job_id))
         chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
         if len(chunks) != self._split.chunks or any(p.state is not JobState.DONE for p in chunks):
             # A part is made again. Its task may have been lost with the join that asked for it;
@@ -106,8 +106,8 @@ class JoinWork(PartWork):
         get_logger(job=self._job.job_id).warning("part_again", chunk=number, reason=reason)
         key = work_key(self._job.job_id, self._split.name, part_name(number))
         with around(self._kit.faults, "redo"):
-            self._kit.patiently(lambda: self._store.delete(key))
-            self._kit.patiently(
+            self._kit.retry_control_call(lambda: self._store.delete(key))
+            self._kit.retry_control_call(
                 lambda: self._ledger.reopen(part, who=self._claimed.worker, why=reason)
             )
         announce(self._kit, self._task.whole(), self._split)
@@ -167,7 +167,7 @@ class JoinWork(PartWork):
     def _remembered(self, film: FilmPlan, reason: str) -> Skipped:
         recipe = film.recipe
         with around(self._kit.faults, "remember"):
-            self._kit.patiently(
+            self._kit.retry_control_call(
                 lambda: self._ledger.remember(
                     film.source_sha256, recipe.name, recipe.revision, reason
                 )

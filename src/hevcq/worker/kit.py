@@ -20,6 +20,7 @@ from hevcq.ports.encoder import Encoder
 from hevcq.util.clock import Clock
 from hevcq.util.host import source_room
 from hevcq.util.log import get_logger
+from hevcq.util.retry import Waiting, retry_control_call
 from hevcq.worker.faults import Faults, no_faults
 from hevcq.worker.fitness import Fitness
 from hevcq.worker.handed_on import HandedOn
@@ -30,11 +31,6 @@ from hevcq.worker.stages import Stages
 
 Result = TypeVar("Result")
 Planner = Callable[[Profile, MediaInfo], Plan]
-
-TRIES = 3
-"""How often a control call is sent that got no answer, before the delivery bears it."""
-PAUSE_S = 0.5
-"""The pause before the first repetition; each next one is twice as long, jittered by half."""
 
 
 def keep(_source: Source) -> bool:
@@ -91,23 +87,14 @@ class Kit:
         except Exception:  # noqa: BLE001 - a display may break in any way
             get_logger(job=event.job_id).exception("observer_failed", event_kind=event.kind.value)
 
-    def pause(self, attempt: int) -> None:
-        """Wait before repetition number `attempt` (from 0) of a call that got no answer."""
-        seconds = PAUSE_S * 2**attempt * (0.5 + self.random() / 2)
-        self.clock.wait(threading.Event(), seconds)
-
-    def patiently(self, action: Callable[[], Result]) -> Result:
+    def retry_control_call(self, action: Callable[[], Result]) -> Result:
         """Return what `action` returns, repeating it where it got no answer.
 
-        Only for calls that may be repeated. Raises what the last try raised.
+        Only for calls that may be repeated. No stop shortens the waits: giving work back is what a
+        stop needs these calls for. Raises what the last attempt raised.
         """
-        for attempt in range(TRIES - 1):
-            try:
-                return action()
-            except (Unavailable, DatabaseBusy) as error:
-                get_logger().info("call_repeated", reason=str(error), attempt=attempt + 1)
-                self.pause(attempt)
-        return action()
+        waiting = Waiting(self.clock, self.random, threading.Event())
+        return retry_control_call(action, waiting, retryable=_without_answer, on_retry=_note_retry)
 
     def scratch_room(self, slots: int) -> str:
         """Return the sentence what the scratch folder has room for.
@@ -142,3 +129,11 @@ class Kit:
                     f"{self.min_free_bytes >> 20} MiB must stay free."
                 )
         return ""
+
+
+def _without_answer(error: BaseException) -> bool:
+    return isinstance(error, (Unavailable, DatabaseBusy))
+
+
+def _note_retry(error: BaseException, attempt: int) -> None:
+    get_logger().info("call_repeated", reason=str(error), attempt=attempt)

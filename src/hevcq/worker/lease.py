@@ -27,6 +27,7 @@ from hevcq.ports.ledger import Ledger
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
+from hevcq.util.retry import RetryPolicy
 
 MARGIN_SHARE = 0.1
 MAX_MARGIN_S = 5.0
@@ -65,6 +66,8 @@ class Lease:
         self._queue, self._delivery, self._numbers = queue, delivery, numbers
         self._clock, self._random = clock, random
         self._margin_s = min(MAX_MARGIN_S, numbers.visibility_s * MARGIN_SHARE)
+        retry_s = numbers.heartbeat_s * RETRY_SHARE
+        self._retry = RetryPolicy(base_s=retry_s, cap_s=retry_s)
         self._began = clock.monotonic()
         self._queue_until = delivery.deadline
         self._fence: Fence | None = None
@@ -161,7 +164,7 @@ class Lease:
                 self.end(error)
             except (TransientError, StorageError) as error:
                 self._log.warning("heartbeat_failed", reason=str(error))
-                return self._soon(self._retry_s())
+                return self._soon(self._retry.wait_s(0, self._random))
         return self._soon(float(self._numbers.heartbeat_s))
 
     def _extend(self) -> None:
@@ -174,9 +177,6 @@ class Lease:
                 self._fence.job_id, self._fence.number, lease_s=float(visibility)
             )
             self._fence_until = sent + visibility
-
-    def _retry_s(self) -> float:
-        return self._numbers.heartbeat_s * RETRY_SHARE * (0.5 + self._random() / 2)
 
     def _soon(self, seconds: float) -> float:
         """Return `seconds`, or the time to the deadline where that comes first: it is noticed."""

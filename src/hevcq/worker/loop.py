@@ -12,8 +12,7 @@ from hevcq.ports.queue import Delivery
 from hevcq.util.log import bound, get_logger
 from hevcq.worker.handler import Handled, Handler, Served
 from hevcq.worker.kit import Kit
-from hevcq.worker.receivers import Receivers
-from hevcq.worker.trouble import sit_out
+from hevcq.worker.receivers import Receivers, back_off
 
 POLL_WAIT_S = 20.0
 """How long a receive of the only queue waits: SQS's longest, and no cost to the embedded queue."""
@@ -181,7 +180,7 @@ class Worker:
         if isinstance(error, (StorageError, WorkerUnfit)) and not isinstance(error, DatabaseBusy):
             self._end(Outcome.UNFIT, error)
             return
-        sit_out(self._kit, self._stop, error, self._errors)
+        back_off(self._kit, self._stop, error, self._errors)
         self._errors += 1
 
     def _end(self, outcome: Outcome, error: BaseException) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from hevcq.domain.job import JobRecord, JobState, RenditionRef, Split
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import DatabaseBusy, StaleFence, Unavailable
+from hevcq.errors import StaleFence
 from hevcq.worker.faults import around
-from hevcq.worker.kit import TRIES, Kit
+from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease
 
 
@@ -78,27 +78,27 @@ class Moves:
 
     def _move(self, step: str, goal: JobState, action: Callable[[str, int], None]) -> None:
         self._lease.drop()
-        unanswered = 0
-        while True:
+        attempts, stale = 0, None
+
+        def attempt() -> None:
+            nonlocal attempts, stale
+            attempts += 1
             try:
                 with around(self._kit.faults, f"{self._named}{step}"):
                     action(self._fence.job_id, self._fence.number)
-            except (Unavailable, DatabaseBusy):
-                unanswered += 1
-                if unanswered == TRIES:
+            except StaleFence as error:
+                if attempts == 1:
                     raise
-                self._kit.pause(unanswered - 1)
-            except StaleFence:
-                # The transition before whose reply was lost has ended our fence itself.
-                if not unanswered or not self._arrived(goal):
-                    raise
-                return
-            else:
-                return
+                stale = error
+
+        self._kit.retry_control_call(attempt)
+        # A stale fence after an attempt without an answer: that attempt may have ended it itself.
+        if stale is not None and not self._arrived(goal):
+            raise stale
 
     def seen(self) -> JobRecord | None:
         """Return the job as it is now."""
-        return self._kit.patiently(lambda: self._ledger.get(self._fence.job_id))
+        return self._kit.retry_control_call(lambda: self._ledger.get(self._fence.job_id))
 
     def _arrived(self, goal: JobState) -> bool:
         record = self._ledger.get(self._fence.job_id)

@@ -76,7 +76,7 @@ class PartWork(ABC):
     def run(self) -> Verdict:
         """Do the part; raises any error of the tree."""
         with around(self._kit.faults, "check"):
-            self._kit.patiently(lambda: self._store.check(self._source))
+            self._kit.retry_control_call(lambda: self._store.check(self._source))
         try:
             return self._run(self._film())
         except HevcqError as error:
@@ -130,7 +130,7 @@ class PartWork(ABC):
         """Read the split's plan; PartUnfit if it is not the one that the ledger names."""
         key = work_key(self._job.job_id, self._split.name, PLAN)
         with around(self._kit.faults, "read-plan"):
-            content = self._kit.patiently(lambda: self._small(key))
+            content = self._kit.retry_control_call(lambda: self._small(key))
         if sha256_bytes(content) != self._split.plan_sha256:
             raise PartUnfit("The plan of the split film is not the one that was made.")
         return FilmPlan.parse(content)
@@ -244,13 +244,13 @@ def send_join(kit: Kit, task: Task) -> None:
     """Send the join if every chunk is done. Whoever sees the set complete sends; twice is harmless."""
     ledger = kit.backend.ledger
     with around(kit.faults, "count"):
-        parts = kit.patiently(lambda: ledger.parts(task.job_id))
+        parts = kit.retry_control_call(lambda: ledger.parts(task.job_id))
     chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
     if not chunks or any(p.state is not JobState.DONE for p in chunks):
         return
     with around(kit.faults, "send-join"):
         join = part_task(task, task.split, None)
-        kit.patiently(lambda: kit.backend.queues[task.profile].send([join]))
+        kit.retry_control_call(lambda: kit.backend.queues[task.profile].send([join]))
 
 
 def _is_split(job: JobRecord, name: str) -> bool:

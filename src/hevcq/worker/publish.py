@@ -44,7 +44,7 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
     report.phase(Phase.PUBLISH)
     began = kit.clock.monotonic()
     with around(kit.faults, "recheck"):
-        kit.patiently(lambda: kit.backend.store.check(claimed.task.source))
+        kit.retry_control_call(lambda: kit.backend.store.check(claimed.task.source))
     seconds = kit.clock.monotonic() - began
     unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED, seconds=seconds)
     gates = (unchanged, *made.gates)
@@ -57,7 +57,7 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
     # The proof first: a rendition is never visible without it. It is not taken back when the
     # publication is refused, for a worker with equal bytes may have published under this name.
     with around(kit.faults, "put-certificate"):
-        kit.patiently(
+        kit.retry_control_call(
             lambda: kit.backend.store.put(
                 name, certificate.to_json().encode(), metadata={"job": claimed.task.job_id}
             )
@@ -85,7 +85,7 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
 def _recheck(kit: Kit, claimed: Claimed, made: Made, there: StoredObject) -> None:
     """Look once more whether what is visible may be replaced."""
     with around(kit.faults, "recheck"):
-        kit.backend.store.check(claimed.task.source)
+        kit.retry_control_call(lambda: kit.backend.store.check(claimed.task.source))
     require_own_place(kit, there, claimed.task, made.source_sha256)
 
 
@@ -96,7 +96,7 @@ def _publish(kit: Kit, publication: Publication) -> StoredObject:
             return store.publish(publication)
     except Unavailable:
         # The reply may be lost and the rendition visible all the same.
-        seen = kit.patiently(lambda: store.stat(publication.key))
+        seen = kit.retry_control_call(lambda: store.stat(publication.key))
         ours = seen is not None and seen.metadata.get("job") == publication.job_id
         if seen is None or not ours or seen.sha256 != publication.sha256:
             raise
@@ -111,7 +111,7 @@ def _require_granted(kit: Kit, publication: Publication, refused: StaleFence) ->
     to try again would end just so each time. Only a whole job's fence is published under once; that
     of a split one may be an earlier join's. If the ledger's answer is old, it will not let us bury.
     """
-    job = kit.patiently(lambda: kit.backend.ledger.get(publication.job_id))
+    job = kit.retry_control_call(lambda: kit.backend.ledger.get(publication.job_id))
     if job is None or (job.state, job.fence) != (JobState.RUNNING, publication.fence):
         return
     raise NeedsReview(

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from hevcq.errors import HevcqError, TransientError
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
+from hevcq.util.retry import POLL_FAILED
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit
-from hevcq.worker.trouble import sit_out
 
 TAKE_S = 30.0
 """How long a slot waits at most before it looks at its disk again."""
@@ -104,13 +104,13 @@ class Receivers:
                 found = served.queue.receive(len(seats), wait_s=wait_s, stop=self._stop)
             except TransientError as error:
                 self._give(seats, [])
-                sit_out(self._kit, self._stop, error, errors, profile=served.profile.name)
+                back_off(self._kit, self._stop, error, errors, profile=served.profile.name)
                 errors += 1
                 continue
             except Exception as error:  # noqa: BLE001 - a slot raises it: it has somebody above it
                 seats[0].error, seats[0].ended = error, True
                 self._give(seats[1:], [])
-                sit_out(self._kit, self._stop, error, errors, profile=served.profile.name)
+                back_off(self._kit, self._stop, error, errors, profile=served.profile.name)
                 errors += 1
                 continue
             errors = 0
@@ -171,3 +171,13 @@ class Receivers:
         except HevcqError as error:
             # It comes back by itself when its visibility ends.
             get_logger(queue=delivery.queue).warning("not_released", reason=str(error))
+
+
+def back_off(
+    kit: Kit, stop: threading.Event, error: Exception, failures: int, **names: str
+) -> None:
+    """Log that a poll failed, after so many failures in a row, and wait; `stop` ends the wait."""
+    seconds = POLL_FAILED.wait_s(failures, kit.random)
+    log = get_logger(**names)
+    log.warning("poll_failed", reason=str(error), again_s=round(seconds, 1))
+    kit.clock.wait(stop, seconds)

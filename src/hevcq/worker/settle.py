@@ -114,7 +114,7 @@ def _carry(kit: Kit, step: str, delivery: Delivery, action: Callable[[], bool]) 
     log = get_logger(queue=delivery.queue, message=delivery.message_id, attempt=delivery.attempt)
     try:
         with around(kit.faults, step):
-            took_effect = kit.patiently(action)
+            took_effect = kit.retry_control_call(action)
     except (TransientError, StorageError) as error:
         log.warning("settle_failed", step=step, reason=str(error))
         return False

@@ -23,7 +23,7 @@ def since_then(kit: Kit, source: Source, error: Exception) -> Exception:
         return error
     try:
         with around(kit.faults, "recheck"):
-            kit.backend.store.check(source)
+            kit.retry_control_call(lambda: kit.backend.store.check(source))
     except (SourceGone, SourceChanged) as became:
         became.__cause__ = error
         return became

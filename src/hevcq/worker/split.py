@@ -55,7 +55,7 @@ class Splitter:
             return None
         ledger = self._kit.backend.ledger
         with around(self._kit.faults, "look"):
-            job = self._kit.patiently(lambda: ledger.get(self._task.job_id))
+            job = self._kit.retry_control_call(lambda: ledger.get(self._task.job_id))
         if job is not None and job.whole:
             # Who gave the split up may have been killed before this.
             sweep(self._kit, job.job_id)
@@ -125,7 +125,7 @@ class Splitter:
         self._claimed.lease.check()
         store = self._kit.backend.store
         with around(self._kit.faults, "put-plan"):
-            self._kit.patiently(
+            self._kit.retry_control_call(
                 lambda: store.put(key, content, metadata={"job": self._task.job_id})
             )
         self._claimed.lease.check()
@@ -139,7 +139,7 @@ def announce(kit: Kit, task: Task, split: Split, order: Sequence[int] = ()) -> N
     """
     ledger = kit.backend.ledger
     with around(kit.faults, "count"):
-        parts = kit.patiently(lambda: ledger.parts(task.job_id))
+        parts = kit.retry_control_call(lambda: ledger.parts(task.job_id))
     waiting = [p.part.chunk for p in parts if p.part and p.state is JobState.QUEUED]
     chunks = [chunk for chunk in order or range(split.chunks) if chunk in waiting]
     tasks = [part_task(task, split.name, chunk) for chunk in chunks]
@@ -148,9 +148,9 @@ def announce(kit: Kit, task: Task, split: Split, order: Sequence[int] = ()) -> N
         tasks = [part_task(task, split.name, None)]
     if tasks:
         with around(kit.faults, "send-chunks"):
-            kit.patiently(lambda: kit.backend.queues[task.profile].send(tasks))
+            kit.retry_control_call(lambda: kit.backend.queues[task.profile].send(tasks))
     with around(kit.faults, "announce"):
-        kit.patiently(lambda: ledger.announce(task.job_id, split.name))
+        kit.retry_control_call(lambda: ledger.announce(task.job_id, split.name))
 
 
 def sweep(kit: Kit, job_id: str, *, forget: bool = True) -> None:

@@ -50,17 +50,17 @@ def take(
         raise BadMessage(f"The task of the kind {task.kind.value!r} does not say which part it is.")
     ledger = kit.backend.ledger
     with around(kit.faults, "look"):
-        job = kit.patiently(lambda: ledger.get(task.job_id))
+        job = kit.retry_control_call(lambda: ledger.get(task.job_id))
     if job is None or not _belongs(job, task):
         if job is not None and _superfluous(kit, job, task, delivery):
-            part = kit.patiently(lambda: ledger.get(task.unit_id))
+            part = kit.retry_control_call(lambda: ledger.get(task.unit_id))
             if not _given_up(job) or not _given_up(part):
                 return Superfluous(job, part)
         return _job(kit, worker, task.whole(), delivery, profile)
     lease_s = float(profile.queue.visibility_s)
     with around(kit.faults, "claim"):
         sent = kit.clock.monotonic()
-        claim = kit.patiently(
+        claim = kit.retry_control_call(
             lambda: ledger.claim_part(task.unit_id, owner=worker, lease_s=lease_s)
         )
     return Superfluous(job, None) if claim is None else Taken(task, claim, sent, job)
@@ -119,4 +119,4 @@ def _job(kit: Kit, worker: str, task: Task, delivery: Delivery, profile: Profile
 
     with around(kit.faults, "claim"):
         # The same owner may claim again, so a claim whose reply was lost is simply repeated.
-        return kit.patiently(once)
+        return kit.retry_control_call(once)

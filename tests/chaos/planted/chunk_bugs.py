@@ -28,7 +28,7 @@ BUGS = (
     Bug(
         "a chunk of a source that was replaced meanwhile",
         f"{WORKER}/chunk.py",
-        "            self._kit.patiently(lambda: self._store.check(self._source))\n\n",
+        "            self._kit.retry_control_call(lambda: self._store.check(self._source))\n\n",
         "            pass\n\n",
         UNFIT,
     ),
@@ -179,7 +179,7 @@ BUGS = (
         f"{WORKER}/split.py",
         "    waiting = [p.part.chunk for p in parts",
         '    with around(kit.faults, "announce"):\n'
-        "        kit.patiently(lambda: ledger.announce(task.job_id, split.name))\n"
+        "        kit.retry_control_call(lambda: ledger.announce(task.job_id, split.name))\n"
         "    waiting = [p.part.chunk for p in parts",
         SPLIT_KILLED,
     ),

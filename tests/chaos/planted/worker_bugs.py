@@ -14,7 +14,7 @@ PURE = ("tests/chaos/test_planted_survivors.py",)
 RACES = ("tests/worker/test_races.py",)
 
 PUT = """    with around(kit.faults, "put-certificate"):
-        kit.patiently(
+        kit.retry_control_call(
             lambda: kit.backend.store.put(
                 name, certificate.to_json().encode(), metadata={"job": claimed.task.job_id}
             )
@@ -178,7 +178,7 @@ BUGS = (
     Bug(
         "source not checked again before publication",
         f"{WORKER}/publish.py",
-        "        kit.patiently(lambda: kit.backend.store.check(claimed.task.source))\n",
+        "        kit.retry_control_call(lambda: kit.backend.store.check(claimed.task.source))\n",
         "        pass\n",
         (*ODDS, *FAILURES, *RACES),
     ),

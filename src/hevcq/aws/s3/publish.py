@@ -21,14 +21,14 @@ from hevcq.ports.store import Publication, StoredObject
 from hevcq.util.clock import Clock
 from hevcq.util.hashing import sha256_file
 from hevcq.util.log import get_logger
+from hevcq.util.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-TRIES = 8
-"""Conflicts in a row before giving up: each means that another writer came between."""
-PAUSE_S = 0.2
+CONFLICTS = RetryPolicy(attempts=8, base_s=0.2, cap_s=30.0, jitter=0.0)
+"""For conflicts in a row: each means that another writer came between. Not a retry of a request."""
 
 _log = get_logger()
 
@@ -53,7 +53,7 @@ class Publisher:
         meter = Meter(lambda _total: None, publication.stop)
         self._require_bytes(publication, meter)
         last: Exception | None = None
-        for attempt in range(TRIES):
+        for attempt in range(CONFLICTS.attempts):
             there = self._head(publication.key)
             if there is not None:
                 if self._is_ours(there, publication):
@@ -67,7 +67,7 @@ class Publisher:
             except _Conflict as conflict:
                 last = conflict
                 if not conflict.decided:
-                    self._clock.wait(publication.stop, PAUSE_S * 2**attempt)
+                    self._clock.wait(publication.stop, CONFLICTS.wait_s(attempt, lambda: 1.0))
                 continue
             seen = self._head(publication.key)
             if seen is not None and self._is_ours(seen, publication):

@@ -54,7 +54,7 @@ class S3Store(Store):
     A source is the newest object at its key or it is not a source any more: a later upload
     supersedes it even where the bucket keeps versions, so that an old rendition never overwrites
     a newer one. `reused` names the sources whose bytes were there already, which S3 will not
-    announce again.
+    announce again. `control` sends head, put and delete where the caller repeats those itself.
     """
 
     def __init__(
@@ -65,13 +65,18 @@ class S3Store(Store):
         uploads: Journal,
         *,
         tag_done: bool = False,
+        control: S3Client | None = None,
     ) -> None:
         self.reused: set[str] = set()
         self._s3, self._buckets, self._clock = s3, buckets, clock
-        self._uploads = uploads
+        self._own_control, self._uploads = control, uploads
         self._marks = Marks(s3) if tag_done else None
         self._publisher = Publisher(s3, buckets.output, clock)
         self._heads = Heads()
+
+    @property
+    def _control(self) -> S3Client:
+        return self._s3 if self._own_control is None else self._own_control
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
         """Upload a file to the input bucket, unless these very bytes are there under the key.
@@ -127,8 +132,8 @@ class S3Store(Store):
     def _head(self, bucket: str, key: str) -> HeadObjectOutputTypeDef | None:
         with translated(f"look at {key!r} in the bucket {bucket}"):
             try:
-                return self._s3.head_object(Bucket=bucket, Key=key)
-            except self._s3.exceptions.ClientError as error:
+                return self._control.head_object(Bucket=bucket, Key=key)
+            except self._control.exceptions.ClientError as error:
                 if code_of(error) in {"404", "NoSuchKey"}:
                     return None
                 raise
@@ -207,7 +212,7 @@ class S3Store(Store):
         check_key(key)
         own = {object_metadata.SHA256: sha256_bytes(content)}
         with translated(f"write {key!r} to the bucket {self._buckets.output}"):
-            self._s3.put_object(
+            self._control.put_object(
                 Bucket=self._buckets.output,
                 Key=key,
                 Body=content,
@@ -269,7 +274,7 @@ class S3Store(Store):
         if self._head(self._buckets.output, check_key(key)) is None:
             return False
         with translated(f"delete {key!r} from the bucket {self._buckets.output}"):
-            self._s3.delete_object(Bucket=self._buckets.output, Key=key)
+            self._control.delete_object(Bucket=self._buckets.output, Key=key)
         return True
 
     def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from hevcq.aws.clients import MAX_WAIT_S, Clients
-from hevcq.aws.errors import through_breaks, translated
+from hevcq.aws.errors import translated
 from hevcq.aws.sqs import letter, message_parser
 from hevcq.aws.sqs.dead_letters import LetterDesk
 from hevcq.aws.sqs.queue_urls import Addresses
@@ -22,6 +23,7 @@ from hevcq.errors import HevcqError, LeaseLost, Unavailable
 from hevcq.ports.queue import DeadLetter, Delivery, Depth, Queue, Selection
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
+from hevcq.util.retry import Waiting, retry_control_call
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
@@ -193,7 +195,8 @@ class SqsQueue(Queue):
         if not self._settle(delivery, lambda _lease: self._desk.post(body, delivery, why)):
             return False
         try:
-            through_breaks(self._clock, lambda: self._delete(delivery))
+            waiting = Waiting(self._clock, random.random, threading.Event())
+            retry_control_call(lambda: self._delete(delivery), waiting, retryable=_is_unavailable)
         except (Unavailable, LeaseLost) as error:
             # It is a dead letter already; its message comes back and is seen to be settled.
             _log.warning("buried_but_not_deleted", message=delivery.message_id, why=str(error))
@@ -205,7 +208,7 @@ class SqsQueue(Queue):
         if lease is None:
             return False
         try:
-            through_breaks(self._clock, lambda: carry_out(lease))
+            carry_out(lease)
         except LeaseLost:
             return False
         except HevcqError:
@@ -262,6 +265,10 @@ class SqsQueue(Queue):
     def _task_of(self, body: str) -> Task | None:
         tasks = message_parser.read(body, self._route).tasks
         return tasks[0] if len(tasks) == 1 else None
+
+
+def _is_unavailable(error: BaseException) -> bool:
+    return isinstance(error, Unavailable)
 
 
 def _group(task: Task) -> dict[str, str]:
