@@ -18,7 +18,6 @@ from typing import Any
 
 import platformdirs
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from hevcq.errors import ConfigError
 from hevcq.settings import Settings
@@ -50,12 +49,6 @@ class Flag:
 
     name: str
     value: object
-
-
-class _Read(BaseSettings, Settings):
-    """The same model, as pydantic-settings reads variables for it."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid")
 
 
 def load(flags: Mapping[str, Flag] | None = None, *, config: Path | None = None) -> Loaded:
@@ -125,21 +118,32 @@ def _from_file(file: Path | None) -> Layer:
 def _from_environment() -> Layer:
     names = {variable(key): key for key, _ in leaves(Settings)}
     groups = {variable(key.split(".")[0]) for key in names.values() if "." in key}
-    for name in sorted(os.environ):
+    given = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+    for name in given:
         upper = name.upper()
-        if not upper.startswith(PREFIX) or upper in {*OTHER_VARIABLES, *names, *groups}:
-            continue
-        if not upper.startswith(TEST_PREFIXES):
+        if upper not in {*OTHER_VARIABLES, *names, *groups} and not upper.startswith(TEST_PREFIXES):
             raise ConfigError(
                 f"The environment variable {name} is no setting of hevcq.",
                 remedy=_hint(upper, {*names, *OTHER_VARIABLES}),
             )
+    if not given:
+        return
+    for key, value in _flat(_variables()):
+        yield key, value, f"environment {variable(key)}"
+
+
+def _variables() -> Mapping[str, object]:
+    from pydantic_settings import EnvSettingsSource  # takes longer than all else here
+
     try:
-        raw = EnvSettingsSource(_Read)()
+        return EnvSettingsSource(
+            Settings,  # type: ignore[arg-type]  # it asks only for the model's fields
+            case_sensitive=False,
+            env_prefix=PREFIX,
+            env_nested_delimiter="__",
+        )()
     except ValueError as error:
         raise ConfigError(f"The HEVCQ_* variables cannot be read: {error}.") from error
-    for key, value in _flat(raw):
-        yield key, value, f"environment {variable(key)}"
 
 
 def _from_flags(flags: Mapping[str, Flag]) -> Layer:

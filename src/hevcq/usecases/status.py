@@ -11,7 +11,6 @@ from hevcq.domain.split_progress import split_progress
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Depth
-from hevcq.usecases.reprocess import jobs_named
 from hevcq.util.clock import Clock
 
 
@@ -83,6 +82,8 @@ def overview(backend: Backend, clock: Clock, *, limit: int = 100) -> Overview:
 
 def jobs_of(backend: Backend, names: Sequence[str]) -> Iterator[JobRecord]:
     """Yield the jobs of paths, folders, keys or job ids, each once."""
+    from hevcq.usecases.reprocess import jobs_named  # a plain `hevcq status` starts without it
+
     seen: set[str] = set()
     for name in names:
         for job in jobs_named(backend, name):
