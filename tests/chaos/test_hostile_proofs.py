@@ -12,7 +12,6 @@ import pytest
 from chaos.hostile_kit import in_time
 from fakes.farm import Farm, adoptable
 from fakes.store import MemoryStore
-from hevcq.cli.verify import read_certificate
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, SourceUnreadable, UsageError, VerificationFailed
@@ -21,7 +20,7 @@ from hevcq.library.names import certificate_beside
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest_scan import occupied
 from hevcq.usecases.ingest_targets import Claim, Destination
-from hevcq.usecases.verify_pair import sha256
+from hevcq.usecases.verify_pair import read_certificate, sha256
 from ingest_kit import Bench
 from library.libkit import film
 

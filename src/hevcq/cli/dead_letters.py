@@ -15,7 +15,7 @@ from hevcq.cli.options import AsJson, Limit, OfClass, OfJob, ProfileNames
 from hevcq.profiles import pick
 
 if TYPE_CHECKING:
-    from hevcq.ports.queue import DeadLetter
+    from hevcq.usecases.dead_letters import DeadLetter
     from hevcq.wiring.app import App
 
 app = typer.Typer(

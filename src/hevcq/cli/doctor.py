@@ -12,7 +12,7 @@ from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.exits import ExitCode
 from hevcq.cli.options import AsJson
 from hevcq.errors import ConfigError
-from hevcq.usecases.doctor import Area, Finding, Patient, examine
+from hevcq.usecases.doctor import Area, Finding, Patient, examine, settings_finding
 
 if TYPE_CHECKING:
     from hevcq.wiring.app import App
@@ -41,17 +41,14 @@ def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _examine(cli: Cli) -> Iterator[Finding]:
-    from hevcq.ports.encoder import Check
-
     try:
         loaded = cli.loaded()
     except ConfigError as error:
-        check = Check("settings", ok=False, detail=error.message, remedy=error.remedy)
-        yield Finding(Area.CONFIG, check)
+        yield settings_finding(error.message, wrong=True, remedy=error.remedy)
         return
     where = str(loaded.file) if loaded.file else "no file, defaults"
     detail = f"{where}; backend {loaded.settings.backend}"
-    yield Finding(Area.CONFIG, Check("settings", ok=True, detail=detail))
+    yield settings_finding(detail)
     with cli.app() as app:
         yield from examine(_patient(app))
 

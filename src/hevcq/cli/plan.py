@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,15 +14,9 @@ from hevcq.cli import render
 from hevcq.cli.context import cli_of
 from hevcq.cli.options import AsJson, ProfileNames
 from hevcq.cli.status_text import duration
-from hevcq.domain.chunks import ChunkPlan, WholeFile, plan_chunks
-from hevcq.domain.plan import EncodePlan, Plan, Refuse, Skip
-from hevcq.domain.planner import make_plan
+from hevcq.domain.plan import Refuse, Skip
 from hevcq.profiles import pick
-
-if TYPE_CHECKING:
-    from hevcq.domain.chunks import KeyIndex
-    from hevcq.domain.media import MediaInfo
-    from hevcq.domain.profile import Profile
+from hevcq.usecases.plan_file import FilePlan, plan_file
 
 
 def plan(
@@ -34,15 +29,11 @@ def plan(
 
     Skipped, refused or encoded, what happens to each stream, and how the film would be split.
     """
-    location, stop = str(file.absolute()), threading.Event()
     with cli_of(ctx).app() as app:
         picked = pick(app.profiles, profile or sorted(app.profiles))
-        info = app.encoder.probe(location, stop=stop)
-        plans = [(each, make_plan(each, info)) for each in picked]
-        encodes = any(isinstance(made, EncodePlan) for _, made in plans)
-        index = app.encoder.keyframes(location, info, stop=stop) if encodes else None
-    for each, made in plans:
-        found = facts(each, info, made, index)
+        plans = plan_file(app.encoder, str(file.absolute()), picked, threading.Event())
+    for each in plans:
+        found = facts(each)
         if as_json:
             render.emit_json({"type": "plan", "path": str(file), **found})
         else:
@@ -50,35 +41,18 @@ def plan(
                 render.emit(render.printable(line))
 
 
-def facts(profile: Profile, info: MediaInfo, made: Plan, index: KeyIndex | None) -> dict[str, Any]:
+def facts(planned: FilePlan) -> dict[str, Any]:
     """Return one profile's plan as the JSON form has it."""
+    profile, made = planned.profile, planned.plan
     found: dict[str, Any] = {"profile": profile.name, "revision": profile.revision}
     if isinstance(made, Skip):
         return {**found, "action": "skip", "reason": made.reason.value, "detail": made.detail}
     if isinstance(made, Refuse):
         return {**found, "action": "refuse", "reason": made.policy, "detail": made.detail}
     dumped = made.model_dump(mode="json", include={"extension", "streams", "chapters", "notices"})
-    found |= {"action": "encode", **dumped}
-    if index is None:
-        return found
-    split = plan_chunks(profile, info, made, index)
-    if isinstance(split, WholeFile):
-        return {**found, "chunks": [], "whole": split.model_dump(mode="json")}
-    return {**found, "chunks": _chunks(split), "whole": None}
-
-
-def _chunks(split: ChunkPlan) -> list[dict[str, Any]]:
-    return [
-        {
-            "index": chunk.index,
-            "start_s": round(chunk.start_s, 6),
-            "duration_s": round(split.seconds(chunk), 6),
-            "frames": chunk.frames,
-            "bytes": chunk.bytes,
-            "cost": round(chunk.cost, 6),
-        }
-        for chunk in split.chunks
-    ]
+    whole = planned.whole.model_dump(mode="json") if planned.whole is not None else None
+    chunks = [asdict(chunk) for chunk in planned.chunks]
+    return {**found, "action": "encode", **dumped, "chunks": chunks, "whole": whole}
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:

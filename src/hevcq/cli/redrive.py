@@ -55,10 +55,10 @@ def redrive(
     from hevcq.usecases.dead_letters import Wanted
     from hevcq.usecases.redrive import Order
     from hevcq.usecases.undo import parse_since
-    from hevcq.worker.stop import StopSignals
+    from hevcq.wiring.app import stop_signals
 
     cli = cli_of(ctx)
-    with StopSignals() as signals, cli.app() as app:
+    with stop_signals() as signals, cli.app() as app:
         names = [found.name for found in pick(app.profiles, profile or [])]
         before = parse_since(older_than, app.clock.now()) if older_than else None
         wanted = Wanted(names, failure_class, job, limit=limit, buried_before=before)

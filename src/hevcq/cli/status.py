@@ -69,8 +69,7 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
 
 
 def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
-    from hevcq.domain.plan import skip_in_words
-    from hevcq.usecases.status import jobs_of
+    from hevcq.usecases.status import jobs_of, reason_in_words
 
     jobs = jobs_of(app.backend, names)
     if as_json:
@@ -81,6 +80,6 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
     for job in jobs:
         percent = f"{job.progress.percent:.0f}%" if job.progress and not job.finished_at else ""
         state = f"{job.state.value} {percent}".strip()
-        why = skip_in_words(job.reason)[1]
+        why = reason_in_words(job)
         rows.append([job.job_id[:12], job.profile, state, why, job.source.key])
     render.emit_table(("job", "profile", "state", "why", "source"), rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,12 +13,9 @@ from hevcq.cli.context import cli_of
 from hevcq.cli.exits import ExitCode
 from hevcq.cli.options import AsJson
 from hevcq.domain.certificate import Gate
-from hevcq.errors import UsageError
 from hevcq.profiles import pick
 
 if TYPE_CHECKING:
-    from hevcq.domain.certificate import Certificate
-    from hevcq.ports.encoder import EncodeProgress
     from hevcq.usecases.verify_pair import PairReport
 
 DEFAULT_PROFILE = "hevc"
@@ -48,7 +44,7 @@ def verify(
 
     Every gate is run anew; with a certificate, both files' digests are compared to it as well.
     """
-    from hevcq.usecases.verify_pair import Pair, verify_pair
+    from hevcq.usecases.verify_pair import Pair, read_certificate, verify_pair
 
     proof = read_certificate(rendition, certificate)
     with cli_of(ctx).app() as app:
@@ -56,39 +52,10 @@ def verify(
         (picked,) = pick(app.profiles, [name])
         pair = Pair(source.absolute(), rendition.absolute(), picked, proof)
         stop = threading.Event()
-        report = verify_pair(app.encoder, pair, on_progress=_ignore, stop=stop)
+        report = verify_pair(app.encoder, pair, stop=stop)
     _render(report, certified=proof is not None, as_json=as_json)
     if not report.passed:
         raise typer.Exit(ExitCode.SOME_FAILED)
-
-
-def read_certificate(rendition: Path, named: Path | None) -> Certificate | None:
-    """Return the rendition's certificate, or None where there is none beside it.
-
-    Raises UsageError if it cannot be read, VerificationFailed if it is not whole.
-    """
-    from hevcq.library.scan import certificate_at
-
-    path = named or next(iter(sorted(_beside(rendition))), None)
-    if path is None:
-        return None
-    try:
-        return certificate_at(Path(os.path.realpath(path)))
-    except OSError as error:
-        raise UsageError(f"The certificate {path} cannot be read: {error.strerror}.") from error
-
-
-def _beside(rendition: Path) -> list[Path]:
-    """Find `<name>.certificate.json`, or `<name>.<digest>.certificate.json` as stores name it."""
-    folder = rendition.parent
-    if not folder.is_dir():
-        return []
-    head, tail = f"{rendition.name}.", "certificate.json"
-    return [p for p in folder.iterdir() if p.name.startswith(head) and p.name.endswith(tail)]
-
-
-def _ignore(progress: EncodeProgress) -> None:
-    """Verifying is short; the gates' own seconds are shown at the end."""
 
 
 def _render(report: PairReport, *, certified: bool, as_json: bool) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import DeadLetter, Queue, Selection
 
+__all__ = ["DeadLetter", "Wanted", "find", "purge"]
+
 ID_DIGITS = 32
 """Digits of a whole job id; fewer select by how the id begins."""
 

@@ -57,6 +57,11 @@ class Patient:
     backend: Callable[[], Backend]
 
 
+def settings_finding(detail: str, *, wrong: bool = False, remedy: str = "") -> Finding:
+    """Return the finding about the settings, which are read before there is anything to examine."""
+    return Finding(Area.CONFIG, Check("settings", ok=not wrong, detail=detail, remedy=remedy))
+
+
 def examine(patient: Patient) -> Iterator[Finding]:
     """Yield what works and what does not, each with what to do; never raises a HevcqError."""
     settings = patient.settings

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from hevcq.domain.job import JobRecord, JobState
+from hevcq.domain.plan import skip_in_words
 from hevcq.domain.split_progress import split_progress
 from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
@@ -90,6 +91,11 @@ def jobs_of(backend: Backend, names: Sequence[str]) -> Iterator[JobRecord]:
             if job.job_id not in seen:
                 seen.add(job.job_id)
                 yield job
+
+
+def reason_in_words(job: JobRecord) -> str:
+    """Return the sentence why a job is where it is, empty if there is none."""
+    return skip_in_words(job.reason)[1]
 
 
 def _running(backend: Backend, job: JobRecord) -> RunningStatus:

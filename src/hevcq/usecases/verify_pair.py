@@ -13,7 +13,8 @@ from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import SourceUnreadable, UsageError
 from hevcq.library.files import FileSystem
-from hevcq.ports.encoder import Encoder, EncodeReport, OnProgress, VerifyRequest
+from hevcq.library.scan import certificate_at
+from hevcq.ports.encoder import EncodeProgress, Encoder, EncodeReport, OnProgress, VerifyRequest
 
 NO_LOG = "not checkable for a pair without its certificate: there is no encode log"
 
@@ -44,8 +45,35 @@ class PairReport:
         )
 
 
+def read_certificate(rendition: Path, named: Path | None) -> Certificate | None:
+    """Return the rendition's certificate, or None where there is none beside it.
+
+    Raises UsageError if it cannot be read, VerificationFailed if it is not whole.
+    """
+    path = named or next(iter(sorted(_beside(rendition))), None)
+    if path is None:
+        return None
+    try:
+        return certificate_at(Path(os.path.realpath(path)))
+    except OSError as error:
+        raise UsageError(f"The certificate {path} cannot be read: {error.strerror}.") from error
+
+
+def _beside(rendition: Path) -> list[Path]:
+    """Find `<name>.certificate.json`, or `<name>.<digest>.certificate.json` as stores name it."""
+    folder = rendition.parent
+    if not folder.is_dir():
+        return []
+    head, tail = f"{rendition.name}.", "certificate.json"
+    return [p for p in folder.iterdir() if p.name.startswith(head) and p.name.endswith(tail)]
+
+
+def _ignore(_progress: EncodeProgress) -> None:
+    """Verifying is short; the gates' own seconds are in the report."""
+
+
 def verify_pair(
-    encoder: Encoder, pair: Pair, *, on_progress: OnProgress, stop: threading.Event
+    encoder: Encoder, pair: Pair, *, stop: threading.Event, on_progress: OnProgress = _ignore
 ) -> PairReport:
     """Check the certificate's digests (where there is one), then run gates G1 to G8.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from hevcq.errors import ConfigError
+from hevcq.errors import ConfigError, HevcqError
 from hevcq.profiles import installed_folder, load_profiles, pick
 from hevcq.settings import Settings
 from hevcq.util.clock import Clock, SystemClock
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
     from hevcq.worker.handler import Served
+    from hevcq.worker.loop import Outcome
     from hevcq.worker.pool import Numbers, WorkerPool
     from hevcq.worker.stop import StopSignals
     from hevcq.worker.watch import Watcher
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 GIVEN_UP_LOOK_S = 900.0
 """How often a worker looks for what its queues gave up by themselves. To look at a dead letter is to
 hide it from others for a moment, so not often; who waits for a job looks more often."""
+
+DRAIN_LOOK_S = 0.25
+"""How often a pool that drains its queues looks at them while nothing is left to begin."""
 
 
 class App:
@@ -165,6 +169,39 @@ def build_pool(
         let_go=LetGo(backend, app.profiles) if settings.aws.tag_done else keep,
     )
     return WorkerPool(kit, served, _numbers(app), watching)
+
+
+def run_pool(
+    pool: WorkerPool, app: App, signals: StopSignals, *, drain: Sequence[str] = ()
+) -> None:
+    """Run a pool until told to stop, or until the queues of the profiles `drain` are empty.
+
+    Raises what ended the pool, or HevcqError if it ended by itself.
+    """
+    from hevcq.worker.loop import Outcome
+
+    outcome = _drain(pool, app, signals, drain) if drain else pool.run(signals)
+    if outcome is not Outcome.STOPPED:
+        raise pool.error or HevcqError("The worker ended by itself.")
+
+
+def _drain(pool: WorkerPool, app: App, signals: StopSignals, profiles: Sequence[str]) -> Outcome:
+    pool.start()
+    while not pool.stopped:
+        if signals.asked.is_set() or _idle(pool, app, profiles):
+            pool.ask()
+        if signals.insisted.is_set():
+            pool.insist()
+        pool.step()
+        app.clock.wait(signals.insisted, DRAIN_LOOK_S)
+    return pool.finish()
+
+
+def _idle(pool: WorkerPool, app: App, profiles: Sequence[str]) -> bool:
+    """Whether nothing waits, now or later, and no slot of this process works."""
+    depths = [app.worker_backend.queues[name].depth() for name in profiles]
+    waiting = sum(depth.ready + depth.delayed + depth.in_flight for depth in depths)
+    return waiting == 0 and not any(slot.busy for slot in pool.workers)
 
 
 def _numbers(app: App) -> Numbers:

@@ -1,0 +1,78 @@
+"""Decide what would become of one file under some profiles, without doing it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from hevcq.domain.chunks import ChunkPlan, KeyIndex, WholeFile, plan_chunks
+from hevcq.domain.media import MediaInfo
+from hevcq.domain.plan import EncodePlan, Plan
+from hevcq.domain.planner import make_plan
+from hevcq.domain.profile import Profile
+from hevcq.ports.encoder import Encoder
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChunk:
+    """One chunk: where it begins and how long it is (seconds of the video), and what is in it.
+
+    `bytes` are of the source; `cost` is its share of the video's expected encoding time, 0 to 1.
+    """
+
+    index: int
+    start_s: float
+    duration_s: float
+    frames: int
+    bytes: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlan:
+    """What one profile would do with the file.
+
+    Of a plan that encodes, either `chunks` says how the video is split, or `whole` why it is not.
+    """
+
+    profile: Profile
+    plan: Plan
+    chunks: tuple[PlannedChunk, ...] = ()
+    whole: WholeFile | None = None
+
+
+def plan_file(
+    encoder: Encoder, location: str, profiles: Sequence[Profile], stop: threading.Event
+) -> list[FilePlan]:
+    """Return the plan of each profile for the file at `location`.
+
+    Reads the packets of the file once if any profile would encode it. Raises SourceUnreadable,
+    WorkerUnfit (no ffmpeg) or Stopped.
+    """
+    info = encoder.probe(location, stop=stop)
+    plans = [(profile, make_plan(profile, info)) for profile in profiles]
+    encodes = any(isinstance(plan, EncodePlan) for _, plan in plans)
+    index = encoder.keyframes(location, info, stop=stop) if encodes else None
+    return [_split(profile, info, plan, index) for profile, plan in plans]
+
+
+def _split(profile: Profile, info: MediaInfo, plan: Plan, index: KeyIndex | None) -> FilePlan:
+    if index is None or not isinstance(plan, EncodePlan):
+        return FilePlan(profile, plan)
+    split = plan_chunks(profile, info, plan, index)
+    if isinstance(split, WholeFile):
+        return FilePlan(profile, plan, whole=split)
+    return FilePlan(profile, plan, chunks=tuple(_planned(split)))
+
+
+def _planned(split: ChunkPlan) -> Iterator[PlannedChunk]:
+    for chunk in split.chunks:
+        yield PlannedChunk(
+            index=chunk.index,
+            start_s=round(chunk.start_s, 6),
+            duration_s=round(split.seconds(chunk), 6),
+            frames=chunk.frames,
+            bytes=chunk.bytes,
+            cost=round(chunk.cost, 6),
+        )
