@@ -19,10 +19,11 @@ from hevcq.ports.catalog import Mode
 from hevcq.ports.ledger import Granted
 from hevcq.ports.store import Publication
 from hevcq.usecases.collect import Collector
+from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest_follow import Follower
 from hevcq.usecases.ingest_intake import Intake
 from hevcq.usecases.ingest_plan import Item, Known, decide
-from hevcq.usecases.ingest_queue import Enqueuer, Ports
+from hevcq.usecases.ingest_queue import Enqueuer
 from hevcq.usecases.ingest_tally import End, Tally
 from hevcq.usecases.ingest_targets import Destination
 from ingest_values import encode_plan, media_info, video
@@ -52,7 +53,7 @@ class Bench:
 
     def wire(self) -> None:
         """(Re)build the use case over the ports, as a new process does."""
-        self.ports = Ports(self.backend, self.catalog, self.clock, self.folder / "data")
+        self.ports = Ports(self.catalog, self.clock, self.folder / "data", self.backend)
         self.collector = Collector(self.ports, self.encoder, discard=self.discard)
         tell = self.events.append
         ledger = self.backend.ledger

@@ -15,9 +15,9 @@ from hevcq.cli.exits import ExitCode
 from hevcq.errors import UsageError
 from hevcq.library.swap import Swap
 from hevcq.ports.catalog import Mode, Placement, PlacementState
+from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.undo import (
     Undoing,
-    UndoPorts,
     UndoRequest,
     library_path,
     parse_since,
@@ -36,6 +36,11 @@ from library.libkit import (
 from support import ManualClock
 
 
+class QuickPorts(LibraryPorts):
+    def open_swap(self, root: Path) -> Swap:
+        return Swap(root, self.clock, QuickFileSystem())
+
+
 class House:
     """A library whose films are replaced as an ingest does it, catalog included."""
 
@@ -45,12 +50,7 @@ class House:
         self.data = folder / "data"
         self.clock = ManualClock()
         self.catalog = MemoryCatalog(self.clock)
-        self.ports = UndoPorts(
-            self.catalog,
-            self.data,
-            self.clock,
-            lambda root: Swap(root, self.clock, QuickFileSystem()),
-        )
+        self.ports = QuickPorts(self.catalog, self.clock, self.data)
 
     def replace(self, name: str, target: str | None = None, **options):
         made = film(self.root, name, target, **options)

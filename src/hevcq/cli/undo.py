@@ -37,8 +37,7 @@ def undo(
 
     A rendition that someone changed, or another file in its place, is never touched.
     """
-    from hevcq.library.swap import Swap
-    from hevcq.usecases.undo import Undoing, UndoPorts, UndoRequest, library_path, parse_since
+    from hevcq.usecases.undo import Undoing, UndoRequest, library_path, parse_since
     from hevcq.usecases.undo import undo as bring_back
 
     cli = cli_of(ctx)
@@ -49,10 +48,8 @@ def undo(
             since=parse_since(since, app.clock.now()) if since else None,
             dry_run=dry_run,
         )
-        ports = UndoPorts(
-            app.catalog, app.settings.data_dir, app.clock, lambda root: Swap(root, app.clock)
-        )
-        results = [_render(done, as_json=as_json) for done in bring_back(request, ports)]
+        undone = bring_back(request, app.library_ports)
+        results = [_render(done, as_json=as_json) for done in undone]
     if Undoing.REFUSED in results:
         raise typer.Exit(ExitCode.REFUSED)
     if not results:

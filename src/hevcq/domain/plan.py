@@ -5,12 +5,14 @@ These are the values; `domain.planner.make_plan` is the pure function that makes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 from pydantic import Field
 
-from hevcq.domain.media import Colour, LightLevel, MasteringDisplay, StreamKind
+from hevcq.domain.media import Colour, LightLevel, MasteringDisplay, MediaInfo, StreamKind
 from hevcq.domain.model import Frozen
+from hevcq.domain.profile import Profile
 
 
 class SkipReason(StrEnum):
@@ -134,3 +136,6 @@ class EncodePlan(Frozen):
 
 
 Plan = Skip | Refuse | EncodePlan
+
+Planner = Callable[[Profile, MediaInfo], Plan]
+"""Decides what to do with a source of these facts under a profile: `domain.planner.make_plan`."""

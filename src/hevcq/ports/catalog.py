@@ -43,6 +43,10 @@ class PlacementState(StrEnum):
     EXPIRED = "expired"
 
 
+UNPLACED = frozenset({PlacementState.WAITING, PlacementState.REFUSED})
+"""The rendition is not in its place yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """What becomes of one job's rendition in the library. Times are wall seconds."""

@@ -28,11 +28,10 @@ from hevcq.library.names import certificate_beside
 from hevcq.library.place import Check, Fetch, Rendition, explained, place
 from hevcq.library.refusals import Replacement
 from hevcq.library.swap import Swap
-from hevcq.ports.catalog import Mode, Placement, PlacementState
+from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.ports.encoder import Encoder
+from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest_lock import placing
-from hevcq.usecases.ingest_plan import OPEN
-from hevcq.usecases.ingest_queue import Ports
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
@@ -277,7 +276,7 @@ def _before(placement: Placement, ref: RenditionRef) -> Collected:
 
 
 def _settled(placement: Placement, ref: RenditionRef) -> bool:
-    return placement.state not in OPEN and placement.sha256 in {"", ref.sha256}
+    return placement.state not in UNPLACED and placement.sha256 in {"", ref.sha256}
 
 
 def home_of(placement: Placement) -> Path:

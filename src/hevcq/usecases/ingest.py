@@ -14,10 +14,12 @@ from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobState
+from hevcq.domain.plan import Planner
 from hevcq.domain.profile import Profile
 from hevcq.library.files import same_bytes
-from hevcq.ports.catalog import Mode, Placement, PlacementState
+from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.usecases.collect import Collector
+from hevcq.usecases.context import Ports
 from hevcq.usecases.forecast import TABLE_ONLY, Rates
 from hevcq.usecases.given_up import GivenUp
 from hevcq.usecases.ingest_follow import Follower
@@ -28,7 +30,6 @@ from hevcq.usecases.ingest_plan import (
     IngestPlan,
     Item,
     Known,
-    Planner,
     Unfit,
     Video,
     decide,
@@ -36,7 +37,7 @@ from hevcq.usecases.ingest_plan import (
     settle_targets,
     with_forecast,
 )
-from hevcq.usecases.ingest_queue import Enqueuer, Ports, Queued, by_file
+from hevcq.usecases.ingest_queue import Enqueuer, Queued, by_file
 from hevcq.usecases.ingest_scan import never_replaced
 from hevcq.usecases.ingest_space import Room, SpaceWatch, always_room
 from hevcq.usecases.ingest_tally import End, Tally
@@ -116,8 +117,7 @@ class Ingest:
 
     def waiting(self) -> list[Item]:
         """Return what was queued before below the roots and is not in place yet."""
-        states = frozenset({PlacementState.WAITING, PlacementState.REFUSED})
-        items = self._items_of(self._placements(states))
+        items = self._items_of(self._placements(UNPLACED))
         return sorted(items, key=lambda item: str(item.path))
 
     def _items_of(self, placements: Iterable[Placement]) -> list[Item]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -12,13 +12,10 @@ from hevcq.domain.media import MediaInfo
 from hevcq.domain.plan import EncodePlan, Plan, Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
+from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
 from hevcq.usecases.forecast import Range, Rates, wall
 from hevcq.usecases.ingest_targets import Claim, Destination, Occupied
 from hevcq.util.text import printable
-
-Planner = Callable[[Profile, MediaInfo], Plan]
-"""`domain.planner.make_plan`."""
 
 
 class Disposition(StrEnum):
@@ -120,7 +117,7 @@ def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Desti
         done = job.state is JobState.DONE
         if (
             placement is None
-            or placement.state in OPEN
+            or placement.state in UNPLACED
             or not (done or where.has(placement.mode, placement.target))
         ):
             item = replace(item, target=_target(item, plan.extension, where))
@@ -139,12 +136,9 @@ def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Desti
             return _from_done(item, known, job, where)
 
 
-OPEN = frozenset({PlacementState.WAITING, PlacementState.REFUSED})
-
-
 def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> Item:
     placement = known.placement
-    if placement is None or placement.state in OPEN or _made_again(placement, job):
+    if placement is None or placement.state in UNPLACED or _made_again(placement, job):
         return replace(
             item, disposition=Disposition.COLLECT, reason="Encoded earlier, not yet in place."
         )

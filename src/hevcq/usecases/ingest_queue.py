@@ -7,30 +7,19 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import EVERY_PROFILE, key_for_path
 from hevcq.errors import SourceChanged, SourceGone
 from hevcq.library.files import fingerprint_of, same_bytes
-from hevcq.ports.backend import Backend
-from hevcq.ports.catalog import Catalog, Placement
+from hevcq.ports.catalog import UNPLACED, Placement
+from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest_lock import placing
-from hevcq.usecases.ingest_plan import OPEN, Item
+from hevcq.usecases.ingest_plan import Item
 from hevcq.usecases.ingest_targets import Destination
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """What queueing and collecting work through; `data_dir` holds the placing lock."""
-
-    backend: Backend
-    catalog: Catalog
-    clock: Clock
-    data_dir: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +90,7 @@ class Enqueuer:
             return None
         name = job_id(source, item.profile.name)
         known = self._ports.catalog.placement(name)
-        if known is not None and known.state not in OPEN and self._is_done(name):
+        if known is not None and known.state not in UNPLACED and self._is_done(name):
             return None
         return Placement(
             job_id=name,

@@ -11,14 +11,13 @@ from hevcq.errors import HevcqError
 from hevcq.library.retain import Expired, Expiry
 from hevcq.library.steps import Settled
 from hevcq.library.swap import Recovery, Swap
-from hevcq.ports.catalog import Catalog, PlacementState
+from hevcq.ports.catalog import UNPLACED, Catalog, PlacementState
 from hevcq.usecases.collect import home_of
+from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.ingest_lock import placing
-from hevcq.usecases.ingest_plan import OPEN
-from hevcq.usecases.ingest_queue import Ports
 from hevcq.util.text import printable
 
-UNSETTLED = OPEN | {PlacementState.REPLACED}
+UNSETTLED = UNPLACED | {PlacementState.REPLACED}
 """Where something may still be to do: a replaced film's original goes when its time is up."""
 WORDS: dict[Settled, str] = {
     Settled.FINISHED: "an interrupted replace was finished",
@@ -41,13 +40,13 @@ def homes(catalog: Catalog, roots: Iterable[Path], output: Path | None) -> list[
     return [folder for folder in found if folder.is_dir()]
 
 
-def recover(ports: Ports, folders: Iterable[Path], tell: Listener) -> None:
+def recover(ports: LibraryPorts, folders: Iterable[Path], tell: Listener) -> None:
     """Finish or roll back every interrupted swap, sweep temporary files, and expire originals.
 
     A folder that cannot be written keeps nothing else from being settled: it is told, no more.
     """
     for folder in folders:
-        swap = Swap(folder, ports.clock)
+        swap = ports.open_swap(folder)
         try:
             words = [*_settled(swap), *_expired(swap, ports)]
         except HevcqError as error:
@@ -66,7 +65,7 @@ def _sentence(each: Recovery) -> str:
     return f"{printable(each.source)}: {words}. {each.reason}".strip()
 
 
-def _expired(swap: Swap, ports: Ports) -> Iterator[str]:
+def _expired(swap: Swap, ports: LibraryPorts) -> Iterator[str]:
     for each in swap.expire(ports.clock.now()):
         if each.outcome is Expiry.STILL_KEPT:
             yield each.reason
@@ -75,7 +74,7 @@ def _expired(swap: Swap, ports: Ports) -> Iterator[str]:
         yield f"{printable(each.record.source)}: the kept original was removed, its time was up."
 
 
-def _note(each: Expired, ports: Ports) -> None:
+def _note(each: Expired, ports: LibraryPorts) -> None:
     with placing(ports.data_dir):
         placement = ports.catalog.placement(each.record.job_id)
         if placement is not None and placement.state is PlacementState.REPLACED:

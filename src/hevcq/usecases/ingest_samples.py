@@ -7,12 +7,11 @@ from itertools import islice
 
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.media import MediaInfo
-from hevcq.domain.plan import EncodePlan, Plan
+from hevcq.domain.plan import EncodePlan, Plan, Planner
 from hevcq.domain.profile import Profile
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.ledger import JobFilter, Ledger
 from hevcq.usecases.forecast import Rates, Sample, megapixels
-from hevcq.usecases.ingest_plan import Planner
 
 LATEST = 50
 """Finished jobs of a profile that are looked at: the newest say most about today's machine."""

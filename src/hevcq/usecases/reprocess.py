@@ -15,10 +15,9 @@ from hevcq.domain.keys import EVERY_PROFILE, INBOX, key_for_path, rendition_key,
 from hevcq.domain.profile import Profile
 from hevcq.errors import PermanentError
 from hevcq.ports.backend import Backend
-from hevcq.ports.catalog import Catalog, PlacementState
+from hevcq.ports.catalog import UNPLACED, Catalog, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
-from hevcq.usecases.ingest_plan import OPEN
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -103,7 +102,7 @@ def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
     if job.rendition is not None and backend.store.stat(job.rendition.key) is not None:
         return False
     placement = catalog.placement(job.job_id)
-    if placement is None or placement.state in OPEN:
+    if placement is None or placement.state in UNPLACED:
         return True
     # Placed, it left the store; undone or expired, a person wanted it so.
     there = placement.state in {PlacementState.PLACED, PlacementState.REPLACED}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,10 +15,9 @@ from hevcq.errors import LibraryError, StorageError, TransientError, UndoRefused
 from hevcq.library.files import fingerprint_of, same_bytes
 from hevcq.library.journal import Record
 from hevcq.library.names import is_own, own_folder
-from hevcq.library.swap import Swap
-from hevcq.ports.catalog import Catalog, Mode, Placement, PlacementState
+from hevcq.ports.catalog import Mode, Placement, PlacementState
+from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.ingest_lock import placing
-from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -50,16 +49,6 @@ class UndoRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class UndoPorts:
-    """What an undo works with. `open_swap` opens the swaps of one library root."""
-
-    catalog: Catalog
-    data_dir: Path
-    clock: Clock
-    open_swap: Callable[[Path], Swap]
-
-
-@dataclass(frozen=True, slots=True)
 class Undone:
     """One original and what became of it; `size` in bytes, `reason` one sentence where refused."""
 
@@ -81,7 +70,7 @@ class _Candidate:
     placement: Placement | None
 
 
-def undo(request: UndoRequest, ports: UndoPorts) -> Iterator[Undone]:
+def undo(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
     """Undo each swap that the request means, the latest first; yield what became of each.
 
     A swap that the catalog does not know (its data folder is lost, or another machine's) is found
@@ -126,7 +115,7 @@ def parse_since(text: str, now: float) -> float:
         ) from error
 
 
-def _candidates(request: UndoRequest, ports: UndoPorts) -> list[_Candidate]:
+def _candidates(request: UndoRequest, ports: LibraryPorts) -> list[_Candidate]:
     found: dict[str, _Candidate] = {}
     for placement in _placements(request, ports):
         found.setdefault(placement.job_id, _from_placement(placement))
@@ -136,14 +125,14 @@ def _candidates(request: UndoRequest, ports: UndoPorts) -> list[_Candidate]:
     return sorted(chosen, key=lambda one: (-one.at, one.job_id))
 
 
-def _placements(request: UndoRequest, ports: UndoPorts) -> Iterator[Placement]:
+def _placements(request: UndoRequest, ports: LibraryPorts) -> Iterator[Placement]:
     states = frozenset({PlacementState.REPLACED})
     places: Sequence[Path | None] = request.paths or [None]
     for under in places:
         yield from ports.catalog.placements(states=states, under=under, since=request.since)
 
 
-def _records(request: UndoRequest, ports: UndoPorts) -> Iterator[tuple[Record, Path]]:
+def _records(request: UndoRequest, ports: LibraryPorts) -> Iterator[tuple[Record, Path]]:
     roots = {
         folder
         for path in request.paths
@@ -169,7 +158,7 @@ def _meant(one: _Candidate, request: UndoRequest) -> bool:
     return request.since is None or one.at >= request.since
 
 
-def _undo(one: _Candidate, request: UndoRequest, ports: UndoPorts) -> Undone:
+def _undo(one: _Candidate, request: UndoRequest, ports: LibraryPorts) -> Undone:
     swap = ports.open_swap(one.root)
     try:
         if swap.find(one.job_id) is None:
@@ -201,7 +190,7 @@ def _back_already(one: _Candidate) -> int:
     )
 
 
-def _remember(one: _Candidate, ports: UndoPorts) -> None:
+def _remember(one: _Candidate, ports: LibraryPorts) -> None:
     with placing(ports.data_dir):
         placement = ports.catalog.placement(one.job_id)
         if placement is None:
@@ -216,7 +205,7 @@ def _remember(one: _Candidate, ports: UndoPorts) -> None:
         ports.catalog.place([undone])
 
 
-def _nothing(request: UndoRequest, ports: UndoPorts) -> Iterator[Undone]:
+def _nothing(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
     """Say for each path why there is nothing to undo; a job or a moment says nothing more."""
     for path in request.paths:
         known = next(iter(ports.catalog.placements(under=path)), None)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hevcq.ports.backend import Backend
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
+    from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.worker.handler import Served
     from hevcq.worker.loop import Outcome
     from hevcq.worker.pool import Numbers, WorkerPool
@@ -100,6 +101,20 @@ class App:
     def capacity(self) -> Capacity:
         """How many encodes run at a time, by the setting `workers` or by this machine."""
         return capacity(self.settings.workers)
+
+    @property
+    def library_ports(self) -> LibraryPorts:
+        """What changes library folders on this machine alone; no backend is opened."""
+        from hevcq.usecases.context import LibraryPorts
+
+        return LibraryPorts(self.catalog, self.clock, self.settings.data_dir)
+
+    @property
+    def ports(self) -> Ports:
+        """What use cases work through."""
+        from hevcq.usecases.context import Ports
+
+        return Ports(self.catalog, self.clock, self.settings.data_dir, self.backend)
 
     def close(self) -> None:
         """Close what was opened; may be called twice."""

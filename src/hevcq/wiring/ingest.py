@@ -13,10 +13,10 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError
 from hevcq.library.scan import Filter, Found, Rejected, find
 from hevcq.library.scanning.fs_events import ChangeListener
+from hevcq.ports.catalog import UNPLACED
 from hevcq.usecases.collect import Collector
 from hevcq.usecases.ingest import Ingest, IngestSetup
-from hevcq.usecases.ingest_plan import LIVE, OPEN, IngestPlan, Item
-from hevcq.usecases.ingest_queue import Ports
+from hevcq.usecases.ingest_plan import LIVE, IngestPlan, Item
 from hevcq.usecases.ingest_recover import homes, recover
 from hevcq.usecases.ingest_request import IngestRequest
 from hevcq.usecases.ingest_samples import learned_rates
@@ -60,7 +60,7 @@ class IngestApplication:
         where = request.destination(self._profiles)
         self._output = where.output
         app.encoder.version()
-        self._ports = Ports(app.backend, app.catalog, app.clock, app.settings.data_dir)
+        self._ports = app.ports
         self._session = self._build_session(where)
         self._chosen = self._filter(where)
         self._scanner = Scanner(
@@ -123,7 +123,7 @@ class IngestApplication:
         """
         app, gone = self._app, set[str]()
         for root in self._request.roots:
-            for each in app.catalog.placements(states=OPEN, under=root):
+            for each in app.catalog.placements(states=UNPLACED, under=root):
                 job = None if each.profile in app.profiles else app.backend.ledger.get(each.job_id)
                 if job is not None and job.state not in NOTHING_TO_PLACE:
                     gone.add(each.profile)

@@ -11,8 +11,7 @@ from typing import TypeVar
 
 from hevcq.domain.events import JobEvent, OnEvent, ignore
 from hevcq.domain.job import Source
-from hevcq.domain.media import MediaInfo
-from hevcq.domain.plan import Plan
+from hevcq.domain.plan import Planner
 from hevcq.domain.profile import Profile
 from hevcq.errors import DatabaseBusy, Unavailable, WorkerUnfit
 from hevcq.ports.backend import Backend
@@ -30,7 +29,6 @@ from hevcq.worker.scratch import Scratch
 from hevcq.worker.stages import Stages
 
 Result = TypeVar("Result")
-Planner = Callable[[Profile, MediaInfo], Plan]
 
 
 def keep(_source: Source) -> bool:

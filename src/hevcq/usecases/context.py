@@ -1,0 +1,31 @@
+"""What use cases work through, handed in once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.library.swap import Swap
+from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import Catalog
+from hevcq.util.clock import Clock
+
+
+@dataclass(frozen=True)
+class LibraryPorts:
+    """What changes library folders on this machine alone; `data_dir` holds the placing lock."""
+
+    catalog: Catalog
+    clock: Clock
+    data_dir: Path
+
+    def open_swap(self, root: Path) -> Swap:
+        """Return the swaps of one library folder."""
+        return Swap(root, self.clock)
+
+
+@dataclass(frozen=True)
+class Ports(LibraryPorts):
+    """The same with the queues, the ledger and the store."""
+
+    backend: Backend
