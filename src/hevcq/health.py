@@ -4,19 +4,31 @@ Exits 0 or 1 with one sentence, and 2 if it is called wrongly. It loads nothing 
 library where HEVCQ_DATA_DIR is set, so that it is quick beside encodes that use every core.
 """
 
+# pathlib and typing cost milliseconds that `hevcq-health` has no use for:
+# ruff: noqa: PTH103, PTH105, PTH108, PTH109, PTH111, PTH118, PTH120, PTH208
 from __future__ import annotations
 
+import json
 import os
 import sys
 
-from hevcq import vitals
 from hevcq.util.clock import SystemClock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 USAGE = "usage: hevcq-health [DATA_DIR]"
+FOLDER = "health"
+"""A worker keeps the file `<data_dir>/health/<node>-<pid>.json`: `pid` and `node` (the host's or
+container's name) tell the processes of a shared data folder apart. Times in it are seconds of the
+machine's monotonic clock, which all its processes share and no correction of wall time moves."""
+EVERY_S = 5.0
+"""How often the file is written."""
+STALE_S = 120.0
+"""A file older than this is a process whose loop hangs: 24 missed writes are not a busy CPU."""
+MAX_POLL_S = 300.0
+"""How long no slot may have had an answer from a queue while none of them works: 15 long polls."""
 
 
 def main() -> int:
@@ -28,9 +40,7 @@ def main() -> int:
     folder = data_dir(arguments)
     if folder is None:
         return 1
-    well, sentence = vitals.examine(
-        vitals.folder_of(folder), vitals.node(), SystemClock().monotonic(), vitals.running
-    )
+    well, sentence = examine(folder_of(folder), node(), SystemClock().monotonic(), running)
     return _say(sentence, 0 if well else 1)
 
 
@@ -41,7 +51,7 @@ def data_dir(arguments: Sequence[str]) -> str | None:
     """
     given = arguments[0] if arguments else os.environ.get("HEVCQ_DATA_DIR")
     if given:
-        return os.path.join(os.getcwd(), os.path.expanduser(given))  # noqa: PTH109, PTH111, PTH118
+        return os.path.join(os.getcwd(), os.path.expanduser(given))
     from hevcq.errors import ConfigError
     from hevcq.settings_load import load
 
@@ -55,3 +65,100 @@ def data_dir(arguments: Sequence[str]) -> str | None:
 def _say(sentence: str, code: int) -> int:
     sys.stdout.write(f"{sentence}\n")
     return code
+
+
+def folder_of(data_dir: str) -> str:
+    """Return the folder of the files."""
+    return os.path.join(data_dir, FOLDER)
+
+
+def file_of(data_dir: str, node: str, pid: int) -> str:
+    """Return the file of one process."""
+    return os.path.join(folder_of(data_dir), f"{_safe(node)}-{pid}.json")
+
+
+def write(file: str, vitals: Mapping[str, object]) -> None:
+    """Write the file in one step that a reader never sees half of; OSError if that fails."""
+    os.makedirs(os.path.dirname(file), exist_ok=True)
+    unfinished = f"{file}.new"
+    with open(unfinished, "w", encoding="ascii") as out:
+        json.dump(vitals, out)
+    os.replace(unfinished, file)
+
+
+def sweep(folder: str, node: str, alive: Callable[[int], bool]) -> None:
+    """Remove the files of this node's processes that are gone; OSError if that fails."""
+    for pid, name in _files(folder, node):
+        if not alive(pid):
+            os.unlink(os.path.join(folder, name))
+
+
+def examine(folder: str, node: str, now: float, alive: Callable[[int], bool]) -> tuple[bool, str]:
+    """Return whether every worker process of this node is well, and one sentence."""
+    living = [(pid, name) for pid, name in _files(folder, node) if alive(pid)]
+    if not living:
+        return False, f"No worker of this machine has left a sign of life in {folder}."
+    handled = busy = 0
+    for pid, name in living:
+        try:
+            with open(os.path.join(folder, name), encoding="ascii") as file:
+                vitals = json.load(file)
+            trouble = judge(vitals, now)
+            handled, busy = handled + vitals["handled"], busy + vitals["busy"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            trouble = f"its file cannot be read: {error}"
+        if trouble:
+            return False, f"Worker {pid} is not well: {trouble}."
+    return True, f"{len(living)} well: {busy} jobs running, {handled} handled."
+
+
+def judge(vitals: Mapping[str, float], now: float) -> str:
+    """Return what is wrong with a process, or an empty string.
+
+    A running encode is never a reason: killing its worker would only throw it away. One that
+    hangs is ended by its own bounds.
+    """
+    age = now - vitals["at"]
+    if age > STALE_S:
+        return f"it last showed itself {age:.0f} s ago"
+    if age < 0:
+        return "its file is from before the machine started"
+    if vitals["stopping"] or vitals["busy"]:
+        return ""
+    if not vitals["alive"]:
+        return f"none of its {vitals['slots']:.0f} slots is alive"
+    poll_s = vitals["oldest_poll_s"] + age
+    if poll_s > MAX_POLL_S:
+        return f"no queue has answered a slot of it for {poll_s:.0f} s"
+    return ""
+
+
+def running(pid: int) -> bool:
+    """Return whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def node() -> str:
+    """Return the name of this machine or container."""
+    return os.uname().nodename
+
+
+def _files(folder: str, name: str) -> list[tuple[int, str]]:
+    """Return the process ids and names of this node's files."""
+    start, end = f"{_safe(name)}-", ".json"
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    pids = [(found[len(start) : -len(end)], found) for found in names if found.startswith(start)]
+    return [(int(pid), found) for pid, found in pids if pid.isdigit() and found.endswith(end)]
+
+
+def _safe(name: str) -> str:
+    return "".join(sign if sign.isascii() and sign.isalnum() else "_" for sign in name)

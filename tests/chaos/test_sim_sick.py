@@ -15,7 +15,7 @@ from chaos.sim.sched import Process
 from chaos.sim.threads import cooperative
 from chaos.sim.world import World
 from hevcq.domain.job import JobState, Task
-from hevcq.worker.fitness import SICK_AFTER
+from hevcq.worker.fault_attribution import SICK_AFTER
 from hevcq.worker.loop import Outcome
 
 JOBS, SECONDS = 120, 600.0

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from fakes.farm import Farm
-from hevcq import health, vitals
+from hevcq import health
 from hevcq.worker.handler import Served
-from hevcq.worker.health_file import HealthFile
+from hevcq.worker.health import Health, HealthFile
 from hevcq.worker.pool import Numbers, WorkerPool
-from hevcq.worker.watch import Health
 from support import ManualClock
 
 NODE = "box-1.lan"
@@ -28,7 +27,7 @@ def changed(**facts: object) -> Health:
 
 
 def asked(folder: Path, clock: ManualClock, *, alive=lambda _pid: True) -> tuple[bool, str]:
-    return vitals.examine(vitals.folder_of(str(folder)), NODE, clock.monotonic(), alive)
+    return health.examine(health.folder_of(str(folder)), NODE, clock.monotonic(), alive)
 
 
 def written(folder: Path, clock: ManualClock, seen: Health = WELL, pid: int = 41) -> HealthFile:
@@ -47,7 +46,7 @@ def test_a_worker_that_polls_and_lives_is_well(tmp_path):
 def test_a_file_that_is_no_longer_written_is_a_worker_that_hangs(tmp_path):
     clock = ManualClock()
     written(tmp_path, clock)
-    clock.advance(vitals.STALE_S)
+    clock.advance(health.STALE_S)
     assert asked(tmp_path, clock)[0]
     clock.advance(1)
 
@@ -60,7 +59,7 @@ def test_a_file_that_is_no_longer_written_is_a_worker_that_hangs(tmp_path):
 def test_even_a_busy_worker_is_not_well_once_its_own_loop_hangs(tmp_path):
     clock = ManualClock()
     written(tmp_path, clock, changed(busy=2))
-    clock.advance(vitals.STALE_S + 1)
+    clock.advance(health.STALE_S + 1)
 
     assert not asked(tmp_path, clock)[0]
 
@@ -79,7 +78,7 @@ def test_no_live_slot_is_not_well_unless_the_worker_is_ending(tmp_path):
 
 def test_a_poll_older_than_the_bound_is_not_well_but_a_long_job_is_no_poll(tmp_path):
     clock = ManualClock()
-    late = vitals.MAX_POLL_S + 1
+    late = health.MAX_POLL_S + 1
     written(tmp_path, clock, changed(oldest_poll_s=late))
     well, sentence = asked(tmp_path, clock)
     assert (well, "no queue has answered a slot of it for 301 s" in sentence) == (False, True)
@@ -90,7 +89,7 @@ def test_a_poll_older_than_the_bound_is_not_well_but_a_long_job_is_no_poll(tmp_p
 
 def test_time_since_the_file_was_written_counts_towards_the_age_of_the_poll(tmp_path):
     clock = ManualClock()
-    written(tmp_path, clock, changed(oldest_poll_s=vitals.MAX_POLL_S - 10))
+    written(tmp_path, clock, changed(oldest_poll_s=health.MAX_POLL_S - 10))
     assert asked(tmp_path, clock)[0]
     clock.advance(11)
 
@@ -123,7 +122,7 @@ def test_no_file_at_all_is_not_well(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "7", '{"at": "soon"}', "{}", "\xff"])
 def test_a_file_that_cannot_be_read_is_not_well(tmp_path, content):
-    file = Path(vitals.file_of(str(tmp_path), NODE, 41))
+    file = Path(health.file_of(str(tmp_path), NODE, 41))
     file.parent.mkdir()
     file.write_text(content, encoding="latin-1")
 
@@ -147,11 +146,11 @@ def test_another_machines_and_a_dead_processs_files_are_not_asked(tmp_path):
     mine = os.getpid()
     HealthFile(tmp_path, "other", 42, clock).look(changed(alive=0))
     written(tmp_path, clock, pid=mine)
-    folder = vitals.folder_of(str(tmp_path))
-    vitals.write(vitals.file_of(str(tmp_path), NODE, 41), {})
+    folder = health.folder_of(str(tmp_path))
+    health.write(health.file_of(str(tmp_path), NODE, 41), {})
 
-    assert vitals.examine(folder, NODE, clock.monotonic(), lambda pid: pid == mine)[0]
-    assert not vitals.examine(folder, NODE, clock.monotonic(), lambda _pid: True)[0]
+    assert health.examine(folder, NODE, clock.monotonic(), lambda pid: pid == mine)[0]
+    assert not health.examine(folder, NODE, clock.monotonic(), lambda _pid: True)[0]
 
 
 def test_a_new_process_removes_what_dead_ones_left(tmp_path):
@@ -159,7 +158,7 @@ def test_a_new_process_removes_what_dead_ones_left(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     written(tmp_path, clock, pid=os.getpid())
-    left = Path(vitals.file_of(str(tmp_path), NODE, gone.pid))
+    left = Path(health.file_of(str(tmp_path), NODE, gone.pid))
     left.write_text("{}")
 
     written(tmp_path, clock, pid=os.getpid())
@@ -170,12 +169,12 @@ def test_a_new_process_removes_what_dead_ones_left(tmp_path):
 def test_the_file_is_written_every_few_seconds_and_never_half(tmp_path):
     clock = ManualClock()
     file = written(tmp_path, clock)
-    path = Path(vitals.file_of(str(tmp_path), NODE, 41))
+    path = Path(health.file_of(str(tmp_path), NODE, 41))
     first = path.stat().st_ino
     file.look(changed(handled=8))
     assert json.loads(path.read_text())["handled"] == 7
 
-    clock.advance(vitals.EVERY_S)
+    clock.advance(health.EVERY_S)
     file.look(changed(handled=8))
 
     assert json.loads(path.read_text())["handled"] == 8
@@ -189,7 +188,7 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_harms_nothing(tmp_path
     file = HealthFile(tmp_path, NODE, 41, clock)
     for _ in range(3):
         file.look(WELL)
-        clock.advance(vitals.EVERY_S)
+        clock.advance(health.EVERY_S)
     file.close()
 
     said = capsys.readouterr()
@@ -204,7 +203,7 @@ def test_a_pool_keeps_its_file_fresh_and_removes_it_at_the_end(tmp_path):
 
     pool.start()
     assert asked(tmp_path, farm.clock)[0]
-    farm.clock.advance(vitals.STALE_S + 1)
+    farm.clock.advance(health.STALE_S + 1)
     assert not asked(tmp_path, farm.clock)[0]
     pool.step()
     assert asked(tmp_path, farm.clock)[0]
@@ -252,11 +251,11 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_the_command_asks_the_folder_it_is_told_or_that_of_the_variable(tmp_path):
-    file = vitals.file_of(str(tmp_path), vitals.node(), os.getpid())
+    file = health.file_of(str(tmp_path), health.node(), os.getpid())
     facts = {"slots": 1, "alive": 1, "handled": 0, "oldest_poll_s": 0, "busy": 0, "stopping": False}
     with open("/proc/uptime", encoding="ascii") as uptime:
         now = float(uptime.read().split()[0])
-    vitals.write(file, {**facts, "at": now - 1})
+    health.write(file, {**facts, "at": now - 1})
 
     ran = command(HEVCQ_DATA_DIR=str(tmp_path), HEVCQ_BACKEND="aws", HEVCQ_LOG_STYLE="json")
     named = command(str(tmp_path))

@@ -16,9 +16,9 @@ from hevcq.errors import EncoderFailed, SourceDamaged
 from hevcq.ports.queue import Depth
 from hevcq.worker import metrics as m
 from hevcq.worker.emf import MAX_VALUES
+from hevcq.worker.health import Health
 from hevcq.worker.meter import ENDS
 from hevcq.worker.prometheus import exposed
-from hevcq.worker.watch import Health
 from ops.metered import Metered
 
 

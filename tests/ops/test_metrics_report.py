@@ -12,9 +12,9 @@ from hevcq.errors import ConfigError, Unavailable
 from hevcq.ports.queue import Depth
 from hevcq.worker import metrics as m
 from hevcq.worker.handler import Served
+from hevcq.worker.health import Health
 from hevcq.worker.metrics_report import MetricsReport, Outlets
 from hevcq.worker.prometheus import Exposition, Totals
-from hevcq.worker.watch import Health
 from ops.metered import Metered, checked
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from hevcq import vitals
+from hevcq import health
 from hevcq.cli.app import COMMANDS
 from hevcq.domain.profile import Profile, QueueNumbers
 from hevcq.domain.verdict import FailureClass
@@ -74,8 +74,8 @@ def test_the_settings_it_names_are_settings():
 def test_the_bounds_of_the_health_check_are_those_of_the_code():
     part = PAGE.partition("## Is it well?")[2].partition("\n## ")[0]
 
-    assert f"every {vitals.EVERY_S:.0f} s" in part
-    assert f"older than {vitals.STALE_S:.0f} s" in part
-    assert f"for {vitals.MAX_POLL_S:.0f} s" in part
+    assert f"every {health.EVERY_S:.0f} s" in part
+    assert f"older than {health.STALE_S:.0f} s" in part
+    assert f"for {health.MAX_POLL_S:.0f} s" in part
     assert f"renewed every {RENEW_S / 60:.0f} minutes" in PAGE
     assert PROTECT_S == 3600

@@ -13,9 +13,9 @@ from hevcq.domain.job import JobState
 from hevcq.settings import Settings
 from hevcq.wiring.app import open_app, watchers
 from hevcq.worker.handler import Served
+from hevcq.worker.health import Health
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scale_in import PROTECT_S, RENEW_S, RETRY_S, ScaleInGuard
-from hevcq.worker.watch import Health
 from ops.agent import Agent, agent
 from support import ManualClock
 

@@ -15,12 +15,12 @@ from hevcq.domain.job import JobState
 from hevcq.ports.encoder import EncodeProgress
 from hevcq.worker.background import Periodic
 from hevcq.worker.handler import Served
+from hevcq.worker.health import Health
 from hevcq.worker.loop import Outcome
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.stages import Stages
 from hevcq.worker.stop import StopSignals
 from hevcq.worker.trailing import Trail
-from hevcq.worker.watch import Health
 from support import ManualClock
 
 HEALTH = Health(slots=1, alive=1, handled=0, oldest_poll_s=0)

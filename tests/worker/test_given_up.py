@@ -14,7 +14,7 @@ from hevcq.errors import Unavailable
 from hevcq.ports.queue import DeadLetter, Selection
 from hevcq.usecases.given_up import WHOLE_EVERY, GivenUp
 from hevcq.worker.background import Periodic
-from hevcq.worker.watch import Health
+from hevcq.worker.health import Health
 
 
 @pytest.fixture

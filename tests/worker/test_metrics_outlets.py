@@ -8,9 +8,9 @@ import urllib.request
 import pytest
 
 from hevcq.errors import ConfigError
+from hevcq.worker.health import Health
 from hevcq.worker.metrics_report import MetricsReport, Outlets
 from hevcq.worker.prometheus import Exposition, Totals
-from hevcq.worker.watch import Health
 from ops.metered import Metered, parsed
 
 HEALTH = Health(slots=2, alive=2, handled=0, oldest_poll_s=0)

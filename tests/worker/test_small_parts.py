@@ -11,8 +11,8 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import LeaseLost, SourceGone, SourceUnreadable, StaleFence, Unavailable
 from hevcq.ports.encoder import EncodeProgress
 from hevcq.worker.digest import sha256_file
+from hevcq.worker.fault_attribution import SUSPECT, CircuitBreaker
 from hevcq.worker.faults import POINTS, STEPS, around, no_faults
-from hevcq.worker.fitness import SUSPECT, Fitness
 from hevcq.worker.lease import Fence, Lease
 from hevcq.worker.progress import EVERY_S, Reporter
 
@@ -41,14 +41,14 @@ def test_what_cannot_be_hashed_is_named(tmp_path):
 
 @pytest.mark.parametrize("failure_class", list(FailureClass))
 def test_only_failures_that_may_be_the_machines_make_it_sick(failure_class):
-    fitness = Fitness(sick_after=2)
+    fitness = CircuitBreaker(sick_after=2)
     fitness.failed("a", failure_class)
 
     assert fitness.failed("b", failure_class) is (failure_class in SUSPECT)
 
 
 def test_a_success_in_between_shows_that_the_worker_can_encode():
-    fitness = Fitness(sick_after=2)
+    fitness = CircuitBreaker(sick_after=2)
     fitness.failed("a", FailureClass.ENCODER)
     fitness.succeeded()
 

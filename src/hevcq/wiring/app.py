@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from hevcq.ports.encoder import Encoder
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.worker.handler import Served
+    from hevcq.worker.health import Watcher
     from hevcq.worker.loop import Outcome
     from hevcq.worker.pool import Numbers, WorkerPool
     from hevcq.worker.stop import StopSignals
-    from hevcq.worker.watch import Watcher
 
 GIVEN_UP_LOOK_S = 900.0
 """How often a worker looks for what its queues gave up by themselves. To look at a dead letter is to
@@ -243,11 +243,11 @@ def sharers(settings: Settings, slots: int, profile: Profile) -> int:
 
 def watchers(app: App) -> list[Watcher]:
     """Return who is told how a pool is, by what is configured and where this process runs."""
-    from hevcq import vitals
-    from hevcq.worker.health_file import HealthFile
+    from hevcq import health
+    from hevcq.worker.health import HealthFile
 
     found: list[Watcher] = [
-        HealthFile(app.settings.data_dir, vitals.node(), os.getpid(), app.clock)
+        HealthFile(app.settings.data_dir, health.node(), os.getpid(), app.clock)
     ]
     agent_uri = os.environ.get("ECS_AGENT_URI", "")
     if agent_uri:

@@ -224,7 +224,7 @@ class Attempt:
             report = encoder.encode(
                 request, on_progress=self._report.encoding(Phase.ENCODE, duration), stop=stop
             )
-        self._kit.fitness.succeeded()
+        self._kit.breaker.succeeded()
         self._lease.check()
         return report, output
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
-from hevcq.worker.watch import Health
+from hevcq.worker.health import Health
 
 PATIENCE_S = 5.0
 """How long a worker's end waits for what a periodic thread is just doing."""

@@ -79,7 +79,7 @@ class ChunkWork(PartWork):
     def _require_ours(self, chunk: Chunk, report: ChunkReport) -> None:
         """Raise unless the part is exact, and made of the source that was queued."""
         _require_exact(chunk, report.frames, report.first_pts, report.last_pts)
-        self._kit.fitness.succeeded()
+        self._kit.breaker.succeeded()
         # The source may have been replaced while it was read: then these are not its frames.
         with around(self._kit.faults, "recheck"):
             self._kit.retry_control_call(lambda: self._store.check(self._source))

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import assert_never
 
-from hevcq.domain.job import JobRecord, JobState, Task
+from hevcq.domain.job import JobRecord, JobState, Source, Task
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import (
     HAND_ON_S,
@@ -40,15 +40,14 @@ from hevcq.util.log import get_logger
 from hevcq.worker.attempt import Attempt
 from hevcq.worker.chunk import ChunkWork
 from hevcq.worker.claimed import Claimed
+from hevcq.worker.fault_attribution import blame_source, suspect
 from hevcq.worker.faults import around
-from hevcq.worker.fitness import suspect
 from hevcq.worker.join import JoinWork
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease
 from hevcq.worker.moves import Moves
 from hevcq.worker.parts import PartWork, settled_part, superfluous_part
 from hevcq.worker.settle import combined, delay, settle
-from hevcq.worker.since import since_then
 from hevcq.worker.split import announce
 from hevcq.worker.take import Superfluous, Taken, take
 from hevcq.worker.tell import started, told
@@ -209,8 +208,8 @@ class Handler:
         except Exception as error:  # noqa: BLE001 - classified, once
             # Whatever broke when the lease was lost or the stop came, broke because of that.
             cause = claimed.lease.cause or error
-            cause = since_then(self._kit, claimed.task.source, cause)
-            doubted = not work.sent_back and self._kit.fitness.doubtful(
+            cause = blame_source(lambda: self._check(claimed.task.source), cause)
+            doubted = not work.sent_back and self._kit.breaker.doubtful(
                 claimed.task.job_id, classify(cause), first=not granted.doubts
             )
             cause = self._diagnosed(cause, claimed)
@@ -235,11 +234,15 @@ class Handler:
                 )
             return decided
 
+    def _check(self, source: Source) -> None:
+        with around(self._kit.faults, "recheck"):
+            self._kit.retry_control_call(lambda: self._kit.backend.store.check(source))
+
     def _diagnosed(self, error: Exception, claimed: Claimed) -> Exception:
         """Return WorkerUnfit instead of `error` where this worker is to blame and not the job."""
         blame = self._tried_out(error, claimed)
         later = handling(blame) is Handling.LATER
-        if later and self._kit.fitness.failed(claimed.task.job_id, classify(error)):
+        if later and self._kit.breaker.failed(claimed.task.job_id, classify(error)):
             blame = WorkerUnfit(
                 "Different jobs failed here one after another, so this worker takes no more.",
                 remedy=f"See `hevcq doctor`. The last error was: {error}",

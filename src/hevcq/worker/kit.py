@@ -20,8 +20,8 @@ from hevcq.util.clock import Clock
 from hevcq.util.host import source_room
 from hevcq.util.log import get_logger
 from hevcq.util.retry import Waiting, retry_control_call
+from hevcq.worker.fault_attribution import CircuitBreaker
 from hevcq.worker.faults import Faults, no_faults
-from hevcq.worker.fitness import Fitness
 from hevcq.worker.handed_on import HandedOn
 from hevcq.worker.heartbeat import Beating, Heartbeat
 from hevcq.worker.lease import Lease
@@ -66,7 +66,7 @@ class Kit:
     faults: Faults = no_faults
     on_event: OnEvent = ignore
     heartbeat: Callable[[Lease, Clock], Beating] = Heartbeat
-    fitness: Fitness = field(default_factory=Fitness)
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     sharers: Callable[[Profile], int] = alone
     tidies: bool = False
     hands_on: bool = False

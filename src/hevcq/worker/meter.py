@@ -11,7 +11,7 @@ from hevcq.domain.job import Phase
 from hevcq.ports.queue import Depth
 from hevcq.util.clock import Clock
 from hevcq.worker import metrics as m
-from hevcq.worker.watch import Health
+from hevcq.worker.health import Health
 
 ENDS = {
     EventName.JOB_DONE: "done",

@@ -11,9 +11,9 @@ from hevcq.util.log import get_logger
 from hevcq.worker.background import Background
 from hevcq.worker.emf import Batch, lines
 from hevcq.worker.handler import Served
+from hevcq.worker.health import Health
 from hevcq.worker.meter import Meter
 from hevcq.worker.prometheus import Exposition
-from hevcq.worker.watch import Health
 
 CLOSE_S = 10.0
 """How long the last report may take when the worker ends."""

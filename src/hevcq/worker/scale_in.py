@@ -8,7 +8,7 @@ from typing import Protocol
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.worker.background import Background
-from hevcq.worker.watch import Health
+from hevcq.worker.health import Health
 
 PROTECT_S = 3600.0
 """How long a protection lasts by itself, should this process not live to end it."""

@@ -29,7 +29,7 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process import run_child
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import SystemClock
-from hevcq.worker.fitness import Fitness
+from hevcq.worker.fault_attribution import CircuitBreaker
 from hevcq.worker.handler import Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.pool import Numbers, WorkerPool
@@ -149,7 +149,7 @@ class StubEncoder(FakeEncoder):
         request.output.write_bytes(content)
 
 
-class Trusting(Fitness):
+class Trusting(CircuitBreaker):
     """Never takes the worker for sick: many films here fail on purpose, and one by one."""
 
     def doubtful(self, *_facts: object, **_named: object) -> bool:
@@ -220,7 +220,7 @@ def work(place: Place, orders: Orders, mark: str) -> None:
         sharers=lambda _profile: CHUNKS,
         tidies=not place.on_aws,
         threads=1,
-        fitness=Trusting(),
+        breaker=Trusting(),
     )
     served = [Served(profile, backend.queues[name]) for name, profile in place.profiles.items()]
     numbers = Numbers(slots=1, grace_s=0.0, poll_s=0.05)

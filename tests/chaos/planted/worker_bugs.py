@@ -106,14 +106,14 @@ BUGS = (
     ),
     Bug(
         "a sick worker goes on",
-        f"{WORKER}/fitness.py",
+        f"{WORKER}/fault_attribution.py",
         "SICK_AFTER = 5",
         "SICK_AFTER = 5_000_000",
         ("tests/worker/test_small_parts.py", *SICK, "tests/worker/test_pool.py"),
     ),
     Bug(
         "the first failure is counted although it may be the worker's",
-        f"{WORKER}/fitness.py",
+        f"{WORKER}/fault_attribution.py",
         "return suspect(failure_class) and (first or others)",
         "return suspect(failure_class) and others",
         (*SICK, "tests/chaos/test_sim_sick.py"),

@@ -1,10 +1,17 @@
-"""Whether this worker is fit: a sick worker is taken out, not the jobs it fails."""
+"""Whose fault a failed job is: its source's, its own, or this worker's.
+
+A worker that is at fault is taken out, not the jobs it fails; and a source that changed or went
+while it was read has failed nothing.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
-from hevcq.domain.verdict import FailureClass
+from hevcq.domain.verdict import FailureClass, Handling, handling
+from hevcq.errors import HevcqError, SourceChanged, SourceGone
+from hevcq.util.log import get_logger
 
 SICK_AFTER = 5
 """Jobs that may fail one after another in ways that do not point at their source. Five different
@@ -15,14 +22,17 @@ to spare. So neither costs a job an attempt."""
 SUSPECT = frozenset({FailureClass.ENCODER, FailureClass.STALLED, FailureClass.INTERNAL})
 """The classes that may be this machine's fault."""
 
+SOURCE_SUSPECT = frozenset({Handling.NEVER_AGAIN, Handling.LATER})
+"""How errors are handled that the source may have caused."""
+
 
 def suspect(failure_class: FailureClass) -> bool:
     """Return whether failures of this class may be this machine's fault."""
     return failure_class in SUSPECT
 
 
-class Fitness:
-    """Counts different jobs that failed in a row; shared by all slots of a process."""
+class CircuitBreaker:
+    """Count different jobs that failed in a row; shared by all slots of a process."""
 
     def __init__(self, sick_after: int = SICK_AFTER) -> None:
         self._sick_after = sick_after
@@ -56,3 +66,22 @@ class Fitness:
         with self._lock:
             self._failing.add(job_id)
             return len(self._failing) >= self._sick_after
+
+
+def blame_source(check: Callable[[], None], error: Exception) -> Exception:
+    """Return SourceGone or SourceChanged instead of an `error` that it may have caused.
+
+    `check` looks at the source in its store and raises what became of it. A file that is
+    overwritten or removed under its reader reads as damaged, or fails a gate; its owner must not
+    be told that of a video which is whole.
+    """
+    if handling(error) not in SOURCE_SUSPECT:
+        return error
+    try:
+        check()
+    except (SourceGone, SourceChanged) as became:
+        became.__cause__ = error
+        return became
+    except HevcqError as unknown:
+        get_logger().info("source_not_asked", reason=str(unknown))
+    return error
