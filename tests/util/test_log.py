@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -39,3 +41,29 @@ def test_lines_below_the_level_are_not_written():
     log.get_logger().warning("quiet")
 
     assert stream.getvalue() == ""
+
+
+def test_a_logger_that_was_made_before_logging_was_set_up_obeys_it():
+    early = log.get_logger(job="j1")
+    stream = io.StringIO()
+
+    log.configure("info", "json", stream)
+    early.info("late")
+
+    assert json.loads(stream.getvalue())["event"] == "late"
+
+
+def test_the_first_logger_imports_structlog_and_writes_as_was_set_up():
+    script = (
+        "import sys; from hevcq.util import log; log.configure('info', 'json');"
+        "print('structlog' in sys.modules);"
+        "log.get_logger(job='j1').info('claimed'); log.get_logger().debug('unseen')"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "False\n", "data on stdout is never mixed with log lines"
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert (line["event"], line["job"]) == ("claimed", "j1")
