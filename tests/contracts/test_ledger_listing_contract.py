@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from contracts.backends import BULK, World, source
 from hevcq.domain.job import JobState, job_id
 from hevcq.ports.ledger import Granted, JobFilter
@@ -50,24 +48,6 @@ def test_jobs_are_counted_by_profile_and_state(world: World) -> None:
         ("hevc", JobState.RUNNING): 1,
         ("720p", JobState.QUEUED): 3,
     }
-
-
-def test_a_decision_about_bytes_is_remembered_for_its_recipe_only(world: World) -> None:
-    ledger = world.backend.ledger
-    ledger.remember("ab" * 32, "hevc", "r1", "not smaller")
-
-    found = ledger.recall("ab" * 32, "hevc", "r1")
-
-    assert found is not None
-    assert found.reason == "not smaller"
-    assert found.made_at == pytest.approx(world.clock.now(), abs=2)
-    assert ledger.recall("ab" * 32, "hevc", "r2") is None
-    assert ledger.recall("ab" * 32, "720p", "r1") is None
-    assert ledger.recall("cd" * 32, "hevc", "r1") is None
-    ledger.remember("ab" * 32, "hevc", "r1", "still not smaller")
-    again = ledger.recall("ab" * 32, "hevc", "r1")
-    assert again is not None
-    assert again.reason == "still not smaller"
 
 
 def test_listing_pages_through_many_jobs_without_loading_them_all(world: World) -> None:

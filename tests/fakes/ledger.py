@@ -20,6 +20,7 @@ from hevcq.domain.job import (
 )
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
+from hevcq.ports.backend import Ledger
 from hevcq.ports.ledger import (
     AlreadySettled,
     AlreadySplit,
@@ -27,9 +28,8 @@ from hevcq.ports.ledger import (
     Granted,
     Held,
     JobFilter,
-    Ledger,
-    Remembered,
 )
+from hevcq.ports.skip_memory import Remembered
 from hevcq.util.clock import Clock
 
 

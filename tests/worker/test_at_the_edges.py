@@ -107,8 +107,9 @@ def test_parts_without_times_say_nothing_of_how_long_a_chunk_should_take(
     known = [part.model_copy(update=times) for part in farm.parts(farm.chunked())]
     chunks = [SimpleNamespace(cost=0.3, index=n) for n in range(3)]
     film = SimpleNamespace(job_id="job", chunks=SimpleNamespace(chunks=chunks))
-    ledger, ended = SimpleNamespace(parts=lambda _job: known), []
-    fence = SimpleNamespace(ledger=ledger, number=1, job_id="job")
+    ended = []
+    farm.ledger.parts = lambda _job: known
+    fence = SimpleNamespace(number=1, job_id="job")
     lease = SimpleNamespace(end=ended.append)
     trail = Trail(farm.kit, film, chunks[0], lease, fence)
     on_progress = trail.watched(lambda _now: None)

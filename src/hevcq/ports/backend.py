@@ -6,14 +6,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hevcq.ports.fanout import Fanout
-from hevcq.ports.ledger import Ledger
+from hevcq.ports.ledger import JobLedger
 from hevcq.ports.queue import Queue
+from hevcq.ports.skip_memory import SkipMemory
 from hevcq.ports.store import Store
+from hevcq.ports.subjob_ledger import SubjobLedger
+
+
+class Ledger(JobLedger, SubjobLedger, SkipMemory):
+    """The three ledger ports by one object: a split moves a job and puts its subjobs in at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
     """Queues by profile name, and the ledger, store and fan-out beside them.
+
+    `ledger` is asked for jobs alone; `subjobs` and `skips` are the same object, by their own ports.
 
     `owner` names this process in leases. `close` ends connections and threads; it may be called
     twice. `announces_uploads` says that accepting a source already queues it (S3 notifications),
@@ -29,3 +37,13 @@ class Backend:
     close: Callable[[], None]
     announces_uploads: bool = False
     gives_up_apart: bool = False
+
+    @property
+    def subjobs(self) -> SubjobLedger:
+        """The chunks and joins of split jobs."""
+        return self.ledger
+
+    @property
+    def skips(self) -> SkipMemory:
+        """What is known not to be worth encoding."""
+        return self.ledger

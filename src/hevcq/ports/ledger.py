@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source, Split
+from hevcq.domain.job import JobRecord, JobState, Progress, RenditionRef, Source
 from hevcq.domain.verdict import FailureClass
 
 
@@ -71,15 +71,7 @@ class JobFilter:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """An earlier decision about the same bytes under the same recipe."""
-
-    reason: str
-    made_at: float
-
-
-class Ledger(ABC):
+class JobLedger(ABC):
     """Job states. Specification, held by tests/contracts for every backend:
 
     - A state moves only along `domain.job.ALLOWED`; anything else raises StaleFence.
@@ -87,8 +79,8 @@ class Ledger(ABC):
       another owner is never granted again (Held), nor is a settled job (AlreadySettled).
     - Every call with a fence raises StaleFence unless the job is RUNNING under that very fence;
       `complete`, `skip` and `bury` also end a job that is SPLIT under it.
-    - A part of a split job is claimed and moved like a job, by its own identity and fences; it is
-      in no listing and no count.
+    - A subjob (see `SubjobLedger`) is moved like a job, by its own identity and fences; it is in no
+      listing and no count.
     - An attempt is written (by `claim`) before the work, so one that vanishes is seen.
     - `progress` is cheap, may be lost in a crash, and never changes a state.
     - Listing pages through 100,000 jobs without loading them all.
@@ -131,36 +123,6 @@ class Ledger(ABC):
         """RUNNING to DEAD with the reason and class."""
 
     @abstractmethod
-    def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
-        """RUNNING to SPLIT: QUEUED parts for chunks of so many `frames`, and for the join, exist
-        when it returns; those of earlier splits are of no more use. The lease ends."""
-
-    @abstractmethod
-    def announce(self, job_id: str, split: str) -> None:
-        """Record that the tasks of the split's chunks were sent; nothing if it moved on."""
-
-    @abstractmethod
-    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
-        """SPLIT to QUEUED, to be encoded whole from now on because of `reason`; uncounted.
-
-        Raises StaleFence unless the job is SPLIT under that very fence.
-        """
-
-    @abstractmethod
-    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
-        """Try to take a part, as `claim` does a job; None if there is no such part.
-
-        Whether its job is still SPLIT that way is the caller's to ask, before and after.
-        """
-
-    @abstractmethod
-    def parts(self, job_id: str) -> list[JobRecord]:
-        """Return the parts of a SPLIT job, chunks in order and the join last; else nothing."""
-
-    def forget_parts(self, job_id: str) -> None:  # noqa: B027 - a hint, not a duty
-        """Drop the parts of a job unless it is SPLIT; a backend may let them expire instead."""
-
-    @abstractmethod
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
         """QUEUED (or RUNNING with its lease run out) to DEAD: the queue gave the task up.
 
@@ -190,11 +152,3 @@ class Ledger(ABC):
     @abstractmethod
     def counts(self) -> dict[tuple[str, JobState], int]:
         """Return the number of jobs by profile and state."""
-
-    @abstractmethod
-    def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
-        """Record that these bytes under this recipe are not worth encoding again."""
-
-    @abstractmethod
-    def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
-        """Return what was remembered for these bytes and this recipe, or None."""

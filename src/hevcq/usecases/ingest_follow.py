@@ -16,7 +16,8 @@ from hevcq.domain.plan import skip_in_words
 from hevcq.domain.split_progress import split_progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DiskFull, HevcqError, Interruption, Unavailable
-from hevcq.ports.ledger import JobFilter, Ledger
+from hevcq.ports.backend import Ledger
+from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.collect import Collected, Collector
 from hevcq.usecases.ingest_plan import Item
 from hevcq.usecases.ingest_queue import Queued

@@ -10,7 +10,7 @@ from hevcq.domain.media import MediaInfo
 from hevcq.domain.plan import EncodePlan, Plan, Planner
 from hevcq.domain.profile import Profile
 from hevcq.ports.catalog import Catalog
-from hevcq.ports.ledger import JobFilter, Ledger
+from hevcq.ports.ledger import JobFilter, JobLedger
 from hevcq.usecases.forecast import Rates, Sample, megapixels
 
 LATEST = 50
@@ -18,7 +18,7 @@ LATEST = 50
 
 
 def learned_rates(
-    ledger: Ledger, catalog: Catalog, profiles: Iterable[Profile], planner: Planner
+    ledger: JobLedger, catalog: Catalog, profiles: Iterable[Profile], planner: Planner
 ) -> Rates:
     """Return rates refined by the latest finished jobs whose source facts are still known."""
     samples: list[Sample] = []

@@ -47,7 +47,7 @@ class Attempt:
         self._kit, self._claimed, self._moves = kit, claimed, moves
         self._task, self._profile = claimed.task, claimed.profile
         self._lease, self._source = claimed.lease, claimed.task.source
-        self._store, self._ledger = kit.backend.store, kit.backend.ledger
+        self._store, self._skips = kit.backend.store, kit.backend.skips
         self.rendition: RenditionRef | None = None
         """Where the rendition is, once the job is complete."""
         self.shared = False
@@ -114,7 +114,7 @@ class Attempt:
             sha256 = sha256_file(path, self._lease.check)
         with around(faults, "recall"):
             known = self._kit.retry_control_call(
-                lambda: self._ledger.recall(sha256, self._profile.name, self._profile.revision)
+                lambda: self._skips.recall(sha256, self._profile.name, self._profile.revision)
             )
         if known is not None:
             return Skipped(reason=f"{SkipReason.REMEMBERED.value}: {known.reason}")
@@ -236,7 +236,7 @@ class Attempt:
         profile = self._profile
         with around(self._kit.faults, "remember"):
             self._kit.retry_control_call(
-                lambda: self._ledger.remember(sha256, profile.name, profile.revision, reason)
+                lambda: self._skips.remember(sha256, profile.name, profile.revision, reason)
             )
         return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
 

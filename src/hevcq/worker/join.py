@@ -32,9 +32,9 @@ class JoinWork(PartWork):
         return isinstance(error, (PartUnfit, VerificationFailed))
 
     def _run(self, film: FilmPlan) -> Verdict:
-        ledger = self._kit.backend.ledger
+        subjobs = self._kit.backend.subjobs
         with around(self._kit.faults, "count"):
-            parts = self._kit.retry_control_call(lambda: ledger.parts(self._job.job_id))
+            parts = self._kit.retry_control_call(lambda: subjobs.parts(self._job.job_id))
         chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
         if len(chunks) != self._split.chunks or any(p.state is not JobState.DONE for p in chunks):
             # A part is made again. Its task may have been lost with the join that asked for it;
@@ -168,7 +168,7 @@ class JoinWork(PartWork):
         recipe = film.recipe
         with around(self._kit.faults, "remember"):
             self._kit.retry_control_call(
-                lambda: self._ledger.remember(
+                lambda: self._kit.backend.skips.remember(
                     film.source_sha256, recipe.name, recipe.revision, reason
                 )
             )

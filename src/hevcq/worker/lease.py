@@ -23,7 +23,7 @@ from hevcq.errors import (
     StorageError,
     TransientError,
 )
-from hevcq.ports.ledger import Ledger
+from hevcq.ports.ledger import JobLedger
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
@@ -42,7 +42,7 @@ RETRY_SHARE = 0.25
 class Fence:
     """A granted claim: which job of the ledger is ours, under which attempt number."""
 
-    ledger: Ledger
+    ledger: JobLedger
     job_id: str
     number: int
 

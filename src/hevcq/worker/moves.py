@@ -43,13 +43,15 @@ class Moves:
         self._move(
             "split",
             JobState.SPLIT,
-            lambda job, fence: self._ledger.split(job, fence, split, frames),
+            lambda job, fence: self._kit.backend.subjobs.split(job, fence, split, frames),
         )
 
     def unsplit(self, reason: str) -> None:
         """Write that the job is to be encoded whole after all."""
         self._move(
-            "unsplit", JobState.QUEUED, lambda job, fence: self._ledger.unsplit(job, fence, reason)
+            "unsplit",
+            JobState.QUEUED,
+            lambda job, fence: self._kit.backend.subjobs.unsplit(job, fence, reason),
         )
 
     def fail(self, reason: str, failure_class: FailureClass) -> None:

@@ -242,9 +242,9 @@ def superfluous_part(kit: Kit, task: Task, job: JobRecord, part: JobRecord | Non
 
 def send_join(kit: Kit, task: Task) -> None:
     """Send the join if every chunk is done. Whoever sees the set complete sends; twice is harmless."""
-    ledger = kit.backend.ledger
+    subjobs = kit.backend.subjobs
     with around(kit.faults, "count"):
-        parts = kit.retry_control_call(lambda: ledger.parts(task.job_id))
+        parts = kit.retry_control_call(lambda: subjobs.parts(task.job_id))
     chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
     if not chunks or any(p.state is not JobState.DONE for p in chunks):
         return

@@ -137,9 +137,9 @@ def announce(kit: Kit, task: Task, split: Split, order: Sequence[int] = ()) -> N
     All of a film's tasks share its fair-share group, so that short jobs pass between them. They
     go in the given order, or as the film runs.
     """
-    ledger = kit.backend.ledger
+    subjobs = kit.backend.subjobs
     with around(kit.faults, "count"):
-        parts = kit.retry_control_call(lambda: ledger.parts(task.job_id))
+        parts = kit.retry_control_call(lambda: subjobs.parts(task.job_id))
     waiting = [p.part.chunk for p in parts if p.part and p.state is JobState.QUEUED]
     chunks = [chunk for chunk in order or range(split.chunks) if chunk in waiting]
     tasks = [part_task(task, split.name, chunk) for chunk in chunks]
@@ -150,7 +150,7 @@ def announce(kit: Kit, task: Task, split: Split, order: Sequence[int] = ()) -> N
         with around(kit.faults, "send-chunks"):
             kit.retry_control_call(lambda: kit.backend.queues[task.profile].send(tasks))
     with around(kit.faults, "announce"):
-        kit.retry_control_call(lambda: ledger.announce(task.job_id, split.name))
+        kit.retry_control_call(lambda: subjobs.announce(task.job_id, split.name))
 
 
 def sweep(kit: Kit, job_id: str, *, forget: bool = True) -> None:
@@ -171,7 +171,7 @@ def sweep(kit: Kit, job_id: str, *, forget: bool = True) -> None:
                 if not _in_use(job, stored.key.removeprefix(work_folder(job_id))):
                     store.delete(stored.key)
             if forget:
-                ledger.forget_parts(job_id)
+                kit.backend.subjobs.forget_parts(job_id)
     except HevcqError as error:
         get_logger(job=job_id).info("work_not_swept", reason=str(error))
 
@@ -192,7 +192,7 @@ def sweep_leftovers(kit: Kit) -> None:
                 store.delete(stored.key)
         for job_id, job in jobs.items():
             if job is not None and job.state in {JobState.DONE, JobState.SKIPPED}:
-                ledger.forget_parts(job_id)
+                kit.backend.subjobs.forget_parts(job_id)
     except HevcqError as error:
         get_logger().info("leftovers_not_swept", reason=str(error))
 

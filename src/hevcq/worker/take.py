@@ -61,7 +61,7 @@ def take(
     with around(kit.faults, "claim"):
         sent = kit.clock.monotonic()
         claim = kit.retry_control_call(
-            lambda: ledger.claim_part(task.unit_id, owner=worker, lease_s=lease_s)
+            lambda: kit.backend.subjobs.claim_part(task.unit_id, owner=worker, lease_s=lease_s)
         )
     return Superfluous(job, None) if claim is None else Taken(task, claim, sent, job)
 

@@ -23,6 +23,7 @@ class Trail:
     def __init__(self, kit: Kit, film: FilmPlan, chunk: Chunk, lease: Lease, fence: Fence) -> None:
         self._film, self._chunk, self._lease = film, chunk, lease
         self._fence, self._clock, self._handed_on = fence, kit.clock, kit.handed_on
+        self._subjobs = kit.backend.subjobs
         self._began = self._clock.monotonic()
         self._next_s = LOOK_S
 
@@ -53,7 +54,7 @@ class Trail:
     def _done(self) -> list[tuple[float, float]]:
         """Return the cost and the seconds of each chunk that is done."""
         chunks, found = self._film.chunks.chunks, []
-        for part in self._fence.ledger.parts(self._film.job_id):
+        for part in self._subjobs.parts(self._film.job_id):
             number = part.part.chunk if part.part is not None else None
             if number is None or part.state is not JobState.DONE:
                 continue

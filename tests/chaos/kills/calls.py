@@ -13,9 +13,11 @@ from typing import Any
 
 from hevcq.errors import DatabaseBusy, Unavailable
 from hevcq.ports.backend import Backend
-from hevcq.ports.ledger import Ledger
+from hevcq.ports.ledger import JobLedger
 from hevcq.ports.queue import Queue
+from hevcq.ports.skip_memory import SkipMemory
 from hevcq.ports.store import Store
+from hevcq.ports.subjob_ledger import SubjobLedger
 
 ALWAYS = frozenset({"receive", "extend", "renew", "progress"})
 """Made by threads of their own, or in the middle of another step."""
@@ -65,7 +67,7 @@ class Calls:
         """Watch every call of these ports from now on."""
         for port, kind in (
             *((queue, Queue) for queue in backend.queues.values()),
-            (backend.ledger, Ledger),
+            *((backend.ledger, kind) for kind in (JobLedger, SubjobLedger, SkipMemory)),
             (backend.store, Store),
         ):
             for name, method in vars(kind).items():

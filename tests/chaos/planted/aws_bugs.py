@@ -11,7 +11,7 @@ RECEIPTS = ("tests/aws/test_receipts.py",)
 SPLITS = ("tests/aws/test_split_writes.py",)
 QUEUE = ("tests/contracts/test_queue_contract.py", "-k", "aws")
 LEDGER = ("tests/contracts/test_ledger_contract.py", "-k", "aws")
-PARTS = ("tests/contracts/test_parts_contract.py", "-k", "aws")
+PARTS = ("tests/contracts/test_subjob_ledger_contract.py", "-k", "aws")
 STORE = ("tests/contracts/test_store_contract.py", "-k", "aws")
 ENVELOPE = ("tests/aws/test_envelope.py",)
 

@@ -15,7 +15,7 @@ LATE = (f"{CHUNKS}/test_late_sweeps.py",)
 KILLED = (f"{CHUNKS}/test_chunk_kills.py", "-k")
 CHUNK_KILLED = (*KILLED, "kill_at_any_point and part")
 SPLIT_KILLED = (*KILLED, "kill_at_any_point and split-")
-PARTS = ("tests/contracts/test_parts_contract.py", "-k", "memory or embedded")
+PARTS = ("tests/contracts/test_subjob_ledger_contract.py", "-k", "memory or embedded")
 
 BUGS = (
     Bug(
@@ -179,7 +179,7 @@ BUGS = (
         f"{WORKER}/split.py",
         "    waiting = [p.part.chunk for p in parts",
         '    with around(kit.faults, "announce"):\n'
-        "        kit.retry_control_call(lambda: ledger.announce(task.job_id, split.name))\n"
+        "        kit.retry_control_call(lambda: subjobs.announce(task.job_id, split.name))\n"
         "    waiting = [p.part.chunk for p in parts",
         SPLIT_KILLED,
     ),

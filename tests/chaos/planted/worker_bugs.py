@@ -201,7 +201,7 @@ BUGS = (
     Bug(
         "skip not remembered",
         f"{WORKER}/attempt.py",
-        "                lambda: self._ledger.remember(sha256, profile.name, profile.revision, reason)\n",
+        "                lambda: self._skips.remember(sha256, profile.name, profile.revision, reason)\n",
         "                lambda: None\n",
         PURE,
     ),

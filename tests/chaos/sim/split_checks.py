@@ -12,6 +12,7 @@ from hevcq.domain.film import PartReport
 from hevcq.domain.job import ALLOWED, JobRecord, JobState, is_part, part_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError
+from hevcq.ports.backend import Backend
 from hevcq.worker.loop import Outcome
 from hevcq.worker.split import PLAN, sweep_leftovers
 
@@ -294,7 +295,7 @@ class SplitChecks(QueueChecks):
         require(not (calm and left), f"nothing went wrong, and this is left: {left[:3]}")
         self.numbers["left_for_the_sweep"] += len(left)
         sweep_leftovers(
-            SimpleNamespace(backend=SimpleNamespace(store=world.store, ledger=world.ledger))
+            SimpleNamespace(backend=Backend("", {}, world.ledger, world.store, None, lambda: None))
         )
         settled = [j.job_id for j in world.jobs.values() if world.ledger.get(j.job_id).finished_at]
         left = self._left(settled)

@@ -12,7 +12,8 @@ from hevcq.aws.dynamodb.schema import UNSENT, Item, job_pk, number, record_of, t
 from hevcq.aws.errors import code_of, translated
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Phase
 from hevcq.errors import StaleFence, Unavailable
-from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Claim, Granted, Held, Ledger
+from hevcq.ports.backend import Ledger
+from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Claim, Granted, Held
 from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:

@@ -44,7 +44,8 @@ from hevcq.domain.job import (
 )
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
-from hevcq.ports.ledger import Claim, JobFilter, Remembered
+from hevcq.ports.ledger import Claim, JobFilter
+from hevcq.ports.skip_memory import Remembered
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef

@@ -24,6 +24,7 @@ from hevcq.embedded.database import Database
 from hevcq.embedded.jobs import job_table, message_table, parts
 from hevcq.embedded.jobs.listing import pages
 from hevcq.errors import StaleFence
+from hevcq.ports.backend import Ledger
 from hevcq.ports.ledger import (
     AlreadySettled,
     AlreadySplit,
@@ -31,9 +32,8 @@ from hevcq.ports.ledger import (
     Granted,
     Held,
     JobFilter,
-    Ledger,
-    Remembered,
 )
+from hevcq.ports.skip_memory import Remembered
 from hevcq.util.clock import Clock
 
 PROGRESS_S = 1.0

@@ -44,7 +44,7 @@ def granted(world: World, owner: str = "a") -> Granted:
 
 
 def part(world: World, name: str = FIRST, owner: str = "a") -> Granted:
-    found = world.backend.ledger.claim_part(name, owner=owner, lease_s=LEASE_S)
+    found = world.backend.subjobs.claim_part(name, owner=owner, lease_s=LEASE_S)
     assert isinstance(found, Granted)
     return found
 
@@ -59,7 +59,7 @@ def record(world: World, name: str = JOB) -> JobRecord:
 def split(world: World) -> int:
     """A split job; its fence."""
     fence = granted(world).fence
-    world.backend.ledger.split(JOB, fence, split_of(), FRAMES)
+    world.backend.subjobs.split(JOB, fence, split_of(), FRAMES)
     return fence
 
 
@@ -72,7 +72,7 @@ def test_a_split_job_says_how_and_has_no_worker(world: World, split: int) -> Non
 
 
 def test_a_split_job_has_queued_parts_in_order_and_the_join_last(world: World, split: int) -> None:
-    parts = world.backend.ledger.parts(JOB)
+    parts = world.backend.subjobs.parts(JOB)
 
     assert [(p.part.chunk, p.part.frames) for p in parts if p.part] == [
         (0, 100),
@@ -88,15 +88,15 @@ def test_a_split_under_a_stale_fence_is_refused_and_makes_no_parts(world: World)
     fence = granted(world).fence
 
     with pytest.raises(StaleFence):
-        world.backend.ledger.split(JOB, fence + 1, split_of(), FRAMES)
+        world.backend.subjobs.split(JOB, fence + 1, split_of(), FRAMES)
 
     assert record(world).state is JobState.RUNNING
-    assert world.backend.ledger.parts(JOB) == []
+    assert world.backend.subjobs.parts(JOB) == []
 
 
 def test_a_job_is_not_split_twice_under_one_fence(world: World, split: int) -> None:
     with pytest.raises(StaleFence):
-        world.backend.ledger.split(JOB, split, split_of("other-1"), FRAMES)
+        world.backend.subjobs.split(JOB, split, split_of("other-1"), FRAMES)
 
     assert record(world).split == split_of()
 
@@ -127,11 +127,11 @@ def test_who_split_a_job_has_no_more_say_over_it(world: World, split: int, call:
 def test_the_announcement_of_a_split_is_kept_and_that_of_another_is_not(
     world: World, split: int
 ) -> None:
-    world.backend.ledger.announce(JOB, "another-9")
+    world.backend.subjobs.announce(JOB, "another-9")
     assert record(world).split == split_of()
 
-    world.backend.ledger.announce(JOB, NAME)
-    world.backend.ledger.announce(JOB, NAME)
+    world.backend.subjobs.announce(JOB, NAME)
+    world.backend.subjobs.announce(JOB, NAME)
 
     assert record(world).split == split_of().model_copy(update={"announced": True})
 
@@ -148,7 +148,7 @@ def test_parts_are_in_no_listing_and_no_count(world: World, split: int) -> None:
 
 def test_a_part_is_claimed_once_while_its_lease_lives(world: World, split: int) -> None:
     first = part(world)
-    again = world.backend.ledger.claim_part(FIRST, owner="b", lease_s=LEASE_S)
+    again = world.backend.subjobs.claim_part(FIRST, owner="b", lease_s=LEASE_S)
 
     assert (first.fence, first.failures, first.crashes) == (1, 0, 0)
     assert isinstance(again, Held)
@@ -171,7 +171,7 @@ def test_a_part_whose_worker_vanished_is_granted_again_and_counts_a_crash(
 def test_a_part_that_nobody_knows_is_not_granted(world: World, split: int) -> None:
     unknown = part_id(JOB, NAME, 77)
 
-    assert world.backend.ledger.claim_part(unknown, owner="a", lease_s=LEASE_S) is None
+    assert world.backend.subjobs.claim_part(unknown, owner="a", lease_s=LEASE_S) is None
     assert world.backend.ledger.get(unknown) is None
 
 
@@ -184,7 +184,7 @@ def test_a_part_is_renewed_and_reports_progress_under_its_own_fence(
     world.backend.ledger.progress(FIRST, fence, HALF)
     world.advance(LEASE_S - 1)
 
-    assert isinstance(world.backend.ledger.claim_part(FIRST, owner="b", lease_s=LEASE_S), Held), (
+    assert isinstance(world.backend.subjobs.claim_part(FIRST, owner="b", lease_s=LEASE_S), Held), (
         "it was renewed"
     )
     assert record(world, FIRST).progress == HALF
@@ -193,11 +193,11 @@ def test_a_part_is_renewed_and_reports_progress_under_its_own_fence(
 def test_a_part_that_is_done_keeps_its_object_and_is_settled(world: World, split: int) -> None:
     world.backend.ledger.complete(FIRST, part(world).fence, PART, cpu_s=2.5)
 
-    first, *others = world.backend.ledger.parts(JOB)
+    first, *others = world.backend.subjobs.parts(JOB)
     assert (first.state, first.rendition, first.cpu_s) == (JobState.DONE, PART, 2.5)
     assert {p.state for p in others} == {JobState.QUEUED}
     assert isinstance(
-        world.backend.ledger.claim_part(FIRST, owner="b", lease_s=LEASE_S), AlreadySettled
+        world.backend.subjobs.claim_part(FIRST, owner="b", lease_s=LEASE_S), AlreadySettled
     )
 
 

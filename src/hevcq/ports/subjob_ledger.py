@@ -1,0 +1,50 @@
+"""The subjob ledger port: the chunks and the join that a split job is worked on by."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from hevcq.domain.job import JobRecord, Split
+from hevcq.ports.ledger import Claim
+
+
+class SubjobLedger(ABC):
+    """Which subjobs a job is split into. Specification, held by tests/contracts for every backend:
+
+    - A split and its subjobs exist together or not at all, as far as anyone can read: `parts`
+      names those of the split that the job is SPLIT by, and nothing else.
+    - A subjob is claimed and moved like a job, by its own identity and fences (`JobLedger`).
+    - The name of a split is never used twice, so that what is left of an earlier one, a delivery
+      or an attempt, can do nothing to a later one.
+    """
+
+    @abstractmethod
+    def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
+        """RUNNING to SPLIT: QUEUED subjobs for chunks of so many `frames`, and for the join, exist
+        when it returns; those of earlier splits are of no more use. The lease ends."""
+
+    @abstractmethod
+    def announce(self, job_id: str, split: str) -> None:
+        """Record that the tasks of the split's chunks were sent; nothing if it moved on."""
+
+    @abstractmethod
+    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
+        """SPLIT to QUEUED, to be encoded whole from now on because of `reason`; uncounted.
+
+        Raises StaleFence unless the job is SPLIT under that very fence.
+        """
+
+    @abstractmethod
+    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
+        """Try to claim a subjob, as `JobLedger.claim` does a job; None if there is no such subjob.
+
+        Whether its job is still SPLIT that way is the caller's to ask, before and after.
+        """
+
+    @abstractmethod
+    def parts(self, job_id: str) -> list[JobRecord]:
+        """Return the subjobs of a SPLIT job, chunks in order and the join last; else nothing."""
+
+    def forget_parts(self, job_id: str) -> None:  # noqa: B027 - a hint, not a duty
+        """Drop the subjobs of a job unless it is SPLIT; a backend may let them expire instead."""
