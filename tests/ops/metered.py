@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
+
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from hevcq.domain.events import EventName, JobEvent, WorkerEventName
 from hevcq.domain.job import Phase, Progress, RenditionRef, Source
@@ -14,6 +16,7 @@ from hevcq.worker.prometheus import Totals
 from support import ManualClock
 
 SOURCE = Source(bucket="b", key="TODO/a.mp4", version="1", size=1000)
+LABELS = ("profile", "phase", "end", "class")
 UNITS = {unit.value for unit in m.Unit}
 
 
@@ -41,7 +44,7 @@ class Metered:
         return [checked(line) for line in lines(self.batch.take(), self.clock.now())]
 
     def text(self) -> dict[str, float]:
-        return parsed(self.totals.text())
+        return parsed(generate_latest(self.totals.registry()).decode())
 
 
 def checked(line: str) -> dict:
@@ -67,12 +70,11 @@ def checked(line: str) -> dict:
 
 
 def parsed(text: str) -> dict[str, float]:
-    """Return each sample of the text format, after checking its form."""
+    """Return each sample of the text format, its labels in the order of docs/metrics.md."""
     found = {}
-    sample = re.compile(r'([a-z_]+(?:\{[a-z]+="[^"]*"(?:,[a-z]+="[^"]*")*\})?) (-?[0-9.e+]+)')
-    for line in text.splitlines():
-        if not line.startswith("# "):
-            match = sample.fullmatch(line)
-            assert match, line
-            found[match[1]] = float(match[2])
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            shown = ",".join(f'{k}="{sample.labels[k]}"' for k in LABELS if k in sample.labels)
+            assert set(sample.labels) <= set(LABELS)
+            found[sample.name + (f"{{{shown}}}" if shown else "")] = sample.value
     return found

@@ -7,6 +7,7 @@ import threading
 from typing import get_args
 
 import pytest
+from prometheus_client import generate_latest
 
 from fakes.farm import Farm
 from hevcq.domain.events import EventName, WorkerEventName
@@ -219,3 +220,25 @@ def test_names_and_labels_are_valid_for_both():
     assert all(re.fullmatch(r"hevcq_[a-z_]+", exposed(metric)) for metric in m.METRICS)
     for metric in m.METRICS:
         assert all(set(shorter) < set(metric.labels) for shorter in metric.rollups)
+
+
+def test_the_text_of_each_kind_is_what_it_was_and_nothing_more():
+    farm = Metered()
+    farm.totals.record(m.SOURCE_BYTES, (("Profile", "hevc"),), 1000.0)
+    farm.totals.record(m.SLOTS, (), 2.0)
+    for seconds in (1.5, 2.0):
+        farm.totals.record(m.VERIFY_OVERHEAD, (("Profile", "hevc"),), seconds)
+
+    text = generate_latest(farm.totals.registry()).decode()
+
+    helped = [line for line in text.splitlines() if line.startswith("# HELP")]
+    assert [line for line in text.splitlines() if line not in helped] == [
+        "# TYPE hevcq_verify_overhead_percent summary",
+        'hevcq_verify_overhead_percent_sum{profile="hevc"} 3.5',
+        'hevcq_verify_overhead_percent_count{profile="hevc"} 2.0',
+        "# TYPE hevcq_source_bytes_total counter",
+        'hevcq_source_bytes_total{profile="hevc"} 1000.0',
+        "# TYPE hevcq_slots gauge",
+        "hevcq_slots 2.0",
+    ]
+    assert helped[1] == f"# HELP hevcq_source_bytes_total {m.SOURCE_BYTES.meaning}"

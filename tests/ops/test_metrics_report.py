@@ -77,7 +77,6 @@ def test_prometheus_gets_the_metrics_at_its_own_path_and_nothing_else():
     totals = Totals()
     totals.record(m.JOBS_ENDED, (("Profile", 'a"b\\c'), ("End", "done"), ("Class", "none")), 1)
     served = Exposition("127.0.0.1:0", totals)
-    served.start()
     try:
         base = f"http://127.0.0.1:{served.port}"
         with urllib.request.urlopen(f"{base}/metrics", timeout=10) as answer:

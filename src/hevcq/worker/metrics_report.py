@@ -53,8 +53,6 @@ class MetricsReport:
         self._meter.slots(health)
         if not self._started:
             self._started = True
-            if self._outlets.exposition is not None:
-                self._outlets.exposition.start()
             self._thread.wake()
 
     def close(self) -> None:

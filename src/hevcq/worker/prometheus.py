@@ -1,24 +1,33 @@
-"""Metrics for Prometheus: totals since the start, as text over HTTP.
+"""Metrics for Prometheus: totals since the start, served over HTTP by prometheus_client.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
+
+prometheus_client is imported only where metrics are served: a worker without them starts faster.
 """
 
 from __future__ import annotations
 
 import re
-import socket
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from hevcq.errors import ConfigError
 from hevcq.util.log import get_logger
 from hevcq.worker.metrics import METRICS, NAMESPACE, Kind, Labels, Metric
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    import prometheus_client
+    from prometheus_client.core import Metric as Family
 
 
 class Totals:
-    """A sink that keeps sums: counters and summaries since the start, gauges as they are."""
+    """A sink that keeps sums: counters and summaries since the start, gauges as they are.
+
+    Also a collector of prometheus_client, which asks `collect` at every scrape.
+    """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -36,23 +45,22 @@ class Totals:
         with self._guard:
             self._sums.pop((metric, labels), None)
 
-    def text(self) -> str:
-        """Return everything in the text format."""
+    def collect(self) -> Iterator[Family]:
+        """Yield each metric that has a value, with its series in the order of their labels."""
         with self._guard:
             sums = sorted(self._sums.items(), key=lambda item: item[0][1])
-        written = []
         for metric in METRICS:
-            name = exposed(metric)
             series = [(labels, seen) for (which, labels), seen in sums if which is metric]
             if series:
-                written.append(f"# HELP {name} {metric.meaning}")
-                written.append(f"# TYPE {name} {metric.kind.value}")
-            for labels, (total, count) in series:
-                ending = "_sum" if metric.kind is Kind.SUMMARY else ""
-                written.append(f"{name}{ending}{_labels(labels)} {total:.10g}")
-                if metric.kind is Kind.SUMMARY:
-                    written.append(f"{name}_count{_labels(labels)} {count}")
-        return "".join(f"{line}\n" for line in written)
+                yield _family(metric, series)
+
+    def registry(self) -> prometheus_client.CollectorRegistry:
+        """Return a registry of these metrics alone."""
+        from prometheus_client import CollectorRegistry
+
+        found = CollectorRegistry()
+        found.register(self)
+        return found
 
 
 def exposed(metric: Metric) -> str:
@@ -61,75 +69,60 @@ def exposed(metric: Metric) -> str:
     return f"{NAMESPACE}_{snake}" + ("_total" if metric.kind is Kind.COUNTER else "")
 
 
-def _labels(labels: Labels) -> str:
-    if not labels:
-        return ""
-    pairs = [f'{name.lower()}="{_escaped(value)}"' for name, value in labels]
-    return "{" + ",".join(pairs) + "}"
+def _family(metric: Metric, series: list[tuple[Labels, tuple[float, int]]]) -> Family:
+    from prometheus_client.core import Metric as Family
 
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    name = exposed(metric)
+    # The library appends `_total` to a counter's name where it prints its HELP and TYPE.
+    family = Family(name.removesuffix("_total"), metric.meaning, metric.kind.value)
+    for labels, (total, count) in series:
+        pairs = {label.lower(): value for label, value in labels}
+        if metric.kind is Kind.SUMMARY:
+            family.add_sample(f"{name}_sum", pairs, total)
+            family.add_sample(f"{name}_count", pairs, count)
+        else:
+            family.add_sample(name, pairs, total)
+    return family
 
 
 class Exposition:
-    """Serves `GET /metrics` at `address`, which is host:port (a port of 0 takes a free one).
+    """Serve `GET /metrics` at `address`, which is host:port (a port of 0 takes a free one).
+
+    It answers from its construction to `close`, in daemon threads.
 
     Raises ConfigError if the address cannot be listened on.
     """
 
     def __init__(self, address: str, totals: Totals) -> None:
+        from prometheus_client import make_wsgi_app, start_http_server
+
+        registry = totals.registry()
         host, _, port = address.rpartition(":")
         try:
-            self._server = _Server((host.strip("[]"), int(port)), totals)
+            self._server, self._thread = start_http_server(int(port), host.strip("[]"), registry)
         except (OSError, OverflowError, ValueError) as error:
             raise ConfigError(
                 f"Metrics cannot be served at {address}: {error}.",
                 remedy="Set metrics_address to a free host:port, or leave it empty.",
             ) from error
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.1,), name="hevcq-metrics", daemon=True
-        )
-
-    def start(self) -> None:
-        """Begin to answer."""
-        self._thread.start()
+        self._server.set_app(_at_its_path_alone(make_wsgi_app(registry)))
+        self.port = self._server.server_port
         get_logger().info("metrics_served", port=self.port)
 
     def close(self) -> None:
         """Answer no more."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
+        self._server.shutdown()
+        self._thread.join()
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+def _at_its_path_alone(app: WSGIApplication) -> WSGIApplication:
+    """Return an application that is `app` at /metrics; the library's answers at every path."""
 
-    def __init__(self, address: tuple[str, int], totals: Totals) -> None:
-        self.totals = totals
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        super().__init__(address, _Handler)
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/metrics":
+            start_response("404 Not Found", [])
+            return [b""]
+        return app(environ, start_response)
 
-
-class _Handler(BaseHTTPRequestHandler):
-    timeout = 10.0
-    server: _Server
-
-    def do_GET(self) -> None:
-        """Answer with the metrics."""
-        if self.path.partition("?")[0] != "/metrics":
-            self.send_error(404)
-            return
-        body = self.server.totals.text().encode()
-        self.send_response(200)
-        self.send_header("Content-Type", CONTENT_TYPE)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        """Say nothing: a scrape every few seconds is no event."""
+    return answer
