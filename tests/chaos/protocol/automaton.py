@@ -1,28 +1,44 @@
 """The worker as a finite automaton: its nodes are found by running the production code.
 
-Two executions that stand at the same instructions, ask the same, and have the same time left on
-their leases and timers are one node. So the search runs the production code once for each edge,
-however many states of the farm it looks at.
+A node is the history of port calls and answers since the delivery came, reduced to what can still
+decide something (`mark`). No look is taken into the code: what it asks and is answered is all. So
+the search runs the production code once for each edge, however many states of the farm it looks at.
+
+Why two histories of one mark go on alike. The worker is a deterministic program of two threads,
+which change places only where one waits: for an answer, for the clock or for the other. Between
+two waits nothing comes in but the answer, the time, and what the other thread did to the lease.
+
+- **The main thread** may keep every answer it was given, so all are in the mark, in their order, and
+  with them how it found the lease each time it came to wait: every look at a lease leaves its trace
+  there, as who finds it run out ends it. Times that it reads go into a pause asked for at once,
+  or into the lease.
+- **The heartbeat** begins anew each time it waits for the clock: what it was answered before is
+  then in the lease, or gone. While a beat is under way, its answers are in the mark as the main
+  thread's are.
+- **The lease** has its deadline, how it was ended, and the two times that the deadline is reckoned
+  from: until when the queue hides the message, and when the claim or its last renewal was sent. Each
+  later one takes the earlier one's place, and one past a whole lease is past for good. Whoever
+  has asked the ledger for an end renews no more.
+- **max_job_s** is the one time that decides something much later, and no search is so long.
+
+`differs` tries it out: it goes on from every other way to a node. A program that kept more than is
+said here, as a count of its heartbeats, would come to different marks there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
-from chaos.protocol.local import SETTLING, Run
+from chaos.protocol.local import SETTLING, Run, Strand
 from chaos.protocol.values import VISIBILITY_S
-from hevcq.domain.verdict import Abandon, Bury, Done, Release, RetryIn, Skipped
-from hevcq.ports.ledger import AlreadySettled, Granted, Held
-from hevcq.worker.settle import delay
-from hevcq.worker.take import Taken
 
-CLAIMS = (Granted, Held, AlreadySettled)
-STEPPED = Run._go.__code__.co_filename
-"""The search's own frames, whose values say nothing of the worker."""
-INERT = frozenset({"now", "began", "overtime", "seconds", "delivery", "deadline"})
-"""Times that nothing is decided by any more once they are read."""
+LEASING = frozenset({"claim", "renew"})
+"""The calls whose time of asking a lease is reckoned from."""
 LONG_AGO_S = VISIBILITY_S - 3.0
+AHEAD = 12
+"""How many steps a way is followed beyond the node that it came to."""
 Action = tuple
 
 
@@ -38,7 +54,6 @@ class Node:
     """Whether the worker takes its lease to be alive."""
     holds: bool
     """Whether it takes the job to be its own."""
-    beating: bool
     over: bool
     stopped: bool
     fault: str
@@ -87,13 +102,13 @@ class Automaton:
         return run
 
     def _place(self, run: Run, history: tuple[Action, ...]) -> int:
-        mark = fingerprint(run)
-        number = self._known.get(mark)
+        key = mark(run)
+        number = self._known.get(key)
         if number is not None:
             self.others.append((number, history))
             run.close()
             return number
-        number = self._known[mark] = len(self.nodes)
+        number = self._known[key] = len(self.nodes)
         self.nodes.append(_node(run, history))
         if run.strands[0].over:
             run.close()
@@ -101,17 +116,24 @@ class Automaton:
             self.nodes[number].live = run
         return number
 
-    def differs(self, number: int, history: tuple[Action, ...]) -> str:
-        """Return where another way to a node goes on otherwise than the node says, or nothing."""
-        node = self.nodes[number]
-        for action, after in node.edges.items():
-            run = Run(node.attempt)
-            for one in (*history, action):
+    def differs(self, number: int, history: tuple[Action, ...], random: Random) -> str:
+        """Return where another way to a node goes on otherwise than the node says, or nothing.
+
+        Each edge of the node is taken, and then some more, by chance: what the worker keeps and
+        the mark does not say may show itself only steps later.
+        """
+        for first in self.nodes[number].edges:
+            run, here, action, ahead = Run(self.nodes[number].attempt), number, first, AHEAD
+            for one in history:
                 run.step(one)
-            found = self._known.get(fingerprint(run))
+            while action is not None:
+                run.step(action)
+                here, before = self.nodes[here].edges[action], here
+                if self._known.get(mark(run)) != here:
+                    return f"{action} from {before} leads not to {here} by {history}, {first}"
+                edges, ahead = [*self.nodes[here].edges], ahead - 1
+                action = random.choice(edges) if edges and ahead else None
             run.close()
-            if found != after:
-                return f"{action} leads from {number} to {after}, and by {history} to {found}"
         return ""
 
     def close(self) -> None:
@@ -124,11 +146,10 @@ class Automaton:
 
 def _node(run: Run, history: tuple[Action, ...]) -> Node:
     lease, main = run.lease, run.strands[0]
-    alive = lease is not None and not lease._lost and run.now < lease.deadline
+    alive = not main.over and run.found() not in {"", "lost"} and run.now < lease.deadline
     # A lease runs from before its claim was sent: one that is answered later than that is lost.
     waits = run.now - main.asked_at if main.request == ("claim",) else 0.0
-    alive = alive and waits < VISIBILITY_S - lease._margin_s
-    beating = any(not strand.over for strand in run.strands[1:])
+    alive = alive and waits < VISIBILITY_S - run.margin_s
     return Node(
         history=history,
         attempt=run.attempt,
@@ -142,17 +163,17 @@ def _node(run: Run, history: tuple[Action, ...]) -> Node:
             for number, strand in enumerate(run.strands)
             if not strand.over and strand.until is not None and strand.until <= run.now
         ),
-        alive=alive and not main.over,
-        holds=alive and not main.over and lease._fence is not None,
-        beating=beating,
+        alive=alive,
+        holds=alive and run.holds,
         over=main.over,
         stopped=run.stopped,
-        fault=_fault(run, beating=beating),
+        fault=_fault(run),
     )
 
 
-def _fault(run: Run, *, beating: bool) -> str:
+def _fault(run: Run) -> str:
     """Return what is wrong inside the process, or nothing."""
+    beating = any(not strand.over for strand in run.strands[1:])
     for strand in run.strands:
         if strand.error is not None:
             return f"{strand.name} broke: {strand.error!r}"
@@ -163,66 +184,33 @@ def _fault(run: Run, *, beating: bool) -> str:
     return ""
 
 
-def fingerprint(run: Run) -> tuple:
-    """Return what decides how this execution goes on."""
-    return (
-        run.attempt,
-        run.stopped,
-        _lease(run),
-        tuple(sorted(run.verbs)),
-        tuple(_strand(run, strand) for strand in run.strands),
-    )
+def mark(run: Run) -> tuple:
+    """Return what decides how this execution goes on: see above. Of one that is over, nothing does."""
+    if run.strands[0].over:
+        return (_fault(run),)
+    return (run.attempt, run.stopped, _lease(run), *(_strand(run, one) for one in run.strands))
 
 
 def _lease(run: Run) -> tuple:
-    lease = run.lease
-    if lease is None:
+    if run.lease is None:
         return ()
-    margin = lease._margin_s
     return (
-        max(margin, lease._queue_until - run.now),
-        max(margin, min(1e6, lease._fence_until - run.now)),
-        lease._fence is None,
-        # Why a lease is lost is told to people and decides nothing.
-        lease._lost or type(lease._cause).__name__,
-        lease.stop.is_set(),
+        run.found(),
+        run.lease.stop.is_set(),
+        max(0.0, run.lease.deadline - run.now),
+        max(0.0, run.hidden_until - run.margin_s - run.now),
+        run.holds and _age(run, run.claimed_at),
     )
 
 
-def _strand(run: Run, strand: Any) -> tuple:
+def _strand(run: Run, strand: Strand) -> tuple:
     if strand.over:
         return ()
     due = None if strand.until is None else max(0.0, strand.until - run.now)
-    return (strand.request, due, tuple(_frames(run, strand.greenlet.gr_frame)))
+    asked = _age(run, strand.asked_at) if strand.request and strand.request[0] in LEASING else 0.0
+    waits = tuple(event.number for event in strand.events)
+    return (strand.request, asked, due, waits, tuple(strand.story))
 
 
-def _frames(run: Run, frame: Any):
-    while frame is not None:
-        code = frame.f_code
-        values = frame.f_locals
-        kept = tuple(
-            (name, _value(run, values[name]))
-            for name in code.co_varnames
-            if name in values and name not in INERT and code.co_filename != STEPPED
-        )
-        yield (code.co_filename, code.co_firstlineno, frame.f_lasti, kept)
-        frame = frame.f_back
-
-
-def _value(run: Run, value: Any) -> Any:
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, str):
-        return "a sentence" if " " in value else value
-    if isinstance(value, float):
-        # A time is used with the visibility added and the margin taken off: older is past for good.
-        return round(max(value - run.now, -LONG_AGO_S), 3) if value > 1e5 else round(value, 3)
-    if isinstance(value, (Abandon, Done, Skipped)):
-        return type(value).__name__
-    if isinstance(value, (RetryIn, Release)):
-        return (type(value).__name__, delay(value))
-    if isinstance(value, Bury):
-        return value.failure_class.value
-    if isinstance(value, Taken):
-        return (repr(value.claim), _value(run, value.sent))
-    return repr(value) if isinstance(value, CLAIMS) else type(value).__name__
+def _age(run: Run, at: float) -> float:
+    return min(run.now - at, LONG_AGO_S)

@@ -24,9 +24,12 @@ from hevcq.util.clock import Clock
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.heartbeat import Heartbeat
 from hevcq.worker.kit import Kit
+from hevcq.worker.lease import Lease
 
 RAISES = {"stale": StaleFence, "lost": LeaseLost, "silent": Unavailable}
 SETTLING = frozenset({"ack", "release", "bury-delivery"})
+ENDING = frozenset({"complete", "skip", "fail", "bury", "interrupt"})
+"""What ends a claim: from then on nobody renews it."""
 
 
 class Gone(BaseException):
@@ -41,6 +44,8 @@ class Strand:
         self.request: tuple | None = None
         self.asked_at = 0.0
         self.answer: Any = None
+        self.story: list[tuple] = []
+        """What it was answered and how it found the lease, as far as that may still decide something."""
         self.until: float | None = None
         self.events: tuple = ()
         self.over = False
@@ -65,6 +70,9 @@ class RunEvent:
 
     def __init__(self, run: Run) -> None:
         self._run, self._set = run, False
+        run.events += 1
+        self.number = run.events
+        """Which of this process's events it is, in the order in which they were made."""
 
     def is_set(self) -> bool:
         return self._set
@@ -163,7 +171,7 @@ class RunClock(Clock):
 
     def wait(self, event: Any, timeout_s: float) -> bool:
         if isinstance(event, RunEvent) and not event.is_set():
-            self._run.park(self._run.now + timeout_s, event)
+            self._run.rest(timeout_s, event)
         return event.is_set()
 
     def wait_on(self, condition, timeout_s: float) -> bool:
@@ -176,15 +184,19 @@ class Run:
     def __init__(self, attempt: int) -> None:
         self.now, self.attempt = BASE, attempt
         self.hub = greenlet.getcurrent()
+        self.events = 0
         self.strands: list[Strand] = []
         self._ready: deque[Strand] = deque()
         self._current: Strand | None = None
         self.closed = self.stopped = False
-        self.lease = None
+        self.lease: Lease | None = None
+        self.margin_s = 0.0
+        self.hidden_until = self.claimed_at = self.now
+        self.holds = False
         self.verbs: set[str] = set()
-        self.handled = None
         THREADS.run = self
-        self.handler = Handler(self._kit(), "here:0")
+        kit = self._kit()
+        self.handler, self._queue = Handler(kit, "here:0"), kit.backend.queues["hevc"]
         self.spawn(self._main, "main")
         self._go()
 
@@ -203,6 +215,7 @@ class Run:
 
     def _heartbeat(self, lease, clock) -> Heartbeat:
         self.lease = lease
+        self.margin_s = self.now + VISIBILITY_S - lease.deadline
         return Heartbeat(lease, clock)
 
     def _main(self) -> None:
@@ -216,8 +229,8 @@ class Run:
             sent_at=self.now,
             tasks=(TASK,),
         )
-        served = Served(PROFILE, self.handler._kit.backend.queues["hevc"])
-        self.handled = self.handler.handle(served, delivery)
+        self.hidden_until = delivery.deadline
+        self.handler.handle(Served(PROFILE, self._queue), delivery)
 
     # --- threads
 
@@ -238,10 +251,33 @@ class Run:
         strand = self._current
         assert strand is not None
         strand.until, strand.events = until, events
+        found = ("found", self.found())
+        if found not in strand.story:
+            strand.story.append(found)
         self.hub.switch()
         strand.until, strand.events = None, ()
         if self.closed:
             raise Gone
+
+    def rest(self, seconds: float, event: RunEvent) -> None:
+        """Suspend the current strand by the clock: it keeps nothing of what came before."""
+        self._current.story.clear()
+        self.park(self.now + seconds, event)
+
+    def found(self) -> str:
+        """Return how whoever looks now finds the lease, without the looking changing it."""
+        lease, now = self.lease, self.now
+        if lease is None:
+            return ""
+        self.now = 0.0
+        try:
+            return "lost" if lease.lost else type(lease.cause).__name__
+        finally:
+            self.now = now
+
+    def claimed(self, holds: bool) -> None:
+        """Note that the claim was granted or renewed by what the current strand has just asked."""
+        self.holds, self.claimed_at = holds, self._current.asked_at
 
     def call(self, *request: Any) -> Any:
         """Ask the world; what it answers is returned, or raised if it is one of RAISES."""
@@ -250,9 +286,11 @@ class Run:
             raise Gone
         if request[0] in SETTLING:
             self.verbs.add(request[0])
+        self.holds = self.holds and request[0] not in ENDING
         strand.request, strand.asked_at = request, self.now
         self.park(None)
-        answer, strand.request, strand.answer = strand.answer, None, None
+        asked, answer, strand.request, strand.answer = strand.request, strand.answer, None, None
+        strand.story.append((asked, answer))
         if isinstance(answer, str) and answer in RAISES:
             raise RAISES[answer](f"It was {answer}.")
         return answer

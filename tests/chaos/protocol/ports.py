@@ -35,7 +35,8 @@ class RunQueue:
 
     def extend(self, delivery, seconds: float) -> float:
         age = self._run.call("extend")
-        return self._run.now - age + seconds
+        self._run.hidden_until = self._run.now - age + seconds
+        return self._run.hidden_until
 
     def ack(self, delivery) -> bool:
         return self._run.call("ack")
@@ -55,6 +56,7 @@ class RunLedger:
 
     def claim(self, source, profile, *, owner: str, lease_s: float):
         kind, *facts = self._run.call("claim")
+        self._run.claimed(kind == "granted")
         if kind == "granted":
             failures, crashes, doubted = facts
             return Granted(1, failures, crashes, int(doubted))
@@ -80,6 +82,7 @@ class RunLedger:
 
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
         self._run.call("renew")
+        self._run.claimed(self._run.holds)
 
     def complete(self, job_id: str, fence: int, rendition, *, cpu_s: float) -> None:
         self._run.call("complete", rendition.sha256 == MINE.sha256)

@@ -143,6 +143,14 @@ class Scenes:
         """Return how a job has ended well, or nothing if it goes on."""
         return "" if any(scene.workers) else self.farm.ended(scene.film)
 
+    def kind(self, scene: Scene) -> str:
+        """Return the states of job, queue and end, as "running:shown held:"."""
+        message, record, _, letters = self.farm.films.values[scene.film]
+        lapsed = record.state == "running" and record.lease_s <= 0
+        queue = ["gone" if message is None else "hidden" if message.hidden_s > 0 else "shown"]
+        queue += ["held"] * (message is not None and message.held) + ["letter"] * bool(letters)
+        return f"{'lapsed' if lapsed else record.state}:{' '.join(queue)}:{self.end(scene)}"
+
     # --- by number
 
     def _moves(self, key: int) -> Moves:

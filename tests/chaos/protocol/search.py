@@ -49,6 +49,8 @@ class Found:
     scenes: int = 0
     whole: bool = False
     ends: Counter[str] = field(default_factory=Counter)
+    kinds: set[str] = field(default_factory=set)
+    """What jobs came to, as said by `Scenes.kind`."""
 
     def __str__(self) -> str:
         how = "every state" if self.whole else "bounded"
@@ -122,6 +124,7 @@ class Search:
         found.whole = here > len(visited)
         found.states, found.transitions = len(visited), len(self._next)
         found.calls, found.scenes = self._farm.shared.calls, len(scenes.values) - 1
+        found.kinds = {scenes.kind(scene) for scene in scenes.values if scene is not None}
         if found.whole:
             self._all_can_end()
         return found

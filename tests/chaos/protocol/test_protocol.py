@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from random import Random
+from weakref import WeakKeyDictionary
 
 import pytest
 
 from chaos.protocol.automaton import Automaton
 from chaos.protocol.farm import Scope
-from chaos.protocol.local import stepped
+from chaos.protocol.local import THREADS, stepped
+from chaos.protocol.ports import RunLedger, RunQueue, RunStore
 from chaos.protocol.scopes import EVEN, SHORT, SQLITE_SHORT
 from chaos.protocol.search import Violation, search
 from chaos.protocol.shared import MemoryShared, SqliteShared
 from chaos.protocol.trouble import Spare
+from chaos.protocol.values import MAX_RECEIVES
 from chaos.sim.campaign import silent
 from fakes.ledger import MemoryLedger
 from fakes.store import MemoryStore
 from hevcq.domain.verdict import FailureClass
-from hevcq.embedded.jobs import ledger as sqlite_ledger
 from hevcq.embedded.jobs import message_table
-from hevcq.worker import handler, lease, settle
+from hevcq.embedded.jobs.ledger import SqliteLedger
+from hevcq.embedded.jobs.queue import SqliteQueue
+from hevcq.worker import lease
 from hevcq.worker.heartbeat import Heartbeat
 from hevcq.worker.lease import Lease
-from hevcq.worker.moves import Moves
 
 EXPIRY = Scope("an expiry", 1, Spare(expiries=1))
 KILL = Scope("a kill", 1, Spare(kills=1))
+
+QUEUED = [f"{shown}{held}:" for shown in ("shown", "hidden") for held in ("", " held")]
+KINDS = {f"{job}:{at}" for job in ("queued", "running", "lapsed", "done") for at in QUEUED}
+KINDS |= {"done:gone:", "done:gone:done"}
+"""The states of job, queue and end (see `Scenes.kind`) that the first scope comes to, all of them."""
+REACHED = dict(zip(SHORT, (18, 14, 6, 7, 5, 17, 13), strict=True)) | {SQLITE_SHORT: 11}
+"""How many of them each scope comes to at least."""
 
 
 @pytest.mark.parametrize("scope", SHORT, ids=lambda scope: scope.name)
@@ -34,6 +46,8 @@ def test_every_interleaving_ends_well(scope):
 
     print(found)
     assert found.whole
+    assert found.kinds <= KINDS
+    assert len(found.kinds) >= REACHED[scope]
     assert found.states > 100
     assert all("done" in end or "encoder" in end for end in found.ends)
 
@@ -46,19 +60,36 @@ def test_every_interleaving_ends_well_over_the_production_sql(tmp_path):
     print(found)
     assert found.whole
     assert found.states > 1_000
+    assert len(found.kinds & KINDS) >= REACHED[SQLITE_SHORT]
+
+
+def differing() -> list[str]:
+    """Search a scope; return, of each second way to a node, what goes on otherwise or nothing."""
+    automaton, random = Automaton(), Random(1)
+    search(KILL, automaton=automaton)
+    with silent(), stepped():
+        return [automaton.differs(*way, random) for way in automaton.others]
 
 
 def test_ways_to_one_node_of_the_worker_go_on_alike():
     """What the search takes for the same, it must not be able to tell apart."""
-    automaton = Automaton()
-    search(KILL, automaton=automaton)
-    sample = automaton.others[:: max(1, len(automaton.others) // 60)]
+    told = differing()
 
-    with silent(), stepped():
-        differing = [automaton.differs(number, history) for number, history in sample]
+    assert len(told) >= 100
+    assert [said for said in told if said] == []
 
-    assert len(sample) >= 50
-    assert [said for said in differing if said] == []
+
+def test_a_worker_that_keeps_more_than_the_search_takes_it_for_is_noticed(monkeypatch):
+    """Every other heartbeat comes a little later, so histories of one mark go on otherwise."""
+    beat, beats = Lease.beat, WeakKeyDictionary()
+
+    def later(self, now):
+        beats[self] = beats.get(self, 0) + 1
+        return beat(self, now) + beats[self] % 2
+
+    monkeypatch.setattr(Lease, "beat", later)
+
+    assert any(differing())
 
 
 def violated(scope: Scope, shared: MemoryShared | None = None) -> str:
@@ -91,22 +122,19 @@ def _granting(claimed):
 
 
 def test_an_acknowledgement_whatever_the_verdict_is_found(monkeypatch):
-    def acking(kit, queue, delivery, decided):
-        return settle._carry(kit, "ack", delivery, lambda: queue.ack(delivery))
-
-    monkeypatch.setattr(handler, "settle", acking)
+    monkeypatch.setattr(RunQueue, "release", lambda self, delivery, **_: self.ack(delivery))
 
     assert "it is lost" in violated(Scope("a failure", 1, Spare(broken=1)))
 
 
 def test_an_acknowledgement_before_the_ledger_has_the_end_is_found(monkeypatch):
-    tried = handler.Handler._claimed
+    check = RunStore.check
 
-    def early(self, claimed, granted, job, delivery):
-        claimed.lease._queue.ack(delivery)
-        return tried(self, claimed, granted, job, delivery)
+    def early(self, source):
+        self._run.call("ack")
+        check(self, source)
 
-    monkeypatch.setattr(handler.Handler, "_claimed", early)
+    monkeypatch.setattr(RunStore, "check", early)
 
     assert re.search("lost|heartbeat alive", violated(KILL))
 
@@ -126,10 +154,10 @@ def test_a_lease_without_its_margin_is_found(monkeypatch):
 
 
 def test_a_lease_reckoned_from_the_answer_instead_of_the_request_is_found(monkeypatch):
+    hold = Lease.hold
+
     def held(self, fence, *, claimed_at):
-        with self._beating:
-            self._fence_until = self._clock.monotonic() + self._numbers.visibility_s
-            self._fence = fence
+        hold(self, fence, claimed_at=THREADS.run.now)
 
     monkeypatch.setattr(Lease, "hold", held)
 
@@ -139,7 +167,7 @@ def test_a_lease_reckoned_from_the_answer_instead_of_the_request_is_found(monkey
 
 def test_a_lease_that_is_not_asked_is_found(monkeypatch):
     monkeypatch.setattr(Lease, "lost", property(lambda self: False))
-    monkeypatch.setattr(Lease, "_notice", lambda self: None)
+    monkeypatch.setattr(Lease, "cause", property(lambda self: None))
     monkeypatch.setattr(Lease, "check", lambda self: None)
 
     assert "published under fence" in violated(EXPIRY)
@@ -158,17 +186,17 @@ def test_a_store_that_lets_an_older_fence_replace_a_newer_is_found(monkeypatch):
 
 
 def test_an_interruption_that_is_counted_is_found(monkeypatch):
-    def counted(self, reason, *, doubted=False):
-        self.fail(reason, FailureClass.ENCODER)
+    def counted(self, job_id, fence, reason, *, doubted=False):
+        self.fail(job_id, fence, reason, FailureClass.ENCODER)
 
-    monkeypatch.setattr(Moves, "interrupt", counted)
+    monkeypatch.setattr(RunLedger, "interrupt", counted)
 
     assert "failures are counted" in violated(Scope("a stop", 1, Spare(stops=1)))
 
 
 def test_a_worker_that_never_settles_is_found(monkeypatch):
     """A farm that goes round for ever reaches no good end: the message comes back and back."""
-    monkeypatch.setattr(handler, "settle", lambda *_: False)
+    monkeypatch.setattr(RunQueue, "ack", lambda *_: False)
 
     assert "no good end" in violated(Scope("nothing", 1, Spare()))
 
@@ -199,9 +227,13 @@ def test_a_letter_that_the_embedded_ledger_does_not_take_back_is_found(tmp_path,
     shared.close()
 
 
-def test_sql_that_does_not_ask_for_the_fence_is_found(monkeypatch, tmp_path):
-    complete = sqlite_ledger.COMPLETE.replace("AND fence = :fence", "AND :fence = :fence")
-    monkeypatch.setattr(sqlite_ledger, "COMPLETE", complete)
+def test_an_embedded_ledger_that_does_not_ask_for_the_fence_is_found(monkeypatch, tmp_path):
+    complete = SqliteLedger.complete
+
+    def completed(self, job_id, _fence, rendition, *, cpu_s):
+        complete(self, job_id, self.get(job_id).fence, rendition, cpu_s=cpu_s)
+
+    monkeypatch.setattr(SqliteLedger, "complete", completed)
     shared = SqliteShared(tmp_path)
 
     scope = EXPIRY._replace(tick_s=20.0, skews=EVEN)
@@ -209,10 +241,15 @@ def test_sql_that_does_not_ask_for_the_fence_is_found(monkeypatch, tmp_path):
     shared.close()
 
 
-def test_sql_that_settles_by_a_stale_receipt_is_found(monkeypatch, tmp_path):
-    released = message_table.RELEASE.replace("AND held = ?", "AND ? > 0")
-    monkeypatch.setattr(message_table, "RELEASE", released)
+def test_an_embedded_queue_that_settles_by_a_stale_receipt_is_found(monkeypatch, tmp_path):
     shared = SqliteShared(tmp_path)
+    release, latest = SqliteQueue.release, range(MAX_RECEIVES, 0, -1)
+
+    def released(self, delivery, *, delay_s):
+        receipts = [replace(delivery, receipt=shared.receipt(number)) for number in latest]
+        return any(release(self, one, delay_s=delay_s) for one in receipts)
+
+    monkeypatch.setattr(SqliteQueue, "release", released)
     scope = Scope("a stop", 1, Spare(expiries=1, stops=1), tick_s=20.0, skews=EVEN)
 
     said = violated(scope, shared)

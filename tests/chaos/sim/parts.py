@@ -116,7 +116,7 @@ class MemPath:
             raise FileNotFoundError(self.name)
         return self._files[self.name]
 
-    def open(self, _mode: str) -> io.BytesIO:
+    def open(self, _mode: str, **_how: object) -> io.BytesIO:
         return io.BytesIO(self.read_bytes())
 
     def stat(self) -> SimpleNamespace:
