@@ -15,7 +15,9 @@ pytestmark = [pytest.mark.aws, pytest.mark.slow]
 
 
 @pytest.mark.parametrize(("name", "point"), CASES)
-def test_a_kill_at_any_point_costs_at_most_one_chunk_and_loses_nothing(tmp_path, name, point):
+def test_a_kill_at_any_point_on_aws_costs_at_most_one_chunk_and_loses_nothing(
+    tmp_path, name, point
+):
     farm = CloudFilmFarm(tmp_path)
 
     costs_at_most_one_chunk(farm, name, point)

@@ -70,7 +70,7 @@ def is_whole(farm: CloudFilmFarm, source: Source) -> None:
     assert (farm.quiet(), farm.letters()) == (True, [])
 
 
-def test_a_film_becomes_one_rendition_by_its_chunks_and_their_join(farm):
+def test_a_film_on_aws_becomes_one_rendition_by_its_chunks_and_their_join(farm):
     source = farm.submit()
 
     farm.until_settled(source)
@@ -126,7 +126,7 @@ def test_a_chunk_that_can_only_fail_again_is_one_dead_letter(farm):
     assert farm.quiet()
 
 
-def test_parts_that_never_fit_have_the_film_encoded_whole(farm):
+def test_parts_that_never_fit_have_the_film_on_aws_encoded_whole(farm):
     source = farm.split()
     farm.encoder.errors["join"] = [PartUnfit("never")] * 9
 

@@ -1,1 +1,1 @@
-"""Planted bugs: would the tests notice? `python -m tests.chaos.planted` asks, one bug at a time."""
+"""Mutants of the sources, and the test that must notice each; see `python -m tests.chaos.planted`."""

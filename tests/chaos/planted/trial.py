@@ -1,4 +1,4 @@
-"""A bug as data: which words of which file become which other words, and which tests must object."""
+"""Run a mutant's test in a copy of the tree, with the mutant in it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from .mutant import Mutant, Tree
+
 ROOT = Path(__file__).resolve().parents[3]
 COPIED = ("src", "tests", "workers", "pyproject.toml")
 MOST_S = 60.0
@@ -22,29 +24,8 @@ TESTS_FAILED = 1
 (https://docs.pytest.org/en/stable/reference/exit-codes.html); any other but 0 proves nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bug:
-    """One planted bug. `old` occurs exactly once in `file`; `tests` are pytest's arguments."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-
-    def planted(self, root: Path) -> str:
-        """Return the file with the bug in it; raise ValueError if it does not apply any more."""
-        text = (root / self.file).read_text(encoding="utf-8")
-        count = text.count(self.old)
-        if count != 1:
-            raise ValueError(f"{self.name}: its words are {count} times in {self.file}, not once")
-        changed = text.replace(self.old, self.new)
-        compile(changed, self.file, "exec")
-        return changed
-
-
 class Fate(StrEnum):
-    """What became of a planted bug."""
+    """What became of a mutant."""
 
     CAUGHT = "caught"
     SURVIVED = "SURVIVED"
@@ -54,7 +35,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What the tests said to a bug, and which of them failed first."""
+    """What the test said to a mutant, and which test failed."""
 
     name: str
     fate: Fate
@@ -64,17 +45,17 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """How a run of pytest ended: its exit code (None: it took too long) and words, and its time."""
+class Run:
+    """How a run of pytest ended: its exit code (None: it took too long), output, seconds."""
 
     code: int | None
-    words: str
+    output: str
     seconds: float
     cpu_s: float
 
 
 @contextmanager
-def copy_of(root: Path, folder: Path) -> Iterator[Path]:
+def copied(root: Path, folder: Path) -> Iterator[Tree]:
     """Make a copy of the tree, without what was compiled from it."""
     copy = folder / "tree"
     copy.mkdir()
@@ -84,35 +65,35 @@ def copy_of(root: Path, folder: Path) -> Iterator[Path]:
             shutil.copytree(here, there, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(here, there)
-    yield copy
+    yield Tree(copy)
     shutil.rmtree(copy)
 
 
-def pytest_in(copy: Path, tests: Sequence[str], most_s: float = MOST_S) -> Ran:
-    """Run some tests on a copy, for `most_s` seconds at most."""
+def run_pytest(root: Path, arguments: Sequence[str], most_s: float = MOST_S) -> Run:
+    """Run some tests of a tree, for `most_s` seconds at most."""
     began, spent = time.monotonic(), _spent()
-    child = _started(copy, tests)
+    child = _started(root, arguments)
     code: int | None = None
     try:
-        words, _ = child.communicate(timeout=most_s)
+        output, _ = child.communicate(timeout=most_s)
         code = child.returncode
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, 9)
-        words, _ = child.communicate()
-    return Ran(code, words, time.monotonic() - began, _spent() - spent)
+        output, _ = child.communicate()
+    return Run(code, output, time.monotonic() - began, _spent() - spent)
 
 
-def _started(copy: Path, tests: Sequence[str]) -> subprocess.Popen[str]:
+def _started(root: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
     environment = {
         "PATH": os.environ["PATH"],
-        "HOME": str(copy),
-        "PYTHONPATH": str(copy / "src"),
-        "PYTHONPYCACHEPREFIX": str(copy / ".compiled"),
+        "HOME": str(root),
+        "PYTHONPATH": str(root / "src"),
+        "PYTHONPYCACHEPREFIX": str(root / ".compiled"),
     }
     options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist"]
     return subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, *tests],
-        cwd=copy,
+        [sys.executable, "-m", "pytest", *options, *arguments],
+        cwd=root,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -128,19 +109,19 @@ def _spent() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def try_bug(bug: Bug, copy: Path, number: int, most_s: float = MOST_S) -> Trial:
-    """Plant one bug in the copy, run its tests, and take it out again."""
-    path = copy / bug.file
+def try_mutant(mutant: Mutant, tree: Tree, number: int, most_s: float = MOST_S) -> Trial:
+    """Put one mutant into the copy, run its test, and take it out again."""
+    path, changed = tree.mutated(mutant)
     before = path.read_text(encoding="utf-8")
     try:
         # Python trusts a compiled file whose source has the same second and size: give each its own.
-        path.write_text(bug.planted(copy), encoding="utf-8")
+        path.write_text(changed, encoding="utf-8")
         os.utime(path, (2 * number + 1_000_001, 2 * number + 1_000_001))
-        ran = pytest_in(copy, bug.tests, most_s)
+        ran = run_pytest(tree.root, tree.selected([mutant]), most_s)
     finally:
         path.write_text(before, encoding="utf-8")
         os.utime(path, (2 * number + 1_000_002, 2 * number + 1_000_002))
-    return Trial(bug.name, _fate(ran.code), ran.seconds, ran.cpu_s, _first_failure(ran.words))
+    return Trial(mutant.name, _fate(ran.code), ran.seconds, ran.cpu_s, _first_failure(ran.output))
 
 
 def _fate(code: int | None) -> Fate:
@@ -149,6 +130,6 @@ def _fate(code: int | None) -> Fate:
     return {0: Fate.SURVIVED, TESTS_FAILED: Fate.CAUGHT}.get(code, Fate.BROKEN)
 
 
-def _first_failure(words: str) -> str:
-    lines = [line for line in words.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return lines[0].partition("::")[2].partition(" - ")[0] if lines else words[-300:]
+def _first_failure(output: str) -> str:
+    lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return lines[0].partition("::")[2].partition(" - ")[0] if lines else output[-300:]
