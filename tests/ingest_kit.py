@@ -24,7 +24,7 @@ from hevcq.usecases.ingest_follow import Follower
 from hevcq.usecases.ingest_intake import Intake
 from hevcq.usecases.ingest_plan import Item, Known, decide
 from hevcq.usecases.ingest_queue import Enqueuer
-from hevcq.usecases.ingest_tally import End, Tally
+from hevcq.usecases.ingest_tally import IngestOutcome, Tally
 from hevcq.usecases.ingest_targets import Destination
 from ingest_values import encode_plan, media_info, video
 from support import ManualClock
@@ -120,7 +120,7 @@ class Bench:
         assert found is not None
         return found
 
-    def ends(self) -> dict[End, int]:
+    def ends(self) -> dict[IngestOutcome, int]:
         return self.tally.counts()
 
     def said(self) -> list[str]:

@@ -17,7 +17,7 @@ from hevcq.usecases.given_up import GivenUp
 from hevcq.usecases.ingest_follow import SWEEP_S, Follower
 from hevcq.usecases.ingest_plan import Disposition, Item
 from hevcq.usecases.ingest_queue import Queued
-from hevcq.usecases.ingest_tally import End, Tally
+from hevcq.usecases.ingest_tally import IngestOutcome, Tally
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.scratch import Scratch
@@ -80,8 +80,8 @@ def test_an_ingest_that_waits_for_it_ends_with_the_reason(farm) -> None:
     follower.step(NEVER)
 
     assert follower.open == 0
-    (outcome,) = tally.outcomes
-    assert (outcome.end, outcome.reason) == (End.FAILED, REASON)
+    (result,) = tally.results
+    assert (result.outcome, result.reason) == (IngestOutcome.FAILED, REASON)
 
 
 def test_moved_back_by_sqs_itself_it_is_done(farm, tmp_path) -> None:

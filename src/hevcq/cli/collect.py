@@ -56,7 +56,7 @@ def _collect(app: App, options: Options) -> ExitCode:
         ingest = IngestApplication(app, options.request(), display, signals)
         ingest.recover()
         ingest.collect_finished()
-    if not ingest.tally.outcomes:
+    if not ingest.tally.results:
         say(options, "Nothing that is finished waits to be put in its place.")
     code = closed(app, ingest.tally, options, display, began)
     ingest.require_profiles()

@@ -162,9 +162,9 @@ def closed(
     """Print the closing table and sum; return the exit code, which is that of `error` if any."""
     code = exit_code(error) if error is not None else report.code(tally)
     _summary(app, tally, code, display, app.clock.monotonic() - began)
-    if not options.as_json and tally.outcomes:
+    if not options.as_json and tally.results:
         if not options.quiet:
-            render.emit_table(report.COLUMNS, report.rows(tally.outcomes))
+            render.emit_table(report.COLUMNS, report.rows(tally.results))
         say(options, report.total(tally))
     if tally.interrupted:
         say(options, "Interrupted; the same command goes on where it was.")

@@ -40,7 +40,7 @@ from hevcq.usecases.ingest_plan import (
 from hevcq.usecases.ingest_queue import Enqueuer, Queued, by_file
 from hevcq.usecases.ingest_scan import never_replaced
 from hevcq.usecases.ingest_space import Room, SpaceWatch, always_room
-from hevcq.usecases.ingest_tally import End, Tally
+from hevcq.usecases.ingest_tally import IngestOutcome, Tally
 from hevcq.usecases.ingest_targets import Destination, Occupied
 from hevcq.util.text import printable
 
@@ -173,7 +173,7 @@ class Ingest:
         self.tally.interrupted = interrupted
         self.intake.leave()
         if queued:
-            self.follower.leave(End.QUEUED, "")
+            self.follower.leave(IngestOutcome.QUEUED, "")
         else:
             self.follower.leave()
 

@@ -21,7 +21,7 @@ from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.collect import Collected, Collector
 from hevcq.usecases.ingest_plan import Item
 from hevcq.usecases.ingest_queue import Queued
-from hevcq.usecases.ingest_tally import End, Outcome, Tally
+from hevcq.usecases.ingest_tally import IngestOutcome, IngestResult, Tally
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 
@@ -104,13 +104,13 @@ class Follower:
             entry.local = True
             self._progress(entry, progress)
 
-    def leave(self, end: End = End.OPEN, reason: str = GO_ON) -> None:
-        """Count every job that is still open as `end`: the ingest ends before they do."""
+    def leave(self, outcome: IngestOutcome = IngestOutcome.OPEN, reason: str = GO_ON) -> None:
+        """Count every job that is still open as `outcome`: the ingest ends before they do."""
         with self._lock:
             entries = list(self._open.values())
             self._open.clear()
         for entry in entries:
-            self._end(entry, end, reason)
+            self._end(entry, outcome, reason)
 
     def _changed(self) -> list[JobRecord]:
         with self._lock:
@@ -147,12 +147,12 @@ class Follower:
             case JobState.SKIPPED:
                 self._collector.let_go(job.source)
                 code, words = skip_in_words(job.reason)
-                self._end(entry, End.SKIPPED, words)
+                self._end(entry, IngestOutcome.SKIPPED, words)
                 self._say(EventName.JOB_SKIPPED, entry.item, reason=words, skip=code)
             case JobState.DEAD:
                 why = job.failure_class.value if job.failure_class else None
                 reason = job.reason or "The job was given up."
-                self._end(entry, End.FAILED, reason)
+                self._end(entry, IngestOutcome.FAILED, reason)
                 self._say(EventName.JOB_FAILED, entry.item, reason=reason, failure_class=why)
             case JobState.QUEUED if job.reason and job.reason != before.reason:
                 self._waiting(entry, job)
@@ -211,7 +211,7 @@ class Follower:
                 entry.paused = str(error)
                 self._say(EventName.PAUSED, entry.item, reason=entry.paused)
         except HevcqError as error:
-            self._end(entry, End.NOT_PLACED, str(error))
+            self._end(entry, IngestOutcome.NOT_PLACED, str(error))
             self._say(EventName.PLACE_FAILED, entry.item, reason=str(error))
         else:
             self._placed(entry, done)
@@ -227,9 +227,14 @@ class Follower:
             seconds=_seconds(entry.job),
         )
         if done.already:
-            self._end(entry, End.EARLIER, f"In place already: {printable(done.target)}.", done.size)
+            self._end(
+                entry,
+                IngestOutcome.EARLIER,
+                f"In place already: {printable(done.target)}.",
+                done.size,
+            )
             return
-        self._end(entry, End.PLACED, " ".join(done.notices), done.size)
+        self._end(entry, IngestOutcome.PLACED, " ".join(done.notices), done.size)
         self._say(
             EventName.PLACED,
             entry.item,
@@ -238,15 +243,17 @@ class Follower:
             notices=done.notices or None,
         )
 
-    def _end(self, entry: _Open, end: End, reason: str, size: int | None = None) -> None:
+    def _end(
+        self, entry: _Open, outcome: IngestOutcome, reason: str, size: int | None = None
+    ) -> None:
         with self._lock:
             self._open.pop(entry.job.job_id, None)
         item = entry.item
         self._tally.add(
-            Outcome(
+            IngestResult(
                 path=item.path,
                 profile=entry.job.profile,
-                end=end,
+                outcome=outcome,
                 size=item.size,
                 output_size=size,
                 target=item.target,

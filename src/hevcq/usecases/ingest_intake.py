@@ -11,7 +11,7 @@ from hevcq.errors import HevcqError, Interruption, StorageError
 from hevcq.usecases.ingest_follow import Follower
 from hevcq.usecases.ingest_plan import Disposition, Item
 from hevcq.usecases.ingest_queue import Enqueuer
-from hevcq.usecases.ingest_tally import End, Tally, outcome_of
+from hevcq.usecases.ingest_tally import IngestOutcome, Tally, result_of
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -83,7 +83,9 @@ class Intake:
             except queue.Empty:
                 return
             for item in group:
-                self._tally.add(outcome_of(item, End.OPEN, "Not queued; run it again to go on."))
+                self._tally.add(
+                    result_of(item, IngestOutcome.OPEN, "Not queued; run it again to go on.")
+                )
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -129,7 +131,7 @@ class Intake:
                 self._follower.add(queued)
 
     def _fail(self, item: Item, reason: str) -> None:
-        self._tally.add(outcome_of(item, End.FAILED, reason))
+        self._tally.add(result_of(item, IngestOutcome.FAILED, reason))
         self._tell(
             IngestEvent(
                 event=EventName.JOB_FAILED,

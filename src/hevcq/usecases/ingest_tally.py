@@ -9,8 +9,8 @@ from pathlib import Path
 from hevcq.usecases.ingest_plan import Disposition, IngestPlan, Item
 
 
-class End(StrEnum):
-    """How a job ended for this ingest."""
+class IngestOutcome(StrEnum):
+    """What became of one file for one profile; stable words, the counts of `summary` in `--json`."""
 
     PLACED = "placed"
     EARLIER = "done_earlier"
@@ -22,16 +22,31 @@ class End(StrEnum):
     OPEN = "open"
 
 
-GOOD = frozenset({End.PLACED, End.EARLIER, End.SKIPPED, End.QUEUED})
+GOOD = frozenset(
+    {
+        IngestOutcome.PLACED,
+        IngestOutcome.EARLIER,
+        IngestOutcome.SKIPPED,
+        IngestOutcome.QUEUED,
+    }
+)
+PLANNED_OUTCOMES: dict[Disposition, IngestOutcome] = {
+    Disposition.DONE: IngestOutcome.EARLIER,
+    Disposition.SKIP: IngestOutcome.SKIPPED,
+    Disposition.REFUSE: IngestOutcome.REFUSED,
+    Disposition.FAILED: IngestOutcome.FAILED,
+    Disposition.UNREADABLE: IngestOutcome.REFUSED,
+}
+"""The outcome of what is over before anything is queued."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class IngestResult:
     """One line of the closing table. Sizes in bytes, `seconds` the wall time of the encode."""
 
     path: Path
     profile: str
-    end: End
+    outcome: IngestOutcome
     size: int = 0
     output_size: int | None = None
     target: Path | None = None
@@ -41,61 +56,51 @@ class Outcome:
     @property
     def saved(self) -> int:
         """Bytes that this job made superfluous; 0 unless it was placed now and is smaller."""
-        if self.end is not End.PLACED or self.output_size is None:
+        if self.outcome is not IngestOutcome.PLACED or self.output_size is None:
             return 0
         return max(0, self.size - self.output_size)
 
 
-PLANNED_ENDS: dict[Disposition, End] = {
-    Disposition.DONE: End.EARLIER,
-    Disposition.SKIP: End.SKIPPED,
-    Disposition.REFUSE: End.REFUSED,
-    Disposition.FAILED: End.FAILED,
-    Disposition.UNREADABLE: End.REFUSED,
-}
-"""What is over before anything is queued."""
-
-
 @dataclass(slots=True)
 class Tally:
-    """Collects outcomes; `interrupted` says that open ones were left behind on purpose."""
+    """Collects results; `interrupted` says that open jobs were left behind on purpose."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    results: list[IngestResult] = field(default_factory=list)
     interrupted: bool = False
 
-    def add(self, outcome: Outcome) -> None:
-        """Add one outcome."""
-        self.outcomes.append(outcome)
+    def add(self, result: IngestResult) -> None:
+        """Add one result."""
+        self.results.append(result)
 
     def add_planned(self, plan: IngestPlan) -> None:
         """Add what the plan already decided."""
         for item in plan.items:
-            end = PLANNED_ENDS.get(item.disposition)
-            if end is not None:
-                self.add(outcome_of(item, end, item.reason))
+            outcome = PLANNED_OUTCOMES.get(item.disposition)
+            if outcome is not None:
+                self.add(result_of(item, outcome, item.reason))
 
-    def counts(self) -> dict[End, int]:
-        """Return how many outcomes there are of each end, in the order of the enum."""
-        ends = [outcome.end for outcome in self.outcomes]
-        return {end: ends.count(end) for end in End if end in ends}
+    def counts(self) -> dict[IngestOutcome, int]:
+        """Return how many results there are of each outcome, in the order of the enum."""
+        found = [result.outcome for result in self.results]
+        return {outcome: found.count(outcome) for outcome in IngestOutcome if outcome in found}
 
     @property
     def saved(self) -> int:
         """Bytes saved by what was placed."""
-        return sum(outcome.saved for outcome in self.outcomes)
+        return sum(result.saved for result in self.results)
 
     @property
     def all_good(self) -> bool:
         """Whether nothing failed, was refused, or is still open."""
-        return all(outcome.end in GOOD for outcome in self.outcomes)
+        return all(result.outcome in GOOD for result in self.results)
 
 
-def outcome_of(item: Item, end: End, reason: str = "") -> Outcome:
-    """Return the outcome of an item that never ran now."""
-    return Outcome(
+def result_of(item: Item, outcome: IngestOutcome, reason: str = "") -> IngestResult:
+    """Return the result of an item that never ran now."""
+    return IngestResult(
         path=item.path,
         profile=item.profile.name if item.profile is not None else "",
-        end=end,
+        outcome=outcome,
         size=item.size,
         target=item.target,
         reason=reason,

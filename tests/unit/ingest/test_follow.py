@@ -16,7 +16,7 @@ from hevcq.ports.catalog import PlacementState
 from hevcq.usecases.ingest_follow import SWEEP_S
 from hevcq.usecases.ingest_plan import Disposition
 from hevcq.usecases.ingest_queue import Enqueuer
-from hevcq.usecases.ingest_tally import End
+from hevcq.usecases.ingest_tally import IngestOutcome
 from ingest_kit import NEVER, Bench
 
 
@@ -106,7 +106,7 @@ def test_a_done_job_is_collected_told_and_counted_once(bench: Bench) -> None:
     bench.follower.step(NEVER)
 
     assert bench.said() == ["job_queued", "job_done", "placed"]
-    assert bench.ends() == {End.PLACED: 1}
+    assert bench.ends() == {IngestOutcome.PLACED: 1}
     assert bench.tally.saved == 400 - 5
     assert bench.follower.open == 0
 
@@ -122,7 +122,7 @@ def test_a_job_that_was_done_before_it_was_followed_is_collected_too(bench: Benc
     bench.follower.add(found)
     bench.follower.step(NEVER)
 
-    assert bench.ends() == {End.PLACED: 1}
+    assert bench.ends() == {IngestOutcome.PLACED: 1}
 
 
 @pytest.mark.parametrize("forgotten", [False, True])
@@ -199,7 +199,7 @@ def test_a_skip_a_failure_and_a_retry_are_told_with_their_reasons(bench: Bench) 
     assert told["job_failed"].failure_class == "damaged"
     assert told["job_retry"].reason == "ffmpeg broke"
     assert bench.said().count("job_retry") == 1
-    assert bench.ends() == {End.SKIPPED: 1, End.FAILED: 1}
+    assert bench.ends() == {IngestOutcome.SKIPPED: 1, IngestOutcome.FAILED: 1}
     assert bench.follower.open == 1
 
 
@@ -230,7 +230,7 @@ def test_a_change_that_no_listing_showed_is_found_by_the_sweep(bench: Bench) -> 
     bench.clock.advance(SWEEP_S)
     bench.follower.step(NEVER)
 
-    assert bench.ends() == {End.PLACED: 1}
+    assert bench.ends() == {IngestOutcome.PLACED: 1}
 
 
 def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench: Bench) -> None:
@@ -248,7 +248,7 @@ def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench: Bench) -
     bench.clock.advance(10.0)
     bench.follower.step(NEVER)
 
-    assert bench.ends() == {End.PLACED: 1}
+    assert bench.ends() == {IngestOutcome.PLACED: 1}
 
 
 def test_a_disk_that_stays_full_is_told_of_once_for_each_reason(bench: Bench) -> None:
@@ -272,7 +272,7 @@ def test_a_rendition_without_a_place_is_told_and_counted_as_not_placed(bench: Be
     bench.follower.step(NEVER)
 
     assert bench.said()[-1] == "place_failed"
-    assert bench.ends() == {End.NOT_PLACED: 1}
+    assert bench.ends() == {IngestOutcome.NOT_PLACED: 1}
     assert bench.follower.open == 0
 
 
@@ -282,7 +282,7 @@ def test_leaving_counts_every_open_job_as_open(bench: Bench) -> None:
 
     bench.follower.leave()
 
-    assert bench.ends() == {End.OPEN: 2}
+    assert bench.ends() == {IngestOutcome.OPEN: 2}
     assert not bench.tally.all_good
 
 
@@ -294,7 +294,7 @@ def test_an_intake_counts_a_bad_file_and_goes_on_with_the_next(bench: Bench) -> 
     bench.intake.step([bad], NEVER)
     bench.intake.step([good], NEVER)
 
-    assert bench.ends() == {End.FAILED: 1}
+    assert bench.ends() == {IngestOutcome.FAILED: 1}
     assert bench.follower.open == 1
     assert not bench.intake.busy
 
@@ -326,7 +326,7 @@ def test_what_was_never_queued_is_counted_as_open(bench: Bench) -> None:
 
     bench.intake.leave()
 
-    assert bench.ends() == {End.OPEN: 2}
+    assert bench.ends() == {IngestOutcome.OPEN: 2}
 
 
 def test_a_job_that_vanished_from_the_ledger_is_queued_anew(bench: Bench) -> None:

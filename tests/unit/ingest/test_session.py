@@ -23,7 +23,7 @@ from hevcq.usecases.ingest_recover import homes, recover
 from hevcq.usecases.ingest_samples import learned_rates
 from hevcq.usecases.ingest_scan import occupied
 from hevcq.usecases.ingest_space import SpaceWatch
-from hevcq.usecases.ingest_tally import End, Outcome, Tally
+from hevcq.usecases.ingest_tally import IngestOutcome, IngestResult, Tally
 from hevcq.usecases.ingest_targets import Claim, Destination
 from ingest_kit import NEVER, Bench
 from ingest_values import encode_plan, media_info, video
@@ -74,7 +74,7 @@ def bench(tmp_path: Path) -> Bench:
 def test_the_second_run_finds_everything_done(bench: Bench) -> None:
     first = session(bench)
     run(bench, first, first.plan(films(bench, "a.mp4", "b.mp4")))
-    assert first.tally.counts() == {End.PLACED: 2}
+    assert first.tally.counts() == {IngestOutcome.PLACED: 2}
 
     second = session(bench)
     found = [video(bench.media / name, root=bench.media) for name in ("a.mp4", "b.mp4")]
@@ -108,7 +108,7 @@ def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(ben
     run(bench, second, plan)
 
     assert plan.counts() == {Disposition.COLLECT: 1}
-    assert second.tally.counts() == {End.PLACED: 1}
+    assert second.tally.counts() == {IngestOutcome.PLACED: 1}
     assert (bench.media / "a.hevc.mp4").is_file()
 
 
@@ -173,7 +173,7 @@ def test_what_is_skipped_refused_or_no_video_is_told_counted_and_never_queued(
     plan = ingest.plan([*found, bad, link])
     ingest.tally.add_planned(plan)
 
-    assert ingest.tally.counts() == {End.SKIPPED: 2, End.REFUSED: 2}
+    assert ingest.tally.counts() == {IngestOutcome.SKIPPED: 2, IngestOutcome.REFUSED: 2}
     assert report.code(ingest.tally) is ExitCode.SOME_FAILED
     assert bench.backend.ledger.counts() == {}
     planned = [event for event in bench.events if event.event is EventName.FILE_PLANNED]
@@ -292,29 +292,31 @@ def test_want_of_space_is_told_when_it_begins_and_when_it_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "interrupted", "expected"),
+    ("outcome", "interrupted", "expected"),
     [
-        (End.PLACED, False, ExitCode.OK),
-        (End.SKIPPED, False, ExitCode.OK),
-        (End.EARLIER, False, ExitCode.OK),
-        (End.QUEUED, False, ExitCode.OK),
-        (End.REFUSED, False, ExitCode.SOME_FAILED),
-        (End.FAILED, False, ExitCode.SOME_FAILED),
-        (End.NOT_PLACED, False, ExitCode.SOME_FAILED),
-        (End.OPEN, False, ExitCode.SOME_FAILED),
-        (End.OPEN, True, ExitCode.INTERRUPTED),
-        (End.PLACED, True, ExitCode.INTERRUPTED),
+        (IngestOutcome.PLACED, False, ExitCode.OK),
+        (IngestOutcome.SKIPPED, False, ExitCode.OK),
+        (IngestOutcome.EARLIER, False, ExitCode.OK),
+        (IngestOutcome.QUEUED, False, ExitCode.OK),
+        (IngestOutcome.REFUSED, False, ExitCode.SOME_FAILED),
+        (IngestOutcome.FAILED, False, ExitCode.SOME_FAILED),
+        (IngestOutcome.NOT_PLACED, False, ExitCode.SOME_FAILED),
+        (IngestOutcome.OPEN, False, ExitCode.SOME_FAILED),
+        (IngestOutcome.OPEN, True, ExitCode.INTERRUPTED),
+        (IngestOutcome.PLACED, True, ExitCode.INTERRUPTED),
     ],
 )
-def test_the_exit_code_says_how_it_ended(end: End, interrupted: bool, expected: ExitCode) -> None:
-    outcome = Outcome(path=Path("/f/a.mp4"), profile="hevc", end=end)
+def test_the_exit_code_says_how_it_ended(
+    outcome: IngestOutcome, interrupted: bool, expected: ExitCode
+) -> None:
+    result = IngestResult(path=Path("/f/a.mp4"), profile="hevc", outcome=outcome)
 
-    assert report.code(Tally([outcome], interrupted=interrupted)) is expected
+    assert report.code(Tally([result], interrupted=interrupted)) is expected
 
 
 def test_a_long_table_leaves_out_what_nothing_was_done_for() -> None:
-    skipped = [Outcome(Path(f"/f/{n}.mp4"), "hevc", End.SKIPPED) for n in range(100)]
-    failed = Outcome(Path("/f/bad.mp4"), "hevc", End.FAILED, reason="damaged")
+    skipped = [IngestResult(Path(f"/f/{n}.mp4"), "hevc", IngestOutcome.SKIPPED) for n in range(100)]
+    failed = IngestResult(Path("/f/bad.mp4"), "hevc", IngestOutcome.FAILED, reason="damaged")
 
     rows = report.rows([*skipped, failed])
 
@@ -323,13 +325,15 @@ def test_a_long_table_leaves_out_what_nothing_was_done_for() -> None:
 
 
 def test_a_larger_rendition_saves_nothing_and_costs_the_sum_nothing() -> None:
-    larger = Outcome(Path("/f/a.mp4"), "720p", End.PLACED, size=10, output_size=30)
-    smaller = Outcome(Path("/f/b.mp4"), "hevc", End.PLACED, size=30, output_size=10)
+    larger = IngestResult(Path("/f/a.mp4"), "720p", IngestOutcome.PLACED, size=10, output_size=30)
+    smaller = IngestResult(Path("/f/b.mp4"), "hevc", IngestOutcome.PLACED, size=30, output_size=10)
 
     assert Tally([larger, smaller]).saved == 20
 
 
 def test_files_of_one_name_in_two_folders_are_told_apart() -> None:
-    outcomes = [Outcome(Path(f"/f/x/{season}/e1.mkv"), "hevc", End.PLACED) for season in "ab"]
+    outcomes = [
+        IngestResult(Path(f"/f/x/{season}/e1.mkv"), "hevc", IngestOutcome.PLACED) for season in "ab"
+    ]
 
     assert [row[0] for row in report.rows(outcomes)] == ["a/e1.mkv", "b/e1.mkv"]
