@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from chaos.sim.campaign import Batch, embedded_side, live, work
+from chaos.sim.doors import QueueDoor
 from chaos.sim.sched import Process, Scheduler
 from hevcq.domain.verdict import FailureClass
-from hevcq.worker import handler, settle
 from hevcq.worker.faults import POINTS, SPLIT_POINTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,13 +79,10 @@ def _broken(names: str) -> str:
 
 
 def test_an_ack_before_the_end_is_noticed(monkeypatch):
-    monkeypatch.setattr(handler, "settle", _always_acking)
+    monkeypatch.setattr(QueueDoor, "release", lambda self, delivery, **_: self.ack(delivery))
+    monkeypatch.setattr(QueueDoor, "bury", lambda self, delivery, _why: self.ack(delivery))
 
     assert "the job is lost" in _broken("ack whatever the verdict")
-
-
-def _always_acking(kit, queue, delivery, decided):
-    return settle._carry(kit, "ack", delivery, lambda: queue.ack(delivery))
 
 
 def test_a_settling_with_the_heartbeat_alive_is_noticed(monkeypatch):

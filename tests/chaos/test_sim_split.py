@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 from chaos.sim.campaign import EMBEDDED_EVERY, embedded_side, is_embedded, live, silent, world_of
 from chaos.sim.chaos import PROFILES, Stats
+from chaos.sim.doors import QueueDoor
 from chaos.sim.film_world import EVERY, FilmWorld, is_film_world
 from chaos.sim.films import film_profile
 from hevcq.worker import chunk, join, parts
 from hevcq.worker.faults import SPLIT_POINTS
 from hevcq.worker.lease import Lease
-from hevcq.worker.receivers import Receivers
 from hevcq.worker.split import part_task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,7 +154,14 @@ def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
 
 
 def test_a_receiver_that_keeps_a_message_after_a_stop_is_noticed(monkeypatch):
-    monkeypatch.setattr(Receivers, "_release", lambda self, served, delivery: None)
+    """What no slot has begun with is not given back."""
+    release = QueueDoor.release
+
+    def kept(self, delivery, **delay):
+        begun = f"{delivery.queue}/{delivery.receipt}" in self._machine.beats
+        return begun and release(self, delivery, **delay)
+
+    monkeypatch.setattr(QueueDoor, "release", kept)
 
     _broken("a stopped process keeps", kind=Received)
 

@@ -63,7 +63,7 @@ class Lease:
         random: Callable[[], float],
     ) -> None:
         self.stop = threading.Event()
-        self._queue, self._delivery, self._numbers = queue, delivery, numbers
+        self._queue, self.delivery, self._numbers = queue, delivery, numbers
         self._clock, self._random = clock, random
         self._margin_s = min(MAX_MARGIN_S, numbers.visibility_s * MARGIN_SHARE)
         retry_s = numbers.heartbeat_s * RETRY_SHARE
@@ -169,7 +169,7 @@ class Lease:
 
     def _extend(self) -> None:
         visibility = self._numbers.visibility_s
-        self._queue_until = self._queue.extend(self._delivery, visibility)
+        self._queue_until = self._queue.extend(self.delivery, visibility)
         if self._fence is not None:
             # The lease runs from before the request: its reply may take long to arrive.
             sent = self._clock.monotonic()

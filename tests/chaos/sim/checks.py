@@ -167,8 +167,9 @@ class Checks:
         before = self._verbs.setdefault(key, verb)
         require(before == verb, f"{delivery.receipt} was to be settled by {before} and by {verb}")
         beat = machine.beats.get(_name(delivery))
-        alive = beat is not None and beat._thread.is_alive()
-        require(not alive, "a delivery was settled before its heartbeat was joined")
+        require(
+            beat is None or not beat.alive, "a delivery was settled before its heartbeat was joined"
+        )
 
     def settled(self, queue, verb: str, delivery) -> None:
         """An effective settling happens once a receipt, and an ack only when all is settled."""

@@ -123,7 +123,7 @@ class FilmMachine(Machine):
         return sum(name.endswith("/source") for name in self.files)
 
     def _heartbeat(self, lease: Lease, clock) -> Heartbeat:
-        self.world.checks.begun(self, lease._delivery)
+        self.world.checks.begun(self, lease.delivery)
         self.leases[self.world.sched.current.name] = lease
         return super()._heartbeat(lease, clock)
 

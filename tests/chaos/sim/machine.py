@@ -19,6 +19,22 @@ from hevcq.worker.loop import Outcome
 from hevcq.worker.pool import Numbers, WorkerPool
 
 
+class Beat(Heartbeat):
+    """A heartbeat that says whether its thread lives."""
+
+    alive = False
+
+    def start(self) -> None:
+        self.alive = True
+        super().start()
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self.alive = False
+
+
 class Machine:
     """A process that works until it is stopped, killed or unfit; the world then starts another.
 
@@ -99,8 +115,7 @@ class Machine:
         self.world.fallen.set()
 
     def _heartbeat(self, lease: Lease, clock: SimClock) -> Heartbeat:
-        beat = Heartbeat(lease, clock)
-        delivery = lease._delivery
+        beat, delivery = Beat(lease, clock), lease.delivery
         self.beats[f"{delivery.queue}/{delivery.receipt}"] = beat
         return beat
 
