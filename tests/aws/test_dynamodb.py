@@ -8,7 +8,6 @@ from aws.breaking import Breaking, broken, refusal
 from aws.moto_server import make_farm
 from contracts.backends import PROFILES
 from hevcq.aws.dynamodb.changes import Change
-from hevcq.aws.dynamodb.ledger import PROGRESS_EVERY_S
 from hevcq.aws.dynamodb.schema import RECORD_KEPT_S, TTL, job_pk, number, table_definition, text
 from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, Source, job_id
 from hevcq.domain.verdict import FailureClass
@@ -123,17 +122,6 @@ def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger) -> None:
     ledger._db.plan["update_item"] = [renewed]
 
     assert isinstance(claim(ledger, "second"), Held)
-
-
-def test_an_hour_of_progress_costs_few_writes(farm, ledger) -> None:
-    claim(ledger)
-    before = ledger._db.count("update_item")
-
-    for second in range(3600):
-        ledger.progress(JOB, 1, Progress(phase=Phase.ENCODE, percent=second / 36))
-        farm.clock.advance(1)
-
-    assert ledger._db.count("update_item") - before == 3600 / PROGRESS_EVERY_S
 
 
 def test_a_new_phase_is_told_at_once(ledger) -> None:

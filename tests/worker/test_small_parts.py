@@ -14,7 +14,7 @@ from hevcq.worker.digest import sha256_file
 from hevcq.worker.fault_attribution import SUSPECT, CircuitBreaker
 from hevcq.worker.faults import POINTS, STEPS, around, no_faults
 from hevcq.worker.lease import Fence, Lease
-from hevcq.worker.progress import EVERY_S, Reporter
+from hevcq.worker.progress import Reporter
 
 
 def test_a_lost_lease_ends_the_hashing(tmp_path):
@@ -81,14 +81,16 @@ def reporting(tmp_path):
     return farm, lease, Reporter(farm.kit, lease, delivery.tasks[0], fence, "here:0")
 
 
-def test_the_ledger_hears_of_a_phase_now_and_then_and_the_display_always(reporting):
+@pytest.mark.parametrize("every_s", [5.0, 30.0])
+def test_the_ledger_hears_of_a_phase_as_often_as_it_asks_and_the_display_always(reporting, every_s):
     farm, _lease, reporter = reporting
     written = []
+    farm.ledger.progress_every_s = every_s
     farm.ledger.progress = lambda _job, _fence, progress: written.append(progress.percent)
 
     for percent in range(10):
         reporter.percent(Phase.ENCODE, percent)
-        farm.clock.advance(EVERY_S / 2)
+        farm.clock.advance(every_s / 2)
 
     assert written == [0, 2, 4, 6, 8]
     assert [e.kind for e in farm.events] == [EventName.JOB_PROGRESS] * 10

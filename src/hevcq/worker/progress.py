@@ -10,9 +10,6 @@ from hevcq.util.log import get_logger
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease
 
-EVERY_S = 5.0
-"""The ledger hears at most this often of a phase: a job of an hour costs 720 writes, not 7,200."""
-
 
 class Reporter:
     """Reports one job's progress; nothing that fails here fails the job, but a stale fence ends it."""
@@ -74,7 +71,7 @@ class Reporter:
         )
         now = self._kit.clock.monotonic()
         phase, written_at = self._written
-        if progress.phase is phase and now - written_at < EVERY_S:
+        if progress.phase is phase and now - written_at < self._fence.ledger.progress_every_s:
             return
         self._written = (progress.phase, now)
         try:

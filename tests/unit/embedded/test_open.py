@@ -99,7 +99,7 @@ def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -
     assert opened.backend.queues["hevc"].depth().ready == 0
 
 
-def test_progress_is_written_once_a_second_or_when_the_phase_changes(opener, clock) -> None:
+def test_progress_is_written_as_often_as_it_is_recorded(opener, clock) -> None:
     opened = opener()
     ledger, fence = opened.backend.ledger, claim(opened)
 
@@ -108,7 +108,6 @@ def test_progress_is_written_once_a_second_or_when_the_phase_changes(opener, clo
         return ledger.get(JOB).progress.percent
 
     assert shown(Phase.ENCODE, 1) == 1
-    assert shown(Phase.ENCODE, 2) == 1, "dropped"
     clock.advance(1)
     assert shown(Phase.ENCODE, 3) == 3
     assert shown(Phase.VERIFY, 4) == 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from hevcq.aws.dynamodb.changes import Change, as_seen, moved
 from hevcq.aws.dynamodb.queries import Listing
 from hevcq.aws.dynamodb.schema import UNSENT, Item, job_pk, number, record_of, text
 from hevcq.aws.errors import code_of, translated
-from hevcq.domain.job import SETTLED, JobRecord, JobState, Phase
+from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.errors import StaleFence, Unavailable
 from hevcq.ports.backend import Ledger
 from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Claim, Granted, Held
@@ -37,8 +36,6 @@ class LedgerItems(Ledger):
     ) -> None:
         self._db, self._table, self._clock, self._tokens = client, table, clock, tokens
         self._listing = Listing(client, table)
-        self._told: dict[str, tuple[float, Phase]] = {}
-        self._told_lock = threading.Lock()
 
     def get(self, job_id: str) -> JobRecord | None:
         """Return the record, or None."""
@@ -93,7 +90,6 @@ class LedgerItems(Ledger):
             under = {"state": text(state.value), "fence": number(fence)}
             if self._write(name, Change(when=under, set=sets, remove=remove, add=add or {})):
                 return
-        self._forget(name)
         raise StaleFence(f"The job {name} is not running under fence {fence}.")
 
     def _write(self, name: str, change: Change) -> bool:
@@ -122,7 +118,3 @@ class LedgerItems(Ledger):
                 TableName=self._table, Key={"pk": text(pk)}, ConsistentRead=True
             )
         return answer.get("Item")
-
-    def _forget(self, name: str) -> None:
-        with self._told_lock:
-            self._told.pop(name, None)

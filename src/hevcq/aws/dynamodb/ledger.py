@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 PROGRESS_EVERY_S = 30.0
+"""Every record is a write unit, so an hour's encode costs 120 of them."""
 
 
 class Registered(NamedTuple):
@@ -62,6 +63,8 @@ class Registered(NamedTuple):
 
 class DynamoLedger(SplitJobs):
     """Job states in DynamoDB; how they are written is `items`' business."""
+
+    progress_every_s = PROGRESS_EVERY_S
 
     def check(self) -> None:
         """Raise ConfigError unless the table is there."""
@@ -126,13 +129,7 @@ class DynamoLedger(SplitJobs):
         self._under(job_id, fence, {"lease_until": until})
 
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
-        """Record how far the job is: at most every PROGRESS_EVERY_S, and each new phase."""
-        now = self._clock.monotonic()
-        with self._told_lock:
-            at, phase = self._told.get(job_id, (float("-inf"), None))
-            if phase is progress.phase and now - at < PROGRESS_EVERY_S:
-                return
-            self._told[job_id] = (now, progress.phase)
+        """Record how far the job is."""
         self._under(job_id, fence, {"progress": text(progress.model_dump_json())})
 
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
@@ -162,7 +159,6 @@ class DynamoLedger(SplitJobs):
     ) -> None:
         ended = self._ended(name, state, facts)
         self._under(name, fence, ended, absent(facts, *LEASE, *WHY), ends=True)
-        self._forget(name)
 
     def _back(
         self,
@@ -177,7 +173,6 @@ class DynamoLedger(SplitJobs):
             **facts,
         }
         self._under(name, fence, sets, LEASE, add)
-        self._forget(name)
 
     def _ended(
         self, name: str, state: JobState, facts: Mapping[str, AttributeValueTypeDef]

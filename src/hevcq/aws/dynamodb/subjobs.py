@@ -32,7 +32,6 @@ class SplitJobs(LedgerItems):
             "split": text(split.model_dump_json()),
         }
         self._under(job_id, fence, sets, (*LEASE, *WHY))
-        self._forget(job_id)
 
     def _add_part(self, job: JobRecord, part: PartOf) -> None:
         """Put a part in unless it is there: the name of a split is never used twice."""

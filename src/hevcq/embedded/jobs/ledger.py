@@ -36,8 +36,6 @@ from hevcq.ports.ledger import (
 from hevcq.ports.skip_memory import Remembered
 from hevcq.util.clock import Clock
 
-PROGRESS_S = 1.0
-"""Progress of one attempt is written at most this often, unless its phase changes."""
 WORK_BEGINS = frozenset({Phase.ENCODE, Phase.JOIN})
 """Phases whose beginning is durable: from there on a machine that the work brings down is counted."""
 
@@ -124,7 +122,7 @@ class SqliteLedger(Ledger):
         self._clock = clock
         self._dead = dead
         self._lock = threading.Lock()
-        self._shown: dict[tuple[str, int], tuple[float, str]] = {}
+        self._shown: dict[tuple[str, int], Phase] = {}
 
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
         """Insert what is missing, in one transaction."""
@@ -220,19 +218,16 @@ class SqliteLedger(Ledger):
         self._move(RENEW, job_id, fence, {"until": self._clock.now() + lease_s}, durable=False)
 
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
-        """Write at most once a second per attempt, with an fsync only where the work begins.
+        """Record how far the job is, with an fsync only where the work begins.
 
         A fetch is not written: sources are linked here, so it is over before it could be read.
         """
         if progress.phase is Phase.FETCH:
             return
-        now, key = self._clock.monotonic(), (job_id, fence)
+        key = (job_id, fence)
         with self._lock:
-            last = self._shown.get(key)
-            begins = last is None or last[1] != progress.phase
-            if last is not None and not begins and now < last[0] + PROGRESS_S:
-                return
-            self._shown[key] = (now, progress.phase)
+            begins = self._shown.get(key) is not progress.phase
+            self._shown[key] = progress.phase
         durable = begins and progress.phase in WORK_BEGINS
         self._move(PROGRESS, job_id, fence, progress.model_dump(), durable=durable)
 
