@@ -1,21 +1,15 @@
-"""Index the key frames of a film by one pass over its packets: no decoding, little memory.
-
-ffprobe prints a short line for each packet of the film. Two numbers a frame are kept, 16 bytes.
-"""
+"""Where a video may be cut: the index of its key frames."""
 
 from __future__ import annotations
 
 import threading
-from array import array
 from bisect import bisect_left
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 from hevcq.domain.chunks import KeyFrame, KeyIndex, times_sum
 from hevcq.domain.media import MediaInfo, Stream, StreamKind
 from hevcq.errors import SourceUnreadable
-from hevcq.ffmpeg.lines import Lines
-from hevcq.ffmpeg.packets import read_packets
+from hevcq.ffmpeg.frame_times import FrameTimes, frame_times
 from hevcq.ffmpeg.tools import Tools, name_of
 
 SEEKS_BY_PTS = frozenset({"mov"})
@@ -30,106 +24,38 @@ JUMP_S = 10.0
 (`-dts_delta_threshold`); sound would be moved, and the picture of a chunk not."""
 
 
-@dataclass(slots=True)
-class FrameTimes:
-    """The times of a film's frames in storage order, without those flagged discard.
-
-    `keys` holds (number of the frame, pts, dts) of each key frame.
-    """
-
-    pts: array[int] = field(default_factory=lambda: array("q"))
-    sizes: array[int] = field(default_factory=lambda: array("l"))
-    keys: list[tuple[int, int, int | None]] = field(default_factory=list)
-    end: int | None = None
-    missing: int = 0
-    discarded_first: bool = False
-    monotonic: bool = True
-    longest_step: int = 0
-    delayed: bool = False
-    _last_dts: int | None = None
-
-    def line(self, text: str) -> None:
-        """Take one line of ffprobe: `packet,pts,dts,duration,size,flags` or `stream,delay`."""
-        fields = text.split(",")
-        if fields[0] == "stream" and len(fields) > 1:
-            self.delayed = self.delayed or (fields[1].isdigit() and int(fields[1]) > 0)
-        elif fields[0] == "packet" and len(fields) >= 6:
-            self._packet(fields)
-
-    def _packet(self, fields: list[str]) -> None:
-        pts, dts, duration, size = (_number(text) for text in fields[1:5])
-        flags = fields[5]
-        if dts is not None:
-            if self._last_dts is not None:
-                self.monotonic = self.monotonic and dts > self._last_dts
-                self.longest_step = max(self.longest_step, dts - self._last_dts)
-            self._last_dts = dts
-        if "D" in flags:
-            self.discarded_first = self.discarded_first or not self.pts
-            return
-        if pts is None:
-            self.missing += 1
-            return
-        if "K" in flags:
-            self.keys.append((len(self.pts), pts, dts))
-        self.pts.append(pts)
-        self.sizes.append(size or 0)
-        end = pts + (duration or 0)
-        self.end = end if self.end is None else max(self.end, end)
-
-
-def _number(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:
-        return None
-
-
-def film_of(info: MediaInfo, location: str) -> Stream:
-    """Return the film: the first video stream; raise SourceUnreadable if there is none."""
-    films = info.of_kind(StreamKind.VIDEO)
-    if not films:
+def main_video_of(info: MediaInfo, location: str) -> Stream:
+    """Return the first video stream; raise SourceUnreadable if there is none."""
+    videos = info.of_kind(StreamKind.VIDEO)
+    if not videos:
         raise SourceUnreadable(f"{name_of(location)} has no video stream.")
-    return films[0]
-
-
-def frame_times(
-    tools: Tools, location: str, stream_index: int, stop: threading.Event
-) -> tuple[FrameTimes, tuple[str, ...]]:
-    """Read the packets of one stream; return its times and what the pass complained of."""
-    times = FrameTimes()
-    lines = Lines(times.line)
-    show = [
-        "-select_streams", str(stream_index), "-show_entries",
-        "packet=pts,dts,duration,size,flags:stream=has_b_frames", "-of", "csv=p=1:nk=1",
-    ]  # fmt: skip
-    return times, read_packets(tools, location, show, lines, stop, came=lambda: times.pts)
+    return videos[0]
 
 
 def keyframes(tools: Tools, location: str, info: MediaInfo, stop: threading.Event) -> KeyIndex:
-    """Index the film's key frames; see ports.encoder."""
-    film = film_of(info, location)
-    times, problems = frame_times(tools, location, film.index, stop)
-    return index_of(film, info, times, problems)
+    """Index the video's key frames; see ports.encoder."""
+    video = main_video_of(info, location)
+    times, problems = frame_times(tools, location, video.index, stop)
+    return index_of(video, info, times, problems)
 
 
 def index_of(
-    film: Stream, info: MediaInfo, times: FrameTimes, problems: tuple[str, ...] = ()
+    video: Stream, info: MediaInfo, times: FrameTimes, problems: tuple[str, ...] = ()
 ) -> KeyIndex:
-    """Return the index of a film's frame times; complaints of the pass make it not monotonic."""
+    """Return the index of a video's frame times; complaints of the pass make it not monotonic."""
     demuxer = info.format_name.partition(",")[0]
     shown = sorted(times.pts)
     unique = all(before < after for before, after in pairwise(shown))
     notes = list(problems)
-    jump = float(times.longest_step * film.tick)
+    jump = float(times.longest_step * video.tick)
     if demuxer in DISCONTINUOUS and jump >= JUMP_S:
         notes.append(f"its times jump by {jump:.1f} s")
     by_dts = demuxer in BY_DTS
     early = 0.0 if demuxer in SEEKS_BY_PTS or not times.delayed else REORDERED_S
     keys = _keys(times, shown)
     return KeyIndex(
-        stream_index=film.index,
-        time_base=film.time_base,
+        stream_index=video.index,
+        time_base=video.time_base,
         keys=keys,
         end_pts=times.end if times.end is not None else 0,
         frames=len(shown),

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from hevcq.domain.chunks import ChunkPlan
 from hevcq.domain.plan import VideoTarget
-from hevcq.ffmpeg.keyframes import FrameTimes, frame_times
+from hevcq.ffmpeg.frame_times import FrameTimes, frame_times
 from hevcq.ffmpeg.limits import limits_of
 from hevcq.ffmpeg.picture import coded_pixel_format, picture_filter
 from hevcq.ffmpeg.process import run_child

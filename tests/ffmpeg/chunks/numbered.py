@@ -15,7 +15,7 @@ from hevcq.domain.plan import EncodePlan
 from hevcq.domain.planner import make_plan
 from hevcq.domain.profile import Gates, Profile, Video, VideoCodec
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.keyframes import frame_times
+from hevcq.ffmpeg.frame_times import frame_times
 from hevcq.ffmpeg.tools import Tools
 from hevcq.ports.encoder import ChunkReport, EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock

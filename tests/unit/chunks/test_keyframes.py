@@ -6,7 +6,8 @@ import pytest
 
 from hevcq.domain.chunks import KeyIndex, times_sum
 from hevcq.domain.media import MediaInfo
-from hevcq.ffmpeg.keyframes import REORDERED_S, FrameTimes, index_of
+from hevcq.ffmpeg.frame_times import FrameTimes
+from hevcq.ffmpeg.keyframes import REORDERED_S, index_of
 from media_facts import MKV, MP4, media, video
 
 
