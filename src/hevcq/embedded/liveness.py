@@ -6,7 +6,6 @@ an open file does: it is gone exactly when the process is, however it ended.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hevcq.embedded.errors import file_errors
+from hevcq.util import file_lock
 from hevcq.util.clock import Clock
 
 OWNER = re.compile(r"[0-9a-f]{16}(?![0-9a-f])")
@@ -39,15 +39,9 @@ class Presence:
             self._descriptor: int | None = self._hold()
 
     def _hold(self) -> int:
-        path = self._path(self.owner)
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # A sweeper may have taken the file away between the open and the lock.
-            if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
-                os.write(descriptor, f"{os.getpid()}\n".encode())
-                return descriptor
-            os.close(descriptor)
+        descriptor = file_lock.acquire(self._path(self.owner))
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        return descriptor
 
     def _path(self, owner: str) -> Path:
         return self._folder / f"{owner}{SUFFIX}"
@@ -77,17 +71,9 @@ class Presence:
     @staticmethod
     def _unlocked(path: Path) -> bool:
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            return not file_lock.is_locked(path)
         except FileNotFoundError:
             return False
-        try:
-            # Shared, so that two who look at once do not take each other for the owner.
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        finally:
-            os.close(descriptor)
-        return True
 
     def others_dead(self) -> list[str]:
         """Return the owners whose file is there and unlocked."""

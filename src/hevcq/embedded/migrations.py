@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from hevcq.embedded.errors import damaged, file_errors, translated
 from hevcq.errors import DatabaseTooNew
+from hevcq.util import file_lock
 
 APPLICATION_ID = 0x68657663
 """The file's mark, "hevc" (https://www.sqlite.org/pragma.html#pragma_application_id)."""
@@ -78,9 +78,8 @@ def check(path: Path) -> list[str]:
 def _alone(path: Path) -> Iterator[None]:
     lock = path.with_name(f"{path.name}.lock")
     with file_errors("opened", lock):
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = file_lock.acquire(lock)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -6,7 +6,6 @@ threads of one process, see each other; the system drops them at any end, kill -
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -16,11 +15,11 @@ from pathlib import Path
 from hevcq.errors import SwapRefused, Unavailable
 from hevcq.library.files import fsync_folder
 from hevcq.library.names import own_folder
+from hevcq.util import file_lock
+from hevcq.util.file_lock import LocksUnsupported
 from hevcq.util.text import printable
 
 BUSY = "busy"
-FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-"""A link in a lock's place, which an unpacked archive may bring, is not followed."""
 
 
 @contextmanager
@@ -32,7 +31,9 @@ def root_lock(root: Path) -> Iterator[None]:
     folder = own_folder(root)
     try:
         folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder / "lock", FLAGS, 0o600)
+        descriptor = file_lock.acquire(folder / "lock")
+    except LocksUnsupported as error:
+        raise _no_locks(folder, error) from error
     except OSError as error:
         raise SwapRefused(
             f"Nothing in {printable(root)} can be replaced: {printable(folder)} cannot be written"
@@ -40,7 +41,6 @@ def root_lock(root: Path) -> Iterator[None]:
             remedy="Give this user rights there, or use --output.",
         ) from error
     try:
-        _flock(descriptor, folder, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -104,41 +104,16 @@ def _sync_names(root: Path, path: Path) -> None:
 
 def _own(path: Path) -> int | None:
     """Open and lock the file at `path`; None if somebody else holds it."""
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, FLAGS, 0o600)
-        try:
-            _flock(descriptor, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # Its last holder may have removed the name between our open and our lock: then the lock
-        # is on a file that nobody else will ever open, and guards nothing.
-        if _is_at(descriptor, path):
-            return descriptor
-        os.close(descriptor)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        there = path.lstat()
-    except FileNotFoundError:
-        return False
-    here = os.fstat(descriptor)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+        return file_lock.try_acquire(path)
+    except LocksUnsupported as error:
+        raise _no_locks(path, error) from error
 
 
-def _flock(descriptor: int, path: Path, how: int) -> None:
-    try:
-        fcntl.flock(descriptor, how)
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        raise SwapRefused(
-            f"The file system of {printable(path)} has no locks ({error.strerror}), so two hevcq"
-            " could work on one file.",
-            remedy="Mount it with locks, or use --output.",
-        ) from error
+def _no_locks(path: Path, error: OSError) -> SwapRefused:
+    return SwapRefused(
+        f"The file system of {printable(path)} has no locks ({error.strerror}), so two hevcq"
+        " could work on one file.",
+        remedy="Mount it with locks, or use --output.",
+    )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hevcq.errors import Unavailable
+from hevcq.util import file_lock
 
 NAME = "placing.lock"
 
@@ -23,14 +23,13 @@ def placing(data_dir: Path) -> Iterator[None]:
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(data_dir / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = file_lock.acquire(data_dir / NAME)
     except OSError as error:
         raise Unavailable(
             f"The data folder {data_dir} cannot be written: {error.strerror}.",
             remedy="Give this user rights there, or name another with --data-dir.",
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(handle)
+        os.close(lock)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import os
 import re
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hevcq.errors import DiskFull, HevcqError, Unavailable, WorkerUnfit
+from hevcq.util import file_lock
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 
@@ -112,48 +112,26 @@ class Scratch:
             number += 1
             path = self._folder / f"hevcq-{os.getpid()}-{number}.lock"
             try:
-                lock = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                lock = file_lock.try_acquire(path, new=True)
             except FileExistsError:
                 continue
-            if not (_taken(lock) and _same_file(lock, path)):
-                # A sweep came between making and locking the file; it owns the name now.
-                os.close(lock)
-                continue
+            if lock is None:
+                continue  # A sweep came between making and locking the file; it owns the name now.
             mine = path.with_suffix("")
             mine.mkdir(exist_ok=True)
             return lock, mine
 
     def _swept(self, path: Path) -> bool:
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
+        lock = file_lock.take_over(path)
+        if lock is None:
             return False
         try:
-            if not (_taken(lock) and _same_file(lock, path)):
-                return False
             # The lock file goes last: a sweep that is killed here is taken up by the next one.
             _remove(path.with_suffix(""))
             path.unlink(missing_ok=True)
             return True
         finally:
             os.close(lock)
-
-
-def _taken(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _same_file(lock: int, path: Path) -> bool:
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        return False
-    mine = os.fstat(lock)
-    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
 
 def _remove(folder: Path) -> None:

@@ -12,7 +12,6 @@ import pytest
 from contracts.backends import MAX_RECEIVES, VISIBILITY_S, source
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.verdict import FailureClass
-from hevcq.embedded import liveness
 from hevcq.embedded.database import DATABASE, Database
 from hevcq.embedded.jobs.message_table import Outgoing, send
 from hevcq.embedded.liveness import Presence
@@ -82,7 +81,7 @@ def test_a_lock_file_that_was_swept_between_making_and_locking_it_is_made_again(
             made.unlink()
         lock(descriptor, how)
 
-    monkeypatch.setattr(liveness.fcntl, "flock", sweep_first)
+    monkeypatch.setattr(fcntl, "flock", sweep_first)
     here = Presence(tmp_path, clock)
     there = Presence(tmp_path, clock)
 

@@ -7,7 +7,6 @@ the whole file), and a part only if what S3 says of it fits the bytes in the fil
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from hevcq.aws.s3 import transfer
 from hevcq.aws.s3.transfer import Meter, Upload
 from hevcq.domain.model import Frozen
 from hevcq.errors import SourceChanged, Unavailable
+from hevcq.util import file_lock
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
@@ -127,23 +127,17 @@ class Journal:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[Note | None]:
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-                return
-            if os.fstat(handle).st_nlink == 0:
-                continue  # its holder ended, and removed the file, between our open and our lock
-            note = Note(path, handle)
-            yield note
-            if note.read() is None:
-                note.forget()
-            return
-        finally:
-            os.close(handle)
+    handle = file_lock.try_acquire(path)
+    if handle is None:
+        yield None
+        return
+    try:
+        note = Note(path, handle)
+        yield note
+        if note.read() is None:
+            note.forget()
+    finally:
+        os.close(handle)
 
 
 def upload_resumed(s3: S3Client, job: Upload, journal: Journal, meter: Meter) -> Mapping[str, Any]:

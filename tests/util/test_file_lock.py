@@ -1,0 +1,139 @@
+"""A lock excludes others, dies with its descriptor, and is never held on a file without a name."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+from contextlib import closing
+
+import pytest
+
+from hevcq.util.file_lock import LocksUnsupported, acquire, is_locked, take_over, try_acquire
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "lock"
+
+
+def before_locking(monkeypatch, *, times, do):
+    """Call `do` between the open and the lock, the first `times` times."""
+    real, left = fcntl.flock, [times]
+
+    def flock(descriptor, how):
+        if left[0]:
+            left[0] -= 1
+            do()
+        return real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def is_at(descriptor, path):
+    return os.path.samestat(os.fstat(descriptor), path.lstat())
+
+
+def test_a_held_lock_is_refused_to_others_until_it_is_closed(path):
+    mine = try_acquire(path)
+
+    assert is_locked(path)
+    assert try_acquire(path) is None
+    assert take_over(path) is None
+    os.close(mine)
+    assert not is_locked(path)
+    os.close(try_acquire(path))
+
+
+def test_who_waits_gets_the_lock_when_it_is_released(path):
+    mine, got = acquire(path), threading.Event()
+
+    def wait():
+        os.close(acquire(path))
+        got.set()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert not got.is_set()
+    os.close(mine)
+    waiting.join(60)
+    assert got.is_set()
+
+
+@pytest.mark.parametrize("take", [acquire, try_acquire])
+def test_a_name_removed_before_the_lock_is_made_and_locked_again(monkeypatch, path, take):
+    before_locking(monkeypatch, times=2, do=path.unlink)
+
+    descriptor = take(path)
+
+    assert is_at(descriptor, path)
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("take", [acquire, try_acquire])
+def test_a_name_that_leads_to_another_file_by_now_is_opened_again(monkeypatch, path, take):
+    other = path.with_name("other")
+    other.touch()
+    before_locking(monkeypatch, times=1, do=lambda: other.rename(path))
+
+    descriptor = take(path)
+
+    assert is_at(descriptor, path)
+    os.close(descriptor)
+
+
+def test_a_new_lock_is_not_taken_from_who_made_it_before(path):
+    os.close(try_acquire(path, new=True))
+
+    with pytest.raises(FileExistsError):
+        try_acquire(path, new=True)
+
+
+def test_what_is_gone_or_replaced_is_not_taken_over(monkeypatch, path):
+    assert take_over(path) is None
+    assert not path.exists()
+    path.touch()
+
+    def replace():
+        path.unlink()
+        path.touch()
+
+    before_locking(monkeypatch, times=1, do=replace)
+    assert take_over(path) is None
+    os.close(take_over(path))
+
+
+def test_a_link_in_a_locks_place_is_not_followed(path, tmp_path):
+    target = tmp_path / "precious"
+    target.write_bytes(b"kept")
+    path.symlink_to(target)
+
+    for take in (acquire, try_acquire):
+        with pytest.raises(OSError, match="symbolic links"):
+            take(path)
+    assert take_over(path) is None
+    assert target.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("take", [acquire, try_acquire])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_without_locks_says_so_and_leaks_no_descriptor(
+    monkeypatch, path, take, number
+):
+    def flock(_descriptor, _how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    before = len(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(LocksUnsupported) as caught:
+        take(path)
+    assert caught.value.errno == number
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_lock_is_never_handed_to_a_child(path):
+    descriptor = acquire(path)
+    with closing(os.fdopen(descriptor)):
+        assert not os.get_inheritable(descriptor)
