@@ -15,7 +15,7 @@ from fakes.store import MemoryStore
 from hevcq.embedded.database import Database
 from hevcq.embedded.factory import free_owner
 from hevcq.embedded.jobs.ledger import SqliteLedger
-from hevcq.embedded.jobs.queue import QueueConfig, SqliteQueue
+from hevcq.embedded.jobs.queue import PEEK, QueueConfig, SqliteQueue
 from hevcq.embedded.jobs.task_publisher import SqliteFanout
 from hevcq.ports.queue import Selection
 
@@ -117,6 +117,7 @@ class SqliteSide(Side):
     def open(self, world) -> None:
         clock = SimClock(world.sched)
         self._world, self._dead = world, set()
+        self._clocks: dict[SqliteQueue, SimClock] = {}
 
         def wipe(connection) -> None:
             for table in TABLES:
@@ -134,7 +135,7 @@ class SqliteSide(Side):
         )
 
     def _queues(self, clock, owner: str) -> dict[str, SqliteQueue]:
-        return {
+        queues = {
             name: SqliteQueue(
                 name,
                 self._database,
@@ -144,6 +145,8 @@ class SqliteSide(Side):
             )
             for name, profile in self._world.profiles.items()
         }
+        self._clocks |= dict.fromkeys(queues.values(), clock)
+        return queues
 
     def queues_for(self, machine) -> dict[str, SqliteQueue]:
         return self._queues(machine.clock, machine.name)
@@ -152,10 +155,11 @@ class SqliteSide(Side):
         return self._ledger(machine.clock)
 
     def next_due(self, queue: SqliteQueue) -> float:
-        ready, due = queue._peek()
+        ((ready, due),) = self._database.rows(PEEK, (queue.name,))
         if ready:
             return self._world.sched.now
-        return 1e12 if due is None else due - queue._clock.now() + self._world.sched.now
+        clock = self._clocks[queue]
+        return 1e12 if due is None else due - clock.now() + self._world.sched.now
 
     def left(self) -> int:
         """How many messages are not settled."""
@@ -171,7 +175,7 @@ class SqliteSide(Side):
     def send_body(self, name: str, body: str, delay_s: float) -> None:
         from hevcq.embedded.jobs import message_table
 
-        now = self.queues[name]._clock.now()
+        now = self._clocks[self.queues[name]].now()
         batch = [message_table.Outgoing(body)]
         self._database.write(
             lambda c: message_table.send(c, name, batch, now=now, delay_s=delay_s), durable=False
