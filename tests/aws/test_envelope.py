@@ -86,6 +86,7 @@ def test_a_task_of_a_profile_nobody_knows_is_a_problem_not_lost() -> None:
         ),
         (body_of(event("TODO/hevc/", size=0)), "folder marker"),
         (body_of(event("DONE/hevc/a.mp4")), "outside TODO/"),
+        (body_of(event("DONE/hevc/a.mp4"), event("DONE/hevc/b.mp4")), "outside TODO/"),
         (body_of(event("TODO/720p/a.mp4")), "not for this profile"),
     ],
 )

@@ -130,8 +130,7 @@ def test_every_key_of_a_profile_is_on_its_page():
 
 def test_every_json_line_is_on_the_page_of_the_command_line():
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    code = "".join(path.read_text() for path in sorted((ROOT / "src/hevcq/cli").glob("*.py")))
-    code += (ROOT / "src/hevcq/usecases/status.py").read_text()
+    code = "".join(path.read_text() for path in sorted((ROOT / "src").rglob("*.py")))
 
     found = set(re.findall(r'"type": "(\w+)"', code))
 

@@ -33,6 +33,8 @@ from library.libkit import (
 )
 from support import ManualClock
 
+pytestmark = pytest.mark.repeats
+
 
 def beside(made, home=None) -> Rendition:
     return Rendition(home or made.root, made.source, made.target, made.change.certificate)

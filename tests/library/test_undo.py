@@ -35,6 +35,8 @@ from library.libkit import (
 )
 from support import ManualClock
 
+pytestmark = pytest.mark.repeats
+
 
 class QuickPorts(LibraryPorts):
     def open_swap(self, root: Path) -> Swap:

@@ -19,6 +19,8 @@ from hevcq.profiles import load_profiles
 from hevcq.settings import Settings
 from hevcq.settings_load import OTHER_VARIABLES, leaves, variable
 
+pytestmark = pytest.mark.repeats
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 IMAGES = sorted(DOCKER.glob("*.Dockerfile"))

@@ -16,6 +16,8 @@ from hevcq.errors import EncoderFailed, LimitExceeded, SourceDamaged, Stopped
 from hevcq.worker.faults import POINTS
 from hevcq.worker.scratch import Scratch
 
+pytestmark = pytest.mark.repeats
+
 
 def _encode(farm: Farm) -> Source:
     return farm.submit()

@@ -13,6 +13,8 @@ from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source
 from hevcq.errors import EncoderFailed, SourceDamaged, Stopped, Unavailable
 
+pytestmark = pytest.mark.repeats
+
 CALLS = {
     "ledger": [
         "claim",

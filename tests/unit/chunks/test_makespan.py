@@ -12,6 +12,8 @@ from hevcq.domain.chunks_settings import Chunking
 from unit.chunks.films import every
 from unit.chunks.test_plan import lengths, plan
 
+pytestmark = pytest.mark.repeats
+
 
 def listed(costs: list[float], workers: int, order: list[int]) -> float:
     """Return when workers end these chunks, who take the next in order as they get free."""

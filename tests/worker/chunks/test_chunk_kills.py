@@ -16,6 +16,8 @@ from hevcq.errors import PartUnfit, SourceDamaged, Unavailable
 from hevcq.worker.faults import SPLIT_POINTS
 from hevcq.worker.scratch import Scratch
 
+pytestmark = pytest.mark.repeats
+
 
 def _job(farm: FilmFarm) -> Source:
     return farm.submit()

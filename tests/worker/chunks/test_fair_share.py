@@ -16,6 +16,8 @@ from hevcq.embedded.factory import open_embedded
 from hevcq.settings import Settings
 from support import ManualClock
 
+pytestmark = pytest.mark.repeats
+
 WORKERS, CHUNKS, SHORT_JOBS = 4, 60, 10
 CHUNK_S, SHORT_S = 60.0, 60.0
 
