@@ -16,7 +16,7 @@ from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import EncoderFailed, Stopped
 from hevcq.ports.encoder import EncodeReport
-from hevcq.ports.ledger import AlreadySettled, Granted, Held
+from hevcq.ports.ledger import AlreadySettled, Granted, Held, JobLedger
 from hevcq.ports.store import Input, StoredObject
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class RunQueue:
 
 class RunLedger:
     """The ledger as the handler sees it."""
+
+    progress_every_s = JobLedger.progress_every_s
 
     def __init__(self, run: Run) -> None:
         self._run = run

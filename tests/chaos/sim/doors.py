@@ -103,6 +103,7 @@ class LedgerDoor(Door):
     def __init__(self, machine, ledger) -> None:
         super().__init__(machine, "ledger")
         self._ledger = ledger
+        self.progress_every_s = ledger.progress_every_s
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         machine, ledger, inner = self._machine, self._ledger, getattr(self._ledger, name)
