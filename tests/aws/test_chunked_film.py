@@ -17,7 +17,7 @@ from hevcq.domain.planner import make_plan
 from hevcq.domain.verdict import RetryIn
 from hevcq.errors import PartUnfit, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.usecases.cancel import Order, Result, cancel
+from hevcq.usecases.cancel import CancelResult, Order, cancel
 from hevcq.worker.kit import Kit
 from hevcq.worker.scratch import Scratch
 from support import make_clip
@@ -157,7 +157,7 @@ def test_an_operator_may_cancel_a_split_film_and_clear_away_its_parts(farm):
     with iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb) as calls:
         (cancelled,) = cancel(farm.backend, order)
 
-    assert cancelled.result is Result.CANCELLED
+    assert cancelled.result is CancelResult.CANCELLED
     assert farm.kept(source) == []
     policy = iam.allowed("operator.tf", "operator")
     used = {grant for call in calls for grant in iam.needed(*call)}

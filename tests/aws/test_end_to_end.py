@@ -21,7 +21,7 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.usecases.dead_letters import Wanted
-from hevcq.usecases.redrive import Order, Result, redrive
+from hevcq.usecases.redrive import Order, RedriveResult, redrive
 from hevcq.util.clock import SystemClock
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.kit import Kit
@@ -206,7 +206,7 @@ def test_a_fence_that_the_ledger_never_granted_ends_the_job_once_and_says_what_t
     order = Order(Wanted(), who="tester", why="removed it")
     stop = threading.Event()
     done = list(redrive(farm.backend, order, clock=farm.clock, stop=stop))
-    assert [each.result for each in done] == [Result.REDRIVEN]
+    assert [each.result for each in done] == [RedriveResult.REDRIVEN]
     work_off(farm, worker(farm, scratch))
     assert farm.backend.ledger.get(job).state is JobState.DONE
     nothing_is_left(farm, scratch)
@@ -221,7 +221,7 @@ def test_a_redrive_after_the_fix_completes_what_was_refused(farm, clip, scratch)
 
     found = list(redrive(farm.backend, order, clock=farm.clock, stop=threading.Event()))
 
-    assert [item.result for item in found] == [Result.REDRIVEN]
+    assert [item.result for item in found] == [RedriveResult.REDRIVEN]
     work_off(farm, worker(farm, scratch))
     assert renditions(farm) == ["DONE/hevc/film.mp4.mp4"]
     assert farm.backend.queues["hevc"].depth().dead == 0

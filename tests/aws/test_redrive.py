@@ -10,7 +10,7 @@ from aws.breaking import broken
 from aws.values import DAMAGED, letters, take, task
 from hevcq.errors import Unavailable
 from hevcq.usecases.dead_letters import Wanted
-from hevcq.usecases.redrive import Order, Result, redrive
+from hevcq.usecases.redrive import Order, RedriveResult, redrive
 
 pytestmark = pytest.mark.aws
 NEVER = threading.Event()
@@ -24,7 +24,7 @@ def bury(queue, count: int) -> None:
             queue.bury(delivery, DAMAGED)
 
 
-def send_back(farm) -> list[Result]:
+def send_back(farm) -> list[RedriveResult]:
     return [each.result for each in redrive(farm.backend, ORDER, clock=farm.clock, stop=NEVER)]
 
 
@@ -33,7 +33,7 @@ def test_a_queue_of_several_batches_goes_back_whole_and_each_letter_once(farm, q
     url = farm.url("hevcq-hevc-subscription-dlq")
     farm.clients.sqs.send_message(QueueUrl=url, MessageBody=task(99).body())
 
-    assert send_back(farm) == [Result.REDRIVEN] * 26
+    assert send_back(farm) == [RedriveResult.REDRIVEN] * 26
 
     assert (queue.depth().ready, queue.depth().dead) == (26, 0)
     assert queue._sqs.count("delete_message") == 25 + 26, "25 burials, 26 letters"
@@ -53,7 +53,7 @@ def test_letters_go_back_at_the_same_time(farm, queue) -> None:
 
     queue._sqs.plan["send_message_batch"] = [meet, meet]
 
-    assert send_back(farm) == [Result.REDRIVEN] * 2
+    assert send_back(farm) == [RedriveResult.REDRIVEN] * 2
 
 
 @pytest.mark.parametrize("call", ["send_message_batch", "delete_message"])
@@ -70,7 +70,7 @@ def test_a_reply_lost_midway_loses_no_letter_and_the_next_run_sends_the_rest(
 
     again = send_back(farm)
 
-    assert set(again) <= {Result.REDRIVEN}
+    assert set(again) <= {RedriveResult.REDRIVEN}
     sent = {each.tasks[0].job_id for each in take(queue)}
     assert sent == {task(number).job_id for number in range(4)}
     assert letters(queue) == []

@@ -16,7 +16,7 @@ from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import SourceUnreadable, Stopped, UsageError
 from hevcq.ports.backend import Backend
 from hevcq.usecases.dead_letters import Wanted
-from hevcq.usecases.redrive import Order, Result, redrive
+from hevcq.usecases.redrive import Order, RedriveResult, redrive
 from hevcq.usecases.verify_pair import NO_LOG, Pair, sha256, verify_pair
 from support import ManualClock
 
@@ -25,7 +25,7 @@ def order(**changes: object) -> Order:
     return Order(Wanted(), who="me", **changes)
 
 
-def results(backend: Backend, clock: ManualClock, wanted: Order) -> list[Result]:
+def results(backend: Backend, clock: ManualClock, wanted: Order) -> list[RedriveResult]:
     stop = threading.Event()
     return [done.result for done in redrive(backend, wanted, clock=clock, stop=stop)]
 
@@ -41,7 +41,7 @@ def test_the_ledger_is_reopened_before_the_message_goes(backend: Backend, clock:
     watched = Faulty(backend.queues["hevc"], before=look)
     backend.queues["hevc"] = watched  # type: ignore[index]
 
-    assert results(backend, clock, order()) == [Result.REDRIVEN]
+    assert results(backend, clock, order()) == [RedriveResult.REDRIVEN]
     assert seen == [JobState.QUEUED]
     assert backend.ledger.reopened == [(job, "me", "redrive")]
 
@@ -59,7 +59,7 @@ def test_a_kill_between_ledger_and_queue_loses_nothing(backend: Backend, clock: 
         results(backend, clock, order())
     backend.queues["hevc"] = real  # type: ignore[index]
 
-    assert results(backend, clock, order()) == [Result.REDRIVEN]
+    assert results(backend, clock, order()) == [RedriveResult.REDRIVEN]
     (delivery,) = real.receive(2, wait_s=0, stop=threading.Event())
     assert delivery.tasks[0].job_id == job
 
@@ -71,7 +71,7 @@ def test_a_letter_whose_job_was_done_meanwhile_stays(backend: Backend, clock: Ma
     fence = backend.ledger.claim(source, "hevc", owner="w", lease_s=60).fence
     backend.ledger.skip(job, fence, "not smaller")
 
-    assert results(backend, clock, order()) == [Result.DONE_ALREADY]
+    assert results(backend, clock, order()) == [RedriveResult.DONE_ALREADY]
     assert backend.queues["hevc"].depth().dead == 1
 
 
@@ -89,8 +89,8 @@ def test_a_letter_that_fails_again_at_once_is_not_sent_round(backend: Backend, c
 
     found = results(backend, clock, order())
 
-    assert found[0] is Result.REDRIVEN
-    assert set(found[1:]) <= {Result.TWICE}
+    assert found[0] is RedriveResult.REDRIVEN
+    assert set(found[1:]) <= {RedriveResult.TWICE}
     assert queue.depth().dead == 1
 
 
@@ -100,7 +100,7 @@ def test_an_unreadable_message_goes_back_as_it_is(backend: Backend, clock: Manua
     (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())
     queue.bury(delivery, Bury(reason="unreadable", failure_class=FailureClass.MESSAGE))
 
-    assert results(backend, clock, order()) == [Result.REDRIVEN]
+    assert results(backend, clock, order()) == [RedriveResult.REDRIVEN]
     (again,) = queue.receive(1, wait_s=0, stop=threading.Event())
     assert again.body == "not a task"
 

@@ -9,11 +9,11 @@ from fakes.filmfarm import CHUNKS, EmbeddedFilmFarm, FilmFarm
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import Abandon, FailureClass
 from hevcq.errors import StaleFence, Unavailable
-from hevcq.usecases.cancel import Order, Result, cancel
+from hevcq.usecases.cancel import CancelResult, Order, cancel
 from ingest_kit import NEVER, Bench
 
 
-def ended(farm: Farm, source) -> list[Result]:
+def ended(farm: Farm, source) -> list[CancelResult]:
     order = Order([job_id(source, farm.profile.name)], who="ana")
     return [done.result for done in cancel(farm.backend, order)]
 
@@ -38,7 +38,7 @@ def test_a_job_that_waits_is_never_begun(tmp_path):
     farm = Farm(tmp_path)
     source = farm.submit()
 
-    assert ended(farm, source) == [Result.CANCELLED]
+    assert ended(farm, source) == [CancelResult.CANCELLED]
 
     left(farm, source)
     assert farm.encoder.calls == []
@@ -66,7 +66,7 @@ def test_the_chunks_of_a_cancelled_film_are_not_encoded(films):
     source = films.split()
     films.handle()
 
-    assert ended(films, source) == [Result.CANCELLED]
+    assert ended(films, source) == [CancelResult.CANCELLED]
 
     assert films.kept(source) == [], "what was kept for it is gone"
     left(films, source)
@@ -131,6 +131,6 @@ def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelle
     results = [done.result for done in cancel(farm.backend, order)]
     farm.store.list = listing
 
-    assert results == [Result.CANCELLED] * 2
+    assert results == [CancelResult.CANCELLED] * 2
     left(farm, split)
     left(farm, waiting)

@@ -36,11 +36,11 @@ def cancel(
     Running encodes stop within a heartbeat. Originals and finished renditions are not touched;
     `hevcq reprocess` queues a cancelled job again.
     """
-    from hevcq.usecases.cancel import Order, Result
+    from hevcq.usecases.cancel import CancelResult, Order
     from hevcq.usecases.cancel import cancel as end
 
     cli = cli_of(ctx)
-    counts = dict.fromkeys(Result, 0)
+    counts = dict.fromkeys(CancelResult, 0)
     with cli.app() as app:
         picked = [found.name for found in pick(app.profiles, profile or [])]
         order = Order(names, picked, who=person(), dry_run=dry_run)

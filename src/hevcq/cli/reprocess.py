@@ -57,7 +57,7 @@ def reprocess(
 
     For instance after a profile changed. A source that changed on disk is reported, not queued.
     """
-    from hevcq.usecases.reprocess import Order, Result, reprocess_missing
+    from hevcq.usecases.reprocess import Order, ReprocessResult, reprocess_missing
     from hevcq.usecases.reprocess import reprocess as queue_again
 
     cli = cli_of(ctx)
@@ -79,7 +79,7 @@ def reprocess(
     if not seen:
         cli.say(NOTHING_FAILED if failed or missing else NO_MATCH)
     if (not seen and not (failed or missing)) or any(
-        done.result is Result.SOURCE_CHANGED for done in seen
+        done.result is ReprocessResult.SOURCE_CHANGED for done in seen
     ):
         raise typer.Exit(ExitCode.SOME_FAILED)
 

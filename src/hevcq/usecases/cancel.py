@@ -14,7 +14,7 @@ from hevcq.usecases.reprocess import jobs_named
 from hevcq.util.log import get_logger
 
 
-class Result(StrEnum):
+class CancelResult(StrEnum):
     """What became of one job."""
 
     CANCELLED = "cancelled"
@@ -27,7 +27,7 @@ class Cancelled:
     """One job as it was before, and what became of it; `detail` says how it had ended."""
 
     job: JobRecord
-    result: Result
+    result: CancelResult
     detail: str = ""
 
 
@@ -57,12 +57,12 @@ def _one(backend: Backend, job: JobRecord, order: Order) -> Cancelled:
     if job.state in SETTLED:
         return _ended(job)
     if order.dry_run:
-        return Cancelled(job, Result.WOULD_CANCEL)
+        return Cancelled(job, CancelResult.WOULD_CANCEL)
     if not backend.ledger.cancel(job.job_id, f"Cancelled by {order.who}."):
         return _ended(backend.ledger.get(job.job_id) or job)
     if job.state is JobState.SPLIT:
         _clear(backend, job.job_id)
-    return Cancelled(job, Result.CANCELLED)
+    return Cancelled(job, CancelResult.CANCELLED)
 
 
 def _clear(backend: Backend, job_id: str) -> None:
@@ -76,4 +76,4 @@ def _clear(backend: Backend, job_id: str) -> None:
 
 
 def _ended(job: JobRecord) -> Cancelled:
-    return Cancelled(job, Result.ENDED, f"it is {job.state.value} already")
+    return Cancelled(job, CancelResult.ENDED, f"it is {job.state.value} already")

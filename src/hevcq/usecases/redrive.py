@@ -21,7 +21,7 @@ PARALLEL = 10
 calls in a row (look, reopen, send, delete), so that one at a time 100,000 would take hours."""
 
 
-class Result(StrEnum):
+class RedriveResult(StrEnum):
     """What became of one dead letter."""
 
     REDRIVEN = "redriven"
@@ -37,7 +37,7 @@ class Redriven:
 
     profile: str
     letter: DeadLetter
-    result: Result
+    result: RedriveResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def redrive(
                     return
                 sent = False
                 for each in _together(backend, batch[start : start + at_once], order, pool, seen):
-                    sent = sent or each.result is Result.REDRIVEN
+                    sent = sent or each.result is RedriveResult.REDRIVEN
                     yield each
                 if sent and order.rate > 0:
                     clock.wait(stop, 1.0 / order.rate)
@@ -104,17 +104,19 @@ def _is_first(letter: DeadLetter, seen: set[bytes]) -> bool:
     return first
 
 
-def _one(backend: Backend, name: str, letter: DeadLetter, order: Order, *, first: bool) -> Result:
+def _one(
+    backend: Backend, name: str, letter: DeadLetter, order: Order, *, first: bool
+) -> RedriveResult:
     if not first:
-        return Result.TWICE
+        return RedriveResult.TWICE
     job_id = letter.task.job_id if letter.task is not None else None
     record = backend.ledger.get(job_id) if job_id is not None else None
     if record is not None and record.state in {JobState.DONE, JobState.SKIPPED}:
-        return Result.DONE_ALREADY
+        return RedriveResult.DONE_ALREADY
     if order.dry_run:
-        return Result.WOULD_REDRIVE
+        return RedriveResult.WOULD_REDRIVE
     if record is not None and record.state is JobState.DEAD:
         # Before the message goes: a worker that received it first would find the job dead,
         # acknowledge it, and the job would be lost.
         backend.ledger.reopen(record.job_id, who=order.who, why=order.why)
-    return Result.REDRIVEN if backend.queues[name].redrive(letter) else Result.GONE
+    return RedriveResult.REDRIVEN if backend.queues[name].redrive(letter) else RedriveResult.GONE

@@ -22,7 +22,7 @@ from hevcq.ports.queue import Selection
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 
-class Result(StrEnum):
+class ReprocessResult(StrEnum):
     """What became of one job."""
 
     QUEUED = "queued"
@@ -36,7 +36,7 @@ class Reprocessed:
     """One job and what became of it; `detail` says why it was not queued."""
 
     job: JobRecord
-    result: Result
+    result: ReprocessResult
     detail: str = ""
 
 
@@ -69,7 +69,7 @@ def reprocess(backend: Backend, order: Order) -> Iterator[Reprocessed]:
             if job.state not in order.states and (order.exact or job.state in SETTLED):
                 continue
             done = _one(backend, job, order)
-            if job.state is JobState.DEAD and done.result is Result.QUEUED:
+            if job.state is JobState.DEAD and done.result is ReprocessResult.QUEUED:
                 buried.setdefault(job.profile, []).append(job.job_id)
             yield done
     for profile, ids in buried.items():
@@ -152,10 +152,10 @@ def _publish(backend: Backend, source: Source, profile: str, order: Order) -> Re
             created_at=0.0,
             updated_at=0.0,
         )
-        return Reprocessed(moment, Result.WOULD_QUEUE, "no job knows of it")
+        return Reprocessed(moment, ReprocessResult.WOULD_QUEUE, "no job knows of it")
     backend.store.hold(source)
     (job,) = backend.fanout.publish(source, [profile], announced=False)
-    return Reprocessed(job, Result.QUEUED, "no job knew of it")
+    return Reprocessed(job, ReprocessResult.QUEUED, "no job knew of it")
 
 
 def jobs_named(backend: Backend, name: str) -> Iterator[JobRecord]:
@@ -185,17 +185,17 @@ def _below(prefix: str) -> JobFilter:
 
 def _one(backend: Backend, job: JobRecord, order: Order) -> Reprocessed:
     if job.state not in SETTLED and not backend.fanout.forgotten(job):
-        return Reprocessed(job, Result.WAITING, f"it is {job.state.value} already")
+        return Reprocessed(job, ReprocessResult.WAITING, f"it is {job.state.value} already")
     try:
         backend.store.check(job.source)
     except PermanentError as error:
-        return Reprocessed(job, Result.SOURCE_CHANGED, str(error))
+        return Reprocessed(job, ReprocessResult.SOURCE_CHANGED, str(error))
     if order.dry_run:
-        return Reprocessed(job, Result.WOULD_QUEUE)
+        return Reprocessed(job, ReprocessResult.WOULD_QUEUE)
     backend.store.hold(job.source)
     if backend.fanout.requeue(job, who=order.who, why=order.why):
-        return Reprocessed(job, Result.QUEUED)
-    return Reprocessed(job, Result.WAITING, "another process queued it first")
+        return Reprocessed(job, ReprocessResult.QUEUED)
+    return Reprocessed(job, ReprocessResult.WAITING, "another process queued it first")
 
 
 def _drop_letters(backend: Backend, profile: str, ids: Sequence[str]) -> None:

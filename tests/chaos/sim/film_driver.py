@@ -66,7 +66,7 @@ class FilmDriver(Driver):
             return
         for done in cancel.cancel(self.world.side, cancel.Order(names=[job.job_id], who="sim")):
             self.sched.note(f"cancel {job.number} {done.result.value}")
-            job.cancelled = job.cancelled or done.result is cancel.Result.CANCELLED
+            job.cancelled = job.cancelled or done.result is cancel.CancelResult.CANCELLED
 
     def _reprocess(self) -> None:
         job = self._being(JobState.DONE, JobState.SKIPPED, JobState.DEAD)
