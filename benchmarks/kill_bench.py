@@ -29,8 +29,9 @@ from hevcq.ports.encoder import ChunkReport, EncodeRequest, OnProgress
 
 FILM_S, KILLS = 600, 5
 STEPS = (
-    "after-encode-chunk", "before-hash-part", "before-put-report", "after-put-report",
-    "before-publish-part", "after-publish-part", "before-complete", "after-complete",
+    "encoder.encode_chunk:after", "store.check#2:after", "store.put:before", "store.put:after",
+    "store.publish:before", "store.publish:after", "ledger.complete:before",
+    "ledger.complete:after",
 )  # fmt: skip
 TEN_MINUTES = CHUNKED.model_copy(update={"chunking": Chunking(mode=ChunkMode.ALWAYS)})
 
@@ -69,7 +70,8 @@ class Mortal:
         self._encode = farm.encoder.encode_chunk
         farm.encoder.index = fake_index(length_s=FILM_S, every_s=2)
         farm.encoder.encode_chunk = self.encode_chunk
-        farm.with_kit(sharers=lambda _profile: 2, faults=self.step)
+        farm.with_kit(sharers=lambda _profile: 2)
+        farm.come_to(self.step)
 
     def encode_chunk(
         self,
@@ -96,7 +98,7 @@ class Mortal:
         self.farm.clock.advance(seconds)
 
     def step(self, point: str) -> None:
-        if self.doom.get(self._now) == point:
+        if point == f"chunk/{self.doom.get(self._now)}":
             del self.doom[self._now]
             raise Killed
 

@@ -23,9 +23,22 @@ from hevcq.worker.scratch import Scratch
 from support import make_clip
 
 pytestmark = pytest.mark.aws
-SPLIT = "after-put-plan after-split after-send-chunks after-announce"
-CHUNK = "before-encode-chunk after-put-report after-publish-part after-complete before-send-join"
-JOIN = "before-collect-parts after-join after-publish after-end-complete after-sweep"
+POINTS = (
+    "encode/store.put:after",
+    "encode/ledger.split:after",
+    "encode/queue.send:after",
+    "encode/ledger.announce:after",
+    "chunk/encoder.encode_chunk:before",
+    "chunk/store.put:after",
+    "chunk/store.publish:after",
+    "chunk/ledger.complete:after",
+    "chunk/queue.send:before",
+    "join/store.collect:before",
+    "join/encoder.join:after",
+    "join/store.publish:after",
+    "join/ledger.complete:after",
+    "join/ledger.forget_parts:after",
+)
 
 
 class CloudFilmFarm(FilmFarm):
@@ -96,7 +109,7 @@ def test_the_tasks_of_a_film_are_one_message_group(farm):
     assert [entry["MessageGroupId"] for entry in sent] == [source.source_id] * CHUNKS
 
 
-@pytest.mark.parametrize("point", f"{SPLIT} {CHUNK} {JOIN}".split())
+@pytest.mark.parametrize("point", POINTS)
 def test_a_kill_costs_at_most_one_chunk(farm, point):
     source = farm.submit()
     reached = False

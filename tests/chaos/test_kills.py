@@ -9,10 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from chaos.kills import calls
-from fakes.farm import Farm
-from hevcq.domain.job import JobState
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -54,7 +50,6 @@ def test_killed_and_stopped_workers_lose_double_and_leave_nothing(
     assert counts["stops"] >= stops
     assert counts["jobs"] >= 8
     assert counts["points_hit"] >= points, "too few of the crash points were hit"
-    assert counts["calls_without_point"] == [], "no worker can be killed around these calls"
     assert ("taken_over_s_most" in counts) == bool(takeovers)
 
 
@@ -72,57 +67,3 @@ def test_real_ffmpeg_killed_frozen_or_orphaned_costs_no_film(backend, kills):
     assert counts["workers_killed"] >= 1
     assert counts["ffmpeg_frozen"] >= 1
     assert sum(counts["retried_as"].values()) >= 1
-
-
-@pytest.fixture
-def come_to(tmp_path) -> tuple[Farm, list[str], list[str]]:
-    """A farm whose calls are watched, the points that it came to, and the calls without one."""
-    farm, points, unknown = Farm(tmp_path), [], []
-    watched = calls.Calls(points.append, unknown.append)
-    farm.with_kit(faults=watched)
-    watched.watch(farm.backend)
-    return farm, points, unknown
-
-
-def test_every_call_of_a_job_is_at_a_numbered_point_or_at_one_of_the_campaigns_own(come_to):
-    farm, points, unknown = come_to
-    source = farm.submit()
-    points.clear()
-    unknown.clear()
-
-    farm.handle()
-
-    assert "before-get" not in points, "a call that a numbered point surrounds has no other"
-    assert farm.record(source).state is JobState.DONE
-    assert points[0] == "after-receive"
-    assert {"before-progress", "after-progress", "before-publish", "after-ack"} <= set(points)
-    assert unknown == []
-
-
-def test_a_poll_that_brings_nothing_is_no_point_and_one_after_work_is(come_to):
-    farm, points, _ = come_to
-    farm.receive()
-    assert points == []
-
-    farm.submit()
-    farm.handle()
-    points.clear()
-    farm.receive()
-    assert points == ["before-receive"]
-
-
-def test_a_call_after_a_step_that_broke_is_not_taken_for_that_steps(come_to):
-    farm, points, unknown = come_to
-    source = farm.submit()
-    unknown.clear()
-    farm.kit.faults("before-claim")
-    with pytest.raises(TypeError):
-        farm.ledger.claim("too few words")
-    points.clear()
-
-    farm.ledger.get("b" * 32)
-    farm.ledger.counts()
-    farm.store.check(source)
-
-    assert points == ["before-get", "after-get"]
-    assert unknown == ["counts", "check"]

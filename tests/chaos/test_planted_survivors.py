@@ -30,7 +30,8 @@ DARK, GREY = bytes(SIZE), bytes([40]) * SIZE
 def test_a_lease_that_runs_out_behind_the_last_step_leaves_the_message_alone(tmp_path):
     farm = Farm(tmp_path)
     source = farm.submit()
-    farm.with_kit(faults=lambda at: farm.clock.advance(5_000) if at == "after-complete" else None)
+    ended = "encode/ledger.complete:after"
+    farm.come_to(lambda point: farm.clock.advance(5_000) if point == ended else None)
 
     handled = farm.handle()
 

@@ -14,7 +14,6 @@ from chaos.sim.campaign import Batch, embedded_side, live, work
 from chaos.sim.doors import QueueDoor
 from chaos.sim.sched import Process, Scheduler
 from hevcq.domain.verdict import FailureClass
-from hevcq.worker.faults import POINTS, SPLIT_POINTS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = Batch(first=1, worlds=65, until=math.inf)
@@ -29,7 +28,7 @@ def test_no_seed_breaks_an_invariant():
     assert stats.lives >= 100
     assert stats.ends["done"] > stats.ends["dead"] > 0
     assert stats.faults["killed"] > 0
-    assert set(stats.points) <= {*POINTS, *SPLIT_POINTS}
+    assert len(stats.points) >= 70, "too few of the crash points were come to"
 
 
 @pytest.mark.parametrize("seed", [3, 8])

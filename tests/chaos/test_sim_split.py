@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+from chaos.points import points
 from chaos.sim.campaign import EMBEDDED_EVERY, embedded_side, is_embedded, live, silent, world_of
 from chaos.sim.chaos import PROFILES, Stats
 from chaos.sim.doors import QueueDoor
@@ -16,7 +17,6 @@ from chaos.sim.film_world import EVERY, FilmWorld, is_film_world
 from chaos.sim.films import film_profile
 from hevcq.errors import Superseded
 from hevcq.worker import chunk, join, parts
-from hevcq.worker.faults import SPLIT_POINTS
 from hevcq.worker.lease import Lease
 from hevcq.worker.split import part_task
 
@@ -46,11 +46,14 @@ def test_no_world_of_films_breaks_an_invariant():
                 numbers[name] = numbers.get(name, 0) + number
 
     print(f"{stats.lives} jobs, {numbers}")
-    print(f"killed at {sorted(set(stats.killed_at) & set(SPLIT_POINTS))}")
+    of_films = set(points("chunk", "join"))
+    killed_at = set(stats.killed_at) & of_films
+    print(f"{len(stats.points)} points, {len(killed_at)} of a chunk or join killed at")
+    print(f"never come to: {sorted(of_films - set(stats.points))}")
     assert kinds == {"films", "receivers", "stages"}
     assert numbers["end_complete"] > numbers["end_unsplit"] > 0
-    assert set(stats.points) >= set(SPLIT_POINTS)
-    assert len(set(stats.killed_at) & set(SPLIT_POINTS)) >= 5
+    assert set(stats.points) >= of_films
+    assert len(killed_at) >= 5
 
 
 def test_some_seeds_of_the_campaign_are_worlds_of_films():

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from fakes.backend import HEVC, memory_backend
+from fakes.crashing import Calls, ComeTo
 from fakes.encoder import FakeEncoder, fake_plan
 from hevcq.domain.events import JobEvent
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import rendition_key
 from hevcq.ports.queue import DeadLetter, Delivery, Selection
-from hevcq.worker.faults import Faults
 from hevcq.worker.handler import Handled, Handler, Served
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Lease
@@ -106,6 +106,10 @@ class Farm:
         """Replace parts of the kit."""
         self.kit = replace(self.kit, **changes)
 
+    def come_to(self, told: ComeTo) -> None:
+        """Have `told` called at every crash point that a worker comes to from now on."""
+        self.kit = Calls(told).kit(self.kit)
+
     def submit(self, name: str = "a.mp4", content: bytes = b"film") -> Source:
         """Upload a source and queue its job."""
         source = self.store.add_source(f"TODO/all/{name}", content)
@@ -114,7 +118,8 @@ class Farm:
 
     def receive(self) -> Delivery | None:
         """Take the next visible delivery."""
-        found = self.queue.receive(1, wait_s=0, stop=threading.Event())
+        queue = self.kit.backend.queues[self.profile.name]
+        found = queue.receive(1, wait_s=0, stop=threading.Event())
         return found[0] if found else None
 
     def doubt(self, job_id: str) -> None:
@@ -137,17 +142,19 @@ class Farm:
     def killed_at(self, point: str) -> bool:
         """Handle one delivery with a kill at `point`; return whether it was reached.
 
-        A kill leaves the scratch folder as it is and its lock free, as the kernel does.
+        A point of `fakes.crashing` without its kind of work is that of any kind. A kill leaves the
+        scratch folder as it is and its lock free, as the kernel does.
         """
         reached: list[str] = []
 
         def kill(here: str) -> None:
-            if here == point and not reached:
+            if point in {here, here.rpartition("/")[2]} and not reached:
                 reached.append(here)
                 raise Killed(here)
 
         before, scratch = self.kit, DoomedScratch(self.folder / "scratch", self.clock)
-        self.with_kit(faults=kill, scratch=scratch)
+        self.with_kit(scratch=scratch)
+        self.come_to(kill)
         try:
             self.handle("doomed:0")
         except Killed:
@@ -196,12 +203,6 @@ def adoptable(folder: Path) -> Farm:
     """Return a farm whose only job, `source`, was killed between publishing and completing."""
     farm = Farm(folder)
     farm.source = farm.submit()
-    assert farm.killed_at("before-complete")
+    assert farm.killed_at("ledger.complete:before")
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
     return farm
-
-
-def tracing(points: list[str]) -> Faults:
-    """Return a Faults that notes every point passed."""
-    note: Callable[[str], None] = points.append
-    return note

@@ -96,7 +96,7 @@ def test_a_job_whose_worker_died_after_its_part_was_given_up_is_buried_by_the_ne
     farm = FilmFarm(tmp_path)
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
-    assert farm.killed_at("before-end-bury")
+    assert farm.killed_at("ledger.bury#2:before")
     assert farm.state(source) is JobState.SPLIT
 
     farm.clock.advance(farm.profile.queue.visibility_s + 1)

@@ -7,12 +7,11 @@ import pytest
 from fakes.farm import Farm, Killed
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.verdict import Done
-from hevcq.worker.faults import Faults
 from hevcq.worker.handler import Served
 
 WAY = (
-    "claim check fetch probe hash-source recall stat preflight encode verify recheck hash-output "
-    "put-certificate publish complete ack"
+    "ledger.claim store.check store.fetch encoder.probe ledger.recall store.stat encoder.preflight "
+    "encoder.encode encoder.verify store.check#2 store.put store.publish ledger.complete queue.ack"
 )
 SIDES = ("before", "after")
 CALL_S = 0.02
@@ -24,21 +23,20 @@ class SlowFarm(Farm):
 
     def __init__(self, folder) -> None:
         super().__init__(folder)
-        self.with_kit(faults=lambda _point: self.clock.advance(CALL_S))
+        self.point = ""
+        self.come_to(self._slowly)
 
     def die_at(self, point: str) -> None:
         """Handle one delivery and die at `point`."""
-        slow: Faults = self.kit.faults
-
-        def kill(here: str) -> None:
-            slow(here)
-            if here == point:
-                raise Killed(here)
-
-        self.with_kit(faults=kill)
+        self.point = f"encode/{point}"
         with pytest.raises(Killed):
             self.handle("doomed:0")
-        self.with_kit(faults=slow)
+        self.point = ""
+
+    def _slowly(self, here: str) -> None:
+        self.clock.advance(CALL_S)
+        if here == self.point:
+            raise Killed(here)
 
     def seconds_until_begun(self, source: Source) -> float:
         """Poll as an idle worker does; return how long until the job was begun, or its end seen."""
@@ -61,7 +59,7 @@ class SlowFarm(Farm):
         return record.fence if record is not None else 0
 
 
-@pytest.mark.parametrize("point", [f"{side}-{step}" for step in WAY.split() for side in SIDES][:-1])
+@pytest.mark.parametrize("point", [f"{site}:{side}" for site in WAY.split() for side in SIDES][:-1])
 def test_the_next_worker_begins_within_a_lease_and_a_fifth(tmp_path, point):
     farm = SlowFarm(tmp_path)
     source = farm.submit()

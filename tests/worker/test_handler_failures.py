@@ -216,7 +216,7 @@ def test_a_worker_without_an_encoder_gives_the_work_back_at_once_and_takes_itsel
 def test_vanished_attempts_are_counted_and_parked_after_max_crashes(farm):
     source = farm.submit()
     for _ in range(3):
-        assert farm.killed_at("before-encode")
+        assert farm.killed_at("encoder.encode:before")
         farm.clock.advance(farm.profile.queue.visibility_s + 1)
 
     farm.handle()

@@ -226,7 +226,7 @@ def test_health_counts_slots_and_what_they_did(farm):
 def test_a_start_sweeps_what_a_killed_process_left(tmp_path):
     farm = Farm(tmp_path)
     farm.submit()
-    assert farm.killed_at("after-encode")
+    assert farm.killed_at("encoder.encode:after")
     assert farm.scratch_files() != []
     farm.clock.auto = False
     pool = pool_of(farm)

@@ -39,9 +39,8 @@ def test_a_lease_lost_in_mid_encode_publishes_nothing_and_settles_nothing(farm):
 
 def test_a_lease_lost_just_before_publishing_publishes_nothing(farm):
     farm.submit()
-    farm.with_kit(
-        faults=lambda point: farm.clock.advance(400) if point == "after-put-certificate" else None
-    )
+    proven = "encode/store.put:after"
+    farm.come_to(lambda point: farm.clock.advance(400) if point == proven else None)
 
     handled = farm.handle()
 
@@ -127,12 +126,11 @@ def test_a_fence_that_goes_stale_between_publish_and_complete_is_left_to_the_new
     source = farm.submit()
 
     def taken(point):
-        if point == "after-publish":
-            farm.with_kit(faults=lambda _point: None)
+        if point == "encode/store.publish:after":
             farm.ledger.interrupt(farm.record(source).job_id, 1, "taken")
             farm.ledger.claim(source, "hevc", owner="there:0", lease_s=300)
 
-    farm.with_kit(faults=taken)
+    farm.come_to(taken)
 
     handled = farm.handle()
 

@@ -12,7 +12,6 @@ from hevcq.errors import LeaseLost, SourceGone, SourceUnreadable, StaleFence, Un
 from hevcq.ports.encoder import EncodeProgress
 from hevcq.worker.digest import sha256_file
 from hevcq.worker.fault_attribution import SUSPECT, CircuitBreaker
-from hevcq.worker.faults import POINTS, STEPS, around, no_faults
 from hevcq.worker.lease import Fence, Lease
 from hevcq.worker.progress import Reporter
 
@@ -55,19 +54,6 @@ def test_a_success_in_between_shows_that_the_worker_can_encode():
     assert not fitness.failed("b", FailureClass.ENCODER)
     assert not fitness.failed("b", FailureClass.ENCODER), "the same job counts once"
     assert fitness.failed("c", FailureClass.ENCODER)
-
-
-def test_points_come_in_pairs_and_a_call_that_raised_has_no_after():
-    passed = []
-    assert len(POINTS) == 2 * len(STEPS)
-    with around(passed.append, "claim"):
-        pass
-    context = around(passed.append, "check")
-    context.__enter__()
-    context.__exit__(KeyError, KeyError(), None)
-    no_faults("before-claim")
-
-    assert passed == ["before-claim", "after-claim", "before-check"]
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from hevcq.errors import BadKey, NeedsReview, SourceGone, VerificationFailed
 from hevcq.ports.store import StoredObject
 from hevcq.util.hashing import sha256_stream
 from hevcq.util.log import get_logger
-from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Lease
 
@@ -36,8 +35,7 @@ def adopt(
     where the rendition of another film is.
     """
     store = kit.backend.store
-    with around(kit.faults, "stat"):
-        seen = kit.retry_control_call(lambda: store.stat(key))
+    seen = kit.retry_control_call(lambda: store.stat(key))
     if seen is None or not seen.metadata.get("certificate"):
         return None
     if seen.metadata.get("job") != task.job_id:
@@ -48,7 +46,7 @@ def adopt(
         certificate = _proof(kit, name)
         if not _same_work(certificate, task, profile, source_sha256, kit.encoder.version()):
             return None
-        with around(kit.faults, "hash-published"), store.open(key) as stream:
+        with store.open(key) as stream:
             sha256, size = sha256_stream(stream, lease.check)
     except (BadKey, SourceGone, VerificationFailed) as error:
         get_logger(job=task.job_id).warning("rendition_not_adopted", reason=str(error))
@@ -84,7 +82,7 @@ def require_own_place(kit: Kit, seen: StoredObject, task: Task, source_sha256: s
 
 
 def _proof(kit: Kit, name: str) -> Certificate:
-    with around(kit.faults, "read-certificate"), kit.backend.store.open(name) as stream:
+    with kit.backend.store.open(name) as stream:
         return Certificate.read(stream)
 
 

@@ -18,7 +18,6 @@ from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.worker.adopt import adopt
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.digest import sha256_file
-from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 from hevcq.worker.moves import Moves
 from hevcq.worker.progress import Reporter
@@ -71,8 +70,7 @@ class Attempt:
 
         Raises any error of the tree; `domain.verdict` decides what becomes of the delivery.
         """
-        with around(self._kit.faults, "check"):
-            self._kit.retry_control_call(lambda: self._store.check(self._source))
+        self._kit.retry_control_call(lambda: self._store.check(self._source))
         self._report.phase(Phase.FETCH)
         with self._kit.scratch.job(self._task.job_id) as folder:
             self._require_room()
@@ -87,35 +85,30 @@ class Attempt:
     def _fetched(self, folder: Path) -> Made | Done | Skipped | Release:
         """Do all that needs the source; it is let go before the rendition is published."""
         with ExitStack() as stack:
-            with around(self._kit.faults, "fetch"):
-                found = stack.enter_context(
-                    self._store.fetch(
-                        self._source,
-                        folder,
-                        moved=self._report.moved(Phase.FETCH, self._source.size),
-                        stop=self._lease.stop,
-                    )
+            found = stack.enter_context(
+                self._store.fetch(
+                    self._source,
+                    folder,
+                    moved=self._report.moved(Phase.FETCH, self._source.size),
+                    stop=self._lease.stop,
                 )
+            )
             if found.path is None:
                 raise Unavailable("The store handed out no local file to read the source from.")
             return self._decide(found.path, found.location, folder)
 
     def _decide(self, path: Path, location: str, folder: Path) -> Made | Done | Skipped | Release:
-        faults = self._kit.faults
         self._report.phase(Phase.PROBE)
-        with around(faults, "probe"):
-            info = self._kit.encoder.probe(location, stop=self._lease.stop)
+        info = self._kit.encoder.probe(location, stop=self._lease.stop)
         plan = self._kit.plan(self._profile, info)
         if isinstance(plan, Skip):
             return Skipped(reason=f"{plan.reason.value}: {plan.detail}")
         if isinstance(plan, Refuse):
             raise MediaRefused(f"{plan.detail} ({plan.policy})")
-        with around(faults, "hash-source"):
-            sha256 = sha256_file(path, self._lease.check)
-        with around(faults, "recall"):
-            known = self._kit.retry_control_call(
-                lambda: self._skips.recall(sha256, self._profile.name, self._profile.revision)
-            )
+        sha256 = sha256_file(path, self._lease.check)
+        known = self._kit.retry_control_call(
+            lambda: self._skips.recall(sha256, self._profile.name, self._profile.revision)
+        )
         if known is not None:
             return Skipped(reason=f"{SkipReason.REMEMBERED.value}: {known.reason}")
         self._lease.check()
@@ -134,10 +127,9 @@ class Attempt:
         if earlier is not None:
             return self._complete(earlier.rendition, earlier.cpu_s)
         self._report.phase(Phase.PREFLIGHT)
-        with around(self._kit.faults, "preflight"):
-            measured = self._kit.encoder.preflight(
-                subject.location, subject.info, self._profile, stop=self._lease.stop
-            )
+        measured = self._kit.encoder.preflight(
+            subject.location, subject.info, self._profile, stop=self._lease.stop
+        )
         shared = self._split(subject, measured)
         if shared is not None:
             return shared
@@ -183,12 +175,11 @@ class Attempt:
             report=report,
             max_seconds=self._lease.left_s,
         )
-        with around(self._kit.faults, "verify"):
-            gates = self._kit.encoder.verify(
-                request,
-                on_progress=self._report.encoding(Phase.VERIFY, subject.info.duration_s),
-                stop=self._lease.stop,
-            )
+        gates = self._kit.encoder.verify(
+            request,
+            on_progress=self._report.encoding(Phase.VERIFY, subject.info.duration_s),
+            stop=self._lease.stop,
+        )
         reason = kept_original(gates)
         if reason is not None:
             return self._remembered(subject.sha256, reason)
@@ -203,7 +194,7 @@ class Attempt:
         )
 
     def _encode(self, subject: _Subject, measured: Measurement) -> tuple[EncodeReport, Path]:
-        faults, encoder, stop = self._kit.faults, self._kit.encoder, self._lease.stop
+        encoder, stop = self._kit.encoder, self._lease.stop
         self._require_room()
         self._notice(subject.plan)
         self._report.phase(Phase.ENCODE)
@@ -220,10 +211,9 @@ class Attempt:
             max_seconds=self._lease.left_s,
             threads=self._profile.bounds.threads or self._kit.threads,
         )
-        with around(faults, "encode"):
-            report = encoder.encode(
-                request, on_progress=self._report.encoding(Phase.ENCODE, duration), stop=stop
-            )
+        report = encoder.encode(
+            request, on_progress=self._report.encoding(Phase.ENCODE, duration), stop=stop
+        )
         self._kit.breaker.succeeded()
         self._lease.check()
         return report, output
@@ -234,10 +224,9 @@ class Attempt:
         In this order a kill between the two costs no second encode: the memory makes the skip.
         """
         profile = self._profile
-        with around(self._kit.faults, "remember"):
-            self._kit.retry_control_call(
-                lambda: self._skips.remember(sha256, profile.name, profile.revision, reason)
-            )
+        self._kit.retry_control_call(
+            lambda: self._skips.remember(sha256, profile.name, profile.revision, reason)
+        )
         return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
 
     def _require_room(self) -> None:

@@ -20,7 +20,6 @@ from hevcq.util.hashing import sha256_stream
 from hevcq.util.log import get_logger
 from hevcq.util.text import encodable
 from hevcq.worker.digest import sha256_file
-from hevcq.worker.faults import around
 from hevcq.worker.parts import PartWork, send_join
 from hevcq.worker.room import require_room
 from hevcq.worker.trailing import Trail
@@ -65,14 +64,13 @@ class ChunkWork(PartWork):
         if self._kit.hands_on:
             trail = Trail(self._kit, film, chunk, self._lease, self._claimed.fence)
             on_progress = trail.watched(on_progress)
-        with around(self._kit.faults, "encode-chunk"):
-            report = self._kit.encoder.encode_chunk(
-                request,
-                film.chunks,
-                chunk,
-                on_progress=on_progress,
-                stop=self._lease.stop,
-            )
+        report = self._kit.encoder.encode_chunk(
+            request,
+            film.chunks,
+            chunk,
+            on_progress=on_progress,
+            stop=self._lease.stop,
+        )
         self._lease.check()
         return report
 
@@ -81,23 +79,20 @@ class ChunkWork(PartWork):
         _require_exact(chunk, report.frames, report.first_pts, report.last_pts)
         self._kit.breaker.succeeded()
         # The source may have been replaced while it was read: then these are not its frames.
-        with around(self._kit.faults, "recheck"):
-            self._kit.retry_control_call(lambda: self._store.check(self._source))
+        self._kit.retry_control_call(lambda: self._store.check(self._source))
 
     def _publish(self, chunk: Chunk, report: ChunkReport, output: Path) -> RenditionRef:
         self._report.phase(Phase.PUBLISH)
-        with around(self._kit.faults, "hash-part"):
-            sha256 = sha256_file(output, self._lease.check, missing=Unavailable)
+        sha256 = sha256_file(output, self._lease.check, missing=Unavailable)
         key, size = self._key(chunk), output.stat().st_size
         name = f"{key}.{sha256[:16]}.json"
         told = self._told(report, sha256, size)
         self._lease.check()
-        with around(self._kit.faults, "put-report"):
-            self._kit.retry_control_call(
-                lambda: self._store.put(
-                    name, told.model_dump_json().encode(), metadata={"job": self._job.job_id}
-                )
+        self._kit.retry_control_call(
+            lambda: self._store.put(
+                name, told.model_dump_json().encode(), metadata={"job": self._job.job_id}
             )
+        )
         metadata = {
             "job": self._task.unit_id,
             "fence": str(self._claimed.fence.number),
@@ -115,8 +110,7 @@ class ChunkWork(PartWork):
             stop=self._lease.stop,
         )
         self._lease.check()
-        with around(self._kit.faults, "publish-part"):
-            self._store.publish(publication)
+        self._store.publish(publication)
         return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
 
     def _told(self, report: ChunkReport, sha256: str, size: int) -> PartReport:
@@ -139,17 +133,15 @@ class ChunkWork(PartWork):
 
         It counts only with its report, and with its own bytes read back and hashed.
         """
-        faults, key = self._kit.faults, self._key(chunk)
-        with around(faults, "stat-part"):
-            seen = self._kit.retry_control_call(lambda: self._store.stat(key))
+        key = self._key(chunk)
+        seen = self._kit.retry_control_call(lambda: self._store.stat(key))
         name = seen.metadata.get("report", "") if seen is not None else ""
         if seen is None or not name or seen.metadata.get("job") != self._task.unit_id:
             return None
         try:
-            with around(faults, "read-report"):
-                told = PartReport.parse(self._small(name))
+            told = PartReport.parse(self._small(name))
             _require_exact(chunk, told.frames, told.first_pts, told.last_pts)
-            with around(faults, "hash-found-part"), self._store.open(key) as stream:
+            with self._store.open(key) as stream:
                 sha256, size = sha256_stream(stream, self._lease.check)
         except (PartUnfit, SourceGone) as error:
             get_logger(job=self._job.job_id).warning("part_not_adopted", reason=str(error))

@@ -41,7 +41,6 @@ from hevcq.worker.attempt import Attempt
 from hevcq.worker.chunk import ChunkWork
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.fault_attribution import blame_source, suspect
-from hevcq.worker.faults import around
 from hevcq.worker.join import JoinWork
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease
@@ -235,8 +234,7 @@ class Handler:
             return decided
 
     def _check(self, source: Source) -> None:
-        with around(self._kit.faults, "recheck"):
-            self._kit.retry_control_call(lambda: self._kit.backend.store.check(source))
+        self._kit.retry_control_call(lambda: self._kit.backend.store.check(source))
 
     def _diagnosed(self, error: Exception, claimed: Claimed) -> Exception:
         """Return WorkerUnfit instead of `error` where this worker is to blame and not the job."""
@@ -299,12 +297,11 @@ class Handler:
         # What is no task says nothing of the job it names: that one has a message of its own.
         if isinstance(decided, Bury) and not isinstance(cause, BadMessage):
             try:
-                with around(self._kit.faults, "bury-unclaimed"):
-                    self._kit.retry_control_call(
-                        lambda: self._kit.backend.ledger.bury_unclaimed(
-                            task.job_id, decided.reason, decided.failure_class
-                        )
+                self._kit.retry_control_call(
+                    lambda: self._kit.backend.ledger.bury_unclaimed(
+                        task.job_id, decided.reason, decided.failure_class
                     )
+                )
             except (TransientError, StorageError) as unrecorded:
                 # The dead letter carries the reason; only the ledger's copy of it is missing.
                 log.warning("verdict_not_recorded", reason=str(unrecorded))

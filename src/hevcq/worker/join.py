@@ -16,7 +16,6 @@ from hevcq.ports.encoder import EncodeReport, VerifyRequest
 from hevcq.util.log import get_logger
 from hevcq.worker.adopt import adopt
 from hevcq.worker.claimed import Claimed
-from hevcq.worker.faults import around
 from hevcq.worker.lease import Fence
 from hevcq.worker.parts import PartWork
 from hevcq.worker.publish import Made, publish
@@ -33,8 +32,7 @@ class JoinWork(PartWork):
 
     def _run(self, film: FilmPlan) -> Verdict:
         subjobs = self._kit.backend.subjobs
-        with around(self._kit.faults, "count"):
-            parts = self._kit.retry_control_call(lambda: subjobs.parts(self._job.job_id))
+        parts = self._kit.retry_control_call(lambda: subjobs.parts(self._job.job_id))
         chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
         if len(chunks) != self._split.chunks or any(p.state is not JobState.DONE for p in chunks):
             # A part is made again. Its task may have been lost with the join that asked for it;
@@ -76,10 +74,9 @@ class JoinWork(PartWork):
         problem = "has no object"
         if there is not None:
             try:
-                with around(self._kit.faults, "collect-parts"):
-                    sha256 = self._store.collect(
-                        there.key, target, moved=lambda _n: None, stop=self._lease.stop
-                    )
+                sha256 = self._store.collect(
+                    there.key, target, moved=lambda _n: None, stop=self._lease.stop
+                )
                 self._lease.check()
                 if sha256 == there.sha256:
                     return target
@@ -105,11 +102,10 @@ class JoinWork(PartWork):
         part = part_id(self._job.job_id, self._split.name, number)
         get_logger(job=self._job.job_id).warning("part_again", chunk=number, reason=reason)
         key = work_key(self._job.job_id, self._split.name, part_name(number))
-        with around(self._kit.faults, "redo"):
-            self._kit.retry_control_call(lambda: self._store.delete(key))
-            self._kit.retry_control_call(
-                lambda: self._ledger.reopen(part, who=self._claimed.worker, why=reason)
-            )
+        self._kit.retry_control_call(lambda: self._store.delete(key))
+        self._kit.retry_control_call(
+            lambda: self._ledger.reopen(part, who=self._claimed.worker, why=reason)
+        )
         announce(self._kit, self._task.whole(), self._split)
         self.sent_back = True
         return PartUnfit(reason, index=number)
@@ -120,14 +116,13 @@ class JoinWork(PartWork):
         self._report.phase(Phase.JOIN)
         request = self._request(film, location, output)
         try:
-            with around(self._kit.faults, "join"):
-                report = self._kit.encoder.join(
-                    request,
-                    film.chunks,
-                    files,
-                    on_progress=self._report.encoding(Phase.JOIN, film.duration_s),
-                    stop=self._lease.stop,
-                )
+            report = self._kit.encoder.join(
+                request,
+                film.chunks,
+                files,
+                on_progress=self._report.encoding(Phase.JOIN, film.duration_s),
+                stop=self._lease.stop,
+            )
         except PartUnfit as error:
             if error.index is None or self._lease.cause is not None:
                 raise
@@ -156,22 +151,20 @@ class JoinWork(PartWork):
             max_seconds=self._lease.left_s,
             chunks=film.chunks,
         )
-        with around(self._kit.faults, "verify"):
-            gates = self._kit.encoder.verify(
-                request,
-                on_progress=self._report.encoding(Phase.VERIFY, film.duration_s),
-                stop=self._lease.stop,
-            )
+        gates = self._kit.encoder.verify(
+            request,
+            on_progress=self._report.encoding(Phase.VERIFY, film.duration_s),
+            stop=self._lease.stop,
+        )
         return gates, self._kit.clock.monotonic() - began
 
     def _remembered(self, film: FilmPlan, reason: str) -> Skipped:
         recipe = film.recipe
-        with around(self._kit.faults, "remember"):
-            self._kit.retry_control_call(
-                lambda: self._kit.backend.skips.remember(
-                    film.source_sha256, recipe.name, recipe.revision, reason
-                )
+        self._kit.retry_control_call(
+            lambda: self._kit.backend.skips.remember(
+                film.source_sha256, recipe.name, recipe.revision, reason
             )
+        )
         return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
 
     def _prove(

@@ -21,7 +21,6 @@ from hevcq.util.host import source_room
 from hevcq.util.log import get_logger
 from hevcq.util.retry import Waiting, retry_control_call
 from hevcq.worker.fault_attribution import CircuitBreaker
-from hevcq.worker.faults import Faults, no_faults
 from hevcq.worker.handed_on import HandedOn
 from hevcq.worker.heartbeat import Beating, Heartbeat
 from hevcq.worker.lease import Lease
@@ -63,7 +62,6 @@ class Kit:
     min_free_bytes: int = 0
     threads: int = 0
     random: Callable[[], float] = random.random
-    faults: Faults = no_faults
     on_event: OnEvent = ignore
     heartbeat: Callable[[Lease, Clock], Beating] = Heartbeat
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)

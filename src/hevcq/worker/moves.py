@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from hevcq.domain.job import JobRecord, JobState, RenditionRef, Split
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
-from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease
 
@@ -19,29 +18,24 @@ class Moves:
     if the ledger did not answer after some tries: whether it moved is then unknown.
     """
 
-    def __init__(self, kit: Kit, lease: Lease, fence: Fence, *, named: str = "") -> None:
-        """`named` comes before the names of the crash points: of a split job that a part ends."""
-        self._kit, self._lease, self._fence, self._named = kit, lease, fence, named
+    def __init__(self, kit: Kit, lease: Lease, fence: Fence) -> None:
+        self._kit, self._lease, self._fence = kit, lease, fence
         self._ledger = fence.ledger
 
     def complete(self, rendition: RenditionRef, *, cpu_s: float) -> None:
         """Write that the rendition is published."""
         self._move(
-            "complete",
             JobState.DONE,
             lambda job, fence: self._ledger.complete(job, fence, rendition, cpu_s=cpu_s),
         )
 
     def skip(self, reason: str) -> None:
         """Write that there is nothing to do."""
-        self._move(
-            "skip", JobState.SKIPPED, lambda job, fence: self._ledger.skip(job, fence, reason)
-        )
+        self._move(JobState.SKIPPED, lambda job, fence: self._ledger.skip(job, fence, reason))
 
     def split(self, split: Split, frames: Sequence[int]) -> None:
         """Write that the job is split into chunks of so many frames each."""
         self._move(
-            "split",
             JobState.SPLIT,
             lambda job, fence: self._kit.backend.subjobs.split(job, fence, split, frames),
         )
@@ -49,7 +43,6 @@ class Moves:
     def unsplit(self, reason: str) -> None:
         """Write that the job is to be encoded whole after all."""
         self._move(
-            "unsplit",
             JobState.QUEUED,
             lambda job, fence: self._kit.backend.subjobs.unsplit(job, fence, reason),
         )
@@ -57,7 +50,6 @@ class Moves:
     def fail(self, reason: str, failure_class: FailureClass) -> None:
         """Count a failure and queue the job again."""
         self._move(
-            "fail",
             JobState.QUEUED,
             lambda job, fence: self._ledger.fail(job, fence, reason, failure_class),
         )
@@ -65,7 +57,6 @@ class Moves:
     def interrupt(self, reason: str, *, doubted: bool = False) -> None:
         """Queue the job again, counting nothing but the doubt."""
         self._move(
-            "interrupt",
             JobState.QUEUED,
             lambda job, fence: self._ledger.interrupt(job, fence, reason, doubted=doubted),
         )
@@ -73,12 +64,11 @@ class Moves:
     def bury(self, reason: str, failure_class: FailureClass) -> None:
         """Write that the job is dead."""
         self._move(
-            "bury",
             JobState.DEAD,
             lambda job, fence: self._ledger.bury(job, fence, reason, failure_class),
         )
 
-    def _move(self, step: str, goal: JobState, action: Callable[[str, int], None]) -> None:
+    def _move(self, goal: JobState, action: Callable[[str, int], None]) -> None:
         self._lease.drop()
         attempts, stale = 0, None
 
@@ -86,8 +76,7 @@ class Moves:
             nonlocal attempts, stale
             attempts += 1
             try:
-                with around(self._kit.faults, f"{self._named}{step}"):
-                    action(self._fence.job_id, self._fence.number)
+                action(self._fence.job_id, self._fence.number)
             except StaleFence as error:
                 if attempts == 1:
                     raise

@@ -22,7 +22,6 @@ from hevcq.ports.store import Input
 from hevcq.util.hashing import sha256_bytes
 from hevcq.util.log import get_logger
 from hevcq.worker.claimed import Claimed
-from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 from hevcq.worker.lease import Fence, Lease
 from hevcq.worker.moves import Moves
@@ -61,9 +60,7 @@ class PartWork(ABC):
         self._task, self._lease, self._source = claimed.task, claimed.lease, claimed.task.source
         self._job, self._split = job, job.split
         self._store, self._ledger = kit.backend.store, kit.backend.ledger
-        self._end = Moves(
-            kit, claimed.lease, Fence(self._ledger, job.job_id, job.fence), named="end-"
-        )
+        self._end = Moves(kit, claimed.lease, Fence(self._ledger, job.job_id, job.fence))
         self._report = PartReporter(kit, claimed, job.split)
         self._unfit = False
         self.part = label(claimed.task, job.split)
@@ -75,8 +72,7 @@ class PartWork(ABC):
 
     def run(self) -> Verdict:
         """Do the part; raises any error of the tree."""
-        with around(self._kit.faults, "check"):
-            self._kit.retry_control_call(lambda: self._store.check(self._source))
+        self._kit.retry_control_call(lambda: self._store.check(self._source))
         try:
             return self._run(self._film())
         except HevcqError as error:
@@ -129,8 +125,7 @@ class PartWork(ABC):
     def _film(self) -> FilmPlan:
         """Read the split's plan; PartUnfit if it is not the one that the ledger names."""
         key = work_key(self._job.job_id, self._split.name, PLAN)
-        with around(self._kit.faults, "read-plan"):
-            content = self._kit.retry_control_call(lambda: self._small(key))
+        content = self._kit.retry_control_call(lambda: self._small(key))
         if sha256_bytes(content) != self._split.plan_sha256:
             raise PartUnfit("The plan of the split film is not the one that was made.")
         return FilmPlan.parse(content)
@@ -167,10 +162,7 @@ class PartWork(ABC):
         self, way: Callable[..., AbstractContextManager[Input]], folder: Path
     ) -> Iterator[Input]:
         """Have the store make the source readable, in the one way or the other."""
-        faults = self._kit.faults
-        faults("before-fetch")
         with way(self._source, folder, moved=lambda _n: None, stop=self._lease.stop) as found:
-            faults("after-fetch")
             yield found
 
     def _request(self, film: FilmPlan, location: str, output: Path) -> EncodeRequest:
@@ -221,7 +213,7 @@ def settled_part(kit: Kit, lease: Lease, task: Task, job: JobRecord, part: JobRe
     It may be the one that a kill kept from going on: from sending the join, or burying the job.
     """
     if part.state is JobState.DEAD:
-        end = Moves(kit, lease, Fence(kit.backend.ledger, job.job_id, job.fence), named="end-")
+        end = Moves(kit, lease, Fence(kit.backend.ledger, job.job_id, job.fence))
         why = part.failure_class or FailureClass.INTERNAL
         return end_job(end, job.job_id, Bury(reason=part.reason, failure_class=why))
     send_join(kit, task)
@@ -243,14 +235,12 @@ def superfluous_part(kit: Kit, task: Task, job: JobRecord, part: JobRecord | Non
 def send_join(kit: Kit, task: Task) -> None:
     """Send the join if every chunk is done. Whoever sees the set complete sends; twice is harmless."""
     subjobs = kit.backend.subjobs
-    with around(kit.faults, "count"):
-        parts = kit.retry_control_call(lambda: subjobs.parts(task.job_id))
+    parts = kit.retry_control_call(lambda: subjobs.parts(task.job_id))
     chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
     if not chunks or any(p.state is not JobState.DONE for p in chunks):
         return
-    with around(kit.faults, "send-join"):
-        join = part_task(task, task.split, None)
-        kit.retry_control_call(lambda: kit.backend.queues[task.profile].send([join]))
+    join = part_task(task, task.split, None)
+    kit.retry_control_call(lambda: kit.backend.queues[task.profile].send([join]))
 
 
 def _is_split(job: JobRecord, name: str) -> bool:

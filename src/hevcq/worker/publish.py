@@ -17,7 +17,6 @@ from hevcq.util.log import get_logger
 from hevcq.worker.adopt import require_own_place
 from hevcq.worker.claimed import Claimed
 from hevcq.worker.digest import sha256_file
-from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 from hevcq.worker.progress import Reporter
 
@@ -43,25 +42,22 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
     """
     report.phase(Phase.PUBLISH)
     began = kit.clock.monotonic()
-    with around(kit.faults, "recheck"):
-        kit.retry_control_call(lambda: kit.backend.store.check(claimed.task.source))
+    kit.retry_control_call(lambda: kit.backend.store.check(claimed.task.source))
     seconds = kit.clock.monotonic() - began
     unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED, seconds=seconds)
     gates = (unchanged, *made.gates)
     require_passed(gates)
-    with around(kit.faults, "hash-output"):
-        sha256 = sha256_file(made.file, claimed.lease.check, missing=Unavailable)
+    sha256 = sha256_file(made.file, claimed.lease.check, missing=Unavailable)
     certificate = _certificate(kit, claimed, made, gates, sha256)
     name = certificate_key(made.key, sha256)
     claimed.lease.check()
     # The proof first: a rendition is never visible without it. It is not taken back when the
     # publication is refused, for a worker with equal bytes may have published under this name.
-    with around(kit.faults, "put-certificate"):
-        kit.retry_control_call(
-            lambda: kit.backend.store.put(
-                name, certificate.to_json().encode(), metadata={"job": claimed.task.job_id}
-            )
+    kit.retry_control_call(
+        lambda: kit.backend.store.put(
+            name, certificate.to_json().encode(), metadata={"job": claimed.task.job_id}
         )
+    )
     publication = Publication(
         key=made.key,
         file=made.file,
@@ -84,16 +80,14 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
 
 def _recheck(kit: Kit, claimed: Claimed, made: Made, there: StoredObject) -> None:
     """Look once more whether what is visible may be replaced."""
-    with around(kit.faults, "recheck"):
-        kit.retry_control_call(lambda: kit.backend.store.check(claimed.task.source))
+    kit.retry_control_call(lambda: kit.backend.store.check(claimed.task.source))
     require_own_place(kit, there, claimed.task, made.source_sha256)
 
 
 def _publish(kit: Kit, publication: Publication) -> StoredObject:
     store = kit.backend.store
     try:
-        with around(kit.faults, "publish"):
-            return store.publish(publication)
+        return store.publish(publication)
     except Unavailable:
         # The reply may be lost and the rendition visible all the same.
         seen = kit.retry_control_call(lambda: store.stat(publication.key))

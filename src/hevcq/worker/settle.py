@@ -23,7 +23,6 @@ from hevcq.domain.verdict import Abandon, Bury, Done, Release, RetryIn, Skipped,
 from hevcq.errors import HevcqError, StorageError, TransientError
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.log import get_logger
-from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 from hevcq.worker.moves import Moves
 
@@ -113,8 +112,7 @@ def settle(kit: Kit, queue: Queue, delivery: Delivery, decided: Verdict) -> bool
 def _carry(kit: Kit, step: str, delivery: Delivery, action: Callable[[], bool]) -> bool:
     log = get_logger(queue=delivery.queue, message=delivery.message_id, attempt=delivery.attempt)
     try:
-        with around(kit.faults, step):
-            took_effect = kit.retry_control_call(action)
+        took_effect = kit.retry_control_call(action)
     except (TransientError, StorageError) as error:
         log.warning("settle_failed", step=step, reason=str(error))
         return False

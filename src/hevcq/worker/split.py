@@ -27,7 +27,6 @@ from hevcq.domain.verdict import Done, Release
 from hevcq.errors import HevcqError, StorageError, TransientError
 from hevcq.util.log import get_logger
 from hevcq.worker.claimed import Claimed
-from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 from hevcq.worker.moves import Moves
 
@@ -54,14 +53,12 @@ class Splitter:
         if not self._pays(duration_s, sharers):
             return None
         ledger = self._kit.backend.ledger
-        with around(self._kit.faults, "look"):
-            job = self._kit.retry_control_call(lambda: ledger.get(self._task.job_id))
+        job = self._kit.retry_control_call(lambda: ledger.get(self._task.job_id))
         if job is not None and job.whole:
             # Who gave the split up may have been killed before this.
             sweep(self._kit, job.job_id)
             return None
-        with around(self._kit.faults, "keyframes"):
-            index = self._kit.encoder.keyframes(location, info, stop=self._claimed.lease.stop)
+        index = self._kit.encoder.keyframes(location, info, stop=self._claimed.lease.stop)
         made = plan_chunks(self._profile, info, plan, index, workers_hint=sharers)
         if isinstance(made, WholeFile):
             get_logger(job=self._task.job_id).info("film_whole", why=made.reason)
@@ -124,10 +121,9 @@ class Splitter:
     def _put(self, key: str, content: bytes) -> None:
         self._claimed.lease.check()
         store = self._kit.backend.store
-        with around(self._kit.faults, "put-plan"):
-            self._kit.retry_control_call(
-                lambda: store.put(key, content, metadata={"job": self._task.job_id})
-            )
+        self._kit.retry_control_call(
+            lambda: store.put(key, content, metadata={"job": self._task.job_id})
+        )
         self._claimed.lease.check()
 
 
@@ -138,8 +134,7 @@ def announce(kit: Kit, task: Task, split: Split, order: Sequence[int] = ()) -> N
     go in the given order, or as the film runs.
     """
     subjobs = kit.backend.subjobs
-    with around(kit.faults, "count"):
-        parts = kit.retry_control_call(lambda: subjobs.parts(task.job_id))
+    parts = kit.retry_control_call(lambda: subjobs.parts(task.job_id))
     waiting = [p.part.chunk for p in parts if p.part and p.state is JobState.QUEUED]
     chunks = [chunk for chunk in order or range(split.chunks) if chunk in waiting]
     tasks = [part_task(task, split.name, chunk) for chunk in chunks]
@@ -147,10 +142,8 @@ def announce(kit: Kit, task: Task, split: Split, order: Sequence[int] = ()) -> N
     if parts and done == len(parts) - 1 and None in waiting:
         tasks = [part_task(task, split.name, None)]
     if tasks:
-        with around(kit.faults, "send-chunks"):
-            kit.retry_control_call(lambda: kit.backend.queues[task.profile].send(tasks))
-    with around(kit.faults, "announce"):
-        kit.retry_control_call(lambda: subjobs.announce(task.job_id, split.name))
+        kit.retry_control_call(lambda: kit.backend.queues[task.profile].send(tasks))
+    kit.retry_control_call(lambda: subjobs.announce(task.job_id, split.name))
 
 
 def sweep(kit: Kit, job_id: str, *, forget: bool = True) -> None:
@@ -164,14 +157,13 @@ def sweep(kit: Kit, job_id: str, *, forget: bool = True) -> None:
     """
     store, ledger = kit.backend.store, kit.backend.ledger
     try:
-        with around(kit.faults, "sweep"):
-            kept = list(store.list(work_folder(job_id)))
-            job = ledger.get(job_id) if kept else None
-            for stored in kept:
-                if not _in_use(job, stored.key.removeprefix(work_folder(job_id))):
-                    store.delete(stored.key)
-            if forget:
-                kit.backend.subjobs.forget_parts(job_id)
+        kept = list(store.list(work_folder(job_id)))
+        job = ledger.get(job_id) if kept else None
+        for stored in kept:
+            if not _in_use(job, stored.key.removeprefix(work_folder(job_id))):
+                store.delete(stored.key)
+        if forget:
+            kit.backend.subjobs.forget_parts(job_id)
     except HevcqError as error:
         get_logger(job=job_id).info("work_not_swept", reason=str(error))
 

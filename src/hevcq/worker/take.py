@@ -15,7 +15,6 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import BadMessage
 from hevcq.ports.ledger import AlreadySettled, Claim
 from hevcq.ports.queue import Delivery
-from hevcq.worker.faults import around
 from hevcq.worker.kit import Kit
 
 
@@ -49,8 +48,7 @@ def take(
     if not task.split or (task.kind is TaskKind.CHUNK) != (task.chunk is not None):
         raise BadMessage(f"The task of the kind {task.kind.value!r} does not say which part it is.")
     ledger = kit.backend.ledger
-    with around(kit.faults, "look"):
-        job = kit.retry_control_call(lambda: ledger.get(task.job_id))
+    job = kit.retry_control_call(lambda: ledger.get(task.job_id))
     if job is None or not _belongs(job, task):
         if job is not None and _superfluous(kit, job, task, delivery):
             part = kit.retry_control_call(lambda: ledger.get(task.unit_id))
@@ -58,11 +56,10 @@ def take(
                 return Superfluous(job, part)
         return _job(kit, worker, task.whole(), delivery, profile)
     lease_s = float(profile.queue.visibility_s)
-    with around(kit.faults, "claim"):
-        sent = kit.clock.monotonic()
-        claim = kit.retry_control_call(
-            lambda: kit.backend.subjobs.claim_part(task.unit_id, owner=worker, lease_s=lease_s)
-        )
+    sent = kit.clock.monotonic()
+    claim = kit.retry_control_call(
+        lambda: kit.backend.subjobs.claim_part(task.unit_id, owner=worker, lease_s=lease_s)
+    )
     return Superfluous(job, None) if claim is None else Taken(task, claim, sent, job)
 
 
@@ -117,6 +114,5 @@ def _job(kit: Kit, worker: str, task: Task, delivery: Delivery, profile: Profile
             claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
         return Taken(task, claim, sent)
 
-    with around(kit.faults, "claim"):
-        # The same owner may claim again, so a claim whose reply was lost is simply repeated.
-        return kit.retry_control_call(once)
+    # The same owner may claim again, so a claim whose reply was lost is simply repeated.
+    return kit.retry_control_call(once)

@@ -10,26 +10,34 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from chaos.kills import calls
 from chaos.kills.films import FORGED, KINDS, VISIBILITY_S, kind_of
 from chaos.kills.places import Place, apart
 from chaos.kills.worker import KILL, MOST_LATE_S, STOP, TERM, Orders, work
+from chaos.points import WAYS, points
 from hevcq.domain.job import SETTLED, Source, Task, TaskKind
 from hevcq.ports.ledger import JobFilter
-from hevcq.worker.faults import POINTS, SPLIT_POINTS
 
 SIDE_BY_SIDE = 3
-UNREACHED = frozenset({"before-bury-unclaimed", "after-bury-unclaimed"})
-"""Nothing that is sent here has a job buried that nobody claimed: what is no task costs the job it
-names nothing. tests/worker/test_crash_points.py kills there."""
-NUMBERED = tuple(point for point in (*POINTS, *SPLIT_POINTS) if point not in UNREACHED)
-INTERRUPTS = frozenset({"before-interrupt", "after-interrupt", "before-release", "after-release"})
-BEATS = frozenset({"before-extend", "after-extend", "before-renew", "after-renew"})
-GIVEN_BACK = frozenset({"before-give-back", "after-give-back"})
-FOUND = frozenset(
-    f"{side}-{step}" for side in ("before", "after") for step in ("read-report", "hash-found-part")
+
+
+def both(*calls: str) -> frozenset[str]:
+    """Return the points before and after these calls."""
+    return frozenset(f"{call}:{side}" for call in calls for side in ("before", "after"))
+
+
+INTERRUPTS = both(
+    "encode/ledger.interrupt",
+    "encode/queue.release",
+    "chunk/ledger.interrupt",
+    "chunk/queue.release",
+    "scratch.close",
 )
+BEATS = both("queue.extend", "ledger.renew")
+GIVEN_BACK = both("queue.release")
+FOUND = both("chunk/store.open#2", "chunk/store.open#3")
 """On the way of a chunk whose worker died after its part was published, and only there."""
+LEFTOVERS = both("store.list", "store.delete", "ledger.forget_parts")
+"""Only come to where a worker tidies the store as it starts: in a data folder."""
 FEW = 10
 """With so few points left fewer workers look for them: who finds none lives for long."""
 MOST_OPEN = 100
@@ -38,6 +46,16 @@ PATIENCE_S = 8.0
 """How long a worker may look for a wanted point before it is killed wherever it is."""
 AIM_S = 25.0
 """The same on AWS, for one that wants no point but those that nobody died at yet."""
+
+
+def wanted(*, on_aws: bool) -> tuple[str, ...]:
+    """Return the points that workers are to die at, at this kind of place.
+
+    One queue of several is received from in a thread of its own only where looks cost money, and
+    only there a message may come to a worker that has no slot for it any more.
+    """
+    elsewhere = LEFTOVERS if on_aws else GIVEN_BACK
+    return tuple(point for point in points(*WAYS) if point not in elsewhere)
 
 
 @dataclass
@@ -69,7 +87,7 @@ class Campaign:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self.mark = f"{os.getpid() % 100_000:05d}{self.seed % 100:02d}"
-        self.points = (*NUMBERED, *calls.points(on_aws=self.place.on_aws))
+        self.points = wanted(on_aws=self.place.on_aws)
         self._number = self._submitted = self._read = 0
 
     def run(self) -> None:
@@ -146,9 +164,9 @@ class Campaign:
                 return Orders(self._fewest(), late=late), PATIENCE_S
             case 5 if GIVEN_BACK & never:
                 # Told to stop while a message is on its way to it.
-                return Orders(GIVEN_BACK & never, told_at="after-receive"), PATIENCE_S
+                return Orders(GIVEN_BACK & never, told_at="queue.receive:after"), PATIENCE_S
             case 7 if FOUND & never:
-                return Orders(never | {"after-publish-part"}), PATIENCE_S
+                return Orders(never | {"chunk/store.publish:after"}), PATIENCE_S
             case 0 | 6 | 7 | 9 as turn if never and (turn in {6, 7} or len(never) > FEW):
                 return Orders(never), AIM_S if self.place.on_aws else PATIENCE_S
             case _:

@@ -54,7 +54,7 @@ def tally(campaign: Campaign) -> dict[str, object]:
         "points_hit": len(hit & set(campaign.points)),
         "points": len(campaign.points),
         "points_missed": sorted(set(campaign.points) - hit),
-        "calls_without_point": sorted({n[1] for n in notes if n[0] == "unknown"}),
+        "other_points_hit": sorted(p for p in hit - set(campaign.points) if "inside-" not in p),
         "kills_inside_calls": sum(n[0] == "ended" and n[1].startswith("inside-") for n in notes),
         "stray_children": len(running(campaign.mark)),
     }

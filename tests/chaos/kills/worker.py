@@ -17,9 +17,9 @@ from pathlib import Path
 
 import structlog
 
-from chaos.kills.calls import Calls
 from chaos.kills.films import CHUNKS, LARGE_BYTES, SLOW_S
 from chaos.kills.places import Place
+from fakes.crashing import Calls
 from fakes.encoder import FakeEncoder, content_of, fake_index, fake_plan, passed
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.events import EventName, JobEvent
@@ -173,7 +173,7 @@ class Doom:
         if point not in self._orders.wanted or self._over:
             return
         self._over = True
-        late = self._orders.late if point.startswith("before-") else 0.0
+        late = self._orders.late if point.endswith(":before") else 0.0
         if late:
             threading.Thread(target=self._later, args=(point, late), daemon=True).start()
         else:
@@ -181,7 +181,7 @@ class Doom:
 
     def _later(self, point: str, seconds: float) -> None:
         time.sleep(seconds)
-        self._end(f"inside-{point.removeprefix('before-')}")
+        self._end(f"inside-{point.removesuffix(':before')}")
 
     def _end(self, point: str) -> None:
         self.note("ended", point, os.getpid(), self._orders.number)
@@ -203,8 +203,6 @@ def work(place: Place, orders: Orders, mark: str) -> None:
             note(event.kind.value, event.job_id, os.getpid(), why)
 
     _note_publications(backend, note)
-    calls = Calls(Doom(orders, note), lambda method: note("unknown", method))
-    calls.watch(backend)
     clock = SystemClock()
     real = orders.real
     kit = Kit(
@@ -215,14 +213,14 @@ def work(place: Place, orders: Orders, mark: str) -> None:
         plan=make_plan if real else fake_plan,
         scratch=Scratch(place.scratch, clock),
         clock=clock,
-        faults=calls,
         on_event=on_event,
         sharers=lambda _profile: CHUNKS,
         tidies=not place.on_aws,
         threads=1,
         breaker=Trusting(),
     )
-    served = [Served(profile, backend.queues[name]) for name, profile in place.profiles.items()]
+    kit = Calls(Doom(orders, note)).kit(kit)
+    served = [Served(profile, kit.backend.queues[name]) for name, profile in place.profiles.items()]
     numbers = Numbers(slots=1, grace_s=0.0, poll_s=0.05)
     with StopSignals() as signals:
         note("ready", os.getpid())

@@ -128,7 +128,7 @@ class FilmMachine(Machine):
         return super()._heartbeat(lease, clock)
 
     def point(self, name: str) -> None:
-        """A numbered crash point; every world has one of its own at which it surely kills."""
+        """A crash point; every world has one of its own at which it surely kills."""
         world = self.world
         if name == world.target and not world.healed and not self.process.dead:
             world.target_in -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from chaos.points import points
 from chaos.sim import chaos as rates
 from chaos.sim.film_driver import FilmDriver
 from chaos.sim.film_machine import FilmMachine
@@ -14,7 +15,6 @@ from chaos.sim.waits import waiting
 from chaos.sim.world import RIGHT, World
 from hevcq.domain.job import JobState
 from hevcq.ports.queue import Selection
-from hevcq.worker.faults import POINTS, SPLIT_POINTS
 
 EVERY = 160
 """About one world in so many is of this kind."""
@@ -49,8 +49,8 @@ class FilmWorld(World):
         names = ["hevc", "other"] if self.receivers else list(self.profiles)
         number = rates.PROFILES["hevc"].index(self.profiles["hevc"])
         self.profiles = {name: film_profile(name, number) for name in names}
-        points = SPLIT_POINTS if throw() < 0.8 else POINTS
-        self.target = points[int(throw() * len(points))] if self.chaos.level != "calm" else ""
+        aims = points("chunk", "join") if throw() < 0.8 else points("", "encode")
+        self.target = aims[int(throw() * len(aims))] if self.chaos.level != "calm" else ""
         self.target_in = 1 + int(throw() ** 3 * 4)
 
     def run(self) -> FilmWorld:

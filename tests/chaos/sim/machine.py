@@ -9,6 +9,7 @@ from chaos.sim.chaos import revised
 from chaos.sim.doors import LedgerDoor, QueueDoor, StoreDoor
 from chaos.sim.parts import SICK, SimEncoder, SimScratch, sim_plan
 from chaos.sim.sched import Killed, Process, SimClock, SimEvent
+from fakes.crashing import Calls
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.worker.handler import Served
@@ -77,28 +78,28 @@ class Machine:
     def _main(self, slots: int, grace_s: float) -> None:
         world = self.world
         world.sched.note("process starts")
-        queues = {
+        doors = {
             name: self.queue_door(self, queue, world.bells[name])
             for name, queue in world.queues_for(self).items()
         }
         ledger = LedgerDoor(self, world.ledger_for(self))
         store = self.store_door(self, world.store)
         kit = Kit(
-            backend=Backend(self.name, queues, ledger, store, None, lambda: None),
+            backend=Backend(self.name, doors, ledger, store, None, lambda: None),
             encoder=self.encoder_of(self),
             plan=self.plan_by,
             scratch=SimScratch(self),
             clock=self.clock,
             min_free_bytes=1,
             random=world.random.random,
-            faults=self.point,
             heartbeat=self._heartbeat,
             **self.more(),
         )
+        kit = Calls(self.point, thread=self._thread).kit(kit)
         profiles = world.profiles
         if self.next_deployment:
             profiles = {name: revised(profile) for name, profile in profiles.items()}
-        served = [Served(profiles[name], queue) for name, queue in queues.items()]
+        served = [Served(profiles[name], queue) for name, queue in kit.backend.queues.items()]
         pool = WorkerPool(kit, served, self.numbers(slots, grace_s))
         self.outcome = pool.run(self.signals)
         world.sched.note(f"process ends {self.outcome}")
@@ -119,8 +120,11 @@ class Machine:
         self.beats[f"{delivery.queue}/{delivery.receipt}"] = beat
         return beat
 
+    def _thread(self) -> str:
+        return self.world.sched.current.name
+
     def point(self, name: str) -> None:
-        """A numbered crash point of the production code."""
+        """A crash point: before or after a call of a port."""
         world = self.world
         if self.process.dead:
             raise Killed

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from hevcq.worker.faults import POINTS, SPLIT_POINTS
+from chaos.points import WAYS, points
 
 
 def table(found: SimpleNamespace) -> str:
     """Return the figures, one a line."""
     stats, wall = found.stats, found.wall_s
     hours = stats.seconds / 3600
-    points = {*POINTS, *SPLIT_POINTS}
-    missed = sorted(points - set(stats.points))
-    unkilled = sorted(points - set(stats.killed_at))
+    known = set(points(*WAYS))
+    missed = sorted(known - set(stats.points))
+    unkilled = sorted(known - set(stats.killed_at))
     rows = [
         ("worlds", f"{stats.worlds:,}"),
         ("job lives", f"{stats.lives:,}"),
@@ -26,8 +26,8 @@ def table(found: SimpleNamespace) -> str:
         ("faults", _counted(stats.faults)),
         ("calls by port", _counted(_by_port(stats.calls))),
         ("pool outcomes", _counted(stats.outcomes)),
-        ("crash points passed", f"{len(stats.points)} of {len(points)}; never: {missed}"),
-        ("crash points killed at", f"{len(stats.killed_at)} of {len(points)}; never: {unkilled}"),
+        ("crash points passed", f"{len(stats.points)}; of {len(known)} never: {missed}"),
+        ("crash points killed at", f"{len(stats.killed_at)}; of {len(known)} never: {unkilled}"),
     ]
     return "\n".join(f"{name:32} {value}" for name, value in rows)
 

@@ -139,7 +139,7 @@ def test_a_stop_in_mid_chunk_gives_the_chunk_back_at_once_and_uncounted(farm):
 
 def test_a_worker_that_vanishes_costs_one_chunk_and_a_crash_of_that_chunk(farm):
     source = farm.split()
-    assert farm.killed_at("after-encode-chunk")
+    assert farm.killed_at("encoder.encode_chunk:after")
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
 
     record = farm.until_settled(source)
@@ -151,7 +151,7 @@ def test_a_worker_that_vanishes_costs_one_chunk_and_a_crash_of_that_chunk(farm):
 def test_a_chunk_whose_worker_vanishes_each_time_is_parked_as_crashed(farm):
     source = farm.split()
     for _ in range(farm.profile.queue.max_crashes):
-        assert farm.killed_at("before-encode-chunk")
+        assert farm.killed_at("encoder.encode_chunk:before")
         for _ in range(CHUNKS - 1):
             farm.receive()
         farm.clock.advance(farm.profile.queue.visibility_s + 1)

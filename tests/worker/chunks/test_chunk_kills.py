@@ -1,4 +1,4 @@
-"""A kill at every crash point of split, chunk and join, and every call of every port failing once."""
+"""A kill before and after every call of split, chunk and join, and every call of every port failing once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from fakes.filmfarm import CHUNKS, EmbeddedFilmFarm, FilmFarm
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source
 from hevcq.errors import PartUnfit, SourceDamaged, Unavailable
-from hevcq.worker.faults import SPLIT_POINTS
 from hevcq.worker.scratch import Scratch
 
 pytestmark = pytest.mark.repeats
@@ -25,14 +24,14 @@ def _job(farm: FilmFarm) -> Source:
 
 def _announced_again(farm: FilmFarm) -> Source:
     source = farm.submit()
-    assert farm.killed_at("before-send-chunks")
+    assert farm.killed_at("queue.send:before")
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
     return source
 
 
 def _published_part(farm: FilmFarm) -> Source:
     source = farm.split()
-    assert farm.killed_at("after-publish-part")
+    assert farm.killed_at("store.publish:after")
     for _ in range(CHUNKS - 1):
         farm.receive()
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
@@ -84,10 +83,10 @@ def _fits_once_no_more(farm: FilmFarm) -> Source:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A delivery that meets the given steps, and how its job must end in spite of a kill."""
+    """A delivery that comes to the given calls, and how its job must end in spite of a kill."""
 
     prepare: Callable[[FilmFarm], Source]
-    steps: str
+    sites: str
     end: JobState = JobState.DONE
     chunk_encodes: int = CHUNKS + 1
     letters: int = 0
@@ -96,44 +95,72 @@ class Scenario:
 SCENARIOS = {
     "split": Scenario(
         _job,
-        "claim check fetch probe hash-source preflight look keyframes put-plan split count "
-        "send-chunks announce ack",
+        "ledger.claim store.check ledger.progress scratch.job store.fetch ledger.progress#2 "
+        "encoder.probe ledger.recall store.stat ledger.progress#3 encoder.preflight ledger.get "
+        "encoder.keyframes store.put ledger.split ledger.parts queue.send ledger.announce "
+        "store.fetch.exit scratch.job.exit queue.ack",
         chunk_encodes=CHUNKS,
     ),
     "split again": Scenario(
-        _announced_again, "claim count send-chunks announce ack", chunk_encodes=CHUNKS
+        _announced_again,
+        "ledger.claim ledger.parts queue.send ledger.announce queue.ack",
+        chunk_encodes=CHUNKS,
     ),
     "chunk": Scenario(
         lambda farm: farm.split(),
-        "look claim check read-plan stat-part fetch encode-chunk recheck hash-part put-report "
-        "publish-part complete count ack",
+        "queue.receive ledger.get ledger.claim_part store.check store.open store.stat scratch.job "
+        "store.stream ledger.progress encoder.encode_chunk store.stream.exit store.check#2 "
+        "ledger.progress#2 ledger.get#2 store.put store.publish scratch.job.exit ledger.complete "
+        "ledger.parts queue.ack",
     ),
     "found part": Scenario(
         _published_part,
-        "stat-part read-report hash-found-part complete count ack",
+        "store.stat store.open#2 store.open#3 ledger.complete ledger.parts queue.ack",
         chunk_encodes=CHUNKS,
     ),
-    "last chunk": Scenario(_last_chunk, "complete count send-join ack"),
+    "last chunk": Scenario(_last_chunk, "ledger.complete ledger.parts queue.send queue.ack"),
     "join": Scenario(
         _join,
-        "look claim check read-plan count stat collect-parts read-plan fetch join verify recheck "
-        "hash-output put-certificate publish end-complete sweep ack",
+        "queue.receive ledger.get ledger.claim_part store.check store.open ledger.parts store.stat "
+        "scratch.job ledger.progress store.collect store.collect#2 store.collect#3 store.open#2 "
+        "store.open#3 store.fetch ledger.progress#2 ledger.get#2 encoder.join ledger.progress#3 "
+        "ledger.get#3 encoder.verify store.fetch.exit store.check#2 store.put store.publish "
+        "ledger.complete store.list store.delete store.delete#2 store.delete#3 "
+        "ledger.forget_parts scratch.job.exit queue.ack",
         chunk_encodes=CHUNKS,
     ),
     "not smaller": Scenario(
-        _not_smaller, "remember end-skip sweep ack", JobState.SKIPPED, chunk_encodes=CHUNKS
+        _not_smaller,
+        "ledger.remember ledger.skip store.list store.delete queue.ack",
+        JobState.SKIPPED,
+        chunk_encodes=CHUNKS,
     ),
-    "poison": Scenario(_poison, "bury end-bury bury-delivery", JobState.DEAD, 2, letters=1),
+    "poison": Scenario(
+        _poison,
+        "ledger.bury ledger.bury#2 store.list ledger.get#2 store.delete queue.bury",
+        JobState.DEAD,
+        2,
+        letters=1,
+    ),
     "lost part": Scenario(
-        _lost_part, "collect-parts redo send-chunks announce fail", chunk_encodes=CHUNKS + 1
+        _lost_part,
+        "store.collect#2 store.delete ledger.reopen ledger.parts#2 queue.send ledger.announce "
+        "encoder.trial ledger.fail queue.release",
+        chunk_encodes=CHUNKS + 1,
     ),
-    "never fits": Scenario(_fits_once_no_more, "interrupt end-unsplit sweep release"),
+    "never fits": Scenario(
+        _fits_once_no_more,
+        "ledger.interrupt ledger.unsplit store.list store.delete ledger.forget_parts queue.release",
+    ),
 }
 CASES = [
-    (name, f"{side}-{step}")
+    (name, f"{site}:{side}")
     for name, scenario in SCENARIOS.items()
-    for step in scenario.steps.split()
+    for site in scenario.sites.split()
     for side in ("before", "after")
+    # Before the first receive there is nothing to lose yet, and one part cannot be collected.
+    if (site, side) != ("queue.receive", "before")
+    if (name, site, side) != ("lost part", "store.collect#2", "after")
 ]
 
 
@@ -142,8 +169,7 @@ def costs_at_most_one_chunk(farm: FilmFarm, name: str, point: str) -> Source:
     scenario = SCENARIOS[name]
     source = scenario.prepare(farm)
 
-    if (name, point) != ("lost part", "after-collect-parts"):
-        assert farm.killed_at(point), "the scenario does not meet the point"
+    assert farm.killed_at(point), "the scenario does not come to the point"
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
     record = farm.until_settled(source, rounds=120)
 
@@ -180,8 +206,21 @@ def test_the_same_kills_over_the_embedded_backend(tmp_path, name, point):
     farm.opened.close()
 
 
-def test_every_point_that_only_split_jobs_have_is_killed_at_somewhere():
-    assert set(SPLIT_POINTS) <= {point for _, point in CASES}
+def test_every_point_that_a_split_film_comes_to_is_killed_at(tmp_path):
+    came_to: set[str] = set()
+    killed_at: set[str] = set()
+    for name, scenario in SCENARIOS.items():
+        farm = FilmFarm(tmp_path / name)
+        scenario.prepare(farm)
+        points: list[str] = []
+        farm.come_to(points.append)
+        farm.handle()
+        wanted = {point for of, point in CASES if of == name}
+        came_to.update(points)
+        killed_at.update(point for point in points if point.rpartition("/")[2] in wanted)
+
+    print(f"{len(killed_at)} points")
+    assert killed_at == came_to
 
 
 @pytest.mark.parametrize(("name", "point"), CASES)

@@ -22,7 +22,7 @@ def test_a_kill_before_the_burial_of_a_redriven_chunk_leaves_a_letter(tmp_path, 
     order = Order(wanted=Wanted(), who="person")
     assert len(list(redrive(farm.backend, order, clock=farm.clock, stop=threading.Event()))) == 1
     farm.encoder.errors["preflight"] = [SourceDamaged("holes everywhere")]
-    assert farm.killed_at("before-bury-delivery")
+    assert farm.killed_at("queue.bury:before")
     assert farm.state(source) is JobState.DEAD
 
     farm.clock.advance(farm.profile.queue.visibility_s + 1)

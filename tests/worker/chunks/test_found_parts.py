@@ -15,7 +15,7 @@ def left(tmp_path):
     """A farm whose first chunk was published, and whose worker died before it could say so."""
     farm = FilmFarm(tmp_path)
     farm.source = farm.split()
-    assert farm.killed_at("after-publish-part")
+    assert farm.killed_at("store.publish:after")
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
     return farm
 
@@ -79,7 +79,7 @@ def test_a_part_in_any_doubt_is_encoded_again(left, doubt):
 def test_a_film_that_was_published_and_not_recorded_is_not_joined_again(tmp_path):
     farm = FilmFarm(tmp_path)
     source = farm.chunked()
-    assert farm.killed_at("after-publish")
+    assert farm.killed_at("store.publish:after")
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
 
     assert farm.until_settled(source).state is JobState.DONE

@@ -52,7 +52,7 @@ def test_what_a_split_job_goes_by_stays_and_what_it_does_not_goes(farm):
 
 def test_the_plan_of_a_job_that_is_being_split_stays(farm):
     source = farm.submit()
-    assert farm.killed_at("after-put-plan")
+    assert farm.killed_at("store.put:after")
     (plan,) = farm.kept(source)
 
     sweep_leftovers(farm.kit)
@@ -72,7 +72,7 @@ def test_files_of_a_job_that_nobody_knows_go(farm):
 def test_a_dead_part_is_remembered_so_that_its_delivery_still_becomes_a_letter(farm):
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
-    assert farm.killed_at("before-bury-delivery")
+    assert farm.killed_at("queue.bury:before")
     sweep_leftovers(farm.kit)
     split = farm.record(source).split
     assert farm.ledger.get(part_id(job_id(source, "hevc"), split.name, 0)) is not None

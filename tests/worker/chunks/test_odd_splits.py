@@ -157,7 +157,7 @@ def test_a_part_that_is_recorded_as_done_without_an_object_is_made_again(farm):
 
 def test_a_job_that_comes_back_once_all_chunks_are_done_sends_the_join_again(farm):
     source = farm.submit()
-    assert farm.killed_at("before-announce")
+    assert farm.killed_at("ledger.announce:before")
     for _ in range(CHUNKS):
         farm.handle()
     lost = farm.receive()
@@ -173,7 +173,7 @@ def test_a_job_that_comes_back_once_all_chunks_are_done_sends_the_join_again(far
 
 def test_a_job_that_comes_back_while_every_part_is_held_sends_nothing(farm):
     source = farm.submit()
-    assert farm.killed_at("before-announce")
+    assert farm.killed_at("ledger.announce:before")
     held = [farm.receive() for _ in range(CHUNKS)]
     for part in farm.parts(source):
         claim = farm.ledger.claim_part(part.job_id, owner="there:0", lease_s=9_999)

@@ -41,7 +41,7 @@ def test_a_chunk_of_an_older_split_has_a_later_one_announced_whose_own_message_i
     source = farm.split()
     old = farm.task(source, 0)
     farm.begun_anew(source)
-    assert farm.killed_at("before-send-chunks")
+    assert farm.killed_at("queue.send:before")
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
     farm.queue.ack(farm.receive())
     assert farm.quiet()
