@@ -11,6 +11,7 @@ from pathlib import Path
 from hevcq.embedded.errors import damaged, file_errors, translated
 from hevcq.errors import DatabaseTooNew
 from hevcq.util import file_lock
+from hevcq.util.atomic_file import fsync_file, fsync_folder
 
 APPLICATION_ID = 0x68657663
 """The file's mark, "hevc" (https://www.sqlite.org/pragma.html#pragma_application_id)."""
@@ -103,9 +104,9 @@ def _create(path: Path, scripts: tuple[str, ...], busy_s: float) -> None:
         except sqlite3.Error as error:
             raise translated(error, path) from error
     with file_errors("created", path):
-        _sync(new)
+        fsync_file(new)
         new.rename(path)
-        _sync(path.parent)
+        fsync_folder(path.parent)
 
 
 def _check_header(path: Path) -> None:
@@ -148,11 +149,3 @@ def _migrate(connection: sqlite3.Connection, version: int, scripts: tuple[str, .
 
 def _read(name: str) -> str:
     return (Path(__file__).parent / "sql" / name).read_text(encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -28,6 +28,7 @@ from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
 from hevcq.errors import SourceChanged, SourceDamaged, SourceGone, Unavailable
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
+from hevcq.util.atomic_file import fsync_file, fsync_folder
 from hevcq.util.clock import Clock
 from hevcq.util.hashing import sha256_bytes, sha256_file
 
@@ -292,7 +293,7 @@ class S3Store(Store):
         )
         try:
             download(self._s3, wanted, part, meter)
-            _flush(part)
+            fsync_file(part)
             sha256 = sha256_file(part, meter.check)
             known = object_metadata.unpack(head["Metadata"]).get(object_metadata.SHA256, sha256)
             if known != sha256:
@@ -300,7 +301,7 @@ class S3Store(Store):
             os.link(part, target)
         finally:
             part.unlink(missing_ok=True)
-        _flush(target.parent)
+        fsync_folder(target.parent)
         return sha256
 
     def free_bytes(self) -> int | None:
@@ -330,11 +331,3 @@ def _place_of(source: Source, scratch: Path) -> Path:
     path = scratch / (source.source_id + (suffix if SAFE_SUFFIX.match(suffix) else ""))
     path.unlink(missing_ok=True)
     return path
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
