@@ -17,7 +17,7 @@ JOB = job_id(SOURCE, "hevc")
 @pytest.fixture
 def ledger(farm):
     found = farm.backend.ledger
-    found._db = Breaking(farm.clients.dynamodb)
+    found._jobs.db = Breaking(farm.clients.dynamodb)
     found.claim(SOURCE, "hevc", owner="w", lease_s=60)
     return found
 
@@ -27,16 +27,16 @@ def overtaken(ledger, farm):
 
     def call(real, **asked):
         farm.clock.advance(1)
-        ledger._db.plan["update_item"], left = [], ledger._db.plan["update_item"]
+        ledger._jobs.db.plan["update_item"], left = [], ledger._jobs.db.plan["update_item"]
         ledger.renew(JOB, 1, lease_s=60)
-        ledger._db.plan["update_item"] = left
+        ledger._jobs.db.plan["update_item"] = left
         return real(**asked)
 
     return call
 
 
 def test_a_cancel_that_a_heartbeat_outdates_looks_again(farm, ledger) -> None:
-    ledger._db.plan["update_item"] = [overtaken(ledger, farm)]
+    ledger._jobs.db.plan["update_item"] = [overtaken(ledger, farm)]
 
     assert ledger.cancel(JOB, "a person asked for it") is True
 
@@ -45,10 +45,10 @@ def test_a_cancel_that_a_heartbeat_outdates_looks_again(farm, ledger) -> None:
 
 
 def test_a_cancel_that_is_always_outdated_is_unavailable_and_changes_nothing(farm, ledger) -> None:
-    ledger._db.plan["update_item"] = [overtaken(ledger, farm)] * 100
+    ledger._jobs.db.plan["update_item"] = [overtaken(ledger, farm)] * 100
 
     with pytest.raises(Unavailable, match="too many others"):
         ledger.cancel(JOB, "a person asked for it")
 
-    ledger._db.plan["update_item"] = []
+    ledger._jobs.db.plan["update_item"] = []
     assert ledger.get(JOB).state is JobState.RUNNING

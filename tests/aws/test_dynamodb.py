@@ -7,7 +7,7 @@ import pytest
 from aws.breaking import Breaking, broken, refusal
 from aws.moto_server import make_farm
 from contracts.backends import PROFILES
-from hevcq.aws.dynamodb.changes import Change
+from hevcq.aws.dynamodb.job_table import Change
 from hevcq.aws.dynamodb.schema import RECORD_KEPT_S, TTL, job_pk, number, table_definition, text
 from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, Source, job_id
 from hevcq.domain.verdict import FailureClass
@@ -30,7 +30,7 @@ def farm():
 @pytest.fixture
 def ledger(farm):
     found = farm.backend.ledger
-    found._db = found._listing._db = Breaking(farm.clients.dynamodb)
+    found._jobs.db = found._listing._db = Breaking(farm.clients.dynamodb)
     return found
 
 
@@ -65,7 +65,7 @@ def test_a_job_that_was_sent_anew_has_moved_unless_it_moved_meanwhile(farm, ledg
 
 def test_a_transition_whose_answer_was_lost_counts_as_made(ledger) -> None:
     claim(ledger)
-    ledger._db.plan["update_item"] = [sent_again]
+    ledger._jobs.db.plan["update_item"] = [sent_again]
 
     ledger.complete(JOB, 1, REF, cpu_s=2.5)
 
@@ -75,7 +75,7 @@ def test_a_transition_whose_answer_was_lost_counts_as_made(ledger) -> None:
 
 def test_a_failure_whose_answer_was_lost_is_counted_once(ledger) -> None:
     claim(ledger)
-    ledger._db.plan["update_item"] = [sent_again]
+    ledger._jobs.db.plan["update_item"] = [sent_again]
 
     ledger.fail(JOB, 1, "why", FailureClass.ENCODER)
 
@@ -83,7 +83,7 @@ def test_a_failure_whose_answer_was_lost_is_counted_once(ledger) -> None:
 
 
 def test_a_claim_whose_answer_was_lost_is_ours_and_counts_no_crash(ledger) -> None:
-    ledger._db.plan["update_item"] = [sent_again]
+    ledger._jobs.db.plan["update_item"] = [sent_again]
 
     granted = claim(ledger)
 
@@ -92,7 +92,7 @@ def test_a_claim_whose_answer_was_lost_is_ours_and_counts_no_crash(ledger) -> No
 
 
 def test_a_claim_that_got_no_answer_at_all_may_be_made_again(ledger) -> None:
-    ledger._db.plan["update_item"] = [("after", broken())]
+    ledger._jobs.db.plan["update_item"] = [("after", broken())]
     with pytest.raises(Unavailable):
         claim(ledger)
 
@@ -106,7 +106,7 @@ def test_a_claim_that_is_overtaken_looks_again(farm, ledger) -> None:
         assert claim(ledger, "quicker") == Granted(1, 0, 0)
         return real(**asked)
 
-    ledger._db.plan["update_item"] = [overtaken]
+    ledger._jobs.db.plan["update_item"] = [overtaken]
 
     assert claim(ledger) == Held(farm.clock.now() + 60)
 
@@ -119,7 +119,7 @@ def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger) -> None:
         ledger.renew(JOB, 1, lease_s=60)
         return real(**asked)
 
-    ledger._db.plan["update_item"] = [renewed]
+    ledger._jobs.db.plan["update_item"] = [renewed]
 
     assert isinstance(claim(ledger, "second"), Held)
 
@@ -171,11 +171,11 @@ def test_a_listing_goes_through_pages_of_the_index_and_of_the_items(farm, ledger
     def few(real, **asked):
         return real(**asked, Limit=40)
 
-    ledger._db.plan["query"] = [few] * 20
+    ledger._jobs.db.plan["query"] = [few] * 20
     listed = [record.source.key for record in ledger.jobs(JobFilter())]
 
     assert listed == [source.key for source in reversed(sources)]
-    assert ledger._db.count("batch_get_item") == 2
+    assert ledger._jobs.db.count("batch_get_item") == 2
     assert ledger.counts() == {("hevc", JobState.QUEUED): 130}
 
 
@@ -189,7 +189,7 @@ def test_items_that_dynamodb_puts_off_are_asked_for_again(ledger) -> None:
         answer["UnprocessedKeys"] = {"hevcq": {"Keys": keys[1:], "ConsistentRead": True}}
         return answer
 
-    ledger._db.plan["batch_get_item"] = [half]
+    ledger._jobs.db.plan["batch_get_item"] = [half]
 
     assert len(list(ledger.jobs(JobFilter()))) == 3
 
@@ -200,7 +200,7 @@ def test_items_that_are_put_off_for_ever_are_an_error_not_missing(ledger) -> Non
     def never(_real, *, RequestItems):
         return {"Responses": {}, "UnprocessedKeys": RequestItems}
 
-    ledger._db.plan["batch_get_item"] = [never] * 99
+    ledger._jobs.db.plan["batch_get_item"] = [never] * 99
 
     with pytest.raises(Unavailable):
         list(ledger.jobs(JobFilter()))
@@ -213,7 +213,7 @@ def test_a_job_that_moved_on_behind_the_index_is_not_listed_where_it_was(ledger)
         claim(ledger)
         return real(**asked)
 
-    ledger._db.plan["batch_get_item"] = [moved]
+    ledger._jobs.db.plan["batch_get_item"] = [moved]
 
     assert list(ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED})))) == []
 
@@ -228,7 +228,7 @@ def test_a_job_that_moves_while_states_are_asked_one_by_one_is_listed_once(ledge
             claim(ledger)
         return queries[-1]
 
-    ledger._db.plan["query"] = [moves] * 5
+    ledger._jobs.db.plan["query"] = [moves] * 5
 
     (record,) = ledger.jobs(JobFilter())
 
@@ -245,7 +245,7 @@ def test_a_table_that_is_not_there_is_one_sentence(farm, ledger) -> None:
 
 def test_a_throttle_is_unavailable_and_not_a_stale_fence(ledger) -> None:
     claim(ledger)
-    ledger._db.plan["update_item"] = [refusal("ProvisionedThroughputExceededException")]
+    ledger._jobs.db.plan["update_item"] = [refusal("ProvisionedThroughputExceededException")]
 
     with pytest.raises(Unavailable):
         ledger.renew(JOB, 1, lease_s=60)
@@ -256,20 +256,20 @@ def test_a_throttle_is_unavailable_and_not_a_stale_fence(ledger) -> None:
 
 def test_a_job_that_everybody_changes_is_unavailable_in_the_end(ledger) -> None:
     ledger.register(SOURCE, ["hevc"])
-    ledger._db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
+    ledger._jobs.db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
 
     with pytest.raises(Unavailable, match="changed by too many others"):
         claim(ledger)
     with pytest.raises(Unavailable, match="changed by too many others"):
         ledger.bury_unclaimed(JOB, "why", FailureClass.RECEIVES)
-    ledger._db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
+    ledger._jobs.db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
     with pytest.raises(Unavailable, match="changed by too many others"):
         ledger.cancel(JOB, "why")
 
 
 def test_a_cancel_that_a_renewal_outdates_looks_again(ledger) -> None:
     claim(ledger)
-    ledger._db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})]
+    ledger._jobs.db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})]
 
     assert ledger.cancel(JOB, "why")
     with pytest.raises(StaleFence):

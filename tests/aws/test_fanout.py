@@ -27,7 +27,7 @@ def farm():
     found = make_farm(PROFILES)
     for queue in found.backend.queues.values():
         queue._sqs = Breaking(found.clients.sqs)
-    found.backend.ledger._db = Breaking(found.clients.dynamodb)
+    found.backend.ledger._jobs.db = Breaking(found.clients.dynamodb)
     yield found
     found.backend.close()
 
@@ -63,7 +63,7 @@ def test_a_kill_before_the_send_is_made_up_for_by_publishing_again(farm) -> None
 
 
 def test_a_kill_after_the_send_sends_twice_and_never_loses(farm) -> None:
-    farm.backend.ledger._db.plan["update_item"] = [Killed()]
+    farm.backend.ledger._jobs.db.plan["update_item"] = [Killed()]
 
     with pytest.raises(Killed):
         publish(farm)
@@ -73,7 +73,7 @@ def test_a_kill_after_the_send_sends_twice_and_never_loses(farm) -> None:
 
 
 def test_a_job_that_a_worker_has_begun_is_not_sent_again(farm) -> None:
-    farm.backend.ledger._db.plan["update_item"] = [Killed()]
+    farm.backend.ledger._jobs.db.plan["update_item"] = [Killed()]
     with pytest.raises(Killed):
         publish(farm)
     farm.backend.ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)

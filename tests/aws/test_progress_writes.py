@@ -21,7 +21,7 @@ JOB = job_id(SOURCE, "hevc")
 @pytest.fixture
 def reporter(farm) -> Reporter:
     ledger = farm.backend.ledger
-    ledger._db = Breaking(farm.clients.dynamodb)
+    ledger._jobs.db = Breaking(farm.clients.dynamodb)
     claim = ledger.claim(SOURCE, "hevc", owner="w", lease_s=600)
     assert isinstance(claim, Granted)
     kit = SimpleNamespace(clock=farm.clock, stages=None, tell=lambda _event: None)
@@ -31,22 +31,22 @@ def reporter(farm) -> Reporter:
 
 def test_words_of_one_phase_are_written_once_in_a_while(farm, reporter) -> None:
     ledger = farm.backend.ledger
-    before = ledger._db.count("update_item")
+    before = ledger._jobs.db.count("update_item")
 
     for percent in range(10):
         reporter.percent(Phase.ENCODE, percent)
         farm.clock.advance(PROGRESS_EVERY_S / 5)
 
-    assert ledger._db.count("update_item") - before == 2
+    assert ledger._jobs.db.count("update_item") - before == 2
     assert ledger.get(JOB).progress.percent == 5
 
 
 def test_an_hour_of_progress_costs_120_writes(farm, reporter) -> None:
     ledger = farm.backend.ledger
-    before = ledger._db.count("update_item")
+    before = ledger._jobs.db.count("update_item")
 
     for second in range(3600):
         reporter.percent(Phase.ENCODE, second / 36)
         farm.clock.advance(1)
 
-    assert ledger._db.count("update_item") - before == 120
+    assert ledger._jobs.db.count("update_item") - before == 120

@@ -26,7 +26,7 @@ def split_named(name: str) -> Split:
 def ledger():
     farm = make_farm(PROFILES)
     found = farm.backend.ledger
-    found._db = found._listing._db = Breaking(farm.clients.dynamodb)
+    found._jobs.db = found._listing._db = Breaking(farm.clients.dynamodb)
     yield found
     farm.backend.close()
 
@@ -45,7 +45,7 @@ def twice(real, **asked):
 
 def test_a_part_whose_answer_was_lost_is_put_in_once(ledger) -> None:
     fence = claim(ledger)
-    ledger._db.plan["put_item"] = [twice, None, twice]
+    ledger._jobs.db.plan["put_item"] = [twice, None, twice]
 
     ledger.split(JOB, fence, split_named("s-1"), FRAMES)
 
@@ -58,7 +58,7 @@ def test_a_kill_between_two_parts_leaves_a_running_job_that_nobody_calls_split(
     ledger, number: int
 ) -> None:
     fence = claim(ledger)
-    ledger._db.plan["put_item"] = [None] * number + [Killed()]
+    ledger._jobs.db.plan["put_item"] = [None] * number + [Killed()]
 
     with pytest.raises(Killed):
         ledger.split(JOB, fence, split_named("s-1"), FRAMES)
@@ -71,7 +71,7 @@ def test_a_kill_between_two_parts_leaves_a_running_job_that_nobody_calls_split(
 
 def test_a_part_that_could_not_be_put_in_leaves_the_job_as_it_was(ledger) -> None:
     fence = claim(ledger)
-    ledger._db.plan["put_item"] = [broken()]
+    ledger._jobs.db.plan["put_item"] = [broken()]
 
     with pytest.raises(Unavailable):
         ledger.split(JOB, fence, split_named("s-1"), FRAMES)
@@ -84,9 +84,9 @@ def test_who_has_no_say_over_a_job_puts_in_no_part(ledger, ended: bool) -> None:
     fence = claim(ledger)
     if ended:
         ledger.skip(JOB, fence, "not worth it")
-    puts = ledger._db.count("put_item")
+    puts = ledger._jobs.db.count("put_item")
 
     with pytest.raises(StaleFence):
         ledger.split(JOB, fence + (not ended), split_named("s-1"), FRAMES)
 
-    assert ledger._db.count("put_item") == puts
+    assert ledger._jobs.db.count("put_item") == puts

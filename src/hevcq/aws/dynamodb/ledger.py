@@ -10,11 +10,21 @@ job is one too, in no index, so that its transitions are 1 unit each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from hevcq.aws.dynamodb.changes import LEASE, WHY, Change, absent, as_seen, blame, moved
-from hevcq.aws.dynamodb.job_table import CLAIM_TRIES
+from hevcq.aws.dynamodb.job_table import (
+    CLAIM_TRIES,
+    LEASE,
+    WHY,
+    Change,
+    JobTable,
+    absent,
+    as_seen,
+    blame,
+    moved,
+)
+from hevcq.aws.dynamodb.queries import Listing
 from hevcq.aws.dynamodb.schema import (
     PART_KEPT_S,
     RECORD_KEPT_S,
@@ -30,7 +40,7 @@ from hevcq.aws.dynamodb.schema import (
     string,
     text,
 )
-from hevcq.aws.dynamodb.subjobs import SplitJobs
+from hevcq.aws.dynamodb.subjobs import SubjobTable
 from hevcq.aws.errors import translated
 from hevcq.domain.job import (
     SETTLED,
@@ -39,15 +49,19 @@ from hevcq.domain.job import (
     Progress,
     RenditionRef,
     Source,
+    Split,
     is_part,
     job_id,
 )
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
+from hevcq.ports.backend import Ledger
 from hevcq.ports.ledger import Claim, JobFilter
 from hevcq.ports.skip_memory import Remembered
+from hevcq.util.clock import Clock
 
 if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 PROGRESS_EVERY_S = 30.0
@@ -61,14 +75,22 @@ class Registered(NamedTuple):
     unsent: bool
 
 
-class DynamoLedger(SplitJobs):
-    """Job states in DynamoDB; how they are written is `items`' business."""
+class DynamoLedger(Ledger):
+    """Job states in DynamoDB, by a table of jobs, one of subjobs beside them, and their indexes."""
+
+    def __init__(
+        self, client: DynamoDBClient, table: str, clock: Clock, tokens: Callable[[], str]
+    ) -> None:
+        self._clock = clock
+        self._jobs = JobTable(client, table, clock, tokens)
+        self._listing = Listing(client, table)
+        self._subjobs = SubjobTable(self._jobs, self._listing)
 
     progress_every_s = PROGRESS_EVERY_S
 
     def check(self) -> None:
         """Raise ConfigError unless the table is there."""
-        self._item("check")
+        self._jobs.item("check")
 
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
         """Make sure a QUEUED record exists for each profile's job: one conditional put each."""
@@ -82,26 +104,26 @@ class DynamoLedger(SplitJobs):
             item[UNSENT] = {"BOOL": True}
         with translated(f"register the job {name}"):
             try:
-                self._db.put_item(
-                    TableName=self._table,
+                self._jobs.db.put_item(
+                    TableName=self._jobs.name,
                     Item=item,
                     ConditionExpression="attribute_not_exists(pk)",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
-            except self._db.exceptions.ConditionalCheckFailedException as error:
+            except self._jobs.db.exceptions.ConditionalCheckFailedException as error:
                 item = dict(error.response["Item"])  # type: ignore[typeddict-item]
         return Registered(record_of(item), UNSENT in item)
 
     def seen(self, name: str) -> Registered | None:
         """Return the job and whether its message waits to be sent, or None."""
-        item = self._item(job_pk(name))
+        item = self._jobs.item(job_pk(name))
         return None if item is None else Registered(record_of(item), UNSENT in item)
 
     def sent(self, name: str) -> None:
         """Record that the job's message has been sent."""
         with translated(f"record that the job {name} was sent"):
-            self._db.update_item(
-                TableName=self._table,
+            self._jobs.db.update_item(
+                TableName=self._jobs.name,
                 Key={"pk": text(job_pk(name))},
                 UpdateExpression=f"REMOVE {UNSENT}",
                 ConditionExpression="attribute_exists(pk)",
@@ -110,27 +132,27 @@ class DynamoLedger(SplitJobs):
     def sent_anew(self, seen: JobRecord) -> None:
         """Record that a job that waited in vain has a message from now on, unless it moved since."""
         now = moved(seen.job_id, seen.state, self._clock.now())
-        self._write(seen.job_id, Change(as_seen(seen), now))
+        self._jobs.change(seen.job_id, Change(as_seen(seen), now))
 
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
         """Try to take the job; each look that somebody else outdates is repeated."""
         name = job_id(source, profile)
 
         def look() -> JobRecord:
-            return self.get(name) or self.register(source, [profile])[0]
+            return self._jobs.get(name) or self.register(source, [profile])[0]
 
-        found = self._claimed(name, look, owner, lease_s)
+        found = self._jobs.claim(name, look, owner, lease_s)
         assert found is not None
         return found
 
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
         """Extend the lease to `lease_s` from now."""
         until = number(self._clock.now() + lease_s)
-        self._under(job_id, fence, {"lease_until": until})
+        self._jobs.change_under(job_id, fence, {"lease_until": until})
 
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
         """Record how far the job is."""
-        self._under(job_id, fence, {"progress": text(progress.model_dump_json())})
+        self._jobs.change_under(job_id, fence, {"progress": text(progress.model_dump_json())})
 
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
         """RUNNING to DONE."""
@@ -158,7 +180,7 @@ class DynamoLedger(SplitJobs):
         self, name: str, fence: int, state: JobState, facts: Mapping[str, AttributeValueTypeDef]
     ) -> None:
         ended = self._ended(name, state, facts)
-        self._under(name, fence, ended, absent(facts, *LEASE, *WHY), ends=True)
+        self._jobs.change_under(name, fence, ended, absent(facts, *LEASE, *WHY), ends=True)
 
     def _back(
         self,
@@ -172,7 +194,7 @@ class DynamoLedger(SplitJobs):
             "lease_until": number(0.0),
             **facts,
         }
-        self._under(name, fence, sets, LEASE, add)
+        self._jobs.change_under(name, fence, sets, LEASE, add)
 
     def _ended(
         self, name: str, state: JobState, facts: Mapping[str, AttributeValueTypeDef]
@@ -212,11 +234,11 @@ class DynamoLedger(SplitJobs):
         False if there is no such job, if it is settled, or if it `stays`.
         """
         for _ in range(CLAIM_TRIES):
-            record = self.get(job_id)
+            record = self._jobs.get(job_id)
             if record is None or record.state in SETTLED or stays(record):
                 return False
             dead = Change(as_seen(record), self._ended(job_id, JobState.DEAD, facts), LEASE)
-            if self._write(job_id, dead):
+            if self._jobs.change(job_id, dead):
                 return True
         raise Unavailable(f"The job {job_id} is being changed by too many others.")
 
@@ -226,7 +248,7 @@ class DynamoLedger(SplitJobs):
 
     def reopened(self, name: str, *, who: str, why: str, unsent: bool) -> bool:
         """Reopen a settled job; mark it as not sent yet if `unsent`."""
-        record = self.get(name)
+        record = self._jobs.get(name)
         if record is None or record.state not in SETTLED:
             return False
         now = self._clock.now()
@@ -242,7 +264,31 @@ class DynamoLedger(SplitJobs):
             **mark,
         }
         gone = ("failure_class", "rendition", "finished_at", "cpu_s", "split", "whole", TTL)
-        return self._write(name, Change(as_seen(record), sets, gone))
+        return self._jobs.change(name, Change(as_seen(record), sets, gone))
+
+    def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
+        """RUNNING to SPLIT, after its subjobs are there."""
+        self._subjobs.split(job_id, fence, split, frames)
+
+    def announce(self, job_id: str, split: str) -> None:
+        """Mark the split as sent."""
+        self._subjobs.announce(job_id, split)
+
+    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
+        """SPLIT to QUEUED."""
+        self._subjobs.unsplit(job_id, fence, reason)
+
+    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
+        """Try to claim a subjob, which is an item like a job."""
+        return self._subjobs.claim_part(part_id, owner=owner, lease_s=lease_s)
+
+    def parts(self, job_id: str) -> list[JobRecord]:
+        """Read the subjobs by their names."""
+        return self._subjobs.parts(job_id)
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """Return the record, or None."""
+        return self._jobs.get(job_id)
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
         """Yield matching records, most recently moved first, a page at a time."""
@@ -256,8 +302,8 @@ class DynamoLedger(SplitJobs):
         """Record that these bytes under this recipe are not worth encoding again."""
         now = self._clock.now()
         with translated("remember a decision"):
-            self._db.put_item(
-                TableName=self._table,
+            self._jobs.db.put_item(
+                TableName=self._jobs.name,
                 Item={
                     "pk": text(remembered_pk(source_sha256, profile, revision)),
                     "reason": text(reason),
@@ -268,7 +314,7 @@ class DynamoLedger(SplitJobs):
 
     def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
         """Return what was remembered for these bytes and this recipe, or None."""
-        item = self._item(remembered_pk(source_sha256, profile, revision))
+        item = self._jobs.item(remembered_pk(source_sha256, profile, revision))
         if item is None:
             return None
         return Remembered(reason=string(item, "reason"), made_at=float_of(item, "made_at") or 0.0)
