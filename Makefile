@@ -12,7 +12,7 @@ REAL_MINUTES ?= 60
 TF := terraform -chdir=infra/terraform/examples/minimal
 TF_PLUGINS ?=
 # What takes every branch; tests marked as repeating a way at each of its steps need not.
-COVERING := $(addprefix tests/,unit worker contracts library ops aws chaos/test_hostile_library.py)
+COVERING := $(addprefix tests/,domain worker contracts library ops backends settings usecases chaos/test_hostile_library.py)
 IMAGE ?= hevcq-worker
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
@@ -57,10 +57,10 @@ chaos: setup  ## the fault campaign's long form: a million simulated job lives (
 	$(BIN)/python -m tests.chaos.sim --lives $(LIVES) --seconds $(CHAOS_SECONDS)
 	$(BIN)/python -m tests.chaos.protocol
 	STATEFUL_EXAMPLES=500 $(BIN)/python -m pytest -q -n 2 tests/contracts/test_stateful_contract.py
-	LIFE_EXAMPLES=500 $(BIN)/python -m pytest -q -n 2 --timeout 3600 tests/library/test_library_lives.py
+	LIFE_EXAMPLES=500 $(BIN)/python -m pytest -q -n 2 --timeout 3600 tests/library/replacement/test_library_lives.py
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.kills --backend aws
-	$(BIN)/python -m tests.chaos.planted
+	$(BIN)/python -m tests.chaos.mutants
 	$(BIN)/python -m tests.chaos.damage
 
 long: setup  ## the long forms of tests that make test leaves out (T="-k words" for some)

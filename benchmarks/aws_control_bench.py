@@ -23,11 +23,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from benchmarks.aws_farm import emulator, opened
 from benchmarks.measured import MEDIA, clip, ratio, report, run
-from hevcq.aws.clients import Clients
+from hevcq.backends.aws.clients import Clients
 from hevcq.domain.job import RenditionRef, Source, Task
 from hevcq.ports.backend import Backend
-from hevcq.profiles import load_profiles
-from hevcq.settings import AwsSettings
+from hevcq.settings.profile_files import load_profiles
+from hevcq.settings.model import AwsSettings
 
 NEVER = threading.Event()
 ROUNDS, CHUNK = 6, 20

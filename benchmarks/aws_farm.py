@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.aws.emulator import KEYS, REGION, Emulator
+from tests.support.aws.emulator import KEYS, REGION, Emulator
 
-from hevcq.aws.clients import Clients, make_clients
-from hevcq.aws.factory import open_aws
-from hevcq.aws.emulator_setup import create_resources
+from hevcq.backends.aws.clients import Clients, make_clients
+from hevcq.backends.aws.factory import open_aws
+from hevcq.backends.aws.emulator_setup import create_resources
 from hevcq.util.clock import SystemClock
 from hevcq.domain.profile import Profile
 from hevcq.ports.backend import Backend
-from hevcq.settings import AwsSettings, Settings
+from hevcq.settings.model import AwsSettings, Settings
 
 
 @contextmanager

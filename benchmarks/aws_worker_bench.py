@@ -22,11 +22,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from benchmarks.aws_control_bench import SQS_PER_MILLION, median, row
 from benchmarks.aws_farm import emulator, made
 from benchmarks.measured import clip, report
-from hevcq.aws.clients import make_clients
-from hevcq.aws.sqs.queue import SqsQueue
+from hevcq.backends.aws.clients import make_clients
+from hevcq.backends.aws.sqs.queue import SqsQueue
 from hevcq.domain.job import Phase
-from hevcq.profiles import load_profiles
-from hevcq.settings import Settings
+from hevcq.settings.profile_files import load_profiles
+from hevcq.settings.model import Settings
 from hevcq.wiring.app import App, build_pool, open_app
 from hevcq.domain.events import EventName, JobEvent
 from hevcq.worker.pool import WorkerPool

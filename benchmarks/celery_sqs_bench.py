@@ -24,10 +24,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from benchmarks.aws_control_bench import median, row, task
 from benchmarks.aws_farm import emulator, opened
 from benchmarks.measured import OUT, ratio, report
-from hevcq.aws.clients import make_clients
+from hevcq.backends.aws.clients import make_clients
 from hevcq.ports.backend import Backend
-from hevcq.profiles import load_profiles
-from hevcq.settings import AwsSettings
+from hevcq.settings.profile_files import load_profiles
+from hevcq.settings.model import AwsSettings
 
 MESSAGES = 100
 """Ten receives of Celery, so that the ten of one batch weigh little."""

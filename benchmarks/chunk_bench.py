@@ -23,14 +23,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measured import clip, ratio, report
 from benchmarks.mixed_film import mixed_film
 from hevcq.util.clock import SystemClock
-from hevcq.domain.chunks import ChunkPlan, KeyIndex, chunks_at
-from hevcq.domain.media import MediaInfo
-from hevcq.domain.plan import EncodePlan
-from hevcq.domain.planner import make_plan
+from hevcq.domain.chunking.planner import ChunkPlan, KeyIndex, chunks_at
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeRequest
-from hevcq.profiles import installed_folder, load_profile
+from hevcq.settings.profile_files import installed_folder, load_profile
 
 PARALLEL = 2
 THREADS = (0, 1, 2)

@@ -17,9 +17,9 @@ from benchmarks.chunk_bench import PROFILE, Film, Places, Run, halves
 from benchmarks.chunk_quality import bd_rate, decibel, frame_ssim, video_bytes
 from benchmarks.measured import MEDIA, report
 from benchmarks.mixed_film import mixed_film
-from hevcq.domain.chunks import KeyIndex
+from hevcq.domain.chunking.planner import KeyIndex
 from hevcq.domain.profile import Profile
-from hevcq.ffmpeg.verify_joined import AROUND, BELOW, below
+from hevcq.ffmpeg.verify.seams import AROUND, BELOW, below
 
 CRFS = (32.0, 28.0, 24.0, 20.0)
 SEAM_CLIPS = (

@@ -23,13 +23,13 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 from benchmarks.measured import report
-from fakes.encoder import FakeEncoder
+from support.fakes.encoder import FakeEncoder
 
 from hevcq.util import log
 from hevcq.domain.job import SETTLED
 from hevcq.domain.keys import key_for_path
-from hevcq.ffmpeg import process
-from hevcq.settings import Settings
+from hevcq.ffmpeg.process import child as process
+from hevcq.settings.model import Settings
 from hevcq.wiring.app import App, build_pool
 
 STUB = "#!/bin/sh\nexit 1\n"

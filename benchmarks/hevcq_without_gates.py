@@ -10,10 +10,10 @@ import threading
 from typing import Any
 
 from hevcq.domain.certificate import REQUIRED, GateResult, Outcome
-from hevcq.domain.media import Measurement, MediaInfo
+from hevcq.domain.media.facts import Measurement, MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.front import main
+from hevcq.cli.main import main
 
 
 def verify(self: FfmpegEncoder, request: object, **_: Any) -> tuple[GateResult, ...]:

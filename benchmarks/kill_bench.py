@@ -18,12 +18,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve()
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[1] / "tests")]
 from benchmarks.measured import report
-from fakes.encoder import fake_index
-from fakes.farm import DoomedScratch, Killed
-from fakes.filmfarm import CHUNKED, EmbeddedFilmFarm, FilmFarm
+from support.fakes.encoder import fake_index
+from support.fakes.farm import DoomedScratch, Killed
+from support.fakes.filmfarm import CHUNKED, EmbeddedFilmFarm, FilmFarm
 from hevcq.util import log
-from hevcq.domain.chunks import Chunk, ChunkPlan
-from hevcq.domain.chunks_settings import Chunking, ChunkMode
+from hevcq.domain.chunking.planner import Chunk, ChunkPlan
+from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.job import JobState
 from hevcq.ports.encoder import ChunkReport, EncodeRequest, OnProgress
 

@@ -25,18 +25,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measured import report
 from hevcq.util.clock import Clock
-from hevcq.domain.chunks import KeyFrame, KeyIndex
-from hevcq.domain.chunks_borders import choose_borders
-from hevcq.domain.chunks_schedule import longest_first
-from hevcq.domain.chunks_settings import Chunking
-from hevcq.domain.chunks_trailing import LOOK_S, trails
+from hevcq.domain.chunking.planner import KeyFrame, KeyIndex
+from hevcq.domain.chunking.boundaries import choose_borders
+from hevcq.domain.chunking.schedule import longest_first
+from hevcq.domain.chunk_settings import Chunking
+from hevcq.domain.chunking.schedule import LOOK_S, trails
 from hevcq.domain.job import Source, Task, TaskKind
 from hevcq.domain.verdict import HAND_ON_S
-from hevcq.embedded.factory import open_embedded
+from hevcq.backends.embedded.factory import open_embedded
 from hevcq.ports.queue import Delivery, Queue
-from hevcq.profiles import installed_folder, load_profile
-from hevcq.settings import Settings
-from hevcq.worker.handed_on import HandedOn
+from hevcq.settings.profile_files import installed_folder, load_profile
+from hevcq.settings.model import Settings
+from hevcq.worker.delivery.context import HandedOn
 
 TABLE = Path(__file__).resolve().parent / "chunk_costs.tsv"
 STRAGGLERS, SLOWER = 0.01, 5.0
@@ -155,7 +155,7 @@ def chunks_of(film: Sequence[Group], workers: int) -> list[tuple[float, float]]:
 
 def share_of_groups(index: KeyIndex) -> list[float]:
     """Return the modelled share of the work of each group of pictures."""
-    from hevcq.domain.chunks_borders import share_of_work
+    from hevcq.domain.chunking.boundaries import share_of_work
 
     total = sum(key.bytes_until_next for key in index.keys)
     return [

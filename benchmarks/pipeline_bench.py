@@ -27,13 +27,13 @@ from benchmarks.aws_farm import emulator, opened
 from benchmarks.measured import clip, report
 from hevcq.util.clock import SystemClock
 from hevcq.domain.job import JobState
-from hevcq.domain.planner import make_plan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.backend import Backend
-from hevcq.profiles import load_profiles
+from hevcq.settings.profile_files import load_profiles
 from hevcq.worker.handler import Served
-from hevcq.worker.kit import Kit
+from hevcq.worker.delivery.context import Kit
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
 

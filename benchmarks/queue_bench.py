@@ -24,10 +24,10 @@ from pathlib import Path
 from hevcq.util.clock import SystemClock
 from hevcq.domain.job import Source, Task
 from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
-from hevcq.embedded.database import DATABASE, Database
-from hevcq.embedded.factory import EmbeddedBackend, open_embedded
+from hevcq.backends.embedded.database import DATABASE, Database
+from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.ports.queue import Delivery, Queue
-from hevcq.settings import Settings
+from hevcq.settings.model import Settings
 
 OUT = Path(__file__).resolve().parent / "out" / "queue.json"
 STOP = threading.Event()

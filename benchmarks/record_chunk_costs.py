@@ -14,13 +14,13 @@ from pathlib import Path
 from benchmarks.measured import MEDIA
 from benchmarks.mixed_film import mixed_film
 from hevcq.util.clock import SystemClock
-from hevcq.domain.chunks import chunks_at
-from hevcq.domain.plan import EncodePlan
-from hevcq.domain.planner import make_plan
+from hevcq.domain.chunking.planner import chunks_at
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeRequest
-from hevcq.profiles import installed_folder, load_profile
+from hevcq.settings.profile_files import installed_folder, load_profile
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 STOP = threading.Event()

@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.measured import clip, ratio, report
 from hevcq.util.clock import SystemClock
-from hevcq.domain.media import MediaInfo
-from hevcq.embedded.factory import open_catalog
-from hevcq.ffmpeg.probe import probe
-from hevcq.ffmpeg.tools import Tools
-from hevcq.library.scan import find
-from hevcq.library.survey import Inspect, Inspected, survey
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.backends.embedded.factory import open_catalog
+from hevcq.ffmpeg.probe.probe import probe
+from hevcq.ffmpeg.inputs import Tools
+from hevcq.library.scanning.scan import find
+from hevcq.library.scanning.probe_files import Inspect, Inspected, survey
 
 FILES, SAMPLE, ROUNDS, THREADS = 10_000, 100, 3, 4
 

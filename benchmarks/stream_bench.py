@@ -25,17 +25,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from benchmarks.aws_farm import emulator, opened
 from benchmarks.measured import clip, report
-from hevcq.aws.clients import Clients
-from hevcq.aws.s3.range_reader import Heads
+from hevcq.backends.aws.clients import Clients
+from hevcq.backends.aws.s3.range_reader import Heads
 from hevcq.util.clock import SystemClock
-from hevcq.domain.chunks_settings import Chunking, ChunkMode
+from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.job import SETTLED, JobState, TaskKind, job_id
-from hevcq.domain.planner import make_plan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.profiles import load_profiles
+from hevcq.settings.profile_files import load_profiles
 from hevcq.worker.handler import Handler, Served
-from hevcq.worker.kit import Kit
+from hevcq.worker.delivery.context import Kit
 from hevcq.worker.scratch import Scratch
 
 TIMES = 4

@@ -8,7 +8,7 @@ LABEL org.opencontainers.image.title="hevcq emulator" \
 RUN pip install --no-cache-dir --disable-pip-version-check "moto[server]==5.2.5" \
  && useradd --uid 10002 --no-create-home --shell /usr/sbin/nologin emulator
 WORKDIR /opt/emulator
-COPY tests/aws/shims.py docker/emulator.py ./
+COPY tests/support/aws/shims.py docker/emulator.py ./
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 USER 10002

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sys
 
-from hevcq.aws.clients import make_clients
-from hevcq.aws.emulator_setup import create_resources
+from hevcq.backends.aws.clients import make_clients
+from hevcq.backends.aws.emulator_setup import create_resources
 from hevcq.errors import HevcqError
-from hevcq.profiles import installed_folder, load_profiles
-from hevcq.settings_load import load
+from hevcq.settings.loader import load
+from hevcq.settings.profile_files import installed_folder, load_profiles
 
 
 def main() -> int:

@@ -22,11 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from scripts.demo import clips  # noqa: E402
-from tests.aws.emulator import KEYS, REGION, Emulator, NotStarted, emulated_clients  # noqa: E402
+from tests.support.aws.emulator import KEYS, REGION, Emulator, NotStarted, emulated_clients  # noqa: E402
 
-from hevcq.aws.emulator_setup import create_resources  # noqa: E402
-from hevcq.profiles import load_profiles  # noqa: E402
-from hevcq.settings import AwsSettings  # noqa: E402
+from hevcq.backends.aws.emulator_setup import create_resources  # noqa: E402
+from hevcq.settings.model import AwsSettings  # noqa: E402
+from hevcq.settings.profile_files import load_profiles  # noqa: E402
 
 PROFILES = ("hevc", "720p", "1080p")
 END_S = 20

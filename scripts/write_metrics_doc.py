@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hevcq.worker.metrics import METRICS
-from hevcq.worker.prometheus import exposed
+from hevcq.worker.monitoring.metrics import METRICS
+from hevcq.worker.monitoring.prometheus import exposed
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 START, END = "<!-- metrics -->\n", "<!-- /metrics -->"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hevcq.cli.exits import table
+from hevcq.cli.exit_codes import table
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "README.md"

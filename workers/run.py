@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from hevcq.front import main
+from hevcq.cli.main import main
 
 if __name__ == "__main__":
     sys.argv[1:1] = ["worker", *os.environ.get("HEVCQ_PROFILES", "").split()]

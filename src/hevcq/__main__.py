@@ -2,6 +2,6 @@
 
 import sys
 
-from hevcq.front import main
+from hevcq.cli.main import main
 
 sys.exit(main())

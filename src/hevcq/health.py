@@ -53,7 +53,7 @@ def data_dir(arguments: Sequence[str]) -> str | None:
     if given:
         return os.path.join(os.getcwd(), os.path.expanduser(given))
     from hevcq.errors import ConfigError
-    from hevcq.settings_load import load
+    from hevcq.settings.loader import load
 
     try:
         return str(load().settings.data_dir)

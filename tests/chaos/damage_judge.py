@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, Outcome
-from hevcq.domain.media import Measurement, MediaInfo, StreamKind
-from hevcq.domain.plan import EncodePlan
-from hevcq.domain.planner import make_plan
+from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Preflight, Profile, Video
 from hevcq.errors import HevcqError
 from hevcq.ffmpeg.encoder import FfmpegEncoder

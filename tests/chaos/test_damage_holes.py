@@ -10,7 +10,7 @@ import pytest
 from chaos.damage_corpus import ffmpeg
 from chaos.damage_judge import ENCODER, judge, profile, run
 from hevcq.errors import SourceDamaged, Stopped
-from hevcq.ffmpeg.transport import transport_damage
+from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=1.2")
 SOUND = ("-f", "lavfi", "-i", "anoisesrc=duration=1.2:amplitude=0.2:seed=7")

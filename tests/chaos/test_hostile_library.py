@@ -12,14 +12,14 @@ import pytest
 from chaos.hostile_kit import in_time
 from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
 from hevcq.errors import LibraryError, StorageError, SwapRefused, VerificationFailed
-from hevcq.library.files import FileSystem, temp_of
+from hevcq.library.filesystem import FileSystem, temp_of
 from hevcq.library.names import certificate_beside, temp_beside
 from hevcq.library.place import Rendition, place
-from hevcq.library.scan import Found, find
-from hevcq.library.steps import Settled
-from hevcq.library.swap import Swap
-from library.libkit import RENDITION, certificate, film
-from support import ManualClock
+from hevcq.library.replacement.steps import Settled
+from hevcq.library.replacement.swap import Swap
+from hevcq.library.scanning.scan import Found, find
+from support.clips import ManualClock
+from support.library import RENDITION, certificate, film
 
 PRECIOUS = b"not yours to write"
 LINKS = [os.symlink, os.link]

@@ -26,7 +26,7 @@ from chaos.hostile_kit import (
 )
 from hevcq.domain.verdict import Handling, handling
 from hevcq.util.clock import SystemClock
-from support import make_clip
+from support.clips import make_clip
 
 PATIENCE_S = 90.0
 """Far above what any of these needs, far below the 120 s of CPU that a probe is allowed."""

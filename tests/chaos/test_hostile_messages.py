@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hevcq.aws.sqs import letter
-from hevcq.aws.sqs.message_parser import Route, read
+from hevcq.backends.aws.sqs import letter
+from hevcq.backends.aws.sqs.message_parser import Route, read
 from hevcq.domain.job import MAX_BODY_BYTES, Source, Task, TaskKind
 from hevcq.domain.keys import check_key, rendition_key
 from hevcq.errors import BadMessage

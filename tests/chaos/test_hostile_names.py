@@ -12,7 +12,7 @@ from chaos.damage_judge import profile, run
 from hevcq.errors import SourceDamaged, SourceUnreadable
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.util.clock import SystemClock
-from support import make_clip
+from support.clips import make_clip
 
 EVIL = [
     "-i", "-y.mkv", "--", "%d.mkv", "a%03d$(touch pwned).mkv", "new\nline.mkv", "`touch pwned`.mkv",

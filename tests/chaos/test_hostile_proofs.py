@@ -10,19 +10,19 @@ import threading
 import pytest
 
 from chaos.hostile_kit import in_time
-from fakes.farm import Farm, adoptable
-from fakes.store import MemoryStore
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, SourceUnreadable, UsageError, VerificationFailed
-from hevcq.library.files import FileSystem
+from hevcq.library.filesystem import FileSystem
 from hevcq.library.names import certificate_beside
 from hevcq.ports.catalog import Mode, PlacementState
-from hevcq.usecases.ingest_scan import occupied
-from hevcq.usecases.ingest_targets import Claim, Destination
-from hevcq.usecases.verify_pair import read_certificate, sha256
-from ingest_kit import Bench
-from library.libkit import film
+from hevcq.usecases.ingest.destinations import Claim, Destination
+from hevcq.usecases.ingest.scan import occupied
+from hevcq.usecases.verify_files import read_certificate, sha256
+from support.fakes.farm import Farm, adoptable
+from support.fakes.store import MemoryStore
+from support.ingest.run import Bench
+from support.library import film
 
 
 @pytest.fixture

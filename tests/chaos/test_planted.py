@@ -6,8 +6,8 @@ import ast
 
 import pytest
 
-from chaos.planted.mutant import MUTANTS, Mutant, Tree
-from chaos.planted.trial import ROOT, Fate, copied, run_pytest, try_mutant
+from chaos.mutants.mutant import MUTANTS, Mutant, Tree
+from chaos.mutants.trial import ROOT, Fate, copied, run_pytest, try_mutant
 
 SAMPLE = {"poison tried again", "a key with .. accepted", "unknown counted as passed"}
 SAMPLES = [mutant for mutant in MUTANTS if mutant.name in SAMPLE]

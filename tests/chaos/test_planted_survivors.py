@@ -6,22 +6,22 @@ import threading
 from types import SimpleNamespace
 
 from contracts.backends import PROFILES
-from fakes.backend import HEVC
-from fakes.encoder import INFO, passed
-from fakes.farm import Farm
-from fakes.queue import MemoryQueue
+from hevcq.backends.embedded.factory import open_embedded
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source, Task, job_id
 from hevcq.domain.profile import Bounds
 from hevcq.domain.verdict import Abandon, FailureClass, Skipped
-from hevcq.embedded.factory import open_embedded
 from hevcq.errors import Unavailable
-from hevcq.ffmpeg import verify_picture
-from hevcq.ffmpeg.process import Finished
-from hevcq.ffmpeg.verify_picture import THUMB_HEIGHT, THUMB_WIDTH, Sample, complaints, frozen
-from hevcq.settings import Settings
-from hevcq.worker.lease import MAX_MARGIN_S, Fence, Lease
-from support import ManualClock
+from hevcq.ffmpeg.process.child import Finished
+from hevcq.ffmpeg.verify import picture as verify_picture
+from hevcq.ffmpeg.verify.picture import THUMB_HEIGHT, THUMB_WIDTH, Sample, complaints, frozen
+from hevcq.settings.model import Settings
+from hevcq.worker.delivery.lease import MAX_MARGIN_S, Fence, Lease
+from support.clips import ManualClock
+from support.fakes.backend import HEVC
+from support.fakes.encoder import INFO, passed
+from support.fakes.farm import Farm
+from support.fakes.queue import MemoryQueue
 
 SIZE = THUMB_WIDTH * THUMB_HEIGHT
 DARK, GREY = bytes(SIZE), bytes([40]) * SIZE

@@ -10,15 +10,15 @@ import pytest
 
 from chaos.powercut.database import Recorder
 from contracts.backends import PROFILES
+from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.domain.job import SETTLED, JobState, Phase, Progress, RenditionRef
 from hevcq.domain.verdict import Bury, FailureClass
-from hevcq.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.errors import HevcqError
 from hevcq.ports.ledger import Granted, JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.ports.store import Publication
-from hevcq.settings import Settings
-from support import ManualClock
+from hevcq.settings.model import Settings
+from support.clips import ManualClock
 
 NOW = threading.Event()
 FILM = b"rendition " * 500

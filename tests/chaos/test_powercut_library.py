@@ -10,10 +10,10 @@ import pytest
 
 from chaos.powercut.disk import Disk, Loss, write
 from hevcq.errors import HevcqError
-from hevcq.library.steps import Settled
-from hevcq.library.swap import Swap
-from library.libkit import CHANGING, Film, QuickFileSystem, film, strays
-from support import ManualClock
+from hevcq.library.replacement.steps import Settled
+from hevcq.library.replacement.swap import Swap
+from support.clips import ManualClock
+from support.library import CHANGING, Film, QuickFileSystem, film, strays
 
 LAYOUTS = {
     "same name": ("tv/film.mkv", None, {}),

@@ -85,7 +85,7 @@ def test_an_ack_before_the_end_is_noticed(monkeypatch):
 
 
 def test_a_settling_with_the_heartbeat_alive_is_noticed(monkeypatch):
-    from hevcq.worker.heartbeat import Heartbeat
+    from hevcq.worker.delivery.lease import Heartbeat
 
     monkeypatch.setattr(Heartbeat, "join", lambda self: None)
 
@@ -93,7 +93,7 @@ def test_a_settling_with_the_heartbeat_alive_is_noticed(monkeypatch):
 
 
 def test_a_publication_without_a_live_lease_is_noticed(monkeypatch):
-    from hevcq.worker.lease import Lease
+    from hevcq.worker.delivery.lease import Lease
 
     monkeypatch.setattr(Lease, "check", lambda self: None)
     monkeypatch.setattr(Lease, "beat", lambda self, now: 1000.0)
@@ -104,7 +104,7 @@ def test_a_publication_without_a_live_lease_is_noticed(monkeypatch):
 
 
 def test_an_interruption_that_is_counted_is_noticed(monkeypatch):
-    from hevcq.worker.moves import Moves
+    from hevcq.worker.delivery.transitions import Moves
 
     def counted(self, reason, *, doubted=False):
         self.fail(reason, FailureClass.ENCODER)

@@ -15,8 +15,8 @@ from chaos.sim.sched import Process
 from chaos.sim.threads import cooperative
 from chaos.sim.world import World
 from hevcq.domain.job import JobState, Task
-from hevcq.worker.fault_attribution import SICK_AFTER
-from hevcq.worker.loop import Outcome
+from hevcq.worker.delivery.fault_attribution import SICK_AFTER
+from hevcq.worker.slot import Outcome
 
 JOBS, SECONDS = 120, 600.0
 BEGIN_S = 1_000.0

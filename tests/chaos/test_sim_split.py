@@ -16,9 +16,11 @@ from chaos.sim.doors import QueueDoor
 from chaos.sim.film_world import EVERY, FilmWorld, is_film_world
 from chaos.sim.films import film_profile
 from hevcq.errors import Superseded
-from hevcq.worker import chunk, join, parts
-from hevcq.worker.lease import Lease
-from hevcq.worker.split import part_task
+from hevcq.worker.chunking import chunk_job as chunk
+from hevcq.worker.chunking import join_job as join
+from hevcq.worker.chunking import subjob as parts
+from hevcq.worker.chunking.split import part_task
+from hevcq.worker.delivery.lease import Lease
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLDS = (*range(1, 12), EMBEDDED_EVERY)
@@ -120,7 +122,7 @@ def test_a_join_that_is_sent_too_early_is_noticed(monkeypatch):
 
 
 def test_a_mark_of_a_chunk_that_asks_for_no_fence_is_noticed(monkeypatch):
-    from fakes.ledger import MemoryLedger
+    from support.fakes.ledger import MemoryLedger
 
     honest = MemoryLedger._mine
 
@@ -199,13 +201,13 @@ def test_a_chunk_that_nobody_stops_after_a_cancel_is_noticed(monkeypatch):
 
 def test_a_film_that_is_not_swept_is_noticed(monkeypatch):
     monkeypatch.setattr(join, "sweep", lambda *_a, **_n: None)
-    monkeypatch.setattr("hevcq.worker.parts.sweep", lambda *_a, **_n: None)
+    monkeypatch.setattr("hevcq.worker.chunking.subjob.sweep", lambda *_a, **_n: None)
 
     _broken("this is left")
 
 
 def test_tasks_of_films_without_their_group_are_noticed(monkeypatch):
-    from hevcq.embedded.jobs import message_table
+    from hevcq.backends.embedded.jobs import message_table
 
     def alone(tasks):
         return [message_table.Outgoing(task.body()) for task in tasks]

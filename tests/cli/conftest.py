@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from fakes.backend import memory_backend
 from hevcq.cli.app import run
 from hevcq.domain.job import JobRecord, Phase, Progress, RenditionRef, Source, Split, Task, part_id
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.verdict import Bury, FailureClass
-from hevcq.library.files import fingerprint_of
+from hevcq.library.filesystem import fingerprint_of
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.ports.store import Publication
-from hevcq.settings import Settings
+from hevcq.settings.model import Settings
 from hevcq.wiring.app import App, open_app
-from support import ManualClock
+from support.clips import ManualClock
+from support.fakes.backend import memory_backend
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from hevcq.cli.exits import ExitCode
+from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import Selection

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.cli.exits import ExitCode
+from hevcq.cli.exit_codes import ExitCode
 
 LISTS = "libx265 libx264 aac mov_text srt ssim scale bwdif"
 

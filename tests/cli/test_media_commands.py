@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.cli.exits import ExitCode
+from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import key_for_path
-from support import make_clip
+from support.clips import make_clip
 
 pytestmark = pytest.mark.media
 

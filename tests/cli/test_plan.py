@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg.chunks.numbered import ffmpeg
-from hevcq.cli.exits import ExitCode
-from support import make_clip
+from ffmpeg.chunking.numbered import ffmpeg
+from hevcq.cli.exit_codes import ExitCode
+from support.clips import make_clip
 
 pytestmark = pytest.mark.media
 

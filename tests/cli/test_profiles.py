@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hevcq.cli.exits import ExitCode
+from hevcq.cli.exit_codes import ExitCode
 
 ROOT = Path(__file__).resolve().parents[2]
 

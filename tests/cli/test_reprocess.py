@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hevcq.cli.exits import ExitCode
+from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.job import JobState
 from hevcq.ports.queue import Selection
 

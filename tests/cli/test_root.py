@@ -13,7 +13,7 @@ import pytest
 import hevcq as package
 from hevcq import errors
 from hevcq.cli import app as root
-from hevcq.cli.exits import MEANING, ExitCode, exit_code, table
+from hevcq.cli.exit_codes import MEANING, ExitCode, exit_code, table
 
 SUBCOMMANDS = [
     ("dead-letters", "list"),
@@ -127,7 +127,7 @@ def break_status(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def broken(*_args: object, **_named: object) -> None:
         raise error
 
-    monkeypatch.setattr("hevcq.cli.status._show", broken)
+    monkeypatch.setattr("hevcq.cli.queue.status._show", broken)
 
 
 def test_an_error_is_one_sentence_and_a_trace_only_with_verbose(hevcq, monkeypatch):

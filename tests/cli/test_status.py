@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.cli import status_text
-from hevcq.cli.exits import ExitCode
+from hevcq.backends.embedded.migrations import SCRIPTS
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.output import status_table as status_text
 from hevcq.domain.job import Phase, Progress
-from hevcq.embedded.migrations import SCRIPTS
 
 
 def test_a_new_folder_shows_every_profile_at_zero(hevcq):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hevcq.cli import render
+from hevcq.cli.output import table as render
 from hevcq.ports.queue import Selection
 
 

@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 
 from cli.redriving import WHY, bury
-from fakes.backend import HEVC, Faulty
-from fakes.encoder import FakeEncoder, passed
 from hevcq.domain.certificate import REQUIRED, Certificate, Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import SourceUnreadable, Stopped, UsageError
 from hevcq.ports.backend import Backend
-from hevcq.usecases.dead_letters import Wanted
-from hevcq.usecases.redrive import Order, RedriveResult, redrive
-from hevcq.usecases.verify_pair import NO_LOG, Pair, sha256, verify_pair
-from support import ManualClock
+from hevcq.usecases.operations.dead_letters import Order, RedriveResult, Wanted, redrive
+from hevcq.usecases.verify_files import NO_LOG, Pair, sha256, verify_pair
+from support.clips import ManualClock
+from support.fakes.backend import HEVC, Faulty
+from support.fakes.encoder import FakeEncoder, passed
 
 
 def order(**changes: object) -> Order:

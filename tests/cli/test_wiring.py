@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fakes.backend import HEVC, memory_backend
 from hevcq.domain.profile import Fleet
 from hevcq.errors import ConfigError, UnknownProfile
-from hevcq.settings import Settings
+from hevcq.settings.model import Settings
 from hevcq.wiring.app import build_pool, open_app, sharers
+from support.fakes.backend import HEVC, memory_backend
 
 
 def test_nothing_is_opened_before_it_is_used(tmp_path: Path):
@@ -85,7 +85,7 @@ def test_a_command_imports_no_more_than_it_needs(
     assert app.backend
     app.close()
     script = (
-        "import sys; from hevcq.front import main; code = main();"
+        "import sys; from hevcq.cli.main import main; code = main();"
         "print(*sys.modules, file=sys.stderr); sys.exit(code)"
     )
 

@@ -20,8 +20,8 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.queue import Queue
 from hevcq.ports.store import Input
-from hevcq.settings import Settings
-from support import ManualClock
+from hevcq.settings.model import Settings
+from support.clips import ManualClock
 
 VISIBILITY_S = 60
 MAX_RECEIVES = 3
@@ -88,8 +88,8 @@ class World:
 
 
 def open_memory(folder: Path) -> World:
-    from fakes.backend import memory_backend
-    from fakes.catalog import MemoryCatalog
+    from support.fakes.backend import memory_backend
+    from support.fakes.catalog import MemoryCatalog
 
     clock = ManualClock()
     backend = memory_backend(clock, PROFILES)
@@ -105,9 +105,9 @@ def open_memory(folder: Path) -> World:
 
 
 def open_embedded(folder: Path) -> World:
-    from hevcq.embedded.database import DATABASE, Database
-    from hevcq.embedded.factory import open_embedded
-    from hevcq.embedded.jobs.message_table import Outgoing, send
+    from hevcq.backends.embedded.database import DATABASE, Database
+    from hevcq.backends.embedded.factory import open_embedded
+    from hevcq.backends.embedded.jobs.message_table import Outgoing, send
 
     clock = ManualClock()
     opened = open_embedded(Settings(data_dir=folder / "data"), PROFILES, clock)
@@ -144,7 +144,7 @@ class CloudWorld(World):
 
 
 def open_aws(folder: Path) -> World:
-    from aws.moto_server import make_farm
+    from support.aws.moto_server import make_farm
 
     farm = make_farm(PROFILES, input_bucket=LIBRARY_BUCKET)
     s3 = farm.clients.s3

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contracts.backends import World
-from hevcq.domain.media import Chapter, MediaInfo, Stream, StreamKind, VideoFacts
+from hevcq.domain.media.facts import Chapter, MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.ports.catalog import Catalog, Fingerprint, Mode, Placement, PlacementState
 
 MARK = Fingerprint(size=10, mtime_ns=1_700_000_000_123_456_789, inode=2**63 - 1, device=5)

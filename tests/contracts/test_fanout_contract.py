@@ -1,4 +1,4 @@
-"""What every fan-out promises (ports/fanout.py), over every backend."""
+"""What every fan-out promises (ports/task_publisher.py), over every backend."""
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ from contracts.objects import (
     sha,
     visible,
 )
-from fakes.encoder import content_of
 from hevcq.errors import (
     LibraryError,
     SourceChanged,
@@ -29,6 +28,7 @@ from hevcq.errors import (
     Stopped,
 )
 from hevcq.ports.store import StoredObject
+from support.fakes.encoder import content_of
 
 
 def test_an_accepted_file_can_be_checked_and_fetched(world: World) -> None:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg.media_table import DAMAGED, ENCODED, EXPECTED, PROFILES, TOO_LONG, UNREADABLE, rows
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.media import Measurement, MediaInfo, StreamKind
-from hevcq.domain.plan import EncodePlan, Skip
-from hevcq.domain.planner import make_plan
+from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
+from hevcq.domain.planning.encode_plan import EncodePlan, Skip
+from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceDamaged, SourceUnreadable
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
-from media_facts import profile
-from support import MEDIA, media_clip
+from support.clips import MEDIA, media_clip
+from support.media_facts import profile
+from support.media_table import DAMAGED, ENCODED, EXPECTED, PROFILES, TOO_LONG, UNREADABLE, rows
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 QUICK = {
@@ -167,7 +167,7 @@ def test_every_frame_of_a_variable_rate_keeps_its_own_time(name: str, folder: Pa
 
 def _times(path: Path, info: MediaInfo) -> list[float]:
     """Return the time of every shown frame, in seconds from the first."""
-    from hevcq.ffmpeg.process import run_child
+    from hevcq.ffmpeg.process.child import run_child
 
     index = str(info.of_kind(StreamKind.VIDEO)[0].index)
     ended = run_child(

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aws.emulator import KEYS, REGION, Emulator
 from infra.terraform import ROOT, Terraform
-from support import make_clip
+from support.aws.emulator import KEYS, REGION, Emulator
+from support.clips import make_clip
 
 pytestmark = [pytest.mark.terraform, pytest.mark.aws, pytest.mark.timeout(1200)]
 HEVCQ = Path(sys.executable).with_name("hevcq")

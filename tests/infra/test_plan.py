@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hevcq.aws.dynamodb.schema import TTL, table_definition
-from hevcq.profiles import installed_folder, load_profiles
-from hevcq.settings import AwsSettings, Settings
+from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
+from hevcq.settings.model import AwsSettings, Settings
+from hevcq.settings.profile_files import installed_folder, load_profiles
 from infra.terraform import INFRA, Terraform, need_terraform
 
 pytestmark = pytest.mark.terraform

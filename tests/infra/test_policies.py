@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hevcq.profiles import installed_folder, load_profiles
+from hevcq.settings.profile_files import installed_folder, load_profiles
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]

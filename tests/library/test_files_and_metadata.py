@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import DiskFull, HevcqError, LibraryError, SwapRefused, Unavailable
-from hevcq.library import files
-from hevcq.library.files import FileSystem
-from hevcq.library.locks import root_lock
+from hevcq.library import filesystem as files
+from hevcq.library.filesystem import FileSystem
+from hevcq.library.lock import root_lock
 from hevcq.library.metadata import carry
 from hevcq.library.place import explain
-from library.libkit import film
+from support.library import film
 
 
 def fault(number: int):

@@ -15,12 +15,13 @@ import pytest
 
 from hevcq.domain.certificate import Certificate
 from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
-from hevcq.library.files import FileSystem
-from hevcq.library.locks import job_lock, root_lock
+from hevcq.library.filesystem import FileSystem
+from hevcq.library.lock import job_lock, root_lock
 from hevcq.library.names import MAX_NAME_BYTES, case_twin, certificate_beside, cut
 from hevcq.library.place import Rendition, place, sweep
-from hevcq.library.swap import Swap
-from library.libkit import (
+from hevcq.library.replacement.swap import Swap
+from support.clips import ManualClock
+from support.library import (
     ORIGINAL,
     RENDITION,
     FailingFileSystem,
@@ -31,7 +32,6 @@ from library.libkit import (
     sha,
     strays,
 )
-from support import ManualClock
 
 pytestmark = pytest.mark.repeats
 
@@ -219,7 +219,7 @@ OTHER = """
 import sys
 from pathlib import Path
 from hevcq.errors import LibraryError
-from hevcq.library.locks import root_lock
+from hevcq.library.lock import root_lock
 with root_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

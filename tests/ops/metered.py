@@ -9,11 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hevcq.domain.events import EventName, JobEvent, WorkerEventName
 from hevcq.domain.job import Phase, Progress, RenditionRef, Source
-from hevcq.worker import metrics as m
-from hevcq.worker.emf import Batch, lines
-from hevcq.worker.meter import Meter
-from hevcq.worker.prometheus import Totals
-from support import ManualClock
+from hevcq.worker.monitoring import metrics as m
+from hevcq.worker.monitoring.cloudwatch_emf import Batch, lines
+from hevcq.worker.monitoring.prometheus import Totals
+from hevcq.worker.monitoring.recorder import Meter
+from support.clips import ManualClock
 
 SOURCE = Source(bucket="b", key="TODO/a.mp4", version="1", size=1000)
 LABELS = ("profile", "phase", "end", "class")

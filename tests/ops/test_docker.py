@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 import hevcq
-from hevcq.profiles import load_profiles
-from hevcq.settings import Settings
-from hevcq.settings_load import OTHER_VARIABLES, leaves, variable
+from hevcq.settings.loader import OTHER_VARIABLES, leaves, variable
+from hevcq.settings.model import Settings
+from hevcq.settings.profile_files import load_profiles
 
 pytestmark = pytest.mark.repeats
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from fakes.farm import Farm
 from hevcq import health
 from hevcq.worker.handler import Served
-from hevcq.worker.health import Health, HealthFile
+from hevcq.worker.monitoring.health import Health, HealthFile
 from hevcq.worker.pool import Numbers, WorkerPool
-from support import ManualClock
+from support.clips import ManualClock
+from support.fakes.farm import Farm
 
 NODE = "box-1.lan"
 WELL = Health(slots=2, alive=2, handled=7, oldest_poll_s=1.0)

@@ -8,13 +8,13 @@ import threading
 
 import pytest
 
-from fakes.farm import Farm
 from hevcq.errors import EncoderFailed, Unavailable
 from hevcq.util import log
 from hevcq.util.log import get_logger
+from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import Served
-from hevcq.worker.heartbeat import Heartbeat
-from hevcq.worker.loop import Worker
+from hevcq.worker.slot import Worker
+from support.fakes.farm import Farm
 
 
 @pytest.fixture

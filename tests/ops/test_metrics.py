@@ -9,18 +9,18 @@ from typing import get_args
 import pytest
 from prometheus_client import generate_latest
 
-from fakes.farm import Farm
 from hevcq.domain.events import EventName, WorkerEventName
 from hevcq.domain.job import Phase
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import EncoderFailed, SourceDamaged
 from hevcq.ports.queue import Depth
-from hevcq.worker import metrics as m
-from hevcq.worker.emf import MAX_VALUES
-from hevcq.worker.health import Health
-from hevcq.worker.meter import ENDS
-from hevcq.worker.prometheus import exposed
+from hevcq.worker.monitoring import metrics as m
+from hevcq.worker.monitoring.cloudwatch_emf import MAX_VALUES
+from hevcq.worker.monitoring.health import Health
+from hevcq.worker.monitoring.prometheus import exposed
+from hevcq.worker.monitoring.recorder import ENDS
 from ops.metered import Metered
+from support.fakes.farm import Farm
 
 
 def test_a_finished_job_is_its_phases_speed_bytes_and_overhead():

@@ -8,9 +8,9 @@ from pathlib import Path
 from scripts.write_metrics_doc import filled
 
 from hevcq.domain.verdict import FailureClass
-from hevcq.settings import Settings
-from hevcq.worker.meter import ENDS
-from hevcq.worker.metrics import METRICS
+from hevcq.settings.model import Settings
+from hevcq.worker.monitoring.metrics import METRICS
+from hevcq.worker.monitoring.recorder import ENDS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 

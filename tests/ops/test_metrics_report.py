@@ -7,15 +7,15 @@ import urllib.request
 
 import pytest
 
-from fakes.farm import Farm
 from hevcq.errors import ConfigError, Unavailable
 from hevcq.ports.queue import Depth
-from hevcq.worker import metrics as m
 from hevcq.worker.handler import Served
-from hevcq.worker.health import Health
-from hevcq.worker.metrics_report import MetricsReport, Outlets
-from hevcq.worker.prometheus import Exposition, Totals
+from hevcq.worker.monitoring import metrics as m
+from hevcq.worker.monitoring.health import Health
+from hevcq.worker.monitoring.prometheus import Exposition, Totals
+from hevcq.worker.monitoring.reporter import MetricsReport, Outlets
 from ops.metered import Metered, checked
+from support.fakes.farm import Farm
 
 
 class Queue:

@@ -9,9 +9,9 @@ from hevcq import health
 from hevcq.cli.app import COMMANDS
 from hevcq.domain.profile import Profile, QueueNumbers
 from hevcq.domain.verdict import FailureClass
-from hevcq.settings import Settings
-from hevcq.settings_load import leaves
-from hevcq.worker.scale_in import PROTECT_S, RENEW_S
+from hevcq.settings.loader import leaves
+from hevcq.settings.model import Settings
+from hevcq.worker.monitoring.scale_in import PROTECT_S, RENEW_S
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

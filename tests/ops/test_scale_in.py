@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fakes.farm import Farm
-from hevcq.aws.task_protection import TaskProtection
+from hevcq.backends.aws.task_protection import TaskProtection
 from hevcq.domain.job import JobState
-from hevcq.settings import Settings
+from hevcq.settings.model import Settings
 from hevcq.wiring.app import open_app, watchers
 from hevcq.worker.handler import Served
-from hevcq.worker.health import Health
+from hevcq.worker.monitoring.health import Health
+from hevcq.worker.monitoring.scale_in import PROTECT_S, RENEW_S, RETRY_S, ScaleInGuard
 from hevcq.worker.pool import Numbers, WorkerPool
-from hevcq.worker.scale_in import PROTECT_S, RENEW_S, RETRY_S, ScaleInGuard
 from ops.agent import Agent, agent
-from support import ManualClock
+from support.clips import ManualClock
+from support.fakes.farm import Farm
 
 
 @pytest.fixture

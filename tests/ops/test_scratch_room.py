@@ -7,12 +7,12 @@ from collections import namedtuple
 
 import pytest
 
-from fakes.farm import Farm
 from hevcq.errors import WorkerUnfit
 from hevcq.worker.handler import Served
-from hevcq.worker.loop import Outcome
 from hevcq.worker.pool import Numbers, WorkerPool
-from hevcq.worker.stop import StopSignals
+from hevcq.worker.signals import StopSignals
+from hevcq.worker.slot import Outcome
+from support.fakes.farm import Farm
 
 Usage = namedtuple("Usage", "total used free")
 GIB = 1 << 30

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from hevcq.util.retry import CONTROL_CALL, POLL_FAILED, RetryPolicy, Waiting, retry_control_call
-from support import ManualClock
+from support.clips import ManualClock
 
 
 class Refused(Exception):

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from fakes.backend import HEVC
-from fakes.farm import Farm, adoptable
 from hevcq.domain.job import JobState
+from support.fakes.backend import HEVC
+from support.fakes.farm import Farm, adoptable
 
 
 @pytest.fixture

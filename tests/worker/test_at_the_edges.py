@@ -9,19 +9,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from fakes.farm import Farm
-from fakes.filmfarm import FilmFarm
 from hevcq.domain.job import JobState
 from hevcq.ports.encoder import EncodeProgress
-from hevcq.worker.background import Periodic
+from hevcq.worker.chunking.straggler import Trail
+from hevcq.worker.encode_slots import Stages
 from hevcq.worker.handler import Served
-from hevcq.worker.health import Health
-from hevcq.worker.loop import Outcome
+from hevcq.worker.monitoring.health import Health
+from hevcq.worker.monitoring.periodic import Periodic
 from hevcq.worker.pool import Numbers, WorkerPool
-from hevcq.worker.stages import Stages
-from hevcq.worker.stop import StopSignals
-from hevcq.worker.trailing import Trail
-from support import ManualClock
+from hevcq.worker.signals import StopSignals
+from hevcq.worker.slot import Outcome
+from support.clips import ManualClock
+from support.fakes.farm import Farm
+from support.fakes.filmfarm import FilmFarm
 
 HEALTH = Health(slots=1, alive=1, handled=0, oldest_poll_s=0)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fakes.crashing import MOST, Calls
-from fakes.farm import Farm, Killed
 from hevcq.errors import Unavailable
+from support.fakes.crashing import MOST, Calls
+from support.fakes.farm import Farm, Killed
 
 
 @pytest.fixture

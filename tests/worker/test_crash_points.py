@@ -8,12 +8,12 @@ from typing import NoReturn
 
 import pytest
 
-from fakes.encoder import passed
-from fakes.farm import Farm
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source
 from hevcq.errors import EncoderFailed, LimitExceeded, SourceDamaged, Stopped
 from hevcq.worker.scratch import Scratch
+from support.fakes.encoder import passed
+from support.fakes.farm import Farm
 
 pytestmark = pytest.mark.repeats
 

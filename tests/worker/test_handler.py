@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from fakes.farm import Farm
 from hevcq.domain.certificate import Certificate, Gate
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
-from hevcq.domain.plan import Refuse, Skip, SkipReason
+from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
 from hevcq.domain.verdict import Bury, Done, FailureClass, Skipped
 from hevcq.errors import (
     SourceGone,
 )
+from support.fakes.farm import Farm
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from fakes.encoder import passed
-from fakes.farm import Farm
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass, Release, RetryIn
@@ -15,6 +13,8 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
+from support.fakes.encoder import passed
+from support.fakes.farm import Farm
 
 
 @pytest.fixture

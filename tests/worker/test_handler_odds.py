@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from fakes.encoder import fake_plan
-from fakes.farm import Farm
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.verdict import Abandon, Bury, Done, FailureClass, Release, RetryIn
@@ -22,6 +20,8 @@ from hevcq.errors import (
     Unavailable,
 )
 from hevcq.ports.store import Input
+from support.fakes.encoder import fake_plan
+from support.fakes.farm import Farm
 
 
 @pytest.fixture

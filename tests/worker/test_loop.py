@@ -8,8 +8,6 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from fakes.backend import HEVC, memory_backend
-from fakes.farm import Farm
 from hevcq.domain.job import JobState
 from hevcq.errors import (
     DatabaseBusy,
@@ -20,7 +18,9 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.worker.handler import Handler, Served
-from hevcq.worker.loop import Outcome, Worker
+from hevcq.worker.slot import Outcome, Worker
+from support.fakes.backend import HEVC, memory_backend
+from support.fakes.farm import Farm
 
 NAMES = ("1080p", "720p", "hevc")
 

@@ -6,18 +6,18 @@ import threading
 
 import pytest
 
-from fakes.backend import HEVC
-from fakes.encoder import FakeEncoder, fake_plan
+from hevcq.backends.embedded.factory import open_embedded
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import key_for_path
-from hevcq.embedded.factory import open_embedded
-from hevcq.settings import Settings
+from hevcq.settings.model import Settings
 from hevcq.util.clock import SystemClock
+from hevcq.worker.delivery.context import Kit
 from hevcq.worker.handler import Served
-from hevcq.worker.kit import Kit
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
+from support.fakes.backend import HEVC
+from support.fakes.encoder import FakeEncoder, fake_plan
 
 PROFILES = {"hevc": HEVC, "other": HEVC.model_copy(update={"name": "other"})}
 FILMS = 8

@@ -7,14 +7,14 @@ import threading
 
 import pytest
 
-from fakes.farm import Farm
 from hevcq.domain.job import JobState
 from hevcq.errors import Stopped, WorkerUnfit
+from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import Served
-from hevcq.worker.heartbeat import Heartbeat
-from hevcq.worker.loop import Outcome
 from hevcq.worker.pool import Numbers, WorkerPool
-from hevcq.worker.stop import StopSignals
+from hevcq.worker.signals import StopSignals
+from hevcq.worker.slot import Outcome
+from support.fakes.farm import Farm
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from fakes.farm import Farm
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.verdict import Abandon, Release
 from hevcq.errors import EncoderFailed, LeaseLost, StaleFence, Unavailable
 from hevcq.ports.store import Publication
+from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import Served
-from hevcq.worker.heartbeat import Heartbeat
 from hevcq.worker.pool import Numbers, WorkerPool
+from support.fakes.farm import Farm
 
 
 @pytest.fixture

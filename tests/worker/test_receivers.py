@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 import pytest
 
-from fakes.backend import HEVC, Faulty, memory_backend
-from fakes.farm import Farm
 from hevcq.domain.job import JobState
 from hevcq.errors import DatabaseDamaged, Unavailable
 from hevcq.ports.ledger import JobFilter
 from hevcq.worker.handler import Served
-from hevcq.worker.loop import Outcome
+from hevcq.worker.poller import Receivers
 from hevcq.worker.pool import Numbers, WorkerPool
-from hevcq.worker.receivers import Receivers
+from hevcq.worker.slot import Outcome
+from support.fakes.backend import HEVC, Faulty, memory_backend
+from support.fakes.farm import Farm
 
 NAMES = ("1080p", "720p", "hevc")
 

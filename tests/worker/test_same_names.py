@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fakes.farm import Farm
 from hevcq.domain.job import JobState, Source
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.verdict import FailureClass
+from support.fakes.farm import Farm
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 from hevcq.errors import DiskFull, Unavailable, WorkerUnfit
 from hevcq.worker.scratch import Scratch
-from support import ManualClock
+from support.clips import ManualClock
 
 HOLD = """
 import sys, pathlib, time

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from fakes.farm import Farm
 from hevcq.domain.events import EventName
 from hevcq.domain.job import Phase, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import LeaseLost, SourceGone, SourceUnreadable, StaleFence, Unavailable
 from hevcq.ports.encoder import EncodeProgress
-from hevcq.worker.digest import sha256_file
-from hevcq.worker.fault_attribution import SUSPECT, CircuitBreaker
-from hevcq.worker.lease import Fence, Lease
-from hevcq.worker.progress import Reporter
+from hevcq.worker.delivery.fault_attribution import SUSPECT, CircuitBreaker
+from hevcq.worker.delivery.inputs import sha256_file
+from hevcq.worker.delivery.lease import Fence, Lease
+from hevcq.worker.delivery.progress import Reporter
+from support.fakes.farm import Farm
 
 
 def test_a_lost_lease_ends_the_hashing(tmp_path):

@@ -6,16 +6,16 @@ import threading
 
 import pytest
 
-from fakes.farm import Farm
 from hevcq.domain.job import JobState, Phase
 from hevcq.errors import ConfigError, LeaseLost, Stopped
 from hevcq.ports.encoder import EncodeProgress
+from hevcq.worker.delivery.lease import Heartbeat
+from hevcq.worker.encode_slots import AHEAD_S, Stages
 from hevcq.worker.handler import Served
-from hevcq.worker.heartbeat import Heartbeat
-from hevcq.worker.loop import Outcome
 from hevcq.worker.pool import Numbers, WorkerPool
-from hevcq.worker.stages import AHEAD_S, Stages
-from support import ManualClock
+from hevcq.worker.slot import Outcome
+from support.clips import ManualClock
+from support.fakes.farm import Farm
 
 PATIENCE = 20_000
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fakes.farm import Farm
-from fakes.filmfarm import FilmFarm
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import Abandon, Release
 from hevcq.errors import LeaseLost, Stopped
+from support.fakes.farm import Farm
+from support.fakes.filmfarm import FilmFarm
 
 
 def slow_publication(farm: Farm, cause: Exception) -> list[str]:

@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from hevcq import __version__
 from hevcq.cli.context import Cli
-from hevcq.cli.exits import ExitCode, exit_code
+from hevcq.cli.exit_codes import ExitCode, exit_code
 from hevcq.errors import HevcqError
 from hevcq.util.text import printable
 
@@ -29,37 +29,39 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "ingest": Command(
-        "hevcq.cli.ingest:ingest",
+        "hevcq.cli.library.ingest:ingest",
         "Find every video below PATH, encode it, verify it, and put it in its place.",
     ),
     "collect": Command(
-        "hevcq.cli.collect:collect",
+        "hevcq.cli.library.collect:collect",
         "Put in place what was queued before and is finished by now; wait for nothing.",
     ),
-    "worker": Command("hevcq.cli.worker:worker", "Work on what is queued until told to stop."),
-    "status": Command("hevcq.cli.status:status", "Show queues, progress and dead letters."),
-    "dead-letters": Command(
-        "hevcq.cli.dead_letters:app", "List, show and purge what was given up on."
+    "worker": Command(
+        "hevcq.cli.queue.worker:worker", "Work on what is queued until told to stop."
     ),
-    "redrive": Command("hevcq.cli.redrive:redrive", "Send dead letters back to their queue."),
+    "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and dead letters."),
+    "dead-letters": Command(
+        "hevcq.cli.queue.dead_letters:app", "List, show and purge what was given up on."
+    ),
+    "redrive": Command("hevcq.cli.queue.redrive:redrive", "Send dead letters back to their queue."),
     "cancel": Command(
-        "hevcq.cli.cancel:cancel", "End jobs that wait or run; a film's chunks end too."
+        "hevcq.cli.queue.cancel:cancel", "End jobs that wait or run; a film's chunks end too."
     ),
     "reprocess": Command(
-        "hevcq.cli.reprocess:reprocess", "Queue finished or failed sources again."
+        "hevcq.cli.queue.reprocess:reprocess", "Queue finished or failed sources again."
     ),
     "undo": Command(
-        "hevcq.cli.undo:undo",
+        "hevcq.cli.library.undo:undo",
         "Bring originals back that --replace replaced: bytes, name, times, rights and attributes.",
     ),
-    "profiles": Command("hevcq.cli.profiles:app", "List, show and validate the recipes."),
-    "probe": Command("hevcq.cli.probe:probe", "Show what a media file really is."),
-    "plan": Command("hevcq.cli.plan:plan", "Show what would become of a file."),
-    "verify": Command("hevcq.cli.verify:verify", "Check a rendition against its source."),
+    "profiles": Command("hevcq.cli.setup.profiles:app", "List, show and validate the recipes."),
+    "probe": Command("hevcq.cli.library.probe:probe", "Show what a media file really is."),
+    "plan": Command("hevcq.cli.library.plan:plan", "Show what would become of a file."),
+    "verify": Command("hevcq.cli.library.verify:verify", "Check a rendition against its source."),
     "doctor": Command(
-        "hevcq.cli.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."
+        "hevcq.cli.setup.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."
     ),
-    "config": Command("hevcq.cli.config:app", "Show the settings and where they came from."),
+    "config": Command("hevcq.cli.setup.config:app", "Show the settings and where they came from."),
 }
 """Every command in the order of the help. The summary is here too because `hevcq --help` imports no
 command: that takes half a second."""

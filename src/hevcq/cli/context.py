@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from hevcq.settings import Settings
-    from hevcq.settings_load import Flag, Loaded
+    from hevcq.settings.loader import Flag, Loaded
+    from hevcq.settings.model import Settings
     from hevcq.wiring.app import App
 
 
@@ -33,7 +33,7 @@ class Cli:
         A command's own flags come as `workers=("--workers", 4)`; a value of None was not given.
         Raises ConfigError.
         """
-        from hevcq.settings_load import Flag, load
+        from hevcq.settings.loader import Flag, load
 
         given: dict[str, Flag] = {}
         if self.verbose:

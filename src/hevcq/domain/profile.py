@@ -13,7 +13,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from hevcq.domain.chunks_settings import Chunking
+from hevcq.domain.chunk_settings import Chunking
 from hevcq.domain.model import Frozen
 from hevcq.domain.verdict import Limits
 

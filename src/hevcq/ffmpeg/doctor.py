@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from hevcq.errors import HevcqError, WorkerUnfit
-from hevcq.ffmpeg.tools import Tools
+from hevcq.ffmpeg.inputs import Tools
 from hevcq.ports.encoder import Check
 
 OLDEST = (5, 1)

@@ -8,16 +8,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, Outcome
-from hevcq.domain.chunks import Chunk, ChunkPlan, KeyIndex
-from hevcq.domain.media import Measurement, MediaInfo
+from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
+from hevcq.domain.media.facts import Measurement, MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
-from hevcq.ffmpeg.command import encode_command
+from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.doctor import INSTALL, examine, require_new
-from hevcq.ffmpeg.harmless import Pass
-from hevcq.ffmpeg.process import run_child
-from hevcq.ffmpeg.run import Job, covers_of, fresh_output, run_watched
-from hevcq.ffmpeg.tools import Tools
+from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.process.child import run_child
+from hevcq.ffmpeg.run.known_messages import Pass
+from hevcq.ffmpeg.run.runner import Job, covers_of, fresh_output, run_watched
 from hevcq.ports.encoder import (
     Check,
     ChunkReport,
@@ -53,21 +53,21 @@ class FfmpegEncoder(Encoder):
 
     def trial(self, profile: Profile, *, stop: threading.Event) -> None:
         """Encode ten pictures of ffmpeg's own; see ports.encoder."""
-        from hevcq.domain.planner_picture import ENCODERS
-        from hevcq.ffmpeg.trial import trial
+        from hevcq.domain.planning.video import ENCODERS
+        from hevcq.ffmpeg.self_test import trial
 
         trial(self._tools, ENCODERS[profile.video.codec], profile, stop)
 
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
         """Return the typed facts of a file; see ports.encoder."""
-        from hevcq.ffmpeg.probe import probe
+        from hevcq.ffmpeg.probe.probe import probe
 
         with self._fair(stop):
             return probe(self._tools, location, stop)
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
         """Read every packet once and count what is really there."""
-        from hevcq.ffmpeg.measure import measure
+        from hevcq.ffmpeg.inspect.measure import measure
 
         with self._fair(stop):
             return measure(self._tools, location, info, stop)
@@ -76,7 +76,7 @@ class FfmpegEncoder(Encoder):
         self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
     ) -> Measurement:
         """Check the source as the profile asks, and measure it; see ports.encoder."""
-        from hevcq.ffmpeg.preflight import preflight
+        from hevcq.ffmpeg.inspect.preflight import preflight
 
         with self._fair(stop):
             return preflight(self._tools, location, info, profile, stop)
@@ -92,7 +92,7 @@ class FfmpegEncoder(Encoder):
 
     def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
         """Read the film's packets once and index its key frames; see ports.encoder."""
-        from hevcq.ffmpeg.keyframes import keyframes
+        from hevcq.ffmpeg.chunking.keyframes import keyframes
 
         with self._fair(stop):
             return keyframes(self._tools, location, info, stop)
@@ -107,7 +107,7 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
     ) -> ChunkReport:
         """Encode one chunk to the part `request.output`; see ports.encoder."""
-        from hevcq.ffmpeg.chunk import encode_chunk
+        from hevcq.ffmpeg.chunking.encode import encode_chunk
 
         job = Job(self._tools, request, stop, Pass.ENCODE if chunk.seek_s is None else Pass.MIDWAY)
         with fresh_output(request):
@@ -123,7 +123,7 @@ class FfmpegEncoder(Encoder):
         stop: threading.Event,
     ) -> EncodeReport:
         """Make `request.output` of the parts and of the source's other streams; see ports.encoder."""
-        from hevcq.ffmpeg.join import join
+        from hevcq.ffmpeg.chunking.join import join
 
         job = Job(self._tools, request, stop)
         with fresh_output(request), covers_of(job) as covers:
@@ -133,8 +133,8 @@ class FfmpegEncoder(Encoder):
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> tuple[GateResult, ...]:
         """Run gates G1 to G8 over the output; see ports.encoder."""
-        from hevcq.ffmpeg.trial import require_sound
-        from hevcq.ffmpeg.verify import verify
+        from hevcq.ffmpeg.self_test import require_sound
+        from hevcq.ffmpeg.verify.gates import verify
 
         gates = verify(self._tools, request, on_progress, stop)
         if any(gate.outcome in {Outcome.FAILED, Outcome.UNKNOWN} for gate in gates):
@@ -142,7 +142,7 @@ class FfmpegEncoder(Encoder):
         return gates
 
     def _fair(self, stop: threading.Event) -> AbstractContextManager[None]:
-        from hevcq.ffmpeg.trial import fair
+        from hevcq.ffmpeg.self_test import fair
 
         return fair(self._tools, stop)
 

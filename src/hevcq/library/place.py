@@ -19,7 +19,7 @@ from pathlib import Path
 from hevcq.domain.certificate import MAX_BYTES as MAX_CERTIFICATE_BYTES
 from hevcq.domain.certificate import Certificate, Gate
 from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
-from hevcq.library.files import (
+from hevcq.library.filesystem import (
     FileSystem,
     fingerprint_of,
     make_folders,
@@ -28,7 +28,7 @@ from hevcq.library.files import (
     temp_of,
     write_durably,
 )
-from hevcq.library.locks import abandoned, busy_jobs, job_lock
+from hevcq.library.lock import abandoned, busy_jobs, job_lock
 from hevcq.library.names import (
     OWN_PREFIX,
     certificate_beside,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hevcq.ports.fanout import Fanout
 from hevcq.ports.ledger import JobLedger
 from hevcq.ports.queue import Queue
 from hevcq.ports.skip_memory import SkipMemory
 from hevcq.ports.store import Store
 from hevcq.ports.subjob_ledger import SubjobLedger
+from hevcq.ports.task_publisher import Fanout
 
 
 class Ledger(JobLedger, SubjobLedger, SkipMemory):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hevcq.domain.media import MediaInfo
+from hevcq.domain.media.facts import MediaInfo
 
 
 @dataclass(frozen=True, slots=True)

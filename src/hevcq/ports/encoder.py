@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult
-from hevcq.domain.chunks import Chunk, ChunkPlan, KeyIndex
-from hevcq.domain.media import Measurement, MediaInfo
-from hevcq.domain.plan import EncodePlan
+from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
+from hevcq.domain.media.facts import Measurement, MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.profile import Profile
 
 

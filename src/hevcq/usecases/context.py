@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.library.swap import Swap
+from hevcq.library.replacement.swap import Swap
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
 from hevcq.util.clock import Clock

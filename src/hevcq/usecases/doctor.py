@@ -17,7 +17,7 @@ from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Check, Encoder
 from hevcq.ports.ledger import JobFilter
-from hevcq.settings import Settings
+from hevcq.settings.model import Settings
 from hevcq.util.clock import Clock
 from hevcq.util.host import capacity, source_room
 

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hevcq.domain.chunks import ChunkPlan, KeyIndex, WholeFile, plan_chunks
-from hevcq.domain.media import MediaInfo
-from hevcq.domain.plan import EncodePlan, Plan
-from hevcq.domain.planner import make_plan
+from hevcq.domain.chunking.planner import ChunkPlan, KeyIndex, WholeFile, plan_chunks
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan, Plan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ports.encoder import Encoder
 

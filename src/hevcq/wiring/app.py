@@ -9,26 +9,26 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from hevcq.errors import ConfigError, HevcqError
-from hevcq.profiles import installed_folder, load_profiles, pick
-from hevcq.settings import Settings
+from hevcq.settings.model import Settings
+from hevcq.settings.profile_files import installed_folder, load_profiles, pick
 from hevcq.util.clock import Clock, SystemClock
 from hevcq.util.host import Capacity, capacity
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
+    from hevcq.backends.embedded.catalog import SqliteCatalog
+    from hevcq.backends.embedded.factory import EmbeddedBackend
     from hevcq.domain.events import JobEvent, OnEvent
     from hevcq.domain.profile import Profile
-    from hevcq.embedded.catalog import SqliteCatalog
-    from hevcq.embedded.factory import EmbeddedBackend
     from hevcq.ports.backend import Backend
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.worker.handler import Served
-    from hevcq.worker.health import Watcher
-    from hevcq.worker.loop import Outcome
+    from hevcq.worker.monitoring.health import Watcher
     from hevcq.worker.pool import Numbers, WorkerPool
-    from hevcq.worker.stop import StopSignals
+    from hevcq.worker.signals import StopSignals
+    from hevcq.worker.slot import Outcome
 
 GIVEN_UP_LOOK_S = 900.0
 """How often a worker looks for what its queues gave up by themselves. To look at a dead letter is to
@@ -55,7 +55,7 @@ class App:
 
     @cached_property
     def _embedded(self) -> EmbeddedBackend:
-        from hevcq.embedded.factory import open_embedded
+        from hevcq.backends.embedded.factory import open_embedded
 
         return open_embedded(self.settings, self.profiles, self.clock)
 
@@ -64,7 +64,7 @@ class App:
         """The queues, ledger, store and fan-out of the chosen way of running."""
         if self.settings.backend == "embedded":
             return self._embedded.backend
-        from hevcq.aws.factory import open_aws
+        from hevcq.backends.aws.factory import open_aws
 
         return open_aws(self.settings, self.profiles, self.clock)
 
@@ -73,7 +73,7 @@ class App:
         """The same for a worker, which repeats its control calls itself."""
         if self.settings.backend == "embedded":
             return self._embedded.backend
-        from hevcq.aws.factory import open_aws
+        from hevcq.backends.aws.factory import open_aws
 
         return open_aws(self.settings, self.profiles, self.clock, caller_retries=True)
 
@@ -86,7 +86,7 @@ class App:
 
     @cached_property
     def _own_catalog(self) -> SqliteCatalog:
-        from hevcq.embedded.factory import open_catalog
+        from hevcq.backends.embedded.factory import open_catalog
 
         return open_catalog(self.settings.data_dir / "catalog.db", self.clock)
 
@@ -132,7 +132,7 @@ def open_app(settings: Settings, clock: Clock | None = None) -> App:
 
 def stop_signals() -> StopSignals:
     """Return a context in which SIGINT, SIGTERM and SIGHUP ask for a stop; a second one insists."""
-    from hevcq.worker.stop import StopSignals
+    from hevcq.worker.signals import StopSignals
 
     return StopSignals()
 
@@ -150,12 +150,12 @@ def build_pool(
     metrics, as the settings say. Raises UnknownProfile, and ConfigError if they cannot be served.
     """
     from hevcq.domain.events import ignore
-    from hevcq.domain.planner import make_plan
-    from hevcq.usecases.given_up import GivenUp
-    from hevcq.usecases.let_go import LetGo
-    from hevcq.worker.background import Periodic
+    from hevcq.domain.planning.planner import make_plan
+    from hevcq.usecases.operations.expired_messages import GivenUp
+    from hevcq.usecases.operations.finished_sources import LetGo
+    from hevcq.worker.delivery.context import Kit, keep
     from hevcq.worker.handler import Served
-    from hevcq.worker.kit import Kit, keep
+    from hevcq.worker.monitoring.periodic import Periodic
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
 
@@ -193,7 +193,7 @@ def run_pool(
 
     Raises what ended the pool, or HevcqError if it ended by itself.
     """
-    from hevcq.worker.loop import Outcome
+    from hevcq.worker.slot import Outcome
 
     outcome = _drain(pool, app, signals, drain) if drain else pool.run(signals)
     if outcome is not Outcome.STOPPED:
@@ -244,7 +244,7 @@ def sharers(settings: Settings, slots: int, profile: Profile) -> int:
 def watchers(app: App) -> list[Watcher]:
     """Return who is told how a pool is, by what is configured and where this process runs."""
     from hevcq import health
-    from hevcq.worker.health import HealthFile
+    from hevcq.worker.monitoring.health import HealthFile
 
     found: list[Watcher] = [
         HealthFile(app.settings.data_dir, health.node(), os.getpid(), app.clock)
@@ -256,8 +256,8 @@ def watchers(app: App) -> list[Watcher]:
 
 
 def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:
-    from hevcq.aws.task_protection import TaskProtection
-    from hevcq.worker.scale_in import ScaleInGuard
+    from hevcq.backends.aws.task_protection import TaskProtection
+    from hevcq.worker.monitoring.scale_in import ScaleInGuard
 
     try:
         return [ScaleInGuard(TaskProtection(agent_uri), clock)]
@@ -268,10 +268,10 @@ def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:
 
 def _measured(app: App, told: OnEvent, served: Sequence[Served]) -> tuple[OnEvent, Watcher]:
     """Return who is told of events and of the pool, so that metrics go where the settings say."""
-    from hevcq.worker.emf import Batch
-    from hevcq.worker.meter import Meter
-    from hevcq.worker.metrics_report import MetricsReport, Outlets
-    from hevcq.worker.prometheus import Exposition, Totals
+    from hevcq.worker.monitoring.cloudwatch_emf import Batch
+    from hevcq.worker.monitoring.prometheus import Exposition, Totals
+    from hevcq.worker.monitoring.recorder import Meter
+    from hevcq.worker.monitoring.reporter import MetricsReport, Outlets
 
     settings = app.settings
     batch = Batch() if settings.metrics_emf else None

@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING
 
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener, OnEvent
 from hevcq.domain.job import JobState
-from hevcq.domain.planner import make_plan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError
-from hevcq.library.scan import Filter, Found, Rejected, find
 from hevcq.library.scanning.fs_events import ChangeListener
+from hevcq.library.scanning.scan import Filter, Found, Rejected, find
 from hevcq.ports.catalog import UNPLACED
-from hevcq.usecases.collect import Collector
-from hevcq.usecases.ingest import Ingest, IngestSetup
-from hevcq.usecases.ingest_plan import LIVE, IngestPlan, Item
-from hevcq.usecases.ingest_recover import homes, recover
-from hevcq.usecases.ingest_request import IngestRequest
-from hevcq.usecases.ingest_samples import learned_rates
-from hevcq.usecases.ingest_scan import Scanner, occupied
-from hevcq.usecases.ingest_space import room_of
-from hevcq.usecases.ingest_tally import Tally
-from hevcq.usecases.ingest_targets import Destination
-from hevcq.usecases.let_go import LetGo
-from hevcq.usecases.watch import Watch
+from hevcq.usecases.ingest.decide import LIVE, IngestPlan, Item
+from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.disk_space import room_of
+from hevcq.usecases.ingest.forecast import learned_rates
+from hevcq.usecases.ingest.request import IngestRequest
+from hevcq.usecases.ingest.scan import Scanner, occupied
+from hevcq.usecases.ingest.session import Ingest, IngestSetup
+from hevcq.usecases.ingest.summary import Tally
+from hevcq.usecases.ingest.watch_folder import Watch
+from hevcq.usecases.operations.finished_sources import LetGo
+from hevcq.usecases.placement.collect import Collector
+from hevcq.usecases.placement.recover import homes, recover
 from hevcq.wiring.app import App, build_pool
-from hevcq.worker.kit import keep
+from hevcq.worker.delivery.context import keep
 
 if TYPE_CHECKING:
-    from hevcq.worker.stop import StopSignals
+    from hevcq.worker.signals import StopSignals
 
 UPLOADS = 4
 """Files uploaded at a time: enough to fill a line with one of them slow. Linking needs one."""

@@ -37,19 +37,18 @@ from hevcq.errors import (
 from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Granted, Held
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.log import get_logger
-from hevcq.worker.attempt import Attempt
-from hevcq.worker.chunk import ChunkWork
-from hevcq.worker.claimed import Claimed
-from hevcq.worker.fault_attribution import blame_source, suspect
-from hevcq.worker.join import JoinWork
-from hevcq.worker.kit import Kit
-from hevcq.worker.lease import Fence, Lease
-from hevcq.worker.moves import Moves
-from hevcq.worker.parts import PartWork, settled_part, superfluous_part
-from hevcq.worker.settle import combined, delay, settle
-from hevcq.worker.split import announce
-from hevcq.worker.take import Superfluous, Taken, take
-from hevcq.worker.tell import started, told
+from hevcq.worker.chunking.chunk_job import ChunkWork
+from hevcq.worker.chunking.join_job import JoinWork
+from hevcq.worker.chunking.split import announce
+from hevcq.worker.chunking.subjob import PartWork, settled_part, superfluous_part
+from hevcq.worker.delivery.claim import Claimed, Superfluous, Taken, take
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.events import started, told
+from hevcq.worker.delivery.fault_attribution import blame_source, suspect
+from hevcq.worker.delivery.lease import Fence, Lease
+from hevcq.worker.delivery.settle import combined, delay, settle
+from hevcq.worker.delivery.transitions import Moves
+from hevcq.worker.encode_job import Attempt
 
 UNCLAIMED_TRIES = 1 << 30
 """The failures an unclaimed job may have: it was never begun, so none of them is its own."""

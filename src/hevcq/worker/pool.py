@@ -9,14 +9,14 @@ from functools import partial
 
 from hevcq.errors import HevcqError, WorkerUnfit
 from hevcq.util.log import get_logger
+from hevcq.worker.chunking.split import sweep_leftovers
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.encode_slots import EXTRA_SLOTS, Stages
 from hevcq.worker.handler import Handler, Served
-from hevcq.worker.health import Health, Watcher
-from hevcq.worker.kit import Kit
-from hevcq.worker.loop import Outcome, Worker
-from hevcq.worker.receivers import Receivers
-from hevcq.worker.split import sweep_leftovers
-from hevcq.worker.stages import EXTRA_SLOTS, Stages
-from hevcq.worker.stop import StopSignals
+from hevcq.worker.monitoring.health import Health, Watcher
+from hevcq.worker.poller import Receivers
+from hevcq.worker.signals import StopSignals
+from hevcq.worker.slot import Outcome, Worker
 
 WATCH_S = 0.25
 """How often the slots are looked at while they run."""

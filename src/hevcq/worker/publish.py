@@ -9,16 +9,16 @@ from hevcq import __version__
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome, require_passed
 from hevcq.domain.job import JobState, Phase, RenditionRef
 from hevcq.domain.keys import certificate_key
-from hevcq.domain.plan import EncodePlan
+from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.errors import NeedsReview, StaleFence, Unavailable
 from hevcq.ports.encoder import EncodeReport
 from hevcq.ports.store import Publication, StoredObject
 from hevcq.util.log import get_logger
-from hevcq.worker.adopt import require_own_place
-from hevcq.worker.claimed import Claimed
-from hevcq.worker.digest import sha256_file
-from hevcq.worker.kit import Kit
-from hevcq.worker.progress import Reporter
+from hevcq.worker.delivery.claim import Claimed
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.inputs import sha256_file
+from hevcq.worker.delivery.progress import Reporter
+from hevcq.worker.reuse import require_own_place
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,8 +77,8 @@ def _real(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str
 
 @contextmanager
 def _place(asked: argparse.Namespace, folder: Path, profiles: Mapping) -> Iterator[Place]:
-    from aws.emulator import Emulator
     from chaos.kills.places import Place
+    from support.aws.emulator import Emulator
 
     place = Place(folder, profiles, emulator=Emulator() if asked.backend == "aws" else None)
     try:

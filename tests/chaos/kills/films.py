@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hevcq.domain.chunks_settings import Chunking, ChunkMode
+from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.job import JobState
 from hevcq.domain.profile import Profile, QueueNumbers, Video, VideoCodec
 

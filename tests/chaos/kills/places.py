@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aws.emulator import KEYS, REGION, Emulator
-from hevcq.aws.clients import Clients
-from hevcq.aws.emulator_setup import create_resources
-from hevcq.aws.factory import open_aws
+from hevcq.backends.aws.clients import Clients
+from hevcq.backends.aws.emulator_setup import create_resources
+from hevcq.backends.aws.factory import open_aws
+from hevcq.backends.embedded.factory import open_embedded
 from hevcq.domain.job import Source
 from hevcq.domain.profile import Profile
-from hevcq.embedded.factory import open_embedded
 from hevcq.ports.backend import Backend
-from hevcq.settings import AwsSettings, Settings
+from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.clock import SystemClock
+from support.aws.emulator import KEYS, REGION, Emulator
 
 
 @dataclass

@@ -22,7 +22,7 @@ from hevcq.domain.profile import Bounds, Gates, Profile, Video
 from hevcq.ports.ledger import JobFilter
 from hevcq.util.clock import SystemClock
 from hevcq.worker.scratch import Scratch
-from support import make_clip
+from support.clips import make_clip
 
 STALL_S = 2.0
 MOST_ORPHAN_S = 5.0

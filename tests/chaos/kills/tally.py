@@ -12,7 +12,7 @@ from chaos.kills.campaign import Campaign
 from chaos.kills.films import FORGED, KINDS, LARGE_BYTES, kind_of
 from chaos.kills.places import Place, apart
 from chaos.kills.worker import KILL
-from hevcq.aws.s3 import metadata as object_metadata
+from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobRecord, JobState, job_id
 from hevcq.ports.backend import Backend

@@ -19,22 +19,22 @@ import structlog
 
 from chaos.kills.films import CHUNKS, LARGE_BYTES, SLOW_S
 from chaos.kills.places import Place
-from fakes.crashing import Calls
-from fakes.encoder import FakeEncoder, content_of, fake_index, fake_plan, passed
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.events import EventName, JobEvent
-from hevcq.domain.planner import make_plan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import EncoderFailed, PartUnfit, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.process import run_child
+from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import SystemClock
-from hevcq.worker.fault_attribution import CircuitBreaker
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.fault_attribution import CircuitBreaker
 from hevcq.worker.handler import Served
-from hevcq.worker.kit import Kit
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
-from hevcq.worker.stop import StopSignals
+from hevcq.worker.signals import StopSignals
+from support.fakes.crashing import Calls
+from support.fakes.encoder import FakeEncoder, content_of, fake_index, fake_plan, passed
 
 KILL, STOP, TERM = int(signal.SIGKILL), int(signal.SIGSTOP), int(signal.SIGTERM)
 MOST_LATE_S = 0.03
@@ -230,7 +230,7 @@ def work(place: Place, orders: Orders, mark: str) -> None:
 
 def _small_parts() -> None:
     """Have uploads begin to go in parts at S3's least size, so that a kill may leave some open."""
-    from hevcq.aws.s3 import transfer
+    from hevcq.backends.aws.s3 import transfer
 
     transfer.PART_BYTES = 5 << 20
 

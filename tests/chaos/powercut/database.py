@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from chaos.powercut.disk import Disk, Loss, write
-from hevcq.embedded.database import DATABASE, Database
-from hevcq.embedded.store import files
+from hevcq.backends.embedded.database import DATABASE, Database
+from hevcq.backends.embedded.store import files
 
 FULL = 2
 LOG = f"{DATABASE}-wal"

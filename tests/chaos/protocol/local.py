@@ -21,10 +21,9 @@ from hevcq.errors import LeaseLost, StaleFence, Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.ports.queue import Delivery
 from hevcq.util.clock import Clock
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.lease import Heartbeat, Lease
 from hevcq.worker.handler import Handler, Served
-from hevcq.worker.heartbeat import Heartbeat
-from hevcq.worker.kit import Kit
-from hevcq.worker.lease import Lease
 
 RAISES = {"stale": StaleFence, "lost": LeaseLost, "silent": Unavailable}
 SETTLING = frozenset({"ack", "release", "bury-delivery"})
@@ -148,7 +147,8 @@ THREADS = Threading()
 @contextmanager
 def stepped() -> Iterator[None]:
     """Give lease and heartbeat threads, locks and events that the search steps."""
-    from hevcq.worker import heartbeat, lease
+    from hevcq.worker.delivery import lease
+    from hevcq.worker.delivery import lease as heartbeat
 
     heartbeat.threading = lease.threading = THREADS
     try:

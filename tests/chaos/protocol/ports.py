@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from chaos.protocol.values import BASE, CONTENT, PROFILE, SOURCE, TASK
 from chaos.sim.parts import MEASURED, PASSED, MemPath
-from fakes.encoder import INFO, fake_plan
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.verdict import FailureClass
@@ -18,6 +17,7 @@ from hevcq.errors import EncoderFailed, Stopped
 from hevcq.ports.encoder import EncodeReport
 from hevcq.ports.ledger import AlreadySettled, Granted, Held, JobLedger
 from hevcq.ports.store import Input, StoredObject
+from support.fakes.encoder import INFO, fake_plan
 
 if TYPE_CHECKING:
     from chaos.protocol.local import Run

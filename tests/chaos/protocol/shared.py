@@ -38,18 +38,18 @@ from chaos.protocol.values import (
     StillClock,
     content_of,
 )
-from fakes.ledger import MemoryLedger
-from fakes.queue import MemoryQueue, _Message
-from fakes.store import MemoryStore
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.jobs import message_table
+from hevcq.backends.embedded.jobs.ledger import SqliteLedger
+from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue
 from hevcq.domain.verdict import Bury, FailureClass
-from hevcq.embedded.database import Database
-from hevcq.embedded.jobs import message_table
-from hevcq.embedded.jobs.ledger import SqliteLedger
-from hevcq.embedded.jobs.queue import QueueConfig, SqliteQueue
 from hevcq.errors import LeaseLost, StaleFence, Unavailable
 from hevcq.ports.ledger import AlreadySettled, Granted, Held
 from hevcq.ports.queue import Delivery, Selection
 from hevcq.ports.store import Publication, StoredObject
+from support.fakes.ledger import MemoryLedger
+from support.fakes.queue import MemoryQueue, _Message
+from support.fakes.store import MemoryStore
 
 
 class Shared:

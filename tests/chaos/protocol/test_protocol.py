@@ -19,15 +19,14 @@ from chaos.protocol.shared import MemoryShared, SqliteShared
 from chaos.protocol.trouble import Spare
 from chaos.protocol.values import MAX_RECEIVES
 from chaos.sim.campaign import silent
-from fakes.ledger import MemoryLedger
-from fakes.store import MemoryStore
+from hevcq.backends.embedded.jobs import message_table
+from hevcq.backends.embedded.jobs.ledger import SqliteLedger
+from hevcq.backends.embedded.jobs.queue import SqliteQueue
 from hevcq.domain.verdict import FailureClass
-from hevcq.embedded.jobs import message_table
-from hevcq.embedded.jobs.ledger import SqliteLedger
-from hevcq.embedded.jobs.queue import SqliteQueue
-from hevcq.worker import lease
-from hevcq.worker.heartbeat import Heartbeat
-from hevcq.worker.lease import Lease
+from hevcq.worker.delivery import lease
+from hevcq.worker.delivery.lease import Heartbeat, Lease
+from support.fakes.ledger import MemoryLedger
+from support.fakes.store import MemoryStore
 
 EXPIRY = Scope("an expiry", 1, Spare(expiries=1))
 KILL = Scope("a kill", 1, Spare(kills=1))

@@ -12,7 +12,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from hevcq.aws.errors import translated
+from hevcq.backends.aws.errors import translated
 
 URL = "http://simulated"
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from chaos.sim.parts import MemPath
 from chaos.sim.sched import SimClock
-from fakes.fanout import MemoryFanout
-from fakes.ledger import MemoryLedger
-from fakes.queue import MemoryQueue
-from fakes.store import MemoryStore
-from hevcq.embedded.database import Database
-from hevcq.embedded.factory import free_owner
-from hevcq.embedded.jobs.ledger import SqliteLedger
-from hevcq.embedded.jobs.queue import PEEK, QueueConfig, SqliteQueue
-from hevcq.embedded.jobs.task_publisher import SqliteFanout
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.factory import free_owner
+from hevcq.backends.embedded.jobs.ledger import SqliteLedger
+from hevcq.backends.embedded.jobs.queue import PEEK, QueueConfig, SqliteQueue
+from hevcq.backends.embedded.jobs.task_publisher import SqliteFanout
 from hevcq.ports.queue import Selection
+from support.fakes.fanout import MemoryFanout
+from support.fakes.ledger import MemoryLedger
+from support.fakes.queue import MemoryQueue
+from support.fakes.store import MemoryStore
 
 TABLES = ("message", "dead_letter", "job", "reopened", "remembered")
 
@@ -173,7 +173,7 @@ class SqliteSide(Side):
         """SQLite never shows a message that is held."""
 
     def send_body(self, name: str, body: str, delay_s: float) -> None:
-        from hevcq.embedded.jobs import message_table
+        from hevcq.backends.embedded.jobs import message_table
 
         now = self._clocks[self.queues[name]].now()
         batch = [message_table.Outgoing(body)]
@@ -195,6 +195,6 @@ class SqliteSide(Side):
 
 
 def _job_of(body: str) -> str:
-    from hevcq.embedded.jobs.message_table import job_of
+    from hevcq.backends.embedded.jobs.message_table import job_of
 
     return job_of(body)

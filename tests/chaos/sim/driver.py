@@ -10,8 +10,7 @@ from chaos.sim.machine import Machine
 from chaos.sim.parts import WEIGHTS, SimJob
 from chaos.sim.sched import FOREVER, Process, SimEvent
 from hevcq.domain.job import Task
-from hevcq.usecases.dead_letters import Wanted
-from hevcq.usecases.redrive import Order, redrive
+from hevcq.usecases.operations.dead_letters import Order, Wanted, redrive
 
 PATIENCE_S = 60 * 86_400.0
 MOST_VISIBILITIES = 2.0

@@ -8,8 +8,8 @@ from chaos.sim.driver import Driver
 from chaos.sim.films import QUIRKS, FilmJob, Quirk
 from chaos.sim.parts import WEIGHTS
 from hevcq.domain.job import JobState
-from hevcq.usecases import cancel, reprocess
-from hevcq.worker.split import PLAN
+from hevcq.usecases.operations import cancel, reprocess
+from hevcq.worker.chunking.split import PLAN
 
 HARM = {"calm": 0.0, "light": 0.5, "rough": 1.0, "storm": 2.0}
 

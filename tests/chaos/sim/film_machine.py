@@ -12,8 +12,7 @@ from chaos.sim.doors import QueueDoor, StoreDoor
 from chaos.sim.films import FilmEncoder, film_plan
 from chaos.sim.machine import Machine
 from chaos.sim.waits import LONG_POLL_S, WaitingClock
-from hevcq.worker.heartbeat import Heartbeat
-from hevcq.worker.lease import Lease
+from hevcq.worker.delivery.lease import Heartbeat, Lease
 from hevcq.worker.pool import Numbers, WorkerPool
 
 LAST_POLL_S = 20.0

@@ -18,14 +18,14 @@ from chaos.sim.parts import (
     SimEncoder,
     SimJob,
 )
-from fakes.encoder import fake_index, fake_plan
-from hevcq.domain.chunks import ChunkPlan, KeyIndex
-from hevcq.domain.chunks_settings import Chunking, ChunkMode
+from hevcq.domain.chunk_settings import Chunking, ChunkMode
+from hevcq.domain.chunking.planner import ChunkPlan, KeyIndex
 from hevcq.domain.job import JobState
-from hevcq.domain.plan import Skip, SkipReason
+from hevcq.domain.planning.encode_plan import Skip, SkipReason
 from hevcq.domain.profile import Profile
 from hevcq.errors import PartUnfit
 from hevcq.ports.encoder import ChunkReport, EncodeProgress, EncodeReport
+from support.fakes.encoder import fake_index, fake_plan
 
 SLICES = 5
 """How often the encode of a chunk tells how far it is."""

@@ -9,15 +9,14 @@ from chaos.sim.chaos import revised
 from chaos.sim.doors import LedgerDoor, QueueDoor, StoreDoor
 from chaos.sim.parts import SICK, SimEncoder, SimScratch, sim_plan
 from chaos.sim.sched import Killed, Process, SimClock, SimEvent
-from fakes.crashing import Calls
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.lease import Heartbeat, Lease
 from hevcq.worker.handler import Served
-from hevcq.worker.heartbeat import Heartbeat
-from hevcq.worker.kit import Kit
-from hevcq.worker.lease import Lease
-from hevcq.worker.loop import Outcome
 from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.slot import Outcome
+from support.fakes.crashing import Calls
 
 
 class Beat(Heartbeat):

@@ -10,9 +10,8 @@ from enum import StrEnum
 from types import SimpleNamespace
 from typing import Any
 
-from fakes.encoder import INFO, _measured, fake_plan, passed
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.plan import Skip, SkipReason
+from hevcq.domain.planning.encode_plan import Skip, SkipReason
 from hevcq.errors import (
     DiskFull,
     EncoderFailed,
@@ -25,6 +24,7 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.ports.encoder import EncodeProgress, EncodeReport
+from support.fakes.encoder import INFO, _measured, fake_plan, passed
 
 
 class Nature(StrEnum):

@@ -8,13 +8,13 @@ from typing import Any
 
 from chaos.sim.checks import CALLED, _same, require
 from chaos.sim.queue_checks import QueueChecks
-from hevcq.domain.film import PartReport
+from hevcq.domain.chunking.split_plan import PartReport
 from hevcq.domain.job import ALLOWED, JobRecord, JobState, is_part, part_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
-from hevcq.worker.loop import Outcome
-from hevcq.worker.split import PLAN, sweep_leftovers
+from hevcq.worker.chunking.split import PLAN, sweep_leftovers
+from hevcq.worker.slot import Outcome
 
 
 class SplitChecks(QueueChecks):

@@ -54,7 +54,10 @@ class _ThreadFace:
 @contextmanager
 def cooperative(sched: Scheduler) -> Iterator[None]:
     """Give the worker's modules this scheduler's locks, events and threads."""
-    from hevcq.worker import heartbeat, lease, loop, pool
+    from hevcq.worker import pool
+    from hevcq.worker import slot as loop
+    from hevcq.worker.delivery import lease
+    from hevcq.worker.delivery import lease as heartbeat
 
     modules, before = (heartbeat, lease, loop, pool), threading
     watch, poll = pool.WATCH_S, loop.POLL_WAIT_S

@@ -8,7 +8,9 @@ from typing import Any
 
 from chaos.sim.sched import Scheduler, SimClock, SimEvent, SimLock
 from chaos.sim.threads import SimThreading
-from hevcq.worker import loop, receivers, stages
+from hevcq.worker import encode_slots as stages
+from hevcq.worker import poller as receivers
+from hevcq.worker import slot as loop
 
 LONG_POLL_S = 600.0
 """How long a poll of a simulated service waits at most: idle looks cost real time, and no virtual."""

@@ -13,22 +13,22 @@ from pathlib import Path
 import structlog
 
 from chaos.soak.samples import Sample, look
-from fakes.encoder import FakeEncoder, fake_plan
+from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import JobState
-from hevcq.domain.planner import make_plan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Profile, Video
-from hevcq.embedded.factory import EmbeddedBackend, open_embedded
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.process import run_child
-from hevcq.settings import Settings
+from hevcq.ffmpeg.process.child import run_child
+from hevcq.settings.model import Settings
 from hevcq.util.clock import SystemClock
+from hevcq.worker.delivery.context import Kit
 from hevcq.worker.handler import Served
-from hevcq.worker.kit import Kit
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
-from hevcq.worker.stop import StopSignals
-from support import make_clip
+from hevcq.worker.signals import StopSignals
+from support.clips import make_clip
+from support.fakes.encoder import FakeEncoder, fake_plan
 
 SLOTS = 2
 BACKLOG = 40

@@ -6,26 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.media import Colour, LightLevel, MasteringDisplay, MediaInfo
-from hevcq.domain.plan import EncodePlan
-from hevcq.domain.planner import make_plan
+from hevcq.domain.media.facts import Colour, LightLevel, MasteringDisplay, MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
-from hevcq.ffmpeg.command import cover_commands, encode_command
-from hevcq.ffmpeg.failure import without_secrets
-from hevcq.ffmpeg.tools import Tools, name_of
+from hevcq.ffmpeg.command.build import cover_commands, encode_command
+from hevcq.ffmpeg.inputs import Tools, name_of
+from hevcq.ffmpeg.run.errors import without_secrets
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
-from media_facts import (
-    MKV,
-    attachment,
-    audio,
-    cover,
-    data,
-    media,
-    profile,
-    subtitle,
-    video,
-)
+from support.media_facts import MKV, attachment, audio, cover, data, media, profile, subtitle, video
 
 TOOLS = Tools("ffmpeg", "ffprobe", SystemClock())
 START = [

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hevcq.domain.media import StreamKind
-from hevcq.ffmpeg.facts import media_info
-from hevcq.ffmpeg.sei import static_hdr
+from hevcq.domain.media.facts import StreamKind
+from hevcq.ffmpeg.probe.midstream import static_hdr
+from hevcq.ffmpeg.probe.parse import media_info
 
 
 def video_of(*, frames=(), **stream):

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from ffmpeg.verify.conftest import ENCODER, ffmpeg
-from hevcq.domain.media import MediaInfo
-from hevcq.domain.plan import EncodePlan, Refuse
-from hevcq.domain.planner import make_plan
-from media_facts import profile
-from support import make_clip
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
+from hevcq.domain.planning.planner import make_plan
+from support.clips import make_clip
+from support.media_facts import profile
 
 SPHERE = (
     b"<rdf:SphericalVideo><GSpherical:StitchingSoftware>test</GSpherical:StitchingSoftware>"

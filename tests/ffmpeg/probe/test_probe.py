@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.media import LightLevel, StreamKind
+from hevcq.domain.media.facts import LightLevel, StreamKind
 from hevcq.errors import SourceGone, SourceUnreadable, Stopped, Unavailable
-from hevcq.ffmpeg.probe import probe
-from hevcq.ffmpeg.tools import Tools
+from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.probe.probe import probe
 from hevcq.util.clock import SystemClock
-from support import make_clip, media_clip
+from support.clips import make_clip, media_clip
 
 TOOLS = Tools("ffmpeg", "ffprobe", SystemClock())
 

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.domain.plan import EncodePlan
-from hevcq.domain.planner import make_plan
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Preflight, Profile, Video
 from hevcq.domain.verdict import Handling, handling
 from hevcq.errors import EncoderFailed, EncoderStalled, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.process import run_child
+from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
-from support import make_clip
+from support.clips import make_clip
 
 NEVER = threading.Event()
 PROFILE = Profile(

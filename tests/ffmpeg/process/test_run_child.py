@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import LimitExceeded, Stopped, WorkerUnfit
-from hevcq.ffmpeg.process import ChildLimits, run_child, stream_child
+from hevcq.ffmpeg.process.child import ChildLimits, run_child, stream_child
 
 
 def sh(script: str, *arguments: str, **options):
@@ -253,7 +253,7 @@ def test_cpu_above_the_limit_ends_the_child():
 
 PARENT = """
 import sys, threading
-from hevcq.ffmpeg.process import run_child
+from hevcq.ffmpeg.process.child import run_child
 def seen(line):
     print(line, flush=True)
 run_child(["sh", "-c", "echo $$; exec sleep 60"], stop=threading.Event(), on_line=seen)

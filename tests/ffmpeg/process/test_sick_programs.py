@@ -13,7 +13,7 @@ from hevcq.domain.certificate import Outcome
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.util.clock import SystemClock
-from support import make_clip
+from support.clips import make_clip
 
 STOP = threading.Event()
 REAL = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from hevcq.errors import EncoderStalled, LimitExceeded
-from hevcq.ffmpeg.watch import CHECK_S, ChildWatch, StallWatch, cpu_ticks
-from support import ManualClock
+from hevcq.ffmpeg.process.output import CHECK_S, ChildWatch, StallWatch, cpu_ticks
+from support.clips import ManualClock
 
 WHAT = "ffmpeg made no progress on film.mp4"
 

@@ -10,8 +10,8 @@ from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded, ffmpeg, make_sourc
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.profile import Policies, Profile, Video
 from hevcq.errors import Stopped
-from hevcq.ffmpeg.verify import DECODED
-from support import media_clip
+from hevcq.ffmpeg.verify.gates import DECODED
+from support.clips import media_clip
 
 ORDER = (Gate.G1, Gate.G2, Gate.G3, Gate.G5, Gate.G6, Gate.G7, Gate.G4, Gate.G8)
 SMALL = Profile(

@@ -9,7 +9,7 @@ import pytest
 
 from ffmpeg.verify.conftest import PROFILE, encoded, ffmpeg, make_source
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.media import Measurement
+from hevcq.domain.media.facts import Measurement
 
 COPY = ("-map", "0", "-dn", "-c", "copy")
 X265 = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.domain.media import (
+from hevcq.domain.media.facts import (
     AudioFacts,
     Measurement,
     MediaInfo,
@@ -13,9 +13,9 @@ from hevcq.domain.media import (
     TrackMeasure,
     VideoFacts,
 )
-from hevcq.domain.plan import Action, EncodePlan, StreamPlan, VideoTarget
-from hevcq.ffmpeg.verify_picture import Sample, frozen, sample_times
-from hevcq.ffmpeg.verify_times import Compared, time_problems
+from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.ffmpeg.verify.picture import Sample, frozen, sample_times
+from hevcq.ffmpeg.verify.timing import Compared, time_problems
 
 TARGET = VideoTarget(
     encoder="libx265", codec="hevc", width=64, height=64, pixel_format="yuv420p", bit_depth=8,

@@ -1,5 +1,5 @@
 # The ledger: one table, on demand, that forgets ended jobs and can be taken back to any second.
-# Keys and indexes are those of hevcq.aws.dynamodb.schema.table_definition; a test holds both together.
+# Keys and indexes are those of hevcq.backends.aws.dynamodb.schema.table_definition; a test holds both together.
 
 locals {
   attributes = {

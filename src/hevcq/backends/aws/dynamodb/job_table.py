@@ -1,0 +1,193 @@
+"""The items of jobs and of subjobs, which are alike here: read, claimed, changed under a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hevcq.backends.aws.dynamodb.schema import (
+    UNSENT,
+    Item,
+    job_pk,
+    moved_at,
+    number,
+    record_of,
+    text,
+)
+from hevcq.backends.aws.errors import code_of, translated
+from hevcq.domain.job import SETTLED, JobRecord, JobState
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import StaleFence, Unavailable
+from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Claim, Granted, Held
+from hevcq.util.clock import Clock
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+CLAIM_TRIES = 10
+"""Looks at one job before giving up: each failed one means that somebody else changed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Set, remove and add attributes where those in `when` have exactly these values.
+
+    Every name goes through a placeholder, because `state`, `size` and `owner` are reserved words.
+    """
+
+    when: Mapping[str, AttributeValueTypeDef]
+    set: Mapping[str, AttributeValueTypeDef] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    add: Mapping[str, AttributeValueTypeDef] = field(default_factory=dict)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of UpdateItem, besides table and key."""
+        parts = [
+            _clause("SET", [f"#{n} = :{n}" for n in self.set]),
+            _clause("REMOVE", [f"#{n}" for n in self.remove]),
+            _clause("ADD", [f"#{n} :{n}" for n in self.add]),
+        ]
+        names = {*self.when, *self.set, *self.remove, *self.add}
+        values = {f":{n}": v for n, v in {**self.set, **self.add}.items()}
+        return {
+            "UpdateExpression": " ".join(part for part in parts if part),
+            "ConditionExpression": " AND ".join(f"#{n} = :if_{n}" for n in self.when),
+            "ExpressionAttributeNames": {f"#{n}": n for n in sorted(names)},
+            "ExpressionAttributeValues": values | {f":if_{n}": v for n, v in self.when.items()},
+        }
+
+
+def _clause(word: str, parts: list[str]) -> str:
+    return f"{word} {', '.join(parts)}" if parts else ""
+
+
+LEASE = ("owner", "progress")
+"""What a job loses with its lease."""
+WHY = ("reason", "failure_class")
+
+
+def absent(facts: Mapping[str, AttributeValueTypeDef], *names: str) -> tuple[str, ...]:
+    """Return those of `names` that `facts` do not set: they are removed."""
+    return tuple(name for name in names if name not in facts)
+
+
+def moved(job_id: str, state: JobState, now: float) -> dict[str, AttributeValueTypeDef]:
+    """Return what every transition of a job, or of a part of one, sets."""
+    return {"state": text(state.value), moved_at(job_id): number(now)}
+
+
+def blame(reason: str, failure_class: FailureClass) -> dict[str, AttributeValueTypeDef]:
+    """Return reason and class."""
+    return {"reason": text(reason), "failure_class": text(failure_class.value)}
+
+
+def as_seen(record: JobRecord) -> dict[str, AttributeValueTypeDef]:
+    """Return the condition that nobody moved, claimed or renewed the job since it was read."""
+    return {
+        "state": text(record.state.value),
+        "fence": number(record.fence),
+        "lease_until": number(record.lease_until),
+    }
+
+
+class JobTable:
+    """Job and subjob items in one table.
+
+    Each write carries a token of its own. A write whose answer was lost is sent again by botocore
+    and then refused, because it has happened: the token in the item tells that from a real
+    refusal.
+    """
+
+    def __init__(
+        self, client: DynamoDBClient, table: str, clock: Clock, tokens: Callable[[], str]
+    ) -> None:
+        self.db, self.name, self.clock, self._tokens = client, table, clock, tokens
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """Return the record, or None."""
+        item = self.item(job_pk(job_id))
+        return None if item is None else record_of(item)
+
+    def claim(
+        self, name: str, look: Callable[[], JobRecord | None], owner: str, lease_s: float
+    ) -> Claim | None:
+        """Grant the next fence of what `look` returns; each look that somebody outdates is repeated.
+
+        None if there is nothing to claim. Raises Unavailable after CLAIM_TRIES looks.
+        """
+        for _ in range(CLAIM_TRIES):
+            record = look()
+            if record is None:
+                return None
+            if record.state in SETTLED:
+                return AlreadySettled(record)
+            if record.state is JobState.SPLIT:
+                return AlreadySplit(record)
+            now = self.clock.now()
+            running = record.state is JobState.RUNNING
+            live = running and record.lease_until > now
+            if live and record.owner != owner:
+                return Held(record.lease_until)
+            crashes = record.crashes + (1 if running and not live else 0)
+            taken = Change(
+                when=as_seen(record),
+                set={
+                    **moved(name, JobState.RUNNING, now),
+                    "fence": number(record.fence + 1),
+                    "crashes": number(crashes),
+                    "owner": text(owner),
+                    "lease_until": number(now + lease_s),
+                    "started_at": number(now),
+                },
+                remove=("progress", UNSENT),
+            )
+            if self.change(name, taken):
+                return Granted(record.fence + 1, record.failures, crashes, record.doubts)
+        raise Unavailable(f"The job {name} is being changed by too many others.")
+
+    def change_under(
+        self,
+        name: str,
+        fence: int,
+        sets: Mapping[str, AttributeValueTypeDef],
+        remove: tuple[str, ...] = (),
+        add: Mapping[str, AttributeValueTypeDef] | None = None,
+        *,
+        ends: bool = False,
+    ) -> None:
+        """Change what is RUNNING under the fence, or SPLIT if that `ends` it; else raise StaleFence."""
+        for state in (JobState.RUNNING, JobState.SPLIT) if ends else (JobState.RUNNING,):
+            under = {"state": text(state.value), "fence": number(fence)}
+            if self.change(name, Change(when=under, set=sets, remove=remove, add=add or {})):
+                return
+        raise StaleFence(f"The job {name} is not running under fence {fence}.")
+
+    def change(self, name: str, change: Change) -> bool:
+        """Carry out a change; False if its condition does not hold."""
+        token = text(self._tokens())
+        signed = Change(change.when, {**change.set, "last_write": token}, change.remove, change.add)
+
+        try:
+            with translated(f"write the job {name}"):
+                self.db.update_item(
+                    TableName=self.name,
+                    Key={"pk": text(job_pk(name))},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    **signed.arguments(),
+                )
+        except Unavailable as error:
+            if code_of(error.__cause__) != "ConditionalCheckFailedException":
+                raise
+            there: Item = getattr(error.__cause__, "response", {}).get("Item", {})
+            return there.get("last_write") == token
+        return True
+
+    def item(self, pk: str) -> Item | None:
+        """Return an item as it is now, or None."""
+        with translated(f"read the ledger {self.name}"):
+            answer = self.db.get_item(
+                TableName=self.name, Key={"pk": text(pk)}, ConsistentRead=True
+            )
+        return answer.get("Item")

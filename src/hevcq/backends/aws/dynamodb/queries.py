@@ -1,0 +1,129 @@
+"""List and count jobs from the table's indexes, a page at a time."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from hevcq.backends.aws.dynamodb.schema import (
+    BY_SOURCE,
+    BY_STATE,
+    Item,
+    float_of,
+    job_pk,
+    number,
+    record_of,
+    string,
+    text,
+)
+from hevcq.backends.aws.errors import translated
+from hevcq.domain.job import JobRecord, JobState
+from hevcq.errors import Unavailable
+from hevcq.ports.ledger import JobFilter
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+PAGE = 100
+"""The most items of one BatchGetItem."""
+UNPROCESSED_ROUNDS = 8
+
+
+class Listing:
+    """Reads the indexes, which are a moment behind, and then the jobs themselves, which are not:
+    a job that moved on in between is left out of the state it has left."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._db, self._table = client, table
+
+    def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
+        """Yield matching records, most recently moved first."""
+        if wanted.source_key is not None:
+            entries = list(self._pages(BY_SOURCE, "source_key", wanted.source_key, None))
+            records = sorted(self._read(entries), key=lambda r: (-r.updated_at, r.job_id))
+            yield from (record for record in records if wanted.matches(record))
+            return
+        found = self._entries(wanted)
+        while page := list(islice(found, PAGE)):
+            # A job that moves while the states are asked one by one may be met in two of them.
+            seen_in = {(string(entry, "pk"), string(entry, "state")) for entry in page}
+            for record in self._read(page):
+                there = (job_pk(record.job_id), record.state.value) in seen_in
+                if there and wanted.matches(record):
+                    yield record
+
+    def _entries(self, wanted: JobFilter) -> Iterator[Item]:
+        """Merge the index's states into one list, newest first; each is in that order already."""
+        streams = [
+            self._pages(BY_STATE, "state", state.value, wanted.updated_after)
+            for state in JobState
+            if not wanted.states or state in wanted.states
+        ]
+        merged = heapq.merge(
+            *streams, key=lambda e: (-(float_of(e, "updated_at") or 0.0), string(e, "pk"))
+        )
+        prefix = wanted.key_prefix or ""
+        return (
+            entry
+            for entry in merged
+            if wanted.profile in (None, string(entry, "profile"))
+            and string(entry, "source_key").startswith(prefix)
+        )
+
+    def counts(self) -> dict[tuple[str, JobState], int]:
+        """Count the index's entries by profile and state."""
+        found: Counter[tuple[str, JobState]] = Counter()
+        for state in JobState:
+            for entry in self._pages(BY_STATE, "state", state.value, None):
+                found[string(entry, "profile"), state] += 1
+        return dict(found)
+
+    def _pages(self, index: str, name: str, value: str, after: float | None) -> Iterator[Item]:
+        asked: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": index,
+            "KeyConditionExpression": "#n = :v",
+            "ExpressionAttributeNames": {"#n": name},
+            "ExpressionAttributeValues": {":v": text(value)},
+            "ScanIndexForward": False,
+        }
+        if after is not None:
+            asked["KeyConditionExpression"] += " AND updated_at > :after"
+            asked["ExpressionAttributeValues"][":after"] = number(after)
+        while True:
+            with translated(f"list the jobs in {self._table}"):
+                answer = self._db.query(**asked)
+            yield from answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def named(self, names: Sequence[str]) -> list[JobRecord]:
+        """Return the jobs, or parts, of these ids as they are now, in this order."""
+        return self._read([{"pk": text(job_pk(name))} for name in names])
+
+    def _read(self, entries: Sequence[Item]) -> list[JobRecord]:
+        """Read the entries' jobs as they are now, each once, in the order of the entries."""
+        keys = list(dict.fromkeys(string(entry, "pk") for entry in entries))
+        items: dict[str, Item] = {}
+        for start in range(0, len(keys), PAGE):
+            items.update(self._batch(keys[start : start + PAGE]))
+        return [record_of(items[key]) for key in keys if key in items]
+
+    def _batch(self, keys: Sequence[str]) -> dict[str, Item]:
+        found: dict[str, Item] = {}
+        asked: Any = {
+            self._table: {"Keys": [{"pk": text(key)} for key in keys], "ConsistentRead": True}
+        }
+        for _ in range(UNPROCESSED_ROUNDS):
+            with translated(f"read the jobs in {self._table}"):
+                answer = self._db.batch_get_item(RequestItems=asked)
+            for item in answer["Responses"].get(self._table, []):
+                found[string(item, "pk")] = item
+            asked = answer.get("UnprocessedKeys")
+            if not asked:
+                return found
+        raise Unavailable(f"DynamoDB did not read all jobs of a page of {self._table}.")

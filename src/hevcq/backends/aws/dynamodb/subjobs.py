@@ -1,0 +1,85 @@
+"""Split jobs in DynamoDB: each part is an item of its own, and the job's item says which there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hevcq.backends.aws.dynamodb.job_table import LEASE, WHY, Change, JobTable, absent, moved
+from hevcq.backends.aws.dynamodb.queries import Listing
+from hevcq.backends.aws.dynamodb.schema import number, part_item, text
+from hevcq.backends.aws.errors import translated
+from hevcq.domain.job import JobRecord, JobState, PartOf, Split, part_id
+from hevcq.errors import StaleFence
+from hevcq.ports.ledger import Claim
+
+
+class SubjobTable:
+    """Splits jobs. Subjobs of an earlier split are left to expire: nothing names them any more."""
+
+    def __init__(self, jobs: JobTable, listing: Listing) -> None:
+        self._jobs, self._listing = jobs, listing
+
+    def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
+        """Put the parts in, then move the job: a kill between leaves parts that nobody names."""
+        job = self._jobs.get(job_id)
+        if job is None or job.state is not JobState.RUNNING or job.fence != fence:
+            raise StaleFence(f"The job {job_id} is not running under fence {fence}.")
+        chunks: list[tuple[int | None, int]] = [*enumerate(frames), (None, 0)]
+        for chunk, held in chunks:
+            part = PartOf(job_id=job_id, split=split.name, chunk=chunk, frames=held)
+            self._add_part(job, part)
+        now = self._jobs.clock.now()
+        sets = {
+            **moved(job_id, JobState.SPLIT, now),
+            "lease_until": number(0.0),
+            "split": text(split.model_dump_json()),
+        }
+        self._jobs.change_under(job_id, fence, sets, (*LEASE, *WHY))
+
+    def _add_part(self, job: JobRecord, part: PartOf) -> None:
+        """Put a part in unless it is there: the name of a split is never used twice."""
+        name = part_id(job.job_id, part.split, part.chunk)
+        with translated(f"add the part {name}"):
+            try:
+                self._jobs.db.put_item(
+                    TableName=self._jobs.name,
+                    Item=part_item(job, name, part, self._jobs.clock.now()),
+                    ConditionExpression="attribute_not_exists(pk)",
+                )
+            except self._jobs.db.exceptions.ConditionalCheckFailedException:
+                return
+
+    def announce(self, job_id: str, split: str) -> None:
+        """Mark the split as sent."""
+        job = self._jobs.get(job_id)
+        if job is None or job.split is None or job.split.name != split:
+            return
+        told = job.split.model_copy(update={"announced": True})
+        as_split = {
+            "state": text(JobState.SPLIT.value),
+            "split": text(job.split.model_dump_json()),
+        }
+        self._jobs.change(job_id, Change(as_split, {"split": text(told.model_dump_json())}))
+
+    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
+        """SPLIT to QUEUED."""
+        under = {"state": text(JobState.SPLIT.value), "fence": number(fence)}
+        sets = {
+            **moved(job_id, JobState.QUEUED, self._jobs.clock.now()),
+            "whole": text(reason),
+            "reason": text(reason),
+        }
+        if not self._jobs.change(job_id, Change(under, sets, (*absent(sets, *WHY), "split"))):
+            raise StaleFence(f"The job {job_id} is not split under fence {fence}.")
+
+    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
+        """Try to take a part, which is an item like a job."""
+        return self._jobs.claim(part_id, lambda: self._jobs.get(part_id), owner, lease_s)
+
+    def parts(self, job_id: str) -> list[JobRecord]:
+        """Read the parts by their names, 100 a request."""
+        job = self._jobs.get(job_id)
+        if job is None or job.state is not JobState.SPLIT or job.split is None:
+            return []
+        wanted: list[int | None] = [*range(job.split.chunks), None]
+        return self._listing.named([part_id(job_id, job.split.name, chunk) for chunk in wanted])

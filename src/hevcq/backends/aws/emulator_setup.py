@@ -1,0 +1,103 @@
+"""Make the farm's resources on an emulator; on AWS itself, Terraform does (infra/terraform)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hevcq.backends.aws.clients import MAX_WAIT_S, Clients
+from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
+from hevcq.backends.aws.errors import translated
+from hevcq.backends.aws.sqs.queue_urls import DEAD, UNDELIVERED
+from hevcq.domain.keys import INBOX
+from hevcq.domain.profile import Profile
+from hevcq.errors import ConfigError
+from hevcq.settings.model import AwsSettings
+
+
+def create_resources(
+    clients: Clients, settings: AwsSettings, profiles: Mapping[str, Profile]
+) -> AwsSettings:
+    """Make buckets, topic, queues, subscriptions, notification and table; return the settings
+    with the topic's ARN.
+
+    Raises ConfigError without an endpoint override: this is not how a real account is set up.
+    """
+    if not clients.emulated:
+        raise ConfigError(
+            "Resources are made here on an emulator only.",
+            remedy="Set aws.endpoint_url, or use Terraform (infra/terraform).",
+        )
+    with translated("make the resources"):
+        topic = clients.sns.create_topic(Name=f"{settings.queue_prefix}uploads")["TopicArn"]
+        # Buckets first: S3's test event then goes to nobody.
+        _buckets(clients, settings, topic)
+        for profile in profiles.values():
+            _queues(clients, settings.queue_prefix + profile.name, profile, topic)
+        clients.dynamodb.create_table(**table_definition(settings.table))
+        clients.dynamodb.get_waiter("table_exists").wait(TableName=settings.table)
+        clients.dynamodb.update_time_to_live(
+            TableName=settings.table,
+            TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL},
+        )
+    return settings.model_copy(update={"topic_arn": topic})
+
+
+def _buckets(clients: Clients, settings: AwsSettings, topic: str) -> None:
+    place: Any = (
+        {}
+        if clients.region == "us-east-1"
+        else {"CreateBucketConfiguration": {"LocationConstraint": clients.region}}
+    )
+    for name in {settings.input_bucket, settings.output_bucket or settings.input_bucket}:
+        clients.s3.create_bucket(Bucket=name, **place)
+        # Both, as in Terraform: what is read by its version needs another right.
+        clients.s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    clients.s3.put_bucket_notification_configuration(
+        Bucket=settings.input_bucket,
+        NotificationConfiguration={
+            "TopicConfigurations": [
+                {
+                    "TopicArn": topic,
+                    "Events": ["s3:ObjectCreated:*"],
+                    "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": f"{INBOX}/"}]}},
+                }
+            ]
+        },
+    )
+
+
+def _queues(clients: Clients, name: str, profile: Profile, topic: str) -> None:
+    numbers = profile.queue
+    kept = {"MessageRetentionPeriod": str(numbers.dead_letter_retention_s)}
+    dead = _queue(clients, name + DEAD, kept)
+    undelivered = _queue(clients, name + UNDELIVERED, kept)
+    main = _queue(
+        clients,
+        name,
+        {
+            "VisibilityTimeout": str(numbers.visibility_s),
+            "MessageRetentionPeriod": str(numbers.retention_s),
+            "ReceiveMessageWaitTimeSeconds": str(MAX_WAIT_S),
+            "RedrivePolicy": json.dumps(
+                {"deadLetterTargetArn": dead, "maxReceiveCount": numbers.max_receives}
+            ),
+        },
+    )
+    clients.sns.subscribe(
+        TopicArn=topic,
+        Protocol="sqs",
+        Endpoint=main,
+        Attributes={
+            "RawMessageDelivery": "true",
+            "RedrivePolicy": json.dumps({"deadLetterTargetArn": undelivered}),
+        },
+    )
+
+
+def _queue(clients: Clients, name: str, attributes: Mapping[str, str]) -> str:
+    wanted: Any = dict(attributes)
+    url = clients.sqs.create_queue(QueueName=name, Attributes=wanted)["QueueUrl"]
+    answer = clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    return answer["Attributes"]["QueueArn"]

@@ -1,0 +1,135 @@
+"""Open the aws way of running: clients, ports, and a look that everything named is there."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+
+from hevcq.backends.aws.clients import Clients, make_clients
+from hevcq.backends.aws.dynamodb.ledger import DynamoLedger
+from hevcq.backends.aws.errors import DENIED, code_of, translated
+from hevcq.backends.aws.s3.resumable_upload import Journal
+from hevcq.backends.aws.s3.store import Buckets, S3Store
+from hevcq.backends.aws.sqs.message_parser import Route
+from hevcq.backends.aws.sqs.queue import SqsQueue
+from hevcq.backends.aws.task_publisher import AwsFanout
+from hevcq.domain.profile import Profile
+from hevcq.errors import ConfigError, HevcqError, Unavailable
+from hevcq.ports.backend import Backend
+from hevcq.settings.model import AwsSettings, Settings
+from hevcq.util.clock import Clock
+
+MISSING: dict[str, tuple[type[HevcqError], str]] = {
+    "404": (ConfigError, "there is none of that name"),
+    "301": (ConfigError, "it is in another region"),
+    "NotFound": (ConfigError, "there is none of that name"),
+    "InvalidParameter": (ConfigError, "that is not the ARN of a topic"),
+}
+
+UNSEEN = "or you do not have access to it"
+"""How SQS words it that a queue is not there for whoever may not ask for its URL
+(https://github.com/spring-attic/spring-cloud-aws/pull/417)."""
+
+
+def open_aws(
+    settings: Settings,
+    profiles: Mapping[str, Profile],
+    clock: Clock,
+    clients: Clients | None = None,
+    *,
+    caller_retries: bool = False,
+) -> Backend:
+    """Return the backend on AWS, with one queue a profile.
+
+    Raises ConfigError with one sentence if a credential, the region, a bucket, a queue, the topic
+    or the table is missing, Unavailable if AWS does not answer. What the role may not look at
+    (another profile's queue, the topic) is left to its first use. `clients` are closed with the
+    backend only if they were made here; for `caller_retries` see `make_clients`.
+    """
+    aws = settings.aws
+    if not aws.input_bucket:
+        raise ConfigError(
+            "There is no bucket to read from.", remedy="Set aws.input_bucket (HEVCQ_AWS__…)."
+        )
+    used = clients if clients is not None else make_clients(aws, caller_retries=caller_retries)
+    buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
+    queues = _queues(used, aws, profiles, clock)
+    ledger = DynamoLedger(used.dynamodb, aws.table, clock, lambda: uuid.uuid4().hex)
+    uploads = Journal(settings.data_dir / "uploads")
+    store = S3Store(used.s3, buckets, clock, uploads, tag_done=aws.tag_done, control=used.control)
+    kept_s = {name: float(profile.queue.retention_s) for name, profile in profiles.items()}
+
+    def close() -> None:
+        for queue in queues.values():
+            queue.close()
+        if clients is None:
+            used.close()
+
+    try:
+        _check(used, aws, buckets, queues, ledger)
+    except BaseException:
+        if clients is None:
+            used.close()
+        raise
+    return Backend(
+        owner=f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}",
+        queues=queues,
+        ledger=ledger,
+        store=store,
+        fanout=AwsFanout(
+            queues, ledger, lambda source: source.source_id in store.reused, clock, kept_s
+        ),
+        close=close,
+        announces_uploads=True,
+        gives_up_apart=True,
+    )
+
+
+def _queues(
+    clients: Clients, aws: AwsSettings, profiles: Mapping[str, Profile], clock: Clock
+) -> dict[str, SqsQueue]:
+    known = frozenset(profiles)
+    return {
+        name: SqsQueue(
+            clients,
+            aws.queue_prefix,
+            profile,
+            Route(profile=name, subscribed=profile.subscribe, known=known, bucket=aws.input_bucket),
+            clock,
+        )
+        for name, profile in profiles.items()
+    }
+
+
+def _check(
+    clients: Clients,
+    aws: AwsSettings,
+    buckets: Buckets,
+    queues: Mapping[str, SqsQueue],
+    ledger: DynamoLedger,
+) -> None:
+    for bucket in dict.fromkeys((buckets.input, buckets.output)):
+        with _allowed_to_fail(), translated(f"find the bucket {bucket}", MISSING):
+            clients.s3.head_bucket(Bucket=bucket)
+    for queue in queues.values():
+        with _allowed_to_fail():
+            queue.check()
+    if aws.topic_arn:
+        with _allowed_to_fail(), translated(f"find the topic {aws.topic_arn}", MISSING):
+            clients.sns.get_topic_attributes(TopicArn=aws.topic_arn)
+    with _allowed_to_fail():
+        ledger.check()
+
+
+class _allowed_to_fail:  # noqa: N801 - reads as a word in a with statement
+    """Let a denial pass: the role of one profile's worker may look at little else."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if isinstance(error, ConfigError):
+            return UNSEEN in str(error.__cause__)
+        return isinstance(error, Unavailable) and code_of(error.__cause__) in DENIED

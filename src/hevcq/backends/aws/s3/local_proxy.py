@@ -1,0 +1,140 @@
+"""Hand a ranged object to ffmpeg: one file, on 127.0.0.1, behind a name that cannot be guessed.
+
+ffmpeg gets neither a credential nor a signed URL, and needs no other protocol than plain HTTP to
+this machine. It takes a connection that ends early for the end of the film (exit status 0, and a
+short output): so the relay remembers each error, and leaving the context raises it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import TCPServer
+from typing import TYPE_CHECKING
+
+from hevcq.backends.aws.s3.range_reader import BLOCK_BYTES, Heads, RangedFile
+from hevcq.backends.aws.s3.transfer import Download, Meter
+from hevcq.errors import Unavailable
+from hevcq.ports.store import RELAY
+from hevcq.util.log import get_logger
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+SEND_BYTES = 32 * 1024
+"""What the kernel may hold of an answer: all of it is waste once ffmpeg jumps elsewhere."""
+SILENCE_S = 600.0
+"""A connection that nobody reads from for so long is given up."""
+_RANGE = re.compile(r"^bytes=(\d+)-(\d*)$")
+
+
+@contextmanager
+def relayed(s3: S3Client, job: Download, path: Path, meter: Meter, heads: Heads) -> Iterator[str]:
+    """Serve the object inside the context; yield its location. `path` holds what was read of it.
+
+    Raises, when the context is left, the error that a read met: then the reader saw a part only.
+    """
+    file = RangedFile(s3, job, path, meter, heads.of(job))
+    server = _Server(file, f"/{path.name}?{secrets.token_urlsafe(24)}")
+    try:
+        with server.running():
+            yield f"{RELAY}127.0.0.1:{server.server_port}{server.place}"
+            # Looked at here: what an answer that nobody waits for meets after this is no matter.
+            failed = file.failure
+    except BaseException as error:
+        if file.failure is None:
+            raise
+        raise file.failure from error
+    finally:
+        file.close()
+        path.unlink(missing_ok=True)
+        get_logger().info("source_streamed", key=job.key, read=meter.total, size=job.size)
+    if failed is not None:
+        raise failed
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, file: RangedFile, place: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.file, self.place = file, place
+
+    def server_bind(self) -> None:
+        """Bind, without asking a name service what this machine is called."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        thread = threading.Thread(
+            target=self.serve_forever,
+            kwargs={"poll_interval": 0.05},
+            name="s3-relay",
+            daemon=True,
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            self.shutdown()
+            thread.join()
+            self.server_close()
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        connection, address = super().get_request()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        return connection, address
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing on stderr: ffmpeg hangs up where it likes, and what failed is remembered."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = SILENCE_S
+    server: _Server
+
+    def do_GET(self) -> None:
+        """Answer the asked range of the one file there is."""
+        self.close_connection = True
+        if not secrets.compare_digest(self.path.encode(), self.server.place.encode()):
+            self._answer(404, 0)
+            return
+        file = self.server.file
+        asked = _RANGE.match(self.headers.get("Range", "bytes=0-"))
+        at = int(asked[1]) if asked else file.size
+        end = min(file.size, int(asked[2]) + 1) if asked and asked[2] else file.size
+        if at >= end:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{file.size}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self._answer(206, end - at, f"bytes {at}-{end - 1}/{file.size}")
+        try:
+            while at < end:
+                content = file.read(at, min(BLOCK_BYTES, end - at))
+                self.wfile.write(content)
+                at += len(content)
+        except TimeoutError:
+            file.fail(Unavailable(f"Nobody read from the relay for {SILENCE_S:.0f} s."))
+            raise
+
+    def _answer(self, status: int, length: int, span: str = "") -> None:
+        self.send_response(status)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(length))
+        if span:
+            self.send_header("Content-Range", span)
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        """Log nothing: the request line holds the name that nobody may guess."""

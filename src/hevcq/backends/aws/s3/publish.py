@@ -1,0 +1,157 @@
+"""Publish a rendition on S3: one conditional call makes it visible, and it is looked at again."""
+
+from __future__ import annotations
+
+import mimetypes
+from typing import TYPE_CHECKING
+
+from hevcq.backends.aws.errors import code_of, translated
+from hevcq.backends.aws.s3 import metadata as object_metadata
+from hevcq.backends.aws.s3 import transfer
+from hevcq.backends.aws.s3.transfer import Meter, Upload, upload
+from hevcq.errors import (
+    HevcqError,
+    SourceChanged,
+    SourceGone,
+    StaleFence,
+    Unavailable,
+    VerificationFailed,
+)
+from hevcq.ports.store import Publication, StoredObject
+from hevcq.util.clock import Clock
+from hevcq.util.hashing import sha256_file
+from hevcq.util.log import get_logger
+from hevcq.util.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+CONFLICTS = RetryPolicy(attempts=8, base_s=0.2, cap_s=30.0, jitter=0.0)
+"""For conflicts in a row: each means that another writer came between. Not a retry of a request."""
+
+_log = get_logger()
+
+
+class Publisher:
+    """Publishes to one bucket.
+
+    The object carries its job, fence and SHA-256. What is there decides the condition: nothing
+    (If-None-Match) or exactly the object we looked at (If-Match), so that between two workers one
+    write wins and the other looks again. A lost answer is found by the same look.
+    """
+
+    def __init__(self, s3: S3Client, bucket: str, clock: Clock) -> None:
+        self._s3, self._bucket, self._clock = s3, bucket, clock
+
+    def publish(self, publication: Publication) -> StoredObject:
+        """Upload unless it is there already; the file is removed once the object is seen whole.
+
+        Raises StaleFence, VerificationFailed if the file's bytes are not those of its SHA-256,
+        Stopped, Unavailable after too many conflicts.
+        """
+        meter = Meter(lambda _total: None, publication.stop)
+        self._require_bytes(publication, meter)
+        last: Exception | None = None
+        for attempt in range(CONFLICTS.attempts):
+            there = self._head(publication.key)
+            if there is not None:
+                if self._is_ours(there, publication):
+                    publication.file.unlink(missing_ok=True)
+                    return object_metadata.stored(publication.key, there)
+                publication.recheck(object_metadata.stored(publication.key, there))
+            if attempt == 0:
+                self._clear(publication)
+            try:
+                self._upload(publication, there, meter)
+            except _Conflict as conflict:
+                last = conflict
+                if not conflict.decided:
+                    self._clock.wait(publication.stop, CONFLICTS.wait_s(attempt, lambda: 1.0))
+                continue
+            seen = self._head(publication.key)
+            if seen is not None and self._is_ours(seen, publication):
+                publication.file.unlink(missing_ok=True)
+                return object_metadata.stored(publication.key, seen)
+        raise Unavailable(f"{publication.key!r} is being written by others.") from last
+
+    def _require_bytes(self, publication: Publication, meter: Meter) -> None:
+        if sha256_file(publication.file, meter.check) != publication.sha256:
+            raise VerificationFailed(f"{publication.file} is not the file that was verified.")
+
+    def _is_ours(self, there: HeadObjectOutputTypeDef, publication: Publication) -> bool:
+        """Return whether the visible object is this rendition; StaleFence if it outranks it."""
+        metadata = object_metadata.unpack(there["Metadata"])
+        if metadata.get(object_metadata.JOB) != publication.job_id:
+            return False
+        if metadata.get(object_metadata.SHA256) == publication.sha256:
+            return True
+        fence = metadata.get(object_metadata.FENCE, "")
+        if not fence.isdecimal() or int(fence) >= publication.fence:
+            raise StaleFence(f"{publication.key} was published under fence {fence or 'unknown'}.")
+        return False
+
+    def _clear(self, publication: Publication) -> None:
+        """Abort what earlier attempts of the job sent of this key and never completed.
+
+        A killed one leaves its parts, and they are paid for until the bucket's rule comes. Should
+        a zombie meet the upload of the attempt after it here, that one begins anew.
+        """
+        key, size = publication.key, publication.file.stat().st_size
+        if publication.fence == 1 or size <= transfer.PART_BYTES:
+            return
+        try:
+            with translated(f"look for uploads of {key!r} that were left open"):
+                found = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
+        except HevcqError as error:
+            _log.info("uploads_not_listed", key=key, why=str(error))
+            return
+        for begun in found.get("Uploads", []):
+            if begun["Key"] == key:
+                transfer.abort(self._s3, self._bucket, key, begun["UploadId"])
+
+    def _upload(
+        self, publication: Publication, there: HeadObjectOutputTypeDef | None, meter: Meter
+    ) -> None:
+        own = {
+            object_metadata.JOB: publication.job_id,
+            object_metadata.FENCE: str(publication.fence),
+            object_metadata.SHA256: publication.sha256,
+        }
+        job = Upload(
+            bucket=self._bucket,
+            key=publication.key,
+            path=publication.file,
+            size=publication.file.stat().st_size,
+            metadata=object_metadata.pack({**publication.metadata, **own}),
+            content_type=mimetypes.guess_type(publication.key)[0] or "application/octet-stream",
+            unchanged=lambda: None,
+            condition={"IfNoneMatch": "*"} if there is None else {"IfMatch": there["ETag"]},
+        )
+        try:
+            upload(self._s3, job, meter)
+        except (SourceChanged, SourceGone) as error:
+            # 412: somebody wrote between look and call; 404: what we would replace is gone.
+            raise _Conflict(str(error), decided=True) from error
+        except Unavailable as error:
+            # NoSuchUpload: our own completion may have happened without its answer.
+            if code_of(error.__cause__) in {"ConditionalRequestConflict", "NoSuchUpload"}:
+                raise _Conflict(str(error), decided=False) from error
+            raise
+
+    def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
+        with translated(f"look at {key!r} in the bucket {self._bucket}"):
+            try:
+                return self._s3.head_object(Bucket=self._bucket, Key=key)
+            except self._s3.exceptions.ClientError as error:
+                if code_of(error) in {"404", "NoSuchKey"}:
+                    return None
+                raise
+
+
+class _Conflict(Exception):
+    """Another writer came between; `decided` says that its write is visible already."""
+
+    def __init__(self, message: str, *, decided: bool) -> None:
+        super().__init__(message)
+        self.decided = decided

@@ -1,0 +1,333 @@
+"""The store port over S3: sources in the input bucket, renditions in the output bucket."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import mimetypes
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from hevcq.backends.aws.errors import code_of, translated
+from hevcq.backends.aws.s3 import metadata as object_metadata
+from hevcq.backends.aws.s3.done_tags import Marks
+from hevcq.backends.aws.s3.local_proxy import relayed
+from hevcq.backends.aws.s3.publish import Publisher
+from hevcq.backends.aws.s3.range_reader import Heads
+from hevcq.backends.aws.s3.reader import ObjectReader
+from hevcq.backends.aws.s3.resumable_upload import Journal, upload_resumed
+from hevcq.backends.aws.s3.transfer import READ_BYTES, Download, Meter, Upload, download
+from hevcq.domain.job import Source
+from hevcq.domain.keys import check_key
+from hevcq.errors import SourceChanged, SourceDamaged, SourceGone, Unavailable
+from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
+from hevcq.util.atomic_file import fsync_file, fsync_folder
+from hevcq.util.clock import Clock
+from hevcq.util.hashing import sha256_bytes, sha256_file
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+HEADS_AT_A_TIME = 8
+SAFE_SUFFIX = re.compile(r"^\.[A-Za-z0-9]{1,8}$")
+OCTETS = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Where sources come from and renditions go; one bucket may be both."""
+
+    input: str
+    output: str
+
+
+class S3Store(Store):
+    """Objects on S3.
+
+    A source is the newest object at its key or it is not a source any more: a later upload
+    supersedes it even where the bucket keeps versions, so that an old rendition never overwrites
+    a newer one. `reused` names the sources whose bytes were there already, which S3 will not
+    announce again. `control` sends head, put and delete where the caller repeats those itself.
+    """
+
+    def __init__(
+        self,
+        s3: S3Client,
+        buckets: Buckets,
+        clock: Clock,
+        uploads: Journal,
+        *,
+        tag_done: bool = False,
+        control: S3Client | None = None,
+    ) -> None:
+        self.reused: set[str] = set()
+        self._s3, self._buckets, self._clock = s3, buckets, clock
+        self._own_control, self._uploads = control, uploads
+        self._marks = Marks(s3) if tag_done else None
+        self._publisher = Publisher(s3, buckets.output, clock)
+        self._heads = Heads()
+
+    @property
+    def _control(self) -> S3Client:
+        return self._s3 if self._own_control is None else self._own_control
+
+    def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
+        """Upload a file to the input bucket, unless these very bytes are there under the key.
+
+        Parts that an earlier try sent are not sent again, see `resume`.
+
+        Raises SourceGone, SourceChanged if the file changes meanwhile, Stopped, Unavailable.
+        """
+        check_key(key)
+        meter = Meter(moved, stop)
+        try:
+            before = path.stat()
+            sha256 = sha256_file(path, meter.check)
+        except OSError as error:
+            raise SourceGone(f"{path} cannot be read: {error.strerror}.") from error
+
+        def unchanged() -> None:
+            now = path.stat()
+            if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                raise SourceChanged(f"{path} changed while it was read.")
+
+        there = self._head(self._buckets.input, key)
+        known = (
+            object_metadata.unpack(there["Metadata"]).get(object_metadata.SHA256) if there else None
+        )
+        if there is not None and known == sha256 and there["ContentLength"] == before.st_size:
+            unchanged()
+            meter.add(before.st_size)
+            source = self._source(key, there, before.st_size)
+            self.hold(source)
+            self.reused.add(source.source_id)
+            return source
+        answer = upload_resumed(
+            self._s3,
+            Upload(
+                bucket=self._buckets.input,
+                key=key,
+                path=path,
+                size=before.st_size,
+                metadata={object_metadata.SHA256: sha256},
+                content_type=mimetypes.guess_type(path.name)[0] or OCTETS,
+                unchanged=unchanged,
+            ),
+            self._uploads,
+            meter,
+        )
+        return self._source(key, answer, before.st_size)
+
+    def _source(self, key: str, answer: Mapping[str, Any], size: int) -> Source:
+        version = object_metadata.version_of(answer)
+        return Source(bucket=self._buckets.input, key=key, version=version, size=size)
+
+    def _head(self, bucket: str, key: str) -> HeadObjectOutputTypeDef | None:
+        with translated(f"look at {key!r} in the bucket {bucket}"):
+            try:
+                return self._control.head_object(Bucket=bucket, Key=key)
+            except self._control.exceptions.ClientError as error:
+                if code_of(error) in {"404", "NoSuchKey"}:
+                    return None
+                raise
+
+    def check(self, source: Source) -> None:
+        """Raise SourceGone, SourceChanged or SourceUnreadable unless the source is as it was."""
+        self._newest(source)
+
+    def _newest(self, source: Source) -> HeadObjectOutputTypeDef:
+        head = self._head(source.bucket, source.key)
+        if head is None:
+            raise SourceGone(f"{source.key} is no longer in the bucket {source.bucket}.")
+        object_metadata.require_source(head, source)
+        return head
+
+    @contextmanager
+    def fetch(
+        self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
+    ) -> Iterator[Input]:
+        """Download the source into `scratch`, checked by size and by its SHA-256 if we know it."""
+        head = self._newest(source)
+        path = _place_of(source, scratch)
+        meter = Meter(moved, stop)
+        wanted = Download(source.bucket, source.key, source.size, object_metadata.pinned(head))
+        try:
+            download(self._s3, wanted, path, meter)
+            sha256 = object_metadata.unpack(head["Metadata"]).get(object_metadata.SHA256)
+            if sha256 is not None and sha256 != sha256_file(path, meter.check):
+                raise SourceDamaged(f"{source.key} is not the file that was uploaded.")
+            yield Input(location=str(path), path=path)
+        finally:
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def stream(
+        self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
+    ) -> Iterator[Input]:
+        """Relay the source by ranges, pinned to its version; see `relay`."""
+        pins = object_metadata.pinned(self._newest(source))
+        wanted = Download(source.bucket, source.key, source.size, pins)
+        path = _place_of(source, scratch)
+        meter = Meter(moved, stop)
+        with relayed(self._s3, wanted, path, meter, self._heads) as location:
+            yield Input(location=location, path=None)
+
+    def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Stream a published object, all of one version; beyond its end there is nothing."""
+        place = {"Bucket": self._buckets.output, "Key": check_key(key)}
+        if end is not None and end <= start:
+            self._published(key)
+            return io.BytesIO()
+        span = f"bytes={start}-" + ("" if end is None else str(end - 1))
+        with translated(f"open {key!r} in the bucket {self._buckets.output}"):
+            try:
+                answer = self._s3.get_object(**place, **({"Range": span} if start or end else {}))  # type: ignore[arg-type]
+            except self._s3.exceptions.ClientError as error:
+                if code_of(error) == "InvalidRange":
+                    return io.BytesIO()
+                raise
+        raw = ObjectReader(self._s3, place, start, answer)
+        return cast(BinaryIO, io.BufferedReader(raw, READ_BYTES))
+
+    def _published(self, key: str) -> HeadObjectOutputTypeDef:
+        head = self._head(self._buckets.output, check_key(key))
+        if head is None:
+            raise SourceGone(f"There is no object {key!r} in the bucket {self._buckets.output}.")
+        return head
+
+    def publish(self, publication: Publication) -> StoredObject:
+        """Make the file visible under its key by one conditional call; see `publishing`."""
+        check_key(publication.key)
+        return self._publisher.publish(publication)
+
+    def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
+        """Write a small object in one call, replacing what is there."""
+        check_key(key)
+        own = {object_metadata.SHA256: sha256_bytes(content)}
+        with translated(f"write {key!r} to the bucket {self._buckets.output}"):
+            self._control.put_object(
+                Bucket=self._buckets.output,
+                Key=key,
+                Body=content,
+                Metadata=object_metadata.pack({**metadata, **own}),
+                ContentType=mimetypes.guess_type(key)[0] or OCTETS,
+                ChecksumAlgorithm="SHA256",
+            )
+        return object_metadata.stored(key, self._published(key))
+
+    def stat(self, key: str) -> StoredObject | None:
+        """Return the visible object at `key`, or None."""
+        head = self._head(self._buckets.output, check_key(key))
+        return None if head is None else object_metadata.stored(key, head)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield objects in key order; one more call each, because listings carry no metadata."""
+        pages = self._s3.get_paginator("list_objects_v2")
+        found = iter(pages.paginate(Bucket=self._buckets.output, Prefix=prefix))
+        with ThreadPoolExecutor(HEADS_AT_A_TIME, thread_name_prefix="s3-head") as pool:
+            while True:
+                with translated(f"list {prefix!r} in the bucket {self._buckets.output}"):
+                    page = next(found, None)
+                if page is None:
+                    return
+                keys: builtins.list[str] = [entry["Key"] for entry in page.get("Contents", [])]
+                for key, head in zip(keys, pool.map(self._head_out, keys), strict=True):
+                    if head is not None:
+                        yield object_metadata.stored(key, head)
+
+    def sources(self, prefix: str) -> Iterator[Source]:
+        """Yield the newest version of each object of the input bucket, without folder markers."""
+        bucket = self._buckets.input
+        pages = iter(
+            self._s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
+        )
+        while True:
+            with translated(f"list {prefix!r} in the bucket {bucket}"):
+                page = next(pages, None)
+            if page is None:
+                return
+            for entry in page.get("Versions", []):
+                if entry["IsLatest"] and not entry["Key"].endswith("/"):
+                    yield self._source(entry["Key"], entry, entry["Size"])
+
+    def let_go(self, source: Source, *, collected: bool) -> bool:
+        """Tag the version `hevcq=done`, if the settings say so; see `marks`."""
+        return self._marks is not None and self._marks.let_go(source, collected=collected)
+
+    def hold(self, source: Source) -> None:
+        """Take `done` back, if the settings say that it may be there."""
+        if self._marks is not None:
+            self._marks.hold(source)
+
+    def _head_out(self, key: str) -> HeadObjectOutputTypeDef | None:
+        return self._head(self._buckets.output, key)
+
+    def delete(self, key: str) -> bool:
+        """Remove the object (or hide it behind a delete marker); False if there is none."""
+        if self._head(self._buckets.output, check_key(key)) is None:
+            return False
+        with translated(f"delete {key!r} from the bucket {self._buckets.output}"):
+            self._control.delete_object(Bucket=self._buckets.output, Key=key)
+        return True
+
+    def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
+        """Download beside `target`, make it durable, and let it appear whole under its name.
+
+        Raises FileExistsError if `target` exists, SourceGone, DiskFull, Stopped, Unavailable.
+        """
+        head = self._published(key)
+        meter = Meter(moved, stop)
+        digest = sha256_bytes(os.fsencode(target))[:16]
+        part = target.parent / f".hevcq-{digest}-{os.getpid()}-{threading.get_ident()}.part"
+        part.unlink(missing_ok=True)
+        wanted = Download(
+            self._buckets.output, key, head["ContentLength"], object_metadata.pinned(head)
+        )
+        try:
+            download(self._s3, wanted, part, meter)
+            fsync_file(part)
+            sha256 = sha256_file(part, meter.check)
+            known = object_metadata.unpack(head["Metadata"]).get(object_metadata.SHA256, sha256)
+            if known != sha256:
+                raise Unavailable(f"The bytes of {key!r} arrived with another SHA-256.")
+            os.link(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+        fsync_folder(target.parent)
+        return sha256
+
+    def free_bytes(self) -> int | None:
+        """Return None: a bucket has no limit."""
+        return None
+
+    def presigned_get(self, key: str, expires_s: int) -> str:
+        """Return a URL that reads a published object for `expires_s` seconds."""
+        where = {"Bucket": self._buckets.output, "Key": check_key(key)}
+        with translated(f"sign a URL for {key!r}"):
+            return self._s3.generate_presigned_url("get_object", where, ExpiresIn=expires_s)
+
+    def presigned_post(self, key: str, max_bytes: int, expires_s: int) -> dict[str, Any]:
+        """Return `url` and `fields` of a form that uploads this key, of at most `max_bytes`."""
+        with translated(f"sign an upload for {key!r}"):
+            return self._s3.generate_presigned_post(
+                self._buckets.input,
+                check_key(key),
+                Conditions=[["content-length-range", 1, max_bytes]],
+                ExpiresIn=expires_s,
+            )
+
+
+def _place_of(source: Source, scratch: Path) -> Path:
+    """Return where a source is kept in `scratch`; what is there of an earlier try is removed."""
+    suffix = Path(source.key).suffix
+    path = scratch / (source.source_id + (suffix if SAFE_SUFFIX.match(suffix) else ""))
+    path.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,333 @@
+"""Move whole files to and from S3: in parts, side by side, stoppable, checked.
+
+Nothing of an upload is visible before its last call, and a transfer that ends early leaves
+neither an open multipart upload nor a file; `resume` keeps the parts of one for the next time.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from hevcq.backends.aws.errors import translated
+from hevcq.errors import DiskFull, HevcqError, SourceGone, Stopped, Unavailable
+from hevcq.ports.store import Transferred
+from hevcq.util.log import get_logger
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+MIB = 1024 * 1024
+PART_BYTES = 16 * MIB
+"""Size of a part; a file up to one part goes in one call. AWS advises 8 to 16 MB
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html)."""
+MAX_PARTS = 10_000
+"""S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
+PARTS_AT_A_TIME = 4
+"""Parts in flight of one file: at most 64 MiB of memory."""
+READ_BYTES = 1 * MIB
+PART_ATTEMPTS = 4
+"""How often one part's download is taken up again where it broke off."""
+
+_log = get_logger()
+
+
+@dataclass(slots=True)
+class Meter:
+    """Counts the bytes of one transfer, and ends it when told to stop."""
+
+    moved: Transferred
+    stop: threading.Event
+    total: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, count: int) -> None:
+        """Count bytes; raise Stopped once `stop` is set."""
+        self.check()
+        self.count(count)
+
+    def count(self, count: int) -> None:
+        """Count bytes after which it is too late to stop."""
+        with self._lock:
+            self.total += count
+            self.moved(self.total)
+
+    def check(self) -> None:
+        """Raise Stopped once `stop` is set."""
+        if self.stop.is_set():
+            raise Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What to upload where. `condition` holds IfNoneMatch or IfMatch for the last call.
+
+    `unchanged` is called before that call and raises if the file is not what it was.
+    """
+
+    bucket: str
+    key: str
+    path: Path
+    size: int
+    metadata: Mapping[str, str]
+    content_type: str
+    unchanged: Callable[[], None]
+    condition: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Bucket and key as arguments."""
+        return {"Bucket": self.bucket, "Key": self.key}
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A part that S3 has: its size, ETag and, where S3 tells it, SHA-256 in base64."""
+
+    size: int
+    etag: str
+    sha256: str
+
+    def holds(self, content: bytes) -> bool:
+        """Return whether the part is these very bytes, by SHA-256 or else by MD5 (its ETag).
+
+        An ETag that is no MD5 (SSE-KMS) fits nothing, and the part is sent again.
+        """
+        if self.size != len(content):
+            return False
+        if self.sha256:
+            return self.sha256 == base64.b64encode(hashlib.sha256(content).digest()).decode()
+        return self.etag.strip('"') == hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+    def named(self, number: int) -> dict[str, Any]:
+        """Return the part as CompleteMultipartUpload wants it."""
+        part = {"PartNumber": number, "ETag": self.etag}
+        return part | ({"ChecksumSHA256": self.sha256} if self.sha256 else {})
+
+
+def part_bytes(size: int) -> int:
+    """Return how large the parts of a file of `size` bytes are."""
+    least = -(-size // MAX_PARTS)
+    return max(PART_BYTES, -(-least // MIB) * MIB)
+
+
+def upload(s3: S3Client, job: Upload, meter: Meter) -> Mapping[str, Any]:
+    """Upload a file and return S3's last answer; each part is checked by SHA-256 on arrival."""
+    meter.check()
+    if job.size <= PART_BYTES:
+        content = job.path.read_bytes()
+        job.unchanged()
+        with translated(f"write {job.key!r} to the bucket {job.bucket}"):
+            answer = s3.put_object(**job.place, **_described(job), **job.condition, Body=content)
+        meter.count(len(content))
+        return answer
+    upload_id = begin(s3, job)
+    try:
+        return send_parts(s3, job, upload_id, meter)
+    except BaseException:
+        abort(s3, job.bucket, job.key, upload_id)
+        raise
+
+
+def _described(job: Upload) -> dict[str, Any]:
+    return {
+        "Metadata": dict(job.metadata),
+        "ContentType": job.content_type,
+        "ChecksumAlgorithm": "SHA256",
+    }
+
+
+def begin(s3: S3Client, job: Upload) -> str:
+    """Begin an upload in parts; return its id."""
+    with translated(f"start the upload of {job.key!r} to the bucket {job.bucket}"):
+        return s3.create_multipart_upload(**job.place, **_described(job))["UploadId"]
+
+
+def send_parts(
+    s3: S3Client,
+    job: Upload,
+    upload_id: str,
+    meter: Meter,
+    there: Mapping[int, Sent] = MappingProxyType({}),
+) -> Mapping[str, Any]:
+    """Send the parts that are not `there` yet, and complete the upload by one last call."""
+    step = part_bytes(job.size)
+
+    def send(number: int) -> dict[str, Any]:
+        meter.check()
+        content = _read(job.path, (number - 1) * step, step)
+        found = there.get(number)
+        if found is None or not found.holds(content):
+            found = _send(s3, job, upload_id, number, content)
+        meter.add(len(content))
+        return found.named(number)
+
+    parts = side_by_side(send, range(1, -(-job.size // step) + 1))
+    meter.check()
+    job.unchanged()
+    with translated(f"complete the upload of {job.key!r}"):
+        return s3.complete_multipart_upload(
+            **job.place, **job.condition, UploadId=upload_id, MultipartUpload={"Parts": parts}
+        )
+
+
+def _send(s3: S3Client, job: Upload, upload_id: str, number: int, content: bytes) -> Sent:
+    with translated(f"write part {number} of {job.key!r}"):
+        answer = s3.upload_part(
+            **job.place,
+            UploadId=upload_id,
+            PartNumber=number,
+            Body=content,
+            ChecksumAlgorithm="SHA256",
+        )
+    return Sent(len(content), answer["ETag"], answer.get("ChecksumSHA256", ""))
+
+
+def abort(s3: S3Client, bucket: str, key: str, upload_id: str) -> None:
+    """Abort an upload; where that fails, the bucket's lifecycle rule does it."""
+    try:
+        with translated(f"abort the upload of {key!r}"):
+            s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
+    except HevcqError as error:
+        # Gone already, or out of reach: then the bucket's lifecycle rule removes it.
+        _log.info("multipart_not_aborted", key=key, why=str(error))
+
+
+def _read(path: Path, start: int, count: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(count)
+
+
+def side_by_side(work: Callable[[int], Any], numbers: range) -> list[Any]:
+    """Run `work` for every number, a few at a time; return the results in order.
+
+    The first error ends the rest: those not begun are cancelled, those that run are waited for.
+    """
+    if len(numbers) == 1:
+        return [work(numbers[0])]
+    pool = ThreadPoolExecutor(PARTS_AT_A_TIME, thread_name_prefix="s3-part")
+    try:
+        futures = [pool.submit(work, number) for number in numbers]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        failed = next((f for f in futures if f.done() and f.exception() is not None), None)
+        if failed is not None:
+            failed.result()
+        return [future.result() for future in futures]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What to download: `pins` are VersionId and IfMatch, so that all parts are of one object."""
+
+    bucket: str
+    key: str
+    size: int
+    pins: Mapping[str, str]
+
+
+def download(s3: S3Client, job: Download, path: Path, meter: Meter) -> None:
+    """Download an object into the new file `path`; the file is removed if that fails.
+
+    Raises SourceChanged or SourceGone when the object is not the pinned one any more, DiskFull,
+    Unavailable, Stopped.
+    """
+    meter.check()
+    made = False
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        made = True
+        try:
+            if job.size:
+                os.posix_fallocate(handle, 0, job.size)
+                _download_parts(s3, job, handle, meter)
+        finally:
+            os.close(handle)
+    except BaseException as error:
+        if made:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFull(f"There is no room for {job.size} bytes in {path.parent}.") from error
+        raise
+
+
+def _download_parts(s3: S3Client, job: Download, handle: int, meter: Meter) -> None:
+    step = part_bytes(job.size)
+
+    def get(number: int) -> None:
+        span = (number * step, min(job.size, (number + 1) * step))
+        fetch_span(s3, job, span, lambda at, b: put_at(handle, at, b, meter))
+
+    side_by_side(get, range(-(-job.size // step)))
+
+
+def fetch_span(
+    s3: S3Client, job: Download, span: tuple[int, int], write: Callable[[int, bytes], None]
+) -> None:
+    """Read the bytes of one span and hand them to `write` with their place, each once.
+
+    A stream that breaks is taken up where it broke. Raises SourceChanged or SourceGone when the
+    object is not the pinned one any more, and Unavailable.
+    """
+    start, end = span
+    for attempt in range(1, PART_ATTEMPTS + 1):
+        try:
+            start = _stream(s3, job, (start, end), write)
+        except _Broken as broken:
+            start = broken.reached
+            if attempt == PART_ATTEMPTS:
+                raise Unavailable(str(broken.__cause__)) from broken.__cause__
+        if start == end:
+            return
+    raise Unavailable(f"S3 answered {job.key!r} with fewer bytes than it has.")
+
+
+class _Broken(Exception):
+    """A stream broke off at `reached`."""
+
+    def __init__(self, reached: int) -> None:
+        super().__init__(reached)
+        self.reached = reached
+
+
+def _stream(
+    s3: S3Client, job: Download, span: tuple[int, int], write: Callable[[int, bytes], None]
+) -> int:
+    """Read one range; return how far it got, or raise _Broken when the connection broke."""
+    at, end = span
+    asked = {"Bucket": job.bucket, "Key": job.key, "Range": f"bytes={at}-{end - 1}"}
+    with translated(f"read {job.key!r}", {"InvalidRange": (SourceGone, "it has become shorter")}):
+        body = s3.get_object(**asked, **job.pins)["Body"]  # type: ignore[arg-type]
+    try:
+        while at < end:
+            with translated(f"read {job.key!r}"):
+                content = body.read(min(READ_BYTES, end - at))
+            if not content:
+                break
+            write(at, content)
+            at += len(content)
+    except Unavailable as error:
+        raise _Broken(at) from error
+    finally:
+        body.close()
+    return at
+
+
+def put_at(handle: int, at: int, content: bytes, meter: Meter) -> None:
+    """Write bytes at their place in an open file, and count them."""
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(handle, view, at)
+        view, at = view[written:], at + written
+    meter.add(len(content))

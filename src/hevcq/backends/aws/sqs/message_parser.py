@@ -1,0 +1,195 @@
+"""Read a message body: whatever arrives in a profile's queue becomes tasks, or a named reason.
+
+Pure, and total: any text gives a Reading, never an exception. Understood are hevcq's own tasks,
+S3 event notifications (https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html),
+either of them inside an SNS envelope, and dead letters that the service moved back whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_plus
+
+from pydantic import ValidationError
+
+from hevcq.backends.aws.sqs import letter
+from hevcq.domain.job import MAX_BODY_BYTES, Source, Task
+from hevcq.domain.keys import INBOX, wants
+from hevcq.errors import BadMessage
+
+EVENT_MAJOR = "2"
+"""AWS: compare the major version for equality and ignore fields that are not known."""
+MAX_LAYERS = 4
+"""Letter in envelope in letter: more wrapping than this is a forgery."""
+MAX_RECORDS = 1_000
+NOT_OURS = "not for this profile"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Whom a body is read for. `bucket` is the only one sources may come from; "" for any."""
+
+    profile: str
+    subscribed: bool
+    known: frozenset[str]
+    bucket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a body asks of one profile, with the meaning of the same fields of a Delivery."""
+
+    tasks: tuple[Task, ...] = ()
+    ignored: str = ""
+    problem: str = ""
+
+
+def read(body: str, route: Route) -> Reading:
+    """Return what `body` asks of the profile of `route`.
+
+    Nothing is half taken: if one record of several is unreadable, the whole body is a problem
+    (and so becomes a dead letter), because a message is settled as a whole.
+    """
+    try:
+        return _read(body, route, MAX_LAYERS)
+    except BadMessage as error:
+        return Reading(problem=str(error))
+
+
+def _read(body: str, route: Route, layers: int) -> Reading:
+    if len(body.encode("utf-8", "surrogatepass")) > MAX_BODY_BYTES:
+        raise BadMessage(f"The message is over {MAX_BODY_BYTES} bytes.")
+    if layers == 0:
+        raise BadMessage("The message is wrapped too many times.")
+    found = _mapping(body)
+    if letter.MARK in found:
+        inner = letter.read(body)
+        if inner is None:
+            raise BadMessage("The message is marked as a dead letter, but is not a whole one.")
+        return _read(inner.original(), route, layers - 1)
+    if "hevcq" in found:
+        return _task(Task.parse(body), route)
+    if "Records" in found:
+        return _records(found["Records"], route)
+    if found.get("Event") == "s3:TestEvent":
+        return Reading(ignored="s3:TestEvent")
+    return _from_sns(found, route, layers)
+
+
+def _from_sns(found: Mapping[str, Any], route: Route, layers: int) -> Reading:
+    kind, message = str(found.get("Type")), found.get("Message")
+    if kind in {"SubscriptionConfirmation", "UnsubscribeConfirmation"}:
+        return Reading(ignored=f"sns {kind}")
+    if kind == "Notification" and isinstance(message, str):
+        return _read(message, route, layers - 1)
+    raise BadMessage("The message is neither a hevcq task, an S3 event nor an SNS notification.")
+
+
+def _mapping(body: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage("The message is not JSON.") from error
+    if not isinstance(found, dict):
+        raise BadMessage("The message is not a JSON object.")
+    return found
+
+
+def _task(task: Task, route: Route) -> Reading:
+    _check_bucket(task.source.bucket, route)
+    if task.profile == route.profile:
+        return Reading(tasks=(task,))
+    if task.profile in route.known:
+        return Reading(ignored=f"{NOT_OURS}: a task of {task.profile}")
+    raise BadMessage(f"The task is for the profile {task.profile!r}, which does not exist.")
+
+
+def _check_bucket(bucket: str, route: Route) -> None:
+    if route.bucket and bucket != route.bucket:
+        raise BadMessage(f"The message names the bucket {bucket[:63]!r}, not {route.bucket!r}.")
+
+
+def _records(records: object, route: Route) -> Reading:
+    if not isinstance(records, list) or not 0 < len(records) <= MAX_RECORDS:
+        raise BadMessage(f"An event must have 1 to {MAX_RECORDS} records.")
+    tasks: dict[str, Task] = {}
+    ignored: list[str] = []
+    for record in records:
+        found = _record(record, route)
+        if isinstance(found, Task):
+            tasks.setdefault(found.job_id, found)
+        elif found not in ignored:
+            ignored.append(found)
+    return Reading(tasks=tuple(tasks.values()), ignored="" if tasks else "; ".join(ignored)[:500])
+
+
+def _record(record: object, route: Route) -> Task | str:
+    """Return the task of one record, or why there is none."""
+    if not isinstance(record, dict) or record.get("eventSource") != "aws:s3":
+        raise BadMessage("The event has a record that is not from S3.")
+    version, name = record.get("eventVersion"), record.get("eventName")
+    if not isinstance(version, str) or not isinstance(name, str):
+        raise BadMessage("The event has a record without name and version.")
+    if version.partition(".")[0] != EVENT_MAJOR:
+        raise BadMessage(f"The event has version {version[:20]!r}; hevcq reads {EVENT_MAJOR}.x.")
+    name = name.removeprefix("s3:")
+    if name.partition(":")[0] != "ObjectCreated":
+        return f"event {name[:80]}"
+    bucket, thing = _place(record)
+    _check_bucket(bucket, route)
+    return _created(bucket, thing, route)
+
+
+def _place(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    where = record.get("s3")
+    bucket = where.get("bucket") if isinstance(where, dict) else None
+    name = bucket.get("name") if isinstance(bucket, dict) else None
+    thing = where.get("object") if isinstance(where, dict) else None
+    if not isinstance(name, str) or not isinstance(thing, dict):
+        raise BadMessage("The event has a record without bucket and object.")
+    return name, thing
+
+
+def _created(bucket: str, thing: Mapping[str, Any], route: Route) -> Task | str:
+    key = _key(thing.get("key"))
+    if key.endswith("/"):
+        return "folder marker"
+    if not key.startswith(f"{INBOX}/"):
+        return f"outside {INBOX}/"
+    if not wants(key, route.profile, subscribed=route.subscribed, known=route.known):
+        return NOT_OURS
+    size = thing.get("size")
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise BadMessage("The event has an object without a size.")
+    try:
+        source = Source(bucket=bucket, key=key, version=_version(thing), size=size)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise BadMessage(f"The event has an object that cannot be used: {first['msg']}.") from error
+    return Task(source=source, profile=route.profile)
+
+
+def _key(raw: object) -> str:
+    """Return a key of an event, which is form-encoded: "+" is a space, "/" encoded or not."""
+    if not isinstance(raw, str):
+        raise BadMessage("The event has an object without a key.")
+    try:
+        key = unquote_plus(raw, errors="strict")
+        key.encode("utf-8")
+    except UnicodeError as error:
+        raise BadMessage(f"The event has a key that is not UTF-8: {raw[:80]!a}.") from error
+    return key
+
+
+def _version(thing: Mapping[str, Any]) -> str:
+    """Return the version id, or else the ETag.
+
+    "null" is the version id of a bucket without versioning: any number of contents have it.
+    """
+    for value in (thing.get("versionId"), thing.get("eTag")):
+        if isinstance(value, str) and value.strip('"') and value != "null":
+            return value.strip('"')
+    raise BadMessage("The event has an object without version id and ETag.")

@@ -1,0 +1,202 @@
+"""The catalog port over SQLite: probe cache and placements, paths as their raw bytes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from hevcq.backends.embedded.database import Database
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.ports.catalog import Catalog, Fingerprint, Mode, Placement, PlacementState
+from hevcq.util.clock import Clock
+
+BATCH = 500
+PAGE = 500
+
+CACHE = """INSERT INTO file (path, size, mtime_ns, inode, device, facts, info, problem)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET size = excluded.size,
+mtime_ns = excluded.mtime_ns, inode = excluded.inode, device = excluded.device,
+facts = excluded.facts, info = excluded.info, problem = excluded.problem"""
+COLUMNS = (
+    "job_id, root, source, size, mtime_ns, inode, device, profile, mode, target, keep_days, "
+    "state, detail, retained, sha256, updated_at"
+)
+PLACE = f"""INSERT INTO placement ({COLUMNS})
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET
+root = excluded.root, source = excluded.source, size = excluded.size,
+mtime_ns = excluded.mtime_ns, inode = excluded.inode, device = excluded.device,
+profile = excluded.profile, mode = excluded.mode, target = excluded.target,
+keep_days = excluded.keep_days, state = excluded.state, detail = excluded.detail,
+retained = excluded.retained, sha256 = excluded.sha256, updated_at = excluded.updated_at
+"""  # noqa: S608 - constants only
+FIND = f"SELECT {COLUMNS} FROM placement WHERE job_id = ?"  # noqa: S608 - constants only
+BELOW = (
+    "(source = :path OR (source >= :first AND source < :last)"
+    " OR target = :path OR (target >= :first AND target < :last))"
+)
+
+
+@functools.cache
+def facts_version() -> str:
+    """Return a name of what MediaInfo can hold: facts of another shape are probed again."""
+    schema = json.dumps(MediaInfo.model_json_schema(), sort_keys=True)
+    return hashlib.sha256(schema.encode()).hexdigest()[:16]
+
+
+class SqliteCatalog(Catalog):
+    """Local knowledge in a database. A placement without `updated_at` gets the clock's time."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the database; only for a catalog that has one of its own."""
+        self._database.close()
+
+    def cached(self, paths: Sequence[Path]) -> Mapping[Path, tuple[Fingerprint, MediaInfo | str]]:
+        """Look paths up in batches; entries of another version of hevcq's facts are left out."""
+        found: dict[Path, tuple[Fingerprint, MediaInfo | str]] = {}
+        for start in range(0, len(paths), BATCH):
+            batch = [os.fsencode(path) for path in paths[start : start + BATCH]]
+            marks = ", ".join("?" * len(batch))
+            sql = (
+                "SELECT path, size, mtime_ns, inode, device, info, problem "  # noqa: S608
+                f"FROM file WHERE facts = ? AND path IN ({marks})"
+            )
+            values = (facts_version(), *batch)
+            for path, size, mtime_ns, inode, device, info, problem in self._database.rows(
+                sql, values
+            ):
+                facts = problem if info is None else _info(info)
+                if facts is not None:
+                    mark = Fingerprint(size, mtime_ns, inode, device)
+                    found[Path(os.fsdecode(path))] = (mark, facts)
+        return found
+
+    def cache(self, found: Iterable[tuple[Path, Fingerprint, MediaInfo | str]]) -> None:
+        """Write everything in one transaction."""
+        version = facts_version()
+        rows = [
+            (
+                os.fsencode(path),
+                mark.size,
+                mark.mtime_ns,
+                mark.inode,
+                mark.device,
+                version,
+                None if isinstance(facts, str) else facts.model_dump_json(exclude_defaults=True),
+                facts if isinstance(facts, str) else None,
+            )
+            for path, mark, facts in found
+        ]
+        if rows:
+            self._database.write(lambda c: c.executemany(CACHE, rows))
+
+    def place(self, placements: Iterable[Placement]) -> None:
+        """Write everything in one transaction."""
+        rows = [self._row(placement) for placement in placements]
+        if rows:
+            self._database.write(lambda c: c.executemany(PLACE, rows))
+
+    def _row(self, placement: Placement) -> tuple[Any, ...]:
+        mark, retained = placement.fingerprint, placement.retained
+        return (
+            placement.job_id,
+            os.fsencode(placement.root),
+            os.fsencode(placement.source),
+            mark.size,
+            mark.mtime_ns,
+            mark.inode,
+            mark.device,
+            placement.profile,
+            placement.mode,
+            os.fsencode(placement.target),
+            placement.keep_days,
+            placement.state,
+            placement.detail,
+            None if retained is None else os.fsencode(retained),
+            placement.sha256,
+            placement.updated_at or self._clock.now(),
+        )
+
+    def placement(self, job_id: str) -> Placement | None:
+        """Return one placement, or None."""
+        row = self._database.row(FIND, (job_id,))
+        return None if row is None else _placement(row)
+
+    def placements(
+        self,
+        *,
+        states: frozenset[PlacementState] = frozenset(),
+        under: Path | None = None,
+        since: float | None = None,
+    ) -> Iterator[Placement]:
+        """Page by (updated_at, seq) downward; one that changes meanwhile may be left out."""
+        where, values = _conditions(states, under, since)
+        sql = (
+            f"SELECT updated_at, seq, {COLUMNS} FROM placement WHERE {where} "  # noqa: S608
+            f"ORDER BY updated_at DESC, seq DESC LIMIT {PAGE}"
+        )
+        bound = {**values, "updated_at": float("inf"), "seq": 0}
+        while True:
+            rows = self._database.rows(sql, bound)
+            yield from (_placement(row[2:]) for row in rows)
+            if len(rows) < PAGE:
+                return
+            bound |= {"updated_at": rows[-1][0], "seq": rows[-1][1]}
+
+
+def _conditions(
+    states: frozenset[PlacementState], under: Path | None, since: float | None
+) -> tuple[str, dict[str, Any]]:
+    parts = ["(updated_at, seq) < (:updated_at, :seq)"]
+    values: dict[str, Any] = {}
+    if states:
+        names = {f"state{number}": state for number, state in enumerate(sorted(states))}
+        parts.append(f"state IN ({', '.join(':' + name for name in names)})")
+        values |= names
+    if under is not None:
+        raw = os.fsencode(under)
+        inside = raw.rstrip(b"/") + b"/"
+        parts.append(BELOW)
+        # "0" is the byte after "/": the range holds every path that starts with the folder.
+        values |= {"path": raw, "first": inside, "last": inside[:-1] + b"0"}
+    if since is not None:
+        parts.append("updated_at >= :since")
+        values["since"] = since
+    return " AND ".join(parts), values
+
+
+def _info(text: str) -> MediaInfo | None:
+    try:
+        return MediaInfo.model_validate_json(text)
+    except ValidationError:
+        return None  # not as this hevcq writes it: probe again
+
+
+def _placement(row: tuple[Any, ...]) -> Placement:
+    job_id, root, source, size, mtime_ns, inode, device, profile, mode, target = row[:10]
+    keep_days, state, detail, retained, sha256, updated_at = row[10:]
+    return Placement(
+        job_id=job_id,
+        root=Path(os.fsdecode(root)),
+        source=Path(os.fsdecode(source)),
+        fingerprint=Fingerprint(size, mtime_ns, inode, device),
+        profile=profile,
+        mode=Mode(mode),
+        target=Path(os.fsdecode(target)),
+        keep_days=keep_days,
+        state=PlacementState(state),
+        detail=detail,
+        retained=None if retained is None else Path(os.fsdecode(retained)),
+        sha256=sha256,
+        updated_at=updated_at,
+    )

@@ -1,0 +1,131 @@
+"""Open the embedded way of running: one data folder, any number of threads and processes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.backends.embedded.catalog import SqliteCatalog
+from hevcq.backends.embedded.database import DATABASE, Database
+from hevcq.backends.embedded.errors import damaged, file_errors
+from hevcq.backends.embedded.jobs import ledger as ledger_sql
+from hevcq.backends.embedded.jobs import message_table
+from hevcq.backends.embedded.jobs.ledger import SqliteLedger
+from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue
+from hevcq.backends.embedded.jobs.task_publisher import SqliteFanout
+from hevcq.backends.embedded.liveness import LOOK_S, Presence
+from hevcq.backends.embedded.store.store import FileStore
+from hevcq.domain.profile import Profile
+from hevcq.errors import HevcqError
+from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import Catalog
+from hevcq.settings.model import Settings
+from hevcq.util.clock import Clock
+
+OBJECTS = "objects"
+PRESENCE = "presence"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedBackend:
+    """The ports of one data folder, and the catalog in the same database."""
+
+    backend: Backend
+    catalog: Catalog
+
+    def close(self) -> None:
+        """Let this process's presence go and close the database; may be called twice."""
+        self.backend.close()
+
+
+def open_embedded(
+    settings: Settings, profiles: Mapping[str, Profile], clock: Clock
+) -> EmbeddedBackend:
+    """Open (or make) the data folder and free what dead processes left in it.
+
+    The folder gets rights 0700 when it is made. Raises DatabaseDamaged, also if renditions are
+    there without the database that names them, DatabaseTooNew, DatabaseBusy, DiskFull or
+    StorageError.
+    """
+    folder = settings.data_dir.absolute()
+    with file_errors("created", folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_orphans(folder)
+    database = Database(folder / DATABASE)
+    presence = Presence(folder / PRESENCE, clock, look_s=min(LOOK_S, settings.poll_s))
+    store = FileStore(folder / OBJECTS, database, clock, owner=presence.owner)
+
+    def free(owner: str) -> None:
+        free_owner(database, owner)
+        store.sweep(owner)
+
+    presence.reap(free, now=True)
+    store.tidy()
+    queues = {
+        name: SqliteQueue(
+            name,
+            database,
+            clock,
+            _config(profile, settings),
+            owner=presence.owner,
+            look=lambda: presence.reap(free),
+        )
+        for name, profile in profiles.items()
+    }
+
+    backend = Backend(
+        owner=presence.owner,
+        queues=queues,
+        ledger=SqliteLedger(database, clock, dead=presence.dead),
+        store=store,
+        fanout=SqliteFanout(database, clock, queues),
+        close=lambda: _close(database, presence, store),
+    )
+    return EmbeddedBackend(backend, SqliteCatalog(database, clock))
+
+
+def _close(database: Database, presence: Presence, store: FileStore) -> None:
+    tidy = False
+    with suppress(HevcqError):  # Closed already, or damaged: the next start looks after it.
+        tidy = not store.unfinished and not holds(database, presence.owner)
+    presence.close(forget=tidy)
+    database.close()
+
+
+def _config(profile: Profile, settings: Settings) -> QueueConfig:
+    numbers = profile.queue
+    return QueueConfig(numbers.visibility_s, numbers.max_receives, poll_s=settings.poll_s)
+
+
+def open_catalog(path: Path, clock: Clock) -> SqliteCatalog:
+    """Open (or make) a catalog in a database file of its own, for running on aws."""
+    with file_errors("created", path.parent):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return SqliteCatalog(Database(path.absolute()), clock)
+
+
+def free_owner(database: Database, owner: str) -> None:
+    """Make what a dead process holds visible again, and end its leases, in one transaction."""
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute(message_table.FREE_OWNER, (owner,))
+        connection.execute(ledger_sql.FREE_OWNER, {"owner": owner})
+
+    database.write(work)
+
+
+def holds(database: Database, owner: str) -> bool:
+    """Return whether any delivery or lease is still in the owner's name."""
+    queued = database.row(message_table.HELD_BY, (owner,))
+    running = database.row(ledger_sql.HELD_BY, {"owner": owner})
+    return queued is not None or running is not None
+
+
+def _refuse_orphans(folder: Path) -> None:
+    objects = folder / OBJECTS
+    missing = not (folder / DATABASE).exists()
+    if missing and objects.is_dir() and any(objects.iterdir()):
+        raise damaged(folder / DATABASE, "it is missing, but renditions are in its folder")

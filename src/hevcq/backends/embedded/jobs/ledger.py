@@ -1,0 +1,345 @@
+"""The ledger port over SQLite: each transition is one UPDATE that names what it moves from."""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.jobs import job_table, message_table, parts
+from hevcq.backends.embedded.jobs.listing import pages
+from hevcq.domain.job import (
+    SETTLED,
+    JobRecord,
+    JobState,
+    Phase,
+    Progress,
+    RenditionRef,
+    Source,
+    Split,
+)
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import StaleFence
+from hevcq.ports.backend import Ledger
+from hevcq.ports.ledger import (
+    AlreadySettled,
+    AlreadySplit,
+    Claim,
+    Granted,
+    Held,
+    JobFilter,
+)
+from hevcq.ports.skip_memory import Remembered
+from hevcq.util.clock import Clock
+
+WORK_BEGINS = frozenset({Phase.ENCODE, Phase.JOIN})
+"""Phases whose beginning is durable: from there on a machine that the work brings down is counted."""
+
+# A claim takes a QUEUED job, or a RUNNING one of the same owner, of a lease that ran out, or of
+# an owner known to be dead; the last two are an attempt that vanished.
+GRANT = """UPDATE job SET state = 'running', fence = fence + 1,
+crashes = crashes + (state = 'running' AND (lease_until <= :now OR owner IS :dead)),
+owner = :owner, lease_until = :until, started_at = :now, updated_at = :now, phase = NULL,
+percent = NULL, speed = NULL, eta_s = NULL
+WHERE job_id = :job_id AND (state = 'queued' OR (state = 'running'
+AND (lease_until <= :now OR owner = :owner OR owner IS :dead)))
+RETURNING fence, failures, crashes, doubts"""
+RENEW = """UPDATE job SET lease_until = :until
+WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
+PROGRESS = """UPDATE job SET phase = :phase, percent = :percent, speed = :speed, eta_s = :eta_s
+WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
+COMPLETE = """UPDATE job SET state = 'done', owner = '', lease_until = 0, phase = NULL,
+reason = '', failure_class = NULL, rendition_key = :key, rendition_size = :size,
+rendition_sha256 = :sha256, certificate_key = :certificate, cpu_s = :cpu_s,
+finished_at = :now, updated_at = :now
+WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
+SKIP = """UPDATE job SET state = 'skipped', owner = '', lease_until = 0, phase = NULL,
+reason = :reason, failure_class = NULL, finished_at = :now, updated_at = :now
+WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
+REQUEUE = """UPDATE job SET state = 'queued', owner = '', lease_until = 0, phase = NULL,
+reason = :reason, failure_class = :class, failures = failures + :counted,
+doubts = doubts + :doubted, updated_at = :now WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
+BURY = """UPDATE job SET state = 'dead', owner = '', lease_until = 0, phase = NULL,
+reason = :reason, failure_class = :class, finished_at = :now, updated_at = :now
+WHERE job_id = :job_id AND fence = :fence AND state IN ('running', 'split')"""
+BURY_UNCLAIMED = """UPDATE job SET state = 'dead', owner = '', lease_until = 0, phase = NULL,
+reason = :reason, failure_class = :class, finished_at = :now, updated_at = :now
+WHERE job_id = :job_id AND (state = 'queued'
+OR (state = 'running' AND (lease_until <= :now OR owner IS :dead)))"""
+CANCEL = """UPDATE job SET state = 'dead', owner = '', lease_until = 0, phase = NULL,
+reason = ?, failure_class = 'cancelled', finished_at = ?, updated_at = ?
+WHERE job_id = ? AND parent = '' AND state IN ('queued', 'running', 'split')"""
+HISTORY = """INSERT INTO reopened (job_id, at, who, why, was, reason)
+SELECT job_id, :now, :who, :why, state, reason FROM job
+WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
+REOPEN = """UPDATE job SET state = 'queued', failures = 0, crashes = 0, doubts = 0,
+reason = 'reopened by ' || :who || ': ' || :why,
+failure_class = NULL, rendition_key = NULL, rendition_size = NULL, rendition_sha256 = NULL,
+split = NULL, whole = '', certificate_key = NULL, cpu_s = NULL, started_at = NULL, finished_at = NULL, updated_at = :now
+WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
+FREE_OWNER = """UPDATE job SET lease_until = 0 WHERE state = 'running'
+AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';')"""
+HELD_BY = """SELECT 1 FROM job WHERE state = 'running'
+AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';') LIMIT 1"""
+COUNTS = "SELECT profile, state, COUNT(*) FROM job WHERE parent = '' GROUP BY profile, state"
+REMEMBER = """INSERT INTO remembered (source_sha256, profile, revision, reason, made_at)
+VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET reason = excluded.reason,
+made_at = excluded.made_at"""
+RECALL = """SELECT reason, made_at FROM remembered
+WHERE source_sha256 = ? AND profile = ? AND revision = ?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """One entry of a job's history: who reopened it, why, and what it was. `at` is wall time."""
+
+    at: float
+    who: str
+    why: str
+    was: JobState
+    reason: str
+
+
+def reopen(connection: sqlite3.Connection, job_id: str, who: str, why: str, now: float) -> bool:
+    """Reopen a settled job inside the caller's transaction; False if it is not settled."""
+    values = {"job_id": job_id, "who": who, "why": why, "now": now}
+    if connection.execute(HISTORY, values).rowcount != 1:
+        return False
+    return connection.execute(REOPEN, values).rowcount == 1
+
+
+class SqliteLedger(Ledger):
+    """Job states in a table. `dead` tells whether an owner is known to be gone."""
+
+    def __init__(
+        self, database: Database, clock: Clock, *, dead: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._dead = dead
+        self._lock = threading.Lock()
+        self._shown: dict[tuple[str, int], Phase] = {}
+
+    def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
+        """Insert what is missing, in one transaction."""
+        now = self._clock.now()
+        return self._database.write(
+            lambda c: [job_table.ensured(c, source, profile, now) for profile in profiles]
+        )
+
+    def register_many(self, wanted: Iterable[tuple[Source, str]]) -> int:
+        """Insert many jobs in one transaction; return how many were new."""
+        now, listed = self._clock.now(), list(wanted)
+        return self._database.write(
+            lambda c: sum(job_table.insert(c, source, profile, now) for source, profile in listed)
+        )
+
+    def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
+        """Grant the next fence in one transaction, without an fsync of its own.
+
+        A kill of every process leaves it. A power cut may take it back, but never after anything
+        was published under it: a publication is a durable commit to the same log, and carries
+        the claim along. So does the beginning of the encode (`progress`).
+        """
+
+        def work(connection: sqlite3.Connection) -> Claim:
+            found = job_table.ensured(connection, source, profile, self._clock.now())
+            return self._granted(connection, found, owner, lease_s)
+
+        return self._database.write(work, durable=False)
+
+    def _granted(
+        self, connection: sqlite3.Connection, found: JobRecord, owner: str, lease_s: float
+    ) -> Claim:
+        if found.state in SETTLED:
+            return AlreadySettled(found)
+        if found.state is JobState.SPLIT:
+            return AlreadySplit(found)
+        now = self._clock.now()
+        values = {
+            "job_id": found.job_id,
+            "owner": owner,
+            "now": now,
+            "until": now + lease_s,
+            "dead": self._dead_owner(found),
+        }
+        row = connection.execute(GRANT, values).fetchone()
+        return Held(found.lease_until) if row is None else Granted(*row)
+
+    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
+        """Grant the part's next fence as `claim` does."""
+
+        def work(connection: sqlite3.Connection) -> Claim | None:
+            found = job_table.find(connection, part_id)
+            return None if found is None else self._granted(connection, found, owner, lease_s)
+
+        return self._database.write(work, durable=False)
+
+    def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
+        """RUNNING to SPLIT and the parts' rows, in one transaction."""
+        now = self._clock.now()
+
+        def work(connection: sqlite3.Connection) -> bool:
+            found = job_table.find(connection, job_id)
+            if found is None or found.fence != fence:
+                return False
+            return parts.split(connection, found, split, frames, now)
+
+        self._forget_shown(job_id, fence)
+        if not self._database.write(work):
+            raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
+
+    def announce(self, job_id: str, split: str) -> None:
+        """Mark the split as sent."""
+        self._database.change(parts.ANNOUNCE, (job_id, split))
+
+    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
+        """SPLIT to QUEUED."""
+        self._move(parts.UNSPLIT, job_id, fence, {"reason": reason})
+
+    def parts(self, job_id: str) -> list[JobRecord]:
+        """Read the parts' rows by index."""
+        return self._database.read(lambda c: parts.parts(c, job_id))
+
+    def forget_parts(self, job_id: str) -> None:
+        """Delete the parts' rows; a leftover row of a power cut hurts nobody."""
+        self._database.change(parts.FORGET_UNLESS_SPLIT, {"job_id": job_id}, durable=False)
+
+    def _dead_owner(self, found: JobRecord) -> str | None:
+        running = found.state is JobState.RUNNING
+        return found.owner if running and self._dead(found.owner) else None
+
+    def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
+        """Move the lease's end; a lease lost in a power cut has run out by itself."""
+        self._move(RENEW, job_id, fence, {"until": self._clock.now() + lease_s}, durable=False)
+
+    def progress(self, job_id: str, fence: int, progress: Progress) -> None:
+        """Record how far the job is, with an fsync only where the work begins.
+
+        A fetch is not written: sources are linked here, so it is over before it could be read.
+        """
+        if progress.phase is Phase.FETCH:
+            return
+        key = (job_id, fence)
+        with self._lock:
+            begins = self._shown.get(key) is not progress.phase
+            self._shown[key] = progress.phase
+        durable = begins and progress.phase in WORK_BEGINS
+        self._move(PROGRESS, job_id, fence, progress.model_dump(), durable=durable)
+
+    def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
+        """RUNNING to DONE."""
+        values = {
+            "key": rendition.key,
+            "size": rendition.size,
+            "sha256": rendition.sha256,
+            "certificate": rendition.certificate_key,
+            "cpu_s": cpu_s,
+        }
+        self._move(COMPLETE, job_id, fence, values)
+
+    def skip(self, job_id: str, fence: int, reason: str) -> None:
+        """RUNNING to SKIPPED."""
+        self._move(SKIP, job_id, fence, {"reason": reason})
+
+    def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
+        """RUNNING to QUEUED, one failure more."""
+        values = {"reason": reason, "class": failure_class, "counted": 1, "doubted": 0}
+        self._move(REQUEUE, job_id, fence, values)
+
+    def interrupt(self, job_id: str, fence: int, reason: str, *, doubted: bool = False) -> None:
+        """RUNNING to QUEUED, nothing counted but a doubt."""
+        values = {"reason": reason, "class": None, "counted": 0, "doubted": int(doubted)}
+        self._move(REQUEUE, job_id, fence, values)
+
+    def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
+        """RUNNING to DEAD."""
+        self._move(BURY, job_id, fence, {"reason": reason, "class": failure_class})
+
+    def _move(
+        self,
+        sql: str,
+        job_id: str,
+        fence: int,
+        values: Mapping[str, Any],
+        *,
+        durable: bool = True,
+    ) -> None:
+        bound = {**values, "job_id": job_id, "fence": fence, "now": self._clock.now()}
+        run = message_table.finish if sql in {COMPLETE, SKIP} else sqlite3.Connection.execute
+        moved = self._database.write(lambda c: run(c, sql, bound).rowcount, durable=durable)
+        if moved != 1 or sql not in {RENEW, PROGRESS}:
+            self._forget_shown(job_id, fence)
+        if moved != 1:
+            raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
+
+    def _forget_shown(self, job_id: str, fence: int) -> None:
+        with self._lock:
+            self._shown.pop((job_id, fence), None)
+
+    def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
+        """QUEUED, or RUNNING without a live lease, to DEAD."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            found = job_table.find(connection, job_id)
+            if found is None:
+                return False
+            values = {
+                "job_id": job_id,
+                "reason": reason,
+                "class": failure_class,
+                "now": self._clock.now(),
+                "dead": self._dead_owner(found),
+            }
+            return connection.execute(BURY_UNCLAIMED, values).rowcount == 1
+
+        return self._database.write(work)
+
+    def cancel(self, job_id: str, reason: str) -> bool:
+        """An open job to DEAD."""
+        now = self._clock.now()
+        return self._database.change(CANCEL, (reason, now, now, job_id)) == 1
+
+    def reopen(self, job_id: str, *, who: str, why: str) -> bool:
+        """A settled job to QUEUED, with a line in its history."""
+        now = self._clock.now()
+        return self._database.write(lambda c: reopen(c, job_id, who, why, now))
+
+    def history(self, job_id: str) -> list[Reopened]:
+        """Return every reopening of the job, oldest first."""
+        sql = "SELECT at, who, why, was, reason FROM reopened WHERE job_id = ? ORDER BY at, rowid"
+        rows = self._database.rows(sql, (job_id,))
+        return [Reopened(at, who, why, JobState(was), reason) for at, who, why, was, reason in rows]
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """Return the record, or None."""
+        return self._database.read(lambda c: job_table.find(c, job_id))
+
+    def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
+        """Page by (updated_at, seq) downward, one index walk per state, merged.
+
+        A job that changes while the listing runs may come at its old place, or not at all.
+        """
+        states: list[JobState | None] = list(wanted.states) or [None]
+        walks = [pages(self._database, wanted, state) for state in states]
+        for _updated_at, _seq, row in heapq.merge(*walks, reverse=True, key=lambda item: item[:2]):
+            yield job_table.record(row)
+
+    def counts(self) -> dict[tuple[str, JobState], int]:
+        """Count by the (profile, state) index."""
+        rows = self._database.rows(COUNTS)
+        return {(profile, JobState(state)): count for profile, state, count in rows}
+
+    def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
+        """Insert or renew the decision."""
+        values = (source_sha256, profile, revision, reason, self._clock.now())
+        self._database.change(REMEMBER, values)
+
+    def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
+        """Look the decision up."""
+        row = self._database.row(RECALL, (source_sha256, profile, revision))
+        return None if row is None else Remembered(*row)

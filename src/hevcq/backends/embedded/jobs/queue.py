@@ -1,0 +1,315 @@
+"""The queue port over SQLite: a claim is one transaction, an ack is durable when it returns."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.jobs import message_table, parts
+from hevcq.backends.embedded.jobs.ledger import BURY_UNCLAIMED
+from hevcq.backends.embedded.jobs.message_table import Receipt, Taken
+from hevcq.domain.job import Task
+from hevcq.domain.verdict import Bury, FailureClass
+from hevcq.errors import BadMessage, LeaseLost
+from hevcq.ports.queue import DeadLetter, Delivery, Depth, Queue, Selection
+from hevcq.util.clock import Clock
+
+PAGE = 200
+SLICE_S = 0.5
+"""The longest nap of a waiting consumer: how late it may see `stop` or another process's work."""
+
+PEEK = """SELECT EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND state = 0),
+(SELECT MIN(visible_at) FROM message WHERE queue = ?1 AND state > 0)"""
+COUNT = """SELECT
+(SELECT COUNT(*) FROM message WHERE queue = ?1 AND state = 0),
+(SELECT COUNT(*) FROM message WHERE queue = ?1 AND state > 0 AND visible_at <= ?2),
+(SELECT COUNT(*) FROM message WHERE queue = ?1 AND state > 0 AND state = 1 AND visible_at > ?2),
+(SELECT COUNT(*) FROM message WHERE queue = ?1 AND state > 0 AND state = 2 AND visible_at > ?2),
+(SELECT COUNT(*) FROM dead_letter WHERE queue = ?1),
+(SELECT sent_at FROM message WHERE queue = ?1 AND state = 0 ORDER BY turn, id LIMIT 1),
+(SELECT sent_at FROM message WHERE queue = ?1 AND state > 0 ORDER BY visible_at LIMIT 1)"""
+LETTERS = """SELECT id, body, reason, failure_class, attempts, tail, buried_at FROM dead_letter
+WHERE queue = :queue AND id > :after AND (:class IS NULL OR failure_class = :class)
+AND (:job IS NULL OR job_id = :job) AND (:before IS NULL OR buried_at < :before)
+ORDER BY id LIMIT :page"""
+PURGE = "DELETE FROM dead_letter WHERE id = ? AND queue = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConfig:
+    """A queue's numbers, from its profile; `poll_s` is how often other processes are looked at."""
+
+    visibility_s: float
+    max_receives: int
+    poll_s: float = SLICE_S
+
+
+class SqliteQueue(Queue):
+    """One profile's queue. Wall time decides what is visible, since processes share the table.
+
+    `owner` marks what this process holds; `look` is called often, and frees what the dead hold.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        database: Database,
+        clock: Clock,
+        config: QueueConfig,
+        *,
+        owner: str,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self._database = database
+        self._clock = clock
+        self._config = config
+        self._owner = owner
+        self._look = look
+        self._bell = threading.Condition()
+        self._rings = 0
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` too whenever something may be ready: a slot that serves several queues."""
+        self._listeners.append(wake)
+
+    def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:
+        """Insert the tasks in one transaction, then wake consumers of this process."""
+        for task in tasks:
+            if task.profile != self.name:
+                raise BadMessage(f"A task of {task.profile!r} does not belong in {self.name!r}.")
+        batch, now = message_table.outgoing(tasks), self._clock.now()
+
+        def work(connection: sqlite3.Connection) -> None:
+            message_table.send(connection, self.name, batch, now=now, delay_s=delay_s)
+
+        self._database.write(work)
+        self.ring(len(batch))
+
+    def ring(self, count: int = 1) -> None:
+        """Wake at most `count` waiting consumers of this process: something may be ready."""
+        with self._bell:
+            self._rings += 1
+            self._bell.notify(count)
+        for wake in self._listeners:
+            wake()
+
+    def wake(self) -> None:
+        """Wake every waiting consumer of this process."""
+        with self._bell:
+            self._rings += 1
+            self._bell.notify_all()
+
+    def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
+        """Claim at once if something is ready, else wait for a ring, a deadline or a poll step."""
+        end, rung = self._clock.monotonic() + wait_s, False
+        while True:
+            self._look()
+            with self._bell:
+                heard = self._rings
+            ready, due = (True, None) if rung else self._peek()
+            if ready or (due is not None and due <= self._clock.now()):
+                found = self._claim(limit)
+                if found:
+                    return found
+            left = end - self._clock.monotonic()
+            if stop.is_set() or left <= 0 or limit < 1:
+                return []
+            rung = not rung and self._nap(heard, left, due)
+
+    def _nap(self, heard: int, left: float, due: float | None) -> bool:
+        """Wait for a ring or a reason to look; return whether it rang, so that a look is spared."""
+        pause = min(left, self._config.poll_s, SLICE_S)
+        if due is not None:
+            pause = min(pause, max(0.0, due - self._clock.now()))
+        with self._bell:
+            if self._rings == heard:
+                self._clock.wait_on(self._bell, pause)
+            return self._rings != heard
+
+    def _peek(self) -> tuple[bool, float | None]:
+        # Two index probes on a reading connection: an idle consumer never takes the write lock.
+        ((ready, due),) = self._database.rows(PEEK, (self.name,))
+        return bool(ready), due
+
+    def _claim(self, limit: int) -> list[Delivery]:
+        found: list[Delivery] = []
+
+        def work(connection: sqlite3.Connection) -> list[Taken]:
+            now = self._clock.now()
+            kept: list[Taken] = []
+            while len(kept) < limit:
+                taken = message_table.take(
+                    connection,
+                    self.name,
+                    limit - len(kept),
+                    owner=self._owner,
+                    now=now,
+                    until=now + self._config.visibility_s,
+                )
+                if not taken:
+                    break
+                for one in taken:
+                    if one.attempts > self._config.max_receives:
+                        self._give_up(connection, one, now)
+                    else:
+                        kept.append(one)
+            return kept
+
+        deadline = self._clock.monotonic() + self._config.visibility_s
+        # Not durable: a receive that a power cut undoes is simply received again.
+        taken = self._database.write(work, durable=False)
+        found.extend(self._delivery(one, deadline) for one in taken)
+        return found
+
+    @staticmethod
+    def _give_up(connection: sqlite3.Connection, taken: Taken, now: float) -> None:
+        """Bury the message, and its job with it unless another worker holds a live lease on it.
+
+        A part's message ends its job the same way, if the job is still split so. The message of a
+        job that is done leaves no letter.
+        """
+        why, task = (
+            message_table.bury_exhausted(connection, taken, now=now),
+            message_table.task_of(taken.body),
+        )
+        if task is None:
+            return
+        values = {
+            "job_id": task.job_id,
+            "reason": why.reason,
+            "class": why.failure_class,
+            "now": now,
+            "dead": None,
+        }
+        connection.execute(BURY_UNCLAIMED, values)
+        part = {**values, "part": task.unit_id, "split": task.split}
+        connection.execute(parts.BURY_UNCLAIMED, part)
+        message_table.take_back(connection, task.job_id)
+
+    def _delivery(self, taken: Taken, deadline: float) -> Delivery:
+        tasks: tuple[Task, ...] = ()
+        problem = ignored = ""
+        try:
+            task = Task.parse(taken.body)
+        except BadMessage as error:
+            problem = str(error)
+        else:
+            tasks = (task,) if task.profile == self.name else ()
+            ignored = "" if tasks else f"a task of {task.profile}"
+        return Delivery(
+            queue=self.name,
+            receipt=f"{taken.number}:{taken.attempts}",
+            message_id=str(taken.number),
+            body=taken.body,
+            attempt=taken.attempts,
+            deadline=deadline,
+            sent_at=taken.sent_at,
+            tasks=tasks,
+            problem=problem,
+            ignored=ignored,
+        )
+
+    def extend(self, delivery: Delivery, seconds: float) -> float:
+        """Move the deadline; raise LeaseLost if the receipt is stale."""
+        receipt = _receipt(delivery)
+        deadline = self._clock.monotonic() + seconds
+        values = (self._clock.now() + seconds, self._owner, receipt.number, receipt.held)
+        if not self._change(message_table.EXTEND, values, durable=False):
+            raise LeaseLost(f"The receipt of message {delivery.message_id} is stale.")
+        return deadline
+
+    def ack(self, delivery: Delivery) -> bool:
+        """Delete the message, durable when this returns."""
+        receipt = _receipt(delivery)
+        return self._change(message_table.ACK, (receipt.number, receipt.held))
+
+    def release(self, delivery: Delivery, *, delay_s: float = 0.0) -> bool:
+        """Give the message back; without a delay a waiting consumer gets it at once."""
+        receipt = _receipt(delivery)
+        state = message_table.DELAYED if delay_s > 0 else message_table.READY
+        visible_at = self._clock.now() + max(0.0, delay_s)
+        values = (state, visible_at, receipt.number, receipt.held)
+        given = self._change(message_table.RELEASE, values)
+        if given:
+            self.ring()
+        return given
+
+    def bury(self, delivery: Delivery, why: Bury) -> bool:
+        """Move the message to the dead letters in one transaction."""
+        receipt, now = _receipt(delivery), self._clock.now()
+        return self._database.write(lambda c: message_table.bury(c, receipt, why, now=now))
+
+    def _change(self, sql: str, values: tuple[Any, ...], *, durable: bool = True) -> bool:
+        return self._database.change(sql, values, durable=durable) == 1
+
+    def depth(self) -> Depth:
+        """Count by index; the oldest is the head of the line, so its age is approximate."""
+        now = self._clock.now()
+        (row,) = self._database.rows(COUNT, (self.name, now))
+        ready, due, held, delayed, dead, *heads = row
+        sent = [at for at in heads if at is not None]
+        oldest = max(0.0, now - min(sent)) if sent else None
+        return Depth(ready + due, held, delayed, dead, oldest)
+
+    def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
+        """Page through the table by id, so that letters may be redriven while listing."""
+        left = selection.limit
+        values: dict[str, Any] = {
+            "queue": self.name,
+            "after": 0,
+            "class": selection.failure_class,
+            "job": selection.job_id,
+            "before": selection.buried_before,
+        }
+        while left is None or left > 0:
+            values["page"] = PAGE if left is None else min(PAGE, left)
+            rows = self._database.rows(LETTERS, values)
+            if not rows:
+                return
+            for row in rows:
+                yield _letter(self.name, row)
+            values["after"] = rows[-1][0]
+            left = None if left is None else left - len(rows)
+
+    def redrive(self, letter: DeadLetter) -> bool:
+        """Delete the letter and insert a new message in one transaction."""
+        number, now = int(letter.letter_id), self._clock.now()
+        sent = self._database.write(lambda c: message_table.redrive(c, self.name, number, now=now))
+        if sent:
+            self.ring()
+        return sent
+
+    def purge(self, letter: DeadLetter) -> bool:
+        """Delete the letter for good."""
+        return self._change(PURGE, (int(letter.letter_id), self.name))
+
+
+def _receipt(delivery: Delivery) -> Receipt:
+    number, _, held = delivery.receipt.partition(":")
+    return Receipt(int(number), int(held))
+
+
+def _letter(queue: str, row: tuple[Any, ...]) -> DeadLetter:
+    number, body, reason, failure_class, attempts, tail, buried_at = row
+    try:
+        task = Task.parse(body)
+    except BadMessage:
+        task = None
+    return DeadLetter(
+        letter_id=str(number),
+        queue=queue,
+        body=body,
+        reason=reason,
+        failure_class=FailureClass(failure_class),
+        attempts=attempts,
+        tail=tuple(json.loads(tail)),
+        buried_at=buried_at,
+        task=task,
+    )

@@ -1,0 +1,72 @@
+"""The fan-out port over SQLite: jobs and their messages in one transaction, all or nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.jobs import job_table, message_table
+from hevcq.backends.embedded.jobs.ledger import reopen
+from hevcq.backends.embedded.jobs.queue import SqliteQueue
+from hevcq.domain.job import JobRecord, Source, Task
+from hevcq.errors import UnknownProfile
+from hevcq.ports.task_publisher import Fanout
+from hevcq.util.clock import Clock
+
+
+class SqliteFanout(Fanout):
+    """Writes the ledger and the queues' table together, then wakes their consumers."""
+
+    def __init__(self, database: Database, clock: Clock, queues: Mapping[str, SqliteQueue]) -> None:
+        self._database = database
+        self._clock = clock
+        self._queues = queues
+
+    def publish(
+        self,
+        source: Source,
+        profiles: Sequence[str],
+        *,
+        announced: bool,  # noqa: ARG002 - files announce nothing: tasks are always sent here
+    ) -> list[JobRecord]:
+        """Insert missing jobs with a task each; raise UnknownProfile before anything is done."""
+        for profile in profiles:
+            self._known(profile)
+        now = self._clock.now()
+        new: list[str] = []
+
+        def work(connection: sqlite3.Connection) -> list[JobRecord]:
+            new.clear()
+            for profile in profiles:
+                if job_table.insert(connection, source, profile, now):
+                    new.append(profile)
+                    task = message_table.outgoing([Task(source=source, profile=profile)])
+                    message_table.send(connection, profile, task, now=now)
+            return [job_table.ensured(connection, source, profile, now) for profile in profiles]
+
+        found = self._database.write(work)
+        for profile in new:
+            self._queues[profile].ring()
+        return found
+
+    def requeue(self, job: JobRecord, *, who: str, why: str) -> bool:
+        """Reopen the job and send its task in one transaction; False if it was not settled."""
+        queue, now = self._known(job.profile), self._clock.now()
+        task = message_table.outgoing([Task(source=job.source, profile=job.profile)])
+
+        def work(connection: sqlite3.Connection) -> bool:
+            if not reopen(connection, job.job_id, who, why, now):
+                return False
+            message_table.send(connection, job.profile, task, now=now)
+            return True
+
+        sent = self._database.write(work)
+        if sent:
+            queue.ring()
+        return sent
+
+    def _known(self, profile: str) -> SqliteQueue:
+        if profile not in self._queues:
+            raise UnknownProfile(f"There is no queue for the profile {profile!r}.")
+        return self._queues[profile]

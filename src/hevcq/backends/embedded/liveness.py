@@ -1,0 +1,99 @@
+"""Who is alive: each process holds a lock on a file of its own, which the kernel lets go with it.
+
+A process id proves nothing (ids are reused, and differ between containers); a lock held through
+an open file does: it is gone exactly when the process is, however it ended.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from hevcq.backends.embedded.errors import file_errors
+from hevcq.util import file_lock
+from hevcq.util.clock import Clock
+
+OWNER = re.compile(r"[0-9a-f]{16}(?![0-9a-f])")
+"""An owner name starts with 16 hexadecimal digits; callers may append `:<slot>` or the like."""
+SUFFIX = ".alive"
+LOOK_S = 0.5
+"""How often the others are looked at: a dead one is noticed within this plus one poll step."""
+
+
+class Presence:
+    """This process's lock file, and a view of the others'. Safe from any thread."""
+
+    def __init__(self, folder: Path, clock: Clock, *, look_s: float = LOOK_S) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._look_s = look_s
+        self._next_look = 0.0
+        self._looking = threading.Lock()
+        self.owner = secrets.token_hex(8)
+        with file_errors("written", folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor: int | None = self._hold()
+
+    def _hold(self) -> int:
+        descriptor = file_lock.acquire(self._path(self.owner))
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        return descriptor
+
+    def _path(self, owner: str) -> Path:
+        return self._folder / f"{owner}{SUFFIX}"
+
+    def close(self, *, forget: bool = False) -> None:
+        """Let the lock go; what this process still holds is free for the others at once.
+
+        `forget` removes the file too: only when nothing of this process is left to free.
+        """
+        if self._descriptor is not None:
+            if forget:
+                self._path(self.owner).unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def dead(self, owner: str) -> bool:
+        """Return whether the owner is known to be gone; an unknown name is not.
+
+        The file of a dead owner stays until `reap` has freed what it held, so a missing file
+        means "freed already, or never one of ours": then the lease's own deadline decides.
+        """
+        match = OWNER.match(owner)
+        if match is None or match.group() == self.owner:
+            return False
+        return self._unlocked(self._path(match.group()))
+
+    @staticmethod
+    def _unlocked(path: Path) -> bool:
+        try:
+            return not file_lock.is_locked(path)
+        except FileNotFoundError:
+            return False
+
+    def others_dead(self) -> list[str]:
+        """Return the owners whose file is there and unlocked."""
+        with file_errors("read", self._folder):
+            owners = [path.stem for path in self._folder.iterdir() if path.suffix == SUFFIX]
+            return [owner for owner in owners if self.dead(owner)]
+
+    def reap(self, free: Callable[[str], None], *, now: bool = False) -> None:
+        """Call `free` for each dead owner, then forget it; at most every `look_s` unless `now`.
+
+        If this process dies in between, the owner is found and freed again.
+        """
+        if not now and self._clock.monotonic() < self._next_look:
+            return
+        if not self._looking.acquire(blocking=now):
+            return
+        try:
+            self._next_look = self._clock.monotonic() + self._look_s
+            for owner in self.others_dead():
+                free(owner)
+                self._path(owner).unlink(missing_ok=True)
+        finally:
+            self._looking.release()

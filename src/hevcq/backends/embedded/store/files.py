@@ -1,0 +1,202 @@
+"""Steps on files: link or copy a whole file into place, make it durable, read it back."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from hevcq.backends.embedded.errors import file_errors
+from hevcq.errors import LibraryError, Stopped
+from hevcq.util.hashing import sha256_file
+from hevcq.util.text import printable
+
+BLOCK = 4 * 1024 * 1024
+FICLONE = 0x40049409
+"""Share the blocks of another file (https://man7.org/linux/man-pages/man2/ioctl_ficlone.2.html)."""
+CANNOT_LINK = frozenset(
+    {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
+)
+CANNOT_COPY_RANGE = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM}
+)
+NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
+
+Moved = Callable[[int], None]
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def link(source: Path, target: Path) -> bool:
+    """Give the file a second name; False where the file systems cannot.
+
+    Raises FileExistsError if `target` exists.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in CANNOT_LINK:
+            return False
+        raise
+    return True
+
+
+def copy_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event) -> None:
+    """Copy to the new name `target`, which appears only whole and durable.
+
+    The copy has no name until it is complete, where the file system allows that (O_TMPFILE), so
+    that a crash leaves nothing behind; elsewhere it has a hidden name beside the target.
+    """
+    with source.open("rb", buffering=0) as inp, _nameless(target) as (descriptor, name):
+        _transfer(inp.fileno(), descriptor, moved, stop)
+        os.fsync(descriptor)
+        _name(descriptor, name, target)
+
+
+def _name(descriptor: int, name: Path, target: Path) -> None:
+    """Give a complete file its name; raises FileExistsError if it is taken."""
+    try:
+        # With a folder descriptor (unused: the name is absolute) os.link really follows the link
+        # in /proc; without one it does not on Linux (https://bugs.python.org/issue37612).
+        os.link(name, target, src_dir_fd=descriptor, follow_symlinks=True)
+    except OSError as error:
+        if error.errno not in CANNOT_LINK or name.parent != target.parent:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        name.rename(target)  # A file system without links: the best it can do.
+
+
+@contextmanager
+def _nameless(target: Path) -> Iterator[tuple[int, Path]]:
+    """Open a file that `os.link` can later give the name `target`."""
+    part: Path | None = None
+    try:
+        descriptor = os.open(target.parent, os.O_TMPFILE | os.O_RDWR, 0o644)
+        name = Path(f"/proc/self/fd/{descriptor}")
+    except OSError as error:
+        if error.errno not in NO_NAMELESS or not target.parent.is_dir():
+            raise
+        name = part = target.with_name(f".hevcq-{secrets.token_hex(8)}.part")
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        yield descriptor, name
+    finally:
+        os.close(descriptor)
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def _transfer(source: int, target: int, moved: Moved, stop: threading.Event) -> None:
+    size, done = os.fstat(source).st_size, 0
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+        done = size
+        moved(done)
+    except OSError:
+        done = 0  # The file system shares no blocks: copy them.
+    in_kernel = True
+    while done < size:
+        _heed(stop)
+        step = 0
+        if in_kernel:
+            try:
+                step = os.copy_file_range(source, target, BLOCK * 4, done, done)
+            except OSError as error:
+                if error.errno not in CANNOT_COPY_RANGE:
+                    raise
+            in_kernel = step > 0
+        if not in_kernel:
+            step = _copy_block(source, target, done)
+        if step == 0:
+            break
+        done += step
+        moved(done)
+
+
+def _copy_block(source: int, target: int, offset: int) -> int:
+    block = os.pread(source, BLOCK, offset)
+    written = 0
+    while written < len(block):
+        written += os.pwrite(target, block[written:], offset + written)
+    return len(block)
+
+
+def place_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event) -> str:
+    """Link or copy `source` to the new name `target`; return the SHA-256 read back from there.
+
+    Raises LibraryError if `target` exists, DiskFull, StorageError or Stopped; then nothing new
+    is at `target`.
+    """
+    _heed(stop)
+    with file_errors("written", target):
+        try:
+            if link(source, target):
+                moved(target.stat().st_size)
+            else:
+                copy_new(source, target, moved=moved, stop=stop)
+        except FileExistsError as error:
+            raise LibraryError(
+                f"{printable(target)} exists already and was left as it is."
+            ) from error
+        try:
+            sync(target)
+            sync(target.parent)
+            return sha256_file(target, lambda: _heed(stop))
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+
+
+def _heed(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Stopped
+
+
+class _Range(io.RawIOBase):
+    """The bytes `start` to `end` of a file, as a file."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        super().__init__()
+        self._file = file
+        self._left = max(0, end - start)
+        file.seek(start)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Fill `buffer` with what is left, at most."""
+        block = self._file.read(min(len(buffer), self._left))
+        buffer[: len(block)] = block
+        self._left -= len(block)
+        return len(block)
+
+    def close(self) -> None:
+        """Close the file beneath."""
+        self._file.close()
+        super().close()
+
+
+def open_range(path: Path, start: int, end: int | None) -> BinaryIO:
+    """Open a file for reading bytes `start` to `end` (exclusive; None is its end)."""
+    file = path.open("rb")
+    size = os.fstat(file.fileno()).st_size
+    if start == 0 and (end is None or end >= size):
+        return file
+    return io.BufferedReader(_Range(file, start, size if end is None else min(end, size)))

@@ -1,0 +1,334 @@
+"""The store port over plain files: immutable version folders, and one database row that counts.
+
+The bytes of an object are in `objects/<2 hex>/<sha256 of the key>/<version>/data`, with `meta.json`
+beside them for people. They are durable before the row in `object` names their version: that one
+commit, conditional on the fence, is the publication. Readers follow the row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.errors import file_errors
+from hevcq.backends.embedded.store import files
+from hevcq.backends.embedded.store import metadata as object_metadata
+from hevcq.backends.embedded.store.sources import Sources
+from hevcq.domain.job import Source
+from hevcq.domain.keys import check_key
+from hevcq.errors import (
+    HevcqError,
+    SourceGone,
+    StaleFence,
+    Stopped,
+    StorageError,
+    Unavailable,
+    UsageError,
+)
+from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
+from hevcq.util.clock import Clock
+from hevcq.util.hashing import sha256_bytes, sha256_file
+
+T = TypeVar("T")
+
+WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+class FileStore(Store):
+    """Sources linked from the library, renditions in `folder`. Versions are named by `owner`, so
+    that a sweep can tell the leftovers of a dead process from the work of a live one."""
+
+    def __init__(self, folder: Path, database: Database, clock: Clock, *, owner: str) -> None:
+        self._folder = folder
+        self._database = database
+        self._clock = clock
+        self._owner = owner
+        self._sources = Sources(database, clock)
+        self._unfinished: set[str] = set()
+        with file_errors("created", folder):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                files.sync(folder.parent)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether this process left versions that it neither published nor removed."""
+        return bool(self._unfinished)
+
+    def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
+        """Link the file: its name is recorded, its bytes stay where they are."""
+        if stop.is_set():
+            raise Stopped
+        source = self._sources.accept(path, key)
+        moved(source.size)
+        return source
+
+    def check(self, source: Source) -> None:
+        """Compare size, modification time and inode."""
+        self._sources.path(source)
+
+    @contextmanager
+    def fetch(
+        self,
+        source: Source,
+        scratch: Path,  # noqa: ARG002 - a linked source needs no room of its own
+        *,
+        moved: Transferred,
+        stop: threading.Event,
+    ) -> Iterator[Input]:
+        """Hand out the library file itself, checked."""
+        if stop.is_set():
+            raise Stopped
+        path = self._sources.path(source)
+        moved(source.size)
+        yield Input(location=str(path), path=path)
+
+    def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Open the visible version."""
+
+        def work(data: Path) -> BinaryIO:
+            with file_errors("read", data):
+                return files.open_range(data, start, end)
+
+        return self._reading(key, work)
+
+    def publish(self, publication: Publication) -> StoredObject:
+        """Bring the bytes into a version folder, then name it in one conditional commit.
+
+        Raises StaleFence also if the ledger has granted the job a later fence, visible or not.
+        """
+        key = check_key(publication.key)
+        there = self._find(key)
+        if there is not None:
+            if object_metadata.stale(there, publication):
+                return self._already(there, publication)
+            publication.recheck(there.stored)
+        version = self._new_version(key)
+        data = version / "data"
+        try:
+            with file_errors("published", publication.file):
+                size = self._bring(publication, data)
+            stored = self._stored(key, version.name, size, publication)
+            visible, old = self._commit(stored, publication)
+        except BaseException:
+            self._withdraw(key, version)
+            raise
+        with suppress(OSError):  # It is published; what stays in scratch is swept with it.
+            publication.file.unlink(missing_ok=True)
+        if visible is stored:
+            self._unfinished.discard(version.name)
+        else:
+            self._remove(key, version.name)
+        self._discard(key, old)
+        return visible
+
+    def _already(self, there: object_metadata.Visible, publication: Publication) -> StoredObject:
+        if there.stored.sha256 != publication.sha256:
+            raise StaleFence(
+                f"{publication.key!r} was published under fence {there.fence}; "
+                f"fence {publication.fence} comes too late."
+            )
+        publication.file.unlink(missing_ok=True)
+        return there.stored
+
+    def _commit(
+        self, stored: StoredObject, publication: Publication
+    ) -> tuple[StoredObject, str | None]:
+        """Return what is visible now, and the version that was before."""
+        self._write_meta(stored)
+
+        def work(connection: sqlite3.Connection) -> tuple[StoredObject, str | None]:
+            there = object_metadata.find(connection, stored.key)
+            if there is not None and object_metadata.stale(there, publication):
+                return self._already(there, publication), None
+            later = object_metadata.granted_since(connection, publication)
+            if later is not None:
+                # Ledger and store are one database: a zombie's rendition is never seen at all.
+                raise StaleFence(f"The job of {stored.key!r} went on under fence {later}.")
+            return stored, object_metadata.write(
+                connection, stored, publication.job_id, publication.fence
+            )
+
+        return self._database.write(work)
+
+    def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
+        """Write a version folder, then name it."""
+        version = self._new_version(check_key(key))
+        digest = sha256_bytes(content)
+        wanted = Publication(key, version / "data", digest, "", 0, metadata)
+        try:
+            with file_errors("written", wanted.file):
+                wanted.file.write_bytes(content)
+                files.sync(wanted.file)
+            stored = self._stored(key, version.name, len(content), wanted)
+            self._write_meta(stored)
+            old = self._database.write(lambda c: object_metadata.write(c, stored, "", 0))
+        except BaseException:
+            self._withdraw(key, version)
+            raise
+        self._unfinished.discard(version.name)
+        self._discard(key, old)
+        return stored
+
+    def stat(self, key: str) -> StoredObject | None:
+        """Look the row up."""
+        found = self._find(check_key(key))
+        return None if found is None else found.stored
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Page through the rows in key order."""
+        after = ""
+        while True:
+            rows = self._database.rows(object_metadata.LIST, {"after": after, "prefix": prefix})
+            yield from (object_metadata.stored_object(row) for row in rows)
+            if len(rows) < object_metadata.PAGE:
+                return
+            after = rows[-1][0]
+
+    def delete(self, key: str) -> bool:
+        """Remove the row, then the bytes."""
+        check_key(key)
+        old = self._database.write(lambda c: object_metadata.delete(c, key))
+        if old is not None:
+            self._discard(key, old)
+        return old is not None
+
+    def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
+        """Link or copy the visible version to `target`, and hash what is there."""
+        return self._reading(
+            key, lambda data: files.place_new(data, target, moved=moved, stop=stop)
+        )
+
+    def _reading(self, key: str, work: Callable[[Path], T]) -> T:
+        """Run `work` on the visible bytes, again if they were replaced before it opened them."""
+        while True:
+            version = self._expect(key).stored.version
+            try:
+                return work(self._version(key, version) / "data")
+            except Unavailable:
+                if self._expect(key).stored.version == version:
+                    raise
+
+    def free_bytes(self) -> int | None:
+        """Return what an unprivileged process may still write."""
+        with file_errors("looked at", self._folder):
+            facts = os.statvfs(self._folder)
+        return facts.f_bavail * facts.f_frsize
+
+    def tidy(self) -> None:
+        """Remove versions that were replaced or deleted, where that was left undone."""
+        for key, version in self._database.rows(object_metadata.DISCARDED):
+            self._discard(key, version)
+
+    def sweep(self, owner: str) -> None:
+        """Remove the versions that a dead process left unpublished."""
+        for version in self._folder.glob(f"??/*/{owner}-*"):
+            key = _key_of(version)
+            if key is not None and self._database.row(object_metadata.NAMED, (key, version.name)):
+                continue
+            shutil.rmtree(version, ignore_errors=True)
+            _prune(version.parent)
+
+    def _find(self, key: str) -> object_metadata.Visible | None:
+        return self._database.read(lambda c: object_metadata.find(c, key))
+
+    def _expect(self, key: str) -> object_metadata.Visible:
+        found = self._find(check_key(key))
+        if found is None:
+            raise SourceGone(f"There is no object {key!r}.")
+        return found
+
+    def _version(self, key: str, version: str) -> Path:
+        digest = sha256_bytes(key.encode())
+        return self._folder / digest[:2] / digest / version
+
+    def _new_version(self, key: str) -> Path:
+        folder = self._version(key, f"{self._owner}-{secrets.token_hex(6)}")
+        self._unfinished.add(folder.name)
+        with file_errors("created", folder):
+            while True:
+                try:
+                    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    folder.mkdir(mode=0o700)
+                except FileNotFoundError:
+                    continue  # another thread pruned the empty parent just now
+                return folder
+
+    def _stored(self, key: str, version: str, size: int, publication: Publication) -> StoredObject:
+        metadata = dict(publication.metadata)
+        for name in metadata:
+            if not WORD.fullmatch(name):
+                raise UsageError(f"The metadata key {name!r} is not a lower-case ASCII word.")
+        return StoredObject(key, version, size, publication.sha256, metadata, self._clock.now())
+
+    def _bring(self, publication: Publication, data: Path) -> int:
+        file = publication.file
+        if not files.link(file, data):
+            files.copy_new(file, data, moved=lambda _: None, stop=publication.stop)
+            if sha256_file(data, lambda: None) != publication.sha256:
+                raise StorageError(f"The copy of {file} does not have the bytes of the original.")
+        files.sync(data)
+        return data.stat().st_size
+
+    def _write_meta(self, stored: StoredObject) -> None:
+        version = self._version(stored.key, stored.version)
+        facts: dict[str, Any] = {
+            "key": stored.key,
+            "size": stored.size,
+            "sha256": stored.sha256,
+            "metadata": dict(stored.metadata),
+        }
+        with file_errors("written", version):
+            (version / "meta.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            files.sync(version / "meta.json")
+            for folder in (version, *list(version.parents)[:3]):
+                files.sync(folder)
+
+    def _discard(self, key: str, version: str | None) -> None:
+        if version is not None:
+            self._remove(key, version)
+            with suppress(HevcqError):  # The note stays, and the next start heeds it.
+                self._database.change(object_metadata.FORGET, (version,), durable=False)
+
+    def _withdraw(self, key: str, version: Path) -> None:
+        """Remove a version after a failure, unless it became the visible one all the same.
+
+        A commit may go through and still raise (an interrupt, a failing disk); where that cannot
+        be told, the folder stays for the sweep after this process.
+        """
+        with suppress(HevcqError):
+            if self._database.row(object_metadata.NAMED, (key, version.name)) is None:
+                self._remove(key, version.name)
+            self._unfinished.discard(version.name)
+
+    def _remove(self, key: str, version: str) -> None:
+        folder = self._version(key, version)
+        shutil.rmtree(folder, ignore_errors=True)
+        _prune(folder.parent)
+        self._unfinished.discard(version)
+
+
+def _key_of(version: Path) -> str | None:
+    try:
+        return str(json.loads((version / "meta.json").read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # it died before the facts were written, so no row can name this version
+
+
+def _prune(folder: Path) -> None:
+    """Remove the folders of a key that holds nothing any more."""
+    for empty in (folder, folder.parent):
+        try:
+            empty.rmdir()
+        except OSError:
+            return

@@ -1,0 +1,63 @@
+"""`hevcq collect`: put finished renditions in their place, without queueing or encoding any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+
+if TYPE_CHECKING:
+    from hevcq.cli.exit_codes import ExitCode
+    from hevcq.cli.library.ingest_options import Options
+    from hevcq.wiring.app import App
+
+
+def collect(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Only below these; none: everything."),
+    ] = None,
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print events, one JSON object a line, on stdout.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+) -> None:
+    """Put in place what was queued before and is finished by now; wait for nothing.
+
+    `hevcq ingest --skip-upload` does the same and waits for the rest.
+    """
+    from hevcq.cli.library.ingest_options import Options
+
+    cli = cli_of(ctx)
+    options = Options(
+        paths=tuple(paths or ()),
+        skip_upload=True,
+        as_json=as_json,
+        quiet=quiet or cli.quiet,
+        verbose=verbose or cli.verbose,
+    )
+    with cli.app() as app:
+        raise typer.Exit(_collect(app, options))
+
+
+def _collect(app: App, options: Options) -> ExitCode:
+    from hevcq.cli.library.ingest_session import closed, display_of, say
+    from hevcq.wiring.app import stop_signals
+    from hevcq.wiring.ingest import IngestApplication
+
+    display, began = display_of(app, options), app.clock.monotonic()
+    with stop_signals() as signals, display:
+        ingest = IngestApplication(app, options.request(), display, signals)
+        ingest.recover()
+        ingest.collect_finished()
+    if not ingest.tally.results:
+        say(options, "Nothing that is finished waits to be put in its place.")
+    code = closed(app, ingest.tally, options, display, began)
+    ingest.require_profiles()
+    return code

@@ -1,0 +1,118 @@
+"""What `hevcq ingest` was asked for: checked as a whole, senseless combinations refused at once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.errors import UsageError
+from hevcq.usecases.ingest.request import IngestRequest
+
+EVERYTHING = Path("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of one ingest, as typed."""
+
+    paths: tuple[Path, ...] = ()
+    profiles: tuple[str, ...] = ()
+    workers: int | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    output: Path | None = None
+    replace: bool = False
+    keep_originals: float | None = None
+    dry_run: bool = False
+    no_wait: bool = False
+    skip_upload: bool = False
+    watch: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def request(self) -> IngestRequest:
+        """Return what is asked for, with links in paths resolved; no path means everything."""
+        return IngestRequest(
+            roots=tuple(_real(path) for path in self.paths) or (EVERYTHING,),
+            profiles=self.profiles,
+            include=self.include,
+            exclude=self.exclude,
+            output=_real(self.output) if self.output is not None else None,
+            replace=self.replace,
+            keep_days=self.keep_originals,
+            no_wait=self.no_wait,
+            skip_upload=self.skip_upload,
+            watch=self.watch,
+        )
+
+    def check(self) -> None:
+        """Raise UsageError with one sentence for a combination that makes no sense."""
+        for wrong, sentence in (*self._rules(), *self._waiting_rules()):
+            if wrong:
+                raise UsageError(sentence)
+
+    def _rules(self) -> list[tuple[bool, str]]:
+        return [
+            (
+                not self.paths and not self.skip_upload,
+                "Name at least one folder or file to ingest.",
+            ),
+            (
+                self.replace and self.output is not None,
+                (
+                    "--replace puts renditions in their originals' place and --output puts them"
+                    " elsewhere; choose one."
+                ),
+            ),
+            (
+                self.keep_originals is not None and not self.replace,
+                (
+                    "--keep-originals has a meaning only with --replace: otherwise originals are"
+                    " never touched."
+                ),
+            ),
+            (
+                self.no_wait and self.skip_upload,
+                "--no-wait only queues and --skip-upload only waits; together they do nothing.",
+            ),
+            (
+                self.no_wait and self.watch,
+                "--no-wait leaves at once and --watch stays; choose one.",
+            ),
+            (
+                self.dry_run and (self.watch or self.no_wait or self.skip_upload),
+                (
+                    "--dry-run changes nothing, so --watch, --no-wait and --skip-upload have no"
+                    " meaning with it."
+                ),
+            ),
+            (self.skip_upload and self.watch, "--skip-upload takes up no files and --watch does."),
+        ]
+
+    def _waiting_rules(self) -> list[tuple[bool, str]]:
+        filters = bool(self.include or self.exclude)
+        places = self.output is not None or self.replace
+        return [
+            (
+                self.skip_upload and filters,
+                "--skip-upload looks for no files, so --include and --exclude have no meaning.",
+            ),
+            (
+                self.skip_upload and places,
+                (
+                    "Where a rendition goes was settled when it was queued; leave --output and"
+                    " --replace out with --skip-upload."
+                ),
+            ),
+            (
+                self.no_wait and self.workers is not None,
+                "--no-wait runs no workers; leave --workers out.",
+            ),
+            (self.quiet and self.verbose, "--quiet and --verbose contradict each other."),
+        ]
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))

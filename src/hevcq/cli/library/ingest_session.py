@@ -1,0 +1,191 @@
+"""Around the run of an ingest: what is said before, and the table and exit code after."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from hevcq.cli.exit_codes import ExitCode, exit_code
+from hevcq.cli.library.ingest_options import Options
+from hevcq.cli.output import ingest_report as report
+from hevcq.cli.output import table as render
+from hevcq.cli.output.live import Display, open_display
+from hevcq.cli.output.sentences import about, about_it, size
+from hevcq.domain.events import EventName, IngestEvent
+from hevcq.errors import HevcqError, UsageError
+from hevcq.usecases.ingest.decide import BAD, LIVE, Disposition, IngestPlan, Item
+from hevcq.usecases.ingest.summary import Tally
+from hevcq.util.text import printable
+from hevcq.wiring.app import App, stop_signals
+from hevcq.wiring.ingest import IngestApplication
+
+MOST_SHOWN = 20
+"""Files named in the announcement; --dry-run names all."""
+VERBS: dict[Disposition, str] = {
+    Disposition.QUEUE: "to encode",
+    Disposition.JOIN: "queued earlier",
+    Disposition.COLLECT: "to put in place",
+    Disposition.DONE: "done earlier",
+    Disposition.SKIP: "skipped",
+    Disposition.REFUSE: "refused",
+    Disposition.FAILED: "failed earlier",
+    Disposition.UNREADABLE: "not usable",
+}
+
+
+def run_shown(app: App, options: Options) -> ExitCode:
+    """Run an ingest with its display; return the exit code. Raises what ends it before its time."""
+    display, began = display_of(app, options), app.clock.monotonic()
+    if options.workers is not None and app.settings.backend != "embedded":
+        raise UsageError("Workers run on the fleet; --workers is for the embedded way.")
+    with stop_signals() as signals:
+        ingest = IngestApplication(app, options.request(), display, signals)
+        if not options.dry_run:  # settling a swap, or letting an original go, is no mere look
+            ingest.recover()
+        first = ingest.plan()
+        items = _announced(ingest.tally, first, options)
+        if options.watch:
+            say(options, "Watching for new files; Ctrl-C ends it.")
+        if options.dry_run:
+            return _dry(app, ingest.tally, first, options, display)
+        try:
+            with display:
+                ingest.work(items)
+        except HevcqError as error:  # what is done and what is not is said all the same
+            closed(app, ingest.tally, options, display, began, error)
+            raise
+    code = closed(app, ingest.tally, options, display, began)
+    if options.skip_upload:
+        ingest.require_profiles()
+    return code
+
+
+def display_of(app: App, options: Options) -> Display:
+    """Return the display that these options and this terminal ask for."""
+    return open_display(
+        app.clock,
+        as_json=options.as_json,
+        quiet=options.quiet,
+        verbose=options.verbose,
+        terminal=sys.stderr.isatty(),
+    )
+
+
+def _announced(
+    tally: Tally, first: IngestPlan | Sequence[Item], options: Options
+) -> Sequence[Item]:
+    """Say what will be done; return the items."""
+    if not isinstance(first, IngestPlan):
+        say(options, f"{len(first)} queued earlier and not in place yet.")
+        return first
+    tally.add_planned(first)
+    if options.dry_run:
+        return first.items
+    if options.quiet and not options.as_json:
+        for item in first.of(*BAD):  # what will end in the exit code is not left unnamed
+            typer.echo(_line(item), err=True)
+    shown = [item for item in first.items if item.disposition is not Disposition.DONE]
+    for item in shown[:MOST_SHOWN]:
+        say(options, _line(item))
+    if len(shown) > MOST_SHOWN:
+        say(options, f"… and {len(shown) - MOST_SHOWN} more (--dry-run names all)")
+    say(options, _sum(first))
+    return first.items
+
+
+def _line(item: Item) -> str:
+    name = printable(item.path)
+    who = f"{name} [{item.profile.name}]" if item.profile else name
+    why = _why(item)
+    return f"{who}: {VERBS[item.disposition]}, {size(item.size)}{f': {why}' if why else ''}"
+
+
+def _why(item: Item) -> str:
+    """The reason, and what the plan will change or drop; the path is said before it already."""
+    notices = item.plan.notices if item.plan and item.disposition in LIVE else ()
+    reason = about_it(printable(item.path), item.reason)
+    if reason.rstrip(".").lower() == VERBS[item.disposition]:
+        reason = ""
+    return " ".join(part for part in (reason, *notices) if part)
+
+
+def _sum(plan: IngestPlan) -> str:
+    counts = [f"{count} {VERBS[kind]}" for kind, count in plan.counts().items()]
+    if not counts:
+        return "No video was found."
+    words = f"{', '.join(counts)}."
+    if plan.forecast.high > 0:
+        time = about((plan.forecast.low, plan.forecast.high))
+        words += f" {size(plan.live_bytes)} to work on; encoding will take {time}."
+    return words
+
+
+def _dry(
+    app: App,
+    tally: Tally,
+    first: IngestPlan | Sequence[Item],
+    options: Options,
+    display: Display,
+) -> ExitCode:
+    if isinstance(first, IngestPlan) and not options.as_json:
+        columns = ("file", "profile", "what", "size", "cpu", "target", "why")
+        render.emit_table(columns, [_dry_row(item) for item in first.items])
+        say(options, _sum(first))
+    code = report.code(tally)
+    _summary(app, tally, code, display, 0.0)
+    return code
+
+
+def _dry_row(item: Item) -> tuple[str, ...]:
+    cpu = about((item.cpu.low, item.cpu.high)) if item.cpu is not None else ""
+    target = printable(item.target) if item.target and item.disposition in LIVE else ""
+    return (
+        printable(item.path),
+        item.profile.name if item.profile else "-",
+        VERBS[item.disposition],
+        size(item.size),
+        cpu,
+        target,
+        _why(item),
+    )
+
+
+def closed(
+    app: App,
+    tally: Tally,
+    options: Options,
+    display: Display,
+    began: float,
+    error: HevcqError | None = None,
+) -> ExitCode:
+    """Print the closing table and sum; return the exit code, which is that of `error` if any."""
+    code = exit_code(error) if error is not None else report.code(tally)
+    _summary(app, tally, code, display, app.clock.monotonic() - began)
+    if not options.as_json and tally.results:
+        if not options.quiet:
+            render.emit_table(report.COLUMNS, report.rows(tally.results))
+        say(options, report.total(tally))
+    if tally.interrupted:
+        say(options, "Interrupted; the same command goes on where it was.")
+    return code
+
+
+def _summary(app: App, tally: Tally, code: ExitCode, display: Display, seconds: float) -> None:
+    display(
+        IngestEvent(
+            event=EventName.SUMMARY,
+            at=app.clock.now(),
+            counts={end.value: count for end, count in tally.counts().items()},
+            bytes_saved=tally.saved,
+            seconds=round(seconds, 2),
+            exit_code=int(code),
+        )
+    )
+
+
+def say(options: Options, words: str) -> None:
+    """Print words for people on stderr, unless --quiet or --json."""
+    if not options.quiet and not options.as_json:
+        typer.echo(words, err=True)

@@ -1,0 +1,79 @@
+"""`hevcq plan`: what would become of a file, and how it would be split, without doing it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.options import AsJson, ProfileNames
+from hevcq.cli.output import table as render
+from hevcq.cli.output.status_table import duration
+from hevcq.domain.planning.encode_plan import Refuse, Skip
+from hevcq.settings.profile_files import pick
+from hevcq.usecases.plan_file import FilePlan, plan_file
+
+
+def plan(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The file to look at.")],
+    profile: ProfileNames = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what would become of a file.
+
+    Skipped, refused or encoded, what happens to each stream, and how the film would be split.
+    """
+    with cli_of(ctx).app() as app:
+        picked = pick(app.profiles, profile or sorted(app.profiles))
+        plans = plan_file(app.encoder, str(file.absolute()), picked, threading.Event())
+    for each in plans:
+        found = facts(each)
+        if as_json:
+            render.emit_json({"type": "plan", "path": str(file), **found})
+        else:
+            for line in _lines(found):
+                render.emit(render.printable(line))
+
+
+def facts(planned: FilePlan) -> dict[str, Any]:
+    """Return one profile's plan as the JSON form has it."""
+    profile, made = planned.profile, planned.plan
+    found: dict[str, Any] = {"profile": profile.name, "revision": profile.revision}
+    if isinstance(made, Skip):
+        return {**found, "action": "skip", "reason": made.reason.value, "detail": made.detail}
+    if isinstance(made, Refuse):
+        return {**found, "action": "refuse", "reason": made.policy, "detail": made.detail}
+    dumped = made.model_dump(mode="json", include={"extension", "streams", "chapters", "notices"})
+    whole = planned.whole.model_dump(mode="json") if planned.whole is not None else None
+    chunks = [asdict(chunk) for chunk in planned.chunks]
+    return {**found, "action": "encode", **dumped, "chunks": chunks, "whole": whole}
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    head = f"{found['profile']}: {found['action']}"
+    if found["action"] != "encode":
+        yield f"{head} ({found['reason']}): {found['detail']}"
+        return
+    yield f"{head} to .{found['extension']}, {found['chapters']} chapters"
+    for stream in found["streams"]:
+        made = "" if stream["action"] == "drop" else f" {stream['codec']}".rstrip()
+        yield f"  #{stream['source_index']} {stream['kind']}: {stream['action']}{made}"
+    for notice in found["notices"]:
+        yield f"  {notice}"
+    if found.get("whole"):
+        yield f"  in one piece ({found['whole']['reason']}): {found['whole']['detail']}"
+    chunks = found.get("chunks", [])
+    if chunks:
+        yield f"  in {len(chunks)} chunks:"
+    for chunk in chunks:
+        begins = duration(chunk["start_s"]) or "0 s"
+        yield (
+            f"    {chunk['index'] + 1}: from {begins}, {chunk['duration_s']:.1f} s, "
+            f"{chunk['frames']} frames, {chunk['cost']:.1%} of the work"
+        )

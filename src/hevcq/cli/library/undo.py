@@ -1,0 +1,77 @@
+"""`hevcq undo`: bring replaced originals back, byte for byte."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.options import AsJson, OfJob
+from hevcq.cli.output import table as render
+
+if TYPE_CHECKING:
+    from hevcq.usecases.placement.undo import Undone
+
+
+def undo(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH...", help="Originals, renditions, or folders of them."),
+    ] = None,
+    job: OfJob = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="WHEN", help="Replaced since: 12h, 2d or an ISO date."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be brought back.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring originals back that --replace replaced: bytes, name, times, rights and attributes.
+
+    A rendition that someone changed, or another file in its place, is never touched.
+    """
+    from hevcq.usecases.placement.undo import Undoing, UndoRequest, library_path, parse_since
+    from hevcq.usecases.placement.undo import undo as bring_back
+
+    cli = cli_of(ctx)
+    with cli.app() as app:
+        request = UndoRequest(
+            paths=tuple(library_path(Path(path)) for path in paths or ()),
+            job=job,
+            since=parse_since(since, app.clock.now()) if since else None,
+            dry_run=dry_run,
+        )
+        undone = bring_back(request, app.library_ports)
+        results = [_render(done, as_json=as_json) for done in undone]
+    if Undoing.REFUSED in results:
+        raise typer.Exit(ExitCode.REFUSED)
+    if not results:
+        cli.say("Nothing to undo: no original that was replaced then, or by that job, is kept.")
+    if Undoing.NOTHING in results or (not results and job is not None):
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _render(done: Undone, *, as_json: bool) -> str:
+    if as_json:
+        render.emit_json(
+            {
+                "type": "undo",
+                "job_id": done.job_id,
+                "path": os.fspath(done.source),
+                "rendition": os.fspath(done.target),
+                "result": done.result.value,
+                "size": done.size,
+                "reason": done.reason,
+            }
+        )
+    else:
+        reason = f"  ({render.printable(done.reason)})" if done.reason else ""
+        render.emit(f"{done.result.value}  {render.printable(done.source)}{reason}")
+    return done.result

@@ -1,0 +1,73 @@
+"""`hevcq verify`: run the gates over a source and a rendition that exist already."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.options import AsJson
+from hevcq.cli.output import table as render
+from hevcq.domain.certificate import Gate
+from hevcq.settings.profile_files import pick
+
+if TYPE_CHECKING:
+    from hevcq.usecases.verify_files import PairReport
+
+DEFAULT_PROFILE = "hevc"
+
+
+def verify(
+    ctx: typer.Context,
+    source: Annotated[Path, typer.Argument(help="The original.")],
+    rendition: Annotated[Path, typer.Argument(help="What was made of it.")],
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            "-p",
+            metavar="NAME",
+            help="Its profile; else the certificate's, else hevc.",
+        ),
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Its certificate; else the one beside the rendition."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a rendition against its source.
+
+    Every gate is run anew; with a certificate, both files' digests are compared to it as well.
+    """
+    from hevcq.usecases.verify_files import Pair, read_certificate, verify_pair
+
+    proof = read_certificate(rendition, certificate)
+    with cli_of(ctx).app() as app:
+        name = profile or (proof.profile if proof else DEFAULT_PROFILE)
+        (picked,) = pick(app.profiles, [name])
+        pair = Pair(source.absolute(), rendition.absolute(), picked, proof)
+        stop = threading.Event()
+        report = verify_pair(app.encoder, pair, stop=stop)
+    _render(report, certified=proof is not None, as_json=as_json)
+    if not report.passed:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _render(report: PairReport, *, certified: bool, as_json: bool) -> None:
+    if as_json:
+        for each in report.gates:
+            render.emit_json({"type": "gate", **each.model_dump(mode="json")})
+        facts = {"passed": report.passed, "certified": certified, "notices": report.notices}
+        render.emit_json({"type": "verdict", **facts})
+        return
+    ordered = sorted(report.gates, key=lambda result: list(Gate).index(result.gate))
+    rows = [[g.gate.value, g.outcome.value, f"{g.seconds:.1f}", g.detail] for g in ordered]
+    render.emit_table(("gate", "outcome", "seconds", "detail"), rows)
+    proof = "and is the certified one" if certified else "but has no certificate"
+    said = f"passes every gate that can be run, {proof}" if report.passed else "does not pass"
+    render.emit(f"The rendition {said}.")

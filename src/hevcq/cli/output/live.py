@@ -1,0 +1,334 @@
+"""The state of an ingest as a person sees it: fed with events, asked for rows and sentences.
+
+Nothing here prints, and nothing reads a clock: `now` comes with the question.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from hevcq.cli.output.sentences import LOUD, QUIET, about, duration, sentence, size
+from hevcq.domain.events import EventName, IngestEvent
+from hevcq.util.clock import Clock
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+
+SETTLED_WORDS = {
+    EventName.JOB_DONE: "done",
+    EventName.JOB_SKIPPED: "skipped",
+    EventName.JOB_FAILED: "failed",
+}
+PHASE_SHARE = {
+    "fetch": (0.0, 0.02),
+    "probe": (0.02, 0.01),
+    "preflight": (0.03, 0.05),
+    "encode": (0.08, 0.72),
+    "verify": (0.80, 0.18),
+    "publish": (0.98, 0.02),
+}
+"""Where a phase begins and how long it is, as shares of a job: the encode is most of it."""
+MIN_SHARE = 0.02
+"""Below this share of all work an ETA by what was measured would only be noise."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One job that is being worked on."""
+
+    path: str
+    profile: str
+    phase: str = "queued"
+    percent: float = 0.0
+    speed: float | None = None
+    eta_s: float | None = None
+    since: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """How much of the whole job is done, 0 to 1."""
+        start, length = PHASE_SHARE.get(self.phase, (0.0, 0.0))
+        return start + length * self.percent / 100.0
+
+
+@dataclass(slots=True)
+class Totals:
+    """The line of the whole: jobs by end, bytes, and what was planned."""
+
+    jobs: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    not_placed: int = 0
+    bytes_saved: int = 0
+    forecast_s: tuple[float, float] | None = None
+
+
+@dataclass(slots=True)
+class Board:
+    """The model behind the live display."""
+
+    totals: Totals = field(default_factory=Totals)
+    active: dict[tuple[str, str], Row] = field(default_factory=dict)
+    notice: str = ""
+    _work: dict[tuple[str, str], float] = field(default_factory=dict)
+    _worked: float = 0.0
+    _started: float | None = None
+
+    def apply(self, event: IngestEvent) -> None:
+        """Take in one event."""
+        key = (event.path or "", event.profile or "")
+        match event.event:
+            case EventName.PLAN:
+                self.totals.forecast_s = event.forecast_s
+            case EventName.FILE_PLANNED:
+                self._plan(event, key)
+            case EventName.JOB_QUEUED:
+                self.totals.jobs += 1
+                self._started = self._started if self._started is not None else event.at
+            case EventName.UPLOAD_PROGRESS | EventName.JOB_PROGRESS:
+                self._progress(event, key)
+            case EventName.JOB_DONE | EventName.JOB_SKIPPED | EventName.JOB_FAILED:
+                self._end(event, key)
+            case EventName.PLACE_FAILED:
+                self.totals.not_placed += 1
+                self.active.pop(key, None)
+            case EventName.JOB_RETRY:
+                self.active.pop(key, None)
+            case EventName.PAUSED | EventName.STOPPING:
+                self.notice = event.reason or ""
+            case EventName.RESUMED:
+                self.notice = ""
+            case _:
+                return
+
+    def _plan(self, event: IngestEvent, key: tuple[str, str]) -> None:
+        if event.cpu_s is not None:
+            self._work[key] = sum(event.cpu_s) / 2
+
+    def _progress(self, event: IngestEvent, key: tuple[str, str]) -> None:
+        row = self.active.setdefault(key, Row(*key, since=event.at))
+        row.phase = event.phase or "upload"
+        row.percent = event.percent or 0.0
+        row.speed, row.eta_s = event.speed, event.eta_s
+        self.notice = ""
+
+    def _end(self, event: IngestEvent, key: tuple[str, str]) -> None:
+        self.active.pop(key, None)
+        self._worked += self._work.get(key, 0.0)
+        word = SETTLED_WORDS[event.event]
+        setattr(self.totals, word, getattr(self.totals, word) + 1)
+        self.totals.bytes_saved += max(0, event.bytes_saved or 0)
+
+    @property
+    def open(self) -> int:
+        """How many queued jobs have not ended."""
+        totals = self.totals
+        return totals.jobs - totals.done - totals.skipped - totals.failed - totals.not_placed
+
+    def share(self) -> float:
+        """How much of all planned work is done, 0 to 1."""
+        whole = sum(self._work.values())
+        if whole <= 0:
+            ended = self.totals.jobs - self.open
+            return ended / self.totals.jobs if self.totals.jobs else 0.0
+        running = sum(self._work.get(key, 0.0) * row.share for key, row in self.active.items())
+        return min(1.0, (self._worked + running) / whole)
+
+    def eta_s(self, now: float) -> float | None:
+        """Return the seconds still to go: by what was measured, before that by the forecast."""
+        share = self.share()
+        if self._started is not None and share >= MIN_SHARE:
+            return (now - self._started) * (1 - share) / share
+        return self.totals.forecast_s[1] if self.totals.forecast_s is not None else None
+
+
+PATH_COLUMN = 44
+LOG_PROGRESS_S = 30.0
+"""How often a log line tells the progress of all, where there is no terminal."""
+FRAMES_PER_SECOND = 4
+
+
+class Display(ABC):
+    """Takes events from any thread between enter and exit."""
+
+    def __enter__(self) -> Self:
+        """Start showing."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End showing; what was said stays."""
+        return
+
+    @abstractmethod
+    def __call__(self, event: IngestEvent) -> None:
+        """Take in one event."""
+
+
+class JsonLines(Display):
+    """One JSON object a line on stdout: the contract of `domain.events`."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out if out is not None else sys.stdout
+        self._lock = threading.Lock()
+
+    def __call__(self, event: IngestEvent) -> None:
+        """Print the event and flush, so that a reader at a pipe sees it now."""
+        with self._lock:
+            self._out.write(event.to_line() + "\n")
+            self._out.flush()
+
+
+class LogLines(Display):
+    """Sentences on stderr, and the progress of all now and then: for pipes, cron and systemd."""
+
+    def __init__(
+        self, clock: Clock, *, quiet: bool = False, verbose: bool = False, out: TextIO | None = None
+    ) -> None:
+        self._clock, self._quiet, self._verbose = clock, quiet, verbose
+        self._out = out if out is not None else sys.stderr
+        self._board = Board()
+        self._lock = threading.Lock()
+        self._next = clock.monotonic() + LOG_PROGRESS_S
+
+    def __call__(self, event: IngestEvent) -> None:
+        """Print the event's sentence, if there is one at this verbosity."""
+        with self._lock:
+            self._board.apply(event)
+            if self._speaks(event):
+                self._say(sentence(event))
+            if not self._quiet and self._clock.monotonic() >= self._next and self._board.open > 0:
+                self._next = self._clock.monotonic() + LOG_PROGRESS_S
+                self._say(overall(self._board, self._clock.now()))
+
+    def _speaks(self, event: IngestEvent) -> bool:
+        if self._quiet:
+            return event.event in QUIET
+        return self._verbose or event.event not in LOUD
+
+    def _say(self, words: str | None) -> None:
+        if words:
+            self._out.write(words + "\n")
+            self._out.flush()
+
+
+class Live(Display):
+    """A rich display on a terminal: the jobs that run, and a line for the whole."""
+
+    def __init__(self, clock: Clock, console: Console, *, verbose: bool = False) -> None:
+        from rich.live import Live as RichLive
+
+        self._clock, self._console, self._verbose = clock, console, verbose
+        self._board = Board()
+        self._lock = threading.Lock()
+        self._live = RichLive(
+            console=console,
+            refresh_per_second=FRAMES_PER_SECOND,
+            get_renderable=self._draw,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop drawing and leave the terminal as it was."""
+        self._live.stop()
+
+    def __call__(self, event: IngestEvent) -> None:
+        """Take in one event; what ended stays above the display as a line."""
+        with self._lock:
+            self._board.apply(event)
+        if event.event in LOUD and not (self._verbose and event.event is EventName.JOB_QUEUED):
+            return
+        words = sentence(event)
+        if words:
+            self._console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+    def _draw(self) -> RenderableType:
+        with self._lock:
+            return picture(self._board, self._clock.now())
+
+
+def overall(board: Board, now: float) -> str:
+    """Return the line of the whole: done, failed, skipped, saved, time left."""
+    totals = board.totals
+    bad = totals.failed + totals.not_placed
+    words = [f"{totals.done} of {totals.jobs} done", f"{100 * board.share():.0f} %"]
+    words += [f"{totals.skipped} skipped"] if totals.skipped else []
+    words += [f"{bad} failed"] if bad else []
+    words += [f"{size(totals.bytes_saved)} saved"] if totals.bytes_saved > 0 else []
+    eta = board.eta_s(now)
+    words += [f"{duration(eta)} left"] if eta is not None and board.open > 0 else []
+    return " · ".join(words)
+
+
+def picture(board: Board, now: float) -> RenderableType:
+    """Return what the terminal shows now."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 1))
+    table.add_column(max_width=PATH_COLUMN, no_wrap=True, overflow="ellipsis")
+    for _ in range(3):
+        table.add_column(no_wrap=True)
+    for _ in range(3):
+        table.add_column(justify="right", no_wrap=True)
+    for row in list(board.active.values()):
+        bar = ProgressBar(total=100.0, completed=row.percent, width=24)
+        table.add_row(Text(_short(row)), Text(row.profile), Text(row.phase), bar, *_numbers(row))
+    parts: list[RenderableType] = [table, Text(overall(board, now), style="bold")]
+    if board.notice:
+        parts.append(Text(f"Paused: {board.notice}", style="yellow"))
+    return Group(*parts)
+
+
+def _short(row: Row) -> str:
+    if len(row.path) <= PATH_COLUMN:
+        return row.path
+    return "…" + row.path[-(PATH_COLUMN - 1) :]
+
+
+def _numbers(row: Row) -> tuple[str, str, str]:
+    speed = f"{row.speed:.2f}x" if row.speed is not None else ""
+    return f"{row.percent:.0f} %", speed, duration(row.eta_s)
+
+
+def forecast_words(event: IngestEvent) -> str:
+    """Return the sentence of how long it will take, for a PLAN event."""
+    if event.forecast_s is None or event.forecast_s[1] <= 0:
+        return "Nothing to encode."
+    return f"Encoding will take {about(event.forecast_s)}."
+
+
+def open_display(
+    clock: Clock, *, as_json: bool, quiet: bool, verbose: bool, terminal: bool
+) -> Display:
+    """Return the display for this run; `terminal` says whether stderr is one."""
+    if as_json:
+        return JsonLines()
+    if terminal and not quiet:
+        from rich.console import Console
+
+        return Live(clock, Console(stderr=True), verbose=verbose)
+    return LogLines(clock, quiet=quiet, verbose=verbose)

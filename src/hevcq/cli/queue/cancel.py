@@ -1,0 +1,53 @@
+"""`hevcq cancel`: end jobs that are still to be done."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.options import AsJson, ProfileNames
+from hevcq.cli.output import table as render
+from hevcq.cli.queue.redrive import person
+from hevcq.settings.profile_files import pick
+
+NO_MATCH = "No job matches: `hevcq status` shows what there is."
+
+
+def cancel(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH|KEY|JOB...",
+            help="Files, folders, keys (`/` at the end: all below) or job ids.",
+        ),
+    ],
+    profile: ProfileNames = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be cancelled.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """End jobs that wait or run; a film's chunks end too.
+
+    Running encodes stop within a heartbeat. Originals and finished renditions are not touched;
+    `hevcq reprocess` queues a cancelled job again.
+    """
+    from hevcq.usecases.operations.cancel import CancelResult, Order
+    from hevcq.usecases.operations.cancel import cancel as end
+
+    cli = cli_of(ctx)
+    counts = dict.fromkeys(CancelResult, 0)
+    with cli.app() as app:
+        picked = [found.name for found in pick(app.profiles, profile or [])]
+        order = Order(names, picked, who=person(), dry_run=dry_run)
+        for done in end(app.backend, order):
+            word = done.result.value
+            render.emit_result("cancel", done.job, word, done.detail, as_json=as_json)
+            counts[done.result] += 1
+    if not any(counts.values()):
+        cli.say(NO_MATCH)
+        raise typer.Exit(ExitCode.SOME_FAILED)

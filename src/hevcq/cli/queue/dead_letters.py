@@ -1,0 +1,134 @@
+"""`hevcq dead-letters`: list, show and purge what was given up on."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.options import AsJson, Limit, OfClass, OfJob, ProfileNames
+from hevcq.cli.output import table as render
+from hevcq.settings.profile_files import pick
+
+if TYPE_CHECKING:
+    from hevcq.usecases.operations.dead_letters import DeadLetter
+    from hevcq.wiring.app import App
+
+app = typer.Typer(
+    help="List, show and purge what was given up on.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@app.command("list")
+def list_letters(
+    ctx: typer.Context,
+    profile: ProfileNames = None,
+    failure_class: OfClass = None,
+    job: OfJob = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters, oldest first."""
+    with cli_of(ctx).app() as opened:
+        from hevcq.usecases.operations.dead_letters import Wanted, find
+        from hevcq.usecases.operations.expired_messages import GivenUp
+
+        wanted = Wanted(_profiles(opened, profile), failure_class, job, limit=limit)
+        found = GivenUp(opened.backend).noting(find(opened.backend.queues, wanted))
+        if as_json:
+            for name, letter in found:
+                render.emit_json(letter_json(name, letter))
+            return
+        now = opened.clock.now()
+        rows = [_row(name, letter, now) for name, letter in found]
+        render.emit_table(("letter", "profile", "class", "buried", "source", "reason"), rows)
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    letter: Annotated[str, typer.Argument(help="A letter id, or how it begins.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show dead letters whole: reason, class, attempts, the last lines of ffmpeg, the message."""
+    with cli_of(ctx).app() as opened:
+        from hevcq.errors import UsageError
+        from hevcq.usecases.operations.dead_letters import Wanted, find
+
+        found = list(find(opened.backend.queues, Wanted(letter=letter)))
+        if not found:
+            raise UsageError(f"There is no dead letter {letter!r}.")
+        for name, each in found:
+            if as_json:
+                render.emit_json(letter_json(name, each))
+            else:
+                _show(name, each)
+
+
+@app.command()
+def purge(
+    ctx: typer.Context,
+    profile: ProfileNames = None,
+    failure_class: OfClass = None,
+    job: OfJob = None,
+    limit: Limit = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete dead letters for good; the jobs stay dead in the ledger, the originals untouched."""
+    cli = cli_of(ctx)
+    with cli.app() as opened:
+        from hevcq.usecases.operations.dead_letters import Wanted, find
+        from hevcq.usecases.operations.dead_letters import purge as purge_letters
+
+        wanted = Wanted(_profiles(opened, profile), failure_class, job, limit=limit)
+        count = sum(1 for _ in find(opened.backend.queues, wanted))
+        if count and not yes and not _agreed(count):
+            cli.say("Nothing was deleted.")
+            raise typer.Exit(ExitCode.SOME_FAILED)
+        gone = sum(there for _, _, there in list(purge_letters(opened.backend.queues, wanted)))
+        cli.say(f"{gone} dead letter{'' if gone == 1 else 's'} deleted.")
+
+
+def letter_json(profile: str, letter: DeadLetter) -> dict[str, object]:
+    """Return the documented JSON form of a dead letter."""
+    plain = asdict(letter)
+    task = letter.task
+    plain["task"] = task.model_dump(mode="json") if task else None
+    plain["job_id"] = task.job_id if task else None
+    return {"type": "dead_letter", "profile": profile, **plain}
+
+
+def _profiles(opened: App, names: list[str] | None) -> list[str]:
+    return [profile.name for profile in pick(opened.profiles, names or [])]
+
+
+def _agreed(count: int) -> bool:
+    if not sys.stdin.isatty():
+        return False  # nobody to ask: only --yes is a yes
+    return typer.confirm(f"Delete {count} dead letters for good?", err=True)
+
+
+def _row(profile: str, letter: DeadLetter, now: float) -> list[str]:
+    source = letter.task.source.key if letter.task else "(unreadable message)"
+    when = render.ago(letter.buried_at, now)
+    short = letter.letter_id[:12]
+    return [short, profile, letter.failure_class.value, when, source, letter.reason]
+
+
+def _show(profile: str, letter: DeadLetter) -> None:
+    facts = letter_json(profile, letter)
+    tail, body = letter.tail, letter.body
+    for name in ("letter_id", "profile", "job_id", "failure_class", "attempts", "reason"):
+        render.emit(f"{name}: {render.printable(facts[name])}")
+    if letter.task:
+        render.emit(f"source: {render.printable(letter.task.source.key)}")
+    for line in tail:
+        render.emit(f"  | {render.printable(line)}")
+    render.emit(f"message: {render.printable(body)}")

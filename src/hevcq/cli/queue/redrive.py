@@ -1,0 +1,108 @@
+"""`hevcq redrive`: send dead letters back."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import Cli, cli_of
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.options import AsJson, Limit, OfClass, OfJob, ProfileNames
+from hevcq.cli.output import table as render
+from hevcq.errors import UsageError
+from hevcq.settings.profile_files import pick
+
+if TYPE_CHECKING:
+    import threading
+
+    from hevcq.usecases.operations.dead_letters import Order, Redriven
+    from hevcq.wiring.app import App
+
+TOLD_EVERY = 25
+"""After how many letters it says on stderr how far it is."""
+
+
+def redrive(
+    ctx: typer.Context,
+    *,
+    dlq: Annotated[bool, typer.Option("--dlq", help="From the dead letters (required).")] = False,
+    profile: ProfileNames = None,
+    failure_class: OfClass = None,
+    job: OfJob = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="AGE", help="Buried before: 12h, 2d or an ISO date."),
+    ] = None,
+    limit: Limit = None,
+    rate: Annotated[
+        float,
+        typer.Option("--rate", metavar="N", min=0, help="At most so many a second; 0: no limit."),
+    ] = 0.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would go back.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send dead letters back to their queue.
+
+    Their failures are forgiven and counted anew; who did it is recorded. Interrupted, it leaves
+    every letter sent, still there, or both: run it again.
+    """
+    if not dlq:
+        raise UsageError("Say --dlq: redrive sends dead letters back, and nothing else.")
+    from hevcq.usecases.operations.dead_letters import Order, Wanted
+    from hevcq.usecases.placement.undo import parse_since
+    from hevcq.wiring.app import stop_signals
+
+    cli = cli_of(ctx)
+    with stop_signals() as signals, cli.app() as app:
+        names = [found.name for found in pick(app.profiles, profile or [])]
+        before = parse_since(older_than, app.clock.now()) if older_than else None
+        wanted = Wanted(names, failure_class, job, limit=limit, buried_before=before)
+        order = Order(wanted, who=person(), dry_run=dry_run, rate=rate)
+        counts = _carry_out(app, cli, order, signals.asked, as_json=as_json)
+        stopped = signals.asked.is_set()
+    said = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in counts.items())
+    cli.say(f"{said}." if said else "No dead letter matches.")
+    if stopped:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def person() -> str:
+    """Return who gives the order, for the record."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as containers have
+        return "unknown"
+
+
+def _carry_out(
+    app: App, cli: Cli, order: Order, stop: threading.Event, *, as_json: bool
+) -> dict[str, int]:
+    """Redrive and show it; return how many dead letters had which end."""
+    from hevcq.usecases.operations.dead_letters import redrive as send_back
+
+    queues = app.backend.queues
+    total = sum(queues[name].depth().dead for name in order.wanted.profiles or queues)
+    counts: dict[str, int] = {}
+    done = send_back(app.backend, order, clock=app.clock, stop=stop)
+    for number, each in enumerate(done, 1):
+        _show(each, as_json=as_json)
+        word = each.result.value
+        counts[word] = counts.get(word, 0) + 1
+        if number % TOLD_EVERY == 0:
+            cli.say(f"{number} of about {total} dead letters.")
+    return counts
+
+
+def _show(each: Redriven, *, as_json: bool) -> None:
+    word, task = each.result.value, each.letter.task
+    if as_json:
+        job = task.job_id if task else None
+        facts = {"profile": each.profile, "letter_id": each.letter.letter_id, "job_id": job}
+        render.emit_json({"type": "redrive", **facts, "result": word})
+    else:
+        source = task.source.key if task else each.letter.letter_id
+        render.emit(f"{word}  {each.profile}  {render.printable(source)}")

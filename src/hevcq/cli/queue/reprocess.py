@@ -1,0 +1,95 @@
+"""`hevcq reprocess`: queue finished or failed sources again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.options import AsJson, ProfileNames
+from hevcq.cli.output import table as render
+from hevcq.cli.queue.redrive import person
+from hevcq.domain.job import SETTLED, JobState
+from hevcq.domain.keys import INBOX
+from hevcq.errors import UsageError
+from hevcq.settings.profile_files import pick
+
+if TYPE_CHECKING:
+    from hevcq.usecases.operations.reprocess import Reprocessed
+
+NO_MATCH = "No job matches: `hevcq ingest` queues files that are new."
+NOTHING_FAILED = "Nothing to do: no job there failed or lacks its rendition."
+
+
+def reprocess(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH|KEY]...",
+            help="Files, folders, keys (`/` at the end: all below) or job ids.",
+        ),
+    ] = None,
+    profile: ProfileNames = None,
+    state: Annotated[
+        list[JobState] | None,
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            help="Only jobs in this state: done, skipped, dead, queued, running or split.",
+        ),
+    ] = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only dead jobs; of everything, if nothing is named.")
+    ] = False,
+    missing: Annotated[
+        bool,
+        typer.Option("--missing", help="What should have a rendition and has none; likewise."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be queued.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Queue finished or failed sources again.
+
+    For instance after a profile changed. A source that changed on disk is reported, not queued.
+    """
+    from hevcq.usecases.operations.reprocess import Order, ReprocessResult, reprocess_missing
+    from hevcq.usecases.operations.reprocess import reprocess as queue_again
+
+    cli = cli_of(ctx)
+    wanted = _names(names or [], failed=failed, missing=missing, states=bool(state))
+    seen: list[Reprocessed] = []
+    with cli.app() as app:
+        picked = [found.name for found in pick(app.profiles, profile or [])]
+        states = frozenset({JobState.DEAD}) if failed else frozenset(state or SETTLED)
+        order = Order(wanted, picked, states, who=person(), dry_run=dry_run, exact=failed)
+        found = (
+            reprocess_missing(app.backend, order, app.profiles, app.catalog)
+            if missing
+            else queue_again(app.backend, order)
+        )
+        for done in found:
+            word = done.result.value
+            render.emit_result("reprocess", done.job, word, done.detail, as_json=as_json)
+            seen.append(done)
+    if not seen:
+        cli.say(NOTHING_FAILED if failed or missing else NO_MATCH)
+    if (not seen and not (failed or missing)) or any(
+        done.result is ReprocessResult.SOURCE_CHANGED for done in seen
+    ):
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _names(names: list[str], *, failed: bool, missing: bool, states: bool) -> list[str]:
+    """Return what to look at; raise UsageError for a combination that says nothing."""
+    if missing and (failed or states):
+        raise UsageError("--missing chooses the states itself; leave --failed and --state out.")
+    if failed and states:
+        raise UsageError("--failed means --state dead; say one of the two.")
+    if not names and not (failed or missing):
+        raise UsageError("Name a path, key or job, or say --failed or --missing for all of those.")
+    return names or [f"{INBOX}/"]

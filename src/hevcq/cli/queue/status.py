@@ -1,0 +1,86 @@
+"""`hevcq status`: queues, jobs, progress and dead letters."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.options import AsJson
+from hevcq.cli.output import status_table as status_text
+from hevcq.cli.output import table as render
+
+if TYPE_CHECKING:
+    from hevcq.wiring.app import App
+
+GIVEN_UP_LISTED = 500
+"""How many dead letters of a queue are looked at: a person waits, and the worker looks at all."""
+CLEAR = "\x1b[2J\x1b[H"
+"""Empties a terminal and starts at its top (ECMA-48: ED, CUP)."""
+
+
+def status(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATH]...", help="Files, folders, keys or job ids to look up."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show it anew.")] = False,
+    every_s: Annotated[
+        float,
+        typer.Option(
+            "--every-s", metavar="SECONDS", min=0.1, help="With --watch: seconds between two looks."
+        ),
+    ] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show queues, progress and dead letters.
+
+    With PATHs, show the jobs of those sources.
+    """
+    from hevcq.usecases.operations.expired_messages import GivenUp
+
+    with cli_of(ctx).app() as app:
+        given_up = GivenUp(app.backend, most=GIVEN_UP_LISTED)
+        while True:
+            given_up.look()
+            if watch and sys.stdout.isatty():
+                render.emit(CLEAR)
+            _show(app, names or [], as_json=as_json)
+            if not watch:
+                return
+            app.clock.wait(threading.Event(), every_s)
+
+
+def _show(app: App, names: list[str], *, as_json: bool) -> None:
+    if names:
+        _show_jobs(app, names, as_json=as_json)
+        return
+    from hevcq.usecases.operations.status import overview
+
+    found = overview(app.backend, app.clock, limit=status_text.MAX_RUNNING).to_dict()
+    if as_json:
+        render.emit_json(found)
+        return
+    for line in status_text.lines(found):
+        render.emit(line)
+
+
+def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
+    from hevcq.usecases.operations.status import jobs_of, reason_in_words
+
+    jobs = jobs_of(app.backend, names)
+    if as_json:
+        for job in jobs:
+            render.emit_json({"type": "job", **job.model_dump(mode="json")})
+        return
+    rows = []
+    for job in jobs:
+        percent = f"{job.progress.percent:.0f}%" if job.progress and not job.finished_at else ""
+        state = f"{job.state.value} {percent}".strip()
+        why = reason_in_words(job)
+        rows.append([job.job_id[:12], job.profile, state, why, job.source.key])
+    render.emit_table(("job", "profile", "state", "why", "source"), rows)

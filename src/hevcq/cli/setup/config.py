@@ -1,0 +1,48 @@
+"""`hevcq config`: what is configured, and where each value came from."""
+
+from __future__ import annotations
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.options import AsJson
+from hevcq.cli.output import table as render
+
+app = typer.Typer(
+    help="Show the settings and where they came from.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@app.callback()
+def config() -> None:
+    """Show the settings and where they came from.
+
+    Flags come before HEVCQ_* variables, these before hevcq.toml, and this before the defaults.
+    """
+
+
+@app.command()
+def show(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show each setting, its value and where it came from."""
+    from hevcq.settings.loader import leaves
+    from hevcq.settings.model import Settings
+
+    loaded = cli_of(ctx).loaded()
+    plain = loaded.settings.model_dump(mode="json")
+    rows = []
+    for key, field in leaves(Settings):
+        value: object = plain
+        for part in key.split("."):
+            value = value[part] if isinstance(value, dict) else None
+        rows.append((key, value, loaded.origins[key], field.description))
+    if as_json:
+        for key, value, origin, _ in rows:
+            render.emit_json({"type": "setting", "key": key, "value": value, "origin": origin})
+        return
+    render.emit_table(
+        ("setting", "value", "from", "meaning"),
+        [[key, "" if value is None else value, *rest] for key, value, *rest in rows],
+    )

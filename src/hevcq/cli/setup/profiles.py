@@ -1,0 +1,84 @@
+"""`hevcq profiles`: list, show and validate the recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.options import AsJson
+from hevcq.cli.output import table as render
+from hevcq.settings.profile_files import installed_folder, load_profile, pick
+
+app = typer.Typer(
+    help="List, show and validate the recipes.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@app.command("list")
+def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the profiles and whether every upload wants them."""
+    with cli_of(ctx).app() as opened:
+        found = [opened.profiles[name] for name in sorted(opened.profiles)]
+    if as_json:
+        for each in found:
+            facts = each.model_dump(mode="json", include={"name", "description", "subscribe"})
+            render.emit_json({"type": "profile", **facts, "revision": each.revision})
+        return
+    rows = [
+        [each.name, "yes" if each.subscribe else "no", each.revision, each.description]
+        for each in found
+    ]
+    render.emit_table(("profile", "subscribed", "revision", "description"), rows)
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The profile's name.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one profile whole, with every default filled in (docs/profiles.md explains each key)."""
+    with cli_of(ctx).app() as opened:
+        (found,) = pick(opened.profiles, [name])
+    plain = found.model_dump(mode="json")
+    if as_json:
+        render.emit_json({"type": "profile", **plain, "revision": found.revision})
+        return
+    import yaml
+
+    render.emit(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip())
+
+
+@app.command()
+def validate(
+    ctx: typer.Context,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Profile files; none: those of this set-up."),
+    ] = None,
+) -> None:
+    """Check profile files: each line says ok, or the key and what is wrong with it."""
+    from hevcq.errors import ConfigError
+
+    cli = cli_of(ctx)
+    folder = cli.settings().profiles_dir or installed_folder()
+    wanted = files or sorted(folder.glob("*.yaml"))
+    if not wanted:
+        raise ConfigError(f"There is no profile (*.yaml) in {folder}.")
+    failed = False
+    for file in wanted:
+        try:
+            found = load_profile(file)
+            render.emit(f"ok     {render.printable(file)}  (revision {found.revision})")
+        except ConfigError as error:
+            failed = True
+            render.emit(f"wrong  {render.printable(error)}")
+    if failed:
+        raise typer.Exit(ExitCode.CONFIG)

@@ -1,0 +1,125 @@
+"""Where a film is cut so that many workers can encode it, or why it is encoded whole. Pure.
+
+Borders are key frames of the source, so that no worker decodes much that it throws away; of those
+near the ideal place, one at a scene cut is preferred, where the encoder would begin anew anyway.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hevcq.domain.chunking.boundaries import choose_borders, share_of_work
+from hevcq.domain.chunking.eligibility import whole_file_reason
+from hevcq.domain.chunking.model import (
+    Chunk,
+    ChunkPlan,
+    KeyFrame,
+    KeyIndex,
+    WholeFile,
+    plan_digest,
+    times_sum,
+)
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.profile import Profile
+
+__all__ = [
+    "Chunk",
+    "ChunkPlan",
+    "KeyFrame",
+    "KeyIndex",
+    "WholeFile",
+    "chunks_at",
+    "plan_chunks",
+    "times_sum",
+]
+
+
+def plan_chunks(
+    profile: Profile,
+    info: MediaInfo,
+    plan: EncodePlan,
+    index: KeyIndex,
+    *,
+    workers_hint: int = 0,
+) -> ChunkPlan | WholeFile:
+    """Decide where to cut; the same arguments give the same plan on every machine.
+
+    `workers_hint` is how many workers will share the film; 0 is unknown: the last chunks then
+    become shorter, so that no worker waits long for the last one.
+    """
+    refused = whole_file_reason(profile, info, plan, index)
+    if refused is not None:
+        return refused
+    places = choose_borders(profile.chunking, index, workers_hint=workers_hint)
+    if len(places) < 2:
+        return WholeFile(
+            reason="too_few_key_frames",
+            detail=f"Its {len(index.keys)} key frames leave no place to cut between "
+            f"{profile.chunking.min_s:g} and {profile.chunking.max_s:g} s.",
+        )
+    return chunks_at(profile, plan, index, places)
+
+
+def chunks_at(
+    profile: Profile, plan: EncodePlan, index: KeyIndex, places: tuple[int, ...]
+) -> ChunkPlan:
+    """Return the plan whose chunks begin at these entries of `index.keys`; the first must be 0."""
+    if not places or places[0] != 0 or list(places) != sorted(set(places)):
+        raise ValueError(f"chunks begin at 0 and rise, not at {places}")
+    chunks: list[Chunk] = []
+    for begin, end in pairwise([*places, len(index.keys)]):
+        first_frame = chunks[-1].first_frame + chunks[-1].frames if chunks else 0
+        chunks.append(_chunk(index, (begin, end), len(chunks), first_frame))
+    threads = profile.chunking.threads or profile.bounds.threads
+    borders = [chunk.start_pts for chunk in chunks]
+    return ChunkPlan(
+        stream_index=index.stream_index,
+        time_base=index.time_base,
+        chunks=tuple(chunks),
+        frames=index.frames,
+        end_pts=index.end_pts,
+        digest=plan_digest(plan.revision, threads, index, borders),
+    )
+
+
+def _chunk(index: KeyIndex, span: tuple[int, int], number: int, first_frame: int) -> Chunk:
+    """Return the chunk that holds the key frames `span[0]` up to `span[1]`."""
+    begin, end = span
+    held = index.keys[begin:end]
+    end_pts = index.keys[end].pts if end < len(index.keys) else None
+    frames = sum(key.frames_until_next for key in held)
+    size = sum(key.bytes_until_next for key in held)
+    all_bytes = sum(key.bytes_until_next for key in index.keys)
+    # A last frame whose duration nobody knows still takes its tick.
+    stop = end_pts if end_pts is not None else max(index.end_pts, held[-1].last_pts + 1)
+    return Chunk(
+        index=number,
+        start_pts=held[0].pts,
+        end_pts=end_pts,
+        last_pts=held[-1].last_pts,
+        start_s=float(held[0].pts * index.tick),
+        seek_s=None if number == 0 else _seek(index, begin),
+        open_group=number > 0 and held[0].leading > 0,
+        duration_ticks=stop - held[0].pts,
+        first_frame=first_frame,
+        frames=frames,
+        bytes=size,
+        times=sum(key.times for key in held) & ((1 << 64) - 1),
+        cost=share_of_work(frames / index.frames, size / all_bytes if all_bytes else 0.0),
+    )
+
+
+def _seek(index: KeyIndex, place: int) -> float:
+    """Return the time to ask for, so that the demuxer lands on that key frame.
+
+    Between two key frames there is room: a little late still lands on the first of them.
+    """
+    key = index.keys[place]
+    late = index.seek_early_s
+    if index.seek_by_dts and key.dts is not None:
+        return float(key.dts * index.tick) + late
+    at = float(key.pts * index.tick)
+    if place + 1 < len(index.keys):
+        late = min(late, float((index.keys[place + 1].pts - key.pts) * index.tick) / 2)
+    return at + late

@@ -1,0 +1,1 @@
+"""What to do with a source: skip it, or encode it in a stated way."""

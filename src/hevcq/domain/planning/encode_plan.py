@@ -1,0 +1,141 @@
+"""What to do with a source: skip it, refuse it, or encode it in exactly this way.
+
+These are the values; `domain.planner.make_plan` is the pure function that makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from pydantic import Field
+
+from hevcq.domain.media.facts import Colour, LightLevel, MasteringDisplay, MediaInfo, StreamKind
+from hevcq.domain.model import Frozen
+from hevcq.domain.profile import Profile
+
+
+class SkipReason(StrEnum):
+    """Why there is nothing to do; stable words, shown and recorded."""
+
+    ALREADY_TARGET = "already_target"
+    SMALLER_THAN_BOX = "smaller_than_box"
+    NO_VIDEO = "no_video"
+    OWN_RENDITION = "own_rendition"
+    NOT_SMALLER = "not_smaller"
+    REMEMBERED = "remembered"
+
+
+_SAYS = {
+    SkipReason.NOT_SMALLER: "Encoding it saves too little: {}",
+    SkipReason.REMEMBERED: "The same bytes were tried before, and saved too little: {}",
+}
+"""How a reason reads whose detail is no sentence of its own."""
+
+
+def skip_in_words(reason: str) -> tuple[SkipReason | None, str]:
+    """Return the code and the sentence of a skipped job's reason, as the ledger has it."""
+    code, colon, detail = reason.partition(": ")
+    if not colon or code not in set(SkipReason):
+        return None, reason
+    why = SkipReason(code)
+    words = _SAYS.get(why, "{}").format(detail)
+    return why, words if words.endswith(".") else f"{words}."
+
+
+class Skip(Frozen):
+    """There is nothing to do."""
+
+    reason: SkipReason
+    detail: str = Field(description="one sentence for people")
+
+
+class Refuse(Frozen):
+    """A named policy forbids encoding this source."""
+
+    policy: str = Field(description="the profile key that says so, e.g. 'policies.dolby_vision'")
+    detail: str = Field(description="one sentence: what was found and what to do")
+
+
+class Action(StrEnum):
+    """What happens to one stream."""
+
+    COPY = "copy"
+    ENCODE = "encode"
+    CONVERT = "convert"
+    DROP = "drop"
+
+
+class VideoTarget(Frozen):
+    """What the main picture must be, and how to get there."""
+
+    encoder: str = Field(description="libx265 or libx264")
+    codec: str = Field(description="hevc or h264, as ffprobe says")
+    width: int
+    height: int
+    pixel_format: str
+    bit_depth: int
+    sample_aspect: str
+    rotation: int = Field(description="what the output's rotation must read: 0 when turned upright")
+    field_order: str = "progressive"
+    scale: bool = False
+    pad_right: int = Field(default=0, description="columns repeated: 4:2:0 holds even sizes only")
+    pad_bottom: int = Field(default=0, description="rows repeated: 4:2:0 holds even sizes only")
+    deinterlace: bool = False
+    colour: Colour = Colour()
+    mastering_display: MasteringDisplay | None = None
+    light_level: LightLevel | None = None
+    tag: str = Field(default="", description="codec tag for MP4 and MOV, e.g. hvc1")
+
+
+class StreamPlan(Frozen):
+    """What happens to one source stream.
+
+    `position` is its index in the output (None when dropped); `codec` is ffprobe's name of the
+    codec the output must have, `encoder` the ffmpeg encoder ("copy" to copy).
+    """
+
+    source_index: int
+    kind: StreamKind
+    action: Action
+    position: int | None = None
+    codec: str = ""
+    encoder: str = ""
+    bit_rate: int | None = None
+    channels: int | None = None
+    video: VideoTarget | None = Field(default=None, description="what an encoded picture must be")
+    notice: str = Field(
+        default="", description="the sentence shown when something is lost or changed"
+    )
+
+
+class EncodePlan(Frozen):
+    """Exactly how to encode a source."""
+
+    profile: str
+    revision: str
+    muxer: str = Field(description="ffmpeg's muxer: mp4, mov or matroska")
+    extension: str = Field(description="mp4, mov or mkv")
+    video: VideoTarget
+    streams: tuple[StreamPlan, ...] = Field(description="every source stream, in source order")
+    chapters: int = Field(default=0, description="chapters the output must have")
+    notices: tuple[str, ...] = Field(
+        default=(), description="what is changed or dropped, for people"
+    )
+
+    @property
+    def kept(self) -> tuple[StreamPlan, ...]:
+        """The streams of the output, in output order."""
+        live = [stream for stream in self.streams if stream.position is not None]
+        return tuple(sorted(live, key=lambda stream: stream.position or 0))
+
+    @property
+    def main_video(self) -> StreamPlan:
+        """The stream that is the film."""
+        return next(s for s in self.kept if s.kind is StreamKind.VIDEO)
+
+
+Plan = Skip | Refuse | EncodePlan
+
+Planner = Callable[[Profile, MediaInfo], Plan]
+"""Decides what to do with a source of these facts under a profile: `domain.planner.make_plan`."""

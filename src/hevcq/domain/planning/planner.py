@@ -1,0 +1,129 @@
+"""From profile and facts to a plan: skip, refuse, or encode in exactly this way.
+
+Pure: no I/O, no clock. Every loss is decided here, before anything runs, by a policy that has a
+name; what is changed or left out is a notice in the plan.
+"""
+
+from __future__ import annotations
+
+from hevcq.domain.media import containers
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
+from hevcq.domain.media.provenance import found_mark
+from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, SkipReason, StreamPlan
+from hevcq.domain.planning.streams import plan_stream, plan_video
+from hevcq.domain.planning.video import smaller_than_box
+from hevcq.domain.profile import Profile
+
+_LAST = {StreamKind.ATTACHMENT: 1, StreamKind.PICTURE: 2}
+"""Files and covers come last: demuxers report them after the tracks, in this order."""
+
+
+def make_plan(profile: Profile, info: MediaInfo) -> Plan:
+    """Decide what to do with a source of these facts under this profile."""
+    if not containers.readable(info):
+        return Refuse(
+            policy="container",
+            detail=f"A file of the format {info.format_name or 'unknown'} is not read: it could "
+            "make ffmpeg open other files, or carries no times.",
+        )
+    main = _main_video(info)
+    skip = _skip(profile, info, main)
+    if skip is not None or main is None:
+        return skip or _no_video()
+    return _encode(profile, info, main)
+
+
+def _skip(profile: Profile, info: MediaInfo, main: Stream | None) -> Skip | None:
+    if main is None or main.video is None:
+        return _no_video()
+    made = found_mark(info)
+    if made is not None:
+        return Skip(
+            reason=SkipReason.OWN_RENDITION,
+            detail=f"It is a rendition that hevcq made ({made}), not an original.",
+        )
+    if main.codec in profile.video.skip_codecs:
+        return Skip(
+            reason=SkipReason.ALREADY_TARGET,
+            detail=f"It is {main.codec} already; the profile {profile.name} would gain nothing.",
+        )
+    smaller = smaller_than_box(profile, main.video)
+    if smaller:
+        return Skip(
+            reason=SkipReason.SMALLER_THAN_BOX,
+            detail=f"It is shown at {smaller} of the profile {profile.name}, and is never scaled "
+            "up.",
+        )
+    return None
+
+
+def _no_video() -> Skip:
+    return Skip(reason=SkipReason.NO_VIDEO, detail="It has no video stream.")
+
+
+def _main_video(info: MediaInfo) -> Stream | None:
+    """Return the film: the first video stream that is not a cover picture."""
+    videos = info.of_kind(StreamKind.VIDEO)
+    return videos[0] if videos else None
+
+
+def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodePlan:
+    muxer = containers.target_container(profile.container, info)
+    streams: list[StreamPlan] = []
+    for stream in info.streams:
+        if stream.index == main.index:
+            decided = plan_video(profile, stream, muxer)
+        else:
+            decided = plan_stream(profile, info, stream, muxer)
+        if isinstance(decided, Refuse):
+            return decided
+        streams.append(decided)
+    numbered = _numbered(streams)
+    picture = next(s.video for s in numbered if s.source_index == main.index and s.video)
+    return EncodePlan(
+        profile=profile.name,
+        revision=profile.revision,
+        muxer=muxer,
+        extension=containers.EXTENSIONS[muxer],
+        video=picture,
+        streams=numbered,
+        chapters=len(info.chapters),
+        notices=_notices(info, numbered),
+    )
+
+
+def _numbered(streams: list[StreamPlan]) -> tuple[StreamPlan, ...]:
+    """Give each kept stream its position: source order, with files and covers last."""
+    kept = [stream for stream in streams if stream.action != "drop"]
+    kept.sort(key=lambda stream: _LAST.get(stream.kind, 0))
+    position = {stream.source_index: place for place, stream in enumerate(kept)}
+    return tuple(
+        stream.model_copy(update={"position": position.get(stream.source_index)})
+        for stream in streams
+    )
+
+
+def _notices(info: MediaInfo, streams: tuple[StreamPlan, ...]) -> tuple[str, ...]:
+    found = [stream.notice for stream in streams if stream.notice]
+    for stream in streams:
+        source = next(s for s in info.streams if s.index == stream.source_index).video
+        target = stream.video
+        if target is None or source is None:
+            continue
+        where = f"Stream {stream.source_index}"
+        if source.rotation or source.mirrored:
+            found.append(f"{where}: the picture is turned upright.")
+        if target.deinterlace:
+            found.append(f"{where}: the picture is deinterlaced.")
+        if target.pad_right or target.pad_bottom:
+            found.append(f"{where}: the picture gains an edge pixel to be {target.width}x"
+                         f"{target.height}; this pixel format needs even sizes.")  # fmt: skip
+        if source.dolby_vision or source.hdr10_plus:
+            found.append(f"{where}: dynamic HDR metadata is left out.")
+        if source.closed_captions:
+            found.append(f"{where}: closed captions are left out.")
+        if source.stereo_3d:
+            found.append(f"{where}: the mark of its stereoscopic layout is left out.")
+        if source.spherical:
+            found.append(f"{where}: the mark of its spherical (360 degree) mapping is left out.")
+    return tuple(found)

@@ -1,0 +1,234 @@
+"""What becomes of each stream beside the main picture: carried, converted, dropped or refused.
+
+Pure functions. Each returns a StreamPlan without a position (the planner numbers them), or the
+Refuse of a named policy.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from hevcq.domain.media import containers
+from hevcq.domain.media.facts import AudioFacts, MediaInfo, Stream, StreamKind
+from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
+from hevcq.domain.planning.video import target_of
+from hevcq.domain.profile import AudioPolicy, LossPolicy, Profile
+
+AUDIO_CODECS = {"aac": "aac", "libopus": "opus", "flac": "flac"}
+"""What ffprobe calls the output of each audio encoder."""
+LOSSLESS = frozenset({"flac"})
+MOST_CHANNELS = 8
+"""The most channels the AAC and Opus encoders of ffmpeg take in a layout every player knows."""
+_USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+"""What ffmpeg takes so many channels for that nobody names (libavutil's default layouts)."""
+
+Decision = StreamPlan | Refuse
+
+
+def plan_stream(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Decision:
+    """Decide what becomes of one stream; every video stream given here is an extra one."""
+    match stream.kind:
+        case StreamKind.VIDEO:
+            return _extra_video(profile, stream, muxer)
+        case StreamKind.AUDIO:
+            return _audio(profile, stream, muxer)
+        case StreamKind.SUBTITLE:
+            return _subtitle(profile, stream, muxer)
+        case StreamKind.PICTURE:
+            return _cover(profile, stream, muxer)
+        case StreamKind.ATTACHMENT:
+            return _attachment(profile, stream, muxer)
+        case StreamKind.DATA:
+            return _data(profile, info, stream, muxer)
+        case _:
+            assert_never(stream.kind)
+
+
+def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
+    """Decide how a video stream is encoded, or which policy forbids it.
+
+    ffmpeg 5.1 labels kept fields in Matroska and MOV as "tb" or "bt" whatever their order is, so
+    they are kept in MP4 only, where the order is read from the pictures.
+    """
+    target = target_of(profile, stream)
+    if isinstance(target, Refuse):
+        return target
+    if target.field_order != "progressive" and muxer != containers.MP4:
+        return _refuse(
+            stream,
+            "policies.interlaced",
+            f"interlaced, and {_named(muxer)} would not say truly which field comes first",
+        )
+    return StreamPlan(
+        source_index=stream.index,
+        kind=StreamKind.VIDEO,
+        action=Action.ENCODE,
+        codec=target.codec,
+        encoder=target.encoder,
+        video=target,
+    )
+
+
+def _extra_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
+    policy = profile.policies.extra_video
+    if policy is LossPolicy.DROP:
+        return _drop(stream, "a further video stream")
+    if policy is LossPolicy.REFUSE:
+        return _refuse(stream, "policies.extra_video", "a further video stream")
+    if stream.codec in profile.video.skip_codecs:
+        return _copy(stream)
+    return plan_video(profile, stream, muxer)
+
+
+def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
+    held = stream.codec in containers.AUDIO[muxer]
+    if held and profile.audio.policy is AudioPolicy.COPY:
+        if muxer == containers.MATROSKA and _named_by_file(stream):
+            return _unnamed(profile, stream)
+        return _copy(stream)
+    if not held:
+        what = f"audio in {stream.codec}, which {_named(muxer)} cannot hold"
+        if profile.audio.unsupported is LossPolicy.DROP:
+            return _drop(stream, what)
+        if profile.audio.unsupported in {LossPolicy.REFUSE, LossPolicy.KEEP}:
+            return _refuse(stream, "audio.unsupported", what)
+    return _encoded_audio(profile, stream, muxer)
+
+
+def _named_by_file(stream: Stream) -> bool:
+    """Whether only the container tells the places of its channels, and not the usual ones."""
+    facts = stream.audio
+    if facts is None or not stream.codec.startswith("pcm_") or facts.channels <= 2:
+        return False
+    layout = facts.layout.removesuffix("(side)")
+    return layout not in {"", "unknown", _USUAL_LAYOUTS.get(facts.channels)}
+
+
+def _unnamed(profile: Profile, stream: Stream) -> Decision:
+    layout = stream.audio.layout if stream.audio is not None else ""
+    what = f"audio in {stream.codec} for {layout}, and Matroska could not say what each channel is"
+    if profile.audio.unsupported is LossPolicy.DROP:
+        return _drop(stream, what)
+    return _refuse(stream, "audio.unsupported", what)
+
+
+def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
+    encoder = profile.audio.codec
+    codec = AUDIO_CODECS[encoder]
+    facts = stream.audio or AudioFacts(channels=0, sample_rate=0)
+    if stream.codec in {"", "unknown"} or not 1 <= facts.channels <= MOST_CHANNELS:
+        return _refuse(
+            stream,
+            "audio.unsupported",
+            f"audio in {stream.codec} with {facts.channels} channels, which cannot be converted",
+        )
+    if codec not in containers.AUDIO[muxer]:
+        return _refuse(stream, "audio.codec", f"audio to become {codec}, not held by {muxer}")
+    kbps = None if encoder in LOSSLESS else profile.audio.kbps_per_channel * facts.channels
+    return StreamPlan(
+        source_index=stream.index,
+        kind=StreamKind.AUDIO,
+        action=Action.CONVERT,
+        codec=codec,
+        encoder=encoder,
+        bit_rate=None if kbps is None else kbps * 1000,
+        channels=facts.channels,
+        notice=f"Stream {stream.index}: audio in {stream.codec} becomes {codec}"
+        + ("." if kbps is None else f" at {kbps} kbit/s."),
+    )
+
+
+def _subtitle(profile: Profile, stream: Stream, muxer: str) -> Decision:
+    if stream.codec in containers.SUBTITLES[muxer]:
+        return _copy(stream)
+    text = stream.codec in containers.TEXT_SUBTITLES
+    name = "subtitles" if text else "picture_subtitles"
+    policy = profile.policies.subtitles if text else profile.policies.picture_subtitles
+    what = f"subtitles in {stream.codec}, which {_named(muxer)} cannot hold"
+    if policy is LossPolicy.DROP:
+        return _drop(stream, what)
+    if policy is LossPolicy.CONVERT and text:
+        codec, encoder = containers.SUBTITLE_ENCODERS[muxer]
+        styled = " without their styling" if stream.codec in {"ass", "ssa"} else ""
+        return StreamPlan(
+            source_index=stream.index,
+            kind=StreamKind.SUBTITLE,
+            action=Action.CONVERT,
+            codec=codec,
+            encoder=encoder,
+            notice=f"Stream {stream.index}: subtitles in {stream.codec} become {codec}{styled}.",
+        )
+    return _refuse(stream, f"policies.{name}", what)
+
+
+def _cover(profile: Profile, stream: Stream, muxer: str) -> Decision:
+    held = stream.codec in containers.PICTURES[muxer]
+    return _by_policy(stream, profile.policies.cover_art, ("cover_art", "cover art"), held=held)
+
+
+def _attachment(profile: Profile, stream: Stream, muxer: str) -> Decision:
+    what = stream.tags.get("filename", "an attached file")
+    held = muxer == containers.MATROSKA
+    return _by_policy(stream, profile.policies.attachments, ("attachments", what), held=held)
+
+
+def _data(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Decision:
+    policy = profile.policies.data_streams
+    tag = stream.codec_tag
+    if tag in containers.REMADE_TAGS and containers.is_mp4_family(muxer):
+        kept = "time code" if tag == "tmcd" else "chapter titles"
+        return _drop(stream, f"the {kept} track, which is written anew from the file's tags")
+    if tag == "text" and info.chapters:
+        return _drop(stream, "the chapter titles track, which is kept as chapters")
+    held = tag in containers.DATA_TAGS[muxer]
+    what = f"a data track ({tag or stream.codec})"
+    return _by_policy(stream, policy, ("data_streams", what), held=held, drops_held=False)
+
+
+def _by_policy(
+    stream: Stream,
+    policy: LossPolicy,
+    named: tuple[str, str],
+    *,
+    held: bool,
+    drops_held: bool = True,
+) -> Decision:
+    """Copy what the container holds; of the rest, drop what the policy lets go.
+
+    A policy of drop also drops what could be held, unless it speaks only of what cannot.
+    """
+    name, what = named
+    if held and not (policy is LossPolicy.DROP and drops_held):
+        return _copy(stream)
+    if policy in {LossPolicy.DROP, LossPolicy.CONVERT}:
+        return _drop(stream, what)
+    return _refuse(stream, f"policies.{name}", f"{what}, which the container cannot hold")
+
+
+def _copy(stream: Stream) -> StreamPlan:
+    channels = stream.audio.channels if stream.audio is not None else None
+    return StreamPlan(
+        source_index=stream.index,
+        kind=stream.kind,
+        action=Action.COPY,
+        codec=stream.codec,
+        encoder="copy",
+        channels=channels,
+    )
+
+
+def _drop(stream: Stream, what: str) -> StreamPlan:
+    return StreamPlan(
+        source_index=stream.index,
+        kind=stream.kind,
+        action=Action.DROP,
+        notice=f"Stream {stream.index} is left out: {what}.",
+    )
+
+
+def _refuse(stream: Stream, policy: str, what: str) -> Refuse:
+    return Refuse(policy=policy, detail=f"Stream {stream.index} is {what}; see {policy}.")
+
+
+def _named(muxer: str) -> str:
+    return {"mp4": "MP4", "mov": "MOV"}.get(muxer, "Matroska")

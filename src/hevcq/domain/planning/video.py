@@ -1,0 +1,254 @@
+"""What becomes of a picture: refused by a named policy, or a target that gates can check.
+
+Pure functions over a profile and the facts of one video stream.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from hevcq.domain.media import pixel_formats as pixels
+from hevcq.domain.media.facts import Colour, Stream, VideoFacts
+from hevcq.domain.media.pixel_formats import Pixels
+from hevcq.domain.planning.encode_plan import Refuse, VideoTarget
+from hevcq.domain.profile import LossPolicy, PixelFormatPolicy, Profile, VideoCodec
+
+ENCODERS = {VideoCodec.HEVC: "libx265", VideoCodec.H264: "libx264"}
+TAGS = {VideoCodec.HEVC: "hvc1", VideoCodec.H264: "avc1"}
+"""Codec tags in MP4 and MOV. Apple's players open HEVC only as hvc1
+(https://developer.apple.com/documentation/http-live-streaming/hls-authoring-specification-for-apple-devices)."""
+HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
+SMALLEST = 16
+"""The smallest side in pixels: libx265 refuses a picture below its smallest coding tree unit."""
+
+
+def smaller_than_box(profile: Profile, facts: VideoFacts) -> str:
+    """Return how the displayed picture is smaller than the box in both directions, or ""."""
+    if not profile.video.scales:
+        return ""
+    wide, high = _shown(facts)
+    box_wide, box_high = _box(profile, wide, high)
+    if wide >= box_wide or high >= box_high:
+        return ""
+    return f"{round(wide)}x{round(high)}, smaller than {box_wide}x{box_high}"
+
+
+def target_of(profile: Profile, stream: Stream) -> VideoTarget | Refuse:
+    """Decide what the picture of one video stream must be, or which policy forbids it."""
+    facts = stream.video
+    if facts is None or stream.codec in {"", "unknown"}:
+        return Refuse(
+            policy="video",
+            detail=f"Stream {stream.index} is a video in a codec that ffmpeg does not know.",
+        )
+    refused = _refused_as_is(profile, facts) or _refused_by_policy(profile, facts)
+    if refused is not None:
+        return refused
+    chosen = _pixel_format(profile, facts)
+    return chosen if isinstance(chosen, Refuse) else _target(profile, facts, chosen)
+
+
+def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
+    size = f"{facts.width}x{facts.height}"
+    if facts.width < SMALLEST or facts.height < SMALLEST:
+        return Refuse(policy="video", detail=f"The picture is {size}: too small to encode.")
+    if facts.width * facts.height > profile.bounds.max_pixels:
+        return Refuse(
+            policy="bounds.max_pixels",
+            detail=f"The picture is {size}, more than the {profile.bounds.max_pixels} pixels "
+            "the profile allows; raise bounds.max_pixels if it is genuine.",
+        )
+    if facts.rotation % 90:
+        return Refuse(
+            policy="video",
+            detail=f"The picture is to be shown turned by {facts.rotation} degrees; only quarter "
+            "turns can be carried.",
+        )
+    if facts.becomes:
+        return Refuse(
+            policy="video",
+            detail=f"The picture is {size} at first and becomes {facts.becomes} on the way, which "
+            "one picture cannot be; cut the film where it changes.",
+        )
+    if facts.turned_by_pictures:
+        # ffmpeg 5.1 turns the pictures that carry such a message and leaves the others as they are.
+        return Refuse(
+            policy="video",
+            detail="Some pictures say that they are to be shown turned (H.264's display "
+            "orientation), which cannot be carried; say it in the file's header instead.",
+        )
+    return None
+
+
+def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Refuse | None:
+    """Features that no encoder here carries: only a policy of drop (or convert) lets them go."""
+    policies = profile.policies
+    never_carried = (
+        (facts.dolby_vision, "dolby_vision", policies.dolby_vision, "Dolby Vision metadata"),
+        (facts.hdr10_plus, "hdr10_plus", policies.hdr10_plus, "HDR10+ dynamic metadata"),
+        (facts.closed_captions, "closed_captions", policies.closed_captions, "closed captions"),
+        (facts.stereo_3d, "stereo_3d", policies.stereo_3d, "a stereoscopic layout"),
+        # The parts of a split film could not hold it, and MP4 only as an experiment of ffmpeg's.
+        (facts.spherical, "spherical", policies.spherical, "a spherical (360 degree) mapping"),
+    )
+    for present, name, policy, what in never_carried:
+        if present and policy in {LossPolicy.REFUSE, LossPolicy.KEEP}:
+            return Refuse(
+                policy=f"policies.{name}",
+                detail=f"The picture carries {what}, which the encode would lose; set "
+                f"policies.{name} to drop to encode without it.",
+            )
+    return _refused_hdr(profile, facts) or _refused_interlaced(profile, facts)
+
+
+def _refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
+    if facts.colour.transfer not in HDR_TRANSFERS:
+        return None
+    if profile.policies.hdr is not LossPolicy.KEEP:
+        return Refuse(
+            policy="policies.hdr",
+            detail=f"The picture is HDR ({facts.colour.transfer}) and this profile makes SDR only; "
+            "use a profile with policies.hdr: keep.",
+        )
+    if profile.video.pixel_format is not PixelFormatPolicy.KEEP:
+        return Refuse(
+            policy="video.pixel_format",
+            detail="The picture is HDR, which 8 bits would show in bands; set "
+            "video.pixel_format to keep.",
+        )
+    return None
+
+
+def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
+    """Fields are kept only where the encoder marks them truly.
+
+    libx265 3.5 behind ffmpeg 5.1 marks every picture of `interlace=1` as a top field, and writes
+    no picture timing for `pic-struct=3`, so tag and picture would disagree (measured with the
+    trace_headers filter); libx264 does it right, but neither scaled nor turned.
+    """
+    if not facts.interlaced:
+        return None
+    policy = profile.policies.interlaced
+    turned = facts.rotation != 0 or facts.mirrored
+    if policy is LossPolicy.CONVERT and not turned:
+        return None
+    h264 = profile.video.codec is VideoCodec.H264
+    if policy is LossPolicy.KEEP and h264 and not turned and not profile.video.scales:
+        return None
+    return Refuse(
+        policy="policies.interlaced",
+        detail=f"The picture is interlaced ({facts.field_order}), which "
+        f"{ENCODERS[profile.video.codec]} cannot keep truly here; set policies.interlaced to "
+        "convert to deinterlace it.",
+    )
+
+
+def _pixel_format(profile: Profile, facts: VideoFacts) -> Pixels | Refuse:
+    wanted = profile.video.pixel_format
+    found = (
+        pixels.kept(facts.pixel_format, profile.video.codec)
+        if wanted is PixelFormatPolicy.KEEP
+        else pixels.plain(facts.pixel_format)
+    )
+    if found is not None:
+        return found
+    return Refuse(
+        policy="video.pixel_format",
+        detail=f"The pixel format {facts.pixel_format or 'unknown'} cannot become what "
+        f"{ENCODERS[profile.video.codec]} takes without losing something.",
+    )
+
+
+def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
+    codec = profile.video.codec
+    width, height = _upright(facts)
+    aspect = _aspect(facts)
+    scale = _scaled(profile, facts)
+    if scale is not None:
+        (width, height), aspect = scale
+    right = width % 2 if chosen.even[0] else 0
+    bottom = height % 2 if chosen.even[1] else 0
+    kept_fields = facts.interlaced and profile.policies.interlaced is LossPolicy.KEEP
+    full = chosen.family == "gbr" or pixels.full_range(facts.pixel_format, facts.colour.range)
+    return VideoTarget(
+        encoder=ENCODERS[codec],
+        codec=codec.value,
+        width=width + right,
+        height=height + bottom,
+        pixel_format=pixels.reported(chosen, codec, full=full),
+        bit_depth=chosen.bits,
+        sample_aspect=f"{aspect.numerator}:{aspect.denominator}",
+        rotation=0,
+        field_order=facts.field_order if kept_fields else "progressive",
+        scale=scale is not None,
+        pad_right=right,
+        pad_bottom=bottom,
+        deinterlace=facts.interlaced and not kept_fields,
+        colour=_colour(facts.colour, full=full, sited=chosen.family == "420"),
+        mastering_display=facts.mastering_display if chosen.bits >= 10 else None,
+        light_level=facts.light_level if chosen.bits >= 10 else None,
+        tag=TAGS[codec],
+    )
+
+
+def _scaled(profile: Profile, facts: VideoFacts) -> tuple[tuple[int, int], Fraction] | None:
+    """Return the size and sample aspect after scaling, or None if the picture stays as it is."""
+    wide, high = _shown(facts)
+    factor = Fraction(1)
+    if profile.video.scales:
+        box_wide, box_high = _box(profile, wide, high)
+        factor = min(factor, box_wide / wide, box_high / high)
+    square = profile.video.square_pixels
+    width, height = _upright(facts)
+    odd = profile.video.scales and (width % 2 or height % 2)
+    if factor == 1 and not odd and (not square or _aspect(facts) == 1):
+        return None
+    if square:
+        return (_even(wide * factor), _even(high * factor)), Fraction(1)
+    return (_even(width * factor), _even(height * factor)), _aspect(facts)
+
+
+def _box(profile: Profile, wide: Fraction, high: Fraction) -> tuple[int, int]:
+    """Return the box, turned on its side for a portrait picture."""
+    box = profile.video.max_width or 0, profile.video.max_height or 0
+    return (box[1], box[0]) if high > wide else box
+
+
+def _shown(facts: VideoFacts) -> tuple[Fraction, Fraction]:
+    """Return the size as displayed, upright and with square pixels, exactly."""
+    width, height = _upright(facts)
+    return width * _aspect(facts), Fraction(height)
+
+
+def _upright(facts: VideoFacts) -> tuple[int, int]:
+    turned = facts.rotation % 180 == 90
+    return (facts.height, facts.width) if turned else (facts.width, facts.height)
+
+
+def _aspect(facts: VideoFacts) -> Fraction:
+    """Return the sample aspect of the upright picture."""
+    num, _, den = facts.sample_aspect.partition(":")
+    if not (num.isdigit() and den.isdigit() and int(num) and int(den)):
+        return Fraction(1)
+    aspect = Fraction(int(num), int(den))
+    return 1 / aspect if facts.rotation % 180 == 90 else aspect
+
+
+def _even(size: Fraction) -> int:
+    """Round to the nearest even number, at least SMALLEST."""
+    return max(SMALLEST, round(size / 2) * 2)
+
+
+def _colour(colour: Colour, *, full: bool, sited: bool) -> Colour:
+    """Return the tags that are known; chroma has a place of its own in 4:2:0 only."""
+
+    def known(word: str) -> str:
+        return "" if word in {"unknown", "unspecified", "reserved"} else word
+
+    return Colour(
+        range="pc" if full else known(colour.range),
+        space=known(colour.space),
+        transfer=known(colour.transfer),
+        primaries=known(colour.primaries),
+        chroma_location=known(colour.chroma_location) if sited else "",
+    )

@@ -1,0 +1,1 @@
+"""Encode the chunks of a video, and join them."""

@@ -1,0 +1,110 @@
+"""Where a video may be cut: the index of its key frames."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from itertools import pairwise
+
+from hevcq.domain.chunking.planner import KeyFrame, KeyIndex, times_sum
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
+from hevcq.errors import SourceUnreadable
+from hevcq.ffmpeg.inputs import Tools, name_of
+from hevcq.ffmpeg.inspect.frame_times import FrameTimes, frame_times
+
+SEEKS_BY_PTS = frozenset({"mov"})
+"""Demuxers to which ffmpeg passes a seek as it is (AVFMT_SEEK_TO_PTS). To all others it seeks
+`REORDERED_S` earlier where any stream has reordered frames (`ffmpeg_opt.c`, open_input_file)."""
+REORDERED_S = 3 / 23
+BY_DTS = frozenset({"mpegts"})
+"""Demuxers without an index, which look for the packet with that decoding time."""
+DISCONTINUOUS = frozenset({"mpegts"})
+JUMP_S = 10.0
+"""Where ffmpeg takes a jump of decoding times for a break and moves what follows
+(`-dts_delta_threshold`); sound would be moved, and the picture of a chunk not."""
+
+
+def main_video_of(info: MediaInfo, location: str) -> Stream:
+    """Return the first video stream; raise SourceUnreadable if there is none."""
+    videos = info.of_kind(StreamKind.VIDEO)
+    if not videos:
+        raise SourceUnreadable(f"{name_of(location)} has no video stream.")
+    return videos[0]
+
+
+def keyframes(tools: Tools, location: str, info: MediaInfo, stop: threading.Event) -> KeyIndex:
+    """Index the video's key frames; see ports.encoder."""
+    video = main_video_of(info, location)
+    times, problems = frame_times(tools, location, video.index, stop)
+    return index_of(video, info, times, problems)
+
+
+def index_of(
+    video: Stream, info: MediaInfo, times: FrameTimes, problems: tuple[str, ...] = ()
+) -> KeyIndex:
+    """Return the index of a video's frame times; complaints of the pass make it not monotonic."""
+    demuxer = info.format_name.partition(",")[0]
+    shown = sorted(times.pts)
+    unique = all(before < after for before, after in pairwise(shown))
+    notes = list(problems)
+    jump = float(times.longest_step * video.tick)
+    if demuxer in DISCONTINUOUS and jump >= JUMP_S:
+        notes.append(f"its times jump by {jump:.1f} s")
+    by_dts = demuxer in BY_DTS
+    early = 0.0 if demuxer in SEEKS_BY_PTS or not times.delayed else REORDERED_S
+    keys = _keys(times, shown)
+    return KeyIndex(
+        stream_index=video.index,
+        time_base=video.time_base,
+        keys=keys,
+        end_pts=times.end if times.end is not None else 0,
+        frames=len(shown),
+        monotonic=times.monotonic and unique and not notes,
+        missing_pts=times.missing,
+        starts_with_key=_starts_well(times, shown),
+        seek_early_s=early,
+        seek_by_dts=by_dts,
+        notes=tuple(notes),
+    )
+
+
+def _starts_well(times: FrameTimes, shown: list[int]) -> bool:
+    """Whether the first frame shown is a key frame, or follows one that an edit list hides."""
+    if not shown or times.discarded_first:
+        return True
+    return bool(times.keys) and times.keys[0][1] == shown[0]
+
+
+def _keys(times: FrameTimes, shown: list[int]) -> tuple[KeyFrame, ...]:
+    """Return the key frames in the order they are shown, each with what is shown until the next.
+
+    A key frame that is stored before an earlier-shown one, or among the first frames that an edit
+    list leaves, is no place to cut.
+    """
+    if not shown:
+        return ()
+    begins: list[tuple[int, int | None, int]] = [(shown[0], None, 0)]
+    for number, (place, pts, dts) in enumerate(times.keys):
+        end = times.keys[number + 1][0] if number + 1 < len(times.keys) else len(times.pts)
+        leading = sum(1 for later in times.pts[place + 1 : end] if later < pts)
+        if pts == shown[0]:
+            begins[0] = (pts, dts, leading)
+        elif pts > begins[-1][0]:
+            begins.append((pts, dts, leading))
+    sizes = dict(zip(times.pts, times.sizes, strict=True))
+    borders = [bisect_left(shown, pts) for pts, _, _ in begins] + [len(shown)]
+    keys = []
+    for (pts, dts, leading), first, last in zip(begins, borders, borders[1:], strict=False):
+        held = shown[first:last]
+        keys.append(
+            KeyFrame(
+                pts=pts,
+                dts=dts,
+                bytes_until_next=sum(sizes[at] for at in held),
+                frames_until_next=len(held),
+                last_pts=held[-1],
+                times=times_sum(held),
+                leading=leading,
+            )
+        )
+    return tuple(keys)

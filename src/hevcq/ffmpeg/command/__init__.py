@@ -1,0 +1,1 @@
+"""ffmpeg's argument lists, built by pure functions."""

@@ -1,0 +1,237 @@
+"""Plan to ffmpeg command: pure functions, tested as whole lists.
+
+Every stream is mapped and set by its number in the output; nothing is left to ffmpeg's choice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from hevcq.domain.media.containers import MATROSKA, MP4, is_mp4_family
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
+from hevcq.domain.media.provenance import KEY, mark, tool_mark
+from hevcq.domain.planning.encode_plan import EncodePlan, StreamPlan
+from hevcq.ffmpeg.command.streams import joined_options, label_options, track_options
+from hevcq.ffmpeg.inputs import Tools, input_options, is_relay, is_url
+from hevcq.ports.encoder import EncodeRequest
+
+QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error")
+"""Only errors are printed, each with its level, none folded into "repeated n times"."""
+PROGRESS = ("-progress", "pipe:1", "-stats_period", "0.5")
+QUEUE_PACKETS = "16384"
+"""A stream may wait this many packets for a sparse one before ffmpeg gives up (default 128)."""
+PART_MUXER = "mp4"
+"""Parts are MP4: it holds every picture of our encoders, with exact times of any time base."""
+PART_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
+RECONNECT_S = "4"
+"""A broken connection is tried again after 0, 1 and 3 s; a longer absence is the queue's matter."""
+MIME = {
+    "mjpeg": ("jpg", "image/jpeg"),
+    "png": ("png", "image/png"),
+    "gif": ("gif", "image/gif"),
+    "bmp": ("bmp", "image/bmp"),
+    "webp": ("webp", "image/webp"),
+    "tiff": ("tiff", "image/tiff"),
+}
+"""Extension and media type of a cover, by its codec."""
+_BRANDS = ("major_brand", "minor_version", "compatible_brands")
+_QUICKTIME = re.compile(r"^com\.(apple|android)\.")
+"""Keys that live only in QuickTime's own metadata table."""
+_ITUNES = frozenset(
+    {
+        "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre",
+        "copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id",
+        "network", "keywords", "location", "track", "disc", "compilation",
+    }
+)  # fmt: skip
+"""Descriptive keys that a plain MP4 holds where players look for them."""
+_NO_LOSS = frozenset({"creation_time", "timecode", "encoder", "encoding_tool", *_BRANDS})
+"""Keys that are written elsewhere, or anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A picture that was encoded in parts: the concat list, and when its first frame is shown.
+
+    `offset_s` counts from the source's own start time, in seconds, to the microsecond.
+    """
+
+    listing: Path
+    offset_s: Fraction
+
+
+def encode_command(tools: Tools, request: EncodeRequest, covers: Sequence[Path] = ()) -> list[str]:
+    """Return the command that makes `request.output`.
+
+    `covers` are the files that `cover_commands` made, in the order of the plan's pictures.
+    """
+    return _rendition_command(tools, request, covers, None)
+
+
+def join_command(
+    tools: Tools, request: EncodeRequest, covers: Sequence[Path], film: Joined
+) -> list[str]:
+    """Return the command that makes `request.output` with the picture copied from its parts.
+
+    All else is mapped, made and named as in `encode_command`.
+    """
+    return _rendition_command(tools, request, covers, film)
+
+
+def opening(tools: Tools, threads: int) -> list[str]:
+    """Return how every encoding command begins."""
+    command = [tools.ffmpeg, *QUIET, "-xerror", "-n", *PROGRESS]
+    if threads:
+        command += ["-filter_threads", str(threads), "-threads", str(threads)]
+    return command
+
+
+def _rendition_command(
+    tools: Tools, request: EncodeRequest, covers: Sequence[Path], film: Joined | None
+) -> list[str]:
+    plan, info = request.plan, request.info
+    threads = request.threads or request.profile.bounds.threads
+    command = [*opening(tools, threads), *source_input(request.location, info)]
+    if film is not None:
+        command += _parts_input(film)
+    tracks = _mapped(plan)
+    for track in tracks:
+        joined = film is not None and track == plan.main_video
+        command += ["-map", "1:0" if joined else f"0:{track.source_index}"]
+    # Explicit, because ffmpeg's own copy of the global tags leaves the creation time out.
+    command += ["-map_metadata", "0", "-map_chapters", "0"]
+    for place, track in enumerate(tracks):
+        source = _stream(info, track)
+        if film is not None:
+            # One map of a stream's tags turns ffmpeg's own copying off for all of them.
+            command += [f"-map_metadata:s:{place}", f"0:s:{track.source_index}"]
+        if film is not None and track == plan.main_video:
+            options = joined_options(track, source, muxer=plan.muxer)
+            command += [f"-metadata:s:{place}", f"encoder=Lavc {track.encoder}"]
+        else:
+            options = track_options(
+                track, source, request.profile, muxer=plan.muxer, threads=threads
+            )
+        for name, value in options:
+            command += [f"{name}:{place}", value]
+        timecode = _timecode(plan, info, track)
+        for label in label_options(track, source, muxer=plan.muxer, timecode=timecode):
+            command += [f"-metadata:s:{place}", label]
+    command += _attached(plan, info, covers, len(tracks))
+    return [*command, *_global_tags(plan, info), *_muxer(request), f"file:{request.output}"]
+
+
+def cover_commands(
+    tools: Tools, request: EncodeRequest, folder: Path
+) -> list[tuple[list[str], Path]]:
+    """Return a command, and the file it makes, for each cover that must be a file first.
+
+    Matroska holds covers as attached files; ffmpeg 5.1 would write a mapped cover as one more
+    video track.
+    """
+    commands = []
+    for track in _pictures(request.plan):
+        target = folder / f"{request.output.name}.cover{track.source_index}"
+        command = [tools.ffmpeg, *QUIET, "-n", *source_input(request.location, request.info)]
+        command += ["-map", f"0:{track.source_index}", "-c", "copy", "-frames:v", "1"]
+        commands.append(([*command, "-f", "image2pipe", f"file:{target}"], target))
+    return commands
+
+
+def uses_quicktime_keys(plan: EncodePlan, info: MediaInfo) -> bool:
+    """Whether tags go into QuickTime's metadata table, which holds any key but no cover.
+
+    In MP4 that is where the source's tags are of the table's own kind, or none of them is one
+    that players look for in the usual place.
+    """
+    if plan.muxer != MP4:
+        return is_mp4_family(plan.muxer)
+    if any(stream.kind is StreamKind.PICTURE for stream in plan.kept):
+        return False
+    names = {name.partition("-")[0].lower() for name in info.tags} - _NO_LOSS
+    odd = names - _ITUNES
+    return any(_QUICKTIME.match(name) for name in names) or (bool(odd) and odd == names)
+
+
+def source_input(location: str, info: MediaInfo) -> list[str]:
+    """Open the source with the demuxer that the probe found, and with no other."""
+    ours = not is_url(location) or is_relay(location)
+    again = [] if ours else ["-reconnect", "1", "-reconnect_delay_max", RECONNECT_S]
+    return [*again, "-format_whitelist", info.format_name, *input_options(location)[2:]]
+
+
+def _parts_input(film: Joined) -> list[str]:
+    offset = ["-itsoffset", microseconds(film.offset_s)] if film.offset_s else []
+    whitelists = ["-format_whitelist", f"concat,{PART_DEMUXER}", "-protocol_whitelist", "file"]
+    return [*offset, *whitelists, "-f", "concat", "-safe", "0", "-i", f"file:{film.listing}"]
+
+
+def microseconds(seconds: Fraction) -> str:
+    """Return seconds as ffmpeg reads them, rounded to its microseconds."""
+    ticks = round(seconds * 1_000_000)
+    return f"{'-' if ticks < 0 else ''}{abs(ticks) // 1_000_000}.{abs(ticks) % 1_000_000:06d}"
+
+
+def _stream(info: MediaInfo, track: StreamPlan) -> Stream:
+    return next(stream for stream in info.streams if stream.index == track.source_index)
+
+
+def _pictures(plan: EncodePlan) -> list[StreamPlan]:
+    """Return the covers that are attached as files rather than mapped."""
+    if plan.muxer != MATROSKA:
+        return []
+    return [stream for stream in plan.kept if stream.kind is StreamKind.PICTURE]
+
+
+def _mapped(plan: EncodePlan) -> list[StreamPlan]:
+    attached = _pictures(plan)
+    return [stream for stream in plan.kept if stream not in attached]
+
+
+def _attached(plan: EncodePlan, info: MediaInfo, covers: Sequence[Path], place: int) -> list[str]:
+    pictures = _pictures(plan)
+    if len(pictures) != len(covers):
+        raise ValueError(f"{len(pictures)} covers are planned, {len(covers)} were given")
+    options = []
+    for offset, (track, path) in enumerate(zip(pictures, covers, strict=True)):
+        extension, mime = MIME[track.codec]
+        name = _stream(info, track).tags.get("filename", f"cover.{extension}")
+        where = f"-metadata:s:{place + offset}"
+        options += ["-attach", f"file:{path}", where, f"filename={name}", where, f"mimetype={mime}"]
+    return options
+
+
+def _timecode(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> str:
+    """Return the time code that the picture must carry for the MP4 muxer to write its track.
+
+    As a global tag the muxer would also try it on cover pictures, and complain of their rate.
+    """
+    if not is_mp4_family(plan.muxer) or track != plan.main_video:
+        return ""
+    return info.tags.get("timecode", "")
+
+
+def _global_tags(plan: EncodePlan, info: MediaInfo) -> list[str]:
+    tags = dict.fromkeys((name for name in info.tags if name.lower() in _BRANDS), "")
+    if is_mp4_family(plan.muxer) and "timecode" in info.tags:
+        tags["timecode"] = ""
+    if plan.muxer == MP4 and not uses_quicktime_keys(plan, info):
+        tags["encoding_tool"] = tool_mark(plan.profile, plan.revision)
+    else:
+        tags[KEY] = mark(plan.profile, plan.revision)
+    return [word for name, value in tags.items() for word in ("-metadata", f"{name}={value}")]
+
+
+def _muxer(request: EncodeRequest) -> list[str]:
+    plan = request.plan
+    options = ["-max_muxing_queue_size", QUEUE_PACKETS]
+    flags = ["faststart"] if request.profile.faststart else []
+    if uses_quicktime_keys(plan, request.info):
+        flags.append("use_metadata_tags")
+    if is_mp4_family(plan.muxer) and flags:
+        options += ["-movflags", "+".join(["", *flags])]
+    return [*options, "-f", plan.muxer]

@@ -1,0 +1,117 @@
+"""What differs between the video encoders, in one table, each row with its manual."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from hevcq.domain.media.facts import MasteringDisplay
+from hevcq.domain.planning.encode_plan import VideoTarget
+
+Params = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One video encoder: the option its parameters go in, and how it takes each thing.
+
+    `threads` gives its parameters and its ffmpeg options for a number of threads; `interlaced`
+    are the values of `-flags` for fields.
+    """
+
+    option: str
+    base: Params
+    threads: Callable[[int], tuple[Params, list[tuple[str, str]]]]
+    mastering: str
+    light: str
+    interlaced: tuple[str, ...]
+
+
+CODECS: dict[str, Codec] = {
+    # https://x265.readthedocs.io/en/stable/cli.html
+    "libx265": Codec(
+        option="-x265-params",
+        # x265 writes to stderr itself, whatever ffmpeg's -loglevel says.
+        base={"log-level": "error"},
+        threads=lambda count: ({"pools": str(count)}, []),
+        mastering="master-display",
+        light="max-cll",
+        interlaced=(),
+    ),
+    # https://www.videolan.org/developers/x264.html and `x264 --fullhelp`
+    "libx264": Codec(
+        option="-x264-params",
+        base={},
+        threads=lambda count: ({}, [("-threads", str(count))]),
+        mastering="mastering-display",
+        light="cll",
+        interlaced=("+ildct+ilme",),
+    ),
+}
+
+
+def encoder_params(target: VideoTarget, own: dict[str, str | int | float], threads: int) -> Params:
+    """Return the encoder's own parameters; those of the profile win."""
+    codec = CODECS[target.encoder]
+    params = dict(codec.base)
+    if threads:
+        params |= codec.threads(threads)[0]
+    if target.mastering_display is not None:
+        params[codec.mastering] = _display(target.mastering_display)
+    if target.light_level is not None:
+        light = target.light_level
+        params[codec.light] = f"{light.max_content},{light.max_average}"
+    return params | {name: str(value) for name, value in own.items()}
+
+
+def _display(display: MasteringDisplay) -> str:
+    """Return ST 2086 as x265 and x264 read it: in 1/50000, and in 1/10000 of a cd/m²."""
+
+    def units(steps: int, *values: str) -> str:
+        return ",".join(str(round(Fraction(value) * steps)) for value in values)
+
+    return (
+        f"G({units(50_000, display.green_x, display.green_y)})"
+        f"B({units(50_000, display.blue_x, display.blue_y)})"
+        f"R({units(50_000, display.red_x, display.red_y)})"
+        f"WP({units(50_000, display.white_x, display.white_y)})"
+        f"L({units(10_000, display.max_luminance, display.min_luminance)})"
+    )
+
+
+def picture_filter(target: VideoTarget) -> str:
+    """Return the filters that turn a decoded, upright picture into the target's; "" for none.
+
+    ffmpeg turns pictures upright by itself, before these filters.
+    """
+    filters = []
+    if target.deinterlace:
+        # One frame for each pair of fields: count and times stay those of the source.
+        filters.append("bwdif=mode=send_frame:parity=auto:deint=all")
+    if target.scale:
+        filters.append(f"scale={target.width}:{target.height}:flags=bicubic")
+        filters.append(f"setsar={target.sample_aspect.replace(':', '/')}")
+    if target.pad_right or target.pad_bottom:
+        # The edge is repeated, so that no black line appears; nothing of the picture is lost.
+        filters.append(f"pad={target.width}:{target.height}:0:0")
+        borders = f"right={target.pad_right}:bottom={target.pad_bottom}"
+        filters.append(f"fillborders={borders}:mode=smear")
+    return ",".join(filters)
+
+
+def coded_pixel_format(target: VideoTarget) -> str:
+    """Return what `-pix_fmt` needs: full range by its old name, or swscale squeezes the samples."""
+    if target.colour.range == "pc" and re.fullmatch(r"yuv4(20|22|44)p", target.pixel_format):
+        return target.pixel_format.replace("yuv", "yuvj")
+    return target.pixel_format
+
+
+def compared_pixel_format(target: VideoTarget) -> str:
+    """Return the pixel format in which gate G8 compares: RGB as brightness and colour.
+
+    Encoders spend their bits on green as on brightness; red and blue alone look far worse than
+    the picture does.
+    """
+    return coded_pixel_format(target).replace("gbrp", "yuv444p")

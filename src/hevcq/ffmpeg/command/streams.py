@@ -1,0 +1,127 @@
+"""The options of one output stream: how it is made, and what it is called."""
+
+from __future__ import annotations
+
+import re
+
+from hevcq.domain.media.containers import is_mp4_family
+from hevcq.domain.media.facts import Stream
+from hevcq.domain.planning.encode_plan import Action, StreamPlan, VideoTarget
+from hevcq.domain.profile import Profile
+from hevcq.ffmpeg.command.codecs import CODECS, coded_pixel_format, encoder_params, picture_filter
+
+DISPOSITIONS = frozenset(
+    {
+        "default", "dub", "original", "comment", "lyrics", "karaoke", "forced", "hearing_impaired",
+        "visual_impaired", "clean_effects", "attached_pic", "timed_thumbnails", "captions",
+        "descriptions", "metadata", "dependent", "still_image",
+    }
+)  # fmt: skip
+"""What `-disposition` takes in ffmpeg 5.1; names that newer probes report are left out."""
+_STATISTICS = re.compile(
+    r"^((BPS|DURATION|NUMBER_OF_FRAMES|NUMBER_OF_BYTES)(-|$)|_STATISTICS_)", re.IGNORECASE
+)
+"""mkvmerge's statistics: true of the source's stream, false of one that was encoded anew."""
+_LAYOUTS = {
+    "5.1(side)": "5.1",
+    "5.0(side)": "5.0",
+    "quad(side)": "quad",
+    "4.1": "5.1",
+    "6.1": "7.1",
+    "6.1(back)": "7.1",
+    "7.1(wide)": "7.1",
+}
+"""Layouts that libopus refuses, and that AAC would code in a way few players read."""
+
+Pairs = list[tuple[str, str]]
+
+
+def track_options(
+    track: StreamPlan, source: Stream, profile: Profile, *, muxer: str, threads: int
+) -> Pairs:
+    """Return the options of one output stream, each to get the stream's number."""
+    if track.action is Action.COPY:
+        made: Pairs = [("-c", "copy")]
+    elif track.video is not None:
+        made = _picture(track.video, profile, threads)
+        if is_mp4_family(muxer):
+            made.append(("-tag", track.video.tag))
+    else:
+        made = _converted(track, source)
+    return [*made, _disposition(source)]
+
+
+def joined_options(track: StreamPlan, source: Stream, *, muxer: str) -> Pairs:
+    """Return the options of a picture that was encoded in parts and is copied from them."""
+    made: Pairs = [("-c", "copy")]
+    if track.video is not None and is_mp4_family(muxer):
+        made.append(("-tag", track.video.tag))
+    return [*made, _disposition(source)]
+
+
+def part_options(target: VideoTarget, profile: Profile, *, threads: int, trim: str) -> Pairs:
+    """Return the options of one part's picture: those of the whole, behind a filter that trims."""
+    options = [(name, value) for name, value in _picture(target, profile, threads)]
+    filters = dict(options).get("-filter")
+    chain = f"{trim},{filters}" if filters else trim
+    options = [pair for pair in options if pair[0] != "-filter"]
+    return [*options, ("-filter", chain), ("-tag", target.tag)]
+
+
+def _disposition(source: Stream) -> tuple[str, str]:
+    flags = [name for name in source.dispositions if name in DISPOSITIONS]
+    return "-disposition", "+".join(flags) or "0"
+
+
+def label_options(
+    track: StreamPlan, source: Stream, *, muxer: str, timecode: str = ""
+) -> list[str]:
+    """Return the tags of one output stream, as `key=value`; an empty value removes the tag."""
+    tags = {}
+    if source.title and is_mp4_family(muxer):
+        # ffmpeg writes a track's title but does not read it back; players show the handler's name.
+        tags["handler_name"] = source.title
+    if source.language:
+        tags["language"] = source.language
+    if timecode:
+        tags["timecode"] = timecode
+    if track.action is not Action.COPY:
+        tags |= {name: "" for name in source.tags if _STATISTICS.match(name)}
+    return [f"{name}={value}" for name, value in tags.items()]
+
+
+def _picture(target: VideoTarget, profile: Profile, threads: int) -> Pairs:
+    video, codec = profile.video, CODECS[target.encoder]
+    options = [
+        ("-c", target.encoder),
+        ("-preset", video.preset),
+        ("-crf", f"{video.crf:g}"),
+        ("-pix_fmt", coded_pixel_format(target)),
+        # Frames keep their own times, in the source's time base: none is doubled or dropped.
+        ("-fps_mode", "passthrough"),
+        ("-enc_time_base", "-1"),
+    ]
+    filters = picture_filter(target)
+    if filters:
+        options.append(("-filter", filters))
+    if video.keyframe_s is not None:
+        options.append(("-force_key_frames", f"expr:gte(t,n_forced*{video.keyframe_s:g})"))
+    if target.field_order != "progressive":
+        options += [("-flags", word) for word in codec.interlaced]
+    if threads:
+        options += codec.threads(threads)[1]
+    params = encoder_params(target, video.encoder_params, threads)
+    if params:
+        words = ":".join(f"{name}={value}" for name, value in params.items())
+        options.append((codec.option, words))
+    return options
+
+
+def _converted(track: StreamPlan, source: Stream) -> Pairs:
+    options = [("-c", track.encoder)]
+    if track.bit_rate is not None:
+        options.append(("-b", str(track.bit_rate)))
+    layout = _LAYOUTS.get(source.audio.layout) if source.audio is not None else None
+    if layout is not None:
+        options.append(("-filter", f"aformat=channel_layouts={layout}"))
+    return options

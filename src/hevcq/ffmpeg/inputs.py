@@ -1,0 +1,100 @@
+"""Which programs are used, and how every one of them opens a source: untrusted bytes stay data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hevcq.ffmpeg.process.child import ChildLimits
+from hevcq.ffmpeg.process.output import Tail
+from hevcq.ports.store import RELAY
+from hevcq.util.clock import Clock
+from hevcq.util.text import printable
+
+DEMUXERS = (
+    # Containers of films. A playlist, a picture sequence, a text or a device is none of them.
+    "mov,matroska,mpegts,mpeg,avi,flv,asf,ogg,mxf,gxf,dv,rm,nut,ivf,wtv,yuv4mpegpipe,dhav,"
+    # Bare video streams.
+    "h264,hevc,m4v,mpegvideo,vc1,av1,obu,dirac,cavsvideo,"
+    # Sound alone: opened so that it can be said that there is no picture.
+    "mp3,aac,ac3,eac3,flac,wav,w64,aiff,caf,ape,wv,tta,tak,dts,dtshd,truehd,amr,au,mpc,mpc8"
+)
+"""ffmpeg's names of the demuxers that may read a source (`ffmpeg -demuxers`)."""
+RW_TIMEOUT_US = 30_000_000
+"""A connection that gives no byte for 30 s is dead; without it ffmpeg waits for ever."""
+RELAY_TIMEOUT_US = 300_000_000
+"""The same for a relay, which itself gives up on S3 before that."""
+RELAY_BUFFER = "65536"
+"""What waits in the connection is fetched in vain where ffmpeg jumps or ends; left to itself the
+kernel lets it grow to megabytes."""
+PROBE_LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=120)
+"""Bounds of a child that only looks: it may not write a file at all."""
+PROBE_DEADLINE_S = 120.0
+NETWORK = ("[https", "[http", "[tcp", "[tls")
+"""How lines begin that the network is to blame for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The ffmpeg and ffprobe programs (a name on the PATH, or a path), and a clock."""
+
+    ffmpeg: str
+    ffprobe: str
+    clock: Clock
+
+
+def is_url(location: str) -> bool:
+    """Whether the location is fetched over HTTP rather than opened as a file."""
+    return location.startswith(("https://", "http://", RELAY))
+
+
+def is_relay(location: str) -> bool:
+    """Whether the location is served by this process, which takes up what breaks by itself."""
+    return location.startswith(RELAY)
+
+
+def argument_of(location: str) -> str:
+    """Return a URL as ffmpeg takes it."""
+    return location.removeprefix(RELAY.partition("http://")[0])
+
+
+def input_options(location: str) -> list[str]:
+    """Return the options that open a source, up to and with `-i`.
+
+    A file is named with `file:`, so that no name can be an option, a protocol or a pattern; only
+    the protocols and containers that are needed are allowed, so that no file can make ffmpeg open
+    another one.
+    """
+    options = ["-format_whitelist", DEMUXERS]
+    if is_relay(location):
+        # It may be busy repeating a read for longer than a dead connection is silent.
+        bounds = ["-rw_timeout", str(RELAY_TIMEOUT_US), "-recv_buffer_size", RELAY_BUFFER]
+        url = argument_of(location)
+        return [*options, "-protocol_whitelist", "http,tcp", *bounds, "-i", url]
+    if is_url(location):
+        timeout = ["-rw_timeout", str(RW_TIMEOUT_US)]
+        protocols = "https,tls,tcp" if location.startswith("https://") else "http,tcp"
+        return [*options, "-protocol_whitelist", protocols, *timeout, "-i", location]
+    return [*options, "-protocol_whitelist", "file", "-i", f"file:{location}"]
+
+
+def name_of(location: str) -> str:
+    """Return a location as people may see it: printable, and without a URL's signature."""
+    if is_relay(location):
+        # The address is another each time and means nothing to anybody.
+        location = location.partition("?")[0].rpartition("/")[2]
+    elif is_url(location):
+        location = location.partition("?")[0]
+    return printable(location)
+
+
+def without_name(lines: Iterable[str], location: str) -> str:
+    """Return what a program said, joined, and without the name of the film it was said of.
+
+    Many of ffmpeg's lines begin with it, and a film may be called "No space left on device".
+    """
+    named = Tail()  # cuts a name with line breaks as the program's own words were cut
+    shown = name_of(location) if is_url(location) else f"file:{location}"
+    named.feed(os.fsencode(shown))
+    return "\n".join(lines).replace("\n".join(named.lines()), "")

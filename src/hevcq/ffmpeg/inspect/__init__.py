@@ -1,0 +1,1 @@
+"""What is measured of a source before it is encoded."""

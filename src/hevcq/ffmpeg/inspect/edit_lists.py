@@ -1,0 +1,85 @@
+"""What an MP4 or MOV holds and does not show: its edit lists are obeyed, so an encode leaves it out.
+
+Ordinary edit lists hide next to nothing: the priming of a sound, the pictures before a cut that
+decoding needs. One that hides more is a trim that can be taken back, or damage that nothing else
+shows; either way a rendition would be the end of it.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
+from hevcq.domain.profile import LossPolicy, Profile
+from hevcq.errors import MediaRefused
+from hevcq.ffmpeg.inputs import Tools, name_of
+from hevcq.ffmpeg.inspect.measure import measure
+
+HIDDEN_S = 0.5
+"""So much of a track may be hidden. On the sample clips it is 0.05 s at most."""
+LEAD_IN_S = 10.0
+"""So much may be read only to decode what is shown: one group of pictures, x264's longest at 25 fps."""
+_EVERYTHING = ("-ignore_editlist", "1")
+
+
+def require_shown(
+    tools: Tools,
+    location: str,
+    info: MediaInfo,
+    measured: Measurement,
+    profile: Profile,
+    stop: threading.Event,
+) -> None:
+    """Raise MediaRefused if an edit list hides much of a track and the profile does not drop that.
+
+    A track whose index names more than was shown is read again without its edit list; a header
+    proves nothing by itself, and sound may be stored many samples to a packet.
+    """
+    if profile.policies.hidden_media is LossPolicy.DROP or not _has_edit_lists(info):
+        return
+    tracks = [(s, measured.track(s.index)) for s in info.streams]
+    suspects = [(s, t) for s, t in tracks if t is not None and _suspicious(s, t)]
+    if not suspects:
+        return
+    whole = measure(tools, location, info, stop, options=_EVERYTHING)
+    for stream, track in suspects:
+        everything = whole.track(stream.index)
+        hidden = 0.0 if everything is None else hidden_s(track, everything)
+        if hidden:
+            raise MediaRefused(
+                f"{name_of(location)}: an edit list hides {hidden:.1f} s of"
+                f" {stream.kind.value} stream {stream.index}, which a rendition would not have"
+                " (policies.hidden_media).",
+                remedy="Set policies.hidden_media to drop in the profile to encode what is shown.",
+            )
+
+
+def hidden_s(shown: TrackMeasure, everything: TrackMeasure) -> float:
+    """Return how many seconds of a track are hidden; 0 where that is within the ordinary."""
+    if everything.packets == 0 or everything.end_s is None or everything.first_pts_s is None:
+        return 0.0
+    packet_s = (everything.end_s - everything.first_pts_s) / everything.packets
+    return _beyond_ordinary(shown, everything.packets, packet_s)
+
+
+def _beyond_ordinary(shown: TrackMeasure, packets: int, packet_s: float) -> float:
+    missing = max(0, packets - shown.packets - shown.discarded) * packet_s
+    lead_in = shown.discarded * packet_s
+    return missing + lead_in if missing > HIDDEN_S or lead_in > LEAD_IN_S else 0.0
+
+
+def _has_edit_lists(info: MediaInfo) -> bool:
+    return info.format_name.startswith("mov,")
+
+
+def _suspicious(stream: Stream, track: TrackMeasure) -> bool:
+    """Whether the index names more than was shown, so that it is worth a second look."""
+    if stream.kind not in {StreamKind.VIDEO, StreamKind.AUDIO} or stream.frames is None:
+        return False
+    shown_s = (track.end_s or 0.0) - (track.first_pts_s or 0.0)
+    if stream.audio is not None and stream.codec.startswith("pcm_"):
+        # Its index counts samples; a packet holds many.
+        return stream.frames / max(1, stream.audio.sample_rate) - shown_s > HIDDEN_S
+    if track.packets == 0 or shown_s <= 0:
+        return stream.frames > track.packets
+    return _beyond_ordinary(track, stream.frames, shown_s / track.packets) > 0

@@ -1,0 +1,82 @@
+"""The time and size of every frame of a stream, by one pass over its packets: nothing is decoded.
+
+ffprobe prints a short line for each packet. Two numbers a frame are kept, 16 bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from dataclasses import dataclass, field
+
+from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inspect.packets import read_packets
+from hevcq.ffmpeg.process.output import Lines
+
+
+@dataclass(slots=True)
+class FrameTimes:
+    """The times of a stream's frames in storage order, without those flagged discard.
+
+    `keys` holds (number of the frame, pts, dts) of each key frame.
+    """
+
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    sizes: array[int] = field(default_factory=lambda: array("l"))
+    keys: list[tuple[int, int, int | None]] = field(default_factory=list)
+    end: int | None = None
+    missing: int = 0
+    discarded_first: bool = False
+    monotonic: bool = True
+    longest_step: int = 0
+    delayed: bool = False
+    _last_dts: int | None = None
+
+    def line(self, text: str) -> None:
+        """Take one line of ffprobe: `packet,pts,dts,duration,size,flags` or `stream,delay`."""
+        fields = text.split(",")
+        if fields[0] == "stream" and len(fields) > 1:
+            self.delayed = self.delayed or (fields[1].isdigit() and int(fields[1]) > 0)
+        elif fields[0] == "packet" and len(fields) >= 6:
+            self._packet(fields)
+
+    def _packet(self, fields: list[str]) -> None:
+        pts, dts, duration, size = (_number(text) for text in fields[1:5])
+        flags = fields[5]
+        if dts is not None:
+            if self._last_dts is not None:
+                self.monotonic = self.monotonic and dts > self._last_dts
+                self.longest_step = max(self.longest_step, dts - self._last_dts)
+            self._last_dts = dts
+        if "D" in flags:
+            self.discarded_first = self.discarded_first or not self.pts
+            return
+        if pts is None:
+            self.missing += 1
+            return
+        if "K" in flags:
+            self.keys.append((len(self.pts), pts, dts))
+        self.pts.append(pts)
+        self.sizes.append(size or 0)
+        end = pts + (duration or 0)
+        self.end = end if self.end is None else max(self.end, end)
+
+
+def _number(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+def frame_times(
+    tools: Tools, location: str, stream_index: int, stop: threading.Event
+) -> tuple[FrameTimes, tuple[str, ...]]:
+    """Read the packets of one stream; return its times and what the pass complained of."""
+    times = FrameTimes()
+    lines = Lines(times.line)
+    show = [
+        "-select_streams", str(stream_index), "-show_entries",
+        "packet=pts,dts,duration,size,flags:stream=has_b_frames", "-of", "csv=p=1:nk=1",
+    ]  # fmt: skip
+    return times, read_packets(tools, location, show, lines, stop, came=lambda: times.pts)

@@ -1,0 +1,185 @@
+"""Count what is really in a file: one demux pass over every packet, in little memory.
+
+ffprobe prints a short line for each packet (about 3 s of CPU for a film of two hours), which is
+counted as it comes and never kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from fractions import Fraction
+from zlib import crc32
+
+from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
+from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inspect.packets import read_packets
+
+MOST_KEYS = 1024
+"""How many key frames' times are kept of a track; of more, every second, fourth and so on."""
+_NONE = b"N/A"
+
+
+def measure(
+    tools: Tools,
+    location: str,
+    info: MediaInfo,
+    stop: threading.Event,
+    *,
+    options: Sequence[str] = (),
+) -> Measurement:
+    """Read every packet of `location` once, and count what is really there.
+
+    `options` are more options of the demuxer. `errors` holds the pass's error-level lines without
+    the known harmless ones. Raises SourceUnreadable or SourceGone if it cannot be opened,
+    Unavailable if it gives no more bytes.
+    """
+    started = tools.clock.monotonic()
+    counter = PacketCounter()
+    show = [
+        "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
+        "-show_data_hash", "crc32", "-of", "csv=p=0:nk=1", *options,
+    ]  # fmt: skip
+    errors = read_packets(tools, location, show, counter, stop, came=lambda: counter.tracks)
+    return Measurement(
+        tracks=tuple(
+            _track(index, counted, info) for index, counted in sorted(counter.tracks.items())
+        ),
+        errors=errors,
+        seconds=tools.clock.monotonic() - started,
+    )
+
+
+class _Counted:
+    """The running count of one stream, in ticks of its time base."""
+
+    __slots__ = (
+        "bytes",
+        "digest",
+        "discarded",
+        "end",
+        "first",
+        "key_stride",
+        "keys",
+        "keys_seen",
+        "last",
+        "last_dts",
+        "monotonic",
+        "packets",
+    )
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self.bytes = 0
+        self.digest = 0
+        self.discarded = 0
+        self.first: int | None = None
+        self.last: int | None = None
+        self.end: int | None = None
+        self.last_dts: int | None = None
+        self.monotonic = True
+        self.keys: list[int] = []
+        self.keys_seen = 0
+        self.key_stride = 1
+
+    def packet(self, pts: int | None, dts: int | None, duration: int, *, key: bool) -> None:
+        """Count one packet that is to be shown."""
+        self.packets += 1
+        if dts is not None:
+            if self.last_dts is not None and dts < self.last_dts:
+                self.monotonic = False
+            self.last_dts = dts
+        if pts is None:
+            # AVI stores decoding times only; reordered packets then have no other time.
+            pts = dts
+        if pts is None:
+            return
+        if self.first is None or pts < self.first:
+            self.first = pts
+        if self.last is None or pts > self.last:
+            self.last = pts
+        if self.end is None or pts + duration > self.end:
+            self.end = pts + duration
+        if key:
+            self._key(pts)
+
+    def _key(self, pts: int) -> None:
+        if self.keys_seen % self.key_stride == 0:
+            self.keys.append(pts)
+            if len(self.keys) > MOST_KEYS:
+                self.keys = self.keys[::2]
+                self.key_stride *= 2
+        self.keys_seen += 1
+
+
+class PacketCounter:
+    """Counts ffprobe's packet lines: `stream,pts,dts,duration,size,flags,hash`.
+
+    A packet with side data breaks its line before the hash, which then comes as `,hash`.
+    """
+
+    def __init__(self) -> None:
+        self.tracks: dict[int, _Counted] = {}
+        self._last = _Counted()
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next piece of output."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._line(line)
+
+    def close(self) -> None:
+        """Count the last line, if its end was missing."""
+        self._line(self._rest)
+        self._rest = b""
+
+    def _line(self, line: bytes) -> None:
+        fields = line.split(b",", 6)
+        if line.startswith(b",") and len(fields) == 2:
+            self._last.digest = crc32(fields[1], self._last.digest)
+            return
+        if len(fields) < 6 or not fields[0].isdigit():
+            return
+        index, pts, dts, duration, size, flags = fields[:6]
+        track = self.tracks.get(int(index))
+        if track is None:
+            track = self.tracks[int(index)] = _Counted()
+        self._last = track
+        if len(fields) == 7 and fields[6]:
+            track.digest = crc32(fields[6], track.digest)
+        if size != _NONE:
+            track.bytes += int(size)
+        if b"D" in flags:
+            track.discarded += 1
+            return
+        track.packet(
+            None if pts == _NONE else int(pts),
+            None if dts == _NONE else int(dts),
+            0 if duration == _NONE else int(duration),
+            key=b"K" in flags,
+        )
+
+
+def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
+    stream = next((s for s in info.streams if s.index == index), None)
+    tick = stream.tick if stream is not None else Fraction(1, 1000)
+
+    film = stream is not None and stream.kind is StreamKind.VIDEO
+
+    def seconds(ticks: int | None) -> float | None:
+        return None if ticks is None else float(ticks * tick)
+
+    return TrackMeasure(
+        index=index,
+        kind=stream.kind if stream is not None else StreamKind.DATA,
+        packets=counted.packets,
+        bytes=counted.bytes,
+        first_pts_s=seconds(counted.first),
+        last_pts_s=seconds(counted.last),
+        end_s=seconds(counted.end),
+        monotonic_dts=counted.monotonic,
+        discarded=counted.discarded,
+        digest=f"{counted.digest:08x}" if counted.digest else "",
+        keys_s=tuple(float(pts * tick) for pts in counted.keys) if film else (),
+    )

@@ -1,0 +1,125 @@
+"""Look at a source before hours are spent on it: is everything there that it claims to hold?
+
+A damaged source encodes without complaint, and every check of the output against it passes: this
+is where damage must be seen. The default pass demuxes; `decode` also decodes, and is the only one
+that sees rotten bytes inside packets whose container is whole. With the default pass those are
+found by the encode itself, which runs with -xerror, and by gate G1 on its error lines.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
+from hevcq.domain.profile import Preflight, Profile
+from hevcq.errors import SourceDamaged, Unavailable
+from hevcq.ffmpeg.inputs import NETWORK, Tools, input_options, is_url, name_of
+from hevcq.ffmpeg.inspect.edit_lists import require_shown
+from hevcq.ffmpeg.inspect.measure import measure
+from hevcq.ffmpeg.inspect.transport_stream import transport_damage
+from hevcq.ffmpeg.process.child import run_child
+from hevcq.ffmpeg.process.limits import limits_of
+from hevcq.ffmpeg.run.known_messages import Pass, in_words, suspicious
+
+TAIL_S = 0.5
+TAIL_SHARE = 0.005
+"""A track may end this much before its header's claim: the larger of half a second and 0.5 %.
+
+On the sample clips the largest honest difference is 0.09 s (an AAC track's padding)."""
+INDEXED = frozenset({"mov", "matroska", "avi", "asf", "mxf", "flv"})
+"""Containers whose header claims a duration; elsewhere ffprobe's figure is itself an estimate."""
+
+
+def preflight(
+    tools: Tools, location: str, info: MediaInfo, profile: Profile, stop: threading.Event
+) -> Measurement:
+    """Check the source as the profile asks, and return its measure.
+
+    Raises SourceDamaged with the evidence, MediaRefused if much of it is hidden, or Unavailable
+    if the network is to blame.
+    """
+    measured = measure(tools, location, info, stop)
+    if profile.gates.preflight is not Preflight.OFF:
+        _judge(tools, location, info, profile, measured, stop)
+    require_shown(tools, location, info, measured, profile, stop)
+    return measured
+
+
+def _judge(
+    tools: Tools,
+    location: str,
+    info: MediaInfo,
+    profile: Profile,
+    measured: Measurement,
+    stop: threading.Event,
+) -> None:
+    _judge_lines(location, measured.errors)
+    complaint = shortfall(info, measured) or transport_damage(location, info, stop)
+    if complaint:
+        raise SourceDamaged(f"{name_of(location)} is damaged: {complaint}.")
+    if profile.gates.preflight is Preflight.DECODE:
+        _decode(tools, location, profile, stop)
+
+
+def _judge_lines(location: str, lines: tuple[str, ...]) -> None:
+    if not lines:
+        return
+    if is_url(location) and any(line.startswith(NETWORK) for line in lines):
+        raise Unavailable(
+            f"{name_of(location)} could not be read to its end: {in_words(lines[0])}."
+        )
+    more = f" (and {len(lines) - 1} more complaints)" if len(lines) > 1 else ""
+    raise SourceDamaged(
+        f"{name_of(location)} is damaged: {in_words(lines[0])}{more}.",
+        remedy="Replace the file by an intact copy; the original was not touched.",
+    )
+
+
+def shortfall(info: MediaInfo, measured: Measurement) -> str:
+    """Return what is missing against the header, as half a sentence; empty if nothing is."""
+    if info.format_name.partition(",")[0] not in INDEXED:
+        return ""
+    for stream in info.streams:
+        if stream.kind in {StreamKind.VIDEO, StreamKind.AUDIO}:
+            missing = _track_shortfall(info, stream, measured)
+            if missing:
+                return missing
+    ends = [track.end_s for track in measured.tracks if track.end_s is not None]
+    if info.duration_s is None or not ends:
+        return ""
+    claimed = info.duration_s + min(0.0, info.start_s or 0.0)
+    return _late(claimed, max(ends), "the file")
+
+
+def _track_shortfall(info: MediaInfo, stream: Stream, measured: Measurement) -> str:
+    name = f"{stream.kind.value} stream {stream.index}"
+    track = measured.track(stream.index)
+    if track is None or track.packets == 0:
+        # A track of no samples and no length is odd, but nothing of it is missing.
+        return f"{name} has no packets" if stream.duration_s or stream.frames else ""
+    if stream.duration_s is None or track.end_s is None:
+        return ""
+    # Matroska's DURATION tags name the track's end; elsewhere a duration counts from its start.
+    from_zero = info.format_name.startswith("matroska")
+    start = 0.0 if from_zero else (track.first_pts_s or 0.0)
+    return _late(stream.duration_s, track.end_s - start, name)
+
+
+def _late(claimed: float, found: float, name: str) -> str:
+    if claimed - found <= max(TAIL_S, TAIL_SHARE * claimed):
+        return ""
+    return f"{name} claims {claimed:.2f} s but ends after {found:.2f} s"
+
+
+def _decode(tools: Tools, location: str, profile: Profile, stop: threading.Event) -> None:
+    argv = [
+        tools.ffmpeg, "-v", "error", "-nostdin", *input_options(location),
+        "-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base", "-1",
+        "-f", "null", "-",
+    ]  # fmt: skip
+    limits = limits_of(profile.bounds)
+    done = run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
+    lines = suspicious(done.stderr, Pass.DECODE)
+    if done.returncode != 0 and not lines:
+        lines = (f"decoding ended with exit code {done.returncode}",)
+    _judge_lines(location, lines)

@@ -1,0 +1,295 @@
+"""Turn ffprobe's JSON into MediaInfo: pure functions, tolerant of anything missing or odd."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hevcq.domain.media.facts import (
+    AudioFacts,
+    Chapter,
+    Colour,
+    LightLevel,
+    MasteringDisplay,
+    MediaInfo,
+    Stream,
+    StreamKind,
+    VideoFacts,
+)
+
+Json = Mapping[str, Any]
+
+_KINDS = {
+    "video": StreamKind.VIDEO,
+    "audio": StreamKind.AUDIO,
+    "subtitle": StreamKind.SUBTITLE,
+    "attachment": StreamKind.ATTACHMENT,
+}
+_DEPTH = re.compile(r"(?:p|gray|p0|x2rgb|x2bgr)(9|10|12|14|16)(?:le|be)$")
+_CLOCK_TIME = re.compile(r"^(\d+):(\d\d):(\d\d(?:\.\d+)?)$")
+_FRAME_RATE = re.compile(r"^\d+/\d+$")
+
+
+def media_info(probed: Json) -> MediaInfo:
+    """Return the typed facts of what `ffprobe -of json` printed.
+
+    `frames` are the first ones, `later_frames` key frames from all over the film.
+    """
+    form = _mapping(probed.get("format"))
+    frames = [_mapping(frame) for frame in _items(probed, "frames")]
+    later = _items(probed, "later_frames")
+    return MediaInfo(
+        format_name=str(form.get("format_name", "")),
+        duration_s=_seconds(form.get("duration")),
+        start_s=_seconds(form.get("start_time")),
+        size=_whole(form.get("size")) or 0,
+        bit_rate=_whole(form.get("bit_rate")),
+        streams=tuple(_stream(stream, frames, later) for stream in _items(probed, "streams")),
+        chapters=tuple(_chapter(chapter) for chapter in _items(probed, "chapters")),
+        tags=_tags(form),
+        programs=_whole(form.get("nb_programs")) or 0,
+    )
+
+
+def _stream(raw: Json, frames: Iterable[Json], later: Iterable[Json]) -> Stream:
+    index = _whole(raw.get("index")) or 0
+    tags = _tags(raw)
+    dispositions = _mapping(raw.get("disposition"))
+    kind = _KINDS.get(str(raw.get("codec_type", "")), StreamKind.DATA)
+    if kind is StreamKind.VIDEO and dispositions.get("attached_pic"):
+        kind = StreamKind.PICTURE
+    language = _tag(tags, "language")
+    own, own_later = (
+        [frame for frame in seen if _whole(frame.get("stream_index")) == index]
+        for seen in (frames, later)
+    )
+    return Stream(
+        index=index,
+        kind=kind,
+        codec=str(raw.get("codec_name", "unknown")),
+        codec_tag=_fourcc(raw),
+        profile=str(raw.get("profile", "")),
+        time_base=_rate(raw.get("time_base"), "1/1000"),
+        start_s=_seconds(raw.get("start_time")),
+        duration_s=_seconds(raw.get("duration")) or _clock_time(tags),
+        frames=_whole(raw.get("nb_frames")),
+        bit_rate=_whole(raw.get("bit_rate")),
+        language="" if language == "und" else language,
+        title=_tag(tags, "title"),
+        tags=tags,
+        dispositions=tuple(sorted(name for name, is_set in dispositions.items() if is_set)),
+        video=_video(raw, own, own_later)
+        if kind in {StreamKind.VIDEO, StreamKind.PICTURE}
+        else None,
+        audio=_audio(raw) if kind is StreamKind.AUDIO else None,
+    )
+
+
+def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
+    side = {str(data.get("side_data_type", "")): data for data in _items(raw, "side_data_list")}
+    for frame in reversed([*frames, *later]):
+        for data in _items(frame, "side_data_list"):
+            side.setdefault(str(data.get("side_data_type", "")), data)
+    rotation, mirrored = _orientation(side.get("Display Matrix"))
+    turns = _orientation(side.get("3x3 displaymatrix", side.get("Display Matrix")))
+    pixel_format = _pixel_format(raw)
+    return VideoFacts(
+        width=_whole(raw.get("width")) or 0,
+        height=_whole(raw.get("height")) or 0,
+        pixel_format=pixel_format,
+        bit_depth=_depth(pixel_format, raw),
+        sample_aspect=_aspect(raw.get("sample_aspect_ratio")),
+        field_order=_field_order(raw, frames, later),
+        rotation=rotation,
+        mirrored=mirrored,
+        turned_by_pictures=turns != (rotation, mirrored),
+        average_rate=_rate(raw.get("avg_frame_rate"), "0/0"),
+        nominal_rate=_rate(raw.get("r_frame_rate"), "0/0"),
+        colour=Colour(
+            range=_colour(raw, "color_range"),
+            space=_colour(raw, "color_space"),
+            transfer=_colour(raw, "color_transfer"),
+            primaries=_colour(raw, "color_primaries"),
+            chroma_location=_colour(raw, "chroma_location"),
+        ),
+        mastering_display=_mastering(side.get("Mastering display metadata")),
+        light_level=_light(side.get("Content light level metadata")),
+        dolby_vision=any("dovi" in name.lower() or "dolby" in name.lower() for name in side)
+        or _fourcc(raw) in {"dvh1", "dvhe", "dvav", "dva1", "dav1"},
+        hdr10_plus=any("HDR10+" in name or "2094-40" in name for name in side),
+        closed_captions=bool(_whole(raw.get("closed_captions")))
+        or any("Closed Captions" in name for name in side),
+        stereo_3d=_stereo(side.get("Stereo 3D")),
+        spherical="Spherical Mapping" in side,
+        becomes=_becomes([*frames, *later]),
+    )
+
+
+def _audio(raw: Json) -> AudioFacts:
+    return AudioFacts(
+        channels=_whole(raw.get("channels")) or 0,
+        layout=str(raw.get("channel_layout", "")),
+        sample_rate=_whole(raw.get("sample_rate")) or 0,
+        sample_format=str(raw.get("sample_fmt", "")),
+    )
+
+
+def _chapter(raw: Json) -> Chapter:
+    return Chapter(
+        start_s=_seconds(raw.get("start_time")) or 0.0,
+        end_s=_seconds(raw.get("end_time")) or 0.0,
+        title=_tag(_tags(raw), "title"),
+    )
+
+
+def _pixel_format(raw: Json) -> str:
+    """Return the format with the transparency that WebM keeps beside the picture.
+
+    ffmpeg's own VP8 and VP9 decoders leave it out and do not name it; only a tag does
+    (https://www.webmproject.org/docs/container/, AlphaMode).
+    """
+    name = str(raw.get("pix_fmt", ""))
+    seen_through = _whole(_tag(_tags(raw), "alpha_mode")) == 1
+    return name.replace("yuv", "yuva") if seen_through and "yuva" not in name else name
+
+
+def _orientation(matrix: Json | None) -> tuple[int, bool]:
+    """Return degrees clockwise to turn for display, and whether the picture is mirrored.
+
+    ffprobe's `rotation` counts anticlockwise (libavutil/display.h, av_display_rotation_get).
+    """
+    if matrix is None:
+        return 0, False
+    turn = _seconds(matrix.get("rotation"))
+    rotation = round(-turn) % 360 if turn is not None else 0
+    numbers = [
+        int(n) for n in re.findall(r"(?<![\d:])-?\d+(?!\d*:)", str(matrix.get("displaymatrix")))
+    ]
+    mirrored = len(numbers) == 9 and numbers[0] * numbers[4] - numbers[1] * numbers[3] < 0
+    return rotation, mirrored
+
+
+def _becomes(frames: list[Json]) -> str:
+    """Return what some pictures are like that differ from the first, or ""."""
+    shapes = [
+        f"{frame.get('width')}x{frame.get('height')} {_aspect(frame.get('sample_aspect_ratio'))} "
+        f"{frame.get('pix_fmt')}"
+        for frame in frames
+        if frame.get("width")
+    ]
+    return next((shape for shape in shapes if shape != shapes[0]), "")
+
+
+def _field_order(raw: Json, frames: list[Json], later: list[Json]) -> str:
+    """Return the header's field order, or what pictures say where it says nothing.
+
+    Of the first ones most must be fields; of key frames all over the film one is enough.
+    """
+    order = str(raw.get("field_order", "unknown"))
+    if order not in {"unknown", "progressive"}:
+        return order
+    fields = [frame for frame in frames if frame.get("interlaced_frame")]
+    if not fields or len(fields) * 2 < len(frames):
+        fields = [frame for frame in later if frame.get("interlaced_frame")]
+    if not fields:
+        return "progressive"
+    return "tt" if fields[0].get("top_field_first") else "bb"
+
+
+def _depth(pixel_format: str, raw: Json) -> int:
+    found = _DEPTH.search(pixel_format)
+    if found:
+        return int(found.group(1))
+    if re.search(r"(?:rgb|bgr)48|(?:rgba|bgra)64", pixel_format):
+        return 16
+    return 8 if pixel_format else _whole(raw.get("bits_per_raw_sample")) or 8
+
+
+def _mastering(data: Json | None) -> MasteringDisplay | None:
+    names = MasteringDisplay.model_fields
+    if data is None:
+        return None
+    values = {n: data.get(n.replace("white_", "white_point_")) for n in names}
+    if any(value is None for value in values.values()):
+        return None
+    return MasteringDisplay(**{name: str(value) for name, value in values.items()})
+
+
+def _light(data: Json | None) -> LightLevel | None:
+    if data is None or "max_content" not in data:
+        return None
+    return LightLevel(
+        max_content=_whole(data.get("max_content")) or 0,
+        max_average=_whole(data.get("max_average")) or 0,
+    )
+
+
+def _stereo(data: Json | None) -> bool:
+    """Whether the picture holds two views; of a mark in the pictures themselves ffprobe tells no type."""
+    return data is not None and str(data.get("type", "unknown")).lower() != "2d"
+
+
+def _fourcc(raw: Json) -> str:
+    tag = str(raw.get("codec_tag_string", ""))
+    return "" if "[" in tag else tag
+
+
+def _colour(raw: Json, name: str) -> str:
+    value = str(raw.get(name, ""))
+    return "" if value in {"unknown", "unspecified", "reserved"} else value
+
+
+def _aspect(value: object) -> str:
+    text = str(value or "")
+    if not re.fullmatch(r"\d+:\d+", text):
+        return "1:1"
+    num, _, den = text.partition(":")
+    return text if int(num) and int(den) else "1:1"
+
+
+def _rate(value: object, otherwise: str) -> str:
+    text = str(value or "")
+    return text if _FRAME_RATE.match(text) else otherwise
+
+
+def _clock_time(tags: Mapping[str, str]) -> float | None:
+    """Return Matroska's DURATION tag (h:mm:ss.fraction), which is all its tracks claim."""
+    found = _CLOCK_TIME.match(_tag(tags, "duration"))
+    if found is None:
+        return None
+    hours, minutes, seconds = found.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def _tag(tags: Mapping[str, str], name: str) -> str:
+    return next((value for key, value in tags.items() if key.lower() == name), "")
+
+
+def _tags(raw: Json) -> dict[str, str]:
+    return {str(key): str(value) for key, value in _mapping(raw.get("tags")).items()}
+
+
+def _mapping(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _items(raw: Json, name: str) -> list[Json]:
+    found = raw.get(name)
+    return [_mapping(item) for item in found] if isinstance(found, list) else []
+
+
+def _seconds(value: object) -> float | None:
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _whole(value: object) -> int | None:
+    try:
+        return int(str(value))
+    except ValueError:
+        return None

@@ -1,0 +1,227 @@
+"""Look at a file: what it really is, whatever its name says; refuse what is not media, and say why."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
+from hevcq.errors import SourceGone, SourceUnreadable, Unavailable
+from hevcq.ffmpeg.inputs import (
+    PROBE_DEADLINE_S,
+    PROBE_LIMITS,
+    Tools,
+    input_options,
+    is_url,
+    name_of,
+    without_name,
+)
+from hevcq.ffmpeg.probe.midstream import FRAME_ENTRIES, later_frames, static_hdr
+from hevcq.ffmpeg.probe.parse import media_info
+from hevcq.ffmpeg.process.child import Finished, run_child
+
+LOOK_PACKETS = 24
+"""So many packets are decoded to see what headers do not say: captions, fields, HDR10+."""
+LOOK_AGAIN_PACKETS = 12
+_ENTRIES = (
+    "format:format_tags:stream:stream_tags:stream_disposition:stream_side_data:"
+    f"chapter:chapter_tags:{FRAME_ENTRIES}"
+)
+_NOT_LISTED = re.compile(r"^\[(\S+) @ \S+\] Format not on whitelist")
+_PLAYLISTS = frozenset(
+    {"hls", "applehttp", "concat", "dash", "imf", "sdp", "rtsp", "vobsub", "kux"}
+)
+_TEXTS = frozenset(
+    {
+        "srt", "ass", "webvtt", "subviewer", "subviewer1", "microdvd", "mpl2", "mpsub", "jacosub",
+        "sami", "realtext", "stl", "pjs", "vplayer", "aqtitle", "scc", "mcc", "lrc", "sup", "tedcaptions",
+        "ttml", "ffmetadata", "tty",
+    }
+)  # fmt: skip
+
+
+def probe(tools: Tools, location: str, stop: threading.Event) -> MediaInfo:
+    """Return the typed facts of the file or URL `location`.
+
+    Raises SourceUnreadable with a sentence that names the file if it is no media or has nothing
+    that can be read, SourceGone if it is not there, Unavailable if a URL does not answer.
+    """
+    _check_file(location)
+    looked = _ask(tools, location, ["-read_intervals", f"%+#{LOOK_PACKETS}"], stop)
+    probed = _parsed(looked, location)
+    info = media_info(probed)
+    if not info.streams:
+        raise SourceUnreadable(f"{name_of(location)} has no streams.")
+    main = next((s for s in info.of_kind(StreamKind.VIDEO) if s.video and s.video.width), None)
+    if main is None:
+        if info.of_kind(StreamKind.VIDEO):
+            raise SourceUnreadable(
+                f"{name_of(location)} has a picture of unknown size: it is damaged."
+            )
+        return info
+    if not any(f.get("stream_index") == main.index for f in probed.get("frames", ())):
+        again = ["-select_streams", str(main.index), "-read_intervals", f"%+#{LOOK_AGAIN_PACKETS}"]
+        more = _parsed(_ask(tools, location, again, stop), location)
+        probed = {**probed, "frames": more.get("frames", ())}
+        info = media_info(probed)
+    later = later_frames(tools, location, info, main, stop)
+    if later:
+        info = media_info({**probed, "later_frames": later})
+    return _with_h264_hdr(tools, location, info, stop)
+
+
+def _check_file(location: str) -> None:
+    """Refuse what needs no look inside; a device or pipe could make a reader wait for ever."""
+    if is_url(location):
+        return
+    name = name_of(location)
+    try:
+        found = os.stat(location)  # noqa: PTH116 - any bytes a name can hold
+        if stat.S_ISREG(found.st_mode):
+            os.close(os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except FileNotFoundError as error:
+        raise SourceGone(f"{name} is not there.") from error
+    except PermissionError as error:
+        raise SourceUnreadable(
+            f"{name} may not be read.", remedy="Give hevcq's user the right to read it."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise SourceUnreadable(f"{name} cannot be opened: {_why(error)}.") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise SourceUnreadable(f"{name} is a folder, not a video.")
+    if not stat.S_ISREG(found.st_mode):
+        raise SourceUnreadable(f"{name} is a device, pipe or socket, not a file.")
+    if found.st_size == 0:
+        raise SourceUnreadable(f"{name} is empty.")
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+def _ask(tools: Tools, location: str, extra: Sequence[str], stop: threading.Event) -> Finished:
+    argv = [
+        tools.ffprobe, "-v", "error", "-threads", "1", "-of", "json", "-show_entries", _ENTRIES,
+        *extra, *input_options(location),
+    ]  # fmt: skip
+    return run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+
+
+def _parsed(looked: Finished, location: str) -> dict[str, Any]:
+    if looked.returncode != 0:
+        raise refusal(location, looked.stderr)
+    try:
+        probed = json.loads(looked.stdout.decode("utf-8", "replace"))
+    except ValueError as error:
+        raise SourceUnreadable(
+            f"{name_of(location)} cannot be read: ffprobe's answer is cut."
+        ) from error
+    return probed if isinstance(probed, dict) else {}
+
+
+def refusal(location: str, stderr: Sequence[str]) -> SourceUnreadable | SourceGone | Unavailable:
+    """Return the error that says why a location could not be opened, from ffprobe's own lines."""
+    name = name_of(location)
+    for line in stderr:
+        found = _NOT_LISTED.match(line)
+        if found:
+            return SourceUnreadable(f"{name} {_not_a_film(found.group(1))}.")
+    text = without_name(stderr, location)
+    if is_url(location):
+        return _unfetched(name, text, _last(stderr, location))
+    if "No such file or directory" in text and not os.path.exists(location):  # noqa: PTH110 - bytes
+        return SourceGone(f"{name} is not there.")
+    if _is_text(location):
+        return SourceUnreadable(f"{name} is a text file, not a video.")
+    if "moov atom not found" in text:
+        return SourceUnreadable(
+            f"{name} is no video, or was cut short: an MP4 without its index (moov) cannot be read."
+        )
+    return SourceUnreadable(f"{name} cannot be read as a video: {_last(stderr, location)}.")
+
+
+def _unfetched(name: str, text: str, last: str) -> SourceUnreadable | SourceGone | Unavailable:
+    if re.search(r"404 Not Found|HTTP error 404|410 Gone", text):
+        return SourceGone(f"{name} is not there.")
+    if re.search(r"Connection|timed out|Server returned|HTTP error|resolve|Input/output", text):
+        return Unavailable(f"{name} cannot be fetched: {last}.")
+    return SourceUnreadable(f"{name} cannot be read as a video: {last}.")
+
+
+def _not_a_film(demuxer: str) -> str:
+    name = demuxer.partition(",")[0]
+    if name in _PLAYLISTS:
+        return f"is a playlist ({name}) that names other files, not a video"
+    if name in _TEXTS:
+        return f"is text ({name}), not a video"
+    if name.endswith("_pipe") or name in {"image2", "gif", "apng", "ico"}:
+        return f"is a picture ({name.removesuffix('_pipe')}), not a video"
+    return f"is of a kind that hevcq does not open ({name})"
+
+
+def _last(stderr: Sequence[str], location: str) -> str:
+    """Return ffprobe's last line without the location, which may hold a signature or odd bytes."""
+    line = stderr[-1] if stderr else "no reason given"
+    for prefix in (f"file:{location}: ", f"{location}: "):
+        line = line.removeprefix(os.fsencode(prefix).decode("utf-8", "replace"))
+    return name_of(line) if not is_url(line) else "no reason given"
+
+
+def _is_text(location: str) -> bool:
+    try:
+        with open(location, "rb") as file:
+            head = file.read(2048)
+    except (OSError, ValueError):
+        return False
+    try:
+        return all(c.isprintable() or c.isspace() for c in head.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        cut = error.start >= len(head) - 3
+        return cut and head[: error.start].decode("utf-8").isprintable()
+
+
+def _with_h264_hdr(
+    tools: Tools, location: str, info: MediaInfo, stop: threading.Event
+) -> MediaInfo:
+    """Add the HDR10 metadata of an H.264 stream, which ffmpeg 5.1 does not report (see sei.py)."""
+    return info.model_copy(
+        update={
+            "streams": tuple(
+                _looked_up(tools, location, stream, stop) if _overlooked(stream) else stream
+                for stream in info.streams
+            )
+        }
+    )
+
+
+def _overlooked(stream: Stream) -> bool:
+    video = stream.video
+    return (
+        stream.kind is StreamKind.VIDEO
+        and stream.codec == "h264"
+        and video is not None
+        and video.colour.transfer == "smpte2084"
+        and video.mastering_display is None
+    )
+
+
+def _looked_up(tools: Tools, location: str, stream: Stream, stop: threading.Event) -> Stream:
+    argv = [
+        tools.ffmpeg, "-v", "error", "-nostdin", *input_options(location),
+        "-map", f"0:{stream.index}", "-c", "copy", "-frames:v", "1", "-f", "h264", "pipe:1",
+    ]  # fmt: skip
+    first = run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+    if first.returncode != 0:
+        raise refusal(location, first.stderr)
+    mastering, light = static_hdr(first.stdout)
+    if stream.video is None or (mastering is None and light is None):
+        return stream
+    video = stream.video.model_copy(
+        update={"mastering_display": mastering, "light_level": stream.video.light_level or light}
+    )
+    return stream.model_copy(update={"video": video})

@@ -1,0 +1,1 @@
+"""Child processes: start, bound, read, stop."""

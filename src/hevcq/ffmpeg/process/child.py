@@ -1,0 +1,343 @@
+"""The only place that starts a process: bounded, drained, and gone when we are done with it.
+
+A child gets its own session, a closed stdin, a clean environment and limits. One loop in the
+calling thread drains both pipes, so nothing can fill up and no thread can be left behind. However
+the call ends, the whole process group is ended and the child is reaped. A child also dies with
+this process, even by SIGKILL, where util-linux's setpriv is installed (see `_tied`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from hevcq.errors import EncoderFailed, MediaRefused, OutOfMemory, Stopped, WorkerUnfit
+from hevcq.ffmpeg.process.limits import NO_LIMITS, ChildLimits
+from hevcq.ffmpeg.process.output import Bytes, ChildWatch, Lines, Tail
+from hevcq.util.clock import SystemClock
+from hevcq.util.log import get_logger
+
+__all__ = [
+    "ChildLimits",
+    "Finished",
+    "find_program",
+    "paste_able",
+    "run_child",
+    "stream_child",
+]
+
+TICK_S = 0.25
+"""How often a waiting call looks at `stop`; the end of the child wakes it at once."""
+TERM_GRACE_S = 2.0
+"""How long a child may take to end by SIGTERM before SIGKILL."""
+KILL_WAIT_S = 10.0
+"""How long a killed child may stay in an uninterruptible system call before it is left alone."""
+CHUNK = 65_536
+FROM_OUTSIDE = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Signals that nobody sends a child but somebody else: we raise when we end one ourselves."""
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/nonexistent",
+}
+"""All that a child sees of the environment: no credentials, and messages in English."""
+
+_CLOCK = SystemClock()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a child ended. A negative `returncode` is the signal that ended it.
+
+    `stdout` is empty when lines or chunks were handed on instead. `stderr` holds its last lines,
+    32 KiB at most; if any were dropped, the first line says how many.
+    """
+
+    returncode: int
+    stdout: bytes
+    stderr: tuple[str, ...]
+    seconds: float
+    cpu_s: float
+
+
+def run_child(
+    argv: Sequence[str],
+    *,
+    stop: threading.Event,
+    limits: ChildLimits = NO_LIMITS,
+    on_line: Callable[[str], None] | None = None,
+    deadline_s: float | None = None,
+    check: Callable[[], None] | None = None,
+) -> Finished:
+    """Run a program to its end, in the calling thread.
+
+    `on_line` gets each line of stdout as it comes (else stdout is returned whole). `deadline_s`
+    bounds the wall time. `check` is called about twice a second; what it or `on_line` raises ends
+    the child and is passed on.
+
+    Raises Stopped when `stop` is set, LimitExceeded past the deadline or above 64 MiB of stdout,
+    EncoderStalled when it uses no CPU time for `limits.idle_s`,
+    WorkerUnfit when the program cannot be started, MediaRefused when its command is longer than the
+    system takes (the film's labels are part of it), and OutOfMemory or EncoderFailed when somebody
+    else killed it: what it had said until then is no verdict on its film.
+    """
+    if on_line is not None:
+        lines = Lines(on_line)
+        finished = stream_child(
+            argv, stop=stop, limits=limits, on_chunk=lines.feed, deadline_s=deadline_s, check=check
+        )
+        lines.close()
+        return finished
+    whole = Bytes()
+    ended = stream_child(
+        argv, stop=stop, limits=limits, on_chunk=whole.feed, deadline_s=deadline_s, check=check
+    )
+    return Finished(
+        ended.returncode, bytes(whole.content), ended.stderr, ended.seconds, ended.cpu_s
+    )
+
+
+def stream_child(
+    argv: Sequence[str],
+    *,
+    stop: threading.Event,
+    on_chunk: Callable[[bytes], None],
+    limits: ChildLimits = NO_LIMITS,
+    deadline_s: float | None = None,
+    check: Callable[[], None] | None = None,
+) -> Finished:
+    """Like `run_child`, but stdout goes to `on_chunk` in pieces of at most 64 KiB, as they come."""
+    if stop.is_set():
+        raise Stopped
+    child = _start(argv, limits, on_chunk)
+    watch = ChildWatch(
+        child.name, child.pid, _CLOCK, deadline_s=deadline_s, idle_s=limits.idle_s, check=check
+    )
+    try:
+        _supervise(child, stop, watch)
+    except BaseException:
+        child.discard()
+        child.end_group()
+        raise
+    finally:
+        child.close()
+    if child.unstarted():
+        raise WorkerUnfit(f"{argv[0]} cannot be started: {' '.join(child.tail.lines())}.")
+    _require_own_end(child)
+    return Finished(
+        child.returncode, b"", child.tail.lines(), _CLOCK.monotonic() - child.started, child.cpu_s
+    )
+
+
+def _require_own_end(child: _Child) -> None:
+    if child.returncode == -signal.SIGKILL:
+        why = f"{child.name} was killed, most likely for want of memory."
+        raise OutOfMemory(why, returncode=child.returncode, tail=child.tail.lines())
+    if -child.returncode in FROM_OUTSIDE:
+        why = f"{child.name} was ended from outside by signal {-child.returncode}."
+        raise EncoderFailed(why, returncode=child.returncode, tail=child.tail.lines())
+
+
+def paste_able(argv: Sequence[str]) -> str:
+    """Return a command as one line that can be pasted into a shell."""
+    return shlex.join(argv)
+
+
+def _supervise(child: _Child, stop: threading.Event, watch: ChildWatch) -> None:
+    while not child.exited:
+        child.pump(TICK_S)
+        if child.exited:
+            break
+        if stop.is_set():
+            raise Stopped
+        watch.look()
+    child.end_group()
+
+
+class _Child:
+    """A started child and what is open for it; used by one thread only."""
+
+    def __init__(
+        self, popen: subprocess.Popen[bytes], name: str, on_chunk: Callable[[bytes], None]
+    ) -> None:
+        self.started = _CLOCK.monotonic()
+        self.name = name
+        self.tail = Tail()
+        self.exited = False
+        self.returncode = 0
+        self.cpu_s = 0.0
+        self._popen = popen
+        self.pid = popen.pid
+        self._reaped = False
+        self._poll = select.poll()
+        self._pidfd = _pidfd(popen.pid)
+        self._sinks: dict[int, Callable[[bytes], None]] = {}
+        for pipe, sink in ((popen.stdout, on_chunk), (popen.stderr, self.tail.feed)):
+            if pipe is not None:
+                self._sinks[pipe.fileno()] = sink
+        for descriptor in (*self._sinks, *([self._pidfd] if self._pidfd is not None else [])):
+            self._poll.register(descriptor, select.POLLIN)
+
+    def pump(self, timeout_s: float) -> None:
+        """Wait for output or the end, at most `timeout_s`, and hand on what has come."""
+        if self._pidfd is None and not self._sinks:
+            timeout_s = min(timeout_s, 0.02)
+        ended = False
+        for descriptor, _ in self._poll.poll(timeout_s * 1000):
+            if descriptor == self._pidfd:
+                ended = True
+            else:
+                self._read(descriptor)
+        if (ended or self._pidfd is None) and not self.exited:
+            self.exited = os.waitid(os.P_PID, self.pid, _PEEK) is not None
+
+    def discard(self) -> None:
+        """Throw further output of stdout away."""
+        for descriptor, sink in self._sinks.items():
+            if sink != self.tail.feed:
+                self._sinks[descriptor] = _nowhere
+
+    def end_group(self) -> None:
+        """End the whole group: TERM, wait, KILL; read what is left, and reap."""
+        if not self.exited:
+            self._signal(signal.SIGTERM)
+            self._wait(TERM_GRACE_S, lambda: self.exited)
+        # The leader is a zombie or alive until it is reaped below, so its number is still ours.
+        self._signal(signal.SIGKILL)
+        self._wait(KILL_WAIT_S, lambda: self.exited)
+        if not self.exited:
+            get_logger().error("child_cannot_be_killed", pid=self.pid, program=self.name)
+            return
+        self._wait(KILL_WAIT_S, lambda: not self._sinks)
+        _, status, usage = os.wait4(self.pid, 0)
+        self._reaped = True
+        self.returncode = self._popen.returncode = os.waitstatus_to_exitcode(status)
+        self.cpu_s = usage.ru_utime + usage.ru_stime
+
+    def unstarted(self) -> bool:
+        """Whether setpriv ran but could not start the program."""
+        return self.returncode in {126, 127} and any(
+            line.startswith("setpriv: ") for line in self.tail.lines()
+        )
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for pipe in (self._popen.stdout, self._popen.stderr):
+            if pipe is not None:
+                pipe.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+
+    def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
+        until = _CLOCK.monotonic() + seconds
+        while not done() and _CLOCK.monotonic() < until:
+            self.pump(0.05)
+
+    def _read(self, descriptor: int) -> None:
+        chunk = os.read(descriptor, CHUNK)
+        if chunk:
+            self._sinks[descriptor](chunk)
+        else:
+            self._poll.unregister(descriptor)
+            del self._sinks[descriptor]
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+_PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+
+def _nowhere(_chunk: bytes) -> None:
+    """Take output that nobody wants any more."""
+
+
+def _start(argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes], None]) -> _Child:
+    program = find_program(argv[0])
+    try:
+        popen = subprocess.Popen(
+            [*_tied(program), *argv[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.E2BIG:
+            why = "The film's labels or tracks make a command that is too long for this system."
+            raise MediaRefused(why) from error
+        raise WorkerUnfit(f"{argv[0]} cannot be started: {error}.") from error
+    child = _Child(popen, os.path.basename(program), on_chunk)  # noqa: PTH119 - a name
+    limits.apply(popen.pid)
+    return child
+
+
+def find_program(name: str) -> str:
+    """Return the absolute path of a program; raise WorkerUnfit if it is missing."""
+    found = shutil.which(name)
+    if found is None:
+        raise WorkerUnfit(
+            f"The program {name!r} was not found.",
+            remedy="Install ffmpeg, or name its path in the settings.",
+        )
+    return os.path.abspath(found)  # noqa: PTH100 - resolve() would follow links
+
+
+def _tied(program: str) -> list[str]:
+    """Return how to start a program so that the kernel kills it when this process dies.
+
+    setpriv (util-linux) sets the parent-death signal and execs. If we die before it is set, the
+    signal never comes; so the program is named through our own /proc entry, which is gone then,
+    and the exec fails. Costs about 0.7 ms a start. Without setpriv or /proc the child is not tied: it then
+    ends by its own limits. (man 2 prctl, PR_SET_PDEATHSIG; the signal follows the thread that
+    started the child, which here is the one that waits for it.)
+    """
+    setpriv = _setpriv()
+    if setpriv is None:
+        return [program]
+    if _reachable(setpriv, os.getpid()):
+        program = f"/proc/{os.getpid()}/root{program}"
+    return [setpriv, "--nnp", "--pdeathsig", "KILL", "--", program]
+
+
+@lru_cache(maxsize=1)
+def _setpriv() -> str | None:
+    return shutil.which("setpriv", path=ENVIRONMENT["PATH"])
+
+
+@lru_cache(maxsize=1)
+def _reachable(setpriv: str, pid: int) -> bool:
+    """Whether a child may start programs through our /proc entry: tried once, since it may not."""
+    harmless = f"/proc/{pid}/root{shutil.which('true', path=ENVIRONMENT['PATH'])}"
+    try:
+        tried = subprocess.run(
+            [setpriv, "--nnp", "--", harmless],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=ENVIRONMENT,
+            check=False,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return tried.returncode == 0
+
+
+def _pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None

@@ -1,0 +1,1 @@
+"""Run ffmpeg: progress, errors, known messages."""

@@ -1,0 +1,212 @@
+"""Why did ffmpeg end like that? From return code and stderr to one error of the tree. Pure.
+
+The lines are those of `-loglevel repeat+level+error`: `[h264 @ 0x…] [error] what happened`. The
+name in front is the part of ffmpeg that speaks, which tells a damaged source (its demuxer or its
+decoder complains) from trouble elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.errors import (
+    DiskFull,
+    EncoderFailed,
+    HevcqError,
+    LimitExceeded,
+    OutOfMemory,
+    SourceDamaged,
+    SourceGone,
+    SourceUnreadable,
+    Unavailable,
+    WorkerUnfit,
+)
+from hevcq.ffmpeg.inputs import argument_of, is_url, name_of, without_name
+from hevcq.ffmpeg.process.child import paste_able
+from hevcq.ffmpeg.run.known_messages import Pass, in_words, suspicious
+
+_SPEAKER = re.compile(r"^\[(?P<name>[^\]@]+?) @ (?:0x)?[0-9a-f]+\]")
+_SEAM = re.compile(r"(\n|\[[^\]\n]+? @ (?:0x)?[0-9a-f]+\] |\[(?:panic|fatal|error)\] )")
+"""A line that is too long for ffmpeg ends without a line break, and the next one goes on there."""
+_LEVEL = re.compile(r"\[(?:panic|fatal|error)\] ")
+
+_DISK = re.compile(r"No space left on device|Disk quota exceeded")
+_MEMORY = re.compile(
+    r"Cannot allocate memory|Out of memory|malloc of size|failed to map segment|"
+    r"std::bad_alloc|Resource temporarily unavailable.*thread",
+    re.IGNORECASE,
+)
+_LIMIT = re.compile(r"File too large")
+_UNFIT = re.compile(
+    r"Unknown encoder|Unrecognized option|Option not found|Unknown decoder|No such filter|"
+    r"Requested output format .* is not a suitable|symbol lookup error|"
+    r"error while loading shared libraries"
+)
+_GONE = re.compile(
+    r"No such file or directory|404 Not Found|HTTP error 404|410 Gone|HTTP error 410"
+)
+_FORBIDDEN = re.compile(r"Permission denied")
+_AWAY = re.compile(
+    r"Server returned|HTTP error|Connection (?:refused|reset|timed out)|timed out|"
+    r"Failed to resolve|Network is unreachable|Input/output error|Stale file handle|"
+    r"Stream ends prematurely|Broken pipe",
+    re.IGNORECASE,
+)
+_DAMAGE = re.compile(
+    r"corrupt (?:input packet|decoded frame)|Error while decoding stream|Invalid data found when processing input|"
+    r"Error submitting (?:a )?packet to (?:the )?decoder|decode error rate|Decoding error"
+)
+_PHRASES = {
+    signal.SIGSEGV: "crashed (segmentation fault)",
+    signal.SIGABRT: "gave up (abort)",
+    signal.SIGILL: "used an instruction this processor lacks",
+    signal.SIGBUS: "crashed (bus error)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an ffmpeg ended, what it was working on, and in which pass."""
+
+    command: Sequence[str]
+    location: str
+    info: MediaInfo
+    returncode: int
+    stderr: Sequence[str]
+    where: Pass = Pass.ENCODE
+    said: frozenset[str] = frozenset()
+    """What the source alone makes a program say, in `pieces`: no words about this machine."""
+
+
+def pieces(lines: Sequence[str], location: str) -> list[str]:
+    """Return what a program said of a source, cut where another part of it may begin to speak."""
+    return _SEAM.split(without_name(lines, location))
+
+
+def failure(ended: Ended) -> HevcqError | None:
+    """Return the error that an ending means, or None if it is no failure.
+
+    An exit of 0 is a failure only if the source's own demuxer or decoder complained: what else
+    is on stderr is for gate G1 to judge.
+    """
+    name = name_of(ended.location)
+    if ended.returncode == 0:
+        complaint = _complaint(ended)
+        return _damaged(name, complaint) if complaint is not None else None
+    by_signal = _by_signal(ended, name) if ended.returncode < 0 else None
+    return by_signal or _by_text(ended, name) or _unexplained(ended, f"ffmpeg failed on {name}")
+
+
+def _by_signal(ended: Ended, name: str) -> HevcqError | None:
+    number = -ended.returncode
+    if number == signal.SIGXFSZ:
+        return LimitExceeded(f"The rendition of {name} grew past the profile's max_output_ratio.")
+    if number == signal.SIGXCPU:
+        return LimitExceeded(f"The encode of {name} used more CPU time than it may.")
+    if number == signal.SIGKILL:
+        return OutOfMemory(
+            f"ffmpeg was killed while it encoded {name}, most likely for want of memory.",
+            returncode=ended.returncode,
+            tail=ended.stderr,
+            command=paste_able(ended.command),
+        )
+    phrase = _PHRASES.get(signal.Signals(number)) if number in set(signal.Signals) else None
+    return _unexplained(ended, f"ffmpeg {phrase or f'was ended by signal {number}'} on {name}")
+
+
+def _by_text(ended: Ended, name: str) -> HevcqError | None:
+    text = _searched(ended, ended.stderr)
+    last = _sentence(ended.stderr)
+    if _DISK.search(text):
+        return DiskFull(f"The disk filled up while {name} was encoded.")
+    if _MEMORY.search(text):
+        return OutOfMemory(
+            f"ffmpeg ran out of memory on {name}.",
+            returncode=ended.returncode,
+            tail=ended.stderr,
+            command=paste_able(ended.command),
+        )
+    if _LIMIT.search(text):
+        return LimitExceeded(f"The rendition of {name} grew past the profile's max_output_ratio.")
+    if _UNFIT.search(text):
+        return WorkerUnfit(
+            f"ffmpeg cannot do this work: {last}.",
+            remedy="Run `hevcq doctor` to see what is missing.",
+        )
+    return _by_source(ended, name)
+
+
+def _by_source(ended: Ended, name: str) -> HevcqError | None:
+    about = [line for line in ended.stderr if _speaks_of_source(ended, line)]
+    text = _searched(ended, ended.stderr if is_url(ended.location) else about)
+    if _GONE.search(text):
+        return SourceGone(f"{name} is not there any more.")
+    if _FORBIDDEN.search(text):
+        return SourceUnreadable(
+            f"{name} may not be read.", remedy="Give hevcq's user the right to read it."
+        )
+    if _AWAY.search(text):
+        why = _sentence(about) or _sentence(ended.stderr)
+        return Unavailable(f"{name} could not be read to its end: {why}.")
+    complaint = _complaint(ended)
+    return _damaged(name, complaint) if complaint is not None else None
+
+
+def _searched(ended: Ended, lines: Sequence[str]) -> str:
+    """Return what may be searched for a cause: neither the film's name nor its own words."""
+    return "".join(part for part in pieces(lines, ended.location) if part not in ended.said)
+
+
+def _speaks_of_source(ended: Ended, line: str) -> bool:
+    shown = f"file:{ended.location}".encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return shown in line or (is_url(ended.location) and name_of(ended.location) in line)
+
+
+def without_secrets(words: Sequence[str], location: str) -> tuple[str, ...]:
+    """Return command words or lines as they may be kept: a URL without its signature."""
+    if not is_url(location):
+        return tuple(words)
+    secret = argument_of(location)
+    return tuple(word.replace(secret, name_of(location)) for word in words)
+
+
+def _complaint(ended: Ended) -> str | None:
+    """Return the first line in which the source's demuxer or decoder complains in earnest."""
+    own = {stream.codec for stream in ended.info.streams} | {ended.info.format_name}
+    for line in suspicious(ended.stderr, ended.where):
+        speaker = _SPEAKER.match(line)
+        if speaker is not None and speaker["name"] in own and _LEVEL.search(line):
+            return line
+        if _DAMAGE.search(line):
+            return line
+    return None
+
+
+def _damaged(name: str, line: str) -> SourceDamaged:
+    return SourceDamaged(
+        f"{name} is damaged: {_plain(line)}.",
+        remedy="Get the file again from where it came; it plays, if at all, with gaps.",
+    )
+
+
+def _unexplained(ended: Ended, what: str) -> EncoderFailed:
+    last = _sentence(ended.stderr)
+    return EncoderFailed(
+        f"{what}: {last}." if last else f"{what} with exit code {ended.returncode}.",
+        returncode=ended.returncode,
+        tail=ended.stderr,
+        command=paste_able(ended.command),
+    )
+
+
+def _sentence(lines: Sequence[str]) -> str:
+    """Return the first line that says something, without its technical prefix."""
+    return next((_plain(line) for line in lines if _plain(line)), "")
+
+
+def _plain(line: str) -> str:
+    return re.sub(r"^(?:file:|https?:)\S.*?: ", "", in_words(line))

@@ -1,0 +1,203 @@
+"""Run one command of an encode within the profile's bounds, and say what its ending means."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hevcq.errors import (
+    DiskFull,
+    EncoderFailed,
+    HevcqError,
+    LimitExceeded,
+    OutOfMemory,
+    SourceGone,
+    SourceUnreadable,
+    Unavailable,
+    WorkerUnfit,
+)
+from hevcq.ffmpeg.command.build import QUIET, cover_commands
+from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, PROBE_LIMITS, Tools, input_options, name_of
+from hevcq.ffmpeg.process.child import Finished, run_child
+from hevcq.ffmpeg.process.limits import limits_of
+from hevcq.ffmpeg.process.output import StallWatch
+from hevcq.ffmpeg.run.errors import Ended, failure, pieces, without_secrets
+from hevcq.ffmpeg.run.known_messages import Pass
+from hevcq.ffmpeg.run.progress import ProgressReader
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress
+
+OUTPUT_SLACK = 64 * 2**20
+"""What an output may be beyond max_output_ratio, in bytes; see domain/profile.py Bounds."""
+NOT_THE_FILMS = (
+    DiskFull, LimitExceeded, OutOfMemory, SourceGone, SourceUnreadable, Unavailable, WorkerUnfit,
+)  # fmt: skip
+"""What is told by ffmpeg's words, and is no fault of the film's content."""
+NEARLY_DONE = 0.97
+"""From here on the file's own growth counts as progress: the index is being moved to the front."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a command belongs to, and how its error-level lines are read."""
+
+    tools: Tools
+    request: EncodeRequest
+    stop: threading.Event
+    where: Pass = Pass.ENCODE
+
+
+@contextlib.contextmanager
+def fresh_output(request: EncodeRequest) -> Iterator[None]:
+    """Refuse to overwrite `request.output`, and remove it if what makes it fails."""
+    if request.output.exists():
+        raise EncoderFailed(f"{request.output} exists already and is not overwritten.")
+    try:
+        yield
+    except BaseException:
+        request.output.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def covers_of(job: Job) -> Iterator[list[Path]]:
+    """Make the covers that must be files first, and remove them at the end."""
+    covers: list[Path] = []
+    try:
+        folder = job.request.output.parent
+        for command, path in cover_commands(job.tools, job.request, folder):
+            covers.append(path)
+            run_bounded(job, command)
+        yield covers
+    finally:
+        for path in covers:
+            path.unlink(missing_ok=True)
+
+
+def run_bounded(
+    job: Job,
+    command: list[str],
+    *,
+    on_line: Callable[[str], None] | None = None,
+    check: Callable[[], None] | None = None,
+) -> Finished:
+    """Run one command within the profile's bounds, and raise what its ending means."""
+    request = job.request
+    limits = limits_of(request.profile.bounds, output_bytes=_most_bytes(request))
+    try:
+        finished = run_child(
+            command,
+            stop=job.stop,
+            limits=limits,
+            on_line=on_line,
+            deadline_s=request.max_seconds,
+            check=check,
+        )
+    except LimitExceeded as error:
+        raise LimitExceeded(f"{name_of(request.location)}: {error.message}") from error
+    except EncoderFailed as error:
+        if error.returncode is None:  # it stalled
+            raise
+        # Somebody else killed it; said here with the film's name and the command.
+        raise _problem(job, command, error.returncode, error.tail) or error from error
+    problem = _problem(job, command, finished.returncode, finished.stderr)
+    if problem is not None:
+        raise problem
+    return replace(finished, stderr=without_secrets(finished.stderr, request.location))
+
+
+def _problem(
+    job: Job, command: list[str], returncode: int, stderr: tuple[str, ...]
+) -> HevcqError | None:
+    """Return what an ending means, in words that hold no secret."""
+    location = job.request.location
+    ended = Ended(
+        command=without_secrets(command, location),
+        location=location,
+        info=job.request.info,
+        returncode=returncode,
+        stderr=without_secrets(stderr, location),
+        where=job.where,
+    )
+    problem = failure(ended)
+    if returncode > 0 and isinstance(problem, NOT_THE_FILMS):
+        return failure(replace(ended, said=_said(job)))
+    return problem
+
+
+def _said(job: Job) -> frozenset[str]:
+    """Return what the film makes a program say that only opens it, in `failure.pieces`.
+
+    A tag may read like an error of this machine, line breaks and all; asked after a failure only.
+    What cannot be opened (any more) says nothing that may be left out.
+    """
+    location = job.request.location
+    look = [job.tools.ffprobe, *QUIET[-2:], *input_options(location)]
+    try:
+        looked = run_child(look, stop=job.stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+    except (EncoderFailed, LimitExceeded):
+        return frozenset()
+    lines = without_secrets(looked.stderr, location) if looked.returncode == 0 else ()
+    return frozenset(pieces(lines, location)[::2])  # what is between is who spoke
+
+
+def run_watched(
+    job: Job, command: list[str], duration_s: float | None, on_progress: OnProgress
+) -> EncodeReport:
+    """Run a command that prints its progress; watch that it moves and does not grow too large.
+
+    `duration_s` is the output time that makes the whole.
+    """
+    reader = ProgressReader(duration_s)
+    watch = _Watch(job.request, reader, job.tools)
+
+    def on_line(line: str) -> None:
+        state = reader.feed(line)
+        if state is not None:
+            watch.check_size()
+            on_progress(state)
+
+    finished = run_bounded(job, command, on_line=on_line, check=watch.check)
+    return EncodeReport(
+        arguments=without_secrets(command, job.request.location),
+        seconds=finished.seconds,
+        cpu_s=finished.cpu_s,
+        stderr=finished.stderr,
+        frames=reader.last.frame,
+    )
+
+
+class _Watch:
+    """Looks at a running encode twice a second: does it move, is it too large?"""
+
+    def __init__(self, request: EncodeRequest, reader: ProgressReader, tools: Tools) -> None:
+        self._output = request.output
+        self._name = name_of(request.location)
+        self._most = _most_bytes(request)
+        self._reader = reader
+        self._stall = StallWatch(request.profile.bounds.stall_s, tools.clock)
+
+    def check(self) -> None:
+        """Raise EncoderStalled if nothing moved for too long."""
+        last = self._reader.last
+        written = None
+        if last.fraction >= NEARLY_DONE:
+            with contextlib.suppress(OSError):
+                found = self._output.stat()
+                written = (found.st_size, found.st_mtime_ns)
+        moved = last.out_time_s, last.frame, written
+        self._stall.check(moved, f"ffmpeg made no progress on {self._name}")
+
+    def check_size(self) -> None:
+        """Raise LimitExceeded if the output grew past its bound."""
+        if self._reader.last.size > self._most:
+            raise LimitExceeded(
+                f"The rendition of {self._name} grew past {self._most >> 20} MiB "
+                "(bounds.max_output_ratio)."
+            )
+
+
+def _most_bytes(request: EncodeRequest) -> int:
+    return int(request.source_size * request.profile.bounds.max_output_ratio) + OUTPUT_SLACK

@@ -1,0 +1,1 @@
+"""The gates that a rendition must pass."""

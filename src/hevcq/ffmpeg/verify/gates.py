@@ -1,0 +1,270 @@
+"""The gates G1 to G8 over one output, in order of cost; the first that fails ends it.
+
+Fail closed: what cannot be found out counts as failed (UNKNOWN), and an exception of hevcq's own
+tree other than about the output itself (a stop, a missing program) is passed on, never swallowed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.media.facts import Measurement, MediaInfo, Stream
+from hevcq.domain.planning.encode_plan import StreamPlan
+from hevcq.domain.profile import PictureMetric
+from hevcq.errors import SourceGone, SourceUnreadable
+from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inspect.measure import measure
+from hevcq.ffmpeg.probe.probe import probe
+from hevcq.ffmpeg.run.known_messages import Pass, in_words, suspicious
+from hevcq.ffmpeg.run.progress import ProgressReader
+from hevcq.ffmpeg.verify.picture import (
+    Film,
+    Look,
+    Sample,
+    decode_problems,
+    encoded_films,
+    frozen,
+    looks,
+    take_samples,
+)
+from hevcq.ffmpeg.verify.seams import Shown, joined_times, seam_problem
+from hevcq.ffmpeg.verify.streams import ledger_problems, made_streams, promise_problems
+from hevcq.ffmpeg.verify.timing import Compared, time_problems
+from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
+
+Judged = tuple[Outcome, str]
+PASSED: Judged = (Outcome.PASSED, "")
+DECODED = 0.7
+"""Share of the whole check that is over when G4 has decoded everything; the samples of G8 follow.
+
+Measured as CPU on Big Buck Bunny, 480p: 0.6 for 30 s, and more the longer the film is."""
+
+
+def verify(
+    tools: Tools, request: VerifyRequest, on_progress: OnProgress, stop: threading.Event
+) -> tuple[GateResult, ...]:
+    """Run the gates; the last result is the first that did not pass, or G8's.
+
+    Raises Stopped, WorkerUnfit, or LimitExceeded past `request.max_seconds`.
+    """
+    gates = _Gates(tools, request, on_progress, stop)
+    order: tuple[tuple[Gate, Callable[[], Judged]], ...] = (
+        (Gate.G1, gates.clean_encode),
+        (Gate.G2, gates.fresh_probe),
+        (Gate.G3, gates.stream_ledger),
+        (Gate.G5, gates.measured_times),
+        (Gate.G6, gates.smaller),
+        (Gate.G7, gates.sanity),
+        (Gate.G4, gates.full_decode),
+        (Gate.G8, gates.picture),
+    )
+    results: list[GateResult] = []
+    for gate, judge in order:
+        began = tools.clock.monotonic()
+        try:
+            outcome, detail = judge()
+        except (SourceUnreadable, SourceGone) as error:
+            outcome, detail = Outcome.FAILED, f"the output cannot be read: {error.message}"
+        seconds = tools.clock.monotonic() - began
+        results.append(GateResult(gate=gate, outcome=outcome, detail=detail, seconds=seconds))
+        if outcome not in {Outcome.PASSED, Outcome.OFF}:
+            break
+    return tuple(results)
+
+
+def _judged(problems: list[str]) -> Judged:
+    if not problems:
+        return PASSED
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return Outcome.FAILED, in_words(problems[0]) + more
+
+
+@dataclass(slots=True)
+class _Gates:
+    """One method a gate; what a gate learned is kept for those after it."""
+
+    tools: Tools
+    request: VerifyRequest
+    on_progress: OnProgress
+    stop: threading.Event
+    began: float = field(init=False)
+    output: MediaInfo = field(init=False)
+    made: Measurement = field(init=False)
+    shown: Shown | None = None
+    sampled: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.began = self.tools.clock.monotonic()
+
+    def clean_encode(self) -> Judged:
+        """G1: the encode printed no error-level line that is not known to be harmless."""
+        return _judged(list(suspicious(self.request.report.stderr, Pass.ENCODE)))
+
+    def fresh_probe(self) -> Judged:
+        """G2: a new look at the output finds what the plan promised."""
+        self.output = probe(self.tools, str(self.request.output), self.stop)
+        return _judged(promise_problems(self.request.plan, self.output))
+
+    def stream_ledger(self) -> Judged:
+        """G3: every stream, chapter and title that was to be kept is there, and nothing else."""
+        return _judged(ledger_problems(self.request.plan, self.request.info, self.output))
+
+    def measured_times(self) -> Judged:
+        """G5: packets and times of every track, measured, are those of the source."""
+        request = self.request
+        if not request.measured.tracks:
+            return Outcome.UNKNOWN, "the source was not measured"
+        self.made = measure(self.tools, str(request.output), self.output, self.stop)
+        problems = time_problems(
+            Compared(
+                plan=request.plan,
+                source=request.info,
+                measured=request.measured,
+                output=self.output,
+                made=self.made,
+                frames=request.report.frames,
+                drift_s=request.profile.gates.drift_s,
+            )
+        )
+        if request.chunks is not None and not problems:
+            film = self._film()
+            self.shown, problems = joined_times(
+                self.tools, request, (film.index, film.tick), self.stop
+            )
+        return _judged(problems)
+
+    def _film(self) -> Stream:
+        """Return the film's stream in the output; G3 found it there."""
+        made = made_streams(self.request.plan, self.output)
+        return made[self.request.plan.main_video.position or 0]
+
+    def smaller(self) -> Judged:
+        """G6: the output saves what the profile asks for."""
+        saving = self.request.profile.gates.minimum_saving
+        before, after = self.request.source_size, self.request.output.stat().st_size
+        if saving is None:
+            return Outcome.OFF, "any size is welcome"
+        if before <= 0:
+            return Outcome.UNKNOWN, "the source's size is unknown"
+        share = after / before
+        if share > 1 - saving:
+            return (
+                Outcome.NOT_SMALLER,
+                f"{share:.1%} of the source's size, at most {1 - saving:.1%} is worth it",
+            )
+        return Outcome.PASSED, f"{share:.1%} of the source's size"
+
+    def sanity(self) -> Judged:
+        """G7: an output too small to be true waits for a person."""
+        lowest = self.request.profile.gates.review_below
+        before, after = self.request.source_size, self.request.output.stat().st_size
+        if lowest == 0:
+            return Outcome.OFF, ""
+        # A picture of a ninth of the pixels takes far less, and is no less true.
+        if after < lowest * before * self._pixels_kept():
+            share = after / before
+            return Outcome.REVIEW, f"only {share:.1%} of the source's size is left"
+        return PASSED
+
+    def _pixels_kept(self) -> float:
+        """Return the share of the source's pixels that the film was to keep, at most 1."""
+        request = self.request
+        source = next(
+            s.video for s in request.info.streams if s.index == request.plan.main_video.source_index
+        )
+        if source is None or not source.width * source.height:
+            return 1.0
+        made = request.plan.video.width * request.plan.video.height
+        return min(1.0, made / (source.width * source.height))
+
+    def full_decode(self) -> Judged:
+        """G4: all pictures and sounds of the output decode without a complaint."""
+        reader = ProgressReader(self.output.duration_s)
+
+        def on_line(line: str) -> None:
+            state = reader.feed(line)
+            if state is not None:
+                self.on_progress(
+                    replace(
+                        state,
+                        fraction=state.fraction * DECODED,
+                        out_time_s=state.out_time_s * DECODED,
+                        speed=state.speed and state.speed * DECODED,
+                    )
+                )
+
+        return _judged(
+            decode_problems(
+                self.tools, self.request, self.stop, deadline_s=self._left(), on_line=on_line
+            )
+        )
+
+    def _tell_sampled(self) -> None:
+        """Tell how far the samples are; a short film has fewer of them than its profile asks."""
+        films = len(encoded_films(self.request.plan))
+        wanted = max(1, films * self.request.profile.gates.picture_samples)
+        fraction = DECODED + (1 - DECODED) * min(1.0, self.sampled / wanted)
+        out_time_s = fraction * (self.output.duration_s or 0.0)
+        self.on_progress(EncodeProgress(fraction, out_time_s, frame=0, speed=None, size=0))
+
+    def picture(self) -> Judged:
+        """G8: the worst of the samples is still alike, and what moved still moves."""
+        films = encoded_films(self.request.plan)
+        if self.request.profile.gates.picture_metric is PictureMetric.OFF or not films:
+            return Outcome.OFF, ""
+        worst = 1.0
+        for kept in films:
+            samples = self._aligned(kept)
+            if isinstance(samples, tuple):
+                return samples
+            still = frozen(samples)
+            if still:
+                return Outcome.FAILED, still
+            worst = min(worst, *(sample.ssim or 0.0 for sample in samples))
+        if self.shown is not None:
+            target = self.request.plan.main_video.video or self.request.plan.video
+            film = target, self._film().index
+            for problem in seam_problem(self.tools, self.request, self.shown, film, self.stop):
+                if problem:
+                    return Outcome.FAILED, problem
+        return Outcome.PASSED, f"worst SSIM {worst:.4f} of the samples"
+
+    def _aligned(self, kept: StreamPlan) -> list[Sample] | Judged:
+        """Return the samples of one film, all of them alike in one way of looking."""
+        first: Judged | None = None
+        for look in looks(self.request):
+            samples = self._samples(kept, look)
+            if isinstance(samples, list):
+                return samples
+            first = first or samples
+            if samples[0] is not Outcome.FAILED:
+                break
+        return first or (Outcome.UNKNOWN, "no sample could be taken")
+
+    def _samples(self, kept: StreamPlan, look: Look) -> list[Sample] | Judged:
+        """Return the samples of one film, or the judgement that ends the gate."""
+        made = made_streams(self.request.plan, self.output)
+        place, floor = kept.position or 0, self.request.profile.gates.picture_floor
+        track = self.made.track(made[place].index) if place < len(made) else None
+        samples: list[Sample] = []
+        if track is None:
+            return Outcome.UNKNOWN, f"video track {place} was not measured"
+        for sample in take_samples(
+            self.tools, self.request, Film(kept, track, look), self.stop, deadline_s=self._left()
+        ):
+            if sample.ssim is None:
+                return Outcome.UNKNOWN, f"the sample at {sample.at_s:.1f} s cannot be compared"
+            if sample.ssim < floor:
+                found = f"SSIM {sample.ssim:.4f} at {sample.at_s:.1f} s"
+                return Outcome.FAILED, f"{found}, at least {floor} is asked"
+            samples.append(sample)
+            self.sampled += 1
+            self._tell_sampled()
+        return samples or (Outcome.UNKNOWN, "no sample could be taken")
+
+    def _left(self) -> float:
+        spent = self.tools.clock.monotonic() - self.began
+        return max(1.0, self.request.max_seconds - spent)

@@ -1,0 +1,316 @@
+"""Gates G4 and G8: does all of it decode, and does the picture still show the source?
+
+G8 looks at samples spread over the film. Source and output are read from the same moment; the
+source goes through the filters of the encode; libavfilter's ssim compares frame with frame. A
+thumbnail of each pair is kept as well, because a mean can hide a small thing standing still: what
+moves in the source must move in the output.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from hevcq.domain.media.facts import StreamKind, TrackMeasure
+from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.ffmpeg.command.codecs import compared_pixel_format, picture_filter
+from hevcq.ffmpeg.inputs import Tools, input_options
+from hevcq.ffmpeg.process.child import Finished, run_child
+from hevcq.ffmpeg.process.limits import limits_of
+from hevcq.ffmpeg.run.known_messages import Pass, suspicious
+from hevcq.ports.encoder import VerifyRequest
+
+THUMB_WIDTH, THUMB_HEIGHT = 64, 36
+_LUMA = THUMB_WIDTH * THUMB_HEIGHT
+_CHROMA = (THUMB_WIDTH // 2) * (THUMB_HEIGHT // 2)
+_PAIR_BYTES = _LUMA + 2 * _CHROMA + _LUMA
+"""A thumbnail pair travels as one yuva420p picture: the source as Y, the output as A."""
+NUDGE_S = 0.0015
+"""Source frames are moved this much later, so that rounding to milliseconds keeps pairs together."""
+MOVES = 1.0
+"""Mean difference of two source thumbnails (in levels of 255) from which they differ for sure."""
+FOLLOWS = 0.25
+"""Share of that difference which the output must show too; encoders lose noise, not motion."""
+PREROLL_S = 10.0
+"""Containers without an index are entered this much earlier, to find a key frame on the way."""
+SPREAD_S = 600.0
+"""In a longer film the samples lie in the middle of their shares, whatever it costs: it is little."""
+UNINDEXED = frozenset({"mpegts", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
+UNTIMED = frozenset({"avi", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
+"""Containers without presentation times: what a decoder makes of theirs depends on its delay."""
+SHIFTS = (1, 2, 3, -1)
+"""By how many frames the times of such a source may be off, all of them alike; likeliest first."""
+LAST_STAYS = "tpad=stop=2:stop_mode=clone"
+"""The output's last picture stays, so that a nudged last source frame still finds its partner."""
+_SSIM = re.compile(r"SSIM .*\bAll:(-?[0-9.]+|nan|inf)")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one sample showed: mean SSIM, and the source's and the output's thumbnails."""
+
+    at_s: float
+    ssim: float | None
+    pairs: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the source's pictures are found.
+
+    `shift` is how many frames later than its packets say it shows each, `earlier_s` how much
+    earlier it is entered than it must: a key frame may be one from which only later pictures are
+    whole (intra refresh).
+    """
+
+    shift: int = 0
+    earlier_s: float = 0.0
+
+
+FIRST_LOOK = Look()
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """An encoded video track: its plan, and its measure in the output."""
+
+    kept: StreamPlan
+    made: TrackMeasure
+    look: Look = FIRST_LOOK
+
+
+def looks(request: VerifyRequest) -> tuple[Look, ...]:
+    """Return how a film may be looked at; it is alike if all its samples are, in one of these ways.
+
+    G5 counts the frames: a shift of them all hides none that is lost.
+    """
+    demuxer = request.info.format_name.partition(",")[0]
+    shifts = SHIFTS if demuxer in UNTIMED else ()
+    return FIRST_LOOK, *(Look(shift=shift) for shift in shifts), Look(earlier_s=PREROLL_S)
+
+
+def decode_problems(
+    tools: Tools,
+    request: VerifyRequest,
+    stop: threading.Event,
+    *,
+    deadline_s: float,
+    on_line: Callable[[str], None],
+) -> list[str]:
+    """G4: decode every picture and sound of the output; any complaint is a problem.
+
+    With x265's `hash=1` (encoder_params) each picture carries its MD5, and the decoder is told to
+    compare it: then a single flipped bit in any picture is found. Without it most flips in HEVC
+    decode to a wrong picture without a word.
+    """
+    argv = [
+        tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-xerror",
+        "-progress", "pipe:1", "-stats_period", "1",
+        "-err_detect:v", "crccheck", *input_options(str(request.output)),
+        "-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base", "-1",
+        "-f", "null", "-",
+    ]  # fmt: skip
+    done = run_child(
+        argv,
+        stop=stop,
+        limits=limits_of(request.profile.bounds),
+        on_line=on_line,
+        deadline_s=deadline_s,
+    )
+    return complaints(done)
+
+
+def complaints(done: Finished) -> list[str]:
+    """Return what a decoding child complained of; an exit code alone is a complaint too."""
+    lines = list(suspicious(done.stderr, Pass.DECODE))
+    if done.returncode != 0 and not lines:
+        lines = [f"decoding ended with exit code {done.returncode}"]
+    return lines
+
+
+def sample_times(
+    length_s: float, count: int, sample_s: float, keys: Sequence[Sequence[float]] = ()
+) -> list[float]:
+    """Return when the samples begin: one in each of equal shares, fewer if the film is too short.
+
+    A sample lies in the middle of its share, or in a short film where least must be decoded to
+    come to it; `keys` are the times of key frames in each file, where known.
+    """
+    fitting = max(1, min(count, int(length_s / max(sample_s, 0.001))))
+    share = length_s / fitting
+    middles = [max(0.0, (place + 0.5) * share - sample_s / 2) for place in range(fitting)]
+    if length_s > SPREAD_S:
+        return middles
+    ends = [max(place * share, (place + 1) * share - sample_s) for place in range(fitting)]
+    return [_cheapest(place * share, middles[place], ends[place], keys) for place in range(fitting)]
+
+
+def _cheapest(begin: float, middle: float, end: float, keys: Sequence[Sequence[float]]) -> float:
+    """Return the time in a share that is least far behind its key frames; of equals the middlemost."""
+    times = [begin, middle, *(time for known in keys for time in known if begin <= time <= end)]
+
+    def behind(known: Sequence[float], time: float) -> float:
+        passed = bisect_right(known, time)
+        return time - known[passed - 1] if passed else time
+
+    def cost(time: float) -> tuple[float, float]:
+        return round(sum(behind(known, time) for known in keys if known), 3), abs(time - middle)
+
+    return min(times, key=cost)
+
+
+def encoded_films(plan: EncodePlan) -> tuple[StreamPlan, ...]:
+    """Return the kept video tracks whose pictures were encoded anew."""
+    return tuple(
+        kept
+        for kept in plan.kept
+        if kept.kind is StreamKind.VIDEO and kept.action is not Action.COPY
+    )
+
+
+def take_samples(
+    tools: Tools,
+    request: VerifyRequest,
+    film: Film,
+    stop: threading.Event,
+    *,
+    deadline_s: float,
+) -> Iterator[Sample]:
+    """G8: yield each sample of one film as it is measured; none if its times are unknown."""
+    source = request.measured.track(film.kept.source_index)
+    first, made = film.made.first_pts_s, film.made
+    if source is None or source.first_pts_s is None or first is None:
+        return
+    length = max(0.0, (source.last_pts_s or 0.0) - source.first_pts_s)
+    gates = request.profile.gates
+    rate = max(1, made.packets - 1) / length if length else 1.0
+    frames = min(made.packets, max(2, math.ceil(gates.picture_sample_s * min(rate, 1000.0))))
+    keys = [
+        sorted(key - track.first_pts_s for key in track.keys_s)
+        for track in (source, made)
+        if track.first_pts_s is not None
+    ]
+    for at in sample_times(length, gates.picture_samples, gates.picture_sample_s, keys):
+        moments = source.first_pts_s + at, first + at
+        argv = _sample_command(tools, request, film, moments, frames)
+        done = run_child(
+            argv, stop=stop, limits=limits_of(request.profile.bounds), deadline_s=deadline_s
+        )
+        yield _sample(at, done)
+
+
+def _sample_command(
+    tools: Tools,
+    request: VerifyRequest,
+    film: Film,
+    moments: tuple[float, float],
+    frames: int,
+) -> list[str]:
+    target = film.kept.video or request.plan.video
+    streams = film.kept.source_index, film.made.index
+    # Few pictures are wanted: more threads would decode some that nobody looks at.
+    alone = ("-threads", "1")
+    # Only what is shown is shifted: a demuxer seeks by the times of its packets.
+    shown = moments[0] + film.look.shift * _frame_s(request, film.kept), moments[1]
+    return [
+        tools.ffmpeg, "-v", "level+info", "-nostdin", "-nostats", "-hide_banner", "-copyts",
+        *seek_options(moments[0] - max(film.look.earlier_s, preroll_of(request))),
+        *alone, *input_options(request.location),
+        *seek_options(moments[1]), *alone, *input_options(str(request.output)),
+        "-filter_complex", graph(target, streams, shown, frames),
+        "-map", "[thumbs]", "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1",
+    ]  # fmt: skip
+
+
+def _frame_s(request: VerifyRequest, kept: StreamPlan) -> float:
+    """Return how long the source shows a frame; 0 if it does not say."""
+    video = next(s.video for s in request.info.streams if s.index == kept.source_index)
+    frames, _, seconds = (video.average_rate if video is not None else "").partition("/")
+    return int(seconds) / int(frames) if frames.isdigit() and int(frames) else 0.0
+
+
+def preroll_of(request: VerifyRequest) -> float:
+    """Return how many seconds earlier the source must be entered to find a key frame."""
+    demuxer = request.info.format_name.partition(",")[0]
+    return PREROLL_S if demuxer in UNINDEXED else 0.0
+
+
+def seek_options(moment: float) -> list[str]:
+    """Return the options that enter a file at the key frame before a moment, in seconds.
+
+    Half a millisecond later, lest rounding the time of a key frame leads to the one before it.
+    """
+    if moment <= 0:
+        return []
+    return ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{moment + 0.0005:.6f}"]
+
+
+def graph(
+    target: VideoTarget, streams: tuple[int, int], moments: tuple[float, float], frames: int
+) -> str:
+    """Return the filter graph of one sample; `streams` are the film's in source and output.
+
+    Trimming by time in the graph is exact where seeking is not. The output side begins a little
+    early: of two frames ssim takes the one that is shown at the source frame's time.
+    """
+    thumb = f"scale={THUMB_WIDTH}:{THUMB_HEIGHT}:flags=area,format=yuv420p"
+    alike = f"setsar=1,format={compared_pixel_format(target)}"
+    there = [f"trim=start={max(0.0, moments[0]) - 0.0005:.6f}", picture_filter(target), alike]
+    there += [f"trim=end_frame={frames}", _from(moments[0] - NUDGE_S), "split"]
+    here = [f"trim=start={moments[1] - 0.5:.6f}", alike, _from(moments[1]), LAST_STAYS, "split"]
+    return ";".join(
+        [
+            f"[0:{streams[0]}]{','.join(f for f in there if f)}[s1][s2]",
+            f"[1:{streams[1]}]{','.join(here)}[o1][o2]",
+            "[s1][o1]ssim=shortest=1,nullsink",
+            f"[s2]{thumb}[st]",
+            f"[o2]{thumb},extractplanes=y[ot]",
+            "[st][ot]alphamerge=shortest=1,format=yuva420p[thumbs]",
+        ]
+    )
+
+
+def _from(moment: float) -> str:
+    return f"setpts=PTS-({moment:.6f})/TB"
+
+
+def _sample(at: float, done: Finished) -> Sample:
+    found = [match.group(1) for line in done.stderr if (match := _SSIM.search(line))]
+    ssim = float(found[-1]) if found and done.returncode == 0 else None
+    if ssim is not None and not math.isfinite(ssim):
+        ssim = None
+    whole = range(0, len(done.stdout) - _PAIR_BYTES + 1, _PAIR_BYTES)
+    pairs = tuple(
+        (done.stdout[i : i + _LUMA], done.stdout[i + _PAIR_BYTES - _LUMA : i + _PAIR_BYTES])
+        for i in whole
+    )
+    return Sample(at_s=at, ssim=ssim, pairs=pairs)
+
+
+def frozen(samples: Sequence[Sample]) -> str:
+    """Return where the output stands still while the source moves, as half a sentence; else "".
+
+    Compared are the first thumbnails of neighbouring samples, and first and last of each sample.
+    """
+    for sample in samples:
+        if len(sample.pairs) > 1 and _stands_still(sample.pairs[0], sample.pairs[-1]):
+            return f"the picture stands still at {sample.at_s:.1f} s, where the source moves"
+    filled = [sample for sample in samples if sample.pairs]
+    for one, other in pairwise(filled):
+        if _stands_still(one.pairs[0], other.pairs[0]):
+            return f"the picture stands still from {one.at_s:.1f} s to {other.at_s:.1f} s"
+    return ""
+
+
+def _stands_still(one: tuple[bytes, bytes], other: tuple[bytes, bytes]) -> bool:
+    moved = _distance(one[0], other[0])
+    return moved > MOVES and _distance(one[1], other[1]) < FOLLOWS * moved
+
+
+def _distance(one: bytes, other: bytes) -> float:
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) / len(one)

@@ -1,0 +1,206 @@
+"""Gates G2 and G3: is the output what the plan promised, stream by stream? Pure comparisons.
+
+Each function returns the problems it found as half sentences; none means that the gate passes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+
+from hevcq.domain.media.containers import is_mp4_family
+from hevcq.domain.media.facts import (
+    Colour,
+    LightLevel,
+    MasteringDisplay,
+    MediaInfo,
+    Stream,
+    StreamKind,
+    VideoFacts,
+)
+from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+
+_FAMILY = {"mp4": "mov", "mov": "mov", "matroska": "matroska"}
+_REMADE = frozenset({"tmcd", "text"})
+"""Data tracks that the MP4 muxer writes by itself: the time code and the chapter titles."""
+_FLAGS = frozenset({"forced", "comment", "hearing_impaired", "visual_impaired"})
+_HELD_FLAGS: dict[str, frozenset[str]] = {
+    "matroska": _FLAGS | {"default"},
+    "mp4": _FLAGS | {"default"},
+    "mov": frozenset({"default"}),
+}
+"""Dispositions that a container holds (tried with ffmpeg 5.1)."""
+_THREE_LETTERS = re.compile(r"^[a-z]{3}$")
+CHAPTER_S = 0.05
+
+
+def made_streams(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
+    """Return the output's streams that answer to `plan.kept`, in that order."""
+    if not is_mp4_family(plan.muxer):
+        return output.streams
+    return tuple(
+        stream
+        for stream in output.streams
+        if stream.kind is not StreamKind.DATA or stream.codec_tag not in _REMADE
+    )
+
+
+def promise_problems(plan: EncodePlan, output: MediaInfo) -> list[str]:
+    """G2: compare every encoded picture with its target, and the container with the plan."""
+    family = output.format_name.partition(",")[0]
+    if family != _FAMILY.get(plan.muxer):
+        return [f"the container is {output.format_name}, not {plan.muxer}"]
+    made = made_streams(plan, output)
+    problems = []
+    for place, kept in enumerate(plan.kept):
+        if kept.kind is not StreamKind.VIDEO or kept.action is Action.COPY:
+            continue
+        target = kept.video or plan.video
+        stream = made[place] if place < len(made) else None
+        if stream is None or stream.video is None:
+            problems.append(f"stream {place} is no video")
+            continue
+        tag = target.tag if is_mp4_family(plan.muxer) else ""
+        found = [*_codec(target, stream, tag), *_picture(target, stream.video)]
+        problems += [f"stream {place}: {problem}" for problem in found]
+    return problems
+
+
+def _codec(target: VideoTarget, stream: Stream, tag: str) -> Iterator[str]:
+    yield from _same("codec", target.codec, stream.codec)
+    if tag:
+        yield from _same("codec tag", tag, stream.codec_tag)
+
+
+def _picture(target: VideoTarget, found: VideoFacts) -> Iterator[str]:
+    size = f"{target.width}x{target.height}"
+    yield from _same("size", size, f"{found.width}x{found.height}")
+    yield from _same("pixel format", _plain(target.pixel_format), _plain(found.pixel_format))
+    yield from _same("bit depth", target.bit_depth, found.bit_depth)
+    yield from _same("sample aspect", target.sample_aspect, found.sample_aspect)
+    yield from _same("rotation", target.rotation, found.rotation)
+    yield from _same("mirroring", expected=False, found=found.mirrored)
+    yield from _same(
+        "field order", _shown_first(target.field_order), _shown_first(found.field_order)
+    )
+    yield from _colour(target.colour, found.colour)
+    if _display(target.mastering_display) != _display(found.mastering_display):
+        yield _differs("mastering display", target.mastering_display, found.mastering_display)
+    if _light(target.light_level) != _light(found.light_level):
+        yield _differs("light level", target.light_level, found.light_level)
+
+
+def _colour(promised: Colour, found: Colour) -> Iterator[str]:
+    full = promised.range == "pc"
+    yield from _same("full range", full, found.range == "pc")
+    for name in ("space", "transfer", "primaries"):
+        wanted = getattr(promised, name)
+        if wanted:
+            yield from _same(f"colour {name}", wanted, getattr(found, name))
+    if promised.chroma_location and found.chroma_location:
+        yield from _same("chroma location", promised.chroma_location, found.chroma_location)
+
+
+def _plain(pixel_format: str) -> str:
+    """Return the format without the old names for full range, which `Colour.range` tells."""
+    return pixel_format.replace("yuvj", "yuv")
+
+
+def _shown_first(order: str) -> str:
+    """Return which field is shown first; how fields are coded is the encoder's own matter."""
+    return order[-1:] if order in {"tt", "bb", "tb", "bt"} else ""
+
+
+def _display(display: MasteringDisplay | None) -> tuple[Fraction, ...]:
+    if display is None:
+        return ()
+    values = display.model_dump().items()
+    units = {name: 10_000 if "luminance" in name else 50_000 for name, _ in values}
+    return tuple(Fraction(round(_fraction(v) * units[n]), units[n]) for n, v in values)
+
+
+def _fraction(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return Fraction(-1)
+
+
+def _light(level: LightLevel | None) -> tuple[int, int]:
+    """Return the two levels; zeros say the same as nothing."""
+    return (level.max_content, level.max_average) if level is not None else (0, 0)
+
+
+def ledger_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> list[str]:
+    """G3: compare the output's streams, chapters and titles with what the plan kept."""
+    made = made_streams(plan, output)
+    if len(made) != len(plan.kept):
+        kinds = ", ".join(f"{stream.kind.value} {stream.codec}" for stream in made)
+        return [f"{len(plan.kept)} streams were promised, {len(made)} are there ({kinds})"]
+    problems = []
+    for place, (kept, stream) in enumerate(zip(plan.kept, made, strict=True)):
+        origin = next(s for s in source.streams if s.index == kept.source_index)
+        found = _stream_problems(plan.muxer, kept, origin, stream)
+        problems += [f"stream {place}: {problem}" for problem in found]
+    return [*problems, *_chapter_problems(plan, source, output), *_title(source, output)]
+
+
+def _stream_problems(muxer: str, kept: StreamPlan, origin: Stream, made: Stream) -> Iterator[str]:
+    yield from _same("kind", kept.kind.value, made.kind.value)
+    if kept.kind is not StreamKind.ATTACHMENT and kept.codec:
+        yield from _same("codec", kept.codec, made.codec)
+    if muxer == "matroska" or _THREE_LETTERS.match(origin.language):
+        yield from _same("language", origin.language, made.language)
+    if muxer == "matroska" and kept.kind is not StreamKind.PICTURE:
+        yield from _same("title", origin.title, made.title)
+    if kept.kind in {StreamKind.VIDEO, StreamKind.AUDIO, StreamKind.SUBTITLE}:
+        yield from _dispositions(muxer, origin, made)
+    if kept.kind is StreamKind.ATTACHMENT:
+        yield from _same("file name", origin.tags.get("filename"), made.tags.get("filename"))
+    if made.audio is not None and origin.audio is not None:
+        channels = kept.channels or origin.audio.channels
+        yield from _same("channels", channels, made.audio.channels)
+        if kept.action is Action.COPY:
+            yield from _same("sample rate", origin.audio.sample_rate, made.audio.sample_rate)
+
+
+def _dispositions(muxer: str, origin: Stream, made: Stream) -> Iterator[str]:
+    held = _HELD_FLAGS.get(muxer, frozenset())
+    wanted, found = held.intersection(origin.dispositions), held.intersection(made.dispositions)
+    # The MP4 muxer enables the first track of a kind, which reads as "default".
+    added = found - wanted - ({"default"} if is_mp4_family(muxer) else set())
+    if wanted - found or added:
+        yield _differs("dispositions", sorted(wanted), sorted(found))
+
+
+def _chapter_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> Iterator[str]:
+    yield from _same("number of chapters", plan.chapters, len(output.chapters))
+    if not len(source.chapters) == plan.chapters == len(output.chapters):
+        return
+    shift = min(0.0, source.start_s or 0.0) if is_mp4_family(plan.muxer) else 0.0
+    for number, (old, new) in enumerate(zip(source.chapters, output.chapters, strict=True), 1):
+        yield from _same(f"title of chapter {number}", _words(old.title), _words(new.title))
+        late = abs(new.start_s - old.start_s) - abs(shift) - abs(source.start_s or 0.0)
+        if late > CHAPTER_S:
+            yield f"chapter {number} starts at {new.start_s:.2f} s, not {old.start_s:.2f} s"
+
+
+def _title(source: MediaInfo, output: MediaInfo) -> Iterator[str]:
+    wanted, found = (_words(info.tags.get("title", "")) for info in (source, output))
+    # A title whose bytes were no text has no one right reading.
+    if "\ufffd" not in wanted:
+        yield from _same("title of the file", wanted, found)
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _same(name: str, expected: object, found: object) -> Iterator[str]:
+    if expected != found:
+        yield _differs(name, expected, found)
+
+
+def _differs(name: str, expected: object, found: object) -> str:
+    return f"the {name} is {found!s}, not {expected!s}"

@@ -1,0 +1,1 @@
+"""Put a rendition in the place of an original, and back."""

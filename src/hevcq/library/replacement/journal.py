@@ -1,0 +1,204 @@
+"""The journal of a library root: what a swap is about to do, and which originals are kept.
+
+`<root>/.hevcq/journal/<job id>.json` is a swap under way, `<job id>.undo.json` an undo under way;
+`<root>/.hevcq/kept/<job id>.json` is a swap that is done, whose original is still kept. A record is
+committed by renaming it from one folder to the other, so a start only reads what is under way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from hevcq.errors import StorageError
+from hevcq.library.filesystem import FileSystem, behind_link, make_folders, write_durably
+from hevcq.library.names import is_own, own_folder
+from hevcq.ports.catalog import Fingerprint
+from hevcq.util.text import printable
+
+UNDO = ".undo.json"
+ENDING = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One swap: enough to finish it, to roll it back, and to undo it. Times are wall seconds.
+
+    `source` is the original's path, `target` the rendition's (the same unless the suffix changed),
+    `new` the rendition's temporary name, `retained` where the original is kept. `aside` is the name
+    by which rendition and original change places, or by which the original steps aside when
+    `retained` is a copy on another device.
+    `keep_days` None keeps the original until it is undone. `earlier` is the certificate that the
+    rendition's takes the place of: the original's own, where it was a rendition too.
+    """
+
+    job_id: str
+    profile: str
+    source: Path
+    target: Path
+    new: Path
+    retained: Path
+    fingerprint: Fingerprint
+    source_sha256: str
+    rendition_sha256: str
+    rendition_size: int
+    certificate: str
+    keep_days: float | None
+    created_at: float
+    aside: Path | None = None
+    earlier: str | None = None
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the original may be removed; None for never."""
+        return None if self.keep_days is None else self.created_at + self.keep_days * 86_400
+
+
+_RECORD = TypeAdapter(Record)
+_PATHS = ("source", "target", "new", "retained", "aside")
+
+
+class Journal:
+    """The records of one root. Paths are written relative to it, so the folder may move."""
+
+    def __init__(self, root: Path, fs: FileSystem) -> None:
+        self.root = root
+        self._fs = fs
+        self._open = own_folder(root) / "journal"
+        self._kept = own_folder(root) / "kept"
+        self._originals = own_folder(root) / "originals"
+
+    def begin(self, record: Record) -> None:
+        """Write a record of a swap under way, durable when it returns."""
+        make_folders(self._fs, self._open)
+        make_folders(self._fs, self._kept)
+        write_durably(self._fs, self._open / f"{record.job_id}{ENDING}", self._dump(record))
+
+    def commit(self, record: Record) -> None:
+        """Turn a swap under way into one that is done, in one durable step."""
+        self._move(self._open / f"{record.job_id}{ENDING}", self._kept / f"{record.job_id}{ENDING}")
+
+    def drop(self, record: Record) -> None:
+        """Forget a swap that was rolled back, or whose original is no longer kept."""
+        for folder in (self._open, self._kept):
+            path = folder / f"{record.job_id}{ENDING}"
+            if self._fs.lstat(path) is not None:
+                self._fs.unlink(path)
+                self._fs.fsync_dir(folder)
+
+    def begin_undo(self, record: Record) -> None:
+        """Turn a swap that is done into an undo under way, in one durable step."""
+        self._move(self._kept / f"{record.job_id}{ENDING}", self._open / f"{record.job_id}{UNDO}")
+
+    def call_off_undo(self, record: Record) -> None:
+        """Turn an undo under way back into a swap that is done."""
+        self._move(self._open / f"{record.job_id}{UNDO}", self._kept / f"{record.job_id}{ENDING}")
+
+    def end_undo(self, record: Record) -> None:
+        """Forget a swap that is undone."""
+        self._fs.unlink(self._open / f"{record.job_id}{UNDO}")
+        self._fs.fsync_dir(self._open)
+
+    def swap(self, job_id: str) -> Record | None:
+        """Return the swap of a job that is under way."""
+        path = self._open / f"{job_id}{ENDING}"
+        return self.load(path) if self._fs.lstat(path) is not None else None
+
+    def under_way(self) -> Iterator[tuple[Path, bool]]:
+        """Yield the file of each swap or undo under way, and whether it is an undo."""
+        for name in self._fs.names(self._open):
+            if name.endswith(ENDING) and not name.startswith("."):
+                yield self._open / name, name.endswith(UNDO)
+
+    def kept(self) -> Iterator[Record]:
+        """Yield the swaps that are done and whose originals are kept."""
+        for name in self._fs.names(self._kept):
+            if name.endswith(ENDING) and not name.startswith("."):
+                yield self.load(self._kept / name)
+
+    def find(self, job_id: str) -> Record | None:
+        """Return the swap of a job that is done and whose original is kept."""
+        path = self._kept / f"{job_id}{ENDING}"
+        return self.load(path) if self._fs.lstat(path) is not None else None
+
+    def load(self, path: Path) -> Record:
+        """Read one record; raises StorageError if it is not a whole and valid one."""
+        try:
+            data: dict[str, Any] = json.loads(self._fs.read(path))
+            if data.pop("hevcq_swap") != 1:
+                raise StorageError(f"{printable(path)} was written by a newer hevcq.")
+            for name in _PATHS:
+                if data[name] is not None:
+                    data[name] = self._inside(data[name])
+            self._require_straight({data[name].parent for name in _PATHS if data[name]})
+            record = _RECORD.validate_python(data)
+            self._require_own(record)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StorageError(
+                f"The swap record {printable(path)} is damaged, so what it was about cannot be known.",
+                remedy="Look for the original below .hevcq/originals, then remove the record.",
+            ) from error
+        return record
+
+    def clean(self) -> None:
+        """Remove what a kill left of a record that was being written."""
+        for folder in (self._open, self._kept):
+            for name in self._fs.names(folder):
+                if name.startswith(".hevcq-"):
+                    self._fs.unlink(folder / name)
+
+    def _move(self, old: Path, new: Path) -> None:
+        self._fs.rename(old, new)
+        self._fs.fsync_dir(new.parent)
+        self._fs.fsync_dir(old.parent)
+
+    def _dump(self, record: Record) -> bytes:
+        data = dataclasses.asdict(record)
+        for name in _PATHS:
+            path: Path | None = data[name]
+            data[name] = None if path is None else str(path.relative_to(self.root))
+        # ASCII escapes carry any byte a file name can hold (as a lone surrogate) and back again.
+        return json.dumps({"hevcq_swap": 1, **data}, ensure_ascii=True, indent=1).encode()
+
+    def _inside(self, relative: str) -> Path:
+        """Return a path of a record; ValueError if it leaves the library by its words."""
+        parts = Path(relative).parts
+        nul = b"\0" in os.fsencode(relative)  # which raises ValueError for what no name can be
+        if nul or not parts or Path(relative).is_absolute() or ".." in parts:
+            raise ValueError(f"{relative!r} leaves the library")
+        return self.root.joinpath(*parts)
+
+    def _require_straight(self, folders: set[Path]) -> None:
+        """Raise StorageError if a record's paths are behind a link: most are in one folder.
+
+        A folder may come from a stranger, records and all. Only that of the originals may itself be
+        a link.
+        """
+        for folder in sorted(folders):
+            base = self._originals if folder.is_relative_to(self._originals) else self.root
+            if behind_link(folder, base):
+                raise StorageError(
+                    f"{printable(_link_to(folder, base))} is a link, and a swap of hevcq's was made in a"
+                    " folder of that name, so nothing was changed.",
+                    remedy="Put the folder itself back in its place, then run the same command again.",
+                )
+
+    def _require_own(self, record: Record) -> None:
+        """Raise ValueError unless what a record lets be removed has names that only hevcq gives."""
+        temps = [path for path in (record.new, record.aside) if path is not None]
+        own = all(is_own(path.name) for path in temps) and record.job_id.isalnum()
+        if not own or self._originals not in record.retained.parents:
+            raise ValueError("a name that hevcq never gives")
+
+
+def _link_to(folder: Path, base: Path) -> Path:
+    """Return the topmost link on the way from `base` to a folder that lies behind one."""
+    way = [each for each in reversed((folder, *folder.parents)) if base in each.parents]
+    return next((each for each in way if os.path.islink(each)), folder)  # noqa: PTH114 - any name

@@ -1,0 +1,132 @@
+"""Why an original may not be replaced: every reason is found before anything is touched."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.certificate import Certificate, Gate, require_passed
+from hevcq.errors import LibraryError, SwapRefused, VerificationFailed
+from hevcq.library.filesystem import FileSystem, behind_link, fingerprint_of, same_bytes
+from hevcq.library.names import case_twin
+from hevcq.library.place import refuse_stranger_certificate
+from hevcq.ports.catalog import Fingerprint
+from hevcq.util.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """One original to replace. `fingerprint` is what the scan saw; `keep_days` counts from the swap.
+
+    `target` is in the same folder as `source`, and the same path unless the suffix changes.
+    An infinite `keep_days` keeps the original until it is undone.
+    """
+
+    source: Path
+    target: Path
+    fingerprint: Fingerprint
+    certificate: Certificate
+    keep_days: float
+
+
+def refuse_more_names(source: Path, facts: os.stat_result) -> None:
+    """Raise SwapRefused if the file with these facts has hard links besides its name `source`."""
+    if facts.st_nlink > 1:
+        raise SwapRefused(
+            f"{printable(source)} has {facts.st_nlink} names (hard links), so replacing this one"
+            " would save nothing and part the names.",
+            remedy="Remove the other names, or encode beside it.",
+        )
+
+
+def refuse(fs: FileSystem, root: Path, change: Replacement) -> os.stat_result:
+    """Return the original's facts; raise SwapRefused with the first reason why it may not go."""
+    _refuse_certificate(change)
+    _refuse_places(root, change)
+    facts = require_unchanged(fs, change.source, change.fingerprint)
+    _refuse_link(root, change)
+    refuse_more_names(change.source, facts)
+    _refuse_target(fs, change, facts)
+    try:
+        refuse_stranger_certificate(fs, change.target)
+    except LibraryError as error:
+        raise SwapRefused(error.message, remedy=error.remedy) from error
+    return facts
+
+
+def require_unchanged(fs: FileSystem, source: Path, seen: Fingerprint) -> os.stat_result:
+    """Return the original's facts; raise SwapRefused unless it is the file that was scanned (G0)."""
+    facts = fs.lstat(source)
+    if facts is None:
+        raise SwapRefused(f"{printable(source)} is gone, so there is nothing to replace.")
+    if stat.S_ISLNK(facts.st_mode):
+        raise SwapRefused(f"{printable(source)} is a symbolic link; only real files are replaced.")
+    if not stat.S_ISREG(facts.st_mode):
+        raise SwapRefused(f"{printable(source)} is not a regular file.")
+    if not same_bytes(fingerprint_of(facts), seen):
+        raise SwapRefused(
+            f"{Gate.G0.value}: {printable(source)} changed since it was scanned; it was left as it is.",
+            remedy="Run the same command again to encode what it is now.",
+        )
+    return facts
+
+
+def _refuse_certificate(change: Replacement) -> None:
+    proof = change.certificate
+    try:
+        require_passed(proof.gates)
+    except VerificationFailed as error:
+        raise SwapRefused(
+            f"The certificate does not prove the rendition of {printable(change.source)}: {error}"
+        ) from error
+    if proof.source.size != change.fingerprint.size:
+        raise SwapRefused(
+            f"The certificate is of another source: {proof.source.size} bytes, but"
+            f" {printable(change.source)} has {change.fingerprint.size}."
+        )
+
+
+def _refuse_places(root: Path, change: Replacement) -> None:
+    if root not in change.source.parents:
+        raise SwapRefused(
+            f"{printable(change.source)} is not below the library root {printable(root)}."
+        )
+    if change.target.parent != change.source.parent:
+        raise SwapRefused(
+            f"{printable(change.target)} is in another folder than {printable(change.source)}, so it cannot"
+            " replace it."
+        )
+
+
+def _refuse_link(root: Path, change: Replacement) -> None:
+    folder = change.source.parent
+    # A record of what is outside could not be believed later, so there would be no way back.
+    if behind_link(folder, root):
+        raise SwapRefused(
+            f"{printable(folder)} is behind a link, so what is in it is not below {printable(root)}; it was"
+            " left as it is.",
+            remedy="Name the folder itself.",
+        )
+
+
+def _refuse_target(fs: FileSystem, change: Replacement, facts: os.stat_result) -> None:
+    source, target = change.source, change.target
+    if target == source:
+        return
+    there = fs.lstat(target)
+    same = there is not None and os.path.samestat(there, facts)
+    if same or target.name.casefold() == source.name.casefold():
+        raise SwapRefused(
+            f"{printable(target)} and {printable(source)} differ only by case or are one file, so one would"
+            " take the other's place.",
+            remedy="Rename the original so that its suffix is in lower case.",
+        )
+    twin = case_twin(target.name, fs.names(target.parent))
+    if there is not None or twin is not None:
+        other = target if there is not None else target.with_name(str(twin))
+        raise SwapRefused(
+            f"{printable(other)} exists already and is another file than {printable(source)}.",
+            remedy="Move or rename one of them.",
+        )

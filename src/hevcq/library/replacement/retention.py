@@ -1,0 +1,128 @@
+"""Kept originals: where they are, what they weigh, and when they may go (gate G11)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from hevcq.library.filesystem import FileSystem
+from hevcq.library.names import own_folder
+from hevcq.library.place import holds, holds_original
+from hevcq.library.replacement.journal import Journal, Record
+from hevcq.util.text import printable
+
+
+class Expiry(StrEnum):
+    """What became of an original whose time was up; stable words."""
+
+    REMOVED = "removed"
+    ALREADY_GONE = "already_gone"
+    STILL_KEPT = "still_kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """One original whose time was up. `freed` is in bytes."""
+
+    record: Record
+    outcome: Expiry
+    reason: str
+    freed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the kept originals of a root weigh. `size` is in bytes, `next_expiry` in wall seconds."""
+
+    count: int
+    size: int
+    next_expiry: float | None
+
+
+def originals(root: Path) -> Path:
+    """Return the folder of a root's kept originals."""
+    return own_folder(root) / "originals"
+
+
+def retained_path(fs: FileSystem, journal: Journal, source: Path, job_id: str, now: float) -> Path:
+    """Return a free place for an original: `<root>/.hevcq/originals/<date>/<its path below root>`.
+
+    A swap that a kill left may mean to keep its original at the same place, so while there is any,
+    the job has a folder of its own.
+    """
+    day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
+    relative = source.relative_to(journal.root)
+    path = originals(journal.root) / day / relative
+    alone = next(journal.under_way(), None) is None
+    if alone and fs.lstat(path) is None:
+        return path
+    return originals(journal.root) / f"{day}.{job_id}" / relative
+
+
+def expire(fs: FileSystem, journal: Journal, now: float) -> Iterator[Expired]:
+    """Remove the originals whose `keep_days` are over at `now` (wall seconds); yield each.
+
+    One goes only while its rendition is in place, byte for byte; else it stays, with the reason.
+    A kill between removing an original and its record is finished by the next call.
+    """
+    for record in list(journal.kept()):
+        end = record.expires_at
+        if end is not None and end <= now:
+            yield _expire(fs, journal, record)
+
+
+def usage(fs: FileSystem, journal: Journal) -> Usage:
+    """Count and weigh the kept originals."""
+    count, size = 0, 0
+    ends: list[float] = []
+    for record in journal.kept():
+        facts = fs.lstat(record.retained)
+        if facts is None:
+            continue
+        count, size = count + 1, size + facts.st_size
+        if record.expires_at is not None:
+            ends.append(record.expires_at)
+    return Usage(count, size, min(ends, default=None))
+
+
+def prune(fs: FileSystem, root: Path, retained: Path) -> None:
+    """Remove the folders that a kept original leaves empty."""
+    top = originals(root)
+    folder = retained.parent
+    while top in folder.parents:
+        try:
+            fs.rmdir(folder)
+        except OSError:
+            # Not empty, or gone: either way there is nothing more to tidy here.
+            return
+        folder = folder.parent
+
+
+def _expire(fs: FileSystem, journal: Journal, record: Record) -> Expired:
+    facts = fs.lstat(record.retained)
+    if facts is None:
+        journal.drop(record)
+        prune(fs, journal.root, record.retained)
+        return Expired(record, Expiry.ALREADY_GONE, "The original is no longer there.")
+    if not holds(fs, record.target, record.rendition_size, record.rendition_sha256):
+        return Expired(
+            record,
+            Expiry.STILL_KEPT,
+            f"{printable(record.target)} is not the rendition any more, so the original stays at"
+            f" {printable(record.retained)}.",
+        )
+    # A kill after a removal leaves a record whose place another original may have taken since.
+    if not holds_original(fs, record.retained, record.fingerprint, record.source_sha256):
+        return Expired(
+            record,
+            Expiry.STILL_KEPT,
+            f"{printable(record.retained)} is not the original that was kept there, so it stays.",
+        )
+    fs.unlink(record.retained)
+    fs.fsync_dir(record.retained.parent)
+    journal.drop(record)
+    prune(fs, journal.root, record.retained)
+    return Expired(record, Expiry.REMOVED, "Its time was up.", facts.st_size)

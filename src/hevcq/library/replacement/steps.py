@@ -1,0 +1,339 @@
+"""The steps of a swap, forward and back, each able to start again wherever a kill left it.
+
+Where the rendition takes the original's own path, in order: record → rendition to `aside` → the
+two exchange their names in one step, so that the path is never empty → certificate → original to
+where it is retained → commit. Where the name changes, or the file system cannot exchange: record →
+original aside (to where it is retained) → rendition in → certificate → commit.
+
+Nothing is ever overwritten: each step is an exchange or a rename to a free name, so whatever a
+stranger does in between, no file of theirs is lost. At every point the original is whole at
+`source`, at `retained`, or at `aside`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+
+from hevcq.errors import StorageError, SwapRefused
+from hevcq.library.filesystem import (
+    FileSystem,
+    fingerprint_of,
+    make_folders,
+    move_new,
+    same_bytes,
+    temp_of,
+    write_durably,
+)
+from hevcq.library.names import aside_beside, certificate_beside
+from hevcq.library.place import drop_certificate, holds, holds_original, own_certificate
+from hevcq.library.replacement.journal import Journal, Record
+from hevcq.util.text import printable
+
+
+class Settled(StrEnum):
+    """What became of a swap or undo that a kill had interrupted; stable words."""
+
+    FINISHED = "finished"
+    ROLLED_BACK = "rolled_back"
+    HELD = "held"
+    STUCK = "stuck"
+
+
+class Steps:
+    """Carries out, rolls back and settles the swaps of one root. Its caller holds the root's lock."""
+
+    def __init__(self, fs: FileSystem, journal: Journal) -> None:
+        self._fs = fs
+        self._journal = journal
+
+    def forward(self, record: Record) -> None:
+        """Carry out a swap whose record is written. Raises OSError, or SwapRefused for a change.
+
+        After an error the swap is wherever it was: call `back`, or `settle` at the next start.
+        """
+        if record.aside is not None:
+            if self._exchange(record, record.aside):
+                self._finish(record)
+                return
+            record = replace(record, aside=None)
+            self._journal.begin(record)
+        record = self._put_aside(record)
+        move_new(self._fs, record.new, record.target)
+        self._finish(record)
+
+    def back(self, record: Record) -> None:
+        """Bring the original back to its path, and forget the swap; safe to repeat.
+
+        Raises SwapRefused if another file is at the original's path, OSError if a call fails.
+        """
+        fs = self._fs
+        record = self._newest(record)
+        if self.is_original(record, record.source):
+            self._drop_second_names(record)
+        elif (holder := self._holder(record)) is not None:
+            if not self.exchange_home(record, holder):
+                self._take_back_rendition(record)
+                if fs.lstat(record.source) is not None:
+                    raise SwapRefused(
+                        f"Another file is at {printable(record.source)}; the original is kept at"
+                        f" {printable(holder)}."
+                    )
+                self.bring_home(record, holder)
+            self._drop_second_names(record)
+        drop_certificate(fs, record.target, record.rendition_sha256, record.earlier)
+        self.forget_temps(record)
+        self._journal.drop(record)
+
+    def settle(self, record: Record) -> tuple[Settled, str]:
+        """Finish or roll back a swap that was interrupted; return which, and a sentence.
+
+        Afterwards the original is at its path, or the rendition is in place and the original
+        retained; only where a stranger's file took the original's path is it kept for an undo.
+        """
+        if self.is_original(record, record.source):
+            self.back(record)
+            return Settled.ROLLED_BACK, f"{printable(record.source)} is the original, as it was."
+        holder = self._holder(record)
+        if holder is None:
+            return self._without_original(record)
+        # Someone may have saved another file at the path just before it was exchanged.
+        anew = holder == record.aside and not self.is_original(record, holder)
+        if not anew and self._rendition_in(record, holder):
+            self._finish(record)
+            return (
+                Settled.FINISHED,
+                f"{printable(record.target)} is the rendition; the original is kept.",
+            )
+        if self._fs.lstat(record.source) is None or (
+            anew and self.is_rendition(record, record.source)
+        ):
+            self.back(record)
+            return (
+                Settled.ROLLED_BACK,
+                f"{printable(record.source)} is what it was before the swap.",
+            )
+        self._keep(record)
+        return Settled.HELD, (
+            f"Another file took the place {printable(record.source)}; the original is kept, and"
+            " `hevcq undo` brings it back once that file is moved away."
+        )
+
+    def is_original(self, record: Record, path: Path) -> bool:
+        """Return whether the original's very bytes are at `path`."""
+        return holds_original(self._fs, path, record.fingerprint, record.source_sha256)
+
+    def is_rendition(self, record: Record, path: Path) -> bool:
+        """Return whether the certified rendition is at `path`."""
+        return holds(self._fs, path, record.rendition_size, record.rendition_sha256)
+
+    def exchange_home(self, record: Record, holder: Path) -> bool:
+        """Let original and rendition change places again, so that the path is never empty.
+
+        False, with nothing changed, unless the rendition is at the original's path and the file
+        system can. Afterwards the rendition is at `holder`.
+        """
+        fs = self._fs
+        if record.source != record.target or not self.is_rendition(record, record.target):
+            return False
+        if not fs.exchange(holder, record.source):
+            return False
+        fs.fsync_dir(record.source.parent)
+        if holder.parent != record.source.parent:
+            fs.fsync_dir(holder.parent)
+        return True
+
+    def bring_home(self, record: Record, holder: Path) -> None:
+        """Give the original its path back from `holder`: renamed, or copied across devices.
+
+        Raises FileExistsError if the path is taken.
+        """
+        fs = self._fs
+        make_folders(fs, record.source.parent)
+        try:
+            move_new(fs, holder, record.source)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._copy(record, holder, record.source)
+        self._drop_second_names(record)
+
+    def _exchange(self, record: Record, aside: Path) -> bool:
+        """Put the rendition in and the original aside in one step; False, and all as it was before,
+        where the file system cannot.
+
+        The rendition gets the name `aside` first: its own is swept after a kill, and what is there
+        after the exchange is the original.
+        """
+        fs = self._fs
+        fs.rename_new(record.new, aside)
+        if not fs.exchange(aside, record.source):
+            move_new(fs, aside, record.new)
+            return False
+        fs.fsync_dir(record.source.parent)
+        self._require_unchanged(record, aside)
+        return True
+
+    def _put_aside(self, record: Record) -> Record:
+        fs = self._fs
+        make_folders(fs, record.retained.parent)
+        try:
+            move_new(fs, record.source, record.retained)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            record = self._copy_aside(record)
+        self._require_unchanged(record, record.aside or record.retained)
+        return record
+
+    def _require_unchanged(self, record: Record, path: Path) -> None:
+        facts = self._fs.lstat(path)
+        if facts is None or not same_bytes(fingerprint_of(facts), record.fingerprint):
+            raise SwapRefused(
+                f"{printable(record.source)} changed just before it was to be replaced."
+            )
+
+    def _copy_aside(self, record: Record) -> Record:
+        """The originals' folder is on another device: keep a proven copy there, then step aside."""
+        fs = self._fs
+        self._copy(record, record.source, record.retained)
+        aside = aside_beside(record.source, record.job_id)
+        record = replace(record, aside=aside)
+        self._journal.begin(record)
+        move_new(fs, record.source, aside)
+        return record
+
+    def _copy(self, record: Record, old: Path, new: Path) -> None:
+        fs, part = self._fs, _part(record, new)
+        fs.unlink(part)
+        fs.copy(old, part)
+        fs.carry(old, part)
+        fs.fsync_file(part)
+        if fs.digest(part) != record.source_sha256:
+            raise OSError(errno.EIO, "the copy of the original is not equal to it", os.fspath(part))
+        move_new(fs, part, new)
+
+    def _finish(self, record: Record) -> None:
+        path = certificate_beside(record.target)
+        # A file that somebody put there since the swap was recorded is not ours to replace.
+        if self._fs.lstat(path) is None or own_certificate(self._fs, record.target) is not None:
+            write_durably(self._fs, path, record.certificate.encode())
+        self._keep(record)
+
+    def _keep(self, record: Record) -> None:
+        """Leave the original where it is retained, and nowhere else; commit."""
+        fs = self._fs
+        if record.aside is not None and fs.lstat(record.aside) is not None:
+            if fs.lstat(record.retained) is None:
+                self._retain(record, record.aside)
+            elif not self.is_original(record, record.retained):
+                raise FileExistsError(
+                    errno.EEXIST,
+                    "another file is where the original is to be kept",
+                    record.retained,
+                )
+            fs.unlink(record.aside)
+            fs.fsync_dir(record.aside.parent)
+        self.forget_temps(record)
+        self._journal.commit(record)
+
+    def _retain(self, record: Record, aside: Path) -> None:
+        """Give the original the place where it is kept: renamed, or a proven copy across devices."""
+        make_folders(self._fs, record.retained.parent)
+        try:
+            move_new(self._fs, aside, record.retained)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._copy(record, aside, record.retained)
+
+    def _rendition_in(self, record: Record, holder: Path | None) -> bool:
+        """Whether the rendition is in place, after putting it there if it may be.
+
+        It may not if what was renamed aside is not the original: someone saved another file at
+        the path in the last moment, and that one goes back.
+        """
+        if self.is_rendition(record, record.target):
+            return True
+        vacant = self._fs.lstat(record.target) is None
+        whole = holder is None or self.is_original(record, holder)
+        if vacant and whole and self.is_rendition(record, record.new):
+            move_new(self._fs, record.new, record.target)
+            return True
+        return False
+
+    def _take_back_rendition(self, record: Record) -> None:
+        fs = self._fs
+        if not self.is_rendition(record, record.target):
+            return
+        if fs.lstat(record.new) is None:
+            move_new(fs, record.target, record.new)
+        else:
+            fs.unlink(record.target)
+            fs.fsync_dir(record.target.parent)
+
+    def _without_original(self, record: Record) -> tuple[Settled, str]:
+        """A stranger removed or changed the original while the swap lay: touch as little as can be.
+
+        Raises StorageError if its whole folder is gone: the original may be in it, under our name.
+        """
+        folder = record.source.parent
+        if self._fs.lstat(folder) is None:
+            raise StorageError(
+                f"{printable(folder)} is gone, and with it what a swap in it left unfinished.",
+                remedy=f"Put the folder back, and the next start settles it; if you removed it for"
+                f" good, remove the record {record.job_id}.json below .hevcq/journal too.",
+            )
+        free = record.source == record.target or self._fs.lstat(record.source) is None
+        if free and self._rendition_in(record, None):
+            drop = f"{printable(record.source)} was taken away by someone else; the rendition is in place."
+        else:
+            drop = f"{printable(record.source)} was changed or taken away by someone else; left as it is."
+        self.forget_temps(record)
+        self._journal.drop(record)
+        return Settled.ROLLED_BACK, drop
+
+    def _holder(self, record: Record) -> Path | None:
+        """Where what was at the original's path is while it is away: both are only renamed into,
+        or copied into and proven, so a name that exists is whole. Before and after an exchange it
+        is the rendition that has one of them."""
+        for path in (record.aside, record.retained):
+            if path is None or self._fs.lstat(path) is None:
+                continue
+            if not self.is_rendition(record, path):
+                return path
+        return None
+
+    def _newest(self, record: Record) -> Record:
+        return self._journal.swap(record.job_id) or self._journal.find(record.job_id) or record
+
+    def _drop_second_names(self, record: Record) -> None:
+        for path in (record.aside, record.retained):
+            if path is not None and self._fs.lstat(path) is not None:
+                self._fs.unlink(path)
+                self._fs.fsync_dir(path.parent)
+
+    def forget_temps(self, record: Record) -> None:
+        """Remove every temporary file that a swap or undo of this record may have left, durably:
+        the record goes next, and nothing else would know of them."""
+        fs = self._fs
+        temps = [
+            record.new,
+            _part(record, record.source),
+            _part(record, record.retained),
+            temp_of(certificate_beside(record.target)),
+        ]
+        if record.aside is not None and self.is_rendition(record, record.aside):
+            temps.append(record.aside)
+        left = [path for path in temps if fs.lstat(path) is not None]
+        for path in left:
+            fs.unlink(path)
+        for folder in {path.parent for path in left}:
+            fs.fsync_dir(folder)
+
+
+def _part(record: Record, final: Path) -> Path:
+    return final.with_name(f".hevcq-{record.job_id}.copy")

@@ -1,0 +1,296 @@
+"""Replace originals by verified renditions, and take it back: journalled, kept, and kill-proof.
+
+A Swap is for one library root. Everything it does between a record and its commit can be killed at
+any system call; `recover`, called at every start, finishes it or rolls it back (gates G9 to G11).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.certificate import Gate
+from hevcq.errors import HevcqError, LibraryError, SwapRefused, Unavailable, UndoRefused
+from hevcq.library.filesystem import FileSystem
+from hevcq.library.lock import root_lock
+from hevcq.library.names import aside_beside, own_folder
+from hevcq.library.place import (
+    Check,
+    Fetch,
+    Rendition,
+    explain,
+    explained,
+    holds_rendition,
+    own_certificate,
+    staged,
+    sweep,
+)
+from hevcq.library.replacement.journal import Journal, Record
+from hevcq.library.replacement.preconditions import Replacement, refuse, require_unchanged
+from hevcq.library.replacement.retention import Expired, Usage, expire, retained_path, usage
+from hevcq.library.replacement.steps import Settled, Steps
+from hevcq.library.replacement.undo import Restore
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+from hevcq.util.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """An original that is replaced, and where it is kept. `already`: by an earlier call."""
+
+    target: Path
+    retained: Path
+    notices: tuple[str, ...] = ()
+    already: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What became of one swap or undo that a kill had interrupted."""
+
+    job_id: str
+    source: Path
+    undo: bool
+    outcome: Settled
+    reason: str
+
+
+class Swap:
+    """The swaps of one root; several threads and processes may use one root at the same time."""
+
+    def __init__(self, root: Path, clock: Clock, fs: FileSystem | None = None) -> None:
+        self.root = root
+        self._clock = clock
+        self._fs = fs if fs is not None else FileSystem()
+        self._journal = Journal(root, self._fs)
+        self._steps = Steps(self._fs, self._journal)
+        self._restore = Restore(self._fs, self._journal, self._steps)
+        self._log = get_logger(root=str(root))
+
+    def replace(self, change: Replacement, fetch: Fetch, check: Check | None = None) -> Replaced:
+        """Put a rendition in its original's place, and keep the original.
+
+        `fetch` and `check` are as in `place.place`. A job whose swap is done already changes
+        nothing. Raises SwapRefused with the reason (the original is untouched), VerificationFailed
+        if the collected bytes are not the certified ones, DiskFull after rolling back, Stopped,
+        and Unavailable if the file system failed, naming where the original is.
+        """
+        try:
+            self._settle_left(change)
+            done = self._journal.find(change.certificate.job_id)
+            replaced = self._already(done, change) if done is not None else None
+            if replaced is None:
+                replaced = self._replace(change, fetch, check)
+        except OSError as error:
+            raise _refusal(change.source, error) from error
+        return replaced
+
+    def recover(self) -> list[Recovery]:
+        """Settle what a kill interrupted and remove its temporary files; harmless to repeat.
+
+        What cannot be settled now (a failing disk, a damaged record) is reported as stuck, stays
+        recorded, and keeps nothing else from being settled. Raises SwapRefused if the root cannot
+        be written.
+        """
+        if not own_folder(self.root).is_dir():
+            return []
+        with root_lock(self.root), explained(own_folder(self.root)):
+            self._journal.clean()
+            settled = [self._settle(path, undo) for path, undo in self._journal.under_way()]
+            stuck = {item.source for item in settled if item.outcome is Settled.STUCK}
+            if not stuck:
+                sweep(self.root, self._fs)
+        return settled
+
+    def undo(self, job_id: str) -> Record:
+        """Bring a job's original back, byte for byte, and remove its rendition; return what was.
+
+        Raises UndoRefused with the reason; then nothing was changed. Raises DiskFull or
+        Unavailable if the file system failed, after putting everything back where it can.
+        """
+        with root_lock(self.root):
+            record = self.check_undo(job_id)
+            try:
+                self._journal.begin_undo(record)
+                self._restore.forward(record)
+            except (OSError, UndoRefused) as error:
+                raise self._call_off(record, error) from error
+        self._log.info("original_restored", job=job_id, source=printable(record.source))
+        return record
+
+    def check_undo(self, job_id: str) -> Record:
+        """Return what an undo would bring back; raises UndoRefused if it would be refused."""
+        with explained(self.root):
+            record = self._kept_of(job_id)
+            self._restore.check(record)
+        return record
+
+    def find(self, job_id: str) -> Record | None:
+        """Return the finished swap of a job whose original is kept."""
+        return self._journal.find(job_id)
+
+    def kept(self) -> Iterator[Record]:
+        """Yield the finished swaps whose originals are kept."""
+        yield from self._journal.kept()
+
+    def expire(self, now: float) -> list[Expired]:
+        """Remove the originals whose time is up at `now` (wall seconds); see `retain.expire`."""
+        if not own_folder(self.root).is_dir():
+            return []
+        with root_lock(self.root), explained(own_folder(self.root)):
+            return list(expire(self._fs, self._journal, now))
+
+    def usage(self) -> Usage:
+        """Count and weigh the kept originals."""
+        return usage(self._fs, self._journal)
+
+    def _replace(self, change: Replacement, fetch: Fetch, check: Check | None) -> Replaced:
+        before = refuse(self._fs, self.root, change)
+        rendition = Rendition(self.root, change.source, change.target, change.certificate)
+        self._require_certified_source(change, before)
+        with staged(rendition, fetch, self._fs, check) as (new, notices):
+            # Read once more here: between a verdict and a swap, bytes have been seen to change.
+            if not holds_rendition(self._fs, new, change.certificate):
+                raise SwapRefused(f"{Gate.G9.value}: {printable(new)} is not what was certified.")
+            with root_lock(self.root):
+                _require_untouched(change, before, refuse(self._fs, self.root, change))
+                record = self._record(change, new)
+                self._carry_out(record)
+        self._log.info("original_replaced", job=record.job_id, retained=printable(record.retained))
+        return Replaced(record.target, record.retained, notices)
+
+    def _settle_left(self, change: Replacement) -> None:
+        """Settle what a kill left of this very job, whose record would go under the new one."""
+        if not self._left(change.certificate.job_id):
+            return
+        with root_lock(self.root):
+            for path, undo in self._left(change.certificate.job_id):
+                found = self._settle(path, undo)
+                if found.outcome is Settled.STUCK:
+                    raise SwapRefused(
+                        f"{printable(change.source)} was not replaced: {found.reason}"
+                    )
+
+    def _left(self, job_id: str) -> list[tuple[Path, bool]]:
+        under_way = self._journal.under_way()
+        return [(path, undo) for path, undo in under_way if path.name.split(".")[0] == job_id]
+
+    def _already(self, done: Record, change: Replacement) -> Replaced:
+        if holds_rendition(self._fs, done.target, change.certificate):
+            return Replaced(done.target, done.retained, already=True)
+        raise SwapRefused(
+            f"{printable(change.source)} was replaced earlier, and {printable(done.target)} is not that"
+            f" rendition any more; the original is kept at {printable(done.retained)}.",
+            remedy="`hevcq undo` brings it back.",
+        )
+
+    def _kept_of(self, job_id: str) -> Record:
+        record = self._journal.find(job_id)
+        if record is None:
+            raise UndoRefused(f"No original of the job {job_id} is kept in {printable(self.root)}.")
+        return record
+
+    def _require_certified_source(self, change: Replacement, before: os.stat_result) -> None:
+        if self._fs.digest(change.source) != change.certificate.source_sha256:
+            raise SwapRefused(
+                f"{Gate.G0.value}: the SHA-256 of {printable(change.source)} is not the one that was"
+                " encoded; it was left as it is.",
+                remedy="Run the same command again to encode what it is now.",
+            )
+        now = require_unchanged(self._fs, change.source, change.fingerprint)
+        _require_untouched(change, before, now)
+
+    def _record(self, change: Replacement, new: Path) -> Record:
+        now, proof = self._clock.now(), change.certificate
+        earlier = own_certificate(self._fs, change.target)
+        return Record(
+            job_id=proof.job_id,
+            profile=proof.profile,
+            source=change.source,
+            target=change.target,
+            new=new,
+            retained=retained_path(self._fs, self._journal, change.source, proof.job_id, now),
+            fingerprint=change.fingerprint,
+            source_sha256=proof.source_sha256,
+            rendition_sha256=proof.rendition_sha256,
+            rendition_size=proof.rendition_size,
+            certificate=proof.to_json(),
+            keep_days=change.keep_days if math.isfinite(change.keep_days) else None,
+            created_at=now,
+            aside=aside_beside(change.source, proof.job_id)
+            if change.source == change.target
+            else None,
+            earlier=None if earlier is None else earlier.decode(),
+        )
+
+    def _carry_out(self, record: Record) -> None:
+        try:
+            self._journal.begin(record)
+            self._steps.forward(record)
+        except (OSError, HevcqError) as error:
+            self._give_way(record, error)
+            raise
+
+    def _give_way(self, record: Record, error: Exception) -> None:
+        """Roll back; where even that fails, say where the original is and leave it to `recover`."""
+        try:
+            self._journal.clean()
+            self._steps.back(record)
+        except SwapRefused:
+            self._steps.settle(self._journal.swap(record.job_id) or record)
+            raise
+        except OSError as worse:
+            raise Unavailable(
+                f"The swap of {printable(record.source)} was interrupted ({error}), and could not be"
+                f" rolled back yet ({worse.strerror}); the original is whole, there or at"
+                f" {printable(record.retained)}.",
+                remedy="The next start of hevcq settles it.",
+            ) from worse
+
+    def _call_off(self, record: Record, error: OSError | UndoRefused) -> HevcqError:
+        try:
+            if self._journal.find(record.job_id) is None:
+                self._restore.call_off(record)
+        except OSError as worse:
+            return Unavailable(
+                f"The undo of {printable(record.source)} was interrupted ({error}), and could not be"
+                f" called off yet ({worse.strerror}); the original is whole.",
+                remedy="The next start of hevcq settles it.",
+            )
+        return explain(record.source, error) if isinstance(error, OSError) else error
+
+    def _settle(self, path: Path, undo: bool) -> Recovery:  # noqa: FBT001 - which folder it was in
+        job_id = path.name.split(".")[0]
+        source = path
+        try:
+            record = self._journal.load(path)
+            source = record.source
+            settle = self._restore.settle if undo else self._steps.settle
+            outcome, reason = settle(record)
+        except OSError as error:
+            outcome, reason = Settled.STUCK, str(explain(source, error))
+        except HevcqError as error:
+            outcome, reason = Settled.STUCK, str(error)
+        self._log.warning("swap_settled", job=job_id, undo=undo, outcome=outcome.value)
+        return Recovery(job_id, source, undo, outcome, reason)
+
+
+def _require_untouched(change: Replacement, before: os.stat_result, now: os.stat_result) -> None:
+    """Refuse what somebody wrote to meanwhile: its size and time can be set back, its ctime not."""
+    if now.st_ctime_ns != before.st_ctime_ns:
+        raise SwapRefused(
+            f"{Gate.G0.value}: {printable(change.source)} was touched while it was being replaced; it"
+            " was left as it is.",
+            remedy="Run the same command again.",
+        )
+
+
+def _refusal(source: Path, error: OSError) -> HevcqError:
+    meant = explain(source, error)
+    if not isinstance(meant, LibraryError):
+        return meant
+    return SwapRefused(f"{meant.message} The original is untouched.", remedy=meant.remedy)

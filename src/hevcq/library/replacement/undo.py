@@ -1,0 +1,126 @@
+"""Undo a swap: the original back at its path, byte for byte, and the rendition gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hevcq.errors import UndoRefused
+from hevcq.library.filesystem import FileSystem, move_new
+from hevcq.library.place import drop_certificate
+from hevcq.library.replacement.journal import Journal, Record
+from hevcq.library.replacement.retention import prune
+from hevcq.library.replacement.steps import Settled, Steps
+from hevcq.util.text import printable
+
+
+class Restore:
+    """Carries out and settles the undos of one root. Its caller holds the root's lock."""
+
+    def __init__(self, fs: FileSystem, journal: Journal, steps: Steps) -> None:
+        self._fs = fs
+        self._journal = journal
+        self._steps = steps
+
+    def check(self, record: Record) -> None:
+        """Raise UndoRefused unless the kept original is whole and its path is free for it."""
+        facts = self._fs.lstat(record.retained)
+        if facts is None:
+            raise UndoRefused(
+                f"The original of {printable(record.source)} is not at {printable(record.retained)} any more."
+            )
+        if facts.st_size != record.fingerprint.size or (
+            self._fs.digest(record.retained) != record.source_sha256
+        ):
+            raise UndoRefused(
+                f"The kept original {printable(record.retained)} is not what it was (its SHA-256 differs).",
+                remedy="Nothing was changed; look at both files before choosing one.",
+            )
+        self._require_free(record)
+
+    def forward(self, record: Record) -> None:
+        """Carry out an undo whose record is written; safe to repeat after a kill.
+
+        Raises UndoRefused if a stranger's file is at the original's path, or somebody took the
+        original away since a kill, OSError if a call fails.
+        """
+        steps = self._steps
+        if not steps.is_original(record, record.source):
+            self._require_kept(record)
+            self._require_free(record)
+            if not steps.exchange_home(record, record.retained):
+                self._take_away(record)
+                steps.bring_home(record, record.retained)
+        self._end(record)
+
+    def call_off(self, record: Record) -> None:
+        """Put the rendition back after an undo that could not be finished; safe to repeat."""
+        fs, steps = self._fs, self._steps
+        if steps.is_original(record, record.source) or steps.is_rendition(record, record.retained):
+            self._end(record)
+            return
+        gone = _gone(record)
+        if fs.lstat(gone) is not None:
+            if fs.lstat(record.target) is None:
+                move_new(fs, gone, record.target)
+            else:
+                # A second name of the rendition, or a stranger's file came: the original is kept.
+                fs.unlink(gone)
+        steps.forget_temps(record)
+        self._journal.call_off_undo(record)
+
+    def settle(self, record: Record) -> tuple[Settled, str]:
+        """Finish an undo that was interrupted, or put all back as it was before it."""
+        try:
+            self.forward(record)
+        except UndoRefused as error:
+            self.call_off(record)
+            return Settled.HELD, str(error)
+        return Settled.FINISHED, f"{printable(record.source)} is the original again."
+
+    def _require_kept(self, record: Record) -> None:
+        """After an exchange of names it is the rendition that is at `retained`."""
+        kept = self._fs.lstat(record.retained) is not None
+        if not kept or self._steps.is_rendition(record, record.retained):
+            raise UndoRefused(
+                f"The original of {printable(record.source)} was on its way back, and somebody else took"
+                " it away or changed it since; that is left as it is."
+            )
+
+    def _require_free(self, record: Record) -> None:
+        if self._fs.lstat(record.source) is None:
+            return
+        if record.source == record.target and self._steps.is_rendition(record, record.target):
+            return
+        raise UndoRefused(
+            f"{printable(record.source)} is not what hevcq put there, so it is not replaced by the"
+            f" original, which stays at {printable(record.retained)}.",
+            remedy="Move that file away and undo again.",
+        )
+
+    def _take_away(self, record: Record) -> None:
+        """Only the very rendition leaves; what a person put in its place stays."""
+        fs, gone = self._fs, _gone(record)
+        if not self._steps.is_rendition(record, record.target):
+            return
+        if fs.lstat(gone) is None:
+            move_new(fs, record.target, gone)
+        else:
+            fs.unlink(record.target)
+
+    def _end(self, record: Record) -> None:
+        fs, gone = self._fs, _gone(record)
+        drop_certificate(fs, record.target, record.rendition_sha256, record.earlier)
+        self._steps.forget_temps(record)
+        if fs.lstat(gone) is not None:
+            fs.unlink(gone)
+        fs.fsync_dir(gone.parent)
+        if fs.lstat(record.retained) is not None:
+            # The rendition after an exchange, or a second name or copy of the original.
+            fs.unlink(record.retained)
+            fs.fsync_dir(record.retained.parent)
+        self._journal.end_undo(record)
+        prune(fs, self._journal.root, record.retained)
+
+
+def _gone(record: Record) -> Path:
+    return record.target.with_name(f".hevcq-{record.job_id}.undone")

@@ -1,0 +1,144 @@
+"""Learn what each found file is, once: from the catalog where its bytes are known, else by a probe."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.errors import (
+    HevcqError,
+    Interruption,
+    MediaRefused,
+    SourceDamaged,
+    SourceUnreadable,
+    WorkerUnfit,
+)
+from hevcq.library.filesystem import fingerprint_of, same_bytes
+from hevcq.library.scanning.scan import Found, Rejected, Why, readable
+from hevcq.ports.catalog import Catalog, Fingerprint
+from hevcq.util.text import printable
+
+BATCH = 500
+"""Files per look-up and per durable write: well below SQLite's 32,766 variables
+(https://www.sqlite.org/limits.html), and small enough that a kill repeats few probes."""
+LASTING = (SourceUnreadable, SourceDamaged, MediaRefused)
+"""Errors that say something of the bytes, so that the same bytes need no second probe."""
+
+Inspect = Callable[[Path], MediaInfo]
+Learnt = tuple[Path, Fingerprint, MediaInfo | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A file with its facts. `fresh` says that it was probed just now."""
+
+    found: Found
+    info: MediaInfo
+    fresh: bool
+
+
+def survey(
+    found: Iterable[Found | Rejected],
+    catalog: Catalog,
+    inspect: Inspect,
+    *,
+    threads: int = 4,
+    batch: int = BATCH,
+) -> Iterator[Inspected | Rejected]:
+    """Yield each file with its facts, or why it is not taken, in the order of `found`.
+
+    `inspect` probes one path and raises an error of the tree in errors.py; it is called from
+    `threads` threads, and only for bytes that the catalog does not know. An Interruption or
+    WorkerUnfit from it is raised after what was learnt so far is remembered; every other
+    error is that file's own.
+    """
+    with ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="probe") as pool:
+        waiting = iter(found)
+        while chunk := list(itertools.islice(waiting, batch)):
+            yield from _chunk(chunk, catalog, inspect, pool)
+
+
+def _chunk(
+    chunk: list[Found | Rejected], catalog: Catalog, inspect: Inspect, pool: ThreadPoolExecutor
+) -> Iterator[Inspected | Rejected]:
+    files = [item for item in chunk if isinstance(item, Found)]
+    known = catalog.cached([item.path for item in files]) if files else {}
+    unknown = [item for item in files if _recall(item, known) is None]
+    futures = {item.path: pool.submit(_look, item, inspect) for item in unknown}
+    learnt: list[Learnt] = []
+    try:
+        for item in chunk:
+            if isinstance(item, Rejected):
+                yield item
+            elif item.path in futures:
+                result = futures[item.path].result()
+                _remember(item, result, learnt)
+                yield result
+            else:
+                yield _recalled(item, known)
+    finally:
+        for future in futures.values():
+            future.cancel()
+        if learnt:
+            catalog.cache(learnt)
+
+
+def _recall(
+    item: Found, known: Mapping[Path, tuple[Fingerprint, MediaInfo | str]]
+) -> MediaInfo | str | None:
+    entry = known.get(item.path)
+    return entry[1] if entry is not None and same_bytes(entry[0], item.fingerprint) else None
+
+
+def _recalled(
+    item: Found, known: Mapping[Path, tuple[Fingerprint, MediaInfo | str]]
+) -> Inspected | Rejected:
+    facts = known[item.path][1]
+    if isinstance(facts, str):
+        return Rejected(item.path, item.root, Why.NOT_VIDEO, facts)
+    return Inspected(item, facts, fresh=False)
+
+
+def _remember(item: Found, result: Inspected | Rejected, learnt: list[Learnt]) -> None:
+    if isinstance(result, Inspected):
+        learnt.append((item.path, item.fingerprint, result.info))
+    elif result.why is Why.NOT_VIDEO:
+        learnt.append((item.path, item.fingerprint, result.reason))
+
+
+def _look(item: Found, inspect: Inspect) -> Inspected | Rejected:
+    try:
+        info = inspect(item.path)
+    except (Interruption, WorkerUnfit):
+        raise
+    except HevcqError as error:
+        return _changed(item) or _refused(item, error)
+    return _changed(item) or Inspected(item, info, fresh=True)
+
+
+def _refused(item: Found, error: HevcqError) -> Rejected:
+    if not isinstance(error, LASTING):
+        # Not the bytes' fault (a busy disk, a child that was ended): probe again next time.
+        return Rejected(item.path, item.root, Why.UNREADABLE, str(error))
+    if not readable(item.path):
+        sentence = f"{printable(item.path)} cannot be read: give this user the right to read it."
+        return Rejected(item.path, item.root, Why.UNREADABLE, sentence)
+    return Rejected(item.path, item.root, Why.NOT_VIDEO, str(error))
+
+
+def _changed(item: Found) -> Rejected | None:
+    """What a probe said counts only if the file is still what the scan saw."""
+    try:
+        now = fingerprint_of(os.lstat(item.path))
+    except OSError:
+        sentence = f"{printable(item.path)} vanished while it was looked at."
+        return Rejected(item.path, item.root, Why.GONE, sentence)
+    if same_bytes(now, item.fingerprint):
+        return None
+    sentence = f"{printable(item.path)} is still being written: it is taken when it stops changing."
+    return Rejected(item.path, item.root, Why.GROWING, sentence)

@@ -1,0 +1,317 @@
+"""Globs over library paths: case-insensitive, `**` crosses folders, a bare name matches anywhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from hevcq.domain.certificate import Certificate
+from hevcq.errors import VerificationFailed
+from hevcq.library.filesystem import fingerprint_of, open_plain
+from hevcq.library.names import certificate_beside, is_own
+from hevcq.ports.catalog import Fingerprint
+from hevcq.util.text import printable
+
+Matcher = Callable[[str], bool]
+
+
+def matcher(patterns: Iterable[str]) -> Matcher:
+    """Return a function that tells whether a path relative to its root matches any pattern.
+
+    `*` and `?` stay inside one folder, `**` crosses folders, `[…]` is a set of characters. A
+    pattern without `/` is matched against the last component, at any depth; one with `/` against
+    the whole relative path. No pattern matches nothing. Names may hold any bytes, newlines too.
+    """
+    compiled = [re.compile(_regex(pattern), re.IGNORECASE | re.DOTALL) for pattern in patterns]
+
+    def matches(relative: str) -> bool:
+        return any(pattern.fullmatch(relative) for pattern in compiled)
+
+    return matches
+
+
+def _regex(pattern: str) -> str:
+    anchored = "/" in pattern.rstrip("/")
+    pattern = pattern.strip("/")
+    head = "" if anchored else "(?:.*/)?"
+    return head + "".join(_pieces(pattern))
+
+
+def _pieces(pattern: str) -> Iterable[str]:
+    at = 0
+    while at < len(pattern):
+        if pattern.startswith("**/", at):
+            at += 3
+            yield "(?:.*/)?"
+        elif pattern.startswith("**", at):
+            at += 2
+            yield ".*"
+        elif pattern[at] == "[" and (end := pattern.find("]", at + 2)) > 0:
+            yield _set(pattern[at + 1 : end])
+            at = end + 1
+        else:
+            yield {"*": "[^/]*", "?": "[^/]"}.get(pattern[at], re.escape(pattern[at]))
+            at += 1
+
+
+def _set(body: str) -> str:
+    negated = body[0] in "!^"
+    inside = body[1:] if negated else body
+    safe = inside.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]").replace("^", "\\^")
+    safe = safe.replace("&&", "&\\&").replace("||", "|\\|").replace("~~", "~\\~")
+    return f"(?!/)[{'^' if negated else ''}{safe}]"
+
+
+_SUFFIXES = (
+    "3g2 3gp asf avi divx dv evo f4v flv h264 h265 hevc m1v m2t m2ts m2v m4v mkv mod mov mp4 mpe "
+    "mpeg mpg mpv mts mxf nut ogm ogv qt rm rmvb tod trp ts vob webm wmv wtv y4m"
+)
+VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
+"""Suffixes worth a probe: those of ffmpeg's video demuxers (https://ffmpeg.org/ffmpeg-formats.html)
+and what cameras write."""
+
+
+class Why(StrEnum):
+    """Why a path is not taken; stable words."""
+
+    LINK = "link"
+    NOT_A_FILE = "not_a_file"
+    EMPTY = "empty"
+    UNREADABLE = "unreadable"
+    GONE = "gone"
+    GROWING = "growing"
+    NOT_VIDEO = "not_video"
+    OWN_RENDITION = "own_rendition"
+
+
+PROBLEMS = frozenset({Why.UNREADABLE, Why.GONE, Why.EMPTY, Why.NOT_VIDEO})
+"""Those that a person should know of; the others are nothing to worry about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that is worth a probe. `relative` is its path below `root`, with `/`."""
+
+    path: Path
+    root: Path
+    relative: str
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A path that is not taken, with one sentence for people."""
+
+    path: Path
+    root: Path
+    why: Why
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which files to look at. Globs as in `globs.matcher`; `skip` holds folders left out.
+
+    With `include`, only matching files are taken, whatever their suffix; `exclude` wins over it,
+    and prunes folders. Hidden names are left out unless `hidden`.
+    """
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    skip: Collection[Path] = ()
+    hidden: bool = False
+
+
+@dataclass(slots=True)
+class _Walk:
+    root: Path
+    include: Matcher | None
+    exclude: Matcher
+    skip: frozenset[Path]
+    hidden: bool
+    seen: set[tuple[int, int]] = field(default_factory=set)
+
+
+def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[Found | Rejected]:
+    """Yield every file below the roots that is worth a probe, and what had to be left, sorted.
+
+    A root is a folder or one file; a file's own root is its folder, and it is taken whatever its
+    suffix. Roots that lie in each other yield each file once. Nothing is raised for a single
+    path: what cannot be read becomes a Rejected.
+    """
+    rules = chosen if chosen is not None else Filter()
+    seen: set[tuple[int, int]] = set()
+    single: set[Path] = set()
+    places = [_place(given) for given in roots]
+    for place in places:
+        walk = _Walk(
+            root=place,
+            include=matcher(rules.include) if rules.include else None,
+            exclude=matcher(rules.exclude),
+            skip=frozenset(Path(os.path.realpath(folder)) for folder in rules.skip),
+            hidden=rules.hidden,
+            seen=seen,
+        )
+        yield from _root(walk, single, frozenset(places))
+
+
+def readable(path: Path) -> bool:
+    """Return whether this process may read the file, by its effective user."""
+    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def certificate_at(path: Path) -> Certificate:
+    """Return the certificate at a path in a person's folder.
+
+    Raises OSError, or VerificationFailed if it is none. What cannot be one is not read: a pipe
+    would make a reader wait, and a giant fill the memory.
+    """
+    with os.fdopen(open_plain(path), "rb") as reading:
+        return Certificate.read(reading)
+
+
+def is_settled(before: Fingerprint, after: Fingerprint, now: float, quiet_s: float) -> bool:
+    """Return whether a file stopped growing: the same twice, and untouched for `quiet_s` seconds.
+
+    `now` is wall time. A modification time in the future (a camera's clock) cannot say how long
+    ago it was, so then two equal looks are enough.
+    """
+    if before != after or after.size == 0:
+        return False
+    age = now - after.mtime_ns / 1e9
+    return age >= quiet_s or age < 0
+
+
+def _place(given: Path) -> Path:
+    """A root with the links in its folders resolved, and its own name kept."""
+    return Path(os.path.realpath(given.parent)) / given.name if given.name else given.resolve()
+
+
+def _root(walk: _Walk, single: set[Path], named: frozenset[Path]) -> Iterator[Found | Rejected]:
+    """Yield what is below one root; `named` are all roots, `single` the files yielded of them."""
+    try:
+        facts = walk.root.stat()
+    except OSError as error:
+        yield _cannot(walk.root, walk.root.parent, error)
+        return
+    if stat.S_ISDIR(facts.st_mode):
+        walk.root = Path(os.path.realpath(walk.root))
+        for item in _folder(walk, walk.root, ""):
+            if item.path not in named:
+                yield item
+            elif item.path not in single and isinstance(item, Found):
+                single.add(item.path)
+                yield item
+        return
+    path, walk.root = walk.root, walk.root.parent
+    if path not in single:
+        single.add(path)
+        yield _file(path, walk, path.name)
+
+
+def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[Found | Rejected]:
+    try:
+        facts = folder.stat()
+        if (facts.st_dev, facts.st_ino) in walk.seen:
+            return
+        walk.seen.add((facts.st_dev, facts.st_ino))
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        yield _cannot(folder, walk.root, error)
+        return
+    names = {entry.name for entry in entries}
+    for entry in entries:
+        relative = prefix + entry.name
+        if is_own(entry.name) or walk.exclude(relative):
+            continue
+        if entry.name.startswith(".") and not walk.hidden:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if Path(entry.path) not in walk.skip:
+                yield from _folder(walk, Path(entry.path), relative + "/")
+        elif item := _entry(entry, walk, relative, names):
+            yield item
+
+
+def _entry(
+    entry: os.DirEntry[str], walk: _Walk, relative: str, names: set[str]
+) -> Found | Rejected | None:
+    path = Path(entry.path)
+    if entry.is_symlink() and _leads_to_folder(entry):
+        if walk.include is not None and not walk.include(relative):
+            return None
+        return Rejected(
+            path, walk.root, Why.LINK, f"{printable(path)} links to a folder: not followed."
+        )
+    if not _wanted(walk, relative):
+        return None
+    certificate = certificate_beside(path)
+    if certificate.name in names and _made_here(path, certificate):
+        sentence = f"{printable(path)} is a rendition that hevcq made."
+        return Rejected(path, walk.root, Why.OWN_RENDITION, sentence)
+    return _file(path, walk, relative)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether a link ends in a folder; one that ends nowhere we may look (a ring) does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _wanted(walk: _Walk, relative: str) -> bool:
+    if walk.include is not None:
+        return walk.include(relative)
+    return relative.rpartition(".")[2].lower() in VIDEO_SUFFIXES
+
+
+def _made_here(path: Path, certificate: Path) -> bool:
+    """Whether the certificate is of this rendition, made beside its source or in a mirror.
+
+    A replaced original carries no profile in its name: it is the film itself, and other profiles
+    may well want it.
+    """
+    try:
+        proof = certificate_at(certificate)
+        same = proof.rendition_size == path.stat().st_size
+    except (OSError, VerificationFailed):
+        return False
+    return same and path.stem.casefold().endswith(f".{proof.profile}")
+
+
+def _file(path: Path, walk: _Walk, relative: str) -> Found | Rejected:
+    try:
+        facts = os.lstat(path)
+    except OSError as error:
+        return _cannot(path, walk.root, error)
+    problem = _problem(path, facts)
+    if problem is not None:
+        return Rejected(path, walk.root, *problem)
+    return Found(path, walk.root, relative, fingerprint_of(facts))
+
+
+def _problem(path: Path, facts: os.stat_result) -> tuple[Why, str] | None:
+    name = printable(path)
+    if stat.S_ISLNK(facts.st_mode):
+        return Why.LINK, f"{name} is a symbolic link: name the file it leads to instead."
+    if not stat.S_ISREG(facts.st_mode):
+        return Why.NOT_A_FILE, f"{name} is not a regular file."
+    if facts.st_size == 0:
+        return Why.EMPTY, f"{name} is empty: copy it here again."
+    if not readable(path):
+        return Why.UNREADABLE, f"{name} cannot be read: give this user the right to read it."
+    return None
+
+
+def _cannot(path: Path, root: Path, error: OSError) -> Rejected:
+    if isinstance(error, FileNotFoundError):
+        return Rejected(path, root, Why.GONE, f"{printable(path)} does not exist (any more).")
+    sentence = f"{printable(path)} cannot be opened: {(error.strerror or str(error)).lower()}."
+    return Rejected(path, root, Why.UNREADABLE, sentence)

@@ -1,0 +1,1 @@
+"""One frozen model of every setting, read once at the edge."""

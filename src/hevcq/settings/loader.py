@@ -1,0 +1,203 @@
+"""Read the settings once at the edge, and remember where each value came from.
+
+Layers, strongest first: flags, `HEVCQ_*` variables (`HEVCQ_AWS__REGION` is `aws.region`), a TOML
+file, defaults. The file is `--config FILE`, else `HEVCQ_CONFIG`, else `hevcq.toml` in the current
+folder, else `hevcq.toml` in the user's config folder. Unknown keys are refused with the nearest
+right name. Relative paths in the file are relative to the file's folder; `~` is the home folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import BaseModel, ValidationError
+
+from hevcq.errors import ConfigError
+from hevcq.settings.model import Settings
+
+PREFIX = "HEVCQ_"
+FILE_NAME = "hevcq.toml"
+OTHER_VARIABLES = ("HEVCQ_CONFIG", "HEVCQ_PROFILES")
+"""Variables that are no settings: the settings file, and workers/run.py's list of profiles."""
+TEST_PREFIXES = ("HEVCQ_TEST_", "HEVCQ_CRASH_")
+"""Variables of the fault campaign; they are never settings."""
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, and for each dotted key where its value came from.
+
+    An origin is `flag --name`, `environment HEVCQ_NAME`, `file /path/hevcq.toml` or `default`.
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+    file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A value given on the command line; `name` is the flag as the person wrote it."""
+
+    name: str
+    value: object
+
+
+def load(flags: Mapping[str, Flag] | None = None, *, config: Path | None = None) -> Loaded:
+    """Return the checked settings of all layers; `flags` is by dotted key.
+
+    Raises ConfigError naming the key, where it was set, what is wrong and the nearest right name.
+    """
+    values: dict[str, object] = {}
+    origins = {key: DEFAULT for key, _ in leaves(Settings)}
+    file = find_file(config)
+    layers = [*_from_file(file), *_from_environment(), *_from_flags(flags or {})]
+    for key, value, origin in layers:
+        values[key] = value
+        origins[key] = origin
+    try:
+        settings = Settings.model_validate(_nested(values))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, origins)) from error
+    return Loaded(_absolute(settings), origins, file)
+
+
+def find_file(config: Path | None) -> Path | None:
+    """Return the settings file to read, or None; a file that was named must exist."""
+    named = config or (Path(os.environ["HEVCQ_CONFIG"]) if os.environ.get("HEVCQ_CONFIG") else None)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError(f"There is no settings file {named}.")
+        return named.absolute()
+    here = Path.cwd() / FILE_NAME
+    user = Path(platformdirs.user_config_dir("hevcq", appauthor=False)) / FILE_NAME
+    return next((path for path in (here, user) if path.is_file()), None)
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each setting as its dotted key and pydantic field."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from leaves(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def variable(key: str) -> str:
+    """Return the environment variable of a dotted key."""
+    return PREFIX + key.replace(".", "__").upper()
+
+
+Layer = Iterator[tuple[str, object, str]]
+
+
+def _from_file(file: Path | None) -> Layer:
+    if file is None:
+        return
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"The settings file {file} cannot be read: {error}.") from error
+    known = dict(leaves(Settings))
+    for key, value in _flat(raw):
+        if key not in known:
+            raise ConfigError(
+                f"The settings file {file} has an unknown key {key!r}.", remedy=_hint(key, known)
+            )
+        yield key, _from_folder(value, file.parent, known[key]), f"file {file}"
+
+
+def _from_environment() -> Layer:
+    names = {variable(key): key for key, _ in leaves(Settings)}
+    groups = {variable(key.split(".")[0]) for key in names.values() if "." in key}
+    given = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+    for name in given:
+        upper = name.upper()
+        if upper not in {*OTHER_VARIABLES, *names, *groups} and not upper.startswith(TEST_PREFIXES):
+            raise ConfigError(
+                f"The environment variable {name} is no setting of hevcq.",
+                remedy=_hint(upper, {*names, *OTHER_VARIABLES}),
+            )
+    if not given:
+        return
+    for key, value in _flat(_variables()):
+        yield key, value, f"environment {variable(key)}"
+
+
+def _variables() -> Mapping[str, object]:
+    from pydantic_settings import EnvSettingsSource  # takes longer than all else here
+
+    try:
+        return EnvSettingsSource(
+            Settings,  # type: ignore[arg-type]  # it asks only for the model's fields
+            case_sensitive=False,
+            env_prefix=PREFIX,
+            env_nested_delimiter="__",
+        )()
+    except ValueError as error:
+        raise ConfigError(f"The HEVCQ_* variables cannot be read: {error}.") from error
+
+
+def _from_flags(flags: Mapping[str, Flag]) -> Layer:
+    for key, flag in flags.items():
+        yield key, flag.value, f"flag {flag.name}"
+
+
+def _flat(raw: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in raw.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _nested(values: Mapping[str, object]) -> dict[str, object]:
+    nested: dict[str, object] = {}
+    for key, value in values.items():
+        *groups, name = key.split(".")
+        level = nested
+        for group in groups:
+            level = level.setdefault(group, {})  # type: ignore[assignment]
+        level[name] = value
+    return nested
+
+
+def _from_folder(value: object, folder: Path, field: Any) -> object:
+    """Read a path in a file as relative to the file, not to wherever hevcq was started."""
+    if isinstance(value, str) and value and field.annotation in (Path, Path | None):
+        return folder / Path(value).expanduser()
+    return value
+
+
+def _absolute(settings: Settings) -> Settings:
+    changes = {
+        name: value.expanduser().absolute() for name, value in settings if isinstance(value, Path)
+    }
+    return settings.model_copy(update=changes)
+
+
+def _hint(wrong: str, known: Mapping[str, object] | set[str]) -> str:
+    near = difflib.get_close_matches(wrong, sorted(known), n=1)
+    if not near:
+        last = [
+            key for key in sorted(known) if key.split(".")[-1] == wrong.rsplit(".", maxsplit=1)[-1]
+        ]
+        near = last[:1]
+    return f"Did you mean {near[0]!r}?" if near else "`hevcq config show` lists every key."
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        origin = origins.get(key, "the settings")
+        lines.append(f"{key} ({origin}): {problem['msg']}, not {problem.get('input')!r}")
+    return f"The settings are not valid: {'; '.join(lines)}."

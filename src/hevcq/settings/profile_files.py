@@ -1,0 +1,108 @@
+"""Read profile files: `<name>.yaml` becomes a checked Profile."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from hevcq.domain.profile import Profile
+from hevcq.errors import ConfigError, UnknownProfile
+
+
+def installed_folder() -> Path:
+    """Return the folder of the profiles that come with hevcq: packaged, or the checkout's."""
+    packaged = Path(__file__).resolve().parents[1] / "workers"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "workers"
+
+
+def load_profile(path: Path) -> Profile:
+    """Read one profile file; raise ConfigError naming the file, the key and what is wrong."""
+    import yaml
+
+    try:
+        raw = _parsed(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"The profile {path} cannot be read: {' '.join(str(error).split())}."
+        ) from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"The profile {path} is not a YAML mapping.")
+    try:
+        profile = Profile.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"The profile {path} is not valid: {explain(error)}.") from error
+    if profile.name != path.stem:
+        raise ConfigError(
+            f"The profile {path} is named {profile.name!r} inside; name and file must agree."
+        )
+    return profile
+
+
+def _parsed(text: str) -> object:
+    """Parse YAML; raise yaml.YAMLError also for a key given twice, which YAML itself forbids."""
+    import yaml
+
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(  # the signature is PyYAML's
+            self,
+            node: yaml.MappingNode,
+            deep: bool = False,  # noqa: FBT001
+        ) -> dict[Any, Any]:
+            names = [key.value for key, _ in node.value]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise yaml.YAMLError(f"the key {twice!r} is given twice{node.start_mark}")
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Strict)  # noqa: S506 - a SafeLoader, stricter still
+
+
+def explain(error: ValidationError) -> str:
+    """Return each problem of a validation error as `key: what is wrong`, in one line."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        where = ".".join(str(part) for part in problem["loc"]) or "file"
+        said = problem["msg"]
+        if problem["type"] == "extra_forbidden":
+            near = _nearest(problem["loc"])
+            said = "there is no such key" + (f", did you mean {near!r}?" if near else "")
+        lines.append(f"{where}: {said}")
+    return "; ".join(lines)
+
+
+def _nearest(loc: tuple[int | str, ...]) -> str:
+    """Return the key of a profile that looks most like the unknown one at `loc`, or ""."""
+    model: type[BaseModel] = Profile
+    for part in loc[:-1]:
+        inner = model.model_fields[str(part)].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return ""
+        model = inner
+    near = difflib.get_close_matches(str(loc[-1]), model.model_fields, n=1)
+    return near[0] if near else ""
+
+
+def load_profiles(folder: Path) -> dict[str, Profile]:
+    """Read every `*.yaml` of a folder, by name; raise ConfigError if there is none."""
+    found = {path.stem: load_profile(path) for path in sorted(folder.glob("*.yaml"))}
+    if not found:
+        raise ConfigError(f"There is no profile (*.yaml) in {folder}.")
+    return found
+
+
+def pick(profiles: Mapping[str, Profile], names: list[str]) -> list[Profile]:
+    """Return the named profiles; raise UnknownProfile with the nearest right name."""
+    for name in names:
+        if name not in profiles:
+            near = difflib.get_close_matches(name, profiles, n=1)
+            hint = (
+                f"Did you mean {near[0]!r}?"
+                if near
+                else f"There are: {', '.join(sorted(profiles))}."
+            )
+            raise UnknownProfile(f"There is no profile {name!r}.", remedy=hint)
+    return [profiles[name] for name in names]

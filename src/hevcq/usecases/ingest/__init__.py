@@ -1,0 +1,1 @@
+"""Ingest a folder: scan, decide, enqueue, track."""

@@ -1,0 +1,299 @@
+"""What an ingest will do with each file: pure decisions from facts gathered beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from hevcq.domain.job import JobRecord, JobState
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, skip_in_words
+from hevcq.domain.profile import Profile
+from hevcq.domain.verdict import FailureClass
+from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
+from hevcq.usecases.ingest.destinations import Claim, Destination, Occupied
+from hevcq.usecases.ingest.forecast import Range, Rates, wall
+from hevcq.util.text import printable
+
+
+class Disposition(StrEnum):
+    """What an ingest does with one file for one profile; stable words, shown and in `--json`."""
+
+    QUEUE = "queue"
+    JOIN = "join"
+    COLLECT = "collect"
+    DONE = "done"
+    SKIP = "skip"
+    REFUSE = "refuse"
+    FAILED = "failed"
+    UNREADABLE = "unreadable"
+
+
+BAD = frozenset({Disposition.REFUSE, Disposition.FAILED, Disposition.UNREADABLE})
+"""What makes the exit code say that some files were not done."""
+LIVE = frozenset({Disposition.QUEUE, Disposition.JOIN, Disposition.COLLECT})
+"""What there is still something to do for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One video that a scan found, with its facts."""
+
+    path: Path
+    root: Path
+    fingerprint: Fingerprint
+    info: MediaInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A file that is of no use, and why; `bad` tells a broken video from a file that is none."""
+
+    path: Path
+    size: int
+    reason: str
+    bad: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file for one profile (profile None: the file is no use for any)."""
+
+    path: Path
+    size: int
+    disposition: Disposition
+    root: Path = Path()
+    profile: Profile | None = None
+    fingerprint: Fingerprint | None = None
+    info: MediaInfo | None = None
+    plan: EncodePlan | None = None
+    target: Path | None = None
+    job_id: str = ""
+    reason: str = ""
+    cpu: Range | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the catalog and the ledger know of a video for one profile, for these very bytes.
+
+    `gone` says that the rendition is not where it was placed.
+    """
+
+    placement: Placement | None = None
+    job: JobRecord | None = None
+    gone: bool = False
+
+
+def decide(video: Video, profile: Profile, plan: Plan, known: Known, where: Destination) -> Item:
+    """Return what to do with one video for one profile; what the ledger says wins over the plan."""
+    item = Item(
+        path=video.path,
+        size=video.fingerprint.size,
+        disposition=Disposition.QUEUE,
+        root=video.root,
+        profile=profile,
+        fingerprint=video.fingerprint,
+        info=video.info,
+    )
+    if known.job is not None:
+        return _from_job(item, known, known.job, plan, where)
+    if isinstance(plan, Skip):
+        return replace(item, disposition=Disposition.SKIP, reason=plan.detail)
+    if isinstance(plan, Refuse):
+        return replace(
+            item, disposition=Disposition.REFUSE, reason=f"{plan.detail} ({plan.policy})"
+        )
+    return replace(item, plan=plan, target=_target(item, plan.extension, where))
+
+
+def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Destination) -> Item:
+    placement = known.placement
+    item = replace(item, job_id=job.job_id, target=placement.target if placement else None)
+    if isinstance(plan, EncodePlan):
+        item = replace(item, plan=plan)
+        done = job.state is JobState.DONE
+        if (
+            placement is None
+            or placement.state in UNPLACED
+            or not (done or where.has(placement.mode, placement.target))
+        ):
+            item = replace(item, target=_target(item, plan.extension, where))
+    match job.state:
+        case JobState.SKIPPED:
+            words = skip_in_words(job.reason)[1]
+            return replace(item, disposition=Disposition.SKIP, reason=words)
+        case JobState.DEAD:
+            cancelled = job.failure_class is FailureClass.CANCELLED  # which leaves no letter
+            how = "reprocess" if cancelled else f"redrive --dlq --job {job.job_id}"
+            reason = f"{job.reason} `hevcq {how}` tries it again."
+            return replace(item, disposition=Disposition.FAILED, reason=reason)
+        case JobState.QUEUED | JobState.RUNNING | JobState.SPLIT:
+            return replace(item, disposition=Disposition.JOIN, reason="Queued earlier.")
+        case JobState.DONE:
+            return _from_done(item, known, job, where)
+
+
+def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> Item:
+    placement = known.placement
+    if placement is None or placement.state in UNPLACED or _made_again(placement, job):
+        return replace(
+            item, disposition=Disposition.COLLECT, reason="Encoded earlier, not yet in place."
+        )
+    place = printable(placement.target)
+    if placement.state is not PlacementState.PLACED:
+        undone = placement.state is PlacementState.UNDONE
+        again = "Undone on request; `hevcq reprocess` makes it again."
+        reason = again if undone else "Replaced earlier."
+    elif known.gone:
+        reason = (
+            f"Done earlier, but {place} is not there any more; `hevcq reprocess` makes it again."
+        )
+    elif not where.has(placement.mode, placement.target):
+        # Nothing was done of what was asked for, so it must not look as if it were.
+        reason = (
+            f"Its rendition is at {place}, where an earlier command wanted it; `hevcq reprocess` and"
+            " then this command again make one in the place that is wanted now."
+        )
+        return replace(item, disposition=Disposition.REFUSE, reason=reason)
+    else:
+        reason = f"Done earlier: {place}."
+    return replace(item, disposition=Disposition.DONE, reason=reason)
+
+
+def _made_again(placement: Placement, job: JobRecord) -> bool:
+    """Whether the job was reprocessed after this rendition was placed, and made another one."""
+    if placement.state is not PlacementState.PLACED or job.rendition is None:
+        return False
+    return placement.sha256 not in {"", job.rendition.sha256}
+
+
+def _target(item: Item, extension: str, where: Destination) -> Path | None:
+    if item.profile is None:
+        return None
+    return where.target(item.path, item.root, item.profile.name, extension)
+
+
+def settle_targets(items: Iterable[Item], where: Destination, occupied: Occupied) -> list[Item]:
+    """Return the items with targets that never meet each other, nor a file that is there already.
+
+    Of two sources that would share a target the later keeps its whole name in it, also where the
+    other's rendition is there already. A new job whose target is taken by a stranger's file is
+    refused before anything is encoded.
+    """
+    taken: set[str] = set()
+    result = []
+    for item in items:
+        if item.disposition not in LIVE or item.target is None:
+            result.append(item)
+            continue
+        settled = _untangled(item, where, taken)
+        if settled.target is not None:
+            settled = _free(settled, where, occupied)
+            if settled.disposition is not Disposition.REFUSE and settled.target is not None:
+                taken.add(_fold(settled.target))
+        result.append(settled)
+    return result
+
+
+def _untangled(item: Item, where: Destination, taken: set[str]) -> Item:
+    if item.target is None or _fold(item.target) not in taken:
+        return item
+    if where.mode is Mode.REPLACE or item.profile is None or item.plan is None:
+        reason = f"Two sources would become {printable(item.target)}; rename one of them."
+        return replace(item, disposition=Disposition.REFUSE, reason=reason, target=None)
+    return replace(item, target=_longer(item, where))
+
+
+def _longer(item: Item, where: Destination) -> Path | None:
+    """The target with the source's whole name in it; None where there is none other."""
+    if where.mode is Mode.REPLACE or item.profile is None or item.plan is None:
+        return None
+    return where.target(
+        item.path, item.root, item.profile.name, item.plan.extension, whole_name=True
+    )
+
+
+def _free(item: Item, where: Destination, occupied: Occupied) -> Item:
+    target = item.target
+    if target is None:
+        return item
+    claim = occupied(target, item.path, item.size)
+    longer = _longer(item, where) if claim is Claim.TWIN else None
+    if longer is not None and longer != target:
+        return _free(replace(item, target=longer), where, occupied)
+    if item.disposition is not Disposition.QUEUE:
+        return item
+    match claim:
+        case Claim.READ_ONLY:
+            reason = (
+                f"{printable(target.parent)} cannot be written, so there is no place for"
+                f" {printable(target.name)}; give this user rights there, or use --output."
+            )
+        case Claim.OURS:
+            reason = f"Done earlier: {printable(target)}, as its certificate says."
+            return replace(item, disposition=Disposition.DONE, reason=reason)
+        case Claim.STRANGER | Claim.TWIN if target != item.path:
+            kind = "the replacement" if where.mode is Mode.REPLACE else "the rendition"
+            reason = (
+                f"{printable(target)} exists already and is not known for this film's rendition, so"
+                f" {kind} has no place; move it away, or use --output."
+            )
+        case _:
+            return item
+    return replace(item, disposition=Disposition.REFUSE, reason=reason)
+
+
+def _fold(path: Path) -> str:
+    """Two names that a case-insensitive file system holds for one are one here."""
+    return str(path).casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPlan:
+    """Everything an ingest is about to do."""
+
+    items: tuple[Item, ...]
+    forecast: Range
+
+    def counts(self) -> dict[Disposition, int]:
+        """Return how many items there are of each disposition, in the order of the enum."""
+        found = [item.disposition for item in self.items]
+        return {kind: found.count(kind) for kind in Disposition if kind in found}
+
+    def of(self, *kinds: Disposition) -> tuple[Item, ...]:
+        """Return the items of these dispositions, in order."""
+        return tuple(item for item in self.items if item.disposition in kinds)
+
+    @property
+    def live_bytes(self) -> int:
+        """The bytes of the sources that something is to be done for."""
+        return sum({item.path: item.size for item in self.of(*LIVE)}.values())
+
+
+def with_forecast(
+    items: Sequence[Item], rates: Rates, cores: float, workers: int, machine: float | None = None
+) -> IngestPlan:
+    """Return the plan with the time each job, and all of them, will take."""
+    timed = []
+    for item in items:
+        waits = item.disposition in {Disposition.QUEUE, Disposition.JOIN}
+        if waits and item.plan is not None and item.profile is not None and item.info is not None:
+            cpu = rates.cpu(item.plan, item.profile.video.preset, item.info)
+            timed.append(replace(item, cpu=cpu))
+        else:
+            timed.append(item)
+    costs = [item.cpu for item in timed if item.cpu is not None]
+    return IngestPlan(items=tuple(timed), forecast=wall(costs, cores, workers, machine))
+
+
+def placements_by_source(
+    placements: Iterable[Placement],
+) -> Mapping[tuple[Path, str], list[Placement]]:
+    """Return placements by source path and profile, so that each is looked up at once."""
+    found: dict[tuple[Path, str], list[Placement]] = {}
+    for placement in placements:
+        found.setdefault((placement.source, placement.profile), []).append(placement)
+    return found

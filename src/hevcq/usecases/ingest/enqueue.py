@@ -1,0 +1,168 @@
+"""Queue what a plan decided: take the source in, note where its renditions belong, publish."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from hevcq.domain.events import EventName, IngestEvent, Listener
+from hevcq.domain.job import JobRecord, JobState, Source, job_id
+from hevcq.domain.keys import EVERY_PROFILE, key_for_path
+from hevcq.errors import SourceChanged, SourceGone
+from hevcq.library.filesystem import fingerprint_of, same_bytes
+from hevcq.ports.catalog import UNPLACED, Placement
+from hevcq.usecases.context import Ports
+from hevcq.usecases.ingest.decide import Item
+from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.placement.lock import placing
+from hevcq.util.clock import Clock
+from hevcq.util.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """One item with the job it became."""
+
+    item: Item
+    job: JobRecord
+
+
+class Enqueuer:
+    """Queues files. Where a rendition belongs is durable before its job can start to be worked on
+    here, so a kill at any point never leaves a rendition that nobody knows the place of."""
+
+    def __init__(
+        self, ports: Ports, where: Destination, tell: Listener, *, apart: bool = False
+    ) -> None:
+        """`apart`: each profile gets a key of its own, because the store's own events would bring
+        one under `TODO/all/` to every subscribed profile, and not all of them are wanted."""
+        self._ports = ports
+        self._apart = apart
+        self._where = where
+        self._tell = tell
+
+    def enqueue(self, items: Sequence[Item], stop: threading.Event) -> list[Queued]:
+        """Queue one file for the profiles of its items (all of one path); return its jobs.
+
+        Raises SourceGone, SourceChanged or what the store raises; nothing is queued then.
+        """
+        if not self._apart:
+            return self._enqueue(items, EVERY_PROFILE, stop)
+        queued: list[Queued] = []
+        for item in items:
+            if item.profile is not None:
+                queued += self._enqueue([item], item.profile.name, stop)
+        return queued
+
+    def _enqueue(self, items: Sequence[Item], folder: str, stop: threading.Event) -> list[Queued]:
+        path = items[0].path
+        moved = self._moved(items[0])
+        accept = self._ports.backend.store.accept
+        source = accept(path, key_for_path(os.fspath(path), folder), moved=moved, stop=stop)
+        self._unchanged(items[0])
+        with placing(self._ports.data_dir):
+            self._note(items, source)
+            jobs = self._publish(items, source)
+        return [Queued(replace(item, job_id=job.job_id), job) for item, job in jobs]
+
+    def adopt(self, item: Item) -> Queued | None:
+        """Take over a job that was queued before: note its place anew. None if it is gone."""
+        with placing(self._ports.data_dir):
+            job = self._ports.backend.ledger.get(item.job_id)
+            if job is None:
+                return None
+            self._note([item], job.source)
+        fanout = self._ports.backend.fanout
+        if fanout.forgotten(job):
+            fanout.requeue(job, who="hevcq ingest", why="its message was kept too long")
+        return Queued(item, job)
+
+    def _note(self, items: Sequence[Item], source: Source) -> None:
+        notes = [self._placement(item, source) for item in items]
+        self._ports.catalog.place([note for note in notes if note is not None])
+
+    def _placement(self, item: Item, source: Source) -> Placement | None:
+        """The placement to write; None when what is recorded stands."""
+        if item.target is None or item.profile is None or item.fingerprint is None:
+            return None
+        name = job_id(source, item.profile.name)
+        known = self._ports.catalog.placement(name)
+        if known is not None and known.state not in UNPLACED and self._is_done(name):
+            return None
+        return Placement(
+            job_id=name,
+            root=item.root,
+            source=item.path,
+            fingerprint=item.fingerprint,
+            profile=item.profile.name,
+            mode=self._where.mode,
+            target=item.target,
+            keep_days=self._where.keep_days,
+            sha256=known.sha256 if known is not None else "",
+            updated_at=self._ports.clock.now(),
+        )
+
+    def _is_done(self, name: str) -> bool:
+        job = self._ports.backend.ledger.get(name)
+        return job is not None and job.state is JobState.DONE
+
+    def _publish(self, items: Sequence[Item], source: Source) -> list[tuple[Item, JobRecord]]:
+        by_profile = {item.profile.name: item for item in items if item.profile is not None}
+        jobs = self._ports.backend.fanout.publish(
+            source, list(by_profile), announced=self._ports.backend.announces_uploads
+        )
+        return [(by_profile[job.profile], job) for job in jobs if job.profile in by_profile]
+
+    def _unchanged(self, item: Item) -> None:
+        try:
+            now = fingerprint_of(item.path.lstat())
+        except FileNotFoundError as error:
+            raise SourceGone(
+                f"{printable(item.path)} is gone since it was scanned.",
+                remedy="Nothing to do, if you moved it; run hevcq ingest again.",
+            ) from error
+        if item.fingerprint is None or not same_bytes(now, item.fingerprint):
+            raise SourceChanged(
+                f"{printable(item.path)} changed since it was scanned; it may still be growing.",
+                remedy="Run hevcq ingest again once it is complete.",
+            )
+
+    def _moved(self, item: Item) -> Moved:
+        return Moved(item, self._tell, self._ports.clock)
+
+
+class Moved:
+    """Turns an upload's byte count into an event about twice a second, and one at its end if any
+    went before: what is linked, or sent in a moment, has no progress to show."""
+
+    STEP_S = 0.5
+
+    def __init__(self, item: Item, tell: Listener, clock: Clock) -> None:
+        self._item, self._tell, self._clock = item, tell, clock
+        self._last, self._told = clock.monotonic(), False
+
+    def __call__(self, count: int) -> None:
+        """Tell of `count` bytes moved so far, unless it was told just now."""
+        now = self._clock.monotonic()
+        size = self._item.size
+        due = now - self._last >= self.STEP_S or (self._told and count >= size)
+        if not size or not due:
+            return
+        self._last, self._told = now, True
+        self._tell(
+            IngestEvent(
+                event=EventName.UPLOAD_PROGRESS,
+                at=self._clock.now(),
+                path=printable(self._item.path),
+                size=size,
+                percent=min(100.0, 100.0 * count / size),
+            )
+        )
+
+
+def by_file(items: Sequence[Item]) -> list[list[Item]]:
+    """Return the items grouped by path, in the order they come."""
+    return [list(group) for _, group in groupby(items, key=lambda item: item.path)]

@@ -1,0 +1,183 @@
+"""What this machine's own finished jobs cost, as the ledger recorded it: refines the forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
+
+from hevcq.domain.job import JobRecord, JobState
+from hevcq.domain.media.facts import MediaInfo, StreamKind
+from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Planner
+from hevcq.domain.profile import Profile
+from hevcq.ports.catalog import Catalog
+from hevcq.ports.ledger import JobFilter, JobLedger
+
+LATEST = 50
+"""Finished jobs of a profile that are looked at: the newest say most about today's machine."""
+
+
+def learned_rates(
+    ledger: JobLedger, catalog: Catalog, profiles: Iterable[Profile], planner: Planner
+) -> Rates:
+    """Return rates refined by the latest finished jobs whose source facts are still known."""
+    samples: list[Sample] = []
+    for profile in profiles:
+        wanted = JobFilter(states=frozenset({JobState.DONE}), profile=profile.name)
+        for job in islice(ledger.jobs(wanted), LATEST):
+            samples.extend(_sample(job, catalog, profile, planner))
+    return Rates.learned(samples)
+
+
+def _sample(
+    job: JobRecord, catalog: Catalog, profile: Profile, planner: Planner
+) -> Iterator[Sample]:
+    placement = catalog.placement(job.job_id)
+    if placement is None or not job.cpu_s:
+        return
+    fingerprint, facts = catalog.cached([placement.source]).get(placement.source, (None, ""))
+    if fingerprint != placement.fingerprint or not isinstance(facts, MediaInfo):
+        return
+    plan: Plan = planner(profile, facts)
+    if isinstance(plan, EncodePlan):
+        yield Sample(profile.name, megapixels(plan, facts), job.cpu_s)
+
+
+MEGAPIXELS_PER_CPU_S: dict[tuple[str, str], float] = {
+    ("libx265", "ultrafast"): 47.0,
+    ("libx265", "superfast"): 26.0,
+    ("libx265", "veryfast"): 23.0,
+    ("libx265", "faster"): 23.0,
+    ("libx265", "fast"): 18.0,
+    ("libx265", "medium"): 16.0,
+    ("libx265", "slow"): 6.9,
+    ("libx265", "slower"): 1.6,
+    ("libx265", "veryslow"): 0.95,
+    ("libx264", "ultrafast"): 160.0,
+    ("libx264", "superfast"): 120.0,
+    ("libx264", "veryfast"): 80.0,
+    ("libx264", "faster"): 53.0,
+    ("libx264", "fast"): 46.0,
+    ("libx264", "medium"): 35.0,
+    ("libx264", "slow"): 28.0,
+    ("libx264", "slower"): 17.0,
+    ("libx264", "veryslow"): 12.0,
+}
+"""Measured with ffmpeg 5.1.9 on Big Buck Bunny at 1280x720, CRF 24, decode included, on one
+2-core x86-64 machine in November 2026; only a start until own jobs are known."""
+
+GATE_SHARE = 0.35
+"""CPU of pre-flight and gates as a share of the encode: the upper side of what was measured."""
+TABLE_SPREAD = (0.5, 2.0)
+"""How far real films lie from the table: content and CPU differ by about a factor of two."""
+OWN_SPREAD = (0.75, 1.4)
+"""How far films lie from the mean of this machine's own jobs."""
+OWN_ENOUGH = 3
+"""Own jobs from which on their mean is believed."""
+JOB_OVERHEAD_S = 0.5
+"""Wall seconds of starting, probing and publishing one job."""
+USUAL_RATE = Fraction(25)
+"""Frames a second assumed where the header names no rate."""
+FASTEST_RATE = Fraction(300)
+"""Above it a header's rate is its clock's ticks (Matroska's 1000, MPEG's 90000), not pictures."""
+FALLBACK_SECONDS = 1.0
+"""Length assumed where the header names none: the range then only says 'soon'."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """At least and at most so many seconds."""
+
+    low: float
+    high: float
+
+    def __add__(self, other: Range) -> Range:
+        """Return the sum of both ends."""
+        return Range(self.low + other.low, self.high + other.high)
+
+    def spread(self, workers: int) -> Range:
+        """Return the range when the work is shared by `workers`."""
+        return Range(self.low / max(1, workers), self.high / max(1, workers))
+
+
+NOTHING = Range(0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One finished job of this machine: what it encoded and what that cost."""
+
+    profile: str
+    megapixels: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """CPU seconds a megapixel costs, by profile where own jobs are known, else by encoder."""
+
+    own: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def learned(cls, samples: Iterable[Sample]) -> Rates:
+        """Return the rates that finished jobs show; profiles with too few jobs stay on the table."""
+        work: dict[str, list[Sample]] = {}
+        for sample in samples:
+            if sample.megapixels > 0 and sample.cpu_s > 0:
+                work.setdefault(sample.profile, []).append(sample)
+        own = {
+            name: sum(s.cpu_s for s in jobs) / sum(s.megapixels for s in jobs)
+            for name, jobs in work.items()
+            if len(jobs) >= OWN_ENOUGH
+        }
+        return cls(own)
+
+    def cpu(self, plan: EncodePlan, preset: str, info: MediaInfo) -> Range:
+        """Return the CPU seconds of one job, gates included."""
+        work = megapixels(plan, info)
+        own = self.own.get(plan.profile)
+        if own is not None:
+            return Range(work * own * OWN_SPREAD[0], work * own * OWN_SPREAD[1])
+        known = MEGAPIXELS_PER_CPU_S.get((plan.video.encoder, preset))
+        rate = known or MEGAPIXELS_PER_CPU_S[plan.video.encoder, "medium"]
+        cost = work / rate * (1 + GATE_SHARE)
+        return Range(cost * TABLE_SPREAD[0], cost * TABLE_SPREAD[1])
+
+
+TABLE_ONLY = Rates()
+
+
+def megapixels(plan: EncodePlan, info: MediaInfo) -> float:
+    """Return the work of one encode: megapixels of all frames of the target picture."""
+    seconds = info.duration_s or FALLBACK_SECONDS
+    return plan.video.width * plan.video.height * float(_rate(info)) * seconds / 1e6
+
+
+def wall(jobs: Sequence[Range], cores: float, workers: int, machine: float | None = None) -> Range:
+    """Return the wall time of jobs whose CPU seconds are given, on `cores` with `workers` slots.
+
+    At best every core is busy all the time; at worst the longest job runs alone at the end. One
+    job has the cores of one `machine` at most, however large the fleet (None: all of them).
+    """
+    if not jobs:
+        return NOTHING
+    cores = max(1.0, cores)
+    alone = max(1.0, machine or cores)
+    total = sum(jobs, NOTHING)
+    overhead = JOB_OVERHEAD_S * max(1.0, len(jobs) / max(1, workers))
+    low = max(total.low / cores, max(job.low for job in jobs) / alone)
+    longest = max(job.high for job in jobs) / alone
+    high = total.high / cores + longest * (1 - 1 / max(1, workers))
+    return Range(low + overhead, high + overhead * 2)
+
+
+def _rate(info: MediaInfo) -> Fraction:
+    for stream in info.of_kind(StreamKind.VIDEO):
+        if stream.video is None:
+            continue
+        num, _, den = stream.video.average_rate.partition("/")
+        if num.isdigit() and den.isdigit() and int(num) and int(den):
+            rate = Fraction(int(num), int(den))
+            return rate if rate <= FASTEST_RATE else USUAL_RATE
+    return USUAL_RATE

@@ -1,0 +1,77 @@
+"""What a person asks an ingest for, before settings and profiles are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.profile import Profile
+from hevcq.errors import UsageError
+from hevcq.ports.catalog import Mode
+from hevcq.settings.profile_files import pick
+from hevcq.usecases.ingest.destinations import Destination
+
+KEEP_DAYS = 30.0
+"""Days that a replaced original is kept, unless --keep-originals says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestRequest:
+    """What to ingest and how. `roots` and `output` are absolute, with links in them resolved.
+
+    `profiles` are names, none meaning those with `subscribe: true`; `keep_days` is how long a
+    replaced original is kept, None meaning KEEP_DAYS. `no_wait` only queues, `skip_upload` only
+    waits for what was queued before, `watch` stays and ingests new files.
+    """
+
+    roots: tuple[Path, ...]
+    profiles: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    output: Path | None = None
+    replace: bool = False
+    keep_days: float | None = None
+    no_wait: bool = False
+    skip_upload: bool = False
+    watch: bool = False
+
+    def chosen_profiles(self, known: Mapping[str, Profile]) -> list[Profile]:
+        """Return the named profiles, or every subscribed one; all, if it only waits.
+
+        Raises UnknownProfile for a name that is not known, UsageError if no profile is left.
+        """
+        if self.profiles:
+            return pick(known, list(dict.fromkeys(self.profiles)))
+        if self.skip_upload:
+            return list(known.values())
+        subscribed = [profile for profile in known.values() if profile.subscribe]
+        if not subscribed:
+            raise UsageError("No profile has `subscribe: true`; name one with --profile.")
+        return subscribed
+
+    def destination(self, profiles: Sequence[Profile]) -> Destination:
+        """Return where renditions go; raise UsageError if these profiles cannot go there."""
+        if self.replace:
+            if len(profiles) != 1:
+                names = ", ".join(profile.name for profile in profiles)
+                raise UsageError(
+                    f"--replace can put one rendition in an original's place, not {len(profiles)}"
+                    f" ({names}); name one with --profile."
+                )
+            days = KEEP_DAYS if self.keep_days is None else self.keep_days
+            return Destination(Mode.REPLACE, keep_days=days)
+        if self.output is not None:
+            return Destination(Mode.MIRROR, output=self._mirror(self.output))
+        return Destination(Mode.BESIDE)
+
+    def _mirror(self, output: Path) -> Path:
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"--output {output} is not a folder.")
+        for root in self.roots:
+            if root == output or output in root.parents:
+                raise UsageError(
+                    f"--output {output} is, or holds, the folder {root} that is ingested; leave it"
+                    " out to put renditions beside their originals, or choose another folder."
+                )
+        return output

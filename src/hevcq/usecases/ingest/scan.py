@@ -1,0 +1,113 @@
+"""From library folders to the facts an ingest decides by: found videos, and files that are none."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.keys import key_for_path
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.errors import BadKey, SwapRefused, VerificationFailed
+from hevcq.library.names import certificate_beside
+from hevcq.library.replacement.preconditions import refuse_more_names
+from hevcq.library.scanning.probe_files import survey
+from hevcq.library.scanning.scan import PROBLEMS, Filter, Found, Rejected, Why, certificate_at, find
+from hevcq.ports.catalog import Catalog
+from hevcq.ports.encoder import Encoder
+from hevcq.usecases.ingest.decide import Unfit, Video
+from hevcq.usecases.ingest.destinations import Claim
+
+SILENT = frozenset({Why.OWN_RENDITION})
+"""What a person need not read of: hevcq's own renditions in the tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """Looks through library folders; `threads` probes run at a time."""
+
+    catalog: Catalog
+    encoder: Encoder
+    chosen: Filter
+    threads: int = 4
+
+    def scan(self, roots: Sequence[Path], stop: threading.Event) -> Iterator[Video | Unfit]:
+        """Yield every video below the roots with its facts, and what had to be left, and why.
+
+        Raises Stopped when `stop` is set, WorkerUnfit if nothing can be probed here.
+        """
+        yield from self.inspect(find(roots, self.chosen), stop)
+
+    def inspect(
+        self, found: Iterator[Found | Rejected], stop: threading.Event
+    ) -> Iterator[Video | Unfit]:
+        """Yield the facts of files that were found."""
+
+        def probe(path: Path) -> MediaInfo:
+            return self.encoder.probe(str(path), stop=stop)
+
+        for each in survey(found, self.catalog, probe, threads=self.threads):
+            if isinstance(each, Rejected):
+                if each.why not in SILENT:
+                    yield Unfit(each.path, _size(each.path), each.reason, each.why in PROBLEMS)
+                continue
+            here = each.found
+            yield Video(here.path, here.root, here.fingerprint, each.info)
+
+
+def occupied(target: Path, source: Path, size: int) -> Claim:
+    """Say whose the file at `target` is, for the rendition of the `size` bytes at `source`.
+
+    It is ours if the certificate beside it is whole, is of a rendition of that size, and names
+    this very source: so an ingest with an empty data folder still knows what was done.
+    """
+    if not _writable(target.parent):
+        return Claim.READ_ONLY
+    try:
+        facts = target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return Claim.FREE
+    try:
+        proof = certificate_at(certificate_beside(target))
+        key = key_for_path(str(source))
+    except (OSError, VerificationFailed, BadKey):
+        return Claim.STRANGER
+    if proof.rendition_size != facts.st_size:
+        return Claim.STRANGER
+    if _tail(proof.source.key) == _tail(key):
+        return Claim.OURS if proof.source.size == size else Claim.STRANGER
+    # One of the same name may be this very film, before its folder was moved.
+    same_name = Path(proof.source.key).name == Path(key).name
+    return Claim.STRANGER if same_name else Claim.TWIN
+
+
+def never_replaced(source: Path) -> str:
+    """Say in one sentence why a film will not be replaced, as far as that shows before its encode."""
+    try:
+        refuse_more_names(source, source.lstat())
+    except SwapRefused as refused:
+        return str(refused)
+    except OSError:
+        pass  # whoever takes it in says what is wrong with it
+    return ""
+
+
+def _tail(key: str) -> str:
+    """A key without its inbox and routing folder: one source may be routed in several ways."""
+    return key.split("/", 2)[-1]
+
+
+def _writable(folder: Path) -> bool:
+    """Whether names can be made in the folder, or in the nearest one above it that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0

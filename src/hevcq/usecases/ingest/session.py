@@ -1,0 +1,245 @@
+"""The main job: find videos, decide, queue, follow each job to its end, put it in its place.
+
+The same for the embedded way and for a fleet on AWS: only ports are known here. The caller runs
+workers beside it, or not; `Ingest.step` is called until nothing is open.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hevcq.domain.events import EventName, IngestEvent, Listener
+from hevcq.domain.job import JobState
+from hevcq.domain.planning.encode_plan import Planner
+from hevcq.domain.profile import Profile
+from hevcq.library.filesystem import same_bytes
+from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
+from hevcq.usecases.context import Ports
+from hevcq.usecases.ingest.decide import (
+    LIVE,
+    Disposition,
+    IngestPlan,
+    Item,
+    Known,
+    Unfit,
+    Video,
+    decide,
+    placements_by_source,
+    settle_targets,
+    with_forecast,
+)
+from hevcq.usecases.ingest.destinations import Destination, Occupied
+from hevcq.usecases.ingest.disk_space import Room, SpaceWatch, always_room
+from hevcq.usecases.ingest.enqueue import Enqueuer, Queued, by_file
+from hevcq.usecases.ingest.forecast import TABLE_ONLY, Rates
+from hevcq.usecases.ingest.scan import never_replaced
+from hevcq.usecases.ingest.summary import IngestOutcome, Tally
+from hevcq.usecases.ingest.track import Follower
+from hevcq.usecases.ingest.uploader import Intake
+from hevcq.usecases.operations.expired_messages import GivenUp
+from hevcq.usecases.placement.collect import Collector
+from hevcq.util.text import printable
+
+SCAN_TOLD_EVERY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSetup:
+    """What to do. `cores`, `workers` and `machine` (the cores that one job may have, None: all)
+    only serve the forecast; `uploads` is how many files are taken in at a time; `apart` is as in
+    `Enqueuer`."""
+
+    roots: tuple[Path, ...]
+    profiles: tuple[Profile, ...]
+    where: Destination
+    planner: Planner
+    rates: Rates = TABLE_ONLY
+    cores: float = 1.0
+    machine: float | None = None
+    workers: int = 1
+    uploads: int = 1
+    apart: bool = False
+    room: Room = always_room
+
+
+class Ingest:
+    """One run of the main job. Events go to `tell`; `tally` has what became of everything."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        request: IngestSetup,
+        collector: Collector,
+        tell: Listener,
+        occupied: Occupied,
+    ) -> None:
+        self._ports, self._request = ports, request
+        self._tell, self._occupied = tell, occupied
+        self._collector = collector
+        self.tally = Tally()
+        clock, backend = ports.clock, ports.backend
+        names = [profile.name for profile in request.profiles]
+        sweep = GivenUp(backend, names).look
+        self.follower = Follower(backend.ledger, collector, self.tally, tell, clock, sweep=sweep)
+        enqueuer = Enqueuer(ports, request.where, tell, apart=request.apart)
+        self.intake = Intake(enqueuer, self.follower, self.tally, tell, clock)
+        self._space = SpaceWatch(request.room, tell, clock)
+
+    def plan(self, found: Iterable[Video | Unfit]) -> IngestPlan:
+        """Decide what to do with each file a scan found; nothing is changed by it."""
+        self._say(EventName.SCAN_STARTED)
+        known = placements_by_source(self._placements())
+        items: list[Item] = []
+        for number, each in enumerate(found, 1):
+            items.extend(self._items(each, known))
+            if number % SCAN_TOLD_EVERY == 0:
+                self._say(EventName.SCAN_PROGRESS, counts={"files": number})
+        request = self._request
+        live = {item.job_id for item in items if item.disposition is not Disposition.DONE}
+        items.extend(self._stragglers(live))
+        settled = settle_targets(items, request.where, self._occupied)
+        plan = with_forecast(
+            settled, request.rates, request.cores, request.workers, request.machine
+        )
+        for item in plan.items:
+            self._tell(planned_event(item, self._ports.clock.now()))
+        self._say(
+            EventName.PLAN,
+            counts={kind.value: count for kind, count in plan.counts().items()},
+            size=plan.live_bytes,
+            forecast_s=(round(plan.forecast.low, 1), round(plan.forecast.high, 1)),
+        )
+        return plan
+
+    def waiting(self) -> list[Item]:
+        """Return what was queued before below the roots and is not in place yet."""
+        items = self._items_of(self._placements(UNPLACED))
+        return sorted(items, key=lambda item: str(item.path))
+
+    def _items_of(self, placements: Iterable[Placement]) -> list[Item]:
+        wanted = {profile.name: profile for profile in self._request.profiles}
+        return [item_of(p, wanted[p.profile]) for p in placements if p.profile in wanted]
+
+    def _below(self, placement: Placement) -> bool:
+        roots = self._request.roots
+        return any(placement.source == root or root in placement.source.parents for root in roots)
+
+    def _stragglers(self, planned: set[str]) -> list[Item]:
+        """Renditions that are done and not in place, though a scan finds their source no more:
+        it was moved, or a kill came between a replace and the note of it."""
+        found = []
+        again = [p for p in self._collector.made_again() if self._below(p)]
+        for item in (*self.waiting(), *self._items_of(again)):
+            if item.job_id not in planned:
+                job = self._ports.backend.ledger.get(item.job_id)
+                if job is not None and job.state is JobState.DONE:
+                    reason = "Encoded earlier, not yet in place."
+                    found.append(replace(item, disposition=Disposition.COLLECT, reason=reason))
+        return found
+
+    def collect_finished(self, stop: threading.Event) -> None:
+        """Put in place what is finished by now, once; what is not goes on waiting, unmentioned."""
+        for item in self._stragglers(set()):
+            job = self._ports.backend.ledger.get(item.job_id)
+            if job is not None and not stop.is_set():
+                self.follower.add(Queued(item, job))
+        self.follower.step(stop)
+        self.follower.leave()
+
+    def queue(self, items: Sequence[Item]) -> None:
+        """Hand the items that something is to be done for to the intake."""
+        self.intake.submit(by_file([item for item in items if item.disposition in LIVE]))
+
+    def start(self, stop: threading.Event) -> None:
+        """Start queueing in the background."""
+        self.intake.start(self._request.uploads, stop)
+
+    def step(self, stop: threading.Event) -> bool:
+        """Look once at everything; return whether something is still open."""
+        self.intake.raise_error()
+        self._space.step()
+        self.follower.step(stop)
+        return self.intake.busy or self.follower.open > 0
+
+    def finish(self, *, interrupted: bool, queued: bool = False) -> None:
+        """Count what is left open, after every thread has ended.
+
+        `queued` says that the jobs were only to be queued, so that leaving them open is no fault.
+        """
+        self.tally.interrupted = interrupted
+        self.intake.leave()
+        if queued:
+            self.follower.leave(IngestOutcome.QUEUED, "")
+        else:
+            self.follower.leave()
+
+    def _placements(self, states: frozenset[PlacementState] = frozenset()) -> list[Placement]:
+        found: dict[str, Placement] = {}
+        for root in self._request.roots:
+            for placement in self._ports.catalog.placements(states=states, under=root):
+                found.setdefault(placement.job_id, placement)
+        return list(found.values())
+
+    def _items(
+        self, found: Video | Unfit, known: Mapping[tuple[Path, str], list[Placement]]
+    ) -> list[Item]:
+        if isinstance(found, Unfit):
+            kind = Disposition.UNREADABLE if found.bad else Disposition.SKIP
+            return [Item(path=found.path, size=found.size, disposition=kind, reason=found.reason)]
+        items = []
+        for profile in self._request.profiles:
+            facts = self._known(found, known.get((found.path, profile.name), []))
+            plan = self._request.planner(profile, found.info)
+            item = decide(found, profile, plan, facts, self._request.where)
+            replaces = self._request.where.mode is Mode.REPLACE
+            reason = never_replaced(found.path) if replaces and item.plan is not None else ""
+            if reason and item.disposition is Disposition.QUEUE:
+                item = replace(item, disposition=Disposition.REFUSE, reason=reason)
+            items.append(item)
+        return items
+
+    def _known(self, video: Video, placements: Sequence[Placement]) -> Known:
+        for placement in placements:
+            if same_bytes(placement.fingerprint, video.fingerprint):
+                job = self._ports.backend.ledger.get(placement.job_id)
+                return Known(placement, job, gone=not os.path.lexists(placement.target))
+        return Known()
+
+    def _say(self, name: EventName, **fields: object) -> None:
+        base = {"event": name, "at": self._ports.clock.now()}
+        self._tell(IngestEvent.model_validate(base | fields))
+
+
+def item_of(placement: Placement, profile: Profile) -> Item:
+    """Return the item of a job that was queued before."""
+    return Item(
+        path=placement.source,
+        size=placement.fingerprint.size,
+        disposition=Disposition.JOIN,
+        root=placement.root,
+        profile=profile,
+        fingerprint=placement.fingerprint,
+        target=placement.target,
+        job_id=placement.job_id,
+    )
+
+
+def planned_event(item: Item, now: float) -> IngestEvent:
+    """Return the event that says what will be done with an item."""
+    return IngestEvent(
+        event=EventName.FILE_PLANNED,
+        at=now,
+        path=printable(item.path),
+        profile=item.profile.name if item.profile else None,
+        job=item.job_id or None,
+        disposition=item.disposition.value,
+        reason=item.reason or None,
+        size=item.size,
+        target=printable(item.target) if item.target else None,
+        notices=(item.plan.notices or None) if item.plan else None,
+        cpu_s=(round(item.cpu.low, 1), round(item.cpu.high, 1)) if item.cpu else None,
+    )

@@ -1,0 +1,284 @@
+"""Follow queued jobs through the ledger to their end, whoever works on them, and collect each.
+
+The ledger is the one truth for jobs of this process, of another on the same data folder, and of
+a fleet; `step` looks once at what changed, and `run` in the caller is a loop around it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hevcq.domain.events import EventName, IngestEvent, Listener
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Progress
+from hevcq.domain.planning.encode_plan import skip_in_words
+from hevcq.domain.split_progress import split_progress
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import DiskFull, HevcqError, Interruption, Unavailable
+from hevcq.ports.backend import Ledger
+from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.ingest.decide import Item
+from hevcq.usecases.ingest.enqueue import Queued
+from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, Tally
+from hevcq.usecases.placement.collect import Collected, Collector
+from hevcq.util.clock import Clock
+from hevcq.util.text import printable
+
+SLACK_S = 60.0
+"""How far the clocks of workers on other machines may lie apart without a change being missed."""
+SWEEP_S = 30.0
+"""How often every open job is asked for by name, whatever the listing by time said."""
+WORKED_ON = frozenset({JobState.RUNNING, JobState.SPLIT})
+GO_ON = "Not finished; run the same command again to go on."
+RETRY_FIRST_S = 0.5
+RETRY_PLACE_S = 5.0
+"""How long a placement waits that failed for want of space or of a file system."""
+
+
+@dataclass(slots=True)
+class _Open:
+    item: Item
+    job: JobRecord
+    place_after: float = 0.0
+    tries: int = 0
+    paused: str = ""
+    shown: Progress | None = None
+    local: bool = False
+
+
+class Follower:
+    """Keeps the open jobs of one ingest; `add` may be called from another thread than `step`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        collector: Collector,
+        tally: Tally,
+        tell: Listener,
+        clock: Clock,
+        *,
+        sweep: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`sweep` is called before open jobs are asked for by name; it raises nothing."""
+        self._ledger = ledger
+        self._collector = collector
+        self._tally = tally
+        self._tell = tell
+        self._clock = clock
+        self._sweep = sweep
+        self._lock = threading.Lock()
+        self._open: dict[str, _Open] = {}
+        self._cursor = 0.0
+        self._next_sweep = clock.monotonic() + SWEEP_S
+
+    @property
+    def open(self) -> int:
+        """How many jobs have not ended yet."""
+        with self._lock:
+            return len(self._open)
+
+    def add(self, queued: Queued) -> None:
+        """Follow one more job."""
+        with self._lock:
+            self._open[queued.job.job_id] = _Open(queued.item, queued.job)
+        self._say(EventName.JOB_QUEUED, queued.item, job=queued.job.job_id)
+
+    def step(self, stop: threading.Event) -> None:
+        """Look at what changed once; collect what is done."""
+        for job in self._changed():
+            with self._lock:
+                entry = self._open.get(job.job_id)
+            if entry is None:
+                continue
+            before, entry.job = entry.job, job
+            self._handle(entry, before, stop)
+            if stop.is_set():
+                return
+
+    def note(self, job_id: str, progress: Progress) -> None:
+        """Take in how far a job of this very process is, sooner than the ledger tells."""
+        with self._lock:
+            entry = self._open.get(job_id)
+        if entry is not None:
+            entry.local = True
+            self._progress(entry, progress)
+
+    def leave(self, outcome: IngestOutcome = IngestOutcome.OPEN, reason: str = GO_ON) -> None:
+        """Count every job that is still open as `outcome`: the ingest ends before they do."""
+        with self._lock:
+            entries = list(self._open.values())
+            self._open.clear()
+        for entry in entries:
+            self._end(entry, outcome, reason)
+
+    def _changed(self) -> list[JobRecord]:
+        with self._lock:
+            open_now = {name: entry.job for name, entry in self._open.items()}
+        if not open_now:
+            return []
+        found = {name: job for name, job in open_now.items() if job.state in SETTLED}
+        if self._clock.monotonic() >= self._next_sweep:
+            self._next_sweep = self._clock.monotonic() + SWEEP_S
+            self._sweep()
+            asked = set(open_now)
+        else:
+            found.update(self._listed())
+            ran = {name for name, job in open_now.items() if job.state in WORKED_ON}
+            asked = ran - found.keys()
+        found.update({n: job for n in asked if (job := self._ledger.get(n)) is not None})
+        return list(found.values())
+
+    def _listed(self) -> dict[str, JobRecord]:
+        """What runs now and what ended lately: few rows, however many jobs still wait."""
+        running = JobFilter(states=WORKED_ON)
+        ended = JobFilter(states=SETTLED, updated_after=max(0.0, self._cursor - SLACK_S))
+        found = {job.job_id: job for job in self._ledger.jobs(running)}
+        for job in self._ledger.jobs(ended):
+            found[job.job_id] = job
+            self._cursor = max(self._cursor, job.updated_at)
+        return found
+
+    def _handle(self, entry: _Open, before: JobRecord, stop: threading.Event) -> None:
+        job = entry.job
+        match job.state:
+            case JobState.DONE:
+                self._collect(entry, stop)
+            case JobState.SKIPPED:
+                self._collector.let_go(job.source)
+                code, words = skip_in_words(job.reason)
+                self._end(entry, IngestOutcome.SKIPPED, words)
+                self._say(EventName.JOB_SKIPPED, entry.item, reason=words, skip=code)
+            case JobState.DEAD:
+                why = job.failure_class.value if job.failure_class else None
+                reason = job.reason or "The job was given up."
+                self._end(entry, IngestOutcome.FAILED, reason)
+                self._say(EventName.JOB_FAILED, entry.item, reason=reason, failure_class=why)
+            case JobState.QUEUED if job.reason and job.reason != before.reason:
+                self._waiting(entry, job)
+            case JobState.RUNNING:
+                self._running(entry, before)
+            case JobState.SPLIT:
+                self._shared(entry)
+            case _:
+                return
+
+    def _waiting(self, entry: _Open, job: JobRecord) -> None:
+        full = job.failure_class is FailureClass.DISK or _speaks_of_space(job.reason)
+        name = EventName.PAUSED if full else EventName.JOB_RETRY
+        self._say(name, entry.item, reason=job.reason)
+
+    def _running(self, entry: _Open, before: JobRecord) -> None:
+        if entry.job.fence != before.fence:
+            entry.local = False
+        # The ledger lags behind this process's own workers: its word would jump back.
+        if entry.job.progress is not None and not entry.local:
+            self._progress(entry, entry.job.progress)
+
+    def _shared(self, entry: _Open) -> None:
+        """Show the film as one bar, fed by all who work on its chunks."""
+        entry.local = False
+        found = split_progress(entry.job, self._ledger.parts(entry.job.job_id))
+        if found is not None:
+            self._progress(entry, found.progress)
+
+    def _progress(self, entry: _Open, progress: Progress) -> None:
+        if entry.shown == progress:
+            return
+        entry.shown = progress
+        self._say(
+            EventName.JOB_PROGRESS,
+            entry.item,
+            phase=progress.phase.value,
+            percent=round(progress.percent, 1),
+            speed=progress.speed,
+            eta_s=progress.eta_s,
+        )
+
+    def _collect(self, entry: _Open, stop: threading.Event) -> None:
+        if self._clock.monotonic() < entry.place_after:
+            return
+        try:
+            done = self._collector.collect(entry.job, stop)
+        except Interruption:
+            return
+        except (DiskFull, Unavailable) as error:
+            # At first it may only be another ingest that places the same job just now.
+            wait = RETRY_PLACE_S if entry.tries else RETRY_FIRST_S
+            entry.place_after = self._clock.monotonic() + wait
+            entry.tries += 1
+            if entry.tries > 1 and entry.paused != str(error):
+                entry.paused = str(error)
+                self._say(EventName.PAUSED, entry.item, reason=entry.paused)
+        except HevcqError as error:
+            self._end(entry, IngestOutcome.NOT_PLACED, str(error))
+            self._say(EventName.PLACE_FAILED, entry.item, reason=str(error))
+        else:
+            self._placed(entry, done)
+
+    def _placed(self, entry: _Open, done: Collected) -> None:
+        entry.item = replace(entry.item, target=done.target)
+        self._say(
+            EventName.JOB_DONE,
+            entry.item,
+            size=entry.item.size,
+            output_size=done.size,
+            bytes_saved=None if done.already else entry.item.size - done.size,
+            seconds=_seconds(entry.job),
+        )
+        if done.already:
+            self._end(
+                entry,
+                IngestOutcome.EARLIER,
+                f"In place already: {printable(done.target)}.",
+                done.size,
+            )
+            return
+        self._end(entry, IngestOutcome.PLACED, " ".join(done.notices), done.size)
+        self._say(
+            EventName.PLACED,
+            entry.item,
+            target=printable(done.target),
+            mode=done.mode.value,
+            notices=done.notices or None,
+        )
+
+    def _end(
+        self, entry: _Open, outcome: IngestOutcome, reason: str, size: int | None = None
+    ) -> None:
+        with self._lock:
+            self._open.pop(entry.job.job_id, None)
+        item = entry.item
+        self._tally.add(
+            IngestResult(
+                path=item.path,
+                profile=entry.job.profile,
+                outcome=outcome,
+                size=item.size,
+                output_size=size,
+                target=item.target,
+                reason=reason,
+                seconds=_seconds(entry.job),
+            )
+        )
+
+    def _say(self, name: EventName, item: Item, **fields: object) -> None:
+        said = {key: value for key, value in fields.items() if value is not None}
+        base = {
+            "event": name,
+            "at": self._clock.now(),
+            "path": printable(item.path),
+            "profile": item.profile.name if item.profile else None,
+            "job": item.job_id or None,
+        }
+        self._tell(IngestEvent.model_validate(base | said))
+
+
+def _speaks_of_space(reason: str) -> bool:
+    return "space" in reason.lower()
+
+
+def _seconds(job: JobRecord) -> float | None:
+    if job.started_at is None or job.finished_at is None:
+        return None
+    return round(max(0.0, job.finished_at - job.started_at), 2)

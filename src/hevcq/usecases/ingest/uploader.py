@@ -1,0 +1,143 @@
+"""Feed a plan's files into the queues from threads of its own, while the first already encode."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+
+from hevcq.domain.events import EventName, IngestEvent, Listener
+from hevcq.errors import HevcqError, Interruption, StorageError
+from hevcq.usecases.ingest.decide import Disposition, Item
+from hevcq.usecases.ingest.enqueue import Enqueuer
+from hevcq.usecases.ingest.summary import IngestOutcome, Tally, result_of
+from hevcq.usecases.ingest.track import Follower
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+from hevcq.util.text import printable
+
+STEP_S = 0.2
+
+
+class Intake:
+    """Queues files one group (one path) at a time in `threads` threads.
+
+    An error of one file is that file's outcome; an error of the data folder ends the intake and
+    is raised by `raise_error` in the caller's thread.
+    """
+
+    def __init__(
+        self, enqueuer: Enqueuer, follower: Follower, tally: Tally, tell: Listener, clock: Clock
+    ) -> None:
+        self._enqueuer = enqueuer
+        self._follower = follower
+        self._tally = tally
+        self._tell = tell
+        self._clock = clock
+        self._waiting: queue.Queue[Sequence[Item]] = queue.Queue()
+        self._left = 0
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether some files are not queued yet."""
+        with self._lock:
+            return self._left > 0 and self._error is None
+
+    def raise_error(self) -> None:
+        """Raise what ended a thread, if anything did."""
+        with self._lock:
+            error = self._error
+        if error is not None:
+            raise error
+
+    def submit(self, groups: Sequence[Sequence[Item]]) -> None:
+        """Hand over files, each a group of the items of one path."""
+        with self._lock:
+            self._left += len(groups)
+        for group in groups:
+            self._waiting.put(group)
+
+    def start(self, threads: int, stop: threading.Event) -> None:
+        """Start queueing; the threads end once `stop` is set."""
+        for number in range(threads):
+            thread = threading.Thread(
+                target=self._run, args=(stop,), name=f"intake-{number}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def join(self) -> None:
+        """Wait for the threads; call it after `stop` was set or `drain` returned."""
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+    def leave(self) -> None:
+        """Count what was never queued as open, after the threads have ended."""
+        while True:
+            try:
+                group = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            for item in group:
+                self._tally.add(
+                    result_of(item, IngestOutcome.OPEN, "Not queued; run it again to go on.")
+                )
+
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                group = self._waiting.get(timeout=STEP_S)
+            except queue.Empty:
+                continue
+            try:
+                self.step(group, stop)
+            except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
+                with self._lock:
+                    self._error = self._error or error
+                return
+
+    def step(self, group: Sequence[Item], stop: threading.Event) -> None:
+        """Queue one file; what is wrong with the file itself becomes its outcome."""
+        try:
+            self._take(group, stop)
+        except Interruption:
+            self._waiting.put(group)
+            return
+        except StorageError:
+            raise
+        except HevcqError as error:
+            get_logger().info("file_not_queued", path=printable(group[0].path), reason=str(error))
+            for item in group:
+                self._fail(item, str(error))
+        with self._lock:
+            self._left -= 1
+
+    def _take(self, group: Sequence[Item], stop: threading.Event) -> None:
+        fresh = [item for item in group if item.disposition is Disposition.QUEUE]
+        for item in group:
+            if item.disposition is Disposition.QUEUE:
+                continue
+            queued = self._enqueuer.adopt(item)
+            if queued is None:
+                fresh.append(item)
+            else:
+                self._follower.add(queued)
+        if fresh:
+            for queued in self._enqueuer.enqueue(fresh, stop):
+                self._follower.add(queued)
+
+    def _fail(self, item: Item, reason: str) -> None:
+        self._tally.add(result_of(item, IngestOutcome.FAILED, reason))
+        self._tell(
+            IngestEvent(
+                event=EventName.JOB_FAILED,
+                at=self._clock.now(),
+                path=printable(item.path),
+                profile=item.profile.name if item.profile else None,
+                reason=reason,
+            )
+        )

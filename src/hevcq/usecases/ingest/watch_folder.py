@@ -1,0 +1,137 @@
+"""Stay and take up new files once they stop growing.
+
+`Settling` is the pure part: it is shown what a folder holds, as often as anyone likes, and says
+which files have been the same for long enough. Signals of the file system only make the next look
+come sooner; a file on a network share that sends no signal is found by the regular look.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.library.scanning.scan import Found, Rejected
+from hevcq.ports.catalog import Fingerprint
+from hevcq.util.clock import Clock
+
+SETTLE_S = 5.0
+"""How long a file must not change before it counts as complete."""
+LOOK_S = 30.0
+"""How often folders are looked through without any signal."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    fingerprint: Fingerprint
+    since: float
+
+
+class Settling:
+    """Tells which files stopped growing. Times are monotonic seconds."""
+
+    def __init__(self, settle_s: float = SETTLE_S) -> None:
+        self._settle_s = settle_s
+        self._growing: dict[Path, _Seen] = {}
+        self._taken: dict[Path, Fingerprint] = {}
+
+    def take(self, found: Mapping[Path, Fingerprint]) -> None:
+        """Mark files as taken care of: they come again only if they change."""
+        self._taken.update(found)
+
+    def observe(self, found: Mapping[Path, Fingerprint], now: float) -> list[Path]:
+        """Take in what the folders hold now; return the files that are complete and new.
+
+        A file that is gone is forgotten; one that changed starts to settle anew.
+        """
+        ready = []
+        for path, fingerprint in found.items():
+            if self._taken.get(path) == fingerprint:
+                self._growing.pop(path, None)
+                continue
+            seen = self._growing.get(path)
+            if seen is None or seen.fingerprint != fingerprint:
+                self._growing[path] = _Seen(fingerprint, now)
+            elif now - seen.since >= self._settle_s:
+                ready.append(path)
+        self._forget(found)
+        for path in ready:
+            self._taken[path] = self._growing.pop(path).fingerprint
+        return ready
+
+    @property
+    def unsettled(self) -> int:
+        """How many files are still growing, or too fresh to tell."""
+        return len(self._growing)
+
+    def _forget(self, found: Iterable[Path]) -> None:
+        here = set(found)
+        for gone in self._growing.keys() - here:
+            del self._growing[gone]
+        for gone in self._taken.keys() - here:
+            del self._taken[gone]
+
+
+class Looks:
+    """Decides when to look through the folders: at a signal, while files settle, and regularly."""
+
+    def __init__(self, settle_s: float = SETTLE_S, look_s: float = LOOK_S) -> None:
+        self._settle_s, self._look_s = settle_s, look_s
+        self._last: float | None = None
+
+    def due(self, now: float, *, signalled: bool, unsettled: int) -> bool:
+        """Return whether to look now; a True counts as the look."""
+        waited = None if self._last is None else now - self._last
+        if waited is not None:
+            enough = self._settle_s / 2 if (signalled or unsettled) else self._look_s
+            if waited < enough:
+                return False
+        self._last = now
+        return True
+
+
+Look = Callable[[], Iterable[Found | Rejected]]
+"""Walks the folders once; no file is opened by it."""
+
+
+class Watch:
+    """Finds what is new below the folders, once it is complete. `signal` brings a look sooner."""
+
+    def __init__(self, look: Look, clock: Clock, *, settle_s: float = SETTLE_S) -> None:
+        self.signal = threading.Event()
+        self._look, self._clock, self._settle_s = look, clock, settle_s
+        self._settling = Settling(settle_s)
+        self._looks = Looks(settle_s)
+
+    def first(self) -> list[Found | Rejected]:
+        """Return all that is there and complete: untouched for the settling time."""
+        complete: list[Found | Rejected] = []
+        growing: dict[Path, Fingerprint] = {}
+        for each in self._look():
+            if isinstance(each, Found) and not self._old(each.fingerprint):
+                growing[each.path] = each.fingerprint
+            else:
+                complete.append(each)
+        taken = {each.path: each.fingerprint for each in complete if isinstance(each, Found)}
+        self._settling.take(taken)
+        self._settling.observe(taken | growing, self._clock.monotonic())
+        return complete
+
+    def step(self) -> list[Found]:
+        """Look if it is time; return the files that are new and complete."""
+        due = self._looks.due(
+            self._clock.monotonic(),
+            signalled=self.signal.is_set(),
+            unsettled=self._settling.unsettled,
+        )
+        if not due:
+            return []
+        self.signal.clear()
+        found = {each.path: each for each in self._look() if isinstance(each, Found)}
+        now = {path: each.fingerprint for path, each in found.items()}
+        return [found[path] for path in self._settling.observe(now, self._clock.monotonic())]
+
+    def _old(self, fingerprint: Fingerprint) -> bool:
+        """A time in the future (a camera's clock) cannot tell, so such a file settles by looks."""
+        return self._clock.now() - fingerprint.mtime_ns / 1e9 >= self._settle_s

@@ -1,0 +1,1 @@
+"""Look after jobs: status, cancel, dead letters, reprocess."""

@@ -1,0 +1,75 @@
+"""When a source is finished with: every profile that it is for has settled it well. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from hevcq.domain.job import JobRecord, JobState, Source, job_id
+from hevcq.domain.keys import wants
+from hevcq.domain.profile import Profile
+from hevcq.errors import HevcqError
+from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import Catalog, PlacementState
+from hevcq.util.log import get_logger
+
+WELL = frozenset({JobState.DONE, JobState.SKIPPED})
+
+
+def settled_well(
+    source: Source,
+    profiles: Mapping[str, Profile],
+    record_of: Callable[[str], JobRecord | None],
+) -> tuple[JobRecord, ...]:
+    """Return the jobs of this version if all are settled well and one made a rendition, else ().
+
+    A profile that the routing wants the source for must have its job, and whatever other profile
+    has one (a person sent it there) must have settled it too. Where every profile skipped it
+    there is no rendition, and the source may be the only copy: it is not finished with.
+    """
+    known, found = frozenset(profiles), []
+    for name, profile in profiles.items():
+        record = record_of(job_id(source, name))
+        if record is None:
+            if wants(source.key, name, subscribed=profile.subscribe, known=known):
+                return ()
+            continue
+        if record.state not in WELL:
+            return ()
+        found.append(record)
+    return tuple(found) if any(record.state is JobState.DONE for record in found) else ()
+
+
+IN_PLACE = frozenset({PlacementState.PLACED, PlacementState.REPLACED})
+
+
+class LetGo:
+    """Marks sources as finished with; called after each job of theirs that ended well.
+
+    Whoever ends the last of a source's jobs finds all of them settled, because each is recorded
+    before this looks. Doing it twice is harmless, and what a kill or an outage prevents is only
+    that the source is kept for longer. With a `catalog`, of the machine that took the source in,
+    every rendition must be in its place as well.
+    """
+
+    def __init__(
+        self, backend: Backend, profiles: Mapping[str, Profile], catalog: Catalog | None = None
+    ) -> None:
+        self._backend, self._profiles, self._catalog = backend, profiles, catalog
+
+    def __call__(self, source: Source) -> bool:
+        """Return whether the source is marked now; an error is logged, and it is not."""
+        try:
+            jobs = settled_well(source, self._profiles, self._backend.ledger.get)
+            if not jobs or not self._collected(jobs):
+                return False
+            collected = self._catalog is not None
+            return self._backend.store.let_go(source, collected=collected)
+        except HevcqError as error:
+            get_logger().warning("source_not_let_go", source=source.key, reason=str(error))
+            return False
+
+    def _collected(self, jobs: tuple[JobRecord, ...]) -> bool:
+        if self._catalog is None:
+            return True
+        made = [self._catalog.placement(j.job_id) for j in jobs if j.state is JobState.DONE]
+        return all(placement is not None and placement.state in IN_PLACE for placement in made)

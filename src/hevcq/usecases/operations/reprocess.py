@@ -1,0 +1,205 @@
+"""Queue finished, skipped or dead jobs again, because a person asks for it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id
+from hevcq.domain.keys import EVERY_PROFILE, INBOX, key_for_path, rendition_key, wants
+from hevcq.domain.media.containers import EXTENSIONS
+from hevcq.domain.profile import Profile
+from hevcq.errors import PermanentError
+from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import UNPLACED, Catalog, PlacementState
+from hevcq.ports.ledger import JobFilter
+from hevcq.ports.queue import Selection
+
+JOB_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class ReprocessResult(StrEnum):
+    """What became of one job."""
+
+    QUEUED = "queued"
+    WOULD_QUEUE = "would_queue"
+    WAITING = "waiting"
+    SOURCE_CHANGED = "source_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Reprocessed:
+    """One job and what became of it; `detail` says why it was not queued."""
+
+    job: JobRecord
+    result: ReprocessResult
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to reprocess: paths, folders, keys (a trailing `/` means all below) or job ids.
+
+    `exact` leaves jobs that are queued or running unmentioned too.
+    """
+
+    names: Sequence[str]
+    profiles: Sequence[str] = ()
+    states: frozenset[JobState] = SETTLED
+    who: str = ""
+    why: str = "reprocess"
+    dry_run: bool = False
+    exact: bool = False
+
+
+def reprocess(backend: Backend, order: Order) -> Iterator[Reprocessed]:
+    """Queue each matching job again; a source that is not as it was is reported, not queued.
+
+    A dead job's letter is deleted after the job is queued again, so that the two do not meet.
+    """
+    buried: dict[str, list[str]] = {}
+    for name in order.names:
+        for job in list(jobs_named(backend, name)):
+            if order.profiles and job.profile not in order.profiles:
+                continue
+            if job.state not in order.states and (order.exact or job.state in SETTLED):
+                continue
+            done = _one(backend, job, order)
+            if job.state is JobState.DEAD and done.result is ReprocessResult.QUEUED:
+                buried.setdefault(job.profile, []).append(job.job_id)
+            yield done
+    for profile, ids in buried.items():
+        _drop_letters(backend, profile, ids)
+
+
+def reprocess_missing(
+    backend: Backend, order: Order, profiles: Mapping[str, Profile], catalog: Catalog
+) -> Iterator[Reprocessed]:
+    """Queue what should have a rendition and has none: dead jobs, done ones whose rendition is
+    neither in the store nor in its place, and sources of the inbox without a job of a profile
+    that wants them.
+
+    A skipped job ended as it should; what is queued or running is on its way, unless its message
+    was kept too long and is gone.
+    """
+    for name in order.names:
+        found = [j for j in jobs_named(backend, name) if _is_missing(backend, catalog, j)]
+        ids = [job.job_id for job in found if not order.profiles or job.profile in order.profiles]
+        yield from reprocess(backend, replace(order, names=ids, profiles=()))
+        for wanted in filters(name):
+            yield from _unknown(backend, order, profiles, wanted)
+
+
+def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
+    if backend.fanout.forgotten(job):
+        return True
+    if job.state is not JobState.DONE:
+        return job.state is JobState.DEAD
+    if job.rendition is not None and backend.store.stat(job.rendition.key) is not None:
+        return False
+    placement = catalog.placement(job.job_id)
+    if placement is None or placement.state in UNPLACED:
+        return True
+    # Placed, it left the store; undone or expired, a person wanted it so.
+    there = placement.state in {PlacementState.PLACED, PlacementState.REPLACED}
+    return there and not os.path.lexists(placement.target)
+
+
+def _unknown(
+    backend: Backend, order: Order, profiles: Mapping[str, Profile], wanted: JobFilter
+) -> Iterator[Reprocessed]:
+    """Queue sources without job or rendition: their event was lost, or their profile is newer."""
+    known = frozenset(profiles)
+    for source in backend.store.sources(wanted.key_prefix or wanted.source_key or ""):
+        if wanted.source_key not in (None, source.key):
+            continue
+        for name, profile in profiles.items():
+            if order.profiles and name not in order.profiles:
+                continue
+            if not wants(source.key, name, subscribed=profile.subscribe, known=known):
+                continue
+            if backend.ledger.get(job_id(source, name)) is not None:
+                continue
+            if not _is_made(backend, source, name):
+                yield _publish(backend, source, name, order)
+
+
+def _is_made(backend: Backend, source: Source, profile: str) -> bool:
+    """Return whether a rendition of this very job is visible.
+
+    A ledger may forget a job long after it ended (on AWS after half a year). Queued again, it would be
+    encoded again, for nothing: its fences begin anew, and may not replace what is there.
+    """
+    wanted = job_id(source, profile)
+    for extension in sorted(EXTENSIONS.values()):
+        seen = backend.store.stat(rendition_key(source.key, profile, extension))
+        if seen is not None and seen.metadata.get("job") == wanted:
+            return True
+    return False
+
+
+def _publish(backend: Backend, source: Source, profile: str, order: Order) -> Reprocessed:
+    if order.dry_run:
+        moment = JobRecord(
+            job_id=job_id(source, profile),
+            source=source,
+            profile=profile,
+            state=JobState.QUEUED,
+            created_at=0.0,
+            updated_at=0.0,
+        )
+        return Reprocessed(moment, ReprocessResult.WOULD_QUEUE, "no job knows of it")
+    backend.store.hold(source)
+    (job,) = backend.fanout.publish(source, [profile], announced=False)
+    return Reprocessed(job, ReprocessResult.QUEUED, "no job knew of it")
+
+
+def jobs_named(backend: Backend, name: str) -> Iterator[JobRecord]:
+    """Yield the jobs of a path, folder, key or job id, most recently updated first."""
+    record = backend.ledger.get(name) if JOB_ID.fullmatch(name) else None
+    if record is not None:
+        yield record
+        return
+    for wanted in filters(name):
+        yield from backend.ledger.jobs(wanted)
+
+
+def filters(name: str) -> tuple[JobFilter, ...]:
+    """Return the filters for a key, or for a path or folder on this machine."""
+    if name.startswith(f"{INBOX}/"):
+        return (_below(name),) if name.endswith("/") else (JobFilter(source_key=name),)
+    path = Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100 - links stay unresolved
+    if path == Path(path.anchor):
+        return (_below(f"{INBOX}/{EVERY_PROFILE}/"),)
+    key = key_for_path(str(path))
+    return JobFilter(source_key=key), _below(f"{key}/")
+
+
+def _below(prefix: str) -> JobFilter:
+    return JobFilter(key_prefix=prefix)
+
+
+def _one(backend: Backend, job: JobRecord, order: Order) -> Reprocessed:
+    if job.state not in SETTLED and not backend.fanout.forgotten(job):
+        return Reprocessed(job, ReprocessResult.WAITING, f"it is {job.state.value} already")
+    try:
+        backend.store.check(job.source)
+    except PermanentError as error:
+        return Reprocessed(job, ReprocessResult.SOURCE_CHANGED, str(error))
+    if order.dry_run:
+        return Reprocessed(job, ReprocessResult.WOULD_QUEUE)
+    backend.store.hold(job.source)
+    if backend.fanout.requeue(job, who=order.who, why=order.why):
+        return Reprocessed(job, ReprocessResult.QUEUED)
+    return Reprocessed(job, ReprocessResult.WAITING, "another process queued it first")
+
+
+def _drop_letters(backend: Backend, profile: str, ids: Sequence[str]) -> None:
+    queue = backend.queues[profile]
+    for name in ids:
+        for letter in list(queue.dead_letters(Selection(job_id=name))):
+            queue.purge(letter)

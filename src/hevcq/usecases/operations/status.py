@@ -1,0 +1,119 @@
+"""What is waiting, running, done and dead: one look over queues and ledger."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from hevcq.domain.job import JobRecord, JobState
+from hevcq.domain.planning.encode_plan import skip_in_words
+from hevcq.domain.split_progress import split_progress
+from hevcq.ports.backend import Backend
+from hevcq.ports.ledger import JobFilter
+from hevcq.ports.queue import Depth
+from hevcq.util.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """One profile: messages in its queue, and its jobs by state. `oldest_s` is seconds."""
+
+    profile: str
+    ready: int
+    in_flight: int
+    delayed: int
+    dead_letters: int
+    oldest_s: float | None
+    jobs: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStatus:
+    """One running job; `chunks` of a film that is shared out, and how many of them are done."""
+
+    job_id: str
+    profile: str
+    key: str
+    phase: str
+    percent: float
+    speed: float | None
+    eta_s: float | None
+    owner: str
+    chunks: int = 0
+    chunks_done: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All of it, at one moment (wall seconds)."""
+
+    at: float
+    queues: tuple[QueueStatus, ...]
+    running: tuple[RunningStatus, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the documented JSON form."""
+        return {"type": "status", **asdict(self)}
+
+
+def overview(backend: Backend, clock: Clock, *, limit: int = 100) -> Overview:
+    """Count every queue and state, and list at most `limit` running jobs; raises StorageError or Unavailable."""
+    counts = backend.ledger.counts()
+    queues = []
+    for name in sorted({*backend.queues, *(profile for profile, _ in counts)}):
+        # Jobs of a profile whose file is gone are still there, and are still shown.
+        known = name in backend.queues
+        depth = backend.queues[name].depth() if known else Depth(0, 0, 0, 0)
+        queues.append(
+            QueueStatus(
+                profile=name,
+                ready=depth.ready,
+                in_flight=depth.in_flight,
+                delayed=depth.delayed,
+                dead_letters=depth.dead,
+                oldest_s=depth.oldest_s,
+                jobs={state.value: counts.get((name, state), 0) for state in JobState},
+            )
+        )
+    jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT})))
+    running = tuple(_running(backend, job) for job in itertools.islice(jobs, limit))
+    return Overview(at=clock.now(), queues=tuple(queues), running=running)
+
+
+def jobs_of(backend: Backend, names: Sequence[str]) -> Iterator[JobRecord]:
+    """Yield the jobs of paths, folders, keys or job ids, each once."""
+    from hevcq.usecases.operations.reprocess import (
+        jobs_named,  # a plain `hevcq status` starts without it
+    )
+
+    seen: set[str] = set()
+    for name in names:
+        for job in jobs_named(backend, name):
+            if job.job_id not in seen:
+                seen.add(job.job_id)
+                yield job
+
+
+def reason_in_words(job: JobRecord) -> str:
+    """Return the sentence why a job is where it is, empty if there is none."""
+    return skip_in_words(job.reason)[1]
+
+
+def _running(backend: Backend, job: JobRecord) -> RunningStatus:
+    shared = (
+        split_progress(job, backend.subjobs.parts(job.job_id)) if job.split is not None else None
+    )
+    progress = shared.progress if shared is not None else job.progress
+    return RunningStatus(
+        job_id=job.job_id,
+        profile=job.profile,
+        key=job.source.key,
+        phase=progress.phase.value if progress else "",
+        percent=progress.percent if progress else 0.0,
+        speed=progress.speed if progress else None,
+        eta_s=progress.eta_s if progress else None,
+        owner=job.owner,
+        chunks=shared.chunks if shared is not None else 0,
+        chunks_done=shared.done if shared is not None else 0,
+    )

@@ -1,0 +1,1 @@
+"""Put finished renditions where they belong, and undo it."""

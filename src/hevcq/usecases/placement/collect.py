@@ -1,0 +1,287 @@
+"""Bring finished renditions home: check them against their certificate, place or swap, tidy up."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hevcq.domain.certificate import Certificate, Gate
+from hevcq.domain.job import JobRecord, RenditionRef, Source
+from hevcq.domain.keys import OUTBOX
+from hevcq.domain.media.facts import StreamKind
+from hevcq.errors import (
+    DiskFull,
+    HevcqError,
+    Interruption,
+    LibraryError,
+    SourceChanged,
+    SourceGone,
+    StorageError,
+    Unavailable,
+    VerificationFailed,
+)
+from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
+from hevcq.library.names import certificate_beside
+from hevcq.library.place import Check, Fetch, Rendition, explained, place
+from hevcq.library.replacement.preconditions import Replacement
+from hevcq.library.replacement.swap import Swap
+from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
+from hevcq.ports.encoder import Encoder
+from hevcq.usecases.context import Ports
+from hevcq.usecases.placement.lock import placing
+from hevcq.util.log import get_logger
+from hevcq.util.text import printable
+
+LATER = (DiskFull, Unavailable, Interruption, StorageError)
+"""Errors that say nothing of the rendition or its place: the placement goes on waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Where a rendition is now. `already`: another process, or an earlier run, had placed it."""
+
+    target: Path
+    size: int
+    mode: Mode
+    notices: tuple[str, ...] = ()
+    retained: Path | None = None
+    already: bool = False
+
+
+class Collector:
+    """Places finished renditions. `discard` removes them from the store once they are in place:
+    on one machine they would only fill the disk, in a bucket they are the team's. `let_go` is told of
+    each source that a job of has ended and is in place; it raises nothing."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        encoder: Encoder,
+        *,
+        discard: bool,
+        let_go: Callable[[Source], bool] = lambda _source: False,
+    ) -> None:
+        self._ports = ports
+        self._encoder = encoder
+        self._discard = discard
+        self.let_go = let_go
+
+    def collect(self, job: JobRecord, stop: threading.Event) -> Collected:
+        """Put the rendition of a DONE job where it belongs.
+
+        Raises LibraryError or VerificationFailed if it cannot be there (recorded with the reason,
+        and tried again by the next run), DiskFull, Unavailable or Stopped if it can later.
+        """
+        placement, ref = self._expected(job)
+        if _settled(placement, ref):
+            self._tidy(ref)
+            self.let_go(job.source)
+            return _before(placement, ref)
+        try:
+            done = self._place(placement, ref, stop)
+        except HevcqError as error:
+            return self._failed(placement, ref, error)
+        self._record(placement, ref, done)
+        self._tidy(ref)
+        self.let_go(job.source)
+        return done
+
+    def made_again(self) -> Iterator[Placement]:
+        """Yield the placements whose job was done again (reprocessed) after they were placed.
+
+        Only where the store is emptied by collecting: there, a rendition that is in it tells.
+        """
+        if not self._discard:
+            return
+        jobs = {each.metadata.get("job") for each in self._ports.backend.store.list(f"{OUTBOX}/")}
+        for job in sorted(jobs - {None, ""}, key=str):
+            placement = self._ports.catalog.placement(str(job))
+            if placement is not None and placement.state is PlacementState.PLACED:
+                yield placement
+
+    def _expected(self, job: JobRecord) -> tuple[Placement, RenditionRef]:
+        placement = self._ports.catalog.placement(job.job_id)
+        if placement is None:
+            raise LibraryError(
+                f"Nobody said on this machine where the rendition of {job.source.key} belongs.",
+                remedy="Run hevcq ingest on its folder.",
+            )
+        if job.rendition is None:
+            raise LibraryError(
+                f"The job {job.job_id} is done but names no rendition.",
+                remedy="`hevcq reprocess` makes it again.",
+            )
+        return placement, job.rendition
+
+    def _place(self, placement: Placement, ref: RenditionRef, stop: threading.Event) -> Collected:
+        proof = self._proof(placement, ref)
+        rendition = Rendition(home_of(placement), placement.source, placement.target, proof)
+        fs = FileSystem(stop)
+
+        def fetch(target: Path) -> str:
+            return self._ports.backend.store.collect(
+                ref.key, target, moved=lambda _: None, stop=stop
+            )
+
+        def check(target: Path) -> None:
+            self._probe_again(target, stop)
+
+        if placement.mode is Mode.REPLACE:
+            return self._swap(placement, ref, rendition, (fetch, check), fs)
+        self._require_same_source(placement)
+        self._clear_older(placement, ref, fs)
+        placed = place(rendition, fetch, fs, check)
+        return Collected(
+            target=placed.target,
+            size=ref.size,
+            mode=placement.mode,
+            notices=placed.notices,
+            already=placed.already,
+        )
+
+    def _swap(
+        self,
+        placement: Placement,
+        ref: RenditionRef,
+        rendition: Rendition,
+        how: tuple[Fetch, Check],
+        fs: FileSystem,
+    ) -> Collected:
+        swap = Swap(placement.root, self._ports.clock, fs)
+        if swap.find(placement.job_id) is None:
+            self._require_same_source(placement)
+        change = Replacement(
+            source=placement.source,
+            target=placement.target,
+            fingerprint=placement.fingerprint,
+            certificate=rendition.certificate,
+            keep_days=placement.keep_days,
+        )
+        swapped = swap.replace(change, *how)
+        return Collected(
+            target=swapped.target,
+            size=ref.size,
+            mode=Mode.REPLACE,
+            notices=swapped.notices,
+            retained=swapped.retained,
+            already=swapped.already,
+        )
+
+    @staticmethod
+    def _require_same_source(placement: Placement) -> None:
+        """A rendition of what the source was is not put beside what it is now (gate G0)."""
+        folder = placement.source.parent
+        if not folder.is_dir():
+            raise LibraryError(
+                f"{printable(folder)} is not there, so the rendition has no place.",
+                remedy="Mount or restore it, and run the same command again.",
+            )
+        with explained(placement.source):
+            if not os.path.lexists(placement.source):
+                return
+            now = fingerprint_of(placement.source.lstat())
+        if not same_bytes(now, placement.fingerprint):
+            raise SourceChanged(
+                f"{printable(placement.source)} changed since it was encoded, so the rendition of what"
+                " it was is not placed.",
+                remedy="Run hevcq ingest again to encode what it is now.",
+            )
+
+    def _proof(self, placement: Placement, ref: RenditionRef) -> Certificate:
+        try:
+            with self._ports.backend.store.open(ref.certificate_key) as reading:
+                proof = Certificate.read(reading)
+        except SourceGone as error:
+            raise VerificationFailed(
+                f"The certificate of the rendition of {printable(placement.source)} is gone.",
+                remedy="`hevcq reprocess` makes both again.",
+            ) from error
+        if proof.job_id != placement.job_id or proof.rendition_sha256 != ref.sha256:
+            raise VerificationFailed(
+                f"{Gate.G9.value}: the certificate is not of the rendition of"
+                f" {printable(placement.source)}.",
+                remedy="`hevcq reprocess` makes both again.",
+            )
+        return proof
+
+    def _probe_again(self, target: Path, stop: threading.Event) -> None:
+        info = self._encoder.probe(str(target), stop=stop)
+        if not info.of_kind(StreamKind.VIDEO):
+            raise VerificationFailed(
+                f"{Gate.G9.value}: {printable(target)} has no video when it is read where it belongs."
+            )
+
+    @staticmethod
+    def _clear_older(placement: Placement, ref: RenditionRef, fs: FileSystem) -> None:
+        """Make room where an older rendition of the same job is, that this very place once got."""
+        if not placement.sha256 or placement.sha256 == ref.sha256:
+            return
+        target = placement.target
+        with explained(target):
+            if fs.lstat(target) is None or fs.digest(target) != placement.sha256:
+                return
+            fs.unlink(target)
+            fs.unlink(certificate_beside(target))
+            fs.fsync_dir(target.parent)
+
+    def _failed(self, placement: Placement, ref: RenditionRef, error: HevcqError) -> Collected:
+        """Another process may have done it meanwhile; else record why it is not in place."""
+        with placing(self._ports.data_dir):
+            now = self._ports.catalog.placement(placement.job_id)
+            if now is not None and _settled(now, ref):
+                return _before(now, ref)
+            if not isinstance(error, LATER):
+                obsolete = isinstance(error, SourceChanged)
+                refused = replace(
+                    placement,
+                    state=PlacementState.EXPIRED if obsolete else PlacementState.REFUSED,
+                    detail=str(error),
+                    updated_at=self._ports.clock.now(),
+                )
+                self._ports.catalog.place([refused])
+        if isinstance(error, SourceChanged):
+            self._tidy(ref)
+        raise error
+
+    def _record(self, placement: Placement, ref: RenditionRef, done: Collected) -> None:
+        replaced = placement.mode is Mode.REPLACE
+        with placing(self._ports.data_dir):
+            settled = replace(
+                placement,
+                state=PlacementState.REPLACED if replaced else PlacementState.PLACED,
+                detail=" ".join(done.notices),
+                sha256=ref.sha256,
+                target=done.target,
+                retained=done.retained,
+                updated_at=self._ports.clock.now(),
+            )
+            self._ports.catalog.place([settled])
+
+    def _tidy(self, ref: RenditionRef) -> None:
+        if not self._discard:
+            return
+        try:
+            self._ports.backend.store.delete(ref.key)
+            self._ports.backend.store.delete(ref.certificate_key)
+        except HevcqError as error:
+            # The rendition is in place: a leftover in the store costs space, and no more.
+            get_logger().warning("rendition_not_tidied", key=ref.key, reason=str(error))
+
+
+def _before(placement: Placement, ref: RenditionRef) -> Collected:
+    return Collected(placement.target, ref.size, placement.mode, already=True)
+
+
+def _settled(placement: Placement, ref: RenditionRef) -> bool:
+    return placement.state not in UNPLACED and placement.sha256 in {"", ref.sha256}
+
+
+def home_of(placement: Placement) -> Path:
+    """Return the folder that keeps what a kill leaves behind: the root, or a mirror's output folder."""
+    if placement.mode is not Mode.MIRROR:
+        return placement.root
+    depth = len(placement.source.parent.relative_to(placement.root).parts)
+    return placement.target.parents[depth]

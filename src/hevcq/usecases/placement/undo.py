@@ -1,0 +1,247 @@
+"""Bring replaced originals back: by path, by job, or everything since a moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from hevcq.errors import LibraryError, StorageError, TransientError, UndoRefused, UsageError
+from hevcq.library.filesystem import fingerprint_of, same_bytes
+from hevcq.library.names import is_own, own_folder
+from hevcq.library.replacement.journal import Record
+from hevcq.ports.catalog import Mode, Placement, PlacementState
+from hevcq.usecases.context import LibraryPorts
+from hevcq.usecases.placement.lock import placing
+from hevcq.util.text import printable
+
+UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+PER_FILE = (LibraryError, TransientError, StorageError)
+"""Errors that are one file's own: the others go on."""
+
+
+class Undoing(StrEnum):
+    """What became of one original; stable words."""
+
+    RESTORED = "restored"
+    WOULD_RESTORE = "would_restore"
+    REFUSED = "refused"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class UndoRequest:
+    """Which swaps to undo: every given condition must hold, and at least one must be given.
+
+    `paths` are originals, renditions or folders; `job` is an id or how it begins; `since` is wall
+    seconds.
+    """
+
+    paths: Sequence[Path] = ()
+    job: str | None = None
+    since: float | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """One original and what became of it; `size` in bytes, `reason` one sentence where refused."""
+
+    job_id: str
+    source: Path
+    target: Path
+    result: Undoing
+    size: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    job_id: str
+    root: Path
+    source: Path
+    target: Path
+    at: float
+    placement: Placement | None
+
+
+def undo(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
+    """Undo each swap that the request means, the latest first; yield what became of each.
+
+    A swap that the catalog does not know (its data folder is lost, or another machine's) is found
+    in the library's own records. Raises UsageError if the request says nothing at all.
+    """
+    if not request.paths and request.job is None and request.since is None:
+        raise UsageError(
+            "Nothing says what to undo.", remedy="Name a path, or give --job or --since."
+        )
+    candidates = _candidates(request, ports)
+    if not request.dry_run:
+        for root in sorted({candidate.root for candidate in candidates}):
+            ports.open_swap(root).recover()
+    for candidate in candidates:
+        yield _undo(candidate, request, ports)
+    if not candidates:
+        yield from _nothing(request, ports)
+
+
+def library_path(given: Path) -> Path:
+    """Return a path as a scan names it: links in its folders resolved, its own name kept."""
+    if given.is_dir() or not given.name:
+        return Path(os.path.realpath(given))
+    return Path(os.path.realpath(given.parent)) / given.name
+
+
+def parse_since(text: str, now: float) -> float:
+    """Return the moment that `text` means, in wall seconds; `now` likewise.
+
+    A duration counts back from now (`90m`, `12h`, `2d`, `1w`); else it is an ISO date or time, in
+    local time unless it names a zone. Raises UsageError.
+    """
+    duration = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip().lower())
+    if duration:
+        return now - float(duration[1]) * UNIT_S[duration[2]]
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(
+            f"{text!r} is neither a duration nor a date.",
+            remedy="Write 90m, 12h, 2d, 1w, or 2026-01-31, or 2026-01-31T18:00.",
+        ) from error
+
+
+def _candidates(request: UndoRequest, ports: LibraryPorts) -> list[_Candidate]:
+    found: dict[str, _Candidate] = {}
+    for placement in _placements(request, ports):
+        found.setdefault(placement.job_id, _from_placement(placement))
+    for record, root in _records(request, ports):
+        found.setdefault(record.job_id, _from_record(record, root))
+    chosen = [one for one in found.values() if _meant(one, request)]
+    return sorted(chosen, key=lambda one: (-one.at, one.job_id))
+
+
+def _placements(request: UndoRequest, ports: LibraryPorts) -> Iterator[Placement]:
+    states = frozenset({PlacementState.REPLACED})
+    places: Sequence[Path | None] = request.paths or [None]
+    for under in places:
+        yield from ports.catalog.placements(states=states, under=under, since=request.since)
+
+
+def _records(request: UndoRequest, ports: LibraryPorts) -> Iterator[tuple[Record, Path]]:
+    roots = {
+        folder
+        for path in request.paths
+        for folder in (*_folders_in(path), *path.parents)
+        if (own_folder(folder) / "kept").is_dir()
+    }
+    for root in sorted(roots):
+        for record in ports.open_swap(root).kept():
+            if any(_below(record.source, p) or _below(record.target, p) for p in request.paths):
+                yield record, root
+
+
+def _folders_in(path: Path) -> Iterator[Path]:
+    """Yield a folder and those below it: a part of a library may have been ingested by itself."""
+    for folder, names, _files in os.walk(path):
+        yield Path(folder)
+        names[:] = [name for name in names if not is_own(name)]
+
+
+def _meant(one: _Candidate, request: UndoRequest) -> bool:
+    if request.job is not None and not one.job_id.startswith(request.job):
+        return False
+    return request.since is None or one.at >= request.since
+
+
+def _undo(one: _Candidate, request: UndoRequest, ports: LibraryPorts) -> Undone:
+    swap = ports.open_swap(one.root)
+    try:
+        if swap.find(one.job_id) is None:
+            size = _back_already(one)
+        elif request.dry_run:
+            size = swap.check_undo(one.job_id).fingerprint.size
+        else:
+            size = swap.undo(one.job_id).fingerprint.size
+    except PER_FILE as error:
+        return Undone(one.job_id, one.source, one.target, Undoing.REFUSED, reason=str(error))
+    if request.dry_run:
+        return Undone(one.job_id, one.source, one.target, Undoing.WOULD_RESTORE, size)
+    _remember(one, ports)
+    return Undone(one.job_id, one.source, one.target, Undoing.RESTORED, size)
+
+
+def _back_already(one: _Candidate) -> int:
+    """Return the size of an original that a kill kept from being noted as restored.
+
+    Raises UndoRefused if it is not there.
+    """
+    if one.placement is not None and os.path.lexists(one.source):
+        now = fingerprint_of(one.source.lstat())
+        if same_bytes(now, one.placement.fingerprint):
+            return now.size
+    raise UndoRefused(
+        f"The original of {printable(one.source)} is no longer kept in {printable(one.root)}.",
+        remedy="It is removed when its days are over; look in your backups.",
+    )
+
+
+def _remember(one: _Candidate, ports: LibraryPorts) -> None:
+    with placing(ports.data_dir):
+        placement = ports.catalog.placement(one.job_id)
+        if placement is None:
+            return
+        undone = dataclasses.replace(
+            placement,
+            state=PlacementState.UNDONE,
+            detail="The original was brought back.",
+            retained=None,
+            updated_at=ports.clock.now(),
+        )
+        ports.catalog.place([undone])
+
+
+def _nothing(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
+    """Say for each path why there is nothing to undo; a job or a moment says nothing more."""
+    for path in request.paths:
+        known = next(iter(ports.catalog.placements(under=path)), None)
+        if known is None:
+            reason = f"hevcq replaced nothing at {printable(path)}."
+            yield Undone("", path, path, Undoing.NOTHING, reason=reason)
+        else:
+            reason = _why_not(known)
+            yield Undone(known.job_id, known.source, known.target, Undoing.NOTHING, reason=reason)
+
+
+def _why_not(placement: Placement) -> str:
+    when = datetime.fromtimestamp(placement.updated_at, UTC).strftime("%Y-%m-%d")
+    source = printable(placement.source)
+    if placement.mode is not Mode.REPLACE:
+        return f"{source} was never replaced: its rendition is {printable(placement.target)}."
+    return {
+        PlacementState.UNDONE: f"{source} was brought back already, on {when}.",
+        PlacementState.EXPIRED: f"The original of {source} is not kept any more, since {when}.",
+    }.get(placement.state, f"{source} is not replaced (yet).")
+
+
+def _from_placement(placement: Placement) -> _Candidate:
+    return _Candidate(
+        placement.job_id,
+        placement.root,
+        placement.source,
+        placement.target,
+        placement.updated_at,
+        placement,
+    )
+
+
+def _from_record(record: Record, root: Path) -> _Candidate:
+    return _Candidate(record.job_id, root, record.source, record.target, record.created_at, None)
+
+
+def _below(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents

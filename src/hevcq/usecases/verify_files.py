@@ -1,0 +1,147 @@
+"""Run the gates over a source and a rendition that exist already."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Profile
+from hevcq.errors import SourceUnreadable, UsageError
+from hevcq.library.filesystem import FileSystem
+from hevcq.library.scanning.scan import certificate_at
+from hevcq.ports.encoder import EncodeProgress, Encoder, EncodeReport, OnProgress, VerifyRequest
+
+NO_LOG = "not checkable for a pair without its certificate: there is no encode log"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is compared; `certificate` is the proof that lies beside the rendition, if any."""
+
+    source: Path
+    rendition: Path
+    profile: Profile
+    certificate: Certificate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairReport:
+    """What the gates found, in their order."""
+
+    gates: tuple[GateResult, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate passed; only a missing encode log is forgiven."""
+        return all(
+            result.outcome in {Outcome.PASSED, Outcome.OFF} or result.detail == NO_LOG
+            for result in self.gates
+        )
+
+
+def read_certificate(rendition: Path, named: Path | None) -> Certificate | None:
+    """Return the rendition's certificate, or None where there is none beside it.
+
+    Raises UsageError if it cannot be read, VerificationFailed if it is not whole.
+    """
+    path = named or next(iter(sorted(_beside(rendition))), None)
+    if path is None:
+        return None
+    try:
+        return certificate_at(Path(os.path.realpath(path)))
+    except OSError as error:
+        raise UsageError(f"The certificate {path} cannot be read: {error.strerror}.") from error
+
+
+def _beside(rendition: Path) -> list[Path]:
+    """Find `<name>.certificate.json`, or `<name>.<digest>.certificate.json` as stores name it."""
+    folder = rendition.parent
+    if not folder.is_dir():
+        return []
+    head, tail = f"{rendition.name}.", "certificate.json"
+    return [p for p in folder.iterdir() if p.name.startswith(head) and p.name.endswith(tail)]
+
+
+def _ignore(_progress: EncodeProgress) -> None:
+    """Verifying is short; the gates' own seconds are in the report."""
+
+
+def verify_pair(
+    encoder: Encoder, pair: Pair, *, stop: threading.Event, on_progress: OnProgress = _ignore
+) -> PairReport:
+    """Check the certificate's digests (where there is one), then run gates G1 to G8.
+
+    Raises UsageError when the profile would not encode this source, SourceUnreadable or
+    SourceDamaged when the source itself is not whole.
+    """
+    location = str(pair.source)
+    info = encoder.probe(location, stop=stop)
+    plan = make_plan(pair.profile, info)
+    if not isinstance(plan, EncodePlan):
+        raise UsageError(
+            f"The profile {pair.profile.name} would not encode {pair.source}: {plan.detail}",
+            remedy="Name the profile that made the rendition with --profile.",
+        )
+    measured = encoder.preflight(location, info, pair.profile, stop=stop)
+    request = VerifyRequest(
+        profile=pair.profile,
+        plan=plan,
+        location=location,
+        info=info,
+        measured=measured,
+        source_size=_size(pair.source),
+        output=pair.rendition,
+        report=EncodeReport(arguments=(), seconds=0.0, cpu_s=0.0, stderr=(), frames=0),
+        max_seconds=float(pair.profile.queue.max_job_s),
+    )
+    results = encoder.verify(request, on_progress=on_progress, stop=stop)
+    gates = [*_digests(pair, stop), *(_honest(result, pair) for result in results)]
+    return PairReport(tuple(gates), plan.notices)
+
+
+def _honest(result: GateResult, pair: Pair) -> GateResult:
+    """Replace G1: the encode's own error lines are known from the certificate alone."""
+    if result.gate is not Gate.G1:
+        return result
+    if pair.certificate is None:
+        return GateResult(gate=Gate.G1, outcome=Outcome.UNKNOWN, detail=NO_LOG)
+    recorded = next((g for g in pair.certificate.gates if g.gate is Gate.G1), None)
+    return recorded or GateResult(gate=Gate.G1, outcome=Outcome.UNKNOWN, detail="not certified")
+
+
+def _digests(pair: Pair, stop: threading.Event) -> list[GateResult]:
+    certificate = pair.certificate
+    if certificate is None:
+        return []
+    wanted = (
+        (Gate.G0, pair.source, certificate.source_sha256),
+        (Gate.G9, pair.rendition, certificate.rendition_sha256),
+    )
+    results = []
+    for gate, path, digest in wanted:
+        same = sha256(path, stop) == digest
+        detail = f"{path.name}: {'the bytes' if same else 'not the bytes'} the certificate names"
+        outcome = Outcome.PASSED if same else Outcome.FAILED
+        results.append(GateResult(gate=gate, outcome=outcome, detail=detail))
+    return results
+
+
+def sha256(path: Path, stop: threading.Event) -> str:
+    """Return the hexadecimal SHA-256 of a file; raise SourceUnreadable or Stopped."""
+    try:
+        return FileSystem(stop).digest(Path(os.path.realpath(path)))
+    except OSError as error:
+        raise SourceUnreadable(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise SourceUnreadable(f"{path} cannot be read: {error.strerror}.") from error

@@ -1,0 +1,1 @@
+"""A video's split, its chunks and their join."""

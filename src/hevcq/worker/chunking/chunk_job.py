@@ -1,0 +1,165 @@
+"""One chunk: encode its frames, and put the part where the join will find it.
+
+The report goes first, then the part, then the ledger: a kill between leaves a part that the next
+attempt finds whole and takes as it is, or nothing that anybody looks at.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hevcq.domain.chunking.planner import Chunk
+from hevcq.domain.chunking.split_plan import FilmPlan, PartReport
+from hevcq.domain.job import Phase, RenditionRef
+from hevcq.domain.keys import part_name, work_key
+from hevcq.domain.verdict import Done, Verdict
+from hevcq.errors import PartUnfit, SourceGone, Unavailable
+from hevcq.ports.encoder import ChunkReport
+from hevcq.ports.store import Publication, StoredObject
+from hevcq.util.hashing import sha256_stream
+from hevcq.util.log import get_logger
+from hevcq.util.text import encodable
+from hevcq.worker.chunking.straggler import Trail
+from hevcq.worker.chunking.subjob import PartWork, send_join
+from hevcq.worker.delivery.inputs import require_room, sha256_file
+
+
+class ChunkWork(PartWork):
+    """One attempt at one chunk."""
+
+    def _run(self, film: FilmPlan) -> Verdict:
+        chunk = self._chunk(film)
+        made = self._found(chunk) or self._made(film, chunk)
+        reference, cpu_s = made
+        self._moves.complete(reference, cpu_s=cpu_s)
+        send_join(self._kit, self._task)
+        return Done()
+
+    def _chunk(self, film: FilmPlan) -> Chunk:
+        number = self._task.chunk
+        if number is None or number >= len(film.chunks.chunks):
+            raise PartUnfit(f"The film's plan has no chunk {number}.", index=number)
+        return film.chunks.chunks[number]
+
+    def _key(self, chunk: Chunk) -> str:
+        return work_key(self._job.job_id, self._split.name, part_name(chunk.index))
+
+    def _made(self, film: FilmPlan, chunk: Chunk) -> tuple[RenditionRef, float]:
+        with self._kit.scratch.job(self._task.unit_id) as folder:
+            share = int(self._source.size * chunk.frames / film.chunks.frames)
+            copied = share if self._store.free_bytes() is None else 0
+            require_room(self._kit, copied + share, self.part)
+            output = folder / part_name(chunk.index)
+            encoding = self._kit.encoding(self._claimed.worker, self._lease.check)
+            with encoding, self._streamed(folder) as location:
+                report = self._encode(film, chunk, location, output)
+            self._require_ours(chunk, report)
+            return self._publish(chunk, report, output), report.cpu_s
+
+    def _encode(self, film: FilmPlan, chunk: Chunk, location: str, output: Path) -> ChunkReport:
+        self._report.phase(Phase.ENCODE)
+        request = self._request(film, location, output)
+        on_progress = self._report.encoding(Phase.ENCODE, film.chunks.seconds(chunk))
+        if self._kit.hands_on:
+            trail = Trail(self._kit, film, chunk, self._lease, self._claimed.fence)
+            on_progress = trail.watched(on_progress)
+        report = self._kit.encoder.encode_chunk(
+            request,
+            film.chunks,
+            chunk,
+            on_progress=on_progress,
+            stop=self._lease.stop,
+        )
+        self._lease.check()
+        return report
+
+    def _require_ours(self, chunk: Chunk, report: ChunkReport) -> None:
+        """Raise unless the part is exact, and made of the source that was queued."""
+        _require_exact(chunk, report.frames, report.first_pts, report.last_pts)
+        self._kit.breaker.succeeded()
+        # The source may have been replaced while it was read: then these are not its frames.
+        self._kit.retry_control_call(lambda: self._store.check(self._source))
+
+    def _publish(self, chunk: Chunk, report: ChunkReport, output: Path) -> RenditionRef:
+        self._report.phase(Phase.PUBLISH)
+        sha256 = sha256_file(output, self._lease.check, missing=Unavailable)
+        key, size = self._key(chunk), output.stat().st_size
+        name = f"{key}.{sha256[:16]}.json"
+        told = self._told(report, sha256, size)
+        self._lease.check()
+        self._kit.retry_control_call(
+            lambda: self._store.put(
+                name, told.model_dump_json().encode(), metadata={"job": self._job.job_id}
+            )
+        )
+        metadata = {
+            "job": self._task.unit_id,
+            "fence": str(self._claimed.fence.number),
+            "sha256": sha256,
+            "frames": str(report.frames),
+            "report": name,
+        }
+        publication = Publication(
+            key=key,
+            file=output,
+            sha256=sha256,
+            job_id=self._task.unit_id,
+            fence=self._claimed.fence.number,
+            metadata=metadata,
+            stop=self._lease.stop,
+        )
+        self._lease.check()
+        self._store.publish(publication)
+        return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
+
+    def _told(self, report: ChunkReport, sha256: str, size: int) -> PartReport:
+        return PartReport(
+            part_id=self._task.unit_id,
+            sha256=sha256,
+            arguments=tuple(encodable(word) for word in report.arguments),
+            seconds=report.seconds,
+            cpu_s=report.cpu_s,
+            frames=report.frames,
+            first_pts=report.first_pts,
+            last_pts=report.last_pts,
+            size=size,
+            headers=report.headers,
+            ffmpeg=self._kit.encoder.version(),
+        )
+
+    def _found(self, chunk: Chunk) -> tuple[RenditionRef, float] | None:
+        """Return the part that an earlier attempt published and could not record, or None.
+
+        It counts only with its report, and with its own bytes read back and hashed.
+        """
+        key = self._key(chunk)
+        seen = self._kit.retry_control_call(lambda: self._store.stat(key))
+        name = seen.metadata.get("report", "") if seen is not None else ""
+        if seen is None or not name or seen.metadata.get("job") != self._task.unit_id:
+            return None
+        try:
+            told = PartReport.parse(self._small(name))
+            _require_exact(chunk, told.frames, told.first_pts, told.last_pts)
+            with self._store.open(key) as stream:
+                sha256, size = sha256_stream(stream, self._lease.check)
+        except (PartUnfit, SourceGone) as error:
+            get_logger(job=self._job.job_id).warning("part_not_adopted", reason=str(error))
+            return None
+        if not self._is_this(told, seen, sha256, size):
+            return None
+        return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name), told.cpu_s
+
+    def _is_this(self, told: PartReport, seen: StoredObject, sha256: str, size: int) -> bool:
+        same = (told.sha256, told.size, seen.sha256) == (sha256, size, sha256)
+        mine = told.part_id == self._task.unit_id
+        return same and mine and told.ffmpeg == self._kit.encoder.version()
+
+
+def _require_exact(chunk: Chunk, frames: int, first_pts: int, last_pts: int) -> None:
+    """Raise PartUnfit unless the part holds the frames of its chunk: none more, none less."""
+    if (frames, first_pts, last_pts) != (chunk.frames, chunk.start_pts, chunk.last_pts):
+        raise PartUnfit(
+            f"Chunk {chunk.index} has {frames} frames from {first_pts} to {last_pts}, not "
+            f"{chunk.frames} from {chunk.start_pts} to {chunk.last_pts}.",
+            index=chunk.index,
+        )

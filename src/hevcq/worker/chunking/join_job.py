@@ -1,0 +1,216 @@
+"""The join: the parts and the source's other streams become one rendition, proven like any other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from hevcq.domain.certificate import GateResult, kept_original
+from hevcq.domain.chunking.split_plan import FilmPlan, PartReport
+from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, part_id
+from hevcq.domain.keys import part_name, rendition_key, work_key
+from hevcq.domain.planning.encode_plan import SkipReason
+from hevcq.domain.verdict import Done, Skipped, Verdict
+from hevcq.errors import HevcqError, PartUnfit, SourceGone, VerificationFailed
+from hevcq.ports.encoder import EncodeReport, VerifyRequest
+from hevcq.util.log import get_logger
+from hevcq.worker.chunking.split import announce, sweep
+from hevcq.worker.chunking.subjob import PartWork
+from hevcq.worker.delivery.claim import Claimed
+from hevcq.worker.delivery.inputs import require_room
+from hevcq.worker.delivery.lease import Fence
+from hevcq.worker.publish import Made, publish
+from hevcq.worker.reuse import adopt
+
+
+class JoinWork(PartWork):
+    """One attempt at the join. It ends the job."""
+
+    def _is_unfit(self, error: HevcqError) -> bool:
+        # What fails a gate as a joined film may well pass as a whole one: cutting is to blame first.
+        return isinstance(error, (PartUnfit, VerificationFailed))
+
+    def _run(self, film: FilmPlan) -> Verdict:
+        subjobs = self._kit.backend.subjobs
+        parts = self._kit.retry_control_call(lambda: subjobs.parts(self._job.job_id))
+        chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
+        if len(chunks) != self._split.chunks or any(p.state is not JobState.DONE for p in chunks):
+            # A part is made again. Its task may have been lost with the join that asked for it;
+            # who completes the set sends another join.
+            announce(self._kit, self._task.whole(), self._split)
+            self._moves.interrupt("A chunk is not done yet.")
+            return Done()
+        key = rendition_key(self._source.key, film.recipe.name, film.plan.extension)
+        whole = self._task.whole()
+        sha256 = film.source_sha256
+        earlier = adopt(self._kit, self._lease, whole, film.recipe, key=key, source_sha256=sha256)
+        if earlier is not None:
+            return self._complete(earlier.rendition, earlier.cpu_s)
+        return self._join(film, chunks, key)
+
+    def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
+        self._end.complete(rendition, cpu_s=cpu_s)
+        self.rendition = rendition
+        sweep(self._kit, self._job.job_id)
+        return Done()
+
+    def _join(self, film: FilmPlan, chunks: list[JobRecord], key: str) -> Verdict:
+        with self._kit.scratch.job(self._task.unit_id) as folder:
+            copied = self._source.size if self._store.free_bytes() is None else 0
+            sizes = sum(p.rendition.size for p in chunks if p.rendition is not None)
+            require_room(self._kit, copied + 2 * sizes, self.part)
+            self._report.phase(Phase.FETCH)
+            files = [self._collected(part, folder) for part in chunks]
+            told = [self._told(part) for part in chunks]
+            with self._fetched(folder) as (_path, location):
+                made = self._prove(film, location, files, told, key)
+            # The source is let go before the film is published: another is fetched meanwhile.
+            return made if isinstance(made, Skipped) else self._publish(film, made)
+
+    def _collected(self, part: JobRecord, folder: Path) -> Path:
+        """Bring one part here; one that is gone or has other bytes is made again."""
+        number, there = _number(part), part.rendition
+        target = folder / part_name(number)
+        problem = "has no object"
+        if there is not None:
+            try:
+                sha256 = self._store.collect(
+                    there.key, target, moved=lambda _n: None, stop=self._lease.stop
+                )
+                self._lease.check()
+                if sha256 == there.sha256:
+                    return target
+                problem = "has other bytes than were recorded"
+            except SourceGone:
+                problem = "is gone from the store"
+        raise self._again(number, f"Chunk {number + 1} {problem}.")
+
+    def _told(self, part: JobRecord) -> PartReport:
+        number = _number(part)
+        key = part.rendition.certificate_key if part.rendition is not None else ""
+        try:
+            return PartReport.parse(self._small(key))
+        except PartUnfit as error:
+            raise self._again(number, str(error)) from error
+
+    def _again(self, number: int, reason: str) -> PartUnfit:
+        """Have one chunk made again, and return the error that this join ends with.
+
+        The join counts the failure, so that this does not go round for ever. The object goes
+        first, for the next attempt would take it as it is; a kill after that is met here again.
+        """
+        part = part_id(self._job.job_id, self._split.name, number)
+        get_logger(job=self._job.job_id).warning("part_again", chunk=number, reason=reason)
+        key = work_key(self._job.job_id, self._split.name, part_name(number))
+        self._kit.retry_control_call(lambda: self._store.delete(key))
+        self._kit.retry_control_call(
+            lambda: self._ledger.reopen(part, who=self._claimed.worker, why=reason)
+        )
+        announce(self._kit, self._task.whole(), self._split)
+        self.sent_back = True
+        return PartUnfit(reason, index=number)
+
+    def _joined(
+        self, film: FilmPlan, location: str, files: list[Path], output: Path
+    ) -> EncodeReport:
+        self._report.phase(Phase.JOIN)
+        request = self._request(film, location, output)
+        try:
+            report = self._kit.encoder.join(
+                request,
+                film.chunks,
+                files,
+                on_progress=self._report.encoding(Phase.JOIN, film.duration_s),
+                stop=self._lease.stop,
+            )
+        except PartUnfit as error:
+            if error.index is None or self._lease.cause is not None:
+                raise
+            raise self._again(error.index, str(error)) from error
+        self._lease.check()
+        if report.frames != film.chunks.frames:
+            raise PartUnfit(
+                f"The joined film has {report.frames} frames, not {film.chunks.frames}."
+            )
+        return report
+
+    def _verified(
+        self, film: FilmPlan, location: str, output: Path, report: EncodeReport
+    ) -> tuple[tuple[GateResult, ...], float]:
+        self._report.phase(Phase.VERIFY)
+        began = self._kit.clock.monotonic()
+        request = VerifyRequest(
+            profile=film.recipe,
+            plan=film.plan,
+            location=location,
+            info=film.info,
+            measured=film.measured,
+            source_size=self._source.size,
+            output=output,
+            report=report,
+            max_seconds=self._lease.left_s,
+            chunks=film.chunks,
+        )
+        gates = self._kit.encoder.verify(
+            request,
+            on_progress=self._report.encoding(Phase.VERIFY, film.duration_s),
+            stop=self._lease.stop,
+        )
+        return gates, self._kit.clock.monotonic() - began
+
+    def _remembered(self, film: FilmPlan, reason: str) -> Skipped:
+        recipe = film.recipe
+        self._kit.retry_control_call(
+            lambda: self._kit.backend.skips.remember(
+                film.source_sha256, recipe.name, recipe.revision, reason
+            )
+        )
+        return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
+
+    def _prove(
+        self,
+        film: FilmPlan,
+        location: str,
+        files: list[Path],
+        told: list[PartReport],
+        key: str,
+    ) -> Made | Skipped:
+        output = files[0].parent / f"rendition.{film.plan.extension}"
+        with self._kit.encoding(self._claimed.worker, self._lease.check):
+            report = self._joined(film, location, files, output)
+            gates, seconds = self._verified(film, location, output, report)
+        reason = kept_original(gates)
+        if reason is not None:
+            return self._remembered(film, reason)
+        return Made(
+            key=key,
+            file=output,
+            source_sha256=film.source_sha256,
+            plan=film.plan,
+            report=_summed(report, told),
+            gates=gates,
+            verify_s=seconds,
+        )
+
+    def _publish(self, film: FilmPlan, made: Made) -> Done:
+        job = Fence(self._ledger, self._job.job_id, self._job.fence)
+        claimed = Claimed(self._task, film.recipe, self._lease, job, self._claimed.worker)
+        rendition = publish(self._kit, claimed, made, self._report)
+        return self._complete(rendition, made.report.cpu_s)
+
+
+def _number(part: JobRecord) -> int:
+    return part.part.chunk if part.part is not None and part.part.chunk is not None else 0
+
+
+def _summed(joined: EncodeReport, told: list[PartReport]) -> EncodeReport:
+    """Return what the whole rendition took: every chunk's command and cost, and the join's."""
+    words: list[str] = []
+    for part in told:
+        words += [*part.arguments, "&&"]
+    return replace(
+        joined,
+        arguments=(*words, *joined.arguments),
+        seconds=joined.seconds + sum(part.seconds for part in told),
+        cpu_s=joined.cpu_s + sum(part.cpu_s for part in told),
+    )

@@ -1,0 +1,212 @@
+"""Split a film: decide whether it pays, write its plan, and have its chunks queued.
+
+The order, and what a kill after each step leaves:
+
+| step | a kill after it leaves |
+|---|---|
+| the plan's object is put | an object that nobody names: the next attempt splits under its own fence |
+| the job is SPLIT, its parts are there | a SPLIT job not announced: the task comes back, and sends |
+| the chunks' tasks are sent | the same; a chunk's second task finds its part held or done |
+| the split is announced | the job's task comes back, and is acknowledged |
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from hevcq.domain.chunk_settings import ChunkMode
+from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, plan_chunks
+from hevcq.domain.chunking.schedule import longest_first
+from hevcq.domain.chunking.split_plan import FilmPlan
+from hevcq.domain.job import JobRecord, JobState, Split, Task, TaskKind
+from hevcq.domain.keys import WORK, work_folder, work_key
+from hevcq.domain.media.facts import Measurement, MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.verdict import Done, Release
+from hevcq.errors import HevcqError, StorageError, TransientError
+from hevcq.util.log import get_logger
+from hevcq.worker.delivery.claim import Claimed
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.transitions import Moves
+
+PLAN = "plan.json"
+LATER_S = 5.0
+"""When a split that could not be announced is looked at again."""
+
+
+class Splitter:
+    """Splits the film of one claimed job."""
+
+    def __init__(self, kit: Kit, claimed: Claimed, moves: Moves) -> None:
+        self._kit, self._claimed, self._moves = kit, claimed, moves
+        self._task, self._profile = claimed.task, claimed.profile
+
+    def plan(
+        self, location: str, info: MediaInfo, plan: EncodePlan, duration_s: float | None
+    ) -> ChunkPlan | None:
+        """Return where to cut the film, or None where it is to be encoded whole.
+
+        The pass over its packets is only made where their number may say yes.
+        """
+        sharers = self._kit.sharers(self._profile)
+        if not self._pays(duration_s, sharers):
+            return None
+        ledger = self._kit.backend.ledger
+        job = self._kit.retry_control_call(lambda: ledger.get(self._task.job_id))
+        if job is not None and job.whole:
+            # Who gave the split up may have been killed before this.
+            sweep(self._kit, job.job_id)
+            return None
+        index = self._kit.encoder.keyframes(location, info, stop=self._claimed.lease.stop)
+        made = plan_chunks(self._profile, info, plan, index, workers_hint=sharers)
+        if isinstance(made, WholeFile):
+            get_logger(job=self._task.job_id).info("film_whole", why=made.reason)
+            return None
+        return made
+
+    def _pays(self, duration_s: float | None, sharers: int) -> bool:
+        chunking = self._profile.chunking
+        if chunking.mode is ChunkMode.AUTO:
+            return sharers > 1 and (duration_s or 0.0) >= chunking.least_film_s
+        return chunking.mode is ChunkMode.ALWAYS
+
+    def carry_out(
+        self,
+        chunks: ChunkPlan,
+        *,
+        info: MediaInfo,
+        plan: EncodePlan,
+        measured: Measurement,
+        source_sha256: str,
+        duration_s: float | None,
+    ) -> Done | Release:
+        """Split the job and queue its chunks; Release means that they are not queued yet.
+
+        Raises StaleFence if the job is no longer ours, Unavailable or StorageError.
+        """
+        name = f"{chunks.digest}-{self._claimed.fence.number}"
+        film = FilmPlan(
+            job_id=self._task.job_id,
+            split=name,
+            recipe=self._profile,
+            source_sha256=source_sha256,
+            info=info,
+            plan=plan,
+            measured=measured,
+            duration_s=duration_s,
+            chunks=chunks,
+        )
+        content = film.model_dump_json().encode()
+        split = Split(
+            name=name,
+            chunks=len(chunks.chunks),
+            frames=chunks.frames,
+            seconds=sum(chunks.seconds(chunk) for chunk in chunks.chunks),
+            plan_sha256=hashlib.sha256(content).hexdigest(),
+        )
+        self._put(work_key(film.job_id, name, PLAN), content)
+        self._moves.split(split, [chunk.frames for chunk in chunks.chunks])
+        log = get_logger(job=film.job_id, split=name)
+        log.info("film_split", chunks=split.chunks, frames=split.frames)
+        try:
+            order = longest_first([chunk.cost for chunk in chunks.chunks])
+            announce(self._kit, self._task, split, order)
+        except (TransientError, StorageError) as error:
+            # The job is split already: nothing is left that could fail or be taken back.
+            log.warning("split_not_announced", reason=str(error))
+            return Release(reason=str(error), delay_s=LATER_S)
+        return Done()
+
+    def _put(self, key: str, content: bytes) -> None:
+        self._claimed.lease.check()
+        store = self._kit.backend.store
+        self._kit.retry_control_call(
+            lambda: store.put(key, content, metadata={"job": self._task.job_id})
+        )
+        self._claimed.lease.check()
+
+
+def announce(kit: Kit, task: Task, split: Split, order: Sequence[int] = ()) -> None:
+    """Send the tasks of those parts of a split that wait; the tasks that are there do no harm.
+
+    All of a film's tasks share its fair-share group, so that short jobs pass between them. They
+    go in the given order, or as the film runs.
+    """
+    subjobs = kit.backend.subjobs
+    parts = kit.retry_control_call(lambda: subjobs.parts(task.job_id))
+    waiting = [p.part.chunk for p in parts if p.part and p.state is JobState.QUEUED]
+    chunks = [chunk for chunk in order or range(split.chunks) if chunk in waiting]
+    tasks = [part_task(task, split.name, chunk) for chunk in chunks]
+    done = sum(p.state is JobState.DONE for p in parts)
+    if parts and done == len(parts) - 1 and None in waiting:
+        tasks = [part_task(task, split.name, None)]
+    if tasks:
+        kit.retry_control_call(lambda: kit.backend.queues[task.profile].send(tasks))
+    kit.retry_control_call(lambda: subjobs.announce(task.job_id, split.name))
+
+
+def sweep(kit: Kit, job_id: str, *, forget: bool = True) -> None:
+    """Remove what a split job that ended kept in the store; what fails is left for a later sweep.
+
+    The job is read after the listing: it may have been queued and split again since it ended, and
+    what that split has put by then is known to be in use.
+
+    The records of a dead job's parts must not be forgotten: a part's delivery that a kill kept from
+    becoming a dead letter knows by its own record that it is to be one.
+    """
+    store, ledger = kit.backend.store, kit.backend.ledger
+    try:
+        kept = list(store.list(work_folder(job_id)))
+        job = ledger.get(job_id) if kept else None
+        for stored in kept:
+            if not _in_use(job, stored.key.removeprefix(work_folder(job_id))):
+                store.delete(stored.key)
+        if forget:
+            kit.backend.subjobs.forget_parts(job_id)
+    except HevcqError as error:
+        get_logger(job=job_id).info("work_not_swept", reason=str(error))
+
+
+def sweep_leftovers(kit: Kit) -> None:
+    """Remove what is kept for jobs that ended, and for splits that their jobs no longer go by.
+
+    For a store that expires nothing by itself, when a worker starts: a kill leaves such things.
+    """
+    store, ledger = kit.backend.store, kit.backend.ledger
+    jobs: dict[str, JobRecord | None] = {}
+    try:
+        for stored in list(store.list(f"{WORK}/")):
+            job_id, _, rest = stored.key.removeprefix(f"{WORK}/").partition("/")
+            if job_id not in jobs:
+                jobs[job_id] = ledger.get(job_id)
+            if not _in_use(jobs[job_id], rest):
+                store.delete(stored.key)
+        for job_id, job in jobs.items():
+            if job is not None and job.state in {JobState.DONE, JobState.SKIPPED}:
+                kit.backend.subjobs.forget_parts(job_id)
+    except HevcqError as error:
+        get_logger().info("leftovers_not_swept", reason=str(error))
+
+
+def _in_use(job: JobRecord | None, name: str) -> bool:
+    """Return whether a job goes by an object of this name in its folder."""
+    if job is None:
+        return False
+    split = name.partition("/")[0]
+    if job.state is JobState.SPLIT:
+        return job.split is not None and job.split.name == split
+    # A job that is being split has a plan in the store before the ledger knows of the split.
+    return job.state is JobState.RUNNING and split.endswith(f"-{job.fence}")
+
+
+def part_task(task: Task, split: str, chunk: int | None) -> Task:
+    """Return the task of a chunk, or of the join."""
+    return Task(
+        kind=TaskKind.JOIN if chunk is None else TaskKind.CHUNK,
+        source=task.source,
+        profile=task.profile,
+        chunk=chunk,
+        group=task.source.source_id,
+        split=split,
+    )

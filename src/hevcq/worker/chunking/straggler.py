@@ -1,0 +1,63 @@
+"""Hand a chunk on that takes this worker several times as long as others took for theirs.
+
+Only where workers are machines of their own (`Kit.hands_on`): slots of one machine share its bad
+hours. A chunk is handed on once: under its second fence it stays where it is.
+"""
+
+from __future__ import annotations
+
+from hevcq.domain.chunking.planner import Chunk
+from hevcq.domain.chunking.schedule import LOOK_S, trails
+from hevcq.domain.chunking.split_plan import FilmPlan
+from hevcq.domain.job import JobState
+from hevcq.errors import HevcqError, Trailing
+from hevcq.ports.encoder import EncodeProgress, OnProgress
+from hevcq.util.log import get_logger
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.lease import Fence, Lease
+
+
+class Trail:
+    """Looks now and then, while a chunk is encoded, how long it takes."""
+
+    def __init__(self, kit: Kit, film: FilmPlan, chunk: Chunk, lease: Lease, fence: Fence) -> None:
+        self._film, self._chunk, self._lease = film, chunk, lease
+        self._fence, self._clock, self._handed_on = fence, kit.clock, kit.handed_on
+        self._subjobs = kit.backend.subjobs
+        self._began = self._clock.monotonic()
+        self._next_s = LOOK_S
+
+    def watched(self, told: OnProgress) -> OnProgress:
+        """Return a callback that tells `told`, and looks."""
+
+        def on_progress(now: EncodeProgress) -> None:
+            told(now)
+            elapsed = self._clock.monotonic() - self._began
+            if elapsed >= self._next_s and self._fence.number == 1:
+                self._next_s = elapsed + LOOK_S
+                self._look(now.fraction, elapsed)
+
+        return on_progress
+
+    def _look(self, share: float, elapsed_s: float) -> None:
+        log = get_logger(job=self._film.job_id, chunk=self._chunk.index)
+        try:
+            done = self._done()
+        except HevcqError as error:
+            log.debug("parts_not_looked_at", reason=str(error))
+            return
+        if trails(self._chunk.cost, share, elapsed_s, done):
+            log.warning("chunk_handed_on", share=round(share, 3), elapsed_s=round(elapsed_s, 1))
+            self._handed_on.note(self._fence.job_id, self._clock.monotonic())
+            self._lease.end(Trailing())
+
+    def _done(self) -> list[tuple[float, float]]:
+        """Return the cost and the seconds of each chunk that is done."""
+        chunks, found = self._film.chunks.chunks, []
+        for part in self._subjobs.parts(self._film.job_id):
+            number = part.part.chunk if part.part is not None else None
+            if number is None or part.state is not JobState.DONE:
+                continue
+            if part.started_at is not None and part.finished_at is not None:
+                found.append((chunks[number].cost, part.finished_at - part.started_at))
+        return found

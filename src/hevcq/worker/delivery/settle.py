@@ -1,0 +1,121 @@
+"""Carry out verdicts: the ledger first, then the queue, each exactly once.
+
+What a kill between the two leaves, and why this order:
+
+| verdict | ledger, then queue | a kill between leaves |
+|---|---|---|
+| Done | DONE, ack | a message of a DONE job: the next delivery acks it |
+| Skipped | SKIPPED, ack | the same |
+| Bury | DEAD, bury | a message of a DEAD job: the next delivery buries it with the same reason |
+| RetryIn | QUEUED and counted, release | a message hidden until its deadline: back a little later |
+| Release | QUEUED, release | the same |
+| Abandon | nothing | a message that comes back by itself |
+
+The other order would lose the job: a message that is gone while the ledger says RUNNING.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+from hevcq.domain.verdict import Abandon, Bury, Done, Release, RetryIn, Skipped, Verdict
+from hevcq.errors import HevcqError, StorageError, TransientError
+from hevcq.ports.queue import Delivery, Queue
+from hevcq.util.log import get_logger
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.transitions import Moves
+
+
+def record(moves: Moves, decided: Verdict) -> None:
+    """Write a claimed job's verdict to the ledger; DONE was written by the attempt itself.
+
+    Raises StaleFence if the job is no longer ours, Unavailable or StorageError if the ledger
+    does not answer.
+    """
+    match decided:
+        case Skipped():
+            moves.skip(decided.reason)
+        case RetryIn():
+            moves.fail(decided.reason, decided.failure_class)
+        case Bury():
+            moves.bury(decided.reason, decided.failure_class)
+        case Release():
+            moves.interrupt(decided.reason, doubted=decided.doubted)
+        case Abandon():
+            _let_go(moves, decided.reason)
+        case Done():
+            pass
+        case _:
+            assert_never(decided)
+
+
+def _let_go(moves: Moves, reason: str) -> None:
+    """Give a claim back whose lease on the message is lost, where the fence is still ours.
+
+    Without this the job's next claim would find it RUNNING with its lease run out, and count a
+    crash although nothing crashed. The fence refuses it wherever the job moved on.
+    """
+    try:
+        moves.interrupt(reason)
+    except HevcqError as error:
+        get_logger().debug("claim_not_given_back", reason=str(error))
+
+
+def combined(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return what becomes of a delivery with several tasks.
+
+    It may only go once all are settled: work that waits keeps it, then a dead letter's reason,
+    and with neither it is done. A delivery that comes back finds its finished tasks settled.
+    """
+    for verdict in verdicts:
+        if isinstance(verdict, Abandon):
+            return verdict
+    waiting = [v for v in verdicts if isinstance(v, (RetryIn, Release))]
+    if waiting:
+        return max(waiting, key=delay)
+    dead = [v for v in verdicts if isinstance(v, Bury)]
+    if dead:
+        return dead[0]
+    return verdicts[0] if len(verdicts) == 1 else Done()
+
+
+def delay(decided: Verdict) -> float:
+    """Return after how many seconds the delivery is to come back."""
+    if isinstance(decided, RetryIn):
+        return decided.seconds
+    return decided.delay_s if isinstance(decided, Release) else 0.0
+
+
+def settle(kit: Kit, queue: Queue, delivery: Delivery, decided: Verdict) -> bool:
+    """Do exactly one of ack, release and bury; none if the work was abandoned.
+
+    Returns whether it took effect. A queue that does not answer leaves the message hidden until
+    its deadline; it is then delivered again and its tasks are found settled, so nothing is lost.
+    """
+    match decided:
+        case Abandon():
+            return False
+        case Done() | Skipped():
+            return _carry(kit, "ack", delivery, lambda: queue.ack(delivery))
+        case RetryIn() | Release():
+            seconds = delay(decided)
+            return _carry(
+                kit, "release", delivery, lambda: queue.release(delivery, delay_s=seconds)
+            )
+        case Bury():
+            return _carry(kit, "bury-delivery", delivery, lambda: queue.bury(delivery, decided))
+        case _:
+            assert_never(decided)
+
+
+def _carry(kit: Kit, step: str, delivery: Delivery, action: Callable[[], bool]) -> bool:
+    log = get_logger(queue=delivery.queue, message=delivery.message_id, attempt=delivery.attempt)
+    try:
+        took_effect = kit.retry_control_call(action)
+    except (TransientError, StorageError) as error:
+        log.warning("settle_failed", step=step, reason=str(error))
+        return False
+    if not took_effect:
+        log.info("settle_stale", step=step)
+    return took_effect

@@ -1,0 +1,260 @@
+"""One attempt at one job: from its source to a published rendition, or an error that says why not."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.certificate import kept_original
+from hevcq.domain.events import EventName, JobEvent
+from hevcq.domain.job import Phase, RenditionRef
+from hevcq.domain.keys import rendition_key
+from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason
+from hevcq.domain.verdict import Done, Release, Skipped, Verdict
+from hevcq.errors import MediaRefused, Unavailable
+from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
+from hevcq.worker.chunking.split import Splitter
+from hevcq.worker.delivery.claim import Claimed
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.inputs import require_room, sha256_file
+from hevcq.worker.delivery.progress import Reporter
+from hevcq.worker.delivery.settle import record
+from hevcq.worker.delivery.transitions import Moves
+from hevcq.worker.publish import Made, publish
+from hevcq.worker.reuse import adopt
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A source at hand, and what is to become of it."""
+
+    path: Path
+    location: str
+    folder: Path
+    info: MediaInfo
+    plan: EncodePlan
+    sha256: str
+
+
+class Attempt:
+    """Does the work of one claimed job."""
+
+    def __init__(self, kit: Kit, claimed: Claimed, moves: Moves) -> None:
+        self._kit, self._claimed, self._moves = kit, claimed, moves
+        self._task, self._profile = claimed.task, claimed.profile
+        self._lease, self._source = claimed.lease, claimed.task.source
+        self._store, self._skips = kit.backend.store, kit.backend.skips
+        self.rendition: RenditionRef | None = None
+        """Where the rendition is, once the job is complete."""
+        self.shared = False
+        """Whether the film was split: then the ledger has the job's state already."""
+        self.part = ""
+        self.sent_back = False
+        self._report = Reporter(kit, claimed.lease, claimed.task, claimed.fence, claimed.worker)
+
+    def record(self, decided: Verdict) -> Verdict:
+        """Write the verdict to the ledger; return what becomes of the delivery.
+
+        Raises StaleFence if the job is no longer ours, Unavailable or StorageError.
+        """
+        if not self.shared:
+            record(self._moves, decided)
+        return decided
+
+    def run(self) -> Done | Skipped | Release:
+        """Work until the rendition is published and the job complete, the film is split, or there
+        is nothing to do.
+
+        Raises any error of the tree; `domain.verdict` decides what becomes of the delivery.
+        """
+        self._kit.retry_control_call(lambda: self._store.check(self._source))
+        self._report.phase(Phase.FETCH)
+        with self._kit.scratch.job(self._task.job_id) as folder:
+            self._require_room()
+            decided = self._fetched(folder)
+            if not isinstance(decided, Made):
+                return decided
+            rendition = publish(self._kit, self._claimed, decided, self._report)
+        # Published, then completed: a kill between the two leaves a rendition that the next
+        # attempt adopts. The other order could leave a job that is done and has no rendition.
+        return self._complete(rendition, decided.report.cpu_s)
+
+    def _fetched(self, folder: Path) -> Made | Done | Skipped | Release:
+        """Do all that needs the source; it is let go before the rendition is published."""
+        with ExitStack() as stack:
+            found = stack.enter_context(
+                self._store.fetch(
+                    self._source,
+                    folder,
+                    moved=self._report.moved(Phase.FETCH, self._source.size),
+                    stop=self._lease.stop,
+                )
+            )
+            if found.path is None:
+                raise Unavailable("The store handed out no local file to read the source from.")
+            return self._decide(found.path, found.location, folder)
+
+    def _decide(self, path: Path, location: str, folder: Path) -> Made | Done | Skipped | Release:
+        self._report.phase(Phase.PROBE)
+        info = self._kit.encoder.probe(location, stop=self._lease.stop)
+        plan = self._kit.plan(self._profile, info)
+        if isinstance(plan, Skip):
+            return Skipped(reason=f"{plan.reason.value}: {plan.detail}")
+        if isinstance(plan, Refuse):
+            raise MediaRefused(f"{plan.detail} ({plan.policy})")
+        sha256 = sha256_file(path, self._lease.check)
+        known = self._kit.retry_control_call(
+            lambda: self._skips.recall(sha256, self._profile.name, self._profile.revision)
+        )
+        if known is not None:
+            return Skipped(reason=f"{SkipReason.REMEMBERED.value}: {known.reason}")
+        self._lease.check()
+        return self._fulfil(_Subject(path, location, folder, info, plan, sha256))
+
+    def _fulfil(self, subject: _Subject) -> Made | Done | Skipped | Release:
+        key = rendition_key(self._source.key, self._profile.name, subject.plan.extension)
+        earlier = adopt(
+            self._kit,
+            self._lease,
+            self._task,
+            self._profile,
+            key=key,
+            source_sha256=subject.sha256,
+        )
+        if earlier is not None:
+            return self._complete(earlier.rendition, earlier.cpu_s)
+        self._report.phase(Phase.PREFLIGHT)
+        measured = self._kit.encoder.preflight(
+            subject.location, subject.info, self._profile, stop=self._lease.stop
+        )
+        shared = self._split(subject, measured)
+        if shared is not None:
+            return shared
+        with self._kit.encoding(self._claimed.worker, self._lease.check):
+            return self._make(subject, measured, key)
+
+    def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
+        self._moves.complete(rendition, cpu_s=cpu_s)
+        self.rendition = rendition
+        return Done()
+
+    def _split(self, subject: _Subject, measured: Measurement) -> Done | Release | None:
+        """Share the film out over many workers where that pays; None where it is encoded here."""
+        splitter, plan = Splitter(self._kit, self._claimed, self._moves), subject.plan
+        duration = _duration(measured, subject.info)
+        chunks = splitter.plan(subject.location, subject.info, plan, duration)
+        if chunks is None:
+            return None
+        self._notice(plan)
+        shared = splitter.carry_out(
+            chunks,
+            info=subject.info,
+            plan=plan,
+            measured=measured,
+            source_sha256=subject.sha256,
+            duration_s=duration,
+        )
+        self.shared = True
+        return shared
+
+    def _make(self, subject: _Subject, measured: Measurement, key: str) -> Made | Skipped:
+        report, output = self._encode(subject, measured)
+        self._report.phase(Phase.VERIFY)
+        began = self._kit.clock.monotonic()
+        request = VerifyRequest(
+            profile=self._profile,
+            plan=subject.plan,
+            location=subject.location,
+            info=subject.info,
+            measured=measured,
+            source_size=self._source.size,
+            output=output,
+            report=report,
+            max_seconds=self._lease.left_s,
+        )
+        gates = self._kit.encoder.verify(
+            request,
+            on_progress=self._report.encoding(Phase.VERIFY, subject.info.duration_s),
+            stop=self._lease.stop,
+        )
+        reason = kept_original(gates)
+        if reason is not None:
+            return self._remembered(subject.sha256, reason)
+        return Made(
+            key=key,
+            file=output,
+            source_sha256=subject.sha256,
+            plan=subject.plan,
+            report=report,
+            gates=gates,
+            verify_s=self._kit.clock.monotonic() - began,
+        )
+
+    def _encode(self, subject: _Subject, measured: Measurement) -> tuple[EncodeReport, Path]:
+        encoder, stop = self._kit.encoder, self._lease.stop
+        self._require_room()
+        self._notice(subject.plan)
+        self._report.phase(Phase.ENCODE)
+        duration = _duration(measured, subject.info)
+        output = subject.folder / f"rendition.{subject.plan.extension}"
+        request = EncodeRequest(
+            profile=self._profile,
+            plan=subject.plan,
+            info=subject.info,
+            location=subject.location,
+            output=output,
+            duration_s=duration,
+            source_size=self._source.size,
+            max_seconds=self._lease.left_s,
+            threads=self._profile.bounds.threads or self._kit.threads,
+        )
+        report = encoder.encode(
+            request, on_progress=self._report.encoding(Phase.ENCODE, duration), stop=stop
+        )
+        self._kit.breaker.succeeded()
+        self._lease.check()
+        return report, output
+
+    def _remembered(self, sha256: str, reason: str) -> Skipped:
+        """Remember that these bytes are not worth encoding, then skip.
+
+        In this order a kill between the two costs no second encode: the memory makes the skip.
+        """
+        profile = self._profile
+        self._kit.retry_control_call(
+            lambda: self._skips.remember(sha256, profile.name, profile.revision, reason)
+        )
+        return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
+
+    def _require_room(self) -> None:
+        """Raise DiskFull unless scratch and store have room for one more file of the source's size.
+
+        Asked before the fetch, which may copy the source, and again before the encode, whose
+        output is as a rule no larger than its source. What must stay free comes on top.
+        """
+        require_room(self._kit, self._source.size, self._source.key)
+
+    def _notice(self, plan: EncodePlan) -> None:
+        for sentence in plan.notices:
+            self._kit.tell(
+                JobEvent(
+                    kind=EventName.JOB_NOTICE,
+                    job_id=self._task.job_id,
+                    source=self._source,
+                    profile=self._profile.name,
+                    worker=self._claimed.worker,
+                    reason=sentence,
+                )
+            )
+
+
+def _duration(measured: Measurement, info: MediaInfo) -> float | None:
+    """Return the film's length as measured; as the header claims only where nothing was."""
+    ends = [
+        track.end_s - (track.first_pts_s or 0.0)
+        for track in measured.tracks
+        if track.kind is StreamKind.VIDEO and track.end_s is not None
+    ]
+    return max(ends, default=info.duration_s)

@@ -1,0 +1,1 @@
+"""Metrics, health and scale-in of a worker."""

@@ -1,0 +1,83 @@
+"""A thread beside the work: woken, or when its time has come, it does one step."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+from hevcq.worker.monitoring.health import Health
+
+PATIENCE_S = 5.0
+"""How long a worker's end waits for what a periodic thread is just doing."""
+AFTER_DEFECT_S = 60.0
+"""The pause after a step that broke: it is a defect, and the work goes on without it."""
+
+
+class Background:
+    """Calls `step` in a thread when woken and again after the seconds it returned.
+
+    The thread begins with the first `wake`. After `close` the step is called one last time.
+    """
+
+    def __init__(self, name: str, step: Callable[[], float], clock: Clock) -> None:
+        self._name, self._step, self._clock = name, step, clock
+        self._woken, self._over = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """Do a step now."""
+        self._woken.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self.run, name=self._name, daemon=True)
+            self._thread.start()
+
+    def close(self, patience_s: float) -> None:
+        """Do the last step and end; a step that hangs is left behind after `patience_s`."""
+        self._over.set()
+        self._woken.set()
+        if self._thread is not None:
+            self._thread.join(patience_s)
+
+    def run(self) -> None:
+        """Step until closed."""
+        wait_s = 0.0
+        while not self._over.is_set():
+            self._clock.wait(self._woken, wait_s)
+            self._woken.clear()
+            wait_s = self._guarded()
+
+    def _guarded(self) -> float:
+        try:
+            return self._step()
+        except Exception:  # noqa: BLE001 - what stands beside the work must not end the process
+            get_logger().exception("background_failed", thread=self._name)
+            return AFTER_DEFECT_S
+
+
+class Periodic:
+    """A watcher that does one thing every `every_s` seconds, in a thread of its own."""
+
+    def __init__(
+        self, name: str, action: Callable[[], object], clock: Clock, every_s: float
+    ) -> None:
+        self._action, self._every_s = action, every_s
+        self._closed, self._started = False, False
+        self._thread = Background(name, self._once, clock)
+
+    def _once(self) -> float:
+        if not self._closed:
+            self._action()
+        return self._every_s
+
+    def look(self, _health: Health) -> None:
+        """Begin."""
+        if not self._started:
+            self._started = True
+            self._thread.wake()
+
+    def close(self) -> None:
+        """End; what is under way is waited for a moment."""
+        self._closed = True
+        self._thread.close(PATIENCE_S)

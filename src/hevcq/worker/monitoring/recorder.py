@@ -1,0 +1,134 @@
+"""Turn what happens to jobs, slots and queues into metrics."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hevcq.domain.events import EventName, JobEvent
+from hevcq.domain.job import Phase
+from hevcq.ports.queue import Depth
+from hevcq.util.clock import Clock
+from hevcq.worker.monitoring import metrics as m
+from hevcq.worker.monitoring.health import Health
+
+ENDS = {
+    EventName.JOB_DONE: "done",
+    EventName.JOB_SKIPPED: "skipped",
+    EventName.JOB_RETRY: "retry",
+    EventName.JOB_BURIED: "buried",
+    EventName.JOB_RELEASED: "released",
+    EventName.JOB_ABANDONED: "abandoned",
+}
+"""The events that end an attempt."""
+NO_CLASS = "none"
+QUEUE_METRICS = (
+    m.QUEUE_READY,
+    m.QUEUE_IN_FLIGHT,
+    m.QUEUE_DELAYED,
+    m.QUEUE_DEAD,
+    m.QUEUE_OLDEST,
+)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What is known of a running attempt: seconds by phase, and ffmpeg's last word on its speed."""
+
+    since: float
+    phase: Phase | None = None
+    seconds: dict[Phase, float] = field(default_factory=dict)
+    speed: float | None = None
+
+    def enter(self, phase: Phase | None, now: float) -> None:
+        if phase is self.phase:
+            return
+        if self.phase is not None:
+            self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + now - self.since
+        self.phase, self.since = phase, now
+
+
+class Meter:
+    """Feeds sinks. Its methods may be called from any thread and never wait for anything."""
+
+    def __init__(self, sinks: Sequence[m.Sink], clock: Clock) -> None:
+        self._sinks, self._clock = tuple(sinks), clock
+        self._guard = threading.Lock()
+        self._attempts: dict[tuple[str, str], _Attempt] = {}
+
+    def note(self, event: JobEvent) -> None:
+        """Take note of a worker's event; an `OnEvent`."""
+        now, who = self._clock.monotonic(), (event.worker, event.job_id)
+        if event.kind in ENDS:
+            with self._guard:
+                attempt = self._attempts.pop(who, None) or _Attempt(now)
+            attempt.enter(None, now)
+            self._ended(event, attempt)
+            return
+        with self._guard:
+            if event.kind is EventName.JOB_STARTED:
+                self._attempts[who] = _Attempt(now)
+            running = self._attempts.get(who)
+            if event.kind in {EventName.JOB_SPLIT, EventName.PART_DONE}:
+                # The attempt ended, and the job did not.
+                self._attempts.pop(who, None)
+                return
+            if running is not None and event.progress is not None:
+                running.enter(event.progress.phase, now)
+                if event.progress.phase is Phase.ENCODE and event.progress.speed is not None:
+                    running.speed = event.progress.speed
+
+    def slots(self, health: Health) -> None:
+        """Take note of the slots."""
+        self._record(m.SLOTS, (), health.alive)
+        self._record(m.SLOTS_BUSY, (), health.busy)
+
+    def queue(self, profile: str, depth: Depth | None) -> None:
+        """Take note of a queue's depth; None if it is not known."""
+        known: dict[m.Metric, float] = {}
+        if depth is not None:
+            known = {
+                m.QUEUE_READY: depth.ready,
+                m.QUEUE_IN_FLIGHT: depth.in_flight,
+                m.QUEUE_DELAYED: depth.delayed,
+                m.QUEUE_DEAD: depth.dead,
+            }
+            if depth.oldest_s is not None or not depth.ready:
+                known[m.QUEUE_OLDEST] = depth.oldest_s or 0.0
+        labels = (("Profile", profile),)
+        for metric in QUEUE_METRICS:
+            if metric in known:
+                self._record(metric, labels, known[metric])
+            else:
+                for sink in self._sinks:
+                    sink.forget(metric, labels)
+
+    def _ended(self, event: JobEvent, attempt: _Attempt) -> None:
+        profile = ("Profile", event.profile)
+        named = event.failure_class.value if event.failure_class is not None else NO_CLASS
+        labels = (profile, ("End", ENDS[event.kind]), ("Class", named))
+        self._record(m.JOBS_ENDED, labels, 1)
+        if event.kind is EventName.JOB_ABANDONED:
+            self._record(m.LEASES_LOST, (profile,), 1)
+        if event.kind is EventName.JOB_DONE:
+            self._done(event, attempt, profile)
+
+    def _done(self, event: JobEvent, attempt: _Attempt, profile: tuple[str, str]) -> None:
+        for phase, seconds in attempt.seconds.items():
+            self._record(m.PHASE_SECONDS, (profile, ("Phase", phase.value)), seconds)
+        encode = attempt.seconds.get(Phase.ENCODE, 0.0)
+        if encode > 0:
+            share = 100 * attempt.seconds.get(Phase.VERIFY, 0.0) / encode
+            self._record(m.VERIFY_OVERHEAD, (profile,), share)
+        if attempt.speed is not None:
+            self._record(m.ENCODE_SPEED, (profile,), attempt.speed)
+        if event.rendition is not None:
+            source, rendition = event.source.size, event.rendition.size
+            self._record(m.SOURCE_BYTES, (profile,), source)
+            self._record(m.RENDITION_BYTES, (profile,), rendition)
+            self._record(m.SAVED_BYTES, (profile,), max(0, source - rendition))
+
+    def _record(self, metric: m.Metric, labels: m.Labels, value: float) -> None:
+        for sink in self._sinks:
+            sink.record(metric, labels, float(value))

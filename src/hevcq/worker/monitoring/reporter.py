@@ -1,0 +1,85 @@
+"""Keep the metrics of a pool up to date, and hand them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hevcq.errors import HevcqError
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+from hevcq.worker.handler import Served
+from hevcq.worker.monitoring.cloudwatch_emf import Batch, lines
+from hevcq.worker.monitoring.health import Health
+from hevcq.worker.monitoring.periodic import Background
+from hevcq.worker.monitoring.prometheus import Exposition
+from hevcq.worker.monitoring.recorder import Meter
+
+CLOSE_S = 10.0
+"""How long the last report may take when the worker ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """Where metrics go: lines to `write` from `batch`, and answers of `exposition`."""
+
+    batch: Batch | None = None
+    write: Callable[[str], None] | None = None
+    exposition: Exposition | None = None
+
+
+class MetricsReport:
+    """A watcher: every `every_s` seconds it counts the queues and writes the lines.
+
+    A thread of its own does it, for a queue may take long to answer.
+    """
+
+    def __init__(
+        self,
+        meter: Meter,
+        queues: Sequence[Served],
+        outlets: Outlets,
+        clock: Clock,
+        every_s: float,
+    ) -> None:
+        self._meter, self._queues, self._outlets = meter, tuple(queues), outlets
+        self._clock, self._every_s = clock, every_s
+        self._failed: set[str] = set()
+        self._started = False
+        self._thread = Background("hevcq-metrics-report", self.step, clock)
+
+    def look(self, health: Health) -> None:
+        """Take note of the slots."""
+        self._meter.slots(health)
+        if not self._started:
+            self._started = True
+            self._thread.wake()
+
+    def close(self) -> None:
+        """Report what happened since the last time, and end."""
+        self._thread.close(CLOSE_S)
+        if self._outlets.exposition is not None:
+            self._outlets.exposition.close()
+
+    def step(self) -> float:
+        """Count the queues and write the lines; return in how many seconds to do so again."""
+        for served in self._queues:
+            self._count(served)
+        batch, write = self._outlets.batch, self._outlets.write
+        if batch is not None and write is not None:
+            for line in lines(batch.take(), self._clock.now()):
+                write(line)
+        return self._every_s
+
+    def _count(self, served: Served) -> None:
+        name = served.profile.name
+        try:
+            depth = served.queue.depth()
+        except HevcqError as error:
+            if name not in self._failed:
+                get_logger(profile=name).warning("queue_not_counted", reason=str(error))
+            self._failed.add(name)
+            self._meter.queue(name, None)
+            return
+        self._failed.discard(name)
+        self._meter.queue(name, depth)

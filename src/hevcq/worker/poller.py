@@ -1,0 +1,183 @@
+"""Long polls over several queues at once, for services where each look costs money (SQS).
+
+One thread a queue asks for messages, and only as far as slots are free: a slot that waits has a
+seat, a receive is made with seats in hand, and every message goes to a seat at once. So none waits
+in this process while its visibility runs, none is received only to be given back, and a stop ends
+when the polls under way do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hevcq.errors import HevcqError, TransientError
+from hevcq.ports.queue import Delivery
+from hevcq.util.log import get_logger
+from hevcq.util.retry import POLL_FAILED
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.handler import Served
+
+TAKE_S = 30.0
+"""How long a slot waits at most before it looks at its disk again."""
+QUICK_S = 1.0
+"""How long a receive waits where fewer slots wait than queues, in the first round after a message:
+what is there is given at once, and an empty queue must not keep a full one waiting. Not 0, because
+a short poll asks only some of SQS's servers."""
+SHARED_S = 5.0
+"""The same, once a whole round was empty: 12 calls a minute in all."""
+
+
+@dataclass(eq=False)
+class _Seat:
+    """A slot that waits; ended when it has a message or an error, or shall look around."""
+
+    until: float
+    found: tuple[Served, Delivery] | None = None
+    error: Exception | None = None
+    ended: bool = False
+
+
+class Receivers:
+    """The receiving threads of one pool. `answered_at` is when a queue last answered (monotonic)."""
+
+    def __init__(self, kit: Kit, queues: Sequence[Served], stop: threading.Event) -> None:
+        self.answered_at = kit.clock.monotonic()
+        self._kit, self._queues, self._stop = kit, tuple(queues), stop
+        self._changed = threading.Condition()
+        self._free: deque[_Seat] = deque()
+        # In line from the beginning: the first must not take a long poll because it started first.
+        self._line: deque[Served] = deque(self._queues)
+        self._empty = 0
+        self._threads = [
+            threading.Thread(
+                target=self._run,
+                args=(served,),
+                name=f"hevcq-receive-{served.profile.name}",
+                daemon=True,
+            )
+            for served in self._queues
+        ]
+
+    def start(self) -> None:
+        """Start a thread for each queue."""
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def alive(self) -> list[str]:
+        """The names of the threads that still run."""
+        return [thread.name for thread in self._threads if thread.is_alive()]
+
+    def wake(self) -> None:
+        """Have everybody look at `stop`."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def take(self) -> tuple[Served, Delivery] | None:
+        """Wait for a message for one slot; None after a while, or when told to stop.
+
+        Raises what a receive raised that is more than a service's passing trouble.
+        """
+        clock = self._kit.clock
+        seat = _Seat(clock.monotonic() + TAKE_S)
+        with self._changed:
+            self._free.append(seat)
+            self._changed.notify_all()
+            while not seat.ended:
+                if seat in self._free and (self._stop.is_set() or clock.monotonic() >= seat.until):
+                    self._free.remove(seat)
+                    return None
+                # A seat that is in a receive is waited for: a message may be on its way to it.
+                clock.wait_on(self._changed, max(0.05, seat.until - clock.monotonic()))
+        if seat.error is not None:
+            raise seat.error
+        return seat.found
+
+    def _run(self, served: Served) -> None:
+        errors = 0
+        while (asked := self._seats(served)) is not None:
+            seats, wait_s = asked
+            try:
+                found = served.queue.receive(len(seats), wait_s=wait_s, stop=self._stop)
+            except TransientError as error:
+                self._give(seats, [])
+                back_off(self._kit, self._stop, error, errors, profile=served.profile.name)
+                errors += 1
+                continue
+            except Exception as error:  # noqa: BLE001 - a slot raises it: it has somebody above it
+                seats[0].error, seats[0].ended = error, True
+                self._give(seats[1:], [])
+                back_off(self._kit, self._stop, error, errors, profile=served.profile.name)
+                errors += 1
+                continue
+            errors = 0
+            self._answered(served, seats, found)
+
+    def _seats(self, served: Served) -> tuple[list[_Seat], float] | None:
+        """Wait for this queue's turn and a free slot; None when told to stop.
+
+        Free slots are shared out among the queues that wait for one, the longest waiting first.
+        """
+        with self._changed:
+            if served not in self._line:
+                self._line.append(served)
+            while not (self._free and self._line[0] is served):
+                if self._stop.is_set():
+                    self._line.remove(served)
+                    self._changed.notify_all()
+                    return None
+                self._kit.clock.wait_on(self._changed, TAKE_S)
+            if self._stop.is_set():
+                self._line.remove(served)
+                return None
+            share = max(1, len(self._free) // len(self._line))
+            seats = [self._free.popleft() for _ in range(share)]
+            self._line.popleft()
+            self._changed.notify_all()
+            if len(self._free) >= len(self._line):
+                return seats, served.queue.long_poll_s
+            quick = self._empty < len(self._queues)
+            return seats, min(QUICK_S if quick else SHARED_S, served.queue.long_poll_s)
+
+    def _answered(self, served: Served, seats: list[_Seat], found: list[Delivery]) -> None:
+        self.answered_at = self._kit.clock.monotonic()
+        if self._stop.is_set():
+            for delivery in found:
+                self._release(served, delivery)
+            found = []
+        with self._changed:
+            self._empty = 0 if found else self._empty + 1
+        self._give(seats, [(served, delivery) for delivery in found])
+
+    def _give(self, seats: list[_Seat], found: list[tuple[Served, Delivery]]) -> None:
+        """Hand the messages out; whose seat got none waits on, unless it waited long enough."""
+        now = self._kit.clock.monotonic()
+        with self._changed:
+            for seat, message in zip(seats, found, strict=False):
+                seat.found, seat.ended = message, True
+            for seat in reversed(seats[len(found) :]):
+                if self._stop.is_set() or now >= seat.until:
+                    seat.ended = True
+                else:
+                    self._free.appendleft(seat)
+            self._changed.notify_all()
+
+    def _release(self, served: Served, delivery: Delivery) -> None:
+        try:
+            served.queue.release(delivery)
+        except HevcqError as error:
+            # It comes back by itself when its visibility ends.
+            get_logger(queue=delivery.queue).warning("not_released", reason=str(error))
+
+
+def back_off(
+    kit: Kit, stop: threading.Event, error: Exception, failures: int, **names: str
+) -> None:
+    """Log that a poll failed, after so many failures in a row, and wait; `stop` ends the wait."""
+    seconds = POLL_FAILED.wait_s(failures, kit.random)
+    log = get_logger(**names)
+    log.warning("poll_failed", reason=str(error), again_s=round(seconds, 1))
+    kit.clock.wait(stop, seconds)

@@ -1,0 +1,49 @@
+"""A farm on the emulator with a clock that moves by itself where code waits, and its parts."""
+
+from __future__ import annotations
+
+import pytest
+
+from contracts.backends import PROFILES
+from hevcq.backends.aws.s3 import transfer
+from support.aws.breaking import Breaking
+from support.aws.moto_server import make_farm
+
+LEAST_PART = 5 * 1024 * 1024
+"""The least that S3 takes as a part, so that small files go in parts."""
+
+
+@pytest.fixture
+def farm():
+    found = make_farm(PROFILES)
+    found.clock.auto = True
+    yield found
+    found.backend.close()
+
+
+@pytest.fixture
+def queue(farm):
+    """The queue of "hevc", with breakable clients."""
+    found = farm.backend.queues["hevc"]
+    found._sqs = found._desk._sqs = Breaking(farm.clients.sqs)
+    found._polls = Breaking(farm.clients.polls)
+    return found
+
+
+@pytest.fixture
+def store(farm, monkeypatch):
+    """The store, with a breakable client and small parts."""
+    monkeypatch.setattr(transfer, "PART_BYTES", LEAST_PART)
+    found = farm.backend.store
+    found._s3 = found._publisher._s3 = Breaking(farm.clients.s3)
+    return found
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A file of three parts."""
+    import os
+
+    path = tmp_path / "large.mp4"
+    path.write_bytes(os.urandom(2 * LEAST_PART + 1024 * 1024 + 3))
+    return path

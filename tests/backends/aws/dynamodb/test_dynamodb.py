@@ -1,0 +1,307 @@
+"""What DynamoDB alone can do to a ledger: lost replies, lagging indexes, costs, pages, races."""
+
+from __future__ import annotations
+
+import pytest
+
+from contracts.backends import PROFILES
+from hevcq.backends.aws.dynamodb.job_table import Change
+from hevcq.backends.aws.dynamodb.schema import (
+    RECORD_KEPT_S,
+    TTL,
+    job_pk,
+    number,
+    table_definition,
+    text,
+)
+from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, Source, job_id
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import ConfigError, StaleFence, Unavailable
+from hevcq.ports.ledger import Granted, Held, JobFilter
+from support.aws.breaking import Breaking, broken, refusal
+from support.aws.moto_server import make_farm
+
+pytestmark = pytest.mark.aws
+SOURCE = Source(bucket="uploads", key="TODO/all/a.mp4", version="v", size=1)
+JOB = job_id(SOURCE, "hevc")
+REF = RenditionRef(key="DONE/hevc/a.mp4", size=1, sha256="0" * 64, certificate_key="c")
+
+
+@pytest.fixture
+def farm():
+    found = make_farm(PROFILES)
+    yield found
+    found.backend.close()
+
+
+@pytest.fixture
+def ledger(farm):
+    found = farm.backend.ledger
+    found._jobs.db = found._listing._db = Breaking(farm.clients.dynamodb)
+    return found
+
+
+def claim(ledger, owner: str = "w", lease_s: float = 60):
+    return ledger.claim(SOURCE, "hevc", owner=owner, lease_s=lease_s)
+
+
+def item(farm) -> dict:
+    key = {"pk": text(job_pk(JOB))}
+    return farm.clients.dynamodb.get_item(TableName="hevcq", Key=key)["Item"]
+
+
+def sent_again(real, **asked):
+    """Do what botocore does when the answer is lost: send the same request again."""
+    real(**asked)
+    return real(**asked)
+
+
+def test_a_job_that_was_sent_anew_has_moved_unless_it_moved_meanwhile(farm, ledger) -> None:
+    claim(ledger)
+    seen = ledger.get(JOB)
+    farm.clock.advance(100)
+
+    ledger.sent_anew(seen)
+
+    moved = ledger.get(JOB)
+    assert moved == seen.model_copy(update={"updated_at": seen.updated_at + 100})
+    ledger.complete(JOB, 1, REF, cpu_s=1.0)
+    ledger.sent_anew(moved)
+    assert ledger.get(JOB).state is JobState.DONE
+
+
+def test_a_transition_whose_answer_was_lost_counts_as_made(ledger) -> None:
+    claim(ledger)
+    ledger._jobs.db.plan["update_item"] = [sent_again]
+
+    ledger.complete(JOB, 1, REF, cpu_s=2.5)
+
+    record = ledger.get(JOB)
+    assert (record.state, record.rendition, record.cpu_s) == (JobState.DONE, REF, 2.5)
+
+
+def test_a_failure_whose_answer_was_lost_is_counted_once(ledger) -> None:
+    claim(ledger)
+    ledger._jobs.db.plan["update_item"] = [sent_again]
+
+    ledger.fail(JOB, 1, "why", FailureClass.ENCODER)
+
+    assert ledger.get(JOB).failures == 1
+
+
+def test_a_claim_whose_answer_was_lost_is_ours_and_counts_no_crash(ledger) -> None:
+    ledger._jobs.db.plan["update_item"] = [sent_again]
+
+    granted = claim(ledger)
+
+    assert granted == Granted(fence=1, failures=0, crashes=0)
+    assert isinstance(claim(ledger, "other"), Held)
+
+
+def test_a_claim_that_got_no_answer_at_all_may_be_made_again(ledger) -> None:
+    ledger._jobs.db.plan["update_item"] = [("after", broken())]
+    with pytest.raises(Unavailable):
+        claim(ledger)
+
+    assert claim(ledger) == Granted(fence=2, failures=0, crashes=0)
+
+
+def test_a_claim_that_is_overtaken_looks_again(farm, ledger) -> None:
+    ledger.register(SOURCE, ["hevc"])
+
+    def overtaken(real, **asked):
+        assert claim(ledger, "quicker") == Granted(1, 0, 0)
+        return real(**asked)
+
+    ledger._jobs.db.plan["update_item"] = [overtaken]
+
+    assert claim(ledger) == Held(farm.clock.now() + 60)
+
+
+def test_a_renewal_that_comes_between_keeps_the_job(farm, ledger) -> None:
+    claim(ledger, "first", lease_s=10)
+    farm.clock.advance(11)
+
+    def renewed(real, **asked):
+        ledger.renew(JOB, 1, lease_s=60)
+        return real(**asked)
+
+    ledger._jobs.db.plan["update_item"] = [renewed]
+
+    assert isinstance(claim(ledger, "second"), Held)
+
+
+def test_a_new_phase_is_told_at_once(ledger) -> None:
+    claim(ledger)
+
+    ledger.progress(JOB, 1, Progress(phase=Phase.ENCODE, percent=1))
+    ledger.progress(JOB, 1, Progress(phase=Phase.VERIFY, percent=2))
+
+    assert ledger.get(JOB).progress.phase is Phase.VERIFY
+
+
+def test_progress_and_heartbeats_change_nothing_that_an_index_holds(farm, ledger) -> None:
+    claim(ledger)
+    indexed = {
+        key["AttributeName"]
+        for index in table_definition("t")["GlobalSecondaryIndexes"]
+        for key in [*index["KeySchema"], {"AttributeName": "profile"}]
+    }
+    before = {name: item(farm)[name] for name in indexed}
+
+    farm.clock.advance(5)
+    ledger.renew(JOB, 1, lease_s=60)
+    ledger.progress(JOB, 1, Progress(phase=Phase.ENCODE, percent=1))
+
+    assert {name: item(farm)[name] for name in indexed} == before
+
+
+def test_an_ended_record_expires_and_a_reopened_one_does_not(farm, ledger) -> None:
+    claim(ledger)
+    assert TTL not in item(farm)
+    ledger.bury(JOB, 1, "why", FailureClass.DAMAGED)
+    assert float(item(farm)[TTL]["N"]) == int(farm.clock.now()) + RECORD_KEPT_S
+
+    assert ledger.reopen(JOB, who="me", why="fixed") is True
+
+    assert TTL not in item(farm)
+    assert item(farm)["reopened_by"] == text("me")
+    assert ledger.get(JOB).reason == "reopened by me: fixed"
+
+
+def test_a_listing_goes_through_pages_of_the_index_and_of_the_items(farm, ledger) -> None:
+    sources = [SOURCE.model_copy(update={"key": f"TODO/all/{n:03}.mp4"}) for n in range(130)]
+    for source in sources:
+        ledger.register(source, ["hevc"])
+        farm.clock.advance(1)
+
+    def few(real, **asked):
+        return real(**asked, Limit=40)
+
+    ledger._jobs.db.plan["query"] = [few] * 20
+    listed = [record.source.key for record in ledger.jobs(JobFilter())]
+
+    assert listed == [source.key for source in reversed(sources)]
+    assert ledger._jobs.db.count("batch_get_item") == 2
+    assert ledger.counts() == {("hevc", JobState.QUEUED): 130}
+
+
+def test_items_that_dynamodb_puts_off_are_asked_for_again(ledger) -> None:
+    for number_ in range(3):
+        ledger.register(SOURCE.model_copy(update={"version": str(number_)}), ["hevc"])
+
+    def half(real, *, RequestItems):
+        keys = RequestItems["hevcq"]["Keys"]
+        answer = real(RequestItems={"hevcq": {"Keys": keys[:1], "ConsistentRead": True}})
+        answer["UnprocessedKeys"] = {"hevcq": {"Keys": keys[1:], "ConsistentRead": True}}
+        return answer
+
+    ledger._jobs.db.plan["batch_get_item"] = [half]
+
+    assert len(list(ledger.jobs(JobFilter()))) == 3
+
+
+def test_items_that_are_put_off_for_ever_are_an_error_not_missing(ledger) -> None:
+    ledger.register(SOURCE, ["hevc"])
+
+    def never(_real, *, RequestItems):
+        return {"Responses": {}, "UnprocessedKeys": RequestItems}
+
+    ledger._jobs.db.plan["batch_get_item"] = [never] * 99
+
+    with pytest.raises(Unavailable):
+        list(ledger.jobs(JobFilter()))
+
+
+def test_a_job_that_moved_on_behind_the_index_is_not_listed_where_it_was(ledger) -> None:
+    ledger.register(SOURCE, ["hevc"])
+
+    def moved(real, **asked):
+        claim(ledger)
+        return real(**asked)
+
+    ledger._jobs.db.plan["batch_get_item"] = [moved]
+
+    assert list(ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED})))) == []
+
+
+def test_a_job_that_moves_while_states_are_asked_one_by_one_is_listed_once(ledger) -> None:
+    ledger.register(SOURCE, ["hevc"])
+    queries = []
+
+    def moves(real, **asked):
+        queries.append(real(**asked))
+        if len(queries) == 1:
+            claim(ledger)
+        return queries[-1]
+
+    ledger._jobs.db.plan["query"] = [moves] * 5
+
+    (record,) = ledger.jobs(JobFilter())
+
+    assert record.state is JobState.RUNNING
+    assert sum(len(answer["Items"]) for answer in queries) == 2, "the index showed it twice"
+
+
+def test_a_table_that_is_not_there_is_one_sentence(farm, ledger) -> None:
+    farm.clients.dynamodb.delete_table(TableName="hevcq")
+
+    with pytest.raises(ConfigError, match="does not exist in this account and region"):
+        ledger.check()
+
+
+def test_a_throttle_is_unavailable_and_not_a_stale_fence(ledger) -> None:
+    claim(ledger)
+    ledger._jobs.db.plan["update_item"] = [refusal("ProvisionedThroughputExceededException")]
+
+    with pytest.raises(Unavailable):
+        ledger.renew(JOB, 1, lease_s=60)
+
+    with pytest.raises(StaleFence):
+        ledger.renew(JOB, 2, lease_s=60)
+
+
+def test_a_job_that_everybody_changes_is_unavailable_in_the_end(ledger) -> None:
+    ledger.register(SOURCE, ["hevc"])
+    ledger._jobs.db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
+
+    with pytest.raises(Unavailable, match="changed by too many others"):
+        claim(ledger)
+    with pytest.raises(Unavailable, match="changed by too many others"):
+        ledger.bury_unclaimed(JOB, "why", FailureClass.RECEIVES)
+    ledger._jobs.db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})] * 20
+    with pytest.raises(Unavailable, match="changed by too many others"):
+        ledger.cancel(JOB, "why")
+
+
+def test_a_cancel_that_a_renewal_outdates_looks_again(ledger) -> None:
+    claim(ledger)
+    ledger._jobs.db.plan["update_item"] = [refusal("ConditionalCheckFailedException", Item={})]
+
+    assert ledger.cancel(JOB, "why")
+    with pytest.raises(StaleFence):
+        ledger.renew(JOB, 1, lease_s=60)
+
+
+def test_a_change_is_written_with_a_placeholder_for_every_name() -> None:
+    change = Change(
+        when={"state": text("running")},
+        set={"state": text("done")},
+        remove=("owner",),
+        add={"failures": number(1)},
+    )
+
+    assert change.arguments() == {
+        "UpdateExpression": "SET #state = :state REMOVE #owner ADD #failures :failures",
+        "ConditionExpression": "#state = :if_state",
+        "ExpressionAttributeNames": {
+            "#failures": "failures",
+            "#owner": "owner",
+            "#state": "state",
+        },
+        "ExpressionAttributeValues": {
+            ":state": {"S": "done"},
+            ":failures": {"N": "1"},
+            ":if_state": {"S": "running"},
+        },
+    }

@@ -1,0 +1,288 @@
+"""The tag by which the input bucket lets a source go: only when all is settled well, on that version."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from contracts.backends import PROFILES
+from hevcq.backends.aws.factory import open_aws
+from hevcq.backends.aws.s3.done_tags import MAX_TAGS
+from hevcq.domain.job import JobState, Source
+from hevcq.errors import SourceDamaged
+from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.operations.finished_sources import LetGo
+from hevcq.usecases.operations.reprocess import Order, reprocess
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.handler import Handler, Served
+from hevcq.worker.scratch import Scratch
+from support.aws import iam
+from support.aws.breaking import Breaking, broken
+from support.aws.moto_server import Farm, make_farm
+from support.aws.values import Killed, take
+from support.fakes.encoder import FakeEncoder, fake_plan
+from support.fakes.farm import NoHeartbeat
+
+pytestmark = pytest.mark.aws
+KEY = "TODO/all/a.mp4"
+DONE = {"hevcq": "done"}
+
+
+@pytest.fixture
+def farm():
+    """A farm whose workers tag; two profiles want every upload."""
+    found = make_farm(PROFILES)
+    found.clock.auto = True
+    aws = found.settings.aws.model_copy(update={"tag_done": True})
+    settings = found.settings.model_copy(update={"aws": aws})
+    found.backend = open_aws(settings, PROFILES, found.clock, found.clients)
+    yield found
+    found.backend.close()
+
+
+class Shift:
+    """One worker process of the farm: `do` handles what is in a queue now."""
+
+    def __init__(self, farm: Farm, folder: Path, encoder: FakeEncoder | None = None, **kit) -> None:
+        self.farm, self.encoder = farm, encoder or FakeEncoder()
+        wanted = {"let_go": LetGo(farm.backend, PROFILES), **kit}
+        scratch = Scratch(folder / "scratch", farm.clock)
+        parts = (farm.backend, self.encoder, fake_plan, scratch, farm.clock)
+        self.kit = Kit(*parts, threads=1, heartbeat=NoHeartbeat, **wanted)
+
+    def do(self, *profiles: str) -> None:
+        for name in profiles:
+            queue = self.farm.backend.queues[name]
+            for delivery in take(queue):
+                Handler(self.kit, "w").handle(Served(PROFILES[name], queue), delivery)
+
+
+def upload(farm: Farm, content: bytes = b"film", **more) -> Source:
+    answer = farm.clients.s3.put_object(Bucket="uploads", Key=KEY, Body=content, **more)
+    version = answer.get("VersionId") or answer["ETag"].strip('"')
+    return Source(bucket="uploads", key=KEY, version=version, size=len(content))
+
+
+def tags(farm: Farm, source: Source) -> dict[str, str]:
+    found = farm.clients.s3.get_object_tagging(
+        Bucket=source.bucket, Key=source.key, VersionId=source.version
+    )
+    return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
+
+
+def states(farm: Farm) -> set[JobState]:
+    return {job.state for job in farm.backend.ledger.jobs(JobFilter())}
+
+
+def test_the_last_profile_to_end_well_tags_the_upload(farm, tmp_path) -> None:
+    source, shift = upload(farm), Shift(farm, tmp_path)
+
+    shift.do("hevc")
+    assert tags(farm, source) == {}
+
+    shift.do("720p")
+    assert states(farm) == {JobState.DONE}
+    assert tags(farm, source) == DONE
+
+
+def test_an_upload_with_a_dead_job_is_kept(farm, tmp_path) -> None:
+    source = upload(farm)
+    encoder = FakeEncoder()
+    encoder.errors = {"encode": [SourceDamaged("broken"), None]}
+
+    Shift(farm, tmp_path, encoder).do("hevc", "720p")
+
+    assert states(farm) == {JobState.DEAD, JobState.DONE}
+    assert tags(farm, source) == {}
+
+
+def test_an_upload_that_every_profile_skipped_has_no_rendition_and_is_kept(farm, tmp_path) -> None:
+    source = upload(farm)
+    for name in PROFILES:
+        claim = farm.backend.ledger.claim(source, name, owner="w", lease_s=60)
+        farm.backend.ledger.skip(farm_job(source, name), claim.fence, "it is small already")
+
+    Shift(farm, tmp_path).do("hevc", "720p")
+
+    assert states(farm) == {JobState.SKIPPED}
+    assert tags(farm, source) == {}
+
+
+def farm_job(source: Source, profile: str) -> str:
+    from hevcq.domain.job import job_id
+
+    return job_id(source, profile)
+
+
+def test_a_job_of_a_profile_that_does_not_subscribe_is_waited_for_too(farm, tmp_path) -> None:
+    known = {**PROFILES, "720p": PROFILES["720p"].model_copy(update={"subscribe": False})}
+    source, let_go = upload(farm), LetGo(farm.backend, known)
+    shift = Shift(farm, tmp_path, let_go=let_go)
+    farm.backend.ledger.register(source, ["720p"])
+
+    shift.do("hevc")
+    assert tags(farm, source) == {}
+
+    shift.do("720p")
+    assert tags(farm, source) == DONE
+
+
+def test_a_worker_killed_before_the_tag_leaves_it_to_the_next_delivery(farm, tmp_path) -> None:
+    source = upload(farm)
+
+    def kill(_source: Source) -> bool:
+        raise Killed
+
+    Shift(farm, tmp_path).do("hevc")
+    with pytest.raises(Killed):
+        Shift(farm, tmp_path / "doomed", let_go=kill).do("720p")
+    assert (states(farm), tags(farm, source)) == ({JobState.DONE}, {})
+
+    farm.clock.advance(3600)
+    Shift(farm, tmp_path / "next").do("720p")
+
+    assert tags(farm, source) == DONE
+    assert take(farm.backend.queues["720p"]) == []
+
+
+def test_a_second_event_tags_again_and_harms_nothing(farm, tmp_path) -> None:
+    source, shift = upload(farm), Shift(farm, tmp_path)
+    shift.do("hevc", "720p")
+    farm.backend.queues["hevc"].send([task_of(source)])
+
+    shift.do("hevc")
+
+    assert tags(farm, source) == DONE
+    assert shift.encoder.calls.count("encode") == 2
+
+
+def task_of(source: Source):
+    from hevcq.domain.job import Task
+
+    return Task(source=source, profile="hevc")
+
+
+def test_only_the_version_that_was_worked_on_is_tagged_and_a_newer_one_is_not(
+    farm, tmp_path
+) -> None:
+    source, shift = upload(farm), Shift(farm, tmp_path)
+    shift.do("hevc", "720p")
+    newer = upload(farm, b"another film")
+
+    LetGo(farm.backend, PROFILES)(source)
+
+    assert (tags(farm, source), tags(farm, newer)) == (DONE, {})
+
+
+def test_in_a_bucket_without_versions_nothing_is_tagged(farm, tmp_path) -> None:
+    farm.clients.s3.create_bucket(
+        Bucket="plain", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    answer = farm.clients.s3.put_object(Bucket="plain", Key=KEY, Body=b"film")
+    source = Source(bucket="plain", key=KEY, version=answer["ETag"].strip('"'), size=4)
+
+    assert farm.backend.store.let_go(source, collected=True) is False
+
+    assert farm.clients.s3.get_object_tagging(Bucket="plain", Key=KEY)["TagSet"] == []
+
+
+def test_other_tags_stay_and_a_persons_word_stands(farm, tmp_path) -> None:
+    mine = upload(farm, Tagging="team=news")
+    Shift(farm, tmp_path).do("hevc", "720p")
+    assert tags(farm, mine) == {"team": "news", **DONE}
+
+    kept = upload(farm, b"kept", Tagging="hevcq=keep")
+    Shift(farm, tmp_path / "2").do("hevc", "720p")
+    assert tags(farm, kept) == {"hevcq": "keep"}
+
+    full = upload(farm, b"full", Tagging="&".join(f"t{n}=x" for n in range(MAX_TAGS)))
+    Shift(farm, tmp_path / "3").do("hevc", "720p")
+    assert "hevcq" not in tags(farm, full)
+
+
+def test_what_ingest_took_in_stays_until_its_machine_says_that_it_is_collected(
+    farm, tmp_path
+) -> None:
+    film = tmp_path / "a.mp4"
+    film.write_bytes(b"film")
+    source = farm.backend.store.accept(film, KEY, moved=lambda _n: None, stop=threading.Event())
+
+    Shift(farm, tmp_path).do("hevc", "720p")
+    assert (states(farm), tags(farm, source)) == ({JobState.DONE}, {})
+
+    assert farm.backend.store.let_go(source, collected=True)
+    assert tags(farm, source) == DONE
+
+
+def test_a_tag_that_cannot_be_written_keeps_the_source_and_not_the_job(farm, tmp_path) -> None:
+    source = upload(farm)
+    marks = farm.backend.store._marks
+    marks._s3 = Breaking(farm.clients.s3, plan={"put_object_tagging": [broken()]})
+
+    Shift(farm, tmp_path).do("hevc", "720p")
+
+    assert states(farm) == {JobState.DONE}
+    assert tags(farm, source) == {}
+
+
+def test_a_source_that_is_reprocessed_is_held_again_first(farm, tmp_path) -> None:
+    source, shift = upload(farm, Tagging="team=news"), Shift(farm, tmp_path)
+    shift.do("hevc", "720p")
+
+    (again,) = reprocess(farm.backend, Order([farm_job(source, "hevc")], who="me"))
+
+    assert again.result == "queued"
+    assert tags(farm, source) == {"team": "news", "hevcq": "again"}
+    shift.do("hevc")
+    assert tags(farm, source) == {"team": "news", **DONE}
+
+
+def test_what_ingest_finds_there_already_is_held_again_before_it_is_queued(farm, tmp_path) -> None:
+    film, store = tmp_path / "film.mp4", farm.backend.store
+    film.write_bytes(b"film")
+
+    def accepted() -> Source:
+        return store.accept(film, KEY, moved=lambda _n: None, stop=threading.Event())
+
+    source = accepted()
+    assert store.let_go(source, collected=True)
+
+    assert accepted() == source
+    assert tags(farm, source) == {"hevcq": "again"}, "the bucket's rule may let it go meanwhile"
+
+
+def test_without_the_setting_no_tag_is_read_or_written(tmp_path) -> None:
+    farm = make_farm(PROFILES)
+    farm.clock.auto = True
+    try:
+        source = upload(farm)
+        with iam.recorded(farm.clients.s3) as calls:
+            Shift(farm, tmp_path).do("hevc", "720p")
+            list(reprocess(farm.backend, Order([farm_job(source, "hevc")], who="me")))
+        assert {name for _, name, _ in calls} & {"GetObjectTagging", "PutObjectTagging"} == set()
+        assert tags(farm, source) == {}
+    finally:
+        farm.backend.close()
+
+
+def test_the_policies_allow_the_tag_on_uploads_alone(farm, tmp_path) -> None:
+    source = upload(farm)
+    with iam.recorded(farm.clients.s3, farm.clients.dynamodb) as calls:
+        Shift(farm, tmp_path).do("hevc", "720p")
+    with iam.recorded(farm.clients.s3) as more:
+        list(reprocess(farm.backend, Order([farm_job(source, "hevc")], who="me")))
+
+    used = {g for call in calls for g in iam.needed(*call) if "Tagging" in g[0]}
+    assert used == {
+        ("s3:GetObjectVersionTagging", f"input:{KEY}"),
+        ("s3:PutObjectVersionTagging", f"input:{KEY}"),
+    }
+    worker = iam.allowed("modules/worker_service/roles.tf", "task")
+    operator = iam.allowed("operator.tf", "operator")
+    assert all(iam.covered(grant, worker) for grant in used)
+    asked = {g for call in more for g in iam.needed(*call) if "Tagging" in g[0]}
+    assert asked
+    assert all(iam.covered(grant, operator) for grant in asked)
+    assert not iam.covered(("s3:PutObjectVersionTagging", "output:DONE/hevc/a.mp4"), worker)

@@ -1,0 +1,266 @@
+"""Publishing on S3 against lost replies, conflicts and zombies."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hevcq.backends.aws.s3 import metadata as object_metadata
+from hevcq.errors import StaleFence, Stopped, Unavailable, VerificationFailed
+from hevcq.ports.store import Publication
+from support.aws.breaking import broken, refusal
+from support.aws.values import open_parts
+
+pytestmark = pytest.mark.aws
+
+
+def publication(folder: Path, content: bytes = b"film", *, fence: int = 1, job: str = "j"):
+    file = folder / f"out-{fence}-{job}"
+    file.write_bytes(content)
+    return Publication("DONE/hevc/a.mp4", file, sha(content), job, fence, {"job": job})
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_publication_whose_answer_was_lost_is_found_and_not_made_twice(store, tmp_path) -> None:
+    wanted = publication(tmp_path)
+    store._s3.plan["put_object"] = [("after", refusal("ConditionalRequestConflict", 409))]
+
+    made = store.publish(wanted)
+
+    assert (made.sha256, store._s3.count("put_object")) == (wanted.sha256, 1)
+    assert not wanted.file.exists()
+
+
+def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path) -> None:
+    def overtaken(real, **asked):
+        assert asked["IfNoneMatch"] == "*"
+        other = publication(tmp_path, b"other", job="another job")
+        metadata = {
+            object_metadata.JOB: other.job_id,
+            object_metadata.FENCE: "9",
+            object_metadata.SHA256: other.sha256,
+        }
+        farm.clients.s3.put_object(Bucket="out", Key=other.key, Body=b"other", Metadata=metadata)
+        return real(**asked)
+
+    store._s3.plan["put_object"] = [overtaken]
+
+    made = store.publish(publication(tmp_path))
+
+    assert made.sha256 == sha(b"film")
+    assert "IfMatch" in store._s3.calls[-2][1]
+
+
+def test_a_zombie_that_comes_between_look_and_write_is_refused(farm, store, tmp_path) -> None:
+    def overtaken(real, **asked):
+        metadata = {
+            object_metadata.JOB: "j",
+            object_metadata.FENCE: "2",
+            object_metadata.SHA256: sha(b"newer"),
+        }
+        farm.clients.s3.put_object(
+            Bucket="out", Key="DONE/hevc/a.mp4", Body=b"newer", Metadata=metadata
+        )
+        return real(**asked)
+
+    store._s3.plan["put_object"] = [overtaken]
+    wanted = publication(tmp_path, fence=1)
+
+    with pytest.raises(StaleFence):
+        store.publish(wanted)
+
+    assert wanted.file.exists()
+    with store.open(wanted.key) as file:
+        assert file.read() == b"newer"
+
+
+@pytest.mark.parametrize("fence", ["9" * 20, "9" * 1500, "no number", "-1", "1.5", ""])
+def test_a_fence_that_is_none_outranks_what_comes(farm, store, tmp_path, fence) -> None:
+    metadata = {
+        object_metadata.JOB: "j",
+        object_metadata.FENCE: fence,
+        object_metadata.SHA256: sha(b"forged"),
+    }
+    farm.clients.s3.put_object(
+        Bucket="out", Key="DONE/hevc/a.mp4", Body=b"forged", Metadata=metadata
+    )
+    wanted = publication(tmp_path, fence=3)
+
+    with pytest.raises(StaleFence):
+        store.publish(wanted)
+
+    assert wanted.file.exists()
+
+
+def test_conflicts_without_end_are_unavailable(store, tmp_path) -> None:
+    store._s3.plan["put_object"] = [refusal("ConditionalRequestConflict", 409)] * 20
+
+    with pytest.raises(Unavailable, match="being written by others"):
+        store.publish(publication(tmp_path))
+
+
+def test_a_file_that_is_not_the_verified_one_is_never_published(store, tmp_path) -> None:
+    wanted = publication(tmp_path)
+    wanted.file.write_bytes(b"something else")
+
+    with pytest.raises(VerificationFailed):
+        store.publish(wanted)
+
+    assert store.stat(wanted.key) is None
+
+
+def test_a_large_rendition_is_published_in_parts(farm, store, large) -> None:
+    content = large.read_bytes()
+    wanted = Publication("DONE/hevc/l.mp4", large, sha(content), "j", 1, {"job": "j"})
+
+    made = store.publish(wanted)
+
+    assert (made.size, made.sha256, dict(made.metadata)) == (
+        len(content),
+        wanted.sha256,
+        {"job": "j"},
+    )
+    assert store._s3.count("upload_part") == 3
+    assert open_parts(farm) == []
+
+
+def test_a_part_that_fails_ends_a_publication_and_leaves_nothing_open(
+    farm, store, large, tmp_path
+) -> None:
+    content = large.read_bytes()
+    store._s3.plan["upload_part"] = [None, broken(), broken()]
+
+    with pytest.raises(Unavailable):
+        store.publish(publication(tmp_path, content))
+
+    assert open_parts(farm) == []
+    assert store._s3.count("abort_multipart_upload") == 1
+
+
+def test_a_publication_that_cannot_be_aborted_reports_its_first_error(
+    store, large, tmp_path
+) -> None:
+    store._s3.plan["upload_part"] = [refusal("SlowDown", 503)] * 3
+    store._s3.plan["abort_multipart_upload"] = [broken()]
+
+    with pytest.raises(Unavailable, match="SlowDown"):
+        store.publish(publication(tmp_path, large.read_bytes()))
+
+
+def left_open(farm, key: str) -> None:
+    """Begin an upload and let it lie, as a SIGKILL does."""
+    begun = farm.clients.s3.create_multipart_upload(Bucket="out", Key=key)
+    farm.clients.s3.upload_part(
+        Bucket="out", Key=key, UploadId=begun["UploadId"], PartNumber=1, Body=b"some"
+    )
+
+
+def test_what_a_killed_attempt_had_sent_is_aborted_by_the_next_one(
+    farm, store, large, tmp_path
+) -> None:
+    left_open(farm, "DONE/hevc/a.mp4")
+    left_open(farm, "DONE/hevc/a.mp4.other")
+
+    store.publish(publication(tmp_path, large.read_bytes(), fence=2))
+
+    assert open_parts(farm) == ["DONE/hevc/a.mp4.other"]
+
+
+@pytest.mark.parametrize("size", ["large", "small"])
+def test_a_first_attempt_and_a_small_file_ask_for_no_list(
+    farm, store, large, tmp_path, size
+) -> None:
+    left_open(farm, "DONE/hevc/a.mp4")
+
+    if size == "large":
+        store.publish(publication(tmp_path, large.read_bytes(), fence=1))
+    else:
+        store.publish(publication(tmp_path, fence=2))
+
+    assert store._s3.count("list_multipart_uploads") == 0
+    assert len(open_parts(farm)) == 1
+
+
+@pytest.mark.parametrize("error", [refusal("AccessDenied", 403), broken()])
+def test_a_list_that_is_refused_holds_up_no_publication(
+    farm, store, large, tmp_path, error
+) -> None:
+    left_open(farm, "DONE/hevc/a.mp4")
+    store._s3.plan["list_multipart_uploads"] = [error] * 9
+    wanted = publication(tmp_path, large.read_bytes(), fence=2)
+
+    assert store.publish(wanted).sha256 == wanted.sha256
+
+
+@pytest.mark.parametrize("call", ["upload_part", "complete_multipart_upload"])
+def test_an_upload_that_another_attempt_aborts_is_made_anew(
+    farm, store, large, tmp_path, call
+) -> None:
+    """As a zombie may, that looks for what was left while the later attempt is sending."""
+    wanted = publication(tmp_path, large.read_bytes(), fence=3)
+
+    def aborted(_real, **asked):
+        farm.clients.s3.abort_multipart_upload(
+            Bucket="out", Key=wanted.key, UploadId=asked["UploadId"]
+        )
+        raise refusal("NoSuchUpload", 404)
+
+    store._s3.plan[call] = [aborted]
+
+    assert store.publish(wanted).sha256 == wanted.sha256
+    assert store._s3.count("create_multipart_upload") == 2
+    assert open_parts(farm) == []
+
+
+def test_a_stop_ends_a_publication_between_two_parts(farm, store, large) -> None:
+    stop = threading.Event()
+
+    def told(real, **asked):
+        stop.set()
+        return real(**asked)
+
+    store._s3.plan["upload_part"] = [told]
+    wanted = Publication("DONE/hevc/l.mp4", large, sha(large.read_bytes()), "j", 1, stop=stop)
+
+    with pytest.raises(Stopped):
+        store.publish(wanted)
+
+    assert store.stat(wanted.key) is None
+    assert open_parts(farm) == []
+    assert wanted.file.exists()
+
+
+def test_a_stop_that_comes_as_a_rendition_becomes_visible_is_too_late(store, tmp_path) -> None:
+    stop = threading.Event()
+
+    def told(real, **asked):
+        stop.set()
+        return real(**asked)
+
+    store._s3.plan["put_object"] = [told]
+
+    made = store.publish(replace(publication(tmp_path), stop=stop))
+
+    assert store.stat(made.key) == made
+
+
+def test_a_stop_ends_a_publication_that_meets_conflicts(store, tmp_path) -> None:
+    stop = threading.Event()
+
+    def told(_real, **_asked):
+        stop.set()
+        raise refusal("ConditionalRequestConflict", 409)
+
+    store._s3.plan["put_object"] = [told, refusal("ConditionalRequestConflict", 409)]
+
+    with pytest.raises(Stopped):
+        store.publish(replace(publication(tmp_path), stop=stop))
+
+    assert store._s3.count("put_object") == 1

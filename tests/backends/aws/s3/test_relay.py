@@ -1,0 +1,198 @@
+"""A source read by ranges: only what is asked for comes, it is never other bytes, and never fewer."""
+
+from __future__ import annotations
+
+import random
+import threading
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from backends.aws.s3.test_store import accept, tear
+from hevcq.backends.aws.s3 import range_reader
+from hevcq.errors import DiskFull, HevcqError, SourceChanged, Stopped, Unavailable
+from hevcq.ports.store import RELAY
+from support.aws.breaking import refusal
+
+pytestmark = pytest.mark.aws
+
+
+@contextmanager
+def streamed(store, source, scratch: Path, stop: threading.Event | None = None, moved=None):
+    told = moved if moved is not None else [0]
+    scratch.mkdir(exist_ok=True)
+    with store.stream(source, scratch, moved=told.append, stop=stop or threading.Event()) as given:
+        assert given.path is None
+        yield given.location
+
+
+def get(location: str, span: str = "") -> bytes:
+    asked = urllib.request.Request(location.removeprefix("relay+"))
+    if span:
+        asked.add_header("Range", f"bytes={span}")
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        return answer.read()
+
+
+def test_any_range_of_it_is_the_bytes_of_the_source(store, large, tmp_path) -> None:
+    source, content, dice = accept(store, large), large.read_bytes(), random.Random(7)
+    told: list[int] = []
+
+    with streamed(store, source, tmp_path / "scratch", moved=told) as location:
+        assert location.startswith(f"{RELAY}127.0.0.1:")
+        for _ in range(20):
+            first, last = sorted(dice.sample(range(len(content)), 2))
+            last = min(last, first + 200_000)
+            assert get(location, f"{first}-{last}") == content[first : last + 1]
+        assert get(location, f"{len(content) - 5}-") == content[-5:]
+        assert get(location) == content
+
+    assert told[-1] == len(content), "each byte comes once, however often it is read"
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_only_what_is_read_is_fetched(store, large, tmp_path) -> None:
+    source, told = accept(store, large), [0]
+
+    with streamed(store, source, tmp_path / "scratch", moved=told) as location:
+        get(location, "0-99")
+        get(location, "7000000-7000099")
+
+    assert told[-1] == 2 * range_reader.BLOCK_BYTES
+
+
+def test_a_reader_that_has_enough_and_hangs_up_is_no_failure(store, large, tmp_path) -> None:
+    source = accept(store, large)
+
+    for _ in range(5):
+        with streamed(store, source, tmp_path / "scratch") as location:
+            answer = urllib.request.urlopen(location.removeprefix("relay+"), timeout=30)
+            assert answer.read(100) == large.read_bytes()[:100]
+            answer.close()
+
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_past_its_end_there_is_nothing(store, large, tmp_path) -> None:
+    source = accept(store, large)
+
+    with (
+        streamed(store, source, tmp_path / "scratch") as location,
+        pytest.raises(urllib.error.HTTPError, match="416"),
+    ):
+        get(location, f"{source.size}-")
+
+
+def test_who_does_not_know_its_name_gets_nothing(store, large, tmp_path) -> None:
+    source, told = accept(store, large), [0]
+
+    with (
+        streamed(store, source, tmp_path / "scratch", moved=told) as location,
+        pytest.raises(urllib.error.HTTPError, match="404"),
+    ):
+        get(location.partition("?")[0] + "?guess")
+
+    assert told == [0]
+
+
+def test_its_next_reader_has_what_the_first_one_began_with(store, large, tmp_path) -> None:
+    source, first, second = accept(store, large), [0], [0]
+
+    with streamed(store, source, tmp_path / "scratch", moved=first) as location:
+        get(location, "0-99")
+        get(location, "11000000-11000099")
+    with streamed(store, source, tmp_path / "scratch", moved=second) as location:
+        assert get(location, "0-99") == large.read_bytes()[:100]
+        assert get(location, "11000000-11000099") == large.read_bytes()[11000000:11000100]
+        get(location, "5000000-5000099")
+
+    assert second[-1] == range_reader.BLOCK_BYTES
+
+
+def test_a_newer_version_does_not_begin_with_the_older_ones_bytes(store, large, tmp_path) -> None:
+    with streamed(store, accept(store, large), tmp_path / "scratch") as location:
+        get(location, "0-99")
+    newer = tmp_path / "newer.mp4"
+    newer.write_bytes(b"newer" * 100)
+
+    with streamed(store, accept(store, newer), tmp_path / "scratch") as location:
+        assert get(location) == b"newer" * 100
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(store, large, tmp_path) -> None:
+    source = accept(store, large)
+    store._s3.plan["get_object"] = [tear(1007), tear(33)]
+
+    with streamed(store, source, tmp_path / "scratch") as location:
+        assert get(location) == large.read_bytes()
+
+    starts = [int(c["Range"][6:].split("-")[0]) for n, c in store._s3.calls if n == "get_object"]
+    assert starts[:3] == [0, 1007, 1040]
+
+
+BREAKS = {
+    "cut for good": ([tear(10)] * 30, Unavailable),
+    "signature expired": ([refusal("ExpiredToken", 400)] * 30, HevcqError),
+    "replaced": ([refusal("PreconditionFailed", 412)], SourceChanged),
+    "disk full": ([OSError(28, "No space left on device")], DiskFull),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_what_a_reader_may_take_for_the_end_is_an_error_all_the_same(
+    store, large, tmp_path, name
+) -> None:
+    source, (steps, error) = accept(store, large), BREAKS[name]
+    got = b""
+
+    def read() -> None:
+        nonlocal got
+        with streamed(store, source, tmp_path / "scratch") as location:
+            get(location, "0-99")
+            store._s3.plan["get_object"] = list(steps)
+            try:
+                got = get(location, "4000000-")
+            except OSError as short:
+                got = getattr(short, "partial", b"")
+
+    with pytest.raises(error):
+        read()
+
+    assert len(got) < source.size - 4_000_000
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_another_object_under_the_key_is_never_read(farm, store, large, tmp_path) -> None:
+    farm.clients.s3.put_bucket_versioning(
+        Bucket="uploads", VersioningConfiguration={"Status": "Suspended"}
+    )
+    source = accept(store, large)
+
+    def read() -> None:
+        with streamed(store, source, tmp_path / "scratch") as location:
+            first = get(location, "0-99")
+            assert first == large.read_bytes()[:100]
+            farm.clients.s3.put_object(
+                Bucket="uploads", Key=source.key, Body=b"x" * large.stat().st_size
+            )
+            with pytest.raises(OSError, match=r"IncompleteRead|Remote end|bytes read|timed out"):
+                get(location, "6000000-6000099")
+
+    with pytest.raises(SourceChanged):
+        read()
+
+
+def test_a_stop_ends_it(store, large, tmp_path) -> None:
+    source, stop = accept(store, large), threading.Event()
+
+    def read() -> None:
+        with streamed(store, source, tmp_path / "scratch", stop) as location:
+            stop.set()
+            with pytest.raises(OSError, match=r"IncompleteRead|Remote end|bytes read|timed out"):
+                get(location)
+
+    with pytest.raises(Stopped):
+        read()

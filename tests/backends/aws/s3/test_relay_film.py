@@ -1,0 +1,142 @@
+"""Chunks of a film over the relay: the same parts, from little more than their share of its bytes."""
+
+from __future__ import annotations
+
+import io
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hevcq.backends.aws.s3.local_proxy import relayed
+from hevcq.backends.aws.s3.range_reader import Heads
+from hevcq.backends.aws.s3.transfer import Download, Meter
+from hevcq.domain.chunk_settings import Chunking, ChunkMode
+from hevcq.domain.chunking.planner import ChunkPlan, plan_chunks
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.errors import HevcqError, Unavailable
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ports.encoder import EncodeRequest
+from hevcq.util.clock import SystemClock
+from support.clips import make_clip
+from support.media_facts import profile
+
+pytestmark = pytest.mark.aws
+ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+RECIPE = profile(
+    video={"codec": "hevc", "preset": "ultrafast", "crf": 34},
+    chunking=Chunking(
+        mode=ChunkMode.ALWAYS, min_s=3.0, target_s=4.0, max_s=5.0, threads=1
+    ).model_dump(mode="json"),
+    gates={"minimum_saving": None},
+)
+
+
+class Shelf:
+    """S3 as far as a range of one object goes; `cut_after` bytes in all it answers no more."""
+
+    def __init__(self, path: Path) -> None:
+        self.content, self.sent = path.read_bytes(), 0
+        self.cut_after: int | None = None
+
+    def get_object(self, *, Range: str, **_where: str) -> dict[str, io.BytesIO]:
+        first, last = map(int, Range.removeprefix("bytes=").split("-"))
+        if self.cut_after is not None and self.sent > self.cut_after:
+            raise Unavailable("S3 is away.")
+        self.sent += last + 1 - first
+        return {"Body": io.BytesIO(self.content[first : last + 1])}
+
+
+class Film:
+    """A film on the shelf, its plan, and the chunks made of it."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self.path, self.folder, self.shelf = path, folder, Shelf(path)
+        self.heads, stop = Heads(), threading.Event()
+        self.info = ENCODER.probe(str(path), stop=stop)
+        plan = make_plan(RECIPE, self.info)
+        assert isinstance(plan, EncodePlan)
+        self.plan = plan
+        index = ENCODER.keyframes(str(path), self.info, stop=stop)
+        chunks = plan_chunks(RECIPE, self.info, plan, index, workers_hint=3)
+        assert isinstance(chunks, ChunkPlan)
+        assert len(chunks.chunks) >= 3
+        self.chunks = chunks
+
+    def encode(self, location: str, chunk, name: str):
+        request = EncodeRequest(
+            profile=RECIPE,
+            plan=self.plan,
+            info=self.info,
+            location=location,
+            output=self.folder / name,
+            duration_s=self.info.duration_s,
+            source_size=self.path.stat().st_size,
+            max_seconds=600,
+            threads=1,
+        )
+        report = ENCODER.encode_chunk(
+            request, self.chunks, chunk, on_progress=lambda _p: None, stop=threading.Event()
+        )
+        return replace(report, seconds=0.0, cpu_s=0.0), request.output.read_bytes()
+
+    def encode_over(self, chunk, name: str):
+        """Encode one chunk over a relay."""
+        size = self.path.stat().st_size
+        wanted = Download(bucket="b", key="k", size=size, pins={"IfMatch": "it"})
+        meter = Meter(lambda _n: None, threading.Event())
+        place = self.folder / f"source{self.path.suffix}"
+        with relayed(self.shelf, wanted, place, meter, self.heads) as location:
+            return self.encode(location, chunk, name)
+
+
+def film_of(tmp_path: Path, name: str, **options) -> Film:
+    extra = ["-g", "25", "-keyint_min", "25", *options.pop("extra", ())]
+    path = make_clip(
+        tmp_path / "films", name=name, seconds=12, size="352x288", extra=extra, **options
+    )
+    return Film(path, tmp_path)
+
+
+@pytest.mark.parametrize("index", ["first", "last"])
+def test_the_chunks_of_a_film_read_it_about_once_in_all(tmp_path, index) -> None:
+    flags = ["-movflags", "+faststart"] if index == "first" else []
+    film = film_of(tmp_path, f"{index}.mov", codec="rawvideo", pixel_format="uyvy422", extra=flags)
+
+    for chunk in film.chunks.chunks:
+        report, _part = film.encode_over(chunk, f"{chunk.index}.part")
+        assert report.frames == chunk.frames
+
+    # Each source byte once, and per chunk what waited in the connection when it ended.
+    assert film.shelf.sent / film.path.stat().st_size <= 1.05
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.ts"])
+def test_a_part_is_the_same_whether_its_source_is_a_file_or_a_relay(tmp_path, name) -> None:
+    film = film_of(tmp_path, name)
+    chunk = film.chunks.chunks[1]
+
+    there, part = film.encode_over(chunk, "there")
+    here, same = film.encode(str(film.path), chunk, "here")
+
+    assert part == same
+    assert (there.frames, there.first_pts, there.headers) == (
+        here.frames, here.first_pts, here.headers,
+    )  # fmt: skip
+    assert "127.0.0.1" not in " ".join(there.arguments)
+    assert not list(tmp_path.glob("source.*"))
+
+
+@pytest.mark.parametrize("share", [0.15, 0.4, 0.6, 0.9])
+def test_a_read_that_fails_midway_makes_no_part(tmp_path, share) -> None:
+    film = film_of(tmp_path, "film.mp4")
+    chunk = film.chunks.chunks[-1]
+    film.shelf.cut_after = int(chunk.bytes * share)
+
+    with pytest.raises(HevcqError) as caught:
+        film.encode_over(chunk, "part")
+
+    assert isinstance(caught.value, Unavailable)
+    assert not (tmp_path / "part").exists()

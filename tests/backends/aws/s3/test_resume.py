@@ -1,0 +1,328 @@
+"""An upload that was cut off goes on part by part, of the same bytes or not at all."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hevcq.backends.aws.factory import open_aws
+from hevcq.backends.aws.s3 import transfer
+from hevcq.backends.aws.s3.transfer import Sent
+from hevcq.errors import SourceChanged, Stopped, Unavailable
+from support.aws.breaking import Breaking, broken, refusal
+from support.aws.values import Killed, open_parts
+
+pytestmark = pytest.mark.aws
+KEY = "TODO/all/a.mp4"
+PARTS = 6
+PART = 1024 * 1024
+"""The least that hevcq cuts; the emulator is told to take it, S3 itself wants 5 MiB."""
+
+
+@pytest.fixture(autouse=True)
+def small_parts(store, monkeypatch):
+    monkeypatch.setattr(transfer, "PART_BYTES", PART)
+    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", PART)
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(os.urandom((PARTS - 1) * PART + 12_345))
+    return path
+
+
+@pytest.fixture
+def process(farm, store):
+    """Open the store as a new process does: nothing is shared but the data folder and S3."""
+
+    def start():
+        found = open_aws(farm.settings, {}, farm.clock, farm.clients).store
+        found._s3 = Breaking(farm.clients.s3)
+        return found
+
+    return start
+
+
+def accept(store, path: Path, key: str = KEY, **more):
+    arguments = {"moved": lambda _n: None, "stop": threading.Event(), **more}
+    return store.accept(path, key, **arguments)
+
+
+def kill_at(store, number: int) -> None:
+    """Let the process die when part `number` is about to be sent."""
+
+    def maybe(real, **asked):
+        if asked["PartNumber"] >= number:
+            raise Killed
+        return real(**asked)
+
+    store._s3.plan["upload_part"] = [maybe] * 100
+
+
+def sent(store) -> list[int]:
+    return sorted(c["PartNumber"] for name, c in store._s3.calls if name == "upload_part")
+
+
+def content_of(farm, source) -> bytes:
+    answer = farm.clients.s3.get_object(
+        Bucket=source.bucket, Key=source.key, VersionId=source.version
+    )
+    return answer["Body"].read()
+
+
+def notes(farm) -> list[Path]:
+    return list((farm.settings.data_dir / "uploads").glob("*"))
+
+
+def test_a_new_process_sends_only_the_parts_that_are_missing(farm, process, film) -> None:
+    first = process()
+    kill_at(first, 4)
+    with pytest.raises(Killed):
+        accept(first, film)
+    assert open_parts(farm) == [KEY]
+
+    second, told = process(), []
+    source = accept(second, film, moved=told.append)
+
+    assert sent(second) == [4, 5, 6]
+    assert second._s3.count("create_multipart_upload") == 0
+    assert content_of(farm, source) == film.read_bytes()
+    assert told == sorted(told)
+    assert told[-1] == film.stat().st_size
+    assert (open_parts(farm), notes(farm)) == ([], [])
+
+
+def test_killed_again_and_again_each_part_is_sent_once(farm, process, film) -> None:
+    every = []
+    for number in (2, 4, 6):
+        store = process()
+        kill_at(store, number)
+        with pytest.raises(Killed):
+            accept(store, film)
+        every += [n for n in sent(store) if n < number]
+    last = process()
+    accept(last, film)
+
+    assert sorted(every + sent(last)) == list(range(1, PARTS + 1))
+
+
+@pytest.mark.parametrize("error", [Stopped(), broken()])
+def test_a_stop_or_an_outage_keeps_the_parts_for_the_next_time(farm, process, film, error) -> None:
+    store = process()
+    store._s3.plan["upload_part"] = [None, error, error, error, error]
+    with pytest.raises((Stopped, Unavailable)):
+        accept(store, film)
+    assert open_parts(farm) == [KEY]
+    assert "Contents" not in farm.clients.s3.list_objects_v2(Bucket="uploads")
+
+    again = process()
+    source = accept(again, film)
+
+    assert len(sent(again)) < PARTS
+    assert content_of(farm, source) == film.read_bytes()
+
+
+def test_a_file_that_changed_between_is_begun_anew_and_the_old_parts_are_aborted(
+    farm, process, film
+) -> None:
+    first = process()
+    kill_at(first, 4)
+    with pytest.raises(Killed):
+        accept(first, film)
+    changed = bytearray(film.read_bytes())
+    changed[10] ^= 1
+    film.write_bytes(changed)
+
+    second = process()
+    source = accept(second, film)
+
+    assert sent(second) == list(range(1, PARTS + 1))
+    assert second._s3.count("abort_multipart_upload") == 1
+    assert content_of(farm, source) == bytes(changed)
+    assert open_parts(farm) == []
+
+
+def test_a_file_that_changes_while_it_is_uploaded_leaves_nothing_open(farm, process, film) -> None:
+    store = process()
+
+    def grow(real, **asked):
+        with film.open("ab") as file:
+            file.write(b"more")
+        return real(**asked)
+
+    store._s3.plan["upload_part"] = [grow]
+    with pytest.raises(SourceChanged):
+        accept(store, film)
+
+    assert (open_parts(farm), notes(farm)) == ([], [])
+
+
+def test_a_part_that_is_not_what_is_in_the_file_is_sent_again(farm, process, film) -> None:
+    first = process()
+    kill_at(first, 4)
+    with pytest.raises(Killed):
+        accept(first, film)
+    (upload,) = farm.clients.s3.list_multipart_uploads(Bucket="uploads")["Uploads"]
+    farm.clients.s3.upload_part(
+        Bucket="uploads",
+        Key=KEY,
+        UploadId=upload["UploadId"],
+        PartNumber=2,
+        Body=b"x" * PART,
+        ChecksumAlgorithm="SHA256",
+    )
+
+    second = process()
+    source = accept(second, film)
+
+    assert sent(second) == [2, 4, 5, 6]
+    assert content_of(farm, source) == film.read_bytes()
+
+
+def test_an_upload_that_the_buckets_rule_aborted_is_begun_anew(farm, process, film) -> None:
+    first = process()
+    kill_at(first, 4)
+    with pytest.raises(Killed):
+        accept(first, film)
+    (upload,) = farm.clients.s3.list_multipart_uploads(Bucket="uploads")["Uploads"]
+    farm.clients.s3.abort_multipart_upload(Bucket="uploads", Key=KEY, UploadId=upload["UploadId"])
+
+    second = process()
+    source = accept(second, film)
+
+    assert sent(second) == list(range(1, PARTS + 1))
+    assert content_of(farm, source) == film.read_bytes()
+
+
+@pytest.mark.parametrize("code", ["InvalidPart", "NoSuchUpload"])
+def test_parts_that_s3_refuses_in_the_end_are_not_taken_up_again(farm, process, film, code) -> None:
+    store = process()
+    store._s3.plan["complete_multipart_upload"] = [refusal(code)]
+    with pytest.raises(Unavailable):
+        accept(store, film)
+    assert (open_parts(farm), notes(farm)) == ([], [])
+
+    assert content_of(farm, accept(process(), film)) == film.read_bytes()
+
+
+def test_a_completion_whose_answer_was_lost_is_found_and_not_repeated(farm, process, film) -> None:
+    store = process()
+    store._s3.plan["complete_multipart_upload"] = [("after", broken())]
+    with pytest.raises(Unavailable):
+        accept(store, film)
+
+    again = process()
+    source = accept(again, film)
+
+    assert sent(again) == []
+    assert content_of(farm, source) == film.read_bytes()
+    assert open_parts(farm) == []
+
+
+def test_what_nobody_will_go_on_with_is_aborted_by_the_next_upload(
+    farm, process, film, tmp_path
+) -> None:
+    first = process()
+    kill_at(first, 3)
+    with pytest.raises(Killed):
+        accept(first, film)
+    film.unlink()
+    other = tmp_path / "other.mp4"
+    other.write_bytes(b"small")
+
+    accept(process(), other, "TODO/all/other.mp4")
+
+    assert (open_parts(farm), notes(farm)) == ([], [])
+
+
+def test_two_processes_upload_one_key_and_neither_spoils_the_other(farm, process, film) -> None:
+    outer, inner = process(), process()
+    found = []
+
+    def between(real, **asked):
+        found.append(accept(inner, film))
+        return real(**asked)
+
+    outer._s3.plan["upload_part"] = [between]
+    source = accept(outer, film)
+
+    assert content_of(farm, source) == content_of(farm, found[0]) == film.read_bytes()
+    assert (open_parts(farm), notes(farm)) == ([], [])
+
+
+def test_a_note_cut_off_by_a_kill_is_no_note(farm, process, film) -> None:
+    first = process()
+    kill_at(first, 3)
+    with pytest.raises(Killed):
+        accept(first, film)
+    (note,) = notes(farm)
+    note.write_bytes(note.read_bytes()[:40])
+
+    assert content_of(farm, accept(process(), film)) == film.read_bytes()
+
+
+def test_a_file_whose_name_is_not_unicode_is_taken_up_as_well(farm, process, film) -> None:
+    odd = Path(os.fsdecode(os.fsencode(film.parent) + b"/f\xff m.mp4"))
+    film.rename(odd)
+    first = process()
+    kill_at(first, 4)
+    with pytest.raises(Killed):
+        accept(first, odd)
+
+    second = process()
+    accept(second, odd)
+
+    assert sent(second) == [4, 5, 6]
+
+
+def test_parts_go_side_by_side_but_never_more_than_the_limit(farm, process, film) -> None:
+    store, guard = process(), threading.Lock()
+    now = SimpleNamespace(running=0, most=0)
+    full = threading.Barrier(transfer.PARTS_AT_A_TIME)
+
+    def counted(real, **asked):
+        with guard:
+            now.running += 1
+            now.most = max(now.most, now.running)
+        if asked["PartNumber"] <= transfer.PARTS_AT_A_TIME:
+            full.wait(timeout=60)  # all of them are under way at once, or this breaks
+        try:
+            return real(**asked)
+        finally:
+            with guard:
+                now.running -= 1
+
+    store._s3.plan["upload_part"] = [counted] * PARTS
+    accept(store, film)
+
+    assert now.most == transfer.PARTS_AT_A_TIME
+
+
+def test_each_part_carries_its_own_sha256(farm, process, film) -> None:
+    store = process()
+    accept(store, film)
+
+    asked = [c for name, c in store._s3.calls if name == "upload_part"]
+    assert {c["ChecksumAlgorithm"] for c in asked} == {"SHA256"}
+    ((_, done),) = [c for c in store._s3.calls if c[0] == "complete_multipart_upload"]
+    first = base64.b64encode(hashlib.sha256(film.read_bytes()[:PART]).digest()).decode()
+    assert done["MultipartUpload"]["Parts"][0]["ChecksumSHA256"] == first
+
+
+def test_a_part_is_taken_for_what_it_is_by_size_and_digest_alone() -> None:
+    content = b"film"
+    sha256 = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+    assert Sent(4, '"kms"', sha256).holds(content)
+    assert Sent(4, f'"{md5}"', "").holds(content)
+    assert not Sent(5, f'"{md5}"', "").holds(content)
+    assert not Sent(4, f'"{md5}"', sha256).holds(b"fil!")
+    assert not Sent(4, '"kms"', "").holds(content)

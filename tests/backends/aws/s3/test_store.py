@@ -1,0 +1,336 @@
+"""What S3 alone can do to a store: parts, lost replies, conflicts, broken streams, archives."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ReadTimeoutError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hevcq.backends.aws.s3 import metadata as object_metadata
+from hevcq.backends.aws.s3 import transfer
+from hevcq.domain.job import Source
+from hevcq.errors import (
+    DiskFull,
+    SourceChanged,
+    SourceDamaged,
+    SourceGone,
+    SourceUnreadable,
+    Stopped,
+    Unavailable,
+)
+from support.aws.breaking import refusal
+from support.aws.values import open_parts
+
+pytestmark = pytest.mark.aws
+MIB = 1024 * 1024
+
+
+def accept(store, path: Path, key: str = "TODO/all/a.mp4", **more):
+    arguments = {"moved": lambda _n: None, "stop": threading.Event(), **more}
+    return store.accept(path, key, **arguments)
+
+
+def fetch(store, source, scratch: Path) -> bytes:
+    with store.fetch(source, scratch, moved=lambda _n: None, stop=threading.Event()) as given:
+        return given.path.read_bytes()
+
+
+def test_a_large_file_goes_in_parts_and_comes_back_whole(farm, store, large, tmp_path) -> None:
+    told: list[int] = []
+
+    source = accept(store, large, moved=told.append)
+
+    assert store._s3.count("upload_part") == 3
+    assert told == sorted(told)
+    assert told[-1] == source.size == large.stat().st_size
+    assert fetch(store, source, tmp_path) == large.read_bytes()
+    assert open_parts(farm) == []
+    checked = [c["ChecksumAlgorithm"] for n, c in store._s3.calls if n == "upload_part"]
+    assert checked == ["SHA256"] * 3
+
+
+def test_the_same_bytes_are_not_uploaded_twice(store, large) -> None:
+    first = accept(store, large)
+    parts = store._s3.count("upload_part")
+
+    assert accept(store, large) == first
+
+    assert store._s3.count("upload_part") == parts
+    assert store.reused == {first.source_id}
+
+
+@pytest.mark.parametrize("size", [1_000, 6 * MIB])
+def test_a_file_that_grows_while_it_is_uploaded_is_refused(farm, store, tmp_path, size) -> None:
+    path = tmp_path / "growing.mp4"
+    path.write_bytes(b"x" * size)
+
+    def grow(_total: int) -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    look = store._s3.client.head_object
+
+    def looked(_real, **asked):
+        grow(0)
+        return look(**asked)
+
+    store._s3.plan["head_object"] = [looked]
+    with pytest.raises(SourceChanged, match="changed while it was read"):
+        accept(store, path)
+
+    assert "Contents" not in farm.clients.s3.list_objects_v2(Bucket="uploads")
+    assert open_parts(farm) == []
+
+
+def test_a_file_that_is_not_there_is_gone(store, tmp_path) -> None:
+    with pytest.raises(SourceGone):
+        accept(store, tmp_path / "none.mp4")
+
+
+class Tearing(io.BytesIO):
+    """A body that breaks once, after `good` bytes."""
+
+    def __init__(self, content: bytes, good: int) -> None:
+        super().__init__(content[:good])
+        self.torn = False
+
+    def read(self, *wanted):
+        found = super().read(*wanted)
+        if not found:
+            raise ReadTimeoutError(endpoint_url="http://test")
+        return found
+
+
+def tear(good: int):
+    def torn(real, **asked):
+        answer = real(**asked)
+        return {**answer, "Body": Tearing(answer["Body"].read(), good)}
+
+    return torn
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(store, large, tmp_path) -> None:
+    source = accept(store, large)
+    store._s3.plan["get_object"] = [tear(2 * MIB + 7)]
+
+    assert fetch(store, source, tmp_path) == large.read_bytes()
+
+    assert store._s3.count("get_object") == 4
+    starts = [int(c["Range"][6:].split("-")[0]) for n, c in store._s3.calls if n == "get_object"]
+    assert any(start % (5 * MIB) == 2 * MIB + 7 for start in starts), starts
+
+
+def test_a_download_that_breaks_too_often_gives_up_and_leaves_no_file(
+    store, large, tmp_path
+) -> None:
+    source = accept(store, large)
+    store._s3.plan["get_object"] = [tear(10)] * 30
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    with pytest.raises(Unavailable):
+        fetch(store, source, scratch)
+
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_source_replaced_during_its_download_is_changed(farm, store, large, tmp_path) -> None:
+    farm.clients.s3.put_bucket_versioning(
+        Bucket="uploads", VersioningConfiguration={"Status": "Suspended"}
+    )
+    source = accept(store, large)
+
+    def replaced(real, **asked):
+        farm.clients.s3.put_object(Bucket="uploads", Key=source.key, Body=b"other" * 10)
+        return real(**asked)
+
+    store._s3.plan["get_object"] = [replaced]
+    with pytest.raises(SourceChanged):
+        fetch(store, source, tmp_path)
+
+
+def test_a_superseded_version_is_changed_although_the_bucket_still_has_it(
+    store, large, tmp_path
+) -> None:
+    source = accept(store, large)
+    newer = tmp_path / "newer.mp4"
+    newer.write_bytes(b"newer")
+    accept(store, newer)
+
+    with pytest.raises(SourceChanged):
+        store.check(source)
+
+
+def test_a_file_whose_bytes_are_not_those_uploaded_is_damaged(farm, store, tmp_path) -> None:
+    answer = farm.clients.s3.put_object(
+        Bucket="uploads", Key="TODO/x.mp4", Body=b"abc", Metadata={"hevcq-sha256": "0" * 64}
+    )
+    source = Source(bucket="uploads", key="TODO/x.mp4", version=answer["VersionId"], size=3)
+
+    with pytest.raises(SourceDamaged):
+        fetch(store, source, tmp_path)
+
+
+def test_an_archived_source_is_unreadable_with_the_remedy(farm, store) -> None:
+    answer = farm.clients.s3.put_object(
+        Bucket="uploads", Key="TODO/x.mp4", Body=b"abc", StorageClass="DEEP_ARCHIVE"
+    )
+    source = Source(bucket="uploads", key="TODO/x.mp4", version=answer["VersionId"], size=3)
+
+    with pytest.raises(SourceUnreadable, match="archived in DEEP_ARCHIVE"):
+        store.check(source)
+
+
+def test_a_full_disk_is_named_and_leaves_no_file(store, large, tmp_path, monkeypatch) -> None:
+    source = accept(store, large)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    def full(_handle, _start, _count):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(transfer.os, "posix_fallocate", full)
+
+    with pytest.raises(DiskFull):
+        fetch(store, source, scratch)
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", ["403", "AccessDenied"])
+def test_a_denial_is_worth_a_bounded_retry_because_s3_answers_so_for_what_is_gone(
+    store, large, code
+) -> None:
+    source = accept(store, large)
+    store._s3.plan["head_object"] = [refusal(code, 403)]
+
+    with pytest.raises(Unavailable, match="or the object is gone"):
+        store.check(source)
+
+
+def test_a_stream_that_breaks_is_taken_up_again_of_the_same_object(store, tmp_path) -> None:
+    content = os.urandom(3 * MIB)
+    store.put("work/x", content, metadata={})
+    store._s3.plan["get_object"] = [tear(1_000_000)]
+
+    with store.open("work/x", start=10, end=2 * MIB) as file:
+        assert file.read() == content[10 : 2 * MIB]
+
+    assert store._s3.count("get_object") == 2
+
+
+def test_a_stream_whose_object_was_replaced_meanwhile_goes_on_with_its_version(store) -> None:
+    content = os.urandom(3 * MIB)
+    store.put("work/x", content, metadata={})
+    store._s3.plan["get_object"] = [tear(1_000)]
+    with store.open("work/x") as file:
+        assert file.read(1_000) == content[:1_000]
+        store.put("work/x", b"other" * MIB, metadata={})
+
+        assert file.read() == content[1_000:]
+
+
+def test_without_versions_a_stream_whose_object_was_replaced_meanwhile_is_not_mixed(
+    farm, store
+) -> None:
+    farm.clients.s3.put_bucket_versioning(
+        Bucket="out", VersioningConfiguration={"Status": "Suspended"}
+    )
+    content = os.urandom(3 * MIB)
+    store.put("work/x", content, metadata={})
+    store._s3.plan["get_object"] = [tear(1_000)]
+    with store.open("work/x") as file:
+        assert file.read(1_000) == content[:1_000]
+        store.put("work/x", b"other" * MIB, metadata={})
+
+        with pytest.raises(SourceChanged):
+            file.read()
+
+
+def test_a_collected_file_that_arrives_damaged_does_not_appear(farm, store, tmp_path) -> None:
+    metadata = {object_metadata.SHA256: "0" * 64}
+    farm.clients.s3.put_object(Bucket="out", Key="DONE/x.mp4", Body=b"abc", Metadata=metadata)
+
+    with pytest.raises(Unavailable, match="another SHA-256"):
+        store.collect("DONE/x.mp4", tmp_path / "x", moved=lambda _n: None, stop=threading.Event())
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_grow_so_that_no_file_has_too_many() -> None:
+    for size in (1, 16 * MIB, 160_000 * MIB, 5 * 1024 * 1024 * MIB):
+        step = transfer.part_bytes(size)
+        assert -(-size // step) <= transfer.MAX_PARTS
+        assert step >= transfer.PART_BYTES
+
+
+@given(st.dictionaries(st.sampled_from(["job", "certificate"]), st.text()))
+def test_any_metadata_survives_the_headers(metadata: dict[str, str]) -> None:
+    packed = object_metadata.pack(metadata)
+
+    assert object_metadata.unpack(packed) == metadata
+    assert all(value.isascii() and value.isprintable() for value in packed.values())
+
+
+def cut_to(length: int):
+    """Answer a read with only the first bytes of it, and no error."""
+
+    def cut(real, **asked):
+        answer = real(**asked)
+        return {**answer, "Body": io.BytesIO(answer["Body"].read()[:length])}
+
+    return cut
+
+
+def test_a_short_answer_is_asked_on_and_never_taken_for_the_whole(store, large, tmp_path) -> None:
+    source = accept(store, large)
+    store._s3.plan["get_object"] = [cut_to(100)]
+    assert fetch(store, source, tmp_path) == large.read_bytes()
+
+    store._s3.plan["get_object"] = [cut_to(0)] * 40
+    with pytest.raises(Unavailable, match="fewer bytes than it has"):
+        fetch(store, source, tmp_path)
+
+
+def test_a_stream_that_ends_early_again_and_again_is_an_error_not_an_end(store) -> None:
+    store.put("work/x", b"x" * 1000, metadata={})
+    store._s3.plan["get_object"] = [cut_to(0)] * 9
+
+    with store.open("work/x") as file, pytest.raises(Unavailable, match="fewer bytes"):
+        file.read()
+
+
+def test_a_range_beyond_the_end_is_empty(store) -> None:
+    store.put("work/x", b"12345", metadata={})
+
+    for start, end, expected in ((5, None, b""), (9, 20, b""), (3, 3, b""), (3, 99, b"45")):
+        with store.open("work/x", start=start, end=end) as file:
+            assert file.read() == expected
+
+
+def test_an_object_that_goes_while_it_is_listed_is_left_out(farm, store) -> None:
+    for name in "abc":
+        store.put(f"work/{name}", b"x", metadata={})
+    store._s3.plan["head_object"] = [refusal("404", 404)]
+
+    assert len(list(store.list("work/"))) == 2
+
+
+def test_a_stop_ends_a_download_and_leaves_no_file(store, large, tmp_path) -> None:
+    source, stop = accept(store, large), threading.Event()
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    with (
+        pytest.raises(Stopped),
+        store.fetch(source, scratch, moved=lambda _n: stop.set(), stop=stop),
+    ):
+        pass
+
+    assert list(scratch.iterdir()) == []

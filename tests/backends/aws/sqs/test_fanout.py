@@ -1,0 +1,121 @@
+"""Publishing on AWS when a send fails or the process dies in the middle."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from contracts.backends import PROFILES
+from hevcq.domain.job import Source, job_id
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import Unavailable, UnknownProfile
+from support.aws.breaking import Breaking, refusal
+from support.aws.moto_server import make_farm
+
+pytestmark = pytest.mark.aws
+SOURCE = Source(bucket="uploads", key="TODO/all/a.mp4", version="v", size=1)
+BOTH = ["hevc", "720p"]
+
+
+class Killed(BaseException):
+    """A kill -9 at this very call."""
+
+
+@pytest.fixture
+def farm():
+    found = make_farm(PROFILES)
+    for queue in found.backend.queues.values():
+        queue._sqs = Breaking(found.clients.sqs)
+    found.backend.ledger._jobs.db = Breaking(found.clients.dynamodb)
+    yield found
+    found.backend.close()
+
+
+def ready(farm) -> list[int]:
+    return [farm.backend.queues[name].depth().ready for name in BOTH]
+
+
+def publish(farm, **more):
+    return farm.backend.fanout.publish(SOURCE, BOTH, **{"announced": False, **more})
+
+
+def test_a_send_that_fails_fails_the_publication_and_again_sends_what_is_missing(farm) -> None:
+    farm.backend.queues["720p"]._sqs.plan["send_message_batch"] = [refusal("Busy", 503)]
+
+    with pytest.raises(Unavailable):
+        publish(farm)
+    publish(farm)
+    publish(farm)
+
+    assert ready(farm) == [1, 1]
+
+
+def test_a_kill_before_the_send_is_made_up_for_by_publishing_again(farm) -> None:
+    farm.backend.queues["hevc"]._sqs.plan["send_message_batch"] = [Killed()]
+
+    with pytest.raises(Killed):
+        publish(farm)
+    assert ready(farm) == [0, 0]
+    publish(farm)
+
+    assert ready(farm) == [1, 1]
+
+
+def test_a_kill_after_the_send_sends_twice_and_never_loses(farm) -> None:
+    farm.backend.ledger._jobs.db.plan["update_item"] = [Killed()]
+
+    with pytest.raises(Killed):
+        publish(farm)
+    publish(farm)
+
+    assert ready(farm) == [2, 1]
+
+
+def test_a_job_that_a_worker_has_begun_is_not_sent_again(farm) -> None:
+    farm.backend.ledger._jobs.db.plan["update_item"] = [Killed()]
+    with pytest.raises(Killed):
+        publish(farm)
+    farm.backend.ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)
+
+    publish(farm)
+
+    assert ready(farm) == [1, 1]
+
+
+def test_an_announced_source_is_registered_and_nothing_is_sent(farm) -> None:
+    records = publish(farm, announced=True)
+
+    assert [record.profile for record in records] == BOTH
+    assert ready(farm) == [0, 0]
+
+
+def test_an_unknown_profile_registers_and_sends_nothing(farm) -> None:
+    with pytest.raises(UnknownProfile):
+        farm.backend.fanout.publish(SOURCE, ["hevc", "none"], announced=False)
+
+    assert farm.backend.ledger.get(job_id(SOURCE, "hevc")) is None
+    assert ready(farm) == [0, 0]
+
+
+def test_a_kill_between_reopening_and_sending_is_made_up_for(farm) -> None:
+    ledger, fanout = farm.backend.ledger, farm.backend.fanout
+    ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)
+    ledger.bury(job_id(SOURCE, "hevc"), 1, "why", FailureClass.DAMAGED)
+    job = ledger.get(job_id(SOURCE, "hevc"))
+    farm.backend.queues["hevc"]._sqs.plan["send_message_batch"] = [Killed()]
+    with pytest.raises(Killed):
+        fanout.requeue(job, who="me", why="fixed")
+
+    assert fanout.requeue(job, who="me", why="fixed") is True
+    assert fanout.requeue(job, who="me", why="fixed") is False
+
+    (delivery,) = farm.backend.queues["hevc"].receive(5, wait_s=0, stop=threading.Event())
+    assert delivery.tasks[0].job_id == job.job_id
+
+
+def test_a_job_of_a_profile_that_is_gone_is_not_requeued(farm) -> None:
+    job = publish(farm)[0].model_copy(update={"profile": "gone"})
+
+    with pytest.raises(UnknownProfile):
+        farm.backend.fanout.requeue(job, who="me", why="fixed")

@@ -1,0 +1,244 @@
+"""A film in chunks on the emulator: SQS, DynamoDB and S3 carry its parts to one rendition."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.chunk_settings import Chunking, ChunkMode
+from hevcq.domain.job import JobState, Source, job_id
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.verdict import RetryIn
+from hevcq.errors import PartUnfit, SourceDamaged
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.usecases.operations.cancel import CancelResult, Order, cancel
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.scratch import Scratch
+from support.aws import iam
+from support.aws.breaking import Breaking, broken
+from support.aws.moto_server import make_farm
+from support.clips import make_clip
+from support.fakes.filmfarm import CHUNKED, CHUNKS, FilmFarm
+
+pytestmark = pytest.mark.aws
+POINTS = (
+    "encode/store.put:after",
+    "encode/ledger.split:after",
+    "encode/queue.send:after",
+    "encode/ledger.announce:after",
+    "chunk/encoder.encode_chunk:before",
+    "chunk/store.put:after",
+    "chunk/store.publish:after",
+    "chunk/ledger.complete:after",
+    "chunk/queue.send:before",
+    "join/store.collect:before",
+    "join/encoder.join:after",
+    "join/store.publish:after",
+    "join/ledger.complete:after",
+    "join/ledger.forget_parts:after",
+)
+
+
+class CloudFilmFarm(FilmFarm):
+    """The film farm over the emulator, on its clock."""
+
+    def __init__(self, folder, profile=CHUNKED) -> None:
+        super().__init__(folder, profile)
+        self.cloud = make_farm({profile.name: profile})
+        self.clock, self.backend = self.cloud.clock, self.cloud.backend
+        self.clock.auto = True
+        self.queue = self.backend.queues[profile.name]
+        self.ledger, self.store = self.backend.ledger, self.backend.store
+        scratch = Scratch(folder / "scratch", self.clock)
+        self.with_kit(backend=self.backend, clock=self.clock, scratch=scratch)
+
+    def submit(self, name: str = "a.mp4", content: bytes = b"film") -> Source:
+        path = self.folder / name
+        if not path.exists():
+            path.write_bytes(content)
+        stop = threading.Event()
+        key = f"TODO/{self.profile.name}/{name}"
+        # The upload announces itself: S3, then SNS, then the profile's queue.
+        return self.store.accept(path, key, moved=lambda _n: None, stop=stop)
+
+
+@pytest.fixture
+def farm(tmp_path):
+    found = CloudFilmFarm(tmp_path)
+    yield found
+    found.backend.close()
+
+
+def is_whole(farm: CloudFilmFarm, source: Source) -> None:
+    """One proven rendition, and nothing left of how it was made."""
+    record = farm.record(source)
+    assert record.state is JobState.DONE
+    assert farm.renditions() == [farm.key(source)]
+    with farm.store.open(record.rendition.certificate_key) as stream:
+        certificate = Certificate.parse(stream.read())
+    assert certificate.rendition_sha256 == farm.store.stat(farm.key(source)).sha256
+    assert farm.kept(source) == []
+    assert (farm.quiet(), farm.letters()) == (True, [])
+
+
+def test_a_film_on_aws_becomes_one_rendition_by_its_chunks_and_their_join(farm):
+    source = farm.submit()
+
+    farm.until_settled(source)
+
+    is_whole(farm, source)
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS
+    assert farm.ledger.counts() == {("hevc", JobState.DONE): 1}
+
+
+def test_the_tasks_of_a_film_are_one_message_group(farm):
+    sent = []
+    events = farm.cloud.clients.sqs.meta.events
+    events.register(
+        "before-parameter-build.sqs.SendMessageBatch",
+        lambda params, **_more: sent.extend(params["Entries"]),
+        unique_id="groups",
+    )
+    try:
+        source = farm.split()
+    finally:
+        events.unregister("before-parameter-build.sqs.SendMessageBatch", unique_id="groups")
+
+    assert [entry["MessageGroupId"] for entry in sent] == [source.source_id] * CHUNKS
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_costs_at_most_one_chunk(farm, point):
+    source = farm.submit()
+    reached = False
+    for _ in range(20):
+        if farm.queue.depth().ready == 0:
+            break
+        reached = farm.killed_at(point)
+        if reached:
+            break
+    assert reached, "the film's life does not meet the point"
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+
+    farm.until_settled(source, rounds=80)
+
+    is_whole(farm, source)
+    assert farm.encoder.calls.count("encode_chunk") <= CHUNKS + 1
+
+
+def test_a_chunk_that_can_only_fail_again_is_one_dead_letter(farm):
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
+
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DEAD
+    assert [letter.reason for letter in farm.letters()] == [record.reason]
+    assert farm.quiet()
+
+
+def test_parts_that_never_fit_have_the_film_on_aws_encoded_whole(farm):
+    source = farm.split()
+    farm.encoder.errors["join"] = [PartUnfit("never")] * 9
+
+    farm.until_settled(source, rounds=100)
+
+    is_whole(farm, source)
+    assert farm.encoder.calls.count("encode") == 1
+
+
+def test_a_split_film_needs_nothing_that_the_task_role_does_not_allow(farm):
+    source, made = farm.submit(), farm.cloud.clients
+    with iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb) as calls:
+        for _ in range(CHUNKS + 2):
+            assert farm.handle() is not None
+    is_whole(farm, source)
+
+    policy = iam.allowed("modules/worker_service/roles.tf", "task")
+    used = {grant for call in calls for grant in iam.needed(*call)}
+    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    actions = {action for action, _ in used}
+    assert {"sqs:SendMessage", "dynamodb:BatchGetItem", "s3:DeleteObject"} <= actions
+
+
+def test_an_operator_may_cancel_a_split_film_and_clear_away_its_parts(farm):
+    source, made = farm.split(), farm.cloud.clients
+    farm.handle()
+    order = Order([source.key], who="me")
+    with iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb) as calls:
+        (cancelled,) = cancel(farm.backend, order)
+
+    assert cancelled.result is CancelResult.CANCELLED
+    assert farm.kept(source) == []
+    policy = iam.allowed("operator.tf", "operator")
+    used = {grant for call in calls for grant in iam.needed(*call)}
+    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+
+
+def test_a_source_that_breaks_in_mid_chunk_costs_one_failure_and_no_frame(farm):
+    source = farm.split()
+    # The chunk's plan is read, and then its film, which breaks.
+    farm.store._s3 = Breaking(farm.cloud.clients.s3, {"get_object": [None, broken()]})
+
+    assert isinstance(farm.handle().verdict, RetryIn)
+    assert farm.chunks(source)[0].failures == 1
+    farm.until_settled(source)
+
+    is_whole(farm, source)
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
+
+
+def test_a_source_replaced_while_its_chunk_reads_it_is_refused(farm):
+    source = farm.split()
+    newer = farm.folder / "newer.mp4"
+    newer.write_bytes(b"another film")
+
+    def replaced() -> None:
+        farm.store.accept(newer, source.key, moved=lambda _n: None, stop=threading.Event())
+
+    farm.encoder.during["encode_chunk"] = replaced
+    farm.handle()
+
+    record = farm.record(source)
+    assert record.state is not JobState.DONE
+    assert "replaced" in record.reason
+    assert farm.renditions() == []
+
+
+@pytest.mark.media
+def test_a_real_film_has_all_its_frames(tmp_path):
+    video = CHUNKED.video.model_copy(update={"preset": "ultrafast"})
+    chunking = Chunking(mode=ChunkMode.ALWAYS, min_s=1.0, target_s=1.0, max_s=2.0, threads=1)
+    profile = CHUNKED.model_copy(update={"video": video, "chunking": chunking})
+    farm = CloudFilmFarm(tmp_path, profile)
+    extra = ("-g", "25", "-keyint_min", "25", "-sc_threshold", "0")
+    make_clip(tmp_path, name="film.mp4", seconds=4, extra=extra)
+    encoder = FfmpegEncoder("ffmpeg", "ffprobe", farm.clock)
+    scratch = Scratch(tmp_path / "scratch", farm.clock)
+    parts = (farm.backend, encoder, make_plan, scratch, farm.clock)
+    farm.kit = Kit(*parts, threads=1, on_event=farm.events.append, heartbeat=farm._heartbeat)
+    source = farm.submit("film.mp4")
+
+    record = farm.until_settled(source)
+
+    assert (record.state, record.reason) == (JobState.DONE, "")
+    rendition, stop = tmp_path / "rendition.mp4", threading.Event()
+    farm.store.collect(record.rendition.key, rendition, moved=lambda _n: None, stop=stop)
+    measured = [
+        encoder.measure(str(path), encoder.probe(str(path), stop=stop), stop=stop).tracks[0].packets
+        for path in (rendition, tmp_path / "film.mp4")
+    ]
+    assert measured == [100, 100]
+    assert farm.ledger.get(job_id(source, "hevc")).split.chunks >= 2
+    farm.backend.close()
+
+
+def test_five_kills_cost_a_film_of_ten_minutes_one_chunk_each_at_most():
+    from benchmarks.kill_bench import lives
+
+    (life,) = lives(CloudFilmFarm, 1)
+
+    assert sum(life.lost) > 0
+    assert max(life.lost) <= 1.0

@@ -1,0 +1,82 @@
+"""The longest time of a worker's control calls, against what leases and stops leave for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.backends.aws.clients import (
+    CONTROL_ATTEMPT_S,
+    CONTROL_CONNECT_TIMEOUT_S,
+    CONTROL_READ_TIMEOUT_S,
+    make_clients,
+)
+from hevcq.backends.embedded.database import BUSY_S
+from hevcq.domain.profile import Profile
+from hevcq.settings.model import AwsSettings
+from hevcq.settings.profile_files import installed_folder, load_profiles
+from hevcq.util.retry import CONTROL_CALL
+from hevcq.worker.delivery.lease import JOIN_S, MARGIN_SHARE, MAX_MARGIN_S
+from support.aws.emulator import KEYS, REGION
+
+PROFILES = list(load_profiles(installed_folder()).values())
+LONGEST_S = CONTROL_CALL.longest_s(CONTROL_ATTEMPT_S)
+STOP_TIMEOUT_S, STOP_GRACE_S, TERM_S = 120, 60, 2
+"""What infra/terraform/modules/worker_service gives a task; tests/infra checks those."""
+
+
+def lease_left_s(profile: Profile) -> float:
+    """Return how long a lease that is kept alive is valid at least."""
+    numbers = profile.queue
+    margin_s = min(MAX_MARGIN_S, numbers.visibility_s * MARGIN_SHARE)
+    return numbers.visibility_s - numbers.heartbeat_s - margin_s
+
+
+@pytest.fixture
+def clients(monkeypatch):
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    found = make_clients(AwsSettings(region=REGION), caller_retries=True)
+    yield found
+    found.close()
+
+
+def test_a_worker_s_control_calls_are_sent_once_by_botocore(clients) -> None:
+    for client in (clients.sqs, clients.dynamodb, clients.control):
+        config = client.meta.config
+        assert config.retries["total_max_attempts"] == 1
+        assert config.connect_timeout == CONTROL_CONNECT_TIMEOUT_S
+        assert config.read_timeout == CONTROL_READ_TIMEOUT_S
+    assert clients.s3.meta.config.retries["total_max_attempts"] == 3
+
+
+def test_a_command_s_calls_are_repeated_by_botocore_alone(monkeypatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    found = make_clients(AwsSettings(region=REGION))
+
+    assert found.control is None
+    assert found.dynamodb.meta.config.retries["total_max_attempts"] == 3
+    found.close()
+
+
+def test_the_longest_control_call_is_half_a_minute() -> None:
+    assert LONGEST_S == 28.5
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_a_verdict_is_recorded_and_settled_within_the_lease(profile) -> None:
+    look_s = CONTROL_ATTEMPT_S  # whether a transition whose answer was lost has happened
+    assert LONGEST_S + look_s + LONGEST_S < lease_left_s(profile)
+    assert CONTROL_CALL.longest_s(BUSY_S) < lease_left_s(profile)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_two_heartbeats_may_hang_to_their_end_and_the_third_comes_in_time(profile) -> None:
+    heartbeat_s = 2 * CONTROL_ATTEMPT_S  # the message and the claim, each sent once
+    assert heartbeat_s < JOIN_S
+    assert 2 * heartbeat_s + profile.queue.heartbeat_s < lease_left_s(profile)
+
+
+def test_a_stopped_task_gives_its_work_back_before_it_is_killed() -> None:
+    assert LONGEST_S < STOP_GRACE_S
+    assert STOP_GRACE_S + TERM_S + 2 * LONGEST_S < STOP_TIMEOUT_S

@@ -1,0 +1,285 @@
+"""The way of a film on AWS: boto3 upload, S3 event, SNS, SQS, the real worker and ffmpeg, S3."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from dataclasses import replace
+
+import pytest
+
+from hevcq.backends.aws.s3 import metadata as object_metadata
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.job import JobState, job_id
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Bounds, Gates, Profile, QueueNumbers, Video, VideoCodec
+from hevcq.domain.verdict import FailureClass
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ports.ledger import JobFilter
+from hevcq.ports.queue import Selection
+from hevcq.usecases.operations.dead_letters import Order, RedriveResult, Wanted, redrive
+from hevcq.util.clock import SystemClock
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.handler import Handler, Served
+from hevcq.worker.scratch import Scratch
+from hevcq.worker.slot import Worker
+from support.aws.forms import post
+from support.aws.moto_server import Farm, make_farm
+from support.clips import make_clip
+
+pytestmark = [pytest.mark.aws, pytest.mark.media]
+
+
+def profile(name: str, **more: object) -> Profile:
+    return Profile(
+        name=name,
+        description="for tests",
+        video=Video(codec=VideoCodec.HEVC, preset="ultrafast", crf=32),
+        gates=Gates(minimum_saving=None, review_below=0.0),
+        queue=QueueNumbers(visibility_s=60, heartbeat_s=20),
+        **more,
+    )
+
+
+PROFILES = {"hevc": profile("hevc"), "small": profile("small", subscribe=False)}
+
+
+@pytest.fixture
+def farm() -> Farm:
+    found = make_farm(PROFILES, clock=SystemClock())
+    yield found
+    found.backend.close()
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return make_clip(tmp_path / "clips", seconds=1, size="160x120")
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    found = Scratch(tmp_path / "scratch", SystemClock())
+    yield found
+    found.close()
+
+
+def worker(farm: Farm, scratch: Scratch, served: Profile = PROFILES["hevc"]) -> Worker:
+    encoder = FfmpegEncoder("ffmpeg", "ffprobe", farm.clock)
+    kit = Kit(farm.backend, encoder, make_plan, scratch, farm.clock, threads=1)
+    queue = farm.backend.queues[served.name]
+    return Worker(kit, Handler(kit, farm.backend.owner), [Served(served, queue)])
+
+
+def upload(farm: Farm, key: str, content: bytes) -> None:
+    farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=content)
+
+
+def work_off(farm: Farm, made: Worker, queue: str = "hevc") -> None:
+    """Step until the queue has nothing ready."""
+    for _ in range(20):
+        if farm.backend.queues[queue].depth().ready == 0:
+            return
+        assert made.step()
+    raise AssertionError("the queue does not come to its end")
+
+
+def renditions(farm: Farm) -> list[str]:
+    return [o.key for o in farm.backend.store.list("DONE/") if not o.key.endswith(".json")]
+
+
+def nothing_is_left(farm: Farm, scratch: Scratch) -> None:
+    """Hold that no message, work file, part of an upload or scratch file is anywhere."""
+    work_off(farm, worker(farm, scratch, PROFILES["small"]), "small")
+    for name in PROFILES:
+        depth = farm.backend.queues[name].depth()
+        assert (depth.ready, depth.in_flight, depth.delayed) == (0, 0, 0), name
+    assert list(farm.backend.store.list("work/")) == []
+    for bucket in ("uploads", "out"):
+        assert "Uploads" not in farm.clients.s3.list_multipart_uploads(Bucket=bucket)
+    assert [path for path in scratch.folder.rglob("*/*") if path.is_file()] == []
+
+
+def test_an_upload_becomes_one_verified_rendition_however_often_it_is_announced(
+    farm, clip, scratch, tmp_path
+) -> None:
+    key = "TODO/all/a film+é.mp4"
+    upload(farm, key, clip.read_bytes())
+    made = worker(farm, scratch)
+
+    work_off(farm, made)
+
+    (rendition,) = renditions(farm)
+    assert rendition == "DONE/hevc/a film+é.mp4.mp4"
+    first = farm.backend.store.stat(rendition)
+    (record,) = farm.backend.ledger.jobs(JobFilter(profile="hevc"))
+    assert (record.state, record.rendition.sha256) == (JobState.DONE, first.sha256)
+    with farm.backend.store.open(first.metadata["certificate"]) as file:
+        certificate = Certificate.parse(file.read())
+    assert (certificate.job_id, certificate.rendition_sha256) == (record.job_id, first.sha256)
+    target = tmp_path / "collected.mp4"
+    farm.backend.store.collect(rendition, target, moved=lambda _n: None, stop=threading.Event())
+    assert codec_of(target) == "hevc"
+
+    announce_again(farm, record.source, times=3)
+    work_off(farm, made)
+
+    assert farm.backend.store.stat(rendition) == first
+    assert renditions(farm) == [rendition]
+    nothing_is_left(farm, scratch)
+    assert farm.backend.queues["hevc"].depth().dead == 0
+
+
+def announce_again(farm: Farm, source, *, times: int) -> None:
+    thing = {
+        "key": "TODO/all/a+film%2B%C3%A9.mp4",
+        "size": source.size,
+        "versionId": source.version,
+    }
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": "uploads"}, "object": thing},
+    }
+    for _ in range(times):
+        farm.clients.sns.publish(
+            TopicArn=farm.settings.aws.topic_arn, Message=json.dumps({"Records": [record]})
+        )
+
+
+def codec_of(path) -> str:
+    command = ["ffprobe", "-v", "error", "-select_streams", "v:0"]
+    command += ["-show_entries", "stream=codec_name", "-of", "csv=p=0", str(path)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_poison_is_a_dead_letter_with_class_and_reason_at_its_first_receive(farm, scratch) -> None:
+    upload(farm, "TODO/all/poison.mp4", b"this is not a film\n" * 50)
+    farm.put_body("hevc", '{"forged": true}')
+
+    work_off(farm, worker(farm, scratch))
+
+    letters = list(farm.backend.queues["hevc"].dead_letters(Selection()))
+    found = {letter.failure_class: letter for letter in letters}
+    assert set(found) == {FailureClass.UNREADABLE, FailureClass.MESSAGE}
+    assert {letter.attempts for letter in letters} == {1}
+    assert all(letter.reason for letter in letters)
+    (record,) = farm.backend.ledger.jobs(JobFilter(profile="hevc"))
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.UNREADABLE)
+    assert renditions(farm) == []
+    nothing_is_left(farm, scratch)
+
+
+def planted(farm: Farm, fence: str, key: str) -> str:
+    """Put somebody's object in the place of the one rendition to come; return the job's id."""
+    (source,) = farm.backend.store.sources("TODO/")
+    job = job_id(source, "hevc")
+    metadata = {
+        object_metadata.JOB: job,
+        object_metadata.FENCE: fence,
+        object_metadata.SHA256: "0" * 64,
+    }
+    farm.clients.s3.put_object(Bucket="out", Key=key, Body=b"another", Metadata=metadata)
+    return job
+
+
+@pytest.mark.parametrize("fence", ["1", "no number"])
+def test_a_fence_that_the_ledger_never_granted_ends_the_job_once_and_says_what_to_do(
+    farm, clip, scratch, fence
+) -> None:
+    upload(farm, "TODO/hevc/a.mp4", clip.read_bytes())
+    key = "DONE/hevc/a.mp4.mp4"
+    job = planted(farm, fence, key)
+
+    work_off(farm, worker(farm, scratch))
+
+    record = farm.backend.ledger.get(job)
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.REVIEW), record
+    (letter,) = farm.backend.queues["hevc"].dead_letters(Selection())
+    assert (letter.attempts, key in letter.reason) == (1, True)
+    with farm.backend.store.open(key) as file:
+        assert file.read() == b"another"
+
+    assert farm.backend.store.delete(key)
+    order = Order(Wanted(), who="tester", why="removed it")
+    stop = threading.Event()
+    done = list(redrive(farm.backend, order, clock=farm.clock, stop=stop))
+    assert [each.result for each in done] == [RedriveResult.REDRIVEN]
+    work_off(farm, worker(farm, scratch))
+    assert farm.backend.ledger.get(job).state is JobState.DONE
+    nothing_is_left(farm, scratch)
+
+
+def test_a_redrive_after_the_fix_completes_what_was_refused(farm, clip, scratch) -> None:
+    strict = PROFILES["hevc"].model_copy(update={"bounds": Bounds(max_pixels=64 * 64)})
+    upload(farm, "TODO/hevc/film.mp4", clip.read_bytes())
+    work_off(farm, worker(farm, scratch, strict))
+    assert renditions(farm) == []
+    order = Order(Wanted(), who="tester", why="profile fixed")
+
+    found = list(redrive(farm.backend, order, clock=farm.clock, stop=threading.Event()))
+
+    assert [item.result for item in found] == [RedriveResult.REDRIVEN]
+    work_off(farm, worker(farm, scratch))
+    assert renditions(farm) == ["DONE/hevc/film.mp4.mp4"]
+    assert farm.backend.queues["hevc"].depth().dead == 0
+    nothing_is_left(farm, scratch)
+
+
+def test_only_the_profile_whose_folder_it_is_takes_an_upload(farm, clip, scratch) -> None:
+    upload(farm, "TODO/small/film.mp4", clip.read_bytes())
+
+    work_off(farm, worker(farm, scratch))
+    assert renditions(farm) == []
+    work_off(farm, worker(farm, scratch, PROFILES["small"]), "small")
+
+    assert renditions(farm) == ["DONE/small/film.mp4.mp4"]
+    nothing_is_left(farm, scratch)
+
+
+def test_a_presigned_form_uploads_and_a_presigned_url_reads(farm, clip, scratch) -> None:
+    import urllib.request
+    from urllib.parse import urlsplit
+
+    form = farm.backend.store.presigned_post("TODO/all/form.mp4", 10_000_000, 60)
+    post(form, clip.read_bytes())
+
+    work_off(farm, worker(farm, scratch))
+
+    (rendition,) = renditions(farm)
+    url = farm.backend.store.presigned_get(rendition, 60)
+    assert urlsplit(url).query
+    with urllib.request.urlopen(url) as answer:
+        assert len(answer.read()) == farm.backend.store.stat(rendition).size
+
+
+def test_an_upload_by_the_store_is_worked_on_once(farm, clip, scratch) -> None:
+    stop = threading.Event()
+    source = farm.backend.store.accept(clip, "TODO/all/ours.mp4", moved=lambda _n: None, stop=stop)
+    farm.backend.fanout.publish(source, ["hevc"], announced=farm.backend.announces_uploads)
+    assert farm.backend.queues["hevc"].depth().ready == 1
+
+    work_off(farm, worker(farm, scratch))
+    again = farm.backend.store.accept(clip, "TODO/all/ours.mp4", moved=lambda _n: None, stop=stop)
+    farm.backend.fanout.publish(again, ["hevc"], announced=True)
+
+    assert again == source
+    assert farm.backend.queues["hevc"].depth().ready == 0
+    assert len(renditions(farm)) == 1
+
+
+def test_bytes_that_were_uploaded_before_hevcq_knew_them_are_queued_by_hevcq(farm, clip) -> None:
+    stop = threading.Event()
+    store = farm.backend.store
+    store.accept(clip, "TODO/all/ours.mp4", moved=lambda _n: None, stop=stop)
+    queue = farm.backend.queues["hevc"]
+    for delivery in queue.receive(10, wait_s=0, stop=stop):
+        queue.ack(delivery)
+
+    source = store.accept(clip, "TODO/all/ours.mp4", moved=lambda _n: None, stop=stop)
+    farm.backend.fanout.publish(source, ["hevc"], announced=True)
+
+    (delivery,) = queue.receive(10, wait_s=0, stop=stop)
+    assert delivery.tasks[0].source == source
+    assert replace(delivery, tasks=()).problem == ""

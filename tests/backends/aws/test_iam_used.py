@@ -1,0 +1,177 @@
+"""Every call that a worker and an operator make is allowed by their Terraform policies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from contracts.backends import PROFILES
+from hevcq.backends.aws.s3 import transfer
+from hevcq.domain.job import JobState
+from hevcq.domain.keys import rendition_key
+from hevcq.errors import EncoderFailed, SourceDamaged, Stopped
+from hevcq.ports.ledger import JobFilter
+from hevcq.ports.queue import Selection
+from hevcq.ports.store import Publication
+from hevcq.usecases.operations.dead_letters import Order, Wanted, redrive
+from hevcq.usecases.operations.dead_letters import purge as purge_letters
+from hevcq.usecases.operations.reprocess import Order as Again
+from hevcq.usecases.operations.reprocess import reprocess, reprocess_missing
+from hevcq.usecases.operations.status import overview
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.handler import Handler, Served
+from hevcq.worker.scratch import Scratch
+from support.aws import iam
+from support.aws.moto_server import Farm
+from support.aws.values import take
+from support.fakes.encoder import FakeEncoder, fake_plan
+from support.fakes.farm import NoHeartbeat
+
+pytestmark = pytest.mark.aws
+NEVER = threading.Event()
+LARGE = 6 * 1024 * 1024
+
+
+def clients(farm: Farm) -> tuple:
+    made = farm.clients
+    return made.s3, made.sqs, made.polls, made.sns, made.dynamodb
+
+
+def grants(calls: list) -> set[iam.Grant]:
+    return {grant for call in calls for grant in iam.needed(*call)}
+
+
+def put(farm: Farm, key: str) -> None:
+    farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=b"film " + key.encode())
+
+
+def work(farm: Farm, folder: Path, encoder: FakeEncoder) -> None:
+    """Handle what the queue brings, and what comes back later."""
+    scratch = Scratch(folder / "scratch", farm.clock)
+    parts = (farm.backend, encoder, fake_plan, scratch, farm.clock)
+    kit = Kit(*parts, threads=1, heartbeat=NoHeartbeat)
+    queue = farm.backend.queues["hevc"]
+    handler = Handler(kit, farm.backend.owner)
+    for _ in range(5):
+        for delivery in take(queue):
+            handler.handle(Served(PROFILES["hevc"], queue), delivery)
+        farm.clock.advance(3600)
+    scratch.close()
+
+
+def published_large(farm: Farm, folder: Path, key: str, *, stopped: bool) -> None:
+    """Publish in several parts, whole or stopped in the middle."""
+    path = folder / "large"
+    path.write_bytes(os.urandom(LARGE))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    publication = Publication(key=key, file=path, sha256=sha256, job_id="j", fence=1)
+    if not stopped:
+        farm.backend.store.publish(publication)
+        return
+    put_part = farm.clients.s3.upload_part
+    farm.clients.s3.upload_part = lambda **_asked: (_ for _ in ()).throw(Stopped())
+    try:
+        with pytest.raises(Stopped):
+            farm.backend.store.publish(replace(publication, fence=2))
+    finally:
+        farm.clients.s3.upload_part = put_part
+
+
+def test_a_worker_needs_nothing_that_its_task_role_does_not_allow(
+    farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PART_BYTES", 5 * 1024 * 1024)
+    for name in ("done", "retried", "damaged"):
+        put(farm, f"TODO/hevc/{name}.mp4")
+    farm.put_body("hevc", "not a message")
+    encoder = FakeEncoder()
+    encoder.errors = {"encode": [None, EncoderFailed("once"), SourceDamaged("broken"), None]}
+
+    with iam.recorded(*clients(farm)) as calls:
+        work(farm, tmp_path, encoder)
+        published_large(farm, tmp_path, "DONE/hevc/large.mp4", stopped=False)
+        published_large(farm, tmp_path, "DONE/hevc/large.mp4", stopped=True)
+
+    states = sorted(job.state for job in farm.backend.ledger.jobs(JobFilter(profile="hevc")))
+    assert states == sorted([JobState.DONE, JobState.DONE, JobState.DEAD])
+    policy = iam.allowed("modules/worker_service/roles.tf", "task")
+    used = grants(calls)
+    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    for action in ("sqs:ReceiveMessage", "sqs:SendMessage", "sqs:ChangeMessageVisibility"):
+        assert any(action == each for each, _ in used), f"{action} was not exercised"
+    assert ("s3:AbortMultipartUpload", "output:DONE/hevc/large.mp4") in used
+    assert ("s3:ListBucketMultipartUploads", "output") in used
+
+
+def test_a_worker_may_not_do_what_it_never_does() -> None:
+    policy = iam.allowed("modules/worker_service/roles.tf", "task")
+
+    for wrong in (
+        ("s3:PutObject", "output:DONE/720p/a.mp4"),
+        ("s3:DeleteObject", "output:DONE/hevc/a.mp4"),
+        ("s3:PutObject", "input:TODO/all/a.mp4"),
+        ("dynamodb:DeleteItem", "table"),
+        ("sqs:PurgeQueue", "queue"),
+    ):
+        assert not iam.covered(wrong, policy), wrong
+
+
+def test_an_operator_needs_nothing_that_the_policy_does_not_allow(
+    farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PART_BYTES", 5 * 1024 * 1024)
+    films = [tmp_path / "small.mp4", tmp_path / "large.mp4"]
+    films[0].write_bytes(b"film")
+    films[1].write_bytes(os.urandom(LARGE))
+    backend = farm.backend
+
+    with iam.recorded(*clients(farm)) as calls:
+        for film in films:
+            key = f"TODO/all/{film.name}"
+            source = backend.store.accept(film, key, moved=lambda _n: None, stop=NEVER)
+            backend.fanout.publish(source, ["hevc"], announced=True)
+            again = backend.store.accept(film, key, moved=lambda _n: None, stop=NEVER)
+            backend.fanout.publish(again, ["hevc", "720p"], announced=True)
+    encoder = FakeEncoder()
+    encoder.errors = {"encode": [None, SourceDamaged("broken")]}
+    work(farm, tmp_path, encoder)
+    done = next(backend.ledger.jobs(JobFilter(states=frozenset({JobState.DONE}))))
+
+    with iam.recorded(*clients(farm)) as more:
+        look_and_send_back(farm, done, tmp_path)
+
+    policy = iam.allowed("operator.tf", "operator")
+    used = grants([*calls, *more])
+    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    for action in ("s3:PutObject", "s3:ListBucketVersions", "dynamodb:Query", "sqs:SendMessage"):
+        assert any(action == each for each, _ in used), f"{action} was not exercised"
+
+
+def look_and_send_back(farm: Farm, done, folder: Path) -> None:
+    """Everything that status, collect, dead-letters, redrive and reprocess ask of AWS."""
+    backend = farm.backend
+    overview(backend, farm.clock)
+    list(backend.ledger.jobs(JobFilter(source_key=done.source.key)))
+    with backend.store.open(done.rendition.certificate_key) as file:
+        file.read()
+    target = folder / "collected.mp4"
+    backend.store.collect(done.rendition.key, target, moved=lambda _n: None, stop=NEVER)
+    letter = next(backend.queues["hevc"].dead_letters(Selection()))
+    order = Order(Wanted(("hevc",)), who="me")
+    list(redrive(backend, replace(order, dry_run=True), clock=farm.clock, stop=NEVER))
+    list(redrive(backend, order, clock=farm.clock, stop=NEVER))
+    list(purge_letters(backend.queues, Wanted(job=letter.task.job_id)))
+    again = Again([done.job_id], who="me")
+    list(reprocess(backend, again))
+    list(reprocess_missing(backend, replace(again, names=["TODO/"]), PROFILES, NoCatalog()))
+    assert rendition_key(done.source.key, "hevc", "mp4") == done.rendition.key
+
+
+class NoCatalog:
+    def placement(self, _job_id: str) -> None:
+        return None

@@ -1,0 +1,181 @@
+"""What is missing is said in one sentence; what may not be looked at is left to its first use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from botocore.exceptions import (
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+)
+
+import hevcq
+from contracts.backends import PROFILES
+from hevcq.backends.aws.clients import MAX_WAIT_S, POLL_READ_TIMEOUT_S, make_clients
+from hevcq.backends.aws.emulator_setup import create_resources
+from hevcq.backends.aws.errors import CODES, translated
+from hevcq.backends.aws.factory import open_aws
+from hevcq.errors import ConfigError, HevcqError, LeaseLost, SourceGone, Unavailable
+from hevcq.settings.model import AwsSettings, Settings
+from support.aws.breaking import Breaking, refusal
+from support.aws.emulator import KEYS, REGION
+from support.aws.moto_server import make_farm
+from support.clips import ManualClock
+
+pytestmark = pytest.mark.aws
+
+
+@pytest.fixture
+def farm():
+    found = make_farm(PROFILES)
+    yield found
+    found.backend.close()
+
+
+@pytest.fixture
+def credentials(monkeypatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+
+def reopened(farm, **changes):
+    aws = farm.settings.aws.model_copy(update=changes)
+    settings = farm.settings.model_copy(update={"aws": aws})
+    return open_aws(settings, PROFILES, farm.clock, farm.clients)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"input_bucket": ""}, "There is no bucket to read from."),
+        ({"input_bucket": "nowhere"}, "find the bucket nowhere: there is none of that name"),
+        ({"output_bucket": "nowhere"}, "find the bucket nowhere: there is none of that name"),
+        ({"queue_prefix": "other-"}, "find the queue other-hevc: it does not exist"),
+        ({"table": "nothing"}, "read the ledger nothing: it does not exist"),
+        (
+            {"topic_arn": f"arn:aws:sns:{REGION}:123456789012:none"},
+            "none: there is none of that name",
+        ),
+    ],
+)
+def test_what_is_missing_is_said_in_one_sentence(farm, changes, sentence) -> None:
+    with pytest.raises(ConfigError) as caught:
+        reopened(farm, **changes)
+
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def unseen(code: str):
+    """Return what SQS answers who may not ask for a queue's URL: it may be there or not."""
+    words = "The specified queue does not exist or you do not have access to it."
+    return refusal(code, 400, Error={"Code": code, "Message": words})
+
+
+@pytest.mark.parametrize(
+    "denied",
+    [
+        refusal("AccessDenied", 403),
+        unseen("AWS.SimpleQueueService.NonExistentQueue"),
+        unseen("QueueDoesNotExist"),
+    ],
+    ids=["denied", "unseen", "unseen by JSON"],
+)
+def test_a_role_that_may_not_look_at_everything_opens_all_the_same(farm, denied) -> None:
+    clients = replace(
+        farm.clients,
+        s3=Breaking(farm.clients.s3, {"head_bucket": [refusal("403", 403)] * 2}),
+        sqs=Breaking(farm.clients.sqs, {"get_queue_url": [denied] * 2}),
+        sns=Breaking(farm.clients.sns, {"get_topic_attributes": [refusal("AuthorizationError")]}),
+    )
+
+    backend = open_aws(farm.settings, PROFILES, farm.clock, clients)
+
+    assert backend.queues["hevc"].depth().ready == 0
+    assert backend.announces_uploads is True
+
+
+def test_an_endpoint_that_does_not_answer_is_unavailable(credentials) -> None:
+    aws = AwsSettings(region=REGION, endpoint_url="http://127.0.0.1:9", input_bucket="b")
+
+    with pytest.raises(Unavailable, match="could not be reached to find the bucket b"):
+        open_aws(Settings(backend="aws", aws=aws), PROFILES, ManualClock())
+
+
+def test_without_a_region_there_is_a_sentence(credentials) -> None:
+    with pytest.raises(ConfigError, match="There is no AWS region"):
+        make_clients(AwsSettings())
+
+
+def test_without_credentials_there_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="There are no AWS credentials"):
+        make_clients(AwsSettings(region=REGION))
+
+
+def test_a_credentials_profile_that_does_not_exist_is_a_sentence(monkeypatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+
+    with pytest.raises(ConfigError, match="nobody"):
+        make_clients(AwsSettings(region=REGION))
+
+
+def test_a_poll_is_waited_for_longer_than_it_lasts_and_never_repeated(farm) -> None:
+    config = farm.clients.polls.meta.config
+
+    assert config.read_timeout == POLL_READ_TIMEOUT_S > MAX_WAIT_S
+    assert config.retries["total_max_attempts"] == 1
+    assert farm.clients.sqs.meta.config.retries["mode"] == "adaptive"
+    assert f"hevcq/{hevcq.__version__}" in farm.clients.s3.meta.config.user_agent_extra
+
+
+def test_resources_are_made_on_an_emulator_only(credentials) -> None:
+    clients = make_clients(AwsSettings(region=REGION))
+
+    with pytest.raises(ConfigError, match="on an emulator only"):
+        create_resources(clients, AwsSettings(input_bucket="b"), PROFILES)
+    clients.close()
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+def test_every_code_has_its_error_and_its_meaning(code: str) -> None:
+    kind, meaning = CODES[code]
+
+    with pytest.raises(kind) as caught, translated("do this"):
+        raise refusal(code)
+
+    assert str(caught.value) == f"AWS could not do this: {meaning} ({code})."
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("code", ["InternalError", "SlowDown", "NeverHeardOf", ""])
+def test_a_code_that_nobody_knows_is_unavailable_never_a_success(code: str) -> None:
+    with pytest.raises(Unavailable, match="could not do this"), translated("do this"):
+        raise refusal(code, 500)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (NoCredentialsError(), ConfigError),
+        (PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"), ConfigError),
+        (CredentialRetrievalError(provider="sso", error_msg="expired"), ConfigError),
+        (NoRegionError(), ConfigError),
+        (EndpointConnectionError(endpoint_url="http://x"), Unavailable),
+    ],
+)
+def test_what_botocore_raises_itself_is_translated_too(error, kind: type[HevcqError]) -> None:
+    with pytest.raises(kind), translated("do this"):
+        raise error
+
+
+def test_what_is_ours_already_passes_unchanged() -> None:
+    with pytest.raises(LeaseLost), translated("do this"):
+        raise LeaseLost
+    with pytest.raises(ZeroDivisionError), translated("do this"):
+        _ = 1 / 0
+    with pytest.raises(SourceGone), translated("do", {"Odd": (SourceGone, "for this call")}):
+        raise refusal("Odd")

@@ -1,0 +1,167 @@
+"""Uploads that no job knows of are found in the bucket and queued; what is known is left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from contracts.backends import PROFILES
+from hevcq.domain.job import JobState, Source, job_id
+from hevcq.errors import ConfigError
+from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.operations.reprocess import Order, ReprocessResult, reprocess_missing
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.handler import Handler, Served
+from hevcq.worker.scratch import Scratch
+from support.aws.values import take
+from support.fakes.encoder import FakeEncoder, fake_plan
+from support.fakes.farm import NoHeartbeat
+
+pytestmark = pytest.mark.aws
+
+
+class NoCatalog:
+    def placement(self, _job_id: str) -> None:
+        return None
+
+
+def put(farm, key: str) -> None:
+    farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=b"film of " + key.encode())
+
+
+def lose_the_events(farm) -> None:
+    for queue in farm.backend.queues.values():
+        while found := take(queue):
+            for delivery in found:
+                queue.ack(delivery)
+
+
+def missing(farm, name: str = "TODO/", **more: object) -> list:
+    order = Order([name], who="me", **more)
+    return list(reprocess_missing(farm.backend, order, PROFILES, NoCatalog()))
+
+
+def test_an_upload_whose_event_was_lost_is_queued_once_for_each_profile_that_wants_it(farm) -> None:
+    put(farm, "TODO/all/a film+é.mp4")
+    put(farm, "TODO/all/")
+    put(farm, "elsewhere/b.mp4")
+    lose_the_events(farm)
+
+    dry = missing(farm, dry_run=True)
+    found = missing(farm)
+
+    assert {each.result for each in dry} == {ReprocessResult.WOULD_QUEUE}
+    assert {(each.job.source.key, each.result) for each in found} == {
+        ("TODO/all/a film+é.mp4", ReprocessResult.QUEUED)
+    }
+    assert len(found) == len(dry) == len({each.job.profile for each in found})
+    for each in found:
+        (delivery,) = take(farm.backend.queues[each.job.profile])
+        assert delivery.tasks[0].job_id == each.job.job_id
+        assert farm.backend.ledger.get(each.job.job_id).state is JobState.QUEUED
+    assert missing(farm) == [], "they are on their way"
+
+
+def test_only_the_newest_version_and_only_below_the_prefix_is_queued(farm) -> None:
+    put(farm, "TODO/all/in/a.mp4")
+    put(farm, "TODO/all/in/a.mp4")
+    put(farm, "TODO/all/beside.mp4")
+    lose_the_events(farm)
+    newest = farm.clients.s3.head_object(Bucket="uploads", Key="TODO/all/in/a.mp4")["VersionId"]
+
+    found = missing(farm, "TODO/all/in/", profiles=("hevc",))
+
+    assert [each.job.source.version for each in found] == [newest]
+
+
+def test_a_bucket_that_is_gone_is_one_sentence(farm) -> None:
+    farm.backend.store._buckets = type(farm.backend.store._buckets)("no-such-bucket", "out")
+
+    with pytest.raises(ConfigError, match="no-such-bucket"):
+        list(farm.backend.store.sources("TODO/"))
+
+
+def waiting(farm, *, begun: bool = False) -> Source:
+    """Queue a job whose message is gone; `begun`: its worker died in it."""
+    put(farm, "TODO/hevc/a.mp4")
+    lose_the_events(farm)
+    (source,) = farm.backend.store.sources("TODO/hevc/a.mp4")
+    farm.backend.fanout.publish(source, ["hevc"], announced=False)
+    if begun:
+        farm.backend.ledger.claim(source, "hevc", owner="dead", lease_s=300)
+    lose_the_events(farm)
+    return source
+
+
+KEPT_S = PROFILES["hevc"].queue.retention_s
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_job_whose_message_sqs_kept_no_longer_is_queued_again_once(farm, begun) -> None:
+    source = waiting(farm, begun=begun)
+    assert missing(farm) == [], "it is on its way, as far as anybody knows"
+    farm.clock.advance(KEPT_S + 301)
+
+    assert [each.result for each in missing(farm, dry_run=True)] == [ReprocessResult.WOULD_QUEUE]
+    assert [each.result for each in missing(farm)] == [ReprocessResult.QUEUED]
+
+    assert missing(farm) == [], "its message is new"
+    (delivery,) = take(farm.backend.queues["hevc"])
+    assert delivery.tasks[0].source == source
+
+
+def test_publishing_again_sends_what_sqs_kept_no_longer(farm) -> None:
+    source = waiting(farm)
+    farm.backend.fanout.publish(source, ["hevc"], announced=False)
+    assert take(farm.backend.queues["hevc"]) == [], "its message is there, as far as anybody knows"
+    farm.clock.advance(KEPT_S + 1)
+
+    for _ in range(2):
+        farm.backend.fanout.publish(source, ["hevc"], announced=False)
+
+    assert len(take(farm.backend.queues["hevc"])) == 1
+
+
+def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm) -> None:
+    source = waiting(farm, begun=True)
+    ledger, fanout = farm.backend.ledger, farm.backend.fanout
+    name = job_id(source, "hevc")
+    farm.clock.advance(KEPT_S + 1)
+    ledger.renew(name, 1, lease_s=300)
+    assert not fanout.forgotten(ledger.get(name))
+
+    ledger.skip(name, 1, "not worth it")
+    farm.clock.advance(KEPT_S + 1)
+
+    assert not fanout.forgotten(ledger.get(name))
+    assert fanout.requeue(ledger.get(name), who="me", why="again")
+    assert not fanout.forgotten(ledger.get(name).model_copy(update={"profile": "gone"}))
+
+
+def worked_off(farm, folder) -> None:
+    """Have a worker make what is queued."""
+    scratch = Scratch(folder / "scratch", farm.clock)
+    parts = (farm.backend, FakeEncoder(), fake_plan, scratch, farm.clock)
+    kit = Kit(*parts, threads=1, heartbeat=NoHeartbeat)
+    for name in ("hevc", "720p"):
+        queue = farm.backend.queues[name]
+        for delivery in take(queue):
+            Handler(kit, "w:0").handle(Served(PROFILES[name], queue), delivery)
+    scratch.close()
+
+
+@pytest.mark.parametrize("key", ["TODO/all/a film+é.mp4", "TODO/all/" + "é" * 507])
+def test_an_upload_whose_rendition_is_there_is_not_missing_though_the_ledger_forgot_it(
+    farm, tmp_path, key
+) -> None:
+    put(farm, key)
+    worked_off(farm, tmp_path)
+    jobs = list(farm.backend.ledger.jobs(JobFilter(states=frozenset({JobState.DONE}))))
+    assert len(jobs) == 2
+    for job in jobs:  # as the table does half a year after the job ended
+        pk = {"pk": {"S": f"job#{job.job_id}"}}
+        farm.clients.dynamodb.delete_item(TableName=farm.settings.aws.table, Key=pk)
+
+    assert missing(farm) == []
+
+    farm.backend.store.delete(next(j.rendition.key for j in jobs if j.profile == "hevc"))
+    assert [each.job.profile for each in missing(farm)] == ["hevc"], "a proof alone is no film"

@@ -1,0 +1,228 @@
+"""The database file: refused when it is not sound, migrated when old, shared between threads."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from backends.embedded.notes import ADD, NOTE, notes
+from hevcq.backends.embedded import migrations
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.errors import translated
+from hevcq.errors import (
+    DatabaseBusy,
+    DatabaseDamaged,
+    DatabaseTooNew,
+    DiskFull,
+    StorageError,
+)
+
+
+def raw(path: Path) -> closing[sqlite3.Connection]:
+    return closing(sqlite3.connect(path, isolation_level=None))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a database at all", b"SQLite format 3\0" + b"\xa5" * 5000, b"\0" * 8192],
+    ids=["empty", "text", "torn", "zeroes"],
+)
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(
+    path: Path, content: bytes
+) -> None:
+    path.write_bytes(content)
+
+    with pytest.raises(DatabaseDamaged, match=r"hevcq\.db is damaged.*(move|Restore)"):
+        Database(path)
+
+    assert path.read_bytes() == content
+
+
+def test_another_program_s_database_is_refused(path: Path) -> None:
+    with raw(path) as connection:
+        connection.execute("CREATE TABLE message (id)")
+
+    with pytest.raises(DatabaseDamaged, match="not one that hevcq made"):
+        Database(path)
+
+
+def test_a_folder_in_its_place_is_refused(path: Path) -> None:
+    path.mkdir()
+
+    with pytest.raises(DatabaseDamaged, match="not a file"):
+        Database(path)
+
+
+def test_damaged_pages_are_found_when_it_is_opened(path: Path, database: Database) -> None:
+    database.write(lambda c: c.executemany(ADD, [(f"note {n}" * 20,) for n in range(500)]))
+    database.close()
+    content = bytearray(path.read_bytes())
+    content[4096 * 40 : 4096 * 60] = b"\x5a" * (4096 * 20)
+    path.write_bytes(content)
+
+    with pytest.raises(DatabaseDamaged):
+        Database(path, scripts=("001_jobs.sql", NOTE))
+
+    assert path.read_bytes() == content
+    assert migrations.check(path) != []
+
+
+def test_a_truncated_database_is_refused(path: Path, database: Database) -> None:
+    database.write(lambda c: c.executemany(ADD, [(f"note {n}" * 20,) for n in range(500)]))
+    database.close()
+    with path.open("r+b") as file:
+        file.truncate(8192)
+
+    with pytest.raises(DatabaseDamaged):
+        Database(path, scripts=("001_jobs.sql", NOTE))
+
+
+def test_damage_met_later_is_named_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(path, scripts=("001_jobs.sql", NOTE))
+    database.write(lambda c: c.executemany(ADD, [(f"note {n}" * 20,) for n in range(500)]))
+    database.close()
+    content = bytearray(path.read_bytes())
+    content[4096 * 40 : 4096 * 60] = b"\x5a" * (4096 * 20)
+    path.write_bytes(content)
+    monkeypatch.setattr(migrations, "CHECKED_BYTES", 0)
+
+    late = Database(path, scripts=("001_jobs.sql", NOTE))
+    with pytest.raises(DatabaseDamaged):
+        notes(late)
+    late.close()
+
+
+def test_a_log_without_its_database_is_refused(path: Path) -> None:
+    path.with_name("hevcq.db-wal").write_bytes(b"the last records")
+
+    with pytest.raises(DatabaseDamaged, match="missing"):
+        Database(path)
+
+    assert not path.exists()
+
+
+def test_a_sound_database_passes_the_check(path: Path, database: Database) -> None:
+    database.close()
+
+    assert migrations.check(path) == []
+
+
+def test_a_newer_database_is_refused_and_left_as_it_is(path: Path, database: Database) -> None:
+    database.close()
+    before = path.read_bytes()
+
+    with pytest.raises(DatabaseTooNew, match=r"version 2; this hevcq knows up to 1.*newer"):
+        Database(path, scripts=("001_jobs.sql",))
+
+    assert path.read_bytes() == before
+
+
+def test_an_older_database_is_migrated_and_keeps_its_rows(path: Path) -> None:
+    old = Database(path, scripts=("001_jobs.sql",))
+    old.change("INSERT INTO remembered VALUES ('a', 'hevc', 'r', 'small', 1.0)")
+    old.close()
+    more = (
+        "001_jobs.sql",
+        NOTE,
+        "ALTER TABLE note ADD COLUMN at REAL; INSERT INTO note VALUES ('x', 1);",
+    )
+
+    new = Database(path, scripts=more)
+
+    assert new.rows("SELECT reason FROM remembered") == [("small",)]
+    assert new.rows("SELECT * FROM note") == [("x", 1.0)]
+    assert new.row("PRAGMA user_version") == (3,)
+    new.close()
+    Database(path, scripts=more).close()
+
+
+def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
+    Database(path, scripts=("001_jobs.sql",)).close()
+    broken = ("001_jobs.sql", "CREATE TABLE half (x); INSERT INTO nowhere VALUES (1);")
+
+    with pytest.raises(StorageError):
+        Database(path, scripts=broken)
+
+    sound = Database(path, scripts=("001_jobs.sql",))
+    assert sound.rows("SELECT name FROM sqlite_master WHERE name = 'half'") == []
+    sound.close()
+
+
+def test_a_crash_while_it_was_made_leaves_nothing_in_the_way(path: Path) -> None:
+    path.with_name("hevcq.db.new").write_bytes(b"half a database")
+    path.with_name("hevcq.db.new-wal").write_bytes(b"and its log")
+
+    Database(path).close()
+
+    assert not path.with_name("hevcq.db.new").exists()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_long_lock_of_another_process_is_an_error_and_nothing_is_lost(
+    path: Path, database: Database
+) -> None:
+    with raw(path) as hog:
+        hog.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseBusy, match="locked by another process"):
+            database.change(ADD, ("refused",))
+        assert notes(database) == [], "reading never waits"
+        hog.execute("ROLLBACK")
+
+    database.change(ADD, ("later",))
+    assert notes(database) == ["later"]
+
+
+def test_a_full_disk_is_named_and_the_database_goes_on_when_there_is_space(
+    database: Database,
+) -> None:
+    database.change(ADD, ("before",))
+
+    def fill(connection: sqlite3.Connection) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+        connection.executemany(ADD, [("x" * 5000,)] * 50)
+
+    with pytest.raises(DiskFull, match="is full"):
+        database.write(fill)
+
+    database.write(lambda c: c.execute("PRAGMA max_page_count = 100000"))
+    database.change(ADD, ("after",))
+    assert notes(database) == ["before", "after"]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_NOTADB, DatabaseDamaged),
+        (sqlite3.SQLITE_CORRUPT, DatabaseDamaged),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, DatabaseBusy),
+        (sqlite3.SQLITE_FULL, DiskFull),
+        (sqlite3.SQLITE_READONLY, StorageError),
+        (sqlite3.SQLITE_IOERR_FSYNC, StorageError),
+        (sqlite3.SQLITE_CONSTRAINT, StorageError),
+    ],
+)
+def test_each_code_of_sqlite_has_its_error(path: Path, code: int, kind: type) -> None:
+    error = sqlite3.OperationalError("what SQLite says")
+    error.sqlite_errorcode = code
+
+    assert type(translated(error, path)) is kind
+    assert str(path) in str(translated(error, path))
+
+
+def test_a_folder_that_takes_no_database_is_named(path: Path, monkeypatch) -> None:
+    def fail(connection: sqlite3.Connection, version: int, scripts: tuple[str, ...]) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "_migrate", fail)
+        with pytest.raises(DiskFull):
+            Database(path)
+
+    assert not path.exists()
+    Database(path).close()

@@ -1,0 +1,84 @@
+"""A file is linked or copied whole, on any file system."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from contracts.objects import nothing, sha
+from hevcq.backends.embedded.store import files
+from hevcq.errors import (
+    LibraryError,
+    Stopped,
+)
+
+STOP = threading.Event()
+OLD = b"old rendition" * 100
+
+
+@pytest.mark.parametrize("kernel", [True, False], ids=["copy_file_range", "plain"])
+@pytest.mark.parametrize("nameless", [True, False], ids=["O_TMPFILE", "hidden name"])
+def test_a_copy_is_whole_on_any_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: bool, nameless: bool
+) -> None:
+    content = os.urandom(9 * 1024 * 1024 + 17)
+    (tmp_path / "in").write_bytes(content)
+    real = os.open
+
+    def refuse(*_args: object) -> int:
+        raise OSError(errno.EXDEV, "no")
+
+    def open_(path: object, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "no")
+        return real(path, flags, mode)
+
+    if not kernel:
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    if not nameless:
+        monkeypatch.setattr(os, "open", open_)
+    files.copy_new(tmp_path / "in", tmp_path / "out", moved=nothing, stop=STOP)
+
+    assert (tmp_path / "out").read_bytes() == content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_a_file_system_without_links_still_gets_a_whole_copy_and_keeps_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def open_(path: object, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "no")
+        return real(path, flags, mode)
+
+    def no_links(*_args: object, **_named: object) -> None:
+        raise OSError(errno.EPERM, "no")
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "link", no_links)
+    (tmp_path / "in").write_bytes(OLD)
+
+    assert files.place_new(tmp_path / "in", tmp_path / "out", moved=nothing, stop=STOP) == sha(OLD)
+    with pytest.raises(LibraryError):
+        files.place_new(tmp_path / "in", tmp_path / "out", moved=nothing, stop=STOP)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    assert (tmp_path / "out").read_bytes() == OLD
+
+
+def test_a_stop_in_the_middle_of_a_copy_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(files, "link", lambda source, target: False)
+    (tmp_path / "in").write_bytes(bytes(40 * 1024 * 1024))
+    stop = threading.Event()
+    monkeypatch.setattr(files, "FICLONE", 0)
+
+    with pytest.raises(Stopped):
+        files.place_new(tmp_path / "in", tmp_path / "out", moved=lambda _: stop.set(), stop=stop)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]

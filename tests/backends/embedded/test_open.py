@@ -1,0 +1,220 @@
+"""Opening a data folder, looking at it lightly, and what the ledger keeps to itself."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from contracts.backends import PROFILES, source, task
+from hevcq.backends.embedded import catalog as catalog_module
+from hevcq.backends.embedded.database import DATABASE, Database
+from hevcq.backends.embedded.factory import free_owner, holds, open_catalog, open_embedded
+from hevcq.backends.embedded.liveness import Presence
+from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, job_id
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import DatabaseDamaged, StaleFence, StorageError
+from hevcq.ports.catalog import Fingerprint
+from hevcq.ports.ledger import Granted
+from hevcq.settings.model import Settings
+
+JOB = job_id(source(), "hevc")
+
+
+def claim(opened, owner: str = "a") -> int:
+    found = opened.backend.ledger.claim(source(), "hevc", owner=owner, lease_s=60)
+    assert isinstance(found, Granted)
+    return found.fence
+
+
+def test_the_data_folder_is_for_its_owner_only(opener, folder: Path) -> None:
+    opener()
+
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / DATABASE).stat().st_mode & 0o777 == 0o600
+
+
+def test_closing_twice_is_harmless(opener) -> None:
+    opened = opener()
+
+    opened.close()
+    opened.close()
+
+
+def test_a_database_that_is_missing_beside_its_renditions_is_not_recreated(opener, folder) -> None:
+    opened = opener()
+    opened.backend.store.put("DONE/a", b"x", metadata={})
+    opened.close()
+    (folder / DATABASE).unlink()
+
+    with pytest.raises(DatabaseDamaged, match="missing"):
+        opener()
+
+    assert not (folder / DATABASE).exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, clock) -> None:
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(Exception, match="cannot be created") as caught:
+        open_embedded(Settings(data_dir=tmp_path / "file" / "data"), PROFILES, clock)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_what_was_recorded_is_there_after_opening_again(opener) -> None:
+    first = opener()
+    first.backend.fanout.publish(source(), ["hevc", "720p"], announced=False)
+    first.close()
+
+    again = opener()
+
+    assert again.backend.queues["720p"].depth().ready == 1
+    assert again.backend.ledger.counts() == {
+        ("hevc", JobState.QUEUED): 1,
+        ("720p", JobState.QUEUED): 1,
+    }
+
+
+def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -> None:
+    from hevcq.backends.embedded.jobs import task_publisher
+
+    opened, calls = opener(), []
+    real = task_publisher.message_table.send
+
+    def fail(connection, queue: str, *args, **named) -> None:
+        calls.append(queue)
+        if len(calls) == 2:
+            raise sqlite3.OperationalError("the disk went away")
+        real(connection, queue, *args, **named)
+
+    monkeypatch.setattr(task_publisher.message_table, "send", fail)
+    with pytest.raises(StorageError):
+        opened.backend.fanout.publish(source(), ["hevc", "720p"], announced=False)
+
+    assert calls == ["hevc", "720p"]
+    assert opened.backend.ledger.counts() == {}
+    assert opened.backend.queues["hevc"].depth().ready == 0
+
+
+def test_progress_is_written_as_often_as_it_is_recorded(opener, clock) -> None:
+    opened = opener()
+    ledger, fence = opened.backend.ledger, claim(opened)
+
+    def shown(phase: Phase, percent: float) -> float:
+        ledger.progress(JOB, fence, Progress(phase=phase, percent=percent))
+        return ledger.get(JOB).progress.percent
+
+    assert shown(Phase.ENCODE, 1) == 1
+    clock.advance(1)
+    assert shown(Phase.ENCODE, 3) == 3
+    assert shown(Phase.VERIFY, 4) == 4
+    assert ledger.get(JOB).updated_at < clock.now(), "a listing is not reordered by progress"
+
+
+def test_nothing_of_a_finished_attempt_stays_in_memory(opener) -> None:
+    opened = opener()
+    ledger, fence = opened.backend.ledger, claim(opened)
+    ledger.progress(JOB, fence, Progress(phase=Phase.ENCODE))
+    rendition = RenditionRef(key="DONE/a", size=1, sha256="ab" * 32, certificate_key="c")
+
+    ledger.complete(JOB, fence, rendition, cpu_s=1.0)
+
+    assert ledger._shown == {}
+    with pytest.raises(StaleFence):
+        ledger.progress(JOB, fence, Progress(phase=Phase.ENCODE))
+    assert ledger._shown == {}
+
+
+def test_the_history_of_a_job_says_who_reopened_it_and_why(opener, clock) -> None:
+    opened = opener()
+    ledger = opened.backend.ledger
+    ledger.bury(JOB, claim(opened), "broken", FailureClass.DAMAGED)
+    clock.advance(5)
+    ledger.reopen(JOB, who="me", why="repaired")
+
+    (entry,) = ledger.history(JOB)
+
+    assert (entry.who, entry.why, entry.was, entry.reason) == (
+        "me",
+        "repaired",
+        JobState.DEAD,
+        "broken",
+    )
+    assert entry.at == clock.now()
+
+
+def test_the_queue_may_bury_the_job_of_a_dead_owner(opener, folder, clock) -> None:
+    opened = opener()
+    gone = Presence(folder / "presence", clock)
+    claim(opened, f"{gone.owner}:1")
+    ledger = opened.backend.ledger
+    assert ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is False
+
+    gone.close()
+
+    assert ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is True
+
+
+@pytest.mark.parametrize(("owner", "freed"), [("w1", True), ("w1:0", True), ("w17:0", False)])
+def test_a_dead_owner_frees_its_own_leases_and_no_namesakes(
+    opener, folder, clock, owner, freed
+) -> None:
+    opened = opener()
+    ledger, database = opened.backend.ledger, Database(folder / DATABASE)
+    claim(opened, owner)
+
+    assert holds(database, "w1") is freed
+    free_owner(database, "w1")
+
+    assert (ledger.get(JOB).lease_until <= clock.now()) is freed
+    database.close()
+
+
+def test_facts_of_another_version_are_probed_again(tmp_path, clock, monkeypatch) -> None:
+    catalog, path = open_catalog(tmp_path / "new" / "catalog.db", clock), Path("/media/a.mp4")
+    mark, info = Fingerprint(1, 2, 3, 4), MediaInfo(format_name="mp4")
+    catalog.cache([(path, mark, info), (Path("/media/b"), mark, "It is a text.")])
+    assert len(catalog.cached([path, Path("/media/b")])) == 2
+
+    monkeypatch.setattr(catalog_module, "facts_version", lambda: "another")
+    assert catalog.cached([path, Path("/media/b")]) == {}
+    monkeypatch.undo()
+    catalog._database.change("UPDATE file SET info = '{\"forged\": 1}' WHERE info IS NOT NULL")
+
+    assert set(catalog.cached([path, Path("/media/b")])) == {Path("/media/b")}
+    catalog.close()
+
+
+def test_a_process_that_leaves_nothing_behind_is_forgotten_at_once(opener, folder) -> None:
+    opened = opener()
+    opened.backend.store.put("DONE/a", b"x", metadata={})
+    opened.backend.ledger.skip(JOB, claim(opened, f"{opened.backend.owner}:0"), "small")
+    opened.close()
+
+    assert list((folder / "presence").iterdir()) == []
+
+
+@pytest.mark.parametrize("left", ["delivery", "lease", "version"])
+def test_a_process_that_leaves_something_is_remembered_until_it_is_freed(
+    opener, folder, left: str
+) -> None:
+    opened = opener()
+    backend = opened.backend
+    if left == "delivery":
+        backend.queues["hevc"].send([task()])
+        backend.queues["hevc"].receive(1, wait_s=0, stop=threading.Event())
+    elif left == "lease":
+        claim(opened, f"{backend.owner}:0")
+    else:
+        backend.store._new_version("DONE/a")
+    opened.close()
+    assert [path.stem for path in (folder / "presence").iterdir()] == [backend.owner]
+
+    again = opener()
+
+    assert [path.stem for path in (folder / "presence").iterdir()] == [again.backend.owner]
+    assert list((folder / "objects").iterdir()) == []
+    assert claim(again, "another") == (2 if left == "lease" else 1)

@@ -1,0 +1,221 @@
+"""Several processes on one data folder, and what a kill of one leaves to the others."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from contracts.backends import PROFILES, source, task
+from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
+from hevcq.backends.embedded.liveness import Presence
+from hevcq.domain.job import JobState
+from hevcq.ports.ledger import Granted, Held
+from hevcq.ports.queue import Delivery
+from hevcq.settings.model import Settings
+from hevcq.util.clock import SystemClock
+from support.clips import ManualClock
+
+NOW = threading.Event()
+
+TAKE = """
+(delivery,) = queue.receive(1, wait_s=5, stop=stop)
+claim = backend.ledger.claim(delivery.tasks[0].source, "hevc", owner=backend.owner + ":0", lease_s=600)
+tell(backend.owner, delivery.message_id, claim.fence)
+hang()
+"""
+
+
+@pytest.fixture
+def real(folder: Path) -> EmbeddedBackend:
+    opened = open_embedded(Settings(data_dir=folder), PROFILES, SystemClock())
+    yield opened
+    opened.close()
+
+
+def take(opened: EmbeddedBackend, *, wait_s: float = 0) -> list[Delivery]:
+    return opened.backend.queues["hevc"].receive(10, wait_s=wait_s, stop=NOW)
+
+
+def claim(opened: EmbeddedBackend):
+    return opened.backend.ledger.claim(source(), "hevc", owner="another", lease_s=60)
+
+
+def test_what_a_killed_process_held_is_back_within_a_second(real, other) -> None:
+    real.backend.fanout.publish(source(), ["hevc"], announced=False)
+    victim = other(TAKE)
+    _owner, message, fence = victim.line().split()
+    assert fence == "1"
+    assert take(real) == []
+    assert isinstance(claim(real), Held)
+
+    victim.kill()
+    began = time.monotonic()
+    (delivery,) = take(real, wait_s=20)
+    took = time.monotonic() - began
+
+    assert (delivery.message_id, delivery.attempt) == (message, 2)
+    assert took < 1.0, "the kernel lets the lock go, no visibility timeout is waited for"
+    assert claim(real) == Granted(fence=2, failures=0, crashes=1)
+
+
+def test_the_claim_alone_sees_that_an_owner_is_dead(real, other) -> None:
+    real.backend.fanout.publish(source(), ["hevc"], announced=False)
+    victim = other(TAKE)
+    victim.line()
+    victim.kill()
+
+    assert claim(real) == Granted(fence=2, failures=0, crashes=1)
+
+
+def test_a_live_process_keeps_what_it_holds_however_long_it_hangs(real, other) -> None:
+    real.backend.fanout.publish(source(), ["hevc"], announced=False)
+    holder = other(TAKE)
+    holder.line()
+
+    assert take(real, wait_s=0.8) == []
+    assert isinstance(claim(real), Held)
+    assert holder.finish() == 0
+
+
+def test_what_a_dead_process_held_is_free_for_the_next_start(folder, other, opener) -> None:
+    opened = opener(SystemClock())
+    opened.backend.fanout.publish(source(), ["hevc"], announced=False)
+    opened.close()
+    victim = other(TAKE)
+    owner = victim.line().split()[0]
+    victim.kill()
+    assert (folder / "presence" / f"{owner}.alive").exists()
+
+    again = opener(SystemClock())
+
+    assert not (folder / "presence" / f"{owner}.alive").exists()
+    assert again.backend.queues["hevc"].depth().ready == 1
+    assert claim(again) == Granted(fence=2, failures=0, crashes=1)
+
+
+def test_nothing_acknowledged_or_sent_is_lost_by_a_kill(real, other) -> None:
+    victim = other(
+        """
+for number in range(50):
+    queue.send([task(number)])
+for delivery in queue.receive(20, wait_s=0, stop=stop):
+    queue.ack(delivery)
+    tell(delivery.tasks[0].job_id)
+import os, signal
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    )
+    acked = {victim.line() for _ in range(20)}
+    victim.process.wait(timeout=30)
+    left = set()
+    while found := take(real):
+        left |= {delivery.tasks[0].job_id for delivery in found}
+
+    assert len(acked) == 20
+    assert acked | left == {task(number).job_id for number in range(50)}
+    assert not acked & left
+
+
+def test_two_processes_share_a_queue_and_settle_each_task_once(real, other) -> None:
+    real.backend.queues["hevc"].send([task(number) for number in range(200)])
+    consumer = other(
+        """
+tell("go")
+while found := queue.receive(3, wait_s=0.2, stop=stop):
+    for delivery in found:
+        assert queue.ack(delivery)
+        tell(delivery.tasks[0].job_id)
+tell("end")
+"""
+    )
+    assert consumer.line() == "go"
+    mine: list[str] = []
+    while found := take(real):
+        for delivery in found:
+            assert real.backend.queues["hevc"].ack(delivery)
+            mine.append(delivery.tasks[0].job_id)
+    theirs = list(iter(consumer.line, "end"))
+
+    assert sorted(mine + theirs) == sorted(task(number).job_id for number in range(200))
+    assert consumer.finish() == 0
+
+
+def test_a_waiting_process_hears_of_another_s_send_within_a_poll_step(real, other) -> None:
+    sender = other('tell("ready"); sys.stdin.readline(); queue.send([task(7)]); hang()')
+    assert sender.line() == "ready"
+    assert sender.process.stdin is not None
+    sender.process.stdin.write("\n")
+    sender.process.stdin.flush()
+
+    (delivery,) = take(real, wait_s=20)
+
+    assert delivery.tasks == (task(7),)
+    assert time.time() - delivery.sent_at < 1.5
+
+
+def test_jobs_of_another_process_are_seen(real, other) -> None:
+    maker = other('backend.ledger.register(source(), ["hevc"]); hang()')
+    assert maker.line() == "ready"
+
+    assert real.backend.ledger.counts() == {("hevc", JobState.QUEUED): 1}
+
+
+def test_two_processes_that_make_the_folder_at_once_both_work(folder, other) -> None:
+    starters = [other("queue.send([task(1)]); tell(queue.depth().dead); hang()") for _ in range(3)]
+
+    assert [starter.line() for starter in starters] == ["0", "0", "0"]
+    assert [starter.finish() for starter in starters] == [0, 0, 0]
+
+
+def test_a_number_that_was_a_process_once_proves_nothing(folder: Path, clock: ManualClock) -> None:
+    presence = Presence(folder, clock)
+    stranger = folder / f"{'0' * 16}.alive"
+    stranger.write_text(f"{os.getpid()}\n")
+
+    assert presence.dead("0" * 16 + ":3"), "its file names a live process, but nobody holds it"
+    assert not presence.dead(presence.owner)
+    assert not presence.dead("f" * 16), "no file: unknown, so the lease decides"
+    assert not presence.dead("some worker")
+    assert not presence.dead("0" * 17)
+    presence.close()
+
+
+def test_a_dead_owner_is_freed_before_it_is_forgotten(folder: Path, clock: ManualClock) -> None:
+    gone = Presence(folder, clock)
+    gone.close()
+    presence = Presence(folder, clock)
+    freed: list[str] = []
+
+    def fails(owner: str) -> None:
+        raise KeyError(owner)
+
+    with pytest.raises(KeyError):
+        presence.reap(fails)
+    presence.reap(freed.append)
+    assert freed == [], "not looked at again so soon"
+    clock.advance(1)
+    presence.reap(freed.append)
+    clock.advance(1)
+    presence.reap(freed.append)
+
+    assert freed == [gone.owner]
+    presence.close()
+
+
+def test_an_expired_visibility_needs_no_death(
+    opener: Callable[..., EmbeddedBackend], clock
+) -> None:
+    first, second = opener(), opener()
+    first.backend.queues["hevc"].send([task()])
+    (held,) = take(first)
+    clock.advance(61)
+
+    (again,) = take(second)
+
+    assert again.attempt == 2
+    assert first.backend.queues["hevc"].ack(held) is False

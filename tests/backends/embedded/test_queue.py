@@ -1,0 +1,285 @@
+"""What only the embedded queue promises: fair rounds, refusals, cheap counting."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from contracts.backends import MAX_RECEIVES, VISIBILITY_S, task
+from hevcq.domain.job import JobState, RenditionRef, Split, TaskKind
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import BadMessage, StorageError
+from hevcq.ports.queue import Delivery, Queue
+from hevcq.settings.model import Settings
+
+
+@pytest.fixture
+def queue(opener) -> Queue:
+    return opener().backend.queues["hevc"]
+
+
+def take(queue: Queue, limit: int = 100) -> list[Delivery]:
+    return queue.receive(limit, wait_s=0, stop=threading.Event())
+
+
+def order(queue: Queue) -> list[str]:
+    """Receive one by one, as workers do, and say in which order."""
+    found = []
+    while batch := take(queue, 1):
+        found.append(batch[0].tasks[0].source.key[9:-4])
+    return found
+
+
+def send(queue: Queue, *names: str) -> None:
+    queue.send([task(name, group=name[0] if name[0].islower() else "") for name in names])
+
+
+def test_tasks_without_a_group_are_served_in_order_of_sending(queue: Queue) -> None:
+    send(queue, "1", "2", "3")
+    send(queue, "4")
+
+    assert order(queue) == ["1", "2", "3", "4"]
+
+
+def test_groups_that_wait_take_turns(queue: Queue) -> None:
+    send(queue, "a1", "a2", "a3", "a4")
+    send(queue, "b1", "b2")
+    send(queue, "c1")
+
+    assert order(queue) == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
+
+
+def test_a_newcomer_waits_for_one_round_and_not_for_a_whole_film(queue: Queue) -> None:
+    send(queue, *(f"a{number}" for number in range(6)))
+    take(queue, 2)
+
+    send(queue, "X", "b1")
+
+    assert order(queue) == ["a2", "a3", "X", "b1", "a4", "a5"]
+
+
+def test_a_steady_stream_of_newcomers_does_not_starve_a_group(queue: Queue) -> None:
+    send(queue, "a1", "a2", "a3")
+    served: list[str] = []
+    for number in range(9):
+        send(queue, f"N{number}")
+        served.append(take(queue, 1)[0].tasks[0].source.key[9:-4])
+
+    assert {"a1", "a2", "a3"} < set(served)
+
+
+def test_what_comes_back_is_served_first(queue: Queue) -> None:
+    send(queue, "1", "2")
+    (first,) = take(queue, 1)
+    send(queue, "3")
+
+    queue.release(first)
+
+    assert order(queue) == ["1", "2", "3"]
+
+
+def test_a_group_starts_afresh_once_it_was_drained(queue: Queue) -> None:
+    send(queue, "a1", "a2", "a3")
+    for delivery in take(queue):
+        queue.ack(delivery)
+
+    send(queue, "b1", "a4")
+
+    assert order(queue) == ["b1", "a4"]
+
+
+def test_a_task_of_another_profile_is_refused_before_anything_is_sent(queue: Queue) -> None:
+    with pytest.raises(BadMessage, match="'720p' does not belong in 'hevc'"):
+        queue.send([task(1), task(2, profile="720p")])
+
+    assert take(queue) == []
+
+
+def test_an_error_is_not_an_empty_queue(opener) -> None:
+    opened = opener()
+    opened.close()
+
+    with pytest.raises(StorageError):
+        take(opened.backend.queues["hevc"])
+
+
+def test_asking_for_nothing_gives_nothing(queue: Queue) -> None:
+    send(queue, "1")
+
+    assert take(queue, 0) == []
+    assert queue.depth().ready == 1
+
+
+def test_many_that_become_due_at_once_are_all_served(queue: Queue, clock) -> None:
+    queue.send([task(number) for number in range(400)], delay_s=30)
+    clock.advance(31)
+    assert queue.depth().ready == 400
+
+    found = []
+    while batch := take(queue, 3):
+        found += batch
+
+    assert len({delivery.message_id for delivery in found}) == 400
+
+
+def test_the_age_of_the_oldest_is_counted_from_its_sending(queue: Queue, clock) -> None:
+    assert queue.depth().oldest_s is None
+    send(queue, "1")
+    clock.advance(40)
+    send(queue, "2")
+
+    assert queue.depth().oldest_s == 40
+
+
+def test_a_step_of_the_wall_clock_does_not_move_a_lease_s_own_deadline(queue: Queue, clock) -> None:
+    send(queue, "1")
+    (delivery,) = take(queue)
+
+    clock.jump_wall(3600)
+
+    assert delivery.deadline == clock.monotonic() + VISIBILITY_S
+    assert queue.extend(delivery, 90) == clock.monotonic() + 90
+
+
+def test_a_woken_consumer_loses_no_race_with_its_own_timeout(queue: Queue, clock) -> None:
+    for number in range(20):
+        stop = threading.Event()
+        got: list[Delivery] = []
+        waiter = threading.Thread(
+            target=lambda stop=stop, got=got: got.extend(queue.receive(1, wait_s=5, stop=stop))
+        )
+        waiter.start()
+        clock.until_waiting()
+        send(queue, str(number))
+        clock.advance(5)
+        waiter.join(timeout=20)
+        got = got or take(queue)
+        assert len(got) == 1
+        queue.ack(got[0])
+
+
+def test_the_poll_step_comes_from_the_settings(folder, clock) -> None:
+    from contracts.backends import PROFILES
+    from hevcq.backends.embedded.factory import open_embedded
+
+    opened = open_embedded(Settings(data_dir=folder, poll_s=0.1), PROFILES, clock)
+
+    assert opened.backend.queues["hevc"]._config.poll_s == 0.1
+    opened.close()
+
+
+def test_a_send_between_a_look_and_the_nap_is_heard(queue: Queue, monkeypatch) -> None:
+    looked, real = [], queue._peek
+
+    def peek():
+        answer = real()
+        if not looked:
+            looked.append(answer)
+            send(queue, "1")
+        return answer
+
+    monkeypatch.setattr(queue, "_peek", peek)
+
+    assert len(queue.receive(1, wait_s=500, stop=threading.Event())) == 1
+    assert looked == [(False, None)]
+
+
+def test_a_consumer_that_is_woken_to_stop_does_not_sleep_its_nap_out(queue: Queue, clock) -> None:
+    stop = threading.Event()
+    consumer = threading.Thread(target=lambda: queue.receive(1, wait_s=500, stop=stop))
+    consumer.start()
+    clock.until_waiting()
+
+    stop.set()
+    queue.wake()
+    consumer.join(timeout=20)
+
+    assert not consumer.is_alive()
+
+
+def test_two_that_see_one_task_do_not_both_get_it(queue: Queue, monkeypatch) -> None:
+    send(queue, "1")
+    take(queue)
+    monkeypatch.setattr(queue, "_peek", lambda: (True, None))
+
+    assert take(queue) == []
+
+
+def test_a_message_that_is_given_up_buries_its_job_too(opener, clock) -> None:
+    """Found by the simulation: the dead letter was there, and the ledger said RUNNING for ever."""
+    backend = opener().backend
+    backend.queues["hevc"].send([task("1")])
+    for _ in range(MAX_RECEIVES):
+        (held,) = take(backend.queues["hevc"])
+        job = held.tasks[0]
+        backend.ledger.claim(job.source, "hevc", owner="gone", lease_s=VISIBILITY_S)
+        clock.advance(VISIBILITY_S + 1)
+
+    assert take(backend.queues["hevc"]) == []
+
+    record = backend.ledger.get(job.job_id)
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.RECEIVES)
+    assert record.reason == "Received 3 times without being settled."
+
+
+def test_a_message_that_is_given_up_leaves_a_job_with_a_live_lease_alone(opener, clock) -> None:
+    backend = opener().backend
+    backend.queues["hevc"].send([task("1")])
+    for _ in range(MAX_RECEIVES):
+        (held,) = take(backend.queues["hevc"])
+        clock.advance(VISIBILITY_S + 1)
+    job = held.tasks[0]
+    backend.ledger.claim(job.source, "hevc", owner="alive", lease_s=VISIBILITY_S)
+
+    assert take(backend.queues["hevc"]) == []
+
+    assert backend.ledger.get(job.job_id).state is JobState.RUNNING
+
+
+def split_job(backend):
+    """Return a job that is split in two, and the task of its first chunk."""
+    first = task("1")
+    fence = backend.ledger.claim(first.source, "hevc", owner="a", lease_s=VISIBILITY_S).fence
+    split = Split(name="digest-1", chunks=2, frames=2, seconds=1.0, plan_sha256="0" * 64)
+    backend.ledger.split(first.job_id, fence, split, [1, 1])
+    facts = {"kind": TaskKind.CHUNK, "chunk": 0, "split": split.name}
+    return first.job_id, first.model_copy(update=facts)
+
+
+def give_up(backend, clock) -> None:
+    for _ in range(MAX_RECEIVES):
+        assert len(take(backend.queues["hevc"])) == 1
+        clock.advance(VISIBILITY_S + 1)
+    assert take(backend.queues["hevc"]) == []
+    assert backend.queues["hevc"].depth().dead == 1
+
+
+def test_a_chunks_message_that_is_given_up_buries_the_split_job(opener, clock) -> None:
+    backend = opener().backend
+    job, chunk = split_job(backend)
+    backend.queues["hevc"].send([chunk])
+
+    give_up(backend, clock)
+
+    record = backend.ledger.get(job)
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.RECEIVES)
+
+
+@pytest.mark.parametrize("case", ["done", "held", "older"])
+def test_a_chunks_message_that_was_one_too_many_buries_nothing(opener, clock, case) -> None:
+    backend = opener().backend
+    job, chunk = split_job(backend)
+    if case == "older":
+        chunk = chunk.model_copy(update={"split": "digest-0"})
+    else:
+        long = 100 * VISIBILITY_S
+        fence = backend.ledger.claim_part(chunk.unit_id, owner="b", lease_s=long).fence
+        if case == "done":
+            made = RenditionRef(key="work/0", size=1, sha256="0" * 64, certificate_key="c")
+            backend.ledger.complete(chunk.unit_id, fence, made, cpu_s=1.0)
+    backend.queues["hevc"].send([chunk])
+
+    give_up(backend, clock)
+
+    assert backend.ledger.get(job).state is JobState.SPLIT

@@ -1,0 +1,225 @@
+"""What only the embedded store promises: nothing of a crash stays, any name, any file system."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from backends.embedded.objects import NEW, OLD, publish, read, versions
+from contracts.backends import source
+from contracts.objects import nothing, sha
+from hevcq.backends.embedded.factory import OBJECTS
+from hevcq.backends.embedded.store import files, sources
+from hevcq.errors import (
+    DiskFull,
+    LibraryError,
+    SourceGone,
+    SourceUnreadable,
+    Stopped,
+    StorageError,
+    Unavailable,
+    UsageError,
+)
+from hevcq.ports.store import Publication
+
+STOP = threading.Event()
+
+
+def test_replaced_and_deleted_objects_leave_no_bytes_behind(store, folder, tmp_path) -> None:
+    publish(store, tmp_path / "x")
+    publish(store, tmp_path / "x", NEW, fence=2)
+    assert len(versions(folder)) == 1
+
+    store.delete("DONE/a")
+
+    assert list((folder / OBJECTS).iterdir()) == []
+
+
+def test_a_refused_publication_leaves_its_file_and_no_version(store, folder, tmp_path) -> None:
+    publish(store, tmp_path / "x", fence=5)
+    with pytest.raises(UsageError, match="lower-case"):
+        publish(store, tmp_path / "y", NEW, fence=6, metadata={"Not a word": "x"})
+
+    assert (tmp_path / "y").read_bytes() == NEW
+    assert len(versions(folder)) == 1
+    assert read(store) == OLD
+
+
+def test_facts_for_people_lie_beside_the_bytes(store, folder, tmp_path) -> None:
+    publish(store, tmp_path / "x", metadata={"profile": "hevc"})
+
+    (version,) = versions(folder)
+    text = (version / "meta.json").read_text()
+    assert '"key": "DONE/a"' in text
+    assert sha(OLD) in text
+
+
+def test_where_links_are_not_possible_the_bytes_are_copied_and_compared(
+    store, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(files, "link", lambda source, target: False)
+    publish(store, tmp_path / "x")
+    assert read(store) == OLD
+    assert not (tmp_path / "x").exists()
+    moved: list[int] = []
+
+    digest = store.collect("DONE/a", tmp_path / "out", moved=moved.append, stop=STOP)
+
+    assert (digest, (tmp_path / "out").read_bytes()) == (sha(OLD), OLD)
+    assert moved[-1] == len(OLD)
+    assert (tmp_path / "out").stat().st_nlink == 1
+
+
+def test_a_copy_that_differs_is_not_published(store, folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(files, "link", lambda source, target: False)
+    (tmp_path / "x").write_bytes(NEW)
+
+    with pytest.raises(StorageError, match="does not have the bytes"):
+        store.publish(Publication("DONE/a", tmp_path / "x", sha(OLD), "j", 1))
+
+    assert store.stat("DONE/a") is None
+    assert (tmp_path / "x").exists()
+    assert versions(folder) == []
+
+
+def test_a_stop_ends_the_copy_of_a_rendition_to_another_disk(
+    store, folder, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(files, "link", lambda source, target: False)
+    told = threading.Event()
+    told.set()
+
+    with pytest.raises(Stopped):
+        publish(store, tmp_path / "x", stop=told)
+
+    assert store.stat("DONE/a") is None
+    assert (tmp_path / "x").exists()
+    assert versions(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (errno.ENOSPC, DiskFull),
+        (errno.EDQUOT, DiskFull),
+        (errno.EROFS, StorageError),
+        (errno.EIO, Unavailable),
+    ],
+)
+def test_a_disk_that_fails_while_publishing_loses_nothing(
+    store, folder, tmp_path, monkeypatch, code: int, kind: type
+) -> None:
+    publish(store, tmp_path / "x")
+
+    def fail(path: Path) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "sync", fail)
+        with pytest.raises(kind, match="cannot be"):
+            publish(store, tmp_path / "y", NEW, fence=2)
+
+    assert (tmp_path / "y").read_bytes() == NEW
+    assert read(store) == OLD
+    assert len(versions(folder)) == 1
+
+
+def test_a_full_disk_while_collecting_leaves_nothing_at_the_target(
+    store, tmp_path, monkeypatch
+) -> None:
+    publish(store, tmp_path / "x")
+
+    def fail(*_args: object, **_named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "sync", fail)
+    with pytest.raises(DiskFull, match="out"):
+        store.collect("DONE/a", tmp_path / "out", moved=nothing, stop=STOP)
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_exists_is_named(store, tmp_path) -> None:
+    publish(store, tmp_path / "x")
+    target = tmp_path / os.fsdecode(b"\xff.mp4")
+    target.write_bytes(b"mine")
+
+    with pytest.raises(LibraryError, match=r"\\xff\.mp4 exists already"):
+        store.collect("DONE/a", target, moved=nothing, stop=STOP)
+
+
+def test_an_object_whose_bytes_are_missing_is_an_error_and_not_gone(
+    store, folder, tmp_path
+) -> None:
+    publish(store, tmp_path / "x")
+    (versions(folder)[0] / "data").unlink()
+
+    with pytest.raises(Unavailable, match="cannot be read"):
+        read(store)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.mp4", b"-i.mp4", b"new\nline.mp4", b"x" * 255])
+def test_a_source_may_have_any_name(store, tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes(b"a film")
+
+    accepted = store.accept(path, "TODO/all/odd", moved=nothing, stop=STOP)
+
+    with store.fetch(accepted, tmp_path, moved=nothing, stop=STOP) as given:
+        assert given.path == path
+        assert Path(given.location).read_bytes() == b"a film"
+    path.unlink()
+    with pytest.raises(SourceGone) as caught:
+        store.check(accepted)
+    str(caught.value).encode()
+
+
+def test_a_folder_and_a_pipe_are_no_sources(store, tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
+
+    for name in ("x.mp4", "pipe.mp4"):
+        with pytest.raises(SourceUnreadable, match="is not a file"):
+            store.accept(tmp_path / name, "TODO/all/x", moved=nothing, stop=STOP)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (errno.EACCES, SourceUnreadable),
+        (errno.ELOOP, SourceUnreadable),
+        (errno.ENOENT, SourceGone),
+        (errno.EIO, Unavailable),
+        (errno.ESTALE, Unavailable),
+    ],
+)
+def test_each_failure_to_look_at_a_source_has_its_error(
+    store, tmp_path, monkeypatch, code: int, kind: type
+) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"a film")
+
+    def fail(*_args: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(sources.os, "open", fail)
+    with pytest.raises(kind, match=r"film\.mp4"):
+        store.accept(path, "TODO/all/x", moved=nothing, stop=STOP)
+
+
+def test_a_relative_path_is_found_from_anywhere(store, tmp_path, monkeypatch) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"a film")
+    monkeypatch.chdir(tmp_path)
+    accepted = store.accept(Path("film.mp4"), "TODO/all/x", moved=nothing, stop=STOP)
+    monkeypatch.chdir("/")
+
+    store.check(accepted)
+
+
+def test_a_source_of_another_bucket_is_not_known(store) -> None:
+    with pytest.raises(SourceGone, match="not known"):
+        store.check(source().model_copy(update={"bucket": "uploads"}))

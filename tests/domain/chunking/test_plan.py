@@ -1,0 +1,206 @@
+"""Where a film is cut: every frame in one chunk, within the bounds, by equal work."""
+
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+
+import pytest
+
+from domain.chunking.films import chunky, every, film, index, planned
+from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, chunks_at, plan_chunks, times_sum
+
+MASK = (1 << 64) - 1
+
+
+def plan(keys_at, length_s, *, weights=None, workers=0, **chunking) -> ChunkPlan:
+    recipe, info = chunky(chunking=chunking), film()
+    found = plan_chunks(
+        recipe,
+        info,
+        planned(recipe, info),
+        index(keys_at, length_s, weights=weights),
+        workers_hint=workers,
+    )
+    assert isinstance(found, ChunkPlan), found
+    return found
+
+
+def lengths(found: ChunkPlan) -> list[float]:
+    return [found.seconds(chunk) for chunk in found.chunks]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_chunks_of_any_film_hold_every_frame_once_and_keep_to_their_bounds(seed):
+    choose = random.Random(seed)
+    at, keys_at = 0.0, []
+    length = choose.uniform(60, 4000)
+    while at < length - 1:
+        keys_at.append(at)
+        at = round((at + choose.uniform(0.4, 10)) * 25) / 25
+    held = index(keys_at, length, weights=lambda _at: choose.randint(10, 90_000))
+    recipe, info = chunky(), film()
+    decided = planned(recipe, info)
+
+    found = plan_chunks(recipe, info, decided, held, workers_hint=choose.choice([0, 0, 2, 7, 64]))
+
+    assert isinstance(found, ChunkPlan)
+    chunks = found.chunks
+    keys = {key.pts for key in held.keys}
+    assert [c.index for c in chunks] == list(range(len(chunks)))
+    assert chunks[0].start_pts == held.keys[0].pts
+    assert chunks[0].seek_s is None
+    assert chunks[-1].end_pts is None
+    assert all(c.start_pts in keys for c in chunks)
+    assert [c.end_pts for c in chunks[:-1]] == [c.start_pts for c in chunks[1:]]
+    assert sum(c.frames for c in chunks) == found.frames == held.frames
+    assert [c.first_frame for c in chunks] == [
+        sum(c.frames for c in chunks[:place]) for place in range(len(chunks))
+    ]
+    assert sum(c.times for c in chunks) & MASK == sum(k.times for k in held.keys) & MASK
+    assert sum(c.cost for c in chunks) == pytest.approx(1.0)
+    # Two key frames are up to 10 s apart here, so a border may miss its place by so much.
+    assert min(lengths(found)) >= recipe.chunking.min_s - 1e-6
+    assert max(lengths(found)) <= recipe.chunking.max_s + 10
+
+
+def test_a_steady_film_is_cut_into_chunks_of_the_target_and_shorter_last_ones():
+    found = plan(every(2, 3600), 3600)
+
+    assert len(found.chunks) == pytest.approx(78, abs=4)
+    assert lengths(found)[0] == pytest.approx(60, abs=4)
+    assert max(lengths(found)[-10:]) < 40
+
+
+def test_a_known_number_of_workers_gets_rounds_of_work_and_shorter_chunks_for_the_last():
+    found = plan(every(1, 3600), 3600, workers=16)
+
+    costs = sorted(chunk.cost for chunk in found.chunks)
+    assert len(costs) > 4 * 16
+    assert max(lengths(found)) <= 61
+    assert sum(costs[:16]) < 0.7 * sum(costs[-16:])
+
+
+def test_a_costly_half_gets_shorter_chunks():
+    found = plan(every(1, 2000), 2000, weights=lambda at: 9000 if at >= 1000 else 1000, workers=4)
+
+    first = [c for c in found.chunks if c.start_pts < 1_000_000 - 30_000]
+    second = [c for c in found.chunks if c.start_pts >= 1_000_000]
+    assert len(second) > len(first)
+
+
+def test_a_scene_cut_near_the_border_is_preferred():
+    # An encoder counts anew from the key frame that it put at a scene cut, here at 54 s
+    keys_at = [*every(10, 60), *(54.0 + at for at in every(10, 340))]
+
+    found = plan(keys_at, 400)
+
+    # The ideal place is at 61.5 s, to which the ordinary key frame at 64 s is nearer
+    assert found.chunks[1].start_pts == 54_000
+
+
+def test_a_film_of_key_frames_only_is_cut_too():
+    found = plan([n / 25 for n in range(25 * 120)], 120)
+
+    assert sum(chunk.frames for chunk in found.chunks) == 3000
+    assert min(lengths(found)) >= 20 - 1e-6
+
+
+def test_only_a_gap_between_key_frames_makes_a_chunk_longer_than_the_bound():
+    found = plan([0, 30, 60, 400, 430, 460], 490, max_s=90)
+
+    long = [s for s in lengths(found) if s > 90]
+    assert long
+    assert max(long) == pytest.approx(340, abs=31)
+
+
+def test_the_same_film_is_cut_the_same_way_every_time():
+    once, twice = (plan(every(3, 1000), 1000) for _ in range(2))
+
+    assert once == twice
+    assert once.digest == twice.digest
+    assert ChunkPlan.model_validate_json(once.model_dump_json()) == once
+
+
+@pytest.mark.parametrize(
+    ("recipe", "places"),
+    [
+        (chunky(), (0, 3)),
+        (chunky(chunking={"threads": 2}), (0, 2)),
+        (chunky(video={"crf": 30}), (0, 2)),
+    ],
+    ids=["other borders", "other threads", "another recipe"],
+)
+def test_parts_that_cannot_stand_for_one_another_have_other_digests(recipe, places):
+    info, held = film(), index(every(10, 100), 100)
+    base = chunks_at(chunky(), planned(chunky(), info), held, (0, 2))
+
+    other = chunks_at(recipe, planned(recipe, info), held, places)
+
+    assert other.digest != base.digest
+
+
+def test_how_work_is_shared_out_is_no_part_of_the_revision():
+    assert chunky(chunking={"target_s": 30}).revision == chunky().revision
+
+
+@pytest.mark.parametrize("places", [(), (1, 2), (0, 2, 2), (0, 3, 1)])
+def test_places_that_are_no_plan_are_refused(places):
+    recipe, info = chunky(), film()
+    with pytest.raises(ValueError, match="begin at 0 and rise"):
+        chunks_at(recipe, planned(recipe, info), index(every(10, 100), 100), places)
+
+
+def test_a_seek_lands_late_enough_but_never_past_the_next_key_frame():
+    held = index([0, 10, 10.08, 20], 30, seek_early_s=3 / 23)
+    recipe, info = chunky(), film()
+
+    found = chunks_at(recipe, planned(recipe, info), held, (0, 1, 3))
+
+    assert [chunk.seek_s for chunk in found.chunks] == [
+        None,
+        pytest.approx(10.04),
+        pytest.approx(20 + 3 / 23),
+    ]
+
+
+def test_a_demuxer_without_an_index_is_sent_to_the_decoding_time():
+    held = index([0, 10], 30, seek_early_s=0.0, seek_by_dts=True)
+    late = held.keys[1].model_copy(update={"dts": 9_900})
+    held = held.model_copy(update={"keys": (held.keys[0], late)})
+    recipe, info = chunky(), film()
+
+    found = chunks_at(recipe, planned(recipe, info), held, (0, 1))
+
+    assert found.chunks[1].seek_s == pytest.approx(9.9)
+
+
+def test_a_last_frame_of_unknown_length_still_takes_a_tick():
+    held = index([0, 10], 20)
+    held = held.model_copy(update={"end_pts": held.keys[-1].last_pts})
+    recipe, info = chunky(), film()
+
+    found = chunks_at(recipe, planned(recipe, info), held, (0, 1))
+
+    assert found.chunks[1].duration_ticks == held.keys[-1].last_pts + 1 - held.keys[1].pts
+    assert found.tick == Fraction(1, 1000)
+
+
+def test_the_sum_of_times_adds_up_and_tells_what_is_off():
+    times = [0, 40, 80, 120, 160]
+
+    assert times_sum(times) == times_sum(reversed(times))
+    assert (times_sum(times[:2]) + times_sum(times[2:])) & MASK == times_sum(times)
+    assert times_sum([0, 41, 79, 120, 160]) != times_sum(times)
+    assert times_sum([0, 40, 80, 120, 120]) != times_sum(times)
+    assert times_sum([-1024]) != times_sum([1024])
+
+
+def test_a_film_without_room_for_two_chunks_stays_whole():
+    recipe, info = chunky(), film()
+    held = index([0, 5, 115], 120)
+
+    found = plan_chunks(recipe, info, planned(recipe, info), held)
+
+    assert isinstance(found, WholeFile)
+    assert found.reason == "too_few_key_frames"

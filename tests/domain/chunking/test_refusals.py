@@ -1,0 +1,109 @@
+"""What is encoded whole, and the word for why."""
+
+from __future__ import annotations
+
+import pytest
+
+from domain.chunking.films import chunky, every, film, index, planned
+from hevcq.domain.chunk_settings import Chunking, ChunkMode
+from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, plan_chunks
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.profile import Profile
+from support.media_facts import MKV, audio, media, video
+
+CONVERT = {"interlaced": "convert", "dolby_vision": "drop", "hdr10_plus": "drop"}
+
+
+def reason(recipe: Profile, info: MediaInfo, length_s: float = 1200, **facts: object) -> str:
+    """Return the word for why it stays whole, or "" where it is cut."""
+    held = index(every(2, length_s), length_s, **facts)
+    found = plan_chunks(recipe, info, planned(recipe, info), held)
+    if isinstance(found, ChunkPlan):
+        return ""
+    assert isinstance(found, WholeFile)
+    assert found.detail.endswith(".")
+    return found.reason
+
+
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [
+        ({}, ""),
+        ({"dolby_vision": True}, "dynamic_hdr"),
+        ({"hdr10_plus": True}, "dynamic_hdr"),
+        ({"field_order": "tt"}, "interlaced"),
+        ({"codec": "mpeg2video"}, "repeated_fields"),
+        ({"codec": "vc1"}, "repeated_fields"),
+        ({"rotation": 90}, ""),
+        ({"pixel_format": "yuv420p10le", "bit_depth": 10}, ""),
+    ],
+)
+def test_a_picture_that_cannot_be_cut_exactly_stays_whole(facts, word):
+    assert reason(chunky(policies=CONVERT), film(**facts)) == word
+
+
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [
+        ({"missing_pts": 1}, "missing_times"),
+        ({"monotonic": False}, "broken_times"),
+        ({"notes": ("its times jump by 12.0 s",)}, "broken_times"),
+        ({"starts_with_key": False}, "no_first_key"),
+        ({"time_base": "1/10000000", "end_pts": 12_000_000_000}, "fine_time_base"),
+        ({"keys": (), "frames": 0}, "no_frames"),
+        ({"stream_index": 1}, "no_film"),
+    ],
+)
+def test_times_that_cannot_be_trusted_keep_it_whole(facts, word):
+    held = index(every(2, 1200), 1200).model_copy(update=facts)
+    recipe, info = chunky(), film()
+
+    found = plan_chunks(recipe, info, planned(recipe, info), held)
+
+    assert isinstance(found, WholeFile)
+    assert found.reason == word
+
+
+def test_a_jump_is_told_in_its_own_words():
+    held = index(every(2, 1200), 1200, notes=("its times jump by 12.0 s",))
+    recipe, info = chunky(), film()
+
+    found = plan_chunks(recipe, info, planned(recipe, info), held)
+
+    assert isinstance(found, WholeFile)
+    assert "jump by 12.0 s" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("form", "word"),
+    [(MKV, ""), ("mpegts", ""), ("avi", "container"), ("asf", "container"), ("flv", "container")],
+)
+def test_a_container_that_cannot_be_entered_at_a_time_stays_whole(form, word):
+    assert reason(chunky(), media(video(), audio(), form=form)) == word
+
+
+def test_a_second_picture_that_is_encoded_keeps_it_whole():
+    assert reason(chunky(), media(video(), audio(), video(640, 360))) == "more_videos"
+
+
+@pytest.mark.parametrize(
+    ("mode", "length_s", "word"),
+    [
+        (ChunkMode.OFF, 7200, "mode_off"),
+        (ChunkMode.AUTO, 599, "too_short"),
+        (ChunkMode.AUTO, 600, ""),
+        (ChunkMode.ALWAYS, 599, ""),
+        (ChunkMode.ALWAYS, 39, "too_short"),
+        (ChunkMode.ALWAYS, 44, ""),
+    ],
+)
+def test_the_mode_and_the_length_decide(mode, length_s, word):
+    assert reason(chunky(mode), film(), length_s) == word
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"min_s": 70}, {"max_s": 50}, {"min_s": 0}, {"threads": -1}, {"mode": "sometimes"}]
+)
+def test_settings_that_contradict_themselves_are_refused(numbers):
+    with pytest.raises(ValueError, match=r"chunking|validation error"):
+        Chunking(**numbers)

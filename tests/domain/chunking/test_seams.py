@@ -1,0 +1,46 @@
+"""How a seam is judged: its worst frame against the worst of what surrounds it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from benchmarks.chunk_quality import bd_rate, decibel
+
+from hevcq.ffmpeg.verify.seams import AROUND, BELOW, NEAR, below
+
+SOUND = [0.98] * (2 * AROUND)
+
+
+def with_frame(at: int, value: float) -> list[float]:
+    return [*SOUND[:at], value, *SOUND[at + 1 :]]
+
+
+@pytest.mark.parametrize("offset", range(-NEAR, NEAR))
+def test_one_bad_frame_beside_the_seam_shows(offset):
+    assert below(with_frame(AROUND + offset, 0.90), AROUND) == pytest.approx(0.08)
+
+
+def test_a_film_that_is_no_better_elsewhere_is_not_held_against_its_seam():
+    assert below(with_frame(2, 0.90)[:AROUND] + [0.91] * AROUND, AROUND) <= BELOW
+
+
+def test_a_frame_that_cannot_be_compared_is_as_bad_as_can_be():
+    assert below(with_frame(AROUND, math.nan), AROUND) > BELOW
+
+
+def test_a_film_shorter_than_the_surroundings_of_its_seam_is_judged_by_what_there_is():
+    assert below([0.9] * 4, 2) == 0.0
+    assert below([0.98, 0.98, 0.98, 0.98, 0.5, 0.98], 4) == pytest.approx(0.48)
+
+
+def test_equal_curves_differ_by_nothing_and_a_tenth_more_bytes_by_a_tenth():
+    curve = [(1000.0, 10.0), (2000.0, 13.0), (4000.0, 15.0), (8000.0, 16.5)]
+
+    assert bd_rate(curve, curve) == pytest.approx(0.0)
+    assert bd_rate(curve, [(size * 1.1, at) for size, at in curve]) == pytest.approx(0.1)
+    assert bd_rate(curve, [(size, at + 0.5) for size, at in curve]) < 0
+
+
+def test_the_scale_of_likeness_is_that_of_lost_likeness():
+    assert decibel(0.99) == pytest.approx(20.0)

@@ -1,0 +1,211 @@
+"""What the picture must become, and when it is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.media.facts import Colour, LightLevel, MasteringDisplay
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, VideoTarget
+from hevcq.domain.planning.planner import make_plan
+from support.media_facts import audio, media, profile, video
+
+HDR = Colour(range="tv", space="bt2020nc", transfer="smpte2084", primaries="bt2020")
+DISPLAY = MasteringDisplay(
+    red_x="34000/50000", red_y="16000/50000", green_x="13250/50000", green_y="34500/50000",
+    blue_x="7500/50000", blue_y="3000/50000", white_x="15635/50000", white_y="16450/50000",
+    min_luminance="1/10000", max_luminance="10000000/10000",
+)  # fmt: skip
+
+
+def target(name: str, stream, **changes) -> VideoTarget:
+    made = make_plan(profile(name, **changes), media(stream, audio()))
+    assert isinstance(made, EncodePlan), made
+    return made.video
+
+
+def refused(name: str, stream, **changes) -> str:
+    made = make_plan(profile(name, **changes), media(stream, audio()))
+    assert isinstance(made, Refuse), made
+    assert made.detail.endswith(".")
+    return made.policy
+
+
+def test_hevc_keeps_size_depth_and_shape() -> None:
+    assert target("hevc", video(720, 576, sample_aspect="64:45")) == VideoTarget(
+        encoder="libx265",
+        codec="hevc",
+        width=720,
+        height=576,
+        pixel_format="yuv420p",
+        bit_depth=8,
+        sample_aspect="64:45",
+        rotation=0,
+        tag="hvc1",
+    )
+
+
+@pytest.mark.parametrize("rotation", [90, 270])
+def test_a_quarter_turn_swaps_the_sides_and_turns_the_sample_aspect(rotation: int) -> None:
+    made = target("hevc", video(720, 576, sample_aspect="64:45", rotation=rotation))
+
+    assert (made.width, made.height, made.sample_aspect) == (576, 720, "45:64")
+    assert made.rotation == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "facts", "expected"),
+    [
+        ((1920, 1080), {}, (1280, 720)),
+        ((3840, 1600), {}, (1280, 534)),
+        ((1080, 1920), {}, (720, 1280)),
+        ((1920, 1080), {"rotation": 90}, (720, 1280)),
+        ((1080, 1440), {}, (720, 960)),
+        ((1440, 1080), {"sample_aspect": "4:3"}, (1280, 720)),
+        ((1280, 720), {}, (1280, 720)),
+        ((1281, 721), {}, (1280, 720)),
+        ((1279, 720), {}, (1280, 720)),
+        ((9000, 300), {}, (1280, 42)),
+    ],
+)
+def test_720p_fits_inside_with_even_sides_and_square_pixels(size, facts, expected) -> None:
+    made = target("720p", video(*size, **facts))
+
+    assert (made.width, made.height, made.sample_aspect) == (*expected, "1:1")
+    assert made.scale == (size != expected or "rotation" in facts)
+
+
+def test_a_source_of_exactly_the_box_is_encoded_and_not_scaled() -> None:
+    assert not target("720p", video(1280, 720)).scale
+
+
+@pytest.mark.parametrize(
+    ("source", "hevc", "plain"),
+    [
+        ("yuv420p", ("yuv420p", 8), "yuv420p"),
+        ("yuv420p10le", ("yuv420p10le", 10), "yuv420p"),
+        ("yuv422p10be", ("yuv422p10le", 10), "yuv420p"),
+        ("yuv444p", ("yuv444p", 8), "yuv420p"),
+        ("yuv444p12le", ("yuv444p12le", 12), "yuv420p"),
+        ("p010le", ("yuv420p10le", 10), "yuv420p"),
+        ("nv12", ("yuv420p", 8), "yuv420p"),
+        ("yuv411p", ("yuv422p", 8), "yuv420p"),
+        ("yuv420p9le", ("yuv420p10le", 10), "yuv420p"),
+    ],
+)
+def test_depth_and_chroma_are_kept_or_made_plain(source, hevc, plain) -> None:
+    kept = target("hevc", video(pixel_format=source))
+
+    assert (kept.pixel_format, kept.bit_depth) == hevc
+    assert target("1080p", video(pixel_format=source)).pixel_format == plain
+
+
+@pytest.mark.parametrize("source", ["yuva420p", "rgba", "yuv420p16le", "pal8", "", "made_up"])
+def test_what_the_encoder_would_lose_is_refused(source: str) -> None:
+    for name in ("hevc", "1080p"):
+        assert refused(name, video(pixel_format=source)) == "video.pixel_format"
+
+
+def test_rgb_stays_rgb_in_hevc_and_is_not_guessed_into_yuv() -> None:
+    kept = target("hevc", video(pixel_format="bgr24"))
+    assert (kept.pixel_format, kept.colour.range) == ("gbrp", "pc")
+    assert refused("1080p", video(pixel_format="bgr24")) == "video.pixel_format"
+
+
+def test_full_range_is_kept_and_said() -> None:
+    made = target("hevc", video(pixel_format="yuvj420p"))
+
+    assert (made.pixel_format, made.colour.range) == ("yuvj420p", "pc")
+    assert target("hevc", video(pixel_format="yuvj444p")).pixel_format == "yuv444p"
+    assert target("1080p", video(pixel_format="yuvj422p")).pixel_format == "yuvj420p"
+
+
+def test_odd_sides_gain_an_edge_only_where_chroma_needs_it() -> None:
+    padded = target("hevc", video(321, 241))
+    assert (padded.width, padded.height) == (322, 242)
+    assert (padded.pad_right, padded.pad_bottom) == (1, 1)
+
+    wide = target("hevc", video(321, 241, pixel_format="yuv422p"))
+    assert (wide.width, wide.height, wide.pad_right, wide.pad_bottom) == (322, 241, 1, 0)
+
+    whole = target("hevc", video(321, 241, pixel_format="yuv444p"))
+    assert (whole.width, whole.height, whole.pad_right) == (321, 241, 0)
+
+
+def test_hdr10_goes_along_where_the_depth_is_kept() -> None:
+    light = LightLevel(max_content=1000, max_average=400)
+    stream = video(pixel_format="yuv420p10le", colour=HDR, mastering_display=DISPLAY,
+                   light_level=light)  # fmt: skip
+
+    made = target("hevc", stream)
+
+    assert (made.colour, made.mastering_display, made.light_level) == (HDR, DISPLAY, light)
+    assert refused("1080p", stream) == "policies.hdr"
+    assert refused("1080p", stream, policies={"hdr": "keep"}) == "video.pixel_format"
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_hdr_is_refused_by_a_profile_that_makes_sdr(transfer: str) -> None:
+    assert refused("720p", video(colour=Colour(transfer=transfer))) == "policies.hdr"
+
+
+@pytest.mark.parametrize(
+    "name", ["dolby_vision", "hdr10_plus", "closed_captions", "stereo_3d", "spherical"]
+)
+def test_what_no_encoder_carries_needs_leave_to_be_dropped(name: str) -> None:
+    stream = video(**{name: True})
+
+    assert refused("hevc", stream) == f"policies.{name}"
+    assert refused("hevc", stream, policies={name: "keep"}) == f"policies.{name}"
+    made = make_plan(profile("hevc", policies={name: "drop"}), media(stream))
+    assert isinstance(made, EncodePlan)
+    assert made.notices, "what is dropped is said"
+
+
+@pytest.mark.parametrize("order", ["tt", "bb", "tb", "bt"])
+def test_fields_are_never_passed_off_as_frames(order: str) -> None:
+    stream = video(field_order=order)
+
+    assert refused("hevc", stream) == "policies.interlaced"
+    made = target("720p", stream)
+    assert (made.deinterlace, made.field_order) == (True, "progressive")
+    kept = target("hevc", stream, video={"codec": "h264"})
+    assert (kept.deinterlace, kept.field_order) == (False, order)
+    mkv = {"video": {"codec": "h264"}, "container": "mkv"}
+    assert refused("hevc", stream, **mkv) == "policies.interlaced"
+
+
+def test_fields_that_are_turned_or_scaled_are_refused_rather_than_mangled() -> None:
+    turned = video(field_order="tt", rotation=90)
+
+    assert refused("720p", turned) == "policies.interlaced"
+    assert refused("hevc", turned, video={"codec": "h264"}) == "policies.interlaced"
+    kept = {"policies": {"interlaced": "keep"}}
+    assert refused("720p", video(field_order="tt"), **kept) == "policies.interlaced"
+
+
+@pytest.mark.parametrize(
+    ("stream", "policy"),
+    [
+        (video(0, 0), "video"),
+        (video(1920, 0), "video"),
+        (video(8, 8), "video"),
+        (video(16384, 16384), "bounds.max_pixels"),
+        (video(rotation=45), "video"),
+        (video(turned_by_pictures=True), "video"),
+        (video(becomes="720x576 64:45 yuv420p"), "video"),
+        (video(codec="unknown"), "video"),
+    ],
+)
+def test_pictures_that_cannot_be(stream, policy: str) -> None:
+    assert refused("hevc", stream) == policy
+
+
+@pytest.mark.parametrize("aspect", ["0:1", "x:y", "", "1:0"])
+def test_a_sample_aspect_that_says_nothing_is_square(aspect: str) -> None:
+    assert target("hevc", video(sample_aspect=aspect)).sample_aspect == "1:1"
+
+
+def test_unknown_colour_words_are_not_passed_on() -> None:
+    words = Colour(range="unknown", space="reserved", transfer="unspecified", primaries="bt709")
+
+    assert target("hevc", video(colour=words)).colour == Colour(primaries="bt709")

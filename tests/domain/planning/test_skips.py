@@ -1,0 +1,138 @@
+"""What is skipped, and the sentence that says why."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason, skip_in_words
+from hevcq.domain.planning.planner import make_plan
+from support.media_facts import MKV, audio, cover, media, profile, video
+
+
+def reason(made: object) -> SkipReason:
+    assert isinstance(made, Skip), made
+    assert made.detail.endswith(".")
+    return made.reason
+
+
+@pytest.mark.parametrize("codec", ["hevc", "av1", "vp9"])
+def test_a_source_in_a_newer_codec_is_skipped_by_hevc(codec: str) -> None:
+    made = make_plan(profile(), media(video(codec=codec), audio()))
+
+    assert reason(made) is SkipReason.ALREADY_TARGET
+    assert codec in made.detail
+
+
+def test_a_newer_codec_is_skipped_before_any_policy_is_asked() -> None:
+    made = make_plan(profile(), media(video(codec="hevc", dolby_vision=True)))
+
+    assert reason(made) is SkipReason.ALREADY_TARGET
+
+
+@pytest.mark.parametrize("streams", [(), (audio(),), (audio(), cover())])
+def test_sound_alone_even_with_a_cover_is_no_film(streams) -> None:
+    assert reason(make_plan(profile(), media(*streams))) is SkipReason.NO_VIDEO
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"hevcq": "hevc/0123456789ab"},
+        {"HEVCQ": "720p/0123456789ab"},
+        {"encoder": "hevcq 1080p/0123456789ab"},
+    ],
+)
+def test_a_rendition_of_our_own_is_never_encoded_again(tags: dict[str, str]) -> None:
+    for name in ("hevc", "720p", "1080p"):
+        made = make_plan(profile(name), media(video(), tags=tags))
+
+        assert reason(made) is SkipReason.OWN_RENDITION
+
+
+@pytest.mark.parametrize("tags", [{"encoder": "Lavf59"}, {"comment": "hevcq hevc/1"}])
+def test_a_tag_that_merely_mentions_us_is_no_mark(tags: dict[str, str]) -> None:
+    assert isinstance(make_plan(profile(), media(video(), tags=tags)), EncodePlan)
+
+
+@pytest.mark.parametrize(
+    ("size", "facts", "skipped"),
+    [
+        ((854, 480), {}, True),
+        ((1279, 719), {}, True),
+        ((1280, 720), {}, False),
+        ((1280, 544), {}, False),  # scope film: as wide as the box
+        ((960, 720), {}, False),  # 4:3: as high as the box
+        ((720, 1280), {}, False),  # portrait as filmed: the box lies on its side
+        ((480, 854), {}, True),
+        ((1280, 720), {"rotation": 90}, False),
+        ((854, 480), {"rotation": 270}, True),
+        ((720, 576), {"sample_aspect": "64:45"}, True),  # shown at 1024x576
+        ((1080, 720), {"sample_aspect": "4:3"}, False),  # shown at 1440x720
+    ],
+)
+def test_never_scaled_up(size, facts, skipped: bool) -> None:
+    made = make_plan(profile("720p"), media(video(*size, **facts)))
+
+    if skipped:
+        assert reason(made) is SkipReason.SMALLER_THAN_BOX
+    else:
+        assert isinstance(made, EncodePlan)
+
+
+def test_the_sentence_names_the_box_as_it_lies() -> None:
+    made = make_plan(profile("720p"), media(video(480, 854)))
+
+    assert made == Skip(
+        reason=SkipReason.SMALLER_THAN_BOX,
+        detail="It is shown at 480x854, smaller than 720x1280 of the profile 720p, and is never "
+        "scaled up.",
+    )
+
+
+@pytest.mark.parametrize("form", ["hls", "concat", "dash", "image2", "lavfi", "h264", "gif", ""])
+def test_a_format_that_could_open_other_files_or_has_no_times_is_refused(form: str) -> None:
+    made = make_plan(profile(), media(video(), form=form))
+
+    assert isinstance(made, Refuse)
+    assert made.policy == "container"
+
+
+@pytest.mark.parametrize(
+    ("container", "form", "tags", "muxer", "extension"),
+    [
+        ("source", None, {"major_brand": "isom"}, "mp4", "mp4"),
+        ("source", None, {"major_brand": "M4V "}, "mp4", "mp4"),
+        ("source", None, {"major_brand": "qt  "}, "mov", "mov"),
+        ("source", None, {"major_brand": ""}, "mov", "mov"),
+        ("source", MKV, {}, "matroska", "mkv"),
+        ("source", "mpegts", {}, "matroska", "mkv"),
+        ("source", "avi", {}, "matroska", "mkv"),
+        ("mp4", MKV, {}, "mp4", "mp4"),
+        ("mp4", None, {"major_brand": "qt  "}, "mp4", "mp4"),
+        ("mkv", None, {}, "matroska", "mkv"),
+    ],
+)
+def test_container_and_extension(container, form, tags, muxer, extension) -> None:
+    found = media(video(), tags=tags) if form is None else media(video(), form=form, tags=tags)
+
+    made = make_plan(profile(container=container), found)
+
+    assert (made.muxer, made.extension) == (muxer, extension)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "code", "words"),
+    [
+        ("already_target: It is hevc.", SkipReason.ALREADY_TARGET, "It is hevc."),
+        ("not_smaller: 99 %", SkipReason.NOT_SMALLER, "Encoding it saves too little: 99 %."),
+        (
+            "remembered: 99 %",
+            SkipReason.REMEMBERED,
+            "The same bytes were tried before, and saved too little: 99 %.",
+        ),
+        ("a: b", None, "a: b"),
+        ("", None, ""),
+    ],
+)
+def test_a_recorded_reason_reads_as_a_sentence(recorded: str, code: object, words: str) -> None:
+    assert skip_in_words(recorded) == (code, words)

@@ -1,0 +1,256 @@
+"""What becomes of everything beside the picture: no stream is lost without a named policy."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.encode_plan import Action, EncodePlan, Refuse, StreamPlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Profile
+from support.media_facts import MKV, attachment, audio, cover, data, media, profile, subtitle, video
+
+
+def second(found: MediaInfo, recipe: Profile) -> StreamPlan:
+    made = make_plan(recipe, found)
+    assert isinstance(made, EncodePlan), made
+    return made.streams[1]
+
+
+def refused(found: MediaInfo, recipe: Profile) -> str:
+    made = make_plan(recipe, found)
+    assert isinstance(made, Refuse), made
+    return made.policy
+
+
+@pytest.mark.parametrize(
+    ("codec", "form", "action"),
+    [
+        ("aac", None, Action.COPY),
+        ("ac3", None, Action.COPY),
+        ("opus", None, Action.COPY),
+        ("flac", None, Action.CONVERT),
+        ("pcm_s16le", None, Action.CONVERT),
+        ("vorbis", None, Action.CONVERT),
+        ("flac", MKV, Action.COPY),
+        ("pcm_s16le", MKV, Action.COPY),
+        ("truehd", MKV, Action.COPY),
+        ("amr_nb", MKV, Action.CONVERT),
+    ],
+)
+def test_audio_is_copied_where_the_container_holds_it(codec, form, action) -> None:
+    streams = (video(), audio(codec, channels=6))
+    found = media(*streams) if form is None else media(*streams, form=form)
+
+    made = second(found, profile())
+
+    assert made.action is action
+    if action is Action.CONVERT:
+        assert (made.encoder, made.codec, made.bit_rate) == ("aac", "aac", 6 * 64_000)
+        assert codec in made.notice
+
+
+def test_pcm_stays_in_a_camera_mov() -> None:
+    found = media(video(), audio("pcm_s16le"), tags={"major_brand": "qt  "})
+
+    assert second(found, profile()).action is Action.COPY
+
+
+@pytest.mark.parametrize(
+    ("layout", "form", "refused"),
+    [
+        ("quad", "avi", True), ("4.0", "avi", False), ("", "avi", False),
+        ("5.1(side)", "avi", False), ("unknown", "avi", False), ("quad", None, False),
+    ],
+)  # fmt: skip
+def test_pcm_in_a_layout_that_matroska_cannot_name_is_refused(layout, form, refused) -> None:
+    sound = audio("pcm_s16le", channels=6 if "5.1" in layout else 4, layout=layout)
+    found = media(video(), sound, tags={"major_brand": "qt  "})
+    if form is not None:
+        found = media(video(), sound, form=form)
+
+    plan = make_plan(profile(), found)
+
+    assert isinstance(plan, Refuse if refused else EncodePlan), plan
+    without = make_plan(profile(audio={"unsupported": "drop"}), found)
+    assert isinstance(without, EncodePlan)
+    assert len(without.kept) == (1 if refused else 2)
+
+
+@pytest.mark.parametrize(("policy", "outcome"), [("refuse", None), ("drop", Action.DROP)])
+def test_audio_the_container_cannot_hold_follows_its_policy(policy, outcome) -> None:
+    found, recipe = media(video(), audio("flac")), profile(audio={"unsupported": policy})
+
+    if outcome is None:
+        assert refused(found, recipe) == "audio.unsupported"
+    else:
+        assert second(found, recipe).action is outcome
+
+
+def test_audio_is_always_encoded_when_the_profile_says_so() -> None:
+    made = second(media(video(), audio()), profile(audio={"policy": "encode", "codec": "libopus"}))
+
+    assert (made.action, made.codec, made.bit_rate) == (Action.CONVERT, "opus", 128_000)
+
+
+@pytest.mark.parametrize("channels", [0, 9, 24])
+def test_audio_in_more_channels_than_the_encoder_takes_is_refused(channels: int) -> None:
+    found = media(video(), audio("flac", channels=channels))
+
+    assert refused(found, profile()) == "audio.unsupported"
+
+
+def test_an_audio_encoder_that_the_container_cannot_hold_is_refused() -> None:
+    found = media(video(), audio("vorbis"), tags={"major_brand": "qt  "})
+
+    assert refused(found, profile(audio={"codec": "libopus"})) == "audio.codec"
+
+
+@pytest.mark.parametrize(
+    ("codec", "form", "container", "action", "becomes"),
+    [
+        ("mov_text", None, "source", Action.COPY, "mov_text"),
+        ("mov_text", None, "mkv", Action.CONVERT, "subrip"),
+        ("subrip", MKV, "source", Action.COPY, "subrip"),
+        ("ass", MKV, "source", Action.COPY, "ass"),
+        ("hdmv_pgs_subtitle", MKV, "source", Action.COPY, "hdmv_pgs_subtitle"),
+        ("dvd_subtitle", MKV, "source", Action.COPY, "dvd_subtitle"),
+        ("subrip", MKV, "mp4", Action.CONVERT, "mov_text"),
+        ("ass", MKV, "mp4", Action.CONVERT, "mov_text"),
+        ("webvtt", MKV, "mp4", Action.CONVERT, "mov_text"),
+    ],
+)
+def test_subtitles_by_container(codec, form, container, action, becomes) -> None:
+    streams = (video(), subtitle(codec))
+    found = media(*streams) if form is None else media(*streams, form=form)
+
+    made = second(found, profile(container=container))
+
+    assert (made.action, made.codec) == (action, becomes)
+    assert bool(made.notice) == (action is Action.CONVERT)
+
+
+@pytest.mark.parametrize("codec", ["hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "made_up"])
+def test_picture_subtitles_into_mp4_follow_their_policy(codec: str) -> None:
+    found = media(video(), subtitle(codec), form=MKV)
+
+    assert refused(found, profile(container="mp4")) == "policies.picture_subtitles"
+    recipe = profile(container="mp4", policies={"picture_subtitles": "drop"})
+    assert second(found, recipe).action is Action.DROP
+
+
+@pytest.mark.parametrize("policy", ["keep", "refuse"])
+def test_text_that_may_not_be_converted_is_refused(policy: str) -> None:
+    found = media(video(), subtitle("ass"), form=MKV)
+
+    recipe = profile(container="mp4", policies={"subtitles": policy})
+    assert refused(found, recipe) == "policies.subtitles"
+
+
+def test_attachments_stay_in_matroska_and_follow_their_policy_elsewhere() -> None:
+    found = media(video(), attachment(), form=MKV)
+
+    assert second(found, profile()).action is Action.COPY
+    assert refused(found, profile(container="mp4")) == "policies.attachments"
+    dropped = second(found, profile("1080p"))
+    assert dropped.action is Action.DROP
+    assert "font.ttf" in dropped.notice
+
+
+@pytest.mark.parametrize(
+    ("tag", "container", "action"),
+    [
+        ("gpmd", "source", Action.COPY),
+        ("gpmd", "mkv", Action.DROP),
+        ("tmcd", "source", Action.DROP),
+        ("mebx", "source", Action.DROP),
+        ("fdsc", "source", Action.DROP),
+    ],
+)
+def test_data_tracks(tag: str, container: str, action: Action) -> None:
+    made = second(media(video(), data(tag)), profile(container=container))
+
+    assert made.action is action
+    assert bool(made.notice) == (action is Action.DROP)
+
+
+def test_data_tracks_can_be_refused_but_those_the_muxer_makes_anew_are_no_loss() -> None:
+    recipe = profile(policies={"data_streams": "refuse"})
+
+    assert refused(media(video(), data("mebx")), recipe) == "policies.data_streams"
+    assert second(media(video(), data("tmcd")), recipe).action is Action.DROP
+    assert second(media(video(), data("text"), chapters=2), recipe).action is Action.DROP
+
+
+def test_covers_are_kept_where_the_container_holds_them() -> None:
+    found = media(video(), cover())
+
+    assert second(found, profile()).action is Action.COPY
+    assert second(found, profile(container="mkv")).action is Action.COPY
+    assert second(found, profile(policies={"cover_art": "drop"})).action is Action.DROP
+    mov = media(video(), cover(), tags={"major_brand": "qt  "})
+    assert refused(mov, profile()) == "policies.cover_art"
+
+
+def test_further_video_follows_its_policy_and_the_rules_of_pictures() -> None:
+    found = media(video(), video(320, 180))
+
+    kept = second(found, profile())
+    assert (kept.action, kept.video.width) == (Action.ENCODE, 320)
+    assert second(found, profile("1080p")).action is Action.DROP
+    assert refused(found, profile(policies={"extra_video": "refuse"})) == "policies.extra_video"
+    fields = media(video(), video(field_order="tt"))
+    assert refused(fields, profile()) == "policies.interlaced"
+    assert second(media(video(), video(codec="av1")), profile()).action is Action.COPY
+
+
+def test_a_dropped_further_video_is_not_judged() -> None:
+    made = second(media(video(), video(dolby_vision=True)), profile("1080p"))
+
+    assert made.action is Action.DROP
+
+
+def test_the_output_has_source_order_with_files_and_covers_last() -> None:
+    found = media(
+        audio(), attachment(), cover(), video(), subtitle("subrip"), data("tmcd"), form=MKV
+    )
+
+    made = make_plan(profile(), found)
+
+    assert [s.source_index for s in made.kept] == [0, 3, 4, 1, 2]
+    assert made.main_video.source_index == 3
+    assert made.chapters == 0
+
+
+_ANY = st.sampled_from(
+    [
+        video(), video(640, 480, codec="mpeg4"), video(dolby_vision=True), audio(), audio("flac"),
+        audio("pcm_s24be", 8), subtitle("ass"), subtitle("mov_text"), subtitle("hdmv_pgs_subtitle"),
+        cover(), cover("webp"), attachment(), data("tmcd"), data("mebx"), data("gpmd"), data("text"),
+    ]
+)  # fmt: skip
+
+
+@given(
+    st.lists(_ANY, min_size=1, max_size=8),
+    st.sampled_from(["hevc", "720p", "1080p"]),
+    st.sampled_from([MKV, "mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "avi"]),
+)
+def test_every_stream_is_accounted_for_and_every_loss_is_said(streams, name, form) -> None:
+    found = media(*streams, form=form)
+
+    made = make_plan(profile(name), found)
+
+    if isinstance(made, EncodePlan):
+        assert [s.source_index for s in made.streams] == list(range(len(streams)))
+        positions = [s.position for s in made.kept]
+        assert positions == list(range(len(positions)))
+        for stream in made.streams:
+            assert (stream.position is None) == (stream.action is Action.DROP)
+            if stream.action in {Action.DROP, Action.CONVERT}:
+                assert stream.notice in made.notices
+        assert made.video == made.main_video.video
+    else:
+        assert made.detail.endswith(".")

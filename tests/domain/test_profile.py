@@ -1,0 +1,109 @@
+"""A profile's numbers are checked together, and its revision follows the recipe alone."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from hevcq.domain.profile import Bounds, Container, Gates, Profile, QueueNumbers, Video, VideoCodec
+from hevcq.settings.profile_files import installed_folder, load_profiles
+
+HEVC = Profile(name="hevc", description="d", video=Video(codec=VideoCodec.HEVC, crf=24))
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"visibility_s": 300, "heartbeat_s": 101},
+        {"visibility_s": 2, "heartbeat_s": 0},
+        {"visibility_s": 43_201},
+        {"max_failures": 10, "max_receives": 10},
+        {"max_job_s": 43_200},
+        {"max_job_s": 59},
+        {"retention_s": 1_209_601},
+        {"retention_s": 1_000_000, "dead_letter_retention_s": 999_999},
+        {"max_crashes": 0},
+        {"backoff_base_s": 0},
+        {"unknown": 1},
+    ],
+)
+def test_numbers_that_cannot_work_together_are_refused(numbers):
+    with pytest.raises(ValidationError):
+        QueueNumbers(**numbers)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"visibility_s": 300, "heartbeat_s": 100},
+        {"visibility_s": 3, "heartbeat_s": 1},
+        {"visibility_s": 43_200, "heartbeat_s": 14_400},
+        {"max_failures": 9, "max_receives": 10},
+        {"max_job_s": 43_199},
+    ],
+)
+def test_numbers_at_their_bounds_are_taken(numbers):
+    assert QueueNumbers(**numbers).limits.max_failures < 10
+
+
+def test_the_verdicts_limits_are_the_profiles_own():
+    numbers = QueueNumbers(max_failures=2, max_crashes=4, backoff_base_s=1, backoff_cap_s=9)
+    limits = numbers.limits
+    assert (limits.max_failures, limits.max_crashes) == (2, 4)
+    assert (limits.backoff_base_s, limits.backoff_cap_s) == (1, 9)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"description": "other words"},
+        {"subscribe": False},
+        {"queue": QueueNumbers(max_failures=2)},
+        {"fleet": HEVC.fleet.model_copy(update={"cpu": 1024})},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_what_does_not_change_the_rendition_does_not_change_the_revision(change):
+    assert HEVC.model_copy(update=change).revision == HEVC.revision
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"container": Container.MKV},
+        {"faststart": False},
+        {"video": Video(codec=VideoCodec.HEVC, crf=25)},
+        {"gates": Gates(minimum_saving=0.1)},
+        {"bounds": Bounds(threads=2)},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_what_the_rendition_depends_on_changes_the_revision(change):
+    other = HEVC.model_copy(update=change).revision
+    assert other != HEVC.revision
+    assert len(other) == 12
+
+
+@pytest.mark.parametrize("box", [{"max_width": 1280}, {"max_height": 720}])
+def test_half_a_box_is_refused(box):
+    with pytest.raises(ValidationError, match="come together"):
+        Profile(name="p", description="d", video=Video(codec=VideoCodec.H264, crf=20, **box))
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a/b", "..", "-a", "a" * 41, "a b"])
+def test_a_name_that_could_not_name_a_queue_is_refused(name):
+    with pytest.raises(ValidationError):
+        Profile(name=name, description="d", video=Video(codec=VideoCodec.HEVC, crf=24))
+
+
+def test_the_installed_profiles_are_valid_and_named_as_their_files():
+    found = load_profiles(installed_folder())
+    assert {"hevc", "720p", "1080p"} <= set(found)
+    assert len({profile.revision for profile in found.values()}) == len(found)
+
+
+def test_a_profile_scales_when_it_has_a_box():
+    box = Video(codec=VideoCodec.H264, crf=20, max_width=1280, max_height=720)
+    assert box.scales
+    assert not HEVC.video.scales

@@ -1,0 +1,141 @@
+"""`hevcq ingest` against the farm: uploads, waits, collects, places or replaces, goes on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from e2e.aws.fleet import Fleet
+from e2e.embedded.farm import digest, first_event
+
+pytestmark = [pytest.mark.aws, pytest.mark.media]
+HEVC = ("--profile", "hevc")
+
+
+def uploads(fleet: Fleet) -> dict[str, list[str]]:
+    """Return the versions of every object in the input bucket, by the end of its key."""
+    answer = fleet.clients.s3.list_object_versions(Bucket=fleet.aws.input_bucket)
+    found: dict[str, list[str]] = {}
+    for entry in answer.get("Versions", []):
+        found.setdefault(entry["Key"].rpartition("/")[2], []).append(entry["VersionId"])
+    return found
+
+
+def codec(path) -> str:
+    command = ["ffprobe", "-v", "error", "-select_streams", "v:0"]
+    command += ["-show_entries", "stream=codec_name", "-of", "csv=p=0", str(path)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_several_files_are_uploaded_checksummed_and_their_renditions_placed(fleet: Fleet) -> None:
+    films = [fleet.clip(f"{n}/film {n}+é.mp4") for n in range(5)]
+    fleet.worker("hevc")
+
+    ran = fleet.ingest(*HEVC)
+
+    assert ran.code == 0, ran.out + ran.err + fleet.log()
+    assert len(ran.named("placed")) == 5
+    for film in films:
+        rendition = film.with_name(film.stem + ".hevc.mp4")
+        proof = json.loads(rendition.with_name(rendition.name + ".certificate.json").read_bytes())
+        assert proof["rendition_sha256"] == digest(rendition)
+        assert proof["source_sha256"] == digest(film)
+    for name, versions in uploads(fleet).items():
+        assert len(versions) == 1, name
+    again = fleet.ingest(*HEVC)
+    assert (again.code, again.named("job_queued")) == (0, [])
+    assert fleet.left_behind() == []
+    assert fleet.strays() == []
+
+
+def test_replace_goes_through_s3_and_undo_brings_the_original_back(fleet: Fleet) -> None:
+    film = fleet.clip("film.mp4")
+    before = digest(film)
+    fleet.worker("hevc")
+
+    ran = fleet.ingest(*HEVC, "--replace")
+
+    assert ran.code == 0, ran.out + ran.err + fleet.log()
+    assert codec(film) == "hevc"
+    undone = fleet.run("undo", film)
+    assert undone.code == 0, undone.err
+    assert digest(film) == before
+
+
+def test_no_wait_queues_skip_upload_waits_and_collect_places_later(fleet: Fleet) -> None:
+    fleet.clip("a.mp4")
+    queued = fleet.ingest(*HEVC, "--no-wait")
+    assert queued.named("summary")[0]["counts"] == {"queued": 1}
+    early = fleet.run("collect")
+    assert (early.code, "Nothing" in early.err) == (0, True)
+    fleet.worker("hevc")
+
+    waited = fleet.ingest(*HEVC, "--skip-upload")
+
+    assert waited.code == 0, waited.out + waited.err
+    assert codec(fleet.media / "a.hevc.mp4") == "hevc"
+    fleet.clip("b.mp4", seconds=2)
+    fleet.ingest(*HEVC, "--no-wait")
+    fleet.until_done(2)
+    late = fleet.run("collect", fleet.media)
+    assert late.code == 0, late.err
+    assert codec(fleet.media / "b.hevc.mp4") == "hevc"
+    assert {len(versions) for versions in uploads(fleet).values()} == {1}
+
+
+def test_killed_while_it_waits_it_goes_on_and_uploads_nothing_twice(fleet: Fleet) -> None:
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        fleet.clip(name)
+    child = fleet.start("ingest", fleet.media, "--json", *HEVC)
+    first_event(child, lambda event: event["event"] == "job_queued")
+    child.kill()
+    child.wait()
+    before = uploads(fleet)
+    assert before
+
+    fleet.worker("hevc")
+    ran = fleet.ingest(*HEVC)
+
+    assert ran.code == 0, ran.out + ran.err + fleet.log()
+    after = uploads(fleet)
+    assert set(after) == {"a.mp4", "b.mp4", "c.mp4"}
+    assert {name: after[name] for name in before} == before
+    assert {len(versions) for versions in after.values()} == {1}
+    assert len(list(fleet.media.glob("*.hevc.mp4"))) == 3
+    assert fleet.open_uploads() == []
+    assert fleet.strays() == []
+
+
+def test_a_film_the_farm_gives_up_is_a_failure_with_its_reason_and_is_redriven(
+    fleet: Fleet,
+) -> None:
+    film = fleet.clip("film.mp4")
+    strict = fleet.folder / "strict"
+    strict.mkdir()
+    fleet.recipe("hevc", bounds=", max_pixels: 4096")
+    (strict / "hevc.yaml").write_text((fleet.folder / "profiles" / "hevc.yaml").read_text())
+    fleet.recipe("hevc")
+    worker = fleet.worker("hevc", env={"HEVCQ_PROFILES_DIR": str(strict)})
+
+    ran = fleet.ingest(*HEVC)
+
+    assert ran.code == 1, ran.out + ran.err
+    (failed,) = ran.named("job_failed")
+    assert failed["failure_class"] == "unsupported"
+    assert failed["reason"]
+    worker.kill()
+    worker.wait()
+    shown = fleet.run("dead-letters", "list")
+    assert "film.mp4" in shown.out
+    status = json.loads(fleet.run("status", "--json").out)
+    (row,) = [queue for queue in status["queues"] if queue["profile"] == "hevc"]
+    assert (row["dead_letters"], row["jobs"]["dead"]) == (1, 1)
+
+    fleet.run("redrive", "--dlq", "--class", "unsupported", "--older-than", "0s")
+    fleet.worker("hevc")
+    again = fleet.ingest(*HEVC)
+
+    assert again.code == 0, again.out + again.err
+    assert codec(film.with_name("film.hevc.mp4")) == "hevc"

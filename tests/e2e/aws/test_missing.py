@@ -1,0 +1,70 @@
+"""What is missing on AWS is said in one sentence, with the exit code of a configuration."""
+
+from __future__ import annotations
+
+import pytest
+
+from e2e.aws.fleet import Fleet
+from e2e.embedded.farm import Ran
+from hevcq.cli.exit_codes import ExitCode
+
+pytestmark = pytest.mark.aws
+COMMANDS = (("status",), ("worker", "hevc"), ("redrive", "--dlq"), ("dead-letters", "list"))
+
+
+def one_sentence(ran: Ran, code: ExitCode, *words: str) -> None:
+    assert ran.code == code, ran.err
+    lines = [line for line in ran.err.splitlines() if not line.startswith("Working with")]
+    assert len(lines) == 1, ran.err
+    for word in words:
+        assert word in lines[0]
+    assert "Traceback" not in ran.err
+    assert ran.out == ""
+
+
+MISSING = {
+    "credentials": (
+        {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
+        "There are no AWS credentials",
+    ),
+    "region": ({"HEVCQ_AWS__REGION": ""}, "There is no AWS region"),
+    "input bucket": ({"HEVCQ_AWS__INPUT_BUCKET": ""}, "There is no bucket to read from"),
+    "wrong input bucket": ({"HEVCQ_AWS__INPUT_BUCKET": "not-there"}, "not-there"),
+    "wrong output bucket": ({"HEVCQ_AWS__OUTPUT_BUCKET": "nowhere"}, "nowhere"),
+    "queue": ({"HEVCQ_AWS__QUEUE_PREFIX": "none-"}, "find the queue none-"),
+    "table": ({"HEVCQ_AWS__TABLE": "no-table"}, "no-table"),
+    "topic": (
+        {"HEVCQ_AWS__TOPIC_ARN": "arn:aws:sns:eu-central-1:123456789012:none"},
+        "find the topic",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISSING)
+def test_what_is_missing_is_named_by_status(fleet: Fleet, what: str) -> None:
+    environment, words = MISSING[what]
+
+    one_sentence(fleet.run("status", env=environment), ExitCode.CONFIG, words)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_every_command_says_it_in_the_same_way(fleet: Fleet, command: tuple[str, ...]) -> None:
+    environment, words = MISSING["queue"]
+
+    one_sentence(fleet.run(*command, env=environment), ExitCode.CONFIG, words)
+
+
+def test_an_ingest_without_its_bucket_says_so_and_touches_nothing(fleet: Fleet) -> None:
+    film = fleet.clip("film.mp4")
+    before = film.stat()
+
+    ran = fleet.run("ingest", fleet.media, env=MISSING["wrong input bucket"][0])
+
+    one_sentence(ran, ExitCode.CONFIG, "not-there")
+    assert film.stat() == before
+
+
+def test_a_service_that_does_not_answer_is_unavailable_and_no_wrong_setting(fleet: Fleet) -> None:
+    nowhere = {"HEVCQ_AWS__ENDPOINT_URL": "http://127.0.0.1:9"}
+
+    one_sentence(fleet.run("status", env=nowhere), ExitCode.UNAVAILABLE, "could not be reached")

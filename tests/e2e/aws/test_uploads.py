@@ -1,0 +1,110 @@
+"""Uploads of every kind become renditions, through real worker processes and real ffmpeg."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from e2e.aws.fleet import Fleet
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.job import JobState
+from hevcq.domain.verdict import FailureClass
+from hevcq.ports.queue import Selection
+from support.aws.forms import post
+from support.clips import make_clip
+
+pytestmark = [pytest.mark.aws, pytest.mark.media]
+ODD = "TODO/all/a film + more %20/é 漢字 &=?#.mp4"
+
+
+def codec_at(url: str) -> str:
+    command = ["ffprobe", "-v", "error", "-select_streams", "v:0"]
+    command += ["-show_entries", "stream=codec_name", "-of", "csv=p=0", url]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_an_upload_of_each_kind_reaches_all_three_profiles(fleet: Fleet, tmp_path: Path) -> None:
+    content = make_clip(tmp_path, seconds=1).read_bytes()
+    fleet.put(ODD, content)
+    post(fleet.backend.store.presigned_post("TODO/all/form.mp4", 10_000_000, 60), content)
+    fleet.put("TODO/720p/only.mp4", content)
+    fleet.clip("library.mp4")
+
+    fleet.workers()
+    ran = fleet.ingest()
+
+    assert ran.code == 0, ran.out + ran.err + fleet.log()
+    done = fleet.until_done(10)
+    fleet.until_quiet()
+    placed = sorted(path.name for path in fleet.media.glob("library.*.mp4"))
+    assert placed == ["library.1080p.mp4", "library.720p.mp4", "library.hevc.mp4"]
+    keys = fleet.renditions()
+    assert len(keys) == len(set(keys)) == 10
+    odd = ODD.removeprefix("TODO/all/")
+    for profile, codec in (("hevc", "hevc"), ("720p", "h264"), ("1080p", "h264")):
+        assert f"DONE/{profile}/{odd}.mp4" in keys
+        url = fleet.backend.store.presigned_get(f"DONE/{profile}/{odd}.mp4", 60)
+        assert codec_at(url) == codec
+    assert [key for key in keys if "only" in key] == ["DONE/720p/only.mp4.mp4"]
+    for job in done:
+        stored = fleet.backend.store.stat(job.rendition.key)
+        with fleet.backend.store.open(stored.metadata["certificate"]) as file:
+            proof = Certificate.parse(file.read())
+        assert (proof.job_id, proof.rendition_sha256) == (job.job_id, stored.sha256)
+    assert fleet.left_behind() == []
+
+
+def test_duplicates_of_an_event_make_no_second_rendition(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.put("TODO/hevc/film.mp4", make_clip(tmp_path).read_bytes())
+    fleet.worker("hevc")
+    (job,) = fleet.until_done(1)
+    first = fleet.backend.store.stat(job.rendition.key)
+
+    thing = {"key": job.source.key, "size": job.source.size, "versionId": job.source.version}
+    where = {"bucket": {"name": fleet.aws.input_bucket}, "object": thing}
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": where,
+    }
+    for _ in range(5):
+        fleet.clients.sns.publish(
+            TopicArn=fleet.aws.topic_arn, Message=json.dumps({"Records": [record, record]})
+        )
+    fleet.workers("720p", "1080p")
+    fleet.until_quiet()
+
+    assert fleet.renditions() == [first.key]
+    assert fleet.backend.store.stat(first.key) == first
+    (again,) = fleet.jobs()
+    assert (again.state, again.fence) == (JobState.DONE, job.fence)
+    assert [queue.depth().dead for queue in fleet.backend.queues.values()] == [0, 0, 0]
+
+
+def test_poison_is_in_the_dead_letters_of_each_profile_after_one_receive(fleet: Fleet) -> None:
+    fleet.put("TODO/all/poison.mp4", b"this is not a film\n" * 100)
+    fleet.clients.sqs.send_message(
+        QueueUrl=fleet.clients.sqs.get_queue_url(QueueName=f"{fleet.aws.queue_prefix}hevc")[
+            "QueueUrl"
+        ],
+        MessageBody='{"forged": "yes"}',
+    )
+
+    fleet.workers()
+    fleet.until_done(3, state=JobState.DEAD)
+    fleet.until_quiet()
+
+    for name, queue in fleet.backend.queues.items():
+        letters = list(queue.dead_letters(Selection()))
+        classes = sorted(letter.failure_class for letter in letters)
+        assert classes == sorted(
+            [FailureClass.UNREADABLE, *([FailureClass.MESSAGE] if name == "hevc" else [])]
+        )
+        assert {letter.attempts for letter in letters} == {1}
+        assert all(letter.reason for letter in letters)
+    assert fleet.renditions() == []
+    assert fleet.left_behind() == []

@@ -1,0 +1,283 @@
+"""Bad input, named: a clear sentence, the others go on, nothing is lost, the exit code says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from e2e.embedded.farm import Farm, Ran, bound_by_permissions, digest, first_event
+
+pytestmark = pytest.mark.media
+
+
+def reasons(ran: Ran, name: str) -> str:
+    """Everything that was said about files of that name."""
+    said = [e for e in ran.events if str(e.get("path", "")).endswith(name) and e.get("reason")]
+    return " ".join(str(event["reason"]) for event in said)
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def text(path: Path) -> None:
+    path.write_text("this is not a film\n" * 100)
+
+
+def playlist(path: Path) -> None:
+    path.write_text("#EXTM3U\n#EXTINF:5,\n/etc/passwd\n#EXT-X-ENDLIST\n")
+
+
+def noise(path: Path) -> None:
+    path.write_bytes(bytes(range(7, 256)) * 80)
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [(empty, "empty"), (text, "text"), (playlist, "not"), (noise, "not")],
+)
+def test_a_file_that_is_no_video_is_named_and_the_others_go_on(farm: Farm, make, word) -> None:
+    farm.clip("good.mp4")
+    make(farm.media / "bad.mp4")
+    before = digest(farm.media / "bad.mp4")
+
+    ran = farm.ingest()
+
+    assert ran.code == 1
+    assert word in reasons(ran, "bad.mp4")
+    assert (farm.media / "good.hevc.mp4").is_file()
+    assert digest(farm.media / "bad.mp4") == before
+    assert farm.strays() == []
+
+
+def test_sound_alone_is_skipped_and_is_no_failure(farm: Farm) -> None:
+    farm.clip("song.mp4", extra=["-vn"])
+
+    ran = farm.ingest()
+
+    assert ran.code == 0
+    assert ran.named("file_planned")[0]["disposition"] == "skip"
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_a_truncated_film_is_refused_and_never_placed(farm: Farm, suffix: str) -> None:
+    farm.clip("good.mp4")
+    film = farm.clip(f"cut.{suffix}", seconds=3)
+    content = film.read_bytes()
+    film.write_bytes(content[: len(content) * 6 // 10])
+
+    ran = farm.ingest()
+
+    assert ran.code == 1, ran.out
+    assert reasons(ran, f"cut.{suffix}")
+    assert [path.name for path in farm.media.glob("cut*")] == [f"cut.{suffix}"]
+    assert (farm.media / "good.hevc.mp4").is_file()
+
+
+def test_an_unreadable_file_is_named_with_the_remedy(farm: Farm) -> None:
+    farm.clip("good.mp4")
+    farm.clip("secret.mp4").chmod(0)
+    farm.prefix = bound_by_permissions()
+
+    ran = farm.ingest()
+
+    assert ran.code == 1
+    assert "right to read" in reasons(ran, "secret.mp4")
+    assert (farm.media / "good.hevc.mp4").is_file()
+
+
+def test_a_read_only_library_is_said_before_anything_is_encoded(farm: Farm) -> None:
+    farm.clip("a.mp4")
+    farm.prefix = bound_by_permissions()
+    farm.media.chmod(0o500)
+
+    ran = farm.ingest()
+
+    farm.media.chmod(0o700)
+    assert ran.code == 1
+    assert "cannot be written" in reasons(ran, "a.mp4")
+    assert ran.named("job_queued") == []
+
+
+def test_links_in_a_circle_and_links_to_files_do_no_harm(farm: Farm) -> None:
+    film = farm.clip("films/a.mp4")
+    (farm.media / "films" / "loop").symlink_to(farm.media)
+    (farm.media / "again.mp4").symlink_to(film)
+    (farm.media / "gone.mp4").symlink_to("nowhere.mp4")
+
+    ran = farm.ingest()
+
+    assert ran.code == 0, ran.out
+    assert len(ran.named("placed")) == 1
+
+
+def test_a_folder_named_like_a_video_is_looked_into(farm: Farm) -> None:
+    farm.clip("x.mp4/a.mp4")
+
+    ran = farm.ingest()
+
+    assert ran.code == 0, ran.out
+    assert (farm.media / "x.mp4" / "a.hevc.mp4").is_file()
+
+
+NAMES = [
+    "line\nbreak.mp4",
+    "quote'\".mp4",
+    "-dash.mp4",
+    " lead trail .mp4",
+    "%s%d [red]\x1b[31m.mp4",
+    os.fsdecode(b"latin-\xe9\xff.mp4"),
+    "n" * 251 + ".mp4",
+    "film:0,scale=1:1;x\\.mp4",
+    "ünï→漢字.mp4",
+]
+
+
+def test_names_of_any_kind_are_encoded_and_placed_like_all_others(farm: Farm) -> None:
+    made = farm.clip("plain.mp4")
+    for name in NAMES:
+        shutil.copyfile(made, farm.media / name)
+
+    ran = farm.ingest()
+
+    assert ran.code == 0, [event for event in ran.events if event.get("reason")]
+    assert len(ran.named("placed")) == len(NAMES) + 1
+    assert len(ran.out.splitlines()) == len(ran.events)
+    assert len(list(farm.media.glob("*.hevc.mp4"))) == len(NAMES) + 1
+
+
+def test_a_folder_that_is_not_there_is_named(farm: Farm) -> None:
+    ran = farm.run("ingest", farm.media / "nowhere", "--json")
+
+    assert ran.code == 1
+    assert "does not exist" in reasons(ran, "nowhere")
+
+
+def test_a_file_that_vanishes_while_it_is_queued_ends_with_its_reason(farm: Farm) -> None:
+    film = farm.clip("a.mp4")
+    farm.clip("b.mp4")
+    farm.ingest("--no-wait")
+    film.unlink()
+
+    ran = farm.ingest("--skip-upload")
+
+    assert ran.code == 1
+    assert reasons(ran, "a.mp4")
+    assert (farm.media / "b.hevc.mp4").is_file()
+
+
+def test_a_file_that_grew_while_it_was_queued_is_not_placed_and_is_taken_anew(farm: Farm) -> None:
+    film = farm.clip("a.mp4")
+    farm.ingest("--no-wait")
+    film.write_bytes(farm.clip("b.mp4", seconds=2).read_bytes())
+    (farm.media / "b.mp4").unlink()
+
+    ran = farm.ingest("--skip-upload")
+    assert ran.code == 1
+    assert reasons(ran, "a.mp4")
+    assert not (farm.media / "a.hevc.mp4").exists()
+
+    again = farm.ingest()
+    assert again.code == 0, again.out
+    assert (farm.media / "a.hevc.mp4").is_file()
+
+
+def test_a_strangers_file_at_the_target_is_never_overwritten(farm: Farm) -> None:
+    farm.clip("a.mp4")
+    (farm.media / "a.hevc.mp4").write_text("a treasure")
+
+    ran = farm.ingest()
+
+    assert ran.code == 1
+    assert "exists already" in reasons(ran, "a.mp4")
+    assert (farm.media / "a.hevc.mp4").read_text() == "a treasure"
+    assert ran.named("job_queued") == []
+
+
+def test_a_hard_linked_original_is_encoded_but_not_replaced(farm: Farm) -> None:
+    film = farm.clip("a.mp4")
+    os.link(film, farm.folder / "second-name.mp4")
+    before = digest(film)
+
+    ran = farm.ingest("--replace")
+
+    assert ran.code == 1
+    assert "hard link" in reasons(ran, "a.mp4")
+    assert digest(film) == before
+
+
+@pytest.mark.parametrize("variable", ["HEVCQ_FFMPEG", "HEVCQ_FFPROBE"])
+def test_a_missing_ffmpeg_is_said_at_once_with_the_way_out(farm: Farm, variable: str) -> None:
+    farm.clip("a.mp4")
+
+    ran = farm.ingest(env={variable: "no-such-program"})
+
+    assert ran.code == 4, ran.err
+    assert "ffmpeg" in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_an_ffmpeg_that_breaks_in_mid_run_ends_with_what_is_done_and_what_is_not(
+    farm: Farm,
+) -> None:
+    """Given an ffmpeg that loses its encoder after a file, then nobody has to guess the rest."""
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        farm.clip(name)
+    program = farm.folder / "ffmpeg"
+    mark = farm.folder / "encoded-once"
+    broken = "echo \"Unknown encoder 'libx265'\" >&2; exit 1"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *libx265*) [ -e {mark} ] && {{ {broken}; }}; touch {mark};; esac\n'
+        'exec ffmpeg "$@"\n'
+    )
+    program.chmod(0o755)
+
+    environment = {"HEVCQ_FFMPEG": str(program)}
+    ran = farm.run("ingest", farm.media, "--workers", "1", env=environment)
+
+    assert ran.code == 4, ran.err
+    assert "Unknown encoder" in ran.err.splitlines()[-1]
+    ends = {line.split()[0]: line for line in ran.out.splitlines()}
+    assert " done " in ends["a.mp4"]
+    assert " not finished " in ends["b.mp4"]
+    assert " not finished " in ends["c.mp4"]
+
+    again = farm.ingest("--workers", "1", env=environment)
+    assert again.code == 4
+    assert [event["exit_code"] for event in again.named("summary")] == [4]
+
+
+def test_a_damaged_database_is_refused_and_never_recreated_in_silence(farm: Farm) -> None:
+    farm.clip("a.mp4")
+    farm.ingest("--no-wait")
+    database = farm.data / "hevcq.db"
+    for other in farm.data.glob("hevcq.db-*"):
+        other.unlink()
+    database.write_bytes(b"scribble" * 4096)
+    before = digest(database)
+
+    ran = farm.ingest()
+
+    assert ran.code == 5, ran.err
+    assert "damaged" in ran.err
+    assert "Traceback" not in ran.err
+    assert digest(database) == before
+
+
+def test_too_little_space_pauses_with_a_sentence_and_loses_nothing(farm: Farm) -> None:
+    farm.clip("a.mp4")
+    disk = shutil.disk_usage(farm.folder)
+    wanted = (disk.free + disk.total) // 2 >> 20  # more than is free, less than the disk has
+    child = farm.start("ingest", farm.media, "--json", env={"HEVCQ_MIN_FREE_MIB": str(wanted)})
+    event = first_event(child, lambda event: event["event"] == "paused")
+    assert "must stay free" in event["reason"]
+    child.terminate()
+    assert farm.finish(child, timeout=30).code == 130
+
+    again = farm.ingest()
+
+    assert again.code == 0, again.out
+    assert (farm.media / "a.hevc.mp4").is_file()

@@ -1,0 +1,277 @@
+"""`hevcq ingest` does its main job: a folder of H.264 becomes verified HEVC."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from e2e.embedded.farm import Farm, digest
+
+pytestmark = pytest.mark.media
+
+
+def codec(path: Path) -> str:
+    command = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries"]
+    done = subprocess.run(
+        [*command, "stream=codec_name", "-of", "csv=p=0", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return done.stdout.strip()
+
+
+def test_every_video_below_the_folder_gets_a_verified_rendition_beside_it(farm: Farm) -> None:
+    one, two = farm.clip("a.mp4"), farm.clip("deep/er/b.mkv")
+    before = digest(one), digest(two)
+
+    ran = farm.ingest()
+
+    assert ran.code == 0, ran.err
+    for source, target in ((one, "a.hevc.mp4"), (two, "b.hevc.mkv")):
+        rendition = source.with_name(target)
+        assert codec(rendition) == "hevc"
+        assert rendition.stat().st_size < source.stat().st_size
+        proof = json.loads((source.parent / f"{target}.certificate.json").read_bytes())
+        assert proof["rendition_sha256"] == digest(rendition)
+    assert (digest(one), digest(two)) == before
+    assert farm.strays() == []
+
+
+def test_the_store_is_empty_once_everything_is_in_its_place(farm: Farm) -> None:
+    farm.clip("a.mp4")
+    farm.ingest()
+
+    assert [path for path in (farm.data / "objects").rglob("*") if path.is_file()] == []
+
+
+def test_a_second_run_encodes_nothing_and_says_what_was_done(farm: Farm) -> None:
+    farm.clip("a.mp4")
+    farm.ingest()
+    before = (farm.media / "a.hevc.mp4").stat()
+
+    again = farm.ingest()
+
+    assert again.code == 0
+    assert again.named("job_queued") == []
+    assert again.named("summary")[0]["counts"] == {"done_earlier": 1}
+    assert (farm.media / "a.hevc.mp4").stat() == before
+
+
+def test_even_with_an_empty_data_folder_what_is_in_place_is_not_encoded_again(farm: Farm) -> None:
+    farm.clip("a.mp4")
+    farm.ingest()
+
+    shutil.rmtree(farm.data)
+    again = farm.ingest()
+
+    assert again.code == 0
+    assert again.named("job_queued") == []
+
+
+def test_a_dry_run_lets_no_original_go_whose_time_is_up(farm: Farm) -> None:
+    film = farm.clip("film.mp4")
+    before = digest(film)
+    assert farm.ingest("--replace", "--keep-originals", "0").code == 0
+
+    ran = farm.ingest("--replace", "--dry-run")
+
+    assert ran.named("recovered") == []
+    assert farm.run("undo", farm.media).code == 0
+    assert digest(film) == before
+
+
+def test_a_dry_run_changes_nothing_at_all(farm: Farm) -> None:
+    farm.clip("a.mp4")
+    before = sorted(farm.media.rglob("*"))
+
+    ran = farm.run("ingest", farm.media, "--dry-run")
+
+    assert ran.code == 0
+    assert "a.mp4" in ran.out
+    assert "to encode" in ran.out
+    assert sorted(farm.media.rglob("*")) == before
+
+
+def test_events_are_one_json_object_a_line_from_plan_to_summary(farm: Farm) -> None:
+    farm.clip("a.mp4")
+
+    ran = farm.ingest()
+
+    names = [event["event"] for event in ran.events]
+    assert len(ran.events) == len(ran.out.splitlines())
+    order = ["scan_started", "file_planned", "plan", "job_queued", "job_done", "placed", "summary"]
+    assert [name for name in names if name in order] == order
+    assert ran.named("placed")[0]["target"] == str(farm.media / "a.hevc.mp4")
+    assert ran.named("summary")[0]["exit_code"] == 0
+    low, high = ran.named("plan")[0]["forecast_s"]
+    assert 0 <= low < high
+
+
+def test_without_a_terminal_it_logs_lines_and_ends_with_a_table(farm: Farm) -> None:
+    farm.clip("a.mp4")
+
+    ran = farm.run("ingest", farm.media)
+
+    assert ran.code == 0
+    assert "placed at" in ran.err
+    assert "\x1b[" not in ran.err + ran.out
+    assert ran.out.splitlines()[0].split()[:3] == ["file", "profile", "result"]
+    assert "1 done" in ran.err
+
+
+def test_quiet_names_what_the_exit_code_speaks_of(farm: Farm) -> None:
+    farm.clip("film.mp4")
+    (farm.media / "text.mp4").write_text("no film")
+
+    ran = farm.run("ingest", farm.media, "--quiet")
+
+    assert (ran.code, ran.out) == (1, "")
+    (line,) = ran.err.splitlines()
+    assert "text.mp4: not usable" in line
+
+
+@pytest.mark.parametrize("words", [["collect"], ["ingest", "--skip-upload"]])
+def test_what_waits_for_a_profile_that_is_gone_is_no_success(farm: Farm, words: list[str]) -> None:
+    farm.clip("film.mp4")
+    farm.add_profile("mine", "ultrafast")
+    assert farm.ingest("--no-wait", "--profile", "mine").code == 0
+    assert farm.run("collect").code == 0, "what is not finished is no trouble"
+    (farm.folder / "profiles" / "mine.yaml").unlink()
+
+    ran = farm.run(*words)
+
+    assert ran.code == 3
+    assert "wait for a profile that is not there any more (mine). Put its file back" in ran.err
+
+
+def test_quiet_says_nothing_when_all_is_well(farm: Farm) -> None:
+    farm.clip("a.mp4")
+
+    ran = farm.run("ingest", farm.media, "--quiet")
+
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+
+
+def test_output_mirrors_the_tree_and_leaves_the_library_alone(farm: Farm) -> None:
+    farm.clip("x/y/a.mp4")
+    out = farm.folder / "out"
+    before = sorted(farm.media.rglob("*"))
+
+    ran = farm.ingest("--output", out)
+
+    assert ran.code == 0, ran.err
+    assert codec(out / "x" / "y" / "a.hevc.mp4") == "hevc"
+    assert sorted(farm.media.rglob("*")) == before
+
+
+def test_include_and_exclude_choose_files(farm: Farm) -> None:
+    for name in ("a.mp4", "b.mp4", "sub/c.mp4"):
+        farm.clip(name)
+
+    ran = farm.ingest("--include", "*.mp4", "--exclude", "sub", "--exclude", "b*", "--dry-run")
+
+    paths = [event["path"] for event in ran.named("file_planned")]
+    assert paths == [str(farm.media / "a.mp4")]
+
+
+def test_two_sources_with_one_stem_both_get_their_rendition(farm: Farm) -> None:
+    farm.clip("a.mkv")
+    farm.clip("a.ts")
+
+    ran = farm.ingest()
+
+    assert ran.code == 0, ran.err
+    assert codec(farm.media / "a.hevc.mkv") == codec(farm.media / "a.ts.hevc.mkv") == "hevc"
+
+
+def test_what_is_hevc_already_is_skipped_with_the_reason(farm: Farm) -> None:
+    farm.clip("a.mp4", codec="libx265")
+
+    ran = farm.ingest()
+
+    assert ran.code == 0
+    (planned,) = ran.named("file_planned")
+    assert planned["disposition"] == "skip"
+    assert "hevc" in str(planned["reason"]).lower()
+
+
+def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: Farm) -> None:
+    film = farm.clip("sub/a.mp4")
+    before, facts = digest(film), film.stat()
+
+    ran = farm.ingest("--replace", "--keep-originals", "7")
+
+    assert ran.code == 0, ran.err
+    assert codec(film) == "hevc"
+    assert film.stat().st_mtime_ns == facts.st_mtime_ns
+    again = farm.ingest("--replace")
+    assert again.code == 0
+    assert again.named("job_queued") == []
+
+    undone = farm.run("undo", film)
+
+    assert undone.code == 0, undone.err
+    assert digest(film) == before
+    assert farm.strays() == []
+
+
+def test_no_wait_queues_a_worker_encodes_and_skip_upload_collects(farm: Farm) -> None:
+    farm.clip("a.mp4")
+    farm.clip("b.mp4")
+
+    queued = farm.ingest("--no-wait")
+    assert queued.code == 0
+    assert queued.named("summary")[0]["counts"] == {"queued": 2}
+    assert list(farm.media.glob("*.hevc.*")) == []
+
+    assert farm.run("worker", "--drain").code == 0
+    assert list(farm.media.glob("*.hevc.mp4")) == []
+
+    collected = farm.ingest("--skip-upload")
+    assert collected.code == 0, collected.err
+    assert len(collected.named("placed")) == 2
+    assert len(list(farm.media.glob("*.hevc.mp4"))) == 2
+
+
+def test_collect_places_what_is_finished_and_waits_for_nothing(farm: Farm) -> None:
+    farm.clip("a.mp4")
+    farm.ingest("--no-wait")
+
+    early = farm.run("collect")
+    assert early.code == 0
+    assert "Nothing" in early.err
+
+    farm.run("worker", "--drain")
+    late = farm.run("collect", farm.media)
+
+    assert late.code == 0, late.err
+    assert codec(farm.media / "a.hevc.mp4") == "hevc"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--replace", "--output", "x"], "choose one"),
+        (["--keep-originals", "3"], "only with --replace"),
+        (["--no-wait", "--watch"], "choose one"),
+        (["--no-wait", "--skip-upload"], "together they do nothing"),
+        (["--dry-run", "--watch"], "changes nothing"),
+        (["--quiet", "--verbose"], "contradict"),
+        (["--profile", "hevk"], "Did you mean 'hevc'?"),
+        (["--output", "."], "is, or holds, the folder"),
+    ],
+)
+def test_senseless_combinations_are_refused_in_one_sentence(
+    farm: Farm, words: list[str], sentence: str
+) -> None:
+    ran = farm.run("ingest", "media", *words)
+
+    assert ran.code == 2
+    assert sentence in ran.err
+    assert len(ran.err.splitlines()) == 1

@@ -1,0 +1,151 @@
+"""Interrupted at any point, the same command goes on where it was, and leaves nothing half-done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from e2e.embedded.farm import Farm, Ran, alive, children_of, encoding, first_event, until
+
+pytestmark = pytest.mark.media
+
+
+def placed(ran: Ran) -> list[str]:
+    return [str(event["path"]) for event in ran.named("placed")]
+
+
+@pytest.fixture
+def slow(farm: Farm) -> Farm:
+    farm.add_profile("hevc", "medium")
+    farm.slow_clip("film.mp4")
+    return farm
+
+
+def test_killed_in_mid_encode_it_leaves_nothing_and_goes_on(slow: Farm) -> None:
+    child = slow.start("ingest", slow.media, "--json")
+    first_event(child, encoding)
+    until(lambda: bool(children_of(child.pid)))
+    ffmpegs = children_of(child.pid)
+
+    child.kill()
+    child.wait()
+
+    until(lambda: not any(alive(pid) for pid in ffmpegs))
+    assert [path.name for path in slow.media.iterdir()] == ["film.mp4"]
+
+    again = slow.ingest()
+
+    assert again.code == 0, again.err
+    assert (slow.media / "film.hevc.mp4").is_file()
+    assert slow.strays() == []
+
+
+def test_what_was_finished_before_a_kill_is_in_place_and_not_encoded_twice(slow: Farm) -> None:
+    quick = slow.clip("a-quick.mp4")
+    child = slow.start("ingest", slow.media, "--json", "--workers", "1")
+    first_event(child, lambda event: event["event"] == "placed")
+    child.kill()
+    child.wait()
+
+    rendition = quick.with_name("a-quick.hevc.mp4")
+    before = rendition.stat()
+    again = slow.ingest()
+
+    assert again.code == 0, again.err
+    assert placed(again) == [str(slow.media / "film.mp4")]
+    assert rendition.stat() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_gives_the_work_back_at_once_and_says_so(slow: Farm, number: signal.Signals) -> None:
+    child = slow.start("ingest", slow.media, "--json")
+    first_event(child, encoding)
+    ffmpegs = children_of(child.pid)
+    child.send_signal(number)
+    ran = slow.finish(child, timeout=30)
+
+    assert ran.code == 130
+    assert ran.named("summary")[0]["counts"] == {"open": 1}
+    assert not any(alive(pid) for pid in ffmpegs)
+    assert slow.strays() == []
+    status = slow.run("status", "--json")
+    assert '"ready":1' in status.out.replace(" ", "")
+
+
+def test_within_its_grace_a_stopped_ingest_still_ends_and_places_what_runs(slow: Farm) -> None:
+    child = slow.start("ingest", slow.media, "--json", env={"HEVCQ_STOP_GRACE_S": "60"})
+    first_event(child, encoding)
+    child.send_signal(signal.SIGINT)
+    ran = slow.finish(child)
+
+    assert ran.code == 130
+    assert ran.named("summary")[0]["counts"] == {"placed": 1}
+    assert (slow.media / "film.hevc.mp4").is_file()
+
+
+def test_a_stop_while_scanning_ends_cleanly(farm: Farm) -> None:
+    for number in range(12):
+        farm.clip(f"{number}.mp4")
+    child = farm.start("ingest", farm.media, "--json")
+    first_event(child, lambda event: event["event"] == "scan_started")
+    child.send_signal(signal.SIGINT)
+    ran = farm.finish(child, timeout=30)
+
+    assert ran.code == 130, ran.err
+    assert "Traceback" not in ran.err
+    assert farm.strays() == []
+
+
+def test_two_ingests_at_once_work_together_and_encode_each_file_once(farm: Farm) -> None:
+    for number in range(5):
+        farm.clip(f"{number}.mp4")
+    children = [farm.start("ingest", farm.media, "--json", "--workers", "1") for _ in range(2)]
+    # Both pipes are read at the same time, so that neither ingest waits for its reader.
+    rans: list[Ran] = []
+    threads = [
+        threading.Thread(target=lambda c=child: rans.append(farm.finish(c))) for child in children
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [ran.code for ran in rans] == [0, 0], [ran.err for ran in rans]
+    ends = [path for ran in rans for path in placed(ran)]
+    assert sorted(ends) == sorted(str(farm.media / f"{number}.mp4") for number in range(5))
+    assert len(list(farm.media.glob("*.hevc.mp4"))) == 5
+    assert farm.strays() == []
+
+
+def test_watch_takes_up_a_new_file_once_it_stops_growing_and_stops_on_request(farm: Farm) -> None:
+    whole = farm.clip("whole.mp4")
+    os.utime(whole, (1.0, 1.0))
+    child = farm.start("ingest", farm.media, "--json", "--watch")
+    first_event(child, lambda event: event["event"] == "placed")
+
+    late = farm.clip("late.mp4")
+    half = late.read_bytes()
+    late.write_bytes(half[: len(half) // 2])
+    late.write_bytes(half)
+    event = first_event(child, lambda event: event["event"] in {"placed", "job_failed"})
+
+    assert event["event"] == "placed", event
+    assert event["path"] == str(late)
+    child.send_signal(signal.SIGTERM)
+    assert farm.finish(child, timeout=30).code == 130
+
+
+def test_a_watch_with_nothing_to_do_says_what_it_does_and_how_it_ends(farm: Farm) -> None:
+    child = farm.start("ingest", farm.media, "--watch")
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "Watching for new files; Ctrl-C ends it." in line:
+            break
+    child.send_signal(signal.SIGINT)
+    ran = farm.finish(child, timeout=30)
+
+    assert ran.code == 130
+    assert "Stopping." in ran.err.splitlines()

@@ -1,0 +1,224 @@
+"""SIGTERM to a real worker process in mid-encode: the work goes back at once, nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from e2e.embedded.farm import HEVCQ, Farm, alive, children_of, until
+from hevcq.cli.exit_codes import ExitCode
+
+pytestmark = pytest.mark.media
+
+RUN = Path(__file__).resolve().parents[3] / "workers" / "run.py"
+HEALTH = HEVCQ.with_name("hevcq-health")
+
+
+@pytest.fixture
+def slow(farm: Farm) -> Farm:
+    """A farm with one queued job whose encode takes some seconds."""
+    farm.add_profile("hevc", "medium")
+    farm.clip("film.mp4", size="640x360", seconds=20, crf=20)
+    assert farm.ingest("--no-wait").code == 0
+    return farm
+
+
+class Worker:
+    """A worker as a container starts it, or as a person does; its log is JSON in a file."""
+
+    def __init__(self, farm: Farm, how: str, grace_s: float) -> None:
+        commands = {"run.py": [sys.executable, str(RUN)], "hevcq worker": [str(HEVCQ), "worker"]}
+        self.farm, self.log = farm, farm.folder / "worker.log"
+        environment = {
+            **os.environ,
+            "HEVCQ_DATA_DIR": str(farm.data),
+            "HEVCQ_PROFILES_DIR": str(farm.folder / "profiles"),
+            "HEVCQ_PROFILES": "hevc",
+            "HEVCQ_MIN_FREE_MIB": "1",
+            "HEVCQ_STOP_GRACE_S": str(grace_s),
+            "HEVCQ_LOG_STYLE": "json",
+            "HEVCQ_WORKERS": "1",
+        }
+        with self.log.open("w") as log:
+            self.child = subprocess.Popen(
+                commands[how],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                text=True,
+            )
+        farm._running.append(self.child)
+
+    def until_encoding(self) -> list[int]:
+        """Wait for the encode to run; return the children's process ids."""
+        until(self._encodes, timeout=60)
+        return children_of(self.child.pid)
+
+    def _encodes(self) -> bool:
+        assert self.child.poll() is None, self.log.read_text()
+        return encodes(self.child.pid)
+
+    def events(self) -> list[dict]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def stop(self, *signals: signal.Signals) -> float:
+        """Send the signals, wait for the end, and return after how many seconds it came."""
+        began = time.monotonic()
+        for number in signals:
+            seen = len([e for e in self.events() if e["event"].startswith("stop_")])
+            self.child.send_signal(number)
+            until(
+                lambda seen=seen: (
+                    self.child.poll() is not None
+                    or len([e for e in self.events() if e["event"].startswith("stop_")]) > seen
+                )
+            )
+        self.child.wait(60)
+        return time.monotonic() - began
+
+
+def encodes(pid: int) -> bool:
+    """Whether a child of this process is an encode."""
+    return any("libx265" in _command(child) for child in children_of(pid))
+
+
+def _command(pid: int) -> str:
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def queue_of(farm: Farm) -> dict:
+    (line,) = [
+        json.loads(line)
+        for line in farm.run("status", "--json").out.splitlines()
+        if '"status"' in line
+    ]
+    (queue,) = line["queues"]
+    return queue
+
+
+def job_of(farm: Farm) -> dict:
+    (line,) = farm.run("status", farm.media / "film.mp4", "--json").out.splitlines()
+    return json.loads(line)
+
+
+def assert_given_back(farm: Farm, worker: Worker, children: list[int]) -> None:
+    """The task is visible now, nothing was counted, and nothing of the worker is left."""
+    assert worker.child.returncode == ExitCode.OK, worker.log.read_text()
+    queue, job = queue_of(farm), job_of(farm)
+    assert (queue["ready"], queue["in_flight"], queue["delayed"]) == (1, 0, 0)
+    assert (job["state"], job["failures"], job["crashes"]) == ("queued", 0, 0)
+    assert [pid for pid in children if alive(pid)] == []
+    assert farm.strays() == []
+    assert list((farm.data / "health").iterdir()) == []
+    assert "job_released" in {event["event"] for event in worker.events()}
+    assert list(farm.data.glob("objects/**/*.hevc.*")) == []
+
+
+@pytest.mark.parametrize("how", ["run.py", "hevcq worker"])
+def test_after_its_grace_a_stopped_worker_gives_the_work_back_at_once(slow: Farm, how: str) -> None:
+    worker = Worker(slow, how, grace_s=0.5)
+    children = worker.until_encoding()
+
+    seconds = worker.stop(signal.SIGTERM)
+
+    assert_given_back(slow, worker, children)
+    assert seconds < 15
+    interrupted = [event["event"] for event in worker.events()]
+    assert interrupted.index("stop_asked") < interrupted.index("stop_insisted")
+
+
+def test_a_second_signal_does_not_wait_for_the_grace(slow: Farm) -> None:
+    worker = Worker(slow, "run.py", grace_s=100)
+    children = worker.until_encoding()
+
+    seconds = worker.stop(signal.SIGTERM, signal.SIGTERM)
+
+    assert_given_back(slow, worker, children)
+    assert seconds < 15
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_an_ingest_whose_reader_is_gone_still_gives_its_work_back(slow: Farm, number: int) -> None:
+    """A terminal that is closed, or a log that ends: what cannot be said must not end the stop."""
+    reading, writing = pty.openpty() if number == signal.SIGHUP else os.pipe()
+    # Whoever runs these tests under nohup lets every child of theirs ignore SIGHUP, and so it stays.
+    before = signal.signal(number, signal.SIG_DFL)
+    ingest = slow.start("ingest", slow.media, stderr=writing)
+    signal.signal(number, before)
+    os.close(writing)
+    until(lambda: encodes(ingest.pid), timeout=60)
+    children = children_of(ingest.pid)
+    os.close(reading)
+
+    ingest.send_signal(number)
+    ingest.wait(60)
+
+    job = job_of(slow)
+    assert (job["state"], job["failures"], job["crashes"]) == ("queued", 0, 0)
+    assert [pid for pid in children if alive(pid)] == []
+
+
+def test_within_its_grace_a_stopped_worker_ends_its_job_and_takes_nothing_new(farm: Farm) -> None:
+    farm.add_profile("hevc", "medium")
+    farm.clip("film.mp4", size="640x360", seconds=4, crf=20)
+    farm.clip("second.mp4", size="640x360", seconds=4, crf=20)
+    assert farm.ingest("--no-wait").code == 0
+    worker = Worker(farm, "run.py", grace_s=100)
+    worker.until_encoding()
+
+    worker.stop(signal.SIGTERM)
+
+    assert worker.child.returncode == ExitCode.OK
+    assert queue_of(farm)["ready"] == 1
+    assert queue_of(farm)["jobs"]["done"] == 1
+    assert farm.strays() == []
+
+
+def test_an_idle_worker_ends_at_once_and_says_so(farm: Farm) -> None:
+    worker = Worker(farm, "run.py", grace_s=100)
+    until(lambda: "worker_started" in worker.log.read_text())
+
+    seconds = worker.stop(signal.SIGTERM)
+
+    assert worker.child.returncode == ExitCode.OK
+    assert seconds < 10
+
+
+def test_a_working_worker_is_well_and_one_that_is_gone_is_not(slow: Farm) -> None:
+    worker = Worker(slow, "run.py", grace_s=0)
+    worker.until_encoding()
+
+    busy = subprocess.run([HEALTH, slow.data], capture_output=True, text=True, check=False)
+    worker.child.kill()
+    worker.child.wait()
+    gone = subprocess.run([HEALTH, slow.data], capture_output=True, text=True, check=False)
+
+    assert (busy.returncode, busy.stdout[:7]) == (0, "1 well:")
+    assert (gone.returncode, gone.stdout[:9]) == (1, "No worker")
+
+
+def test_every_line_of_a_real_workers_log_is_json_that_names_its_job(farm: Farm) -> None:
+    farm.clip("film.mp4")
+    assert farm.ingest("--no-wait").code == 0
+    worker = Worker(farm, "run.py", grace_s=5)
+    until(lambda: "job_done" in worker.log.read_text(), timeout=60)
+    worker.stop(signal.SIGTERM)
+
+    about = [event for event in worker.events() if event["event"].startswith("job_")]
+    assert [event["event"] for event in about] == ["job_started", "job_done"]
+    for event in about:
+        assert (event["profile"], event["attempt"]) == ("hevc", 1)
+        assert event["job"] == job_of(farm)["job_id"]
+        assert event["source"].endswith("film.mp4")

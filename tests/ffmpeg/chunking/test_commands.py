@@ -1,0 +1,197 @@
+"""The commands of a chunk and of a join as whole lists, and the list of parts."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from domain.chunking.films import every, index, planned
+from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.profile import Profile
+from hevcq.errors import WorkerUnfit
+from hevcq.ffmpeg.chunking.encode import chunk_command, concat_list
+from hevcq.ffmpeg.chunking.join import offset
+from hevcq.ffmpeg.command.build import Joined, encode_command, join_command, microseconds
+from hevcq.ffmpeg.inputs import Tools
+from hevcq.ports.encoder import EncodeRequest
+from hevcq.util.clock import SystemClock
+from support.media_facts import MKV, MP4, audio, media, profile, video
+
+TOOLS = Tools(ffmpeg="ffmpeg", ffprobe="ffprobe", clock=SystemClock())
+START = [
+    "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error",
+    "-xerror", "-n", "-progress", "pipe:1", "-stats_period", "0.5",
+]  # fmt: skip
+SOURCE = ["-protocol_whitelist", "file", "-i", "file:/in/film.mp4"]
+
+
+def request(recipe: Profile, info: MediaInfo, threads: int = 0) -> EncodeRequest:
+    return EncodeRequest(
+        profile=recipe,
+        plan=planned(recipe, info),
+        info=info,
+        location="/in/film.mp4",
+        output=Path("/out/film.part"),
+        duration_s=60.0,
+        source_size=1000,
+        max_seconds=60,
+        threads=threads,
+    )
+
+
+def split(asked: EncodeRequest, *places: int, **facts: object) -> ChunkPlan:
+    held = index(every(10, 60), 60, **facts)
+    return chunks_at(asked.profile, asked.plan, held, (0, *places))
+
+
+def plain() -> Profile:
+    return profile(video={"encoder_params": {}})
+
+
+def test_a_chunk_in_the_middle_is_entered_by_a_seek_and_cut_by_its_ticks():
+    asked = request(plain(), media(video(), audio()))
+    plan = split(asked, 1, 3)
+
+    assert chunk_command(TOOLS, asked, plan, plan.chunks[1]) == [
+        *START, "-copyts", "-seek_timestamp", "1", "-noaccurate_seek", "-ss", "10.000000",
+        "-format_whitelist", MP4, *SOURCE,
+        "-map", "0:0", "-map_metadata", "-1", "-map_chapters", "-1",
+        "-c:0", "libx265", "-preset:0", "medium", "-crf:0", "24", "-pix_fmt:0", "yuv420p",
+        "-fps_mode:0", "passthrough", "-enc_time_base:0", "-1",
+        "-x265-params:0", "log-level=error",
+        "-filter:0", "settb=1/1000,trim=start_pts=10000:end_pts=30000,setpts=PTS-STARTPTS",
+        "-tag:0", "hvc1", "-f", "mp4", "file:/out/film.part",
+    ]  # fmt: skip
+
+
+def test_the_first_and_the_last_chunk_are_open_on_one_side():
+    asked = request(plain(), media(video(), audio()))
+    plan = split(asked, 2)
+    first, last = (chunk_command(TOOLS, asked, plan, chunk) for chunk in plan.chunks)
+
+    assert "-ss" not in first
+    assert "settb=1/1000,trim=end_pts=20000,setpts=PTS-STARTPTS" in first
+    assert last[last.index("-ss") + 1] == "20.000000"
+    assert "settb=1/1000,trim=start_pts=20000,setpts=PTS-STARTPTS" in last
+
+
+def test_a_chunk_scales_as_the_whole_does_behind_the_trim():
+    asked = request(profile("720p"), media(video(), audio()))
+    plan = split(asked, 2)
+
+    words = chunk_command(TOOLS, asked, plan, plan.chunks[1])
+    whole = encode_command(TOOLS, asked)
+
+    chain = whole[whole.index("-filter:0") + 1]
+    trim = "settb=1/1000,trim=start_pts=20000,setpts=PTS-STARTPTS"
+    assert words[words.index("-filter:0") + 1] == f"{trim},{chain}"
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "chunking", "bounds", "pools"),
+    [(3, 2, 1, "3"), (0, 2, 1, "2"), (0, 0, 1, "1"), (0, 0, 0, "")],
+)
+def test_the_threads_of_a_chunk_come_from_the_nearest_that_names_them(
+    asked_for, chunking, bounds, pools
+):
+    recipe = profile(
+        video={"encoder_params": {}}, chunking={"threads": chunking}, bounds={"threads": bounds}
+    )
+    asked = request(recipe, media(video(), audio()), threads=asked_for)
+    plan = split(asked, 2)
+
+    words = chunk_command(TOOLS, asked, plan, plan.chunks[0])
+
+    params = words[words.index("-x265-params:0") + 1]
+    assert params == "log-level=error" + (f":pools={pools}" if pools else "")
+
+
+def test_a_join_differs_from_the_whole_only_in_where_the_picture_comes_from():
+    asked = request(plain(), media(video(language="eng"), audio(language="deu")))
+    film = Joined(listing=Path("/out/list"), offset_s=Fraction(1, 3))
+
+    assert join_command(TOOLS, asked, (), film) == [
+        *START, "-format_whitelist", MP4, *SOURCE,
+        "-itsoffset", "0.333333", "-format_whitelist", f"concat,{MP4}",
+        "-protocol_whitelist", "file", "-f", "concat", "-safe", "0", "-i", "file:/out/list",
+        "-map", "1:0", "-map", "0:1", "-map_metadata", "0", "-map_chapters", "0",
+        "-map_metadata:s:0", "0:s:0", "-metadata:s:0", "encoder=Lavc libx265",
+        "-c:0", "copy", "-tag:0", "hvc1", "-disposition:0", "default",
+        "-metadata:s:0", "language=eng",
+        "-map_metadata:s:1", "0:s:1", "-c:1", "copy", "-disposition:1", "0",
+        "-metadata:s:1", "language=deu",
+        "-metadata", "major_brand=", "-metadata", f"encoding_tool=hevcq hevc/{asked.profile.revision}",
+        "-max_muxing_queue_size", "16384", "-movflags", "+faststart", "-f", "mp4",
+        "file:/out/film.part",
+    ]  # fmt: skip
+
+
+def test_a_join_into_matroska_has_no_tag_and_no_index():
+    asked = request(plain(), media(video(), audio(), form=MKV))
+    words = join_command(TOOLS, asked, (), Joined(Path("/out/list"), Fraction(0)))
+
+    assert not {"-tag:0", "-movflags", "-itsoffset"} & set(words)
+    assert words[words.index("-map") + 1] == "1:0"
+
+
+def test_the_list_of_parts_survives_any_name_and_holds_exact_durations():
+    asked = request(plain(), media(video(), audio()))
+    plan = split(asked, 2, 3)
+    parts = [Path("/o/it's.mp4"), Path("/o/a b\\c #?%.mp4"), Path("/o/ü\udcff.mp4")]
+
+    lines = concat_list(plan, parts).split(b"\n")
+
+    assert lines == [
+        b"ffconcat version 1.0",
+        rb"file 'file:/o/it'\''s.mp4'", b"duration 20.000000",
+        rb"file 'file:/o/a b\c #?%.mp4'", b"duration 10.000000",
+        b"file 'file:/o/\xc3\xbc\xff.mp4'", b"duration 30.000000", b"",
+    ]  # fmt: skip
+    assert shlex.split(lines[1].decode()) == ["file", "file:/o/it's.mp4"]
+
+
+def test_rounding_to_microseconds_never_adds_up():
+    asked = request(plain(), media(video(), audio()))
+    plan = split(asked, *range(1, 6)).model_copy(update={"time_base": "1/90001"})
+
+    listed = concat_list(plan, [Path(f"/o/{n}") for n in range(6)]).decode().splitlines()
+    lasting = [Fraction(line.removeprefix("duration ")) for line in listed if "duration" in line]
+
+    for chunk in plan.chunks[1:]:
+        exact = chunk.start_pts * plan.tick
+        assert abs(sum(lasting[: chunk.index]) - exact) <= Fraction(1, 2_000_000)
+
+
+@pytest.mark.parametrize("mark", ["\n", "\r", "\0"])
+def test_a_folder_that_the_list_cannot_hold_is_refused(mark):
+    asked = request(plain(), media(video(), audio()))
+    with pytest.raises(WorkerUnfit, match="line break"):
+        concat_list(split(asked, 2), [Path(f"/o{mark}/1"), Path("/o/2")])
+
+
+@pytest.mark.parametrize(
+    ("start_s", "expected"), [(None, "0.000000"), (0.0, "0.000000"), (-1.4, "1.400000")]
+)
+def test_the_picture_comes_as_much_later_as_in_the_source(start_s, expected):
+    asked = request(plain(), media(video(), audio(), start_s=start_s))
+
+    assert microseconds(offset(split(asked, 2), asked.info)) == expected
+
+
+def test_a_negative_offset_is_written_with_its_sign():
+    assert microseconds(Fraction(-3, 2)) == "-1.500000"
+
+
+def test_a_name_in_the_request_is_never_an_option():
+    asked = replace(request(plain(), media(video(), audio())), location="-i evil")
+    plan = split(asked, 2)
+
+    words = chunk_command(TOOLS, asked, plan, plan.chunks[0])
+
+    assert "file:-i evil" in words
+    assert "-i evil" not in words

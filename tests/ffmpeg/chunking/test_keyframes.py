@@ -1,0 +1,116 @@
+"""From ffprobe's lines to an index of key frames."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.chunking.planner import KeyIndex, times_sum
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.ffmpeg.chunking.keyframes import REORDERED_S, index_of
+from hevcq.ffmpeg.inspect.frame_times import FrameTimes
+from support.media_facts import MKV, MP4, media, video
+
+
+def read(
+    *lines: str, form: str = MP4, tick: str = "1/25", problems: tuple[str, ...] = ()
+) -> KeyIndex:
+    times = FrameTimes()
+    for line in lines:
+        times.line(line)
+    info: MediaInfo = media(video(time_base=tick), form=form)
+    return index_of(info.streams[0], info, times, problems)
+
+
+CLOSED = (
+    "packet,0,-2,1,900,K_", "packet,3,-1,1,100,__", "packet,1,0,1,50,__", "packet,2,1,1,50,__",
+    "packet,4,2,1,800,K_", "packet,6,3,1,100,__", "packet,5,4,1,50,__", "stream,2",
+)  # fmt: skip
+
+
+def test_frames_belong_to_the_key_frame_they_are_shown_after():
+    found = read(*CLOSED)
+
+    assert [(k.pts, k.dts, k.frames_until_next, k.bytes_until_next) for k in found.keys] == [
+        (0, -2, 4, 1100),
+        (4, 2, 3, 950),
+    ]
+    assert [(k.last_pts, k.leading) for k in found.keys] == [(3, 0), (6, 0)]
+    assert [k.times for k in found.keys] == [times_sum([0, 1, 2, 3]), times_sum([4, 5, 6])]
+    assert (found.frames, found.end_pts, found.time_base) == (7, 7, "1/25")
+    assert found.monotonic
+    assert found.starts_with_key
+
+
+def test_frames_stored_after_a_key_frame_and_shown_before_it_belong_to_the_group_before():
+    found = read(
+        "packet,0,-1,1,9,K_", "packet,1,0,1,1,__",
+        "packet,4,1,1,9,K_", "packet,2,2,1,1,__", "packet,3,3,1,1,__", "packet,5,4,1,1,__",
+    )  # fmt: skip
+
+    assert [(k.pts, k.frames_until_next, k.leading) for k in found.keys] == [(0, 4, 0), (4, 2, 2)]
+
+
+def test_frames_that_an_edit_list_hides_do_not_count_and_the_film_begins_after_them():
+    found = read(
+        "packet,-2,-3,1,9,KD", "packet,-1,-2,1,1,_D", "packet,0,-1,1,1,__",
+        "packet,1,0,1,1,__", "packet,2,1,1,9,K_",
+    )  # fmt: skip
+
+    assert [(k.pts, k.frames_until_next) for k in found.keys] == [(0, 2), (2, 1)]
+    assert found.frames == 3
+    assert found.starts_with_key
+
+
+@pytest.mark.parametrize(
+    ("lines", "broken"),
+    [
+        (("packet,0,0,1,9,K_", "packet,1,0,1,9,__"), {"monotonic": False}),
+        (("packet,0,0,1,9,K_", "packet,0,1,1,9,__"), {"monotonic": False}),
+        (("packet,0,5,1,9,K_", "packet,1,4,1,9,__"), {"monotonic": False}),
+        (("packet,0,0,1,9,K_", "packet,N/A,1,1,9,__"), {"missing_pts": 1}),
+        (("packet,0,0,1,9,__", "packet,1,1,1,9,K_"), {"starts_with_key": False}),
+        (("packet,3,0,1,9,K_", "packet,1,1,1,9,__"), {"starts_with_key": False}),
+        ((), {"keys": (), "frames": 0}),
+    ],
+)
+def test_what_is_broken_is_said(lines, broken):
+    found = read(*lines)
+
+    assert {name: getattr(found, name) for name in broken} == broken
+
+
+def test_a_complaint_of_the_pass_is_kept_and_makes_the_times_untrusted():
+    found = read(*CLOSED, problems=("moov atom not found",))
+
+    assert found.notes == ("moov atom not found",)
+    assert not found.monotonic
+
+
+@pytest.mark.parametrize(
+    ("form", "delay", "early", "by_dts"),
+    [
+        (MP4, 2, 0.0, False),
+        (MKV, 2, REORDERED_S, False),
+        (MKV, 0, 0.0, False),
+        ("mpegts", 2, REORDERED_S, True),
+    ],
+)
+def test_how_a_demuxer_seeks_is_known(form, delay, early, by_dts):
+    found = read("packet,0,0,1,9,K_", f"stream,{delay}", form=form)
+
+    assert (found.seek_early_s, found.seek_by_dts) == (early, by_dts)
+
+
+@pytest.mark.parametrize(("form", "trusted"), [("mpegts", False), (MP4, True)])
+def test_a_jump_that_ffmpeg_would_close_in_a_broadcast_is_a_note(form, trusted):
+    found = read("packet,0,0,1,9,K_", "packet,250,250,1,9,K_", form=form)
+
+    assert found.monotonic is trusted
+    assert bool(found.notes) is not trusted
+
+
+@pytest.mark.parametrize(
+    "line", ["", "packet", "packet,1", "program,stream,2", "stream", "side_data,1", "garbage"]
+)
+def test_other_lines_are_passed_over(line):
+    assert read("packet,0,0,1,9,K_", line).frames == 1

@@ -1,0 +1,112 @@
+"""Every sample clip that can be encoded, whole and in chunks: the same frames at the same times."""
+
+from __future__ import annotations
+
+import pytest
+
+from ffmpeg.chunking.numbered import PROFILE, Film, ffmpeg, times
+from hevcq.domain.certificate import Outcome
+from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, chunks_at, plan_chunks
+from support.clips import media_clip
+from support.media_table import ENCODED, TOO_LONG, rows
+
+pytestmark = pytest.mark.media
+
+ONE_KEY = "too_few_key_frames"
+WHOLE = {
+    "bbb-720p25-5s.mp4": ONE_KEY,
+    "chapters-text-track.mp4": ONE_KEY,
+    "h264-high10-200x200.mp4": ONE_KEY,
+    "made-h264-10bit-hdr10-720p24.mkv": ONE_KEY,
+    "made-kitchen-sink.mkv": ONE_KEY,
+    "made-kitchen-sink.mp4": ONE_KEY,
+    "made-one-frame.mp4": "too_short",
+    "made-pal-576p25-sar64_45.mkv": ONE_KEY,
+    "nasa-2video-2audio-2sub.mp4": "more_videos",
+    "odd-321x241-yuv444.mp4": ONE_KEY,
+    "phone-720p-vfr-rot180.mp4": ONE_KEY,
+    "sub-ass.mkv": ONE_KEY,
+    "sub-pgs.mkv": "too_short",
+    "sub-srt.mkv": ONE_KEY,
+}
+"""Clips that stay whole, and why: most have a single key frame."""
+HEAVY = frozenset({"bbb-1080p24-15s.mp4", "bbb-480p24-30s.mp4", "traffic-432p12.mp4"})
+"""Clips that are encoded in the long form only: together as costly as all the others."""
+LONG = (pytest.mark.slow, pytest.mark.timeout(7200))
+CLIPS = [
+    pytest.param(clip, marks=LONG if clip in HEAVY else ())
+    for clip in sorted({clip for clip, recipe in rows(ENCODED) if recipe == "hevc"})
+]
+
+
+KEYED = ("-c", "copy", "-c:v:0", "libx264", "-preset", "veryfast", "-crf", "18", "-g", "12")
+HDR10 = (
+    "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    ":max-cll=1000,400:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"
+)
+
+
+def both_ways(film: Film, plan: ChunkPlan) -> None:
+    """Encode in chunks and whole; all gates pass, and frames and times are the same."""
+    report = film.join(plan, film.parts(plan))
+    whole, made = film.whole()
+    assert report.frames == made.frames == film.index.frames
+    assert times(film.output()) == times(whole)
+    results = film.verify(film.output(), report, plan)
+    assert all(r.outcome in {Outcome.PASSED, Outcome.OFF} for r in results), results
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_a_clip_has_the_same_frames_and_times_both_ways_or_a_reason_to_stay_whole(clip, tmp_path):
+    film = Film(media_clip(clip), tmp_path)
+    plan = plan_chunks(film.profile, film.info, film.plan, film.index)
+
+    if isinstance(plan, WholeFile):
+        assert plan.reason == WHOLE.get(clip), plan
+        return
+    assert clip not in WHOLE
+    assert sum(chunk.frames for chunk in plan.chunks) == film.index.frames
+    if clip not in TOO_LONG:
+        both_ways(film, plan)
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        "made-kitchen-sink.mkv", "made-kitchen-sink.mp4", "made-pal-576p25-sar64_45.mkv",
+        "odd-321x241-yuv444.mp4", "h264-high10-200x200.mp4", "phone-720p-vfr-rot180.mp4",
+    ],
+)  # fmt: skip
+def test_clips_of_one_key_frame_are_the_same_both_ways_once_they_have_more(clip, tmp_path):
+    source = tmp_path / f"keyed-{clip}"
+    vfr = ("-fps_mode", "passthrough", "-enc_time_base", "-1")
+    mapped = ("-map", "0", "-map", "-0:d", *KEYED, *vfr)
+    ffmpeg("-noautorotate", "-i", media_clip(clip), *mapped, source)
+    film = Film(source, tmp_path)
+
+    both_ways(film, chunks_at(PROFILE, film.plan, film.index, (0, 1)))
+
+
+def test_hdr10_metadata_is_the_same_both_ways(tmp_path):
+    source = tmp_path / "hdr10.mkv"
+    params = f"log-level=error:keyint=12:scenecut=0:{HDR10}"
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=size=192x112:rate=24:duration=2", "-pix_fmt",
+        "yuv420p10le", "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", params,
+        "-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc", source,
+    )  # fmt: skip
+    film = Film(source, tmp_path)
+    assert film.plan.video.mastering_display is not None
+    assert film.plan.video.light_level is not None
+
+    both_ways(film, chunks_at(PROFILE, film.plan, film.index, (0, 2)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_the_long_clip_is_the_same_both_ways(tmp_path):
+    film = Film(media_clip("long-1080p30-6min-lowbitrate.mp4"), tmp_path)
+
+    both_ways(film, chunks_at(PROFILE, film.plan, film.index, (0, len(film.index.keys) // 2)))
+
+    assert times(film.output()) == times(film.source)

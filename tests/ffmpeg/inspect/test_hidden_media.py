@@ -1,0 +1,114 @@
+"""An edit list that hides much of a track is refused; the ordinary ones are not."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+
+from chaos.damage_corpus import ffmpeg
+from chaos.damage_judge import ENCODER, profile
+from hevcq.domain.media.facts import StreamKind, TrackMeasure
+from hevcq.domain.profile import LossPolicy, Policies
+from hevcq.errors import MediaRefused
+from hevcq.ffmpeg.inspect.edit_lists import hidden_s
+from support.clips import MEDIA
+
+STOP = threading.Event()
+DROPS = Policies(hidden_media=LossPolicy.DROP)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory) -> Path:
+    """Four seconds of film with a key frame each second, and two sounds: AAC and PCM."""
+    path = tmp_path_factory.mktemp("hidden") / "film.mov"
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=4",
+        "-f", "lavfi", "-i", "anoisesrc=duration=4:amplitude=0.2:seed=7",
+        "-map", "0", "-map", "1", "-map", "1", "-c:v", "libx264", "-preset", "superfast", "-g", "25",
+        "-c:a:0", "aac", "-c:a:1", "pcm_s16le", path,
+    )  # fmt: skip
+    return path
+
+
+def with_edit(film: Path, target: Path, track: int, factor: float) -> Path:
+    """Let the edit list of a track show `factor` of what it showed."""
+    content = bytearray(film.read_bytes())
+    place = -1
+    for _ in range(track + 1):
+        place = content.index(b"elst", place + 1)
+    entries = struct.unpack_from(">I", content, place + 8)[0]
+    last = place + 12 + 12 * (entries - 1)
+    length = struct.unpack_from(">I", content, last)[0]
+    struct.pack_into(">I", content, last, int(length * factor))
+    target.write_bytes(content)
+    return target
+
+
+def preflight(path: Path, **changes) -> None:
+    info = ENCODER.probe(str(path), stop=STOP)
+    ENCODER.preflight(str(path), info, profile().model_copy(update=changes), stop=STOP)
+
+
+@pytest.mark.parametrize(("track", "name"), [(0, "video stream 0"), (1, "audio"), (2, "audio")])
+def test_a_track_of_which_much_is_hidden_is_refused_by_a_named_policy(tmp_path, film, track, name):
+    path = with_edit(film, tmp_path / "film.mov", track, 0.3)
+
+    with pytest.raises(MediaRefused, match=rf"hides 2\.[678] s of {name}.*policies\.hidden_media"):
+        preflight(path)
+    preflight(path, policies=DROPS)
+
+
+def test_a_film_and_a_little_that_is_hidden_pass(tmp_path, film):
+    preflight(film)
+    preflight(with_edit(film, tmp_path / "film.mov", 1, 0.9))
+
+
+def test_a_cut_that_keeps_the_pictures_it_decodes_from_passes(tmp_path, film):
+    path = tmp_path / "cut.mp4"
+    ffmpeg("-ss", "1.6", "-i", film, "-map", "0:v", "-map", "0:a:0", "-c", "copy", path)
+    info = ENCODER.probe(str(path), stop=STOP)
+    measured = ENCODER.measure(str(path), info, stop=STOP)
+    assert measured.track(0).discarded > 0
+    preflight(path)
+
+
+def test_an_index_that_claims_too_much_hides_nothing(tmp_path, film):
+    content = bytearray(film.read_bytes())
+    place = content.index(b"stts") + 12
+    struct.pack_into(">I", content, place, 3 * struct.unpack_from(">I", content, place)[0])
+    path = tmp_path / "film.mov"
+    path.write_bytes(content)
+    assert ENCODER.probe(str(path), stop=STOP).streams[0].frames == 300
+    preflight(path)
+
+
+def track(packets: int, *, discarded: int = 0) -> TrackMeasure:
+    return TrackMeasure(
+        index=0,
+        kind=StreamKind.VIDEO,
+        packets=packets,
+        discarded=discarded,
+        first_pts_s=0.0,
+        end_s=(packets + discarded) / 25,
+    )
+
+
+@pytest.mark.parametrize(
+    ("shown", "discarded", "expected"),
+    [(1000, 0, 0), (988, 0, 0), (987, 0, 0.52), (750, 250, 0), (749, 251, 10.04), (0, 0, 40)],
+)
+def test_half_a_second_and_one_group_of_pictures_may_be_hidden(shown, discarded, expected):
+    found = hidden_s(track(shown, discarded=discarded), track(1000))
+
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["iphone-hevc-dovi-editlist-mebx.mp4", "traffic-432p12.mp4"])
+def test_the_edit_lists_of_real_cameras_pass(name):
+    path = MEDIA / name
+    if not path.is_file():
+        pytest.skip("the sample clips are not beside the checkout")
+    preflight(path)

@@ -1,0 +1,228 @@
+"""Measuring counts what is really there, and the pre-flight believes it over any header."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
+from hevcq.domain.profile import Gates, Preflight, Profile, Video
+from hevcq.errors import SourceDamaged, SourceGone, Stopped, Unavailable
+from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inspect.measure import MOST_KEYS, PacketCounter, measure
+from hevcq.ffmpeg.inspect.packets import SILENCE_S, Heard
+from hevcq.ffmpeg.inspect.preflight import preflight, shortfall
+from hevcq.ffmpeg.probe.probe import probe
+from hevcq.util.clock import SystemClock
+from support.clips import ManualClock, make_clip, media_clip
+
+TOOLS = Tools("ffmpeg", "ffprobe", SystemClock())
+
+
+def profile(check: Preflight = Preflight.DEMUX) -> Profile:
+    return Profile(
+        name="p", description="d", video=Video(codec="hevc", crf=24), gates=Gates(preflight=check)
+    )
+
+
+def check(path: Path, how: Preflight = Preflight.DEMUX) -> Measurement:
+    stop = threading.Event()
+    return preflight(TOOLS, str(path), probe(TOOLS, str(path), stop), profile(how), stop)
+
+
+def test_every_packet_is_counted(tmp_path):
+    found = check(make_clip(tmp_path, seconds=2, rate=25))
+    video, audio = found.tracks
+
+    assert (video.packets, video.kind, video.monotonic_dts) == (50, StreamKind.VIDEO, True)
+    assert (video.first_pts_s, video.last_pts_s, video.end_s) == (
+        0,
+        pytest.approx(1.96),
+        pytest.approx(2),
+    )
+    assert audio.kind is StreamKind.AUDIO
+    assert audio.end_s == pytest.approx(2, abs=0.03)
+    assert found.errors == ()
+
+
+def test_the_times_of_key_frames_are_kept_but_not_stored(tmp_path):
+    video, audio = check(make_clip(tmp_path, seconds=2, rate=25)).tracks
+
+    assert video.keys_s[0] == 0
+    assert list(video.keys_s) == sorted(video.keys_s)
+    assert audio.keys_s == ()
+    assert "keys_s" not in video.model_dump()
+
+
+def test_of_many_key_frames_those_spread_over_the_film_are_kept():
+    counter = PacketCounter()
+    counter.feed(b"".join(b"0,%d,%d,1,9,K_\n" % (at, at) for at in range(5000)))
+    keys = counter.tracks[0].keys
+
+    assert MOST_KEYS // 2 <= len(keys) <= MOST_KEYS
+    assert {late - early for early, late in pairwise(keys)} == {8}
+    assert keys[-1] >= 4990
+
+
+def test_discarded_packets_are_counted_apart():
+    audio = check(media_clip("bbb-480p24-30s.mp4")).track(1)
+    assert audio is not None
+    assert (audio.packets, audio.discarded) == (1407, 1)
+
+
+def test_lines_cut_anywhere_are_counted_the_same():
+    text = b"0,0,-512,512,100,K_,\n\n1,-1024,-1024,1024,44,KD,\n0,512,N/A,512,50,__\n0,1024,256,N/A,N/A,__"
+    whole, bytewise = PacketCounter(), PacketCounter()
+    whole.feed(text)
+    whole.close()
+    for place in range(len(text)):
+        bytewise.feed(text[place : place + 1])
+    bytewise.close()
+
+    for counter in (whole, bytewise):
+        video, audio = counter.tracks[0], counter.tracks[1]
+        assert (video.packets, video.bytes, video.first, video.last, video.end) == (
+            3,
+            150,
+            0,
+            1024,
+            1024,
+        )
+        assert (audio.packets, audio.discarded) == (0, 1)
+
+
+def test_the_digest_is_of_every_packet_in_order_wherever_its_line_breaks():
+    one, broken, other = PacketCounter(), PacketCounter(), PacketCounter()
+    one.feed(b"0,0,0,1,1,K_,CRC32:aa\n0,1,1,1,1,__,CRC32:bb\n")
+    broken.feed(b"0,0,0,1,1,KD,\n,CRC32:aa\n0,1,1,1,1,__,CRC32:bb\n")
+    other.feed(b"0,0,0,1,1,K_,CRC32:bb\n0,1,1,1,1,__,CRC32:aa\n")
+
+    assert one.tracks[0].digest == broken.tracks[0].digest != 0
+    assert one.tracks[0].digest != other.tracks[0].digest
+
+
+def test_decoding_times_that_go_back_are_seen():
+    counter = PacketCounter()
+    counter.feed(b"0,0,5,1,1,K_\n0,1,4,1,1,__\n1,0,5,1,1,K_\n1,1,5,1,1,__\n")
+    assert not counter.tracks[0].monotonic
+    assert counter.tracks[1].monotonic
+
+
+def test_a_file_that_went_away_is_gone(tmp_path):
+    clip = make_clip(tmp_path)
+    info = probe(TOOLS, str(clip), threading.Event())
+    clip.unlink()
+    with pytest.raises(SourceGone, match="is not there"):
+        measure(TOOLS, str(clip), info, threading.Event())
+
+
+def test_a_pass_that_reads_nothing_more_gives_up():
+    clock = ManualClock()
+    heard = Heard(Tools("ffmpeg", "ffprobe", clock), "/films/x.mkv")
+    clock.advance(SILENCE_S - 1)
+    heard.check()
+    heard.now()
+    clock.advance(SILENCE_S - 1)
+    heard.check()
+    clock.advance(2)
+    with pytest.raises(Unavailable, match=r"x\.mkv gave no more bytes"):
+        heard.check()
+
+
+def test_a_stop_ends_the_pass(tmp_path):
+    clip, stop = make_clip(tmp_path), threading.Event()
+    info = probe(TOOLS, str(clip), stop)
+    stop.set()
+    with pytest.raises(Stopped):
+        measure(TOOLS, str(clip), info, stop)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize("share", [0.6, 0.98])
+def test_a_source_that_was_cut_is_damaged(tmp_path, suffix, share):
+    extra = ["-movflags", "+faststart"] if suffix == "mp4" else []
+    clip = make_clip(tmp_path, name=f"clip.{suffix}", seconds=3, extra=extra)
+    content = clip.read_bytes()
+    clip.write_bytes(content[: int(len(content) * share)])
+
+    with pytest.raises(SourceDamaged, match=rf"clip\.{suffix} is damaged: [^\[]"):
+        check(clip)
+
+
+def test_a_cut_without_a_complaint_is_seen_by_its_header(tmp_path):
+    """Cut exactly between two clusters, ffprobe prints nothing: only the claim tells."""
+    info = MediaInfo(
+        format_name="matroska,webm", duration_s=10.0, start_s=0.0,
+        streams=(Stream(index=0, kind=StreamKind.VIDEO, codec="h264"),),
+    )  # fmt: skip
+    track = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=150, first_pts_s=0, end_s=6.0)
+    assert (
+        shortfall(info, Measurement(tracks=(track,)))
+        == "the file claims 10.00 s but ends after 6.00 s"
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "end", "start", "form", "short"),
+    [
+        (10.0, 9.6, 0.0, "mov,mp4", False), (10.0, 9.4, 0.0, "mov,mp4", True),
+        (600.0, 597.5, 0.0, "mov,mp4", False), (600.0, 596.0, 0.0, "mov,mp4", True),
+        # An MP4 track's duration counts from its start, a Matroska tag names its end.
+        (5.0, 15.0, 10.0, "mov,mp4", False), (15.0, 15.0, 10.0, "matroska,webm", False),
+        # A transport stream claims nothing: its duration is an estimate.
+        (10.0, 5.0, 0.0, "mpegts", False),
+    ],
+)  # fmt: skip
+def test_a_track_may_end_a_little_before_its_claim(claim, end, start, form, short):
+    stream = Stream(index=0, kind=StreamKind.AUDIO, codec="aac", duration_s=claim)
+    track = TrackMeasure(index=0, kind=StreamKind.AUDIO, packets=9, first_pts_s=start, end_s=end)
+    info = MediaInfo(format_name=form, streams=(stream,))
+    assert bool(shortfall(info, Measurement(tracks=(track,)))) is short
+
+
+def test_a_track_that_claims_a_length_but_has_no_packet_is_missing():
+    stream = Stream(index=1, kind=StreamKind.AUDIO, codec="aac", duration_s=5.0)
+    info = MediaInfo(format_name="mov,mp4", streams=(stream,))
+    assert shortfall(info, Measurement(tracks=())) == "audio stream 1 has no packets"
+
+
+@pytest.mark.parametrize("clip", ["made-truncated60-moov-first.mp4", "made-truncated60.mkv"])
+def test_the_truncated_samples_are_damaged(clip):
+    with pytest.raises(SourceDamaged, match=clip):
+        check(media_clip(clip))
+
+
+def test_rotten_bytes_inside_packets_are_seen_by_decoding_only():
+    clip = media_clip("made-bitrot-480p24.mp4")
+    check(clip, Preflight.DEMUX)
+    with pytest.raises(SourceDamaged, match=r"made-bitrot.*more complaints"):
+        check(clip, Preflight.DECODE)
+
+
+def test_off_only_measures(tmp_path):
+    clip = make_clip(tmp_path, name="clip.mkv", seconds=2)
+    clip.write_bytes(clip.read_bytes()[:-2000])
+    assert check(clip, Preflight.OFF).errors != ()
+
+
+CLEAN = [
+    "android-720p30-rot180.mp4", "bbb-480p24-30s.mp4", "bbb-720p25-5s.mp4",
+    "bbb-sar64_45-bpyramid.mp4", "chapters-text-track.mp4", "flir-portrait-vfr-bframes.mp4",
+    "gopro-480p30-tmcd-gpmd.mp4", "h264-high10-200x200.mp4", "hevc-hdr10plus-phone-1080p.mp4",
+    "iphone-320p-rot90-mebx.mov", "iphone-hevc-dovi-editlist-mebx.mp4",
+    "long-1080p30-6min-lowbitrate.mp4", "made-audio-only.m4a", "made-h264-1080i25-tff.mp4",
+    "made-h264-10bit-hdr10-720p24.mkv", "made-h264-opengop-480p24.mkv", "made-kitchen-sink.mkv",
+    "made-kitchen-sink.mp4", "made-one-frame.mp4", "made-pal-576p25-sar64_45.mkv",
+    "made-vfr-gap-432p.mp4", "nasa-2video-2audio-2sub.mp4", "odd-321x241-yuv444.mp4",
+    "phone-720p-vfr-rot180.mp4", "phone-720p30.mp4", "sony-1080i50-avchd.mts", "sub-ass.mkv",
+    "sub-pgs.mkv", "sub-srt.mkv", "traffic-432p12.mp4",
+]  # fmt: skip
+
+
+@pytest.mark.media
+@pytest.mark.parametrize("clip", CLEAN)
+def test_no_clean_sample_is_called_damaged(clip):
+    assert check(media_clip(clip)).errors == ()

@@ -1,0 +1,340 @@
+"""FfmpegEncoder over real children: what it makes, how it ends, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.errors import (
+    EncoderFailed,
+    EncoderStalled,
+    LimitExceeded,
+    SourceDamaged,
+    SourceGone,
+    Stopped,
+    WorkerUnfit,
+)
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ports.encoder import EncodeProgress, EncodeRequest
+from hevcq.util.clock import SystemClock
+from support.clips import ManualClock, make_clip
+from support.media_facts import profile
+
+QUICK = {"preset": "ultrafast"}
+
+
+def encoder(ffmpeg: str = "ffmpeg", clock=None) -> FfmpegEncoder:
+    return FfmpegEncoder(ffmpeg, "ffprobe", clock or SystemClock())
+
+
+def asked(tmp_path: Path, clip: Path, **changes) -> EncodeRequest:
+    recipe = profile(video=QUICK, **changes)
+    info = encoder().probe(str(clip), stop=threading.Event())
+    plan = make_plan(recipe, info)
+    assert isinstance(plan, EncodePlan), plan
+    out = tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    return EncodeRequest(
+        profile=recipe,
+        plan=plan,
+        info=info,
+        location=str(clip),
+        output=out / f"rendition.{plan.extension}.part",
+        duration_s=info.duration_s,
+        source_size=clip.stat().st_size,
+        max_seconds=60.0,
+    )
+
+
+def encode(request: EncodeRequest, by: FfmpegEncoder | None = None, stop=None, seen=None):
+    states: list[EncodeProgress] = [] if seen is None else seen
+    return (by or encoder()).encode(
+        request, on_progress=states.append, stop=stop or threading.Event()
+    )
+
+
+def stand_in(tmp_path: Path, script: str) -> str:
+    """Return a program that plays ffmpeg: real children, endings on command."""
+    path = tmp_path / "ffmpeg-stand-in"
+    path.write_text(f"#!/bin/sh\nfor out; do :; done\nout=${{out#file:}}\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def nothing_left(request: EncodeRequest) -> bool:
+    return not list(request.output.parent.iterdir())
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path)
+
+
+def test_a_clip_becomes_hevc_without_a_word_on_stderr(tmp_path: Path, clip: Path) -> None:
+    request, seen = asked(tmp_path, clip), []
+
+    report = encode(request, seen=seen)
+
+    assert report.stderr == ()
+    assert report.frames == 25
+    assert report.arguments[-1] == f"file:{request.output}"
+    assert report.cpu_s > 0
+    assert seen[-1].fraction == 1.0
+    made = encoder().probe(str(request.output), stop=threading.Event())
+    assert [s.codec for s in made.streams] == ["hevc", "aac"]
+    assert made.streams[0].codec_tag == "hvc1"
+    assert made.tags["encoder"] == f"hevcq hevc/{request.profile.revision}"
+
+
+@pytest.mark.parametrize("name", ["-x.mp4", "a%03d.mp4", "a:b.mp4", "a'b\nc.mp4", "concat:a|b.mp4"])
+def test_odd_names_are_only_names(tmp_path: Path, name: str) -> None:
+    clip = make_clip(tmp_path, name=name)
+
+    assert encode(asked(tmp_path, clip)).frames == 25
+
+
+def test_a_name_that_is_no_utf8_is_only_a_name(tmp_path: Path, clip: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.mp4"))
+    clip.rename(odd)
+
+    assert encode(asked(tmp_path, odd)).frames == 25
+
+
+def test_an_odd_size_gains_an_edge_and_loses_nothing(tmp_path: Path) -> None:
+    clip = make_clip(
+        tmp_path, name="odd.mkv", codec="ffv1", extra=["-vf", "scale=161:121,format=yuv420p"]
+    )
+    request = asked(tmp_path, clip)
+
+    report = encode(request)
+
+    assert report.stderr == ()
+    facts = encoder().probe(str(request.output), stop=threading.Event()).streams[0].video
+    assert (facts.width, facts.height) == (162, 122)
+
+
+def test_an_output_that_exists_is_neither_overwritten_nor_removed(tmp_path, clip) -> None:
+    request = asked(tmp_path, clip)
+    request.output.write_bytes(b"precious")
+
+    with pytest.raises(EncoderFailed, match="exists already"):
+        encode(request)
+
+    assert request.output.read_bytes() == b"precious"
+
+
+def test_a_source_that_vanished_is_gone(tmp_path: Path, clip: Path) -> None:
+    request = asked(tmp_path, clip)
+    clip.unlink()
+
+    with pytest.raises(SourceGone, match=r"clip\.mp4 is not there"):
+        encode(request)
+
+    assert nothing_left(request)
+
+
+def test_a_damaged_source_is_named_damaged(tmp_path: Path, clip: Path) -> None:
+    request = asked(tmp_path, clip)
+    content = bytearray(clip.read_bytes())
+    start = content.index(b"mdat") + 400
+    content[start : start + 3000] = bytes(3000)
+    clip.write_bytes(content)
+
+    with pytest.raises(SourceDamaged, match=r"clip\.mp4 is damaged"):
+        encode(request)
+
+    assert nothing_left(request)
+
+
+def test_a_file_that_became_another_kind_is_not_opened(tmp_path: Path, clip: Path) -> None:
+    request = asked(tmp_path, clip)
+    make_clip(tmp_path, name="other.mkv").rename(clip)
+
+    with pytest.raises(EncoderFailed, match="not on whitelist"):
+        encode(request)
+
+
+def test_a_stop_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path, seconds=20, size="320x180", name="long.mp4")
+    request, stop = asked(tmp_path, clip), threading.Event()
+    slow = dataclasses.replace(
+        request,
+        profile=request.profile.model_copy(
+            update={"video": request.profile.video.model_copy(update={"preset": "slower"})}
+        ),
+    )
+
+    with pytest.raises(Stopped):
+        encoder().encode(slow, on_progress=lambda _state: stop.set(), stop=stop)
+
+    assert nothing_left(slow)
+
+
+def test_a_stop_before_the_start_starts_nothing(tmp_path: Path, clip: Path) -> None:
+    stop = threading.Event()
+    request = asked(tmp_path, clip)
+    stop.set()
+
+    with pytest.raises(Stopped):
+        encode(request, stop=stop)
+
+
+def test_no_time_left_ends_it(tmp_path: Path, clip: Path) -> None:
+    request = dataclasses.replace(asked(tmp_path, clip), max_seconds=0.1)
+    by = encoder(stand_in(tmp_path, 'echo x > "$out"; exec cat /dev/zero > /dev/null'))
+
+    with pytest.raises(LimitExceeded, match=r"clip\.mp4"):
+        encode(request, by)
+
+    assert nothing_left(request)
+
+
+def test_a_child_that_does_not_move_is_stalled(tmp_path: Path, clip: Path) -> None:
+    request, clock = asked(tmp_path, clip), ManualClock()
+    script = "echo frame=1; echo out_time_us=1000; echo progress=continue; exec cat /dev/zero >&3"
+    by = encoder(stand_in(tmp_path, f'exec 3>/dev/null; echo x > "$out"; {script}'), clock)
+
+    with pytest.raises(EncoderStalled, match=r"clip\.mp4"):
+        by.encode(request, on_progress=lambda _s: _jump(clock), stop=threading.Event())
+
+    assert nothing_left(request)
+
+
+def _jump(clock: ManualClock) -> None:
+    """Let the limit pass as soon as the watch has seen the first state."""
+    threading.Thread(target=_jump_for_good, args=(clock,), daemon=True).start()
+
+
+def _jump_for_good(clock: ManualClock) -> None:
+    pause = threading.Event()
+    for _ in range(100):
+        pause.wait(0.05)
+        clock.advance(100)
+
+
+def test_an_output_that_grows_too_large_is_ended_by_what_it_says(tmp_path, clip) -> None:
+    request = asked(tmp_path, clip)
+    script = 'echo total_size=999999999999; echo progress=continue; echo x > "$out"; exec cat'
+    by = encoder(stand_in(tmp_path, f"{script} /dev/zero > /dev/null"))
+
+    with pytest.raises(LimitExceeded, match="max_output_ratio"):
+        encode(request, by)
+
+    assert nothing_left(request)
+
+
+def test_an_output_that_grows_too_large_is_ended_by_the_kernel(tmp_path, clip) -> None:
+    request = asked(tmp_path, clip)
+    by = encoder(stand_in(tmp_path, 'exec head -c 200000000 /dev/zero > "$out"'))
+
+    with pytest.raises(LimitExceeded, match="max_output_ratio"):
+        encode(request, by)
+
+    assert nothing_left(request)
+
+
+def test_a_failure_carries_what_repeats_it(tmp_path: Path, clip: Path) -> None:
+    request = asked(tmp_path, clip)
+    by = encoder(stand_in(tmp_path, 'echo x > "$out"; echo "[error] odd thing" >&2; exit 7'))
+
+    with pytest.raises(EncoderFailed) as caught:
+        encode(request, by)
+
+    assert caught.value.returncode == 7
+    assert caught.value.tail == ("[error] odd thing",)
+    assert f"file:{clip}" in caught.value.command
+    assert nothing_left(request)
+
+
+def test_an_error_in_the_listener_ends_the_child_and_removes_the_output(tmp_path, clip) -> None:
+    request = asked(tmp_path, clip)
+
+    def break_down(_state: EncodeProgress) -> None:
+        raise RuntimeError("the display broke")
+
+    with pytest.raises(RuntimeError, match="the display broke"):
+        encoder().encode(request, on_progress=break_down, stop=threading.Event())
+
+    assert nothing_left(request)
+
+
+def test_a_cover_becomes_an_attached_file_in_matroska_and_its_scratch_goes(tmp_path: Path) -> None:
+    picture = make_clip(tmp_path, name="c.mp4", audio=False, extra=["-frames:v", "1"])
+    art = tmp_path / "art.mp4"
+    clip = make_clip(tmp_path, name="film.mp4")
+    _with_cover(clip, picture, art)
+    request = asked(tmp_path, art, container="mkv")
+
+    encode(request)
+
+    made = encoder().probe(str(request.output), stop=threading.Event())
+    assert [s.kind.value for s in made.streams] == ["video", "audio", "picture"]
+    assert [p.name for p in request.output.parent.iterdir()] == [request.output.name]
+
+
+def _with_cover(clip: Path, picture: Path, target: Path) -> None:
+    from hevcq.ffmpeg.process.child import run_child
+
+    ended = run_child(
+        ["ffmpeg", "-v", "error", "-nostdin", "-i", str(clip), "-i", str(picture), "-map", "0",
+         "-map", "1:v", "-c", "copy", "-c:v:1", "mjpeg", "-pix_fmt:v:1", "yuvj420p",
+         "-disposition:v:1", "attached_pic", str(target)],
+        stop=threading.Event(),
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_version_is_one_line_and_a_missing_program_is_named() -> None:
+    assert encoder().version().startswith("ffmpeg version ")
+
+    with pytest.raises(WorkerUnfit, match="no-such-ffmpeg"):
+        encoder("no-such-ffmpeg").version()
+
+
+@pytest.mark.parametrize("number", ["4.4.2", "n5.0", "5.0.3-0ubuntu1"])
+def test_a_program_that_is_too_old_makes_a_worker_unfit(tmp_path: Path, number: str) -> None:
+    old = stand_in(tmp_path, f'echo "ffmpeg version {number} Copyright"')
+
+    with pytest.raises(WorkerUnfit, match=rf"{number} Copyright is too old\. Install ffmpeg 5\.1"):
+        encoder(old).version()
+
+
+@pytest.mark.parametrize("number", ["5.1.9-0+deb12u1", "n7.1", "N-109469-g62da0b4a74"])
+def test_a_program_that_is_new_enough_or_has_no_number_will_do(tmp_path: Path, number: str) -> None:
+    new = stand_in(tmp_path, f'echo "ffmpeg version {number} Copyright"')
+
+    assert encoder(new).version() == f"ffmpeg version {number} Copyright"
+
+
+def test_the_doctor_finds_nothing_wrong_here() -> None:
+    checks = encoder().doctor()
+
+    assert [c.name for c in checks if not c.ok] == []
+    assert {"ffmpeg", "ffprobe", "encoder libx265", "filter ssim"} <= {c.name for c in checks}
+
+
+def test_the_doctor_names_a_remedy_for_each_thing_that_is_missing(tmp_path: Path) -> None:
+    old = stand_in(tmp_path, 'echo "ffmpeg version 4.4.2 Copyright"')
+
+    old_one = encoder(old).doctor()
+    none = encoder("no-such-ffmpeg").doctor()
+
+    assert [(c.name, c.ok) for c in old_one] == [("ffmpeg", False), ("ffprobe", True)]
+    assert "too old" in old_one[0].detail
+    assert not none[0].ok
+    assert "apt-get install ffmpeg" in none[0].remedy
+
+
+def test_the_doctor_says_which_encoder_is_missing(tmp_path: Path) -> None:
+    bare = stand_in(tmp_path, 'echo "ffmpeg version 7.1 Copyright"; echo " V....D libx264  H.264"')
+
+    missing = [c.name for c in encoder(bare).doctor() if not c.ok]
+
+    assert "encoder libx265" in missing
+    assert "encoder libx264" not in missing

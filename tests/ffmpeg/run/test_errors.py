@@ -1,0 +1,147 @@
+"""Real endings of ffmpeg 5.1, and the one error each of them is."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.errors import (
+    DiskFull,
+    EncoderFailed,
+    LimitExceeded,
+    OutOfMemory,
+    SourceDamaged,
+    SourceGone,
+    SourceUnreadable,
+    Unavailable,
+    WorkerUnfit,
+)
+from hevcq.ffmpeg.run.errors import Ended, failure, without_secrets
+from support.media_facts import audio, media, video
+
+INFO = media(video(), audio())
+URL = "https://bucket.example/film.mp4?X-Amz-Signature=secret"
+
+
+def ending(*stderr: str, returncode: int = 1, location: str = "/in/film.mp4"):
+    command = ["ffmpeg", "-i", f"file:{location}", "/out/a b"]
+    return failure(Ended(command, location, INFO, returncode, stderr))
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("[error] av_interleaved_write_frame(): No space left on device", DiskFull),
+        ("[error] Error writing trailer of /out/x: Disk quota exceeded", DiskFull),
+        ("[error] Error while filtering: Cannot allocate memory", OutOfMemory),
+        ("x265 [error]: malloc of size 1234 failed", OutOfMemory),
+        (
+            "ffmpeg: error while loading shared libraries: x.so: failed to map segment from it",
+            OutOfMemory,
+        ),
+        ("[error] av_interleaved_write_frame(): File too large", LimitExceeded),
+        ("[fatal] Unknown encoder 'libx265'", WorkerUnfit),
+        ("[error] Unrecognized option 'fps_mode:0'.", WorkerUnfit),
+        (
+            "ffmpeg: error while loading shared libraries: x.so: cannot open shared object file",
+            WorkerUnfit,
+        ),
+        ("[error] file:/in/film.mp4: No such file or directory", SourceGone),
+        ("[error] file:/in/film.mp4: Permission denied", SourceUnreadable),
+        ("[error] file:/in/film.mp4: Input/output error", Unavailable),
+        ("[fatal] /in/film.mp4: corrupt input packet in stream 1", SourceDamaged),
+        ("[fatal] file:/in/film.mp4: corrupt decoded frame in stream 0", SourceDamaged),
+        ("[h264 @ 0x5581] [error] error while decoding MB 4 7, bytestream -5", SourceDamaged),
+        ("[aac @ 0x558becea1600] [error] channel element 3.12 is not allocated", SourceDamaged),
+        ("[mov,mp4,m4a,3gp,3g2,mj2 @ 0x1] [error] moov atom not found", SourceDamaged),
+        ("[error] Error while decoding stream #0:0: Invalid data found", SourceDamaged),
+        ("[libx265 @ 0x5581] [error] Cannot open libx265 encoder.", EncoderFailed),
+        ("[mp4 @ 0x5581] [error] Could not find tag for codec pcm_s16le", EncoderFailed),
+        ("[error] Error initializing output stream 0:0", EncoderFailed),
+        ("[error] file:/out/a b: No such file or directory", EncoderFailed),
+    ],
+)
+def test_one_line_one_error(line: str, kind: type[Exception]) -> None:
+    found = ending(line)
+
+    assert type(found) is kind
+    sentence = str(found)
+    assert "film.mp4" in sentence or kind is WorkerUnfit
+    assert "\n" not in sentence
+
+
+def test_the_disk_is_blamed_before_the_source() -> None:
+    found = ending(
+        "[h264 @ 0x1] [error] error while decoding MB 4 7",
+        "[error] av_interleaved_write_frame(): No space left on device",
+    )
+
+    assert isinstance(found, DiskFull)
+
+
+@pytest.mark.parametrize(
+    ("returncode", "kind", "words"),
+    [
+        (-9, OutOfMemory, "want of memory"),
+        (-25, LimitExceeded, "max_output_ratio"),
+        (-24, LimitExceeded, "CPU time"),
+        (-11, EncoderFailed, "segmentation fault"),
+        (-6, EncoderFailed, "abort"),
+        (-64, EncoderFailed, "signal 64"),
+    ],
+)
+def test_signals(returncode: int, kind: type[Exception], words: str) -> None:
+    found = ending(returncode=returncode)
+
+    assert type(found) is kind
+    assert words in str(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("[https @ 0x1] [error] HTTP error 404 Not Found", SourceGone),
+        ("[error] https://bucket.example/film.mp4: Server returned 403 Forbidden", Unavailable),
+        ("[https @ 0x1] [error] HTTP error 503 Slow Down", Unavailable),
+        ("[tcp @ 0x1] [error] Connection to tcp://bucket.example:443 failed: Connection refused",
+         Unavailable),
+        ("[https @ 0x1] [error] Stream ends prematurely at 1234, should be 99999", Unavailable),
+    ],
+)  # fmt: skip
+def test_endings_of_a_url_and_no_signature_in_any_sentence(line: str, kind) -> None:
+    found = ending(line, location=URL)
+
+    assert type(found) is kind
+    assert "secret" not in str(found)
+
+
+def test_what_is_kept_of_a_command_or_a_line_has_no_signature_either() -> None:
+    words = ["-i", URL, f"[error] {URL}: Invalid data"]
+
+    assert without_secrets(words, URL) == (
+        "-i",
+        "https://bucket.example/film.mp4",
+        "[error] https://bucket.example/film.mp4: Invalid data",
+    )
+    assert without_secrets(["-i", "file:/a?b"], "/a?b") == ("-i", "file:/a?b")
+
+
+def test_an_exit_of_0_is_no_failure_unless_the_source_complained() -> None:
+    assert ending(returncode=0) is None
+    assert ending("[mp4 @ 0x1] [error] something odd", returncode=0) is None
+    harmless = "[mov,mp4,m4a,3gp,3g2,mj2 @ 0x1] [error] Referenced QT chapter track not found"
+    assert ending(harmless, returncode=0) is None
+    damaged = ending("[mov,mp4,m4a,3gp,3g2,mj2 @ 0x1] [error] File ended prematurely", returncode=0)
+    assert isinstance(damaged, SourceDamaged)
+
+
+def test_what_nobody_knows_is_a_failure_of_the_encoder_with_everything_to_repeat_it() -> None:
+    found = ending("[error] Conversion failed!", returncode=69)
+
+    assert isinstance(found, EncoderFailed)
+    assert found.returncode == 69
+    assert found.tail == ("[error] Conversion failed!",)
+    assert found.command == "ffmpeg -i file:/in/film.mp4 '/out/a b'"
+
+
+def test_a_silent_ending_says_its_exit_code() -> None:
+    assert "exit code 3" in str(ending(returncode=3))

@@ -1,0 +1,164 @@
+"""Sources over HTTP with ranges: a broken connection is taken up again, or is no rendition."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.errors import HevcqError, SourceGone, Unavailable
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.run.known_messages import Pass, suspicious
+from hevcq.ports.encoder import EncodeReport, EncodeRequest
+from hevcq.util.clock import SystemClock
+from support.clips import make_clip
+from support.media_facts import profile
+
+ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+
+
+class Shelf:
+    """One file on 127.0.0.1, with ranges; `cut_after` bytes it hangs up, so many `cuts` times.
+
+    `status` other than 200 is answered instead of the file.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.cut_after: int | None = None
+        self.cuts = 0
+        self.status = 200
+        self.status_after_cut = 200
+        self.asked = 0
+
+    @contextmanager
+    def open(self) -> Iterator[str]:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/film.mkv?X-Signature=secret"
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        shelf = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                shelf.asked += 1
+                if shelf.status != 200:
+                    self.send_response(shelf.status)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                wanted = re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))
+                start, whole = int(wanted.group(1)), len(shelf.content)
+                body = shelf.content[start:]
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if shelf.cut_after is not None and shelf.cuts > 0 and len(body) > shelf.cut_after:
+                    shelf.cuts -= 1
+                    shelf.status = shelf.status_after_cut
+                    body, self.close_connection = body[: shelf.cut_after], True
+                try:
+                    self.wfile.write(body)
+                except ConnectionError:
+                    self.close_connection = True
+
+            def log_message(self, *_args: object) -> None:
+                """Say nothing."""
+
+        return Handler
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(make_clip(tmp_path, name="film.mkv", seconds=2, size="320x180").read_bytes())
+
+
+def encode(url: str, shelf: Shelf, tmp_path: Path) -> EncodeReport:
+    local = tmp_path / "film.mkv"
+    info = ENCODER.probe(str(local), stop=threading.Event())
+    recipe = profile(video={"preset": "ultrafast"})
+    plan = make_plan(recipe, info)
+    assert isinstance(plan, EncodePlan)
+    (tmp_path / "out").mkdir()
+    request = EncodeRequest(
+        profile=recipe,
+        plan=plan,
+        info=info,
+        location=url,
+        output=tmp_path / "out" / "film.mkv.part",
+        duration_s=info.duration_s,
+        source_size=len(shelf.content),
+        max_seconds=60.0,
+    )
+    return ENCODER.encode(request, on_progress=lambda _state: None, stop=threading.Event())
+
+
+def test_a_film_streams_and_the_signature_stays_out_of_the_report(shelf, tmp_path) -> None:
+    with shelf.open() as url:
+        report = encode(url, shelf, tmp_path)
+
+    assert (report.frames, report.stderr) == (50, ())
+    assert not [word for word in report.arguments if "secret" in word]
+
+
+def test_a_broken_connection_is_taken_up_where_it_broke(shelf, tmp_path) -> None:
+    shelf.cut_after, shelf.cuts = len(shelf.content) // 2, 1
+
+    with shelf.open() as url:
+        report = encode(url, shelf, tmp_path)
+
+    assert report.frames == 50
+    assert shelf.asked > 1
+    assert suspicious(report.stderr, Pass.ENCODE) == ()
+
+
+def test_a_connection_that_breaks_for_good_leaves_no_short_film(
+    shelf, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("hevcq.ffmpeg.command.build.RECONNECT_S", "0")
+    shelf.cut_after, shelf.cuts, shelf.status_after_cut = len(shelf.content) // 2, 1, 503
+
+    with shelf.open() as url, pytest.raises(Unavailable, match="could not be read to its end"):
+        encode(url, shelf, tmp_path)
+
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, SourceGone), (403, Unavailable), (503, Unavailable)]
+)
+def test_what_the_server_says_is_what_is_raised(shelf, tmp_path, status, kind) -> None:
+    shelf.status = status
+
+    with shelf.open() as url, pytest.raises(HevcqError) as caught:
+        encode(url, shelf, tmp_path)
+
+    assert type(caught.value) is kind
+    assert "secret" not in str(caught.value)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_server_that_is_not_there_is_unavailable(shelf, tmp_path) -> None:
+    with shelf.open() as url:
+        pass
+
+    with pytest.raises(Unavailable):
+        encode(url, shelf, tmp_path)

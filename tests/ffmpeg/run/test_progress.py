@@ -1,0 +1,108 @@
+"""Progress lines as ffmpeg 5.1 prints them, and the watch over them."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.ffmpeg.run.progress import ProgressReader, parse_line
+from hevcq.ports.encoder import EncodeProgress
+
+FIRST = """\
+frame=0
+fps=0.00
+stream_0_0_q=0.0
+bitrate=N/A
+total_size=N/A
+out_time_us=N/A
+out_time_ms=N/A
+out_time=N/A
+dup_frames=0
+drop_frames=0
+speed=N/A
+progress=continue"""
+MIDDLE = """\
+frame=120
+fps=59.31
+stream_0_0_q=29.8
+bitrate= 512.3kbits/s
+total_size=262192
+out_time_us=5000000
+out_time_ms=5000000
+out_time=00:00:05.000000
+dup_frames=0
+drop_frames=0
+speed=2.47x
+progress=continue"""
+END = MIDDLE.replace("=continue", "=end").replace("5000000", "9990000").replace("120", "240")
+
+
+def read(reader: ProgressReader, block: str) -> EncodeProgress:
+    states = [state for line in block.splitlines() if (state := reader.feed(line)) is not None]
+    assert len(states) == 1
+    return states[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "pair"),
+    [
+        ("frame=12\n", ("frame", "12")),
+        ("bitrate= 512.3kbits/s", ("bitrate", "512.3kbits/s")),
+        ("out_time=N/A", ("out_time", "")),
+        ("speed=1.13e+03x", ("speed", "1.13e+03x")),
+        ("a=b=c", ("a", "b=c")),
+        ("", None),
+        ("no pair", None),
+        ("=x", None),
+        ("two words=x", None),
+    ],
+)
+def test_one_line(line: str, pair) -> None:
+    assert parse_line(line) == pair
+
+
+def test_before_the_first_packet_nothing_is_known_and_nothing_is_wrong() -> None:
+    assert read(ProgressReader(10.0), FIRST) == EncodeProgress(0.0, 0.0, 0, None, 0)
+
+
+def test_a_block_becomes_a_state() -> None:
+    reader = ProgressReader(10.0)
+
+    assert read(reader, MIDDLE) == EncodeProgress(0.5, 5.0, 120, 2.47, 262192)
+    assert not reader.ended
+    assert read(reader, END).fraction == 1.0
+    assert reader.ended
+
+
+def test_values_never_step_back_and_never_pass_the_end() -> None:
+    reader = ProgressReader(2.0)
+    read(reader, MIDDLE)
+
+    again = read(reader, FIRST)
+
+    assert (again.fraction, again.frame, again.size) == (1.0, 120, 262192)
+
+
+@pytest.mark.parametrize("duration", [None, 0.0, -1.0])
+def test_without_a_duration_the_share_is_unknown_until_the_end(duration) -> None:
+    reader = ProgressReader(duration)
+
+    assert read(reader, MIDDLE).fraction == 0.0
+    assert read(reader, END).fraction == 1.0
+
+
+def test_nonsense_numbers_count_as_nothing() -> None:
+    odd = (
+        MIDDLE.replace("120", "-5")
+        .replace("5000000", "-9223372036854775808")
+        .replace("262192", "nan")
+    )
+
+    assert read(ProgressReader(10.0), odd) == EncodeProgress(0.0, 0.0, 0, None, 0)
+
+
+def test_no_speed_is_claimed_before_two_seconds_of_film_are_out() -> None:
+    reader = ProgressReader(10.0)
+
+    assert read(reader, MIDDLE.replace("5000000", "1900000")).speed is None
+    assert read(reader, MIDDLE.replace("5000000", "2000000")).speed == 2.47
+    assert read(ProgressReader(1.0), END.replace("9990000", "1000000")).speed == 2.47

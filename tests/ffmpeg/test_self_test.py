@@ -1,0 +1,60 @@
+"""After a doubtful failure ten test pictures tell whether this machine can encode at all."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.profile import Profile, Video, VideoCodec
+from hevcq.errors import Stopped, WorkerUnfit
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from support.clips import ManualClock
+from support.fakes.backend import HEVC
+
+H264 = Profile(name="h264", description="x", video=Video(codec=VideoCodec.H264, crf=28.0))
+
+
+def encoder(program: str) -> FfmpegEncoder:
+    return FfmpegEncoder(program, "ffprobe", ManualClock())
+
+
+def script(folder: Path, body: str) -> str:
+    path = folder / "ffmpeg"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("profile", [HEVC, H264], ids=lambda profile: profile.name)
+def test_a_machine_that_encodes_passes(profile):
+    encoder("ffmpeg").trial(profile, stop=threading.Event())
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("echo 'x265 is broken' >&2; exit 1", "x265 is broken"),
+        ("exit 3", "exit code 3"),
+        ("kill -SEGV $$", "exit code -11"),
+        ("kill -KILL $$", "."),
+    ],
+)
+def test_a_machine_that_does_not_is_unfit_and_says_why(tmp_path, body, why):
+    with pytest.raises(WorkerUnfit, match="could not be encoded here either") as caught:
+        encoder(script(tmp_path, body)).trial(HEVC, stop=threading.Event())
+
+    assert why in str(caught.value)
+
+
+def test_a_program_that_cannot_be_started_is_unfit(tmp_path):
+    with pytest.raises(WorkerUnfit):
+        encoder(str(tmp_path / "missing")).trial(HEVC, stop=threading.Event())
+
+
+def test_a_stop_ends_a_trial_without_a_finding():
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        encoder("ffmpeg").trial(HEVC, stop=stop)

@@ -1,0 +1,265 @@
+"""Somebody else works in the library between a kill and the next start."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+import pytest
+
+from hevcq.errors import Unavailable, UndoRefused
+from hevcq.library.replacement.steps import Settled
+from hevcq.library.replacement.swap import Swap
+from support.clips import ManualClock
+from support.library import (
+    ORIGINAL,
+    RENDITION,
+    FailingFileSystem,
+    Killed,
+    MortalFileSystem,
+    QuickFileSystem,
+    film,
+    strays,
+)
+
+STRANGER = b"a stranger's film"
+
+
+class DiesAt(MortalFileSystem):
+    """Dies right after a rename to, or an unlink of, a path whose name ends with `ending`."""
+
+    def __init__(self, ending: str, **options) -> None:
+        super().__init__(**options)
+        self.ending = ending
+
+    def rename_new(self, old, new):
+        super().rename_new(old, new)
+        if str(new).endswith(self.ending):
+            self.die(self.ending)
+
+    def unlink(self, path):
+        super().unlink(path)
+        if str(path).endswith(self.ending):
+            self.die(self.ending)
+
+
+def swap_of(made, fs=None):
+    return Swap(made.root, ManualClock(), fs or QuickFileSystem())
+
+
+def interrupted(made, ending: str, **options):
+    with pytest.raises(Killed):
+        swap_of(made, DiesAt(ending, **options)).replace(made.change, made.fetch)
+
+
+def recovered(made, fs=None) -> Settled:
+    (one,) = swap_of(made, fs).recover()
+    assert one.reason.endswith(".")
+    return one.outcome
+
+
+def test_a_strangers_file_at_the_originals_path_stays_and_the_original_is_kept(tmp_path):
+    made = film(tmp_path, "film.mkv")
+    interrupted(made, "originals/2023-11-14/film.mkv")
+    made.source.write_bytes(STRANGER)
+
+    assert recovered(made) is Settled.HELD
+
+    assert made.source.read_bytes() == STRANGER
+    assert strays(tmp_path) == []
+    with pytest.raises(UndoRefused, match="Move that file away"):
+        swap_of(made).undo(made.change.certificate.job_id)
+    made.source.unlink()
+    swap_of(made).undo(made.change.certificate.job_id)
+    assert made.source.read_bytes() == ORIGINAL
+
+
+def test_the_same_with_originals_on_another_device_leaves_no_second_copy(tmp_path):
+    made = film(tmp_path, "film.mkv")
+    away = {"other_device": tmp_path / ".hevcq/originals", "no_exchange": True}
+
+    class DiesAside(MortalFileSystem):
+        def rename_new(self, old, new):
+            super().rename_new(old, new)
+            if old == made.source:
+                self.die("rename_new")
+
+    with pytest.raises(Killed):
+        swap_of(made, DiesAside(**away)).replace(made.change, made.fetch)
+    made.source.write_bytes(STRANGER)
+
+    assert recovered(made, MortalFileSystem(**away)) is Settled.HELD
+
+    assert made.source.read_bytes() == STRANGER
+    assert strays(tmp_path) == []
+    (kept,) = swap_of(made).kept()
+    assert kept.retained.read_bytes() == ORIGINAL
+
+
+def test_a_file_saved_over_the_rendition_after_the_exchange_stays_and_the_original_is_kept(
+    tmp_path,
+):
+    made = film(tmp_path, "film.mkv")
+
+    class DiesAfterTheExchange(MortalFileSystem):
+        def exchange(self, one, other):
+            super().exchange(one, other)
+            return self.die("exchange")
+
+    with pytest.raises(Killed):
+        swap_of(made, DiesAfterTheExchange()).replace(made.change, made.fetch)
+    made.source.write_bytes(STRANGER)
+
+    assert recovered(made) is Settled.HELD
+
+    assert made.source.read_bytes() == STRANGER
+    assert strays(tmp_path) == []
+    (kept,) = swap_of(made).kept()
+    assert kept.retained.read_bytes() == ORIGINAL
+
+
+def test_a_file_saved_over_the_original_before_the_exchange_is_left_alone(tmp_path):
+    made = film(tmp_path, "film.mkv")
+    interrupted(made, ".original")
+    made.source.write_bytes(STRANGER)
+
+    assert recovered(made) is Settled.ROLLED_BACK
+
+    assert made.source.read_bytes() == STRANGER
+    assert strays(tmp_path) == []
+    assert list(swap_of(made).kept()) == []
+
+
+def test_a_copy_removed_from_the_other_device_is_made_again_before_the_last_one_goes(tmp_path):
+    made = film(tmp_path, "film.avi", "film.mkv")
+    away = {"other_device": tmp_path / ".hevcq/originals"}
+    interrupted(made, "film.mkv", **away)
+    (tmp_path / ".hevcq/originals/2023-11-14/film.avi").unlink()
+
+    assert recovered(made, MortalFileSystem(**away)) is Settled.FINISHED
+
+    (kept,) = swap_of(made).kept()
+    assert kept.retained.read_bytes() == ORIGINAL
+    assert strays(tmp_path) == []
+
+
+def test_a_file_at_the_renditions_new_name_makes_the_swap_go_back(tmp_path):
+    made = film(tmp_path, "film.avi", "film.mkv")
+    interrupted(made, "originals/2023-11-14/film.avi")
+    made.target.write_bytes(STRANGER)
+
+    assert recovered(made) is Settled.ROLLED_BACK
+
+    assert made.source.read_bytes() == ORIGINAL
+    assert made.target.read_bytes() == STRANGER
+
+
+@pytest.mark.parametrize("suffix", ["film.mkv", "film.avi"])
+def test_an_original_taken_out_of_hevcqs_folder_leaves_the_rendition_in_place(tmp_path, suffix):
+    made = film(tmp_path, suffix, "film.mkv")
+    interrupted(made, f"originals/2023-11-14/{suffix}")
+    (tmp_path / ".hevcq/originals/2023-11-14" / suffix).unlink()
+
+    assert recovered(made) is Settled.ROLLED_BACK
+
+    assert made.target.read_bytes() == RENDITION
+    assert strays(tmp_path) == []
+
+
+def test_an_original_taken_out_and_put_elsewhere_changed_is_left_as_it_is(tmp_path):
+    made = film(tmp_path, "film.avi", "film.mkv")
+    interrupted(made, "originals/2023-11-14/film.avi")
+    os.rename(tmp_path / ".hevcq/originals/2023-11-14/film.avi", made.source)
+    made.source.write_bytes(STRANGER)
+
+    assert recovered(made) is Settled.ROLLED_BACK
+
+    assert made.source.read_bytes() == STRANGER
+    assert not made.target.exists()
+    assert strays(tmp_path) == []
+
+
+def test_a_damaged_temporary_rendition_makes_the_swap_go_back(tmp_path):
+    made = film(tmp_path, "film.avi", "film.mkv")
+    interrupted(made, "originals/2023-11-14/film.avi")
+    (new,) = tmp_path.glob(".hevcq-*.part")
+    new.write_bytes(RENDITION[::-1])
+
+    assert recovered(made) is Settled.ROLLED_BACK
+    assert made.source.read_bytes() == ORIGINAL
+    assert strays(tmp_path) == []
+
+
+def test_an_interrupted_undo_is_held_when_a_stranger_took_the_path(tmp_path):
+    made = film(tmp_path, "film.avi", "film.mkv")
+    swap_of(made).replace(made.change, made.fetch)
+    with pytest.raises(Killed):
+        swap_of(made, DiesAt(".undone")).undo(made.change.certificate.job_id)
+    assert not made.target.exists()
+    made.source.write_bytes(STRANGER)
+
+    assert recovered(made) is Settled.HELD
+
+    assert made.source.read_bytes() == STRANGER
+    assert made.target.read_bytes() == RENDITION
+    assert strays(tmp_path) == []
+    assert len(list(swap_of(made).kept())) == 1
+
+
+def test_an_undo_whose_kept_original_is_gone_is_refused(tmp_path):
+    made = film(tmp_path, "film.mkv")
+    done = swap_of(made).replace(made.change, made.fetch)
+    done.retained.unlink()
+
+    with pytest.raises(UndoRefused, match="any more"):
+        swap_of(made).undo(made.change.certificate.job_id)
+    assert made.target.read_bytes() == RENDITION
+
+
+def test_a_record_is_stuck_while_the_disk_is_broken_and_settled_after(tmp_path):
+    made = film(tmp_path, "film.avi", "film.mkv")
+    interrupted(made, "originals/2023-11-14/film.avi")
+
+    # Ten calls look and sweep; from there on nothing can be changed.
+    assert recovered(made, FailingFileSystem(10, errno.EIO)) is Settled.STUCK
+    assert recovered(made) is Settled.FINISHED
+
+
+def test_an_undo_on_a_disk_that_stays_broken_says_so_and_is_settled_after(tmp_path):
+    outcomes = set()
+    for number in range(1, 60):
+        made = film(tmp_path / str(number), "film.avi", "film.mkv")
+        swap_of(made).replace(made.change, made.fetch)
+        with contextlib.suppress(Unavailable):
+            swap_of(made, FailingFileSystem(number, errno.EIO)).undo(made.change.certificate.job_id)
+        outcomes |= {one.outcome for one in swap_of(made).recover()}
+        whole = made.source if made.source.exists() else made.target
+        assert whole.read_bytes() in {ORIGINAL, RENDITION}
+        assert strays(made.root) == []
+    assert outcomes == {Settled.FINISHED}
+
+
+def test_a_folder_that_is_away_at_the_next_start_is_waited_for_and_settled_when_it_is_back(
+    tmp_path,
+):
+    made = film(tmp_path / "library", "tv/film.mkv")
+
+    class DiesAfterTheExchange(MortalFileSystem):
+        def exchange(self, one, other):
+            super().exchange(one, other)
+            return self.die("exchange")
+
+    with pytest.raises(Killed):
+        swap_of(made, DiesAfterTheExchange()).replace(made.change, made.fetch)
+    made.source.parent.rename(tmp_path / "away")
+
+    (found,) = swap_of(made).recover()
+    assert found.outcome is Settled.STUCK
+    assert "tv is gone" in found.reason
+
+    (tmp_path / "away").rename(made.source.parent)
+    assert recovered(made) is Settled.FINISHED
+    swap_of(made).undo(made.change.certificate.job_id)
+    assert made.source.read_bytes() == ORIGINAL
+    assert strays(made.root) == []

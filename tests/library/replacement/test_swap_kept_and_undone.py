@@ -1,0 +1,228 @@
+"""What an undo refuses and restores, when an original goes for good, and odd records."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import math
+import os
+
+import pytest
+
+from hevcq.errors import HevcqError, StorageError, UndoRefused
+from hevcq.library.filesystem import fingerprint_of
+from hevcq.library.names import certificate_beside
+from hevcq.library.replacement.retention import Expiry
+from hevcq.library.replacement.swap import Swap
+from support.clips import ManualClock
+from support.library import (
+    DAY,
+    ORIGINAL,
+    RENDITION,
+    Killed,
+    MortalFileSystem,
+    certificate,
+    film,
+    looks,
+    sha,
+)
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+def replaced(made, clock):
+    return Swap(made.root, clock).replace(made.change, made.fetch)
+
+
+def test_an_undo_of_an_edited_rendition_is_refused_and_both_stay(tmp_path, clock):
+    made = film(tmp_path)
+    done = replaced(made, clock)
+    made.target.write_bytes(b"tags edited by hand")
+
+    with pytest.raises(UndoRefused, match="not what hevcq put there"):
+        Swap(tmp_path, clock).undo(made.change.certificate.job_id)
+    assert made.target.read_bytes() == b"tags edited by hand"
+    assert done.retained.read_bytes() == ORIGINAL
+
+
+def test_an_undo_leaves_a_strangers_file_at_the_renditions_other_name(tmp_path, clock):
+    made = film(tmp_path, "film.avi", "film.mkv")
+    replaced(made, clock)
+    made.target.write_bytes(b"a stranger's")
+
+    Swap(tmp_path, clock).undo(made.change.certificate.job_id)
+
+    assert made.source.read_bytes() == ORIGINAL
+    assert made.target.read_bytes() == b"a stranger's"
+
+
+def test_an_undo_works_when_the_rendition_or_its_whole_folder_was_removed(tmp_path, clock):
+    made = film(tmp_path)
+    replaced(made, clock)
+    for path in made.target.parent.iterdir():
+        path.unlink()
+    made.target.parent.rmdir()
+
+    Swap(tmp_path, clock).undo(made.change.certificate.job_id)
+
+    assert made.source.read_bytes() == ORIGINAL
+
+
+def test_an_undo_through_a_folder_that_became_a_link_says_so_and_works_when_it_is_back(
+    tmp_path, clock
+):
+    root, elsewhere = tmp_path / "library", tmp_path / "elsewhere"
+    made = film(root, "holiday/2025/film.mkv")
+    done = replaced(made, clock)
+    (root / "holiday").rename(elsewhere)
+    (root / "holiday").symlink_to(elsewhere)
+
+    with pytest.raises(StorageError) as caught:
+        Swap(root, clock).undo(made.change.certificate.job_id)
+
+    assert f"{root / 'holiday'} is a link" in str(caught.value)
+    assert "damaged" not in str(caught.value)
+    assert done.retained.read_bytes() == ORIGINAL
+    assert (elsewhere / "2025" / "film.mkv").read_bytes() == RENDITION
+    (root / "holiday").unlink()
+    elsewhere.rename(root / "holiday")
+    Swap(root, clock).undo(made.change.certificate.job_id)
+    assert made.source.read_bytes() == ORIGINAL
+
+
+def test_an_undo_of_a_damaged_kept_original_is_refused(tmp_path, clock):
+    made = film(tmp_path)
+    done = replaced(made, clock)
+    done.retained.write_bytes(ORIGINAL[::-1])
+
+    with pytest.raises(UndoRefused, match="not what it was"):
+        Swap(tmp_path, clock).undo(made.change.certificate.job_id)
+    assert made.target.read_bytes() == RENDITION
+
+
+def test_an_undo_of_an_unknown_job_is_refused(tmp_path, clock):
+    with pytest.raises(UndoRefused, match="No original of the job"):
+        Swap(tmp_path, clock).undo("0" * 32)
+
+
+def test_two_swaps_of_one_path_are_undone_latest_first(tmp_path, clock):
+    first = film(tmp_path, "film.mkv")
+    before = looks(first.source)
+    replaced(first, clock)
+    clock.advance(60)
+    second = dataclasses.replace(
+        first.change,
+        fingerprint=fingerprint_of(os.lstat(first.target)),
+        certificate=certificate(first.target, RENDITION, b"720", "720p"),
+    )
+    swap = Swap(tmp_path, clock)
+    proof = certificate_beside(first.target).read_bytes()
+    swap.replace(second, lambda new: new.write_bytes(b"720") and sha(b"720"))
+    assert first.target.read_bytes() == b"720"
+    swap.undo(second.certificate.job_id)
+    assert certificate_beside(first.target).read_bytes() == proof
+    swap.replace(second, lambda new: new.write_bytes(b"720") and sha(b"720"))
+
+    for record in sorted(swap.kept(), key=lambda r: -r.created_at):
+        swap.undo(record.job_id)
+
+    assert looks(first.source) == before
+
+
+def test_a_second_swap_that_fails_leaves_the_first_ones_certificate(tmp_path, clock):
+    first = film(tmp_path, "film.mkv")
+    replaced(first, clock)
+    proof = certificate_beside(first.target).read_bytes()
+    for number in range(1, 100):
+        change = dataclasses.replace(
+            first.change,
+            fingerprint=fingerprint_of(os.lstat(first.target)),
+            certificate=certificate(first.target, RENDITION, b"720", "720p"),
+        )
+        fs = MortalFileSystem(number, end=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x"))
+        swap = Swap(tmp_path, clock, fs)
+        with contextlib.suppress(HevcqError):
+            swap.replace(change, lambda new: new.write_bytes(b"720") and sha(b"720"))
+        if first.target.read_bytes() == b"720":
+            return
+        assert certificate_beside(first.target).read_bytes() == proof
+    pytest.fail("it never ran to its end")
+
+
+def test_an_original_goes_only_when_its_days_are_over_and_its_rendition_is_whole(tmp_path, clock):
+    kept = film(tmp_path, "a.mkv", keep_days=30.0)
+    edited = film(tmp_path, "b.mkv", keep_days=30.0, original=ORIGINAL + b"b")
+    forever = film(tmp_path, "c.mkv", keep_days=math.inf, original=ORIGINAL + b"c")
+    done = [replaced(made, clock) for made in (kept, edited, forever)]
+    edited.target.write_bytes(b"someone else's")
+    swap = Swap(tmp_path, clock)
+    assert swap.usage().count == 3
+    assert swap.usage().next_expiry == clock.now() + 30 * DAY
+
+    assert swap.expire(clock.now() + 30 * DAY - 1) == []
+    gone = swap.expire(clock.now() + 30 * DAY)
+
+    assert {e.record.source.name: e.outcome for e in gone} == {
+        "a.mkv": Expiry.REMOVED,
+        "b.mkv": Expiry.STILL_KEPT,
+    }
+    assert [d.retained.exists() for d in done] == [False, True, True]
+    assert sum(e.freed for e in gone) == len(ORIGINAL)
+    assert kept.target.read_bytes() == RENDITION
+    with pytest.raises(UndoRefused):
+        swap.undo(kept.change.certificate.job_id)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_expiry_killed_at_any_call_is_finished_by_the_next(tmp_path, clock, when):
+    for number in range(1, 100):
+        made = film(tmp_path / str(number))
+        replaced(made, clock)
+        fs = MortalFileSystem(number, when)
+        with contextlib.suppress(Killed):
+            Swap(made.root, clock, fs).expire(clock.now() + 31 * DAY)
+        Swap(made.root, clock).expire(clock.now() + 31 * DAY)
+        assert made.target.read_bytes() == RENDITION
+        assert list(Swap(made.root, clock).kept()) == []
+        assert [p for p in made.root.rglob(".hevcq/originals/**/*") if p.is_file()] == []
+        if fs.count < number:
+            return
+    pytest.fail("it never ran to its end")
+
+
+def test_a_damaged_record_is_reported_and_keeps_nothing_else_from_being_settled(tmp_path, clock):
+    made = film(tmp_path)
+    fs = MortalFileSystem(40, "after")
+    with pytest.raises(Killed):
+        Swap(tmp_path, clock, fs).replace(made.change, made.fetch)
+    (tmp_path / ".hevcq/journal/zz.json").write_text("{")
+
+    settled = Swap(tmp_path, clock).recover()
+
+    assert [s.outcome.value for s in settled][-1] == "stuck"
+    assert len(settled) == 2
+    assert made.target.read_bytes() in {ORIGINAL, RENDITION}
+
+
+def test_a_record_that_points_out_of_the_library_is_not_followed(tmp_path, clock):
+    made = film(tmp_path / "root")
+    replaced(made, clock)
+    (record,) = (tmp_path / "root/.hevcq/kept").iterdir()
+    record.write_text(record.read_text().replace('"tv/film.avi"', '"../../etc/film.avi"'))
+    with pytest.raises(HevcqError, match="damaged"):
+        Swap(tmp_path / "root", clock).undo(made.change.certificate.job_id)
+
+
+def test_a_library_that_was_moved_can_still_be_undone(tmp_path, clock):
+    made = film(tmp_path / "old", "film.avi", "film.mkv")
+    before = looks(made.source)
+    replaced(made, clock)
+    os.rename(tmp_path / "old", tmp_path / "new")
+
+    Swap(tmp_path / "new", clock).undo(made.change.certificate.job_id)
+
+    assert looks(tmp_path / "new/film.avi") == before

@@ -1,0 +1,243 @@
+"""Bytes that are not the certified ones, strangers in the last moment, and the order of it all."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from hevcq.errors import HevcqError, SourceGone, Stopped, SwapRefused, VerificationFailed
+from hevcq.library.filesystem import FileSystem
+from hevcq.library.names import certificate_beside
+from hevcq.library.replacement.steps import Settled
+from hevcq.library.replacement.swap import Swap
+from support.clips import ManualClock
+from support.library import ORIGINAL, RENDITION, Killed, MortalFileSystem, film, sha, strays
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+def test_bytes_that_are_not_the_certified_ones_never_reach_the_library(tmp_path, clock):
+    made = film(tmp_path)
+
+    def stub(new):
+        new.write_bytes(b"55 bytes")
+        return sha(b"55 bytes")
+
+    with pytest.raises(VerificationFailed, match="G9"):
+        Swap(tmp_path, clock).replace(made.change, stub)
+    assert made.source.read_bytes() == ORIGINAL
+    assert strays(tmp_path) == []
+
+
+def test_bytes_that_rot_between_the_transfer_and_the_swap_are_refused(tmp_path, clock):
+    made = film(tmp_path)
+
+    def rotting(new):
+        new.write_bytes(RENDITION[::-1])
+        return sha(RENDITION)
+
+    with pytest.raises(SwapRefused, match="G9"):
+        Swap(tmp_path, clock).replace(made.change, rotting)
+    assert made.source.read_bytes() == ORIGINAL
+
+
+def test_an_edit_meanwhile_that_hides_behind_its_size_and_time_is_not_replaced(tmp_path, clock):
+    made, before = film(tmp_path), None
+
+    def edited(new):
+        nonlocal before
+        before = made.source.stat()
+        with made.source.open("r+b") as file:
+            file.write(b"EDITED")
+        os.utime(made.source, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return made.fetch(new)
+
+    with pytest.raises(SwapRefused, match="G0"):
+        Swap(tmp_path, clock).replace(made.change, edited)
+    assert made.source.read_bytes() == b"EDITED" + ORIGINAL[6:]
+    assert made.source.stat().st_mtime_ns == before.st_mtime_ns
+    assert strays(tmp_path) == []
+
+
+def test_a_check_that_fails_at_the_final_place_stops_the_swap(tmp_path, clock):
+    made = film(tmp_path)
+
+    def check(path):
+        raise VerificationFailed(f"{path.name} does not play.")
+
+    with pytest.raises(VerificationFailed, match="does not play"):
+        Swap(tmp_path, clock).replace(made.change, made.fetch, check)
+    assert made.source.read_bytes() == ORIGINAL
+    assert strays(tmp_path) == []
+
+
+def test_an_error_of_the_store_leaves_no_temporary_file(tmp_path, clock):
+    made = film(tmp_path)
+
+    def gone(new):
+        new.write_bytes(b"half")
+        raise SourceGone("The object is gone.")
+
+    with pytest.raises(SourceGone):
+        Swap(tmp_path, clock).replace(made.change, gone)
+    assert strays(tmp_path) == []
+
+
+def test_a_stop_while_bytes_are_read_leaves_everything_as_it_was(tmp_path, clock):
+    made = film(tmp_path)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        Swap(tmp_path, clock, FileSystem(stop)).replace(made.change, made.fetch)
+    assert made.source.read_bytes() == ORIGINAL
+    assert strays(tmp_path) == []
+
+
+@pytest.mark.parametrize("mine", ['{"mine": true}', "not JSON", "[]"])
+def test_a_persons_file_under_the_certificates_name_is_refused(tmp_path, clock, mine):
+    made = film(tmp_path)
+    note = certificate_beside(made.target)
+    note.write_text(mine)
+
+    with pytest.raises(SwapRefused, match="not one of hevcq's certificates"):
+        Swap(tmp_path, clock).replace(made.change, made.fetch)
+    assert note.read_text() == mine
+
+
+WAYS = pytest.mark.parametrize("way", [{}, {"no_exchange": True}], ids=["exchange", "aside"])
+
+
+@WAYS
+def test_an_original_swapped_away_in_the_last_moment_is_put_back_and_refused(tmp_path, clock, way):
+    made = film(tmp_path)
+
+    class Racing(MortalFileSystem):
+        raced = False
+
+        def race(self, path):
+            if path == made.source and not self.raced:
+                self.raced = True
+                path.write_bytes(b"a stranger saved this just now")
+
+        def rename_new(self, old, new):
+            self.race(old)
+            super().rename_new(old, new)
+
+        def exchange(self, one, other):
+            if not self.no_exchange:
+                self.race(other)
+            return super().exchange(one, other)
+
+    with pytest.raises(SwapRefused, match="changed just before"):
+        Swap(tmp_path, clock, Racing(**way)).replace(made.change, made.fetch)
+    assert made.source.read_bytes() == b"a stranger saved this just now"
+    assert strays(tmp_path) == []
+
+
+def test_the_path_of_an_original_is_never_empty(tmp_path, clock):
+    made = film(tmp_path)
+
+    class Watching(MortalFileSystem):
+        def _call(self, name, call, args):
+            assert made.source.exists()
+            return super()._call(name, call, args)
+
+    Swap(tmp_path, clock, Watching()).replace(made.change, made.fetch)
+    assert made.source.read_bytes() == RENDITION
+    Swap(tmp_path, clock, Watching()).undo(made.change.certificate.job_id)
+    assert made.source.read_bytes() == ORIGINAL
+    assert strays(tmp_path) == []
+
+
+def test_a_file_put_at_the_freed_path_in_the_last_moment_survives_and_so_does_the_original(
+    tmp_path, clock
+):
+    made = film(tmp_path)
+
+    class Racing(MortalFileSystem):
+        def rename_new(self, old, new):
+            if new == made.target and not hasattr(self, "raced"):
+                self.raced = True
+                new.write_bytes(b"a stranger's")
+            super().rename_new(old, new)
+
+    with pytest.raises(HevcqError, match="kept at"):
+        Swap(tmp_path, clock, Racing(no_exchange=True)).replace(made.change, made.fetch)
+    assert made.source.read_bytes() == b"a stranger's"
+    (kept,) = Swap(tmp_path, clock).kept()
+    assert kept.retained.read_bytes() == ORIGINAL
+    made.source.unlink()
+    Swap(tmp_path, clock).undo(kept.job_id)
+    assert made.source.read_bytes() == ORIGINAL
+
+
+@WAYS
+def test_a_file_saved_in_the_last_moment_is_put_back_even_after_a_kill(tmp_path, clock, way):
+    made = film(tmp_path)
+
+    class RacingThenDead(MortalFileSystem):
+        def rename_new(self, old, new):
+            if old == made.source:
+                old.write_bytes(b"a stranger saved this just now")
+            super().rename_new(old, new)
+            if old == made.source:
+                self.die("rename_new")
+
+        def exchange(self, one, other):
+            if self.no_exchange:
+                return False
+            other.write_bytes(b"a stranger saved this just now")
+            super().exchange(one, other)
+            return self.die("exchange")
+
+    with pytest.raises(Killed):
+        Swap(tmp_path, clock, RacingThenDead(**way)).replace(made.change, made.fetch)
+    (settled,) = Swap(tmp_path, clock).recover()
+
+    assert settled.outcome is Settled.ROLLED_BACK
+    assert made.source.read_bytes() == b"a stranger saved this just now"
+    assert strays(tmp_path) == []
+
+
+def test_what_is_renamed_in_was_made_durable_before_and_its_record_before_that(tmp_path, clock):
+    made = film(tmp_path, "film.avi", "film.mkv")
+    events = []
+
+    class Watching(FileSystem):
+        def rename(self, old, new):
+            events.append(("rename", old.name, new.parent.name))
+            super().rename(old, new)
+
+        def rename_new(self, old, new):
+            events.append(("rename", old.name, new.name))
+            super().rename_new(old, new)
+
+        def fsync_file(self, path):
+            events.append(("fsync", path.name))
+            super().fsync_file(path)
+
+        def fsync_dir(self, folder):
+            events.append(("fsync dir", folder.name))
+            super().fsync_dir(folder)
+
+    Swap(tmp_path, clock, Watching()).replace(made.change, made.fetch)
+
+    job, part = made.change.certificate.job_id, f".hevcq-{made.change.certificate.job_id}.part"
+    aside = events.index(("rename", "film.avi", "film.avi"))
+    rendition_in = events.index(("rename", part, "film.mkv"))
+    commit = events.index(("rename", f"{job}.json", "kept"))
+    recorded = events.index(("fsync dir", "journal"))
+    assert events.index(("fsync", part)) < recorded < aside < rendition_in < commit
+    assert ("fsync dir", "2023-11-14") in events[aside:rendition_in]
+    assert ("fsync dir", tmp_path.name) in events[aside:rendition_in]
+    assert ("fsync dir", tmp_path.name) in events[rendition_in:commit]
+    assert {("fsync dir", "kept"), ("fsync dir", "journal")} <= set(events[commit:])
+    renamed = [(at, e[1]) for at, e in enumerate(events) if e[0] == "rename"]
+    temps = [(at, name) for at, name in renamed if name.startswith(".hevcq-")]
+    assert len(temps) == 3
+    assert all(("fsync", name) in events[:at] for at, name in temps)

@@ -1,0 +1,303 @@
+"""`hevcq undo`: by path, by job and by moment, a thousand films, and with the catalog lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from hevcq.cli.app import run
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.errors import UsageError
+from hevcq.library.replacement.swap import Swap
+from hevcq.ports.catalog import Mode, Placement, PlacementState
+from hevcq.usecases.context import LibraryPorts
+from hevcq.usecases.placement.undo import Undoing, UndoRequest, library_path, parse_since, undo
+from support.clips import ManualClock
+from support.fakes.catalog import MemoryCatalog
+from support.library import (
+    DAY,
+    ORIGINAL,
+    RENDITION,
+    Killed,
+    MortalFileSystem,
+    QuickFileSystem,
+    film,
+    looks,
+)
+
+pytestmark = pytest.mark.repeats
+
+
+class QuickPorts(LibraryPorts):
+    def open_swap(self, root: Path) -> Swap:
+        return Swap(root, self.clock, QuickFileSystem())
+
+
+class House:
+    """A library whose films are replaced as an ingest does it, catalog included."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "library"
+        self.root.mkdir()
+        self.data = folder / "data"
+        self.clock = ManualClock()
+        self.catalog = MemoryCatalog(self.clock)
+        self.ports = QuickPorts(self.catalog, self.clock, self.data)
+
+    def replace(self, name: str, target: str | None = None, **options):
+        made = film(self.root, name, target, **options)
+        before = looks(made.source)
+        done = Swap(self.root, self.clock, QuickFileSystem()).replace(made.change, made.fetch)
+        self.note(made, PlacementState.REPLACED, retained=done.retained)
+        return made, before
+
+    def note(self, made, state, mode=Mode.REPLACE, **more) -> None:
+        placement = Placement(
+            job_id=made.change.certificate.job_id,
+            root=self.root,
+            source=made.source,
+            fingerprint=made.change.fingerprint,
+            profile="hevc",
+            mode=mode,
+            target=made.target,
+            keep_days=30,
+            state=state,
+            updated_at=self.clock.now(),
+        )
+        self.catalog.place([dataclasses.replace(placement, **more)])
+
+    def undo(self, *paths: Path, **options):
+        return list(undo(UndoRequest(paths=paths, **options), self.ports))
+
+
+@pytest.fixture
+def house(tmp_path):
+    return House(tmp_path)
+
+
+def test_a_thousand_films_come_back_as_they_were(house):
+    before = {}
+    for number in range(1000):
+        name = f"{number % 20}/film {number}.avi"
+        target = f"film {number}.mkv" if number % 2 else None
+        made, looked = house.replace(name, target, original=ORIGINAL + b"%d" % number)
+        before[made.source] = looked
+    files = {path for path in house.root.rglob("*") if path.is_file()}
+    assert not before.keys() <= files
+
+    results = house.undo(house.root)
+
+    assert [r.result for r in results] == [Undoing.RESTORED] * 1000
+    assert {path: looks(path) for path in before} == before
+    here = {p for p in house.root.rglob("*") if p.is_file() and ".hevcq" not in p.parts}
+    assert here == set(before)
+
+
+@pytest.mark.parametrize("named", ["source", "target", "folder", "job", "start of job", "since"])
+def test_an_original_comes_back_by_any_of_its_names(house, named):
+    made, before = house.replace("tv/film.avi", "film.mkv")
+    job = made.change.certificate.job_id
+    results = {
+        "source": lambda: house.undo(made.source),
+        "target": lambda: house.undo(made.target),
+        "folder": lambda: house.undo(house.root / "tv"),
+        "job": lambda: house.undo(job=job),
+        "start of job": lambda: house.undo(job=job[:8]),
+        "since": lambda: house.undo(since=house.clock.now() - 1),
+    }[named]()
+
+    assert [r.result for r in results] == [Undoing.RESTORED]
+    assert results[0].size == len(ORIGINAL)
+    assert looks(made.source) == before
+    assert house.catalog.placement(job).state is PlacementState.UNDONE
+
+
+def test_only_what_was_replaced_since_then_comes_back(house):
+    old, _ = house.replace("old.mkv")
+    house.clock.advance(3 * DAY)
+    new, before = house.replace("new.mkv")
+
+    (one,) = house.undo(since=house.clock.now() - DAY)
+
+    assert one.source == new.source
+    assert looks(new.source) == before
+    assert old.source.read_bytes() == RENDITION
+
+
+def test_every_condition_must_hold(house):
+    one, _ = house.replace("a/one.mkv")
+    other, _ = house.replace("b/other.mkv")
+    job = other.change.certificate.job_id
+
+    assert house.undo(house.root / "a", job=job)[0].result is Undoing.NOTHING
+    assert one.source.read_bytes() == other.source.read_bytes() == RENDITION
+
+
+def test_a_dry_run_says_what_would_come_back_and_touches_nothing(house):
+    made, _ = house.replace("film.mkv")
+    edited, _ = house.replace("edited.mkv")
+    edited.target.write_bytes(b"edited")
+
+    results = {r.source: r.result for r in house.undo(house.root, dry_run=True)}
+
+    assert results == {
+        made.source: Undoing.WOULD_RESTORE,
+        edited.source: Undoing.REFUSED,
+    }
+    assert made.target.read_bytes() == RENDITION
+
+
+def test_one_refusal_keeps_no_other_from_coming_back(house):
+    edited, _ = house.replace("edited.mkv")
+    made, before = house.replace("film.mkv")
+    edited.target.write_bytes(b"edited")
+
+    results = {r.source: r for r in house.undo(house.root)}
+
+    assert results[edited.source].result is Undoing.REFUSED
+    assert "not what hevcq put there" in results[edited.source].reason
+    assert looks(made.source) == before
+    state = house.catalog.placement(edited.change.certificate.job_id).state
+    assert state is PlacementState.REPLACED
+
+
+def test_a_lost_catalog_is_no_obstacle_for_a_path(house):
+    made, before = house.replace("tv/film.avi", "film.mkv")
+    house.catalog = MemoryCatalog(house.clock)
+    house.ports = dataclasses.replace(house.ports, catalog=house.catalog)
+
+    (one,) = house.undo(made.source)
+
+    assert one.result is Undoing.RESTORED
+    assert looks(made.source) == before
+
+
+def test_an_undo_killed_before_the_catalog_knew_is_noted_by_the_next(house):
+    made, before = house.replace("film.mkv")
+    job = made.change.certificate.job_id
+    Swap(house.root, house.clock).undo(job)
+
+    (one,) = house.undo(made.source)
+
+    assert one.result is Undoing.RESTORED
+    assert house.catalog.placement(job).state is PlacementState.UNDONE
+    assert looks(made.source) == before
+
+
+def test_a_swap_that_a_kill_interrupted_is_settled_before_an_undo(house):
+    made = film(house.root, "film.mkv")
+
+    class DiesAfterRenamingIn(MortalFileSystem):
+        def exchange(self, one, other):
+            super().exchange(one, other)
+            return self.die("exchange")
+
+    with pytest.raises(Killed):
+        Swap(house.root, house.clock, DiesAfterRenamingIn()).replace(made.change, made.fetch)
+    house.note(made, PlacementState.REPLACED)
+
+    (one,) = house.undo(made.source)
+
+    assert one.result is Undoing.RESTORED
+    assert made.source.read_bytes() == ORIGINAL
+
+
+def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
+    made, _ = house.replace("film.mkv")
+    Swap(house.root, house.clock).expire(house.clock.now() + 31 * DAY)
+
+    (one,) = house.undo(made.source)
+
+    assert one.result is Undoing.REFUSED
+    assert "backups" in one.reason
+    assert made.target.read_bytes() == RENDITION
+
+
+@pytest.mark.parametrize(
+    ("state", "mode", "words"),
+    [
+        (PlacementState.UNDONE, Mode.REPLACE, "brought back already"),
+        (PlacementState.EXPIRED, Mode.REPLACE, "not kept any more"),
+        (PlacementState.WAITING, Mode.REPLACE, "not replaced"),
+        (PlacementState.PLACED, Mode.BESIDE, "never replaced"),
+    ],
+)
+def test_what_cannot_be_undone_says_why(house, state, mode, words):
+    house.note(film(house.root, "film.mkv"), state, mode)
+
+    (one,) = house.undo(house.root / "film.mkv")
+
+    assert one.result is Undoing.NOTHING
+    assert words in one.reason
+
+
+def test_a_path_that_hevcq_never_saw_says_so_and_no_condition_at_all_is_an_error(house):
+    (one,) = house.undo(house.root / "nowhere.mkv")
+    assert "replaced nothing" in one.reason
+    with pytest.raises(UsageError):
+        house.undo()
+
+
+NOW = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90m", NOW - 5400),
+        ("12H", NOW - 43_200),
+        (" 2d ", NOW - 172_800),
+        ("1.5w", NOW - 907_200),
+        ("2023-11-14T22:13:20+00:00", NOW),
+        ("2023-11-14T22:13:20Z", NOW),
+    ],
+)
+def test_a_moment_is_a_duration_or_an_iso_time(text, expected):
+    assert parse_since(text, NOW) == expected
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2x", "-2d", "2023-13-01", "1e99d"])
+def test_any_other_moment_is_refused(text):
+    with pytest.raises(UsageError, match="neither"):
+        parse_since(text, NOW)
+
+
+def test_a_path_through_a_link_is_the_one_a_scan_names(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+
+    assert library_path(tmp_path / "link" / "film.mkv") == tmp_path / "real" / "film.mkv"
+    assert library_path(tmp_path / "link") == tmp_path / "real"
+
+
+@pytest.fixture
+def hevcq(tmp_path, capfd):
+    """Run the program over a data folder that knows nothing: the library's own records must do."""
+
+    def call(*words):
+        capfd.readouterr()
+        code = run(["--data-dir", str(tmp_path / "data"), "undo", *words])
+        out = capfd.readouterr().out
+        return code, [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+    return call
+
+
+def test_the_command_restores_and_its_exit_code_says_so(house, tmp_path, hevcq):
+    made, before = house.replace(os.fsdecode(b"bad\xff name.mkv"))
+    edited, _ = house.replace("edited.mkv")
+
+    code, lines = hevcq("--json", str(made.source))
+    assert (code, [line["result"] for line in lines]) == (ExitCode.OK, ["restored"])
+    assert looks(made.source) == before
+
+    edited.target.write_bytes(b"edited")
+    assert hevcq(str(house.root))[0] == ExitCode.REFUSED
+    assert hevcq(str(tmp_path / "nowhere"))[0] == ExitCode.SOME_FAILED
+    assert hevcq("--since", "2d")[0] == ExitCode.OK
+    assert hevcq("--since", "soon")[0] == ExitCode.USAGE
+    assert hevcq()[0] == ExitCode.USAGE

@@ -1,0 +1,350 @@
+"""A scan finds every video and never leaves the library; the second one probes nothing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.errors import SourceUnreadable, Stopped, Unavailable, WorkerUnfit
+from hevcq.library.names import certificate_beside
+from hevcq.library.scanning.probe_files import Inspected, survey
+from hevcq.library.scanning.scan import Filter, Found, Rejected, Why, find, is_settled
+from hevcq.ports.catalog import Fingerprint
+from support.clips import ManualClock
+from support.fakes.catalog import MemoryCatalog
+from support.library import RENDITION, certificate
+
+
+def put(root: Path, *names: str, content: bytes = b"film") -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def found(root: Path, **options) -> list[str]:
+    return [f.relative for f in find([root], Filter(**options)) if isinstance(f, Found)]
+
+
+def left(root: Path, **options) -> dict[str, Why]:
+    rejected = [r for r in find([root], Filter(**options)) if isinstance(r, Rejected)]
+    assert all(r.reason.endswith(".") for r in rejected)
+    return {os.path.relpath(r.path, root): r.why for r in rejected}
+
+
+def test_videos_are_found_sorted_whatever_the_case_of_their_suffix(tmp_path):
+    put(tmp_path, "b/2.MKV", "b/1.mp4", "a.Mov", "notes.txt", "cover.jpg", "c.ts", "film")
+
+    assert found(tmp_path) == ["a.Mov", "b/1.mp4", "b/2.MKV", "c.ts"]
+    assert left(tmp_path) == {}
+
+
+def test_hevcqs_own_files_and_hidden_ones_are_left_out(tmp_path):
+    put(tmp_path, ".hevcq/originals/a.mkv", ".hevcq-12.part", "x/.hevcq-9.mkv", "x/._mac.mp4")
+    put(tmp_path, ".hidden/h.mkv", "x/.h.mkv")
+
+    assert found(tmp_path) == []
+    assert found(tmp_path, hidden=True) == [".hidden/h.mkv", "x/._mac.mp4", "x/.h.mkv"]
+
+
+def test_links_are_never_followed_and_are_reported(tmp_path):
+    outside = tmp_path / "outside"
+    root = tmp_path / "root"
+    put(outside, "secret.mp4")
+    put(root, "a/film.mp4")
+    (root / "a/loop").symlink_to(root)
+    (root / "a/out").symlink_to(outside)
+    (root / "a/out.mp4").symlink_to(outside / "secret.mp4")
+    (root / "a/dangling.mkv").symlink_to(root / "nowhere")
+
+    assert found(root) == ["a/film.mp4"]
+    assert left(root) == {
+        "a/loop": Why.LINK,
+        "a/out": Why.LINK,
+        "a/out.mp4": Why.LINK,
+        "a/dangling.mkv": Why.LINK,
+    }
+
+
+def test_a_folder_named_like_a_video_is_a_folder(tmp_path):
+    put(tmp_path, "x.mp4/inside.mkv")
+
+    assert found(tmp_path) == ["x.mp4/inside.mkv"]
+
+
+def test_empty_files_and_pipes_are_reported(tmp_path):
+    put(tmp_path, "empty.mp4", content=b"")
+    os.mkfifo(tmp_path / "pipe.mkv")
+
+    assert left(tmp_path) == {"empty.mp4": Why.EMPTY, "pipe.mkv": Why.NOT_A_FILE}
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that any user can reach, as pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(os.path.realpath(name))
+
+
+def test_what_this_user_may_not_read_is_reported_and_the_rest_goes_on(open_folder):
+    put(open_folder, "closed.mp4", "folder/inside.mp4", "open.mp4")
+    (open_folder / "closed.mp4").chmod(0)
+    (open_folder / "folder").chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        assert found(open_folder) == ["open.mp4"]
+        assert left(open_folder) == {"closed.mp4": Why.UNREADABLE, "folder": Why.UNREADABLE}
+    finally:
+        if root:
+            os.seteuid(0)
+        (open_folder / "folder").chmod(0o755)
+
+
+def test_a_root_that_does_not_exist_is_reported(tmp_path):
+    (gone,) = find([tmp_path / "nowhere"])
+
+    assert isinstance(gone, Rejected)
+    assert (gone.why, "does not exist" in gone.reason) == (Why.GONE, True)
+
+
+def test_a_file_as_root_is_taken_whatever_its_suffix_with_its_folder_as_root(tmp_path):
+    put(tmp_path, "film.dat")
+
+    (one,) = find([tmp_path / "film.dat"])
+
+    assert isinstance(one, Found)
+    assert (one.root, one.relative) == (tmp_path, "film.dat")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [(".", "tv"), ("tv", "."), ("tv/1.mp4", "."), (".", "tv/1.mp4"), ("tv/1.mp4",) * 2],
+)
+def test_roots_inside_each_other_yield_each_file_once(tmp_path, order):
+    put(tmp_path, "tv/1.mp4")
+
+    assert len(list(find([tmp_path / name for name in order]))) == 1
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("name", ["film.dat", ".film.mp4"])
+def test_a_file_that_is_named_is_taken_though_its_folder_would_leave_it(tmp_path, name, first):
+    put(tmp_path, name)
+    roots = [tmp_path, tmp_path / name]
+
+    (one,) = find([roots[first], roots[1 - first]])
+
+    assert (one.path, type(one)) == (tmp_path / name, Found)
+
+
+@pytest.mark.parametrize("name", ["ring", "ring.mp4"])
+def test_links_that_lead_to_each_other_stop_nothing(tmp_path, name):
+    put(tmp_path, "film.mp4")
+    (tmp_path / "back").symlink_to(tmp_path / name)
+    (tmp_path / name).symlink_to(tmp_path / "back")
+
+    assert found(tmp_path) == ["film.mp4"]
+    assert left(tmp_path) == ({name: Why.LINK} if name.endswith(".mp4") else {})
+
+
+def test_a_root_that_is_a_link_to_a_folder_is_followed(tmp_path):
+    put(tmp_path / "real", "1.mp4")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+
+    (one,) = find([tmp_path / "link"])
+
+    assert one.path == tmp_path / "real" / "1.mp4"
+
+
+GLOBS = [
+    ({"include": ["*.mkv"]}, ["a.mkv", "tv/b.MKV", "tv/extras/c.mkv"]),
+    ({"include": ["tv/*.mkv"]}, ["tv/b.MKV"]),
+    ({"include": ["tv/**"]}, ["tv/b.MKV", "tv/extras/c.mkv", "tv/extras/d.mp4"]),
+    ({"include": ["**/extras/*"]}, ["tv/extras/c.mkv", "tv/extras/d.mp4"]),
+    ({"include": ["*.dat"]}, ["e.dat"]),
+    ({"include": ["[ab].mkv"]}, ["a.mkv", "tv/b.MKV"]),
+    ({"include": ["[!a].mkv"]}, ["tv/b.MKV", "tv/extras/c.mkv"]),
+    ({"include": ["?.mp4"]}, ["tv/extras/d.mp4"]),
+    ({"exclude": ["extras"]}, ["a.mkv", "tv/b.MKV"]),
+    ({"exclude": ["extras/"]}, ["a.mkv", "tv/b.MKV"]),
+    ({"exclude": ["TV/**"]}, ["a.mkv"]),
+    ({"exclude": ["*.MP4"]}, ["a.mkv", "tv/b.MKV", "tv/extras/c.mkv"]),
+    ({"include": ["*.mkv"], "exclude": ["tv/extras/*"]}, ["a.mkv", "tv/b.MKV"]),
+    ({"include": ["a.[m"]}, []),
+]
+
+
+@pytest.mark.parametrize(("globs", "expected"), GLOBS, ids=str)
+def test_globs_choose_by_the_path_below_the_root(tmp_path, globs, expected):
+    put(tmp_path, "a.mkv", "tv/b.MKV", "tv/extras/c.mkv", "tv/extras/d.mp4", "e.dat")
+
+    assert found(tmp_path, **globs) == expected
+
+
+def test_a_mirror_inside_the_library_is_skipped(tmp_path):
+    put(tmp_path, "a.mkv", "out/a.hevc.mkv")
+
+    assert found(tmp_path, skip=[tmp_path / "out"]) == ["a.mkv"]
+
+
+ODD = [b"new\nline.mp4", b"quote'\".mp4", b"--output.mp4", b"-i.mp4", b"bad\xff\xfe.mp4"]
+ODD += [b"e\xcc\x81.mp4", b"\xc3\xa9.mp4", b"n" * 251 + b".mp4", b"%s {x} $HOME `id`.mp4", b" .mp4"]
+
+
+@pytest.mark.parametrize("name", ODD, ids=repr)
+def test_odd_names_are_found_as_the_very_bytes_they_are(tmp_path, name):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    path.write_bytes(b"film")
+
+    (one,) = find([tmp_path])
+
+    assert os.fsencode(one.path.name) == name
+    assert one.path.read_bytes() == b"film"
+
+
+def test_a_rendition_made_here_is_no_source_but_a_replaced_film_is(tmp_path):
+    put(tmp_path, "a.mkv")
+    proof = certificate(tmp_path / "a.mkv", b"film", RENDITION)
+    for name in ("a.hevc.mkv", "b.mkv"):
+        put(tmp_path, name, content=RENDITION)
+        certificate_beside(tmp_path / name).write_text(proof.to_json())
+    put(tmp_path, "c.hevc.mkv", content=b"not the certified bytes")
+    certificate_beside(tmp_path / "c.hevc.mkv").write_text(proof.to_json())
+
+    assert found(tmp_path) == ["a.mkv", "b.mkv", "c.hevc.mkv"]
+    assert left(tmp_path) == {"a.hevc.mkv": Why.OWN_RENDITION}
+
+
+def test_a_file_that_vanishes_during_the_walk_is_reported(tmp_path):
+    put(tmp_path, "a.mkv", "b.mkv")
+    walk = find([tmp_path])
+    next(walk)
+    (tmp_path / "b.mkv").unlink()
+
+    (gone,) = walk
+
+    assert gone.why is Why.GONE
+
+
+def test_a_damaged_certificate_proves_nothing_and_is_no_error(tmp_path):
+    put(tmp_path, "a.hevc.mkv")
+    certificate_beside(tmp_path / "a.hevc.mkv").write_text("{")
+
+    assert found(tmp_path) == ["a.hevc.mkv"]
+
+
+class Inspector:
+    def __init__(self, **errors) -> None:
+        self.errors = errors
+        self.asked: list[str] = []
+        self.lock = threading.Lock()
+
+    def __call__(self, path: Path) -> MediaInfo:
+        with self.lock:
+            self.asked.append(path.name)
+        if path.name in self.errors:
+            raise self.errors[path.name]
+        return MediaInfo(format_name="matroska", size=path.stat().st_size)
+
+
+def surveyed(root, catalog, inspector, **options):
+    return list(survey(find([root]), catalog, inspector, **options))
+
+
+def test_a_second_survey_of_ten_thousand_files_probes_nothing(tmp_path):
+    for number in range(10_000):
+        put(tmp_path, f"{number % 100}/{number}.mp4", content=b"x")
+    catalog, inspector = MemoryCatalog(ManualClock()), Inspector()
+
+    first = surveyed(tmp_path, catalog, inspector)
+    assert len(first) == len(inspector.asked) == 10_000
+    assert all(item.fresh for item in first)
+    second = surveyed(tmp_path, catalog, inspector)
+
+    assert len(inspector.asked) == 10_000
+    assert [i.found for i in second] == [i.found for i in first]
+    assert not any(item.fresh for item in second)
+
+
+def test_only_what_changed_is_probed_again(tmp_path):
+    put(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    catalog, inspector = MemoryCatalog(ManualClock()), Inspector()
+    surveyed(tmp_path, catalog, inspector)
+    put(tmp_path, "b.mp4", content=b"other bytes")
+    put(tmp_path, "d.mp4")
+
+    surveyed(tmp_path, catalog, inspector)
+
+    assert sorted(inspector.asked) == ["a.mp4", "b.mp4", "b.mp4", "c.mp4", "d.mp4"]
+
+
+def test_a_file_that_is_no_video_is_remembered_and_a_passing_failure_is_not(tmp_path):
+    put(tmp_path, "text.mp4", "busy.mp4", "film.mp4")
+    catalog = MemoryCatalog(ManualClock())
+    inspector = Inspector(
+        **{"text.mp4": SourceUnreadable("It is text."), "busy.mp4": Unavailable("Try again.")}
+    )
+    first = surveyed(tmp_path, catalog, inspector)
+    second = surveyed(tmp_path, catalog, inspector)
+
+    whys = [i.why if isinstance(i, Rejected) else None for i in first]
+    assert whys == [Why.UNREADABLE, None, Why.NOT_VIDEO]
+    assert [getattr(i, "reason", None) for i in second] == ["Try again.", None, "It is text."]
+    assert sorted(inspector.asked) == ["busy.mp4", "busy.mp4", "film.mp4", "text.mp4"]
+
+
+@pytest.mark.parametrize("end", [WorkerUnfit("No ffprobe."), Stopped()], ids=["unfit", "stopped"])
+def test_what_was_learnt_is_remembered_when_the_survey_is_ended(tmp_path, end):
+    put(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    catalog = MemoryCatalog(ManualClock())
+
+    with pytest.raises(type(end)):
+        surveyed(tmp_path, catalog, Inspector(**{"c.mp4": end}), threads=1)
+
+    again = Inspector()
+    assert len(surveyed(tmp_path, catalog, again)) == 3
+    assert again.asked == ["c.mp4"]
+
+
+@pytest.mark.parametrize(("what", "why"), [("grow", Why.GROWING), ("vanish", Why.GONE)])
+def test_a_file_that_changes_while_it_is_probed_is_left_and_not_remembered(tmp_path, what, why):
+    put(tmp_path, "a.mp4", "b.mp4")
+    catalog = MemoryCatalog(ManualClock())
+
+    def inspect(path: Path) -> MediaInfo:
+        if path.name == "a.mp4" and what == "grow":
+            path.write_bytes(b"more than there was")
+        elif path.name == "a.mp4":
+            path.unlink()
+        return MediaInfo(format_name="matroska")
+
+    changed, fine = surveyed(tmp_path, catalog, inspect)
+
+    assert changed.why is why
+    assert isinstance(fine, Inspected)
+    assert list(catalog.cached([tmp_path / "a.mp4"])) == []
+
+
+SETTLED = [
+    ((10, 100), (10, 100), 106.0, True),
+    ((10, 100), (10, 100), 104.9, False),
+    ((10, 100), (11, 100), 200.0, False),
+    ((10, 100), (10, 101), 200.0, False),
+    ((0, 100), (0, 100), 200.0, False),
+    ((10, 9_999), (10, 9_999), 200.0, True),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "now", "expected"), SETTLED)
+def test_a_file_is_settled_once_it_was_the_same_and_quiet(before, after, now, expected):
+    one, other = (Fingerprint(size, when * 10**9, 1, 1) for size, when in (before, after))
+
+    assert is_settled(one, other, now, 5.0) is expected

@@ -1,0 +1,223 @@
+"""Which layer wins, and where each value is said to come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hevcq.errors import ConfigError
+from hevcq.settings.loader import Flag, leaves, load, variable
+from hevcq.settings.model import Settings
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_without_any_layer_every_value_is_a_default():
+    loaded = load()
+
+    assert set(loaded.origins.values()) == {"default"}
+    assert loaded.settings == Settings()
+    assert loaded.file is None
+
+
+def test_a_file_beats_a_default_a_variable_beats_a_file_and_a_flag_beats_them_all(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = write(here / "hevcq.toml", 'workers = 1\nffmpeg = "a"\nffprobe = "b"\nmin_free_mib = 7')
+    monkeypatch.setenv("HEVCQ_FFMPEG", "c")
+    monkeypatch.setenv("HEVCQ_WORKERS", "2")
+
+    loaded = load({"workers": Flag("--workers", 3)})
+
+    found = loaded.settings
+    assert (found.workers, found.ffmpeg, found.ffprobe, found.min_free_mib) == (3, "c", "b", 7)
+    assert found.poll_s == Settings().poll_s
+    origins = loaded.origins
+    assert origins["workers"] == "flag --workers"
+    assert origins["ffmpeg"] == "environment HEVCQ_FFMPEG"
+    assert origins["ffprobe"] == f"file {file}"
+    assert origins["poll_s"] == "default"
+
+
+def test_one_group_may_be_filled_from_several_layers(here: Path, monkeypatch: pytest.MonkeyPatch):
+    file = write(here / "hevcq.toml", '[aws]\nregion = "eu-north-1"\ntable = "jobs"')
+    monkeypatch.setenv("HEVCQ_AWS__TABLE", "ledger")
+
+    loaded = load()
+
+    assert (loaded.settings.aws.region, loaded.settings.aws.table) == ("eu-north-1", "ledger")
+    assert loaded.origins["aws.region"] == f"file {file}"
+    assert loaded.origins["aws.table"] == "environment HEVCQ_AWS__TABLE"
+
+
+def test_the_file_here_hides_the_one_in_the_config_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(here / "conf"))
+    write(here / "conf" / "hevcq" / "hevcq.toml", "workers = 5")
+    assert load().settings.workers == 5
+
+    write(here / "hevcq.toml", "workers = 6")
+
+    assert load().settings.workers == 6
+
+
+def test_a_named_file_hides_both_and_must_exist(here: Path, monkeypatch: pytest.MonkeyPatch):
+    write(here / "hevcq.toml", "workers = 6")
+    named = write(here / "other.toml", "workers = 7")
+
+    assert load(config=named).settings.workers == 7
+    monkeypatch.setenv("HEVCQ_CONFIG", str(named))
+    assert load().settings.workers == 7
+    with pytest.raises(ConfigError, match=r"no settings file .*gone\.toml"):
+        load(config=here / "gone.toml")
+
+
+def test_a_path_in_a_file_is_relative_to_the_file_and_a_flag_to_where_one_stands(here: Path):
+    named = write(here / "conf" / "my.toml", 'data_dir = "data"')
+
+    assert load(config=named).settings.data_dir == here / "conf" / "data"
+    flags = {"data_dir": Flag("--data-dir", Path("data"))}
+    assert load(flags, config=named).settings.data_dir == here / "data"
+
+
+def test_a_tilde_is_the_home_folder_in_every_layer(here: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(here / "me"))
+    write(here / "hevcq.toml", 'scratch_dir = "~/s"')
+    monkeypatch.setenv("HEVCQ_DATA_DIR", "~/d")
+
+    found = load().settings
+
+    assert (found.scratch_dir, found.data_dir) == (here / "me" / "s", here / "me" / "d")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("worker = 2", "unknown key 'worker'. Did you mean 'workers'?"),
+        ('[aws]\nregoin = "x"', "unknown key 'aws.regoin'. Did you mean 'aws.region'?"),
+        ('region = "x"', "unknown key 'region'. Did you mean 'aws.region'?"),
+        ("zzz = 1", "unknown key 'zzz'. `hevcq config show` lists every key."),
+    ],
+)
+def test_an_unknown_key_in_a_file_is_refused_with_the_nearest_name(
+    here: Path, text: str, said: str
+):
+    write(here / "hevcq.toml", text)
+
+    with pytest.raises(ConfigError) as caught:
+        load()
+
+    assert str(here / "hevcq.toml") in str(caught.value)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("HEVCQ_WORKER", "HEVCQ_WORKERS"),
+        ("HEVCQ_AWS_REGION", "HEVCQ_AWS__REGION"),
+        ("HEVCQ_DATADIR", "HEVCQ_DATA_DIR"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+):
+    monkeypatch.setenv(name, "1")
+
+    with pytest.raises(ConfigError, match=f"{name} is no setting.* Did you mean '{nearest}'"):
+        load()
+
+
+@pytest.mark.parametrize("name", ["HEVCQ_PROFILES", "HEVCQ_CRASH_AT", "HEVCQ_TEST_SEED"])
+def test_variables_that_are_not_settings_are_left_alone(monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setenv(name, "1")
+
+    assert load().settings == Settings()
+
+
+def test_a_wrong_value_is_told_with_its_key_and_its_origin(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HEVCQ_WORKERS", "many")
+
+    with pytest.raises(ConfigError, match=r"workers \(environment HEVCQ_WORKERS\).*not 'many'"):
+        load()
+
+
+def test_every_wrong_value_is_told_at_once(here: Path, monkeypatch: pytest.MonkeyPatch):
+    write(here / "hevcq.toml", 'backend = "azure"\n[aws]\ntable = 3')
+    monkeypatch.setenv("HEVCQ_POLL_S", "-1")
+
+    with pytest.raises(ConfigError) as caught:
+        load()
+
+    for words in ("backend (file", "aws.table (file", "poll_s (environment HEVCQ_POLL_S)"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("layer", ["file", "environment"])
+def test_an_empty_folder_is_the_default_and_never_the_current_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch, layer: str
+):
+    def give(key: str) -> None:
+        if layer == "file":
+            write(here / "hevcq.toml", f'{key} = ""')
+        else:
+            monkeypatch.setenv(f"HEVCQ_{key.upper()}", "")
+
+    for key in ("scratch_dir", "profiles_dir"):
+        give(key)
+        assert getattr(load().settings, key) is None
+    give("data_dir")
+    with pytest.raises(ConfigError, match=rf"data_dir \({layer} .*Name a folder"):
+        load()
+
+
+@pytest.mark.parametrize("content", [b"workers = ", b"\xff\xfe", b"[aws\n"])
+def test_a_file_that_is_no_toml_is_told_by_name(here: Path, content: bytes):
+    (here / "hevcq.toml").write_bytes(content)
+
+    with pytest.raises(ConfigError, match=r"hevcq\.toml cannot be read"):
+        load()
+
+
+def test_a_group_given_as_a_plain_value_is_refused(here: Path):
+    write(here / "hevcq.toml", "aws = 1")
+
+    with pytest.raises(ConfigError, match="aws"):
+        load()
+
+
+def test_a_group_variable_that_is_no_json_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HEVCQ_AWS", "not json")
+
+    with pytest.raises(ConfigError, match="aws"):
+        load()
+
+
+def test_every_setting_has_a_description_and_a_variable_that_sets_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for key, field in leaves(Settings):
+        assert field.description, key
+        assert variable(key).startswith("HEVCQ_")
+    samples = {"backend": "aws", "log_level": "info", "log_style": "json"}
+    samples |= {"metrics_emf": "true", "metrics_address": "localhost:9464"}
+    samples |= {"aws.tag_done": "true"}
+    for key, field in leaves(Settings):
+        value = samples.get(key, "3" if field.annotation in (int, float) else "x")
+        monkeypatch.setenv(variable(key), value)
+
+    origins = load().origins
+
+    assert all(origin.startswith("environment HEVCQ_") for origin in origins.values())

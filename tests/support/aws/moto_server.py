@@ -1,0 +1,122 @@
+"""A moto server over HTTP in this process, on a port the system chooses, and a farm made on it.
+
+Time in SQS is a test's ManualClock: moto asks one function for it, so that nothing sleeps.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import itertools
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hevcq.backends.aws.clients import Clients
+from hevcq.backends.aws.emulator_setup import create_resources
+from hevcq.backends.aws.factory import open_aws
+from hevcq.domain.profile import Profile
+from hevcq.ports.backend import Backend
+from hevcq.settings.model import AwsSettings, Settings
+from hevcq.util.clock import Clock, SystemClock
+from support.aws import shims
+from support.aws.emulator import REGION, emulated_clients
+from support.clips import ManualClock
+
+
+@functools.cache
+def endpoint() -> str:
+    """Start the server of this process at first use; it ends with the process."""
+    server, address = shims.serve()
+    atexit.register(server.stop)
+    return address
+
+
+@functools.cache
+def clients() -> Clients:
+    """Return one set of clients a process: making them is most of a small test's time."""
+    return emulated_clients(AwsSettings(region=REGION, endpoint_url=endpoint()))
+
+
+@functools.cache
+def scratch() -> str:
+    """Return a folder of this process, which goes with it."""
+    folder = tempfile.TemporaryDirectory(prefix="hevcq-farms-")
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
+def reset() -> None:
+    """Empty the server's services that the farm uses: no queue, bucket, topic or table is left."""
+    from moto.backends import get_backend
+
+    for service in ("s3", "sns", "sqs", "dynamodb"):
+        for account in get_backend(service).values():
+            for backend in account.values():
+                backend.reset()
+
+
+def follow(clock: Clock) -> None:
+    """Let SQS's time be this clock's from now on.
+
+    Each look is a microsecond later than the one before: moto compares strictly, so that at a
+    standstill a message made visible "now" would never be seen.
+    """
+    from moto.sqs import models
+
+    looks = itertools.count(1)
+    models.unix_time_millis = lambda _dt=None: clock.now() * 1000 + next(looks) / 1000
+
+
+@dataclass
+class Farm:
+    """A farm on the emulator; `settings` are complete, with the topic's ARN."""
+
+    clock: Clock
+    settings: Settings
+    clients: Clients
+    backend: Backend
+
+    @property
+    def endpoint(self) -> str:
+        return self.settings.aws.endpoint_url
+
+    def url(self, name: str) -> str:
+        """Return the URL of a queue by its full name."""
+        return self.clients.sqs.get_queue_url(QueueName=name)["QueueUrl"]
+
+    def put_body(self, queue: str, body: str) -> None:
+        """Send any text to a profile's queue."""
+        url = self.url(self.settings.aws.queue_prefix + queue)
+        self.clients.sqs.send_message(QueueUrl=url, MessageBody=body)
+
+
+def make_farm(
+    profiles: Mapping[str, Profile],
+    *,
+    input_bucket: str = "uploads",
+    output_bucket: str = "out",
+    clock: Clock | None = None,
+) -> Farm:
+    """Empty the server and make a farm of these profiles on it, on a ManualClock by default."""
+    reset()
+    clock = clock if clock is not None else ManualClock(start=time.time())
+    follow(clock)
+    aws = AwsSettings(
+        region=REGION,
+        endpoint_url=endpoint(),
+        input_bucket=input_bucket,
+        output_bucket=output_bucket,
+    )
+    made = create_resources(clients(), aws, profiles)
+    settings = Settings(backend="aws", aws=made, data_dir=Path(tempfile.mkdtemp(dir=scratch())))
+    backend = open_aws(settings, profiles, clock, clients())
+
+    def close() -> None:
+        backend.close()
+        # Whoever uses this process's server next must not meet a clock that stands still.
+        follow(SystemClock())
+
+    return Farm(clock, settings, clients(), replace(backend, close=close))

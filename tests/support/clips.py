@@ -1,0 +1,145 @@
+"""What every test may use: a clock that a test moves, real sample clips, and generated ones."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from hevcq.util.clock import Clock
+
+MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
+PATIENCE_S = 30.0
+"""Real seconds after which a wait that nobody ends is reported instead of hanging the suite."""
+SLICE_S = 0.002
+
+
+class ManualClock(Clock):
+    """A clock that only moves when told to.
+
+    `wait` blocks (in tiny real slices) until its event is set or another thread advanced virtual
+    time past its end. With `auto=True` a wait advances virtual time by its timeout and returns at
+    once: for tests of one thread. `waiting` is how many threads wait just now.
+    """
+
+    def __init__(self, start: float = 1_700_000_000.0, *, auto: bool = False) -> None:
+        self.auto = auto
+        self._lock = threading.Lock()
+        self._wall = start
+        self._monotonic = 1_000.0
+        self.waiting = 0
+
+    def now(self) -> float:
+        with self._lock:
+            return self._wall
+
+    def monotonic(self) -> float:
+        with self._lock:
+            return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        """Move both times forward; waits whose end has passed return."""
+        assert seconds >= 0, "time does not go back; use jump_wall"
+        with self._lock:
+            self._wall += seconds
+            self._monotonic += seconds
+
+    def jump_wall(self, seconds: float) -> None:
+        """Step wall time alone, as an NTP correction does."""
+        with self._lock:
+            self._wall += seconds
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        if event.is_set():
+            return True
+        if self.auto:
+            self.advance(max(0.0, timeout_s))
+            return event.is_set()
+        return self._until(timeout_s, lambda: event.wait(SLICE_S))
+
+    def wait_on(self, condition: threading.Condition, timeout_s: float) -> bool:
+        if self.auto:
+            self.advance(max(0.0, timeout_s))
+            return condition.wait(0)
+        return self._until(timeout_s, lambda: condition.wait(SLICE_S))
+
+    def until_waiting(self, threads: int = 1) -> None:
+        """Return once at least `threads` threads wait on this clock."""
+        end = time.monotonic() + PATIENCE_S
+        pause = threading.Event()
+        while self.waiting < threads:
+            assert time.monotonic() < end, f"{self.waiting} of {threads} threads wait"
+            pause.wait(SLICE_S)
+
+    def _until(self, timeout_s: float, happened) -> bool:
+        end, patience = self.monotonic() + timeout_s, time.monotonic() + PATIENCE_S
+        with self._lock:
+            self.waiting += 1
+        try:
+            while self.monotonic() < end:
+                if happened():
+                    return True
+                assert time.monotonic() < patience, "nobody moved the ManualClock"
+            return False
+        finally:
+            with self._lock:
+                self.waiting -= 1
+
+
+def media_clip(name: str) -> Path:
+    """Return a real sample clip, or skip the test saying that the samples are not here."""
+    path = MEDIA / name
+    if not path.is_file():
+        pytest.skip(f"the sample clip {name} is not beside this checkout (../shared/media)")
+    return path
+
+
+_made: dict[tuple[tuple[str, object], ...], Path] = {}
+_made_lock = threading.Lock()
+_folder: list[Path] = []
+
+
+def make_clip(folder: Path, **options: object) -> Path:
+    """Generate a tiny clip in `folder` and return its path.
+
+    Options: `name` ("clip.mp4"; its suffix picks the container), `seconds` (1), `size`
+    ("160x120"), `rate` (25), `audio` (True), `codec` ("libx264"), `pixel_format` ("yuv420p"),
+    `crf` (10, so that a re-encode can be smaller), `extra` (more output arguments). Equal clips
+    are encoded once a session and copied.
+    """
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    name = str(options.pop("name", "clip.mp4"))
+    key = (*sorted((k, repr(v)) for k, v in options.items()), ("suffix", Path(name).suffix))
+    with _made_lock:
+        if key not in _made:
+            _made[key] = _encode(f"{len(_made)}{Path(name).suffix}", options)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / name
+    shutil.copyfile(_made[key], target)
+    return target
+
+
+def _encode(name: str, options: dict[str, object]) -> Path:
+    if not _folder:
+        _folder.append(Path(tempfile.mkdtemp(prefix="hevcq-test-clips-")))
+        atexit.register(shutil.rmtree, _folder[0], ignore_errors=True)
+    seconds, rate = options.get("seconds", 1), options.get("rate", 25)
+    source = f"testsrc2=size={options.get('size', '160x120')}:rate={rate}:duration={seconds}"
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source]
+    if options.get("audio", True):
+        command += ["-f", "lavfi", "-i", f"sine=frequency=440:duration={seconds}", "-c:a", "aac"]
+    codec = str(options.get("codec", "libx264"))
+    command += ["-c:v", codec, "-pix_fmt", str(options.get("pixel_format", "yuv420p"))]
+    if codec in {"libx264", "libx265"}:
+        command += ["-preset", "ultrafast", "-crf", str(options.get("crf", 10))]
+    command += [str(word) for word in options.get("extra", ())]
+    target = _folder[0] / name
+    subprocess.run([*command, str(target)], check=True, stdin=subprocess.DEVNULL, timeout=120)
+    return target

@@ -1,0 +1,74 @@
+"""The memory ports as one backend, and a proxy that fails any port's calls on command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hevcq.domain.profile import Profile, Video, VideoCodec
+from hevcq.ports.backend import Backend
+from hevcq.util.clock import Clock
+from support.fakes.fanout import MemoryFanout
+from support.fakes.ledger import MemoryLedger
+from support.fakes.queue import MemoryQueue
+from support.fakes.store import MemoryStore
+
+HEVC = Profile(
+    name="hevc", description="H.265 for tests", video=Video(codec=VideoCodec.HEVC, crf=28.0)
+)
+
+
+def memory_backend(
+    clock: Clock, profiles: Mapping[str, Profile] | None = None, *, owner: str = "here"
+) -> Backend:
+    """Return a backend of memory fakes; its parts are MemoryQueue, MemoryLedger and so on."""
+    wanted = profiles if profiles is not None else {HEVC.name: HEVC}
+    queues = {
+        name: MemoryQueue(
+            name,
+            clock,
+            visibility_s=profile.queue.visibility_s,
+            max_receives=profile.queue.max_receives,
+        )
+        for name, profile in wanted.items()
+    }
+    ledger = MemoryLedger(clock)
+    fanout = MemoryFanout(queues, ledger)
+    return Backend(
+        owner=owner,
+        queues=queues,
+        ledger=ledger,
+        store=MemoryStore(clock),
+        fanout=fanout,
+        close=lambda: None,
+    )
+
+
+class Faulty:
+    """Stands before a port: calls `before(name)` and `after(name)` around every method call.
+
+    A hook that raises in `before` is a request that never arrived; one that raises in `after` is
+    a reply that was lost: the call took effect and its caller cannot know.
+    """
+
+    def __init__(
+        self,
+        inner: Any,
+        *,
+        before: Callable[[str], None] = lambda _name: None,
+        after: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        self._inner, self._before, self._after = inner, before, after
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if not callable(value):
+            return value
+
+        def call(*args: Any, **named: Any) -> Any:
+            self._before(name)
+            result = value(*args, **named)
+            self._after(name)
+            return result
+
+        return call

@@ -1,0 +1,55 @@
+"""A catalog in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.ports.catalog import Catalog, Fingerprint, Placement, PlacementState
+from hevcq.util.clock import Clock
+
+
+class MemoryCatalog(Catalog):
+    """Two dicts. A placement without `updated_at` gets the clock's time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._facts: dict[Path, tuple[Fingerprint, MediaInfo | str]] = {}
+        self._placements: dict[str, Placement] = {}
+
+    def cached(self, paths: Sequence[Path]) -> Mapping[Path, tuple[Fingerprint, MediaInfo | str]]:
+        return {path: self._facts[path] for path in paths if path in self._facts}
+
+    def cache(self, found: Iterable[tuple[Path, Fingerprint, MediaInfo | str]]) -> None:
+        for path, fingerprint, facts in found:
+            self._facts[path] = (fingerprint, facts)
+
+    def place(self, placements: Iterable[Placement]) -> None:
+        for placement in placements:
+            when = placement.updated_at or self._clock.now()
+            self._placements[placement.job_id] = dataclasses.replace(placement, updated_at=when)
+
+    def placement(self, job_id: str) -> Placement | None:
+        return self._placements.get(job_id)
+
+    def placements(
+        self,
+        *,
+        states: frozenset[PlacementState] = frozenset(),
+        under: Path | None = None,
+        since: float | None = None,
+    ) -> Iterator[Placement]:
+        found = [
+            p
+            for p in self._placements.values()
+            if (not states or p.state in states)
+            and (under is None or _below(p.source, under) or _below(p.target, under))
+            and (since is None or p.updated_at >= since)
+        ]
+        return iter(sorted(found, key=lambda p: (-p.updated_at, p.job_id)))
+
+
+def _below(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents

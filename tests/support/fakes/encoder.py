@@ -1,0 +1,288 @@
+"""An encoder that runs no child: it writes bytes derived from the source, or fails on command."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyFrame, KeyIndex, times_sum
+from hevcq.domain.media.facts import (
+    AudioFacts,
+    Measurement,
+    MediaInfo,
+    Stream,
+    StreamKind,
+    TrackMeasure,
+    VideoFacts,
+)
+from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.domain.profile import Profile
+from hevcq.errors import PartUnfit, SourceUnreadable, Stopped
+from hevcq.ports.encoder import (
+    Check,
+    ChunkReport,
+    EncodeProgress,
+    Encoder,
+    EncodeReport,
+    EncodeRequest,
+    OnProgress,
+    VerifyRequest,
+)
+from hevcq.ports.store import RELAY
+
+INFO = MediaInfo(
+    format_name="mov,mp4,m4a,3gp,3g2,mj2",
+    duration_s=10.0,
+    size=1000,
+    streams=(
+        Stream(
+            index=0,
+            kind=StreamKind.VIDEO,
+            codec="h264",
+            video=VideoFacts(width=320, height=180, pixel_format="yuv420p", bit_depth=8),
+        ),
+        Stream(
+            index=1,
+            kind=StreamKind.AUDIO,
+            codec="aac",
+            audio=AudioFacts(channels=2, sample_rate=48000),
+        ),
+    ),
+)
+CHECKED = (Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G7, Gate.G8)
+
+
+def fake_plan(profile: Profile, info: MediaInfo) -> EncodePlan:
+    """Return a plan of this profile: enough for a fake."""
+    return plain_plan(profile.name, profile.revision)
+
+
+def plain_plan(
+    profile: str, revision: str, *, width: int = 320, height: int = 180, extension: str = "mp4"
+) -> EncodePlan:
+    """Return a plan that encodes the first stream and copies the second."""
+    video = VideoTarget(
+        encoder="libx265",
+        codec="hevc",
+        width=width,
+        height=height,
+        pixel_format="yuv420p",
+        bit_depth=8,
+        sample_aspect="1:1",
+        rotation=0,
+    )
+    streams = (
+        StreamPlan(
+            source_index=0,
+            kind=StreamKind.VIDEO,
+            action=Action.ENCODE,
+            position=0,
+            codec="hevc",
+            encoder="libx265",
+        ),
+        StreamPlan(
+            source_index=1,
+            kind=StreamKind.AUDIO,
+            action=Action.COPY,
+            position=1,
+            codec="aac",
+            encoder="copy",
+        ),
+    )
+    return EncodePlan(
+        profile=profile,
+        revision=revision,
+        muxer={"mkv": "matroska"}.get(extension, extension),
+        extension=extension,
+        video=video,
+        streams=streams,
+    )
+
+
+def fake_index(length_s: int = 1200, every_s: int = 10, rate: int = 25) -> KeyIndex:
+    """Return the index of a film with a key frame every so often, in ticks of 1/1000 s."""
+    step = 1000 // rate
+    keys = []
+    for at in range(0, length_s, every_s):
+        shown = range(at * 1000, min(at + every_s, length_s) * 1000, step)
+        keys.append(
+            KeyFrame(
+                pts=shown[0],
+                dts=shown[0],
+                bytes_until_next=1000 * len(shown),
+                frames_until_next=len(shown),
+                last_pts=shown[-1],
+                times=times_sum(shown),
+            )
+        )
+    return KeyIndex(
+        stream_index=0,
+        time_base="1/1000",
+        keys=tuple(keys),
+        end_pts=length_s * 1000,
+        frames=sum(key.frames_until_next for key in keys),
+        monotonic=True,
+    )
+
+
+def content_of(location: str) -> bytes:
+    """Return a source's bytes, as an encoder reads them: of a file, or of a relay."""
+    if not location.startswith(RELAY):
+        return Path(location).read_bytes()
+    with urllib.request.urlopen(location.removeprefix("relay+")) as answer:
+        return answer.read()
+
+
+def passed(*but: GateResult) -> tuple[GateResult, ...]:
+    """Return the results of gates G1 to G8, all passed but for those given."""
+    other = {result.gate: result for result in but}
+    return tuple(other.get(g, GateResult(gate=g, outcome=Outcome.PASSED)) for g in CHECKED)
+
+
+class FakeEncoder(Encoder):
+    """Counts its calls, and does what a test tells it.
+
+    `errors[step]` is a list taken from the front on each call of that step: an exception is
+    raised, None passes. `during[step]` is called in the middle of the step, e.g. to move the
+    clock. `index` is what keyframes answers, `gates` what verify answers. The output depends only
+    on the source's bytes, plus `salt` where two encodes must differ, as two runs of a real encoder may.
+    """
+
+    def __init__(self, *, info: MediaInfo = INFO, clock_s: float = 1.0) -> None:
+        self.info, self.seconds = info, clock_s
+        self.calls: list[str] = []
+        self.errors: dict[str, list[BaseException | None]] = {}
+        self.during: dict[str, Callable[[], None]] = {}
+        self.index = fake_index()
+        self.gates = passed()
+        self.salt = ""
+        self.steps = 4
+        self._lock = threading.Lock()
+
+    def _step(self, name: str, stop: threading.Event) -> None:
+        with self._lock:
+            self.calls.append(name)
+            waiting = self.errors.get(name, [])
+            error = waiting.pop(0) if waiting else None
+        if name in self.during:
+            self.during[name]()
+        if stop.is_set():
+            raise Stopped
+        if error is not None:
+            raise error
+
+    def version(self) -> str:
+        self._step("version", threading.Event())
+        return "ffmpeg version fake"
+
+    def doctor(self) -> list[Check]:
+        return [Check(name="ffmpeg", ok=True, detail="fake")]
+
+    def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
+        self._step("probe", stop)
+        if Path(location).stat().st_size == 0:
+            raise SourceUnreadable(f"{location} is empty.")
+        return self.info
+
+    def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
+        self._step("measure", stop)
+        return _measured(info)
+
+    def preflight(
+        self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
+    ) -> Measurement:
+        self._step("preflight", stop)
+        return _measured(info)
+
+    def encode(
+        self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
+    ) -> EncodeReport:
+        assert not request.output.exists(), "the output must not exist yet"
+        request.output.write_bytes(b"partial")
+        try:
+            for number in range(self.steps):
+                share = number / self.steps
+                on_progress(EncodeProgress(share, share * 10, number, 1.0, 7))
+            self._step("encode", stop)
+        except BaseException:
+            request.output.unlink(missing_ok=True)
+            raise
+        digest = hashlib.sha256(Path(request.location).read_bytes() + self.salt.encode())
+        request.output.write_bytes(b"rendition " + digest.hexdigest().encode())
+        return EncodeReport(("ffmpeg", "-i", "source"), self.seconds, self.seconds, (), 250)
+
+    def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
+        self._step("keyframes", stop)
+        return self.index
+
+    def encode_chunk(
+        self,
+        request: EncodeRequest,
+        chunk_plan: ChunkPlan,
+        chunk: Chunk,
+        *,
+        on_progress: OnProgress,
+        stop: threading.Event,
+    ) -> ChunkReport:
+        assert not request.output.exists(), "the part must not exist yet"
+        assert chunk in chunk_plan.chunks, "the chunk is one of the plan's"
+        request.output.write_bytes(b"partial")
+        try:
+            on_progress(EncodeProgress(0.5, 1.0, chunk.frames // 2, 1.0, 7))
+            self._step("encode_chunk", stop)
+        except BaseException:
+            request.output.unlink(missing_ok=True)
+            raise
+        digest = hashlib.sha256(content_of(request.location) + self.salt.encode())
+        content = f"part {chunk.index} {chunk_plan.digest} {digest.hexdigest()}".encode()
+        request.output.write_bytes(content)
+        return ChunkReport(
+            arguments=("ffmpeg", "-i", "source", f"part {chunk.index}"),
+            seconds=self.seconds,
+            cpu_s=self.seconds,
+            stderr=(),
+            frames=chunk.frames,
+            first_pts=chunk.start_pts,
+            last_pts=chunk.last_pts,
+            size=len(content),
+            headers="fake",
+        )
+
+    def join(
+        self,
+        request: EncodeRequest,
+        chunk_plan: ChunkPlan,
+        parts: Sequence[Path],
+        *,
+        on_progress: OnProgress,
+        stop: threading.Event,
+    ) -> EncodeReport:
+        assert not request.output.exists(), "the output must not exist yet"
+        self._step("join", stop)
+        for chunk, part in zip(chunk_plan.chunks, parts, strict=True):
+            expected = f"part {chunk.index} {chunk_plan.digest} ".encode()
+            if not part.is_file() or not part.read_bytes().startswith(expected):
+                raise PartUnfit(f"{part.name} is not part {chunk.index}.", index=chunk.index)
+        on_progress(EncodeProgress(0.5, 5.0, chunk_plan.frames // 2, 100.0, 7))
+        whole = hashlib.sha256(b"".join(part.read_bytes() for part in parts))
+        request.output.write_bytes(b"rendition " + whole.hexdigest().encode())
+        return EncodeReport(("ffmpeg", "-f", "concat"), 0.1, 0.1, (), chunk_plan.frames)
+
+    def verify(
+        self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
+    ) -> tuple[GateResult, ...]:
+        self._step("verify", stop)
+        on_progress(EncodeProgress(0.5, 5.0, 125, 10.0, 0))
+        return self.gates
+
+
+def _measured(info: MediaInfo) -> Measurement:
+    tracks = tuple(
+        TrackMeasure(index=s.index, kind=s.kind, packets=250, first_pts_s=0.0, end_s=10.0)
+        for s in info.streams
+    )
+    return Measurement(tracks=tracks)

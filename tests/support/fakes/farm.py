@@ -1,0 +1,208 @@
+"""A whole farm in memory: backend, encoder, scratch and one worker's handler, on one clock."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from hevcq.domain.events import JobEvent
+from hevcq.domain.job import JobRecord, JobState, Source, job_id
+from hevcq.domain.keys import rendition_key
+from hevcq.ports.queue import DeadLetter, Delivery, Selection
+from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.lease import Lease
+from hevcq.worker.handler import Handled, Handler, Served
+from hevcq.worker.scratch import Scratch
+from support.clips import ManualClock
+from support.fakes.backend import HEVC, memory_backend
+from support.fakes.crashing import Calls, ComeTo
+from support.fakes.encoder import FakeEncoder, fake_plan
+
+
+class NoHeartbeat:
+    """Beats only when a test does; knows how often it was started and joined."""
+
+    def __init__(self, lease: Lease, _clock: object) -> None:
+        self.lease, self.started, self.joined = lease, 0, 0
+
+    def start(self) -> None:
+        self.started += 1
+
+    def join(self) -> None:
+        self.joined += 1
+
+
+class Killed(BaseException):
+    """The worker's process is gone at this point: nothing after it runs."""
+
+
+_UNTIDIED: list[object] = []
+
+
+class DoomedScratch(Scratch):
+    """A scratch folder whose process is killed: nothing is tidied, only the lock goes."""
+
+    @contextmanager
+    def job(self, name: str) -> Iterator[Path]:
+        context = super().job(name)
+        # Kept, for a context that is collected would tidy up after all.
+        _UNTIDIED.append(context)
+        folder = context.__enter__()
+        try:
+            yield folder
+        except Killed:
+            (folder / "left-behind").write_bytes(b"half an encode")
+            raise
+        except BaseException as error:
+            context.__exit__(type(error), error, error.__traceback__)
+            raise
+        else:
+            context.__exit__(None, None, None)
+
+    def die(self) -> None:
+        """Let go of the lock, as the kernel does for a process that is gone."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+class Farm:
+    """One profile, `hevc` unless another is given. `events` and `heartbeats` collect what happened."""
+
+    def __init__(self, folder: Path, profile=HEVC) -> None:
+        self.folder, self.profile = folder, profile
+        self.clock = ManualClock(auto=True)
+        self.backend = memory_backend(self.clock, {profile.name: profile})
+        self.queue = self.backend.queues[profile.name]
+        self.ledger, self.store = self.backend.ledger, self.backend.store
+        self.encoder = FakeEncoder()
+        self.events: list[JobEvent] = []
+        self.heartbeats: list[NoHeartbeat] = []
+        self.kit = Kit(
+            backend=self.backend,
+            encoder=self.encoder,
+            plan=fake_plan,
+            scratch=Scratch(folder / "scratch", self.clock),
+            clock=self.clock,
+            random=lambda: 0.5,
+            on_event=self.events.append,
+            heartbeat=self._heartbeat,
+        )
+
+    def _heartbeat(self, lease: Lease, clock: object) -> NoHeartbeat:
+        self.heartbeats.append(NoHeartbeat(lease, clock))
+        return self.heartbeats[-1]
+
+    @property
+    def lease(self) -> Lease:
+        """The lease of the delivery in hand, or of the last one."""
+        return self.heartbeats[-1].lease
+
+    def with_kit(self, **changes: object) -> None:
+        """Replace parts of the kit."""
+        self.kit = replace(self.kit, **changes)
+
+    def come_to(self, told: ComeTo) -> None:
+        """Have `told` called at every crash point that a worker comes to from now on."""
+        self.kit = Calls(told).kit(self.kit)
+
+    def submit(self, name: str = "a.mp4", content: bytes = b"film") -> Source:
+        """Upload a source and queue its job."""
+        source = self.store.add_source(f"TODO/all/{name}", content)
+        self.backend.fanout.publish(source, [self.profile.name], announced=False)
+        return source
+
+    def receive(self) -> Delivery | None:
+        """Take the next visible delivery."""
+        queue = self.kit.backend.queues[self.profile.name]
+        found = queue.receive(1, wait_s=0, stop=threading.Event())
+        return found[0] if found else None
+
+    def doubt(self, job_id: str) -> None:
+        """Let this job, or part of one, have had the failure that is not counted: the next one is."""
+        record = self.ledger._records[job_id]
+        self.ledger._records[job_id] = record.model_copy(update={"doubts": 1})
+
+    def handler(self, worker: str = "here:0") -> Handler:
+        """Return a handler of its own."""
+        return Handler(self.kit, worker)
+
+    def handle(self, worker: str = "here:0") -> Handled | None:
+        """Receive and handle one delivery; None if none is visible."""
+        delivery = self.receive()
+        if delivery is None:
+            return None
+        queue = self.kit.backend.queues[self.profile.name]
+        return self.handler(worker).handle(Served(self.profile, queue), delivery)
+
+    def killed_at(self, point: str) -> bool:
+        """Handle one delivery with a kill at `point`; return whether it was reached.
+
+        A point of `fakes.crashing` without its kind of work is that of any kind. A kill leaves the
+        scratch folder as it is and its lock free, as the kernel does.
+        """
+        reached: list[str] = []
+
+        def kill(here: str) -> None:
+            if point in {here, here.rpartition("/")[2]} and not reached:
+                reached.append(here)
+                raise Killed(here)
+
+        before, scratch = self.kit, DoomedScratch(self.folder / "scratch", self.clock)
+        self.with_kit(scratch=scratch)
+        self.come_to(kill)
+        try:
+            self.handle("doomed:0")
+        except Killed:
+            pass
+        finally:
+            scratch.die()
+            self.kit = before
+        return bool(reached)
+
+    def until_settled(self, source: Source, *, rounds: int = 40) -> JobRecord:
+        """Handle what becomes visible, moving time on, until the queue is empty."""
+        for _ in range(rounds):
+            depth = self.queue.depth()
+            if not depth.ready + depth.in_flight + depth.delayed:
+                break
+            if self.handle() is None:
+                self.clock.advance(100)
+        return self.record(source)
+
+    def record(self, source: Source) -> JobRecord:
+        """Return the job's record."""
+        found = self.ledger.get(job_id(source, self.profile.name))
+        assert found is not None
+        return found
+
+    def state(self, source: Source) -> JobState:
+        """Return the job's state."""
+        return self.record(source).state
+
+    def letters(self) -> list[DeadLetter]:
+        """Return the dead letters."""
+        return list(self.queue.dead_letters(Selection()))
+
+    def key(self, source: Source) -> str:
+        """Return where the rendition goes."""
+        return rendition_key(source.key, self.profile.name, "mp4")
+
+    def scratch_files(self) -> list[Path]:
+        """Return everything in the scratch folder but lock files and processes' own folders."""
+        root = self.folder / "scratch"
+        found = root.rglob("*") if root.is_dir() else ()
+        return [p for p in found if p.parent != root]
+
+
+def adoptable(folder: Path) -> Farm:
+    """Return a farm whose only job, `source`, was killed between publishing and completing."""
+    farm = Farm(folder)
+    farm.source = farm.submit()
+    assert farm.killed_at("ledger.complete:before")
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    return farm

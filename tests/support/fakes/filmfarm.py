@@ -1,0 +1,114 @@
+"""A farm whose films are split: the memory farm with chunking always on, and short chunks."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from hevcq.backends.embedded.factory import open_embedded
+from hevcq.domain.chunk_settings import Chunking, ChunkMode
+from hevcq.domain.job import JobRecord, JobState, Source, Task, TaskKind, job_id
+from hevcq.domain.keys import key_for_path, work_folder
+from hevcq.domain.verdict import FailureClass
+from hevcq.ports.queue import Delivery
+from hevcq.settings.model import Settings
+from hevcq.worker.handler import Handled, Served
+from support.fakes.backend import HEVC
+from support.fakes.encoder import fake_index
+from support.fakes.farm import Farm
+
+CHUNKS = 3
+CHUNKED = HEVC.model_copy(
+    update={"chunking": Chunking(mode=ChunkMode.ALWAYS, min_s=10.0, target_s=20.0, max_s=20.0)}
+)
+
+
+class FilmFarm(Farm):
+    """A farm that splits a film of one minute into three chunks."""
+
+    def __init__(self, folder: Path, profile=CHUNKED) -> None:
+        super().__init__(folder, profile)
+        self.encoder.index = fake_index(length_s=60, every_s=20)
+        self.with_kit(sharers=lambda _profile: CHUNKS)
+
+    def split(self, name: str = "a.mp4") -> Source:
+        """Submit a film and split it: its chunks are queued."""
+        source = self.submit(name)
+        self.handle()
+        assert self.state(source) is JobState.SPLIT
+        return source
+
+    def chunked(self) -> Source:
+        """Submit a film, and bring it to where only the join is left."""
+        source = self.split()
+        for _ in range(CHUNKS):
+            self.handle()
+        assert [p.state for p in self.chunks(source)] == [JobState.DONE] * CHUNKS
+        return source
+
+    def parts(self, source: Source) -> list[JobRecord]:
+        return self.ledger.parts(job_id(source, self.profile.name))
+
+    def chunks(self, source: Source) -> list[JobRecord]:
+        return self.parts(source)[:-1]
+
+    def do(self, delivery: Delivery, worker: str = "here:0") -> Handled:
+        """Handle one delivery that a test took by itself."""
+        queue = self.kit.backend.queues[self.profile.name]
+        return self.handler(worker).handle(Served(self.profile, queue), delivery)
+
+    def task(self, source: Source, chunk: int | None) -> Task:
+        """Return the task of a part under the job's present split."""
+        split = self.record(source).split
+        assert split is not None
+        return Task(
+            kind=TaskKind.JOIN if chunk is None else TaskKind.CHUNK,
+            source=source,
+            profile=self.profile.name,
+            chunk=chunk,
+            split=split.name,
+        )
+
+    def begun_anew(self, source: Source) -> None:
+        """Let a split job be given up, and queue it again."""
+        record = self.record(source)
+        self.ledger.bury(record.job_id, record.fence, "given up", FailureClass.ENCODER)
+        assert self.until_settled(source).state is JobState.DEAD
+        self.backend.fanout.requeue(self.record(source), who="me", why="again")
+
+    def kept(self, source: Source) -> list[str]:
+        """Return the keys of what is kept for a split job."""
+        folder = work_folder(job_id(source, self.profile.name))
+        return [found.key for found in self.store.list(folder)]
+
+    def quiet(self) -> bool:
+        """Whether no message waits or is held."""
+        depth = self.queue.depth()
+        return depth.ready + depth.in_flight + depth.delayed == 0
+
+    def renditions(self) -> list[str]:
+        return [o.key for o in self.store.list("DONE/") if not o.key.endswith(".json")]
+
+
+class EmbeddedFilmFarm(FilmFarm):
+    """The same over the embedded backend: its sources are files, its records in a database."""
+
+    def __init__(self, folder: Path, profile=CHUNKED) -> None:
+        super().__init__(folder, profile)
+        self.opened = open_embedded(
+            Settings(data_dir=folder / "data"), {profile.name: profile}, self.clock
+        )
+        self.backend = self.opened.backend
+        self.queue = self.backend.queues[profile.name]
+        self.ledger, self.store = self.backend.ledger, self.backend.store
+        self.with_kit(backend=self.backend)
+
+    def submit(self, name: str = "a.mp4", content: bytes = b"film") -> Source:
+        """Put a file into the library and queue its job."""
+        path = self.folder / name
+        path.write_bytes(content)
+        source = self.store.accept(
+            path, key_for_path(str(path)), moved=lambda _n: None, stop=threading.Event()
+        )
+        self.backend.fanout.publish(source, [self.profile.name], announced=False)
+        return source

@@ -1,0 +1,127 @@
+"""A media folder, memory ports and a collector, for the tests of queueing, following and placing."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hevcq.domain.certificate import REQUIRED, Certificate, GateResult, Outcome
+from hevcq.domain.events import IngestEvent
+from hevcq.domain.job import JobRecord, RenditionRef
+from hevcq.domain.keys import certificate_key, rendition_key
+from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import Mode
+from hevcq.ports.ledger import Granted
+from hevcq.ports.store import Publication
+from hevcq.usecases.context import Ports
+from hevcq.usecases.ingest.decide import Item, Known, decide
+from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.enqueue import Enqueuer
+from hevcq.usecases.ingest.summary import IngestOutcome, Tally
+from hevcq.usecases.ingest.track import Follower
+from hevcq.usecases.ingest.uploader import Intake
+from hevcq.usecases.placement.collect import Collector
+from support.clips import ManualClock
+from support.fakes.backend import HEVC, memory_backend
+from support.fakes.catalog import MemoryCatalog
+from support.fakes.encoder import FakeEncoder
+from support.ingest.values import encode_plan, media_info, video
+
+NEVER = threading.Event()
+
+
+@dataclass
+class Bench:
+    """Everything around one ingest, in memory but for the media folder itself."""
+
+    folder: Path
+    where: Destination = field(default_factory=lambda: Destination(Mode.BESIDE))
+    discard: bool = True
+
+    def __post_init__(self) -> None:
+        self.clock = ManualClock(auto=True)
+        self.backend: Backend = memory_backend(self.clock)
+        self.catalog = MemoryCatalog(self.clock)
+        self.encoder = FakeEncoder(info=media_info())
+        self.events: list[IngestEvent] = []
+        self.tally = Tally()
+        self.media = self.folder / "media"
+        self.media.mkdir()
+        self.wire()
+
+    def wire(self) -> None:
+        """(Re)build the use case over the ports, as a new process does."""
+        self.ports = Ports(self.catalog, self.clock, self.folder / "data", self.backend)
+        self.collector = Collector(self.ports, self.encoder, discard=self.discard)
+        tell = self.events.append
+        ledger = self.backend.ledger
+        self.follower = Follower(ledger, self.collector, self.tally, tell, self.clock)
+        self.enqueuer = Enqueuer(self.ports, self.where, tell)
+        self.intake = Intake(self.enqueuer, self.follower, self.tally, tell, self.clock)
+
+    def film(self, name: str = "a.mp4", content: bytes = b"film" * 100) -> Item:
+        path = self.media / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        found = video(path, root=self.media)
+        return decide(found, HEVC, encode_plan(), Known(), self.where)
+
+    def queue(self, item: Item) -> JobRecord:
+        (queued,) = self.enqueuer.enqueue([item], NEVER)
+        self.follower.add(queued)
+        return queued.job
+
+    def claim(self, job: JobRecord) -> int:
+        granted = self.backend.ledger.claim(job.source, job.profile, owner="w", lease_s=60.0)
+        assert isinstance(granted, Granted)
+        return granted.fence
+
+    def work(self, job: JobRecord, content: bytes = b"small") -> RenditionRef:
+        """Do what a worker does: publish a rendition with its certificate and complete the job."""
+        fence = self.claim(job)
+        digest = hashlib.sha256(content).hexdigest()
+        key = rendition_key(job.source.key, job.profile, "mp4")
+        proof_key = certificate_key(key, digest)
+        proof = self.proof(job, key, content, fence)
+        self.backend.store.put(proof_key, proof.to_json().encode(), metadata={})
+        file = self.folder / f"out-{fence}"
+        file.write_bytes(content)
+        metadata = {"job": job.job_id}
+        self.backend.store.publish(Publication(key, file, digest, job.job_id, fence, metadata))
+        ref = RenditionRef(key=key, size=len(content), sha256=digest, certificate_key=proof_key)
+        self.backend.ledger.complete(job.job_id, fence, ref, cpu_s=1.0)
+        return ref
+
+    def proof(self, job: JobRecord, key: str, content: bytes, fence: int) -> Certificate:
+        placement = self.catalog.placement(job.job_id)
+        assert placement is not None
+        source = placement.source
+        return Certificate(
+            job_id=job.job_id,
+            fence=fence,
+            source=job.source,
+            source_sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+            rendition_key=key,
+            rendition_sha256=hashlib.sha256(content).hexdigest(),
+            rendition_size=len(content),
+            profile=job.profile,
+            revision="0" * 12,
+            ffmpeg="ffmpeg version fake",
+            arguments=("ffmpeg",),
+            gates=tuple(GateResult(gate=gate, outcome=Outcome.PASSED) for gate in REQUIRED),
+            hevcq_version="0",
+            made_at=1.0,
+        )
+
+    def done(self, job: JobRecord) -> JobRecord:
+        found = self.backend.ledger.get(job.job_id)
+        assert found is not None
+        return found
+
+    def ends(self) -> dict[IngestOutcome, int]:
+        return self.tally.counts()
+
+    def said(self) -> list[str]:
+        return [event.event.value for event in self.events]

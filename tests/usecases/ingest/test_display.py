@@ -1,0 +1,202 @@
+"""What a person sees while an ingest runs, and what a program reads of it."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from hevcq.cli.output.live import Board, JsonLines, LogLines, open_display, overall, picture
+from hevcq.cli.output.sentences import about, about_it, duration, sentence
+from hevcq.domain.events import EventName, IngestEvent
+from support.clips import ManualClock
+
+
+def event(name: EventName, **fields: object) -> IngestEvent:
+    base = {"event": name, "at": 100.0, "path": "/f/a.mp4", "profile": "hevc"}
+    return IngestEvent.model_validate(base | fields)
+
+
+def started_board() -> Board:
+    board = Board()
+    for path in ("/f/a.mp4", "/f/b.mp4"):
+        board.apply(event(EventName.FILE_PLANNED, path=path, cpu_s=(50.0, 150.0)))
+    board.apply(event(EventName.PLAN, forecast_s=(60.0, 240.0)))
+    for path in ("/f/a.mp4", "/f/b.mp4"):
+        board.apply(event(EventName.JOB_QUEUED, path=path))
+    return board
+
+
+def test_before_anything_is_measured_the_eta_is_the_forecast() -> None:
+    assert started_board().eta_s(now=100.0) == 240.0
+
+
+def test_the_eta_follows_what_was_measured() -> None:
+    board = started_board()
+    board.apply(event(EventName.JOB_DONE, size=10, output_size=5, bytes_saved=5))
+
+    assert board.share() == pytest.approx(0.5)
+    assert board.eta_s(now=400.0) == pytest.approx(300.0)
+
+
+def test_progress_never_runs_backwards_from_phase_to_phase() -> None:
+    board, shares = started_board(), []
+    for phase in ("probe", "preflight", "encode", "verify", "publish"):
+        for percent in (0.0, 50.0, 100.0):
+            board.apply(event(EventName.JOB_PROGRESS, phase=phase, percent=percent))
+            shares.append(board.share())
+
+    assert shares == sorted(shares)
+    assert shares[-1] <= 0.5
+
+
+def test_totals_count_done_failed_skipped_and_saved_bytes() -> None:
+    board = started_board()
+    board.apply(event(EventName.JOB_DONE, size=10_240, output_size=5_120, bytes_saved=5_120))
+    board.apply(event(EventName.JOB_FAILED, path="/f/b.mp4", reason="damaged"))
+
+    said = overall(board, now=200.0)
+
+    assert board.open == 0
+    assert "1 of 2 done" in said
+    assert "1 failed" in said
+    assert "5.0 KiB saved" in said
+    assert "left" not in said
+
+
+def test_a_pause_stays_on_the_screen_until_work_goes_on() -> None:
+    board = started_board()
+    board.apply(event(EventName.PAUSED, reason="the disk is full"))
+    assert board.notice == "the disk is full"
+
+    board.apply(event(EventName.JOB_PROGRESS, phase="encode", percent=1.0))
+    assert board.notice == ""
+
+
+def test_the_picture_shows_phase_percent_speed_and_time_left() -> None:
+    board = started_board()
+    board.apply(event(EventName.JOB_PROGRESS, phase="encode", percent=42.0, speed=1.5, eta_s=75.0))
+    out = io.StringIO()
+    Console(file=out, width=120).print(picture(board, now=110.0))
+
+    for word in ("/f/a.mp4", "encode", "42 %", "1.50x", "0:01:15", "0 of 2 done"):
+        assert word in out.getvalue()
+
+
+def test_a_name_like_markup_is_shown_as_it_is() -> None:
+    board = started_board()
+    board.apply(event(EventName.JOB_PROGRESS, path="/f/[red]x[/red].mp4", phase="encode"))
+    out = io.StringIO()
+    Console(file=out, width=120).print(picture(board, now=110.0))
+
+    assert "[red]x[/red].mp4" in out.getvalue()
+
+
+def test_json_lines_are_one_object_each_without_empty_fields() -> None:
+    out = io.StringIO()
+    show = JsonLines(out)
+    show(event(EventName.JOB_DONE, size=10, output_size=5, bytes_saved=5))
+
+    (line,) = out.getvalue().splitlines()
+    assert json.loads(line) == {
+        "event": "job_done",
+        "at": 100.0,
+        "path": "/f/a.mp4",
+        "profile": "hevc",
+        "size": 10,
+        "output_size": 5,
+        "bytes_saved": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("quiet", "verbose", "said"),
+    [(True, False, 1), (False, False, 2), (False, True, 4)],
+)
+def test_log_lines_say_as_much_as_was_asked_for(quiet: bool, verbose: bool, said: int) -> None:
+    out = io.StringIO()
+    show = LogLines(ManualClock(), quiet=quiet, verbose=verbose, out=out)
+    show(event(EventName.JOB_QUEUED))
+    show(event(EventName.JOB_PROGRESS, phase="encode", percent=5.0))
+    show(event(EventName.JOB_DONE, size=10, output_size=5))
+    show(event(EventName.JOB_FAILED, reason="It is damaged.", failure_class="damaged"))
+
+    assert len(out.getvalue().splitlines()) == said
+    assert "It is damaged." in out.getvalue()
+
+
+def test_log_lines_tell_the_progress_of_all_now_and_then() -> None:
+    out, clock = io.StringIO(), ManualClock()
+    show = LogLines(clock, out=out)
+    show(event(EventName.JOB_QUEUED))
+    clock.advance(31.0)
+    show(event(EventName.JOB_PROGRESS, phase="encode", percent=50.0))
+
+    assert "0 of 1 done" in out.getvalue()
+
+
+def test_without_a_terminal_there_is_no_live_display() -> None:
+    clock = ManualClock()
+
+    shown = open_display(clock, as_json=False, quiet=False, verbose=False, terminal=False)
+    as_json = open_display(clock, as_json=True, quiet=False, verbose=False, terminal=True)
+
+    assert isinstance(shown, LogLines)
+    assert isinstance(as_json, JsonLines)
+
+
+@pytest.mark.parametrize("name", list(EventName))
+def test_every_event_can_be_told_or_left_out_but_never_breaks(name: EventName) -> None:
+    bare = IngestEvent(event=name, at=1.0)
+    Board().apply(bare)
+
+    said = sentence(bare)
+
+    assert said is None or isinstance(said, str)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ((0.0, 0.2), "up to 1 second"),
+        ((20.0, 60.0), "20 to 60 seconds"),
+        ((60.0, 300.0), "1 to 5 minutes"),
+        ((3600.0, 36000.0), "1 to 10 hours"),
+        ((600.0, 600.0), "about 10 minutes"),
+    ],
+)
+def test_a_range_of_time_reads_as_words(seconds: tuple[float, float], expected: str) -> None:
+    assert about(seconds) == expected
+
+
+def test_durations_are_hours_minutes_and_seconds() -> None:
+    assert [duration(s) for s in (None, 0.4, 61, 3661)] == ["", "0:00:00", "0:01:01", "1:01:01"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("/f/a.mp4 is empty.", "It is empty."),
+        ("/f/a.mp4: an edit list hides it.", "An edit list hides it."),
+        ("The disk is full.", "The disk is full."),
+        ("/f/b.mp4 is empty.", "/f/b.mp4 is empty."),
+    ],
+)
+def test_a_file_is_not_named_twice_in_one_sentence(reason: str, words: str) -> None:
+    assert about_it("/f/a.mp4", reason) == words
+    failed = event(EventName.JOB_FAILED, reason=reason, failure_class="damaged")
+    assert sentence(failed) == f"/f/a.mp4 [hevc]: failed (damaged): {words}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        ((0.1, 0.6), "up to 1 second"),
+        ((0.9, 1.2), "about 1 second"),
+        ((0.2, 2.0), "up to 2 seconds"),
+    ],
+)
+def test_one_is_one_second(seconds: tuple[float, float], words: str) -> None:
+    assert about(seconds) == words

@@ -1,0 +1,338 @@
+"""Queueing and following: whoever works on a job, its end is seen, told once and counted once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.events import EventName
+from hevcq.domain.job import JobState, Phase, Progress
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import DatabaseDamaged, DiskFull, SourceChanged, SourceGone
+from hevcq.ports.catalog import PlacementState
+from hevcq.usecases.ingest.decide import Disposition
+from hevcq.usecases.ingest.enqueue import Enqueuer
+from hevcq.usecases.ingest.summary import IngestOutcome
+from hevcq.usecases.ingest.track import SWEEP_S
+from support.fakes.backend import HEVC, Faulty
+from support.ingest.run import NEVER, Bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_where_a_rendition_belongs_is_recorded_before_its_job_is_queued(bench: Bench) -> None:
+    item = bench.film()
+    order: list[str] = []
+    fanout = Faulty(bench.backend.fanout, before=order.append)
+    catalog = Faulty(bench.catalog, after=order.append)
+    backend = replace(bench.backend, fanout=fanout)
+    ports = replace(bench.ports, backend=backend, catalog=catalog)
+
+    Enqueuer(ports, bench.where, bench.events.append).enqueue([item], NEVER)
+
+    assert [name for name in order if name in {"place", "publish"}] == ["place", "publish"]
+
+
+def test_one_file_is_taken_in_once_for_all_its_profiles(tmp_path: Path) -> None:
+    from support.fakes.backend import memory_backend
+
+    bench = Bench(tmp_path)
+    other = HEVC.model_copy(update={"name": "720p"})
+    bench.backend = memory_backend(bench.clock, {"hevc": HEVC, "720p": other})
+    bench.wire()
+    item = bench.film()
+
+    queued = bench.enqueuer.enqueue([item, replace(item, profile=other)], NEVER)
+
+    assert {each.job.profile for each in queued} == {"hevc", "720p"}
+    assert len({each.job.source for each in queued}) == 1
+
+
+def test_where_events_would_reach_every_profile_each_wanted_one_gets_its_own_key(
+    bench: Bench,
+) -> None:
+    item = bench.film()
+    apart = Enqueuer(bench.ports, bench.where, bench.events.append, apart=True)
+
+    (queued,) = apart.enqueue([item], NEVER)
+
+    assert queued.job.source.key.startswith("TODO/hevc/")
+    assert bench.catalog.placement(queued.job.job_id) is not None
+
+
+def test_a_file_that_is_gone_since_the_scan_is_not_queued(bench: Bench) -> None:
+    item = bench.film()
+    item.path.unlink()
+
+    with pytest.raises(SourceGone):
+        bench.enqueuer.enqueue([item], NEVER)
+
+    assert bench.backend.ledger.counts() == {}
+
+
+def test_a_file_that_changed_since_the_scan_is_not_queued(bench: Bench) -> None:
+    item = bench.film()
+    item.path.write_bytes(b"it grows")
+
+    with pytest.raises(SourceChanged, match="growing"):
+        bench.enqueuer.enqueue([item], NEVER)
+
+    assert bench.backend.ledger.counts() == {}
+
+
+def test_a_placement_that_another_ingest_finished_is_never_set_back(bench: Bench) -> None:
+    item = bench.film()
+    job = bench.queue(item)
+    bench.work(job)
+    bench.follower.step(NEVER)
+
+    bench.enqueuer.enqueue([item], NEVER)
+
+    placement = bench.catalog.placement(job.job_id)
+    assert placement is not None
+    assert placement.state is PlacementState.PLACED
+
+
+def test_a_done_job_is_collected_told_and_counted_once(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    bench.work(job)
+
+    bench.follower.step(NEVER)
+    bench.follower.step(NEVER)
+
+    assert bench.said() == ["job_queued", "job_done", "placed"]
+    assert bench.ends() == {IngestOutcome.PLACED: 1}
+    assert bench.tally.saved == 400 - 5
+    assert bench.follower.open == 0
+
+
+def test_a_job_that_was_done_before_it_was_followed_is_collected_too(bench: Bench) -> None:
+    item = bench.film()
+    (queued,) = bench.enqueuer.enqueue([item], NEVER)
+    bench.work(queued.job)
+    bench.clock.advance(3600.0)
+    found = bench.enqueuer.adopt(replace(item, job_id=queued.job.job_id))
+    assert found is not None
+
+    bench.follower.add(found)
+    bench.follower.step(NEVER)
+
+    assert bench.ends() == {IngestOutcome.PLACED: 1}
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_job_taken_over_whose_message_was_kept_too_long_is_queued_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, forgotten: bool
+) -> None:
+    item, asked = bench.film(), []
+    (queued,) = bench.enqueuer.enqueue([item], NEVER)
+    fanout = bench.backend.fanout
+    monkeypatch.setattr(fanout, "forgotten", lambda _job: forgotten)
+    monkeypatch.setattr(fanout, "requeue", lambda job, **_said: asked.append(job.job_id) or True)
+
+    assert bench.enqueuer.adopt(replace(item, job_id=queued.job.job_id)) is not None
+
+    assert asked == [queued.job.job_id] * forgotten
+
+
+def test_progress_is_told_when_it_changes_and_only_then(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    fence = bench.claim(job)
+    for percent in (10.0, 10.0, 20.0):
+        progress = Progress(phase=Phase.ENCODE, percent=percent, speed=2.0, eta_s=5.0)
+        bench.backend.ledger.progress(job.job_id, fence, progress)
+        bench.follower.note(job.job_id, progress)
+        bench.follower.step(NEVER)
+
+    told = [event.percent for event in bench.events if event.event == "job_progress"]
+    assert told == [10.0, 20.0]
+
+
+def test_the_ledgers_older_progress_never_sets_an_own_job_back(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    fence = bench.claim(job)
+    old = Progress(phase=Phase.ENCODE, percent=10.0)
+    bench.backend.ledger.progress(job.job_id, fence, old)
+    bench.follower.step(NEVER)
+    bench.follower.note(job.job_id, Progress(phase=Phase.ENCODE, percent=50.0))
+    bench.follower.step(NEVER)
+
+    told = [event.percent for event in bench.events if event.event == "job_progress"]
+    assert told == [10.0, 50.0]
+
+
+def test_a_job_that_another_worker_took_over_is_told_by_the_ledger_again(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    fence = bench.claim(job)
+    bench.follower.step(NEVER)
+    bench.follower.note(job.job_id, Progress(phase=Phase.ENCODE, percent=50.0))
+    bench.backend.ledger.interrupt(job.job_id, fence, "")
+    newer = bench.claim(job)
+    again = Progress(phase=Phase.ENCODE, percent=5.0)
+    bench.backend.ledger.progress(job.job_id, newer, again)
+    bench.follower.step(NEVER)
+
+    told = [event.percent for event in bench.events if event.event == "job_progress"]
+    assert told == [50.0, 5.0]
+
+
+def test_a_skip_a_failure_and_a_retry_are_told_with_their_reasons(bench: Bench) -> None:
+    jobs = {name: bench.queue(bench.film(name)) for name in ("s.mp4", "d.mp4", "r.mp4")}
+    ledger = bench.backend.ledger
+    fences = {name: bench.claim(job) for name, job in jobs.items()}
+    bench.follower.step(NEVER)
+    ledger.skip(jobs["s.mp4"].job_id, fences["s.mp4"], "not_smaller: it is 99 % of the source")
+    ledger.bury(jobs["d.mp4"].job_id, fences["d.mp4"], "It is damaged.", FailureClass.DAMAGED)
+    ledger.fail(jobs["r.mp4"].job_id, fences["r.mp4"], "ffmpeg broke", FailureClass.ENCODER)
+
+    bench.follower.step(NEVER)
+    bench.follower.step(NEVER)
+
+    told = {e.event.value: e for e in bench.events}
+    assert told["job_skipped"].reason == "Encoding it saves too little: it is 99 % of the source."
+    assert told["job_skipped"].skip == "not_smaller"
+    assert told["job_failed"].failure_class == "damaged"
+    assert told["job_retry"].reason == "ffmpeg broke"
+    assert bench.said().count("job_retry") == 1
+    assert bench.ends() == {IngestOutcome.SKIPPED: 1, IngestOutcome.FAILED: 1}
+    assert bench.follower.open == 1
+
+
+def test_work_that_pauses_for_want_of_space_is_told_as_a_pause(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    fence = bench.claim(job)
+    bench.follower.step(NEVER)
+    bench.backend.ledger.interrupt(job.job_id, fence, "The disk has too little free space.")
+
+    bench.follower.step(NEVER)
+
+    assert bench.said()[-1] == "paused"
+    assert bench.follower.open == 1
+
+
+def test_a_change_that_no_listing_showed_is_found_by_the_sweep(bench: Bench) -> None:
+    item = bench.film()
+    (queued,) = bench.enqueuer.enqueue([item], NEVER)
+    blind = Faulty(bench.backend.ledger)
+    blind.jobs = lambda _wanted: iter(())
+    bench.backend = replace(bench.backend, ledger=blind)
+    bench.wire()
+    bench.follower.add(queued)
+    bench.work(queued.job)
+
+    bench.follower.step(NEVER)
+    assert bench.ends() == {}
+    bench.clock.advance(SWEEP_S)
+    bench.follower.step(NEVER)
+
+    assert bench.ends() == {IngestOutcome.PLACED: 1}
+
+
+def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    bench.work(job)
+    bench.encoder.errors["probe"] = [DiskFull("no room"), DiskFull("no room")]
+
+    bench.follower.step(NEVER)
+    assert "paused" not in bench.said()
+    bench.follower.step(NEVER)
+    assert bench.encoder.calls.count("probe") == 1
+    bench.clock.advance(1.0)
+    bench.follower.step(NEVER)
+    assert bench.said()[-1] == "paused"
+    bench.clock.advance(10.0)
+    bench.follower.step(NEVER)
+
+    assert bench.ends() == {IngestOutcome.PLACED: 1}
+
+
+def test_a_disk_that_stays_full_is_told_of_once_for_each_reason(bench: Bench) -> None:
+    bench.work(bench.queue(bench.film()))
+    words = ["no room", "no room", "no room", "no room", "less room", "less room"]
+    bench.encoder.errors["probe"] = [DiskFull(word) for word in words]
+
+    for _ in words:
+        bench.follower.step(NEVER)
+        bench.clock.advance(10.0)
+
+    paused = [event.reason for event in bench.events if event.event is EventName.PAUSED]
+    assert paused == ["no room", "less room"]
+
+
+def test_a_rendition_without_a_place_is_told_and_counted_as_not_placed(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    bench.work(job)
+    (bench.media / "a.hevc.mp4").write_text("a treasure")
+
+    bench.follower.step(NEVER)
+
+    assert bench.said()[-1] == "place_failed"
+    assert bench.ends() == {IngestOutcome.NOT_PLACED: 1}
+    assert bench.follower.open == 0
+
+
+def test_leaving_counts_every_open_job_as_open(bench: Bench) -> None:
+    bench.queue(bench.film("a.mp4"))
+    bench.queue(bench.film("b.mp4"))
+
+    bench.follower.leave()
+
+    assert bench.ends() == {IngestOutcome.OPEN: 2}
+    assert not bench.tally.all_good
+
+
+def test_an_intake_counts_a_bad_file_and_goes_on_with_the_next(bench: Bench) -> None:
+    bad, good = bench.film("bad.mp4"), bench.film("good.mp4")
+    bad.path.unlink()
+
+    bench.intake.submit([[bad], [good]])
+    bench.intake.step([bad], NEVER)
+    bench.intake.step([good], NEVER)
+
+    assert bench.ends() == {IngestOutcome.FAILED: 1}
+    assert bench.follower.open == 1
+    assert not bench.intake.busy
+
+
+def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench: Bench) -> None:
+    import threading
+
+    def broken(name: str) -> None:
+        if name == "publish":
+            raise DatabaseDamaged("It is damaged.")
+
+    fanout = Faulty(bench.backend.fanout, before=broken)
+    bench.backend = replace(bench.backend, fanout=fanout)
+    bench.wire()
+    stop = threading.Event()
+    bench.intake.submit([[bench.film()]])
+    bench.intake.start(1, stop)
+    while bench.intake.busy:
+        stop.wait(0.01)
+    stop.set()
+    bench.intake.join()
+
+    with pytest.raises(DatabaseDamaged):
+        bench.intake.raise_error()
+
+
+def test_what_was_never_queued_is_counted_as_open(bench: Bench) -> None:
+    bench.intake.submit([[bench.film("a.mp4")], [bench.film("b.mp4")]])
+
+    bench.intake.leave()
+
+    assert bench.ends() == {IngestOutcome.OPEN: 2}
+
+
+def test_a_job_that_vanished_from_the_ledger_is_queued_anew(bench: Bench) -> None:
+    lost = replace(bench.film(), disposition=Disposition.JOIN, job_id="no-such-job")
+
+    bench.intake.submit([[lost]])
+    bench.intake.step([lost], NEVER)
+
+    assert bench.backend.ledger.counts() == {("hevc", JobState.QUEUED): 1}

@@ -1,0 +1,117 @@
+"""The forecast: a range from the table, narrowed by this machine's own jobs."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.usecases.ingest.forecast import (
+    MEGAPIXELS_PER_CPU_S,
+    OWN_ENOUGH,
+    Range,
+    Rates,
+    Sample,
+    megapixels,
+    wall,
+)
+from support.ingest.values import encode_plan, media_info
+
+
+def test_work_is_width_times_height_times_frames() -> None:
+    info = media_info(width=1000, height=1000, seconds=4.0, rate="25/1")
+
+    assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("rate", ["0/0", "", "25", "x/y", "-1/2"])
+def test_an_unreadable_frame_rate_is_taken_as_usual(rate: str) -> None:
+    info = media_info(width=1000, height=1000, seconds=4.0, rate=rate)
+
+    assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("rate", ["1000/1", "90000/1", "301/1"])
+def test_a_rate_that_counts_ticks_and_not_pictures_is_taken_as_usual(rate: str) -> None:
+    """Matroska without a default duration shows 1000/1: its clock, not its pictures."""
+    info = media_info(width=1000, height=1000, seconds=4.0, rate=rate)
+
+    assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(100.0)
+
+
+def test_a_high_speed_camera_is_believed() -> None:
+    info = media_info(width=1000, height=1000, seconds=4.0, rate="240/1")
+
+    assert megapixels(encode_plan(width=1000, height=1000), info) == pytest.approx(960.0)
+
+
+def test_a_length_the_header_does_not_name_still_gives_a_forecast() -> None:
+    cost = Rates().cpu(encode_plan(), "medium", media_info(seconds=None))
+
+    assert 0 < cost.low < cost.high
+
+
+def test_the_table_knows_every_preset_of_both_encoders() -> None:
+    presets = {"ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"}
+
+    for encoder in ("libx265", "libx264"):
+        assert presets <= {preset for name, preset in MEGAPIXELS_PER_CPU_S if name == encoder}
+
+
+def test_an_unknown_preset_is_taken_for_medium() -> None:
+    plan, info = encode_plan(), media_info()
+
+    assert Rates().cpu(plan, "placebo", info) == Rates().cpu(plan, "medium", info)
+
+
+def test_a_slower_preset_takes_longer() -> None:
+    plan, info = encode_plan(), media_info()
+
+    assert Rates().cpu(plan, "slow", info).low > Rates().cpu(plan, "fast", info).low
+
+
+def test_enough_own_jobs_replace_the_table_and_narrow_the_range() -> None:
+    plan, info = encode_plan(), media_info()
+    work = megapixels(plan, info)
+    rates = Rates.learned([Sample("hevc", work, 10.0)] * OWN_ENOUGH)
+
+    cost = rates.cpu(plan, "medium", info)
+    table = Rates().cpu(plan, "medium", info)
+
+    assert cost.low < 10.0 < cost.high
+    assert cost.high / cost.low < table.high / table.low
+
+
+def test_too_few_or_empty_own_jobs_leave_the_table_in_force() -> None:
+    few = Rates.learned([Sample("hevc", 100.0, 10.0)] * (OWN_ENOUGH - 1))
+    empty = Rates.learned([Sample("hevc", 0.0, 0.0)] * 9)
+
+    assert few == empty == Rates()
+
+
+def test_own_jobs_of_one_profile_say_nothing_of_another() -> None:
+    plan, info = encode_plan(), media_info()
+    rates = Rates.learned([Sample("720p", 1.0, 1000.0)] * 9)
+
+    assert rates.cpu(plan, "medium", info) == Rates().cpu(plan, "medium", info)
+
+
+def test_no_jobs_take_no_time() -> None:
+    assert wall([], cores=2, workers=2) == Range(0.0, 0.0)
+
+
+def test_more_cores_take_less_time_and_the_longest_job_bounds_the_end() -> None:
+    jobs = [Range(10.0, 20.0)] * 4
+
+    one, four = wall(jobs, cores=1, workers=1), wall(jobs, cores=4, workers=4)
+
+    assert four.low < one.low
+    assert four.high < one.high
+    assert four.low < four.high
+
+
+def test_a_fleet_takes_at_least_as_long_as_its_longest_job_takes_on_one_machine():
+    jobs = [Range(40.0, 80.0), Range(4.0, 8.0)]
+
+    fleet = wall(jobs, cores=400, workers=100, machine=4)
+
+    assert fleet.low >= 10.0
+    assert fleet.high >= 80.0 / 4 * 0.99

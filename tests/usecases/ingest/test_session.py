@@ -1,0 +1,338 @@
+"""One ingest as a whole over memory ports: plan, queue, work, collect, and what the next run sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.output import ingest_report as report
+from hevcq.domain.events import EventName
+from hevcq.domain.job import JobState
+from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
+from hevcq.library.replacement.swap import Swap
+from hevcq.ports.catalog import Mode, PlacementState
+from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Unfit, Video
+from hevcq.usecases.ingest.destinations import Claim, Destination
+from hevcq.usecases.ingest.disk_space import SpaceWatch
+from hevcq.usecases.ingest.forecast import OWN_ENOUGH, TABLE_ONLY, learned_rates
+from hevcq.usecases.ingest.scan import occupied
+from hevcq.usecases.ingest.session import Ingest, IngestSetup
+from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, Tally
+from hevcq.usecases.placement.recover import homes, recover
+from support.clips import ManualClock
+from support.fakes.backend import HEVC
+from support.ingest.run import NEVER, Bench
+from support.ingest.values import encode_plan, media_info, video
+
+
+def plain(_profile: object, _info: object):
+    return encode_plan()
+
+
+def session(bench: Bench, planner=plain, **changes: object) -> Ingest:
+    request = IngestSetup(
+        roots=(bench.media,), profiles=(HEVC,), where=bench.where, planner=planner, cores=2.0
+    )
+    return Ingest(
+        bench.ports,
+        replace(request, **changes),
+        bench.collector,
+        bench.events.append,
+        occupied,
+    )
+
+
+def films(bench: Bench, *names: str) -> list[Video | Unfit]:
+    for name in names:
+        (bench.media / name).write_bytes(b"film" * 100)
+    return [video(bench.media / name, root=bench.media) for name in names]
+
+
+def run(bench: Bench, ingest: Ingest, plan: IngestPlan) -> None:
+    """Queue the plan's items and do the workers' part, without any thread."""
+    ingest.tally.add_planned(plan)
+    for item in plan.of(Disposition.QUEUE, Disposition.COLLECT, Disposition.JOIN):
+        ingest.intake.submit([[item]])
+        ingest.intake.step([item], NEVER)
+    waiting = list(bench.backend.ledger.jobs(JobFilter()))
+    for job in waiting:
+        if job.state is JobState.QUEUED:
+            bench.work(job)
+    ingest.step(NEVER)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_the_second_run_finds_everything_done(bench: Bench) -> None:
+    first = session(bench)
+    run(bench, first, first.plan(films(bench, "a.mp4", "b.mp4")))
+    assert first.tally.counts() == {IngestOutcome.PLACED: 2}
+
+    second = session(bench)
+    found = [video(bench.media / name, root=bench.media) for name in ("a.mp4", "b.mp4")]
+    plan = second.plan(found)
+
+    assert plan.counts() == {Disposition.DONE: 2}
+
+
+def test_a_rendition_that_is_gone_is_not_told_as_if_it_were_there(bench: Bench) -> None:
+    found = films(bench, "a.mp4")
+    first = session(bench)
+    run(bench, first, first.plan(found))
+    (bench.media / "a.hevc.mp4").unlink()
+
+    (item,) = session(bench).plan(found).items
+
+    assert item.disposition is Disposition.DONE
+    assert "a.hevc.mp4 is not there any more; `hevcq reprocess`" in item.reason
+
+
+def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(bench: Bench) -> None:
+    first = session(bench)
+    plan = first.plan(films(bench, "a.mp4"))
+    (item,) = plan.items
+    (queued,) = bench.enqueuer.enqueue([item], NEVER)
+    bench.work(queued.job)
+    item.path.unlink()
+
+    second = session(bench)
+    plan = second.plan([])
+    run(bench, second, plan)
+
+    assert plan.counts() == {Disposition.COLLECT: 1}
+    assert second.tally.counts() == {IngestOutcome.PLACED: 1}
+    assert (bench.media / "a.hevc.mp4").is_file()
+
+
+@pytest.mark.parametrize("content", [b"smaller still", b"small"])
+@pytest.mark.parametrize("scanned", [True, False])
+def test_what_was_reprocessed_elsewhere_takes_the_place_of_the_older(
+    bench: Bench, content: bytes, scanned: bool
+) -> None:
+    first = session(bench)
+    found = films(bench, "a.mp4")
+    run(bench, first, first.plan(found))
+    (job,) = bench.backend.ledger.jobs(JobFilter())
+    assert bench.backend.fanout.requeue(job, who="me", why="better recipe")
+    ref = bench.work(job, content)
+
+    second = session(bench)
+    run(bench, second, second.plan(found if scanned else []))
+
+    assert second.tally.all_good
+    assert (bench.media / "a.hevc.mp4").read_bytes() == content
+    assert bench.backend.store.stat(ref.key) is None
+
+
+def test_a_kill_between_a_replace_and_its_note_is_tidied_by_the_next_run(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
+    item = bench.film()
+    job = bench.queue(item)
+    ref = bench.work(job)
+    waiting = bench.catalog.placement(job.job_id)
+    assert waiting is not None
+    bench.collector.collect(bench.done(job), NEVER)
+    # As the kill left it: replaced on disk, waiting in the catalog, the rendition in the store.
+    bench.catalog.place([waiting])
+    bench.backend.store.put(ref.key, b"small", metadata={})
+    proof = (bench.media / "a.mp4.certificate.json").read_bytes()
+    bench.backend.store.put(ref.certificate_key, proof, metadata={})
+
+    second = session(bench)
+    run(bench, second, second.plan([]))
+
+    placement = bench.catalog.placement(job.job_id)
+    assert placement is not None
+    assert placement.state is PlacementState.REPLACED
+    assert placement.retained is not None
+    assert bench.backend.store.stat(ref.key) is None
+    assert second.tally.all_good
+
+
+def test_what_is_skipped_refused_or_no_video_is_told_counted_and_never_queued(
+    bench: Bench,
+) -> None:
+    plans = {
+        "a.mp4": Skip(reason=SkipReason.ALREADY_TARGET, detail="It is HEVC already."),
+        "b.mp4": Refuse(policy="policies.hdr", detail="It is HDR."),
+    }
+    found = films(bench, "a.mp4", "b.mp4")
+    answers = iter(plans.values())
+    ingest = session(bench, planner=lambda _profile, _info: next(answers))
+    bad = Unfit(bench.media / "c.mp4", 0, "It is empty.")
+    link = Unfit(bench.media / "d.mp4", 0, "It is a link.", bad=False)
+
+    plan = ingest.plan([*found, bad, link])
+    ingest.tally.add_planned(plan)
+
+    assert ingest.tally.counts() == {IngestOutcome.SKIPPED: 2, IngestOutcome.REFUSED: 2}
+    assert report.code(ingest.tally) is ExitCode.SOME_FAILED
+    assert bench.backend.ledger.counts() == {}
+    planned = [event for event in bench.events if event.event is EventName.FILE_PLANNED]
+    assert all(event.reason for event in planned)
+
+
+def test_finished_jobs_of_this_machine_refine_the_forecast(bench: Bench) -> None:
+    names = [f"{number}.mp4" for number in range(OWN_ENOUGH)]
+    found = films(bench, *names)
+    bench.catalog.cache([(v.path, v.fingerprint, media_info()) for v in found])
+    ingest = session(bench)
+    run(bench, ingest, ingest.plan(found))
+
+    rates = learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain)
+
+    assert rates != TABLE_ONLY
+    assert rates.own["hevc"] == pytest.approx(1.0 / (640 * 360 * 25 * 10 / 1e6))
+
+
+def test_a_source_whose_bytes_are_not_known_any_more_refines_nothing(bench: Bench) -> None:
+    ingest = session(bench)
+    run(bench, ingest, ingest.plan(films(bench, *[f"{n}.mp4" for n in range(OWN_ENOUGH)])))
+
+    assert learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain) == TABLE_ONLY
+
+
+def test_a_film_with_hard_links_is_refused_before_it_is_encoded_in_vain(bench: Bench) -> None:
+    linked, alone = films(bench, "linked.mp4", "alone.mp4")
+    (bench.media / "other name").hardlink_to(linked.path)
+    where = Destination(Mode.REPLACE)
+
+    plan = session(bench, where=where).plan([linked, alone])
+
+    refused, queued = plan.items
+    assert (refused.disposition, queued.disposition) == (Disposition.REFUSE, Disposition.QUEUE)
+    assert "has 2 names (hard links)" in refused.reason
+    beside = session(bench).plan([linked, alone])
+    assert {item.disposition for item in beside.items} == {Disposition.QUEUE}
+
+
+def test_expired_originals_go_at_the_start_and_the_catalog_knows(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=2.0))
+    item = bench.film()
+    job = bench.queue(item)
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+    folders = homes(bench.catalog, [bench.media], None)
+
+    bench.clock.advance(1.9 * 86_400)
+    recover(bench.ports, folders, bench.events.append)
+    assert len(list(Swap(bench.media, bench.clock).kept())) == 1
+    bench.clock.advance(0.2 * 86_400)
+    recover(bench.ports, folders, bench.events.append)
+
+    placement = bench.catalog.placement(job.job_id)
+    assert placement is not None
+    assert placement.state is PlacementState.EXPIRED
+    assert list(Swap(bench.media, bench.clock).kept()) == []
+    assert "time was up" in (bench.events[-1].reason or "")
+
+
+def test_folders_of_earlier_ingests_of_the_same_files_are_recovered_too(bench: Bench) -> None:
+    bench.queue(bench.film("deep/er/a.mp4"))
+
+    folders = homes(bench.catalog, [bench.media / "deep" / "er"], None)
+
+    assert folders == [bench.media / "deep" / "er", bench.media]
+
+
+@pytest.mark.parametrize("named", [".", "tv/film.mp4"])
+def test_originals_go_also_where_another_folder_is_named(tmp_path: Path, named: str) -> None:
+    bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=2.0))
+    item = bench.film("tv/film.mp4")
+    root = item.path.parent
+    job = bench.queue(replace(item, root=root))
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+    bench.clock.advance(2.1 * 86_400)
+
+    recover(bench.ports, homes(bench.catalog, [bench.media / named], None), bench.events.append)
+
+    assert list(Swap(root, bench.clock).kept()) == []
+
+
+def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
+    item = bench.film()
+    job = bench.queue(item)
+    bench.work(job)
+    target = bench.media / "a.hevc.mp4"
+    assert occupied(target, item.path, item.size) is Claim.FREE
+    bench.collector.collect(bench.done(job), NEVER)
+
+    assert occupied(target, item.path, item.size) is Claim.OURS
+    assert occupied(target, item.path, item.size + 1) is Claim.STRANGER
+    assert occupied(target, bench.media / "a.avi", item.size) is Claim.TWIN
+    moved = bench.media / "moved"
+    moved.mkdir()
+    for name in (target.name, f"{target.name}.certificate.json"):
+        (moved / name).write_bytes(target.with_name(name).read_bytes())
+    assert occupied(moved / target.name, moved / "a.mp4", item.size) is Claim.STRANGER
+    target.write_bytes(b"other")
+    target.write_bytes(b"other length")
+    assert occupied(target, item.path, item.size) is Claim.STRANGER
+
+
+def test_want_of_space_is_told_when_it_begins_and_when_it_ends() -> None:
+    clock, told, answers = ManualClock(), [], ["", "full", "full", "", ""]
+    watch = SpaceWatch(lambda: answers.pop(0), told.append, clock)
+    for _ in range(5):
+        watch.step()
+        watch.step()
+        clock.advance(5.0)
+
+    assert [event.event for event in told] == [EventName.PAUSED, EventName.RESUMED]
+    assert answers == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "interrupted", "expected"),
+    [
+        (IngestOutcome.PLACED, False, ExitCode.OK),
+        (IngestOutcome.SKIPPED, False, ExitCode.OK),
+        (IngestOutcome.EARLIER, False, ExitCode.OK),
+        (IngestOutcome.QUEUED, False, ExitCode.OK),
+        (IngestOutcome.REFUSED, False, ExitCode.SOME_FAILED),
+        (IngestOutcome.FAILED, False, ExitCode.SOME_FAILED),
+        (IngestOutcome.NOT_PLACED, False, ExitCode.SOME_FAILED),
+        (IngestOutcome.OPEN, False, ExitCode.SOME_FAILED),
+        (IngestOutcome.OPEN, True, ExitCode.INTERRUPTED),
+        (IngestOutcome.PLACED, True, ExitCode.INTERRUPTED),
+    ],
+)
+def test_the_exit_code_says_how_it_ended(
+    outcome: IngestOutcome, interrupted: bool, expected: ExitCode
+) -> None:
+    result = IngestResult(path=Path("/f/a.mp4"), profile="hevc", outcome=outcome)
+
+    assert report.code(Tally([result], interrupted=interrupted)) is expected
+
+
+def test_a_long_table_leaves_out_what_nothing_was_done_for() -> None:
+    skipped = [IngestResult(Path(f"/f/{n}.mp4"), "hevc", IngestOutcome.SKIPPED) for n in range(100)]
+    failed = IngestResult(Path("/f/bad.mp4"), "hevc", IngestOutcome.FAILED, reason="damaged")
+
+    rows = report.rows([*skipped, failed])
+
+    assert [row[0] for row in rows] == ["bad.mp4"]
+    assert report.total(Tally([*skipped, failed])) == "100 skipped, 1 failed."
+
+
+def test_a_larger_rendition_saves_nothing_and_costs_the_sum_nothing() -> None:
+    larger = IngestResult(Path("/f/a.mp4"), "720p", IngestOutcome.PLACED, size=10, output_size=30)
+    smaller = IngestResult(Path("/f/b.mp4"), "hevc", IngestOutcome.PLACED, size=30, output_size=10)
+
+    assert Tally([larger, smaller]).saved == 20
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart() -> None:
+    outcomes = [
+        IngestResult(Path(f"/f/x/{season}/e1.mkv"), "hevc", IngestOutcome.PLACED) for season in "ab"
+    ]
+
+    assert [row[0] for row in report.rows(outcomes)] == ["a/e1.mkv", "b/e1.mkv"]

@@ -1,0 +1,335 @@
+"""Placing what is done: only certified bytes, exactly once, whatever dies or fails in between."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hevcq.errors import (
+    DiskFull,
+    LibraryError,
+    SourceChanged,
+    Stopped,
+    SwapRefused,
+    Unavailable,
+    VerificationFailed,
+)
+from hevcq.library.names import certificate_beside
+from hevcq.ports.catalog import Mode, PlacementState
+from hevcq.usecases.ingest.destinations import Destination
+from support.fakes.backend import Faulty
+from support.ingest.run import NEVER, Bench
+
+
+class Died(BaseException):
+    """The process is gone: nothing after this line ran."""
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def state(bench: Bench, job_id: str) -> PlacementState:
+    placement = bench.catalog.placement(job_id)
+    assert placement is not None
+    return placement.state
+
+
+def test_a_finished_rendition_goes_beside_its_source_with_its_certificate(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    ref = bench.work(job)
+
+    done = bench.collector.collect(bench.done(job), NEVER)
+
+    target = bench.media / "a.hevc.mp4"
+    assert (done.target, done.already) == (target, False)
+    assert target.read_bytes() == b"small"
+    assert certificate_beside(target).is_file()
+    assert state(bench, job.job_id) is PlacementState.PLACED
+    assert bench.backend.store.stat(ref.key) is None
+    assert bench.backend.store.stat(ref.certificate_key) is None
+
+
+def test_in_a_bucket_the_rendition_stays_after_it_was_collected(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, discard=False)
+    job = bench.queue(bench.film())
+    ref = bench.work(job)
+
+    bench.collector.collect(bench.done(job), NEVER)
+
+    assert bench.backend.store.stat(ref.key) is not None
+
+
+def test_a_mirror_gets_the_tree_and_keeps_its_leftovers_to_itself(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    bench = Bench(tmp_path, where=Destination(Mode.MIRROR, output=out))
+    (bench.media / "x" / "y").mkdir(parents=True)
+    job = bench.queue(bench.film("x/y/a.mp4"))
+    # The film helper takes the media folder for its root, as the scan does.
+    bench.work(job)
+
+    bench.collector.collect(bench.done(job), NEVER)
+
+    assert (out / "x" / "y" / "a.hevc.mp4").read_bytes() == b"small"
+    assert not (bench.media / ".hevcq").exists()
+
+
+def test_a_replaced_original_is_retained_and_the_placement_says_where(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=7.0))
+    item = bench.film()
+    job = bench.queue(item)
+    bench.work(job)
+
+    bench.collector.collect(bench.done(job), NEVER)
+
+    placement = bench.catalog.placement(job.job_id)
+    assert placement is not None
+    assert item.path.read_bytes() == b"small"
+    assert placement.state is PlacementState.REPLACED
+    assert placement.retained is not None
+    assert placement.retained.read_bytes() == b"film" * 100
+
+
+def test_collecting_twice_places_once(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+    before = (bench.media / "a.hevc.mp4").stat()
+
+    again = bench.collector.collect(bench.done(job), NEVER)
+
+    assert again.already
+    assert (bench.media / "a.hevc.mp4").stat() == before
+
+
+@pytest.mark.parametrize("mode", [Mode.BESIDE, Mode.REPLACE])
+@pytest.mark.parametrize(
+    ("port", "method", "moment"),
+    [
+        ("catalog", "place", "before"),
+        ("catalog", "place", "after"),
+        ("store", "collect", "before"),
+        ("store", "collect", "after"),
+        ("store", "delete", "before"),
+        ("store", "delete", "after"),
+    ],
+)
+def test_a_death_at_any_step_is_finished_by_the_next_run(
+    tmp_path: Path, mode: Mode, port: str, method: str, moment: str
+) -> None:
+    bench = Bench(tmp_path, where=Destination(mode))
+    item = bench.film()
+    job = bench.queue(item)
+    bench.work(job)
+
+    def die(name: str) -> None:
+        if name == method:
+            raise Died
+
+    whole = bench.ports
+    if port == "catalog":
+        bench.ports = replace(whole, catalog=Faulty(whole.catalog, **{moment: die}))
+    else:
+        store = Faulty(whole.backend.store, **{moment: die})
+        bench.ports = replace(whole, backend=replace(whole.backend, store=store))
+    dying = type(bench.collector)(bench.ports, bench.encoder, discard=True)
+    with pytest.raises(Died):
+        dying.collect(bench.done(job), NEVER)
+
+    bench.collector.collect(bench.done(job), NEVER)
+
+    target = item.path if mode is Mode.REPLACE else bench.media / "a.hevc.mp4"
+    assert target.read_bytes() == b"small"
+    assert state(bench, job.job_id) in {PlacementState.PLACED, PlacementState.REPLACED}
+    leftovers = list(bench.media.rglob(".hevcq-*"))
+    assert leftovers == []
+
+
+def test_other_bytes_than_the_certified_ones_are_never_placed(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    ref = bench.work(job)
+    bench.backend.store.put(ref.key, b"SMALL", metadata={})
+
+    with pytest.raises(VerificationFailed, match="G9"):
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert not (bench.media / "a.hevc.mp4").exists()
+    assert state(bench, job.job_id) is PlacementState.REFUSED
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"not json"])
+def test_a_certificate_that_proves_nothing_places_nothing(bench: Bench, content: bytes) -> None:
+    job = bench.queue(bench.film())
+    ref = bench.work(job)
+    bench.backend.store.put(ref.certificate_key, content, metadata={})
+
+    with pytest.raises(VerificationFailed):
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert not (bench.media / "a.hevc.mp4").exists()
+
+
+def test_a_certificate_that_is_gone_places_nothing_and_says_what_to_do(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    ref = bench.work(job)
+    bench.backend.store.delete(ref.certificate_key)
+
+    with pytest.raises(VerificationFailed, match="reprocess"):
+        bench.collector.collect(bench.done(job), NEVER)
+
+
+def test_a_certificate_of_another_job_places_nothing(bench: Bench) -> None:
+    first, other = bench.queue(bench.film("a.mp4")), bench.queue(bench.film("b.mp4"))
+    one, two = bench.work(first), bench.work(other, b"other")
+    with bench.backend.store.open(two.certificate_key) as reading:
+        bench.backend.store.put(one.certificate_key, reading.read(), metadata={})
+
+    with pytest.raises(VerificationFailed, match="not of the rendition"):
+        bench.collector.collect(bench.done(first), NEVER)
+
+
+def test_a_rendition_that_cannot_be_read_where_it_belongs_is_not_placed(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    bench.work(job)
+    bench.encoder.errors["probe"] = [VerificationFailed("unreadable")]
+
+    with pytest.raises(VerificationFailed):
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert [path.name for path in bench.media.glob("*.mp4")] == ["a.mp4"]
+
+
+@pytest.mark.parametrize("error", [DiskFull("full"), Unavailable("away"), Stopped("stop")])
+def test_what_may_succeed_later_goes_on_waiting(bench: Bench, error: Exception) -> None:
+    job = bench.queue(bench.film())
+    bench.work(job)
+    bench.encoder.errors["probe"] = [error]
+
+    with pytest.raises(type(error)):
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert state(bench, job.job_id) is PlacementState.WAITING
+    assert not bench.collector.collect(bench.done(job), NEVER).already
+
+
+def test_a_strangers_file_at_the_target_is_left_and_the_rendition_kept(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    ref = bench.work(job)
+    target = bench.media / "a.hevc.mp4"
+    target.write_text("a treasure")
+
+    with pytest.raises(LibraryError, match="exists already"):
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert target.read_text() == "a treasure"
+    assert bench.backend.store.stat(ref.key) is not None
+    target.unlink()
+    assert bench.collector.collect(bench.done(job), NEVER).target == target
+
+
+def test_a_rendition_of_what_the_source_was_is_not_put_beside_what_it_is(bench: Bench) -> None:
+    item = bench.film()
+    job = bench.queue(item)
+    ref = bench.work(job)
+    item.path.write_bytes(b"another film")
+
+    with pytest.raises(SourceChanged):
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert state(bench, job.job_id) is PlacementState.EXPIRED
+    assert bench.backend.store.stat(ref.key) is None
+    assert not (bench.media / "a.hevc.mp4").exists()
+
+
+def test_an_original_that_changed_is_not_replaced(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
+    item = bench.film()
+    job = bench.queue(item)
+    bench.work(job)
+    item.path.write_bytes(b"another film")
+
+    with pytest.raises(SourceChanged):
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert item.path.read_bytes() == b"another film"
+    assert state(bench, job.job_id) is PlacementState.EXPIRED
+
+
+def test_a_hard_linked_original_is_not_replaced_and_its_rendition_is_kept(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
+    item = bench.film()
+    job = bench.queue(item)
+    ref = bench.work(job)
+    os.link(item.path, tmp_path / "second")
+
+    with pytest.raises(SwapRefused, match="hard links"):
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert item.path.read_bytes() == b"film" * 100
+    assert state(bench, job.job_id) is PlacementState.REFUSED
+    assert bench.backend.store.stat(ref.key) is not None
+
+
+def test_a_library_that_is_not_mounted_gets_nothing_and_loses_nothing(bench: Bench) -> None:
+    item = bench.film("disk/a.mp4")
+    job = bench.queue(item)
+    ref = bench.work(job)
+    (bench.media / "disk").rename(bench.folder / "unplugged")
+
+    with pytest.raises(LibraryError, match="not there"):
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert not (bench.media / "disk").exists()
+    assert bench.backend.store.stat(ref.key) is not None
+    (bench.folder / "unplugged").rename(bench.media / "disk")
+    assert not bench.collector.collect(bench.done(job), NEVER).already
+
+
+def test_a_source_that_was_moved_away_still_gets_its_rendition(bench: Bench) -> None:
+    item = bench.film()
+    job = bench.queue(item)
+    bench.work(job)
+    item.path.unlink()
+
+    done = bench.collector.collect(bench.done(job), NEVER)
+
+    assert done.target.read_bytes() == b"small"
+    assert done.notices
+
+
+def test_a_job_made_again_takes_the_place_of_its_own_older_rendition(bench: Bench) -> None:
+    item = bench.film()
+    job = bench.queue(item)
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+    assert bench.backend.ledger.reopen(job.job_id, who="me", why="better recipe")
+
+    adopted = bench.enqueuer.adopt(replace(item, job_id=job.job_id))
+    assert adopted is not None
+    assert state(bench, job.job_id) is PlacementState.WAITING
+    bench.work(job, b"smaller still")
+    bench.collector.collect(bench.done(job), NEVER)
+
+    assert (bench.media / "a.hevc.mp4").read_bytes() == b"smaller still"
+    proof = certificate_beside(bench.media / "a.hevc.mp4").read_text()
+    assert hashlib.sha256(b"smaller still").hexdigest() in proof
+
+
+def test_without_a_note_of_its_place_a_rendition_is_reported_not_guessed(bench: Bench) -> None:
+    job = bench.queue(bench.film())
+    bench.work(job)
+    done = replace_id(bench, job.job_id)
+
+    with pytest.raises(LibraryError, match="where the rendition"):
+        bench.collector.collect(done, NEVER)
+
+
+def replace_id(bench: Bench, job_id: str):
+    found = bench.backend.ledger.get(job_id)
+    assert found is not None
+    return found.model_copy(update={"job_id": "unknown"})

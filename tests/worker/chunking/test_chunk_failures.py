@@ -1,0 +1,337 @@
+"""Chunks and joins that fail, vanish, come too late or do not fit: what it costs, and who is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.job import JobState, TaskKind, job_id
+from hevcq.domain.verdict import Abandon, Bury, FailureClass, Release, RetryIn
+from hevcq.errors import (
+    EncoderFailed,
+    NeedsReview,
+    PartUnfit,
+    SourceDamaged,
+    Stopped,
+    VerificationFailed,
+)
+from support.fakes.encoder import passed
+from support.fakes.filmfarm import CHUNKS, FilmFarm
+
+
+@pytest.fixture
+def farm(tmp_path):
+    return FilmFarm(tmp_path)
+
+
+def test_a_chunk_that_fails_is_tried_again_alone(farm):
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [EncoderFailed("once")]
+    farm.doubt(farm.chunks(source)[0].job_id)
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, RetryIn)
+    assert handled.verdict.reason.startswith("Chunk 1 of 3: ")
+    assert farm.chunks(source)[0].failures == 1
+    assert farm.record(source).failures == 0
+    record = farm.until_settled(source)
+    assert (record.state, record.failures) == (JobState.DONE, 0)
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
+
+
+def test_a_chunk_that_a_sick_worker_fails_loses_no_attempt_and_nor_does_its_job(farm):
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [EncoderFailed("once")] * CHUNKS
+
+    handled = [farm.handle() for _ in range(CHUNKS)]
+
+    assert [type(each.verdict) for each in handled] == [Release] * CHUNKS
+    assert all(each.verdict.doubted for each in handled)
+    ends = {(part.state, part.failures, part.crashes) for part in farm.parts(source)}
+    assert ends == {(JobState.QUEUED, 0, 0)}
+    record = farm.until_settled(source)
+    assert (record.state, record.failures, record.whole) == (JobState.DONE, 0, "")
+
+
+def test_a_chunk_that_always_fails_buries_its_job_once_and_cancels_the_rest(farm):
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [EncoderFailed("always", tail=["x265: no"])] * 99
+
+    record = farm.until_settled(source)
+
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.ENCODER)
+    (letter,) = farm.letters()
+    assert letter.reason == record.reason
+    assert "of 3: " in letter.reason
+    assert letter.tail == ("x265: no",)
+    assert farm.quiet()
+    assert farm.renditions() == []
+
+
+def test_a_chunk_that_can_only_fail_again_costs_one_attempt(farm):
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Bury)
+    assert farm.state(source) is JobState.DEAD
+    assert farm.until_settled(source).failure_class is FailureClass.DAMAGED
+    assert farm.encoder.calls.count("encode_chunk") == 1, "the rest was cancelled, not encoded"
+    assert len(farm.letters()) == 1
+
+
+def test_of_two_chunks_that_die_at_once_one_is_the_dead_letter(farm):
+    source = farm.split()
+    first, second = farm.receive(), farm.receive()
+    farm.encoder.errors["encode_chunk"] = [SourceDamaged("a"), SourceDamaged("b")]
+
+    def die_meanwhile():
+        farm.encoder.during.clear()
+        farm.do(second, "other:0")
+
+    farm.encoder.during["encode_chunk"] = die_meanwhile
+    farm.do(first)
+
+    record = farm.until_settled(source)
+    assert record.state is JobState.DEAD
+    assert [letter.reason for letter in farm.letters()] == [record.reason]
+
+
+def test_a_chunk_stops_once_its_job_is_dead(farm):
+    source = farm.split()
+    job, fence, stopped = job_id(source, "hevc"), farm.record(source).fence, []
+    encode_chunk = farm.encoder.encode_chunk
+
+    def cancelled(request, plan, chunk, *, on_progress, stop):
+        def told(progress):
+            farm.ledger.bury(job, fence, "cancelled", FailureClass.INTERNAL)
+            farm.clock.advance(6)
+            on_progress(progress)
+            stopped.append(stop.is_set())
+
+        return encode_chunk(request, plan, chunk, on_progress=told, stop=stop)
+
+    farm.encoder.encode_chunk = cancelled
+    handled = farm.handle()
+
+    assert stopped == [True], "the encode was told to stop by its own progress"
+    assert isinstance(handled.verdict, Release)
+    assert farm.until_settled(source).reason == "cancelled"
+    assert farm.quiet()
+    assert farm.letters() == []
+
+
+def test_a_stop_in_mid_chunk_gives_the_chunk_back_at_once_and_uncounted(farm):
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [Stopped()]
+
+    handled = farm.handle()
+
+    assert handled.verdict == Release(reason="The worker was asked to stop.")
+    part = farm.chunks(source)[0]
+    assert (part.state, part.failures, part.crashes) == (JobState.QUEUED, 0, 0)
+    assert farm.queue.depth().ready == CHUNKS
+    assert farm.until_settled(source).state is JobState.DONE
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
+
+
+def test_a_worker_that_vanishes_costs_one_chunk_and_a_crash_of_that_chunk(farm):
+    source = farm.split()
+    assert farm.killed_at("encoder.encode_chunk:after")
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+
+    record = farm.until_settled(source)
+
+    assert (record.state, record.crashes, record.fence) == (JobState.DONE, 0, 1)
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
+
+
+def test_a_chunk_whose_worker_vanishes_each_time_is_parked_as_crashed(farm):
+    source = farm.split()
+    for _ in range(farm.profile.queue.max_crashes):
+        assert farm.killed_at("encoder.encode_chunk:before")
+        for _ in range(CHUNKS - 1):
+            farm.receive()
+        farm.clock.advance(farm.profile.queue.visibility_s + 1)
+
+    record = farm.until_settled(source)
+
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.CRASHED)
+    assert len(farm.letters()) == 1
+
+
+def test_a_zombie_that_ends_after_its_chunk_was_granted_again_publishes_nothing(farm):
+    source = farm.split()
+    zombie = farm.receive()
+    farm.encoder.salt = "zombie"
+
+    def overtaken():
+        farm.encoder.during.clear()
+        farm.encoder.salt = ""
+        farm.clock.advance(farm.profile.queue.visibility_s + 1)
+        while farm.chunks(source)[0].state is not JobState.DONE:
+            farm.do(farm.receive(), "other:0")
+        farm.encoder.salt = "zombie"
+
+    farm.encoder.during["encode_chunk"] = overtaken
+
+    handled = farm.do(zombie)
+
+    assert isinstance(handled.verdict, Abandon)
+    part = farm.chunks(source)[0]
+    assert farm.store.stat(part.rendition.key).sha256 == part.rendition.sha256
+    farm.encoder.salt = ""
+    assert farm.until_settled(source).state is JobState.DONE
+
+
+def test_a_chunk_of_an_older_split_is_acknowledged_and_gets_into_no_join(farm):
+    source = farm.split()
+    old = farm.task(source, 0)
+    farm.begun_anew(source)
+    farm.handle()
+    assert farm.state(source) is JobState.SPLIT
+    assert farm.record(source).split.name != old.split
+    farm.queue.send([old])
+
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS
+    assert farm.quiet()
+
+
+def test_a_dead_letter_of_a_chunk_that_is_redriven_starts_the_job_anew(farm):
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
+    farm.until_settled(source)
+    (letter,) = farm.letters()
+    assert letter.task.kind is TaskKind.CHUNK
+    farm.ledger.reopen(letter.task.job_id, who="me", why="repaired")
+    assert farm.queue.redrive(letter)
+
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("join") == 1
+    assert (farm.quiet(), farm.letters()) == (True, [])
+
+
+def test_a_part_whose_object_is_gone_is_made_again_and_nothing_else(farm):
+    source = farm.chunked()
+    farm.store.delete(farm.chunks(source)[1].rendition.key)
+
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
+
+
+def test_a_part_that_does_not_fit_is_made_again(farm):
+    source = farm.chunked()
+    farm.encoder.errors["join"] = [PartUnfit("another set-up", index=2)]
+
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
+    assert farm.encoder.calls.count("join") == 2
+
+
+@pytest.mark.parametrize(("step", "index"), [("encode_chunk", None), ("join", None), ("join", 2)])
+def test_parts_that_never_fit_have_the_film_encoded_whole(farm, step, index):
+    source = farm.split()
+    farm.encoder.errors[step] = [PartUnfit("never", index=index)] * 99
+
+    record = farm.until_settled(source, rounds=100)
+
+    assert record.state is JobState.DONE
+    assert "never" in record.whole
+    assert farm.encoder.calls.count("encode") == 1
+    assert farm.kept(source) == []
+    assert (farm.quiet(), farm.letters()) == (True, [])
+
+
+def test_a_chunk_sent_back_by_a_worker_in_doubt_does_not_go_round_for_ever(farm):
+    source = farm.split()
+    # Other workers make the chunk again, so nothing that succeeds here takes the doubt away.
+    farm.kit.breaker.failed("another", FailureClass.ENCODER)
+    farm.kit.breaker.succeeded = lambda: None
+    farm.encoder.errors["join"] = [PartUnfit("never", index=2)] * 99
+
+    record = farm.until_settled(source, rounds=100)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("join") == farm.profile.queue.max_failures
+    assert farm.encoder.calls.count("encode") == 1
+
+
+def test_a_joined_film_that_fails_a_gate_is_never_seen_and_is_encoded_whole(farm):
+    source = farm.chunked()
+    bad = passed(GateResult(gate=Gate.G5, outcome=Outcome.FAILED, detail="a frame is late"))
+    farm.encoder.gates = bad
+
+    farm.handle()
+
+    assert farm.renditions() == []
+    assert farm.state(source) is JobState.QUEUED
+    farm.encoder.gates = passed()
+    record = farm.until_settled(source)
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 1
+
+
+def test_a_whole_film_that_fails_its_gate_as_well_is_buried(farm):
+    source = farm.chunked()
+    farm.encoder.errors["verify"] = [VerificationFailed("bad")] * 9
+
+    record = farm.until_settled(source)
+
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.VERIFICATION)
+    assert len(farm.letters()) == 1
+    assert farm.renditions() == []
+
+
+def test_a_joined_film_that_a_person_should_look_at_is_buried_for_that(farm):
+    source = farm.chunked()
+    farm.encoder.errors["verify"] = [NeedsReview("too small")]
+
+    record = farm.until_settled(source)
+
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.REVIEW)
+    assert "encode" not in farm.encoder.calls
+
+
+def test_a_joined_film_that_is_not_smaller_is_skipped_and_remembered(farm):
+    source = farm.chunked()
+    farm.encoder.gates = passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
+
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.SKIPPED
+    assert farm.kept(source) == []
+    assert (farm.quiet(), farm.renditions()) == (True, [])
+
+
+def test_a_source_that_was_replaced_meanwhile_gets_into_no_rendition(farm):
+    source = farm.split()
+    farm.handle()
+    farm.store.add_source(source.key, b"another film")
+
+    record = farm.until_settled(source)
+
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.CHANGED)
+    assert (farm.renditions(), len(farm.letters())) == ([], 1)
+
+
+def test_a_plan_that_was_tampered_with_is_not_gone_by(farm):
+    source = farm.split()
+    (key,) = [key for key in farm.kept(source) if key.endswith("plan.json")]
+    farm.store.put(key, b"{}", metadata={})
+
+    record = farm.until_settled(source, rounds=100)
+
+    assert record.state is JobState.DONE
+    assert "encode_chunk" not in farm.encoder.calls
+    assert farm.encoder.calls.count("encode") == 1

@@ -1,0 +1,318 @@
+"""A kill before and after every call of split, chunk and join, and every call of every port failing once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
+from hevcq.domain.job import JobState, Source
+from hevcq.errors import PartUnfit, SourceDamaged, Unavailable
+from hevcq.worker.scratch import Scratch
+from support.fakes.backend import Faulty
+from support.fakes.encoder import passed
+from support.fakes.filmfarm import CHUNKS, EmbeddedFilmFarm, FilmFarm
+
+pytestmark = pytest.mark.repeats
+
+
+def _job(farm: FilmFarm) -> Source:
+    return farm.submit()
+
+
+def _announced_again(farm: FilmFarm) -> Source:
+    source = farm.submit()
+    assert farm.killed_at("queue.send:before")
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    return source
+
+
+def _published_part(farm: FilmFarm) -> Source:
+    source = farm.split()
+    assert farm.killed_at("store.publish:after")
+    for _ in range(CHUNKS - 1):
+        farm.receive()
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    return source
+
+
+def _last_chunk(farm: FilmFarm) -> Source:
+    source = farm.split()
+    for _ in range(CHUNKS - 1):
+        farm.handle()
+    return source
+
+
+def _join(farm: FilmFarm) -> Source:
+    return farm.chunked()
+
+
+def _not_smaller(farm: FilmFarm) -> Source:
+    farm.encoder.gates = passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
+    return farm.chunked()
+
+
+def _poison(farm: FilmFarm) -> Source:
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")] * 9
+    return source
+
+
+def _lost_part(farm: FilmFarm) -> Source:
+    source = farm.chunked()
+    farm.store.delete(farm.chunks(source)[1].rendition.key)
+    return source
+
+
+def _never_fits(farm: FilmFarm) -> Source:
+    source = farm.chunked()
+    farm.encoder.errors["join"] = [PartUnfit("never")] * 9
+    return source
+
+
+def _fits_once_no_more(farm: FilmFarm) -> Source:
+    source = _never_fits(farm)
+    # The first of them is not counted.
+    for _ in range(1 + 2):
+        farm.handle()
+        farm.clock.advance(100)
+    return source
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A delivery that comes to the given calls, and how its job must end in spite of a kill."""
+
+    prepare: Callable[[FilmFarm], Source]
+    sites: str
+    end: JobState = JobState.DONE
+    chunk_encodes: int = CHUNKS + 1
+    letters: int = 0
+
+
+SCENARIOS = {
+    "split": Scenario(
+        _job,
+        "ledger.claim store.check ledger.progress scratch.job store.fetch ledger.progress#2 "
+        "encoder.probe ledger.recall store.stat ledger.progress#3 encoder.preflight ledger.get "
+        "encoder.keyframes store.put ledger.split ledger.parts queue.send ledger.announce "
+        "store.fetch.exit scratch.job.exit queue.ack",
+        chunk_encodes=CHUNKS,
+    ),
+    "split again": Scenario(
+        _announced_again,
+        "ledger.claim ledger.parts queue.send ledger.announce queue.ack",
+        chunk_encodes=CHUNKS,
+    ),
+    "chunk": Scenario(
+        lambda farm: farm.split(),
+        "queue.receive ledger.get ledger.claim_part store.check store.open store.stat scratch.job "
+        "store.stream ledger.progress encoder.encode_chunk store.stream.exit store.check#2 "
+        "ledger.progress#2 ledger.get#2 store.put store.publish scratch.job.exit ledger.complete "
+        "ledger.parts queue.ack",
+    ),
+    "found part": Scenario(
+        _published_part,
+        "store.stat store.open#2 store.open#3 ledger.complete ledger.parts queue.ack",
+        chunk_encodes=CHUNKS,
+    ),
+    "last chunk": Scenario(_last_chunk, "ledger.complete ledger.parts queue.send queue.ack"),
+    "join": Scenario(
+        _join,
+        "queue.receive ledger.get ledger.claim_part store.check store.open ledger.parts store.stat "
+        "scratch.job ledger.progress store.collect store.collect#2 store.collect#3 store.open#2 "
+        "store.open#3 store.fetch ledger.progress#2 ledger.get#2 encoder.join ledger.progress#3 "
+        "ledger.get#3 encoder.verify store.fetch.exit store.check#2 store.put store.publish "
+        "ledger.complete store.list store.delete store.delete#2 store.delete#3 "
+        "ledger.forget_parts scratch.job.exit queue.ack",
+        chunk_encodes=CHUNKS,
+    ),
+    "not smaller": Scenario(
+        _not_smaller,
+        "ledger.remember ledger.skip store.list store.delete queue.ack",
+        JobState.SKIPPED,
+        chunk_encodes=CHUNKS,
+    ),
+    "poison": Scenario(
+        _poison,
+        "ledger.bury ledger.bury#2 store.list ledger.get#2 store.delete queue.bury",
+        JobState.DEAD,
+        2,
+        letters=1,
+    ),
+    "lost part": Scenario(
+        _lost_part,
+        "store.collect#2 store.delete ledger.reopen ledger.parts#2 queue.send ledger.announce "
+        "encoder.trial ledger.fail queue.release",
+        chunk_encodes=CHUNKS + 1,
+    ),
+    "never fits": Scenario(
+        _fits_once_no_more,
+        "ledger.interrupt ledger.unsplit store.list store.delete ledger.forget_parts queue.release",
+    ),
+}
+CASES = [
+    (name, f"{site}:{side}")
+    for name, scenario in SCENARIOS.items()
+    for site in scenario.sites.split()
+    for side in ("before", "after")
+    # Before the first receive there is nothing to lose yet, and one part cannot be collected.
+    if (site, side) != ("queue.receive", "before")
+    if (name, site, side) != ("lost part", "store.collect#2", "after")
+]
+
+
+def costs_at_most_one_chunk(farm: FilmFarm, name: str, point: str) -> Source:
+    """Kill a worker at a point of a scenario; the job ends as it must, over whichever backend."""
+    scenario = SCENARIOS[name]
+    source = scenario.prepare(farm)
+
+    assert farm.killed_at(point), "the scenario does not come to the point"
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    record = farm.until_settled(source, rounds=120)
+
+    assert record.state is scenario.end
+    assert farm.ledger.counts() == {("hevc", scenario.end): 1}
+    assert farm.quiet()
+    assert len(farm.letters()) == scenario.letters
+    assert farm.encoder.calls.count("encode_chunk") <= scenario.chunk_encodes
+    _one_proven_rendition_or_none(farm, source, scenario.end)
+    Scratch(farm.folder / "scratch", farm.clock).sweep()
+    assert farm.scratch_files() == []
+    return source
+
+
+def _one_proven_rendition_or_none(farm: FilmFarm, source: Source, end: JobState) -> None:
+    if end is not JobState.DONE:
+        assert farm.renditions() == []
+        return
+    assert farm.renditions() == [farm.key(source)]
+    rendition = farm.record(source).rendition
+    with farm.store.open(rendition.certificate_key) as stream:
+        certificate = Certificate.parse(stream.read())
+    assert certificate.rendition_sha256 == rendition.sha256
+    assert farm.store.stat(rendition.key).sha256 == rendition.sha256
+    assert farm.kept(source) == []
+
+
+@pytest.mark.parametrize(("name", "point"), CASES)
+def test_the_same_kills_over_the_embedded_backend(tmp_path, name, point):
+    farm = EmbeddedFilmFarm(tmp_path)
+
+    costs_at_most_one_chunk(farm, name, point)
+
+    farm.opened.close()
+
+
+def test_every_point_that_a_split_film_comes_to_is_killed_at(tmp_path):
+    came_to: set[str] = set()
+    killed_at: set[str] = set()
+    for name, scenario in SCENARIOS.items():
+        farm = FilmFarm(tmp_path / name)
+        scenario.prepare(farm)
+        points: list[str] = []
+        farm.come_to(points.append)
+        farm.handle()
+        wanted = {point for of, point in CASES if of == name}
+        came_to.update(points)
+        killed_at.update(point for point in points if point.rpartition("/")[2] in wanted)
+
+    print(f"{len(killed_at)} points")
+    assert killed_at == came_to
+
+
+@pytest.mark.parametrize(("name", "point"), CASES)
+def test_a_kill_at_any_point_costs_at_most_one_chunk_and_loses_nothing(tmp_path, name, point):
+    farm = FilmFarm(tmp_path)
+
+    source = costs_at_most_one_chunk(farm, name, point)
+
+    published = [key for key, _, _ in farm.store.published].count(farm.key(source))
+    assert published == (SCENARIOS[name].end is JobState.DONE)
+
+
+CALLS = {
+    "ledger": [
+        "claim",
+        "claim_part",
+        "split",
+        "announce",
+        "parts",
+        "complete",
+        "get",
+        "progress",
+        "forget_parts",
+        "bury",
+        "fail",
+        "unsplit",
+        "reopen",
+        "interrupt",
+    ],
+    "store": [
+        "check",
+        "fetch",
+        "stream",
+        "stat",
+        "put",
+        "publish",
+        "open",
+        "collect",
+        "list",
+        "delete",
+    ],
+    "queue": ["ack", "release", "bury", "send"],
+}
+LIVES: dict[str, Callable[[FilmFarm], Source]] = {
+    "plain": _job,
+    "poison": _poison,
+    "lost part": _lost_part,
+    "never fits": _never_fits,
+}
+
+
+class _Outage:
+    def __init__(self, call: str, times: int) -> None:
+        self.call, self.left = call, times
+
+    def __call__(self, name: str) -> None:
+        if name == self.call and self.left:
+            self.left -= 1
+            raise Unavailable(f"{name} got no answer.")
+
+
+def _break(farm: FilmFarm, port: str, side: str, outage: _Outage) -> None:
+    whole = farm.kit.backend
+    if port == "queue":
+        queues = {n: Faulty(q, **{side: outage}) for n, q in whole.queues.items()}
+        farm.with_kit(backend=replace(whole, queues=queues))
+    else:
+        broken = Faulty(getattr(whole, port), **{side: outage})
+        farm.with_kit(backend=replace(whole, **{port: broken}))
+
+
+@pytest.mark.parametrize("life", LIVES)
+@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize(
+    ("port", "call"), [(port, call) for port, calls in CALLS.items() for call in calls]
+)
+def test_no_lost_request_or_reply_loses_or_doubles_a_film(tmp_path, port, call, side, times, life):
+    farm = FilmFarm(tmp_path)
+    source = LIVES[life](farm)
+    if call in {"fetch", "stream", "publish", "open", "collect"}:
+        # Calls that move a whole file are not repeated: each costs one of three failures, and a
+        # join that misses a part has spent one of them before it fetches.
+        short = life == "never fits" or (life, call) == ("lost part", "fetch")
+        times = min(times, 1 if short else 2)
+    _break(farm, port, side, _Outage(call, times))
+
+    record = farm.until_settled(source, rounds=200)
+
+    assert record.state is (JobState.DEAD if life == "poison" else JobState.DONE)
+    depth = farm.queue.depth()
+    assert depth.ready + depth.in_flight + depth.delayed == 0
+    assert depth.dead == (1 if life == "poison" else 0)
+    assert farm.renditions() == ([] if life == "poison" else [farm.key(source)])
+    assert farm.scratch_files() == []

@@ -1,0 +1,214 @@
+"""A film in chunks: split, encoded by parts, joined once, whatever order its messages come in."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.chunk_settings import Chunking, ChunkMode
+from hevcq.domain.events import EventName
+from hevcq.domain.job import JobState, Phase, TaskKind, job_id
+from hevcq.domain.verdict import Done
+from support.fakes.encoder import fake_index
+from support.fakes.farm import Farm
+from support.fakes.filmfarm import CHUNKED, CHUNKS, FilmFarm
+
+
+@pytest.fixture
+def farm(tmp_path):
+    return FilmFarm(tmp_path)
+
+
+def test_a_film_becomes_one_rendition_by_its_chunks_and_their_join(farm):
+    source = farm.submit()
+
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DONE
+    assert [c for c in farm.encoder.calls if c in {"encode", "encode_chunk", "join"}] == [
+        *["encode_chunk"] * CHUNKS,
+        "join",
+    ]
+    assert farm.renditions() == [farm.key(source)]
+    assert farm.quiet()
+    assert farm.letters() == []
+
+
+def test_the_certificate_names_every_command_and_sums_what_they_took(farm):
+    source = farm.submit()
+
+    record = farm.until_settled(source)
+
+    certificate = Certificate.parse(farm.store.content(record.rendition.certificate_key))
+    words = " ".join(certificate.arguments)
+    assert all(f"part {number}" in words for number in range(CHUNKS))
+    assert "concat" in words
+    assert certificate.cpu_s == pytest.approx(CHUNKS * farm.encoder.seconds + 0.1)
+    assert certificate.fence == record.fence
+
+
+def test_nothing_is_left_of_the_work_once_the_job_is_done(farm):
+    source = farm.submit()
+
+    farm.until_settled(source)
+
+    assert farm.kept(source) == []
+    assert farm.scratch_files() == []
+    assert farm.ledger.get(f"{job_id(source, 'hevc')}.anything.0") is None
+
+
+def test_a_split_job_is_one_job_in_every_count(farm):
+    farm.split()
+
+    assert farm.ledger.counts() == {("hevc", JobState.SPLIT): 1}
+    assert farm.queue.depth().ready == CHUNKS
+
+
+def test_the_chunks_of_a_film_share_a_group_and_carry_the_split(farm):
+    source = farm.split()
+
+    tasks = [farm.receive().tasks[0] for _ in range(CHUNKS)]
+
+    assert {task.group for task in tasks} == {source.source_id}
+    assert {task.split for task in tasks} == {farm.record(source).split.name}
+    assert [(task.kind, task.chunk) for task in tasks] == [
+        (TaskKind.CHUNK, number) for number in range(CHUNKS)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "least_s", "sharers", "splits"),
+    [
+        (ChunkMode.ALWAYS, 600, 1, True),
+        (ChunkMode.AUTO, 5, 2, True),
+        (ChunkMode.AUTO, 5, 1, False),
+        (ChunkMode.AUTO, 600, 9, False),
+        (ChunkMode.OFF, 0, 9, False),
+    ],
+)
+def test_a_film_is_split_where_its_profile_asks_for_it_and_it_pays(
+    tmp_path, mode, least_s, sharers, splits
+):
+    chunking = Chunking(mode=mode, min_s=10, target_s=20, max_s=20, least_film_s=least_s)
+    farm = FilmFarm(tmp_path, CHUNKED.model_copy(update={"chunking": chunking}))
+    farm.with_kit(sharers=lambda _profile: sharers)
+
+    record = farm.until_settled(farm.submit())
+
+    assert record.state is JobState.DONE
+    assert ("encode_chunk" in farm.encoder.calls) is splits
+    assert ("keyframes" in farm.encoder.calls) is splits, "the pass over packets is not for nothing"
+
+
+def test_a_film_that_cannot_be_cut_is_encoded_whole(farm):
+    farm.encoder.index = fake_index(length_s=60, every_s=60)
+
+    record = farm.until_settled(farm.submit())
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 1
+    assert "encode_chunk" not in farm.encoder.calls
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(CHUNKS))))
+def test_chunks_may_be_done_in_any_order(farm, order):
+    source = farm.split()
+    deliveries = [farm.receive() for _ in range(CHUNKS)]
+
+    for number in order:
+        farm.do(deliveries[number])
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS
+
+
+def test_every_task_twice_makes_one_rendition(farm):
+    source = farm.split()
+    farm.queue.send([farm.task(source, number) for number in range(CHUNKS)])
+    farm.queue.send([farm.task(source, None)])
+
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS
+    assert farm.encoder.calls.count("join") == 1
+    assert [k for k, _, _ in farm.store.published].count(farm.key(source)) == 1
+    assert farm.quiet()
+    assert farm.letters() == []
+
+
+def test_a_join_that_comes_before_its_chunks_waits_for_the_one_they_send(farm):
+    source = farm.split()
+    held = [farm.receive() for _ in range(CHUNKS)]
+    farm.queue.send([farm.task(source, None)])
+
+    early = farm.handle()
+    assert isinstance(early.verdict, Done)
+    assert "join" not in farm.encoder.calls
+    for delivery in held:
+        farm.do(delivery)
+
+    assert farm.until_settled(source).state is JobState.DONE
+    assert farm.encoder.calls.count("join") == 1
+
+
+def test_a_second_task_of_the_job_while_it_is_split_sends_nothing(farm):
+    source = farm.split()
+    before = farm.queue.depth().ready
+    farm.queue.send([farm.task(source, 0).whole()])
+    deliveries = [farm.receive() for _ in range(before + 1)]
+
+    handled = farm.do(deliveries[-1])
+
+    assert handled.verdict == Done()
+    assert farm.queue.depth().ready == 0
+    assert farm.encoder.calls.count("keyframes") == 1
+
+
+def test_two_workers_that_finish_the_last_two_chunks_at_once_make_one_rendition(farm):
+    source = farm.split()
+    farm.handle()
+    last = [farm.receive(), farm.receive()]
+    gate = threading.Barrier(2, timeout=20)
+    farm.encoder.during["encode_chunk"] = gate.wait
+
+    threads = [
+        threading.Thread(target=farm.do, args=(delivery, f"w:{number}"))
+        for number, delivery in enumerate(last)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    farm.encoder.during.clear()
+
+    assert farm.until_settled(source).state is JobState.DONE
+    assert [k for k, _, _ in farm.store.published].count(farm.key(source)) == 1
+    assert farm.encoder.calls.count("join") == 1
+
+
+def test_what_happens_to_parts_is_no_end_of_a_job(farm):
+    source = farm.submit()
+
+    farm.until_settled(source)
+
+    kinds = [event.kind for event in farm.events if event.kind is not EventName.JOB_PROGRESS]
+    assert kinds.count(EventName.JOB_DONE) == 1
+    assert kinds.count(EventName.PART_DONE) == CHUNKS
+    assert kinds.count(EventName.JOB_SPLIT) == 1
+    assert {event.job_id for event in farm.events} == {job_id(source, "hevc")}
+    encoding = [e for e in farm.events if e.progress and e.progress.phase is Phase.ENCODE]
+    assert {event.part for event in encoding} == {f"Chunk {n} of 3" for n in (1, 2, 3)}
+
+
+def test_a_short_job_of_the_same_profile_is_still_encoded_whole(tmp_path):
+    farm = Farm(tmp_path)
+
+    record = farm.until_settled(farm.submit())
+
+    assert record.state is JobState.DONE
+    assert "keyframes" not in farm.encoder.calls

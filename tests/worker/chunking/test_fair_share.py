@@ -1,0 +1,108 @@
+"""Short jobs are not stuck behind a film's chunks: two films and ten short jobs on four workers."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from pathlib import Path
+
+import pytest
+
+from contracts.backends import source
+from hevcq.backends.embedded.factory import open_embedded
+from hevcq.domain.job import Task, TaskKind
+from hevcq.settings.model import Settings
+from support.clips import ManualClock
+from support.fakes.backend import HEVC
+
+pytestmark = pytest.mark.repeats
+
+WORKERS, CHUNKS, SHORT_JOBS = 4, 60, 10
+CHUNK_S, SHORT_S = 60.0, 60.0
+
+
+def run(folder: Path, *, grouped: bool) -> dict[str, float]:
+    """Return when each short job ended, and each film, by workers in virtual time."""
+    clock = ManualClock(auto=True)
+    profile = HEVC.model_copy(
+        update={"queue": HEVC.queue.model_copy(update={"visibility_s": 43_200})}
+    )
+    opened = open_embedded(Settings(data_dir=folder), {"hevc": profile}, clock)
+    queue, begin = opened.backend.queues["hevc"], clock.monotonic()
+    for film in ("film one", "film two"):
+        group = source(film).source_id if grouped else ""
+        queue.send(
+            [
+                Task(
+                    kind=TaskKind.CHUNK,
+                    source=source(film),
+                    profile="hevc",
+                    chunk=number,
+                    group=group,
+                    split="digest-1",
+                )
+                for number in range(CHUNKS)
+            ]
+        )
+    queue.send([Task(source=source(f"short {n}"), profile="hevc") for n in range(SHORT_JOBS)])
+    ended: dict[str, float] = {}
+    busy: list[tuple[float, int, object]] = []
+    numbers = itertools.count()
+    for _ in range(2 * CHUNKS + SHORT_JOBS + WORKERS):
+        while len(busy) < WORKERS:
+            found = queue.receive(1, wait_s=0, stop=threading.Event())
+            if not found:
+                break
+            kind = found[0].tasks[0].kind
+            cost = CHUNK_S if kind is TaskKind.CHUNK else SHORT_S
+            heapq.heappush(busy, (clock.monotonic() + cost, next(numbers), found[0]))
+        if not busy:
+            break
+        at, _, delivery = heapq.heappop(busy)
+        clock.advance(max(0.0, at - clock.monotonic()))
+        queue.ack(delivery)
+        ended[delivery.tasks[0].source.key] = clock.monotonic() - begin
+    assert queue.depth().ready + queue.depth().in_flight == 0
+    opened.close()
+    return ended
+
+
+@pytest.fixture
+def ended(tmp_path) -> dict[str, float]:
+    return run(tmp_path / "data", grouped=True)
+
+
+def test_short_jobs_pass_between_the_chunks_of_films_that_were_there_before_them(ended, capsys):
+    shorts = [at for key, at in ended.items() if "short" in key]
+    alone = SHORT_JOBS / WORKERS * SHORT_S
+    worst = max(shorts) / alone
+    with capsys.disabled():
+        print(f"\nfairness: last of {SHORT_JOBS} short jobs after {worst:.2f} x its time alone")
+
+    # Round by round they take turns with one chunk of each film, and wait for those under way.
+    assert worst <= 2.0
+    assert max(shorts) < min(at for key, at in ended.items() if "film" in key) / 4
+
+
+def test_the_films_end_no_later_for_it_than_the_work_takes(ended):
+    total = (2 * CHUNKS * CHUNK_S + SHORT_JOBS * SHORT_S) / WORKERS
+
+    assert max(ended.values()) <= 1.05 * total
+
+
+def test_without_groups_the_short_jobs_would_wait_for_both_films(tmp_path):
+    ended = run(tmp_path / "data", grouped=False)
+
+    shorts = [at for key, at in ended.items() if "short" in key]
+    assert min(shorts) >= 2 * CHUNKS * CHUNK_S / WORKERS
+
+
+def test_a_split_job_sends_its_chunks_in_one_group(tmp_path):
+    """What the rule goes by, in both backends: SQS gets it as the message group."""
+    from support.fakes.filmfarm import FilmFarm
+
+    farm = FilmFarm(tmp_path)
+    film = farm.split()
+
+    assert farm.receive().tasks[0].group == film.source_id

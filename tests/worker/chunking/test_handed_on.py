@@ -1,0 +1,158 @@
+"""A worker that is far slower than the others gives its chunk up, once, and nothing is counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.job import JobState
+from hevcq.domain.verdict import HAND_ON_S, Release
+from hevcq.errors import Stopped, Unavailable
+from hevcq.ports.encoder import EncodeProgress
+from hevcq.worker.delivery.context import HandedOn
+from support.fakes.encoder import fake_index
+from support.fakes.filmfarm import EmbeddedFilmFarm, FilmFarm
+
+CHUNKS, CHUNK_S = 5, 20.0
+
+
+class Paced:
+    """Encodes chunks as fast as they play; `slow` says how many times slower some begin."""
+
+    def __init__(self, farm: FilmFarm) -> None:
+        self.farm, self.slow, self.begun = farm, {}, []
+        self._encode = farm.encoder.encode_chunk
+        farm.encoder.encode_chunk = self.encode_chunk
+        farm.encoder.index = fake_index(length_s=100, every_s=20)
+
+    def encode_chunk(self, request, plan, chunk, *, on_progress, stop):
+        first = chunk.index not in self.begun
+        times = self.slow.get(chunk.index, [1.0])
+        whole = CHUNK_S * (times[0] if first else times[-1])
+        self.begun.append(chunk.index)
+        for step in range(int(whole)):
+            self.farm.clock.advance(1.0)
+            on_progress(EncodeProgress(step / whole, 0.0, 0, None, 0))
+            if stop.is_set():
+                raise Stopped
+        return self._encode(request, plan, chunk, on_progress=on_progress, stop=stop)
+
+
+def handing_on(farm: FilmFarm) -> FilmFarm:
+    """Have a farm's workers hand on what trails, and cut its films for as many workers."""
+    farm.with_kit(sharers=lambda _profile: CHUNKS, hands_on=True)
+    return farm
+
+
+def split(farm, slow: dict[int, list[float]], done: int = CHUNKS - 1) -> tuple[Paced, object]:
+    paced = Paced(farm)
+    source = farm.split()
+    assert len(farm.chunks(source)) == CHUNKS
+    paced.slow = slow
+    for _ in range(done):
+        farm.handle()
+    return paced, source
+
+
+class HandsOn:
+    """What holds over every backend; whoever inherits brings a `farm` that hands on."""
+
+    def test_a_chunk_that_trails_is_released_uncounted_and_another_worker_ends_it(self, farm):
+        paced, source = split(farm, {4: [5.0, 1.0]})
+
+        handled = farm.handle("slow:0")
+
+        assert isinstance(handled.verdict, Release)
+        assert handled.verdict.delay_s == HAND_ON_S
+        part = farm.chunks(source)[4]
+        assert (part.state, part.failures, part.crashes) == (JobState.QUEUED, 0, 0)
+        assert farm.handle("other:0") is None, "it is hidden until others are free"
+        assert farm.scratch_files() == []
+        record = farm.until_settled(source)
+        assert record.state is JobState.DONE
+        assert paced.begun == [0, 1, 2, 3, 4, 4]
+
+    def test_who_handed_a_chunk_on_leaves_it_to_others_for_a_moment(self, farm):
+        paced, source = split(farm, {4: [5.0, 1.0]})
+        farm.handle("slow:0")
+
+        for _ in range(2):
+            farm.clock.advance(HAND_ON_S)
+            refused = farm.handle("slow:1")
+            assert isinstance(refused.verdict, Release)
+            assert refused.verdict.delay_s == HAND_ON_S
+        farm.with_kit(handed_on=HandedOn())
+        farm.clock.advance(HAND_ON_S)
+        farm.handle("elsewhere:0")
+
+        assert farm.chunks(source)[4].state is JobState.DONE
+        assert paced.begun.count(4) == 2
+
+    def test_who_handed_a_chunk_on_takes_it_back_if_nobody_else_does(self, farm):
+        paced, source = split(farm, {4: [5.0, 5.0]})
+        farm.handle("slow:0")
+
+        for _ in range(3):
+            farm.clock.advance(HAND_ON_S)
+            farm.handle("slow:0")
+
+        assert farm.chunks(source)[4].state is JobState.DONE
+        assert paced.begun.count(4) == 2
+
+    def test_a_message_with_few_receives_to_spare_is_left_to_nobody(self, farm):
+        numbers = farm.profile.queue.model_copy(update={"max_receives": 4, "max_failures": 3})
+        paced, source = split(farm, {4: [5.0, 5.0]})
+        farm.handle("slow:0")
+        farm.profile = farm.profile.model_copy(update={"queue": numbers})
+
+        farm.clock.advance(HAND_ON_S)
+        farm.handle("slow:0")
+
+        assert farm.chunks(source)[4].state is JobState.DONE
+        assert paced.begun.count(4) == 2
+
+    def test_a_chunk_that_is_hard_wherever_it_is_encoded_is_handed_on_once(self, farm):
+        paced, source = split(farm, {4: [5.0, 5.0]})
+
+        assert farm.until_settled(source).state is JobState.DONE
+        assert paced.begun.count(4) == 2
+
+    def test_a_chunk_stays_where_the_others_are_hardly_faster(self, farm):
+        paced, source = split(farm, {4: [2.5, 1.0]})
+
+        assert farm.until_settled(source).state is JobState.DONE
+        assert paced.begun.count(4) == 1
+
+    def test_the_first_chunks_of_a_film_are_measured_by_nobody(self, farm):
+        paced, source = split(farm, {0: [5.0, 1.0]}, done=0)
+
+        assert farm.until_settled(source).state is JobState.DONE
+        assert paced.begun.count(0) == 1
+
+    def test_slots_of_one_machine_hand_nothing_on(self, farm):
+        farm.with_kit(hands_on=False)
+        paced, source = split(farm, {4: [5.0, 1.0]})
+
+        assert farm.until_settled(source).state is JobState.DONE
+        assert paced.begun.count(4) == 1
+
+    def test_a_ledger_that_does_not_answer_the_look_ends_nothing(self, farm, monkeypatch):
+        paced, source = split(farm, {4: [5.0, 1.0]})
+
+        def silent(_job_id):
+            raise Unavailable("no answer")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(farm.ledger, "parts", silent)
+            patched.setattr("hevcq.worker.chunking.chunk_job.send_join", lambda _kit, _task: None)
+            farm.handle()
+
+        assert paced.begun.count(4) == 1
+        assert farm.chunks(source)[4].state is JobState.DONE
+
+
+class TestHandedOn(HandsOn):
+    """In memory and in a data folder."""
+
+    @pytest.fixture(params=[FilmFarm, EmbeddedFilmFarm])
+    def farm(self, request, tmp_path) -> FilmFarm:
+        return handing_on(request.param(tmp_path))

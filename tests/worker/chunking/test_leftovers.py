@@ -1,0 +1,118 @@
+"""What killed workers leave below work/ is removed, and what is still needed is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.job import JobState, job_id, part_id
+from hevcq.domain.keys import work_folder, work_key
+from hevcq.errors import SourceDamaged, Unavailable
+from hevcq.worker.chunking.split import sweep_leftovers
+from hevcq.worker.handler import Served
+from hevcq.worker.pool import Numbers, WorkerPool
+from support.fakes.filmfarm import CHUNKS, EmbeddedFilmFarm, FilmFarm
+
+
+@pytest.fixture(params=[FilmFarm, EmbeddedFilmFarm])
+def farm(request, tmp_path):
+    return request.param(tmp_path)
+
+
+def leave(farm, source, split: str = "older-0") -> str:
+    key = work_key(job_id(source, "hevc"), split, "00000.part")
+    farm.store.put(key, b"left behind", metadata={})
+    return key
+
+
+@pytest.mark.parametrize("end", [JobState.DONE, JobState.DEAD])
+def test_what_is_kept_for_a_job_that_ended_goes(farm, end):
+    source = farm.submit()
+    if end is JobState.DEAD:
+        farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
+    assert farm.until_settled(source).state is end
+    leave(farm, source)
+
+    sweep_leftovers(farm.kit)
+
+    assert farm.kept(source) == []
+
+
+def test_what_a_split_job_goes_by_stays_and_what_it_does_not_goes(farm):
+    source = farm.split()
+    farm.handle()
+    needed, old = farm.kept(source), leave(farm, source)
+
+    sweep_leftovers(farm.kit)
+
+    assert farm.store.stat(old) is None
+    assert farm.kept(source) == needed
+    assert farm.until_settled(source).state is JobState.DONE
+    assert farm.encoder.calls.count("encode_chunk") == CHUNKS
+
+
+def test_the_plan_of_a_job_that_is_being_split_stays(farm):
+    source = farm.submit()
+    assert farm.killed_at("store.put:after")
+    (plan,) = farm.kept(source)
+
+    sweep_leftovers(farm.kit)
+
+    assert farm.kept(source) == [plan]
+
+
+def test_files_of_a_job_that_nobody_knows_go(farm):
+    key = f"{work_folder('0' * 32)}digest-1/plan.json"
+    farm.store.put(key, b"{}", metadata={})
+
+    sweep_leftovers(farm.kit)
+
+    assert farm.store.stat(key) is None
+
+
+def test_a_dead_part_is_remembered_so_that_its_delivery_still_becomes_a_letter(farm):
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
+    assert farm.killed_at("queue.bury:before")
+    sweep_leftovers(farm.kit)
+    split = farm.record(source).split
+    assert farm.ledger.get(part_id(job_id(source, "hevc"), split.name, 0)) is not None
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+
+    farm.until_settled(source)
+
+    assert len(farm.letters()) == 1
+
+
+def test_a_dead_job_keeps_nothing_in_the_store(farm):
+    source = farm.split()
+    farm.handle()
+    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
+
+    farm.handle()
+
+    assert farm.state(source) is JobState.DEAD
+    assert farm.kept(source) == []
+
+
+def test_a_worker_that_starts_tidies_where_its_store_expires_nothing(farm):
+    source = farm.submit()
+    farm.until_settled(source)
+    key = leave(farm, source)
+    for tidies in (False, True):
+        farm.with_kit(tidies=tidies)
+        pool = WorkerPool(farm.kit, [Served(farm.profile, farm.queue)], Numbers())
+        pool.start()
+        pool.insist()
+        for thread in pool._threads:
+            thread.join(20)
+
+        assert (farm.store.stat(key) is None) is tidies
+
+
+def test_a_store_that_does_not_answer_does_not_keep_a_worker_from_starting(farm, monkeypatch):
+    def away(_prefix):
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(farm.store, "list", away)
+
+    sweep_leftovers(farm.kit)

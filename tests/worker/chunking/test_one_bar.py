@@ -1,0 +1,133 @@
+"""A film that is shared out is one bar: its chunks added up by their frames, then its join."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.job import (
+    JobRecord,
+    JobState,
+    PartOf,
+    Phase,
+    Progress,
+    RenditionRef,
+    Source,
+    Split,
+    part_id,
+)
+from hevcq.domain.split_progress import split_progress
+from support.ingest.run import NEVER, Bench
+
+SOURCE = Source(bucket="library", key="TODO/all/a.mp4", version="v", size=9)
+SPLIT = Split(name="digest-1", chunks=2, frames=400, seconds=100.0, plan_sha256="0" * 64)
+
+
+def record(name: str, state: JobState, **facts) -> JobRecord:
+    return JobRecord(
+        job_id=name,
+        source=SOURCE,
+        profile="hevc",
+        state=state,
+        created_at=0.0,
+        updated_at=0.0,
+        **facts,
+    )
+
+
+def part(chunk: int | None, frames: int, state: JobState, progress: Progress | None = None):
+    about = PartOf(job_id="job", split=SPLIT.name, chunk=chunk, frames=frames)
+    return record(part_id("job", SPLIT.name, chunk), state, part=about, progress=progress)
+
+
+def encoding(percent: float, speed: float | None = None) -> Progress:
+    return Progress(phase=Phase.ENCODE, percent=percent, speed=speed)
+
+
+JOB = record("job", JobState.SPLIT, split=SPLIT)
+WAITING = part(None, 0, JobState.QUEUED)
+
+
+def test_chunks_weigh_as_many_frames_as_they_have():
+    found = split_progress(
+        JOB, [part(0, 100, JobState.DONE), part(1, 300, JobState.QUEUED), WAITING]
+    )
+
+    assert (found.chunks, found.done, found.running) == (2, 1, 0)
+    assert found.progress == Progress(phase=Phase.ENCODE, percent=25.0)
+
+
+def test_speeds_add_up_and_tell_what_is_left():
+    parts = [
+        part(0, 100, JobState.RUNNING, encoding(50, 2.0)),
+        part(1, 300, JobState.RUNNING, encoding(50, 3.0)),
+        WAITING,
+    ]
+
+    found = split_progress(JOB, parts)
+
+    assert (found.running, found.progress.percent, found.progress.speed) == (2, 50.0, 5.0)
+    assert found.progress.eta_s == pytest.approx(10.0), "half of 100 s at five times"
+
+
+@pytest.mark.parametrize("phase", [Phase.FETCH, Phase.PUBLISH])
+def test_a_chunk_that_is_fetched_or_published_does_not_count_its_bytes_as_frames(phase):
+    fetching = part(0, 100, JobState.RUNNING, Progress(phase=phase, percent=90.0))
+
+    found = split_progress(JOB, [fetching, part(1, 300, JobState.QUEUED), WAITING])
+
+    assert found.progress.percent == 0.0
+
+
+def test_a_chunk_that_went_back_counts_for_nothing():
+    """Its last word may still be in the ledger."""
+    back = part(0, 400, JobState.QUEUED, encoding(90))
+
+    assert split_progress(JOB, [back, WAITING]).progress.percent == 0.0
+
+
+def test_once_all_chunks_are_done_the_film_is_as_far_as_its_join():
+    done = [part(0, 100, JobState.DONE), part(1, 300, JobState.DONE)]
+    checking = Progress(phase=Phase.VERIFY, percent=40.0)
+
+    assert split_progress(JOB, [*done, WAITING]).progress.phase is Phase.JOIN
+    assert (
+        split_progress(JOB, [*done, part(None, 0, JobState.RUNNING, checking)]).progress == checking
+    )
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING, JobState.DONE])
+def test_a_job_that_is_not_shared_out_has_no_standing(state):
+    assert split_progress(record("job", state), []) is None
+    assert split_progress(record("job", state, split=SPLIT), []) is None, "its split is over"
+
+
+def test_an_ingest_shows_one_bar_and_one_end(tmp_path: Path):
+    bench = Bench(tmp_path)
+    job = bench.queue(bench.film())
+    fence, ledger = bench.claim(job), bench.backend.ledger
+    ledger.split(job.job_id, fence, SPLIT, [100, 300])
+    made = RenditionRef(key="work/0", size=1, sha256="0" * 64, certificate_key="work/0.json")
+    bench.follower.step(NEVER)
+    for chunk in (0, 1):
+        name = part_id(job.job_id, SPLIT.name, chunk)
+        granted = ledger.claim_part(name, owner="w", lease_s=300)
+        ledger.progress(name, granted.fence, encoding(50))
+        bench.follower.step(NEVER)
+        ledger.complete(name, granted.fence, made, cpu_s=1.0)
+        bench.follower.step(NEVER)
+    assert bench.follower.open == 1, "chunks that are done end no job"
+    ledger.skip(job.job_id, fence, "not smaller")
+    bench.follower.step(NEVER)
+
+    told = [(e.phase, e.percent) for e in bench.events if e.event == "job_progress"]
+    assert told == [
+        ("encode", 0.0),
+        ("encode", 12.5),
+        ("encode", 25.0),
+        ("encode", 62.5),
+        ("join", 0.0),
+    ]
+    assert [e.event for e in bench.events if e.event.startswith("job_")].count("job_skipped") == 1
+    assert bench.follower.open == 0

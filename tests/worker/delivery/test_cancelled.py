@@ -1,0 +1,136 @@
+"""A cancelled job stops its workers, publishes nothing, and leaves no message behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.job import JobState, job_id
+from hevcq.domain.verdict import Abandon, FailureClass
+from hevcq.errors import StaleFence, Unavailable
+from hevcq.usecases.operations.cancel import CancelResult, Order, cancel
+from support.fakes.farm import Farm
+from support.fakes.filmfarm import CHUNKS, EmbeddedFilmFarm, FilmFarm
+from support.ingest.run import NEVER, Bench
+
+
+def ended(farm: Farm, source) -> list[CancelResult]:
+    order = Order([job_id(source, farm.profile.name)], who="ana")
+    return [done.result for done in cancel(farm.backend, order)]
+
+
+@pytest.fixture(params=[FilmFarm, EmbeddedFilmFarm])
+def films(request, tmp_path):
+    return request.param(tmp_path)
+
+
+def left(farm: Farm, source) -> None:
+    """No message, no letter, no rendition, no part: only the record with its reason."""
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    record = farm.until_settled(source)
+    assert (record.state, record.reason) == (JobState.DEAD, "Cancelled by ana.")
+    assert record.failure_class is FailureClass.CANCELLED
+    depth = farm.queue.depth()
+    assert (depth.ready, depth.in_flight, depth.delayed, depth.dead) == (0, 0, 0, 0)
+    assert not [found.key for found in farm.store.list("DONE/")]
+
+
+def test_a_job_that_waits_is_never_begun(tmp_path):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+
+    assert ended(farm, source) == [CancelResult.CANCELLED]
+
+    left(farm, source)
+    assert farm.encoder.calls == []
+
+
+def test_a_running_encode_stops_at_its_next_heartbeat(tmp_path):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+
+    def midway() -> None:
+        ended(farm, source)
+        farm.lease.beat(farm.clock.monotonic())
+
+    farm.encoder.during["encode"] = midway
+    handled = farm.handle()
+
+    assert isinstance(farm.lease.cause, StaleFence)
+    assert (type(handled.verdict), handled.settled) == (Abandon, False)
+    left(farm, source)
+    assert farm.encoder.calls.count("encode") == 1
+    assert farm.scratch_files() == []
+
+
+def test_the_chunks_of_a_cancelled_film_are_not_encoded(films):
+    source = films.split()
+    films.handle()
+
+    assert ended(films, source) == [CancelResult.CANCELLED]
+
+    assert films.kept(source) == [], "what was kept for it is gone"
+    left(films, source)
+    assert films.encoder.calls.count("encode_chunk") == 1
+
+
+def test_a_chunk_that_is_being_encoded_stops_and_a_cancelled_join_publishes_nothing(films):
+    source = films.split()
+    films.encoder.during["encode_chunk"] = lambda: (
+        ended(films, source),
+        films.lease.beat(films.clock.monotonic()),
+        films.clock.advance(6),
+    )
+    films.handle()
+
+    left(films, source)
+    assert films.encoder.calls.count("encode_chunk") <= CHUNKS
+    assert "join" not in films.encoder.calls
+
+
+def test_a_film_cancelled_in_its_join_publishes_nothing(films):
+    source = films.chunked()
+    films.encoder.during["verify"] = lambda: ended(films, source)
+    films.handle()
+
+    left(films, source)
+
+
+def test_a_cancelled_film_can_be_made_after_all(films):
+    source = films.split()
+    ended(films, source)
+    record = films.record(source)
+
+    assert films.backend.fanout.requeue(record, who="ana", why="wanted after all")
+    films.clock.advance(films.profile.queue.visibility_s + 1)
+
+    assert films.until_settled(source, rounds=120).state is JobState.DONE
+    assert films.renditions() == [films.key(source)]
+
+
+def test_an_ingest_that_waits_for_a_cancelled_job_ends_with_the_reason(tmp_path):
+    bench = Bench(tmp_path)
+    job = bench.queue(bench.film())
+
+    assert bench.backend.ledger.cancel(job.job_id, "Cancelled by ana.")
+    bench.follower.step(NEVER)
+
+    (failed,) = [event for event in bench.events if event.event == "job_failed"]
+    assert (failed.reason, failed.failure_class) == ("Cancelled by ana.", "cancelled")
+    assert bench.follower.open == 0
+
+
+def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelled(tmp_path):
+    farm = FilmFarm(tmp_path)
+    split, waiting = farm.split(), farm.submit("b.mp4")
+
+    def denied(_prefix):
+        raise Unavailable("access is denied")
+
+    listing, farm.store.list = farm.store.list, denied
+    order = Order([source.key for source in (split, waiting)], who="ana")
+    results = [done.result for done in cancel(farm.backend, order)]
+    farm.store.list = listing
+
+    assert results == [CancelResult.CANCELLED] * 2
+    left(farm, split)
+    left(farm, waiting)

@@ -1,0 +1,237 @@
+"""What a queue gives up by itself is recorded by whoever looks, and can still be brought back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hevcq.domain.job import JobState, Task, TaskKind
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import Unavailable
+from hevcq.ports.queue import DeadLetter, Selection
+from hevcq.usecases.operations.expired_messages import WHOLE_EVERY, GivenUp
+from hevcq.worker.monitoring.health import Health
+from hevcq.worker.monitoring.periodic import Periodic
+from support.fakes.backend import Faulty
+from support.fakes.filmfarm import FilmFarm
+
+
+@pytest.fixture
+def farm(tmp_path):
+    """A farm whose queue gives up apart from the ledger, as SQS does."""
+    made = FilmFarm(tmp_path)
+    made.backend = replace(made.backend, gives_up_apart=True)
+    made.with_kit(backend=made.backend)
+    return made
+
+
+def give_up(farm, *, kind: TaskKind = TaskKind.ENCODE, chunk: int | None = None) -> None:
+    """Receive messages and let them run out until the queue has given one of this kind up."""
+    limit = farm.profile.queue.max_receives
+    for _ in range(limit + 1):
+        taken = []
+        while (delivery := farm.receive()) is not None:
+            (task,) = delivery.tasks
+            taken.append(delivery)
+            if (task.kind, task.chunk) != (kind, chunk):
+                farm.queue.release(delivery, delay_s=1e6)
+        farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    assert farm.letters(), "nothing was given up"
+
+
+def moved_back(farm) -> None:
+    """Let the service move its letters back, as they are (StartMessageMoveTask)."""
+    for letter in farm.letters():
+        farm.queue.send_body(letter.body)
+        assert farm.queue.purge(letter)
+
+
+def dead(farm, source) -> tuple[JobState, FailureClass | None]:
+    record = farm.record(source)
+    return record.state, record.failure_class
+
+
+def letter_of(farm, source) -> DeadLetter:
+    """Return the letter of a whole job that the queue gave up."""
+    task = Task(source=source, profile=farm.profile.name)
+    return DeadLetter(
+        letter_id="1",
+        queue=farm.queue.name,
+        body=task.body(),
+        reason="Given up by the queue after 10 receives.",
+        failure_class=FailureClass.RECEIVES,
+        attempts=10,
+        tail=(),
+        buried_at=0.0,
+        task=task,
+    )
+
+
+GIVEN_UP = (JobState.DEAD, FailureClass.RECEIVES)
+
+
+def test_a_queued_job_that_the_queue_gave_up_is_dead_with_the_reason(farm) -> None:
+    source = farm.submit()
+    give_up(farm)
+    assert farm.state(source) is JobState.QUEUED
+
+    assert GivenUp(farm.backend).look() == 1
+
+    assert dead(farm, source) == GIVEN_UP
+    assert farm.record(source).reason == farm.letters()[0].reason
+
+
+def test_one_whose_last_worker_vanished_is_dead_once_its_lease_is_over(farm) -> None:
+    source = farm.submit()
+    give_up(farm)
+    farm.ledger.claim(source, farm.profile.name, owner="gone", lease_s=60.0)
+    look = GivenUp(farm.backend)
+    assert look.look() == 0
+    assert farm.state(source) is JobState.RUNNING
+
+    farm.clock.advance(61)
+
+    assert look.look() == 1, "it was too early, and is asked again although no letter is new"
+    assert dead(farm, source) == GIVEN_UP
+
+
+def test_a_chunk_that_the_queue_gave_up_ends_its_film(farm) -> None:
+    source = farm.split()
+    give_up(farm, kind=TaskKind.CHUNK, chunk=1)
+    assert farm.state(source) is JobState.SPLIT
+
+    assert GivenUp(farm.backend).look() == 1
+
+    assert dead(farm, source) == GIVEN_UP
+
+
+def test_a_chunk_that_is_done_all_the_same_ends_nothing(farm) -> None:
+    source = farm.split()
+    give_up(farm, kind=TaskKind.CHUNK, chunk=1)
+    farm.queue.send([farm.task(source, 1)])
+    while farm.chunks(source)[1].state is not JobState.DONE:
+        farm.handle()
+
+    assert GivenUp(farm.backend).look() == 0
+    assert farm.state(source) is JobState.SPLIT
+
+
+def test_the_message_that_split_a_film_is_needed_only_until_the_chunks_are_sent(farm) -> None:
+    source = farm.split()
+    record = farm.record(source)
+    letter = letter_of(farm, source)
+    look = GivenUp(farm.backend)
+
+    assert record.split.announced
+    assert look.note(letter) is False
+    assert farm.state(source) is JobState.SPLIT
+
+
+def test_moved_back_by_the_service_a_given_up_job_is_tried_again(farm) -> None:
+    source = farm.submit()
+    give_up(farm)
+    GivenUp(farm.backend).look()
+
+    moved_back(farm)
+
+    assert farm.until_settled(source).state is JobState.DONE
+
+
+def test_moved_back_by_the_service_a_given_up_chunk_brings_its_film_back(farm) -> None:
+    source = farm.split()
+    give_up(farm, kind=TaskKind.CHUNK, chunk=1)
+    GivenUp(farm.backend).look()
+    farm.clock.advance(1e6)
+    while (delivery := farm.receive()) is not None:
+        farm.do(delivery)
+    assert dead(farm, source) == GIVEN_UP, "its sisters do not bring it back"
+
+    moved_back(farm)
+
+    assert farm.until_settled(source).state is JobState.DONE
+
+
+def test_recorded_too_early_a_job_with_another_message_is_done_all_the_same(farm) -> None:
+    source = farm.submit()
+    give_up(farm)
+    farm.queue.send([letter_of(farm, source).task])
+    GivenUp(farm.backend).look()
+    assert dead(farm, source) == GIVEN_UP
+
+    assert farm.until_settled(source).state is JobState.DONE
+
+
+def test_what_a_worker_buried_is_left_as_it_is(farm) -> None:
+    source = farm.submit()
+    farm.encoder.errors["encode_chunk"] = [Unavailable("down")] * 99
+    record = farm.until_settled(source)
+    assert record.state is JobState.DEAD
+
+    assert GivenUp(farm.backend).look() == 0
+    assert farm.record(source) == record
+
+
+def test_letters_are_listed_only_where_there_are_more_than_before(farm) -> None:
+    farm.submit()
+    give_up(farm)
+    listings: list[str] = []
+    queue = Faulty(
+        farm.queue, before=lambda name: listings.append(name) if name == "dead_letters" else None
+    )
+    look = GivenUp(replace(farm.backend, queues={farm.queue.name: queue}))
+
+    for _ in range(WHOLE_EVERY):
+        look.look()
+    assert len(listings) == 1
+
+    look.look()
+    assert len(listings) == 2, "now and then all the same"
+
+
+def test_a_queue_that_does_not_answer_is_looked_at_again(farm) -> None:
+    source = farm.submit()
+    give_up(farm)
+    failing = [True]
+
+    def fails(name: str) -> None:
+        if name == "dead_letters" and failing:
+            failing.pop()
+            raise Unavailable("no answer")
+
+    queue = Faulty(farm.queue, before=fails)
+    look = GivenUp(replace(farm.backend, queues={farm.queue.name: queue}))
+
+    assert (look.look(), look.look()) == (0, 1)
+    assert dead(farm, source) == GIVEN_UP
+
+
+def test_where_queue_and_ledger_are_one_there_is_nothing_to_look_for(farm) -> None:
+    source = farm.submit()
+    give_up(farm)
+
+    assert GivenUp(replace(farm.backend, gives_up_apart=False)).look() == 0
+    assert farm.state(source) is JobState.QUEUED
+
+
+def test_who_lists_dead_letters_records_them_too(farm) -> None:
+    source = farm.submit()
+    give_up(farm)
+    found = ((farm.queue.name, x) for x in farm.queue.dead_letters(Selection()))
+
+    assert len(list(GivenUp(farm.backend).noting(found))) == 1
+
+    assert dead(farm, source) == GIVEN_UP
+
+
+def test_a_worker_looks_at_its_start_and_then_every_so_often(farm) -> None:
+    looks: list[float] = []
+    watcher = Periodic("test", lambda: looks.append(farm.clock.monotonic()), farm.clock, 900.0)
+    assert watcher._once() == 900.0
+    assert len(looks) == 1
+
+    watcher.look(Health(slots=1, alive=1, handled=0, oldest_poll_s=0.0))
+    watcher.close()
+    count = len(looks)
+    watcher._once()
+    assert len(looks) == count, "once closed it does no more"

@@ -1,0 +1,203 @@
+"""Whose fault a failure is: a sick worker is taken out and costs no job an attempt, poison ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.job import JobState
+from hevcq.domain.verdict import Done, FailureClass, Release, RetryIn
+from hevcq.errors import (
+    EncoderFailed,
+    EncoderStalled,
+    OutOfMemory,
+    SourceDamaged,
+    Stopped,
+    Unavailable,
+    WorkerUnfit,
+)
+from support.fakes.backend import HEVC
+from support.fakes.farm import Farm
+
+
+@pytest.fixture
+def farm(tmp_path) -> Farm:
+    return Farm(tmp_path)
+
+
+def with_numbers(tmp_path, **numbers: int) -> Farm:
+    queue = HEVC.queue.model_copy(update=numbers)
+    return Farm(tmp_path, HEVC.model_copy(update={"queue": queue}))
+
+
+def test_different_jobs_that_fail_in_a_row_take_the_worker_out(farm):
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 5
+    sources = [farm.submit(f"{n}.mp4") for n in range(5)]
+
+    handled = [farm.handle() for _ in sources]
+
+    assert [h.unfit is not None for h in handled] == [False] * 4 + [True]
+    assert farm.record(sources[-1]).failures == 0
+    assert farm.letters() == []
+
+
+@pytest.mark.parametrize("well", [0, 3], ids=["from the start", "after three films"])
+@pytest.mark.parametrize(
+    "error", [EncoderFailed("broke"), EncoderStalled("stands"), KeyError("x")], ids=repr
+)
+def test_a_sick_worker_costs_no_job_an_attempt(farm, error, well):
+    sources = [farm.submit(f"{n}.mp4") for n in range(well + 5)]
+    done = [farm.handle() for _ in range(well)]
+    farm.encoder.errors["encode"] = [error] * 5
+
+    handled = [farm.handle() for _ in range(5)]
+
+    assert [type(h.verdict) for h in done] == [Done] * well
+    assert [farm.record(source).failures for source in sources] == [0] * (well + 5)
+    assert [type(h.verdict) for h in handled] == [Release] * 5
+    assert all(h.verdict.delay_s > 0 for h in handled[:4]), "other workers are to have it first"
+    assert all(h.verdict.doubted for h in handled[:4]), "this one need not wait for it"
+    assert [h.unfit is not None for h in handled] == [False] * 4 + [True]
+    assert {farm.until_settled(source).state for source in sources} == {JobState.DONE}
+
+
+def test_a_job_that_was_received_before_pays_a_sick_worker_nothing_either(farm):
+    source = farm.submit()
+    farm.encoder.errors["encode"] = [Stopped(), EncoderFailed("broke")]
+    assert isinstance(farm.handle().verdict, Release)
+    farm.clock.advance(301)
+
+    handled = farm.handle()
+
+    assert (type(handled.verdict), handled.verdict.doubted) == (Release, True)
+    record = farm.record(source)
+    assert (record.fence, record.failures, record.crashes, record.doubts) == (2, 0, 0, 1)
+
+
+def test_a_second_failure_of_a_job_is_counted_where_no_other_failed(farm):
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 2
+    source = farm.submit()
+    farm.clock.advance(farm.handle().verdict.delay_s)
+
+    assert isinstance(farm.handle().verdict, RetryIn)
+    assert (farm.record(source).failures, farm.record(source).doubts) == (1, 1)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_what_always_breaks_the_encoder_ends_after_its_failures_and_one_that_is_not_counted(
+    tmp_path, most
+):
+    farm = with_numbers(tmp_path, max_failures=most)
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 99
+    source = farm.submit()
+
+    record = farm.until_settled(source)
+
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.ENCODER)
+    (letter,) = farm.letters()
+    assert letter.attempts == most + 1
+    assert letter.reason == "broke"
+    assert farm.encoder.calls.count("encode") == most + 1
+    # The last is told by the dead letter.
+    assert (record.failures, record.crashes) == (most - 1, 0)
+
+
+def test_a_first_failure_is_counted_where_the_message_has_no_receives_to_spare(tmp_path):
+    farm = with_numbers(tmp_path, max_failures=3, max_receives=4)
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 99
+    source = farm.submit()
+
+    assert isinstance(farm.handle().verdict, RetryIn)
+
+    assert farm.until_settled(source).failure_class is FailureClass.ENCODER
+    assert farm.letters()[0].attempts == 3
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("No answer."), OutOfMemory("It was killed.")], ids=repr
+)
+def test_a_first_failure_that_is_surely_not_the_machines_is_counted(farm, error):
+    farm.encoder.errors["encode"] = [error]
+    source = farm.submit()
+
+    assert isinstance(farm.handle().verdict, RetryIn)
+    assert farm.record(source).failures == 1
+
+
+def failed_trial(*_args, **_named):
+    raise WorkerUnfit("Ten test pictures could not be encoded.")
+
+
+@pytest.mark.parametrize(
+    "error", [EncoderFailed("broke"), EncoderStalled("stands"), KeyError("x")], ids=repr
+)
+def test_a_worker_that_fails_its_trial_leaves_at_once_and_the_job_pays_nothing(farm, error):
+    farm.encoder.errors["encode"] = [error]
+    farm.encoder.trial = failed_trial
+    source = farm.submit()
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Release)
+    assert str(handled.unfit) == "Ten test pictures could not be encoded."
+    record = farm.record(source)
+    assert (record.state, record.failures, record.crashes) == (JobState.QUEUED, 0, 0)
+    assert farm.queue.depth().ready == 1
+
+
+@pytest.mark.parametrize(
+    "error", [SourceDamaged("Packets are missing."), Unavailable("No answer.")], ids=repr
+)
+def test_a_failure_that_is_surely_not_the_machines_asks_for_no_trial(farm, error):
+    farm.encoder.errors["encode"] = [error]
+    farm.encoder.trial = failed_trial
+    farm.submit()
+
+    assert farm.handle().unfit is None
+
+
+def test_a_trial_that_is_stopped_says_nothing(farm):
+    def stopped(*_args, **_named):
+        raise Stopped
+
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")]
+    farm.encoder.trial = stopped
+    farm.doubt(farm.record(farm.submit()).job_id)
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, RetryIn)
+    assert handled.unfit is None
+
+
+def test_two_sources_that_break_the_encoder_each_time_still_end(farm):
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 99
+    first, second = farm.submit("1.mp4"), farm.submit("2.mp4")
+
+    farm.until_settled(first, rounds=200)
+
+    assert {farm.state(first), farm.state(second)} == {JobState.DEAD}
+    most = farm.profile.queue.max_receives
+    assert all(letter.attempts < most for letter in farm.letters())
+    assert {letter.failure_class for letter in farm.letters()} == {FailureClass.ENCODER}
+
+
+def test_a_doubted_failure_is_counted_once_the_message_has_no_receives_to_spare(farm):
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 9
+    farm.kit.breaker.failed("another", FailureClass.ENCODER)
+    farm.submit()
+    spare = farm.profile.queue.max_receives - farm.profile.queue.max_failures
+    for _ in range(spare - 1):
+        delivery = farm.receive()
+        farm.queue.release(delivery)
+
+    assert isinstance(farm.handle().verdict, RetryIn)
+
+
+def test_one_job_that_fails_again_and_again_does_not_take_the_worker_out(farm):
+    farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 4
+    source = farm.submit()
+
+    farm.until_settled(source)
+
+    assert farm.kit.breaker.failed("another", FailureClass.ENCODER) is False
+    assert farm.letters()[0].failure_class is FailureClass.ENCODER

@@ -1,0 +1,37 @@
+"""What runs beside the work may break or hang, and neither stops it nor is stopped by it."""
+
+from __future__ import annotations
+
+import threading
+
+from hevcq.worker.monitoring.periodic import AFTER_DEFECT_S, Background
+from support.clips import ManualClock
+
+
+def test_a_step_that_breaks_is_told_and_tried_again_a_minute_later(capsys):
+    clock, seen, done = ManualClock(), [], threading.Event()
+
+    def step() -> float:
+        seen.append(clock.monotonic())
+        if len(seen) == 1:
+            raise KeyError("a defect")
+        done.set()
+        return 3_600.0
+
+    beside = Background("tidy", step, clock)
+    beside.wake()
+    clock.until_waiting()
+    clock.advance(AFTER_DEFECT_S - 1)
+    clock.until_waiting()
+    assert len(seen) == 1
+    clock.advance(1)
+
+    assert done.wait(30)
+    assert seen[1] - seen[0] == AFTER_DEFECT_S
+    beside.close(30)
+    told = capsys.readouterr()
+    assert "background_failed" in told.out + told.err
+
+
+def test_what_was_never_woken_ends_at_once():
+    Background("tidy", lambda: 1.0, ManualClock()).close(30)
