@@ -124,7 +124,7 @@ def latency(backend: Backend, clients: Clients) -> list[dict[str, object]]:
         thread.start()
         time.sleep(0.3)
         began = time.perf_counter()
-        clients.s3.put_object(Bucket="bench-in", Key=f"TODO/hevc/{number}.mp4", Body=b"film")
+        clients.s3.put_object(Bucket="bench-in", Key=f"TODO/hevc/{number}.mp4", Body=b"video")
         thread.join()
         took.append(held[0] - began)
     return [row("upload to task in a waiting worker, median, on moto", median(took) * 1e3, "ms")]
@@ -238,7 +238,7 @@ def only_hevc(folder: Path) -> Path:
 
 def encoding(folder: Path) -> list[dict[str, object]]:
     """Core-seconds a frame of the shipped recipes on 1080p, and what a video hour costs by them."""
-    film = clip(folder, 8, "1920x1080")
+    video = clip(folder, 8, "1920x1080")
     rows = []
     small = ["-vf", "scale=1280:720"]
     recipes = {
@@ -246,7 +246,7 @@ def encoding(folder: Path) -> list[dict[str, object]]:
         "720p (x264 medium, from 1080p)": ["libx264", "-preset", "medium", "-crf", "22", *small],
     }
     for name, words in recipes.items():
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-ss", "3", "-i", str(film), "-an"]
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-ss", "3", "-i", str(video), "-an"]
         command += ["-frames:v", str(FRAMES), "-c:v", *words, "-f", "null", "-"]
         core_s = run(command).cpu_s / FRAMES
         hours = core_s * FRAMES_PER_VIDEO_HOUR / 3600
@@ -256,7 +256,7 @@ def encoding(folder: Path) -> list[dict[str, object]]:
             row(f"{name}: vCPU-hours of a video hour", hours, "h"),
             row(f"{name}: price of a video hour on demand", price, "USD"),
         ]
-    print(f"encoded: {'a real clip' if film.parent == MEDIA else 'a generated clip'}")
+    print(f"encoded: {'a real clip' if video.parent == MEDIA else 'a generated clip'}")
     return rows
 
 

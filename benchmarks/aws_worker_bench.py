@@ -84,7 +84,7 @@ def stopped(pool: WorkerPool, app: App) -> None:
     app.close()
 
 
-def latency(settings: Settings, film: Path) -> list[dict[str, object]]:
+def latency(settings: Settings, video: Path) -> list[dict[str, object]]:
     """From the end of an upload to the claim and to the encoder's first word, one idle slot."""
     app, seen = open_app(settings), Seen()
     pool = build_pool(app, ["hevc"], on_event=seen.note)
@@ -94,7 +94,7 @@ def latency(settings: Settings, film: Path) -> list[dict[str, object]]:
         time.sleep(0.5)
         key = f"TODO/hevc/{number}.mp4"
         seen.ended.clear()
-        s3.put_object(Bucket="bench-in", Key=key, Body=film.read_bytes() + bytes(number))
+        s3.put_object(Bucket="bench-in", Key=key, Body=video.read_bytes() + bytes(number))
         began = time.perf_counter()
         if not seen.ended.wait(120):
             raise SystemExit(f"{key} did not end in two minutes")

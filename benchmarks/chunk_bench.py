@@ -1,4 +1,4 @@
-"""One film in chunks, two at a time, against the same film in one piece: wall, CPU, size, SSIM.
+"""One video in chunks, two at a time, against the same video in one piece: wall, CPU, size, SSIM.
 
 Run as `python benchmarks/chunk_bench.py [ROUNDS]`. Ways are interleaved; ratios are medians. On a
 machine with other work the wall ratios say little, CPU seconds most. `chunk_long.py` beside it
@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measured import clip, ratio, report
-from benchmarks.mixed_film import mixed_film
+from benchmarks.mixed_video import mixed_video
 from hevcq.util.clock import SystemClock
 from hevcq.domain.chunking.planner import ChunkPlan, KeyIndex, chunks_at
 from hevcq.domain.media.facts import MediaInfo
@@ -55,7 +55,7 @@ class Run:
 
 
 def halves(index: KeyIndex) -> tuple[int, ...]:
-    """Return the places that cut the film into two pieces as even as its key frames allow."""
+    """Return the places that cut the video into two pieces as even as its key frames allow."""
     middle = index.keys[0].pts + (index.end_pts - index.keys[0].pts) / 2
     nearest = min(range(1, len(index.keys)), key=lambda n: abs(index.keys[n].pts - middle))
     return 0, nearest
@@ -71,7 +71,7 @@ def cpu() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
-class Film:
+class Video:
     """A source and the two ways to encode it."""
 
     def __init__(self, source: Path, folder: Path, profile: Profile = PROFILE) -> None:
@@ -136,19 +136,19 @@ def main() -> int:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        film = Film(mixed_film(folder) or clip(folder, 120, "640x360"), folder)
+        video = Video(mixed_video(folder) or clip(folder, 120, "640x360"), folder)
         seen: dict[str, list[Run]] = {}
         alike: dict[str, float] = {}
         for number in range(rounds):
-            ways = {"whole": lambda n=number: film.whole(f"whole{n}.mp4")}
+            ways = {"whole": lambda n=number: video.whole(f"whole{n}.mp4")}
             for threads in THREADS:
-                ways[f"threads {threads}"] = lambda n=number, t=threads: film.chunked(
+                ways[f"threads {threads}"] = lambda n=number, t=threads: video.chunked(
                     f"chunked{t}-{n}.mp4", t
                 )
             for way, go in ways.items():
                 seen.setdefault(way, []).append(go())
         for way, runs in seen.items():
-            alike[way] = film.ssim(runs[0].output)
+            alike[way] = video.ssim(runs[0].output)
     return report("chunk", rows(seen, alike))
 
 
@@ -156,7 +156,7 @@ def rows(seen: dict[str, list[Run]], alike: dict[str, float]) -> list[dict[str, 
     """Return the figures; limits hold for the profile's own number of threads."""
     whole = seen["whole"]
     found: list[dict[str, object]] = [
-        {"figure": "whole film", "value": whole[0].cpu_s, "unit": "CPU s"}
+        {"figure": "whole video", "value": whole[0].cpu_s, "unit": "CPU s"}
     ]
     for threads in THREADS:
         runs = seen[f"threads {threads}"]

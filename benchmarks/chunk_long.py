@@ -1,7 +1,7 @@
 """What cutting costs in bits at equal quality (BD-rate), and how far seams show: the long form.
 
 Run as `python -m benchmarks.chunk_long` (minutes of CPU on the real sample clips). For the curve a
-film of two minutes is cut in two, as its profile would; for the seams every clip is cut at every
+video of two minutes is cut in two, as its profile would; for the seams every clip is cut at every
 key frame, which no plan does. A seam's figure is the one that gate G8 bounds.
 """
 
@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.chunk_bench import PROFILE, Film, Places, Run, halves
+from benchmarks.chunk_bench import PROFILE, Clip, Places, Run, halves
 from benchmarks.chunk_quality import bd_rate, decibel, frame_ssim, video_bytes
 from benchmarks.measured import MEDIA, report
-from benchmarks.mixed_film import mixed_film
+from benchmarks.mixed_clip import mixed_clip
 from hevcq.domain.chunking.planner import KeyIndex
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.verify.seams import AROUND, BELOW, below
@@ -35,7 +35,7 @@ SEAM_CLIPS = (
 
 @dataclass(frozen=True)
 class Pair:
-    """The same film in chunks and in one piece."""
+    """The same video in chunks and in one piece."""
 
     chunked: Run
     whole: Run
@@ -61,9 +61,9 @@ def every_key(index: KeyIndex) -> tuple[int, ...]:
 
 
 def both(source: Path, folder: Path, profile: Profile, places: Places) -> Pair:
-    """Encode a film both ways and compare each with the source."""
-    film = Film(source, folder, profile)
-    runs = film.chunked("chunked.mp4", 0, places), film.whole("whole.mp4")
+    """Encode a video both ways and compare each with the source."""
+    clip = Clip(source, folder, profile)
+    runs = clip.chunked("chunked.mp4", 0, places), clip.whole("whole.mp4")
     alike = [frame_ssim(source, run.output) for run in runs]
     sizes = [video_bytes(run.output) for run in runs]
     for path in folder.glob("*.part"):
@@ -91,7 +91,7 @@ def main() -> int:
     """Measure, print, write, judge."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = mixed_film(folder)
+        source = mixed_clip(folder)
         if source is None:
             raise SystemExit(f"the sample clips are not all in {MEDIA}")
         pairs = [both(source, folder, recipe(crf, "medium"), halves) for crf in CRFS]

@@ -1,4 +1,4 @@
-"""How good the picture of a joined film is against that of the film in one piece."""
+"""How good the picture of a joined video is against that of the video in one piece."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def arguments_of(certificate: dict[str, object]) -> list[str]:
 
 
 def long_enough(source: Path, folder: Path) -> tuple[Path, list[str]]:
-    """Return a library of one film that takes LONG_S to encode, and the command that does it."""
+    """Return a library of one video that takes LONG_S to encode, and the command that does it."""
     times = 1
     while True:
         library = folder / f"library{times}"

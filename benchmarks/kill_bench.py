@@ -1,6 +1,6 @@
-"""What kills cost a film that is encoded in chunks: the real handler, a stub encoder, virtual time.
+"""What kills cost a video that is encoded in chunks: the real handler, a stub encoder, virtual time.
 
-Run as `python benchmarks/kill_bench.py [LIVES]`. A film of ten minutes, encoded as fast as it plays,
+Run as `python benchmarks/kill_bench.py [LIVES]`. A video of ten minutes, encoded as fast as it plays,
 is worked off by one worker after another; five of them are killed, in the middle of a chunk or at
 one of the steps around its encode. Lost is what was encoded more than once.
 """
@@ -20,14 +20,14 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[1] / "tests")]
 from benchmarks.measured import report
 from support.fakes.encoder import fake_index
 from support.fakes.farm import DoomedScratch, Killed
-from support.fakes.filmfarm import CHUNKED, EmbeddedFilmFarm, FilmFarm
+from support.fakes.videofarm import CHUNKED, EmbeddedVideoFarm, VideoFarm
 from hevcq.util import log
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan
 from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.job import JobState
 from hevcq.ports.encoder import ChunkReport, EncodeRequest, OnProgress
 
-FILM_S, KILLS = 600, 5
+VIDEO_S, KILLS = 600, 5
 STEPS = (
     "encoder.encode_chunk:after", "store.check#2:after", "store.put:before", "store.put:after",
     "store.publish:before", "store.publish:after", "ledger.complete:before",
@@ -38,7 +38,7 @@ TEN_MINUTES = CHUNKED.model_copy(update={"chunking": Chunking(mode=ChunkMode.ALW
 
 @dataclass(frozen=True)
 class Life:
-    """What one film's life took, in seconds of encoding."""
+    """What one video's life took, in seconds of encoding."""
 
     spent: dict[int, float]
     lengths: dict[int, float]
@@ -51,7 +51,7 @@ class Life:
 
     @property
     def in_vain(self) -> float:
-        """What was encoded in vain, as a share of the film."""
+        """What was encoded in vain, as a share of the video."""
         return sum(self.spent.values()) / sum(self.lengths.values()) - 1
 
 
@@ -61,14 +61,14 @@ class Mortal:
     `doom` tells for a chunk how much of it is encoded by then, or after it, at which step.
     """
 
-    def __init__(self, farm: FilmFarm) -> None:
+    def __init__(self, farm: VideoFarm) -> None:
         self.farm = farm
         self.spent: dict[int, float] = {}
         self.lengths: dict[int, float] = {}
         self.doom: dict[int, float | str] = {}
         self._now = -1
         self._encode = farm.encoder.encode_chunk
-        farm.encoder.index = fake_index(length_s=FILM_S, every_s=2)
+        farm.encoder.index = fake_index(length_s=VIDEO_S, every_s=2)
         farm.encoder.encode_chunk = self.encode_chunk
         farm.with_kit(sharers=lambda _profile: 2)
         farm.come_to(self.step)
@@ -115,8 +115,8 @@ class Mortal:
         return False
 
 
-def life(farm: FilmFarm, seed: int) -> Life:
-    """Work one film off, with kills at random; it must end well."""
+def life(farm: VideoFarm, seed: int) -> Life:
+    """Work one video off, with kills at random; it must end well."""
     draw, mortal = random.Random(seed), Mortal(farm)
     source = farm.split()
     split = farm.record(source).split
@@ -135,8 +135,8 @@ def life(farm: FilmFarm, seed: int) -> Life:
     return Life(mortal.spent, mortal.lengths)
 
 
-def lives(kind: type[FilmFarm], count: int) -> list[Life]:
-    """Return what so many films took on one kind of farm."""
+def lives(kind: type[VideoFarm], count: int) -> list[Life]:
+    """Return what so many videos took on one kind of farm."""
     found = []
     for seed in range(count):
         with tempfile.TemporaryDirectory() as name:
@@ -151,15 +151,15 @@ def main() -> int:
     log.configure("error")
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     rows: list[dict[str, object]] = []
-    for name, kind in (("memory", FilmFarm), ("embedded", EmbeddedFilmFarm)):
+    for name, kind in (("memory", VideoFarm), ("embedded", EmbeddedVideoFarm)):
         found = lives(kind, count)
         worst = max(max(each.lost) for each in found)
         share = statistics.median(each.in_vain for each in found)
         rows += [
             {"figure": f"{name}: lost by the worst kill / longest chunk", "value": worst,
              "limit": 1.0},
-            {"figure": f"{name}: encoded in vain by {KILLS} kills / the film", "value": share,
-             "limit": KILLS * 60 / FILM_S},
+            {"figure": f"{name}: encoded in vain by {KILLS} kills / the video", "value": share,
+             "limit": KILLS * 60 / VIDEO_S},
         ]  # fmt: skip
     return report("kill", rows)
 

@@ -24,19 +24,19 @@ HERE = Path(__file__).resolve().parent
 WITHOUT_GATES = [sys.executable, str(HERE / "hevcq_without_gates.py")]
 FILES = 10
 SECONDS, SIZE = 20, "640x360"
-"""Of film a file: about 10 CPU seconds of encoding, so that a round takes two minutes."""
+"""Of video a file: about 10 CPU seconds of encoding, so that a round takes two minutes."""
 ROUNDS = 3
 
 
 def library_of(folder: Path) -> Path:
-    """Make the library: one film under ten names, each with bytes of its own."""
+    """Make the library: one video under ten names, each with bytes of its own."""
     library = folder / "library"
     library.mkdir()
     made = clip(folder, SECONDS, SIZE)
     for index in range(FILES):
         shutil.copy(made, library / f"{index}.mp4")
         with (library / f"{index}.mp4").open("ab") as file:
-            # A free box of another length, which changes nothing in the film.
+            # A free box of another length, which changes nothing in the video.
             file.write((9 + index).to_bytes(4, "big") + b"free" + bytes(1 + index))
     return library
 

@@ -1,10 +1,10 @@
-"""How soon many workers end one film: planner, order and queue as they are, workers in virtual time.
+"""How soon many workers end one video: planner, order and queue as they are, workers in virtual time.
 
-Run as `python benchmarks/makespan_bench.py [FILMS]`. Films of two and of six hours are put together
+Run as `python benchmarks/makespan_bench.py [VIDEOS]`. Videos of two and of six hours are put together
 from groups of pictures whose cost was recorded with a real encoder (chunk_costs.tsv); the planner
 sees their frames and bytes only. Every hundredth chunk is a straggler: its first worker needs five
 times as long for it. What is reached is held against max(all work / workers, longest chunk), medians
-over films; with stragglers against that of what each chunk takes at its first worker, and, which is
+over videos; with stragglers against that of what each chunk takes at its first worker, and, which is
 harder, of what each takes where no worker is slow.
 """
 
@@ -91,7 +91,7 @@ class Costs:
 
 @lru_cache
 def recorded(preset: str) -> tuple[Group, ...]:
-    """Return the recorded groups of one preset, in the order of their film."""
+    """Return the recorded groups of one preset, in the order of their video."""
     lines = TABLE.read_text(encoding="ascii").splitlines()
     rows = [line.split("\t") for line in lines if not line.startswith("#")]
     return tuple(
@@ -102,7 +102,7 @@ def recorded(preset: str) -> tuple[Group, ...]:
 
 
 def imagined(seed: int, hours: float, preset: str = "medium") -> list[Group]:
-    """Return a film: runs of up to six recorded groups, drawn at random until it is long enough."""
+    """Return a video: runs of up to six recorded groups, drawn at random until it is long enough."""
     draw, groups = random.Random(seed), recorded(preset)
     made: list[Group] = []
     frames = 0
@@ -114,9 +114,9 @@ def imagined(seed: int, hours: float, preset: str = "medium") -> list[Group]:
     return made
 
 
-def index_of(film: Sequence[Group]) -> KeyIndex:
-    """Return what the packet pass would find of that film."""
-    begins = [0, *itertools.accumulate(group.frames for group in film)]
+def index_of(video: Sequence[Group]) -> KeyIndex:
+    """Return what the packet pass would find of that video."""
+    begins = [0, *itertools.accumulate(group.frames for group in video)]
     keys = tuple(
         KeyFrame(
             pts=begin,
@@ -125,7 +125,7 @@ def index_of(film: Sequence[Group]) -> KeyIndex:
             frames_until_next=group.frames,
             last_pts=begin + group.frames - 1,
         )
-        for begin, group in zip(begins, film, strict=False)
+        for begin, group in zip(begins, video, strict=False)
     )
     return KeyIndex(
         stream_index=0,
@@ -137,18 +137,18 @@ def index_of(film: Sequence[Group]) -> KeyIndex:
     )
 
 
-def chunks_of(film: Sequence[Group], workers: int) -> list[tuple[float, float]]:
+def chunks_of(video: Sequence[Group], workers: int) -> list[tuple[float, float]]:
     """Return (modelled share, seconds it takes) of each chunk that the planner makes.
 
-    The recorded costs are scaled so that one worker encodes the film as fast as it plays.
+    The recorded costs are scaled so that one worker encodes the video as fast as it plays.
     """
-    index = index_of(film)
+    index = index_of(video)
     places = choose_borders(Chunking(), index, workers_hint=workers)
-    ends = [*places[1:], len(film)]
+    ends = [*places[1:], len(video)]
     weights = share_of_groups(index)
-    scale = index.frames / RATE / sum(group.cpu_s for group in film)
+    scale = index.frames / RATE / sum(group.cpu_s for group in video)
     return [
-        (sum(weights[begin:end]), START_S + scale * sum(group.cpu_s for group in film[begin:end]))
+        (sum(weights[begin:end]), START_S + scale * sum(group.cpu_s for group in video[begin:end]))
         for begin, end in zip(places, ends, strict=True)
     ]
 
@@ -164,7 +164,7 @@ def share_of_groups(index: KeyIndex) -> list[float]:
     ]
 
 
-def makespan(film: Costs, order: Sequence[int], workers: int) -> float:
+def makespan(video: Costs, order: Sequence[int], workers: int) -> float:
     """Return when the last chunk is done, by the embedded queue and workers in virtual time."""
     with tempfile.TemporaryDirectory() as name:
         clock = VirtualClock()
@@ -175,13 +175,13 @@ def makespan(film: Costs, order: Sequence[int], workers: int) -> float:
         try:
             queue = opened.backend.queues[profile.name]
             queue.send([task(place) for place in order])
-            return Fleet(queue, clock, film, workers).run()
+            return Fleet(queue, clock, video, workers).run()
         finally:
             opened.close()
 
 
 def task(chunk: int) -> Task:
-    source = Source(bucket="library", key="TODO/all/film.mp4", version="1", size=1)
+    source = Source(bucket="library", key="TODO/all/video.mp4", version="1", size=1)
     return Task(
         kind=TaskKind.CHUNK,
         source=source,
@@ -210,8 +210,8 @@ class Fleet:
     again where it was slow.
     """
 
-    def __init__(self, queue: Queue, clock: VirtualClock, film: Costs, workers: int) -> None:
-        self.queue, self.clock, self.film = queue, clock, film
+    def __init__(self, queue: Queue, clock: VirtualClock, video: Costs, workers: int) -> None:
+        self.queue, self.clock, self.video = queue, clock, video
         self.idle, self.last = list(range(workers)), 0.0
         self.done: list[tuple[float, float]] = []
         self._firsts: dict[int, int] = {}
@@ -243,7 +243,7 @@ class Fleet:
             if first and self._handed_on.leaves(str(chunk), self.clock.at):
                 self._give_back(worker, found[0])
                 continue
-            took = self.film.seconds(chunk, first=first)
+            took = self.video.seconds(chunk, first=first)
             self._go_on(Turn(worker, found[0], chunk, self.clock.at, took), 0.0)
 
     def _go_on(self, turn: Turn, elapsed: float) -> None:
@@ -255,8 +255,8 @@ class Fleet:
             self._at(turn.began + look, lambda: self._look(turn, look))
 
     def _look(self, turn: Turn, elapsed: float) -> None:
-        share = self.film.shares[turn.chunk]
-        if not self.film.hands_on or not trails(share, elapsed / turn.took, elapsed, self.done):
+        share = self.video.shares[turn.chunk]
+        if not self.video.hands_on or not trails(share, elapsed / turn.took, elapsed, self.done):
             self._go_on(turn, elapsed)
             return
         self._handed_on.note(str(turn.chunk), self.clock.at)
@@ -270,13 +270,13 @@ class Fleet:
     def _end(self, turn: Turn) -> None:
         self.queue.ack(turn.delivery)
         self.idle.append(turn.worker)
-        self.done.append((self.film.shares[turn.chunk], turn.took))
+        self.done.append((self.video.shares[turn.chunk], turn.took))
         self.last = self.clock.at
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One film: makespan over the bound, plain and with stragglers, and over all work / workers."""
+    """One video: makespan over the bound, plain and with stragglers, and over all work / workers."""
 
     even: float
     straggling: float
@@ -287,7 +287,7 @@ class Outcome:
 
 
 def one(seed: int, hours: float, workers: int, preset: str = "medium") -> Outcome:
-    """Plan and work off one film."""
+    """Plan and work off one video."""
     chunks = chunks_of(imagined(seed, hours, preset), workers)
     shares = [share for share, _ in chunks]
     plain = Costs(shares, [cost for _, cost in chunks])
@@ -317,11 +317,11 @@ def bound(costs: Sequence[float], workers: int) -> float:
 
 def main() -> int:
     """Measure, print, write, judge."""
-    films = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    videos = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     rows: list[dict[str, object]] = []
     for hours in (2.0, 6.0):
         for workers in WORKERS:
-            found = [one(seed, hours, workers) for seed in range(films)]
+            found = [one(seed, hours, workers) for seed in range(videos)]
             limit = 1.10 if workers > 64 else 1.05
             name = f"{hours:.0f} h, {workers} workers"
             even, late, strict, kept, work, count = (

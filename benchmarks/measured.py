@@ -130,7 +130,7 @@ def clip(folder: Path, seconds: int, size: str) -> Path:
 
 
 def repeat(source: Path, target: Path, times: int) -> None:
-    """Write a film that shows the source several times, its packets copied."""
+    """Write a video that shows the source several times, its packets copied."""
     if times == 1:
         shutil.copy(source, target)
         return

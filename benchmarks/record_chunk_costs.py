@@ -1,6 +1,6 @@
 """Encode every group of pictures of real clips alone, and print what each took: chunk_costs.tsv.
 
-Run as `python -m benchmarks.record_chunk_costs [PRESET] [CLIP…]`; without clips, the mixed film.
+Run as `python -m benchmarks.record_chunk_costs [PRESET] [CLIP…]`; without clips, the mixed video.
 CPU seconds are the encode's own; a part that is looked at afterwards costs the same for all.
 """
 
@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from benchmarks.measured import MEDIA
-from benchmarks.mixed_film import mixed_film
+from benchmarks.mixed_clip import mixed_clip
 from hevcq.util.clock import SystemClock
 from hevcq.domain.chunking.planner import chunks_at
 from hevcq.domain.planning.encode_plan import EncodePlan
@@ -27,7 +27,7 @@ STOP = threading.Event()
 
 
 def record(source: Path, profile: Profile, folder: Path) -> None:
-    """Print a row for each group of pictures of one film."""
+    """Print a row for each group of pictures of one video."""
     info = ENCODER.probe(str(source), stop=STOP)
     plan = make_plan(profile, info)
     if not isinstance(plan, EncodePlan):
@@ -54,7 +54,7 @@ def record(source: Path, profile: Profile, folder: Path) -> None:
 
 
 def main() -> None:
-    """Record the named clips, or the mixed film."""
+    """Record the named clips, or the mixed video."""
     words = sys.argv[1:]
     profile = load_profile(installed_folder() / "hevc.yaml")
     preset = words[0] if words else profile.video.preset
@@ -62,11 +62,11 @@ def main() -> None:
     profile = profile.model_copy(update={"video": video})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        films = [MEDIA / word for word in words[1:]] or [mixed_film(folder)]
-        for film in films:
-            if film is None:
+        clips = [MEDIA / word for word in words[1:]] or [mixed_clip(folder)]
+        for clip in clips:
+            if clip is None:
                 raise SystemExit(f"the sample clips are not all in {MEDIA}")
-            record(film, profile, folder)
+            record(clip, profile, folder)
 
 
 if __name__ == "__main__":

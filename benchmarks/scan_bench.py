@@ -27,12 +27,12 @@ from hevcq.library.scanning.probe_files import Inspect, Inspected, survey
 FILES, SAMPLE, ROUNDS, THREADS = 10_000, 100, 3, 4
 
 
-def fill(folder: Path, film: Path, count: int) -> Path:
+def fill(folder: Path, video: Path, count: int) -> Path:
     """Make a library of `count` copies of one clip, 100 to a folder."""
     for number in range(count):
-        target = folder / f"{number // 100}" / f"film {number}.mp4"
+        target = folder / f"{number // 100}" / f"video {number}.mp4"
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(film, target)
+        shutil.copyfile(video, target)
     return folder
 
 
@@ -54,15 +54,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         tools, stop = Tools("ffmpeg", "ffprobe", SystemClock()), threading.Event()
-        film = clip(work, 1, "64x64")
-        facts = probe(tools, str(film), stop)
+        video = clip(work, 1, "64x64")
+        facts = probe(tools, str(video), stop)
 
         def real(path: Path) -> MediaInfo:
             return probe(tools, str(path), stop)
 
-        library = fill(work / "library", film, FILES)
+        library = fill(work / "library", video, FILES)
         looked(library, work / "known.db", lambda _: facts)
-        small = fill(work / "sample", film, SAMPLE)
+        small = fill(work / "sample", video, SAMPLE)
         first, second = [], []
         for turn in range(ROUNDS):
             first.append(looked(small, work / f"new{turn}.db", real) * FILES / SAMPLE)

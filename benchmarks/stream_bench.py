@@ -1,8 +1,8 @@
-"""How many bytes of a split film are read from S3, and by whom.
+"""How many bytes of a split video are read from S3, and by whom.
 
 Run as `python benchmarks/stream_bench.py`: prints a table and writes benchmarks/out/stream.json.
-A film of a minute is cut into chunks of half a minute and worked off on an emulator; every range of
-the source that is asked for is counted. Each chunk is a worker's first of this film, which is the
+A video of a minute is cut into chunks of half a minute and worked off on an emulator; every range of
+the source that is asked for is counted. Each chunk is a worker's first of this video, which is the
 worst case: a second one finds the index in memory. A source with its index at the front and one
 with it at the end are measured.
 """
@@ -39,7 +39,7 @@ from hevcq.worker.delivery.context import Kit
 from hevcq.worker.scratch import Scratch
 
 TIMES = 4
-"""How often the clip of 15 s follows itself: a film of 50 MB and a minute."""
+"""How often the clip of 15 s follows itself: a video of 50 MB and a minute."""
 CHUNK_S = 30.0
 WORKERS = 2
 LIMIT = 1.05
@@ -69,8 +69,8 @@ class Source:
             self.doing = ""
 
 
-def film(folder: Path, name: str, *, index_first: bool) -> Path:
-    """Return a film made of the real clip, copied after itself."""
+def long_clip(folder: Path, name: str, *, index_first: bool) -> Path:
+    """Return a video made of the real clip, copied after itself."""
     one, made = clip(folder, 15, "1920x1080"), folder / name
     listing = folder / "list.txt"
     listing.write_text(f"file '{one}'\n" * TIMES, encoding="utf-8")
@@ -93,7 +93,7 @@ def film(folder: Path, name: str, *, index_first: bool) -> Path:
 
 
 def work_off(backend: Any, profile: Profile, path: Path, folder: Path, source: Source) -> int:
-    """Split, encode and join one film; return its number of chunks."""
+    """Split, encode and join one video; return its number of chunks."""
     clock, never = SystemClock(), threading.Event()
     kit = Kit(
         backend=backend,
@@ -148,7 +148,7 @@ def main() -> int:
         backend, clients, _ = opened(endpoint, {"hevc": profile}, folder)
         source = Source(clients, "bench-in")
         for place, first in (("first", True), ("last", False)):
-            path = film(folder, f"{place}.mp4", index_first=first)
+            path = long_clip(folder, f"{place}.mp4", index_first=first)
             chunks = work_off(backend, profile, path, folder, source)
             rows += ratios(source, path, chunks)
         backend.close()
@@ -157,7 +157,7 @@ def main() -> int:
 
 
 def ratios(source: Source, path: Path, chunks: int) -> list[dict[str, object]]:
-    """Return what was read of a film, in its own sizes."""
+    """Return what was read of a video, in its own sizes."""
     size, read = path.stat().st_size, source.read
     name = f"index {path.stem}, {size >> 20} MiB, {chunks} chunks: bytes read by the "
     return [

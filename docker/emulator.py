@@ -1,7 +1,7 @@
 """The emulator of S3, SNS, SQS and DynamoDB of compose.yaml: `emulator.py HOST PORT`.
 
 moto's server with the corrections the tests use (tests/support/aws/shims.py says which, and why). It
-keeps everything in memory and asks for no password: for trying out, never for films that matter.
+keeps everything in memory and asks for no password: for trying out, never for videos that matter.
 """
 
 from __future__ import annotations

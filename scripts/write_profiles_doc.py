@@ -63,16 +63,16 @@ policy, and go without a word:
 - Of MP4: tags that iTunes does not know, where the file also has some that it knows; alternate
   groups and references between tracks. MP4 holds no mark of the original language.
 - The alpha of an HEVC picture and the second eye of MV-HEVC, in a profile that does not skip HEVC.
-- Times finer than a millisecond, where a film comes to Matroska from another container.
+- Times finer than a millisecond, where a video comes to Matroska from another container.
 
 Shape, size, fields, captions, stereoscopic marks and dynamic HDR are looked for in the first
-pictures and in key frames at twelve places all over the film. What comes only between these
-is not seen: an advertisement in another shape of half a minute, say. A film whose shape or size
+pictures and in key frames at twelve places all over the video. What comes only between these
+is not seen: an advertisement in another shape of half a minute, say. A video whose shape or size
 is seen to change is refused.
 
 Sound that its container cannot hold is converted by `audio.codec`, which loses quality: PCM in an
-MP4 (Sony's XAVC S) becomes AAC. `audio.unsupported: refuse` leaves such films as they are.
-A further video stream is judged by its header and the film's first pictures only.
+MP4 (Sony's XAVC S) becomes AAC. `audio.unsupported: refuse` leaves such videos as they are.
+A further video stream is judged by its header and the video's first pictures only.
 """
 
 

@@ -39,7 +39,7 @@ data "aws_iam_policy_document" "operator" {
     resources = ["${module.storage.output_bucket_arn}/DONE/*"]
   }
 
-  # What a film that is cancelled had kept of its chunks.
+  # What a video that is cancelled had kept of its chunks.
   statement {
     sid       = "SweepWork"
     actions   = ["s3:GetObject", "s3:DeleteObject"]

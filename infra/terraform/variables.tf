@@ -89,7 +89,7 @@ variable "tag_finished_inputs" {
 }
 
 variable "work_expiry_days" {
-  description = "Days after which leftovers under work/ expire; more than twice the longest queue.retention_s, for a split film's tasks may wait so long."
+  description = "Days after which leftovers under work/ expire; more than twice the longest queue.retention_s, for a split video's tasks may wait so long."
   type        = number
   default     = 21
 

@@ -142,7 +142,7 @@ class EncoderStalled(EncoderFailed):
 
 
 class PartUnfit(EncoderFailed):
-    """A part of a split film is not what its plan says; it is thrown away and made again.
+    """A part of a split video is not what its plan says; it is thrown away and made again.
 
     `index` is the number of the chunk, where one alone is to blame.
     """

@@ -3,7 +3,7 @@
 --inputs N --outputs N   how many of each (default 500)
 --clean N                how many clean sources, for false alarms (default 100)
 --seed N                 the same seed spoils the same bytes (default 1)
---film SECONDS           nothing of all this: what each gate costs on a film of 1920x1080, preset medium
+--video SECONDS           nothing of all this: what each gate costs on a video of 1920x1080, preset medium
 """
 
 from __future__ import annotations
@@ -227,9 +227,9 @@ def clean_sources(count: int, seed: int, folder: Path, found: Findings) -> None:
             made.unlink()
 
 
-def film_cost(seconds: int, folder: Path) -> Findings:
-    """Take one clean film of a usual size through every step, as the profile `hevc` is shipped."""
-    found, clip = Findings(), folder / "film.mkv"
+def video_cost(seconds: int, folder: Path) -> Findings:
+    """Take one clean video of a usual size through every step, as the profile `hevc` is shipped."""
+    found, clip = Findings(), folder / "video.mkv"
     ffmpeg(
         "-f", "lavfi", "-i", f"testsrc2=size=1920x1080:rate=25:duration={seconds},noise=alls=6:allf=t",
         "-f", "lavfi", "-i", f"anoisesrc=duration={seconds}:amplitude=0.2:seed=7",
@@ -295,11 +295,11 @@ def main() -> int:
     parser.add_argument("--clean", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"))
-    parser.add_argument("--film", type=int, default=0)
+    parser.add_argument("--video", type=int, default=0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hevcq-damage-") as name:
         folder = Path(name)
-        found = film_cost(asked.film, folder) if asked.film else campaign(asked, folder)
+        found = video_cost(asked.video, folder) if asked.video else campaign(asked, folder)
     print(report(found))
     return 1 if found.unsafe() or len(found.alarms) > found.clean / 100 else 0
 

@@ -13,18 +13,18 @@ from support.clips import MEDIA
 
 WORDS = "1\n00:00:00,100 --> 00:00:00,700\none\n\n2\n00:00:00,900 --> 00:00:01,500\ntwo\n"
 CHAPTERS = (
-    ";FFMETADATA1\ntitle=A film\n"
+    ";FFMETADATA1\ntitle=A video\n"
     "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=800\ntitle=One\n"
     "[CHAPTER]\nTIMEBASE=1/1000\nSTART=800\nEND=1600\ntitle=Two\n"
 )
 SECONDS = "1.6"
 H264 = ("-c:v", "libx264", "-preset", "superfast", "-crf", "16", "-pix_fmt", "yuv420p", "-g", "20")
 GENERATED: dict[str, tuple[str, ...]] = {
-    "film.mp4": (*H264, "-bf", "2", "-c:a", "aac", "-c:s", "mov_text"),
+    "video.mp4": (*H264, "-bf", "2", "-c:a", "aac", "-c:s", "mov_text"),
     "front.mp4": (*H264, "-sn", "-c:a", "ac3", "-movflags", "+faststart"),
-    "film.mkv": (*H264, "-bf", "2", "-c:a", "aac", "-c:s", "srt"),
+    "video.mkv": (*H264, "-bf", "2", "-c:a", "aac", "-c:s", "srt"),
     "old.mkv": ("-c:v", "mpeg2video", "-q:v", "3", "-sn", "-c:a", "mp2"),
-    "film.ts": (*H264, "-bf", "2", "-sn", "-c:a", "mp2"),
+    "video.ts": (*H264, "-bf", "2", "-sn", "-c:a", "mp2"),
     "old.ts": ("-c:v", "mpeg2video", "-q:v", "3", "-sn", "-c:a", "ac3"),
 }
 REAL = ("h264-high10-200x200.mp4", "iphone-320p-rot90-mebx.mov", "sub-srt.mkv")
@@ -86,7 +86,7 @@ def flipped(content: bytes, other: bytes, rng: random.Random) -> bytes:
 
 
 def spliced(content: bytes, other: bytes, rng: random.Random) -> bytes:
-    """Overwrite a run with bytes of another film."""
+    """Overwrite a run with bytes of another video."""
     begin, end = _run(min(len(content), len(other)), rng)
     return content[:begin] + other[begin:end] + content[end:]
 

@@ -109,9 +109,9 @@ class Content:
 
 def content(path: Path, info: MediaInfo) -> Content:
     """Decode a file."""
-    film = info.of_kind(StreamKind.VIDEO)[0].video
-    assert film is not None
-    wide, high = max(1, film.width // 8), max(1, film.height // 8)
+    clip = info.of_kind(StreamKind.VIDEO)[0].video
+    assert clip is not None
+    wide, high = max(1, clip.width // 8), max(1, clip.height // 8)
     raw = _decoded(
         path, "-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "-1",
         "-vf", f"scale={wide}:{high}:flags=area,format=gray", "-f", "rawvideo",

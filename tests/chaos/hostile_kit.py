@@ -21,7 +21,7 @@ class Traps:
 
     def __init__(self, secret: Path, server: socket.socket, watch: int) -> None:
         self.secret = secret
-        self.url = f"http://127.0.0.1:{server.getsockname()[1]}/film.ts"
+        self.url = f"http://127.0.0.1:{server.getsockname()[1]}/video.ts"
         self._server = server
         self._watch = watch
 
@@ -59,12 +59,12 @@ def box(kind: bytes, *content: bytes) -> bytes:
 _INSIDE = (b"moov", b"trak", b"mdia", b"minf", b"dinf")
 
 
-def with_reference(film: bytes, entry: bytes) -> bytes:
+def with_reference(video: bytes, entry: bytes) -> bytes:
     """Replace every data reference of an MP4 by `entry`: then its samples are in another file."""
     made, at = b"", 0
-    while at < len(film):
-        size, kind = struct.unpack_from(">I", film, at)[0], film[at + 4 : at + 8]
-        body = film[at + 8 : at + size]
+    while at < len(video):
+        size, kind = struct.unpack_from(">I", video, at)[0], video[at + 4 : at + 8]
+        body = video[at + 8 : at + size]
         if kind == b"dref":
             body = struct.pack(">II", 0, 1) + entry
         elif kind in _INSIDE:

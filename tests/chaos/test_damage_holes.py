@@ -17,7 +17,7 @@ SOUND = ("-f", "lavfi", "-i", "anoisesrc=duration=1.2:amplitude=0.2:seed=7")
 H264 = ("-c:v", "libx264", "-preset", "superfast", "-g", "20")
 
 
-def stream(folder: Path, *options: str, name: str = "film.ts") -> Path:
+def stream(folder: Path, *options: str, name: str = "video.ts") -> Path:
     target = folder / name
     ffmpeg(*PICTURE, *SOUND, *H264, "-c:a", "mp2", *options, target)
     return target

@@ -19,7 +19,7 @@ from hevcq.library.replacement.steps import Settled
 from hevcq.library.replacement.swap import Swap
 from hevcq.library.scanning.scan import Found, find
 from support.clips import ManualClock
-from support.library import RENDITION, certificate, film
+from support.library import RENDITION, certificate, video
 
 PRECIOUS = b"not yours to write"
 LINKS = [os.symlink, os.link]
@@ -42,7 +42,7 @@ def beside(made) -> Rendition:
 def test_a_link_planted_at_the_certificates_temporary_name_is_not_written_through(
     tmp_path, outside, link
 ):
-    made = film(tmp_path / "library")
+    made = video(tmp_path / "library")
     wanted = beside(made)
     link(outside, temp_of(certificate_beside(wanted.target)))
     place(wanted, made.fetch, FileSystem())
@@ -55,7 +55,7 @@ def test_a_link_planted_at_the_certificates_temporary_name_is_not_written_throug
 def test_a_link_planted_at_the_renditions_temporary_name_is_not_written_through(
     tmp_path, outside, link
 ):
-    made = film(tmp_path / "library")
+    made = video(tmp_path / "library")
     wanted = beside(made)
     link(outside, temp_beside(wanted.target, wanted.certificate.job_id))
     place(wanted, made.fetch, FileSystem())
@@ -67,7 +67,7 @@ def test_a_link_planted_at_the_renditions_temporary_name_is_not_written_through(
 def test_a_link_at_the_target_is_refused_and_what_it_names_stays_as_it_is(
     tmp_path, outside, dangling
 ):
-    made = film(tmp_path / "library")
+    made = video(tmp_path / "library")
     wanted = beside(made)
     named = outside.with_name("new") if dangling else outside
     wanted.target.symlink_to(named)
@@ -78,7 +78,7 @@ def test_a_link_at_the_target_is_refused_and_what_it_names_stays_as_it_is(
 
 
 def test_a_folder_swapped_for_a_link_between_scan_and_swap_is_refused(tmp_path, outside):
-    made = film(tmp_path / "library")
+    made = video(tmp_path / "library")
     twin = outside.parent / made.source.name
     twin.write_bytes(made.original)
     made.source.parent.rename(tmp_path / "library" / "moved")
@@ -96,7 +96,7 @@ def test_an_original_swapped_for_a_link_between_check_and_read_is_refused(tmp_pa
                 path.symlink_to(outside)
             return super().digest(path)
 
-    made = film(tmp_path / "library")
+    made = video(tmp_path / "library")
     with pytest.raises(SwapRefused):
         Swap(made.root, ManualClock(), Quick()).replace(made.change, made.fetch)
     assert outside.read_bytes() == PRECIOUS
@@ -108,7 +108,7 @@ def test_an_original_swapped_for_a_link_between_check_and_read_is_refused(tmp_pa
     ids=["deep list", "deep object", "no UTF-8", "a number too long"],
 )
 def test_a_hostile_file_under_the_certificates_name_is_refused(tmp_path, content):
-    made = film(tmp_path / "library")
+    made = video(tmp_path / "library")
     wanted = beside(made)
     certificate_beside(wanted.target).write_bytes(content)
     with pytest.raises(LibraryError, match="not one of hevcq's certificates"):
@@ -122,7 +122,7 @@ def test_a_certificates_name_taken_by_gigabytes_costs_no_memory(tmp_path):
             assert path.stat().st_size < 2**26, "read whole"
             return super().read(path)
 
-    made = film(tmp_path / "library")
+    made = video(tmp_path / "library")
     wanted = beside(made)
     with certificate_beside(wanted.target).open("wb") as sparse:
         sparse.truncate(8 * 2**30)
@@ -132,7 +132,7 @@ def test_a_certificates_name_taken_by_gigabytes_costs_no_memory(tmp_path):
 
 def test_a_pipe_or_giant_under_a_certificates_name_does_not_hold_up_a_scan(tmp_path):
     for name in ("a.hevc.mkv", "b.hevc.mkv"):
-        (tmp_path / name).write_bytes(b"film")
+        (tmp_path / name).write_bytes(b"clip")
     os.mkfifo(certificate_beside(tmp_path / "a.hevc.mkv"))
     with certificate_beside(tmp_path / "b.hevc.mkv").open("wb") as sparse:
         sparse.truncate(8 * 2**30)
@@ -142,7 +142,7 @@ def test_a_pipe_or_giant_under_a_certificates_name_does_not_hold_up_a_scan(tmp_p
 
 @pytest.mark.parametrize("first", [Outcome.FAILED, Outcome.UNKNOWN, Outcome.REVIEW])
 def test_a_pass_added_behind_a_failed_gate_proves_nothing(tmp_path, first):
-    proof = film(tmp_path).change.certificate
+    proof = video(tmp_path).change.certificate
     forged = (GateResult(gate=Gate.G4, outcome=first), *proof.gates)
     with pytest.raises(VerificationFailed, match="G4"):
         require_passed(forged)
@@ -163,15 +163,15 @@ def forged(made, **changes):
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_forged_certificate_replaces_nothing(tmp_path, changes):
-    made = film(tmp_path / "library")
+    made = video(tmp_path / "library")
     change = replace(made.change, certificate=forged(made, **changes))
     with pytest.raises((SwapRefused, VerificationFailed)):
         Swap(made.root, ManualClock()).replace(change, made.fetch)
     assert made.source.read_bytes() == made.original
 
 
-def test_the_certificate_of_another_film_replaces_nothing(tmp_path):
-    made = film(tmp_path / "library")
+def test_the_certificate_of_another_video_replaces_nothing(tmp_path):
+    made = video(tmp_path / "library")
     other = made.source.with_name("other.avi")
     other.write_bytes(made.original[::-1])
     proof = certificate(other, made.original[::-1], made.rendition)
@@ -197,10 +197,10 @@ def plant(root, name: str = "journal", **paths: str) -> None:
 
 
 CLIMBING = [
-    {"new": "film.avi"},
-    {"aside": "film.avi"},
-    {"retained": "film.avi"},
-    {"source": "copy.avi", "retained": "film.avi"},
+    {"new": "video.avi"},
+    {"aside": "video.avi"},
+    {"retained": "video.avi"},
+    {"source": "copy.avi", "retained": "video.avi"},
     {"new": "../outside/precious"},
     {"new": "out/.hevcq-x.part"},
     {"source": "out/new", "retained": ".hevcq/originals/evil"},
@@ -216,7 +216,7 @@ def test_a_forged_record_of_a_swap_moves_and_removes_nothing(tmp_path, outside, 
     root = tmp_path / "library"
     originals = root / ".hevcq" / "originals"
     originals.mkdir(parents=True)
-    for path in (root / "film.avi", root / "copy.avi", originals / "evil"):
+    for path in (root / "video.avi", root / "copy.avi", originals / "evil"):
         path.write_bytes(PRECIOUS)
     for folder in (root, originals):
         (folder / "out").symlink_to(outside.parent)
@@ -236,7 +236,7 @@ def test_a_forged_record_of_a_swap_moves_and_removes_nothing(tmp_path, outside, 
 
 
 def test_originals_kept_behind_a_link_that_their_owner_placed_come_back(tmp_path):
-    made = film(tmp_path / "library")
+    made = video(tmp_path / "library")
     (tmp_path / "elsewhere").mkdir()
     (made.root / ".hevcq").mkdir()
     (made.root / ".hevcq" / "originals").symlink_to(tmp_path / "elsewhere")
@@ -254,7 +254,7 @@ NOTES = {
     "a folder": lambda path, _: path.mkdir(),
     "NUL": lambda path, _: path.write_text('"a\\u0000/.hevcq-x"'),
     "no name": lambda path, _: path.write_text('"\\ud800/.hevcq-x"'),
-    "a film": lambda path, _: path.write_text('"film.avi"'),
+    "a video": lambda path, _: path.write_text('"video.avi"'),
     "a way out": lambda path, _: path.write_text('"../outside/.hevcq-x"'),
 }
 
@@ -263,18 +263,18 @@ NOTES = {
 def test_a_forged_note_of_a_placement_holds_up_and_removes_nothing(tmp_path, outside, what):
     root = tmp_path / "library"
     (root / ".hevcq" / "busy").mkdir(parents=True)
-    for path in (root / "film.avi", outside.with_name(".hevcq-x")):
+    for path in (root / "video.avi", outside.with_name(".hevcq-x")):
         path.write_bytes(PRECIOUS)
     NOTES[what](root / ".hevcq" / "busy" / ("b" * 32), outside)
 
     assert in_time(Swap(root, ManualClock()).recover) == []
 
-    assert (root / "film.avi").read_bytes() == PRECIOUS
+    assert (root / "video.avi").read_bytes() == PRECIOUS
     assert {path.name for path in outside.parent.iterdir()} == {"precious", ".hevcq-x"}
 
 
 def test_a_link_in_the_locks_place_makes_no_file_elsewhere(tmp_path, outside):
-    made = film(tmp_path / "library")
+    made = video(tmp_path / "library")
     (made.root / ".hevcq").mkdir()
     (made.root / ".hevcq" / "lock").symlink_to(outside.with_name("new"))
     with pytest.raises(SwapRefused, match="cannot be written"):

@@ -97,7 +97,7 @@ KINDS = (
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_playlist_or_script_reaches_a_file_or_a_server(tmp_path, trap, kind, suffix):
     own = {"hls": "m3u8", "avisynth": "avs", "vapoursynth": "vpy", "concat": "ffconcat"}
-    path = tmp_path / f"film.{own.get(kind, kind.split()[0]) if suffix == 'own' else suffix}"
+    path = tmp_path / f"video.{own.get(kind, kind.split()[0]) if suffix == 'own' else suffix}"
     path.write_text(lists(trap)[kind])
     assert any(word in refused(path) for word in ("playlist", "text", "does not open", "picture"))
     assert trap.untouched()
@@ -105,7 +105,7 @@ def test_no_playlist_or_script_reaches_a_file_or_a_server(tmp_path, trap, kind, 
 
 @pytest.mark.parametrize("make", ["alias", "url"])
 def test_no_external_data_reference_of_a_movie_is_followed(tmp_path, trap, make):
-    path = make_clip(tmp_path, name="film.mov", audio=False)
+    path = make_clip(tmp_path, name="video.mov", audio=False)
     entry = alias(trap.secret)
     if make == "url":
         entry = box(b"url ", struct.pack(">I", 0), trap.url.encode() + b"\0")
@@ -114,12 +114,12 @@ def test_no_external_data_reference_of_a_movie_is_followed(tmp_path, trap, make)
         refused(path)
     else:
         taken(path)
-    # ffmpeg reads a URL's samples from the film itself; nothing else is opened either way.
+    # ffmpeg reads a URL's samples from the video itself; nothing else is opened either way.
     assert trap.untouched()
 
 
 def test_linked_segments_of_matroska_are_not_followed(tmp_path, trap):
-    path = make_clip(tmp_path, name="film.mkv", audio=False)
+    path = make_clip(tmp_path, name="video.mkv", audio=False)
     # PrevUID, NextUID, and the names of their files, in place of the title.
     linked = element(
         INFO,
@@ -140,7 +140,7 @@ def test_an_attachment_and_a_cover_are_written_nowhere_but_into_the_rendition(tm
     (tmp_path / "font").write_bytes(b"#!/bin/sh\n")
     ffmpeg("-f", "lavfi", "-i", "color=s=16x16", "-frames:v", "1", tmp_path / "cover.png")
     plain = make_clip(inside, name="plain.mkv")
-    path = inside / "film.mkv"
+    path = inside / "video.mkv"
     types = ["-metadata:s:t:0", "mimetype=application/x-truetype-font"]
     types += ["-metadata:s:t:0", "filename=../../evil.ttf"]
     types += ["-metadata:s:t:1", "mimetype=image/png", "-metadata:s:t:1", "filename=../../evil.png"]
@@ -155,21 +155,21 @@ def test_an_attachment_and_a_cover_are_written_nowhere_but_into_the_rendition(tm
 
 
 def test_a_picture_of_64k_by_64k_is_refused_before_it_takes_memory(tmp_path):
-    path = tmp_path / "film.y4m"
+    path = tmp_path / "video.y4m"
     path.write_bytes(b"YUV4MPEG2 W65535 H65535 F25:1 C420\nFRAME\n" + bytes(4096))
     refused(path)
 
-    path = tmp_path / "film.mkv"
+    path = tmp_path / "video.mkv"
     path.write_bytes(
         EBML + element(SEGMENT, element(INFO), element(TRACKS, track(1, 65535, 65535)))
     )
     refused(path)
 
 
-def test_a_film_above_the_profiles_pixels_is_left_with_its_reason(tmp_path):
+def test_a_video_above_the_profiles_pixels_is_left_with_its_reason(tmp_path):
     bounds = profile().bounds.model_copy(update={"max_pixels": 160 * 119})
     narrow = profile().model_copy(update={"bounds": bounds})
-    ended = run(make_clip(tmp_path, name="film.mkv"), tmp_path / "made.mkv", narrow)
+    ended = run(make_clip(tmp_path, name="video.mkv"), tmp_path / "made.mkv", narrow)
     assert ended.step == "plan"
     assert "max_pixels" in ended.reason
 
@@ -184,14 +184,14 @@ def test_a_cover_that_claims_gigabytes_costs_nobody_anything(tmp_path):
     pixels = chunk(b"IDAT", zlib.compress(bytes(1_000_000)))
     bomb = tmp_path / "cover.png"
     bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b""))
-    plain, path = make_clip(tmp_path, name="plain.mkv"), tmp_path / "film.mkv"
+    plain, path = make_clip(tmp_path, name="plain.mkv"), tmp_path / "video.mkv"
     ffmpeg("-i", plain, "-attach", bomb, "-metadata:s:t", "mimetype=image/png", "-c", "copy", path)
     ended = taken(path)
     assert ended.step in {"", "probe", "preflight"}, ended
 
 
 def test_a_compressed_index_that_claims_4_gib_is_refused(tmp_path):
-    path = tmp_path / "film.mov"
+    path = tmp_path / "video.mov"
     bomb = struct.pack(">I", 0xFFFF_FFF0) + zlib.compress(bytes(40_000_000), 9)
     index = box(b"moov", box(b"cmov", box(b"dcom", b"zlib"), box(b"cmvd", bomb)))
     path.write_bytes(box(b"ftyp", b"qt  ", bytes(4), b"qt  ") + index + box(b"mdat", bytes(64)))
@@ -199,21 +199,21 @@ def test_a_compressed_index_that_claims_4_gib_is_refused(tmp_path):
 
 
 def test_a_header_of_twenty_thousand_tracks_is_refused(tmp_path):
-    path = tmp_path / "film.mkv"
+    path = tmp_path / "video.mkv"
     tracks = element(TRACKS, *(track(number) for number in range(1, 20_001)))
     path.write_bytes(EBML + element(SEGMENT, element(INFO), tracks))
     refused(path)
 
 
 def test_boxes_in_boxes_without_end_are_refused(tmp_path):
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "video.mp4"
     deep = b"".join(struct.pack(">I", 8 * (5_000 - depth)) + b"moov" for depth in range(5_000))
     path.write_bytes(box(b"ftyp", b"isom", bytes(4), b"isom") + deep)
     refused(path)
 
 
 def test_tags_larger_than_any_answer_are_refused(tmp_path):
-    path = tmp_path / "film.mkv"
+    path = tmp_path / "video.mkv"
     words = element(b"\x45\xa3", b"X"), element(b"\x44\x87", b"\x01" * 14_000_000)
     tags = element(TAGS, element(b"\x73\x73", element(b"\x67\xc8", *words)))
     whole = make_clip(tmp_path, name="plain.mkv").read_bytes()
@@ -232,7 +232,7 @@ def test_thousands_of_chapters_are_carried_over_in_time(tmp_path):
         for n in range(4_000)
     )
     (tmp_path / "marks.txt").write_text(";FFMETADATA1\n" + marks)
-    plain, path = make_clip(tmp_path, name="plain.mkv"), tmp_path / "film.mkv"
+    plain, path = make_clip(tmp_path, name="plain.mkv"), tmp_path / "video.mkv"
     ffmpeg("-i", plain, "-f", "ffmetadata", "-i", tmp_path / "marks.txt",
            "-map_chapters", "1", "-c", "copy", path)  # fmt: skip
     ended = taken(path)
@@ -242,8 +242,8 @@ def test_thousands_of_chapters_are_carried_over_in_time(tmp_path):
 
 
 @pytest.mark.parametrize("tracks", [1, 20])
-def test_labels_longer_than_a_command_may_be_blame_the_film_and_no_worker(tmp_path, tracks):
-    plain, path = make_clip(tmp_path, name="plain.mkv"), tmp_path / "film.mkv"
+def test_labels_longer_than_a_command_may_be_blame_the_video_and_no_worker(tmp_path, tracks):
+    plain, path = make_clip(tmp_path, name="plain.mkv"), tmp_path / "video.mkv"
     length = 200_000 if tracks == 1 else 120_000  # above what one word takes; above what all take
     label = f"[STREAM]\nlanguage={'x' * length}\n"
     (tmp_path / "labels.txt").write_text(";FFMETADATA1\n" + label)

@@ -133,7 +133,7 @@ def test_a_size_that_no_file_has_is_a_problem_with_its_reason(size):
     assert read(event("TODO/a.mp4", size=size), ROUTE).problem
 
 
-def test_the_number_of_a_chunk_that_no_film_has_is_refused():
+def test_the_number_of_a_chunk_that_no_video_has_is_refused():
     body = TASK.model_copy(update={"kind": TaskKind.CHUNK, "chunk": 7, "split": "a-1"}).body()
     assert read(body, ROUTE).tasks
     assert "chunk" in read(body.replace('"chunk":7', f'"chunk":{10**3000}'), ROUTE).problem

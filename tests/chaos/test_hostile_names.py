@@ -37,8 +37,8 @@ ALARMING = [
 
 
 @pytest.mark.parametrize("name", ALARMING)
-def test_a_damaged_film_named_like_an_error_is_damaged_and_no_more(tmp_path, name):
-    # ffmpeg names the film in the very line that says that a picture is broken
+def test_a_damaged_video_named_like_an_error_is_damaged_and_no_more(tmp_path, name):
+    # ffmpeg names the video in the very line that says that a picture is broken
     path = make_clip(tmp_path, name="clip.mkv", audio=False).rename(tmp_path / f"{name}.mkv")
     content = bytearray(path.read_bytes())
     for place in range(len(content) // 2, len(content) // 2 + 400, 7):
@@ -49,14 +49,14 @@ def test_a_damaged_film_named_like_an_error_is_damaged_and_no_more(tmp_path, nam
     assert isinstance(ended.error, SourceDamaged), ended
 
 
-def with_words(film: bytes, words: str) -> bytes:
-    """Put an ID3 tag before a film, whose broken value makes ffmpeg print the words at any opening.
+def with_words(video: bytes, words: str) -> bytes:
+    """Put an ID3 tag before a video, whose broken value makes ffmpeg print the words at any opening.
 
     Such a tag is read before every container; a damaged one is told as an error and passed over.
     """
     body = b"\x01\xff\xfe" + words.encode("utf-16-le") + b"\0\0" + b"AA broken"
     frame = b"TXXX" + synchsafe(len(body)) + b"\0\0" + body
-    return b"ID3\4\0\0" + synchsafe(len(frame)) + frame + film
+    return b"ID3\4\0\0" + synchsafe(len(frame)) + frame + video
 
 
 def synchsafe(number: int) -> bytes:
@@ -65,28 +65,28 @@ def synchsafe(number: int) -> bytes:
 
 @pytest.mark.parametrize("shape", ["{}", "x\n[error] {}", "x" * 900 + "\n{}" + "x" * 900])
 @pytest.mark.parametrize("words", ALARMING[:4])
-def test_a_damaged_film_whose_tags_read_like_an_error_is_damaged_and_no_more(
+def test_a_damaged_video_whose_tags_read_like_an_error_is_damaged_and_no_more(
     tmp_path, words, shape
 ):
-    film = bytearray(make_clip(tmp_path, name="clip.mkv", audio=False).read_bytes())
-    for place in range(len(film) // 2, len(film) // 2 + 400, 7):
-        film[place] ^= 0x5A
-    path = tmp_path / "film.mkv"
-    path.write_bytes(with_words(bytes(film), shape.format(words)))
+    video = bytearray(make_clip(tmp_path, name="clip.mkv", audio=False).read_bytes())
+    for place in range(len(video) // 2, len(video) // 2 + 400, 7):
+        video[place] ^= 0x5A
+    path = tmp_path / "video.mkv"
+    path.write_bytes(with_words(bytes(video), shape.format(words)))
     ended = run(path, tmp_path / "made.mkv", profile("off"))
     assert ended.step == "encode", ended
     assert isinstance(ended.error, SourceDamaged), ended
 
 
-def test_no_film_whose_tags_say_that_it_is_not_there_is_gone(tmp_path):
-    path = tmp_path / "film.mkv"
+def test_no_video_whose_tags_say_that_it_is_not_there_is_gone(tmp_path):
+    path = tmp_path / "video.mkv"
     path.write_bytes(with_words(bytes(range(256)) * 16, "No such file or directory"))
     ended = run(path, tmp_path / "made.mkv", profile("off"))
     assert isinstance(ended.error, SourceUnreadable), ended
 
 
 @pytest.mark.parametrize("name", ["No such file or directory.mkv", "moov atom not found.mkv"])
-def test_no_film_named_like_an_error_is_not_gone_but_unreadable(tmp_path, name):
+def test_no_video_named_like_an_error_is_not_gone_but_unreadable(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(bytes(range(256)) * 16)
     ended = run(path, tmp_path / "made.mkv", profile())
@@ -103,7 +103,7 @@ def test_titles_and_tags_are_carried_over_word_for_word_and_never_obeyed(
 ):
     monkeypatch.chdir(tmp_path)
     plain = make_clip(tmp_path, name=f"plain.{suffix}", seconds=0.4)
-    source, made = tmp_path / f"film.{suffix}", tmp_path / f"made.{suffix}"
+    source, made = tmp_path / f"video.{suffix}", tmp_path / f"made.{suffix}"
     tags = ["-metadata", f"title={TITLE}", "-metadata", "comment=-y -i /etc/passwd"]
     tags += ["-metadata:s:v", f"handler_name={TITLE}", "-metadata:s:a", f"title={TITLE}"]
     ffmpeg("-i", plain, "-c", "copy", *tags, source)

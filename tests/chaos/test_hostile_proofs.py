@@ -1,4 +1,4 @@
-"""Forged certificates in the store and beside films: another proof is no proof, and costs nothing."""
+"""Forged certificates in the store and beside videos: another proof is no proof, and costs nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hevcq.usecases.verify_files import read_certificate, sha256
 from support.fakes.farm import Farm, adoptable
 from support.fakes.store import MemoryStore
 from support.ingest.run import Bench
-from support.library import film
+from support.library import video
 
 
 @pytest.fixture
@@ -86,20 +86,20 @@ def error_of(call) -> object:
 @pytest.mark.parametrize("mode", [Mode.BESIDE, Mode.REPLACE])
 def test_a_certificate_of_gigabytes_is_not_read_by_who_collects_and_places_nothing(tmp_path, mode):
     bench = Bench(tmp_path, where=Destination(mode))
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     endless(bench.backend.store, bench.work(job).certificate_key)
     with pytest.raises(VerificationFailed):
         bench.collector.collect(bench.done(job), threading.Event())
     assert [path.name for path in bench.media.iterdir() if path.is_file()] == [item.path.name]
-    assert item.path.read_bytes() == b"film" * 100
+    assert item.path.read_bytes() == b"clip" * 100
     assert bench.catalog.placement(job.job_id).state is PlacementState.REFUSED
 
 
 @pytest.mark.parametrize("what", ["pipe", "giant"])
 def test_a_pipe_or_giant_as_certificate_at_a_target_is_a_strangers(tmp_path, monkeypatch, what):
-    made = film(tmp_path)
-    target = made.source.with_name("film.hevc.mkv")
+    made = video(tmp_path)
+    target = made.source.with_name("video.hevc.mkv")
     target.write_bytes(made.rendition)
     if what == "pipe":
         os.mkfifo(certificate_beside(target))
@@ -110,10 +110,10 @@ def test_a_pipe_or_giant_as_certificate_at_a_target_is_a_strangers(tmp_path, mon
     assert in_time(lambda: occupied(target, made.source, len(made.original))) is Claim.STRANGER
 
 
-def test_a_pipe_in_a_films_place_is_refused_and_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "film.mkv")
+def test_a_pipe_in_a_videos_place_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "video.mkv")
 
-    assert isinstance(error_of(lambda: FileSystem().digest(tmp_path / "film.mkv")), OSError)
+    assert isinstance(error_of(lambda: FileSystem().digest(tmp_path / "video.mkv")), OSError)
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "beside"])
@@ -121,7 +121,7 @@ def test_a_pipe_in_a_films_place_is_refused_and_not_waited_for(tmp_path):
 def test_no_pipe_or_giant_under_a_certificates_name_holds_a_verification_up(
     tmp_path, monkeypatch, what, named
 ):
-    rendition = tmp_path / "film.hevc.mkv"
+    rendition = tmp_path / "video.hevc.mkv"
     trap = tmp_path / "other" if named else certificate_beside(rendition)
     if what == "pipe":
         os.mkfifo(trap)
@@ -147,7 +147,7 @@ def test_no_pipe_or_giant_under_a_certificates_name_holds_a_verification_up(
 
 @pytest.mark.parametrize("what", ["pipe", "device", "link to a pipe"])
 def test_a_pipe_in_the_place_of_a_certified_rendition_is_not_waited_for(tmp_path, what):
-    trap = tmp_path / "film.hevc.mkv"
+    trap = tmp_path / "video.hevc.mkv"
     os.mkfifo(tmp_path / "pipe")
     if what == "pipe":
         trap = tmp_path / "pipe"
@@ -159,7 +159,7 @@ def test_a_pipe_in_the_place_of_a_certified_rendition_is_not_waited_for(tmp_path
 
 
 def test_a_certificate_and_a_rendition_behind_links_are_those_they_lead_to(tmp_path):
-    made = film(tmp_path)
+    made = video(tmp_path)
     (tmp_path / "real.json").write_text(made.change.certificate.to_json())
     (tmp_path / "linked.json").symlink_to("real.json")
     (tmp_path / "linked.mkv").symlink_to(made.source)

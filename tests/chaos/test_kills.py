@@ -58,7 +58,7 @@ def test_killed_and_stopped_workers_lose_double_and_leave_nothing(
     ("backend", "kills"),
     [("embedded", 3), pytest.param("aws", 3, marks=[pytest.mark.aws, pytest.mark.slow])],
 )
-def test_real_ffmpeg_killed_frozen_or_orphaned_costs_no_film(backend, kills):
+def test_real_ffmpeg_killed_frozen_or_orphaned_costs_no_video(backend, kills):
     counts, code, log = campaign("--real", "--backend", backend, "--kills", kills)
 
     assert code == 0, (counts, log)

@@ -40,7 +40,7 @@ def test_a_lease_that_runs_out_behind_the_last_step_leaves_the_message_alone(tmp
     assert farm.state(source) is JobState.DONE
 
 
-def test_a_film_that_was_not_worth_it_is_not_encoded_again_under_another_name(tmp_path):
+def test_a_video_that_was_not_worth_it_is_not_encoded_again_under_another_name(tmp_path):
     farm = Farm(tmp_path)
     farm.encoder.gates = passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
     first, second = farm.submit("a.mp4"), farm.submit("b.mp4")
@@ -51,7 +51,7 @@ def test_a_film_that_was_not_worth_it_is_not_encoded_again_under_another_name(tm
     assert {farm.state(first), farm.state(second)} == {JobState.SKIPPED}
 
 
-def test_the_length_of_a_film_is_what_was_measured_whatever_its_header_says(tmp_path):
+def test_the_length_of_a_video_is_what_was_measured_whatever_its_header_says(tmp_path):
     farm, asked = Farm(tmp_path), []
     farm.encoder.info = INFO.model_copy(update={"duration_s": 5_000.0})
     encode = farm.encoder.encode

@@ -21,7 +21,7 @@ from hevcq.settings.model import Settings
 from support.clips import ManualClock
 
 NOW = threading.Event()
-FILM = b"rendition " * 500
+VIDEO = b"rendition " * 500
 
 
 def opened(folder: Path, clock: ManualClock) -> EmbeddedBackend:
@@ -50,15 +50,15 @@ def publish(recorder: Recorder, here: EmbeddedBackend, tmp_path: Path, name: str
         backend.ledger.progress(task.job_id, fence, Progress(phase=Phase.ENCODE))
         recorder.promise("begun", (task.job_id, fence))
     file, key = tmp_path / f"scratch-{name}", f"DONE/{name}/a.mkv"
-    file.write_bytes(FILM)
+    file.write_bytes(VIDEO)
     proof = f"{key}.certificate.json"
-    sha256 = hashlib.sha256(FILM).hexdigest()
+    sha256 = hashlib.sha256(VIDEO).hexdigest()
     backend.store.put(proof, b"{}", metadata={"job": task.job_id})
     backend.store.publish(
         Publication(key, file, sha256, task.job_id, fence, {"certificate": proof})
     )
     recorder.promise("published", (key, task.job_id, fence))
-    rendition = RenditionRef(key=key, size=len(FILM), sha256=sha256, certificate_key=proof)
+    rendition = RenditionRef(key=key, size=len(VIDEO), sha256=sha256, certificate_key=proof)
     backend.ledger.complete(task.job_id, fence, rendition, cpu_s=1.0)
     recorder.promise("completed", task.job_id)
     assert backend.queues[name].ack(delivery)

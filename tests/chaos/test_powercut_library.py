@@ -13,15 +13,15 @@ from hevcq.errors import HevcqError
 from hevcq.library.replacement.steps import Settled
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
-from support.library import CHANGING, Film, QuickFileSystem, film, strays
+from support.library import CHANGING, QuickFileSystem, Video, strays, video
 
 LAYOUTS = {
-    "same name": ("tv/film.mkv", None, {}),
-    "same name, no exchange": ("tv/film.mkv", None, {"no_exchange": True}),
-    "new suffix": ("tv/film.avi", "film.mkv", {}),
-    "originals on another device": ("tv/film.mkv", None, {"device": True}),
+    "same name": ("tv/video.mkv", None, {}),
+    "same name, no exchange": ("tv/video.mkv", None, {"no_exchange": True}),
+    "new suffix": ("tv/video.avi", "video.mkv", {}),
+    "originals on another device": ("tv/video.mkv", None, {"device": True}),
     "originals on another device, no exchange": (
-        "tv/film.mkv",
+        "tv/video.mkv",
         None,
         {"device": True, "no_exchange": True},
     ),
@@ -69,10 +69,10 @@ class RecordedFileSystem(QuickFileSystem):
         super().rename_new(old, new)
 
 
-def recorded(tmp_path: Path, layout, *, undo: bool) -> tuple[Film, Disk]:
+def recorded(tmp_path: Path, layout, *, undo: bool) -> tuple[Video, Disk]:
     root = tmp_path / "library"
     name, target, options = layout
-    made = film(root, name, target)
+    made = video(root, name, target)
     other = root / ".hevcq" / "originals" if options.get("device") else None
     exchanges = not options.get("no_exchange")
     if undo:
@@ -97,7 +97,7 @@ def recorded(tmp_path: Path, layout, *, undo: bool) -> tuple[Film, Disk]:
     return made, disk
 
 
-def found_again(made: Film, root: Path) -> str:
+def found_again(made: Video, root: Path) -> str:
     """Start hevcq on what is left; return which good end was reached."""
     source = root / made.source.relative_to(made.root)
     target = root / made.target.relative_to(made.root)

@@ -23,7 +23,7 @@ BEGIN_S = 1_000.0
 
 
 class Shift(Driver):
-    """Four workers with one slot, a queue full of good films, and nobody who replaces a worker."""
+    """Four workers with one slot, a queue full of good videos, and nobody who replaces a worker."""
 
     def __init__(self, world: World, sick: int, *, shows: bool, after_s: float) -> None:
         super().__init__(world)
@@ -58,7 +58,7 @@ def shift(
     """Run a shift; return its time, its workers and its records.
 
     `shows` says whether the sick worker fails a trial of its encoder as well, and `after_s` when it
-    falls sick. So many of the first films, `poison`, are damaged.
+    falls sick. So many of the first videos, `poison`, are damaged.
     """
     world = World(99)
     world.profiles = {"hevc": PROFILES["hevc"][4]}
@@ -92,7 +92,7 @@ def test_one_sick_worker_of_four_costs_no_job_an_attempt_and_leaves_at_once():
     assert {(r.state, r.failures) for r in healthy.records} == {(JobState.DONE, 0)}
 
 
-@pytest.mark.parametrize("after_s", [0.0, 20.5 * SECONDS], ids=["at once", "after 20 films"])
+@pytest.mark.parametrize("after_s", [0.0, 20.5 * SECONDS], ids=["at once", "after 20 videos"])
 def test_a_sickness_that_no_trial_shows_takes_the_worker_out_and_costs_no_job_an_attempt(after_s):
     one_sick = shift(1, shows=False, after_s=after_s)
 

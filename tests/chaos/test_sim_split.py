@@ -1,4 +1,4 @@
-"""Split films, receivers and stages in the simulation's short form, and that it sees what is wrong."""
+"""Split videos, receivers and stages in the simulation's short form, and that it sees what is wrong."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from chaos.points import points
 from chaos.sim.campaign import EMBEDDED_EVERY, embedded_side, is_embedded, live, silent, world_of
 from chaos.sim.chaos import PROFILES, Stats
 from chaos.sim.doors import QueueDoor
-from chaos.sim.film_world import EVERY, FilmWorld, is_film_world
-from chaos.sim.films import film_profile
+from chaos.sim.video_world import EVERY, VideoWorld, is_video_world
+from chaos.sim.videos import video_profile
 from hevcq.errors import Superseded
 from hevcq.worker.chunking import chunk_job as chunk
 from hevcq.worker.chunking import join_job as join
@@ -26,58 +26,58 @@ ROOT = Path(__file__).resolve().parents[2]
 WORLDS = (*range(1, 12), EMBEDDED_EVERY)
 SEEDS = 40
 """How many worlds a planted defect may take until it is noticed."""
-FILM_SEED = next(seed for seed in itertools.count(1) if is_film_world(seed))
+VIDEO_SEED = next(seed for seed in itertools.count(1) if is_video_world(seed))
 
 
-def _live(seed: int, side, kind: type[FilmWorld] = FilmWorld) -> FilmWorld:
-    """Run the world of split films that a seed has, also where the seed's own is a plain one."""
-    aws = set(kind.forced) - {"films"}
+def _live(seed: int, side, kind: type[VideoWorld] = VideoWorld) -> VideoWorld:
+    """Run the world of split videos that a seed has, also where the seed's own is a plain one."""
+    aws = set(kind.forced) - {"videos"}
     world = kind(seed, embedded=side if is_embedded(seed) and not aws else None)
     with silent():
         return world.run()
 
 
-def test_no_world_of_films_breaks_an_invariant():
+def test_no_world_of_videos_breaks_an_invariant():
     stats, numbers, kinds = Stats(), {}, set()
     with embedded_side() as side:
         for seed in WORLDS:
             world = _live(seed, side)
             stats.add(world.stats)
-            kinds |= {name for name in ("films", "receivers", "stages") if getattr(world, name)}
+            kinds |= {name for name in ("videos", "receivers", "stages") if getattr(world, name)}
             for name, number in world.checks.numbers.items():
                 numbers[name] = numbers.get(name, 0) + number
 
     print(f"{stats.lives} jobs, {numbers}")
-    of_films = set(points("chunk", "join"))
-    killed_at = set(stats.killed_at) & of_films
+    of_videos = set(points("chunk", "join"))
+    killed_at = set(stats.killed_at) & of_videos
     print(f"{len(stats.points)} points, {len(killed_at)} of a chunk or join killed at")
-    print(f"never come to: {sorted(of_films - set(stats.points))}")
-    assert kinds == {"films", "receivers", "stages"}
+    print(f"never come to: {sorted(of_videos - set(stats.points))}")
+    assert kinds == {"videos", "receivers", "stages"}
     assert numbers["end_complete"] > numbers["end_unsplit"] > 0
-    assert set(stats.points) >= of_films
+    assert set(stats.points) >= of_videos
     assert len(killed_at) >= 5
 
 
-def test_some_seeds_of_the_campaign_are_worlds_of_films():
+def test_some_seeds_of_the_campaign_are_worlds_of_videos():
     kinds = [world_of(seed) for seed in range(100 * EVERY)]
 
-    assert 70 <= kinds.count(FilmWorld) <= 130, "100 are expected, give or take three times 10"
+    assert 70 <= kinds.count(VideoWorld) <= 130, "100 are expected, give or take three times 10"
 
 
-def test_a_world_of_films_can_come_after_a_plain_one():
+def test_a_world_of_videos_can_come_after_a_plain_one():
     with embedded_side() as side:
-        film_profile.cache_clear()
+        video_profile.cache_clear()
         for profile in itertools.chain(*PROFILES.values()):
             assert profile.revision, "it is kept, in the profile itself"
 
-        assert live(FILM_SEED, side).stats.lives
+        assert live(VIDEO_SEED, side).stats.lives
 
 
-def test_a_world_of_films_replays_byte_for_byte_and_in_another_process():
+def test_a_world_of_videos_replays_byte_for_byte_and_in_another_process():
     with embedded_side() as side:
-        first, second = live(FILM_SEED, side).sched, live(FILM_SEED, side).sched
+        first, second = live(VIDEO_SEED, side).sched, live(VIDEO_SEED, side).sched
     environment = {**os.environ, "PYTHONHASHSEED": "4711"}
-    command = [sys.executable, "-m", "tests.chaos.sim", "--seed", str(FILM_SEED)]
+    command = [sys.executable, "-m", "tests.chaos.sim", "--seed", str(VIDEO_SEED)]
     there = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
     )
@@ -86,15 +86,15 @@ def test_a_world_of_films_replays_byte_for_byte_and_in_another_process():
     assert f"trace hash {first.trace_hash}" in there.stdout
 
 
-class Staged(FilmWorld):
-    forced = ("films", "stages")
+class Staged(VideoWorld):
+    forced = ("videos", "stages")
 
 
-class Received(FilmWorld):
+class Received(VideoWorld):
     forced = ("receivers",)
 
 
-def _broken(word: str, *, kind: type[FilmWorld] = FilmWorld, seeds=range(1, 1 + SEEDS)) -> None:
+def _broken(word: str, *, kind: type[VideoWorld] = VideoWorld, seeds=range(1, 1 + SEEDS)) -> None:
     """Run worlds until one breaks and says `word`."""
     said = set()
     with embedded_side() as side:
@@ -156,7 +156,7 @@ def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
     monkeypatch.setattr(join, "sweep", lambda *_a, **_n: None)
     monkeypatch.setattr(parts, "sweep", lambda *_a, **_n: None)
 
-    _broken("splits in one film")
+    _broken("splits in one video")
 
 
 def test_a_receiver_that_keeps_a_message_after_a_stop_is_noticed(monkeypatch):
@@ -199,14 +199,14 @@ def test_a_chunk_that_nobody_stops_after_a_cancel_is_noticed(monkeypatch):
     _broken("nobody wants it any more")
 
 
-def test_a_film_that_is_not_swept_is_noticed(monkeypatch):
+def test_a_video_that_is_not_swept_is_noticed(monkeypatch):
     monkeypatch.setattr(join, "sweep", lambda *_a, **_n: None)
     monkeypatch.setattr("hevcq.worker.chunking.subjob.sweep", lambda *_a, **_n: None)
 
     _broken("this is left")
 
 
-def test_tasks_of_films_without_their_group_are_noticed(monkeypatch):
+def test_tasks_of_videos_without_their_group_are_noticed(monkeypatch):
     from hevcq.backends.embedded.jobs import message_table
 
     def alone(tasks):

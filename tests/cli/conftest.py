@@ -78,7 +78,7 @@ class Farm:
     def queued(self, name: str, *profiles: str) -> tuple[Path, list[JobRecord]]:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"a film called " + name.encode("utf-8", "surrogateescape"))
+        path.write_bytes(b"a clip called " + name.encode("utf-8", "surrogateescape"))
         store, stop = self.app.backend.store, threading.Event()
         source = store.accept(path, key_for_path(str(path)), moved=lambda _n: None, stop=stop)
         wanted = profiles or ("hevc",)

@@ -25,13 +25,13 @@ def test_a_folder_is_cancelled_and_what_had_ended_there_is_only_named(hevcq, far
     assert found == [JobState.DEAD, JobState.DONE, JobState.QUEUED]
 
 
-def test_a_film_in_chunks_is_cancelled_by_its_job(hevcq, farm):
-    job = farm.split("film.mp4", (100, 100))
+def test_a_video_in_chunks_is_cancelled_by_its_job(hevcq, farm):
+    job = farm.split("video.mp4", (100, 100))
 
     ran = hevcq("cancel", job.job_id, "--json")
 
     assert [(line["type"], line["result"]) for line in ran.lines] == [("cancel", "cancelled")]
-    (shown,) = hevcq("status", farm.folder / "film.mp4", "--json").lines
+    (shown,) = hevcq("status", farm.folder / "video.mp4", "--json").lines
     assert (shown["state"], shown["failure_class"]) == ("dead", "cancelled")
     assert shown["reason"].startswith("Cancelled by ")
 

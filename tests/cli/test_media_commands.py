@@ -21,7 +21,7 @@ pytestmark = pytest.mark.media
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    return make_clip(tmp_path / "films", name="a film.mp4", size="320x180")
+    return make_clip(tmp_path / "videos", name="a video.mp4", size="320x180")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def rendition(farm, hevcq, clip: Path, tmp_path: Path) -> Path:
     assert hevcq("worker", "hevc", "--drain", "--workers", "1").code == 0
     record = backend.ledger.get(job.job_id)
     assert record.state is JobState.DONE, record.reason
-    target = tmp_path / "out" / "a film.hevc.mp4"
+    target = tmp_path / "out" / "a video.hevc.mp4"
     target.parent.mkdir()
     for key, path in (
         (record.rendition.key, target),
@@ -109,14 +109,14 @@ def test_probe_tells_the_facts_whatever_the_name_says(hevcq, clip: Path):
 
 @pytest.mark.parametrize("content", [b"", b"hello, this is text\n" * 50, None])
 def test_probe_of_what_is_no_video_names_the_file(hevcq, tmp_path: Path, content: bytes | None):
-    path = tmp_path / "no film.mp4"
+    path = tmp_path / "no video.mp4"
     if content is not None:
         path.write_bytes(content)
 
     ran = hevcq("probe", path)
 
     assert (ran.code, ran.out) == (ExitCode.SOME_FAILED, "")
-    assert "no film.mp4" in ran.err
+    assert "no video.mp4" in ran.err
     assert len(ran.err.splitlines()) == 1
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.media
 
 SPLITTING = """
 name: small
-description: splits even short films
+description: splits even short videos
 video: {codec: hevc, crf: 28}
 chunking: {mode: always, min_s: 0.4, target_s: 0.8, max_s: 2}
 """
@@ -22,7 +22,7 @@ chunking: {mode: always, min_s: 0.4, target_s: 0.8, max_s: 2}
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    return make_clip(tmp_path / "films", name="a film.mp4", size="320x180")
+    return make_clip(tmp_path / "videos", name="a video.mp4", size="320x180")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def splitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(folder))
 
 
-def test_a_short_film_is_planned_in_one_piece_and_the_reason_is_said(hevcq, clip: Path):
+def test_a_short_video_is_planned_in_one_piece_and_the_reason_is_said(hevcq, clip: Path):
     ran = hevcq("plan", clip, "--profile", "hevc")
     (line,) = hevcq("plan", clip, "--profile", "hevc", "--json").lines
 
@@ -54,8 +54,8 @@ def test_every_profile_is_planned_unless_one_is_named(hevcq, clip: Path):
 
 
 @pytest.mark.usefixtures("splitting")
-def test_the_chunks_of_a_film_that_is_split_are_listed(hevcq, tmp_path: Path):
-    folder = tmp_path / "films"
+def test_the_chunks_of_a_video_that_is_split_are_listed(hevcq, tmp_path: Path):
+    folder = tmp_path / "videos"
     folder.mkdir()
     keyed = make_keyed(folder / "keyed.mp4")
 
@@ -91,13 +91,13 @@ def test_a_profile_there_is_not_is_named(hevcq, clip: Path):
 
 
 def test_what_is_no_video_cannot_be_planned(hevcq, tmp_path: Path):
-    path = tmp_path / "no film.mp4"
+    path = tmp_path / "no video.mp4"
     path.write_bytes(b"hello, this is text\n" * 50)
 
     ran = hevcq("plan", path)
 
     assert (ran.code, ran.out) == (ExitCode.SOME_FAILED, "")
-    assert "no film.mp4" in ran.err
+    assert "no video.mp4" in ran.err
 
 
 def make_keyed(target: Path) -> Path:

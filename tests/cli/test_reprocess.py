@@ -56,7 +56,7 @@ def test_a_dead_job_leaves_no_letter_behind(hevcq, farm):
 
 def test_a_source_that_changed_is_reported_and_left(hevcq, farm):
     path, job = farm.skipped("a.mp4")
-    path.write_bytes(b"another film, and longer")
+    path.write_bytes(b"another clip, and longer")
 
     ran = hevcq("reprocess", path)
 

@@ -273,7 +273,7 @@ def test_a_control_character_in_an_error_stays_off_the_terminal(hevcq, monkeypat
 
 @pytest.mark.parametrize("command", ["status", "reprocess"])
 def test_a_name_that_is_no_unicode_is_a_name_like_any_other(hevcq, command: str):
-    ran = hevcq(command, "/films/\udcff.mp4")
+    ran = hevcq(command, "/videos/\udcff.mp4")
 
     assert ran.code == (0 if command == "status" else ExitCode.SOME_FAILED)
     assert "bug" not in ran.err

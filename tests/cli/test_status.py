@@ -77,8 +77,8 @@ def test_json_is_one_object_with_every_count(hevcq, farm):
     assert (running["job_id"], running["owner"]) == (job.job_id, "test")
 
 
-def test_a_film_that_is_shared_out_is_one_running_job_with_its_chunks(hevcq, farm):
-    job = farm.split("film.mp4", frames=(100, 300))
+def test_a_video_that_is_shared_out_is_one_running_job_with_its_chunks(hevcq, farm):
+    job = farm.split("video.mp4", frames=(100, 300))
 
     table = hevcq("status").out.splitlines()
     (found,) = hevcq("status", "--json").lines
@@ -88,7 +88,7 @@ def test_a_film_that_is_shared_out_is_one_running_job_with_its_chunks(hevcq, far
     assert (running["phase"], running["percent"]) == ("encode", 62.5), "weighted by frames"
     (hevc,) = [queue for queue in found["queues"] if queue["profile"] == "hevc"]
     assert (hevc["jobs"]["split"], hevc["jobs"]["queued"]) == (1, 0), "parts are no jobs"
-    (line,) = [line for line in table if "film.mp4" in line]
+    (line,) = [line for line in table if "video.mp4" in line]
     assert "encode 1/2 chunks" in line
     assert "62%" in line
     (counts,) = [line.split() for line in table if line.startswith("hevc ")]

@@ -129,7 +129,7 @@ def test_a_stop_ends_it_between_two_letters(backend: Backend, clock: ManualClock
 
 
 @pytest.fixture
-def films(tmp_path: Path) -> tuple[Path, Path]:
+def videos(tmp_path: Path) -> tuple[Path, Path]:
     source, rendition = tmp_path / "a.mp4", tmp_path / "a.hevc.mp4"
     source.write_bytes(b"source" * 100)
     rendition.write_bytes(b"rendition")
@@ -166,16 +166,16 @@ def check(pair: Pair, encoder: FakeEncoder, stop: threading.Event | None = None)
     return verify_pair(encoder, pair, on_progress=lambda _p: None, stop=stop or threading.Event())
 
 
-def test_without_a_certificate_the_encode_log_is_said_to_be_unknown(films):
-    report = check(Pair(*films, HEVC), FakeEncoder())
+def test_without_a_certificate_the_encode_log_is_said_to_be_unknown(videos):
+    report = check(Pair(*videos, HEVC), FakeEncoder())
 
     first = report.gates[0]
     assert (first.gate, first.outcome, first.detail) == (Gate.G1, Outcome.UNKNOWN, NO_LOG)
     assert report.passed
 
 
-def test_with_its_certificate_both_digests_are_compared(films):
-    report = check(Pair(*films, HEVC, certify(*films)), FakeEncoder())
+def test_with_its_certificate_both_digests_are_compared(videos):
+    report = check(Pair(*videos, HEVC, certify(*videos)), FakeEncoder())
 
     outcomes = {result.gate: result.outcome for result in report.gates}
     assert outcomes[Gate.G0] is outcomes[Gate.G9] is outcomes[Gate.G1] is Outcome.PASSED
@@ -183,11 +183,11 @@ def test_with_its_certificate_both_digests_are_compared(films):
 
 
 @pytest.mark.parametrize(("which", "gate"), [(0, Gate.G0), (1, Gate.G9)])
-def test_other_bytes_than_the_certificate_names_do_not_pass(films, which: int, gate: Gate):
-    certificate = certify(*films)
-    films[which].write_bytes(b"one bit more")
+def test_other_bytes_than_the_certificate_names_do_not_pass(videos, which: int, gate: Gate):
+    certificate = certify(*videos)
+    videos[which].write_bytes(b"one bit more")
 
-    report = check(Pair(*films, HEVC, certificate), FakeEncoder())
+    report = check(Pair(*videos, HEVC, certificate), FakeEncoder())
 
     assert not report.passed
     (failed,) = [r.gate for r in report.gates if r.outcome is Outcome.FAILED]
@@ -197,33 +197,33 @@ def test_other_bytes_than_the_certificate_names_do_not_pass(films, which: int, g
 @pytest.mark.parametrize(
     "outcome", [Outcome.FAILED, Outcome.UNKNOWN, Outcome.REVIEW, Outcome.NOT_SMALLER]
 )
-def test_any_gate_that_does_not_pass_fails_the_pair(films, outcome: Outcome):
+def test_any_gate_that_does_not_pass_fails_the_pair(videos, outcome: Outcome):
     encoder = FakeEncoder()
     encoder.gates = passed(GateResult(gate=Gate.G4, outcome=outcome, detail="why"))
 
-    assert not check(Pair(*films, HEVC), encoder).passed
+    assert not check(Pair(*videos, HEVC), encoder).passed
 
 
-def test_a_source_the_profile_would_skip_is_a_usage_error(films):
+def test_a_source_the_profile_would_skip_is_a_usage_error(videos):
     skipping = HEVC.model_copy(
         update={"video": HEVC.video.model_copy(update={"skip_codecs": ("h264",)})}
     )
 
     with pytest.raises(UsageError, match=r"would not encode .*a\.mp4"):
-        check(Pair(*films, skipping), FakeEncoder())
+        check(Pair(*videos, skipping), FakeEncoder())
 
 
-def test_a_rendition_that_is_gone_is_named(films):
-    certificate = certify(*films)
-    films[1].unlink()
+def test_a_rendition_that_is_gone_is_named(videos):
+    certificate = certify(*videos)
+    videos[1].unlink()
 
     with pytest.raises(SourceUnreadable, match=r"a\.hevc\.mp4 cannot be read"):
-        check(Pair(*films, HEVC, certificate), FakeEncoder())
+        check(Pair(*videos, HEVC, certificate), FakeEncoder())
 
 
-def test_a_stop_ends_the_digest(films):
+def test_a_stop_ends_the_digest(videos):
     stop = threading.Event()
     stop.set()
 
     with pytest.raises(Stopped):
-        sha256(films[0], stop)
+        sha256(videos[0], stop)

@@ -52,7 +52,7 @@ class Waiting:
 
 
 class QueueMachine(Machine):
-    """Messages are told apart by their films: each is sent once."""
+    """Messages are told apart by their videos: each is sent once."""
 
     held = Bundle("held")
 

@@ -21,14 +21,14 @@ def sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def library_file(world: World, content: bytes = b"a film", name: str = "film.mp4") -> Path:
+def library_file(world: World, content: bytes = b"a clip", name: str = "video.mp4") -> Path:
     path = world.folder / "library" / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     return path
 
 
-def accepted(world: World, path: Path, key: str = "TODO/all/film.mp4") -> Source:
+def accepted(world: World, path: Path, key: str = "TODO/all/video.mp4") -> Source:
     return world.backend.store.accept(path, key, moved=nothing, stop=threading.Event())
 
 

@@ -170,7 +170,7 @@ class StoreMachine(Machine):
         job=st.sampled_from(["a" * 32, "b" * 32]), fence=st.integers(1, 4), salt=st.integers(1, 3)
     )
     def publish(self, job: str, fence: int, salt: int) -> None:
-        content = b"film %d" % salt
+        content = b"clip %d" % salt
         self.made += 1
         path = Path(self._folder.name) / f"made-{self.made}"
         path.write_bytes(content)

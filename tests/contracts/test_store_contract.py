@@ -35,14 +35,14 @@ def test_an_accepted_file_can_be_checked_and_fetched(world: World) -> None:
     path, moved = library_file(world), []
 
     source = world.backend.store.accept(
-        path, "TODO/all/film.mp4", moved=moved.append, stop=threading.Event()
+        path, "TODO/all/video.mp4", moved=moved.append, stop=threading.Event()
     )
 
-    assert (source.key, source.size, moved[-1]) == ("TODO/all/film.mp4", 6, 6)
+    assert (source.key, source.size, moved[-1]) == ("TODO/all/video.mp4", 6, 6)
     world.backend.store.check(source)
-    assert fetched(world, source) == b"a film"
+    assert fetched(world, source) == b"a clip"
     assert list((world.folder / "scratch").iterdir()) == [], "what a fetch made is removed"
-    assert path.read_bytes() == b"a film"
+    assert path.read_bytes() == b"a clip"
 
 
 def test_a_streamed_source_has_the_same_bytes(world: World) -> None:
@@ -51,10 +51,10 @@ def test_a_streamed_source_has_the_same_bytes(world: World) -> None:
     scratch.mkdir(exist_ok=True)
 
     with store.stream(source, scratch, moved=nothing, stop=threading.Event()) as given:
-        assert content_of(given.location) == b"a film"
+        assert content_of(given.location) == b"a clip"
 
     assert list(scratch.iterdir()) == []
-    assert path.read_bytes() == b"a film"
+    assert path.read_bytes() == b"a clip"
 
 
 def test_accepting_the_same_file_again_is_the_same_source(world: World) -> None:
@@ -63,7 +63,7 @@ def test_accepting_the_same_file_again_is_the_same_source(world: World) -> None:
     assert accepted(world, path) == accepted(world, path)
 
 
-@pytest.mark.parametrize("new", [b"A FILM", b"a longer film"])
+@pytest.mark.parametrize("new", [b"A CLIP", b"a longer clip"])
 def test_a_source_that_was_replaced_is_an_error_and_never_other_bytes(
     world: World, new: bytes
 ) -> None:
@@ -281,7 +281,7 @@ def test_a_small_object_is_put_replaced_and_deleted(world: World) -> None:
 
 def test_a_collected_object_is_at_its_target_with_its_digest(world: World) -> None:
     publish(world, b"rendition")
-    target, moved = world.folder / "out" / "film é.mp4", []
+    target, moved = world.folder / "out" / "video é.mp4", []
     target.parent.mkdir()
 
     digest = world.backend.store.collect(KEY, target, moved=moved.append, stop=threading.Event())
@@ -298,7 +298,7 @@ def test_a_target_that_exists_is_left_as_it_is(world: World) -> None:
     with pytest.raises((LibraryError, FileExistsError)):
         world.backend.store.collect(KEY, target, moved=nothing, stop=threading.Event())
 
-    assert target.read_bytes() == b"a film"
+    assert target.read_bytes() == b"a clip"
 
 
 def test_nothing_is_collected_from_a_key_that_is_not_there_or_after_a_stop(world: World) -> None:

@@ -55,7 +55,7 @@ def test_identities_are_the_same_on_every_machine_for_ever():
     "task",
     [
         TASK,
-        Task(source=SOURCE, profile="720p", kind=TaskKind.CHUNK, chunk=3, group="film"),
+        Task(source=SOURCE, profile="720p", kind=TaskKind.CHUNK, chunk=3, group="video"),
         Task(source=SOURCE, profile="a-b-1", kind=TaskKind.JOIN),
     ],
 )

@@ -114,13 +114,13 @@ def test_sources_that_differ_in_their_suffix_never_meet():
 
 
 def test_the_longest_keys_stay_within_the_limit_and_apart():
-    one = rendition_key("TODO/" + "x" * 1000 + "1/film.mp4", "hevc", "mp4")
-    two = rendition_key("TODO/" + "x" * 1000 + "2/film.mp4", "hevc", "mp4")
+    one = rendition_key("TODO/" + "x" * 1000 + "1/video.mp4", "hevc", "mp4")
+    two = rendition_key("TODO/" + "x" * 1000 + "2/video.mp4", "hevc", "mp4")
     assert one != two
     for key in (one, two, certificate_key(one, "0" * 64)):
         assert len(key.encode()) <= MAX_KEY_BYTES
         assert check_key(key) == key
-    assert one.endswith("film.mp4.mp4")
+    assert one.endswith("video.mp4.mp4")
 
 
 def test_a_certificates_key_names_its_rendition_and_its_bytes():

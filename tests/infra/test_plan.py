@@ -105,7 +105,7 @@ def test_unfinished_uploads_and_leftovers_expire(resources: Resources) -> None:
     assert "work/" in prefixes
 
 
-def test_what_a_split_film_keeps_outlives_the_tasks_that_ask_for_it(resources: Resources) -> None:
+def test_what_a_split_video_keeps_outlives_the_tasks_that_ask_for_it(resources: Resources) -> None:
     configurations = of(resources, "aws_s3_bucket_lifecycle_configuration")
     rules = [rule for values in configurations.values() for rule in values["rule"]]
     (work,) = [rule for rule in rules if rule["id"] == "expire-work"]

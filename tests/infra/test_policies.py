@@ -74,7 +74,7 @@ def test_every_allowed_resource_is_named(resources: Resources) -> None:
 def test_a_worker_sends_only_to_its_own_queue_and_dead_letters(
     resources: Resources, profile: str
 ) -> None:
-    """To its queue: the chunks of a film that it split, and their join."""
+    """To its queue: the chunks of a video that it split, and their join."""
     senders = [
         resource
         for statement in role_statements(resources, "task", profile)

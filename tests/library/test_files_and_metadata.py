@@ -16,7 +16,7 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.library.lock import root_lock
 from hevcq.library.metadata import carry
 from hevcq.library.place import explain
-from support.library import film
+from support.library import video
 
 
 def fault(number: int):
@@ -118,7 +118,7 @@ def test_a_copy_never_overwrites_and_a_digest_never_follows_a_link(tmp_path):
 
 
 def test_set_id_bits_are_not_carried(tmp_path):
-    made = film(tmp_path)
+    made = video(tmp_path)
     made.source.chmod(0o6755)
     new = tmp_path / "new"
     new.write_bytes(b"x")
@@ -139,7 +139,7 @@ LOSSES = [
 def test_what_cannot_be_carried_is_reported_and_the_rest_is(
     tmp_path, monkeypatch, call, number, words
 ):
-    made = film(tmp_path)
+    made = video(tmp_path)
     if call == "setxattr" and not os.listxattr(made.source):
         pytest.skip("this file system has no extended attributes")
     new = tmp_path / "new"
@@ -158,7 +158,7 @@ def test_what_cannot_be_carried_is_reported_and_the_rest_is(
 
 
 def test_an_ordinary_user_still_carries_the_group(tmp_path, monkeypatch):
-    made = film(tmp_path)
+    made = video(tmp_path)
     new = tmp_path / "new"
     new.write_bytes(b"x")
     real, stat, asked = os.lstat(new), os.lstat, []

@@ -27,10 +27,10 @@ from support.library import (
     FailingFileSystem,
     Killed,
     MortalFileSystem,
-    film,
     looks,
     sha,
     strays,
+    video,
 )
 
 pytestmark = pytest.mark.repeats
@@ -41,7 +41,7 @@ def beside(made, home=None) -> Rendition:
 
 
 def test_a_placed_rendition_has_its_certificate_and_its_sources_times_and_rights(tmp_path):
-    made = film(tmp_path, "tv/film.avi", "film.hevc.mkv")
+    made = video(tmp_path, "tv/video.avi", "video.hevc.mkv")
     before = looks(made.source)
 
     done = place(beside(made), made.fetch, FileSystem())
@@ -53,7 +53,7 @@ def test_a_placed_rendition_has_its_certificate_and_its_sources_times_and_rights
 
 
 def test_placing_it_again_changes_nothing_and_fetches_nothing(tmp_path):
-    made = film(tmp_path, "film.avi", "film.hevc.mkv")
+    made = video(tmp_path, "video.avi", "video.hevc.mkv")
     place(beside(made), made.fetch, FileSystem())
     certificate_beside(made.target).unlink()
 
@@ -64,7 +64,7 @@ def test_placing_it_again_changes_nothing_and_fetches_nothing(tmp_path):
 
 
 def test_a_strangers_file_at_the_target_is_never_overwritten(tmp_path):
-    made = film(tmp_path, "film.avi", "film.hevc.mkv")
+    made = video(tmp_path, "video.avi", "video.hevc.mkv")
     made.target.write_bytes(b"a stranger's")
 
     with pytest.raises(LibraryError, match="was not overwritten"):
@@ -74,7 +74,7 @@ def test_a_strangers_file_at_the_target_is_never_overwritten(tmp_path):
 
 
 def test_a_strangers_file_that_comes_in_the_last_moment_is_never_overwritten(tmp_path):
-    made = film(tmp_path, "film.avi", "film.hevc.mkv")
+    made = video(tmp_path, "video.avi", "video.hevc.mkv")
 
     def fetch(new):
         made.target.write_bytes(b"a stranger's")
@@ -89,13 +89,13 @@ def test_a_strangers_file_that_comes_in_the_last_moment_is_never_overwritten(tmp
 
 @pytest.mark.parametrize("got", [b"", RENDITION[:-1], RENDITION[::-1]], ids=["0", "short", "other"])
 def test_other_bytes_than_the_certified_are_never_placed(tmp_path, got):
-    made = film(tmp_path, "film.avi", "film.hevc.mkv")
+    made = video(tmp_path, "video.avi", "video.hevc.mkv")
 
     with pytest.raises(VerificationFailed, match="G9"):
         place(
             beside(made), lambda new: (new.write_bytes(got) and sha(got)) or sha(got), FileSystem()
         )
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".hevcq", "film.avi"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".hevcq", "video.avi"]
     assert strays(tmp_path) == []
 
 
@@ -103,7 +103,7 @@ def test_other_bytes_than_the_certified_are_never_placed(tmp_path, got):
 def test_a_placement_killed_at_any_call_shows_all_or_nothing_and_is_swept(tmp_path, when):
     ends = set()
     for number in range(1, 200):
-        made = film(tmp_path / str(number), "tv/film.avi", "film.hevc.mkv")
+        made = video(tmp_path / str(number), "tv/video.avi", "video.hevc.mkv")
         fs = MortalFileSystem(number, when)
         with contextlib.suppress(Killed):
             place(beside(made), made.fetch, fs)
@@ -125,7 +125,7 @@ def test_a_placement_killed_at_any_call_shows_all_or_nothing_and_is_swept(tmp_pa
 @pytest.mark.parametrize("when", ["before", "after", "torn"])
 def test_a_placement_killed_at_any_call_and_never_repeated_leaves_no_temporary_file(tmp_path, when):
     for number in range(1, 200):
-        made = film(tmp_path / str(number), "tv/film.avi", "film.hevc.mkv")
+        made = video(tmp_path / str(number), "tv/video.avi", "video.hevc.mkv")
         fs = MortalFileSystem(number, when)
         with contextlib.suppress(Killed):
             place(beside(made), made.fetch, fs)
@@ -138,7 +138,7 @@ def test_a_placement_killed_at_any_call_and_never_repeated_leaves_no_temporary_f
 
 def test_a_certificate_that_cannot_be_written_leaves_no_temporary_file(tmp_path):
     for number in range(1, 100):
-        made = film(tmp_path / str(number), "film.avi", "film.hevc.mkv")
+        made = video(tmp_path / str(number), "video.avi", "video.hevc.mkv")
         fs = MortalFileSystem(number, end=OSError(errno.EIO, os.strerror(errno.EIO), "x"))
         with contextlib.suppress(HevcqError):
             place(beside(made), made.fetch, fs)
@@ -151,7 +151,7 @@ def test_a_certificate_that_cannot_be_written_leaves_no_temporary_file(tmp_path)
 
 def test_a_full_disk_is_told_as_such_and_leaves_nothing_wrong(tmp_path):
     for number in range(1, 100):
-        made = film(tmp_path / str(number), "film.avi", "new/film.hevc.mkv")
+        made = video(tmp_path / str(number), "video.avi", "new/video.hevc.mkv")
         fs = FailingFileSystem(number, 28)
         try:
             place(beside(made), made.fetch, fs)
@@ -167,7 +167,7 @@ def test_a_full_disk_is_told_as_such_and_leaves_nothing_wrong(tmp_path):
 
 
 def test_a_live_placement_is_not_swept_and_not_done_twice(tmp_path):
-    made = film(tmp_path, "film.avi", "film.hevc.mkv")
+    made = video(tmp_path, "video.avi", "video.hevc.mkv")
 
     def fetch(new):
         made.fetch(new)
@@ -180,9 +180,9 @@ def test_a_live_placement_is_not_swept_and_not_done_twice(tmp_path):
     assert made.target.read_bytes() == RENDITION
 
 
-@pytest.mark.parametrize("note", [b'"../../etc/passwd"', b'"film.avi"', b"{", b"7", b""])
+@pytest.mark.parametrize("note", [b'"../../etc/passwd"', b'"clip.avi"', b"{", b"7", b""])
 def test_a_forged_note_makes_a_sweep_remove_nothing(tmp_path, note):
-    made = film(tmp_path, "film.avi", "film.hevc.mkv")
+    made = video(tmp_path, "video.avi", "video.hevc.mkv")
     busy = tmp_path / ".hevcq" / "busy"
     busy.mkdir(parents=True)
     (busy / "job").write_bytes(note)
@@ -227,7 +227,7 @@ with root_lock(Path(sys.argv[1])):
 
 
 def test_two_processes_swap_in_one_root_one_after_the_other(tmp_path):
-    made = film(tmp_path)
+    made = video(tmp_path)
     other = subprocess.Popen(
         [sys.executable, "-c", OTHER, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -243,15 +243,15 @@ def test_two_processes_swap_in_one_root_one_after_the_other(tmp_path):
     assert made.target.read_bytes() == RENDITION
 
 
-def test_many_threads_replace_many_films_of_one_root(tmp_path):
-    films = [
-        film(tmp_path, f"{n}.avi", f"{n}.mkv", original=ORIGINAL + b"%d" % n) for n in range(40)
+def test_many_threads_replace_many_videos_of_one_root(tmp_path):
+    videos = [
+        video(tmp_path, f"{n}.avi", f"{n}.mkv", original=ORIGINAL + b"%d" % n) for n in range(40)
     ]
     with ThreadPoolExecutor(8) as pool:
         done = list(
-            pool.map(lambda f: Swap(tmp_path, ManualClock()).replace(f.change, f.fetch), films)
+            pool.map(lambda f: Swap(tmp_path, ManualClock()).replace(f.change, f.fetch), videos)
         )
-    assert [d.retained.read_bytes() for d in done] == [f.original for f in films]
+    assert [d.retained.read_bytes() for d in done] == [f.original for f in videos]
     assert strays(tmp_path) == []
 
 
@@ -267,7 +267,7 @@ ODD = [b"new\nline", b"quote'\"`$(id)", b"--option", b"bad\xff\xfe", b"e\xcc\x81
 @pytest.mark.parametrize("stem", [*ODD, b"n" * 251, b"\xff" * 251], ids=lambda s: repr(s)[:20])
 def test_odd_names_are_replaced_and_brought_back_byte_for_byte(tmp_path, stem):
     name = os.fsdecode(stem + b".mkv")
-    made = film(tmp_path, name)
+    made = video(tmp_path, name)
     before = looks(made.source)
     swap = Swap(tmp_path, ManualClock())
 
@@ -286,6 +286,6 @@ def test_a_name_is_cut_between_characters_and_twins_are_seen():
     assert cut("aé漢".encode(), 2) == b"a"
     assert cut("aé漢".encode(), 5) == "aé".encode()
     assert cut(b"abc", 3) == b"abc"
-    assert case_twin("Film.mkv", ["film.MKV", "x"]) == "film.MKV"
-    assert case_twin("Film.mkv", ["Film.mkv"]) is None
+    assert case_twin("Video.mkv", ["video.MKV", "x"]) == "video.MKV"
+    assert case_twin("Video.mkv", ["Video.mkv"]) is None
     assert certificate_beside(Path("/x/" + "é" * 127)).name.endswith(".certificate.json")

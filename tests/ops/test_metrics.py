@@ -75,14 +75,14 @@ def test_every_end_is_counted_by_its_name_and_class(kind):
 
 def test_every_kind_of_event_that_ends_an_attempt_is_an_end():
     going_on = {EventName.JOB_STARTED, EventName.JOB_PROGRESS, EventName.JOB_NOTICE}
-    # A film that was shared out, and a chunk that is done, are no end of a job.
+    # A video that was shared out, and a chunk that is done, are no end of a job.
     shared = {EventName.JOB_SPLIT, EventName.PART_DONE}
 
     assert set(get_args(WorkerEventName)) - going_on - shared == set(ENDS)
 
 
 @pytest.mark.parametrize("kind", [EventName.JOB_SPLIT, EventName.PART_DONE])
-def test_what_is_done_to_a_part_of_a_film_is_no_job_that_ended(kind):
+def test_what_is_done_to_a_part_of_a_video_is_no_job_that_ended(kind):
     farm = Metered()
     farm.event(EventName.JOB_STARTED)
     farm.event(kind)

@@ -15,7 +15,7 @@ from hevcq.domain.keys import key_for_path
 from hevcq.library.filesystem import FileSystem, fingerprint_of
 from hevcq.library.replacement.preconditions import Replacement
 
-ORIGINAL = b"the original film, every byte of it. " * 40
+ORIGINAL = b"the original clip, every byte of it. " * 40
 RENDITION = b"the rendition, smaller. " * 20
 DAY = 86_400.0
 
@@ -52,7 +52,7 @@ def certificate(source: Path, original: bytes, rendition: bytes, profile: str = 
 
 
 @dataclass
-class Film:
+class Video:
     """One original in a library, and the change that would replace it."""
 
     root: Path
@@ -74,7 +74,7 @@ class Film:
         return sha(self.rendition)
 
 
-def film(root: Path, name: str = "tv/film.avi", target: str | None = None, **options) -> Film:
+def video(root: Path, name: str = "tv/video.avi", target: str | None = None, **options) -> Video:
     """Make an original at `name`, with odd metadata. `target` defaults to the same path."""
     original = options.pop("original", ORIGINAL)
     rendition = options.pop("rendition", RENDITION)
@@ -94,7 +94,7 @@ def film(root: Path, name: str = "tv/film.avi", target: str | None = None, **opt
         keep_days=options.pop("keep_days", 30.0),
     )
     assert not options
-    return Film(root, change, original, rendition, facts)
+    return Video(root, change, original, rendition, facts)
 
 
 def xattrs(path: Path) -> dict[str, bytes]:

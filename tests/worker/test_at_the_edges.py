@@ -21,7 +21,7 @@ from hevcq.worker.signals import StopSignals
 from hevcq.worker.slot import Outcome
 from support.clips import ManualClock
 from support.fakes.farm import Farm
-from support.fakes.filmfarm import FilmFarm
+from support.fakes.videofarm import VideoFarm
 
 HEALTH = Health(slots=1, alive=1, handled=0, oldest_poll_s=0)
 
@@ -102,16 +102,16 @@ def test_a_slot_whose_encode_ended_expects_nothing_more():
 def test_parts_without_times_say_nothing_of_how_long_a_chunk_should_take(
     tmp_path, finished_at, told
 ):
-    farm = FilmFarm(tmp_path)
+    farm = VideoFarm(tmp_path)
     times = {"started_at": 1_000.0, "finished_at": finished_at}
     known = [part.model_copy(update=times) for part in farm.parts(farm.chunked())]
     chunks = [SimpleNamespace(cost=0.3, index=n) for n in range(3)]
-    film = SimpleNamespace(job_id="job", chunks=SimpleNamespace(chunks=chunks))
+    video = SimpleNamespace(job_id="job", chunks=SimpleNamespace(chunks=chunks))
     ended = []
     farm.ledger.parts = lambda _job: known
     fence = SimpleNamespace(number=1, job_id="job")
     lease = SimpleNamespace(end=ended.append)
-    trail = Trail(farm.kit, film, chunks[0], lease, fence)
+    trail = Trail(farm.kit, video, chunks[0], lease, fence)
     on_progress = trail.watched(lambda _now: None)
     farm.clock.advance(1_000)
 

@@ -93,7 +93,7 @@ def test_an_unreadable_body_is_buried_with_its_reason_at_first_sight(farm):
 
 
 def test_a_task_of_another_profile_is_acked_without_being_claimed(farm):
-    source = farm.store.add_source("TODO/all/a.mp4", b"film")
+    source = farm.store.add_source("TODO/all/a.mp4", b"clip")
     farm.queue.send_body(Task(source=source, profile="720p").body())
 
     farm.handle()
@@ -103,7 +103,7 @@ def test_a_task_of_another_profile_is_acked_without_being_claimed(farm):
 
 
 def test_a_kind_of_task_this_version_cannot_do_is_buried_not_dropped(farm):
-    source = farm.store.add_source("TODO/all/a.mp4", b"film")
+    source = farm.store.add_source("TODO/all/a.mp4", b"clip")
     farm.ledger.register(source, ["hevc"])
     farm.queue.send_body(Task(source=source, profile="hevc", kind="chunk", chunk=1).body())
 

@@ -88,7 +88,7 @@ def test_a_dead_letter_is_written_even_if_the_ledger_cannot_hear_of_it(farm):
 @pytest.mark.parametrize("chunk", [None, 0])
 def test_a_message_that_is_no_task_costs_the_job_it_names_nothing(farm, chunk):
     kind = "join" if chunk is None else "chunk"
-    source = farm.store.add_source("TODO/all/a.mp4", b"film")
+    source = farm.store.add_source("TODO/all/a.mp4", b"clip")
     farm.ledger.register(source, ["hevc"])
     farm.queue.send([Task(source=source, profile="hevc", kind=kind, chunk=chunk)])
     farm.queue.send([Task(source=source, profile="hevc")])

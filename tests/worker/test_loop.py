@@ -80,7 +80,7 @@ def test_a_send_to_any_queue_wakes_a_slot_that_waits_for_all_of_them(farm):
     thread.start()
     farm.clock.until_waiting()
 
-    source = farm.store.add_source("TODO/all/a.mp4", b"film")
+    source = farm.store.add_source("TODO/all/a.mp4", b"clip")
     farm.backend.fanout.publish(source, ["hevc"], announced=False)
     thread.join(10)
 

@@ -20,7 +20,7 @@ from support.fakes.backend import HEVC
 from support.fakes.encoder import FakeEncoder, fake_plan
 
 PROFILES = {"hevc": HEVC, "other": HEVC.model_copy(update={"name": "other"})}
-FILMS = 8
+VIDEOS = 8
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def kit_of(backend, tmp_path, **parts) -> Kit:
 
 
 def ingest(backend, tmp_path) -> None:
-    for number in range(FILMS):
-        path = tmp_path / f"film {number}.mp4"
-        path.write_bytes(b"film" * 100 + bytes([number]))
+    for number in range(VIDEOS):
+        path = tmp_path / f"video {number}.mp4"
+        path.write_bytes(b"clip" * 100 + bytes([number]))
         source = backend.store.accept(
             path, key_for_path(str(path)), moved=lambda _n: None, stop=threading.Event()
         )
@@ -66,7 +66,7 @@ def test_a_pool_makes_every_rendition_of_two_profiles_once(opened, tmp_path, slo
     def watch(event):
         if event.kind is EventName.JOB_DONE:
             ended.append((event.job_id, event.profile))
-            if len(ended) == FILMS * len(PROFILES):
+            if len(ended) == VIDEOS * len(PROFILES):
                 done.set()
 
     served = [Served(profile, opened.queues[name]) for name, profile in PROFILES.items()]
@@ -75,13 +75,13 @@ def test_a_pool_makes_every_rendition_of_two_profiles_once(opened, tmp_path, slo
     run_until(pool, done)
 
     assert pool.finish().value == "stopped"
-    assert len(set(ended)) == FILMS * len(PROFILES)
-    assert opened.ledger.counts() == {(n, JobState.DONE): FILMS for n in PROFILES}
+    assert len(set(ended)) == VIDEOS * len(PROFILES)
+    assert opened.ledger.counts() == {(n, JobState.DONE): VIDEOS for n in PROFILES}
     for name, queue in opened.queues.items():
         depth = queue.depth()
         assert (depth.ready, depth.in_flight, depth.delayed, depth.dead) == (0, 0, 0, 0), name
     visible = [o for o in opened.store.list("DONE/") if not o.key.endswith(".json")]
-    assert len(visible) == FILMS * len(PROFILES)
+    assert len(visible) == VIDEOS * len(PROFILES)
 
 
 def test_work_that_is_interrupted_is_ready_again_at_once(opened, tmp_path):
@@ -100,5 +100,5 @@ def test_work_that_is_interrupted_is_ready_again_at_once(opened, tmp_path):
     run_until(pool, begun)
 
     assert pool.finish().value == "stopped"
-    assert opened.queues["hevc"].depth().ready == FILMS
-    assert opened.ledger.counts()["hevc", JobState.QUEUED] == FILMS
+    assert opened.queues["hevc"].depth().ready == VIDEOS
+    assert opened.ledger.counts()["hevc", JobState.QUEUED] == VIDEOS

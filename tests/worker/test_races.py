@@ -282,7 +282,7 @@ def test_many_slots_racing_over_duplicates_make_one_rendition_each(farm):
     """Real threads and real heartbeats; only time is virtual and stands still."""
     farm.clock.auto = False
     farm.with_kit(heartbeat=Heartbeat)
-    sources = [farm.submit(f"{n}.mp4", f"film {n}".encode()) for n in range(12)]
+    sources = [farm.submit(f"{n}.mp4", f"video {n}".encode()) for n in range(12)]
     for source in sources:
         farm.queue.send([Task(source=source, profile="hevc")] * 2)
     done = threading.Event()

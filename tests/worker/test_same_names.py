@@ -1,4 +1,4 @@
-"""Uploads of other folders of the inbox may come to one name: no film takes another's place."""
+"""Uploads of other folders of the inbox may come to one name: no video takes another's place."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ def upload(farm: Farm, key: str, content: bytes) -> Source:
 
 
 @pytest.mark.parametrize("key", ["TODO/a.mp4", "TODO/hevc/a.mp4"])
-def test_a_film_whose_name_another_film_has_is_not_encoded_and_replaces_nothing(farm, key):
-    first = farm.submit("a.mp4", b"one film")
+def test_a_video_whose_name_another_video_has_is_not_encoded_and_replaces_nothing(farm, key):
+    first = farm.submit("a.mp4", b"one clip")
     assert farm.until_settled(first).state is JobState.DONE
     visible = farm.store.stat(farm.key(first))
-    second = upload(farm, key, b"another film")
+    second = upload(farm, key, b"another clip")
     assert farm.key(second) == farm.key(first)
 
     record = farm.until_settled(second)
 
     assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.REVIEW)
-    assert f"the rendition of {first.key}, which is another film" in farm.letters()[0].reason
+    assert f"the rendition of {first.key}, which is another video" in farm.letters()[0].reason
     assert farm.store.stat(farm.key(first)) == visible
     assert farm.encoder.calls.count("encode") == 1
 
 
-def test_of_two_such_films_under_way_at_once_the_first_that_is_published_stays(farm):
-    first = farm.submit("a.mp4", b"one film")
-    second = upload(farm, "TODO/a.mp4", b"another film")
+def test_of_two_such_videos_under_way_at_once_the_first_that_is_published_stays(farm):
+    first = farm.submit("a.mp4", b"one clip")
+    second = upload(farm, "TODO/a.mp4", b"another clip")
     farm.encoder.during["encode"] = lambda: farm.encoder.during.clear() or farm.handle("other:0")
 
     farm.handle()
@@ -52,17 +52,17 @@ def test_of_two_such_films_under_way_at_once_the_first_that_is_published_stays(f
 
 @pytest.mark.parametrize(
     ("key", "content"),
-    [("TODO/a.mp4", b"one film"), ("TODO/all/a.mp4", b"the film, cut anew")],
-    ids=["the same film by another way", "a newer film at the same key"],
+    [("TODO/a.mp4", b"one clip"), ("TODO/all/a.mp4", b"the clip, cut anew")],
+    ids=["the same video by another way", "a newer video at the same key"],
 )
-def test_what_is_no_other_film_is_encoded(farm, key, content):
-    farm.until_settled(farm.submit("a.mp4", b"one film"))
+def test_what_is_no_other_video_is_encoded(farm, key, content):
+    farm.until_settled(farm.submit("a.mp4", b"one clip"))
 
     assert farm.until_settled(upload(farm, key, content)).state is JobState.DONE
 
 
-def test_in_a_library_a_film_is_its_path_whichever_way_it_is_ingested(farm):
-    for way, content in (("hevc", b"one film"), ("all", b"the film, cut anew")):
+def test_in_a_library_a_video_is_its_path_whichever_way_it_is_ingested(farm):
+    for way, content in (("hevc", b"one clip"), ("all", b"the clip, cut anew")):
         key = f"TODO/{way}/nas/a.mp4"
         source = farm.store.add_source(key, content, bucket=LIBRARY_BUCKET)
         farm.backend.fanout.publish(source, [farm.profile.name], announced=False)
@@ -71,10 +71,10 @@ def test_in_a_library_a_film_is_its_path_whichever_way_it_is_ingested(farm):
 
 
 def test_what_has_no_proof_of_whose_it_is_is_replaced_as_ever(farm):
-    first = farm.submit("a.mp4", b"one film")
+    first = farm.submit("a.mp4", b"one clip")
     farm.until_settled(first)
     farm.store.delete(farm.store.stat(farm.key(first)).metadata["certificate"])
 
-    second = upload(farm, "TODO/a.mp4", b"another film")
+    second = upload(farm, "TODO/a.mp4", b"another clip")
 
     assert farm.until_settled(second).state is JobState.DONE

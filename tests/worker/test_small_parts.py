@@ -17,7 +17,7 @@ from support.fakes.farm import Farm
 
 
 def test_a_lost_lease_ends_the_hashing(tmp_path):
-    path = tmp_path / "film"
+    path = tmp_path / "video"
     path.write_bytes(b"x")
 
     def lost():

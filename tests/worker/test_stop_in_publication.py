@@ -6,7 +6,7 @@ from hevcq.domain.job import JobState
 from hevcq.domain.verdict import Abandon, Release
 from hevcq.errors import LeaseLost, Stopped
 from support.fakes.farm import Farm
-from support.fakes.filmfarm import FilmFarm
+from support.fakes.videofarm import VideoFarm
 
 
 def slow_publication(farm: Farm, cause: Exception) -> list[str]:
@@ -52,7 +52,7 @@ def test_a_lost_lease_ends_it_and_settles_nothing(tmp_path):
 
 
 def test_a_stop_sends_a_chunk_back_as_it_was(tmp_path):
-    farm = FilmFarm(tmp_path)
+    farm = VideoFarm(tmp_path)
     source = farm.split()
     ends = slow_publication(farm, Stopped())
 

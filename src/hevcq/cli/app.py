@@ -45,7 +45,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "redrive": Command("hevcq.cli.queue.redrive:redrive", "Send dead letters back to their queue."),
     "cancel": Command(
-        "hevcq.cli.queue.cancel:cancel", "End jobs that wait or run; a film's chunks end too."
+        "hevcq.cli.queue.cancel:cancel", "End jobs that wait or run; a video's chunks end too."
     ),
     "reprocess": Command(
         "hevcq.cli.queue.reprocess:reprocess", "Queue finished or failed sources again."

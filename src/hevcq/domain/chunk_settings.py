@@ -1,4 +1,4 @@
-"""The `chunking` section of a profile: whether a film is split, how finely, and with how many threads."""
+"""The `chunking` section of a profile: whether a video is split, how finely, and with how many threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hevcq.domain.model import Frozen
 
 
 class ChunkMode(StrEnum):
-    """`auto` splits long films, `always` whatever can be split exactly, `off` nothing."""
+    """`auto` splits long videos, `always` whatever can be split exactly, `off` nothing."""
 
     AUTO = "auto"
     OFF = "off"
@@ -19,7 +19,7 @@ class ChunkMode(StrEnum):
 
 
 class Chunking(Frozen):
-    """How one film is shared out over many workers. Times in seconds of film.
+    """How one video is shared out over many workers. Times in seconds of video.
 
     How many chunks one worker encodes at a time is no part of the recipe: its slots are the
     setting `workers`, and a slot takes a chunk as it takes any task.
@@ -27,15 +27,15 @@ class Chunking(Frozen):
 
     mode: ChunkMode = Field(
         default=ChunkMode.AUTO,
-        description="auto: films of at least least_film_s; always: all that can be split; or off",
+        description="auto: videos of at least least_film_s; always: all that can be split; or off",
     )
-    min_s: float = Field(default=20.0, gt=0, description="shortest chunk, in seconds of film")
-    target_s: float = Field(default=60.0, gt=0, description="chunk of a film of even difficulty")
+    min_s: float = Field(default=20.0, gt=0, description="shortest chunk, in seconds of video")
+    target_s: float = Field(default=60.0, gt=0, description="chunk of a video of even difficulty")
     max_s: float = Field(
         default=180.0, gt=0, description="longest chunk; only a longer gap between key frames is"
     )
     least_film_s: float = Field(
-        default=600.0, ge=0, description="auto: shorter films are encoded whole"
+        default=600.0, ge=0, description="auto: shorter videos are encoded whole"
     )
     threads: int = Field(
         default=0, ge=0, le=64, description="encoder threads of one chunk; 0: as bounds.threads"

@@ -81,7 +81,7 @@ class Task(Frozen):
     """What travels in a queue: a whole job, or a part of one.
 
     `group` is the fair-share group (SQS's message group id on a standard queue): the tasks of one
-    film share one, so that they do not push ahead of others. `split` names the split of the job
+    video share one, so that they do not push ahead of others. `split` names the split of the job
     that a part belongs to; a part of another split than the job's present one asks for no more
     than the whole job does.
     """
@@ -198,7 +198,7 @@ class RenditionRef(Frozen):
 class Split(Frozen):
     """How a job was split. `name` is unique to it: the plan's digest and the fence it was made under.
 
-    `frames` and `seconds` are the film's; `plan_sha256` is of the plan's object in the store.
+    `frames` and `seconds` are the video's; `plan_sha256` is of the plan's object in the store.
     `announced` says that the tasks of its chunks were sent.
     """
 

@@ -195,7 +195,7 @@ class Gates(Frozen):
         default=0.88, ge=0, le=1, description="G8: the worst sample's lowest mean"
     )
     picture_samples: int = Field(
-        default=4, ge=1, le=64, description="G8: samples spread over the film"
+        default=4, ge=1, le=64, description="G8: samples spread over the video"
     )
     picture_sample_s: float = Field(default=1.0, gt=0, le=60, description="G8: length of a sample")
     drift_s: float = Field(

@@ -91,7 +91,7 @@ class FfmpegEncoder(Encoder):
             return run_watched(job, command, request.duration_s, on_progress)
 
     def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
-        """Read the film's packets once and index its key frames; see ports.encoder."""
+        """Read the video's packets once and index its key frames; see ports.encoder."""
         from hevcq.ffmpeg.chunking.keyframes import keyframes
 
         with self._fair(stop):

@@ -13,7 +13,7 @@ from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 
 DEMUXERS = (
-    # Containers of films. A playlist, a picture sequence, a text or a device is none of them.
+    # Containers of videos. A playlist, a picture sequence, a text or a device is none of them.
     "mov,matroska,mpegts,mpeg,avi,flv,asf,ogg,mxf,gxf,dv,rm,nut,ivf,wtv,yuv4mpegpipe,dhav,"
     # Bare video streams.
     "h264,hevc,m4v,mpegvideo,vc1,av1,obu,dirac,cavsvideo,"
@@ -90,9 +90,9 @@ def name_of(location: str) -> str:
 
 
 def without_name(lines: Iterable[str], location: str) -> str:
-    """Return what a program said, joined, and without the name of the film it was said of.
+    """Return what a program said, joined, and without the name of the video it was said of.
 
-    Many of ffmpeg's lines begin with it, and a film may be called "No space left on device".
+    Many of ffmpeg's lines begin with it, and a video may be called "No space left on device".
     """
     named = Tail()  # cuts a name with line breaks as the program's own words were cut
     shown = name_of(location) if is_url(location) else f"file:{location}"

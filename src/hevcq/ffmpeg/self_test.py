@@ -31,7 +31,7 @@ PICTURE = ("-v", "error", "-f", "lavfi", "-i", "color=size=16x16:duration=0.04")
 
 @contextmanager
 def fair(tools: Tools, stop: threading.Event) -> Iterator[None]:
-    """Let no film be found wanting by programs that are: see `require_sound`."""
+    """Let no video be found wanting by programs that are: see `require_sound`."""
     try:
         yield
     except (SourceGone, SourceUnreadable, SourceDamaged):
@@ -42,7 +42,7 @@ def fair(tools: Tools, stop: threading.Event) -> Iterator[None]:
 def require_sound(tools: Tools, stop: threading.Event) -> None:
     """Raise WorkerUnfit unless both programs can look at one picture of ffmpeg's own.
 
-    Asked before a film is refused, or a rendition: a program whose libraries are gone says no to
+    Asked before a video is refused, or a rendition: a program whose libraries are gone says no to
     every one. Costs a tenth of a second, where something is wrong already.
     """
     looks = [tools.ffprobe, *PICTURE, "-show_entries", "stream=codec_name"]
@@ -59,7 +59,7 @@ def require_sound(tools: Tools, stop: threading.Event) -> None:
 
 def _sick(program: str, why: str) -> WorkerUnfit:
     return WorkerUnfit(
-        f"{program} works on no film here: {why}.", remedy=f"See `hevcq doctor`. {INSTALL}"
+        f"{program} works on no video here: {why}.", remedy=f"See `hevcq doctor`. {INSTALL}"
     )
 
 

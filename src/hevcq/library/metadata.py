@@ -49,7 +49,7 @@ def _carry_group(facts: os.stat_result, target: Path) -> list[str]:
 
 def _carry_mode(facts: os.stat_result, target: Path) -> list[str]:
     try:
-        # The set-id bits mean nothing on a film and must not travel to another owner's file.
+        # The set-id bits mean nothing on a video and must not travel to another owner's file.
         target.chmod(stat.S_IMODE(facts.st_mode) & 0o1777)
     except OSError as error:
         return [f"The mode was not carried: {error.strerror}."]

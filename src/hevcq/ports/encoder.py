@@ -60,7 +60,7 @@ class ChunkReport:
     """What the encode of one chunk did; its frames and times were those of the plan.
 
     `first_pts` and `last_pts` are in ticks of the source's time base. `headers` is a digest of
-    the decoder's set-up, which all parts of a film must share. Complaints on stderr were judged:
+    the decoder's set-up, which all parts of a video must share. Complaints on stderr were judged:
     what is left in `stderr` is harmless.
     """
 
@@ -161,9 +161,9 @@ class Encoder(ABC):
 
     @abstractmethod
     def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
-        """Read the film's packets once, without decoding, and index its key frames.
+        """Read the video's packets once, without decoding, and index its key frames.
 
-        The film is the first video stream. Raises SourceUnreadable if there is none or it cannot
+        The video is the first video stream. Raises SourceUnreadable if there is none or it cannot
         be opened, SourceGone, Unavailable or Stopped.
         """
 
@@ -177,13 +177,13 @@ class Encoder(ABC):
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> ChunkReport:
-        """Encode the film's frames of one chunk, and nothing else, to the part `request.output`.
+        """Encode the video's frames of one chunk, and nothing else, to the part `request.output`.
 
         `request` is that of the whole job but for its output. Progress is that of the chunk.
         Frames and times of the part are compared with the plan before this returns. On any error
         the output is removed. Raises what `encode` raises, and PartUnfit if the part is not what
         the plan says, or the encode complained: then it is made again, and if that does not help
-        the film is encoded whole.
+        the video is encoded whole.
         """
 
     @abstractmethod
@@ -199,7 +199,7 @@ class Encoder(ABC):
         """Make `request.output` of the parts, in the plan's order, and of the source's other streams.
 
         The picture is copied; sound, subtitles, tags and all else are carried as `encode` would.
-        The report's frames are those of the film. On any error the output is removed. Raises what
+        The report's frames are those of the video. On any error the output is removed. Raises what
         `encode` raises, and PartUnfit if a part is missing or does not fit the others.
         """
 

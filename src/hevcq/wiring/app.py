@@ -233,10 +233,10 @@ def _numbers(app: App) -> Numbers:
 
 
 def sharers(settings: Settings, slots: int, profile: Profile) -> int:
-    """Return how many slots may share one film: this process's, and on aws the whole fleet's.
+    """Return how many slots may share one video: this process's, and on aws the whole fleet's.
 
     There the queue's depth brings as many tasks as the profile's `fleet.max_tasks`, each with
-    slots like this one's, and a film's chunks are depth. A fleet of one slot splits nothing.
+    slots like this one's, and a video's chunks are depth. A fleet of one slot splits nothing.
     """
     return slots if settings.backend == "embedded" else slots * profile.fleet.max_tasks
 

@@ -130,7 +130,7 @@ class IngestApplication:
         if gone:
             names = ", ".join(sorted(gone))
             raise ConfigError(
-                f"Films wait for a profile that is not there any more ({names}).",
+                f"Videos wait for a profile that is not there any more ({names}).",
                 remedy="Put its file back and run this again, or end them with `hevcq cancel`.",
             )
 

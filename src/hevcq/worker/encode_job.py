@@ -49,7 +49,7 @@ class Attempt:
         self.rendition: RenditionRef | None = None
         """Where the rendition is, once the job is complete."""
         self.shared = False
-        """Whether the film was split: then the ledger has the job's state already."""
+        """Whether the video was split: then the ledger has the job's state already."""
         self.part = ""
         self.sent_back = False
         self._report = Reporter(kit, claimed.lease, claimed.task, claimed.fence, claimed.worker)
@@ -64,7 +64,7 @@ class Attempt:
         return decided
 
     def run(self) -> Done | Skipped | Release:
-        """Work until the rendition is published and the job complete, the film is split, or there
+        """Work until the rendition is published and the job complete, the video is split, or there
         is nothing to do.
 
         Raises any error of the tree; `domain.verdict` decides what becomes of the delivery.
@@ -141,7 +141,7 @@ class Attempt:
         return Done()
 
     def _split(self, subject: _Subject, measured: Measurement) -> Done | Release | None:
-        """Share the film out over many workers where that pays; None where it is encoded here."""
+        """Share the video out over many workers where that pays; None where it is encoded here."""
         splitter, plan = Splitter(self._kit, self._claimed, self._moves), subject.plan
         duration = _duration(measured, subject.info)
         chunks = splitter.plan(subject.location, subject.info, plan, duration)
@@ -251,7 +251,7 @@ class Attempt:
 
 
 def _duration(measured: Measurement, info: MediaInfo) -> float | None:
-    """Return the film's length as measured; as the header claims only where nothing was."""
+    """Return the video's length as measured; as the header claims only where nothing was."""
     ends = [
         track.end_s - (track.first_pts_s or 0.0)
         for track in measured.tracks

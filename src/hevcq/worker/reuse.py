@@ -1,4 +1,4 @@
-"""Adopt a rendition that an earlier attempt published, and leave alone what is another film's."""
+"""Adopt a rendition that an earlier attempt published, and leave alone what is another video's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def adopt(
     That is what a crash between publishing and completing leaves: the work is done. It counts
     only with a valid certificate of the same job, source bytes, recipe and encoder build, and
     with its own bytes read back and hashed; anything less is encoded again. Raises NeedsReview
-    where the rendition of another film is.
+    where the rendition of another video is.
     """
     store = kit.backend.store
     seen = kit.retry_control_call(lambda: store.stat(key))
@@ -59,7 +59,7 @@ def adopt(
 
 
 def require_own_place(kit: Kit, seen: StoredObject, task: Task, source_sha256: str) -> None:
-    """Raise NeedsReview if what is visible is the rendition of another film.
+    """Raise NeedsReview if what is visible is the rendition of another video.
 
     Uploads to the inbox itself, to `all/` and to the profile's folder come to one name. A new
     upload to the same key is another matter: its rendition is to take the earlier one's place. And
@@ -75,7 +75,7 @@ def require_own_place(kit: Kit, seen: StoredObject, task: Task, source_sha256: s
     if (there.bucket, there.key) == (ours.bucket, ours.key) or proof.source_sha256 == source_sha256:
         return
     raise NeedsReview(
-        f"{seen.key} holds the rendition of {there.key}, which is another film of that name; it was"
+        f"{seen.key} holds the rendition of {there.key}, which is another video of that name; it was"
         " left as it is.",
         remedy=f"Give {ours.key} another name, or remove that rendition, then redrive.",
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from backends.aws.test_chunked_film import CloudFilmFarm
+from backends.aws.test_chunked_video import CloudVideoFarm
 from worker.chunking.test_handed_on import HandsOn, handing_on
 
 pytestmark = pytest.mark.aws
@@ -16,8 +16,8 @@ class TestHandedOn(HandsOn):
     """On the emulator, where workers are machines of their own."""
 
     @pytest.fixture
-    def farm(self, tmp_path) -> Iterator[CloudFilmFarm]:
-        found = CloudFilmFarm(tmp_path)
+    def farm(self, tmp_path) -> Iterator[CloudVideoFarm]:
+        found = CloudVideoFarm(tmp_path)
         handing_on(found)
         yield found
         found.backend.close()

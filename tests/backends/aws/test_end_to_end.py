@@ -1,4 +1,4 @@
-"""The way of a film on AWS: boto3 upload, S3 event, SNS, SQS, the real worker and ffmpeg, S3."""
+"""The way of a video on AWS: boto3 upload, S3 event, SNS, SQS, the real worker and ffmpeg, S3."""
 
 from __future__ import annotations
 
@@ -103,14 +103,14 @@ def nothing_is_left(farm: Farm, scratch: Scratch) -> None:
 def test_an_upload_becomes_one_verified_rendition_however_often_it_is_announced(
     farm, clip, scratch, tmp_path
 ) -> None:
-    key = "TODO/all/a film+é.mp4"
+    key = "TODO/all/a video+é.mp4"
     upload(farm, key, clip.read_bytes())
     made = worker(farm, scratch)
 
     work_off(farm, made)
 
     (rendition,) = renditions(farm)
-    assert rendition == "DONE/hevc/a film+é.mp4.mp4"
+    assert rendition == "DONE/hevc/a video+é.mp4.mp4"
     first = farm.backend.store.stat(rendition)
     (record,) = farm.backend.ledger.jobs(JobFilter(profile="hevc"))
     assert (record.state, record.rendition.sha256) == (JobState.DONE, first.sha256)
@@ -132,7 +132,7 @@ def test_an_upload_becomes_one_verified_rendition_however_often_it_is_announced(
 
 def announce_again(farm: Farm, source, *, times: int) -> None:
     thing = {
-        "key": "TODO/all/a+film%2B%C3%A9.mp4",
+        "key": "TODO/all/a+video%2B%C3%A9.mp4",
         "size": source.size,
         "versionId": source.version,
     }
@@ -155,7 +155,7 @@ def codec_of(path) -> str:
 
 
 def test_poison_is_a_dead_letter_with_class_and_reason_at_its_first_receive(farm, scratch) -> None:
-    upload(farm, "TODO/all/poison.mp4", b"this is not a film\n" * 50)
+    upload(farm, "TODO/all/poison.mp4", b"this is not a clip\n" * 50)
     farm.put_body("hevc", '{"forged": true}')
 
     work_off(farm, worker(farm, scratch))
@@ -213,7 +213,7 @@ def test_a_fence_that_the_ledger_never_granted_ends_the_job_once_and_says_what_t
 
 def test_a_redrive_after_the_fix_completes_what_was_refused(farm, clip, scratch) -> None:
     strict = PROFILES["hevc"].model_copy(update={"bounds": Bounds(max_pixels=64 * 64)})
-    upload(farm, "TODO/hevc/film.mp4", clip.read_bytes())
+    upload(farm, "TODO/hevc/video.mp4", clip.read_bytes())
     work_off(farm, worker(farm, scratch, strict))
     assert renditions(farm) == []
     order = Order(Wanted(), who="tester", why="profile fixed")
@@ -222,19 +222,19 @@ def test_a_redrive_after_the_fix_completes_what_was_refused(farm, clip, scratch)
 
     assert [item.result for item in found] == [RedriveResult.REDRIVEN]
     work_off(farm, worker(farm, scratch))
-    assert renditions(farm) == ["DONE/hevc/film.mp4.mp4"]
+    assert renditions(farm) == ["DONE/hevc/video.mp4.mp4"]
     assert farm.backend.queues["hevc"].depth().dead == 0
     nothing_is_left(farm, scratch)
 
 
 def test_only_the_profile_whose_folder_it_is_takes_an_upload(farm, clip, scratch) -> None:
-    upload(farm, "TODO/small/film.mp4", clip.read_bytes())
+    upload(farm, "TODO/small/video.mp4", clip.read_bytes())
 
     work_off(farm, worker(farm, scratch))
     assert renditions(farm) == []
     work_off(farm, worker(farm, scratch, PROFILES["small"]), "small")
 
-    assert renditions(farm) == ["DONE/small/film.mp4.mp4"]
+    assert renditions(farm) == ["DONE/small/video.mp4.mp4"]
     nothing_is_left(farm, scratch)
 
 

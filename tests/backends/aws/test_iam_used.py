@@ -47,7 +47,7 @@ def grants(calls: list) -> set[iam.Grant]:
 
 
 def put(farm: Farm, key: str) -> None:
-    farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=b"film " + key.encode())
+    farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=b"clip " + key.encode())
 
 
 def work(farm: Farm, folder: Path, encoder: FakeEncoder) -> None:
@@ -125,17 +125,17 @@ def test_an_operator_needs_nothing_that_the_policy_does_not_allow(
     farm: Farm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "PART_BYTES", 5 * 1024 * 1024)
-    films = [tmp_path / "small.mp4", tmp_path / "large.mp4"]
-    films[0].write_bytes(b"film")
-    films[1].write_bytes(os.urandom(LARGE))
+    videos = [tmp_path / "small.mp4", tmp_path / "large.mp4"]
+    videos[0].write_bytes(b"clip")
+    videos[1].write_bytes(os.urandom(LARGE))
     backend = farm.backend
 
     with iam.recorded(*clients(farm)) as calls:
-        for film in films:
-            key = f"TODO/all/{film.name}"
-            source = backend.store.accept(film, key, moved=lambda _n: None, stop=NEVER)
+        for video in videos:
+            key = f"TODO/all/{video.name}"
+            source = backend.store.accept(video, key, moved=lambda _n: None, stop=NEVER)
             backend.fanout.publish(source, ["hevc"], announced=True)
-            again = backend.store.accept(film, key, moved=lambda _n: None, stop=NEVER)
+            again = backend.store.accept(video, key, moved=lambda _n: None, stop=NEVER)
             backend.fanout.publish(again, ["hevc", "720p"], announced=True)
     encoder = FakeEncoder()
     encoder.errors = {"encode": [None, SourceDamaged("broken")]}

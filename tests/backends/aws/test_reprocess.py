@@ -25,7 +25,7 @@ class NoCatalog:
 
 
 def put(farm, key: str) -> None:
-    farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=b"film of " + key.encode())
+    farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=b"clip of " + key.encode())
 
 
 def lose_the_events(farm) -> None:
@@ -41,7 +41,7 @@ def missing(farm, name: str = "TODO/", **more: object) -> list:
 
 
 def test_an_upload_whose_event_was_lost_is_queued_once_for_each_profile_that_wants_it(farm) -> None:
-    put(farm, "TODO/all/a film+é.mp4")
+    put(farm, "TODO/all/a video+é.mp4")
     put(farm, "TODO/all/")
     put(farm, "elsewhere/b.mp4")
     lose_the_events(farm)
@@ -51,7 +51,7 @@ def test_an_upload_whose_event_was_lost_is_queued_once_for_each_profile_that_wan
 
     assert {each.result for each in dry} == {ReprocessResult.WOULD_QUEUE}
     assert {(each.job.source.key, each.result) for each in found} == {
-        ("TODO/all/a film+é.mp4", ReprocessResult.QUEUED)
+        ("TODO/all/a video+é.mp4", ReprocessResult.QUEUED)
     }
     assert len(found) == len(dry) == len({each.job.profile for each in found})
     for each in found:
@@ -149,7 +149,7 @@ def worked_off(farm, folder) -> None:
     scratch.close()
 
 
-@pytest.mark.parametrize("key", ["TODO/all/a film+é.mp4", "TODO/all/" + "é" * 507])
+@pytest.mark.parametrize("key", ["TODO/all/a video+é.mp4", "TODO/all/" + "é" * 507])
 def test_an_upload_whose_rendition_is_there_is_not_missing_though_the_ledger_forgot_it(
     farm, tmp_path, key
 ) -> None:
@@ -164,4 +164,4 @@ def test_an_upload_whose_rendition_is_there_is_not_missing_though_the_ledger_for
     assert missing(farm) == []
 
     farm.backend.store.delete(next(j.rendition.key for j in jobs if j.profile == "hevc"))
-    assert [each.job.profile for each in missing(farm)] == ["hevc"], "a proof alone is no film"
+    assert [each.job.profile for each in missing(farm)] == ["hevc"], "a proof alone is no video"

@@ -50,7 +50,7 @@ def test_groups_that_wait_take_turns(queue: Queue) -> None:
     assert order(queue) == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
 
 
-def test_a_newcomer_waits_for_one_round_and_not_for_a_whole_film(queue: Queue) -> None:
+def test_a_newcomer_waits_for_one_round_and_not_for_a_whole_video(queue: Queue) -> None:
     send(queue, *(f"a{number}" for number in range(6)))
     take(queue, 2)
 

@@ -165,13 +165,13 @@ def test_an_object_whose_bytes_are_missing_is_an_error_and_not_gone(
 @pytest.mark.parametrize("name", [b"\xff\xfe.mp4", b"-i.mp4", b"new\nline.mp4", b"x" * 255])
 def test_a_source_may_have_any_name(store, tmp_path: Path, name: bytes) -> None:
     path = tmp_path / os.fsdecode(name)
-    path.write_bytes(b"a film")
+    path.write_bytes(b"a clip")
 
     accepted = store.accept(path, "TODO/all/odd", moved=nothing, stop=STOP)
 
     with store.fetch(accepted, tmp_path, moved=nothing, stop=STOP) as given:
         assert given.path == path
-        assert Path(given.location).read_bytes() == b"a film"
+        assert Path(given.location).read_bytes() == b"a clip"
     path.unlink()
     with pytest.raises(SourceGone) as caught:
         store.check(accepted)
@@ -200,21 +200,21 @@ def test_a_folder_and_a_pipe_are_no_sources(store, tmp_path: Path) -> None:
 def test_each_failure_to_look_at_a_source_has_its_error(
     store, tmp_path, monkeypatch, code: int, kind: type
 ) -> None:
-    path = tmp_path / "film.mp4"
-    path.write_bytes(b"a film")
+    path = tmp_path / "video.mp4"
+    path.write_bytes(b"a clip")
 
     def fail(*_args: object) -> int:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(sources.os, "open", fail)
-    with pytest.raises(kind, match=r"film\.mp4"):
+    with pytest.raises(kind, match=r"video\.mp4"):
         store.accept(path, "TODO/all/x", moved=nothing, stop=STOP)
 
 
 def test_a_relative_path_is_found_from_anywhere(store, tmp_path, monkeypatch) -> None:
-    (tmp_path / "film.mp4").write_bytes(b"a film")
+    (tmp_path / "video.mp4").write_bytes(b"a clip")
     monkeypatch.chdir(tmp_path)
-    accepted = store.accept(Path("film.mp4"), "TODO/all/x", moved=nothing, stop=STOP)
+    accepted = store.accept(Path("video.mp4"), "TODO/all/x", moved=nothing, stop=STOP)
     monkeypatch.chdir("/")
 
     store.check(accepted)

@@ -49,8 +49,8 @@ Counts = dict[str, Any]
 
 def _stub(asked: argparse.Namespace, folder: Path) -> tuple[Counts, Sequence[str]]:
     from chaos.kills.campaign import Campaign
-    from chaos.kills.films import PROFILES, VISIBILITY_S
     from chaos.kills.tally import tally, zeros
+    from chaos.kills.videos import PROFILES, VISIBILITY_S
 
     began = time.monotonic()
     with _place(asked, folder, PROFILES) as place:

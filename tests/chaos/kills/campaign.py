@@ -10,8 +10,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from chaos.kills.films import FORGED, KINDS, VISIBILITY_S, kind_of
 from chaos.kills.places import Place, apart
+from chaos.kills.videos import FORGED, KINDS, VISIBILITY_S, kind_of
 from chaos.kills.worker import KILL, MOST_LATE_S, STOP, TERM, Orders, work
 from chaos.points import WAYS, points
 from hevcq.domain.job import SETTLED, Source, Task, TaskKind
@@ -41,7 +41,7 @@ LEFTOVERS = both("store.list", "store.delete", "ledger.forget_parts")
 FEW = 10
 """With so few points left fewer workers look for them: who finds none lives for long."""
 MOST_OPEN = 100
-"""No more films come in while so many wait: an emulator counts every message at every call."""
+"""No more videos come in while so many wait: an emulator counts every message at every call."""
 PATIENCE_S = 8.0
 """How long a worker may look for a wanted point before it is killed wherever it is."""
 AIM_S = 25.0
@@ -106,13 +106,13 @@ class Campaign:
         return self.ended["SIGKILL"] < self.kills or self.ended["SIGSTOP"] < self.stops
 
     def submit(self, count: int) -> None:
-        """Bring films of every kind in, and a message that names no job."""
+        """Bring videos of every kind in, and a message that names no job."""
 
         def bring() -> None:
             backend = self.place.open()
             for number in range(self._submitted, self._submitted + count):
                 kind = list(KINDS)[number % len(KINDS)]
-                path = self.place.films / f"{kind}-{number}.mp4"
+                path = self.place.videos / f"{kind}-{number}.mp4"
                 path.write_bytes(f"{kind} {number} of {self.mark}".encode() * 50)
                 self.place.submit(backend, path, KINDS[kind].profile)
             source = Source(bucket="none", key=f"TODO/all/{FORGED}", version="0", size=1)
@@ -144,7 +144,7 @@ class Campaign:
         """Return how the next worker is to end, and how long it may look for that.
 
         Nobody died yet at the points `never`. Who wants those only goes past all others: the late
-        points of a film are many calls on, and one that wanted more would die on its way there.
+        points of a video are many calls on, and one that wanted more would die on its way there.
         """
         match self._number % 10:
             case 0 | 5 if self.ended["SIGSTOP"] < self.stops:
@@ -254,7 +254,7 @@ class Campaign:
             self._look()
 
     def _left(self) -> tuple[int, int]:
-        """Return how many films have no end yet, and how many messages there are."""
+        """Return how many videos have no end yet, and how many messages there are."""
         left = self.place.folder / "left"
 
         def ask() -> None:
@@ -262,13 +262,13 @@ class Campaign:
             depths = [queue.depth() for queue in backend.queues.values()]
             ended = sum(job.state in SETTLED for job in backend.ledger.jobs(JobFilter()))
             backend.close()
-            films = len(list(self.place.films.iterdir()))
+            videos = len(list(self.place.videos.iterdir()))
             messages = sum(d.ready + d.in_flight + d.delayed for d in depths)
-            left.write_text(f"{films - ended} {messages}")
+            left.write_text(f"{videos - ended} {messages}")
 
         apart(ask)
-        films, messages = left.read_text().split()
-        return int(films), int(messages)
+        videos, messages = left.read_text().split()
+        return int(videos), int(messages)
 
     def _end_all(self) -> None:
         for child in self.children:
@@ -284,8 +284,8 @@ class Campaign:
     def _taken_over(self, number: int) -> float:
         def bring() -> None:
             backend = self.place.open()
-            path = self.place.films / f"film-again{number}.mp4"
-            path.write_bytes(f"film again {number} of {self.mark}".encode() * 50)
+            path = self.place.videos / f"video-again{number}.mp4"
+            path.write_bytes(f"video again {number} of {self.mark}".encode() * 50)
             self.place.submit(backend, path, KINDS[kind_of(path.name)].profile)
             backend.close()
 

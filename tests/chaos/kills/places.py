@@ -37,7 +37,7 @@ class Place:
     aws: AwsSettings = field(default_factory=AwsSettings)
 
     def __post_init__(self) -> None:
-        self.films.mkdir(parents=True, exist_ok=True)
+        self.videos.mkdir(parents=True, exist_ok=True)
         if self.emulator is None:
             return
         os.environ.update(KEYS)
@@ -66,8 +66,8 @@ class Place:
         return self.emulator is not None
 
     @property
-    def films(self) -> Path:
-        return self.folder / "films"
+    def videos(self) -> Path:
+        return self.folder / "videos"
 
     @property
     def scratch(self) -> Path:
@@ -82,7 +82,7 @@ class Place:
         return open_aws(settings, self.profiles, SystemClock(), self.clients)
 
     def submit(self, backend: Backend, path: Path, profile: str) -> Source:
-        """Bring a film in as a person does; on AWS its upload announces itself."""
+        """Bring a video in as a person does; on AWS its upload announces itself."""
         source = backend.store.accept(
             path, f"TODO/{profile}/{path.name}", moved=lambda _: None, stop=threading.Event()
         )

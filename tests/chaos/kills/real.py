@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.kills.campaign import Campaign, Child
-from chaos.kills.films import NUMBERS
 from chaos.kills.places import Place, apart
+from chaos.kills.videos import NUMBERS
 from chaos.kills.worker import Orders
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
@@ -34,7 +34,7 @@ PROFILE = Profile(
     video=Video(codec="hevc", preset="medium", crf=30),
     gates=Gates(minimum_saving=None, review_below=0, picture_floor=0.5),
     bounds=Bounds(nice=0, stall_s=STALL_S),
-    # Every kill of an ffmpeg counts one failure, and here one film may meet many.
+    # Every kill of an ffmpeg counts one failure, and here one video may meet many.
     queue=NUMBERS.model_copy(update={"max_failures": 900}),
 )
 PROFILES = {PROFILE.name: PROFILE}
@@ -56,13 +56,13 @@ class RealKills:
         self._random = random.Random(self.seed)
         self._crew = Campaign(self.place, 0, 0, self.seed)
         self._seen: set[int] = set()
-        self._films = 0
+        self._videos = 0
 
     def run(self) -> dict[str, object]:
         """Return the counts; those in ZERO have to be 0."""
         try:
             for number in range(self.count):
-                if self._films <= number // 2:
+                if self._videos <= number // 2:
                     self._submit()
                 (self._kill_worker, self._kill_ffmpeg, self._freeze_ffmpeg)[number % 3]()
             self._finish()
@@ -72,12 +72,12 @@ class RealKills:
 
     def _submit(self) -> None:
         path = make_clip(
-            self.place.films, name=f"film-{self._films}.mp4", seconds=3, size="320x240"
+            self.place.videos, name=f"video-{self._videos}.mp4", seconds=3, size="320x240"
         )
-        # A film of its own, for what is found out about bytes is remembered.
+        # A video of its own, for what is found out about bytes is remembered.
         with path.open("ab") as file:
             file.write(b"\0\0\0\x10free" + os.urandom(8))
-        self._films += 1
+        self._videos += 1
 
         def bring() -> None:
             backend = self.place.open()
@@ -168,7 +168,7 @@ class RealKills:
     def _seen_ends(self) -> dict[str, int]:
         backend = self.place.open()
         Scratch(self.place.scratch, SystemClock()).sweep()
-        films = {path.name: path for path in self.place.films.iterdir()}
+        videos = {path.name: path for path in self.place.videos.iterdir()}
         done = [j for j in backend.ledger.jobs(JobFilter()) if j.state is JobState.DONE]
         unproven = 0
         for job in done:
@@ -176,13 +176,13 @@ class RealKills:
                 proof = Certificate.parse(stream.read())
             with backend.store.open(job.rendition.key) as stream:
                 made = hashlib.sha256(stream.read()).hexdigest()
-            own = hashlib.sha256(films[Path(job.source.key).name].read_bytes()).hexdigest()
+            own = hashlib.sha256(videos[Path(job.source.key).name].read_bytes()).hexdigest()
             unproven += (proof.source_sha256, proof.rendition_sha256) != (own, made)
         backend.close()
         left = len(list(self.place.scratch.iterdir())) if self.place.scratch.is_dir() else 0
         return {
-            "jobs": len(films),
-            "lost": len(films) - len(done),
+            "jobs": len(videos),
+            "lost": len(videos) - len(done),
             "unproven": unproven,
             "temp_files": left,
         }

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chaos.kills.campaign import Campaign
-from chaos.kills.films import FORGED, KINDS, LARGE_BYTES, kind_of
 from chaos.kills.places import Place, apart
+from chaos.kills.videos import FORGED, KINDS, LARGE_BYTES, kind_of
 from chaos.kills.worker import KILL
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.domain.certificate import Certificate
@@ -91,7 +91,7 @@ def _fates(place: Place, backend: Backend, records: dict[str, JobRecord]) -> Ite
         for queue in backend.queues.values()
         for letter in queue.dead_letters(Selection())
     )
-    for path in sorted(place.films.iterdir()):
+    for path in sorted(place.videos.iterdir()):
         record, kind = records.get(path.name), KINDS[kind_of(path.name)]
         if record is None or record.state in {JobState.QUEUED, JobState.RUNNING, JobState.SPLIT}:
             yield "lost"

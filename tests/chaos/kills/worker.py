@@ -17,8 +17,8 @@ from pathlib import Path
 
 import structlog
 
-from chaos.kills.films import CHUNKS, LARGE_BYTES, SLOW_S
 from chaos.kills.places import Place
+from chaos.kills.videos import CHUNKS, LARGE_BYTES, SLOW_S
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.planning.planner import make_plan
@@ -77,7 +77,7 @@ class Note:
 
 
 class StubEncoder(FakeEncoder):
-    """What becomes of a film is in its name; the child it runs is `sleep`, marked by its number.
+    """What becomes of a video is in its name; the child it runs is `sleep`, marked by its number.
 
     No two encodes have the same bytes, so that a rendition which was replaced is seen.
     """
@@ -129,7 +129,7 @@ class StubEncoder(FakeEncoder):
         run_child(["sleep", f"{seconds + 0.01:.2f}{self._mark}"], stop=stop)
 
     def _is(self, location: str, kind: str) -> bool:
-        """Whether the bytes say that the film is of this kind: a fetched film has another name."""
+        """Whether the bytes say that the video is of this kind: a fetched video has another name."""
         return content_of(location).split(b" ")[0] == kind.encode()
 
     def _first(self, location: str) -> bool:
@@ -141,7 +141,7 @@ class StubEncoder(FakeEncoder):
         return True
 
     def _fill(self, request) -> None:
-        """Say whose rendition it is, and make a large film's large."""
+        """Say whose rendition it is, and make a large video's large."""
         digest = hashlib.sha256(content_of(request.location)).hexdigest()
         content = f"rendition of {digest} {self.salt} ".encode()
         if self._is(request.location, "large"):
@@ -150,7 +150,7 @@ class StubEncoder(FakeEncoder):
 
 
 class Trusting(CircuitBreaker):
-    """Never takes the worker for sick: many films here fail on purpose, and one by one."""
+    """Never takes the worker for sick: many videos here fail on purpose, and one by one."""
 
     def doubtful(self, *_facts: object, **_named: object) -> bool:
         return False

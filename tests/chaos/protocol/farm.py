@@ -1,7 +1,7 @@
-"""The farm as the search sees it: two films, two workers, and what may still go wrong.
+"""The farm as the search sees it: two videos, two workers, and what may still go wrong.
 
-What a worker may do depends on itself and on its film alone. So each such move is worked out once
-and kept in a table, by numbers of films and of workers (`scenes` puts them together).
+What a worker may do depends on itself and on its video alone. So each such move is worked out once
+and kept in a table, by numbers of videos and of workers (`scenes` puts them together).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from chaos.protocol.automaton import Automaton
-from chaos.protocol.films import BESIDE, FRESH, GONE, LONG_PAST_S, Film, Holder, Record
 from chaos.protocol.local import SETTLING
 from chaos.protocol.shared import Shared
 from chaos.protocol.trouble import FREE, KINDS, Spare, Troubles
+from chaos.protocol.videos import BESIDE, FRESH, GONE, LONG_PAST_S, Holder, Record, Video
 
 NAMES = ("w0", "w1")
 MARGIN_S = 3.0
@@ -55,7 +55,7 @@ class Step(NamedTuple):
 
     kind: int
     worker: int
-    film: int
+    video: int
     what: str
     fault: str = ""
 
@@ -80,15 +80,15 @@ class Table:
 
 
 class Farm:
-    """Knows what may happen to one worker with one film, and what must hold."""
+    """Knows what may happen to one worker with one video, and what must hold."""
 
     def __init__(self, scope: Scope, automaton: Automaton, shared: Shared) -> None:
         self.scope, self.shared = scope, shared
         self._automaton, self._nodes = automaton, automaton.nodes
         self.troubles = Troubles(scope.trouble)
-        self.films, self.workers = Table(), Table()
+        self.videos, self.workers = Table(), Table()
         assert self.workers.number(IDLE) == 0
-        self.first_film = self.films.number(FRESH)
+        self.first_video = self.videos.number(FRESH)
 
     # --- one worker
 
@@ -96,54 +96,54 @@ class Farm:
         skew = self.scope.skews[number]
         return Holder(NAMES[number], skew, worker.receipt, worker.fence, worker.seen)
 
-    def receives(self, number: int, film_number: int) -> Step | None:
+    def receives(self, number: int, video_number: int) -> Step | None:
         """Return what an idle worker gets, or None."""
-        film = self.films.values[film_number]
-        if film.message is None or film.message.hidden_s > 0:
+        video = self.videos.values[video_number]
+        if video.message is None or video.message.hidden_s > 0:
             return None
         # The queue is one service, so it is judged by its own clock.
         holder = Holder(NAMES[number], 0.0, 0, 0, 0)
-        attempt, after = self.shared.carry(film, holder, ("receive",))
+        attempt, after = self.shared.carry(video, holder, ("receive",))
         worker = IDLE
         if attempt is not None:
             worker = Worker(self._automaton.start(attempt), attempt)
-        fault = _counted("receive", film.record, after.record)
+        fault = _counted("receive", video.record, after.record)
         return self._step(FREE, worker, after, f"{NAMES[number]} receives", fault)
 
-    def works(self, number: int, worker_number: int, film_number: int) -> tuple[Step, ...]:
+    def works(self, number: int, worker_number: int, video_number: int) -> tuple[Step, ...]:
         """Return everything that a worker may do or that may happen to it."""
         worker = self.workers.values[worker_number]
         node, reply, found = self._nodes[worker.node], worker.reply, []
         if reply is not None:
             action = ("answer", reply.strand, _late(reply))
             given = worker._replace(reply=None)
-            found.append(self._local(number, FREE, given, film_number, action, "is answered late"))
+            found.append(self._local(number, FREE, given, video_number, action, "is answered late"))
         for strand, request in node.calls:
             if reply is None or reply.strand != strand:
-                found += self._calls(number, worker, film_number, strand, request)
+                found += self._calls(number, worker, video_number, strand, request)
         for strand in node.timers:
-            found.append(self._local(number, FREE, worker, film_number, ("fire", strand), "wakes"))
+            found.append(self._local(number, FREE, worker, video_number, ("fire", strand), "wakes"))
         trouble = self.scope.trouble
         if trouble.stops and not node.stopped:
             kind = KINDS["stops"]
             found.append(
-                self._local(number, kind, worker, film_number, ("stop",), "is told to stop")
+                self._local(number, kind, worker, video_number, ("stop",), "is told to stop")
             )
         if trouble.kills:
-            gone = self.films.values[self.killed(number, film_number)]
+            gone = self.videos.values[self.killed(number, video_number)]
             found.append(self._step(KINDS["kills"], IDLE, gone, f"{NAMES[number]} is killed"))
         return tuple(found)
 
-    def _step(self, kind: int, worker: Worker, film: Film, what: str, fault: str = "") -> Step:
-        return Step(kind, self.workers.number(worker), self.films.number(film), what, fault)
+    def _step(self, kind: int, worker: Worker, video: Video, what: str, fault: str = "") -> Step:
+        return Step(kind, self.workers.number(worker), self.videos.number(video), what, fault)
 
     def _local(
-        self, number: int, kind: int, worker: Worker, film: int, action: tuple, what: str
+        self, number: int, kind: int, worker: Worker, video: int, action: tuple, what: str
     ) -> Step:
         after = self._automaton.step(worker.node, action)
         node = self._nodes[after]
         moved = IDLE if node.over else worker._replace(node=after)
-        return Step(kind, self.workers.number(moved), film, f"{NAMES[number]} {what}", node.fault)
+        return Step(kind, self.workers.number(moved), video, f"{NAMES[number]} {what}", node.fault)
 
     def _calls(
         self, number: int, worker: Worker, before: int, strand: int, request: tuple
@@ -156,19 +156,19 @@ class Farm:
                 kind, what = KINDS["broken"], "fails to encode"
                 found.append(self._local(number, kind, worker, before, broken, what))
             return found
-        film = self.films.values[before]
-        answer, after = self.shared.carry(film, self._holder(number, worker), request)
-        given = _given(worker, request, answer, film, after)
+        video = self.videos.values[before]
+        answer, after = self.shared.carry(video, self._holder(number, worker), request)
+        given = _given(worker, request, answer, video, after)
         done = f"{said} -> {answer}"
-        left = self.films.number(after)
+        left = self.videos.number(after)
         step = self._local(number, FREE, given, left, ("answer", strand, answer), done)
-        fault = judged(film, after, worker, request, answer)
+        fault = judged(video, after, worker, request, answer)
         found = [step._replace(fault=fault) if fault else step]
         silent = ("answer", strand, "silent")
         lost = ((before, "request"), (left, "reply")) if self.scope.trouble.silent else ()
-        for film_number, which in lost:
+        for video_number, which in lost:
             what = f"{said}: {which} lost"
-            found.append(self._local(number, KINDS["silent"], worker, film_number, silent, what))
+            found.append(self._local(number, KINDS["silent"], worker, video_number, silent, what))
         if self.scope.trouble.slow and request[0] in SLOW and worker.reply is None:
             waits = given._replace(reply=Reply(strand, answer, 0.0))
             found.append(self._step(KINDS["slow"], waits, after, f"{done}, on its way"))
@@ -176,71 +176,71 @@ class Farm:
 
     # --- everybody
 
-    def later(self, worker_number: int, film_number: int) -> tuple[int, int]:
+    def later(self, worker_number: int, video_number: int) -> tuple[int, int]:
         """Return the worker one tick later, and 1 if it has lost what it held by that."""
         if not worker_number:
             return 0, 0
-        worker, film = self.workers.values[worker_number], self.films.values[film_number]
+        worker, video = self.workers.values[worker_number], self.videos.values[video_number]
         step = self.scope.tick_s
         after, reply = self._automaton.step(worker.node, ("tick", step)), worker.reply
         if reply is not None:
             reply = reply._replace(age_s=min(reply.age_s + step, 4 * step))
-        lost = self._loses(worker, after, film)
+        lost = self._loses(worker, after, video)
         return self.workers.number(worker._replace(node=after, reply=reply)), int(lost)
 
-    def _loses(self, worker: Worker, after: int, film: Film) -> bool:
+    def _loses(self, worker: Worker, after: int, video: Video) -> bool:
         """Return whether this worker loses what it held, now that a tick has passed.
 
         One that has dropped its fence to write how the job ended, and whose request takes longer
         than the claim lasts, loses the claim without knowing it.
         """
-        before, now, record = self._nodes[worker.node], self._nodes[after], film.record
+        before, now, record = self._nodes[worker.node], self._nodes[after], video.record
         if not (before.alive and now.alive):
             return before.alive
         ours = record.state == "running" and record.fence == worker.fence and not before.holds
         return ours and record.lease_s > MARGIN_S >= record.lease_s - self.scope.tick_s
 
-    def older(self, film_number: int) -> int:
-        """Return the film one tick later."""
-        return self.films.number(aged(self.films.values[film_number], self.scope.tick_s))
+    def older(self, video_number: int) -> int:
+        """Return the video one tick later."""
+        return self.videos.number(aged(self.videos.values[video_number], self.scope.tick_s))
 
-    def killed(self, number: int, film_number: int) -> int:
-        """Return the film once this worker's process is gone."""
-        film = self.films.values[film_number]
-        if film.record.owner != NAMES[number]:
-            return film_number
-        return self.films.number(film._replace(record=film.record._replace(owner=GONE)))
+    def killed(self, number: int, video_number: int) -> int:
+        """Return the video once this worker's process is gone."""
+        video = self.videos.values[video_number]
+        if video.record.owner != NAMES[number]:
+            return video_number
+        return self.videos.number(video._replace(record=video.record._replace(owner=GONE)))
 
-    def shown(self, film_number: int) -> int | None:
-        """Return the film with its message shown although it is held, as SQS may; else None."""
-        film = self.films.values[film_number]
-        if film.message is None or not film.message.held or film.message.hidden_s <= 0:
+    def shown(self, video_number: int) -> int | None:
+        """Return the video with its message shown although it is held, as SQS may; else None."""
+        video = self.videos.values[video_number]
+        if video.message is None or not video.message.held or video.message.hidden_s <= 0:
             return None
-        return self.films.number(film._replace(message=film.message._replace(hidden_s=0.0)))
+        return self.videos.number(video._replace(message=video.message._replace(hidden_s=0.0)))
 
     # --- what must hold
 
-    def fault(self, film_number: int, used: Spare) -> str:
-        """Return what is wrong with a film after so much trouble, or nothing."""
-        return unsound(self.films.values[film_number], used)
+    def fault(self, video_number: int, used: Spare) -> str:
+        """Return what is wrong with a video after so much trouble, or nothing."""
+        return unsound(self.videos.values[video_number], used)
 
     def holds(self, worker_number: int) -> bool:
         """Return whether this worker takes its job to be its own."""
         worker = self.workers.values[worker_number]
         return worker.node >= 0 and self._nodes[worker.node].holds
 
-    def ended(self, film_number: int) -> str:
-        """Return how a film has ended well, or nothing if it goes on."""
-        film = self.films.values[film_number]
-        settled = film.record.state in SETTLED
-        if film.message is not None or not (settled or film.letters):
+    def ended(self, video_number: int) -> str:
+        """Return how a video has ended well, or nothing if it goes on."""
+        video = self.videos.values[video_number]
+        settled = video.record.state in SETTLED
+        if video.message is not None or not (settled or video.letters):
             return ""
         if self.shared.lands_with_the_job and not settled:
             return ""
-        end = film.record.failure_class or film.record.state
-        if film.letters and film.record.state in {"done", "skipped"}:
+        end = video.record.failure_class or video.record.state
+        if video.letters and video.record.state in {"done", "skipped"}:
             # Made before the end, by the queue alone: whoever moves it back finds the job settled.
-            return f"{end} beside a letter" if film.letters == (BESIDE,) else ""
+            return f"{end} beside a letter" if video.letters == (BESIDE,) else ""
         return end
 
 
@@ -253,27 +253,27 @@ def _late(reply: Reply) -> Any:
     return reply.answer
 
 
-def _given(worker: Worker, request: tuple, answer: Any, film: Film, after: Film) -> Worker:
+def _given(worker: Worker, request: tuple, answer: Any, video: Video, after: Video) -> Worker:
     if request[0] == "claim" and answer[0] == "granted":
         return worker._replace(fence=after.record.fence)
     if request[0] == "stat":
         # Nobody adopts but what was another's: what else was seen is not asked for again.
-        return worker._replace(seen=film.visible if answer == "other" else 0)
+        return worker._replace(seen=video.visible if answer == "other" else 0)
     return worker
 
 
-def aged(film: Film, seconds: float) -> Film:
-    """Return the film some seconds later."""
-    message, record = film.message, film.record
+def aged(video: Video, seconds: float) -> Video:
+    """Return the video some seconds later."""
+    message, record = video.message, video.record
     if message is not None and message.hidden_s > 0:
         message = message._replace(hidden_s=max(0.0, round(message.hidden_s - seconds, 3)))
     if record.state == "running":
         lease = max(LONG_PAST_S, round(record.lease_s - seconds, 3))
         record = record._replace(lease_s=lease)
-    return film._replace(message=message, record=record)
+    return video._replace(message=message, record=record)
 
 
-def judged(before: Film, after: Film, worker: Worker, request: tuple, answer: Any) -> str:
+def judged(before: Video, after: Video, worker: Worker, request: tuple, answer: Any) -> str:
     """Return what is wrong about what one call did, or nothing."""
     name, was, now = request[0], before.record, after.record
     grown = 1 if name == "claim" and answer[0] == "granted" else 0
@@ -309,7 +309,7 @@ def _counted(name: str, was: Record, now: Record) -> str:
     return ""
 
 
-def _published(before: Film, worker: Worker, request: tuple) -> str:
+def _published(before: Video, worker: Worker, request: tuple) -> str:
     record, late = before.record, request[-1] == "late"
     if worker.fence < before.visible:
         return f"fence {worker.fence} replaced what fence {before.visible} had published"
@@ -318,15 +318,19 @@ def _published(before: Film, worker: Worker, request: tuple) -> str:
     return ""
 
 
-def unsound(film: Film, used: Spare) -> str:
-    """Return what is wrong with a film, given what trouble there was."""
-    record = film.record
-    if record.state in {"queued", "running", "dead"} and film.message is None and not film.letters:
+def unsound(video: Video, used: Spare) -> str:
+    """Return what is wrong with a video, given what trouble there was."""
+    record = video.record
+    if (
+        record.state in {"queued", "running", "dead"}
+        and video.message is None
+        and not video.letters
+    ):
         return f"it is {record.state} and has neither message nor dead letter: it is lost"
     # Known: of two attempts that hung in their publication, the later may still replace the
     # earlier one's rendition after a third has adopted it. It is verified and has its own proof.
-    if record.state == "done" and not 0 < record.made <= film.visible:
-        return f"it is done by fence {record.made}, and fence {film.visible} is visible"
+    if record.state == "done" and not 0 < record.made <= video.visible:
+        return f"it is done by fence {record.made}, and fence {video.visible} is visible"
     if record.failures > used.broken + used.silent:
         return f"{record.failures} failures are counted, and {used.broken} happened"
     vanished = used.kills + used.expiries + used.silent + used.shown_again

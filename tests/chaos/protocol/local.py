@@ -2,7 +2,7 @@
 
 A Run is one execution. It stands still until it is told what happens next: the answer to a call, a
 timer that fires, time that passes, a stop signal. Its view of the world is local: its fence is
-always 1, its job always the same film; the search translates.
+always 1, its job always the same video; the search translates.
 """
 
 from __future__ import annotations

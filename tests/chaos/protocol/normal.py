@@ -9,7 +9,7 @@ here, and `test_reductions.py` compares both sides, move by move, for every scen
 - **Whole ticks.** A hidden message is asked whether it is hidden, and time passes in ticks: what
   is left is rounded up to whole ticks.
 - **Fences by rank.** Fences are only compared, and a new one is greater than all there are. So of
-  those that a film and its workers know only the order counts; 0 stays 0: none.
+  those that a video and its workers know only the order counts; 0 stays 0: none.
 - **Ended is ended.** A job that has its end is never counted for again (`farm.judged` holds that),
   so its failures, crashes and doubts decide nothing. With neither message nor worker nothing can happen to
   it at all, and only how it ended is left.
@@ -23,29 +23,29 @@ from __future__ import annotations
 import math
 
 from chaos.protocol.farm import SETTLED, Scope, Worker
-from chaos.protocol.films import Film, Message, Record
+from chaos.protocol.videos import Message, Record, Video
 
 Workers = tuple[Worker, Worker]
 
 
-def normal(film: Film, workers: Workers, scope: Scope) -> tuple[Film, Workers]:
-    """Return the normal form of a film and the workers on it."""
+def normal(video: Video, workers: Workers, scope: Scope) -> tuple[Video, Workers]:
+    """Return the normal form of a video and the workers on it."""
     first, second = workers
     busy = first.node >= 0 or second.node >= 0
-    message = _hidden(film.message, scope.tick_s)
-    if film.record.state in SETTLED:
-        record = film.record
+    message = _hidden(video.message, scope.tick_s)
+    if video.record.state in SETTLED:
+        record = video.record
         if record.failures or record.crashes or record.doubted:
             record = record._replace(failures=0, crashes=0, doubted=False)
         if message is None and not busy:
             done = int(record.state == "done")
             record = record._replace(fence=1, made=done)
-            film = film._replace(visible=done)
+            video = video._replace(visible=done)
     else:
-        record = _claimed(film.record, min(0.0, *scope.skews))
-    if message is not film.message or record is not film.record:
-        film = film._replace(message=message, record=record)
-    return _ranked(film, workers)
+        record = _claimed(video.record, min(0.0, *scope.skews))
+    if message is not video.message or record is not video.record:
+        video = video._replace(message=message, record=record)
+    return _ranked(video, workers)
 
 
 def _hidden(message: Message | None, tick_s: float) -> Message | None:
@@ -60,13 +60,13 @@ def _claimed(record: Record, past_s: float) -> Record:
     return record._replace(lease_s=past_s)
 
 
-def _ranked(film: Film, workers: Workers) -> tuple[Film, Workers]:
-    record, (one, two) = film.record, workers
-    known = {0, record.fence, record.made, film.visible, one.fence, two.fence, one.seen, two.seen}
+def _ranked(video: Video, workers: Workers) -> tuple[Video, Workers]:
+    record, (one, two) = video.record, workers
+    known = {0, record.fence, record.made, video.visible, one.fence, two.fence, one.seen, two.seen}
     if max(known) == len(known) - 1:
-        return film, workers
+        return video, workers
     rank = {fence: number for number, fence in enumerate(sorted(known))}
     record = record._replace(fence=rank[record.fence], made=rank[record.made])
     one = one._replace(fence=rank[one.fence], seen=rank[one.seen])
     two = two._replace(fence=rank[two.fence], seen=rank[two.seen])
-    return film._replace(record=record, visible=rank[film.visible]), (one, two)
+    return video._replace(record=record, visible=rank[video.visible]), (one, two)

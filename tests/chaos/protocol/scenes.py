@@ -19,12 +19,12 @@ KILL, SHOWN = KINDS["kills"], KINDS["shown_again"]
 
 
 class Scene(NamedTuple):
-    """A film, and the worker that each of the two is on it as (0: it is not), by their numbers.
+    """A video, and the worker that each of the two is on it as (0: it is not), by their numbers.
 
     `job` tells the jobs of a plain search apart; a reduced one does not.
     """
 
-    film: int
+    video: int
     workers: tuple[int, int]
     job: int
 
@@ -88,13 +88,13 @@ class Scenes:
 
     def normal(self, scene: Scene) -> Scene:
         """Return the normal form of a scene."""
-        films, workers = self.farm.films, self.farm.workers
-        known, (first, second) = films.values[scene.film], scene.workers
+        videos, workers = self.farm.videos, self.farm.workers
+        known, (first, second) = videos.values[scene.video], scene.workers
         on = (workers.values[first], workers.values[second])
-        film, now = normal(known, on, self.farm.scope)
-        if film is known and now is on:
+        video, now = normal(known, on, self.farm.scope)
+        if video is known and now is on:
             return scene if not scene.job else scene._replace(job=0)
-        return Scene(films.number(film), (workers.number(now[0]), workers.number(now[1])), 0)
+        return Scene(videos.number(video), (workers.number(now[0]), workers.number(now[1])), 0)
 
     def _placed(self, scene: Scene) -> int:
         found = self._numbers.get(scene)
@@ -106,46 +106,46 @@ class Scenes:
 
     def told(self, scene: Scene, elsewhere: int) -> Iterator[Move]:
         """Yield what may happen to a scene while some workers (as bits) are on the other job."""
-        farm, film = self.farm, scene.film
+        farm, video = self.farm, scene.video
         for number, worker in enumerate(scene.workers):
             if worker:
-                steps = self._works[number, worker, film]
+                steps = self._works[number, worker, video]
             else:
-                step = None if elsewhere >> number & 1 else self._receives[number, film]
+                step = None if elsewhere >> number & 1 else self._receives[number, video]
                 steps = () if step is None else (step,)
             for step in steps:
-                after = _with(scene, number, step.worker, step.film)
+                after = _with(scene, number, step.worker, step.video)
                 killed = number if step.kind == KILL else -1
                 yield Move(step.kind, after, killed, step.what, step.fault)
-        shown = farm.shown(film) if farm.scope.trouble.shown_again else None
+        shown = farm.shown(video) if farm.scope.trouble.shown_again else None
         if shown is not None:
-            yield Move(SHOWN, scene._replace(film=shown), -1, "its message is shown again", "")
+            yield Move(SHOWN, scene._replace(video=shown), -1, "its message is shown again", "")
 
     def aged(self, scene: Scene) -> Scene:
         """Return a scene one tick later."""
-        (one, two), film = scene.workers, scene.film
-        workers = (self._worker_later[one, film][0], self._worker_later[two, film][0])
-        return Scene(self._older[film], workers, scene.job)
+        (one, two), video = scene.workers, scene.video
+        workers = (self._worker_later[one, video][0], self._worker_later[two, video][0])
+        return Scene(self._older[video], workers, scene.job)
 
     def running_out(self, scene: Scene) -> int:
         """Return how many leases run out with the next tick."""
-        (one, two), film = scene.workers, scene.film
-        return self._worker_later[one, film][1] + self._worker_later[two, film][1]
+        (one, two), video = scene.workers, scene.video
+        return self._worker_later[one, video][1] + self._worker_later[two, video][1]
 
     def wrong(self, scene: Scene, used: Spare) -> str:
         """Return what is wrong with a scene after so much trouble, or nothing."""
         first, second = scene.workers
         if first and second and self.farm.holds(first) and self.farm.holds(second):
             return "both workers take this job to be theirs"
-        return self.farm.fault(scene.film, used)
+        return self.farm.fault(scene.video, used)
 
     def end(self, scene: Scene) -> str:
         """Return how a job has ended well, or nothing if it goes on."""
-        return "" if any(scene.workers) else self.farm.ended(scene.film)
+        return "" if any(scene.workers) else self.farm.ended(scene.video)
 
     def kind(self, scene: Scene) -> str:
         """Return the states of job, queue and end, as "running:shown held:"."""
-        message, record, _, letters = self.farm.films.values[scene.film]
+        message, record, _, letters = self.farm.videos.values[scene.video]
         lapsed = record.state == "running" and record.lease_s <= 0
         queue = ["gone" if message is None else "hidden" if message.hidden_s > 0 else "shown"]
         queue += ["held"] * (message is not None and message.held) + ["letter"] * bool(letters)
@@ -175,7 +175,7 @@ class Scenes:
         scene = self.values[number]
         if scene is None:
             return NOBODY
-        return self.number(scene._replace(film=self.farm.killed(worker, scene.film)))
+        return self.number(scene._replace(video=self.farm.killed(worker, scene.video)))
 
     def _bad(self, number: int, spare: int) -> str:
         scene = self.values[number]
@@ -195,10 +195,10 @@ class Scenes:
             for name, worker in zip(NAMES, scene.workers, strict=True)
             if worker
         ]
-        return "\n".join([str(self.farm.films.values[scene.film]), *on])
+        return "\n".join([str(self.farm.videos.values[scene.video]), *on])
 
 
-def _with(scene: Scene, number: int, worker: int, film: int) -> Scene:
+def _with(scene: Scene, number: int, worker: int, video: int) -> Scene:
     first, second = scene.workers
     workers = (first, worker) if number else (worker, second)
-    return Scene(film, workers, scene.job)
+    return Scene(video, workers, scene.job)

@@ -108,7 +108,7 @@ class Search:
 
     def run(self) -> Found:
         found, scenes, visited = self.found, self.scenes, self._visited
-        first = self._farm.first_film
+        first = self._farm.first_video
         jobs = [scenes.number(Scene(first, (0, 0), job)) for job in range(self._farm.scope.jobs)]
         one, two = sorted([NOBODY, *jobs][-2:])
         visited.add([self._packed(one, two, self._farm.troubles.first)], array("I"))

@@ -1,6 +1,6 @@
 """The shared side of one job: its message, its record, its rendition, moved by the real rules.
 
-A Film is all that the farm knows of one job, as a plain value. `Shared.carry` puts it into a queue,
+A Video is all that the farm knows of one job, as a plain value. `Shared.carry` puts it into a queue,
 a ledger and a store, makes one call, and reads back what became of it. So the rules that are
 searched are those of the backend itself, its SQL included.
 """
@@ -11,21 +11,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from chaos.protocol.films import (
-    GONE,
-    JOB,
-    KEY,
-    Bytes,
-    Film,
-    Holder,
-    Message,
-    classes_of,
-    full,
-    known,
-    letters_of,
-    rendition_of,
-    spent_beside,
-)
 from chaos.protocol.values import (
     BASE,
     BODY,
@@ -37,6 +22,21 @@ from chaos.protocol.values import (
     VISIBILITY_S,
     StillClock,
     content_of,
+)
+from chaos.protocol.videos import (
+    GONE,
+    JOB,
+    KEY,
+    Bytes,
+    Holder,
+    Message,
+    Video,
+    classes_of,
+    full,
+    known,
+    letters_of,
+    rendition_of,
+    spent_beside,
 )
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.jobs import message_table
@@ -53,26 +53,26 @@ from support.fakes.store import MemoryStore
 
 
 class Shared:
-    """The rules of one backend; a subclass puts a film in and takes it out."""
+    """The rules of one backend; a subclass puts a video in and takes it out."""
 
     lands_with_the_job = False
     """Whether a message that the queue gives up takes its job along."""
 
     def __init__(self) -> None:
         self.calls = 0
-        self._known: dict[tuple, tuple[Any, Film]] = {}
+        self._known: dict[tuple, tuple[Any, Video]] = {}
         self.clock = StillClock()
 
-    def carry(self, film: Film, holder: Holder, request: tuple) -> tuple[Any, Film]:
-        """Return the answer to one call, and the film after it."""
-        key = (film, holder, request)
+    def carry(self, video: Video, holder: Holder, request: tuple) -> tuple[Any, Video]:
+        """Return the answer to one call, and the video after it."""
+        key = (video, holder, request)
         found = self._known.get(key)
         if found is None:
             self.calls += 1
             self.clock.skew = holder.skew
-            self.put(film)
+            self.put(video)
             answer = self._answered(holder, request)
-            found = self._known[key] = (answer, self.take(film))
+            found = self._known[key] = (answer, self.take(video))
         return found
 
     def _answered(self, holder: Holder, request: tuple) -> Any:
@@ -202,8 +202,8 @@ class MemoryShared(Shared):
     def receipt(self, number: int) -> str:
         return f"r{number}"
 
-    def put(self, film: Film) -> None:
-        state, message = self.queue._state, film.message
+    def put(self, video: Video) -> None:
+        state, message = self.queue._state, video.message
         state.messages.clear()
         state.dead.clear()
         if message is not None:
@@ -215,10 +215,10 @@ class MemoryShared(Shared):
                 message.attempts,
                 self.receipt(message.attempts) if message.held else "",
             )
-        self.ledger._records = {JOB: full(film.record)}
-        self._show(film.visible)
+        self.ledger._records = {JOB: full(video.record)}
+        self._show(video.visible)
 
-    def take(self, before: Film) -> Film:
+    def take(self, before: Video) -> Video:
         state = self.queue._state
         one, record = state.messages.get("1"), known(self.ledger._records[JOB])
         message = None
@@ -228,7 +228,7 @@ class MemoryShared(Shared):
             message = Message(hidden, one.attempts, bool(one.receipt), beside)
         letters = {letter.failure_class.value for letter in state.dead.values()}
         letters |= classes_of(before)
-        return Film(message, record, self._shown(), letters_of(before, letters, record))
+        return Video(message, record, self._shown(), letters_of(before, letters, record))
 
 
 class SqliteShared(Shared):
@@ -255,14 +255,14 @@ class SqliteShared(Shared):
     def receipt(self, number: int) -> str:
         return f"1:{number}"
 
-    def put(self, film: Film) -> None:
-        self._database.write(lambda connection: self._load(connection, film), durable=False)
-        self._show(film.visible)
+    def put(self, video: Video) -> None:
+        self._database.write(lambda connection: self._load(connection, video), durable=False)
+        self._show(video.visible)
 
-    def _load(self, connection: Any, film: Film) -> None:
+    def _load(self, connection: Any, video: Video) -> None:
         for table in ("message", "dead_letter", "job"):
             connection.execute(f"DELETE FROM {table}")
-        one, record = film.message, film.record
+        one, record = video.message, video.record
         if one is not None:
             state = (1 if one.held else 2) if one.hidden_s > 0 or one.held else 0
             held = one.attempts if one.held else None
@@ -271,7 +271,7 @@ class SqliteShared(Shared):
                 " body) VALUES (1, 'hevc', ?, 1, ?, ?, ?, ?, ?)",
                 (state, BASE + one.hidden_s, one.attempts, held, BASE, BODY),
             )
-        for failure_class in classes_of(film):
+        for failure_class in classes_of(video):
             letter = ("hevc", BODY, JOB, "so", failure_class, MAX_RECEIVES, "[]", "", BASE)
             connection.execute(message_table.LETTER, letter)
         made = DIGESTS[record.made] if record.made else None
@@ -290,7 +290,7 @@ class SqliteShared(Shared):
             ),
         )
 
-    def take(self, before: Film) -> Film:
+    def take(self, before: Video) -> Video:
         row = self._database.row("SELECT state, visible_at, attempts, held FROM message")
         message = None
         if row is not None:
@@ -300,7 +300,7 @@ class SqliteShared(Shared):
         found = self.queue.dead_letters(Selection())
         letters = {letter.failure_class.value for letter in found}
         record = known(self.ledger.get(JOB))
-        return Film(message, record, self._shown(), letters_of(before, letters, record))
+        return Video(message, record, self._shown(), letters_of(before, letters, record))
 
     def close(self) -> None:
         self._database.close()

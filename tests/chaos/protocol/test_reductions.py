@@ -11,13 +11,13 @@ import pytest
 from chaos.protocol import scenes
 from chaos.protocol.automaton import Automaton
 from chaos.protocol.farm import SETTLED, Farm, Scope
-from chaos.protocol.films import Film
 from chaos.protocol.local import stepped
 from chaos.protocol.normal import normal
 from chaos.protocol.scenes import Scene, Scenes
 from chaos.protocol.search import Search
 from chaos.protocol.shared import MemoryShared
 from chaos.protocol.trouble import Spare
+from chaos.protocol.videos import Video
 from chaos.protocol.visited import FIRST, Visited
 from chaos.sim.campaign import silent
 
@@ -72,15 +72,15 @@ def test_a_normal_form_that_forgets_too_much_is_noticed(monkeypatch):
 def forgetting(name: str):
     """Return a normal form without one of the facts that decide something."""
 
-    def normal_form(film: Film, workers, scope: Scope):
-        film, workers = normal(film, workers, scope)
+    def normal_form(video: Video, workers, scope: Scope):
+        video, workers = normal(video, workers, scope)
         if name == "visible":
-            return film._replace(visible=0), workers
+            return video._replace(visible=0), workers
         if name == "lease_s":
-            return film._replace(record=film.record._replace(lease_s=0.0)), workers
-        if film.message is not None:
-            film = film._replace(message=film.message._replace(**{name: 0}))
-        return film, workers
+            return video._replace(record=video.record._replace(lease_s=0.0)), workers
+        if video.message is not None:
+            video = video._replace(message=video.message._replace(**{name: 0}))
+        return video, workers
 
     return normal_form
 
@@ -106,12 +106,12 @@ def differing(known: Scenes, scene: Scene) -> Iterator[str]:
     if known.running_out(scene) != known.running_out(form):
         yield f"{scene} loses another lease than {form}"
     for worker in (0, 1):
-        gone = [one._replace(film=farm.killed(worker, one.film)) for one in (scene, form)]
+        gone = [one._replace(video=farm.killed(worker, one.video)) for one in (scene, form)]
         if known.normal(gone[0]) != known.normal(gone[1]):
             yield f"{scene} loses worker {worker} otherwise than {form}"
     if known.end(scene) != known.end(form):
         yield f"{scene} has another end than {form}"
-    ended = farm.films.values[scene.film].record.state in SETTLED
+    ended = farm.videos.values[scene.video].record.state in SETTLED
     for used in farm.troubles.used:
         wrong, too = known.wrong(scene, used), known.wrong(form, used)
         # How often an ended job had failed was looked at before it ended: its counts are dropped.

@@ -1,4 +1,4 @@
-"""What the search, the workers and the shared side speak of: one film a job, one message a film."""
+"""What the search, the workers and the shared side speak of: one video a job, one message a video."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PROFILE = ProtocolProfile(
         backoff_cap_s=10.0,
     ),
 )
-CONTENT = b"film"
+CONTENT = b"clip"
 SOURCE = Source(bucket="uploads", key="TODO/all/a.mp4", version="v1", size=len(CONTENT))
 TASK = Task(source=SOURCE, profile="hevc")
 BODY = TASK.body()

@@ -5,7 +5,7 @@
 --seconds S          or until so much time has passed (default 600)
 --processes N        how many at once (default 2)
 --first N            the first seed
---films              every world has split films, receivers or stages
+--videos              every world has split videos, receivers or stages
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--first", type=int, default=1)
-    parser.add_argument("--films", action="store_true")
+    parser.add_argument("--videos", action="store_true")
     asked = parser.parse_args()
     if asked.seed is None:
         found = campaign(
@@ -35,12 +35,12 @@ def main() -> None:
             lives=asked.lives,
             seconds=asked.seconds,
             processes=asked.processes,
-            films=asked.films,
+            videos=asked.videos,
         )
         print(table(found))
         return
     with embedded_side() as side:
-        world = live(asked.seed, side, verbose=asked.all, films=asked.films)
+        world = live(asked.seed, side, verbose=asked.all, videos=asked.videos)
     print("\n".join(world.sched.tail))
     print(f"trace hash {world.sched.trace_hash}, {world.sched.steps} steps")
 

@@ -19,7 +19,7 @@ import structlog
 
 from chaos.sim.backends import SqliteSide
 from chaos.sim.chaos import Stats
-from chaos.sim.film_world import FilmWorld, is_film_world
+from chaos.sim.video_world import VideoWorld, is_video_world
 from chaos.sim.world import World
 
 EMBEDDED_EVERY = 36
@@ -70,20 +70,20 @@ def is_embedded(seed: int) -> bool:
     return seed % EMBEDDED_EVERY == 0
 
 
-def world_of(seed: int, *, films: bool = False) -> type[World]:
-    """Which kind of world this seed's is; with `films` every one has split films."""
-    return FilmWorld if films or is_film_world(seed) else World
+def world_of(seed: int, *, videos: bool = False) -> type[World]:
+    """Which kind of world this seed's is; with `videos` every one has split videos."""
+    return VideoWorld if videos or is_video_world(seed) else World
 
 
-def live(seed: int, side: SqliteSide, *, verbose: bool = False, films: bool = False) -> World:
+def live(seed: int, side: SqliteSide, *, verbose: bool = False, videos: bool = False) -> World:
     """Run one world; raises what broke, with the world's trace in the notes."""
-    world = world_of(seed, films=films)(seed, embedded=side if is_embedded(seed) else None)
+    world = world_of(seed, videos=videos)(seed, embedded=side if is_embedded(seed) else None)
     world.sched.verbose = verbose
     with silent():
         try:
             return world.run()
         except BaseException as error:
-            more = " --films" if films else ""
+            more = " --videos" if videos else ""
             replay = f"python -m tests.chaos.sim --seed {seed}{more}"
             error.add_note(f"seed {seed}: replay with `{replay}`")
             error.add_note("\n".join(list(world.sched.tail)[-60:]))
@@ -97,7 +97,7 @@ class Batch:
     first: int
     worlds: int
     until: float
-    films: bool = False
+    videos: bool = False
 
 
 def work(batch: Batch) -> Stats:
@@ -107,12 +107,12 @@ def work(batch: Batch) -> Stats:
         for seed in range(batch.first, batch.first + batch.worlds):
             if time.monotonic() >= batch.until:
                 break
-            total.add(live(seed, side, films=batch.films).stats)
+            total.add(live(seed, side, videos=batch.videos).stats)
     return total
 
 
 def campaign(
-    *, first: int, lives: int, seconds: float, processes: int, films: bool = False
+    *, first: int, lives: int, seconds: float, processes: int, videos: bool = False
 ) -> SimpleNamespace:
     """Run a campaign; return `stats`, `wall_s` and the number of processes."""
     began, total = time.monotonic(), Stats()
@@ -123,7 +123,7 @@ def campaign(
     with context.Pool(processes, initializer=gc.disable, maxtasksperchild=1) as pool:
 
         def begin() -> AsyncResult:
-            batch = Batch(next(seeds), BATCH, began + seconds, films)
+            batch = Batch(next(seeds), BATCH, began + seconds, videos)
             return pool.apply_async(work, (batch,))
 
         running = deque(begin() for _ in range(processes + 1))

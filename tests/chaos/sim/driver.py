@@ -14,7 +14,7 @@ from hevcq.usecases.operations.dead_letters import Order, Wanted, redrive
 
 PATIENCE_S = 60 * 86_400.0
 MOST_VISIBILITIES = 2.0
-"""No film takes longer than so many visibility times: each has two to seven heartbeats, and the
+"""No video takes longer than so many visibility times: each has two to seven heartbeats, and the
 twentieth of them shows no more than the tenth did."""
 LENGTHS = ((5.0, 3), (40.0, 6), (300.0, 6), (2000.0, 3), (14_000.0, 1))
 

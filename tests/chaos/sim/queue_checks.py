@@ -1,4 +1,4 @@
-"""What must hold of the messages of split films: joins, fair share, and what becomes of the last."""
+"""What must hold of the messages of split videos: joins, fair share, and what becomes of the last."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PATIENCE_S = 2.0
 """How long a message may be in a process before somebody works on it; calls take up to a second."""
 READY = "SELECT body FROM message WHERE queue = ? AND state = 0"
 AHEAD = 3
-"""So many messages of one film may go before a job that was there first: what the round that is
+"""So many messages of one video may go before a job that was there first: what the round that is
 served has of it, what the next has, and one that was on its way."""
 
 
 class QueueChecks(Checks):
-    """The invariants of the queues of one world of split films."""
+    """The invariants of the queues of one world of split videos."""
 
     def __init__(self, world) -> None:
         super().__init__(world)
@@ -55,14 +55,14 @@ class QueueChecks(Checks):
                 older = {job: n for job, n in waiting.items() if self._since[job] < taken}
                 self._passed(older, delivery.queue, task.job_id)
 
-    def _passed(self, waiting: dict[str, Counter[str]], queue: str, film: str) -> None:
+    def _passed(self, waiting: dict[str, Counter[str]], queue: str, video: str) -> None:
         """Count what goes before a job that could be received, and never was."""
         rows = self._world.side._database.rows(READY, (queue,)) if waiting else ()
         ready = {job_of(body) for (body,) in rows}
         for job_id, passed in waiting.items():
             if job_id in ready:
-                passed[film] += 1
-                require(passed[film] <= AHEAD, "a film pushed ahead of a job")
+                passed[video] += 1
+                require(passed[video] <= AHEAD, "a video pushed ahead of a job")
 
     def begun(self, machine, delivery: Delivery) -> None:
         """A message is worked on as soon as it is in the process."""

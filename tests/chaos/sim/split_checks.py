@@ -1,4 +1,4 @@
-"""What must hold of split films, of receivers and of stages, after every effect and at the end."""
+"""What must hold of split videos, of receivers and of stages, after every effect and at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hevcq.worker.slot import Outcome
 
 
 class SplitChecks(QueueChecks):
-    """The invariants of one world of split films."""
+    """The invariants of one world of split videos."""
 
     def __init__(self, world) -> None:
         super().__init__(world)
@@ -81,7 +81,7 @@ class SplitChecks(QueueChecks):
         require(after.state is JobState.SPLIT and after.fence == fence, "a split that is none")
         require(len(parts) == split.chunks + 1, f"{len(parts)} parts for {split.chunks} chunks")
         require({p.state for p in parts} == {JobState.QUEUED}, "a part was begun before its split")
-        require(sum(frames) == split.frames, "the chunks do not hold the film's frames")
+        require(sum(frames) == split.frames, "the chunks do not hold the video's frames")
         self._splits[job].append(split)
         self.numbers["splits"] += 1
 
@@ -180,11 +180,11 @@ class SplitChecks(QueueChecks):
         if is_part(unit):
             self._part_called(record, publication)
         elif record is not None and record.state is JobState.SPLIT:
-            require(publication.fence == record.fence, "a joined film under another fence")
+            require(publication.fence == record.fence, "a joined video under another fence")
             self._certified(publication)
             unit = part_id(unit, record.split.name, None)
             join = world.ledger.get(unit)
-            require(join.state is JobState.RUNNING, "a joined film, and nobody joins")
+            require(join.state is JobState.RUNNING, "a joined video, and nobody joins")
         elif not world.by_id[unit].cancelled:
             super().publish_called(machine, publication)
         self._leased(machine)
@@ -222,20 +222,20 @@ class SplitChecks(QueueChecks):
     def published(self, publication, seen) -> None:
         super().published(publication, seen)
         if not is_part(publication.job_id):
-            self._whole_film(publication.job_id, self._world.store.content(publication.key))
+            self._whole_video(publication.job_id, self._world.store.content(publication.key))
 
-    def _whole_film(self, job_id: str, content: bytes) -> None:
+    def _whole_video(self, job_id: str, content: bytes) -> None:
         """A rendition holds every chunk of one plan, once and in order; or it was made whole."""
         kind, number, rest = content.split(b"|", 2)
-        require(int(number) == self._world.by_id[job_id].number, "another film's rendition")
+        require(int(number) == self._world.by_id[job_id].number, "another video's rendition")
         if kind == b"rendition":
             self.numbers["made_whole"] += 1
             return
         parts = [part.split(b"|") for part in rest.split(b";")]
         require(all(part[0] == b"part" and len(part) == 6 for part in parts), "a part is rotten")
-        require({part[1] for part in parts} == {number}, "a part of another film")
+        require({part[1] for part in parts} == {number}, "a part of another video")
         splits = {part[2].decode() for part in parts}
-        require(len(splits) == 1, f"parts of {len(splits)} splits in one film")
+        require(len(splits) == 1, f"parts of {len(splits)} splits in one video")
         made = [split for split in self._splits[job_id] if split.name in splits]
         require(made, "a split that nobody made")
         require([int(p[3]) for p in parts] == [*range(made[0].chunks)], "not every chunk in order")
@@ -279,7 +279,7 @@ class SplitChecks(QueueChecks):
             return
         super()._ended(job, record, letters)
         if record.state is JobState.DONE:
-            self._whole_film(job.job_id, self._world.store.content(record.rendition.key))
+            self._whole_video(job.job_id, self._world.store.content(record.rendition.key))
 
     def quiet(self) -> None:
         """As for plain jobs; and nothing is left of a job that ended, once leftovers are swept."""

@@ -43,7 +43,7 @@ LEAKS = ("", "descriptors", "memory", "threads", "children", "temp")
 
 
 class StubEncoder(FakeEncoder):
-    """Encodes nothing, and still starts a real child for each film; keeps no list of its calls."""
+    """Encodes nothing, and still starts a real child for each video; keeps no list of its calls."""
 
     def encode(self, request, *, on_progress, stop):
         run_child(["true"], stop=stop)
@@ -93,8 +93,8 @@ class Soak:
 
     def run(self) -> list[Sample]:
         """Return the samples; the worker has ended."""
-        (self.folder / "films").mkdir()
-        clip = b"film"
+        (self.folder / "videos").mkdir()
+        clip = b"clip"
         if self.real:
             clip = make_clip(self.folder / "clip", seconds=2, size="320x180").read_bytes()
         pid = self._worker()
@@ -127,7 +127,7 @@ class Soak:
         return samples
 
     def _submit(self, opened: EmbeddedBackend, number: int, clip: bytes) -> None:
-        path = self.folder / "films" / f"{number}.mp4"
+        path = self.folder / "videos" / f"{number}.mp4"
         path.write_bytes(clip)
         source = opened.backend.store.accept(
             path, f"TODO/all/{path.name}", moved=lambda _: None, stop=threading.Event()

@@ -1,4 +1,4 @@
-"""How soon many workers end a film: the planner's chunks, in its order, in virtual time."""
+"""How soon many workers end a video: the planner's chunks, in its order, in virtual time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import heapq
 import pytest
 from benchmarks.makespan_bench import bound, chunks_of, imagined, one
 
-from domain.chunking.films import every
+from domain.chunking.indexes import every
 from domain.chunking.test_plan import lengths, plan
 from hevcq.domain.chunk_settings import Chunking
 from hevcq.domain.chunking.schedule import best_cut, expected_time, longest_first, ways_to_cut
@@ -24,7 +24,7 @@ def listed(costs: list[float], workers: int, order: list[int]) -> float:
 
 
 @pytest.mark.parametrize(("workers", "limit"), [(2, 1.05), (8, 1.05), (32, 1.05), (256, 1.10)])
-def test_a_film_of_recorded_costs_ends_close_to_the_soonest_that_is_possible(workers, limit):
+def test_a_video_of_recorded_costs_ends_close_to_the_soonest_that_is_possible(workers, limit):
     """The costs are real, the planner knows only frames and bytes; see docs/performance.md."""
     found = [one(seed, 2.0, workers) for seed in range(2)]
 
@@ -35,7 +35,7 @@ def test_a_film_of_recorded_costs_ends_close_to_the_soonest_that_is_possible(wor
         assert max(each.against_even for each in found) < min(each.not_handed_on for each in found)
 
 
-def test_sixty_four_workers_end_a_film_as_soon_by_the_median_of_films():
+def test_sixty_four_workers_end_a_video_as_soon_by_the_median_of_videos():
     found = []
     for seed in range(7):
         chunks = chunks_of(imagined(seed, 2.0), 64)
@@ -45,7 +45,7 @@ def test_sixty_four_workers_end_a_film_as_soon_by_the_median_of_films():
     assert sorted(found)[3] <= 1.05
 
 
-def test_the_longest_chunk_goes_first_and_equal_ones_go_as_the_film_runs():
+def test_the_longest_chunk_goes_first_and_equal_ones_go_as_the_video_runs():
     assert longest_first([2.0, 5.0, 2.0, 9.0]) == [3, 1, 0, 2]
 
 
@@ -61,7 +61,7 @@ def test_chunks_are_no_shorter_than_they_need_to_be():
     assert len(plan(every(2, 7200), 7200, workers=2).chunks) <= 124
 
 
-def test_a_fleet_larger_than_the_film_gets_one_chunk_each_at_most():
+def test_a_fleet_larger_than_the_video_gets_one_chunk_each_at_most():
     found = plan(every(2, 1200), 1200, workers=500)
 
     assert len(found.chunks) <= 60
@@ -86,7 +86,7 @@ def test_doubt_makes_one_round_of_equal_chunks_take_longer_than_its_share():
 
 
 @pytest.mark.parametrize("workers", [1, 3, 40, 5000])
-def test_every_way_to_cut_rises_within_the_film(workers):
+def test_every_way_to_cut_rises_within_the_video(workers):
     for goals in ways_to_cut(Chunking(), 3600.0, workers):
         assert goals == sorted(set(goals))
         assert all(0 < goal < 1 for goal in goals)

@@ -1,4 +1,4 @@
-"""Where a film is cut: every frame in one chunk, within the bounds, by equal work."""
+"""Where a video is cut: every frame in one chunk, within the bounds, by equal work."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from fractions import Fraction
 
 import pytest
 
-from domain.chunking.films import chunky, every, film, index, planned
+from domain.chunking.indexes import chunky, clip, every, index, planned
 from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, chunks_at, plan_chunks, times_sum
 
 MASK = (1 << 64) - 1
 
 
 def plan(keys_at, length_s, *, weights=None, workers=0, **chunking) -> ChunkPlan:
-    recipe, info = chunky(chunking=chunking), film()
+    recipe, info = chunky(chunking=chunking), clip()
     found = plan_chunks(
         recipe,
         info,
@@ -31,7 +31,7 @@ def lengths(found: ChunkPlan) -> list[float]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_the_chunks_of_any_film_hold_every_frame_once_and_keep_to_their_bounds(seed):
+def test_the_chunks_of_any_clip_hold_every_frame_once_and_keep_to_their_bounds(seed):
     choose = random.Random(seed)
     at, keys_at = 0.0, []
     length = choose.uniform(60, 4000)
@@ -39,7 +39,7 @@ def test_the_chunks_of_any_film_hold_every_frame_once_and_keep_to_their_bounds(s
         keys_at.append(at)
         at = round((at + choose.uniform(0.4, 10)) * 25) / 25
     held = index(keys_at, length, weights=lambda _at: choose.randint(10, 90_000))
-    recipe, info = chunky(), film()
+    recipe, info = chunky(), clip()
     decided = planned(recipe, info)
 
     found = plan_chunks(recipe, info, decided, held, workers_hint=choose.choice([0, 0, 2, 7, 64]))
@@ -64,7 +64,7 @@ def test_the_chunks_of_any_film_hold_every_frame_once_and_keep_to_their_bounds(s
     assert max(lengths(found)) <= recipe.chunking.max_s + 10
 
 
-def test_a_steady_film_is_cut_into_chunks_of_the_target_and_shorter_last_ones():
+def test_a_steady_clip_is_cut_into_chunks_of_the_target_and_shorter_last_ones():
     found = plan(every(2, 3600), 3600)
 
     assert len(found.chunks) == pytest.approx(78, abs=4)
@@ -99,7 +99,7 @@ def test_a_scene_cut_near_the_border_is_preferred():
     assert found.chunks[1].start_pts == 54_000
 
 
-def test_a_film_of_key_frames_only_is_cut_too():
+def test_a_clip_of_key_frames_only_is_cut_too():
     found = plan([n / 25 for n in range(25 * 120)], 120)
 
     assert sum(chunk.frames for chunk in found.chunks) == 3000
@@ -114,7 +114,7 @@ def test_only_a_gap_between_key_frames_makes_a_chunk_longer_than_the_bound():
     assert max(long) == pytest.approx(340, abs=31)
 
 
-def test_the_same_film_is_cut_the_same_way_every_time():
+def test_the_same_clip_is_cut_the_same_way_every_time():
     once, twice = (plan(every(3, 1000), 1000) for _ in range(2))
 
     assert once == twice
@@ -132,7 +132,7 @@ def test_the_same_film_is_cut_the_same_way_every_time():
     ids=["other borders", "other threads", "another recipe"],
 )
 def test_parts_that_cannot_stand_for_one_another_have_other_digests(recipe, places):
-    info, held = film(), index(every(10, 100), 100)
+    info, held = clip(), index(every(10, 100), 100)
     base = chunks_at(chunky(), planned(chunky(), info), held, (0, 2))
 
     other = chunks_at(recipe, planned(recipe, info), held, places)
@@ -146,14 +146,14 @@ def test_how_work_is_shared_out_is_no_part_of_the_revision():
 
 @pytest.mark.parametrize("places", [(), (1, 2), (0, 2, 2), (0, 3, 1)])
 def test_places_that_are_no_plan_are_refused(places):
-    recipe, info = chunky(), film()
+    recipe, info = chunky(), clip()
     with pytest.raises(ValueError, match="begin at 0 and rise"):
         chunks_at(recipe, planned(recipe, info), index(every(10, 100), 100), places)
 
 
 def test_a_seek_lands_late_enough_but_never_past_the_next_key_frame():
     held = index([0, 10, 10.08, 20], 30, seek_early_s=3 / 23)
-    recipe, info = chunky(), film()
+    recipe, info = chunky(), clip()
 
     found = chunks_at(recipe, planned(recipe, info), held, (0, 1, 3))
 
@@ -168,7 +168,7 @@ def test_a_demuxer_without_an_index_is_sent_to_the_decoding_time():
     held = index([0, 10], 30, seek_early_s=0.0, seek_by_dts=True)
     late = held.keys[1].model_copy(update={"dts": 9_900})
     held = held.model_copy(update={"keys": (held.keys[0], late)})
-    recipe, info = chunky(), film()
+    recipe, info = chunky(), clip()
 
     found = chunks_at(recipe, planned(recipe, info), held, (0, 1))
 
@@ -178,7 +178,7 @@ def test_a_demuxer_without_an_index_is_sent_to_the_decoding_time():
 def test_a_last_frame_of_unknown_length_still_takes_a_tick():
     held = index([0, 10], 20)
     held = held.model_copy(update={"end_pts": held.keys[-1].last_pts})
-    recipe, info = chunky(), film()
+    recipe, info = chunky(), clip()
 
     found = chunks_at(recipe, planned(recipe, info), held, (0, 1))
 
@@ -196,8 +196,8 @@ def test_the_sum_of_times_adds_up_and_tells_what_is_off():
     assert times_sum([-1024]) != times_sum([1024])
 
 
-def test_a_film_without_room_for_two_chunks_stays_whole():
-    recipe, info = chunky(), film()
+def test_a_clip_without_room_for_two_chunks_stays_whole():
+    recipe, info = chunky(), clip()
     held = index([0, 5, 115], 120)
 
     found = plan_chunks(recipe, info, planned(recipe, info), held)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.chunking.films import chunky, every, film, index, planned
+from domain.chunking.indexes import chunky, clip, every, index, planned
 from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
@@ -39,7 +39,7 @@ def reason(recipe: Profile, info: MediaInfo, length_s: float = 1200, **facts: ob
     ],
 )
 def test_a_picture_that_cannot_be_cut_exactly_stays_whole(facts, word):
-    assert reason(chunky(policies=CONVERT), film(**facts)) == word
+    assert reason(chunky(policies=CONVERT), clip(**facts)) == word
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ def test_a_picture_that_cannot_be_cut_exactly_stays_whole(facts, word):
         ({"starts_with_key": False}, "no_first_key"),
         ({"time_base": "1/10000000", "end_pts": 12_000_000_000}, "fine_time_base"),
         ({"keys": (), "frames": 0}, "no_frames"),
-        ({"stream_index": 1}, "no_film"),
+        ({"stream_index": 1}, "no_video"),
     ],
 )
 def test_times_that_cannot_be_trusted_keep_it_whole(facts, word):
     held = index(every(2, 1200), 1200).model_copy(update=facts)
-    recipe, info = chunky(), film()
+    recipe, info = chunky(), clip()
 
     found = plan_chunks(recipe, info, planned(recipe, info), held)
 
@@ -66,7 +66,7 @@ def test_times_that_cannot_be_trusted_keep_it_whole(facts, word):
 
 def test_a_jump_is_told_in_its_own_words():
     held = index(every(2, 1200), 1200, notes=("its times jump by 12.0 s",))
-    recipe, info = chunky(), film()
+    recipe, info = chunky(), clip()
 
     found = plan_chunks(recipe, info, planned(recipe, info), held)
 
@@ -98,7 +98,7 @@ def test_a_second_picture_that_is_encoded_keeps_it_whole():
     ],
 )
 def test_the_mode_and_the_length_decide(mode, length_s, word):
-    assert reason(chunky(mode), film(), length_s) == word
+    assert reason(chunky(mode), clip(), length_s) == word
 
 
 @pytest.mark.parametrize(

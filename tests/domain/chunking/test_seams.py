@@ -21,7 +21,7 @@ def test_one_bad_frame_beside_the_seam_shows(offset):
     assert below(with_frame(AROUND + offset, 0.90), AROUND) == pytest.approx(0.08)
 
 
-def test_a_film_that_is_no_better_elsewhere_is_not_held_against_its_seam():
+def test_a_video_that_is_no_better_elsewhere_is_not_held_against_its_seam():
     assert below(with_frame(2, 0.90)[:AROUND] + [0.91] * AROUND, AROUND) <= BELOW
 
 
@@ -29,7 +29,7 @@ def test_a_frame_that_cannot_be_compared_is_as_bad_as_can_be():
     assert below(with_frame(AROUND, math.nan), AROUND) > BELOW
 
 
-def test_a_film_shorter_than_the_surroundings_of_its_seam_is_judged_by_what_there_is():
+def test_a_video_shorter_than_the_surroundings_of_its_seam_is_judged_by_what_there_is():
     assert below([0.9] * 4, 2) == 0.0
     assert below([0.98, 0.98, 0.98, 0.98, 0.5, 0.98], 4) == pytest.approx(0.48)
 

@@ -30,7 +30,7 @@ def test_a_newer_codec_is_skipped_before_any_policy_is_asked() -> None:
 
 
 @pytest.mark.parametrize("streams", [(), (audio(),), (audio(), cover())])
-def test_sound_alone_even_with_a_cover_is_no_film(streams) -> None:
+def test_sound_alone_even_with_a_cover_is_no_video(streams) -> None:
     assert reason(make_plan(profile(), media(*streams))) is SkipReason.NO_VIDEO
 
 
@@ -60,9 +60,9 @@ def test_a_tag_that_merely_mentions_us_is_no_mark(tags: dict[str, str]) -> None:
         ((854, 480), {}, True),
         ((1279, 719), {}, True),
         ((1280, 720), {}, False),
-        ((1280, 544), {}, False),  # scope film: as wide as the box
+        ((1280, 544), {}, False),  # scope video: as wide as the box
         ((960, 720), {}, False),  # 4:3: as high as the box
-        ((720, 1280), {}, False),  # portrait as filmed: the box lies on its side
+        ((720, 1280), {}, False),  # portrait as videoed: the box lies on its side
         ((480, 854), {}, True),
         ((1280, 720), {"rotation": 90}, False),
         ((854, 480), {"rotation": 270}, True),

@@ -29,7 +29,7 @@ exec ffmpeg "$@"
 """Fails two encodes, but no trial of the encoder."""
 
 
-def slow_film(folder: Path) -> bytes:
+def slow_video(folder: Path) -> bytes:
     return make_clip(folder, size="640x360", seconds=6, crf=20).read_bytes()
 
 
@@ -47,7 +47,7 @@ def until_encoding(fleet: Fleet) -> JobRecord:
 def test_a_worker_killed_in_mid_encode_is_replaced_by_another(fleet: Fleet, tmp_path: Path) -> None:
     fleet.recipe("hevc", preset="medium")
     pair = {worker.pid: worker for worker in (fleet.worker("hevc"), fleet.worker("hevc"))}
-    fleet.put("TODO/hevc/film.mp4", slow_film(tmp_path))
+    fleet.put("TODO/hevc/video.mp4", slow_video(tmp_path))
     job = until_encoding(fleet)
     victim = pair.pop(int(job.owner.split("/")[1]))
     children = children_of(victim.pid)
@@ -60,7 +60,7 @@ def test_a_worker_killed_in_mid_encode_is_replaced_by_another(fleet: Fleet, tmp_
     until(lambda: not any(alive(pid) for pid in children))
     assert (done.job_id, done.fence, done.crashes) == (job.job_id, job.fence + 1, 1)
     assert done.failures == 0
-    assert [key for key in fleet.renditions() if "film" in key] == [done.rendition.key]
+    assert [key for key in fleet.renditions() if "video" in key] == [done.rendition.key]
     (survivor,) = pair.values()
     assert fleet.stop(survivor) == 0
     # The next worker to start on the machine sweeps what the dead one had on its disk.
@@ -71,7 +71,7 @@ def test_a_worker_killed_in_mid_encode_is_replaced_by_another(fleet: Fleet, tmp_
 def test_a_stopped_worker_gives_its_message_back_at_once(fleet: Fleet, tmp_path: Path) -> None:
     fleet.recipe("hevc", preset="medium", visibility_s=300)
     worker = fleet.worker("hevc")
-    fleet.put("TODO/hevc/film.mp4", slow_film(tmp_path))
+    fleet.put("TODO/hevc/video.mp4", slow_video(tmp_path))
     job = until_encoding(fleet)
     children = children_of(worker.pid)
 
@@ -97,7 +97,7 @@ def test_a_passing_failure_backs_off_is_counted_the_second_time_and_recovers(
     flaky = tmp_path / "flaky-ffmpeg"
     flaky.write_text(FLAKY.format(marker=tmp_path / "failed"))
     flaky.chmod(0o700)
-    fleet.put("TODO/hevc/film.mp4", make_clip(tmp_path).read_bytes())
+    fleet.put("TODO/hevc/video.mp4", make_clip(tmp_path).read_bytes())
 
     fleet.worker("hevc", env={"HEVCQ_FFMPEG": str(flaky)})
     (done,) = fleet.until_done(1)
@@ -115,7 +115,7 @@ def test_a_failure_that_lasts_is_buried_and_redriven_after_the_fix(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     fleet.recipe("hevc", bounds=", max_pixels: 4096")
-    fleet.put("TODO/hevc/film.mp4", make_clip(tmp_path).read_bytes())
+    fleet.put("TODO/hevc/video.mp4", make_clip(tmp_path).read_bytes())
     worker = fleet.worker("hevc")
     (dead,) = fleet.until_done(1, state=JobState.DEAD)
     fleet.until_quiet("hevc")

@@ -30,18 +30,18 @@ def codec(path) -> str:
 
 
 def test_several_files_are_uploaded_checksummed_and_their_renditions_placed(fleet: Fleet) -> None:
-    films = [fleet.clip(f"{n}/film {n}+é.mp4") for n in range(5)]
+    videos = [fleet.clip(f"{n}/video {n}+é.mp4") for n in range(5)]
     fleet.worker("hevc")
 
     ran = fleet.ingest(*HEVC)
 
     assert ran.code == 0, ran.out + ran.err + fleet.log()
     assert len(ran.named("placed")) == 5
-    for film in films:
-        rendition = film.with_name(film.stem + ".hevc.mp4")
+    for video in videos:
+        rendition = video.with_name(video.stem + ".hevc.mp4")
         proof = json.loads(rendition.with_name(rendition.name + ".certificate.json").read_bytes())
         assert proof["rendition_sha256"] == digest(rendition)
-        assert proof["source_sha256"] == digest(film)
+        assert proof["source_sha256"] == digest(video)
     for name, versions in uploads(fleet).items():
         assert len(versions) == 1, name
     again = fleet.ingest(*HEVC)
@@ -51,17 +51,17 @@ def test_several_files_are_uploaded_checksummed_and_their_renditions_placed(flee
 
 
 def test_replace_goes_through_s3_and_undo_brings_the_original_back(fleet: Fleet) -> None:
-    film = fleet.clip("film.mp4")
-    before = digest(film)
+    video = fleet.clip("video.mp4")
+    before = digest(video)
     fleet.worker("hevc")
 
     ran = fleet.ingest(*HEVC, "--replace")
 
     assert ran.code == 0, ran.out + ran.err + fleet.log()
-    assert codec(film) == "hevc"
-    undone = fleet.run("undo", film)
+    assert codec(video) == "hevc"
+    undone = fleet.run("undo", video)
     assert undone.code == 0, undone.err
-    assert digest(film) == before
+    assert digest(video) == before
 
 
 def test_no_wait_queues_skip_upload_waits_and_collect_places_later(fleet: Fleet) -> None:
@@ -108,10 +108,10 @@ def test_killed_while_it_waits_it_goes_on_and_uploads_nothing_twice(fleet: Fleet
     assert fleet.strays() == []
 
 
-def test_a_film_the_farm_gives_up_is_a_failure_with_its_reason_and_is_redriven(
+def test_a_video_the_farm_gives_up_is_a_failure_with_its_reason_and_is_redriven(
     fleet: Fleet,
 ) -> None:
-    film = fleet.clip("film.mp4")
+    video = fleet.clip("video.mp4")
     strict = fleet.folder / "strict"
     strict.mkdir()
     fleet.recipe("hevc", bounds=", max_pixels: 4096")
@@ -128,7 +128,7 @@ def test_a_film_the_farm_gives_up_is_a_failure_with_its_reason_and_is_redriven(
     worker.kill()
     worker.wait()
     shown = fleet.run("dead-letters", "list")
-    assert "film.mp4" in shown.out
+    assert "video.mp4" in shown.out
     status = json.loads(fleet.run("status", "--json").out)
     (row,) = [queue for queue in status["queues"] if queue["profile"] == "hevc"]
     assert (row["dead_letters"], row["jobs"]["dead"]) == (1, 1)
@@ -138,4 +138,4 @@ def test_a_film_the_farm_gives_up_is_a_failure_with_its_reason_and_is_redriven(
     again = fleet.ingest(*HEVC)
 
     assert again.code == 0, again.out + again.err
-    assert codec(film.with_name("film.hevc.mp4")) == "hevc"
+    assert codec(video.with_name("video.hevc.mp4")) == "hevc"

@@ -55,13 +55,13 @@ def test_every_command_says_it_in_the_same_way(fleet: Fleet, command: tuple[str,
 
 
 def test_an_ingest_without_its_bucket_says_so_and_touches_nothing(fleet: Fleet) -> None:
-    film = fleet.clip("film.mp4")
-    before = film.stat()
+    video = fleet.clip("video.mp4")
+    before = video.stat()
 
     ran = fleet.run("ingest", fleet.media, env=MISSING["wrong input bucket"][0])
 
     one_sentence(ran, ExitCode.CONFIG, "not-there")
-    assert film.stat() == before
+    assert video.stat() == before
 
 
 def test_a_service_that_does_not_answer_is_unavailable_and_no_wrong_setting(fleet: Fleet) -> None:

@@ -17,7 +17,7 @@ from support.aws.forms import post
 from support.clips import make_clip
 
 pytestmark = [pytest.mark.aws, pytest.mark.media]
-ODD = "TODO/all/a film + more %20/é 漢字 &=?#.mp4"
+ODD = "TODO/all/a video + more %20/é 漢字 &=?#.mp4"
 
 
 def codec_at(url: str) -> str:
@@ -58,7 +58,7 @@ def test_an_upload_of_each_kind_reaches_all_three_profiles(fleet: Fleet, tmp_pat
 
 
 def test_duplicates_of_an_event_make_no_second_rendition(fleet: Fleet, tmp_path: Path) -> None:
-    fleet.put("TODO/hevc/film.mp4", make_clip(tmp_path).read_bytes())
+    fleet.put("TODO/hevc/video.mp4", make_clip(tmp_path).read_bytes())
     fleet.worker("hevc")
     (job,) = fleet.until_done(1)
     first = fleet.backend.store.stat(job.rendition.key)
@@ -86,7 +86,7 @@ def test_duplicates_of_an_event_make_no_second_rendition(fleet: Fleet, tmp_path:
 
 
 def test_poison_is_in_the_dead_letters_of_each_profile_after_one_receive(fleet: Fleet) -> None:
-    fleet.put("TODO/all/poison.mp4", b"this is not a film\n" * 100)
+    fleet.put("TODO/all/poison.mp4", b"this is not a clip\n" * 100)
     fleet.clients.sqs.send_message(
         QueueUrl=fleet.clients.sqs.get_queue_url(QueueName=f"{fleet.aws.queue_prefix}hevc")[
             "QueueUrl"

@@ -24,7 +24,7 @@ def empty(path: Path) -> None:
 
 
 def text(path: Path) -> None:
-    path.write_text("this is not a film\n" * 100)
+    path.write_text("this is not a video\n" * 100)
 
 
 def playlist(path: Path) -> None:
@@ -63,11 +63,11 @@ def test_sound_alone_is_skipped_and_is_no_failure(farm: Farm) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
-def test_a_truncated_film_is_refused_and_never_placed(farm: Farm, suffix: str) -> None:
+def test_a_truncated_video_is_refused_and_never_placed(farm: Farm, suffix: str) -> None:
     farm.clip("good.mp4")
-    film = farm.clip(f"cut.{suffix}", seconds=3)
-    content = film.read_bytes()
-    film.write_bytes(content[: len(content) * 6 // 10])
+    video = farm.clip(f"cut.{suffix}", seconds=3)
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) * 6 // 10])
 
     ran = farm.ingest()
 
@@ -103,9 +103,9 @@ def test_a_read_only_library_is_said_before_anything_is_encoded(farm: Farm) -> N
 
 
 def test_links_in_a_circle_and_links_to_files_do_no_harm(farm: Farm) -> None:
-    film = farm.clip("films/a.mp4")
-    (farm.media / "films" / "loop").symlink_to(farm.media)
-    (farm.media / "again.mp4").symlink_to(film)
+    video = farm.clip("videos/a.mp4")
+    (farm.media / "videos" / "loop").symlink_to(farm.media)
+    (farm.media / "again.mp4").symlink_to(video)
     (farm.media / "gone.mp4").symlink_to("nowhere.mp4")
 
     ran = farm.ingest()
@@ -131,7 +131,7 @@ NAMES = [
     "%s%d [red]\x1b[31m.mp4",
     os.fsdecode(b"latin-\xe9\xff.mp4"),
     "n" * 251 + ".mp4",
-    "film:0,scale=1:1;x\\.mp4",
+    "video:0,scale=1:1;x\\.mp4",
     "ünï→漢字.mp4",
 ]
 
@@ -157,10 +157,10 @@ def test_a_folder_that_is_not_there_is_named(farm: Farm) -> None:
 
 
 def test_a_file_that_vanishes_while_it_is_queued_ends_with_its_reason(farm: Farm) -> None:
-    film = farm.clip("a.mp4")
+    video = farm.clip("a.mp4")
     farm.clip("b.mp4")
     farm.ingest("--no-wait")
-    film.unlink()
+    video.unlink()
 
     ran = farm.ingest("--skip-upload")
 
@@ -170,9 +170,9 @@ def test_a_file_that_vanishes_while_it_is_queued_ends_with_its_reason(farm: Farm
 
 
 def test_a_file_that_grew_while_it_was_queued_is_not_placed_and_is_taken_anew(farm: Farm) -> None:
-    film = farm.clip("a.mp4")
+    video = farm.clip("a.mp4")
     farm.ingest("--no-wait")
-    film.write_bytes(farm.clip("b.mp4", seconds=2).read_bytes())
+    video.write_bytes(farm.clip("b.mp4", seconds=2).read_bytes())
     (farm.media / "b.mp4").unlink()
 
     ran = farm.ingest("--skip-upload")
@@ -198,15 +198,15 @@ def test_a_strangers_file_at_the_target_is_never_overwritten(farm: Farm) -> None
 
 
 def test_a_hard_linked_original_is_encoded_but_not_replaced(farm: Farm) -> None:
-    film = farm.clip("a.mp4")
-    os.link(film, farm.folder / "second-name.mp4")
-    before = digest(film)
+    video = farm.clip("a.mp4")
+    os.link(video, farm.folder / "second-name.mp4")
+    before = digest(video)
 
     ran = farm.ingest("--replace")
 
     assert ran.code == 1
     assert "hard link" in reasons(ran, "a.mp4")
-    assert digest(film) == before
+    assert digest(video) == before
 
 
 @pytest.mark.parametrize("variable", ["HEVCQ_FFMPEG", "HEVCQ_FFPROBE"])

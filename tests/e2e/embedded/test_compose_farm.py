@@ -60,10 +60,10 @@ def setup(endpoint: str, folder: Path) -> str:
     return ran.stdout
 
 
-def test_a_film_goes_through_the_farm_of_compose(emulator: str, tmp_path: Path) -> None:
+def test_a_video_goes_through_the_farm_of_compose(emulator: str, tmp_path: Path) -> None:
     assert setup(emulator, tmp_path) == "Made the farm's resources for 1080p, 720p, hevc.\n"
     assert setup(emulator, tmp_path) == "The farm's resources are there already.\n"
-    clip = make_clip(tmp_path / "media", name="film.mp4")
+    clip = make_clip(tmp_path / "media", name="video.mp4")
     log = tmp_path / "worker.log"
     with log.open("w") as stderr:
         worker = subprocess.Popen(

@@ -75,15 +75,15 @@ def test_even_with_an_empty_data_folder_what_is_in_place_is_not_encoded_again(fa
 
 
 def test_a_dry_run_lets_no_original_go_whose_time_is_up(farm: Farm) -> None:
-    film = farm.clip("film.mp4")
-    before = digest(film)
+    video = farm.clip("video.mp4")
+    before = digest(video)
     assert farm.ingest("--replace", "--keep-originals", "0").code == 0
 
     ran = farm.ingest("--replace", "--dry-run")
 
     assert ran.named("recovered") == []
     assert farm.run("undo", farm.media).code == 0
-    assert digest(film) == before
+    assert digest(video) == before
 
 
 def test_a_dry_run_changes_nothing_at_all(farm: Farm) -> None:
@@ -126,8 +126,8 @@ def test_without_a_terminal_it_logs_lines_and_ends_with_a_table(farm: Farm) -> N
 
 
 def test_quiet_names_what_the_exit_code_speaks_of(farm: Farm) -> None:
-    farm.clip("film.mp4")
-    (farm.media / "text.mp4").write_text("no film")
+    farm.clip("video.mp4")
+    (farm.media / "text.mp4").write_text("no video")
 
     ran = farm.run("ingest", farm.media, "--quiet")
 
@@ -138,7 +138,7 @@ def test_quiet_names_what_the_exit_code_speaks_of(farm: Farm) -> None:
 
 @pytest.mark.parametrize("words", [["collect"], ["ingest", "--skip-upload"]])
 def test_what_waits_for_a_profile_that_is_gone_is_no_success(farm: Farm, words: list[str]) -> None:
-    farm.clip("film.mp4")
+    farm.clip("video.mp4")
     farm.add_profile("mine", "ultrafast")
     assert farm.ingest("--no-wait", "--profile", "mine").code == 0
     assert farm.run("collect").code == 0, "what is not finished is no trouble"
@@ -202,22 +202,22 @@ def test_what_is_hevc_already_is_skipped_with_the_reason(farm: Farm) -> None:
 
 
 def test_replace_keeps_the_original_and_undo_brings_it_back_byte_for_byte(farm: Farm) -> None:
-    film = farm.clip("sub/a.mp4")
-    before, facts = digest(film), film.stat()
+    video = farm.clip("sub/a.mp4")
+    before, facts = digest(video), video.stat()
 
     ran = farm.ingest("--replace", "--keep-originals", "7")
 
     assert ran.code == 0, ran.err
-    assert codec(film) == "hevc"
-    assert film.stat().st_mtime_ns == facts.st_mtime_ns
+    assert codec(video) == "hevc"
+    assert video.stat().st_mtime_ns == facts.st_mtime_ns
     again = farm.ingest("--replace")
     assert again.code == 0
     assert again.named("job_queued") == []
 
-    undone = farm.run("undo", film)
+    undone = farm.run("undo", video)
 
     assert undone.code == 0, undone.err
-    assert digest(film) == before
+    assert digest(video) == before
     assert farm.strays() == []
 
 

@@ -20,7 +20,7 @@ def placed(ran: Ran) -> list[str]:
 @pytest.fixture
 def slow(farm: Farm) -> Farm:
     farm.add_profile("hevc", "medium")
-    farm.slow_clip("film.mp4")
+    farm.slow_clip("video.mp4")
     return farm
 
 
@@ -34,12 +34,12 @@ def test_killed_in_mid_encode_it_leaves_nothing_and_goes_on(slow: Farm) -> None:
     child.wait()
 
     until(lambda: not any(alive(pid) for pid in ffmpegs))
-    assert [path.name for path in slow.media.iterdir()] == ["film.mp4"]
+    assert [path.name for path in slow.media.iterdir()] == ["video.mp4"]
 
     again = slow.ingest()
 
     assert again.code == 0, again.err
-    assert (slow.media / "film.hevc.mp4").is_file()
+    assert (slow.media / "video.hevc.mp4").is_file()
     assert slow.strays() == []
 
 
@@ -55,7 +55,7 @@ def test_what_was_finished_before_a_kill_is_in_place_and_not_encoded_twice(slow:
     again = slow.ingest()
 
     assert again.code == 0, again.err
-    assert placed(again) == [str(slow.media / "film.mp4")]
+    assert placed(again) == [str(slow.media / "video.mp4")]
     assert rendition.stat() == before
 
 
@@ -83,7 +83,7 @@ def test_within_its_grace_a_stopped_ingest_still_ends_and_places_what_runs(slow:
 
     assert ran.code == 130
     assert ran.named("summary")[0]["counts"] == {"placed": 1}
-    assert (slow.media / "film.hevc.mp4").is_file()
+    assert (slow.media / "video.hevc.mp4").is_file()
 
 
 def test_a_stop_while_scanning_ends_cleanly(farm: Farm) -> None:

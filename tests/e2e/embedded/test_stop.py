@@ -26,7 +26,7 @@ HEALTH = HEVCQ.with_name("hevcq-health")
 def slow(farm: Farm) -> Farm:
     """A farm with one queued job whose encode takes some seconds."""
     farm.add_profile("hevc", "medium")
-    farm.clip("film.mp4", size="640x360", seconds=20, crf=20)
+    farm.clip("video.mp4", size="640x360", seconds=20, crf=20)
     assert farm.ingest("--no-wait").code == 0
     return farm
 
@@ -109,7 +109,7 @@ def queue_of(farm: Farm) -> dict:
 
 
 def job_of(farm: Farm) -> dict:
-    (line,) = farm.run("status", farm.media / "film.mp4", "--json").out.splitlines()
+    (line,) = farm.run("status", farm.media / "video.mp4", "--json").out.splitlines()
     return json.loads(line)
 
 
@@ -172,7 +172,7 @@ def test_an_ingest_whose_reader_is_gone_still_gives_its_work_back(slow: Farm, nu
 
 def test_within_its_grace_a_stopped_worker_ends_its_job_and_takes_nothing_new(farm: Farm) -> None:
     farm.add_profile("hevc", "medium")
-    farm.clip("film.mp4", size="640x360", seconds=4, crf=20)
+    farm.clip("video.mp4", size="640x360", seconds=4, crf=20)
     farm.clip("second.mp4", size="640x360", seconds=4, crf=20)
     assert farm.ingest("--no-wait").code == 0
     worker = Worker(farm, "run.py", grace_s=100)
@@ -210,7 +210,7 @@ def test_a_working_worker_is_well_and_one_that_is_gone_is_not(slow: Farm) -> Non
 
 
 def test_every_line_of_a_real_workers_log_is_json_that_names_its_job(farm: Farm) -> None:
-    farm.clip("film.mp4")
+    farm.clip("video.mp4")
     assert farm.ingest("--no-wait").code == 0
     worker = Worker(farm, "run.py", grace_s=5)
     until(lambda: "job_done" in worker.log.read_text(), timeout=60)
@@ -221,4 +221,4 @@ def test_every_line_of_a_real_workers_log_is_json_that_names_its_job(farm: Farm)
     for event in about:
         assert (event["profile"], event["attempt"]) == ("hevc", 1)
         assert event["job"] == job_of(farm)["job_id"]
-        assert event["source"].endswith("film.mp4")
+        assert event["source"].endswith("video.mp4")

@@ -64,20 +64,20 @@ class Terminal:
 
 def test_it_draws_each_running_file_and_the_whole_and_ends_with_a_table(farm: Farm) -> None:
     farm.add_profile("hevc", "medium")
-    farm.slow_clip("film.mp4")
+    farm.slow_clip("video.mp4")
     terminal = Terminal(farm)
     code, out = terminal.end()
 
     assert code == 0, terminal.text
-    for word in ("film.mp4", "encode", "verify", " %", "0 of 1 done", "left", "placed at"):
+    for word in ("video.mp4", "encode", "verify", " %", "0 of 1 done", "left", "placed at"):
         assert word in terminal.text, word
-    assert "film.hevc.mp4" in out
+    assert "video.hevc.mp4" in out
     assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")
 
 
 def test_ctrl_c_says_what_happens_and_gives_the_cursor_back(farm: Farm) -> None:
     farm.add_profile("hevc", "medium")
-    farm.slow_clip("film.mp4")
+    farm.slow_clip("video.mp4")
     terminal = Terminal(farm)
     until(lambda: "encode" in terminal.text.partition("to encode")[2])
     terminal.child.send_signal(signal.SIGINT)

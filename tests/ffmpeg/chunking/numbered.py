@@ -98,15 +98,15 @@ def numbers(path: Path) -> list[int]:
 def times(path: Path) -> list[float]:
     """Return when each frame is shown, in seconds from the first, to the microsecond."""
     info = ENCODER.probe(str(path), stop=threading.Event())
-    film = next(stream for stream in info.streams if stream.kind == "video")
-    found, problems = frame_times(TOOLS, str(path), film.index, threading.Event())
+    clip = next(stream for stream in info.streams if stream.kind == "video")
+    found, problems = frame_times(TOOLS, str(path), clip.index, threading.Event())
     assert not problems
     shown = sorted(found.pts)
-    return [round(float((at - shown[0]) * film.tick), 6) for at in shown]
+    return [round(float((at - shown[0]) * clip.tick), 6) for at in shown]
 
 
 @dataclass
-class Film:
+class Clip:
     """A source with all that is known of it, and the parts that were made of it so far."""
 
     source: Path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.chunking.films import every, index, planned
+from domain.chunking.indexes import every, index, planned
 from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Profile
@@ -27,7 +27,7 @@ START = [
     "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error",
     "-xerror", "-n", "-progress", "pipe:1", "-stats_period", "0.5",
 ]  # fmt: skip
-SOURCE = ["-protocol_whitelist", "file", "-i", "file:/in/film.mp4"]
+SOURCE = ["-protocol_whitelist", "file", "-i", "file:/in/video.mp4"]
 
 
 def request(recipe: Profile, info: MediaInfo, threads: int = 0) -> EncodeRequest:
@@ -35,8 +35,8 @@ def request(recipe: Profile, info: MediaInfo, threads: int = 0) -> EncodeRequest
         profile=recipe,
         plan=planned(recipe, info),
         info=info,
-        location="/in/film.mp4",
-        output=Path("/out/film.part"),
+        location="/in/video.mp4",
+        output=Path("/out/video.part"),
         duration_s=60.0,
         source_size=1000,
         max_seconds=60,
@@ -65,7 +65,7 @@ def test_a_chunk_in_the_middle_is_entered_by_a_seek_and_cut_by_its_ticks():
         "-fps_mode:0", "passthrough", "-enc_time_base:0", "-1",
         "-x265-params:0", "log-level=error",
         "-filter:0", "settb=1/1000,trim=start_pts=10000:end_pts=30000,setpts=PTS-STARTPTS",
-        "-tag:0", "hvc1", "-f", "mp4", "file:/out/film.part",
+        "-tag:0", "hvc1", "-f", "mp4", "file:/out/video.part",
     ]  # fmt: skip
 
 
@@ -113,9 +113,9 @@ def test_the_threads_of_a_chunk_come_from_the_nearest_that_names_them(
 
 def test_a_join_differs_from_the_whole_only_in_where_the_picture_comes_from():
     asked = request(plain(), media(video(language="eng"), audio(language="deu")))
-    film = Joined(listing=Path("/out/list"), offset_s=Fraction(1, 3))
+    clip = Joined(listing=Path("/out/list"), offset_s=Fraction(1, 3))
 
-    assert join_command(TOOLS, asked, (), film) == [
+    assert join_command(TOOLS, asked, (), clip) == [
         *START, "-format_whitelist", MP4, *SOURCE,
         "-itsoffset", "0.333333", "-format_whitelist", f"concat,{MP4}",
         "-protocol_whitelist", "file", "-f", "concat", "-safe", "0", "-i", "file:/out/list",
@@ -127,7 +127,7 @@ def test_a_join_differs_from_the_whole_only_in_where_the_picture_comes_from():
         "-metadata:s:1", "language=deu",
         "-metadata", "major_brand=", "-metadata", f"encoding_tool=hevcq hevc/{asked.profile.revision}",
         "-max_muxing_queue_size", "16384", "-movflags", "+faststart", "-f", "mp4",
-        "file:/out/film.part",
+        "file:/out/video.part",
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""However a film is cut: every frame once, in order, at its own time."""
+"""However a video is cut: every frame once, in order, at its own time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from ffmpeg.chunking.numbered import KINDS, PROFILE, Film, make_clip, numbers, times
+from ffmpeg.chunking.numbered import KINDS, PROFILE, Video, make_clip, numbers, times
 from hevcq.domain.chunking.planner import chunks_at
 
 FEW, MANY = 3, 15
@@ -14,38 +14,38 @@ FEW, MANY = 3, 15
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def film(request, tmp_path_factory):
+def video(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("numbered")
-    return Film(make_clip(request.param, folder), folder)
+    return Video(make_clip(request.param, folder), folder)
 
 
 @pytest.mark.media
 @pytest.mark.parametrize(
     "plans", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "hundred"]
 )
-def test_random_plans_keep_every_frame_once_in_order_and_on_time(film, plans):
+def test_random_plans_keep_every_frame_once_in_order_and_on_time(video, plans):
     # Given what a plain decode of the source shows
-    shown, at = numbers(film.source), times(film.source)
-    assert len(shown) == len(set(shown)) == film.index.frames > 200
-    assert film.index.monotonic
-    assert film.index.starts_with_key
+    shown, at = numbers(video.source), times(video.source)
+    assert len(shown) == len(set(shown)) == video.index.frames > 200
+    assert video.index.monotonic
+    assert video.index.starts_with_key
     # When it is cut at any of its key frames, in any number of parts
     choose = random.Random(len(shown) + plans)
     for _ in range(plans):
-        cuts = choose.sample(range(1, len(film.index.keys)), choose.randint(1, 4))
-        plan = chunks_at(PROFILE, film.plan, film.index, (0, *sorted(cuts)))
-        report = film.join(plan, film.parts(plan))
-        # Then the joined film is the source
-        assert report.frames == film.index.frames
-        assert numbers(film.output()) == shown
-        assert times(film.output()) == at, cuts
+        cuts = choose.sample(range(1, len(video.index.keys)), choose.randint(1, 4))
+        plan = chunks_at(PROFILE, video.plan, video.index, (0, *sorted(cuts)))
+        report = video.join(plan, video.parts(plan))
+        # Then the joined video is the source
+        assert report.frames == video.index.frames
+        assert numbers(video.output()) == shown
+        assert times(video.output()) == at, cuts
 
 
 @pytest.mark.media
-def test_each_part_says_where_it_begins_and_ends(film):
-    plan = chunks_at(PROFILE, film.plan, film.index, (0, 5, 9))
+def test_each_part_says_where_it_begins_and_ends(video):
+    plan = chunks_at(PROFILE, video.plan, video.index, (0, 5, 9))
 
-    reports = [film.part(plan, c) and film.reports[c.start_pts, c.end_pts] for c in plan.chunks]
+    reports = [video.part(plan, c) and video.reports[c.start_pts, c.end_pts] for c in plan.chunks]
 
     assert [r.frames for r in reports] == [c.frames for c in plan.chunks]
     assert [r.first_pts for r in reports] == [c.start_pts for c in plan.chunks]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ffmpeg.chunking.numbered import PROFILE, Film, ffmpeg, times
+from ffmpeg.chunking.numbered import PROFILE, Video, ffmpeg, times
 from hevcq.domain.certificate import Outcome
 from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, chunks_at, plan_chunks
 from support.clips import media_clip
@@ -46,28 +46,28 @@ HDR10 = (
 )
 
 
-def both_ways(film: Film, plan: ChunkPlan) -> None:
+def both_ways(video: Video, plan: ChunkPlan) -> None:
     """Encode in chunks and whole; all gates pass, and frames and times are the same."""
-    report = film.join(plan, film.parts(plan))
-    whole, made = film.whole()
-    assert report.frames == made.frames == film.index.frames
-    assert times(film.output()) == times(whole)
-    results = film.verify(film.output(), report, plan)
+    report = video.join(plan, video.parts(plan))
+    whole, made = video.whole()
+    assert report.frames == made.frames == video.index.frames
+    assert times(video.output()) == times(whole)
+    results = video.verify(video.output(), report, plan)
     assert all(r.outcome in {Outcome.PASSED, Outcome.OFF} for r in results), results
 
 
 @pytest.mark.parametrize("clip", CLIPS)
 def test_a_clip_has_the_same_frames_and_times_both_ways_or_a_reason_to_stay_whole(clip, tmp_path):
-    film = Film(media_clip(clip), tmp_path)
-    plan = plan_chunks(film.profile, film.info, film.plan, film.index)
+    video = Video(media_clip(clip), tmp_path)
+    plan = plan_chunks(video.profile, video.info, video.plan, video.index)
 
     if isinstance(plan, WholeFile):
         assert plan.reason == WHOLE.get(clip), plan
         return
     assert clip not in WHOLE
-    assert sum(chunk.frames for chunk in plan.chunks) == film.index.frames
+    assert sum(chunk.frames for chunk in plan.chunks) == video.index.frames
     if clip not in TOO_LONG:
-        both_ways(film, plan)
+        both_ways(video, plan)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def test_clips_of_one_key_frame_are_the_same_both_ways_once_they_have_more(clip,
     vfr = ("-fps_mode", "passthrough", "-enc_time_base", "-1")
     mapped = ("-map", "0", "-map", "-0:d", *KEYED, *vfr)
     ffmpeg("-noautorotate", "-i", media_clip(clip), *mapped, source)
-    film = Film(source, tmp_path)
+    video = Video(source, tmp_path)
 
-    both_ways(film, chunks_at(PROFILE, film.plan, film.index, (0, 1)))
+    both_ways(video, chunks_at(PROFILE, video.plan, video.index, (0, 1)))
 
 
 def test_hdr10_metadata_is_the_same_both_ways(tmp_path):
@@ -95,18 +95,18 @@ def test_hdr10_metadata_is_the_same_both_ways(tmp_path):
         "yuv420p10le", "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", params,
         "-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc", source,
     )  # fmt: skip
-    film = Film(source, tmp_path)
-    assert film.plan.video.mastering_display is not None
-    assert film.plan.video.light_level is not None
+    video = Video(source, tmp_path)
+    assert video.plan.video.mastering_display is not None
+    assert video.plan.video.light_level is not None
 
-    both_ways(film, chunks_at(PROFILE, film.plan, film.index, (0, 2)))
+    both_ways(video, chunks_at(PROFILE, video.plan, video.index, (0, 2)))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_the_long_clip_is_the_same_both_ways(tmp_path):
-    film = Film(media_clip("long-1080p30-6min-lowbitrate.mp4"), tmp_path)
+    video = Video(media_clip("long-1080p30-6min-lowbitrate.mp4"), tmp_path)
 
-    both_ways(film, chunks_at(PROFILE, film.plan, film.index, (0, len(film.index.keys) // 2)))
+    both_ways(video, chunks_at(PROFILE, video.plan, video.index, (0, len(video.index.keys) // 2)))
 
-    assert times(film.output()) == times(film.source)
+    assert times(video.output()) == times(video.source)

@@ -25,7 +25,7 @@ START = [
 
 
 def request(
-    info: MediaInfo, recipe: Profile, location: str = "/in/film.mp4", threads: int = 0
+    info: MediaInfo, recipe: Profile, location: str = "/in/video.mp4", threads: int = 0
 ) -> EncodeRequest:
     plan = make_plan(recipe, info)
     assert isinstance(plan, EncodePlan), plan
@@ -34,7 +34,7 @@ def request(
         plan=plan,
         info=info,
         location=location,
-        output=Path("/out/film.part"),
+        output=Path("/out/video.part"),
         duration_s=60.0,
         source_size=1000,
         max_seconds=600.0,
@@ -58,7 +58,7 @@ def test_a_phone_clip_to_hevc() -> None:
     assert command(info, recipe) == [
         *START,
         "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2",
-        "-protocol_whitelist", "file", "-i", "file:/in/film.mp4",
+        "-protocol_whitelist", "file", "-i", "file:/in/video.mp4",
         "-map", "0:0", "-map", "0:1", "-map_metadata", "0", "-map_chapters", "0",
         "-c:0", "libx265", "-preset:0", "medium", "-crf:0", "24", "-pix_fmt:0", "yuv420p",
         "-fps_mode:0", "passthrough", "-enc_time_base:0", "-1",
@@ -67,11 +67,11 @@ def test_a_phone_clip_to_hevc() -> None:
         "-c:1", "copy", "-disposition:1", "default", "-metadata:s:1", "language=deu",
         "-metadata", "major_brand=", "-metadata", f"encoding_tool=hevcq hevc/{recipe.revision}",
         "-max_muxing_queue_size", "16384", "-movflags", "+faststart", "-f", "mp4",
-        "file:/out/film.part",
+        "file:/out/video.part",
     ]  # fmt: skip
 
 
-def test_a_portrait_film_to_720p_with_threads_and_a_streamable_index() -> None:
+def test_a_portrait_video_to_720p_with_threads_and_a_streamable_index() -> None:
     recipe = profile("720p")
     info = media(video(1080, 1920), audio("flac", 6, "5.1(side)"), form=MKV)
 
@@ -79,7 +79,7 @@ def test_a_portrait_film_to_720p_with_threads_and_a_streamable_index() -> None:
         *START,
         "-filter_threads", "3", "-threads", "3",
         "-format_whitelist", "matroska,webm",
-        "-protocol_whitelist", "file", "-i", "file:/in/film.mp4",
+        "-protocol_whitelist", "file", "-i", "file:/in/video.mp4",
         "-map", "0:0", "-map", "0:1", "-map_metadata", "0", "-map_chapters", "0",
         "-c:0", "libx264", "-preset:0", "medium", "-crf:0", "22", "-pix_fmt:0", "yuv420p",
         "-fps_mode:0", "passthrough", "-enc_time_base:0", "-1",
@@ -90,7 +90,7 @@ def test_a_portrait_film_to_720p_with_threads_and_a_streamable_index() -> None:
         "-disposition:1", "0",
         "-metadata", f"encoding_tool=hevcq 720p/{recipe.revision}",
         "-max_muxing_queue_size", "16384", "-movflags", "+faststart", "-f", "mp4",
-        "file:/out/film.part",
+        "file:/out/video.part",
     ]  # fmt: skip
 
 
@@ -104,24 +104,24 @@ def test_a_kitchen_sink_stays_whole_in_matroska() -> None:
         cover(tags={"filename": "cover.jpg"}),
         form=MKV,
         chapters=2,
-        tags={"title": "Film", "MAJOR_BRAND": "isom"},
+        tags={"title": "Video", "MAJOR_BRAND": "isom"},
     )
-    asked = request(info, recipe, location="/in/film.mkv")
+    asked = request(info, recipe, location="/in/video.mkv")
 
     ((first, made),) = cover_commands(TOOLS, asked, Path("/scratch"))
     words = encode_command(TOOLS, asked, [made])
 
-    assert made == Path("/scratch/film.part.cover4")
+    assert made == Path("/scratch/video.part.cover4")
     assert first == [
         "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error", "-n",
         "-format_whitelist", "matroska,webm", "-protocol_whitelist", "file",
-        "-i", "file:/in/film.mkv", "-map", "0:4", "-c", "copy", "-frames:v", "1",
-        "-f", "image2pipe", "file:/scratch/film.part.cover4",
+        "-i", "file:/in/video.mkv", "-map", "0:4", "-c", "copy", "-frames:v", "1",
+        "-f", "image2pipe", "file:/scratch/video.part.cover4",
     ]  # fmt: skip
     assert words == [
         *START,
         "-format_whitelist", "matroska,webm",
-        "-protocol_whitelist", "file", "-i", "file:/in/film.mkv",
+        "-protocol_whitelist", "file", "-i", "file:/in/video.mkv",
         "-map", "0:0", "-map", "0:1", "-map", "0:2", "-map", "0:3",
         "-map_metadata", "0", "-map_chapters", "0",
         "-c:0", "libx265", "-preset:0", "medium", "-crf:0", "24", "-pix_fmt:0", "yuv420p",
@@ -131,10 +131,10 @@ def test_a_kitchen_sink_stays_whole_in_matroska() -> None:
         "-c:1", "copy", "-disposition:1", "comment", "-metadata:s:1", "language=fra",
         "-c:2", "copy", "-disposition:2", "default+forced",
         "-c:3", "copy", "-disposition:3", "0",
-        "-attach", "file:/scratch/film.part.cover4",
+        "-attach", "file:/scratch/video.part.cover4",
         "-metadata:s:4", "filename=cover.jpg", "-metadata:s:4", "mimetype=image/jpeg",
         "-metadata", "MAJOR_BRAND=", "-metadata", f"hevcq=hevc/{recipe.revision}",
-        "-max_muxing_queue_size", "16384", "-f", "matroska", "file:/out/film.part",
+        "-max_muxing_queue_size", "16384", "-f", "matroska", "file:/out/video.part",
     ]  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def test_a_cover_that_was_not_made_is_a_mistake_and_not_a_loss() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["-i.mp4", "a:b.mp4", "%03d.mp4", "concat:a|b", "a b\nc.mp4", "film*.mp4", "pipe:0"]
+    "name", ["-i.mp4", "a:b.mp4", "%03d.mp4", "concat:a|b", "a b\nc.mp4", "video*.mp4", "pipe:0"]
 )
 def test_a_name_is_data_whatever_it_looks_like(name: str) -> None:
     words = command(media(video()), profile(), location=name)
@@ -154,9 +154,9 @@ def test_a_name_is_data_whatever_it_looks_like(name: str) -> None:
 
 
 def test_a_url_may_use_http_only_and_is_taken_up_again_when_it_breaks() -> None:
-    words = command(media(video()), profile(), location="https://host/film.mp4?sig=1")
+    words = command(media(video()), profile(), location="https://host/video.mp4?sig=1")
 
-    assert after(words, "-i") == "https://host/film.mp4?sig=1"
+    assert after(words, "-i") == "https://host/video.mp4?sig=1"
     assert after(words, "-protocol_whitelist") == "https,tls,tcp"
     assert after(words, "-reconnect") == "1"
     assert int(after(words, "-rw_timeout")) > 0

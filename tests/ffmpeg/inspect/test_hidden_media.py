@@ -21,9 +21,9 @@ DROPS = Policies(hidden_media=LossPolicy.DROP)
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory) -> Path:
-    """Four seconds of film with a key frame each second, and two sounds: AAC and PCM."""
-    path = tmp_path_factory.mktemp("hidden") / "film.mov"
+def video(tmp_path_factory) -> Path:
+    """Four seconds of video with a key frame each second, and two sounds: AAC and PCM."""
+    path = tmp_path_factory.mktemp("hidden") / "video.mov"
     ffmpeg(
         "-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=4",
         "-f", "lavfi", "-i", "anoisesrc=duration=4:amplitude=0.2:seed=7",
@@ -33,9 +33,9 @@ def film(tmp_path_factory) -> Path:
     return path
 
 
-def with_edit(film: Path, target: Path, track: int, factor: float) -> Path:
+def with_edit(video: Path, target: Path, track: int, factor: float) -> Path:
     """Let the edit list of a track show `factor` of what it showed."""
-    content = bytearray(film.read_bytes())
+    content = bytearray(video.read_bytes())
     place = -1
     for _ in range(track + 1):
         place = content.index(b"elst", place + 1)
@@ -53,33 +53,33 @@ def preflight(path: Path, **changes) -> None:
 
 
 @pytest.mark.parametrize(("track", "name"), [(0, "video stream 0"), (1, "audio"), (2, "audio")])
-def test_a_track_of_which_much_is_hidden_is_refused_by_a_named_policy(tmp_path, film, track, name):
-    path = with_edit(film, tmp_path / "film.mov", track, 0.3)
+def test_a_track_of_which_much_is_hidden_is_refused_by_a_named_policy(tmp_path, video, track, name):
+    path = with_edit(video, tmp_path / "video.mov", track, 0.3)
 
     with pytest.raises(MediaRefused, match=rf"hides 2\.[678] s of {name}.*policies\.hidden_media"):
         preflight(path)
     preflight(path, policies=DROPS)
 
 
-def test_a_film_and_a_little_that_is_hidden_pass(tmp_path, film):
-    preflight(film)
-    preflight(with_edit(film, tmp_path / "film.mov", 1, 0.9))
+def test_a_video_and_a_little_that_is_hidden_pass(tmp_path, video):
+    preflight(video)
+    preflight(with_edit(video, tmp_path / "video.mov", 1, 0.9))
 
 
-def test_a_cut_that_keeps_the_pictures_it_decodes_from_passes(tmp_path, film):
+def test_a_cut_that_keeps_the_pictures_it_decodes_from_passes(tmp_path, video):
     path = tmp_path / "cut.mp4"
-    ffmpeg("-ss", "1.6", "-i", film, "-map", "0:v", "-map", "0:a:0", "-c", "copy", path)
+    ffmpeg("-ss", "1.6", "-i", video, "-map", "0:v", "-map", "0:a:0", "-c", "copy", path)
     info = ENCODER.probe(str(path), stop=STOP)
     measured = ENCODER.measure(str(path), info, stop=STOP)
     assert measured.track(0).discarded > 0
     preflight(path)
 
 
-def test_an_index_that_claims_too_much_hides_nothing(tmp_path, film):
-    content = bytearray(film.read_bytes())
+def test_an_index_that_claims_too_much_hides_nothing(tmp_path, video):
+    content = bytearray(video.read_bytes())
     place = content.index(b"stts") + 12
     struct.pack_into(">I", content, place, 3 * struct.unpack_from(">I", content, place)[0])
-    path = tmp_path / "film.mov"
+    path = tmp_path / "video.mov"
     path.write_bytes(content)
     assert ENCODER.probe(str(path), stop=STOP).streams[0].frames == 300
     preflight(path)

@@ -57,7 +57,7 @@ def test_the_times_of_key_frames_are_kept_but_not_stored(tmp_path):
     assert "keys_s" not in video.model_dump()
 
 
-def test_of_many_key_frames_those_spread_over_the_film_are_kept():
+def test_of_many_key_frames_those_spread_over_the_video_are_kept():
     counter = PacketCounter()
     counter.feed(b"".join(b"0,%d,%d,1,9,K_\n" % (at, at) for at in range(5000)))
     keys = counter.tracks[0].keys
@@ -121,7 +121,7 @@ def test_a_file_that_went_away_is_gone(tmp_path):
 
 def test_a_pass_that_reads_nothing_more_gives_up():
     clock = ManualClock()
-    heard = Heard(Tools("ffmpeg", "ffprobe", clock), "/films/x.mkv")
+    heard = Heard(Tools("ffmpeg", "ffprobe", clock), "/videos/x.mkv")
     clock.advance(SILENCE_S - 1)
     heard.check()
     heard.now()

@@ -1,4 +1,4 @@
-"""A pass over the packets that fails is never taken for a film that is well."""
+"""A pass over the packets that fails is never taken for a video that is well."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ LINE = "packet,0,0,1,100,K__"
 
 
 def passed_over(folder: Path, script: str) -> tuple[list[str], tuple[str, ...]]:
-    """Read a film's packets with a program in ffprobe's place; return its lines and complaints."""
-    program, film = folder / "ffprobe", folder / "film.mkv"
+    """Read a video's packets with a program in ffprobe's place; return its lines and complaints."""
+    program, video = folder / "ffprobe", folder / "video.mkv"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o700)
-    film.touch()
+    video.touch()
     came: list[str] = []
     tools = Tools("ffmpeg", str(program), SystemClock())
     stop = threading.Event()
-    errors = read_packets(tools, str(film), [], Lines(came.append), stop, came=lambda: came)
+    errors = read_packets(tools, str(video), [], Lines(came.append), stop, came=lambda: came)
     return came, errors
 
 
@@ -46,10 +46,10 @@ def test_an_end_that_is_not_well_is_a_complaint_whatever_came_before(tmp_path, s
 @pytest.mark.parametrize(
     ("script", "error"),
     [("echo", SourceUnreadable), ("echo Invalid data found", SourceUnreadable),
-     # A tag may say so too: only the film that is not there is gone.
+     # A tag may say so too: only the video that is not there is gone.
      ("echo No such file or directory", SourceUnreadable),
-     ("rm HERE/film.mkv; echo No such file or directory", SourceGone)],
+     ("rm HERE/video.mkv; echo No such file or directory", SourceGone)],
 )  # fmt: skip
-def test_a_pass_that_fails_before_the_first_packet_refuses_the_film(tmp_path, script, error):
+def test_a_pass_that_fails_before_the_first_packet_refuses_the_video(tmp_path, script, error):
     with pytest.raises(error):
         passed_over(tmp_path, f"{script.replace('HERE', str(tmp_path))} >&2; exit 1")

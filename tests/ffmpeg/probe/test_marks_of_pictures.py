@@ -65,7 +65,7 @@ def test_a_turn_that_only_some_pictures_tell_is_refused(degrees: int, tmp_path: 
     assert refusal(turned) == "video"
 
 
-def test_a_film_all_around_is_refused_unless_its_mark_may_go(tmp_path: Path) -> None:
+def test_a_video_all_around_is_refused_unless_its_mark_may_go(tmp_path: Path) -> None:
     clip = make_clip(tmp_path, audio=False)
     _put_into_track(clip, b"uuid" + SPHERE_BOX + SPHERE)
 

@@ -1,4 +1,4 @@
-"""What comes only later in a film is seen before it is planned: a shape, fields, captions."""
+"""What comes only later in a video is seen before it is planned: a shape, fields, captions."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def served(content: bytes, *, status: int = 200, cut: int | None = None) -> Iter
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/film.mkv?X-Amz-Signature=secret"
+        yield f"http://127.0.0.1:{server.server_port}/video.mkv?X-Amz-Signature=secret"
     finally:
         server.shutdown()
         thread.join()
@@ -56,7 +56,7 @@ def served(content: bytes, *, status: int = 200, cut: int | None = None) -> Iter
 
 @pytest.fixture
 def clip(tmp_path) -> Path:
-    return make_clip(tmp_path, name="film.mkv", seconds=4)
+    return make_clip(tmp_path, name="video.mkv", seconds=4)
 
 
 def check(url: str):
@@ -103,7 +103,7 @@ def test_a_playlist_behind_a_url_is_refused():
         probe(TOOLS, url, threading.Event())
 
 
-def test_a_connection_that_breaks_while_a_film_is_looked_over_hides_nothing(clip):
+def test_a_connection_that_breaks_while_a_video_is_looked_over_hides_nothing(clip):
     content = clip.read_bytes()
 
     with served(content, cut=len(content) // 2) as url, pytest.raises(Unavailable):

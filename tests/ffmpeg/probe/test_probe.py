@@ -163,13 +163,13 @@ DASH = (
     ],
 )
 def test_what_is_no_video_is_refused_in_one_clear_sentence(tmp_path, content, sentence):
-    assert sentence in refused(tmp_path / "film.mp4", content)
+    assert sentence in refused(tmp_path / "video.mp4", content)
 
 
 def test_a_playlist_that_opens_a_local_file_never_gets_to_it(tmp_path):
     clip = make_clip(tmp_path, name="secret.ts")
     playlist = PLAYLIST.replace(b"file:///etc/passwd", str(clip).encode())
-    assert "playlist" in refused(tmp_path / "film.mp4", playlist)
+    assert "playlist" in refused(tmp_path / "video.mp4", playlist)
 
 
 def test_a_folder_is_refused(tmp_path):
@@ -226,7 +226,7 @@ def test_the_bad_samples_are_refused(clip):
 
 def test_a_url_that_nobody_answers_is_tried_again_later_and_its_signature_stays_secret():
     with pytest.raises(Unavailable, match=r"cannot be fetched") as caught:
-        look("http://127.0.0.1:9/film.mp4?X-Amz-Signature=secret")
+        look("http://127.0.0.1:9/video.mp4?X-Amz-Signature=secret")
     assert "secret" not in str(caught.value)
 
 

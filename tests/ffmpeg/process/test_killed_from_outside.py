@@ -1,6 +1,6 @@
-"""A child that somebody else killed or stopped says nothing about its film, in whichever pass.
+"""A child that somebody else killed or stopped says nothing about its video, in whichever pass.
 
-The kernel's OOM killer picks ffprobe as well as ffmpeg. Taken for a verdict on the film, the kill
+The kernel's OOM killer picks ffprobe as well as ffmpeg. Taken for a verdict on the video, the kill
 of a pass that only looks buried an intact source as damaged, or a good rendition as failed. A
 decode that is stopped, or waits for a dead disk, held its slot until the job's own time limit.
 """
@@ -63,65 +63,65 @@ def stopped(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> str:
-    return str(make_clip(tmp_path, name="film.mp4"))
+def clip(tmp_path: Path) -> str:
+    return str(make_clip(tmp_path, name="video.mp4"))
 
 
-def test_a_killed_probe_is_tried_again(film, doomed):
+def test_a_killed_probe_is_tried_again(clip, doomed):
     with pytest.raises(OutOfMemory) as caught:
-        encoder(ffprobe=doomed).probe(film, stop=NEVER)
+        encoder(ffprobe=doomed).probe(clip, stop=NEVER)
     assert handling(caught.value) is Handling.LATER
     assert "doomed was killed" in str(caught.value)
 
 
-def test_a_killed_preflight_is_tried_again(film, doomed):
-    info = encoder().probe(film, stop=NEVER)
+def test_a_killed_preflight_is_tried_again(clip, doomed):
+    info = encoder().probe(clip, stop=NEVER)
     with pytest.raises(OutOfMemory):
-        encoder(ffprobe=doomed).preflight(film, info, PROFILE, stop=NEVER)
+        encoder(ffprobe=doomed).preflight(clip, info, PROFILE, stop=NEVER)
 
 
-def test_a_killed_decoding_preflight_is_tried_again(film, doomed):
-    info = encoder().probe(film, stop=NEVER)
+def test_a_killed_decoding_preflight_is_tried_again(clip, doomed):
+    info = encoder().probe(clip, stop=NEVER)
     gates = PROFILE.gates.model_copy(update={"preflight": Preflight.DECODE})
     decoding = PROFILE.model_copy(update={"gates": gates})
     with pytest.raises(OutOfMemory):
-        encoder(ffmpeg=doomed).preflight(film, info, decoding, stop=NEVER)
+        encoder(ffmpeg=doomed).preflight(clip, info, decoding, stop=NEVER)
 
 
-def test_a_killed_key_frame_pass_is_tried_again(film, doomed):
-    info = encoder().probe(film, stop=NEVER)
+def test_a_killed_key_frame_pass_is_tried_again(clip, doomed):
+    info = encoder().probe(clip, stop=NEVER)
     with pytest.raises(OutOfMemory):
-        encoder(ffprobe=doomed).keyframes(film, info, stop=NEVER)
+        encoder(ffprobe=doomed).keyframes(clip, info, stop=NEVER)
 
 
-def test_a_killed_encode_names_its_film(film, doomed, tmp_path):
-    with pytest.raises(OutOfMemory, match=r"film\.mp4") as caught:
+def test_a_killed_encode_names_its_clip(clip, doomed, tmp_path):
+    with pytest.raises(OutOfMemory, match=r"video\.mp4") as caught:
         encoder(ffmpeg=doomed).encode(
-            request_for(film, tmp_path), on_progress=lambda _: None, stop=NEVER
+            request_for(clip, tmp_path), on_progress=lambda _: None, stop=NEVER
         )
     assert caught.value.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("program", ["ffmpeg", "ffprobe"])
-def test_a_killed_gate_is_tried_again_and_fails_no_rendition(film, doomed, tmp_path, program):
-    check = made(film, tmp_path)
+def test_a_killed_gate_is_tried_again_and_fails_no_rendition(clip, doomed, tmp_path, program):
+    check = made(clip, tmp_path)
     with pytest.raises(OutOfMemory):
         encoder(**{program: doomed}).verify(check, on_progress=lambda _: None, stop=NEVER)
 
 
-def test_a_stopped_decode_of_a_gate_is_noticed_and_fails_no_rendition(film, stopped, tmp_path):
-    check = replace(made(film, tmp_path), profile=IMPATIENT)
+def test_a_stopped_decode_of_a_gate_is_noticed_and_fails_no_rendition(clip, stopped, tmp_path):
+    check = replace(made(clip, tmp_path), profile=IMPATIENT)
     with pytest.raises(EncoderStalled, match="stopped used no CPU time for") as caught:
         encoder(ffmpeg=stopped).verify(check, on_progress=lambda _: None, stop=NEVER)
     assert handling(caught.value) is Handling.LATER
 
 
-def test_a_stopped_decoding_preflight_is_noticed(film, stopped):
-    info = encoder().probe(film, stop=NEVER)
+def test_a_stopped_decoding_preflight_is_noticed(clip, stopped):
+    info = encoder().probe(clip, stop=NEVER)
     gates = IMPATIENT.gates.model_copy(update={"preflight": Preflight.DECODE})
     decoding = IMPATIENT.model_copy(update={"gates": gates})
     with pytest.raises(EncoderStalled):
-        encoder(ffmpeg=stopped).preflight(film, info, decoding, stop=NEVER)
+        encoder(ffmpeg=stopped).preflight(clip, info, decoding, stop=NEVER)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -136,15 +136,15 @@ def test_a_child_that_somebody_else_ended_has_failed_and_not_spoken(number):
     assert caught.value.returncode == -number
 
 
-def made(film: str, folder: Path) -> VerifyRequest:
-    """Encode a film; return the request to verify its rendition."""
-    request = request_for(film, folder)
+def made(clip: str, folder: Path) -> VerifyRequest:
+    """Encode a video; return the request to verify its rendition."""
+    request = request_for(clip, folder)
     return VerifyRequest(
         profile=PROFILE,
         plan=request.plan,
-        location=film,
+        location=clip,
         info=request.info,
-        measured=encoder().preflight(film, request.info, PROFILE, stop=NEVER),
+        measured=encoder().preflight(clip, request.info, PROFILE, stop=NEVER),
         source_size=request.source_size,
         output=request.output,
         report=encoder().encode(request, on_progress=lambda _: None, stop=NEVER),
@@ -152,20 +152,20 @@ def made(film: str, folder: Path) -> VerifyRequest:
     )
 
 
-def request_for(film: str, folder: Path) -> EncodeRequest:
+def request_for(clip: str, folder: Path) -> EncodeRequest:
     if shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg is not installed")
-    info = encoder().probe(film, stop=NEVER)
+    info = encoder().probe(clip, stop=NEVER)
     plan = make_plan(PROFILE, info)
     assert isinstance(plan, EncodePlan)
     return EncodeRequest(
         profile=PROFILE,
         plan=plan,
         info=info,
-        location=film,
+        location=clip,
         output=folder / f"out.{plan.extension}",
         duration_s=info.duration_s,
-        source_size=Path(film).stat().st_size,
+        source_size=Path(clip).stat().st_size,
         max_seconds=60.0,
         threads=1,
     )

@@ -1,4 +1,4 @@
-"""A program that cannot run says nothing of a film: the worker is unfit, and no film is buried."""
+"""A program that cannot run says nothing of a video: the worker is unfit, and no video is buried."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SICK = {
 
 @pytest.fixture
 def clip(tmp_path) -> Path:
-    return make_clip(tmp_path, name="film.mkv", seconds=0.4)
+    return make_clip(tmp_path, name="video.mkv", seconds=0.4)
 
 
 def script(folder: Path, name: str, body: str) -> str:
@@ -42,14 +42,14 @@ def script(folder: Path, name: str, body: str) -> str:
 
 
 @pytest.mark.parametrize("body", SICK.values(), ids=SICK)
-def test_an_ffprobe_that_cannot_run_refuses_no_film(tmp_path, clip, body):
+def test_an_ffprobe_that_cannot_run_refuses_no_video(tmp_path, clip, body):
     sick = FfmpegEncoder("ffmpeg", script(tmp_path, "ffprobe", body), SystemClock())
     info = REAL.probe(str(clip), stop=STOP)
     for ask in (
         lambda: sick.probe(str(clip), stop=STOP),
         lambda: sick.preflight(str(clip), info, profile(), stop=STOP),
     ):
-        with pytest.raises(WorkerUnfit, match="works on no film"):
+        with pytest.raises(WorkerUnfit, match="works on no video"):
             ask()
 
 
@@ -73,15 +73,15 @@ def test_programs_that_broke_after_the_encode_fail_no_rendition(tmp_path, clip, 
         encoder.verify(made.request, on_progress=lambda _: None, stop=STOP)
 
 
-def test_a_film_that_crashes_ffprobe_is_to_blame_itself(tmp_path, clip):
+def test_a_video_that_crashes_ffprobe_is_to_blame_itself(tmp_path, clip):
     real = shutil.which("ffprobe")
-    body = f'case "$*" in *film.mkv*) kill -SEGV $$;; esac; exec {real} "$@"'
+    body = f'case "$*" in *video.mkv*) kill -SEGV $$;; esac; exec {real} "$@"'
     moody = FfmpegEncoder("ffmpeg", script(tmp_path, "ffprobe", body), SystemClock())
     with pytest.raises(SourceUnreadable):
         moody.probe(str(clip), stop=STOP)
 
 
-def test_a_film_that_is_gone_or_damaged_is_said_to_be_so_by_programs_that_work(tmp_path, clip):
+def test_a_video_that_is_gone_or_damaged_is_said_to_be_so_by_programs_that_work(tmp_path, clip):
     with pytest.raises(SourceGone):
         REAL.probe(str(tmp_path / "gone.mkv"), stop=STOP)
     info = REAL.probe(str(clip), stop=STOP)

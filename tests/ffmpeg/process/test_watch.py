@@ -13,7 +13,7 @@ from hevcq.errors import EncoderStalled, LimitExceeded
 from hevcq.ffmpeg.process.output import CHECK_S, ChildWatch, StallWatch, cpu_ticks
 from support.clips import ManualClock
 
-WHAT = "ffmpeg made no progress on film.mp4"
+WHAT = "ffmpeg made no progress on video.mp4"
 
 
 def test_a_stall_is_named_after_the_limit_and_not_before() -> None:
@@ -24,7 +24,7 @@ def test_a_stall_is_named_after_the_limit_and_not_before() -> None:
     watch.check((1, 1), WHAT)
     clock.advance(1)
 
-    with pytest.raises(EncoderStalled, match=r"no progress on film\.mp4 for 300 s"):
+    with pytest.raises(EncoderStalled, match=r"no progress on video\.mp4 for 300 s"):
         watch.check((1, 1), WHAT)
 
 

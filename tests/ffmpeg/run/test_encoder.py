@@ -267,7 +267,7 @@ def test_an_error_in_the_listener_ends_the_child_and_removes_the_output(tmp_path
 def test_a_cover_becomes_an_attached_file_in_matroska_and_its_scratch_goes(tmp_path: Path) -> None:
     picture = make_clip(tmp_path, name="c.mp4", audio=False, extra=["-frames:v", "1"])
     art = tmp_path / "art.mp4"
-    clip = make_clip(tmp_path, name="film.mp4")
+    clip = make_clip(tmp_path, name="video.mp4")
     _with_cover(clip, picture, art)
     request = asked(tmp_path, art, container="mkv")
 

@@ -19,10 +19,10 @@ from hevcq.ffmpeg.run.errors import Ended, failure, without_secrets
 from support.media_facts import audio, media, video
 
 INFO = media(video(), audio())
-URL = "https://bucket.example/film.mp4?X-Amz-Signature=secret"
+URL = "https://bucket.example/video.mp4?X-Amz-Signature=secret"
 
 
-def ending(*stderr: str, returncode: int = 1, location: str = "/in/film.mp4"):
+def ending(*stderr: str, returncode: int = 1, location: str = "/in/video.mp4"):
     command = ["ffmpeg", "-i", f"file:{location}", "/out/a b"]
     return failure(Ended(command, location, INFO, returncode, stderr))
 
@@ -45,11 +45,11 @@ def ending(*stderr: str, returncode: int = 1, location: str = "/in/film.mp4"):
             "ffmpeg: error while loading shared libraries: x.so: cannot open shared object file",
             WorkerUnfit,
         ),
-        ("[error] file:/in/film.mp4: No such file or directory", SourceGone),
-        ("[error] file:/in/film.mp4: Permission denied", SourceUnreadable),
-        ("[error] file:/in/film.mp4: Input/output error", Unavailable),
-        ("[fatal] /in/film.mp4: corrupt input packet in stream 1", SourceDamaged),
-        ("[fatal] file:/in/film.mp4: corrupt decoded frame in stream 0", SourceDamaged),
+        ("[error] file:/in/video.mp4: No such file or directory", SourceGone),
+        ("[error] file:/in/video.mp4: Permission denied", SourceUnreadable),
+        ("[error] file:/in/video.mp4: Input/output error", Unavailable),
+        ("[fatal] /in/video.mp4: corrupt input packet in stream 1", SourceDamaged),
+        ("[fatal] file:/in/video.mp4: corrupt decoded frame in stream 0", SourceDamaged),
         ("[h264 @ 0x5581] [error] error while decoding MB 4 7, bytestream -5", SourceDamaged),
         ("[aac @ 0x558becea1600] [error] channel element 3.12 is not allocated", SourceDamaged),
         ("[mov,mp4,m4a,3gp,3g2,mj2 @ 0x1] [error] moov atom not found", SourceDamaged),
@@ -65,7 +65,7 @@ def test_one_line_one_error(line: str, kind: type[Exception]) -> None:
 
     assert type(found) is kind
     sentence = str(found)
-    assert "film.mp4" in sentence or kind is WorkerUnfit
+    assert "video.mp4" in sentence or kind is WorkerUnfit
     assert "\n" not in sentence
 
 
@@ -100,7 +100,7 @@ def test_signals(returncode: int, kind: type[Exception], words: str) -> None:
     ("line", "kind"),
     [
         ("[https @ 0x1] [error] HTTP error 404 Not Found", SourceGone),
-        ("[error] https://bucket.example/film.mp4: Server returned 403 Forbidden", Unavailable),
+        ("[error] https://bucket.example/video.mp4: Server returned 403 Forbidden", Unavailable),
         ("[https @ 0x1] [error] HTTP error 503 Slow Down", Unavailable),
         ("[tcp @ 0x1] [error] Connection to tcp://bucket.example:443 failed: Connection refused",
          Unavailable),
@@ -119,8 +119,8 @@ def test_what_is_kept_of_a_command_or_a_line_has_no_signature_either() -> None:
 
     assert without_secrets(words, URL) == (
         "-i",
-        "https://bucket.example/film.mp4",
-        "[error] https://bucket.example/film.mp4: Invalid data",
+        "https://bucket.example/video.mp4",
+        "[error] https://bucket.example/video.mp4: Invalid data",
     )
     assert without_secrets(["-i", "file:/a?b"], "/a?b") == ("-i", "file:/a?b")
 
@@ -140,7 +140,7 @@ def test_what_nobody_knows_is_a_failure_of_the_encoder_with_everything_to_repeat
     assert isinstance(found, EncoderFailed)
     assert found.returncode == 69
     assert found.tail == ("[error] Conversion failed!",)
-    assert found.command == "ffmpeg -i file:/in/film.mp4 '/out/a b'"
+    assert found.command == "ffmpeg -i file:/in/video.mp4 '/out/a b'"
 
 
 def test_a_silent_ending_says_its_exit_code() -> None:

@@ -45,7 +45,7 @@ class Shelf:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/film.mkv?X-Signature=secret"
+            yield f"http://127.0.0.1:{server.server_port}/video.mkv?X-Signature=secret"
         finally:
             server.shutdown()
             server.server_close()
@@ -88,11 +88,11 @@ class Shelf:
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(make_clip(tmp_path, name="film.mkv", seconds=2, size="320x180").read_bytes())
+    return Shelf(make_clip(tmp_path, name="video.mkv", seconds=2, size="320x180").read_bytes())
 
 
 def encode(url: str, shelf: Shelf, tmp_path: Path) -> EncodeReport:
-    local = tmp_path / "film.mkv"
+    local = tmp_path / "video.mkv"
     info = ENCODER.probe(str(local), stop=threading.Event())
     recipe = profile(video={"preset": "ultrafast"})
     plan = make_plan(recipe, info)
@@ -103,7 +103,7 @@ def encode(url: str, shelf: Shelf, tmp_path: Path) -> EncodeReport:
         plan=plan,
         info=info,
         location=url,
-        output=tmp_path / "out" / "film.mkv.part",
+        output=tmp_path / "out" / "video.mkv.part",
         duration_s=info.duration_s,
         source_size=len(shelf.content),
         max_seconds=60.0,
@@ -111,7 +111,7 @@ def encode(url: str, shelf: Shelf, tmp_path: Path) -> EncodeReport:
     return ENCODER.encode(request, on_progress=lambda _state: None, stop=threading.Event())
 
 
-def test_a_film_streams_and_the_signature_stays_out_of_the_report(shelf, tmp_path) -> None:
+def test_a_video_streams_and_the_signature_stays_out_of_the_report(shelf, tmp_path) -> None:
     with shelf.open() as url:
         report = encode(url, shelf, tmp_path)
 
@@ -130,7 +130,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(shelf, tmp_path) -> None
     assert suspicious(report.stderr, Pass.ENCODE) == ()
 
 
-def test_a_connection_that_breaks_for_good_leaves_no_short_film(
+def test_a_connection_that_breaks_for_good_leaves_no_short_video(
     shelf, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setattr("hevcq.ffmpeg.command.build.RECONNECT_S", "0")

@@ -100,7 +100,7 @@ def test_nonsense_numbers_count_as_nothing() -> None:
     assert read(ProgressReader(10.0), odd) == EncodeProgress(0.0, 0.0, 0, None, 0)
 
 
-def test_no_speed_is_claimed_before_two_seconds_of_film_are_out() -> None:
+def test_no_speed_is_claimed_before_two_seconds_of_video_are_out() -> None:
     reader = ProgressReader(10.0)
 
     assert read(reader, MIDDLE.replace("5000000", "1900000")).speed is None

@@ -25,7 +25,7 @@ PROFILE = Profile(
     gates=Gates(minimum_saving=None, review_below=0),
 )
 CHAPTERS = (
-    ";FFMETADATA1\ntitle=A film\n"
+    ";FFMETADATA1\ntitle=A video\n"
     "[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=3000\ntitle=One\n"
     "[CHAPTER]\nTIMEBASE=1/1000\nSTART=3000\nEND=6000\ntitle=Two\n"
 )

@@ -180,7 +180,7 @@ def test_a_wrong_container_is_caught(pairs):
     assert caught(pairs["mp4"].judge(pairs["mkv"].good)) is Gate.G2
 
 
-@pytest.mark.parametrize("content", [b"", b"not a film\n" * 100, bytes(5000)])
+@pytest.mark.parametrize("content", [b"", b"not a clip\n" * 100, bytes(5000)])
 def test_an_unreadable_output_is_caught(pair, tmp_path, content):
     assert caught(pair.judge(written(pair, tmp_path, content))) is Gate.G2
 
@@ -213,7 +213,7 @@ def test_an_output_too_small_to_be_true_waits_for_a_person(pair):
     assert (last.gate, last.outcome) == (Gate.G7, Outcome.REVIEW)
 
 
-def test_one_flipped_bit_is_caught_anywhere_in_a_film_whose_pictures_carry_their_hash(tmp_path):
+def test_one_flipped_bit_is_caught_anywhere_in_a_video_whose_pictures_carry_their_hash(tmp_path):
     profile = PROFILE.model_copy(
         update={"video": PROFILE.video.model_copy(update={"encoder_params": {"hash": 1}})}
     )

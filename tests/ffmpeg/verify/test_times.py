@@ -23,7 +23,7 @@ TARGET = VideoTarget(
 )  # fmt: skip
 
 
-def film(index=0, **video):
+def clip(index=0, **video):
     facts = VideoFacts(width=64, height=64, pixel_format="yuv420p", bit_depth=8, **video)
     return Stream(index=index, kind=StreamKind.VIDEO, codec="h264", video=facts)
 
@@ -46,7 +46,7 @@ def counted(index, kind, packets, *, first=0.0, last=9.96, end=10.0, **more):
 
 
 def compare(source, made, *, streams=None, second=Action.COPY, form="mov,mp4", frames=0):
-    streams = streams or (film(), sound())
+    streams = streams or (clip(), sound())
     kept = [
         StreamPlan(
             source_index=0, kind=StreamKind.VIDEO, action=Action.ENCODE, position=0, video=TARGET
@@ -87,10 +87,10 @@ def test_one_frame_more_or_less_is_a_problem(packets):
 
 def test_two_fields_may_become_one_frame_but_only_of_an_interlaced_source():
     half = counted(0, StreamKind.VIDEO, 125)
-    assert compare((V,), (half,), streams=(film(field_order="tt"),)) == []
-    assert compare((V,), (half,), streams=(film(),)) != []
+    assert compare((V,), (half,), streams=(clip(field_order="tt"),)) == []
+    assert compare((V,), (half,), streams=(clip(),)) != []
     assert (
-        compare((V,), (counted(0, StreamKind.VIDEO, 124),), streams=(film(field_order="tt"),)) != []
+        compare((V,), (counted(0, StreamKind.VIDEO, 124),), streams=(clip(field_order="tt"),)) != []
     )
 
 
@@ -142,7 +142,7 @@ def test_times_that_nobody_knows_are_a_problem():
     made = A.model_copy(update={"end_s": None})
     assert "nobody knows when it ends" in compare((V, A), (V, made))[0]
     unknown = V.model_copy(update={"first_pts_s": None})
-    assert compare((V, A), (unknown, A)) == ["the film's packets have no times"]
+    assert compare((V, A), (unknown, A)) == ["the video's packets have no times"]
 
 
 def test_decoding_times_that_go_back_are_a_problem():
@@ -150,13 +150,13 @@ def test_decoding_times_that_go_back_are_a_problem():
     assert "go backwards" in compare((V, A), (V, made))[0]
 
 
-def test_samples_are_spread_over_the_film():
+def test_samples_are_spread_over_the_clip():
     assert sample_times(100.0, 4, 1.0) == [12.0, 37.0, 62.0, 87.0]
     assert sample_times(0.0, 4, 1.0) == [0.0]
     assert len(sample_times(2.5, 4, 1.0)) == 2
 
 
-def test_in_a_short_film_each_share_is_looked_at_where_least_must_be_decoded():
+def test_in_a_short_clip_each_share_is_looked_at_where_least_must_be_decoded():
     keys = ([0.0, 26.0, 51.0, 80.0], [0.0, 26.0, 60.0])
     # A key frame of both files; else the beginning of the share, unless one lies near a key frame.
     assert sample_times(100.0, 4, 1.0, keys) == [0.0, 26.0, 60.0, 80.0]
@@ -166,7 +166,7 @@ def test_in_a_short_film_each_share_is_looked_at_where_least_must_be_decoded():
     assert sample_times(100.0, 4, 1.0, ([0.0, 24.5], [0.0, 24.5]))[0] == 0.0
 
 
-def test_samples_stay_in_the_middle_of_their_shares_where_nothing_is_known_or_the_film_is_long():
+def test_samples_stay_in_the_middle_of_their_shares_where_nothing_is_known_or_the_clip_is_long():
     assert sample_times(100.0, 4, 1.0, ([], [])) == [12.0, 37.0, 62.0, 87.0]
     long = sample_times(4000.0, 4, 1.0, ([0.0, 900.0], [0.0, 900.0]))
     assert long == [499.5, 1499.5, 2499.5, 3499.5]

@@ -38,7 +38,7 @@ def judged(pair: Pair, output: Path | None = None) -> tuple[Gate, Outcome, str]:
 @pytest.mark.parametrize("make", AVI)
 @pytest.mark.parametrize("seconds", [0.8, 5.0])
 def test_a_clean_rendition_of_an_avi_is_compared_picture_by_picture(tmp_path, make, seconds):
-    pair = encoded(made(tmp_path, "film.avi", seconds, *AVI[make], "-g", "25"), tmp_path)
+    pair = encoded(made(tmp_path, "video.avi", seconds, *AVI[make], "-g", "25"), tmp_path)
 
     gate, outcome, detail = judged(pair)
 
@@ -47,7 +47,7 @@ def test_a_clean_rendition_of_an_avi_is_compared_picture_by_picture(tmp_path, ma
 
 def test_a_frame_that_is_lost_in_the_middle_is_no_shift(tmp_path):
     # Given a rendition of an AVI without one frame of its middle, and with its last one doubled
-    pair = encoded(made(tmp_path, "film.avi", 5.0, *AVI["h264"]), tmp_path)
+    pair = encoded(made(tmp_path, "video.avi", 5.0, *AVI["h264"]), tmp_path)
     spoilt = tmp_path / f"spoilt{pair.good.suffix}"
     lost = "select=not(eq(n\\,62)),setpts=N/25/TB,tpad=stop=1:stop_mode=clone"
     ffmpeg("-i", pair.good, "-map", "0", "-c", "copy", "-c:v", "libx265", "-preset", "ultrafast",
@@ -61,7 +61,7 @@ def test_a_frame_that_is_lost_in_the_middle_is_no_shift(tmp_path):
 
 
 def test_a_rendition_of_rgb_is_judged_by_what_is_seen(tmp_path):
-    source = made(tmp_path, "film.mkv", 2.0, "-c:v", "ffv1", "-pix_fmt", "bgr0")
+    source = made(tmp_path, "video.mkv", 2.0, "-c:v", "ffv1", "-pix_fmt", "bgr0")
     pair = encoded(source, tmp_path)
 
     gate, outcome, detail = judged(pair)

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from hevcq.library.names import OWN_FOLDER, OWN_PREFIX, certificate_beside
 from hevcq.library.place import is_certificate
-from support.library import Film
+from support.library import Video
 
 Look = tuple[bytes, int, int]
 """Bytes, modification time and mode of a file; a link is its target with two zeros."""
 
 
 def made_from(content: bytes, profile: str) -> bytes:
-    """Return the rendition of a content: equal films have equal renditions, as encoders do it."""
+    """Return the rendition of a content: equal videos have equal renditions, as encoders do it."""
     return f"<{profile}:{hashlib.sha256(content).hexdigest()[:6]}>".encode()
 
 
@@ -80,7 +80,7 @@ class Model:
     folder: Path
     roots: tuple[Path, ...]
     debts: set[tuple[Path, bytes]] = field(default_factory=set)
-    films: dict[tuple[Path, str], Film] = field(default_factory=dict)
+    videos: dict[tuple[Path, str], Video] = field(default_factory=dict)
     looks: dict[tuple[Path, str], tuple[Look, Look | None]] = field(default_factory=dict)
     meddled: set[tuple[Path, str]] = field(default_factory=set)
     unsettled: set[Path] = field(default_factory=set)
@@ -103,7 +103,7 @@ class Model:
 
     def touches(self, path: Path) -> None:
         """Remember the jobs whose place somebody else worked at: their rendition may be gone."""
-        for job, made in self.films.items():
+        for job, made in self.videos.items():
             proof = certificate_beside(made.target)
             if path in {made.source, made.target, proof, *made.source.parents}:
                 self.meddled.add(job)
@@ -116,20 +116,20 @@ class Model:
             if not path.is_symlink() and not is_certificate(look[0]):
                 self.debts.add((path, look[0]))
 
-    def begins(self, made: Film, before: dict[Path, Look]) -> None:
+    def begins(self, made: Video, before: dict[Path, Look]) -> None:
         """A swap has a record of its own now; from here on whoever touches its places meddles."""
         look = before[made.source], before.get(certificate_beside(made.target))
         root, job = made.root, made.change.certificate.job_id
         for folder in ("kept", "journal"):
             each = records(root, folder).get(f"{job}.json")
             if each is not None and root / each["target"] == made.target:
-                self.films[root, job], self.looks[root, job] = made, look
+                self.videos[root, job], self.looks[root, job] = made, look
                 self.meddled.discard((root, job))
-        for other, film in self.films.items():
-            if other != (root, job) and film.target == made.source:
+        for other, video in self.videos.items():
+            if other != (root, job) and video.target == made.source:
                 self.meddled.add(other)
 
-    def takes_back(self, made: Film) -> None:
+    def takes_back(self, made: Video) -> None:
         """A job's original is at its path again, so its rendition may go."""
         if content_of(made.source) == made.original and content_of(made.target) != made.rendition:
             self.debts.discard((made.target, made.rendition))

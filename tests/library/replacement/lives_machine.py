@@ -27,9 +27,9 @@ from library.replacement.lives import (
 from support.clips import ManualClock
 from support.library import DAY, FailingFileSystem, Killed, MortalFileSystem
 
-FILMS = ["x.avi", "x.mkv", "a/x.mkv", "a/b/x.avi", "a/b/x.mkv", "x.mkv/x.mkv"]
+VIDEOS = ["x.avi", "x.mkv", "a/x.mkv", "a/b/x.avi", "a/b/x.mkv", "x.mkv/x.mkv"]
 OTHERS = ["x.mkv.certificate.json", "a/b/x.mkv.certificate.json", "a/x.hevc.mkv", "c/x.mkv"]
-ANY = st.sampled_from(FILMS + OTHERS)
+ANY = st.sampled_from(VIDEOS + OTHERS)
 ONE = st.integers(0, 3)
 """Which of the files that are there."""
 SUFFIX = st.sampled_from([None, None, ".mkv", ".avi", ".mp4"])
@@ -81,7 +81,7 @@ class Life(RuleBasedStateMachine):
             return None
         new = [each for each in above if not each.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
-        for each in new:  # where a film was, perhaps
+        for each in new:  # where a video was, perhaps
             self.model.touches(each)
         return path
 

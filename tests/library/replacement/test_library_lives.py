@@ -44,7 +44,7 @@ from library.replacement.lives_machine import (
     Life,
     Trouble,
 )
-from support.library import DAY, Film, certificate, sha
+from support.library import DAY, Video, certificate, sha
 
 EXAMPLES, SHORT, STEPS = int(os.environ.get("LIFE_EXAMPLES", "0")), 25, 40
 
@@ -62,7 +62,7 @@ class Lives(Life):
         keep=KEEP,
         inner=st.booleans(),
     )
-    def a_job_is_encoded(self, number, suffix, profile, keep, inner) -> Film | None:
+    def a_job_is_encoded(self, number, suffix, profile, keep, inner) -> Video | None:
         if (source := self._one(number)) is None or source.suffix == ".json":
             return None
         content = source.read_bytes()
@@ -80,17 +80,17 @@ class Lives(Life):
             ),
             keep_days=keep,
         )
-        return Film(self._root_of(source, inner), change, content, rendition, facts)
+        return Video(self._root_of(source, inner), change, content, rendition, facts)
 
     @rule(made=plans, trouble=TROUBLE)
-    def an_original_is_replaced(self, made: Film | None, trouble: Trouble) -> None:
+    def an_original_is_replaced(self, made: Video | None, trouble: Trouble) -> None:
         if made is not None:
             self._replace(made, trouble, made.fetch)
 
     @rule(
         number=ONE, suffix=SUFFIX, profile=PROFILE, keep=KEEP, inner=st.booleans(), trouble=TROUBLE
     )
-    def a_film_is_encoded_and_replaced(
+    def a_video_is_encoded_and_replaced(
         self, number, suffix, profile, keep, inner, trouble: Trouble
     ) -> None:
         made = self.a_job_is_encoded(number, suffix, profile, keep, inner)
@@ -123,7 +123,7 @@ class Lives(Life):
 
         self._replace(made, None, fetch)
 
-    def _replace(self, made: Film, trouble: Trouble, fetch) -> None:
+    def _replace(self, made: Video, trouble: Trouble, fetch) -> None:
         job, root = made.change.certificate.job_id, made.root
         had = own_files(root)
         done = self._did(
@@ -181,7 +181,7 @@ class Lives(Life):
         self._recover(made.root, None)
 
     @rule(made=plans, trouble=TROUBLE)
-    def a_rendition_is_placed_beside(self, made: Film | None, trouble: Trouble) -> None:
+    def a_rendition_is_placed_beside(self, made: Video | None, trouble: Trouble) -> None:
         if made is None:
             return
         proof = made.change.certificate
@@ -196,7 +196,7 @@ class Lives(Life):
             self._only_changed(target, certificate_beside(target))
 
     @rule(made=plans, trouble=TROUBLE)
-    def a_job_is_undone(self, made: Film | None, trouble: Trouble) -> None:
+    def a_job_is_undone(self, made: Video | None, trouble: Trouble) -> None:
         if made is not None:
             self._undo(made.root, made.change.certificate.job_id, trouble)
 
@@ -216,27 +216,27 @@ class Lives(Life):
 
     def _undo(self, root: Path, job: str, trouble: Trouble) -> bool:
         done = self._did(root, trouble, lambda: self._swap(root, trouble).undo(job))
-        film, known = self.model.films.get((root, job)), f"{job}.json" in records(root)
-        if film is not None:
-            self.model.takes_back(film)
+        video, known = self.model.videos.get((root, job)), f"{job}.json" in records(root)
+        if video is not None:
+            self.model.takes_back(video)
         if done is None:  # killed
             return False
         if isinstance(done, HevcqError):
             if root not in self.model.unsettled and (trouble is None or known):
                 self._nothing_changed()
                 return False
-            if film is None or root in self.model.unsettled or trouble is None:
+            if video is None or root in self.model.unsettled or trouble is None:
                 return False
         assert not known
         if f"kept/{job}.json" not in self.before[1][self.model.roots.index(root)]:
             return False
         (look, proof), seen = self.model.looks[root, job], visible(self.model.folder)
-        assert seen[film.source] == look
+        assert seen[video.source] == look
         if (root, job) not in self.model.meddled:
-            there = seen.get(certificate_beside(film.target))
+            there = seen.get(certificate_beside(video.target))
             assert (there and there[0]) == (proof and proof[0])
-        assert film.source == film.target or content_of(film.target) != film.rendition
-        self._only_changed(film.source, film.target, certificate_beside(film.target))
+        assert video.source == video.target or content_of(video.target) != video.rendition
+        self._only_changed(video.source, video.target, certificate_beside(video.target))
         return True
 
     @rule(inner=st.booleans(), trouble=TROUBLE)
@@ -250,19 +250,19 @@ class Lives(Life):
             over = each["keep_days"] is not None and (
                 each["created_at"] + each["keep_days"] * DAY <= now
             )
-            film = self.model.films[root, each["job_id"]]
-            if over and content_of(target) == film.rendition:
-                due.append(film)
+            video = self.model.videos[root, each["job_id"]]
+            if over and content_of(target) == video.rendition:
+                due.append(video)
         done = self._did(root, trouble, lambda: self._swap(root, trouble).expire(now))
         if done is not None and not isinstance(done, HevcqError):
             gone = {e.record.job_id for e in done if e.outcome is Expiry.REMOVED}
-            assert gone <= {film.change.certificate.job_id for film in due}
+            assert gone <= {video.change.certificate.job_id for video in due}
         elif trouble is None:
             self._nothing_changed()
         self._only_changed()
-        for film in due:
-            if content_of(film.source) != film.original:
-                self.model.debts.discard((real(film.source), film.original))
+        for video in due:
+            if content_of(video.source) != video.original:
+                self.model.debts.discard((real(video.source), video.original))
 
     @rule(inner=st.booleans(), trouble=TROUBLE)
     def hevcq_starts_again(self, inner: bool, trouble: Trouble) -> None:
@@ -270,22 +270,22 @@ class Lives(Life):
 
     def _recover(self, root: Path, trouble: Trouble, spared: Path | None = None) -> None:
         open_jobs = {name.split(".")[0] for name in records(root, "journal")}
-        changed = [self.model.films[root, job] for job in open_jobs]
+        changed = [self.model.videos[root, job] for job in open_jobs]
         done = self._did(root, trouble, lambda: self._swap(root, trouble).recover())
-        for film in changed:
-            self.model.takes_back(film)
+        for video in changed:
+            self.model.takes_back(video)
         if trouble is not None or done is None or isinstance(done, HevcqError):
             assert trouble is not None
             return
         for each in done:
-            film = self.model.films[root, each.job_id]
+            video = self.model.videos[root, each.job_id]
             if each.outcome is Settled.FINISHED and each.undo:
-                assert content_of(film.source) == film.original
+                assert content_of(video.source) == video.original
             elif each.outcome is Settled.FINISHED:
-                assert content_of(film.target) == film.rendition
+                assert content_of(video.target) == video.rendition
         self._only_changed(
-            *(path for film in changed for path in (film.source, film.target)),
-            *(certificate_beside(film.target) for film in changed),
+            *(path for video in changed for path in (video.source, video.target)),
+            *(certificate_beside(video.target) for video in changed),
         )
         stuck = [each for each in done if each.outcome is Settled.STUCK]
         assert not stuck or self.away.exists(), stuck
@@ -329,13 +329,13 @@ class Lives(Life):
             self._recover(root, None)
             known = records(root).values()
             for each in sorted(known, key=lambda one: -one["created_at"]):
-                film = self.model.films[root, each["job_id"]]
+                video = self.model.videos[root, each["job_id"]]
                 if root not in self.model.unsettled and (
-                    content_of(root / each["retained"]) == film.original
+                    content_of(root / each["retained"]) == video.original
                 ):
-                    self._bring_back(film)
+                    self._bring_back(video)
 
-    def _bring_back(self, made: Film) -> None:
+    def _bring_back(self, made: Video) -> None:
         root, job = made.root, made.change.certificate.job_id
         if self._undo(root, job, None) or self.away.exists():
             return

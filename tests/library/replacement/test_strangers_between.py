@@ -19,11 +19,11 @@ from support.library import (
     Killed,
     MortalFileSystem,
     QuickFileSystem,
-    film,
     strays,
+    video,
 )
 
-STRANGER = b"a stranger's film"
+STRANGER = b"a stranger's clip"
 
 
 class DiesAt(MortalFileSystem):
@@ -60,8 +60,8 @@ def recovered(made, fs=None) -> Settled:
 
 
 def test_a_strangers_file_at_the_originals_path_stays_and_the_original_is_kept(tmp_path):
-    made = film(tmp_path, "film.mkv")
-    interrupted(made, "originals/2023-11-14/film.mkv")
+    made = video(tmp_path, "video.mkv")
+    interrupted(made, "originals/2023-11-14/video.mkv")
     made.source.write_bytes(STRANGER)
 
     assert recovered(made) is Settled.HELD
@@ -76,7 +76,7 @@ def test_a_strangers_file_at_the_originals_path_stays_and_the_original_is_kept(t
 
 
 def test_the_same_with_originals_on_another_device_leaves_no_second_copy(tmp_path):
-    made = film(tmp_path, "film.mkv")
+    made = video(tmp_path, "video.mkv")
     away = {"other_device": tmp_path / ".hevcq/originals", "no_exchange": True}
 
     class DiesAside(MortalFileSystem):
@@ -100,7 +100,7 @@ def test_the_same_with_originals_on_another_device_leaves_no_second_copy(tmp_pat
 def test_a_file_saved_over_the_rendition_after_the_exchange_stays_and_the_original_is_kept(
     tmp_path,
 ):
-    made = film(tmp_path, "film.mkv")
+    made = video(tmp_path, "video.mkv")
 
     class DiesAfterTheExchange(MortalFileSystem):
         def exchange(self, one, other):
@@ -120,7 +120,7 @@ def test_a_file_saved_over_the_rendition_after_the_exchange_stays_and_the_origin
 
 
 def test_a_file_saved_over_the_original_before_the_exchange_is_left_alone(tmp_path):
-    made = film(tmp_path, "film.mkv")
+    made = video(tmp_path, "video.mkv")
     interrupted(made, ".original")
     made.source.write_bytes(STRANGER)
 
@@ -132,10 +132,10 @@ def test_a_file_saved_over_the_original_before_the_exchange_is_left_alone(tmp_pa
 
 
 def test_a_copy_removed_from_the_other_device_is_made_again_before_the_last_one_goes(tmp_path):
-    made = film(tmp_path, "film.avi", "film.mkv")
+    made = video(tmp_path, "video.avi", "video.mkv")
     away = {"other_device": tmp_path / ".hevcq/originals"}
-    interrupted(made, "film.mkv", **away)
-    (tmp_path / ".hevcq/originals/2023-11-14/film.avi").unlink()
+    interrupted(made, "video.mkv", **away)
+    (tmp_path / ".hevcq/originals/2023-11-14/video.avi").unlink()
 
     assert recovered(made, MortalFileSystem(**away)) is Settled.FINISHED
 
@@ -145,8 +145,8 @@ def test_a_copy_removed_from_the_other_device_is_made_again_before_the_last_one_
 
 
 def test_a_file_at_the_renditions_new_name_makes_the_swap_go_back(tmp_path):
-    made = film(tmp_path, "film.avi", "film.mkv")
-    interrupted(made, "originals/2023-11-14/film.avi")
+    made = video(tmp_path, "video.avi", "video.mkv")
+    interrupted(made, "originals/2023-11-14/video.avi")
     made.target.write_bytes(STRANGER)
 
     assert recovered(made) is Settled.ROLLED_BACK
@@ -155,9 +155,9 @@ def test_a_file_at_the_renditions_new_name_makes_the_swap_go_back(tmp_path):
     assert made.target.read_bytes() == STRANGER
 
 
-@pytest.mark.parametrize("suffix", ["film.mkv", "film.avi"])
+@pytest.mark.parametrize("suffix", ["video.mkv", "video.avi"])
 def test_an_original_taken_out_of_hevcqs_folder_leaves_the_rendition_in_place(tmp_path, suffix):
-    made = film(tmp_path, suffix, "film.mkv")
+    made = video(tmp_path, suffix, "video.mkv")
     interrupted(made, f"originals/2023-11-14/{suffix}")
     (tmp_path / ".hevcq/originals/2023-11-14" / suffix).unlink()
 
@@ -168,9 +168,9 @@ def test_an_original_taken_out_of_hevcqs_folder_leaves_the_rendition_in_place(tm
 
 
 def test_an_original_taken_out_and_put_elsewhere_changed_is_left_as_it_is(tmp_path):
-    made = film(tmp_path, "film.avi", "film.mkv")
-    interrupted(made, "originals/2023-11-14/film.avi")
-    os.rename(tmp_path / ".hevcq/originals/2023-11-14/film.avi", made.source)
+    made = video(tmp_path, "video.avi", "video.mkv")
+    interrupted(made, "originals/2023-11-14/video.avi")
+    os.rename(tmp_path / ".hevcq/originals/2023-11-14/video.avi", made.source)
     made.source.write_bytes(STRANGER)
 
     assert recovered(made) is Settled.ROLLED_BACK
@@ -181,8 +181,8 @@ def test_an_original_taken_out_and_put_elsewhere_changed_is_left_as_it_is(tmp_pa
 
 
 def test_a_damaged_temporary_rendition_makes_the_swap_go_back(tmp_path):
-    made = film(tmp_path, "film.avi", "film.mkv")
-    interrupted(made, "originals/2023-11-14/film.avi")
+    made = video(tmp_path, "video.avi", "video.mkv")
+    interrupted(made, "originals/2023-11-14/video.avi")
     (new,) = tmp_path.glob(".hevcq-*.part")
     new.write_bytes(RENDITION[::-1])
 
@@ -192,7 +192,7 @@ def test_a_damaged_temporary_rendition_makes_the_swap_go_back(tmp_path):
 
 
 def test_an_interrupted_undo_is_held_when_a_stranger_took_the_path(tmp_path):
-    made = film(tmp_path, "film.avi", "film.mkv")
+    made = video(tmp_path, "video.avi", "video.mkv")
     swap_of(made).replace(made.change, made.fetch)
     with pytest.raises(Killed):
         swap_of(made, DiesAt(".undone")).undo(made.change.certificate.job_id)
@@ -208,7 +208,7 @@ def test_an_interrupted_undo_is_held_when_a_stranger_took_the_path(tmp_path):
 
 
 def test_an_undo_whose_kept_original_is_gone_is_refused(tmp_path):
-    made = film(tmp_path, "film.mkv")
+    made = video(tmp_path, "video.mkv")
     done = swap_of(made).replace(made.change, made.fetch)
     done.retained.unlink()
 
@@ -218,8 +218,8 @@ def test_an_undo_whose_kept_original_is_gone_is_refused(tmp_path):
 
 
 def test_a_record_is_stuck_while_the_disk_is_broken_and_settled_after(tmp_path):
-    made = film(tmp_path, "film.avi", "film.mkv")
-    interrupted(made, "originals/2023-11-14/film.avi")
+    made = video(tmp_path, "video.avi", "video.mkv")
+    interrupted(made, "originals/2023-11-14/video.avi")
 
     # Ten calls look and sweep; from there on nothing can be changed.
     assert recovered(made, FailingFileSystem(10, errno.EIO)) is Settled.STUCK
@@ -229,7 +229,7 @@ def test_a_record_is_stuck_while_the_disk_is_broken_and_settled_after(tmp_path):
 def test_an_undo_on_a_disk_that_stays_broken_says_so_and_is_settled_after(tmp_path):
     outcomes = set()
     for number in range(1, 60):
-        made = film(tmp_path / str(number), "film.avi", "film.mkv")
+        made = video(tmp_path / str(number), "video.avi", "video.mkv")
         swap_of(made).replace(made.change, made.fetch)
         with contextlib.suppress(Unavailable):
             swap_of(made, FailingFileSystem(number, errno.EIO)).undo(made.change.certificate.job_id)
@@ -243,7 +243,7 @@ def test_an_undo_on_a_disk_that_stays_broken_says_so_and_is_settled_after(tmp_pa
 def test_a_folder_that_is_away_at_the_next_start_is_waited_for_and_settled_when_it_is_back(
     tmp_path,
 ):
-    made = film(tmp_path / "library", "tv/film.mkv")
+    made = video(tmp_path / "library", "tv/video.mkv")
 
     class DiesAfterTheExchange(MortalFileSystem):
         def exchange(self, one, other):

@@ -15,7 +15,7 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.library.names import certificate_beside
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
-from support.library import ORIGINAL, RENDITION, film, looks, strays
+from support.library import ORIGINAL, RENDITION, looks, strays, video
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def refused(made, clock) -> str:
 def test_a_replaced_original_leaves_its_times_rights_and_attributes_to_the_rendition(
     tmp_path, clock
 ):
-    made = film(tmp_path, "tv/film.avi", "film.mkv")
+    made = video(tmp_path, "tv/video.avi", "video.mkv")
     before = looks(made.source)
 
     done = replaced(made, clock)
@@ -55,7 +55,7 @@ def test_a_replaced_original_leaves_its_times_rights_and_attributes_to_the_rendi
 
 
 def test_an_undo_brings_back_the_same_inode_and_leaves_nothing_of_the_rendition(tmp_path, clock):
-    made = film(tmp_path, "tv/film.avi", "film.mkv")
+    made = video(tmp_path, "tv/video.avi", "video.mkv")
     before = looks(made.source)
     replaced(made, clock)
 
@@ -63,12 +63,12 @@ def test_an_undo_brings_back_the_same_inode_and_leaves_nothing_of_the_rendition(
 
     assert looks(made.source) == before
     assert os.lstat(made.source).st_ino == made.facts.st_ino
-    assert sorted(p.name for p in made.source.parent.iterdir()) == ["film.avi"]
+    assert sorted(p.name for p in made.source.parent.iterdir()) == ["video.avi"]
     assert list(tmp_path.rglob(".hevcq/originals/*")) == []
 
 
 def test_a_second_replace_of_the_same_job_changes_nothing(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     replaced(made, clock)
     before = looks(made.target)
 
@@ -79,7 +79,7 @@ def test_a_second_replace_of_the_same_job_changes_nothing(tmp_path, clock):
 
 
 def test_a_second_replace_is_refused_once_the_rendition_was_edited(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     replaced(made, clock)
     made.target.write_bytes(b"edited")
 
@@ -89,7 +89,7 @@ def test_a_second_replace_is_refused_once_the_rendition_was_edited(tmp_path, clo
 
 
 def test_a_hard_linked_original_is_refused(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     os.link(made.source, tmp_path / "second name.avi")
 
     assert "2 names (hard links)" in refused(made, clock)
@@ -97,7 +97,7 @@ def test_a_hard_linked_original_is_refused(tmp_path, clock):
 
 @pytest.mark.parametrize("how", ["grown", "touched", "replaced"])
 def test_an_original_that_changed_since_the_scan_is_refused(tmp_path, clock, how):
-    made = film(tmp_path)
+    made = video(tmp_path)
     if how == "grown":
         with made.source.open("ab") as more:
             more.write(b"more")
@@ -113,7 +113,7 @@ def test_an_original_that_changed_since_the_scan_is_refused(tmp_path, clock, how
 
 
 def test_an_original_changed_within_its_size_and_times_is_refused_by_its_digest(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     made.source.write_bytes(ORIGINAL[::-1])
     os.utime(made.source, ns=(1, made.facts.st_mtime_ns))
 
@@ -121,14 +121,14 @@ def test_an_original_changed_within_its_size_and_times_is_refused_by_its_digest(
 
 
 def test_an_original_that_is_gone_is_refused(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     made.source.unlink()
 
     assert "is gone" in refused(made, clock)
 
 
 def test_a_symlink_in_the_originals_place_is_refused(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     elsewhere = tmp_path / "elsewhere.avi"
     os.rename(made.source, elsewhere)
     made.source.symlink_to(elsewhere)
@@ -138,7 +138,7 @@ def test_a_symlink_in_the_originals_place_is_refused(tmp_path, clock):
 
 
 def test_a_folder_in_the_originals_place_is_refused(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     made.source.unlink()
     made.source.mkdir()
 
@@ -146,23 +146,23 @@ def test_a_folder_in_the_originals_place_is_refused(tmp_path, clock):
 
 
 def test_a_strangers_file_at_the_target_is_refused_and_kept(tmp_path, clock):
-    made = film(tmp_path, "film.avi", "film.mkv")
+    made = video(tmp_path, "video.avi", "video.mkv")
     made.target.write_bytes(b"a stranger's")
 
     assert "exists already" in refused(made, clock)
     assert made.target.read_bytes() == b"a stranger's"
 
 
-@pytest.mark.parametrize("twin", ["FILM.mkv", "film.MKV"])
+@pytest.mark.parametrize("twin", ["VIDEO.mkv", "video.MKV"])
 def test_a_name_that_differs_only_by_case_from_the_target_is_refused(tmp_path, clock, twin):
-    made = film(tmp_path, "film.avi", "film.mkv")
+    made = video(tmp_path, "video.avi", "video.mkv")
     (tmp_path / twin).write_bytes(b"a twin")
 
     assert twin in refused(made, clock)
 
 
 def test_a_target_that_is_the_original_in_another_case_is_refused(tmp_path, clock):
-    assert "only by case" in refused(film(tmp_path, "film.MKV", "film.mkv"), clock)
+    assert "only by case" in refused(video(tmp_path, "video.MKV", "video.mkv"), clock)
 
 
 def test_a_target_that_is_the_originals_own_inode_is_refused(tmp_path, clock):
@@ -172,21 +172,21 @@ def test_a_target_that_is_the_originals_own_inode_is_refused(tmp_path, clock):
         def lstat(self, path):
             return super().lstat(made.source if path == made.target else path)
 
-    made = film(tmp_path, "film.avi", "film.mkv")
+    made = video(tmp_path, "video.avi", "video.mkv")
     with pytest.raises(SwapRefused, match="one file"):
         Swap(tmp_path, clock, OneInode()).replace(made.change, made.fetch)
     assert made.source.read_bytes() == ORIGINAL
 
 
 def test_a_target_in_another_folder_is_refused(tmp_path, clock):
-    made = film(tmp_path, "film.avi")
-    made.change = dataclasses.replace(made.change, target=tmp_path / "sub" / "film.mkv")
+    made = video(tmp_path, "video.avi")
+    made.change = dataclasses.replace(made.change, target=tmp_path / "sub" / "video.mkv")
 
     assert "another folder" in refused(made, clock)
 
 
 def test_an_original_outside_the_root_is_refused(tmp_path, clock):
-    made = film(tmp_path / "other")
+    made = video(tmp_path / "other")
     (tmp_path / "root").mkdir()
     with pytest.raises(SwapRefused, match="not below the library root"):
         Swap(tmp_path / "root", clock).replace(made.change, made.fetch)
@@ -204,7 +204,7 @@ def test_an_original_outside_the_root_is_refused(tmp_path, clock):
     ids=["missing", "failed", "unknown", "off", "review"],
 )
 def test_a_certificate_without_every_gate_is_refused(tmp_path, clock, gates):
-    made = film(tmp_path)
+    made = video(tmp_path)
     proof = made.change.certificate
     broken = {gate.gate for gate in gates}
     kept = tuple(r for r in proof.gates if r.gate not in broken) if gates else ()
@@ -215,7 +215,7 @@ def test_a_certificate_without_every_gate_is_refused(tmp_path, clock, gates):
 
 
 def test_a_certificate_of_another_source_is_refused(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     source = made.change.certificate.source.model_copy(update={"size": 7})
     proof = made.change.certificate.model_copy(update={"source": source})
     made.change = dataclasses.replace(made.change, certificate=proof)

@@ -23,9 +23,9 @@ from support.library import (
     Killed,
     MortalFileSystem,
     certificate,
-    film,
     looks,
     sha,
+    video,
 )
 
 
@@ -39,7 +39,7 @@ def replaced(made, clock):
 
 
 def test_an_undo_of_an_edited_rendition_is_refused_and_both_stay(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     done = replaced(made, clock)
     made.target.write_bytes(b"tags edited by hand")
 
@@ -50,7 +50,7 @@ def test_an_undo_of_an_edited_rendition_is_refused_and_both_stay(tmp_path, clock
 
 
 def test_an_undo_leaves_a_strangers_file_at_the_renditions_other_name(tmp_path, clock):
-    made = film(tmp_path, "film.avi", "film.mkv")
+    made = video(tmp_path, "video.avi", "video.mkv")
     replaced(made, clock)
     made.target.write_bytes(b"a stranger's")
 
@@ -61,7 +61,7 @@ def test_an_undo_leaves_a_strangers_file_at_the_renditions_other_name(tmp_path, 
 
 
 def test_an_undo_works_when_the_rendition_or_its_whole_folder_was_removed(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     replaced(made, clock)
     for path in made.target.parent.iterdir():
         path.unlink()
@@ -76,7 +76,7 @@ def test_an_undo_through_a_folder_that_became_a_link_says_so_and_works_when_it_i
     tmp_path, clock
 ):
     root, elsewhere = tmp_path / "library", tmp_path / "elsewhere"
-    made = film(root, "holiday/2025/film.mkv")
+    made = video(root, "holiday/2025/video.mkv")
     done = replaced(made, clock)
     (root / "holiday").rename(elsewhere)
     (root / "holiday").symlink_to(elsewhere)
@@ -87,7 +87,7 @@ def test_an_undo_through_a_folder_that_became_a_link_says_so_and_works_when_it_i
     assert f"{root / 'holiday'} is a link" in str(caught.value)
     assert "damaged" not in str(caught.value)
     assert done.retained.read_bytes() == ORIGINAL
-    assert (elsewhere / "2025" / "film.mkv").read_bytes() == RENDITION
+    assert (elsewhere / "2025" / "video.mkv").read_bytes() == RENDITION
     (root / "holiday").unlink()
     elsewhere.rename(root / "holiday")
     Swap(root, clock).undo(made.change.certificate.job_id)
@@ -95,7 +95,7 @@ def test_an_undo_through_a_folder_that_became_a_link_says_so_and_works_when_it_i
 
 
 def test_an_undo_of_a_damaged_kept_original_is_refused(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     done = replaced(made, clock)
     done.retained.write_bytes(ORIGINAL[::-1])
 
@@ -110,7 +110,7 @@ def test_an_undo_of_an_unknown_job_is_refused(tmp_path, clock):
 
 
 def test_two_swaps_of_one_path_are_undone_latest_first(tmp_path, clock):
-    first = film(tmp_path, "film.mkv")
+    first = video(tmp_path, "video.mkv")
     before = looks(first.source)
     replaced(first, clock)
     clock.advance(60)
@@ -134,7 +134,7 @@ def test_two_swaps_of_one_path_are_undone_latest_first(tmp_path, clock):
 
 
 def test_a_second_swap_that_fails_leaves_the_first_ones_certificate(tmp_path, clock):
-    first = film(tmp_path, "film.mkv")
+    first = video(tmp_path, "video.mkv")
     replaced(first, clock)
     proof = certificate_beside(first.target).read_bytes()
     for number in range(1, 100):
@@ -154,9 +154,9 @@ def test_a_second_swap_that_fails_leaves_the_first_ones_certificate(tmp_path, cl
 
 
 def test_an_original_goes_only_when_its_days_are_over_and_its_rendition_is_whole(tmp_path, clock):
-    kept = film(tmp_path, "a.mkv", keep_days=30.0)
-    edited = film(tmp_path, "b.mkv", keep_days=30.0, original=ORIGINAL + b"b")
-    forever = film(tmp_path, "c.mkv", keep_days=math.inf, original=ORIGINAL + b"c")
+    kept = video(tmp_path, "a.mkv", keep_days=30.0)
+    edited = video(tmp_path, "b.mkv", keep_days=30.0, original=ORIGINAL + b"b")
+    forever = video(tmp_path, "c.mkv", keep_days=math.inf, original=ORIGINAL + b"c")
     done = [replaced(made, clock) for made in (kept, edited, forever)]
     edited.target.write_bytes(b"someone else's")
     swap = Swap(tmp_path, clock)
@@ -180,7 +180,7 @@ def test_an_original_goes_only_when_its_days_are_over_and_its_rendition_is_whole
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_an_expiry_killed_at_any_call_is_finished_by_the_next(tmp_path, clock, when):
     for number in range(1, 100):
-        made = film(tmp_path / str(number))
+        made = video(tmp_path / str(number))
         replaced(made, clock)
         fs = MortalFileSystem(number, when)
         with contextlib.suppress(Killed):
@@ -195,7 +195,7 @@ def test_an_expiry_killed_at_any_call_is_finished_by_the_next(tmp_path, clock, w
 
 
 def test_a_damaged_record_is_reported_and_keeps_nothing_else_from_being_settled(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     fs = MortalFileSystem(40, "after")
     with pytest.raises(Killed):
         Swap(tmp_path, clock, fs).replace(made.change, made.fetch)
@@ -209,20 +209,20 @@ def test_a_damaged_record_is_reported_and_keeps_nothing_else_from_being_settled(
 
 
 def test_a_record_that_points_out_of_the_library_is_not_followed(tmp_path, clock):
-    made = film(tmp_path / "root")
+    made = video(tmp_path / "root")
     replaced(made, clock)
     (record,) = (tmp_path / "root/.hevcq/kept").iterdir()
-    record.write_text(record.read_text().replace('"tv/film.avi"', '"../../etc/film.avi"'))
+    record.write_text(record.read_text().replace('"tv/video.avi"', '"../../etc/video.avi"'))
     with pytest.raises(HevcqError, match="damaged"):
         Swap(tmp_path / "root", clock).undo(made.change.certificate.job_id)
 
 
 def test_a_library_that_was_moved_can_still_be_undone(tmp_path, clock):
-    made = film(tmp_path / "old", "film.avi", "film.mkv")
+    made = video(tmp_path / "old", "video.avi", "video.mkv")
     before = looks(made.source)
     replaced(made, clock)
     os.rename(tmp_path / "old", tmp_path / "new")
 
     Swap(tmp_path / "new", clock).undo(made.change.certificate.job_id)
 
-    assert looks(tmp_path / "new/film.avi") == before
+    assert looks(tmp_path / "new/video.avi") == before

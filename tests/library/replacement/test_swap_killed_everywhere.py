@@ -13,20 +13,20 @@ import pytest
 from hevcq.errors import HevcqError
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
-from support.library import FailingFileSystem, Killed, MortalFileSystem, film, looks, strays
+from support.library import FailingFileSystem, Killed, MortalFileSystem, looks, strays, video
 
 LAYOUTS = {
-    "same name": ("tv/film.mkv", None, {}),
-    "new suffix": ("tv/film.avi", "film.mkv", {}),
-    "same name, no one-step rename": ("tv/film.mkv", None, {"no_rename2": True}),
-    "new suffix, no one-step rename": ("film.avi", "film.mkv", {"no_rename2": True}),
-    "same name, originals on another device": ("tv/film.mkv", None, {"other_device": True}),
+    "same name": ("tv/video.mkv", None, {}),
+    "new suffix": ("tv/video.avi", "video.mkv", {}),
+    "same name, no one-step rename": ("tv/video.mkv", None, {"no_rename2": True}),
+    "new suffix, no one-step rename": ("video.avi", "video.mkv", {"no_rename2": True}),
+    "same name, originals on another device": ("tv/video.mkv", None, {"other_device": True}),
     "same name, originals on another device, no exchange": (
-        "tv/film.mkv",
+        "tv/video.mkv",
         None,
         {"other_device": True, "no_exchange": True},
     ),
-    "new suffix, originals on another device": ("film.avi", "film.mkv", {"other_device": True}),
+    "new suffix, originals on another device": ("video.avi", "video.mkv", {"other_device": True}),
 }
 MOST_CALLS = 400
 
@@ -42,7 +42,7 @@ def prepare(tmp_path: Path, number: object, layout) -> tuple[object, dict]:
     options = dict(options)
     if options.get("other_device"):
         options["other_device"] = root / ".hevcq" / "originals"
-    return film(root, name, target), options
+    return video(root, name, target), options
 
 
 def swap_of(made, fs=None) -> Swap:

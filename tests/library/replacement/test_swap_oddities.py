@@ -13,7 +13,7 @@ from hevcq.library.names import own_folder
 from hevcq.library.replacement.steps import Settled
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
-from support.library import DAY, ORIGINAL, RENDITION, MortalFileSystem, film, strays
+from support.library import DAY, ORIGINAL, RENDITION, MortalFileSystem, strays, video
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def clock():
 
 
 def test_a_strangers_file_among_the_records_is_no_record_and_stays(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     Swap(tmp_path, clock).replace(made.change, made.fetch)
     mine = [own_folder(tmp_path) / folder / "notes.txt" for folder in ("journal", "kept")]
     for path in mine:
@@ -36,7 +36,7 @@ def test_a_strangers_file_among_the_records_is_no_record_and_stays(tmp_path, clo
 
 
 def test_a_record_of_a_newer_hevcq_is_stuck_and_nothing_is_guessed_of_it(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     done = Swap(tmp_path, clock).replace(made.change, made.fetch)
     job = made.change.certificate.job_id
     record = own_folder(tmp_path) / "kept" / f"{job}.json"
@@ -53,7 +53,7 @@ def test_a_record_of_a_newer_hevcq_is_stuck_and_nothing_is_guessed_of_it(tmp_pat
 
 
 def test_a_newer_record_of_a_kept_original_is_an_error_of_its_own(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     Swap(tmp_path, clock).replace(made.change, made.fetch)
     job = made.change.certificate.job_id
     record = own_folder(tmp_path) / "kept" / f"{job}.json"
@@ -64,7 +64,7 @@ def test_a_newer_record_of_a_kept_original_is_an_error_of_its_own(tmp_path, cloc
 
 
 def test_a_kept_original_that_somebody_took_out_is_not_weighed(tmp_path, clock):
-    first, second = film(tmp_path, "a.mkv"), film(tmp_path, "b.mkv", original=ORIGINAL + b"b")
+    first, second = video(tmp_path, "a.mkv"), video(tmp_path, "b.mkv", original=ORIGINAL + b"b")
     swap = Swap(tmp_path, clock)
     gone = swap.replace(first.change, first.fetch)
     swap.replace(second.change, second.fetch)
@@ -78,7 +78,7 @@ def test_a_kept_original_that_somebody_took_out_is_not_weighed(tmp_path, clock):
 def test_a_library_where_nothing_was_ever_replaced_has_nothing_to_settle_or_to_remove(
     tmp_path, clock
 ):
-    made = film(tmp_path)
+    made = video(tmp_path)
     swap = Swap(tmp_path, clock)
 
     assert (swap.recover(), swap.expire(clock.now() + 400 * DAY)) == ([], [])
@@ -88,7 +88,7 @@ def test_a_library_where_nothing_was_ever_replaced_has_nothing_to_settle_or_to_r
 
 
 def test_a_copy_of_the_original_that_came_out_wrong_is_never_the_only_one(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     away = own_folder(tmp_path)
 
     class Rotting(MortalFileSystem):
@@ -105,12 +105,12 @@ def test_a_copy_of_the_original_that_came_out_wrong_is_never_the_only_one(tmp_pa
 
 
 def test_an_original_taken_out_in_mid_swap_leaves_no_swap_behind(tmp_path, clock):
-    made = film(tmp_path, "film.avi", "film.mkv")
+    made = video(tmp_path, "video.avi", "video.mkv")
 
     class Robbed(MortalFileSystem):
         def rename_new(self, old, new):
             if new == made.target:
-                for kept in own_folder(tmp_path).glob("originals/*/film.avi"):
+                for kept in own_folder(tmp_path).glob("originals/*/video.avi"):
                     kept.unlink()
                 raise OSError(errno.EIO, os.strerror(errno.EIO), str(new))
             super().rename_new(old, new)
@@ -123,12 +123,12 @@ def test_an_original_taken_out_in_mid_swap_leaves_no_swap_behind(tmp_path, clock
     assert Swap(tmp_path, clock).recover() == []
 
 
-@pytest.mark.parametrize("name", ["tv/film.mkv", "tv/film.avi"])
+@pytest.mark.parametrize("name", ["tv/video.mkv", "tv/video.avi"])
 def test_an_original_whose_folder_was_moved_away_behind_a_link_is_not_replaced(
     tmp_path, clock, name
 ):
     root, elsewhere = tmp_path / "library", tmp_path / "elsewhere"
-    made = film(root, name, "film.mkv")
+    made = video(root, name, "video.mkv")
     (root / "tv").rename(elsewhere)
     (root / "tv").symlink_to(elsewhere)
 

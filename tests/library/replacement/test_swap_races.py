@@ -13,7 +13,7 @@ from hevcq.library.names import certificate_beside
 from hevcq.library.replacement.steps import Settled
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
-from support.library import ORIGINAL, RENDITION, Killed, MortalFileSystem, film, sha, strays
+from support.library import ORIGINAL, RENDITION, Killed, MortalFileSystem, sha, strays, video
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def clock():
 
 
 def test_bytes_that_are_not_the_certified_ones_never_reach_the_library(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
 
     def stub(new):
         new.write_bytes(b"55 bytes")
@@ -35,7 +35,7 @@ def test_bytes_that_are_not_the_certified_ones_never_reach_the_library(tmp_path,
 
 
 def test_bytes_that_rot_between_the_transfer_and_the_swap_are_refused(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
 
     def rotting(new):
         new.write_bytes(RENDITION[::-1])
@@ -47,7 +47,7 @@ def test_bytes_that_rot_between_the_transfer_and_the_swap_are_refused(tmp_path, 
 
 
 def test_an_edit_meanwhile_that_hides_behind_its_size_and_time_is_not_replaced(tmp_path, clock):
-    made, before = film(tmp_path), None
+    made, before = video(tmp_path), None
 
     def edited(new):
         nonlocal before
@@ -65,7 +65,7 @@ def test_an_edit_meanwhile_that_hides_behind_its_size_and_time_is_not_replaced(t
 
 
 def test_a_check_that_fails_at_the_final_place_stops_the_swap(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
 
     def check(path):
         raise VerificationFailed(f"{path.name} does not play.")
@@ -77,7 +77,7 @@ def test_a_check_that_fails_at_the_final_place_stops_the_swap(tmp_path, clock):
 
 
 def test_an_error_of_the_store_leaves_no_temporary_file(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
 
     def gone(new):
         new.write_bytes(b"half")
@@ -89,7 +89,7 @@ def test_an_error_of_the_store_leaves_no_temporary_file(tmp_path, clock):
 
 
 def test_a_stop_while_bytes_are_read_leaves_everything_as_it_was(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
     stop = threading.Event()
     stop.set()
     with pytest.raises(Stopped):
@@ -100,7 +100,7 @@ def test_a_stop_while_bytes_are_read_leaves_everything_as_it_was(tmp_path, clock
 
 @pytest.mark.parametrize("mine", ['{"mine": true}', "not JSON", "[]"])
 def test_a_persons_file_under_the_certificates_name_is_refused(tmp_path, clock, mine):
-    made = film(tmp_path)
+    made = video(tmp_path)
     note = certificate_beside(made.target)
     note.write_text(mine)
 
@@ -114,7 +114,7 @@ WAYS = pytest.mark.parametrize("way", [{}, {"no_exchange": True}], ids=["exchang
 
 @WAYS
 def test_an_original_swapped_away_in_the_last_moment_is_put_back_and_refused(tmp_path, clock, way):
-    made = film(tmp_path)
+    made = video(tmp_path)
 
     class Racing(MortalFileSystem):
         raced = False
@@ -140,7 +140,7 @@ def test_an_original_swapped_away_in_the_last_moment_is_put_back_and_refused(tmp
 
 
 def test_the_path_of_an_original_is_never_empty(tmp_path, clock):
-    made = film(tmp_path)
+    made = video(tmp_path)
 
     class Watching(MortalFileSystem):
         def _call(self, name, call, args):
@@ -157,7 +157,7 @@ def test_the_path_of_an_original_is_never_empty(tmp_path, clock):
 def test_a_file_put_at_the_freed_path_in_the_last_moment_survives_and_so_does_the_original(
     tmp_path, clock
 ):
-    made = film(tmp_path)
+    made = video(tmp_path)
 
     class Racing(MortalFileSystem):
         def rename_new(self, old, new):
@@ -178,7 +178,7 @@ def test_a_file_put_at_the_freed_path_in_the_last_moment_survives_and_so_does_th
 
 @WAYS
 def test_a_file_saved_in_the_last_moment_is_put_back_even_after_a_kill(tmp_path, clock, way):
-    made = film(tmp_path)
+    made = video(tmp_path)
 
     class RacingThenDead(MortalFileSystem):
         def rename_new(self, old, new):
@@ -205,7 +205,7 @@ def test_a_file_saved_in_the_last_moment_is_put_back_even_after_a_kill(tmp_path,
 
 
 def test_what_is_renamed_in_was_made_durable_before_and_its_record_before_that(tmp_path, clock):
-    made = film(tmp_path, "film.avi", "film.mkv")
+    made = video(tmp_path, "video.avi", "video.mkv")
     events = []
 
     class Watching(FileSystem):
@@ -228,8 +228,8 @@ def test_what_is_renamed_in_was_made_durable_before_and_its_record_before_that(t
     Swap(tmp_path, clock, Watching()).replace(made.change, made.fetch)
 
     job, part = made.change.certificate.job_id, f".hevcq-{made.change.certificate.job_id}.part"
-    aside = events.index(("rename", "film.avi", "film.avi"))
-    rendition_in = events.index(("rename", part, "film.mkv"))
+    aside = events.index(("rename", "video.avi", "video.avi"))
+    rendition_in = events.index(("rename", part, "video.mkv"))
     commit = events.index(("rename", f"{job}.json", "kept"))
     recorded = events.index(("fsync dir", "journal"))
     assert events.index(("fsync", part)) < recorded < aside < rendition_in < commit

@@ -25,9 +25,9 @@ from support.library import (
     MortalFileSystem,
     QuickFileSystem,
     certificate,
-    film,
     sha,
     strays,
+    video,
 )
 
 
@@ -50,7 +50,7 @@ def swap_of(made, fs=None) -> Swap:
 
 
 def second_of(made, smaller: bytes = b"720"):
-    """The change of a film that is a rendition already."""
+    """The change of a video that is a rendition already."""
     return dataclasses.replace(
         made.change,
         fingerprint=fingerprint_of(os.lstat(made.target)),
@@ -59,7 +59,7 @@ def second_of(made, smaller: bytes = b"720"):
 
 
 def test_a_second_swap_beside_a_killed_one_costs_neither_its_original(tmp_path):
-    made = film(tmp_path, "film.mkv")
+    made = video(tmp_path, "video.mkv")
     with pytest.raises(Killed):
         swap_of(made, DiesAfter("exchange")).replace(made.change, made.fetch)
     change, fetch = second_of(made)
@@ -75,12 +75,12 @@ def test_a_second_swap_beside_a_killed_one_costs_neither_its_original(tmp_path):
 
 
 @pytest.mark.parametrize("way", [{}, {"no_exchange": True}, {"no_rename2": True}], ids=str)
-@pytest.mark.parametrize("target", ["film.avi", "film.mkv"])
+@pytest.mark.parametrize("target", ["video.avi", "video.mkv"])
 @pytest.mark.parametrize("at", range(1, 40, 2))
 def test_the_same_job_once_more_after_a_kill_leaves_one_swap_and_nothing_else(
     tmp_path, way, target, at
 ):
-    made = film(tmp_path, "film.avi")
+    made = video(tmp_path, "video.avi")
     with contextlib.suppress(Killed):
         swap_of(made, MortalFileSystem(at, **way)).replace(made.change, made.fetch)
     there = dataclasses.replace(made.change, target=tmp_path / target)
@@ -98,7 +98,7 @@ def test_the_same_job_once_more_after_a_kill_leaves_one_swap_and_nothing_else(
 
 
 def test_what_a_kill_left_and_cannot_be_settled_is_not_written_over(tmp_path):
-    made = film(tmp_path, "film.mkv")
+    made = video(tmp_path, "video.mkv")
     with pytest.raises(Killed):
         swap_of(made, DiesAfter("exchange")).replace(made.change, made.fetch)
     (left,) = tmp_path.glob(".hevcq/journal/*.json")
@@ -112,7 +112,7 @@ def test_an_original_that_cannot_be_kept_where_it_should_be_waits_until_it_can(t
     held = 0
     for at in range(1, 40):
         root = tmp_path / str(at)
-        made = film(root, "film.mkv")
+        made = video(root, "video.mkv")
         with contextlib.suppress(Killed):
             swap_of(made, MortalFileSystem(at)).replace(made.change, made.fetch)
         records = list(root.glob(".hevcq/journal/*.json"))
@@ -137,12 +137,12 @@ def test_an_original_that_cannot_be_kept_where_it_should_be_waits_until_it_can(t
 
 
 def test_an_expiry_killed_before_its_record_went_never_takes_a_newer_original(tmp_path):
-    old = film(tmp_path, "film.avi", "film.mkv", keep_days=0.0)
+    old = video(tmp_path, "video.avi", "video.mkv", keep_days=0.0)
     swap_of(old).replace(old.change, old.fetch)
     now = ManualClock().now()
     with pytest.raises(Killed):
         swap_of(old, DiesAfter("unlink", "originals")).expire(now)
-    new = film(tmp_path, "film.avi", original=ORIGINAL + b"2", keep_days=math.inf)
+    new = video(tmp_path, "video.avi", original=ORIGINAL + b"2", keep_days=math.inf)
     swap_of(new).replace(new.change, new.fetch)
 
     outcomes = {e.outcome for e in swap_of(new).expire(now + DAY)}
@@ -154,7 +154,7 @@ def test_an_expiry_killed_before_its_record_went_never_takes_a_newer_original(tm
 
 @pytest.mark.parametrize("way", [{}, {"no_exchange": True}], ids=["exchange", "aside"])
 def test_an_original_deleted_right_after_a_killed_undo_stays_deleted(tmp_path, way):
-    made = film(tmp_path, "film.mkv")
+    made = video(tmp_path, "video.mkv")
     swap_of(made).replace(made.change, made.fetch)
     last = ("rename_new", "originals") if way else ("exchange", "")
     with pytest.raises(Killed):
@@ -175,7 +175,7 @@ def test_an_original_deleted_right_after_a_killed_undo_stays_deleted(tmp_path, w
 
 
 def test_a_persons_file_put_under_the_certificates_name_after_a_kill_stays(tmp_path):
-    made = film(tmp_path, "film.mkv")
+    made = video(tmp_path, "video.mkv")
     with pytest.raises(Killed):
         swap_of(made, DiesAfter("exchange")).replace(made.change, made.fetch)
     note = certificate_beside(made.target)

@@ -1,4 +1,4 @@
-"""`hevcq undo`: by path, by job and by moment, a thousand films, and with the catalog lost."""
+"""`hevcq undo`: by path, by job and by moment, a thousand videos, and with the catalog lost."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from support.library import (
     Killed,
     MortalFileSystem,
     QuickFileSystem,
-    film,
     looks,
+    video,
 )
 
 pytestmark = pytest.mark.repeats
@@ -38,7 +38,7 @@ class QuickPorts(LibraryPorts):
 
 
 class House:
-    """A library whose films are replaced as an ingest does it, catalog included."""
+    """A library whose videos are replaced as an ingest does it, catalog included."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "library"
@@ -49,7 +49,7 @@ class House:
         self.ports = QuickPorts(self.catalog, self.clock, self.data)
 
     def replace(self, name: str, target: str | None = None, **options):
-        made = film(self.root, name, target, **options)
+        made = video(self.root, name, target, **options)
         before = looks(made.source)
         done = Swap(self.root, self.clock, QuickFileSystem()).replace(made.change, made.fetch)
         self.note(made, PlacementState.REPLACED, retained=done.retained)
@@ -79,11 +79,11 @@ def house(tmp_path):
     return House(tmp_path)
 
 
-def test_a_thousand_films_come_back_as_they_were(house):
+def test_a_thousand_videos_come_back_as_they_were(house):
     before = {}
     for number in range(1000):
-        name = f"{number % 20}/film {number}.avi"
-        target = f"film {number}.mkv" if number % 2 else None
+        name = f"{number % 20}/video {number}.avi"
+        target = f"video {number}.mkv" if number % 2 else None
         made, looked = house.replace(name, target, original=ORIGINAL + b"%d" % number)
         before[made.source] = looked
     files = {path for path in house.root.rglob("*") if path.is_file()}
@@ -99,7 +99,7 @@ def test_a_thousand_films_come_back_as_they_were(house):
 
 @pytest.mark.parametrize("named", ["source", "target", "folder", "job", "start of job", "since"])
 def test_an_original_comes_back_by_any_of_its_names(house, named):
-    made, before = house.replace("tv/film.avi", "film.mkv")
+    made, before = house.replace("tv/video.avi", "video.mkv")
     job = made.change.certificate.job_id
     results = {
         "source": lambda: house.undo(made.source),
@@ -138,7 +138,7 @@ def test_every_condition_must_hold(house):
 
 
 def test_a_dry_run_says_what_would_come_back_and_touches_nothing(house):
-    made, _ = house.replace("film.mkv")
+    made, _ = house.replace("video.mkv")
     edited, _ = house.replace("edited.mkv")
     edited.target.write_bytes(b"edited")
 
@@ -153,7 +153,7 @@ def test_a_dry_run_says_what_would_come_back_and_touches_nothing(house):
 
 def test_one_refusal_keeps_no_other_from_coming_back(house):
     edited, _ = house.replace("edited.mkv")
-    made, before = house.replace("film.mkv")
+    made, before = house.replace("video.mkv")
     edited.target.write_bytes(b"edited")
 
     results = {r.source: r for r in house.undo(house.root)}
@@ -166,7 +166,7 @@ def test_one_refusal_keeps_no_other_from_coming_back(house):
 
 
 def test_a_lost_catalog_is_no_obstacle_for_a_path(house):
-    made, before = house.replace("tv/film.avi", "film.mkv")
+    made, before = house.replace("tv/video.avi", "video.mkv")
     house.catalog = MemoryCatalog(house.clock)
     house.ports = dataclasses.replace(house.ports, catalog=house.catalog)
 
@@ -177,7 +177,7 @@ def test_a_lost_catalog_is_no_obstacle_for_a_path(house):
 
 
 def test_an_undo_killed_before_the_catalog_knew_is_noted_by_the_next(house):
-    made, before = house.replace("film.mkv")
+    made, before = house.replace("video.mkv")
     job = made.change.certificate.job_id
     Swap(house.root, house.clock).undo(job)
 
@@ -189,7 +189,7 @@ def test_an_undo_killed_before_the_catalog_knew_is_noted_by_the_next(house):
 
 
 def test_a_swap_that_a_kill_interrupted_is_settled_before_an_undo(house):
-    made = film(house.root, "film.mkv")
+    made = video(house.root, "video.mkv")
 
     class DiesAfterRenamingIn(MortalFileSystem):
         def exchange(self, one, other):
@@ -207,7 +207,7 @@ def test_a_swap_that_a_kill_interrupted_is_settled_before_an_undo(house):
 
 
 def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
-    made, _ = house.replace("film.mkv")
+    made, _ = house.replace("video.mkv")
     Swap(house.root, house.clock).expire(house.clock.now() + 31 * DAY)
 
     (one,) = house.undo(made.source)
@@ -227,9 +227,9 @@ def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
     ],
 )
 def test_what_cannot_be_undone_says_why(house, state, mode, words):
-    house.note(film(house.root, "film.mkv"), state, mode)
+    house.note(video(house.root, "video.mkv"), state, mode)
 
-    (one,) = house.undo(house.root / "film.mkv")
+    (one,) = house.undo(house.root / "video.mkv")
 
     assert one.result is Undoing.NOTHING
     assert words in one.reason
@@ -270,7 +270,7 @@ def test_a_path_through_a_link_is_the_one_a_scan_names(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
 
-    assert library_path(tmp_path / "link" / "film.mkv") == tmp_path / "real" / "film.mkv"
+    assert library_path(tmp_path / "link" / "video.mkv") == tmp_path / "real" / "video.mkv"
     assert library_path(tmp_path / "link") == tmp_path / "real"
 
 

@@ -12,7 +12,7 @@ from hevcq.library.replacement.swap import Swap
 from hevcq.usecases.placement.undo import Undoing
 from library.replacement.test_undo import House
 from support.fakes.catalog import MemoryCatalog
-from support.library import DAY, RENDITION, Film, QuickFileSystem, certificate, looks
+from support.library import DAY, RENDITION, QuickFileSystem, Video, certificate, looks
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def lose_the_catalog(house: House) -> None:
 
 
 def test_a_path_that_two_profiles_replaced_in_turn_comes_back_as_it_was_first(house):
-    made, before = house.replace("film.mkv")
+    made, before = house.replace("video.mkv")
     house.clock.advance(60)
     smaller = b"720"
     change = dataclasses.replace(
@@ -34,7 +34,7 @@ def test_a_path_that_two_profiles_replaced_in_turn_comes_back_as_it_was_first(ho
         fingerprint=fingerprint_of(os.lstat(made.target)),
         certificate=certificate(made.target, RENDITION, smaller, "720p"),
     )
-    again = Film(house.root, change, RENDITION, smaller, os.lstat(made.target))
+    again = Video(house.root, change, RENDITION, smaller, os.lstat(made.target))
     Swap(house.root, house.clock, QuickFileSystem()).replace(change, again.fetch)
     lose_the_catalog(house)
 

@@ -20,7 +20,7 @@ from support.fakes.catalog import MemoryCatalog
 from support.library import RENDITION, certificate
 
 
-def put(root: Path, *names: str, content: bytes = b"film") -> None:
+def put(root: Path, *names: str, content: bytes = b"clip") -> None:
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def left(root: Path, **options) -> dict[str, Why]:
 
 
 def test_videos_are_found_sorted_whatever_the_case_of_their_suffix(tmp_path):
-    put(tmp_path, "b/2.MKV", "b/1.mp4", "a.Mov", "notes.txt", "cover.jpg", "c.ts", "film")
+    put(tmp_path, "b/2.MKV", "b/1.mp4", "a.Mov", "notes.txt", "cover.jpg", "c.ts", "video")
 
     assert found(tmp_path) == ["a.Mov", "b/1.mp4", "b/2.MKV", "c.ts"]
     assert left(tmp_path) == {}
@@ -56,13 +56,13 @@ def test_links_are_never_followed_and_are_reported(tmp_path):
     outside = tmp_path / "outside"
     root = tmp_path / "root"
     put(outside, "secret.mp4")
-    put(root, "a/film.mp4")
+    put(root, "a/video.mp4")
     (root / "a/loop").symlink_to(root)
     (root / "a/out").symlink_to(outside)
     (root / "a/out.mp4").symlink_to(outside / "secret.mp4")
     (root / "a/dangling.mkv").symlink_to(root / "nowhere")
 
-    assert found(root) == ["a/film.mp4"]
+    assert found(root) == ["a/video.mp4"]
     assert left(root) == {
         "a/loop": Why.LINK,
         "a/out": Why.LINK,
@@ -116,12 +116,12 @@ def test_a_root_that_does_not_exist_is_reported(tmp_path):
 
 
 def test_a_file_as_root_is_taken_whatever_its_suffix_with_its_folder_as_root(tmp_path):
-    put(tmp_path, "film.dat")
+    put(tmp_path, "video.dat")
 
-    (one,) = find([tmp_path / "film.dat"])
+    (one,) = find([tmp_path / "video.dat"])
 
     assert isinstance(one, Found)
-    assert (one.root, one.relative) == (tmp_path, "film.dat")
+    assert (one.root, one.relative) == (tmp_path, "video.dat")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_roots_inside_each_other_yield_each_file_once(tmp_path, order):
 
 
 @pytest.mark.parametrize("first", [0, 1])
-@pytest.mark.parametrize("name", ["film.dat", ".film.mp4"])
+@pytest.mark.parametrize("name", ["video.dat", ".video.mp4"])
 def test_a_file_that_is_named_is_taken_though_its_folder_would_leave_it(tmp_path, name, first):
     put(tmp_path, name)
     roots = [tmp_path, tmp_path / name]
@@ -147,11 +147,11 @@ def test_a_file_that_is_named_is_taken_though_its_folder_would_leave_it(tmp_path
 
 @pytest.mark.parametrize("name", ["ring", "ring.mp4"])
 def test_links_that_lead_to_each_other_stop_nothing(tmp_path, name):
-    put(tmp_path, "film.mp4")
+    put(tmp_path, "video.mp4")
     (tmp_path / "back").symlink_to(tmp_path / name)
     (tmp_path / name).symlink_to(tmp_path / "back")
 
-    assert found(tmp_path) == ["film.mp4"]
+    assert found(tmp_path) == ["video.mp4"]
     assert left(tmp_path) == ({name: Why.LINK} if name.endswith(".mp4") else {})
 
 
@@ -202,17 +202,17 @@ ODD += [b"e\xcc\x81.mp4", b"\xc3\xa9.mp4", b"n" * 251 + b".mp4", b"%s {x} $HOME 
 @pytest.mark.parametrize("name", ODD, ids=repr)
 def test_odd_names_are_found_as_the_very_bytes_they_are(tmp_path, name):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
-    path.write_bytes(b"film")
+    path.write_bytes(b"clip")
 
     (one,) = find([tmp_path])
 
     assert os.fsencode(one.path.name) == name
-    assert one.path.read_bytes() == b"film"
+    assert one.path.read_bytes() == b"clip"
 
 
-def test_a_rendition_made_here_is_no_source_but_a_replaced_film_is(tmp_path):
+def test_a_rendition_made_here_is_no_source_but_a_replaced_video_is(tmp_path):
     put(tmp_path, "a.mkv")
-    proof = certificate(tmp_path / "a.mkv", b"film", RENDITION)
+    proof = certificate(tmp_path / "a.mkv", b"clip", RENDITION)
     for name in ("a.hevc.mkv", "b.mkv"):
         put(tmp_path, name, content=RENDITION)
         certificate_beside(tmp_path / name).write_text(proof.to_json())
@@ -287,7 +287,7 @@ def test_only_what_changed_is_probed_again(tmp_path):
 
 
 def test_a_file_that_is_no_video_is_remembered_and_a_passing_failure_is_not(tmp_path):
-    put(tmp_path, "text.mp4", "busy.mp4", "film.mp4")
+    put(tmp_path, "text.mp4", "busy.mp4", "video.mp4")
     catalog = MemoryCatalog(ManualClock())
     inspector = Inspector(
         **{"text.mp4": SourceUnreadable("It is text."), "busy.mp4": Unavailable("Try again.")}
@@ -298,7 +298,7 @@ def test_a_file_that_is_no_video_is_remembered_and_a_passing_failure_is_not(tmp_
     whys = [i.why if isinstance(i, Rejected) else None for i in first]
     assert whys == [Why.UNREADABLE, None, Why.NOT_VIDEO]
     assert [getattr(i, "reason", None) for i in second] == ["Try again.", None, "It is text."]
-    assert sorted(inspector.asked) == ["busy.mp4", "busy.mp4", "film.mp4", "text.mp4"]
+    assert sorted(inspector.asked) == ["busy.mp4", "busy.mp4", "video.mp4", "text.mp4"]
 
 
 @pytest.mark.parametrize("end", [WorkerUnfit("No ffprobe."), Stopped()], ids=["unfit", "stopped"])

@@ -104,7 +104,7 @@ def plain_plan(
 
 
 def fake_index(length_s: int = 1200, every_s: int = 10, rate: int = 25) -> KeyIndex:
-    """Return the index of a film with a key frame every so often, in ticks of 1/1000 s."""
+    """Return the index of a video with a key frame every so often, in ticks of 1/1000 s."""
     step = 1000 // rate
     keys = []
     for at in range(0, length_s, every_s):

@@ -110,7 +110,7 @@ class Farm:
         """Have `told` called at every crash point that a worker comes to from now on."""
         self.kit = Calls(told).kit(self.kit)
 
-    def submit(self, name: str = "a.mp4", content: bytes = b"film") -> Source:
+    def submit(self, name: str = "a.mp4", content: bytes = b"clip") -> Source:
         """Upload a source and queue its job."""
         source = self.store.add_source(f"TODO/all/{name}", content)
         self.backend.fanout.publish(source, [self.profile.name], announced=False)

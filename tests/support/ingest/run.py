@@ -61,7 +61,7 @@ class Bench:
         self.enqueuer = Enqueuer(self.ports, self.where, tell)
         self.intake = Intake(self.enqueuer, self.follower, self.tally, tell, self.clock)
 
-    def film(self, name: str = "a.mp4", content: bytes = b"film" * 100) -> Item:
+    def video(self, name: str = "a.mp4", content: bytes = b"clip" * 100) -> Item:
         path = self.media / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

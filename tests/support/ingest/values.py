@@ -20,7 +20,7 @@ def media_info(
     codec: str = "h264",
     format_name: str = "mov,mp4,m4a,3gp,3g2,mj2",
 ) -> MediaInfo:
-    """Return the facts of a plain film with one video and one audio stream."""
+    """Return the facts of a plain video with one video and one audio stream."""
     picture = VideoFacts(
         width=width, height=height, pixel_format="yuv420p", bit_depth=8, average_rate=rate
     )

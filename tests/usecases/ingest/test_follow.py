@@ -26,7 +26,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_where_a_rendition_belongs_is_recorded_before_its_job_is_queued(bench: Bench) -> None:
-    item = bench.film()
+    item = bench.video()
     order: list[str] = []
     fanout = Faulty(bench.backend.fanout, before=order.append)
     catalog = Faulty(bench.catalog, after=order.append)
@@ -45,7 +45,7 @@ def test_one_file_is_taken_in_once_for_all_its_profiles(tmp_path: Path) -> None:
     other = HEVC.model_copy(update={"name": "720p"})
     bench.backend = memory_backend(bench.clock, {"hevc": HEVC, "720p": other})
     bench.wire()
-    item = bench.film()
+    item = bench.video()
 
     queued = bench.enqueuer.enqueue([item, replace(item, profile=other)], NEVER)
 
@@ -56,7 +56,7 @@ def test_one_file_is_taken_in_once_for_all_its_profiles(tmp_path: Path) -> None:
 def test_where_events_would_reach_every_profile_each_wanted_one_gets_its_own_key(
     bench: Bench,
 ) -> None:
-    item = bench.film()
+    item = bench.video()
     apart = Enqueuer(bench.ports, bench.where, bench.events.append, apart=True)
 
     (queued,) = apart.enqueue([item], NEVER)
@@ -66,7 +66,7 @@ def test_where_events_would_reach_every_profile_each_wanted_one_gets_its_own_key
 
 
 def test_a_file_that_is_gone_since_the_scan_is_not_queued(bench: Bench) -> None:
-    item = bench.film()
+    item = bench.video()
     item.path.unlink()
 
     with pytest.raises(SourceGone):
@@ -76,7 +76,7 @@ def test_a_file_that_is_gone_since_the_scan_is_not_queued(bench: Bench) -> None:
 
 
 def test_a_file_that_changed_since_the_scan_is_not_queued(bench: Bench) -> None:
-    item = bench.film()
+    item = bench.video()
     item.path.write_bytes(b"it grows")
 
     with pytest.raises(SourceChanged, match="growing"):
@@ -86,7 +86,7 @@ def test_a_file_that_changed_since_the_scan_is_not_queued(bench: Bench) -> None:
 
 
 def test_a_placement_that_another_ingest_finished_is_never_set_back(bench: Bench) -> None:
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     bench.work(job)
     bench.follower.step(NEVER)
@@ -99,7 +99,7 @@ def test_a_placement_that_another_ingest_finished_is_never_set_back(bench: Bench
 
 
 def test_a_done_job_is_collected_told_and_counted_once(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     bench.work(job)
 
     bench.follower.step(NEVER)
@@ -112,7 +112,7 @@ def test_a_done_job_is_collected_told_and_counted_once(bench: Bench) -> None:
 
 
 def test_a_job_that_was_done_before_it_was_followed_is_collected_too(bench: Bench) -> None:
-    item = bench.film()
+    item = bench.video()
     (queued,) = bench.enqueuer.enqueue([item], NEVER)
     bench.work(queued.job)
     bench.clock.advance(3600.0)
@@ -129,7 +129,7 @@ def test_a_job_that_was_done_before_it_was_followed_is_collected_too(bench: Benc
 def test_a_job_taken_over_whose_message_was_kept_too_long_is_queued_anew(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, forgotten: bool
 ) -> None:
-    item, asked = bench.film(), []
+    item, asked = bench.video(), []
     (queued,) = bench.enqueuer.enqueue([item], NEVER)
     fanout = bench.backend.fanout
     monkeypatch.setattr(fanout, "forgotten", lambda _job: forgotten)
@@ -141,7 +141,7 @@ def test_a_job_taken_over_whose_message_was_kept_too_long_is_queued_anew(
 
 
 def test_progress_is_told_when_it_changes_and_only_then(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     fence = bench.claim(job)
     for percent in (10.0, 10.0, 20.0):
         progress = Progress(phase=Phase.ENCODE, percent=percent, speed=2.0, eta_s=5.0)
@@ -154,7 +154,7 @@ def test_progress_is_told_when_it_changes_and_only_then(bench: Bench) -> None:
 
 
 def test_the_ledgers_older_progress_never_sets_an_own_job_back(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     fence = bench.claim(job)
     old = Progress(phase=Phase.ENCODE, percent=10.0)
     bench.backend.ledger.progress(job.job_id, fence, old)
@@ -167,7 +167,7 @@ def test_the_ledgers_older_progress_never_sets_an_own_job_back(bench: Bench) -> 
 
 
 def test_a_job_that_another_worker_took_over_is_told_by_the_ledger_again(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     fence = bench.claim(job)
     bench.follower.step(NEVER)
     bench.follower.note(job.job_id, Progress(phase=Phase.ENCODE, percent=50.0))
@@ -182,7 +182,7 @@ def test_a_job_that_another_worker_took_over_is_told_by_the_ledger_again(bench: 
 
 
 def test_a_skip_a_failure_and_a_retry_are_told_with_their_reasons(bench: Bench) -> None:
-    jobs = {name: bench.queue(bench.film(name)) for name in ("s.mp4", "d.mp4", "r.mp4")}
+    jobs = {name: bench.queue(bench.video(name)) for name in ("s.mp4", "d.mp4", "r.mp4")}
     ledger = bench.backend.ledger
     fences = {name: bench.claim(job) for name, job in jobs.items()}
     bench.follower.step(NEVER)
@@ -204,7 +204,7 @@ def test_a_skip_a_failure_and_a_retry_are_told_with_their_reasons(bench: Bench) 
 
 
 def test_work_that_pauses_for_want_of_space_is_told_as_a_pause(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     fence = bench.claim(job)
     bench.follower.step(NEVER)
     bench.backend.ledger.interrupt(job.job_id, fence, "The disk has too little free space.")
@@ -216,7 +216,7 @@ def test_work_that_pauses_for_want_of_space_is_told_as_a_pause(bench: Bench) -> 
 
 
 def test_a_change_that_no_listing_showed_is_found_by_the_sweep(bench: Bench) -> None:
-    item = bench.film()
+    item = bench.video()
     (queued,) = bench.enqueuer.enqueue([item], NEVER)
     blind = Faulty(bench.backend.ledger)
     blind.jobs = lambda _wanted: iter(())
@@ -234,7 +234,7 @@ def test_a_change_that_no_listing_showed_is_found_by_the_sweep(bench: Bench) -> 
 
 
 def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     bench.work(job)
     bench.encoder.errors["probe"] = [DiskFull("no room"), DiskFull("no room")]
 
@@ -252,7 +252,7 @@ def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench: Bench) -
 
 
 def test_a_disk_that_stays_full_is_told_of_once_for_each_reason(bench: Bench) -> None:
-    bench.work(bench.queue(bench.film()))
+    bench.work(bench.queue(bench.video()))
     words = ["no room", "no room", "no room", "no room", "less room", "less room"]
     bench.encoder.errors["probe"] = [DiskFull(word) for word in words]
 
@@ -265,7 +265,7 @@ def test_a_disk_that_stays_full_is_told_of_once_for_each_reason(bench: Bench) ->
 
 
 def test_a_rendition_without_a_place_is_told_and_counted_as_not_placed(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     bench.work(job)
     (bench.media / "a.hevc.mp4").write_text("a treasure")
 
@@ -277,8 +277,8 @@ def test_a_rendition_without_a_place_is_told_and_counted_as_not_placed(bench: Be
 
 
 def test_leaving_counts_every_open_job_as_open(bench: Bench) -> None:
-    bench.queue(bench.film("a.mp4"))
-    bench.queue(bench.film("b.mp4"))
+    bench.queue(bench.video("a.mp4"))
+    bench.queue(bench.video("b.mp4"))
 
     bench.follower.leave()
 
@@ -287,7 +287,7 @@ def test_leaving_counts_every_open_job_as_open(bench: Bench) -> None:
 
 
 def test_an_intake_counts_a_bad_file_and_goes_on_with_the_next(bench: Bench) -> None:
-    bad, good = bench.film("bad.mp4"), bench.film("good.mp4")
+    bad, good = bench.video("bad.mp4"), bench.video("good.mp4")
     bad.path.unlink()
 
     bench.intake.submit([[bad], [good]])
@@ -310,7 +310,7 @@ def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench
     bench.backend = replace(bench.backend, fanout=fanout)
     bench.wire()
     stop = threading.Event()
-    bench.intake.submit([[bench.film()]])
+    bench.intake.submit([[bench.video()]])
     bench.intake.start(1, stop)
     while bench.intake.busy:
         stop.wait(0.01)
@@ -322,7 +322,7 @@ def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench
 
 
 def test_what_was_never_queued_is_counted_as_open(bench: Bench) -> None:
-    bench.intake.submit([[bench.film("a.mp4")], [bench.film("b.mp4")]])
+    bench.intake.submit([[bench.video("a.mp4")], [bench.video("b.mp4")]])
 
     bench.intake.leave()
 
@@ -330,7 +330,7 @@ def test_what_was_never_queued_is_counted_as_open(bench: Bench) -> None:
 
 
 def test_a_job_that_vanished_from_the_ledger_is_queued_anew(bench: Bench) -> None:
-    lost = replace(bench.film(), disposition=Disposition.JOIN, job_id="no-such-job")
+    lost = replace(bench.video(), disposition=Disposition.JOIN, job_id="no-such-job")
 
     bench.intake.submit([[lost]])
     bench.intake.step([lost], NEVER)

@@ -25,11 +25,11 @@ from support.fakes.backend import HEVC
 from support.ingest.values import encode_plan, video
 
 BESIDE = Destination(Mode.BESIDE)
-FILM = Path("/films/a.mp4")
+VIDEO = Path("/videos/a.mp4")
 
 
 def job(state: JobState, reason: str = "") -> JobRecord:
-    source = Source(bucket="library", key="TODO/all/films/a.mp4", version="1", size=1000)
+    source = Source(bucket="library", key="TODO/all/videos/a.mp4", version="1", size=1000)
     return JobRecord(
         job_id="j1",
         source=source,
@@ -44,12 +44,12 @@ def job(state: JobState, reason: str = "") -> JobRecord:
 def placement(state: PlacementState, mode: Mode = Mode.BESIDE) -> Placement:
     return Placement(
         job_id="j1",
-        root=FILM.parent,
-        source=FILM,
-        fingerprint=video(FILM).fingerprint,
+        root=VIDEO.parent,
+        source=VIDEO,
+        fingerprint=video(VIDEO).fingerprint,
         profile="hevc",
         mode=mode,
-        target=Path("/films/a.hevc.mp4"),
+        target=Path("/videos/a.hevc.mp4"),
         keep_days=30.0,
         state=state,
     )
@@ -60,16 +60,16 @@ def free(_target: Path, _source: Path, _size: int) -> Claim:
 
 
 def test_a_new_video_is_queued_beside_its_source() -> None:
-    item = decide(video(FILM), HEVC, encode_plan(), Known(), BESIDE)
+    item = decide(video(VIDEO), HEVC, encode_plan(), Known(), BESIDE)
 
     assert item.disposition is Disposition.QUEUE
-    assert item.target == Path("/films/a.hevc.mp4")
+    assert item.target == Path("/videos/a.hevc.mp4")
 
 
 def test_a_certain_skip_is_shown_with_its_reason_and_never_queued() -> None:
     skip = Skip(reason=SkipReason.ALREADY_TARGET, detail="It is HEVC already.")
 
-    item = decide(video(FILM), HEVC, skip, Known(), BESIDE)
+    item = decide(video(VIDEO), HEVC, skip, Known(), BESIDE)
 
     assert (item.disposition, item.reason) == (Disposition.SKIP, "It is HEVC already.")
 
@@ -77,7 +77,7 @@ def test_a_certain_skip_is_shown_with_its_reason_and_never_queued() -> None:
 def test_a_refusal_names_the_policy() -> None:
     refuse = Refuse(policy="policies.dolby_vision", detail="It is Dolby Vision.")
 
-    item = decide(video(FILM), HEVC, refuse, Known(), BESIDE)
+    item = decide(video(VIDEO), HEVC, refuse, Known(), BESIDE)
 
     assert item.disposition is Disposition.REFUSE
     assert "policies.dolby_vision" in item.reason
@@ -105,13 +105,13 @@ def test_what_the_ledger_knows_decides(
 ) -> None:
     known = Known(placement(placed) if placed else None, job(state, "not smaller"))
 
-    assert decide(video(FILM), HEVC, encode_plan(), known, BESIDE).disposition is expected
+    assert decide(video(VIDEO), HEVC, encode_plan(), known, BESIDE).disposition is expected
 
 
 def test_a_dead_job_says_how_to_try_it_again() -> None:
     known = Known(placement(PlacementState.WAITING), job(JobState.DEAD, "It is damaged."))
 
-    item = decide(video(FILM), HEVC, encode_plan(), known, BESIDE)
+    item = decide(video(VIDEO), HEVC, encode_plan(), known, BESIDE)
 
     assert "It is damaged." in item.reason
     assert "hevcq redrive --dlq --job j1" in item.reason
@@ -123,7 +123,7 @@ def test_a_cancelled_job_has_no_letter_to_send_back() -> None:
     )
     known = Known(placement(PlacementState.WAITING), cancelled)
 
-    item = decide(video(FILM), HEVC, encode_plan(), known, BESIDE)
+    item = decide(video(VIDEO), HEVC, encode_plan(), known, BESIDE)
 
     assert item.reason == "Cancelled by me. `hevcq reprocess` tries it again."
 
@@ -132,7 +132,7 @@ def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command() -
     known = Known(placement(PlacementState.WAITING), job(JobState.QUEUED))
     mirror = Destination(Mode.MIRROR, output=Path("/out"))
 
-    item = decide(video(FILM), HEVC, encode_plan(), known, mirror)
+    item = decide(video(VIDEO), HEVC, encode_plan(), known, mirror)
 
     assert item.target == Path("/out/a.hevc.mp4")
 
@@ -141,9 +141,9 @@ def test_what_is_in_place_keeps_its_place_whatever_the_command_says() -> None:
     known = Known(placement(PlacementState.PLACED), job(JobState.DONE))
     mirror = Destination(Mode.MIRROR, output=Path("/out"))
 
-    item = decide(video(FILM), HEVC, encode_plan(), known, mirror)
+    item = decide(video(VIDEO), HEVC, encode_plan(), known, mirror)
 
-    assert item.target == Path("/films/a.hevc.mp4")
+    assert item.target == Path("/videos/a.hevc.mp4")
 
 
 @pytest.mark.parametrize(
@@ -156,21 +156,21 @@ def test_what_is_in_place_elsewhere_is_not_told_as_done_where_it_is_wanted(
 ) -> None:
     known = Known(placement(PlacementState.PLACED), job(JobState.DONE))
 
-    item = decide(video(FILM), HEVC, encode_plan(), known, where)
+    item = decide(video(VIDEO), HEVC, encode_plan(), known, where)
 
     assert item.disposition is Disposition.REFUSE
-    assert "at /films/a.hevc.mp4, where an earlier command wanted it" in item.reason
+    assert "at /videos/a.hevc.mp4, where an earlier command wanted it" in item.reason
     assert "`hevcq reprocess`" in item.reason
 
 
 @pytest.mark.parametrize(
     ("before", "where", "expected"),
     [
-        (Mode.BESIDE, Destination(Mode.REPLACE), "/films/a.mkv"),
+        (Mode.BESIDE, Destination(Mode.REPLACE), "/videos/a.mkv"),
         (Mode.BESIDE, Destination(Mode.MIRROR, output=Path("/out")), "/out/a.hevc.mkv"),
         (Mode.MIRROR, Destination(Mode.MIRROR, output=Path("/out")), "/out/a.hevc.mkv"),
-        (Mode.BESIDE, BESIDE, "/films/a.hevc.mp4"),
-        (Mode.MIRROR, Destination(Mode.MIRROR, output=Path("/films")), "/films/a.hevc.mp4"),
+        (Mode.BESIDE, BESIDE, "/videos/a.hevc.mp4"),
+        (Mode.MIRROR, Destination(Mode.MIRROR, output=Path("/videos")), "/videos/a.hevc.mp4"),
     ],
 )
 def test_what_is_made_again_goes_where_it_is_wanted_now(
@@ -178,7 +178,7 @@ def test_what_is_made_again_goes_where_it_is_wanted_now(
 ) -> None:
     known = Known(placement(PlacementState.PLACED, before), job(JobState.QUEUED))
 
-    item = decide(video(FILM), HEVC, encode_plan(extension="mkv"), known, where)
+    item = decide(video(VIDEO), HEVC, encode_plan(extension="mkv"), known, where)
 
     assert str(item.target) == expected
 
@@ -189,23 +189,23 @@ def queued(path: str, extension: str = "mkv", where: Destination = BESIDE) -> It
 
 
 def test_two_sources_with_one_stem_do_not_meet() -> None:
-    items = settle_targets([queued("/films/a.avi"), queued("/films/a.mkv")], BESIDE, free)
+    items = settle_targets([queued("/videos/a.avi"), queued("/videos/a.mkv")], BESIDE, free)
 
     assert [str(item.target) for item in items] == [
-        "/films/a.hevc.mkv",
-        "/films/a.mkv.hevc.mkv",
+        "/videos/a.hevc.mkv",
+        "/videos/a.mkv.hevc.mkv",
     ]
 
 
 def test_names_that_differ_in_case_alone_do_not_meet_either() -> None:
-    items = settle_targets([queued("/films/A.mkv"), queued("/films/a.mkv")], BESIDE, free)
+    items = settle_targets([queued("/videos/A.mkv"), queued("/videos/a.mkv")], BESIDE, free)
 
     assert len({str(item.target).casefold() for item in items}) == 2
 
 
 def test_two_sources_that_would_replace_each_other_are_refused() -> None:
     where = Destination(Mode.REPLACE)
-    avi, mkv = queued("/films/a.avi", where=where), queued("/films/a.mkv", where=where)
+    avi, mkv = queued("/videos/a.avi", where=where), queued("/videos/a.mkv", where=where)
 
     first, second = settle_targets([avi, mkv], where, free)
 
@@ -215,31 +215,31 @@ def test_two_sources_that_would_replace_each_other_are_refused() -> None:
 
 
 def test_a_strangers_file_at_the_target_refuses_before_anything_is_encoded() -> None:
-    items = settle_targets([queued("/films/a.mp4")], BESIDE, lambda *_: Claim.STRANGER)
+    items = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: Claim.STRANGER)
 
     assert items[0].disposition is Disposition.REFUSE
-    assert "/films/a.hevc.mkv exists already" in items[0].reason
+    assert "/videos/a.hevc.mkv exists already" in items[0].reason
 
 
-def test_a_film_keeps_its_whole_name_beside_the_rendition_of_its_twin() -> None:
+def test_a_video_keeps_its_whole_name_beside_the_rendition_of_its_twin() -> None:
     def taken(target: Path, _source: Path, _size: int) -> Claim:
-        return Claim.TWIN if target == Path("/films/a.hevc.mkv") else Claim.FREE
+        return Claim.TWIN if target == Path("/videos/a.hevc.mkv") else Claim.FREE
 
-    items = settle_targets([queued("/films/a.avi"), queued("/films/a.mkv")], BESIDE, taken)
+    items = settle_targets([queued("/videos/a.avi"), queued("/videos/a.mkv")], BESIDE, taken)
 
     assert [str(item.target) for item in items] == [
-        "/films/a.avi.hevc.mkv",
-        "/films/a.mkv.hevc.mkv",
+        "/videos/a.avi.hevc.mkv",
+        "/videos/a.mkv.hevc.mkv",
     ]
-    waits = replace(queued("/films/a.avi"), disposition=Disposition.JOIN)
-    assert settle_targets([waits], BESIDE, taken)[0].target == Path("/films/a.avi.hevc.mkv")
-    everywhere = settle_targets([queued("/films/a.avi")], BESIDE, lambda *_: Claim.TWIN)
+    waits = replace(queued("/videos/a.avi"), disposition=Disposition.JOIN)
+    assert settle_targets([waits], BESIDE, taken)[0].target == Path("/videos/a.avi.hevc.mkv")
+    everywhere = settle_targets([queued("/videos/a.avi")], BESIDE, lambda *_: Claim.TWIN)
     assert everywhere[0].disposition is Disposition.REFUSE
 
 
-def test_a_film_that_is_refused_takes_no_name_from_another() -> None:
+def test_a_video_that_is_refused_takes_no_name_from_another() -> None:
     where = Destination(Mode.REPLACE)
-    both = [queued("/films/a.avi", where=where), queued("/films/a.mkv", where=where)]
+    both = [queued("/videos/a.avi", where=where), queued("/videos/a.mkv", where=where)]
 
     refused, taken = settle_targets(both, where, lambda *_: Claim.STRANGER)
 
@@ -247,7 +247,7 @@ def test_a_film_that_is_refused_takes_no_name_from_another() -> None:
 
 
 def test_an_own_certified_rendition_at_the_target_is_done_even_with_an_empty_ledger() -> None:
-    items = settle_targets([queued("/films/a.mp4")], BESIDE, lambda *_: Claim.OURS)
+    items = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: Claim.OURS)
 
     assert items[0].disposition is Disposition.DONE
 
@@ -255,10 +255,10 @@ def test_an_own_certified_rendition_at_the_target_is_done_even_with_an_empty_led
 def test_replacing_in_the_same_container_is_no_conflict_with_itself() -> None:
     where = Destination(Mode.REPLACE)
 
-    items = settle_targets([queued("/films/a.mkv", where=where)], where, lambda *_: Claim.STRANGER)
+    items = settle_targets([queued("/videos/a.mkv", where=where)], where, lambda *_: Claim.STRANGER)
 
     assert items[0].disposition is Disposition.QUEUE
-    assert items[0].target == Path("/films/a.mkv")
+    assert items[0].target == Path("/videos/a.mkv")
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_a_replacement_keeps_the_name_and_tells_the_container(
 def test_a_mirrored_target_keeps_the_tree() -> None:
     where = Destination(Mode.MIRROR, output=Path("/out"))
 
-    target = where.target(Path("/films/x/y/a.mp4"), Path("/films"), "720p", "mp4")
+    target = where.target(Path("/videos/x/y/a.mp4"), Path("/videos"), "720p", "mp4")
 
     assert target == Path("/out/x/y/a.720p.mp4")
 
@@ -299,7 +299,7 @@ def test_the_longest_name_still_fits_with_its_companions(name: str) -> None:
 
 
 def test_the_forecast_counts_what_is_to_be_encoded_and_nothing_else() -> None:
-    todo = queued("/films/a.mp4")
+    todo = queued("/videos/a.mp4")
     done = replace(todo, disposition=Disposition.DONE)
     collect = replace(todo, disposition=Disposition.COLLECT)
 
@@ -313,6 +313,6 @@ def test_the_forecast_counts_what_is_to_be_encoded_and_nothing_else() -> None:
 
 
 def test_the_bytes_of_a_file_count_once_however_many_profiles_want_it() -> None:
-    one = queued("/films/a.mp4")
+    one = queued("/videos/a.mp4")
 
     assert with_forecast([one, one], Rates(), 1, 1).live_bytes == one.size

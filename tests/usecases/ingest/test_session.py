@@ -46,9 +46,9 @@ def session(bench: Bench, planner=plain, **changes: object) -> Ingest:
     )
 
 
-def films(bench: Bench, *names: str) -> list[Video | Unfit]:
+def videos(bench: Bench, *names: str) -> list[Video | Unfit]:
     for name in names:
-        (bench.media / name).write_bytes(b"film" * 100)
+        (bench.media / name).write_bytes(b"clip" * 100)
     return [video(bench.media / name, root=bench.media) for name in names]
 
 
@@ -72,7 +72,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def test_the_second_run_finds_everything_done(bench: Bench) -> None:
     first = session(bench)
-    run(bench, first, first.plan(films(bench, "a.mp4", "b.mp4")))
+    run(bench, first, first.plan(videos(bench, "a.mp4", "b.mp4")))
     assert first.tally.counts() == {IngestOutcome.PLACED: 2}
 
     second = session(bench)
@@ -83,7 +83,7 @@ def test_the_second_run_finds_everything_done(bench: Bench) -> None:
 
 
 def test_a_rendition_that_is_gone_is_not_told_as_if_it_were_there(bench: Bench) -> None:
-    found = films(bench, "a.mp4")
+    found = videos(bench, "a.mp4")
     first = session(bench)
     run(bench, first, first.plan(found))
     (bench.media / "a.hevc.mp4").unlink()
@@ -96,7 +96,7 @@ def test_a_rendition_that_is_gone_is_not_told_as_if_it_were_there(bench: Bench) 
 
 def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(bench: Bench) -> None:
     first = session(bench)
-    plan = first.plan(films(bench, "a.mp4"))
+    plan = first.plan(videos(bench, "a.mp4"))
     (item,) = plan.items
     (queued,) = bench.enqueuer.enqueue([item], NEVER)
     bench.work(queued.job)
@@ -117,7 +117,7 @@ def test_what_was_reprocessed_elsewhere_takes_the_place_of_the_older(
     bench: Bench, content: bytes, scanned: bool
 ) -> None:
     first = session(bench)
-    found = films(bench, "a.mp4")
+    found = videos(bench, "a.mp4")
     run(bench, first, first.plan(found))
     (job,) = bench.backend.ledger.jobs(JobFilter())
     assert bench.backend.fanout.requeue(job, who="me", why="better recipe")
@@ -133,7 +133,7 @@ def test_what_was_reprocessed_elsewhere_takes_the_place_of_the_older(
 
 def test_a_kill_between_a_replace_and_its_note_is_tidied_by_the_next_run(tmp_path: Path) -> None:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     ref = bench.work(job)
     waiting = bench.catalog.placement(job.job_id)
@@ -163,7 +163,7 @@ def test_what_is_skipped_refused_or_no_video_is_told_counted_and_never_queued(
         "a.mp4": Skip(reason=SkipReason.ALREADY_TARGET, detail="It is HEVC already."),
         "b.mp4": Refuse(policy="policies.hdr", detail="It is HDR."),
     }
-    found = films(bench, "a.mp4", "b.mp4")
+    found = videos(bench, "a.mp4", "b.mp4")
     answers = iter(plans.values())
     ingest = session(bench, planner=lambda _profile, _info: next(answers))
     bad = Unfit(bench.media / "c.mp4", 0, "It is empty.")
@@ -181,7 +181,7 @@ def test_what_is_skipped_refused_or_no_video_is_told_counted_and_never_queued(
 
 def test_finished_jobs_of_this_machine_refine_the_forecast(bench: Bench) -> None:
     names = [f"{number}.mp4" for number in range(OWN_ENOUGH)]
-    found = films(bench, *names)
+    found = videos(bench, *names)
     bench.catalog.cache([(v.path, v.fingerprint, media_info()) for v in found])
     ingest = session(bench)
     run(bench, ingest, ingest.plan(found))
@@ -194,13 +194,13 @@ def test_finished_jobs_of_this_machine_refine_the_forecast(bench: Bench) -> None
 
 def test_a_source_whose_bytes_are_not_known_any_more_refines_nothing(bench: Bench) -> None:
     ingest = session(bench)
-    run(bench, ingest, ingest.plan(films(bench, *[f"{n}.mp4" for n in range(OWN_ENOUGH)])))
+    run(bench, ingest, ingest.plan(videos(bench, *[f"{n}.mp4" for n in range(OWN_ENOUGH)])))
 
     assert learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain) == TABLE_ONLY
 
 
-def test_a_film_with_hard_links_is_refused_before_it_is_encoded_in_vain(bench: Bench) -> None:
-    linked, alone = films(bench, "linked.mp4", "alone.mp4")
+def test_a_video_with_hard_links_is_refused_before_it_is_encoded_in_vain(bench: Bench) -> None:
+    linked, alone = videos(bench, "linked.mp4", "alone.mp4")
     (bench.media / "other name").hardlink_to(linked.path)
     where = Destination(Mode.REPLACE)
 
@@ -215,7 +215,7 @@ def test_a_film_with_hard_links_is_refused_before_it_is_encoded_in_vain(bench: B
 
 def test_expired_originals_go_at_the_start_and_the_catalog_knows(tmp_path: Path) -> None:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=2.0))
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     bench.work(job)
     bench.collector.collect(bench.done(job), NEVER)
@@ -235,17 +235,17 @@ def test_expired_originals_go_at_the_start_and_the_catalog_knows(tmp_path: Path)
 
 
 def test_folders_of_earlier_ingests_of_the_same_files_are_recovered_too(bench: Bench) -> None:
-    bench.queue(bench.film("deep/er/a.mp4"))
+    bench.queue(bench.video("deep/er/a.mp4"))
 
     folders = homes(bench.catalog, [bench.media / "deep" / "er"], None)
 
     assert folders == [bench.media / "deep" / "er", bench.media]
 
 
-@pytest.mark.parametrize("named", [".", "tv/film.mp4"])
+@pytest.mark.parametrize("named", [".", "tv/video.mp4"])
 def test_originals_go_also_where_another_folder_is_named(tmp_path: Path, named: str) -> None:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=2.0))
-    item = bench.film("tv/film.mp4")
+    item = bench.video("tv/video.mp4")
     root = item.path.parent
     job = bench.queue(replace(item, root=root))
     bench.work(job)
@@ -258,7 +258,7 @@ def test_originals_go_also_where_another_folder_is_named(tmp_path: Path, named: 
 
 
 def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     bench.work(job)
     target = bench.media / "a.hevc.mp4"

@@ -7,11 +7,11 @@ from pathlib import Path
 from hevcq.ports.catalog import Fingerprint
 from hevcq.usecases.ingest.watch_folder import Looks, Settling
 
-FILM = Path("/films/a.mp4")
+VIDEO = Path("/videos/a.mp4")
 
 
 def bytes_now(size: int, mtime_ns: int = 1) -> dict[Path, Fingerprint]:
-    return {FILM: Fingerprint(size=size, mtime_ns=mtime_ns, inode=1, device=1)}
+    return {VIDEO: Fingerprint(size=size, mtime_ns=mtime_ns, inode=1, device=1)}
 
 
 def test_a_new_file_is_not_ready_at_first_sight() -> None:
@@ -26,7 +26,7 @@ def test_a_file_that_stays_the_same_becomes_ready_exactly_once() -> None:
     settling.observe(bytes_now(10), now=0.0)
 
     assert settling.observe(bytes_now(10), now=4.9) == []
-    assert settling.observe(bytes_now(10), now=5.0) == [FILM]
+    assert settling.observe(bytes_now(10), now=5.0) == [VIDEO]
     assert settling.observe(bytes_now(10), now=60.0) == []
     assert settling.unsettled == 0
 
@@ -36,7 +36,7 @@ def test_a_growing_file_starts_to_settle_anew_with_every_change() -> None:
     for second in range(0, 40, 4):
         assert settling.observe(bytes_now(second), now=float(second)) == []
 
-    assert settling.observe(bytes_now(36), now=41.0) == [FILM]
+    assert settling.observe(bytes_now(36), now=41.0) == [VIDEO]
 
 
 def test_a_change_of_time_alone_counts_as_growing() -> None:
@@ -52,7 +52,7 @@ def test_a_file_that_was_taken_comes_again_when_it_changes() -> None:
 
     assert settling.observe(bytes_now(10), now=0.0) == []
     assert settling.observe(bytes_now(20), now=1.0) == []
-    assert settling.observe(bytes_now(20), now=6.0) == [FILM]
+    assert settling.observe(bytes_now(20), now=6.0) == [VIDEO]
 
 
 def test_a_file_that_vanished_while_growing_is_forgotten() -> None:
@@ -70,7 +70,7 @@ def test_a_file_that_was_done_and_came_back_is_new_again() -> None:
     settling.observe({}, now=0.0)
     settling.observe(bytes_now(10), now=1.0)
 
-    assert settling.observe(bytes_now(10), now=6.0) == [FILM]
+    assert settling.observe(bytes_now(10), now=6.0) == [VIDEO]
 
 
 def test_folders_are_looked_through_regularly_even_without_a_signal() -> None:

@@ -35,7 +35,7 @@ def let_go_of(bench: Bench) -> list[tuple[Source, bool]]:
 
 
 def test_a_collected_source_is_let_go(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     bench.work(job)
     assert let_go_of(bench) == []
 
@@ -45,7 +45,7 @@ def test_a_collected_source_is_let_go(bench: Bench) -> None:
 
 
 def test_one_that_cannot_be_placed_is_kept(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     bench.work(job)
     (bench.media / "a.hevc.mp4").write_bytes(b"a stranger's")
 
@@ -56,7 +56,7 @@ def test_one_that_cannot_be_placed_is_kept(bench: Bench) -> None:
 
 
 def test_one_that_was_skipped_has_no_rendition_and_is_kept(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     bench.backend.ledger.skip(job.job_id, bench.claim(job), "not smaller")
 
     bench.follower.step(NEVER)
@@ -66,7 +66,7 @@ def test_one_that_was_skipped_has_no_rendition_and_is_kept(bench: Bench) -> None
 
 
 def test_a_kill_between_place_and_mark_is_made_up_for_by_the_next_collect(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     bench.work(job)
     Collector(bench.ports, bench.encoder, discard=False).collect(bench.done(job), NEVER)
     assert let_go_of(bench) == []
@@ -79,7 +79,7 @@ def test_a_kill_between_place_and_mark_is_made_up_for_by_the_next_collect(bench:
 def test_a_store_that_does_not_answer_keeps_the_source_and_the_rendition_its_place(
     bench: Bench,
 ) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     bench.work(job)
 
     def fails(name: str) -> None:

@@ -41,7 +41,7 @@ def state(bench: Bench, job_id: str) -> PlacementState:
 
 
 def test_a_finished_rendition_goes_beside_its_source_with_its_certificate(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     ref = bench.work(job)
 
     done = bench.collector.collect(bench.done(job), NEVER)
@@ -57,7 +57,7 @@ def test_a_finished_rendition_goes_beside_its_source_with_its_certificate(bench:
 
 def test_in_a_bucket_the_rendition_stays_after_it_was_collected(tmp_path: Path) -> None:
     bench = Bench(tmp_path, discard=False)
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     ref = bench.work(job)
 
     bench.collector.collect(bench.done(job), NEVER)
@@ -69,8 +69,8 @@ def test_a_mirror_gets_the_tree_and_keeps_its_leftovers_to_itself(tmp_path: Path
     out = tmp_path / "out"
     bench = Bench(tmp_path, where=Destination(Mode.MIRROR, output=out))
     (bench.media / "x" / "y").mkdir(parents=True)
-    job = bench.queue(bench.film("x/y/a.mp4"))
-    # The film helper takes the media folder for its root, as the scan does.
+    job = bench.queue(bench.video("x/y/a.mp4"))
+    # The video helper takes the media folder for its root, as the scan does.
     bench.work(job)
 
     bench.collector.collect(bench.done(job), NEVER)
@@ -81,7 +81,7 @@ def test_a_mirror_gets_the_tree_and_keeps_its_leftovers_to_itself(tmp_path: Path
 
 def test_a_replaced_original_is_retained_and_the_placement_says_where(tmp_path: Path) -> None:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=7.0))
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     bench.work(job)
 
@@ -92,11 +92,11 @@ def test_a_replaced_original_is_retained_and_the_placement_says_where(tmp_path: 
     assert item.path.read_bytes() == b"small"
     assert placement.state is PlacementState.REPLACED
     assert placement.retained is not None
-    assert placement.retained.read_bytes() == b"film" * 100
+    assert placement.retained.read_bytes() == b"clip" * 100
 
 
 def test_collecting_twice_places_once(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     bench.work(job)
     bench.collector.collect(bench.done(job), NEVER)
     before = (bench.media / "a.hevc.mp4").stat()
@@ -123,7 +123,7 @@ def test_a_death_at_any_step_is_finished_by_the_next_run(
     tmp_path: Path, mode: Mode, port: str, method: str, moment: str
 ) -> None:
     bench = Bench(tmp_path, where=Destination(mode))
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     bench.work(job)
 
@@ -151,7 +151,7 @@ def test_a_death_at_any_step_is_finished_by_the_next_run(
 
 
 def test_other_bytes_than_the_certified_ones_are_never_placed(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     ref = bench.work(job)
     bench.backend.store.put(ref.key, b"SMALL", metadata={})
 
@@ -164,7 +164,7 @@ def test_other_bytes_than_the_certified_ones_are_never_placed(bench: Bench) -> N
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json"])
 def test_a_certificate_that_proves_nothing_places_nothing(bench: Bench, content: bytes) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     ref = bench.work(job)
     bench.backend.store.put(ref.certificate_key, content, metadata={})
 
@@ -175,7 +175,7 @@ def test_a_certificate_that_proves_nothing_places_nothing(bench: Bench, content:
 
 
 def test_a_certificate_that_is_gone_places_nothing_and_says_what_to_do(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     ref = bench.work(job)
     bench.backend.store.delete(ref.certificate_key)
 
@@ -184,7 +184,7 @@ def test_a_certificate_that_is_gone_places_nothing_and_says_what_to_do(bench: Be
 
 
 def test_a_certificate_of_another_job_places_nothing(bench: Bench) -> None:
-    first, other = bench.queue(bench.film("a.mp4")), bench.queue(bench.film("b.mp4"))
+    first, other = bench.queue(bench.video("a.mp4")), bench.queue(bench.video("b.mp4"))
     one, two = bench.work(first), bench.work(other, b"other")
     with bench.backend.store.open(two.certificate_key) as reading:
         bench.backend.store.put(one.certificate_key, reading.read(), metadata={})
@@ -194,7 +194,7 @@ def test_a_certificate_of_another_job_places_nothing(bench: Bench) -> None:
 
 
 def test_a_rendition_that_cannot_be_read_where_it_belongs_is_not_placed(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     bench.work(job)
     bench.encoder.errors["probe"] = [VerificationFailed("unreadable")]
 
@@ -206,7 +206,7 @@ def test_a_rendition_that_cannot_be_read_where_it_belongs_is_not_placed(bench: B
 
 @pytest.mark.parametrize("error", [DiskFull("full"), Unavailable("away"), Stopped("stop")])
 def test_what_may_succeed_later_goes_on_waiting(bench: Bench, error: Exception) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     bench.work(job)
     bench.encoder.errors["probe"] = [error]
 
@@ -218,7 +218,7 @@ def test_what_may_succeed_later_goes_on_waiting(bench: Bench, error: Exception) 
 
 
 def test_a_strangers_file_at_the_target_is_left_and_the_rendition_kept(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     ref = bench.work(job)
     target = bench.media / "a.hevc.mp4"
     target.write_text("a treasure")
@@ -233,10 +233,10 @@ def test_a_strangers_file_at_the_target_is_left_and_the_rendition_kept(bench: Be
 
 
 def test_a_rendition_of_what_the_source_was_is_not_put_beside_what_it_is(bench: Bench) -> None:
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     ref = bench.work(job)
-    item.path.write_bytes(b"another film")
+    item.path.write_bytes(b"another clip")
 
     with pytest.raises(SourceChanged):
         bench.collector.collect(bench.done(job), NEVER)
@@ -248,21 +248,21 @@ def test_a_rendition_of_what_the_source_was_is_not_put_beside_what_it_is(bench: 
 
 def test_an_original_that_changed_is_not_replaced(tmp_path: Path) -> None:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     bench.work(job)
-    item.path.write_bytes(b"another film")
+    item.path.write_bytes(b"another clip")
 
     with pytest.raises(SourceChanged):
         bench.collector.collect(bench.done(job), NEVER)
 
-    assert item.path.read_bytes() == b"another film"
+    assert item.path.read_bytes() == b"another clip"
     assert state(bench, job.job_id) is PlacementState.EXPIRED
 
 
 def test_a_hard_linked_original_is_not_replaced_and_its_rendition_is_kept(tmp_path: Path) -> None:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     ref = bench.work(job)
     os.link(item.path, tmp_path / "second")
@@ -270,13 +270,13 @@ def test_a_hard_linked_original_is_not_replaced_and_its_rendition_is_kept(tmp_pa
     with pytest.raises(SwapRefused, match="hard links"):
         bench.collector.collect(bench.done(job), NEVER)
 
-    assert item.path.read_bytes() == b"film" * 100
+    assert item.path.read_bytes() == b"clip" * 100
     assert state(bench, job.job_id) is PlacementState.REFUSED
     assert bench.backend.store.stat(ref.key) is not None
 
 
 def test_a_library_that_is_not_mounted_gets_nothing_and_loses_nothing(bench: Bench) -> None:
-    item = bench.film("disk/a.mp4")
+    item = bench.video("disk/a.mp4")
     job = bench.queue(item)
     ref = bench.work(job)
     (bench.media / "disk").rename(bench.folder / "unplugged")
@@ -291,7 +291,7 @@ def test_a_library_that_is_not_mounted_gets_nothing_and_loses_nothing(bench: Ben
 
 
 def test_a_source_that_was_moved_away_still_gets_its_rendition(bench: Bench) -> None:
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     bench.work(job)
     item.path.unlink()
@@ -303,7 +303,7 @@ def test_a_source_that_was_moved_away_still_gets_its_rendition(bench: Bench) -> 
 
 
 def test_a_job_made_again_takes_the_place_of_its_own_older_rendition(bench: Bench) -> None:
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     bench.work(job)
     bench.collector.collect(bench.done(job), NEVER)
@@ -321,7 +321,7 @@ def test_a_job_made_again_takes_the_place_of_its_own_older_rendition(bench: Benc
 
 
 def test_without_a_note_of_its_place_a_rendition_is_reported_not_guessed(bench: Bench) -> None:
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     bench.work(job)
     done = replace_id(bench, job.job_id)
 

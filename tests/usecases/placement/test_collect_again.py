@@ -19,7 +19,7 @@ def bench(tmp_path: Path) -> Bench:
 def test_an_older_rendition_that_a_person_edited_is_not_cleared_away_for_a_newer(
     bench: Bench,
 ) -> None:
-    item = bench.film()
+    item = bench.video()
     job = bench.queue(item)
     bench.work(job)
     placed = bench.collector.collect(bench.done(job), NEVER).target

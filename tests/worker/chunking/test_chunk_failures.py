@@ -16,12 +16,12 @@ from hevcq.errors import (
     VerificationFailed,
 )
 from support.fakes.encoder import passed
-from support.fakes.filmfarm import CHUNKS, FilmFarm
+from support.fakes.videofarm import CHUNKS, VideoFarm
 
 
 @pytest.fixture
 def farm(tmp_path):
-    return FilmFarm(tmp_path)
+    return VideoFarm(tmp_path)
 
 
 def test_a_chunk_that_fails_is_tried_again_alone(farm):
@@ -240,7 +240,7 @@ def test_a_part_that_does_not_fit_is_made_again(farm):
 
 
 @pytest.mark.parametrize(("step", "index"), [("encode_chunk", None), ("join", None), ("join", 2)])
-def test_parts_that_never_fit_have_the_film_encoded_whole(farm, step, index):
+def test_parts_that_never_fit_have_the_video_encoded_whole(farm, step, index):
     source = farm.split()
     farm.encoder.errors[step] = [PartUnfit("never", index=index)] * 99
 
@@ -267,7 +267,7 @@ def test_a_chunk_sent_back_by_a_worker_in_doubt_does_not_go_round_for_ever(farm)
     assert farm.encoder.calls.count("encode") == 1
 
 
-def test_a_joined_film_that_fails_a_gate_is_never_seen_and_is_encoded_whole(farm):
+def test_a_joined_video_that_fails_a_gate_is_never_seen_and_is_encoded_whole(farm):
     source = farm.chunked()
     bad = passed(GateResult(gate=Gate.G5, outcome=Outcome.FAILED, detail="a frame is late"))
     farm.encoder.gates = bad
@@ -282,7 +282,7 @@ def test_a_joined_film_that_fails_a_gate_is_never_seen_and_is_encoded_whole(farm
     assert farm.encoder.calls.count("encode") == 1
 
 
-def test_a_whole_film_that_fails_its_gate_as_well_is_buried(farm):
+def test_a_whole_video_that_fails_its_gate_as_well_is_buried(farm):
     source = farm.chunked()
     farm.encoder.errors["verify"] = [VerificationFailed("bad")] * 9
 
@@ -293,7 +293,7 @@ def test_a_whole_film_that_fails_its_gate_as_well_is_buried(farm):
     assert farm.renditions() == []
 
 
-def test_a_joined_film_that_a_person_should_look_at_is_buried_for_that(farm):
+def test_a_joined_video_that_a_person_should_look_at_is_buried_for_that(farm):
     source = farm.chunked()
     farm.encoder.errors["verify"] = [NeedsReview("too small")]
 
@@ -303,7 +303,7 @@ def test_a_joined_film_that_a_person_should_look_at_is_buried_for_that(farm):
     assert "encode" not in farm.encoder.calls
 
 
-def test_a_joined_film_that_is_not_smaller_is_skipped_and_remembered(farm):
+def test_a_joined_video_that_is_not_smaller_is_skipped_and_remembered(farm):
     source = farm.chunked()
     farm.encoder.gates = passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
 
@@ -317,7 +317,7 @@ def test_a_joined_film_that_is_not_smaller_is_skipped_and_remembered(farm):
 def test_a_source_that_was_replaced_meanwhile_gets_into_no_rendition(farm):
     source = farm.split()
     farm.handle()
-    farm.store.add_source(source.key, b"another film")
+    farm.store.add_source(source.key, b"another clip")
 
     record = farm.until_settled(source)
 

@@ -13,23 +13,23 @@ from hevcq.errors import PartUnfit, SourceDamaged, Unavailable
 from hevcq.worker.scratch import Scratch
 from support.fakes.backend import Faulty
 from support.fakes.encoder import passed
-from support.fakes.filmfarm import CHUNKS, EmbeddedFilmFarm, FilmFarm
+from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 
 pytestmark = pytest.mark.repeats
 
 
-def _job(farm: FilmFarm) -> Source:
+def _job(farm: VideoFarm) -> Source:
     return farm.submit()
 
 
-def _announced_again(farm: FilmFarm) -> Source:
+def _announced_again(farm: VideoFarm) -> Source:
     source = farm.submit()
     assert farm.killed_at("queue.send:before")
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
     return source
 
 
-def _published_part(farm: FilmFarm) -> Source:
+def _published_part(farm: VideoFarm) -> Source:
     source = farm.split()
     assert farm.killed_at("store.publish:after")
     for _ in range(CHUNKS - 1):
@@ -38,41 +38,41 @@ def _published_part(farm: FilmFarm) -> Source:
     return source
 
 
-def _last_chunk(farm: FilmFarm) -> Source:
+def _last_chunk(farm: VideoFarm) -> Source:
     source = farm.split()
     for _ in range(CHUNKS - 1):
         farm.handle()
     return source
 
 
-def _join(farm: FilmFarm) -> Source:
+def _join(farm: VideoFarm) -> Source:
     return farm.chunked()
 
 
-def _not_smaller(farm: FilmFarm) -> Source:
+def _not_smaller(farm: VideoFarm) -> Source:
     farm.encoder.gates = passed(GateResult(gate=Gate.G6, outcome=Outcome.NOT_SMALLER))
     return farm.chunked()
 
 
-def _poison(farm: FilmFarm) -> Source:
+def _poison(farm: VideoFarm) -> Source:
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")] * 9
     return source
 
 
-def _lost_part(farm: FilmFarm) -> Source:
+def _lost_part(farm: VideoFarm) -> Source:
     source = farm.chunked()
     farm.store.delete(farm.chunks(source)[1].rendition.key)
     return source
 
 
-def _never_fits(farm: FilmFarm) -> Source:
+def _never_fits(farm: VideoFarm) -> Source:
     source = farm.chunked()
     farm.encoder.errors["join"] = [PartUnfit("never")] * 9
     return source
 
 
-def _fits_once_no_more(farm: FilmFarm) -> Source:
+def _fits_once_no_more(farm: VideoFarm) -> Source:
     source = _never_fits(farm)
     # The first of them is not counted.
     for _ in range(1 + 2):
@@ -85,7 +85,7 @@ def _fits_once_no_more(farm: FilmFarm) -> Source:
 class Scenario:
     """A delivery that comes to the given calls, and how its job must end in spite of a kill."""
 
-    prepare: Callable[[FilmFarm], Source]
+    prepare: Callable[[VideoFarm], Source]
     sites: str
     end: JobState = JobState.DONE
     chunk_encodes: int = CHUNKS + 1
@@ -164,7 +164,7 @@ CASES = [
 ]
 
 
-def costs_at_most_one_chunk(farm: FilmFarm, name: str, point: str) -> Source:
+def costs_at_most_one_chunk(farm: VideoFarm, name: str, point: str) -> Source:
     """Kill a worker at a point of a scenario; the job ends as it must, over whichever backend."""
     scenario = SCENARIOS[name]
     source = scenario.prepare(farm)
@@ -184,7 +184,7 @@ def costs_at_most_one_chunk(farm: FilmFarm, name: str, point: str) -> Source:
     return source
 
 
-def _one_proven_rendition_or_none(farm: FilmFarm, source: Source, end: JobState) -> None:
+def _one_proven_rendition_or_none(farm: VideoFarm, source: Source, end: JobState) -> None:
     if end is not JobState.DONE:
         assert farm.renditions() == []
         return
@@ -199,18 +199,18 @@ def _one_proven_rendition_or_none(farm: FilmFarm, source: Source, end: JobState)
 
 @pytest.mark.parametrize(("name", "point"), CASES)
 def test_the_same_kills_over_the_embedded_backend(tmp_path, name, point):
-    farm = EmbeddedFilmFarm(tmp_path)
+    farm = EmbeddedVideoFarm(tmp_path)
 
     costs_at_most_one_chunk(farm, name, point)
 
     farm.opened.close()
 
 
-def test_every_point_that_a_split_film_comes_to_is_killed_at(tmp_path):
+def test_every_point_that_a_split_video_comes_to_is_killed_at(tmp_path):
     came_to: set[str] = set()
     killed_at: set[str] = set()
     for name, scenario in SCENARIOS.items():
-        farm = FilmFarm(tmp_path / name)
+        farm = VideoFarm(tmp_path / name)
         scenario.prepare(farm)
         points: list[str] = []
         farm.come_to(points.append)
@@ -225,7 +225,7 @@ def test_every_point_that_a_split_film_comes_to_is_killed_at(tmp_path):
 
 @pytest.mark.parametrize(("name", "point"), CASES)
 def test_a_kill_at_any_point_costs_at_most_one_chunk_and_loses_nothing(tmp_path, name, point):
-    farm = FilmFarm(tmp_path)
+    farm = VideoFarm(tmp_path)
 
     source = costs_at_most_one_chunk(farm, name, point)
 
@@ -264,7 +264,7 @@ CALLS = {
     ],
     "queue": ["ack", "release", "bury", "send"],
 }
-LIVES: dict[str, Callable[[FilmFarm], Source]] = {
+LIVES: dict[str, Callable[[VideoFarm], Source]] = {
     "plain": _job,
     "poison": _poison,
     "lost part": _lost_part,
@@ -282,7 +282,7 @@ class _Outage:
             raise Unavailable(f"{name} got no answer.")
 
 
-def _break(farm: FilmFarm, port: str, side: str, outage: _Outage) -> None:
+def _break(farm: VideoFarm, port: str, side: str, outage: _Outage) -> None:
     whole = farm.kit.backend
     if port == "queue":
         queues = {n: Faulty(q, **{side: outage}) for n, q in whole.queues.items()}
@@ -298,8 +298,8 @@ def _break(farm: FilmFarm, port: str, side: str, outage: _Outage) -> None:
 @pytest.mark.parametrize(
     ("port", "call"), [(port, call) for port, calls in CALLS.items() for call in calls]
 )
-def test_no_lost_request_or_reply_loses_or_doubles_a_film(tmp_path, port, call, side, times, life):
-    farm = FilmFarm(tmp_path)
+def test_no_lost_request_or_reply_loses_or_doubles_a_video(tmp_path, port, call, side, times, life):
+    farm = VideoFarm(tmp_path)
     source = LIVES[life](farm)
     if call in {"fetch", "stream", "publish", "open", "collect"}:
         # Calls that move a whole file are not repeated: each costs one of three failures, and a

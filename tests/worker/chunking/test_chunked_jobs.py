@@ -1,4 +1,4 @@
-"""A film in chunks: split, encoded by parts, joined once, whatever order its messages come in."""
+"""A video in chunks: split, encoded by parts, joined once, whatever order its messages come in."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from hevcq.domain.job import JobState, Phase, TaskKind, job_id
 from hevcq.domain.verdict import Done
 from support.fakes.encoder import fake_index
 from support.fakes.farm import Farm
-from support.fakes.filmfarm import CHUNKED, CHUNKS, FilmFarm
+from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
 
 
 @pytest.fixture
 def farm(tmp_path):
-    return FilmFarm(tmp_path)
+    return VideoFarm(tmp_path)
 
 
-def test_a_film_becomes_one_rendition_by_its_chunks_and_their_join(farm):
+def test_a_video_becomes_one_rendition_by_its_chunks_and_their_join(farm):
     source = farm.submit()
 
     record = farm.until_settled(source)
@@ -67,7 +67,7 @@ def test_a_split_job_is_one_job_in_every_count(farm):
     assert farm.queue.depth().ready == CHUNKS
 
 
-def test_the_chunks_of_a_film_share_a_group_and_carry_the_split(farm):
+def test_the_chunks_of_a_video_share_a_group_and_carry_the_split(farm):
     source = farm.split()
 
     tasks = [farm.receive().tasks[0] for _ in range(CHUNKS)]
@@ -89,11 +89,11 @@ def test_the_chunks_of_a_film_share_a_group_and_carry_the_split(farm):
         (ChunkMode.OFF, 0, 9, False),
     ],
 )
-def test_a_film_is_split_where_its_profile_asks_for_it_and_it_pays(
+def test_a_video_is_split_where_its_profile_asks_for_it_and_it_pays(
     tmp_path, mode, least_s, sharers, splits
 ):
     chunking = Chunking(mode=mode, min_s=10, target_s=20, max_s=20, least_film_s=least_s)
-    farm = FilmFarm(tmp_path, CHUNKED.model_copy(update={"chunking": chunking}))
+    farm = VideoFarm(tmp_path, CHUNKED.model_copy(update={"chunking": chunking}))
     farm.with_kit(sharers=lambda _profile: sharers)
 
     record = farm.until_settled(farm.submit())
@@ -103,7 +103,7 @@ def test_a_film_is_split_where_its_profile_asks_for_it_and_it_pays(
     assert ("keyframes" in farm.encoder.calls) is splits, "the pass over packets is not for nothing"
 
 
-def test_a_film_that_cannot_be_cut_is_encoded_whole(farm):
+def test_a_video_that_cannot_be_cut_is_encoded_whole(farm):
     farm.encoder.index = fake_index(length_s=60, every_s=60)
 
     record = farm.until_settled(farm.submit())

@@ -9,10 +9,10 @@ import pytest
 from hevcq.domain.job import JobState
 from hevcq.errors import SourceDamaged
 from hevcq.usecases.operations.dead_letters import Order, Wanted, redrive
-from support.fakes.filmfarm import EmbeddedFilmFarm, FilmFarm
+from support.fakes.videofarm import EmbeddedVideoFarm, VideoFarm
 
 
-@pytest.mark.parametrize("kind", [FilmFarm, EmbeddedFilmFarm])
+@pytest.mark.parametrize("kind", [VideoFarm, EmbeddedVideoFarm])
 def test_a_kill_before_the_burial_of_a_redriven_chunk_leaves_a_letter(tmp_path, kind):
     farm = kind(tmp_path)
     source = farm.split()

@@ -1,4 +1,4 @@
-"""Short jobs are not stuck behind a film's chunks: two films and ten short jobs on four workers."""
+"""Short jobs are not stuck behind a video's chunks: two videos and ten short jobs on four workers."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ CHUNK_S, SHORT_S = 60.0, 60.0
 
 
 def run(folder: Path, *, grouped: bool) -> dict[str, float]:
-    """Return when each short job ended, and each film, by workers in virtual time."""
+    """Return when each short job ended, and each video, by workers in virtual time."""
     clock = ManualClock(auto=True)
     profile = HEVC.model_copy(
         update={"queue": HEVC.queue.model_copy(update={"visibility_s": 43_200})}
     )
     opened = open_embedded(Settings(data_dir=folder), {"hevc": profile}, clock)
     queue, begin = opened.backend.queues["hevc"], clock.monotonic()
-    for film in ("film one", "film two"):
-        group = source(film).source_id if grouped else ""
+    for video in ("video one", "video two"):
+        group = source(video).source_id if grouped else ""
         queue.send(
             [
                 Task(
                     kind=TaskKind.CHUNK,
-                    source=source(film),
+                    source=source(video),
                     profile="hevc",
                     chunk=number,
                     group=group,
@@ -73,25 +73,25 @@ def ended(tmp_path) -> dict[str, float]:
     return run(tmp_path / "data", grouped=True)
 
 
-def test_short_jobs_pass_between_the_chunks_of_films_that_were_there_before_them(ended, capsys):
+def test_short_jobs_pass_between_the_chunks_of_videos_that_were_there_before_them(ended, capsys):
     shorts = [at for key, at in ended.items() if "short" in key]
     alone = SHORT_JOBS / WORKERS * SHORT_S
     worst = max(shorts) / alone
     with capsys.disabled():
         print(f"\nfairness: last of {SHORT_JOBS} short jobs after {worst:.2f} x its time alone")
 
-    # Round by round they take turns with one chunk of each film, and wait for those under way.
+    # Round by round they take turns with one chunk of each video, and wait for those under way.
     assert worst <= 2.0
-    assert max(shorts) < min(at for key, at in ended.items() if "film" in key) / 4
+    assert max(shorts) < min(at for key, at in ended.items() if "video" in key) / 4
 
 
-def test_the_films_end_no_later_for_it_than_the_work_takes(ended):
+def test_the_videos_end_no_later_for_it_than_the_work_takes(ended):
     total = (2 * CHUNKS * CHUNK_S + SHORT_JOBS * SHORT_S) / WORKERS
 
     assert max(ended.values()) <= 1.05 * total
 
 
-def test_without_groups_the_short_jobs_would_wait_for_both_films(tmp_path):
+def test_without_groups_the_short_jobs_would_wait_for_both_videos(tmp_path):
     ended = run(tmp_path / "data", grouped=False)
 
     shorts = [at for key, at in ended.items() if "short" in key]
@@ -100,9 +100,9 @@ def test_without_groups_the_short_jobs_would_wait_for_both_films(tmp_path):
 
 def test_a_split_job_sends_its_chunks_in_one_group(tmp_path):
     """What the rule goes by, in both backends: SQS gets it as the message group."""
-    from support.fakes.filmfarm import FilmFarm
+    from support.fakes.videofarm import VideoFarm
 
-    farm = FilmFarm(tmp_path)
-    film = farm.split()
+    farm = VideoFarm(tmp_path)
+    video = farm.split()
 
-    assert farm.receive().tasks[0].group == film.source_id
+    assert farm.receive().tasks[0].group == video.source_id

@@ -7,13 +7,13 @@ import json
 import pytest
 
 from hevcq.domain.job import JobState
-from support.fakes.filmfarm import CHUNKS, FilmFarm
+from support.fakes.videofarm import CHUNKS, VideoFarm
 
 
 @pytest.fixture
 def left(tmp_path):
     """A farm whose first chunk was published, and whose worker died before it could say so."""
-    farm = FilmFarm(tmp_path)
+    farm = VideoFarm(tmp_path)
     farm.source = farm.split()
     assert farm.killed_at("store.publish:after")
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
@@ -76,8 +76,8 @@ def test_a_part_in_any_doubt_is_encoded_again(left, doubt):
     assert encodes_until_done(left) == CHUNKS + 1
 
 
-def test_a_film_that_was_published_and_not_recorded_is_not_joined_again(tmp_path):
-    farm = FilmFarm(tmp_path)
+def test_a_video_that_was_published_and_not_recorded_is_not_joined_again(tmp_path):
+    farm = VideoFarm(tmp_path)
     source = farm.chunked()
     assert farm.killed_at("store.publish:after")
     farm.clock.advance(farm.profile.queue.visibility_s + 1)

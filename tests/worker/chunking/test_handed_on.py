@@ -10,7 +10,7 @@ from hevcq.errors import Stopped, Unavailable
 from hevcq.ports.encoder import EncodeProgress
 from hevcq.worker.delivery.context import HandedOn
 from support.fakes.encoder import fake_index
-from support.fakes.filmfarm import EmbeddedFilmFarm, FilmFarm
+from support.fakes.videofarm import EmbeddedVideoFarm, VideoFarm
 
 CHUNKS, CHUNK_S = 5, 20.0
 
@@ -18,7 +18,7 @@ CHUNKS, CHUNK_S = 5, 20.0
 class Paced:
     """Encodes chunks as fast as they play; `slow` says how many times slower some begin."""
 
-    def __init__(self, farm: FilmFarm) -> None:
+    def __init__(self, farm: VideoFarm) -> None:
         self.farm, self.slow, self.begun = farm, {}, []
         self._encode = farm.encoder.encode_chunk
         farm.encoder.encode_chunk = self.encode_chunk
@@ -37,8 +37,8 @@ class Paced:
         return self._encode(request, plan, chunk, on_progress=on_progress, stop=stop)
 
 
-def handing_on(farm: FilmFarm) -> FilmFarm:
-    """Have a farm's workers hand on what trails, and cut its films for as many workers."""
+def handing_on(farm: VideoFarm) -> VideoFarm:
+    """Have a farm's workers hand on what trails, and cut its videos for as many workers."""
     farm.with_kit(sharers=lambda _profile: CHUNKS, hands_on=True)
     return farm
 
@@ -122,7 +122,7 @@ class HandsOn:
         assert farm.until_settled(source).state is JobState.DONE
         assert paced.begun.count(4) == 1
 
-    def test_the_first_chunks_of_a_film_are_measured_by_nobody(self, farm):
+    def test_the_first_chunks_of_a_video_are_measured_by_nobody(self, farm):
         paced, source = split(farm, {0: [5.0, 1.0]}, done=0)
 
         assert farm.until_settled(source).state is JobState.DONE
@@ -153,6 +153,6 @@ class HandsOn:
 class TestHandedOn(HandsOn):
     """In memory and in a data folder."""
 
-    @pytest.fixture(params=[FilmFarm, EmbeddedFilmFarm])
-    def farm(self, request, tmp_path) -> FilmFarm:
+    @pytest.fixture(params=[VideoFarm, EmbeddedVideoFarm])
+    def farm(self, request, tmp_path) -> VideoFarm:
         return handing_on(request.param(tmp_path))

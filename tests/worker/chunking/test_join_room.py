@@ -1,13 +1,13 @@
-"""What a join keeps in its scratch folder while its film is published: not the source any more."""
+"""What a join keeps in its scratch folder while its video is published: not the source any more."""
 
 from __future__ import annotations
 
 from hevcq.domain.job import JobState
-from support.fakes.filmfarm import FilmFarm
+from support.fakes.videofarm import VideoFarm
 
 
-def test_the_source_is_gone_from_scratch_before_a_joined_film_is_published(tmp_path, monkeypatch):
-    farm = FilmFarm(tmp_path)
+def test_the_source_is_gone_from_scratch_before_a_joined_video_is_published(tmp_path, monkeypatch):
+    farm = VideoFarm(tmp_path)
     source = farm.chunked()
     publish, there = farm.store.publish, []
 

@@ -8,10 +8,10 @@ from hevcq.domain.job import JobState
 from hevcq.usecases.operations.reprocess import Order, reprocess
 from hevcq.worker.chunking import split
 from hevcq.worker.chunking.split import sweep_leftovers
-from support.fakes.filmfarm import CHUNKS, EmbeddedFilmFarm, FilmFarm
+from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 
 
-@pytest.fixture(params=[FilmFarm, EmbeddedFilmFarm])
+@pytest.fixture(params=[VideoFarm, EmbeddedVideoFarm])
 def farm(request, tmp_path):
     return request.param(tmp_path)
 

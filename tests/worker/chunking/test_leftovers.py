@@ -10,10 +10,10 @@ from hevcq.errors import SourceDamaged, Unavailable
 from hevcq.worker.chunking.split import sweep_leftovers
 from hevcq.worker.handler import Served
 from hevcq.worker.pool import Numbers, WorkerPool
-from support.fakes.filmfarm import CHUNKS, EmbeddedFilmFarm, FilmFarm
+from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 
 
-@pytest.fixture(params=[FilmFarm, EmbeddedFilmFarm])
+@pytest.fixture(params=[VideoFarm, EmbeddedVideoFarm])
 def farm(request, tmp_path):
     return request.param(tmp_path)
 

@@ -9,18 +9,18 @@ from contextlib import contextmanager
 
 import pytest
 
-from hevcq.domain.chunking.split_plan import FilmPlan
+from hevcq.domain.chunking.split_plan import VideoPlan
 from hevcq.domain.job import JobState, TaskKind, job_id
 from hevcq.domain.verdict import Done, RetryIn
 from hevcq.errors import PartUnfit, Unavailable
 from hevcq.ports.ledger import Granted
 from hevcq.worker.chunking.subjob import MAX_PLAN_BYTES
-from support.fakes.filmfarm import CHUNKS, FilmFarm
+from support.fakes.videofarm import CHUNKS, VideoFarm
 
 
 @pytest.fixture
 def farm(tmp_path):
-    return FilmFarm(tmp_path)
+    return VideoFarm(tmp_path)
 
 
 def plan_key(farm, source) -> str:
@@ -41,7 +41,7 @@ def encoded_whole(farm, source) -> bool:
     return record.state is JobState.DONE and farm.encoder.calls.count("encode") == 1
 
 
-def test_a_film_whose_plan_is_gone_is_encoded_whole(farm):
+def test_a_video_whose_plan_is_gone_is_encoded_whole(farm):
     source = farm.split()
     farm.store.delete(plan_key(farm, source))
 
@@ -49,7 +49,7 @@ def test_a_film_whose_plan_is_gone_is_encoded_whole(farm):
     assert "encode_chunk" not in farm.encoder.calls
 
 
-def test_a_film_whose_plan_this_release_cannot_read_is_encoded_whole(farm):
+def test_a_video_whose_plan_this_release_cannot_read_is_encoded_whole(farm):
     source = farm.split()
     whole = json.loads(farm.store.content(plan_key(farm, source)))
     replan(farm, source, json.dumps({**whole, "of_a_later_release": 1}).encode())
@@ -66,11 +66,11 @@ def test_a_giant_in_the_plans_place_is_not_read_into_memory(farm):
     assert isinstance(verdict, RetryIn)
 
 
-def test_a_film_whose_plan_lacks_a_chunk_is_encoded_whole(farm):
+def test_a_video_whose_plan_lacks_a_chunk_is_encoded_whole(farm):
     source = farm.split()
-    film = FilmPlan.parse(farm.store.content(plan_key(farm, source)))
-    fewer = film.chunks.model_copy(update={"chunks": film.chunks.chunks[:-1]})
-    short = film.model_copy(update={"chunks": fewer})
+    video = VideoPlan.parse(farm.store.content(plan_key(farm, source)))
+    fewer = video.chunks.model_copy(update={"chunks": video.chunks.chunks[:-1]})
+    short = video.model_copy(update={"chunks": fewer})
     replan(farm, source, short.model_dump_json().encode())
 
     assert encoded_whole(farm, source)

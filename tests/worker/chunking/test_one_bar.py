@@ -1,4 +1,4 @@
-"""A film that is shared out is one bar: its chunks added up by their frames, then its join."""
+"""A video that is shared out is one bar: its chunks added up by their frames, then its join."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_chunk_that_went_back_counts_for_nothing():
     assert split_progress(JOB, [back, WAITING]).progress.percent == 0.0
 
 
-def test_once_all_chunks_are_done_the_film_is_as_far_as_its_join():
+def test_once_all_chunks_are_done_the_video_is_as_far_as_its_join():
     done = [part(0, 100, JobState.DONE), part(1, 300, JobState.DONE)]
     checking = Progress(phase=Phase.VERIFY, percent=40.0)
 
@@ -105,7 +105,7 @@ def test_a_job_that_is_not_shared_out_has_no_standing(state):
 
 def test_an_ingest_shows_one_bar_and_one_end(tmp_path: Path):
     bench = Bench(tmp_path)
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
     fence, ledger = bench.claim(job), bench.backend.ledger
     ledger.split(job.job_id, fence, SPLIT, [100, 300])
     made = RenditionRef(key="work/0", size=1, sha256="0" * 64, certificate_key="work/0.json")

@@ -1,4 +1,4 @@
-"""What a split film's parts are asked before they count: each guard alone, where nothing else helps."""
+"""What a split video's parts are asked before they count: each guard alone, where nothing else helps."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from hevcq.domain.chunking.split_plan import FilmPlan
+from hevcq.domain.chunking.split_plan import VideoPlan
 from hevcq.domain.job import JobState, TaskKind
 from hevcq.errors import SourceDamaged
-from support.fakes.filmfarm import CHUNKS, FilmFarm
+from support.fakes.videofarm import CHUNKS, VideoFarm
 
 
 @pytest.fixture
 def farm(tmp_path):
-    return FilmFarm(tmp_path)
+    return VideoFarm(tmp_path)
 
 
 def test_a_plan_that_can_be_read_but_is_not_the_one_that_was_made_is_not_gone_by(farm):
     source = farm.split()
     (key,) = [key for key in farm.kept(source) if key.endswith("plan.json")]
-    film = FilmPlan.parse(farm.store.content(key))
-    other = film.model_copy(update={"duration_s": film.duration_s + 1})
+    video = VideoPlan.parse(farm.store.content(key))
+    other = video.model_copy(update={"duration_s": video.duration_s + 1})
     farm.store.put(key, other.model_dump_json().encode(), metadata={})
 
     assert farm.until_settled(source, rounds=100).state is JobState.DONE

@@ -8,12 +8,12 @@ import pytest
 
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import Bury, FailureClass, Release
-from support.fakes.filmfarm import CHUNKS, FilmFarm
+from support.fakes.videofarm import CHUNKS, VideoFarm
 
 
 @pytest.fixture
 def farm(tmp_path):
-    return FilmFarm(tmp_path)
+    return VideoFarm(tmp_path)
 
 
 def once(farm, step, change) -> None:
@@ -45,7 +45,7 @@ def test_frames_of_a_source_that_was_replaced_while_they_were_encoded_are_not_ke
     source = farm.split()
 
     def replaced(made):
-        farm.store.add_source(source.key, b"another film", bucket=source.bucket)
+        farm.store.add_source(source.key, b"another clip", bucket=source.bucket)
         return made
 
     once(farm, "encode_chunk", replaced)
@@ -72,13 +72,13 @@ def test_a_part_whose_bytes_are_not_those_recorded_is_made_again_alone(farm):
     assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
 
 
-def test_a_joined_film_with_other_frames_than_the_plan_is_never_seen(farm):
+def test_a_joined_video_with_other_frames_than_the_plan_is_never_seen(farm):
     source = farm.chunked()
     once(farm, "join", lambda made: replace(made, frames=made.frames - 1))
 
     handled = farm.handle()
 
     assert isinstance(handled.verdict, Release)
-    assert "The joined film has" in handled.verdict.reason
+    assert "The joined video has" in handled.verdict.reason
     assert farm.renditions() == []
     assert farm.until_settled(source).state is JobState.DONE

@@ -12,7 +12,7 @@ from hevcq.errors import SourceDamaged, Unavailable
 from hevcq.worker.handler import Served
 from hevcq.worker.slot import _names
 from support.fakes.farm import Farm
-from support.fakes.filmfarm import FilmFarm
+from support.fakes.videofarm import VideoFarm
 
 
 def lost(port, call, *, times=1, happened=True):
@@ -66,8 +66,8 @@ def test_a_completion_whose_answer_was_lost_has_happened(tmp_path):
     assert farm.encoder.calls.count("encode") == 1
 
 
-def test_a_film_whose_chunks_could_not_be_queued_is_looked_at_again_soon(tmp_path):
-    farm = FilmFarm(tmp_path)
+def test_a_video_whose_chunks_could_not_be_queued_is_looked_at_again_soon(tmp_path):
+    farm = VideoFarm(tmp_path)
     source = farm.submit()
     queue = farm.kit.backend.queues["hevc"]
     lost(queue, "send", times=3, happened=False)
@@ -81,8 +81,8 @@ def test_a_film_whose_chunks_could_not_be_queued_is_looked_at_again_soon(tmp_pat
     assert farm.encoder.calls.count("keyframes") == 1, "it was not split again"
 
 
-def test_work_that_cannot_be_swept_keeps_no_film_from_being_done(tmp_path):
-    farm = FilmFarm(tmp_path)
+def test_work_that_cannot_be_swept_keeps_no_video_from_being_done(tmp_path):
+    farm = VideoFarm(tmp_path)
     source = farm.chunked()
     lost(farm.store, "list", happened=False)
 
@@ -93,7 +93,7 @@ def test_work_that_cannot_be_swept_keeps_no_film_from_being_done(tmp_path):
 
 
 def test_a_job_whose_worker_died_after_its_part_was_given_up_is_buried_by_the_next(tmp_path):
-    farm = FilmFarm(tmp_path)
+    farm = VideoFarm(tmp_path)
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
     assert farm.killed_at("ledger.bury#2:before")

@@ -9,7 +9,7 @@ from hevcq.domain.verdict import Abandon, FailureClass
 from hevcq.errors import StaleFence, Unavailable
 from hevcq.usecases.operations.cancel import CancelResult, Order, cancel
 from support.fakes.farm import Farm
-from support.fakes.filmfarm import CHUNKS, EmbeddedFilmFarm, FilmFarm
+from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 from support.ingest.run import NEVER, Bench
 
 
@@ -18,8 +18,8 @@ def ended(farm: Farm, source) -> list[CancelResult]:
     return [done.result for done in cancel(farm.backend, order)]
 
 
-@pytest.fixture(params=[FilmFarm, EmbeddedFilmFarm])
-def films(request, tmp_path):
+@pytest.fixture(params=[VideoFarm, EmbeddedVideoFarm])
+def videos(request, tmp_path):
     return request.param(tmp_path)
 
 
@@ -62,54 +62,54 @@ def test_a_running_encode_stops_at_its_next_heartbeat(tmp_path):
     assert farm.scratch_files() == []
 
 
-def test_the_chunks_of_a_cancelled_film_are_not_encoded(films):
-    source = films.split()
-    films.handle()
+def test_the_chunks_of_a_cancelled_video_are_not_encoded(videos):
+    source = videos.split()
+    videos.handle()
 
-    assert ended(films, source) == [CancelResult.CANCELLED]
+    assert ended(videos, source) == [CancelResult.CANCELLED]
 
-    assert films.kept(source) == [], "what was kept for it is gone"
-    left(films, source)
-    assert films.encoder.calls.count("encode_chunk") == 1
+    assert videos.kept(source) == [], "what was kept for it is gone"
+    left(videos, source)
+    assert videos.encoder.calls.count("encode_chunk") == 1
 
 
-def test_a_chunk_that_is_being_encoded_stops_and_a_cancelled_join_publishes_nothing(films):
-    source = films.split()
-    films.encoder.during["encode_chunk"] = lambda: (
-        ended(films, source),
-        films.lease.beat(films.clock.monotonic()),
-        films.clock.advance(6),
+def test_a_chunk_that_is_being_encoded_stops_and_a_cancelled_join_publishes_nothing(videos):
+    source = videos.split()
+    videos.encoder.during["encode_chunk"] = lambda: (
+        ended(videos, source),
+        videos.lease.beat(videos.clock.monotonic()),
+        videos.clock.advance(6),
     )
-    films.handle()
+    videos.handle()
 
-    left(films, source)
-    assert films.encoder.calls.count("encode_chunk") <= CHUNKS
-    assert "join" not in films.encoder.calls
-
-
-def test_a_film_cancelled_in_its_join_publishes_nothing(films):
-    source = films.chunked()
-    films.encoder.during["verify"] = lambda: ended(films, source)
-    films.handle()
-
-    left(films, source)
+    left(videos, source)
+    assert videos.encoder.calls.count("encode_chunk") <= CHUNKS
+    assert "join" not in videos.encoder.calls
 
 
-def test_a_cancelled_film_can_be_made_after_all(films):
-    source = films.split()
-    ended(films, source)
-    record = films.record(source)
+def test_a_video_cancelled_in_its_join_publishes_nothing(videos):
+    source = videos.chunked()
+    videos.encoder.during["verify"] = lambda: ended(videos, source)
+    videos.handle()
 
-    assert films.backend.fanout.requeue(record, who="ana", why="wanted after all")
-    films.clock.advance(films.profile.queue.visibility_s + 1)
+    left(videos, source)
 
-    assert films.until_settled(source, rounds=120).state is JobState.DONE
-    assert films.renditions() == [films.key(source)]
+
+def test_a_cancelled_video_can_be_made_after_all(videos):
+    source = videos.split()
+    ended(videos, source)
+    record = videos.record(source)
+
+    assert videos.backend.fanout.requeue(record, who="ana", why="wanted after all")
+    videos.clock.advance(videos.profile.queue.visibility_s + 1)
+
+    assert videos.until_settled(source, rounds=120).state is JobState.DONE
+    assert videos.renditions() == [videos.key(source)]
 
 
 def test_an_ingest_that_waits_for_a_cancelled_job_ends_with_the_reason(tmp_path):
     bench = Bench(tmp_path)
-    job = bench.queue(bench.film())
+    job = bench.queue(bench.video())
 
     assert bench.backend.ledger.cancel(job.job_id, "Cancelled by ana.")
     bench.follower.step(NEVER)
@@ -120,7 +120,7 @@ def test_an_ingest_that_waits_for_a_cancelled_job_ends_with_the_reason(tmp_path)
 
 
 def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelled(tmp_path):
-    farm = FilmFarm(tmp_path)
+    farm = VideoFarm(tmp_path)
     split, waiting = farm.split(), farm.submit("b.mp4")
 
     def denied(_prefix):

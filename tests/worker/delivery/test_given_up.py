@@ -14,13 +14,13 @@ from hevcq.usecases.operations.expired_messages import WHOLE_EVERY, GivenUp
 from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.periodic import Periodic
 from support.fakes.backend import Faulty
-from support.fakes.filmfarm import FilmFarm
+from support.fakes.videofarm import VideoFarm
 
 
 @pytest.fixture
 def farm(tmp_path):
     """A farm whose queue gives up apart from the ledger, as SQS does."""
-    made = FilmFarm(tmp_path)
+    made = VideoFarm(tmp_path)
     made.backend = replace(made.backend, gives_up_apart=True)
     made.with_kit(backend=made.backend)
     return made
@@ -96,7 +96,7 @@ def test_one_whose_last_worker_vanished_is_dead_once_its_lease_is_over(farm) -> 
     assert dead(farm, source) == GIVEN_UP
 
 
-def test_a_chunk_that_the_queue_gave_up_ends_its_film(farm) -> None:
+def test_a_chunk_that_the_queue_gave_up_ends_its_video(farm) -> None:
     source = farm.split()
     give_up(farm, kind=TaskKind.CHUNK, chunk=1)
     assert farm.state(source) is JobState.SPLIT
@@ -117,7 +117,7 @@ def test_a_chunk_that_is_done_all_the_same_ends_nothing(farm) -> None:
     assert farm.state(source) is JobState.SPLIT
 
 
-def test_the_message_that_split_a_film_is_needed_only_until_the_chunks_are_sent(farm) -> None:
+def test_the_message_that_split_a_video_is_needed_only_until_the_chunks_are_sent(farm) -> None:
     source = farm.split()
     record = farm.record(source)
     letter = letter_of(farm, source)
@@ -138,7 +138,7 @@ def test_moved_back_by_the_service_a_given_up_job_is_tried_again(farm) -> None:
     assert farm.until_settled(source).state is JobState.DONE
 
 
-def test_moved_back_by_the_service_a_given_up_chunk_brings_its_film_back(farm) -> None:
+def test_moved_back_by_the_service_a_given_up_chunk_brings_its_video_back(farm) -> None:
     source = farm.split()
     give_up(farm, kind=TaskKind.CHUNK, chunk=1)
     GivenUp(farm.backend).look()

@@ -40,7 +40,7 @@ def test_different_jobs_that_fail_in_a_row_take_the_worker_out(farm):
     assert farm.letters() == []
 
 
-@pytest.mark.parametrize("well", [0, 3], ids=["from the start", "after three films"])
+@pytest.mark.parametrize("well", [0, 3], ids=["from the start", "after three videos"])
 @pytest.mark.parametrize(
     "error", [EncoderFailed("broke"), EncoderStalled("stands"), KeyError("x")], ids=repr
 )

@@ -121,7 +121,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
         days = var.work_expiry_days
       }
 
-      # The parts of a film are as large as the film, and of no use once it is joined.
+      # The parts of a video are as large as the video, and of no use once it is joined.
       noncurrent_version_expiration {
         noncurrent_days = 1
       }

@@ -1,6 +1,6 @@
-# Least privilege. A worker sends to its own queue (the chunks of a film that it split, and their join)
+# Least privilege. A worker sends to its own queue (the chunks of a video that it split, and their join)
 # and to its own dead letters, which it also looks through for what the queue itself gave up. It
-# deletes nothing but what it kept for a split film, and reads no other profile.
+# deletes nothing but what it kept for a split video, and reads no other profile.
 
 data "aws_partition" "current" {}
 

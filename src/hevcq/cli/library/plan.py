@@ -27,7 +27,7 @@ def plan(
 ) -> None:
     """Show what would become of a file.
 
-    Skipped, refused or encoded, what happens to each stream, and how the film would be split.
+    Skipped, refused or encoded, what happens to each stream, and how the video would be split.
     """
     with cli_of(ctx).app() as app:
         picked = pick(app.profiles, profile or sorted(app.profiles))

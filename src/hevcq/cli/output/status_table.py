@@ -45,7 +45,7 @@ def duration(seconds: float | None) -> str:
 
 def _queue(queue: Mapping[str, Any]) -> tuple[str, ...]:
     jobs = dict(queue["jobs"])
-    # A film that is shared out has no worker of its own, and is worked on all the same.
+    # A video that is shared out has no worker of its own, and is worked on all the same.
     jobs["running"] = jobs.get("running", 0) + jobs.get("split", 0)
     counts = [str(jobs.get(state, 0)) for state in STATES]
     messages = [str(queue[name]) for name in ("ready", "in_flight", "delayed", "dead_letters")]

@@ -31,7 +31,7 @@ def cancel(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """End jobs that wait or run; a film's chunks end too.
+    """End jobs that wait or run; a video's chunks end too.
 
     Running encodes stop within a heartbeat. Originals and finished renditions are not touched;
     `hevcq reprocess` queues a cancelled job again.

@@ -1,9 +1,9 @@
-"""Choose the key frames at which a film is cut: equal work, scene cuts preferred. Pure.
+"""Choose the key frames at which a video is cut: equal work, scene cuts preferred. Pure.
 
-The work of a stretch of film is modelled from what its packets tell: `FIXED` of it by its frames
+The work of a stretch of video is modelled from what its packets tell: `FIXED` of it by its frames
 (all of one size, so the pixels cancel out), the rest by its bytes, because a stretch that was
 costly for the source's encoder is costly again. A wrong model makes chunks of uneven work, never
-a wrong film.
+a wrong video.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hevcq.domain.chunking.schedule import best_cut, goals_of, ways_to_cut
 
 FIXED = 0.5
 """Share of the work that goes by frames; the rest goes by the source's bytes. Fitted to what
-x265 took for each group of pictures of a film of nine real clips (benchmarks/chunk_costs.tsv):
+x265 took for each group of pictures of a video of nine real clips (benchmarks/chunk_costs.tsv):
 least error at 0.46 with preset medium and at 0.62 with ultrafast, and nearly as small between."""
 REACH = 0.25
 """How far from the ideal place, as a share of the chunk, a scene cut is still looked for."""
@@ -28,7 +28,7 @@ EARLY = 0.95
 TAPER = 0.5
 """With an unknown number of workers, the last chunks are this share of the others."""
 TAPERED = 0.3
-"""Share of the film that is cut into those shorter chunks."""
+"""Share of the video that is cut into those shorter chunks."""
 
 
 def share_of_work(frames: float, size: float) -> float:
@@ -42,13 +42,13 @@ def choose_borders(chunking: Chunking, index: KeyIndex, *, workers_hint: int) ->
     No chunk is shorter than `min_s`; one is longer than `max_s` only where the source has no key
     frame in between.
     """
-    film = _Film(index)
+    video = _Video(index)
     if workers_hint <= 0:
-        return film.cut(chunking, _tapered(chunking, film.length_s))
+        return video.cut(chunking, _tapered(chunking, video.length_s))
     cuts = [
-        film.cut(chunking, goals) for goals in ways_to_cut(chunking, film.length_s, workers_hint)
+        video.cut(chunking, goals) for goals in ways_to_cut(chunking, video.length_s, workers_hint)
     ]
-    return best_cut(cuts, [film.costs(cut) for cut in cuts], film.length_s, workers_hint)
+    return best_cut(cuts, [video.costs(cut) for cut in cuts], video.length_s, workers_hint)
 
 
 def _tapered(chunking: Chunking, length_s: float) -> list[float]:
@@ -61,7 +61,7 @@ def _tapered(chunking: Chunking, length_s: float) -> list[float]:
     return goals_of(weights)
 
 
-class _Film:
+class _Video:
     """The key frames with their times in seconds and the share of the work before each."""
 
     def __init__(self, index: KeyIndex) -> None:
@@ -82,7 +82,7 @@ class _Film:
         self.cuts = {
             place + 1
             for place, gap in enumerate(gaps)
-            # The frames of a film in key frames only say nothing about scenes.
+            # The frames of a video in key frames only say nothing about scenes.
             if gap < EARLY * longest
         }
 

@@ -1,4 +1,4 @@
-"""Why a film is encoded in one piece: each thing that would make cutting inexact, by name. Pure."""
+"""Why a video is encoded in one piece: each thing that would make cutting inexact, by name. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def whole_file_reason(
     """Return the first reason not to cut, or None."""
     main = next((s for s in info.streams if s.index == index.stream_index), None)
     if main is None or main.video is None or plan.main_video.source_index != index.stream_index:
-        return WholeFile(reason="no_film", detail="The packets seen are not those of the film.")
+        return WholeFile(reason="no_video", detail="The packets seen are not those of the video.")
     found = [
         *_by_choice(profile, index),
         *_by_picture(main.codec, main.video, plan),
@@ -46,7 +46,7 @@ def _by_choice(profile: Profile, index: KeyIndex) -> Iterator[WholeFile]:
     if chunking.mode is ChunkMode.AUTO and length < chunking.least_film_s:
         yield WholeFile(
             reason="too_short",
-            detail=f"It lasts {length:.0f} s; films from {chunking.least_film_s:.0f} s on are "
+            detail=f"It lasts {length:.0f} s; videos from {chunking.least_film_s:.0f} s on are "
             "split (chunking.least_film_s).",
         )
     elif length < 2 * chunking.min_s:
@@ -61,7 +61,7 @@ def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Who
     if video.dolby_vision or video.hdr10_plus:
         yield WholeFile(
             reason="dynamic_hdr",
-            detail="Its Dolby Vision or HDR10+ metadata runs through the film as a whole.",
+            detail="Its Dolby Vision or HDR10+ metadata runs through the video as a whole.",
         )
     if video.interlaced or plan.video.deinterlace or plan.video.field_order != "progressive":
         yield WholeFile(

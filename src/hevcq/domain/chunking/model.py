@@ -1,6 +1,6 @@
-"""A film in chunks: what a packet pass knows of its key frames, and the plan that is made of it.
+"""A video in chunks: what a packet pass knows of its key frames, and the plan that is made of it.
 
-Times are integer ticks of the film's time base where exactness matters. A chunk holds the frames
+Times are integer ticks of the video's time base where exactness matters. A chunk holds the frames
 that are shown from its `start_pts` up to, and without, its `end_pts`; the chunks of a plan hold
 every frame once. `domain.chunks.plan_chunks` is the pure function that makes a plan.
 """
@@ -48,7 +48,7 @@ class KeyFrame(Frozen):
 
 
 class KeyIndex(Frozen):
-    """What one pass over the film's packets found. Frames flagged discard are not counted.
+    """What one pass over the video's packets found. Frames flagged discard are not counted.
 
     The first entry of `keys` stands for the first frame shown, which after an edit list need not
     be a key frame. `end_pts` is where the last frame ends.
@@ -77,7 +77,7 @@ class KeyIndex(Frozen):
 
 
 class Chunk(Frozen):
-    """One piece of a film; `end_pts` is None for the last."""
+    """One piece of a video; `end_pts` is None for the last."""
 
     index: int = Field(ge=0)
     start_pts: int
@@ -87,19 +87,19 @@ class Chunk(Frozen):
     seek_s: float | None = Field(
         default=None, description="what to ask for to land on its key frame; None: no seek"
     )
-    duration_ticks: int = Field(gt=0, description="to the next chunk's start, or the film's end")
-    first_frame: int = Field(ge=0, description="frames of the film before it")
+    duration_ticks: int = Field(gt=0, description="to the next chunk's start, or the video's end")
+    first_frame: int = Field(ge=0, description="frames of the video before it")
     frames: int = Field(gt=0)
     bytes: int = Field(default=0, description="of the source")
     times: int = Field(default=0, description="`times_sum` of its frames")
     open_group: bool = Field(
         default=False, description="frames stored at its start are shown before it, and dropped"
     )
-    cost: float = Field(default=0.0, description="share of the film's expected encoding time")
+    cost: float = Field(default=0.0, description="share of the video's expected encoding time")
 
 
 class ChunkPlan(Frozen):
-    """A film in chunks. `digest` is what the identity of a part depends on."""
+    """A video in chunks. `digest` is what the identity of a part depends on."""
 
     stream_index: int
     time_base: str
@@ -114,12 +114,12 @@ class ChunkPlan(Frozen):
         return Fraction(self.time_base)
 
     def seconds(self, chunk: Chunk) -> float:
-        """Return how much film a chunk holds."""
+        """Return how much video a chunk holds."""
         return float(chunk.duration_ticks * self.tick)
 
 
 class WholeFile(Frozen):
-    """The film is encoded in one piece."""
+    """The video is encoded in one piece."""
 
     reason: str = Field(description="a stable word, e.g. `too_short`")
     detail: str = Field(description="one sentence for people")

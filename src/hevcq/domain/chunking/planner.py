@@ -1,4 +1,4 @@
-"""Where a film is cut so that many workers can encode it, or why it is encoded whole. Pure.
+"""Where a video is cut so that many workers can encode it, or why it is encoded whole. Pure.
 
 Borders are key frames of the source, so that no worker decodes much that it throws away; of those
 near the ideal place, one at a scene cut is preferred, where the encoder would begin anew anyway.
@@ -45,7 +45,7 @@ def plan_chunks(
 ) -> ChunkPlan | WholeFile:
     """Decide where to cut; the same arguments give the same plan on every machine.
 
-    `workers_hint` is how many workers will share the film; 0 is unknown: the last chunks then
+    `workers_hint` is how many workers will share the video; 0 is unknown: the last chunks then
     become shorter, so that no worker waits long for the last one.
     """
     refused = whole_file_reason(profile, info, plan, index)

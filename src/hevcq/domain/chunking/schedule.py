@@ -1,4 +1,4 @@
-"""How many chunks of which sizes let a number of workers end a film soonest. Pure.
+"""How many chunks of which sizes let a number of workers end a video soonest. Pure.
 
 The longest chunk goes first (`longest_first`): what is still to be done when the first workers
 run dry is then short. How a way to cut would come out is tried here on the modelled work, with
@@ -21,13 +21,13 @@ the model's error is 0.18 (standard deviation), for chunks of several groups les
 TRIES = 6
 """How many throws of doubt a way to cut is judged by."""
 ROUNDS = 8
-"""So many more rounds of chunks than needed are tried; more do not end a film any sooner."""
+"""So many more rounds of chunks than needed are tried; more do not end a video any sooner."""
 OVERHEAD_S = 0.3
-"""What each chunk costs besides its film, in seconds of film: a process and an encoder's start."""
+"""What each chunk costs besides its video, in seconds of video: a process and an encoder's start."""
 MUCH_THE_SAME = 1.01
 """Of ways that end within this factor of the best, the one with the fewest chunks is taken."""
 MIXES = ((0.3, 0.4), (0.6, 0.5))
-"""Share of the film in long chunks, and how long these are as a share of a worker's part."""
+"""Share of the video in long chunks, and how long these are as a share of a worker's part."""
 _GOLDEN = 0.6180339887498949
 
 Goals = list[float]
@@ -40,7 +40,7 @@ def longest_first(costs: Sequence[float]) -> list[int]:
 
 
 def ways_to_cut(chunking: Chunking, length_s: float, workers: int) -> list[Goals]:
-    """Return the ways worth trying for a film of that length."""
+    """Return the ways worth trying for a video of that length."""
     most = max(1, int(length_s / chunking.min_s))
     wanted = max(2, -(-length_s // chunking.target_s))
     fewest = int(max(1, -(-wanted // workers)))
@@ -107,7 +107,7 @@ def trails(
 ) -> bool:
     """Return whether a chunk of this modelled cost, of which a share is encoded, trails far behind.
 
-    `done` holds the cost and the seconds of each chunk of the film that is done.
+    `done` holds the cost and the seconds of each chunk of the video that is done.
     """
     known = [seconds / each for each, seconds in done if each > 0 and seconds > 0]
     if len(known) < LEAST_DONE or cost <= 0:

@@ -1,4 +1,4 @@
-"""A film that is split over many workers: what all of them go by, and how far it is. Pure."""
+"""A video that is split over many workers: what all of them go by, and how far it is. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import PartUnfit
 
 
-class FilmPlan(Frozen):
+class VideoPlan(Frozen):
     """What every part of a split job is made by, as the worker wrote it that split the job.
 
     The recipe is in it whole, so that a worker of another release neither mixes two recipes in
-    one film nor plans for itself.
+    one video nor plans for itself.
     """
 
     job_id: str
@@ -30,12 +30,12 @@ class FilmPlan(Frozen):
     chunks: ChunkPlan
 
     @classmethod
-    def parse(cls, content: bytes) -> FilmPlan:
+    def parse(cls, content: bytes) -> VideoPlan:
         """Read a plan; raise PartUnfit if it is not one that this release can read."""
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
-            raise PartUnfit("The plan of the split film cannot be read by this worker.") from error
+            raise PartUnfit("The plan of the split video cannot be read by this worker.") from error
 
 
 class PartReport(Frozen):

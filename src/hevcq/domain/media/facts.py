@@ -15,7 +15,7 @@ from hevcq.domain.model import Frozen
 
 
 class StreamKind(StrEnum):
-    """What a stream carries. A picture is cover art: one image, not a film."""
+    """What a stream carries. A picture is cover art: one image, not a video."""
 
     VIDEO = "video"
     AUDIO = "audio"

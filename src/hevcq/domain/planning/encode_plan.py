@@ -131,7 +131,7 @@ class EncodePlan(Frozen):
 
     @property
     def main_video(self) -> StreamPlan:
-        """The stream that is the film."""
+        """The stream that is the video."""
         return next(s for s in self.kept if s.kind is StreamKind.VIDEO)
 
 

@@ -62,7 +62,7 @@ def _no_video() -> Skip:
 
 
 def _main_video(info: MediaInfo) -> Stream | None:
-    """Return the film: the first video stream that is not a cover picture."""
+    """Return the video: the first video stream that is not a cover picture."""
     videos = info.of_kind(StreamKind.VIDEO)
     return videos[0] if videos else None
 

@@ -68,7 +68,7 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
         return Refuse(
             policy="video",
             detail=f"The picture is {size} at first and becomes {facts.becomes} on the way, which "
-            "one picture cannot be; cut the film where it changes.",
+            "one picture cannot be; cut the video where it changes.",
         )
     if facts.turned_by_pictures:
         # ffmpeg 5.1 turns the pictures that carry such a message and leaves the others as they are.
@@ -88,7 +88,7 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Refuse | None:
         (facts.hdr10_plus, "hdr10_plus", policies.hdr10_plus, "HDR10+ dynamic metadata"),
         (facts.closed_captions, "closed_captions", policies.closed_captions, "closed captions"),
         (facts.stereo_3d, "stereo_3d", policies.stereo_3d, "a stereoscopic layout"),
-        # The parts of a split film could not hold it, and MP4 only as an experiment of ffmpeg's.
+        # The parts of a split video could not hold it, and MP4 only as an experiment of ffmpeg's.
         (facts.spherical, "spherical", policies.spherical, "a spherical (360 degree) mapping"),
     )
     for present, name, policy, what in never_carried:

@@ -1,4 +1,4 @@
-"""Join the parts of a film: the picture copied, everything else taken from the source once."""
+"""Join the parts of a video: the picture copied, everything else taken from the source once."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def join(
         raise PartUnfit(f"{len(parts)} parts of {name} were given, not {len(plan.chunks)}.")
     _require_alike(job, plan, parts)
     with _listing(request.output, concat_list(plan, [part.absolute() for part in parts])) as path:
-        film = Joined(listing=path, offset_s=offset(plan, request.info))
-        command = join_command(job.tools, request, covers, film)
+        video = Joined(listing=path, offset_s=offset(plan, request.info))
+        command = join_command(job.tools, request, covers, video)
         report = run_watched(job, command, request.duration_s, on_progress)
     if report.frames != plan.frames:
         raise PartUnfit(

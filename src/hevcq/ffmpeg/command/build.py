@@ -73,13 +73,13 @@ def encode_command(tools: Tools, request: EncodeRequest, covers: Sequence[Path] 
 
 
 def join_command(
-    tools: Tools, request: EncodeRequest, covers: Sequence[Path], film: Joined
+    tools: Tools, request: EncodeRequest, covers: Sequence[Path], video: Joined
 ) -> list[str]:
     """Return the command that makes `request.output` with the picture copied from its parts.
 
     All else is mapped, made and named as in `encode_command`.
     """
-    return _rendition_command(tools, request, covers, film)
+    return _rendition_command(tools, request, covers, video)
 
 
 def opening(tools: Tools, threads: int) -> list[str]:
@@ -91,25 +91,25 @@ def opening(tools: Tools, threads: int) -> list[str]:
 
 
 def _rendition_command(
-    tools: Tools, request: EncodeRequest, covers: Sequence[Path], film: Joined | None
+    tools: Tools, request: EncodeRequest, covers: Sequence[Path], video: Joined | None
 ) -> list[str]:
     plan, info = request.plan, request.info
     threads = request.threads or request.profile.bounds.threads
     command = [*opening(tools, threads), *source_input(request.location, info)]
-    if film is not None:
-        command += _parts_input(film)
+    if video is not None:
+        command += _parts_input(video)
     tracks = _mapped(plan)
     for track in tracks:
-        joined = film is not None and track == plan.main_video
+        joined = video is not None and track == plan.main_video
         command += ["-map", "1:0" if joined else f"0:{track.source_index}"]
     # Explicit, because ffmpeg's own copy of the global tags leaves the creation time out.
     command += ["-map_metadata", "0", "-map_chapters", "0"]
     for place, track in enumerate(tracks):
         source = _stream(info, track)
-        if film is not None:
+        if video is not None:
             # One map of a stream's tags turns ffmpeg's own copying off for all of them.
             command += [f"-map_metadata:s:{place}", f"0:s:{track.source_index}"]
-        if film is not None and track == plan.main_video:
+        if video is not None and track == plan.main_video:
             options = joined_options(track, source, muxer=plan.muxer)
             command += [f"-metadata:s:{place}", f"encoder=Lavc {track.encoder}"]
         else:
@@ -164,10 +164,10 @@ def source_input(location: str, info: MediaInfo) -> list[str]:
     return [*again, "-format_whitelist", info.format_name, *input_options(location)[2:]]
 
 
-def _parts_input(film: Joined) -> list[str]:
-    offset = ["-itsoffset", microseconds(film.offset_s)] if film.offset_s else []
+def _parts_input(video: Joined) -> list[str]:
+    offset = ["-itsoffset", microseconds(video.offset_s)] if video.offset_s else []
     whitelists = ["-format_whitelist", f"concat,{PART_DEMUXER}", "-protocol_whitelist", "file"]
-    return [*offset, *whitelists, "-f", "concat", "-safe", "0", "-i", f"file:{film.listing}"]
+    return [*offset, *whitelists, "-f", "concat", "-safe", "0", "-i", f"file:{video.listing}"]
 
 
 def microseconds(seconds: Fraction) -> str:

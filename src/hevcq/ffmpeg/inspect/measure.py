@@ -1,6 +1,6 @@
 """Count what is really in a file: one demux pass over every packet, in little memory.
 
-ffprobe prints a short line for each packet (about 3 s of CPU for a film of two hours), which is
+ffprobe prints a short line for each packet (about 3 s of CPU for a video of two hours), which is
 counted as it comes and never kept.
 """
 
@@ -165,7 +165,7 @@ def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
     stream = next((s for s in info.streams if s.index == index), None)
     tick = stream.tick if stream is not None else Fraction(1, 1000)
 
-    film = stream is not None and stream.kind is StreamKind.VIDEO
+    video = stream is not None and stream.kind is StreamKind.VIDEO
 
     def seconds(ticks: int | None) -> float | None:
         return None if ticks is None else float(ticks * tick)
@@ -181,5 +181,5 @@ def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
         monotonic_dts=counted.monotonic,
         discarded=counted.discarded,
         digest=f"{counted.digest:08x}" if counted.digest else "",
-        keys_s=tuple(float(pts * tick) for pts in counted.keys) if film else (),
+        keys_s=tuple(float(pts * tick) for pts in counted.keys) if video else (),
     )

@@ -84,7 +84,7 @@ def _mastering(payload: bytes) -> MasteringDisplay:
 PLACES = 5
 """So many places are looked at, spread evenly: a scan pays for each, 20 to 40 ms of 1080p."""
 FROM_S = 2.0
-"""A shorter film is not looked at again: its first pictures are most of it."""
+"""A shorter video is not looked at again: its first pictures are most of it."""
 LANDING_PACKETS = 8
 """Most containers are entered at a key frame."""
 SEEKING_PACKETS = 300
@@ -98,9 +98,9 @@ _SEEKING = frozenset({"mpegts", "mpeg"})
 
 
 def later_frames(
-    tools: Tools, location: str, info: MediaInfo, film: Stream, stop: threading.Event
+    tools: Tools, location: str, info: MediaInfo, video: Stream, stop: threading.Event
 ) -> list[Mapping[str, Any]]:
-    """Return ffprobe's facts of key frames at places spread over the film; none if it is short.
+    """Return ffprobe's facts of key frames at places spread over the video; none if it is short.
 
     Where a place cannot be entered nothing comes of it: damage is the pre-flight's matter. Raises
     Unavailable if a connection broke, for nobody knows then what was not seen.
@@ -114,7 +114,7 @@ def later_frames(
     places = [f"{start + (place + 0.5) * share:.3f}%+#{packets}" for place in range(PLACES)]
     argv = [
         tools.ffprobe, "-v", "error", "-threads", "1", "-skip_frame", "nokey", "-of", "json",
-        "-select_streams", str(film.index), "-read_intervals", ",".join(places),
+        "-select_streams", str(video.index), "-read_intervals", ",".join(places),
         "-show_entries", FRAME_ENTRIES, *input_options(location),
     ]  # fmt: skip
     looked = run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)

@@ -35,7 +35,7 @@ _FRAME_RATE = re.compile(r"^\d+/\d+$")
 def media_info(probed: Json) -> MediaInfo:
     """Return the typed facts of what `ffprobe -of json` printed.
 
-    `frames` are the first ones, `later_frames` key frames from all over the film.
+    `frames` are the first ones, `later_frames` key frames from all over the video.
     """
     form = _mapping(probed.get("format"))
     frames = [_mapping(frame) for frame in _items(probed, "frames")]
@@ -185,7 +185,7 @@ def _becomes(frames: list[Json]) -> str:
 def _field_order(raw: Json, frames: list[Json], later: list[Json]) -> str:
     """Return the header's field order, or what pictures say where it says nothing.
 
-    Of the first ones most must be fields; of key frames all over the film one is enough.
+    Of the first ones most must be fields; of key frames all over the video one is enough.
     """
     order = str(raw.get("field_order", "unknown"))
     if order not in {"unknown", "progressive"}:

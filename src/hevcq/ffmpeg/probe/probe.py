@@ -130,7 +130,7 @@ def refusal(location: str, stderr: Sequence[str]) -> SourceUnreadable | SourceGo
     for line in stderr:
         found = _NOT_LISTED.match(line)
         if found:
-            return SourceUnreadable(f"{name} {_not_a_film(found.group(1))}.")
+            return SourceUnreadable(f"{name} {_not_a_video(found.group(1))}.")
     text = without_name(stderr, location)
     if is_url(location):
         return _unfetched(name, text, _last(stderr, location))
@@ -153,7 +153,7 @@ def _unfetched(name: str, text: str, last: str) -> SourceUnreadable | SourceGone
     return SourceUnreadable(f"{name} cannot be read as a video: {last}.")
 
 
-def _not_a_film(demuxer: str) -> str:
+def _not_a_video(demuxer: str) -> str:
     name = demuxer.partition(",")[0]
     if name in _PLAYLISTS:
         return f"is a playlist ({name}) that names other files, not a video"

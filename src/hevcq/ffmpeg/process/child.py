@@ -88,8 +88,8 @@ def run_child(
     Raises Stopped when `stop` is set, LimitExceeded past the deadline or above 64 MiB of stdout,
     EncoderStalled when it uses no CPU time for `limits.idle_s`,
     WorkerUnfit when the program cannot be started, MediaRefused when its command is longer than the
-    system takes (the film's labels are part of it), and OutOfMemory or EncoderFailed when somebody
-    else killed it: what it had said until then is no verdict on its film.
+    system takes (the video's labels are part of it), and OutOfMemory or EncoderFailed when somebody
+    else killed it: what it had said until then is no verdict on its video.
     """
     if on_line is not None:
         lines = Lines(on_line)
@@ -277,7 +277,7 @@ def _start(argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes],
         )
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.E2BIG:
-            why = "The film's labels or tracks make a command that is too long for this system."
+            why = "The video's labels or tracks make a command that is too long for this system."
             raise MediaRefused(why) from error
         raise WorkerUnfit(f"{argv[0]} cannot be started: {error}.") from error
     child = _Child(popen, os.path.basename(program), on_chunk)  # noqa: PTH119 - a name

@@ -53,7 +53,7 @@ NO_LIMITS = ChildLimits()
 
 
 def limits_of(bounds: Bounds, *, output_bytes: int = 0) -> ChildLimits:
-    """Return what a child that works on a film may use; most of them may write no file."""
+    """Return what a child that works on a video may use; most of them may write no file."""
     return ChildLimits(
         nice=bounds.nice,
         memory_mib=bounds.memory_mib,

@@ -157,7 +157,7 @@ def _by_source(ended: Ended, name: str) -> HevcqError | None:
 
 
 def _searched(ended: Ended, lines: Sequence[str]) -> str:
-    """Return what may be searched for a cause: neither the film's name nor its own words."""
+    """Return what may be searched for a cause: neither the video's name nor its own words."""
     return "".join(part for part in pieces(lines, ended.location) if part not in ended.said)
 
 

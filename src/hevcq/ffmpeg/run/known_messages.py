@@ -16,7 +16,7 @@ VERSION = 3
 
 
 class Pass(StrEnum):
-    """Where a line was printed. MIDWAY is the encode of a chunk that begins within a film."""
+    """Where a line was printed. MIDWAY is the encode of a chunk that begins within a video."""
 
     DEMUX = "demux"
     DECODE = "decode"

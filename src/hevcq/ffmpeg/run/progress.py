@@ -5,7 +5,7 @@ from __future__ import annotations
 from hevcq.ports.encoder import EncodeProgress
 
 SPEED_AFTER_S = 2.0
-"""Of film: before so much of it is out, ffmpeg's speed is mostly that of filling its buffers."""
+"""Of video: before so much of it is out, ffmpeg's speed is mostly that of filling its buffers."""
 
 
 def parse_line(line: str) -> tuple[str, str] | None:

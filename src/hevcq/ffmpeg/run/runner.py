@@ -31,10 +31,10 @@ from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress
 
 OUTPUT_SLACK = 64 * 2**20
 """What an output may be beyond max_output_ratio, in bytes; see domain/profile.py Bounds."""
-NOT_THE_FILMS = (
+NOT_THE_VIDEOS = (
     DiskFull, LimitExceeded, OutOfMemory, SourceGone, SourceUnreadable, Unavailable, WorkerUnfit,
 )  # fmt: skip
-"""What is told by ffmpeg's words, and is no fault of the film's content."""
+"""What is told by ffmpeg's words, and is no fault of the video's content."""
 NEARLY_DONE = 0.97
 """From here on the file's own growth counts as progress: the index is being moved to the front."""
 
@@ -100,7 +100,7 @@ def run_bounded(
     except EncoderFailed as error:
         if error.returncode is None:  # it stalled
             raise
-        # Somebody else killed it; said here with the film's name and the command.
+        # Somebody else killed it; said here with the video's name and the command.
         raise _problem(job, command, error.returncode, error.tail) or error from error
     problem = _problem(job, command, finished.returncode, finished.stderr)
     if problem is not None:
@@ -122,13 +122,13 @@ def _problem(
         where=job.where,
     )
     problem = failure(ended)
-    if returncode > 0 and isinstance(problem, NOT_THE_FILMS):
+    if returncode > 0 and isinstance(problem, NOT_THE_VIDEOS):
         return failure(replace(ended, said=_said(job)))
     return problem
 
 
 def _said(job: Job) -> frozenset[str]:
-    """Return what the film makes a program say that only opens it, in `failure.pieces`.
+    """Return what the video makes a program say that only opens it, in `failure.pieces`.
 
     A tag may read like an error of this machine, line breaks and all; asked after a failure only.
     What cannot be opened (any more) says nothing that may be left out.

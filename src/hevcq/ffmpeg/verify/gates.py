@@ -21,11 +21,11 @@ from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.run.known_messages import Pass, in_words, suspicious
 from hevcq.ffmpeg.run.progress import ProgressReader
 from hevcq.ffmpeg.verify.picture import (
-    Film,
+    EncodedVideo,
     Look,
     Sample,
     decode_problems,
-    encoded_films,
+    encoded_videos,
     frozen,
     looks,
     take_samples,
@@ -40,7 +40,7 @@ PASSED: Judged = (Outcome.PASSED, "")
 DECODED = 0.7
 """Share of the whole check that is over when G4 has decoded everything; the samples of G8 follow.
 
-Measured as CPU on Big Buck Bunny, 480p: 0.6 for 30 s, and more the longer the film is."""
+Measured as CPU on Big Buck Bunny, 480p: 0.6 for 30 s, and more the longer the video is."""
 
 
 def verify(
@@ -130,14 +130,14 @@ class _Gates:
             )
         )
         if request.chunks is not None and not problems:
-            film = self._film()
+            video = self._video()
             self.shown, problems = joined_times(
-                self.tools, request, (film.index, film.tick), self.stop
+                self.tools, request, (video.index, video.tick), self.stop
             )
         return _judged(problems)
 
-    def _film(self) -> Stream:
-        """Return the film's stream in the output; G3 found it there."""
+    def _video(self) -> Stream:
+        """Return the video's stream in the output; G3 found it there."""
         made = made_streams(self.request.plan, self.output)
         return made[self.request.plan.main_video.position or 0]
 
@@ -170,7 +170,7 @@ class _Gates:
         return PASSED
 
     def _pixels_kept(self) -> float:
-        """Return the share of the source's pixels that the film was to keep, at most 1."""
+        """Return the share of the source's pixels that the video was to keep, at most 1."""
         request = self.request
         source = next(
             s.video for s in request.info.streams if s.index == request.plan.main_video.source_index
@@ -203,20 +203,20 @@ class _Gates:
         )
 
     def _tell_sampled(self) -> None:
-        """Tell how far the samples are; a short film has fewer of them than its profile asks."""
-        films = len(encoded_films(self.request.plan))
-        wanted = max(1, films * self.request.profile.gates.picture_samples)
+        """Tell how far the samples are; a short video has fewer of them than its profile asks."""
+        videos = len(encoded_videos(self.request.plan))
+        wanted = max(1, videos * self.request.profile.gates.picture_samples)
         fraction = DECODED + (1 - DECODED) * min(1.0, self.sampled / wanted)
         out_time_s = fraction * (self.output.duration_s or 0.0)
         self.on_progress(EncodeProgress(fraction, out_time_s, frame=0, speed=None, size=0))
 
     def picture(self) -> Judged:
         """G8: the worst of the samples is still alike, and what moved still moves."""
-        films = encoded_films(self.request.plan)
-        if self.request.profile.gates.picture_metric is PictureMetric.OFF or not films:
+        videos = encoded_videos(self.request.plan)
+        if self.request.profile.gates.picture_metric is PictureMetric.OFF or not videos:
             return Outcome.OFF, ""
         worst = 1.0
-        for kept in films:
+        for kept in videos:
             samples = self._aligned(kept)
             if isinstance(samples, tuple):
                 return samples
@@ -226,14 +226,14 @@ class _Gates:
             worst = min(worst, *(sample.ssim or 0.0 for sample in samples))
         if self.shown is not None:
             target = self.request.plan.main_video.video or self.request.plan.video
-            film = target, self._film().index
-            for problem in seam_problem(self.tools, self.request, self.shown, film, self.stop):
+            video = target, self._video().index
+            for problem in seam_problem(self.tools, self.request, self.shown, video, self.stop):
                 if problem:
                     return Outcome.FAILED, problem
         return Outcome.PASSED, f"worst SSIM {worst:.4f} of the samples"
 
     def _aligned(self, kept: StreamPlan) -> list[Sample] | Judged:
-        """Return the samples of one film, all of them alike in one way of looking."""
+        """Return the samples of one video, all of them alike in one way of looking."""
         first: Judged | None = None
         for look in looks(self.request):
             samples = self._samples(kept, look)
@@ -245,7 +245,7 @@ class _Gates:
         return first or (Outcome.UNKNOWN, "no sample could be taken")
 
     def _samples(self, kept: StreamPlan, look: Look) -> list[Sample] | Judged:
-        """Return the samples of one film, or the judgement that ends the gate."""
+        """Return the samples of one video, or the judgement that ends the gate."""
         made = made_streams(self.request.plan, self.output)
         place, floor = kept.position or 0, self.request.profile.gates.picture_floor
         track = self.made.track(made[place].index) if place < len(made) else None
@@ -253,7 +253,11 @@ class _Gates:
         if track is None:
             return Outcome.UNKNOWN, f"video track {place} was not measured"
         for sample in take_samples(
-            self.tools, self.request, Film(kept, track, look), self.stop, deadline_s=self._left()
+            self.tools,
+            self.request,
+            EncodedVideo(kept, track, look),
+            self.stop,
+            deadline_s=self._left(),
         ):
             if sample.ssim is None:
                 return Outcome.UNKNOWN, f"the sample at {sample.at_s:.1f} s cannot be compared"

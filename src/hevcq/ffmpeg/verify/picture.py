@@ -1,6 +1,6 @@
 """Gates G4 and G8: does all of it decode, and does the picture still show the source?
 
-G8 looks at samples spread over the film. Source and output are read from the same moment; the
+G8 looks at samples spread over the video. Source and output are read from the same moment; the
 source goes through the filters of the encode; libavfilter's ssim compares frame with frame. A
 thumbnail of each pair is kept as well, because a mean can hide a small thing standing still: what
 moves in the source must move in the output.
@@ -39,7 +39,7 @@ FOLLOWS = 0.25
 PREROLL_S = 10.0
 """Containers without an index are entered this much earlier, to find a key frame on the way."""
 SPREAD_S = 600.0
-"""In a longer film the samples lie in the middle of their shares, whatever it costs: it is little."""
+"""In a longer video the samples lie in the middle of their shares, whatever it costs: it is little."""
 UNINDEXED = frozenset({"mpegts", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
 UNTIMED = frozenset({"avi", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
 """Containers without presentation times: what a decoder makes of theirs depends on its delay."""
@@ -76,7 +76,7 @@ FIRST_LOOK = Look()
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
+class EncodedVideo:
     """An encoded video track: its plan, and its measure in the output."""
 
     kept: StreamPlan
@@ -85,7 +85,7 @@ class Film:
 
 
 def looks(request: VerifyRequest) -> tuple[Look, ...]:
-    """Return how a film may be looked at; it is alike if all its samples are, in one of these ways.
+    """Return how a video may be looked at; it is alike if all its samples are, in one of these ways.
 
     G5 counts the frames: a shift of them all hides none that is lost.
     """
@@ -136,9 +136,9 @@ def complaints(done: Finished) -> list[str]:
 def sample_times(
     length_s: float, count: int, sample_s: float, keys: Sequence[Sequence[float]] = ()
 ) -> list[float]:
-    """Return when the samples begin: one in each of equal shares, fewer if the film is too short.
+    """Return when the samples begin: one in each of equal shares, fewer if the video is too short.
 
-    A sample lies in the middle of its share, or in a short film where least must be decoded to
+    A sample lies in the middle of its share, or in a short video where least must be decoded to
     come to it; `keys` are the times of key frames in each file, where known.
     """
     fitting = max(1, min(count, int(length_s / max(sample_s, 0.001))))
@@ -164,7 +164,7 @@ def _cheapest(begin: float, middle: float, end: float, keys: Sequence[Sequence[f
     return min(times, key=cost)
 
 
-def encoded_films(plan: EncodePlan) -> tuple[StreamPlan, ...]:
+def encoded_videos(plan: EncodePlan) -> tuple[StreamPlan, ...]:
     """Return the kept video tracks whose pictures were encoded anew."""
     return tuple(
         kept
@@ -176,14 +176,14 @@ def encoded_films(plan: EncodePlan) -> tuple[StreamPlan, ...]:
 def take_samples(
     tools: Tools,
     request: VerifyRequest,
-    film: Film,
+    encoded: EncodedVideo,
     stop: threading.Event,
     *,
     deadline_s: float,
 ) -> Iterator[Sample]:
-    """G8: yield each sample of one film as it is measured; none if its times are unknown."""
-    source = request.measured.track(film.kept.source_index)
-    first, made = film.made.first_pts_s, film.made
+    """G8: yield each sample of one video as it is measured; none if its times are unknown."""
+    source = request.measured.track(encoded.kept.source_index)
+    first, made = encoded.made.first_pts_s, encoded.made
     if source is None or source.first_pts_s is None or first is None:
         return
     length = max(0.0, (source.last_pts_s or 0.0) - source.first_pts_s)
@@ -197,7 +197,7 @@ def take_samples(
     ]
     for at in sample_times(length, gates.picture_samples, gates.picture_sample_s, keys):
         moments = source.first_pts_s + at, first + at
-        argv = _sample_command(tools, request, film, moments, frames)
+        argv = _sample_command(tools, request, encoded, moments, frames)
         done = run_child(
             argv, stop=stop, limits=limits_of(request.profile.bounds), deadline_s=deadline_s
         )
@@ -207,19 +207,19 @@ def take_samples(
 def _sample_command(
     tools: Tools,
     request: VerifyRequest,
-    film: Film,
+    encoded: EncodedVideo,
     moments: tuple[float, float],
     frames: int,
 ) -> list[str]:
-    target = film.kept.video or request.plan.video
-    streams = film.kept.source_index, film.made.index
+    target = encoded.kept.video or request.plan.video
+    streams = encoded.kept.source_index, encoded.made.index
     # Few pictures are wanted: more threads would decode some that nobody looks at.
     alone = ("-threads", "1")
     # Only what is shown is shifted: a demuxer seeks by the times of its packets.
-    shown = moments[0] + film.look.shift * _frame_s(request, film.kept), moments[1]
+    shown = moments[0] + encoded.look.shift * _frame_s(request, encoded.kept), moments[1]
     return [
         tools.ffmpeg, "-v", "level+info", "-nostdin", "-nostats", "-hide_banner", "-copyts",
-        *seek_options(moments[0] - max(film.look.earlier_s, preroll_of(request))),
+        *seek_options(moments[0] - max(encoded.look.earlier_s, preroll_of(request))),
         *alone, *input_options(request.location),
         *seek_options(moments[1]), *alone, *input_options(str(request.output)),
         "-filter_complex", graph(target, streams, shown, frames),
@@ -253,7 +253,7 @@ def seek_options(moment: float) -> list[str]:
 def graph(
     target: VideoTarget, streams: tuple[int, int], moments: tuple[float, float], frames: int
 ) -> str:
-    """Return the filter graph of one sample; `streams` are the film's in source and output.
+    """Return the filter graph of one sample; `streams` are the video's in source and output.
 
     Trimming by time in the graph is exact where seeking is not. The output side begins a little
     early: of two frames ssim takes the one that is shown at the source frame's time.

@@ -57,7 +57,7 @@ class Shown:
 def joined_times(
     tools: Tools, request: VerifyRequest, place: tuple[int, Fraction], stop: threading.Event
 ) -> tuple[Shown, list[str]]:
-    """G5: compare the times of all frames; `place` is the film's index and tick in the output."""
+    """G5: compare the times of all frames; `place` is the video's index and tick in the output."""
     plan = request.chunks
     if plan is None:
         raise AssertionError("the rendition was not joined")
@@ -99,12 +99,12 @@ def seam_problem(
     tools: Tools,
     request: VerifyRequest,
     shown: Shown,
-    film: tuple[VideoTarget, int],
+    video: tuple[VideoTarget, int],
     stop: threading.Event,
 ) -> Iterator[str]:
     """G8: yield what is wrong at each seam as half a sentence, or ""; one child process a seam.
 
-    `film` is the picture's target and its index in the output.
+    `video` is the picture's target and its index in the output.
     """
     plan = request.chunks
     if plan is None:
@@ -113,7 +113,7 @@ def seam_problem(
         first = max(0, chunk.first_frame - AROUND)
         count = min(len(shown.source), chunk.first_frame + AROUND) - first
         argv = _seam_command(
-            tools, request, film, (*shown.moments(first), plan.stream_index, count)
+            tools, request, video, (*shown.moments(first), plan.stream_index, count)
         )
         limits = limits_of(request.profile.bounds)
         found: list[float] = []
@@ -145,7 +145,7 @@ def below(found: list[float], seam: int) -> float:
 def _seam_command(
     tools: Tools,
     request: VerifyRequest,
-    film: tuple[VideoTarget, int],
+    video: tuple[VideoTarget, int],
     where: tuple[float, float, int, int],
 ) -> list[str]:
     """Return the command that prints the SSIM of each frame from a moment on."""
@@ -154,14 +154,14 @@ def _seam_command(
         tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-hide_banner", "-copyts",
         *seek_options(there - preroll_of(request)), *input_options(request.location),
         *seek_options(here), *input_options(str(request.output)),
-        "-filter_complex", seam_graph(film, where), "-map", "[out]",
+        "-filter_complex", seam_graph(video, where), "-map", "[out]",
         "-frames:v", str(frames), "-fps_mode", "passthrough", "-f", "null", "-",
     ]  # fmt: skip
 
 
-def seam_graph(film: tuple[VideoTarget, int], where: tuple[float, float, int, int]) -> str:
+def seam_graph(video: tuple[VideoTarget, int], where: tuple[float, float, int, int]) -> str:
     """Return the filter graph that compares frame with frame; see verify_picture.graph."""
-    target, made = film
+    target, made = video
     there, here, stream, frames = where
     alike = f"setsar=1,format={coded_pixel_format(target)}"
     source = [f"trim=start={max(0.0, there) - 0.0005:.6f}", picture_filter(target), alike]

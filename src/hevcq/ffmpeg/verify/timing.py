@@ -41,7 +41,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Everything that G5 compares; `frames` is what the encoder counted in the film, or 0."""
+    """Everything that G5 compares; `frames` is what the encoder counted in the video, or 0."""
 
     plan: EncodePlan
     source: MediaInfo
@@ -59,7 +59,7 @@ def time_problems(compared: Compared) -> list[str]:
     pairs, problems = _pairs(compared)
     main = next((p for p in pairs if p.kept == compared.plan.main_video), None)
     if main is None or main.source.first_pts_s is None or main.made.first_pts_s is None:
-        return [*problems, "the film's packets have no times"]
+        return [*problems, "the video's packets have no times"]
     shift = main.made.first_pts_s - main.source.first_pts_s
     for pair in pairs:
         found = [*_counts(compared, pair, pair is main), *_times(pair, shift, compared.drift_s)]
@@ -126,7 +126,7 @@ def _plain(demuxer: str, codec: str) -> bool:
 
 
 def _times(pair: Pair, shift: float, drift_s: float) -> Iterator[str]:
-    """Compare first and last times after moving the output by what moved the film."""
+    """Compare first and last times after moving the output by what moved the video."""
     if pair.kept.kind not in {StreamKind.VIDEO, StreamKind.AUDIO, StreamKind.SUBTITLE}:
         return
     allowed = drift_s

@@ -275,7 +275,7 @@ def _wanted(walk: _Walk, relative: str) -> bool:
 def _made_here(path: Path, certificate: Path) -> bool:
     """Whether the certificate is of this rendition, made beside its source or in a mirror.
 
-    A replaced original carries no profile in its name: it is the film itself, and other profiles
+    A replaced original carries no profile in its name: it is the video itself, and other profiles
     may well want it.
     """
     try:

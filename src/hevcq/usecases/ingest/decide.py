@@ -238,7 +238,7 @@ def _free(item: Item, where: Destination, occupied: Occupied) -> Item:
         case Claim.STRANGER | Claim.TWIN if target != item.path:
             kind = "the replacement" if where.mode is Mode.REPLACE else "the rendition"
             reason = (
-                f"{printable(target)} exists already and is not known for this film's rendition, so"
+                f"{printable(target)} exists already and is not known for this video's rendition, so"
                 f" {kind} has no place; move it away, or use --output."
             )
         case _:

@@ -13,7 +13,7 @@ from hevcq.ports.catalog import Mode
 
 
 class Claim(StrEnum):
-    """Whose the file at a target is; a twin's is the rendition of another film."""
+    """Whose the file at a target is; a twin's is the rendition of another video."""
 
     FREE = "free"
     OURS = "ours"

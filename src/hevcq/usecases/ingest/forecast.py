@@ -70,9 +70,9 @@ MEGAPIXELS_PER_CPU_S: dict[tuple[str, str], float] = {
 GATE_SHARE = 0.35
 """CPU of pre-flight and gates as a share of the encode: the upper side of what was measured."""
 TABLE_SPREAD = (0.5, 2.0)
-"""How far real films lie from the table: content and CPU differ by about a factor of two."""
+"""How far real videos lie from the table: content and CPU differ by about a factor of two."""
 OWN_SPREAD = (0.75, 1.4)
-"""How far films lie from the mean of this machine's own jobs."""
+"""How far videos lie from the mean of this machine's own jobs."""
 OWN_ENOUGH = 3
 """Own jobs from which on their mean is believed."""
 JOB_OVERHEAD_S = 0.5

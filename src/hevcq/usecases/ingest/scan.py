@@ -78,13 +78,13 @@ def occupied(target: Path, source: Path, size: int) -> Claim:
         return Claim.STRANGER
     if _tail(proof.source.key) == _tail(key):
         return Claim.OURS if proof.source.size == size else Claim.STRANGER
-    # One of the same name may be this very film, before its folder was moved.
+    # One of the same name may be this very video, before its folder was moved.
     same_name = Path(proof.source.key).name == Path(key).name
     return Claim.STRANGER if same_name else Claim.TWIN
 
 
 def never_replaced(source: Path) -> str:
-    """Say in one sentence why a film will not be replaced, as far as that shows before its encode."""
+    """Say in one sentence why a video will not be replaced, as far as that shows before its encode."""
     try:
         refuse_more_names(source, source.lstat())
     except SwapRefused as refused:

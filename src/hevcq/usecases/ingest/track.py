@@ -176,7 +176,7 @@ class Follower:
             self._progress(entry, entry.job.progress)
 
     def _shared(self, entry: _Open) -> None:
-        """Show the film as one bar, fed by all who work on its chunks."""
+        """Show the video as one bar, fed by all who work on its chunks."""
         entry.local = False
         found = split_progress(entry.job, self._ledger.parts(entry.job.job_id))
         if found is not None:

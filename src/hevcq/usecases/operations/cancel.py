@@ -1,4 +1,4 @@
-"""End jobs that are still to be done, because a person asks for it; a film's chunks end with it."""
+"""End jobs that are still to be done, because a person asks for it; a video's chunks end with it."""
 
 from __future__ import annotations
 

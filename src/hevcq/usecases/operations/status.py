@@ -30,7 +30,7 @@ class QueueStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """One running job; `chunks` of a film that is shared out, and how many of them are done."""
+    """One running job; `chunks` of a video that is shared out, and how many of them are done."""
 
     job_id: str
     profile: str

@@ -18,7 +18,7 @@ from hevcq.usecases.placement.lock import placing
 from hevcq.util.text import printable
 
 UNSETTLED = UNPLACED | {PlacementState.REPLACED}
-"""Where something may still be to do: a replaced film's original goes when its time is up."""
+"""Where something may still be to do: a replaced video's original goes when its time is up."""
 WORDS: dict[Settled, str] = {
     Settled.FINISHED: "an interrupted replace was finished",
     Settled.ROLLED_BACK: "an interrupted replace was rolled back; the original is in its place",

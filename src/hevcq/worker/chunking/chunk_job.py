@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hevcq.domain.chunking.planner import Chunk
-from hevcq.domain.chunking.split_plan import FilmPlan, PartReport
+from hevcq.domain.chunking.split_plan import PartReport, VideoPlan
 from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import part_name, work_key
 from hevcq.domain.verdict import Done, Verdict
@@ -27,45 +27,45 @@ from hevcq.worker.delivery.inputs import require_room, sha256_file
 class ChunkWork(PartWork):
     """One attempt at one chunk."""
 
-    def _run(self, film: FilmPlan) -> Verdict:
-        chunk = self._chunk(film)
-        made = self._found(chunk) or self._made(film, chunk)
+    def _run(self, video: VideoPlan) -> Verdict:
+        chunk = self._chunk(video)
+        made = self._found(chunk) or self._made(video, chunk)
         reference, cpu_s = made
         self._moves.complete(reference, cpu_s=cpu_s)
         send_join(self._kit, self._task)
         return Done()
 
-    def _chunk(self, film: FilmPlan) -> Chunk:
+    def _chunk(self, video: VideoPlan) -> Chunk:
         number = self._task.chunk
-        if number is None or number >= len(film.chunks.chunks):
-            raise PartUnfit(f"The film's plan has no chunk {number}.", index=number)
-        return film.chunks.chunks[number]
+        if number is None or number >= len(video.chunks.chunks):
+            raise PartUnfit(f"The video's plan has no chunk {number}.", index=number)
+        return video.chunks.chunks[number]
 
     def _key(self, chunk: Chunk) -> str:
         return work_key(self._job.job_id, self._split.name, part_name(chunk.index))
 
-    def _made(self, film: FilmPlan, chunk: Chunk) -> tuple[RenditionRef, float]:
+    def _made(self, video: VideoPlan, chunk: Chunk) -> tuple[RenditionRef, float]:
         with self._kit.scratch.job(self._task.unit_id) as folder:
-            share = int(self._source.size * chunk.frames / film.chunks.frames)
+            share = int(self._source.size * chunk.frames / video.chunks.frames)
             copied = share if self._store.free_bytes() is None else 0
             require_room(self._kit, copied + share, self.part)
             output = folder / part_name(chunk.index)
             encoding = self._kit.encoding(self._claimed.worker, self._lease.check)
             with encoding, self._streamed(folder) as location:
-                report = self._encode(film, chunk, location, output)
+                report = self._encode(video, chunk, location, output)
             self._require_ours(chunk, report)
             return self._publish(chunk, report, output), report.cpu_s
 
-    def _encode(self, film: FilmPlan, chunk: Chunk, location: str, output: Path) -> ChunkReport:
+    def _encode(self, video: VideoPlan, chunk: Chunk, location: str, output: Path) -> ChunkReport:
         self._report.phase(Phase.ENCODE)
-        request = self._request(film, location, output)
-        on_progress = self._report.encoding(Phase.ENCODE, film.chunks.seconds(chunk))
+        request = self._request(video, location, output)
+        on_progress = self._report.encoding(Phase.ENCODE, video.chunks.seconds(chunk))
         if self._kit.hands_on:
-            trail = Trail(self._kit, film, chunk, self._lease, self._claimed.fence)
+            trail = Trail(self._kit, video, chunk, self._lease, self._claimed.fence)
             on_progress = trail.watched(on_progress)
         report = self._kit.encoder.encode_chunk(
             request,
-            film.chunks,
+            video.chunks,
             chunk,
             on_progress=on_progress,
             stop=self._lease.stop,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, kept_original
-from hevcq.domain.chunking.split_plan import FilmPlan, PartReport
+from hevcq.domain.chunking.split_plan import PartReport, VideoPlan
 from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, part_id
 from hevcq.domain.keys import part_name, rendition_key, work_key
 from hevcq.domain.planning.encode_plan import SkipReason
@@ -27,10 +27,10 @@ class JoinWork(PartWork):
     """One attempt at the join. It ends the job."""
 
     def _is_unfit(self, error: HevcqError) -> bool:
-        # What fails a gate as a joined film may well pass as a whole one: cutting is to blame first.
+        # What fails a gate as a joined video may well pass as a whole one: cutting is to blame first.
         return isinstance(error, (PartUnfit, VerificationFailed))
 
-    def _run(self, film: FilmPlan) -> Verdict:
+    def _run(self, video: VideoPlan) -> Verdict:
         subjobs = self._kit.backend.subjobs
         parts = self._kit.retry_control_call(lambda: subjobs.parts(self._job.job_id))
         chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
@@ -40,13 +40,13 @@ class JoinWork(PartWork):
             announce(self._kit, self._task.whole(), self._split)
             self._moves.interrupt("A chunk is not done yet.")
             return Done()
-        key = rendition_key(self._source.key, film.recipe.name, film.plan.extension)
+        key = rendition_key(self._source.key, video.recipe.name, video.plan.extension)
         whole = self._task.whole()
-        sha256 = film.source_sha256
-        earlier = adopt(self._kit, self._lease, whole, film.recipe, key=key, source_sha256=sha256)
+        sha256 = video.source_sha256
+        earlier = adopt(self._kit, self._lease, whole, video.recipe, key=key, source_sha256=sha256)
         if earlier is not None:
             return self._complete(earlier.rendition, earlier.cpu_s)
-        return self._join(film, chunks, key)
+        return self._join(video, chunks, key)
 
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
         self._end.complete(rendition, cpu_s=cpu_s)
@@ -54,7 +54,7 @@ class JoinWork(PartWork):
         sweep(self._kit, self._job.job_id)
         return Done()
 
-    def _join(self, film: FilmPlan, chunks: list[JobRecord], key: str) -> Verdict:
+    def _join(self, video: VideoPlan, chunks: list[JobRecord], key: str) -> Verdict:
         with self._kit.scratch.job(self._task.unit_id) as folder:
             copied = self._source.size if self._store.free_bytes() is None else 0
             sizes = sum(p.rendition.size for p in chunks if p.rendition is not None)
@@ -63,9 +63,9 @@ class JoinWork(PartWork):
             files = [self._collected(part, folder) for part in chunks]
             told = [self._told(part) for part in chunks]
             with self._fetched(folder) as (_path, location):
-                made = self._prove(film, location, files, told, key)
-            # The source is let go before the film is published: another is fetched meanwhile.
-            return made if isinstance(made, Skipped) else self._publish(film, made)
+                made = self._prove(video, location, files, told, key)
+            # The source is let go before the video is published: another is fetched meanwhile.
+            return made if isinstance(made, Skipped) else self._publish(video, made)
 
     def _collected(self, part: JobRecord, folder: Path) -> Path:
         """Bring one part here; one that is gone or has other bytes is made again."""
@@ -111,16 +111,16 @@ class JoinWork(PartWork):
         return PartUnfit(reason, index=number)
 
     def _joined(
-        self, film: FilmPlan, location: str, files: list[Path], output: Path
+        self, video: VideoPlan, location: str, files: list[Path], output: Path
     ) -> EncodeReport:
         self._report.phase(Phase.JOIN)
-        request = self._request(film, location, output)
+        request = self._request(video, location, output)
         try:
             report = self._kit.encoder.join(
                 request,
-                film.chunks,
+                video.chunks,
                 files,
-                on_progress=self._report.encoding(Phase.JOIN, film.duration_s),
+                on_progress=self._report.encoding(Phase.JOIN, video.duration_s),
                 stop=self._lease.stop,
             )
         except PartUnfit as error:
@@ -128,73 +128,73 @@ class JoinWork(PartWork):
                 raise
             raise self._again(error.index, str(error)) from error
         self._lease.check()
-        if report.frames != film.chunks.frames:
+        if report.frames != video.chunks.frames:
             raise PartUnfit(
-                f"The joined film has {report.frames} frames, not {film.chunks.frames}."
+                f"The joined video has {report.frames} frames, not {video.chunks.frames}."
             )
         return report
 
     def _verified(
-        self, film: FilmPlan, location: str, output: Path, report: EncodeReport
+        self, video: VideoPlan, location: str, output: Path, report: EncodeReport
     ) -> tuple[tuple[GateResult, ...], float]:
         self._report.phase(Phase.VERIFY)
         began = self._kit.clock.monotonic()
         request = VerifyRequest(
-            profile=film.recipe,
-            plan=film.plan,
+            profile=video.recipe,
+            plan=video.plan,
             location=location,
-            info=film.info,
-            measured=film.measured,
+            info=video.info,
+            measured=video.measured,
             source_size=self._source.size,
             output=output,
             report=report,
             max_seconds=self._lease.left_s,
-            chunks=film.chunks,
+            chunks=video.chunks,
         )
         gates = self._kit.encoder.verify(
             request,
-            on_progress=self._report.encoding(Phase.VERIFY, film.duration_s),
+            on_progress=self._report.encoding(Phase.VERIFY, video.duration_s),
             stop=self._lease.stop,
         )
         return gates, self._kit.clock.monotonic() - began
 
-    def _remembered(self, film: FilmPlan, reason: str) -> Skipped:
-        recipe = film.recipe
+    def _remembered(self, video: VideoPlan, reason: str) -> Skipped:
+        recipe = video.recipe
         self._kit.retry_control_call(
             lambda: self._kit.backend.skips.remember(
-                film.source_sha256, recipe.name, recipe.revision, reason
+                video.source_sha256, recipe.name, recipe.revision, reason
             )
         )
         return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
 
     def _prove(
         self,
-        film: FilmPlan,
+        video: VideoPlan,
         location: str,
         files: list[Path],
         told: list[PartReport],
         key: str,
     ) -> Made | Skipped:
-        output = files[0].parent / f"rendition.{film.plan.extension}"
+        output = files[0].parent / f"rendition.{video.plan.extension}"
         with self._kit.encoding(self._claimed.worker, self._lease.check):
-            report = self._joined(film, location, files, output)
-            gates, seconds = self._verified(film, location, output, report)
+            report = self._joined(video, location, files, output)
+            gates, seconds = self._verified(video, location, output, report)
         reason = kept_original(gates)
         if reason is not None:
-            return self._remembered(film, reason)
+            return self._remembered(video, reason)
         return Made(
             key=key,
             file=output,
-            source_sha256=film.source_sha256,
-            plan=film.plan,
+            source_sha256=video.source_sha256,
+            plan=video.plan,
             report=_summed(report, told),
             gates=gates,
             verify_s=seconds,
         )
 
-    def _publish(self, film: FilmPlan, made: Made) -> Done:
+    def _publish(self, video: VideoPlan, made: Made) -> Done:
         job = Fence(self._ledger, self._job.job_id, self._job.fence)
-        claimed = Claimed(self._task, film.recipe, self._lease, job, self._claimed.worker)
+        claimed = Claimed(self._task, video.recipe, self._lease, job, self._claimed.worker)
         rendition = publish(self._kit, claimed, made, self._report)
         return self._complete(rendition, made.report.cpu_s)
 

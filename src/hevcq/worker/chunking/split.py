@@ -1,4 +1,4 @@
-"""Split a film: decide whether it pays, write its plan, and have its chunks queued.
+"""Split a video: decide whether it pays, write its plan, and have its chunks queued.
 
 The order, and what a kill after each step leaves:
 
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, plan_chunks
 from hevcq.domain.chunking.schedule import longest_first
-from hevcq.domain.chunking.split_plan import FilmPlan
+from hevcq.domain.chunking.split_plan import VideoPlan
 from hevcq.domain.job import JobRecord, JobState, Split, Task, TaskKind
 from hevcq.domain.keys import WORK, work_folder, work_key
 from hevcq.domain.media.facts import Measurement, MediaInfo
@@ -36,7 +36,7 @@ LATER_S = 5.0
 
 
 class Splitter:
-    """Splits the film of one claimed job."""
+    """Splits the video of one claimed job."""
 
     def __init__(self, kit: Kit, claimed: Claimed, moves: Moves) -> None:
         self._kit, self._claimed, self._moves = kit, claimed, moves
@@ -45,7 +45,7 @@ class Splitter:
     def plan(
         self, location: str, info: MediaInfo, plan: EncodePlan, duration_s: float | None
     ) -> ChunkPlan | None:
-        """Return where to cut the film, or None where it is to be encoded whole.
+        """Return where to cut the video, or None where it is to be encoded whole.
 
         The pass over its packets is only made where their number may say yes.
         """
@@ -61,7 +61,7 @@ class Splitter:
         index = self._kit.encoder.keyframes(location, info, stop=self._claimed.lease.stop)
         made = plan_chunks(self._profile, info, plan, index, workers_hint=sharers)
         if isinstance(made, WholeFile):
-            get_logger(job=self._task.job_id).info("film_whole", why=made.reason)
+            get_logger(job=self._task.job_id).info("video_whole", why=made.reason)
             return None
         return made
 
@@ -86,7 +86,7 @@ class Splitter:
         Raises StaleFence if the job is no longer ours, Unavailable or StorageError.
         """
         name = f"{chunks.digest}-{self._claimed.fence.number}"
-        film = FilmPlan(
+        video = VideoPlan(
             job_id=self._task.job_id,
             split=name,
             recipe=self._profile,
@@ -97,7 +97,7 @@ class Splitter:
             duration_s=duration_s,
             chunks=chunks,
         )
-        content = film.model_dump_json().encode()
+        content = video.model_dump_json().encode()
         split = Split(
             name=name,
             chunks=len(chunks.chunks),
@@ -105,10 +105,10 @@ class Splitter:
             seconds=sum(chunks.seconds(chunk) for chunk in chunks.chunks),
             plan_sha256=hashlib.sha256(content).hexdigest(),
         )
-        self._put(work_key(film.job_id, name, PLAN), content)
+        self._put(work_key(video.job_id, name, PLAN), content)
         self._moves.split(split, [chunk.frames for chunk in chunks.chunks])
-        log = get_logger(job=film.job_id, split=name)
-        log.info("film_split", chunks=split.chunks, frames=split.frames)
+        log = get_logger(job=video.job_id, split=name)
+        log.info("video_split", chunks=split.chunks, frames=split.frames)
         try:
             order = longest_first([chunk.cost for chunk in chunks.chunks])
             announce(self._kit, self._task, split, order)
@@ -130,8 +130,8 @@ class Splitter:
 def announce(kit: Kit, task: Task, split: Split, order: Sequence[int] = ()) -> None:
     """Send the tasks of those parts of a split that wait; the tasks that are there do no harm.
 
-    All of a film's tasks share its fair-share group, so that short jobs pass between them. They
-    go in the given order, or as the film runs.
+    All of a video's tasks share its fair-share group, so that short jobs pass between them. They
+    go in the given order, or as the video runs.
     """
     subjobs = kit.backend.subjobs
     parts = kit.retry_control_call(lambda: subjobs.parts(task.job_id))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hevcq.domain.chunking.planner import Chunk
 from hevcq.domain.chunking.schedule import LOOK_S, trails
-from hevcq.domain.chunking.split_plan import FilmPlan
+from hevcq.domain.chunking.split_plan import VideoPlan
 from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, Trailing
 from hevcq.ports.encoder import EncodeProgress, OnProgress
@@ -20,8 +20,10 @@ from hevcq.worker.delivery.lease import Fence, Lease
 class Trail:
     """Looks now and then, while a chunk is encoded, how long it takes."""
 
-    def __init__(self, kit: Kit, film: FilmPlan, chunk: Chunk, lease: Lease, fence: Fence) -> None:
-        self._film, self._chunk, self._lease = film, chunk, lease
+    def __init__(
+        self, kit: Kit, video: VideoPlan, chunk: Chunk, lease: Lease, fence: Fence
+    ) -> None:
+        self._video, self._chunk, self._lease = video, chunk, lease
         self._fence, self._clock, self._handed_on = fence, kit.clock, kit.handed_on
         self._subjobs = kit.backend.subjobs
         self._began = self._clock.monotonic()
@@ -40,7 +42,7 @@ class Trail:
         return on_progress
 
     def _look(self, share: float, elapsed_s: float) -> None:
-        log = get_logger(job=self._film.job_id, chunk=self._chunk.index)
+        log = get_logger(job=self._video.job_id, chunk=self._chunk.index)
         try:
             done = self._done()
         except HevcqError as error:
@@ -53,8 +55,8 @@ class Trail:
 
     def _done(self) -> list[tuple[float, float]]:
         """Return the cost and the seconds of each chunk that is done."""
-        chunks, found = self._film.chunks.chunks, []
-        for part in self._subjobs.parts(self._film.job_id):
+        chunks, found = self._video.chunks.chunks, []
+        for part in self._subjobs.parts(self._video.job_id):
             number = part.part.chunk if part.part is not None else None
             if number is None or part.state is not JobState.DONE:
                 continue

@@ -1,4 +1,4 @@
-"""What a chunk and the join of a split film have in common: how they begin, fail, and end the job.
+"""What a chunk and the join of a split video have in common: how they begin, fail, and end the job.
 
 A part has a record, a lease and counts of its own, so that it is retried alone. Only when it is
 given up for good does its job end, and then once: the part is DEAD first, the job after it, the
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from hevcq.domain.chunking.split_plan import FilmPlan
+from hevcq.domain.chunking.split_plan import VideoPlan
 from hevcq.domain.job import JobRecord, JobState, RenditionRef, Split, Task, TaskKind
 from hevcq.domain.keys import work_key
 from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn, Skipped, Verdict
@@ -74,16 +74,16 @@ class PartWork(ABC):
         """Do the part; raises any error of the tree."""
         self._kit.retry_control_call(lambda: self._store.check(self._source))
         try:
-            return self._run(self._film())
+            return self._run(self._video())
         except HevcqError as error:
             self._unfit = self._lease.cause is None and self._is_unfit(error)
             raise
 
     @abstractmethod
-    def _run(self, film: FilmPlan) -> Verdict: ...
+    def _run(self, video: VideoPlan) -> Verdict: ...
 
     def _is_unfit(self, error: HevcqError) -> bool:
-        """Return whether the film is better encoded whole than given up, if this never succeeds."""
+        """Return whether the video is better encoded whole than given up, if this never succeeds."""
         return isinstance(error, PartUnfit)
 
     def record(self, decided: Verdict) -> Verdict:
@@ -112,7 +112,7 @@ class PartWork(ABC):
         return decided
 
     def _give_up(self, decided: Bury) -> Verdict:
-        """Have the film encoded whole: this delivery comes back, and asks for just that."""
+        """Have the video encoded whole: this delivery comes back, and asks for just that."""
         get_logger(job=self._job.job_id).warning("split_given_up", reason=decided.reason)
         self._moves.interrupt(decided.reason)
         try:
@@ -122,13 +122,13 @@ class PartWork(ABC):
         sweep(self._kit, self._job.job_id)
         return Release(reason=decided.reason)
 
-    def _film(self) -> FilmPlan:
+    def _video(self) -> VideoPlan:
         """Read the split's plan; PartUnfit if it is not the one that the ledger names."""
         key = work_key(self._job.job_id, self._split.name, PLAN)
         content = self._kit.retry_control_call(lambda: self._small(key))
         if sha256_bytes(content) != self._split.plan_sha256:
-            raise PartUnfit("The plan of the split film is not the one that was made.")
-        return FilmPlan.parse(content)
+            raise PartUnfit("The plan of the split video is not the one that was made.")
+        return VideoPlan.parse(content)
 
     def _small(self, key: str) -> bytes:
         try:
@@ -165,22 +165,22 @@ class PartWork(ABC):
         with way(self._source, folder, moved=lambda _n: None, stop=self._lease.stop) as found:
             yield found
 
-    def _request(self, film: FilmPlan, location: str, output: Path) -> EncodeRequest:
+    def _request(self, video: VideoPlan, location: str, output: Path) -> EncodeRequest:
         """Return what chunk and join ask of the encoder alike."""
         return EncodeRequest(
-            profile=film.recipe,
-            plan=film.plan,
-            info=film.info,
+            profile=video.recipe,
+            plan=video.plan,
+            info=video.info,
             location=location,
             output=output,
-            duration_s=film.duration_s,
+            duration_s=video.duration_s,
             source_size=self._source.size,
             max_seconds=self._lease.left_s,
-            threads=self._threads(film),
+            threads=self._threads(video),
         )
 
-    def _threads(self, film: FilmPlan) -> int:
-        recipe = film.recipe
+    def _threads(self, video: VideoPlan) -> int:
+        recipe = video.recipe
         return recipe.chunking.threads or recipe.bounds.threads or self._kit.threads
 
 

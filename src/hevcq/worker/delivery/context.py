@@ -58,7 +58,7 @@ def keep(_source: Source) -> bool:
 
 
 def alone(_profile: Profile) -> int:
-    """Return 1: nobody shares a film with this slot."""
+    """Return 1: nobody shares a video with this slot."""
     return 1
 
 
@@ -68,10 +68,10 @@ class Kit:
 
     `min_free_bytes` stays free on the disks of scratch
     and store. `threads` is the encoder's thread count where the profile does not say one.
-    `random` returns numbers in [0, 1). `sharers` says how many slots may share a film of a profile.
+    `random` returns numbers in [0, 1). `sharers` says how many slots may share a video of a profile.
     `hands_on` says that a chunk that trails far behind is given to another worker, and `handed_on`
     which were.
-    `tidies` says that a start removes what killed workers kept in the store for split films.
+    `tidies` says that a start removes what killed workers kept in the store for split videos.
     `stages` bounds how many of the slots encode, where there are more slots than that.
     `let_go` is told of each source that a job of ended well, and raises nothing.
     """

@@ -15,7 +15,7 @@ from hevcq.util.log import get_logger
 
 SICK_AFTER = 5
 """Jobs that may fail one after another in ways that do not point at their source. Five different
-films in a row that all break the encoder are far likelier a broken encoder than broken films. A
+videos in a row that all break the encoder are far likelier a broken encoder than broken videos. A
 worker whose encoder fails a trial right after the first is taken out at once. Where the trial finds
 nothing, each of these failures is doubtful, and goes back uncounted while its message has receives
 to spare. So neither costs a job an attempt."""

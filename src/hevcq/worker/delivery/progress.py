@@ -31,7 +31,7 @@ class Reporter:
         return OnMoved(self, phase, total)
 
     def encoding(self, phase: Phase, expected_s: float | None) -> OnProgress:
-        """Return a callback for an encode or a check of `expected_s` seconds of film."""
+        """Return a callback for an encode or a check of `expected_s` seconds of video."""
 
         def on_progress(now: EncodeProgress) -> None:
             eta = None

@@ -59,7 +59,7 @@ class Shift:
                 Handler(self.kit, "w").handle(Served(PROFILES[name], queue), delivery)
 
 
-def upload(farm: Farm, content: bytes = b"film", **more) -> Source:
+def upload(farm: Farm, content: bytes = b"clip", **more) -> Source:
     answer = farm.clients.s3.put_object(Bucket="uploads", Key=KEY, Body=content, **more)
     version = answer.get("VersionId") or answer["ETag"].strip('"')
     return Source(bucket="uploads", key=KEY, version=version, size=len(content))
@@ -169,7 +169,7 @@ def test_only_the_version_that_was_worked_on_is_tagged_and_a_newer_one_is_not(
 ) -> None:
     source, shift = upload(farm), Shift(farm, tmp_path)
     shift.do("hevc", "720p")
-    newer = upload(farm, b"another film")
+    newer = upload(farm, b"another clip")
 
     LetGo(farm.backend, PROFILES)(source)
 
@@ -180,7 +180,7 @@ def test_in_a_bucket_without_versions_nothing_is_tagged(farm, tmp_path) -> None:
     farm.clients.s3.create_bucket(
         Bucket="plain", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
     )
-    answer = farm.clients.s3.put_object(Bucket="plain", Key=KEY, Body=b"film")
+    answer = farm.clients.s3.put_object(Bucket="plain", Key=KEY, Body=b"clip")
     source = Source(bucket="plain", key=KEY, version=answer["ETag"].strip('"'), size=4)
 
     assert farm.backend.store.let_go(source, collected=True) is False
@@ -205,9 +205,9 @@ def test_other_tags_stay_and_a_persons_word_stands(farm, tmp_path) -> None:
 def test_what_ingest_took_in_stays_until_its_machine_says_that_it_is_collected(
     farm, tmp_path
 ) -> None:
-    film = tmp_path / "a.mp4"
-    film.write_bytes(b"film")
-    source = farm.backend.store.accept(film, KEY, moved=lambda _n: None, stop=threading.Event())
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"clip")
+    source = farm.backend.store.accept(video, KEY, moved=lambda _n: None, stop=threading.Event())
 
     Shift(farm, tmp_path).do("hevc", "720p")
     assert (states(farm), tags(farm, source)) == ({JobState.DONE}, {})
@@ -240,11 +240,11 @@ def test_a_source_that_is_reprocessed_is_held_again_first(farm, tmp_path) -> Non
 
 
 def test_what_ingest_finds_there_already_is_held_again_before_it_is_queued(farm, tmp_path) -> None:
-    film, store = tmp_path / "film.mp4", farm.backend.store
-    film.write_bytes(b"film")
+    video, store = tmp_path / "video.mp4", farm.backend.store
+    video.write_bytes(b"clip")
 
     def accepted() -> Source:
-        return store.accept(film, KEY, moved=lambda _n: None, stop=threading.Event())
+        return store.accept(video, KEY, moved=lambda _n: None, stop=threading.Event())
 
     source = accepted()
     assert store.let_go(source, collected=True)

@@ -18,7 +18,7 @@ from support.aws.values import open_parts
 pytestmark = pytest.mark.aws
 
 
-def publication(folder: Path, content: bytes = b"film", *, fence: int = 1, job: str = "j"):
+def publication(folder: Path, content: bytes = b"clip", *, fence: int = 1, job: str = "j"):
     file = folder / f"out-{fence}-{job}"
     file.write_bytes(content)
     return Publication("DONE/hevc/a.mp4", file, sha(content), job, fence, {"job": job})
@@ -54,7 +54,7 @@ def test_a_conflict_is_tried_again_under_the_new_condition(farm, store, tmp_path
 
     made = store.publish(publication(tmp_path))
 
-    assert made.sha256 == sha(b"film")
+    assert made.sha256 == sha(b"clip")
     assert "IfMatch" in store._s3.calls[-2][1]
 
 

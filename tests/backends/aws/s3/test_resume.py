@@ -32,8 +32,8 @@ def small_parts(store, monkeypatch):
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Path:
-    path = tmp_path / "film.mp4"
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "video.mp4"
     path.write_bytes(os.urandom((PARTS - 1) * PART + 12_345))
     return path
 
@@ -81,67 +81,67 @@ def notes(farm) -> list[Path]:
     return list((farm.settings.data_dir / "uploads").glob("*"))
 
 
-def test_a_new_process_sends_only_the_parts_that_are_missing(farm, process, film) -> None:
+def test_a_new_process_sends_only_the_parts_that_are_missing(farm, process, video) -> None:
     first = process()
     kill_at(first, 4)
     with pytest.raises(Killed):
-        accept(first, film)
+        accept(first, video)
     assert open_parts(farm) == [KEY]
 
     second, told = process(), []
-    source = accept(second, film, moved=told.append)
+    source = accept(second, video, moved=told.append)
 
     assert sent(second) == [4, 5, 6]
     assert second._s3.count("create_multipart_upload") == 0
-    assert content_of(farm, source) == film.read_bytes()
+    assert content_of(farm, source) == video.read_bytes()
     assert told == sorted(told)
-    assert told[-1] == film.stat().st_size
+    assert told[-1] == video.stat().st_size
     assert (open_parts(farm), notes(farm)) == ([], [])
 
 
-def test_killed_again_and_again_each_part_is_sent_once(farm, process, film) -> None:
+def test_killed_again_and_again_each_part_is_sent_once(farm, process, video) -> None:
     every = []
     for number in (2, 4, 6):
         store = process()
         kill_at(store, number)
         with pytest.raises(Killed):
-            accept(store, film)
+            accept(store, video)
         every += [n for n in sent(store) if n < number]
     last = process()
-    accept(last, film)
+    accept(last, video)
 
     assert sorted(every + sent(last)) == list(range(1, PARTS + 1))
 
 
 @pytest.mark.parametrize("error", [Stopped(), broken()])
-def test_a_stop_or_an_outage_keeps_the_parts_for_the_next_time(farm, process, film, error) -> None:
+def test_a_stop_or_an_outage_keeps_the_parts_for_the_next_time(farm, process, video, error) -> None:
     store = process()
     store._s3.plan["upload_part"] = [None, error, error, error, error]
     with pytest.raises((Stopped, Unavailable)):
-        accept(store, film)
+        accept(store, video)
     assert open_parts(farm) == [KEY]
     assert "Contents" not in farm.clients.s3.list_objects_v2(Bucket="uploads")
 
     again = process()
-    source = accept(again, film)
+    source = accept(again, video)
 
     assert len(sent(again)) < PARTS
-    assert content_of(farm, source) == film.read_bytes()
+    assert content_of(farm, source) == video.read_bytes()
 
 
 def test_a_file_that_changed_between_is_begun_anew_and_the_old_parts_are_aborted(
-    farm, process, film
+    farm, process, video
 ) -> None:
     first = process()
     kill_at(first, 4)
     with pytest.raises(Killed):
-        accept(first, film)
-    changed = bytearray(film.read_bytes())
+        accept(first, video)
+    changed = bytearray(video.read_bytes())
     changed[10] ^= 1
-    film.write_bytes(changed)
+    video.write_bytes(changed)
 
     second = process()
-    source = accept(second, film)
+    source = accept(second, video)
 
     assert sent(second) == list(range(1, PARTS + 1))
     assert second._s3.count("abort_multipart_upload") == 1
@@ -149,26 +149,26 @@ def test_a_file_that_changed_between_is_begun_anew_and_the_old_parts_are_aborted
     assert open_parts(farm) == []
 
 
-def test_a_file_that_changes_while_it_is_uploaded_leaves_nothing_open(farm, process, film) -> None:
+def test_a_file_that_changes_while_it_is_uploaded_leaves_nothing_open(farm, process, video) -> None:
     store = process()
 
     def grow(real, **asked):
-        with film.open("ab") as file:
+        with video.open("ab") as file:
             file.write(b"more")
         return real(**asked)
 
     store._s3.plan["upload_part"] = [grow]
     with pytest.raises(SourceChanged):
-        accept(store, film)
+        accept(store, video)
 
     assert (open_parts(farm), notes(farm)) == ([], [])
 
 
-def test_a_part_that_is_not_what_is_in_the_file_is_sent_again(farm, process, film) -> None:
+def test_a_part_that_is_not_what_is_in_the_file_is_sent_again(farm, process, video) -> None:
     first = process()
     kill_at(first, 4)
     with pytest.raises(Killed):
-        accept(first, film)
+        accept(first, video)
     (upload,) = farm.clients.s3.list_multipart_uploads(Bucket="uploads")["Uploads"]
     farm.clients.s3.upload_part(
         Bucket="uploads",
@@ -180,60 +180,62 @@ def test_a_part_that_is_not_what_is_in_the_file_is_sent_again(farm, process, fil
     )
 
     second = process()
-    source = accept(second, film)
+    source = accept(second, video)
 
     assert sent(second) == [2, 4, 5, 6]
-    assert content_of(farm, source) == film.read_bytes()
+    assert content_of(farm, source) == video.read_bytes()
 
 
-def test_an_upload_that_the_buckets_rule_aborted_is_begun_anew(farm, process, film) -> None:
+def test_an_upload_that_the_buckets_rule_aborted_is_begun_anew(farm, process, video) -> None:
     first = process()
     kill_at(first, 4)
     with pytest.raises(Killed):
-        accept(first, film)
+        accept(first, video)
     (upload,) = farm.clients.s3.list_multipart_uploads(Bucket="uploads")["Uploads"]
     farm.clients.s3.abort_multipart_upload(Bucket="uploads", Key=KEY, UploadId=upload["UploadId"])
 
     second = process()
-    source = accept(second, film)
+    source = accept(second, video)
 
     assert sent(second) == list(range(1, PARTS + 1))
-    assert content_of(farm, source) == film.read_bytes()
+    assert content_of(farm, source) == video.read_bytes()
 
 
 @pytest.mark.parametrize("code", ["InvalidPart", "NoSuchUpload"])
-def test_parts_that_s3_refuses_in_the_end_are_not_taken_up_again(farm, process, film, code) -> None:
+def test_parts_that_s3_refuses_in_the_end_are_not_taken_up_again(
+    farm, process, video, code
+) -> None:
     store = process()
     store._s3.plan["complete_multipart_upload"] = [refusal(code)]
     with pytest.raises(Unavailable):
-        accept(store, film)
+        accept(store, video)
     assert (open_parts(farm), notes(farm)) == ([], [])
 
-    assert content_of(farm, accept(process(), film)) == film.read_bytes()
+    assert content_of(farm, accept(process(), video)) == video.read_bytes()
 
 
-def test_a_completion_whose_answer_was_lost_is_found_and_not_repeated(farm, process, film) -> None:
+def test_a_completion_whose_answer_was_lost_is_found_and_not_repeated(farm, process, video) -> None:
     store = process()
     store._s3.plan["complete_multipart_upload"] = [("after", broken())]
     with pytest.raises(Unavailable):
-        accept(store, film)
+        accept(store, video)
 
     again = process()
-    source = accept(again, film)
+    source = accept(again, video)
 
     assert sent(again) == []
-    assert content_of(farm, source) == film.read_bytes()
+    assert content_of(farm, source) == video.read_bytes()
     assert open_parts(farm) == []
 
 
 def test_what_nobody_will_go_on_with_is_aborted_by_the_next_upload(
-    farm, process, film, tmp_path
+    farm, process, video, tmp_path
 ) -> None:
     first = process()
     kill_at(first, 3)
     with pytest.raises(Killed):
-        accept(first, film)
-    film.unlink()
+        accept(first, video)
+    video.unlink()
     other = tmp_path / "other.mp4"
     other.write_bytes(b"small")
 
@@ -242,35 +244,35 @@ def test_what_nobody_will_go_on_with_is_aborted_by_the_next_upload(
     assert (open_parts(farm), notes(farm)) == ([], [])
 
 
-def test_two_processes_upload_one_key_and_neither_spoils_the_other(farm, process, film) -> None:
+def test_two_processes_upload_one_key_and_neither_spoils_the_other(farm, process, video) -> None:
     outer, inner = process(), process()
     found = []
 
     def between(real, **asked):
-        found.append(accept(inner, film))
+        found.append(accept(inner, video))
         return real(**asked)
 
     outer._s3.plan["upload_part"] = [between]
-    source = accept(outer, film)
+    source = accept(outer, video)
 
-    assert content_of(farm, source) == content_of(farm, found[0]) == film.read_bytes()
+    assert content_of(farm, source) == content_of(farm, found[0]) == video.read_bytes()
     assert (open_parts(farm), notes(farm)) == ([], [])
 
 
-def test_a_note_cut_off_by_a_kill_is_no_note(farm, process, film) -> None:
+def test_a_note_cut_off_by_a_kill_is_no_note(farm, process, video) -> None:
     first = process()
     kill_at(first, 3)
     with pytest.raises(Killed):
-        accept(first, film)
+        accept(first, video)
     (note,) = notes(farm)
     note.write_bytes(note.read_bytes()[:40])
 
-    assert content_of(farm, accept(process(), film)) == film.read_bytes()
+    assert content_of(farm, accept(process(), video)) == video.read_bytes()
 
 
-def test_a_file_whose_name_is_not_unicode_is_taken_up_as_well(farm, process, film) -> None:
-    odd = Path(os.fsdecode(os.fsencode(film.parent) + b"/f\xff m.mp4"))
-    film.rename(odd)
+def test_a_file_whose_name_is_not_unicode_is_taken_up_as_well(farm, process, video) -> None:
+    odd = Path(os.fsdecode(os.fsencode(video.parent) + b"/f\xff m.mp4"))
+    video.rename(odd)
     first = process()
     kill_at(first, 4)
     with pytest.raises(Killed):
@@ -282,7 +284,7 @@ def test_a_file_whose_name_is_not_unicode_is_taken_up_as_well(farm, process, fil
     assert sent(second) == [4, 5, 6]
 
 
-def test_parts_go_side_by_side_but_never_more_than_the_limit(farm, process, film) -> None:
+def test_parts_go_side_by_side_but_never_more_than_the_limit(farm, process, video) -> None:
     store, guard = process(), threading.Lock()
     now = SimpleNamespace(running=0, most=0)
     full = threading.Barrier(transfer.PARTS_AT_A_TIME)
@@ -300,24 +302,24 @@ def test_parts_go_side_by_side_but_never_more_than_the_limit(farm, process, film
                 now.running -= 1
 
     store._s3.plan["upload_part"] = [counted] * PARTS
-    accept(store, film)
+    accept(store, video)
 
     assert now.most == transfer.PARTS_AT_A_TIME
 
 
-def test_each_part_carries_its_own_sha256(farm, process, film) -> None:
+def test_each_part_carries_its_own_sha256(farm, process, video) -> None:
     store = process()
-    accept(store, film)
+    accept(store, video)
 
     asked = [c for name, c in store._s3.calls if name == "upload_part"]
     assert {c["ChecksumAlgorithm"] for c in asked} == {"SHA256"}
     ((_, done),) = [c for c in store._s3.calls if c[0] == "complete_multipart_upload"]
-    first = base64.b64encode(hashlib.sha256(film.read_bytes()[:PART]).digest()).decode()
+    first = base64.b64encode(hashlib.sha256(video.read_bytes()[:PART]).digest()).decode()
     assert done["MultipartUpload"]["Parts"][0]["ChecksumSHA256"] == first
 
 
 def test_a_part_is_taken_for_what_it_is_by_size_and_digest_alone() -> None:
-    content = b"film"
+    content = b"clip"
     sha256 = base64.b64encode(hashlib.sha256(content).digest()).decode()
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
 

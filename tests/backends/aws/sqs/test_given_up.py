@@ -28,8 +28,8 @@ REASON = f"Given up by the queue after {MAX_RECEIVES} receives."
 
 
 def given_up(farm) -> Source:
-    """Upload a film, and let its message be received until SQS moves it."""
-    answer = farm.clients.s3.put_object(Bucket="uploads", Key="TODO/hevc/a.mp4", Body=b"film")
+    """Upload a video, and let its message be received until SQS moves it."""
+    answer = farm.clients.s3.put_object(Bucket="uploads", Key="TODO/hevc/a.mp4", Body=b"clip")
     source = Source(bucket="uploads", key="TODO/hevc/a.mp4", version=answer["VersionId"], size=4)
     farm.backend.ledger.register(source, ["hevc"])
     queue = farm.backend.queues["hevc"]

@@ -1,4 +1,4 @@
-"""A film that is uploaded again while its first rendition is on its way keeps the later one."""
+"""A video that is uploaded again while its first rendition is on its way keeps the later one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_late_publication_does_not_replace_that_of_a_later_upload(farm, tmp_pa
     scratch = Scratch(tmp_path / "scratch", farm.clock)
     parts = (farm.backend, FakeEncoder(), fake_plan, scratch, farm.clock)
     kit = Kit(*parts, threads=1, heartbeat=NoHeartbeat)
-    sources = [upload(farm, b"the first film")]
+    sources = [upload(farm, b"the first clip")]
 
     def work(worker: str) -> None:
         (delivery,) = take(queue)
@@ -38,7 +38,7 @@ def test_a_late_publication_does_not_replace_that_of_a_later_upload(farm, tmp_pa
 
     def overtaken(*asked):
         setattr(*place, whole)
-        sources.append(upload(farm, b"the second film"))
+        sources.append(upload(farm, b"the second clip"))
         work("quick:0")
         return whole(*asked)
 

@@ -19,7 +19,7 @@ from support.aws.moto_server import make_farm
 from support.fakes.encoder import FakeEncoder, fake_plan
 
 pytestmark = pytest.mark.aws
-FILMS = 4
+VIDEOS = 4
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ def test_every_job_of_both_queues_is_done_and_a_stop_leaves_nothing_hidden(farm,
     scratch = Scratch(tmp_path / "scratch", farm.clock)
     kit = Kit(farm.backend, FakeEncoder(), fake_plan, scratch, farm.clock, threads=1)
     pool = WorkerPool(kit, served, Numbers(slots=2, grace_s=20))
-    for number in range(FILMS):
+    for number in range(VIDEOS):
         key = f"TODO/all/{number}.mp4"
         farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=str(number).encode())
     done = JobFilter(states=frozenset({JobState.DONE}))
 
     with iam.recorded(farm.clients.polls) as calls:
         pool.start()
-        until(lambda: sum(1 for _ in farm.backend.ledger.jobs(done)) == 2 * FILMS)
+        until(lambda: sum(1 for _ in farm.backend.ledger.jobs(done)) == 2 * VIDEOS)
         pool.ask()
         until(lambda: pool.stopped)
 

@@ -178,11 +178,11 @@ def test_a_slow_answer_is_counted_from_the_end_of_the_poll(farm, queue) -> None:
 
 
 def test_fair_share_groups_go_out_as_sqs_takes_them(queue) -> None:
-    queue.send([task(1, group="film-1"), task(2, group="ein Film"), task(3)])
+    queue.send([task(1, group="video-1"), task(2, group="ein Video"), task(3)])
 
     (sent,) = [c["Entries"] for name, c in queue._sqs.calls if name == "send_message_batch"]
     groups = [entry.get("MessageGroupId") for entry in sent]
-    assert groups[0] == "film-1"
+    assert groups[0] == "video-1"
     assert len(groups[1]) == 64
     assert groups[2] is None
     assert len(take(queue)) == 3

@@ -1,7 +1,7 @@
 """Hand a ranged object to ffmpeg: one file, on 127.0.0.1, behind a name that cannot be guessed.
 
 ffmpeg gets neither a credential nor a signed URL, and needs no other protocol than plain HTTP to
-this machine. It takes a connection that ends early for the end of the film (exit status 0, and a
+this machine. It takes a connection that ends early for the end of the video (exit status 0, and a
 short output): so the relay remembers each error, and leaving the context raises it.
 """
 

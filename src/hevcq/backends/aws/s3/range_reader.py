@@ -24,13 +24,13 @@ MOST_BLOCKS = 4
 """The most that is fetched at once for one that reads straight on: what is left of it is waste where
 a chunk ends. At 30 ms a request this is 8 MB/s, and an encode reads less."""
 HEAD_BLOCKS = 128
-"""How much of a source is kept for its next reader: 8 MiB hold the index of a film of three hours."""
+"""How much of a source is kept for its next reader: 8 MiB hold the index of a video of three hours."""
 
 
 class Heads:
     """What was read first of the source that was read last: its index, and what probing looks at.
 
-    Every reader of a source begins with these, so a process that makes several chunks of one film
+    Every reader of a source begins with these, so a process that makes several chunks of one video
     fetches them once.
     """
 

@@ -4,7 +4,7 @@ Fair share: every message is put into a round ("turn") when it is sent. A task w
 and the first of a group, goes into the round after the one now served; each further task of a
 group goes one round later than the one before it. Rounds are served in order, and inside a round
 in order of sending. So a newcomer waits for the served round and at most one task more of each
-group, never for a whole film; the served round gets no newcomers, and no earlier one is opened
+group, never for a whole video; the served round gets no newcomers, and no earlier one is opened
 again, so nobody starves; and a claim still reads only the head of one index.
 """
 

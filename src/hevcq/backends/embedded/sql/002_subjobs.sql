@@ -1,4 +1,4 @@
--- Version 2: films that are split over many workers. A part is a row of `job` with a parent, so that
+-- Version 2: videos that are split over many workers. A part is a row of `job` with a parent, so that
 -- it is claimed, renewed and ended by the same statements; it is in no listing and no count.
 
 -- split: how a job was split, as JSON, NULL where it was not. whole: why it must not be split again.

@@ -1,4 +1,4 @@
-"""Films that are split: what they are, what is wrong with some, and an encoder of their chunks."""
+"""Videos that are split: what they are, what is wrong with some, and an encoder of their chunks."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from support.fakes.encoder import fake_index, fake_plan
 SLICES = 5
 """How often the encode of a chunk tells how far it is."""
 SLOWED, MOST = 20.0, 1.5
-"""A slow chunk takes so many times longer, and any at most so many times its share of the film."""
+"""A slow chunk takes so many times longer, and any at most so many times its share of the video."""
 LOOKS = 3
 """After so many reports, each with time for a look at its job, an unwanted chunk must have ended."""
 CHUNKING = Chunking(mode=ChunkMode.ALWAYS, min_s=10.0, target_s=20.0, max_s=40.0)
 
 
 class Quirk(StrEnum):
-    """What is wrong with a film only when it is split."""
+    """What is wrong with a video only when it is split."""
 
     NONE = "none"
     UNFIT = "unfit"
@@ -56,8 +56,8 @@ QUIRKS = {
 
 
 @dataclass
-class FilmJob(SimJob):
-    """A source of a split world. `length` is in key frames, ten seconds of film apart.
+class VideoJob(SimJob):
+    """A source of a split world. `length` is in key frames, ten seconds of video apart.
 
     `place` is the chunk that the quirk is about, and `quirk_left` how often it shows. `lost` says
     that somebody removed or changed what was kept for it; `cancelled` that a person ended it.
@@ -71,7 +71,7 @@ class FilmJob(SimJob):
     cancelled: bool = False
 
 
-class FilmProfile(Profile):
+class VideoProfile(Profile):
     """A profile whose revision, which is the real one, is computed once."""
 
     @cached_property
@@ -80,23 +80,23 @@ class FilmProfile(Profile):
 
 
 @cache
-def film_profile(name: str, number: int) -> FilmProfile:
+def video_profile(name: str, number: int) -> VideoProfile:
     """Return the numbered variant of a profile, splitting whatever can be split."""
     plain = rates.PROFILES[name][number]
     same = {name: getattr(plain, name) for name in Profile.model_fields}
-    return FilmProfile(**{**same, "chunking": CHUNKING})
+    return VideoProfile(**{**same, "chunking": CHUNKING})
 
 
 @cache
-def film_index(length: int) -> KeyIndex:
-    """Return the index of a film of so many key frames, with one frame a second."""
+def video_index(length: int) -> KeyIndex:
+    """Return the index of a video of so many key frames, with one frame a second."""
     return fake_index(length_s=10 * length, every_s=10, rate=1)
 
 
 _PLANS: dict[tuple[str, str], object] = {}
 
 
-def film_plan(profile, info):
+def video_plan(profile, info):
     """Plan once a profile and revision."""
     if info.format_name == ALREADY_INFO.format_name:
         return Skip(reason=SkipReason.ALREADY_TARGET, detail="hevc already")
@@ -111,7 +111,7 @@ def part_content(job: SimJob, split: str, chunk: int, frames: int, salt: bytes) 
     return b"part|%d|%s|%d|%d|%s" % (job.number, split.encode(), chunk, frames, salt)
 
 
-class FilmEncoder(SimEncoder):
+class VideoEncoder(SimEncoder):
     """Encodes chunks and joins them as well, and never more at a time than its machine may."""
 
     @contextmanager
@@ -138,7 +138,7 @@ class FilmEncoder(SimEncoder):
     def keyframes(self, location: str, info, *, stop) -> KeyIndex:
         job = self._job(location)
         self._take(job.seconds / 100, stop)
-        return film_index(job.length)
+        return video_index(job.length)
 
     def encode_chunk(self, request, chunk_plan, chunk, *, on_progress, stop) -> ChunkReport:
         job, world = self._job(request.location), self._machine.world
@@ -169,8 +169,8 @@ class FilmEncoder(SimEncoder):
             headers="sim",
         )
 
-    def _shows(self, job: FilmJob, quirk: Quirk, chunk: int, plan: ChunkPlan) -> bool:
-        """Whether the film's quirk shows at this chunk now; it is then used up once."""
+    def _shows(self, job: VideoJob, quirk: Quirk, chunk: int, plan: ChunkPlan) -> bool:
+        """Whether the video's quirk shows at this chunk now; it is then used up once."""
         place = job.place % len(plan.chunks)
         if job.quirk is not quirk or job.quirk_left <= 0 or chunk != place:
             return False
@@ -213,7 +213,7 @@ class FilmEncoder(SimEncoder):
 class _Turn:
     """One encode of one chunk; it notices if nobody stops it although its job goes without it."""
 
-    def __init__(self, encoder: FilmEncoder, job: FilmJob, split: str, chunk, plan) -> None:
+    def __init__(self, encoder: VideoEncoder, job: VideoJob, split: str, chunk, plan) -> None:
         self._machine, self.job, self._split = encoder._machine, job, split
         self.chunk, self.plan = chunk, plan
         self._last = self._machine.world.sched.now

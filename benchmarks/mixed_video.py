@@ -1,4 +1,4 @@
-"""One film of two minutes out of the real sample clips, for benchmarks that need a longer one."""
+"""One video of two minutes out of the real sample clips, for benchmarks that need a longer one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SCENES = (
     ("android-720p30-rot180.mp4", "v:0", 4),
     ("iphone-320p-rot90-mebx.mov", "v:0", 4),
 )
-"""A drawn film, two moving cameras, a standing one, slides, space, an infrared camera, phones."""
+"""A drawn video, two moving cameras, a standing one, slides, space, an infrared camera, phones."""
 SIZE, RATE = (640, 360), 24
 
 
-def mixed_film(folder: Path) -> Path | None:
-    """Make the film in `folder` with sound, H.264 as a phone or a disc has it; None without clips."""
+def mixed_video(folder: Path) -> Path | None:
+    """Make the video in `folder` with sound, H.264 as a phone or a disc has it; None without clips."""
     if not all((MEDIA / name).is_file() for name, _, _ in SCENES):
         return None
     made = folder / "mixed.mp4"
@@ -37,10 +37,10 @@ def mixed_film(folder: Path) -> Path | None:
             f"crop={width}:{height},setsar=1,format=yuv420p,fps={RATE}[s{number}]"
         )
         ends += f"[s{number}]"
-    graph.append(f"{ends}concat=n={len(SCENES)}:v=1[film]")
+    graph.append(f"{ends}concat=n={len(SCENES)}:v=1[video]")
     sound = sum(seconds for *_, seconds in SCENES)
     command += ["-f", "lavfi", "-t", str(sound), "-i", "anoisesrc=color=pink:amplitude=0.1:seed=1"]
-    command += ["-filter_complex", ";".join(graph), "-map", "[film]", "-map", f"{len(SCENES)}:a"]
+    command += ["-filter_complex", ";".join(graph), "-map", "[video]", "-map", f"{len(SCENES)}:a"]
     command += ["-c:v", "libx264", "-preset", "medium", "-crf", "20", "-c:a", "aac"]
     subprocess.run([*command, "-b:a", "128k", "-shortest", str(made)], check=True)
     return made

@@ -1,4 +1,4 @@
-"""What is submitted in the kill campaign, and the end that each film deserves."""
+"""What is submitted in the kill campaign, and the end that each video deserves."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ CHUNKS = 3
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of film: which profile it goes to, and how its job must end, whatever is killed."""
+    """A kind of video: which profile it goes to, and how its job must end, whatever is killed."""
 
     profile: str
     end: JobState
 
 
 KINDS = {
-    "film": Kind("hevc", JobState.DONE),
-    "cutfilm": Kind("cut", JobState.DONE),
+    "video": Kind("hevc", JobState.DONE),
+    "cutvideo": Kind("cut", JobState.DONE),
     "flaky": Kind("hevc", JobState.DONE),
     "cutpoison": Kind("cut", JobState.DEAD),
     "poison": Kind("hevc", JobState.DEAD),
@@ -58,15 +58,15 @@ KINDS = {
 }
 """Good; failing once; damaged; not worth it; more than a part of an upload; longer in work than a
 heartbeat waits. Of those that are cut:
-one chunk gets lost before the join, or the join never fits, so that the film is encoded whole."""
+one chunk gets lost before the join, or the join never fits, so that the video is encoded whole."""
 FORGED = "forged"
 """A message that names no job: it must end as a dead letter and nothing else."""
 SLOW_S = 1.5
-"""How long the child of a slow film runs; more than `heartbeat_s`."""
+"""How long the child of a slow video runs; more than `heartbeat_s`."""
 LARGE_BYTES = 6 << 20
-"""What a rendition of a large film has; more than the smallest part that S3 takes (5 MiB)."""
+"""What a rendition of a large video has; more than the smallest part that S3 takes (5 MiB)."""
 
 
 def kind_of(name: str) -> str:
-    """Return the kind of the film of that name."""
+    """Return the kind of the video of that name."""
     return name.partition("-")[0]

@@ -1,4 +1,4 @@
-"""Worlds in which films are split, several queues have receivers, or stages overlap."""
+"""Worlds in which videos are split, several queues have receivers, or stages overlap."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import random
 
 from chaos.points import points
 from chaos.sim import chaos as rates
-from chaos.sim.film_driver import FilmDriver
-from chaos.sim.film_machine import FilmMachine
-from chaos.sim.films import MOST, SLOWED, FilmJob, Quirk, film_profile
 from chaos.sim.parts import Nature
 from chaos.sim.split_checks import SplitChecks
+from chaos.sim.video_driver import VideoDriver
+from chaos.sim.video_machine import VideoMachine
+from chaos.sim.videos import MOST, SLOWED, Quirk, VideoJob, video_profile
 from chaos.sim.waits import waiting
 from chaos.sim.world import RIGHT, World
 from hevcq.domain.job import JobState
@@ -20,19 +20,19 @@ EVERY = 160
 """About one world in so many is of this kind."""
 
 
-def is_film_world(seed: int) -> bool:
+def is_video_world(seed: int) -> bool:
     """Whether this seed's world is of this kind; its own dice, so that others keep their traces."""
-    return random.Random(f"films {seed}").random() * EVERY < 1.0
+    return random.Random(f"videos {seed}").random() * EVERY < 1.0
 
 
-class FilmWorld(World):
-    """A world of split films, with `receivers` and `stages` where its seed says so.
+class VideoWorld(World):
+    """A world of split videos, with `receivers` and `stages` where its seed says so.
 
     The process that passes the crash point `target` for the `target_in`th time is killed there.
     """
 
-    checked_by, driven_by, worked_by = SplitChecks, FilmDriver, FilmMachine
-    films = receivers = stages = False
+    checked_by, driven_by, worked_by = SplitChecks, VideoDriver, VideoMachine
+    videos = receivers = stages = False
     forced: tuple[str, ...] = ()
     """What a world has whatever its seed says, for tests."""
 
@@ -43,17 +43,17 @@ class FilmWorld(World):
         self.receivers, self.stages = aws and throw() < 0.4, aws and throw() < 0.4
         # Where stages overlap looks cost money, so that several queues have receivers.
         self.receivers |= self.stages and len(self.profiles) > 1
-        self.films = throw() < 0.8 or not (self.receivers or self.stages)
+        self.videos = throw() < 0.8 or not (self.receivers or self.stages)
         for name in self.forced:
             setattr(self, name, True)
         names = ["hevc", "other"] if self.receivers else list(self.profiles)
         number = rates.PROFILES["hevc"].index(self.profiles["hevc"])
-        self.profiles = {name: film_profile(name, number) for name in names}
+        self.profiles = {name: video_profile(name, number) for name in names}
         aims = points("chunk", "join") if throw() < 0.8 else points("", "encode")
         self.target = aims[int(throw() * len(aims))] if self.chaos.level != "calm" else ""
         self.target_in = 1 + int(throw() ** 3 * 4)
 
-    def run(self) -> FilmWorld:
+    def run(self) -> VideoWorld:
         with waiting(self.sched):
             super().run()
         return self
@@ -65,14 +65,14 @@ class FilmWorld(World):
         wanted = Selection(job_id=job_id)
         return any(any(queue.dead_letters(wanted)) for queue in self.queues.values())
 
-    def natural(self, job: FilmJob) -> set[str]:
+    def natural(self, job: VideoJob) -> set[str]:
         own = super().natural(job)
         spoilt = job.lost or job.quirk in {Quirk.UNFIT, Quirk.MISFIT}
         own |= {"encoder"} if spoilt else set()
         return own | ({"limit"} if self._endless(job) else set())
 
-    def right_ends(self, job: FilmJob) -> set[JobState]:
-        """A film that only its cutting spoils ends as it would have done whole."""
+    def right_ends(self, job: VideoJob) -> set[JobState]:
+        """A video that only its cutting spoils ends as it would have done whole."""
         right = super().right_ends(job)
         good = job.nature is Nature.GOOD and self.chaos.level == "calm"
         killed = any(one.nature is Nature.KILLER for one in self.jobs.values())
@@ -81,7 +81,7 @@ class FilmWorld(World):
             right = {RIGHT[Nature.GOOD]}
         return right
 
-    def _endless(self, job: FilmJob) -> bool:
+    def _endless(self, job: VideoJob) -> bool:
         """Whether a chunk that takes many times its time may meet its job's time limit."""
         slowest = job.seconds * SLOWED * MOST
         limits = [profile.queue.max_job_s for profile in self.profiles.values()]

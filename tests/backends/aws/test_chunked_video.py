@@ -1,4 +1,4 @@
-"""A film in chunks on the emulator: SQS, DynamoDB and S3 carry its parts to one rendition."""
+"""A video in chunks on the emulator: SQS, DynamoDB and S3 carry its parts to one rendition."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.aws import iam
 from support.aws.breaking import Breaking, broken
 from support.aws.moto_server import make_farm
 from support.clips import make_clip
-from support.fakes.filmfarm import CHUNKED, CHUNKS, FilmFarm
+from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
 
 pytestmark = pytest.mark.aws
 POINTS = (
@@ -41,8 +41,8 @@ POINTS = (
 )
 
 
-class CloudFilmFarm(FilmFarm):
-    """The film farm over the emulator, on its clock."""
+class CloudVideoFarm(VideoFarm):
+    """The video farm over the emulator, on its clock."""
 
     def __init__(self, folder, profile=CHUNKED) -> None:
         super().__init__(folder, profile)
@@ -54,7 +54,7 @@ class CloudFilmFarm(FilmFarm):
         scratch = Scratch(folder / "scratch", self.clock)
         self.with_kit(backend=self.backend, clock=self.clock, scratch=scratch)
 
-    def submit(self, name: str = "a.mp4", content: bytes = b"film") -> Source:
+    def submit(self, name: str = "a.mp4", content: bytes = b"clip") -> Source:
         path = self.folder / name
         if not path.exists():
             path.write_bytes(content)
@@ -66,12 +66,12 @@ class CloudFilmFarm(FilmFarm):
 
 @pytest.fixture
 def farm(tmp_path):
-    found = CloudFilmFarm(tmp_path)
+    found = CloudVideoFarm(tmp_path)
     yield found
     found.backend.close()
 
 
-def is_whole(farm: CloudFilmFarm, source: Source) -> None:
+def is_whole(farm: CloudVideoFarm, source: Source) -> None:
     """One proven rendition, and nothing left of how it was made."""
     record = farm.record(source)
     assert record.state is JobState.DONE
@@ -83,7 +83,7 @@ def is_whole(farm: CloudFilmFarm, source: Source) -> None:
     assert (farm.quiet(), farm.letters()) == (True, [])
 
 
-def test_a_film_on_aws_becomes_one_rendition_by_its_chunks_and_their_join(farm):
+def test_a_video_on_aws_becomes_one_rendition_by_its_chunks_and_their_join(farm):
     source = farm.submit()
 
     farm.until_settled(source)
@@ -93,7 +93,7 @@ def test_a_film_on_aws_becomes_one_rendition_by_its_chunks_and_their_join(farm):
     assert farm.ledger.counts() == {("hevc", JobState.DONE): 1}
 
 
-def test_the_tasks_of_a_film_are_one_message_group(farm):
+def test_the_tasks_of_a_video_are_one_message_group(farm):
     sent = []
     events = farm.cloud.clients.sqs.meta.events
     events.register(
@@ -119,7 +119,7 @@ def test_a_kill_costs_at_most_one_chunk(farm, point):
         reached = farm.killed_at(point)
         if reached:
             break
-    assert reached, "the film's life does not meet the point"
+    assert reached, "the video's life does not meet the point"
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
 
     farm.until_settled(source, rounds=80)
@@ -139,7 +139,7 @@ def test_a_chunk_that_can_only_fail_again_is_one_dead_letter(farm):
     assert farm.quiet()
 
 
-def test_parts_that_never_fit_have_the_film_on_aws_encoded_whole(farm):
+def test_parts_that_never_fit_have_the_video_on_aws_encoded_whole(farm):
     source = farm.split()
     farm.encoder.errors["join"] = [PartUnfit("never")] * 9
 
@@ -149,7 +149,7 @@ def test_parts_that_never_fit_have_the_film_on_aws_encoded_whole(farm):
     assert farm.encoder.calls.count("encode") == 1
 
 
-def test_a_split_film_needs_nothing_that_the_task_role_does_not_allow(farm):
+def test_a_split_video_needs_nothing_that_the_task_role_does_not_allow(farm):
     source, made = farm.submit(), farm.cloud.clients
     with iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb) as calls:
         for _ in range(CHUNKS + 2):
@@ -163,7 +163,7 @@ def test_a_split_film_needs_nothing_that_the_task_role_does_not_allow(farm):
     assert {"sqs:SendMessage", "dynamodb:BatchGetItem", "s3:DeleteObject"} <= actions
 
 
-def test_an_operator_may_cancel_a_split_film_and_clear_away_its_parts(farm):
+def test_an_operator_may_cancel_a_split_video_and_clear_away_its_parts(farm):
     source, made = farm.split(), farm.cloud.clients
     farm.handle()
     order = Order([source.key], who="me")
@@ -179,7 +179,7 @@ def test_an_operator_may_cancel_a_split_film_and_clear_away_its_parts(farm):
 
 def test_a_source_that_breaks_in_mid_chunk_costs_one_failure_and_no_frame(farm):
     source = farm.split()
-    # The chunk's plan is read, and then its film, which breaks.
+    # The chunk's plan is read, and then its video, which breaks.
     farm.store._s3 = Breaking(farm.cloud.clients.s3, {"get_object": [None, broken()]})
 
     assert isinstance(farm.handle().verdict, RetryIn)
@@ -193,7 +193,7 @@ def test_a_source_that_breaks_in_mid_chunk_costs_one_failure_and_no_frame(farm):
 def test_a_source_replaced_while_its_chunk_reads_it_is_refused(farm):
     source = farm.split()
     newer = farm.folder / "newer.mp4"
-    newer.write_bytes(b"another film")
+    newer.write_bytes(b"another clip")
 
     def replaced() -> None:
         farm.store.accept(newer, source.key, moved=lambda _n: None, stop=threading.Event())
@@ -208,18 +208,18 @@ def test_a_source_replaced_while_its_chunk_reads_it_is_refused(farm):
 
 
 @pytest.mark.media
-def test_a_real_film_has_all_its_frames(tmp_path):
+def test_a_real_video_has_all_its_frames(tmp_path):
     video = CHUNKED.video.model_copy(update={"preset": "ultrafast"})
     chunking = Chunking(mode=ChunkMode.ALWAYS, min_s=1.0, target_s=1.0, max_s=2.0, threads=1)
     profile = CHUNKED.model_copy(update={"video": video, "chunking": chunking})
-    farm = CloudFilmFarm(tmp_path, profile)
+    farm = CloudVideoFarm(tmp_path, profile)
     extra = ("-g", "25", "-keyint_min", "25", "-sc_threshold", "0")
-    make_clip(tmp_path, name="film.mp4", seconds=4, extra=extra)
+    make_clip(tmp_path, name="video.mp4", seconds=4, extra=extra)
     encoder = FfmpegEncoder("ffmpeg", "ffprobe", farm.clock)
     scratch = Scratch(tmp_path / "scratch", farm.clock)
     parts = (farm.backend, encoder, make_plan, scratch, farm.clock)
     farm.kit = Kit(*parts, threads=1, on_event=farm.events.append, heartbeat=farm._heartbeat)
-    source = farm.submit("film.mp4")
+    source = farm.submit("video.mp4")
 
     record = farm.until_settled(source)
 
@@ -228,17 +228,17 @@ def test_a_real_film_has_all_its_frames(tmp_path):
     farm.store.collect(record.rendition.key, rendition, moved=lambda _n: None, stop=stop)
     measured = [
         encoder.measure(str(path), encoder.probe(str(path), stop=stop), stop=stop).tracks[0].packets
-        for path in (rendition, tmp_path / "film.mp4")
+        for path in (rendition, tmp_path / "video.mp4")
     ]
     assert measured == [100, 100]
     assert farm.ledger.get(job_id(source, "hevc")).split.chunks >= 2
     farm.backend.close()
 
 
-def test_five_kills_cost_a_film_of_ten_minutes_one_chunk_each_at_most():
+def test_five_kills_cost_a_video_of_ten_minutes_one_chunk_each_at_most():
     from benchmarks.kill_bench import lives
 
-    (life,) = lives(CloudFilmFarm, 1)
+    (life,) = lives(CloudVideoFarm, 1)
 
     assert sum(life.lost) > 0
     assert max(life.lost) <= 1.0

@@ -42,7 +42,7 @@ class Record(NamedTuple):
     doubted: bool = False
 
 
-class Film(NamedTuple):
+class Video(NamedTuple):
     """One job: its only message, its record, the fence under which the visible rendition was made
     (0: none), and the classes of its dead letters."""
 
@@ -56,27 +56,27 @@ BESIDE = "given up beside a holder"
 """The class of a letter that the queue made of a message whose job was held when it was last seen."""
 
 
-def classes_of(film: Film) -> set[str]:
-    """Return the classes that a film's letters have in the queue."""
-    return {"receives" if one == BESIDE else one for one in film.letters}
+def classes_of(video: Video) -> set[str]:
+    """Return the classes that a video's letters have in the queue."""
+    return {"receives" if one == BESIDE else one for one in video.letters}
 
 
-def spent_beside(before: Film, attempts: int, most: int, record: Record) -> bool:
+def spent_beside(before: Video, attempts: int, most: int, record: Record) -> bool:
     """Return whether a message was received as often as it may be, lastly while its job was held."""
     if before.message is not None and before.message.attempts == attempts:
         return before.message.beside
     return attempts >= most and record.state == "running"
 
 
-def letters_of(before: Film, found: set[str], record: Record) -> tuple[str, ...]:
-    """Return what a film keeps of its letters, which have these classes after a call."""
+def letters_of(before: Video, found: set[str], record: Record) -> tuple[str, ...]:
+    """Return what a video keeps of its letters, which have these classes after a call."""
     spent = before.message is not None and before.message.beside
     new = "receives" not in before.letters and (spent or record.state == "running")
     beside = new or BESIDE in before.letters
     return tuple(sorted(BESIDE if beside and one == "receives" else one for one in found))
 
 
-FRESH = Film(Message(0.0, 0, False), Record("queued", 0, 0, 0, "", 0.0, "", 0), 0, ())
+FRESH = Video(Message(0.0, 0, False), Record("queued", 0, 0, 0, "", 0.0, "", 0), 0, ())
 
 
 class Holder(NamedTuple):

@@ -1,4 +1,4 @@
-"""Chunks of a film over the relay: the same parts, from little more than their share of its bytes."""
+"""Chunks of a video over the relay: the same parts, from little more than their share of its bytes."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Shelf:
         return {"Body": io.BytesIO(self.content[first : last + 1])}
 
 
-class Film:
-    """A film on the shelf, its plan, and the chunks made of it."""
+class Clip:
+    """A video on the shelf, its plan, and the chunks made of it."""
 
     def __init__(self, path: Path, folder: Path) -> None:
         self.path, self.folder, self.shelf = path, folder, Shelf(path)
@@ -92,34 +92,34 @@ class Film:
             return self.encode(location, chunk, name)
 
 
-def film_of(tmp_path: Path, name: str, **options) -> Film:
+def clip_of(tmp_path: Path, name: str, **options) -> Clip:
     extra = ["-g", "25", "-keyint_min", "25", *options.pop("extra", ())]
     path = make_clip(
-        tmp_path / "films", name=name, seconds=12, size="352x288", extra=extra, **options
+        tmp_path / "videos", name=name, seconds=12, size="352x288", extra=extra, **options
     )
-    return Film(path, tmp_path)
+    return Clip(path, tmp_path)
 
 
 @pytest.mark.parametrize("index", ["first", "last"])
-def test_the_chunks_of_a_film_read_it_about_once_in_all(tmp_path, index) -> None:
+def test_the_chunks_of_a_clip_read_it_about_once_in_all(tmp_path, index) -> None:
     flags = ["-movflags", "+faststart"] if index == "first" else []
-    film = film_of(tmp_path, f"{index}.mov", codec="rawvideo", pixel_format="uyvy422", extra=flags)
+    clip = clip_of(tmp_path, f"{index}.mov", codec="rawvideo", pixel_format="uyvy422", extra=flags)
 
-    for chunk in film.chunks.chunks:
-        report, _part = film.encode_over(chunk, f"{chunk.index}.part")
+    for chunk in clip.chunks.chunks:
+        report, _part = clip.encode_over(chunk, f"{chunk.index}.part")
         assert report.frames == chunk.frames
 
     # Each source byte once, and per chunk what waited in the connection when it ended.
-    assert film.shelf.sent / film.path.stat().st_size <= 1.05
+    assert clip.shelf.sent / clip.path.stat().st_size <= 1.05
 
 
-@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.ts"])
+@pytest.mark.parametrize("name", ["video.mp4", "video.mkv", "video.ts"])
 def test_a_part_is_the_same_whether_its_source_is_a_file_or_a_relay(tmp_path, name) -> None:
-    film = film_of(tmp_path, name)
-    chunk = film.chunks.chunks[1]
+    clip = clip_of(tmp_path, name)
+    chunk = clip.chunks.chunks[1]
 
-    there, part = film.encode_over(chunk, "there")
-    here, same = film.encode(str(film.path), chunk, "here")
+    there, part = clip.encode_over(chunk, "there")
+    here, same = clip.encode(str(clip.path), chunk, "here")
 
     assert part == same
     assert (there.frames, there.first_pts, there.headers) == (
@@ -131,12 +131,12 @@ def test_a_part_is_the_same_whether_its_source_is_a_file_or_a_relay(tmp_path, na
 
 @pytest.mark.parametrize("share", [0.15, 0.4, 0.6, 0.9])
 def test_a_read_that_fails_midway_makes_no_part(tmp_path, share) -> None:
-    film = film_of(tmp_path, "film.mp4")
-    chunk = film.chunks.chunks[-1]
-    film.shelf.cut_after = int(chunk.bytes * share)
+    clip = clip_of(tmp_path, "video.mp4")
+    chunk = clip.chunks.chunks[-1]
+    clip.shelf.cut_after = int(chunk.bytes * share)
 
     with pytest.raises(HevcqError) as caught:
-        film.encode_over(chunk, "part")
+        clip.encode_over(chunk, "part")
 
     assert isinstance(caught.value, Unavailable)
     assert not (tmp_path / "part").exists()

@@ -1,4 +1,4 @@
-"""A worker process of a world with split films, receivers or stages, and the ports it reaches."""
+"""A worker process of a world with split videos, receivers or stages, and the ports it reaches."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from chaos.sim.checks import require
 from chaos.sim.doors import QueueDoor, StoreDoor
-from chaos.sim.films import FilmEncoder, film_plan
 from chaos.sim.machine import Machine
+from chaos.sim.videos import VideoEncoder, video_plan
 from chaos.sim.waits import LONG_POLL_S, WaitingClock
 from hevcq.worker.delivery.lease import Heartbeat, Lease
 from hevcq.worker.pool import Numbers, WorkerPool
@@ -19,7 +19,7 @@ LAST_POLL_S = 20.0
 """How long a poll of SQS takes at most, and so goes on after a stop."""
 
 
-class FilmQueueDoor(QueueDoor):
+class VideoQueueDoor(QueueDoor):
     """A queue that workers also send to; with receivers, one whose looks cost money."""
 
     def __init__(self, machine, queue, bell) -> None:
@@ -52,8 +52,8 @@ class FilmQueueDoor(QueueDoor):
         self.io("queue.send", carried)
 
 
-class FilmStoreDoor(StoreDoor):
-    """A store that keeps what is made of a split film."""
+class VideoStoreDoor(StoreDoor):
+    """A store that keeps what is made of a split video."""
 
     @contextmanager
     def fetch(self, source, scratch, *, moved, stop) -> Iterator[Any]:
@@ -83,15 +83,15 @@ class FilmStoreDoor(StoreDoor):
         return self.io("store.collect", carried)
 
 
-class FilmMachine(Machine):
-    """A process of a world with split films.
+class VideoMachine(Machine):
+    """A process of a world with split videos.
 
     `taken` says when each message came into the process, `leases` has that of each slot, and
     `encoding` counts what is encoded just now. `sharers` is how many slots it believes to be there.
     """
 
-    queue_door, store_door, encoder_of = FilmQueueDoor, FilmStoreDoor, FilmEncoder
-    plan_by = staticmethod(film_plan)
+    queue_door, store_door, encoder_of = VideoQueueDoor, VideoStoreDoor, VideoEncoder
+    plan_by = staticmethod(video_plan)
 
     def __init__(self, world, name: str, *, skew: float = 0.0) -> None:
         super().__init__(world, name, skew=skew)

@@ -1,4 +1,4 @@
-"""A farm whose films are split: the memory farm with chunking always on, and short chunks."""
+"""A farm whose videos are split: the memory farm with chunking always on, and short chunks."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ CHUNKED = HEVC.model_copy(
 )
 
 
-class FilmFarm(Farm):
-    """A farm that splits a film of one minute into three chunks."""
+class VideoFarm(Farm):
+    """A farm that splits a video of one minute into three chunks."""
 
     def __init__(self, folder: Path, profile=CHUNKED) -> None:
         super().__init__(folder, profile)
@@ -32,14 +32,14 @@ class FilmFarm(Farm):
         self.with_kit(sharers=lambda _profile: CHUNKS)
 
     def split(self, name: str = "a.mp4") -> Source:
-        """Submit a film and split it: its chunks are queued."""
+        """Submit a video and split it: its chunks are queued."""
         source = self.submit(name)
         self.handle()
         assert self.state(source) is JobState.SPLIT
         return source
 
     def chunked(self) -> Source:
-        """Submit a film, and bring it to where only the join is left."""
+        """Submit a video, and bring it to where only the join is left."""
         source = self.split()
         for _ in range(CHUNKS):
             self.handle()
@@ -90,7 +90,7 @@ class FilmFarm(Farm):
         return [o.key for o in self.store.list("DONE/") if not o.key.endswith(".json")]
 
 
-class EmbeddedFilmFarm(FilmFarm):
+class EmbeddedVideoFarm(VideoFarm):
     """The same over the embedded backend: its sources are files, its records in a database."""
 
     def __init__(self, folder: Path, profile=CHUNKED) -> None:
@@ -103,7 +103,7 @@ class EmbeddedFilmFarm(FilmFarm):
         self.ledger, self.store = self.backend.ledger, self.backend.store
         self.with_kit(backend=self.backend)
 
-    def submit(self, name: str = "a.mp4", content: bytes = b"film") -> Source:
+    def submit(self, name: str = "a.mp4", content: bytes = b"clip") -> Source:
         """Put a file into the library and queue its job."""
         path = self.folder / name
         path.write_bytes(content)

@@ -1,12 +1,12 @@
-"""The story of a world of split films: what else arrives there, and what else goes wrong."""
+"""The story of a world of split videos: what else arrives there, and what else goes wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from chaos.sim.driver import Driver
-from chaos.sim.films import QUIRKS, FilmJob, Quirk
 from chaos.sim.parts import WEIGHTS
+from chaos.sim.videos import QUIRKS, Quirk, VideoJob
 from hevcq.domain.job import JobState
 from hevcq.usecases.operations import cancel, reprocess
 from hevcq.worker.chunking.split import PLAN
@@ -14,11 +14,11 @@ from hevcq.worker.chunking.split import PLAN
 HARM = {"calm": 0.0, "light": 0.5, "rough": 1.0, "storm": 2.0}
 
 
-class FilmDriver(Driver):
-    """Submits films of many lengths, cancels some, and takes kept parts away."""
+class VideoDriver(Driver):
+    """Submits videos of many lengths, cancels some, and takes kept parts away."""
 
     def _story(self) -> list[tuple[float, Callable[[], None]]]:
-        # A film is several tasks, so that half as many sources are as much work.
+        # A video is several tasks, so that half as many sources are as much work.
         plain = super()._story()
         submits = [entry for entry in plain if entry[1].__name__ == "submit"]
         story = [entry for entry in plain if entry not in submits[::2]]
@@ -38,14 +38,14 @@ class FilmDriver(Driver):
         world, number = self.world, len(self.world.jobs)
         nature = self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
         quirk = self.random.choices(list(QUIRKS), list(QUIRKS.values()))[0]
-        job = FilmJob(
+        job = VideoJob(
             number,
             nature,
             seconds,
             profile,
             fails_left=1 + self._upto(2),
-            length=1 + self._upto(16) if world.films else 1,
-            quirk=quirk if world.films else Quirk.NONE,
+            length=1 + self._upto(16) if world.videos else 1,
+            quirk=quirk if world.videos else Quirk.NONE,
             quirk_left=1 + self._upto(2) if self.random.random() < 0.5 else 1000,
             place=self._upto(6),
         )
@@ -53,7 +53,7 @@ class FilmDriver(Driver):
         world.checks.submitted(job)
         world.ring(profile)
 
-    def _being(self, *states: JobState) -> FilmJob | None:
+    def _being(self, *states: JobState) -> VideoJob | None:
         """Return some job in one of these states."""
         ledger = self.world.ledger
         jobs = self.world.jobs.values()
@@ -78,7 +78,7 @@ class FilmDriver(Driver):
         self.world.ring(job.profile)
 
     def _lose(self) -> None:
-        """Somebody removes or changes what is kept for a split film."""
+        """Somebody removes or changes what is kept for a split video."""
         objects = self.world.store._objects
         kept = sorted(key for key in objects if key.startswith("work/"))
         if not kept:

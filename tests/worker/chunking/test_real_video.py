@@ -1,4 +1,4 @@
-"""A real film in real chunks, by a real pool over the embedded backend: every frame once, in order."""
+"""A real video in real chunks, by a real pool over the embedded backend: every frame once, in order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EVERY_SECOND = ("-g", "25", "-keyint_min", "25", "-sc_threshold", "0", "-bf", "2
 
 
 def times(path: Path) -> list[str]:
-    """Return the presentation times of the film's frames, in order, as ffprobe prints them."""
+    """Return the presentation times of the video's frames, in order, as ffprobe prints them."""
     asked = ["-select_streams", "v:0", "-show_entries", "frame=best_effort_timestamp_time"]
     words = ["ffprobe", "-v", "error", *asked, "-of", "json", str(path)]
     found = subprocess.run(words, check=True, capture_output=True, timeout=60)
@@ -44,8 +44,8 @@ def times(path: Path) -> list[str]:
 
 
 @pytest.mark.media
-def test_a_film_of_many_key_frames_is_joined_to_every_frame_at_its_time(tmp_path):
-    clip = make_clip(tmp_path, name="film.mp4", seconds=4, extra=EVERY_SECOND)
+def test_a_video_of_many_key_frames_is_joined_to_every_frame_at_its_time(tmp_path):
+    clip = make_clip(tmp_path, name="video.mp4", seconds=4, extra=EVERY_SECOND)
     clock, done, seen = SystemClock(), threading.Event(), []
     opened = open_embedded(Settings(data_dir=tmp_path / "data"), {"hevc": PROFILE}, clock)
     backend, key = opened.backend, key_for_path(str(clip))

@@ -1,4 +1,4 @@
-"""Imagined films and their key frames."""
+"""Imagined videos and their key frames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def chunky(mode: ChunkMode = ChunkMode.ALWAYS, **parts: Any) -> Profile:
     return profile(chunking=chunking.model_dump(mode="json"), **parts)
 
 
-def film(**facts: Any) -> MediaInfo:
+def clip(**facts: Any) -> MediaInfo:
     """Return an MP4 with one picture and one sound; `facts` are the picture's."""
     return media(video(**facts), audio())
 
