@@ -16,8 +16,8 @@ from hevcq.errors import HevcqError, SourceUnreadable, UsageError, VerificationF
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.names import certificate_beside
 from hevcq.ports.catalog import Mode, PlacementState
-from hevcq.usecases.ingest.destinations import Claim, Destination
-from hevcq.usecases.ingest.scan import occupied
+from hevcq.usecases.ingest.destinations import Destination, TargetState
+from hevcq.usecases.ingest.scan import inspect_target
 from hevcq.usecases.verify_files import read_certificate, sha256
 from support.fakes.farm import Farm, adoptable
 from support.fakes.store import MemoryStore
@@ -107,7 +107,10 @@ def test_a_pipe_or_giant_as_certificate_at_a_target_is_a_strangers(tmp_path, mon
         with certificate_beside(target).open("wb") as sparse:
             sparse.truncate(8 * 2**30)
     monkeypatch.setattr(Certificate, "parse", lambda _text: pytest.fail("read whole"))
-    assert in_time(lambda: occupied(target, made.source, len(made.original))) is Claim.STRANGER
+    assert (
+        in_time(lambda: inspect_target(target, made.source, len(made.original)))
+        is TargetState.STRANGER
+    )
 
 
 def test_a_pipe_in_a_videos_place_is_refused_and_not_waited_for(tmp_path):

@@ -13,18 +13,23 @@ from hevcq.domain.job import JobState, Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import SourceUnreadable, Stopped, UsageError
 from hevcq.ports.backend import Backend
-from hevcq.usecases.operations.dead_letters import Order, RedriveResult, Wanted, redrive
-from hevcq.usecases.verify_files import NO_LOG, Pair, sha256, verify_pair
+from hevcq.usecases.operations.dead_letters import (
+    DeadLetterFilter,
+    RedriveRequest,
+    RedriveResult,
+    redrive,
+)
+from hevcq.usecases.verify_files import NO_LOG, VerifyFilesRequest, sha256, verify_files
 from support.clips import ManualClock
 from support.fakes.backend import HEVC, Faulty
 from support.fakes.encoder import FakeEncoder, passed
 
 
-def order(**changes: object) -> Order:
-    return Order(Wanted(), who="me", **changes)
+def order(**changes: object) -> RedriveRequest:
+    return RedriveRequest(DeadLetterFilter(), who="me", **changes)
 
 
-def results(backend: Backend, clock: ManualClock, wanted: Order) -> list[RedriveResult]:
+def results(backend: Backend, clock: ManualClock, wanted: RedriveRequest) -> list[RedriveResult]:
     stop = threading.Event()
     return [done.result for done in redrive(backend, wanted, clock=clock, stop=stop)]
 
@@ -162,12 +167,12 @@ def certify(source: Path, rendition: Path) -> Certificate:
     )
 
 
-def check(pair: Pair, encoder: FakeEncoder, stop: threading.Event | None = None):
-    return verify_pair(encoder, pair, on_progress=lambda _p: None, stop=stop or threading.Event())
+def check(pair: VerifyFilesRequest, encoder: FakeEncoder, stop: threading.Event | None = None):
+    return verify_files(encoder, pair, on_progress=lambda _p: None, stop=stop or threading.Event())
 
 
 def test_without_a_certificate_the_encode_log_is_said_to_be_unknown(videos):
-    report = check(Pair(*videos, HEVC), FakeEncoder())
+    report = check(VerifyFilesRequest(*videos, HEVC), FakeEncoder())
 
     first = report.gates[0]
     assert (first.gate, first.outcome, first.detail) == (Gate.G1, Outcome.UNKNOWN, NO_LOG)
@@ -175,7 +180,7 @@ def test_without_a_certificate_the_encode_log_is_said_to_be_unknown(videos):
 
 
 def test_with_its_certificate_both_digests_are_compared(videos):
-    report = check(Pair(*videos, HEVC, certify(*videos)), FakeEncoder())
+    report = check(VerifyFilesRequest(*videos, HEVC, certify(*videos)), FakeEncoder())
 
     outcomes = {result.gate: result.outcome for result in report.gates}
     assert outcomes[Gate.G0] is outcomes[Gate.G9] is outcomes[Gate.G1] is Outcome.PASSED
@@ -187,7 +192,7 @@ def test_other_bytes_than_the_certificate_names_do_not_pass(videos, which: int, 
     certificate = certify(*videos)
     videos[which].write_bytes(b"one bit more")
 
-    report = check(Pair(*videos, HEVC, certificate), FakeEncoder())
+    report = check(VerifyFilesRequest(*videos, HEVC, certificate), FakeEncoder())
 
     assert not report.passed
     (failed,) = [r.gate for r in report.gates if r.outcome is Outcome.FAILED]
@@ -201,7 +206,7 @@ def test_any_gate_that_does_not_pass_fails_the_pair(videos, outcome: Outcome):
     encoder = FakeEncoder()
     encoder.gates = passed(GateResult(gate=Gate.G4, outcome=outcome, detail="why"))
 
-    assert not check(Pair(*videos, HEVC), encoder).passed
+    assert not check(VerifyFilesRequest(*videos, HEVC), encoder).passed
 
 
 def test_a_source_the_profile_would_skip_is_a_usage_error(videos):
@@ -210,7 +215,7 @@ def test_a_source_the_profile_would_skip_is_a_usage_error(videos):
     )
 
     with pytest.raises(UsageError, match=r"would not encode .*a\.mp4"):
-        check(Pair(*videos, skipping), FakeEncoder())
+        check(VerifyFilesRequest(*videos, skipping), FakeEncoder())
 
 
 def test_a_rendition_that_is_gone_is_named(videos):
@@ -218,7 +223,7 @@ def test_a_rendition_that_is_gone_is_named(videos):
     videos[1].unlink()
 
     with pytest.raises(SourceUnreadable, match=r"a\.hevc\.mp4 cannot be read"):
-        check(Pair(*videos, HEVC, certificate), FakeEncoder())
+        check(VerifyFilesRequest(*videos, HEVC, certificate), FakeEncoder())
 
 
 def test_a_stop_ends_the_digest(videos):

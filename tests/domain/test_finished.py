@@ -6,7 +6,7 @@ import pytest
 
 from contracts.backends import PROFILES
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
-from hevcq.usecases.operations.finished_sources import settled_well
+from hevcq.usecases.operations.finished_sources import finished_jobs
 
 PERSONAL = PROFILES["720p"].model_copy(update={"name": "archive", "subscribe": False})
 FLEET = {**PROFILES, "archive": PERSONAL}
@@ -26,7 +26,7 @@ def finished(states: dict[str, JobState], source: Source = SOURCE) -> list[str]:
         )
         for name, state in states.items()
     }
-    return [record.profile for record in settled_well(source, FLEET, records.get)]
+    return [record.profile for record in finished_jobs(source, FLEET, records.get)]
 
 
 def test_a_source_is_finished_with_once_every_profile_that_wants_it_settled_it_well():

@@ -94,7 +94,7 @@ class LazyGroup(TyperGroup):
             return super().invoke(ctx)
         except HevcqError as error:
             cli = ctx.obj if isinstance(ctx.obj, Cli) else Cli()
-            raise typer.Exit(tell(error, verbose=cli.verbose)) from error
+            raise typer.Exit(report_error(error, verbose=cli.verbose)) from error
         except BrokenPipeError as error:
             _drop_stdout()
             raise typer.Exit(ExitCode.PIPE) from error
@@ -162,7 +162,7 @@ def root(
         typer.echo(ctx.get_help())
 
 
-def tell(error: BaseException, *, verbose: bool = False) -> ExitCode:
+def report_error(error: BaseException, *, verbose: bool = False) -> ExitCode:
     """Print one sentence for `error` on stderr (and the trace with `verbose`); return its code."""
     if verbose:
         traceback.print_exception(error, file=sys.stderr)
@@ -182,7 +182,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else ExitCode.OK
     except Exception as error:  # noqa: BLE001 - the last line of defence: tell it and fail
-        code = tell(error, verbose=bool({"--verbose", "-v"} & set(arguments)))
+        code = report_error(error, verbose=bool({"--verbose", "-v"} & set(arguments)))
     else:
         code = ExitCode.OK
     try:
@@ -192,7 +192,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):
             return int(ExitCode.PIPE)
         # What failed in a write was told already, and is still in the buffer.
-        return int(code if code is exit_code(error) else tell(error))
+        return int(code if code is exit_code(error) else report_error(error))
     return int(code)
 
 

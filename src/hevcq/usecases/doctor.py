@@ -47,7 +47,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class DoctorContext:
     """What is examined; what opens something is a function, so that its failure is a finding."""
 
     settings: Settings
@@ -62,18 +62,18 @@ def settings_finding(detail: str, *, wrong: bool = False, remedy: str = "") -> F
     return Finding(Area.CONFIG, Check("settings", ok=not wrong, detail=detail, remedy=remedy))
 
 
-def examine(patient: Patient) -> Iterator[Finding]:
+def run_checks(context: DoctorContext) -> Iterator[Finding]:
     """Yield what works and what does not, each with what to do; never raises a HevcqError."""
-    settings = patient.settings
-    yield from _try(Area.CONFIG, "profiles", lambda: _profiles(patient))
-    yield from _try(Area.ENCODER, "ffmpeg", lambda: patient.encoder().doctor())
+    settings = context.settings
+    yield from _try(Area.CONFIG, "profiles", lambda: _profiles(context))
+    yield from _try(Area.ENCODER, "ffmpeg", lambda: context.encoder().doctor())
     if settings.backend == "embedded":
         yield from _try(
-            Area.FOLDER, "data_dir", lambda: _folder("data_dir", settings.data_dir, patient)
+            Area.FOLDER, "data_dir", lambda: _folder("data_dir", settings.data_dir, context)
         )
-    yield from _try(Area.FOLDER, "scratch", lambda: _folder("scratch", settings.scratch, patient))
-    yield from _try(Area.CLOCK, "clock", lambda: _clock(patient))
-    yield from _try(Area.DATABASE, "database", lambda: _database(patient))
+    yield from _try(Area.FOLDER, "scratch", lambda: _folder("scratch", settings.scratch, context))
+    yield from _try(Area.CLOCK, "clock", lambda: _clock(context))
+    yield from _try(Area.DATABASE, "database", lambda: _database(context))
 
 
 def _try(area: Area, name: str, look: Callable[[], list[Check]]) -> Iterator[Finding]:
@@ -90,12 +90,12 @@ def _try(area: Area, name: str, look: Callable[[], list[Check]]) -> Iterator[Fin
         yield Finding(area, check)
 
 
-def _profiles(patient: Patient) -> list[Check]:
-    names = ", ".join(sorted(patient.profiles()))
+def _profiles(context: DoctorContext) -> list[Check]:
+    names = ", ".join(sorted(context.profiles()))
     return [Check("profiles", ok=True, detail=names)]
 
 
-def _folder(name: str, folder: Path, patient: Patient) -> list[Check]:
+def _folder(name: str, folder: Path, context: DoctorContext) -> list[Check]:
     there = folder
     while not there.exists():
         there = there.parent
@@ -107,11 +107,11 @@ def _folder(name: str, folder: Path, patient: Patient) -> list[Check]:
         probe.flush()
         os.fsync(probe.fileno())
     free = shutil.disk_usage(there).free // MIB
-    least = patient.settings.min_free_mib
+    least = context.settings.min_free_mib
     detail = f"{folder}: writable, {free} MiB free"
     if name == "scratch":
-        slots = capacity(patient.settings.workers).slots
-        copied = patient.settings.backend != "embedded"
+        slots = capacity(context.settings.workers).slots
+        copied = context.settings.backend != "embedded"
         room = source_room(free, keep=least, slots=slots, copied=copied)
         detail += f", room for sources of up to {room} MiB in each of {slots} slots"
     if free >= least:
@@ -122,12 +122,12 @@ def _folder(name: str, folder: Path, patient: Patient) -> list[Check]:
     return [Check(name, ok=False, detail=detail, remedy=remedy)]
 
 
-def _clock(patient: Patient) -> list[Check]:
-    now = patient.clock.now()
+def _clock(context: DoctorContext) -> list[Check]:
+    now = context.clock.now()
     if now < EARLIEST:
         remedy = "Set the machine's clock, e.g. by NTP: leases depend on it."
         return [Check("clock", ok=False, detail="The clock is years behind.", remedy=remedy)]
-    folder = patient.settings.data_dir
+    folder = context.settings.data_dir
     if not folder.is_dir():
         return [Check("clock", ok=True, detail="plausible")]
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".hevcq-doctor-") as probe:
@@ -141,14 +141,14 @@ def _clock(patient: Patient) -> list[Check]:
     ]
 
 
-def _database(patient: Patient) -> list[Check]:
+def _database(context: DoctorContext) -> list[Check]:
     """Open the records and read them; a fresh set-up is made here, as any command would."""
-    backend = patient.backend()
+    backend = context.backend()
     counts = backend.ledger.counts()
     total = sum(counts.values())
     dead = sum(count for (_, state), count in counts.items() if state is JobState.DEAD)
     newest = next(iter(backend.ledger.jobs(JobFilter())), None)
-    if newest is not None and newest.updated_at > patient.clock.now() + 60:
+    if newest is not None and newest.updated_at > context.clock.now() + 60:
         detail = "The ledger was written in the future: this machine's clock has stepped back."
         return [Check("database", ok=False, detail=detail, remedy="Set the machine's clock.")]
     return [Check("database", ok=True, detail=f"readable, {total} jobs, {dead} of them dead")]

@@ -20,7 +20,7 @@ NO_LOG = "not checkable for a pair without its certificate: there is no encode l
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class VerifyFilesRequest:
     """What is compared; `certificate` is the proof that lies beside the rendition, if any."""
 
     source: Path
@@ -30,7 +30,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class PairReport:
+class VerifyFilesReport:
     """What the gates found, in their order."""
 
     gates: tuple[GateResult, ...]
@@ -72,56 +72,60 @@ def _ignore(_progress: EncodeProgress) -> None:
     """Verifying is short; the gates' own seconds are in the report."""
 
 
-def verify_pair(
-    encoder: Encoder, pair: Pair, *, stop: threading.Event, on_progress: OnProgress = _ignore
-) -> PairReport:
+def verify_files(
+    encoder: Encoder,
+    request: VerifyFilesRequest,
+    *,
+    stop: threading.Event,
+    on_progress: OnProgress = _ignore,
+) -> VerifyFilesReport:
     """Check the certificate's digests (where there is one), then run gates G1 to G8.
 
     Raises UsageError when the profile would not encode this source, SourceUnreadable or
     SourceDamaged when the source itself is not whole.
     """
-    location = str(pair.source)
+    location = str(request.source)
     info = encoder.probe(location, stop=stop)
-    plan = make_plan(pair.profile, info)
+    plan = make_plan(request.profile, info)
     if not isinstance(plan, EncodePlan):
         raise UsageError(
-            f"The profile {pair.profile.name} would not encode {pair.source}: {plan.detail}",
+            f"The profile {request.profile.name} would not encode {request.source}: {plan.detail}",
             remedy="Name the profile that made the rendition with --profile.",
         )
-    measured = encoder.preflight(location, info, pair.profile, stop=stop)
-    request = VerifyRequest(
-        profile=pair.profile,
+    measured = encoder.preflight(location, info, request.profile, stop=stop)
+    check = VerifyRequest(
+        profile=request.profile,
         plan=plan,
         location=location,
         info=info,
         measured=measured,
-        source_size=_size(pair.source),
-        output=pair.rendition,
+        source_size=_size(request.source),
+        output=request.rendition,
         report=EncodeReport(arguments=(), seconds=0.0, cpu_s=0.0, stderr=(), frames=0),
-        max_seconds=float(pair.profile.queue.max_job_s),
+        max_seconds=float(request.profile.queue.max_job_s),
     )
-    results = encoder.verify(request, on_progress=on_progress, stop=stop)
-    gates = [*_digests(pair, stop), *(_honest(result, pair) for result in results)]
-    return PairReport(tuple(gates), plan.notices)
+    results = encoder.verify(check, on_progress=on_progress, stop=stop)
+    gates = [*_digests(request, stop), *(_honest(result, request) for result in results)]
+    return VerifyFilesReport(tuple(gates), plan.notices)
 
 
-def _honest(result: GateResult, pair: Pair) -> GateResult:
+def _honest(result: GateResult, request: VerifyFilesRequest) -> GateResult:
     """Replace G1: the encode's own error lines are known from the certificate alone."""
     if result.gate is not Gate.G1:
         return result
-    if pair.certificate is None:
+    if request.certificate is None:
         return GateResult(gate=Gate.G1, outcome=Outcome.UNKNOWN, detail=NO_LOG)
-    recorded = next((g for g in pair.certificate.gates if g.gate is Gate.G1), None)
+    recorded = next((g for g in request.certificate.gates if g.gate is Gate.G1), None)
     return recorded or GateResult(gate=Gate.G1, outcome=Outcome.UNKNOWN, detail="not certified")
 
 
-def _digests(pair: Pair, stop: threading.Event) -> list[GateResult]:
-    certificate = pair.certificate
+def _digests(request: VerifyFilesRequest, stop: threading.Event) -> list[GateResult]:
+    certificate = request.certificate
     if certificate is None:
         return []
     wanted = (
-        (Gate.G0, pair.source, certificate.source_sha256),
-        (Gate.G9, pair.rendition, certificate.rendition_sha256),
+        (Gate.G0, request.source, certificate.source_sha256),
+        (Gate.G9, request.rendition, certificate.rendition_sha256),
     )
     results = []
     for gate, path, digest in wanted:

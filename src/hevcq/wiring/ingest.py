@@ -14,18 +14,18 @@ from hevcq.errors import ConfigError
 from hevcq.library.scanning.fs_events import ChangeListener
 from hevcq.library.scanning.scan import Filter, Found, Rejected, find
 from hevcq.ports.catalog import UNPLACED
-from hevcq.usecases.ingest.decide import LIVE, IngestPlan, Item
+from hevcq.usecases.ingest.decide import TO_PROCESS, IngestPlan, Item
 from hevcq.usecases.ingest.destinations import Destination
-from hevcq.usecases.ingest.disk_space import room_of
+from hevcq.usecases.ingest.disk_space import disk_space_of
 from hevcq.usecases.ingest.forecast import learned_rates
 from hevcq.usecases.ingest.request import IngestRequest
-from hevcq.usecases.ingest.scan import Scanner, occupied
+from hevcq.usecases.ingest.scan import Scanner, inspect_target
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
-from hevcq.usecases.ingest.summary import Tally
+from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.usecases.ingest.watch_folder import Watch
 from hevcq.usecases.operations.finished_sources import LetGo
 from hevcq.usecases.placement.collect import Collector
-from hevcq.usecases.placement.recover import homes, recover
+from hevcq.usecases.placement.recover import recover, recovery_folders
 from hevcq.wiring.app import App, build_pool
 from hevcq.worker.delivery.context import keep
 
@@ -47,15 +47,15 @@ class IngestApplication:
     """Runs an ingest request on an opened app, in either way of running.
 
     Call `recover`, `plan` and `work` in this order, or `recover` and `collect_finished`. Events go
-    to `tell`; `tally` counts what became of each job. `signals.asked` stops it in order, and
+    to `emit`; `summary` counts what became of each job. `signals.asked` stops it in order, and
     `signals.insisted` at once.
     """
 
     def __init__(
-        self, app: App, request: IngestRequest, tell: Listener, signals: StopSignals
+        self, app: App, request: IngestRequest, emit: Listener, signals: StopSignals
     ) -> None:
         """Build the session; raise UsageError, ConfigError, WorkerUnfit (no ffmpeg) or StorageError."""
-        self._app, self._request, self._tell, self._signals = app, request, tell, signals
+        self._app, self._request, self._emit, self._signals = app, request, emit, signals
         self._profiles = request.chosen_profiles(app.profiles)
         where = request.destination(self._profiles)
         self._output = where.output
@@ -72,9 +72,9 @@ class IngestApplication:
         self._changes: ChangeListener | None = None
 
     @property
-    def tally(self) -> Tally:
+    def summary(self) -> IngestSummary:
         """What became of each job so far."""
-        return self._session.tally
+        return self._session.summary
 
     @property
     def _embedded(self) -> bool:
@@ -94,12 +94,14 @@ class IngestApplication:
             machine=None if embedded else min((p.fleet.cpu for p in profiles), default=1024) / 1024,
             workers=app.capacity.slots if embedded else fleet_tasks,
             uploads=1 if embedded else UPLOADS,
-            apart=app.backend.announces_uploads and not _all_subscribed(app, profiles),
-            room=room_of(app.backend.store, settings.scratch, settings.min_free_mib << 20),
+            separate_keys=app.backend.announces_uploads and not _all_subscribed(app, profiles),
+            disk_space=disk_space_of(
+                app.backend.store, settings.scratch, settings.min_free_mib << 20
+            ),
         )
         let_go = LetGo(app.backend, app.profiles, app.catalog) if settings.aws.tag_done else keep
         collector = Collector(ports, app.encoder, discard=embedded, let_go=let_go)
-        return Ingest(ports, setup, collector, self._tell, occupied)
+        return Ingest(ports, setup, collector, self._emit, inspect_target)
 
     def _filter(self, where: Destination) -> Filter:
         settings = self._app.settings
@@ -113,7 +115,9 @@ class IngestApplication:
     def recover(self) -> None:
         """Settle what earlier runs left behind in the folders that are worked on."""
         recover(
-            self._ports, homes(self._app.catalog, self._request.roots, self._output), self._tell
+            self._ports,
+            recovery_folders(self._app.catalog, self._request.roots, self._output),
+            self._emit,
         )
 
     def require_profiles(self) -> None:
@@ -166,7 +170,7 @@ class IngestApplication:
     def collect_finished(self) -> None:
         """Put in place what is finished by now, once."""
         self._session.collect_finished(self._signals.asked)
-        self.tally.interrupted = self._signals.asked.is_set()
+        self.summary.interrupted = self._signals.asked.is_set()
 
     def _start_watching(self) -> None:
         roots = list(self._request.roots)
@@ -184,7 +188,7 @@ class IngestApplication:
         """Queue the items in the background, and start workers where they belong."""
         self._session.queue(items)
         self._session.start(self._signals.asked)
-        live = any(item.disposition in LIVE for item in items)
+        live = any(item.disposition in TO_PROCESS for item in items)
         if self._embedded and not self._request.no_wait and (live or self._request.watch):
             names = [profile.name for profile in self._profiles]
             self._workers = LocalWorkers(self._app, names, self._worker_event)
@@ -197,8 +201,8 @@ class IngestApplication:
         if self._workers is not None and not self._workers.step():
             return False
         if self._request.no_wait:
-            self._session.intake.raise_error()
-            return self._session.intake.busy
+            self._session.uploader.raise_error()
+            return self._session.uploader.busy
         self._take_new()
         still_open = self._session.step(self._signals.asked)
         return still_open or self._watch is not None
@@ -208,7 +212,7 @@ class IngestApplication:
         if not new:
             return
         plan = self._plan_of(new)
-        self.tally.add_planned(plan)
+        self.summary.add_planned(plan)
         self._session.queue(plan.items)
 
     def _end(self) -> None:
@@ -221,7 +225,7 @@ class IngestApplication:
             error = self._stop()
         if not self._request.no_wait and not self._signals.insisted.is_set():
             # What ended within the grace still goes to its place, unless told to hurry.
-            self._session.follower.step(self._signals.insisted)
+            self._session.tracker.step(self._signals.insisted)
         self._session.finish(interrupted=asked, queued=self._request.no_wait)
         if error is not None:
             raise error
@@ -230,7 +234,7 @@ class IngestApplication:
         self._signals.asked.set()
         if self._changes is not None:
             self._changes.stop()
-        self._session.intake.join()
+        self._session.uploader.join()
         if self._workers is None:
             return None
         return self._workers.stop(self._signals.insisted, self._wake)
@@ -239,7 +243,7 @@ class IngestApplication:
         if event.kind is EventName.JOB_PROGRESS and event.progress is not None:
             # A chunk's progress is not its video's, which the ledger adds up.
             if not event.part:
-                self._session.follower.note(event.job_id, event.progress)
+                self._session.tracker.note(event.job_id, event.progress)
         else:
             self._wake.set()
 
@@ -249,10 +253,10 @@ class IngestApplication:
             f"Stopping: running encodes have {grace:.0f} s to end, then they go back to the queue;"
             " again to stop at once."
         )
-        if self._session.follower.open == 0:
+        if self._session.tracker.open == 0:
             words = "Stopping."
         now = self._app.clock.now()
-        self._tell(IngestEvent(event=EventName.STOPPING, at=now, reason=words))
+        self._emit(IngestEvent(event=EventName.STOPPING, at=now, reason=words))
 
 
 class LocalWorkers:

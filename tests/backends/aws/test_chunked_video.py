@@ -13,7 +13,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.verdict import RetryIn
 from hevcq.errors import PartUnfit, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.usecases.operations.cancel import CancelResult, Order, cancel
+from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
 from hevcq.worker.delivery.context import Kit
 from hevcq.worker.scratch import Scratch
 from support.aws import iam
@@ -166,7 +166,7 @@ def test_a_split_video_needs_nothing_that_the_task_role_does_not_allow(farm):
 def test_an_operator_may_cancel_a_split_video_and_clear_away_its_parts(farm):
     source, made = farm.split(), farm.cloud.clients
     farm.handle()
-    order = Order([source.key], who="me")
+    order = CancelRequest([source.key], who="me")
     with iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb) as calls:
         (cancelled,) = cancel(farm.backend, order)
 

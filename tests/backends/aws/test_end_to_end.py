@@ -18,7 +18,12 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
-from hevcq.usecases.operations.dead_letters import Order, RedriveResult, Wanted, redrive
+from hevcq.usecases.operations.dead_letters import (
+    DeadLetterFilter,
+    RedriveRequest,
+    RedriveResult,
+    redrive,
+)
 from hevcq.util.clock import SystemClock
 from hevcq.worker.delivery.context import Kit
 from hevcq.worker.handler import Handler, Served
@@ -202,7 +207,7 @@ def test_a_fence_that_the_ledger_never_granted_ends_the_job_once_and_says_what_t
         assert file.read() == b"another"
 
     assert farm.backend.store.delete(key)
-    order = Order(Wanted(), who="tester", why="removed it")
+    order = RedriveRequest(DeadLetterFilter(), who="tester", why="removed it")
     stop = threading.Event()
     done = list(redrive(farm.backend, order, clock=farm.clock, stop=stop))
     assert [each.result for each in done] == [RedriveResult.REDRIVEN]
@@ -216,7 +221,7 @@ def test_a_redrive_after_the_fix_completes_what_was_refused(farm, clip, scratch)
     upload(farm, "TODO/hevc/video.mp4", clip.read_bytes())
     work_off(farm, worker(farm, scratch, strict))
     assert renditions(farm) == []
-    order = Order(Wanted(), who="tester", why="profile fixed")
+    order = RedriveRequest(DeadLetterFilter(), who="tester", why="profile fixed")
 
     found = list(redrive(farm.backend, order, clock=farm.clock, stop=threading.Event()))
 

@@ -18,9 +18,9 @@ from hevcq.errors import EncoderFailed, SourceDamaged, Stopped
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.ports.store import Publication
-from hevcq.usecases.operations.dead_letters import Order, Wanted, redrive
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest, redrive
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
-from hevcq.usecases.operations.reprocess import Order as Again
+from hevcq.usecases.operations.reprocess import ReprocessRequest as Again
 from hevcq.usecases.operations.reprocess import reprocess, reprocess_missing
 from hevcq.usecases.operations.status import overview
 from hevcq.worker.delivery.context import Kit
@@ -162,10 +162,10 @@ def look_and_send_back(farm: Farm, done, folder: Path) -> None:
     target = folder / "collected.mp4"
     backend.store.collect(done.rendition.key, target, moved=lambda _n: None, stop=NEVER)
     letter = next(backend.queues["hevc"].dead_letters(Selection()))
-    order = Order(Wanted(("hevc",)), who="me")
+    order = RedriveRequest(DeadLetterFilter(("hevc",)), who="me")
     list(redrive(backend, replace(order, dry_run=True), clock=farm.clock, stop=NEVER))
     list(redrive(backend, order, clock=farm.clock, stop=NEVER))
-    list(purge_letters(backend.queues, Wanted(job=letter.task.job_id)))
+    list(purge_letters(backend.queues, DeadLetterFilter(job=letter.task.job_id)))
     again = Again([done.job_id], who="me")
     list(reprocess(backend, again))
     list(reprocess_missing(backend, replace(again, names=["TODO/"]), PROFILES, NoCatalog()))

@@ -7,13 +7,18 @@ import threading
 import pytest
 
 from hevcq.errors import Unavailable
-from hevcq.usecases.operations.dead_letters import Order, RedriveResult, Wanted, redrive
+from hevcq.usecases.operations.dead_letters import (
+    DeadLetterFilter,
+    RedriveRequest,
+    RedriveResult,
+    redrive,
+)
 from support.aws.breaking import broken
 from support.aws.values import DAMAGED, letters, take, task
 
 pytestmark = pytest.mark.aws
 NEVER = threading.Event()
-ORDER = Order(Wanted(("hevc",)), who="me")
+ORDER = RedriveRequest(DeadLetterFilter(("hevc",)), who="me")
 
 
 def bury(queue, count: int) -> None:

@@ -8,7 +8,7 @@ from contracts.backends import PROFILES
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.errors import ConfigError
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.operations.reprocess import Order, ReprocessResult, reprocess_missing
+from hevcq.usecases.operations.reprocess import ReprocessRequest, ReprocessResult, reprocess_missing
 from hevcq.worker.delivery.context import Kit
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.scratch import Scratch
@@ -36,7 +36,7 @@ def lose_the_events(farm) -> None:
 
 
 def missing(farm, name: str = "TODO/", **more: object) -> list:
-    order = Order([name], who="me", **more)
+    order = ReprocessRequest([name], who="me", **more)
     return list(reprocess_missing(farm.backend, order, PROFILES, NoCatalog()))
 
 

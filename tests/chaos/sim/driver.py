@@ -10,7 +10,7 @@ from chaos.sim.machine import Machine
 from chaos.sim.parts import WEIGHTS, SimJob
 from chaos.sim.sched import FOREVER, Process, SimEvent
 from hevcq.domain.job import Task
-from hevcq.usecases.operations.dead_letters import Order, Wanted, redrive
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest, redrive
 
 PATIENCE_S = 60 * 86_400.0
 MOST_VISIBILITIES = 2.0
@@ -150,7 +150,7 @@ class Driver:
 
     def _redrive(self) -> None:
         side = self.world.side
-        order = Order(wanted=Wanted(), who="sim")
+        order = RedriveRequest(wanted=DeadLetterFilter(), who="sim")
         clock = self.world.machines[0].clock
         for done in redrive(side, order, clock=clock, stop=SimEvent(self.sched)):
             self.sched.note(f"redrive {done.result.value}")

@@ -64,7 +64,9 @@ class VideoDriver(Driver):
         job = self._being(JobState.SPLIT) or self._some_job()
         if job is None:
             return
-        for done in cancel.cancel(self.world.side, cancel.Order(names=[job.job_id], who="sim")):
+        for done in cancel.cancel(
+            self.world.side, cancel.CancelRequest(names=[job.job_id], who="sim")
+        ):
             self.sched.note(f"cancel {job.number} {done.result.value}")
             job.cancelled = job.cancelled or done.result is cancel.CancelResult.CANCELLED
 
@@ -72,7 +74,7 @@ class VideoDriver(Driver):
         job = self._being(JobState.DONE, JobState.SKIPPED, JobState.DEAD)
         if job is None:
             return
-        order = reprocess.Order(names=[job.job_id], who="sim")
+        order = reprocess.ReprocessRequest(names=[job.job_id], who="sim")
         for done in reprocess.reprocess(self.world.side, order):
             self.sched.note(f"reprocess {job.number} {done.result.value}")
         self.world.ring(job.profile)

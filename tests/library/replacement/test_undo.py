@@ -15,7 +15,7 @@ from hevcq.errors import UsageError
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.placement.undo import Undoing, UndoRequest, library_path, parse_since, undo
+from hevcq.usecases.placement.undo import UndoRequest, UndoResult, library_path, parse_since, undo
 from support.clips import ManualClock
 from support.fakes.catalog import MemoryCatalog
 from support.library import (
@@ -91,7 +91,7 @@ def test_a_thousand_videos_come_back_as_they_were(house):
 
     results = house.undo(house.root)
 
-    assert [r.result for r in results] == [Undoing.RESTORED] * 1000
+    assert [r.result for r in results] == [UndoResult.RESTORED] * 1000
     assert {path: looks(path) for path in before} == before
     here = {p for p in house.root.rglob("*") if p.is_file() and ".hevcq" not in p.parts}
     assert here == set(before)
@@ -110,7 +110,7 @@ def test_an_original_comes_back_by_any_of_its_names(house, named):
         "since": lambda: house.undo(since=house.clock.now() - 1),
     }[named]()
 
-    assert [r.result for r in results] == [Undoing.RESTORED]
+    assert [r.result for r in results] == [UndoResult.RESTORED]
     assert results[0].size == len(ORIGINAL)
     assert looks(made.source) == before
     assert house.catalog.placement(job).state is PlacementState.UNDONE
@@ -133,7 +133,7 @@ def test_every_condition_must_hold(house):
     other, _ = house.replace("b/other.mkv")
     job = other.change.certificate.job_id
 
-    assert house.undo(house.root / "a", job=job)[0].result is Undoing.NOTHING
+    assert house.undo(house.root / "a", job=job)[0].result is UndoResult.NOTHING
     assert one.source.read_bytes() == other.source.read_bytes() == RENDITION
 
 
@@ -145,8 +145,8 @@ def test_a_dry_run_says_what_would_come_back_and_touches_nothing(house):
     results = {r.source: r.result for r in house.undo(house.root, dry_run=True)}
 
     assert results == {
-        made.source: Undoing.WOULD_RESTORE,
-        edited.source: Undoing.REFUSED,
+        made.source: UndoResult.WOULD_RESTORE,
+        edited.source: UndoResult.REFUSED,
     }
     assert made.target.read_bytes() == RENDITION
 
@@ -158,7 +158,7 @@ def test_one_refusal_keeps_no_other_from_coming_back(house):
 
     results = {r.source: r for r in house.undo(house.root)}
 
-    assert results[edited.source].result is Undoing.REFUSED
+    assert results[edited.source].result is UndoResult.REFUSED
     assert "not what hevcq put there" in results[edited.source].reason
     assert looks(made.source) == before
     state = house.catalog.placement(edited.change.certificate.job_id).state
@@ -172,7 +172,7 @@ def test_a_lost_catalog_is_no_obstacle_for_a_path(house):
 
     (one,) = house.undo(made.source)
 
-    assert one.result is Undoing.RESTORED
+    assert one.result is UndoResult.RESTORED
     assert looks(made.source) == before
 
 
@@ -183,7 +183,7 @@ def test_an_undo_killed_before_the_catalog_knew_is_noted_by_the_next(house):
 
     (one,) = house.undo(made.source)
 
-    assert one.result is Undoing.RESTORED
+    assert one.result is UndoResult.RESTORED
     assert house.catalog.placement(job).state is PlacementState.UNDONE
     assert looks(made.source) == before
 
@@ -202,7 +202,7 @@ def test_a_swap_that_a_kill_interrupted_is_settled_before_an_undo(house):
 
     (one,) = house.undo(made.source)
 
-    assert one.result is Undoing.RESTORED
+    assert one.result is UndoResult.RESTORED
     assert made.source.read_bytes() == ORIGINAL
 
 
@@ -212,7 +212,7 @@ def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
 
     (one,) = house.undo(made.source)
 
-    assert one.result is Undoing.REFUSED
+    assert one.result is UndoResult.REFUSED
     assert "backups" in one.reason
     assert made.target.read_bytes() == RENDITION
 
@@ -231,7 +231,7 @@ def test_what_cannot_be_undone_says_why(house, state, mode, words):
 
     (one,) = house.undo(house.root / "video.mkv")
 
-    assert one.result is Undoing.NOTHING
+    assert one.result is UndoResult.NOTHING
     assert words in one.reason
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.library.replacement.swap import Swap
-from hevcq.usecases.placement.undo import Undoing
+from hevcq.usecases.placement.undo import UndoResult
 from library.replacement.test_undo import House
 from support.fakes.catalog import MemoryCatalog
 from support.library import DAY, RENDITION, QuickFileSystem, Video, certificate, looks
@@ -44,7 +44,7 @@ def test_a_path_that_two_profiles_replaced_in_turn_comes_back_as_it_was_first(ho
         change.certificate.job_id,
         made.change.certificate.job_id,
     ]
-    assert {one.result for one in results} == {Undoing.RESTORED}
+    assert {one.result for one in results} == {UndoResult.RESTORED}
     assert looks(made.source) == before
 
 
@@ -56,7 +56,7 @@ def test_without_a_catalog_a_moment_still_keeps_older_replacements_from_coming_b
 
     (one,) = house.undo(house.root, since=house.clock.now() - DAY)
 
-    assert (one.source, one.result) == (new.source, Undoing.RESTORED)
+    assert (one.source, one.result) == (new.source, UndoResult.RESTORED)
     assert looks(new.source) == before
     assert old.source.read_bytes() == RENDITION
 
@@ -71,8 +71,8 @@ def test_a_folder_brings_back_what_was_replaced_in_parts_of_it_that_were_roots(h
     results = house.undo(moved)
 
     assert {(one.source, one.result) for one in results} == {
-        (moved / "a.mkv", Undoing.RESTORED),
-        (moved / "tv" / "library" / "b.mkv", Undoing.RESTORED),
+        (moved / "a.mkv", UndoResult.RESTORED),
+        (moved / "tv" / "library" / "b.mkv", UndoResult.RESTORED),
     }
     assert looks(moved / whole.source.relative_to(house.root)) == before
     assert looks(moved / inner.source.relative_to(house.root)) == inner_before

@@ -19,9 +19,9 @@ from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import Item, Known, decide
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.enqueue import Enqueuer
-from hevcq.usecases.ingest.summary import IngestOutcome, Tally
-from hevcq.usecases.ingest.track import Follower
-from hevcq.usecases.ingest.uploader import Intake
+from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
+from hevcq.usecases.ingest.track import JobTracker
+from hevcq.usecases.ingest.uploader import Uploader
 from hevcq.usecases.placement.collect import Collector
 from support.clips import ManualClock
 from support.fakes.backend import HEVC, memory_backend
@@ -46,7 +46,7 @@ class Bench:
         self.catalog = MemoryCatalog(self.clock)
         self.encoder = FakeEncoder(info=media_info())
         self.events: list[IngestEvent] = []
-        self.tally = Tally()
+        self.summary = IngestSummary()
         self.media = self.folder / "media"
         self.media.mkdir()
         self.wire()
@@ -57,9 +57,9 @@ class Bench:
         self.collector = Collector(self.ports, self.encoder, discard=self.discard)
         tell = self.events.append
         ledger = self.backend.ledger
-        self.follower = Follower(ledger, self.collector, self.tally, tell, self.clock)
+        self.tracker = JobTracker(ledger, self.collector, self.summary, tell, self.clock)
         self.enqueuer = Enqueuer(self.ports, self.where, tell)
-        self.intake = Intake(self.enqueuer, self.follower, self.tally, tell, self.clock)
+        self.uploader = Uploader(self.enqueuer, self.tracker, self.summary, tell, self.clock)
 
     def video(self, name: str = "a.mp4", content: bytes = b"clip" * 100) -> Item:
         path = self.media / name
@@ -70,7 +70,7 @@ class Bench:
 
     def queue(self, item: Item) -> JobRecord:
         (queued,) = self.enqueuer.enqueue([item], NEVER)
-        self.follower.add(queued)
+        self.tracker.add(queued)
         return queued.job
 
     def claim(self, job: JobRecord) -> int:
@@ -121,7 +121,7 @@ class Bench:
         return found
 
     def ends(self) -> dict[IngestOutcome, int]:
-        return self.tally.counts()
+        return self.summary.counts()
 
     def said(self) -> list[str]:
         return [event.event.value for event in self.events]

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from hevcq.cli.output.live import Board, JsonLines, LogLines, open_display, overall, picture
-from hevcq.cli.output.sentences import about, about_it, duration, sentence
+from hevcq.cli.output.sentences import about, duration, sentence, without_path
 from hevcq.domain.events import EventName, IngestEvent
 from support.clips import ManualClock
 
@@ -185,7 +185,7 @@ def test_durations_are_hours_minutes_and_seconds() -> None:
     ],
 )
 def test_a_file_is_not_named_twice_in_one_sentence(reason: str, words: str) -> None:
-    assert about_it("/f/a.mp4", reason) == words
+    assert without_path("/f/a.mp4", reason) == words
     failed = event(EventName.JOB_FAILED, reason=reason, failure_class="damaged")
     assert sentence(failed) == f"/f/a.mp4 [hevc]: failed (damaged): {words}"
 

@@ -57,9 +57,9 @@ def test_where_events_would_reach_every_profile_each_wanted_one_gets_its_own_key
     bench: Bench,
 ) -> None:
     item = bench.video()
-    apart = Enqueuer(bench.ports, bench.where, bench.events.append, apart=True)
+    separate_keys = Enqueuer(bench.ports, bench.where, bench.events.append, separate_keys=True)
 
-    (queued,) = apart.enqueue([item], NEVER)
+    (queued,) = separate_keys.enqueue([item], NEVER)
 
     assert queued.job.source.key.startswith("TODO/hevc/")
     assert bench.catalog.placement(queued.job.job_id) is not None
@@ -89,7 +89,7 @@ def test_a_placement_that_another_ingest_finished_is_never_set_back(bench: Bench
     item = bench.video()
     job = bench.queue(item)
     bench.work(job)
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
 
     bench.enqueuer.enqueue([item], NEVER)
 
@@ -102,13 +102,13 @@ def test_a_done_job_is_collected_told_and_counted_once(bench: Bench) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
 
-    bench.follower.step(NEVER)
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
+    bench.tracker.step(NEVER)
 
     assert bench.said() == ["job_queued", "job_done", "placed"]
     assert bench.ends() == {IngestOutcome.PLACED: 1}
-    assert bench.tally.saved == 400 - 5
-    assert bench.follower.open == 0
+    assert bench.summary.saved == 400 - 5
+    assert bench.tracker.open == 0
 
 
 def test_a_job_that_was_done_before_it_was_followed_is_collected_too(bench: Bench) -> None:
@@ -119,8 +119,8 @@ def test_a_job_that_was_done_before_it_was_followed_is_collected_too(bench: Benc
     found = bench.enqueuer.adopt(replace(item, job_id=queued.job.job_id))
     assert found is not None
 
-    bench.follower.add(found)
-    bench.follower.step(NEVER)
+    bench.tracker.add(found)
+    bench.tracker.step(NEVER)
 
     assert bench.ends() == {IngestOutcome.PLACED: 1}
 
@@ -146,8 +146,8 @@ def test_progress_is_told_when_it_changes_and_only_then(bench: Bench) -> None:
     for percent in (10.0, 10.0, 20.0):
         progress = Progress(phase=Phase.ENCODE, percent=percent, speed=2.0, eta_s=5.0)
         bench.backend.ledger.progress(job.job_id, fence, progress)
-        bench.follower.note(job.job_id, progress)
-        bench.follower.step(NEVER)
+        bench.tracker.note(job.job_id, progress)
+        bench.tracker.step(NEVER)
 
     told = [event.percent for event in bench.events if event.event == "job_progress"]
     assert told == [10.0, 20.0]
@@ -158,9 +158,9 @@ def test_the_ledgers_older_progress_never_sets_an_own_job_back(bench: Bench) -> 
     fence = bench.claim(job)
     old = Progress(phase=Phase.ENCODE, percent=10.0)
     bench.backend.ledger.progress(job.job_id, fence, old)
-    bench.follower.step(NEVER)
-    bench.follower.note(job.job_id, Progress(phase=Phase.ENCODE, percent=50.0))
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
+    bench.tracker.note(job.job_id, Progress(phase=Phase.ENCODE, percent=50.0))
+    bench.tracker.step(NEVER)
 
     told = [event.percent for event in bench.events if event.event == "job_progress"]
     assert told == [10.0, 50.0]
@@ -169,13 +169,13 @@ def test_the_ledgers_older_progress_never_sets_an_own_job_back(bench: Bench) -> 
 def test_a_job_that_another_worker_took_over_is_told_by_the_ledger_again(bench: Bench) -> None:
     job = bench.queue(bench.video())
     fence = bench.claim(job)
-    bench.follower.step(NEVER)
-    bench.follower.note(job.job_id, Progress(phase=Phase.ENCODE, percent=50.0))
+    bench.tracker.step(NEVER)
+    bench.tracker.note(job.job_id, Progress(phase=Phase.ENCODE, percent=50.0))
     bench.backend.ledger.interrupt(job.job_id, fence, "")
     newer = bench.claim(job)
     again = Progress(phase=Phase.ENCODE, percent=5.0)
     bench.backend.ledger.progress(job.job_id, newer, again)
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
 
     told = [event.percent for event in bench.events if event.event == "job_progress"]
     assert told == [50.0, 5.0]
@@ -185,13 +185,13 @@ def test_a_skip_a_failure_and_a_retry_are_told_with_their_reasons(bench: Bench) 
     jobs = {name: bench.queue(bench.video(name)) for name in ("s.mp4", "d.mp4", "r.mp4")}
     ledger = bench.backend.ledger
     fences = {name: bench.claim(job) for name, job in jobs.items()}
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
     ledger.skip(jobs["s.mp4"].job_id, fences["s.mp4"], "not_smaller: it is 99 % of the source")
     ledger.bury(jobs["d.mp4"].job_id, fences["d.mp4"], "It is damaged.", FailureClass.DAMAGED)
     ledger.fail(jobs["r.mp4"].job_id, fences["r.mp4"], "ffmpeg broke", FailureClass.ENCODER)
 
-    bench.follower.step(NEVER)
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
+    bench.tracker.step(NEVER)
 
     told = {e.event.value: e for e in bench.events}
     assert told["job_skipped"].reason == "Encoding it saves too little: it is 99 % of the source."
@@ -200,19 +200,19 @@ def test_a_skip_a_failure_and_a_retry_are_told_with_their_reasons(bench: Bench) 
     assert told["job_retry"].reason == "ffmpeg broke"
     assert bench.said().count("job_retry") == 1
     assert bench.ends() == {IngestOutcome.SKIPPED: 1, IngestOutcome.FAILED: 1}
-    assert bench.follower.open == 1
+    assert bench.tracker.open == 1
 
 
 def test_work_that_pauses_for_want_of_space_is_told_as_a_pause(bench: Bench) -> None:
     job = bench.queue(bench.video())
     fence = bench.claim(job)
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
     bench.backend.ledger.interrupt(job.job_id, fence, "The disk has too little free space.")
 
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
 
     assert bench.said()[-1] == "paused"
-    assert bench.follower.open == 1
+    assert bench.tracker.open == 1
 
 
 def test_a_change_that_no_listing_showed_is_found_by_the_sweep(bench: Bench) -> None:
@@ -222,13 +222,13 @@ def test_a_change_that_no_listing_showed_is_found_by_the_sweep(bench: Bench) -> 
     blind.jobs = lambda _wanted: iter(())
     bench.backend = replace(bench.backend, ledger=blind)
     bench.wire()
-    bench.follower.add(queued)
+    bench.tracker.add(queued)
     bench.work(queued.job)
 
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
     assert bench.ends() == {}
     bench.clock.advance(SWEEP_S)
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
 
     assert bench.ends() == {IngestOutcome.PLACED: 1}
 
@@ -238,15 +238,15 @@ def test_a_full_target_disk_is_waited_for_and_told_once_it_lasts(bench: Bench) -
     bench.work(job)
     bench.encoder.errors["probe"] = [DiskFull("no room"), DiskFull("no room")]
 
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
     assert "paused" not in bench.said()
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
     assert bench.encoder.calls.count("probe") == 1
     bench.clock.advance(1.0)
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
     assert bench.said()[-1] == "paused"
     bench.clock.advance(10.0)
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
 
     assert bench.ends() == {IngestOutcome.PLACED: 1}
 
@@ -257,7 +257,7 @@ def test_a_disk_that_stays_full_is_told_of_once_for_each_reason(bench: Bench) ->
     bench.encoder.errors["probe"] = [DiskFull(word) for word in words]
 
     for _ in words:
-        bench.follower.step(NEVER)
+        bench.tracker.step(NEVER)
         bench.clock.advance(10.0)
 
     paused = [event.reason for event in bench.events if event.event is EventName.PAUSED]
@@ -269,34 +269,34 @@ def test_a_rendition_without_a_place_is_told_and_counted_as_not_placed(bench: Be
     bench.work(job)
     (bench.media / "a.hevc.mp4").write_text("a treasure")
 
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
 
     assert bench.said()[-1] == "place_failed"
     assert bench.ends() == {IngestOutcome.NOT_PLACED: 1}
-    assert bench.follower.open == 0
+    assert bench.tracker.open == 0
 
 
 def test_leaving_counts_every_open_job_as_open(bench: Bench) -> None:
     bench.queue(bench.video("a.mp4"))
     bench.queue(bench.video("b.mp4"))
 
-    bench.follower.leave()
+    bench.tracker.leave()
 
     assert bench.ends() == {IngestOutcome.OPEN: 2}
-    assert not bench.tally.all_good
+    assert not bench.summary.all_good
 
 
 def test_an_intake_counts_a_bad_file_and_goes_on_with_the_next(bench: Bench) -> None:
     bad, good = bench.video("bad.mp4"), bench.video("good.mp4")
     bad.path.unlink()
 
-    bench.intake.submit([[bad], [good]])
-    bench.intake.step([bad], NEVER)
-    bench.intake.step([good], NEVER)
+    bench.uploader.submit([[bad], [good]])
+    bench.uploader.step([bad], NEVER)
+    bench.uploader.step([good], NEVER)
 
     assert bench.ends() == {IngestOutcome.FAILED: 1}
-    assert bench.follower.open == 1
-    assert not bench.intake.busy
+    assert bench.tracker.open == 1
+    assert not bench.uploader.busy
 
 
 def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench: Bench) -> None:
@@ -310,21 +310,21 @@ def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench
     bench.backend = replace(bench.backend, fanout=fanout)
     bench.wire()
     stop = threading.Event()
-    bench.intake.submit([[bench.video()]])
-    bench.intake.start(1, stop)
-    while bench.intake.busy:
+    bench.uploader.submit([[bench.video()]])
+    bench.uploader.start(1, stop)
+    while bench.uploader.busy:
         stop.wait(0.01)
     stop.set()
-    bench.intake.join()
+    bench.uploader.join()
 
     with pytest.raises(DatabaseDamaged):
-        bench.intake.raise_error()
+        bench.uploader.raise_error()
 
 
 def test_what_was_never_queued_is_counted_as_open(bench: Bench) -> None:
-    bench.intake.submit([[bench.video("a.mp4")], [bench.video("b.mp4")]])
+    bench.uploader.submit([[bench.video("a.mp4")], [bench.video("b.mp4")]])
 
-    bench.intake.leave()
+    bench.uploader.leave()
 
     assert bench.ends() == {IngestOutcome.OPEN: 2}
 
@@ -332,7 +332,7 @@ def test_what_was_never_queued_is_counted_as_open(bench: Bench) -> None:
 def test_a_job_that_vanished_from_the_ledger_is_queued_anew(bench: Bench) -> None:
     lost = replace(bench.video(), disposition=Disposition.JOIN, job_id="no-such-job")
 
-    bench.intake.submit([[lost]])
-    bench.intake.step([lost], NEVER)
+    bench.uploader.submit([[lost]])
+    bench.uploader.step([lost], NEVER)
 
     assert bench.backend.ledger.counts() == {("hevc", JobState.QUEUED): 1}

@@ -7,9 +7,9 @@ import pytest
 from hevcq.usecases.ingest.forecast import (
     MEGAPIXELS_PER_CPU_S,
     OWN_ENOUGH,
+    JobCost,
     Range,
     Rates,
-    Sample,
     megapixels,
     wall,
 )
@@ -71,7 +71,7 @@ def test_a_slower_preset_takes_longer() -> None:
 def test_enough_own_jobs_replace_the_table_and_narrow_the_range() -> None:
     plan, info = encode_plan(), media_info()
     work = megapixels(plan, info)
-    rates = Rates.learned([Sample("hevc", work, 10.0)] * OWN_ENOUGH)
+    rates = Rates.learned([JobCost("hevc", work, 10.0)] * OWN_ENOUGH)
 
     cost = rates.cpu(plan, "medium", info)
     table = Rates().cpu(plan, "medium", info)
@@ -81,15 +81,15 @@ def test_enough_own_jobs_replace_the_table_and_narrow_the_range() -> None:
 
 
 def test_too_few_or_empty_own_jobs_leave_the_table_in_force() -> None:
-    few = Rates.learned([Sample("hevc", 100.0, 10.0)] * (OWN_ENOUGH - 1))
-    empty = Rates.learned([Sample("hevc", 0.0, 0.0)] * 9)
+    few = Rates.learned([JobCost("hevc", 100.0, 10.0)] * (OWN_ENOUGH - 1))
+    empty = Rates.learned([JobCost("hevc", 0.0, 0.0)] * 9)
 
     assert few == empty == Rates()
 
 
 def test_own_jobs_of_one_profile_say_nothing_of_another() -> None:
     plan, info = encode_plan(), media_info()
-    rates = Rates.learned([Sample("720p", 1.0, 1000.0)] * 9)
+    rates = Rates.learned([JobCost("720p", 1.0, 1000.0)] * 9)
 
     assert rates.cpu(plan, "medium", info) == Rates().cpu(plan, "medium", info)
 

@@ -19,7 +19,7 @@ from hevcq.usecases.ingest.decide import (
     settle_targets,
     with_forecast,
 )
-from hevcq.usecases.ingest.destinations import Claim, Destination
+from hevcq.usecases.ingest.destinations import Destination, TargetState
 from hevcq.usecases.ingest.forecast import Rates
 from support.fakes.backend import HEVC
 from support.ingest.values import encode_plan, video
@@ -55,8 +55,8 @@ def placement(state: PlacementState, mode: Mode = Mode.BESIDE) -> Placement:
     )
 
 
-def free(_target: Path, _source: Path, _size: int) -> Claim:
-    return Claim.FREE
+def free(_target: Path, _source: Path, _size: int) -> TargetState:
+    return TargetState.FREE
 
 
 def test_a_new_video_is_queued_beside_its_source() -> None:
@@ -215,15 +215,15 @@ def test_two_sources_that_would_replace_each_other_are_refused() -> None:
 
 
 def test_a_strangers_file_at_the_target_refuses_before_anything_is_encoded() -> None:
-    items = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: Claim.STRANGER)
+    items = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: TargetState.STRANGER)
 
     assert items[0].disposition is Disposition.REFUSE
     assert "/videos/a.hevc.mkv exists already" in items[0].reason
 
 
 def test_a_video_keeps_its_whole_name_beside_the_rendition_of_its_twin() -> None:
-    def taken(target: Path, _source: Path, _size: int) -> Claim:
-        return Claim.TWIN if target == Path("/videos/a.hevc.mkv") else Claim.FREE
+    def taken(target: Path, _source: Path, _size: int) -> TargetState:
+        return TargetState.TWIN if target == Path("/videos/a.hevc.mkv") else TargetState.FREE
 
     items = settle_targets([queued("/videos/a.avi"), queued("/videos/a.mkv")], BESIDE, taken)
 
@@ -233,7 +233,7 @@ def test_a_video_keeps_its_whole_name_beside_the_rendition_of_its_twin() -> None
     ]
     waits = replace(queued("/videos/a.avi"), disposition=Disposition.JOIN)
     assert settle_targets([waits], BESIDE, taken)[0].target == Path("/videos/a.avi.hevc.mkv")
-    everywhere = settle_targets([queued("/videos/a.avi")], BESIDE, lambda *_: Claim.TWIN)
+    everywhere = settle_targets([queued("/videos/a.avi")], BESIDE, lambda *_: TargetState.TWIN)
     assert everywhere[0].disposition is Disposition.REFUSE
 
 
@@ -241,13 +241,13 @@ def test_a_video_that_is_refused_takes_no_name_from_another() -> None:
     where = Destination(Mode.REPLACE)
     both = [queued("/videos/a.avi", where=where), queued("/videos/a.mkv", where=where)]
 
-    refused, taken = settle_targets(both, where, lambda *_: Claim.STRANGER)
+    refused, taken = settle_targets(both, where, lambda *_: TargetState.STRANGER)
 
     assert (refused.disposition, taken.disposition) == (Disposition.REFUSE, Disposition.QUEUE)
 
 
 def test_an_own_certified_rendition_at_the_target_is_done_even_with_an_empty_ledger() -> None:
-    items = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: Claim.OURS)
+    items = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: TargetState.OURS)
 
     assert items[0].disposition is Disposition.DONE
 
@@ -255,7 +255,9 @@ def test_an_own_certified_rendition_at_the_target_is_done_even_with_an_empty_led
 def test_replacing_in_the_same_container_is_no_conflict_with_itself() -> None:
     where = Destination(Mode.REPLACE)
 
-    items = settle_targets([queued("/videos/a.mkv", where=where)], where, lambda *_: Claim.STRANGER)
+    items = settle_targets(
+        [queued("/videos/a.mkv", where=where)], where, lambda *_: TargetState.STRANGER
+    )
 
     assert items[0].disposition is Disposition.QUEUE
     assert items[0].target == Path("/videos/a.mkv")
@@ -315,4 +317,4 @@ def test_the_forecast_counts_what_is_to_be_encoded_and_nothing_else() -> None:
 def test_the_bytes_of_a_file_count_once_however_many_profiles_want_it() -> None:
     one = queued("/videos/a.mp4")
 
-    assert with_forecast([one, one], Rates(), 1, 1).live_bytes == one.size
+    assert with_forecast([one, one], Rates(), 1, 1).bytes_to_process == one.size

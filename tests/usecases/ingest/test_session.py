@@ -15,14 +15,14 @@ from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Unfit, Video
-from hevcq.usecases.ingest.destinations import Claim, Destination
-from hevcq.usecases.ingest.disk_space import SpaceWatch
+from hevcq.usecases.ingest.decide import Disposition, IngestPlan, UnusableFile, Video
+from hevcq.usecases.ingest.destinations import Destination, TargetState
+from hevcq.usecases.ingest.disk_space import DiskSpaceMonitor
 from hevcq.usecases.ingest.forecast import OWN_ENOUGH, TABLE_ONLY, learned_rates
-from hevcq.usecases.ingest.scan import occupied
+from hevcq.usecases.ingest.scan import inspect_target
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
-from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, Tally
-from hevcq.usecases.placement.recover import homes, recover
+from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
+from hevcq.usecases.placement.recover import recover, recovery_folders
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
 from support.ingest.run import NEVER, Bench
@@ -42,11 +42,11 @@ def session(bench: Bench, planner=plain, **changes: object) -> Ingest:
         replace(request, **changes),
         bench.collector,
         bench.events.append,
-        occupied,
+        inspect_target,
     )
 
 
-def videos(bench: Bench, *names: str) -> list[Video | Unfit]:
+def videos(bench: Bench, *names: str) -> list[Video | UnusableFile]:
     for name in names:
         (bench.media / name).write_bytes(b"clip" * 100)
     return [video(bench.media / name, root=bench.media) for name in names]
@@ -54,10 +54,10 @@ def videos(bench: Bench, *names: str) -> list[Video | Unfit]:
 
 def run(bench: Bench, ingest: Ingest, plan: IngestPlan) -> None:
     """Queue the plan's items and do the workers' part, without any thread."""
-    ingest.tally.add_planned(plan)
+    ingest.summary.add_planned(plan)
     for item in plan.of(Disposition.QUEUE, Disposition.COLLECT, Disposition.JOIN):
-        ingest.intake.submit([[item]])
-        ingest.intake.step([item], NEVER)
+        ingest.uploader.submit([[item]])
+        ingest.uploader.step([item], NEVER)
     waiting = list(bench.backend.ledger.jobs(JobFilter()))
     for job in waiting:
         if job.state is JobState.QUEUED:
@@ -73,7 +73,7 @@ def bench(tmp_path: Path) -> Bench:
 def test_the_second_run_finds_everything_done(bench: Bench) -> None:
     first = session(bench)
     run(bench, first, first.plan(videos(bench, "a.mp4", "b.mp4")))
-    assert first.tally.counts() == {IngestOutcome.PLACED: 2}
+    assert first.summary.counts() == {IngestOutcome.PLACED: 2}
 
     second = session(bench)
     found = [video(bench.media / name, root=bench.media) for name in ("a.mp4", "b.mp4")]
@@ -107,7 +107,7 @@ def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(ben
     run(bench, second, plan)
 
     assert plan.counts() == {Disposition.COLLECT: 1}
-    assert second.tally.counts() == {IngestOutcome.PLACED: 1}
+    assert second.summary.counts() == {IngestOutcome.PLACED: 1}
     assert (bench.media / "a.hevc.mp4").is_file()
 
 
@@ -126,7 +126,7 @@ def test_what_was_reprocessed_elsewhere_takes_the_place_of_the_older(
     second = session(bench)
     run(bench, second, second.plan(found if scanned else []))
 
-    assert second.tally.all_good
+    assert second.summary.all_good
     assert (bench.media / "a.hevc.mp4").read_bytes() == content
     assert bench.backend.store.stat(ref.key) is None
 
@@ -153,7 +153,7 @@ def test_a_kill_between_a_replace_and_its_note_is_tidied_by_the_next_run(tmp_pat
     assert placement.state is PlacementState.REPLACED
     assert placement.retained is not None
     assert bench.backend.store.stat(ref.key) is None
-    assert second.tally.all_good
+    assert second.summary.all_good
 
 
 def test_what_is_skipped_refused_or_no_video_is_told_counted_and_never_queued(
@@ -166,14 +166,14 @@ def test_what_is_skipped_refused_or_no_video_is_told_counted_and_never_queued(
     found = videos(bench, "a.mp4", "b.mp4")
     answers = iter(plans.values())
     ingest = session(bench, planner=lambda _profile, _info: next(answers))
-    bad = Unfit(bench.media / "c.mp4", 0, "It is empty.")
-    link = Unfit(bench.media / "d.mp4", 0, "It is a link.", bad=False)
+    bad = UnusableFile(bench.media / "c.mp4", 0, "It is empty.")
+    link = UnusableFile(bench.media / "d.mp4", 0, "It is a link.", bad=False)
 
     plan = ingest.plan([*found, bad, link])
-    ingest.tally.add_planned(plan)
+    ingest.summary.add_planned(plan)
 
-    assert ingest.tally.counts() == {IngestOutcome.SKIPPED: 2, IngestOutcome.REFUSED: 2}
-    assert report.code(ingest.tally) is ExitCode.SOME_FAILED
+    assert ingest.summary.counts() == {IngestOutcome.SKIPPED: 2, IngestOutcome.REFUSED: 2}
+    assert report.code(ingest.summary) is ExitCode.SOME_FAILED
     assert bench.backend.ledger.counts() == {}
     planned = [event for event in bench.events if event.event is EventName.FILE_PLANNED]
     assert all(event.reason for event in planned)
@@ -219,7 +219,7 @@ def test_expired_originals_go_at_the_start_and_the_catalog_knows(tmp_path: Path)
     job = bench.queue(item)
     bench.work(job)
     bench.collector.collect(bench.done(job), NEVER)
-    folders = homes(bench.catalog, [bench.media], None)
+    folders = recovery_folders(bench.catalog, [bench.media], None)
 
     bench.clock.advance(1.9 * 86_400)
     recover(bench.ports, folders, bench.events.append)
@@ -237,7 +237,7 @@ def test_expired_originals_go_at_the_start_and_the_catalog_knows(tmp_path: Path)
 def test_folders_of_earlier_ingests_of_the_same_files_are_recovered_too(bench: Bench) -> None:
     bench.queue(bench.video("deep/er/a.mp4"))
 
-    folders = homes(bench.catalog, [bench.media / "deep" / "er"], None)
+    folders = recovery_folders(bench.catalog, [bench.media / "deep" / "er"], None)
 
     assert folders == [bench.media / "deep" / "er", bench.media]
 
@@ -252,7 +252,11 @@ def test_originals_go_also_where_another_folder_is_named(tmp_path: Path, named: 
     bench.collector.collect(bench.done(job), NEVER)
     bench.clock.advance(2.1 * 86_400)
 
-    recover(bench.ports, homes(bench.catalog, [bench.media / named], None), bench.events.append)
+    recover(
+        bench.ports,
+        recovery_folders(bench.catalog, [bench.media / named], None),
+        bench.events.append,
+    )
 
     assert list(Swap(root, bench.clock).kept()) == []
 
@@ -262,25 +266,25 @@ def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
     job = bench.queue(item)
     bench.work(job)
     target = bench.media / "a.hevc.mp4"
-    assert occupied(target, item.path, item.size) is Claim.FREE
+    assert inspect_target(target, item.path, item.size) is TargetState.FREE
     bench.collector.collect(bench.done(job), NEVER)
 
-    assert occupied(target, item.path, item.size) is Claim.OURS
-    assert occupied(target, item.path, item.size + 1) is Claim.STRANGER
-    assert occupied(target, bench.media / "a.avi", item.size) is Claim.TWIN
+    assert inspect_target(target, item.path, item.size) is TargetState.OURS
+    assert inspect_target(target, item.path, item.size + 1) is TargetState.STRANGER
+    assert inspect_target(target, bench.media / "a.avi", item.size) is TargetState.TWIN
     moved = bench.media / "moved"
     moved.mkdir()
     for name in (target.name, f"{target.name}.certificate.json"):
         (moved / name).write_bytes(target.with_name(name).read_bytes())
-    assert occupied(moved / target.name, moved / "a.mp4", item.size) is Claim.STRANGER
+    assert inspect_target(moved / target.name, moved / "a.mp4", item.size) is TargetState.STRANGER
     target.write_bytes(b"other")
     target.write_bytes(b"other length")
-    assert occupied(target, item.path, item.size) is Claim.STRANGER
+    assert inspect_target(target, item.path, item.size) is TargetState.STRANGER
 
 
 def test_want_of_space_is_told_when_it_begins_and_when_it_ends() -> None:
     clock, told, answers = ManualClock(), [], ["", "full", "full", "", ""]
-    watch = SpaceWatch(lambda: answers.pop(0), told.append, clock)
+    watch = DiskSpaceMonitor(lambda: answers.pop(0), told.append, clock)
     for _ in range(5):
         watch.step()
         watch.step()
@@ -310,7 +314,7 @@ def test_the_exit_code_says_how_it_ended(
 ) -> None:
     result = IngestResult(path=Path("/f/a.mp4"), profile="hevc", outcome=outcome)
 
-    assert report.code(Tally([result], interrupted=interrupted)) is expected
+    assert report.code(IngestSummary([result], interrupted=interrupted)) is expected
 
 
 def test_a_long_table_leaves_out_what_nothing_was_done_for() -> None:
@@ -320,14 +324,14 @@ def test_a_long_table_leaves_out_what_nothing_was_done_for() -> None:
     rows = report.rows([*skipped, failed])
 
     assert [row[0] for row in rows] == ["bad.mp4"]
-    assert report.total(Tally([*skipped, failed])) == "100 skipped, 1 failed."
+    assert report.total(IngestSummary([*skipped, failed])) == "100 skipped, 1 failed."
 
 
 def test_a_larger_rendition_saves_nothing_and_costs_the_sum_nothing() -> None:
     larger = IngestResult(Path("/f/a.mp4"), "720p", IngestOutcome.PLACED, size=10, output_size=30)
     smaller = IngestResult(Path("/f/b.mp4"), "hevc", IngestOutcome.PLACED, size=30, output_size=10)
 
-    assert Tally([larger, smaller]).saved == 20
+    assert IngestSummary([larger, smaller]).saved == 20
 
 
 def test_files_of_one_name_in_two_folders_are_told_apart() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hevcq.domain.events import IngestEvent
 from hevcq.usecases.ingest.decide import Disposition, Item
-from hevcq.usecases.ingest.enqueue import Moved
+from hevcq.usecases.ingest.enqueue import UploadProgress
 from support.clips import ManualClock
 
 ITEM = Item(path=Path("/media/a.mp4"), size=1000, disposition=Disposition.QUEUE)
@@ -15,7 +15,7 @@ ITEM = Item(path=Path("/media/a.mp4"), size=1000, disposition=Disposition.QUEUE)
 def percents(steps: list[tuple[float, int]], item: Item = ITEM) -> list[float | None]:
     """Return the percents told of (seconds later, bytes so far)."""
     clock, told = ManualClock(), list[IngestEvent]()
-    moved = Moved(item, told.append, clock)
+    moved = UploadProgress(item, told.append, clock)
     for seconds, count in steps:
         clock.advance(seconds)
         moved(count)

@@ -27,7 +27,7 @@ def rewire(bench: Bench) -> None:
     profiles = {HEVC.name: HEVC}
     let_go = LetGo(bench.backend, profiles, bench.catalog)
     bench.collector = Collector(bench.ports, bench.encoder, discard=False, let_go=let_go)
-    bench.follower._collector = bench.collector
+    bench.tracker._collector = bench.collector
 
 
 def let_go_of(bench: Bench) -> list[tuple[Source, bool]]:
@@ -59,7 +59,7 @@ def test_one_that_was_skipped_has_no_rendition_and_is_kept(bench: Bench) -> None
     job = bench.queue(bench.video())
     bench.backend.ledger.skip(job.job_id, bench.claim(job), "not smaller")
 
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
 
     assert bench.done(job).state is JobState.SKIPPED
     assert let_go_of(bench) == []

@@ -8,7 +8,7 @@ import pytest
 
 from hevcq.domain.job import JobState
 from hevcq.errors import SourceDamaged
-from hevcq.usecases.operations.dead_letters import Order, Wanted, redrive
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest, redrive
 from support.fakes.videofarm import EmbeddedVideoFarm, VideoFarm
 
 
@@ -18,7 +18,7 @@ def test_a_kill_before_the_burial_of_a_redriven_chunk_leaves_a_letter(tmp_path, 
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
     assert farm.until_settled(source).state is JobState.DEAD
-    order = Order(wanted=Wanted(), who="person")
+    order = RedriveRequest(wanted=DeadLetterFilter(), who="person")
     assert len(list(redrive(farm.backend, order, clock=farm.clock, stop=threading.Event()))) == 1
     farm.encoder.errors["preflight"] = [SourceDamaged("holes everywhere")]
     assert farm.killed_at("queue.bury:before")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hevcq.domain.job import JobState
-from hevcq.usecases.operations.reprocess import Order, reprocess
+from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
 from hevcq.worker.chunking import split
 from hevcq.worker.chunking.split import sweep_leftovers
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
@@ -19,7 +19,9 @@ def farm(request, tmp_path):
 def split_again(farm, source) -> None:
     """Have a person process the job anew, and another worker split it."""
     farm.store.delete(farm.key(source))
-    (done,) = reprocess(farm.backend, Order(names=[farm.record(source).job_id], who="person"))
+    (done,) = reprocess(
+        farm.backend, ReprocessRequest(names=[farm.record(source).job_id], who="person")
+    )
     assert done.result.value == "queued"
     for _ in range(5):
         farm.handle("other:0")

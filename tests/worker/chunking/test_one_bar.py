@@ -109,17 +109,17 @@ def test_an_ingest_shows_one_bar_and_one_end(tmp_path: Path):
     fence, ledger = bench.claim(job), bench.backend.ledger
     ledger.split(job.job_id, fence, SPLIT, [100, 300])
     made = RenditionRef(key="work/0", size=1, sha256="0" * 64, certificate_key="work/0.json")
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
     for chunk in (0, 1):
         name = part_id(job.job_id, SPLIT.name, chunk)
         granted = ledger.claim_part(name, owner="w", lease_s=300)
         ledger.progress(name, granted.fence, encoding(50))
-        bench.follower.step(NEVER)
+        bench.tracker.step(NEVER)
         ledger.complete(name, granted.fence, made, cpu_s=1.0)
-        bench.follower.step(NEVER)
-    assert bench.follower.open == 1, "chunks that are done end no job"
+        bench.tracker.step(NEVER)
+    assert bench.tracker.open == 1, "chunks that are done end no job"
     ledger.skip(job.job_id, fence, "not smaller")
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
 
     told = [(e.phase, e.percent) for e in bench.events if e.event == "job_progress"]
     assert told == [
@@ -130,4 +130,4 @@ def test_an_ingest_shows_one_bar_and_one_end(tmp_path: Path):
         ("join", 0.0),
     ]
     assert [e.event for e in bench.events if e.event.startswith("job_")].count("job_skipped") == 1
-    assert bench.follower.open == 0
+    assert bench.tracker.open == 0

@@ -7,14 +7,14 @@ import pytest
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import Abandon, FailureClass
 from hevcq.errors import StaleFence, Unavailable
-from hevcq.usecases.operations.cancel import CancelResult, Order, cancel
+from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
 from support.fakes.farm import Farm
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 from support.ingest.run import NEVER, Bench
 
 
 def ended(farm: Farm, source) -> list[CancelResult]:
-    order = Order([job_id(source, farm.profile.name)], who="ana")
+    order = CancelRequest([job_id(source, farm.profile.name)], who="ana")
     return [done.result for done in cancel(farm.backend, order)]
 
 
@@ -112,11 +112,11 @@ def test_an_ingest_that_waits_for_a_cancelled_job_ends_with_the_reason(tmp_path)
     job = bench.queue(bench.video())
 
     assert bench.backend.ledger.cancel(job.job_id, "Cancelled by ana.")
-    bench.follower.step(NEVER)
+    bench.tracker.step(NEVER)
 
     (failed,) = [event for event in bench.events if event.event == "job_failed"]
     assert (failed.reason, failed.failure_class) == ("Cancelled by ana.", "cancelled")
-    assert bench.follower.open == 0
+    assert bench.tracker.open == 0
 
 
 def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelled(tmp_path):
@@ -127,7 +127,7 @@ def test_parts_that_cannot_be_cleared_away_keep_no_other_job_from_being_cancelle
         raise Unavailable("access is denied")
 
     listing, farm.store.list = farm.store.list, denied
-    order = Order([source.key for source in (split, waiting)], who="ana")
+    order = CancelRequest([source.key for source in (split, waiting)], who="ana")
     results = [done.result for done in cancel(farm.backend, order)]
     farm.store.list = listing
 

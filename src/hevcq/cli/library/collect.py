@@ -47,17 +47,17 @@ def collect(
 
 
 def _collect(app: App, options: Options) -> ExitCode:
-    from hevcq.cli.library.ingest_session import closed, display_of, say
+    from hevcq.cli.library.ingest_session import create_display, print_result, say
     from hevcq.wiring.app import stop_signals
     from hevcq.wiring.ingest import IngestApplication
 
-    display, began = display_of(app, options), app.clock.monotonic()
+    display, began = create_display(app, options), app.clock.monotonic()
     with stop_signals() as signals, display:
         ingest = IngestApplication(app, options.request(), display, signals)
         ingest.recover()
         ingest.collect_finished()
-    if not ingest.tally.results:
+    if not ingest.summary.results:
         say(options, "Nothing that is finished waits to be put in its place.")
-    code = closed(app, ingest.tally, options, display, began)
+    code = print_result(app, ingest.summary, options, display, began)
     ingest.require_profiles()
     return code

@@ -12,11 +12,11 @@ from hevcq.cli.library.ingest_options import Options
 from hevcq.cli.output import ingest_report as report
 from hevcq.cli.output import table as render
 from hevcq.cli.output.live import Display, open_display
-from hevcq.cli.output.sentences import about, about_it, size
+from hevcq.cli.output.sentences import about, size, without_path
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError, UsageError
-from hevcq.usecases.ingest.decide import BAD, LIVE, Disposition, IngestPlan, Item
-from hevcq.usecases.ingest.summary import Tally
+from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, Disposition, IngestPlan, Item
+from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.util.text import printable
 from hevcq.wiring.app import App, stop_signals
 from hevcq.wiring.ingest import IngestApplication
@@ -37,7 +37,7 @@ VERBS: dict[Disposition, str] = {
 
 def run_shown(app: App, options: Options) -> ExitCode:
     """Run an ingest with its display; return the exit code. Raises what ends it before its time."""
-    display, began = display_of(app, options), app.clock.monotonic()
+    display, began = create_display(app, options), app.clock.monotonic()
     if options.workers is not None and app.settings.backend != "embedded":
         raise UsageError("Workers run on the fleet; --workers is for the embedded way.")
     with stop_signals() as signals:
@@ -45,24 +45,24 @@ def run_shown(app: App, options: Options) -> ExitCode:
         if not options.dry_run:  # settling a swap, or letting an original go, is no mere look
             ingest.recover()
         first = ingest.plan()
-        items = _announced(ingest.tally, first, options)
+        items = _announced(ingest.summary, first, options)
         if options.watch:
             say(options, "Watching for new files; Ctrl-C ends it.")
         if options.dry_run:
-            return _dry(app, ingest.tally, first, options, display)
+            return _dry(app, ingest.summary, first, options, display)
         try:
             with display:
                 ingest.work(items)
         except HevcqError as error:  # what is done and what is not is said all the same
-            closed(app, ingest.tally, options, display, began, error)
+            print_result(app, ingest.summary, options, display, began, error)
             raise
-    code = closed(app, ingest.tally, options, display, began)
+    code = print_result(app, ingest.summary, options, display, began)
     if options.skip_upload:
         ingest.require_profiles()
     return code
 
 
-def display_of(app: App, options: Options) -> Display:
+def create_display(app: App, options: Options) -> Display:
     """Return the display that these options and this terminal ask for."""
     return open_display(
         app.clock,
@@ -74,17 +74,17 @@ def display_of(app: App, options: Options) -> Display:
 
 
 def _announced(
-    tally: Tally, first: IngestPlan | Sequence[Item], options: Options
+    summary: IngestSummary, first: IngestPlan | Sequence[Item], options: Options
 ) -> Sequence[Item]:
     """Say what will be done; return the items."""
     if not isinstance(first, IngestPlan):
         say(options, f"{len(first)} queued earlier and not in place yet.")
         return first
-    tally.add_planned(first)
+    summary.add_planned(first)
     if options.dry_run:
         return first.items
     if options.quiet and not options.as_json:
-        for item in first.of(*BAD):  # what will end in the exit code is not left unnamed
+        for item in first.of(*NOT_INGESTED):  # what will end in the exit code is not left unnamed
             typer.echo(_line(item), err=True)
     shown = [item for item in first.items if item.disposition is not Disposition.DONE]
     for item in shown[:MOST_SHOWN]:
@@ -104,8 +104,8 @@ def _line(item: Item) -> str:
 
 def _why(item: Item) -> str:
     """The reason, and what the plan will change or drop; the path is said before it already."""
-    notices = item.plan.notices if item.plan and item.disposition in LIVE else ()
-    reason = about_it(printable(item.path), item.reason)
+    notices = item.plan.notices if item.plan and item.disposition in TO_PROCESS else ()
+    reason = without_path(printable(item.path), item.reason)
     if reason.rstrip(".").lower() == VERBS[item.disposition]:
         reason = ""
     return " ".join(part for part in (reason, *notices) if part)
@@ -118,13 +118,13 @@ def _sum(plan: IngestPlan) -> str:
     words = f"{', '.join(counts)}."
     if plan.forecast.high > 0:
         time = about((plan.forecast.low, plan.forecast.high))
-        words += f" {size(plan.live_bytes)} to work on; encoding will take {time}."
+        words += f" {size(plan.bytes_to_process)} to work on; encoding will take {time}."
     return words
 
 
 def _dry(
     app: App,
-    tally: Tally,
+    summary: IngestSummary,
     first: IngestPlan | Sequence[Item],
     options: Options,
     display: Display,
@@ -133,14 +133,14 @@ def _dry(
         columns = ("file", "profile", "what", "size", "cpu", "target", "why")
         render.emit_table(columns, [_dry_row(item) for item in first.items])
         say(options, _sum(first))
-    code = report.code(tally)
-    _summary(app, tally, code, display, 0.0)
+    code = report.code(summary)
+    _emit_summary(app, summary, code, display, 0.0)
     return code
 
 
 def _dry_row(item: Item) -> tuple[str, ...]:
     cpu = about((item.cpu.low, item.cpu.high)) if item.cpu is not None else ""
-    target = printable(item.target) if item.target and item.disposition in LIVE else ""
+    target = printable(item.target) if item.target and item.disposition in TO_PROCESS else ""
     return (
         printable(item.path),
         item.profile.name if item.profile else "-",
@@ -152,33 +152,35 @@ def _dry_row(item: Item) -> tuple[str, ...]:
     )
 
 
-def closed(
+def print_result(
     app: App,
-    tally: Tally,
+    summary: IngestSummary,
     options: Options,
     display: Display,
     began: float,
     error: HevcqError | None = None,
 ) -> ExitCode:
     """Print the closing table and sum; return the exit code, which is that of `error` if any."""
-    code = exit_code(error) if error is not None else report.code(tally)
-    _summary(app, tally, code, display, app.clock.monotonic() - began)
-    if not options.as_json and tally.results:
+    code = exit_code(error) if error is not None else report.code(summary)
+    _emit_summary(app, summary, code, display, app.clock.monotonic() - began)
+    if not options.as_json and summary.results:
         if not options.quiet:
-            render.emit_table(report.COLUMNS, report.rows(tally.results))
-        say(options, report.total(tally))
-    if tally.interrupted:
+            render.emit_table(report.COLUMNS, report.rows(summary.results))
+        say(options, report.total(summary))
+    if summary.interrupted:
         say(options, "Interrupted; the same command goes on where it was.")
     return code
 
 
-def _summary(app: App, tally: Tally, code: ExitCode, display: Display, seconds: float) -> None:
+def _emit_summary(
+    app: App, summary: IngestSummary, code: ExitCode, display: Display, seconds: float
+) -> None:
     display(
         IngestEvent(
             event=EventName.SUMMARY,
             at=app.clock.now(),
-            counts={end.value: count for end, count in tally.counts().items()},
-            bytes_saved=tally.saved,
+            counts={end.value: count for end, count in summary.counts().items()},
+            bytes_saved=summary.saved,
             seconds=round(seconds, 2),
             exit_code=int(code),
         )

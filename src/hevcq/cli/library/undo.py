@@ -37,7 +37,7 @@ def undo(
 
     A rendition that someone changed, or another file in its place, is never touched.
     """
-    from hevcq.usecases.placement.undo import Undoing, UndoRequest, library_path, parse_since
+    from hevcq.usecases.placement.undo import UndoRequest, UndoResult, library_path, parse_since
     from hevcq.usecases.placement.undo import undo as bring_back
 
     cli = cli_of(ctx)
@@ -50,11 +50,11 @@ def undo(
         )
         undone = bring_back(request, app.library_ports)
         results = [_render(done, as_json=as_json) for done in undone]
-    if Undoing.REFUSED in results:
+    if UndoResult.REFUSED in results:
         raise typer.Exit(ExitCode.REFUSED)
     if not results:
         cli.say("Nothing to undo: no original that was replaced then, or by that job, is kept.")
-    if Undoing.NOTHING in results or (not results and job is not None):
+    if UndoResult.NOTHING in results or (not results and job is not None):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 

@@ -16,7 +16,7 @@ from hevcq.domain.certificate import Gate
 from hevcq.settings.profile_files import pick
 
 if TYPE_CHECKING:
-    from hevcq.usecases.verify_files import PairReport
+    from hevcq.usecases.verify_files import VerifyFilesReport
 
 DEFAULT_PROFILE = "hevc"
 
@@ -44,21 +44,21 @@ def verify(
 
     Every gate is run anew; with a certificate, both files' digests are compared to it as well.
     """
-    from hevcq.usecases.verify_files import Pair, read_certificate, verify_pair
+    from hevcq.usecases.verify_files import VerifyFilesRequest, read_certificate, verify_files
 
     proof = read_certificate(rendition, certificate)
     with cli_of(ctx).app() as app:
         name = profile or (proof.profile if proof else DEFAULT_PROFILE)
         (picked,) = pick(app.profiles, [name])
-        pair = Pair(source.absolute(), rendition.absolute(), picked, proof)
+        pair = VerifyFilesRequest(source.absolute(), rendition.absolute(), picked, proof)
         stop = threading.Event()
-        report = verify_pair(app.encoder, pair, stop=stop)
+        report = verify_files(app.encoder, pair, stop=stop)
     _render(report, certified=proof is not None, as_json=as_json)
     if not report.passed:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _render(report: PairReport, *, certified: bool, as_json: bool) -> None:
+def _render(report: VerifyFilesReport, *, certified: bool, as_json: bool) -> None:
     if as_json:
         for each in report.gates:
             render.emit_json({"type": "gate", **each.model_dump(mode="json")})

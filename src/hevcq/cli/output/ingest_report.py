@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.output.sentences import about_it, duration, size
-from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, Tally
+from hevcq.cli.output.sentences import duration, size, without_path
+from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.util.text import printable
 
 COLUMNS = ("file", "profile", "result", "before", "after", "saved", "took", "note")
@@ -44,7 +44,7 @@ def common_folder(paths: Sequence[Path]) -> Path:
 def _row(result: IngestResult, top: Path) -> tuple[str, ...]:
     done = result.outcome is IngestOutcome.PLACED
     share = f"{100 * result.saved / result.size:.0f} %" if result.saved else ""
-    note = about_it(printable(result.path), result.reason)
+    note = without_path(printable(result.path), result.reason)
     if done and result.target is not None and result.target != result.path:
         note = " ".join(part for part in (printable(result.target.name), note) if part)
     return (
@@ -59,17 +59,17 @@ def _row(result: IngestResult, top: Path) -> tuple[str, ...]:
     )
 
 
-def total(tally: Tally) -> str:
+def total(summary: IngestSummary) -> str:
     """Return the closing sentence: how many of what, and the bytes saved."""
-    counts = tally.counts()
+    counts = summary.counts()
     words = [f"{count} {WORDS[outcome]}" for outcome, count in counts.items()]
-    if tally.saved > 0:
-        words.append(f"{size(tally.saved)} saved")
+    if summary.saved > 0:
+        words.append(f"{size(summary.saved)} saved")
     return f"{', '.join(words)}." if words else "No video was found."
 
 
-def code(tally: Tally) -> ExitCode:
+def code(summary: IngestSummary) -> ExitCode:
     """Return the exit code: interrupted, some failed or refused, or all well."""
-    if tally.interrupted:
+    if summary.interrupted:
         return ExitCode.INTERRUPTED
-    return ExitCode.OK if tally.all_good else ExitCode.SOME_FAILED
+    return ExitCode.OK if summary.all_good else ExitCode.SOME_FAILED

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from hevcq.cli.output.sentences import LOUD, QUIET, about, duration, sentence, size
+from hevcq.cli.output.sentences import (
+    SHOWN_WHEN_QUIET,
+    VERBOSE_ONLY,
+    about,
+    duration,
+    sentence,
+    size,
+)
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.util.clock import Clock
 
@@ -214,8 +221,8 @@ class LogLines(Display):
 
     def _speaks(self, event: IngestEvent) -> bool:
         if self._quiet:
-            return event.event in QUIET
-        return self._verbose or event.event not in LOUD
+            return event.event in SHOWN_WHEN_QUIET
+        return self._verbose or event.event not in VERBOSE_ONLY
 
     def _say(self, words: str | None) -> None:
         if words:
@@ -257,7 +264,9 @@ class Live(Display):
         """Take in one event; what ended stays above the display as a line."""
         with self._lock:
             self._board.apply(event)
-        if event.event in LOUD and not (self._verbose and event.event is EventName.JOB_QUEUED):
+        if event.event in VERBOSE_ONLY and not (
+            self._verbose and event.event is EventName.JOB_QUEUED
+        ):
             return
         words = sentence(event)
         if words:

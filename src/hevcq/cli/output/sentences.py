@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from hevcq.domain.events import EventName, IngestEvent
 
-QUIET = frozenset({EventName.JOB_FAILED, EventName.PLACE_FAILED, EventName.PAUSED})
+SHOWN_WHEN_QUIET = frozenset({EventName.JOB_FAILED, EventName.PLACE_FAILED, EventName.PAUSED})
 """What --quiet still says."""
-LOUD = frozenset({EventName.JOB_QUEUED, EventName.JOB_PROGRESS, EventName.UPLOAD_PROGRESS})
+VERBOSE_ONLY = frozenset({EventName.JOB_QUEUED, EventName.JOB_PROGRESS, EventName.UPLOAD_PROGRESS})
 """What only --verbose says."""
 
 
@@ -39,7 +39,7 @@ def _between(low: float, high: float, unit: str) -> str:
     return f"about {most} {unit}" if least == most else f"{least} to {most} {unit}"
 
 
-def about_it(path: str, reason: str) -> str:
+def without_path(path: str, reason: str) -> str:
     """Return a reason where its file was named already: `x.mp4 is empty.` is `It is empty.` then."""
     rest = reason.removeprefix(path)
     if not path or rest == reason:
@@ -85,7 +85,7 @@ def _shrunk(event: IngestEvent) -> str:
 
 
 def _reason(event: IngestEvent) -> str:
-    return about_it(event.path or "", event.reason or "")
+    return without_path(event.path or "", event.reason or "")
 
 
 _PLAIN = frozenset({EventName.PAUSED, EventName.RESUMED, EventName.STOPPING, EventName.RECOVERED})

@@ -10,7 +10,7 @@ from hevcq.cli.context import cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ProfileNames
 from hevcq.cli.output import table as render
-from hevcq.cli.queue.redrive import person
+from hevcq.cli.queue.redrive import current_user
 from hevcq.settings.profile_files import pick
 
 NO_MATCH = "No job matches: `hevcq status` shows what there is."
@@ -36,15 +36,15 @@ def cancel(
     Running encodes stop within a heartbeat. Originals and finished renditions are not touched;
     `hevcq reprocess` queues a cancelled job again.
     """
-    from hevcq.usecases.operations.cancel import CancelResult, Order
+    from hevcq.usecases.operations.cancel import CancelRequest, CancelResult
     from hevcq.usecases.operations.cancel import cancel as end
 
     cli = cli_of(ctx)
     counts = dict.fromkeys(CancelResult, 0)
     with cli.app() as app:
         picked = [found.name for found in pick(app.profiles, profile or [])]
-        order = Order(names, picked, who=person(), dry_run=dry_run)
-        for done in end(app.backend, order):
+        request = CancelRequest(names, picked, who=current_user(), dry_run=dry_run)
+        for done in end(app.backend, request):
             word = done.result.value
             render.emit_result("cancel", done.job, word, done.detail, as_json=as_json)
             counts[done.result] += 1

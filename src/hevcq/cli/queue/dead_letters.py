@@ -37,10 +37,10 @@ def list_letters(
 ) -> None:
     """List dead letters, oldest first."""
     with cli_of(ctx).app() as opened:
-        from hevcq.usecases.operations.dead_letters import Wanted, find
+        from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
         from hevcq.usecases.operations.expired_messages import GivenUp
 
-        wanted = Wanted(_profiles(opened, profile), failure_class, job, limit=limit)
+        wanted = DeadLetterFilter(_profiles(opened, profile), failure_class, job, limit=limit)
         found = GivenUp(opened.backend).noting(find(opened.backend.queues, wanted))
         if as_json:
             for name, letter in found:
@@ -60,9 +60,9 @@ def show(
     """Show dead letters whole: reason, class, attempts, the last lines of ffmpeg, the message."""
     with cli_of(ctx).app() as opened:
         from hevcq.errors import UsageError
-        from hevcq.usecases.operations.dead_letters import Wanted, find
+        from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
 
-        found = list(find(opened.backend.queues, Wanted(letter=letter)))
+        found = list(find(opened.backend.queues, DeadLetterFilter(letter=letter)))
         if not found:
             raise UsageError(f"There is no dead letter {letter!r}.")
         for name, each in found:
@@ -84,10 +84,10 @@ def purge(
     """Delete dead letters for good; the jobs stay dead in the ledger, the originals untouched."""
     cli = cli_of(ctx)
     with cli.app() as opened:
-        from hevcq.usecases.operations.dead_letters import Wanted, find
+        from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
         from hevcq.usecases.operations.dead_letters import purge as purge_letters
 
-        wanted = Wanted(_profiles(opened, profile), failure_class, job, limit=limit)
+        wanted = DeadLetterFilter(_profiles(opened, profile), failure_class, job, limit=limit)
         count = sum(1 for _ in find(opened.backend.queues, wanted))
         if count and not yes and not _agreed(count):
             cli.say("Nothing was deleted.")

@@ -17,10 +17,10 @@ from hevcq.settings.profile_files import pick
 if TYPE_CHECKING:
     import threading
 
-    from hevcq.usecases.operations.dead_letters import Order, Redriven
+    from hevcq.usecases.operations.dead_letters import Redriven, RedriveRequest
     from hevcq.wiring.app import App
 
-TOLD_EVERY = 25
+REPORT_EVERY = 25
 """After how many letters it says on stderr how far it is."""
 
 
@@ -52,7 +52,7 @@ def redrive(
     """
     if not dlq:
         raise UsageError("Say --dlq: redrive sends dead letters back, and nothing else.")
-    from hevcq.usecases.operations.dead_letters import Order, Wanted
+    from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest
     from hevcq.usecases.placement.undo import parse_since
     from hevcq.wiring.app import stop_signals
 
@@ -60,9 +60,9 @@ def redrive(
     with stop_signals() as signals, cli.app() as app:
         names = [found.name for found in pick(app.profiles, profile or [])]
         before = parse_since(older_than, app.clock.now()) if older_than else None
-        wanted = Wanted(names, failure_class, job, limit=limit, buried_before=before)
-        order = Order(wanted, who=person(), dry_run=dry_run, rate=rate)
-        counts = _carry_out(app, cli, order, signals.asked, as_json=as_json)
+        wanted = DeadLetterFilter(names, failure_class, job, limit=limit, buried_before=before)
+        request = RedriveRequest(wanted, who=current_user(), dry_run=dry_run, rate=rate)
+        counts = _carry_out(app, cli, request, signals.asked, as_json=as_json)
         stopped = signals.asked.is_set()
     said = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in counts.items())
     cli.say(f"{said}." if said else "No dead letter matches.")
@@ -70,7 +70,7 @@ def redrive(
         raise typer.Exit(ExitCode.INTERRUPTED)
 
 
-def person() -> str:
+def current_user() -> str:
     """Return who gives the order, for the record."""
     try:
         return getpass.getuser()
@@ -79,20 +79,20 @@ def person() -> str:
 
 
 def _carry_out(
-    app: App, cli: Cli, order: Order, stop: threading.Event, *, as_json: bool
+    app: App, cli: Cli, request: RedriveRequest, stop: threading.Event, *, as_json: bool
 ) -> dict[str, int]:
     """Redrive and show it; return how many dead letters had which end."""
     from hevcq.usecases.operations.dead_letters import redrive as send_back
 
     queues = app.backend.queues
-    total = sum(queues[name].depth().dead for name in order.wanted.profiles or queues)
+    total = sum(queues[name].depth().dead for name in request.wanted.profiles or queues)
     counts: dict[str, int] = {}
-    done = send_back(app.backend, order, clock=app.clock, stop=stop)
+    done = send_back(app.backend, request, clock=app.clock, stop=stop)
     for number, each in enumerate(done, 1):
         _show(each, as_json=as_json)
         word = each.result.value
         counts[word] = counts.get(word, 0) + 1
-        if number % TOLD_EVERY == 0:
+        if number % REPORT_EVERY == 0:
             cli.say(f"{number} of about {total} dead letters.")
     return counts
 

@@ -10,7 +10,7 @@ from hevcq.cli.context import cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ProfileNames
 from hevcq.cli.output import table as render
-from hevcq.cli.queue.redrive import person
+from hevcq.cli.queue.redrive import current_user
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.keys import INBOX
 from hevcq.errors import UsageError
@@ -57,7 +57,11 @@ def reprocess(
 
     For instance after a profile changed. A source that changed on disk is reported, not queued.
     """
-    from hevcq.usecases.operations.reprocess import Order, ReprocessResult, reprocess_missing
+    from hevcq.usecases.operations.reprocess import (
+        ReprocessRequest,
+        ReprocessResult,
+        reprocess_missing,
+    )
     from hevcq.usecases.operations.reprocess import reprocess as queue_again
 
     cli = cli_of(ctx)
@@ -66,11 +70,13 @@ def reprocess(
     with cli.app() as app:
         picked = [found.name for found in pick(app.profiles, profile or [])]
         states = frozenset({JobState.DEAD}) if failed else frozenset(state or SETTLED)
-        order = Order(wanted, picked, states, who=person(), dry_run=dry_run, exact=failed)
+        request = ReprocessRequest(
+            wanted, picked, states, who=current_user(), dry_run=dry_run, exact=failed
+        )
         found = (
-            reprocess_missing(app.backend, order, app.profiles, app.catalog)
+            reprocess_missing(app.backend, request, app.profiles, app.catalog)
             if missing
-            else queue_again(app.backend, order)
+            else queue_again(app.backend, request)
         )
         for done in found:
             word = done.result.value

@@ -16,7 +16,7 @@ from hevcq.cli.output import table as render
 if TYPE_CHECKING:
     from hevcq.wiring.app import App
 
-GIVEN_UP_LISTED = 500
+MAX_DEAD_LETTERS_CHECKED = 500
 """How many dead letters of a queue are looked at: a person waits, and the worker looks at all."""
 CLEAR = "\x1b[2J\x1b[H"
 """Empties a terminal and starts at its top (ECMA-48: ED, CUP)."""
@@ -44,7 +44,7 @@ def status(
     from hevcq.usecases.operations.expired_messages import GivenUp
 
     with cli_of(ctx).app() as app:
-        given_up = GivenUp(app.backend, most=GIVEN_UP_LISTED)
+        given_up = GivenUp(app.backend, most=MAX_DEAD_LETTERS_CHECKED)
         while True:
             given_up.look()
             if watch and sys.stdout.isatty():

@@ -12,7 +12,7 @@ from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
 from hevcq.errors import ConfigError
-from hevcq.usecases.doctor import Area, Finding, Patient, examine, settings_finding
+from hevcq.usecases.doctor import Area, DoctorContext, Finding, run_checks, settings_finding
 
 if TYPE_CHECKING:
     from hevcq.wiring.app import App
@@ -50,11 +50,11 @@ def _examine(cli: Cli) -> Iterator[Finding]:
     detail = f"{where}; backend {loaded.settings.backend}"
     yield settings_finding(detail)
     with cli.app() as app:
-        yield from examine(_patient(app))
+        yield from run_checks(_context(app))
 
 
-def _patient(app: App) -> Patient:
-    return Patient(
+def _context(app: App) -> DoctorContext:
+    return DoctorContext(
         app.settings,
         app.clock,
         profiles=lambda: app.profiles,

@@ -13,7 +13,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, sk
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
-from hevcq.usecases.ingest.destinations import Claim, Destination, Occupied
+from hevcq.usecases.ingest.destinations import Destination, InspectTarget, TargetState
 from hevcq.usecases.ingest.forecast import Range, Rates, wall
 from hevcq.util.text import printable
 
@@ -31,9 +31,9 @@ class Disposition(StrEnum):
     UNREADABLE = "unreadable"
 
 
-BAD = frozenset({Disposition.REFUSE, Disposition.FAILED, Disposition.UNREADABLE})
+NOT_INGESTED = frozenset({Disposition.REFUSE, Disposition.FAILED, Disposition.UNREADABLE})
 """What makes the exit code say that some files were not done."""
-LIVE = frozenset({Disposition.QUEUE, Disposition.JOIN, Disposition.COLLECT})
+TO_PROCESS = frozenset({Disposition.QUEUE, Disposition.JOIN, Disposition.COLLECT})
 """What there is still something to do for."""
 
 
@@ -48,7 +48,7 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfit:
+class UnusableFile:
     """A file that is of no use, and why; `bad` tells a broken video from a file that is none."""
 
     path: Path
@@ -176,7 +176,9 @@ def _target(item: Item, extension: str, where: Destination) -> Path | None:
     return where.target(item.path, item.root, item.profile.name, extension)
 
 
-def settle_targets(items: Iterable[Item], where: Destination, occupied: Occupied) -> list[Item]:
+def settle_targets(
+    items: Iterable[Item], where: Destination, inspect_target: InspectTarget
+) -> list[Item]:
     """Return the items with targets that never meet each other, nor a file that is there already.
 
     Of two sources that would share a target the later keeps its whole name in it, also where the
@@ -186,12 +188,12 @@ def settle_targets(items: Iterable[Item], where: Destination, occupied: Occupied
     taken: set[str] = set()
     result = []
     for item in items:
-        if item.disposition not in LIVE or item.target is None:
+        if item.disposition not in TO_PROCESS or item.target is None:
             result.append(item)
             continue
         settled = _untangled(item, where, taken)
         if settled.target is not None:
-            settled = _free(settled, where, occupied)
+            settled = _free(settled, where, inspect_target)
             if settled.disposition is not Disposition.REFUSE and settled.target is not None:
                 taken.add(_fold(settled.target))
         result.append(settled)
@@ -216,26 +218,26 @@ def _longer(item: Item, where: Destination) -> Path | None:
     )
 
 
-def _free(item: Item, where: Destination, occupied: Occupied) -> Item:
+def _free(item: Item, where: Destination, inspect_target: InspectTarget) -> Item:
     target = item.target
     if target is None:
         return item
-    claim = occupied(target, item.path, item.size)
-    longer = _longer(item, where) if claim is Claim.TWIN else None
+    claim = inspect_target(target, item.path, item.size)
+    longer = _longer(item, where) if claim is TargetState.TWIN else None
     if longer is not None and longer != target:
-        return _free(replace(item, target=longer), where, occupied)
+        return _free(replace(item, target=longer), where, inspect_target)
     if item.disposition is not Disposition.QUEUE:
         return item
     match claim:
-        case Claim.READ_ONLY:
+        case TargetState.READ_ONLY:
             reason = (
                 f"{printable(target.parent)} cannot be written, so there is no place for"
                 f" {printable(target.name)}; give this user rights there, or use --output."
             )
-        case Claim.OURS:
+        case TargetState.OURS:
             reason = f"Done earlier: {printable(target)}, as its certificate says."
             return replace(item, disposition=Disposition.DONE, reason=reason)
-        case Claim.STRANGER | Claim.TWIN if target != item.path:
+        case TargetState.STRANGER | TargetState.TWIN if target != item.path:
             kind = "the replacement" if where.mode is Mode.REPLACE else "the rendition"
             reason = (
                 f"{printable(target)} exists already and is not known for this video's rendition, so"
@@ -268,9 +270,9 @@ class IngestPlan:
         return tuple(item for item in self.items if item.disposition in kinds)
 
     @property
-    def live_bytes(self) -> int:
+    def bytes_to_process(self) -> int:
         """The bytes of the sources that something is to be done for."""
-        return sum({item.path: item.size for item in self.of(*LIVE)}.values())
+        return sum({item.path: item.size for item in self.of(*TO_PROCESS)}.values())
 
 
 def with_forecast(

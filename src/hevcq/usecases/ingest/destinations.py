@@ -12,7 +12,7 @@ from pathlib import Path
 from hevcq.ports.catalog import Mode
 
 
-class Claim(StrEnum):
+class TargetState(StrEnum):
     """Whose the file at a target is; a twin's is the rendition of another video."""
 
     FREE = "free"
@@ -22,7 +22,7 @@ class Claim(StrEnum):
     READ_ONLY = "read_only"
 
 
-Occupied = Callable[[Path, Path, int], Claim]
+InspectTarget = Callable[[Path, Path, int], TargetState]
 """Says whose the file at a target is, for the rendition of a source of so many bytes."""
 MAX_NAME_BYTES = 255
 """The longest file name on ext4, XFS, btrfs, APFS and NTFS."""

@@ -12,20 +12,20 @@ from hevcq.util.clock import Clock
 
 EVERY_S = 5.0
 
-Room = Callable[[], str]
+DiskSpace = Callable[[], str]
 """Says which disk has too little room, in one sentence; an empty string while there is enough."""
 
 
-def always_room() -> str:
+def enough_space() -> str:
     """There is room: for where the work is done elsewhere."""
     return ""
 
 
-class SpaceWatch:
+class DiskSpaceMonitor:
     """Looks at the free space now and then; the workers themselves refuse to start below it."""
 
-    def __init__(self, room: Room, tell: Listener, clock: Clock) -> None:
-        self._room, self._tell, self._clock = room, tell, clock
+    def __init__(self, disk_space: DiskSpace, emit: Listener, clock: Clock) -> None:
+        self._disk_space, self._emit, self._clock = disk_space, emit, clock
         self._next = clock.monotonic()
         self._lacking = ""
 
@@ -34,7 +34,7 @@ class SpaceWatch:
         if self._clock.monotonic() < self._next:
             return
         self._next = self._clock.monotonic() + EVERY_S
-        before, self._lacking = self._lacking, self._room()
+        before, self._lacking = self._lacking, self._disk_space()
         if bool(before) == bool(self._lacking):
             return
         name = EventName.PAUSED if self._lacking else EventName.RESUMED
@@ -43,10 +43,10 @@ class SpaceWatch:
             if self._lacking
             else "There is enough free space again; work goes on."
         )
-        self._tell(IngestEvent(event=name, at=self._clock.now(), reason=words))
+        self._emit(IngestEvent(event=name, at=self._clock.now(), reason=words))
 
 
-def room_of(store: Store, scratch: Path, least_bytes: int) -> Room:
+def disk_space_of(store: Store, scratch: Path, least_bytes: int) -> DiskSpace:
     """Return a Room that looks at the disks of the store and of the scratch folder."""
 
     def lacking() -> str:

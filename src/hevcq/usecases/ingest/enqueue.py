@@ -17,7 +17,7 @@ from hevcq.ports.catalog import UNPLACED, Placement
 from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import Item
 from hevcq.usecases.ingest.destinations import Destination
-from hevcq.usecases.placement.lock import placing
+from hevcq.usecases.placement.lock import placement_lock
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 
@@ -35,21 +35,21 @@ class Enqueuer:
     here, so a kill at any point never leaves a rendition that nobody knows the place of."""
 
     def __init__(
-        self, ports: Ports, where: Destination, tell: Listener, *, apart: bool = False
+        self, ports: Ports, where: Destination, emit: Listener, *, separate_keys: bool = False
     ) -> None:
-        """`apart`: each profile gets a key of its own, because the store's own events would bring
+        """`separate_keys`: each profile gets a key of its own, because the store's own events would bring
         one under `TODO/all/` to every subscribed profile, and not all of them are wanted."""
         self._ports = ports
-        self._apart = apart
+        self._separate_keys = separate_keys
         self._where = where
-        self._tell = tell
+        self._emit = emit
 
     def enqueue(self, items: Sequence[Item], stop: threading.Event) -> list[Queued]:
         """Queue one file for the profiles of its items (all of one path); return its jobs.
 
         Raises SourceGone, SourceChanged or what the store raises; nothing is queued then.
         """
-        if not self._apart:
+        if not self._separate_keys:
             return self._enqueue(items, EVERY_PROFILE, stop)
         queued: list[Queued] = []
         for item in items:
@@ -63,14 +63,14 @@ class Enqueuer:
         accept = self._ports.backend.store.accept
         source = accept(path, key_for_path(os.fspath(path), folder), moved=moved, stop=stop)
         self._unchanged(items[0])
-        with placing(self._ports.data_dir):
+        with placement_lock(self._ports.data_dir):
             self._note(items, source)
             jobs = self._publish(items, source)
         return [Queued(replace(item, job_id=job.job_id), job) for item, job in jobs]
 
     def adopt(self, item: Item) -> Queued | None:
         """Take over a job that was queued before: note its place anew. None if it is gone."""
-        with placing(self._ports.data_dir):
+        with placement_lock(self._ports.data_dir):
             job = self._ports.backend.ledger.get(item.job_id)
             if job is None:
                 return None
@@ -130,18 +130,18 @@ class Enqueuer:
                 remedy="Run hevcq ingest again once it is complete.",
             )
 
-    def _moved(self, item: Item) -> Moved:
-        return Moved(item, self._tell, self._ports.clock)
+    def _moved(self, item: Item) -> UploadProgress:
+        return UploadProgress(item, self._emit, self._ports.clock)
 
 
-class Moved:
+class UploadProgress:
     """Turns an upload's byte count into an event about twice a second, and one at its end if any
     went before: what is linked, or sent in a moment, has no progress to show."""
 
     STEP_S = 0.5
 
-    def __init__(self, item: Item, tell: Listener, clock: Clock) -> None:
-        self._item, self._tell, self._clock = item, tell, clock
+    def __init__(self, item: Item, emit: Listener, clock: Clock) -> None:
+        self._item, self._emit, self._clock = item, emit, clock
         self._last, self._told = clock.monotonic(), False
 
     def __call__(self, count: int) -> None:
@@ -152,7 +152,7 @@ class Moved:
         if not size or not due:
             return
         self._last, self._told = now, True
-        self._tell(
+        self._emit(
             IngestEvent(
                 event=EventName.UPLOAD_PROGRESS,
                 at=self._clock.now(),

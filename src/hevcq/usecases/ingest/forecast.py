@@ -22,7 +22,7 @@ def learned_rates(
     ledger: JobLedger, catalog: Catalog, profiles: Iterable[Profile], planner: Planner
 ) -> Rates:
     """Return rates refined by the latest finished jobs whose source facts are still known."""
-    samples: list[Sample] = []
+    samples: list[JobCost] = []
     for profile in profiles:
         wanted = JobFilter(states=frozenset({JobState.DONE}), profile=profile.name)
         for job in islice(ledger.jobs(wanted), LATEST):
@@ -32,7 +32,7 @@ def learned_rates(
 
 def _sample(
     job: JobRecord, catalog: Catalog, profile: Profile, planner: Planner
-) -> Iterator[Sample]:
+) -> Iterator[JobCost]:
     placement = catalog.placement(job.job_id)
     if placement is None or not job.cpu_s:
         return
@@ -41,7 +41,7 @@ def _sample(
         return
     plan: Plan = planner(profile, facts)
     if isinstance(plan, EncodePlan):
-        yield Sample(profile.name, megapixels(plan, facts), job.cpu_s)
+        yield JobCost(profile.name, megapixels(plan, facts), job.cpu_s)
 
 
 MEGAPIXELS_PER_CPU_S: dict[tuple[str, str], float] = {
@@ -105,7 +105,7 @@ NOTHING = Range(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class JobCost:
     """One finished job of this machine: what it encoded and what that cost."""
 
     profile: str
@@ -120,9 +120,9 @@ class Rates:
     own: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def learned(cls, samples: Iterable[Sample]) -> Rates:
+    def learned(cls, samples: Iterable[JobCost]) -> Rates:
         """Return the rates that finished jobs show; profiles with too few jobs stay on the table."""
-        work: dict[str, list[Sample]] = {}
+        work: dict[str, list[JobCost]] = {}
         for sample in samples:
             if sample.megapixels > 0 and sample.cpu_s > 0:
                 work.setdefault(sample.profile, []).append(sample)

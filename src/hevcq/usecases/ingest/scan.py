@@ -17,8 +17,8 @@ from hevcq.library.scanning.probe_files import survey
 from hevcq.library.scanning.scan import PROBLEMS, Filter, Found, Rejected, Why, certificate_at, find
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.encoder import Encoder
-from hevcq.usecases.ingest.decide import Unfit, Video
-from hevcq.usecases.ingest.destinations import Claim
+from hevcq.usecases.ingest.decide import UnusableFile, Video
+from hevcq.usecases.ingest.destinations import TargetState
 
 SILENT = frozenset({Why.OWN_RENDITION})
 """What a person need not read of: hevcq's own renditions in the tree."""
@@ -33,7 +33,7 @@ class Scanner:
     chosen: Filter
     threads: int = 4
 
-    def scan(self, roots: Sequence[Path], stop: threading.Event) -> Iterator[Video | Unfit]:
+    def scan(self, roots: Sequence[Path], stop: threading.Event) -> Iterator[Video | UnusableFile]:
         """Yield every video below the roots with its facts, and what had to be left, and why.
 
         Raises Stopped when `stop` is set, WorkerUnfit if nothing can be probed here.
@@ -42,7 +42,7 @@ class Scanner:
 
     def inspect(
         self, found: Iterator[Found | Rejected], stop: threading.Event
-    ) -> Iterator[Video | Unfit]:
+    ) -> Iterator[Video | UnusableFile]:
         """Yield the facts of files that were found."""
 
         def probe(path: Path) -> MediaInfo:
@@ -51,39 +51,41 @@ class Scanner:
         for each in survey(found, self.catalog, probe, threads=self.threads):
             if isinstance(each, Rejected):
                 if each.why not in SILENT:
-                    yield Unfit(each.path, _size(each.path), each.reason, each.why in PROBLEMS)
+                    yield UnusableFile(
+                        each.path, _size(each.path), each.reason, each.why in PROBLEMS
+                    )
                 continue
             here = each.found
             yield Video(here.path, here.root, here.fingerprint, each.info)
 
 
-def occupied(target: Path, source: Path, size: int) -> Claim:
+def inspect_target(target: Path, source: Path, size: int) -> TargetState:
     """Say whose the file at `target` is, for the rendition of the `size` bytes at `source`.
 
     It is ours if the certificate beside it is whole, is of a rendition of that size, and names
     this very source: so an ingest with an empty data folder still knows what was done.
     """
     if not _writable(target.parent):
-        return Claim.READ_ONLY
+        return TargetState.READ_ONLY
     try:
         facts = target.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return Claim.FREE
+        return TargetState.FREE
     try:
         proof = certificate_at(certificate_beside(target))
         key = key_for_path(str(source))
     except (OSError, VerificationFailed, BadKey):
-        return Claim.STRANGER
+        return TargetState.STRANGER
     if proof.rendition_size != facts.st_size:
-        return Claim.STRANGER
+        return TargetState.STRANGER
     if _tail(proof.source.key) == _tail(key):
-        return Claim.OURS if proof.source.size == size else Claim.STRANGER
+        return TargetState.OURS if proof.source.size == size else TargetState.STRANGER
     # One of the same name may be this very video, before its folder was moved.
     same_name = Path(proof.source.key).name == Path(key).name
-    return Claim.STRANGER if same_name else Claim.TWIN
+    return TargetState.STRANGER if same_name else TargetState.TWIN
 
 
-def never_replaced(source: Path) -> str:
+def replacement_refusal(source: Path) -> str:
     """Say in one sentence why a video will not be replaced, as far as that shows before its encode."""
     try:
         refuse_more_names(source, source.lstat())

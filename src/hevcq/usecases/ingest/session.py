@@ -20,37 +20,37 @@ from hevcq.library.filesystem import same_bytes
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import (
-    LIVE,
+    TO_PROCESS,
     Disposition,
     IngestPlan,
     Item,
     Known,
-    Unfit,
+    UnusableFile,
     Video,
     decide,
     placements_by_source,
     settle_targets,
     with_forecast,
 )
-from hevcq.usecases.ingest.destinations import Destination, Occupied
-from hevcq.usecases.ingest.disk_space import Room, SpaceWatch, always_room
+from hevcq.usecases.ingest.destinations import Destination, InspectTarget
+from hevcq.usecases.ingest.disk_space import DiskSpace, DiskSpaceMonitor, enough_space
 from hevcq.usecases.ingest.enqueue import Enqueuer, Queued, by_file
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Rates
-from hevcq.usecases.ingest.scan import never_replaced
-from hevcq.usecases.ingest.summary import IngestOutcome, Tally
-from hevcq.usecases.ingest.track import Follower
-from hevcq.usecases.ingest.uploader import Intake
+from hevcq.usecases.ingest.scan import replacement_refusal
+from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
+from hevcq.usecases.ingest.track import JobTracker
+from hevcq.usecases.ingest.uploader import Uploader
 from hevcq.usecases.operations.expired_messages import GivenUp
 from hevcq.usecases.placement.collect import Collector
 from hevcq.util.text import printable
 
-SCAN_TOLD_EVERY = 100
+SCAN_REPORT_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True)
 class IngestSetup:
     """What to do. `cores`, `workers` and `machine` (the cores that one job may have, None: all)
-    only serve the forecast; `uploads` is how many files are taken in at a time; `apart` is as in
+    only serve the forecast; `uploads` is how many files are taken in at a time; `separate_keys` is as in
     `Enqueuer`."""
 
     roots: tuple[Path, ...]
@@ -62,55 +62,55 @@ class IngestSetup:
     machine: float | None = None
     workers: int = 1
     uploads: int = 1
-    apart: bool = False
-    room: Room = always_room
+    separate_keys: bool = False
+    disk_space: DiskSpace = enough_space
 
 
 class Ingest:
-    """One run of the main job. Events go to `tell`; `tally` has what became of everything."""
+    """One run of the main job. Events go to `emit`; `summary` has what became of everything."""
 
     def __init__(
         self,
         ports: Ports,
         request: IngestSetup,
         collector: Collector,
-        tell: Listener,
-        occupied: Occupied,
+        emit: Listener,
+        inspect_target: InspectTarget,
     ) -> None:
         self._ports, self._request = ports, request
-        self._tell, self._occupied = tell, occupied
+        self._emit, self._inspect_target = emit, inspect_target
         self._collector = collector
-        self.tally = Tally()
+        self.summary = IngestSummary()
         clock, backend = ports.clock, ports.backend
         names = [profile.name for profile in request.profiles]
         sweep = GivenUp(backend, names).look
-        self.follower = Follower(backend.ledger, collector, self.tally, tell, clock, sweep=sweep)
-        enqueuer = Enqueuer(ports, request.where, tell, apart=request.apart)
-        self.intake = Intake(enqueuer, self.follower, self.tally, tell, clock)
-        self._space = SpaceWatch(request.room, tell, clock)
+        self.tracker = JobTracker(backend.ledger, collector, self.summary, emit, clock, sweep=sweep)
+        enqueuer = Enqueuer(ports, request.where, emit, separate_keys=request.separate_keys)
+        self.uploader = Uploader(enqueuer, self.tracker, self.summary, emit, clock)
+        self._space = DiskSpaceMonitor(request.disk_space, emit, clock)
 
-    def plan(self, found: Iterable[Video | Unfit]) -> IngestPlan:
+    def plan(self, found: Iterable[Video | UnusableFile]) -> IngestPlan:
         """Decide what to do with each file a scan found; nothing is changed by it."""
         self._say(EventName.SCAN_STARTED)
         known = placements_by_source(self._placements())
         items: list[Item] = []
         for number, each in enumerate(found, 1):
             items.extend(self._items(each, known))
-            if number % SCAN_TOLD_EVERY == 0:
+            if number % SCAN_REPORT_EVERY == 0:
                 self._say(EventName.SCAN_PROGRESS, counts={"files": number})
         request = self._request
         live = {item.job_id for item in items if item.disposition is not Disposition.DONE}
-        items.extend(self._stragglers(live))
-        settled = settle_targets(items, request.where, self._occupied)
+        items.extend(self._unplaced(live))
+        settled = settle_targets(items, request.where, self._inspect_target)
         plan = with_forecast(
             settled, request.rates, request.cores, request.workers, request.machine
         )
         for item in plan.items:
-            self._tell(planned_event(item, self._ports.clock.now()))
+            self._emit(planned_event(item, self._ports.clock.now()))
         self._say(
             EventName.PLAN,
             counts={kind.value: count for kind, count in plan.counts().items()},
-            size=plan.live_bytes,
+            size=plan.bytes_to_process,
             forecast_s=(round(plan.forecast.low, 1), round(plan.forecast.high, 1)),
         )
         return plan
@@ -128,7 +128,7 @@ class Ingest:
         roots = self._request.roots
         return any(placement.source == root or root in placement.source.parents for root in roots)
 
-    def _stragglers(self, planned: set[str]) -> list[Item]:
+    def _unplaced(self, planned: set[str]) -> list[Item]:
         """Renditions that are done and not in place, though a scan finds their source no more:
         it was moved, or a kill came between a replace and the note of it."""
         found = []
@@ -143,39 +143,39 @@ class Ingest:
 
     def collect_finished(self, stop: threading.Event) -> None:
         """Put in place what is finished by now, once; what is not goes on waiting, unmentioned."""
-        for item in self._stragglers(set()):
+        for item in self._unplaced(set()):
             job = self._ports.backend.ledger.get(item.job_id)
             if job is not None and not stop.is_set():
-                self.follower.add(Queued(item, job))
-        self.follower.step(stop)
-        self.follower.leave()
+                self.tracker.add(Queued(item, job))
+        self.tracker.step(stop)
+        self.tracker.leave()
 
     def queue(self, items: Sequence[Item]) -> None:
         """Hand the items that something is to be done for to the intake."""
-        self.intake.submit(by_file([item for item in items if item.disposition in LIVE]))
+        self.uploader.submit(by_file([item for item in items if item.disposition in TO_PROCESS]))
 
     def start(self, stop: threading.Event) -> None:
         """Start queueing in the background."""
-        self.intake.start(self._request.uploads, stop)
+        self.uploader.start(self._request.uploads, stop)
 
     def step(self, stop: threading.Event) -> bool:
         """Look once at everything; return whether something is still open."""
-        self.intake.raise_error()
+        self.uploader.raise_error()
         self._space.step()
-        self.follower.step(stop)
-        return self.intake.busy or self.follower.open > 0
+        self.tracker.step(stop)
+        return self.uploader.busy or self.tracker.open > 0
 
     def finish(self, *, interrupted: bool, queued: bool = False) -> None:
         """Count what is left open, after every thread has ended.
 
         `queued` says that the jobs were only to be queued, so that leaving them open is no fault.
         """
-        self.tally.interrupted = interrupted
-        self.intake.leave()
+        self.summary.interrupted = interrupted
+        self.uploader.leave()
         if queued:
-            self.follower.leave(IngestOutcome.QUEUED, "")
+            self.tracker.leave(IngestOutcome.QUEUED, "")
         else:
-            self.follower.leave()
+            self.tracker.leave()
 
     def _placements(self, states: frozenset[PlacementState] = frozenset()) -> list[Placement]:
         found: dict[str, Placement] = {}
@@ -185,9 +185,9 @@ class Ingest:
         return list(found.values())
 
     def _items(
-        self, found: Video | Unfit, known: Mapping[tuple[Path, str], list[Placement]]
+        self, found: Video | UnusableFile, known: Mapping[tuple[Path, str], list[Placement]]
     ) -> list[Item]:
-        if isinstance(found, Unfit):
+        if isinstance(found, UnusableFile):
             kind = Disposition.UNREADABLE if found.bad else Disposition.SKIP
             return [Item(path=found.path, size=found.size, disposition=kind, reason=found.reason)]
         items = []
@@ -196,7 +196,7 @@ class Ingest:
             plan = self._request.planner(profile, found.info)
             item = decide(found, profile, plan, facts, self._request.where)
             replaces = self._request.where.mode is Mode.REPLACE
-            reason = never_replaced(found.path) if replaces and item.plan is not None else ""
+            reason = replacement_refusal(found.path) if replaces and item.plan is not None else ""
             if reason and item.disposition is Disposition.QUEUE:
                 item = replace(item, disposition=Disposition.REFUSE, reason=reason)
             items.append(item)
@@ -211,7 +211,7 @@ class Ingest:
 
     def _say(self, name: EventName, **fields: object) -> None:
         base = {"event": name, "at": self._ports.clock.now()}
-        self._tell(IngestEvent.model_validate(base | fields))
+        self._emit(IngestEvent.model_validate(base | fields))
 
 
 def item_of(placement: Placement, profile: Profile) -> Item:

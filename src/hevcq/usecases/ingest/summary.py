@@ -62,7 +62,7 @@ class IngestResult:
 
 
 @dataclass(slots=True)
-class Tally:
+class IngestSummary:
     """Collects results; `interrupted` says that open jobs were left behind on purpose."""
 
     results: list[IngestResult] = field(default_factory=list)

@@ -20,7 +20,7 @@ from hevcq.ports.backend import Ledger
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.ingest.decide import Item
 from hevcq.usecases.ingest.enqueue import Queued
-from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, Tally
+from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.placement.collect import Collected, Collector
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
@@ -47,15 +47,15 @@ class _Open:
     local: bool = False
 
 
-class Follower:
+class JobTracker:
     """Keeps the open jobs of one ingest; `add` may be called from another thread than `step`."""
 
     def __init__(
         self,
         ledger: Ledger,
         collector: Collector,
-        tally: Tally,
-        tell: Listener,
+        summary: IngestSummary,
+        emit: Listener,
         clock: Clock,
         *,
         sweep: Callable[[], object] = lambda: None,
@@ -63,8 +63,8 @@ class Follower:
         """`sweep` is called before open jobs are asked for by name; it raises nothing."""
         self._ledger = ledger
         self._collector = collector
-        self._tally = tally
-        self._tell = tell
+        self._summary = summary
+        self._emit = emit
         self._clock = clock
         self._sweep = sweep
         self._lock = threading.Lock()
@@ -249,7 +249,7 @@ class Follower:
         with self._lock:
             self._open.pop(entry.job.job_id, None)
         item = entry.item
-        self._tally.add(
+        self._summary.add(
             IngestResult(
                 path=item.path,
                 profile=entry.job.profile,
@@ -271,7 +271,7 @@ class Follower:
             "profile": item.profile.name if item.profile else None,
             "job": item.job_id or None,
         }
-        self._tell(IngestEvent.model_validate(base | said))
+        self._emit(IngestEvent.model_validate(base | said))
 
 
 def _speaks_of_space(reason: str) -> bool:

@@ -10,8 +10,8 @@ from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import HevcqError, Interruption, StorageError
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.enqueue import Enqueuer
-from hevcq.usecases.ingest.summary import IngestOutcome, Tally, result_of
-from hevcq.usecases.ingest.track import Follower
+from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
+from hevcq.usecases.ingest.track import JobTracker
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -19,7 +19,7 @@ from hevcq.util.text import printable
 STEP_S = 0.2
 
 
-class Intake:
+class Uploader:
     """Queues files one group (one path) at a time in `threads` threads.
 
     An error of one file is that file's outcome; an error of the data folder ends the intake and
@@ -27,12 +27,17 @@ class Intake:
     """
 
     def __init__(
-        self, enqueuer: Enqueuer, follower: Follower, tally: Tally, tell: Listener, clock: Clock
+        self,
+        enqueuer: Enqueuer,
+        tracker: JobTracker,
+        summary: IngestSummary,
+        emit: Listener,
+        clock: Clock,
     ) -> None:
         self._enqueuer = enqueuer
-        self._follower = follower
-        self._tally = tally
-        self._tell = tell
+        self._tracker = tracker
+        self._summary = summary
+        self._emit = emit
         self._clock = clock
         self._waiting: queue.Queue[Sequence[Item]] = queue.Queue()
         self._left = 0
@@ -64,7 +69,7 @@ class Intake:
         """Start queueing; the threads end once `stop` is set."""
         for number in range(threads):
             thread = threading.Thread(
-                target=self._run, args=(stop,), name=f"intake-{number}", daemon=True
+                target=self._run, args=(stop,), name=f"upload-{number}", daemon=True
             )
             thread.start()
             self._threads.append(thread)
@@ -83,7 +88,7 @@ class Intake:
             except queue.Empty:
                 return
             for item in group:
-                self._tally.add(
+                self._summary.add(
                     result_of(item, IngestOutcome.OPEN, "Not queued; run it again to go on.")
                 )
 
@@ -125,14 +130,14 @@ class Intake:
             if queued is None:
                 fresh.append(item)
             else:
-                self._follower.add(queued)
+                self._tracker.add(queued)
         if fresh:
             for queued in self._enqueuer.enqueue(fresh, stop):
-                self._follower.add(queued)
+                self._tracker.add(queued)
 
     def _fail(self, item: Item, reason: str) -> None:
-        self._tally.add(result_of(item, IngestOutcome.FAILED, reason))
-        self._tell(
+        self._summary.add(result_of(item, IngestOutcome.FAILED, reason))
+        self._emit(
             IngestEvent(
                 event=EventName.JOB_FAILED,
                 at=self._clock.now(),

@@ -1,6 +1,6 @@
 """Stay and take up new files once they stop growing.
 
-`Settling` is the pure part: it is shown what a folder holds, as often as anyone likes, and says
+`SettlingFiles` is the pure part: it is shown what a folder holds, as often as anyone likes, and says
 which files have been the same for long enough. Signals of the file system only make the next look
 come sooner; a file on a network share that sends no signal is found by the regular look.
 """
@@ -28,7 +28,7 @@ class _Seen:
     since: float
 
 
-class Settling:
+class SettlingFiles:
     """Tells which files stopped growing. Times are monotonic seconds."""
 
     def __init__(self, settle_s: float = SETTLE_S) -> None:
@@ -73,7 +73,7 @@ class Settling:
             del self._taken[gone]
 
 
-class Looks:
+class ScanSchedule:
     """Decides when to look through the folders: at a signal, while files settle, and regularly."""
 
     def __init__(self, settle_s: float = SETTLE_S, look_s: float = LOOK_S) -> None:
@@ -101,8 +101,8 @@ class Watch:
     def __init__(self, look: Look, clock: Clock, *, settle_s: float = SETTLE_S) -> None:
         self.signal = threading.Event()
         self._look, self._clock, self._settle_s = look, clock, settle_s
-        self._settling = Settling(settle_s)
-        self._looks = Looks(settle_s)
+        self._settling = SettlingFiles(settle_s)
+        self._looks = ScanSchedule(settle_s)
 
     def first(self) -> list[Found | Rejected]:
         """Return all that is there and complete: untouched for the settling time."""

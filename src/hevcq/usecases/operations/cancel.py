@@ -32,7 +32,7 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class CancelRequest:
     """What to cancel: paths, folders, keys (a trailing `/` means all below) or job ids."""
 
     names: Sequence[str]
@@ -41,24 +41,24 @@ class Order:
     dry_run: bool = False
 
 
-def cancel(backend: Backend, order: Order) -> Iterator[Cancelled]:
+def cancel(backend: Backend, request: CancelRequest) -> Iterator[Cancelled]:
     """Cancel each matching job; what had ended before is only reported.
 
     Only the ledger is told. A worker that encodes the job, or a chunk of it, is refused at its
     next heartbeat or progress and stops; messages that wait are acknowledged when they come up.
     """
-    for name in order.names:
+    for name in request.names:
         for job in list(jobs_named(backend, name)):
-            if not order.profiles or job.profile in order.profiles:
-                yield _one(backend, job, order)
+            if not request.profiles or job.profile in request.profiles:
+                yield _one(backend, job, request)
 
 
-def _one(backend: Backend, job: JobRecord, order: Order) -> Cancelled:
+def _one(backend: Backend, job: JobRecord, request: CancelRequest) -> Cancelled:
     if job.state in SETTLED:
         return _ended(job)
-    if order.dry_run:
+    if request.dry_run:
         return Cancelled(job, CancelResult.WOULD_CANCEL)
-    if not backend.ledger.cancel(job.job_id, f"Cancelled by {order.who}."):
+    if not backend.ledger.cancel(job.job_id, f"Cancelled by {request.who}."):
         return _ended(backend.ledger.get(job.job_id) or job)
     if job.state is JobState.SPLIT:
         _clear(backend, job.job_id)

@@ -16,14 +16,14 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.queue import DeadLetter, Queue, Selection
 from hevcq.util.clock import Clock
 
-__all__ = ["DeadLetter", "Wanted", "find", "purge"]
+__all__ = ["DeadLetter", "DeadLetterFilter", "find", "purge"]
 
 ID_DIGITS = 32
 """Digits of a whole job id; fewer select by how the id begins."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DeadLetterFilter:
     """Which dead letters of which profiles; every given condition must hold.
 
     `job` and `letter` may be the beginning of an id; `buried_before` is wall seconds.
@@ -37,13 +37,13 @@ class Wanted:
     buried_before: float | None = None
 
 
-def find(queues: Mapping[str, Queue], wanted: Wanted) -> Iterator[tuple[str, DeadLetter]]:
+def find(queues: Mapping[str, Queue], wanted: DeadLetterFilter) -> Iterator[tuple[str, DeadLetter]]:
     """Yield (profile, dead letter), profile by profile, oldest first, without loading them all."""
     return itertools.chain.from_iterable(find_batches(queues, wanted))
 
 
 def find_batches(
-    queues: Mapping[str, Queue], wanted: Wanted
+    queues: Mapping[str, Queue], wanted: DeadLetterFilter
 ) -> Iterator[list[tuple[str, DeadLetter]]]:
     """Yield the same in batches that may be redriven together, each before the next is asked for."""
     whole = wanted.job if wanted.job and len(wanted.job) == ID_DIGITS else None
@@ -64,7 +64,9 @@ def find_batches(
                 return
 
 
-def purge(queues: Mapping[str, Queue], wanted: Wanted) -> Iterator[tuple[str, DeadLetter, bool]]:
+def purge(
+    queues: Mapping[str, Queue], wanted: DeadLetterFilter
+) -> Iterator[tuple[str, DeadLetter, bool]]:
     """Delete dead letters for good; yield each with whether it was still there.
 
     The ledger keeps the job as dead, with its reason; only the message goes.
@@ -73,7 +75,7 @@ def purge(queues: Mapping[str, Queue], wanted: Wanted) -> Iterator[tuple[str, De
         yield name, letter, queues[name].purge(letter)
 
 
-def _matches(letter: DeadLetter, wanted: Wanted) -> bool:
+def _matches(letter: DeadLetter, wanted: DeadLetterFilter) -> bool:
     if wanted.letter and not letter.letter_id.startswith(wanted.letter):
         return False
     if not wanted.job:
@@ -106,10 +108,10 @@ class Redriven:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RedriveRequest:
     """How to redrive. `rate` is letters per second at most; 0 means no limit."""
 
-    wanted: Wanted
+    wanted: DeadLetterFilter
     who: str
     why: str = "redrive"
     dry_run: bool = False
@@ -117,7 +119,7 @@ class Order:
 
 
 def redrive(
-    backend: Backend, order: Order, *, clock: Clock, stop: threading.Event
+    backend: Backend, request: RedriveRequest, *, clock: Clock, stop: threading.Event
 ) -> Iterator[Redriven]:
     """Send matching dead letters back, oldest first, PARALLEL at a time, or one by one at a rate.
 
@@ -128,30 +130,30 @@ def redrive(
     it again. Raises Unavailable or StorageError after what was under way beside it has been told.
     """
     seen: set[bytes] = set()
-    at_once = 1 if order.rate > 0 else PARALLEL
+    at_once = 1 if request.rate > 0 else PARALLEL
     with ThreadPoolExecutor(at_once, thread_name_prefix="redrive") as pool:
-        for batch in find_batches(backend.queues, order.wanted):
+        for batch in find_batches(backend.queues, request.wanted):
             for start in range(0, len(batch), at_once):
                 if stop.is_set():
                     return
                 sent = False
-                for each in _together(backend, batch[start : start + at_once], order, pool, seen):
+                for each in _together(backend, batch[start : start + at_once], request, pool, seen):
                     sent = sent or each.result is RedriveResult.REDRIVEN
                     yield each
-                if sent and order.rate > 0:
-                    clock.wait(stop, 1.0 / order.rate)
+                if sent and request.rate > 0:
+                    clock.wait(stop, 1.0 / request.rate)
 
 
 def _together(
     backend: Backend,
     letters: Sequence[tuple[str, DeadLetter]],
-    order: Order,
+    request: RedriveRequest,
     pool: ThreadPoolExecutor,
     seen: set[bytes],
 ) -> Iterator[Redriven]:
     """Yield what became of each; raise the first error only after those that went well."""
     under_way = [
-        pool.submit(_one, backend, name, letter, order, first=_is_first(letter, seen))
+        pool.submit(_one, backend, name, letter, request, first=_is_first(letter, seen))
         for name, letter in letters
     ]
     errors = [error for future in under_way if (error := future.exception()) is not None]
@@ -170,7 +172,7 @@ def _is_first(letter: DeadLetter, seen: set[bytes]) -> bool:
 
 
 def _one(
-    backend: Backend, name: str, letter: DeadLetter, order: Order, *, first: bool
+    backend: Backend, name: str, letter: DeadLetter, request: RedriveRequest, *, first: bool
 ) -> RedriveResult:
     if not first:
         return RedriveResult.TWICE
@@ -178,10 +180,10 @@ def _one(
     record = backend.ledger.get(job_id) if job_id is not None else None
     if record is not None and record.state in {JobState.DONE, JobState.SKIPPED}:
         return RedriveResult.DONE_ALREADY
-    if order.dry_run:
+    if request.dry_run:
         return RedriveResult.WOULD_REDRIVE
     if record is not None and record.state is JobState.DEAD:
         # Before the message goes: a worker that received it first would find the job dead,
         # acknowledge it, and the job would be lost.
-        backend.ledger.reopen(record.job_id, who=order.who, why=order.why)
+        backend.ledger.reopen(record.job_id, who=request.who, why=request.why)
     return RedriveResult.REDRIVEN if backend.queues[name].redrive(letter) else RedriveResult.GONE

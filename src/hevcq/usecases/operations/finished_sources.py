@@ -15,7 +15,7 @@ from hevcq.util.log import get_logger
 WELL = frozenset({JobState.DONE, JobState.SKIPPED})
 
 
-def settled_well(
+def finished_jobs(
     source: Source,
     profiles: Mapping[str, Profile],
     record_of: Callable[[str], JobRecord | None],
@@ -59,7 +59,7 @@ class LetGo:
     def __call__(self, source: Source) -> bool:
         """Return whether the source is marked now; an error is logged, and it is not."""
         try:
-            jobs = settled_well(source, self._profiles, self._backend.ledger.get)
+            jobs = finished_jobs(source, self._profiles, self._backend.ledger.get)
             if not jobs or not self._collected(jobs):
                 return False
             collected = self._catalog is not None

@@ -41,7 +41,7 @@ class Reprocessed:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ReprocessRequest:
     """What to reprocess: paths, folders, keys (a trailing `/` means all below) or job ids.
 
     `exact` leaves jobs that are queued or running unmentioned too.
@@ -56,19 +56,19 @@ class Order:
     exact: bool = False
 
 
-def reprocess(backend: Backend, order: Order) -> Iterator[Reprocessed]:
+def reprocess(backend: Backend, request: ReprocessRequest) -> Iterator[Reprocessed]:
     """Queue each matching job again; a source that is not as it was is reported, not queued.
 
     A dead job's letter is deleted after the job is queued again, so that the two do not meet.
     """
     buried: dict[str, list[str]] = {}
-    for name in order.names:
+    for name in request.names:
         for job in list(jobs_named(backend, name)):
-            if order.profiles and job.profile not in order.profiles:
+            if request.profiles and job.profile not in request.profiles:
                 continue
-            if job.state not in order.states and (order.exact or job.state in SETTLED):
+            if job.state not in request.states and (request.exact or job.state in SETTLED):
                 continue
-            done = _one(backend, job, order)
+            done = _one(backend, job, request)
             if job.state is JobState.DEAD and done.result is ReprocessResult.QUEUED:
                 buried.setdefault(job.profile, []).append(job.job_id)
             yield done
@@ -77,7 +77,7 @@ def reprocess(backend: Backend, order: Order) -> Iterator[Reprocessed]:
 
 
 def reprocess_missing(
-    backend: Backend, order: Order, profiles: Mapping[str, Profile], catalog: Catalog
+    backend: Backend, request: ReprocessRequest, profiles: Mapping[str, Profile], catalog: Catalog
 ) -> Iterator[Reprocessed]:
     """Queue what should have a rendition and has none: dead jobs, done ones whose rendition is
     neither in the store nor in its place, and sources of the inbox without a job of a profile
@@ -86,12 +86,14 @@ def reprocess_missing(
     A skipped job ended as it should; what is queued or running is on its way, unless its message
     was kept too long and is gone.
     """
-    for name in order.names:
+    for name in request.names:
         found = [j for j in jobs_named(backend, name) if _is_missing(backend, catalog, j)]
-        ids = [job.job_id for job in found if not order.profiles or job.profile in order.profiles]
-        yield from reprocess(backend, replace(order, names=ids, profiles=()))
+        ids = [
+            job.job_id for job in found if not request.profiles or job.profile in request.profiles
+        ]
+        yield from reprocess(backend, replace(request, names=ids, profiles=()))
         for wanted in filters(name):
-            yield from _unknown(backend, order, profiles, wanted)
+            yield from _unknown(backend, request, profiles, wanted)
 
 
 def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
@@ -110,7 +112,7 @@ def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
 
 
 def _unknown(
-    backend: Backend, order: Order, profiles: Mapping[str, Profile], wanted: JobFilter
+    backend: Backend, request: ReprocessRequest, profiles: Mapping[str, Profile], wanted: JobFilter
 ) -> Iterator[Reprocessed]:
     """Queue sources without job or rendition: their event was lost, or their profile is newer."""
     known = frozenset(profiles)
@@ -118,14 +120,14 @@ def _unknown(
         if wanted.source_key not in (None, source.key):
             continue
         for name, profile in profiles.items():
-            if order.profiles and name not in order.profiles:
+            if request.profiles and name not in request.profiles:
                 continue
             if not wants(source.key, name, subscribed=profile.subscribe, known=known):
                 continue
             if backend.ledger.get(job_id(source, name)) is not None:
                 continue
             if not _is_made(backend, source, name):
-                yield _publish(backend, source, name, order)
+                yield _publish(backend, source, name, request)
 
 
 def _is_made(backend: Backend, source: Source, profile: str) -> bool:
@@ -142,8 +144,10 @@ def _is_made(backend: Backend, source: Source, profile: str) -> bool:
     return False
 
 
-def _publish(backend: Backend, source: Source, profile: str, order: Order) -> Reprocessed:
-    if order.dry_run:
+def _publish(
+    backend: Backend, source: Source, profile: str, request: ReprocessRequest
+) -> Reprocessed:
+    if request.dry_run:
         moment = JobRecord(
             job_id=job_id(source, profile),
             source=source,
@@ -183,17 +187,17 @@ def _below(prefix: str) -> JobFilter:
     return JobFilter(key_prefix=prefix)
 
 
-def _one(backend: Backend, job: JobRecord, order: Order) -> Reprocessed:
+def _one(backend: Backend, job: JobRecord, request: ReprocessRequest) -> Reprocessed:
     if job.state not in SETTLED and not backend.fanout.forgotten(job):
         return Reprocessed(job, ReprocessResult.WAITING, f"it is {job.state.value} already")
     try:
         backend.store.check(job.source)
     except PermanentError as error:
         return Reprocessed(job, ReprocessResult.SOURCE_CHANGED, str(error))
-    if order.dry_run:
+    if request.dry_run:
         return Reprocessed(job, ReprocessResult.WOULD_QUEUE)
     backend.store.hold(job.source)
-    if backend.fanout.requeue(job, who=order.who, why=order.why):
+    if backend.fanout.requeue(job, who=request.who, why=request.why):
         return Reprocessed(job, ReprocessResult.QUEUED)
     return Reprocessed(job, ReprocessResult.WAITING, "another process queued it first")
 

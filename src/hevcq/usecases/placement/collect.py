@@ -31,7 +31,7 @@ from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.ports.encoder import Encoder
 from hevcq.usecases.context import Ports
-from hevcq.usecases.placement.lock import placing
+from hevcq.usecases.placement.lock import placement_lock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
@@ -118,7 +118,7 @@ class Collector:
 
     def _place(self, placement: Placement, ref: RenditionRef, stop: threading.Event) -> Collected:
         proof = self._proof(placement, ref)
-        rendition = Rendition(home_of(placement), placement.source, placement.target, proof)
+        rendition = Rendition(library_root_of(placement), placement.source, placement.target, proof)
         fs = FileSystem(stop)
 
         def fetch(target: Path) -> str:
@@ -229,7 +229,7 @@ class Collector:
 
     def _failed(self, placement: Placement, ref: RenditionRef, error: HevcqError) -> Collected:
         """Another process may have done it meanwhile; else record why it is not in place."""
-        with placing(self._ports.data_dir):
+        with placement_lock(self._ports.data_dir):
             now = self._ports.catalog.placement(placement.job_id)
             if now is not None and _settled(now, ref):
                 return _before(now, ref)
@@ -248,7 +248,7 @@ class Collector:
 
     def _record(self, placement: Placement, ref: RenditionRef, done: Collected) -> None:
         replaced = placement.mode is Mode.REPLACE
-        with placing(self._ports.data_dir):
+        with placement_lock(self._ports.data_dir):
             settled = replace(
                 placement,
                 state=PlacementState.REPLACED if replaced else PlacementState.PLACED,
@@ -279,7 +279,7 @@ def _settled(placement: Placement, ref: RenditionRef) -> bool:
     return placement.state not in UNPLACED and placement.sha256 in {"", ref.sha256}
 
 
-def home_of(placement: Placement) -> Path:
+def library_root_of(placement: Placement) -> Path:
     """Return the folder that keeps what a kill leaves behind: the root, or a mirror's output folder."""
     if placement.mode is not Mode.MIRROR:
         return placement.root

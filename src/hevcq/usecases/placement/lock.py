@@ -14,7 +14,7 @@ NAME = "placing.lock"
 
 
 @contextmanager
-def placing(data_dir: Path) -> Iterator[None]:
+def placement_lock(data_dir: Path) -> Iterator[None]:
     """Hold the data folder's placing lock; the system drops it when its holder dies.
 
     Whoever reads a placement's state and writes a new one does both inside, so that a placement

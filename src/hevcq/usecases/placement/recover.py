@@ -13,8 +13,8 @@ from hevcq.library.replacement.steps import Settled
 from hevcq.library.replacement.swap import Recovery, Swap
 from hevcq.ports.catalog import UNPLACED, Catalog, PlacementState
 from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.placement.collect import home_of
-from hevcq.usecases.placement.lock import placing
+from hevcq.usecases.placement.collect import library_root_of
+from hevcq.usecases.placement.lock import placement_lock
 from hevcq.util.text import printable
 
 UNSETTLED = UNPLACED | {PlacementState.REPLACED}
@@ -27,20 +27,20 @@ WORDS: dict[Settled, str] = {
 }
 
 
-def homes(catalog: Catalog, roots: Iterable[Path], output: Path | None) -> list[Path]:
+def recovery_folders(catalog: Catalog, roots: Iterable[Path], output: Path | None) -> list[Path]:
     """Return the folders whose `.hevcq` may hold what a kill left, or originals: the roots named,
     and those under which earlier ingests of the same files were run."""
     found: dict[Path, None] = {}
     for root in roots:
         found[root if root.is_dir() else root.parent] = None
         for placement in catalog.placements(states=UNSETTLED, under=root):
-            found[home_of(placement)] = None
+            found[library_root_of(placement)] = None
     if output is not None:
         found[output] = None
     return [folder for folder in found if folder.is_dir()]
 
 
-def recover(ports: LibraryPorts, folders: Iterable[Path], tell: Listener) -> None:
+def recover(ports: LibraryPorts, folders: Iterable[Path], emit: Listener) -> None:
     """Finish or roll back every interrupted swap, sweep temporary files, and expire originals.
 
     A folder that cannot be written keeps nothing else from being settled: it is told, no more.
@@ -52,7 +52,7 @@ def recover(ports: LibraryPorts, folders: Iterable[Path], tell: Listener) -> Non
         except HevcqError as error:
             words = [str(error)]
         for reason in words:
-            tell(IngestEvent(event=EventName.RECOVERED, at=ports.clock.now(), reason=reason))
+            emit(IngestEvent(event=EventName.RECOVERED, at=ports.clock.now(), reason=reason))
 
 
 def _settled(swap: Swap) -> Iterator[str]:
@@ -75,7 +75,7 @@ def _expired(swap: Swap, ports: LibraryPorts) -> Iterator[str]:
 
 
 def _note(each: Expired, ports: LibraryPorts) -> None:
-    with placing(ports.data_dir):
+    with placement_lock(ports.data_dir):
         placement = ports.catalog.placement(each.record.job_id)
         if placement is not None and placement.state is PlacementState.REPLACED:
             now = ports.clock.now()

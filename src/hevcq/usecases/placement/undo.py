@@ -17,7 +17,7 @@ from hevcq.library.names import is_own, own_folder
 from hevcq.library.replacement.journal import Record
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
-from hevcq.usecases.placement.lock import placing
+from hevcq.usecases.placement.lock import placement_lock
 from hevcq.util.text import printable
 
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -25,7 +25,7 @@ PER_FILE = (LibraryError, TransientError, StorageError)
 """Errors that are one file's own: the others go on."""
 
 
-class Undoing(StrEnum):
+class UndoResult(StrEnum):
     """What became of one original; stable words."""
 
     RESTORED = "restored"
@@ -55,7 +55,7 @@ class Undone:
     job_id: str
     source: Path
     target: Path
-    result: Undoing
+    result: UndoResult
     size: int = 0
     reason: str = ""
 
@@ -168,11 +168,11 @@ def _undo(one: _Candidate, request: UndoRequest, ports: LibraryPorts) -> Undone:
         else:
             size = swap.undo(one.job_id).fingerprint.size
     except PER_FILE as error:
-        return Undone(one.job_id, one.source, one.target, Undoing.REFUSED, reason=str(error))
+        return Undone(one.job_id, one.source, one.target, UndoResult.REFUSED, reason=str(error))
     if request.dry_run:
-        return Undone(one.job_id, one.source, one.target, Undoing.WOULD_RESTORE, size)
+        return Undone(one.job_id, one.source, one.target, UndoResult.WOULD_RESTORE, size)
     _remember(one, ports)
-    return Undone(one.job_id, one.source, one.target, Undoing.RESTORED, size)
+    return Undone(one.job_id, one.source, one.target, UndoResult.RESTORED, size)
 
 
 def _back_already(one: _Candidate) -> int:
@@ -191,7 +191,7 @@ def _back_already(one: _Candidate) -> int:
 
 
 def _remember(one: _Candidate, ports: LibraryPorts) -> None:
-    with placing(ports.data_dir):
+    with placement_lock(ports.data_dir):
         placement = ports.catalog.placement(one.job_id)
         if placement is None:
             return
@@ -211,10 +211,12 @@ def _nothing(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
         known = next(iter(ports.catalog.placements(under=path)), None)
         if known is None:
             reason = f"hevcq replaced nothing at {printable(path)}."
-            yield Undone("", path, path, Undoing.NOTHING, reason=reason)
+            yield Undone("", path, path, UndoResult.NOTHING, reason=reason)
         else:
             reason = _why_not(known)
-            yield Undone(known.job_id, known.source, known.target, Undoing.NOTHING, reason=reason)
+            yield Undone(
+                known.job_id, known.source, known.target, UndoResult.NOTHING, reason=reason
+            )
 
 
 def _why_not(placement: Placement) -> str:

@@ -14,7 +14,7 @@ from hevcq.domain.job import JobState, Source
 from hevcq.errors import SourceDamaged
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.operations.finished_sources import LetGo
-from hevcq.usecases.operations.reprocess import Order, reprocess
+from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
 from hevcq.worker.delivery.context import Kit
 from hevcq.worker.handler import Handler, Served
 from hevcq.worker.scratch import Scratch
@@ -231,7 +231,7 @@ def test_a_source_that_is_reprocessed_is_held_again_first(farm, tmp_path) -> Non
     source, shift = upload(farm, Tagging="team=news"), Shift(farm, tmp_path)
     shift.do("hevc", "720p")
 
-    (again,) = reprocess(farm.backend, Order([farm_job(source, "hevc")], who="me"))
+    (again,) = reprocess(farm.backend, ReprocessRequest([farm_job(source, "hevc")], who="me"))
 
     assert again.result == "queued"
     assert tags(farm, source) == {"team": "news", "hevcq": "again"}
@@ -260,7 +260,7 @@ def test_without_the_setting_no_tag_is_read_or_written(tmp_path) -> None:
         source = upload(farm)
         with iam.recorded(farm.clients.s3) as calls:
             Shift(farm, tmp_path).do("hevc", "720p")
-            list(reprocess(farm.backend, Order([farm_job(source, "hevc")], who="me")))
+            list(reprocess(farm.backend, ReprocessRequest([farm_job(source, "hevc")], who="me")))
         assert {name for _, name, _ in calls} & {"GetObjectTagging", "PutObjectTagging"} == set()
         assert tags(farm, source) == {}
     finally:
@@ -272,7 +272,7 @@ def test_the_policies_allow_the_tag_on_uploads_alone(farm, tmp_path) -> None:
     with iam.recorded(farm.clients.s3, farm.clients.dynamodb) as calls:
         Shift(farm, tmp_path).do("hevc", "720p")
     with iam.recorded(farm.clients.s3) as more:
-        list(reprocess(farm.backend, Order([farm_job(source, "hevc")], who="me")))
+        list(reprocess(farm.backend, ReprocessRequest([farm_job(source, "hevc")], who="me")))
 
     used = {g for call in calls for g in iam.needed(*call) if "Tagging" in g[0]}
     assert used == {

@@ -11,8 +11,8 @@ from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.enqueue import Queued
-from hevcq.usecases.ingest.summary import IngestOutcome, Tally
-from hevcq.usecases.ingest.track import SWEEP_S, Follower
+from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
+from hevcq.usecases.ingest.track import SWEEP_S, JobTracker
 from hevcq.usecases.operations.expired_messages import GivenUp
 from hevcq.worker.delivery.context import Kit
 from hevcq.worker.handler import Handler, Served
@@ -61,10 +61,10 @@ def test_its_job_is_recorded_as_dead_and_the_letter_stays(farm) -> None:
 
 
 def test_an_ingest_that_waits_for_it_ends_with_the_reason(farm) -> None:
-    source, tally = given_up(farm), Tally()
+    source, tally = given_up(farm), IngestSummary()
     path = Path("/media/a.mp4")
     item = Item(path=path, size=4, disposition=Disposition.QUEUE, profile=PROFILES["hevc"])
-    follower = Follower(
+    follower = JobTracker(
         farm.backend.ledger,
         None,
         tally,
