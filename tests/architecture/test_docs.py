@@ -1,0 +1,104 @@
+"""The documents name files, rooms and tests that are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "hevcq"
+MAP = ROOT / "docs" / "map.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+TICKED = re.compile(r"`([^`\n]+)`")
+PATH = re.compile(r"\.?[\w-]+(?:/[\w.-]+)*/?(?:\.\w+)?")
+FILE_TYPES = {".py", ".md", ".sql", ".tf", ".toml", ".tsv", ".yaml", ".sh"}
+MODULE = re.compile(r"[a-z_0-9]+(?:\.[A-Za-z_0-9]+)+")
+MAY_BE_MISSING = {"CHANGELOG.md"}
+"""It tells of files as they were then."""
+
+
+def ticked(page: Path) -> list[str]:
+    return TICKED.findall(page.read_text(encoding="utf-8"))
+
+
+def is_there(name: str) -> bool:
+    return (ROOT / name).exists() or (SOURCE / name).exists()
+
+
+def looks_like_a_path(word: str) -> bool:
+    if not PATH.fullmatch(word):
+        return False
+    first = word.split("/", maxsplit=1)[0]
+    if "/" not in word:
+        return Path(word).suffix == ".py"
+    made_by_a_run = word.startswith("benchmarks/out")
+    return not made_by_a_run and ((ROOT / first).is_dir() or (SOURCE / first).is_dir())
+
+
+def missing_modules(page: Path) -> list[str]:
+    rooms = {path.name for path in SOURCE.iterdir() if path.is_dir()}
+    found = []
+    for word in ticked(page):
+        parts = word.split(".")
+        if not MODULE.fullmatch(word) or parts[0] not in rooms or f".{parts[-1]}" in FILE_TYPES:
+            continue
+        whole, owner = SOURCE.joinpath(*parts), SOURCE.joinpath(*parts[:-1])
+        if not (whole.is_dir() or whole.with_suffix(".py").is_file()):
+            module = owner.with_suffix(".py")
+            if not module.is_file() or not re.search(
+                rf"\b{parts[-1]}\b", module.read_text(encoding="utf-8")
+            ):
+                found.append(word)
+    return found
+
+
+def rooms_of_the_tree() -> list[str]:
+    block = re.search(r"## The house\n.*?```\n(.*?)```", ARCHITECTURE.read_text("utf-8"), re.S)
+    assert block is not None
+    return [word for line in block[1].splitlines() for word in re.split(r"\s{2,}", line)[0].split()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_and_module_of_a_page_is_there(page: Path) -> None:
+    if page.name in MAY_BE_MISSING:
+        return
+    paths = [word for word in ticked(page) if looks_like_a_path(word)]
+
+    assert [word for word in paths if not is_there(word)] == []
+    assert missing_modules(page) == []
+
+
+def test_every_path_of_the_map_is_there_and_it_stays_short() -> None:
+    text = MAP.read_text(encoding="utf-8")
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| ")][1:]
+    paths = [word for row in rows for word in TICKED.findall(row[2])]
+
+    assert [word for word in paths if not is_there(word)] == []
+    assert all(TICKED.search(row[2]) for row in rows)
+    assert len(rows) >= 40
+    assert len(text.splitlines()) <= 60
+
+
+def test_the_tree_of_the_architecture_is_every_room_and_no_other() -> None:
+    rooms = {
+        f"{path.parent.relative_to(SOURCE).as_posix()}/"
+        for path in SOURCE.rglob("__init__.py")
+        if path.parent != SOURCE
+    }
+    named = rooms_of_the_tree()
+
+    assert [name for name in named if not (SOURCE / name).exists()] == []
+    assert sorted(rooms - set(named)) == []
+
+
+def test_a_page_that_names_what_is_gone_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("`worker/gone.py` `worker.gone` `worker.slot.no_such_name` `worker.slot`\n")
+
+    assert [w for w in ticked(page) if looks_like_a_path(w) and not is_there(w)] == [
+        "worker/gone.py"
+    ]
+    assert missing_modules(page) == ["worker.gone", "worker.slot.no_such_name"]
