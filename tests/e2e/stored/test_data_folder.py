@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -43,6 +44,21 @@ class TestWhatIsDerived:
         paths = stored_sources()
         for each in stored_jobs():
             assert key_for_path(paths[each.source.source_id]) == each.source.key
+
+    @pytest.mark.parametrize(
+        ("path", "key"),
+        [
+            ("/m/50% off.mkv", "TODO/all/m/50%25 off.mkv"),
+            (os.fsdecode(b"/m/\xff\xe9.mkv"), "TODO/all/m/%FF%E9.mkv"),
+            (
+                f"/m/{'ü' * 600}.mkv",
+                f"TODO/all/38993b5985395f5f234a83dc6c4662dc~{'ü' * 488}.mkv",
+            ),
+        ],
+        ids=["percent", "no UTF-8", "too long"],
+    )
+    def test_an_odd_name_has_the_key_that_the_release_made(self, path: str, key: str) -> None:
+        assert key_for_path(path) == key
 
 
 class TestWhatIsShown:
@@ -129,7 +145,10 @@ class TestWhatIsDone:
 
     def test_undo_brings_a_replaced_original_back(self, stored: StoredFolder) -> None:
         assert not stored.same("lib/replaced.mkv", "replaced-original.mkv")
+        certificate = stored.library / "replaced.mkv.certificate.json"
+        assert certificate.exists()
         (undone,) = stored.lines("undo", stored.library / "replaced.mkv")
+        assert not certificate.exists()
         assert undone["result"] == "restored"
         assert stored.same("lib/replaced.mkv", "replaced-original.mkv")
 
