@@ -20,7 +20,6 @@ WAIVED: dict[str, str] = {}
 """At most two `file:function` waivers, each with its reason."""
 SMALL: dict[str, str] = {
     "src/hevcq/__main__.py": "the entry point of `python -m hevcq`",
-    "src/hevcq/backends/embedded/jobs/listing.py": "one page of jobs at a time, for every listing",
     "src/hevcq/cli/main.py": "the entry point of the program",
     "src/hevcq/cli/options.py": "the options that several commands share",
     "src/hevcq/cli/queue/cancel.py": "one command",
@@ -37,7 +36,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/ports/task_publisher.py": "a port",
     "src/hevcq/usecases/context.py": "the ports that use cases share",
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
-    "src/hevcq/util/atomic_file.py": "one of each: durable files",
     "src/hevcq/util/clock.py": "the only reader of time",
     "src/hevcq/util/hashing.py": "one of each: SHA-256",
     "src/hevcq/util/text.py": "one of each: printable text",

@@ -19,6 +19,7 @@ from pathlib import Path
 from hevcq.errors import Stopped
 from hevcq.library.metadata import carry
 from hevcq.ports.catalog import Fingerprint
+from hevcq.util import atomic_file
 from hevcq.util.hashing import sha256_bytes, sha256_stream
 
 BLOCK = 1 << 20
@@ -115,11 +116,11 @@ class FileSystem:
 
     def fsync_file(self, path: Path) -> None:
         """Make the bytes and metadata of a file durable."""
-        _fsync(path, os.O_RDONLY)
+        atomic_file.fsync_file(path)
 
     def fsync_dir(self, folder: Path) -> None:
         """Make the names in a folder durable."""
-        fsync_folder(folder)
+        atomic_file.fsync_folder(folder)
 
     def digest(self, path: Path) -> str:
         """Return the hexadecimal SHA-256 of a file, read now; a link or pipe raises OSError."""
@@ -164,9 +165,7 @@ def write_durably(fs: FileSystem, path: Path, content: bytes) -> None:
     """Write a small file of hevcq's own in one visible step, durable when it returns."""
     temp = temp_of(path)
     fs.write(temp, content)
-    fs.fsync_file(temp)
-    fs.rename(temp, path)
-    fs.fsync_dir(path.parent)
+    atomic_file.replace_durably(temp, path, fs)
 
 
 def move_new(fs: FileSystem, old: Path, new: Path) -> None:
@@ -204,19 +203,6 @@ def open_plain(path: Path) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return descriptor
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    _fsync(folder, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _fsync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @functools.cache

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hevcq.errors import SwapRefused, Unavailable
-from hevcq.library.filesystem import fsync_folder
 from hevcq.library.names import own_folder
 from hevcq.util import file_lock
+from hevcq.util.atomic_file import fsync_folder
 from hevcq.util.file_lock import LocksUnsupported
 from hevcq.util.text import printable
 

@@ -1,19 +1,66 @@
-"""Make files and their names survive a power cut."""
+"""Make files and their names survive a power cut, and replace a file in one durable step.
+
+The bytes of a file and the entry in its folder are durable only after an fsync of each
+(https://man7.org/linux/man-pages/man2/fsync.2.html).
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
+
+
+class FileCalls(Protocol):
+    """The system calls of a durable replacement; a test hands in one that fails or stops."""
+
+    def fsync_file(self, path: Path) -> None:
+        """Make the bytes and metadata of a file durable."""
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Rename `old`, replacing the file at `new`."""
+
+    def fsync_dir(self, folder: Path) -> None:
+        """Make the names in a folder durable."""
 
 
 def fsync_file(path: Path) -> None:
-    """Make the bytes of a file, or the names in a folder, durable; raises OSError."""
+    """Make the bytes of a file, or the names in a folder, durable.
+
+    Raises OSError.
+    """
     _fsync(path, os.O_RDONLY)
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; raises NotADirectoryError if it is none, OSError."""
+    """Make the names in a folder durable.
+
+    Raises NotADirectoryError if it is not a folder, and OSError.
+    """
     _fsync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def replace_durably(temp: Path, path: Path, calls: FileCalls | None = None) -> None:
+    """Rename the complete file `temp` to `path`, so that a power cut leaves one of them whole.
+
+    `temp` is in the folder of `path`. Its bytes are durable before it gets the name, and the name
+    is durable when this returns. Raises OSError.
+    """
+    calls = calls if calls is not None else _OsCalls()
+    calls.fsync_file(temp)
+    calls.rename(temp, path)
+    calls.fsync_dir(path.parent)
+
+
+class _OsCalls:
+    def fsync_file(self, path: Path) -> None:
+        fsync_file(path)
+
+    def rename(self, old: Path, new: Path) -> None:
+        old.rename(new)
+
+    def fsync_dir(self, folder: Path) -> None:
+        fsync_folder(folder)
 
 
 def _fsync(path: Path, flags: int) -> None:

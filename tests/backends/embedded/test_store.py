@@ -13,7 +13,7 @@ from backends.embedded.objects import NEW, OLD, publish, read, versions
 from contracts.backends import source
 from contracts.objects import nothing, sha
 from hevcq.backends.embedded.factory import OBJECTS
-from hevcq.backends.embedded.store import files, sources
+from hevcq.backends.embedded.store import files, metadata
 from hevcq.errors import (
     DiskFull,
     LibraryError,
@@ -25,6 +25,7 @@ from hevcq.errors import (
     UsageError,
 )
 from hevcq.ports.store import Publication
+from hevcq.util import atomic_file
 
 STOP = threading.Event()
 
@@ -119,7 +120,7 @@ def test_a_disk_that_fails_while_publishing_loses_nothing(
         raise OSError(code, os.strerror(code), str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr(files, "sync", fail)
+        patched.setattr(atomic_file, "fsync_file", fail)
         with pytest.raises(kind, match="cannot be"):
             publish(store, tmp_path / "y", NEW, fence=2)
 
@@ -136,7 +137,7 @@ def test_a_full_disk_while_collecting_leaves_nothing_at_the_target(
     def fail(*_args: object, **_named: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "sync", fail)
+    monkeypatch.setattr(atomic_file, "fsync_file", fail)
     with pytest.raises(DiskFull, match="out"):
         store.collect("DONE/a", tmp_path / "out", moved=nothing, stop=STOP)
 
@@ -206,7 +207,7 @@ def test_each_failure_to_look_at_a_source_has_its_error(
     def fail(*_args: object) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(sources.os, "open", fail)
+    monkeypatch.setattr(metadata.os, "open", fail)
     with pytest.raises(kind, match=r"video\.mp4"):
         store.accept(path, "TODO/all/x", moved=nothing, stop=STOP)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from hevcq.backends.embedded.errors import damaged, file_errors, translated
 from hevcq.errors import DatabaseTooNew
 from hevcq.util import file_lock
-from hevcq.util.atomic_file import fsync_file, fsync_folder
+from hevcq.util.atomic_file import replace_durably
 
 APPLICATION_ID = 0x68657663
 """The file's mark, "hevc" (https://www.sqlite.org/pragma.html#pragma_application_id)."""
@@ -104,9 +104,7 @@ def _create(path: Path, scripts: tuple[str, ...], busy_s: float) -> None:
         except sqlite3.Error as error:
             raise translated(error, path) from error
     with file_errors("created", path):
-        fsync_file(new)
-        new.rename(path)
-        fsync_folder(path.parent)
+        replace_durably(new, path)
 
 
 def _check_header(path: Path) -> None:

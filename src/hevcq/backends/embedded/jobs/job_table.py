@@ -1,10 +1,16 @@
-"""Job rows: how one becomes a JobRecord, and the insert that ledger and fan-out share."""
+"""Map rows of the job table to records, and run the SQL that ledger, queue and publisher share.
+
+A row is a job, or a subjob of a split job: one chunk, or the join. Functions that take a connection
+run inside the caller's transaction.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hevcq.backends.embedded.database import Database
 from hevcq.domain.job import (
     JobRecord,
     JobState,
@@ -15,8 +21,15 @@ from hevcq.domain.job import (
     Source,
     Split,
     job_id,
+    part_id,
 )
 from hevcq.domain.verdict import FailureClass
+from hevcq.ports.ledger import JobFilter
+
+PAGE = 500
+
+Row = tuple[float, int, tuple[Any, ...]]
+"""updated_at, seq and the values of COLUMNS."""
 
 COLUMNS = (
     "job_id, bucket, key, version, size, profile, state, fence, failures, crashes, owner, "
@@ -28,6 +41,29 @@ BY_ID = f"SELECT {COLUMNS} FROM job WHERE job_id = ?"  # noqa: S608 - constants 
 INSERT = """INSERT INTO job
 (job_id, bucket, key, version, size, profile, state, created_at, updated_at)
 VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?) ON CONFLICT (job_id) DO NOTHING"""
+INSERT_SUBJOB = """INSERT INTO job (job_id, bucket, key, version, size, profile, state, parent, part_split,
+chunk, frames, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)"""
+SPLIT = """UPDATE job SET state = 'split', split = :split, owner = '', lease_until = 0,
+phase = NULL, reason = '', failure_class = NULL, updated_at = :now
+WHERE job_id = :job_id AND fence = :fence AND state = 'running'"""
+MARK_ENQUEUED = """UPDATE job SET split = json_set(split, '$.announced', json('true'))
+WHERE job_id = ? AND state = 'split' AND json_extract(split, '$.name') = ?"""
+ABANDON_SPLIT = """UPDATE job SET state = 'queued', split = NULL, whole = :reason, reason = :reason,
+failure_class = NULL, updated_at = :now
+WHERE job_id = :job_id AND fence = :fence AND state = 'split'"""
+# Not where the part is done, or somebody holds it: then the message was one too many.
+BURY_SPLIT_JOB = """UPDATE job SET state = 'dead', reason = :reason, failure_class = :class,
+finished_at = :now, updated_at = :now
+WHERE job_id = :job_id AND state = 'split' AND json_extract(split, '$.name') = :split
+AND EXISTS (SELECT 1 FROM job AS part WHERE part.job_id = :part AND (part.state IN ('queued', 'dead')
+OR (part.state = 'running' AND part.lease_until <= :now)))"""
+DELETE_SUBJOBS = "DELETE FROM job WHERE parent <> '' AND parent = ?"
+# Who forgets may come late, when the job was queued and split again.
+DELETE_SUBJOBS_UNLESS_SPLIT = """DELETE FROM job WHERE parent <> '' AND parent = :job_id
+AND NOT EXISTS (SELECT 1 FROM job AS whole WHERE whole.job_id = :job_id AND whole.state = 'split')"""
+# The join has no number, and comes last.
+SUBJOBS = f"""SELECT {COLUMNS} FROM job WHERE parent <> '' AND parent = ? AND part_split = ?
+ORDER BY chunk IS NULL, chunk"""  # noqa: S608 - constants only
 
 
 def record(row: tuple[Any, ...]) -> JobRecord:
@@ -94,3 +130,77 @@ def ensured(connection: sqlite3.Connection, source: Source, profile: str, now: f
         found = find(connection, name)
     assert found is not None
     return found
+
+
+def split_job(
+    connection: sqlite3.Connection, job: JobRecord, made: Split, frames: Sequence[int], now: float
+) -> bool:
+    """Split a job that is RUNNING under the fence of `job`, and put its parts in; False if not."""
+    values = {
+        "split": made.model_dump_json(),
+        "job_id": job.job_id,
+        "fence": job.fence,
+        "now": now,
+    }
+    if connection.execute(SPLIT, values).rowcount != 1:
+        return False
+    connection.execute(DELETE_SUBJOBS, (job.job_id,))
+    chunks: list[tuple[int | None, int]] = [*enumerate(frames), (None, 0)]
+    source = job.source
+    rows = [
+        (
+            part_id(job.job_id, made.name, chunk),
+            *(source.bucket, source.key, source.version, source.size, job.profile),
+            *(job.job_id, made.name, chunk, held, now, now),
+        )
+        for chunk, held in chunks
+    ]
+    connection.executemany(INSERT_SUBJOB, rows)
+    return True
+
+
+def subjobs(connection: sqlite3.Connection, job_id: str) -> list[JobRecord]:
+    """Return the parts of a SPLIT job, chunks in order and the join last; else nothing."""
+    job = find(connection, job_id)
+    if job is None or job.state is not JobState.SPLIT or job.split is None:
+        return []
+    return [record(row) for row in connection.execute(SUBJOBS, (job_id, job.split.name))]
+
+
+def pages(database: Database, wanted: JobFilter, state: JobState | None) -> Iterator[Row]:
+    """Yield (updated_at, seq, columns) of matching jobs in one state, or any, newest first."""
+    where, values = _conditions(wanted, state)
+    # Only constant fragments are joined; every value is bound.
+    sql = (
+        f"SELECT updated_at, seq, {COLUMNS} FROM job WHERE {where} "  # noqa: S608
+        f"ORDER BY updated_at DESC, seq DESC LIMIT {PAGE}"
+    )
+    bound = {**values, "updated_at": float("inf"), "seq": 0}
+    while True:
+        rows = database.rows(sql, bound)
+        for row in rows:
+            yield row[0], row[1], row[2:]
+        if len(rows) < PAGE:
+            return
+        bound |= {"updated_at": rows[-1][0], "seq": rows[-1][1]}
+
+
+def _conditions(wanted: JobFilter, state: JobState | None) -> tuple[str, dict[str, Any]]:
+    parts = ["parent = ''", "(updated_at, seq) < (:updated_at, :seq)"]
+    values: dict[str, Any] = {}
+    if state is not None:
+        parts.append("state = :state")
+        values["state"] = state
+    if wanted.profile is not None:
+        parts.append("profile = :profile")
+        values["profile"] = wanted.profile
+    if wanted.source_key is not None:
+        parts.append("key = :key")
+        values["key"] = wanted.source_key
+    if wanted.key_prefix:
+        parts.append("key >= :prefix AND substr(key, 1, length(:prefix)) = :prefix")
+        values["prefix"] = wanted.key_prefix
+    if wanted.updated_after is not None:
+        parts.append("updated_at > :after")
+        values["after"] = wanted.updated_after
+    return " AND ".join(parts), values

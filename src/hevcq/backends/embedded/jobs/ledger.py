@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.jobs import job_table, message_table, parts
-from hevcq.backends.embedded.jobs.listing import pages
+from hevcq.backends.embedded.jobs import job_table, message_table
 from hevcq.domain.job import (
     SETTLED,
     JobRecord,
@@ -187,7 +186,7 @@ class SqliteLedger(Ledger):
             found = job_table.find(connection, job_id)
             if found is None or found.fence != fence:
                 return False
-            return parts.split(connection, found, split, frames, now)
+            return job_table.split_job(connection, found, split, frames, now)
 
         self._forget_shown(job_id, fence)
         if not self._database.write(work):
@@ -195,19 +194,21 @@ class SqliteLedger(Ledger):
 
     def announce(self, job_id: str, split: str) -> None:
         """Mark the split as sent."""
-        self._database.change(parts.ANNOUNCE, (job_id, split))
+        self._database.change(job_table.MARK_ENQUEUED, (job_id, split))
 
     def unsplit(self, job_id: str, fence: int, reason: str) -> None:
         """SPLIT to QUEUED."""
-        self._move(parts.UNSPLIT, job_id, fence, {"reason": reason})
+        self._move(job_table.ABANDON_SPLIT, job_id, fence, {"reason": reason})
 
     def parts(self, job_id: str) -> list[JobRecord]:
         """Read the parts' rows by index."""
-        return self._database.read(lambda c: parts.parts(c, job_id))
+        return self._database.read(lambda c: job_table.subjobs(c, job_id))
 
     def forget_parts(self, job_id: str) -> None:
         """Delete the parts' rows; a leftover row of a power cut hurts nobody."""
-        self._database.change(parts.FORGET_UNLESS_SPLIT, {"job_id": job_id}, durable=False)
+        self._database.change(
+            job_table.DELETE_SUBJOBS_UNLESS_SPLIT, {"job_id": job_id}, durable=False
+        )
 
     def _dead_owner(self, found: JobRecord) -> str | None:
         running = found.state is JobState.RUNNING
@@ -325,7 +326,7 @@ class SqliteLedger(Ledger):
         A job that changes while the listing runs may come at its old place, or not at all.
         """
         states: list[JobState | None] = list(wanted.states) or [None]
-        walks = [pages(self._database, wanted, state) for state in states]
+        walks = [job_table.pages(self._database, wanted, state) for state in states]
         for _updated_at, _seq, row in heapq.merge(*walks, reverse=True, key=lambda item: item[:2]):
             yield job_table.record(row)
 

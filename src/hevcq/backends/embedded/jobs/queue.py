@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.jobs import message_table, parts
+from hevcq.backends.embedded.jobs import job_table, message_table
 from hevcq.backends.embedded.jobs.ledger import BURY_UNCLAIMED
 from hevcq.backends.embedded.jobs.message_table import Receipt, Taken
 from hevcq.domain.job import Task
@@ -190,7 +190,7 @@ class SqliteQueue(Queue):
         }
         connection.execute(BURY_UNCLAIMED, values)
         part = {**values, "part": task.unit_id, "split": task.split}
-        connection.execute(parts.BURY_UNCLAIMED, part)
+        connection.execute(job_table.BURY_SPLIT_JOB, part)
         message_table.take_back(connection, task.job_id)
 
     def _delivery(self, taken: Taken, deadline: float) -> Delivery:

@@ -1,4 +1,4 @@
-"""Steps on files: link or copy a whole file into place, make it durable, read it back."""
+"""Link or copy a whole file into place, and read ranges of one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from hevcq.backends.embedded.errors import file_errors
 from hevcq.errors import LibraryError, Stopped
+from hevcq.util import atomic_file
 from hevcq.util.hashing import sha256_file
 from hevcq.util.text import printable
 
@@ -30,15 +31,6 @@ CANNOT_COPY_RANGE = frozenset(
 NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
 
 Moved = Callable[[int], None]
-
-
-def sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's entries, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def link(source: Path, target: Path) -> bool:
@@ -154,8 +146,8 @@ def place_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event
                 f"{printable(target)} exists already and was left as it is."
             ) from error
         try:
-            sync(target)
-            sync(target.parent)
+            atomic_file.fsync_file(target)
+            atomic_file.fsync_file(target.parent)
             return sha256_file(target, lambda: _heed(stop))
         except BaseException:
             target.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.errors import file_errors
 from hevcq.backends.embedded.store import files
 from hevcq.backends.embedded.store import metadata as object_metadata
-from hevcq.backends.embedded.store.sources import Sources
+from hevcq.backends.embedded.store.metadata import Sources
 from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
 from hevcq.errors import (
@@ -36,6 +36,7 @@ from hevcq.errors import (
     UsageError,
 )
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
+from hevcq.util import atomic_file
 from hevcq.util.clock import Clock
 from hevcq.util.hashing import sha256_bytes, sha256_file
 
@@ -58,7 +59,7 @@ class FileStore(Store):
         with file_errors("created", folder):
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                files.sync(folder.parent)
+                atomic_file.fsync_file(folder.parent)
 
     @property
     def unfinished(self) -> bool:
@@ -169,7 +170,7 @@ class FileStore(Store):
         try:
             with file_errors("written", wanted.file):
                 wanted.file.write_bytes(content)
-                files.sync(wanted.file)
+                atomic_file.fsync_file(wanted.file)
             stored = self._stored(key, version.name, len(content), wanted)
             self._write_meta(stored)
             old = self._database.write(lambda c: object_metadata.write(c, stored, "", 0))
@@ -277,7 +278,7 @@ class FileStore(Store):
             files.copy_new(file, data, moved=lambda _: None, stop=publication.stop)
             if sha256_file(data, lambda: None) != publication.sha256:
                 raise StorageError(f"The copy of {file} does not have the bytes of the original.")
-        files.sync(data)
+        atomic_file.fsync_file(data)
         return data.stat().st_size
 
     def _write_meta(self, stored: StoredObject) -> None:
@@ -290,9 +291,9 @@ class FileStore(Store):
         }
         with file_errors("written", version):
             (version / "meta.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-            files.sync(version / "meta.json")
+            atomic_file.fsync_file(version / "meta.json")
             for folder in (version, *list(version.parents)[:3]):
-                files.sync(folder)
+                atomic_file.fsync_file(folder)
 
     def _discard(self, key: str, version: str | None) -> None:
         if version is not None:
