@@ -137,7 +137,7 @@ def latency(folder: Path, jobs: int) -> dict[str, list[float]]:
             path, key_for_path(str(path)), moved=lambda _: None, stop=threading.Event()
         )
         began = time.perf_counter()
-        (job,) = app.backend.fanout.publish(source, ["hevc"], announced=False)
+        (job,) = app.backend.task_publisher.publish(source, ["hevc"], announced=False)
         # Asleep meanwhile: a thread that looks would take the interpreter from the worker.
         settle(app, job.job_id)
         seen["enqueue"].append(stamps.first_since(began))
@@ -185,7 +185,7 @@ def whole_jobs(folder: Path, jobs: int) -> dict[str, float]:
         source = app.backend.store.accept(
             path, key_for_path(str(path)), moved=lambda _: None, stop=threading.Event()
         )
-        last = app.backend.fanout.publish(source, ["hevc"], announced=False)[0].job_id
+        last = app.backend.task_publisher.publish(source, ["hevc"], announced=False)[0].job_id
     settle(app, last)
     while (
         sum(n for (_, state), n in app.backend.ledger.counts().items() if state in SETTLED) < jobs

@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from benchmarks.aws_farm import emulator, opened
 from benchmarks.measured import clip, report
 from hevcq.backends.aws.clients import Clients
-from hevcq.backends.aws.s3.range_reader import Heads
+from hevcq.backends.aws.s3.range_reader import HeadBlockCache
 from hevcq.util.clock import SystemClock
 from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.job import SETTLED, JobState, TaskKind, job_id
@@ -115,7 +115,7 @@ def work_off(backend: Any, profile: Profile, path: Path, folder: Path, source: S
             continue
         kind = found[0].tasks[0].kind
         chunks += kind is TaskKind.CHUNK
-        backend.store._heads = Heads()
+        backend.store._head_blocks = HeadBlockCache()
         with source.counted(f"{path.stem} {kind.value}"):
             handler.handle(Served(profile, queue), found[0])
         record = backend.ledger.get(job_id(given, profile.name))

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hevcq.backends.aws.sqs import letter
-from hevcq.backends.aws.sqs.message_parser import Route, read
+from hevcq.backends.aws.sqs.message_parser import Recipient, read
 from hevcq.domain.job import MAX_BODY_BYTES, Source, Task, TaskKind
 from hevcq.domain.keys import check_key, rendition_key
 from hevcq.errors import BadMessage
 
-ROUTE = Route(profile="hevc", subscribed=True, known=frozenset({"hevc", "720p"}), bucket="in")
+ROUTE = Recipient(profile="hevc", subscribed=True, known=frozenset({"hevc", "720p"}), bucket="in")
 TASK = Task(source=Source(bucket="in", key="TODO/a.mp4", version="v", size=7), profile="hevc")
 
 

@@ -31,7 +31,7 @@ def opened(folder: Path, clock: ManualClock) -> EmbeddedBackend:
 def accept(recorder: Recorder, here: EmbeddedBackend, path: Path) -> None:
     path.write_bytes(path.name.encode() * 100)
     source = here.backend.store.accept(path, f"TODO/all/{path.name}", moved=print, stop=NOW)
-    for job in here.backend.fanout.publish(source, ["hevc", "720p"], announced=False):
+    for job in here.backend.task_publisher.publish(source, ["hevc", "720p"], announced=False):
         recorder.promise("accepted", job.job_id)
 
 

@@ -38,7 +38,7 @@ class Shift(Driver):
             job = SimJob(number, nature, SECONDS, "hevc", source=source)
             job.job_id = Task(source=source, profile="hevc").job_id
             world.jobs[number] = world.by_id[job.job_id] = job
-            world.side.fanout.publish(source, ["hevc"], announced=False)
+            world.side.task_publisher.publish(source, ["hevc"], announced=False)
         for _ in range(self._wanted):
             self._start()
         self.sched.block(BEGIN_S + self._after_s)

@@ -82,7 +82,7 @@ class Farm:
         store, stop = self.app.backend.store, threading.Event()
         source = store.accept(path, key_for_path(str(path)), moved=lambda _n: None, stop=stop)
         wanted = profiles or ("hevc",)
-        return path, self.app.backend.fanout.publish(source, wanted, announced=False)
+        return path, self.app.backend.task_publisher.publish(source, wanted, announced=False)
 
     def running(self, name: str) -> JobRecord:
         _, (job,) = self.queued(name)

@@ -29,7 +29,7 @@ def rendition(farm, hevcq, clip: Path, tmp_path: Path) -> Path:
     """The clip's rendition as a worker made it, with its certificate beside it."""
     backend, stop = farm.app.backend, threading.Event()
     source = backend.store.accept(clip, key_for_path(str(clip)), moved=lambda _n: None, stop=stop)
-    (job,) = backend.fanout.publish(source, ["hevc"], announced=False)
+    (job,) = backend.task_publisher.publish(source, ["hevc"], announced=False)
     assert hevcq("worker", "hevc", "--drain", "--workers", "1").code == 0
     record = backend.ledger.get(job.job_id)
     assert record.state is JobState.DONE, record.reason

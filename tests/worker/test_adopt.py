@@ -106,7 +106,7 @@ def test_a_new_recipe_encodes_again_over_the_old_rendition(tmp_path):
     before = farm.store.stat(farm.key(source))
     farm.profile = HEVC.model_copy(update={"video": HEVC.video.model_copy(update={"crf": 20.0})})
     farm.encoder.salt = "crf 20"
-    farm.backend.fanout.requeue(farm.record(source), who="a person", why="a new recipe")
+    farm.backend.task_publisher.requeue(farm.record(source), who="a person", why="a new recipe")
 
     record = farm.until_settled(source)
 
@@ -120,7 +120,7 @@ def test_a_reprocess_with_nothing_changed_proves_the_rendition_again_without_enc
     farm = Farm(tmp_path)
     source = farm.submit()
     farm.handle()
-    farm.backend.fanout.requeue(farm.record(source), who="a person", why="to be sure")
+    farm.backend.task_publisher.requeue(farm.record(source), who="a person", why="to be sure")
 
     record = farm.until_settled(source)
 

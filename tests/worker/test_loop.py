@@ -60,7 +60,7 @@ def test_several_queues_take_turns_however_full_one_of_them_is(farm):
     for number in range(5):
         source = farm.store.add_source(f"TODO/all/{number}.mp4", str(number).encode())
         names = NAMES if number < 2 else ("hevc",)
-        farm.backend.fanout.publish(source, names, announced=False)
+        farm.backend.task_publisher.publish(source, names, announced=False)
     order = []
     farm.with_kit(on_event=lambda e: order.append(e.profile) if e.kind == "job_started" else None)
     worker = Worker(farm.kit, Handler(farm.kit, "here:0"), served)
@@ -81,7 +81,7 @@ def test_a_send_to_any_queue_wakes_a_slot_that_waits_for_all_of_them(farm):
     farm.clock.until_waiting()
 
     source = farm.store.add_source("TODO/all/a.mp4", b"clip")
-    farm.backend.fanout.publish(source, ["hevc"], announced=False)
+    farm.backend.task_publisher.publish(source, ["hevc"], announced=False)
     thread.join(10)
 
     assert took == [False], "the wait ended although no time passed"

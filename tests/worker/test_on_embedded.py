@@ -45,7 +45,7 @@ def ingest(backend, tmp_path) -> None:
         source = backend.store.accept(
             path, key_for_path(str(path)), moved=lambda _n: None, stop=threading.Event()
         )
-        backend.fanout.publish(source, list(PROFILES), announced=False)
+        backend.task_publisher.publish(source, list(PROFILES), announced=False)
 
 
 def run_until(pool: WorkerPool, done: threading.Event) -> None:

@@ -57,7 +57,7 @@ def watched(farm, before: Callable[[str, int], None] = lambda _name, _limit: Non
 def submit(farm, count: int, *names: str) -> None:
     for number in range(count):
         source = farm.store.add_source(f"TODO/all/{number}.mp4", str(number).encode())
-        farm.backend.fanout.publish(source, list(names or NAMES), announced=False)
+        farm.backend.task_publisher.publish(source, list(names or NAMES), announced=False)
 
 
 def done(farm) -> int:

@@ -17,7 +17,7 @@ def farm(tmp_path) -> Farm:
 
 def upload(farm: Farm, key: str, content: bytes) -> Source:
     source = farm.store.add_source(key, content)
-    farm.backend.fanout.publish(source, [farm.profile.name], announced=False)
+    farm.backend.task_publisher.publish(source, [farm.profile.name], announced=False)
     return source
 
 
@@ -65,7 +65,7 @@ def test_in_a_library_a_video_is_its_path_whichever_way_it_is_ingested(farm):
     for way, content in (("hevc", b"one clip"), ("all", b"the clip, cut anew")):
         key = f"TODO/{way}/nas/a.mp4"
         source = farm.store.add_source(key, content, bucket=LIBRARY_BUCKET)
-        farm.backend.fanout.publish(source, [farm.profile.name], announced=False)
+        farm.backend.task_publisher.publish(source, [farm.profile.name], announced=False)
 
         assert farm.until_settled(source).state is JobState.DONE
 

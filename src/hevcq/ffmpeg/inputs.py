@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hevcq.ffmpeg.process.child import ChildLimits
 from hevcq.ffmpeg.process.output import Tail
-from hevcq.ports.store import RELAY
+from hevcq.ports.store import PROXY_SCHEME
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 
@@ -46,17 +46,17 @@ class Tools:
 
 def is_url(location: str) -> bool:
     """Whether the location is fetched over HTTP rather than opened as a file."""
-    return location.startswith(("https://", "http://", RELAY))
+    return location.startswith(("https://", "http://", PROXY_SCHEME))
 
 
-def is_relay(location: str) -> bool:
+def is_local_proxy(location: str) -> bool:
     """Whether the location is served by this process, which takes up what breaks by itself."""
-    return location.startswith(RELAY)
+    return location.startswith(PROXY_SCHEME)
 
 
 def argument_of(location: str) -> str:
     """Return a URL as ffmpeg takes it."""
-    return location.removeprefix(RELAY.partition("http://")[0])
+    return location.removeprefix(PROXY_SCHEME.partition("http://")[0])
 
 
 def input_options(location: str) -> list[str]:
@@ -67,7 +67,7 @@ def input_options(location: str) -> list[str]:
     another one.
     """
     options = ["-format_whitelist", DEMUXERS]
-    if is_relay(location):
+    if is_local_proxy(location):
         # It may be busy repeating a read for longer than a dead connection is silent.
         bounds = ["-rw_timeout", str(RELAY_TIMEOUT_US), "-recv_buffer_size", RELAY_BUFFER]
         url = argument_of(location)
@@ -81,7 +81,7 @@ def input_options(location: str) -> list[str]:
 
 def name_of(location: str) -> str:
     """Return a location as people may see it: printable, and without a URL's signature."""
-    if is_relay(location):
+    if is_local_proxy(location):
         # The address is another each time and means nothing to anybody.
         location = location.partition("?")[0].rpartition("/")[2]
     elif is_url(location):

@@ -10,7 +10,7 @@ from hevcq.ports.queue import Queue
 from hevcq.ports.skip_memory import SkipMemory
 from hevcq.ports.store import Store
 from hevcq.ports.subjob_ledger import SubjobLedger
-from hevcq.ports.task_publisher import Fanout
+from hevcq.ports.task_publisher import TaskPublisher
 
 
 class Ledger(JobLedger, SubjobLedger, SkipMemory):
@@ -25,7 +25,7 @@ class Backend:
 
     `owner` names this process in leases. `close` ends connections and threads; it may be called
     twice. `announces_uploads` says that accepting a source already queues it (S3 notifications),
-    `gives_up_apart` that a queue may make a message a dead letter, after too many receives,
+    `external_dlq` that a queue may make a message a dead letter, after too many receives,
     without the ledger's knowing (SQS).
     """
 
@@ -33,10 +33,10 @@ class Backend:
     queues: Mapping[str, Queue]
     ledger: Ledger
     store: Store
-    fanout: Fanout
+    task_publisher: TaskPublisher
     close: Callable[[], None]
     announces_uploads: bool = False
-    gives_up_apart: bool = False
+    external_dlq: bool = False
 
     @property
     def subjobs(self) -> SubjobLedger:

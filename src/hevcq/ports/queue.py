@@ -19,7 +19,7 @@ class Delivery:
     `problem` says why the body could not be read: such a delivery must be buried. No tasks and no
     problem means "nothing for this profile" (`ignored` says what it was): acknowledge and count.
     `attempt` counts receives of this message, never failures. `deadline` is monotonic seconds of
-    the adapter's clock when the lease ends unless extended. `returned` says that a dead letter came
+    the adapter's clock when the lease ends unless extended. `from_dlq` says that a dead letter came
     back as it was, moved by the service and not by `redrive`: its job may be dead in the ledger.
     """
 
@@ -33,7 +33,7 @@ class Delivery:
     tasks: tuple[Task, ...] = ()
     problem: str = ""
     ignored: str = ""
-    returned: bool = False
+    from_dlq: bool = False
 
 
 @dataclass(frozen=True, slots=True)

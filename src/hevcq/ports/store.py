@@ -25,7 +25,7 @@ class StoredObject:
     modified_at: float = 0.0
 
 
-RELAY = "relay+http://"
+PROXY_SCHEME = "relay+http://"
 """How a location begins that is served by this process, to this machine only. The relay takes up
 what breaks and knows what failed, so the encoder opens it without any repetition of its own."""
 
@@ -134,7 +134,7 @@ class Store(ABC):
         """
         return iter(())
 
-    def let_go(self, source: Source, *, collected: bool) -> bool:  # noqa: ARG002 - for those that can
+    def mark_source_finished(self, source: Source, *, collected: bool) -> bool:  # noqa: ARG002 - for those that can
         """Mark this very version as finished with, so that the store's own rules may let it go.
 
         `collected` says that its renditions were brought to the machine that took it in, without
@@ -143,8 +143,8 @@ class Store(ABC):
         """
         return False
 
-    def hold(self, source: Source) -> None:  # noqa: B027 - only for those that mark
-        """Take the mark of `let_go` off again, before the source is worked on anew."""
+    def unmark_source_finished(self, source: Source) -> None:  # noqa: B027 - only for those that mark
+        """Take the mark of `mark_source_finished` off again, before the source is worked on anew."""
 
     @abstractmethod
     def delete(self, key: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hevcq.domain.job import JobRecord, Source
 
 
-class Fanout(ABC):
+class TaskPublisher(ABC):
     """Publishes sources. Specification: every named profile gets the source once, or the whole
     publication fails and nothing was queued."""
 
@@ -30,6 +30,6 @@ class Fanout(ABC):
         False if it was neither.
         """
 
-    def forgotten(self, job: JobRecord) -> bool:  # noqa: ARG002 - for services that forget
+    def message_expired(self, job: JobRecord) -> bool:  # noqa: ARG002 - for services that forget
         """Return whether the job waits for nothing: its message was kept too long, and is gone."""
         return False

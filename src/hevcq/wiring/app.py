@@ -163,7 +163,7 @@ def build_pool(
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
     served = [Served(profile, backend.queues[profile.name]) for profile in wanted]
     told, watching = on_event if on_event is not None else ignore, watchers(app)
-    if backend.gives_up_apart:
+    if backend.external_dlq:
         look = GivenUp(backend, [profile.name for profile in wanted]).look
         watching.append(Periodic("hevcq-given-up", look, app.clock, GIVEN_UP_LOOK_S))
     if measured and (settings.metrics_emf or settings.metrics_address):

@@ -262,12 +262,12 @@ def test_a_presigned_form_uploads_and_a_presigned_url_reads(farm, clip, scratch)
 def test_an_upload_by_the_store_is_worked_on_once(farm, clip, scratch) -> None:
     stop = threading.Event()
     source = farm.backend.store.accept(clip, "TODO/all/ours.mp4", moved=lambda _n: None, stop=stop)
-    farm.backend.fanout.publish(source, ["hevc"], announced=farm.backend.announces_uploads)
+    farm.backend.task_publisher.publish(source, ["hevc"], announced=farm.backend.announces_uploads)
     assert farm.backend.queues["hevc"].depth().ready == 1
 
     work_off(farm, worker(farm, scratch))
     again = farm.backend.store.accept(clip, "TODO/all/ours.mp4", moved=lambda _n: None, stop=stop)
-    farm.backend.fanout.publish(again, ["hevc"], announced=True)
+    farm.backend.task_publisher.publish(again, ["hevc"], announced=True)
 
     assert again == source
     assert farm.backend.queues["hevc"].depth().ready == 0
@@ -283,7 +283,7 @@ def test_bytes_that_were_uploaded_before_hevcq_knew_them_are_queued_by_hevcq(far
         queue.ack(delivery)
 
     source = store.accept(clip, "TODO/all/ours.mp4", moved=lambda _n: None, stop=stop)
-    farm.backend.fanout.publish(source, ["hevc"], announced=True)
+    farm.backend.task_publisher.publish(source, ["hevc"], announced=True)
 
     (delivery,) = queue.receive(10, wait_s=0, stop=stop)
     assert delivery.tasks[0].source == source

@@ -134,9 +134,9 @@ def test_an_operator_needs_nothing_that_the_policy_does_not_allow(
         for video in videos:
             key = f"TODO/all/{video.name}"
             source = backend.store.accept(video, key, moved=lambda _n: None, stop=NEVER)
-            backend.fanout.publish(source, ["hevc"], announced=True)
+            backend.task_publisher.publish(source, ["hevc"], announced=True)
             again = backend.store.accept(video, key, moved=lambda _n: None, stop=NEVER)
-            backend.fanout.publish(again, ["hevc", "720p"], announced=True)
+            backend.task_publisher.publish(again, ["hevc", "720p"], announced=True)
     encoder = FakeEncoder()
     encoder.errors = {"encode": [None, SourceDamaged("broken")]}
     work(farm, tmp_path, encoder)

@@ -17,7 +17,7 @@ import hevcq
 from contracts.backends import PROFILES
 from hevcq.backends.aws.clients import MAX_WAIT_S, POLL_READ_TIMEOUT_S, make_clients
 from hevcq.backends.aws.emulator_setup import create_resources
-from hevcq.backends.aws.errors import CODES, translated
+from hevcq.backends.aws.errors import CODES, translate_errors
 from hevcq.backends.aws.factory import open_aws
 from hevcq.errors import ConfigError, HevcqError, LeaseLost, SourceGone, Unavailable
 from hevcq.settings.model import AwsSettings, Settings
@@ -144,7 +144,7 @@ def test_resources_are_made_on_an_emulator_only(credentials) -> None:
 def test_every_code_has_its_error_and_its_meaning(code: str) -> None:
     kind, meaning = CODES[code]
 
-    with pytest.raises(kind) as caught, translated("do this"):
+    with pytest.raises(kind) as caught, translate_errors("do this"):
         raise refusal(code)
 
     assert str(caught.value) == f"AWS could not do this: {meaning} ({code})."
@@ -153,7 +153,7 @@ def test_every_code_has_its_error_and_its_meaning(code: str) -> None:
 
 @pytest.mark.parametrize("code", ["InternalError", "SlowDown", "NeverHeardOf", ""])
 def test_a_code_that_nobody_knows_is_unavailable_never_a_success(code: str) -> None:
-    with pytest.raises(Unavailable, match="could not do this"), translated("do this"):
+    with pytest.raises(Unavailable, match="could not do this"), translate_errors("do this"):
         raise refusal(code, 500)
 
 
@@ -168,14 +168,14 @@ def test_a_code_that_nobody_knows_is_unavailable_never_a_success(code: str) -> N
     ],
 )
 def test_what_botocore_raises_itself_is_translated_too(error, kind: type[HevcqError]) -> None:
-    with pytest.raises(kind), translated("do this"):
+    with pytest.raises(kind), translate_errors("do this"):
         raise error
 
 
 def test_what_is_ours_already_passes_unchanged() -> None:
-    with pytest.raises(LeaseLost), translated("do this"):
+    with pytest.raises(LeaseLost), translate_errors("do this"):
         raise LeaseLost
-    with pytest.raises(ZeroDivisionError), translated("do this"):
+    with pytest.raises(ZeroDivisionError), translate_errors("do this"):
         _ = 1 / 0
-    with pytest.raises(SourceGone), translated("do", {"Odd": (SourceGone, "for this call")}):
+    with pytest.raises(SourceGone), translate_errors("do", {"Odd": (SourceGone, "for this call")}):
         raise refusal("Odd")

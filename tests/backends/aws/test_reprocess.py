@@ -85,7 +85,7 @@ def waiting(farm, *, begun: bool = False) -> Source:
     put(farm, "TODO/hevc/a.mp4")
     lose_the_events(farm)
     (source,) = farm.backend.store.sources("TODO/hevc/a.mp4")
-    farm.backend.fanout.publish(source, ["hevc"], announced=False)
+    farm.backend.task_publisher.publish(source, ["hevc"], announced=False)
     if begun:
         farm.backend.ledger.claim(source, "hevc", owner="dead", lease_s=300)
     lose_the_events(farm)
@@ -111,30 +111,32 @@ def test_a_job_whose_message_sqs_kept_no_longer_is_queued_again_once(farm, begun
 
 def test_publishing_again_sends_what_sqs_kept_no_longer(farm) -> None:
     source = waiting(farm)
-    farm.backend.fanout.publish(source, ["hevc"], announced=False)
+    farm.backend.task_publisher.publish(source, ["hevc"], announced=False)
     assert take(farm.backend.queues["hevc"]) == [], "its message is there, as far as anybody knows"
     farm.clock.advance(KEPT_S + 1)
 
     for _ in range(2):
-        farm.backend.fanout.publish(source, ["hevc"], announced=False)
+        farm.backend.task_publisher.publish(source, ["hevc"], announced=False)
 
     assert len(take(farm.backend.queues["hevc"])) == 1
 
 
 def test_a_job_that_a_worker_has_in_hand_or_that_ended_is_not_forgotten(farm) -> None:
     source = waiting(farm, begun=True)
-    ledger, fanout = farm.backend.ledger, farm.backend.fanout
+    ledger, task_publisher = farm.backend.ledger, farm.backend.task_publisher
     name = job_id(source, "hevc")
     farm.clock.advance(KEPT_S + 1)
     ledger.renew(name, 1, lease_s=300)
-    assert not fanout.forgotten(ledger.get(name))
+    assert not task_publisher.message_expired(ledger.get(name))
 
     ledger.skip(name, 1, "not worth it")
     farm.clock.advance(KEPT_S + 1)
 
-    assert not fanout.forgotten(ledger.get(name))
-    assert fanout.requeue(ledger.get(name), who="me", why="again")
-    assert not fanout.forgotten(ledger.get(name).model_copy(update={"profile": "gone"}))
+    assert not task_publisher.message_expired(ledger.get(name))
+    assert task_publisher.requeue(ledger.get(name), who="me", why="again")
+    assert not task_publisher.message_expired(
+        ledger.get(name).model_copy(update={"profile": "gone"})
+    )
 
 
 def worked_off(farm, folder) -> None:

@@ -63,8 +63,8 @@ def test_a_job_that_gets_done_takes_back_the_letter_that_the_queue_made_meanwhil
     opened = opener()
     ledger, queue = opened.backend.ledger, opened.backend.queues["hevc"]
     slow, other = source("slow.mp4"), source("other.mp4")
-    opened.backend.fanout.publish(slow, ["hevc"], announced=False)
-    opened.backend.fanout.publish(other, ["hevc"], announced=False)
+    opened.backend.task_publisher.publish(slow, ["hevc"], announced=False)
+    opened.backend.task_publisher.publish(other, ["hevc"], announced=False)
     claim = ledger.claim(slow, "hevc", owner="slow", lease_s=1e9)
     assert isinstance(claim, Granted)
     for _ in range(50):

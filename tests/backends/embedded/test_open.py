@@ -66,7 +66,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, clock) -> None:
 
 def test_what_was_recorded_is_there_after_opening_again(opener) -> None:
     first = opener()
-    first.backend.fanout.publish(source(), ["hevc", "720p"], announced=False)
+    first.backend.task_publisher.publish(source(), ["hevc", "720p"], announced=False)
     first.close()
 
     again = opener()
@@ -92,7 +92,7 @@ def test_a_failed_publication_leaves_neither_job_nor_task(opener, monkeypatch) -
 
     monkeypatch.setattr(task_publisher.message_table, "send", fail)
     with pytest.raises(StorageError):
-        opened.backend.fanout.publish(source(), ["hevc", "720p"], announced=False)
+        opened.backend.task_publisher.publish(source(), ["hevc", "720p"], announced=False)
 
     assert calls == ["hevc", "720p"]
     assert opened.backend.ledger.counts() == {}

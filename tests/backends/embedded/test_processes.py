@@ -46,7 +46,7 @@ def claim(opened: EmbeddedBackend):
 
 
 def test_what_a_killed_process_held_is_back_within_a_second(real, other) -> None:
-    real.backend.fanout.publish(source(), ["hevc"], announced=False)
+    real.backend.task_publisher.publish(source(), ["hevc"], announced=False)
     victim = other(TAKE)
     _owner, message, fence = victim.line().split()
     assert fence == "1"
@@ -64,7 +64,7 @@ def test_what_a_killed_process_held_is_back_within_a_second(real, other) -> None
 
 
 def test_the_claim_alone_sees_that_an_owner_is_dead(real, other) -> None:
-    real.backend.fanout.publish(source(), ["hevc"], announced=False)
+    real.backend.task_publisher.publish(source(), ["hevc"], announced=False)
     victim = other(TAKE)
     victim.line()
     victim.kill()
@@ -73,7 +73,7 @@ def test_the_claim_alone_sees_that_an_owner_is_dead(real, other) -> None:
 
 
 def test_a_live_process_keeps_what_it_holds_however_long_it_hangs(real, other) -> None:
-    real.backend.fanout.publish(source(), ["hevc"], announced=False)
+    real.backend.task_publisher.publish(source(), ["hevc"], announced=False)
     holder = other(TAKE)
     holder.line()
 
@@ -84,7 +84,7 @@ def test_a_live_process_keeps_what_it_holds_however_long_it_hangs(real, other) -
 
 def test_what_a_dead_process_held_is_free_for_the_next_start(folder, other, opener) -> None:
     opened = opener(SystemClock())
-    opened.backend.fanout.publish(source(), ["hevc"], announced=False)
+    opened.backend.task_publisher.publish(source(), ["hevc"], announced=False)
     opened.close()
     victim = other(TAKE)
     owner = victim.line().split()[0]

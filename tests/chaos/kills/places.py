@@ -87,7 +87,7 @@ class Place:
             path, f"TODO/{profile}/{path.name}", moved=lambda _: None, stop=threading.Event()
         )
         if not backend.announces_uploads:
-            backend.fanout.publish(source, [profile], announced=False)
+            backend.task_publisher.publish(source, [profile], announced=False)
         return source
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from hevcq.backends.aws.errors import translated
+from hevcq.backends.aws.errors import translate_errors
 
 URL = "http://simulated"
 
@@ -49,6 +49,6 @@ UNREACHABLE = (EndpointConnectionError(endpoint_url=URL),)
 
 def fail(label: str, errors: tuple[Exception, ...], random_: random.Random) -> NoReturn:
     """Raise what the adapters make of one of these errors."""
-    with translated(f"do {label}"):
+    with translate_errors(f"do {label}"):
         raise errors[int(random_.random() * len(errors))].with_traceback(None)
     raise AssertionError("every error is turned into one of ours")

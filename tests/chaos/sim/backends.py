@@ -12,12 +12,12 @@ from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.factory import free_owner
 from hevcq.backends.embedded.jobs.ledger import SqliteLedger
 from hevcq.backends.embedded.jobs.queue import PEEK, QueueConfig, SqliteQueue
-from hevcq.backends.embedded.jobs.task_publisher import SqliteFanout
+from hevcq.backends.embedded.jobs.task_publisher import SqliteTaskPublisher
 from hevcq.ports.queue import Selection
-from support.fakes.fanout import MemoryFanout
 from support.fakes.ledger import MemoryLedger
 from support.fakes.queue import MemoryQueue
 from support.fakes.store import MemoryStore
+from support.fakes.task_publisher import MemoryTaskPublisher
 
 TABLES = ("message", "dead_letter", "job", "reopened", "remembered")
 
@@ -54,7 +54,7 @@ class MemorySide(Side):
         self._world = world
         self.ledger = MemoryLedger(clock)
         self.store = SimStore(clock)
-        self.fanout = MemoryFanout(self.queues, self.ledger)
+        self.task_publisher = MemoryTaskPublisher(self.queues, self.ledger)
 
     def queues_for(self, _machine) -> dict[str, MemoryQueue]:
         return self.queues
@@ -127,7 +127,7 @@ class SqliteSide(Side):
         self.ledger = self._ledger(clock)
         self.store = SimStore(clock)
         self.queues = self._queues(clock, "driver")
-        self.fanout = SqliteFanout(self._database, clock, self.queues)
+        self.task_publisher = SqliteTaskPublisher(self._database, clock, self.queues)
 
     def _ledger(self, clock) -> SqliteLedger:
         return SqliteLedger(

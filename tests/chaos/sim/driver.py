@@ -107,7 +107,7 @@ class Driver:
         job.job_id = Task(source=job.source, profile=job.profile).job_id
         world.jobs[job.number] = world.by_id[job.job_id] = job
         self.sched.note(f"submit {job.number} {what} {job.seconds:.0f}s {job.profile}")
-        world.side.fanout.publish(job.source, [job.profile], announced=False)
+        world.side.task_publisher.publish(job.source, [job.profile], announced=False)
 
     def _some_job(self) -> SimJob | None:
         jobs = self.world.jobs

@@ -132,7 +132,7 @@ class Soak:
         source = opened.backend.store.accept(
             path, f"TODO/all/{path.name}", moved=lambda _: None, stop=threading.Event()
         )
-        opened.backend.fanout.publish(source, [PROFILE.name], announced=False)
+        opened.backend.task_publisher.publish(source, [PROFILE.name], announced=False)
 
     def _worker(self) -> int:
         pid = os.fork()

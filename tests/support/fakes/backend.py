@@ -8,10 +8,10 @@ from typing import Any
 from hevcq.domain.profile import Profile, Video, VideoCodec
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import Clock
-from support.fakes.fanout import MemoryFanout
 from support.fakes.ledger import MemoryLedger
 from support.fakes.queue import MemoryQueue
 from support.fakes.store import MemoryStore
+from support.fakes.task_publisher import MemoryTaskPublisher
 
 HEVC = Profile(
     name="hevc", description="H.265 for tests", video=Video(codec=VideoCodec.HEVC, crf=28.0)
@@ -33,13 +33,13 @@ def memory_backend(
         for name, profile in wanted.items()
     }
     ledger = MemoryLedger(clock)
-    fanout = MemoryFanout(queues, ledger)
+    task_publisher = MemoryTaskPublisher(queues, ledger)
     return Backend(
         owner=owner,
         queues=queues,
         ledger=ledger,
         store=MemoryStore(clock),
-        fanout=fanout,
+        task_publisher=task_publisher,
         close=lambda: None,
     )
 

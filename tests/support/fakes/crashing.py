@@ -80,7 +80,7 @@ class Calls:
             queues={name: self.port("queue", queue) for name, queue in backend.queues.items()},
             ledger=self.port("ledger", backend.ledger),
             store=self.port("store", backend.store),
-            fanout=self.port("fanout", backend.fanout),
+            task_publisher=self.port("fanout", backend.task_publisher),
         )
 
     def port(self, name: str, inner: Any) -> Any:

@@ -32,7 +32,7 @@ from hevcq.ports.encoder import (
     OnProgress,
     VerifyRequest,
 )
-from hevcq.ports.store import RELAY
+from hevcq.ports.store import PROXY_SCHEME
 
 INFO = MediaInfo(
     format_name="mov,mp4,m4a,3gp,3g2,mj2",
@@ -131,7 +131,7 @@ def fake_index(length_s: int = 1200, every_s: int = 10, rate: int = 25) -> KeyIn
 
 def content_of(location: str) -> bytes:
     """Return a source's bytes, as an encoder reads them: of a file, or of a relay."""
-    if not location.startswith(RELAY):
+    if not location.startswith(PROXY_SCHEME):
         return Path(location).read_bytes()
     with urllib.request.urlopen(location.removeprefix("relay+")) as answer:
         return answer.read()

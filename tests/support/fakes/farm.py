@@ -113,7 +113,7 @@ class Farm:
     def submit(self, name: str = "a.mp4", content: bytes = b"clip") -> Source:
         """Upload a source and queue its job."""
         source = self.store.add_source(f"TODO/all/{name}", content)
-        self.backend.fanout.publish(source, [self.profile.name], announced=False)
+        self.backend.task_publisher.publish(source, [self.profile.name], announced=False)
         return source
 
     def receive(self) -> Delivery | None:

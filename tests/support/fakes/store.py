@@ -23,7 +23,7 @@ class MemoryStore(Store):
     """Objects in a dict. Feed sources with `add_source` (bytes) or `accept` (a real file).
 
     `published` lists every publication that took effect, as (key, job id, fence); `marked` what
-    `let_go` was called with.
+    `mark_source_finished` was called with.
     """
 
     def __init__(self, clock: Clock, *, free: int | None = None) -> None:
@@ -91,7 +91,7 @@ class MemoryStore(Store):
         finally:
             path.unlink(missing_ok=True)
 
-    def let_go(self, source: Source, *, collected: bool) -> bool:
+    def mark_source_finished(self, source: Source, *, collected: bool) -> bool:
         self.marked.append((source, collected))
         return True
 

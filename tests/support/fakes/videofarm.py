@@ -74,7 +74,7 @@ class VideoFarm(Farm):
         record = self.record(source)
         self.ledger.bury(record.job_id, record.fence, "given up", FailureClass.ENCODER)
         assert self.until_settled(source).state is JobState.DEAD
-        self.backend.fanout.requeue(self.record(source), who="me", why="again")
+        self.backend.task_publisher.requeue(self.record(source), who="me", why="again")
 
     def kept(self, source: Source) -> list[str]:
         """Return the keys of what is kept for a split job."""
@@ -110,5 +110,5 @@ class EmbeddedVideoFarm(VideoFarm):
         source = self.store.accept(
             path, key_for_path(str(path)), moved=lambda _n: None, stop=threading.Event()
         )
-        self.backend.fanout.publish(source, [self.profile.name], announced=False)
+        self.backend.task_publisher.publish(source, [self.profile.name], announced=False)
         return source

@@ -28,9 +28,9 @@ def bench(tmp_path: Path) -> Bench:
 def test_where_a_rendition_belongs_is_recorded_before_its_job_is_queued(bench: Bench) -> None:
     item = bench.video()
     order: list[str] = []
-    fanout = Faulty(bench.backend.fanout, before=order.append)
+    task_publisher = Faulty(bench.backend.task_publisher, before=order.append)
     catalog = Faulty(bench.catalog, after=order.append)
-    backend = replace(bench.backend, fanout=fanout)
+    backend = replace(bench.backend, task_publisher=task_publisher)
     ports = replace(bench.ports, backend=backend, catalog=catalog)
 
     Enqueuer(ports, bench.where, bench.events.append).enqueue([item], NEVER)
@@ -125,19 +125,21 @@ def test_a_job_that_was_done_before_it_was_followed_is_collected_too(bench: Benc
     assert bench.ends() == {IngestOutcome.PLACED: 1}
 
 
-@pytest.mark.parametrize("forgotten", [False, True])
+@pytest.mark.parametrize("message_expired", [False, True])
 def test_a_job_taken_over_whose_message_was_kept_too_long_is_queued_anew(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, forgotten: bool
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, message_expired: bool
 ) -> None:
     item, asked = bench.video(), []
     (queued,) = bench.enqueuer.enqueue([item], NEVER)
-    fanout = bench.backend.fanout
-    monkeypatch.setattr(fanout, "forgotten", lambda _job: forgotten)
-    monkeypatch.setattr(fanout, "requeue", lambda job, **_said: asked.append(job.job_id) or True)
+    task_publisher = bench.backend.task_publisher
+    monkeypatch.setattr(task_publisher, "message_expired", lambda _job: message_expired)
+    monkeypatch.setattr(
+        task_publisher, "requeue", lambda job, **_said: asked.append(job.job_id) or True
+    )
 
     assert bench.enqueuer.adopt(replace(item, job_id=queued.job.job_id)) is not None
 
-    assert asked == [queued.job.job_id] * forgotten
+    assert asked == [queued.job.job_id] * message_expired
 
 
 def test_progress_is_told_when_it_changes_and_only_then(bench: Bench) -> None:
@@ -306,8 +308,8 @@ def test_a_damaged_data_folder_ends_the_intake_and_is_raised_to_the_caller(bench
         if name == "publish":
             raise DatabaseDamaged("It is damaged.")
 
-    fanout = Faulty(bench.backend.fanout, before=broken)
-    bench.backend = replace(bench.backend, fanout=fanout)
+    task_publisher = Faulty(bench.backend.task_publisher, before=broken)
+    bench.backend = replace(bench.backend, task_publisher=task_publisher)
     bench.wire()
     stop = threading.Event()
     bench.uploader.submit([[bench.video()]])

@@ -120,7 +120,7 @@ def test_what_was_reprocessed_elsewhere_takes_the_place_of_the_older(
     found = videos(bench, "a.mp4")
     run(bench, first, first.plan(found))
     (job,) = bench.backend.ledger.jobs(JobFilter())
-    assert bench.backend.fanout.requeue(job, who="me", why="better recipe")
+    assert bench.backend.task_publisher.requeue(job, who="me", why="better recipe")
     ref = bench.work(job, content)
 
     second = session(bench)

@@ -83,7 +83,7 @@ def test_a_store_that_does_not_answer_keeps_the_source_and_the_rendition_its_pla
     bench.work(job)
 
     def fails(name: str) -> None:
-        if name == "let_go":
+        if name == "mark_source_finished":
             raise Unavailable("no answer")
 
     broken = Faulty(bench.backend.store, before=fails)

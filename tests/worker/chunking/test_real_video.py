@@ -50,7 +50,7 @@ def test_a_video_of_many_key_frames_is_joined_to_every_frame_at_its_time(tmp_pat
     opened = open_embedded(Settings(data_dir=tmp_path / "data"), {"hevc": PROFILE}, clock)
     backend, key = opened.backend, key_for_path(str(clip))
     source = backend.store.accept(clip, key, moved=lambda _n: None, stop=done)
-    backend.fanout.publish(source, ["hevc"], announced=False)
+    backend.task_publisher.publish(source, ["hevc"], announced=False)
 
     def told(event):
         seen.append(event)

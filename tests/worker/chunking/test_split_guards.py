@@ -58,7 +58,7 @@ def test_a_chunks_letter_that_the_service_moved_back_starts_its_dead_job_anew(fa
     assert letter.task.kind is TaskKind.CHUNK
     assert farm.queue.redrive(letter)
 
-    farm.do(replace(farm.receive(), returned=True))
+    farm.do(replace(farm.receive(), from_dlq=True))
 
     assert farm.until_settled(source).state is JobState.DONE
     assert farm.letters() == []

@@ -100,7 +100,7 @@ def test_a_cancelled_video_can_be_made_after_all(videos):
     ended(videos, source)
     record = videos.record(source)
 
-    assert videos.backend.fanout.requeue(record, who="ana", why="wanted after all")
+    assert videos.backend.task_publisher.requeue(record, who="ana", why="wanted after all")
     videos.clock.advance(videos.profile.queue.visibility_s + 1)
 
     assert videos.until_settled(source, rounds=120).state is JobState.DONE

@@ -21,7 +21,7 @@ from support.fakes.videofarm import VideoFarm
 def farm(tmp_path):
     """A farm whose queue gives up apart from the ledger, as SQS does."""
     made = VideoFarm(tmp_path)
-    made.backend = replace(made.backend, gives_up_apart=True)
+    made.backend = replace(made.backend, external_dlq=True)
     made.with_kit(backend=made.backend)
     return made
 
@@ -210,7 +210,7 @@ def test_where_queue_and_ledger_are_one_there_is_nothing_to_look_for(farm) -> No
     source = farm.submit()
     give_up(farm)
 
-    assert GivenUp(replace(farm.backend, gives_up_apart=False)).look() == 0
+    assert GivenUp(replace(farm.backend, external_dlq=False)).look() == 0
     assert farm.state(source) is JobState.QUEUED
 
 

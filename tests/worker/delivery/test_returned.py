@@ -19,15 +19,15 @@ def dead(tmp_path) -> tuple[Farm, object]:
     return farm, source
 
 
-def deliver(farm: Farm, *, returned: bool) -> None:
-    delivery = replace(farm.receive(), returned=returned)
+def deliver(farm: Farm, *, from_dlq: bool) -> None:
+    delivery = replace(farm.receive(), from_dlq=from_dlq)
     farm.handler().handle(Served(farm.profile, farm.queue), delivery)
 
 
 def test_a_letter_moved_back_by_the_service_reopens_its_dead_job(tmp_path) -> None:
     farm, source = dead(tmp_path)
 
-    deliver(farm, returned=True)
+    deliver(farm, from_dlq=True)
 
     assert farm.state(source) is JobState.DONE
     assert farm.record(source).failures == 0
@@ -38,7 +38,7 @@ def test_a_letter_moved_back_by_the_service_reopens_its_dead_job(tmp_path) -> No
 def test_a_message_of_a_dead_job_that_is_no_letter_is_a_duplicate(tmp_path) -> None:
     farm, source = dead(tmp_path)
 
-    deliver(farm, returned=False)
+    deliver(farm, from_dlq=False)
 
     assert farm.state(source) is JobState.DEAD
     assert farm.ledger.reopened == []
@@ -51,7 +51,7 @@ def test_a_letter_moved_back_of_a_job_that_is_done_changes_nothing(tmp_path) -> 
     before = farm.record(source)
     farm.queue.send([Task(source=source, profile="hevc")])
 
-    deliver(farm, returned=True)
+    deliver(farm, from_dlq=True)
 
     assert farm.record(source) == before
     assert farm.ledger.reopened == []

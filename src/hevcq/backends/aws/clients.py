@@ -9,7 +9,7 @@ import boto3
 from botocore.config import Config
 
 import hevcq
-from hevcq.backends.aws.errors import translated
+from hevcq.backends.aws.errors import translate_errors
 from hevcq.errors import ConfigError
 from hevcq.settings.model import AwsSettings
 
@@ -72,7 +72,7 @@ def make_clients(settings: AwsSettings, *, caller_retries: bool = False) -> Clie
     With `caller_retries`, as for a worker, the clients of queue and ledger send each request once
     and there is an S3 client that does; bulk transfers always leave retries to botocore.
     """
-    with translated("start a session"):
+    with translate_errors("start a session"):
         session = boto3.Session(region_name=settings.region or None)
         if session.region_name is None:
             raise ConfigError("There is no AWS region.", remedy="Set aws.region or AWS_REGION.")

@@ -8,7 +8,7 @@ from typing import Any
 
 from hevcq.backends.aws.clients import MAX_WAIT_S, Clients
 from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
-from hevcq.backends.aws.errors import translated
+from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.sqs.queue_urls import DEAD, UNDELIVERED
 from hevcq.domain.keys import INBOX
 from hevcq.domain.profile import Profile
@@ -29,7 +29,7 @@ def create_resources(
             "Resources are made here on an emulator only.",
             remedy="Set aws.endpoint_url, or use Terraform (infra/terraform).",
         )
-    with translated("make the resources"):
+    with translate_errors("make the resources"):
         topic = clients.sns.create_topic(Name=f"{settings.queue_prefix}uploads")["TopicArn"]
         # Buckets first: S3's test event then goes to nobody.
         _buckets(clients, settings, topic)

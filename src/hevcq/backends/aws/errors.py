@@ -92,7 +92,7 @@ def code_of(error: BaseException | None) -> str:
 
 
 @contextmanager
-def translated(
+def translate_errors(
     what: str, also: Mapping[str, tuple[type[HevcqError], str]] | None = None
 ) -> Iterator[None]:
     """Raise hevcq's error for any of botocore's; `what` says what was tried, as "read key 'a'".

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 from hevcq.backends.aws.clients import Clients, make_clients
 from hevcq.backends.aws.dynamodb.ledger import DynamoLedger
-from hevcq.backends.aws.errors import DENIED, code_of, translated
+from hevcq.backends.aws.errors import DENIED, code_of, translate_errors
 from hevcq.backends.aws.s3.resumable_upload import Journal
 from hevcq.backends.aws.s3.store import Buckets, S3Store
-from hevcq.backends.aws.sqs.message_parser import Route
+from hevcq.backends.aws.sqs.message_parser import Recipient
 from hevcq.backends.aws.sqs.queue import SqsQueue
-from hevcq.backends.aws.task_publisher import AwsFanout
+from hevcq.backends.aws.task_publisher import AwsTaskPublisher
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.ports.backend import Backend
@@ -78,12 +78,12 @@ def open_aws(
         queues=queues,
         ledger=ledger,
         store=store,
-        fanout=AwsFanout(
+        task_publisher=AwsTaskPublisher(
             queues, ledger, lambda source: source.source_id in store.reused, clock, kept_s
         ),
         close=close,
         announces_uploads=True,
-        gives_up_apart=True,
+        external_dlq=True,
     )
 
 
@@ -96,7 +96,9 @@ def _queues(
             clients,
             aws.queue_prefix,
             profile,
-            Route(profile=name, subscribed=profile.subscribe, known=known, bucket=aws.input_bucket),
+            Recipient(
+                profile=name, subscribed=profile.subscribe, known=known, bucket=aws.input_bucket
+            ),
             clock,
         )
         for name, profile in profiles.items()
@@ -111,13 +113,13 @@ def _check(
     ledger: DynamoLedger,
 ) -> None:
     for bucket in dict.fromkeys((buckets.input, buckets.output)):
-        with _allowed_to_fail(), translated(f"find the bucket {bucket}", MISSING):
+        with _allowed_to_fail(), translate_errors(f"find the bucket {bucket}", MISSING):
             clients.s3.head_bucket(Bucket=bucket)
     for queue in queues.values():
         with _allowed_to_fail():
             queue.check()
     if aws.topic_arn:
-        with _allowed_to_fail(), translated(f"find the topic {aws.topic_arn}", MISSING):
+        with _allowed_to_fail(), translate_errors(f"find the topic {aws.topic_arn}", MISSING):
             clients.sns.get_topic_attributes(TopicArn=aws.topic_arn)
     with _allowed_to_fail():
         ledger.check()

@@ -14,11 +14,11 @@ from hevcq.backends.aws.dynamodb.ledger import DynamoLedger, Registered
 from hevcq.domain.job import JobRecord, JobState, Source, Task
 from hevcq.errors import UnknownProfile
 from hevcq.ports.queue import Queue
-from hevcq.ports.task_publisher import Fanout
+from hevcq.ports.task_publisher import TaskPublisher
 from hevcq.util.clock import Clock
 
 
-class AwsFanout(Fanout):
+class AwsTaskPublisher(TaskPublisher):
     """Publishes sources.
 
     SQS has no transaction over queues. Instead each job is first registered as "unsent", and the
@@ -75,9 +75,9 @@ class AwsFanout(Fanout):
 
     def _waits_in_vain(self, job: Registered) -> bool:
         unsent = job.unsent and job.record.state is JobState.QUEUED
-        return unsent or self.forgotten(job.record)
+        return unsent or self.message_expired(job.record)
 
-    def forgotten(self, job: JobRecord) -> bool:
+    def message_expired(self, job: JobRecord) -> bool:
         """Return whether nobody moved or held the job for as long as SQS keeps a message.
 
         What is sent anew and was not gone after all is a second message of the job: harmless.
@@ -90,5 +90,5 @@ class AwsFanout(Fanout):
     def _send(self, job: JobRecord) -> None:
         self._queues[job.profile].send([Task(source=job.source, profile=job.profile)])
         self._ledger.sent(job.job_id)
-        if self.forgotten(job):
+        if self.message_expired(job):
             self._ledger.sent_anew(job)

@@ -15,7 +15,7 @@ from hevcq.backends.embedded.jobs import ledger as ledger_sql
 from hevcq.backends.embedded.jobs import message_table
 from hevcq.backends.embedded.jobs.ledger import SqliteLedger
 from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue
-from hevcq.backends.embedded.jobs.task_publisher import SqliteFanout
+from hevcq.backends.embedded.jobs.task_publisher import SqliteTaskPublisher
 from hevcq.backends.embedded.liveness import LOOK_S, Presence
 from hevcq.backends.embedded.store.store import FileStore
 from hevcq.domain.profile import Profile
@@ -81,7 +81,7 @@ def open_embedded(
         queues=queues,
         ledger=SqliteLedger(database, clock, dead=presence.dead),
         store=store,
-        fanout=SqliteFanout(database, clock, queues),
+        task_publisher=SqliteTaskPublisher(database, clock, queues),
         close=lambda: _close(database, presence, store),
     )
     return EmbeddedBackend(backend, SqliteCatalog(database, clock))

@@ -16,7 +16,7 @@ from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.media.provenance import KEY, mark, tool_mark
 from hevcq.domain.planning.encode_plan import EncodePlan, StreamPlan
 from hevcq.ffmpeg.command.streams import joined_options, label_options, track_options
-from hevcq.ffmpeg.inputs import Tools, input_options, is_relay, is_url
+from hevcq.ffmpeg.inputs import Tools, input_options, is_local_proxy, is_url
 from hevcq.ports.encoder import EncodeRequest
 
 QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error")
@@ -159,7 +159,7 @@ def uses_quicktime_keys(plan: EncodePlan, info: MediaInfo) -> bool:
 
 def source_input(location: str, info: MediaInfo) -> list[str]:
     """Open the source with the demuxer that the probe found, and with no other."""
-    ours = not is_url(location) or is_relay(location)
+    ours = not is_url(location) or is_local_proxy(location)
     again = [] if ours else ["-reconnect", "1", "-reconnect_delay_max", RECONNECT_S]
     return [*again, "-format_whitelist", info.format_name, *input_options(location)[2:]]
 

@@ -75,9 +75,9 @@ class Enqueuer:
             if job is None:
                 return None
             self._note([item], job.source)
-        fanout = self._ports.backend.fanout
-        if fanout.forgotten(job):
-            fanout.requeue(job, who="hevcq ingest", why="its message was kept too long")
+        task_publisher = self._ports.backend.task_publisher
+        if task_publisher.message_expired(job):
+            task_publisher.requeue(job, who="hevcq ingest", why="its message was kept too long")
         return Queued(item, job)
 
     def _note(self, items: Sequence[Item], source: Source) -> None:
@@ -111,7 +111,7 @@ class Enqueuer:
 
     def _publish(self, items: Sequence[Item], source: Source) -> list[tuple[Item, JobRecord]]:
         by_profile = {item.profile.name: item for item in items if item.profile is not None}
-        jobs = self._ports.backend.fanout.publish(
+        jobs = self._ports.backend.task_publisher.publish(
             source, list(by_profile), announced=self._ports.backend.announces_uploads
         )
         return [(by_profile[job.profile], job) for job in jobs if job.profile in by_profile]

@@ -44,7 +44,7 @@ class GivenUp:
 
     def look(self) -> int:
         """Record what was given up; return how many jobs. An error is logged, and tried again."""
-        if not self._backend.gives_up_apart:
+        if not self._backend.external_dlq:
             return 0
         try:
             return self._look()
@@ -71,7 +71,7 @@ class GivenUp:
     def noting(self, found: Iterator[tuple[str, DeadLetter]]) -> Iterator[tuple[str, DeadLetter]]:
         """Pass letters on to somebody who looks at them, and record those that were given up."""
         for name, letter in found:
-            if self._backend.gives_up_apart:
+            if self._backend.external_dlq:
                 self.note(letter)
             yield name, letter
 

@@ -63,7 +63,7 @@ class LetGo:
             if not jobs or not self._collected(jobs):
                 return False
             collected = self._catalog is not None
-            return self._backend.store.let_go(source, collected=collected)
+            return self._backend.store.mark_source_finished(source, collected=collected)
         except HevcqError as error:
             get_logger().warning("source_not_let_go", source=source.key, reason=str(error))
             return False

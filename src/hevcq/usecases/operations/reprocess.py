@@ -97,7 +97,7 @@ def reprocess_missing(
 
 
 def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
-    if backend.fanout.forgotten(job):
+    if backend.task_publisher.message_expired(job):
         return True
     if job.state is not JobState.DONE:
         return job.state is JobState.DEAD
@@ -157,8 +157,8 @@ def _publish(
             updated_at=0.0,
         )
         return Reprocessed(moment, ReprocessResult.WOULD_QUEUE, "no job knows of it")
-    backend.store.hold(source)
-    (job,) = backend.fanout.publish(source, [profile], announced=False)
+    backend.store.unmark_source_finished(source)
+    (job,) = backend.task_publisher.publish(source, [profile], announced=False)
     return Reprocessed(job, ReprocessResult.QUEUED, "no job knew of it")
 
 
@@ -188,7 +188,7 @@ def _below(prefix: str) -> JobFilter:
 
 
 def _one(backend: Backend, job: JobRecord, request: ReprocessRequest) -> Reprocessed:
-    if job.state not in SETTLED and not backend.fanout.forgotten(job):
+    if job.state not in SETTLED and not backend.task_publisher.message_expired(job):
         return Reprocessed(job, ReprocessResult.WAITING, f"it is {job.state.value} already")
     try:
         backend.store.check(job.source)
@@ -196,8 +196,8 @@ def _one(backend: Backend, job: JobRecord, request: ReprocessRequest) -> Reproce
         return Reprocessed(job, ReprocessResult.SOURCE_CHANGED, str(error))
     if request.dry_run:
         return Reprocessed(job, ReprocessResult.WOULD_QUEUE)
-    backend.store.hold(job.source)
-    if backend.fanout.requeue(job, who=request.who, why=request.why):
+    backend.store.unmark_source_finished(job.source)
+    if backend.task_publisher.requeue(job, who=request.who, why=request.why):
         return Reprocessed(job, ReprocessResult.QUEUED)
     return Reprocessed(job, ReprocessResult.WAITING, "another process queued it first")
 

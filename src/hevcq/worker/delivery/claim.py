@@ -95,7 +95,7 @@ def _superfluous(kit: Kit, job: JobRecord, task: Task, delivery: Delivery) -> bo
     if job.state in SETTLED:
         died_whole = job.split is None or job.split.name != task.split
         asked = died_whole and delivery.attempt > 1
-        return not (job.state is JobState.DEAD and (delivery.returned or asked))
+        return not (job.state is JobState.DEAD and (delivery.from_dlq or asked))
     if job.state is JobState.SPLIT:
         return job.split is not None and job.split.announced
     live = job.state is JobState.RUNNING and job.lease_until > kit.clock.now()
@@ -116,7 +116,7 @@ def _job(kit: Kit, worker: str, task: Task, delivery: Delivery, profile: Profile
         claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
         ended = claim.record if isinstance(claim, AlreadySettled) else None
         dead = ended is not None and ended.state is JobState.DEAD
-        if dead and (delivery.returned or _given_up(ended)):
+        if dead and (delivery.from_dlq or _given_up(ended)):
             ledger.reopen(task.job_id, who=worker, why="its dead letter was moved back")
             claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
         return Taken(task, claim, sent)

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hevcq.backends.aws.sqs import letter
-from hevcq.backends.aws.sqs.message_parser import MAX_LAYERS, Reading, Route, read
+from hevcq.backends.aws.sqs.message_parser import MAX_LAYERS, ParsedMessage, Recipient, read
 from hevcq.domain.job import MAX_BODY_BYTES, Source, Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.queue import Delivery
 
 KNOWN = frozenset({"hevc", "720p", "1080p"})
-HEVC = Route(profile="hevc", subscribed=True, known=KNOWN, bucket="in")
-SMALL = Route(profile="720p", subscribed=False, known=KNOWN, bucket="in")
+HEVC = Recipient(profile="hevc", subscribed=True, known=KNOWN, bucket="in")
+SMALL = Recipient(profile="720p", subscribed=False, known=KNOWN, bucket="in")
 SOURCE = Source(bucket="in", key="TODO/a b+c.mp4", version="v1", size=7)
 
 
@@ -60,7 +60,7 @@ def test_keys_are_decoded_with_and_without_encoded_slashes(key: str) -> None:
 def test_a_task_of_ours_is_taken_and_one_of_another_profile_is_named(wrap) -> None:
     task = Task(source=SOURCE, profile="720p", chunk=None)
 
-    assert read(wrap(task.body()), SMALL) == Reading(tasks=(task,))
+    assert read(wrap(task.body()), SMALL) == ParsedMessage(tasks=(task,))
     assert read(wrap(task.body()), HEVC).ignored == "not for this profile: a task of 720p"
 
 
@@ -91,7 +91,7 @@ def test_a_task_of_a_profile_nobody_knows_is_a_problem_not_lost() -> None:
     ],
 )
 def test_what_is_for_nobody_is_ignored_by_name(text: str, name: str) -> None:
-    assert read(text, HEVC) == Reading(ignored=name)
+    assert read(text, HEVC) == ParsedMessage(ignored=name)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hevcq.backends.aws.sqs import letter, message_parser
-from hevcq.backends.aws.sqs.message_parser import Route
+from hevcq.backends.aws.sqs.message_parser import Recipient
 from hevcq.domain.job import MAX_BODY_BYTES
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.queue import Delivery
@@ -87,9 +87,9 @@ def test_a_letter_whose_packed_body_is_none_ends_nobody_who_reads_it(body: str) 
     forged = json.loads(letter.write(delivery("body"), WHY, 1.0)) | {"form": "zlib", "body": body}
     text = json.dumps(forged, separators=(",", ":"))
 
-    route = Route(profile="hevc", subscribed=True, known=frozenset({"hevc"}))
+    recipient = Recipient(profile="hevc", subscribed=True, known=frozenset({"hevc"}))
 
-    assert message_parser.read(text, route).problem
+    assert message_parser.read(text, recipient).problem
 
 
 @settings(max_examples=100, deadline=None)

@@ -15,7 +15,7 @@ from hevcq.backends.aws.dynamodb.schema import (
     record_of,
     text,
 )
-from hevcq.backends.aws.errors import code_of, translated
+from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence, Unavailable
@@ -170,7 +170,7 @@ class JobTable:
         signed = Change(change.when, {**change.set, "last_write": token}, change.remove, change.add)
 
         try:
-            with translated(f"write the job {name}"):
+            with translate_errors(f"write the job {name}"):
                 self.db.update_item(
                     TableName=self.name,
                     Key={"pk": text(job_pk(name))},
@@ -186,7 +186,7 @@ class JobTable:
 
     def item(self, pk: str) -> Item | None:
         """Return an item as it is now, or None."""
-        with translated(f"read the ledger {self.name}"):
+        with translate_errors(f"read the ledger {self.name}"):
             answer = self.db.get_item(
                 TableName=self.name, Key={"pk": text(pk)}, ConsistentRead=True
             )

@@ -41,7 +41,7 @@ from hevcq.backends.aws.dynamodb.schema import (
     text,
 )
 from hevcq.backends.aws.dynamodb.subjobs import SubjobTable
-from hevcq.backends.aws.errors import translated
+from hevcq.backends.aws.errors import translate_errors
 from hevcq.domain.job import (
     SETTLED,
     JobRecord,
@@ -102,7 +102,7 @@ class DynamoLedger(Ledger):
         item = new_item(source, profile, name, self._clock.now())
         if unsent:
             item[UNSENT] = {"BOOL": True}
-        with translated(f"register the job {name}"):
+        with translate_errors(f"register the job {name}"):
             try:
                 self._jobs.db.put_item(
                     TableName=self._jobs.name,
@@ -121,7 +121,7 @@ class DynamoLedger(Ledger):
 
     def sent(self, name: str) -> None:
         """Record that the job's message has been sent."""
-        with translated(f"record that the job {name} was sent"):
+        with translate_errors(f"record that the job {name} was sent"):
             self._jobs.db.update_item(
                 TableName=self._jobs.name,
                 Key={"pk": text(job_pk(name))},
@@ -301,7 +301,7 @@ class DynamoLedger(Ledger):
     def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
         """Record that these bytes under this recipe are not worth encoding again."""
         now = self._clock.now()
-        with translated("remember a decision"):
+        with translate_errors("remember a decision"):
             self._jobs.db.put_item(
                 TableName=self._jobs.name,
                 Item={

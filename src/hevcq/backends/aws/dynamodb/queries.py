@@ -19,7 +19,7 @@ from hevcq.backends.aws.dynamodb.schema import (
     string,
     text,
 )
-from hevcq.backends.aws.errors import translated
+from hevcq.backends.aws.errors import translate_errors
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.errors import Unavailable
 from hevcq.ports.ledger import JobFilter
@@ -94,7 +94,7 @@ class Listing:
             asked["KeyConditionExpression"] += " AND updated_at > :after"
             asked["ExpressionAttributeValues"][":after"] = number(after)
         while True:
-            with translated(f"list the jobs in {self._table}"):
+            with translate_errors(f"list the jobs in {self._table}"):
                 answer = self._db.query(**asked)
             yield from answer["Items"]
             if "LastEvaluatedKey" not in answer:
@@ -119,7 +119,7 @@ class Listing:
             self._table: {"Keys": [{"pk": text(key)} for key in keys], "ConsistentRead": True}
         }
         for _ in range(UNPROCESSED_ROUNDS):
-            with translated(f"read the jobs in {self._table}"):
+            with translate_errors(f"read the jobs in {self._table}"):
                 answer = self._db.batch_get_item(RequestItems=asked)
             for item in answer["Responses"].get(self._table, []):
                 found[string(item, "pk")] = item

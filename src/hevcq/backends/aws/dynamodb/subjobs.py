@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hevcq.backends.aws.dynamodb.job_table import LEASE, WHY, Change, JobTable, absent, moved
 from hevcq.backends.aws.dynamodb.queries import Listing
 from hevcq.backends.aws.dynamodb.schema import number, part_item, text
-from hevcq.backends.aws.errors import translated
+from hevcq.backends.aws.errors import translate_errors
 from hevcq.domain.job import JobRecord, JobState, PartOf, Split, part_id
 from hevcq.errors import StaleFence
 from hevcq.ports.ledger import Claim
@@ -39,7 +39,7 @@ class SubjobTable:
     def _add_part(self, job: JobRecord, part: PartOf) -> None:
         """Put a part in unless it is there: the name of a split is never used twice."""
         name = part_id(job.job_id, part.split, part.chunk)
-        with translated(f"add the part {name}"):
+        with translate_errors(f"add the part {name}"):
             try:
                 self._jobs.db.put_item(
                     TableName=self._jobs.name,

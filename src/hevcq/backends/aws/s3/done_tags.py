@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hevcq.backends.aws.errors import translated
+from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.domain.job import Source
 from hevcq.util.log import get_logger
@@ -20,7 +20,7 @@ MAX_TAGS = 10
 """S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html)."""
 
 
-class Marks:
+class DoneTags:
     """Tags versions of sources, and never "whatever is at the key now".
 
     A bucket without versions is left alone: a newer upload could be tagged in place of the one
@@ -31,12 +31,12 @@ class Marks:
     def __init__(self, s3: S3Client) -> None:
         self._s3 = s3
 
-    def let_go(self, source: Source, *, collected: bool) -> bool:
-        """Tag the version; False if it has to stay. See `Store.let_go`."""
+    def mark_source_finished(self, source: Source, *, collected: bool) -> bool:
+        """Tag the version; False if it has to stay. See `Store.mark_source_finished`."""
         if object_metadata.ETAG.match(source.version):
             return False
         place = _place(source)
-        with translated(f"look at {source.key!r} in the bucket {source.bucket}"):
+        with translate_errors(f"look at {source.key!r} in the bucket {source.bucket}"):
             metadata = object_metadata.unpack(self._s3.head_object(**place)["Metadata"])
         if object_metadata.SHA256 in metadata and not collected:
             return False  # taken in by `hevcq ingest`, whose machine says when it is collected
@@ -49,7 +49,7 @@ class Marks:
         self._write(place, {**tags, KEY: DONE})
         return True
 
-    def hold(self, source: Source) -> None:
+    def unmark_source_finished(self, source: Source) -> None:
         """Let the tag say that the source is needed again."""
         if object_metadata.ETAG.match(source.version):
             return
@@ -59,13 +59,13 @@ class Marks:
             self._write(place, {**tags, KEY: AGAIN})
 
     def _tags(self, place: Mapping[str, str]) -> dict[str, str]:
-        with translated(f"read the tags of {place['Key']!r}"):
+        with translate_errors(f"read the tags of {place['Key']!r}"):
             answer = self._s3.get_object_tagging(**place)  # type: ignore[arg-type]
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
     def _write(self, place: Mapping[str, str], tags: Mapping[str, str]) -> None:
         wanted: Any = {"TagSet": [{"Key": k, "Value": v} for k, v in tags.items()]}
-        with translated(f"tag {place['Key']!r}"):
+        with translate_errors(f"tag {place['Key']!r}"):
             self._s3.put_object_tagging(**place, Tagging=wanted)  # type: ignore[arg-type]
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from socketserver import TCPServer
 from typing import TYPE_CHECKING
 
-from hevcq.backends.aws.s3.range_reader import BLOCK_BYTES, Heads, RangedFile
+from hevcq.backends.aws.s3.range_reader import BLOCK_BYTES, HeadBlockCache, SparseFile
 from hevcq.backends.aws.s3.transfer import Download, Meter
 from hevcq.errors import Unavailable
-from hevcq.ports.store import RELAY
+from hevcq.ports.store import PROXY_SCHEME
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
@@ -35,16 +35,18 @@ _RANGE = re.compile(r"^bytes=(\d+)-(\d*)$")
 
 
 @contextmanager
-def relayed(s3: S3Client, job: Download, path: Path, meter: Meter, heads: Heads) -> Iterator[str]:
+def serve_object(
+    s3: S3Client, job: Download, path: Path, meter: Meter, heads: HeadBlockCache
+) -> Iterator[str]:
     """Serve the object inside the context; yield its location. `path` holds what was read of it.
 
     Raises, when the context is left, the error that a read met: then the reader saw a part only.
     """
-    file = RangedFile(s3, job, path, meter, heads.of(job))
+    file = SparseFile(s3, job, path, meter, heads.of(job))
     server = _Server(file, f"/{path.name}?{secrets.token_urlsafe(24)}")
     try:
         with server.running():
-            yield f"{RELAY}127.0.0.1:{server.server_port}{server.place}"
+            yield f"{PROXY_SCHEME}127.0.0.1:{server.server_port}{server.place}"
             # Looked at here: what an answer that nobody waits for meets after this is no matter.
             failed = file.failure
     except BaseException as error:
@@ -62,7 +64,7 @@ def relayed(s3: S3Client, job: Download, path: Path, meter: Meter, heads: Heads)
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, file: RangedFile, place: str) -> None:
+    def __init__(self, file: SparseFile, place: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.file, self.place = file, place
 

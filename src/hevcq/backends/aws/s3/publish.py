@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 from typing import TYPE_CHECKING
 
-from hevcq.backends.aws.errors import code_of, translated
+from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3 import transfer
 from hevcq.backends.aws.s3.transfer import Meter, Upload, upload
@@ -101,7 +101,7 @@ class Publisher:
         if publication.fence == 1 or size <= transfer.PART_BYTES:
             return
         try:
-            with translated(f"look for uploads of {key!r} that were left open"):
+            with translate_errors(f"look for uploads of {key!r} that were left open"):
                 found = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
         except HevcqError as error:
             _log.info("uploads_not_listed", key=key, why=str(error))
@@ -140,7 +140,7 @@ class Publisher:
             raise
 
     def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
-        with translated(f"look at {key!r} in the bucket {self._bucket}"):
+        with translate_errors(f"look at {key!r} in the bucket {self._bucket}"):
             try:
                 return self._s3.head_object(Bucket=self._bucket, Key=key)
             except self._s3.exceptions.ClientError as error:

@@ -27,7 +27,7 @@ HEAD_BLOCKS = 128
 """How much of a source is kept for its next reader: 8 MiB hold the index of a video of three hours."""
 
 
-class Heads:
+class HeadBlockCache:
     """What was read first of the source that was read last: its index, and what probing looks at.
 
     Every reader of a source begins with these, so a process that makes several chunks of one video
@@ -48,7 +48,7 @@ class Heads:
             return self._blocks
 
 
-class RangedFile:
+class SparseFile:
     """The bytes of one object, as `job` pins it, fetched on first use into the new file `path`.
 
     `head` holds blocks by number that are known already, and takes the first ones fetched.

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hevcq.backends.aws.errors import translated
+from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.s3.metadata import pinned
 from hevcq.errors import Unavailable
 
@@ -51,7 +51,7 @@ class ObjectReader(io.RawIOBase):
     def _read(self, wanted: int) -> bytes:
         for attempt in range(RESUMES + 1):
             try:
-                with translated(f"read {self._where['Key']!r}"):
+                with translate_errors(f"read {self._where['Key']!r}"):
                     content: bytes = self._stream().read(wanted)
             except Unavailable:
                 self._drop()

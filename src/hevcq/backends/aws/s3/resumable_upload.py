@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from pydantic import ValidationError
 
-from hevcq.backends.aws.errors import code_of, translated
+from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3 import transfer
 from hevcq.backends.aws.s3.transfer import Meter, Upload
@@ -202,7 +202,7 @@ def _parts(s3: S3Client, begun: Begun) -> dict[int, transfer.Sent] | None:
     )
     found: dict[int, transfer.Sent] = {}
     try:
-        with translated(f"list the parts of {begun.key!r}"):
+        with translate_errors(f"list the parts of {begun.key!r}"):
             for page in pages:
                 for part in page.get("Parts", []):
                     found[part["PartNumber"]] = transfer.Sent(

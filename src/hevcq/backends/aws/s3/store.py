@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from hevcq.backends.aws.errors import code_of, translated
+from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
-from hevcq.backends.aws.s3.done_tags import Marks
-from hevcq.backends.aws.s3.local_proxy import relayed
+from hevcq.backends.aws.s3.done_tags import DoneTags
+from hevcq.backends.aws.s3.local_proxy import serve_object
 from hevcq.backends.aws.s3.publish import Publisher
-from hevcq.backends.aws.s3.range_reader import Heads
+from hevcq.backends.aws.s3.range_reader import HeadBlockCache
 from hevcq.backends.aws.s3.reader import ObjectReader
 from hevcq.backends.aws.s3.resumable_upload import Journal, upload_resumed
 from hevcq.backends.aws.s3.transfer import READ_BYTES, Download, Meter, Upload, download
@@ -71,9 +71,9 @@ class S3Store(Store):
         self.reused: set[str] = set()
         self._s3, self._buckets, self._clock = s3, buckets, clock
         self._own_control, self._uploads = control, uploads
-        self._marks = Marks(s3) if tag_done else None
+        self._marks = DoneTags(s3) if tag_done else None
         self._publisher = Publisher(s3, buckets.output, clock)
-        self._heads = Heads()
+        self._head_blocks = HeadBlockCache()
 
     @property
     def _control(self) -> S3Client:
@@ -107,7 +107,7 @@ class S3Store(Store):
             unchanged()
             meter.add(before.st_size)
             source = self._source(key, there, before.st_size)
-            self.hold(source)
+            self.unmark_source_finished(source)
             self.reused.add(source.source_id)
             return source
         answer = upload_resumed(
@@ -131,7 +131,7 @@ class S3Store(Store):
         return Source(bucket=self._buckets.input, key=key, version=version, size=size)
 
     def _head(self, bucket: str, key: str) -> HeadObjectOutputTypeDef | None:
-        with translated(f"look at {key!r} in the bucket {bucket}"):
+        with translate_errors(f"look at {key!r} in the bucket {bucket}"):
             try:
                 return self._control.head_object(Bucket=bucket, Key=key)
             except self._control.exceptions.ClientError as error:
@@ -177,7 +177,7 @@ class S3Store(Store):
         wanted = Download(source.bucket, source.key, source.size, pins)
         path = _place_of(source, scratch)
         meter = Meter(moved, stop)
-        with relayed(self._s3, wanted, path, meter, self._heads) as location:
+        with serve_object(self._s3, wanted, path, meter, self._head_blocks) as location:
             yield Input(location=location, path=None)
 
     def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
@@ -187,7 +187,7 @@ class S3Store(Store):
             self._published(key)
             return io.BytesIO()
         span = f"bytes={start}-" + ("" if end is None else str(end - 1))
-        with translated(f"open {key!r} in the bucket {self._buckets.output}"):
+        with translate_errors(f"open {key!r} in the bucket {self._buckets.output}"):
             try:
                 answer = self._s3.get_object(**place, **({"Range": span} if start or end else {}))  # type: ignore[arg-type]
             except self._s3.exceptions.ClientError as error:
@@ -212,7 +212,7 @@ class S3Store(Store):
         """Write a small object in one call, replacing what is there."""
         check_key(key)
         own = {object_metadata.SHA256: sha256_bytes(content)}
-        with translated(f"write {key!r} to the bucket {self._buckets.output}"):
+        with translate_errors(f"write {key!r} to the bucket {self._buckets.output}"):
             self._control.put_object(
                 Bucket=self._buckets.output,
                 Key=key,
@@ -234,7 +234,7 @@ class S3Store(Store):
         found = iter(pages.paginate(Bucket=self._buckets.output, Prefix=prefix))
         with ThreadPoolExecutor(HEADS_AT_A_TIME, thread_name_prefix="s3-head") as pool:
             while True:
-                with translated(f"list {prefix!r} in the bucket {self._buckets.output}"):
+                with translate_errors(f"list {prefix!r} in the bucket {self._buckets.output}"):
                     page = next(found, None)
                 if page is None:
                     return
@@ -250,7 +250,7 @@ class S3Store(Store):
             self._s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
         )
         while True:
-            with translated(f"list {prefix!r} in the bucket {bucket}"):
+            with translate_errors(f"list {prefix!r} in the bucket {bucket}"):
                 page = next(pages, None)
             if page is None:
                 return
@@ -258,14 +258,16 @@ class S3Store(Store):
                 if entry["IsLatest"] and not entry["Key"].endswith("/"):
                     yield self._source(entry["Key"], entry, entry["Size"])
 
-    def let_go(self, source: Source, *, collected: bool) -> bool:
+    def mark_source_finished(self, source: Source, *, collected: bool) -> bool:
         """Tag the version `hevcq=done`, if the settings say so; see `marks`."""
-        return self._marks is not None and self._marks.let_go(source, collected=collected)
+        return self._marks is not None and self._marks.mark_source_finished(
+            source, collected=collected
+        )
 
-    def hold(self, source: Source) -> None:
+    def unmark_source_finished(self, source: Source) -> None:
         """Take `done` back, if the settings say that it may be there."""
         if self._marks is not None:
-            self._marks.hold(source)
+            self._marks.unmark_source_finished(source)
 
     def _head_out(self, key: str) -> HeadObjectOutputTypeDef | None:
         return self._head(self._buckets.output, key)
@@ -274,7 +276,7 @@ class S3Store(Store):
         """Remove the object (or hide it behind a delete marker); False if there is none."""
         if self._head(self._buckets.output, check_key(key)) is None:
             return False
-        with translated(f"delete {key!r} from the bucket {self._buckets.output}"):
+        with translate_errors(f"delete {key!r} from the bucket {self._buckets.output}"):
             self._control.delete_object(Bucket=self._buckets.output, Key=key)
         return True
 
@@ -311,12 +313,12 @@ class S3Store(Store):
     def presigned_get(self, key: str, expires_s: int) -> str:
         """Return a URL that reads a published object for `expires_s` seconds."""
         where = {"Bucket": self._buckets.output, "Key": check_key(key)}
-        with translated(f"sign a URL for {key!r}"):
+        with translate_errors(f"sign a URL for {key!r}"):
             return self._s3.generate_presigned_url("get_object", where, ExpiresIn=expires_s)
 
     def presigned_post(self, key: str, max_bytes: int, expires_s: int) -> dict[str, Any]:
         """Return `url` and `fields` of a form that uploads this key, of at most `max_bytes`."""
-        with translated(f"sign an upload for {key!r}"):
+        with translate_errors(f"sign an upload for {key!r}"):
             return self._s3.generate_presigned_post(
                 self._buckets.input,
                 check_key(key),

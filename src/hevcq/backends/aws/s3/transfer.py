@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from hevcq.backends.aws.errors import translated
+from hevcq.backends.aws.errors import translate_errors
 from hevcq.errors import DiskFull, HevcqError, SourceGone, Stopped, Unavailable
 from hevcq.ports.store import Transferred
 from hevcq.util.log import get_logger
@@ -126,7 +126,7 @@ def upload(s3: S3Client, job: Upload, meter: Meter) -> Mapping[str, Any]:
     if job.size <= PART_BYTES:
         content = job.path.read_bytes()
         job.unchanged()
-        with translated(f"write {job.key!r} to the bucket {job.bucket}"):
+        with translate_errors(f"write {job.key!r} to the bucket {job.bucket}"):
             answer = s3.put_object(**job.place, **_described(job), **job.condition, Body=content)
         meter.count(len(content))
         return answer
@@ -148,7 +148,7 @@ def _described(job: Upload) -> dict[str, Any]:
 
 def begin(s3: S3Client, job: Upload) -> str:
     """Begin an upload in parts; return its id."""
-    with translated(f"start the upload of {job.key!r} to the bucket {job.bucket}"):
+    with translate_errors(f"start the upload of {job.key!r} to the bucket {job.bucket}"):
         return s3.create_multipart_upload(**job.place, **_described(job))["UploadId"]
 
 
@@ -174,14 +174,14 @@ def send_parts(
     parts = side_by_side(send, range(1, -(-job.size // step) + 1))
     meter.check()
     job.unchanged()
-    with translated(f"complete the upload of {job.key!r}"):
+    with translate_errors(f"complete the upload of {job.key!r}"):
         return s3.complete_multipart_upload(
             **job.place, **job.condition, UploadId=upload_id, MultipartUpload={"Parts": parts}
         )
 
 
 def _send(s3: S3Client, job: Upload, upload_id: str, number: int, content: bytes) -> Sent:
-    with translated(f"write part {number} of {job.key!r}"):
+    with translate_errors(f"write part {number} of {job.key!r}"):
         answer = s3.upload_part(
             **job.place,
             UploadId=upload_id,
@@ -195,7 +195,7 @@ def _send(s3: S3Client, job: Upload, upload_id: str, number: int, content: bytes
 def abort(s3: S3Client, bucket: str, key: str, upload_id: str) -> None:
     """Abort an upload; where that fails, the bucket's lifecycle rule does it."""
     try:
-        with translated(f"abort the upload of {key!r}"):
+        with translate_errors(f"abort the upload of {key!r}"):
             s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
     except HevcqError as error:
         # Gone already, or out of reach: then the bucket's lifecycle rule removes it.
@@ -307,11 +307,13 @@ def _stream(
     """Read one range; return how far it got, or raise _Broken when the connection broke."""
     at, end = span
     asked = {"Bucket": job.bucket, "Key": job.key, "Range": f"bytes={at}-{end - 1}"}
-    with translated(f"read {job.key!r}", {"InvalidRange": (SourceGone, "it has become shorter")}):
+    with translate_errors(
+        f"read {job.key!r}", {"InvalidRange": (SourceGone, "it has become shorter")}
+    ):
         body = s3.get_object(**asked, **job.pins)["Body"]  # type: ignore[arg-type]
     try:
         while at < end:
-            with translated(f"read {job.key!r}"):
+            with translate_errors(f"read {job.key!r}"):
                 content = body.read(min(READ_BYTES, end - at))
             if not content:
                 break

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.clients import Clients
-from hevcq.backends.aws.errors import translated
+from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.sqs import letter
-from hevcq.backends.aws.sqs.queue_urls import Addresses
+from hevcq.backends.aws.sqs.queue_urls import QueueUrls
 from hevcq.domain.job import Task
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury, FailureClass
@@ -42,14 +42,14 @@ class Held:
     until: float
 
 
-class LetterDesk:
+class DeadLetterQueue:
     """The dead letters of one queue: those buried with a reason, those that SQS moved itself after
     too many receives, and those that SNS could not deliver."""
 
     def __init__(
         self,
         clients: Clients,
-        addresses: Addresses,
+        addresses: QueueUrls,
         profile: Profile,
         clock: Clock,
         task_of: Callable[[str], Task | None],
@@ -74,7 +74,7 @@ class LetterDesk:
             for name, value in facts.items()
             if value.strip()
         }
-        with translated(f"bury the message {delivery.message_id} of {self._at.name}"):
+        with translate_errors(f"bury the message {delivery.message_id} of {self._at.name}"):
             self._sqs.send_message(
                 QueueUrl=self._at.dead, MessageBody=body, MessageAttributes=attributes
             )
@@ -96,7 +96,7 @@ class LetterDesk:
 
     def _scan(self) -> Iterator[list[DeadLetter]]:
         seen: set[str] = set()
-        for url in self._at.graves:
+        for url in self._at.dead_letter_urls:
             quiet = 0
             while quiet < QUIET_BATCHES:
                 batch = self._take(url)
@@ -109,7 +109,7 @@ class LetterDesk:
 
     def _take(self, url: str) -> list[DeadLetter]:
         asked = self._clock.monotonic()
-        with translated(f"read the dead letters of {self._at.name}"):
+        with translate_errors(f"read the dead letters of {self._at.name}"):
             answer = self._sqs.receive_message(
                 QueueUrl=url,
                 MaxNumberOfMessages=BATCH,
@@ -172,7 +172,7 @@ class LetterDesk:
 
     def remove(self, held: Held) -> None:
         """Delete a held letter for good."""
-        with translated(f"delete a dead letter of {self._at.name}"):
+        with translate_errors(f"delete a dead letter of {self._at.name}"):
             self._sqs.delete_message(QueueUrl=held.url, ReceiptHandle=held.receipt)
         self._held.pop(held.letter_id, None)
 
@@ -187,7 +187,7 @@ class LetterDesk:
                 self._show(url, receipts[start : start + BATCH])
 
     def _show(self, url: str, receipts: Sequence[str]) -> None:
-        with translated(f"give dead letters of {self._at.name} back"):
+        with translate_errors(f"give dead letters of {self._at.name} back"):
             # An entry that fails is visible already, or will be after HOLD_S.
             self._sqs.change_message_visibility_batch(
                 QueueUrl=url,

@@ -29,7 +29,7 @@ NOT_OURS = "not for this profile"
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class Recipient:
     """Whom a body is read for. `bucket` is the only one sources may come from; "" for any."""
 
     profile: str
@@ -39,7 +39,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedMessage:
     """What a body asks of one profile, with the meaning of the same fields of a Delivery."""
 
     tasks: tuple[Task, ...] = ()
@@ -47,19 +47,19 @@ class Reading:
     problem: str = ""
 
 
-def read(body: str, route: Route) -> Reading:
-    """Return what `body` asks of the profile of `route`.
+def read(body: str, recipient: Recipient) -> ParsedMessage:
+    """Return what `body` asks of the profile of `recipient`.
 
     Nothing is half taken: if one record of several is unreadable, the whole body is a problem
     (and so becomes a dead letter), because a message is settled as a whole.
     """
     try:
-        return _read(body, route, MAX_LAYERS)
+        return _read(body, recipient, MAX_LAYERS)
     except BadMessage as error:
-        return Reading(problem=str(error))
+        return ParsedMessage(problem=str(error))
 
 
-def _read(body: str, route: Route, layers: int) -> Reading:
+def _read(body: str, recipient: Recipient, layers: int) -> ParsedMessage:
     if len(body.encode("utf-8", "surrogatepass")) > MAX_BODY_BYTES:
         raise BadMessage(f"The message is over {MAX_BODY_BYTES} bytes.")
     if layers == 0:
@@ -69,22 +69,22 @@ def _read(body: str, route: Route, layers: int) -> Reading:
         inner = letter.read(body)
         if inner is None:
             raise BadMessage("The message is marked as a dead letter, but is not a whole one.")
-        return _read(inner.original(), route, layers - 1)
+        return _read(inner.original(), recipient, layers - 1)
     if "hevcq" in found:
-        return _task(Task.parse(body), route)
+        return _task(Task.parse(body), recipient)
     if "Records" in found:
-        return _records(found["Records"], route)
+        return _records(found["Records"], recipient)
     if found.get("Event") == "s3:TestEvent":
-        return Reading(ignored="s3:TestEvent")
-    return _from_sns(found, route, layers)
+        return ParsedMessage(ignored="s3:TestEvent")
+    return _from_sns(found, recipient, layers)
 
 
-def _from_sns(found: Mapping[str, Any], route: Route, layers: int) -> Reading:
+def _from_sns(found: Mapping[str, Any], recipient: Recipient, layers: int) -> ParsedMessage:
     kind, message = str(found.get("Type")), found.get("Message")
     if kind in {"SubscriptionConfirmation", "UnsubscribeConfirmation"}:
-        return Reading(ignored=f"sns {kind}")
+        return ParsedMessage(ignored=f"sns {kind}")
     if kind == "Notification" and isinstance(message, str):
-        return _read(message, route, layers - 1)
+        return _read(message, recipient, layers - 1)
     raise BadMessage("The message is neither a hevcq task, an S3 event nor an SNS notification.")
 
 
@@ -98,35 +98,37 @@ def _mapping(body: str) -> Mapping[str, Any]:
     return found
 
 
-def _task(task: Task, route: Route) -> Reading:
-    _check_bucket(task.source.bucket, route)
-    if task.profile == route.profile:
-        return Reading(tasks=(task,))
-    if task.profile in route.known:
-        return Reading(ignored=f"{NOT_OURS}: a task of {task.profile}")
+def _task(task: Task, recipient: Recipient) -> ParsedMessage:
+    _check_bucket(task.source.bucket, recipient)
+    if task.profile == recipient.profile:
+        return ParsedMessage(tasks=(task,))
+    if task.profile in recipient.known:
+        return ParsedMessage(ignored=f"{NOT_OURS}: a task of {task.profile}")
     raise BadMessage(f"The task is for the profile {task.profile!r}, which does not exist.")
 
 
-def _check_bucket(bucket: str, route: Route) -> None:
-    if route.bucket and bucket != route.bucket:
-        raise BadMessage(f"The message names the bucket {bucket[:63]!r}, not {route.bucket!r}.")
+def _check_bucket(bucket: str, recipient: Recipient) -> None:
+    if recipient.bucket and bucket != recipient.bucket:
+        raise BadMessage(f"The message names the bucket {bucket[:63]!r}, not {recipient.bucket!r}.")
 
 
-def _records(records: object, route: Route) -> Reading:
+def _records(records: object, recipient: Recipient) -> ParsedMessage:
     if not isinstance(records, list) or not 0 < len(records) <= MAX_RECORDS:
         raise BadMessage(f"An event must have 1 to {MAX_RECORDS} records.")
     tasks: dict[str, Task] = {}
     ignored: list[str] = []
     for record in records:
-        found = _record(record, route)
+        found = _record(record, recipient)
         if isinstance(found, Task):
             tasks.setdefault(found.job_id, found)
         elif found not in ignored:
             ignored.append(found)
-    return Reading(tasks=tuple(tasks.values()), ignored="" if tasks else "; ".join(ignored)[:500])
+    return ParsedMessage(
+        tasks=tuple(tasks.values()), ignored="" if tasks else "; ".join(ignored)[:500]
+    )
 
 
-def _record(record: object, route: Route) -> Task | str:
+def _record(record: object, recipient: Recipient) -> Task | str:
     """Return the task of one record, or why there is none."""
     if not isinstance(record, dict) or record.get("eventSource") != "aws:s3":
         raise BadMessage("The event has a record that is not from S3.")
@@ -139,8 +141,8 @@ def _record(record: object, route: Route) -> Task | str:
     if name.partition(":")[0] != "ObjectCreated":
         return f"event {name[:80]}"
     bucket, thing = _place(record)
-    _check_bucket(bucket, route)
-    return _created(bucket, thing, route)
+    _check_bucket(bucket, recipient)
+    return _created(bucket, thing, recipient)
 
 
 def _place(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -153,13 +155,13 @@ def _place(record: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return name, thing
 
 
-def _created(bucket: str, thing: Mapping[str, Any], route: Route) -> Task | str:
+def _created(bucket: str, thing: Mapping[str, Any], recipient: Recipient) -> Task | str:
     key = _key(thing.get("key"))
     if key.endswith("/"):
         return "folder marker"
     if not key.startswith(f"{INBOX}/"):
         return f"outside {INBOX}/"
-    if not wants(key, route.profile, subscribed=route.subscribed, known=route.known):
+    if not wants(key, recipient.profile, subscribed=recipient.subscribed, known=recipient.known):
         return NOT_OURS
     size = thing.get("size")
     if isinstance(size, bool) or not isinstance(size, int):
@@ -169,7 +171,7 @@ def _created(bucket: str, thing: Mapping[str, Any], route: Route) -> Task | str:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise BadMessage(f"The event has an object that cannot be used: {first['msg']}.") from error
-    return Task(source=source, profile=route.profile)
+    return Task(source=source, profile=recipient.profile)
 
 
 def _key(raw: object) -> str:

@@ -11,11 +11,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.clients import MAX_WAIT_S, Clients
-from hevcq.backends.aws.errors import translated
+from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.sqs import letter, message_parser
-from hevcq.backends.aws.sqs.dead_letters import LetterDesk
-from hevcq.backends.aws.sqs.queue_urls import Addresses
-from hevcq.backends.aws.sqs.receipts import Lease, Leases
+from hevcq.backends.aws.sqs.dead_letters import DeadLetterQueue
+from hevcq.backends.aws.sqs.queue_urls import QueueUrls
+from hevcq.backends.aws.sqs.receipts import Receipt, ReceiptBook
 from hevcq.domain.job import Task
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury
@@ -57,16 +57,16 @@ class SqsQueue(Queue):
         clients: Clients,
         prefix: str,
         profile: Profile,
-        route: message_parser.Route,
+        recipient: message_parser.Recipient,
         clock: Clock,
     ) -> None:
         self.name = profile.name
         self._sqs, self._polls = clients.sqs, clients.polls
         self._visibility_s = profile.queue.visibility_s
-        self._route, self._clock = route, clock
-        self._at = Addresses(clients.sqs, prefix + profile.name)
-        self._leases = Leases()
-        self._desk = LetterDesk(clients, self._at, profile, clock, self._task_of)
+        self._recipient, self._clock = recipient, clock
+        self._at = QueueUrls(clients.sqs, prefix + profile.name)
+        self._leases = ReceiptBook()
+        self._desk = DeadLetterQueue(clients, self._at, profile, clock, self._task_of)
 
     def check(self) -> None:
         """Raise ConfigError unless the queue and its dead-letter queue exist."""
@@ -90,7 +90,7 @@ class SqsQueue(Queue):
             self._send_batch(entries)
 
     def _send_batch(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        with translated(f"send to the queue {self._at.name}"):
+        with translate_errors(f"send to the queue {self._at.name}"):
             url = self._at.main
             answer = self._sqs.send_message_batch(QueueUrl=url, Entries=list(entries))  # type: ignore[arg-type]
         failed = answer.get("Failed", [])
@@ -110,7 +110,7 @@ class SqsQueue(Queue):
             return []
         wait = min(MAX_WAIT_S, max(0, math.ceil(wait_s)))
         asked = self._clock.monotonic()
-        with translated(f"receive from the queue {self._at.name}"):
+        with translate_errors(f"receive from the queue {self._at.name}"):
             answer = self._polls.receive_message(
                 QueueUrl=self._at.main,
                 MaxNumberOfMessages=min(limit, BATCH),
@@ -126,9 +126,9 @@ class SqsQueue(Queue):
 
     def _delivery(self, message: MessageTypeDef, handed_out: float, now: float) -> Delivery:
         receipt, body = message["ReceiptHandle"], message["Body"]
-        lease = Lease(received_at=handed_out, deadline=handed_out + self._visibility_s)
+        lease = Receipt(received_at=handed_out, deadline=handed_out + self._visibility_s)
         self._leases.add(receipt, lease, now)
-        reading = message_parser.read(body, self._route)
+        reading = message_parser.read(body, self._recipient)
         facts = message.get("Attributes", {})
         return Delivery(
             queue=self.name,
@@ -141,7 +141,7 @@ class SqsQueue(Queue):
             tasks=reading.tasks,
             problem=reading.problem,
             ignored=reading.ignored,
-            returned=letter.is_marked(body),
+            from_dlq=letter.is_marked(body),
         )
 
     def extend(self, delivery: Delivery, seconds: float) -> float:
@@ -165,7 +165,7 @@ class SqsQueue(Queue):
         return lease.deadline
 
     def _hide(self, delivery: Delivery, seconds: int) -> None:
-        with translated(f"extend the message {delivery.message_id}", GONE):
+        with translate_errors(f"extend the message {delivery.message_id}", GONE):
             self._sqs.change_message_visibility(
                 QueueUrl=self._at.main,
                 ReceiptHandle=delivery.receipt,
@@ -179,7 +179,7 @@ class SqsQueue(Queue):
     def release(self, delivery: Delivery, *, delay_s: float = 0.0) -> bool:
         """Give the message back after `delay_s`, at most at the end of its 12 hours."""
 
-        def carry_out(lease: Lease) -> None:
+        def carry_out(lease: Receipt) -> None:
             room = math.floor(lease.ends_at_latest - self._clock.monotonic())
             self._hide(delivery, max(0, min(math.ceil(delay_s), room)))
 
@@ -202,7 +202,7 @@ class SqsQueue(Queue):
             _log.warning("buried_but_not_deleted", message=delivery.message_id, why=str(error))
         return True
 
-    def _settle(self, delivery: Delivery, carry_out: Callable[[Lease], None]) -> bool:
+    def _settle(self, delivery: Delivery, carry_out: Callable[[Receipt], None]) -> bool:
         """Carry out one settling; on an error the receipt stays live, to be settled again."""
         lease = self._leases.take(delivery.receipt, self._clock.monotonic())
         if lease is None:
@@ -217,7 +217,7 @@ class SqsQueue(Queue):
         return True
 
     def _delete(self, delivery: Delivery) -> None:
-        with translated(f"delete the message {delivery.message_id}", GONE):
+        with translate_errors(f"delete the message {delivery.message_id}", GONE):
             self._sqs.delete_message(QueueUrl=self._at.main, ReceiptHandle=delivery.receipt)
 
     def depth(self) -> Depth:
@@ -227,7 +227,7 @@ class SqsQueue(Queue):
             ready=ready,
             in_flight=in_flight,
             delayed=delayed,
-            dead=sum(sum(self._at.counts(url)) for url in self._at.graves),
+            dead=sum(sum(self._at.counts(url)) for url in self._at.dead_letter_urls),
         )
 
     def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
@@ -263,7 +263,7 @@ class SqsQueue(Queue):
             return True
 
     def _task_of(self, body: str) -> Task | None:
-        tasks = message_parser.read(body, self._route).tasks
+        tasks = message_parser.read(body, self._recipient).tasks
         return tasks[0] if len(tasks) == 1 else None
 
 

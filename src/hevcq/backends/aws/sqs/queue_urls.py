@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hevcq.backends.aws.errors import DENIED, code_of, translated
+from hevcq.backends.aws.errors import DENIED, code_of, translate_errors
 from hevcq.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ UNDELIVERED = "-subscription-dlq"
 """Where SNS puts what it could not bring to the queue; it is there only if the fleet made it."""
 
 
-class Addresses:
+class QueueUrls:
     """The queue `name`, its dead letters and what SNS could not deliver to it."""
 
     def __init__(self, sqs: SQSClient, name: str) -> None:
@@ -34,7 +34,7 @@ class Addresses:
         return self._url(self.name + DEAD)
 
     @property
-    def graves(self) -> list[str]:
+    def dead_letter_urls(self) -> list[str]:
         """URLs of every queue that holds dead letters of this one."""
         return [self.dead, *filter(None, [self.undelivered])]
 
@@ -56,13 +56,13 @@ class Addresses:
 
     def _url(self, name: str) -> str:
         if name not in self._urls:
-            with translated(f"find the queue {name}"):
+            with translate_errors(f"find the queue {name}"):
                 self._urls[name] = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
         return self._urls[name]
 
     def counts(self, url: str) -> tuple[int, int, int]:
         """Return the approximate numbers of visible, hidden and delayed messages."""
-        with translated(f"count the messages of {url.rpartition('/')[2]}"):
+        with translate_errors(f"count the messages of {url.rpartition('/')[2]}"):
             answer = self._sqs.get_queue_attributes(
                 QueueUrl=url,
                 AttributeNames=[

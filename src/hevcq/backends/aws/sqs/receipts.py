@@ -17,7 +17,7 @@ remainder is an error there, not a clamp."""
 
 
 @dataclass(slots=True)
-class Lease:
+class Receipt:
     """One receipt: monotonic seconds of its receive and of the end it was last given."""
 
     received_at: float
@@ -29,36 +29,36 @@ class Lease:
         return self.received_at + MAX_VISIBILITY_S - CAP_MARGIN_S
 
 
-class Leases:
+class ReceiptBook:
     """The live receipts of one queue, by receipt handle; safe to share between threads.
 
     A receipt past its deadline is stale, even if the service would still take it.
     """
 
     def __init__(self) -> None:
-        self._leases: dict[str, Lease] = {}
+        self._leases: dict[str, Receipt] = {}
         self._lock = threading.Lock()
 
-    def add(self, receipt: str, lease: Lease, now: float) -> None:
+    def add(self, receipt: str, lease: Receipt, now: float) -> None:
         """Remember a receipt that was just handed out, and forget those that ran out."""
         with self._lock:
             for old in [key for key, held in self._leases.items() if held.deadline <= now]:
                 del self._leases[old]
             self._leases[receipt] = lease
 
-    def live(self, receipt: str, now: float) -> Lease | None:
+    def live(self, receipt: str, now: float) -> Receipt | None:
         """Return the lease of a receipt that is neither settled nor past its deadline."""
         with self._lock:
             lease = self._leases.get(receipt)
             return lease if lease is not None and now < lease.deadline else None
 
-    def take(self, receipt: str, now: float) -> Lease | None:
+    def take(self, receipt: str, now: float) -> Receipt | None:
         """Return the live lease and forget it: of two that settle, only one gets it."""
         with self._lock:
             lease = self._leases.pop(receipt, None)
             return lease if lease is not None and now < lease.deadline else None
 
-    def put_back(self, receipt: str, lease: Lease) -> None:
+    def put_back(self, receipt: str, lease: Receipt) -> None:
         """Undo `take` after a settling that did not happen."""
         with self._lock:
             self._leases[receipt] = lease

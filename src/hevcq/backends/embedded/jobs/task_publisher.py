@@ -11,11 +11,11 @@ from hevcq.backends.embedded.jobs.ledger import reopen
 from hevcq.backends.embedded.jobs.queue import SqliteQueue
 from hevcq.domain.job import JobRecord, Source, Task
 from hevcq.errors import UnknownProfile
-from hevcq.ports.task_publisher import Fanout
+from hevcq.ports.task_publisher import TaskPublisher
 from hevcq.util.clock import Clock
 
 
-class SqliteFanout(Fanout):
+class SqliteTaskPublisher(TaskPublisher):
     """Writes the ledger and the queues' table together, then wakes their consumers."""
 
     def __init__(self, database: Database, clock: Clock, queues: Mapping[str, SqliteQueue]) -> None:

@@ -19,7 +19,7 @@ def take(world: World, queue: str) -> list[Delivery]:
 
 
 def publish(world: World, name: object = 1, profiles: tuple[str, ...] = ("hevc", "720p")):
-    return world.backend.fanout.publish(source(name), profiles, announced=False)
+    return world.backend.task_publisher.publish(source(name), profiles, announced=False)
 
 
 def settle(world: World, profile: str = "hevc") -> None:
@@ -109,7 +109,7 @@ def test_a_settled_job_is_requeued_with_its_task(world: World) -> None:
     settle(world)
     (job,) = world.backend.ledger.jobs(JobFilter())
 
-    assert world.backend.fanout.requeue(job, who="me", why="again") is True
+    assert world.backend.task_publisher.requeue(job, who="me", why="again") is True
 
     (delivery,) = take(world, "hevc")
     assert (delivery.tasks, delivery.attempt) == ((task(),), 1)
@@ -122,6 +122,6 @@ def test_a_job_that_is_not_settled_is_not_requeued(world: World) -> None:
     (job,) = publish(world, profiles=("hevc",))
     take(world, "hevc")
 
-    assert world.backend.fanout.requeue(job, who="me", why="again") is False
+    assert world.backend.task_publisher.requeue(job, who="me", why="again") is False
 
     assert take(world, "hevc") == []

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.backends.aws.s3.local_proxy import relayed
-from hevcq.backends.aws.s3.range_reader import Heads
+from hevcq.backends.aws.s3.local_proxy import serve_object
+from hevcq.backends.aws.s3.range_reader import HeadBlockCache
 from hevcq.backends.aws.s3.transfer import Download, Meter
 from hevcq.domain.chunk_settings import Chunking, ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, plan_chunks
@@ -54,7 +54,7 @@ class Clip:
 
     def __init__(self, path: Path, folder: Path) -> None:
         self.path, self.folder, self.shelf = path, folder, Shelf(path)
-        self.heads, stop = Heads(), threading.Event()
+        self.heads, stop = HeadBlockCache(), threading.Event()
         self.info = ENCODER.probe(str(path), stop=stop)
         plan = make_plan(RECIPE, self.info)
         assert isinstance(plan, EncodePlan)
@@ -88,7 +88,7 @@ class Clip:
         wanted = Download(bucket="b", key="k", size=size, pins={"IfMatch": "it"})
         meter = Meter(lambda _n: None, threading.Event())
         place = self.folder / f"source{self.path.suffix}"
-        with relayed(self.shelf, wanted, place, meter, self.heads) as location:
+        with serve_object(self.shelf, wanted, place, meter, self.heads) as location:
             return self.encode(location, chunk, name)
 
 

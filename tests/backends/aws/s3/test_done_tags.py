@@ -183,7 +183,7 @@ def test_in_a_bucket_without_versions_nothing_is_tagged(farm, tmp_path) -> None:
     answer = farm.clients.s3.put_object(Bucket="plain", Key=KEY, Body=b"clip")
     source = Source(bucket="plain", key=KEY, version=answer["ETag"].strip('"'), size=4)
 
-    assert farm.backend.store.let_go(source, collected=True) is False
+    assert farm.backend.store.mark_source_finished(source, collected=True) is False
 
     assert farm.clients.s3.get_object_tagging(Bucket="plain", Key=KEY)["TagSet"] == []
 
@@ -212,7 +212,7 @@ def test_what_ingest_took_in_stays_until_its_machine_says_that_it_is_collected(
     Shift(farm, tmp_path).do("hevc", "720p")
     assert (states(farm), tags(farm, source)) == ({JobState.DONE}, {})
 
-    assert farm.backend.store.let_go(source, collected=True)
+    assert farm.backend.store.mark_source_finished(source, collected=True)
     assert tags(farm, source) == DONE
 
 
@@ -247,7 +247,7 @@ def test_what_ingest_finds_there_already_is_held_again_before_it_is_queued(farm,
         return store.accept(video, KEY, moved=lambda _n: None, stop=threading.Event())
 
     source = accepted()
-    assert store.let_go(source, collected=True)
+    assert store.mark_source_finished(source, collected=True)
 
     assert accepted() == source
     assert tags(farm, source) == {"hevcq": "again"}, "the bucket's rule may let it go meanwhile"

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from hevcq.domain.job import JobRecord, Source, Task, job_id
 from hevcq.errors import UnknownProfile
-from hevcq.ports.task_publisher import Fanout
+from hevcq.ports.task_publisher import TaskPublisher
 from support.fakes.ledger import MemoryLedger
 from support.fakes.queue import MemoryQueue
 
 
-class MemoryFanout(Fanout):
+class MemoryTaskPublisher(TaskPublisher):
     """Sends to memory queues; a send that fails takes back those before it."""
 
     def __init__(self, queues: Mapping[str, MemoryQueue], ledger: MemoryLedger) -> None:

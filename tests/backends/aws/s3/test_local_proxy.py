@@ -14,7 +14,7 @@ import pytest
 from backends.aws.s3.test_store import accept, tear
 from hevcq.backends.aws.s3 import range_reader
 from hevcq.errors import DiskFull, HevcqError, SourceChanged, Stopped, Unavailable
-from hevcq.ports.store import RELAY
+from hevcq.ports.store import PROXY_SCHEME
 from support.aws.breaking import refusal
 
 pytestmark = pytest.mark.aws
@@ -42,7 +42,7 @@ def test_any_range_of_it_is_the_bytes_of_the_source(store, large, tmp_path) -> N
     told: list[int] = []
 
     with streamed(store, source, tmp_path / "scratch", moved=told) as location:
-        assert location.startswith(f"{RELAY}127.0.0.1:")
+        assert location.startswith(f"{PROXY_SCHEME}127.0.0.1:")
         for _ in range(20):
             first, last = sorted(dice.sample(range(len(content)), 2))
             last = min(last, first + 200_000)

@@ -37,7 +37,7 @@ def ready(farm) -> list[int]:
 
 
 def publish(farm, **more):
-    return farm.backend.fanout.publish(SOURCE, BOTH, **{"announced": False, **more})
+    return farm.backend.task_publisher.publish(SOURCE, BOTH, **{"announced": False, **more})
 
 
 def test_a_send_that_fails_fails_the_publication_and_again_sends_what_is_missing(farm) -> None:
@@ -92,23 +92,23 @@ def test_an_announced_source_is_registered_and_nothing_is_sent(farm) -> None:
 
 def test_an_unknown_profile_registers_and_sends_nothing(farm) -> None:
     with pytest.raises(UnknownProfile):
-        farm.backend.fanout.publish(SOURCE, ["hevc", "none"], announced=False)
+        farm.backend.task_publisher.publish(SOURCE, ["hevc", "none"], announced=False)
 
     assert farm.backend.ledger.get(job_id(SOURCE, "hevc")) is None
     assert ready(farm) == [0, 0]
 
 
 def test_a_kill_between_reopening_and_sending_is_made_up_for(farm) -> None:
-    ledger, fanout = farm.backend.ledger, farm.backend.fanout
+    ledger, task_publisher = farm.backend.ledger, farm.backend.task_publisher
     ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)
     ledger.bury(job_id(SOURCE, "hevc"), 1, "why", FailureClass.DAMAGED)
     job = ledger.get(job_id(SOURCE, "hevc"))
     farm.backend.queues["hevc"]._sqs.plan["send_message_batch"] = [Killed()]
     with pytest.raises(Killed):
-        fanout.requeue(job, who="me", why="fixed")
+        task_publisher.requeue(job, who="me", why="fixed")
 
-    assert fanout.requeue(job, who="me", why="fixed") is True
-    assert fanout.requeue(job, who="me", why="fixed") is False
+    assert task_publisher.requeue(job, who="me", why="fixed") is True
+    assert task_publisher.requeue(job, who="me", why="fixed") is False
 
     (delivery,) = farm.backend.queues["hevc"].receive(5, wait_s=0, stop=threading.Event())
     assert delivery.tasks[0].job_id == job.job_id
@@ -118,4 +118,4 @@ def test_a_job_of_a_profile_that_is_gone_is_not_requeued(farm) -> None:
     job = publish(farm)[0].model_copy(update={"profile": "gone"})
 
     with pytest.raises(UnknownProfile):
-        farm.backend.fanout.requeue(job, who="me", why="fixed")
+        farm.backend.task_publisher.requeue(job, who="me", why="fixed")
