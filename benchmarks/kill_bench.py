@@ -70,7 +70,7 @@ class Mortal:
         self._encode = farm.encoder.encode_chunk
         farm.encoder.index = fake_index(length_s=VIDEO_S, every_s=2)
         farm.encoder.encode_chunk = self.encode_chunk
-        farm.with_kit(sharers=lambda _profile: 2)
+        farm.with_context(slots_per_job=lambda _profile: 2)
         farm.come_to(self.step)
 
     def encode_chunk(
@@ -105,7 +105,7 @@ class Mortal:
     def handle(self) -> bool:
         """Handle one delivery; True if its worker was killed."""
         scratch = DoomedScratch(self.farm.folder / "scratch", self.farm.clock)
-        self.farm.with_kit(scratch=scratch)
+        self.farm.with_context(scratch=scratch)
         try:
             self.farm.handle()
         except Killed:

@@ -36,7 +36,7 @@ from hevcq.backends.embedded.factory import open_embedded
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.settings.profile_files import installed_folder, load_profile
 from hevcq.settings.model import Settings
-from hevcq.worker.delivery.context import HandedOn
+from hevcq.worker.delivery.context import RequeuedChunks
 
 TABLE = Path(__file__).resolve().parent / "chunk_costs.tsv"
 STRAGGLERS, SLOWER = 0.01, 5.0
@@ -82,7 +82,7 @@ class Costs:
     shares: Sequence[float]
     costs: Sequence[float]
     slow: frozenset[int] = frozenset()
-    hands_on: bool = True
+    requeue_stragglers: bool = True
 
     def seconds(self, chunk: int, *, first: bool) -> float:
         """Return how long a chunk takes at its first worker, or at a later one."""
@@ -215,7 +215,7 @@ class Fleet:
         self.idle, self.last = list(range(workers)), 0.0
         self.done: list[tuple[float, float]] = []
         self._firsts: dict[int, int] = {}
-        self._handed_on, self._draw = HandedOn(), random.Random(workers)
+        self._handed_on, self._draw = RequeuedChunks(), random.Random(workers)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
 
@@ -256,7 +256,9 @@ class Fleet:
 
     def _look(self, turn: Turn, elapsed: float) -> None:
         share = self.video.shares[turn.chunk]
-        if not self.video.hands_on or not trails(share, elapsed / turn.took, elapsed, self.done):
+        if not self.video.requeue_stragglers or not trails(
+            share, elapsed / turn.took, elapsed, self.done
+        ):
             self._go_on(turn, elapsed)
             return
         self._handed_on.note(str(turn.chunk), self.clock.at)
@@ -298,7 +300,7 @@ def one(seed: int, hours: float, workers: int, preset: str = "medium") -> Outcom
     even = makespan(plain, order, workers)
     slowed = replace(plain, slow=slow)
     late = makespan(slowed, order, workers)
-    kept = makespan(replace(slowed, hands_on=False), order, workers)
+    kept = makespan(replace(slowed, requeue_stragglers=False), order, workers)
     return Outcome(
         even=even / least,
         straggling=late

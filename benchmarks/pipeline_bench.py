@@ -32,8 +32,8 @@ from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ports.backend import Backend
 from hevcq.settings.profile_files import load_profiles
-from hevcq.worker.handler import Served
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.handler import ProfileQueue
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
 
@@ -133,15 +133,15 @@ def backlog(
     for number in range(JOBS):
         key = f"TODO/{profile.name}/{name}-{number}.mp4"
         backend.store.accept(source, key, moved=lambda _n: None, stop=never)
-    kit = Kit(
+    context = WorkerContext(
         backend=replace(backend, store=Link(backend.store, phases)),
         encoder=Encoding(phases, clock),
         plan=make_plan,
         scratch=Scratch(folder / f"scratch-{name}", clock),
         clock=clock,
     )
-    served = [Served(profile, backend.queues[profile.name])]
-    pool = WorkerPool(kit, served, Numbers(slots=1, pipelined=pipelined))
+    served = [ProfileQueue(profile, backend.queues[profile.name])]
+    pool = WorkerPool(context, served, Numbers(slots=1, pipelined=pipelined))
     before = _done(backend, profile)
     began = time.perf_counter()
     pool.start()

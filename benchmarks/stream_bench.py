@@ -34,8 +34,8 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.settings.profile_files import load_profiles
-from hevcq.worker.handler import Handler, Served
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.handler import Handler, ProfileQueue
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.scratch import Scratch
 
 TIMES = 4
@@ -95,20 +95,20 @@ def long_clip(folder: Path, name: str, *, index_first: bool) -> Path:
 def work_off(backend: Any, profile: Profile, path: Path, folder: Path, source: Source) -> int:
     """Split, encode and join one video; return its number of chunks."""
     clock, never = SystemClock(), threading.Event()
-    kit = Kit(
+    context = WorkerContext(
         backend=backend,
         encoder=FfmpegEncoder("ffmpeg", "ffprobe", clock),
         plan=make_plan,
         scratch=Scratch(folder / "scratch", clock),
         clock=clock,
-        sharers=lambda _profile: 2 * WORKERS,
+        slots_per_job=lambda _profile: 2 * WORKERS,
         threads=1,
     )
     queue = backend.queues[profile.name]
     given = backend.store.accept(
         path, f"TODO/{profile.name}/{path.name}", moved=lambda _n: None, stop=never
     )
-    handler, chunks, began = Handler(kit, "bench:0"), 0, time.perf_counter()
+    handler, chunks, began = Handler(context, "bench:0"), 0, time.perf_counter()
     while time.perf_counter() - began < 1200:
         found = queue.receive(1, wait_s=1.0, stop=never)
         if not found:
@@ -117,7 +117,7 @@ def work_off(backend: Any, profile: Profile, path: Path, folder: Path, source: S
         chunks += kind is TaskKind.CHUNK
         backend.store._head_blocks = HeadBlockCache()
         with source.counted(f"{path.stem} {kind.value}"):
-            handler.handle(Served(profile, queue), found[0])
+            handler.handle(ProfileQueue(profile, queue), found[0])
         record = backend.ledger.get(job_id(given, profile.name))
         if record is not None and record.state in SETTLED:
             if record.state is not JobState.DONE:

@@ -104,11 +104,11 @@ def test_a_publication_without_a_live_lease_is_noticed(monkeypatch):
 
 
 def test_an_interruption_that_is_counted_is_noticed(monkeypatch):
-    from hevcq.worker.delivery.transitions import Moves
+    from hevcq.worker.delivery.transitions import LedgerTransitions
 
     def counted(self, reason, *, doubted=False):
         self.fail(reason, FailureClass.ENCODER)
 
-    monkeypatch.setattr(Moves, "interrupt", counted)
+    monkeypatch.setattr(LedgerTransitions, "interrupt", counted)
 
     assert "happened" in _broken("interruptions counted as failures")

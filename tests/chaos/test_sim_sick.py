@@ -16,7 +16,7 @@ from chaos.sim.threads import cooperative
 from chaos.sim.world import World
 from hevcq.domain.job import JobState, Task
 from hevcq.worker.delivery.fault_attribution import SICK_AFTER
-from hevcq.worker.slot import Outcome
+from hevcq.worker.slot import SlotOutcome
 
 JOBS, SECONDS = 120, 600.0
 BEGIN_S = 1_000.0
@@ -85,7 +85,7 @@ def test_one_sick_worker_of_four_costs_no_job_an_attempt_and_leaves_at_once():
     fall = 1 - healthy.took_s / one_sick.took_s
     print(f"throughput falls by {fall:.1%} with one sick worker of four")
     assert fall < 0.30
-    assert [w.outcome for w in one_sick.workers] == [Outcome.UNFIT, *[Outcome.STOPPED] * 3]
+    assert [w.outcome for w in one_sick.workers] == [SlotOutcome.UNFIT, *[SlotOutcome.STOPPED] * 3]
     ends = {(record.state, record.failures, record.crashes) for record in one_sick.records}
     assert ends == {(JobState.DONE, 0, 0)}
     assert sum(record.fence - 1 for record in one_sick.records) == 1, "it met one job"
@@ -102,7 +102,7 @@ def test_a_sickness_that_no_trial_shows_takes_the_worker_out_and_costs_no_job_an
     # The others may be busy, so that it meets a job once more that it gave back.
     met = [record.fence - 1 for record in one_sick.records if record.fence > 1]
     assert len(met) == SICK_AFTER
-    assert [w.outcome for w in one_sick.workers] == [Outcome.UNFIT, *[Outcome.STOPPED] * 3]
+    assert [w.outcome for w in one_sick.workers] == [SlotOutcome.UNFIT, *[SlotOutcome.STOPPED] * 3]
     assert {record.state for record in one_sick.records} == {JobState.DONE}
 
 
@@ -112,4 +112,4 @@ def test_a_poison_job_of_a_permanent_class_costs_one_attempt():
     dead = [record for record in found.records if record.state is JobState.DEAD]
     assert [(r.fence, r.failures, r.failure_class.value) for r in dead] == [(1, 0, "damaged")] * 3
     assert len({r.state for r in found.records}) == 2
-    assert {w.outcome for w in found.workers} == {Outcome.STOPPED}
+    assert {w.outcome for w in found.workers} == {SlotOutcome.STOPPED}

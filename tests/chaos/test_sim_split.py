@@ -19,7 +19,7 @@ from hevcq.errors import Superseded
 from hevcq.worker.chunking import chunk_job as chunk
 from hevcq.worker.chunking import join_job as join
 from hevcq.worker.chunking import subjob as parts
-from hevcq.worker.chunking.split import part_task
+from hevcq.worker.chunking.split import subjob_task
 from hevcq.worker.delivery.lease import Lease
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,9 +111,9 @@ def _broken(word: str, *, kind: type[VideoWorld] = VideoWorld, seeds=range(1, 1 
 
 
 def test_a_join_that_is_sent_too_early_is_noticed(monkeypatch):
-    def hasty(kit, task):
-        join_task = part_task(task, task.split, None)
-        kit.retry_control_call(lambda: kit.backend.queues[task.profile].send([join_task]))
+    def hasty(context, task):
+        join_task = subjob_task(task, task.split, None)
+        context.retry_control_call(lambda: context.backend.queues[task.profile].send([join_task]))
 
     monkeypatch.setattr(chunk, "send_join", hasty)
     monkeypatch.setattr(parts, "send_join", hasty)
@@ -138,7 +138,7 @@ def test_a_mark_of_a_chunk_that_asks_for_no_fence_is_noticed(monkeypatch):
 
 def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
     """Parts are looked up by their number alone, as if a job had only ever one split."""
-    collected = join.JoinWork._collected
+    collected = join.JoinJob._collected
 
     def any_split(self, part, folder):
         if part.part.chunk == 0:
@@ -152,7 +152,7 @@ def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
                 part = part.model_copy(update={"rendition": there})
         return collected(self, part, folder)
 
-    monkeypatch.setattr(join.JoinWork, "_collected", any_split)
+    monkeypatch.setattr(join.JoinJob, "_collected", any_split)
     monkeypatch.setattr(join, "sweep", lambda *_a, **_n: None)
     monkeypatch.setattr(parts, "sweep", lambda *_a, **_n: None)
 

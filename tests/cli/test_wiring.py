@@ -11,7 +11,7 @@ import pytest
 from hevcq.domain.profile import Fleet
 from hevcq.errors import ConfigError, UnknownProfile
 from hevcq.settings.model import Settings
-from hevcq.wiring.app import build_pool, open_app, sharers
+from hevcq.wiring.app import build_pool, open_app, slots_per_job
 from support.fakes.backend import HEVC, memory_backend
 
 
@@ -52,12 +52,14 @@ def test_a_pool_serves_the_named_profiles_with_the_settings_numbers(tmp_path: Pa
     app.close()
 
 
-@pytest.mark.parametrize(("backend", "hands_on"), [("embedded", False), ("aws", True)])
-def test_chunks_are_handed_on_where_workers_are_machines_of_their_own(tmp_path, backend, hands_on):
+@pytest.mark.parametrize(("backend", "requeue_stragglers"), [("embedded", False), ("aws", True)])
+def test_chunks_are_handed_on_where_workers_are_machines_of_their_own(
+    tmp_path, backend, requeue_stragglers
+):
     app = open_app(Settings(data_dir=tmp_path, backend=backend))
     app.worker_backend = memory_backend(app.clock, app.profiles)
 
-    assert build_pool(app)._kit.hands_on is hands_on
+    assert build_pool(app)._context.requeue_stragglers is requeue_stragglers
 
 
 def test_a_folder_without_profiles_is_a_configuration_error(tmp_path: Path):
@@ -102,4 +104,4 @@ def test_a_command_imports_no_more_than_it_needs(
 def test_a_video_is_shared_by_a_process_s_slots_and_on_aws_by_the_fleet_s(backend, tasks, shared):
     profile = HEVC.model_copy(update={"fleet": Fleet(max_tasks=tasks)})
 
-    assert sharers(Settings(backend=backend), 3, profile) == shared
+    assert slots_per_job(Settings(backend=backend), 3, profile) == shared

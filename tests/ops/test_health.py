@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hevcq import health
-from hevcq.worker.handler import Served
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.health import Health, HealthFile
 from hevcq.worker.pool import Numbers, WorkerPool
 from support.clips import ManualClock
@@ -199,7 +199,9 @@ def test_a_pool_keeps_its_file_fresh_and_removes_it_at_the_end(tmp_path):
     farm = Farm(tmp_path)
     farm.clock.auto = False
     file = HealthFile(tmp_path, NODE, os.getpid(), farm.clock)
-    pool = WorkerPool(farm.kit, [Served(farm.profile, farm.queue)], Numbers(slots=2), [file])
+    pool = WorkerPool(
+        farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(slots=2), [file]
+    )
 
     pool.start()
     assert asked(tmp_path, farm.clock)[0]
@@ -230,7 +232,7 @@ def test_a_watcher_that_breaks_does_not_break_the_pool(tmp_path):
             raise ZeroDivisionError
 
     farm, broken = Farm(tmp_path), Broken()
-    pool = WorkerPool(farm.kit, [Served(farm.profile, farm.queue)], Numbers(), [broken])
+    pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(), [broken])
 
     pool.step()
     pool.step()

@@ -12,8 +12,8 @@ from hevcq.errors import EncoderFailed, Unavailable
 from hevcq.util import log
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.lease import Heartbeat
-from hevcq.worker.handler import Served
-from hevcq.worker.slot import Worker
+from hevcq.worker.handler import ProfileQueue
+from hevcq.worker.slot import Slot
 from support.fakes.farm import Farm
 
 
@@ -28,8 +28,8 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def worker_of(farm: Farm) -> Worker:
-    return Worker(farm.kit, farm.handler(), [Served(farm.profile, farm.queue)])
+def worker_of(farm: Farm) -> Slot:
+    return Slot(farm.context, farm.handler(), [ProfileQueue(farm.profile, farm.queue)])
 
 
 def named(line: dict[str, object]) -> dict[str, object]:
@@ -61,7 +61,7 @@ def test_the_heartbeats_lines_name_the_job_too(tmp_path, stream):
     farm = Farm(tmp_path)
     source = farm.submit()
     farm.clock.auto = False
-    farm.with_kit(heartbeat=Heartbeat)
+    farm.with_context(heartbeat=Heartbeat)
     failed = threading.Event()
 
     def fail(*_words: object) -> float:

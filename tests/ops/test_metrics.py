@@ -189,7 +189,7 @@ def test_values_from_many_threads_at_once_are_all_counted():
 def test_the_real_handler_feeds_the_meter(tmp_path):
     farm, metered = Farm(tmp_path), Metered()
     metered.meter._clock = farm.clock
-    farm.with_kit(on_event=metered.meter.note)
+    farm.with_context(on_event=metered.meter.note)
     farm.submit("good.mp4")
     farm.handle()
     farm.submit("bad.mp4")

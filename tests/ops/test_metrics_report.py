@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.errors import ConfigError, Unavailable
 from hevcq.ports.queue import Depth
-from hevcq.worker.handler import Served
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring import metrics as m
 from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.prometheus import Exposition, Totals
@@ -33,7 +33,7 @@ class Queue:
 
 def report_of(farm: Farm, metered: Metered, queue: Queue, written: list[str]) -> MetricsReport:
     outlets = Outlets(metered.batch, written.append)
-    served = [Served(farm.profile, queue)]
+    served = [ProfileQueue(farm.profile, queue)]
     return MetricsReport(metered.meter, served, outlets, metered.clock, every_s=60)
 
 

@@ -11,7 +11,7 @@ from hevcq.backends.aws.task_protection import TaskProtection
 from hevcq.domain.job import JobState
 from hevcq.settings.model import Settings
 from hevcq.wiring.app import open_app, watchers
-from hevcq.worker.handler import Served
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.scale_in import PROTECT_S, RENEW_S, RETRY_S, ScaleInGuard
 from hevcq.worker.pool import Numbers, WorkerPool
@@ -142,7 +142,9 @@ def farm(tmp_path) -> Farm:
 
 def pool_of(farm: Farm, uri: str) -> WorkerPool:
     guard = ScaleInGuard(TaskProtection(uri), farm.clock)
-    return WorkerPool(farm.kit, [Served(farm.profile, farm.queue)], Numbers(slots=2), [guard])
+    return WorkerPool(
+        farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(slots=2), [guard]
+    )
 
 
 def test_a_pool_is_protected_while_a_job_runs_and_no_longer(farm, ecs):

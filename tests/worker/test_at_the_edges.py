@@ -11,14 +11,14 @@ import pytest
 
 from hevcq.domain.job import JobState
 from hevcq.ports.encoder import EncodeProgress
-from hevcq.worker.chunking.straggler import Trail
-from hevcq.worker.encode_slots import Stages
-from hevcq.worker.handler import Served
+from hevcq.worker.chunking.straggler import StragglerWatch
+from hevcq.worker.encode_slots import EncodeSlots
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.periodic import Periodic
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.signals import StopSignals
-from hevcq.worker.slot import Outcome
+from hevcq.worker.slot import SlotOutcome
 from support.clips import ManualClock
 from support.fakes.farm import Farm
 from support.fakes.videofarm import VideoFarm
@@ -66,7 +66,9 @@ def test_a_pool_that_nobody_stops_works_until_it_is_asked(tmp_path):
     farm = Farm(tmp_path)
     farm.clock.auto = False
     source = farm.submit()
-    pool = WorkerPool(farm.kit, [Served(farm.profile, farm.queue)], Numbers(slots=1, grace_s=20))
+    pool = WorkerPool(
+        farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(slots=1, grace_s=20)
+    )
     signals, ended = StopSignals(), []
     runner = threading.Thread(target=lambda: ended.append(pool.run(signals)))
     runner.start()
@@ -83,19 +85,19 @@ def test_a_pool_that_nobody_stops_works_until_it_is_asked(tmp_path):
         if not runner.is_alive():
             break
 
-    assert ended == [Outcome.STOPPED]
+    assert ended == [SlotOutcome.STOPPED]
     assert farm.record(source).state is JobState.DONE
     assert farm.encoder.calls.count("encode") == 1
 
 
 def test_a_slot_whose_encode_ended_expects_nothing_more():
-    stages = Stages(1, ManualClock(auto=True))
-    stages.enter("a")
-    stages.took("a")
+    encode_slots = EncodeSlots(1, ManualClock(auto=True))
+    encode_slots.enter("a")
+    encode_slots.took("a")
 
-    stages.expect("a", 1.0)
+    encode_slots.expect("a", 1.0)
 
-    assert not stages.enter("b"), "what is not encoding is not about to end"
+    assert not encode_slots.enter("b"), "what is not encoding is not about to end"
 
 
 @pytest.mark.parametrize(("finished_at", "told"), [(1_010.0, 1), (None, 0)])
@@ -111,7 +113,7 @@ def test_parts_without_times_say_nothing_of_how_long_a_chunk_should_take(
     farm.ledger.parts = lambda _job: known
     fence = SimpleNamespace(number=1, job_id="job")
     lease = SimpleNamespace(end=ended.append)
-    trail = Trail(farm.kit, video, chunks[0], lease, fence)
+    trail = StragglerWatch(farm.context, video, chunks[0], lease, fence)
     on_progress = trail.watched(lambda _now: None)
     farm.clock.advance(1_000)
 

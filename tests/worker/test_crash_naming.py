@@ -50,7 +50,7 @@ def test_work_that_was_settled_gives_its_kind_to_no_later_call(watched):
     farm.handle()
     points.clear()
 
-    farm.kit.backend.ledger.get("b" * 32)
+    farm.context.backend.ledger.get("b" * 32)
 
     assert points == ["ledger.get:before", "ledger.get:after"]
 
@@ -58,14 +58,14 @@ def test_work_that_was_settled_gives_its_kind_to_no_later_call(watched):
 def test_a_call_that_raised_has_no_point_after_it_and_is_not_counted(watched):
     farm, points = watched
     source = farm.submit()
-    farm.kit.backend.ledger.claim(source, "hevc", owner="here:0", lease_s=300)
+    farm.context.backend.ledger.claim(source, "hevc", owner="here:0", lease_s=300)
     points.clear()
     check, farm.store.check = farm.store.check, _down
     with pytest.raises(Unavailable):
-        farm.kit.backend.store.check(source)
+        farm.context.backend.store.check(source)
     farm.store.check = check
 
-    farm.kit.backend.store.check(source)
+    farm.context.backend.store.check(source)
 
     assert points == [f"encode/store.check:{side}" for side in ("before", "before", "after")]
 

@@ -72,7 +72,7 @@ def test_a_display_that_breaks_does_not_break_the_work(farm):
     def broken(_event):
         raise RuntimeError("no terminal")
 
-    farm.with_kit(on_event=broken)
+    farm.with_context(on_event=broken)
     source = farm.submit()
 
     farm.handle()
@@ -115,7 +115,7 @@ def test_a_kind_of_task_this_version_cannot_do_is_buried_not_dropped(farm):
 
 def test_a_plan_that_says_skip_is_recorded_and_acked(farm):
     skip = Skip(reason=SkipReason.ALREADY_TARGET, detail="It is HEVC already.")
-    farm.with_kit(plan=lambda _profile, _info: skip)
+    farm.with_context(plan=lambda _profile, _info: skip)
     source = farm.submit()
 
     handled = farm.handle()
@@ -129,7 +129,7 @@ def test_a_plan_that_says_skip_is_recorded_and_acked(farm):
 
 def test_a_plan_that_refuses_is_buried_naming_the_policy(farm):
     refuse = Refuse(policy="policies.dolby_vision", detail="It is Dolby Vision.")
-    farm.with_kit(plan=lambda _profile, _info: refuse)
+    farm.with_context(plan=lambda _profile, _info: refuse)
     farm.submit()
 
     farm.handle()

@@ -174,7 +174,7 @@ def test_a_source_that_is_gone_is_buried(farm):
 
 def test_what_a_full_disk_lacks_is_more_than_it_has_in_words_too(farm):
     farm.store.free = 3 << 20
-    farm.with_kit(min_free_bytes=2 << 20)
+    farm.with_context(min_free_bytes=2 << 20)
     farm.submit(content=b"0" * ((1 << 20) + 1))
 
     handled = farm.handle()
@@ -184,7 +184,7 @@ def test_what_a_full_disk_lacks_is_more_than_it_has_in_words_too(farm):
 
 def test_a_full_disk_gives_the_work_back_uncounted_and_later_each_time(farm):
     farm.store.free = 10
-    farm.with_kit(min_free_bytes=1_000)
+    farm.with_context(min_free_bytes=1_000)
     source = farm.submit()
 
     delays = []

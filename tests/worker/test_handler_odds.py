@@ -162,7 +162,7 @@ def test_what_an_encode_changes_is_told_before_it_begins(farm):
     plan = lambda profile, info: fake_plan(profile, info).model_copy(  # noqa: E731
         update={"notices": ("The GPS track is dropped.",)}
     )
-    farm.with_kit(plan=plan)
+    farm.with_context(plan=plan)
     source = farm.submit()
 
     farm.handle()
@@ -191,7 +191,7 @@ def test_the_worker_bounds_threads_where_the_profile_does_not(farm):
     seen = []
     real = farm.encoder.encode
     farm.encoder.encode = lambda request, **named: (seen.append(request), real(request, **named))[1]
-    farm.with_kit(threads=3)
+    farm.with_context(threads=3)
     farm.submit()
 
     farm.handle()

@@ -17,8 +17,8 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
-from hevcq.worker.handler import Handler, Served
-from hevcq.worker.slot import Outcome, Worker
+from hevcq.worker.handler import Handler, ProfileQueue
+from hevcq.worker.slot import Slot, SlotOutcome
 from support.fakes.backend import HEVC, memory_backend
 from support.fakes.farm import Farm
 
@@ -30,18 +30,18 @@ def farm(tmp_path) -> Farm:
     return Farm(tmp_path)
 
 
-def worker_of(farm: Farm, *served: Served) -> Worker:
-    queues = served or (Served(farm.profile, farm.queue),)
-    return Worker(farm.kit, farm.handler(), queues)
+def worker_of(farm: Farm, *served: ProfileQueue) -> Slot:
+    queues = served or (ProfileQueue(farm.profile, farm.queue),)
+    return Slot(farm.context, farm.handler(), queues)
 
 
-def many(farm: Farm) -> list[Served]:
+def many(farm: Farm) -> list[ProfileQueue]:
     """Give the farm three profiles; return their queues."""
     profiles = {name: HEVC.model_copy(update={"name": name}) for name in NAMES}
     backend = memory_backend(farm.clock, profiles)
-    farm.with_kit(backend=backend)
+    farm.with_context(backend=backend)
     farm.backend, farm.store, farm.ledger = backend, backend.store, backend.ledger
-    return [Served(profiles[name], backend.queues[name]) for name in NAMES]
+    return [ProfileQueue(profiles[name], backend.queues[name]) for name in NAMES]
 
 
 def test_a_step_handles_one_delivery_and_says_whether_there_was_one(farm):
@@ -52,7 +52,7 @@ def test_a_step_handles_one_delivery_and_says_whether_there_was_one(farm):
     assert worker.step() is False
     assert farm.state(source) is JobState.DONE
     assert worker.handled == 1
-    assert worker.outcome is Outcome.RUNNING
+    assert worker.outcome is SlotOutcome.RUNNING
 
 
 def test_several_queues_take_turns_however_full_one_of_them_is(farm):
@@ -62,8 +62,10 @@ def test_several_queues_take_turns_however_full_one_of_them_is(farm):
         names = NAMES if number < 2 else ("hevc",)
         farm.backend.task_publisher.publish(source, names, announced=False)
     order = []
-    farm.with_kit(on_event=lambda e: order.append(e.profile) if e.kind == "job_started" else None)
-    worker = Worker(farm.kit, Handler(farm.kit, "here:0"), served)
+    farm.with_context(
+        on_event=lambda e: order.append(e.profile) if e.kind == "job_started" else None
+    )
+    worker = Slot(farm.context, Handler(farm.context, "here:0"), served)
 
     while worker.step():
         pass
@@ -74,7 +76,7 @@ def test_several_queues_take_turns_however_full_one_of_them_is(farm):
 def test_a_send_to_any_queue_wakes_a_slot_that_waits_for_all_of_them(farm):
     farm.clock.auto = False
     served = many(farm)
-    worker = Worker(farm.kit, Handler(farm.kit, "here:0"), served, poll_s=60)
+    worker = Slot(farm.context, Handler(farm.context, "here:0"), served, poll_s=60)
     took = []
     thread = threading.Thread(target=lambda: took.append(worker.step()))
     thread.start()
@@ -101,7 +103,7 @@ def test_a_queue_that_fails_is_polled_again_later_and_later(farm):
         times.append(farm.clock.monotonic() - before)
 
     assert times == [0.75, 1.5, 3.0, 6.0, 12.0, 22.5, 22.5, 22.5]
-    assert worker.outcome is Outcome.RUNNING
+    assert worker.outcome is SlotOutcome.RUNNING
     farm.queue.receive = real
     source = farm.submit()
     assert worker.step() is True
@@ -120,7 +122,7 @@ def test_the_time_of_the_last_poll_stands_still_while_polls_fail(farm):
     worker.step()
 
     assert worker.last_poll == seen
-    assert worker.outcome is Outcome.RUNNING
+    assert worker.outcome is SlotOutcome.RUNNING
 
 
 @pytest.mark.parametrize("error", [DatabaseDamaged("bad page"), WorkerUnfit("read-only scratch")])
@@ -133,7 +135,7 @@ def test_what_does_not_come_back_takes_the_slot_out(farm, error):
 
     worker.step()
 
-    assert worker.outcome is Outcome.UNFIT
+    assert worker.outcome is SlotOutcome.UNFIT
     assert worker.error is error
 
 
@@ -144,7 +146,7 @@ def test_an_unfit_worker_takes_nothing_more(farm):
 
     worker.run(threading.Event())
 
-    assert worker.outcome is Outcome.UNFIT
+    assert worker.outcome is SlotOutcome.UNFIT
     assert worker.handled == 1
     assert {farm.state(s) for s in sources} == {JobState.QUEUED}
     assert farm.queue.depth().ready == 3
@@ -152,7 +154,7 @@ def test_an_unfit_worker_takes_nothing_more(farm):
 
 def test_a_full_disk_pauses_the_slot_before_it_takes_anything(farm):
     farm.store.free = 1 << 20
-    farm.with_kit(min_free_bytes=2 << 20)
+    farm.with_context(min_free_bytes=2 << 20)
     farm.submit()
     worker = worker_of(farm)
 
@@ -175,7 +177,7 @@ def test_run_ends_when_told_to_and_takes_nothing_new(farm):
     # The fake takes a set stop for its own; only the loop is asked here.
     worker.run(stop)
 
-    assert worker.outcome is Outcome.STOPPED
+    assert worker.outcome is SlotOutcome.STOPPED
     assert worker.handled == 1
     assert farm.state(second) is JobState.QUEUED
 
@@ -190,7 +192,7 @@ def test_a_defect_in_the_loop_is_not_swallowed(farm):
     with pytest.raises(ZeroDivisionError):
         worker.run(threading.Event())
 
-    assert worker.outcome is Outcome.BROKEN
+    assert worker.outcome is SlotOutcome.BROKEN
 
 
 def test_every_line_about_a_job_carries_its_name_profile_and_fence(farm):
@@ -207,8 +209,8 @@ def test_every_line_about_a_job_carries_its_name_profile_and_fence(farm):
 
 def test_a_kit_is_replaced_whole_and_never_changed(farm):
     with pytest.raises(AttributeError):
-        farm.kit.threads = 3
-    assert replace(farm.kit, threads=3).threads == 3
+        farm.context.threads = 3
+    assert replace(farm.context, threads=3).threads == 3
 
 
 def test_after_a_delivery_that_waits_for_the_machine_the_slot_waits_a_little_too(farm):
@@ -220,7 +222,7 @@ def test_after_a_delivery_that_waits_for_the_machine_the_slot_waits_a_little_too
     assert worker.step() is True
 
     assert farm.clock.monotonic() - before == 0.5
-    assert worker.outcome is Outcome.RUNNING
+    assert worker.outcome is SlotOutcome.RUNNING
 
 
 def test_after_a_failure_that_may_be_its_own_the_slot_goes_on_with_another_job(farm):

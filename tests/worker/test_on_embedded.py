@@ -12,8 +12,8 @@ from hevcq.domain.job import JobState
 from hevcq.domain.keys import key_for_path
 from hevcq.settings.model import Settings
 from hevcq.util.clock import SystemClock
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.handler import Served
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
 from support.fakes.backend import HEVC
@@ -32,10 +32,10 @@ def opened(tmp_path):
     opened.backend.close()
 
 
-def kit_of(backend, tmp_path, **parts) -> Kit:
+def kit_of(backend, tmp_path, **parts) -> WorkerContext:
     clock = SystemClock()
     scratch = Scratch(tmp_path / "data" / "scratch", clock)
-    return Kit(backend, FakeEncoder(), fake_plan, scratch, clock, **parts)
+    return WorkerContext(backend, FakeEncoder(), fake_plan, scratch, clock, **parts)
 
 
 def ingest(backend, tmp_path) -> None:
@@ -69,7 +69,7 @@ def test_a_pool_makes_every_rendition_of_two_profiles_once(opened, tmp_path, slo
             if len(ended) == VIDEOS * len(PROFILES):
                 done.set()
 
-    served = [Served(profile, opened.queues[name]) for name, profile in PROFILES.items()]
+    served = [ProfileQueue(profile, opened.queues[name]) for name, profile in PROFILES.items()]
     pool = WorkerPool(kit_of(opened, tmp_path, on_event=watch), served, Numbers(slots=slots))
 
     run_until(pool, done)
@@ -87,15 +87,15 @@ def test_a_pool_makes_every_rendition_of_two_profiles_once(opened, tmp_path, slo
 def test_work_that_is_interrupted_is_ready_again_at_once(opened, tmp_path):
     ingest(opened, tmp_path)
     begun = threading.Event()
-    kit = kit_of(opened, tmp_path)
-    pool = WorkerPool(kit, [Served(HEVC, opened.queues["hevc"])], Numbers())
+    context = kit_of(opened, tmp_path)
+    pool = WorkerPool(context, [ProfileQueue(HEVC, opened.queues["hevc"])], Numbers())
     lease_of = pool.workers[0]._handler
 
     def encode():
         begun.set()
         assert lease_of._lease.stop.wait(20)
 
-    kit.encoder.during["encode"] = encode
+    context.encoder.during["encode"] = encode
 
     run_until(pool, begun)
 

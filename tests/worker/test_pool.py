@@ -10,10 +10,10 @@ import pytest
 from hevcq.domain.job import JobState
 from hevcq.errors import Stopped, WorkerUnfit
 from hevcq.worker.delivery.lease import Heartbeat
-from hevcq.worker.handler import Served
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.signals import StopSignals
-from hevcq.worker.slot import Outcome
+from hevcq.worker.slot import SlotOutcome
 from support.fakes.farm import Farm
 
 
@@ -21,13 +21,15 @@ from support.fakes.farm import Farm
 def farm(tmp_path) -> Farm:
     farm = Farm(tmp_path)
     farm.clock.auto = False
-    farm.with_kit(heartbeat=Heartbeat)
+    farm.with_context(heartbeat=Heartbeat)
     return farm
 
 
 def pool_of(farm: Farm, slots: int = 1, grace_s: float = 20) -> WorkerPool:
     return WorkerPool(
-        farm.kit, [Served(farm.profile, farm.queue)], Numbers(slots=slots, grace_s=grace_s)
+        farm.context,
+        [ProfileQueue(farm.profile, farm.queue)],
+        Numbers(slots=slots, grace_s=grace_s),
     )
 
 
@@ -93,7 +95,7 @@ def test_asked_to_stop_the_running_job_ends_within_its_grace_and_nothing_new_is_
     pool._threads[0].join(20)
     drive(farm, pool, 10)
 
-    assert pool.finish() is Outcome.STOPPED
+    assert pool.finish() is SlotOutcome.STOPPED
     assert (farm.state(first), farm.state(second)) == (JobState.DONE, JobState.QUEUED)
     assert farm.record(second).fence == 0
     assert list((farm.folder / "scratch").iterdir()) == []
@@ -108,7 +110,7 @@ def test_when_the_grace_is_over_the_work_goes_back_at_once_and_uncounted(farm):
     assert farm.queue.depth().ready == 0
     drive(farm, pool, 20)
 
-    assert pool.finish() is Outcome.STOPPED
+    assert pool.finish() is SlotOutcome.STOPPED
     record = farm.record(source)
     assert (record.state, record.failures, record.crashes) == (JobState.QUEUED, 0, 0)
     assert farm.queue.depth().ready == 1
@@ -127,12 +129,12 @@ def test_a_second_request_does_not_wait_for_the_grace(farm):
     runner.start()
     move_on(farm, runner)
 
-    assert ended == [Outcome.STOPPED]
+    assert ended == [SlotOutcome.STOPPED]
     assert farm.clock.monotonic() - began < 1000
     assert farm.queue.depth().ready == 1
 
 
-def _run_on(pool: WorkerPool, signals: StopSignals) -> Outcome:
+def _run_on(pool: WorkerPool, signals: StopSignals) -> SlotOutcome:
     """Run a pool whose slots run already."""
     pool.start = lambda: None
     return pool.run(signals)
@@ -143,7 +145,7 @@ def test_an_encoder_that_cannot_run_takes_the_pool_out_before_anything_is_taken(
     source = farm.submit()
     pool = pool_of(farm)
 
-    assert pool.run(StopSignals()) is Outcome.UNFIT
+    assert pool.run(StopSignals()) is SlotOutcome.UNFIT
     assert isinstance(pool.error, WorkerUnfit)
     assert farm.record(source).fence == 0
 
@@ -155,7 +157,7 @@ def test_one_unfit_slot_stops_the_whole_pool_and_says_why(farm):
     pool.start()
     drive(farm, pool, 60)
 
-    assert pool.finish() is Outcome.UNFIT
+    assert pool.finish() is SlotOutcome.UNFIT
     assert isinstance(pool.error, WorkerUnfit)
     assert farm.queue.depth().ready == 1
 
@@ -180,7 +182,7 @@ def test_a_slot_that_dies_is_noticed_and_the_others_go_on(farm):
     assert not pool.stopped
     pool.ask()
     drive(farm, pool, 30)
-    assert pool.finish() is Outcome.BROKEN
+    assert pool.finish() is SlotOutcome.BROKEN
 
 
 def test_a_slot_that_hangs_does_not_keep_the_process_for_ever(farm):
@@ -200,7 +202,7 @@ def test_a_slot_that_hangs_does_not_keep_the_process_for_ever(farm):
     drive(farm, farm.pool, 60)
 
     assert farm.pool.stopped
-    assert farm.pool.finish() is Outcome.BROKEN
+    assert farm.pool.finish() is SlotOutcome.BROKEN
     leave.set()
     farm.pool._threads[0].join(10)
 
@@ -287,7 +289,7 @@ def test_a_second_signal_does_not_make_the_pool_spin_while_work_ends(farm):
         def step(self) -> None:
             looks.append(farm.clock.monotonic())
 
-    pool = Ending(farm.kit, [Served(farm.profile, farm.queue)], Numbers())
+    pool = Ending(farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers())
     signals = StopSignals()
     signals.ask()
     signals.ask()

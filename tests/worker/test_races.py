@@ -12,7 +12,7 @@ from hevcq.domain.verdict import Abandon, Release
 from hevcq.errors import EncoderFailed, LeaseLost, StaleFence, Unavailable
 from hevcq.ports.store import Publication
 from hevcq.worker.delivery.lease import Heartbeat
-from hevcq.worker.handler import Served
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from support.fakes.farm import Farm
 
@@ -173,7 +173,7 @@ def test_a_stop_in_mid_encode_gives_the_message_back_at_once_and_uncounted(farm)
     source = farm.submit()
     handler = farm.handler()
     farm.encoder.during["encode"] = handler.interrupt
-    served = Served(farm.profile, farm.queue)
+    served = ProfileQueue(farm.profile, farm.queue)
 
     handled = handler.handle(served, farm.receive())
 
@@ -196,7 +196,7 @@ def test_whatever_breaks_because_of_a_stop_is_a_stop_and_no_failure(farm):
 
     farm.encoder.during["encode"] = broken
 
-    handled = handler.handle(Served(farm.profile, farm.queue), farm.receive())
+    handled = handler.handle(ProfileQueue(farm.profile, farm.queue), farm.receive())
 
     assert isinstance(handled.verdict, Release)
     assert farm.record(source).failures == 0
@@ -207,7 +207,7 @@ def test_a_delivery_that_comes_after_the_stop_goes_back_unclaimed(farm):
     handler = farm.handler()
     handler.interrupt()
 
-    handler.handle(Served(farm.profile, farm.queue), farm.receive())
+    handler.handle(ProfileQueue(farm.profile, farm.queue), farm.receive())
 
     assert farm.record(source).fence == 0
     assert farm.queue.depth().ready == 1
@@ -264,7 +264,7 @@ def test_several_tasks_in_one_delivery_go_only_when_all_are_settled(farm):
         tasks=(Task(source=first, profile="hevc"), Task(source=second, profile="hevc")),
     )
     farm.encoder.errors["encode"] = [None, EncoderFailed("once")]
-    served = Served(farm.profile, farm.queue)
+    served = ProfileQueue(farm.profile, farm.queue)
 
     farm.handler().handle(served, both)
 
@@ -281,7 +281,7 @@ def test_several_tasks_in_one_delivery_go_only_when_all_are_settled(farm):
 def test_many_slots_racing_over_duplicates_make_one_rendition_each(farm):
     """Real threads and real heartbeats; only time is virtual and stands still."""
     farm.clock.auto = False
-    farm.with_kit(heartbeat=Heartbeat)
+    farm.with_context(heartbeat=Heartbeat)
     sources = [farm.submit(f"{n}.mp4", f"video {n}".encode()) for n in range(12)]
     for source in sources:
         farm.queue.send([Task(source=source, profile="hevc")] * 2)
@@ -292,8 +292,10 @@ def test_many_slots_racing_over_duplicates_make_one_rendition_each(farm):
         if all(settled):
             done.set()
 
-    farm.with_kit(on_event=watch)
-    pool = WorkerPool(farm.kit, [Served(farm.profile, farm.queue)], Numbers(slots=4, poll_s=0.01))
+    farm.with_context(on_event=watch)
+    pool = WorkerPool(
+        farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(slots=4, poll_s=0.01)
+    )
     pool.start()
     try:
         assert done.wait(20)

@@ -10,10 +10,10 @@ import pytest
 from hevcq.domain.job import JobState
 from hevcq.errors import DatabaseDamaged, Unavailable
 from hevcq.ports.ledger import JobFilter
-from hevcq.worker.handler import Served
-from hevcq.worker.poller import Receivers
+from hevcq.worker.handler import ProfileQueue
+from hevcq.worker.poller import Poller
 from hevcq.worker.pool import Numbers, WorkerPool
-from hevcq.worker.slot import Outcome
+from hevcq.worker.slot import SlotOutcome
 from support.fakes.backend import HEVC, Faulty, memory_backend
 from support.fakes.farm import Farm
 
@@ -29,17 +29,19 @@ def farm(tmp_path):
     backend = memory_backend(made.clock, profiles)
     for queue in backend.queues.values():
         queue.long_poll_s = 20.0
-    made.with_kit(backend=backend)
+    made.with_context(backend=backend)
     made.backend, made.store, made.ledger = backend, backend.store, backend.ledger
-    made.served = [Served(profiles[name], backend.queues[name]) for name in NAMES]
+    made.served = [ProfileQueue(profiles[name], backend.queues[name]) for name in NAMES]
     made.receives, made.guard = [], threading.Lock()
     return made
 
 
-def watched(farm, before: Callable[[str, int], None] = lambda _name, _limit: None) -> list[Served]:
+def watched(
+    farm, before: Callable[[str, int], None] = lambda _name, _limit: None
+) -> list[ProfileQueue]:
     """Note (queue, limit, wait) of every receive; `before` may raise in its place."""
 
-    def stand_before(served: Served) -> Served:
+    def stand_before(served: ProfileQueue) -> ProfileQueue:
         queue, real = served.queue, served.queue.receive
 
         def receive(limit, *, wait_s, stop):
@@ -76,11 +78,11 @@ def drive(farm, pool: WorkerPool, until: Callable[[], bool], *, step_s: float = 
     raise AssertionError("it never came to that")
 
 
-def pool_of(farm, served: list[Served], slots: int) -> WorkerPool:
-    return WorkerPool(farm.kit, served, Numbers(slots=slots, grace_s=20))
+def pool_of(farm, served: list[ProfileQueue], slots: int) -> WorkerPool:
+    return WorkerPool(farm.context, served, Numbers(slots=slots, grace_s=20))
 
 
-def end(farm, pool: WorkerPool) -> Outcome:
+def end(farm, pool: WorkerPool) -> SlotOutcome:
     pool.ask()
     drive(farm, pool, lambda: pool.stopped)
     return pool.finish()
@@ -100,13 +102,15 @@ def test_all_work_of_all_queues_is_done_and_no_message_waits_in_the_process(farm
 
     drive(farm, pool, lambda: done(farm) == 18)
 
-    assert end(farm, pool) is Outcome.STOPPED
+    assert end(farm, pool) is SlotOutcome.STOPPED
     assert max(held) <= slots, "a receive asked for more than there were free slots"
 
 
 def test_one_slot_serves_every_queue_in_turn(farm) -> None:
     order: list[str] = []
-    farm.with_kit(on_event=lambda e: order.append(e.profile) if e.kind == "job_started" else None)
+    farm.with_context(
+        on_event=lambda e: order.append(e.profile) if e.kind == "job_started" else None
+    )
     pool = pool_of(farm, farm.served, 1)
     submit(farm, 3)
     pool.start()
@@ -153,7 +157,7 @@ def test_with_more_slots_than_queues_a_burst_is_received_in_batches(farm) -> Non
 
 def test_a_message_that_a_stopped_poll_brings_goes_back_at_once(farm) -> None:
     served, stop = farm.served[0], threading.Event()
-    receivers = Receivers(farm.kit, [served], stop)
+    receivers = Poller(farm.context, [served], stop)
     real = served.queue.receive
 
     def receive(limit, *, wait_s, stop):
@@ -179,7 +183,7 @@ def test_a_stop_waits_for_polls_under_way_and_no_longer(farm) -> None:
     pool.ask()
 
     assert drive(farm, pool, lambda: pool.stopped) <= 20
-    assert pool.finish() is Outcome.STOPPED
+    assert pool.finish() is SlotOutcome.STOPPED
 
 
 def test_a_queue_that_fails_is_left_alone_and_the_others_are_served(farm) -> None:
@@ -220,14 +224,14 @@ def test_an_error_that_does_not_pass_takes_the_worker_out(farm) -> None:
 
     drive(farm, pool, lambda: pool.stopped)
 
-    assert pool.finish() is Outcome.UNFIT
+    assert pool.finish() is SlotOutcome.UNFIT
     assert isinstance(pool.error, DatabaseDamaged)
 
 
 def test_a_slot_whose_disk_is_full_takes_nothing(farm) -> None:
-    farm.with_kit(min_free_bytes=1 << 62)
+    farm.with_context(min_free_bytes=1 << 62)
     pool = pool_of(farm, watched(farm), 1)
-    farm.kit.scratch.total_bytes = lambda: 1 << 63
+    farm.context.scratch.total_bytes = lambda: 1 << 63
     submit(farm, 1)
     pool.start()
     for _ in range(40):
@@ -255,7 +259,7 @@ def test_a_release_that_fails_at_the_stop_is_no_error(farm) -> None:
         if name == "release":
             raise Unavailable("no answer")
 
-    broken = Served(served.profile, Faulty(served.queue, before=fails))
+    broken = ProfileQueue(served.profile, Faulty(served.queue, before=fails))
 
-    Receivers(farm.kit, [broken], stop)._release(broken, delivery)
+    Poller(farm.context, [broken], stop)._release(broken, delivery)
     assert served.queue.depth().in_flight == 1

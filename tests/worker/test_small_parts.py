@@ -64,7 +64,7 @@ def reporting(tmp_path):
     lease = Lease(farm.queue, delivery, farm.profile.queue, farm.clock, lambda: 0.5)
     farm.ledger.claim(source, "hevc", owner="here:0", lease_s=300)
     fence = Fence(farm.ledger, job_id(source, "hevc"), 1)
-    return farm, lease, Reporter(farm.kit, lease, delivery.tasks[0], fence, "here:0")
+    return farm, lease, Reporter(farm.context, lease, delivery.tasks[0], fence, "here:0")
 
 
 @pytest.mark.parametrize("every_s", [5.0, 30.0])

@@ -10,10 +10,10 @@ from hevcq.domain.job import JobState, Phase
 from hevcq.errors import ConfigError, LeaseLost, Stopped
 from hevcq.ports.encoder import EncodeProgress
 from hevcq.worker.delivery.lease import Heartbeat
-from hevcq.worker.encode_slots import AHEAD_S, Stages
-from hevcq.worker.handler import Served
+from hevcq.worker.encode_slots import AHEAD_S, EncodeSlots
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
-from hevcq.worker.slot import Outcome
+from hevcq.worker.slot import SlotOutcome
 from support.clips import ManualClock
 from support.fakes.farm import Farm
 
@@ -25,50 +25,50 @@ def fine() -> None:
 
 
 @pytest.fixture
-def stages() -> Stages:
-    return Stages(1, ManualClock(auto=True))
+def encode_slots() -> EncodeSlots:
+    return EncodeSlots(1, ManualClock(auto=True))
 
 
-def test_an_idle_pool_looks_for_work_with_as_many_slots_as_it_encodes(stages):
-    assert stages.enter("a")
-    assert not stages.enter("b")
+def test_an_idle_pool_looks_for_work_with_as_many_slots_as_it_encodes(encode_slots):
+    assert encode_slots.enter("a")
+    assert not encode_slots.enter("b")
 
-    stages.leave("a")
+    encode_slots.leave("a")
 
-    assert stages.enter("b")
-
-
-def test_one_more_is_taken_once_the_encode_is_about_to_end(stages):
-    stages.enter("a")
-    stages.took("a")
-    assert not stages.enter("b"), "the first job is not even encoding"
-    with stages.encoding("a", fine):
-        assert not stages.enter("b"), "nobody knows when it ends"
-        stages.expect("a", AHEAD_S + 1)
-        assert not stages.enter("b"), "it would be kept from idle workers"
-        stages.expect("a", AHEAD_S)
-        assert stages.enter("b")
-        assert not stages.enter("c"), "one ahead, not two"
-    stages.took("b")
-
-    assert not stages.enter("c"), "the next one is about to encode"
+    assert encode_slots.enter("b")
 
 
-def test_a_slot_that_waits_for_its_turn_is_rung_when_it_may_come(stages):
+def test_one_more_is_taken_once_the_encode_is_about_to_end(encode_slots):
+    encode_slots.enter("a")
+    encode_slots.took("a")
+    assert not encode_slots.enter("b"), "the first job is not even encoding"
+    with encode_slots.encoding("a", fine):
+        assert not encode_slots.enter("b"), "nobody knows when it ends"
+        encode_slots.expect("a", AHEAD_S + 1)
+        assert not encode_slots.enter("b"), "it would be kept from idle workers"
+        encode_slots.expect("a", AHEAD_S)
+        assert encode_slots.enter("b")
+        assert not encode_slots.enter("c"), "one ahead, not two"
+    encode_slots.took("b")
+
+    assert not encode_slots.enter("c"), "the next one is about to encode"
+
+
+def test_a_slot_that_waits_for_its_turn_is_rung_when_it_may_come(encode_slots):
     rung = []
-    stages.listen(lambda: rung.append("now"))
-    stages.enter("a")
-    stages.took("a")
-    with stages.encoding("a", fine):
-        stages.expect("a", AHEAD_S + 1)
+    encode_slots.listen(lambda: rung.append("now"))
+    encode_slots.enter("a")
+    encode_slots.took("a")
+    with encode_slots.encoding("a", fine):
+        encode_slots.expect("a", AHEAD_S + 1)
         assert rung == []
-        stages.expect("a", AHEAD_S - 1)
-        stages.expect("a", AHEAD_S - 2)
+        encode_slots.expect("a", AHEAD_S - 1)
+        encode_slots.expect("a", AHEAD_S - 2)
         assert rung == ["now"]
     assert len(rung) == 2
 
 
-def test_an_encode_waits_for_the_one_before_it_and_ends_with_its_lease(stages):
+def test_an_encode_waits_for_the_one_before_it_and_ends_with_its_lease(encode_slots):
     lost = [None, None, LeaseLost()]
 
     def check() -> None:
@@ -76,18 +76,22 @@ def test_an_encode_waits_for_the_one_before_it_and_ends_with_its_lease(stages):
         if error is not None:
             raise error
 
-    with stages.encoding("a", fine), pytest.raises(LeaseLost), stages.encoding("b", check):
+    with (
+        encode_slots.encoding("a", fine),
+        pytest.raises(LeaseLost),
+        encode_slots.encoding("b", check),
+    ):
         raise AssertionError("two encode at a time")
-    with stages.encoding("b", fine):
+    with encode_slots.encoding("b", fine):
         pass
 
 
-def test_a_stop_sends_back_what_waits_and_lets_go_on_what_need_not(stages):
-    with stages.encoding("a", fine):
-        stages.close()
-        with pytest.raises(Stopped), stages.encoding("b", fine):
+def test_a_stop_sends_back_what_waits_and_lets_go_on_what_need_not(encode_slots):
+    with encode_slots.encoding("a", fine):
+        encode_slots.close()
+        with pytest.raises(Stopped), encode_slots.encoding("b", fine):
             raise AssertionError("it began after the stop")
-    with stages.encoding("b", fine):
+    with encode_slots.encoding("b", fine):
         pass
 
 
@@ -126,16 +130,16 @@ class Encodes:
 def farm(tmp_path) -> Farm:
     farm = Farm(tmp_path)
     farm.clock.auto = False
-    farm.with_kit(heartbeat=Heartbeat)
+    farm.with_context(heartbeat=Heartbeat)
     return farm
 
 
 def pool_of(farm: Farm) -> WorkerPool:
     numbers = Numbers(slots=1, pipelined=True, grace_s=20)
-    return WorkerPool(farm.kit, [Served(farm.profile, farm.queue)], numbers)
+    return WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], numbers)
 
 
-def end(farm: Farm, pool: WorkerPool) -> Outcome:
+def end(farm: Farm, pool: WorkerPool) -> SlotOutcome:
     pool.ask()
     assert Encodes.wait(lambda: farm.clock.advance(0.5) or pool.step() or pool.stopped)
     return pool.finish()
@@ -165,7 +169,7 @@ def test_the_next_job_is_ready_when_the_encode_before_it_ends_and_only_one_encod
 
     done = [JobState.DONE] * 4
     assert encodes.wait(lambda: [farm.state(source) for source in sources] == done)
-    assert end(farm, pool) is Outcome.STOPPED
+    assert end(farm, pool) is SlotOutcome.STOPPED
     assert encodes.most == 1
     assert pool.health().slots == 1
     assert farm.queue.depth().in_flight == 0
@@ -191,7 +195,7 @@ def test_a_rendition_is_published_while_the_next_job_encodes(farm):
     encodes.ends[1].set()
     done = [JobState.DONE] * 2
     assert encodes.wait(lambda: [farm.state(s) for s in (first, second)] == done)
-    assert end(farm, pool) is Outcome.STOPPED
+    assert end(farm, pool) is SlotOutcome.STOPPED
 
 
 def test_a_stop_releases_the_job_fetched_ahead_at_once_and_lets_the_other_end(farm):
@@ -209,7 +213,7 @@ def test_a_stop_releases_the_job_fetched_ahead_at_once_and_lets_the_other_end(fa
     assert farm.state(first) is JobState.RUNNING
     assert farm.record(first).progress.phase is Phase.ENCODE
     encodes.ends[0].set()
-    assert end(farm, pool) is Outcome.STOPPED
+    assert end(farm, pool) is SlotOutcome.STOPPED
     assert (farm.state(first), encodes.begun) == (JobState.DONE, 1)
     assert list((farm.folder / "scratch").iterdir()) == []
 

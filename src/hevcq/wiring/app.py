@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
     from hevcq.usecases.context import LibraryPorts, Ports
-    from hevcq.worker.handler import Served
+    from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.health import Watcher
     from hevcq.worker.pool import Numbers, WorkerPool
     from hevcq.worker.signals import StopSignals
-    from hevcq.worker.slot import Outcome
+    from hevcq.worker.slot import SlotOutcome
 
 GIVEN_UP_LOOK_S = 900.0
 """How often a worker looks for what its queues gave up by themselves. To look at a dead letter is to
@@ -153,15 +153,15 @@ def build_pool(
     from hevcq.domain.planning.planner import make_plan
     from hevcq.usecases.operations.expired_messages import GivenUp
     from hevcq.usecases.operations.finished_sources import LetGo
-    from hevcq.worker.delivery.context import Kit, keep
-    from hevcq.worker.handler import Served
+    from hevcq.worker.delivery.context import WorkerContext, keep
+    from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.periodic import Periodic
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
 
     settings, backend = app.settings, app.worker_backend
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
-    served = [Served(profile, backend.queues[profile.name]) for profile in wanted]
+    served = [ProfileQueue(profile, backend.queues[profile.name]) for profile in wanted]
     told, watching = on_event if on_event is not None else ignore, watchers(app)
     if backend.external_dlq:
         look = GivenUp(backend, [profile.name for profile in wanted]).look
@@ -169,7 +169,7 @@ def build_pool(
     if measured and (settings.metrics_emf or settings.metrics_address):
         told, report = _measured(app, told, served)
         watching.append(report)
-    kit = Kit(
+    context = WorkerContext(
         backend=backend,
         encoder=app.encoder,
         plan=make_plan,
@@ -178,12 +178,12 @@ def build_pool(
         min_free_bytes=settings.min_free_mib << 20,
         threads=app.capacity.threads,
         on_event=told,
-        sharers=partial(sharers, settings, app.capacity.slots),
-        tidies=settings.backend == "embedded",
-        hands_on=settings.backend == "aws",
+        slots_per_job=partial(slots_per_job, settings, app.capacity.slots),
+        sweep_on_start=settings.backend == "embedded",
+        requeue_stragglers=settings.backend == "aws",
         let_go=LetGo(backend, app.profiles) if settings.aws.tag_done else keep,
     )
-    return WorkerPool(kit, served, _numbers(app), watching)
+    return WorkerPool(context, served, _numbers(app), watching)
 
 
 def run_pool(
@@ -193,14 +193,16 @@ def run_pool(
 
     Raises what ended the pool, or HevcqError if it ended by itself.
     """
-    from hevcq.worker.slot import Outcome
+    from hevcq.worker.slot import SlotOutcome
 
     outcome = _drain(pool, app, signals, drain) if drain else pool.run(signals)
-    if outcome is not Outcome.STOPPED:
+    if outcome is not SlotOutcome.STOPPED:
         raise pool.error or HevcqError("The worker ended by itself.")
 
 
-def _drain(pool: WorkerPool, app: App, signals: StopSignals, profiles: Sequence[str]) -> Outcome:
+def _drain(
+    pool: WorkerPool, app: App, signals: StopSignals, profiles: Sequence[str]
+) -> SlotOutcome:
     pool.start()
     while not pool.stopped:
         if signals.asked.is_set() or _idle(pool, app, profiles):
@@ -232,7 +234,7 @@ def _numbers(app: App) -> Numbers:
     )
 
 
-def sharers(settings: Settings, slots: int, profile: Profile) -> int:
+def slots_per_job(settings: Settings, slots: int, profile: Profile) -> int:
     """Return how many slots may share one video: this process's, and on aws the whole fleet's.
 
     There the queue's depth brings as many tasks as the profile's `fleet.max_tasks`, each with
@@ -266,7 +268,7 @@ def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:
         return []
 
 
-def _measured(app: App, told: OnEvent, served: Sequence[Served]) -> tuple[OnEvent, Watcher]:
+def _measured(app: App, told: OnEvent, served: Sequence[ProfileQueue]) -> tuple[OnEvent, Watcher]:
     """Return who is told of events and of the pool, so that metrics go where the settings say."""
     from hevcq.worker.monitoring.cloudwatch_emf import Batch
     from hevcq.worker.monitoring.prometheus import Exposition, Totals

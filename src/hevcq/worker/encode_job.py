@@ -16,12 +16,12 @@ from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused, Unavailable
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.worker.chunking.split import Splitter
-from hevcq.worker.delivery.claim import Claimed
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.delivery.inputs import require_room, sha256_file
+from hevcq.worker.delivery.claim import ClaimedTask
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.inputs import require_free_space, sha256_file
 from hevcq.worker.delivery.progress import Reporter
 from hevcq.worker.delivery.settle import record
-from hevcq.worker.delivery.transitions import Moves
+from hevcq.worker.delivery.transitions import LedgerTransitions
 from hevcq.worker.publish import Made, publish
 from hevcq.worker.reuse import adopt
 
@@ -38,21 +38,23 @@ class _Subject:
     sha256: str
 
 
-class Attempt:
+class EncodeJob:
     """Does the work of one claimed job."""
 
-    def __init__(self, kit: Kit, claimed: Claimed, moves: Moves) -> None:
-        self._kit, self._claimed, self._moves = kit, claimed, moves
+    def __init__(
+        self, context: WorkerContext, claimed: ClaimedTask, transitions: LedgerTransitions
+    ) -> None:
+        self._context, self._claimed, self._transitions = context, claimed, transitions
         self._task, self._profile = claimed.task, claimed.profile
         self._lease, self._source = claimed.lease, claimed.task.source
-        self._store, self._skips = kit.backend.store, kit.backend.skips
+        self._store, self._skips = context.backend.store, context.backend.skips
         self.rendition: RenditionRef | None = None
         """Where the rendition is, once the job is complete."""
         self.shared = False
         """Whether the video was split: then the ledger has the job's state already."""
         self.part = ""
         self.sent_back = False
-        self._report = Reporter(kit, claimed.lease, claimed.task, claimed.fence, claimed.worker)
+        self._report = Reporter(context, claimed.lease, claimed.task, claimed.fence, claimed.worker)
 
     def record(self, decided: Verdict) -> Verdict:
         """Write the verdict to the ledger; return what becomes of the delivery.
@@ -60,7 +62,7 @@ class Attempt:
         Raises StaleFence if the job is no longer ours, Unavailable or StorageError.
         """
         if not self.shared:
-            record(self._moves, decided)
+            record(self._transitions, decided)
         return decided
 
     def run(self) -> Done | Skipped | Release:
@@ -69,14 +71,14 @@ class Attempt:
 
         Raises any error of the tree; `domain.verdict` decides what becomes of the delivery.
         """
-        self._kit.retry_control_call(lambda: self._store.check(self._source))
+        self._context.retry_control_call(lambda: self._store.check(self._source))
         self._report.phase(Phase.FETCH)
-        with self._kit.scratch.job(self._task.job_id) as folder:
+        with self._context.scratch.job(self._task.job_id) as folder:
             self._require_room()
             decided = self._fetched(folder)
             if not isinstance(decided, Made):
                 return decided
-            rendition = publish(self._kit, self._claimed, decided, self._report)
+            rendition = publish(self._context, self._claimed, decided, self._report)
         # Published, then completed: a kill between the two leaves a rendition that the next
         # attempt adopts. The other order could leave a job that is done and has no rendition.
         return self._complete(rendition, decided.report.cpu_s)
@@ -98,14 +100,14 @@ class Attempt:
 
     def _decide(self, path: Path, location: str, folder: Path) -> Made | Done | Skipped | Release:
         self._report.phase(Phase.PROBE)
-        info = self._kit.encoder.probe(location, stop=self._lease.stop)
-        plan = self._kit.plan(self._profile, info)
+        info = self._context.encoder.probe(location, stop=self._lease.stop)
+        plan = self._context.plan(self._profile, info)
         if isinstance(plan, Skip):
             return Skipped(reason=f"{plan.reason.value}: {plan.detail}")
         if isinstance(plan, Refuse):
             raise MediaRefused(f"{plan.detail} ({plan.policy})")
         sha256 = sha256_file(path, self._lease.check)
-        known = self._kit.retry_control_call(
+        known = self._context.retry_control_call(
             lambda: self._skips.recall(sha256, self._profile.name, self._profile.revision)
         )
         if known is not None:
@@ -116,7 +118,7 @@ class Attempt:
     def _fulfil(self, subject: _Subject) -> Made | Done | Skipped | Release:
         key = rendition_key(self._source.key, self._profile.name, subject.plan.extension)
         earlier = adopt(
-            self._kit,
+            self._context,
             self._lease,
             self._task,
             self._profile,
@@ -126,23 +128,23 @@ class Attempt:
         if earlier is not None:
             return self._complete(earlier.rendition, earlier.cpu_s)
         self._report.phase(Phase.PREFLIGHT)
-        measured = self._kit.encoder.preflight(
+        measured = self._context.encoder.preflight(
             subject.location, subject.info, self._profile, stop=self._lease.stop
         )
         shared = self._split(subject, measured)
         if shared is not None:
             return shared
-        with self._kit.encoding(self._claimed.worker, self._lease.check):
+        with self._context.encoding(self._claimed.worker, self._lease.check):
             return self._make(subject, measured, key)
 
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
-        self._moves.complete(rendition, cpu_s=cpu_s)
+        self._transitions.complete(rendition, cpu_s=cpu_s)
         self.rendition = rendition
         return Done()
 
     def _split(self, subject: _Subject, measured: Measurement) -> Done | Release | None:
         """Share the video out over many workers where that pays; None where it is encoded here."""
-        splitter, plan = Splitter(self._kit, self._claimed, self._moves), subject.plan
+        splitter, plan = Splitter(self._context, self._claimed, self._transitions), subject.plan
         duration = _duration(measured, subject.info)
         chunks = splitter.plan(subject.location, subject.info, plan, duration)
         if chunks is None:
@@ -162,7 +164,7 @@ class Attempt:
     def _make(self, subject: _Subject, measured: Measurement, key: str) -> Made | Skipped:
         report, output = self._encode(subject, measured)
         self._report.phase(Phase.VERIFY)
-        began = self._kit.clock.monotonic()
+        began = self._context.clock.monotonic()
         request = VerifyRequest(
             profile=self._profile,
             plan=subject.plan,
@@ -174,7 +176,7 @@ class Attempt:
             report=report,
             max_seconds=self._lease.left_s,
         )
-        gates = self._kit.encoder.verify(
+        gates = self._context.encoder.verify(
             request,
             on_progress=self._report.encoding(Phase.VERIFY, subject.info.duration_s),
             stop=self._lease.stop,
@@ -189,11 +191,11 @@ class Attempt:
             plan=subject.plan,
             report=report,
             gates=gates,
-            verify_s=self._kit.clock.monotonic() - began,
+            verify_s=self._context.clock.monotonic() - began,
         )
 
     def _encode(self, subject: _Subject, measured: Measurement) -> tuple[EncodeReport, Path]:
-        encoder, stop = self._kit.encoder, self._lease.stop
+        encoder, stop = self._context.encoder, self._lease.stop
         self._require_room()
         self._notice(subject.plan)
         self._report.phase(Phase.ENCODE)
@@ -208,12 +210,12 @@ class Attempt:
             duration_s=duration,
             source_size=self._source.size,
             max_seconds=self._lease.left_s,
-            threads=self._profile.bounds.threads or self._kit.threads,
+            threads=self._profile.bounds.threads or self._context.threads,
         )
         report = encoder.encode(
             request, on_progress=self._report.encoding(Phase.ENCODE, duration), stop=stop
         )
-        self._kit.breaker.succeeded()
+        self._context.breaker.succeeded()
         self._lease.check()
         return report, output
 
@@ -223,7 +225,7 @@ class Attempt:
         In this order a kill between the two costs no second encode: the memory makes the skip.
         """
         profile = self._profile
-        self._kit.retry_control_call(
+        self._context.retry_control_call(
             lambda: self._skips.remember(sha256, profile.name, profile.revision, reason)
         )
         return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
@@ -234,11 +236,11 @@ class Attempt:
         Asked before the fetch, which may copy the source, and again before the encode, whose
         output is as a rule no larger than its source. What must stay free comes on top.
         """
-        require_room(self._kit, self._source.size, self._source.key)
+        require_free_space(self._context, self._source.size, self._source.key)
 
     def _notice(self, plan: EncodePlan) -> None:
         for sentence in plan.notices:
-            self._kit.tell(
+            self._context.emit(
                 JobEvent(
                     kind=EventName.JOB_NOTICE,
                     job_id=self._task.job_id,

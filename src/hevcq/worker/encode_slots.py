@@ -34,7 +34,7 @@ class _At(Enum):
     ENCODING = auto()
 
 
-class Stages:
+class EncodeSlots:
     """The stages of one pool, which encodes `encoders` jobs at a time. Slots go by their names."""
 
     def __init__(self, encoders: int, clock: Clock) -> None:

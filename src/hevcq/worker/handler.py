@@ -37,28 +37,28 @@ from hevcq.errors import (
 from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Granted, Held
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.log import get_logger
-from hevcq.worker.chunking.chunk_job import ChunkWork
-from hevcq.worker.chunking.join_job import JoinWork
-from hevcq.worker.chunking.split import announce
-from hevcq.worker.chunking.subjob import PartWork, settled_part, superfluous_part
-from hevcq.worker.delivery.claim import Claimed, Superfluous, Taken, take
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.delivery.events import started, told
+from hevcq.worker.chunking.chunk_job import ChunkJob
+from hevcq.worker.chunking.join_job import JoinJob
+from hevcq.worker.chunking.split import enqueue_chunks
+from hevcq.worker.chunking.subjob import Subjob, settle_ended_subjob, settle_obsolete_subjob
+from hevcq.worker.delivery.claim import ClaimedTask, ClaimResult, ObsoleteTask, claim_task
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.events import emit_settled, emit_started
 from hevcq.worker.delivery.fault_attribution import blame_source, suspect
 from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.delivery.settle import combined, delay, settle
-from hevcq.worker.delivery.transitions import Moves
-from hevcq.worker.encode_job import Attempt
+from hevcq.worker.delivery.transitions import LedgerTransitions
+from hevcq.worker.encode_job import EncodeJob
 
-UNCLAIMED_TRIES = 1 << 30
+NEVER_CLAIMED_FAILURES = 1 << 30
 """The failures an unclaimed job may have: it was never begun, so none of them is its own."""
-HANDED_ON = "This worker handed the chunk on a moment ago, and leaves it to others."
-HELD_CAP_S = 3600.0
+REQUEUED_CHUNK = "This worker handed the chunk on a moment ago, and leaves it to others."
+MAX_HELD_DELAY_S = 3600.0
 """The longest pause before a delivery whose job another worker holds is looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ProfileQueue:
     """A queue and the profile whose tasks it carries."""
 
     profile: Profile
@@ -66,7 +66,7 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Handled:
+class DeliveryResult:
     """What became of a delivery. `unfit` says why this worker must take nothing more."""
 
     verdict: Verdict
@@ -77,9 +77,9 @@ class Handled:
 class Handler:
     """Handles the deliveries of one slot, one at a time. `worker` names the slot in leases."""
 
-    def __init__(self, kit: Kit, worker: str) -> None:
+    def __init__(self, context: WorkerContext, worker: str) -> None:
         self.worker = worker
-        self._kit = kit
+        self._context = context
         self._guard = threading.Lock()
         self._lease: Lease | None = None
         self._interrupted = False
@@ -93,7 +93,7 @@ class Handler:
         if lease is not None:
             lease.end(Stopped())
 
-    def handle(self, served: Served, delivery: Delivery) -> Handled:
+    def handle(self, served: ProfileQueue, delivery: Delivery) -> DeliveryResult:
         """Do what the delivery asks, and settle it.
 
         Nothing is raised for a task that fails. What is raised is a defect or a kill: it leaves
@@ -103,20 +103,20 @@ class Handler:
         if delivery.problem:
             log.warning("message_unreadable", reason=delivery.problem)
             why = Bury(reason=delivery.problem, failure_class=FailureClass.MESSAGE)
-            return Handled(why, settle(self._kit, served.queue, delivery, why))
+            return DeliveryResult(why, settle(self._context, served.queue, delivery, why))
         if not delivery.tasks:
             log.info("message_ignored", reason=delivery.ignored)
-            return Handled(Done(), settle(self._kit, served.queue, delivery, Done()))
+            return DeliveryResult(Done(), settle(self._context, served.queue, delivery, Done()))
         return self._work(served, delivery)
 
-    def _work(self, served: Served, delivery: Delivery) -> Handled:
-        kit, queue, profile = self._kit, served.queue, served.profile
-        lease = Lease(queue, delivery, profile.queue, kit.clock, kit.random)
+    def _work(self, served: ProfileQueue, delivery: Delivery) -> DeliveryResult:
+        context, queue, profile = self._context, served.queue, served.profile
+        lease = Lease(queue, delivery, profile.queue, context.clock, context.random)
         with self._guard:
             self._lease, self._unfit = lease, None
             if self._interrupted:
                 lease.end(Stopped())
-        heartbeat = kit.heartbeat(lease, kit.clock)
+        heartbeat = context.heartbeat(lease, context.clock)
         heartbeat.start()
         try:
             verdicts = [self._task(task, delivery, lease, profile) for task in delivery.tasks]
@@ -124,7 +124,7 @@ class Handler:
             if isinstance(decided, (Done, Skipped)) and not lease.lost:
                 # Before the message goes: a kill here brings it back, to be found settled.
                 for source in {task.source for task in delivery.tasks}:
-                    kit.let_go(source)
+                    context.let_go(source)
         finally:
             # Joined before settling: a heartbeat in flight would hide the message again.
             heartbeat.join()
@@ -132,53 +132,55 @@ class Handler:
                 self._lease = None
         if lease.lost:
             decided = Abandon(reason=str(lease.cause))
-        return Handled(decided, settle(kit, queue, delivery, decided), self._unfit)
+        return DeliveryResult(decided, settle(context, queue, delivery, decided), self._unfit)
 
     def _task(self, task: Task, delivery: Delivery, lease: Lease, profile: Profile) -> Verdict:
         """Work on one task and write its verdict to the ledger."""
         try:
             lease.check()
             if self._leaves(task, delivery, profile):
-                return Release(reason=HANDED_ON, delay_s=HAND_ON_S)
-            found = take(self._kit, self.worker, task, delivery, profile)
-            if isinstance(found, Superfluous):
-                return superfluous_part(self._kit, task, found.job, found.part)
+                return Release(reason=REQUEUED_CHUNK, delay_s=HAND_ON_S)
+            found = claim_task(self._context, self.worker, task, delivery, profile)
+            if isinstance(found, ObsoleteTask):
+                return settle_obsolete_subjob(self._context, task, found.job, found.part)
             if not isinstance(found.claim, (Held, Granted)):
                 return self._ended(found, found.claim, lease)
         except Exception as error:  # noqa: BLE001 - classified, once
             return self._unclaimed(error, task, delivery, lease, profile)
         if isinstance(found.claim, Held):
             return self._held(found.claim, delivery, profile)
-        fence = Fence(self._kit.backend.ledger, found.task.unit_id, found.claim.fence)
+        fence = Fence(self._context.backend.ledger, found.task.unit_id, found.claim.fence)
         lease.hold(fence, claimed_at=found.sent)
-        claimed = Claimed(found.task, profile, lease, fence, self.worker)
+        claimed = ClaimedTask(found.task, profile, lease, fence, self.worker)
         return self._claimed(claimed, found.claim, found.job, delivery)
 
     def _leaves(self, task: Task, delivery: Delivery, profile: Profile) -> bool:
         """Return whether a chunk that this process handed on is left to others a little longer."""
-        if not self._kit.handed_on.leaves(task.unit_id, self._kit.clock.monotonic()):
+        if not self._context.requeued_chunks.leaves(task.unit_id, self._context.clock.monotonic()):
             return False
         return _to_spare(delivery, profile)
 
-    def _ended(self, found: Taken, claim: AlreadySettled | AlreadySplit, lease: Lease) -> Verdict:
+    def _ended(
+        self, found: ClaimResult, claim: AlreadySettled | AlreadySplit, lease: Lease
+    ) -> Verdict:
         """Return what becomes of a delivery whose work was done before, or is shared out."""
         match claim:
             case AlreadySettled(record) if found.job is not None:
-                return settled_part(self._kit, lease, found.task, found.job, record)
+                return settle_ended_subjob(self._context, lease, found.task, found.job, record)
             case AlreadySettled():
                 return _settled_earlier(claim)
             case AlreadySplit(record):
                 if record.split is not None and not record.split.announced:
-                    announce(self._kit, found.task, record.split)
+                    enqueue_chunks(self._context, found.task, record.split)
                 return Done()
             case _:
                 assert_never(claim)
 
     def _claimed(
-        self, claimed: Claimed, granted: Granted, job: JobRecord | None, delivery: Delivery
+        self, claimed: ClaimedTask, granted: Granted, job: JobRecord | None, delivery: Delivery
     ) -> Verdict:
         work = self._work_of(claimed, job)
-        started(self._kit, claimed, delivery, part=work.part)
+        emit_started(self._context, claimed, delivery, part=work.part)
         if granted.crashes >= claimed.profile.queue.max_crashes:
             reason = (
                 f"The job vanished {granted.crashes} times without a word: "
@@ -188,18 +190,18 @@ class Handler:
         else:
             decided = self._tried(work, claimed, granted, delivery)
         decided = self._recorded(work, decided)
-        told(self._kit, claimed, decided, work)
+        emit_settled(self._context, claimed, decided, work)
         return decided
 
-    def _work_of(self, claimed: Claimed, job: JobRecord | None) -> Attempt | PartWork:
-        moves = Moves(self._kit, claimed.lease, claimed.fence)
+    def _work_of(self, claimed: ClaimedTask, job: JobRecord | None) -> EncodeJob | Subjob:
+        transitions = LedgerTransitions(self._context, claimed.lease, claimed.fence)
         if job is None:
-            return Attempt(self._kit, claimed, moves)
-        kind = JoinWork if claimed.task.chunk is None else ChunkWork
-        return kind(self._kit, claimed, moves, job)
+            return EncodeJob(self._context, claimed, transitions)
+        kind = JoinJob if claimed.task.chunk is None else ChunkJob
+        return kind(self._context, claimed, transitions, job)
 
     def _tried(
-        self, work: Attempt | PartWork, claimed: Claimed, granted: Granted, delivery: Delivery
+        self, work: EncodeJob | Subjob, claimed: ClaimedTask, granted: Granted, delivery: Delivery
     ) -> Verdict:
         try:
             return work.run()
@@ -207,13 +209,13 @@ class Handler:
             # Whatever broke when the lease was lost or the stop came, broke because of that.
             cause = claimed.lease.cause or error
             cause = blame_source(lambda: self._check(claimed.task.source), cause)
-            doubted = not work.sent_back and self._kit.breaker.doubtful(
+            doubted = not work.sent_back and self._context.breaker.doubtful(
                 claimed.task.job_id, classify(cause), first=not granted.doubts
             )
             cause = self._diagnosed(cause, claimed)
             if not isinstance(cause, HevcqError):
                 get_logger(job=claimed.task.job_id).exception("job_broke")
-            numbers, jitter = claimed.profile.queue, self._kit.random()
+            numbers, jitter = claimed.profile.queue, self._context.random()
             decided = verdict(
                 cause,
                 failures=granted.failures,
@@ -233,13 +235,13 @@ class Handler:
             return decided
 
     def _check(self, source: Source) -> None:
-        self._kit.retry_control_call(lambda: self._kit.backend.store.check(source))
+        self._context.retry_control_call(lambda: self._context.backend.store.check(source))
 
-    def _diagnosed(self, error: Exception, claimed: Claimed) -> Exception:
+    def _diagnosed(self, error: Exception, claimed: ClaimedTask) -> Exception:
         """Return WorkerUnfit instead of `error` where this worker is to blame and not the job."""
         blame = self._tried_out(error, claimed)
         later = handling(blame) is Handling.LATER
-        if later and self._kit.breaker.failed(claimed.task.job_id, classify(error)):
+        if later and self._context.breaker.failed(claimed.task.job_id, classify(error)):
             blame = WorkerUnfit(
                 "Different jobs failed here one after another, so this worker takes no more.",
                 remedy=f"See `hevcq doctor`. The last error was: {error}",
@@ -248,14 +250,14 @@ class Handler:
             self._unfit = blame
         return blame
 
-    def _tried_out(self, error: Exception, claimed: Claimed) -> Exception:
+    def _tried_out(self, error: Exception, claimed: ClaimedTask) -> Exception:
         """Return what a trial of the encoder says after a failure that may be this machine's.
 
         So the first job that a sick worker meets pays for it no more than the others.
         """
         if handling(error) is Handling.LATER and suspect(classify(error)):
             try:
-                self._kit.encoder.trial(claimed.profile, stop=claimed.lease.stop)
+                self._context.encoder.trial(claimed.profile, stop=claimed.lease.stop)
             except WorkerUnfit as unfit:
                 get_logger(job=claimed.task.job_id).error("trial_failed", reason=str(unfit))
                 return unfit
@@ -263,7 +265,7 @@ class Handler:
                 get_logger().info("trial_ended", reason=str(unknown))
         return error
 
-    def _recorded(self, work: Attempt | PartWork, decided: Verdict) -> Verdict:
+    def _recorded(self, work: EncodeJob | Subjob, decided: Verdict) -> Verdict:
         """Write the verdict to the ledger; return what is left to do where that fails."""
         try:
             return work.record(decided)
@@ -287,8 +289,8 @@ class Handler:
         decided = verdict(
             cause,
             failures=delivery.attempt - 1,
-            limits=profile.queue.limits.model_copy(update={"max_failures": UNCLAIMED_TRIES}),
-            jitter=self._kit.random(),
+            limits=profile.queue.limits.model_copy(update={"max_failures": NEVER_CLAIMED_FAILURES}),
+            jitter=self._context.random(),
             attempt=delivery.attempt,
         )
         log = get_logger(job=task.job_id)
@@ -296,8 +298,8 @@ class Handler:
         # What is no task says nothing of the job it names: that one has a message of its own.
         if isinstance(decided, Bury) and not isinstance(cause, BadMessage):
             try:
-                self._kit.retry_control_call(
-                    lambda: self._kit.backend.ledger.bury_unclaimed(
+                self._context.retry_control_call(
+                    lambda: self._context.backend.ledger.bury_unclaimed(
                         task.job_id, decided.reason, decided.failure_class
                     )
                 )
@@ -314,11 +316,11 @@ class Handler:
         younger. Each look costs this message a receive, and a worker that lives may be busy for
         hours: the doubling keeps a duplicate from using up max_receives and dying of it.
         """
-        left = max(1.0, claim.until - self._kit.clock.now())
+        left = max(1.0, claim.until - self._context.clock.now())
         if left <= profile.queue.visibility_s / 2:
             return Release(reason="Another worker held the job.", delay_s=left)
         doubled = profile.queue.visibility_s * 2.0 ** min(delivery.attempt - 1, 16)
-        seconds = min(HELD_CAP_S, max(left, doubled)) * (0.9 + self._kit.random() / 10)
+        seconds = min(MAX_HELD_DELAY_S, max(left, doubled)) * (0.9 + self._context.random() / 10)
         return Release(reason="Another worker holds the job.", delay_s=seconds)
 
 

@@ -17,8 +17,8 @@ from hevcq.errors import HevcqError, TransientError
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
 from hevcq.util.retry import POLL_FAILED
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.handler import Served
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import ProfileQueue
 
 TAKE_S = 30.0
 """How long a slot waits at most before it looks at its disk again."""
@@ -35,21 +35,23 @@ class _Seat:
     """A slot that waits; ended when it has a message or an error, or shall look around."""
 
     until: float
-    found: tuple[Served, Delivery] | None = None
+    found: tuple[ProfileQueue, Delivery] | None = None
     error: Exception | None = None
     ended: bool = False
 
 
-class Receivers:
+class Poller:
     """The receiving threads of one pool. `answered_at` is when a queue last answered (monotonic)."""
 
-    def __init__(self, kit: Kit, queues: Sequence[Served], stop: threading.Event) -> None:
-        self.answered_at = kit.clock.monotonic()
-        self._kit, self._queues, self._stop = kit, tuple(queues), stop
+    def __init__(
+        self, context: WorkerContext, queues: Sequence[ProfileQueue], stop: threading.Event
+    ) -> None:
+        self.answered_at = context.clock.monotonic()
+        self._context, self._queues, self._stop = context, tuple(queues), stop
         self._changed = threading.Condition()
         self._free: deque[_Seat] = deque()
         # In line from the beginning: the first must not take a long poll because it started first.
-        self._line: deque[Served] = deque(self._queues)
+        self._line: deque[ProfileQueue] = deque(self._queues)
         self._empty = 0
         self._threads = [
             threading.Thread(
@@ -76,12 +78,12 @@ class Receivers:
         with self._changed:
             self._changed.notify_all()
 
-    def take(self) -> tuple[Served, Delivery] | None:
+    def take(self) -> tuple[ProfileQueue, Delivery] | None:
         """Wait for a message for one slot; None after a while, or when told to stop.
 
         Raises what a receive raised that is more than a service's passing trouble.
         """
-        clock = self._kit.clock
+        clock = self._context.clock
         seat = _Seat(clock.monotonic() + TAKE_S)
         with self._changed:
             self._free.append(seat)
@@ -96,7 +98,7 @@ class Receivers:
             raise seat.error
         return seat.found
 
-    def _run(self, served: Served) -> None:
+    def _run(self, served: ProfileQueue) -> None:
         errors = 0
         while (asked := self._seats(served)) is not None:
             seats, wait_s = asked
@@ -104,19 +106,19 @@ class Receivers:
                 found = served.queue.receive(len(seats), wait_s=wait_s, stop=self._stop)
             except TransientError as error:
                 self._give(seats, [])
-                back_off(self._kit, self._stop, error, errors, profile=served.profile.name)
+                back_off(self._context, self._stop, error, errors, profile=served.profile.name)
                 errors += 1
                 continue
             except Exception as error:  # noqa: BLE001 - a slot raises it: it has somebody above it
                 seats[0].error, seats[0].ended = error, True
                 self._give(seats[1:], [])
-                back_off(self._kit, self._stop, error, errors, profile=served.profile.name)
+                back_off(self._context, self._stop, error, errors, profile=served.profile.name)
                 errors += 1
                 continue
             errors = 0
             self._answered(served, seats, found)
 
-    def _seats(self, served: Served) -> tuple[list[_Seat], float] | None:
+    def _seats(self, served: ProfileQueue) -> tuple[list[_Seat], float] | None:
         """Wait for this queue's turn and a free slot; None when told to stop.
 
         Free slots are shared out among the queues that wait for one, the longest waiting first.
@@ -129,7 +131,7 @@ class Receivers:
                     self._line.remove(served)
                     self._changed.notify_all()
                     return None
-                self._kit.clock.wait_on(self._changed, TAKE_S)
+                self._context.clock.wait_on(self._changed, TAKE_S)
             if self._stop.is_set():
                 self._line.remove(served)
                 return None
@@ -142,8 +144,8 @@ class Receivers:
             quick = self._empty < len(self._queues)
             return seats, min(QUICK_S if quick else SHARED_S, served.queue.long_poll_s)
 
-    def _answered(self, served: Served, seats: list[_Seat], found: list[Delivery]) -> None:
-        self.answered_at = self._kit.clock.monotonic()
+    def _answered(self, served: ProfileQueue, seats: list[_Seat], found: list[Delivery]) -> None:
+        self.answered_at = self._context.clock.monotonic()
         if self._stop.is_set():
             for delivery in found:
                 self._release(served, delivery)
@@ -152,9 +154,9 @@ class Receivers:
             self._empty = 0 if found else self._empty + 1
         self._give(seats, [(served, delivery) for delivery in found])
 
-    def _give(self, seats: list[_Seat], found: list[tuple[Served, Delivery]]) -> None:
+    def _give(self, seats: list[_Seat], found: list[tuple[ProfileQueue, Delivery]]) -> None:
         """Hand the messages out; whose seat got none waits on, unless it waited long enough."""
-        now = self._kit.clock.monotonic()
+        now = self._context.clock.monotonic()
         with self._changed:
             for seat, message in zip(seats, found, strict=False):
                 seat.found, seat.ended = message, True
@@ -165,7 +167,7 @@ class Receivers:
                     self._free.appendleft(seat)
             self._changed.notify_all()
 
-    def _release(self, served: Served, delivery: Delivery) -> None:
+    def _release(self, served: ProfileQueue, delivery: Delivery) -> None:
         try:
             served.queue.release(delivery)
         except HevcqError as error:
@@ -174,10 +176,10 @@ class Receivers:
 
 
 def back_off(
-    kit: Kit, stop: threading.Event, error: Exception, failures: int, **names: str
+    context: WorkerContext, stop: threading.Event, error: Exception, failures: int, **names: str
 ) -> None:
     """Log that a poll failed, after so many failures in a row, and wait; `stop` ends the wait."""
-    seconds = POLL_FAILED.wait_s(failures, kit.random)
+    seconds = POLL_FAILED.wait_s(failures, context.random)
     log = get_logger(**names)
     log.warning("poll_failed", reason=str(error), again_s=round(seconds, 1))
-    kit.clock.wait(stop, seconds)
+    context.clock.wait(stop, seconds)

@@ -10,13 +10,13 @@ from functools import partial
 from hevcq.errors import HevcqError, WorkerUnfit
 from hevcq.util.log import get_logger
 from hevcq.worker.chunking.split import sweep_leftovers
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.encode_slots import EXTRA_SLOTS, Stages
-from hevcq.worker.handler import Handler, Served
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.encode_slots import EXTRA_SLOTS, EncodeSlots
+from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.monitoring.health import Health, Watcher
-from hevcq.worker.poller import Receivers
+from hevcq.worker.poller import Poller
 from hevcq.worker.signals import StopSignals
-from hevcq.worker.slot import Outcome, Worker
+from hevcq.worker.slot import Slot, SlotOutcome
 
 WATCH_S = 0.25
 """How often the slots are looked at while they run."""
@@ -28,7 +28,7 @@ and a heartbeat in flight gets to its reply."""
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """How many encodes at a time, how long a stop lets running work end, how often queues are
-    looked at, and whether jobs are fetched and published while others encode (see `stages`)."""
+    looked at, and whether jobs are fetched and published while others encode (see `encode_slots`)."""
 
     slots: int = 1
     pipelined: bool = False
@@ -45,21 +45,27 @@ class WorkerPool:
 
     def __init__(
         self,
-        kit: Kit,
-        queues: Sequence[Served],
+        context: WorkerContext,
+        queues: Sequence[ProfileQueue],
         numbers: Numbers,
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.error: BaseException | None = None
-        self._stages = Stages(numbers.slots, kit.clock) if numbers.pipelined else None
-        self._kit = replace(kit, stages=self._stages) if self._stages is not None else kit
+        self._encode_slots = (
+            EncodeSlots(numbers.slots, context.clock) if numbers.pipelined else None
+        )
+        self._context = (
+            replace(context, encode_slots=self._encode_slots)
+            if self._encode_slots is not None
+            else context
+        )
         self._numbers, self._watchers = numbers, tuple(watchers)
         self._stop, self._interrupted = threading.Event(), False
         self._asked_at: float | None = None
         self._reported: set[int] = set()
         # Waiting inside one queue is deaf to the others: where looks cost money, each has a thread.
         costly = len(queues) > 1 and all(served.queue.long_poll_s > 0 for served in queues)
-        self._receivers = Receivers(kit, queues, self._stop) if costly else None
+        self._receivers = Poller(context, queues, self._stop) if costly else None
         slots = numbers.slots + (EXTRA_SLOTS if numbers.pipelined else 0)
         self.workers = [self._worker(queues, slot) for slot in range(slots)]
         self._threads = [
@@ -69,14 +75,14 @@ class WorkerPool:
             for slot, worker in enumerate(self.workers)
         ]
 
-    def _worker(self, queues: Sequence[Served], slot: int) -> Worker:
+    def _worker(self, queues: Sequence[ProfileQueue], slot: int) -> Slot:
         # Each slot is an owner of its own, so that two never take one job for the same claim.
-        handler = Handler(self._kit, f"{self._kit.backend.owner}:{slot}")
+        handler = Handler(self._context, f"{self._context.backend.owner}:{slot}")
         # Each begins with another queue, so that few slots and many queues are fair as well.
         first = slot % len(queues)
         turned = [*queues[first:], *queues[:first]]
         poll_s = self._numbers.poll_s
-        return Worker(self._kit, handler, turned, poll_s=poll_s, receivers=self._receivers)
+        return Slot(self._context, handler, turned, poll_s=poll_s, receivers=self._receivers)
 
     def start(self) -> None:
         """Sweep what dead processes left, make sure the encoder runs, and start the slots.
@@ -86,12 +92,14 @@ class WorkerPool:
         """
         slots = self._numbers.slots
         try:
-            self._kit.scratch.sweep()
-            if self._kit.tidies:
-                sweep_leftovers(self._kit)
-            version = self._kit.encoder.version()
+            self._context.scratch.sweep()
+            if self._context.sweep_on_start:
+                sweep_leftovers(self._context)
+            version = self._context.encoder.version()
             # Beside what is encoded there may be a source fetched ahead, and a rendition on its way.
-            room = self._kit.scratch_room(slots + 1 if self._stages is not None else slots)
+            room = self._context.describe_scratch_space(
+                slots + 1 if self._encode_slots is not None else slots
+            )
         except HevcqError:
             self._close_watchers()
             raise
@@ -102,20 +110,20 @@ class WorkerPool:
             self._receivers.start()
         self._tell_watchers()
 
-    def run(self, signals: StopSignals) -> Outcome:
+    def run(self, signals: StopSignals) -> SlotOutcome:
         """Work until told to stop or unable to go on; return the outcome."""
         try:
             self.start()
         except WorkerUnfit as error:
             self.error = error
-            return Outcome.UNFIT
+            return SlotOutcome.UNFIT
         while not self.stopped:
             if signals.asked.is_set():
                 self.ask()
             if signals.insisted.is_set():
                 self.insist()
             self.step()
-            self._kit.clock.wait(self._next_word(signals), WATCH_S)
+            self._context.clock.wait(self._next_word(signals), WATCH_S)
         return self.finish()
 
     def _next_word(self, signals: StopSignals) -> threading.Event:
@@ -127,10 +135,10 @@ class WorkerPool:
     def ask(self) -> None:
         """Take nothing new, and let running jobs end within the grace."""
         if self._asked_at is None:
-            self._asked_at = self._kit.clock.monotonic()
+            self._asked_at = self._context.clock.monotonic()
             self._stop.set()
-            if self._stages is not None:
-                self._stages.close()
+            if self._encode_slots is not None:
+                self._encode_slots.close()
             for worker in self.workers:
                 worker.wake()
             if self._receivers is not None:
@@ -149,9 +157,11 @@ class WorkerPool:
     def step(self) -> None:
         """Look after the slots: end the grace when it is over, take a sick pool out."""
         for slot, (worker, thread) in enumerate(zip(self.workers, self._threads, strict=True)):
-            if worker.outcome in {Outcome.UNFIT, Outcome.BROKEN} or self._died(worker, thread):
+            if worker.outcome in {SlotOutcome.UNFIT, SlotOutcome.BROKEN} or self._died(
+                worker, thread
+            ):
                 self._lost_slot(slot, worker)
-        now = self._kit.clock.monotonic()
+        now = self._context.clock.monotonic()
         if self._asked_at is not None and now - self._asked_at >= self._numbers.grace_s:
             self.insist()
         self._tell_watchers()
@@ -163,7 +173,7 @@ class WorkerPool:
             return True
         asked = self._asked_at
         bound = self._numbers.grace_s + CHILD_END_S
-        return asked is not None and self._kit.clock.monotonic() - asked > bound
+        return asked is not None and self._context.clock.monotonic() - asked > bound
 
     def _alive(self) -> list[str]:
         """Return the names of the threads that still run; receivers end only when asked to."""
@@ -172,26 +182,26 @@ class WorkerPool:
             return slots
         return slots + self._receivers.alive
 
-    def finish(self) -> Outcome:
+    def finish(self) -> SlotOutcome:
         """Return why the pool ended, once it is `stopped`, and remove its scratch folder."""
         hanging = self._alive()
         if hanging:
             # Its delivery comes back after its deadline; its folder goes with the next sweep.
             get_logger().error("slots_hang", slots=hanging)
             self._close_watchers()
-            return Outcome.BROKEN
-        self._kit.scratch.close()
+            return SlotOutcome.BROKEN
+        self._context.scratch.close()
         self.step()
         self._close_watchers()
         outcomes = {worker.outcome for worker in self.workers}
-        for outcome in (Outcome.UNFIT, Outcome.BROKEN):
+        for outcome in (SlotOutcome.UNFIT, SlotOutcome.BROKEN):
             if outcome in outcomes:
                 return outcome
-        return Outcome.STOPPED
+        return SlotOutcome.STOPPED
 
     def health(self) -> Health:
         """Return how the slots are."""
-        now, slots = self._kit.clock.monotonic(), self._numbers.slots
+        now, slots = self._context.clock.monotonic(), self._numbers.slots
         dead = sum(not thread.is_alive() for thread in self._threads)
         return Health(
             slots=slots,
@@ -222,26 +232,26 @@ class WorkerPool:
         except Exception:  # noqa: BLE001 - who watches the work may break, the work must not
             get_logger().exception("watcher_failed", watcher=type(watcher).__name__)
 
-    def _slot(self, worker: Worker) -> None:
+    def _slot(self, worker: Slot) -> None:
         try:
             worker.run(self._stop)
         except Exception:  # noqa: BLE001 - a slot's thread has nobody above it
             get_logger().exception("slot_broke")
 
     @staticmethod
-    def _died(worker: Worker, thread: threading.Thread) -> bool:
+    def _died(worker: Slot, thread: threading.Thread) -> bool:
         return (
-            worker.outcome is Outcome.RUNNING
+            worker.outcome is SlotOutcome.RUNNING
             and thread.ident is not None
             and (not thread.is_alive())
         )
 
-    def _lost_slot(self, slot: int, worker: Worker) -> None:
+    def _lost_slot(self, slot: int, worker: Slot) -> None:
         """Report a slot that is gone, once; one unfit slot means that the machine is unfit."""
         if slot in self._reported:
             return
         self._reported.add(slot)
         self.error = self.error or worker.error or HevcqError("A worker slot ended by itself.")
         get_logger().error("slot_lost", slot=slot, outcome=worker.outcome.value)
-        if worker.outcome is Outcome.UNFIT:
+        if worker.outcome is SlotOutcome.UNFIT:
             self.ask()

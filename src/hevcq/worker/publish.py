@@ -14,8 +14,8 @@ from hevcq.errors import NeedsReview, StaleFence, Unavailable
 from hevcq.ports.encoder import EncodeReport
 from hevcq.ports.store import Publication, StoredObject
 from hevcq.util.log import get_logger
-from hevcq.worker.delivery.claim import Claimed
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.claim import ClaimedTask
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.inputs import sha256_file
 from hevcq.worker.delivery.progress import Reporter
 from hevcq.worker.reuse import require_own_place
@@ -34,27 +34,29 @@ class Made:
     verify_s: float
 
 
-def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> RenditionRef:
+def publish(
+    context: WorkerContext, claimed: ClaimedTask, made: Made, report: Reporter
+) -> RenditionRef:
     """Make the rendition visible with its certificate; return where it is.
 
     Raises VerificationFailed unless every gate passed, the source's errors if it changed, and
     LeaseLost, StaleFence or Stopped if the work is no longer ours to publish.
     """
     report.phase(Phase.PUBLISH)
-    began = kit.clock.monotonic()
-    kit.retry_control_call(lambda: kit.backend.store.check(claimed.task.source))
-    seconds = kit.clock.monotonic() - began
+    began = context.clock.monotonic()
+    context.retry_control_call(lambda: context.backend.store.check(claimed.task.source))
+    seconds = context.clock.monotonic() - began
     unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED, seconds=seconds)
     gates = (unchanged, *made.gates)
     require_passed(gates)
     sha256 = sha256_file(made.file, claimed.lease.check, missing=Unavailable)
-    certificate = _certificate(kit, claimed, made, gates, sha256)
+    certificate = _certificate(context, claimed, made, gates, sha256)
     name = certificate_key(made.key, sha256)
     claimed.lease.check()
     # The proof first: a rendition is never visible without it. It is not taken back when the
     # publication is refused, for a worker with equal bytes may have published under this name.
-    kit.retry_control_call(
-        lambda: kit.backend.store.put(
+    context.retry_control_call(
+        lambda: context.backend.store.put(
             name, certificate.to_json().encode(), metadata={"job": claimed.task.job_id}
         )
     )
@@ -66,31 +68,31 @@ def publish(kit: Kit, claimed: Claimed, made: Made, report: Reporter) -> Renditi
         fence=claimed.fence.number,
         metadata=_metadata(claimed, sha256, name),
         stop=claimed.lease.stop,
-        recheck=lambda there: _recheck(kit, claimed, made, there),
+        recheck=lambda there: _recheck(context, claimed, made, there),
     )
     # Nothing may come between this and the publication; the fence holds off what comes during it.
     claimed.lease.check()
     try:
-        seen = _publish(kit, publication)
+        seen = _publish(context, publication)
     except StaleFence as refused:
-        _require_granted(kit, publication, refused)
+        _require_granted(context, publication, refused)
         raise
     return RenditionRef(key=made.key, size=seen.size, sha256=sha256, certificate_key=name)
 
 
-def _recheck(kit: Kit, claimed: Claimed, made: Made, there: StoredObject) -> None:
+def _recheck(context: WorkerContext, claimed: ClaimedTask, made: Made, there: StoredObject) -> None:
     """Look once more whether what is visible may be replaced."""
-    kit.retry_control_call(lambda: kit.backend.store.check(claimed.task.source))
-    require_own_place(kit, there, claimed.task, made.source_sha256)
+    context.retry_control_call(lambda: context.backend.store.check(claimed.task.source))
+    require_own_place(context, there, claimed.task, made.source_sha256)
 
 
-def _publish(kit: Kit, publication: Publication) -> StoredObject:
-    store = kit.backend.store
+def _publish(context: WorkerContext, publication: Publication) -> StoredObject:
+    store = context.backend.store
     try:
         return store.publish(publication)
     except Unavailable:
         # The reply may be lost and the rendition visible all the same.
-        seen = kit.retry_control_call(lambda: store.stat(publication.key))
+        seen = context.retry_control_call(lambda: store.stat(publication.key))
         ours = seen is not None and seen.metadata.get("job") == publication.job_id
         if seen is None or not ours or seen.sha256 != publication.sha256:
             raise
@@ -98,14 +100,14 @@ def _publish(kit: Kit, publication: Publication) -> StoredObject:
         return seen
 
 
-def _require_granted(kit: Kit, publication: Publication, refused: StaleFence) -> None:
+def _require_granted(context: WorkerContext, publication: Publication, refused: StaleFence) -> None:
     """Raise NeedsReview if the fence that outranks ours cannot be from the ledger.
 
     While the ledger says that ours is the last it granted, no attempt of today's has a later one, and
     to try again would end just so each time. Only a whole job's fence is published under once; that
     of a split one may be an earlier join's. If the ledger's answer is old, it will not let us bury.
     """
-    job = kit.retry_control_call(lambda: kit.backend.ledger.get(publication.job_id))
+    job = context.retry_control_call(lambda: context.backend.ledger.get(publication.job_id))
     if job is None or (job.state, job.fence) != (JobState.RUNNING, publication.fence):
         return
     raise NeedsReview(
@@ -116,7 +118,11 @@ def _require_granted(kit: Kit, publication: Publication, refused: StaleFence) ->
 
 
 def _certificate(
-    kit: Kit, claimed: Claimed, made: Made, gates: tuple[GateResult, ...], sha256: str
+    context: WorkerContext,
+    claimed: ClaimedTask,
+    made: Made,
+    gates: tuple[GateResult, ...],
+    sha256: str,
 ) -> Certificate:
     return Certificate(
         job_id=claimed.task.job_id,
@@ -128,19 +134,19 @@ def _certificate(
         rendition_size=made.file.stat().st_size,
         profile=claimed.profile.name,
         revision=claimed.profile.revision,
-        ffmpeg=kit.encoder.version(),
+        ffmpeg=context.encoder.version(),
         arguments=made.report.arguments,
         gates=gates,
         notices=made.plan.notices,
         hevcq_version=__version__,
-        made_at=kit.clock.now(),
+        made_at=context.clock.now(),
         encode_s=made.report.seconds,
         verify_s=made.verify_s,
         cpu_s=made.report.cpu_s,
     )
 
 
-def _metadata(claimed: Claimed, sha256: str, certificate: str) -> dict[str, str]:
+def _metadata(claimed: ClaimedTask, sha256: str, certificate: str) -> dict[str, str]:
     return {
         "job": claimed.task.job_id,
         "fence": str(claimed.fence.number),

@@ -12,7 +12,7 @@ from hevcq.errors import BadKey, NeedsReview, SourceGone, VerificationFailed
 from hevcq.ports.store import StoredObject
 from hevcq.util.hashing import sha256_stream
 from hevcq.util.log import get_logger
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Lease
 
 
@@ -25,7 +25,13 @@ class Adopted:
 
 
 def adopt(
-    kit: Kit, lease: Lease, task: Task, profile: Profile, *, key: str, source_sha256: str
+    context: WorkerContext,
+    lease: Lease,
+    task: Task,
+    profile: Profile,
+    *,
+    key: str,
+    source_sha256: str,
 ) -> Adopted | None:
     """Return the rendition that is visible at `key` if it is this very job's, else None.
 
@@ -34,17 +40,17 @@ def adopt(
     with its own bytes read back and hashed; anything less is encoded again. Raises NeedsReview
     where the rendition of another video is.
     """
-    store = kit.backend.store
-    seen = kit.retry_control_call(lambda: store.stat(key))
+    store = context.backend.store
+    seen = context.retry_control_call(lambda: store.stat(key))
     if seen is None or not seen.metadata.get("certificate"):
         return None
     if seen.metadata.get("job") != task.job_id:
-        require_own_place(kit, seen, task, source_sha256)
+        require_own_place(context, seen, task, source_sha256)
         return None
     name = seen.metadata["certificate"]
     try:
-        certificate = _proof(kit, name)
-        if not _same_work(certificate, task, profile, source_sha256, kit.encoder.version()):
+        certificate = _proof(context, name)
+        if not _same_work(certificate, task, profile, source_sha256, context.encoder.version()):
             return None
         with store.open(key) as stream:
             sha256, size = sha256_stream(stream, lease.check)
@@ -58,7 +64,9 @@ def adopt(
     return Adopted(rendition, certificate.cpu_s)
 
 
-def require_own_place(kit: Kit, seen: StoredObject, task: Task, source_sha256: str) -> None:
+def require_own_place(
+    context: WorkerContext, seen: StoredObject, task: Task, source_sha256: str
+) -> None:
     """Raise NeedsReview if what is visible is the rendition of another video.
 
     Uploads to the inbox itself, to `all/` and to the profile's folder come to one name. A new
@@ -68,7 +76,7 @@ def require_own_place(kit: Kit, seen: StoredObject, task: Task, source_sha256: s
     if task.source.bucket == LIBRARY_BUCKET or seen.metadata.get("job") == task.job_id:
         return
     try:
-        proof = _proof(kit, seen.metadata.get("certificate", ""))
+        proof = _proof(context, seen.metadata.get("certificate", ""))
     except (BadKey, SourceGone, VerificationFailed):
         return
     there, ours = proof.source, task.source
@@ -81,8 +89,8 @@ def require_own_place(kit: Kit, seen: StoredObject, task: Task, source_sha256: s
     )
 
 
-def _proof(kit: Kit, name: str) -> Certificate:
-    with kit.backend.store.open(name) as stream:
+def _proof(context: WorkerContext, name: str) -> Certificate:
+    with context.backend.store.open(name) as stream:
         return Certificate.read(stream)
 
 

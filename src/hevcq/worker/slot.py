@@ -10,9 +10,9 @@ from hevcq.domain.verdict import Release
 from hevcq.errors import DatabaseBusy, HevcqError, StorageError, TransientError, WorkerUnfit
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import bound, get_logger
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.handler import Handled, Handler, Served
-from hevcq.worker.poller import Receivers, back_off
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import DeliveryResult, Handler, ProfileQueue
+from hevcq.worker.poller import Poller, back_off
 
 POLL_WAIT_S = 20.0
 """How long a receive of the only queue waits: SQS's longest, and no cost to the embedded queue."""
@@ -22,7 +22,7 @@ TURN_S = 5.0
 """How long a slot that may take nothing waits for its turn before it asks by itself."""
 
 
-class Outcome(StrEnum):
+class SlotOutcome(StrEnum):
     """Why a slot ended, or that it has not."""
 
     RUNNING = "running"
@@ -31,7 +31,7 @@ class Outcome(StrEnum):
     BROKEN = "broken"
 
 
-class Worker:
+class Slot:
     """Serves one or several queues, one delivery at a time.
 
     `poll_s` is how often several queues are looked at in turn while all are empty. `last_poll` is
@@ -42,19 +42,19 @@ class Worker:
 
     def __init__(
         self,
-        kit: Kit,
+        context: WorkerContext,
         handler: Handler,
-        queues: Sequence[Served],
+        queues: Sequence[ProfileQueue],
         *,
         poll_s: float = 0.5,
-        receivers: Receivers | None = None,
+        receivers: Poller | None = None,
     ) -> None:
-        self.outcome = Outcome.RUNNING
+        self.outcome = SlotOutcome.RUNNING
         self.error: BaseException | None = None
         self.handled = 0
         self.busy = False
-        self.last_poll = kit.clock.monotonic()
-        self._kit, self._handler, self._queues = kit, handler, tuple(queues)
+        self.last_poll = context.clock.monotonic()
+        self._context, self._handler, self._queues = context, handler, tuple(queues)
         self._poll_s, self._receivers = poll_s, receivers
         self._turn = 0
         self._errors = 0
@@ -62,22 +62,22 @@ class Worker:
         self._stop = threading.Event()
         for served in self._queues:
             served.queue.listen(self._wake.set)
-        if kit.stages is not None:
-            kit.stages.listen(self._wake.set)
+        if context.encode_slots is not None:
+            context.encode_slots.listen(self._wake.set)
 
     def run(self, stop: threading.Event) -> None:
         """Step until told to stop or unable to go on; `outcome` then says which."""
         self._stop = stop
         try:
-            while not stop.is_set() and self.outcome is Outcome.RUNNING:
+            while not stop.is_set() and self.outcome is SlotOutcome.RUNNING:
                 self.step()
         except BaseException as error:
             # A place held by a slot that is gone would keep all others from looking for work.
             self._out_of_turn()
-            self._end(Outcome.BROKEN, error)
+            self._end(SlotOutcome.BROKEN, error)
             raise
-        if self.outcome is Outcome.RUNNING:
-            self.outcome = Outcome.STOPPED
+        if self.outcome is SlotOutcome.RUNNING:
+            self.outcome = SlotOutcome.STOPPED
 
     def interrupt(self) -> None:
         """Make the work in hand stop and go back at once."""
@@ -100,14 +100,14 @@ class Worker:
             self._failed(error)
             return False
         self._errors = 0
-        receivers, now = self._receivers, self._kit.clock.monotonic()
+        receivers, now = self._receivers, self._context.clock.monotonic()
         self.last_poll = now if receivers is None else receivers.answered_at
         if found is None:
             self._out_of_turn()
             return False
         self.busy = True
-        if self._kit.stages is not None:
-            self._kit.stages.took(self._handler.worker)
+        if self._context.encode_slots is not None:
+            self._context.encode_slots.took(self._handler.worker)
         try:
             with bound(**_names(*found)):
                 self._note(self._handler.handle(*found))
@@ -117,7 +117,7 @@ class Worker:
         self.handled += 1
         return True
 
-    def _receive(self) -> tuple[Served, Delivery] | None:
+    def _receive(self) -> tuple[ProfileQueue, Delivery] | None:
         """Look at each queue once, beginning after the last that gave work; then wait a little.
 
         The first queue to be asked moves on with every delivery, so none can starve another.
@@ -132,10 +132,10 @@ class Worker:
             if found is not None or self._stop.is_set():
                 return found
         # Waiting inside one queue would be deaf to the others; a send in this process rings.
-        self._kit.clock.wait(self._wake, self._poll_s)
+        self._context.clock.wait(self._wake, self._poll_s)
         return None
 
-    def _ask(self, index: int, *, wait_s: float) -> tuple[Served, Delivery] | None:
+    def _ask(self, index: int, *, wait_s: float) -> tuple[ProfileQueue, Delivery] | None:
         served = self._queues[index]
         found = served.queue.receive(1, wait_s=wait_s, stop=self._stop)
         if not found:
@@ -145,50 +145,50 @@ class Worker:
 
     def _in_turn(self) -> bool:
         """Return whether this slot may look for a message; wait a little if it may not."""
-        stages = self._kit.stages
-        if stages is None:
+        encode_slots = self._context.encode_slots
+        if encode_slots is None:
             return True
         self._wake.clear()
-        if stages.enter(self._handler.worker):
+        if encode_slots.enter(self._handler.worker):
             return True
-        self._kit.clock.wait(self._wake, TURN_S)
-        self.last_poll = self._kit.clock.monotonic()
+        self._context.clock.wait(self._wake, TURN_S)
+        self.last_poll = self._context.clock.monotonic()
         return False
 
     def _out_of_turn(self) -> None:
-        if self._kit.stages is not None:
-            self._kit.stages.leave(self._handler.worker)
+        if self._context.encode_slots is not None:
+            self._context.encode_slots.leave(self._handler.worker)
 
     def _paused(self) -> bool:
-        reason = self._kit.lacking_room()
+        reason = self._context.disk_shortage()
         if reason:
             get_logger().warning("work_paused", reason=reason, again_s=DISK_PAUSE_S)
-            self._kit.clock.wait(self._stop, DISK_PAUSE_S)
+            self._context.clock.wait(self._stop, DISK_PAUSE_S)
         return bool(reason)
 
-    def _note(self, handled: Handled) -> None:
+    def _note(self, handled: DeliveryResult) -> None:
         if handled.unfit is not None:
-            self._end(Outcome.UNFIT, handled.unfit)
+            self._end(SlotOutcome.UNFIT, handled.unfit)
             return
         given = handled.verdict
         if isinstance(given, Release) and given.delay_s > 0 and not given.doubted:
             # What one delivery waits for (a full disk, a busy database) the next would meet too.
-            self._kit.clock.wait(self._stop, min(self._poll_s, given.delay_s))
+            self._context.clock.wait(self._stop, min(self._poll_s, given.delay_s))
 
     def _failed(self, error: HevcqError) -> None:
         """Back off from services that fail; a damaged database or scratch does not come back."""
         if isinstance(error, (StorageError, WorkerUnfit)) and not isinstance(error, DatabaseBusy):
-            self._end(Outcome.UNFIT, error)
+            self._end(SlotOutcome.UNFIT, error)
             return
-        back_off(self._kit, self._stop, error, self._errors)
+        back_off(self._context, self._stop, error, self._errors)
         self._errors += 1
 
-    def _end(self, outcome: Outcome, error: BaseException) -> None:
+    def _end(self, outcome: SlotOutcome, error: BaseException) -> None:
         self.outcome, self.error = outcome, error
         get_logger().error(f"worker_{outcome.value}", reason=str(error))
 
 
-def _names(served: Served, delivery: Delivery) -> dict[str, object]:
+def _names(served: ProfileQueue, delivery: Delivery) -> dict[str, object]:
     """Return what every log line about a delivery names, wherever below it is written."""
     names: dict[str, object] = {"profile": served.profile.name, "attempt": delivery.attempt}
     if len(delivery.tasks) == 1:

@@ -14,7 +14,7 @@ from hevcq.domain.verdict import RetryIn
 from hevcq.errors import PartUnfit, SourceDamaged
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.scratch import Scratch
 from support.aws import iam
 from support.aws.breaking import Breaking, broken
@@ -52,7 +52,7 @@ class CloudVideoFarm(VideoFarm):
         self.queue = self.backend.queues[profile.name]
         self.ledger, self.store = self.backend.ledger, self.backend.store
         scratch = Scratch(folder / "scratch", self.clock)
-        self.with_kit(backend=self.backend, clock=self.clock, scratch=scratch)
+        self.with_context(backend=self.backend, clock=self.clock, scratch=scratch)
 
     def submit(self, name: str = "a.mp4", content: bytes = b"clip") -> Source:
         path = self.folder / name
@@ -218,7 +218,9 @@ def test_a_real_video_has_all_its_frames(tmp_path):
     encoder = FfmpegEncoder("ffmpeg", "ffprobe", farm.clock)
     scratch = Scratch(tmp_path / "scratch", farm.clock)
     parts = (farm.backend, encoder, make_plan, scratch, farm.clock)
-    farm.kit = Kit(*parts, threads=1, on_event=farm.events.append, heartbeat=farm._heartbeat)
+    farm.context = WorkerContext(
+        *parts, threads=1, on_event=farm.events.append, heartbeat=farm._heartbeat
+    )
     source = farm.submit("video.mp4")
 
     record = farm.until_settled(source)

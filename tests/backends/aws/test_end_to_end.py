@@ -25,10 +25,10 @@ from hevcq.usecases.operations.dead_letters import (
     redrive,
 )
 from hevcq.util.clock import SystemClock
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.handler import Handler, Served
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.scratch import Scratch
-from hevcq.worker.slot import Worker
+from hevcq.worker.slot import Slot
 from support.aws.forms import post
 from support.aws.moto_server import Farm, make_farm
 from support.clips import make_clip
@@ -69,18 +69,18 @@ def scratch(tmp_path):
     found.close()
 
 
-def worker(farm: Farm, scratch: Scratch, served: Profile = PROFILES["hevc"]) -> Worker:
+def worker(farm: Farm, scratch: Scratch, served: Profile = PROFILES["hevc"]) -> Slot:
     encoder = FfmpegEncoder("ffmpeg", "ffprobe", farm.clock)
-    kit = Kit(farm.backend, encoder, make_plan, scratch, farm.clock, threads=1)
+    context = WorkerContext(farm.backend, encoder, make_plan, scratch, farm.clock, threads=1)
     queue = farm.backend.queues[served.name]
-    return Worker(kit, Handler(kit, farm.backend.owner), [Served(served, queue)])
+    return Slot(context, Handler(context, farm.backend.owner), [ProfileQueue(served, queue)])
 
 
 def upload(farm: Farm, key: str, content: bytes) -> None:
     farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=content)
 
 
-def work_off(farm: Farm, made: Worker, queue: str = "hevc") -> None:
+def work_off(farm: Farm, made: Slot, queue: str = "hevc") -> None:
     """Step until the queue has nothing ready."""
     for _ in range(20):
         if farm.backend.queues[queue].depth().ready == 0:

@@ -23,8 +23,8 @@ from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.reprocess import ReprocessRequest as Again
 from hevcq.usecases.operations.reprocess import reprocess, reprocess_missing
 from hevcq.usecases.operations.status import overview
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.handler import Handler, Served
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.scratch import Scratch
 from support.aws import iam
 from support.aws.moto_server import Farm
@@ -54,12 +54,12 @@ def work(farm: Farm, folder: Path, encoder: FakeEncoder) -> None:
     """Handle what the queue brings, and what comes back later."""
     scratch = Scratch(folder / "scratch", farm.clock)
     parts = (farm.backend, encoder, fake_plan, scratch, farm.clock)
-    kit = Kit(*parts, threads=1, heartbeat=NoHeartbeat)
+    context = WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat)
     queue = farm.backend.queues["hevc"]
-    handler = Handler(kit, farm.backend.owner)
+    handler = Handler(context, farm.backend.owner)
     for _ in range(5):
         for delivery in take(queue):
-            handler.handle(Served(PROFILES["hevc"], queue), delivery)
+            handler.handle(ProfileQueue(PROFILES["hevc"], queue), delivery)
         farm.clock.advance(3600)
     scratch.close()
 

@@ -9,8 +9,8 @@ from hevcq.domain.job import JobState, Source, job_id
 from hevcq.errors import ConfigError
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.operations.reprocess import ReprocessRequest, ReprocessResult, reprocess_missing
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.handler import Handler, Served
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.scratch import Scratch
 from support.aws.values import take
 from support.fakes.encoder import FakeEncoder, fake_plan
@@ -143,11 +143,11 @@ def worked_off(farm, folder) -> None:
     """Have a worker make what is queued."""
     scratch = Scratch(folder / "scratch", farm.clock)
     parts = (farm.backend, FakeEncoder(), fake_plan, scratch, farm.clock)
-    kit = Kit(*parts, threads=1, heartbeat=NoHeartbeat)
+    context = WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat)
     for name in ("hevc", "720p"):
         queue = farm.backend.queues[name]
         for delivery in take(queue):
-            Handler(kit, "w:0").handle(Served(PROFILES[name], queue), delivery)
+            Handler(context, "w:0").handle(ProfileQueue(PROFILES[name], queue), delivery)
     scratch.close()
 
 

@@ -27,9 +27,9 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import SystemClock
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.fault_attribution import CircuitBreaker
-from hevcq.worker.handler import Served
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
 from hevcq.worker.signals import StopSignals
@@ -205,7 +205,7 @@ def work(place: Place, orders: Orders, mark: str) -> None:
     _note_publications(backend, note)
     clock = SystemClock()
     real = orders.real
-    kit = Kit(
+    context = WorkerContext(
         backend=backend,
         encoder=FfmpegEncoder("ffmpeg", "ffprobe", clock)
         if real
@@ -214,17 +214,20 @@ def work(place: Place, orders: Orders, mark: str) -> None:
         scratch=Scratch(place.scratch, clock),
         clock=clock,
         on_event=on_event,
-        sharers=lambda _profile: CHUNKS,
-        tidies=not place.on_aws,
+        slots_per_job=lambda _profile: CHUNKS,
+        sweep_on_start=not place.on_aws,
         threads=1,
         breaker=Trusting(),
     )
-    kit = Calls(Doom(orders, note)).kit(kit)
-    served = [Served(profile, kit.backend.queues[name]) for name, profile in place.profiles.items()]
+    context = Calls(Doom(orders, note)).context(context)
+    served = [
+        ProfileQueue(profile, context.backend.queues[name])
+        for name, profile in place.profiles.items()
+    ]
     numbers = Numbers(slots=1, grace_s=0.0, poll_s=0.05)
     with StopSignals() as signals:
         note("ready", os.getpid())
-        WorkerPool(kit, served, numbers).run(signals)
+        WorkerPool(context, served, numbers).run(signals)
     backend.close()
 
 

@@ -21,9 +21,9 @@ from hevcq.errors import LeaseLost, StaleFence, Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.ports.queue import Delivery
 from hevcq.util.clock import Clock
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Heartbeat, Lease
-from hevcq.worker.handler import Handler, Served
+from hevcq.worker.handler import Handler, ProfileQueue
 
 RAISES = {"stale": StaleFence, "lost": LeaseLost, "silent": Unavailable}
 SETTLING = frozenset({"ack", "release", "bury-delivery"})
@@ -195,15 +195,15 @@ class Run:
         self.holds = False
         self.verbs: set[str] = set()
         THREADS.run = self
-        kit = self._kit()
-        self.handler, self._queue = Handler(kit, "here:0"), kit.backend.queues["hevc"]
+        context = self._context()
+        self.handler, self._queue = Handler(context, "here:0"), context.backend.queues["hevc"]
         self.spawn(self._main, "main")
         self._go()
 
-    def _kit(self) -> Kit:
+    def _context(self) -> WorkerContext:
         queue, ledger, store = RunQueue(self), RunLedger(self), RunStore(self)
         backend = Backend("here", {"hevc": queue}, ledger, store, None, lambda: None)
-        return Kit(
+        return WorkerContext(
             backend=backend,
             encoder=RunEncoder(self),
             plan=lambda _profile, _info: PLAN,
@@ -230,7 +230,7 @@ class Run:
             tasks=(TASK,),
         )
         self.hidden_until = delivery.deadline
-        self.handler.handle(Served(PROFILE, self._queue), delivery)
+        self.handler.handle(ProfileQueue(PROFILE, self._queue), delivery)
 
     # --- threads
 

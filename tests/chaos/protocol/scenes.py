@@ -39,7 +39,7 @@ class Move(NamedTuple):
     fault: str
 
 
-class Moves(NamedTuple):
+class LedgerTransitions(NamedTuple):
     """The scenes that come for nothing, the other moves, and the first that is wrong."""
 
     free: tuple[int, ...]
@@ -75,7 +75,11 @@ class Scenes:
         self._numbers: dict[Scene, int] = {}
         self._raw: dict[Scene, int] = {}
         self.busy = bytearray(1)
-        self.moves, self.lost, self.later = Kept(self._moves), Kept(self._lost), Kept(self._later)
+        self.moves, self.lost, self.later = (
+            Kept(self._transitions),
+            Kept(self._lost),
+            Kept(self._later),
+        )
         self.killed, self.ended = Kept(self._killed), Kept(self._ended)
         self.bad = Kept(self._bad)
 
@@ -153,15 +157,15 @@ class Scenes:
 
     # --- by number
 
-    def _moves(self, key: int) -> Moves:
+    def _transitions(self, key: int) -> LedgerTransitions:
         scene = self.values[key >> 2]
         if scene is None:
-            return Moves((), (), "")
+            return LedgerTransitions((), (), "")
         told = list(self.told(scene, key & 3))
         free = [move for move in told if move.kind == FREE]
         fault = next((f"{move.what}: {move.fault}" for move in free if move.fault), "")
         dear = tuple(move for move in told if move.kind != FREE)
-        return Moves(tuple({self.number(move.scene): 0 for move in free}), dear, fault)
+        return LedgerTransitions(tuple({self.number(move.scene): 0 for move in free}), dear, fault)
 
     def _lost(self, number: int) -> int:
         scene = self.values[number]

@@ -11,11 +11,11 @@ from chaos.sim.parts import SICK, SimEncoder, SimScratch, sim_plan
 from chaos.sim.sched import Killed, Process, SimClock, SimEvent
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Heartbeat, Lease
-from hevcq.worker.handler import Served
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
-from hevcq.worker.slot import Outcome
+from hevcq.worker.slot import SlotOutcome
 from support.fakes.crashing import Calls
 
 
@@ -57,7 +57,7 @@ class Machine:
         self.encoder_version = "ffmpeg version sim"
         self.next_deployment = False
         self.clock = SimClock(world.sched, skew)
-        self.outcome: Outcome | None = None
+        self.outcome: SlotOutcome | None = None
         self.signals = SimpleNamespace(asked=SimEvent(world.sched), insisted=SimEvent(world.sched))
 
     def more(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Machine:
         }
         ledger = LedgerDoor(self, world.ledger_for(self))
         store = self.store_door(self, world.store)
-        kit = Kit(
+        context = WorkerContext(
             backend=Backend(self.name, doors, ledger, store, None, lambda: None),
             encoder=self.encoder_of(self),
             plan=self.plan_by,
@@ -94,12 +94,14 @@ class Machine:
             heartbeat=self._heartbeat,
             **self.more(),
         )
-        kit = Calls(self.point, thread=self._thread).kit(kit)
+        context = Calls(self.point, thread=self._thread).context(context)
         profiles = world.profiles
         if self.next_deployment:
             profiles = {name: revised(profile) for name, profile in profiles.items()}
-        served = [Served(profiles[name], queue) for name, queue in kit.backend.queues.items()]
-        pool = WorkerPool(kit, served, self.numbers(slots, grace_s))
+        served = [
+            ProfileQueue(profiles[name], queue) for name, queue in context.backend.queues.items()
+        ]
+        pool = WorkerPool(context, served, self.numbers(slots, grace_s))
         self.outcome = pool.run(self.signals)
         world.sched.note(f"process ends {self.outcome}")
         world.stats.outcomes[self.outcome.value] += 1

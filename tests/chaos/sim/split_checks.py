@@ -14,7 +14,7 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.worker.chunking.split import PLAN, sweep_leftovers
-from hevcq.worker.slot import Outcome
+from hevcq.worker.slot import SlotOutcome
 
 
 class SplitChecks(QueueChecks):
@@ -262,12 +262,12 @@ class SplitChecks(QueueChecks):
         worked = set(machine.beats) | {key[1] for key in self._verbs if key[0] == machine.name}
         kept = sorted(set(machine.taken) - worked)
         require(not kept, f"a stopped process keeps {len(kept)} messages")
-        if machine.outcome is Outcome.BROKEN:
+        if machine.outcome is SlotOutcome.BROKEN:
             # One that stops by itself is looked at as rarely as one that works (`waits`).
             told = machine.signals.asked.is_set()
             require(machine.suffered or not told, "a slot hangs, and nothing was slow")
             return
-        stages = pool._stages
+        stages = pool._encode_slots
         require(stages is None or not stages._at, "a stopped process still has slots at work")
 
     # --- the end

@@ -87,7 +87,7 @@ class VideoMachine(Machine):
     """A process of a world with split videos.
 
     `taken` says when each message came into the process, `leases` has that of each slot, and
-    `encoding` counts what is encoded just now. `sharers` is how many slots it believes to be there.
+    `encoding` counts what is encoded just now. `slots_per_job` is how many slots it believes to be there.
     """
 
     queue_door, store_door, encoder_of = VideoQueueDoor, VideoStoreDoor, VideoEncoder
@@ -100,8 +100,8 @@ class VideoMachine(Machine):
         self.taken: dict[str, float] = {}
         self.leases: dict[str, Lease] = {}
         self.encoding, self.slots = 0, 1
-        self.sharers = 2 + int(world.random.random() * 5)
-        self.tidies = world.embedded or world.random.random() < 0.2
+        self.slots_per_job = 2 + int(world.random.random() * 5)
+        self.sweep_on_start = world.embedded or world.random.random() < 0.2
 
     def start(self, slots: int, grace_s: float) -> None:
         self.slots = slots
@@ -109,9 +109,9 @@ class VideoMachine(Machine):
 
     def more(self) -> dict[str, Any]:
         return {
-            "sharers": lambda _profile: self.sharers,
-            "hands_on": not self.world.embedded,
-            "tidies": self.tidies,
+            "slots_per_job": lambda _profile: self.slots_per_job,
+            "requeue_stragglers": not self.world.embedded,
+            "sweep_on_start": self.sweep_on_start,
         }
 
     def numbers(self, slots: int, grace_s: float) -> Numbers:

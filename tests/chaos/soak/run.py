@@ -22,8 +22,8 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.settings.model import Settings
 from hevcq.util.clock import SystemClock
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.handler import Served
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
 from hevcq.worker.signals import StopSignals
@@ -149,17 +149,17 @@ class Soak:
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
         opened, clock = self._opened(), SystemClock()
         queue = opened.backend.queues[PROFILE.name]
-        kit = Kit(
+        context = WorkerContext(
             backend=opened.backend,
             encoder=FfmpegEncoder("ffmpeg", "ffprobe", clock) if self.real else StubEncoder(),
             plan=make_plan if self.real else fake_plan,
             scratch=Scratch(self.folder / "scratch", clock),
             clock=clock,
             on_event=Leak(self.leak, self.folder),
-            tidies=True,
+            sweep_on_start=True,
             threads=1,
         )
         numbers = Numbers(slots=SLOTS, grace_s=0.0)
         with StopSignals() as signals:
-            WorkerPool(kit, [Served(PROFILE, queue)], numbers).run(signals)
+            WorkerPool(context, [ProfileQueue(PROFILE, queue)], numbers).run(signals)
         opened.close()

@@ -24,8 +24,8 @@ from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.profiles import load_profiles
 from hevcq.settings import Settings
 from hevcq.settings_load import load
-from hevcq.worker.handler import Handler, Served
-from hevcq.worker.kit import Kit
+from hevcq.worker.handler import Handler, ProfileQueue
+from hevcq.worker.context import WorkerContext
 from hevcq.worker.loop import Worker
 from hevcq.worker.scratch import Scratch
 
@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
     profiles = load_profiles(folder / "profiles")
     farm = make_farm(profiles, clock=SystemClock())
     scratch = Scratch(folder / "scratch", SystemClock())
-    kit = Kit(
+    context = WorkerContext(
         farm.backend,
         FfmpegEncoder("ffmpeg", "ffprobe", farm.clock),
         make_plan,
@@ -48,9 +48,9 @@ def main(folder: Path) -> None:
         farm.clock,
         threads=1,
     )
-    handler = Handler(kit, farm.backend.owner)
+    handler = Handler(context, farm.backend.owner)
     workers = {
-        name: Worker(kit, handler, [Served(profile, farm.backend.queues[name])])
+        name: Worker(context, handler, [ProfileQueue(profile, farm.backend.queues[name])])
         for name, profile in profiles.items()
     }
     finished_ones(farm, workers["hevc"], folder / "lib")

@@ -29,7 +29,7 @@ from typing import Any
 
 from hevcq.ports.backend import Backend
 from hevcq.ports.queue import Delivery
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.context import WorkerContext
 
 ComeTo = Callable[[str], None]
 """Called with the name of each point that a thread comes to; may kill it."""
@@ -64,13 +64,13 @@ class Calls:
         self._kinds: dict[str, str] = {}
         self._worked = False
 
-    def kit(self, kit: Kit) -> Kit:
+    def context(self, context: WorkerContext) -> WorkerContext:
         """Return a kit all of whose ports are watched."""
         return replace(
-            kit,
-            backend=self.backend(kit.backend),
-            encoder=self.port("encoder", kit.encoder),
-            scratch=self.port("scratch", kit.scratch),
+            context,
+            backend=self.backend(context.backend),
+            encoder=self.port("encoder", context.encoder),
+            scratch=self.port("scratch", context.scratch),
         )
 
     def backend(self, backend: Backend) -> Backend:

@@ -13,9 +13,9 @@ from hevcq.domain.events import JobEvent
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import rendition_key
 from hevcq.ports.queue import DeadLetter, Delivery, Selection
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Lease
-from hevcq.worker.handler import Handled, Handler, Served
+from hevcq.worker.handler import DeliveryResult, Handler, ProfileQueue
 from hevcq.worker.scratch import Scratch
 from support.clips import ManualClock
 from support.fakes.backend import HEVC, memory_backend
@@ -82,7 +82,7 @@ class Farm:
         self.encoder = FakeEncoder()
         self.events: list[JobEvent] = []
         self.heartbeats: list[NoHeartbeat] = []
-        self.kit = Kit(
+        self.context = WorkerContext(
             backend=self.backend,
             encoder=self.encoder,
             plan=fake_plan,
@@ -102,13 +102,13 @@ class Farm:
         """The lease of the delivery in hand, or of the last one."""
         return self.heartbeats[-1].lease
 
-    def with_kit(self, **changes: object) -> None:
+    def with_context(self, **changes: object) -> None:
         """Replace parts of the kit."""
-        self.kit = replace(self.kit, **changes)
+        self.context = replace(self.context, **changes)
 
     def come_to(self, told: ComeTo) -> None:
         """Have `told` called at every crash point that a worker comes to from now on."""
-        self.kit = Calls(told).kit(self.kit)
+        self.context = Calls(told).context(self.context)
 
     def submit(self, name: str = "a.mp4", content: bytes = b"clip") -> Source:
         """Upload a source and queue its job."""
@@ -118,7 +118,7 @@ class Farm:
 
     def receive(self) -> Delivery | None:
         """Take the next visible delivery."""
-        queue = self.kit.backend.queues[self.profile.name]
+        queue = self.context.backend.queues[self.profile.name]
         found = queue.receive(1, wait_s=0, stop=threading.Event())
         return found[0] if found else None
 
@@ -129,15 +129,15 @@ class Farm:
 
     def handler(self, worker: str = "here:0") -> Handler:
         """Return a handler of its own."""
-        return Handler(self.kit, worker)
+        return Handler(self.context, worker)
 
-    def handle(self, worker: str = "here:0") -> Handled | None:
+    def handle(self, worker: str = "here:0") -> DeliveryResult | None:
         """Receive and handle one delivery; None if none is visible."""
         delivery = self.receive()
         if delivery is None:
             return None
-        queue = self.kit.backend.queues[self.profile.name]
-        return self.handler(worker).handle(Served(self.profile, queue), delivery)
+        queue = self.context.backend.queues[self.profile.name]
+        return self.handler(worker).handle(ProfileQueue(self.profile, queue), delivery)
 
     def killed_at(self, point: str) -> bool:
         """Handle one delivery with a kill at `point`; return whether it was reached.
@@ -152,8 +152,8 @@ class Farm:
                 reached.append(here)
                 raise Killed(here)
 
-        before, scratch = self.kit, DoomedScratch(self.folder / "scratch", self.clock)
-        self.with_kit(scratch=scratch)
+        before, scratch = self.context, DoomedScratch(self.folder / "scratch", self.clock)
+        self.with_context(scratch=scratch)
         self.come_to(kill)
         try:
             self.handle("doomed:0")
@@ -161,7 +161,7 @@ class Farm:
             pass
         finally:
             scratch.die()
-            self.kit = before
+            self.context = before
         return bool(reached)
 
     def until_settled(self, source: Source, *, rounds: int = 40) -> JobRecord:

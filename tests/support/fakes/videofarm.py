@@ -12,7 +12,7 @@ from hevcq.domain.keys import key_for_path, work_folder
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import Delivery
 from hevcq.settings.model import Settings
-from hevcq.worker.handler import Handled, Served
+from hevcq.worker.handler import DeliveryResult, ProfileQueue
 from support.fakes.backend import HEVC
 from support.fakes.encoder import fake_index
 from support.fakes.farm import Farm
@@ -29,7 +29,7 @@ class VideoFarm(Farm):
     def __init__(self, folder: Path, profile=CHUNKED) -> None:
         super().__init__(folder, profile)
         self.encoder.index = fake_index(length_s=60, every_s=20)
-        self.with_kit(sharers=lambda _profile: CHUNKS)
+        self.with_context(slots_per_job=lambda _profile: CHUNKS)
 
     def split(self, name: str = "a.mp4") -> Source:
         """Submit a video and split it: its chunks are queued."""
@@ -52,10 +52,10 @@ class VideoFarm(Farm):
     def chunks(self, source: Source) -> list[JobRecord]:
         return self.parts(source)[:-1]
 
-    def do(self, delivery: Delivery, worker: str = "here:0") -> Handled:
+    def do(self, delivery: Delivery, worker: str = "here:0") -> DeliveryResult:
         """Handle one delivery that a test took by itself."""
-        queue = self.kit.backend.queues[self.profile.name]
-        return self.handler(worker).handle(Served(self.profile, queue), delivery)
+        queue = self.context.backend.queues[self.profile.name]
+        return self.handler(worker).handle(ProfileQueue(self.profile, queue), delivery)
 
     def task(self, source: Source, chunk: int | None) -> Task:
         """Return the task of a part under the job's present split."""
@@ -101,7 +101,7 @@ class EmbeddedVideoFarm(VideoFarm):
         self.backend = self.opened.backend
         self.queue = self.backend.queues[profile.name]
         self.ledger, self.store = self.backend.ledger, self.backend.store
-        self.with_kit(backend=self.backend)
+        self.with_context(backend=self.backend)
 
     def submit(self, name: str = "a.mp4", content: bytes = b"clip") -> Source:
         """Put a file into the library and queue its job."""

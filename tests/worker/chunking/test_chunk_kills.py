@@ -283,13 +283,13 @@ class _Outage:
 
 
 def _break(farm: VideoFarm, port: str, side: str, outage: _Outage) -> None:
-    whole = farm.kit.backend
+    whole = farm.context.backend
     if port == "queue":
         queues = {n: Faulty(q, **{side: outage}) for n, q in whole.queues.items()}
-        farm.with_kit(backend=replace(whole, queues=queues))
+        farm.with_context(backend=replace(whole, queues=queues))
     else:
         broken = Faulty(getattr(whole, port), **{side: outage})
-        farm.with_kit(backend=replace(whole, **{port: broken}))
+        farm.with_context(backend=replace(whole, **{port: broken}))
 
 
 @pytest.mark.parametrize("life", LIVES)

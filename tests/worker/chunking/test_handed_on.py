@@ -8,7 +8,7 @@ from hevcq.domain.job import JobState
 from hevcq.domain.verdict import HAND_ON_S, Release
 from hevcq.errors import Stopped, Unavailable
 from hevcq.ports.encoder import EncodeProgress
-from hevcq.worker.delivery.context import HandedOn
+from hevcq.worker.delivery.context import RequeuedChunks
 from support.fakes.encoder import fake_index
 from support.fakes.videofarm import EmbeddedVideoFarm, VideoFarm
 
@@ -39,7 +39,7 @@ class Paced:
 
 def handing_on(farm: VideoFarm) -> VideoFarm:
     """Have a farm's workers hand on what trails, and cut its videos for as many workers."""
-    farm.with_kit(sharers=lambda _profile: CHUNKS, hands_on=True)
+    farm.with_context(slots_per_job=lambda _profile: CHUNKS, requeue_stragglers=True)
     return farm
 
 
@@ -80,7 +80,7 @@ class HandsOn:
             refused = farm.handle("slow:1")
             assert isinstance(refused.verdict, Release)
             assert refused.verdict.delay_s == HAND_ON_S
-        farm.with_kit(handed_on=HandedOn())
+        farm.with_context(requeued_chunks=RequeuedChunks())
         farm.clock.advance(HAND_ON_S)
         farm.handle("elsewhere:0")
 
@@ -129,7 +129,7 @@ class HandsOn:
         assert paced.begun.count(0) == 1
 
     def test_slots_of_one_machine_hand_nothing_on(self, farm):
-        farm.with_kit(hands_on=False)
+        farm.with_context(requeue_stragglers=False)
         paced, source = split(farm, {4: [5.0, 1.0]})
 
         assert farm.until_settled(source).state is JobState.DONE
@@ -143,7 +143,9 @@ class HandsOn:
 
         with monkeypatch.context() as patched:
             patched.setattr(farm.ledger, "parts", silent)
-            patched.setattr("hevcq.worker.chunking.chunk_job.send_join", lambda _kit, _task: None)
+            patched.setattr(
+                "hevcq.worker.chunking.chunk_job.send_join", lambda _context, _task: None
+            )
             farm.handle()
 
         assert paced.begun.count(4) == 1

@@ -41,11 +41,11 @@ def test_a_sweep_that_begins_late_leaves_the_next_split_alone(farm, monkeypatch)
     source, late = farm.chunked(), []
     swept = split.sweep
 
-    def later(kit, job_id, **named):
+    def later(context, job_id, **named):
         if not late:
             late.append(job_id)
             split_again(farm, source)
-        swept(kit, job_id, **named)
+        swept(context, job_id, **named)
 
     monkeypatch.setattr("hevcq.worker.chunking.join_job.sweep", later)
     farm.handle()
@@ -80,7 +80,7 @@ def test_a_start_that_read_a_job_before_it_was_split_again_leaves_its_parts_alon
 
     with monkeypatch.context() as patch:
         patch.setattr(farm.ledger, "forget_parts", later)
-        sweep_leftovers(farm.kit)
+        sweep_leftovers(farm.context)
 
     assert ends_in_chunks(farm, source)
 
@@ -92,6 +92,6 @@ def test_what_an_attempt_left_that_never_split_goes_once_its_job_is_queued(farm)
     fence = farm.record(source).fence
     farm.ledger.interrupt(farm.record(source).job_id, fence, "stopped")
 
-    sweep_leftovers(farm.kit)
+    sweep_leftovers(farm.context)
 
     assert farm.kept(source) == []

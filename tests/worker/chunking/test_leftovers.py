@@ -8,7 +8,7 @@ from hevcq.domain.job import JobState, job_id, part_id
 from hevcq.domain.keys import work_folder, work_key
 from hevcq.errors import SourceDamaged, Unavailable
 from hevcq.worker.chunking.split import sweep_leftovers
-from hevcq.worker.handler import Served
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 
@@ -32,7 +32,7 @@ def test_what_is_kept_for_a_job_that_ended_goes(farm, end):
     assert farm.until_settled(source).state is end
     leave(farm, source)
 
-    sweep_leftovers(farm.kit)
+    sweep_leftovers(farm.context)
 
     assert farm.kept(source) == []
 
@@ -42,7 +42,7 @@ def test_what_a_split_job_goes_by_stays_and_what_it_does_not_goes(farm):
     farm.handle()
     needed, old = farm.kept(source), leave(farm, source)
 
-    sweep_leftovers(farm.kit)
+    sweep_leftovers(farm.context)
 
     assert farm.store.stat(old) is None
     assert farm.kept(source) == needed
@@ -55,7 +55,7 @@ def test_the_plan_of_a_job_that_is_being_split_stays(farm):
     assert farm.killed_at("store.put:after")
     (plan,) = farm.kept(source)
 
-    sweep_leftovers(farm.kit)
+    sweep_leftovers(farm.context)
 
     assert farm.kept(source) == [plan]
 
@@ -64,7 +64,7 @@ def test_files_of_a_job_that_nobody_knows_go(farm):
     key = f"{work_folder('0' * 32)}digest-1/plan.json"
     farm.store.put(key, b"{}", metadata={})
 
-    sweep_leftovers(farm.kit)
+    sweep_leftovers(farm.context)
 
     assert farm.store.stat(key) is None
 
@@ -73,7 +73,7 @@ def test_a_dead_part_is_remembered_so_that_its_delivery_still_becomes_a_letter(f
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
     assert farm.killed_at("queue.bury:before")
-    sweep_leftovers(farm.kit)
+    sweep_leftovers(farm.context)
     split = farm.record(source).split
     assert farm.ledger.get(part_id(job_id(source, "hevc"), split.name, 0)) is not None
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
@@ -98,15 +98,15 @@ def test_a_worker_that_starts_tidies_where_its_store_expires_nothing(farm):
     source = farm.submit()
     farm.until_settled(source)
     key = leave(farm, source)
-    for tidies in (False, True):
-        farm.with_kit(tidies=tidies)
-        pool = WorkerPool(farm.kit, [Served(farm.profile, farm.queue)], Numbers())
+    for sweep_on_start in (False, True):
+        farm.with_context(sweep_on_start=sweep_on_start)
+        pool = WorkerPool(farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers())
         pool.start()
         pool.insist()
         for thread in pool._threads:
             thread.join(20)
 
-        assert (farm.store.stat(key) is None) is tidies
+        assert (farm.store.stat(key) is None) is sweep_on_start
 
 
 def test_a_store_that_does_not_answer_does_not_keep_a_worker_from_starting(farm, monkeypatch):
@@ -115,4 +115,4 @@ def test_a_store_that_does_not_answer_does_not_keep_a_worker_from_starting(farm,
 
     monkeypatch.setattr(farm.store, "list", away)
 
-    sweep_leftovers(farm.kit)
+    sweep_leftovers(farm.context)

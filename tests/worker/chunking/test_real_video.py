@@ -19,8 +19,8 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.settings.model import Settings
 from hevcq.util.clock import SystemClock
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.handler import Served
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from hevcq.worker.scratch import Scratch
 from support.clips import make_clip
@@ -59,8 +59,8 @@ def test_a_video_of_many_key_frames_is_joined_to_every_frame_at_its_time(tmp_pat
 
     scratch = Scratch(tmp_path / "scratch", clock)
     encoder = FfmpegEncoder("ffmpeg", "ffprobe", clock)
-    kit = Kit(backend, encoder, make_plan, scratch, clock, threads=1, on_event=told)
-    pool = WorkerPool(kit, [Served(PROFILE, backend.queues["hevc"])], Numbers(slots=2))
+    context = WorkerContext(backend, encoder, make_plan, scratch, clock, threads=1, on_event=told)
+    pool = WorkerPool(context, [ProfileQueue(PROFILE, backend.queues["hevc"])], Numbers(slots=2))
     pool.start()
     assert done.wait(120)
     pool.insist()

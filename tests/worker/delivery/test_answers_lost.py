@@ -9,7 +9,7 @@ import pytest
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import Done, FailureClass, Release, RetryIn
 from hevcq.errors import SourceDamaged, Unavailable
-from hevcq.worker.handler import Served
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.slot import _names
 from support.fakes.farm import Farm
 from support.fakes.videofarm import VideoFarm
@@ -69,7 +69,7 @@ def test_a_completion_whose_answer_was_lost_has_happened(tmp_path):
 def test_a_video_whose_chunks_could_not_be_queued_is_looked_at_again_soon(tmp_path):
     farm = VideoFarm(tmp_path)
     source = farm.submit()
-    queue = farm.kit.backend.queues["hevc"]
+    queue = farm.context.backend.queues["hevc"]
     lost(queue, "send", times=3, happened=False)
 
     handled = farm.handle()
@@ -110,7 +110,7 @@ def test_lines_about_a_message_of_several_jobs_name_none_of_them_alone(tmp_path)
     farm = Farm(tmp_path)
     farm.submit()
     delivery = farm.receive()
-    served = Served(farm.profile, farm.queue)
+    served = ProfileQueue(farm.profile, farm.queue)
 
     assert _names(served, delivery)["job"] == delivery.tasks[0].job_id
     several = replace(delivery, tasks=delivery.tasks * 2)

@@ -6,7 +6,7 @@ import pytest
 
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.verdict import Done
-from hevcq.worker.handler import Served
+from hevcq.worker.handler import ProfileQueue
 from support.fakes.farm import Farm, Killed
 
 WAY = (
@@ -49,8 +49,8 @@ class SlowFarm(Farm):
                 self.clock.advance(message.visible_at - self.clock.monotonic())
                 continue
             at, fence = self.clock.monotonic(), self._fence(source)
-            queue = self.kit.backend.queues[self.profile.name]
-            handled = self.handler("alive:0").handle(Served(self.profile, queue), found)
+            queue = self.context.backend.queues[self.profile.name]
+            handled = self.handler("alive:0").handle(ProfileQueue(self.profile, queue), found)
             if self._fence(source) > fence or isinstance(handled.verdict, Done):
                 return at - began
 

@@ -22,7 +22,7 @@ def farm(tmp_path):
     """A farm whose queue gives up apart from the ledger, as SQS does."""
     made = VideoFarm(tmp_path)
     made.backend = replace(made.backend, external_dlq=True)
-    made.with_kit(backend=made.backend)
+    made.with_context(backend=made.backend)
     return made
 
 

@@ -70,12 +70,12 @@ class _Outage:
 
 
 def _break(farm: Farm, port: str, side: str, outage: _Outage) -> None:
-    whole = farm.kit.backend
+    whole = farm.context.backend
     if port == "queue":
         queues = {n: Faulty(q, **{side: outage}) for n, q in whole.queues.items()}
-        farm.with_kit(backend=replace(whole, queues=queues))
+        farm.with_context(backend=replace(whole, queues=queues))
     else:
-        farm.with_kit(
+        farm.with_context(
             backend=replace(whole, **{port: Faulty(getattr(whole, port), **{side: outage})})
         )
 

@@ -47,8 +47,8 @@ def test_each_verdict_settles_once_and_a_second_time_is_harmless(tmp_path, decid
     farm.submit()
     delivery = farm.receive()
 
-    assert settle(farm.kit, farm.queue, delivery, decided) is True
-    assert settle(farm.kit, farm.queue, delivery, decided) is False
+    assert settle(farm.context, farm.queue, delivery, decided) is True
+    assert settle(farm.context, farm.queue, delivery, decided) is False
     assert farm.queue.settled == [(verb, "m1")]
 
 
@@ -56,7 +56,7 @@ def test_abandoned_work_is_not_settled(tmp_path):
     farm = Farm(tmp_path)
     farm.submit()
 
-    assert settle(farm.kit, farm.queue, farm.receive(), ABANDON) is False
+    assert settle(farm.context, farm.queue, farm.receive(), ABANDON) is False
     assert farm.queue.settled == []
     assert farm.queue.depth().in_flight == 1
 

@@ -183,7 +183,7 @@ def test_two_sources_that_break_the_encoder_each_time_still_end(farm):
 
 def test_a_doubted_failure_is_counted_once_the_message_has_no_receives_to_spare(farm):
     farm.encoder.errors["encode"] = [EncoderFailed("broke")] * 9
-    farm.kit.breaker.failed("another", FailureClass.ENCODER)
+    farm.context.breaker.failed("another", FailureClass.ENCODER)
     farm.submit()
     spare = farm.profile.queue.max_receives - farm.profile.queue.max_failures
     for _ in range(spare - 1):
@@ -199,5 +199,5 @@ def test_one_job_that_fails_again_and_again_does_not_take_the_worker_out(farm):
 
     farm.until_settled(source)
 
-    assert farm.kit.breaker.failed("another", FailureClass.ENCODER) is False
+    assert farm.context.breaker.failed("another", FailureClass.ENCODER) is False
     assert farm.letters()[0].failure_class is FailureClass.ENCODER

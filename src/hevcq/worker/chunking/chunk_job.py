@@ -19,20 +19,20 @@ from hevcq.ports.store import Publication, StoredObject
 from hevcq.util.hashing import sha256_stream
 from hevcq.util.log import get_logger
 from hevcq.util.text import encodable
-from hevcq.worker.chunking.straggler import Trail
-from hevcq.worker.chunking.subjob import PartWork, send_join
-from hevcq.worker.delivery.inputs import require_room, sha256_file
+from hevcq.worker.chunking.straggler import StragglerWatch
+from hevcq.worker.chunking.subjob import Subjob, send_join
+from hevcq.worker.delivery.inputs import require_free_space, sha256_file
 
 
-class ChunkWork(PartWork):
+class ChunkJob(Subjob):
     """One attempt at one chunk."""
 
     def _run(self, video: VideoPlan) -> Verdict:
         chunk = self._chunk(video)
         made = self._found(chunk) or self._made(video, chunk)
         reference, cpu_s = made
-        self._moves.complete(reference, cpu_s=cpu_s)
-        send_join(self._kit, self._task)
+        self._transitions.complete(reference, cpu_s=cpu_s)
+        send_join(self._context, self._task)
         return Done()
 
     def _chunk(self, video: VideoPlan) -> Chunk:
@@ -45,12 +45,12 @@ class ChunkWork(PartWork):
         return work_key(self._job.job_id, self._split.name, part_name(chunk.index))
 
     def _made(self, video: VideoPlan, chunk: Chunk) -> tuple[RenditionRef, float]:
-        with self._kit.scratch.job(self._task.unit_id) as folder:
+        with self._context.scratch.job(self._task.unit_id) as folder:
             share = int(self._source.size * chunk.frames / video.chunks.frames)
             copied = share if self._store.free_bytes() is None else 0
-            require_room(self._kit, copied + share, self.part)
+            require_free_space(self._context, copied + share, self.part)
             output = folder / part_name(chunk.index)
-            encoding = self._kit.encoding(self._claimed.worker, self._lease.check)
+            encoding = self._context.encoding(self._claimed.worker, self._lease.check)
             with encoding, self._streamed(folder) as location:
                 report = self._encode(video, chunk, location, output)
             self._require_ours(chunk, report)
@@ -60,10 +60,10 @@ class ChunkWork(PartWork):
         self._report.phase(Phase.ENCODE)
         request = self._request(video, location, output)
         on_progress = self._report.encoding(Phase.ENCODE, video.chunks.seconds(chunk))
-        if self._kit.hands_on:
-            trail = Trail(self._kit, video, chunk, self._lease, self._claimed.fence)
+        if self._context.requeue_stragglers:
+            trail = StragglerWatch(self._context, video, chunk, self._lease, self._claimed.fence)
             on_progress = trail.watched(on_progress)
-        report = self._kit.encoder.encode_chunk(
+        report = self._context.encoder.encode_chunk(
             request,
             video.chunks,
             chunk,
@@ -76,9 +76,9 @@ class ChunkWork(PartWork):
     def _require_ours(self, chunk: Chunk, report: ChunkReport) -> None:
         """Raise unless the part is exact, and made of the source that was queued."""
         _require_exact(chunk, report.frames, report.first_pts, report.last_pts)
-        self._kit.breaker.succeeded()
+        self._context.breaker.succeeded()
         # The source may have been replaced while it was read: then these are not its frames.
-        self._kit.retry_control_call(lambda: self._store.check(self._source))
+        self._context.retry_control_call(lambda: self._store.check(self._source))
 
     def _publish(self, chunk: Chunk, report: ChunkReport, output: Path) -> RenditionRef:
         self._report.phase(Phase.PUBLISH)
@@ -87,7 +87,7 @@ class ChunkWork(PartWork):
         name = f"{key}.{sha256[:16]}.json"
         told = self._told(report, sha256, size)
         self._lease.check()
-        self._kit.retry_control_call(
+        self._context.retry_control_call(
             lambda: self._store.put(
                 name, told.model_dump_json().encode(), metadata={"job": self._job.job_id}
             )
@@ -124,7 +124,7 @@ class ChunkWork(PartWork):
             last_pts=report.last_pts,
             size=size,
             headers=report.headers,
-            ffmpeg=self._kit.encoder.version(),
+            ffmpeg=self._context.encoder.version(),
         )
 
     def _found(self, chunk: Chunk) -> tuple[RenditionRef, float] | None:
@@ -133,7 +133,7 @@ class ChunkWork(PartWork):
         It counts only with its report, and with its own bytes read back and hashed.
         """
         key = self._key(chunk)
-        seen = self._kit.retry_control_call(lambda: self._store.stat(key))
+        seen = self._context.retry_control_call(lambda: self._store.stat(key))
         name = seen.metadata.get("report", "") if seen is not None else ""
         if seen is None or not name or seen.metadata.get("job") != self._task.unit_id:
             return None
@@ -152,7 +152,7 @@ class ChunkWork(PartWork):
     def _is_this(self, told: PartReport, seen: StoredObject, sha256: str, size: int) -> bool:
         same = (told.sha256, told.size, seen.sha256) == (sha256, size, sha256)
         mine = told.part_id == self._task.unit_id
-        return same and mine and told.ffmpeg == self._kit.encoder.version()
+        return same and mine and told.ffmpeg == self._context.encoder.version()
 
 
 def _require_exact(chunk: Chunk, frames: int, first_pts: int, last_pts: int) -> None:

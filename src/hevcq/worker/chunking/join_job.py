@@ -14,16 +14,16 @@ from hevcq.domain.verdict import Done, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, VerificationFailed
 from hevcq.ports.encoder import EncodeReport, VerifyRequest
 from hevcq.util.log import get_logger
-from hevcq.worker.chunking.split import announce, sweep
-from hevcq.worker.chunking.subjob import PartWork
-from hevcq.worker.delivery.claim import Claimed
-from hevcq.worker.delivery.inputs import require_room
+from hevcq.worker.chunking.split import enqueue_chunks, sweep
+from hevcq.worker.chunking.subjob import Subjob
+from hevcq.worker.delivery.claim import ClaimedTask
+from hevcq.worker.delivery.inputs import require_free_space
 from hevcq.worker.delivery.lease import Fence
 from hevcq.worker.publish import Made, publish
 from hevcq.worker.reuse import adopt
 
 
-class JoinWork(PartWork):
+class JoinJob(Subjob):
     """One attempt at the join. It ends the job."""
 
     def _is_unfit(self, error: HevcqError) -> bool:
@@ -31,19 +31,21 @@ class JoinWork(PartWork):
         return isinstance(error, (PartUnfit, VerificationFailed))
 
     def _run(self, video: VideoPlan) -> Verdict:
-        subjobs = self._kit.backend.subjobs
-        parts = self._kit.retry_control_call(lambda: subjobs.parts(self._job.job_id))
+        subjobs = self._context.backend.subjobs
+        parts = self._context.retry_control_call(lambda: subjobs.parts(self._job.job_id))
         chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
         if len(chunks) != self._split.chunks or any(p.state is not JobState.DONE for p in chunks):
             # A part is made again. Its task may have been lost with the join that asked for it;
             # who completes the set sends another join.
-            announce(self._kit, self._task.whole(), self._split)
-            self._moves.interrupt("A chunk is not done yet.")
+            enqueue_chunks(self._context, self._task.whole(), self._split)
+            self._transitions.interrupt("A chunk is not done yet.")
             return Done()
         key = rendition_key(self._source.key, video.recipe.name, video.plan.extension)
         whole = self._task.whole()
         sha256 = video.source_sha256
-        earlier = adopt(self._kit, self._lease, whole, video.recipe, key=key, source_sha256=sha256)
+        earlier = adopt(
+            self._context, self._lease, whole, video.recipe, key=key, source_sha256=sha256
+        )
         if earlier is not None:
             return self._complete(earlier.rendition, earlier.cpu_s)
         return self._join(video, chunks, key)
@@ -51,14 +53,14 @@ class JoinWork(PartWork):
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
         self._end.complete(rendition, cpu_s=cpu_s)
         self.rendition = rendition
-        sweep(self._kit, self._job.job_id)
+        sweep(self._context, self._job.job_id)
         return Done()
 
     def _join(self, video: VideoPlan, chunks: list[JobRecord], key: str) -> Verdict:
-        with self._kit.scratch.job(self._task.unit_id) as folder:
+        with self._context.scratch.job(self._task.unit_id) as folder:
             copied = self._source.size if self._store.free_bytes() is None else 0
             sizes = sum(p.rendition.size for p in chunks if p.rendition is not None)
-            require_room(self._kit, copied + 2 * sizes, self.part)
+            require_free_space(self._context, copied + 2 * sizes, self.part)
             self._report.phase(Phase.FETCH)
             files = [self._collected(part, folder) for part in chunks]
             told = [self._told(part) for part in chunks]
@@ -102,11 +104,11 @@ class JoinWork(PartWork):
         part = part_id(self._job.job_id, self._split.name, number)
         get_logger(job=self._job.job_id).warning("part_again", chunk=number, reason=reason)
         key = work_key(self._job.job_id, self._split.name, part_name(number))
-        self._kit.retry_control_call(lambda: self._store.delete(key))
-        self._kit.retry_control_call(
+        self._context.retry_control_call(lambda: self._store.delete(key))
+        self._context.retry_control_call(
             lambda: self._ledger.reopen(part, who=self._claimed.worker, why=reason)
         )
-        announce(self._kit, self._task.whole(), self._split)
+        enqueue_chunks(self._context, self._task.whole(), self._split)
         self.sent_back = True
         return PartUnfit(reason, index=number)
 
@@ -116,7 +118,7 @@ class JoinWork(PartWork):
         self._report.phase(Phase.JOIN)
         request = self._request(video, location, output)
         try:
-            report = self._kit.encoder.join(
+            report = self._context.encoder.join(
                 request,
                 video.chunks,
                 files,
@@ -138,7 +140,7 @@ class JoinWork(PartWork):
         self, video: VideoPlan, location: str, output: Path, report: EncodeReport
     ) -> tuple[tuple[GateResult, ...], float]:
         self._report.phase(Phase.VERIFY)
-        began = self._kit.clock.monotonic()
+        began = self._context.clock.monotonic()
         request = VerifyRequest(
             profile=video.recipe,
             plan=video.plan,
@@ -151,17 +153,17 @@ class JoinWork(PartWork):
             max_seconds=self._lease.left_s,
             chunks=video.chunks,
         )
-        gates = self._kit.encoder.verify(
+        gates = self._context.encoder.verify(
             request,
             on_progress=self._report.encoding(Phase.VERIFY, video.duration_s),
             stop=self._lease.stop,
         )
-        return gates, self._kit.clock.monotonic() - began
+        return gates, self._context.clock.monotonic() - began
 
     def _remembered(self, video: VideoPlan, reason: str) -> Skipped:
         recipe = video.recipe
-        self._kit.retry_control_call(
-            lambda: self._kit.backend.skips.remember(
+        self._context.retry_control_call(
+            lambda: self._context.backend.skips.remember(
                 video.source_sha256, recipe.name, recipe.revision, reason
             )
         )
@@ -176,7 +178,7 @@ class JoinWork(PartWork):
         key: str,
     ) -> Made | Skipped:
         output = files[0].parent / f"rendition.{video.plan.extension}"
-        with self._kit.encoding(self._claimed.worker, self._lease.check):
+        with self._context.encoding(self._claimed.worker, self._lease.check):
             report = self._joined(video, location, files, output)
             gates, seconds = self._verified(video, location, output, report)
         reason = kept_original(gates)
@@ -194,8 +196,8 @@ class JoinWork(PartWork):
 
     def _publish(self, video: VideoPlan, made: Made) -> Done:
         job = Fence(self._ledger, self._job.job_id, self._job.fence)
-        claimed = Claimed(self._task, video.recipe, self._lease, job, self._claimed.worker)
-        rendition = publish(self._kit, claimed, made, self._report)
+        claimed = ClaimedTask(self._task, video.recipe, self._lease, job, self._claimed.worker)
+        rendition = publish(self._context, claimed, made, self._report)
         return self._complete(rendition, made.report.cpu_s)
 
 

@@ -26,9 +26,9 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.verdict import Done, Release
 from hevcq.errors import HevcqError, StorageError, TransientError
 from hevcq.util.log import get_logger
-from hevcq.worker.delivery.claim import Claimed
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.delivery.transitions import Moves
+from hevcq.worker.delivery.claim import ClaimedTask
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.transitions import LedgerTransitions
 
 PLAN = "plan.json"
 LATER_S = 5.0
@@ -38,8 +38,10 @@ LATER_S = 5.0
 class Splitter:
     """Splits the video of one claimed job."""
 
-    def __init__(self, kit: Kit, claimed: Claimed, moves: Moves) -> None:
-        self._kit, self._claimed, self._moves = kit, claimed, moves
+    def __init__(
+        self, context: WorkerContext, claimed: ClaimedTask, transitions: LedgerTransitions
+    ) -> None:
+        self._context, self._claimed, self._transitions = context, claimed, transitions
         self._task, self._profile = claimed.task, claimed.profile
 
     def plan(
@@ -49,26 +51,26 @@ class Splitter:
 
         The pass over its packets is only made where their number may say yes.
         """
-        sharers = self._kit.sharers(self._profile)
-        if not self._pays(duration_s, sharers):
+        slots_per_job = self._context.slots_per_job(self._profile)
+        if not self._pays(duration_s, slots_per_job):
             return None
-        ledger = self._kit.backend.ledger
-        job = self._kit.retry_control_call(lambda: ledger.get(self._task.job_id))
+        ledger = self._context.backend.ledger
+        job = self._context.retry_control_call(lambda: ledger.get(self._task.job_id))
         if job is not None and job.whole:
             # Who gave the split up may have been killed before this.
-            sweep(self._kit, job.job_id)
+            sweep(self._context, job.job_id)
             return None
-        index = self._kit.encoder.keyframes(location, info, stop=self._claimed.lease.stop)
-        made = plan_chunks(self._profile, info, plan, index, workers_hint=sharers)
+        index = self._context.encoder.keyframes(location, info, stop=self._claimed.lease.stop)
+        made = plan_chunks(self._profile, info, plan, index, workers_hint=slots_per_job)
         if isinstance(made, WholeFile):
             get_logger(job=self._task.job_id).info("video_whole", why=made.reason)
             return None
         return made
 
-    def _pays(self, duration_s: float | None, sharers: int) -> bool:
+    def _pays(self, duration_s: float | None, slots_per_job: int) -> bool:
         chunking = self._profile.chunking
         if chunking.mode is ChunkMode.AUTO:
-            return sharers > 1 and (duration_s or 0.0) >= chunking.least_film_s
+            return slots_per_job > 1 and (duration_s or 0.0) >= chunking.least_film_s
         return chunking.mode is ChunkMode.ALWAYS
 
     def carry_out(
@@ -106,12 +108,12 @@ class Splitter:
             plan_sha256=hashlib.sha256(content).hexdigest(),
         )
         self._put(work_key(video.job_id, name, PLAN), content)
-        self._moves.split(split, [chunk.frames for chunk in chunks.chunks])
+        self._transitions.split(split, [chunk.frames for chunk in chunks.chunks])
         log = get_logger(job=video.job_id, split=name)
         log.info("video_split", chunks=split.chunks, frames=split.frames)
         try:
             order = longest_first([chunk.cost for chunk in chunks.chunks])
-            announce(self._kit, self._task, split, order)
+            enqueue_chunks(self._context, self._task, split, order)
         except (TransientError, StorageError) as error:
             # The job is split already: nothing is left that could fail or be taken back.
             log.warning("split_not_announced", reason=str(error))
@@ -120,33 +122,35 @@ class Splitter:
 
     def _put(self, key: str, content: bytes) -> None:
         self._claimed.lease.check()
-        store = self._kit.backend.store
-        self._kit.retry_control_call(
+        store = self._context.backend.store
+        self._context.retry_control_call(
             lambda: store.put(key, content, metadata={"job": self._task.job_id})
         )
         self._claimed.lease.check()
 
 
-def announce(kit: Kit, task: Task, split: Split, order: Sequence[int] = ()) -> None:
+def enqueue_chunks(
+    context: WorkerContext, task: Task, split: Split, order: Sequence[int] = ()
+) -> None:
     """Send the tasks of those parts of a split that wait; the tasks that are there do no harm.
 
     All of a video's tasks share its fair-share group, so that short jobs pass between them. They
     go in the given order, or as the video runs.
     """
-    subjobs = kit.backend.subjobs
-    parts = kit.retry_control_call(lambda: subjobs.parts(task.job_id))
+    subjobs = context.backend.subjobs
+    parts = context.retry_control_call(lambda: subjobs.parts(task.job_id))
     waiting = [p.part.chunk for p in parts if p.part and p.state is JobState.QUEUED]
     chunks = [chunk for chunk in order or range(split.chunks) if chunk in waiting]
-    tasks = [part_task(task, split.name, chunk) for chunk in chunks]
+    tasks = [subjob_task(task, split.name, chunk) for chunk in chunks]
     done = sum(p.state is JobState.DONE for p in parts)
     if parts and done == len(parts) - 1 and None in waiting:
-        tasks = [part_task(task, split.name, None)]
+        tasks = [subjob_task(task, split.name, None)]
     if tasks:
-        kit.retry_control_call(lambda: kit.backend.queues[task.profile].send(tasks))
-    kit.retry_control_call(lambda: subjobs.announce(task.job_id, split.name))
+        context.retry_control_call(lambda: context.backend.queues[task.profile].send(tasks))
+    context.retry_control_call(lambda: subjobs.announce(task.job_id, split.name))
 
 
-def sweep(kit: Kit, job_id: str, *, forget: bool = True) -> None:
+def sweep(context: WorkerContext, job_id: str, *, forget: bool = True) -> None:
     """Remove what a split job that ended kept in the store; what fails is left for a later sweep.
 
     The job is read after the listing: it may have been queued and split again since it ended, and
@@ -155,7 +159,7 @@ def sweep(kit: Kit, job_id: str, *, forget: bool = True) -> None:
     The records of a dead job's parts must not be forgotten: a part's delivery that a kill kept from
     becoming a dead letter knows by its own record that it is to be one.
     """
-    store, ledger = kit.backend.store, kit.backend.ledger
+    store, ledger = context.backend.store, context.backend.ledger
     try:
         kept = list(store.list(work_folder(job_id)))
         job = ledger.get(job_id) if kept else None
@@ -163,17 +167,17 @@ def sweep(kit: Kit, job_id: str, *, forget: bool = True) -> None:
             if not _in_use(job, stored.key.removeprefix(work_folder(job_id))):
                 store.delete(stored.key)
         if forget:
-            kit.backend.subjobs.forget_parts(job_id)
+            context.backend.subjobs.forget_parts(job_id)
     except HevcqError as error:
         get_logger(job=job_id).info("work_not_swept", reason=str(error))
 
 
-def sweep_leftovers(kit: Kit) -> None:
+def sweep_leftovers(context: WorkerContext) -> None:
     """Remove what is kept for jobs that ended, and for splits that their jobs no longer go by.
 
     For a store that expires nothing by itself, when a worker starts: a kill leaves such things.
     """
-    store, ledger = kit.backend.store, kit.backend.ledger
+    store, ledger = context.backend.store, context.backend.ledger
     jobs: dict[str, JobRecord | None] = {}
     try:
         for stored in list(store.list(f"{WORK}/")):
@@ -184,7 +188,7 @@ def sweep_leftovers(kit: Kit) -> None:
                 store.delete(stored.key)
         for job_id, job in jobs.items():
             if job is not None and job.state in {JobState.DONE, JobState.SKIPPED}:
-                kit.backend.subjobs.forget_parts(job_id)
+                context.backend.subjobs.forget_parts(job_id)
     except HevcqError as error:
         get_logger().info("leftovers_not_swept", reason=str(error))
 
@@ -200,7 +204,7 @@ def _in_use(job: JobRecord | None, name: str) -> bool:
     return job.state is JobState.RUNNING and split.endswith(f"-{job.fence}")
 
 
-def part_task(task: Task, split: str, chunk: int | None) -> Task:
+def subjob_task(task: Task, split: str, chunk: int | None) -> Task:
     """Return the task of a chunk, or of the join."""
     return Task(
         kind=TaskKind.JOIN if chunk is None else TaskKind.CHUNK,

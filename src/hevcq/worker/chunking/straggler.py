@@ -13,19 +13,19 @@ from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, Trailing
 from hevcq.ports.encoder import EncodeProgress, OnProgress
 from hevcq.util.log import get_logger
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Fence, Lease
 
 
-class Trail:
+class StragglerWatch:
     """Looks now and then, while a chunk is encoded, how long it takes."""
 
     def __init__(
-        self, kit: Kit, video: VideoPlan, chunk: Chunk, lease: Lease, fence: Fence
+        self, context: WorkerContext, video: VideoPlan, chunk: Chunk, lease: Lease, fence: Fence
     ) -> None:
         self._video, self._chunk, self._lease = video, chunk, lease
-        self._fence, self._clock, self._handed_on = fence, kit.clock, kit.handed_on
-        self._subjobs = kit.backend.subjobs
+        self._fence, self._clock, self._handed_on = fence, context.clock, context.requeued_chunks
+        self._subjobs = context.backend.subjobs
         self._began = self._clock.monotonic()
         self._next_s = LOOK_S
 

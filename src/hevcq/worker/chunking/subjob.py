@@ -21,23 +21,23 @@ from hevcq.ports.encoder import EncodeRequest
 from hevcq.ports.store import Input
 from hevcq.util.hashing import sha256_bytes
 from hevcq.util.log import get_logger
-from hevcq.worker.chunking.split import PLAN, part_task, sweep
-from hevcq.worker.delivery.claim import Claimed
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.chunking.split import PLAN, subjob_task, sweep
+from hevcq.worker.delivery.claim import ClaimedTask
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.delivery.progress import Reporter
 from hevcq.worker.delivery.settle import record
-from hevcq.worker.delivery.transitions import Moves
+from hevcq.worker.delivery.transitions import LedgerTransitions
 
 MAX_PLAN_BYTES = 16 << 20
 """A plan has some hundred bytes a chunk, and a stream's facts some hundred more."""
 
 
-class PartReporter(Reporter):
+class SubjobReporter(Reporter):
     """Reports a part's progress, and ends its work once its job goes on without it."""
 
-    def __init__(self, kit: Kit, claimed: Claimed, split: Split) -> None:
-        super().__init__(kit, claimed.lease, claimed.task, claimed.fence, claimed.worker)
+    def __init__(self, context: WorkerContext, claimed: ClaimedTask, split: Split) -> None:
+        super().__init__(context, claimed.lease, claimed.task, claimed.fence, claimed.worker)
         self.part = label(claimed.task, split)
         self._job_id, self._split = claimed.task.job_id, split.name
 
@@ -51,17 +51,25 @@ class PartReporter(Reporter):
             self._lease.end(Superseded())
 
 
-class PartWork(ABC):
+class Subjob(ABC):
     """One attempt at a part. `job` is the split job it belongs to, as it was at the claim."""
 
-    def __init__(self, kit: Kit, claimed: Claimed, moves: Moves, job: JobRecord) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        claimed: ClaimedTask,
+        transitions: LedgerTransitions,
+        job: JobRecord,
+    ) -> None:
         assert job.split is not None
-        self._kit, self._claimed, self._moves = kit, claimed, moves
+        self._context, self._claimed, self._transitions = context, claimed, transitions
         self._task, self._lease, self._source = claimed.task, claimed.lease, claimed.task.source
         self._job, self._split = job, job.split
-        self._store, self._ledger = kit.backend.store, kit.backend.ledger
-        self._end = Moves(kit, claimed.lease, Fence(self._ledger, job.job_id, job.fence))
-        self._report = PartReporter(kit, claimed, job.split)
+        self._store, self._ledger = context.backend.store, context.backend.ledger
+        self._end = LedgerTransitions(
+            context, claimed.lease, Fence(self._ledger, job.job_id, job.fence)
+        )
+        self._report = SubjobReporter(context, claimed, job.split)
         self._unfit = False
         self.part = label(claimed.task, job.split)
         self.sent_back = False
@@ -72,7 +80,7 @@ class PartWork(ABC):
 
     def run(self) -> Verdict:
         """Do the part; raises any error of the tree."""
-        self._kit.retry_control_call(lambda: self._store.check(self._source))
+        self._context.retry_control_call(lambda: self._store.check(self._source))
         try:
             return self._run(self._video())
         except HevcqError as error:
@@ -98,34 +106,34 @@ class PartWork(ABC):
             case Bury() if self._unfit:
                 return self._give_up(decided)
             case Bury():
-                self._moves.bury(decided.reason, decided.failure_class)
+                self._transitions.bury(decided.reason, decided.failure_class)
                 verdict = end_job(self._end, self._job.job_id, decided)
-                sweep(self._kit, self._job.job_id, forget=False)
+                sweep(self._context, self._job.job_id, forget=False)
                 return verdict
             case Skipped():
                 self._end.skip(decided.reason)
-                sweep(self._kit, self._job.job_id)
+                sweep(self._context, self._job.job_id)
             case Done():
                 pass
             case _:
-                record(self._moves, decided)
+                record(self._transitions, decided)
         return decided
 
     def _give_up(self, decided: Bury) -> Verdict:
         """Have the video encoded whole: this delivery comes back, and asks for just that."""
         get_logger(job=self._job.job_id).warning("split_given_up", reason=decided.reason)
-        self._moves.interrupt(decided.reason)
+        self._transitions.interrupt(decided.reason)
         try:
             self._end.unsplit(decided.reason)
         except StaleFence:
             return Done()
-        sweep(self._kit, self._job.job_id)
+        sweep(self._context, self._job.job_id)
         return Release(reason=decided.reason)
 
     def _video(self) -> VideoPlan:
         """Read the split's plan; PartUnfit if it is not the one that the ledger names."""
         key = work_key(self._job.job_id, self._split.name, PLAN)
-        content = self._kit.retry_control_call(lambda: self._small(key))
+        content = self._context.retry_control_call(lambda: self._small(key))
         if sha256_bytes(content) != self._split.plan_sha256:
             raise PartUnfit("The plan of the split video is not the one that was made.")
         return VideoPlan.parse(content)
@@ -181,7 +189,7 @@ class PartWork(ABC):
 
     def _threads(self, video: VideoPlan) -> int:
         recipe = video.recipe
-        return recipe.chunking.threads or recipe.bounds.threads or self._kit.threads
+        return recipe.chunking.threads or recipe.bounds.threads or self._context.threads
 
 
 def label(task: Task, split: Split) -> str:
@@ -191,7 +199,7 @@ def label(task: Task, split: Split) -> str:
     return f"Chunk {task.chunk + 1} of {split.chunks}"
 
 
-def end_job(end: Moves, job_id: str, decided: Bury) -> Verdict:
+def end_job(end: LedgerTransitions, job_id: str, decided: Bury) -> Verdict:
     """Bury a split job because a part of it is dead; return what becomes of the part's delivery.
 
     Of several parts that die, the one whose reason the job has is its dead letter; the others are
@@ -207,24 +215,30 @@ def end_job(end: Moves, job_id: str, decided: Bury) -> Verdict:
     return decided
 
 
-def settled_part(kit: Kit, lease: Lease, task: Task, job: JobRecord, part: JobRecord) -> Verdict:
+def settle_ended_subjob(
+    context: WorkerContext, lease: Lease, task: Task, job: JobRecord, part: JobRecord
+) -> Verdict:
     """Return what becomes of a delivery whose part ended earlier while its job is still split.
 
     It may be the one that a kill kept from going on: from sending the join, or burying the job.
     """
     if part.state is JobState.DEAD:
-        end = Moves(kit, lease, Fence(kit.backend.ledger, job.job_id, job.fence))
+        end = LedgerTransitions(
+            context, lease, Fence(context.backend.ledger, job.job_id, job.fence)
+        )
         why = part.failure_class or FailureClass.INTERNAL
         return end_job(end, job.job_id, Bury(reason=part.reason, failure_class=why))
-    send_join(kit, task)
+    send_join(context, task)
     return Done()
 
 
-def superfluous_part(kit: Kit, task: Task, job: JobRecord, part: JobRecord | None) -> Verdict:
+def settle_obsolete_subjob(
+    context: WorkerContext, task: Task, job: JobRecord, part: JobRecord | None
+) -> Verdict:
     """Return what becomes of a part's delivery whose job ended, or goes on without it."""
     get_logger(job=job.job_id).info("part_superfluous", state=job.state.value, split=task.split)
     if task.kind is TaskKind.JOIN and job.state in {JobState.DONE, JobState.SKIPPED}:
-        sweep(kit, job.job_id)
+        sweep(context, job.job_id)
     dead = part is not None and part.state is JobState.DEAD
     if part is not None and dead and job.state is JobState.DEAD and job.reason == part.reason:
         why = part.failure_class or FailureClass.INTERNAL
@@ -232,15 +246,15 @@ def superfluous_part(kit: Kit, task: Task, job: JobRecord, part: JobRecord | Non
     return Done()
 
 
-def send_join(kit: Kit, task: Task) -> None:
+def send_join(context: WorkerContext, task: Task) -> None:
     """Send the join if every chunk is done. Whoever sees the set complete sends; twice is harmless."""
-    subjobs = kit.backend.subjobs
-    parts = kit.retry_control_call(lambda: subjobs.parts(task.job_id))
+    subjobs = context.backend.subjobs
+    parts = context.retry_control_call(lambda: subjobs.parts(task.job_id))
     chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
     if not chunks or any(p.state is not JobState.DONE for p in chunks):
         return
-    join = part_task(task, task.split, None)
-    kit.retry_control_call(lambda: kit.backend.queues[task.profile].send([join]))
+    join = subjob_task(task, task.split, None)
+    context.retry_control_call(lambda: context.backend.queues[task.profile].send([join]))
 
 
 def _is_split(job: JobRecord, name: str) -> bool:

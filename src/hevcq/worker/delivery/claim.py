@@ -10,12 +10,12 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import BadMessage
 from hevcq.ports.ledger import AlreadySettled, Claim
 from hevcq.ports.queue import Delivery
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Fence, Lease
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimedTask:
     """A task whose job the ledger granted. `worker` names the slot that works on it."""
 
     task: Task
@@ -26,7 +26,7 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ClaimResult:
     """The answer to a claim, and the time before it was sent.
 
     `task` is what is really to be done; `job` is the split job that it is a part of, if it is one.
@@ -39,35 +39,35 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Superfluous:
+class ObsoleteTask:
     """The job ended or goes on without this part, whose record is `part` if it has one still."""
 
     job: JobRecord
     part: JobRecord | None
 
 
-def take(
-    kit: Kit, worker: str, task: Task, delivery: Delivery, profile: Profile
-) -> Taken | Superfluous:
+def claim_task(
+    context: WorkerContext, worker: str, task: Task, delivery: Delivery, profile: Profile
+) -> ClaimResult | ObsoleteTask:
     """Claim what the task asks for; raise BadMessage for a part of no split, or what the ledger raises."""
     if task.kind is TaskKind.ENCODE:
-        return _job(kit, worker, task, delivery, profile)
+        return _job(context, worker, task, delivery, profile)
     if not task.split or (task.kind is TaskKind.CHUNK) != (task.chunk is not None):
         raise BadMessage(f"The task of the kind {task.kind.value!r} does not say which part it is.")
-    ledger = kit.backend.ledger
-    job = kit.retry_control_call(lambda: ledger.get(task.job_id))
+    ledger = context.backend.ledger
+    job = context.retry_control_call(lambda: ledger.get(task.job_id))
     if job is None or not _belongs(job, task):
-        if job is not None and _superfluous(kit, job, task, delivery):
-            part = kit.retry_control_call(lambda: ledger.get(task.unit_id))
+        if job is not None and _superfluous(context, job, task, delivery):
+            part = context.retry_control_call(lambda: ledger.get(task.unit_id))
             if not _given_up(job) or not _given_up(part):
-                return Superfluous(job, part)
-        return _job(kit, worker, task.whole(), delivery, profile)
+                return ObsoleteTask(job, part)
+        return _job(context, worker, task.whole(), delivery, profile)
     lease_s = float(profile.queue.visibility_s)
-    sent = kit.clock.monotonic()
-    claim = kit.retry_control_call(
-        lambda: kit.backend.subjobs.claim_part(task.unit_id, owner=worker, lease_s=lease_s)
+    sent = context.clock.monotonic()
+    claim = context.retry_control_call(
+        lambda: context.backend.subjobs.claim_part(task.unit_id, owner=worker, lease_s=lease_s)
     )
-    return Superfluous(job, None) if claim is None else Taken(task, claim, sent, job)
+    return ObsoleteTask(job, None) if claim is None else ClaimResult(task, claim, sent, job)
 
 
 def _belongs(job: JobRecord, task: Task) -> bool:
@@ -84,7 +84,7 @@ def _given_up(record: JobRecord | None) -> bool:
     )
 
 
-def _superfluous(kit: Kit, job: JobRecord, task: Task, delivery: Delivery) -> bool:
+def _superfluous(context: WorkerContext, job: JobRecord, task: Task, delivery: Delivery) -> bool:
     """Return whether the job surely does not need this message of a part.
 
     A job that is RUNNING under a live lease has the message that its worker holds. It may be this
@@ -98,28 +98,30 @@ def _superfluous(kit: Kit, job: JobRecord, task: Task, delivery: Delivery) -> bo
         return not (job.state is JobState.DEAD and (delivery.from_dlq or asked))
     if job.state is JobState.SPLIT:
         return job.split is not None and job.split.announced
-    live = job.state is JobState.RUNNING and job.lease_until > kit.clock.now()
+    live = job.state is JobState.RUNNING and job.lease_until > context.clock.now()
     return live and delivery.attempt == 1
 
 
-def _job(kit: Kit, worker: str, task: Task, delivery: Delivery, profile: Profile) -> Taken:
+def _job(
+    context: WorkerContext, worker: str, task: Task, delivery: Delivery, profile: Profile
+) -> ClaimResult:
     """Claim the whole job.
 
     A letter that the service moved back (`hevcq redrive`, or somebody in its console) reopens
     its dead job first: acknowledged as settled, it would be gone without having been tried. So
     does any message of a job that the queue gave up: moved back, it looks as it did before.
     """
-    lease_s, ledger = float(profile.queue.visibility_s), kit.backend.ledger
+    lease_s, ledger = float(profile.queue.visibility_s), context.backend.ledger
 
-    def once() -> Taken:
-        sent = kit.clock.monotonic()
+    def once() -> ClaimResult:
+        sent = context.clock.monotonic()
         claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
         ended = claim.record if isinstance(claim, AlreadySettled) else None
         dead = ended is not None and ended.state is JobState.DEAD
         if dead and (delivery.from_dlq or _given_up(ended)):
             ledger.reopen(task.job_id, who=worker, why="its dead letter was moved back")
             claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
-        return Taken(task, claim, sent)
+        return ClaimResult(task, claim, sent)
 
     # The same owner may claim again, so a claim whose reply was lost is simply repeated.
-    return kit.retry_control_call(once)
+    return context.retry_control_call(once)

@@ -23,14 +23,14 @@ from hevcq.util.log import get_logger
 from hevcq.util.retry import Waiting, retry_control_call
 from hevcq.worker.delivery.fault_attribution import CircuitBreaker
 from hevcq.worker.delivery.lease import Beating, Heartbeat, Lease
-from hevcq.worker.encode_slots import Stages
+from hevcq.worker.encode_slots import EncodeSlots
 from hevcq.worker.scratch import Scratch
 
 LEAVE_S = 2.75 * HAND_ON_S
 """Long enough to be offered the chunk twice and to leave it; each offer costs its message a receive."""
 
 
-class HandedOn:
+class RequeuedChunks:
     """Remembers what was handed on, and until when; shared by all slots of a process."""
 
     def __init__(self) -> None:
@@ -63,16 +63,16 @@ def alone(_profile: Profile) -> int:
 
 
 @dataclass(frozen=True)
-class Kit:
+class WorkerContext:
     """The ports and numbers of a worker process.
 
     `min_free_bytes` stays free on the disks of scratch
     and store. `threads` is the encoder's thread count where the profile does not say one.
-    `random` returns numbers in [0, 1). `sharers` says how many slots may share a video of a profile.
-    `hands_on` says that a chunk that trails far behind is given to another worker, and `handed_on`
+    `random` returns numbers in [0, 1). `slots_per_job` says how many slots may share a video of a profile.
+    `requeue_stragglers` says that a chunk that trails far behind is given to another worker, and `requeued_chunks`
     which were.
-    `tidies` says that a start removes what killed workers kept in the store for split videos.
-    `stages` bounds how many of the slots encode, where there are more slots than that.
+    `sweep_on_start` says that a start removes what killed workers kept in the store for split videos.
+    `encode_slots` bounds how many of the slots encode, where there are more slots than that.
     `let_go` is told of each source that a job of ended well, and raises nothing.
     """
 
@@ -87,18 +87,20 @@ class Kit:
     on_event: OnEvent = ignore
     heartbeat: Callable[[Lease, Clock], Beating] = Heartbeat
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
-    sharers: Callable[[Profile], int] = alone
-    tidies: bool = False
-    hands_on: bool = False
-    handed_on: HandedOn = field(default_factory=HandedOn)
+    slots_per_job: Callable[[Profile], int] = alone
+    sweep_on_start: bool = False
+    requeue_stragglers: bool = False
+    requeued_chunks: RequeuedChunks = field(default_factory=RequeuedChunks)
     let_go: Callable[[Source], bool] = keep
-    stages: Stages | None = None
+    encode_slots: EncodeSlots | None = None
 
     def encoding(self, slot: str, check: Callable[[], None]) -> AbstractContextManager[None]:
-        """Hold one of the pool's encodes inside the context; see `stages`."""
-        return nullcontext() if self.stages is None else self.stages.encoding(slot, check)
+        """Hold one of the pool's encodes inside the context; see `encode_slots`."""
+        return (
+            nullcontext() if self.encode_slots is None else self.encode_slots.encoding(slot, check)
+        )
 
-    def tell(self, event: JobEvent) -> None:
+    def emit(self, event: JobEvent) -> None:
         """Hand an event to the display; one that breaks must not break the work."""
         try:
             self.on_event(event)
@@ -114,7 +116,7 @@ class Kit:
         waiting = Waiting(self.clock, self.random, threading.Event())
         return retry_control_call(action, waiting, retryable=_without_answer, on_retry=_note_retry)
 
-    def scratch_room(self, slots: int) -> str:
+    def describe_scratch_space(self, slots: int) -> str:
         """Return the sentence what the scratch folder has room for.
 
         Raises WorkerUnfit if its disk is smaller than what must stay free: no work would ever
@@ -134,7 +136,7 @@ class Kit:
             f"{room >> 20} MiB in each of {slots} slots."
         )
 
-    def lacking_room(self) -> str:
+    def disk_shortage(self) -> str:
         """Return the sentence why new work must wait for disk space, or an empty string."""
         free = {"scratch folder": self.scratch.free_bytes()}
         store = self.backend.store.free_bytes()

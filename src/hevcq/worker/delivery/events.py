@@ -20,27 +20,29 @@ from hevcq.domain.verdict import (
 )
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
-from hevcq.worker.delivery.claim import Claimed
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.claim import ClaimedTask
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.settle import delay
 
 ENDS = frozenset({EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_BURIED})
 """The events that are the job's own end, whoever brought it about."""
 
 
-class Told(Protocol):
+class SettledWork(Protocol):
     """What there is to say of work besides its verdict."""
 
     part: str
     rendition: RenditionRef | None
 
 
-def started(kit: Kit, claimed: Claimed, delivery: Delivery, *, part: str = "") -> None:
+def emit_started(
+    context: WorkerContext, claimed: ClaimedTask, delivery: Delivery, *, part: str = ""
+) -> None:
     """Say that a job, or a part of one, was claimed."""
     said = {"part": part} if part else {}
     _log(claimed).info(EventName.JOB_STARTED.value, attempt=delivery.attempt, **said)
     task = claimed.task
-    kit.tell(
+    context.emit(
         JobEvent(
             kind=EventName.JOB_STARTED,
             job_id=task.job_id,
@@ -52,7 +54,9 @@ def started(kit: Kit, claimed: Claimed, delivery: Delivery, *, part: str = "") -
     )
 
 
-def told(kit: Kit, claimed: Claimed, decided: Verdict, work: Told) -> None:
+def emit_settled(
+    context: WorkerContext, claimed: ClaimedTask, decided: Verdict, work: SettledWork
+) -> None:
     """Say what became of a job, or of a part of one that did not end it."""
     kind, reason, failure_class = _facts(decided)
     if kind is EventName.JOB_DONE and work.rendition is None:
@@ -74,10 +78,10 @@ def told(kit: Kit, claimed: Claimed, decided: Verdict, work: Told) -> None:
         rendition=work.rendition if kind is EventName.JOB_DONE else None,
         part="" if kind in ENDS else work.part,
     )
-    kit.tell(event)
+    context.emit(event)
 
 
-def _log(claimed: Claimed) -> FilteringBoundLogger:
+def _log(claimed: ClaimedTask) -> FilteringBoundLogger:
     return get_logger(
         job=claimed.task.job_id,
         profile=claimed.task.profile,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hevcq.errors import DiskFull, HevcqError, SourceGone, SourceUnreadable, Unavailable
 from hevcq.util import hashing
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.context import WorkerContext
 
 
 def sha256_file(
@@ -28,10 +28,13 @@ def sha256_file(
         raise Unavailable(f"{path} could not be read: {error.strerror or error}.") from error
 
 
-def require_room(kit: Kit, size: int, name: str) -> None:
+def require_free_space(context: WorkerContext, size: int, name: str) -> None:
     """Raise DiskFull unless scratch and store have `size` bytes free, and what must stay so on top."""
-    needed = size + kit.min_free_bytes
-    there, room = kit.scratch.free_bytes(), kit.retry_control_call(kit.backend.store.free_bytes)
+    needed = size + context.min_free_bytes
+    there, room = (
+        context.scratch.free_bytes(),
+        context.retry_control_call(context.backend.store.free_bytes),
+    )
     free = there if room is None else min(there, room)
     if free < needed:
         least = -(-needed >> 20)  # rounded up, or it may seem to be there already

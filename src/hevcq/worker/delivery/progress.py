@@ -7,7 +7,7 @@ from hevcq.domain.job import Phase, Progress, Task
 from hevcq.errors import StaleFence, StorageError, TransientError
 from hevcq.ports.encoder import EncodeProgress, OnProgress
 from hevcq.util.log import get_logger
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Fence, Lease
 
 
@@ -17,8 +17,10 @@ class Reporter:
     part = ""
     """Which part of a split job it is; then what it reports is not the job's."""
 
-    def __init__(self, kit: Kit, lease: Lease, task: Task, fence: Fence, worker: str) -> None:
-        self._kit, self._lease, self._task = kit, lease, task
+    def __init__(
+        self, context: WorkerContext, lease: Lease, task: Task, fence: Fence, worker: str
+    ) -> None:
+        self._context, self._lease, self._task = context, lease, task
         self._fence, self._worker = fence, worker
         self._written: tuple[Phase | None, float] = (None, 0.0)
 
@@ -58,7 +60,7 @@ class Reporter:
         if self._lease.cause is not None:
             return
         self._expect(progress)
-        self._kit.tell(
+        self._context.emit(
             JobEvent(
                 kind=EventName.JOB_PROGRESS,
                 job_id=self._task.job_id,
@@ -69,7 +71,7 @@ class Reporter:
                 part=self.part,
             )
         )
-        now = self._kit.clock.monotonic()
+        now = self._context.clock.monotonic()
         phase, written_at = self._written
         if progress.phase is phase and now - written_at < self._fence.ledger.progress_every_s:
             return
@@ -84,11 +86,11 @@ class Reporter:
 
     def _expect(self, progress: Progress) -> None:
         """Say when the encode in hand should end; what is checked is as good as encoded."""
-        stages, eta_s = self._kit.stages, progress.eta_s
+        encode_slots, eta_s = self._context.encode_slots, progress.eta_s
         if eta_s is None and progress.phase is Phase.VERIFY:
             eta_s = 0.0
-        if stages is not None and eta_s is not None:
-            stages.expect(self._worker, eta_s)
+        if encode_slots is not None and eta_s is not None:
+            encode_slots.expect(self._worker, eta_s)
 
     def _look(self) -> None:
         """Look whether the work is still wanted; called as often as the ledger is told."""

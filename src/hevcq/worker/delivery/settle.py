@@ -23,11 +23,11 @@ from hevcq.domain.verdict import Abandon, Bury, Done, Release, RetryIn, Skipped,
 from hevcq.errors import HevcqError, StorageError, TransientError
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.log import get_logger
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.delivery.transitions import Moves
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.transitions import LedgerTransitions
 
 
-def record(moves: Moves, decided: Verdict) -> None:
+def record(transitions: LedgerTransitions, decided: Verdict) -> None:
     """Write a claimed job's verdict to the ledger; DONE was written by the attempt itself.
 
     Raises StaleFence if the job is no longer ours, Unavailable or StorageError if the ledger
@@ -35,29 +35,29 @@ def record(moves: Moves, decided: Verdict) -> None:
     """
     match decided:
         case Skipped():
-            moves.skip(decided.reason)
+            transitions.skip(decided.reason)
         case RetryIn():
-            moves.fail(decided.reason, decided.failure_class)
+            transitions.fail(decided.reason, decided.failure_class)
         case Bury():
-            moves.bury(decided.reason, decided.failure_class)
+            transitions.bury(decided.reason, decided.failure_class)
         case Release():
-            moves.interrupt(decided.reason, doubted=decided.doubted)
+            transitions.interrupt(decided.reason, doubted=decided.doubted)
         case Abandon():
-            _let_go(moves, decided.reason)
+            _let_go(transitions, decided.reason)
         case Done():
             pass
         case _:
             assert_never(decided)
 
 
-def _let_go(moves: Moves, reason: str) -> None:
+def _let_go(transitions: LedgerTransitions, reason: str) -> None:
     """Give a claim back whose lease on the message is lost, where the fence is still ours.
 
     Without this the job's next claim would find it RUNNING with its lease run out, and count a
     crash although nothing crashed. The fence refuses it wherever the job moved on.
     """
     try:
-        moves.interrupt(reason)
+        transitions.interrupt(reason)
     except HevcqError as error:
         get_logger().debug("claim_not_given_back", reason=str(error))
 
@@ -87,7 +87,7 @@ def delay(decided: Verdict) -> float:
     return decided.delay_s if isinstance(decided, Release) else 0.0
 
 
-def settle(kit: Kit, queue: Queue, delivery: Delivery, decided: Verdict) -> bool:
+def settle(context: WorkerContext, queue: Queue, delivery: Delivery, decided: Verdict) -> bool:
     """Do exactly one of ack, release and bury; none if the work was abandoned.
 
     Returns whether it took effect. A queue that does not answer leaves the message hidden until
@@ -97,22 +97,24 @@ def settle(kit: Kit, queue: Queue, delivery: Delivery, decided: Verdict) -> bool
         case Abandon():
             return False
         case Done() | Skipped():
-            return _carry(kit, "ack", delivery, lambda: queue.ack(delivery))
+            return _carry(context, "ack", delivery, lambda: queue.ack(delivery))
         case RetryIn() | Release():
             seconds = delay(decided)
             return _carry(
-                kit, "release", delivery, lambda: queue.release(delivery, delay_s=seconds)
+                context, "release", delivery, lambda: queue.release(delivery, delay_s=seconds)
             )
         case Bury():
-            return _carry(kit, "bury-delivery", delivery, lambda: queue.bury(delivery, decided))
+            return _carry(context, "bury-delivery", delivery, lambda: queue.bury(delivery, decided))
         case _:
             assert_never(decided)
 
 
-def _carry(kit: Kit, step: str, delivery: Delivery, action: Callable[[], bool]) -> bool:
+def _carry(
+    context: WorkerContext, step: str, delivery: Delivery, action: Callable[[], bool]
+) -> bool:
     log = get_logger(queue=delivery.queue, message=delivery.message_id, attempt=delivery.attempt)
     try:
-        took_effect = kit.retry_control_call(action)
+        took_effect = context.retry_control_call(action)
     except (TransientError, StorageError) as error:
         log.warning("settle_failed", step=step, reason=str(error))
         return False

@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from hevcq.domain.job import JobRecord, JobState, RenditionRef, Split
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
-from hevcq.worker.delivery.context import Kit
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Fence, Lease
 
 
-class Moves:
+class LedgerTransitions:
     """Writes the end of one attempt under its fence.
 
     Every method raises StaleFence if the job is no longer ours, and Unavailable or StorageError
     if the ledger did not answer after some tries: whether it moved is then unknown.
     """
 
-    def __init__(self, kit: Kit, lease: Lease, fence: Fence) -> None:
-        self._kit, self._lease, self._fence = kit, lease, fence
+    def __init__(self, context: WorkerContext, lease: Lease, fence: Fence) -> None:
+        self._context, self._lease, self._fence = context, lease, fence
         self._ledger = fence.ledger
 
     def complete(self, rendition: RenditionRef, *, cpu_s: float) -> None:
@@ -37,14 +37,14 @@ class Moves:
         """Write that the job is split into chunks of so many frames each."""
         self._move(
             JobState.SPLIT,
-            lambda job, fence: self._kit.backend.subjobs.split(job, fence, split, frames),
+            lambda job, fence: self._context.backend.subjobs.split(job, fence, split, frames),
         )
 
     def unsplit(self, reason: str) -> None:
         """Write that the job is to be encoded whole after all."""
         self._move(
             JobState.QUEUED,
-            lambda job, fence: self._kit.backend.subjobs.unsplit(job, fence, reason),
+            lambda job, fence: self._context.backend.subjobs.unsplit(job, fence, reason),
         )
 
     def fail(self, reason: str, failure_class: FailureClass) -> None:
@@ -82,14 +82,14 @@ class Moves:
                     raise
                 stale = error
 
-        self._kit.retry_control_call(attempt)
+        self._context.retry_control_call(attempt)
         # A stale fence after an attempt without an answer: that attempt may have ended it itself.
         if stale is not None and not self._arrived(goal):
             raise stale
 
     def seen(self) -> JobRecord | None:
         """Return the job as it is now."""
-        return self._kit.retry_control_call(lambda: self._ledger.get(self._fence.job_id))
+        return self._context.retry_control_call(lambda: self._ledger.get(self._fence.job_id))
 
     def _arrived(self, goal: JobState) -> bool:
         record = self._ledger.get(self._fence.job_id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hevcq.errors import HevcqError
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
-from hevcq.worker.handler import Served
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.cloudwatch_emf import Batch, lines
 from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.periodic import Background
@@ -37,7 +37,7 @@ class MetricsReport:
     def __init__(
         self,
         meter: Meter,
-        queues: Sequence[Served],
+        queues: Sequence[ProfileQueue],
         outlets: Outlets,
         clock: Clock,
         every_s: float,
@@ -71,7 +71,7 @@ class MetricsReport:
                 write(line)
         return self._every_s
 
-    def _count(self, served: Served) -> None:
+    def _count(self, served: ProfileQueue) -> None:
         name = served.profile.name
         try:
             depth = served.queue.depth()

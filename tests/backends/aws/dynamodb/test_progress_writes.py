@@ -24,9 +24,9 @@ def reporter(farm) -> Reporter:
     ledger._jobs.db = Breaking(farm.clients.dynamodb)
     claim = ledger.claim(SOURCE, "hevc", owner="w", lease_s=600)
     assert isinstance(claim, Granted)
-    kit = SimpleNamespace(clock=farm.clock, stages=None, tell=lambda _event: None)
+    context = SimpleNamespace(clock=farm.clock, encode_slots=None, emit=lambda _event: None)
     lease, task = SimpleNamespace(cause=None), Task(source=SOURCE, profile="hevc")
-    return Reporter(kit, lease, task, Fence(ledger, JOB, claim.fence), "w")
+    return Reporter(context, lease, task, Fence(ledger, JOB, claim.fence), "w")
 
 
 def test_words_of_one_phase_are_written_once_in_a_while(farm, reporter) -> None:

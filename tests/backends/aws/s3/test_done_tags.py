@@ -15,8 +15,8 @@ from hevcq.errors import SourceDamaged
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.operations.finished_sources import LetGo
 from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.handler import Handler, Served
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.scratch import Scratch
 from support.aws import iam
 from support.aws.breaking import Breaking, broken
@@ -45,18 +45,20 @@ def farm():
 class Shift:
     """One worker process of the farm: `do` handles what is in a queue now."""
 
-    def __init__(self, farm: Farm, folder: Path, encoder: FakeEncoder | None = None, **kit) -> None:
+    def __init__(
+        self, farm: Farm, folder: Path, encoder: FakeEncoder | None = None, **context
+    ) -> None:
         self.farm, self.encoder = farm, encoder or FakeEncoder()
-        wanted = {"let_go": LetGo(farm.backend, PROFILES), **kit}
+        wanted = {"let_go": LetGo(farm.backend, PROFILES), **context}
         scratch = Scratch(folder / "scratch", farm.clock)
         parts = (farm.backend, self.encoder, fake_plan, scratch, farm.clock)
-        self.kit = Kit(*parts, threads=1, heartbeat=NoHeartbeat, **wanted)
+        self.context = WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat, **wanted)
 
     def do(self, *profiles: str) -> None:
         for name in profiles:
             queue = self.farm.backend.queues[name]
             for delivery in take(queue):
-                Handler(self.kit, "w").handle(Served(PROFILES[name], queue), delivery)
+                Handler(self.context, "w").handle(ProfileQueue(PROFILES[name], queue), delivery)
 
 
 def upload(farm: Farm, content: bytes = b"clip", **more) -> Source:

@@ -14,8 +14,8 @@ from hevcq.usecases.ingest.enqueue import Queued
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
 from hevcq.usecases.ingest.track import SWEEP_S, JobTracker
 from hevcq.usecases.operations.expired_messages import GivenUp
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.handler import Handler, Served
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.scratch import Scratch
 from support.aws import iam
 from support.aws.values import letters, take
@@ -93,9 +93,9 @@ def test_moved_back_by_sqs_itself_it_is_done(farm, tmp_path) -> None:
 
     scratch = Scratch(tmp_path / "scratch", farm.clock)
     parts = (farm.backend, FakeEncoder(), fake_plan, scratch, farm.clock)
-    handler = Handler(Kit(*parts, threads=1, heartbeat=NoHeartbeat), "w")
+    handler = Handler(WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat), "w")
     for delivery in take(queue):
-        handler.handle(Served(PROFILES["hevc"], queue), delivery)
+        handler.handle(ProfileQueue(PROFILES["hevc"], queue), delivery)
 
     assert record(farm, source).state is JobState.DONE
 

@@ -7,8 +7,8 @@ import pytest
 from contracts.backends import PROFILES
 from hevcq.domain.job import JobState, job_id
 from hevcq.domain.verdict import FailureClass
-from hevcq.worker.delivery.context import Kit
-from hevcq.worker.handler import Handler, Served
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.scratch import Scratch
 from support.aws.values import take
 from support.fakes.encoder import FakeEncoder, fake_plan
@@ -29,12 +29,12 @@ def test_a_late_publication_does_not_replace_that_of_a_later_upload(farm, tmp_pa
     store, queue = farm.backend.store, farm.backend.queues["hevc"]
     scratch = Scratch(tmp_path / "scratch", farm.clock)
     parts = (farm.backend, FakeEncoder(), fake_plan, scratch, farm.clock)
-    kit = Kit(*parts, threads=1, heartbeat=NoHeartbeat)
+    context = WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat)
     sources = [upload(farm, b"the first clip")]
 
     def work(worker: str) -> None:
         (delivery,) = take(queue)
-        Handler(kit, worker).handle(Served(PROFILES["hevc"], queue), delivery)
+        Handler(context, worker).handle(ProfileQueue(PROFILES["hevc"], queue), delivery)
 
     def overtaken(*asked):
         setattr(*place, whole)
