@@ -19,7 +19,7 @@ from benchmarks.measured import MEDIA, report
 from benchmarks.mixed_clip import mixed_clip
 from hevcq.domain.chunking.planner import KeyIndex
 from hevcq.domain.profile import Profile
-from hevcq.ffmpeg.verify.seams import AROUND, BELOW, below
+from hevcq.ffmpeg.verify.seams import FRAMES_PER_SIDE, MAX_SSIM_DROP, ssim_drop
 
 CRFS = (32.0, 28.0, 24.0, 20.0)
 SEAM_CLIPS = (
@@ -46,7 +46,9 @@ class Pair:
         """Return how far each seam is below its surroundings, chunked (0) or in one piece (1)."""
         ssim = self.likeness[way]
         return [
-            below(ssim[max(0, at - AROUND) : at + AROUND], min(at, AROUND))
+            ssim_drop(
+                ssim[max(0, at - FRAMES_PER_SIDE) : at + FRAMES_PER_SIDE], min(at, FRAMES_PER_SIDE)
+            )
             for at in self.chunked.seams
         ]
 
@@ -104,7 +106,7 @@ def main() -> int:
         [
             {"figure": "BD-rate of chunks (SSIM, 4 CRFs)", "value": rate, "limit": 0.005},
             {"figure": f"worst of {len(seams)} seams, SSIM below", "value": max(seams),
-             "limit": BELOW},
+             "limit": MAX_SSIM_DROP},
             {"figure": "the same frames in one piece, worst", "value": max(serial)},
         ],
     )  # fmt: skip

@@ -20,7 +20,7 @@ from hevcq.util.clock import SystemClock
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.backends.embedded.factory import open_catalog
 from hevcq.ffmpeg.probe.probe import probe
-from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.library.scanning.scan import find
 from hevcq.library.scanning.probe_files import Inspect, Inspected, survey
 
@@ -53,7 +53,7 @@ def main() -> int:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        tools, stop = Tools("ffmpeg", "ffprobe", SystemClock()), threading.Event()
+        tools, stop = FfmpegTools("ffmpeg", "ffprobe", SystemClock()), threading.Event()
         video = clip(work, 1, "64x64")
         facts = probe(tools, str(video), stop)
 

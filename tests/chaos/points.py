@@ -15,7 +15,7 @@ WAYS = {
         "ledger.get ledger.split ledger.parts ledger.announce ledger.forget_parts store.check "
         "store.check#2 store.fetch store.fetch.exit store.stat store.open store.open#2 store.put "
         "store.publish store.list encoder.probe encoder.preflight encoder.keyframes "
-        "encoder.encode encoder.verify encoder.trial scratch.job scratch.job.exit queue.send "
+        "encoder.encode encoder.verify encoder.self_test scratch.job scratch.job.exit queue.send "
         "queue.ack queue.release queue.bury"
     ),
     "chunk": (
@@ -32,7 +32,7 @@ WAYS = {
         "ledger.forget_parts store.check store.check#2 store.open store.open#2 store.open#3 "
         "store.stat store.collect store.collect#2 store.collect#3 store.fetch store.fetch.exit "
         "store.put store.publish store.list store.delete store.delete#2 store.delete#3 "
-        "encoder.join encoder.verify encoder.trial scratch.job scratch.job.exit queue.send "
+        "encoder.join encoder.verify encoder.self_test scratch.job scratch.job.exit queue.send "
         "queue.ack queue.release"
     ),
 }

@@ -14,7 +14,13 @@ from hevcq.domain.verdict import Abandon, FailureClass, Skipped
 from hevcq.errors import Unavailable
 from hevcq.ffmpeg.process.child import Finished
 from hevcq.ffmpeg.verify import picture as verify_picture
-from hevcq.ffmpeg.verify.picture import THUMB_HEIGHT, THUMB_WIDTH, Sample, complaints, frozen
+from hevcq.ffmpeg.verify.picture import (
+    THUMB_HEIGHT,
+    THUMB_WIDTH,
+    Sample,
+    complaints,
+    freeze_problem,
+)
 from hevcq.settings.model import Settings
 from hevcq.worker.delivery.lease import MAX_MARGIN_S, Fence, Lease
 from support.clips import ManualClock
@@ -129,5 +135,5 @@ def test_an_output_that_stands_still_while_the_source_moves_is_told():
     moving = Sample(1.0, 1.0, ((DARK, DARK), (GREY, GREY)))
     stuck = Sample(2.0, 1.0, ((DARK, DARK), (GREY, DARK)))
 
-    assert frozen([moving]) == ""
-    assert "stands still at 2.0 s" in frozen([moving, stuck])
+    assert freeze_problem([moving]) == ""
+    assert "stands still at 2.0 s" in freeze_problem([moving, stuck])

@@ -29,7 +29,7 @@ def script(folder: Path, body: str) -> str:
 
 @pytest.mark.parametrize("profile", [HEVC, H264], ids=lambda profile: profile.name)
 def test_a_machine_that_encodes_passes(profile):
-    encoder("ffmpeg").trial(profile, stop=threading.Event())
+    encoder("ffmpeg").self_test(profile, stop=threading.Event())
 
 
 @pytest.mark.parametrize(
@@ -43,18 +43,18 @@ def test_a_machine_that_encodes_passes(profile):
 )
 def test_a_machine_that_does_not_is_unfit_and_says_why(tmp_path, body, why):
     with pytest.raises(WorkerUnfit, match="could not be encoded here either") as caught:
-        encoder(script(tmp_path, body)).trial(HEVC, stop=threading.Event())
+        encoder(script(tmp_path, body)).self_test(HEVC, stop=threading.Event())
 
     assert why in str(caught.value)
 
 
 def test_a_program_that_cannot_be_started_is_unfit(tmp_path):
     with pytest.raises(WorkerUnfit):
-        encoder(str(tmp_path / "missing")).trial(HEVC, stop=threading.Event())
+        encoder(str(tmp_path / "missing")).self_test(HEVC, stop=threading.Event())
 
 
 def test_a_stop_ends_a_trial_without_a_finding():
     stop = threading.Event()
     stop.set()
     with pytest.raises(Stopped):
-        encoder("ffmpeg").trial(HEVC, stop=stop)
+        encoder("ffmpeg").self_test(HEVC, stop=stop)

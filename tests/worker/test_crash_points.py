@@ -87,7 +87,10 @@ SCENARIOS = {
     ),
     "not smaller": Scenario(_not_smaller, "ledger.remember ledger.skip", JobState.SKIPPED, 2),
     "doubtful": Scenario(
-        _doubtful, "store.check#2 encoder.trial ledger.interrupt queue.release", JobState.DONE, 2
+        _doubtful,
+        "store.check#2 encoder.self_test ledger.interrupt queue.release",
+        JobState.DONE,
+        2,
     ),
     "transient": Scenario(_transient, "ledger.fail queue.release", JobState.DONE, 2),
     "poison": Scenario(_poison, "ledger.bury queue.bury", JobState.DEAD, 0),

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 
 from hevcq.errors import HevcqError, WorkerUnfit
-from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import Check
 
-OLDEST = (5, 1)
+OLDEST_VERSION = (5, 1)
 """The oldest ffmpeg whose options the commands use (`-fps_mode` came with 5.1)."""
 ENCODERS = ("libx265", "libx264", "aac", "mov_text", "srt")
 FILTERS = ("ssim", "scale", "bwdif")
@@ -18,10 +18,10 @@ INSTALL = (
     "name its path with HEVCQ_FFMPEG and HEVCQ_FFPROBE."
 )
 
-Ask = Callable[..., str]
+RunProgram = Callable[..., str]
 
 
-def examine(tools: Tools, ask: Ask) -> list[Check]:
+def run_checks(tools: FfmpegTools, ask: RunProgram) -> list[Check]:
     """Return a check for each program, encoder and filter that hevcq needs.
 
     `ask(program, *arguments)` returns what the program prints, or raises WorkerUnfit.
@@ -33,30 +33,30 @@ def examine(tools: Tools, ask: Ask) -> list[Check]:
     return found + _listed(tools, ask, "-filters", ("filter", FILTERS))
 
 
-def version_of(line: str) -> tuple[int, int] | None:
+def parse_version(line: str) -> tuple[int, int] | None:
     """Return the version in the first line of `-version`, or None for a build without a number."""
     found = re.match(r"\S+ version n?(\d+)\.(\d+)", line)
     return (int(found.group(1)), int(found.group(2))) if found else None
 
 
-def require_new(line: str) -> None:
+def require_supported_version(line: str) -> None:
     """Raise WorkerUnfit if this first line of `-version` is of a program that is too old."""
-    version = version_of(line)
-    if version is not None and version < OLDEST:
+    version = parse_version(line)
+    if version is not None and version < OLDEST_VERSION:
         raise WorkerUnfit(f"{line} is too old.", remedy=INSTALL)
 
 
-def _program(name: str, program: str, ask: Ask) -> Check:
+def _program(name: str, program: str, ask: RunProgram) -> Check:
     try:
         line = ask(program, "-version").partition("\n")[0].strip()
-        require_new(line)
+        require_supported_version(line)
     except HevcqError as error:
         return Check(name=name, ok=False, detail=error.message, remedy=INSTALL)
     return Check(name=name, ok=True, detail=line)
 
 
 def _listed(
-    tools: Tools, ask: Ask, option: str, wanted: tuple[str, tuple[str, ...]]
+    tools: FfmpegTools, ask: RunProgram, option: str, wanted: tuple[str, tuple[str, ...]]
 ) -> list[Check]:
     kind, names = wanted
     try:

@@ -13,11 +13,11 @@ from hevcq.domain.media.facts import Measurement, MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
-from hevcq.ffmpeg.doctor import INSTALL, examine, require_new
-from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.doctor import INSTALL, require_supported_version, run_checks
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.known_messages import Pass
-from hevcq.ffmpeg.run.runner import Job, covers_of, fresh_output, run_watched
+from hevcq.ffmpeg.run.runner import FfmpegRun, extracted_covers, new_output, run_with_progress
 from hevcq.ports.encoder import (
     Check,
     ChunkReport,
@@ -36,40 +36,40 @@ class FfmpegEncoder(Encoder):
     """Encodes with the `ffmpeg` and `ffprobe` programs; one object serves any number of threads."""
 
     def __init__(self, ffmpeg: str, ffprobe: str, clock: Clock) -> None:
-        self._tools = Tools(ffmpeg=ffmpeg, ffprobe=ffprobe, clock=clock)
+        self._tools = FfmpegTools(ffmpeg=ffmpeg, ffprobe=ffprobe, clock=clock)
         self._version = ""
 
     def version(self) -> str:
         """Return the first line of `ffmpeg -version`; raise WorkerUnfit if it cannot run or is old."""
         if not self._version:
             line = self._ask(self._tools.ffmpeg, "-version").partition("\n")[0].strip()
-            require_new(line)
+            require_supported_version(line)
             self._version = line
         return self._version
 
     def doctor(self) -> list[Check]:
         """Return what works and what does not, with a remedy for each."""
-        return examine(self._tools, self._ask)
+        return run_checks(self._tools, self._ask)
 
-    def trial(self, profile: Profile, *, stop: threading.Event) -> None:
+    def self_test(self, profile: Profile, *, stop: threading.Event) -> None:
         """Encode ten pictures of ffmpeg's own; see ports.encoder."""
         from hevcq.domain.planning.video import ENCODERS
-        from hevcq.ffmpeg.self_test import trial
+        from hevcq.ffmpeg.self_test import encode_self_test
 
-        trial(self._tools, ENCODERS[profile.video.codec], profile, stop)
+        encode_self_test(self._tools, ENCODERS[profile.video.codec], profile, stop)
 
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
         """Return the typed facts of a file; see ports.encoder."""
         from hevcq.ffmpeg.probe.probe import probe
 
-        with self._fair(stop):
+        with self._self_testing(stop):
             return probe(self._tools, location, stop)
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
         """Read every packet once and count what is really there."""
         from hevcq.ffmpeg.inspect.measure import measure
 
-        with self._fair(stop):
+        with self._self_testing(stop):
             return measure(self._tools, location, info, stop)
 
     def preflight(
@@ -78,23 +78,23 @@ class FfmpegEncoder(Encoder):
         """Check the source as the profile asks, and measure it; see ports.encoder."""
         from hevcq.ffmpeg.inspect.preflight import preflight
 
-        with self._fair(stop):
+        with self._self_testing(stop):
             return preflight(self._tools, location, info, profile, stop)
 
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
         """Encode to `request.output`; on any error the output is removed; see ports.encoder."""
-        job = Job(self._tools, request, stop)
-        with fresh_output(request), covers_of(job) as covers:
+        job = FfmpegRun(self._tools, request, stop)
+        with new_output(request), extracted_covers(job) as covers:
             command = encode_command(self._tools, request, covers)
-            return run_watched(job, command, request.duration_s, on_progress)
+            return run_with_progress(job, command, request.duration_s, on_progress)
 
     def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
         """Read the video's packets once and index its key frames; see ports.encoder."""
         from hevcq.ffmpeg.chunking.keyframes import keyframes
 
-        with self._fair(stop):
+        with self._self_testing(stop):
             return keyframes(self._tools, location, info, stop)
 
     def encode_chunk(
@@ -109,8 +109,10 @@ class FfmpegEncoder(Encoder):
         """Encode one chunk to the part `request.output`; see ports.encoder."""
         from hevcq.ffmpeg.chunking.encode import encode_chunk
 
-        job = Job(self._tools, request, stop, Pass.ENCODE if chunk.seek_s is None else Pass.MIDWAY)
-        with fresh_output(request):
+        job = FfmpegRun(
+            self._tools, request, stop, Pass.ENCODE if chunk.seek_s is None else Pass.MIDSTREAM
+        )
+        with new_output(request):
             return encode_chunk(job, chunk_plan, chunk, on_progress)
 
     def join(
@@ -125,26 +127,26 @@ class FfmpegEncoder(Encoder):
         """Make `request.output` of the parts and of the source's other streams; see ports.encoder."""
         from hevcq.ffmpeg.chunking.join import join
 
-        job = Job(self._tools, request, stop)
-        with fresh_output(request), covers_of(job) as covers:
+        job = FfmpegRun(self._tools, request, stop)
+        with new_output(request), extracted_covers(job) as covers:
             return join(job, chunk_plan, parts, covers, on_progress)
 
     def verify(
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> tuple[GateResult, ...]:
         """Run gates G1 to G8 over the output; see ports.encoder."""
-        from hevcq.ffmpeg.self_test import require_sound
+        from hevcq.ffmpeg.self_test import require_working_tools
         from hevcq.ffmpeg.verify.gates import verify
 
         gates = verify(self._tools, request, on_progress, stop)
         if any(gate.outcome in {Outcome.FAILED, Outcome.UNKNOWN} for gate in gates):
-            require_sound(self._tools, stop)
+            require_working_tools(self._tools, stop)
         return gates
 
-    def _fair(self, stop: threading.Event) -> AbstractContextManager[None]:
-        from hevcq.ffmpeg.self_test import fair
+    def _self_testing(self, stop: threading.Event) -> AbstractContextManager[None]:
+        from hevcq.ffmpeg.self_test import self_testing
 
-        return fair(self._tools, stop)
+        return self_testing(self._tools, stop)
 
     def _ask(self, program: str, *question: str) -> str:
         """Return what a program prints about itself; raise WorkerUnfit if it cannot."""

@@ -36,7 +36,7 @@ NETWORK = ("[https", "[http", "[tcp", "[tls")
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class FfmpegTools:
     """The ffmpeg and ffprobe programs (a name on the PATH, or a path), and a clock."""
 
     ffmpeg: str
@@ -54,7 +54,7 @@ def is_local_proxy(location: str) -> bool:
     return location.startswith(PROXY_SCHEME)
 
 
-def argument_of(location: str) -> str:
+def ffmpeg_url(location: str) -> str:
     """Return a URL as ffmpeg takes it."""
     return location.removeprefix(PROXY_SCHEME.partition("http://")[0])
 
@@ -70,7 +70,7 @@ def input_options(location: str) -> list[str]:
     if is_local_proxy(location):
         # It may be busy repeating a read for longer than a dead connection is silent.
         bounds = ["-rw_timeout", str(RELAY_TIMEOUT_US), "-recv_buffer_size", RELAY_BUFFER]
-        url = argument_of(location)
+        url = ffmpeg_url(location)
         return [*options, "-protocol_whitelist", "http,tcp", *bounds, "-i", url]
     if is_url(location):
         timeout = ["-rw_timeout", str(RW_TIMEOUT_US)]
@@ -79,7 +79,7 @@ def input_options(location: str) -> list[str]:
     return [*options, "-protocol_whitelist", "file", "-i", f"file:{location}"]
 
 
-def name_of(location: str) -> str:
+def display_name(location: str) -> str:
     """Return a location as people may see it: printable, and without a URL's signature."""
     if is_local_proxy(location):
         # The address is another each time and means nothing to anybody.
@@ -89,12 +89,12 @@ def name_of(location: str) -> str:
     return printable(location)
 
 
-def without_name(lines: Iterable[str], location: str) -> str:
+def strip_name(lines: Iterable[str], location: str) -> str:
     """Return what a program said, joined, and without the name of the video it was said of.
 
     Many of ffmpeg's lines begin with it, and a video may be called "No space left on device".
     """
     named = Tail()  # cuts a name with line breaks as the program's own words were cut
-    shown = name_of(location) if is_url(location) else f"file:{location}"
+    shown = display_name(location) if is_url(location) else f"file:{location}"
     named.feed(os.fsencode(shown))
     return "\n".join(lines).replace("\n".join(named.lines()), "")

@@ -123,7 +123,7 @@ class Encoder(ABC):
     def doctor(self) -> list[Check]:
         """Return what works and what does not, with a remedy for each."""
 
-    def trial(self, profile: Profile, *, stop: threading.Event) -> None:  # noqa: B027 - a hint
+    def self_test(self, profile: Profile, *, stop: threading.Event) -> None:  # noqa: B027 - a hint
         """Encode something tiny that no source can spoil; raise WorkerUnfit if not even that works.
 
         Asked right after a job failed in a way that may be this machine's fault. An encoder that

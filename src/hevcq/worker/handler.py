@@ -257,7 +257,7 @@ class Handler:
         """
         if handling(error) is Handling.LATER and suspect(classify(error)):
             try:
-                self._context.encoder.trial(claimed.profile, stop=claimed.lease.stop)
+                self._context.encoder.self_test(claimed.profile, stop=claimed.lease.stop)
             except WorkerUnfit as unfit:
                 get_logger(job=claimed.task.job_id).error("trial_failed", reason=str(unfit))
                 return unfit

@@ -192,7 +192,7 @@ class RunEncoder:
     def version(self) -> str:
         return "ffmpeg version protocol"
 
-    def trial(self, profile, *, stop) -> None:
+    def self_test(self, profile, *, stop) -> None:
         """This machine is well."""
 
     def probe(self, location: str, *, stop):

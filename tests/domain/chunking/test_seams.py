@@ -7,31 +7,36 @@ import math
 import pytest
 from benchmarks.chunk_quality import bd_rate, decibel
 
-from hevcq.ffmpeg.verify.seams import AROUND, BELOW, NEAR, below
+from hevcq.ffmpeg.verify.seams import FRAMES_PER_SIDE, MAX_SSIM_DROP, SEAM_FRAMES, ssim_drop
 
-SOUND = [0.98] * (2 * AROUND)
+SOUND = [0.98] * (2 * FRAMES_PER_SIDE)
 
 
 def with_frame(at: int, value: float) -> list[float]:
     return [*SOUND[:at], value, *SOUND[at + 1 :]]
 
 
-@pytest.mark.parametrize("offset", range(-NEAR, NEAR))
+@pytest.mark.parametrize("offset", range(-SEAM_FRAMES, SEAM_FRAMES))
 def test_one_bad_frame_beside_the_seam_shows(offset):
-    assert below(with_frame(AROUND + offset, 0.90), AROUND) == pytest.approx(0.08)
+    assert ssim_drop(with_frame(FRAMES_PER_SIDE + offset, 0.90), FRAMES_PER_SIDE) == pytest.approx(
+        0.08
+    )
 
 
 def test_a_video_that_is_no_better_elsewhere_is_not_held_against_its_seam():
-    assert below(with_frame(2, 0.90)[:AROUND] + [0.91] * AROUND, AROUND) <= BELOW
+    assert (
+        ssim_drop(with_frame(2, 0.90)[:FRAMES_PER_SIDE] + [0.91] * FRAMES_PER_SIDE, FRAMES_PER_SIDE)
+        <= MAX_SSIM_DROP
+    )
 
 
 def test_a_frame_that_cannot_be_compared_is_as_bad_as_can_be():
-    assert below(with_frame(AROUND, math.nan), AROUND) > BELOW
+    assert ssim_drop(with_frame(FRAMES_PER_SIDE, math.nan), FRAMES_PER_SIDE) > MAX_SSIM_DROP
 
 
 def test_a_video_shorter_than_the_surroundings_of_its_seam_is_judged_by_what_there_is():
-    assert below([0.9] * 4, 2) == 0.0
-    assert below([0.98, 0.98, 0.98, 0.98, 0.5, 0.98], 4) == pytest.approx(0.48)
+    assert ssim_drop([0.9] * 4, 2) == 0.0
+    assert ssim_drop([0.98, 0.98, 0.98, 0.98, 0.5, 0.98], 4) == pytest.approx(0.48)
 
 
 def test_equal_curves_differ_by_nothing_and_a_tenth_more_bytes_by_a_tenth():

@@ -15,14 +15,14 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Gates, Profile, Video, VideoCodec
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.frame_times import frame_times
 from hevcq.ports.encoder import ChunkReport, EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
 
 CLOCK = SystemClock()
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", CLOCK)
-TOOLS = Tools(ffmpeg="ffmpeg", ffprobe="ffprobe", clock=CLOCK)
+TOOLS = FfmpegTools(ffmpeg="ffmpeg", ffprobe="ffprobe", clock=CLOCK)
 MOST_S = 3600.0
 """A pass over the longest sample clip, on a machine that others use too; a test ends sooner."""
 BITS, BLOCK, FRAMES = 12, 16, 240

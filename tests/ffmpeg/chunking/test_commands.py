@@ -16,13 +16,13 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.chunking.encode import chunk_command, concat_list
 from hevcq.ffmpeg.chunking.join import offset
-from hevcq.ffmpeg.command.build import Joined, encode_command, join_command, microseconds
-from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.command.build import JoinedVideo, encode_command, join_command, microseconds
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
 from support.media_facts import MKV, MP4, audio, media, profile, video
 
-TOOLS = Tools(ffmpeg="ffmpeg", ffprobe="ffprobe", clock=SystemClock())
+TOOLS = FfmpegTools(ffmpeg="ffmpeg", ffprobe="ffprobe", clock=SystemClock())
 START = [
     "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error",
     "-xerror", "-n", "-progress", "pipe:1", "-stats_period", "0.5",
@@ -113,7 +113,7 @@ def test_the_threads_of_a_chunk_come_from_the_nearest_that_names_them(
 
 def test_a_join_differs_from_the_whole_only_in_where_the_picture_comes_from():
     asked = request(plain(), media(video(language="eng"), audio(language="deu")))
-    clip = Joined(listing=Path("/out/list"), offset_s=Fraction(1, 3))
+    clip = JoinedVideo(listing=Path("/out/list"), offset_s=Fraction(1, 3))
 
     assert join_command(TOOLS, asked, (), clip) == [
         *START, "-format_whitelist", MP4, *SOURCE,
@@ -133,7 +133,7 @@ def test_a_join_differs_from_the_whole_only_in_where_the_picture_comes_from():
 
 def test_a_join_into_matroska_has_no_tag_and_no_index():
     asked = request(plain(), media(video(), audio(), form=MKV))
-    words = join_command(TOOLS, asked, (), Joined(Path("/out/list"), Fraction(0)))
+    words = join_command(TOOLS, asked, (), JoinedVideo(Path("/out/list"), Fraction(0)))
 
     assert not {"-tag:0", "-movflags", "-itsoffset"} & set(words)
     assert words[words.index("-map") + 1] == "1:0"

@@ -6,7 +6,7 @@ import pytest
 
 from hevcq.domain.chunking.planner import KeyIndex, times_sum
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.ffmpeg.chunking.keyframes import REORDERED_S, index_of
+from hevcq.ffmpeg.chunking.keyframes import REORDERED_S, build_key_index
 from hevcq.ffmpeg.inspect.frame_times import FrameTimes
 from support.media_facts import MKV, MP4, media, video
 
@@ -18,7 +18,7 @@ def read(
     for line in lines:
         times.line(line)
     info: MediaInfo = media(video(time_base=tick), form=form)
-    return index_of(info.streams[0], info, times, problems)
+    return build_key_index(info.streams[0], info, times, problems)
 
 
 CLOSED = (

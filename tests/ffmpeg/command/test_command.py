@@ -11,13 +11,13 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ffmpeg.command.build import cover_commands, encode_command
-from hevcq.ffmpeg.inputs import Tools, name_of
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.run.errors import without_secrets
 from hevcq.ports.encoder import EncodeRequest
 from hevcq.util.clock import SystemClock
 from support.media_facts import MKV, attachment, audio, cover, data, media, profile, subtitle, video
 
-TOOLS = Tools("ffmpeg", "ffprobe", SystemClock())
+TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 START = [
     "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error",
     "-xerror", "-n", "-progress", "pipe:1", "-stats_period", "0.5",
@@ -178,7 +178,7 @@ def test_where_a_relay_was_and_its_secret_are_kept_nowhere() -> None:
     kept = without_secrets(words, location)
 
     assert after(list(kept), "-i") == "a.mp4"
-    assert name_of(location) == "a.mp4"
+    assert display_name(location) == "a.mp4"
     assert not [word for word in kept if "word" in word or "4000" in word]
 
 

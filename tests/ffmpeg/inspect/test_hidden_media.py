@@ -13,7 +13,7 @@ from chaos.damage_judge import ENCODER, profile
 from hevcq.domain.media.facts import StreamKind, TrackMeasure
 from hevcq.domain.profile import LossPolicy, Policies
 from hevcq.errors import MediaRefused
-from hevcq.ffmpeg.inspect.edit_lists import hidden_s
+from hevcq.ffmpeg.inspect.edit_lists import edit_list_hidden_s
 from support.clips import MEDIA
 
 STOP = threading.Event()
@@ -101,7 +101,7 @@ def track(packets: int, *, discarded: int = 0) -> TrackMeasure:
     [(1000, 0, 0), (988, 0, 0), (987, 0, 0.52), (750, 250, 0), (749, 251, 10.04), (0, 0, 40)],
 )
 def test_half_a_second_and_one_group_of_pictures_may_be_hidden(shown, discarded, expected):
-    found = hidden_s(track(shown, discarded=discarded), track(1000))
+    found = edit_list_hidden_s(track(shown, discarded=discarded), track(1000))
 
     assert found == pytest.approx(expected)
 

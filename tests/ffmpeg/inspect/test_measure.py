@@ -11,15 +11,15 @@ import pytest
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.profile import Gates, Preflight, Profile, Video
 from hevcq.errors import SourceDamaged, SourceGone, Stopped, Unavailable
-from hevcq.ffmpeg.inputs import Tools
-from hevcq.ffmpeg.inspect.measure import MOST_KEYS, PacketCounter, measure
-from hevcq.ffmpeg.inspect.packets import SILENCE_S, Heard
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.inspect.measure import MAX_KEYS, PacketCounter, measure
+from hevcq.ffmpeg.inspect.packets import SILENCE_S, SilenceWatchdog
 from hevcq.ffmpeg.inspect.preflight import preflight, shortfall
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.util.clock import SystemClock
 from support.clips import ManualClock, make_clip, media_clip
 
-TOOLS = Tools("ffmpeg", "ffprobe", SystemClock())
+TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 
 
 def profile(check: Preflight = Preflight.DEMUX) -> Profile:
@@ -62,7 +62,7 @@ def test_of_many_key_frames_those_spread_over_the_video_are_kept():
     counter.feed(b"".join(b"0,%d,%d,1,9,K_\n" % (at, at) for at in range(5000)))
     keys = counter.tracks[0].keys
 
-    assert MOST_KEYS // 2 <= len(keys) <= MOST_KEYS
+    assert MAX_KEYS // 2 <= len(keys) <= MAX_KEYS
     assert {late - early for early, late in pairwise(keys)} == {8}
     assert keys[-1] >= 4990
 
@@ -121,7 +121,7 @@ def test_a_file_that_went_away_is_gone(tmp_path):
 
 def test_a_pass_that_reads_nothing_more_gives_up():
     clock = ManualClock()
-    heard = Heard(Tools("ffmpeg", "ffprobe", clock), "/videos/x.mkv")
+    heard = SilenceWatchdog(FfmpegTools("ffmpeg", "ffprobe", clock), "/videos/x.mkv")
     clock.advance(SILENCE_S - 1)
     heard.check()
     heard.now()

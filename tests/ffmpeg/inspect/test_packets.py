@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from hevcq.errors import SourceGone, SourceUnreadable
-from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.packets import read_packets
-from hevcq.ffmpeg.process.output import Lines
+from hevcq.ffmpeg.process.output import LineSplitter
 from hevcq.util.clock import SystemClock
 
 LINE = "packet,0,0,1,100,K__"
@@ -22,11 +22,18 @@ def passed_over(folder: Path, script: str) -> tuple[list[str], tuple[str, ...]]:
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o700)
     video.touch()
-    came: list[str] = []
-    tools = Tools("ffmpeg", str(program), SystemClock())
+    packets_seen: list[str] = []
+    tools = FfmpegTools("ffmpeg", str(program), SystemClock())
     stop = threading.Event()
-    errors = read_packets(tools, str(video), [], Lines(came.append), stop, came=lambda: came)
-    return came, errors
+    errors = read_packets(
+        tools,
+        str(video),
+        [],
+        LineSplitter(packets_seen.append),
+        stop,
+        packets_seen=lambda: packets_seen,
+    )
+    return packets_seen, errors
 
 
 @pytest.mark.parametrize(

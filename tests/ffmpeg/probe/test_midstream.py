@@ -57,7 +57,7 @@ def test_captions_and_dynamic_hdr_that_begin_later_are_seen() -> None:
     side = [{"side_data_type": name} for name in names]
     later = [{"stream_index": 0, "side_data_list": side}]
 
-    video = media_info({"streams": streams, "later_frames": later}).streams[0].video
+    video = media_info({"streams": streams, "midstream_frames": later}).streams[0].video
 
     assert video is not None
     assert (video.closed_captions, video.hdr10_plus, video.becomes) == (True, True, "")

@@ -12,13 +12,13 @@ import pytest
 
 from hevcq.domain.profile import Profile, Video
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Unavailable
-from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.preflight import preflight
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
 
-TOOLS = Tools("ffmpeg", "ffprobe", SystemClock())
+TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 PROFILE = Profile(name="p", description="d", video=Video(codec="hevc", crf=24))
 
 

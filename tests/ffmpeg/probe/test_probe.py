@@ -12,12 +12,12 @@ import pytest
 
 from hevcq.domain.media.facts import LightLevel, StreamKind
 from hevcq.errors import SourceGone, SourceUnreadable, Stopped, Unavailable
-from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip, media_clip
 
-TOOLS = Tools("ffmpeg", "ffprobe", SystemClock())
+TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 
 
 def look(path: Path | str):

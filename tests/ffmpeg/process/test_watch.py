@@ -10,7 +10,7 @@ import time
 import pytest
 
 from hevcq.errors import EncoderStalled, LimitExceeded
-from hevcq.ffmpeg.process.output import CHECK_S, ChildWatch, StallWatch, cpu_ticks
+from hevcq.ffmpeg.process.output import CHECK_S, ChildWatchdog, StallWatchdog, cpu_ticks
 from support.clips import ManualClock
 
 WHAT = "ffmpeg made no progress on video.mp4"
@@ -18,7 +18,7 @@ WHAT = "ffmpeg made no progress on video.mp4"
 
 def test_a_stall_is_named_after_the_limit_and_not_before() -> None:
     clock = ManualClock()
-    watch = StallWatch(300, clock)
+    watch = StallWatchdog(300, clock)
     watch.check((1, 1), WHAT)
     clock.advance(299)
     watch.check((1, 1), WHAT)
@@ -30,7 +30,7 @@ def test_a_stall_is_named_after_the_limit_and_not_before() -> None:
 
 def test_an_encoder_that_never_begins_is_stalled_too() -> None:
     clock = ManualClock()
-    watch = StallWatch(10, clock)
+    watch = StallWatchdog(10, clock)
     watch.check((0.0, 0, None), WHAT)
     clock.advance(10)
 
@@ -40,15 +40,15 @@ def test_an_encoder_that_never_begins_is_stalled_too() -> None:
 
 def test_anything_that_moves_starts_the_wait_again() -> None:
     clock = ManualClock()
-    watch = StallWatch(300, clock)
+    watch = StallWatchdog(300, clock)
     for step in range(10):
         watch.check((step, 0), WHAT)
         clock.advance(299)
     watch.check((9, 0, "the file grew"), WHAT)
 
 
-def watched(pid: int, clock: ManualClock, **bounds) -> ChildWatch:
-    return ChildWatch(
+def watched(pid: int, clock: ManualClock, **bounds) -> ChildWatchdog:
+    return ChildWatchdog(
         "ffmpeg", pid, clock, **{"deadline_s": None, "idle_s": None, "check": None, **bounds}
     )
 
@@ -69,12 +69,12 @@ def test_a_stopped_child_is_noticed_when_its_time_is_over_and_not_before(frozen)
     watch = watched(frozen, clock, idle_s=300)
     for _ in range(3):
         clock.advance(100)
-        watch.look()
+        watch.check_now()
     clock.advance(99)
-    watch.look()
+    watch.check_now()
     clock.advance(1)
     with pytest.raises(EncoderStalled, match=r"ffmpeg used no CPU time for 300 s"):
-        watch.look()
+        watch.check_now()
 
 
 def test_a_working_child_is_left_alone_however_long_it_says_nothing():
@@ -85,14 +85,14 @@ def test_a_working_child_is_left_alone_however_long_it_says_nothing():
         while cpu_ticks(os.getpid()) == before:
             time.process_time()
         clock.advance(299)
-        watch.look()
+        watch.check_now()
 
 
 def test_who_cannot_be_looked_at_is_not_taken_for_stopped():
     clock = ManualClock()
     watch = watched(2**30, clock, idle_s=1)
     clock.advance(1000)
-    watch.look()
+    watch.check_now()
     assert cpu_ticks(2**30) is None
 
 
@@ -100,10 +100,10 @@ def test_a_deadline_holds_to_the_second():
     clock = ManualClock()
     watch = watched(os.getpid(), clock, deadline_s=60.0)
     clock.advance(59.9)
-    watch.look()
+    watch.check_now()
     clock.advance(0.1)
     with pytest.raises(LimitExceeded, match="ffmpeg ran for longer than 60 s"):
-        watch.look()
+        watch.check_now()
 
 
 def test_its_user_is_asked_twice_a_second():
@@ -111,5 +111,5 @@ def test_its_user_is_asked_twice_a_second():
     watch = watched(os.getpid(), clock, check=lambda: asked.append(clock.monotonic()))
     for _ in range(8):
         clock.advance(CHECK_S / 2)
-        watch.look()
+        watch.check_now()
     assert len(asked) == 4

@@ -15,7 +15,7 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
-from hevcq.ffmpeg.run.errors import Ended, failure, without_secrets
+from hevcq.ffmpeg.run.errors import FfmpegExit, exit_error, without_secrets
 from support.media_facts import audio, media, video
 
 INFO = media(video(), audio())
@@ -24,7 +24,7 @@ URL = "https://bucket.example/video.mp4?X-Amz-Signature=secret"
 
 def ending(*stderr: str, returncode: int = 1, location: str = "/in/video.mp4"):
     command = ["ffmpeg", "-i", f"file:{location}", "/out/a b"]
-    return failure(Ended(command, location, INFO, returncode, stderr))
+    return exit_error(FfmpegExit(command, location, INFO, returncode, stderr))
 
 
 @pytest.mark.parametrize(

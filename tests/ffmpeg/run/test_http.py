@@ -15,7 +15,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import HevcqError, SourceGone, Unavailable
 from hevcq.ffmpeg.encoder import FfmpegEncoder
-from hevcq.ffmpeg.run.known_messages import Pass, suspicious
+from hevcq.ffmpeg.run.known_messages import Pass, unexpected_lines
 from hevcq.ports.encoder import EncodeReport, EncodeRequest
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
@@ -127,7 +127,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(shelf, tmp_path) -> None
 
     assert report.frames == 50
     assert shelf.asked > 1
-    assert suspicious(report.stderr, Pass.ENCODE) == ()
+    assert unexpected_lines(report.stderr, Pass.ENCODE) == ()
 
 
 def test_a_connection_that_breaks_for_good_leaves_no_short_video(

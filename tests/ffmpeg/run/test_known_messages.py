@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from hevcq.ffmpeg.run.known_messages import HARMLESS, Pass, in_words, suspicious
+from hevcq.ffmpeg.run.known_messages import KNOWN_MESSAGES, Pass, message_text, unexpected_lines
 
 NULL_DTS = (
     "[null @ 0x558d1a2059c0] Application provided invalid, non monotonically increasing dts "
@@ -16,23 +16,23 @@ REPEATED = "    Last message repeated 3 times"
 
 
 def test_a_known_line_is_excused_in_its_own_pass_only():
-    assert suspicious([NULL_DTS], Pass.DECODE) == ()
-    assert suspicious([NULL_DTS], Pass.ENCODE) == (NULL_DTS,)
+    assert unexpected_lines([NULL_DTS], Pass.DECODE) == ()
+    assert unexpected_lines([NULL_DTS], Pass.ENCODE) == (NULL_DTS,)
 
 
 def test_the_same_words_of_another_component_are_not_excused():
     line = NULL_DTS.replace("[null", "[mp4")
-    assert suspicious([line], Pass.DECODE) == (line,)
+    assert unexpected_lines([line], Pass.DECODE) == (line,)
 
 
 def test_a_level_in_front_changes_nothing():
-    assert suspicious([NULL_DTS.replace("] A", "] [error] A")], Pass.DECODE) == ()
+    assert unexpected_lines([NULL_DTS.replace("] A", "] [error] A")], Pass.DECODE) == ()
 
 
 def test_a_repetition_shares_the_fate_of_its_line():
-    assert suspicious([NULL_DTS, REPEATED], Pass.DECODE) == ()
-    assert suspicious(["bad", REPEATED], Pass.DECODE) == ("bad",)
-    assert suspicious([REPEATED], Pass.DECODE) == (REPEATED,)
+    assert unexpected_lines([NULL_DTS, REPEATED], Pass.DECODE) == ()
+    assert unexpected_lines(["bad", REPEATED], Pass.DECODE) == ("bad",)
+    assert unexpected_lines([REPEATED], Pass.DECODE) == (REPEATED,)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_a_repetition_shares_the_fate_of_its_line():
     ],
 )
 def test_anything_else_is_suspicious(line):
-    for where in Pass:
-        assert suspicious([line], where) == (line,)
+    for ffmpeg_pass in Pass:
+        assert unexpected_lines([line], ffmpeg_pass) == (line,)
 
 
 def test_every_entry_compiles_and_gives_its_reason():
-    for known in HARMLESS:
+    for known in KNOWN_MESSAGES:
         re.compile(known.component)
         re.compile(known.text)
         assert known.passes
@@ -68,13 +68,13 @@ def test_every_entry_compiles_and_gives_its_reason():
     ],
 )
 def test_a_container_without_sys_does_not_spoil_an_encode(line):
-    assert suspicious([line], Pass.ENCODE) == ()
-    assert suspicious([line], Pass.DECODE) == (line,)
+    assert unexpected_lines([line], Pass.ENCODE) == ()
+    assert unexpected_lines([line], Pass.DECODE) == (line,)
 
 
 def test_another_error_of_x265_is_suspicious():
     line = "x265 [error]: Failed to allocate memory"
-    assert suspicious([line], Pass.ENCODE) == (line,)
+    assert unexpected_lines([line], Pass.ENCODE) == (line,)
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_another_error_of_x265_is_suspicious():
     ],
 )
 def test_a_sentence_for_people_names_no_address(line, words):
-    assert in_words(line) == words
+    assert message_text(line) == words

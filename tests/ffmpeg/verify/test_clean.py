@@ -10,7 +10,7 @@ from ffmpeg.verify.conftest import ENCODER, PROFILE, encoded, ffmpeg, make_sourc
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.profile import Policies, Profile, Video
 from hevcq.errors import Stopped
-from hevcq.ffmpeg.verify.gates import DECODED
+from hevcq.ffmpeg.verify.gates import DECODE_SHARE
 from support.clips import media_clip
 
 ORDER = (Gate.G1, Gate.G2, Gate.G3, Gate.G5, Gate.G6, Gate.G7, Gate.G4, Gate.G8)
@@ -105,10 +105,12 @@ def test_progress_is_told_and_a_stop_is_obeyed(pair):
         pair.request, on_progress=lambda p: seen.append(p.fraction), stop=threading.Event()
     )
     assert seen == sorted(seen)
-    decoded = [share for share in seen if share < DECODED + 0.01]
-    assert decoded[-1] == DECODED, "gate G4 has decoded all of it"
+    decoded = [share for share in seen if share < DECODE_SHARE + 0.01]
+    assert decoded[-1] == DECODE_SHARE, "gate G4 has decoded all of it"
     samples = PROFILE.gates.picture_samples
-    steps = [DECODED + (1 - DECODED) * number / samples for number in range(1, samples + 1)]
+    steps = [
+        DECODE_SHARE + (1 - DECODE_SHARE) * number / samples for number in range(1, samples + 1)
+    ]
     assert seen[len(decoded) :] == pytest.approx(steps), "each sample of gate G8 is a step"
 
     stop = threading.Event()

@@ -14,8 +14,8 @@ from hevcq.domain.media.facts import (
     VideoFacts,
 )
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
-from hevcq.ffmpeg.verify.picture import Sample, frozen, sample_times
-from hevcq.ffmpeg.verify.timing import Compared, time_problems
+from hevcq.ffmpeg.verify.picture import Sample, freeze_problem, sample_times
+from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
 
 TARGET = VideoTarget(
     encoder="libx265", codec="hevc", width=64, height=64, pixel_format="yuv420p", bit_depth=8,
@@ -66,7 +66,7 @@ def compare(source, made, *, streams=None, second=Action.COPY, form="mov,mp4", f
     )
     info = MediaInfo(format_name=form, streams=streams)
     return time_problems(
-        Compared(
+        TimingInputs(
             plan, info, Measurement(tracks=source), info, Measurement(tracks=made), frames, 0.1
         )
     )
@@ -180,8 +180,8 @@ def test_a_picture_that_stands_still_is_seen_only_where_the_source_moves():
     def sample(at, *pairs):
         return Sample(at_s=at, ssim=0.99, pairs=tuple((thumb(a), thumb(b)) for a, b in pairs))
 
-    assert frozen([sample(0, (10, 10), (20, 20)), sample(5, (30, 30), (40, 40))]) == ""
-    assert frozen([sample(0, (10, 10), (10, 10)), sample(5, (10, 10))]) == ""
-    assert "at 0.0 s" in frozen([sample(0, (10, 10), (20, 11))])
-    assert "from 0.0 s to 5.0 s" in frozen([sample(0, (10, 10)), sample(5, (30, 10))])
-    assert frozen([sample(0, (10, 10)), sample(5)]) == ""
+    assert freeze_problem([sample(0, (10, 10), (20, 20)), sample(5, (30, 30), (40, 40))]) == ""
+    assert freeze_problem([sample(0, (10, 10), (10, 10)), sample(5, (10, 10))]) == ""
+    assert "at 0.0 s" in freeze_problem([sample(0, (10, 10), (20, 11))])
+    assert "from 0.0 s to 5.0 s" in freeze_problem([sample(0, (10, 10)), sample(5, (30, 10))])
+    assert freeze_problem([sample(0, (10, 10)), sample(5)]) == ""

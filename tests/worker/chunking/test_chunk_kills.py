@@ -145,7 +145,7 @@ SCENARIOS = {
     "lost part": Scenario(
         _lost_part,
         "store.collect#2 store.delete ledger.reopen ledger.parts#2 queue.send ledger.announce "
-        "encoder.trial ledger.fail queue.release",
+        "encoder.self_test ledger.fail queue.release",
         chunk_encodes=CHUNKS + 1,
     ),
     "never fits": Scenario(

@@ -132,7 +132,7 @@ def failed_trial(*_args, **_named):
 )
 def test_a_worker_that_fails_its_trial_leaves_at_once_and_the_job_pays_nothing(farm, error):
     farm.encoder.errors["encode"] = [error]
-    farm.encoder.trial = failed_trial
+    farm.encoder.self_test = failed_trial
     source = farm.submit()
 
     handled = farm.handle()
@@ -149,7 +149,7 @@ def test_a_worker_that_fails_its_trial_leaves_at_once_and_the_job_pays_nothing(f
 )
 def test_a_failure_that_is_surely_not_the_machines_asks_for_no_trial(farm, error):
     farm.encoder.errors["encode"] = [error]
-    farm.encoder.trial = failed_trial
+    farm.encoder.self_test = failed_trial
     farm.submit()
 
     assert farm.handle().unfit is None
@@ -160,7 +160,7 @@ def test_a_trial_that_is_stopped_says_nothing(farm):
         raise Stopped
 
     farm.encoder.errors["encode"] = [EncoderFailed("broke")]
-    farm.encoder.trial = stopped
+    farm.encoder.self_test = stopped
     farm.doubt(farm.record(farm.submit()).job_id)
 
     handled = farm.handle()

@@ -8,16 +8,24 @@ from pathlib import Path
 
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan, times_sum
 from hevcq.errors import PartUnfit, SourceDamaged, WorkerUnfit
-from hevcq.ffmpeg.command.build import PART_MUXER, microseconds, opening, source_input
-from hevcq.ffmpeg.command.streams import part_options
-from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, PROBE_LIMITS, Tools, input_options, name_of
+from hevcq.ffmpeg.command.build import CHUNK_MUXER, base_command, microseconds, source_input
+from hevcq.ffmpeg.command.streams import chunk_options
+from hevcq.ffmpeg.inputs import (
+    PROBE_DEADLINE_S,
+    PROBE_LIMITS,
+    FfmpegTools,
+    display_name,
+    input_options,
+)
 from hevcq.ffmpeg.process.child import run_child
-from hevcq.ffmpeg.run.known_messages import suspicious
-from hevcq.ffmpeg.run.runner import Job, run_watched
+from hevcq.ffmpeg.run.known_messages import unexpected_lines
+from hevcq.ffmpeg.run.runner import FfmpegRun, run_with_progress
 from hevcq.ports.encoder import ChunkReport, EncodeRequest, OnProgress
 
 
-def chunk_command(tools: Tools, request: EncodeRequest, plan: ChunkPlan, chunk: Chunk) -> list[str]:
+def chunk_command(
+    tools: FfmpegTools, request: EncodeRequest, plan: ChunkPlan, chunk: Chunk
+) -> list[str]:
     """Return the command that encodes the frames of one chunk to `request.output`, from time 0.
 
     The seek only saves decoding: what makes the cut exact is the trim by integer time stamps.
@@ -25,15 +33,15 @@ def chunk_command(tools: Tools, request: EncodeRequest, plan: ChunkPlan, chunk: 
     """
     profile, target = request.profile, request.plan.video
     threads = request.threads or profile.chunking.threads or profile.bounds.threads
-    command = [*opening(tools, threads), "-copyts"]
+    command = [*base_command(tools, threads), "-copyts"]
     if chunk.seek_s is not None:
         command += ["-seek_timestamp", "1", "-noaccurate_seek", "-ss", f"{chunk.seek_s:.6f}"]
     command += source_input(request.location, request.info)
     command += ["-map", f"0:{plan.stream_index}", "-map_metadata", "-1", "-map_chapters", "-1"]
     trim = trim_filter(plan, chunk)
-    for name, value in part_options(target, profile, threads=threads, trim=trim):
+    for name, value in chunk_options(target, profile, threads=threads, trim=trim):
         command += [f"{name}:0", value]
-    return [*command, "-f", PART_MUXER, f"file:{request.output}"]
+    return [*command, "-f", CHUNK_MUXER, f"file:{request.output}"]
 
 
 def trim_filter(plan: ChunkPlan, chunk: Chunk) -> str:
@@ -84,7 +92,7 @@ def _quoted(part: Path) -> str:
 
 
 @dataclass(slots=True)
-class Part:
+class EncodedChunk:
     """What a part really holds: frame times in its own ticks, and a digest of its headers."""
 
     pts: list[int] = field(default_factory=list)
@@ -105,25 +113,27 @@ class Part:
             self.headers = "|".join([*fields[1:5], fields[6]])
 
 
-def encode_chunk(job: Job, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress) -> ChunkReport:
+def encode_chunk(
+    job: FfmpegRun, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
+) -> ChunkReport:
     """Encode one chunk to `job.request.output`; see ports.encoder."""
     request = job.request
     command = chunk_command(job.tools, request, plan, chunk)
-    name = f"Part {chunk.index + 1} of {len(plan.chunks)} of {name_of(request.location)}"
+    name = f"Part {chunk.index + 1} of {len(plan.chunks)} of {display_name(request.location)}"
     try:
-        report = run_watched(job, command, plan.seconds(chunk), on_progress)
+        report = run_with_progress(job, command, plan.seconds(chunk), on_progress)
     except SourceDamaged as error:
         # To a decoder that begins midway a sound source may look damaged; only the whole tells.
         raise PartUnfit(f"{name} cannot be made: {error.message}", index=chunk.index) from error
-    complaints = suspicious(report.stderr, job.where)
+    complaints = unexpected_lines(report.stderr, job.ffmpeg_pass)
     if complaints:
         raise PartUnfit(
             f"{name} was encoded with a complaint: {complaints[0]}.",
             index=chunk.index,
             tail=report.stderr,
         )
-    part = look_at_part(job, request.output)
-    problem = part_problem(part, plan, chunk)
+    part = read_chunk_file(job, request.output)
+    problem = chunk_problem(part, plan, chunk)
     if problem:
         raise PartUnfit(f"{name} {problem}.", index=chunk.index, tail=report.stderr)
     return ChunkReport(
@@ -139,18 +149,18 @@ def encode_chunk(job: Job, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgres
     )
 
 
-def look_at_part(job: Job, path: Path) -> Part:
+def read_chunk_file(job: FfmpegRun, path: Path) -> EncodedChunk:
     """Read the packets of a part; raise PartUnfit if it is no part at all."""
-    return _look(job.tools, job, path, packets=True)
+    return _read_chunk(job.tools, job, path, packets=True)
 
 
-def headers_of(job: Job, path: Path) -> str:
+def chunk_headers(job: FfmpegRun, path: Path) -> str:
     """Return the digest of a part's headers, without reading its packets."""
-    return _look(job.tools, job, path, packets=False).headers
+    return _read_chunk(job.tools, job, path, packets=False).headers
 
 
-def _look(tools: Tools, job: Job, path: Path, *, packets: bool) -> Part:
-    part = Part()
+def _read_chunk(tools: FfmpegTools, job: FfmpegRun, path: Path, *, packets: bool) -> EncodedChunk:
+    part = EncodedChunk()
     entries = "stream=codec_name,pix_fmt,width,height,time_base,extradata_hash"
     argv = [
         tools.ffprobe, "-v", "error", "-select_streams", "v:0", "-show_data_hash", "sha256",
@@ -170,7 +180,7 @@ def _look(tools: Tools, job: Job, path: Path, *, packets: bool) -> Part:
     return part
 
 
-def part_problem(part: Part, plan: ChunkPlan, chunk: Chunk) -> str:
+def chunk_problem(part: EncodedChunk, plan: ChunkPlan, chunk: Chunk) -> str:
     """Return how a part differs from its chunk, as half a sentence, or ""."""
     if part.discarded:
         return f"has {part.discarded} frames that would not be shown"

@@ -12,15 +12,15 @@ from pathlib import Path
 from hevcq.domain.chunking.planner import ChunkPlan
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import PartUnfit
-from hevcq.ffmpeg.chunking.encode import concat_list, headers_of
-from hevcq.ffmpeg.command.build import Joined, join_command
-from hevcq.ffmpeg.inputs import name_of
-from hevcq.ffmpeg.run.runner import Job, run_watched
+from hevcq.ffmpeg.chunking.encode import chunk_headers, concat_list
+from hevcq.ffmpeg.command.build import JoinedVideo, join_command
+from hevcq.ffmpeg.inputs import display_name
+from hevcq.ffmpeg.run.runner import FfmpegRun, run_with_progress
 from hevcq.ports.encoder import EncodeReport, OnProgress
 
 
 def join(
-    job: Job,
+    job: FfmpegRun,
     plan: ChunkPlan,
     parts: Sequence[Path],
     covers: Sequence[Path],
@@ -28,14 +28,14 @@ def join(
 ) -> EncodeReport:
     """Make `job.request.output` of the parts; see ports.encoder."""
     request = job.request
-    name = name_of(request.location)
+    name = display_name(request.location)
     if len(parts) != len(plan.chunks):
         raise PartUnfit(f"{len(parts)} parts of {name} were given, not {len(plan.chunks)}.")
     _require_alike(job, plan, parts)
     with _listing(request.output, concat_list(plan, [part.absolute() for part in parts])) as path:
-        video = Joined(listing=path, offset_s=offset(plan, request.info))
+        video = JoinedVideo(listing=path, offset_s=offset(plan, request.info))
         command = join_command(job.tools, request, covers, video)
-        report = run_watched(job, command, request.duration_s, on_progress)
+        report = run_with_progress(job, command, request.duration_s, on_progress)
     if report.frames != plan.frames:
         raise PartUnfit(
             f"The parts of {name} gave {report.frames} frames, not {plan.frames}.",
@@ -54,13 +54,13 @@ def offset(plan: ChunkPlan, info: MediaInfo) -> Fraction:
     return plan.chunks[0].start_pts * plan.tick - start
 
 
-def _require_alike(job: Job, plan: ChunkPlan, parts: Sequence[Path]) -> None:
+def _require_alike(job: FfmpegRun, plan: ChunkPlan, parts: Sequence[Path]) -> None:
     """Raise PartUnfit unless all parts have the same headers: only the first's are kept."""
     first = ""
     for chunk, part in zip(plan.chunks, parts, strict=True):
         if not part.is_file():
             raise PartUnfit(f"Part {chunk.index + 1} is missing.", index=chunk.index)
-        headers = headers_of(job, part)
+        headers = chunk_headers(job, part)
         first = first or headers
         if headers != first:
             raise PartUnfit(

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hevcq.domain.chunking.planner import KeyFrame, KeyIndex, times_sum
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.errors import SourceUnreadable
-from hevcq.ffmpeg.inputs import Tools, name_of
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.inspect.frame_times import FrameTimes, frame_times
 
 SEEKS_BY_PTS = frozenset({"mov"})
@@ -24,22 +24,24 @@ JUMP_S = 10.0
 (`-dts_delta_threshold`); sound would be moved, and the picture of a chunk not."""
 
 
-def main_video_of(info: MediaInfo, location: str) -> Stream:
+def first_video_stream(info: MediaInfo, location: str) -> Stream:
     """Return the first video stream; raise SourceUnreadable if there is none."""
     videos = info.of_kind(StreamKind.VIDEO)
     if not videos:
-        raise SourceUnreadable(f"{name_of(location)} has no video stream.")
+        raise SourceUnreadable(f"{display_name(location)} has no video stream.")
     return videos[0]
 
 
-def keyframes(tools: Tools, location: str, info: MediaInfo, stop: threading.Event) -> KeyIndex:
+def keyframes(
+    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
+) -> KeyIndex:
     """Index the video's key frames; see ports.encoder."""
-    video = main_video_of(info, location)
+    video = first_video_stream(info, location)
     times, problems = frame_times(tools, location, video.index, stop)
-    return index_of(video, info, times, problems)
+    return build_key_index(video, info, times, problems)
 
 
-def index_of(
+def build_key_index(
     video: Stream, info: MediaInfo, times: FrameTimes, problems: tuple[str, ...] = ()
 ) -> KeyIndex:
     """Return the index of a video's frame times; complaints of the pass make it not monotonic."""

@@ -16,7 +16,7 @@ from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.media.provenance import KEY, mark, tool_mark
 from hevcq.domain.planning.encode_plan import EncodePlan, StreamPlan
 from hevcq.ffmpeg.command.streams import joined_options, label_options, track_options
-from hevcq.ffmpeg.inputs import Tools, input_options, is_local_proxy, is_url
+from hevcq.ffmpeg.inputs import FfmpegTools, input_options, is_local_proxy, is_url
 from hevcq.ports.encoder import EncodeRequest
 
 QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error")
@@ -24,9 +24,9 @@ QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+erro
 PROGRESS = ("-progress", "pipe:1", "-stats_period", "0.5")
 QUEUE_PACKETS = "16384"
 """A stream may wait this many packets for a sparse one before ffmpeg gives up (default 128)."""
-PART_MUXER = "mp4"
+CHUNK_MUXER = "mp4"
 """Parts are MP4: it holds every picture of our encoders, with exact times of any time base."""
-PART_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
+CHUNK_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
 RECONNECT_S = "4"
 """A broken connection is tried again after 0, 1 and 3 s; a longer absence is the queue's matter."""
 MIME = {
@@ -54,7 +54,7 @@ _NO_LOSS = frozenset({"creation_time", "timecode", "encoder", "encoding_tool", *
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinedVideo:
     """A picture that was encoded in parts: the concat list, and when its first frame is shown.
 
     `offset_s` counts from the source's own start time, in seconds, to the microsecond.
@@ -64,7 +64,9 @@ class Joined:
     offset_s: Fraction
 
 
-def encode_command(tools: Tools, request: EncodeRequest, covers: Sequence[Path] = ()) -> list[str]:
+def encode_command(
+    tools: FfmpegTools, request: EncodeRequest, covers: Sequence[Path] = ()
+) -> list[str]:
     """Return the command that makes `request.output`.
 
     `covers` are the files that `cover_commands` made, in the order of the plan's pictures.
@@ -73,7 +75,7 @@ def encode_command(tools: Tools, request: EncodeRequest, covers: Sequence[Path] 
 
 
 def join_command(
-    tools: Tools, request: EncodeRequest, covers: Sequence[Path], video: Joined
+    tools: FfmpegTools, request: EncodeRequest, covers: Sequence[Path], video: JoinedVideo
 ) -> list[str]:
     """Return the command that makes `request.output` with the picture copied from its parts.
 
@@ -82,7 +84,7 @@ def join_command(
     return _rendition_command(tools, request, covers, video)
 
 
-def opening(tools: Tools, threads: int) -> list[str]:
+def base_command(tools: FfmpegTools, threads: int) -> list[str]:
     """Return how every encoding command begins."""
     command = [tools.ffmpeg, *QUIET, "-xerror", "-n", *PROGRESS]
     if threads:
@@ -91,13 +93,13 @@ def opening(tools: Tools, threads: int) -> list[str]:
 
 
 def _rendition_command(
-    tools: Tools, request: EncodeRequest, covers: Sequence[Path], video: Joined | None
+    tools: FfmpegTools, request: EncodeRequest, covers: Sequence[Path], video: JoinedVideo | None
 ) -> list[str]:
     plan, info = request.plan, request.info
     threads = request.threads or request.profile.bounds.threads
-    command = [*opening(tools, threads), *source_input(request.location, info)]
+    command = [*base_command(tools, threads), *source_input(request.location, info)]
     if video is not None:
-        command += _parts_input(video)
+        command += _chunks_input(video)
     tracks = _mapped(plan)
     for track in tracks:
         joined = video is not None and track == plan.main_video
@@ -126,7 +128,7 @@ def _rendition_command(
 
 
 def cover_commands(
-    tools: Tools, request: EncodeRequest, folder: Path
+    tools: FfmpegTools, request: EncodeRequest, folder: Path
 ) -> list[tuple[list[str], Path]]:
     """Return a command, and the file it makes, for each cover that must be a file first.
 
@@ -134,7 +136,7 @@ def cover_commands(
     video track.
     """
     commands = []
-    for track in _pictures(request.plan):
+    for track in _attached_covers(request.plan):
         target = folder / f"{request.output.name}.cover{track.source_index}"
         command = [tools.ffmpeg, *QUIET, "-n", *source_input(request.location, request.info)]
         command += ["-map", f"0:{track.source_index}", "-c", "copy", "-frames:v", "1"]
@@ -164,9 +166,9 @@ def source_input(location: str, info: MediaInfo) -> list[str]:
     return [*again, "-format_whitelist", info.format_name, *input_options(location)[2:]]
 
 
-def _parts_input(video: Joined) -> list[str]:
+def _chunks_input(video: JoinedVideo) -> list[str]:
     offset = ["-itsoffset", microseconds(video.offset_s)] if video.offset_s else []
-    whitelists = ["-format_whitelist", f"concat,{PART_DEMUXER}", "-protocol_whitelist", "file"]
+    whitelists = ["-format_whitelist", f"concat,{CHUNK_DEMUXER}", "-protocol_whitelist", "file"]
     return [*offset, *whitelists, "-f", "concat", "-safe", "0", "-i", f"file:{video.listing}"]
 
 
@@ -180,7 +182,7 @@ def _stream(info: MediaInfo, track: StreamPlan) -> Stream:
     return next(stream for stream in info.streams if stream.index == track.source_index)
 
 
-def _pictures(plan: EncodePlan) -> list[StreamPlan]:
+def _attached_covers(plan: EncodePlan) -> list[StreamPlan]:
     """Return the covers that are attached as files rather than mapped."""
     if plan.muxer != MATROSKA:
         return []
@@ -188,12 +190,12 @@ def _pictures(plan: EncodePlan) -> list[StreamPlan]:
 
 
 def _mapped(plan: EncodePlan) -> list[StreamPlan]:
-    attached = _pictures(plan)
+    attached = _attached_covers(plan)
     return [stream for stream in plan.kept if stream not in attached]
 
 
 def _attached(plan: EncodePlan, info: MediaInfo, covers: Sequence[Path], place: int) -> list[str]:
-    pictures = _pictures(plan)
+    pictures = _attached_covers(plan)
     if len(pictures) != len(covers):
         raise ValueError(f"{len(pictures)} covers are planned, {len(covers)} were given")
     options = []

@@ -33,15 +33,15 @@ _LAYOUTS = {
 }
 """Layouts that libopus refuses, and that AAC would code in a way few players read."""
 
-Pairs = list[tuple[str, str]]
+Options = list[tuple[str, str]]
 
 
 def track_options(
     track: StreamPlan, source: Stream, profile: Profile, *, muxer: str, threads: int
-) -> Pairs:
+) -> Options:
     """Return the options of one output stream, each to get the stream's number."""
     if track.action is Action.COPY:
-        made: Pairs = [("-c", "copy")]
+        made: Options = [("-c", "copy")]
     elif track.video is not None:
         made = _picture(track.video, profile, threads)
         if is_mp4_family(muxer):
@@ -51,15 +51,15 @@ def track_options(
     return [*made, _disposition(source)]
 
 
-def joined_options(track: StreamPlan, source: Stream, *, muxer: str) -> Pairs:
+def joined_options(track: StreamPlan, source: Stream, *, muxer: str) -> Options:
     """Return the options of a picture that was encoded in parts and is copied from them."""
-    made: Pairs = [("-c", "copy")]
+    made: Options = [("-c", "copy")]
     if track.video is not None and is_mp4_family(muxer):
         made.append(("-tag", track.video.tag))
     return [*made, _disposition(source)]
 
 
-def part_options(target: VideoTarget, profile: Profile, *, threads: int, trim: str) -> Pairs:
+def chunk_options(target: VideoTarget, profile: Profile, *, threads: int, trim: str) -> Options:
     """Return the options of one part's picture: those of the whole, behind a filter that trims."""
     options = [(name, value) for name, value in _picture(target, profile, threads)]
     filters = dict(options).get("-filter")
@@ -90,7 +90,7 @@ def label_options(
     return [f"{name}={value}" for name, value in tags.items()]
 
 
-def _picture(target: VideoTarget, profile: Profile, threads: int) -> Pairs:
+def _picture(target: VideoTarget, profile: Profile, threads: int) -> Options:
     video, codec = profile.video, CODECS[target.encoder]
     options = [
         ("-c", target.encoder),
@@ -117,7 +117,7 @@ def _picture(target: VideoTarget, profile: Profile, threads: int) -> Pairs:
     return options
 
 
-def _converted(track: StreamPlan, source: Stream) -> Pairs:
+def _converted(track: StreamPlan, source: Stream) -> Options:
     options = [("-c", track.encoder)]
     if track.bit_rate is not None:
         options.append(("-b", str(track.bit_rate)))

@@ -12,18 +12,18 @@ import threading
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.profile import LossPolicy, Profile
 from hevcq.errors import MediaRefused
-from hevcq.ffmpeg.inputs import Tools, name_of
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.inspect.measure import measure
 
-HIDDEN_S = 0.5
+MAX_HIDDEN_S = 0.5
 """So much of a track may be hidden. On the sample clips it is 0.05 s at most."""
-LEAD_IN_S = 10.0
+MAX_LEAD_IN_S = 10.0
 """So much may be read only to decode what is shown: one group of pictures, x264's longest at 25 fps."""
-_EVERYTHING = ("-ignore_editlist", "1")
+_IGNORE_EDIT_LISTS = ("-ignore_editlist", "1")
 
 
-def require_shown(
-    tools: Tools,
+def refuse_hidden_media(
+    tools: FfmpegTools,
     location: str,
     info: MediaInfo,
     measured: Measurement,
@@ -38,23 +38,23 @@ def require_shown(
     if profile.policies.hidden_media is LossPolicy.DROP or not _has_edit_lists(info):
         return
     tracks = [(s, measured.track(s.index)) for s in info.streams]
-    suspects = [(s, t) for s, t in tracks if t is not None and _suspicious(s, t)]
-    if not suspects:
+    candidates = [(s, t) for s, t in tracks if t is not None and _may_hide_media(s, t)]
+    if not candidates:
         return
-    whole = measure(tools, location, info, stop, options=_EVERYTHING)
-    for stream, track in suspects:
+    whole = measure(tools, location, info, stop, options=_IGNORE_EDIT_LISTS)
+    for stream, track in candidates:
         everything = whole.track(stream.index)
-        hidden = 0.0 if everything is None else hidden_s(track, everything)
+        hidden = 0.0 if everything is None else edit_list_hidden_s(track, everything)
         if hidden:
             raise MediaRefused(
-                f"{name_of(location)}: an edit list hides {hidden:.1f} s of"
+                f"{display_name(location)}: an edit list hides {hidden:.1f} s of"
                 f" {stream.kind.value} stream {stream.index}, which a rendition would not have"
                 " (policies.hidden_media).",
                 remedy="Set policies.hidden_media to drop in the profile to encode what is shown.",
             )
 
 
-def hidden_s(shown: TrackMeasure, everything: TrackMeasure) -> float:
+def edit_list_hidden_s(shown: TrackMeasure, everything: TrackMeasure) -> float:
     """Return how many seconds of a track are hidden; 0 where that is within the ordinary."""
     if everything.packets == 0 or everything.end_s is None or everything.first_pts_s is None:
         return 0.0
@@ -65,21 +65,21 @@ def hidden_s(shown: TrackMeasure, everything: TrackMeasure) -> float:
 def _beyond_ordinary(shown: TrackMeasure, packets: int, packet_s: float) -> float:
     missing = max(0, packets - shown.packets - shown.discarded) * packet_s
     lead_in = shown.discarded * packet_s
-    return missing + lead_in if missing > HIDDEN_S or lead_in > LEAD_IN_S else 0.0
+    return missing + lead_in if missing > MAX_HIDDEN_S or lead_in > MAX_LEAD_IN_S else 0.0
 
 
 def _has_edit_lists(info: MediaInfo) -> bool:
     return info.format_name.startswith("mov,")
 
 
-def _suspicious(stream: Stream, track: TrackMeasure) -> bool:
+def _may_hide_media(stream: Stream, track: TrackMeasure) -> bool:
     """Whether the index names more than was shown, so that it is worth a second look."""
     if stream.kind not in {StreamKind.VIDEO, StreamKind.AUDIO} or stream.frames is None:
         return False
     shown_s = (track.end_s or 0.0) - (track.first_pts_s or 0.0)
     if stream.audio is not None and stream.codec.startswith("pcm_"):
         # Its index counts samples; a packet holds many.
-        return stream.frames / max(1, stream.audio.sample_rate) - shown_s > HIDDEN_S
+        return stream.frames / max(1, stream.audio.sample_rate) - shown_s > MAX_HIDDEN_S
     if track.packets == 0 or shown_s <= 0:
         return stream.frames > track.packets
     return _beyond_ordinary(track, stream.frames, shown_s / track.packets) > 0

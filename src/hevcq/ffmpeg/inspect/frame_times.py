@@ -9,9 +9,9 @@ import threading
 from array import array
 from dataclasses import dataclass, field
 
-from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.packets import read_packets
-from hevcq.ffmpeg.process.output import Lines
+from hevcq.ffmpeg.process.output import LineSplitter
 
 
 @dataclass(slots=True)
@@ -70,13 +70,13 @@ def _number(text: str) -> int | None:
 
 
 def frame_times(
-    tools: Tools, location: str, stream_index: int, stop: threading.Event
+    tools: FfmpegTools, location: str, stream_index: int, stop: threading.Event
 ) -> tuple[FrameTimes, tuple[str, ...]]:
     """Read the packets of one stream; return its times and what the pass complained of."""
     times = FrameTimes()
-    lines = Lines(times.line)
+    lines = LineSplitter(times.line)
     show = [
         "-select_streams", str(stream_index), "-show_entries",
         "packet=pts,dts,duration,size,flags:stream=has_b_frames", "-of", "csv=p=1:nk=1",
     ]  # fmt: skip
-    return times, read_packets(tools, location, show, lines, stop, came=lambda: times.pts)
+    return times, read_packets(tools, location, show, lines, stop, packets_seen=lambda: times.pts)

@@ -12,16 +12,16 @@ from fractions import Fraction
 from zlib import crc32
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind, TrackMeasure
-from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.packets import read_packets
 
-MOST_KEYS = 1024
+MAX_KEYS = 1024
 """How many key frames' times are kept of a track; of more, every second, fourth and so on."""
 _NONE = b"N/A"
 
 
 def measure(
-    tools: Tools,
+    tools: FfmpegTools,
     location: str,
     info: MediaInfo,
     stop: threading.Event,
@@ -40,7 +40,7 @@ def measure(
         "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
         "-show_data_hash", "crc32", "-of", "csv=p=0:nk=1", *options,
     ]  # fmt: skip
-    errors = read_packets(tools, location, show, counter, stop, came=lambda: counter.tracks)
+    errors = read_packets(tools, location, show, counter, stop, packets_seen=lambda: counter.tracks)
     return Measurement(
         tracks=tuple(
             _track(index, counted, info) for index, counted in sorted(counter.tracks.items())
@@ -106,7 +106,7 @@ class _Counted:
     def _key(self, pts: int) -> None:
         if self.keys_seen % self.key_stride == 0:
             self.keys.append(pts)
-            if len(self.keys) > MOST_KEYS:
+            if len(self.keys) > MAX_KEYS:
                 self.keys = self.keys[::2]
                 self.key_stride *= 2
         self.keys_seen += 1

@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hevcq.errors import Unavailable
-from hevcq.ffmpeg.inputs import Tools, input_options, name_of
-from hevcq.ffmpeg.probe.probe import refusal
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options
+from hevcq.ffmpeg.probe.probe import probe_error
 from hevcq.ffmpeg.process.child import ChildLimits, stream_child
-from hevcq.ffmpeg.run.known_messages import Pass, suspicious
+from hevcq.ffmpeg.run.known_messages import Pass, unexpected_lines
 
 SILENCE_S = 120.0
 """A pass that reads no packet for so long stands still: a dead network folder, or a dead disk."""
 LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=7200)
 
 
-class Reader(Protocol):
+class PacketReader(Protocol):
     """Takes what ffprobe prints."""
 
     def feed(self, chunk: bytes) -> None:
@@ -28,46 +28,46 @@ class Reader(Protocol):
 
 
 def read_packets(
-    tools: Tools,
+    tools: FfmpegTools,
     location: str,
     show: Sequence[str],
-    reader: Reader,
+    reader: PacketReader,
     stop: threading.Event,
     *,
-    came: Callable[[], object],
+    packets_seen: Callable[[], object],
 ) -> tuple[str, ...]:
     """Let ffprobe print what `show` asks of every packet; return what the pass complained of.
 
-    That is its error-level lines without the known harmless ones, else its exit code. `came` says
+    That is its error-level lines without the known harmless ones, else its exit code. `packets_seen` says
     whether any packet was read: a pass that failed without one raises SourceUnreadable or
     SourceGone. Raises Unavailable if the file gives no more bytes.
     """
-    heard = Heard(tools, location)
+    watchdog = SilenceWatchdog(tools, location)
 
-    def take(chunk: bytes) -> None:
-        heard.now()
+    def feed(chunk: bytes) -> None:
+        watchdog.reset()
         reader.feed(chunk)
 
     argv = [tools.ffprobe, "-v", "error", *show, *input_options(location)]
-    ended = stream_child(argv, stop=stop, on_chunk=take, limits=LIMITS, check=heard.check)
+    ended = stream_child(argv, stop=stop, on_chunk=feed, limits=LIMITS, check=watchdog.check)
     reader.close()
-    if ended.returncode != 0 and not came():
-        raise refusal(location, ended.stderr)
-    errors = suspicious(ended.stderr, Pass.DEMUX)
+    if ended.returncode != 0 and not packets_seen():
+        raise probe_error(location, ended.stderr)
+    errors = unexpected_lines(ended.stderr, Pass.DEMUX)
     if ended.returncode != 0 and not errors:
         errors = (f"ffprobe ended with exit code {ended.returncode}",)
     return errors
 
 
-class Heard:
+class SilenceWatchdog:
     """Notices a pass that stands still."""
 
-    def __init__(self, tools: Tools, location: str) -> None:
+    def __init__(self, tools: FfmpegTools, location: str) -> None:
         self._clock = tools.clock
         self._location = location
-        self.now()
+        self.reset()
 
-    def now(self) -> None:
+    def reset(self) -> None:
         """Say that something came."""
         self._last = self._clock.monotonic()
 
@@ -75,5 +75,5 @@ class Heard:
         """Raise Unavailable if nothing came for too long."""
         if self._clock.monotonic() - self._last > SILENCE_S:
             raise Unavailable(
-                f"{name_of(self._location)} gave no more bytes for {SILENCE_S:.0f} s."
+                f"{display_name(self._location)} gave no more bytes for {SILENCE_S:.0f} s."
             )

@@ -13,13 +13,13 @@ import threading
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.domain.profile import Preflight, Profile
 from hevcq.errors import SourceDamaged, Unavailable
-from hevcq.ffmpeg.inputs import NETWORK, Tools, input_options, is_url, name_of
-from hevcq.ffmpeg.inspect.edit_lists import require_shown
+from hevcq.ffmpeg.inputs import NETWORK, FfmpegTools, display_name, input_options, is_url
+from hevcq.ffmpeg.inspect.edit_lists import refuse_hidden_media
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.run.known_messages import Pass, in_words, suspicious
+from hevcq.ffmpeg.run.known_messages import Pass, message_text, unexpected_lines
 
 TAIL_S = 0.5
 TAIL_SHARE = 0.005
@@ -31,7 +31,7 @@ INDEXED = frozenset({"mov", "matroska", "avi", "asf", "mxf", "flv"})
 
 
 def preflight(
-    tools: Tools, location: str, info: MediaInfo, profile: Profile, stop: threading.Event
+    tools: FfmpegTools, location: str, info: MediaInfo, profile: Profile, stop: threading.Event
 ) -> Measurement:
     """Check the source as the profile asks, and return its measure.
 
@@ -41,12 +41,12 @@ def preflight(
     measured = measure(tools, location, info, stop)
     if profile.gates.preflight is not Preflight.OFF:
         _judge(tools, location, info, profile, measured, stop)
-    require_shown(tools, location, info, measured, profile, stop)
+    refuse_hidden_media(tools, location, info, measured, profile, stop)
     return measured
 
 
 def _judge(
-    tools: Tools,
+    tools: FfmpegTools,
     location: str,
     info: MediaInfo,
     profile: Profile,
@@ -56,7 +56,7 @@ def _judge(
     _judge_lines(location, measured.errors)
     complaint = shortfall(info, measured) or transport_damage(location, info, stop)
     if complaint:
-        raise SourceDamaged(f"{name_of(location)} is damaged: {complaint}.")
+        raise SourceDamaged(f"{display_name(location)} is damaged: {complaint}.")
     if profile.gates.preflight is Preflight.DECODE:
         _decode(tools, location, profile, stop)
 
@@ -66,11 +66,11 @@ def _judge_lines(location: str, lines: tuple[str, ...]) -> None:
         return
     if is_url(location) and any(line.startswith(NETWORK) for line in lines):
         raise Unavailable(
-            f"{name_of(location)} could not be read to its end: {in_words(lines[0])}."
+            f"{display_name(location)} could not be read to its end: {message_text(lines[0])}."
         )
     more = f" (and {len(lines) - 1} more complaints)" if len(lines) > 1 else ""
     raise SourceDamaged(
-        f"{name_of(location)} is damaged: {in_words(lines[0])}{more}.",
+        f"{display_name(location)} is damaged: {message_text(lines[0])}{more}.",
         remedy="Replace the file by an intact copy; the original was not touched.",
     )
 
@@ -111,7 +111,7 @@ def _late(claimed: float, found: float, name: str) -> str:
     return f"{name} claims {claimed:.2f} s but ends after {found:.2f} s"
 
 
-def _decode(tools: Tools, location: str, profile: Profile, stop: threading.Event) -> None:
+def _decode(tools: FfmpegTools, location: str, profile: Profile, stop: threading.Event) -> None:
     argv = [
         tools.ffmpeg, "-v", "error", "-nostdin", *input_options(location),
         "-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base", "-1",
@@ -119,7 +119,7 @@ def _decode(tools: Tools, location: str, profile: Profile, stop: threading.Event
     ]  # fmt: skip
     limits = limits_of(profile.bounds)
     done = run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
-    lines = suspicious(done.stderr, Pass.DECODE)
+    lines = unexpected_lines(done.stderr, Pass.DECODE)
     if done.returncode != 0 and not lines:
         lines = (f"decoding ended with exit code {done.returncode}",)
     _judge_lines(location, lines)

@@ -20,7 +20,7 @@ PACKET_BYTES = ((0, 188), (4, 192), (0, 204))
 """A transport stream's sync byte and packet length: plain, with a time in front (M2TS), with parity
 behind (ISO/IEC 13818-1, 2.4.3.2; Blu-ray and AVCHD; ETSI EN 300 429)."""
 PACKETS_READ = 32_768
-_LOOKED_AT = 16
+_SYNCS_CHECKED = 16
 _SYNC = 0x47
 _BEGINS = re.compile(rb"[\x40-\x7f]")
 """The second byte of a packet that begins a unit, and is not marked as broken by its receiver."""
@@ -36,11 +36,11 @@ def transport_damage(location: str, info: MediaInfo, stop: threading.Event) -> s
     if info.format_name != "mpegts" or is_url(location):
         return ""
     with open(location, "rb") as file:
-        head = file.read(_LOOKED_AT * max(length for _, length in PACKET_BYTES))
+        head = file.read(_SYNCS_CHECKED * max(length for _, length in PACKET_BYTES))
         size = file.seek(0, 2)
     for first, length in PACKET_BYTES:
         syncs = head[first::length]
-        if len(syncs) >= _LOOKED_AT and set(syncs[:_LOOKED_AT]) == {_SYNC}:
+        if len(syncs) >= _SYNCS_CHECKED and set(syncs[:_SYNCS_CHECKED]) == {_SYNC}:
             if size % length:
                 return "it ends inside a packet, so its end was cut"
             return _lost_start(_packets(location, first, length, stop))

@@ -18,10 +18,10 @@ from hevcq.ffmpeg.inputs import (
     NETWORK,
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
-    Tools,
+    FfmpegTools,
+    display_name,
     input_options,
     is_url,
-    name_of,
 )
 from hevcq.ffmpeg.process.child import run_child
 
@@ -97,8 +97,8 @@ FRAME_ENTRIES = (
 _SEEKING = frozenset({"mpegts", "mpeg"})
 
 
-def later_frames(
-    tools: Tools, location: str, info: MediaInfo, video: Stream, stop: threading.Event
+def midstream_frames(
+    tools: FfmpegTools, location: str, info: MediaInfo, video: Stream, stop: threading.Event
 ) -> list[Mapping[str, Any]]:
     """Return ffprobe's facts of key frames at places spread over the video; none if it is short.
 
@@ -117,11 +117,13 @@ def later_frames(
         "-select_streams", str(video.index), "-read_intervals", ",".join(places),
         "-show_entries", FRAME_ENTRIES, *input_options(location),
     ]  # fmt: skip
-    looked = run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
-    if is_url(location) and any(line.startswith(NETWORK) for line in looked.stderr):
-        raise Unavailable(f"{name_of(location)} could not be read all over: the connection broke.")
+    probed_child = run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+    if is_url(location) and any(line.startswith(NETWORK) for line in probed_child.stderr):
+        raise Unavailable(
+            f"{display_name(location)} could not be read all over: the connection broke."
+        )
     try:
-        found = json.loads(looked.stdout.decode("utf-8", "replace"))
+        found = json.loads(probed_child.stdout.decode("utf-8", "replace"))
     except ValueError:
         return []
     frames = found.get("frames") if isinstance(found, dict) else None

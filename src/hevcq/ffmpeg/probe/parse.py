@@ -35,11 +35,11 @@ _FRAME_RATE = re.compile(r"^\d+/\d+$")
 def media_info(probed: Json) -> MediaInfo:
     """Return the typed facts of what `ffprobe -of json` printed.
 
-    `frames` are the first ones, `later_frames` key frames from all over the video.
+    `frames` are the first ones, `midstream_frames` key frames from all over the video.
     """
     form = _mapping(probed.get("format"))
     frames = [_mapping(frame) for frame in _items(probed, "frames")]
-    later = _items(probed, "later_frames")
+    later = _items(probed, "midstream_frames")
     return MediaInfo(
         format_name=str(form.get("format_name", "")),
         duration_s=_seconds(form.get("duration")),

@@ -15,19 +15,19 @@ from hevcq.errors import SourceGone, SourceUnreadable, Unavailable
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
-    Tools,
+    FfmpegTools,
+    display_name,
     input_options,
     is_url,
-    name_of,
-    without_name,
+    strip_name,
 )
-from hevcq.ffmpeg.probe.midstream import FRAME_ENTRIES, later_frames, static_hdr
+from hevcq.ffmpeg.probe.midstream import FRAME_ENTRIES, midstream_frames, static_hdr
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.process.child import Finished, run_child
 
-LOOK_PACKETS = 24
+PROBE_PACKETS = 24
 """So many packets are decoded to see what headers do not say: captions, fields, HDR10+."""
-LOOK_AGAIN_PACKETS = 12
+MAIN_VIDEO_PACKETS = 12
 _ENTRIES = (
     "format:format_tags:stream:stream_tags:stream_disposition:stream_side_data:"
     f"chapter:chapter_tags:{FRAME_ENTRIES}"
@@ -45,33 +45,33 @@ _TEXTS = frozenset(
 )  # fmt: skip
 
 
-def probe(tools: Tools, location: str, stop: threading.Event) -> MediaInfo:
+def probe(tools: FfmpegTools, location: str, stop: threading.Event) -> MediaInfo:
     """Return the typed facts of the file or URL `location`.
 
     Raises SourceUnreadable with a sentence that names the file if it is no media or has nothing
     that can be read, SourceGone if it is not there, Unavailable if a URL does not answer.
     """
     _check_file(location)
-    looked = _ask(tools, location, ["-read_intervals", f"%+#{LOOK_PACKETS}"], stop)
-    probed = _parsed(looked, location)
+    probed_child = _ask(tools, location, ["-read_intervals", f"%+#{PROBE_PACKETS}"], stop)
+    probed = _parsed(probed_child, location)
     info = media_info(probed)
     if not info.streams:
-        raise SourceUnreadable(f"{name_of(location)} has no streams.")
+        raise SourceUnreadable(f"{display_name(location)} has no streams.")
     main = next((s for s in info.of_kind(StreamKind.VIDEO) if s.video and s.video.width), None)
     if main is None:
         if info.of_kind(StreamKind.VIDEO):
             raise SourceUnreadable(
-                f"{name_of(location)} has a picture of unknown size: it is damaged."
+                f"{display_name(location)} has a picture of unknown size: it is damaged."
             )
         return info
     if not any(f.get("stream_index") == main.index for f in probed.get("frames", ())):
-        again = ["-select_streams", str(main.index), "-read_intervals", f"%+#{LOOK_AGAIN_PACKETS}"]
+        again = ["-select_streams", str(main.index), "-read_intervals", f"%+#{MAIN_VIDEO_PACKETS}"]
         more = _parsed(_ask(tools, location, again, stop), location)
         probed = {**probed, "frames": more.get("frames", ())}
         info = media_info(probed)
-    later = later_frames(tools, location, info, main, stop)
+    later = midstream_frames(tools, location, info, main, stop)
     if later:
-        info = media_info({**probed, "later_frames": later})
+        info = media_info({**probed, "midstream_frames": later})
     return _with_h264_hdr(tools, location, info, stop)
 
 
@@ -79,7 +79,7 @@ def _check_file(location: str) -> None:
     """Refuse what needs no look inside; a device or pipe could make a reader wait for ever."""
     if is_url(location):
         return
-    name = name_of(location)
+    name = display_name(location)
     try:
         found = os.stat(location)  # noqa: PTH116 - any bytes a name can hold
         if stat.S_ISREG(found.st_mode):
@@ -104,7 +104,9 @@ def _why(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
-def _ask(tools: Tools, location: str, extra: Sequence[str], stop: threading.Event) -> Finished:
+def _ask(
+    tools: FfmpegTools, location: str, extra: Sequence[str], stop: threading.Event
+) -> Finished:
     argv = [
         tools.ffprobe, "-v", "error", "-threads", "1", "-of", "json", "-show_entries", _ENTRIES,
         *extra, *input_options(location),
@@ -112,26 +114,28 @@ def _ask(tools: Tools, location: str, extra: Sequence[str], stop: threading.Even
     return run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
 
 
-def _parsed(looked: Finished, location: str) -> dict[str, Any]:
-    if looked.returncode != 0:
-        raise refusal(location, looked.stderr)
+def _parsed(probed_child: Finished, location: str) -> dict[str, Any]:
+    if probed_child.returncode != 0:
+        raise probe_error(location, probed_child.stderr)
     try:
-        probed = json.loads(looked.stdout.decode("utf-8", "replace"))
+        probed = json.loads(probed_child.stdout.decode("utf-8", "replace"))
     except ValueError as error:
         raise SourceUnreadable(
-            f"{name_of(location)} cannot be read: ffprobe's answer is cut."
+            f"{display_name(location)} cannot be read: ffprobe's answer is cut."
         ) from error
     return probed if isinstance(probed, dict) else {}
 
 
-def refusal(location: str, stderr: Sequence[str]) -> SourceUnreadable | SourceGone | Unavailable:
+def probe_error(
+    location: str, stderr: Sequence[str]
+) -> SourceUnreadable | SourceGone | Unavailable:
     """Return the error that says why a location could not be opened, from ffprobe's own lines."""
-    name = name_of(location)
+    name = display_name(location)
     for line in stderr:
         found = _NOT_LISTED.match(line)
         if found:
             return SourceUnreadable(f"{name} {_not_a_video(found.group(1))}.")
-    text = without_name(stderr, location)
+    text = strip_name(stderr, location)
     if is_url(location):
         return _unfetched(name, text, _last(stderr, location))
     if "No such file or directory" in text and not os.path.exists(location):  # noqa: PTH110 - bytes
@@ -169,7 +173,7 @@ def _last(stderr: Sequence[str], location: str) -> str:
     line = stderr[-1] if stderr else "no reason given"
     for prefix in (f"file:{location}: ", f"{location}: "):
         line = line.removeprefix(os.fsencode(prefix).decode("utf-8", "replace"))
-    return name_of(line) if not is_url(line) else "no reason given"
+    return display_name(line) if not is_url(line) else "no reason given"
 
 
 def _is_text(location: str) -> bool:
@@ -186,20 +190,20 @@ def _is_text(location: str) -> bool:
 
 
 def _with_h264_hdr(
-    tools: Tools, location: str, info: MediaInfo, stop: threading.Event
+    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
 ) -> MediaInfo:
     """Add the HDR10 metadata of an H.264 stream, which ffmpeg 5.1 does not report (see sei.py)."""
     return info.model_copy(
         update={
             "streams": tuple(
-                _looked_up(tools, location, stream, stop) if _overlooked(stream) else stream
+                _read_h264_hdr(tools, location, stream, stop) if _may_lack_hdr(stream) else stream
                 for stream in info.streams
             )
         }
     )
 
 
-def _overlooked(stream: Stream) -> bool:
+def _may_lack_hdr(stream: Stream) -> bool:
     video = stream.video
     return (
         stream.kind is StreamKind.VIDEO
@@ -210,14 +214,16 @@ def _overlooked(stream: Stream) -> bool:
     )
 
 
-def _looked_up(tools: Tools, location: str, stream: Stream, stop: threading.Event) -> Stream:
+def _read_h264_hdr(
+    tools: FfmpegTools, location: str, stream: Stream, stop: threading.Event
+) -> Stream:
     argv = [
         tools.ffmpeg, "-v", "error", "-nostdin", *input_options(location),
         "-map", f"0:{stream.index}", "-c", "copy", "-frames:v", "1", "-f", "h264", "pipe:1",
     ]  # fmt: skip
     first = run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
     if first.returncode != 0:
-        raise refusal(location, first.stderr)
+        raise probe_error(location, first.stderr)
     mastering, light = static_hdr(first.stdout)
     if stream.video is None or (mastering is None and light is None):
         return stream

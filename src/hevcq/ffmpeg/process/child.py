@@ -3,7 +3,7 @@
 A child gets its own session, a closed stdin, a clean environment and limits. One loop in the
 calling thread drains both pipes, so nothing can fill up and no thread can be left behind. However
 the call ends, the whole process group is ended and the child is reaped. A child also dies with
-this process, even by SIGKILL, where util-linux's setpriv is installed (see `_tied`).
+this process, even by SIGKILL, where util-linux's setpriv is installed (see `_with_death_signal`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from functools import lru_cache
 
 from hevcq.errors import EncoderFailed, MediaRefused, OutOfMemory, Stopped, WorkerUnfit
 from hevcq.ffmpeg.process.limits import NO_LIMITS, ChildLimits
-from hevcq.ffmpeg.process.output import Bytes, ChildWatch, Lines, Tail
+from hevcq.ffmpeg.process.output import BoundedBuffer, ChildWatchdog, LineSplitter, Tail
 from hevcq.util.clock import SystemClock
 from hevcq.util.log import get_logger
 
@@ -31,8 +31,8 @@ __all__ = [
     "ChildLimits",
     "Finished",
     "find_program",
-    "paste_able",
     "run_child",
+    "shell_command",
     "stream_child",
 ]
 
@@ -42,8 +42,8 @@ TERM_GRACE_S = 2.0
 """How long a child may take to end by SIGTERM before SIGKILL."""
 KILL_WAIT_S = 10.0
 """How long a killed child may stay in an uninterruptible system call before it is left alone."""
-CHUNK = 65_536
-FROM_OUTSIDE = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+READ_BYTES = 65_536
+EXTERNAL_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """Signals that nobody sends a child but somebody else: we raise when we end one ourselves."""
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -92,13 +92,13 @@ def run_child(
     else killed it: what it had said until then is no verdict on its video.
     """
     if on_line is not None:
-        lines = Lines(on_line)
+        lines = LineSplitter(on_line)
         finished = stream_child(
             argv, stop=stop, limits=limits, on_chunk=lines.feed, deadline_s=deadline_s, check=check
         )
         lines.close()
         return finished
-    whole = Bytes()
+    whole = BoundedBuffer()
     ended = stream_child(
         argv, stop=stop, limits=limits, on_chunk=whole.feed, deadline_s=deadline_s, check=check
     )
@@ -120,7 +120,7 @@ def stream_child(
     if stop.is_set():
         raise Stopped
     child = _start(argv, limits, on_chunk)
-    watch = ChildWatch(
+    watch = ChildWatchdog(
         child.name, child.pid, _CLOCK, deadline_s=deadline_s, idle_s=limits.idle_s, check=check
     )
     try:
@@ -143,24 +143,24 @@ def _require_own_end(child: _Child) -> None:
     if child.returncode == -signal.SIGKILL:
         why = f"{child.name} was killed, most likely for want of memory."
         raise OutOfMemory(why, returncode=child.returncode, tail=child.tail.lines())
-    if -child.returncode in FROM_OUTSIDE:
+    if -child.returncode in EXTERNAL_SIGNALS:
         why = f"{child.name} was ended from outside by signal {-child.returncode}."
         raise EncoderFailed(why, returncode=child.returncode, tail=child.tail.lines())
 
 
-def paste_able(argv: Sequence[str]) -> str:
+def shell_command(argv: Sequence[str]) -> str:
     """Return a command as one line that can be pasted into a shell."""
     return shlex.join(argv)
 
 
-def _supervise(child: _Child, stop: threading.Event, watch: ChildWatch) -> None:
+def _supervise(child: _Child, stop: threading.Event, watch: ChildWatchdog) -> None:
     while not child.exited:
         child.pump(TICK_S)
         if child.exited:
             break
         if stop.is_set():
             raise Stopped
-        watch.look()
+        watch.check_now()
     child.end_group()
 
 
@@ -244,7 +244,7 @@ class _Child:
             self.pump(0.05)
 
     def _read(self, descriptor: int) -> None:
-        chunk = os.read(descriptor, CHUNK)
+        chunk = os.read(descriptor, READ_BYTES)
         if chunk:
             self._sinks[descriptor](chunk)
         else:
@@ -267,7 +267,7 @@ def _start(argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes],
     program = find_program(argv[0])
     try:
         popen = subprocess.Popen(
-            [*_tied(program), *argv[1:]],
+            [*_with_death_signal(program), *argv[1:]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -296,7 +296,7 @@ def find_program(name: str) -> str:
     return os.path.abspath(found)  # noqa: PTH100 - resolve() would follow links
 
 
-def _tied(program: str) -> list[str]:
+def _with_death_signal(program: str) -> list[str]:
     """Return how to start a program so that the kernel kills it when this process dies.
 
     setpriv (util-linux) sets the parent-death signal and execs. If we die before it is set, the

@@ -16,7 +16,7 @@ class ChildLimits:
 
     `nice` is added niceness (0 to 19), `memory_mib` the address space, `output_bytes` the largest
     file it may write (SIGXFSZ above it), `cpu_s` its CPU seconds (SIGXCPU above it), `idle_s` how
-    many seconds it may go without using any (see `watch.ChildWatch`).
+    many seconds it may go without using any (see `watch.ChildWatchdog`).
     """
 
     nice: int = 0

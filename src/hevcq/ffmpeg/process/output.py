@@ -13,11 +13,11 @@ TAIL_BYTES = 32_768
 """How much of stderr is kept."""
 MAX_LINE = 65_536
 """A longer line is handed on in parts."""
-MAX_WHOLE = 64 * 2**20
+MAX_STDOUT_BYTES = 64 * 2**20
 """The most of stdout that is kept when it is returned whole."""
 
 
-class Lines:
+class LineSplitter:
     """Hands each whole line to `on_line`, decoded as UTF-8; odd bytes become U+FFFD."""
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
@@ -49,7 +49,7 @@ class Tail:
         self._lines: deque[str] = deque()
         self._size = 0
         self._dropped = 0
-        self._split = Lines(self._add)
+        self._split = LineSplitter(self._add)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece."""
@@ -73,7 +73,7 @@ class Tail:
             self._dropped += 1
 
 
-class Bytes:
+class BoundedBuffer:
     """Keeps everything, up to a bound."""
 
     def __init__(self) -> None:
@@ -82,15 +82,15 @@ class Bytes:
     def feed(self, chunk: bytes) -> None:
         """Take the next piece; raise LimitExceeded above 64 MiB."""
         self.content += chunk
-        if len(self.content) > MAX_WHOLE:
-            raise LimitExceeded(f"A program printed more than {MAX_WHOLE >> 20} MiB.")
+        if len(self.content) > MAX_STDOUT_BYTES:
+            raise LimitExceeded(f"A program printed more than {MAX_STDOUT_BYTES >> 20} MiB.")
 
 
 CHECK_S = 0.5
 """How often a child is looked at."""
 
 
-class StallWatch:
+class StallWatchdog:
     """Raises EncoderStalled when nothing has moved for `limit_s` seconds.
 
     What moves is anything comparable: output time, frame count, CPU time, and at the end the file,
@@ -112,7 +112,7 @@ class StallWatch:
             raise EncoderStalled(f"{what} for {now - self._moved_at:.0f} s.")
 
 
-class ChildWatch:
+class ChildWatchdog:
     """Raises what ends one child before its time.
 
     `deadline_s` bounds its wall time, `idle_s` how long it may go without using any CPU time: a
@@ -133,9 +133,9 @@ class ChildWatch:
         self._started = clock.monotonic()
         self._next_check = self._started + CHECK_S
         self._deadline_s, self._check = deadline_s, check
-        self._idle = None if idle_s is None else StallWatch(idle_s, clock)
+        self._idle = None if idle_s is None else StallWatchdog(idle_s, clock)
 
-    def look(self) -> None:
+    def check_now(self) -> None:
         """Look now; raise LimitExceeded, EncoderStalled, or what `check` raises."""
         now = self._clock.monotonic()
         if self._deadline_s is not None and now - self._started >= self._deadline_s:

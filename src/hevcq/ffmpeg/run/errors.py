@@ -25,11 +25,11 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
-from hevcq.ffmpeg.inputs import argument_of, is_url, name_of, without_name
-from hevcq.ffmpeg.process.child import paste_able
-from hevcq.ffmpeg.run.known_messages import Pass, in_words, suspicious
+from hevcq.ffmpeg.inputs import display_name, ffmpeg_url, is_url, strip_name
+from hevcq.ffmpeg.process.child import shell_command
+from hevcq.ffmpeg.run.known_messages import Pass, message_text, unexpected_lines
 
-_SPEAKER = re.compile(r"^\[(?P<name>[^\]@]+?) @ (?:0x)?[0-9a-f]+\]")
+_COMPONENT = re.compile(r"^\[(?P<name>[^\]@]+?) @ (?:0x)?[0-9a-f]+\]")
 _SEAM = re.compile(r"(\n|\[[^\]\n]+? @ (?:0x)?[0-9a-f]+\] |\[(?:panic|fatal|error)\] )")
 """A line that is too long for ffmpeg ends without a line break, and the next one goes on there."""
 _LEVEL = re.compile(r"\[(?:panic|fatal|error)\] ")
@@ -69,7 +69,7 @@ _PHRASES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class FfmpegExit:
     """How an ffmpeg ended, what it was working on, and in which pass."""
 
     command: Sequence[str]
@@ -77,23 +77,23 @@ class Ended:
     info: MediaInfo
     returncode: int
     stderr: Sequence[str]
-    where: Pass = Pass.ENCODE
-    said: frozenset[str] = frozenset()
-    """What the source alone makes a program say, in `pieces`: no words about this machine."""
+    ffmpeg_pass: Pass = Pass.ENCODE
+    source_texts: frozenset[str] = frozenset()
+    """What the source alone makes a program say, in `split_messages`: no words about this machine."""
 
 
-def pieces(lines: Sequence[str], location: str) -> list[str]:
+def split_messages(lines: Sequence[str], location: str) -> list[str]:
     """Return what a program said of a source, cut where another part of it may begin to speak."""
-    return _SEAM.split(without_name(lines, location))
+    return _SEAM.split(strip_name(lines, location))
 
 
-def failure(ended: Ended) -> HevcqError | None:
+def exit_error(ended: FfmpegExit) -> HevcqError | None:
     """Return the error that an ending means, or None if it is no failure.
 
     An exit of 0 is a failure only if the source's own demuxer or decoder complained: what else
     is on stderr is for gate G1 to judge.
     """
-    name = name_of(ended.location)
+    name = display_name(ended.location)
     if ended.returncode == 0:
         complaint = _complaint(ended)
         return _damaged(name, complaint) if complaint is not None else None
@@ -101,7 +101,7 @@ def failure(ended: Ended) -> HevcqError | None:
     return by_signal or _by_text(ended, name) or _unexplained(ended, f"ffmpeg failed on {name}")
 
 
-def _by_signal(ended: Ended, name: str) -> HevcqError | None:
+def _by_signal(ended: FfmpegExit, name: str) -> HevcqError | None:
     number = -ended.returncode
     if number == signal.SIGXFSZ:
         return LimitExceeded(f"The rendition of {name} grew past the profile's max_output_ratio.")
@@ -112,14 +112,14 @@ def _by_signal(ended: Ended, name: str) -> HevcqError | None:
             f"ffmpeg was killed while it encoded {name}, most likely for want of memory.",
             returncode=ended.returncode,
             tail=ended.stderr,
-            command=paste_able(ended.command),
+            command=shell_command(ended.command),
         )
     phrase = _PHRASES.get(signal.Signals(number)) if number in set(signal.Signals) else None
     return _unexplained(ended, f"ffmpeg {phrase or f'was ended by signal {number}'} on {name}")
 
 
-def _by_text(ended: Ended, name: str) -> HevcqError | None:
-    text = _searched(ended, ended.stderr)
+def _by_text(ended: FfmpegExit, name: str) -> HevcqError | None:
+    text = _searchable(ended, ended.stderr)
     last = _sentence(ended.stderr)
     if _DISK.search(text):
         return DiskFull(f"The disk filled up while {name} was encoded.")
@@ -128,7 +128,7 @@ def _by_text(ended: Ended, name: str) -> HevcqError | None:
             f"ffmpeg ran out of memory on {name}.",
             returncode=ended.returncode,
             tail=ended.stderr,
-            command=paste_able(ended.command),
+            command=shell_command(ended.command),
         )
     if _LIMIT.search(text):
         return LimitExceeded(f"The rendition of {name} grew past the profile's max_output_ratio.")
@@ -140,9 +140,9 @@ def _by_text(ended: Ended, name: str) -> HevcqError | None:
     return _by_source(ended, name)
 
 
-def _by_source(ended: Ended, name: str) -> HevcqError | None:
-    about = [line for line in ended.stderr if _speaks_of_source(ended, line)]
-    text = _searched(ended, ended.stderr if is_url(ended.location) else about)
+def _by_source(ended: FfmpegExit, name: str) -> HevcqError | None:
+    about = [line for line in ended.stderr if _names_source(ended, line)]
+    text = _searchable(ended, ended.stderr if is_url(ended.location) else about)
     if _GONE.search(text):
         return SourceGone(f"{name} is not there any more.")
     if _FORBIDDEN.search(text):
@@ -156,29 +156,31 @@ def _by_source(ended: Ended, name: str) -> HevcqError | None:
     return _damaged(name, complaint) if complaint is not None else None
 
 
-def _searched(ended: Ended, lines: Sequence[str]) -> str:
+def _searchable(ended: FfmpegExit, lines: Sequence[str]) -> str:
     """Return what may be searched for a cause: neither the video's name nor its own words."""
-    return "".join(part for part in pieces(lines, ended.location) if part not in ended.said)
+    return "".join(
+        part for part in split_messages(lines, ended.location) if part not in ended.source_texts
+    )
 
 
-def _speaks_of_source(ended: Ended, line: str) -> bool:
+def _names_source(ended: FfmpegExit, line: str) -> bool:
     shown = f"file:{ended.location}".encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return shown in line or (is_url(ended.location) and name_of(ended.location) in line)
+    return shown in line or (is_url(ended.location) and display_name(ended.location) in line)
 
 
 def without_secrets(words: Sequence[str], location: str) -> tuple[str, ...]:
     """Return command words or lines as they may be kept: a URL without its signature."""
     if not is_url(location):
         return tuple(words)
-    secret = argument_of(location)
-    return tuple(word.replace(secret, name_of(location)) for word in words)
+    secret = ffmpeg_url(location)
+    return tuple(word.replace(secret, display_name(location)) for word in words)
 
 
-def _complaint(ended: Ended) -> str | None:
+def _complaint(ended: FfmpegExit) -> str | None:
     """Return the first line in which the source's demuxer or decoder complains in earnest."""
     own = {stream.codec for stream in ended.info.streams} | {ended.info.format_name}
-    for line in suspicious(ended.stderr, ended.where):
-        speaker = _SPEAKER.match(line)
+    for line in unexpected_lines(ended.stderr, ended.ffmpeg_pass):
+        speaker = _COMPONENT.match(line)
         if speaker is not None and speaker["name"] in own and _LEVEL.search(line):
             return line
         if _DAMAGE.search(line):
@@ -193,13 +195,13 @@ def _damaged(name: str, line: str) -> SourceDamaged:
     )
 
 
-def _unexplained(ended: Ended, what: str) -> EncoderFailed:
+def _unexplained(ended: FfmpegExit, what: str) -> EncoderFailed:
     last = _sentence(ended.stderr)
     return EncoderFailed(
         f"{what}: {last}." if last else f"{what} with exit code {ended.returncode}.",
         returncode=ended.returncode,
         tail=ended.stderr,
-        command=paste_able(ended.command),
+        command=shell_command(ended.command),
     )
 
 
@@ -209,4 +211,4 @@ def _sentence(lines: Sequence[str]) -> str:
 
 
 def _plain(line: str) -> str:
-    return re.sub(r"^(?:file:|https?:)\S.*?: ", "", in_words(line))
+    return re.sub(r"^(?:file:|https?:)\S.*?: ", "", message_text(line))

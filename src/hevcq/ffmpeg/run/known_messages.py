@@ -21,11 +21,11 @@ class Pass(StrEnum):
     DEMUX = "demux"
     DECODE = "decode"
     ENCODE = "encode"
-    MIDWAY = "midway"
+    MIDSTREAM = "midway"
 
 
 @dataclass(frozen=True, slots=True)
-class Harmless:
+class KnownMessage:
     """One known line: `component` is what stands in the brackets ("" if there are none)."""
 
     component: str
@@ -36,49 +36,49 @@ class Harmless:
 
 _EVERYWHERE = frozenset(Pass)
 
-HARMLESS: tuple[Harmless, ...] = (
-    Harmless(
+KNOWN_MESSAGES: tuple[KnownMessage, ...] = (
+    KnownMessage(
         component=r"null",
         text=r"Application provided invalid, non monotonically increasing dts to muxer .*",
         passes=frozenset({Pass.DECODE}),
         reason="The null muxer counts in coarser ticks than the file; nothing is written by it.",
     ),
-    Harmless(
+    KnownMessage(
         component=r"mov,mp4,m4a,3gp,3g2,mj2",
         text=r"Referenced QT chapter track not found",
         passes=_EVERYWHERE,
         reason="A chapter list was removed by an editor; no picture or sound is missing.",
     ),
-    Harmless(
+    KnownMessage(
         component=r"mjpeg|png|bmp",
         text=r"(?:unable to decode APP fields: .*|iCCP: .*)",
         passes=_EVERYWHERE,
         reason="An odd comment inside cover art; cover art is copied, not decoded.",
     ),
-    Harmless(
+    KnownMessage(
         component=r"hevc|h264",
         text=r"Error parsing (?:unregistered|registered) (?:user data|ITU-T T35).*",
         passes=_EVERYWHERE,
         reason="A maker's private note inside the video; pictures do not depend on it.",
     ),
-    Harmless(
+    KnownMessage(
         component=r"https?",
         text=r"Stream ends prematurely at \d+, should be \d+",
-        passes=frozenset({Pass.ENCODE, Pass.MIDWAY}),
+        passes=frozenset({Pass.ENCODE, Pass.MIDSTREAM}),
         reason="The connection broke and was taken up again at that byte (-reconnect); if it could "
         "not be, ffmpeg ends with an error, and gate G5 misses the packets.",
     ),
-    Harmless(
+    KnownMessage(
         component=r"h264",
         text=r"mmco: unref short failure|co located POCs unavailable|"
         r"reference picture missing during reorder|Missing reference picture, default is \d+|"
         r"number of reference frames .* exceeds max .*",
-        passes=frozenset({Pass.MIDWAY}),
+        passes=frozenset({Pass.MIDSTREAM}),
         reason="Who begins at a key frame lacks what was before it: pictures stored after it but "
         "shown before it are dropped anyway, and marks to forget older ones find none. Every "
         "picture of the chunk is counted, and the seam is compared with the source (G8).",
     ),
-    Harmless(
+    KnownMessage(
         component="",
         text=r"x265 \[error\]: Failed to genrate CPU mask"
         r"|libnuma: Warning: Cannot read node cpumask from sysfs"
@@ -95,7 +95,7 @@ _LINE = re.compile(
 _REPEATED = re.compile(r"Last message repeated \d+ times?")
 
 
-def suspicious(lines: Iterable[str], where: Pass) -> tuple[str, ...]:
+def unexpected_lines(lines: Iterable[str], ffmpeg_pass: Pass) -> tuple[str, ...]:
     """Return the lines of a pass that are not known to be harmless.
 
     ffmpeg's "Last message repeated" shares the fate of the line before it.
@@ -105,13 +105,13 @@ def suspicious(lines: Iterable[str], where: Pass) -> tuple[str, ...]:
     for line in lines:
         if _REPEATED.search(line) and (excused or found):
             continue
-        excused = _excused(line, where)
+        excused = _excused(line, ffmpeg_pass)
         if not excused:
             found.append(line)
     return tuple(found)
 
 
-def in_words(line: str) -> str:
+def message_text(line: str) -> str:
     """Return what a line says, without who said it at which address and how loudly.
 
     `[h264 @ 0x55d0] [error] co located POCs unavailable` becomes its last four words; people and
@@ -121,14 +121,14 @@ def in_words(line: str) -> str:
     return parts["text"].strip().rstrip(".") if parts is not None else line.strip()
 
 
-def _excused(line: str, where: Pass) -> bool:
+def _excused(line: str, ffmpeg_pass: Pass) -> bool:
     parts = _LINE.match(line)
     if parts is None:
         return False
     component, text = parts["component"] or "", parts["text"]
     return any(
-        where in known.passes
+        ffmpeg_pass in known.passes
         and re.fullmatch(known.component, component)
         and re.fullmatch(known.text, text)
-        for known in HARMLESS
+        for known in KNOWN_MESSAGES
     )

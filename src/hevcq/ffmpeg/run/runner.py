@@ -20,18 +20,24 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.ffmpeg.command.build import QUIET, cover_commands
-from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, PROBE_LIMITS, Tools, input_options, name_of
+from hevcq.ffmpeg.inputs import (
+    PROBE_DEADLINE_S,
+    PROBE_LIMITS,
+    FfmpegTools,
+    display_name,
+    input_options,
+)
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.process.output import StallWatch
-from hevcq.ffmpeg.run.errors import Ended, failure, pieces, without_secrets
+from hevcq.ffmpeg.process.output import StallWatchdog
+from hevcq.ffmpeg.run.errors import FfmpegExit, exit_error, split_messages, without_secrets
 from hevcq.ffmpeg.run.known_messages import Pass
 from hevcq.ffmpeg.run.progress import ProgressReader
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress
 
 OUTPUT_SLACK = 64 * 2**20
 """What an output may be beyond max_output_ratio, in bytes; see domain/profile.py Bounds."""
-NOT_THE_VIDEOS = (
+NOT_SOURCE_FAULTS = (
     DiskFull, LimitExceeded, OutOfMemory, SourceGone, SourceUnreadable, Unavailable, WorkerUnfit,
 )  # fmt: skip
 """What is told by ffmpeg's words, and is no fault of the video's content."""
@@ -40,17 +46,17 @@ NEARLY_DONE = 0.97
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class FfmpegRun:
     """What a command belongs to, and how its error-level lines are read."""
 
-    tools: Tools
+    tools: FfmpegTools
     request: EncodeRequest
     stop: threading.Event
-    where: Pass = Pass.ENCODE
+    ffmpeg_pass: Pass = Pass.ENCODE
 
 
 @contextlib.contextmanager
-def fresh_output(request: EncodeRequest) -> Iterator[None]:
+def new_output(request: EncodeRequest) -> Iterator[None]:
     """Refuse to overwrite `request.output`, and remove it if what makes it fails."""
     if request.output.exists():
         raise EncoderFailed(f"{request.output} exists already and is not overwritten.")
@@ -62,7 +68,7 @@ def fresh_output(request: EncodeRequest) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def covers_of(job: Job) -> Iterator[list[Path]]:
+def extracted_covers(job: FfmpegRun) -> Iterator[list[Path]]:
     """Make the covers that must be files first, and remove them at the end."""
     covers: list[Path] = []
     try:
@@ -77,7 +83,7 @@ def covers_of(job: Job) -> Iterator[list[Path]]:
 
 
 def run_bounded(
-    job: Job,
+    job: FfmpegRun,
     command: list[str],
     *,
     on_line: Callable[[str], None] | None = None,
@@ -96,38 +102,38 @@ def run_bounded(
             check=check,
         )
     except LimitExceeded as error:
-        raise LimitExceeded(f"{name_of(request.location)}: {error.message}") from error
+        raise LimitExceeded(f"{display_name(request.location)}: {error.message}") from error
     except EncoderFailed as error:
         if error.returncode is None:  # it stalled
             raise
         # Somebody else killed it; said here with the video's name and the command.
-        raise _problem(job, command, error.returncode, error.tail) or error from error
-    problem = _problem(job, command, finished.returncode, finished.stderr)
+        raise _exit_problem(job, command, error.returncode, error.tail) or error from error
+    problem = _exit_problem(job, command, finished.returncode, finished.stderr)
     if problem is not None:
         raise problem
     return replace(finished, stderr=without_secrets(finished.stderr, request.location))
 
 
-def _problem(
-    job: Job, command: list[str], returncode: int, stderr: tuple[str, ...]
+def _exit_problem(
+    job: FfmpegRun, command: list[str], returncode: int, stderr: tuple[str, ...]
 ) -> HevcqError | None:
     """Return what an ending means, in words that hold no secret."""
     location = job.request.location
-    ended = Ended(
+    ended = FfmpegExit(
         command=without_secrets(command, location),
         location=location,
         info=job.request.info,
         returncode=returncode,
         stderr=without_secrets(stderr, location),
-        where=job.where,
+        ffmpeg_pass=job.ffmpeg_pass,
     )
-    problem = failure(ended)
-    if returncode > 0 and isinstance(problem, NOT_THE_VIDEOS):
-        return failure(replace(ended, said=_said(job)))
+    problem = exit_error(ended)
+    if returncode > 0 and isinstance(problem, NOT_SOURCE_FAULTS):
+        return exit_error(replace(ended, source_texts=_source_texts(job)))
     return problem
 
 
-def _said(job: Job) -> frozenset[str]:
+def _source_texts(job: FfmpegRun) -> frozenset[str]:
     """Return what the video makes a program say that only opens it, in `failure.pieces`.
 
     A tag may read like an error of this machine, line breaks and all; asked after a failure only.
@@ -140,18 +146,18 @@ def _said(job: Job) -> frozenset[str]:
     except (EncoderFailed, LimitExceeded):
         return frozenset()
     lines = without_secrets(looked.stderr, location) if looked.returncode == 0 else ()
-    return frozenset(pieces(lines, location)[::2])  # what is between is who spoke
+    return frozenset(split_messages(lines, location)[::2])  # what is between is who spoke
 
 
-def run_watched(
-    job: Job, command: list[str], duration_s: float | None, on_progress: OnProgress
+def run_with_progress(
+    job: FfmpegRun, command: list[str], duration_s: float | None, on_progress: OnProgress
 ) -> EncodeReport:
     """Run a command that prints its progress; watch that it moves and does not grow too large.
 
     `duration_s` is the output time that makes the whole.
     """
     reader = ProgressReader(duration_s)
-    watch = _Watch(job.request, reader, job.tools)
+    watch = _ProgressWatchdog(job.request, reader, job.tools)
 
     def on_line(line: str) -> None:
         state = reader.feed(line)
@@ -169,15 +175,15 @@ def run_watched(
     )
 
 
-class _Watch:
+class _ProgressWatchdog:
     """Looks at a running encode twice a second: does it move, is it too large?"""
 
-    def __init__(self, request: EncodeRequest, reader: ProgressReader, tools: Tools) -> None:
+    def __init__(self, request: EncodeRequest, reader: ProgressReader, tools: FfmpegTools) -> None:
         self._output = request.output
-        self._name = name_of(request.location)
+        self._name = display_name(request.location)
         self._most = _most_bytes(request)
         self._reader = reader
-        self._stall = StallWatch(request.profile.bounds.stall_s, tools.clock)
+        self._stall = StallWatchdog(request.profile.bounds.stall_s, tools.clock)
 
     def check(self) -> None:
         """Raise EncoderStalled if nothing moved for too long."""

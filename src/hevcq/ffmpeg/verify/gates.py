@@ -15,36 +15,36 @@ from hevcq.domain.media.facts import Measurement, MediaInfo, Stream
 from hevcq.domain.planning.encode_plan import StreamPlan
 from hevcq.domain.profile import PictureMetric
 from hevcq.errors import SourceGone, SourceUnreadable
-from hevcq.ffmpeg.inputs import Tools
+from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.probe.probe import probe
-from hevcq.ffmpeg.run.known_messages import Pass, in_words, suspicious
+from hevcq.ffmpeg.run.known_messages import Pass, message_text, unexpected_lines
 from hevcq.ffmpeg.run.progress import ProgressReader
 from hevcq.ffmpeg.verify.picture import (
+    Alignment,
     EncodedVideo,
-    Look,
     Sample,
+    alignments,
     decode_problems,
     encoded_videos,
-    frozen,
-    looks,
+    freeze_problem,
     take_samples,
 )
-from hevcq.ffmpeg.verify.seams import Shown, joined_times, seam_problem
-from hevcq.ffmpeg.verify.streams import ledger_problems, made_streams, promise_problems
-from hevcq.ffmpeg.verify.timing import Compared, time_problems
+from hevcq.ffmpeg.verify.seams import PresentationTimes, compare_frame_times, seam_problems
+from hevcq.ffmpeg.verify.streams import output_streams, plan_problems, stream_problems
+from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
 from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
 
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
-DECODED = 0.7
+DECODE_SHARE = 0.7
 """Share of the whole check that is over when G4 has decoded everything; the samples of G8 follow.
 
 Measured as CPU on Big Buck Bunny, 480p: 0.6 for 30 s, and more the longer the video is."""
 
 
 def verify(
-    tools: Tools, request: VerifyRequest, on_progress: OnProgress, stop: threading.Event
+    tools: FfmpegTools, request: VerifyRequest, on_progress: OnProgress, stop: threading.Event
 ) -> tuple[GateResult, ...]:
     """Run the gates; the last result is the first that did not pass, or G8's.
 
@@ -79,21 +79,21 @@ def _judged(problems: list[str]) -> Judged:
     if not problems:
         return PASSED
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return Outcome.FAILED, in_words(problems[0]) + more
+    return Outcome.FAILED, message_text(problems[0]) + more
 
 
 @dataclass(slots=True)
 class _Gates:
     """One method a gate; what a gate learned is kept for those after it."""
 
-    tools: Tools
+    tools: FfmpegTools
     request: VerifyRequest
     on_progress: OnProgress
     stop: threading.Event
     began: float = field(init=False)
     output: MediaInfo = field(init=False)
     made: Measurement = field(init=False)
-    shown: Shown | None = None
+    shown: PresentationTimes | None = None
     sampled: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -101,16 +101,16 @@ class _Gates:
 
     def clean_encode(self) -> Judged:
         """G1: the encode printed no error-level line that is not known to be harmless."""
-        return _judged(list(suspicious(self.request.report.stderr, Pass.ENCODE)))
+        return _judged(list(unexpected_lines(self.request.report.stderr, Pass.ENCODE)))
 
     def fresh_probe(self) -> Judged:
         """G2: a new look at the output finds what the plan promised."""
         self.output = probe(self.tools, str(self.request.output), self.stop)
-        return _judged(promise_problems(self.request.plan, self.output))
+        return _judged(plan_problems(self.request.plan, self.output))
 
     def stream_ledger(self) -> Judged:
         """G3: every stream, chapter and title that was to be kept is there, and nothing else."""
-        return _judged(ledger_problems(self.request.plan, self.request.info, self.output))
+        return _judged(stream_problems(self.request.plan, self.request.info, self.output))
 
     def measured_times(self) -> Judged:
         """G5: packets and times of every track, measured, are those of the source."""
@@ -119,7 +119,7 @@ class _Gates:
             return Outcome.UNKNOWN, "the source was not measured"
         self.made = measure(self.tools, str(request.output), self.output, self.stop)
         problems = time_problems(
-            Compared(
+            TimingInputs(
                 plan=request.plan,
                 source=request.info,
                 measured=request.measured,
@@ -131,14 +131,14 @@ class _Gates:
         )
         if request.chunks is not None and not problems:
             video = self._video()
-            self.shown, problems = joined_times(
+            self.shown, problems = compare_frame_times(
                 self.tools, request, (video.index, video.tick), self.stop
             )
         return _judged(problems)
 
     def _video(self) -> Stream:
         """Return the video's stream in the output; G3 found it there."""
-        made = made_streams(self.request.plan, self.output)
+        made = output_streams(self.request.plan, self.output)
         return made[self.request.plan.main_video.position or 0]
 
     def smaller(self) -> Judged:
@@ -190,9 +190,9 @@ class _Gates:
                 self.on_progress(
                     replace(
                         state,
-                        fraction=state.fraction * DECODED,
-                        out_time_s=state.out_time_s * DECODED,
-                        speed=state.speed and state.speed * DECODED,
+                        fraction=state.fraction * DECODE_SHARE,
+                        out_time_s=state.out_time_s * DECODE_SHARE,
+                        speed=state.speed and state.speed * DECODE_SHARE,
                     )
                 )
 
@@ -202,11 +202,11 @@ class _Gates:
             )
         )
 
-    def _tell_sampled(self) -> None:
+    def _report_sampled(self) -> None:
         """Tell how far the samples are; a short video has fewer of them than its profile asks."""
         videos = len(encoded_videos(self.request.plan))
         wanted = max(1, videos * self.request.profile.gates.picture_samples)
-        fraction = DECODED + (1 - DECODED) * min(1.0, self.sampled / wanted)
+        fraction = DECODE_SHARE + (1 - DECODE_SHARE) * min(1.0, self.sampled / wanted)
         out_time_s = fraction * (self.output.duration_s or 0.0)
         self.on_progress(EncodeProgress(fraction, out_time_s, frame=0, speed=None, size=0))
 
@@ -217,26 +217,26 @@ class _Gates:
             return Outcome.OFF, ""
         worst = 1.0
         for kept in videos:
-            samples = self._aligned(kept)
+            samples = self._aligned_samples(kept)
             if isinstance(samples, tuple):
                 return samples
-            still = frozen(samples)
+            still = freeze_problem(samples)
             if still:
                 return Outcome.FAILED, still
             worst = min(worst, *(sample.ssim or 0.0 for sample in samples))
         if self.shown is not None:
             target = self.request.plan.main_video.video or self.request.plan.video
             video = target, self._video().index
-            for problem in seam_problem(self.tools, self.request, self.shown, video, self.stop):
+            for problem in seam_problems(self.tools, self.request, self.shown, video, self.stop):
                 if problem:
                     return Outcome.FAILED, problem
         return Outcome.PASSED, f"worst SSIM {worst:.4f} of the samples"
 
-    def _aligned(self, kept: StreamPlan) -> list[Sample] | Judged:
+    def _aligned_samples(self, kept: StreamPlan) -> list[Sample] | Judged:
         """Return the samples of one video, all of them alike in one way of looking."""
         first: Judged | None = None
-        for look in looks(self.request):
-            samples = self._samples(kept, look)
+        for alignment in alignments(self.request):
+            samples = self._samples(kept, alignment)
             if isinstance(samples, list):
                 return samples
             first = first or samples
@@ -244,9 +244,9 @@ class _Gates:
                 break
         return first or (Outcome.UNKNOWN, "no sample could be taken")
 
-    def _samples(self, kept: StreamPlan, look: Look) -> list[Sample] | Judged:
+    def _samples(self, kept: StreamPlan, alignment: Alignment) -> list[Sample] | Judged:
         """Return the samples of one video, or the judgement that ends the gate."""
-        made = made_streams(self.request.plan, self.output)
+        made = output_streams(self.request.plan, self.output)
         place, floor = kept.position or 0, self.request.profile.gates.picture_floor
         track = self.made.track(made[place].index) if place < len(made) else None
         samples: list[Sample] = []
@@ -255,7 +255,7 @@ class _Gates:
         for sample in take_samples(
             self.tools,
             self.request,
-            EncodedVideo(kept, track, look),
+            EncodedVideo(kept, track, alignment),
             self.stop,
             deadline_s=self._left(),
         ):
@@ -266,7 +266,7 @@ class _Gates:
                 return Outcome.FAILED, f"{found}, at least {floor} is asked"
             samples.append(sample)
             self.sampled += 1
-            self._tell_sampled()
+            self._report_sampled()
         return samples or (Outcome.UNKNOWN, "no sample could be taken")
 
     def _left(self) -> float:

@@ -19,10 +19,10 @@ from itertools import pairwise
 from hevcq.domain.media.facts import StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.ffmpeg.command.codecs import compared_pixel_format, picture_filter
-from hevcq.ffmpeg.inputs import Tools, input_options
+from hevcq.ffmpeg.inputs import FfmpegTools, input_options
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.run.known_messages import Pass, suspicious
+from hevcq.ffmpeg.run.known_messages import Pass, unexpected_lines
 from hevcq.ports.encoder import VerifyRequest
 
 THUMB_WIDTH, THUMB_HEIGHT = 64, 36
@@ -32,20 +32,20 @@ _PAIR_BYTES = _LUMA + 2 * _CHROMA + _LUMA
 """A thumbnail pair travels as one yuva420p picture: the source as Y, the output as A."""
 NUDGE_S = 0.0015
 """Source frames are moved this much later, so that rounding to milliseconds keeps pairs together."""
-MOVES = 1.0
+MIN_MOTION = 1.0
 """Mean difference of two source thumbnails (in levels of 255) from which they differ for sure."""
-FOLLOWS = 0.25
+MIN_MOTION_SHARE = 0.25
 """Share of that difference which the output must show too; encoders lose noise, not motion."""
 PREROLL_S = 10.0
 """Containers without an index are entered this much earlier, to find a key frame on the way."""
-SPREAD_S = 600.0
+LONG_VIDEO_S = 600.0
 """In a longer video the samples lie in the middle of their shares, whatever it costs: it is little."""
 UNINDEXED = frozenset({"mpegts", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
 UNTIMED = frozenset({"avi", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
 """Containers without presentation times: what a decoder makes of theirs depends on its delay."""
-SHIFTS = (1, 2, 3, -1)
+FRAME_SHIFTS = (1, 2, 3, -1)
 """By how many frames the times of such a source may be off, all of them alike; likeliest first."""
-LAST_STAYS = "tpad=stop=2:stop_mode=clone"
+HOLD_LAST_FRAME = "tpad=stop=2:stop_mode=clone"
 """The output's last picture stays, so that a nudged last source frame still finds its partner."""
 _SSIM = re.compile(r"SSIM .*\bAll:(-?[0-9.]+|nan|inf)")
 
@@ -60,19 +60,19 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Alignment:
     """How the source's pictures are found.
 
-    `shift` is how many frames later than its packets say it shows each, `earlier_s` how much
+    `shift` is how many frames later than its packets say it shows each, `preroll_s` how much
     earlier it is entered than it must: a key frame may be one from which only later pictures are
     whole (intra refresh).
     """
 
     shift: int = 0
-    earlier_s: float = 0.0
+    preroll_s: float = 0.0
 
 
-FIRST_LOOK = Look()
+UNSHIFTED = Alignment()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +81,21 @@ class EncodedVideo:
 
     kept: StreamPlan
     made: TrackMeasure
-    look: Look = FIRST_LOOK
+    alignment: Alignment = UNSHIFTED
 
 
-def looks(request: VerifyRequest) -> tuple[Look, ...]:
+def alignments(request: VerifyRequest) -> tuple[Alignment, ...]:
     """Return how a video may be looked at; it is alike if all its samples are, in one of these ways.
 
     G5 counts the frames: a shift of them all hides none that is lost.
     """
     demuxer = request.info.format_name.partition(",")[0]
-    shifts = SHIFTS if demuxer in UNTIMED else ()
-    return FIRST_LOOK, *(Look(shift=shift) for shift in shifts), Look(earlier_s=PREROLL_S)
+    shifts = FRAME_SHIFTS if demuxer in UNTIMED else ()
+    return UNSHIFTED, *(Alignment(shift=shift) for shift in shifts), Alignment(preroll_s=PREROLL_S)
 
 
 def decode_problems(
-    tools: Tools,
+    tools: FfmpegTools,
     request: VerifyRequest,
     stop: threading.Event,
     *,
@@ -127,7 +127,7 @@ def decode_problems(
 
 def complaints(done: Finished) -> list[str]:
     """Return what a decoding child complained of; an exit code alone is a complaint too."""
-    lines = list(suspicious(done.stderr, Pass.DECODE))
+    lines = list(unexpected_lines(done.stderr, Pass.DECODE))
     if done.returncode != 0 and not lines:
         lines = [f"decoding ended with exit code {done.returncode}"]
     return lines
@@ -144,7 +144,7 @@ def sample_times(
     fitting = max(1, min(count, int(length_s / max(sample_s, 0.001))))
     share = length_s / fitting
     middles = [max(0.0, (place + 0.5) * share - sample_s / 2) for place in range(fitting)]
-    if length_s > SPREAD_S:
+    if length_s > LONG_VIDEO_S:
         return middles
     ends = [max(place * share, (place + 1) * share - sample_s) for place in range(fitting)]
     return [_cheapest(place * share, middles[place], ends[place], keys) for place in range(fitting)]
@@ -174,7 +174,7 @@ def encoded_videos(plan: EncodePlan) -> tuple[StreamPlan, ...]:
 
 
 def take_samples(
-    tools: Tools,
+    tools: FfmpegTools,
     request: VerifyRequest,
     encoded: EncodedVideo,
     stop: threading.Event,
@@ -205,7 +205,7 @@ def take_samples(
 
 
 def _sample_command(
-    tools: Tools,
+    tools: FfmpegTools,
     request: VerifyRequest,
     encoded: EncodedVideo,
     moments: tuple[float, float],
@@ -216,13 +216,13 @@ def _sample_command(
     # Few pictures are wanted: more threads would decode some that nobody looks at.
     alone = ("-threads", "1")
     # Only what is shown is shifted: a demuxer seeks by the times of its packets.
-    shown = moments[0] + encoded.look.shift * _frame_s(request, encoded.kept), moments[1]
+    shown = moments[0] + encoded.alignment.shift * _frame_s(request, encoded.kept), moments[1]
     return [
         tools.ffmpeg, "-v", "level+info", "-nostdin", "-nostats", "-hide_banner", "-copyts",
-        *seek_options(moments[0] - max(encoded.look.earlier_s, preroll_of(request))),
+        *seek_options(moments[0] - max(encoded.alignment.preroll_s, preroll_of(request))),
         *alone, *input_options(request.location),
         *seek_options(moments[1]), *alone, *input_options(str(request.output)),
-        "-filter_complex", graph(target, streams, shown, frames),
+        "-filter_complex", sample_graph(target, streams, shown, frames),
         "-map", "[thumbs]", "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1",
     ]  # fmt: skip
 
@@ -250,7 +250,7 @@ def seek_options(moment: float) -> list[str]:
     return ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{moment + 0.0005:.6f}"]
 
 
-def graph(
+def sample_graph(
     target: VideoTarget, streams: tuple[int, int], moments: tuple[float, float], frames: int
 ) -> str:
     """Return the filter graph of one sample; `streams` are the video's in source and output.
@@ -262,7 +262,13 @@ def graph(
     alike = f"setsar=1,format={compared_pixel_format(target)}"
     there = [f"trim=start={max(0.0, moments[0]) - 0.0005:.6f}", picture_filter(target), alike]
     there += [f"trim=end_frame={frames}", _from(moments[0] - NUDGE_S), "split"]
-    here = [f"trim=start={moments[1] - 0.5:.6f}", alike, _from(moments[1]), LAST_STAYS, "split"]
+    here = [
+        f"trim=start={moments[1] - 0.5:.6f}",
+        alike,
+        _from(moments[1]),
+        HOLD_LAST_FRAME,
+        "split",
+    ]
     return ";".join(
         [
             f"[0:{streams[0]}]{','.join(f for f in there if f)}[s1][s2]",
@@ -292,7 +298,7 @@ def _sample(at: float, done: Finished) -> Sample:
     return Sample(at_s=at, ssim=ssim, pairs=pairs)
 
 
-def frozen(samples: Sequence[Sample]) -> str:
+def freeze_problem(samples: Sequence[Sample]) -> str:
     """Return where the output stands still while the source moves, as half a sentence; else "".
 
     Compared are the first thumbnails of neighbouring samples, and first and last of each sample.
@@ -309,7 +315,7 @@ def frozen(samples: Sequence[Sample]) -> str:
 
 def _stands_still(one: tuple[bytes, bytes], other: tuple[bytes, bytes]) -> bool:
     moved = _distance(one[0], other[0])
-    return moved > MOVES and _distance(one[1], other[1]) < FOLLOWS * moved
+    return moved > MIN_MOTION and _distance(one[1], other[1]) < MIN_MOTION_SHARE * moved
 
 
 def _distance(one: bytes, other: bytes) -> float:

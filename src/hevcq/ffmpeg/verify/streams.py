@@ -35,7 +35,7 @@ _THREE_LETTERS = re.compile(r"^[a-z]{3}$")
 CHAPTER_S = 0.05
 
 
-def made_streams(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
+def output_streams(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
     """Return the output's streams that answer to `plan.kept`, in that order."""
     if not is_mp4_family(plan.muxer):
         return output.streams
@@ -46,12 +46,12 @@ def made_streams(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
     )
 
 
-def promise_problems(plan: EncodePlan, output: MediaInfo) -> list[str]:
+def plan_problems(plan: EncodePlan, output: MediaInfo) -> list[str]:
     """G2: compare every encoded picture with its target, and the container with the plan."""
     family = output.format_name.partition(",")[0]
     if family != _FAMILY.get(plan.muxer):
         return [f"the container is {output.format_name}, not {plan.muxer}"]
-    made = made_streams(plan, output)
+    made = output_streams(plan, output)
     problems = []
     for place, kept in enumerate(plan.kept):
         if kept.kind is not StreamKind.VIDEO or kept.action is Action.COPY:
@@ -132,9 +132,9 @@ def _light(level: LightLevel | None) -> tuple[int, int]:
     return (level.max_content, level.max_average) if level is not None else (0, 0)
 
 
-def ledger_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> list[str]:
+def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> list[str]:
     """G3: compare the output's streams, chapters and titles with what the plan kept."""
-    made = made_streams(plan, output)
+    made = output_streams(plan, output)
     if len(made) != len(plan.kept):
         kinds = ", ".join(f"{stream.kind.value} {stream.codec}" for stream in made)
         return [f"{len(plan.kept)} streams were promised, {len(made)} are there ({kinds})"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan
-from hevcq.ffmpeg.verify.streams import made_streams
+from hevcq.ffmpeg.verify.streams import output_streams
 
 PADDING_SAMPLES = 2048
 """An audio encoder may begin and end up to two frames of 1024 samples beside the source."""
@@ -25,7 +25,7 @@ _REPACKED = frozenset({"wavpack", "prores"})
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class TrackPair:
     """One kept track: its plan, its source stream, and both measures."""
 
     kept: StreamPlan
@@ -40,7 +40,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class TimingInputs:
     """Everything that G5 compares; `frames` is what the encoder counted in the video, or 0."""
 
     plan: EncodePlan
@@ -52,7 +52,7 @@ class Compared:
     drift_s: float
 
 
-def time_problems(compared: Compared) -> list[str]:
+def time_problems(compared: TimingInputs) -> list[str]:
     """Return what differs between the source's packets and the output's."""
     if compared.made.errors:
         return [f"reading it complains: {compared.made.errors[0]}"]
@@ -67,8 +67,8 @@ def time_problems(compared: Compared) -> list[str]:
     return problems
 
 
-def _pairs(compared: Compared) -> tuple[list[Pair], list[str]]:
-    made = made_streams(compared.plan, compared.output)
+def _pairs(compared: TimingInputs) -> tuple[list[TrackPair], list[str]]:
+    made = output_streams(compared.plan, compared.output)
     pairs, problems = [], []
     for kept, stream in zip(compared.plan.kept, made, strict=False):
         if kept.kind is StreamKind.ATTACHMENT:
@@ -81,11 +81,11 @@ def _pairs(compared: Compared) -> tuple[list[Pair], list[str]]:
             problems.append(f"{kept.kind.value} track {kept.position} is empty")
             continue
         origin = next(s for s in compared.source.streams if s.index == kept.source_index)
-        pairs.append(Pair(kept=kept, origin=origin, source=before, made=after))
+        pairs.append(TrackPair(kept=kept, origin=origin, source=before, made=after))
     return pairs, problems
 
 
-def _counts(compared: Compared, pair: Pair, is_main: bool) -> Iterator[str]:  # noqa: FBT001
+def _counts(compared: TimingInputs, pair: TrackPair, is_main: bool) -> Iterator[str]:  # noqa: FBT001
     if pair.kept.action is Action.COPY:
         yield from _copied(compared, pair)
     elif pair.kept.kind is StreamKind.VIDEO:
@@ -94,7 +94,7 @@ def _counts(compared: Compared, pair: Pair, is_main: bool) -> Iterator[str]:  # 
         yield "decoding times go backwards"
 
 
-def _encoded_frames(pair: Pair, frames: int) -> Iterator[str]:
+def _encoded_frames(pair: TrackPair, frames: int) -> Iterator[str]:
     made, source = pair.made.packets + pair.made.discarded, pair.source.packets
     if frames and made != frames:
         yield f"{made} frames, but {frames} were encoded"
@@ -105,7 +105,7 @@ def _encoded_frames(pair: Pair, frames: int) -> Iterator[str]:
         yield f"{made} frames of {source}"
 
 
-def _copied(compared: Compared, pair: Pair) -> Iterator[str]:
+def _copied(compared: TimingInputs, pair: TrackPair) -> Iterator[str]:
     """A copied track keeps its packets; one flagged discard may lose its flag or be left out."""
     total = pair.made.packets + pair.made.discarded
     if not pair.source.packets <= total <= pair.source.packets + pair.source.discarded:
@@ -125,7 +125,7 @@ def _plain(demuxer: str, codec: str) -> bool:
     return demuxer == "mpegts" and codec in _SELF_FRAMED
 
 
-def _times(pair: Pair, shift: float, drift_s: float) -> Iterator[str]:
+def _times(pair: TrackPair, shift: float, drift_s: float) -> Iterator[str]:
     """Compare first and last times after moving the output by what moved the video."""
     if pair.kept.kind not in {StreamKind.VIDEO, StreamKind.AUDIO, StreamKind.SUBTITLE}:
         return
