@@ -72,7 +72,7 @@ def test_the_settings_it_names_are_settings():
 
 
 def test_the_bounds_of_the_health_check_are_those_of_the_code():
-    part = PAGE.partition("## Is it well?")[2].partition("\n## ")[0]
+    part = PAGE.partition("## Health")[2].partition("\n## ")[0]
 
     assert f"every {health.EVERY_S:.0f} s" in part
     assert f"older than {health.STALE_S:.0f} s" in part
