@@ -22,7 +22,7 @@ from hevcq.backends.embedded.factory import open_catalog
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.library.scanning.scan import find
-from hevcq.library.scanning.probe_files import Inspect, Inspected, survey
+from hevcq.library.scanning.probe_files import Inspect, Inspected, probe_files
 
 FILES, SAMPLE, ROUNDS, THREADS = 10_000, 100, 3, 4
 
@@ -42,7 +42,7 @@ def looked(folder: Path, database: Path, inspect: Inspect) -> float:
     began = time.perf_counter()
     seen = sum(
         isinstance(item, Inspected)
-        for item in survey(find([folder]), catalog, inspect, threads=THREADS)
+        for item in probe_files(find([folder]), catalog, inspect, threads=THREADS)
     )
     took = time.perf_counter() - began
     assert seen, "the scan found nothing"

@@ -15,7 +15,7 @@ from hevcq.errors import LibraryError, StorageError, SwapRefused, VerificationFa
 from hevcq.library.filesystem import FileSystem, temp_of
 from hevcq.library.names import certificate_beside, temp_beside
 from hevcq.library.place import Rendition, place
-from hevcq.library.replacement.steps import Settled
+from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from hevcq.library.scanning.scan import Found, find
 from support.clips import ManualClock
@@ -230,7 +230,7 @@ def test_a_forged_record_of_a_swap_moves_and_removes_nothing(tmp_path, outside, 
         with pytest.raises(StorageError, match=r"damaged|out is a link"):
             try_it()
 
-    assert settled.outcome is Settled.STUCK
+    assert settled.outcome is RecoveryOutcome.STUCK
     assert before <= set(tmp_path.rglob("*"))
     assert [path.name for path in outside.parent.iterdir()] == ["precious"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from chaos.powercut.disk import Disk, Loss, write
 from hevcq.errors import HevcqError
-from hevcq.library.replacement.steps import Settled
+from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
 from support.library import CHANGING, QuickFileSystem, Video, strays, video
@@ -102,7 +102,7 @@ def found_again(made: Video, root: Path) -> str:
     source = root / made.source.relative_to(made.root)
     target = root / made.target.relative_to(made.root)
     swap = Swap(root, ManualClock(), QuickFileSystem())
-    assert [item for item in swap.recover() if item.outcome is Settled.STUCK] == []
+    assert [item for item in swap.recover() if item.outcome is RecoveryOutcome.STUCK] == []
     kept = list(swap.kept())
     if source.exists() and source.read_bytes() == made.original:
         assert kept == []

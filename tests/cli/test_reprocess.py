@@ -133,7 +133,7 @@ def test_a_rendition_in_its_place_is_not_missing_until_it_is_gone_from_there(hev
     path, job = farm.done("a.mp4")
     target = path.with_name("a.hevc.mp4")
     target.write_bytes(b"rendition")
-    farm.app.catalog.place([farm.placement(path, job, target)])
+    farm.app.catalog.record_placements([farm.placement(path, job, target)])
     farm.app.backend.store.delete(job.rendition.key)
 
     there = hevcq("reprocess", "--missing", path.parent)

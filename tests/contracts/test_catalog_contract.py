@@ -110,16 +110,16 @@ def test_a_placement_comes_back_as_it_was_given(catalog: Catalog) -> None:
         sha256="ab" * 32,
     )
 
-    catalog.place([given])
+    catalog.record_placements([given])
 
     assert catalog.placement(given.job_id) == given
     assert catalog.placement("0" * 32) is None
 
 
 def test_a_placement_is_overwritten_by_its_job_id(catalog: Catalog) -> None:
-    catalog.place([placed(1), placed(2)])
+    catalog.record_placements([placed(1), placed(2)])
 
-    catalog.place([placed(1, state=PlacementState.PLACED, updated_at=200.0)])
+    catalog.record_placements([placed(1, state=PlacementState.PLACED, updated_at=200.0)])
 
     assert [(p.job_id[-1], p.state) for p in catalog.placements()] == [
         ("1", PlacementState.PLACED),
@@ -128,7 +128,7 @@ def test_a_placement_is_overwritten_by_its_job_id(catalog: Catalog) -> None:
 
 
 def test_a_placement_without_a_time_gets_the_clock_s(local: World, catalog: Catalog) -> None:
-    catalog.place([placed(updated_at=0.0)])
+    catalog.record_placements([placed(updated_at=0.0)])
 
     (found,) = catalog.placements()
 
@@ -136,7 +136,7 @@ def test_a_placement_without_a_time_gets_the_clock_s(local: World, catalog: Cata
 
 
 def test_placements_are_listed_newest_first_by_every_given_condition(catalog: Catalog) -> None:
-    catalog.place(
+    catalog.record_placements(
         [
             placed(1, updated_at=10.0),
             placed(2, updated_at=30.0, state=PlacementState.PLACED),
@@ -155,7 +155,7 @@ def test_placements_are_listed_newest_first_by_every_given_condition(catalog: Ca
 
 
 def test_under_matches_the_path_itself_and_what_is_below_it_only(catalog: Catalog) -> None:
-    catalog.place(
+    catalog.record_placements(
         [
             placed(1, source=Path("/media/a/x.mp4"), target=Path("/out/1")),
             placed(2, source=Path("/media/ab/x.mp4"), target=Path("/out/2")),
@@ -175,7 +175,9 @@ def test_under_matches_the_path_itself_and_what_is_below_it_only(catalog: Catalo
 
 
 def test_placements_are_paged_without_losing_or_doubling_any(catalog: Catalog) -> None:
-    catalog.place(placed(number, updated_at=float(number // 7 + 1)) for number in range(1_700))
+    catalog.record_placements(
+        placed(number, updated_at=float(number // 7 + 1)) for number in range(1_700)
+    )
 
     found = [placement.job_id for placement in catalog.placements()]
 

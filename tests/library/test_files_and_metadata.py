@@ -14,8 +14,8 @@ from hevcq.errors import DiskFull, HevcqError, LibraryError, SwapRefused, Unavai
 from hevcq.library import filesystem as files
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.lock import root_lock
-from hevcq.library.metadata import carry
-from hevcq.library.place import explain
+from hevcq.library.metadata import copy_metadata
+from hevcq.library.place import library_error
 from support.library import video
 
 
@@ -123,7 +123,7 @@ def test_set_id_bits_are_not_carried(tmp_path):
     new = tmp_path / "new"
     new.write_bytes(b"x")
 
-    assert carry(made.source, new) == ()
+    assert copy_metadata(made.source, new) == ()
     assert new.stat().st_mode & 0o7777 == 0o755
 
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_carried_is_reported_and_the_rest_is(
         monkeypatch.setattr(os, "lstat", lambda p: other if p == new else stat(p))
     monkeypatch.setattr(os, call, fault(number))
 
-    (sentence,) = carry(made.source, new)
+    (sentence,) = copy_metadata(made.source, new)
 
     assert words in sentence
     assert new.stat().st_mtime_ns == made.facts.st_mtime_ns
@@ -172,7 +172,9 @@ def test_an_ordinary_user_still_carries_the_group(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "chown", chown)
 
-    assert carry(made.source, new) == ("The owner was not carried: only root may give files away.",)
+    assert copy_metadata(made.source, new) == (
+        "The owner was not carried: only root may give files away.",
+    )
     assert asked[-1] == (-1, made.facts.st_gid)
 
 
@@ -189,7 +191,7 @@ def test_an_ordinary_user_still_carries_the_group(tmp_path, monkeypatch):
     ],
 )
 def test_a_failing_call_becomes_one_sentence_with_a_remedy(number, kind):
-    error = explain(Path("/x/a\nb.mkv"), OSError(number, os.strerror(number)))
+    error = library_error(Path("/x/a\nb.mkv"), OSError(number, os.strerror(number)))
 
     assert type(error) is kind
     assert "/x/a\\nb.mkv" in str(error)

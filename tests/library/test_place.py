@@ -17,7 +17,7 @@ from hevcq.domain.certificate import Certificate
 from hevcq.errors import DiskFull, HevcqError, LibraryError, Unavailable, VerificationFailed
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.lock import job_lock, root_lock
-from hevcq.library.names import MAX_NAME_BYTES, case_twin, certificate_beside, cut
+from hevcq.library.names import MAX_NAME_BYTES, case_twin, certificate_beside, truncate
 from hevcq.library.place import Rendition, place, sweep
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
@@ -283,9 +283,9 @@ def test_odd_names_are_replaced_and_brought_back_byte_for_byte(tmp_path, stem):
 
 
 def test_a_name_is_cut_between_characters_and_twins_are_seen():
-    assert cut("aé漢".encode(), 2) == b"a"
-    assert cut("aé漢".encode(), 5) == "aé".encode()
-    assert cut(b"abc", 3) == b"abc"
+    assert truncate("aé漢".encode(), 2) == b"a"
+    assert truncate("aé漢".encode(), 5) == "aé".encode()
+    assert truncate(b"abc", 3) == b"abc"
     assert case_twin("Video.mkv", ["video.MKV", "x"]) == "video.MKV"
     assert case_twin("Video.mkv", ["Video.mkv"]) is None
     assert certificate_beside(Path("/x/" + "é" * 127)).name.endswith(".certificate.json")

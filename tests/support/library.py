@@ -127,7 +127,17 @@ class Killed(BaseException):
 
 
 CHANGING = frozenset(
-    {"mkdir", "rmdir", "rename", "rename_new", "exchange", "unlink", "write", "copy", "carry"}
+    {
+        "mkdir",
+        "rmdir",
+        "rename",
+        "rename_new",
+        "exchange",
+        "unlink",
+        "write",
+        "copy",
+        "copy_metadata",
+    }
     | {"fsync_file", "fsync_dir"}
 )
 CALLS = CHANGING | {"digest", "read", "lstat", "names"}

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hevcq.errors import Stopped
-from hevcq.library.metadata import carry
+from hevcq.library.metadata import copy_metadata
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util import atomic_file
 from hevcq.util.hashing import sha256_bytes, sha256_stream
@@ -104,15 +104,15 @@ class FileSystem:
         """Copy the bytes to the new file `target`; raises FileExistsError if it exists."""
         with source.open("rb") as reading, target.open("xb") as writing:
             while block := reading.read(BLOCK):
-                self._go_on()
+                self._check_stop()
                 writing.write(block)
 
-    def carry(self, source: Path, target: Path) -> tuple[str, ...]:
+    def copy_metadata(self, source: Path, target: Path) -> tuple[str, ...]:
         """Give `target` the times, mode, owner and extended attributes of `source`.
 
         Returns one sentence for each that could not be carried.
         """
-        return carry(source, target)
+        return copy_metadata(source, target)
 
     def fsync_file(self, path: Path) -> None:
         """Make the bytes and metadata of a file durable."""
@@ -124,10 +124,10 @@ class FileSystem:
 
     def digest(self, path: Path) -> str:
         """Return the hexadecimal SHA-256 of a file, read now; a link or pipe raises OSError."""
-        with os.fdopen(open_plain(path), "rb", buffering=0) as reading:
-            return sha256_stream(reading, self._go_on)[0]
+        with os.fdopen(open_regular(path), "rb", buffering=0) as reading:
+            return sha256_stream(reading, self._check_stop)[0]
 
-    def _go_on(self) -> None:
+    def _check_stop(self) -> None:
         if self._stop.is_set():
             raise Stopped("Stopped while reading or copying a file; nothing was changed by it.")
 
@@ -194,7 +194,7 @@ def behind_link(folder: Path, base: Path) -> bool:
     return Path(os.path.realpath(folder)) != Path(os.path.realpath(base), folder.relative_to(base))
 
 
-def open_plain(path: Path) -> int:
+def open_regular(path: Path) -> int:
     """Open a regular file to read from; a link, pipe, device or socket raises OSError at once."""
     # Without O_NONBLOCK a pipe put in the file's place would be waited for, for ever.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -70,7 +70,7 @@ def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[Callable[[], None
 
 
 @contextmanager
-def abandoned(root: Path, job_id: str) -> Iterator[bytes | None]:
+def stale_job_lock(root: Path, job_id: str) -> Iterator[bytes | None]:
     """Take over the note of a dead holder (None if it lives or left none); ends its file after."""
     path = own_folder(root) / BUSY / job_id
     descriptor = _own(path) if path.exists() else None
@@ -84,7 +84,7 @@ def abandoned(root: Path, job_id: str) -> Iterator[bytes | None]:
         os.close(descriptor)
 
 
-def busy_jobs(root: Path) -> list[str]:
+def noted_jobs(root: Path) -> list[str]:
     """Return the jobs with a note below `root`, whether their holders live or not.
 
     What is no plain file is no note of ours, and stays as it is.

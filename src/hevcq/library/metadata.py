@@ -12,34 +12,34 @@ SKIPPED = ("security.", "trusted.")
 copying (https://man7.org/linux/man-pages/man7/xattr.7.html)."""
 
 
-def carry(source: Path, target: Path) -> tuple[str, ...]:
+def copy_metadata(source: Path, target: Path) -> tuple[str, ...]:
     """Give `target` the owner, mode, extended attributes and times of `source`.
 
     Returns one sentence for each thing that could not be carried, since a file system or an
     ordinary user may not be allowed to; raises OSError if `source` or `target` is gone.
     """
     facts = os.lstat(source)
-    lost = [*_carry_owner(facts, target), *_carry_mode(facts, target)]
-    lost.extend(_carry_attributes(source, target))
+    lost = [*_copy_owner(facts, target), *_copy_mode(facts, target)]
+    lost.extend(_copy_attributes(source, target))
     # Times last: every change above touches them on some file systems.
     os.utime(target, ns=(facts.st_atime_ns, facts.st_mtime_ns), follow_symlinks=False)
     return tuple(lost)
 
 
-def _carry_owner(facts: os.stat_result, target: Path) -> list[str]:
+def _copy_owner(facts: os.stat_result, target: Path) -> list[str]:
     now = os.lstat(target)
     if (now.st_uid, now.st_gid) == (facts.st_uid, facts.st_gid):
         return []
     try:
         os.chown(target, facts.st_uid, facts.st_gid, follow_symlinks=False)
     except PermissionError:
-        return _carry_group(facts, target)
+        return _copy_group(facts, target)
     except OSError as error:
         return [f"The owner was not carried: {error.strerror}."]
     return []
 
 
-def _carry_group(facts: os.stat_result, target: Path) -> list[str]:
+def _copy_group(facts: os.stat_result, target: Path) -> list[str]:
     try:
         os.chown(target, -1, facts.st_gid, follow_symlinks=False)
     except OSError:
@@ -47,7 +47,7 @@ def _carry_group(facts: os.stat_result, target: Path) -> list[str]:
     return ["The owner was not carried: only root may give files away."]
 
 
-def _carry_mode(facts: os.stat_result, target: Path) -> list[str]:
+def _copy_mode(facts: os.stat_result, target: Path) -> list[str]:
     try:
         # The set-id bits mean nothing on a video and must not travel to another owner's file.
         target.chmod(stat.S_IMODE(facts.st_mode) & 0o1777)
@@ -56,7 +56,7 @@ def _carry_mode(facts: os.stat_result, target: Path) -> list[str]:
     return []
 
 
-def _carry_attributes(source: Path, target: Path) -> list[str]:
+def _copy_attributes(source: Path, target: Path) -> list[str]:
     try:
         names = os.listxattr(source, follow_symlinks=False)
     except (AttributeError, OSError):

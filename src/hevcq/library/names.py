@@ -48,11 +48,11 @@ def certificate_beside(target: Path) -> Path:
     if len(raw) + len(CERTIFICATE_SUFFIX) <= MAX_NAME_BYTES:
         return target.with_name(target.name + CERTIFICATE_SUFFIX)
     digest = "~" + sha256_bytes(raw)[:12]
-    head = cut(raw, MAX_NAME_BYTES - len(digest) - len(CERTIFICATE_SUFFIX))
+    head = truncate(raw, MAX_NAME_BYTES - len(digest) - len(CERTIFICATE_SUFFIX))
     return target.with_name(os.fsdecode(head) + digest + CERTIFICATE_SUFFIX)
 
 
-def cut(raw: bytes, size: int) -> bytes:
+def truncate(raw: bytes, size: int) -> bytes:
     """Return at most `size` bytes of a name, never ending inside a UTF-8 character."""
     if len(raw) <= size:
         return raw

@@ -28,7 +28,7 @@ from hevcq.library.filesystem import (
     temp_of,
     write_durably,
 )
-from hevcq.library.lock import abandoned, busy_jobs, job_lock
+from hevcq.library.lock import job_lock, noted_jobs, stale_job_lock
 from hevcq.library.names import (
     OWN_PREFIX,
     certificate_beside,
@@ -77,13 +77,13 @@ def place(rendition: Rendition, fetch: Fetch, fs: FileSystem, check: Check | Non
     is at the target or the folder cannot be written, DiskFull, and Unavailable if another process
     places the same job just now or the file system fails.
     """
-    with explained(rendition.target):
+    with library_errors(rendition.target):
         make_folders(fs, rendition.target.parent)
-        refuse_stranger_certificate(fs, rendition.target)
+        require_certificate_path_free(fs, rendition.target)
         if holds_rendition(fs, rendition.target, rendition.certificate):
             # An earlier call may have failed between the name and its durability.
             fs.fsync_dir(rendition.target.parent)
-            return _show(rendition, fs, (), already=True)
+            return _certified(rendition, fs, (), already=True)
         if fs.lstat(rendition.target) is not None:
             raise _occupied(rendition.target)
         with staged(rendition, fetch, fs, check) as (temp, notices):
@@ -110,11 +110,11 @@ def staged(
             _require_certified(temp, digest, proof, fs)
             if check is not None:
                 check(temp)
-            notices = _carried(rendition.source, temp, fs)
+            notices = _copy_metadata(rendition.source, temp, fs)
             fs.fsync_file(temp)
             yield temp, notices
         finally:
-            gone = [_discard(path, fs) for path in temps]
+            gone = [_remove_temp(path, fs) for path in temps]
             if all(gone):
                 forget()
 
@@ -125,9 +125,9 @@ def sweep(home: Path, fs: FileSystem, spared: frozenset[Path] = frozenset()) -> 
     Those of live processes stay, and so do `spared` ones (of swaps still under way).
     """
     removed = []
-    for job_id in busy_jobs(home):
-        with abandoned(home, job_id) as note:
-            for temp in _noted(home, note):
+    for job_id in noted_jobs(home):
+        with stale_job_lock(home, job_id) as note:
+            for temp in _temps_of_note(home, note):
                 if temp not in spared and fs.lstat(temp) is not None:
                     fs.unlink(temp)
                     fs.fsync_dir(temp.parent)
@@ -136,15 +136,15 @@ def sweep(home: Path, fs: FileSystem, spared: frozenset[Path] = frozenset()) -> 
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def library_errors(path: Path) -> Iterator[None]:
     """Turn an OSError about `path` into DiskFull, Unavailable or LibraryError, each one sentence."""
     try:
         yield
     except OSError as error:
-        raise explain(path, error) from error
+        raise library_error(path, error) from error
 
 
-def explain(path: Path, error: OSError) -> HevcqError:
+def library_error(path: Path, error: OSError) -> HevcqError:
     """Return what an OSError about `path` means for the person whose folder it is."""
     why = (error.strerror or str(error)).lower()
     if error.errno in FULL:
@@ -180,7 +180,7 @@ def holds_original(fs: FileSystem, path: Path, fingerprint: Fingerprint, sha256:
     return holds(fs, path, fingerprint.size, sha256)
 
 
-def refuse_stranger_certificate(fs: FileSystem, target: Path) -> None:
+def require_certificate_path_free(fs: FileSystem, target: Path) -> None:
     """Raise LibraryError if the certificate's name is taken by a file that hevcq did not write."""
     path = certificate_beside(target)
     if fs.lstat(path) is not None and own_certificate(fs, target) is None:
@@ -234,10 +234,10 @@ def _publish(rendition: Rendition, temp: Path, notices: tuple[str, ...], fs: Fil
     except FileExistsError as error:
         drop_certificate(fs, rendition.target, rendition.certificate.rendition_sha256)
         raise _occupied(rendition.target) from error
-    return _show(rendition, fs, notices, already=False)
+    return _certified(rendition, fs, notices, already=False)
 
 
-def _show(
+def _certified(
     rendition: Rendition, fs: FileSystem, notices: tuple[str, ...], *, already: bool
 ) -> Placed:
     path = certificate_beside(rendition.target)
@@ -257,10 +257,10 @@ def _require_certified(temp: Path, digest: str, proof: Certificate, fs: FileSyst
         )
 
 
-def _carried(source: Path, temp: Path, fs: FileSystem) -> tuple[str, ...]:
+def _copy_metadata(source: Path, temp: Path, fs: FileSystem) -> tuple[str, ...]:
     if fs.lstat(source) is None:
         return (f"{printable(source)} is gone, so its times and rights were not carried.",)
-    return fs.carry(source, temp)
+    return fs.copy_metadata(source, temp)
 
 
 def _occupied(target: Path) -> LibraryError:
@@ -270,7 +270,7 @@ def _occupied(target: Path) -> LibraryError:
     )
 
 
-def _discard(temp: Path, fs: FileSystem) -> bool:
+def _remove_temp(temp: Path, fs: FileSystem) -> bool:
     """Remove a temporary file; False leaves it, with its note, to the next start's sweep.
 
     What was published stays published, and what failed is reported for its own reason.
@@ -285,7 +285,7 @@ def _discard(temp: Path, fs: FileSystem) -> bool:
     return True
 
 
-def _noted(home: Path, note: bytes | None) -> list[Path]:
+def _temps_of_note(home: Path, note: bytes | None) -> list[Path]:
     """The temporary files of a dead holder: of what its note names, hevcq's own."""
     try:
         told = json.loads(note) if note else []

@@ -78,7 +78,7 @@ class Catalog(ABC):
         """Remember what a scan learned, in one durable step."""
 
     @abstractmethod
-    def place(self, placements: Iterable[Placement]) -> None:
+    def record_placements(self, placements: Iterable[Placement]) -> None:
         """Record or overwrite placements by job id, durable when it returns."""
 
     @abstractmethod

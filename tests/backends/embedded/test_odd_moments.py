@@ -12,7 +12,7 @@ import pytest
 from contracts.backends import MAX_RECEIVES, VISIBILITY_S, source
 from hevcq.backends.embedded.database import DATABASE, Database
 from hevcq.backends.embedded.jobs.message_table import Outgoing, send
-from hevcq.backends.embedded.liveness import Presence
+from hevcq.backends.embedded.liveness import Liveness
 from hevcq.domain.job import JobState, Phase, Progress
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import DatabaseBusy
@@ -62,7 +62,7 @@ def test_to_remember_nothing_waits_for_no_other_writer(opener, folder) -> None:
     with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         opened.catalog.cache([])
-        opened.catalog.place([])
+        opened.catalog.record_placements([])
         other.execute("ROLLBACK")
 
     assert opened.catalog.cached([]) == {}
@@ -82,8 +82,8 @@ def test_a_lock_file_that_was_swept_between_making_and_locking_it_is_made_again(
         lock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", sweep_first)
-    here = Presence(tmp_path, clock)
-    there = Presence(tmp_path, clock)
+    here = Liveness(tmp_path, clock)
+    there = Liveness(tmp_path, clock)
 
     assert swept
     assert not there.dead(here.owner), "its lock guards a file that others find"
@@ -93,8 +93,8 @@ def test_a_lock_file_that_was_swept_between_making_and_locking_it_is_made_again(
 
 
 def test_two_threads_that_look_for_the_dead_at_once_free_them_once(tmp_path, clock) -> None:
-    here = Presence(tmp_path, clock)
-    gone = Presence(tmp_path, clock)
+    here = Liveness(tmp_path, clock)
+    gone = Liveness(tmp_path, clock)
     gone.close()
     freed: list[str] = []
 

@@ -12,7 +12,7 @@ from contracts.backends import PROFILES, source, task
 from hevcq.backends.embedded import catalog as catalog_module
 from hevcq.backends.embedded.database import DATABASE, Database
 from hevcq.backends.embedded.factory import free_owner, holds, open_catalog, open_embedded
-from hevcq.backends.embedded.liveness import Presence
+from hevcq.backends.embedded.liveness import Liveness
 from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, job_id
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.verdict import FailureClass
@@ -122,10 +122,10 @@ def test_nothing_of_a_finished_attempt_stays_in_memory(opener) -> None:
 
     ledger.complete(JOB, fence, rendition, cpu_s=1.0)
 
-    assert ledger._shown == {}
+    assert ledger._last_phase == {}
     with pytest.raises(StaleFence):
         ledger.progress(JOB, fence, Progress(phase=Phase.ENCODE))
-    assert ledger._shown == {}
+    assert ledger._last_phase == {}
 
 
 def test_the_history_of_a_job_says_who_reopened_it_and_why(opener, clock) -> None:
@@ -148,7 +148,7 @@ def test_the_history_of_a_job_says_who_reopened_it_and_why(opener, clock) -> Non
 
 def test_the_queue_may_bury_the_job_of_a_dead_owner(opener, folder, clock) -> None:
     opened = opener()
-    gone = Presence(folder / "presence", clock)
+    gone = Liveness(folder / "presence", clock)
     claim(opened, f"{gone.owner}:1")
     ledger = opened.backend.ledger
     assert ledger.bury_unclaimed(JOB, "given up", FailureClass.RECEIVES) is False

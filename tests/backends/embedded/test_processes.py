@@ -12,7 +12,7 @@ import pytest
 
 from contracts.backends import PROFILES, source, task
 from hevcq.backends.embedded.factory import EmbeddedBackend, open_embedded
-from hevcq.backends.embedded.liveness import Presence
+from hevcq.backends.embedded.liveness import Liveness
 from hevcq.domain.job import JobState
 from hevcq.ports.ledger import Granted, Held
 from hevcq.ports.queue import Delivery
@@ -173,7 +173,7 @@ def test_two_processes_that_make_the_folder_at_once_both_work(folder, other) -> 
 
 
 def test_a_number_that_was_a_process_once_proves_nothing(folder: Path, clock: ManualClock) -> None:
-    presence = Presence(folder, clock)
+    presence = Liveness(folder, clock)
     stranger = folder / f"{'0' * 16}.alive"
     stranger.write_text(f"{os.getpid()}\n")
 
@@ -186,9 +186,9 @@ def test_a_number_that_was_a_process_once_proves_nothing(folder: Path, clock: Ma
 
 
 def test_a_dead_owner_is_freed_before_it_is_forgotten(folder: Path, clock: ManualClock) -> None:
-    gone = Presence(folder, clock)
+    gone = Liveness(folder, clock)
     gone.close()
-    presence = Presence(folder, clock)
+    presence = Liveness(folder, clock)
     freed: list[str] = []
 
     def fails(owner: str) -> None:

@@ -273,7 +273,7 @@ class SqliteShared(Shared):
             )
         for failure_class in classes_of(video):
             letter = ("hevc", BODY, JOB, "so", failure_class, MAX_RECEIVES, "[]", "", BASE)
-            connection.execute(message_table.LETTER, letter)
+            connection.execute(message_table.INSERT_DEAD_LETTER, letter)
         made = DIGESTS[record.made] if record.made else None
         lease = BASE + record.lease_s if record.state == "running" else 0.0
         connection.execute(

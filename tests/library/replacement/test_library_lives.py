@@ -21,7 +21,7 @@ from hevcq.library.names import certificate_beside
 from hevcq.library.place import Rendition, place
 from hevcq.library.replacement.preconditions import Replacement
 from hevcq.library.replacement.retention import Expiry
-from hevcq.library.replacement.steps import Settled
+from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.scanning.scan import Found, find
 from library.replacement.lives import (
     content_of,
@@ -279,19 +279,19 @@ class Lives(Life):
             return
         for each in done:
             video = self.model.videos[root, each.job_id]
-            if each.outcome is Settled.FINISHED and each.undo:
+            if each.outcome is RecoveryOutcome.FINISHED and each.undo:
                 assert content_of(video.source) == video.original
-            elif each.outcome is Settled.FINISHED:
+            elif each.outcome is RecoveryOutcome.FINISHED:
                 assert content_of(video.target) == video.rendition
         self._only_changed(
             *(path for video in changed for path in (video.source, video.target)),
             *(certificate_beside(video.target) for video in changed),
         )
-        stuck = [each for each in done if each.outcome is Settled.STUCK]
+        stuck = [each for each in done if each.outcome is RecoveryOutcome.STUCK]
         assert not stuck or self.away.exists(), stuck
         settled = self._all()
         again = self._swap(root).recover()
-        assert [each for each in again if each.outcome is not Settled.STUCK] == []
+        assert [each for each in again if each.outcome is not RecoveryOutcome.STUCK] == []
         assert self._all() == settled
         if not stuck:
             assert records(root, "journal") == {}

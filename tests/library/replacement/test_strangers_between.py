@@ -9,7 +9,7 @@ import os
 import pytest
 
 from hevcq.errors import Unavailable, UndoRefused
-from hevcq.library.replacement.steps import Settled
+from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
 from support.library import (
@@ -53,7 +53,7 @@ def interrupted(made, ending: str, **options):
         swap_of(made, DiesAt(ending, **options)).replace(made.change, made.fetch)
 
 
-def recovered(made, fs=None) -> Settled:
+def recovered(made, fs=None) -> RecoveryOutcome:
     (one,) = swap_of(made, fs).recover()
     assert one.reason.endswith(".")
     return one.outcome
@@ -64,7 +64,7 @@ def test_a_strangers_file_at_the_originals_path_stays_and_the_original_is_kept(t
     interrupted(made, "originals/2023-11-14/video.mkv")
     made.source.write_bytes(STRANGER)
 
-    assert recovered(made) is Settled.HELD
+    assert recovered(made) is RecoveryOutcome.HELD
 
     assert made.source.read_bytes() == STRANGER
     assert strays(tmp_path) == []
@@ -89,7 +89,7 @@ def test_the_same_with_originals_on_another_device_leaves_no_second_copy(tmp_pat
         swap_of(made, DiesAside(**away)).replace(made.change, made.fetch)
     made.source.write_bytes(STRANGER)
 
-    assert recovered(made, MortalFileSystem(**away)) is Settled.HELD
+    assert recovered(made, MortalFileSystem(**away)) is RecoveryOutcome.HELD
 
     assert made.source.read_bytes() == STRANGER
     assert strays(tmp_path) == []
@@ -111,7 +111,7 @@ def test_a_file_saved_over_the_rendition_after_the_exchange_stays_and_the_origin
         swap_of(made, DiesAfterTheExchange()).replace(made.change, made.fetch)
     made.source.write_bytes(STRANGER)
 
-    assert recovered(made) is Settled.HELD
+    assert recovered(made) is RecoveryOutcome.HELD
 
     assert made.source.read_bytes() == STRANGER
     assert strays(tmp_path) == []
@@ -124,7 +124,7 @@ def test_a_file_saved_over_the_original_before_the_exchange_is_left_alone(tmp_pa
     interrupted(made, ".original")
     made.source.write_bytes(STRANGER)
 
-    assert recovered(made) is Settled.ROLLED_BACK
+    assert recovered(made) is RecoveryOutcome.ROLLED_BACK
 
     assert made.source.read_bytes() == STRANGER
     assert strays(tmp_path) == []
@@ -137,7 +137,7 @@ def test_a_copy_removed_from_the_other_device_is_made_again_before_the_last_one_
     interrupted(made, "video.mkv", **away)
     (tmp_path / ".hevcq/originals/2023-11-14/video.avi").unlink()
 
-    assert recovered(made, MortalFileSystem(**away)) is Settled.FINISHED
+    assert recovered(made, MortalFileSystem(**away)) is RecoveryOutcome.FINISHED
 
     (kept,) = swap_of(made).kept()
     assert kept.retained.read_bytes() == ORIGINAL
@@ -149,7 +149,7 @@ def test_a_file_at_the_renditions_new_name_makes_the_swap_go_back(tmp_path):
     interrupted(made, "originals/2023-11-14/video.avi")
     made.target.write_bytes(STRANGER)
 
-    assert recovered(made) is Settled.ROLLED_BACK
+    assert recovered(made) is RecoveryOutcome.ROLLED_BACK
 
     assert made.source.read_bytes() == ORIGINAL
     assert made.target.read_bytes() == STRANGER
@@ -161,7 +161,7 @@ def test_an_original_taken_out_of_hevcqs_folder_leaves_the_rendition_in_place(tm
     interrupted(made, f"originals/2023-11-14/{suffix}")
     (tmp_path / ".hevcq/originals/2023-11-14" / suffix).unlink()
 
-    assert recovered(made) is Settled.ROLLED_BACK
+    assert recovered(made) is RecoveryOutcome.ROLLED_BACK
 
     assert made.target.read_bytes() == RENDITION
     assert strays(tmp_path) == []
@@ -173,7 +173,7 @@ def test_an_original_taken_out_and_put_elsewhere_changed_is_left_as_it_is(tmp_pa
     os.rename(tmp_path / ".hevcq/originals/2023-11-14/video.avi", made.source)
     made.source.write_bytes(STRANGER)
 
-    assert recovered(made) is Settled.ROLLED_BACK
+    assert recovered(made) is RecoveryOutcome.ROLLED_BACK
 
     assert made.source.read_bytes() == STRANGER
     assert not made.target.exists()
@@ -186,7 +186,7 @@ def test_a_damaged_temporary_rendition_makes_the_swap_go_back(tmp_path):
     (new,) = tmp_path.glob(".hevcq-*.part")
     new.write_bytes(RENDITION[::-1])
 
-    assert recovered(made) is Settled.ROLLED_BACK
+    assert recovered(made) is RecoveryOutcome.ROLLED_BACK
     assert made.source.read_bytes() == ORIGINAL
     assert strays(tmp_path) == []
 
@@ -199,7 +199,7 @@ def test_an_interrupted_undo_is_held_when_a_stranger_took_the_path(tmp_path):
     assert not made.target.exists()
     made.source.write_bytes(STRANGER)
 
-    assert recovered(made) is Settled.HELD
+    assert recovered(made) is RecoveryOutcome.HELD
 
     assert made.source.read_bytes() == STRANGER
     assert made.target.read_bytes() == RENDITION
@@ -222,8 +222,8 @@ def test_a_record_is_stuck_while_the_disk_is_broken_and_settled_after(tmp_path):
     interrupted(made, "originals/2023-11-14/video.avi")
 
     # Ten calls look and sweep; from there on nothing can be changed.
-    assert recovered(made, FailingFileSystem(10, errno.EIO)) is Settled.STUCK
-    assert recovered(made) is Settled.FINISHED
+    assert recovered(made, FailingFileSystem(10, errno.EIO)) is RecoveryOutcome.STUCK
+    assert recovered(made) is RecoveryOutcome.FINISHED
 
 
 def test_an_undo_on_a_disk_that_stays_broken_says_so_and_is_settled_after(tmp_path):
@@ -237,7 +237,7 @@ def test_an_undo_on_a_disk_that_stays_broken_says_so_and_is_settled_after(tmp_pa
         whole = made.source if made.source.exists() else made.target
         assert whole.read_bytes() in {ORIGINAL, RENDITION}
         assert strays(made.root) == []
-    assert outcomes == {Settled.FINISHED}
+    assert outcomes == {RecoveryOutcome.FINISHED}
 
 
 def test_a_folder_that_is_away_at_the_next_start_is_waited_for_and_settled_when_it_is_back(
@@ -255,11 +255,11 @@ def test_a_folder_that_is_away_at_the_next_start_is_waited_for_and_settled_when_
     made.source.parent.rename(tmp_path / "away")
 
     (found,) = swap_of(made).recover()
-    assert found.outcome is Settled.STUCK
+    assert found.outcome is RecoveryOutcome.STUCK
     assert "tv is gone" in found.reason
 
     (tmp_path / "away").rename(made.source.parent)
-    assert recovered(made) is Settled.FINISHED
+    assert recovered(made) is RecoveryOutcome.FINISHED
     swap_of(made).undo(made.change.certificate.job_id)
     assert made.source.read_bytes() == ORIGINAL
     assert strays(made.root) == []

@@ -10,7 +10,7 @@ import pytest
 
 from hevcq.errors import HevcqError, StorageError, SwapRefused
 from hevcq.library.names import own_folder
-from hevcq.library.replacement.steps import Settled
+from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
 from support.library import DAY, ORIGINAL, RENDITION, MortalFileSystem, strays, video
@@ -46,7 +46,7 @@ def test_a_record_of_a_newer_hevcq_is_stuck_and_nothing_is_guessed_of_it(tmp_pat
 
     (found,) = Swap(tmp_path, clock).recover()
 
-    assert found.outcome is Settled.STUCK
+    assert found.outcome is RecoveryOutcome.STUCK
     assert "written by a newer hevcq" in found.reason
     assert made.target.read_bytes() == RENDITION
     assert done.retained.read_bytes() == ORIGINAL

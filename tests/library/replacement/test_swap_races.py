@@ -10,7 +10,7 @@ import pytest
 from hevcq.errors import HevcqError, SourceGone, Stopped, SwapRefused, VerificationFailed
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.names import certificate_beside
-from hevcq.library.replacement.steps import Settled
+from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
 from support.library import ORIGINAL, RENDITION, Killed, MortalFileSystem, sha, strays, video
@@ -199,7 +199,7 @@ def test_a_file_saved_in_the_last_moment_is_put_back_even_after_a_kill(tmp_path,
         Swap(tmp_path, clock, RacingThenDead(**way)).replace(made.change, made.fetch)
     (settled,) = Swap(tmp_path, clock).recover()
 
-    assert settled.outcome is Settled.ROLLED_BACK
+    assert settled.outcome is RecoveryOutcome.ROLLED_BACK
     assert made.source.read_bytes() == b"a stranger saved this just now"
     assert strays(tmp_path) == []
 

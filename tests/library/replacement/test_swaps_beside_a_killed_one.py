@@ -14,7 +14,7 @@ from hevcq.errors import SwapRefused, UndoRefused
 from hevcq.library.filesystem import fingerprint_of
 from hevcq.library.names import certificate_beside
 from hevcq.library.replacement.retention import Expiry
-from hevcq.library.replacement.steps import Settled
+from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
 from support.library import (
@@ -125,7 +125,7 @@ def test_an_original_that_cannot_be_kept_where_it_should_be_waits_until_it_can(t
         place.write_bytes(b"a stranger's")
         (found,) = swap_of(made, QuickFileSystem()).recover()
 
-        if found.outcome is Settled.STUCK:
+        if found.outcome is RecoveryOutcome.STUCK:
             held += 1
             assert place.read_bytes() == b"a stranger's"
             place.unlink()
@@ -164,7 +164,7 @@ def test_an_original_deleted_right_after_a_killed_undo_stays_deleted(tmp_path, w
 
     (one,) = swap_of(made).recover()
 
-    assert (one.undo, one.outcome) == (True, Settled.HELD)
+    assert (one.undo, one.outcome) == (True, RecoveryOutcome.HELD)
     assert "somebody else took" in one.reason
     assert strays(tmp_path) == []
     assert swap_of(made).recover() == []
@@ -183,7 +183,7 @@ def test_a_persons_file_put_under_the_certificates_name_after_a_kill_stays(tmp_p
 
     (one,) = swap_of(made).recover()
 
-    assert one.outcome is Settled.FINISHED
+    assert one.outcome is RecoveryOutcome.FINISHED
     assert note.read_text() == "mine"
     assert strays(tmp_path) == []
     swap_of(made).undo(made.change.certificate.job_id)

@@ -68,7 +68,7 @@ class House:
             state=state,
             updated_at=self.clock.now(),
         )
-        self.catalog.place([dataclasses.replace(placement, **more)])
+        self.catalog.record_placements([dataclasses.replace(placement, **more)])
 
     def undo(self, *paths: Path, **options):
         return list(undo(UndoRequest(paths=paths, **options), self.ports))

@@ -12,9 +12,8 @@ import pytest
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import SourceUnreadable, Stopped, Unavailable, WorkerUnfit
 from hevcq.library.names import certificate_beside
-from hevcq.library.scanning.probe_files import Inspected, survey
-from hevcq.library.scanning.scan import Filter, Found, Rejected, Why, find, is_settled
-from hevcq.ports.catalog import Fingerprint
+from hevcq.library.scanning.probe_files import Inspected, probe_files
+from hevcq.library.scanning.scan import Filter, Found, Rejected, RejectionCause, find
 from support.clips import ManualClock
 from support.fakes.catalog import MemoryCatalog
 from support.library import RENDITION, certificate
@@ -31,10 +30,10 @@ def found(root: Path, **options) -> list[str]:
     return [f.relative for f in find([root], Filter(**options)) if isinstance(f, Found)]
 
 
-def left(root: Path, **options) -> dict[str, Why]:
+def left(root: Path, **options) -> dict[str, RejectionCause]:
     rejected = [r for r in find([root], Filter(**options)) if isinstance(r, Rejected)]
     assert all(r.reason.endswith(".") for r in rejected)
-    return {os.path.relpath(r.path, root): r.why for r in rejected}
+    return {os.path.relpath(r.path, root): r.cause for r in rejected}
 
 
 def test_videos_are_found_sorted_whatever_the_case_of_their_suffix(tmp_path):
@@ -64,10 +63,10 @@ def test_links_are_never_followed_and_are_reported(tmp_path):
 
     assert found(root) == ["a/video.mp4"]
     assert left(root) == {
-        "a/loop": Why.LINK,
-        "a/out": Why.LINK,
-        "a/out.mp4": Why.LINK,
-        "a/dangling.mkv": Why.LINK,
+        "a/loop": RejectionCause.LINK,
+        "a/out": RejectionCause.LINK,
+        "a/out.mp4": RejectionCause.LINK,
+        "a/dangling.mkv": RejectionCause.LINK,
     }
 
 
@@ -81,7 +80,10 @@ def test_empty_files_and_pipes_are_reported(tmp_path):
     put(tmp_path, "empty.mp4", content=b"")
     os.mkfifo(tmp_path / "pipe.mkv")
 
-    assert left(tmp_path) == {"empty.mp4": Why.EMPTY, "pipe.mkv": Why.NOT_A_FILE}
+    assert left(tmp_path) == {
+        "empty.mp4": RejectionCause.EMPTY,
+        "pipe.mkv": RejectionCause.NOT_A_FILE,
+    }
 
 
 @pytest.fixture
@@ -101,7 +103,10 @@ def test_what_this_user_may_not_read_is_reported_and_the_rest_goes_on(open_folde
         os.seteuid(65534)
     try:
         assert found(open_folder) == ["open.mp4"]
-        assert left(open_folder) == {"closed.mp4": Why.UNREADABLE, "folder": Why.UNREADABLE}
+        assert left(open_folder) == {
+            "closed.mp4": RejectionCause.UNREADABLE,
+            "folder": RejectionCause.UNREADABLE,
+        }
     finally:
         if root:
             os.seteuid(0)
@@ -112,7 +117,7 @@ def test_a_root_that_does_not_exist_is_reported(tmp_path):
     (gone,) = find([tmp_path / "nowhere"])
 
     assert isinstance(gone, Rejected)
-    assert (gone.why, "does not exist" in gone.reason) == (Why.GONE, True)
+    assert (gone.cause, "does not exist" in gone.reason) == (RejectionCause.GONE, True)
 
 
 def test_a_file_as_root_is_taken_whatever_its_suffix_with_its_folder_as_root(tmp_path):
@@ -152,7 +157,7 @@ def test_links_that_lead_to_each_other_stop_nothing(tmp_path, name):
     (tmp_path / name).symlink_to(tmp_path / "back")
 
     assert found(tmp_path) == ["video.mp4"]
-    assert left(tmp_path) == ({name: Why.LINK} if name.endswith(".mp4") else {})
+    assert left(tmp_path) == ({name: RejectionCause.LINK} if name.endswith(".mp4") else {})
 
 
 def test_a_root_that_is_a_link_to_a_folder_is_followed(tmp_path):
@@ -220,7 +225,7 @@ def test_a_rendition_made_here_is_no_source_but_a_replaced_video_is(tmp_path):
     certificate_beside(tmp_path / "c.hevc.mkv").write_text(proof.to_json())
 
     assert found(tmp_path) == ["a.mkv", "b.mkv", "c.hevc.mkv"]
-    assert left(tmp_path) == {"a.hevc.mkv": Why.OWN_RENDITION}
+    assert left(tmp_path) == {"a.hevc.mkv": RejectionCause.OWN_RENDITION}
 
 
 def test_a_file_that_vanishes_during_the_walk_is_reported(tmp_path):
@@ -231,7 +236,7 @@ def test_a_file_that_vanishes_during_the_walk_is_reported(tmp_path):
 
     (gone,) = walk
 
-    assert gone.why is Why.GONE
+    assert gone.cause is RejectionCause.GONE
 
 
 def test_a_damaged_certificate_proves_nothing_and_is_no_error(tmp_path):
@@ -256,7 +261,7 @@ class Inspector:
 
 
 def surveyed(root, catalog, inspector, **options):
-    return list(survey(find([root]), catalog, inspector, **options))
+    return list(probe_files(find([root]), catalog, inspector, **options))
 
 
 def test_a_second_survey_of_ten_thousand_files_probes_nothing(tmp_path):
@@ -295,10 +300,10 @@ def test_a_file_that_is_no_video_is_remembered_and_a_passing_failure_is_not(tmp_
     first = surveyed(tmp_path, catalog, inspector)
     second = surveyed(tmp_path, catalog, inspector)
 
-    whys = [i.why if isinstance(i, Rejected) else None for i in first]
-    assert whys == [Why.UNREADABLE, None, Why.NOT_VIDEO]
-    assert [getattr(i, "reason", None) for i in second] == ["Try again.", None, "It is text."]
-    assert sorted(inspector.asked) == ["busy.mp4", "busy.mp4", "video.mp4", "text.mp4"]
+    whys = [i.cause if isinstance(i, Rejected) else None for i in first]
+    assert whys == [RejectionCause.UNREADABLE, RejectionCause.NOT_VIDEO, None]
+    assert [getattr(i, "reason", None) for i in second] == ["Try again.", "It is text.", None]
+    assert sorted(inspector.asked) == ["busy.mp4", "busy.mp4", "text.mp4", "video.mp4"]
 
 
 @pytest.mark.parametrize("end", [WorkerUnfit("No ffprobe."), Stopped()], ids=["unfit", "stopped"])
@@ -314,7 +319,9 @@ def test_what_was_learnt_is_remembered_when_the_survey_is_ended(tmp_path, end):
     assert again.asked == ["c.mp4"]
 
 
-@pytest.mark.parametrize(("what", "why"), [("grow", Why.GROWING), ("vanish", Why.GONE)])
+@pytest.mark.parametrize(
+    ("what", "why"), [("grow", RejectionCause.GROWING), ("vanish", RejectionCause.GONE)]
+)
 def test_a_file_that_changes_while_it_is_probed_is_left_and_not_remembered(tmp_path, what, why):
     put(tmp_path, "a.mp4", "b.mp4")
     catalog = MemoryCatalog(ManualClock())
@@ -328,7 +335,7 @@ def test_a_file_that_changes_while_it_is_probed_is_left_and_not_remembered(tmp_p
 
     changed, fine = surveyed(tmp_path, catalog, inspect)
 
-    assert changed.why is why
+    assert changed.cause is why
     assert isinstance(fine, Inspected)
     assert list(catalog.cached([tmp_path / "a.mp4"])) == []
 
@@ -341,10 +348,3 @@ SETTLED = [
     ((0, 100), (0, 100), 200.0, False),
     ((10, 9_999), (10, 9_999), 200.0, True),
 ]
-
-
-@pytest.mark.parametrize(("before", "after", "now", "expected"), SETTLED)
-def test_a_file_is_settled_once_it_was_the_same_and_quiet(before, after, now, expected):
-    one, other = (Fingerprint(size, when * 10**9, 1, 1) for size, when in (before, after))
-
-    assert is_settled(one, other, now, 5.0) is expected

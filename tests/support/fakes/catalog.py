@@ -26,7 +26,7 @@ class MemoryCatalog(Catalog):
         for path, fingerprint, facts in found:
             self._facts[path] = (fingerprint, facts)
 
-    def place(self, placements: Iterable[Placement]) -> None:
+    def record_placements(self, placements: Iterable[Placement]) -> None:
         for placement in placements:
             when = placement.updated_at or self._clock.now()
             self._placements[placement.job_id] = dataclasses.replace(placement, updated_at=when)

@@ -35,7 +35,10 @@ def test_where_a_rendition_belongs_is_recorded_before_its_job_is_queued(bench: B
 
     Enqueuer(ports, bench.where, bench.events.append).enqueue([item], NEVER)
 
-    assert [name for name in order if name in {"place", "publish"}] == ["place", "publish"]
+    assert [name for name in order if name in {"record_placements", "publish"}] == [
+        "record_placements",
+        "publish",
+    ]
 
 
 def test_one_file_is_taken_in_once_for_all_its_profiles(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_kill_between_a_replace_and_its_note_is_tidied_by_the_next_run(tmp_pat
     assert waiting is not None
     bench.collector.collect(bench.done(job), NEVER)
     # As the kill left it: replaced on disk, waiting in the catalog, the rendition in the store.
-    bench.catalog.place([waiting])
+    bench.catalog.record_placements([waiting])
     bench.backend.store.put(ref.key, b"small", metadata={})
     proof = (bench.media / "a.mp4.certificate.json").read_bytes()
     bench.backend.store.put(ref.certificate_key, proof, metadata={})

@@ -111,8 +111,8 @@ def test_collecting_twice_places_once(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("port", "method", "moment"),
     [
-        ("catalog", "place", "before"),
-        ("catalog", "place", "after"),
+        ("catalog", "record_placements", "before"),
+        ("catalog", "record_placements", "after"),
         ("store", "collect", "before"),
         ("store", "collect", "after"),
         ("store", "delete", "before"),

@@ -100,7 +100,7 @@ class SqliteCatalog(Catalog):
         if rows:
             self._database.write(lambda c: c.executemany(CACHE, rows))
 
-    def place(self, placements: Iterable[Placement]) -> None:
+    def record_placements(self, placements: Iterable[Placement]) -> None:
         """Write everything in one transaction."""
         rows = [self._row(placement) for placement in placements]
         if rows:

@@ -151,14 +151,14 @@ class Database:
             # through, their work goes back to the front of the line.
             if not begun or self._writer.in_transaction:
                 self._roll_back()
-                self._give_up(batch, own)
+                self._requeue_others(batch, own)
                 batch = [own]
             raise
         finally:
             for ticket in batch:
                 ticket.done = True
 
-    def _give_up(self, batch: list[_Ticket[Any]], own: _Ticket[Any]) -> None:
+    def _requeue_others(self, batch: list[_Ticket[Any]], own: _Ticket[Any]) -> None:
         others = [ticket for ticket in batch if ticket is not own]
         for ticket in others:
             ticket.error = None
@@ -174,14 +174,14 @@ class Database:
             except Exception as error:
                 if not self._writer.in_transaction:
                     raise  # SQLite gave the whole transaction up, as it does on a full disk
-                ticket.error = self._known(error)
+                ticket.error = self._translated(error)
                 self._writer.execute("ROLLBACK" if alone else "ROLLBACK TO work")
                 if alone:
                     self._writer.execute("BEGIN")
             if not alone:
                 self._writer.execute("RELEASE work")
 
-    def _known(self, error: Exception) -> Exception:
+    def _translated(self, error: Exception) -> Exception:
         if not isinstance(error, sqlite3.Error):
             return error
         known = translated(error, self.path)

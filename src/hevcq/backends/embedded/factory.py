@@ -16,7 +16,7 @@ from hevcq.backends.embedded.jobs import message_table
 from hevcq.backends.embedded.jobs.ledger import SqliteLedger
 from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue
 from hevcq.backends.embedded.jobs.task_publisher import SqliteTaskPublisher
-from hevcq.backends.embedded.liveness import LOOK_S, Presence
+from hevcq.backends.embedded.liveness import REAP_INTERVAL_S, Liveness
 from hevcq.backends.embedded.store.store import FileStore
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
@@ -26,7 +26,7 @@ from hevcq.settings.model import Settings
 from hevcq.util.clock import Clock
 
 OBJECTS = "objects"
-PRESENCE = "presence"
+LIVENESS_FOLDER = "presence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class EmbeddedBackend:
     catalog: Catalog
 
     def close(self) -> None:
-        """Let this process's presence go and close the database; may be called twice."""
+        """Let this process's liveness go and close the database; may be called twice."""
         self.backend.close()
 
 
@@ -55,14 +55,16 @@ def open_embedded(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_orphans(folder)
     database = Database(folder / DATABASE)
-    presence = Presence(folder / PRESENCE, clock, look_s=min(LOOK_S, settings.poll_s))
-    store = FileStore(folder / OBJECTS, database, clock, owner=presence.owner)
+    liveness = Liveness(
+        folder / LIVENESS_FOLDER, clock, interval_s=min(REAP_INTERVAL_S, settings.poll_s)
+    )
+    store = FileStore(folder / OBJECTS, database, clock, owner=liveness.owner)
 
     def free(owner: str) -> None:
         free_owner(database, owner)
         store.sweep(owner)
 
-    presence.reap(free, now=True)
+    liveness.reap(free, now=True)
     store.tidy()
     queues = {
         name: SqliteQueue(
@@ -70,28 +72,28 @@ def open_embedded(
             database,
             clock,
             _config(profile, settings),
-            owner=presence.owner,
-            look=lambda: presence.reap(free),
+            owner=liveness.owner,
+            reap=lambda: liveness.reap(free),
         )
         for name, profile in profiles.items()
     }
 
     backend = Backend(
-        owner=presence.owner,
+        owner=liveness.owner,
         queues=queues,
-        ledger=SqliteLedger(database, clock, dead=presence.dead),
+        ledger=SqliteLedger(database, clock, dead=liveness.dead),
         store=store,
         task_publisher=SqliteTaskPublisher(database, clock, queues),
-        close=lambda: _close(database, presence, store),
+        close=lambda: _close(database, liveness, store),
     )
     return EmbeddedBackend(backend, SqliteCatalog(database, clock))
 
 
-def _close(database: Database, presence: Presence, store: FileStore) -> None:
+def _close(database: Database, liveness: Liveness, store: FileStore) -> None:
     tidy = False
     with suppress(HevcqError):  # Closed already, or damaged: the next start looks after it.
-        tidy = not store.unfinished and not holds(database, presence.owner)
-    presence.close(forget=tidy)
+        tidy = not store.unfinished and not holds(database, liveness.owner)
+    liveness.close(forget=tidy)
     database.close()
 
 

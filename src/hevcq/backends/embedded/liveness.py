@@ -20,19 +20,19 @@ from hevcq.util.clock import Clock
 OWNER = re.compile(r"[0-9a-f]{16}(?![0-9a-f])")
 """An owner name starts with 16 hexadecimal digits; callers may append `:<slot>` or the like."""
 SUFFIX = ".alive"
-LOOK_S = 0.5
+REAP_INTERVAL_S = 0.5
 """How often the others are looked at: a dead one is noticed within this plus one poll step."""
 
 
-class Presence:
+class Liveness:
     """This process's lock file, and a view of the others'. Safe from any thread."""
 
-    def __init__(self, folder: Path, clock: Clock, *, look_s: float = LOOK_S) -> None:
+    def __init__(self, folder: Path, clock: Clock, *, interval_s: float = REAP_INTERVAL_S) -> None:
         self._folder = folder
         self._clock = clock
-        self._look_s = look_s
-        self._next_look = 0.0
-        self._looking = threading.Lock()
+        self._interval_s = interval_s
+        self._next_reap = 0.0
+        self._reaping = threading.Lock()
         self.owner = secrets.token_hex(8)
         with file_errors("written", folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -75,25 +75,25 @@ class Presence:
         except FileNotFoundError:
             return False
 
-    def others_dead(self) -> list[str]:
+    def dead_owners(self) -> list[str]:
         """Return the owners whose file is there and unlocked."""
         with file_errors("read", self._folder):
             owners = [path.stem for path in self._folder.iterdir() if path.suffix == SUFFIX]
             return [owner for owner in owners if self.dead(owner)]
 
     def reap(self, free: Callable[[str], None], *, now: bool = False) -> None:
-        """Call `free` for each dead owner, then forget it; at most every `look_s` unless `now`.
+        """Call `free` for each dead owner, then forget it; at most every `interval_s` unless `now`.
 
         If this process dies in between, the owner is found and freed again.
         """
-        if not now and self._clock.monotonic() < self._next_look:
+        if not now and self._clock.monotonic() < self._next_reap:
             return
-        if not self._looking.acquire(blocking=now):
+        if not self._reaping.acquire(blocking=now):
             return
         try:
-            self._next_look = self._clock.monotonic() + self._look_s
-            for owner in self.others_dead():
+            self._next_reap = self._clock.monotonic() + self._interval_s
+            for owner in self.dead_owners():
                 free(owner)
                 self._path(owner).unlink(missing_ok=True)
         finally:
-            self._looking.release()
+            self._reaping.release()

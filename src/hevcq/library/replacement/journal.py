@@ -97,7 +97,7 @@ class Journal:
         """Turn a swap that is done into an undo under way, in one durable step."""
         self._move(self._kept / f"{record.job_id}{ENDING}", self._open / f"{record.job_id}{UNDO}")
 
-    def call_off_undo(self, record: Record) -> None:
+    def cancel_undo(self, record: Record) -> None:
         """Turn an undo under way back into a swap that is done."""
         self._move(self._open / f"{record.job_id}{UNDO}", self._kept / f"{record.job_id}{ENDING}")
 
@@ -106,7 +106,7 @@ class Journal:
         self._fs.unlink(self._open / f"{record.job_id}{UNDO}")
         self._fs.fsync_dir(self._open)
 
-    def swap(self, job_id: str) -> Record | None:
+    def find_under_way(self, job_id: str) -> Record | None:
         """Return the swap of a job that is under way."""
         path = self._open / f"{job_id}{ENDING}"
         return self.load(path) if self._fs.lstat(path) is not None else None

@@ -11,7 +11,7 @@ from hevcq.domain.certificate import Certificate, Gate, require_passed
 from hevcq.errors import LibraryError, SwapRefused, VerificationFailed
 from hevcq.library.filesystem import FileSystem, behind_link, fingerprint_of, same_bytes
 from hevcq.library.names import case_twin
-from hevcq.library.place import refuse_stranger_certificate
+from hevcq.library.place import require_certificate_path_free
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.text import printable
 
@@ -31,7 +31,7 @@ class Replacement:
     keep_days: float
 
 
-def refuse_more_names(source: Path, facts: os.stat_result) -> None:
+def require_single_link(source: Path, facts: os.stat_result) -> None:
     """Raise SwapRefused if the file with these facts has hard links besides its name `source`."""
     if facts.st_nlink > 1:
         raise SwapRefused(
@@ -41,16 +41,16 @@ def refuse_more_names(source: Path, facts: os.stat_result) -> None:
         )
 
 
-def refuse(fs: FileSystem, root: Path, change: Replacement) -> os.stat_result:
+def require_replaceable(fs: FileSystem, root: Path, change: Replacement) -> os.stat_result:
     """Return the original's facts; raise SwapRefused with the first reason why it may not go."""
-    _refuse_certificate(change)
-    _refuse_places(root, change)
+    _require_proof(change)
+    _require_one_folder_below(root, change)
     facts = require_unchanged(fs, change.source, change.fingerprint)
-    _refuse_link(root, change)
-    refuse_more_names(change.source, facts)
-    _refuse_target(fs, change, facts)
+    _require_no_link(root, change)
+    require_single_link(change.source, facts)
+    _require_free_target(fs, change, facts)
     try:
-        refuse_stranger_certificate(fs, change.target)
+        require_certificate_path_free(fs, change.target)
     except LibraryError as error:
         raise SwapRefused(error.message, remedy=error.remedy) from error
     return facts
@@ -73,7 +73,7 @@ def require_unchanged(fs: FileSystem, source: Path, seen: Fingerprint) -> os.sta
     return facts
 
 
-def _refuse_certificate(change: Replacement) -> None:
+def _require_proof(change: Replacement) -> None:
     proof = change.certificate
     try:
         require_passed(proof.gates)
@@ -88,7 +88,7 @@ def _refuse_certificate(change: Replacement) -> None:
         )
 
 
-def _refuse_places(root: Path, change: Replacement) -> None:
+def _require_one_folder_below(root: Path, change: Replacement) -> None:
     if root not in change.source.parents:
         raise SwapRefused(
             f"{printable(change.source)} is not below the library root {printable(root)}."
@@ -100,7 +100,7 @@ def _refuse_places(root: Path, change: Replacement) -> None:
         )
 
 
-def _refuse_link(root: Path, change: Replacement) -> None:
+def _require_no_link(root: Path, change: Replacement) -> None:
     folder = change.source.parent
     # A record of what is outside could not be believed later, so there would be no way back.
     if behind_link(folder, root):
@@ -111,7 +111,7 @@ def _refuse_link(root: Path, change: Replacement) -> None:
         )
 
 
-def _refuse_target(fs: FileSystem, change: Replacement, facts: os.stat_result) -> None:
+def _require_free_target(fs: FileSystem, change: Replacement, facts: os.stat_result) -> None:
     source, target = change.source, change.target
     if target == source:
         return

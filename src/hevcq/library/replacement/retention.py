@@ -42,7 +42,7 @@ class Usage:
     next_expiry: float | None
 
 
-def originals(root: Path) -> Path:
+def originals_folder(root: Path) -> Path:
     """Return the folder of a root's kept originals."""
     return own_folder(root) / "originals"
 
@@ -55,11 +55,11 @@ def retained_path(fs: FileSystem, journal: Journal, source: Path, job_id: str, n
     """
     day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
     relative = source.relative_to(journal.root)
-    path = originals(journal.root) / day / relative
+    path = originals_folder(journal.root) / day / relative
     alone = next(journal.under_way(), None) is None
     if alone and fs.lstat(path) is None:
         return path
-    return originals(journal.root) / f"{day}.{job_id}" / relative
+    return originals_folder(journal.root) / f"{day}.{job_id}" / relative
 
 
 def expire(fs: FileSystem, journal: Journal, now: float) -> Iterator[Expired]:
@@ -90,7 +90,7 @@ def usage(fs: FileSystem, journal: Journal) -> Usage:
 
 def prune(fs: FileSystem, root: Path, retained: Path) -> None:
     """Remove the folders that a kept original leaves empty."""
-    top = originals(root)
+    top = originals_folder(root)
     folder = retained.parent
     while top in folder.parents:
         try:

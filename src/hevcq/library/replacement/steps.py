@@ -34,7 +34,7 @@ from hevcq.library.replacement.journal import Journal, Record
 from hevcq.util.text import printable
 
 
-class Settled(StrEnum):
+class RecoveryOutcome(StrEnum):
     """What became of a swap or undo that a kill had interrupted; stable words."""
 
     FINISHED = "finished"
@@ -53,7 +53,7 @@ class Steps:
     def forward(self, record: Record) -> None:
         """Carry out a swap whose record is written. Raises OSError, or SwapRefused for a change.
 
-        After an error the swap is wherever it was: call `back`, or `settle` at the next start.
+        After an error the swap is wherever it was: call `roll_back`, or `recover` at the next start.
         """
         if record.aside is not None:
             if self._exchange(record, record.aside):
@@ -61,11 +61,11 @@ class Steps:
                 return
             record = replace(record, aside=None)
             self._journal.begin(record)
-        record = self._put_aside(record)
+        record = self._move_aside(record)
         move_new(self._fs, record.new, record.target)
         self._finish(record)
 
-    def back(self, record: Record) -> None:
+    def roll_back(self, record: Record) -> None:
         """Bring the original back to its path, and forget the swap; safe to repeat.
 
         Raises SwapRefused if another file is at the original's path, OSError if a call fails.
@@ -75,49 +75,52 @@ class Steps:
         if self.is_original(record, record.source):
             self._drop_second_names(record)
         elif (holder := self._holder(record)) is not None:
-            if not self.exchange_home(record, holder):
-                self._take_back_rendition(record)
+            if not self.exchange_back(record, holder):
+                self._withdraw_rendition(record)
                 if fs.lstat(record.source) is not None:
                     raise SwapRefused(
                         f"Another file is at {printable(record.source)}; the original is kept at"
                         f" {printable(holder)}."
                     )
-                self.bring_home(record, holder)
+                self.move_back(record, holder)
             self._drop_second_names(record)
         drop_certificate(fs, record.target, record.rendition_sha256, record.earlier)
-        self.forget_temps(record)
+        self.remove_temps(record)
         self._journal.drop(record)
 
-    def settle(self, record: Record) -> tuple[Settled, str]:
+    def recover(self, record: Record) -> tuple[RecoveryOutcome, str]:
         """Finish or roll back a swap that was interrupted; return which, and a sentence.
 
         Afterwards the original is at its path, or the rendition is in place and the original
         retained; only where a stranger's file took the original's path is it kept for an undo.
         """
         if self.is_original(record, record.source):
-            self.back(record)
-            return Settled.ROLLED_BACK, f"{printable(record.source)} is the original, as it was."
+            self.roll_back(record)
+            return (
+                RecoveryOutcome.ROLLED_BACK,
+                f"{printable(record.source)} is the original, as it was.",
+            )
         holder = self._holder(record)
         if holder is None:
-            return self._without_original(record)
+            return self._recover_without_original(record)
         # Someone may have saved another file at the path just before it was exchanged.
         anew = holder == record.aside and not self.is_original(record, holder)
-        if not anew and self._rendition_in(record, holder):
+        if not anew and self._ensure_rendition_in_place(record, holder):
             self._finish(record)
             return (
-                Settled.FINISHED,
+                RecoveryOutcome.FINISHED,
                 f"{printable(record.target)} is the rendition; the original is kept.",
             )
         if self._fs.lstat(record.source) is None or (
             anew and self.is_rendition(record, record.source)
         ):
-            self.back(record)
+            self.roll_back(record)
             return (
-                Settled.ROLLED_BACK,
+                RecoveryOutcome.ROLLED_BACK,
                 f"{printable(record.source)} is what it was before the swap.",
             )
         self._keep(record)
-        return Settled.HELD, (
+        return RecoveryOutcome.HELD, (
             f"Another file took the place {printable(record.source)}; the original is kept, and"
             " `hevcq undo` brings it back once that file is moved away."
         )
@@ -130,7 +133,7 @@ class Steps:
         """Return whether the certified rendition is at `path`."""
         return holds(self._fs, path, record.rendition_size, record.rendition_sha256)
 
-    def exchange_home(self, record: Record, holder: Path) -> bool:
+    def exchange_back(self, record: Record, holder: Path) -> bool:
         """Let original and rendition change places again, so that the path is never empty.
 
         False, with nothing changed, unless the rendition is at the original's path and the file
@@ -146,7 +149,7 @@ class Steps:
             fs.fsync_dir(holder.parent)
         return True
 
-    def bring_home(self, record: Record, holder: Path) -> None:
+    def move_back(self, record: Record, holder: Path) -> None:
         """Give the original its path back from `holder`: renamed, or copied across devices.
 
         Raises FileExistsError if the path is taken.
@@ -177,7 +180,7 @@ class Steps:
         self._require_unchanged(record, aside)
         return True
 
-    def _put_aside(self, record: Record) -> Record:
+    def _move_aside(self, record: Record) -> Record:
         fs = self._fs
         make_folders(fs, record.retained.parent)
         try:
@@ -210,7 +213,7 @@ class Steps:
         fs, part = self._fs, _part(record, new)
         fs.unlink(part)
         fs.copy(old, part)
-        fs.carry(old, part)
+        fs.copy_metadata(old, part)
         fs.fsync_file(part)
         if fs.digest(part) != record.source_sha256:
             raise OSError(errno.EIO, "the copy of the original is not equal to it", os.fspath(part))
@@ -228,7 +231,7 @@ class Steps:
         fs = self._fs
         if record.aside is not None and fs.lstat(record.aside) is not None:
             if fs.lstat(record.retained) is None:
-                self._retain(record, record.aside)
+                self._move_to_retained(record, record.aside)
             elif not self.is_original(record, record.retained):
                 raise FileExistsError(
                     errno.EEXIST,
@@ -237,10 +240,10 @@ class Steps:
                 )
             fs.unlink(record.aside)
             fs.fsync_dir(record.aside.parent)
-        self.forget_temps(record)
+        self.remove_temps(record)
         self._journal.commit(record)
 
-    def _retain(self, record: Record, aside: Path) -> None:
+    def _move_to_retained(self, record: Record, aside: Path) -> None:
         """Give the original the place where it is kept: renamed, or a proven copy across devices."""
         make_folders(self._fs, record.retained.parent)
         try:
@@ -250,7 +253,7 @@ class Steps:
                 raise
             self._copy(record, aside, record.retained)
 
-    def _rendition_in(self, record: Record, holder: Path | None) -> bool:
+    def _ensure_rendition_in_place(self, record: Record, holder: Path | None) -> bool:
         """Whether the rendition is in place, after putting it there if it may be.
 
         It may not if what was renamed aside is not the original: someone saved another file at
@@ -265,7 +268,7 @@ class Steps:
             return True
         return False
 
-    def _take_back_rendition(self, record: Record) -> None:
+    def _withdraw_rendition(self, record: Record) -> None:
         fs = self._fs
         if not self.is_rendition(record, record.target):
             return
@@ -275,7 +278,7 @@ class Steps:
             fs.unlink(record.target)
             fs.fsync_dir(record.target.parent)
 
-    def _without_original(self, record: Record) -> tuple[Settled, str]:
+    def _recover_without_original(self, record: Record) -> tuple[RecoveryOutcome, str]:
         """A stranger removed or changed the original while the swap lay: touch as little as can be.
 
         Raises StorageError if its whole folder is gone: the original may be in it, under our name.
@@ -288,13 +291,13 @@ class Steps:
                 f" good, remove the record {record.job_id}.json below .hevcq/journal too.",
             )
         free = record.source == record.target or self._fs.lstat(record.source) is None
-        if free and self._rendition_in(record, None):
+        if free and self._ensure_rendition_in_place(record, None):
             drop = f"{printable(record.source)} was taken away by someone else; the rendition is in place."
         else:
             drop = f"{printable(record.source)} was changed or taken away by someone else; left as it is."
-        self.forget_temps(record)
+        self.remove_temps(record)
         self._journal.drop(record)
-        return Settled.ROLLED_BACK, drop
+        return RecoveryOutcome.ROLLED_BACK, drop
 
     def _holder(self, record: Record) -> Path | None:
         """Where what was at the original's path is while it is away: both are only renamed into,
@@ -308,7 +311,11 @@ class Steps:
         return None
 
     def _newest(self, record: Record) -> Record:
-        return self._journal.swap(record.job_id) or self._journal.find(record.job_id) or record
+        return (
+            self._journal.find_under_way(record.job_id)
+            or self._journal.find(record.job_id)
+            or record
+        )
 
     def _drop_second_names(self, record: Record) -> None:
         for path in (record.aside, record.retained):
@@ -316,7 +323,7 @@ class Steps:
                 self._fs.unlink(path)
                 self._fs.fsync_dir(path.parent)
 
-    def forget_temps(self, record: Record) -> None:
+    def remove_temps(self, record: Record) -> None:
         """Remove every temporary file that a swap or undo of this record may have left, durably:
         the record goes next, and nothing else would know of them."""
         fs = self._fs

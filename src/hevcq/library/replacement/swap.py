@@ -21,18 +21,22 @@ from hevcq.library.place import (
     Check,
     Fetch,
     Rendition,
-    explain,
-    explained,
     holds_rendition,
+    library_error,
+    library_errors,
     own_certificate,
     staged,
     sweep,
 )
 from hevcq.library.replacement.journal import Journal, Record
-from hevcq.library.replacement.preconditions import Replacement, refuse, require_unchanged
+from hevcq.library.replacement.preconditions import (
+    Replacement,
+    require_replaceable,
+    require_unchanged,
+)
 from hevcq.library.replacement.retention import Expired, Usage, expire, retained_path, usage
-from hevcq.library.replacement.steps import Settled, Steps
-from hevcq.library.replacement.undo import Restore
+from hevcq.library.replacement.steps import RecoveryOutcome, Steps
+from hevcq.library.replacement.undo import UndoSteps
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -55,7 +59,7 @@ class Recovery:
     job_id: str
     source: Path
     undo: bool
-    outcome: Settled
+    outcome: RecoveryOutcome
     reason: str
 
 
@@ -68,7 +72,7 @@ class Swap:
         self._fs = fs if fs is not None else FileSystem()
         self._journal = Journal(root, self._fs)
         self._steps = Steps(self._fs, self._journal)
-        self._restore = Restore(self._fs, self._journal, self._steps)
+        self._undo_steps = UndoSteps(self._fs, self._journal, self._steps)
         self._log = get_logger(root=str(root))
 
     def replace(self, change: Replacement, fetch: Fetch, check: Check | None = None) -> Replaced:
@@ -80,13 +84,13 @@ class Swap:
         and Unavailable if the file system failed, naming where the original is.
         """
         try:
-            self._settle_left(change)
+            self._recover_job(change)
             done = self._journal.find(change.certificate.job_id)
-            replaced = self._already(done, change) if done is not None else None
+            replaced = self._already_replaced(done, change) if done is not None else None
             if replaced is None:
                 replaced = self._replace(change, fetch, check)
         except OSError as error:
-            raise _refusal(change.source, error) from error
+            raise _as_refusal(change.source, error) from error
         return replaced
 
     def recover(self) -> list[Recovery]:
@@ -98,10 +102,10 @@ class Swap:
         """
         if not own_folder(self.root).is_dir():
             return []
-        with root_lock(self.root), explained(own_folder(self.root)):
+        with root_lock(self.root), library_errors(own_folder(self.root)):
             self._journal.clean()
-            settled = [self._settle(path, undo) for path, undo in self._journal.under_way()]
-            stuck = {item.source for item in settled if item.outcome is Settled.STUCK}
+            settled = [self._recover_one(path, undo) for path, undo in self._journal.under_way()]
+            stuck = {item.source for item in settled if item.outcome is RecoveryOutcome.STUCK}
             if not stuck:
                 sweep(self.root, self._fs)
         return settled
@@ -116,17 +120,17 @@ class Swap:
             record = self.check_undo(job_id)
             try:
                 self._journal.begin_undo(record)
-                self._restore.forward(record)
+                self._undo_steps.forward(record)
             except (OSError, UndoRefused) as error:
-                raise self._call_off(record, error) from error
+                raise self._cancel_undo(record, error) from error
         self._log.info("original_restored", job=job_id, source=printable(record.source))
         return record
 
     def check_undo(self, job_id: str) -> Record:
         """Return what an undo would bring back; raises UndoRefused if it would be refused."""
-        with explained(self.root):
+        with library_errors(self.root):
             record = self._kept_of(job_id)
-            self._restore.check(record)
+            self._undo_steps.check(record)
         return record
 
     def find(self, job_id: str) -> Record | None:
@@ -141,7 +145,7 @@ class Swap:
         """Remove the originals whose time is up at `now` (wall seconds); see `retain.expire`."""
         if not own_folder(self.root).is_dir():
             return []
-        with root_lock(self.root), explained(own_folder(self.root)):
+        with root_lock(self.root), library_errors(own_folder(self.root)):
             return list(expire(self._fs, self._journal, now))
 
     def usage(self) -> Usage:
@@ -149,7 +153,7 @@ class Swap:
         return usage(self._fs, self._journal)
 
     def _replace(self, change: Replacement, fetch: Fetch, check: Check | None) -> Replaced:
-        before = refuse(self._fs, self.root, change)
+        before = require_replaceable(self._fs, self.root, change)
         rendition = Rendition(self.root, change.source, change.target, change.certificate)
         self._require_certified_source(change, before)
         with staged(rendition, fetch, self._fs, check) as (new, notices):
@@ -157,29 +161,29 @@ class Swap:
             if not holds_rendition(self._fs, new, change.certificate):
                 raise SwapRefused(f"{Gate.G9.value}: {printable(new)} is not what was certified.")
             with root_lock(self.root):
-                _require_untouched(change, before, refuse(self._fs, self.root, change))
+                _require_untouched(change, before, require_replaceable(self._fs, self.root, change))
                 record = self._record(change, new)
                 self._carry_out(record)
         self._log.info("original_replaced", job=record.job_id, retained=printable(record.retained))
         return Replaced(record.target, record.retained, notices)
 
-    def _settle_left(self, change: Replacement) -> None:
+    def _recover_job(self, change: Replacement) -> None:
         """Settle what a kill left of this very job, whose record would go under the new one."""
-        if not self._left(change.certificate.job_id):
+        if not self._unfinished_of(change.certificate.job_id):
             return
         with root_lock(self.root):
-            for path, undo in self._left(change.certificate.job_id):
-                found = self._settle(path, undo)
-                if found.outcome is Settled.STUCK:
+            for path, undo in self._unfinished_of(change.certificate.job_id):
+                found = self._recover_one(path, undo)
+                if found.outcome is RecoveryOutcome.STUCK:
                     raise SwapRefused(
                         f"{printable(change.source)} was not replaced: {found.reason}"
                     )
 
-    def _left(self, job_id: str) -> list[tuple[Path, bool]]:
+    def _unfinished_of(self, job_id: str) -> list[tuple[Path, bool]]:
         under_way = self._journal.under_way()
         return [(path, undo) for path, undo in under_way if path.name.split(".")[0] == job_id]
 
-    def _already(self, done: Record, change: Replacement) -> Replaced:
+    def _already_replaced(self, done: Record, change: Replacement) -> Replaced:
         if holds_rendition(self._fs, done.target, change.certificate):
             return Replaced(done.target, done.retained, already=True)
         raise SwapRefused(
@@ -232,16 +236,16 @@ class Swap:
             self._journal.begin(record)
             self._steps.forward(record)
         except (OSError, HevcqError) as error:
-            self._give_way(record, error)
+            self._roll_back(record, error)
             raise
 
-    def _give_way(self, record: Record, error: Exception) -> None:
+    def _roll_back(self, record: Record, error: Exception) -> None:
         """Roll back; where even that fails, say where the original is and leave it to `recover`."""
         try:
             self._journal.clean()
-            self._steps.back(record)
+            self._steps.roll_back(record)
         except SwapRefused:
-            self._steps.settle(self._journal.swap(record.job_id) or record)
+            self._steps.recover(self._journal.find_under_way(record.job_id) or record)
             raise
         except OSError as worse:
             raise Unavailable(
@@ -251,30 +255,30 @@ class Swap:
                 remedy="The next start of hevcq settles it.",
             ) from worse
 
-    def _call_off(self, record: Record, error: OSError | UndoRefused) -> HevcqError:
+    def _cancel_undo(self, record: Record, error: OSError | UndoRefused) -> HevcqError:
         try:
             if self._journal.find(record.job_id) is None:
-                self._restore.call_off(record)
+                self._undo_steps.cancel(record)
         except OSError as worse:
             return Unavailable(
                 f"The undo of {printable(record.source)} was interrupted ({error}), and could not be"
                 f" called off yet ({worse.strerror}); the original is whole.",
                 remedy="The next start of hevcq settles it.",
             )
-        return explain(record.source, error) if isinstance(error, OSError) else error
+        return library_error(record.source, error) if isinstance(error, OSError) else error
 
-    def _settle(self, path: Path, undo: bool) -> Recovery:  # noqa: FBT001 - which folder it was in
+    def _recover_one(self, path: Path, undo: bool) -> Recovery:  # noqa: FBT001 - which folder it was in
         job_id = path.name.split(".")[0]
         source = path
         try:
             record = self._journal.load(path)
             source = record.source
-            settle = self._restore.settle if undo else self._steps.settle
+            settle = self._undo_steps.recover if undo else self._steps.recover
             outcome, reason = settle(record)
         except OSError as error:
-            outcome, reason = Settled.STUCK, str(explain(source, error))
+            outcome, reason = RecoveryOutcome.STUCK, str(library_error(source, error))
         except HevcqError as error:
-            outcome, reason = Settled.STUCK, str(error)
+            outcome, reason = RecoveryOutcome.STUCK, str(error)
         self._log.warning("swap_settled", job=job_id, undo=undo, outcome=outcome.value)
         return Recovery(job_id, source, undo, outcome, reason)
 
@@ -289,8 +293,8 @@ def _require_untouched(change: Replacement, before: os.stat_result, now: os.stat
         )
 
 
-def _refusal(source: Path, error: OSError) -> HevcqError:
-    meant = explain(source, error)
+def _as_refusal(source: Path, error: OSError) -> HevcqError:
+    meant = library_error(source, error)
     if not isinstance(meant, LibraryError):
         return meant
     return SwapRefused(f"{meant.message} The original is untouched.", remedy=meant.remedy)

@@ -9,11 +9,11 @@ from hevcq.library.filesystem import FileSystem, move_new
 from hevcq.library.place import drop_certificate
 from hevcq.library.replacement.journal import Journal, Record
 from hevcq.library.replacement.retention import prune
-from hevcq.library.replacement.steps import Settled, Steps
+from hevcq.library.replacement.steps import RecoveryOutcome, Steps
 from hevcq.util.text import printable
 
 
-class Restore:
+class UndoSteps:
     """Carries out and settles the undos of one root. Its caller holds the root's lock."""
 
     def __init__(self, fs: FileSystem, journal: Journal, steps: Steps) -> None:
@@ -47,35 +47,35 @@ class Restore:
         if not steps.is_original(record, record.source):
             self._require_kept(record)
             self._require_free(record)
-            if not steps.exchange_home(record, record.retained):
-                self._take_away(record)
-                steps.bring_home(record, record.retained)
-        self._end(record)
+            if not steps.exchange_back(record, record.retained):
+                self._remove_rendition(record)
+                steps.move_back(record, record.retained)
+        self._finish(record)
 
-    def call_off(self, record: Record) -> None:
+    def cancel(self, record: Record) -> None:
         """Put the rendition back after an undo that could not be finished; safe to repeat."""
         fs, steps = self._fs, self._steps
         if steps.is_original(record, record.source) or steps.is_rendition(record, record.retained):
-            self._end(record)
+            self._finish(record)
             return
-        gone = _gone(record)
+        gone = _undone_path(record)
         if fs.lstat(gone) is not None:
             if fs.lstat(record.target) is None:
                 move_new(fs, gone, record.target)
             else:
                 # A second name of the rendition, or a stranger's file came: the original is kept.
                 fs.unlink(gone)
-        steps.forget_temps(record)
-        self._journal.call_off_undo(record)
+        steps.remove_temps(record)
+        self._journal.cancel_undo(record)
 
-    def settle(self, record: Record) -> tuple[Settled, str]:
+    def recover(self, record: Record) -> tuple[RecoveryOutcome, str]:
         """Finish an undo that was interrupted, or put all back as it was before it."""
         try:
             self.forward(record)
         except UndoRefused as error:
-            self.call_off(record)
-            return Settled.HELD, str(error)
-        return Settled.FINISHED, f"{printable(record.source)} is the original again."
+            self.cancel(record)
+            return RecoveryOutcome.HELD, str(error)
+        return RecoveryOutcome.FINISHED, f"{printable(record.source)} is the original again."
 
     def _require_kept(self, record: Record) -> None:
         """After an exchange of names it is the rendition that is at `retained`."""
@@ -97,9 +97,9 @@ class Restore:
             remedy="Move that file away and undo again.",
         )
 
-    def _take_away(self, record: Record) -> None:
+    def _remove_rendition(self, record: Record) -> None:
         """Only the very rendition leaves; what a person put in its place stays."""
-        fs, gone = self._fs, _gone(record)
+        fs, gone = self._fs, _undone_path(record)
         if not self._steps.is_rendition(record, record.target):
             return
         if fs.lstat(gone) is None:
@@ -107,10 +107,10 @@ class Restore:
         else:
             fs.unlink(record.target)
 
-    def _end(self, record: Record) -> None:
-        fs, gone = self._fs, _gone(record)
+    def _finish(self, record: Record) -> None:
+        fs, gone = self._fs, _undone_path(record)
         drop_certificate(fs, record.target, record.rendition_sha256, record.earlier)
-        self._steps.forget_temps(record)
+        self._steps.remove_temps(record)
         if fs.lstat(gone) is not None:
             fs.unlink(gone)
         fs.fsync_dir(gone.parent)
@@ -122,5 +122,5 @@ class Restore:
         prune(fs, self._journal.root, record.retained)
 
 
-def _gone(record: Record) -> Path:
+def _undone_path(record: Record) -> Path:
     return record.target.with_name(f".hevcq-{record.job_id}.undone")

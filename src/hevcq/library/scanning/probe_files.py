@@ -19,7 +19,7 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.library.filesystem import fingerprint_of, same_bytes
-from hevcq.library.scanning.scan import Found, Rejected, Why, readable
+from hevcq.library.scanning.scan import Found, Rejected, RejectionCause, readable
 from hevcq.ports.catalog import Catalog, Fingerprint
 from hevcq.util.text import printable
 
@@ -42,7 +42,7 @@ class Inspected:
     fresh: bool
 
 
-def survey(
+def probe_files(
     found: Iterable[Found | Rejected],
     catalog: Catalog,
     inspect: Inspect,
@@ -100,14 +100,14 @@ def _recalled(
 ) -> Inspected | Rejected:
     facts = known[item.path][1]
     if isinstance(facts, str):
-        return Rejected(item.path, item.root, Why.NOT_VIDEO, facts)
+        return Rejected(item.path, item.root, RejectionCause.NOT_VIDEO, facts)
     return Inspected(item, facts, fresh=False)
 
 
 def _remember(item: Found, result: Inspected | Rejected, learnt: list[Learnt]) -> None:
     if isinstance(result, Inspected):
         learnt.append((item.path, item.fingerprint, result.info))
-    elif result.why is Why.NOT_VIDEO:
+    elif result.cause is RejectionCause.NOT_VIDEO:
         learnt.append((item.path, item.fingerprint, result.reason))
 
 
@@ -124,11 +124,11 @@ def _look(item: Found, inspect: Inspect) -> Inspected | Rejected:
 def _refused(item: Found, error: HevcqError) -> Rejected:
     if not isinstance(error, LASTING):
         # Not the bytes' fault (a busy disk, a child that was ended): probe again next time.
-        return Rejected(item.path, item.root, Why.UNREADABLE, str(error))
+        return Rejected(item.path, item.root, RejectionCause.UNREADABLE, str(error))
     if not readable(item.path):
         sentence = f"{printable(item.path)} cannot be read: give this user the right to read it."
-        return Rejected(item.path, item.root, Why.UNREADABLE, sentence)
-    return Rejected(item.path, item.root, Why.NOT_VIDEO, str(error))
+        return Rejected(item.path, item.root, RejectionCause.UNREADABLE, sentence)
+    return Rejected(item.path, item.root, RejectionCause.NOT_VIDEO, str(error))
 
 
 def _changed(item: Found) -> Rejected | None:
@@ -137,8 +137,8 @@ def _changed(item: Found) -> Rejected | None:
         now = fingerprint_of(os.lstat(item.path))
     except OSError:
         sentence = f"{printable(item.path)} vanished while it was looked at."
-        return Rejected(item.path, item.root, Why.GONE, sentence)
+        return Rejected(item.path, item.root, RejectionCause.GONE, sentence)
     if same_bytes(now, item.fingerprint):
         return None
     sentence = f"{printable(item.path)} is still being written: it is taken when it stops changing."
-    return Rejected(item.path, item.root, Why.GROWING, sentence)
+    return Rejected(item.path, item.root, RejectionCause.GROWING, sentence)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Certificate
 from hevcq.errors import VerificationFailed
-from hevcq.library.filesystem import fingerprint_of, open_plain
+from hevcq.library.filesystem import fingerprint_of, open_regular
 from hevcq.library.names import certificate_beside, is_own
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.text import printable
@@ -76,7 +76,7 @@ VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 and what cameras write."""
 
 
-class Why(StrEnum):
+class RejectionCause(StrEnum):
     """Why a path is not taken; stable words."""
 
     LINK = "link"
@@ -89,7 +89,9 @@ class Why(StrEnum):
     OWN_RENDITION = "own_rendition"
 
 
-PROBLEMS = frozenset({Why.UNREADABLE, Why.GONE, Why.EMPTY, Why.NOT_VIDEO})
+PROBLEMS = frozenset(
+    {RejectionCause.UNREADABLE, RejectionCause.GONE, RejectionCause.EMPTY, RejectionCause.NOT_VIDEO}
+)
 """Those that a person should know of; the others are nothing to worry about."""
 
 
@@ -109,7 +111,7 @@ class Rejected:
 
     path: Path
     root: Path
-    why: Why
+    cause: RejectionCause
     reason: str
 
 
@@ -171,20 +173,8 @@ def certificate_at(path: Path) -> Certificate:
     Raises OSError, or VerificationFailed if it is none. What cannot be one is not read: a pipe
     would make a reader wait, and a giant fill the memory.
     """
-    with os.fdopen(open_plain(path), "rb") as reading:
+    with os.fdopen(open_regular(path), "rb") as reading:
         return Certificate.read(reading)
-
-
-def is_settled(before: Fingerprint, after: Fingerprint, now: float, quiet_s: float) -> bool:
-    """Return whether a file stopped growing: the same twice, and untouched for `quiet_s` seconds.
-
-    `now` is wall time. A modification time in the future (a camera's clock) cannot say how long
-    ago it was, so then two equal looks are enough.
-    """
-    if before != after or after.size == 0:
-        return False
-    age = now - after.mtime_ns / 1e9
-    return age >= quiet_s or age < 0
 
 
 def _place(given: Path) -> Path:
@@ -247,14 +237,17 @@ def _entry(
         if walk.include is not None and not walk.include(relative):
             return None
         return Rejected(
-            path, walk.root, Why.LINK, f"{printable(path)} links to a folder: not followed."
+            path,
+            walk.root,
+            RejectionCause.LINK,
+            f"{printable(path)} links to a folder: not followed.",
         )
     if not _wanted(walk, relative):
         return None
     certificate = certificate_beside(path)
     if certificate.name in names and _made_here(path, certificate):
         sentence = f"{printable(path)} is a rendition that hevcq made."
-        return Rejected(path, walk.root, Why.OWN_RENDITION, sentence)
+        return Rejected(path, walk.root, RejectionCause.OWN_RENDITION, sentence)
     return _file(path, walk, relative)
 
 
@@ -297,21 +290,26 @@ def _file(path: Path, walk: _Walk, relative: str) -> Found | Rejected:
     return Found(path, walk.root, relative, fingerprint_of(facts))
 
 
-def _problem(path: Path, facts: os.stat_result) -> tuple[Why, str] | None:
+def _problem(path: Path, facts: os.stat_result) -> tuple[RejectionCause, str] | None:
     name = printable(path)
     if stat.S_ISLNK(facts.st_mode):
-        return Why.LINK, f"{name} is a symbolic link: name the file it leads to instead."
+        return RejectionCause.LINK, f"{name} is a symbolic link: name the file it leads to instead."
     if not stat.S_ISREG(facts.st_mode):
-        return Why.NOT_A_FILE, f"{name} is not a regular file."
+        return RejectionCause.NOT_A_FILE, f"{name} is not a regular file."
     if facts.st_size == 0:
-        return Why.EMPTY, f"{name} is empty: copy it here again."
+        return RejectionCause.EMPTY, f"{name} is empty: copy it here again."
     if not readable(path):
-        return Why.UNREADABLE, f"{name} cannot be read: give this user the right to read it."
+        return (
+            RejectionCause.UNREADABLE,
+            f"{name} cannot be read: give this user the right to read it.",
+        )
     return None
 
 
 def _cannot(path: Path, root: Path, error: OSError) -> Rejected:
     if isinstance(error, FileNotFoundError):
-        return Rejected(path, root, Why.GONE, f"{printable(path)} does not exist (any more).")
+        return Rejected(
+            path, root, RejectionCause.GONE, f"{printable(path)} does not exist (any more)."
+        )
     sentence = f"{printable(path)} cannot be opened: {(error.strerror or str(error)).lower()}."
-    return Rejected(path, root, Why.UNREADABLE, sentence)
+    return Rejected(path, root, RejectionCause.UNREADABLE, sentence)

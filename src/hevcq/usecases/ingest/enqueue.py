@@ -82,7 +82,7 @@ class Enqueuer:
 
     def _note(self, items: Sequence[Item], source: Source) -> None:
         notes = [self._placement(item, source) for item in items]
-        self._ports.catalog.place([note for note in notes if note is not None])
+        self._ports.catalog.record_placements([note for note in notes if note is not None])
 
     def _placement(self, item: Item, source: Source) -> Placement | None:
         """The placement to write; None when what is recorded stands."""

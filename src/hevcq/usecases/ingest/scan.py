@@ -12,15 +12,23 @@ from hevcq.domain.keys import key_for_path
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import BadKey, SwapRefused, VerificationFailed
 from hevcq.library.names import certificate_beside
-from hevcq.library.replacement.preconditions import refuse_more_names
-from hevcq.library.scanning.probe_files import survey
-from hevcq.library.scanning.scan import PROBLEMS, Filter, Found, Rejected, Why, certificate_at, find
+from hevcq.library.replacement.preconditions import require_single_link
+from hevcq.library.scanning.probe_files import probe_files
+from hevcq.library.scanning.scan import (
+    PROBLEMS,
+    Filter,
+    Found,
+    Rejected,
+    RejectionCause,
+    certificate_at,
+    find,
+)
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.encoder import Encoder
 from hevcq.usecases.ingest.decide import UnusableFile, Video
 from hevcq.usecases.ingest.destinations import TargetState
 
-SILENT = frozenset({Why.OWN_RENDITION})
+SILENT = frozenset({RejectionCause.OWN_RENDITION})
 """What a person need not read of: hevcq's own renditions in the tree."""
 
 
@@ -48,11 +56,11 @@ class Scanner:
         def probe(path: Path) -> MediaInfo:
             return self.encoder.probe(str(path), stop=stop)
 
-        for each in survey(found, self.catalog, probe, threads=self.threads):
+        for each in probe_files(found, self.catalog, probe, threads=self.threads):
             if isinstance(each, Rejected):
-                if each.why not in SILENT:
+                if each.cause not in SILENT:
                     yield UnusableFile(
-                        each.path, _size(each.path), each.reason, each.why in PROBLEMS
+                        each.path, _size(each.path), each.reason, each.cause in PROBLEMS
                     )
                 continue
             here = each.found
@@ -88,7 +96,7 @@ def inspect_target(target: Path, source: Path, size: int) -> TargetState:
 def replacement_refusal(source: Path) -> str:
     """Say in one sentence why a video will not be replaced, as far as that shows before its encode."""
     try:
-        refuse_more_names(source, source.lstat())
+        require_single_link(source, source.lstat())
     except SwapRefused as refused:
         return str(refused)
     except OSError:

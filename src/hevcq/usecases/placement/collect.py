@@ -25,7 +25,7 @@ from hevcq.errors import (
 )
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
 from hevcq.library.names import certificate_beside
-from hevcq.library.place import Check, Fetch, Rendition, explained, place
+from hevcq.library.place import Check, Fetch, Rendition, library_errors, place
 from hevcq.library.replacement.preconditions import Replacement
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
@@ -179,7 +179,7 @@ class Collector:
                 f"{printable(folder)} is not there, so the rendition has no place.",
                 remedy="Mount or restore it, and run the same command again.",
             )
-        with explained(placement.source):
+        with library_errors(placement.source):
             if not os.path.lexists(placement.source):
                 return
             now = fingerprint_of(placement.source.lstat())
@@ -220,7 +220,7 @@ class Collector:
         if not placement.sha256 or placement.sha256 == ref.sha256:
             return
         target = placement.target
-        with explained(target):
+        with library_errors(target):
             if fs.lstat(target) is None or fs.digest(target) != placement.sha256:
                 return
             fs.unlink(target)
@@ -241,7 +241,7 @@ class Collector:
                     detail=str(error),
                     updated_at=self._ports.clock.now(),
                 )
-                self._ports.catalog.place([refused])
+                self._ports.catalog.record_placements([refused])
         if isinstance(error, SourceChanged):
             self._tidy(ref)
         raise error
@@ -258,7 +258,7 @@ class Collector:
                 retained=done.retained,
                 updated_at=self._ports.clock.now(),
             )
-            self._ports.catalog.place([settled])
+            self._ports.catalog.record_placements([settled])
 
     def _tidy(self, ref: RenditionRef) -> None:
         if not self._discard:

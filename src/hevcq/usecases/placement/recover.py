@@ -9,7 +9,7 @@ from pathlib import Path
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import HevcqError
 from hevcq.library.replacement.retention import Expired, Expiry
-from hevcq.library.replacement.steps import Settled
+from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Recovery, Swap
 from hevcq.ports.catalog import UNPLACED, Catalog, PlacementState
 from hevcq.usecases.context import LibraryPorts
@@ -19,11 +19,11 @@ from hevcq.util.text import printable
 
 UNSETTLED = UNPLACED | {PlacementState.REPLACED}
 """Where something may still be to do: a replaced video's original goes when its time is up."""
-WORDS: dict[Settled, str] = {
-    Settled.FINISHED: "an interrupted replace was finished",
-    Settled.ROLLED_BACK: "an interrupted replace was rolled back; the original is in its place",
-    Settled.HELD: "an interrupted replace is held",
-    Settled.STUCK: "an interrupted replace cannot be settled yet",
+WORDS: dict[RecoveryOutcome, str] = {
+    RecoveryOutcome.FINISHED: "an interrupted replace was finished",
+    RecoveryOutcome.ROLLED_BACK: "an interrupted replace was rolled back; the original is in its place",
+    RecoveryOutcome.HELD: "an interrupted replace is held",
+    RecoveryOutcome.STUCK: "an interrupted replace cannot be settled yet",
 }
 
 
@@ -80,4 +80,4 @@ def _note(each: Expired, ports: LibraryPorts) -> None:
         if placement is not None and placement.state is PlacementState.REPLACED:
             now = ports.clock.now()
             gone = replace(placement, state=PlacementState.EXPIRED, retained=None, updated_at=now)
-            ports.catalog.place([gone])
+            ports.catalog.record_placements([gone])

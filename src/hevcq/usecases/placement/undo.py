@@ -202,7 +202,7 @@ def _remember(one: _Candidate, ports: LibraryPorts) -> None:
             retained=None,
             updated_at=ports.clock.now(),
         )
-        ports.catalog.place([undone])
+        ports.catalog.record_placements([undone])
 
 
 def _nothing(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:

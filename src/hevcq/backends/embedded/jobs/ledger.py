@@ -35,7 +35,7 @@ from hevcq.ports.ledger import (
 from hevcq.ports.skip_memory import Remembered
 from hevcq.util.clock import Clock
 
-WORK_BEGINS = frozenset({Phase.ENCODE, Phase.JOIN})
+DURABLE_PHASES = frozenset({Phase.ENCODE, Phase.JOIN})
 """Phases whose beginning is durable: from there on a machine that the work brings down is counted."""
 
 # A claim takes a QUEUED job, or a RUNNING one of the same owner, of a lease that ran out, or of
@@ -121,7 +121,7 @@ class SqliteLedger(Ledger):
         self._clock = clock
         self._dead = dead
         self._lock = threading.Lock()
-        self._shown: dict[tuple[str, int], Phase] = {}
+        self._last_phase: dict[tuple[str, int], Phase] = {}
 
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
         """Insert what is missing, in one transaction."""
@@ -188,7 +188,7 @@ class SqliteLedger(Ledger):
                 return False
             return job_table.split_job(connection, found, split, frames, now)
 
-        self._forget_shown(job_id, fence)
+        self._forget_phase(job_id, fence)
         if not self._database.write(work):
             raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
 
@@ -198,7 +198,7 @@ class SqliteLedger(Ledger):
 
     def unsplit(self, job_id: str, fence: int, reason: str) -> None:
         """SPLIT to QUEUED."""
-        self._move(job_table.ABANDON_SPLIT, job_id, fence, {"reason": reason})
+        self._transition(job_table.ABANDON_SPLIT, job_id, fence, {"reason": reason})
 
     def parts(self, job_id: str) -> list[JobRecord]:
         """Read the parts' rows by index."""
@@ -216,7 +216,9 @@ class SqliteLedger(Ledger):
 
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
         """Move the lease's end; a lease lost in a power cut has run out by itself."""
-        self._move(RENEW, job_id, fence, {"until": self._clock.now() + lease_s}, durable=False)
+        self._transition(
+            RENEW, job_id, fence, {"until": self._clock.now() + lease_s}, durable=False
+        )
 
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
         """Record how far the job is, with an fsync only where the work begins.
@@ -227,10 +229,10 @@ class SqliteLedger(Ledger):
             return
         key = (job_id, fence)
         with self._lock:
-            begins = self._shown.get(key) is not progress.phase
-            self._shown[key] = progress.phase
-        durable = begins and progress.phase in WORK_BEGINS
-        self._move(PROGRESS, job_id, fence, progress.model_dump(), durable=durable)
+            begins = self._last_phase.get(key) is not progress.phase
+            self._last_phase[key] = progress.phase
+        durable = begins and progress.phase in DURABLE_PHASES
+        self._transition(PROGRESS, job_id, fence, progress.model_dump(), durable=durable)
 
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
         """RUNNING to DONE."""
@@ -241,27 +243,27 @@ class SqliteLedger(Ledger):
             "certificate": rendition.certificate_key,
             "cpu_s": cpu_s,
         }
-        self._move(COMPLETE, job_id, fence, values)
+        self._transition(COMPLETE, job_id, fence, values)
 
     def skip(self, job_id: str, fence: int, reason: str) -> None:
         """RUNNING to SKIPPED."""
-        self._move(SKIP, job_id, fence, {"reason": reason})
+        self._transition(SKIP, job_id, fence, {"reason": reason})
 
     def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
         """RUNNING to QUEUED, one failure more."""
         values = {"reason": reason, "class": failure_class, "counted": 1, "doubted": 0}
-        self._move(REQUEUE, job_id, fence, values)
+        self._transition(REQUEUE, job_id, fence, values)
 
     def interrupt(self, job_id: str, fence: int, reason: str, *, doubted: bool = False) -> None:
         """RUNNING to QUEUED, nothing counted but a doubt."""
         values = {"reason": reason, "class": None, "counted": 0, "doubted": int(doubted)}
-        self._move(REQUEUE, job_id, fence, values)
+        self._transition(REQUEUE, job_id, fence, values)
 
     def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
         """RUNNING to DEAD."""
-        self._move(BURY, job_id, fence, {"reason": reason, "class": failure_class})
+        self._transition(BURY, job_id, fence, {"reason": reason, "class": failure_class})
 
-    def _move(
+    def _transition(
         self,
         sql: str,
         job_id: str,
@@ -274,13 +276,13 @@ class SqliteLedger(Ledger):
         run = message_table.finish if sql in {COMPLETE, SKIP} else sqlite3.Connection.execute
         moved = self._database.write(lambda c: run(c, sql, bound).rowcount, durable=durable)
         if moved != 1 or sql not in {RENEW, PROGRESS}:
-            self._forget_shown(job_id, fence)
+            self._forget_phase(job_id, fence)
         if moved != 1:
             raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
 
-    def _forget_shown(self, job_id: str, fence: int) -> None:
+    def _forget_phase(self, job_id: str, fence: int) -> None:
         with self._lock:
-            self._shown.pop((job_id, fence), None)
+            self._last_phase.pop((job_id, fence), None)
 
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
         """QUEUED, or RUNNING without a live lease, to DEAD."""

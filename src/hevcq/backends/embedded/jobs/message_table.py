@@ -21,10 +21,10 @@ from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage
 
 READY, IN_FLIGHT, DELAYED = 0, 1, 2
-DUE_AT_ONCE = 128
+MAX_DUE_PER_CLAIM = 128
 """How many messages whose time has come are made ready by one claim: bounds its cost."""
 
-RETURNED_AT_MOST = 64
+MAX_RETURNED_SCANNED = 64
 """So many messages that came back are looked past for the round that is served: bounds a send."""
 
 HEAD = "SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 ORDER BY turn LIMIT ?"
@@ -33,7 +33,7 @@ INSERT = """INSERT INTO message (queue, state, turn, visible_at, grp, sent_at, b
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
 MAKE_READY = """UPDATE message SET state = 0 WHERE id IN (SELECT id FROM message
 WHERE queue = ? AND state > 0 AND visible_at <= ? ORDER BY visible_at LIMIT ?)"""
-TAKE = """UPDATE message SET state = 1, attempts = attempts + 1, held = attempts + 1, owner = ?,
+CLAIM = """UPDATE message SET state = 1, attempts = attempts + 1, held = attempts + 1, owner = ?,
 visible_at = ? WHERE id IN (SELECT id FROM message WHERE queue = ? AND state = 0
 ORDER BY turn, id LIMIT ?) RETURNING id, turn, attempts, sent_at, body"""
 FREE_OWNER = """UPDATE message SET state = 0, held = NULL, owner = ''
@@ -44,12 +44,12 @@ ACK = "DELETE FROM message WHERE id = ? AND held = ?"
 RELEASE = """UPDATE message SET state = ?, visible_at = ?, held = NULL, owner = ''
 WHERE id = ? AND held = ?"""
 REMOVE = """DELETE FROM message WHERE id = ? AND held = ? RETURNING queue, body, attempts, grp"""
-LETTER = """INSERT INTO dead_letter
+INSERT_DEAD_LETTER = """INSERT INTO dead_letter
 (queue, body, job_id, reason, failure_class, attempts, tail, grp, buried_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-TAKE_BACK = """DELETE FROM dead_letter WHERE job_id = :job_id AND failure_class = 'receives'
+DELETE_OBSOLETE_LETTERS = """DELETE FROM dead_letter WHERE job_id = :job_id AND failure_class = 'receives'
 AND (SELECT state FROM job WHERE job_id = :job_id) IN ('done', 'skipped')"""
-RETURN_LETTER = "DELETE FROM dead_letter WHERE id = ? AND queue = ? RETURNING body, grp"
+REDRIVE_LETTER = "DELETE FROM dead_letter WHERE id = ? AND queue = ? RETURNING body, grp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ClaimedMessage:
     """A message that was just claimed, as the table has it."""
 
     number: int
@@ -115,20 +115,22 @@ def _served(connection: sqlite3.Connection, queue: str) -> int:
     would go before all who wait since.
     """
     served = 0
-    for turn, attempts in connection.execute(HEAD, (queue, RETURNED_AT_MOST)):
+    for turn, attempts in connection.execute(HEAD, (queue, MAX_RETURNED_SCANNED)):
         served = turn
         if attempts == 0:
             break
     return served
 
 
-def take(
+def claim(
     connection: sqlite3.Connection, queue: str, limit: int, *, owner: str, now: float, until: float
-) -> list[Taken]:
+) -> list[ClaimedMessage]:
     """Make due messages ready, then claim at most `limit`, hidden until `until`, in order."""
-    connection.execute(MAKE_READY, (queue, now, max(DUE_AT_ONCE, limit)))
-    rows = connection.execute(TAKE, (owner, until, queue, limit)).fetchall()
-    return sorted((Taken(*row) for row in rows), key=lambda taken: (taken.turn, taken.number))
+    connection.execute(MAKE_READY, (queue, now, max(MAX_DUE_PER_CLAIM, limit)))
+    rows = connection.execute(CLAIM, (owner, until, queue, limit)).fetchall()
+    return sorted(
+        (ClaimedMessage(*row) for row in rows), key=lambda taken: (taken.turn, taken.number)
+    )
 
 
 def bury(connection: sqlite3.Connection, receipt: Receipt, why: Bury, *, now: float) -> bool:
@@ -139,11 +141,11 @@ def bury(connection: sqlite3.Connection, receipt: Receipt, why: Bury, *, now: fl
     queue, body, attempts, group = row
     tail = json.dumps(list(why.tail))
     letter = (queue, body, job_of(body), why.reason, why.failure_class, attempts, tail, group, now)
-    connection.execute(LETTER, letter)
+    connection.execute(INSERT_DEAD_LETTER, letter)
     return True
 
 
-def bury_exhausted(connection: sqlite3.Connection, taken: Taken, *, now: float) -> Bury:
+def bury_exhausted(connection: sqlite3.Connection, taken: ClaimedMessage, *, now: float) -> Bury:
     """Bury a message that was received as often as its queue allows, uncounting this receive.
 
     Returns with which reason it was buried.
@@ -158,24 +160,24 @@ def bury_exhausted(connection: sqlite3.Connection, taken: Taken, *, now: float) 
     return why
 
 
-def take_back(connection: sqlite3.Connection, job_id: str) -> None:
+def delete_obsolete_letters(connection: sqlite3.Connection, job_id: str) -> None:
     """Delete the letters that the queue made by itself of a job, if the job is done all the same.
 
     A slow worker may still hold a job whose message is given up: nobody is to look after it then.
     """
-    connection.execute(TAKE_BACK, {"job_id": job_id})
+    connection.execute(DELETE_OBSOLETE_LETTERS, {"job_id": job_id})
 
 
 def finish(connection: sqlite3.Connection, sql: str, values: Mapping[str, Any]) -> sqlite3.Cursor:
     """Run the statement by which a job gets done, and take its letters back."""
     done = connection.execute(sql, values)
-    take_back(connection, values["job_id"])
+    delete_obsolete_letters(connection, values["job_id"])
     return done
 
 
 def redrive(connection: sqlite3.Connection, queue: str, letter: int, *, now: float) -> bool:
     """Turn a dead letter into a new message, in the same transaction; False if it is gone."""
-    row = connection.execute(RETURN_LETTER, (letter, queue)).fetchone()
+    row = connection.execute(REDRIVE_LETTER, (letter, queue)).fetchone()
     if row is None:
         return False
     send(connection, queue, [Outgoing(*row)], now=now)

@@ -12,7 +12,7 @@ from typing import Any
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.jobs import job_table, message_table
 from hevcq.backends.embedded.jobs.ledger import BURY_UNCLAIMED
-from hevcq.backends.embedded.jobs.message_table import Receipt, Taken
+from hevcq.backends.embedded.jobs.message_table import ClaimedMessage, Receipt
 from hevcq.domain.job import Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage, LeaseLost
@@ -52,7 +52,7 @@ class QueueConfig:
 class SqliteQueue(Queue):
     """One profile's queue. Wall time decides what is visible, since processes share the table.
 
-    `owner` marks what this process holds; `look` is called often, and frees what the dead hold.
+    `owner` marks what this process holds; `reap` is called often, and frees what the dead hold.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class SqliteQueue(Queue):
         config: QueueConfig,
         *,
         owner: str,
-        look: Callable[[], None] = lambda: None,
+        reap: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self._database = database
         self._clock = clock
         self._config = config
         self._owner = owner
-        self._look = look
-        self._bell = threading.Condition()
-        self._rings = 0
+        self._reap = reap
+        self._condition = threading.Condition()
+        self._notifications = 0
         self._listeners: list[Callable[[], None]] = []
 
     def listen(self, wake: Callable[[], None]) -> None:
@@ -90,30 +90,30 @@ class SqliteQueue(Queue):
             message_table.send(connection, self.name, batch, now=now, delay_s=delay_s)
 
         self._database.write(work)
-        self.ring(len(batch))
+        self.notify(len(batch))
 
-    def ring(self, count: int = 1) -> None:
+    def notify(self, count: int = 1) -> None:
         """Wake at most `count` waiting consumers of this process: something may be ready."""
-        with self._bell:
-            self._rings += 1
-            self._bell.notify(count)
+        with self._condition:
+            self._notifications += 1
+            self._condition.notify(count)
         for wake in self._listeners:
             wake()
 
     def wake(self) -> None:
         """Wake every waiting consumer of this process."""
-        with self._bell:
-            self._rings += 1
-            self._bell.notify_all()
+        with self._condition:
+            self._notifications += 1
+            self._condition.notify_all()
 
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
         """Claim at once if something is ready, else wait for a ring, a deadline or a poll step."""
-        end, rung = self._clock.monotonic() + wait_s, False
+        end, notified = self._clock.monotonic() + wait_s, False
         while True:
-            self._look()
-            with self._bell:
-                heard = self._rings
-            ready, due = (True, None) if rung else self._peek()
+            self._reap()
+            with self._condition:
+                heard = self._notifications
+            ready, due = (True, None) if notified else self._peek()
             if ready or (due is not None and due <= self._clock.now()):
                 found = self._claim(limit)
                 if found:
@@ -121,17 +121,17 @@ class SqliteQueue(Queue):
             left = end - self._clock.monotonic()
             if stop.is_set() or left <= 0 or limit < 1:
                 return []
-            rung = not rung and self._nap(heard, left, due)
+            notified = not notified and self._wait(heard, left, due)
 
-    def _nap(self, heard: int, left: float, due: float | None) -> bool:
+    def _wait(self, heard: int, left: float, due: float | None) -> bool:
         """Wait for a ring or a reason to look; return whether it rang, so that a look is spared."""
         pause = min(left, self._config.poll_s, SLICE_S)
         if due is not None:
             pause = min(pause, max(0.0, due - self._clock.now()))
-        with self._bell:
-            if self._rings == heard:
-                self._clock.wait_on(self._bell, pause)
-            return self._rings != heard
+        with self._condition:
+            if self._notifications == heard:
+                self._clock.wait_on(self._condition, pause)
+            return self._notifications != heard
 
     def _peek(self) -> tuple[bool, float | None]:
         # Two index probes on a reading connection: an idle consumer never takes the write lock.
@@ -141,11 +141,11 @@ class SqliteQueue(Queue):
     def _claim(self, limit: int) -> list[Delivery]:
         found: list[Delivery] = []
 
-        def work(connection: sqlite3.Connection) -> list[Taken]:
+        def work(connection: sqlite3.Connection) -> list[ClaimedMessage]:
             now = self._clock.now()
-            kept: list[Taken] = []
+            kept: list[ClaimedMessage] = []
             while len(kept) < limit:
-                taken = message_table.take(
+                taken = message_table.claim(
                     connection,
                     self.name,
                     limit - len(kept),
@@ -157,7 +157,7 @@ class SqliteQueue(Queue):
                     break
                 for one in taken:
                     if one.attempts > self._config.max_receives:
-                        self._give_up(connection, one, now)
+                        self._bury_exhausted(connection, one, now)
                     else:
                         kept.append(one)
             return kept
@@ -169,7 +169,7 @@ class SqliteQueue(Queue):
         return found
 
     @staticmethod
-    def _give_up(connection: sqlite3.Connection, taken: Taken, now: float) -> None:
+    def _bury_exhausted(connection: sqlite3.Connection, taken: ClaimedMessage, now: float) -> None:
         """Bury the message, and its job with it unless another worker holds a live lease on it.
 
         A part's message ends its job the same way, if the job is still split so. The message of a
@@ -191,9 +191,9 @@ class SqliteQueue(Queue):
         connection.execute(BURY_UNCLAIMED, values)
         part = {**values, "part": task.unit_id, "split": task.split}
         connection.execute(job_table.BURY_SPLIT_JOB, part)
-        message_table.take_back(connection, task.job_id)
+        message_table.delete_obsolete_letters(connection, task.job_id)
 
-    def _delivery(self, taken: Taken, deadline: float) -> Delivery:
+    def _delivery(self, taken: ClaimedMessage, deadline: float) -> Delivery:
         tasks: tuple[Task, ...] = ()
         problem = ignored = ""
         try:
@@ -238,7 +238,7 @@ class SqliteQueue(Queue):
         values = (state, visible_at, receipt.number, receipt.held)
         given = self._change(message_table.RELEASE, values)
         if given:
-            self.ring()
+            self.notify()
         return given
 
     def bury(self, delivery: Delivery, why: Bury) -> bool:
@@ -283,7 +283,7 @@ class SqliteQueue(Queue):
         number, now = int(letter.letter_id), self._clock.now()
         sent = self._database.write(lambda c: message_table.redrive(c, self.name, number, now=now))
         if sent:
-            self.ring()
+            self.notify()
         return sent
 
     def purge(self, letter: DeadLetter) -> bool:

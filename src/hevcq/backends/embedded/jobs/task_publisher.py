@@ -47,7 +47,7 @@ class SqliteTaskPublisher(TaskPublisher):
 
         found = self._database.write(work)
         for profile in new:
-            self._queues[profile].ring()
+            self._queues[profile].notify()
         return found
 
     def requeue(self, job: JobRecord, *, who: str, why: str) -> bool:
@@ -63,7 +63,7 @@ class SqliteTaskPublisher(TaskPublisher):
 
         sent = self._database.write(work)
         if sent:
-            queue.ring()
+            queue.notify()
         return sent
 
     def _known(self, profile: str) -> SqliteQueue:

@@ -56,10 +56,10 @@ def copy_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event)
     with source.open("rb", buffering=0) as inp, _nameless(target) as (descriptor, name):
         _transfer(inp.fileno(), descriptor, moved, stop)
         os.fsync(descriptor)
-        _name(descriptor, name, target)
+        _link_name(descriptor, name, target)
 
 
-def _name(descriptor: int, name: Path, target: Path) -> None:
+def _link_name(descriptor: int, name: Path, target: Path) -> None:
     """Give a complete file its name; raises FileExistsError if it is taken."""
     try:
         # With a folder descriptor (unused: the name is absolute) os.link really follows the link
@@ -103,7 +103,7 @@ def _transfer(source: int, target: int, moved: Moved, stop: threading.Event) -> 
         done = 0  # The file system shares no blocks: copy them.
     in_kernel = True
     while done < size:
-        _heed(stop)
+        _check_stop(stop)
         step = 0
         if in_kernel:
             try:
@@ -134,7 +134,7 @@ def place_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event
     Raises LibraryError if `target` exists, DiskFull, StorageError or Stopped; then nothing new
     is at `target`.
     """
-    _heed(stop)
+    _check_stop(stop)
     with file_errors("written", target):
         try:
             if link(source, target):
@@ -148,13 +148,13 @@ def place_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event
         try:
             atomic_file.fsync_file(target)
             atomic_file.fsync_file(target.parent)
-            return sha256_file(target, lambda: _heed(stop))
+            return sha256_file(target, lambda: _check_stop(stop))
         except BaseException:
             target.unlink(missing_ok=True)
             raise
 
 
-def _heed(stop: threading.Event) -> None:
+def _check_stop(stop: threading.Event) -> None:
     if stop.is_set():
         raise Stopped
 

@@ -43,7 +43,7 @@ FIND_SOURCE = "SELECT path FROM source WHERE source_id = ?"
 
 
 @dataclass(frozen=True, slots=True)
-class Visible:
+class VisibleObject:
     """An object and who published it."""
 
     stored: StoredObject
@@ -51,7 +51,7 @@ class Visible:
     fence: int
 
 
-def stale(there: Visible, publication: Publication) -> bool:
+def stale(there: VisibleObject, publication: Publication) -> bool:
     """Return whether the publication comes too late: the same job is there, no fence below."""
     return there.job_id == publication.job_id and there.fence >= publication.fence
 
@@ -62,10 +62,10 @@ def granted_since(connection: sqlite3.Connection, publication: Publication) -> i
     return int(row[0]) if row is not None and row[0] > publication.fence else None
 
 
-def find(connection: sqlite3.Connection, key: str) -> Visible | None:
+def find(connection: sqlite3.Connection, key: str) -> VisibleObject | None:
     """Return the object at `key`, or None."""
     row = connection.execute(FIND, (key,)).fetchone()
-    return None if row is None else Visible(stored_object(row[:6]), row[6], row[7])
+    return None if row is None else VisibleObject(stored_object(row[:6]), row[6], row[7])
 
 
 def stored_object(row: tuple[Any, ...]) -> StoredObject:
@@ -105,7 +105,7 @@ class Sources:
         """Link the file at `path`; raise SourceGone or SourceUnreadable if it cannot be read."""
         check_key(key)
         path = path.absolute()
-        facts = _look(path)
+        facts = _checked_facts(path)
         source = Source(bucket=LIBRARY_BUCKET, key=key, version=_version(facts), size=facts.st_size)
         values = (
             source.source_id,
@@ -132,7 +132,7 @@ class Sources:
         if row is None:
             raise SourceGone(f"The source {source.key!r} is not known in this data folder.")
         path = Path(os.fsdecode(row[0]))
-        facts = _look(path)
+        facts = _checked_facts(path)
         if _version(facts) != source.version or facts.st_size != source.size:
             raise SourceChanged(
                 f"The source {printable(path)} was replaced or written to since it was queued."
@@ -144,7 +144,7 @@ def _version(facts: os.stat_result) -> str:
     return f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ino}"
 
 
-def _look(path: Path) -> os.stat_result:
+def _checked_facts(path: Path) -> os.stat_result:
     try:
         # Opening proves the right to read; O_NONBLOCK, so that a named pipe cannot hang us.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

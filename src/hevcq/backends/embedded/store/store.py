@@ -112,13 +112,13 @@ class FileStore(Store):
         there = self._find(key)
         if there is not None:
             if object_metadata.stale(there, publication):
-                return self._already(there, publication)
+                return self._already_published(there, publication)
             publication.recheck(there.stored)
         version = self._new_version(key)
         data = version / "data"
         try:
             with file_errors("published", publication.file):
-                size = self._bring(publication, data)
+                size = self._store_bytes(publication, data)
             stored = self._stored(key, version.name, size, publication)
             visible, old = self._commit(stored, publication)
         except BaseException:
@@ -133,7 +133,9 @@ class FileStore(Store):
         self._discard(key, old)
         return visible
 
-    def _already(self, there: object_metadata.Visible, publication: Publication) -> StoredObject:
+    def _already_published(
+        self, there: object_metadata.VisibleObject, publication: Publication
+    ) -> StoredObject:
         if there.stored.sha256 != publication.sha256:
             raise StaleFence(
                 f"{publication.key!r} was published under fence {there.fence}; "
@@ -151,7 +153,7 @@ class FileStore(Store):
         def work(connection: sqlite3.Connection) -> tuple[StoredObject, str | None]:
             there = object_metadata.find(connection, stored.key)
             if there is not None and object_metadata.stale(there, publication):
-                return self._already(there, publication), None
+                return self._already_published(there, publication), None
             later = object_metadata.granted_since(connection, publication)
             if later is not None:
                 # Ledger and store are one database: a zombie's rendition is never seen at all.
@@ -240,10 +242,10 @@ class FileStore(Store):
             shutil.rmtree(version, ignore_errors=True)
             _prune(version.parent)
 
-    def _find(self, key: str) -> object_metadata.Visible | None:
+    def _find(self, key: str) -> object_metadata.VisibleObject | None:
         return self._database.read(lambda c: object_metadata.find(c, key))
 
-    def _expect(self, key: str) -> object_metadata.Visible:
+    def _expect(self, key: str) -> object_metadata.VisibleObject:
         found = self._find(check_key(key))
         if found is None:
             raise SourceGone(f"There is no object {key!r}.")
@@ -272,7 +274,7 @@ class FileStore(Store):
                 raise UsageError(f"The metadata key {name!r} is not a lower-case ASCII word.")
         return StoredObject(key, version, size, publication.sha256, metadata, self._clock.now())
 
-    def _bring(self, publication: Publication, data: Path) -> int:
+    def _store_bytes(self, publication: Publication, data: Path) -> int:
         file = publication.file
         if not files.link(file, data):
             files.copy_new(file, data, moved=lambda _: None, stop=publication.stop)
