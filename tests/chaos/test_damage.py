@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
+import pytest
+
 from chaos.damage import Findings, clean_sources, inputs, outputs, prepare, report
+from chaos.damage_corpus import ffmpeg
+from chaos.damage_judge import ENCODER, judge, profile, run
+from hevcq.errors import SourceDamaged, Stopped
+from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 
 
 def test_no_damaged_input_or_output_is_accepted_with_a_loss_and_no_clean_one_is_refused(tmp_path):
@@ -17,3 +26,123 @@ def test_no_damaged_input_or_output_is_accepted_with_a_loss_and_no_clean_one_is_
     caught = [case for case in (*found.inputs, *found.outputs) if case.verdict == "caught"]
     assert len(caught) >= 20, report(found)
     assert all(case.detail for case in caught)
+
+
+PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=1.2")
+
+
+SOUND = ("-f", "lavfi", "-i", "anoisesrc=duration=1.2:amplitude=0.2:seed=7")
+
+
+H264 = ("-c:v", "libx264", "-preset", "superfast", "-g", "20")
+
+
+def stream(folder: Path, *options: str, name: str = "video.ts") -> Path:
+    target = folder / name
+    ffmpeg(*PICTURE, *SOUND, *H264, "-c:a", "mp2", *options, target)
+    return target
+
+
+def preflight(path: Path) -> None:
+    stop = threading.Event()
+    info = ENCODER.probe(str(path), stop=stop)
+    ENCODER.preflight(str(path), info, profile(), stop=stop)
+
+
+@pytest.mark.parametrize("make", [(), ("-mpegts_m2ts_mode", "1")], ids=["188", "192"])
+def test_a_recording_that_ends_inside_a_packet_was_cut(tmp_path, make):
+    # Given a recording cut where ffmpeg's demuxer finds nothing to complain of
+    path = stream(tmp_path, *make)
+    preflight(path)
+    content, length = path.read_bytes(), 192 if make else 188
+
+    # When it is cut inside a packet, then that is said; a cut between two is a shorter recording
+    whole = len(content) // length * 7 // 10 * length
+    path.write_bytes(content[: whole + 100])
+    with pytest.raises(SourceDamaged, match="ends inside a packet"):
+        preflight(path)
+
+
+def test_a_recording_that_begins_inside_a_packet_is_not_judged_by_its_size(tmp_path):
+    path = stream(tmp_path)
+    path.write_bytes(path.read_bytes()[-100:] + path.read_bytes())
+    preflight(path)
+
+
+def beginnings(content: bytes, first: int, length: int) -> list[int]:
+    """Where the units of pictures and sounds begin in a transport stream."""
+    found = []
+    for place in range(first, len(content), length):
+        packet = content[place : place + 188]
+        skipped = 5 + packet[4] if packet[3] & 0x20 else 4
+        if packet[1] & 0x40 and packet[skipped : skipped + 3] == b"\0\0\1":
+            found.append(place + skipped)
+    return found
+
+
+@pytest.mark.parametrize("byte", [0, 1, 2])
+@pytest.mark.parametrize("make", [(), ("-mpegts_m2ts_mode", "1")], ids=["188", "192"])
+def test_a_unit_of_a_recording_that_does_not_begin_with_a_start_code_is_damage(
+    tmp_path, make, byte
+):
+    # Given a recording, which passes
+    path = stream(tmp_path, *make)
+    preflight(path)
+    content = bytearray(path.read_bytes())
+    units = beginnings(content, *((4, 192) if make else (0, 188)))
+    assert len(units) > 30
+
+    # When one bit of one start code is wrong, so that two pictures or sounds would become one
+    content[units[len(units) // 2] + byte] ^= 0x80
+    path.write_bytes(content)
+
+    # Then that is said
+    with pytest.raises(SourceDamaged, match="beginning of a picture or sound is broken"):
+        preflight(path)
+
+
+def test_tables_scrambled_packets_and_a_stop_are_no_damage(tmp_path):
+    path = stream(tmp_path)
+    info = ENCODER.probe(str(path), stop=threading.Event())
+    content = bytearray(path.read_bytes())
+    unit = beginnings(content, 0, 188)[20]
+    content[unit] ^= 0x80
+    content[unit - unit % 188 + 3] |= 0xC0
+    path.write_bytes(content)
+    assert transport_damage(str(path), info, threading.Event()) == ""
+
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(Stopped):
+        transport_damage(str(path), info, stopped)
+
+
+def test_an_address_that_changed_its_use_is_not_judged(tmp_path):
+    path = stream(tmp_path)
+    info = ENCODER.probe(str(path), stop=threading.Event())
+    content = bytearray(path.read_bytes())
+    for unit in beginnings(content, 0, 188)[2:]:
+        content[unit] = 0x80
+    path.write_bytes(content)
+    assert transport_damage(str(path), info, threading.Event()) == ""
+
+
+@pytest.mark.parametrize("codec", ["mp2", "ac3"])
+def test_a_sound_copied_from_a_recording_must_keep_its_bytes(tmp_path, codec):
+    # Given a clean rendition of a transport stream
+    source = stream(tmp_path, "-c:a", codec)
+    made = run(source, tmp_path / "made.mkv", profile())
+    assert made.step == "", made.reason
+    assert made.request is not None
+
+    # When its sound is replaced by another of the same times, which decodes without complaint
+    other = stream(tmp_path, "-c:a", codec, "-af", "areverse", name="other.ts")
+    spoilt = tmp_path / "spoilt.mkv"
+    copied = ("-map", "0:v", "-map", "1:a", "-c", "copy", "-map_metadata", "0")
+    ffmpeg("-i", made.request.output, "-i", other, *copied, spoilt)
+    spoilt.replace(made.request.output)
+
+    # Then a gate finds it
+    found = judge(made.request)
+    assert found.step == "G5"
+    assert found.reason.endswith("its bytes are not those of the source")

@@ -8,16 +8,32 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from contracts.backends import World, source
-from hevcq.domain.job import JobRecord, JobState, Phase, Progress, RenditionRef, job_id
+from contracts.backends import BULK, World, source
+from hevcq.domain.job import (
+    JobRecord,
+    JobState,
+    Phase,
+    Progress,
+    RenditionRef,
+    Split,
+    job_id,
+    part_id,
+)
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
-from hevcq.ports.ledger import AlreadySettled, Claim, Granted, Held
+from hevcq.ports.ledger import AlreadySettled, Claim, Granted, Held, JobFilter
 
 LEASE_S = 60
+
+
 RENDITION = RenditionRef(key="DONE/hevc/a.mp4", size=5, sha256="ab" * 32, certificate_key="c.json")
+
+
 JOB = job_id(source(), "hevc")
+
+
 HALF = Progress(phase=Phase.ENCODE, percent=50.0, speed=2.0, eta_s=7.5)
+
 
 ENDINGS: dict[str, Callable[[World, int], None]] = {
     "complete": lambda w, f: w.backend.ledger.complete(JOB, f, RENDITION, cpu_s=1.5),
@@ -26,11 +42,15 @@ ENDINGS: dict[str, Callable[[World, int], None]] = {
     "fail": lambda w, f: w.backend.ledger.fail(JOB, f, "it failed", FailureClass.ENCODER),
     "interrupt": lambda w, f: w.backend.ledger.interrupt(JOB, f, "stopped"),
 }
+
+
 FENCED = {
     **ENDINGS,
     "renew": lambda w, f: w.backend.ledger.renew(JOB, f, lease_s=LEASE_S),
     "progress": lambda w, f: w.backend.ledger.progress(JOB, f, HALF),
 }
+
+
 SETTLING = {"complete": JobState.DONE, "skip": JobState.SKIPPED, "bury": JobState.DEAD}
 
 
@@ -294,3 +314,129 @@ def test_one_fence_is_granted_once_however_many_ask(world: World) -> None:
         assert [answer.fence for answer in won] == [round_]
         assert sum(isinstance(answer, Held) for answer in found) == 3
         world.advance(LEASE_S + 1)
+
+
+def test_jobs_are_listed_newest_change_first_by_every_given_condition(world: World) -> None:
+    ledger = world.backend.ledger
+    for name in ("x/1", "x/2", "y/3"):
+        ledger.register(source(name), ["hevc", "720p"])
+        world.advance(10)
+    fence = ledger.claim(source("x/1"), "hevc", owner="a", lease_s=60)
+    assert isinstance(fence, Granted)
+    ledger.skip(job_id(source("x/1"), "hevc"), fence.fence, "small")
+    middle = ledger.get(job_id(source("x/2"), "hevc"))
+    assert middle is not None
+
+    def listed(**wanted: object) -> list[tuple[str, str]]:
+        return [(r.source.key[9:-4], r.profile) for r in ledger.jobs(JobFilter(**wanted))]
+
+    every = listed()
+    assert len(every) == 6
+    assert every[0] == ("x/1", "hevc")
+    assert set(every[1:3]) == {("y/3", "hevc"), ("y/3", "720p")}
+    assert listed(states=frozenset({JobState.SKIPPED, JobState.DEAD})) == [("x/1", "hevc")]
+    assert len(listed(states=frozenset({JobState.SKIPPED, JobState.QUEUED}))) == 6
+    assert listed(profile="720p") == [("y/3", "720p"), ("x/2", "720p"), ("x/1", "720p")]
+    assert set(listed(source_key=source("x/2").key)) == {("x/2", "hevc"), ("x/2", "720p")}
+    assert len(listed(key_prefix="TODO/all/x/")) == 4
+    assert listed(key_prefix="TODO/all/_/") == []
+    newer = listed(updated_after=middle.updated_at)
+    assert set(newer) == {("x/1", "hevc"), ("y/3", "hevc"), ("y/3", "720p")}
+    assert listed(profile="720p", states=frozenset({JobState.SKIPPED})) == []
+
+
+def test_jobs_are_counted_by_profile_and_state(world: World) -> None:
+    for number in range(3):
+        world.backend.ledger.register(source(number), ["hevc", "720p"])
+    world.backend.ledger.claim(source(1), "hevc", owner="a", lease_s=60)
+
+    counts = {key: count for key, count in world.backend.ledger.counts().items() if count}
+
+    assert counts == {
+        ("hevc", JobState.QUEUED): 2,
+        ("hevc", JobState.RUNNING): 1,
+        ("720p", JobState.QUEUED): 3,
+    }
+
+
+def test_listing_pages_through_many_jobs_without_loading_them_all(world: World) -> None:
+    world.needs(BULK)
+    total = 100_000
+    world.register_many((source(number), "hevc") for number in range(total))
+
+    listing = world.backend.ledger.jobs(JobFilter(states=frozenset({JobState.QUEUED})))
+    seen = {next(listing).job_id for _ in range(5_000)}
+
+    assert len(seen) == 5_000, "no job comes twice across pages"
+    assert world.backend.ledger.counts() == {("hevc", JobState.QUEUED): total}
+
+
+WHY = "Cancelled by ana."
+
+
+SPLIT = Split(name="d-1", chunks=2, frames=20, seconds=2.0, plan_sha256="0" * 64)
+
+
+def cancelled(world: World) -> None:
+    assert world.backend.ledger.cancel(JOB, WHY)
+    assert (job(world).state, job(world).reason) == (JobState.DEAD, WHY)
+    assert job(world).failure_class is FailureClass.CANCELLED
+    assert (job(world).owner, job(world).progress, job(world).lease_until) == ("", None, 0.0)
+    assert job(world).finished_at is not None
+    assert isinstance(claim(world, "late"), AlreadySettled)
+
+
+def test_a_job_that_waits_is_cancelled(world: World) -> None:
+    world.backend.ledger.register(source(), ["hevc"])
+
+    cancelled(world)
+    assert world.backend.ledger.counts() == {("hevc", JobState.DEAD): 1}
+
+
+@pytest.mark.parametrize("call", FENCED)
+def test_who_holds_a_cancelled_job_under_a_live_lease_is_refused(world: World, call: str) -> None:
+    fence = granted(world).fence
+
+    cancelled(world)
+    with pytest.raises(StaleFence):
+        FENCED[call](world, fence)
+    assert job(world).reason == WHY
+
+
+def test_a_split_job_is_cancelled_and_its_parts_cannot_end_it_any_more(world: World) -> None:
+    ledger, fence = world.backend.ledger, granted(world).fence
+    ledger.split(JOB, fence, SPLIT, [10, 10])
+
+    cancelled(world)
+    assert ledger.parts(JOB) == []
+    for call in ("complete", "skip", "bury"):
+        with pytest.raises(StaleFence):
+            ENDINGS[call](world, fence)
+
+
+@pytest.mark.parametrize("call", ["complete", "skip", "bury"])
+def test_a_job_that_ended_stays_as_it_is(world: World, call: str) -> None:
+    ENDINGS[call](world, granted(world).fence)
+    before = job(world)
+
+    assert not world.backend.ledger.cancel(JOB, WHY)
+    assert job(world) == before
+
+
+def test_a_job_nobody_knows_and_a_part_are_not_cancelled(world: World) -> None:
+    ledger = world.backend.ledger
+    assert not ledger.cancel("0" * 32, WHY)
+    ledger.split(JOB, granted(world).fence, SPLIT, [10, 10])
+
+    assert not ledger.cancel(part_id(JOB, SPLIT.name, 0), WHY)
+    assert job(world).state is JobState.SPLIT
+
+
+def test_a_cancelled_job_can_be_queued_again_under_a_higher_fence(world: World) -> None:
+    fence = granted(world).fence
+    cancelled(world)
+
+    assert world.backend.ledger.reopen(JOB, who="ana", why="wanted after all")
+    found = claim(world, "b")
+    assert isinstance(found, Granted)
+    assert found.fence > fence

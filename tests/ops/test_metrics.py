@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
 from typing import get_args
 
 import pytest
 from prometheus_client import generate_latest
+from scripts.write_metrics_doc import filled
 
 from hevcq.domain.events import EventName, WorkerEventName
 from hevcq.domain.job import Phase
 from hevcq.domain.verdict import FailureClass
-from hevcq.errors import EncoderFailed, SourceDamaged
+from hevcq.errors import ConfigError, EncoderFailed, SourceDamaged, Unavailable
 from hevcq.ports.queue import Depth
+from hevcq.settings.model import Settings
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring import metrics as m
 from hevcq.worker.monitoring.cloudwatch_emf import MAX_VALUES
 from hevcq.worker.monitoring.health import Health
-from hevcq.worker.monitoring.prometheus import exposed
+from hevcq.worker.monitoring.metrics import METRICS
+from hevcq.worker.monitoring.prometheus import Exposition, Totals, exposed
 from hevcq.worker.monitoring.recorder import ENDS
-from ops.metered import Metered
+from hevcq.worker.monitoring.reporter import MetricsReport, Outlets
+from ops.metered import Metered, checked, parsed
 from support.fakes.farm import Farm
 
 
@@ -242,3 +251,164 @@ def test_the_text_of_each_kind_is_what_it_was_and_nothing_more():
         "hevcq_slots 2.0",
     ]
     assert helped[1] == f"# HELP hevcq_source_bytes_total {m.SOURCE_BYTES.meaning}"
+
+
+class Queue:
+    """A queue of which only the depth is asked."""
+
+    def __init__(self, *depths: Depth | Exception) -> None:
+        self.depths = list(depths)
+
+    def depth(self) -> Depth:
+        found = self.depths.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def report_of(farm: Farm, metered: Metered, queue: Queue, written: list[str]) -> MetricsReport:
+    outlets = Outlets(metered.batch, written.append)
+    served = [ProfileQueue(farm.profile, queue)]
+    return MetricsReport(metered.meter, served, outlets, metered.clock, every_s=60)
+
+
+def test_a_report_counts_the_queues_and_writes_lines_at_its_pace(tmp_path):
+    metered, written = Metered(), []
+    queue = Queue(Depth(ready=3, in_flight=1, delayed=0, dead=0, oldest_s=5.0))
+    report = report_of(Farm(tmp_path), metered, queue, written)
+    metered.done()
+
+    assert report.step() == 60
+
+    names = {name for line in written for name in checked(line)}
+    assert {"JobsEnded", "QueueReady", "QueueOldestSeconds"} <= names
+
+
+def test_a_queue_that_does_not_answer_is_said_once_and_the_rest_is_reported(tmp_path, capsys):
+    metered, written = Metered(), []
+    queue = Queue(*[Unavailable("SQS does not answer.")] * 3)
+    report = report_of(Farm(tmp_path), metered, queue, written)
+    for _ in range(3):
+        metered.done()
+        report.step()
+
+    assert [checked(line).get("JobsEnded") for line in written].count(1) == 3
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("queue_not_counted") == 1
+
+
+def test_the_last_report_is_written_when_the_worker_ends(tmp_path):
+    metered, written = Metered(), []
+    depth = Depth(ready=0, in_flight=0, delayed=0, dead=0)
+    report = report_of(Farm(tmp_path), metered, Queue(*[depth] * 9), written)
+    report.look(Health(slots=1, alive=1, handled=0, oldest_poll_s=0))
+    metered.done()
+    report.close()
+
+    assert sum(checked(line).get("JobsEnded", 0) for line in written) == 1
+
+
+def test_prometheus_gets_the_metrics_at_its_own_path_and_nothing_else():
+    totals = Totals()
+    totals.record(m.JOBS_ENDED, (("Profile", 'a"b\\c'), ("End", "done"), ("Class", "none")), 1)
+    served = Exposition("127.0.0.1:0", totals)
+    try:
+        base = f"http://127.0.0.1:{served.port}"
+        with urllib.request.urlopen(f"{base}/metrics", timeout=10) as answer:
+            body, kind = answer.read().decode(), answer.headers["Content-Type"]
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{base}/etc/passwd", timeout=10).close()
+    finally:
+        served.close()
+
+    assert kind.startswith("text/plain; version=0.0.4")
+    assert "# TYPE hevcq_jobs_ended_total counter\n" in body
+    assert 'profile="a\\"b\\\\c"' in body
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "no.such.host.invalid:9464", "x:y"])
+def test_an_address_that_cannot_be_served_is_one_sentence(address):
+    with pytest.raises(ConfigError, match="metrics_address"):
+        Exposition(address, Totals())
+
+
+def test_a_port_that_is_taken_is_one_sentence():
+    first = Exposition("127.0.0.1:0", Totals())
+    with pytest.raises(ConfigError, match="cannot be served"):
+        Exposition(f"127.0.0.1:{first.port}", Totals())
+    first.close()
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+
+
+def test_the_table_is_that_of_the_code():
+    page = PAGE.read_text(encoding="utf-8")
+
+    assert page == filled(page), "run python scripts/write_metrics_doc.py"
+
+
+def test_the_alarms_name_metrics_ends_and_classes_that_there_are():
+    alarms = PAGE.read_text(encoding="utf-8").partition("## The alarms")[2]
+    names = {metric.name for metric in METRICS}
+
+    known = names | set(ENDS.values()) | {kind.value for kind in FailureClass}
+    quoted = set(re.findall(r"`([A-Za-z]+)`", alarms))
+    assert quoted - known == set()
+    assert len(quoted & names) >= 4
+
+
+def test_the_settings_it_names_are_settings():
+    named = set(re.findall(r"\bmetrics_[a-z_]+\b", PAGE.read_text(encoding="utf-8")))
+
+    assert named == {name for name in Settings.model_fields if name.startswith("metrics_")}
+
+
+HEALTH = Health(slots=2, alive=2, handled=0, oldest_poll_s=0)
+
+
+def read(exposition: Exposition, host: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://{host}:{exposition.port}/metrics") as answer:
+        return parsed(answer.read().decode())
+
+
+def test_a_worker_whose_metrics_are_only_read_writes_no_lines_and_serves_until_it_ends():
+    metered = Metered()
+    exposition = Exposition("127.0.0.1:0", metered.totals)
+    outlets = Outlets(exposition=exposition)
+    report = MetricsReport(metered.meter, [], outlets, metered.clock, every_s=60)
+    metered.done()
+
+    report.look(HEALTH)
+    report.look(HEALTH)
+    found = read(exposition, "127.0.0.1")
+    report.close()
+
+    assert any(name.startswith("hevcq_jobs_ended_total") for name in found)
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", exposition.port), timeout=1)
+
+
+def test_a_closed_exposition_lets_its_port_go():
+    first = Exposition("127.0.0.1:0", Totals())
+    first.close()
+
+    again = Exposition(f"127.0.0.1:{first.port}", Totals())
+    again.close()
+
+
+def test_a_sample_without_labels_is_one_line():
+    metered = Metered()
+    metered.meter.slots(HEALTH)
+
+    assert set(metered.text()) >= {"hevcq_slots", "hevcq_slots_busy"}
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_metrics_are_served_over_ip6():
+    try:
+        exposition = Exposition("[::1]:0", Totals())
+    except ConfigError:
+        pytest.skip("this machine has no address ::1")
+    assert read(exposition, "[::1]") == {}
+    exposition.close()

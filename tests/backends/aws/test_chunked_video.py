@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,8 +22,9 @@ from support.aws.breaking import Breaking, broken
 from support.aws.moto_server import make_farm
 from support.clips import make_clip
 from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
+from worker.chunking.test_chunk_kills import CASES, costs_at_most_one_chunk
+from worker.chunking.test_handed_on import HandsOn, handing_on
 
-pytestmark = pytest.mark.aws
 POINTS = (
     "encode/store.put:after",
     "encode/ledger.split:after",
@@ -83,6 +85,7 @@ def is_whole(farm: CloudVideoFarm, source: Source) -> None:
     assert (farm.quiet(), farm.letters()) == (True, [])
 
 
+@pytest.mark.aws
 def test_a_video_on_aws_becomes_one_rendition_by_its_chunks_and_their_join(farm):
     source = farm.submit()
 
@@ -93,6 +96,7 @@ def test_a_video_on_aws_becomes_one_rendition_by_its_chunks_and_their_join(farm)
     assert farm.ledger.counts() == {("hevc", JobState.DONE): 1}
 
 
+@pytest.mark.aws
 def test_the_tasks_of_a_video_are_one_message_group(farm):
     sent = []
     events = farm.cloud.clients.sqs.meta.events
@@ -109,6 +113,7 @@ def test_the_tasks_of_a_video_are_one_message_group(farm):
     assert [entry["MessageGroupId"] for entry in sent] == [source.source_id] * CHUNKS
 
 
+@pytest.mark.aws
 @pytest.mark.parametrize("point", POINTS)
 def test_a_kill_costs_at_most_one_chunk(farm, point):
     source = farm.submit()
@@ -128,6 +133,7 @@ def test_a_kill_costs_at_most_one_chunk(farm, point):
     assert farm.encoder.calls.count("encode_chunk") <= CHUNKS + 1
 
 
+@pytest.mark.aws
 def test_a_chunk_that_can_only_fail_again_is_one_dead_letter(farm):
     source = farm.split()
     farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
@@ -139,6 +145,7 @@ def test_a_chunk_that_can_only_fail_again_is_one_dead_letter(farm):
     assert farm.quiet()
 
 
+@pytest.mark.aws
 def test_parts_that_never_fit_have_the_video_on_aws_encoded_whole(farm):
     source = farm.split()
     farm.encoder.errors["join"] = [PartUnfit("never")] * 9
@@ -149,6 +156,7 @@ def test_parts_that_never_fit_have_the_video_on_aws_encoded_whole(farm):
     assert farm.encoder.calls.count("encode") == 1
 
 
+@pytest.mark.aws
 def test_a_split_video_needs_nothing_that_the_task_role_does_not_allow(farm):
     source, made = farm.submit(), farm.cloud.clients
     with iam.recorded(made.s3, made.sqs, made.polls, made.sns, made.dynamodb) as calls:
@@ -163,6 +171,7 @@ def test_a_split_video_needs_nothing_that_the_task_role_does_not_allow(farm):
     assert {"sqs:SendMessage", "dynamodb:BatchGetItem", "s3:DeleteObject"} <= actions
 
 
+@pytest.mark.aws
 def test_an_operator_may_cancel_a_split_video_and_clear_away_its_parts(farm):
     source, made = farm.split(), farm.cloud.clients
     farm.handle()
@@ -177,6 +186,7 @@ def test_an_operator_may_cancel_a_split_video_and_clear_away_its_parts(farm):
     assert {grant for grant in used if not iam.covered(grant, policy)} == set()
 
 
+@pytest.mark.aws
 def test_a_source_that_breaks_in_mid_chunk_costs_one_failure_and_no_frame(farm):
     source = farm.split()
     # The chunk's plan is read, and then its video, which breaks.
@@ -190,6 +200,7 @@ def test_a_source_that_breaks_in_mid_chunk_costs_one_failure_and_no_frame(farm):
     assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
 
 
+@pytest.mark.aws
 def test_a_source_replaced_while_its_chunk_reads_it_is_refused(farm):
     source = farm.split()
     newer = farm.folder / "newer.mp4"
@@ -207,6 +218,7 @@ def test_a_source_replaced_while_its_chunk_reads_it_is_refused(farm):
     assert farm.renditions() == []
 
 
+@pytest.mark.aws
 @pytest.mark.media
 def test_a_real_video_has_all_its_frames(tmp_path):
     video = CHUNKED.video.model_copy(update={"preset": "ultrafast"})
@@ -237,6 +249,7 @@ def test_a_real_video_has_all_its_frames(tmp_path):
     farm.backend.close()
 
 
+@pytest.mark.aws
 def test_five_kills_cost_a_video_of_ten_minutes_one_chunk_each_at_most():
     from benchmarks.kill_bench import lives
 
@@ -244,3 +257,28 @@ def test_five_kills_cost_a_video_of_ten_minutes_one_chunk_each_at_most():
 
     assert sum(life.lost) > 0
     assert max(life.lost) <= 1.0
+
+
+@pytest.mark.aws
+class TestHandedOn(HandsOn):
+    """On the emulator, where workers are machines of their own."""
+
+    @pytest.fixture
+    def farm(self, tmp_path) -> Iterator[CloudVideoFarm]:
+        found = CloudVideoFarm(tmp_path)
+        handing_on(found)
+        yield found
+        found.backend.close()
+
+
+@pytest.mark.aws
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "point"), CASES)
+def test_a_kill_at_any_point_on_aws_costs_at_most_one_chunk_and_loses_nothing(
+    tmp_path, name, point
+):
+    farm = CloudVideoFarm(tmp_path)
+
+    costs_at_most_one_chunk(farm, name, point)
+
+    farm.backend.close()

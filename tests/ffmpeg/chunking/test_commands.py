@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from domain.chunking.indexes import every, index, planned
-from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
+from domain.chunking.indexes import chunky, clip, every, index, planned
+from hevcq.domain.chunking.planner import ChunkPlan, chunks_at, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
@@ -23,10 +23,14 @@ from hevcq.util.clock import SystemClock
 from support.media_facts import MKV, MP4, audio, media, profile, video
 
 TOOLS = FfmpegTools(ffmpeg="ffmpeg", ffprobe="ffprobe", clock=SystemClock())
+
+
 START = [
     "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error",
     "-xerror", "-n", "-progress", "pipe:1", "-stats_period", "0.5",
 ]  # fmt: skip
+
+
 SOURCE = ["-protocol_whitelist", "file", "-i", "file:/in/video.mp4"]
 
 
@@ -195,3 +199,13 @@ def test_a_name_in_the_request_is_never_an_option():
 
     assert "file:-i evil" in words
     assert "-i evil" not in words
+
+
+def test_chunks_are_as_long_as_the_key_frames_are_apart():
+    recipe, info = chunky(chunking={"max_s": 90.0}), clip()
+
+    found = plan_chunks(recipe, info, planned(recipe, info), index(every(100, 1000), 1000))
+
+    assert isinstance(found, ChunkPlan)
+    assert [found.seconds(chunk) for chunk in found.chunks] == pytest.approx([100.0] * 10)
+    assert sum(chunk.frames for chunk in found.chunks) == 25_000

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import struct
 import threading
 from pathlib import Path
 
 import pytest
 
-from hevcq.domain.media.facts import LightLevel, StreamKind
+from ffmpeg.verify.conftest import ENCODER, ffmpeg
+from hevcq.domain.media.facts import LightLevel, MediaInfo, StreamKind
+from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse
+from hevcq.domain.planning.planner import make_plan
 from hevcq.errors import SourceGone, SourceUnreadable, Stopped, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip, media_clip
+from support.media_facts import profile
 
 TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 
@@ -143,6 +149,8 @@ def test_tags_with_odd_bytes_survive(tmp_path):
 
 
 PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
+
+
 DASH = (
     b'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
     b'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"></MPD>'
@@ -235,3 +243,127 @@ def test_a_stop_ends_the_probe(tmp_path):
     stop.set()
     with pytest.raises(Stopped):
         probe(TOOLS, str(make_clip(tmp_path, name="clip.mp4")), stop)
+
+
+FIELDS = ["-vf", "interlace", "-flags", "+ildct+ilme"]
+
+
+def recording(folder: Path, first: dict[str, object], then: dict[str, object]) -> Path:
+    """Make a transport stream of two programmes, the second far longer."""
+    one = make_clip(folder, name="one.ts", seconds=1, audio=False, **first)
+    two = make_clip(folder, name="two.ts", seconds=8, audio=False, **then)
+    listing, target = folder / "both.ffconcat", folder / "recording.ts"
+    listing.write_text(f"ffconcat version 1.0\nfile '{one}'\nfile '{two}'\n")
+    ffmpeg("-f", "concat", "-safe", "0", "-i", listing, "-c", "copy", target)
+    return target
+
+
+def plan_of(path: Path) -> Plan:
+    return make_plan(profile("hevc"), ENCODER.probe(str(path), stop=threading.Event()))
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "policy"),
+    [
+        ({"extra": ["-aspect", "4:3"]}, {"extra": ["-aspect", "16:9"]}, "video"),
+        ({"size": "160x120"}, {"size": "320x240"}, "video"),
+        ({}, {"extra": FIELDS, "rate": 50}, "policies.interlaced"),
+    ],
+    ids=["another shape", "another size", "fields"],
+)
+def test_what_comes_after_another_programme_is_seen(first, then, policy, tmp_path) -> None:
+    plan = plan_of(recording(tmp_path, first, then))
+
+    assert not isinstance(plan, EncodePlan)
+    assert getattr(plan, "policy", plan) == policy
+
+
+def test_one_programme_after_another_of_its_kind_is_encoded(tmp_path) -> None:
+    assert isinstance(plan_of(recording(tmp_path, {"crf": 12}, {})), EncodePlan)
+
+
+def test_captions_and_dynamic_hdr_that_begin_later_are_seen() -> None:
+    streams = [{"index": 0, "codec_type": "video", "width": 320, "height": 240}]
+    names = "ATSC A53 Part 4 Closed Captions", "HDR Dynamic Metadata SMPTE2094-40 (HDR10+)"
+    side = [{"side_data_type": name} for name in names]
+    later = [{"stream_index": 0, "side_data_list": side}]
+
+    video = media_info({"streams": streams, "midstream_frames": later}).streams[0].video
+
+    assert video is not None
+    assert (video.closed_captions, video.hdr10_plus, video.becomes) == (True, True, "")
+
+
+SPHERE = (
+    b"<rdf:SphericalVideo><GSpherical:StitchingSoftware>test</GSpherical:StitchingSoftware>"
+    b"<GSpherical:Spherical>true</GSpherical:Spherical><GSpherical:Stitched>true"
+    b"</GSpherical:Stitched><GSpherical:ProjectionType>equirectangular</GSpherical:ProjectionType>"
+    b"</rdf:SphericalVideo>"
+)
+
+
+SPHERE_BOX = bytes.fromhex("ffcc8263f8554a938814587a02521fdd")
+"""https://github.com/google/spatial-media/blob/master/docs/spherical-video-rfc.md"""
+
+
+def seen(path: Path) -> MediaInfo:
+    return ENCODER.probe(str(path), stop=threading.Event())
+
+
+def refusal(path: Path) -> str:
+    plan = make_plan(profile("hevc"), seen(path))
+    assert isinstance(plan, Refuse), plan
+    return plan.policy
+
+
+def test_a_stereoscopic_layout_that_only_the_pictures_tell_is_seen(tmp_path: Path) -> None:
+    side_by_side = ["-x264-params", "frame-packing=3"]
+    clip = make_clip(tmp_path, extra=side_by_side, audio=False)
+
+    assert refusal(clip) == "policies.stereo_3d"
+
+
+def test_transparency_that_only_a_tag_tells_is_seen(tmp_path: Path) -> None:
+    clip = make_clip(
+        tmp_path,
+        name="title.webm",
+        codec="libvpx",
+        pixel_format="yuva420p",
+        audio=False,
+        extra=["-vf", "format=yuva420p,colorchannelmixer=aa=0.5", "-auto-alt-ref", "0"],
+    )
+
+    assert refusal(clip) == "video.pixel_format"
+
+
+@pytest.mark.parametrize("degrees", [90, 180])
+def test_a_turn_that_only_some_pictures_tell_is_refused(degrees: int, tmp_path: Path) -> None:
+    flat = make_clip(tmp_path, name="flat.mp4", audio=False)
+    turned = tmp_path / "turned.mp4"
+    orientation = f"h264_metadata=display_orientation=insert:rotate={degrees}"
+    ffmpeg("-i", flat, "-c", "copy", "-bsf:v", orientation, turned)
+
+    assert refusal(turned) == "video"
+
+
+def test_a_video_all_around_is_refused_unless_its_mark_may_go(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path, audio=False)
+    _put_into_track(clip, b"uuid" + SPHERE_BOX + SPHERE)
+
+    assert refusal(clip) == "policies.spherical"
+    plan = make_plan(profile("hevc", policies={"spherical": "drop"}), seen(clip))
+    assert isinstance(plan, EncodePlan)
+    assert any("spherical" in notice for notice in plan.notices)
+
+
+def _put_into_track(clip: Path, box: bytes) -> None:
+    """Put a box at the end of the only track of an MP4 whose index comes last."""
+    content = bytearray(clip.read_bytes())
+    box = struct.pack(">I", 4 + len(box)) + box
+    movie = content.rindex(b"moov") - 4
+    track = content.index(b"trak", movie) - 4
+    end = track + struct.unpack_from(">I", content, track)[0]
+    for at in (movie, track):
+        struct.pack_into(">I", content, at, struct.unpack_from(">I", content, at)[0] + len(box))
+    content[end:end] = box
+    clip.write_bytes(bytes(content))

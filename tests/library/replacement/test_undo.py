@@ -12,6 +12,7 @@ import pytest
 from hevcq.cli.app import run
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.errors import UsageError
+from hevcq.library.filesystem import fingerprint_of
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
@@ -25,11 +26,11 @@ from support.library import (
     Killed,
     MortalFileSystem,
     QuickFileSystem,
+    Video,
+    certificate,
     looks,
     video,
 )
-
-pytestmark = pytest.mark.repeats
 
 
 class QuickPorts(LibraryPorts):
@@ -79,6 +80,7 @@ def house(tmp_path):
     return House(tmp_path)
 
 
+@pytest.mark.repeats
 def test_a_thousand_videos_come_back_as_they_were(house):
     before = {}
     for number in range(1000):
@@ -97,6 +99,7 @@ def test_a_thousand_videos_come_back_as_they_were(house):
     assert here == set(before)
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("named", ["source", "target", "folder", "job", "start of job", "since"])
 def test_an_original_comes_back_by_any_of_its_names(house, named):
     made, before = house.replace("tv/video.avi", "video.mkv")
@@ -116,6 +119,7 @@ def test_an_original_comes_back_by_any_of_its_names(house, named):
     assert house.catalog.placement(job).state is PlacementState.UNDONE
 
 
+@pytest.mark.repeats
 def test_only_what_was_replaced_since_then_comes_back(house):
     old, _ = house.replace("old.mkv")
     house.clock.advance(3 * DAY)
@@ -128,6 +132,7 @@ def test_only_what_was_replaced_since_then_comes_back(house):
     assert old.source.read_bytes() == RENDITION
 
 
+@pytest.mark.repeats
 def test_every_condition_must_hold(house):
     one, _ = house.replace("a/one.mkv")
     other, _ = house.replace("b/other.mkv")
@@ -137,6 +142,7 @@ def test_every_condition_must_hold(house):
     assert one.source.read_bytes() == other.source.read_bytes() == RENDITION
 
 
+@pytest.mark.repeats
 def test_a_dry_run_says_what_would_come_back_and_touches_nothing(house):
     made, _ = house.replace("video.mkv")
     edited, _ = house.replace("edited.mkv")
@@ -151,6 +157,7 @@ def test_a_dry_run_says_what_would_come_back_and_touches_nothing(house):
     assert made.target.read_bytes() == RENDITION
 
 
+@pytest.mark.repeats
 def test_one_refusal_keeps_no_other_from_coming_back(house):
     edited, _ = house.replace("edited.mkv")
     made, before = house.replace("video.mkv")
@@ -165,6 +172,7 @@ def test_one_refusal_keeps_no_other_from_coming_back(house):
     assert state is PlacementState.REPLACED
 
 
+@pytest.mark.repeats
 def test_a_lost_catalog_is_no_obstacle_for_a_path(house):
     made, before = house.replace("tv/video.avi", "video.mkv")
     house.catalog = MemoryCatalog(house.clock)
@@ -176,6 +184,7 @@ def test_a_lost_catalog_is_no_obstacle_for_a_path(house):
     assert looks(made.source) == before
 
 
+@pytest.mark.repeats
 def test_an_undo_killed_before_the_catalog_knew_is_noted_by_the_next(house):
     made, before = house.replace("video.mkv")
     job = made.change.certificate.job_id
@@ -188,6 +197,7 @@ def test_an_undo_killed_before_the_catalog_knew_is_noted_by_the_next(house):
     assert looks(made.source) == before
 
 
+@pytest.mark.repeats
 def test_a_swap_that_a_kill_interrupted_is_settled_before_an_undo(house):
     made = video(house.root, "video.mkv")
 
@@ -206,6 +216,7 @@ def test_a_swap_that_a_kill_interrupted_is_settled_before_an_undo(house):
     assert made.source.read_bytes() == ORIGINAL
 
 
+@pytest.mark.repeats
 def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
     made, _ = house.replace("video.mkv")
     Swap(house.root, house.clock).expire(house.clock.now() + 31 * DAY)
@@ -217,6 +228,7 @@ def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
     assert made.target.read_bytes() == RENDITION
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("state", "mode", "words"),
     [
@@ -235,6 +247,7 @@ def test_what_cannot_be_undone_says_why(house, state, mode, words):
     assert words in one.reason
 
 
+@pytest.mark.repeats
 def test_a_path_that_hevcq_never_saw_says_so_and_no_condition_at_all_is_an_error(house):
     (one,) = house.undo(house.root / "nowhere.mkv")
     assert "replaced nothing" in one.reason
@@ -245,6 +258,7 @@ def test_a_path_that_hevcq_never_saw_says_so_and_no_condition_at_all_is_an_error
 NOW = 1_700_000_000.0
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -260,12 +274,14 @@ def test_a_moment_is_a_duration_or_an_iso_time(text, expected):
     assert parse_since(text, NOW) == expected
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("text", ["", "yesterday", "2x", "-2d", "2023-13-01", "1e99d"])
 def test_any_other_moment_is_refused(text):
     with pytest.raises(UsageError, match="neither"):
         parse_since(text, NOW)
 
 
+@pytest.mark.repeats
 def test_a_path_through_a_link_is_the_one_a_scan_names(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -287,6 +303,7 @@ def hevcq(tmp_path, capfd):
     return call
 
 
+@pytest.mark.repeats
 def test_the_command_restores_and_its_exit_code_says_so(house, tmp_path, hevcq):
     made, before = house.replace(os.fsdecode(b"bad\xff name.mkv"))
     edited, _ = house.replace("edited.mkv")
@@ -301,3 +318,61 @@ def test_the_command_restores_and_its_exit_code_says_so(house, tmp_path, hevcq):
     assert hevcq("--since", "2d")[0] == ExitCode.OK
     assert hevcq("--since", "soon")[0] == ExitCode.USAGE
     assert hevcq()[0] == ExitCode.USAGE
+
+
+def lose_the_catalog(house: House) -> None:
+    house.catalog = MemoryCatalog(house.clock)
+    house.ports = dataclasses.replace(house.ports, catalog=house.catalog)
+
+
+def test_a_path_that_two_profiles_replaced_in_turn_comes_back_as_it_was_first(house):
+    made, before = house.replace("video.mkv")
+    house.clock.advance(60)
+    smaller = b"720"
+    change = dataclasses.replace(
+        made.change,
+        fingerprint=fingerprint_of(os.lstat(made.target)),
+        certificate=certificate(made.target, RENDITION, smaller, "720p"),
+    )
+    again = Video(house.root, change, RENDITION, smaller, os.lstat(made.target))
+    Swap(house.root, house.clock, QuickFileSystem()).replace(change, again.fetch)
+    lose_the_catalog(house)
+
+    results = house.undo(made.source)
+
+    assert [one.job_id for one in results] == [
+        change.certificate.job_id,
+        made.change.certificate.job_id,
+    ]
+    assert {one.result for one in results} == {UndoResult.RESTORED}
+    assert looks(made.source) == before
+
+
+def test_without_a_catalog_a_moment_still_keeps_older_replacements_from_coming_back(house):
+    old, _ = house.replace("old.mkv")
+    house.clock.advance(3 * DAY)
+    new, before = house.replace("new.mkv")
+    lose_the_catalog(house)
+
+    (one,) = house.undo(house.root, since=house.clock.now() - DAY)
+
+    assert (one.source, one.result) == (new.source, UndoResult.RESTORED)
+    assert looks(new.source) == before
+    assert old.source.read_bytes() == RENDITION
+
+
+def test_a_folder_brings_back_what_was_replaced_in_parts_of_it_that_were_roots(house):
+    whole, before = house.replace("a.mkv")
+    (house.root / "tv").mkdir()
+    inner, inner_before = House(house.root / "tv").replace("b.mkv")
+    moved = house.root.rename(house.root.with_name("moved"))
+    lose_the_catalog(house)
+
+    results = house.undo(moved)
+
+    assert {(one.source, one.result) for one in results} == {
+        (moved / "a.mkv", UndoResult.RESTORED),
+        (moved / "tv" / "library" / "b.mkv", UndoResult.RESTORED),
+    }
+    assert looks(moved / whole.source.relative_to(house.root)) == before
+    assert looks(moved / inner.source.relative_to(house.root)) == inner_before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,8 @@ from rich.console import Console
 from hevcq.cli.output.live import Board, JsonLines, LogLines, open_display, overall, picture
 from hevcq.cli.output.sentences import about, duration, sentence, without_path
 from hevcq.domain.events import EventName, IngestEvent
+from hevcq.usecases.ingest.decide import Disposition, Item
+from hevcq.usecases.ingest.enqueue import UploadProgress
 from support.clips import ManualClock
 
 
@@ -200,3 +203,37 @@ def test_a_file_is_not_named_twice_in_one_sentence(reason: str, words: str) -> N
 )
 def test_one_is_one_second(seconds: tuple[float, float], words: str) -> None:
     assert about(seconds) == words
+
+
+ITEM = Item(path=Path("/media/a.mp4"), size=1000, disposition=Disposition.QUEUE)
+
+
+def upload_percents(steps: list[tuple[float, int]], item: Item = ITEM) -> list[float | None]:
+    """Return the upload_percents told of (seconds later, bytes so far)."""
+    clock, told = ManualClock(), list[IngestEvent]()
+    moved = UploadProgress(item, told.append, clock)
+    for seconds, count in steps:
+        clock.advance(seconds)
+        moved(count)
+    return [event.percent for event in told]
+
+
+def test_it_is_told_twice_a_second_and_once_more_at_the_end() -> None:
+    assert upload_percents([(0.1, 10), (0.5, 100), (0.1, 200), (0.5, 700), (0.1, 1000)]) == [
+        10,
+        70,
+        100,
+    ]
+
+
+def test_what_takes_no_time_has_no_progress() -> None:
+    assert upload_percents([(0.0, 1000)]) == []
+
+
+def test_a_file_that_grew_is_not_more_than_whole() -> None:
+    assert upload_percents([(1.0, 1500)]) == [100]
+
+
+def test_an_empty_file_has_no_progress() -> None:
+    empty = Item(path=Path("/media/a.mp4"), size=0, disposition=Disposition.QUEUE)
+    assert upload_percents([(1.0, 0)], empty) == []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from contracts.backends import PROFILES
 from hevcq.backends.aws.dynamodb.job_table import Change
+from hevcq.backends.aws.dynamodb.ledger import PROGRESS_EVERY_S
 from hevcq.backends.aws.dynamodb.schema import (
     RECORD_KEPT_S,
     TTL,
@@ -14,16 +17,25 @@ from hevcq.backends.aws.dynamodb.schema import (
     table_definition,
     text,
 )
-from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, Source, job_id
+from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, Source, Split, Task, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, StaleFence, Unavailable
 from hevcq.ports.ledger import Granted, Held, JobFilter
+from hevcq.worker.delivery.lease import Fence
+from hevcq.worker.delivery.progress import Reporter
 from support.aws.breaking import Breaking, broken, refusal
 from support.aws.moto_server import make_farm
+from support.aws.values import Killed
 
 pytestmark = pytest.mark.aws
+
+
 SOURCE = Source(bucket="uploads", key="TODO/all/a.mp4", version="v", size=1)
+
+
 JOB = job_id(SOURCE, "hevc")
+
+
 REF = RenditionRef(key="DONE/hevc/a.mp4", size=1, sha256="0" * 64, certificate_key="c")
 
 
@@ -305,3 +317,99 @@ def test_a_change_is_written_with_a_placeholder_for_every_name() -> None:
             ":if_state": {"S": "running"},
         },
     }
+
+
+@pytest.fixture
+def reporter(farm) -> Reporter:
+    ledger = farm.backend.ledger
+    ledger._jobs.db = Breaking(farm.clients.dynamodb)
+    claim = ledger.claim(SOURCE, "hevc", owner="w", lease_s=600)
+    assert isinstance(claim, Granted)
+    context = SimpleNamespace(clock=farm.clock, encode_slots=None, emit=lambda _event: None)
+    lease, task = SimpleNamespace(cause=None), Task(source=SOURCE, profile="hevc")
+    return Reporter(context, lease, task, Fence(ledger, JOB, claim.fence), "w")
+
+
+def test_words_of_one_phase_are_written_once_in_a_while(farm, reporter) -> None:
+    ledger = farm.backend.ledger
+    before = ledger._jobs.db.count("update_item")
+
+    for percent in range(10):
+        reporter.percent(Phase.ENCODE, percent)
+        farm.clock.advance(PROGRESS_EVERY_S / 5)
+
+    assert ledger._jobs.db.count("update_item") - before == 2
+    assert ledger.get(JOB).progress.percent == 5
+
+
+def test_an_hour_of_progress_costs_120_writes(farm, reporter) -> None:
+    ledger = farm.backend.ledger
+    before = ledger._jobs.db.count("update_item")
+
+    for second in range(3600):
+        reporter.percent(Phase.ENCODE, second / 36)
+        farm.clock.advance(1)
+
+    assert ledger._jobs.db.count("update_item") - before == 120
+
+
+FRAMES = [50, 50, 20]
+
+
+def split_named(name: str) -> Split:
+    return Split(name=name, chunks=3, frames=120, seconds=4.8, plan_sha256="0" * 64)
+
+
+def claimed(ledger) -> int:
+    granted = ledger.claim(SOURCE, "hevc", owner="w", lease_s=60)
+    assert isinstance(granted, Granted)
+    return granted.fence
+
+
+def test_a_part_whose_answer_was_lost_is_put_in_once(ledger) -> None:
+    fence = claimed(ledger)
+    ledger._jobs.db.plan["put_item"] = [sent_again, None, sent_again]
+
+    ledger.split(JOB, fence, split_named("s-1"), FRAMES)
+
+    assert ledger.get(JOB).state is JobState.SPLIT
+    assert [part.part.frames for part in ledger.parts(JOB)] == [*FRAMES, 0]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_kill_between_two_parts_leaves_a_running_job_that_nobody_calls_split(
+    ledger, number: int
+) -> None:
+    fence = claimed(ledger)
+    ledger._jobs.db.plan["put_item"] = [None] * number + [Killed()]
+
+    with pytest.raises(Killed):
+        ledger.split(JOB, fence, split_named("s-1"), FRAMES)
+
+    assert ledger.get(JOB).state is JobState.RUNNING
+    assert ledger.parts(JOB) == []
+    ledger.split(JOB, fence, split_named("s-2"), FRAMES)
+    assert {part.part.split for part in ledger.parts(JOB)} == {"s-2"}
+
+
+def test_a_part_that_could_not_be_put_in_leaves_the_job_as_it_was(ledger) -> None:
+    fence = claimed(ledger)
+    ledger._jobs.db.plan["put_item"] = [broken()]
+
+    with pytest.raises(Unavailable):
+        ledger.split(JOB, fence, split_named("s-1"), FRAMES)
+
+    assert ledger.get(JOB).state is JobState.RUNNING
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_who_has_no_say_over_a_job_puts_in_no_part(ledger, ended: bool) -> None:
+    fence = claimed(ledger)
+    if ended:
+        ledger.skip(JOB, fence, "not worth it")
+    puts = ledger._jobs.db.count("put_item")
+
+    with pytest.raises(StaleFence):
+        ledger.split(JOB, fence + (not ended), split_named("s-1"), FRAMES)
+
+    assert ledger._jobs.db.count("put_item") == puts

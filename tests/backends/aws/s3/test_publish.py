@@ -9,11 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from contracts.backends import PROFILES
 from hevcq.backends.aws.s3 import metadata as object_metadata
+from hevcq.domain.job import JobState, job_id
+from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence, Stopped, Unavailable, VerificationFailed
 from hevcq.ports.store import Publication
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import Handler, ProfileQueue
+from hevcq.worker.scratch import Scratch
 from support.aws.breaking import broken, refusal
-from support.aws.values import open_parts
+from support.aws.values import open_parts, take
+from support.fakes.encoder import FakeEncoder, fake_plan
+from support.fakes.farm import NoHeartbeat
 
 pytestmark = pytest.mark.aws
 
@@ -264,3 +272,42 @@ def test_a_stop_ends_a_publication_that_meets_conflicts(store, tmp_path) -> None
         store.publish(replace(publication(tmp_path), stop=stop))
 
     assert store._s3.count("put_object") == 1
+
+
+KEY, MADE = "TODO/hevc/a.mp4", "DONE/hevc/a.mp4.mp4"
+
+
+def upload(farm, content: bytes):
+    farm.clients.s3.put_object(Bucket="uploads", Key=KEY, Body=content)
+    (source,) = farm.backend.store.sources(KEY)
+    return source
+
+
+@pytest.mark.parametrize("moment", ["before_the_look", "before_the_write"])
+def test_a_late_publication_does_not_replace_that_of_a_later_upload(farm, tmp_path, moment) -> None:
+    store, queue = farm.backend.store, farm.backend.queues["hevc"]
+    scratch = Scratch(tmp_path / "scratch", farm.clock)
+    parts = (farm.backend, FakeEncoder(), fake_plan, scratch, farm.clock)
+    context = WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat)
+    sources = [upload(farm, b"the first clip")]
+
+    def work(worker: str) -> None:
+        (delivery,) = take(queue)
+        Handler(context, worker).handle(ProfileQueue(PROFILES["hevc"], queue), delivery)
+
+    def overtaken(*asked):
+        setattr(*place, whole)
+        sources.append(upload(farm, b"the second clip"))
+        work("quick:0")
+        return whole(*asked)
+
+    place = (store, "publish") if moment == "before_the_look" else (store._publisher, "_upload")
+    whole = getattr(*place)
+    setattr(*place, overtaken)
+    work("slow:0")
+
+    first, second = (farm.backend.ledger.get(job_id(source, "hevc")) for source in sources)
+    assert second.state is JobState.DONE
+    assert store.stat(MADE).sha256 == second.rendition.sha256
+    assert store.stat(MADE).metadata["job"] == second.job_id
+    assert (first.state, first.failure_class) == (JobState.DEAD, FailureClass.CHANGED)

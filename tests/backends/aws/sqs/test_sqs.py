@@ -6,12 +6,26 @@ import threading
 
 import pytest
 
-from contracts.backends import VISIBILITY_S
+from contracts.backends import PROFILES, VISIBILITY_S
+from e2e.embedded.farm import until
+from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.profile import MAX_VISIBILITY_S, QueueNumbers
+from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, LeaseLost, Unavailable
+from hevcq.ports.ledger import JobFilter
+from hevcq.ports.queue import Selection
+from hevcq.util.clock import SystemClock
+from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Lease
-from support.aws.breaking import broken, refusal
-from support.aws.values import DAMAGED, one, take, task
+from hevcq.worker.handler import ProfileQueue
+from hevcq.worker.pool import Numbers, WorkerPool
+from hevcq.worker.scratch import Scratch
+from hevcq.worker.slot import SlotOutcome
+from support.aws import iam
+from support.aws.breaking import Breaking, broken, refusal
+from support.aws.moto_server import make_farm
+from support.aws.values import DAMAGED, bury_many, letters, one, take, task
+from support.fakes.encoder import FakeEncoder, fake_plan
 
 pytestmark = pytest.mark.aws
 
@@ -213,3 +227,148 @@ def test_a_receipt_that_sqs_refuses_at_the_settling_is_false(queue) -> None:
 
     assert queue.ack(first) is False
     assert queue.release(second) is False
+
+
+def test_a_receipt_that_ran_out_while_nobody_received_is_stale_all_the_same(farm, queue) -> None:
+    queue.send([task()])
+    delivery = one(queue)
+    farm.clock.advance(VISIBILITY_S)
+    calls = len(queue._sqs.calls)
+
+    with pytest.raises(LeaseLost, match="stale"):
+        queue.extend(delivery, VISIBILITY_S)
+    assert [queue.ack(delivery), queue.release(delivery), queue.bury(delivery, DAMAGED)] == [
+        False
+    ] * 3
+
+    assert len(queue._sqs.calls) == calls, "SQS is not even asked"
+    assert one(queue).tasks == (task(),)
+
+
+def test_a_heartbeat_moves_the_deadline_that_later_heartbeats_are_held_to(farm, queue) -> None:
+    queue.send([task()])
+    delivery = one(queue)
+    for _ in range(4):
+        farm.clock.advance(VISIBILITY_S - 10)
+        assert queue.extend(delivery, VISIBILITY_S) == farm.clock.monotonic() + VISIBILITY_S
+
+    assert take(queue) == []
+    assert queue.ack(delivery) is True
+
+
+def test_one_letter_of_many_is_found_and_the_others_stay(queue) -> None:
+    bury_many(queue, 4)
+    wanted = letters(queue)[-1]
+
+    assert queue.purge(wanted) is True
+
+    left = letters(queue)
+    assert len(left) == 3
+    assert wanted.letter_id not in {dead.letter_id for dead in left}
+    assert queue.purge(wanted) is False
+
+
+def test_a_listing_of_letters_that_never_stop_coming_ends(farm, queue) -> None:
+    bury_many(queue, 2)
+
+    def again(real, **asked):
+        """Show what is hidden at once, as where a minute passes between two batches."""
+        farm.clock.advance(61)
+        return real(**asked)
+
+    queue._sqs.plan["receive_message"] = [again] * 50
+
+    assert len({dead.letter_id for dead in queue.dead_letters(Selection())}) == 2
+    assert len(queue._sqs.plan["receive_message"]) > 30, "it did not go on for ever"
+
+
+VIDEOS = 4
+
+
+@pytest.fixture
+def real_time_farm():
+    """The emulator's polls really wait, so that this farm has the machine's clock."""
+    found = make_farm(PROFILES, clock=SystemClock())
+    yield found
+    found.backend.close()
+
+
+def test_every_job_of_both_queues_is_done_and_a_stop_leaves_nothing_hidden(
+    real_time_farm, tmp_path
+) -> None:
+    served = [
+        ProfileQueue(profile, real_time_farm.backend.queues[name])
+        for name, profile in PROFILES.items()
+    ]
+    assert {each.queue.long_poll_s for each in served} == {20.0}
+    for each in served:
+        each.queue.long_poll_s = 1.0
+    scratch = Scratch(tmp_path / "scratch", real_time_farm.clock)
+    context = WorkerContext(
+        real_time_farm.backend, FakeEncoder(), fake_plan, scratch, real_time_farm.clock, threads=1
+    )
+    pool = WorkerPool(context, served, Numbers(slots=2, grace_s=20))
+    for number in range(VIDEOS):
+        key = f"TODO/all/{number}.mp4"
+        real_time_farm.clients.s3.put_object(Bucket="uploads", Key=key, Body=str(number).encode())
+    done = JobFilter(states=frozenset({JobState.DONE}))
+
+    with iam.recorded(real_time_farm.clients.polls) as calls:
+        pool.start()
+        until(lambda: sum(1 for _ in real_time_farm.backend.ledger.jobs(done)) == 2 * VIDEOS)
+        pool.ask()
+        until(lambda: pool.stopped)
+
+    assert pool.finish() is SlotOutcome.STOPPED
+    asked = [params for _, name, params in calls if name == "ReceiveMessage"]
+    assert {params["MaxNumberOfMessages"] for params in asked} <= {1, 2}
+    assert min(params["WaitTimeSeconds"] for params in asked) >= 1
+    for each in served:
+        depth = each.queue.depth()
+        assert (depth.ready, depth.in_flight, depth.dead) == (0, 0, 0)
+
+
+SOURCE = Source(bucket="uploads", key="TODO/all/a.mp4", version="v", size=1)
+
+
+JOB = job_id(SOURCE, "hevc")
+
+
+@pytest.fixture
+def ledger(farm):
+    found = farm.backend.ledger
+    found._jobs.db = Breaking(farm.clients.dynamodb)
+    found.claim(SOURCE, "hevc", owner="w", lease_s=60)
+    return found
+
+
+def overtaken(ledger, farm):
+    """Let a heartbeat come between a look and the write that trusts it."""
+
+    def call(real, **asked):
+        farm.clock.advance(1)
+        ledger._jobs.db.plan["update_item"], left = [], ledger._jobs.db.plan["update_item"]
+        ledger.renew(JOB, 1, lease_s=60)
+        ledger._jobs.db.plan["update_item"] = left
+        return real(**asked)
+
+    return call
+
+
+def test_a_cancel_that_a_heartbeat_outdates_looks_again(farm, ledger) -> None:
+    ledger._jobs.db.plan["update_item"] = [overtaken(ledger, farm)]
+
+    assert ledger.cancel(JOB, "a person asked for it") is True
+
+    record = ledger.get(JOB)
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.CANCELLED)
+
+
+def test_a_cancel_that_is_always_outdated_is_unavailable_and_changes_nothing(farm, ledger) -> None:
+    ledger._jobs.db.plan["update_item"] = [overtaken(ledger, farm)] * 100
+
+    with pytest.raises(Unavailable, match="too many others"):
+        ledger.cancel(JOB, "a person asked for it")
+
+    ledger._jobs.db.plan["update_item"] = []
+    assert ledger.get(JOB).state is JobState.RUNNING
