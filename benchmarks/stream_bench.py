@@ -117,7 +117,7 @@ def work_off(backend: Any, profile: Profile, path: Path, folder: Path, source: S
         chunks += kind is TaskKind.CHUNK
         backend.store._head_blocks = HeadBlockCache()
         with source.counted(f"{path.stem} {kind.value}"):
-            handler.handle(ProfileQueue(profile, queue), found[0])
+            handler.process(ProfileQueue(profile, queue), found[0])
         record = backend.ledger.get(job_id(given, profile.name))
         if record is not None and record.state in SETTLED:
             if record.state is not JobState.DONE:

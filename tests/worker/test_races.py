@@ -175,7 +175,7 @@ def test_a_stop_in_mid_encode_gives_the_message_back_at_once_and_uncounted(farm)
     farm.encoder.during["encode"] = handler.interrupt
     served = ProfileQueue(farm.profile, farm.queue)
 
-    handled = handler.handle(served, farm.receive())
+    handled = handler.process(served, farm.receive())
 
     assert isinstance(handled.verdict, Release)
     assert handled.verdict.delay_s == 0
@@ -196,7 +196,7 @@ def test_whatever_breaks_because_of_a_stop_is_a_stop_and_no_failure(farm):
 
     farm.encoder.during["encode"] = broken
 
-    handled = handler.handle(ProfileQueue(farm.profile, farm.queue), farm.receive())
+    handled = handler.process(ProfileQueue(farm.profile, farm.queue), farm.receive())
 
     assert isinstance(handled.verdict, Release)
     assert farm.record(source).failures == 0
@@ -207,7 +207,7 @@ def test_a_delivery_that_comes_after_the_stop_goes_back_unclaimed(farm):
     handler = farm.handler()
     handler.interrupt()
 
-    handler.handle(ProfileQueue(farm.profile, farm.queue), farm.receive())
+    handler.process(ProfileQueue(farm.profile, farm.queue), farm.receive())
 
     assert farm.record(source).fence == 0
     assert farm.queue.depth().ready == 1

@@ -13,15 +13,11 @@ from hevcq.domain.keys import rendition_key
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
-from hevcq.errors import MediaRefused, Unavailable
+from hevcq.errors import MediaRefused
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.worker.chunking.split import Splitter
-from hevcq.worker.delivery.claim import ClaimedTask
-from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.inputs import require_free_space, sha256_file
-from hevcq.worker.delivery.progress import Reporter
-from hevcq.worker.delivery.settle import record
-from hevcq.worker.delivery.transitions import LedgerTransitions
+from hevcq.worker.delivery.inputs import sha256_file
+from hevcq.worker.delivery.job import Job, local_path
 from hevcq.worker.publish import Made, publish
 from hevcq.worker.reuse import adopt
 
@@ -38,47 +34,25 @@ class _Subject:
     sha256: str
 
 
-class EncodeJob:
-    """Does the work of one claimed job."""
+class EncodeJob(Job):
+    """One attempt at a whole video."""
 
-    def __init__(
-        self, context: WorkerContext, claimed: ClaimedTask, transitions: LedgerTransitions
-    ) -> None:
-        self._context, self._claimed, self._transitions = context, claimed, transitions
-        self._task, self._profile = claimed.task, claimed.profile
-        self._lease, self._source = claimed.lease, claimed.task.source
-        self._store, self._skips = context.backend.store, context.backend.skips
-        self.rendition: RenditionRef | None = None
-        """Where the rendition is, once the job is complete."""
-        self.shared = False
-        """Whether the video was split: then the ledger has the job's state already."""
-        self.part = ""
-        self.sent_back = False
-        self._report = Reporter(context, claimed.lease, claimed.task, claimed.fence, claimed.worker)
+    split = False
+    """Whether the video was split: then the ledger has the job's state already."""
 
-    def record(self, decided: Verdict) -> Verdict:
-        """Write the verdict to the ledger; return what becomes of the delivery.
+    def record(self, verdict: Verdict) -> Verdict:
+        """Write the verdict to the ledger, unless the job was split; see the base."""
+        return verdict if self.split else super().record(verdict)
 
-        Raises StaleFence if the job is no longer ours, Unavailable or StorageError.
-        """
-        if not self.shared:
-            record(self._transitions, decided)
-        return decided
-
-    def run(self) -> Done | Skipped | Release:
-        """Work until the rendition is published and the job complete, the video is split, or there
-        is nothing to do.
-
-        Raises any error of the tree; `domain.verdict` decides what becomes of the delivery.
-        """
-        self._context.retry_control_call(lambda: self._store.check(self._source))
+    def _run(self) -> Done | Skipped | Release:
+        """Work until the rendition is published, the video is split, or there is nothing to do."""
         self._report.phase(Phase.FETCH)
         with self._context.scratch.job(self._task.job_id) as folder:
             self._require_room()
             decided = self._fetched(folder)
             if not isinstance(decided, Made):
                 return decided
-            rendition = publish(self._context, self._claimed, decided, self._report)
+            rendition = publish(self._context, self.claimed, decided, self._report)
         # Published, then completed: a kill between the two leaves a rendition that the next
         # attempt adopts. The other order could leave a job that is done and has no rendition.
         return self._complete(rendition, decided.report.cpu_s)
@@ -94,9 +68,7 @@ class EncodeJob:
                     stop=self._lease.stop,
                 )
             )
-            if found.path is None:
-                raise Unavailable("The store handed out no local file to read the source from.")
-            return self._decide(found.path, found.location, folder)
+            return self._decide(local_path(found), found.location, folder)
 
     def _decide(self, path: Path, location: str, folder: Path) -> Made | Done | Skipped | Release:
         self._report.phase(Phase.PROBE)
@@ -131,10 +103,10 @@ class EncodeJob:
         measured = self._context.encoder.preflight(
             subject.location, subject.info, self._profile, stop=self._lease.stop
         )
-        shared = self._split(subject, measured)
-        if shared is not None:
-            return shared
-        with self._context.encoding(self._claimed.worker, self._lease.check):
+        split = self._split(subject, measured)
+        if split is not None:
+            return split
+        with self._context.encoding(self.claimed.worker, self._lease.check):
             return self._make(subject, measured, key)
 
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
@@ -144,13 +116,13 @@ class EncodeJob:
 
     def _split(self, subject: _Subject, measured: Measurement) -> Done | Release | None:
         """Share the video out over many workers where that pays; None where it is encoded here."""
-        splitter, plan = Splitter(self._context, self._claimed, self._transitions), subject.plan
+        splitter, plan = Splitter(self._context, self.claimed, self._transitions), subject.plan
         duration = _duration(measured, subject.info)
         chunks = splitter.plan(subject.location, subject.info, plan, duration)
         if chunks is None:
             return None
         self._notice(plan)
-        shared = splitter.carry_out(
+        split = splitter.carry_out(
             chunks,
             info=subject.info,
             plan=plan,
@@ -158,13 +130,11 @@ class EncodeJob:
             source_sha256=subject.sha256,
             duration_s=duration,
         )
-        self.shared = True
-        return shared
+        self.split = True
+        return split
 
     def _make(self, subject: _Subject, measured: Measurement, key: str) -> Made | Skipped:
         report, output = self._encode(subject, measured)
-        self._report.phase(Phase.VERIFY)
-        began = self._context.clock.monotonic()
         request = VerifyRequest(
             profile=self._profile,
             plan=subject.plan,
@@ -176,14 +146,10 @@ class EncodeJob:
             report=report,
             max_seconds=self._lease.left_s,
         )
-        gates = self._context.encoder.verify(
-            request,
-            on_progress=self._report.encoding(Phase.VERIFY, subject.info.duration_s),
-            stop=self._lease.stop,
-        )
+        gates, verify_s = self._verify(request, subject.info.duration_s)
         reason = kept_original(gates)
         if reason is not None:
-            return self._remembered(subject.sha256, reason)
+            return self._remember_skip(subject.sha256, self._profile, reason)
         return Made(
             key=key,
             file=output,
@@ -191,7 +157,7 @@ class EncodeJob:
             plan=subject.plan,
             report=report,
             gates=gates,
-            verify_s=self._context.clock.monotonic() - began,
+            verify_s=verify_s,
         )
 
     def _encode(self, subject: _Subject, measured: Measurement) -> tuple[EncodeReport, Path]:
@@ -219,24 +185,13 @@ class EncodeJob:
         self._lease.check()
         return report, output
 
-    def _remembered(self, sha256: str, reason: str) -> Skipped:
-        """Remember that these bytes are not worth encoding, then skip.
-
-        In this order a kill between the two costs no second encode: the memory makes the skip.
-        """
-        profile = self._profile
-        self._context.retry_control_call(
-            lambda: self._skips.remember(sha256, profile.name, profile.revision, reason)
-        )
-        return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
-
     def _require_room(self) -> None:
-        """Raise DiskFull unless scratch and store have room for one more file of the source's size.
+        """Raise DiskFull unless there is room for one more file of the source's size.
 
         Asked before the fetch, which may copy the source, and again before the encode, whose
-        output is as a rule no larger than its source. What must stay free comes on top.
+        output is as a rule no larger than its source.
         """
-        require_free_space(self._context, self._source.size, self._source.key)
+        self._require_free_space(self._source.size, self._source.key)
 
     def _notice(self, plan: EncodePlan) -> None:
         for sentence in plan.notices:
@@ -246,7 +201,7 @@ class EncodeJob:
                     job_id=self._task.job_id,
                     source=self._source,
                     profile=self._profile.name,
-                    worker=self._claimed.worker,
+                    worker=self.claimed.worker,
                     reason=sentence,
                 )
             )

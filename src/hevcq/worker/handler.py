@@ -1,12 +1,14 @@
-"""Handle one delivery: work on its tasks under a lease, classify once, and settle exactly once."""
+"""Process one delivery: `Handler.process` is where its whole life can be read."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import assert_never
 
-from hevcq.domain.job import JobRecord, JobState, Source, Task
+from hevcq.domain.job import JobRecord, JobState, Task
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import (
     HAND_ON_S,
@@ -14,25 +16,18 @@ from hevcq.domain.verdict import (
     Bury,
     Done,
     FailureClass,
-    Handling,
     Release,
-    RetryIn,
     Skipped,
     Verdict,
-    backoff,
-    classify,
-    handling,
     verdict,
 )
 from hevcq.errors import (
     BadMessage,
-    DatabaseBusy,
     HevcqError,
     StaleFence,
     Stopped,
     StorageError,
     TransientError,
-    WorkerUnfit,
 )
 from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Granted, Held
 from hevcq.ports.queue import Delivery, Queue
@@ -40,14 +35,14 @@ from hevcq.util.log import get_logger
 from hevcq.worker.chunking.chunk_job import ChunkJob
 from hevcq.worker.chunking.join_job import JoinJob
 from hevcq.worker.chunking.split import enqueue_chunks
-from hevcq.worker.chunking.subjob import Subjob, settle_ended_subjob, settle_obsolete_subjob
+from hevcq.worker.chunking.subjob import settle_ended_subjob, settle_obsolete_subjob
 from hevcq.worker.delivery.claim import ClaimedTask, ClaimResult, ObsoleteTask, claim_task
 from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.decide import crashed_too_often, decide, has_receives_to_spare, is_unfit
 from hevcq.worker.delivery.events import emit_settled, emit_started
-from hevcq.worker.delivery.fault_attribution import blame_source, suspect
+from hevcq.worker.delivery.job import Job
 from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.delivery.settle import combined, delay, settle
-from hevcq.worker.delivery.transitions import LedgerTransitions
 from hevcq.worker.encode_job import EncodeJob
 
 NEVER_CLAIMED_FAILURES = 1 << 30
@@ -75,7 +70,7 @@ class DeliveryResult:
 
 
 class Handler:
-    """Handles the deliveries of one slot, one at a time. `worker` names the slot in leases."""
+    """Processes the deliveries of one slot, one at a time. `worker` names the slot in leases."""
 
     def __init__(self, context: WorkerContext, worker: str) -> None:
         self.worker = worker
@@ -86,56 +81,68 @@ class Handler:
         self._unfit: HevcqError | None = None
 
     def interrupt(self) -> None:
-        """Make the work in hand stop and go back; what comes later goes back at once."""
+        """Stop the job in hand and release it; every later delivery is released at once."""
         with self._guard:
             self._interrupted = True
             lease = self._lease
         if lease is not None:
             lease.end(Stopped())
 
-    def handle(self, served: ProfileQueue, delivery: Delivery) -> DeliveryResult:
-        """Do what the delivery asks, and settle it.
+    def process(self, profile_queue: ProfileQueue, delivery: Delivery) -> DeliveryResult:
+        """Carry a delivery through its life: parse, claim, run, decide, record, settle.
 
-        Nothing is raised for a task that fails. What is raised is a defect or a kill: it leaves
-        the delivery unsettled, and it comes back after its deadline.
+        A task that fails raises nothing. What is raised is a defect or a kill: the delivery stays
+        unsettled and comes back after its deadline.
         """
-        log = get_logger(queue=delivery.queue, message=delivery.message_id)
-        if delivery.problem:
-            log.warning("message_unreadable", reason=delivery.problem)
-            why = Bury(reason=delivery.problem, failure_class=FailureClass.MESSAGE)
-            return DeliveryResult(why, settle(self._context, served.queue, delivery, why))
-        if not delivery.tasks:
-            log.info("message_ignored", reason=delivery.ignored)
-            return DeliveryResult(Done(), settle(self._context, served.queue, delivery, Done()))
-        return self._work(served, delivery)
+        context, queue, profile = self._context, profile_queue.queue, profile_queue.profile
+        self._unfit = None
+        verdict = parsed_verdict(delivery)
+        if verdict is not None:
+            return DeliveryResult(verdict, settle(context, queue, delivery, verdict))
+        verdicts: list[Verdict] = []
+        # Leaving the block joins the heartbeat: one in flight would hide the message again.
+        with self._leased(profile_queue, delivery) as lease:
+            for task in delivery.tasks:
+                job = self._claim(task, delivery, lease, profile)
+                if not isinstance(job, Job):
+                    verdicts.append(job)
+                    continue
+                emit_started(context, job.claimed, delivery, part=job.part)
+                try:
+                    decided = crashed_too_often(job.granted, profile) or job.run()
+                except Exception as error:  # noqa: BLE001 - classified, once
+                    decided, self._unfit = decide(context, job, error, delivery)
+                decided = self._record(job, decided)
+                emit_settled(context, job.claimed, decided, job)
+                verdicts.append(decided)
+            verdict = combined(verdicts)
+            self._mark_sources_finished(delivery, verdict, lease)
+        if lease.lost:
+            verdict = Abandon(reason=str(lease.cause))
+        return DeliveryResult(verdict, settle(context, queue, delivery, verdict), self._unfit)
 
-    def _work(self, served: ProfileQueue, delivery: Delivery) -> DeliveryResult:
-        context, queue, profile = self._context, served.queue, served.profile
-        lease = Lease(queue, delivery, profile.queue, context.clock, context.random)
+    @contextmanager
+    def _leased(self, profile_queue: ProfileQueue, delivery: Delivery) -> Iterator[Lease]:
+        """Hold a lease on the delivery, kept alive by a heartbeat that is joined on leaving."""
+        context, profile = self._context, profile_queue.profile
+        lease = Lease(profile_queue.queue, delivery, profile.queue, context.clock, context.random)
         with self._guard:
-            self._lease, self._unfit = lease, None
+            self._lease = lease
             if self._interrupted:
                 lease.end(Stopped())
         heartbeat = context.heartbeat(lease, context.clock)
         heartbeat.start()
         try:
-            verdicts = [self._task(task, delivery, lease, profile) for task in delivery.tasks]
-            decided = combined(verdicts)
-            if isinstance(decided, (Done, Skipped)) and not lease.lost:
-                # Before the message goes: a kill here brings it back, to be found settled.
-                for source in {task.source for task in delivery.tasks}:
-                    context.let_go(source)
+            yield lease
         finally:
-            # Joined before settling: a heartbeat in flight would hide the message again.
             heartbeat.join()
             with self._guard:
                 self._lease = None
-        if lease.lost:
-            decided = Abandon(reason=str(lease.cause))
-        return DeliveryResult(decided, settle(context, queue, delivery, decided), self._unfit)
 
-    def _task(self, task: Task, delivery: Delivery, lease: Lease, profile: Profile) -> Verdict:
-        """Work on one task and write its verdict to the ledger."""
+    def _claim(
+        self, task: Task, delivery: Delivery, lease: Lease, profile: Profile
+    ) -> Job | Verdict:
+        """Claim a task in the ledger; return its job, or the verdict on one that is not ours to run."""
         try:
             lease.check()
             if self._leaves(task, delivery, profile):
@@ -152,13 +159,20 @@ class Handler:
         fence = Fence(self._context.backend.ledger, found.task.unit_id, found.claim.fence)
         lease.hold(fence, claimed_at=found.sent)
         claimed = ClaimedTask(found.task, profile, lease, fence, self.worker)
-        return self._claimed(claimed, found.claim, found.job, delivery)
+        return self._job_of(claimed, found.claim, found.job)
+
+    def _job_of(self, claimed: ClaimedTask, granted: Granted, split_job: JobRecord | None) -> Job:
+        if split_job is None:
+            return EncodeJob(self._context, claimed, granted)
+        kind = JoinJob if claimed.task.chunk is None else ChunkJob
+        return kind(self._context, claimed, granted, split_job)
 
     def _leaves(self, task: Task, delivery: Delivery, profile: Profile) -> bool:
-        """Return whether a chunk that this process handed on is left to others a little longer."""
-        if not self._context.requeued_chunks.leaves(task.unit_id, self._context.clock.monotonic()):
+        """Return whether a chunk that this process requeued is left to other workers for now."""
+        now = self._context.clock.monotonic()
+        if not self._context.requeued_chunks.leaves(task.unit_id, now):
             return False
-        return _to_spare(delivery, profile)
+        return has_receives_to_spare(delivery, profile)
 
     def _ended(
         self, found: ClaimResult, claim: AlreadySettled | AlreadySplit, lease: Lease
@@ -176,99 +190,10 @@ class Handler:
             case _:
                 assert_never(claim)
 
-    def _claimed(
-        self, claimed: ClaimedTask, granted: Granted, job: JobRecord | None, delivery: Delivery
-    ) -> Verdict:
-        work = self._work_of(claimed, job)
-        emit_started(self._context, claimed, delivery, part=work.part)
-        if granted.crashes >= claimed.profile.queue.max_crashes:
-            reason = (
-                f"The job vanished {granted.crashes} times without a word: "
-                "its worker was killed, most likely for want of memory."
-            )
-            decided: Verdict = Bury(reason=reason, failure_class=FailureClass.CRASHED)
-        else:
-            decided = self._tried(work, claimed, granted, delivery)
-        decided = self._recorded(work, decided)
-        emit_settled(self._context, claimed, decided, work)
-        return decided
-
-    def _work_of(self, claimed: ClaimedTask, job: JobRecord | None) -> EncodeJob | Subjob:
-        transitions = LedgerTransitions(self._context, claimed.lease, claimed.fence)
-        if job is None:
-            return EncodeJob(self._context, claimed, transitions)
-        kind = JoinJob if claimed.task.chunk is None else ChunkJob
-        return kind(self._context, claimed, transitions, job)
-
-    def _tried(
-        self, work: EncodeJob | Subjob, claimed: ClaimedTask, granted: Granted, delivery: Delivery
-    ) -> Verdict:
-        try:
-            return work.run()
-        except Exception as error:  # noqa: BLE001 - classified, once
-            # Whatever broke when the lease was lost or the stop came, broke because of that.
-            cause = claimed.lease.cause or error
-            cause = blame_source(lambda: self._check(claimed.task.source), cause)
-            doubted = not work.sent_back and self._context.breaker.doubtful(
-                claimed.task.job_id, classify(cause), first=not granted.doubts
-            )
-            cause = self._diagnosed(cause, claimed)
-            if not isinstance(cause, HevcqError):
-                get_logger(job=claimed.task.job_id).exception("job_broke")
-            numbers, jitter = claimed.profile.queue, self._context.random()
-            decided = verdict(
-                cause,
-                failures=granted.failures,
-                limits=numbers.limits,
-                jitter=jitter,
-                attempt=delivery.attempt,
-            )
-            # With too few receives to spare the queue would give it up before its failures do.
-            spare = _to_spare(delivery, claimed.profile)
-            if doubted and spare and isinstance(decided, (RetryIn, Bury)):
-                # Had this worker waited as well, it would be the first to meet the job again.
-                return Release(
-                    reason=f"Perhaps this worker's fault: {decided.reason}",
-                    delay_s=backoff(0, numbers.limits, jitter),
-                    doubted=True,
-                )
-            return decided
-
-    def _check(self, source: Source) -> None:
-        self._context.retry_control_call(lambda: self._context.backend.store.check(source))
-
-    def _diagnosed(self, error: Exception, claimed: ClaimedTask) -> Exception:
-        """Return WorkerUnfit instead of `error` where this worker is to blame and not the job."""
-        blame = self._tried_out(error, claimed)
-        later = handling(blame) is Handling.LATER
-        if later and self._context.breaker.failed(claimed.task.job_id, classify(error)):
-            blame = WorkerUnfit(
-                "Different jobs failed here one after another, so this worker takes no more.",
-                remedy=f"See `hevcq doctor`. The last error was: {error}",
-            )
-        if isinstance(blame, (WorkerUnfit, StorageError)) and not isinstance(blame, DatabaseBusy):
-            self._unfit = blame
-        return blame
-
-    def _tried_out(self, error: Exception, claimed: ClaimedTask) -> Exception:
-        """Return what a trial of the encoder says after a failure that may be this machine's.
-
-        So the first job that a sick worker meets pays for it no more than the others.
-        """
-        if handling(error) is Handling.LATER and suspect(classify(error)):
-            try:
-                self._context.encoder.self_test(claimed.profile, stop=claimed.lease.stop)
-            except WorkerUnfit as unfit:
-                get_logger(job=claimed.task.job_id).error("trial_failed", reason=str(unfit))
-                return unfit
-            except HevcqError as unknown:
-                get_logger().info("trial_ended", reason=str(unknown))
-        return error
-
-    def _recorded(self, work: EncodeJob | Subjob, decided: Verdict) -> Verdict:
+    def _record(self, job: Job, decided: Verdict) -> Verdict:
         """Write the verdict to the ledger; return what is left to do where that fails."""
         try:
-            return work.record(decided)
+            return job.record(decided)
         except StaleFence as error:
             return Abandon(reason=str(error))
         except (TransientError, StorageError) as error:
@@ -277,6 +202,15 @@ class Handler:
             get_logger().error("verdict_not_recorded", reason=str(error), verdict=str(decided))
             return Abandon(reason=str(error))
 
+    def _mark_sources_finished(self, delivery: Delivery, decided: Verdict, lease: Lease) -> None:
+        """Report the sources of a delivery that ended well, before its message goes.
+
+        A kill here brings the message back, and its tasks are found settled.
+        """
+        if isinstance(decided, (Done, Skipped)) and not lease.lost:
+            for source in {task.source for task in delivery.tasks}:
+                self._context.let_go(source)
+
     def _unclaimed(
         self, error: Exception, task: Task, delivery: Delivery, lease: Lease, profile: Profile
     ) -> Verdict:
@@ -284,7 +218,7 @@ class Handler:
         if not isinstance(error, HevcqError):
             get_logger(job=task.job_id).exception("claim_broke")
         cause = lease.cause or error
-        if isinstance(cause, StorageError) and not isinstance(cause, DatabaseBusy):
+        if isinstance(cause, HevcqError) and is_unfit(cause):
             self._unfit = cause
         decided = verdict(
             cause,
@@ -324,10 +258,16 @@ class Handler:
         return Release(reason="Another worker holds the job.", delay_s=seconds)
 
 
-def _to_spare(delivery: Delivery, profile: Profile) -> bool:
-    """Return whether the message may come back uncounted, and its failures still fit its receives."""
-    numbers = profile.queue
-    return delivery.attempt < numbers.max_receives - numbers.max_failures
+def parsed_verdict(delivery: Delivery) -> Verdict | None:
+    """Return the verdict on a message that holds no task of ours, or None if there is work in it."""
+    log = get_logger(queue=delivery.queue, message=delivery.message_id)
+    if delivery.problem:
+        log.warning("message_unreadable", reason=delivery.problem)
+        return Bury(reason=delivery.problem, failure_class=FailureClass.MESSAGE)
+    if not delivery.tasks:
+        log.info("message_ignored", reason=delivery.ignored)
+        return Done()
+    return None
 
 
 def _settled_earlier(claim: AlreadySettled) -> Verdict:

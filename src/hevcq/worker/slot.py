@@ -110,7 +110,7 @@ class Slot:
             self._context.encode_slots.took(self._handler.worker)
         try:
             with bound(**_names(*found)):
-                self._note(self._handler.handle(*found))
+                self._note(self._handler.process(*found))
         finally:
             self.busy = False
             self._out_of_turn()

@@ -59,7 +59,7 @@ def work(farm: Farm, folder: Path, encoder: FakeEncoder) -> None:
     handler = Handler(context, farm.backend.owner)
     for _ in range(5):
         for delivery in take(queue):
-            handler.handle(ProfileQueue(PROFILES["hevc"], queue), delivery)
+            handler.process(ProfileQueue(PROFILES["hevc"], queue), delivery)
         farm.clock.advance(3600)
     scratch.close()
 

@@ -147,7 +147,7 @@ def worked_off(farm, folder) -> None:
     for name in ("hevc", "720p"):
         queue = farm.backend.queues[name]
         for delivery in take(queue):
-            Handler(context, "w:0").handle(ProfileQueue(PROFILES[name], queue), delivery)
+            Handler(context, "w:0").process(ProfileQueue(PROFILES[name], queue), delivery)
     scratch.close()
 
 

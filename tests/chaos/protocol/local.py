@@ -230,7 +230,7 @@ class Run:
             tasks=(TASK,),
         )
         self.hidden_until = delivery.deadline
-        self.handler.handle(ProfileQueue(PROFILE, self._queue), delivery)
+        self.handler.process(ProfileQueue(PROFILE, self._queue), delivery)
 
     # --- threads
 

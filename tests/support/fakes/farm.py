@@ -137,7 +137,7 @@ class Farm:
         if delivery is None:
             return None
         queue = self.context.backend.queues[self.profile.name]
-        return self.handler(worker).handle(ProfileQueue(self.profile, queue), delivery)
+        return self.handler(worker).process(ProfileQueue(self.profile, queue), delivery)
 
     def killed_at(self, point: str) -> bool:
         """Handle one delivery with a kill at `point`; return whether it was reached.

@@ -55,7 +55,7 @@ class VideoFarm(Farm):
     def do(self, delivery: Delivery, worker: str = "here:0") -> DeliveryResult:
         """Handle one delivery that a test took by itself."""
         queue = self.context.backend.queues[self.profile.name]
-        return self.handler(worker).handle(ProfileQueue(self.profile, queue), delivery)
+        return self.handler(worker).process(ProfileQueue(self.profile, queue), delivery)
 
     def task(self, source: Source, chunk: int | None) -> Task:
         """Return the task of a part under the job's present split."""

@@ -50,7 +50,7 @@ class SlowFarm(Farm):
                 continue
             at, fence = self.clock.monotonic(), self._fence(source)
             queue = self.context.backend.queues[self.profile.name]
-            handled = self.handler("alive:0").handle(ProfileQueue(self.profile, queue), found)
+            handled = self.handler("alive:0").process(ProfileQueue(self.profile, queue), found)
             if self._fence(source) > fence or isinstance(handled.verdict, Done):
                 return at - began
 

@@ -21,7 +21,7 @@ def dead(tmp_path) -> tuple[Farm, object]:
 
 def deliver(farm: Farm, *, from_dlq: bool) -> None:
     delivery = replace(farm.receive(), from_dlq=from_dlq)
-    farm.handler().handle(ProfileQueue(farm.profile, farm.queue), delivery)
+    farm.handler().process(ProfileQueue(farm.profile, farm.queue), delivery)
 
 
 def test_a_letter_moved_back_by_the_service_reopens_its_dead_job(tmp_path) -> None:

@@ -21,13 +21,13 @@ from hevcq.util.log import get_logger
 from hevcq.util.text import encodable
 from hevcq.worker.chunking.straggler import StragglerWatch
 from hevcq.worker.chunking.subjob import Subjob, send_join
-from hevcq.worker.delivery.inputs import require_free_space, sha256_file
+from hevcq.worker.delivery.inputs import sha256_file
 
 
 class ChunkJob(Subjob):
     """One attempt at one chunk."""
 
-    def _run(self, video: VideoPlan) -> Verdict:
+    def _run_part(self, video: VideoPlan) -> Verdict:
         chunk = self._chunk(video)
         made = self._found(chunk) or self._made(video, chunk)
         reference, cpu_s = made
@@ -48,9 +48,9 @@ class ChunkJob(Subjob):
         with self._context.scratch.job(self._task.unit_id) as folder:
             share = int(self._source.size * chunk.frames / video.chunks.frames)
             copied = share if self._store.free_bytes() is None else 0
-            require_free_space(self._context, copied + share, self.part)
+            self._require_free_space(copied + share, self.part)
             output = folder / part_name(chunk.index)
-            encoding = self._context.encoding(self._claimed.worker, self._lease.check)
+            encoding = self._context.encoding(self.claimed.worker, self._lease.check)
             with encoding, self._streamed(folder) as location:
                 report = self._encode(video, chunk, location, output)
             self._require_ours(chunk, report)
@@ -61,7 +61,7 @@ class ChunkJob(Subjob):
         request = self._request(video, location, output)
         on_progress = self._report.encoding(Phase.ENCODE, video.chunks.seconds(chunk))
         if self._context.requeue_stragglers:
-            trail = StragglerWatch(self._context, video, chunk, self._lease, self._claimed.fence)
+            trail = StragglerWatch(self._context, video, chunk, self._lease, self.claimed.fence)
             on_progress = trail.watched(on_progress)
         report = self._context.encoder.encode_chunk(
             request,
@@ -94,7 +94,7 @@ class ChunkJob(Subjob):
         )
         metadata = {
             "job": self._task.unit_id,
-            "fence": str(self._claimed.fence.number),
+            "fence": str(self.claimed.fence.number),
             "sha256": sha256,
             "frames": str(report.frames),
             "report": name,
@@ -104,7 +104,7 @@ class ChunkJob(Subjob):
             file=output,
             sha256=sha256,
             job_id=self._task.unit_id,
-            fence=self._claimed.fence.number,
+            fence=self.claimed.fence.number,
             metadata=metadata,
             stop=self._lease.stop,
         )

@@ -9,7 +9,6 @@ from hevcq.domain.certificate import GateResult, kept_original
 from hevcq.domain.chunking.split_plan import PartReport, VideoPlan
 from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, part_id
 from hevcq.domain.keys import part_name, rendition_key, work_key
-from hevcq.domain.planning.encode_plan import SkipReason
 from hevcq.domain.verdict import Done, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, VerificationFailed
 from hevcq.ports.encoder import EncodeReport, VerifyRequest
@@ -17,7 +16,6 @@ from hevcq.util.log import get_logger
 from hevcq.worker.chunking.split import enqueue_chunks, sweep
 from hevcq.worker.chunking.subjob import Subjob
 from hevcq.worker.delivery.claim import ClaimedTask
-from hevcq.worker.delivery.inputs import require_free_space
 from hevcq.worker.delivery.lease import Fence
 from hevcq.worker.publish import Made, publish
 from hevcq.worker.reuse import adopt
@@ -30,7 +28,7 @@ class JoinJob(Subjob):
         # What fails a gate as a joined video may well pass as a whole one: cutting is to blame first.
         return isinstance(error, (PartUnfit, VerificationFailed))
 
-    def _run(self, video: VideoPlan) -> Verdict:
+    def _run_part(self, video: VideoPlan) -> Verdict:
         subjobs = self._context.backend.subjobs
         parts = self._context.retry_control_call(lambda: subjobs.parts(self._job.job_id))
         chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
@@ -60,7 +58,7 @@ class JoinJob(Subjob):
         with self._context.scratch.job(self._task.unit_id) as folder:
             copied = self._source.size if self._store.free_bytes() is None else 0
             sizes = sum(p.rendition.size for p in chunks if p.rendition is not None)
-            require_free_space(self._context, copied + 2 * sizes, self.part)
+            self._require_free_space(copied + 2 * sizes, self.part)
             self._report.phase(Phase.FETCH)
             files = [self._collected(part, folder) for part in chunks]
             told = [self._told(part) for part in chunks]
@@ -106,7 +104,7 @@ class JoinJob(Subjob):
         key = work_key(self._job.job_id, self._split.name, part_name(number))
         self._context.retry_control_call(lambda: self._store.delete(key))
         self._context.retry_control_call(
-            lambda: self._ledger.reopen(part, who=self._claimed.worker, why=reason)
+            lambda: self._ledger.reopen(part, who=self.claimed.worker, why=reason)
         )
         enqueue_chunks(self._context, self._task.whole(), self._split)
         self.sent_back = True
@@ -139,8 +137,6 @@ class JoinJob(Subjob):
     def _verified(
         self, video: VideoPlan, location: str, output: Path, report: EncodeReport
     ) -> tuple[tuple[GateResult, ...], float]:
-        self._report.phase(Phase.VERIFY)
-        began = self._context.clock.monotonic()
         request = VerifyRequest(
             profile=video.recipe,
             plan=video.plan,
@@ -153,21 +149,7 @@ class JoinJob(Subjob):
             max_seconds=self._lease.left_s,
             chunks=video.chunks,
         )
-        gates = self._context.encoder.verify(
-            request,
-            on_progress=self._report.encoding(Phase.VERIFY, video.duration_s),
-            stop=self._lease.stop,
-        )
-        return gates, self._context.clock.monotonic() - began
-
-    def _remembered(self, video: VideoPlan, reason: str) -> Skipped:
-        recipe = video.recipe
-        self._context.retry_control_call(
-            lambda: self._context.backend.skips.remember(
-                video.source_sha256, recipe.name, recipe.revision, reason
-            )
-        )
-        return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
+        return self._verify(request, video.duration_s)
 
     def _prove(
         self,
@@ -178,12 +160,12 @@ class JoinJob(Subjob):
         key: str,
     ) -> Made | Skipped:
         output = files[0].parent / f"rendition.{video.plan.extension}"
-        with self._context.encoding(self._claimed.worker, self._lease.check):
+        with self._context.encoding(self.claimed.worker, self._lease.check):
             report = self._joined(video, location, files, output)
             gates, seconds = self._verified(video, location, output, report)
         reason = kept_original(gates)
         if reason is not None:
-            return self._remembered(video, reason)
+            return self._remember_skip(video.source_sha256, video.recipe, reason)
         return Made(
             key=key,
             file=output,
@@ -196,7 +178,7 @@ class JoinJob(Subjob):
 
     def _publish(self, video: VideoPlan, made: Made) -> Done:
         job = Fence(self._ledger, self._job.job_id, self._job.fence)
-        claimed = ClaimedTask(self._task, video.recipe, self._lease, job, self._claimed.worker)
+        claimed = ClaimedTask(self._task, video.recipe, self._lease, job, self.claimed.worker)
         rendition = publish(self._context, claimed, made, self._report)
         return self._complete(rendition, made.report.cpu_s)
 

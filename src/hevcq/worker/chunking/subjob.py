@@ -7,26 +7,28 @@ delivery last. A kill between two of these is taken up by the part's next delive
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from hevcq.domain.chunking.split_plan import VideoPlan
-from hevcq.domain.job import JobRecord, JobState, RenditionRef, Split, Task, TaskKind
+from hevcq.domain.job import JobRecord, JobState, Split, Task, TaskKind
 from hevcq.domain.keys import work_key
 from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, StaleFence, Superseded, Unavailable
 from hevcq.ports.encoder import EncodeRequest
+from hevcq.ports.ledger import Granted
 from hevcq.ports.store import Input
 from hevcq.util.hashing import sha256_bytes
 from hevcq.util.log import get_logger
 from hevcq.worker.chunking.split import PLAN, subjob_task, sweep
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.job import Job, local_path
 from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.delivery.progress import Reporter
-from hevcq.worker.delivery.settle import record
+from hevcq.worker.delivery.settle import record_verdict
 from hevcq.worker.delivery.transitions import LedgerTransitions
 
 MAX_PLAN_BYTES = 16 << 20
@@ -51,55 +53,50 @@ class SubjobReporter(Reporter):
             self._lease.end(Superseded())
 
 
-class Subjob(ABC):
-    """One attempt at a part. `job` is the split job it belongs to, as it was at the claim."""
+class Subjob(Job):
+    """One attempt at a chunk or a join. `split_job` is the job it belongs to, as of the claim."""
 
     def __init__(
         self,
         context: WorkerContext,
         claimed: ClaimedTask,
-        transitions: LedgerTransitions,
-        job: JobRecord,
+        granted: Granted,
+        split_job: JobRecord,
     ) -> None:
-        assert job.split is not None
-        self._context, self._claimed, self._transitions = context, claimed, transitions
-        self._task, self._lease, self._source = claimed.task, claimed.lease, claimed.task.source
-        self._job, self._split = job, job.split
-        self._store, self._ledger = context.backend.store, context.backend.ledger
+        assert split_job.split is not None
+        self._job, self._split = split_job, split_job.split
+        super().__init__(context, claimed, granted)
+        self.part = label(claimed.task, self._split)
         self._end = LedgerTransitions(
-            context, claimed.lease, Fence(self._ledger, job.job_id, job.fence)
+            context, claimed.lease, Fence(self._ledger, split_job.job_id, split_job.fence)
         )
-        self._report = SubjobReporter(context, claimed, job.split)
         self._unfit = False
-        self.part = label(claimed.task, job.split)
-        self.sent_back = False
-        """Whether a chunk is made again. The join then comes in a new message, whose receives say
-        nothing: only what is counted keeps this from going round for ever."""
-        self.rendition: RenditionRef | None = None
-        """Where the rendition is, once the job is complete."""
 
-    def run(self) -> Verdict:
-        """Do the part; raises any error of the tree."""
-        self._context.retry_control_call(lambda: self._store.check(self._source))
+    def _reporter(self) -> Reporter:
+        return SubjobReporter(self._context, self.claimed, self._split)
+
+    def _run(self) -> Verdict:
+        """Do the part by the split's plan."""
         try:
-            return self._run(self._video())
+            return self._run_part(self._video())
         except HevcqError as error:
             self._unfit = self._lease.cause is None and self._is_unfit(error)
             raise
 
     @abstractmethod
-    def _run(self, video: VideoPlan) -> Verdict: ...
+    def _run_part(self, video: VideoPlan) -> Verdict: ...
 
     def _is_unfit(self, error: HevcqError) -> bool:
         """Return whether the video is better encoded whole than given up, if this never succeeds."""
         return isinstance(error, PartUnfit)
 
-    def record(self, decided: Verdict) -> Verdict:
+    def record(self, verdict: Verdict) -> Verdict:
         """Write the verdict to the ledger, for the part and where it ends that, for its job.
 
         Returns what becomes of the delivery. Raises StaleFence if the part is no longer ours,
         Unavailable or StorageError.
         """
+        decided = verdict
         if isinstance(decided, (Bury, RetryIn)):
             decided = decided.model_copy(update={"reason": f"{self.part}: {decided.reason}"})
         match decided:
@@ -107,16 +104,16 @@ class Subjob(ABC):
                 return self._give_up(decided)
             case Bury():
                 self._transitions.bury(decided.reason, decided.failure_class)
-                verdict = end_job(self._end, self._job.job_id, decided)
+                ended = end_job(self._end, self._job.job_id, decided)
                 sweep(self._context, self._job.job_id, forget=False)
-                return verdict
+                return ended
             case Skipped():
                 self._end.skip(decided.reason)
                 sweep(self._context, self._job.job_id)
             case Done():
                 pass
             case _:
-                record(self._transitions, decided)
+                record_verdict(self._transitions, decided)
         return decided
 
     def _give_up(self, decided: Bury) -> Verdict:
@@ -152,9 +149,7 @@ class Subjob(ABC):
     def _fetched(self, folder: Path) -> Iterator[tuple[Path, str]]:
         """Make the source readable; yield its path and its location for the encoder."""
         with self._opened(self._store.fetch, folder) as found:
-            if found.path is None:
-                raise Unavailable("The store handed out no local file to read the source from.")
-            yield found.path, found.location
+            yield local_path(found), found.location
 
     @contextmanager
     def _streamed(self, folder: Path) -> Iterator[str]:

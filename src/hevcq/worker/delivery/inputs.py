@@ -1,13 +1,12 @@
-"""Hash a file of a running job, and say in the worker's own errors why it cannot be read."""
+"""Hash a file of a running job; what keeps it from being read is one of the worker's errors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from hevcq.errors import DiskFull, HevcqError, SourceGone, SourceUnreadable, Unavailable
+from hevcq.errors import HevcqError, SourceGone, SourceUnreadable, Unavailable
 from hevcq.util import hashing
-from hevcq.worker.delivery.context import WorkerContext
 
 
 def sha256_file(
@@ -26,19 +25,3 @@ def sha256_file(
         raise SourceUnreadable(f"{path} cannot be read: {error.strerror}.") from error
     except OSError as error:
         raise Unavailable(f"{path} could not be read: {error.strerror or error}.") from error
-
-
-def require_free_space(context: WorkerContext, size: int, name: str) -> None:
-    """Raise DiskFull unless scratch and store have `size` bytes free, and what must stay so on top."""
-    needed = size + context.min_free_bytes
-    there, room = (
-        context.scratch.free_bytes(),
-        context.retry_control_call(context.backend.store.free_bytes),
-    )
-    free = there if room is None else min(there, room)
-    if free < needed:
-        least = -(-needed >> 20)  # rounded up, or it may seem to be there already
-        raise DiskFull(
-            f"{name} needs {least} MiB free, and there are {free >> 20} MiB.",
-            remedy="The work goes on by itself once there is room.",
-        )

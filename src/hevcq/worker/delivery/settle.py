@@ -27,8 +27,8 @@ from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.transitions import LedgerTransitions
 
 
-def record(transitions: LedgerTransitions, decided: Verdict) -> None:
-    """Write a claimed job's verdict to the ledger; DONE was written by the attempt itself.
+def record_verdict(transitions: LedgerTransitions, decided: Verdict) -> None:
+    """Write a claimed job's verdict to the ledger; DONE was written by the job itself.
 
     Raises StaleFence if the job is no longer ours, Unavailable or StorageError if the ledger
     does not answer.
@@ -43,14 +43,14 @@ def record(transitions: LedgerTransitions, decided: Verdict) -> None:
         case Release():
             transitions.interrupt(decided.reason, doubted=decided.doubted)
         case Abandon():
-            _let_go(transitions, decided.reason)
+            _release_claim(transitions, decided.reason)
         case Done():
             pass
         case _:
             assert_never(decided)
 
 
-def _let_go(transitions: LedgerTransitions, reason: str) -> None:
+def _release_claim(transitions: LedgerTransitions, reason: str) -> None:
     """Give a claim back whose lease on the message is lost, where the fence is still ours.
 
     Without this the job's next claim would find it RUNNING with its lease run out, and count a

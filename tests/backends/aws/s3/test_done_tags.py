@@ -58,7 +58,7 @@ class Shift:
         for name in profiles:
             queue = self.farm.backend.queues[name]
             for delivery in take(queue):
-                Handler(self.context, "w").handle(ProfileQueue(PROFILES[name], queue), delivery)
+                Handler(self.context, "w").process(ProfileQueue(PROFILES[name], queue), delivery)
 
 
 def upload(farm: Farm, content: bytes = b"clip", **more) -> Source:

@@ -293,7 +293,7 @@ def test_a_late_publication_does_not_replace_that_of_a_later_upload(farm, tmp_pa
 
     def work(worker: str) -> None:
         (delivery,) = take(queue)
-        Handler(context, worker).handle(ProfileQueue(PROFILES["hevc"], queue), delivery)
+        Handler(context, worker).process(ProfileQueue(PROFILES["hevc"], queue), delivery)
 
     def overtaken(*asked):
         setattr(*place, whole)

@@ -305,7 +305,7 @@ def test_moved_back_by_sqs_itself_it_is_done(farm, tmp_path) -> None:
     parts = (farm.backend, FakeEncoder(), fake_plan, scratch, farm.clock)
     handler = Handler(WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat), "w")
     for delivery in take(queue):
-        handler.handle(ProfileQueue(PROFILES["hevc"], queue), delivery)
+        handler.process(ProfileQueue(PROFILES["hevc"], queue), delivery)
 
     assert record(farm, source).state is JobState.DONE
 

@@ -1,0 +1,112 @@
+"""Decide what a failed job becomes: classify the error once, and tell whose fault it was."""
+
+from __future__ import annotations
+
+from hevcq.domain.profile import Profile
+from hevcq.domain.verdict import (
+    Bury,
+    FailureClass,
+    Handling,
+    Release,
+    RetryIn,
+    Verdict,
+    backoff,
+    classify,
+    handling,
+    verdict,
+)
+from hevcq.errors import DatabaseBusy, HevcqError, StorageError, WorkerUnfit
+from hevcq.ports.ledger import Granted
+from hevcq.ports.queue import Delivery
+from hevcq.util.log import get_logger
+from hevcq.worker.delivery.claim import ClaimedTask
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.fault_attribution import blame_source, suspect
+from hevcq.worker.delivery.job import Job
+
+
+def crashed_too_often(granted: Granted, profile: Profile) -> Bury | None:
+    """Return the burial of a job whose worker died `max_crashes` times, else None."""
+    if granted.crashes < profile.queue.max_crashes:
+        return None
+    reason = f"The worker died {granted.crashes} times during this job (out of memory?)."
+    return Bury(reason=reason, failure_class=FailureClass.CRASHED)
+
+
+def decide(
+    context: WorkerContext, job: Job, error: Exception, delivery: Delivery
+) -> tuple[Verdict, HevcqError | None]:
+    """Return the verdict on a job that raised `error`, and why this worker is unfit, if it is.
+
+    Whatever broke after the lease was lost or a stop came, broke because of that. A source that
+    changed meanwhile is to blame before the job is, and a sick worker before both.
+    """
+    claimed, profile = job.claimed, job.claimed.profile
+    cause = claimed.lease.cause or error
+    source, store = claimed.task.source, context.backend.store
+    cause = blame_source(lambda: context.retry_control_call(lambda: store.check(source)), cause)
+    doubtful = not job.sent_back and context.breaker.doubtful(
+        claimed.task.job_id, classify(cause), first=not job.granted.doubts
+    )
+    cause = _blame_worker(context, cause, claimed)
+    unfit = cause if isinstance(cause, HevcqError) and is_unfit(cause) else None
+    if not isinstance(cause, HevcqError):
+        get_logger(job=claimed.task.job_id).exception("job_broke", exc_info=cause)
+    limits, jitter = profile.queue.limits, context.random()
+    decided = verdict(
+        cause,
+        failures=job.granted.failures,
+        limits=limits,
+        jitter=jitter,
+        attempt=delivery.attempt,
+    )
+    # With too few receives to spare, the queue would give the job up before its failures do.
+    spare = has_receives_to_spare(delivery, profile)
+    if doubtful and spare and isinstance(decided, (RetryIn, Bury)):
+        # The delay keeps this worker from being the first to meet the job again.
+        decided = Release(
+            reason=f"Perhaps this worker's fault: {decided.reason}",
+            delay_s=backoff(0, limits, jitter),
+            doubted=True,
+        )
+    return decided, unfit
+
+
+def is_unfit(error: Exception) -> bool:
+    """Return whether an error means that this machine must take no more work."""
+    sick = isinstance(error, (WorkerUnfit, StorageError))
+    return sick and not isinstance(error, DatabaseBusy)
+
+
+def has_receives_to_spare(delivery: Delivery, profile: Profile) -> bool:
+    """Return whether the message may come back uncounted and still outlast its counted failures."""
+    numbers = profile.queue
+    return delivery.attempt < numbers.max_receives - numbers.max_failures
+
+
+def _blame_worker(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
+    """Return WorkerUnfit instead of `error` where this worker is to blame and not the job."""
+    blame = _self_tested(context, error, claimed)
+    later = handling(blame) is Handling.LATER
+    if later and context.breaker.failed(claimed.task.job_id, classify(error)):
+        return WorkerUnfit(
+            "Different jobs failed here one after another, so this worker takes no more.",
+            remedy=f"See `hevcq doctor`. The last error was: {error}",
+        )
+    return blame
+
+
+def _self_tested(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
+    """Return WorkerUnfit if the encoder fails its self-test after a failure that may be its own.
+
+    So the first job that a sick worker meets pays for it no more than the others.
+    """
+    if handling(error) is Handling.LATER and suspect(classify(error)):
+        try:
+            context.encoder.self_test(claimed.profile, stop=claimed.lease.stop)
+        except WorkerUnfit as unfit:
+            get_logger(job=claimed.task.job_id).error("trial_failed", reason=str(unfit))
+            return unfit
+        except HevcqError as unknown:
+            get_logger().info("trial_ended", reason=str(unknown))
+    return error

@@ -1,0 +1,119 @@
+"""The job base: what an encode, a chunk and a join have in common.
+
+A job is one attempt at a claimed task. `run` does the work and returns a verdict or raises;
+`record` writes the verdict to the ledger. Everything else of a delivery's life is in
+`worker/handler.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from hevcq.domain.certificate import GateResult
+from hevcq.domain.job import Phase, RenditionRef
+from hevcq.domain.planning.encode_plan import SkipReason
+from hevcq.domain.profile import Profile
+from hevcq.domain.verdict import Skipped, Verdict
+from hevcq.errors import DiskFull, Unavailable
+from hevcq.ports.encoder import VerifyRequest
+from hevcq.ports.ledger import Granted
+from hevcq.ports.store import Input
+from hevcq.worker.delivery.claim import ClaimedTask
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.progress import Reporter
+from hevcq.worker.delivery.settle import record_verdict
+from hevcq.worker.delivery.transitions import LedgerTransitions
+
+
+class Job(ABC):
+    """One attempt at a claimed task: from its source to a verdict in the ledger.
+
+    `rendition` is set once the job is complete. `part` names a chunk or a join for people, and is
+    empty for a whole video. `sent_back` says that a join had a chunk encoded again: it comes back
+    in a new message, whose attempt number says nothing, so only the ledger's count of failures
+    keeps it from going round for ever.
+    """
+
+    part = ""
+
+    def __init__(self, context: WorkerContext, claimed: ClaimedTask, granted: Granted) -> None:
+        self.claimed, self.granted = claimed, granted
+        self.rendition: RenditionRef | None = None
+        self.sent_back = False
+        self._context = context
+        self._task, self._profile = claimed.task, claimed.profile
+        self._lease, self._source = claimed.lease, claimed.task.source
+        self._store, self._ledger = context.backend.store, context.backend.ledger
+        self._skips = context.backend.skips
+        self._transitions = LedgerTransitions(context, claimed.lease, claimed.fence)
+        self._report = self._reporter()
+
+    def _reporter(self) -> Reporter:
+        claimed = self.claimed
+        return Reporter(self._context, claimed.lease, claimed.task, claimed.fence, claimed.worker)
+
+    def run(self) -> Verdict:
+        """Check that the source is the version that was queued, then do the work.
+
+        Raises any error of the tree; `delivery.decide` turns it into a verdict.
+        """
+        self._context.retry_control_call(lambda: self._store.check(self._source))
+        return self._run()
+
+    @abstractmethod
+    def _run(self) -> Verdict:
+        """Do the work; return Done, Skipped or Release."""
+
+    def record(self, verdict: Verdict) -> Verdict:
+        """Write the verdict to the ledger; return what becomes of the delivery.
+
+        Raises StaleFence if the job is no longer ours, Unavailable or StorageError if the ledger
+        does not answer.
+        """
+        record_verdict(self._transitions, verdict)
+        return verdict
+
+    def _require_free_space(self, size: int, name: str) -> None:
+        """Raise DiskFull unless scratch and store have `size` bytes free beyond the reserve."""
+        context = self._context
+        needed = size + context.min_free_bytes
+        scratch = context.scratch.free_bytes()
+        store = context.retry_control_call(self._store.free_bytes)
+        free = scratch if store is None else min(scratch, store)
+        if free < needed:
+            least = -(-needed >> 20)  # rounded up, or it may look as if there were enough
+            raise DiskFull(
+                f"{name} needs {least} MiB free, and there are {free >> 20} MiB.",
+                remedy="The work goes on by itself once there is room.",
+            )
+
+    def _verify(
+        self, request: VerifyRequest, duration_s: float | None
+    ) -> tuple[tuple[GateResult, ...], float]:
+        """Run the gates over an output; return their results and the seconds they took."""
+        self._report.phase(Phase.VERIFY)
+        began = self._context.clock.monotonic()
+        gates = self._context.encoder.verify(
+            request,
+            on_progress=self._report.encoding(Phase.VERIFY, duration_s),
+            stop=self._lease.stop,
+        )
+        return gates, self._context.clock.monotonic() - began
+
+    def _remember_skip(self, source_sha256: str, profile: Profile, reason: str) -> Skipped:
+        """Remember that these bytes are not worth encoding, then skip.
+
+        In this order a kill between the two costs no second encode.
+        """
+        self._context.retry_control_call(
+            lambda: self._skips.remember(source_sha256, profile.name, profile.revision, reason)
+        )
+        return Skipped(reason=f"{SkipReason.NOT_SMALLER.value}: {reason}")
+
+
+def local_path(fetched: Input) -> Path:
+    """Return the local file of a fetched source; raise Unavailable if the store gave none."""
+    if fetched.path is None:
+        raise Unavailable("The store handed out no local file to read the source from.")
+    return fetched.path
