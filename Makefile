@@ -13,6 +13,8 @@ TF := terraform -chdir=infra/terraform/examples/minimal
 TF_PLUGINS ?=
 # What takes every branch; tests marked as repeating a way at each of its steps need not.
 COVERING := $(addprefix tests/,domain worker contracts library ops backends settings usecases chaos/test_hostile_library.py)
+# One more than two cores: many tests wait (for a provider, a child, a lease) and leave theirs idle.
+TESTERS ?= 3
 IMAGE ?= hevcq-worker
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
@@ -45,7 +47,7 @@ format: setup  ## let ruff put the code in order
 	$(BIN)/ruff format .
 
 test: setup  ## every test that belongs to a change (T="-k words" for some)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(T)
+	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal -m "not slow" $(T)
 
 coverage: setup  ## every branch of what must not break is taken by a test, or this fails
 	rm -rf build/coverage
