@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hevcq.backends.aws.sqs import letter
-from hevcq.backends.aws.sqs.message_parser import Recipient, read
+from hevcq.backends.aws.sqs import dead_letters
+from hevcq.backends.aws.sqs.message_parser import Recipient, parse
 from hevcq.domain.job import MAX_BODY_BYTES, Source, Task, TaskKind
 from hevcq.domain.keys import check_key, rendition_key
 from hevcq.errors import BadMessage
@@ -40,7 +40,7 @@ CLIMBING = [
 
 @pytest.mark.parametrize("key", CLIMBING)
 def test_a_key_that_climbs_or_is_no_text_is_refused_with_a_reason(key):
-    found = read(event(key), ROUTE)
+    found = parse(event(key), ROUTE)
     assert found.tasks == ()
     assert found.problem
     assert "\n" not in found.problem
@@ -54,7 +54,7 @@ LITERAL = [
 
 @pytest.mark.parametrize("key", LITERAL)
 def test_a_key_that_only_looks_like_a_way_out_stays_a_name_below_the_outbox(key):
-    (task,) = read(event(key), ROUTE).tasks
+    (task,) = parse(event(key), ROUTE).tasks
     made = rendition_key(task.source.key, "hevc", "mp4")
     assert check_key(made).startswith("DONE/hevc/")
     assert not {"", ".", ".."} & set(made.split("/"))
@@ -79,7 +79,7 @@ def test_a_task_with_forged_fields_is_a_task_of_this_farm_or_refused(changes):
         task = Task.parse(body)
         assert check_key(task.source.key) == task.source.key
         assert task.kind in TaskKind
-    found = read(body, ROUTE)
+    found = parse(body, ROUTE)
     assert all(task.profile == "hevc" and task.source.bucket == "in" for task in found.tasks)
     assert found.tasks or found.ignored or 0 < len(found.problem) < 1_000
 
@@ -89,7 +89,7 @@ def test_a_task_with_forged_fields_is_a_task_of_this_farm_or_refused(changes):
 def test_a_task_with_a_forged_source_is_refused_or_within_the_bucket(changes):
     whole = json.loads(TASK.body())
     body = json.dumps({**whole, "source": {**whole["source"], **changes}})
-    found = read(body, ROUTE)
+    found = parse(body, ROUTE)
     for task in found.tasks:
         assert task.source.bucket == "in"
         assert check_key(task.source.key)
@@ -115,7 +115,7 @@ def test_a_task_with_a_forged_source_is_refused_or_within_the_bucket(changes):
          "two"],
 )  # fmt: skip
 def test_a_body_made_to_break_a_reader_is_a_problem_with_its_reason(body):
-    assert read(body, ROUTE).problem
+    assert parse(body, ROUTE).problem
     with pytest.raises(BadMessage):
         Task.parse(body)
 
@@ -123,20 +123,20 @@ def test_a_body_made_to_break_a_reader_is_a_problem_with_its_reason(body):
 def test_an_event_of_more_records_than_s3_sends_is_refused():
     whole = json.loads(event("TODO/a.mp4"))
     whole["Records"] *= 1_001
-    assert read(json.dumps(whole), ROUTE).problem
+    assert parse(json.dumps(whole), ROUTE).problem
 
 
 @pytest.mark.parametrize("size", [2**63, 10**40, 10**4000, -1], ids=["2^63", "e40", "e4000", "-1"])
 def test_a_size_that_no_file_has_is_a_problem_with_its_reason(size):
     # Neither SQLite nor DynamoDB holds such a number: the job could be written down nowhere.
-    assert "size" in read(TASK.body().replace('"size":7', f'"size":{size}'), ROUTE).problem
-    assert read(event("TODO/a.mp4", size=size), ROUTE).problem
+    assert "size" in parse(TASK.body().replace('"size":7', f'"size":{size}'), ROUTE).problem
+    assert parse(event("TODO/a.mp4", size=size), ROUTE).problem
 
 
 def test_the_number_of_a_chunk_that_no_video_has_is_refused():
     body = TASK.model_copy(update={"kind": TaskKind.CHUNK, "chunk": 7, "split": "a-1"}).body()
-    assert read(body, ROUTE).tasks
-    assert "chunk" in read(body.replace('"chunk":7', f'"chunk":{10**3000}'), ROUTE).problem
+    assert parse(body, ROUTE).tasks
+    assert "chunk" in parse(body.replace('"chunk":7', f'"chunk":{10**3000}'), ROUTE).problem
 
 
 FORGED = [
@@ -152,6 +152,6 @@ def test_a_forged_letter_is_listed_as_the_text_that_it_is(changes):
         "hevcq_dead_letter": 1, "queue": "hevc", "message_id": "m", "reason": "r", "attempts": 1,
         "failure_class": "message", "buried_at": 1.0, "body_bytes": 1, "body": TASK.body(),
     }  # fmt: skip
-    assert letter.read(json.dumps(whole)) is not None
-    assert letter.read(json.dumps({**whole, **changes})) is None
-    assert read(json.dumps({**whole, **changes}), ROUTE).problem
+    assert dead_letters.decode(json.dumps(whole)) is not None
+    assert dead_letters.decode(json.dumps({**whole, **changes})) is None
+    assert parse(json.dumps({**whole, **changes}), ROUTE).problem

@@ -1,4 +1,4 @@
-"""One way of running, opened: the ports that belong together."""
+"""The ports of one backend, opened together."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from hevcq.ports.task_publisher import TaskPublisher
 
 
 class Ledger(JobLedger, SubjobLedger, SkipMemory):
-    """The three ledger ports by one object: a split moves a job and puts its subjobs in at once."""
+    """The three ledger ports in one object: a split changes a job and adds its subjobs atomically."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Queues by profile name, and the ledger, store and fan-out beside them.
+    """The queues by profile name, with their ledger, store and task publisher.
 
-    `ledger` is asked for jobs alone; `subjobs` and `skips` are the same object, by their own ports.
-
-    `owner` names this process in leases. `close` ends connections and threads; it may be called
-    twice. `announces_uploads` says that accepting a source already queues it (S3 notifications),
-    `external_dlq` that a queue may make a message a dead letter, after too many receives,
-    without the ledger's knowing (SQS).
+    `subjobs` and `skips` are the same object as `ledger`, each seen through its own port. `owner`
+    names this process in leases. `close` ends connections and threads and may be called twice.
+    `announces_uploads` says that accepting a source already queues it (S3 notifications).
+    `external_dlq` says that the queue service itself moves a message to the dead-letter queue after
+    too many receives, without the ledger (SQS).
     """
 
     owner: str
@@ -45,5 +44,5 @@ class Backend:
 
     @property
     def skips(self) -> SkipMemory:
-        """What is known not to be worth encoding."""
+        """The sources that are known not to be worth encoding."""
         return self.ledger

@@ -1,4 +1,4 @@
-"""The queue port: deliveries with a deadline, settled exactly once, buried with a reason."""
+"""The queue port: deliveries with a deadline that are settled once, and dead letters."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from hevcq.domain.verdict import Bury, FailureClass
 class Delivery:
     """One receipt of a message.
 
-    `tasks` is what it asks of this queue's profile (usually one; an S3 event may carry several).
-    `problem` says why the body could not be read: such a delivery must be buried. No tasks and no
-    problem means "nothing for this profile" (`ignored` says what it was): acknowledge and count.
-    `attempt` counts receives of this message, never failures. `deadline` is monotonic seconds of
-    the adapter's clock when the lease ends unless extended. `from_dlq` says that a dead letter came
-    back as it was, moved by the service and not by `redrive`: its job may be dead in the ledger.
+    `tasks` are the tasks for this queue's profile (usually one; an S3 event may carry several).
+    `problem` says why the body could not be parsed: bury such a delivery. With neither tasks nor a
+    problem there is nothing to do for this profile (`ignored` says what it was): acknowledge and
+    count it. `attempt` counts receives of the message, not failures. `deadline` is when the lease
+    ends unless extended, in monotonic seconds of the adapter's clock; `sent_at` is Unix seconds.
+    `from_dlq` says that the service moved a dead letter back unchanged, not `redrive`: its job may
+    be DEAD in the ledger.
     """
 
     queue: str
@@ -38,7 +39,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A buried delivery. `letter_id` is stable until it is redriven or purged."""
+    """A message in the dead-letter queue.
+
+    `letter_id` is stable until it is redriven or purged. `tail` holds the last lines of ffmpeg's
+    output. `buried_at` is Unix seconds.
+    """
 
     letter_id: str
     queue: str
@@ -53,7 +58,10 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which dead letters: every given condition must hold; none given means all."""
+    """A filter of dead letters: all given conditions must hold; without any it matches all.
+
+    `buried_before` is Unix seconds, `limit` a number of letters.
+    """
 
     failure_class: FailureClass | None = None
     job_id: str | None = None
@@ -72,7 +80,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many messages are where; approximate on services that only estimate."""
+    """The number of messages by state, approximate where the service only estimates.
+
+    `oldest_s` is the age of the oldest ready message in seconds, where it is known.
+    """
 
     ready: int
     in_flight: int
@@ -82,88 +93,98 @@ class Depth:
 
 
 class Queue(ABC):
-    """One profile's queue and its dead letters.
+    """The queue of one profile and its dead letters.
 
     Specification, held by tests/contracts for every backend:
 
-    - A received message is hidden until its deadline and comes back after it, with `attempt` one
-      higher. Two consumers never hold one delivery at the same time.
-    - After `max_receives` receives without being settled it becomes a dead letter of class
-      RECEIVES instead of being delivered again.
-    - A receipt is stale once its deadline passed and the message was received again, or once it
-      was settled. A stale receipt neither extends nor settles.
+    - A received message is hidden until its deadline and redelivered after it, with `attempt` one
+      higher. Two consumers never hold the same message at the same time.
+    - After `max_receives` receives without settlement a message becomes a dead letter of
+      class RECEIVES and is not delivered again.
+    - A receipt is stale once its deadline has passed and the message was received again, or once
+      it was settled. A stale receipt neither extends nor settles.
     - Settling (ack, release, bury) twice is harmless: the second call returns False.
-    - Nothing acknowledged is lost by kill -9: the record is durable before the call returns.
-    - Empty is not an error; an error is not empty (it raises Unavailable or StorageError).
+    - A settlement survives kill -9: it is durable before the call returns.
+    - An empty queue is no error, and an error never looks like an empty queue: every method may
+      raise Unavailable or StorageError.
     """
 
     name: str
     long_poll_s: float = 0.0
-    """How long one receive should wait where every receive costs money; 0 where looking is free."""
+    """Seconds that one receive should wait where each receive costs money; 0 where it is free."""
 
     @abstractmethod
     def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:
-        """Put tasks in the queue, durable when it returns; wakes a waiting consumer at once."""
+        """Send tasks, visible after `delay_s` seconds; wake a waiting consumer at once.
+
+        They are durable when the call returns.
+        """
 
     @abstractmethod
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
-        """Take at most `limit` deliveries, waiting up to `wait_s` for the first; [] when none.
+        """Receive at most `limit` deliveries; wait up to `wait_s` seconds for the first one.
 
-        Returns early, with what it has, once `stop` is set.
+        Returns early once `stop` is set, with the deliveries received so far.
         """
 
     def listen(self, wake: Callable[[], None]) -> None:  # noqa: B027 - a hint, not a duty
-        """Have `wake` called whenever something may have become ready in this process.
+        """Register `wake`, to be called whenever a message may have become ready.
 
-        A worker that serves several queues waits for all of them at once by it. A backend that
-        cannot tell ignores it; consumers poll as well.
+        With it a worker that serves several queues waits for all of them at once. A backend that
+        cannot notify ignores it; consumers poll as well.
         """
 
     def wake(self) -> None:  # noqa: B027 - a hint, not a duty
-        """End the waits of this process's consumers early, e.g. for them to see their `stop`."""
+        """Wake the waiting consumers of this process, for example to let them see their `stop`."""
 
     @abstractmethod
     def extend(self, delivery: Delivery, seconds: float) -> float:
-        """Hide the delivery for `seconds` from now; return the new monotonic deadline.
+        """Hide the message for `seconds` from now; return the new deadline in monotonic seconds.
 
         Raises LeaseLost if the receipt is stale or the service's own limit is reached.
         """
 
     @abstractmethod
     def ack(self, delivery: Delivery) -> bool:
-        """Remove the message for good; False if the receipt is stale or already settled."""
+        """Delete the message; return False if the receipt is stale or already settled."""
 
     @abstractmethod
     def release(self, delivery: Delivery, *, delay_s: float = 0.0) -> bool:
-        """Give the message back, visible after `delay_s`; False if stale or already settled."""
+        """Make the message visible again after `delay_s` seconds.
+
+        Returns False if the receipt is stale or already settled.
+        """
 
     @abstractmethod
     def bury(self, delivery: Delivery, why: Bury) -> bool:
-        """Make it a dead letter with reason, class, attempts and tail; False if stale."""
+        """Move the message to the dead letters with its reason, class, attempts and tail.
+
+        Returns False if the receipt is stale.
+        """
 
     @abstractmethod
     def depth(self) -> Depth:
-        """Count messages."""
+        """Count the messages by state."""
 
     @abstractmethod
     def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
-        """Yield dead letters, oldest first, without loading them all."""
+        """Yield the matching dead letters, oldest first, without loading all of them."""
 
     def dead_letter_batches(self, selection: Selection) -> Iterator[list[DeadLetter]]:
-        """Yield dead letters as they arrive together, to be redriven at the same time.
+        """Yield dead letters in batches, to be redriven in parallel.
 
-        Work on a whole batch before asking for the next: a service that hides what it shows shows
-        it again when the iteration ends.
+        Finish a batch before asking for the next one: a service that hides listed letters makes
+        them visible again when the iteration ends.
         """
         return ([letter] for letter in self.dead_letters(selection))
 
     @abstractmethod
     def redrive(self, letter: DeadLetter) -> bool:
-        """Send one dead letter back as a new message, at least once and never lost.
+        """Send a dead letter back as a new message, at least once; it is never lost.
 
-        False if it is no longer there. The message's attempt count starts again at one.
+        Returns False if it is gone. The attempt count of the new message starts at one.
         """
 
     @abstractmethod
     def purge(self, letter: DeadLetter) -> bool:
-        """Delete one dead letter for good; False if it is no longer there."""
+        """Delete one dead letter for good; return False if it is gone."""

@@ -1,4 +1,4 @@
-"""The store port: where sources are read from and renditions are published, atomically."""
+"""The store port: read sources, and publish renditions atomically."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hevcq.domain.job import Source
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object that is visible. `sha256` is hexadecimal, of the whole content."""
+    """A visible object. `size` is in bytes, `modified_at` in Unix seconds, `sha256` hexadecimal."""
 
     key: str
     version: str
@@ -26,13 +26,13 @@ class StoredObject:
 
 
 PROXY_SCHEME = "relay+http://"
-"""How a location begins that is served by this process, to this machine only. The relay takes up
-what breaks and knows what failed, so the encoder opens it without any repetition of its own."""
+"""The URL prefix of a source that this process serves to this machine only. The local proxy resumes
+broken reads and records errors, so the encoder opens it without retries of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A source made readable for the encoder: a path, a URL, or a relay of this process."""
+    """A source readable by the encoder: a path, a URL, or an address of the local proxy."""
 
     location: str
     path: Path | None
@@ -41,11 +41,11 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What to publish: the file is consumed (moved where it can be) when publish succeeds.
+    """A file to publish under a key; a successful publication consumes (moves or deletes) the file.
 
-    `fence` orders publications of one key by one job: a lower fence never replaces a higher.
-    `stop` ends one that takes long and is not visible yet: it raises Stopped. `recheck` is called
-    with what is visible before that is replaced, and raises if it may be of a newer source.
+    `fence` orders the publications of one job: a lower fence never replaces a higher one. `stop`
+    aborts a publication that is not visible yet with Stopped. `recheck` is called with the visible
+    object before it is replaced, and raises if that may come from a newer source.
     """
 
     key: str
@@ -59,105 +59,114 @@ class Publication:
 
 
 Transferred = Callable[[int], None]
-"""Called with the total number of bytes moved so far."""
+"""Called with the total number of bytes transferred so far."""
 
 
 class Store(ABC):
     """Objects by key. Specification, held by tests/contracts for every backend:
 
-    - Publishing is atomic: a reader sees the old object, the new one or none, never a part.
+    - Publishing is atomic: a reader sees the old object, the new one or none, never a partial one.
     - A publication carries its SHA-256 and metadata; metadata keys are lower-case ASCII words.
-    - A source is pinned to its version: one that was replaced meanwhile raises SourceChanged,
-      one that is gone SourceGone; other bytes are never handed out.
+    - A source is pinned to its version: a replaced one raises SourceChanged, a missing one
+      SourceGone; other bytes are never returned.
     - Keys with spaces, Unicode, `+`, `%`, leading dots and 1,024 bytes survive; `..`, absolute
       and empty keys raise BadKey.
+    - Every method may raise Unavailable or StorageError.
     """
 
     @abstractmethod
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
-        """Take in a library file as a source: link it (embedded) or upload it (S3)."""
+        """Add a library file as a source: link it (embedded) or upload it (S3).
+
+        Raises BadKey, SourceGone, SourceChanged if the file changes meanwhile, Stopped.
+        """
 
     @abstractmethod
     def check(self, source: Source) -> None:
-        """Raise SourceGone, SourceChanged or SourceUnreadable unless the source is as it was."""
+        """Raise SourceGone, SourceChanged or SourceUnreadable unless the source is unchanged."""
 
     @abstractmethod
     def fetch(
         self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
     ) -> AbstractContextManager[Input]:
-        """Make the source readable for ffmpeg inside the context; what it made is removed after."""
+        """Make the source readable for ffmpeg inside the context; remove temporary files after it.
+
+        Raises SourceGone, SourceChanged, SourceUnreadable, SourceDamaged, DiskFull, Stopped.
+        """
 
     def stream(
         self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
     ) -> AbstractContextManager[Input]:
-        """Make the source readable inside the context, bringing here only what is read of it.
+        """Make the source readable inside the context, transferring only the bytes that are read.
 
-        For who reads a small share of a source. Leaving the context raises the error that a read
-        met: a reader may have taken the break for the source's end. Where a source is near, or
-        only a whole one can be had, this is `fetch`.
+        For readers that need only part of a source. Leaving the context raises the error of a
+        failed read, because the reader may have taken it for the end of the source. Equals
+        `fetch` for a local source, or where only the whole file can be fetched. Raises as `fetch`.
         """
         return self.fetch(source, scratch, moved=moved, stop=stop)
 
     @abstractmethod
     def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
-        """Open a published object for streaming, bytes `start` to `end` (exclusive).
+        """Open a published object for streaming, from byte `start` to `end` (exclusive).
 
-        Raises SourceGone if there is none.
+        Raises BadKey, SourceGone if there is no such object.
         """
 
     @abstractmethod
     def publish(self, publication: Publication) -> StoredObject:
-        """Make the file visible under its key in one step, durable when it returns.
+        """Publish a file under its key in one step, durable when the call returns.
 
-        Raises StaleFence if an object is visible there from the same job with a fence at or above
-        this one and another SHA-256; with the same SHA-256 it returns the visible object. An
-        object of another job, or of a lower fence, is replaced, unless `recheck` raises.
+        If the same job has published there, the same SHA-256 returns the visible object, and
+        another SHA-256 with an equal or higher fence raises StaleFence. An object of another job
+        or of a lower fence is replaced, unless `recheck` raises. Raises BadKey, Stopped,
+        VerificationFailed.
         """
 
     @abstractmethod
     def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
-        """Write a small object in one step, replacing what is there."""
+        """Write a small object in one step, replacing any existing one. Raises BadKey."""
 
     @abstractmethod
     def stat(self, key: str) -> StoredObject | None:
-        """Return the visible object at `key`, or None."""
+        """Return the visible object at `key`, or None. Raises BadKey."""
 
     @abstractmethod
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Yield objects whose key starts with `prefix`, in key order, a page at a time."""
+        """Yield the objects whose key starts with `prefix`, in key order, page by page."""
 
-    def sources(self, prefix: str) -> Iterator[Source]:  # noqa: ARG002 - for those that keep them
-        """Yield the newest version of each source whose key starts with `prefix`, a page at a time.
+    def sources(self, prefix: str) -> Iterator[Source]:  # noqa: ARG002 - only for stores that keep them
+        """Yield the newest version of each source whose key starts with `prefix`, page by page.
 
-        Only a store that others put sources into by themselves (S3) knows any; for files on this
-        machine `hevcq ingest` looks into their folders instead.
+        Only a store that others upload to directly (S3) has any; for local files `hevcq ingest`
+        scans their folders instead.
         """
         return iter(())
 
-    def mark_source_finished(self, source: Source, *, collected: bool) -> bool:  # noqa: ARG002 - for those that can
-        """Mark this very version as finished with, so that the store's own rules may let it go.
+    def mark_source_finished(self, source: Source, *, collected: bool) -> bool:  # noqa: ARG002 - only for stores that mark
+        """Mark this version as finished, so that the store's lifecycle rules may expire it.
 
-        `collected` says that its renditions were brought to the machine that took it in, without
-        which a source that `accept` took in stays. False if it has to stay, or if the store has
-        no such mark; marking twice is harmless. Nothing is deleted here.
+        `collected` says that the renditions were copied to the machine that ingested the source;
+        a source from `accept` stays until then. Returns False if the source has to stay or the
+        store has no such mark. Idempotent. Deletes nothing itself.
         """
         return False
 
-    def unmark_source_finished(self, source: Source) -> None:  # noqa: B027 - only for those that mark
-        """Take the mark of `mark_source_finished` off again, before the source is worked on anew."""
+    def unmark_source_finished(self, source: Source) -> None:  # noqa: B027 - only for stores that mark
+        """Remove the mark of `mark_source_finished`, before the source is encoded again."""
 
     @abstractmethod
     def delete(self, key: str) -> bool:
-        """Remove the object; False if there is none."""
+        """Delete the object; return False if there is none. Raises BadKey."""
 
     @abstractmethod
     def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
-        """Copy the object to the new file `target` (linking where the file system can).
+        """Copy an object to the new file `target` (by a link where the file system can).
 
-        `target` must not exist; it appears only whole. Returns the SHA-256 of the bytes at
-        `target` as read back after writing. Raises SourceGone if there is no such object.
+        `target` appears only when it is complete. Returns the SHA-256 of its bytes as read back
+        after writing. Raises FileExistsError if `target` exists, BadKey, SourceGone if there is no
+        such object, DiskFull, Stopped.
         """
 
     @abstractmethod
     def free_bytes(self) -> int | None:
-        """Return the free space where renditions go, or None where it has no limit."""
+        """Return the free space for renditions in bytes, or None if it is unlimited."""

@@ -1,4 +1,4 @@
-"""The fan-out port: one source becomes one task in every subscribed profile's queue."""
+"""The task publisher port: put one task for a source in the queue of each profile."""
 
 from __future__ import annotations
 
@@ -9,27 +9,31 @@ from hevcq.domain.job import JobRecord, Source
 
 
 class TaskPublisher(ABC):
-    """Publishes sources. Specification: every named profile gets the source once, or the whole
-    publication fails and nothing was queued."""
+    """Queues the tasks of sources.
+
+    Specification: every named profile gets the task once, or the whole publication fails and
+    nothing was queued.
+    """
 
     @abstractmethod
     def publish(
         self, source: Source, profiles: Sequence[str], *, announced: bool
     ) -> list[JobRecord]:
-        """Queue the source for each profile, and return the jobs as the ledger has them.
+        """Queue the source for each profile; return the jobs as the ledger has them.
 
-        A job that is settled, queued or running already is not queued again. `announced` says
-        that the store's own events (S3 notifications) will bring the task, so that a backend that
-        has such events sends nothing itself.
+        A job that is already settled, queued or running is not queued again. `announced` says
+        that the store's own events (S3 notifications) queue the task, so that a backend with such
+        events sends nothing. Raises UnknownProfile before anything is queued, Unavailable.
         """
 
     @abstractmethod
     def requeue(self, job: JobRecord, *, who: str, why: str) -> bool:
-        """Reopen a settled job in the ledger and queue its task, or queue that of a forgotten one.
+        """Reopen a settled job and queue its task, or queue the task of an expired message again.
 
-        False if it was neither.
+        Returns False if the job is neither. `who` and `why` go into the ledger. Raises
+        UnknownProfile, Unavailable.
         """
 
-    def message_expired(self, job: JobRecord) -> bool:  # noqa: ARG002 - for services that forget
-        """Return whether the job waits for nothing: its message was kept too long, and is gone."""
+    def message_expired(self, job: JobRecord) -> bool:  # noqa: ARG002 - only a service expires messages
+        """Return whether the job's message is gone because the queue's retention period ended."""
         return False

@@ -25,7 +25,7 @@ def farm():
 def queue(farm):
     """The queue of "hevc", with breakable clients."""
     found = farm.backend.queues["hevc"]
-    found._sqs = found._desk._sqs = Breaking(farm.clients.sqs)
+    found._sqs = found._dlq._sqs = Breaking(farm.clients.sqs)
     found._polls = Breaking(farm.clients.polls)
     return found
 

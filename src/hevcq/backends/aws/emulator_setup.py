@@ -9,7 +9,7 @@ from typing import Any
 from hevcq.backends.aws.clients import MAX_WAIT_S, Clients
 from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
 from hevcq.backends.aws.errors import translate_errors
-from hevcq.backends.aws.sqs.queue_urls import DEAD, UNDELIVERED
+from hevcq.backends.aws.sqs.queue_urls import DEAD_LETTERS, UNDELIVERED
 from hevcq.domain.keys import INBOX
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError
@@ -71,7 +71,7 @@ def _buckets(clients: Clients, settings: AwsSettings, topic: str) -> None:
 def _queues(clients: Clients, name: str, profile: Profile, topic: str) -> None:
     numbers = profile.queue
     kept = {"MessageRetentionPeriod": str(numbers.dead_letter_retention_s)}
-    dead = _queue(clients, name + DEAD, kept)
+    dead = _queue(clients, name + DEAD_LETTERS, kept)
     undelivered = _queue(clients, name + UNDELIVERED, kept)
     main = _queue(
         clients,

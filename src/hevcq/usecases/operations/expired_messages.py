@@ -3,7 +3,7 @@
 SQS moves a message to the dead letters after too many receives and tells nobody: its job stays
 queued, running under a lease that ran out, or split. Whoever looks at dead letters, waits for a
 job or works for the queue records it, by a conditional write. An embedded queue does it in one
-transaction (`Backend.gives_up_apart` says which), and there is nothing to do here.
+transaction (`Backend.external_dlq` says which), and there is nothing to do here.
 
 It may be too early, where the job has a second message on its way. Such a message reopens the job
 when it comes (`worker/delivery/claim.py`), for no worker ever judged it.

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from contracts.backends import PROFILES
-from hevcq.backends.aws.dynamodb.job_table import Change
+from hevcq.backends.aws.dynamodb.job_table import ConditionalUpdate
 from hevcq.backends.aws.dynamodb.ledger import PROGRESS_EVERY_S
 from hevcq.backends.aws.dynamodb.schema import (
     RECORD_KEPT_S,
@@ -49,7 +49,7 @@ def farm():
 @pytest.fixture
 def ledger(farm):
     found = farm.backend.ledger
-    found._jobs.db = found._listing._db = Breaking(farm.clients.dynamodb)
+    found._jobs.db = found._queries._db = Breaking(farm.clients.dynamodb)
     return found
 
 
@@ -296,7 +296,7 @@ def test_a_cancel_that_a_renewal_outdates_looks_again(ledger) -> None:
 
 
 def test_a_change_is_written_with_a_placeholder_for_every_name() -> None:
-    change = Change(
+    change = ConditionalUpdate(
         when={"state": text("running")},
         set={"state": text("done")},
         remove=("owner",),

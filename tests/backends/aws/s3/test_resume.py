@@ -13,7 +13,7 @@ import pytest
 
 from hevcq.backends.aws.factory import open_aws
 from hevcq.backends.aws.s3 import transfer
-from hevcq.backends.aws.s3.transfer import Sent
+from hevcq.backends.aws.s3.transfer import UploadedPart
 from hevcq.errors import SourceChanged, Stopped, Unavailable
 from support.aws.breaking import Breaking, broken, refusal
 from support.aws.values import Killed, open_parts
@@ -323,8 +323,8 @@ def test_a_part_is_taken_for_what_it_is_by_size_and_digest_alone() -> None:
     sha256 = base64.b64encode(hashlib.sha256(content).digest()).decode()
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
 
-    assert Sent(4, '"kms"', sha256).holds(content)
-    assert Sent(4, f'"{md5}"', "").holds(content)
-    assert not Sent(5, f'"{md5}"', "").holds(content)
-    assert not Sent(4, f'"{md5}"', sha256).holds(b"fil!")
-    assert not Sent(4, '"kms"', "").holds(content)
+    assert UploadedPart(4, '"kms"', sha256).holds(content)
+    assert UploadedPart(4, f'"{md5}"', "").holds(content)
+    assert not UploadedPart(5, f'"{md5}"', "").holds(content)
+    assert not UploadedPart(4, f'"{md5}"', sha256).holds(b"fil!")
+    assert not UploadedPart(4, '"kms"', "").holds(content)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contracts.backends import MAX_RECEIVES, PROFILES, VISIBILITY_S
-from hevcq.backends.aws.sqs import letter
+from hevcq.backends.aws.sqs import dead_letters
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
@@ -98,8 +98,8 @@ def test_letters_are_held_no_longer_than_a_minute_by_a_process_that_dies(farm, q
     bury_many(queue, 3)
     listing = queue.dead_letters(Selection())
     next(listing)
-    queue._desk._held.clear()
-    other = farm.clients.sqs.receive_message(QueueUrl=queue._at.dead)
+    queue._dlq._received.clear()
+    other = farm.clients.sqs.receive_message(QueueUrl=queue._urls.dead)
     assert other.get("Messages", []) == []
 
     farm.clock.advance(61)
@@ -111,7 +111,7 @@ def test_a_letter_carries_its_facts_as_attributes_too(farm, queue) -> None:
     bury_many(queue, 1)
 
     answer = farm.clients.sqs.receive_message(
-        QueueUrl=queue._at.dead, MessageAttributeNames=["All"]
+        QueueUrl=queue._urls.dead, MessageAttributeNames=["All"]
     )
     (message,) = answer["Messages"]
 
@@ -119,7 +119,7 @@ def test_a_letter_carries_its_facts_as_attributes_too(farm, queue) -> None:
     assert facts["hevcq_class"] == "damaged"
     assert facts["hevcq_reason"] == "it is damaged é"
     assert (facts["hevcq_attempts"], facts["hevcq_job"]) == ("1", task().job_id)
-    assert letter.read(message["Body"]).tail == ("last line",)
+    assert dead_letters.decode(message["Body"]).tail == ("last line",)
 
 
 def test_what_sns_could_not_deliver_is_a_dead_letter_of_the_profile(farm, queue) -> None:
@@ -140,7 +140,7 @@ def test_what_sns_could_not_deliver_is_a_dead_letter_of_the_profile(farm, queue)
 
 def test_a_letter_that_the_service_moved_whole_is_opened(farm, queue) -> None:
     queue.send([task()])
-    body = letter.write(one(queue), DAMAGED, 1.0)
+    body = dead_letters.encode(one(queue), DAMAGED, 1.0)
     farm.put_body("hevc", body)
 
     moved = one(queue)
@@ -172,16 +172,16 @@ def test_a_raw_event_in_the_dead_letters_shows_its_job(farm, queue) -> None:
 @pytest.mark.parametrize("error", [refusal("AccessDenied", 403), refusal("QueueDoesNotExist")])
 def test_a_worker_that_may_not_see_the_subscriptions_letters_counts_its_own(queue, error) -> None:
     bury_many(queue, 2)
-    queue._at._urls.clear()
-    queue._at._sqs = Breaking(queue._sqs.client, {"get_queue_url": [None, None, error]})
+    queue._urls._urls.clear()
+    queue._urls._sqs = Breaking(queue._sqs.client, {"get_queue_url": [None, None, error]})
 
     assert queue.depth().dead == 2
-    assert queue._at.undelivered == ""
+    assert queue._urls.undelivered == ""
 
 
 def test_a_queue_service_that_does_not_answer_is_not_taken_for_an_absent_queue(queue) -> None:
-    queue._at._sqs = Breaking(queue._sqs.client, {"get_queue_url": [None, None, broken()]})
-    queue._at._urls.clear()
+    queue._urls._sqs = Breaking(queue._sqs.client, {"get_queue_url": [None, None, broken()]})
+    queue._urls._urls.clear()
 
     with pytest.raises(Unavailable):
         queue.depth()

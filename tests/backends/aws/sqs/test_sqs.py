@@ -213,7 +213,7 @@ def test_a_batch_that_sqs_takes_in_part_is_an_error(queue) -> None:
 
 
 def test_a_queue_that_is_not_there_is_one_sentence(farm, queue) -> None:
-    farm.clients.sqs.delete_queue(QueueUrl=queue._at.main)
+    farm.clients.sqs.delete_queue(QueueUrl=queue._urls.main)
 
     with pytest.raises(ConfigError, match="does not exist in this account and region"):
         take(queue)

@@ -1,4 +1,4 @@
-"""The items of jobs and of subjobs, which are alike here: read, claimed, changed under a condition."""
+"""The DynamoDB items of jobs and subjobs: read, claim and update them conditionally."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 CLAIM_TRIES = 10
-"""Looks at one job before giving up: each failed one means that somebody else changed it."""
+"""Reads of one job before giving up: after each failed update another process has changed it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """Set, remove and add attributes where those in `when` have exactly these values.
+class ConditionalUpdate:
+    """An update of attributes on the condition that those in `when` have exactly these values.
 
-    Every name goes through a placeholder, because `state`, `size` and `owner` are reserved words.
+    Every name uses a placeholder, because `state`, `size` and `owner` are reserved words.
     """
 
     when: Mapping[str, AttributeValueTypeDef]
@@ -43,7 +43,7 @@ class Change:
     add: Mapping[str, AttributeValueTypeDef] = field(default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of UpdateItem, besides table and key."""
+        """Return the arguments of UpdateItem, except table and key."""
         parts = [
             _clause("SET", [f"#{n} = :{n}" for n in self.set]),
             _clause("REMOVE", [f"#{n}" for n in self.remove]),
@@ -64,27 +64,27 @@ def _clause(word: str, parts: list[str]) -> str:
 
 
 LEASE = ("owner", "progress")
-"""What a job loses with its lease."""
-WHY = ("reason", "failure_class")
+"""Attributes that are removed when a lease ends."""
+FAILURE = ("reason", "failure_class")
 
 
 def absent(facts: Mapping[str, AttributeValueTypeDef], *names: str) -> tuple[str, ...]:
-    """Return those of `names` that `facts` do not set: they are removed."""
+    """Return those of `names` that `facts` does not set, to be removed."""
     return tuple(name for name in names if name not in facts)
 
 
-def moved(job_id: str, state: JobState, now: float) -> dict[str, AttributeValueTypeDef]:
-    """Return what every transition of a job, or of a part of one, sets."""
+def transition(job_id: str, state: JobState, now: float) -> dict[str, AttributeValueTypeDef]:
+    """Return the attributes that every transition of a job or subjob sets; `now` in Unix seconds."""
     return {"state": text(state.value), moved_at(job_id): number(now)}
 
 
-def blame(reason: str, failure_class: FailureClass) -> dict[str, AttributeValueTypeDef]:
-    """Return reason and class."""
+def failure_facts(reason: str, failure_class: FailureClass) -> dict[str, AttributeValueTypeDef]:
+    """Return the attributes that describe a failure."""
     return {"reason": text(reason), "failure_class": text(failure_class.value)}
 
 
-def as_seen(record: JobRecord) -> dict[str, AttributeValueTypeDef]:
-    """Return the condition that nobody moved, claimed or renewed the job since it was read."""
+def unchanged_since(record: JobRecord) -> dict[str, AttributeValueTypeDef]:
+    """Return the condition that the job was not moved, claimed or renewed since it was read."""
     return {
         "state": text(record.state.value),
         "fence": number(record.fence),
@@ -93,11 +93,11 @@ def as_seen(record: JobRecord) -> dict[str, AttributeValueTypeDef]:
 
 
 class JobTable:
-    """Job and subjob items in one table.
+    """The items of jobs and subjobs in one table.
 
-    Each write carries a token of its own. A write whose answer was lost is sent again by botocore
-    and then refused, because it has happened: the token in the item tells that from a real
-    refusal.
+    Each write carries a unique token. When an answer is lost, botocore repeats the write and the
+    condition fails, because the first one took effect: the token in the item tells this apart from
+    a real conflict. Every method may raise ConfigError and Unavailable.
     """
 
     def __init__(
@@ -106,16 +106,17 @@ class JobTable:
         self.db, self.name, self.clock, self._tokens = client, table, clock, tokens
 
     def get(self, job_id: str) -> JobRecord | None:
-        """Return the record, or None."""
+        """Return the record of a job or subjob, or None."""
         item = self.item(job_pk(job_id))
         return None if item is None else record_of(item)
 
     def claim(
         self, name: str, look: Callable[[], JobRecord | None], owner: str, lease_s: float
     ) -> Claim | None:
-        """Grant the next fence of what `look` returns; each look that somebody outdates is repeated.
+        """Claim the job that `look` reads under its next fence, for `lease_s` seconds.
 
-        None if there is nothing to claim. Raises Unavailable after CLAIM_TRIES looks.
+        Reads again when another process changed the job meanwhile. Returns None if there is no
+        such job. Raises Unavailable after CLAIM_TRIES reads.
         """
         for _ in range(CLAIM_TRIES):
             record = look()
@@ -131,10 +132,10 @@ class JobTable:
             if live and record.owner != owner:
                 return Held(record.lease_until)
             crashes = record.crashes + (1 if running and not live else 0)
-            taken = Change(
-                when=as_seen(record),
+            taken = ConditionalUpdate(
+                when=unchanged_since(record),
                 set={
-                    **moved(name, JobState.RUNNING, now),
+                    **transition(name, JobState.RUNNING, now),
                     "fence": number(record.fence + 1),
                     "crashes": number(crashes),
                     "owner": text(owner),
@@ -157,17 +158,24 @@ class JobTable:
         *,
         ends: bool = False,
     ) -> None:
-        """Change what is RUNNING under the fence, or SPLIT if that `ends` it; else raise StaleFence."""
+        """Update a job that is RUNNING under `fence`, or SPLIT if the update `ends` the job.
+
+        Raises StaleFence if it is neither.
+        """
         for state in (JobState.RUNNING, JobState.SPLIT) if ends else (JobState.RUNNING,):
             under = {"state": text(state.value), "fence": number(fence)}
-            if self.change(name, Change(when=under, set=sets, remove=remove, add=add or {})):
+            if self.change(
+                name, ConditionalUpdate(when=under, set=sets, remove=remove, add=add or {})
+            ):
                 return
         raise StaleFence(f"The job {name} is not running under fence {fence}.")
 
-    def change(self, name: str, change: Change) -> bool:
-        """Carry out a change; False if its condition does not hold."""
+    def change(self, name: str, change: ConditionalUpdate) -> bool:
+        """Apply an update; return False if its condition does not hold."""
         token = text(self._tokens())
-        signed = Change(change.when, {**change.set, "last_write": token}, change.remove, change.add)
+        signed = ConditionalUpdate(
+            change.when, {**change.set, "last_write": token}, change.remove, change.add
+        )
 
         try:
             with translate_errors(f"write the job {name}"):
@@ -185,7 +193,7 @@ class JobTable:
         return True
 
     def item(self, pk: str) -> Item | None:
-        """Return an item as it is now, or None."""
+        """Return an item by a consistent read, or None."""
         with translate_errors(f"read the ledger {self.name}"):
             answer = self.db.get_item(
                 TableName=self.name, Key={"pk": text(pk)}, ConsistentRead=True

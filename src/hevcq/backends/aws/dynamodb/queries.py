@@ -1,4 +1,4 @@
-"""List and count jobs from the table's indexes, a page at a time."""
+"""List and count jobs by the table's indexes, page by page."""
 
 from __future__ import annotations
 
@@ -28,19 +28,22 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
 PAGE = 100
-"""The most items of one BatchGetItem."""
+"""The limit of DynamoDB's BatchGetItem, in items."""
 UNPROCESSED_ROUNDS = 8
 
 
-class Listing:
-    """Reads the indexes, which are a moment behind, and then the jobs themselves, which are not:
-    a job that moved on in between is left out of the state it has left."""
+class JobQueries:
+    """Queries of the indexes, which lag, followed by consistent reads of the jobs themselves.
+
+    A job that moved in between is left out of the state it has left. Every method may raise
+    ConfigError and Unavailable.
+    """
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._db, self._table = client, table
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
-        """Yield matching records, most recently moved first."""
+        """Yield the matching records, most recently moved first."""
         if wanted.source_key is not None:
             entries = list(self._pages(BY_SOURCE, "source_key", wanted.source_key, None))
             records = sorted(self._read(entries), key=lambda r: (-r.updated_at, r.job_id))
@@ -48,7 +51,7 @@ class Listing:
             return
         found = self._entries(wanted)
         while page := list(islice(found, PAGE)):
-            # A job that moves while the states are asked one by one may be met in two of them.
+            # A job that moves while the states are queried one by one may appear in two of them.
             seen_in = {(string(entry, "pk"), string(entry, "state")) for entry in page}
             for record in self._read(page):
                 there = (job_pk(record.job_id), record.state.value) in seen_in
@@ -56,7 +59,7 @@ class Listing:
                     yield record
 
     def _entries(self, wanted: JobFilter) -> Iterator[Item]:
-        """Merge the index's states into one list, newest first; each is in that order already."""
+        """Merge the entries of all states, newest first; each state is already in that order."""
         streams = [
             self._pages(BY_STATE, "state", state.value, wanted.updated_after)
             for state in JobState
@@ -74,7 +77,7 @@ class Listing:
         )
 
     def counts(self) -> dict[tuple[str, JobState], int]:
-        """Count the index's entries by profile and state."""
+        """Count the index entries by profile and state."""
         found: Counter[tuple[str, JobState]] = Counter()
         for state in JobState:
             for entry in self._pages(BY_STATE, "state", state.value, None):
@@ -101,12 +104,12 @@ class Listing:
                 return
             asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    def named(self, names: Sequence[str]) -> list[JobRecord]:
-        """Return the jobs, or parts, of these ids as they are now, in this order."""
+    def get_many(self, names: Sequence[str]) -> list[JobRecord]:
+        """Return the jobs or subjobs of these ids by consistent reads, in this order."""
         return self._read([{"pk": text(job_pk(name))} for name in names])
 
     def _read(self, entries: Sequence[Item]) -> list[JobRecord]:
-        """Read the entries' jobs as they are now, each once, in the order of the entries."""
+        """Return the jobs of index entries by consistent reads, each once, in the entries' order."""
         keys = list(dict.fromkeys(string(entry, "pk") for entry in entries))
         items: dict[str, Item] = {}
         for start in range(0, len(keys), PAGE):

@@ -1,11 +1,10 @@
-"""The ledger's table: its definition, and how a job becomes an item and back. Pure.
+"""The schema of the ledger's table, and the conversion of jobs to items and back. Pure.
 
-One table, keyed by `pk`: `job#<job id>` for jobs, `part#<part id>` for the parts of a split job,
-`same#<sha256>#<profile>#<revision>` for what is remembered of bytes. Two indexes: `by_state`
-(state, then the time of the last transition, with the profile and the source's key) and
-`by_source` (the source's key). Nothing in them changes between transitions, so that neither
-progress nor a heartbeat is written twice. A part lacks the attributes that they are sorted by, so
-that it is in neither: in no listing and no count.
+One table, keyed by `pk`: `job#<job id>` for jobs, `part#<part id>` for the subjobs of a split job,
+`same#<sha256>#<profile>#<revision>` for sources not worth encoding. Two indexes: `by_state` (state,
+then the time of the last transition, with the profile and the source's key) and `by_source` (the
+source's key). Nothing in them changes between transitions, so a heartbeat or a record of progress
+is one write. A subjob lacks the indexed attributes, so it appears in no listing and no count.
 """
 
 from __future__ import annotations
@@ -32,20 +31,20 @@ BY_STATE = "by_state"
 BY_SOURCE = "by_source"
 TTL = "expires_at"
 UNSENT = "unsent"
-"""Set on a job that was registered to be queued and whose message has not gone out yet."""
+"""Set on a job that was registered but whose message has not been sent yet."""
 RECORD_KEPT_S = 180 * 86_400
-"""An ended job's record is kept half a year: far longer than any message (14 days at most)."""
+"""Seconds that the record of an ended job is kept: half a year, messages live at most 14 days."""
 PART_KEPT_S = 30 * 86_400
-"""A part's record goes by itself, after any message that asks for it (14 days at most) is gone."""
+"""Seconds that a subjob's record is kept, longer than any message for it (at most 14 days)."""
 REMEMBERED_KEPT_S = 2 * 365 * 86_400
 
 Item = Mapping[str, "AttributeValueTypeDef"]
 
 
 def table_definition(name: str) -> CreateTableInputTypeDef:
-    """Return the arguments of CreateTable; Terraform's `ledger` module makes the same table.
+    """Return the arguments of CreateTable; Terraform's `ledger` module creates the same table.
 
-    Time to live is set apart, on the attribute TTL.
+    Time to live is enabled separately, on the attribute TTL.
     """
     return {
         "TableName": name,
@@ -79,17 +78,20 @@ def table_definition(name: str) -> CreateTableInputTypeDef:
 
 
 def job_pk(job_id: str) -> str:
-    """Return the key of the item of a job, or of a part of one."""
+    """Return the key of the item of a job or subjob."""
     return f"part#{job_id}" if is_part(job_id) else f"job#{job_id}"
 
 
 def moved_at(job_id: str) -> str:
-    """Return the attribute that holds when a job moved last; a part's keeps it out of `by_state`."""
+    """Return the name of the attribute with the time of the last transition.
+
+    Subjobs use another name than jobs, which keeps them out of `by_state`.
+    """
     return "part_moved_at" if is_part(job_id) else "updated_at"
 
 
 def remembered_pk(source_sha256: str, profile: str, revision: str) -> str:
-    """Return the key of what is remembered of these bytes under this recipe."""
+    """Return the key of the skip decision for these bytes and this profile revision."""
     return f"same#{source_sha256}#{profile}#{revision}"
 
 
@@ -99,12 +101,12 @@ def text(value: str) -> AttributeValueTypeDef:
 
 
 def number(value: float) -> AttributeValueTypeDef:
-    """Return a number attribute; a float keeps every digit it needs."""
+    """Return a number attribute with all digits of a float."""
     return {"N": repr(value)}
 
 
 def new_item(source: Source, profile: str, job_id: str, now: float) -> dict[str, Any]:
-    """Return the item of a job that was just queued."""
+    """Return the item of a newly queued job; `now` is Unix seconds."""
     return {
         "pk": text(job_pk(job_id)),
         "job_id": text(job_id),
@@ -124,7 +126,7 @@ def new_item(source: Source, profile: str, job_id: str, now: float) -> dict[str,
 
 
 def part_item(job: JobRecord, part_id: str, part: PartOf, now: float) -> dict[str, Any]:
-    """Return the item of a part that was just queued."""
+    """Return the item of a newly queued subjob; `now` is Unix seconds."""
     item = new_item(job.source, job.profile, part_id, now)
     item["part_source_key"] = item.pop("source_key")
     item[moved_at(part_id)] = item.pop("updated_at")
@@ -134,7 +136,7 @@ def part_item(job: JobRecord, part_id: str, part: PartOf, now: float) -> dict[st
 
 
 def record_of(item: Item) -> JobRecord:
-    """Return the record in the item of a job, or of a part of one."""
+    """Convert the item of a job or subjob to its record."""
     failure_class = string(item, "failure_class")
     progress, rendition = string(item, "progress"), string(item, "rendition")
     split, part = string(item, "split"), string(item, "part")

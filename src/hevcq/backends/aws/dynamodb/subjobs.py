@@ -1,11 +1,18 @@
-"""Split jobs in DynamoDB: each part is an item of its own, and the job's item says which there are."""
+"""Split jobs in DynamoDB: each subjob is an item, and the job's item names the current split."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hevcq.backends.aws.dynamodb.job_table import LEASE, WHY, Change, JobTable, absent, moved
-from hevcq.backends.aws.dynamodb.queries import Listing
+from hevcq.backends.aws.dynamodb.job_table import (
+    FAILURE,
+    LEASE,
+    ConditionalUpdate,
+    JobTable,
+    absent,
+    transition,
+)
+from hevcq.backends.aws.dynamodb.queries import JobQueries
 from hevcq.backends.aws.dynamodb.schema import number, part_item, text
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.domain.job import JobRecord, JobState, PartOf, Split, part_id
@@ -14,13 +21,19 @@ from hevcq.ports.ledger import Claim
 
 
 class SubjobTable:
-    """Splits jobs. Subjobs of an earlier split are left to expire: nothing names them any more."""
+    """Splits jobs and reads their subjobs.
 
-    def __init__(self, jobs: JobTable, listing: Listing) -> None:
-        self._jobs, self._listing = jobs, listing
+    The subjobs of an earlier split are left to expire, because nothing refers to them any more.
+    """
+
+    def __init__(self, jobs: JobTable, queries: JobQueries) -> None:
+        self._jobs, self._queries = jobs, queries
 
     def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
-        """Put the parts in, then move the job: a kill between leaves parts that nobody names."""
+        """Add the subjobs, then move the job to SPLIT.
+
+        A kill between the two leaves subjobs that nothing refers to. Raises StaleFence.
+        """
         job = self._jobs.get(job_id)
         if job is None or job.state is not JobState.RUNNING or job.fence != fence:
             raise StaleFence(f"The job {job_id} is not running under fence {fence}.")
@@ -30,14 +43,14 @@ class SubjobTable:
             self._add_part(job, part)
         now = self._jobs.clock.now()
         sets = {
-            **moved(job_id, JobState.SPLIT, now),
+            **transition(job_id, JobState.SPLIT, now),
             "lease_until": number(0.0),
             "split": text(split.model_dump_json()),
         }
-        self._jobs.change_under(job_id, fence, sets, (*LEASE, *WHY))
+        self._jobs.change_under(job_id, fence, sets, (*LEASE, *FAILURE))
 
     def _add_part(self, job: JobRecord, part: PartOf) -> None:
-        """Put a part in unless it is there: the name of a split is never used twice."""
+        """Add a subjob unless it exists: the name of a split is never used twice."""
         name = part_id(job.job_id, part.split, part.chunk)
         with translate_errors(f"add the part {name}"):
             try:
@@ -59,27 +72,31 @@ class SubjobTable:
             "state": text(JobState.SPLIT.value),
             "split": text(job.split.model_dump_json()),
         }
-        self._jobs.change(job_id, Change(as_split, {"split": text(told.model_dump_json())}))
+        self._jobs.change(
+            job_id, ConditionalUpdate(as_split, {"split": text(told.model_dump_json())})
+        )
 
     def unsplit(self, job_id: str, fence: int, reason: str) -> None:
-        """SPLIT to QUEUED."""
+        """Move SPLIT to QUEUED. Raises StaleFence."""
         under = {"state": text(JobState.SPLIT.value), "fence": number(fence)}
         sets = {
-            **moved(job_id, JobState.QUEUED, self._jobs.clock.now()),
+            **transition(job_id, JobState.QUEUED, self._jobs.clock.now()),
             "whole": text(reason),
             "reason": text(reason),
         }
-        if not self._jobs.change(job_id, Change(under, sets, (*absent(sets, *WHY), "split"))):
+        if not self._jobs.change(
+            job_id, ConditionalUpdate(under, sets, (*absent(sets, *FAILURE), "split"))
+        ):
             raise StaleFence(f"The job {job_id} is not split under fence {fence}.")
 
     def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
-        """Try to take a part, which is an item like a job."""
+        """Claim a subjob for `lease_s` seconds; None if there is none."""
         return self._jobs.claim(part_id, lambda: self._jobs.get(part_id), owner, lease_s)
 
     def parts(self, job_id: str) -> list[JobRecord]:
-        """Read the parts by their names, 100 a request."""
+        """Return the subjobs of a split job, read 100 in a request."""
         job = self._jobs.get(job_id)
         if job is None or job.state is not JobState.SPLIT or job.split is None:
             return []
         wanted: list[int | None] = [*range(job.split.chunks), None]
-        return self._listing.named([part_id(job_id, job.split.name, chunk) for chunk in wanted])
+        return self._queries.get_many([part_id(job_id, job.split.name, chunk) for chunk in wanted])

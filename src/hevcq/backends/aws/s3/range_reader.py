@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hevcq.backends.aws.s3.transfer import Download, Meter, fetch_span, put_at
+from hevcq.backends.aws.s3.transfer import Download, Meter, fetch_span, write_at
 from hevcq.errors import DiskFull
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class SparseFile:
             last += 1
         span = (first * BLOCK_BYTES, min(self.size, last * BLOCK_BYTES))
         fetch_span(
-            self._s3, self._job, span, lambda at, b: put_at(self._handle, at, b, self._meter)
+            self._s3, self._job, span, lambda at, b: write_at(self._handle, at, b, self._meter)
         )
         self._here[first:last] = b"\1" * (last - first)
         self._follows = last

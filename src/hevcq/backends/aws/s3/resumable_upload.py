@@ -36,7 +36,7 @@ UNUSABLE = frozenset(
 """Answers after which an upload is begun anew: it is gone, or its parts are not what they should be."""
 
 
-class Begun(Frozen):
+class OpenUpload(Frozen):
     """An upload that was begun and is not known to have ended.
 
     `file` is its local path, percent-encoded: a file's name need not be Unicode.
@@ -68,21 +68,21 @@ class Begun(Frozen):
         return (now.st_size, now.st_mtime_ns) != (self.size, self.mtime_ns)
 
 
-class Note:
+class JournalEntry:
     """One upload's note, locked: another process that uploads to the same key gets none."""
 
     def __init__(self, path: Path, handle: int) -> None:
         self._path, self._handle, self._there = path, handle, True
 
-    def read(self) -> Begun | None:
+    def read(self) -> OpenUpload | None:
         """Return what was begun, or None; a note cut off by a kill says nothing."""
         content = os.pread(self._handle, os.fstat(self._handle).st_size, 0)
         try:
-            return Begun.model_validate_json(content)
+            return OpenUpload.model_validate_json(content)
         except ValidationError:
             return None
 
-    def write(self, begun: Begun) -> None:
+    def write(self, begun: OpenUpload) -> None:
         """Note an upload, durable when it returns."""
         content = begun.model_dump_json().encode()
         os.truncate(self._handle, 0)
@@ -96,7 +96,7 @@ class Note:
         self._there = False
 
 
-class Journal:
+class UploadJournal:
     """The notes of one machine, in `folder`."""
 
     def __init__(self, folder: Path) -> None:
@@ -104,7 +104,7 @@ class Journal:
         self._swept = False
 
     @contextmanager
-    def note(self, bucket: str, key: str) -> Iterator[Note | None]:
+    def note(self, bucket: str, key: str) -> Iterator[JournalEntry | None]:
         """Hold the note of one key; None if another process or thread does."""
         self._folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(f"{bucket}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -126,13 +126,13 @@ class Journal:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[Note | None]:
+def _locked(path: Path) -> Iterator[JournalEntry | None]:
     handle = file_lock.try_acquire(path)
     if handle is None:
         yield None
         return
     try:
-        note = Note(path, handle)
+        note = JournalEntry(path, handle)
         yield note
         if note.read() is None:
             note.forget()
@@ -140,7 +140,9 @@ def _locked(path: Path) -> Iterator[Note | None]:
         os.close(handle)
 
 
-def upload_resumed(s3: S3Client, job: Upload, journal: Journal, meter: Meter) -> Mapping[str, Any]:
+def upload_resumable(
+    s3: S3Client, job: Upload, journal: UploadJournal, meter: Meter
+) -> Mapping[str, Any]:
     """Upload a file as `transfer.upload` does, taking up what was sent of it before.
 
     A stop or an outage leaves the parts in place for the next time. A file that changes while it
@@ -166,12 +168,14 @@ def upload_resumed(s3: S3Client, job: Upload, journal: Journal, meter: Meter) ->
         return answer
 
 
-def _end(s3: S3Client, begun: Begun, note: Note) -> None:
+def _end(s3: S3Client, begun: OpenUpload, note: JournalEntry) -> None:
     transfer.abort(s3, begun.bucket, begun.key, begun.upload_id)
     note.forget()
 
 
-def _taken_up(s3: S3Client, job: Upload, note: Note) -> tuple[Begun, dict[int, transfer.Sent]]:
+def _taken_up(
+    s3: S3Client, job: Upload, note: JournalEntry
+) -> tuple[OpenUpload, dict[int, transfer.UploadedPart]]:
     """Return the upload to go on with, and the parts that S3 has of it."""
     begun = note.read()
     if begun is not None and begun.is_of(job):
@@ -181,10 +185,10 @@ def _taken_up(s3: S3Client, job: Upload, note: Note) -> tuple[Begun, dict[int, t
             return begun, there
     elif begun is not None:
         _end(s3, begun, note)
-    begun = Begun(
+    begun = OpenUpload(
         bucket=job.bucket,
         key=job.key,
-        upload_id=transfer.begin(s3, job),
+        upload_id=transfer.start_multipart(s3, job),
         file=quote(os.fsencode(job.path)),
         size=job.size,
         mtime_ns=job.path.stat().st_mtime_ns,
@@ -195,17 +199,17 @@ def _taken_up(s3: S3Client, job: Upload, note: Note) -> tuple[Begun, dict[int, t
     return begun, {}
 
 
-def _parts(s3: S3Client, begun: Begun) -> dict[int, transfer.Sent] | None:
+def _parts(s3: S3Client, begun: OpenUpload) -> dict[int, transfer.UploadedPart] | None:
     """Return the parts by number, or None if the upload is gone (the bucket's rule aborted it)."""
     pages = s3.get_paginator("list_parts").paginate(
         Bucket=begun.bucket, Key=begun.key, UploadId=begun.upload_id
     )
-    found: dict[int, transfer.Sent] = {}
+    found: dict[int, transfer.UploadedPart] = {}
     try:
         with translate_errors(f"list the parts of {begun.key!r}"):
             for page in pages:
                 for part in page.get("Parts", []):
-                    found[part["PartNumber"]] = transfer.Sent(
+                    found[part["PartNumber"]] = transfer.UploadedPart(
                         part["Size"], part["ETag"], part.get("ChecksumSHA256", "")
                     )
     except Unavailable as error:

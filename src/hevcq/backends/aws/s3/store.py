@@ -22,7 +22,7 @@ from hevcq.backends.aws.s3.local_proxy import serve_object
 from hevcq.backends.aws.s3.publish import Publisher
 from hevcq.backends.aws.s3.range_reader import HeadBlockCache
 from hevcq.backends.aws.s3.reader import ObjectReader
-from hevcq.backends.aws.s3.resumable_upload import Journal, upload_resumed
+from hevcq.backends.aws.s3.resumable_upload import UploadJournal, upload_resumable
 from hevcq.backends.aws.s3.transfer import READ_BYTES, Download, Meter, Upload, download
 from hevcq.domain.job import Source
 from hevcq.domain.keys import check_key
@@ -63,7 +63,7 @@ class S3Store(Store):
         s3: S3Client,
         buckets: Buckets,
         clock: Clock,
-        uploads: Journal,
+        uploads: UploadJournal,
         *,
         tag_done: bool = False,
         control: S3Client | None = None,
@@ -110,7 +110,7 @@ class S3Store(Store):
             self.unmark_source_finished(source)
             self.reused.add(source.source_id)
             return source
-        answer = upload_resumed(
+        answer = upload_resumable(
             self._s3,
             Upload(
                 bucket=self._buckets.input,

@@ -90,7 +90,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class UploadedPart:
     """A part that S3 has: its size, ETag and, where S3 tells it, SHA-256 in base64."""
 
     size: int
@@ -130,7 +130,7 @@ def upload(s3: S3Client, job: Upload, meter: Meter) -> Mapping[str, Any]:
             answer = s3.put_object(**job.place, **_described(job), **job.condition, Body=content)
         meter.count(len(content))
         return answer
-    upload_id = begin(s3, job)
+    upload_id = start_multipart(s3, job)
     try:
         return send_parts(s3, job, upload_id, meter)
     except BaseException:
@@ -146,7 +146,7 @@ def _described(job: Upload) -> dict[str, Any]:
     }
 
 
-def begin(s3: S3Client, job: Upload) -> str:
+def start_multipart(s3: S3Client, job: Upload) -> str:
     """Begin an upload in parts; return its id."""
     with translate_errors(f"start the upload of {job.key!r} to the bucket {job.bucket}"):
         return s3.create_multipart_upload(**job.place, **_described(job))["UploadId"]
@@ -157,7 +157,7 @@ def send_parts(
     job: Upload,
     upload_id: str,
     meter: Meter,
-    there: Mapping[int, Sent] = MappingProxyType({}),
+    there: Mapping[int, UploadedPart] = MappingProxyType({}),
 ) -> Mapping[str, Any]:
     """Send the parts that are not `there` yet, and complete the upload by one last call."""
     step = part_bytes(job.size)
@@ -171,7 +171,7 @@ def send_parts(
         meter.add(len(content))
         return found.named(number)
 
-    parts = side_by_side(send, range(1, -(-job.size // step) + 1))
+    parts = run_parallel(send, range(1, -(-job.size // step) + 1))
     meter.check()
     job.unchanged()
     with translate_errors(f"complete the upload of {job.key!r}"):
@@ -180,7 +180,7 @@ def send_parts(
         )
 
 
-def _send(s3: S3Client, job: Upload, upload_id: str, number: int, content: bytes) -> Sent:
+def _send(s3: S3Client, job: Upload, upload_id: str, number: int, content: bytes) -> UploadedPart:
     with translate_errors(f"write part {number} of {job.key!r}"):
         answer = s3.upload_part(
             **job.place,
@@ -189,7 +189,7 @@ def _send(s3: S3Client, job: Upload, upload_id: str, number: int, content: bytes
             Body=content,
             ChecksumAlgorithm="SHA256",
         )
-    return Sent(len(content), answer["ETag"], answer.get("ChecksumSHA256", ""))
+    return UploadedPart(len(content), answer["ETag"], answer.get("ChecksumSHA256", ""))
 
 
 def abort(s3: S3Client, bucket: str, key: str, upload_id: str) -> None:
@@ -208,7 +208,7 @@ def _read(path: Path, start: int, count: int) -> bytes:
         return file.read(count)
 
 
-def side_by_side(work: Callable[[int], Any], numbers: range) -> list[Any]:
+def run_parallel(work: Callable[[int], Any], numbers: range) -> list[Any]:
     """Run `work` for every number, a few at a time; return the results in order.
 
     The first error ends the rest: those not begun are cancelled, those that run are waited for.
@@ -267,9 +267,9 @@ def _download_parts(s3: S3Client, job: Download, handle: int, meter: Meter) -> N
 
     def get(number: int) -> None:
         span = (number * step, min(job.size, (number + 1) * step))
-        fetch_span(s3, job, span, lambda at, b: put_at(handle, at, b, meter))
+        fetch_span(s3, job, span, lambda at, b: write_at(handle, at, b, meter))
 
-    side_by_side(get, range(-(-job.size // step)))
+    run_parallel(get, range(-(-job.size // step)))
 
 
 def fetch_span(
@@ -326,7 +326,7 @@ def _stream(
     return at
 
 
-def put_at(handle: int, at: int, content: bytes, meter: Meter) -> None:
+def write_at(handle: int, at: int, content: bytes, meter: Meter) -> None:
     """Write bytes at their place in an open file, and count them."""
     view = memoryview(content)
     while view:

@@ -1,1 +1,1 @@
-"""Queues and dead letters on SQS."""
+"""Queues and dead-letter queues on SQS."""

@@ -1,18 +1,29 @@
-"""Dead letters over SQS, which has no way to look without taking: listed, held, given back."""
+"""The dead-letter queues of a profile: send, list, redrive and delete dead letters on SQS.
+
+SQS cannot list messages without receiving them, so listed letters are hidden and then released.
+
+A message that hevcq buried carries the original body and the reason as JSON (`DeadLetterBody`). A
+message that SQS's redrive policy or SNS put into a dead-letter queue is the original body itself.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
+import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
 
 from hevcq.backends.aws.clients import Clients
 from hevcq.backends.aws.errors import translate_errors
-from hevcq.backends.aws.sqs import letter
 from hevcq.backends.aws.sqs.queue_urls import QueueUrls
-from hevcq.domain.job import Task
+from hevcq.domain.job import MAX_BODY_BYTES, Task
+from hevcq.domain.model import Frozen
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.queue import DeadLetter, Delivery, Selection
@@ -21,47 +32,60 @@ from hevcq.util.clock import Clock
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
-HOLD_S = 60
-"""How long a listed letter is hidden from others if this process dies before giving it back."""
+HIDE_S = 60
+"""Seconds that a listed letter stays hidden if this process dies before it releases it."""
 SCAN_WAIT_S = 1
-"""On AWS a short poll asks only some of the servers and may miss letters; any wait asks them all.
-An emulator is one server and answers at once."""
+"""On AWS a short poll asks only some of the servers and may miss letters; a poll with any wait asks
+all of them. An emulator is one server and answers at once."""
 QUIET_BATCHES = 3
-"""A listing ends after so many batches with nothing new: letters come round again after HOLD_S."""
+"""Consecutive batches without a new letter that end a listing: letters reappear after HIDE_S."""
 BATCH = 10
 MAX_ATTRIBUTE = 1_000
+MARKER = "hevcq_dead_letter"
+ROOM_BYTES = MAX_BODY_BYTES - 8_192
+"""Room for the body: the attributes and the other fields share the same 256 KiB."""
+MAX_TAIL_BYTES = 16_384
+MAX_REASON = 4_096
+MAX_ATTEMPTS = 2**31 - 1
+PACKED_CAP = 4 * MAX_BODY_BYTES
+"""Limit when a body is decompressed, so that a forged dead letter is no decompression bomb."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A letter that this process holds, until `until` (monotonic seconds)."""
+class ReceivedLetter:
+    """A letter that this process has received; hidden until `hidden_until` (monotonic seconds)."""
 
     letter_id: str
     url: str
     receipt: str
-    until: float
+    hidden_until: float
 
 
 class DeadLetterQueue:
-    """The dead letters of one queue: those buried with a reason, those that SQS moved itself after
-    too many receives, and those that SNS could not deliver."""
+    """The dead letters of one profile's queue, from every source.
+
+    They were buried with a reason, moved by SQS after too many receives, or not deliverable by SNS.
+    """
 
     def __init__(
         self,
         clients: Clients,
-        addresses: QueueUrls,
+        urls: QueueUrls,
         profile: Profile,
         clock: Clock,
         task_of: Callable[[str], Task | None],
     ) -> None:
-        self._sqs, self._at, self._clock = clients.sqs, addresses, clock
+        self._sqs, self._urls, self._clock = clients.sqs, urls, clock
         self._profile, self._task_of = profile, task_of
         self._wait_s = 0 if clients.emulated else SCAN_WAIT_S
-        self._held: dict[str, Held] = {}
-        self._looking = threading.Lock()
+        self._received: dict[str, ReceivedLetter] = {}
+        self._scan_lock = threading.Lock()
 
-    def post(self, body: str, delivery: Delivery, why: Bury) -> None:
-        """Send a letter to the dead-letter queue; its main facts are attributes too."""
+    def send(self, body: str, delivery: Delivery, why: Bury) -> None:
+        """Send a dead letter; its class, reason and job are message attributes as well.
+
+        Raises ConfigError if there is no dead-letter queue, Unavailable.
+        """
         facts = {
             "hevcq_class": why.failure_class.value,
             "hevcq_reason": why.reason[:MAX_ATTRIBUTE],
@@ -74,15 +98,18 @@ class DeadLetterQueue:
             for name, value in facts.items()
             if value.strip()
         }
-        with translate_errors(f"bury the message {delivery.message_id} of {self._at.name}"):
+        with translate_errors(f"bury the message {delivery.message_id} of {self._urls.name}"):
             self._sqs.send_message(
-                QueueUrl=self._at.dead, MessageBody=body, MessageAttributes=attributes
+                QueueUrl=self._urls.dead, MessageBody=body, MessageAttributes=attributes
             )
 
     def batches(self, selection: Selection) -> Generator[list[DeadLetter], None, None]:
-        """Yield matching letters once each; what is still held at the end is given back."""
+        """Yield each matching letter once; release those still hidden when the iteration ends.
+
+        Raises ConfigError if there is no dead-letter queue, Unavailable.
+        """
         left = selection.limit
-        self.give_back()
+        self.release_all()
         try:
             for batch in self._scan():
                 if left is not None and left <= 0:
@@ -92,14 +119,14 @@ class DeadLetterQueue:
                 if matching:
                     yield matching
         finally:
-            self.give_back()
+            self.release_all()
 
     def _scan(self) -> Iterator[list[DeadLetter]]:
         seen: set[str] = set()
-        for url in self._at.dead_letter_urls:
+        for url in self._urls.dead_letter_urls:
             quiet = 0
             while quiet < QUIET_BATCHES:
-                batch = self._take(url)
+                batch = self._receive(url)
                 if not batch:
                     break
                 fresh = [dead for dead in batch if dead.letter_id not in seen]
@@ -107,13 +134,13 @@ class DeadLetterQueue:
                 seen.update(dead.letter_id for dead in fresh)
                 yield sorted(fresh, key=lambda dead: dead.buried_at)
 
-    def _take(self, url: str) -> list[DeadLetter]:
+    def _receive(self, url: str) -> list[DeadLetter]:
         asked = self._clock.monotonic()
-        with translate_errors(f"read the dead letters of {self._at.name}"):
+        with translate_errors(f"read the dead letters of {self._urls.name}"):
             answer = self._sqs.receive_message(
                 QueueUrl=url,
                 MaxNumberOfMessages=BATCH,
-                VisibilityTimeout=HOLD_S,
+                VisibilityTimeout=HIDE_S,
                 WaitTimeSeconds=self._wait_s,
                 MessageSystemAttributeNames=["SentTimestamp"],
                 MessageAttributeNames=["All"],
@@ -121,20 +148,22 @@ class DeadLetterQueue:
         found = answer.get("Messages", [])
         for message in found:
             name = message["MessageId"]
-            self._held[name] = Held(name, url, message["ReceiptHandle"], asked + HOLD_S)
-        return [self._dead(message, url) for message in found]
+            self._received[name] = ReceivedLetter(
+                name, url, message["ReceiptHandle"], asked + HIDE_S
+            )
+        return [self._parsed(message, url) for message in found]
 
-    def _dead(self, message: MessageTypeDef, url: str) -> DeadLetter:
+    def _parsed(self, message: MessageTypeDef, url: str) -> DeadLetter:
         text = message["Body"]
         sent_at = int(message.get("Attributes", {}).get("SentTimestamp", "0")) / 1000
-        note = letter.read(text)
-        if note is None:
+        letter = decode(text)
+        if letter is None:
             reason, failure_class, attempts = self._unexplained(message, url)
             tail: tuple[str, ...] = ()
             body = text
         else:
-            reason, failure_class, attempts = note.reason, note.failure_class, note.attempts
-            tail, body, sent_at = note.tail, note.original(), note.buried_at
+            reason, failure_class, attempts = letter.reason, letter.failure_class, letter.attempts
+            tail, body, sent_at = letter.tail, letter.original(), letter.buried_at
         return DeadLetter(
             letter_id=message["MessageId"],
             queue=self._profile.name,
@@ -148,47 +177,48 @@ class DeadLetterQueue:
         )
 
     def _unexplained(self, message: MessageTypeDef, url: str) -> tuple[str, FailureClass, int]:
-        if url != self._at.dead:
-            told: Any = message.get("MessageAttributes", {}).get("ErrorMessage", {})
-            why = told.get("StringValue", "SNS gave no reason")
+        if url != self._urls.dead:
+            error: Any = message.get("MessageAttributes", {}).get("ErrorMessage", {})
+            why = error.get("StringValue", "SNS gave no reason")
             return f"SNS could not deliver it: {why}.", FailureClass.NETWORK, 0
         receives = self._profile.queue.max_receives
         reason = f"Given up by the queue after {receives} receives."
         return reason, FailureClass.RECEIVES, receives
 
     @contextmanager
-    def holding(self, letter_id: str) -> Iterator[Held | None]:
-        """Hold one letter, looking for it where it is not held yet; None if it is gone.
+    def received(self, letter_id: str) -> Iterator[ReceivedLetter | None]:
+        """Find and hide one letter inside the context; None if it is gone.
 
-        Others met on the way stay held, so that redriving a list looks through the queue once.
+        Other letters met in the scan stay hidden, so that redriving a list scans the queue once.
+        Raises ConfigError, Unavailable.
         """
-        with self._looking:  # Letters go back in parallel: one search serves all of them.
-            held = self._held.get(letter_id)
-            if held is None or held.until <= self._clock.monotonic():
-                self._held.pop(letter_id, None)
-                found = any(letter_id in self._held for _batch in self._scan())
-                held = self._held[letter_id] if found else None
-        yield held
+        with self._scan_lock:  # Letters are redriven in parallel: one scan serves all of them.
+            letter = self._received.get(letter_id)
+            if letter is None or letter.hidden_until <= self._clock.monotonic():
+                self._received.pop(letter_id, None)
+                found = any(letter_id in self._received for _batch in self._scan())
+                letter = self._received[letter_id] if found else None
+        yield letter
 
-    def remove(self, held: Held) -> None:
-        """Delete a held letter for good."""
-        with translate_errors(f"delete a dead letter of {self._at.name}"):
-            self._sqs.delete_message(QueueUrl=held.url, ReceiptHandle=held.receipt)
-        self._held.pop(held.letter_id, None)
+    def delete(self, letter: ReceivedLetter) -> None:
+        """Delete a received letter for good. Raises Unavailable."""
+        with translate_errors(f"delete a dead letter of {self._urls.name}"):
+            self._sqs.delete_message(QueueUrl=letter.url, ReceiptHandle=letter.receipt)
+        self._received.pop(letter.letter_id, None)
 
-    def give_back(self) -> None:
-        """Make every held letter visible again at once."""
+    def release_all(self) -> None:
+        """Make every received letter visible again at once. Raises Unavailable."""
         now = self._clock.monotonic()
-        live = [held for held in list(self._held.values()) if held.until > now]
-        self._held.clear()
-        for url in {held.url for held in live}:
-            receipts = [held.receipt for held in live if held.url == url]
+        hidden = [each for each in list(self._received.values()) if each.hidden_until > now]
+        self._received.clear()
+        for url in {each.url for each in hidden}:
+            receipts = [each.receipt for each in hidden if each.url == url]
             for start in range(0, len(receipts), BATCH):
-                self._show(url, receipts[start : start + BATCH])
+                self._make_visible(url, receipts[start : start + BATCH])
 
-    def _show(self, url: str, receipts: Sequence[str]) -> None:
-        with translate_errors(f"give dead letters of {self._at.name} back"):
-            # An entry that fails is visible already, or will be after HOLD_S.
+    def _make_visible(self, url: str, receipts: Sequence[str]) -> None:
+        with translate_errors(f"release dead letters of {self._urls.name}"):
+            # An entry that fails is visible already, or will be after HIDE_S.
             self._sqs.change_message_visibility_batch(
                 QueueUrl=url,
                 Entries=[
@@ -199,6 +229,117 @@ class DeadLetterQueue:
 
 
 def _printable(value: str) -> str:
-    """Return what SQS takes: printable, and no lone surrogates."""
+    """Replace what SQS refuses in an attribute: unprintable characters and lone surrogates."""
     valid = value.encode("utf-8", "replace").decode("utf-8")
     return "".join(c if c.isprintable() else " " for c in valid)
+
+
+class DeadLetterBody(Frozen):
+    """The JSON body of a dead letter: the original message and the reason for its burial.
+
+    `body_bytes` is the size of the original body in UTF-8. `form` says how `body` carries it: as
+    plain text, as base64 of zlib, or truncated to its head.
+    """
+
+    hevcq_dead_letter: Literal[1] = 1
+    queue: str
+    message_id: str
+    reason: str
+    failure_class: FailureClass
+    attempts: int = Field(ge=0, le=MAX_ATTEMPTS)
+    tail: tuple[str, ...] = ()
+    buried_at: float = Field(ge=0, allow_inf_nan=False)
+    form: Literal["text", "zlib", "head"] = "text"
+    body_bytes: int = Field(ge=0)
+    body: str
+
+    def original(self) -> str:
+        """Return the original body, or only its head if it was too large for any of our queues."""
+        if self.form != "zlib":
+            return self.body
+        packed = base64.b64decode(self.body, validate=True)
+        return zlib.decompressobj().decompress(packed, PACKED_CAP).decode("utf-8")
+
+
+def encode(delivery: Delivery, why: Bury, now: float) -> str:
+    """Return the dead letter of a delivery as a message body of at most 256 KiB.
+
+    `now` is Unix seconds.
+    """
+    inner = original_body(delivery.body)
+    form, body = _fit(inner)
+    letter = DeadLetterBody(
+        queue=delivery.queue,
+        message_id=delivery.message_id,
+        reason=_clean(why.reason)[:MAX_REASON],
+        failure_class=why.failure_class,
+        attempts=delivery.attempt,
+        tail=_end_of(why.tail),
+        buried_at=now,
+        form=form,
+        body_bytes=len(inner.encode("utf-8", "replace")),
+        body=body,
+    )
+    return letter.model_dump_json()
+
+
+def decode(text: str) -> DeadLetterBody | None:
+    """Parse a message body; return None if it is not a complete dead letter."""
+    if not is_marked(text):
+        return None
+    try:
+        letter = DeadLetterBody.model_validate_json(text)
+        letter.original()
+    except (ValueError, zlib.error):
+        # Invalid JSON or fields, not base64 (or not ASCII), not zlib, or not UTF-8.
+        return None
+    return letter
+
+
+def is_marked(text: str) -> bool:
+    """Return whether a message body is marked as a dead letter, complete or not."""
+    return text.startswith('{"' + MARKER)
+
+
+def original_body(body: str) -> str:
+    """Return the message that a dead letter carries, or `body` itself if it is no dead letter."""
+    letter = decode(body)
+    return body if letter is None else letter.original()
+
+
+def _fit(body: str) -> tuple[Literal["text", "zlib", "head"], str]:
+    clean = _clean(body)
+    room = ROOM_BYTES - MAX_TAIL_BYTES - 2 * MAX_REASON
+    if _quoted_bytes(clean) <= room:
+        return "text", clean
+    packed = base64.b64encode(zlib.compress(clean.encode(), 9)).decode("ascii")
+    if len(packed) <= room and len(clean.encode()) <= PACKED_CAP:
+        return "zlib", packed
+    head = clean[: room // 6]
+    return "head", head
+
+
+def _quoted_bytes(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8"))
+
+
+def _end_of(tail: tuple[str, ...]) -> tuple[str, ...]:
+    kept: list[str] = []
+    room = MAX_TAIL_BYTES
+    for line in reversed(tail):
+        clean = _clean(line)[-2_000:]
+        room -= _quoted_bytes(clean) + 1
+        if room < 0:
+            break
+        kept.append(clean)
+    return tuple(reversed(kept))
+
+
+def _clean(text: str) -> str:
+    """Replace the characters that SQS refuses: lone surrogates, U+FFFE and U+FFFF.
+
+    SQS accepts only the characters of XML 1.0
+    (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html).
+    """
+    valid = text.encode("utf-8", "replace").decode("utf-8")
+    return valid.replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd")

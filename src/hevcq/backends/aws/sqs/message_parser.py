@@ -1,8 +1,8 @@
-"""Read a message body: whatever arrives in a profile's queue becomes tasks, or a named reason.
+"""Parse the body of an SQS message into tasks, or into the reason why it has none.
 
-Pure, and total: any text gives a Reading, never an exception. Understood are hevcq's own tasks,
+Pure and total: any text gives a ParsedMessage, never an exception. It understands hevcq's own tasks,
 S3 event notifications (https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html),
-either of them inside an SNS envelope, and dead letters that the service moved back whole.
+either of them inside an SNS envelope, and dead letters that SQS moved back to the queue.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ from urllib.parse import unquote_plus
 
 from pydantic import ValidationError
 
-from hevcq.backends.aws.sqs import letter
+from hevcq.backends.aws.sqs import dead_letters
 from hevcq.domain.job import MAX_BODY_BYTES, Source, Task
 from hevcq.domain.keys import INBOX, wants
 from hevcq.errors import BadMessage
 
 EVENT_MAJOR = "2"
-"""AWS: compare the major version for equality and ignore fields that are not known."""
+"""AWS asks to compare the major version for equality and to ignore unknown fields."""
 MAX_LAYERS = 4
-"""Letter in envelope in letter: more wrapping than this is a forgery."""
+"""Dead letters and SNS envelopes around one message: deeper nesting is forged."""
 MAX_RECORDS = 1_000
 NOT_OURS = "not for this profile"
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Whom a body is read for. `bucket` is the only one sources may come from; "" for any."""
+    """The profile that a message is parsed for.
+
+    `known` names all profiles. Sources may come from `bucket` only; "" allows any bucket.
+    """
 
     profile: str
     subscribed: bool
@@ -40,36 +43,36 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class ParsedMessage:
-    """What a body asks of one profile, with the meaning of the same fields of a Delivery."""
+    """What a message asks of one profile; the fields mean what they mean in `Delivery`."""
 
     tasks: tuple[Task, ...] = ()
     ignored: str = ""
     problem: str = ""
 
 
-def read(body: str, recipient: Recipient) -> ParsedMessage:
-    """Return what `body` asks of the profile of `recipient`.
+def parse(body: str, recipient: Recipient) -> ParsedMessage:
+    """Parse `body` for the profile of `recipient`.
 
-    Nothing is half taken: if one record of several is unreadable, the whole body is a problem
-    (and so becomes a dead letter), because a message is settled as a whole.
+    If one of several records is unreadable, the whole body is a problem and becomes a dead letter,
+    because a message is settled as a whole.
     """
     try:
-        return _read(body, recipient, MAX_LAYERS)
+        return _parse(body, recipient, MAX_LAYERS)
     except BadMessage as error:
         return ParsedMessage(problem=str(error))
 
 
-def _read(body: str, recipient: Recipient, layers: int) -> ParsedMessage:
+def _parse(body: str, recipient: Recipient, layers: int) -> ParsedMessage:
     if len(body.encode("utf-8", "surrogatepass")) > MAX_BODY_BYTES:
         raise BadMessage(f"The message is over {MAX_BODY_BYTES} bytes.")
     if layers == 0:
         raise BadMessage("The message is wrapped too many times.")
     found = _mapping(body)
-    if letter.MARK in found:
-        inner = letter.read(body)
+    if dead_letters.MARKER in found:
+        inner = dead_letters.decode(body)
         if inner is None:
             raise BadMessage("The message is marked as a dead letter, but is not a whole one.")
-        return _read(inner.original(), recipient, layers - 1)
+        return _parse(inner.original(), recipient, layers - 1)
     if "hevcq" in found:
         return _task(Task.parse(body), recipient)
     if "Records" in found:
@@ -84,7 +87,7 @@ def _from_sns(found: Mapping[str, Any], recipient: Recipient, layers: int) -> Pa
     if kind in {"SubscriptionConfirmation", "UnsubscribeConfirmation"}:
         return ParsedMessage(ignored=f"sns {kind}")
     if kind == "Notification" and isinstance(message, str):
-        return _read(message, recipient, layers - 1)
+        return _parse(message, recipient, layers - 1)
     raise BadMessage("The message is neither a hevcq task, an S3 event nor an SNS notification.")
 
 
@@ -129,7 +132,7 @@ def _records(records: object, recipient: Recipient) -> ParsedMessage:
 
 
 def _record(record: object, recipient: Recipient) -> Task | str:
-    """Return the task of one record, or why there is none."""
+    """Return the task of one record, or the reason why it has none."""
     if not isinstance(record, dict) or record.get("eventSource") != "aws:s3":
         raise BadMessage("The event has a record that is not from S3.")
     version, name = record.get("eventVersion"), record.get("eventName")
@@ -175,7 +178,7 @@ def _created(bucket: str, thing: Mapping[str, Any], recipient: Recipient) -> Tas
 
 
 def _key(raw: object) -> str:
-    """Return a key of an event, which is form-encoded: "+" is a space, "/" encoded or not."""
+    """Decode the key of an event, which is form-encoded: "+" is a space, "/" may be encoded."""
     if not isinstance(raw, str):
         raise BadMessage("The event has an object without a key.")
     try:
@@ -189,7 +192,7 @@ def _key(raw: object) -> str:
 def _version(thing: Mapping[str, Any]) -> str:
     """Return the version id, or else the ETag.
 
-    "null" is the version id of a bucket without versioning: any number of contents have it.
+    In a bucket without versioning every object has the version id "null".
     """
     for value in (thing.get("versionId"), thing.get("eTag")):
         if isinstance(value, str) and value.strip('"') and value != "null":

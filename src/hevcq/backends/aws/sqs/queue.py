@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.clients import MAX_WAIT_S, Clients
 from hevcq.backends.aws.errors import translate_errors
-from hevcq.backends.aws.sqs import letter, message_parser
+from hevcq.backends.aws.sqs import dead_letters, message_parser
 from hevcq.backends.aws.sqs.dead_letters import DeadLetterQueue
 from hevcq.backends.aws.sqs.queue_urls import QueueUrls
 from hevcq.backends.aws.sqs.receipts import Receipt, ReceiptBook
@@ -35,7 +35,7 @@ MAX_DELAY_S = 900
 GONE: Mapping[str, tuple[type[HevcqError], str]] = {
     "InvalidParameterValue": (LeaseLost, "the receipt is stale or at the 12 hour limit"),
 }
-"""What SQS also answers to a visibility call that comes too late."""
+"""Another answer of SQS to a visibility call that comes too late."""
 
 _log = get_logger()
 
@@ -43,11 +43,10 @@ _log = get_logger()
 class SqsQueue(Queue):
     """One profile's queue on SQS.
 
-    A receipt is stale past its deadline, whatever SQS says (see `held`). A receive never takes
-    more than `limit`, because what waits in a local buffer runs out of its visibility there.
-    Acknowledgements go out one by one: jobs take minutes, and `ack` promises that the delete has
-    happened. Each queue's URL is looked up at first use, so that a worker needs rights on its own
-    queue only.
+    A receipt is stale past its deadline, whatever SQS says (see `receipts`). A receive never takes
+    more than `limit` messages, because the visibility timeout of buffered messages would run out.
+    Acknowledgements are not batched: jobs take minutes, and `ack` promises that the delete has
+    happened. URLs are looked up at first use, so that a worker needs rights on its own queue only.
     """
 
     long_poll_s = float(MAX_WAIT_S)
@@ -64,23 +63,26 @@ class SqsQueue(Queue):
         self._sqs, self._polls = clients.sqs, clients.polls
         self._visibility_s = profile.queue.visibility_s
         self._recipient, self._clock = recipient, clock
-        self._at = QueueUrls(clients.sqs, prefix + profile.name)
-        self._leases = ReceiptBook()
-        self._desk = DeadLetterQueue(clients, self._at, profile, clock, self._task_of)
+        self._urls = QueueUrls(clients.sqs, prefix + profile.name)
+        self._receipts = ReceiptBook()
+        self._dlq = DeadLetterQueue(clients, self._urls, profile, clock, self._task_of)
 
     def check(self) -> None:
-        """Raise ConfigError unless the queue and its dead-letter queue exist."""
-        _ = self._at.main, self._at.dead
+        """Raise ConfigError unless the queue and its dead-letter queue exist; Unavailable."""
+        _ = self._urls.main, self._urls.dead
 
     def close(self) -> None:
-        """Give back the dead letters that a listing still holds."""
+        """Release the dead letters that an unfinished listing still hides."""
         try:
-            self._desk.give_back()
+            self._dlq.release_all()
         except Unavailable as error:
             _log.info("dead_letters_come_back_later", queue=self.name, why=str(error))
 
     def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:
-        """Put tasks in the queue; a delay above SQS's 15 minutes becomes 15 minutes."""
+        """Send tasks to the queue; `delay_s` is cut to SQS's limit of 15 minutes.
+
+        Raises Unavailable, also when SQS accepted only some of the messages.
+        """
         delay = min(MAX_DELAY_S, math.ceil(delay_s))
         for start in range(0, len(tasks), BATCH):
             entries = [
@@ -90,68 +92,73 @@ class SqsQueue(Queue):
             self._send_batch(entries)
 
     def _send_batch(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        with translate_errors(f"send to the queue {self._at.name}"):
-            url = self._at.main
+        with translate_errors(f"send to the queue {self._urls.name}"):
+            url = self._urls.main
             answer = self._sqs.send_message_batch(QueueUrl=url, Entries=list(entries))  # type: ignore[arg-type]
         failed = answer.get("Failed", [])
         if failed:
             raise Unavailable(
                 f"SQS took {len(entries) - len(failed)} of {len(entries)} messages for "
-                f"{self._at.name}: {failed[0].get('Message', failed[0]['Code'])}."
+                f"{self._urls.name}: {failed[0].get('Message', failed[0]['Code'])}."
             )
 
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
-        """Take at most `limit` (and 10) deliveries, waiting up to `wait_s` (and 20 s).
+        """Receive at most `limit` (and 10) deliveries, waiting up to `wait_s` (and 20) seconds.
 
-        A poll that is under way is never cut off, because SQS would still hand out its messages:
-        a stop waits for it. It is not repeated by itself either (see Clients.polls).
+        A running poll is never cancelled, because SQS would still hand out its messages: a stop
+        waits for it. It is never retried automatically either (see `Clients.polls`). Raises
+        Unavailable.
         """
         if limit < 1 or stop.is_set():
             return []
         wait = min(MAX_WAIT_S, max(0, math.ceil(wait_s)))
         asked = self._clock.monotonic()
-        with translate_errors(f"receive from the queue {self._at.name}"):
+        with translate_errors(f"receive from the queue {self._urls.name}"):
             answer = self._polls.receive_message(
-                QueueUrl=self._at.main,
+                QueueUrl=self._urls.main,
                 MaxNumberOfMessages=min(limit, BATCH),
                 WaitTimeSeconds=wait,
                 VisibilityTimeout=self._visibility_s,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             )
         now = self._clock.monotonic()
-        # Handed out after the question and at the end of the poll at latest; what took longer than
-        # that was spent on the way back, while the visibility timeout was running already.
+        # SQS handed the messages out at the end of the poll at the latest. Any time beyond it was
+        # spent on the way back, while the visibility timeout was already running.
         handed_out = min(now, asked + wait)
         return [self._delivery(message, handed_out, now) for message in answer.get("Messages", [])]
 
     def _delivery(self, message: MessageTypeDef, handed_out: float, now: float) -> Delivery:
-        receipt, body = message["ReceiptHandle"], message["Body"]
-        lease = Receipt(received_at=handed_out, deadline=handed_out + self._visibility_s)
-        self._leases.add(receipt, lease, now)
-        reading = message_parser.read(body, self._recipient)
+        handle, body = message["ReceiptHandle"], message["Body"]
+        receipt = Receipt(received_at=handed_out, deadline=handed_out + self._visibility_s)
+        self._receipts.add(handle, receipt, now)
+        parsed = message_parser.parse(body, self._recipient)
         facts = message.get("Attributes", {})
         return Delivery(
             queue=self.name,
-            receipt=receipt,
+            receipt=handle,
             message_id=message["MessageId"],
             body=body,
             attempt=int(facts.get("ApproximateReceiveCount", "1")),
-            deadline=lease.deadline,
+            deadline=receipt.deadline,
             sent_at=int(facts.get("SentTimestamp", "0")) / 1000,
-            tasks=reading.tasks,
-            problem=reading.problem,
-            ignored=reading.ignored,
-            from_dlq=letter.is_marked(body),
+            tasks=parsed.tasks,
+            problem=parsed.problem,
+            ignored=parsed.ignored,
+            from_dlq=dead_letters.is_marked(body),
         )
 
     def extend(self, delivery: Delivery, seconds: float) -> float:
-        """Hide the delivery for `seconds` more, or to the end of its 12 hours; then LeaseLost."""
+        """Hide the delivery for `seconds` from now, at most until the end of its 12 hours.
+
+        Returns the new deadline in monotonic seconds. Raises LeaseLost if the receipt is stale or
+        the 12 hours are over, Unavailable.
+        """
         now = self._clock.monotonic()
-        lease = self._leases.live(delivery.receipt, now)
-        if lease is None:
+        receipt = self._receipts.live(delivery.receipt, now)
+        if receipt is None:
             raise LeaseLost(f"The receipt of the message {delivery.message_id} is stale.")
-        # What is left, not nothing: a worker whose heartbeats reach far keeps its job to the end.
-        whole = min(math.ceil(seconds), math.floor(lease.ends_at_latest - now))
+        # Grants the remainder, so that a worker with long heartbeats keeps its job to the end.
+        whole = min(math.ceil(seconds), math.floor(receipt.latest_end - now))
         if whole < 1:
             raise LeaseLost(
                 f"The message {delivery.message_id} has reached SQS's limit of 12 hours a receive."
@@ -159,111 +166,119 @@ class SqsQueue(Queue):
         try:
             self._hide(delivery, whole)
         except LeaseLost:
-            self._leases.drop(delivery.receipt)
+            self._receipts.drop(delivery.receipt)
             raise
-        lease.deadline = now + whole
-        return lease.deadline
+        receipt.deadline = now + whole
+        return receipt.deadline
 
     def _hide(self, delivery: Delivery, seconds: int) -> None:
         with translate_errors(f"extend the message {delivery.message_id}", GONE):
             self._sqs.change_message_visibility(
-                QueueUrl=self._at.main,
+                QueueUrl=self._urls.main,
                 ReceiptHandle=delivery.receipt,
                 VisibilityTimeout=seconds,
             )
 
     def ack(self, delivery: Delivery) -> bool:
-        """Delete the message; False if the receipt is stale or already settled."""
-        return self._settle(delivery, lambda _lease: self._delete(delivery))
+        """Delete the message; False if the receipt is stale or already settled. Raises Unavailable."""
+        return self._settle(delivery, lambda _receipt: self._delete(delivery))
 
     def release(self, delivery: Delivery, *, delay_s: float = 0.0) -> bool:
-        """Give the message back after `delay_s`, at most at the end of its 12 hours."""
+        """Make the message visible after `delay_s`, at the latest at the end of its 12 hours.
 
-        def carry_out(lease: Receipt) -> None:
-            room = math.floor(lease.ends_at_latest - self._clock.monotonic())
+        Returns False if the receipt is stale or already settled. Raises Unavailable.
+        """
+
+        def carry_out(receipt: Receipt) -> None:
+            room = math.floor(receipt.latest_end - self._clock.monotonic())
             self._hide(delivery, max(0, min(math.ceil(delay_s), room)))
 
         return self._settle(delivery, carry_out)
 
     def bury(self, delivery: Delivery, why: Bury) -> bool:
-        """Send the letter to the dead-letter queue, then delete the message.
+        """Send a dead letter, then delete the message; False if the receipt is stale.
 
-        Killed between the two, there is a letter and a message: the letter carries message id and
-        job, so that the second one is known for what it is. Nothing is lost.
+        A kill between the two leaves both: the dead letter carries the message id and the job, so
+        that the duplicate is recognised and nothing is lost. Raises Unavailable if the dead letter
+        could not be sent.
         """
-        body = letter.write(delivery, why, self._clock.now())
-        if not self._settle(delivery, lambda _lease: self._desk.post(body, delivery, why)):
+        body = dead_letters.encode(delivery, why, self._clock.now())
+        if not self._settle(delivery, lambda _receipt: self._dlq.send(body, delivery, why)):
             return False
         try:
             waiting = Waiting(self._clock, random.random, threading.Event())
             retry_control_call(lambda: self._delete(delivery), waiting, retryable=_is_unavailable)
         except (Unavailable, LeaseLost) as error:
-            # It is a dead letter already; its message comes back and is seen to be settled.
+            # It is a dead letter already; its message is redelivered and found to be settled.
             _log.warning("buried_but_not_deleted", message=delivery.message_id, why=str(error))
         return True
 
     def _settle(self, delivery: Delivery, carry_out: Callable[[Receipt], None]) -> bool:
-        """Carry out one settling; on an error the receipt stays live, to be settled again."""
-        lease = self._leases.take(delivery.receipt, self._clock.monotonic())
-        if lease is None:
+        """Settle a delivery once; after an error the receipt stays live for another attempt."""
+        receipt = self._receipts.take(delivery.receipt, self._clock.monotonic())
+        if receipt is None:
             return False
         try:
-            carry_out(lease)
+            carry_out(receipt)
         except LeaseLost:
             return False
         except HevcqError:
-            self._leases.put_back(delivery.receipt, lease)
+            self._receipts.put_back(delivery.receipt, receipt)
             raise
         return True
 
     def _delete(self, delivery: Delivery) -> None:
         with translate_errors(f"delete the message {delivery.message_id}", GONE):
-            self._sqs.delete_message(QueueUrl=self._at.main, ReceiptHandle=delivery.receipt)
+            self._sqs.delete_message(QueueUrl=self._urls.main, ReceiptHandle=delivery.receipt)
 
     def depth(self) -> Depth:
-        """Count messages; SQS only estimates, and knows no age here."""
-        ready, in_flight, delayed = self._at.counts(self._at.main)
+        """Count messages; the numbers of SQS are estimates without an age. Raises Unavailable."""
+        ready, in_flight, delayed = self._urls.counts(self._urls.main)
         return Depth(
             ready=ready,
             in_flight=in_flight,
             delayed=delayed,
-            dead=sum(sum(self._at.counts(url)) for url in self._at.dead_letter_urls),
+            dead=sum(sum(self._urls.counts(url)) for url in self._urls.dead_letter_urls),
         )
 
     def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
         """Yield each dead letter once, roughly oldest first (SQS keeps no order).
 
-        Letters are hidden from others while they are listed and given back when the iteration
-        ends. Redrive or purge inside the iteration: a letter listed earlier must be looked for.
+        Listed letters are hidden from others and released when the iteration ends. Redrive or
+        purge inside the iteration, because a letter listed earlier has to be searched for again.
+        Raises ConfigError, Unavailable.
         """
-        with closing(self._desk.batches(selection)) as batches:
+        with closing(self._dlq.batches(selection)) as batches:
             for batch in batches:
                 yield from batch
 
     def dead_letter_batches(self, selection: Selection) -> Iterator[list[DeadLetter]]:
-        """Yield what each receive of SQS brought."""
-        return self._desk.batches(selection)
+        """Yield the matching letters of each receive. Raises as `dead_letters` does."""
+        return self._dlq.batches(selection)
 
     def redrive(self, dead: DeadLetter) -> bool:
-        """Send the original body as a new message, then delete the letter."""
-        with self._desk.holding(dead.letter_id) as held:
-            if held is None:
+        """Send the original body as a new message, then delete the dead letter.
+
+        Returns False if it is gone. Raises ConfigError, Unavailable.
+        """
+        with self._dlq.received(dead.letter_id) as letter:
+            if letter is None:
                 return False
             group = _group(dead.task) if dead.task else {}
             self._send_batch([{"Id": "0", "MessageBody": dead.body, **group}])
-            self._desk.remove(held)
+            self._dlq.delete(letter)
             return True
 
     def purge(self, dead: DeadLetter) -> bool:
-        """Delete one dead letter for good."""
-        with self._desk.holding(dead.letter_id) as held:
-            if held is None:
+        """Delete one dead letter for good; False if it is gone. Raises ConfigError, Unavailable."""
+        with self._dlq.received(dead.letter_id) as letter:
+            if letter is None:
                 return False
-            self._desk.remove(held)
+            self._dlq.delete(letter)
             return True
 
     def _task_of(self, body: str) -> Task | None:
-        tasks = message_parser.read(body, self._recipient).tasks
+        tasks = message_parser.parse(body, self._recipient).tasks
         return tasks[0] if len(tasks) == 1 else None
 
 
@@ -272,7 +287,7 @@ def _is_unavailable(error: BaseException) -> bool:
 
 
 def _group(task: Task) -> dict[str, str]:
-    """Return the fair-share group: SQS takes 128 ASCII characters without spaces
+    """Return the fair-share group: SQS accepts 128 ASCII characters without spaces
     (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html)."""
     if not task.group:
         return {}

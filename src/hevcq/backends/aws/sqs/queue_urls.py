@@ -1,4 +1,4 @@
-"""A profile's three queues by name: their URLs and counts, looked up at first use."""
+"""The URLs and message counts of a profile's three queues, looked up at first use."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hevcq.errors import ConfigError, Unavailable
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
-DEAD = "-dlq"
+DEAD_LETTERS = "-dlq"
 UNDELIVERED = "-subscription-dlq"
-"""Where SNS puts what it could not bring to the queue; it is there only if the fleet made it."""
+"""Suffix of the dead-letter queue of the SNS subscription, if the fleet created one."""
 
 
 class QueueUrls:
-    """The queue `name`, its dead letters and what SNS could not deliver to it."""
+    """The queue `name`, its dead-letter queue and the dead-letter queue of its SNS subscription."""
 
     def __init__(self, sqs: SQSClient, name: str) -> None:
         self.name = name
@@ -25,24 +25,25 @@ class QueueUrls:
 
     @property
     def main(self) -> str:
-        """URL of the queue; ConfigError if there is none."""
+        """The URL of the queue. Raises ConfigError if there is none, Unavailable."""
         return self._url(self.name)
 
     @property
     def dead(self) -> str:
-        """URL of the dead-letter queue; ConfigError if there is none."""
-        return self._url(self.name + DEAD)
+        """The URL of the dead-letter queue. Raises ConfigError if there is none, Unavailable."""
+        return self._url(self.name + DEAD_LETTERS)
 
     @property
     def dead_letter_urls(self) -> list[str]:
-        """URLs of every queue that holds dead letters of this one."""
+        """The URLs of all queues that hold dead letters of this one. Raises as `dead` does."""
         return [self.dead, *filter(None, [self.undelivered])]
 
     @property
     def undelivered(self) -> str:
-        """URL of the subscription's dead-letter queue, or "" if there is none.
+        """The URL of the subscription's dead-letter queue, or "" if there is none.
 
-        Or if it may not be seen: a worker counts its own dead letters only, an operator all.
+        It is "" as well where access is denied: a worker counts only its own dead letters, an
+        operator counts all. Raises Unavailable.
         """
         try:
             return self._url(self.name + UNDELIVERED)
@@ -61,7 +62,10 @@ class QueueUrls:
         return self._urls[name]
 
     def counts(self, url: str) -> tuple[int, int, int]:
-        """Return the approximate numbers of visible, hidden and delayed messages."""
+        """Return the approximate numbers of visible, hidden and delayed messages.
+
+        Raises ConfigError if the queue is gone, Unavailable.
+        """
         with translate_errors(f"count the messages of {url.rpartition('/')[2]}"):
             answer = self._sqs.get_queue_attributes(
                 QueueUrl=url,

@@ -1,7 +1,7 @@
-"""What this process holds: receipts with their own deadlines, because SQS does not guard them.
+"""Track the receipts of this process with deadlines of our own, because SQS does not enforce them.
 
-SQS may take a receipt whose message was handed to somebody else since (an old handle extends, and
-can release the new owner's message), so that a lost lease cannot be learned from the service.
+SQS may accept a receipt handle although the message was delivered to another consumer since: an
+old handle can extend or release the new owner's message. So SQS does not tell that a lease is lost.
 """
 
 from __future__ import annotations
@@ -12,58 +12,59 @@ from dataclasses import dataclass
 from hevcq.domain.profile import MAX_VISIBILITY_S
 
 CAP_MARGIN_S = 30
-"""Kept free below the 12 h, which SQS counts from the receive on its own clock; asking past the
-remainder is an error there, not a clamp."""
+"""Seconds kept free below the 12 hours that SQS counts from the receive on its own clock: a request
+past the remainder is an error there and is not clamped."""
 
 
 @dataclass(slots=True)
 class Receipt:
-    """One receipt: monotonic seconds of its receive and of the end it was last given."""
+    """The times of one receipt in monotonic seconds: its receive, and its current deadline."""
 
     received_at: float
     deadline: float
 
     @property
-    def ends_at_latest(self) -> float:
-        """Monotonic seconds past which no extension reaches."""
+    def latest_end(self) -> float:
+        """The monotonic time in seconds past which SQS grants no extension."""
         return self.received_at + MAX_VISIBILITY_S - CAP_MARGIN_S
 
 
 class ReceiptBook:
-    """The live receipts of one queue, by receipt handle; safe to share between threads.
+    """The live receipts of one queue by receipt handle. Thread-safe.
 
-    A receipt past its deadline is stale, even if the service would still take it.
+    A receipt past its deadline is stale, even if SQS would still accept it. `now` is monotonic
+    seconds.
     """
 
     def __init__(self) -> None:
-        self._leases: dict[str, Receipt] = {}
+        self._receipts: dict[str, Receipt] = {}
         self._lock = threading.Lock()
 
-    def add(self, receipt: str, lease: Receipt, now: float) -> None:
-        """Remember a receipt that was just handed out, and forget those that ran out."""
+    def add(self, handle: str, receipt: Receipt, now: float) -> None:
+        """Add a receipt that was just received, and drop those past their deadline."""
         with self._lock:
-            for old in [key for key, held in self._leases.items() if held.deadline <= now]:
-                del self._leases[old]
-            self._leases[receipt] = lease
+            for old in [key for key, each in self._receipts.items() if each.deadline <= now]:
+                del self._receipts[old]
+            self._receipts[handle] = receipt
 
-    def live(self, receipt: str, now: float) -> Receipt | None:
-        """Return the lease of a receipt that is neither settled nor past its deadline."""
+    def live(self, handle: str, now: float) -> Receipt | None:
+        """Return the receipt if it is neither settled nor past its deadline, else None."""
         with self._lock:
-            lease = self._leases.get(receipt)
-            return lease if lease is not None and now < lease.deadline else None
+            receipt = self._receipts.get(handle)
+            return receipt if receipt is not None and now < receipt.deadline else None
 
-    def take(self, receipt: str, now: float) -> Receipt | None:
-        """Return the live lease and forget it: of two that settle, only one gets it."""
+    def take(self, handle: str, now: float) -> Receipt | None:
+        """Remove and return the live receipt: of two threads that settle it, only one gets it."""
         with self._lock:
-            lease = self._leases.pop(receipt, None)
-            return lease if lease is not None and now < lease.deadline else None
+            receipt = self._receipts.pop(handle, None)
+            return receipt if receipt is not None and now < receipt.deadline else None
 
-    def put_back(self, receipt: str, lease: Receipt) -> None:
-        """Undo `take` after a settling that did not happen."""
+    def put_back(self, handle: str, receipt: Receipt) -> None:
+        """Undo `take` after a settlement that failed."""
         with self._lock:
-            self._leases[receipt] = lease
+            self._receipts[handle] = receipt
 
-    def drop(self, receipt: str) -> None:
-        """Forget a receipt that the service says is gone."""
+    def drop(self, handle: str) -> None:
+        """Remove a receipt that SQS reports as gone."""
         with self._lock:
-            self._leases.pop(receipt, None)
+            self._receipts.pop(handle, None)

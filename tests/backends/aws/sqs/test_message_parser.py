@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hevcq.backends.aws.sqs import letter, message_parser
-from hevcq.backends.aws.sqs.message_parser import MAX_LAYERS, ParsedMessage, Recipient, read
+from hevcq.backends.aws.sqs import dead_letters, message_parser
+from hevcq.backends.aws.sqs.message_parser import MAX_LAYERS, ParsedMessage, Recipient, parse
 from hevcq.domain.job import MAX_BODY_BYTES, Source, Task
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.ports.queue import Delivery
@@ -50,31 +50,33 @@ def in_sns(text: str) -> str:
 
 def in_letter(text: str) -> str:
     delivery = Delivery("hevc", "r", "m", text, 3, 0.0, 0.0)
-    return letter.write(delivery, Bury(reason="bad", failure_class=FailureClass.MESSAGE), 1.0)
+    return dead_letters.encode(
+        delivery, Bury(reason="bad", failure_class=FailureClass.MESSAGE), 1.0
+    )
 
 
 @pytest.mark.parametrize("wrap", [str, in_sns, in_letter, lambda t: in_letter(in_sns(t))])
 def test_an_upload_is_read_raw_in_an_envelope_and_from_a_letter_moved_back(wrap) -> None:
-    assert read(wrap(body_of(event())), HEVC).tasks == (Task(source=SOURCE, profile="hevc"),)
+    assert parse(wrap(body_of(event())), HEVC).tasks == (Task(source=SOURCE, profile="hevc"),)
 
 
 @pytest.mark.parametrize("key", ["TODO/a+b%2Bc.mp4", "TODO%2Fa+b%2Bc.mp4", "TODO%2Fa%20b%2Bc.mp4"])
 def test_keys_are_decoded_with_and_without_encoded_slashes(key: str) -> None:
-    assert read(body_of(event(key)), HEVC).tasks[0].source.key == "TODO/a b+c.mp4"
+    assert parse(body_of(event(key)), HEVC).tasks[0].source.key == "TODO/a b+c.mp4"
 
 
 @pytest.mark.parametrize("wrap", [str, in_sns])
 def test_a_task_of_ours_is_taken_and_one_of_another_profile_is_named(wrap) -> None:
     task = Task(source=SOURCE, profile="720p", chunk=None)
 
-    assert read(wrap(task.body()), SMALL) == ParsedMessage(tasks=(task,))
-    assert read(wrap(task.body()), HEVC).ignored == "not for this profile: a task of 720p"
+    assert parse(wrap(task.body()), SMALL) == ParsedMessage(tasks=(task,))
+    assert parse(wrap(task.body()), HEVC).ignored == "not for this profile: a task of 720p"
 
 
 def test_a_task_of_a_profile_nobody_knows_is_a_problem_not_lost() -> None:
     task = Task(source=SOURCE, profile="gone")
 
-    assert "'gone', which does not exist" in read(task.body(), HEVC).problem
+    assert "'gone', which does not exist" in parse(task.body(), HEVC).problem
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_a_task_of_a_profile_nobody_knows_is_a_problem_not_lost() -> None:
     ],
 )
 def test_what_is_for_nobody_is_ignored_by_name(text: str, name: str) -> None:
-    assert read(text, HEVC) == ParsedMessage(ignored=name)
+    assert parse(text, HEVC) == ParsedMessage(ignored=name)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_what_is_for_nobody_is_ignored_by_name(text: str, name: str) -> None:
     ],
 )
 def test_what_cannot_be_read_is_a_problem_with_its_reason(text: str, words: str) -> None:
-    found = read(text, HEVC)
+    found = parse(text, HEVC)
 
     assert (found.tasks, words in found.problem) == ((), True), found
 
@@ -138,21 +140,21 @@ def test_events_of_another_bucket_are_refused() -> None:
     elsewhere = event()
     elsewhere["s3"]["bucket"]["name"] = "theirs"
 
-    assert "'theirs', not 'in'" in read(body_of(elsewhere), HEVC).problem
+    assert "'theirs', not 'in'" in parse(body_of(elsewhere), HEVC).problem
     forged = Task(source=SOURCE.model_copy(update={"bucket": "theirs"}), profile="hevc")
-    assert "'theirs', not 'in'" in read(forged.body(), HEVC).problem
+    assert "'theirs', not 'in'" in parse(forged.body(), HEVC).problem
 
 
 def test_several_records_give_their_tasks_once_each() -> None:
     other = event("TODO/hevc/z.mp4", versionId="v2")
-    found = read(body_of(event(), other, event(), event("TODO/720p/no.mp4")), HEVC)
+    found = parse(body_of(event(), other, event(), event("TODO/720p/no.mp4")), HEVC)
 
     assert [task.source.key for task in found.tasks] == ["TODO/a b+c.mp4", "TODO/hevc/z.mp4"]
     assert found.ignored == ""
 
 
 def test_one_bad_record_of_several_makes_the_whole_body_a_problem() -> None:
-    found = read(body_of(event(), event("TODO/..")), HEVC)
+    found = parse(body_of(event(), event("TODO/..")), HEVC)
 
     assert found.tasks == ()
     assert found.problem
@@ -162,7 +164,7 @@ def test_one_bad_record_of_several_makes_the_whole_body_a_problem() -> None:
 def test_without_a_version_id_the_etag_is_the_version(version: str | None) -> None:
     thing = event(versionId=version, sequencer=None)
 
-    assert read(body_of(thing), HEVC).tasks[0].source.version == "e" * 32
+    assert parse(body_of(thing), HEVC).tasks[0].source.version == "e" * 32
 
 
 def test_endless_wrapping_ends() -> None:
@@ -170,12 +172,12 @@ def test_endless_wrapping_ends() -> None:
     for _ in range(MAX_LAYERS):
         text = in_sns(text)
 
-    assert "wrapped too many times" in read(text, HEVC).problem
+    assert "wrapped too many times" in parse(text, HEVC).problem
 
 
 def test_a_profile_without_subscription_takes_only_what_names_it() -> None:
-    assert read(body_of(event()), SMALL).ignored == "not for this profile"
-    assert len(read(body_of(event("TODO/720p/a.mp4")), SMALL).tasks) == 1
+    assert parse(body_of(event()), SMALL).ignored == "not for this profile"
+    assert len(parse(body_of(event("TODO/720p/a.mp4")), SMALL).tasks) == 1
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -219,7 +221,7 @@ TREES = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(TREES | st.dictionaries(WORDS, TREES))
 def test_any_json_gives_a_reading_and_never_an_exception(tree: object) -> None:
-    found = read(json.dumps(tree), HEVC)
+    found = parse(json.dumps(tree), HEVC)
 
     assert bool(found.problem) != bool(found.tasks or found.ignored)
 
@@ -227,7 +229,7 @@ def test_any_json_gives_a_reading_and_never_an_exception(tree: object) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.text() | st.text(alphabet=st.characters(codec=None)))
 def test_any_text_gives_a_reading_and_never_an_exception(text: str) -> None:
-    assert read(text, HEVC).problem
+    assert parse(text, HEVC).problem
 
 
 @settings(max_examples=200, deadline=None)
@@ -236,7 +238,7 @@ def test_any_text_gives_a_reading_and_never_an_exception(text: str) -> None:
     st.dictionaries(st.sampled_from(["eventName", "eventVersion", "eventSource", "s3"]), LEAVES),
 )
 def test_any_mangled_record_gives_a_reading_and_never_an_exception(thing, record) -> None:
-    found = read(body_of({**event(**thing), **record}), HEVC)
+    found = parse(body_of({**event(**thing), **record}), HEVC)
 
     assert bool(found.problem) != bool(found.tasks or found.ignored)
 
@@ -249,7 +251,7 @@ def delivery(body: str) -> Delivery:
 
 
 def test_a_letter_carries_body_reason_class_attempts_and_tail() -> None:
-    found = letter.read(letter.write(delivery("body é \n"), WHY, 12.5))
+    found = dead_letters.decode(dead_letters.encode(delivery("body é \n"), WHY, 12.5))
 
     assert found is not None
     assert (found.original(), found.reason, found.failure_class) == (
@@ -262,26 +264,26 @@ def test_a_letter_carries_body_reason_class_attempts_and_tail() -> None:
 
 
 def test_a_letter_buried_again_is_not_wrapped_twice() -> None:
-    once = letter.write(delivery("body"), WHY, 1.0)
+    once = dead_letters.encode(delivery("body"), WHY, 1.0)
 
-    assert letter.original_of(letter.write(delivery(once), WHY, 2.0)) == "body"
+    assert dead_letters.original_body(dead_letters.encode(delivery(once), WHY, 2.0)) == "body"
 
 
 def test_a_large_event_is_packed_and_comes_back_whole() -> None:
     body = json.dumps({"Records": [{"n": n, "text": '"\\' * 20} for n in range(2_500)]})
-    assert len(body) > letter.ROOM_BYTES
+    assert len(body) > dead_letters.ROOM_BYTES
 
-    text = letter.write(delivery(body), WHY, 1.0)
+    text = dead_letters.encode(delivery(body), WHY, 1.0)
 
     assert len(text.encode()) < MAX_BODY_BYTES
-    assert letter.original_of(text) == body
+    assert dead_letters.original_body(text) == body
 
 
 def test_an_oversize_body_that_does_not_shrink_keeps_its_beginning_and_its_size() -> None:
     dice = random.Random(7)
     body = "".join(chr(dice.randrange(33, 5_000)) for _ in range(400_000))
 
-    found = letter.read(letter.write(delivery(body), WHY, 1.0))
+    found = dead_letters.decode(dead_letters.encode(delivery(body), WHY, 1.0))
 
     assert found is not None
     assert (found.form, body.startswith(found.original())) == ("head", True)
@@ -292,37 +294,42 @@ def test_the_last_lines_of_a_long_tail_are_kept() -> None:
     why = Bury(
         reason="r" * 9_000, failure_class=FailureClass.ENCODER, tail=("x" * 9_000,) * 50 + ("last",)
     )
-    text = letter.write(delivery("b"), why, 1.0)
-    found = letter.read(text)
+    text = dead_letters.encode(delivery("b"), why, 1.0)
+    found = dead_letters.decode(text)
 
     assert found is not None
     assert found.tail[-1] == "last"
-    assert len(text.encode()) < letter.ROOM_BYTES
+    assert len(text.encode()) < dead_letters.ROOM_BYTES
 
 
 @pytest.mark.parametrize("form", ["zlib", "other"])
 def test_a_forged_letter_is_not_one(form: str) -> None:
-    text = letter.write(delivery("body"), WHY, 1.0).replace('"form":"text"', f'"form":"{form}"')
+    text = dead_letters.encode(delivery("body"), WHY, 1.0).replace(
+        '"form":"text"', f'"form":"{form}"'
+    )
 
-    assert letter.read(text) is None
-    assert letter.original_of(text) == text
+    assert dead_letters.decode(text) is None
+    assert dead_letters.original_body(text) == text
 
 
 @pytest.mark.parametrize("body", ["é", "no base64", "aGk=", "", "a"])
 def test_a_letter_whose_packed_body_is_none_ends_nobody_who_reads_it(body: str) -> None:
-    forged = json.loads(letter.write(delivery("body"), WHY, 1.0)) | {"form": "zlib", "body": body}
+    forged = json.loads(dead_letters.encode(delivery("body"), WHY, 1.0)) | {
+        "form": "zlib",
+        "body": body,
+    }
     text = json.dumps(forged, separators=(",", ":"))
 
     recipient = Recipient(profile="hevc", subscribed=True, known=frozenset({"hevc"}))
 
-    assert message_parser.read(text, recipient).problem
+    assert message_parser.parse(text, recipient).problem
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet=st.characters(codec=None)), st.lists(st.text(max_size=3_000), max_size=9))
 def test_any_body_and_tail_fit_a_message(body: str, tail: list[str]) -> None:
     why = Bury(reason=body, failure_class=FailureClass.MESSAGE, tail=tuple(tail))
-    text = letter.write(delivery(body), why, 1.0)
+    text = dead_letters.encode(delivery(body), why, 1.0)
 
     assert len(text.encode("utf-8")) < MAX_BODY_BYTES
-    assert letter.read(text) is not None
+    assert dead_letters.decode(text) is not None
