@@ -1,4 +1,4 @@
-"""What `hevcq doctor` says of ffmpeg: each line is ok, or says what to do."""
+"""Check the ffmpeg programs for `hevcq doctor`, with a remedy for each failed check."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import Check
 
 OLDEST_VERSION = (5, 1)
-"""The oldest ffmpeg whose options the commands use (`-fps_mode` came with 5.1)."""
+"""The oldest supported ffmpeg: the commands use `-fps_mode`, which is new in 5.1."""
 ENCODERS = ("libx265", "libx264", "aac", "mov_text", "srt")
 FILTERS = ("ssim", "scale", "bwdif")
 INSTALL = (
     "Install ffmpeg 5.1 or newer with libx265 and libx264 (Debian: apt-get install ffmpeg), or "
-    "name its path with HEVCQ_FFMPEG and HEVCQ_FFPROBE."
+    "set HEVCQ_FFMPEG and HEVCQ_FFPROBE to its path."
 )
 
 RunProgram = Callable[..., str]
 
 
 def run_checks(tools: FfmpegTools, ask: RunProgram) -> list[Check]:
-    """Return a check for each program, encoder and filter that hevcq needs.
+    """Check each program, encoder and filter that hevcq needs.
 
-    `ask(program, *arguments)` returns what the program prints, or raises WorkerUnfit.
+    `ask(program, *arguments)` returns the program's output or raises WorkerUnfit.
     """
     found = [_program("ffmpeg", tools.ffmpeg, ask), _program("ffprobe", tools.ffprobe, ask)]
     if not found[0].ok:
@@ -34,13 +34,13 @@ def run_checks(tools: FfmpegTools, ask: RunProgram) -> list[Check]:
 
 
 def parse_version(line: str) -> tuple[int, int] | None:
-    """Return the version in the first line of `-version`, or None for a build without a number."""
+    """Return (major, minor) from the first line of `-version`; None for a build without a number."""
     found = re.match(r"\S+ version n?(\d+)\.(\d+)", line)
     return (int(found.group(1)), int(found.group(2))) if found else None
 
 
 def require_supported_version(line: str) -> None:
-    """Raise WorkerUnfit if this first line of `-version` is of a program that is too old."""
+    """Raise WorkerUnfit if the first line of `-version` names a version older than OLDEST_VERSION."""
     version = parse_version(line)
     if version is not None and version < OLDEST_VERSION:
         raise WorkerUnfit(f"{line} is too old.", remedy=INSTALL)

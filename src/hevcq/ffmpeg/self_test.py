@@ -1,4 +1,4 @@
-"""Whether this machine can work at all: pictures made by ffmpeg itself, looked at and encoded."""
+"""Test the ffmpeg programs of this machine on pictures that ffmpeg generates itself."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import ChildLimits
 
 SELF_TEST_S = 120.0
-"""How long ten small pictures may take: they need well under a second, so a machine that cannot
-make them in this is no worker, whatever else runs on it."""
+"""Time limit in seconds. Ten small pictures need well under one second, so a machine that exceeds
+this cannot be a worker, whatever else runs on it."""
 TEST_CLIP = "testsrc2=size=320x180:rate=25:duration=0.4"
 
 TEST_PICTURE = ("-v", "error", "-f", "lavfi", "-i", "color=size=16x16:duration=0.04")
@@ -31,7 +31,11 @@ TEST_PICTURE = ("-v", "error", "-f", "lavfi", "-i", "color=size=16x16:duration=0
 
 @contextmanager
 def self_testing(tools: FfmpegTools, stop: threading.Event) -> Iterator[None]:
-    """Let no video be found wanting by programs that are: see `require_working_tools`."""
+    """Test the tools before an error of the block blames a video.
+
+    Raises WorkerUnfit instead of SourceGone, SourceUnreadable or SourceDamaged if the tools fail
+    `require_working_tools`.
+    """
     try:
         yield
     except (SourceGone, SourceUnreadable, SourceDamaged):
@@ -40,33 +44,34 @@ def self_testing(tools: FfmpegTools, stop: threading.Event) -> Iterator[None]:
 
 
 def require_working_tools(tools: FfmpegTools, stop: threading.Event) -> None:
-    """Raise WorkerUnfit unless both programs can look at one picture of ffmpeg's own.
+    """Raise WorkerUnfit unless ffprobe and ffmpeg can each read one generated picture.
 
-    Asked before a video is refused, or a rendition: a program whose libraries are gone says no to
-    every one. Costs a tenth of a second, where something is wrong already.
+    Run before a source or a rendition is rejected: a program with missing libraries rejects every
+    file. Takes about 0.1 s, and only after a failure.
     """
-    looks = [tools.ffprobe, *TEST_PICTURE, "-show_entries", "stream=codec_name"]
+    probes = [tools.ffprobe, *TEST_PICTURE, "-show_entries", "stream=codec_name"]
     decodes = [tools.ffmpeg, "-nostdin", *TEST_PICTURE, "-f", "md5", "-"]
-    for command, answer in ((looks, b"codec_name="), (decodes, b"MD5=")):
+    for command, answer in ((probes, b"codec_name="), (decodes, b"MD5=")):
         try:
             ended = run_child(command, stop=stop, limits=PROBE_LIMITS, deadline_s=SELF_TEST_S)
         except LimitExceeded as error:
             raise _broken_tool(command[0], str(error)) from error
         if ended.returncode != 0 or answer not in ended.stdout:
-            said = ended.stderr[-1] if ended.stderr else f"exit code {ended.returncode}"
-            raise _broken_tool(command[0], said)
+            reason = ended.stderr[-1] if ended.stderr else f"exit code {ended.returncode}"
+            raise _broken_tool(command[0], reason)
 
 
 def _broken_tool(program: str, why: str) -> WorkerUnfit:
     return WorkerUnfit(
-        f"{program} works on no video here: {why}.", remedy=f"See `hevcq doctor`. {INSTALL}"
+        f"{program} cannot read a test picture on this machine: {why}.",
+        remedy=f"See `hevcq doctor`. {INSTALL}",
     )
 
 
 def encode_self_test(
     tools: FfmpegTools, encoder: str, profile: Profile, stop: threading.Event
 ) -> None:
-    """Encode ten pictures with the profile's bounds; raise WorkerUnfit unless that works."""
+    """Encode ten generated pictures within the profile's bounds; raise WorkerUnfit if that fails."""
     base = CODECS[encoder].base
     params = [CODECS[encoder].option, ":".join(f"{k}={v}" for k, v in base.items())] if base else []
     command = [tools.ffmpeg, "-nostdin", "-v", "error", "-f", "lavfi", "-i", TEST_CLIP]
@@ -82,6 +87,6 @@ def encode_self_test(
 
 def _encode_failure(why: str) -> WorkerUnfit:
     return WorkerUnfit(
-        f"After a failed job ten test pictures could not be encoded here either: {why}",
+        f"ffmpeg cannot encode on this machine; ten test pictures failed after a failed job: {why}",
         remedy=f"See `hevcq doctor`. {INSTALL}",
     )

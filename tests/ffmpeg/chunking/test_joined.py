@@ -112,13 +112,13 @@ def test_a_seam_elsewhere_than_planned_is_found(video, plan):
     results = video.verify(video.output(), report, other)
 
     assert outcome(results) == (Gate.G5, Outcome.FAILED)
-    assert "part 2 does not begin" in results[-1].detail
+    assert "chunk 2 does not begin" in results[-1].detail
 
 
 def test_a_missing_part_is_named_and_leaves_no_output(video, plan, tmp_path):
     first, _, third = video.parts(plan)
 
-    with pytest.raises(PartUnfit, match="Part 2 is missing") as caught:
+    with pytest.raises(PartUnfit, match="Chunk 2 is missing") as caught:
         video.join(plan, [first, tmp_path / "gone", third], "missing")
 
     assert caught.value.index == 1
@@ -147,7 +147,7 @@ def test_a_part_with_other_headers_is_refused(video, plan, tmp_path):
     other = tmp_path / "other.mp4"
     ffmpeg("-i", second, "-c:v", "libx264", "-preset", "ultrafast", other)
 
-    with pytest.raises(PartUnfit, match="in another way") as caught:
+    with pytest.raises(PartUnfit, match="Chunk 2 has other headers than chunk 1") as caught:
         video.join(plan, [first, other, third], "other")
     assert caught.value.index == 1
 

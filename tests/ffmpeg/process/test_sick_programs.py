@@ -49,7 +49,7 @@ def test_an_ffprobe_that_cannot_run_refuses_no_video(tmp_path, clip, body):
         lambda: sick.probe(str(clip), stop=STOP),
         lambda: sick.preflight(str(clip), info, profile(), stop=STOP),
     ):
-        with pytest.raises(WorkerUnfit, match="works on no video"):
+        with pytest.raises(WorkerUnfit, match="cannot read a test picture on this machine"):
             ask()
 
 

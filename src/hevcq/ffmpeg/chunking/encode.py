@@ -1,4 +1,4 @@
-"""One chunk to ffmpeg command, and the list that joins the parts: pure functions."""
+"""Encode one chunk of a video and check the encoded file; write the list that joins the files."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def chunk_command(
 ) -> list[str]:
     """Return the command that encodes the frames of one chunk to `request.output`, from time 0.
 
-    The seek only saves decoding: what makes the cut exact is the trim by integer time stamps.
-    `-copyts` keeps them as the file has them, and `-noaccurate_seek` leaves dropping to the trim.
+    The seek only saves decoding; the trim by integer timestamps makes the cut exact. `-copyts` keeps
+    the timestamps of the file, and `-noaccurate_seek` leaves dropping frames to the trim.
     """
     profile, target = request.profile, request.plan.video
     threads = request.threads or profile.chunking.threads or profile.bounds.threads
@@ -45,55 +45,59 @@ def chunk_command(
 
 
 def trim_filter(plan: ChunkPlan, chunk: Chunk) -> str:
-    """Return the filter that lets the chunk's frames through, and counts their times from 0."""
+    """Return the filter that passes the chunk's frames only and restarts their times at 0."""
     borders = []
     if chunk.index > 0:
         borders.append(f"start_pts={chunk.start_pts}")
     if chunk.end_pts is not None:
         borders.append(f"end_pts={chunk.end_pts}")
     trim = [f"trim={':'.join(borders)}"] if borders else []
-    # The time base is named, so that no filter's own can slip in between.
+    # Set the time base explicitly: a filter may otherwise choose its own.
     return ",".join([f"settb={plan.time_base}", *trim, "setpts=PTS-STARTPTS"])
 
 
-def concat_list(plan: ChunkPlan, parts: list[Path]) -> bytes:
-    """Return the concat demuxer's list: each part with the exact time until the next one.
+def concat_list(plan: ChunkPlan, chunk_files: list[Path]) -> bytes:
+    """Return the concat demuxer's list: each chunk file with its exact duration.
 
-    ffmpeg adds the times up in microseconds; each is the difference of two rounded borders, so
-    that roundings do not add up too. Raises WorkerUnfit for a folder whose name the list cannot
-    hold.
+    ffmpeg adds the durations up in microseconds; each is the difference of two rounded boundaries,
+    so that rounding errors do not accumulate.
+
+    Raises WorkerUnfit if the list format cannot represent the name of the scratch folder.
     """
     first = plan.chunks[0].start_pts
     lines = ["ffconcat version 1.0"]
-    for chunk, part in zip(plan.chunks, parts, strict=True):
+    for chunk, path in zip(plan.chunks, chunk_files, strict=True):
         begin = round((chunk.start_pts - first) * plan.tick * 1_000_000)
         end = round((chunk.start_pts + chunk.duration_ticks - first) * plan.tick * 1_000_000)
-        lines.append(f"file {_quoted(part)}")
+        lines.append(f"file {_quoted(path)}")
         lines.append(f"duration {microseconds_of(end - begin)}")
     return "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
 
 
 def microseconds_of(count: int) -> str:
-    """Return a number of microseconds in seconds, exactly."""
+    """Return a number of microseconds as a decimal string of seconds, exactly."""
     from fractions import Fraction
 
     return microseconds(Fraction(count, 1_000_000))
 
 
-def _quoted(part: Path) -> str:
-    """Quote a path as av_get_token reads it; within quotes a backslash is only itself."""
-    text = f"file:{part}"
+def _quoted(path: Path) -> str:
+    """Quote a path as av_get_token reads it; inside quotes a backslash has no special meaning."""
+    text = f"file:{path}"
     if any(mark in text for mark in "\r\n\0"):
         raise WorkerUnfit(
-            f"The scratch folder {part.parent} has a line break in its name.",
-            remedy="Name another folder in the settings.",
+            f"The name of the scratch folder {path.parent} contains a line break.",
+            remedy="Set another scratch folder in the settings.",
         )
     return "'" + text.replace("'", "'\\''") + "'"
 
 
 @dataclass(slots=True)
 class EncodedChunk:
-    """What a part really holds: frame times in its own ticks, and a digest of its headers."""
+    """The measured content of an encoded chunk file.
+
+    `pts` are frame times in ticks of the file, `headers` is a digest of the decoder configuration.
+    """
 
     pts: list[int] = field(default_factory=list)
     discarded: int = 0
@@ -101,7 +105,7 @@ class EncodedChunk:
     headers: str = ""
 
     def line(self, text: str) -> None:
-        """Take `packet,pts,flags` or `stream,codec,pixel format,width,height,time base,hash`."""
+        """Parse one line of ffprobe: `packet,pts,flags` or `stream,codec,pixel format,width,height,time base,hash`."""
         fields = text.split(",")
         if fields[0] == "packet" and len(fields) >= 3:
             if "D" in fields[2] or not fields[1].lstrip("-").isdigit():
@@ -116,24 +120,24 @@ class EncodedChunk:
 def encode_chunk(
     job: FfmpegRun, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
 ) -> ChunkReport:
-    """Encode one chunk to `job.request.output`; see ports.encoder."""
+    """Encode one chunk to `job.request.output`; see ports.encoder for what it raises."""
     request = job.request
     command = chunk_command(job.tools, request, plan, chunk)
-    name = f"Part {chunk.index + 1} of {len(plan.chunks)} of {display_name(request.location)}"
+    name = f"Chunk {chunk.index + 1} of {len(plan.chunks)} of {display_name(request.location)}"
     try:
         report = run_with_progress(job, command, plan.seconds(chunk), on_progress)
     except SourceDamaged as error:
-        # To a decoder that begins midway a sound source may look damaged; only the whole tells.
-        raise PartUnfit(f"{name} cannot be made: {error.message}", index=chunk.index) from error
+        # A decoder that starts midstream may call an intact source damaged; only a whole encode shows.
+        raise PartUnfit(f"{name} cannot be encoded: {error.message}", index=chunk.index) from error
     complaints = unexpected_lines(report.stderr, job.ffmpeg_pass)
     if complaints:
         raise PartUnfit(
-            f"{name} was encoded with a complaint: {complaints[0]}.",
+            f"ffmpeg reported an error while encoding {name[0].lower()}{name[1:]}: {complaints[0]}.",
             index=chunk.index,
             tail=report.stderr,
         )
-    part = read_chunk_file(job, request.output)
-    problem = chunk_problem(part, plan, chunk)
+    encoded = read_chunk_file(job, request.output)
+    problem = chunk_problem(encoded, plan, chunk)
     if problem:
         raise PartUnfit(f"{name} {problem}.", index=chunk.index, tail=report.stderr)
     return ChunkReport(
@@ -141,26 +145,29 @@ def encode_chunk(
         seconds=report.seconds,
         cpu_s=report.cpu_s,
         stderr=report.stderr,
-        frames=len(part.pts),
+        frames=len(encoded.pts),
         first_pts=chunk.start_pts,
         last_pts=chunk.last_pts,
         size=request.output.stat().st_size,
-        headers=part.headers,
+        headers=encoded.headers,
     )
 
 
 def read_chunk_file(job: FfmpegRun, path: Path) -> EncodedChunk:
-    """Read the packets of a part; raise PartUnfit if it is no part at all."""
+    """Read the packets of a chunk file; raise PartUnfit if ffprobe cannot read it."""
     return _read_chunk(job.tools, job, path, packets=True)
 
 
 def chunk_headers(job: FfmpegRun, path: Path) -> str:
-    """Return the digest of a part's headers, without reading its packets."""
+    """Return the digest of a chunk file's headers without reading its packets.
+
+    Raises PartUnfit if ffprobe cannot read the file.
+    """
     return _read_chunk(job.tools, job, path, packets=False).headers
 
 
 def _read_chunk(tools: FfmpegTools, job: FfmpegRun, path: Path, *, packets: bool) -> EncodedChunk:
-    part = EncodedChunk()
+    encoded = EncodedChunk()
     entries = "stream=codec_name,pix_fmt,width,height,time_base,extradata_hash"
     argv = [
         tools.ffprobe, "-v", "error", "-select_streams", "v:0", "-show_data_hash", "sha256",
@@ -171,28 +178,28 @@ def _read_chunk(tools: FfmpegTools, job: FfmpegRun, path: Path, *, packets: bool
         argv,
         stop=job.stop,
         limits=PROBE_LIMITS,
-        on_line=part.line,
+        on_line=encoded.line,
         deadline_s=PROBE_DEADLINE_S,
     )
-    if done.returncode != 0 or done.stderr or not part.headers:
+    if done.returncode != 0 or done.stderr or not encoded.headers:
         why = done.stderr[0] if done.stderr else f"exit code {done.returncode}"
-        raise PartUnfit(f"The part {path.name} cannot be read: {why}.", tail=done.stderr)
-    return part
+        raise PartUnfit(f"The encoded chunk {path.name} cannot be read: {why}.", tail=done.stderr)
+    return encoded
 
 
-def chunk_problem(part: EncodedChunk, plan: ChunkPlan, chunk: Chunk) -> str:
-    """Return how a part differs from its chunk, as half a sentence, or ""."""
-    if part.discarded:
-        return f"has {part.discarded} frames that would not be shown"
-    if len(part.pts) != chunk.frames:
-        return f"has {len(part.pts)} frames, not {chunk.frames}"
-    ratio = part.tick / plan.tick
-    exact = [at * ratio for at in part.pts]
+def chunk_problem(encoded: EncodedChunk, plan: ChunkPlan, chunk: Chunk) -> str:
+    """Return how an encoded chunk differs from its plan, as a predicate, or "" if it does not."""
+    if encoded.discarded:
+        return f"has {encoded.discarded} frames without a display time"
+    if len(encoded.pts) != chunk.frames:
+        return f"has {len(encoded.pts)} frames, expected {chunk.frames}"
+    ratio = encoded.tick / plan.tick
+    exact = [at * ratio for at in encoded.pts]
     if any(at.denominator != 1 for at in exact):
-        return "has times that the source's time base cannot hold"
+        return "has frame times that are not multiples of the source's time base"
     ticks = [chunk.start_pts + int(at) for at in exact]
     if min(ticks) != chunk.start_pts or max(ticks) != chunk.last_pts:
-        return f"runs from {min(ticks)} to {max(ticks)}, not {chunk.start_pts} to {chunk.last_pts}"
+        return f"spans {min(ticks)} to {max(ticks)}, expected {chunk.start_pts} to {chunk.last_pts}"
     if times_sum(ticks) != chunk.times:
-        return "shows its frames at other times than the source"
+        return "has frame times that differ from the source's"
     return ""

@@ -1,4 +1,4 @@
-"""Join the parts of a video: the picture copied, everything else taken from the source once."""
+"""Join encoded chunks: copy their picture, and take all other streams from the source."""
 
 from __future__ import annotations
 
@@ -22,57 +22,58 @@ from hevcq.ports.encoder import EncodeReport, OnProgress
 def join(
     job: FfmpegRun,
     plan: ChunkPlan,
-    parts: Sequence[Path],
+    chunk_files: Sequence[Path],
     covers: Sequence[Path],
     on_progress: OnProgress,
 ) -> EncodeReport:
-    """Make `job.request.output` of the parts; see ports.encoder."""
+    """Write `job.request.output` from the chunk files; see ports.encoder for what it raises."""
     request = job.request
     name = display_name(request.location)
-    if len(parts) != len(plan.chunks):
-        raise PartUnfit(f"{len(parts)} parts of {name} were given, not {len(plan.chunks)}.")
-    _require_alike(job, plan, parts)
-    with _listing(request.output, concat_list(plan, [part.absolute() for part in parts])) as path:
+    if len(chunk_files) != len(plan.chunks):
+        raise PartUnfit(f"{name} has {len(chunk_files)} chunk files, expected {len(plan.chunks)}.")
+    _require_same_headers(job, plan, chunk_files)
+    with _listing(
+        request.output, concat_list(plan, [path.absolute() for path in chunk_files])
+    ) as path:
         video = JoinedVideo(listing=path, offset_s=offset(plan, request.info))
         command = join_command(job.tools, request, covers, video)
         report = run_with_progress(job, command, request.duration_s, on_progress)
     if report.frames != plan.frames:
         raise PartUnfit(
-            f"The parts of {name} gave {report.frames} frames, not {plan.frames}.",
+            f"The joined chunks of {name} have {report.frames} frames, expected {plan.frames}.",
             tail=report.stderr,
         )
     return report
 
 
 def offset(plan: ChunkPlan, info: MediaInfo) -> Fraction:
-    """Return when the first frame is shown, in seconds from the start that ffmpeg gives the source.
+    """Return the time of the first frame, in seconds from the source's start time.
 
-    ffmpeg moves all times of an input so that it starts at 0; the parts, which start at 0
-    themselves, must come as much later as the picture does.
+    ffmpeg shifts an input so that it starts at 0. The chunks start at 0 as well, so they need the
+    delay of the picture within the source.
     """
     start = Fraction(round((info.start_s or 0.0) * 1_000_000), 1_000_000)
     return plan.chunks[0].start_pts * plan.tick - start
 
 
-def _require_alike(job: FfmpegRun, plan: ChunkPlan, parts: Sequence[Path]) -> None:
-    """Raise PartUnfit unless all parts have the same headers: only the first's are kept."""
+def _require_same_headers(job: FfmpegRun, plan: ChunkPlan, chunk_files: Sequence[Path]) -> None:
+    """Raise PartUnfit unless all chunks have the same headers: the join keeps only the first's."""
     first = ""
-    for chunk, part in zip(plan.chunks, parts, strict=True):
-        if not part.is_file():
-            raise PartUnfit(f"Part {chunk.index + 1} is missing.", index=chunk.index)
-        headers = chunk_headers(job, part)
+    for chunk, path in zip(plan.chunks, chunk_files, strict=True):
+        if not path.is_file():
+            raise PartUnfit(f"Chunk {chunk.index + 1} is missing.", index=chunk.index)
+        headers = chunk_headers(job, path)
         first = first or headers
         if headers != first:
             raise PartUnfit(
-                f"Part {chunk.index + 1} was encoded in another way than part 1: {headers}, "
-                f"not {first}.",
+                f"Chunk {chunk.index + 1} has other headers than chunk 1: {headers}, not {first}.",
                 index=chunk.index,
             )
 
 
 @contextlib.contextmanager
 def _listing(output: Path, content: bytes) -> Iterator[Path]:
-    """Keep the list beside the output while it is needed, under a name that nobody else has."""
+    """Write the list to a uniquely named file beside the output, and remove it at the end."""
     descriptor, name = tempfile.mkstemp(prefix=".parts-", suffix=".ffconcat", dir=output.parent)
     path = Path(name)
     try:

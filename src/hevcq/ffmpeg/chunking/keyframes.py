@@ -1,4 +1,4 @@
-"""Where a video may be cut: the index of its key frames."""
+"""Index the key frames of a video: the places where it can be cut."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.inspect.frame_times import FrameTimes, frame_times
 
 SEEKS_BY_PTS = frozenset({"mov"})
-"""Demuxers to which ffmpeg passes a seek as it is (AVFMT_SEEK_TO_PTS). To all others it seeks
-`REORDERED_S` earlier where any stream has reordered frames (`ffmpeg_opt.c`, open_input_file)."""
+"""Demuxers that seek by presentation time (AVFMT_SEEK_TO_PTS). In all others ffmpeg seeks
+`REORDERED_S` earlier if any stream has reordered frames (`ffmpeg_opt.c`, open_input_file)."""
 REORDERED_S = 3 / 23
 BY_DTS = frozenset({"mpegts"})
-"""Demuxers without an index, which look for the packet with that decoding time."""
+"""Demuxers without an index, which seek to the packet with that decoding time."""
 DISCONTINUOUS = frozenset({"mpegts"})
 JUMP_S = 10.0
-"""Where ffmpeg takes a jump of decoding times for a break and moves what follows
-(`-dts_delta_threshold`); sound would be moved, and the picture of a chunk not."""
+"""Seconds from which ffmpeg treats a jump of decoding times as a discontinuity and shifts what follows
+(`-dts_delta_threshold`): it would shift the audio, but not the picture of a chunk."""
 
 
 def first_video_stream(info: MediaInfo, location: str) -> Stream:
@@ -35,7 +35,7 @@ def first_video_stream(info: MediaInfo, location: str) -> Stream:
 def keyframes(
     tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
 ) -> KeyIndex:
-    """Index the video's key frames; see ports.encoder."""
+    """Index the video's key frames; see ports.encoder for what it raises."""
     video = first_video_stream(info, location)
     times, problems = frame_times(tools, location, video.index, stop)
     return build_key_index(video, info, times, problems)
@@ -44,7 +44,10 @@ def keyframes(
 def build_key_index(
     video: Stream, info: MediaInfo, times: FrameTimes, problems: tuple[str, ...] = ()
 ) -> KeyIndex:
-    """Return the index of a video's frame times; complaints of the pass make it not monotonic."""
+    """Return the key-frame index of a video's frame times.
+
+    Any of `problems`, the errors of the pass, marks the index as not monotonic.
+    """
     demuxer = info.format_name.partition(",")[0]
     shown = sorted(times.pts)
     unique = all(before < after for before, after in pairwise(shown))
@@ -78,10 +81,10 @@ def _starts_well(times: FrameTimes, shown: list[int]) -> bool:
 
 
 def _keys(times: FrameTimes, shown: list[int]) -> tuple[KeyFrame, ...]:
-    """Return the key frames in the order they are shown, each with what is shown until the next.
+    """Return the key frames in display order, each with the frames up to the next one.
 
-    A key frame that is stored before an earlier-shown one, or among the first frames that an edit
-    list leaves, is no place to cut.
+    Leaves out key frames where no cut is possible: those stored before one that is displayed
+    earlier, and those among the first frames after an edit list's start.
     """
     if not shown:
         return ()

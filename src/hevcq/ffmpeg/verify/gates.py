@@ -1,7 +1,7 @@
-"""The gates G1 to G8 over one output, in order of cost; the first that fails ends it.
+"""Run the gates G1 to G8 over one output, in order of cost, up to the first that fails.
 
-Fail closed: what cannot be found out counts as failed (UNKNOWN), and an exception of hevcq's own
-tree other than about the output itself (a stop, a missing program) is passed on, never swallowed.
+Fail closed: what cannot be determined counts as failed (UNKNOWN). An error that is not about the
+output itself (a stop, a missing program) is passed on, never swallowed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
 DECODE_SHARE = 0.7
-"""Share of the whole check that is over when G4 has decoded everything; the samples of G8 follow.
+"""Share of the verification that is done once G4 has decoded everything; G8's samples follow.
 
 Measured as CPU on Big Buck Bunny, 480p: 0.6 for 30 s, and more the longer the video is."""
 
@@ -46,7 +46,7 @@ Measured as CPU on Big Buck Bunny, 480p: 0.6 for 30 s, and more the longer the v
 def verify(
     tools: FfmpegTools, request: VerifyRequest, on_progress: OnProgress, stop: threading.Event
 ) -> tuple[GateResult, ...]:
-    """Run the gates; the last result is the first that did not pass, or G8's.
+    """Run the gates; the last result is that of the first gate that did not pass, or of G8.
 
     Raises Stopped, WorkerUnfit, or LimitExceeded past `request.max_seconds`.
     """
@@ -84,7 +84,7 @@ def _judged(problems: list[str]) -> Judged:
 
 @dataclass(slots=True)
 class _Gates:
-    """One method a gate; what a gate learned is kept for those after it."""
+    """One method per gate; the results of a gate are kept for those after it."""
 
     tools: FfmpegTools
     request: VerifyRequest
@@ -100,20 +100,20 @@ class _Gates:
         self.began = self.tools.clock.monotonic()
 
     def clean_encode(self) -> Judged:
-        """G1: the encode printed no error-level line that is not known to be harmless."""
+        """G1: require that the encode printed no error-level line but known harmless ones."""
         return _judged(list(unexpected_lines(self.request.report.stderr, Pass.ENCODE)))
 
     def fresh_probe(self) -> Judged:
-        """G2: a new look at the output finds what the plan promised."""
+        """G2: probe the output and compare it with the plan."""
         self.output = probe(self.tools, str(self.request.output), self.stop)
         return _judged(plan_problems(self.request.plan, self.output))
 
     def stream_ledger(self) -> Judged:
-        """G3: every stream, chapter and title that was to be kept is there, and nothing else."""
+        """G3: require every stream, chapter and title that the plan keeps, and nothing else."""
         return _judged(stream_problems(self.request.plan, self.request.info, self.output))
 
     def measured_times(self) -> Judged:
-        """G5: packets and times of every track, measured, are those of the source."""
+        """G5: compare measured packets and times of every track with the source's."""
         request = self.request
         if not request.measured.tracks:
             return Outcome.UNKNOWN, "the source was not measured"
@@ -142,7 +142,7 @@ class _Gates:
         return made[self.request.plan.main_video.position or 0]
 
     def smaller(self) -> Judged:
-        """G6: the output saves what the profile asks for."""
+        """G6: require the saving that the profile asks for."""
         saving = self.request.profile.gates.minimum_saving
         before, after = self.request.source_size, self.request.output.stat().st_size
         if saving is None:
@@ -158,12 +158,12 @@ class _Gates:
         return Outcome.PASSED, f"{share:.1%} of the source's size"
 
     def sanity(self) -> Judged:
-        """G7: an output too small to be true waits for a person."""
+        """G7: hold an implausibly small output for review."""
         lowest = self.request.profile.gates.review_below
         before, after = self.request.source_size, self.request.output.stat().st_size
         if lowest == 0:
             return Outcome.OFF, ""
-        # A picture of a ninth of the pixels takes far less, and is no less true.
+        # A ninth of the pixels needs far fewer bytes, and that is plausible.
         if after < lowest * before * self._pixels_kept():
             share = after / before
             return Outcome.REVIEW, f"only {share:.1%} of the source's size is left"
@@ -181,7 +181,7 @@ class _Gates:
         return min(1.0, made / (source.width * source.height))
 
     def full_decode(self) -> Judged:
-        """G4: all pictures and sounds of the output decode without a complaint."""
+        """G4: decode all video and audio of the output without an error."""
         reader = ProgressReader(self.output.duration_s)
 
         def on_line(line: str) -> None:
@@ -203,7 +203,7 @@ class _Gates:
         )
 
     def _report_sampled(self) -> None:
-        """Tell how far the samples are; a short video has fewer of them than its profile asks."""
+        """Report the samples' progress; a short video has fewer of them than its profile asks."""
         videos = len(encoded_videos(self.request.plan))
         wanted = max(1, videos * self.request.profile.gates.picture_samples)
         fraction = DECODE_SHARE + (1 - DECODE_SHARE) * min(1.0, self.sampled / wanted)
@@ -211,7 +211,7 @@ class _Gates:
         self.on_progress(EncodeProgress(fraction, out_time_s, frame=0, speed=None, size=0))
 
     def picture(self) -> Judged:
-        """G8: the worst of the samples is still alike, and what moved still moves."""
+        """G8: require the SSIM floor of every sample, motion where the source moves, and intact seams."""
         videos = encoded_videos(self.request.plan)
         if self.request.profile.gates.picture_metric is PictureMetric.OFF or not videos:
             return Outcome.OFF, ""
@@ -233,7 +233,7 @@ class _Gates:
         return Outcome.PASSED, f"worst SSIM {worst:.4f} of the samples"
 
     def _aligned_samples(self, kept: StreamPlan) -> list[Sample] | Judged:
-        """Return the samples of one video, all of them alike in one way of looking."""
+        """Return the samples of one video in the first alignment in which all of them pass."""
         first: Judged | None = None
         for alignment in alignments(self.request):
             samples = self._samples(kept, alignment)
@@ -245,7 +245,7 @@ class _Gates:
         return first or (Outcome.UNKNOWN, "no sample could be taken")
 
     def _samples(self, kept: StreamPlan, alignment: Alignment) -> list[Sample] | Judged:
-        """Return the samples of one video, or the judgement that ends the gate."""
+        """Return the samples of one video in one alignment, or the judgement that ends the gate."""
         made = output_streams(self.request.plan, self.output)
         place, floor = kept.position or 0, self.request.profile.gates.picture_floor
         track = self.made.track(made[place].index) if place < len(made) else None
@@ -263,7 +263,7 @@ class _Gates:
                 return Outcome.UNKNOWN, f"the sample at {sample.at_s:.1f} s cannot be compared"
             if sample.ssim < floor:
                 found = f"SSIM {sample.ssim:.4f} at {sample.at_s:.1f} s"
-                return Outcome.FAILED, f"{found}, at least {floor} is asked"
+                return Outcome.FAILED, f"{found}, required {floor}"
             samples.append(sample)
             self.sampled += 1
             self._report_sampled()

@@ -1,9 +1,9 @@
-"""Gates G4 and G8: does all of it decode, and does the picture still show the source?
+"""Gates G4 and G8: decode the whole output, and compare sampled pictures with the source.
 
-G8 looks at samples spread over the video. Source and output are read from the same moment; the
-source goes through the filters of the encode; libavfilter's ssim compares frame with frame. A
-thumbnail of each pair is kept as well, because a mean can hide a small thing standing still: what
-moves in the source must move in the output.
+G8 takes samples spread over the video. Source and output are read from the same time; the source
+passes the filters of the encode; libavfilter's ssim compares frame by frame. A thumbnail of each
+pair is kept as well, because a mean SSIM can hide a small frozen area: what moves in the source
+must move in the output.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ THUMB_WIDTH, THUMB_HEIGHT = 64, 36
 _LUMA = THUMB_WIDTH * THUMB_HEIGHT
 _CHROMA = (THUMB_WIDTH // 2) * (THUMB_HEIGHT // 2)
 _PAIR_BYTES = _LUMA + 2 * _CHROMA + _LUMA
-"""A thumbnail pair travels as one yuva420p picture: the source as Y, the output as A."""
+"""A thumbnail pair is piped as one yuva420p picture: the source as Y, the output as A."""
 NUDGE_S = 0.0015
-"""Source frames are moved this much later, so that rounding to milliseconds keeps pairs together."""
+"""Seconds added to source times, so that rounding to milliseconds does not separate pairs."""
 MIN_MOTION = 1.0
-"""Mean difference of two source thumbnails (in levels of 255) from which they differ for sure."""
+"""Mean difference of two source thumbnails (0 to 255) from which they count as different."""
 MIN_MOTION_SHARE = 0.25
-"""Share of that difference which the output must show too; encoders lose noise, not motion."""
+"""Share of that difference which the output must keep; encoders lose noise, not motion."""
 PREROLL_S = 10.0
-"""Containers without an index are entered this much earlier, to find a key frame on the way."""
+"""Seconds by which to seek earlier in containers without an index, to pass a key frame on the way."""
 LONG_VIDEO_S = 600.0
-"""In a longer video the samples lie in the middle of their shares, whatever it costs: it is little."""
+"""Above this length samples lie in the middle of their shares; the extra decoding is negligible."""
 UNINDEXED = frozenset({"mpegts", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
 UNTIMED = frozenset({"avi", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
-"""Containers without presentation times: what a decoder makes of theirs depends on its delay."""
+"""Containers without presentation times: the times that ffmpeg derives depend on the decoder's delay."""
 FRAME_SHIFTS = (1, 2, 3, -1)
-"""By how many frames the times of such a source may be off, all of them alike; likeliest first."""
+"""Constant shifts, in frames, that the times of such a source may have; likeliest first."""
 HOLD_LAST_FRAME = "tpad=stop=2:stop_mode=clone"
-"""The output's last picture stays, so that a nudged last source frame still finds its partner."""
+"""Repeats the output's last picture, so that a nudged last source frame still has a counterpart."""
 _SSIM = re.compile(r"SSIM .*\bAll:(-?[0-9.]+|nan|inf)")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one sample showed: mean SSIM, and the source's and the output's thumbnails."""
+    """One sample at `at_s` seconds: its mean SSIM, and thumbnail pairs of source and output."""
 
     at_s: float
     ssim: float | None
@@ -61,9 +61,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How the source's pictures are found.
+    """How source frames are aligned with output frames.
 
-    `shift` is how many frames later than its packets say it shows each, `preroll_s` how much
+    `shift` is the number of frames by which the source shows each later than its packets say, `preroll_s` how much
     earlier it is entered than it must: a key frame may be one from which only later pictures are
     whole (intra refresh).
     """
@@ -77,7 +77,7 @@ UNSHIFTED = Alignment()
 
 @dataclass(frozen=True, slots=True)
 class EncodedVideo:
-    """An encoded video track: its plan, and its measure in the output."""
+    """An encoded video track: its plan, its measurement in the output, and how to align it."""
 
     kept: StreamPlan
     made: TrackMeasure
@@ -85,9 +85,9 @@ class EncodedVideo:
 
 
 def alignments(request: VerifyRequest) -> tuple[Alignment, ...]:
-    """Return how a video may be looked at; it is alike if all its samples are, in one of these ways.
+    """Return the alignments to try; a video passes if all its samples match in one of them.
 
-    G5 counts the frames: a shift of them all hides none that is lost.
+    G5 counts the frames, so a constant shift cannot hide a lost one.
     """
     demuxer = request.info.format_name.partition(",")[0]
     shifts = FRAME_SHIFTS if demuxer in UNTIMED else ()
@@ -102,11 +102,11 @@ def decode_problems(
     deadline_s: float,
     on_line: Callable[[str], None],
 ) -> list[str]:
-    """G4: decode every picture and sound of the output; any complaint is a problem.
+    """G4: decode all video and audio of the output; every error line is a problem.
 
-    With x265's `hash=1` (encoder_params) each picture carries its MD5, and the decoder is told to
-    compare it: then a single flipped bit in any picture is found. Without it most flips in HEVC
-    decode to a wrong picture without a word.
+    With x265's `hash=1` (encoder_params) each picture carries its MD5, and the decoder compares it:
+    a single flipped bit in any picture is found. Without it most flips in HEVC decode to a wrong
+    picture without an error.
     """
     argv = [
         tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-xerror",
@@ -126,7 +126,7 @@ def decode_problems(
 
 
 def complaints(done: Finished) -> list[str]:
-    """Return what a decoding child complained of; an exit code alone is a complaint too."""
+    """Return the errors of a decoding child: its unexpected lines, or its exit code."""
     lines = list(unexpected_lines(done.stderr, Pass.DECODE))
     if done.returncode != 0 and not lines:
         lines = [f"decoding ended with exit code {done.returncode}"]
@@ -136,10 +136,10 @@ def complaints(done: Finished) -> list[str]:
 def sample_times(
     length_s: float, count: int, sample_s: float, keys: Sequence[Sequence[float]] = ()
 ) -> list[float]:
-    """Return when the samples begin: one in each of equal shares, fewer if the video is too short.
+    """Return the start of each sample in seconds: one in each of `count` equal shares, fewer if short.
 
-    A sample lies in the middle of its share, or in a short video where least must be decoded to
-    come to it; `keys` are the times of key frames in each file, where known.
+    A sample lies in the middle of its share; in a short video it lies where the least must be
+    decoded to reach it. `keys` are the key-frame times of each file in seconds, where known.
     """
     fitting = max(1, min(count, int(length_s / max(sample_s, 0.001))))
     share = length_s / fitting
@@ -151,7 +151,7 @@ def sample_times(
 
 
 def _cheapest(begin: float, middle: float, end: float, keys: Sequence[Sequence[float]]) -> float:
-    """Return the time in a share that is least far behind its key frames; of equals the middlemost."""
+    """Return the time in a share that is nearest after its key frames; of equals the middlemost."""
     times = [begin, middle, *(time for known in keys for time in known if begin <= time <= end)]
 
     def behind(known: Sequence[float], time: float) -> float:
@@ -165,7 +165,7 @@ def _cheapest(begin: float, middle: float, end: float, keys: Sequence[Sequence[f
 
 
 def encoded_videos(plan: EncodePlan) -> tuple[StreamPlan, ...]:
-    """Return the kept video tracks whose pictures were encoded anew."""
+    """Return the kept video tracks that were encoded rather than copied."""
     return tuple(
         kept
         for kept in plan.kept
@@ -181,7 +181,7 @@ def take_samples(
     *,
     deadline_s: float,
 ) -> Iterator[Sample]:
-    """G8: yield each sample of one video as it is measured; none if its times are unknown."""
+    """G8: yield the samples of one video as they are measured; none if its times are unknown."""
     source = request.measured.track(encoded.kept.source_index)
     first, made = encoded.made.first_pts_s, encoded.made
     if source is None or source.first_pts_s is None or first is None:
@@ -213,9 +213,9 @@ def _sample_command(
 ) -> list[str]:
     target = encoded.kept.video or request.plan.video
     streams = encoded.kept.source_index, encoded.made.index
-    # Few pictures are wanted: more threads would decode some that nobody looks at.
+    # Few pictures are needed: more threads would decode some for nothing.
     alone = ("-threads", "1")
-    # Only what is shown is shifted: a demuxer seeks by the times of its packets.
+    # Shift display times only: a demuxer seeks by the times of its packets.
     shown = moments[0] + encoded.alignment.shift * _frame_s(request, encoded.kept), moments[1]
     return [
         tools.ffmpeg, "-v", "level+info", "-nostdin", "-nostats", "-hide_banner", "-copyts",
@@ -228,22 +228,22 @@ def _sample_command(
 
 
 def _frame_s(request: VerifyRequest, kept: StreamPlan) -> float:
-    """Return how long the source shows a frame; 0 if it does not say."""
+    """Return the source's frame duration in seconds; 0 if its frame rate is unknown."""
     video = next(s.video for s in request.info.streams if s.index == kept.source_index)
     frames, _, seconds = (video.average_rate if video is not None else "").partition("/")
     return int(seconds) / int(frames) if frames.isdigit() and int(frames) else 0.0
 
 
 def preroll_of(request: VerifyRequest) -> float:
-    """Return how many seconds earlier the source must be entered to find a key frame."""
+    """Return by how many seconds to seek earlier in the source to find a key frame."""
     demuxer = request.info.format_name.partition(",")[0]
     return PREROLL_S if demuxer in UNINDEXED else 0.0
 
 
 def seek_options(moment: float) -> list[str]:
-    """Return the options that enter a file at the key frame before a moment, in seconds.
+    """Return the options that seek to the key frame at or before `moment`, in seconds.
 
-    Half a millisecond later, lest rounding the time of a key frame leads to the one before it.
+    Adds half a millisecond, so that rounding a key frame's time does not lead to the one before.
     """
     if moment <= 0:
         return []
@@ -253,10 +253,10 @@ def seek_options(moment: float) -> list[str]:
 def sample_graph(
     target: VideoTarget, streams: tuple[int, int], moments: tuple[float, float], frames: int
 ) -> str:
-    """Return the filter graph of one sample; `streams` are the video's in source and output.
+    """Return the filter graph of one sample; `streams` and `moments` are those of source and output.
 
-    Trimming by time in the graph is exact where seeking is not. The output side begins a little
-    early: of two frames ssim takes the one that is shown at the source frame's time.
+    Trimming in the graph is exact where seeking is not. The output side begins a little early:
+    ssim pairs each source frame with the output frame displayed at its time.
     """
     thumb = f"scale={THUMB_WIDTH}:{THUMB_HEIGHT}:flags=area,format=yuv420p"
     alike = f"setsar=1,format={compared_pixel_format(target)}"
@@ -299,9 +299,9 @@ def _sample(at: float, done: Finished) -> Sample:
 
 
 def freeze_problem(samples: Sequence[Sample]) -> str:
-    """Return where the output stands still while the source moves, as half a sentence; else "".
+    """Return where the output is frozen while the source moves, as a clause, or "".
 
-    Compared are the first thumbnails of neighbouring samples, and first and last of each sample.
+    Compares the first thumbnails of neighbouring samples, and the first and last of each sample.
     """
     for sample in samples:
         if len(sample.pairs) > 1 and _stands_still(sample.pairs[0], sample.pairs[-1]):

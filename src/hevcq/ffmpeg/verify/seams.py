@@ -1,8 +1,8 @@
-"""What the gates ask of a joined rendition beyond the ordinary: every frame's time, and the seams.
+"""Verify what only a joined rendition can get wrong: the time of every frame, and the seams.
 
-G5 compares the time of each frame with the source's, and finds a key frame where each part begins.
-G8 compares the pictures around each seam with the source's, one by one: a frame that is lost,
-doubled, or of another part shows as one that is far less alike than its neighbours.
+G5 compares the time of each frame with the source's and requires a key frame at the start of each
+chunk. G8 compares the pictures around each seam with the source's, frame by frame: a frame that is
+lost, duplicated or misplaced has a far lower SSIM than its neighbours.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from hevcq.ports.encoder import VerifyRequest
 FRAMES_PER_SIDE = 16
 """Frames compared on each side of a seam."""
 SEAM_FRAMES = 3
-"""Of these, how many on each side are the seam; the others are the interior it is held against."""
+"""Frames on each side that belong to the seam; the others are the interior it is compared with."""
 MAX_SSIM_DROP = 0.02
-"""How far the worst frame at a seam may be below the worst of its interior (SSIM, 0 to 1).
+"""Largest allowed SSIM drop (0 to 1) from the worst interior frame to the worst frame at the seam.
 
-Measured over 157 seams of real clips, at CRF 20 to 32 and with presets medium and ultrafast: sound
-seams are up to 0.005 below, the same frames of an encode in one piece up to 0.024. A frame in
-another's place is more than 0.02 below at 88 % of them; at the others the picture hardly moves
+Measured over 157 seams of real clips, at CRF 20 to 32 and with presets medium and ultrafast: intact
+seams drop by up to 0.005, the same frames of an encode in one piece by up to 0.024. A misplaced
+frame drops by more than 0.02 at 88 % of the seams; at the others the picture hardly moves
 (docs/performance.md)."""
 _FRAME = re.compile(r"^n:\d+ .*\bAll:(-?[0-9.]+|nan|inf)")
 
 
 @dataclass(frozen=True, slots=True)
 class PresentationTimes:
-    """When each frame of source and output is shown: ticks in order, and what a tick is."""
+    """Sorted presentation times of source and output in ticks, with each tick in seconds."""
 
     source: list[int]
     output: list[int]
@@ -47,7 +47,7 @@ class PresentationTimes:
     output_tick: Fraction
 
     def moments(self, frame: int) -> tuple[float, float]:
-        """Return when a frame is shown in source and output, in seconds."""
+        """Return the time of a frame in source and output, in seconds."""
         return (
             float(self.source[frame] * self.source_tick),
             float(self.output[frame] * self.output_tick),
@@ -57,10 +57,10 @@ class PresentationTimes:
 def compare_frame_times(
     tools: FfmpegTools, request: VerifyRequest, place: tuple[int, Fraction], stop: threading.Event
 ) -> tuple[PresentationTimes, list[str]]:
-    """G5: compare the times of all frames; `place` is the video's index and tick in the output."""
+    """G5: compare the times of all frames; `place` is the video's stream index and tick in the output."""
     plan = request.chunks
     if plan is None:
-        raise AssertionError("the rendition was not joined")
+        raise AssertionError("the rendition was not joined of chunks")
     source, _ = frame_times(tools, request.location, plan.stream_index, stop)
     output, _ = frame_times(tools, str(request.output), place[0], stop)
     shown = PresentationTimes(sorted(source.pts), sorted(output.pts), plan.tick, place[1])
@@ -69,13 +69,13 @@ def compare_frame_times(
 
 def _time_problems(shown: PresentationTimes, plan: ChunkPlan) -> Iterator[str]:
     if len(shown.source) != plan.frames:
-        yield f"the source shows {len(shown.source)} frames, but {plan.frames} were planned"
+        yield f"the source has {len(shown.source)} frames, but {plan.frames} were planned"
         return
     if len(shown.output) != plan.frames:
         yield f"{len(shown.output)} frames of {plan.frames}"
         return
     ratio = shown.source_tick / shown.output_tick
-    # A coarser container rounds each time once: two of them differ by a tick at most.
+    # A container with a coarser time base rounds each time once: two of them differ by one tick at most.
     allowed = 0 if ratio.denominator == 1 else 1
     first_in, first_out = shown.source[0], shown.output[0]
     for frame, (before, after) in enumerate(zip(shown.source, shown.output, strict=True)):
@@ -93,7 +93,7 @@ def _chunk_start_problems(
         if chunk.first_frame >= len(shown.output):
             return
         if shown.output[chunk.first_frame] not in keys:
-            yield f"part {chunk.index + 1} does not begin at its frame {chunk.first_frame}"
+            yield f"chunk {chunk.index + 1} does not begin with a key frame at frame {chunk.first_frame}"
             return
 
 
@@ -104,9 +104,9 @@ def seam_problems(
     video: tuple[VideoTarget, int],
     stop: threading.Event,
 ) -> Iterator[str]:
-    """G8: yield what is wrong at each seam as half a sentence, or ""; one child process a seam.
+    """G8: yield one problem per seam, or "" if it is intact; runs one ffmpeg per seam.
 
-    `video` is the picture's target and its index in the output.
+    `video` is the video target and its stream index in the output.
     """
     plan = request.chunks
     if plan is None:
@@ -137,7 +137,7 @@ def seam_problems(
 
 
 def ssim_drop(found: list[float], seam: int) -> float:
-    """Return how far the worst frame at the seam is below the worst around it; NaN counts as 0."""
+    """Return the SSIM drop from the worst frame around the seam to the worst at it; NaN counts as 0."""
     clean = [value if value == value else 0.0 for value in found]  # noqa: PLR0124 - NaN
     near = clean[max(0, seam - SEAM_FRAMES) : seam + SEAM_FRAMES]
     around = clean[: max(0, seam - SEAM_FRAMES)] + clean[seam + SEAM_FRAMES :]
@@ -150,7 +150,7 @@ def _seam_command(
     video: tuple[VideoTarget, int],
     sample: tuple[float, float, int, int],
 ) -> list[str]:
-    """Return the command that prints the SSIM of each frame from a moment on."""
+    """Return the command that prints the SSIM of each frame of a sample."""
     there, here, _, frames = sample
     return [
         tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-hide_banner", "-copyts",
@@ -162,7 +162,10 @@ def _seam_command(
 
 
 def seam_graph(video: tuple[VideoTarget, int], sample: tuple[float, float, int, int]) -> str:
-    """Return the filter graph that compares frame with frame; see verify_picture.graph."""
+    """Return the filter graph that compares frame by frame; see `picture.sample_graph`.
+
+    `sample` is its start in source and output in seconds, the source stream, and the frame count.
+    """
     target, made = video
     there, here, stream, frames = sample
     alike = f"setsar=1,format={coded_pixel_format(target)}"

@@ -1,6 +1,6 @@
-"""Gates G2 and G3: is the output what the plan promised, stream by stream? Pure comparisons.
+"""Gates G2 and G3: compare the output with the plan, stream by stream. Pure functions.
 
-Each function returns the problems it found as half sentences; none means that the gate passes.
+Each returns its problems as clauses; none means that the gate passes.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, Vi
 
 _FAMILY = {"mp4": "mov", "mov": "mov", "matroska": "matroska"}
 _REMADE = frozenset({"tmcd", "text"})
-"""Data tracks that the MP4 muxer writes by itself: the time code and the chapter titles."""
+"""Data tracks that the MP4 muxer adds by itself: the time code and the chapter titles."""
 _FLAGS = frozenset({"forced", "comment", "hearing_impaired", "visual_impaired"})
 _HELD_FLAGS: dict[str, frozenset[str]] = {
     "matroska": _FLAGS | {"default"},
     "mp4": _FLAGS | {"default"},
     "mov": frozenset({"default"}),
 }
-"""Dispositions that a container holds (tried with ffmpeg 5.1)."""
+"""Dispositions that a container can store (tested with ffmpeg 5.1)."""
 _THREE_LETTERS = re.compile(r"^[a-z]{3}$")
 CHAPTER_S = 0.05
 
 
 def output_streams(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
-    """Return the output's streams that answer to `plan.kept`, in that order."""
+    """Return the output's streams that correspond to `plan.kept`, in that order."""
     if not is_mp4_family(plan.muxer):
         return output.streams
     return tuple(
@@ -47,7 +47,7 @@ def output_streams(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
 
 
 def plan_problems(plan: EncodePlan, output: MediaInfo) -> list[str]:
-    """G2: compare every encoded picture with its target, and the container with the plan."""
+    """G2: compare every encoded video stream with its target, and the container with the plan."""
     family = output.format_name.partition(",")[0]
     if family != _FAMILY.get(plan.muxer):
         return [f"the container is {output.format_name}, not {plan.muxer}"]
@@ -59,7 +59,7 @@ def plan_problems(plan: EncodePlan, output: MediaInfo) -> list[str]:
         target = kept.video or plan.video
         stream = made[place] if place < len(made) else None
         if stream is None or stream.video is None:
-            problems.append(f"stream {place} is no video")
+            problems.append(f"stream {place} is not a video stream")
             continue
         tag = target.tag if is_mp4_family(plan.muxer) else ""
         found = [*_codec(target, stream, tag), *_picture(target, stream.video)]
@@ -103,12 +103,12 @@ def _colour(promised: Colour, found: Colour) -> Iterator[str]:
 
 
 def _plain(pixel_format: str) -> str:
-    """Return the format without the old names for full range, which `Colour.range` tells."""
+    """Return the format without the legacy full-range names; `Colour.range` holds the range."""
     return pixel_format.replace("yuvj", "yuv")
 
 
 def _shown_first(order: str) -> str:
-    """Return which field is shown first; how fields are coded is the encoder's own matter."""
+    """Return which field is displayed first; the coding order is up to the encoder."""
     return order[-1:] if order in {"tt", "bb", "tb", "bt"} else ""
 
 
@@ -128,16 +128,16 @@ def _fraction(text: str) -> Fraction:
 
 
 def _light(level: LightLevel | None) -> tuple[int, int]:
-    """Return the two levels; zeros say the same as nothing."""
+    """Return the two levels; zeros mean the same as no levels."""
     return (level.max_content, level.max_average) if level is not None else (0, 0)
 
 
 def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> list[str]:
-    """G3: compare the output's streams, chapters and titles with what the plan kept."""
+    """G3: compare the output's streams, chapters and titles with those that the plan keeps."""
     made = output_streams(plan, output)
     if len(made) != len(plan.kept):
         kinds = ", ".join(f"{stream.kind.value} {stream.codec}" for stream in made)
-        return [f"{len(plan.kept)} streams were promised, {len(made)} are there ({kinds})"]
+        return [f"{len(made)} streams ({kinds}), expected {len(plan.kept)}"]
     problems = []
     for place, (kept, stream) in enumerate(zip(plan.kept, made, strict=True)):
         origin = next(s for s in source.streams if s.index == kept.source_index)
@@ -188,7 +188,7 @@ def _chapter_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) ->
 
 def _title(source: MediaInfo, output: MediaInfo) -> Iterator[str]:
     wanted, found = (_words(info.tags.get("title", "")) for info in (source, output))
-    # A title whose bytes were no text has no one right reading.
+    # A title that is not valid text has no single correct decoding.
     if "\ufffd" not in wanted:
         yield from _same("title of the file", wanted, found)
 

@@ -1,6 +1,6 @@
-"""Gate G5: packets and times of every track, as measured, against the measured source. Pure.
+"""Gate G5: compare the measured packets and times of every track with the source's. Pure.
 
-Headers are never asked: a file cut in the middle keeps its header's duration.
+Headers are not used: a truncated file keeps the duration in its header.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan
 from hevcq.ffmpeg.verify.streams import output_streams
 
 PADDING_SAMPLES = 2048
-"""An audio encoder may begin and end up to two frames of 1024 samples beside the source."""
+"""An audio encoder may start and end up to two frames of 1024 samples off the source."""
 _PAIRED_FIELDS = frozenset({"h264", "mpeg2video", "vc1", "mpeg1video"})
-"""Codecs that may keep each field in a packet of its own: two packets then make one frame."""
+"""Codecs that may store each field in its own packet: two packets then make one frame."""
 _REFRAMED = frozenset({"mpegts", "mpeg", "aac", "h264", "hevc", "ogg", "asf", "rm", "flv", "avi"})
-"""Demuxers whose packets carry wrapping that other containers leave out (ADTS headers)."""
+"""Demuxers whose packets carry framing that other containers omit (ADTS headers)."""
 _SELF_FRAMED = frozenset({"mp2", "mp3", "ac3", "eac3", "dts"})
-"""Codecs whose frames are the same bytes in every container, once the demuxer parsed them out."""
+"""Codecs whose frames have the same bytes in every container, once parsed by the demuxer."""
 _REPACKED = frozenset({"wavpack", "prores"})
-"""Codecs of which Matroska leaves out headers that its readers put back."""
+"""Codecs whose headers Matroska strips and its readers restore."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackPair:
-    """One kept track: its plan, its source stream, and both measures."""
+    """One kept track: its plan, its source stream, and both measurements."""
 
     kept: StreamPlan
     origin: Stream
@@ -35,13 +35,16 @@ class TrackPair:
 
     @property
     def name(self) -> str:
-        """What to call the track."""
+        """The track's name in messages."""
         return f"{self.kept.kind.value} track {self.kept.position}"
 
 
 @dataclass(frozen=True, slots=True)
 class TimingInputs:
-    """Everything that G5 compares; `frames` is what the encoder counted in the video, or 0."""
+    """The inputs of G5; `frames` is the encoder's frame count of the video (0 if unknown).
+
+    `drift_s` is the allowed difference of times in seconds.
+    """
 
     plan: EncodePlan
     source: MediaInfo
@@ -53,9 +56,9 @@ class TimingInputs:
 
 
 def time_problems(compared: TimingInputs) -> list[str]:
-    """Return what differs between the source's packets and the output's."""
+    """Return the differences between the source's packets and the output's, as clauses."""
     if compared.made.errors:
-        return [f"reading it complains: {compared.made.errors[0]}"]
+        return [f"reading it reports an error: {compared.made.errors[0]}"]
     pairs, problems = _pairs(compared)
     main = next((p for p in pairs if p.kept == compared.plan.main_video), None)
     if main is None or main.source.first_pts_s is None or main.made.first_pts_s is None:
@@ -106,7 +109,7 @@ def _encoded_frames(pair: TrackPair, frames: int) -> Iterator[str]:
 
 
 def _copied(compared: TimingInputs, pair: TrackPair) -> Iterator[str]:
-    """A copied track keeps its packets; one flagged discard may lose its flag or be left out."""
+    """Compare a copied track: packets flagged discard may lose the flag or be dropped, no others."""
     total = pair.made.packets + pair.made.discarded
     if not pair.source.packets <= total <= pair.source.packets + pair.source.discarded:
         yield f"{total} packets of {pair.source.packets}"
@@ -116,7 +119,7 @@ def _copied(compared: TimingInputs, pair: TrackPair) -> Iterator[str]:
     reframed = demuxer in _REFRAMED and not _plain(demuxer, pair.origin.codec)
     if same_count and not reframed and pair.origin.codec not in _REPACKED:
         if not pair.source.digest or not pair.made.digest:
-            yield "nobody knows whether its bytes are those of the source"
+            yield "its bytes could not be compared with the source"
         elif pair.source.digest != pair.made.digest:
             yield "its bytes are not those of the source"
 
@@ -126,7 +129,7 @@ def _plain(demuxer: str, codec: str) -> bool:
 
 
 def _times(pair: TrackPair, shift: float, drift_s: float) -> Iterator[str]:
-    """Compare first and last times after moving the output by what moved the video."""
+    """Compare first and last times after removing the shift of the main video."""
     if pair.kept.kind not in {StreamKind.VIDEO, StreamKind.AUDIO, StreamKind.SUBTITLE}:
         return
     allowed = drift_s
@@ -145,6 +148,6 @@ def _times(pair: TrackPair, shift: float, drift_s: float) -> Iterator[str]:
         if before is None:
             continue
         if after is None:
-            yield f"nobody knows when it {word}"
+            yield f"its time is unknown where it {word}"
         elif abs(after - shift - before) > allowed:
             yield f"{word} at {after - shift:.3f} s, not {before:.3f} s"
