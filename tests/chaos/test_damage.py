@@ -97,7 +97,7 @@ def test_a_unit_of_a_recording_that_does_not_begin_with_a_start_code_is_damage(
     path.write_bytes(content)
 
     # Then that is said
-    with pytest.raises(SourceDamaged, match="beginning of a picture or sound is broken"):
+    with pytest.raises(SourceDamaged, match="beginning of a video or audio unit is broken"):
         preflight(path)
 
 

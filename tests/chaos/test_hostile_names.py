@@ -91,7 +91,7 @@ def test_no_video_named_like_an_error_is_not_gone_but_unreadable(tmp_path, name)
     path.write_bytes(bytes(range(256)) * 16)
     ended = run(path, tmp_path / "made.mkv", profile())
     assert isinstance(ended.error, SourceUnreadable), ended
-    assert "was cut short" not in ended.reason
+    assert "was truncated" not in ended.reason
 
 
 TITLE = "';movie=/etc/passwd[out];$(touch pwned) %{metadata} \\N{1} =;#\n[CHAPTER]\nSTART=0"

@@ -42,7 +42,7 @@ def test_a_machine_that_encodes_passes(profile):
     ],
 )
 def test_a_machine_that_does_not_is_unfit_and_says_why(tmp_path, body, why):
-    with pytest.raises(WorkerUnfit, match="could not be encoded here either") as caught:
+    with pytest.raises(WorkerUnfit, match="cannot encode on this machine") as caught:
         encoder(script(tmp_path, body)).self_test(HEVC, stop=threading.Event())
 
     assert why in str(caught.value)
@@ -53,7 +53,7 @@ def test_a_program_that_cannot_be_started_is_unfit(tmp_path):
         encoder(str(tmp_path / "missing")).self_test(HEVC, stop=threading.Event())
 
 
-def test_a_stop_ends_a_trial_without_a_finding():
+def test_a_stop_ends_a_self_test_without_a_finding():
     stop = threading.Event()
     stop.set()
     with pytest.raises(Stopped):

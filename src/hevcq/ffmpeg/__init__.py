@@ -1,1 +1,1 @@
-"""ffmpeg: probe, plan's command, encode and verify; process.py alone starts children."""
+"""The ffmpeg adapter: probe, build commands, encode, verify; process.child alone starts children."""

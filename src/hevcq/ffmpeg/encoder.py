@@ -1,4 +1,4 @@
-"""The encoder port by ffmpeg: probe, measure, check, encode, verify."""
+"""Implement the encoder port with the ffmpeg and ffprobe programs."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ from hevcq.ports.encoder import (
 from hevcq.util.clock import Clock
 
 QUESTION_S = 30.0
+"""Time limit in seconds for a program to list its version, encoders or filters."""
 
 
 class FfmpegEncoder(Encoder):
-    """Encodes with the `ffmpeg` and `ffprobe` programs; one object serves any number of threads."""
+    """Encodes with the `ffmpeg` and `ffprobe` programs; safe for any number of threads."""
 
     def __init__(self, ffmpeg: str, ffprobe: str, clock: Clock) -> None:
         self._tools = FfmpegTools(ffmpeg=ffmpeg, ffprobe=ffprobe, clock=clock)
         self._version = ""
 
     def version(self) -> str:
-        """Return the first line of `ffmpeg -version`; raise WorkerUnfit if it cannot run or is old."""
+        """Return the first line of `ffmpeg -version`; raise WorkerUnfit if it cannot run or is too old."""
         if not self._version:
             line = self._ask(self._tools.ffmpeg, "-version").partition("\n")[0].strip()
             require_supported_version(line)
@@ -48,25 +49,25 @@ class FfmpegEncoder(Encoder):
         return self._version
 
     def doctor(self) -> list[Check]:
-        """Return what works and what does not, with a remedy for each."""
+        """Check both programs, their encoders and filters; see ports.encoder."""
         return run_checks(self._tools, self._ask)
 
     def self_test(self, profile: Profile, *, stop: threading.Event) -> None:
-        """Encode ten pictures of ffmpeg's own; see ports.encoder."""
+        """Encode ten generated pictures; see ports.encoder."""
         from hevcq.domain.planning.video import ENCODERS
         from hevcq.ffmpeg.self_test import encode_self_test
 
         encode_self_test(self._tools, ENCODERS[profile.video.codec], profile, stop)
 
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
-        """Return the typed facts of a file; see ports.encoder."""
+        """Probe a file and return its typed facts; see ports.encoder."""
         from hevcq.ffmpeg.probe.probe import probe
 
         with self._self_testing(stop):
             return probe(self._tools, location, stop)
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
-        """Read every packet once and count what is really there."""
+        """Read every packet once and measure each track; see ports.encoder."""
         from hevcq.ffmpeg.inspect.measure import measure
 
         with self._self_testing(stop):
@@ -75,7 +76,7 @@ class FfmpegEncoder(Encoder):
     def preflight(
         self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
     ) -> Measurement:
-        """Check the source as the profile asks, and measure it; see ports.encoder."""
+        """Check the source as the profile asks, and return its measurement; see ports.encoder."""
         from hevcq.ffmpeg.inspect.preflight import preflight
 
         with self._self_testing(stop):
@@ -84,7 +85,7 @@ class FfmpegEncoder(Encoder):
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
-        """Encode to `request.output`; on any error the output is removed; see ports.encoder."""
+        """Encode to `request.output`; see ports.encoder."""
         job = FfmpegRun(self._tools, request, stop)
         with new_output(request), extracted_covers(job) as covers:
             command = encode_command(self._tools, request, covers)
@@ -106,7 +107,7 @@ class FfmpegEncoder(Encoder):
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> ChunkReport:
-        """Encode one chunk to the part `request.output`; see ports.encoder."""
+        """Encode one chunk to `request.output`; see ports.encoder."""
         from hevcq.ffmpeg.chunking.encode import encode_chunk
 
         job = FfmpegRun(
@@ -119,17 +120,17 @@ class FfmpegEncoder(Encoder):
         self,
         request: EncodeRequest,
         chunk_plan: ChunkPlan,
-        parts: Sequence[Path],
+        chunk_files: Sequence[Path],
         *,
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> EncodeReport:
-        """Make `request.output` of the parts and of the source's other streams; see ports.encoder."""
+        """Join the chunk files with the source's other streams; see ports.encoder."""
         from hevcq.ffmpeg.chunking.join import join
 
         job = FfmpegRun(self._tools, request, stop)
         with new_output(request), extracted_covers(job) as covers:
-            return join(job, chunk_plan, parts, covers, on_progress)
+            return join(job, chunk_plan, chunk_files, covers, on_progress)
 
     def verify(
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
@@ -149,7 +150,7 @@ class FfmpegEncoder(Encoder):
         return self_testing(self._tools, stop)
 
     def _ask(self, program: str, *question: str) -> str:
-        """Return what a program prints about itself; raise WorkerUnfit if it cannot."""
+        """Return the output of a program asked about itself; raise WorkerUnfit if it cannot run."""
         answer = run_child(
             [program, *question],
             stop=threading.Event(),

@@ -1,4 +1,4 @@
-"""Which programs are used, and how every one of them opens a source: untrusted bytes stay data."""
+"""Name the ffmpeg programs, and the options with which they open untrusted sources."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 
 DEMUXERS = (
-    # Containers of videos. A playlist, a picture sequence, a text or a device is none of them.
+    # Video containers; no playlists, image sequences, texts or devices.
     "mov,matroska,mpegts,mpeg,avi,flv,asf,ogg,mxf,gxf,dv,rm,nut,ivf,wtv,yuv4mpegpipe,dhav,"
     # Bare video streams.
     "h264,hevc,m4v,mpegvideo,vc1,av1,obu,dirac,cavsvideo,"
-    # Sound alone: opened so that it can be said that there is no picture.
+    # Audio only: opened to report that there is no video.
     "mp3,aac,ac3,eac3,flac,wav,w64,aiff,caf,ape,wv,tta,tak,dts,dtshd,truehd,amr,au,mpc,mpc8"
 )
 """ffmpeg's names of the demuxers that may read a source (`ffmpeg -demuxers`)."""
 RW_TIMEOUT_US = 30_000_000
-"""A connection that gives no byte for 30 s is dead; without it ffmpeg waits for ever."""
+"""Microseconds without a byte after which a connection is dead; ffmpeg's default is to wait for ever."""
 RELAY_TIMEOUT_US = 300_000_000
-"""The same for a relay, which itself gives up on S3 before that."""
+"""The same for the local proxy, which gives up on S3 before that."""
 RELAY_BUFFER = "65536"
-"""What waits in the connection is fetched in vain where ffmpeg jumps or ends; left to itself the
-kernel lets it grow to megabytes."""
+"""Receive buffer in bytes. Buffered data is fetched in vain when ffmpeg seeks or ends, and by default
+the kernel lets the buffer grow to megabytes."""
 PROBE_LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=120)
-"""Bounds of a child that only looks: it may not write a file at all."""
+"""Limits of a child that only reads: it may not write any file."""
 PROBE_DEADLINE_S = 120.0
 NETWORK = ("[https", "[http", "[tcp", "[tls")
-"""How lines begin that the network is to blame for."""
+"""Prefixes of the lines that ffmpeg's network protocols print."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +50,25 @@ def is_url(location: str) -> bool:
 
 
 def is_local_proxy(location: str) -> bool:
-    """Whether the location is served by this process, which takes up what breaks by itself."""
+    """Whether this process serves the location; its proxy resumes broken reads by itself."""
     return location.startswith(PROXY_SCHEME)
 
 
 def ffmpeg_url(location: str) -> str:
-    """Return a URL as ffmpeg takes it."""
+    """Return the URL to pass to ffmpeg."""
     return location.removeprefix(PROXY_SCHEME.partition("http://")[0])
 
 
 def input_options(location: str) -> list[str]:
     """Return the options that open a source, up to and with `-i`.
 
-    A file is named with `file:`, so that no name can be an option, a protocol or a pattern; only
-    the protocols and containers that are needed are allowed, so that no file can make ffmpeg open
+    A file gets the prefix `file:`, so that no name can be an option, a protocol or a pattern. Only the
+    protocols and containers that are needed are allowed, so that no file can make ffmpeg open
     another one.
     """
     options = ["-format_whitelist", DEMUXERS]
     if is_local_proxy(location):
-        # It may be busy repeating a read for longer than a dead connection is silent.
+        # The proxy may retry a read for longer than a dead connection is silent.
         bounds = ["-rw_timeout", str(RELAY_TIMEOUT_US), "-recv_buffer_size", RELAY_BUFFER]
         url = ffmpeg_url(location)
         return [*options, "-protocol_whitelist", "http,tcp", *bounds, "-i", url]
@@ -80,9 +80,9 @@ def input_options(location: str) -> list[str]:
 
 
 def display_name(location: str) -> str:
-    """Return a location as people may see it: printable, and without a URL's signature."""
+    """Return a location for messages: printable, and without a URL's signature."""
     if is_local_proxy(location):
-        # The address is another each time and means nothing to anybody.
+        # The address differs every time and means nothing to a reader.
         location = location.partition("?")[0].rpartition("/")[2]
     elif is_url(location):
         location = location.partition("?")[0]
@@ -90,11 +90,11 @@ def display_name(location: str) -> str:
 
 
 def strip_name(lines: Iterable[str], location: str) -> str:
-    """Return what a program said, joined, and without the name of the video it was said of.
+    """Return a program's lines, joined, without the name of the video.
 
-    Many of ffmpeg's lines begin with it, and a video may be called "No space left on device".
+    Many of ffmpeg's lines begin with the name, and a video may be called "No space left on device".
     """
-    named = Tail()  # cuts a name with line breaks as the program's own words were cut
+    named = Tail()  # splits a name with line breaks as the program's output was split
     shown = display_name(location) if is_url(location) else f"file:{location}"
     named.feed(os.fsencode(shown))
     return "\n".join(lines).replace("\n".join(named.lines()), "")

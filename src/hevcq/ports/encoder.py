@@ -1,4 +1,4 @@
-"""The encoder port: probe, measure, encode (whole or in chunks) and verify; ffmpeg is one of it."""
+"""The encoder port: probe, measure, encode (whole or in chunks) and verify; ffmpeg implements it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from hevcq.domain.profile import Profile
 
 @dataclass(frozen=True, slots=True)
 class EncodeProgress:
-    """How far a child is. Times in seconds; `fraction` of the expected output time, 0 to 1."""
+    """Progress of an encode: times in seconds, `fraction` of the expected output time (0 to 1).
+
+    `speed` is a multiple of real time, `size` the output so far in bytes.
+    """
 
     fraction: float
     out_time_s: float
@@ -28,9 +31,10 @@ class EncodeProgress:
 
 @dataclass(frozen=True, slots=True)
 class EncodeRequest:
-    """What to encode. `location` is a path or URL; `output` must not exist yet.
+    """A request to encode `location` (a path or URL) to `output`, which must not exist yet.
 
-    `max_seconds` bounds the wall time; `threads` 0 means the encoder's own choice.
+    `source_size` is in bytes; `max_seconds` limits the wall time; `threads` 0 leaves the number to
+    the encoder.
     """
 
     profile: Profile
@@ -46,7 +50,7 @@ class EncodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class EncodeReport:
-    """What an encode did. `stderr` holds its error-level lines; any line is suspect (gate G1)."""
+    """The result of an encode: wall and CPU time in seconds, and its error-level lines (for gate G1)."""
 
     arguments: tuple[str, ...]
     seconds: float
@@ -57,11 +61,11 @@ class EncodeReport:
 
 @dataclass(frozen=True, slots=True)
 class ChunkReport:
-    """What the encode of one chunk did; its frames and times were those of the plan.
+    """The result of encoding one chunk whose frames and times match the plan.
 
     `first_pts` and `last_pts` are in ticks of the source's time base. `headers` is a digest of
-    the decoder's set-up, which all parts of a video must share. Complaints on stderr were judged:
-    what is left in `stderr` is harmless.
+    the decoder configuration, which all chunks of a video must share. `stderr` holds only lines
+    that are known to be harmless; `size` is in bytes.
     """
 
     arguments: tuple[str, ...]
@@ -77,10 +81,10 @@ class ChunkReport:
 
 @dataclass(frozen=True, slots=True)
 class VerifyRequest:
-    """Everything the gates compare.
+    """The inputs of the gates; `source_size` is in bytes, `max_seconds` limits the wall time.
 
-    `chunks` is the plan of a rendition that was joined: then every frame's time is compared (G5),
-    and the pictures at each seam (G8).
+    `chunks` is the chunk plan of a joined rendition: then every frame's time (G5) and the pictures at
+    each seam (G8) are compared as well.
     """
 
     profile: Profile
@@ -97,7 +101,7 @@ class VerifyRequest:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of `hevcq doctor` about the encoder."""
+    """The result of one check of `hevcq doctor` about the encoder."""
 
     name: str
     ok: bool
@@ -109,51 +113,60 @@ OnProgress = Callable[[EncodeProgress], None]
 
 
 class Encoder(ABC):
-    """Reads and writes media. Every method may raise Stopped when `stop` is set, and leaves no
-    child process behind however it ends."""
+    """Reads and writes media.
+
+    Every method may raise Stopped once `stop` is set, and leaves no child process behind.
+    """
 
     @abstractmethod
     def version(self) -> str:
-        """Return the first line of the encoder's own version.
+        """Return the first line that the encoder prints as its version.
 
-        Raises WorkerUnfit if it cannot run, or is too old for what hevcq asks of it.
+        Raises WorkerUnfit if it cannot run or is older than hevcq supports.
         """
 
     @abstractmethod
     def doctor(self) -> list[Check]:
-        """Return what works and what does not, with a remedy for each."""
+        """Check the encoder and what it was built with; failed checks name a remedy."""
 
     def self_test(self, profile: Profile, *, stop: threading.Event) -> None:  # noqa: B027 - a hint
-        """Encode something tiny that no source can spoil; raise WorkerUnfit if not even that works.
+        """Encode a tiny generated clip; raise WorkerUnfit if even that fails.
 
-        Asked right after a job failed in a way that may be this machine's fault. An encoder that
-        cannot tell does nothing.
+        Called right after a job fails in a way that may be this machine's fault. The default does
+        nothing.
         """
 
     @abstractmethod
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
-        """Return the typed facts of a file.
+        """Probe a file and return its typed facts.
 
-        Raises SourceUnreadable if it is not media (or is a playlist, a text, an empty file).
+        Raises SourceUnreadable if it is not media (or a playlist, text or empty file), SourceGone,
+        Unavailable, or WorkerUnfit if the programs themselves fail.
         """
 
     @abstractmethod
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
-        """Read every packet once and count what is really there."""
+        """Read every packet once and measure each track.
+
+        Raises SourceUnreadable, SourceGone, Unavailable or WorkerUnfit.
+        """
 
     @abstractmethod
     def preflight(
         self, location: str, info: MediaInfo, profile: Profile, *, stop: threading.Event
     ) -> Measurement:
-        """Check the source as the profile asks, and measure it; raise SourceDamaged with the
-        evidence if packets are missing, timestamps do not fit the header, or decoding fails, and
-        MediaRefused if much of it is hidden and the profile does not drop that."""
+        """Check the source as the profile asks, and return its measurement.
+
+        Raises SourceDamaged with the evidence if packets are missing, timestamps do not match the
+        header or decoding fails, MediaRefused if an edit list hides much of it and the profile does
+        not drop that, and what `measure` raises.
+        """
 
     @abstractmethod
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> EncodeReport:
-        """Encode to `request.output`; on any error the output is removed.
+        """Encode to `request.output`; remove the output on any error.
 
         Raises EncoderFailed, EncoderStalled, OutOfMemory, LimitExceeded, DiskFull, SourceDamaged,
         SourceGone, WorkerUnfit or Stopped.
@@ -161,10 +174,10 @@ class Encoder(ABC):
 
     @abstractmethod
     def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
-        """Read the video's packets once, without decoding, and index its key frames.
+        """Read the packets of the first video stream once, without decoding, and index its key frames.
 
-        The video is the first video stream. Raises SourceUnreadable if there is none or it cannot
-        be opened, SourceGone, Unavailable or Stopped.
+        Raises SourceUnreadable if there is no such stream or it cannot be opened, SourceGone,
+        Unavailable or Stopped.
         """
 
     @abstractmethod
@@ -177,12 +190,12 @@ class Encoder(ABC):
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> ChunkReport:
-        """Encode the video's frames of one chunk, and nothing else, to the part `request.output`.
+        """Encode the video frames of one chunk, and nothing else, to `request.output`.
 
-        `request` is that of the whole job but for its output. Progress is that of the chunk.
-        Frames and times of the part are compared with the plan before this returns. On any error
-        the output is removed. Raises what `encode` raises, and PartUnfit if the part is not what
-        the plan says, or the encode complained: then it is made again, and if that does not help
+        `request` is that of the whole job except for its output; progress is that of the chunk.
+        Compares frames and times of the encoded chunk with the plan, and removes the output on any
+        error. Raises what `encode` raises, and PartUnfit if the encoded chunk differs from the plan
+        or the encode reported an error: the chunk is then encoded again, and if that does not help,
         the video is encoded whole.
         """
 
@@ -191,20 +204,23 @@ class Encoder(ABC):
         self,
         request: EncodeRequest,
         chunk_plan: ChunkPlan,
-        parts: Sequence[Path],
+        chunk_files: Sequence[Path],
         *,
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> EncodeReport:
-        """Make `request.output` of the parts, in the plan's order, and of the source's other streams.
+        """Join the chunk files, in the plan's order, with the source's other streams in `request.output`.
 
-        The picture is copied; sound, subtitles, tags and all else are carried as `encode` would.
-        The report's frames are those of the video. On any error the output is removed. Raises what
-        `encode` raises, and PartUnfit if a part is missing or does not fit the others.
+        Copies the picture; audio, subtitles, tags and everything else are handled as by `encode`.
+        The report's frames are those of the video. Removes the output on any error. Raises what
+        `encode` raises, and PartUnfit if a chunk is missing or does not match the others.
         """
 
     @abstractmethod
     def verify(
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> tuple[GateResult, ...]:
-        """Run gates G1 to G8 over the output, cheapest first; stops at the first that fails."""
+        """Run gates G1 to G8 over the output, cheapest first, up to the first that fails.
+
+        Raises WorkerUnfit if the programs themselves fail, LimitExceeded past `max_seconds`.
+        """

@@ -156,16 +156,16 @@ def test_a_part_given_twice_makes_too_many_frames_or_too_few(video, plan):
     short = chunks_at(PROFILE, video.plan, video.index, (0, 5, 12))
     first, second, _ = video.parts(short)
 
-    with pytest.raises(PartUnfit, match=r"frames, not 150"):
+    with pytest.raises(PartUnfit, match=r"frames, expected 150"):
         video.join(short, [first, second, first], "twice")
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"frames": 49}, "has 50 frames, not 49"),
-        ({"times": 1}, "at other times"),
-        ({"last_pts": 1}, "runs from"),
+        ({"frames": 49}, "has 50 frames, expected 49"),
+        ({"times": 1}, "times that differ"),
+        ({"last_pts": 1}, "spans"),
     ],
 )
 def test_a_part_that_is_not_what_the_plan_says_does_not_count(video, plan, change, words):

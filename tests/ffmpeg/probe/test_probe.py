@@ -167,7 +167,7 @@ DASH = (
         (DASH, "is a playlist (dash)"),
         (b"1\n00:00:00,000 --> 00:00:01,000\nhi\n", "is text (srt)"),
         (b"P6\n1 1\n255\nabc", "is a picture (ppm)"),
-        (bytes(range(256)) * 40, "no video, or was cut short"),
+        (bytes(range(256)) * 40, "not a video or was truncated"),
     ],
 )
 def test_what_is_no_video_is_refused_in_one_clear_sentence(tmp_path, content, sentence):

@@ -86,7 +86,7 @@ def test_the_disk_is_blamed_before_the_source() -> None:
 @pytest.mark.parametrize(
     ("returncode", "kind", "words"),
     [
-        (-9, OutOfMemory, "want of memory"),
+        (-9, OutOfMemory, "memory ran out"),
         (-25, LimitExceeded, "max_output_ratio"),
         (-24, LimitExceeded, "CPU time"),
         (-11, EncoderFailed, "segmentation fault"),

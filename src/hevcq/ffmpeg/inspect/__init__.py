@@ -1,1 +1,1 @@
-"""What is measured of a source before it is encoded."""
+"""Measure and check a source before it is encoded."""

@@ -1,8 +1,8 @@
-"""What an MP4 or MOV holds and does not show: its edit lists are obeyed, so an encode leaves it out.
+"""Detect media that the edit lists of an MP4 or MOV hide: an encode would lose it.
 
-Ordinary edit lists hide next to nothing: the priming of a sound, the pictures before a cut that
-decoding needs. One that hides more is a trim that can be taken back, or damage that nothing else
-shows; either way a rendition would be the end of it.
+Ordinary edit lists hide very little: encoder delay of the audio, and pictures before a cut that
+decoding needs. One that hides more is a reversible trim, or damage that nothing else reveals; in
+both cases a rendition would lose the hidden media for good.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.inspect.measure import measure
 
 MAX_HIDDEN_S = 0.5
-"""So much of a track may be hidden. On the sample clips it is 0.05 s at most."""
+"""Seconds of a track that may be hidden. On the sample clips it is 0.05 s at most."""
 MAX_LEAD_IN_S = 10.0
-"""So much may be read only to decode what is shown: one group of pictures, x264's longest at 25 fps."""
+"""Seconds that may be read only for decoding: x264's longest group of pictures at 25 fps."""
 _IGNORE_EDIT_LISTS = ("-ignore_editlist", "1")
 
 
@@ -30,10 +30,10 @@ def refuse_hidden_media(
     profile: Profile,
     stop: threading.Event,
 ) -> None:
-    """Raise MediaRefused if an edit list hides much of a track and the profile does not drop that.
+    """Raise MediaRefused if an edit list hides much of a track, unless the profile drops hidden media.
 
-    A track whose index names more than was shown is read again without its edit list; a header
-    proves nothing by itself, and sound may be stored many samples to a packet.
+    A track whose index names more frames than are displayed is measured again without its edit
+    list: a header alone proves nothing, and an audio packet may hold many samples.
     """
     if profile.policies.hidden_media is LossPolicy.DROP or not _has_edit_lists(info):
         return
@@ -48,14 +48,14 @@ def refuse_hidden_media(
         if hidden:
             raise MediaRefused(
                 f"{display_name(location)}: an edit list hides {hidden:.1f} s of"
-                f" {stream.kind.value} stream {stream.index}, which a rendition would not have"
+                f" {stream.kind.value} stream {stream.index}, which a rendition would lose"
                 " (policies.hidden_media).",
-                remedy="Set policies.hidden_media to drop in the profile to encode what is shown.",
+                remedy="Set policies.hidden_media to drop in the profile to encode only what is shown.",
             )
 
 
 def edit_list_hidden_s(shown: TrackMeasure, everything: TrackMeasure) -> float:
-    """Return how many seconds of a track are hidden; 0 where that is within the ordinary."""
+    """Return the seconds of a track that an edit list hides; 0 within the ordinary limits."""
     if everything.packets == 0 or everything.end_s is None or everything.first_pts_s is None:
         return 0.0
     packet_s = (everything.end_s - everything.first_pts_s) / everything.packets
@@ -73,12 +73,12 @@ def _has_edit_lists(info: MediaInfo) -> bool:
 
 
 def _may_hide_media(stream: Stream, track: TrackMeasure) -> bool:
-    """Whether the index names more than was shown, so that it is worth a second look."""
+    """Whether the index names more frames than are displayed, so that a second pass is needed."""
     if stream.kind not in {StreamKind.VIDEO, StreamKind.AUDIO} or stream.frames is None:
         return False
     shown_s = (track.end_s or 0.0) - (track.first_pts_s or 0.0)
     if stream.audio is not None and stream.codec.startswith("pcm_"):
-        # Its index counts samples; a packet holds many.
+        # The index of PCM counts samples, of which a packet holds many.
         return stream.frames / max(1, stream.audio.sample_rate) - shown_s > MAX_HIDDEN_S
     if track.packets == 0 or shown_s <= 0:
         return stream.frames > track.packets

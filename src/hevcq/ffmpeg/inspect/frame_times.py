@@ -1,6 +1,6 @@
-"""The time and size of every frame of a stream, by one pass over its packets: nothing is decoded.
+"""Read the time and size of every frame of a stream in one pass over its packets, without decoding.
 
-ffprobe prints a short line for each packet. Two numbers a frame are kept, 16 bytes.
+ffprobe prints a short line for each packet. Two numbers per frame are kept, 16 bytes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from hevcq.ffmpeg.process.output import LineSplitter
 
 @dataclass(slots=True)
 class FrameTimes:
-    """The times of a stream's frames in storage order, without those flagged discard.
+    """The times of a stream's frames in storage order, in ticks, without those flagged discard.
 
-    `keys` holds (number of the frame, pts, dts) of each key frame.
+    `keys` holds (frame number, pts, dts) of each key frame, `sizes` is in bytes.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
@@ -33,7 +33,7 @@ class FrameTimes:
     _last_dts: int | None = None
 
     def line(self, text: str) -> None:
-        """Take one line of ffprobe: `packet,pts,dts,duration,size,flags` or `stream,delay`."""
+        """Parse one line of ffprobe: `packet,pts,dts,duration,size,flags` or `stream,delay`."""
         fields = text.split(",")
         if fields[0] == "stream" and len(fields) > 1:
             self.delayed = self.delayed or (fields[1].isdigit() and int(fields[1]) > 0)
@@ -72,7 +72,10 @@ def _number(text: str) -> int | None:
 def frame_times(
     tools: FfmpegTools, location: str, stream_index: int, stop: threading.Event
 ) -> tuple[FrameTimes, tuple[str, ...]]:
-    """Read the packets of one stream; return its times and what the pass complained of."""
+    """Read the packets of one stream; return its frame times and the errors of the pass.
+
+    Raises SourceUnreadable, SourceGone or Unavailable as `read_packets` does.
+    """
     times = FrameTimes()
     lines = LineSplitter(times.line)
     show = [

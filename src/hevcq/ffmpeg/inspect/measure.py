@@ -1,7 +1,7 @@
-"""Count what is really in a file: one demux pass over every packet, in little memory.
+"""Measure the tracks of a file in one demux pass over every packet, in little memory.
 
 ffprobe prints a short line for each packet (about 3 s of CPU for a video of two hours), which is
-counted as it comes and never kept.
+counted at once and not kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.packets import read_packets
 
 MAX_KEYS = 1024
-"""How many key frames' times are kept of a track; of more, every second, fourth and so on."""
+"""Most key-frame times kept per track; above it only every second, fourth and so on is kept."""
 _NONE = b"N/A"
 
 
@@ -28,11 +28,11 @@ def measure(
     *,
     options: Sequence[str] = (),
 ) -> Measurement:
-    """Read every packet of `location` once, and count what is really there.
+    """Read every packet of `location` once, and measure each track.
 
-    `options` are more options of the demuxer. `errors` holds the pass's error-level lines without
-    the known harmless ones. Raises SourceUnreadable or SourceGone if it cannot be opened,
-    Unavailable if it gives no more bytes.
+    `options` are extra demuxer options. The result's `errors` are the error-level lines of the pass
+    without the known harmless ones. Raises SourceUnreadable or SourceGone if the file cannot be
+    opened, Unavailable if it sends no more data.
     """
     started = tools.clock.monotonic()
     counter = PacketCounter()
@@ -83,14 +83,14 @@ class _Counted:
         self.key_stride = 1
 
     def packet(self, pts: int | None, dts: int | None, duration: int, *, key: bool) -> None:
-        """Count one packet that is to be shown."""
+        """Count one packet that is not flagged discard; times are in ticks."""
         self.packets += 1
         if dts is not None:
             if self.last_dts is not None and dts < self.last_dts:
                 self.monotonic = False
             self.last_dts = dts
         if pts is None:
-            # AVI stores decoding times only; reordered packets then have no other time.
+            # AVI stores decoding times only.
             pts = dts
         if pts is None:
             return
@@ -115,7 +115,7 @@ class _Counted:
 class PacketCounter:
     """Counts ffprobe's packet lines: `stream,pts,dts,duration,size,flags,hash`.
 
-    A packet with side data breaks its line before the hash, which then comes as `,hash`.
+    For a packet with side data ffprobe prints the hash on a line of its own, as `,hash`.
     """
 
     def __init__(self) -> None:
@@ -124,13 +124,13 @@ class PacketCounter:
         self._rest = b""
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next piece of output."""
+        """Consume the next bytes of output."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             self._line(line)
 
     def close(self) -> None:
-        """Count the last line, if its end was missing."""
+        """Count a last line without a line break."""
         self._line(self._rest)
         self._rest = b""
 

@@ -1,4 +1,4 @@
-"""One demux pass of ffprobe over a file's packets: watched, bounded, and no failure overlooked."""
+"""Run one demux pass of ffprobe over a file's packets, with limits and a silence watchdog."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from hevcq.ffmpeg.process.child import ChildLimits, stream_child
 from hevcq.ffmpeg.run.known_messages import Pass, unexpected_lines
 
 SILENCE_S = 120.0
-"""A pass that reads no packet for so long stands still: a dead network folder, or a dead disk."""
+"""Seconds without output after which a pass counts as stalled: a dead network folder or disk."""
 LIMITS = ChildLimits(nice=5, memory_mib=8192, output_bytes=0, cpu_s=7200)
 
 
 class PacketReader(Protocol):
-    """Takes what ffprobe prints."""
+    """Consumes ffprobe's output."""
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next piece."""
+        """Consume the next bytes."""
 
     def close(self) -> None:
-        """Take a last line without an end."""
+        """Consume a last line without a line break."""
 
 
 def read_packets(
@@ -60,7 +60,7 @@ def read_packets(
 
 
 class SilenceWatchdog:
-    """Notices a pass that stands still."""
+    """Detects a pass that prints nothing for SILENCE_S seconds."""
 
     def __init__(self, tools: FfmpegTools, location: str) -> None:
         self._clock = tools.clock
@@ -68,12 +68,10 @@ class SilenceWatchdog:
         self.reset()
 
     def reset(self) -> None:
-        """Say that something came."""
+        """Restart the silence timer."""
         self._last = self._clock.monotonic()
 
     def check(self) -> None:
-        """Raise Unavailable if nothing came for too long."""
+        """Raise Unavailable if the timer was not reset for SILENCE_S seconds."""
         if self._clock.monotonic() - self._last > SILENCE_S:
-            raise Unavailable(
-                f"{display_name(self._location)} gave no more bytes for {SILENCE_S:.0f} s."
-            )
+            raise Unavailable(f"{display_name(self._location)} sent no data for {SILENCE_S:.0f} s.")

@@ -1,9 +1,9 @@
-"""Look at a source before hours are spent on it: is everything there that it claims to hold?
+"""Check a source for damage before it is encoded.
 
-A damaged source encodes without complaint, and every check of the output against it passes: this
-is where damage must be seen. The default pass demuxes; `decode` also decodes, and is the only one
-that sees rotten bytes inside packets whose container is whole. With the default pass those are
-found by the encode itself, which runs with -xerror, and by gate G1 on its error lines.
+A damaged source may encode without an error, and every comparison of the output with it passes, so
+damage must be found here. The default check demuxes; `decode` also decodes, and is the only one
+that finds corrupt bytes inside intact packets. By default those are found by the encode itself,
+which runs with -xerror, and by gate G1 in its error lines.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from hevcq.ffmpeg.run.known_messages import Pass, message_text, unexpected_lines
 
 TAIL_S = 0.5
 TAIL_SHARE = 0.005
-"""A track may end this much before its header's claim: the larger of half a second and 0.5 %.
+"""A track may end this much before its header says: the larger of TAIL_S seconds and 0.5 %.
 
-On the sample clips the largest honest difference is 0.09 s (an AAC track's padding)."""
+On intact sample clips the largest difference is 0.09 s (an AAC track's padding)."""
 INDEXED = frozenset({"mov", "matroska", "avi", "asf", "mxf", "flv"})
-"""Containers whose header claims a duration; elsewhere ffprobe's figure is itself an estimate."""
+"""Containers whose header states a duration; for others ffprobe estimates it."""
 
 
 def preflight(
     tools: FfmpegTools, location: str, info: MediaInfo, profile: Profile, stop: threading.Event
 ) -> Measurement:
-    """Check the source as the profile asks, and return its measure.
+    """Check the source as the profile asks, and return its measurement.
 
-    Raises SourceDamaged with the evidence, MediaRefused if much of it is hidden, or Unavailable
-    if the network is to blame.
+    Raises SourceDamaged with the evidence, MediaRefused if an edit list hides much of it, or
+    Unavailable if the network failed.
     """
     measured = measure(tools, location, info, stop)
     if profile.gates.preflight is not Preflight.OFF:
@@ -68,15 +68,15 @@ def _judge_lines(location: str, lines: tuple[str, ...]) -> None:
         raise Unavailable(
             f"{display_name(location)} could not be read to its end: {message_text(lines[0])}."
         )
-    more = f" (and {len(lines) - 1} more complaints)" if len(lines) > 1 else ""
+    more = f" (and {len(lines) - 1} more errors)" if len(lines) > 1 else ""
     raise SourceDamaged(
         f"{display_name(location)} is damaged: {message_text(lines[0])}{more}.",
-        remedy="Replace the file by an intact copy; the original was not touched.",
+        remedy="Replace the file with an intact copy; the original was not touched.",
     )
 
 
 def shortfall(info: MediaInfo, measured: Measurement) -> str:
-    """Return what is missing against the header, as half a sentence; empty if nothing is."""
+    """Return what is missing compared with the header, as a clause, or ""."""
     if info.format_name.partition(",")[0] not in INDEXED:
         return ""
     for stream in info.streams:
@@ -95,11 +95,11 @@ def _track_shortfall(info: MediaInfo, stream: Stream, measured: Measurement) -> 
     name = f"{stream.kind.value} stream {stream.index}"
     track = measured.track(stream.index)
     if track is None or track.packets == 0:
-        # A track of no samples and no length is odd, but nothing of it is missing.
+        # A track without samples and without a duration is odd, but misses nothing.
         return f"{name} has no packets" if stream.duration_s or stream.frames else ""
     if stream.duration_s is None or track.end_s is None:
         return ""
-    # Matroska's DURATION tags name the track's end; elsewhere a duration counts from its start.
+    # Matroska's DURATION tag is the end of the track; elsewhere a duration counts from its start.
     from_zero = info.format_name.startswith("matroska")
     start = 0.0 if from_zero else (track.first_pts_s or 0.0)
     return _late(stream.duration_s, track.end_s - start, name)

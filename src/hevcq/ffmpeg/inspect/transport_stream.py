@@ -1,8 +1,8 @@
-"""What the packets of a transport stream say of its wholeness, where its demuxer says nothing.
+"""Detect damage in a transport stream that its demuxer does not report.
 
-A transport stream has no header that could claim a length. Two signs are sure: it ends inside a
-packet, or a packet that begins a picture or a sound does not begin with a start code. The demuxer
-drops what is left over, and adds a picture without its beginning to the one before.
+A transport stream has no header with a duration. Two signs of damage are certain: it ends inside a
+packet, or a payload unit of video or audio does not begin with a start code. The demuxer drops the
+incomplete packet, and appends a picture without its beginning to the one before.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ PACKETS_READ = 32_768
 _SYNCS_CHECKED = 16
 _SYNC = 0x47
 _BEGINS = re.compile(rb"[\x40-\x7f]")
-"""The second byte of a packet that begins a unit, and is not marked as broken by its receiver."""
+"""The second byte of a packet that starts a payload unit and has no transport error indicator."""
 _START_CODE = b"\x00\x00\x01"
 
 
 def transport_damage(location: str, info: MediaInfo, stop: threading.Event) -> str:
-    """Return what is broken in a transport stream, as half a sentence; empty if nothing is.
+    """Return the damage found in a transport stream, as a clause, or "".
 
-    One whose beginning is no row of whole packets is not judged, and neither is one behind a URL.
-    Raises Stopped once `stop` is set.
+    Skips a file that does not begin with whole packets, and a URL. Raises Stopped once `stop` is set.
     """
     if info.format_name != "mpegts" or is_url(location):
         return ""
@@ -42,13 +41,13 @@ def transport_damage(location: str, info: MediaInfo, stop: threading.Event) -> s
         syncs = head[first::length]
         if len(syncs) >= _SYNCS_CHECKED and set(syncs[:_SYNCS_CHECKED]) == {_SYNC}:
             if size % length:
-                return "it ends inside a packet, so its end was cut"
+                return "it ends inside a packet, so it was truncated"
             return _lost_start(_packets(location, first, length, stop))
     return ""
 
 
 def _packets(location: str, first: int, length: int, stop: threading.Event) -> Iterator[bytes]:
-    """Yield the packets that begin a unit, each from its sync byte on."""
+    """Yield the packets that start a payload unit, each from its sync byte on."""
     with open(location, "rb") as file:
         while block := file.read(PACKETS_READ * length):
             if stop.is_set():
@@ -59,10 +58,10 @@ def _packets(location: str, first: int, length: int, stop: threading.Event) -> I
 
 
 def _lost_start(packets: Iterator[bytes]) -> str:
-    """Look at each unit's beginning: on the address of a picture or sound it is a start code.
+    """Return how many payload units lost their beginning, as a clause, or "".
 
-    Other addresses carry tables, none of which begin so. An address that changed its use is not
-    judged: it has more beginnings without a start code than with one.
+    Units on the PID of a video or audio stream begin with a start code; tables on other PIDs do not.
+    A PID with more units without a start code than with one has changed its use and is skipped.
     """
     good: Counter[int] = Counter()
     bad: Counter[int] = Counter()
@@ -74,12 +73,12 @@ def _lost_start(packets: Iterator[bytes]) -> str:
     lost = sum(count for address, count in bad.items() if count <= good[address])
     if not lost:
         return ""
-    units = "a picture or sound" if lost == 1 else f"{lost} pictures or sounds"
+    units = "a video or audio unit" if lost == 1 else f"{lost} video or audio units"
     return f"the beginning of {units} is broken"
 
 
 def _begins_with_start_code(packet: bytes) -> bool | None:
-    """None where it cannot be told: out of step, scrambled, or without bytes of the unit."""
+    """Whether the unit begins with a start code; None if out of sync, scrambled or without payload."""
     if len(packet) < 188 or packet[0] != _SYNC or packet[3] & 0xC0 or not packet[3] & 0x10:
         return None
     begin = 5 + packet[4] if packet[3] & 0x20 else 4

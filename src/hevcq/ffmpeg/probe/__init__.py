@@ -1,1 +1,1 @@
-"""What ffprobe says of a file, as facts."""
+"""Probe files with ffprobe and parse the result."""

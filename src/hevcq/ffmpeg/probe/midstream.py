@@ -1,4 +1,6 @@
-"""Read HDR10's static metadata from the SEI of an H.264 stream, which ffmpeg 5.1 overlooks.
+"""Probe what the header of a video does not show: H.264's HDR10 SEI, and frames midstream.
+
+ffmpeg 5.1 does not report HDR10's static metadata of H.264, so it is read from the SEI.
 
 ITU-T H.264 annex D: payload 137 is the mastering display colour volume, 144 the content light
 level. Primaries come as green, blue, red in units of 1/50000, luminance in 1/10000 cd/m².
@@ -82,18 +84,18 @@ def _mastering(payload: bytes) -> MasteringDisplay:
 
 
 PLACES = 5
-"""So many places are looked at, spread evenly: a scan pays for each, 20 to 40 ms of 1080p."""
+"""Number of places probed, spread evenly; each costs 20 to 40 ms at 1080p."""
 FROM_S = 2.0
-"""A shorter video is not looked at again: its first pictures are most of it."""
+"""Seconds below which a video is not probed midstream: its first pictures are most of it."""
 LANDING_PACKETS = 8
-"""Most containers are entered at a key frame."""
+"""Packets read per place: in most containers a seek leads to a key frame."""
 SEEKING_PACKETS = 300
-"""A transport stream anywhere, so that a group of pictures may pass first: x264's longest is 250."""
+"""The same for a transport stream, where a whole group of pictures may come first (x264: up to 250)."""
 FRAME_ENTRIES = (
     "frame=media_type,stream_index,interlaced_frame,top_field_first,width,height,pix_fmt,"
     "sample_aspect_ratio:frame_side_data"
 )
-"""What is asked of each picture that is looked at."""
+"""The ffprobe entries read of each frame."""
 _SEEKING = frozenset({"mpegts", "mpeg"})
 
 
@@ -102,8 +104,8 @@ def midstream_frames(
 ) -> list[Mapping[str, Any]]:
     """Return ffprobe's facts of key frames at places spread over the video; none if it is short.
 
-    Where a place cannot be entered nothing comes of it: damage is the pre-flight's matter. Raises
-    Unavailable if a connection broke, for nobody knows then what was not seen.
+    A place that cannot be read is skipped: damage is left to the pre-flight. Raises Unavailable if a
+    connection broke, since any number of places may then be missing.
     """
     length = info.duration_s or 0.0
     if length < FROM_S:
@@ -120,7 +122,7 @@ def midstream_frames(
     probed_child = run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
     if is_url(location) and any(line.startswith(NETWORK) for line in probed_child.stderr):
         raise Unavailable(
-            f"{display_name(location)} could not be read all over: the connection broke."
+            f"{display_name(location)} could not be probed completely: the connection broke."
         )
     try:
         found = json.loads(probed_child.stdout.decode("utf-8", "replace"))

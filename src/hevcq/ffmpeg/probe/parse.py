@@ -33,9 +33,9 @@ _FRAME_RATE = re.compile(r"^\d+/\d+$")
 
 
 def media_info(probed: Json) -> MediaInfo:
-    """Return the typed facts of what `ffprobe -of json` printed.
+    """Return the typed facts in the output of `ffprobe -of json`.
 
-    `frames` are the first ones, `midstream_frames` key frames from all over the video.
+    Its `frames` are the first ones; `midstream_frames` are key frames spread over the video.
     """
     form = _mapping(probed.get("format"))
     frames = [_mapping(frame) for frame in _items(probed, "frames")]
@@ -145,9 +145,9 @@ def _chapter(raw: Json) -> Chapter:
 
 
 def _pixel_format(raw: Json) -> str:
-    """Return the format with the transparency that WebM keeps beside the picture.
+    """Return the pixel format, including the alpha channel that WebM stores separately.
 
-    ffmpeg's own VP8 and VP9 decoders leave it out and do not name it; only a tag does
+    ffmpeg's own VP8 and VP9 decoders ignore it; only a tag names it
     (https://www.webmproject.org/docs/container/, AlphaMode).
     """
     name = str(raw.get("pix_fmt", ""))
@@ -156,7 +156,7 @@ def _pixel_format(raw: Json) -> str:
 
 
 def _orientation(matrix: Json | None) -> tuple[int, bool]:
-    """Return degrees clockwise to turn for display, and whether the picture is mirrored.
+    """Return the rotation for display in degrees clockwise, and whether the picture is mirrored.
 
     ffprobe's `rotation` counts anticlockwise (libavutil/display.h, av_display_rotation_get).
     """
@@ -172,7 +172,7 @@ def _orientation(matrix: Json | None) -> tuple[int, bool]:
 
 
 def _becomes(frames: list[Json]) -> str:
-    """Return what some pictures are like that differ from the first, or ""."""
+    """Return the size, aspect and format of the first frame that differs from the first one, or ""."""
     shapes = [
         f"{frame.get('width')}x{frame.get('height')} {_aspect(frame.get('sample_aspect_ratio'))} "
         f"{frame.get('pix_fmt')}"
@@ -183,9 +183,9 @@ def _becomes(frames: list[Json]) -> str:
 
 
 def _field_order(raw: Json, frames: list[Json], later: list[Json]) -> str:
-    """Return the header's field order, or what pictures say where it says nothing.
+    """Return the header's field order, or that of the frames if the header has none.
 
-    Of the first ones most must be fields; of key frames all over the video one is enough.
+    Most of the first frames must be interlaced; of the midstream key frames one is enough.
     """
     order = str(raw.get("field_order", "unknown"))
     if order not in {"unknown", "progressive"}:
@@ -227,7 +227,7 @@ def _light(data: Json | None) -> LightLevel | None:
 
 
 def _stereo(data: Json | None) -> bool:
-    """Whether the picture holds two views; of a mark in the pictures themselves ffprobe tells no type."""
+    """Whether the picture holds two views; for in-stream metadata ffprobe reports no type."""
     return data is not None and str(data.get("type", "unknown")).lower() != "2d"
 
 
@@ -255,7 +255,7 @@ def _rate(value: object, otherwise: str) -> str:
 
 
 def _clock_time(tags: Mapping[str, str]) -> float | None:
-    """Return Matroska's DURATION tag (h:mm:ss.fraction), which is all its tracks claim."""
+    """Return Matroska's DURATION tag (h:mm:ss.fraction) in seconds: its tracks have no other duration."""
     found = _CLOCK_TIME.match(_tag(tags, "duration"))
     if found is None:
         return None

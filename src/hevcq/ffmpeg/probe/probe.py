@@ -1,4 +1,4 @@
-"""Look at a file: what it really is, whatever its name says; refuse what is not media, and say why."""
+"""Probe a file by its content, whatever its name, and reject what is not media with a reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.process.child import Finished, run_child
 
 PROBE_PACKETS = 24
-"""So many packets are decoded to see what headers do not say: captions, fields, HDR10+."""
+"""Packets decoded to find what headers do not contain: captions, fields, HDR10+."""
 MAIN_VIDEO_PACKETS = 12
 _ENTRIES = (
     "format:format_tags:stream:stream_tags:stream_disposition:stream_side_data:"
@@ -46,10 +46,10 @@ _TEXTS = frozenset(
 
 
 def probe(tools: FfmpegTools, location: str, stop: threading.Event) -> MediaInfo:
-    """Return the typed facts of the file or URL `location`.
+    """Probe the file or URL `location` and return its typed facts.
 
-    Raises SourceUnreadable with a sentence that names the file if it is no media or has nothing
-    that can be read, SourceGone if it is not there, Unavailable if a URL does not answer.
+    Raises SourceUnreadable if it is not media or has nothing readable, SourceGone if it does not
+    exist, Unavailable if a URL does not answer; their messages name the file.
     """
     _check_file(location)
     probed_child = _ask(tools, location, ["-read_intervals", f"%+#{PROBE_PACKETS}"], stop)
@@ -76,7 +76,7 @@ def probe(tools: FfmpegTools, location: str, stop: threading.Event) -> MediaInfo
 
 
 def _check_file(location: str) -> None:
-    """Refuse what needs no look inside; a device or pipe could make a reader wait for ever."""
+    """Reject what can be rejected without reading; a device or pipe could block a reader for ever."""
     if is_url(location):
         return
     name = display_name(location)
@@ -121,7 +121,7 @@ def _parsed(probed_child: Finished, location: str) -> dict[str, Any]:
         probed = json.loads(probed_child.stdout.decode("utf-8", "replace"))
     except ValueError as error:
         raise SourceUnreadable(
-            f"{display_name(location)} cannot be read: ffprobe's answer is cut."
+            f"{display_name(location)} cannot be read: ffprobe's output is incomplete."
         ) from error
     return probed if isinstance(probed, dict) else {}
 
@@ -129,7 +129,7 @@ def _parsed(probed_child: Finished, location: str) -> dict[str, Any]:
 def probe_error(
     location: str, stderr: Sequence[str]
 ) -> SourceUnreadable | SourceGone | Unavailable:
-    """Return the error that says why a location could not be opened, from ffprobe's own lines."""
+    """Return the error that tells, from ffprobe's lines, why a location could not be opened."""
     name = display_name(location)
     for line in stderr:
         found = _NOT_LISTED.match(line)
@@ -144,7 +144,7 @@ def probe_error(
         return SourceUnreadable(f"{name} is a text file, not a video.")
     if "moov atom not found" in text:
         return SourceUnreadable(
-            f"{name} is no video, or was cut short: an MP4 without its index (moov) cannot be read."
+            f"{name} is not a video or was truncated: an MP4 without its index (moov) cannot be read."
         )
     return SourceUnreadable(f"{name} cannot be read as a video: {_last(stderr, location)}.")
 
@@ -160,12 +160,12 @@ def _unfetched(name: str, text: str, last: str) -> SourceUnreadable | SourceGone
 def _not_a_video(demuxer: str) -> str:
     name = demuxer.partition(",")[0]
     if name in _PLAYLISTS:
-        return f"is a playlist ({name}) that names other files, not a video"
+        return f"is a playlist ({name}) that refers to other files, not a video"
     if name in _TEXTS:
         return f"is text ({name}), not a video"
     if name.endswith("_pipe") or name in {"image2", "gif", "apng", "ico"}:
         return f"is a picture ({name.removesuffix('_pipe')}), not a video"
-    return f"is of a kind that hevcq does not open ({name})"
+    return f"has a format that hevcq does not open ({name})"
 
 
 def _last(stderr: Sequence[str], location: str) -> str:
@@ -192,7 +192,7 @@ def _is_text(location: str) -> bool:
 def _with_h264_hdr(
     tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
 ) -> MediaInfo:
-    """Add the HDR10 metadata of an H.264 stream, which ffmpeg 5.1 does not report (see sei.py)."""
+    """Add the HDR10 metadata of H.264 streams, which ffmpeg 5.1 does not report (see midstream.py)."""
     return info.model_copy(
         update={
             "streams": tuple(

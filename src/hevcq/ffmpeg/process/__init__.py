@@ -1,1 +1,1 @@
-"""Child processes: start, bound, read, stop."""
+"""Child processes: start, limit, read, stop."""

@@ -1,8 +1,8 @@
-"""The only place that starts a process: bounded, drained, and gone when we are done with it.
+"""Run child processes within limits; the only module that starts one.
 
 A child gets its own session, a closed stdin, a clean environment and limits. One loop in the
-calling thread drains both pipes, so nothing can fill up and no thread can be left behind. However
-the call ends, the whole process group is ended and the child is reaped. A child also dies with
+calling thread drains both pipes, so no pipe can fill up and no thread can be left behind. However
+the call ends, the whole process group is killed and the child is reaped. A child also dies with
 this process, even by SIGKILL, where util-linux's setpriv is installed (see `_with_death_signal`).
 """
 
@@ -37,30 +37,30 @@ __all__ = [
 ]
 
 TICK_S = 0.25
-"""How often a waiting call looks at `stop`; the end of the child wakes it at once."""
+"""Seconds between two checks of `stop`; the child's exit wakes the call at once."""
 TERM_GRACE_S = 2.0
-"""How long a child may take to end by SIGTERM before SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL."""
 KILL_WAIT_S = 10.0
-"""How long a killed child may stay in an uninterruptible system call before it is left alone."""
+"""Seconds that a killed child may stay in an uninterruptible system call before it is abandoned."""
 READ_BYTES = 65_536
 EXTERNAL_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""Signals that nobody sends a child but somebody else: we raise when we end one ourselves."""
+"""Signals that come from outside: where hevcq itself ends a child, the call raises."""
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
     "HOME": "/nonexistent",
 }
-"""All that a child sees of the environment: no credentials, and messages in English."""
+"""The whole environment of a child: no credentials, and messages in English."""
 
 _CLOCK = SystemClock()
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a child ended. A negative `returncode` is the signal that ended it.
+    """The exit of a child; a negative `returncode` is the signal that ended it. Times in seconds.
 
-    `stdout` is empty when lines or chunks were handed on instead. `stderr` holds its last lines,
-    32 KiB at most; if any were dropped, the first line says how many.
+    `stdout` is empty if a callback received it. `stderr` holds the last lines, up to 32 KiB; if any
+    were dropped, the first line says how many.
     """
 
     returncode: int
@@ -79,17 +79,17 @@ def run_child(
     deadline_s: float | None = None,
     check: Callable[[], None] | None = None,
 ) -> Finished:
-    """Run a program to its end, in the calling thread.
+    """Run a program to its end in the calling thread.
 
-    `on_line` gets each line of stdout as it comes (else stdout is returned whole). `deadline_s`
-    bounds the wall time. `check` is called about twice a second; what it or `on_line` raises ends
-    the child and is passed on.
+    `on_line` receives each line of stdout at once (otherwise stdout is returned whole). `deadline_s`
+    limits the wall time. `check` is called about twice a second; an error that it or `on_line`
+    raises ends the child and is passed on.
 
     Raises Stopped when `stop` is set, LimitExceeded past the deadline or above 64 MiB of stdout,
-    EncoderStalled when it uses no CPU time for `limits.idle_s`,
+    EncoderStalled when it uses no CPU time for `limits.idle_s` seconds,
     WorkerUnfit when the program cannot be started, MediaRefused when its command is longer than the
-    system takes (the video's labels are part of it), and OutOfMemory or EncoderFailed when somebody
-    else killed it: what it had said until then is no verdict on its video.
+    system allows (it contains the video's labels), and OutOfMemory or EncoderFailed when it was
+    killed from outside: its output until then says nothing about the video.
     """
     if on_line is not None:
         lines = LineSplitter(on_line)
@@ -116,7 +116,7 @@ def stream_child(
     deadline_s: float | None = None,
     check: Callable[[], None] | None = None,
 ) -> Finished:
-    """Like `run_child`, but stdout goes to `on_chunk` in pieces of at most 64 KiB, as they come."""
+    """Run a program like `run_child`, but pass stdout to `on_chunk` in pieces of at most 64 KiB."""
     if stop.is_set():
         raise Stopped
     child = _start(argv, limits, on_chunk)
@@ -141,7 +141,7 @@ def stream_child(
 
 def _require_own_end(child: _Child) -> None:
     if child.returncode == -signal.SIGKILL:
-        why = f"{child.name} was killed, most likely for want of memory."
+        why = f"{child.name} was killed, most likely because memory ran out."
         raise OutOfMemory(why, returncode=child.returncode, tail=child.tail.lines())
     if -child.returncode in EXTERNAL_SIGNALS:
         why = f"{child.name} was ended from outside by signal {-child.returncode}."
@@ -149,7 +149,7 @@ def _require_own_end(child: _Child) -> None:
 
 
 def shell_command(argv: Sequence[str]) -> str:
-    """Return a command as one line that can be pasted into a shell."""
+    """Return a command as one line, quoted for a shell."""
     return shlex.join(argv)
 
 
@@ -165,7 +165,7 @@ def _supervise(child: _Child, stop: threading.Event, watch: ChildWatchdog) -> No
 
 
 class _Child:
-    """A started child and what is open for it; used by one thread only."""
+    """A started child and its open descriptors; used by one thread only."""
 
     def __init__(
         self, popen: subprocess.Popen[bytes], name: str, on_chunk: Callable[[bytes], None]
@@ -189,7 +189,7 @@ class _Child:
             self._poll.register(descriptor, select.POLLIN)
 
     def pump(self, timeout_s: float) -> None:
-        """Wait for output or the end, at most `timeout_s`, and hand on what has come."""
+        """Wait up to `timeout_s` seconds for output or the exit, and pass the output on."""
         if self._pidfd is None and not self._sinks:
             timeout_s = min(timeout_s, 0.02)
         ended = False
@@ -202,17 +202,17 @@ class _Child:
             self.exited = os.waitid(os.P_PID, self.pid, _PEEK) is not None
 
     def discard(self) -> None:
-        """Throw further output of stdout away."""
+        """Discard further output of stdout."""
         for descriptor, sink in self._sinks.items():
             if sink != self.tail.feed:
                 self._sinks[descriptor] = _nowhere
 
     def end_group(self) -> None:
-        """End the whole group: TERM, wait, KILL; read what is left, and reap."""
+        """End the whole process group: TERM, wait, KILL; read the remaining output, and reap."""
         if not self.exited:
             self._signal(signal.SIGTERM)
             self._wait(TERM_GRACE_S, lambda: self.exited)
-        # The leader is a zombie or alive until it is reaped below, so its number is still ours.
+        # The leader is alive or a zombie until it is reaped below, so its PID cannot be reused yet.
         self._signal(signal.SIGKILL)
         self._wait(KILL_WAIT_S, lambda: self.exited)
         if not self.exited:
@@ -260,7 +260,7 @@ _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def _nowhere(_chunk: bytes) -> None:
-    """Take output that nobody wants any more."""
+    """Discard output."""
 
 
 def _start(argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes], None]) -> _Child:
@@ -277,7 +277,7 @@ def _start(argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes],
         )
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.E2BIG:
-            why = "The video's labels or tracks make a command that is too long for this system."
+            why = "The video's labels or tracks make the ffmpeg command too long for this system."
             raise MediaRefused(why) from error
         raise WorkerUnfit(f"{argv[0]} cannot be started: {error}.") from error
     child = _Child(popen, os.path.basename(program), on_chunk)  # noqa: PTH119 - a name
@@ -291,19 +291,19 @@ def find_program(name: str) -> str:
     if found is None:
         raise WorkerUnfit(
             f"The program {name!r} was not found.",
-            remedy="Install ffmpeg, or name its path in the settings.",
+            remedy="Install ffmpeg, or set its path in the settings.",
         )
     return os.path.abspath(found)  # noqa: PTH100 - resolve() would follow links
 
 
 def _with_death_signal(program: str) -> list[str]:
-    """Return how to start a program so that the kernel kills it when this process dies.
+    """Return the command prefix with which the kernel kills the program when this process dies.
 
-    setpriv (util-linux) sets the parent-death signal and execs. If we die before it is set, the
-    signal never comes; so the program is named through our own /proc entry, which is gone then,
-    and the exec fails. Costs about 0.7 ms a start. Without setpriv or /proc the child is not tied: it then
-    ends by its own limits. (man 2 prctl, PR_SET_PDEATHSIG; the signal follows the thread that
-    started the child, which here is the one that waits for it.)
+    setpriv (util-linux) sets the parent-death signal and execs. If this process dies before that, the
+    signal never comes; so the program is named through our own /proc entry, which is gone then, and
+    the exec fails. Costs about 0.7 ms per start. Without setpriv or /proc the child gets no such
+    signal and ends by its own limits. (man 2 prctl, PR_SET_PDEATHSIG; the signal is bound to the
+    thread that started the child, which here is the one that waits for it.)
     """
     setpriv = _setpriv()
     if setpriv is None:
@@ -320,7 +320,7 @@ def _setpriv() -> str | None:
 
 @lru_cache(maxsize=1)
 def _reachable(setpriv: str, pid: int) -> bool:
-    """Whether a child may start programs through our /proc entry: tried once, since it may not."""
+    """Whether a child may start programs through our /proc entry; tried once per process."""
     harmless = f"/proc/{pid}/root{shutil.which('true', path=ENVIRONMENT['PATH'])}"
     try:
         tried = subprocess.run(

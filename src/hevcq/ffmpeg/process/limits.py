@@ -1,4 +1,4 @@
-"""What a child process may use, and how that is set from outside."""
+"""Limit the resources of a child process from outside."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hevcq.domain.profile import Bounds
 
 @dataclass(frozen=True, slots=True)
 class ChildLimits:
-    """What a child may use; None means no limit.
+    """The resource limits of a child; None means no limit.
 
     `nice` is added niceness (0 to 19), `memory_mib` the address space, `output_bytes` the largest
-    file it may write (SIGXFSZ above it), `cpu_s` its CPU seconds (SIGXCPU above it), `idle_s` how
-    many seconds it may go without using any (see `watch.ChildWatchdog`).
+    file it may write (SIGXFSZ above it), `cpu_s` its CPU seconds (SIGXCPU above it), `idle_s` the
+    seconds it may run without using any (see `output.ChildWatchdog`).
     """
 
     nice: int = 0
@@ -26,7 +26,7 @@ class ChildLimits:
     idle_s: float | None = None
 
     def apply(self, pid: int) -> None:
-        """Set limits from outside: code between fork and exec is not safe beside other threads."""
+        """Set the limits from outside: code between fork and exec is unsafe in a threaded process."""
         mib = self.memory_mib * 2**20 if self.memory_mib is not None else None
         wanted = (
             (resource.RLIMIT_AS, mib, 0),
@@ -53,7 +53,7 @@ NO_LIMITS = ChildLimits()
 
 
 def limits_of(bounds: Bounds, *, output_bytes: int = 0) -> ChildLimits:
-    """Return what a child that works on a video may use; most of them may write no file."""
+    """Return the limits of a child that processes a video; by default it may write no file."""
     return ChildLimits(
         nice=bounds.nice,
         memory_mib=bounds.memory_mib,

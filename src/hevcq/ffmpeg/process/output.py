@@ -1,4 +1,4 @@
-"""Turn a child's output, which comes in pieces, into lines; bounded in memory."""
+"""Split a child's output into lines in bounded memory, and watch a child for stalls."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hevcq.errors import EncoderStalled, LimitExceeded
 from hevcq.util.clock import Clock
 
 TAIL_BYTES = 32_768
-"""How much of stderr is kept."""
+"""Bytes of stderr that are kept."""
 MAX_LINE = 65_536
-"""A longer line is handed on in parts."""
+"""Bytes; a longer line is passed on in pieces."""
 MAX_STDOUT_BYTES = 64 * 2**20
-"""The most of stdout that is kept when it is returned whole."""
+"""Limit for stdout that is returned whole."""
 
 
 class LineSplitter:
-    """Hands each whole line to `on_line`, decoded as UTF-8; odd bytes become U+FFFD."""
+    """Passes each complete line to `on_line`, decoded as UTF-8; invalid bytes become U+FFFD."""
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
         self._on_line = on_line
@@ -33,14 +33,14 @@ class LineSplitter:
             self.close()
 
     def close(self) -> None:
-        """Hand on what is left after the last line end."""
+        """Pass on what follows the last line break."""
         rest, self._rest = self._rest, b""
         if rest:
             self._on_line(rest.decode("utf-8", "replace").rstrip("\r"))
 
 
 class Tail:
-    """Keeps the last lines, 32 KiB at most, and counts what it dropped.
+    """Keeps the last lines, up to 32 KiB, and counts the dropped ones.
 
     A carriage return overwrites its line, as on a terminal.
     """
@@ -56,7 +56,7 @@ class Tail:
         self._split.feed(chunk)
 
     def lines(self) -> tuple[str, ...]:
-        """Return the lines kept; the first one says so if others were dropped."""
+        """Return the kept lines; the first one tells how many were dropped, if any."""
         self._split.close()
         if self._dropped:
             return (f"[{self._dropped} earlier lines dropped]", *self._lines)
@@ -74,27 +74,27 @@ class Tail:
 
 
 class BoundedBuffer:
-    """Keeps everything, up to a bound."""
+    """Keeps all output, up to MAX_STDOUT_BYTES."""
 
     def __init__(self) -> None:
         self.content = bytearray()
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next piece; raise LimitExceeded above 64 MiB."""
+        """Append a piece of output; raise LimitExceeded above 64 MiB."""
         self.content += chunk
         if len(self.content) > MAX_STDOUT_BYTES:
             raise LimitExceeded(f"A program printed more than {MAX_STDOUT_BYTES >> 20} MiB.")
 
 
 CHECK_S = 0.5
-"""How often a child is looked at."""
+"""Seconds between two checks of a child."""
 
 
 class StallWatchdog:
-    """Raises EncoderStalled when nothing has moved for `limit_s` seconds.
+    """Raises EncoderStalled when a state has not changed for `limit_s` seconds.
 
-    What moves is anything comparable: output time, frame count, CPU time, and at the end the file,
-    which is still written when `-movflags faststart` moves the index to the front.
+    The state is anything comparable: output time, frame count, CPU time, and at the end the file,
+    which is still being written while `-movflags faststart` moves the index to the front.
     """
 
     def __init__(self, limit_s: float, clock: Clock) -> None:
@@ -104,7 +104,7 @@ class StallWatchdog:
         self._moved_at = clock.monotonic()
 
     def check(self, state: object, what: str) -> None:
-        """Compare `state` with the last one; `what` stands still then, for the sentence."""
+        """Compare `state` with the last one; raise EncoderStalled with `what` as the start of its message."""
         now = self._clock.monotonic()
         if state != self._seen:
             self._seen, self._moved_at = state, now
@@ -113,10 +113,10 @@ class StallWatchdog:
 
 
 class ChildWatchdog:
-    """Raises what ends one child before its time.
+    """Ends a child early by raising an error.
 
-    `deadline_s` bounds its wall time, `idle_s` how long it may go without using any CPU time: a
-    child that is stopped, deadlocked or waits for a dead disk uses none. `check` is its user's own.
+    `deadline_s` limits its wall time, `idle_s` the time it may run without using CPU time: a child
+    that is stopped, deadlocked or waiting for a dead disk uses none. `check` is the caller's own check.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class ChildWatchdog:
         self._idle = None if idle_s is None else StallWatchdog(idle_s, clock)
 
     def check_now(self) -> None:
-        """Look now; raise LimitExceeded, EncoderStalled, or what `check` raises."""
+        """Check the limits now; raise LimitExceeded, EncoderStalled, or what `check` raises."""
         now = self._clock.monotonic()
         if self._deadline_s is not None and now - self._started >= self._deadline_s:
             raise LimitExceeded(f"{self._name} ran for longer than {self._deadline_s:.0f} s.")
@@ -152,10 +152,10 @@ class ChildWatchdog:
 
 
 def cpu_ticks(pid: int) -> int | None:
-    """Return the CPU time of a process and all its threads, in the kernel's ticks of 10 ms.
+    """Return the CPU time of a process and all its threads, in kernel ticks of 10 ms, or None.
 
-    None where the system does not say. (man 5 proc_pid_stat: utime and stime, fields 14 and 15;
-    the second field is a name in brackets that may hold anything.)
+    (man 5 proc_pid_stat: utime and stime, fields 14 and 15; the second field is a name in brackets
+    that may contain anything.)
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

@@ -1,8 +1,8 @@
-"""Why did ffmpeg end like that? From return code and stderr to one error of the tree. Pure.
+"""Map ffmpeg's return code and stderr to one error of the tree. Pure.
 
 The lines are those of `-loglevel repeat+level+error`: `[h264 @ 0x…] [error] what happened`. The
-name in front is the part of ffmpeg that speaks, which tells a damaged source (its demuxer or its
-decoder complains) from trouble elsewhere.
+name in front is the component of ffmpeg that printed the line; it distinguishes a damaged source
+(its demuxer or decoder reports an error) from a failure elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hevcq.ffmpeg.run.known_messages import Pass, message_text, unexpected_lines
 
 _COMPONENT = re.compile(r"^\[(?P<name>[^\]@]+?) @ (?:0x)?[0-9a-f]+\]")
 _SEAM = re.compile(r"(\n|\[[^\]\n]+? @ (?:0x)?[0-9a-f]+\] |\[(?:panic|fatal|error)\] )")
-"""A line that is too long for ffmpeg ends without a line break, and the next one goes on there."""
+"""Separators of messages: a line too long for ffmpeg ends without a line break before the next one."""
 _LEVEL = re.compile(r"\[(?:panic|fatal|error)\] ")
 
 _DISK = re.compile(r"No space left on device|Disk quota exceeded")
@@ -70,7 +70,7 @@ _PHRASES = {
 
 @dataclass(frozen=True, slots=True)
 class FfmpegExit:
-    """How an ffmpeg ended, what it was working on, and in which pass."""
+    """The exit of an ffmpeg: its command, its source, its output, and the kind of run."""
 
     command: Sequence[str]
     location: str
@@ -79,19 +79,19 @@ class FfmpegExit:
     stderr: Sequence[str]
     ffmpeg_pass: Pass = Pass.ENCODE
     source_texts: frozenset[str] = frozenset()
-    """What the source alone makes a program say, in `split_messages`: no words about this machine."""
+    """Messages (as of `split_messages`) that the source itself causes: they say nothing of this machine."""
 
 
 def split_messages(lines: Sequence[str], location: str) -> list[str]:
-    """Return what a program said of a source, cut where another part of it may begin to speak."""
+    """Split a program's lines, without the source's name, where another component's message may begin."""
     return _SEAM.split(strip_name(lines, location))
 
 
 def exit_error(ended: FfmpegExit) -> HevcqError | None:
-    """Return the error that an ending means, or None if it is no failure.
+    """Return the error that an exit means, or None if it is not a failure.
 
-    An exit of 0 is a failure only if the source's own demuxer or decoder complained: what else
-    is on stderr is for gate G1 to judge.
+    Exit code 0 is a failure only if the source's own demuxer or decoder reported an error; anything
+    else on stderr is left to gate G1.
     """
     name = display_name(ended.location)
     if ended.returncode == 0:
@@ -106,10 +106,10 @@ def _by_signal(ended: FfmpegExit, name: str) -> HevcqError | None:
     if number == signal.SIGXFSZ:
         return LimitExceeded(f"The rendition of {name} grew past the profile's max_output_ratio.")
     if number == signal.SIGXCPU:
-        return LimitExceeded(f"The encode of {name} used more CPU time than it may.")
+        return LimitExceeded(f"The encode of {name} exceeded its CPU time limit.")
     if number == signal.SIGKILL:
         return OutOfMemory(
-            f"ffmpeg was killed while it encoded {name}, most likely for want of memory.",
+            f"ffmpeg was killed while it encoded {name}, most likely because memory ran out.",
             returncode=ended.returncode,
             tail=ended.stderr,
             command=shell_command(ended.command),
@@ -157,7 +157,7 @@ def _by_source(ended: FfmpegExit, name: str) -> HevcqError | None:
 
 
 def _searchable(ended: FfmpegExit, lines: Sequence[str]) -> str:
-    """Return what may be searched for a cause: neither the video's name nor its own words."""
+    """Return the text to search for a cause, without the video's name and its own messages."""
     return "".join(
         part for part in split_messages(lines, ended.location) if part not in ended.source_texts
     )
@@ -169,7 +169,7 @@ def _names_source(ended: FfmpegExit, line: str) -> bool:
 
 
 def without_secrets(words: Sequence[str], location: str) -> tuple[str, ...]:
-    """Return command words or lines as they may be kept: a URL without its signature."""
+    """Return command words or lines with the signature removed from a URL."""
     if not is_url(location):
         return tuple(words)
     secret = ffmpeg_url(location)
@@ -177,7 +177,7 @@ def without_secrets(words: Sequence[str], location: str) -> tuple[str, ...]:
 
 
 def _complaint(ended: FfmpegExit) -> str | None:
-    """Return the first line in which the source's demuxer or decoder complains in earnest."""
+    """Return the first line in which the source's demuxer or decoder reports an unknown error."""
     own = {stream.codec for stream in ended.info.streams} | {ended.info.format_name}
     for line in unexpected_lines(ended.stderr, ended.ffmpeg_pass):
         speaker = _COMPONENT.match(line)
@@ -191,7 +191,7 @@ def _complaint(ended: FfmpegExit) -> str | None:
 def _damaged(name: str, line: str) -> SourceDamaged:
     return SourceDamaged(
         f"{name} is damaged: {_plain(line)}.",
-        remedy="Get the file again from where it came; it plays, if at all, with gaps.",
+        remedy="Get the file again from its origin; this copy plays with gaps, if at all.",
     )
 
 
@@ -206,7 +206,7 @@ def _unexplained(ended: FfmpegExit, what: str) -> EncoderFailed:
 
 
 def _sentence(lines: Sequence[str]) -> str:
-    """Return the first line that says something, without its technical prefix."""
+    """Return the first line that is not empty without its technical prefix."""
     return next((_plain(line) for line in lines if _plain(line)), "")
 
 

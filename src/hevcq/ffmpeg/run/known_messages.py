@@ -1,8 +1,8 @@
-"""Which of ffmpeg's error-level lines are known to be harmless: versioned data, not code.
+"""List the error-level lines of ffmpeg that are known to be harmless: versioned data, not code.
 
-A line that no entry matches counts as damage. Whoever adds an entry raises VERSION, says why the
-line is harmless, and names the pass it may appear in: a line that is harmless while a source is
-read may be a fault in what we made. Entries match the whole line behind its `[name @ address]`.
+A line that no entry matches counts as damage. When you add an entry, raise VERSION, give the reason
+why the line is harmless, and name the passes it may appear in: a line that is harmless while a
+source is read may be a fault in our output. Entries match the whole line after `[name @ address]`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ VERSION = 3
 
 
 class Pass(StrEnum):
-    """Where a line was printed. MIDWAY is the encode of a chunk that begins within a video."""
+    """The kind of ffmpeg run that printed a line.
+
+    MIDSTREAM is the encode of a chunk that does not start at the beginning of the video.
+    """
 
     DEMUX = "demux"
     DECODE = "decode"
@@ -26,7 +29,10 @@ class Pass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KnownMessage:
-    """One known line: `component` is what stands in the brackets ("" if there are none)."""
+    """One known line: `component` and `text` are regular expressions.
+
+    `component` matches the name in the brackets ("" if there are none).
+    """
 
     component: str
     text: str
@@ -53,20 +59,20 @@ KNOWN_MESSAGES: tuple[KnownMessage, ...] = (
         component=r"mjpeg|png|bmp",
         text=r"(?:unable to decode APP fields: .*|iCCP: .*)",
         passes=_EVERYWHERE,
-        reason="An odd comment inside cover art; cover art is copied, not decoded.",
+        reason="Unusual metadata inside cover art; cover art is copied, not decoded.",
     ),
     KnownMessage(
         component=r"hevc|h264",
         text=r"Error parsing (?:unregistered|registered) (?:user data|ITU-T T35).*",
         passes=_EVERYWHERE,
-        reason="A maker's private note inside the video; pictures do not depend on it.",
+        reason="A vendor's private data inside the video; pictures do not depend on it.",
     ),
     KnownMessage(
         component=r"https?",
         text=r"Stream ends prematurely at \d+, should be \d+",
         passes=frozenset({Pass.ENCODE, Pass.MIDSTREAM}),
-        reason="The connection broke and was taken up again at that byte (-reconnect); if it could "
-        "not be, ffmpeg ends with an error, and gate G5 misses the packets.",
+        reason="The connection broke and was resumed at that byte (-reconnect); if it could not be, "
+        "ffmpeg ends with an error, and gate G5 misses the packets.",
     ),
     KnownMessage(
         component=r"h264",
@@ -74,9 +80,9 @@ KNOWN_MESSAGES: tuple[KnownMessage, ...] = (
         r"reference picture missing during reorder|Missing reference picture, default is \d+|"
         r"number of reference frames .* exceeds max .*",
         passes=frozenset({Pass.MIDSTREAM}),
-        reason="Who begins at a key frame lacks what was before it: pictures stored after it but "
-        "shown before it are dropped anyway, and marks to forget older ones find none. Every "
-        "picture of the chunk is counted, and the seam is compared with the source (G8).",
+        reason="A decoder that starts at a key frame misses the frames before it: pictures stored "
+        "after it but displayed before it are dropped anyway, and commands to release older ones "
+        "find none. Every picture of the chunk is counted, and G8 compares the seam.",
     ),
     KnownMessage(
         component="",
@@ -96,9 +102,9 @@ _REPEATED = re.compile(r"Last message repeated \d+ times?")
 
 
 def unexpected_lines(lines: Iterable[str], ffmpeg_pass: Pass) -> tuple[str, ...]:
-    """Return the lines of a pass that are not known to be harmless.
+    """Return the lines that are not known to be harmless in this kind of run.
 
-    ffmpeg's "Last message repeated" shares the fate of the line before it.
+    ffmpeg's "Last message repeated" is treated like the line before it.
     """
     found: list[str] = []
     excused = False
@@ -112,10 +118,10 @@ def unexpected_lines(lines: Iterable[str], ffmpeg_pass: Pass) -> tuple[str, ...]
 
 
 def message_text(line: str) -> str:
-    """Return what a line says, without who said it at which address and how loudly.
+    """Return the text of a line without its component, address and level.
 
-    `[h264 @ 0x55d0] [error] co located POCs unavailable` becomes its last four words; people and
-    logs that group by sentence can do nothing with an address that differs in every run.
+    `[h264 @ 0x55d0] [error] co located POCs unavailable` becomes its last four words; an address
+    that differs in every run is of no use to readers or to logs that group by message.
     """
     parts = _LINE.match(line.strip())
     return parts["text"].strip().rstrip(".") if parts is not None else line.strip()

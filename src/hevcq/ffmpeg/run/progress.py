@@ -1,15 +1,15 @@
-"""Read ffmpeg's `-progress` lines."""
+"""Parse ffmpeg's `-progress` lines."""
 
 from __future__ import annotations
 
 from hevcq.ports.encoder import EncodeProgress
 
 SPEED_AFTER_S = 2.0
-"""Of video: before so much of it is out, ffmpeg's speed is mostly that of filling its buffers."""
+"""Seconds of output before which ffmpeg's speed mostly measures the filling of its buffers."""
 
 
 def parse_line(line: str) -> tuple[str, str] | None:
-    """Return key and value of one progress line, or None if it is none; N/A becomes ""."""
+    """Return key and value of a progress line, or None for any other line; N/A becomes ""."""
     key, equals, value = line.strip().partition("=")
     if not equals or not key or " " in key:
         return None
@@ -18,7 +18,10 @@ def parse_line(line: str) -> tuple[str, str] | None:
 
 
 class ProgressReader:
-    """Gathers lines into blocks; a block ends with `progress=continue` or `progress=end`."""
+    """Collects lines into blocks, which end with `progress=continue` or `progress=end`.
+
+    `duration_s` is the expected output time in seconds.
+    """
 
     def __init__(self, duration_s: float | None) -> None:
         self._duration_s = duration_s if duration_s and duration_s > 0 else None
@@ -27,7 +30,7 @@ class ProgressReader:
         self.ended = False
 
     def feed(self, line: str) -> EncodeProgress | None:
-        """Take one line; return the state when it ends a block. Values never step back."""
+        """Parse one line; return the progress if it ends a block. Values never decrease."""
         pair = parse_line(line)
         if pair is None:
             return None

@@ -1,4 +1,4 @@
-"""Run one command of an encode within the profile's bounds, and say what its ending means."""
+"""Run one command of an encode within the profile's bounds, and raise the error of its exit."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ from hevcq.ffmpeg.run.progress import ProgressReader
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, OnProgress
 
 OUTPUT_SLACK = 64 * 2**20
-"""What an output may be beyond max_output_ratio, in bytes; see domain/profile.py Bounds."""
+"""Bytes that an output may exceed max_output_ratio by; see domain/profile.py Bounds."""
 NOT_SOURCE_FAULTS = (
     DiskFull, LimitExceeded, OutOfMemory, SourceGone, SourceUnreadable, Unavailable, WorkerUnfit,
 )  # fmt: skip
-"""What is told by ffmpeg's words, and is no fault of the video's content."""
+"""Errors that are recognised by ffmpeg's messages and are not caused by the video's content."""
 NEARLY_DONE = 0.97
-"""From here on the file's own growth counts as progress: the index is being moved to the front."""
+"""Fraction from which changes of the file count as progress: the index is moved to the front."""
 
 
 @dataclass(frozen=True, slots=True)
 class FfmpegRun:
-    """What a command belongs to, and how its error-level lines are read."""
+    """The request that a command belongs to, and the kind of run, which decides what lines are known."""
 
     tools: FfmpegTools
     request: EncodeRequest
@@ -57,7 +57,7 @@ class FfmpegRun:
 
 @contextlib.contextmanager
 def new_output(request: EncodeRequest) -> Iterator[None]:
-    """Refuse to overwrite `request.output`, and remove it if what makes it fails."""
+    """Raise EncoderFailed if `request.output` exists; remove it if the block fails."""
     if request.output.exists():
         raise EncoderFailed(f"{request.output} exists already and is not overwritten.")
     try:
@@ -69,7 +69,7 @@ def new_output(request: EncodeRequest) -> Iterator[None]:
 
 @contextlib.contextmanager
 def extracted_covers(job: FfmpegRun) -> Iterator[list[Path]]:
-    """Make the covers that must be files first, and remove them at the end."""
+    """Extract the covers that must be attached as files, and remove the files at the end."""
     covers: list[Path] = []
     try:
         folder = job.request.output.parent
@@ -89,7 +89,10 @@ def run_bounded(
     on_line: Callable[[str], None] | None = None,
     check: Callable[[], None] | None = None,
 ) -> Finished:
-    """Run one command within the profile's bounds, and raise what its ending means."""
+    """Run one command within the profile's bounds.
+
+    Raises the error that its exit means (see `exit_error`), LimitExceeded, EncoderStalled or Stopped.
+    """
     request = job.request
     limits = limits_of(request.profile.bounds, output_bytes=_most_bytes(request))
     try:
@@ -106,7 +109,7 @@ def run_bounded(
     except EncoderFailed as error:
         if error.returncode is None:  # it stalled
             raise
-        # Somebody else killed it; said here with the video's name and the command.
+        # Killed from outside: raised again with the video's name and the command.
         raise _exit_problem(job, command, error.returncode, error.tail) or error from error
     problem = _exit_problem(job, command, finished.returncode, finished.stderr)
     if problem is not None:
@@ -117,7 +120,7 @@ def run_bounded(
 def _exit_problem(
     job: FfmpegRun, command: list[str], returncode: int, stderr: tuple[str, ...]
 ) -> HevcqError | None:
-    """Return what an ending means, in words that hold no secret."""
+    """Return the error that an exit means, without secrets in its text; None for success."""
     location = job.request.location
     ended = FfmpegExit(
         command=without_secrets(command, location),
@@ -134,27 +137,27 @@ def _exit_problem(
 
 
 def _source_texts(job: FfmpegRun) -> frozenset[str]:
-    """Return what the video makes a program say that only opens it, in `failure.pieces`.
+    """Return the texts that ffprobe prints when it only opens the source, as `split_messages` does.
 
-    A tag may read like an error of this machine, line breaks and all; asked after a failure only.
-    What cannot be opened (any more) says nothing that may be left out.
+    A tag may read like an error of this machine, line breaks included. Called only after a failure;
+    empty if the source cannot be opened.
     """
     location = job.request.location
-    look = [job.tools.ffprobe, *QUIET[-2:], *input_options(location)]
+    argv = [job.tools.ffprobe, *QUIET[-2:], *input_options(location)]
     try:
-        looked = run_child(look, stop=job.stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+        opened = run_child(argv, stop=job.stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
     except (EncoderFailed, LimitExceeded):
         return frozenset()
-    lines = without_secrets(looked.stderr, location) if looked.returncode == 0 else ()
-    return frozenset(split_messages(lines, location)[::2])  # what is between is who spoke
+    lines = without_secrets(opened.stderr, location) if opened.returncode == 0 else ()
+    return frozenset(split_messages(lines, location)[::2])  # the others are separators
 
 
 def run_with_progress(
     job: FfmpegRun, command: list[str], duration_s: float | None, on_progress: OnProgress
 ) -> EncodeReport:
-    """Run a command that prints its progress; watch that it moves and does not grow too large.
+    """Run a command that prints its progress; end it if it stalls or its output grows too large.
 
-    `duration_s` is the output time that makes the whole.
+    `duration_s` is the expected output time in seconds. Raises what `run_bounded` raises.
     """
     reader = ProgressReader(duration_s)
     watch = _ProgressWatchdog(job.request, reader, job.tools)
@@ -176,7 +179,7 @@ def run_with_progress(
 
 
 class _ProgressWatchdog:
-    """Looks at a running encode twice a second: does it move, is it too large?"""
+    """Checks twice a second that an encode makes progress, and that its output is not too large."""
 
     def __init__(self, request: EncodeRequest, reader: ProgressReader, tools: FfmpegTools) -> None:
         self._output = request.output
@@ -186,7 +189,7 @@ class _ProgressWatchdog:
         self._stall = StallWatchdog(request.profile.bounds.stall_s, tools.clock)
 
     def check(self) -> None:
-        """Raise EncoderStalled if nothing moved for too long."""
+        """Raise EncoderStalled if nothing has changed for `bounds.stall_s` seconds."""
         last = self._reader.last
         written = None
         if last.fraction >= NEARLY_DONE:
@@ -197,7 +200,7 @@ class _ProgressWatchdog:
         self._stall.check(moved, f"ffmpeg made no progress on {self._name}")
 
     def check_size(self) -> None:
-        """Raise LimitExceeded if the output grew past its bound."""
+        """Raise LimitExceeded if the output exceeds its bound."""
         if self._reader.last.size > self._most:
             raise LimitExceeded(
                 f"The rendition of {self._name} grew past {self._most >> 20} MiB "
