@@ -122,15 +122,15 @@ def test_a_file_that_went_away_is_gone(tmp_path):
 
 def test_a_pass_that_reads_nothing_more_gives_up():
     clock = ManualClock()
-    heard = SilenceWatchdog(FfmpegTools("ffmpeg", "ffprobe", clock), "/videos/x.mkv")
+    watchdog = SilenceWatchdog(FfmpegTools("ffmpeg", "ffprobe", clock), "/videos/x.mkv")
     clock.advance(SILENCE_S - 1)
-    heard.check()
-    heard.now()
+    watchdog.check()
+    watchdog.reset()
     clock.advance(SILENCE_S - 1)
-    heard.check()
+    watchdog.check()
     clock.advance(2)
     with pytest.raises(Unavailable, match=r"x\.mkv sent no data"):
-        heard.check()
+        watchdog.check()
 
 
 def test_a_stop_ends_the_pass(tmp_path):
