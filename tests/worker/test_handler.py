@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from hevcq.domain.certificate import Certificate, Gate
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
@@ -12,12 +10,6 @@ from hevcq.domain.verdict import Bury, Done, FailureClass, Skipped
 from hevcq.errors import (
     SourceGone,
 )
-from support.fakes.farm import Farm
-
-
-@pytest.fixture
-def farm(tmp_path) -> Farm:
-    return Farm(tmp_path)
 
 
 def test_a_source_becomes_one_certified_rendition_and_its_message_is_acked(farm):

@@ -25,11 +25,6 @@ from support.fakes.farm import Farm
 NAMES = ("1080p", "720p", "hevc")
 
 
-@pytest.fixture
-def farm(tmp_path) -> Farm:
-    return Farm(tmp_path)
-
-
 def worker_of(farm: Farm, *served: ProfileQueue) -> Slot:
     queues = served or (ProfileQueue(farm.profile, farm.queue),)
     return Slot(farm.context, farm.handler(), queues)

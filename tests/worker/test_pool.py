@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 
@@ -296,3 +297,46 @@ def test_a_second_signal_does_not_make_the_pool_spin_while_work_ends(farm):
     pool.run(signals)
 
     assert looks[3] - looks[0] >= 0.5, "time passes between two looks"
+
+
+def test_after_a_hangup_nothing_more_is_said_on_the_terminal(tmp_path):
+    terminal = os.open(tmp_path / "terminal", os.O_CREAT | os.O_WRONLY)
+    try:
+        with StopSignals() as signals:
+            signals._terminals = [terminal]
+            signals._handle(signal.SIGHUP, None)
+            assert signals.asked.wait(30)
+        os.write(terminal, b"said to nobody")
+    finally:
+        os.close(terminal)
+
+    assert signals.received == signal.SIGHUP
+    assert (tmp_path / "terminal").read_bytes() == b""
+
+
+def test_a_pool_that_nobody_stops_works_until_it_is_asked(tmp_path):
+    farm = Farm(tmp_path)
+    farm.clock.auto = False
+    source = farm.submit()
+    pool = WorkerPool(
+        farm.context, [ProfileQueue(farm.profile, farm.queue)], Numbers(slots=1, grace_s=20)
+    )
+    signals, ended = StopSignals(), []
+    runner = threading.Thread(target=lambda: ended.append(pool.run(signals)))
+    runner.start()
+    pause = threading.Event()
+    for _ in range(5_000):
+        farm.clock.advance(0.5)
+        if farm.record(source).state is JobState.DONE:
+            break
+        pause.wait(0.002)
+    signals.ask()
+    for _ in range(5_000):
+        farm.clock.advance(0.5)
+        runner.join(0.002)
+        if not runner.is_alive():
+            break
+
+    assert ended == [SlotOutcome.STOPPED]
+    assert farm.record(source).state is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 1

@@ -14,12 +14,6 @@ from hevcq.ports.store import Publication
 from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
-from support.fakes.farm import Farm
-
-
-@pytest.fixture
-def farm(tmp_path) -> Farm:
-    return Farm(tmp_path)
 
 
 def test_a_lease_lost_in_mid_encode_publishes_nothing_and_settles_nothing(farm):

@@ -10,11 +10,6 @@ from hevcq.domain.verdict import FailureClass
 from support.fakes.farm import Farm
 
 
-@pytest.fixture
-def farm(tmp_path) -> Farm:
-    return Farm(tmp_path)
-
-
 def upload(farm: Farm, key: str, content: bytes) -> Source:
     source = farm.store.add_source(key, content)
     farm.backend.task_publisher.publish(source, [farm.profile.name], announced=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
@@ -15,8 +17,9 @@ from hevcq.errors import (
     Stopped,
     VerificationFailed,
 )
+from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest, redrive
 from support.fakes.encoder import passed
-from support.fakes.videofarm import CHUNKS, VideoFarm
+from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
 
 
 @pytest.fixture
@@ -335,3 +338,21 @@ def test_a_plan_that_was_tampered_with_is_not_gone_by(farm):
     assert record.state is JobState.DONE
     assert "encode_chunk" not in farm.encoder.calls
     assert farm.encoder.calls.count("encode") == 1
+
+
+@pytest.mark.parametrize("kind", [VideoFarm, EmbeddedVideoFarm])
+def test_a_kill_before_the_burial_of_a_redriven_chunk_leaves_a_letter(tmp_path, kind):
+    farm = kind(tmp_path)
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
+    assert farm.until_settled(source).state is JobState.DEAD
+    order = RedriveRequest(wanted=DeadLetterFilter(), who="person")
+    assert len(list(redrive(farm.backend, order, clock=farm.clock, stop=threading.Event()))) == 1
+    farm.encoder.errors["preflight"] = [SourceDamaged("holes everywhere")]
+    assert farm.killed_at("queue.bury:before")
+    assert farm.state(source) is JobState.DEAD
+
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.until_settled(source)
+
+    assert ["holes everywhere" in letter.reason for letter in farm.letters()] == [True]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
+from benchmarks.kill_bench import KILLS, lives
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
 from hevcq.domain.job import JobState, Source
@@ -14,8 +15,6 @@ from hevcq.worker.scratch import Scratch
 from support.fakes.backend import Faulty
 from support.fakes.encoder import passed
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm
-
-pytestmark = pytest.mark.repeats
 
 
 def _job(farm: VideoFarm) -> Source:
@@ -153,6 +152,8 @@ SCENARIOS = {
         "ledger.interrupt ledger.unsplit store.list store.delete ledger.forget_parts queue.release",
     ),
 }
+
+
 CASES = [
     (name, f"{site}:{side}")
     for name, scenario in SCENARIOS.items()
@@ -197,6 +198,7 @@ def _one_proven_rendition_or_none(farm: VideoFarm, source: Source, end: JobState
     assert farm.kept(source) == []
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(("name", "point"), CASES)
 def test_the_same_kills_over_the_embedded_backend(tmp_path, name, point):
     farm = EmbeddedVideoFarm(tmp_path)
@@ -206,6 +208,7 @@ def test_the_same_kills_over_the_embedded_backend(tmp_path, name, point):
     farm.opened.close()
 
 
+@pytest.mark.repeats
 def test_every_point_that_a_split_video_comes_to_is_killed_at(tmp_path):
     came_to: set[str] = set()
     killed_at: set[str] = set()
@@ -223,6 +226,7 @@ def test_every_point_that_a_split_video_comes_to_is_killed_at(tmp_path):
     assert killed_at == came_to
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(("name", "point"), CASES)
 def test_a_kill_at_any_point_costs_at_most_one_chunk_and_loses_nothing(tmp_path, name, point):
     farm = VideoFarm(tmp_path)
@@ -264,6 +268,8 @@ CALLS = {
     ],
     "queue": ["ack", "release", "bury", "send"],
 }
+
+
 LIVES: dict[str, Callable[[VideoFarm], Source]] = {
     "plain": _job,
     "poison": _poison,
@@ -292,6 +298,7 @@ def _break(farm: VideoFarm, port: str, side: str, outage: _Outage) -> None:
         farm.with_context(backend=replace(whole, **{port: broken}))
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("life", LIVES)
 @pytest.mark.parametrize("times", [1, 4])
 @pytest.mark.parametrize("side", ["before", "after"])
@@ -316,3 +323,11 @@ def test_no_lost_request_or_reply_loses_or_doubles_a_video(tmp_path, port, call,
     assert depth.dead == (1 if life == "poison" else 0)
     assert farm.renditions() == ([] if life == "poison" else [farm.key(source)])
     assert farm.scratch_files() == []
+
+
+@pytest.mark.parametrize("kind", [VideoFarm, EmbeddedVideoFarm])
+def test_five_kills_cost_a_video_of_ten_minutes_one_chunk_each_at_most(kind):
+    for life in lives(kind, 5):
+        assert max(life.lost) <= 1.0
+        assert sum(life.lost) > 0, "nothing was lost: were there kills?"
+        assert sum(share > 0 for share in life.lost) <= KILLS

@@ -212,3 +212,19 @@ def test_a_short_job_of_the_same_profile_is_still_encoded_whole(tmp_path):
 
     assert record.state is JobState.DONE
     assert "keyframes" not in farm.encoder.calls
+
+
+def test_the_source_is_gone_from_scratch_before_a_joined_video_is_published(tmp_path, monkeypatch):
+    farm = VideoFarm(tmp_path)
+    source = farm.chunked()
+    publish, there = farm.store.publish, []
+
+    def watched(publication):
+        there.append([path.name for path in farm.scratch_files() if path.name == "source"])
+        return publish(publication)
+
+    monkeypatch.setattr(farm.store, "publish", watched)
+    farm.handle()
+
+    assert farm.state(source) is JobState.DONE
+    assert there == [[]]

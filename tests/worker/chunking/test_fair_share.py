@@ -11,12 +11,11 @@ import pytest
 
 from contracts.backends import source
 from hevcq.backends.embedded.factory import open_embedded
-from hevcq.domain.job import Task, TaskKind
+from hevcq.domain.job import Source, Task, TaskKind
 from hevcq.settings.model import Settings
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
-
-pytestmark = pytest.mark.repeats
+from support.fakes.videofarm import EmbeddedVideoFarm
 
 WORKERS, CHUNKS, SHORT_JOBS = 4, 60, 10
 CHUNK_S, SHORT_S = 60.0, 60.0
@@ -73,6 +72,7 @@ def ended(tmp_path) -> dict[str, float]:
     return run(tmp_path / "data", grouped=True)
 
 
+@pytest.mark.repeats
 def test_short_jobs_pass_between_the_chunks_of_videos_that_were_there_before_them(ended, capsys):
     shorts = [at for key, at in ended.items() if "short" in key]
     alone = SHORT_JOBS / WORKERS * SHORT_S
@@ -85,12 +85,14 @@ def test_short_jobs_pass_between_the_chunks_of_videos_that_were_there_before_the
     assert max(shorts) < min(at for key, at in ended.items() if "video" in key) / 4
 
 
+@pytest.mark.repeats
 def test_the_videos_end_no_later_for_it_than_the_work_takes(ended):
     total = (2 * CHUNKS * CHUNK_S + SHORT_JOBS * SHORT_S) / WORKERS
 
     assert max(ended.values()) <= 1.05 * total
 
 
+@pytest.mark.repeats
 def test_without_groups_the_short_jobs_would_wait_for_both_videos(tmp_path):
     ended = run(tmp_path / "data", grouped=False)
 
@@ -98,6 +100,7 @@ def test_without_groups_the_short_jobs_would_wait_for_both_videos(tmp_path):
     assert min(shorts) >= 2 * CHUNKS * CHUNK_S / WORKERS
 
 
+@pytest.mark.repeats
 def test_a_split_job_sends_its_chunks_in_one_group(tmp_path):
     """What the rule goes by, in both backends: SQS gets it as the message group."""
     from support.fakes.videofarm import VideoFarm
@@ -106,3 +109,43 @@ def test_a_split_job_sends_its_chunks_in_one_group(tmp_path):
     video = farm.split()
 
     assert farm.receive().tasks[0].group == video.source_id
+
+
+def task(name: str, chunk: int | None = None) -> Task:
+    """Return the task of a job, or of a chunk of a video."""
+    source = Source(bucket="uploads", key=f"TODO/all/{name}.mp4", version="v1", size=1)
+    if chunk is None:
+        return Task(source=source, profile="hevc")
+    return Task(
+        kind=TaskKind.CHUNK,
+        source=source,
+        profile="hevc",
+        chunk=chunk,
+        group=source.source_id,
+        split="0123-1",
+    )
+
+
+def test_a_video_does_not_pass_a_waiting_job_because_an_old_message_came_back(tmp_path):
+    queue = EmbeddedVideoFarm(tmp_path).queue
+
+    def received():
+        (found,) = queue.receive(1, wait_s=0, stop=threading.Event())
+        return found
+
+    queue.send([task("old")])
+    old = received()
+    queue.send([task("first-video", n) for n in range(5)])
+    for _ in range(4):
+        queue.ack(received())
+    queue.send([task("waits")])
+    queue.ack(received())
+    queue.release(old)
+    queue.send([task("second-video", n) for n in range(10)])
+
+    names = []
+    for _ in range(3):
+        found = received()
+        names.append(found.tasks[0].source.key.split("/")[-1])
+        queue.ack(found)
+    assert names == ["old.mp4", "waits.mp4", "second-video.mp4"]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import HAND_ON_S, Release
 from hevcq.errors import Stopped, Unavailable
 from hevcq.ports.encoder import EncodeProgress
+from hevcq.worker.chunking.straggler import StragglerWatch
 from hevcq.worker.delivery.context import RequeuedChunks
+from hevcq.worker.encode_slots import EncodeSlots
+from support.clips import ManualClock
 from support.fakes.encoder import fake_index
 from support.fakes.videofarm import EmbeddedVideoFarm, VideoFarm
 
@@ -158,3 +163,35 @@ class TestHandedOn(HandsOn):
     @pytest.fixture(params=[VideoFarm, EmbeddedVideoFarm])
     def farm(self, request, tmp_path) -> VideoFarm:
         return handing_on(request.param(tmp_path))
+
+
+def test_a_slot_whose_encode_ended_expects_nothing_more():
+    encode_slots = EncodeSlots(1, ManualClock(auto=True))
+    encode_slots.enter("a")
+    encode_slots.took("a")
+
+    encode_slots.expect("a", 1.0)
+
+    assert not encode_slots.enter("b"), "what is not encoding is not about to end"
+
+
+@pytest.mark.parametrize(("finished_at", "told"), [(1_010.0, 1), (None, 0)])
+def test_parts_without_times_say_nothing_of_how_long_a_chunk_should_take(
+    tmp_path, finished_at, told
+):
+    farm = VideoFarm(tmp_path)
+    times = {"started_at": 1_000.0, "finished_at": finished_at}
+    known = [part.model_copy(update=times) for part in farm.parts(farm.chunked())]
+    chunks = [SimpleNamespace(cost=0.3, index=n) for n in range(3)]
+    video = SimpleNamespace(job_id="job", chunks=SimpleNamespace(chunks=chunks))
+    ended = []
+    farm.ledger.parts = lambda _job: known
+    fence = SimpleNamespace(number=1, job_id="job")
+    lease = SimpleNamespace(end=ended.append)
+    trail = StragglerWatch(farm.context, video, chunks[0], lease, fence)
+    on_progress = trail.watched(lambda _now: None)
+    farm.clock.advance(1_000)
+
+    on_progress(EncodeProgress(0.1, 1.0, 1, 1.0, 7))
+
+    assert len(ended) == told

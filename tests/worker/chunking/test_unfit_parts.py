@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from hevcq.domain.job import JobState
+from hevcq.domain.chunking.split_plan import VideoPlan
+from hevcq.domain.job import JobState, TaskKind
 from hevcq.domain.verdict import Bury, FailureClass, Release
+from hevcq.errors import SourceDamaged
 from support.fakes.videofarm import CHUNKS, VideoFarm
 
 
@@ -82,3 +85,128 @@ def test_a_joined_video_with_other_frames_than_the_plan_is_never_seen(farm):
     assert "The joined video has" in handled.verdict.reason
     assert farm.renditions() == []
     assert farm.until_settled(source).state is JobState.DONE
+
+
+@pytest.fixture
+def left(tmp_path):
+    """A farm whose first chunk was published, and whose worker died before it could say so."""
+    farm = VideoFarm(tmp_path)
+    farm.source = farm.split()
+    assert farm.killed_at("store.publish:after")
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    return farm
+
+
+def part_of(farm) -> str:
+    (key,) = (key for key in farm.kept(farm.source) if key.endswith(".part"))
+    return key
+
+
+def report_of(farm) -> str:
+    return farm.store.stat(part_of(farm)).metadata["report"]
+
+
+def retell(farm, **changes) -> None:
+    """Change what the part's report says."""
+    name = report_of(farm)
+    told = {**json.loads(farm.store.content(name)), **changes}
+    farm.store.put(name, json.dumps(told).encode(), metadata={})
+
+
+def encodes_until_done(farm) -> int:
+    record = farm.until_settled(farm.source, rounds=60)
+    assert record.state is JobState.DONE
+    assert farm.renditions() == [farm.key(farm.source)]
+    assert farm.store.stat(farm.key(farm.source)).sha256 == record.rendition.sha256
+    return farm.encoder.calls.count("encode_chunk")
+
+
+def test_a_whole_part_with_its_report_is_not_encoded_again(left):
+    assert encodes_until_done(left) == CHUNKS
+
+
+DOUBTS = {
+    "no report": lambda farm: farm.store.delete(report_of(farm)),
+    "a report that nobody can read": lambda farm: farm.store.put(
+        report_of(farm), b"{}", metadata={}
+    ),
+    "a report of another part": lambda farm: retell(farm, part_id="somebody else's"),
+    "a report of another encoder": lambda farm: retell(farm, ffmpeg="ffmpeg version 4"),
+    "a report of other bytes": lambda farm: retell(farm, sha256="0" * 64),
+    "a report of another size": lambda farm: retell(farm, size=1),
+    "a report of fewer frames": lambda farm: retell(farm, frames=1),
+    "a report of an earlier end": lambda farm: retell(farm, last_pts=0),
+    "no job on the part": lambda farm: farm.store.put(part_of(farm), b"bytes", metadata={}),
+    "another job on the part": lambda farm: farm.store.put(
+        part_of(farm), b"bytes", metadata={"job": "another", "report": report_of(farm)}
+    ),
+    "other bytes in the part": lambda farm: farm.store.put(
+        part_of(farm), b"bytes", metadata=dict(farm.store.stat(part_of(farm)).metadata)
+    ),
+}
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+def test_a_part_in_any_doubt_is_encoded_again(left, doubt):
+    DOUBTS[doubt](left)
+
+    assert encodes_until_done(left) == CHUNKS + 1
+
+
+def test_a_video_that_was_published_and_not_recorded_is_not_joined_again(tmp_path):
+    farm = VideoFarm(tmp_path)
+    source = farm.chunked()
+    assert farm.killed_at("store.publish:after")
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+
+    assert farm.until_settled(source).state is JobState.DONE
+
+    assert farm.encoder.calls.count("join") == 1
+    assert [key for key, _, _ in farm.store.published].count(farm.key(source)) == 1
+
+
+def test_a_plan_that_can_be_read_but_is_not_the_one_that_was_made_is_not_gone_by(farm):
+    source = farm.split()
+    (key,) = [key for key in farm.kept(source) if key.endswith("plan.json")]
+    video = VideoPlan.parse(farm.store.content(key))
+    other = video.model_copy(update={"duration_s": video.duration_s + 1})
+    farm.store.put(key, other.model_dump_json().encode(), metadata={})
+
+    assert farm.until_settled(source, rounds=100).state is JobState.DONE
+    assert "encode_chunk" not in farm.encoder.calls
+
+
+def test_no_join_is_sent_while_a_chunk_is_missing(farm):
+    farm.split()
+    farm.handle()
+
+    left = [delivery.tasks[0].kind for delivery in iter(farm.receive, None)]
+
+    assert left == [TaskKind.CHUNK] * (CHUNKS - 1)
+
+
+def test_a_chunk_of_an_older_split_has_a_later_one_announced_whose_own_message_is_lost(farm):
+    source = farm.split()
+    old = farm.task(source, 0)
+    farm.begun_anew(source)
+    assert farm.killed_at("queue.send:before")
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    farm.queue.ack(farm.receive())
+    assert farm.quiet()
+    farm.queue.send([old])
+
+    assert farm.until_settled(source).state is JobState.DONE
+
+
+def test_a_chunks_letter_that_the_service_moved_back_starts_its_dead_job_anew(farm):
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
+    assert farm.until_settled(source).state is JobState.DEAD
+    (letter,) = farm.letters()
+    assert letter.task.kind is TaskKind.CHUNK
+    assert farm.queue.redrive(letter)
+
+    farm.do(replace(farm.receive(), from_dlq=True))
+
+    assert farm.until_settled(source).state is JobState.DONE
+    assert farm.letters() == []

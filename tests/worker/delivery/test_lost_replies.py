@@ -7,13 +7,15 @@ from dataclasses import replace
 import pytest
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.job import JobState, Source
+from hevcq.domain.job import JobState, Source, job_id
+from hevcq.domain.verdict import Done, FailureClass, Release, RetryIn
 from hevcq.errors import EncoderFailed, SourceDamaged, Stopped, Unavailable
+from hevcq.worker.handler import ProfileQueue
+from hevcq.worker.slot import _names
 from support.fakes.backend import Faulty
 from support.fakes.encoder import passed
 from support.fakes.farm import Farm
-
-pytestmark = pytest.mark.repeats
+from support.fakes.videofarm import VideoFarm
 
 CALLS = {
     "ledger": [
@@ -31,16 +33,24 @@ CALLS = {
     "store": ["check", "fetch", "stat", "put", "publish", "free_bytes"],
     "queue": ["ack", "release", "bury"],
 }
+
+
 CASES = [
     (port, call, side)
     for port, calls in CALLS.items()
     for call in calls
     for side in ("before", "after")
 ]
+
+
 WHOLE = {"fetch", "publish"}
 """Calls that move a whole file: their adapters repeat parts of them, the handler does not, so that
 each that fails is a counted failure, of which a job has two to spare."""
+
+
 LIVES = ("plain", "not smaller", "transient", "poison", "stopped")
+
+
 ENDS = {"not smaller": JobState.SKIPPED, "poison": JobState.DEAD}
 
 
@@ -80,6 +90,7 @@ def _break(farm: Farm, port: str, side: str, outage: _Outage) -> None:
         )
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("life", LIVES)
 @pytest.mark.parametrize(("port", "call", "side"), CASES)
 @pytest.mark.parametrize("times", [1, 2, 4])
@@ -103,6 +114,7 @@ def test_no_lost_request_or_reply_loses_or_doubles_a_job(tmp_path, port, call, s
     assert farm.scratch_files() == []
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("call", ["complete", "skip", "fail", "interrupt", "bury"])
 def test_a_transition_whose_reply_was_lost_is_not_made_twice(tmp_path, call):
     farm = Farm(tmp_path)
@@ -120,6 +132,7 @@ def test_a_transition_whose_reply_was_lost_is_not_made_twice(tmp_path, call):
     assert [s for _, s in farm.ledger.history].count(farm.state(source)) == 1
 
 
+@pytest.mark.repeats
 def test_a_publication_whose_reply_was_lost_is_recognised_by_its_digest(tmp_path):
     farm = Farm(tmp_path)
     source = farm.submit()
@@ -132,6 +145,7 @@ def test_a_publication_whose_reply_was_lost_is_recognised_by_its_digest(tmp_path
     assert farm.encoder.calls.count("encode") == 1
 
 
+@pytest.mark.repeats
 def test_a_service_that_stays_away_costs_counted_failures_and_ends_with_its_class(tmp_path):
     farm = Farm(tmp_path)
     farm.submit()
@@ -144,3 +158,105 @@ def test_a_service_that_stays_away_costs_counted_failures_and_ends_with_its_clas
     (letter,) = farm.letters()
     assert letter.failure_class.value == "network"
     assert "fetch got no answer" in letter.reason
+
+
+def lost(port, call, *, times=1, happened=True):
+    """Let the next calls of a port end without an answer."""
+    real, left = getattr(port, call), [times]
+
+    def without_answer(*args, **more):
+        if left[0]:
+            left[0] -= 1
+            if happened:
+                real(*args, **more)
+            raise Unavailable("no answer")
+        return real(*args, **more)
+
+    setattr(port, call, without_answer)
+
+
+def test_a_publication_whose_answer_was_lost_is_found_and_completed(tmp_path):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    lost(farm.store, "publish")
+
+    assert isinstance(farm.handle().verdict, Done)
+
+    assert farm.state(source) is JobState.DONE
+    assert [key for key, _, _ in farm.store.published] == [farm.key(source)]
+
+
+@pytest.mark.parametrize("there", [None, "another job", "other bytes"])
+def test_a_publication_that_did_not_happen_is_not_taken_for_one(tmp_path, there):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    if there is not None:
+        owner = "somebody else's" if there == "another job" else job_id(source, "hevc")
+        farm.store.put(farm.key(source), b"what is there", metadata={"job": owner})
+    lost(farm.store, "publish", happened=False)
+
+    assert isinstance(farm.handle().verdict, RetryIn)
+    assert farm.state(source) is JobState.QUEUED
+    assert farm.store.published == []
+
+
+def test_a_completion_whose_answer_was_lost_has_happened(tmp_path):
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    lost(farm.ledger, "complete")
+
+    assert isinstance(farm.handle().verdict, Done)
+
+    assert farm.state(source) is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 1
+
+
+def test_a_video_whose_chunks_could_not_be_queued_is_looked_at_again_soon(tmp_path):
+    farm = VideoFarm(tmp_path)
+    source = farm.submit()
+    queue = farm.context.backend.queues["hevc"]
+    lost(queue, "send", times=3, happened=False)
+
+    handled = farm.handle()
+
+    assert isinstance(handled.verdict, Release)
+    assert farm.state(source) is JobState.SPLIT
+    assert not farm.record(source).split.announced
+    assert farm.until_settled(source).state is JobState.DONE
+    assert farm.encoder.calls.count("keyframes") == 1, "it was not split again"
+
+
+def test_work_that_cannot_be_swept_keeps_no_video_from_being_done(tmp_path):
+    farm = VideoFarm(tmp_path)
+    source = farm.chunked()
+    lost(farm.store, "list", happened=False)
+
+    assert isinstance(farm.handle().verdict, Done)
+
+    assert farm.state(source) is JobState.DONE
+    assert farm.kept(source) != [], "a later sweep removes it"
+
+
+def test_a_job_whose_worker_died_after_its_part_was_given_up_is_buried_by_the_next(tmp_path):
+    farm = VideoFarm(tmp_path)
+    source = farm.split()
+    farm.encoder.errors["encode_chunk"] = [SourceDamaged("holes")]
+    assert farm.killed_at("ledger.bury#2:before")
+    assert farm.state(source) is JobState.SPLIT
+
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+    record = farm.until_settled(source)
+
+    assert (record.state, record.failure_class) == (JobState.DEAD, FailureClass.DAMAGED)
+    assert [letter.reason for letter in farm.letters()] == [record.reason]
+
+
+def test_lines_about_a_message_of_several_jobs_name_none_of_them_alone(tmp_path):
+    farm = Farm(tmp_path)
+    farm.submit()
+    delivery = farm.receive()
+    served = ProfileQueue(farm.profile, farm.queue)
+
+    assert _names(served, delivery)["job"] == delivery.tasks[0].job_id
+    several = replace(delivery, tasks=delivery.tasks * 2)
+    assert _names(served, several) == {"profile": "hevc", "attempt": 1}

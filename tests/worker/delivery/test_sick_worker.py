@@ -15,13 +15,9 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
+from hevcq.worker.delivery.fault_attribution import SUSPECT, CircuitBreaker
 from support.fakes.backend import HEVC
 from support.fakes.farm import Farm
-
-
-@pytest.fixture
-def farm(tmp_path) -> Farm:
-    return Farm(tmp_path)
 
 
 def with_numbers(tmp_path, **numbers: int) -> Farm:
@@ -201,3 +197,21 @@ def test_one_job_that_fails_again_and_again_does_not_take_the_worker_out(farm):
 
     assert farm.context.breaker.failed("another", FailureClass.ENCODER) is False
     assert farm.letters()[0].failure_class is FailureClass.ENCODER
+
+
+@pytest.mark.parametrize("failure_class", list(FailureClass))
+def test_only_failures_that_may_be_the_machines_make_it_sick(failure_class):
+    fitness = CircuitBreaker(sick_after=2)
+    fitness.failed("a", failure_class)
+
+    assert fitness.failed("b", failure_class) is (failure_class in SUSPECT)
+
+
+def test_a_success_in_between_shows_that_the_worker_can_encode():
+    fitness = CircuitBreaker(sick_after=2)
+    fitness.failed("a", FailureClass.ENCODER)
+    fitness.succeeded()
+
+    assert not fitness.failed("b", FailureClass.ENCODER)
+    assert not fitness.failed("b", FailureClass.ENCODER), "the same job counts once"
+    assert fitness.failed("c", FailureClass.ENCODER)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from hevcq.worker.monitoring.periodic import AFTER_DEFECT_S, Background
+from hevcq.worker.monitoring.health import Health
+from hevcq.worker.monitoring.periodic import AFTER_DEFECT_S, Background, Periodic
 from support.clips import ManualClock
 
 
@@ -35,3 +36,27 @@ def test_a_step_that_breaks_is_told_and_tried_again_a_minute_later(capsys):
 
 def test_what_was_never_woken_ends_at_once():
     Background("tidy", lambda: 1.0, ManualClock()).close(30)
+
+
+HEALTH = Health(slots=1, alive=1, handled=0, oldest_poll_s=0)
+
+
+def test_a_periodic_thing_begins_once_however_often_the_pool_looks():
+    clock, done, again = ManualClock(), [], threading.Event()
+
+    def step() -> None:
+        done.append(clock.now())
+        if len(done) == 2:
+            again.set()
+
+    tidy = Periodic("tidy", step, clock, every_s=60)
+    for _ in range(3):
+        tidy.look(HEALTH)
+    clock.until_waiting()
+    clock.advance(59)
+    assert len(done) == 1
+    clock.advance(1)
+    assert again.wait(30)
+    tidy.close()
+
+    assert done[1] - done[0] == 60
