@@ -13,6 +13,7 @@ from chaos.points import points
 from chaos.sim.campaign import EMBEDDED_EVERY, embedded_side, is_embedded, live, silent, world_of
 from chaos.sim.chaos import PROFILES, Stats
 from chaos.sim.doors import QueueDoor
+from chaos.sim.video_driver import VideoDriver
 from chaos.sim.video_world import EVERY, VideoWorld, is_video_world
 from chaos.sim.videos import video_profile
 from hevcq.errors import Superseded
@@ -92,6 +93,19 @@ class Staged(VideoWorld):
 
 class Received(VideoWorld):
     forced = ("receivers",)
+
+
+class ImpatientDriver(VideoDriver):
+    """Cancels a split video now and then for as long as videos arrive."""
+
+    def _story(self):
+        story = super()._story()
+        last = max(at for at, _action in story)
+        return story + [(last * share / 10, self._cancel) for share in range(1, 11)]
+
+
+class Impatient(VideoWorld):
+    driven_by, forced = ImpatientDriver, ("videos",)
 
 
 def _broken(word: str, *, kind: type[VideoWorld] = VideoWorld, seeds=range(1, 1 + SEEDS)) -> None:
@@ -196,7 +210,7 @@ def test_a_chunk_that_nobody_stops_after_a_cancel_is_noticed(monkeypatch):
 
     monkeypatch.setattr(Lease, "end", unstopped)
 
-    _broken("nobody wants it any more")
+    _broken("nobody wants it any more", kind=Impatient)
 
 
 def test_a_video_that_is_not_swept_is_noticed(monkeypatch):

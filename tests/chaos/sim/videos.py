@@ -31,8 +31,9 @@ SLICES = 5
 """How often the encode of a chunk tells how far it is."""
 SLOWED, MOST = 20.0, 1.5
 """A slow chunk takes so many times longer, and any at most so many times its share of the video."""
-LOOKS = 3
-"""After so many reports, each with time for a look at its job, an unwanted chunk must have ended."""
+LOOKS = 2
+"""At this many reports at which its worker looks at its job, an unwanted chunk must have ended.
+More would hardly ever fit: a chunk reports SLICES - 1 times, and is cancelled somewhere among them."""
 CHUNKING = Chunking(mode=ChunkMode.ALWAYS, min_s=10.0, target_s=20.0, max_s=40.0)
 
 
@@ -225,7 +226,7 @@ class _Turn:
         record = world.ledger.get(self.job.job_id)
         wanted = record.state is JobState.SPLIT and record.split.name == self._split
         now, seconds = world.sched.now, float(self.chunk.duration_ticks * self.plan.tick)
-        looked = now - self._last >= 5.0
+        looked = now - self._last >= world.ledger.progress_every_s
         self._last = now if looked else self._last
         on_progress(EncodeProgress(share, share * seconds, 1, seconds / max(whole, 0.001), 7))
         if wanted or not looked or stop.is_set():
