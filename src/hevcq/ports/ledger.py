@@ -87,8 +87,9 @@ class JobLedger(ABC):
     """
 
     progress_every_s: float = 5.0
-    """How often at most a caller records progress within one phase, in seconds, by what a write
-    costs here: every 5 s a job of an hour costs 720 writes."""
+    """Shortest time between two records of progress within one phase, in seconds, by what a write
+    costs here: every 5 s a job of an hour costs 720 writes. A chunk reads its job's record at the
+    same times, so this is also how long a chunk runs on after its job is cancelled."""
 
     @abstractmethod
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:

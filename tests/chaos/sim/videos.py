@@ -32,8 +32,8 @@ SLICES = 5
 SLOWED, MOST = 20.0, 1.5
 """A slow chunk takes so many times longer, and any at most so many times its share of the video."""
 LOOKS = 2
-"""At this many reports at which its worker looks at its job, an unwanted chunk must have ended.
-More would hardly ever fit: a chunk reports SLICES - 1 times, and is cancelled somewhere among them."""
+"""An unwanted chunk must have ended by this many reports at which its worker reads its job's record.
+Three hardly ever fit: a chunk reports SLICES - 1 times, and is cancelled somewhere among them."""
 CHUNKING = Chunking(mode=ChunkMode.ALWAYS, min_s=10.0, target_s=20.0, max_s=40.0)
 
 
