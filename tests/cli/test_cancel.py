@@ -20,7 +20,7 @@ def test_a_folder_is_cancelled_and_what_had_ended_there_is_only_named(hevcq, far
     assert ran.code == 0
     words = {line.split()[0]: line for line in ran.out.splitlines()}
     assert set(words) == {"cancelled", "ended"}
-    assert "it is done already" in words["ended"]
+    assert "already done" in words["ended"]
     found = [state(farm, job) for job in (waiting, done, other)]
     assert found == [JobState.DEAD, JobState.DONE, JobState.QUEUED]
 
@@ -59,7 +59,7 @@ def test_a_name_that_matches_nothing_is_told(hevcq, farm):
     ran = hevcq("cancel", "elsewhere")
 
     assert ran.code == ExitCode.SOME_FAILED
-    assert "No job matches" in ran.err
+    assert "No matching job" in ran.err
     assert ran.out == ""
 
 

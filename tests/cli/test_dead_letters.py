@@ -85,7 +85,7 @@ def test_show_of_an_unknown_letter_says_so(hevcq):
     ran = hevcq("dead-letters", "show", "zzz")
 
     assert (ran.code, ran.out) == (ExitCode.USAGE, "")
-    assert "no dead letter 'zzz'" in ran.err
+    assert "No dead letter 'zzz'" in ran.err
 
 
 def test_a_name_with_control_characters_stays_on_its_line_and_off_the_terminal(hevcq, farm):
@@ -104,7 +104,7 @@ def test_purge_without_a_yes_deletes_nothing(hevcq, farm):
     ran = hevcq("dead-letters", "purge")
 
     assert ran.code == ExitCode.SOME_FAILED
-    assert "Nothing was deleted." in ran.err
+    assert "Nothing deleted." in ran.err
     assert len(letters(farm)) == 1
 
 
@@ -187,7 +187,7 @@ def test_redrive_takes_only_letters_older_than_an_age(hevcq, farm):
     wrong = hevcq("redrive", "--dlq", "--older-than", "soon")
     old = hevcq("redrive", "--dlq", "--older-than", "0s")
 
-    assert (young.out, young.err) == ("", "No dead letter matches.\n")
+    assert (young.out, young.err) == ("", "No matching dead letter.\n")
     assert wrong.code == ExitCode.USAGE
     assert "neither a duration nor a date" in wrong.err
     assert old.err == "1 redriven.\n"
@@ -214,7 +214,7 @@ def test_redrive_by_job_takes_that_job_alone(hevcq, farm):
 def test_redrive_with_nothing_to_do_says_so_and_is_fine(hevcq):
     ran = hevcq("redrive", "--dlq")
 
-    assert (ran.code, ran.out, ran.err) == (0, "", "No dead letter matches.\n")
+    assert (ran.code, ran.out, ran.err) == (0, "", "No matching dead letter.\n")
 
 
 def test_quiet_leaves_the_words_out(hevcq, farm):

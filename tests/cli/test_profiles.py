@@ -53,14 +53,14 @@ def test_an_unknown_profile_gets_the_nearest_name(hevcq):
         ("name: bad\ndescription: x\nvideo: {codec: hevc, crf: 99}", "video.crf"),
         (
             "name: bad\ndescription: x\nvideo: {codec: hevc, crf: 20, speed: 1}",
-            "video.speed: there is no such key",
+            "video.speed: unknown key",
         ),
         ("name: bad\ndescription: x\nvideo: {codec: hevc, crff: 20}", "did you mean 'crf'?"),
         ("name: bad\nqueues: {}\nvideo: {codec: hevc, crf: 2}", "did you mean 'queue'?"),
-        ("name: bad\nname: good", "'name' is given twice"),
-        ("name: other\ndescription: x\nvideo: {codec: hevc, crf: 20}", "must agree"),
+        ("name: bad\nname: good", "duplicate key 'name'"),
+        ("name: other\ndescription: x\nvideo: {codec: hevc, crf: 20}", "must match"),
         ("- a list", "not a YAML mapping"),
-        ("name: [", "cannot be read"),
+        ("name: [", "Cannot read"),
     ],
 )
 def test_validate_names_the_file_and_the_key_and_goes_on(

@@ -98,7 +98,7 @@ def test_a_name_nobody_knows_is_said_and_fails(hevcq):
     ran = hevcq("reprocess", "nowhere.mp4")
 
     assert ran.code == ExitCode.SOME_FAILED
-    assert "No job matches" in ran.err
+    assert "No matching job" in ran.err
 
 
 def test_failed_takes_every_dead_job_and_no_other(hevcq, farm):

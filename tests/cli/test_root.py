@@ -149,7 +149,7 @@ def test_a_bug_is_called_one(hevcq, monkeypatch):
     ran = hevcq("status")
 
     assert ran.code == ExitCode.INTERNAL
-    assert ran.err == "hevcq: this is a bug: KeyError: 'nope' (--verbose shows the trace)\n"
+    assert ran.err == "hevcq: this is a bug: KeyError: 'nope' (--verbose shows the traceback)\n"
 
 
 def test_ctrl_c_ends_with_130_and_no_trace(hevcq, monkeypatch):

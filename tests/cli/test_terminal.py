@@ -23,8 +23,8 @@ def test_purge_asks_and_a_no_deletes_nothing(hevcq, farm, terminal, monkeypatch)
 
     ran = hevcq("dead-letters", "purge")
 
-    assert asked == ["Delete 1 dead letters for good?"]
-    assert ran.err == "Nothing was deleted.\n"
+    assert asked == ["Permanently delete 1 dead letters?"]
+    assert ran.err == "Nothing deleted.\n"
     assert farm.app.backend.queues["hevc"].depth().dead == 1
 
 

@@ -65,7 +65,7 @@ def test_chunks_are_handed_on_where_workers_are_machines_of_their_own(
 def test_a_folder_without_profiles_is_a_configuration_error(tmp_path: Path):
     app = open_app(Settings(data_dir=tmp_path / "data", profiles_dir=tmp_path))
 
-    with pytest.raises(ConfigError, match="no profile"):
+    with pytest.raises(ConfigError, match="No profiles"):
         _ = app.backend
 
 

@@ -128,7 +128,7 @@ def test_set_id_bits_are_not_carried(tmp_path):
 
 
 LOSSES = [
-    ("chown", errno.EPERM, "Owner and group were not carried"),
+    ("chown", errno.EPERM, "Owner and group not preserved"),
     ("chown", errno.EIO, "The owner was not carried: Input/output error"),
     ("chmod", errno.EPERM, "The mode was not carried"),
     ("setxattr", errno.ENOTSUP, "The attribute 'user.note' was not carried"),

@@ -1,4 +1,4 @@
-"""The command line's root: global options, commands loaded when they are named, errors told once."""
+"""The root of the command line: global options, lazily loaded commands, error reporting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hevcq.util.text import printable
 
 
 class Command(NamedTuple):
-    """Where a command is, as `module:attribute`, and the first sentence of its help."""
+    """A command's location, as `module:attribute`, and the first sentence of its help."""
 
     target: str
     summary: str
@@ -30,41 +30,39 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "ingest": Command(
         "hevcq.cli.library.ingest:ingest",
-        "Find every video below PATH, encode it, verify it, and put it in its place.",
+        "Encode, verify and put in place every video below PATH.",
     ),
     "collect": Command(
         "hevcq.cli.library.collect:collect",
-        "Put in place what was queued before and is finished by now; wait for nothing.",
+        "Put finished renditions in place, without waiting.",
     ),
-    "worker": Command(
-        "hevcq.cli.queue.worker:worker", "Work on what is queued until told to stop."
-    ),
+    "worker": Command("hevcq.cli.queue.worker:worker", "Encode queued jobs until stopped."),
     "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and dead letters."),
     "dead-letters": Command(
-        "hevcq.cli.queue.dead_letters:app", "List, show and purge what was given up on."
+        "hevcq.cli.queue.dead_letters:app", "List, show and delete failed jobs' messages."
     ),
     "redrive": Command("hevcq.cli.queue.redrive:redrive", "Send dead letters back to their queue."),
-    "cancel": Command(
-        "hevcq.cli.queue.cancel:cancel", "End jobs that wait or run; a video's chunks end too."
-    ),
+    "cancel": Command("hevcq.cli.queue.cancel:cancel", "Cancel queued and running jobs."),
     "reprocess": Command(
-        "hevcq.cli.queue.reprocess:reprocess", "Queue finished or failed sources again."
+        "hevcq.cli.queue.reprocess:reprocess", "Queue finished or failed jobs again."
     ),
     "undo": Command(
         "hevcq.cli.library.undo:undo",
-        "Bring originals back that --replace replaced: bytes, name, times, rights and attributes.",
+        "Restore replaced originals, byte for byte.",
     ),
-    "profiles": Command("hevcq.cli.setup.profiles:app", "List, show and validate the recipes."),
-    "probe": Command("hevcq.cli.library.probe:probe", "Show what a media file really is."),
-    "plan": Command("hevcq.cli.library.plan:plan", "Show what would become of a file."),
+    "profiles": Command(
+        "hevcq.cli.setup.profiles:app", "List, show and validate encoding profiles."
+    ),
+    "probe": Command("hevcq.cli.library.probe:probe", "Show what a media file contains."),
+    "plan": Command("hevcq.cli.library.plan:plan", "Show how a file would be encoded."),
     "verify": Command("hevcq.cli.library.verify:verify", "Check a rendition against its source."),
     "doctor": Command(
         "hevcq.cli.setup.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."
     ),
     "config": Command("hevcq.cli.setup.config:app", "Show the settings and where they came from."),
 }
-"""Every command in the order of the help. The summary is here too because `hevcq --help` imports no
-command: that takes half a second."""
+"""Every command in the order of the help. Summaries are repeated here because importing all commands
+for `hevcq --help` would take half a second."""
 
 
 class LazyGroup(TyperGroup):
@@ -76,7 +74,7 @@ class LazyGroup(TyperGroup):
             self.commands[name] = TyperCommand(name, help=summary)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that `args` begins with, and import it."""
+        """Return the command named by the first of `args`, imported."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, name and load_command(name), rest
 
@@ -89,7 +87,7 @@ class LazyGroup(TyperGroup):
             raise typer.Exit(ExitCode.PIPE) from error
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        """Run the command; an error that hevcq names becomes one sentence and an exit code."""
+        """Run the command; a HevcqError becomes one sentence and an exit code."""
         try:
             return super().invoke(ctx)
         except HevcqError as error:
@@ -103,7 +101,7 @@ class LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """Import a command of COMMANDS and return it under that name."""
+    """Import a command of COMMANDS and return it."""
     module, _, attribute = COMMANDS[name].target.partition(":")
     found = getattr(importlib.import_module(module), attribute)
     if not isinstance(found, typer.Typer):
@@ -122,7 +120,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes are in the README; `hevcq COMMAND --help` tells more of each command.",
+    epilog="`hevcq COMMAND --help` describes each command; the README lists the exit codes.",
 )
 
 
@@ -136,15 +134,17 @@ def _version(*, wanted: bool) -> None:
 def root(
     ctx: typer.Context,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Read settings from this TOML file.")
+        Path | None, typer.Option(metavar="FILE", help="Settings file (TOML).")
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the database, the store and scratch files."),
+        typer.Option(metavar="DIR", help="Folder for the database, store and scratch files."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only data and errors.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only data and errors.")
+    ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say more; errors with their trace.")
+        bool, typer.Option("--verbose", "-v", help="Print more, and tracebacks of errors.")
     ] = False,
     version: Annotated[  # noqa: ARG001 - acted on in its callback
         bool,
@@ -156,21 +156,21 @@ def root(
         ),
     ] = False,
 ) -> None:
-    """Re-encode videos into verified renditions, and lose nothing on the way."""
+    """Re-encode videos safely: every rendition is verified, no original is lost."""
     ctx.obj = Cli(config=config, data_dir=data_dir, quiet=quiet, verbose=verbose)
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 
 
 def report_error(error: BaseException, *, verbose: bool = False) -> ExitCode:
-    """Print one sentence for `error` on stderr (and the trace with `verbose`); return its code."""
+    """Print `error` on stderr as one sentence (with a traceback if `verbose`); return its code."""
     if verbose:
         traceback.print_exception(error, file=sys.stderr)
     code = exit_code(error)
     said = printable(" ".join(str(error).split()))
     if code is ExitCode.INTERNAL:
-        said = f"this is a bug: {type(error).__name__}: {said} (--verbose shows the trace)"
-    print(f"hevcq: {said}", file=sys.stderr)  # noqa: T201 - the one place that tells errors
+        said = f"this is a bug: {type(error).__name__}: {said} (--verbose shows the traceback)"
+    print(f"hevcq: {said}", file=sys.stderr)  # noqa: T201 - the one place that prints errors
     return code
 
 
@@ -181,7 +181,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         typer.main.get_command(app).main(args=arguments, prog_name="hevcq")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else ExitCode.OK
-    except Exception as error:  # noqa: BLE001 - the last line of defence: tell it and fail
+    except Exception as error:  # noqa: BLE001 - the last line of defence
         code = report_error(error, verbose=bool({"--verbose", "-v"} & set(arguments)))
     else:
         code = ExitCode.OK
@@ -191,7 +191,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         _drop_stdout()
         if isinstance(error, BrokenPipeError):
             return int(ExitCode.PIPE)
-        # What failed in a write was told already, and is still in the buffer.
+        # The failed write was reported already; its text is still in the buffer.
         return int(code if code is exit_code(error) else report_error(error))
     return int(code)
 

@@ -1,4 +1,4 @@
-"""What every command shares: the global options, the settings they lead to, and the opened app."""
+"""The context of every command: global options, settings and the opened app."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Cli:
 
     @contextmanager
     def app(self, **flags: tuple[str, object]) -> Iterator[App]:
-        """Open everything a command needs, and close it after; see `loaded` for `flags`."""
+        """Open the app for one command and close it afterwards; see `loaded` for `flags`."""
         from hevcq.wiring.app import open_app
 
         app = open_app(self.settings(**flags))
@@ -68,9 +68,9 @@ class Cli:
             app.close()
 
     def say(self, words: str) -> None:
-        """Print words for people on stderr, unless --quiet."""
+        """Print a message on stderr, unless --quiet."""
         if not self.quiet:
-            print(words, file=sys.stderr)  # noqa: T201 - this is the one door for words
+            print(words, file=sys.stderr)  # noqa: T201 - the one place that prints messages
 
 
 def cli_of(ctx: typer.Context) -> Cli:

@@ -1,4 +1,4 @@
-"""Exit codes: named, tabled, and the one function that turns an error into one of them."""
+"""Exit codes, their meanings, and the mapping from errors to them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hevcq.errors import (
 
 
 class ExitCode(IntEnum):
-    """What hevcq's exit status says; `MEANING` has the sentence of each."""
+    """The exit status of hevcq; `MEANING` describes each."""
 
     OK = 0
     SOME_FAILED = 1
@@ -36,19 +36,19 @@ class ExitCode(IntEnum):
 
 
 MEANING: dict[ExitCode, str] = {
-    ExitCode.OK: "everything asked for is done; a skip with its reason counts as done",
+    ExitCode.OK: "everything is done; skipped files count as done",
     ExitCode.SOME_FAILED: (
-        "some files failed or were refused (each is named, or is a dead letter); the others are done"
+        "some files failed or were refused (listed, or kept as dead letters); the others are done"
     ),
-    ExitCode.USAGE: "the command line is wrong, or names a profile, job or file there is not",
-    ExitCode.CONFIG: "a setting or a profile file is not valid",
-    ExitCode.UNFIT: "this machine cannot do the work: ffmpeg is missing, too old or lacks an encoder",
+    ExitCode.USAGE: "wrong command line, or no such profile, job or file",
+    ExitCode.CONFIG: "invalid setting or profile file",
+    ExitCode.UNFIT: "this machine cannot encode: ffmpeg is missing, too old or lacks an encoder",
     ExitCode.STORAGE: "the data folder's database is damaged, too new or locked, or the disk is full",
-    ExitCode.REFUSED: "a replace or an undo was refused; the originals are untouched",
+    ExitCode.REFUSED: "a replace or undo was refused; originals are untouched",
     ExitCode.UNAVAILABLE: "a service or a file system did not answer; try again",
-    ExitCode.INTERNAL: "a bug in hevcq; --verbose shows the trace",
+    ExitCode.INTERNAL: "a bug in hevcq; --verbose shows the traceback",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C, SIGTERM); running work went back to its queue",
-    ExitCode.PIPE: "the reader of the output went away",
+    ExitCode.PIPE: "the reader of the output closed it",
 }
 
 _CODES: tuple[tuple[type[HevcqError], ExitCode], ...] = (
@@ -65,7 +65,7 @@ _CODES: tuple[tuple[type[HevcqError], ExitCode], ...] = (
 
 
 def exit_code(error: BaseException) -> ExitCode:
-    """Return the exit code of an error that ends the program; one nobody named is INTERNAL."""
+    """Return the exit code of an error that ends the program; INTERNAL if it is unknown."""
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code

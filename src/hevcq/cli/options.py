@@ -9,11 +9,11 @@ import typer
 from hevcq.domain.verdict import FailureClass
 
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print JSON, one object a line (see docs/cli.md).")
+    bool, typer.Option("--json", help="Print JSON, one object per line (see docs/cli.md).")
 ]
 ProfileNames = Annotated[
     list[str] | None,
-    typer.Option("--profile", "-p", metavar="NAME", help="Only this profile; may be repeated."),
+    typer.Option("--profile", "-p", metavar="NAME", help="Only this profile (repeatable)."),
 ]
 OfClass = Annotated[
     FailureClass | None,
@@ -23,9 +23,5 @@ OfClass = Annotated[
         help=f"Only this failure class: {', '.join(FailureClass)}.",
     ),
 ]
-OfJob = Annotated[
-    str | None, typer.Option("--job", metavar="ID", help="Only this job (its id or how it begins).")
-]
-Limit = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=1, help="At most this many.")
-]
+OfJob = Annotated[str | None, typer.Option("--job", metavar="ID", help="Job id or prefix.")]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Maximum number.")]

@@ -56,9 +56,7 @@ def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[Callable[[], None
     path = own_folder(root) / BUSY / job_id
     descriptor = _own(path)
     if descriptor is None:
-        raise Unavailable(
-            f"Another hevcq is placing the job {job_id} below {printable(root)} just now."
-        )
+        raise Unavailable(f"Waiting: another hevcq is writing to the library {printable(root)}.")
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, note)

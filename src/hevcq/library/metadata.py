@@ -43,7 +43,7 @@ def _copy_group(facts: os.stat_result, target: Path) -> list[str]:
     try:
         os.chown(target, -1, facts.st_gid, follow_symlinks=False)
     except OSError:
-        return ["Owner and group were not carried: only root may give files away."]
+        return ["Owner and group not preserved: only root can change them."]
     return ["The owner was not carried: only root may give files away."]
 
 

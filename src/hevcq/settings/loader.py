@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 from pydantic import BaseModel, ValidationError
@@ -22,10 +22,13 @@ from pydantic import BaseModel, ValidationError
 from hevcq.errors import ConfigError
 from hevcq.settings.model import Settings
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 PREFIX = "HEVCQ_"
 FILE_NAME = "hevcq.toml"
 OTHER_VARIABLES = ("HEVCQ_CONFIG", "HEVCQ_PROFILES")
-"""Variables that are no settings: the settings file, and workers/run.py's list of profiles."""
+"""Variables that are not settings: the settings file, and the profiles of workers/run.py."""
 TEST_PREFIXES = ("HEVCQ_TEST_", "HEVCQ_CRASH_")
 """Variables of the fault campaign; they are never settings."""
 DEFAULT = "default"
@@ -71,11 +74,11 @@ def load(flags: Mapping[str, Flag] | None = None, *, config: Path | None = None)
 
 
 def find_file(config: Path | None) -> Path | None:
-    """Return the settings file to read, or None; a file that was named must exist."""
+    """Return the settings file to read, or None; raise ConfigError if a named one does not exist."""
     named = config or (Path(os.environ["HEVCQ_CONFIG"]) if os.environ.get("HEVCQ_CONFIG") else None)
     if named is not None:
         if not named.is_file():
-            raise ConfigError(f"There is no settings file {named}.")
+            raise ConfigError(f"No such settings file: {named}.")
         return named.absolute()
     here = Path.cwd() / FILE_NAME
     user = Path(platformdirs.user_config_dir("hevcq", appauthor=False)) / FILE_NAME
@@ -105,13 +108,11 @@ def _from_file(file: Path | None) -> Layer:
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"The settings file {file} cannot be read: {error}.") from error
+        raise ConfigError(f"Cannot read the settings file {file}: {error}.") from error
     known = dict(leaves(Settings))
     for key, value in _flat(raw):
         if key not in known:
-            raise ConfigError(
-                f"The settings file {file} has an unknown key {key!r}.", remedy=_hint(key, known)
-            )
+            raise ConfigError(f"Unknown setting {key!r} in {file}.", remedy=_hint(key, known))
         yield key, _from_folder(value, file.parent, known[key]), f"file {file}"
 
 
@@ -123,7 +124,7 @@ def _from_environment() -> Layer:
         upper = name.upper()
         if upper not in {*OTHER_VARIABLES, *names, *groups} and not upper.startswith(TEST_PREFIXES):
             raise ConfigError(
-                f"The environment variable {name} is no setting of hevcq.",
+                f"Unknown setting {name}.",
                 remedy=_hint(upper, {*names, *OTHER_VARIABLES}),
             )
     if not given:
@@ -143,7 +144,7 @@ def _variables() -> Mapping[str, object]:
             env_nested_delimiter="__",
         )()
     except ValueError as error:
-        raise ConfigError(f"The HEVCQ_* variables cannot be read: {error}.") from error
+        raise ConfigError(f"Cannot read the HEVCQ_* variables: {error}.") from error
 
 
 def _from_flags(flags: Mapping[str, Flag]) -> Layer:
@@ -171,7 +172,7 @@ def _nested(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _from_folder(value: object, folder: Path, field: Any) -> object:
-    """Read a path in a file as relative to the file, not to wherever hevcq was started."""
+    """Resolve a path in a file relative to the file, not to the current folder."""
     if isinstance(value, str) and value and field.annotation in (Path, Path | None):
         return folder / Path(value).expanduser()
     return value
@@ -191,7 +192,7 @@ def _hint(wrong: str, known: Mapping[str, object] | set[str]) -> str:
             key for key in sorted(known) if key.split(".")[-1] == wrong.rsplit(".", maxsplit=1)[-1]
         ]
         near = last[:1]
-    return f"Did you mean {near[0]!r}?" if near else "`hevcq config show` lists every key."
+    return f"Did you mean {near[0]!r}?" if near else "`hevcq config show` lists all settings."
 
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
@@ -199,5 +200,30 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"])
         origin = origins.get(key, "the settings")
-        lines.append(f"{key} ({origin}): {problem['msg']}, not {problem.get('input')!r}")
-    return f"The settings are not valid: {'; '.join(lines)}."
+        lines.append(f"{key} {problem_text(problem)} ({origin})")
+    return f"Invalid settings: {'; '.join(lines)}."
+
+
+_LIMITS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+    "literal_error": ("one of", "expected"),
+}
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+
+
+def problem_text(problem: ErrorDetails) -> str:
+    """Return what is wrong with a value, to follow its key: `must be at least 0, got -1`."""
+    kind, got = problem["type"], f", got {problem.get('input')!r}"
+    if kind == "missing":
+        return "is missing"
+    if kind in _LIMITS:
+        words, name = _LIMITS[kind]
+        return f"must be {words} {problem.get('ctx', {}).get(name)}{got}"
+    expected = _TYPES.get(kind.split("_")[0])
+    if expected is not None and kind.endswith(("_type", "_parsing", "_from_float")):
+        return f"must be {expected}{got}"
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{said[:1].lower()}{said[1:]}{got}"

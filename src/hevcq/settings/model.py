@@ -14,11 +14,11 @@ class AwsSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    region: str = Field(default="", description="AWS region; empty: the standard chain's")
-    endpoint_url: str = Field(default="", description="endpoint of an emulator; empty: AWS itself")
-    input_bucket: str = Field(default="", description="bucket that uploads go to")
+    region: str = Field(default="", description="AWS region; empty: from the AWS configuration")
+    endpoint_url: str = Field(default="", description="endpoint of an emulator; empty: AWS")
+    input_bucket: str = Field(default="", description="bucket for uploads")
     output_bucket: str = Field(
-        default="", description="bucket that renditions go to; empty: the input bucket"
+        default="", description="bucket for renditions; empty: the input bucket"
     )
     topic_arn: str = Field(default="", description="SNS topic that fans uploads out")
     table: str = Field(default="hevcq", description="DynamoDB table of the ledger")
@@ -28,7 +28,7 @@ class AwsSettings(BaseModel):
     )
     tag_done: bool = Field(
         default=False,
-        description="tag an upload hevcq=done once every profile's job of it ended well",
+        description="tag an upload hevcq=done when all its jobs are done or skipped",
     )
 
 
@@ -42,46 +42,49 @@ class Settings(BaseModel):
     )
     data_dir: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("hevcq", appauthor=False)),
-        description="folder of the database, the store and scratch files",
+        description="folder for the database, store and scratch files",
     )
     scratch_dir: Path | None = Field(
-        default=None, description="folder of unfinished encodes; empty: inside data_dir"
+        default=None, description="folder for unfinished encodes; empty: inside data_dir"
     )
     profiles_dir: Path | None = Field(
-        default=None, description="folder of profile files; empty: those installed with hevcq"
+        default=None, description="folder with profile files; empty: those installed with hevcq"
     )
-    workers: int = Field(
-        default=0, ge=0, le=1024, description="encodes at a time; 0: as many as the machine carries"
-    )
+    workers: int = Field(default=0, ge=0, le=1024, description="parallel encodes; 0: automatic")
     ffmpeg: str = Field(default="ffmpeg", description="the ffmpeg program")
     ffprobe: str = Field(default="ffprobe", description="the ffprobe program")
-    min_free_mib: int = Field(default=1024, ge=0, description="free space below which work pauses")
+    min_free_mib: int = Field(
+        default=1024, ge=0, description="free disk space (MiB) below which work pauses"
+    )
     poll_s: float = Field(
         default=0.5,
         gt=0,
         le=20,
-        description="embedded: how often another process's enqueue is looked for",
+        description="embedded: seconds between checks for new messages of other processes",
     )
     stop_grace_s: float = Field(
-        default=20, ge=0, le=110, description="how long a stop lets running work end"
+        default=20,
+        ge=0,
+        le=110,
+        description="seconds that running encodes get to finish when stopping",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="warning", description="least level that is logged"
+        default="warning", description="lowest level that is logged"
     )
     log_style: Literal["console", "json"] = Field(
-        default="console", description="log lines for people or machines"
+        default="console", description="console (for people) or json"
     )
-    aws: AwsSettings = Field(default_factory=AwsSettings, description="where the farm is on AWS")
+    aws: AwsSettings = Field(default_factory=AwsSettings, description="AWS resources of the farm")
     metrics_emf: bool = Field(
         default=False, description="worker: write metrics to stdout as CloudWatch EMF lines"
     )
     metrics_address: str = Field(
         default="",
         pattern=r"^$|^.+:\d{1,5}$",
-        description="worker: host:port that serves Prometheus metrics; empty: none",
+        description="worker: host:port to serve Prometheus metrics on; empty: off",
     )
     metrics_every_s: float = Field(
-        default=60, ge=1, le=3600, description="worker: how often metrics are written"
+        default=60, ge=1, le=3600, description="worker: seconds between metric reports"
     )
 
     @field_validator("data_dir", mode="before")
@@ -89,7 +92,7 @@ class Settings(BaseModel):
     def _named(cls, value: object) -> object:
         """An empty name would be the current folder, wherever that happens to be."""
         if value == "":
-            raise ValueError("Name a folder, or leave it out for the default")
+            raise ValueError("must name a folder")
         return value
 
     @field_validator("scratch_dir", "profiles_dir", mode="before")

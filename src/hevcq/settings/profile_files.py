@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, UnknownProfile
+from hevcq.settings.loader import problem_text
 
 
 def installed_folder() -> Path:
@@ -27,17 +28,17 @@ def load_profile(path: Path) -> Profile:
         raw = _parsed(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"The profile {path} cannot be read: {' '.join(str(error).split())}."
+            f"Cannot read the profile {path}: {' '.join(str(error).split())}."
         ) from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"The profile {path} is not a YAML mapping.")
+        raise ConfigError(f"{path} is not a YAML mapping.")
     try:
         profile = Profile.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"The profile {path} is not valid: {explain(error)}.") from error
+        raise ConfigError(f"Invalid profile {path}: {explain(error)}.") from error
     if profile.name != path.stem:
         raise ConfigError(
-            f"The profile {path} is named {profile.name!r} inside; name and file must agree."
+            f"The profile {path} is named {profile.name!r}; file name and `name` must match."
         )
     return profile
 
@@ -55,7 +56,7 @@ def _parsed(text: str) -> object:
             names = [key.value for key, _ in node.value]
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
-                raise yaml.YAMLError(f"the key {twice!r} is given twice{node.start_mark}")
+                raise yaml.YAMLError(f"duplicate key {twice!r}{node.start_mark}")
             return super().construct_mapping(node, deep)
 
     return yaml.load(text, Strict)  # noqa: S506 - a SafeLoader, stricter still
@@ -66,10 +67,10 @@ def explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False):
         where = ".".join(str(part) for part in problem["loc"]) or "file"
-        said = problem["msg"]
+        said = problem_text(problem)
         if problem["type"] == "extra_forbidden":
             near = _nearest(problem["loc"])
-            said = "there is no such key" + (f", did you mean {near!r}?" if near else "")
+            said = "unknown key" + (f"; did you mean {near!r}?" if near else "")
         lines.append(f"{where}: {said}")
     return "; ".join(lines)
 
@@ -90,7 +91,7 @@ def load_profiles(folder: Path) -> dict[str, Profile]:
     """Read every `*.yaml` of a folder, by name; raise ConfigError if there is none."""
     found = {path.stem: load_profile(path) for path in sorted(folder.glob("*.yaml"))}
     if not found:
-        raise ConfigError(f"There is no profile (*.yaml) in {folder}.")
+        raise ConfigError(f"No profiles (*.yaml) in {folder}.")
     return found
 
 
@@ -102,7 +103,7 @@ def pick(profiles: Mapping[str, Profile], names: list[str]) -> list[Profile]:
             hint = (
                 f"Did you mean {near[0]!r}?"
                 if near
-                else f"There are: {', '.join(sorted(profiles))}."
+                else f"Available: {', '.join(sorted(profiles))}."
             )
-            raise UnknownProfile(f"There is no profile {name!r}.", remedy=hint)
+            raise UnknownProfile(f"No profile {name!r}.", remedy=hint)
     return [profiles[name] for name in names]

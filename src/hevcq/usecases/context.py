@@ -1,4 +1,4 @@
-"""What use cases work through, handed in once."""
+"""The ports that use cases work with."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hevcq.util.clock import Clock
 
 @dataclass(frozen=True)
 class LibraryPorts:
-    """What changes library folders on this machine alone; `data_dir` holds the placing lock."""
+    """Ports for changing library folders on this machine; `data_dir` holds the placement lock."""
 
     catalog: Catalog
     clock: Clock
     data_dir: Path
 
     def open_swap(self, root: Path) -> Swap:
-        """Return the swaps of one library folder."""
+        """Return the swap journal of one library folder."""
         return Swap(root, self.clock)
 
 

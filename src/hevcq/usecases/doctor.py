@@ -1,4 +1,4 @@
-"""Look over this machine before it works: configuration, ffmpeg, folders, clock, database."""
+"""Check this machine: configuration, ffmpeg, folders, clock, database."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from hevcq.util.clock import Clock
 from hevcq.util.host import capacity, source_room
 
 EARLIEST = 1_735_689_600.0
-"""2025-01-01T00:00:00Z: hevcq did not exist before, so a clock that says so is wrong."""
+"""2025-01-01T00:00:00Z: a clock before the first release of hevcq is wrong."""
 MAX_SKEW_S = 5.0
-"""How far a folder's file times may be from this machine's clock: leases compare wall times."""
+"""Largest difference of file times and this machine's clock: leases compare wall times."""
 MIB = 1024 * 1024
 
 
@@ -40,7 +40,7 @@ class Area(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the examination."""
+    """The result of one check."""
 
     area: Area
     check: Check
@@ -48,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class DoctorContext:
-    """What is examined; what opens something is a function, so that its failure is a finding."""
+    """What the checks need; openers are functions, so that a failure to open is a finding."""
 
     settings: Settings
     clock: Clock
@@ -58,12 +58,12 @@ class DoctorContext:
 
 
 def settings_finding(detail: str, *, wrong: bool = False, remedy: str = "") -> Finding:
-    """Return the finding about the settings, which are read before there is anything to examine."""
+    """Return the finding about the settings, which are loaded before the checks run."""
     return Finding(Area.CONFIG, Check("settings", ok=not wrong, detail=detail, remedy=remedy))
 
 
 def run_checks(context: DoctorContext) -> Iterator[Finding]:
-    """Yield what works and what does not, each with what to do; never raises a HevcqError."""
+    """Yield the result of each check, with a remedy where it failed; never raises a HevcqError."""
     settings = context.settings
     yield from _try(Area.CONFIG, "profiles", lambda: _profiles(context))
     yield from _try(Area.ENCODER, "ffmpeg", lambda: context.encoder().doctor())
@@ -83,7 +83,7 @@ def _try(area: Area, name: str, look: Callable[[], list[Check]]) -> Iterator[Fin
         checks = [Check(name, ok=False, detail=error.message, remedy=error.remedy)]
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        remedy = "Free some space." if full else "Check the folder and its rights."
+        remedy = "Free some space." if full else "Check the folder and its permissions."
         detail = f"{error.strerror or error}."
         checks = [Check(name, ok=False, detail=detail, remedy=remedy)]
     for check in checks:
@@ -100,8 +100,8 @@ def _folder(name: str, folder: Path, context: DoctorContext) -> list[Check]:
     while not there.exists():
         there = there.parent
     if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
-        remedy = f"Give this user the right to write in {there}, or set another {name}."
-        return [Check(name, ok=False, detail=f"{folder} cannot be written.", remedy=remedy)]
+        remedy = f"Allow this user to write in {there}, or set another {name}."
+        return [Check(name, ok=False, detail=f"{folder} is not writable.", remedy=remedy)]
     with tempfile.NamedTemporaryFile(dir=there, prefix=".hevcq-doctor-") as probe:
         probe.write(b"hevcq")
         probe.flush()
@@ -113,19 +113,17 @@ def _folder(name: str, folder: Path, context: DoctorContext) -> list[Check]:
         slots = capacity(context.settings.workers).slots
         copied = context.settings.backend != "embedded"
         room = source_room(free, keep=least, slots=slots, copied=copied)
-        detail += f", room for sources of up to {room} MiB in each of {slots} slots"
+        detail += f", {slots} slots for sources of up to {room} MiB each"
     if free >= least:
         return [Check(name, ok=True, detail=detail)]
-    remedy = (
-        f"Work pauses below {least} MiB (min_free_mib): free some space, or set another {name}."
-    )
+    remedy = f"Work pauses below {least} MiB (min_free_mib): free some space or set another {name}."
     return [Check(name, ok=False, detail=detail, remedy=remedy)]
 
 
 def _clock(context: DoctorContext) -> list[Check]:
     now = context.clock.now()
     if now < EARLIEST:
-        remedy = "Set the machine's clock, e.g. by NTP: leases depend on it."
+        remedy = "Set the clock, e.g. with NTP: leases depend on it."
         return [Check("clock", ok=False, detail="The clock is years behind.", remedy=remedy)]
     folder = context.settings.data_dir
     if not folder.is_dir():
@@ -133,8 +131,8 @@ def _clock(context: DoctorContext) -> list[Check]:
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".hevcq-doctor-") as probe:
         skew = os.fstat(probe.fileno()).st_mtime - now
     if abs(skew) > MAX_SKEW_S:
-        detail = f"File times in {folder} are {skew:+.0f} s off this machine's clock."
-        remedy = "Let this machine and the file server take their time from one source."
+        detail = f"File times in {folder} differ from this machine's clock by {skew:+.0f} s."
+        remedy = "Synchronise this machine and the file server with one time source."
         return [Check("clock", ok=False, detail=detail, remedy=remedy)]
     return [
         Check("clock", ok=True, detail=f"plausible, file times agree within {MAX_SKEW_S:.0f} s")
@@ -142,13 +140,13 @@ def _clock(context: DoctorContext) -> list[Check]:
 
 
 def _database(context: DoctorContext) -> list[Check]:
-    """Open the records and read them; a fresh set-up is made here, as any command would."""
+    """Open and read the database; creates a new one, as any command would."""
     backend = context.backend()
     counts = backend.ledger.counts()
     total = sum(counts.values())
     dead = sum(count for (_, state), count in counts.items() if state is JobState.DEAD)
     newest = next(iter(backend.ledger.jobs(JobFilter())), None)
     if newest is not None and newest.updated_at > context.clock.now() + 60:
-        detail = "The ledger was written in the future: this machine's clock has stepped back."
-        return [Check("database", ok=False, detail=detail, remedy="Set the machine's clock.")]
+        detail = "The ledger has entries from the future: this machine's clock was set back."
+        return [Check("database", ok=False, detail=detail, remedy="Correct the clock.")]
     return [Check("database", ok=True, detail=f"readable, {total} jobs, {dead} of them dead")]

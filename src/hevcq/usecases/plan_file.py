@@ -1,4 +1,4 @@
-"""Decide what would become of one file under some profiles, without doing it."""
+"""Plan how one file would be encoded by some profiles, without doing it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hevcq.ports.encoder import Encoder
 
 @dataclass(frozen=True, slots=True)
 class PlannedChunk:
-    """One chunk: where it begins and how long it is (seconds of the video), and what is in it.
+    """One chunk: start and duration in seconds of the video, and its content.
 
-    `bytes` are of the source; `cost` is its share of the video's expected encoding time, 0 to 1.
+    `bytes` are of the source; `cost` is the share of the video's expected encoding time, 0 to 1.
     """
 
     index: int
@@ -33,7 +33,7 @@ class PlannedChunk:
 class FilePlan:
     """What one profile would do with the file.
 
-    Of a plan that encodes, either `chunks` says how the video is split, or `whole` why it is not.
+    If it is encoded, either `chunks` says how the video is split, or `whole` why it is not.
     """
 
     profile: Profile

@@ -1,4 +1,4 @@
-"""Run the gates over a source and a rendition that exist already."""
+"""Run the gates on an existing source and rendition."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.library.scanning.scan import certificate_at
 from hevcq.ports.encoder import EncodeProgress, Encoder, EncodeReport, OnProgress, VerifyRequest
 
-NO_LOG = "not checkable for a pair without its certificate: there is no encode log"
+NO_LOG = "not checked: without a certificate there is no encode log"
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyFilesRequest:
-    """What is compared; `certificate` is the proof that lies beside the rendition, if any."""
+    """The files to compare; `certificate` is the one beside the rendition, if any."""
 
     source: Path
     rendition: Path
@@ -31,14 +31,14 @@ class VerifyFilesRequest:
 
 @dataclass(frozen=True, slots=True)
 class VerifyFilesReport:
-    """What the gates found, in their order."""
+    """The gates' results, in order."""
 
     gates: tuple[GateResult, ...]
     notices: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether every gate passed; only a missing encode log is forgiven."""
+        """Whether every gate passed; a missing encode log does not count."""
         return all(
             result.outcome in {Outcome.PASSED, Outcome.OFF} or result.detail == NO_LOG
             for result in self.gates
@@ -56,7 +56,7 @@ def read_certificate(rendition: Path, named: Path | None) -> Certificate | None:
     try:
         return certificate_at(Path(os.path.realpath(path)))
     except OSError as error:
-        raise UsageError(f"The certificate {path} cannot be read: {error.strerror}.") from error
+        raise UsageError(f"Cannot read the certificate {path}: {error.strerror}.") from error
 
 
 def _beside(rendition: Path) -> list[Path]:
@@ -69,7 +69,7 @@ def _beside(rendition: Path) -> list[Path]:
 
 
 def _ignore(_progress: EncodeProgress) -> None:
-    """Verifying is short; the gates' own seconds are in the report."""
+    """Ignore progress: verifying is short."""
 
 
 def verify_files(
@@ -90,7 +90,7 @@ def verify_files(
     if not isinstance(plan, EncodePlan):
         raise UsageError(
             f"The profile {request.profile.name} would not encode {request.source}: {plan.detail}",
-            remedy="Name the profile that made the rendition with --profile.",
+            remedy="Name the rendition's profile with --profile.",
         )
     measured = encoder.preflight(location, info, request.profile, stop=stop)
     check = VerifyRequest(
@@ -110,7 +110,7 @@ def verify_files(
 
 
 def _honest(result: GateResult, request: VerifyFilesRequest) -> GateResult:
-    """Replace G1: the encode's own error lines are known from the certificate alone."""
+    """Take G1 from the certificate, the only record of the encode's error lines."""
     if result.gate is not Gate.G1:
         return result
     if request.certificate is None:
@@ -130,7 +130,7 @@ def _digests(request: VerifyFilesRequest, stop: threading.Event) -> list[GateRes
     results = []
     for gate, path, digest in wanted:
         same = sha256(path, stop) == digest
-        detail = f"{path.name}: {'the bytes' if same else 'not the bytes'} the certificate names"
+        detail = f"{path.name}: digest {'matches' if same else 'differs from'} the certificate"
         outcome = Outcome.PASSED if same else Outcome.FAILED
         results.append(GateResult(gate=gate, outcome=outcome, detail=detail))
     return results
@@ -141,11 +141,11 @@ def sha256(path: Path, stop: threading.Event) -> str:
     try:
         return FileSystem(stop).digest(Path(os.path.realpath(path)))
     except OSError as error:
-        raise SourceUnreadable(f"{path} cannot be read: {error.strerror}.") from error
+        raise SourceUnreadable(f"Cannot read {path}: {error.strerror}.") from error
 
 
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise SourceUnreadable(f"{path} cannot be read: {error.strerror}.") from error
+        raise SourceUnreadable(f"Cannot read {path}: {error.strerror}.") from error

@@ -134,8 +134,8 @@ class IngestApplication:
         if gone:
             names = ", ".join(sorted(gone))
             raise ConfigError(
-                f"Videos wait for a profile that is not there any more ({names}).",
-                remedy="Put its file back and run this again, or end them with `hevcq cancel`.",
+                f"Queued videos need a removed profile ({names}).",
+                remedy="Restore its file and run this again, or cancel them with `hevcq cancel`.",
             )
 
     def plan(self) -> IngestPlan | Sequence[Item]:
@@ -249,10 +249,7 @@ class IngestApplication:
 
     def _say_stop(self) -> None:
         grace = self._app.settings.stop_grace_s
-        words = (
-            f"Stopping: running encodes have {grace:.0f} s to end, then they go back to the queue;"
-            " again to stop at once."
-        )
+        words = f"Stopping: encodes get {grace:.0f} s to finish. Ctrl-C again to stop now."
         if self._session.tracker.open == 0:
             words = "Stopping."
         now = self._app.clock.now()

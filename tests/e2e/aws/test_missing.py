@@ -14,7 +14,7 @@ COMMANDS = (("status",), ("worker", "hevc"), ("redrive", "--dlq"), ("dead-letter
 
 def one_sentence(ran: Ran, code: ExitCode, *words: str) -> None:
     assert ran.code == code, ran.err
-    lines = [line for line in ran.err.splitlines() if not line.startswith("Working with")]
+    lines = [line for line in ran.err.splitlines() if not line.startswith("Running ")]
     assert len(lines) == 1, ran.err
     for word in words:
         assert word in lines[0]

@@ -98,7 +98,7 @@ def test_a_read_only_library_is_said_before_anything_is_encoded(farm: Farm) -> N
 
     farm.media.chmod(0o700)
     assert ran.code == 1
-    assert "cannot be written" in reasons(ran, "a.mp4")
+    assert "is not writable" in reasons(ran, "a.mp4")
     assert ran.named("job_queued") == []
 
 
@@ -192,7 +192,7 @@ def test_a_strangers_file_at_the_target_is_never_overwritten(farm: Farm) -> None
     ran = farm.ingest()
 
     assert ran.code == 1
-    assert "exists already" in reasons(ran, "a.mp4")
+    assert "already exists" in reasons(ran, "a.mp4")
     assert (farm.media / "a.hevc.mp4").read_text() == "a treasure"
     assert ran.named("job_queued") == []
 

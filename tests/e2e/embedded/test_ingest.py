@@ -147,7 +147,7 @@ def test_what_waits_for_a_profile_that_is_gone_is_no_success(farm: Farm, words: 
     ran = farm.run(*words)
 
     assert ran.code == 3
-    assert "wait for a profile that is not there any more (mine). Put its file back" in ran.err
+    assert "Queued videos need a removed profile (mine). Restore its file" in ran.err
 
 
 def test_quiet_says_nothing_when_all_is_well(farm: Farm) -> None:

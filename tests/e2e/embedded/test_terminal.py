@@ -85,5 +85,5 @@ def test_ctrl_c_says_what_happens_and_gives_the_cursor_back(farm: Farm) -> None:
 
     assert code == 130
     assert "Stopping" in terminal.text
-    assert "goes on where it was" in terminal.text
+    assert "run the same command to resume" in terminal.text
     assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")

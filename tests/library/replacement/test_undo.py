@@ -232,10 +232,10 @@ def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
 @pytest.mark.parametrize(
     ("state", "mode", "words"),
     [
-        (PlacementState.UNDONE, Mode.REPLACE, "brought back already"),
-        (PlacementState.EXPIRED, Mode.REPLACE, "not kept any more"),
+        (PlacementState.UNDONE, Mode.REPLACE, "already restored"),
+        (PlacementState.EXPIRED, Mode.REPLACE, "retention ended"),
         (PlacementState.WAITING, Mode.REPLACE, "not replaced"),
-        (PlacementState.PLACED, Mode.BESIDE, "never replaced"),
+        (PlacementState.PLACED, Mode.BESIDE, "was not replaced"),
     ],
 )
 def test_what_cannot_be_undone_says_why(house, state, mode, words):
@@ -250,7 +250,7 @@ def test_what_cannot_be_undone_says_why(house, state, mode, words):
 @pytest.mark.repeats
 def test_a_path_that_hevcq_never_saw_says_so_and_no_condition_at_all_is_an_error(house):
     (one,) = house.undo(house.root / "nowhere.mkv")
-    assert "replaced nothing" in one.reason
+    assert "Nothing was replaced" in one.reason
     with pytest.raises(UsageError):
         house.undo()
 

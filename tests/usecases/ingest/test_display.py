@@ -72,7 +72,7 @@ def test_totals_count_done_failed_skipped_and_saved_bytes() -> None:
 def test_a_pause_stays_on_the_screen_until_work_goes_on() -> None:
     board = started_board()
     board.apply(event(EventName.PAUSED, reason="the disk is full"))
-    assert board.notice == "the disk is full"
+    assert board.notice == "Paused: the disk is full"
 
     board.apply(event(EventName.JOB_PROGRESS, phase="encode", percent=1.0))
     assert board.notice == ""

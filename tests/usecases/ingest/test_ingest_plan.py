@@ -125,7 +125,7 @@ def test_a_cancelled_job_has_no_letter_to_send_back() -> None:
 
     item = decide(video(VIDEO), HEVC, encode_plan(), known, BESIDE)
 
-    assert item.reason == "Cancelled by me. `hevcq reprocess` tries it again."
+    assert item.reason == "Cancelled by me. Retry with `hevcq reprocess`."
 
 
 def test_a_job_that_waits_for_its_place_gets_the_place_of_the_latest_command() -> None:
@@ -159,7 +159,7 @@ def test_what_is_in_place_elsewhere_is_not_told_as_done_where_it_is_wanted(
     item = decide(video(VIDEO), HEVC, encode_plan(), known, where)
 
     assert item.disposition is Disposition.REFUSE
-    assert "at /videos/a.hevc.mp4, where an earlier command wanted it" in item.reason
+    assert "at /videos/a.hevc.mp4, as an earlier command asked" in item.reason
     assert "`hevcq reprocess`" in item.reason
 
 
@@ -218,7 +218,7 @@ def test_a_strangers_file_at_the_target_refuses_before_anything_is_encoded() -> 
     items = settle_targets([queued("/videos/a.mp4")], BESIDE, lambda *_: TargetState.STRANGER)
 
     assert items[0].disposition is Disposition.REFUSE
-    assert "/videos/a.hevc.mkv exists already" in items[0].reason
+    assert "/videos/a.hevc.mkv already exists" in items[0].reason
 
 
 def test_a_video_keeps_its_whole_name_beside_the_rendition_of_its_twin() -> None:

@@ -91,7 +91,7 @@ def test_a_rendition_that_is_gone_is_not_told_as_if_it_were_there(bench: Bench) 
     (item,) = session(bench).plan(found).items
 
     assert item.disposition is Disposition.DONE
-    assert "a.hevc.mp4 is not there any more; `hevcq reprocess`" in item.reason
+    assert "a.hevc.mp4 is missing; encode it again with `hevcq reprocess`" in item.reason
 
 
 def test_a_rendition_that_was_done_and_whose_source_moved_is_still_collected(bench: Bench) -> None:
@@ -231,7 +231,7 @@ def test_expired_originals_go_at_the_start_and_the_catalog_knows(tmp_path: Path)
     assert placement is not None
     assert placement.state is PlacementState.EXPIRED
     assert list(Swap(bench.media, bench.clock).kept()) == []
-    assert "time was up" in (bench.events[-1].reason or "")
+    assert "retention ended" in (bench.events[-1].reason or "")
 
 
 def test_folders_of_earlier_ingests_of_the_same_files_are_recovered_too(bench: Bench) -> None:

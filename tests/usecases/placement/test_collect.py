@@ -189,7 +189,7 @@ def test_a_certificate_of_another_job_places_nothing(bench: Bench) -> None:
     with bench.backend.store.open(two.certificate_key) as reading:
         bench.backend.store.put(one.certificate_key, reading.read(), metadata={})
 
-    with pytest.raises(VerificationFailed, match="not of the rendition"):
+    with pytest.raises(VerificationFailed, match="does not match the rendition"):
         bench.collector.collect(bench.done(first), NEVER)
 
 
@@ -281,7 +281,7 @@ def test_a_library_that_is_not_mounted_gets_nothing_and_loses_nothing(bench: Ben
     ref = bench.work(job)
     (bench.media / "disk").rename(bench.folder / "unplugged")
 
-    with pytest.raises(LibraryError, match="not there"):
+    with pytest.raises(LibraryError, match="is missing"):
         bench.collector.collect(bench.done(job), NEVER)
 
     assert not (bench.media / "disk").exists()
@@ -325,7 +325,7 @@ def test_without_a_note_of_its_place_a_rendition_is_reported_not_guessed(bench: 
     bench.work(job)
     done = replace_id(bench, job.job_id)
 
-    with pytest.raises(LibraryError, match="where the rendition"):
+    with pytest.raises(LibraryError, match="no target for the rendition"):
         bench.collector.collect(done, NEVER)
 
 

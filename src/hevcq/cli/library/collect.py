@@ -19,16 +19,16 @@ def collect(
     ctx: typer.Context,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help="Only below these; none: everything."),
+        typer.Argument(metavar="[PATH]...", help="Only files below these (default: all)."),
     ] = None,
     *,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print events, one JSON object a line, on stdout.")
+        bool, typer.Option("--json", help="Print events on stdout, one JSON object per line.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")] = False,
 ) -> None:
-    """Put in place what was queued before and is finished by now; wait for nothing.
+    """Put finished renditions in place, without waiting.
 
     `hevcq ingest --skip-upload` does the same and waits for the rest.
     """
@@ -57,7 +57,7 @@ def _collect(app: App, options: Options) -> ExitCode:
         ingest.recover()
         ingest.collect_finished()
     if not ingest.summary.results:
-        say(options, "Nothing that is finished waits to be put in its place.")
+        say(options, "Nothing to collect.")
     code = print_result(app, ingest.summary, options, display, began)
     ingest.require_profiles()
     return code

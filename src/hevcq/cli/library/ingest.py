@@ -19,53 +19,61 @@ def ingest(
     ctx: typer.Context,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help="Folders and files to look through."),
+        typer.Argument(metavar="[PATH]...", help="Folders and files to ingest."),
     ] = None,
     *,
     profile: ProfileNames = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", "-w", metavar="N", min=1, help="Encodes at a time (else what it carries)."
+            "--workers", "-w", metavar="N", min=1, help="Parallel encodes (default: automatic)."
         ),
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option("--include", metavar="GLOB", help="Only matching names; may be repeated."),
+        typer.Option("--include", metavar="GLOB", help="Only matching files (repeatable)."),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option("--exclude", metavar="GLOB", help="Not these names; may be repeated."),
+        typer.Option("--exclude", metavar="GLOB", help="Skip matching files (repeatable)."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Mirror the tree there."),
+        typer.Option("--output", "-o", metavar="DIR", help="Mirror the folder tree into DIR."),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Put renditions in their originals' place.")
+        bool, typer.Option("--replace", help="Replace originals by their renditions.")
     ] = False,
     keep_originals: Annotated[
         float | None,
-        typer.Option("--keep-originals", metavar="DAYS", min=0, help="With --replace (30)."),
+        typer.Option(
+            "--keep-originals",
+            metavar="DAYS",
+            min=0,
+            help="Days to keep replaced originals (default 30).",
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would do.")] = False,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Only queue.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, change nothing.")
+    ] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Queue and exit.")] = False,
     skip_upload: Annotated[
-        bool, typer.Option("--skip-upload", help="Only wait for and collect what was queued.")
+        bool,
+        typer.Option("--skip-upload", help="Queue nothing; wait for queued jobs and collect them."),
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Stay, and take up files once they stop growing.")
+        bool, typer.Option("--watch", help="Keep running; ingest new files once they stop growing.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print events, one JSON object a line, on stdout.")
+        bool, typer.Option("--json", help="Print events on stdout, one JSON object per line.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")] = False,
 ) -> None:
-    """Find every video below PATH, encode it, verify it, and put it in its place.
+    """Encode, verify and put in place every video below PATH.
 
-    Beside the original as <stem>.<profile>.<ext>, unless --output or --replace says otherwise.
-    Interrupted at any point, the same command goes on where it was.
+    Renditions go beside their originals as <stem>.<profile>.<ext>, unless --output or --replace is
+    given. After an interruption, run the same command to resume.
     """
     cli = cli_of(ctx)
     options = Options(
@@ -94,7 +102,7 @@ def _run(cli: Cli, options: Options) -> ExitCode:
 
     flags: dict[str, tuple[str, object]] = {"workers": ("--workers", options.workers)}
     if not options.verbose and cli.loaded().origins["log_level"] == "default":
-        # The display tells people what the log would tell them a second time.
-        flags["log_level"] = ("(what a display does by itself)", "error")
+        # The display already shows what the log would repeat.
+        flags["log_level"] = ("(default with a display)", "error")
     with cli.app(**flags) as app:
         return run_shown(app, options)

@@ -1,4 +1,4 @@
-"""What `hevcq ingest` was asked for: checked as a whole, senseless combinations refused at once."""
+"""The options of `hevcq ingest`, with the combinations that are refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Options:
     verbose: bool = False
 
     def request(self) -> IngestRequest:
-        """Return what is asked for, with links in paths resolved; no path means everything."""
+        """Return the request, with links in paths resolved; no path means everything."""
         return IngestRequest(
             roots=tuple(_real(path) for path in self.paths) or (EVERYTHING,),
             profiles=self.profiles,
@@ -48,7 +48,7 @@ class Options:
         )
 
     def check(self) -> None:
-        """Raise UsageError with one sentence for a combination that makes no sense."""
+        """Raise UsageError for a combination that makes no sense."""
         for wrong, sentence in (*self._rules(), *self._waiting_rules()):
             if wrong:
                 raise UsageError(sentence)
@@ -61,34 +61,28 @@ class Options:
             ),
             (
                 self.replace and self.output is not None,
-                (
-                    "--replace puts renditions in their originals' place and --output puts them"
-                    " elsewhere; choose one."
-                ),
+                ("--replace and --output cannot be combined: choose where renditions go."),
             ),
             (
                 self.keep_originals is not None and not self.replace,
                 (
-                    "--keep-originals has a meaning only with --replace: otherwise originals are"
-                    " never touched."
+                    "--keep-originals only works with --replace; otherwise originals are never"
+                    " touched."
                 ),
             ),
             (
                 self.no_wait and self.skip_upload,
-                "--no-wait only queues and --skip-upload only waits; together they do nothing.",
+                "--no-wait and --skip-upload cannot be combined: together they do nothing.",
             ),
             (
                 self.no_wait and self.watch,
-                "--no-wait leaves at once and --watch stays; choose one.",
+                "--no-wait and --watch cannot be combined: choose one.",
             ),
             (
                 self.dry_run and (self.watch or self.no_wait or self.skip_upload),
-                (
-                    "--dry-run changes nothing, so --watch, --no-wait and --skip-upload have no"
-                    " meaning with it."
-                ),
+                ("--dry-run cannot be combined with --watch, --no-wait or --skip-upload."),
             ),
-            (self.skip_upload and self.watch, "--skip-upload takes up no files and --watch does."),
+            (self.skip_upload and self.watch, "--skip-upload and --watch cannot be combined."),
         ]
 
     def _waiting_rules(self) -> list[tuple[bool, str]]:
@@ -97,20 +91,20 @@ class Options:
         return [
             (
                 self.skip_upload and filters,
-                "--skip-upload looks for no files, so --include and --exclude have no meaning.",
+                "--include and --exclude do not work with --skip-upload: it looks for no files.",
             ),
             (
                 self.skip_upload and places,
                 (
-                    "Where a rendition goes was settled when it was queued; leave --output and"
-                    " --replace out with --skip-upload."
+                    "--output and --replace do not work with --skip-upload: the destination was set"
+                    " when the job was queued."
                 ),
             ),
             (
                 self.no_wait and self.workers is not None,
-                "--no-wait runs no workers; leave --workers out.",
+                "--workers does not work with --no-wait: it runs no workers.",
             ),
-            (self.quiet and self.verbose, "--quiet and --verbose contradict each other."),
+            (self.quiet and self.verbose, "--quiet and --verbose cannot be combined."),
         ]
 
 

@@ -1,4 +1,4 @@
-"""Around the run of an ingest: what is said before, and the table and exit code after."""
+"""Run `hevcq ingest` with its display: announce the plan, then print the table and exit code."""
 
 from __future__ import annotations
 
@@ -36,24 +36,26 @@ VERBS: dict[Disposition, str] = {
 
 
 def run_shown(app: App, options: Options) -> ExitCode:
-    """Run an ingest with its display; return the exit code. Raises what ends it before its time."""
+    """Run an ingest with its display; return the exit code. Raise the HevcqError that ends it early."""
     display, began = create_display(app, options), app.clock.monotonic()
     if options.workers is not None and app.settings.backend != "embedded":
-        raise UsageError("Workers run on the fleet; --workers is for the embedded way.")
+        raise UsageError(
+            "--workers only works with the embedded backend; on aws the fleet encodes."
+        )
     with stop_signals() as signals:
         ingest = IngestApplication(app, options.request(), display, signals)
-        if not options.dry_run:  # settling a swap, or letting an original go, is no mere look
+        if not options.dry_run:  # recovery changes files
             ingest.recover()
         first = ingest.plan()
         items = _announced(ingest.summary, first, options)
         if options.watch:
-            say(options, "Watching for new files; Ctrl-C ends it.")
+            say(options, "Watching for new files; Ctrl-C stops.")
         if options.dry_run:
             return _dry(app, ingest.summary, first, options, display)
         try:
             with display:
                 ingest.work(items)
-        except HevcqError as error:  # what is done and what is not is said all the same
+        except HevcqError as error:  # still print what was done
             print_result(app, ingest.summary, options, display, began, error)
             raise
     code = print_result(app, ingest.summary, options, display, began)
@@ -76,21 +78,21 @@ def create_display(app: App, options: Options) -> Display:
 def _announced(
     summary: IngestSummary, first: IngestPlan | Sequence[Item], options: Options
 ) -> Sequence[Item]:
-    """Say what will be done; return the items."""
+    """Print the plan; return its items."""
     if not isinstance(first, IngestPlan):
-        say(options, f"{len(first)} queued earlier and not in place yet.")
+        say(options, f"{len(first)} queued earlier, not in place yet.")
         return first
     summary.add_planned(first)
     if options.dry_run:
         return first.items
     if options.quiet and not options.as_json:
-        for item in first.of(*NOT_INGESTED):  # what will end in the exit code is not left unnamed
+        for item in first.of(*NOT_INGESTED):  # they decide the exit code
             typer.echo(_line(item), err=True)
     shown = [item for item in first.items if item.disposition is not Disposition.DONE]
     for item in shown[:MOST_SHOWN]:
         say(options, _line(item))
     if len(shown) > MOST_SHOWN:
-        say(options, f"… and {len(shown) - MOST_SHOWN} more (--dry-run names all)")
+        say(options, f"… and {len(shown) - MOST_SHOWN} more (--dry-run lists all)")
     say(options, _sum(first))
     return first.items
 
@@ -99,11 +101,12 @@ def _line(item: Item) -> str:
     name = printable(item.path)
     who = f"{name} [{item.profile.name}]" if item.profile else name
     why = _why(item)
-    return f"{who}: {VERBS[item.disposition]}, {size(item.size)}{f': {why}' if why else ''}"
+    amount = f", {size(item.size)}" if item.size else ""
+    return f"{who}: {VERBS[item.disposition]}{amount}{f': {why}' if why else ''}"
 
 
 def _why(item: Item) -> str:
-    """The reason, and what the plan will change or drop; the path is said before it already."""
+    """Return the reason and the plan's notices, without the path."""
     notices = item.plan.notices if item.plan and item.disposition in TO_PROCESS else ()
     reason = without_path(printable(item.path), item.reason)
     if reason.rstrip(".").lower() == VERBS[item.disposition]:
@@ -114,11 +117,11 @@ def _why(item: Item) -> str:
 def _sum(plan: IngestPlan) -> str:
     counts = [f"{count} {VERBS[kind]}" for kind, count in plan.counts().items()]
     if not counts:
-        return "No video was found."
+        return "No videos found."
     words = f"{', '.join(counts)}."
     if plan.forecast.high > 0:
         time = about((plan.forecast.low, plan.forecast.high))
-        words += f" {size(plan.bytes_to_process)} to work on; encoding will take {time}."
+        words += f" {size(plan.bytes_to_process)} to process; encoding will take {time}."
     return words
 
 
@@ -160,7 +163,7 @@ def print_result(
     began: float,
     error: HevcqError | None = None,
 ) -> ExitCode:
-    """Print the closing table and sum; return the exit code, which is that of `error` if any."""
+    """Print the closing table and totals; return the exit code, that of `error` if given."""
     code = exit_code(error) if error is not None else report.code(summary)
     _emit_summary(app, summary, code, display, app.clock.monotonic() - began)
     if not options.as_json and summary.results:
@@ -168,7 +171,7 @@ def print_result(
             render.emit_table(report.COLUMNS, report.rows(summary.results))
         say(options, report.total(summary))
     if summary.interrupted:
-        say(options, "Interrupted; the same command goes on where it was.")
+        say(options, "Interrupted; run the same command to resume.")
     return code
 
 
@@ -188,6 +191,6 @@ def _emit_summary(
 
 
 def say(options: Options, words: str) -> None:
-    """Print words for people on stderr, unless --quiet or --json."""
+    """Print a message on stderr, unless --quiet or --json."""
     if not options.quiet and not options.as_json:
         typer.echo(words, err=True)

@@ -1,4 +1,4 @@
-"""`hevcq plan`: what would become of a file, and how it would be split, without doing it."""
+"""`hevcq plan`: show how a file would be encoded and split, without doing it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from hevcq.usecases.plan_file import FilePlan, plan_file
 
 def plan(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="The file to look at.")],
+    file: Annotated[Path, typer.Argument(help="The file to inspect.")],
     profile: ProfileNames = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what would become of a file.
+    """Show how a file would be encoded.
 
-    Skipped, refused or encoded, what happens to each stream, and how the video would be split.
+    Prints whether it is skipped, refused or encoded, each stream's fate, and the chunks.
     """
     with cli_of(ctx).app() as app:
         picked = pick(app.profiles, profile or sorted(app.profiles))

@@ -1,4 +1,4 @@
-"""`hevcq probe`: what a file is, as hevcq sees it."""
+"""`hevcq probe`: show what a media file contains."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def probe(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="The file to look at.")],
+    file: Annotated[Path, typer.Argument(help="The file to inspect.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a media file really is.
+    """Show what a media file contains.
 
-    Container, streams, colour, HDR, rotation and chapters, whatever its name says.
+    Container, streams, colour, HDR, rotation and chapters.
     """
     with cli_of(ctx).app() as app:
         info = app.encoder.probe(str(file.absolute()), stop=threading.Event())

@@ -1,4 +1,4 @@
-"""`hevcq undo`: bring replaced originals back, byte for byte."""
+"""`hevcq undo`: restore replaced originals, byte for byte."""
 
 from __future__ import annotations
 
@@ -21,24 +21,27 @@ def undo(
     ctx: typer.Context,
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH...", help="Originals, renditions, or folders of them."),
+        typer.Argument(metavar="PATH...", help="Originals, renditions or their folders."),
     ] = None,
     job: OfJob = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="WHEN", help="Replaced since: 12h, 2d or an ISO date."),
+        typer.Option(
+            "--since", metavar="WHEN", help="Only files replaced since: 12h, 2d or an ISO date."
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be brought back.")
+        bool, typer.Option("--dry-run", help="Show what would be restored.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring originals back that --replace replaced: bytes, name, times, rights and attributes.
+    """Restore replaced originals, byte for byte.
 
-    A rendition that someone changed, or another file in its place, is never touched.
+    Name, times, rights and attributes are restored too. A rendition that was changed since, or
+    another file in its place, is never touched.
     """
     from hevcq.usecases.placement.undo import UndoRequest, UndoResult, library_path, parse_since
-    from hevcq.usecases.placement.undo import undo as bring_back
+    from hevcq.usecases.placement.undo import undo as restore
 
     cli = cli_of(ctx)
     with cli.app() as app:
@@ -48,12 +51,12 @@ def undo(
             since=parse_since(since, app.clock.now()) if since else None,
             dry_run=dry_run,
         )
-        undone = bring_back(request, app.library_ports)
+        undone = restore(request, app.library_ports)
         results = [_render(done, as_json=as_json) for done in undone]
     if UndoResult.REFUSED in results:
         raise typer.Exit(ExitCode.REFUSED)
     if not results:
-        cli.say("Nothing to undo: no original that was replaced then, or by that job, is kept.")
+        cli.say("Nothing to undo: no matching original is kept.")
     if UndoResult.NOTHING in results or (not results and job is not None):
         raise typer.Exit(ExitCode.SOME_FAILED)
 

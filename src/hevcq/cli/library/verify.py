@@ -1,4 +1,4 @@
-"""`hevcq verify`: run the gates over a source and a rendition that exist already."""
+"""`hevcq verify`: run the gates on an existing source and rendition."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ DEFAULT_PROFILE = "hevc"
 def verify(
     ctx: typer.Context,
     source: Annotated[Path, typer.Argument(help="The original.")],
-    rendition: Annotated[Path, typer.Argument(help="What was made of it.")],
+    rendition: Annotated[Path, typer.Argument(help="Its rendition.")],
     profile: Annotated[
         str | None,
         typer.Option(
             "--profile",
             "-p",
             metavar="NAME",
-            help="Its profile; else the certificate's, else hevc.",
+            help="Profile (default: the certificate's, or hevc).",
         ),
     ] = None,
     certificate: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Its certificate; else the one beside the rendition."),
+        typer.Option(metavar="FILE", help="Certificate (default: beside the rendition)."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a rendition against its source.
 
-    Every gate is run anew; with a certificate, both files' digests are compared to it as well.
+    Runs every gate again; with a certificate, also compares both files' digests to it.
     """
     from hevcq.usecases.verify_files import VerifyFilesRequest, read_certificate, verify_files
 
@@ -68,6 +68,9 @@ def _render(report: VerifyFilesReport, *, certified: bool, as_json: bool) -> Non
     ordered = sorted(report.gates, key=lambda result: list(Gate).index(result.gate))
     rows = [[g.gate.value, g.outcome.value, f"{g.seconds:.1f}", g.detail] for g in ordered]
     render.emit_table(("gate", "outcome", "seconds", "detail"), rows)
-    proof = "and is the certified one" if certified else "but has no certificate"
-    said = f"passes every gate that can be run, {proof}" if report.passed else "does not pass"
-    render.emit(f"The rendition {said}.")
+    if not report.passed:
+        render.emit("Verification failed.")
+    elif certified:
+        render.emit("All checks passed; digests match the certificate.")
+    else:
+        render.emit("All available checks passed; no certificate found.")

@@ -1,4 +1,4 @@
-"""The closing table of an ingest or collect, its one-line sum, and its exit code."""
+"""The closing table of an ingest or collect, its totals and its exit code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hevcq.util.text import printable
 
 COLUMNS = ("file", "profile", "result", "before", "after", "saved", "took", "note")
 MOST_ROWS = 60
-"""Of more rows than that, those that nothing was done for are left out; the sum counts them."""
+"""Above this many rows, those without a change are left out; the totals still count them."""
 WORDS: dict[IngestOutcome, str] = {
     IngestOutcome.PLACED: "done",
     IngestOutcome.EARLIER: "done earlier",
@@ -28,7 +28,7 @@ QUIETLY_GOOD = frozenset({IngestOutcome.EARLIER, IngestOutcome.SKIPPED, IngestOu
 
 
 def rows(results: Sequence[IngestResult]) -> list[tuple[str, ...]]:
-    """Return the table's rows, in the order of the paths; a long table leaves dull rows out."""
+    """Return the table's rows by path; a long table leaves out rows without a change."""
     ordered = sorted(results, key=lambda result: (str(result.path), result.profile))
     if len(ordered) > MOST_ROWS:
         ordered = [result for result in ordered if result.outcome not in QUIETLY_GOOD]
@@ -37,7 +37,7 @@ def rows(results: Sequence[IngestResult]) -> list[tuple[str, ...]]:
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
-    """Return the lowest folder above all paths, so that names are told apart and stay short."""
+    """Return the lowest folder above all paths: relative names stay short and distinct."""
     return Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
 
 
@@ -60,16 +60,16 @@ def _row(result: IngestResult, top: Path) -> tuple[str, ...]:
 
 
 def total(summary: IngestSummary) -> str:
-    """Return the closing sentence: how many of what, and the bytes saved."""
+    """Return the closing sentence: count per outcome, and bytes saved."""
     counts = summary.counts()
     words = [f"{count} {WORDS[outcome]}" for outcome, count in counts.items()]
     if summary.saved > 0:
         words.append(f"{size(summary.saved)} saved")
-    return f"{', '.join(words)}." if words else "No video was found."
+    return f"{', '.join(words)}." if words else "No videos found."
 
 
 def code(summary: IngestSummary) -> ExitCode:
-    """Return the exit code: interrupted, some failed or refused, or all well."""
+    """Return the exit code: interrupted, some failed, or ok."""
     if summary.interrupted:
         return ExitCode.INTERRUPTED
     return ExitCode.OK if summary.all_good else ExitCode.SOME_FAILED

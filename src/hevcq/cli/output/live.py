@@ -1,6 +1,6 @@
-"""The state of an ingest as a person sees it: fed with events, asked for rows and sentences.
+"""Displays of a running ingest: JSON lines, log lines, or a live table on a terminal.
 
-Nothing here prints, and nothing reads a clock: `now` comes with the question.
+`Board` is the model behind them: it is fed with events and reads no clock.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Board:
             case EventName.JOB_RETRY:
                 self.active.pop(key, None)
             case EventName.PAUSED | EventName.STOPPING:
-                self.notice = event.reason or ""
+                self.notice = sentence(event) or ""
             case EventName.RESUMED:
                 self.notice = ""
             case _:
@@ -308,7 +308,7 @@ def picture(board: Board, now: float) -> RenderableType:
         table.add_row(Text(_short(row)), Text(row.profile), Text(row.phase), bar, *_numbers(row))
     parts: list[RenderableType] = [table, Text(overall(board, now), style="bold")]
     if board.notice:
-        parts.append(Text(f"Paused: {board.notice}", style="yellow"))
+        parts.append(Text(board.notice, style="yellow"))
     return Group(*parts)
 
 

@@ -1,4 +1,4 @@
-"""Events as sentences: what the live display leaves standing, and the log prints line by line."""
+"""Render ingest events as sentences, for the live display and the log lines."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from hevcq.domain.events import EventName, IngestEvent
 
 SHOWN_WHEN_QUIET = frozenset({EventName.JOB_FAILED, EventName.PLACE_FAILED, EventName.PAUSED})
-"""What --quiet still says."""
+"""Events that --quiet still prints."""
 VERBOSE_ONLY = frozenset({EventName.JOB_QUEUED, EventName.JOB_PROGRESS, EventName.UPLOAD_PROGRESS})
-"""What only --verbose says."""
+"""Events that only --verbose prints."""
 
 
 def duration(seconds: float | None) -> str:
@@ -21,7 +21,7 @@ def duration(seconds: float | None) -> str:
 
 
 def about(seconds: tuple[float, float]) -> str:
-    """Return a range of time as words: `2 to 5 minutes`."""
+    """Return a range of seconds in words: `2 to 5 minutes`."""
     low, high = seconds
     for unit, length in (("hours", 3600.0), ("minutes", 60.0)):
         if high >= 2 * length:
@@ -40,7 +40,7 @@ def _between(low: float, high: float, unit: str) -> str:
 
 
 def without_path(path: str, reason: str) -> str:
-    """Return a reason where its file was named already: `x.mp4 is empty.` is `It is empty.` then."""
+    """Return a reason without the path printed before it: `x.mp4 is empty.` → `It is empty.`"""
     rest = reason.removeprefix(path)
     if not path or rest == reason:
         return reason
@@ -58,7 +58,7 @@ def size(count: int | None) -> str:
 
 
 def sentence(event: IngestEvent) -> str | None:
-    """Return what a person should read of an event, or None where there is nothing to say."""
+    """Return an event as a sentence, or None for events that are not shown."""
     if event.event in _PLAIN:
         reason = event.reason or ""
         return f"Paused: {reason}" if event.event is EventName.PAUSED else reason or None
@@ -72,8 +72,8 @@ def sentence(event: IngestEvent) -> str | None:
 def _placed(event: IngestEvent) -> str:
     extra = f" ({' '.join(event.notices)})" if event.notices else ""
     if event.mode == "replace":
-        return f"replaced, the original is retained{extra}"
-    return f"placed at {event.target}{extra}"
+        return f"replaced; original kept{extra}"
+    return f"done: {event.target}{extra}"
 
 
 def _shrunk(event: IngestEvent) -> str:
@@ -81,7 +81,7 @@ def _shrunk(event: IngestEvent) -> str:
     percent = 100 * (before - after) / before if before else 0.0
     share = f", {abs(percent):.0f} % {'smaller' if percent >= 0 else 'larger'}" if before else ""
     took = f", in {duration(event.seconds)}" if event.seconds is not None else ""
-    return f"{size(before)} to {size(after)}{share}{took}"
+    return f"{size(before)} → {size(after)}{share}{took}"
 
 
 def _reason(event: IngestEvent) -> str:
@@ -94,8 +94,8 @@ _WORDS: dict[EventName, Callable[[IngestEvent], str]] = {
     EventName.PLACED: _placed,
     EventName.JOB_SKIPPED: lambda e: f"skipped: {e.reason}",
     EventName.JOB_FAILED: lambda e: f"failed ({e.failure_class or 'unknown'}): {_reason(e)}",
-    EventName.PLACE_FAILED: lambda e: f"encoded, but not placed: {_reason(e)}",
-    EventName.JOB_RETRY: lambda e: f"will be tried again: {_reason(e)}",
+    EventName.PLACE_FAILED: lambda e: f"encoded, but not put in place: {_reason(e)}",
+    EventName.JOB_RETRY: lambda e: f"will be retried: {_reason(e)}",
     EventName.JOB_QUEUED: lambda _: "queued",
     EventName.JOB_PROGRESS: lambda e: f"{e.phase} {e.percent or 0:.0f} %",
     EventName.UPLOAD_PROGRESS: lambda e: f"upload {e.percent or 0:.0f} %",

@@ -1,4 +1,4 @@
-"""The words of `hevcq status`, from its JSON form."""
+"""Render the JSON form of `hevcq status` as tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from hevcq.util.text import printable
 
 MAX_RUNNING = 100
-"""Running jobs that one overview shows; a fleet has more than a screen."""
+"""Most running jobs shown; a fleet has more than fit a screen."""
 STATES = ("queued", "running", "done", "skipped", "dead")
 
 
@@ -25,7 +25,7 @@ def lines(status: Mapping[str, Any]) -> list[str]:
     dead = sum(queue["dead_letters"] for queue in status["queues"])
     if dead:
         plural = "s" if dead > 1 else ""
-        out += ["", f"{dead} dead letter{plural}: see `hevcq dead-letters list`."]
+        out += ["", f"{dead} dead letter{plural}: run `hevcq dead-letters list`."]
     return out
 
 
@@ -45,7 +45,7 @@ def duration(seconds: float | None) -> str:
 
 def _queue(queue: Mapping[str, Any]) -> tuple[str, ...]:
     jobs = dict(queue["jobs"])
-    # A video that is shared out has no worker of its own, and is worked on all the same.
+    # A split video has no worker of its own, but its chunks are being encoded.
     jobs["running"] = jobs.get("running", 0) + jobs.get("split", 0)
     counts = [str(jobs.get(state, 0)) for state in STATES]
     messages = [str(queue[name]) for name in ("ready", "in_flight", "delayed", "dead_letters")]

@@ -1,4 +1,4 @@
-"""`hevcq cancel`: end jobs that are still to be done."""
+"""`hevcq cancel`: cancel queued and running jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hevcq.cli.output import table as render
 from hevcq.cli.queue.redrive import current_user
 from hevcq.settings.profile_files import pick
 
-NO_MATCH = "No job matches: `hevcq status` shows what there is."
+NO_MATCH = "No matching job; `hevcq status` lists jobs."
 
 
 def cancel(
@@ -22,19 +22,19 @@ def cancel(
         list[str],
         typer.Argument(
             metavar="PATH|KEY|JOB...",
-            help="Files, folders, keys (`/` at the end: all below) or job ids.",
+            help="Files, folders, keys (a trailing `/` means all below) or job ids.",
         ),
     ],
     profile: ProfileNames = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be cancelled.")
+        bool, typer.Option("--dry-run", help="Show what would be cancelled.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """End jobs that wait or run; a video's chunks end too.
+    """Cancel queued and running jobs.
 
-    Running encodes stop within a heartbeat. Originals and finished renditions are not touched;
-    `hevcq reprocess` queues a cancelled job again.
+    Running encodes stop within a heartbeat; a split video's chunks are cancelled too. Originals and
+    finished renditions are not touched; `hevcq reprocess` queues a cancelled job again.
     """
     from hevcq.usecases.operations.cancel import CancelRequest, CancelResult
     from hevcq.usecases.operations.cancel import cancel as end

@@ -1,4 +1,4 @@
-"""`hevcq dead-letters`: list, show and purge what was given up on."""
+"""`hevcq dead-letters`: list, show and delete the messages of failed jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hevcq.wiring.app import App
 
 app = typer.Typer(
-    help="List, show and purge what was given up on.",
+    help="List, show and delete failed jobs' messages.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -54,17 +54,17 @@ def list_letters(
 @app.command()
 def show(
     ctx: typer.Context,
-    letter: Annotated[str, typer.Argument(help="A letter id, or how it begins.")],
+    letter: Annotated[str, typer.Argument(help="Letter id or prefix.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show dead letters whole: reason, class, attempts, the last lines of ffmpeg, the message."""
+    """Show a dead letter: reason, class, attempts, the last lines of ffmpeg, the message."""
     with cli_of(ctx).app() as opened:
         from hevcq.errors import UsageError
         from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
 
         found = list(find(opened.backend.queues, DeadLetterFilter(letter=letter)))
         if not found:
-            raise UsageError(f"There is no dead letter {letter!r}.")
+            raise UsageError(f"No dead letter {letter!r}.")
         for name, each in found:
             if as_json:
                 render.emit_json(letter_json(name, each))
@@ -79,9 +79,9 @@ def purge(
     failure_class: OfClass = None,
     job: OfJob = None,
     limit: Limit = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete dead letters for good; the jobs stay dead in the ledger, the originals untouched."""
+    """Delete dead letters permanently; jobs stay dead in the ledger, originals untouched."""
     cli = cli_of(ctx)
     with cli.app() as opened:
         from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
@@ -90,7 +90,7 @@ def purge(
         wanted = DeadLetterFilter(_profiles(opened, profile), failure_class, job, limit=limit)
         count = sum(1 for _ in find(opened.backend.queues, wanted))
         if count and not yes and not _agreed(count):
-            cli.say("Nothing was deleted.")
+            cli.say("Nothing deleted.")
             raise typer.Exit(ExitCode.SOME_FAILED)
         gone = sum(there for _, _, there in list(purge_letters(opened.backend.queues, wanted)))
         cli.say(f"{gone} dead letter{'' if gone == 1 else 's'} deleted.")
@@ -111,8 +111,8 @@ def _profiles(opened: App, names: list[str] | None) -> list[str]:
 
 def _agreed(count: int) -> bool:
     if not sys.stdin.isatty():
-        return False  # nobody to ask: only --yes is a yes
-    return typer.confirm(f"Delete {count} dead letters for good?", err=True)
+        return False  # nobody to ask: only --yes confirms
+    return typer.confirm(f"Permanently delete {count} dead letters?", err=True)
 
 
 def _row(profile: str, letter: DeadLetter, now: float) -> list[str]:

@@ -21,37 +21,41 @@ if TYPE_CHECKING:
     from hevcq.wiring.app import App
 
 REPORT_EVERY = 25
-"""After how many letters it says on stderr how far it is."""
+"""Dead letters between two progress lines on stderr."""
 
 
 def redrive(
     ctx: typer.Context,
     *,
-    dlq: Annotated[bool, typer.Option("--dlq", help="From the dead letters (required).")] = False,
+    dlq: Annotated[
+        bool, typer.Option("--dlq", help="Confirm redriving dead letters (required).")
+    ] = False,
     profile: ProfileNames = None,
     failure_class: OfClass = None,
     job: OfJob = None,
     older_than: Annotated[
         str | None,
-        typer.Option("--older-than", metavar="AGE", help="Buried before: 12h, 2d or an ISO date."),
+        typer.Option(
+            "--older-than", metavar="AGE", help="Only older letters: 12h, 2d or an ISO date."
+        ),
     ] = None,
     limit: Limit = None,
     rate: Annotated[
         float,
-        typer.Option("--rate", metavar="N", min=0, help="At most so many a second; 0: no limit."),
+        typer.Option("--rate", metavar="N", min=0, help="Maximum per second (0: no limit)."),
     ] = 0.0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would go back.")
+        bool, typer.Option("--dry-run", help="Show what would be sent back.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters back to their queue.
 
-    Their failures are forgiven and counted anew; who did it is recorded. Interrupted, it leaves
-    every letter sent, still there, or both: run it again.
+    Resets their failure counts and records who did it. If interrupted, run it again: no letter is
+    lost.
     """
     if not dlq:
-        raise UsageError("Say --dlq: redrive sends dead letters back, and nothing else.")
+        raise UsageError("Add --dlq to confirm redriving dead letters.")
     from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest
     from hevcq.usecases.placement.undo import parse_since
     from hevcq.wiring.app import stop_signals
@@ -65,13 +69,13 @@ def redrive(
         counts = _carry_out(app, cli, request, signals.asked, as_json=as_json)
         stopped = signals.asked.is_set()
     said = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in counts.items())
-    cli.say(f"{said}." if said else "No dead letter matches.")
+    cli.say(f"{said}." if said else "No matching dead letter.")
     if stopped:
         raise typer.Exit(ExitCode.INTERRUPTED)
 
 
 def current_user() -> str:
-    """Return who gives the order, for the record."""
+    """Return the name of the current user, for the record."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as containers have
@@ -81,7 +85,7 @@ def current_user() -> str:
 def _carry_out(
     app: App, cli: Cli, request: RedriveRequest, stop: threading.Event, *, as_json: bool
 ) -> dict[str, int]:
-    """Redrive and show it; return how many dead letters had which end."""
+    """Redrive and print each dead letter; return their count per result."""
     from hevcq.usecases.operations.dead_letters import redrive as send_back
 
     queues = app.backend.queues

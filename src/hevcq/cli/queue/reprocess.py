@@ -1,4 +1,4 @@
-"""`hevcq reprocess`: queue finished or failed sources again."""
+"""`hevcq reprocess`: queue finished or failed jobs again."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hevcq.settings.profile_files import pick
 if TYPE_CHECKING:
     from hevcq.usecases.operations.reprocess import Reprocessed
 
-NO_MATCH = "No job matches: `hevcq ingest` queues files that are new."
-NOTHING_FAILED = "Nothing to do: no job there failed or lacks its rendition."
+NO_MATCH = "No matching job; `hevcq ingest` queues new files."
+NOTHING_FAILED = "Nothing to do: no failed job, no missing rendition."
 
 
 def reprocess(
@@ -29,7 +29,7 @@ def reprocess(
         list[str] | None,
         typer.Argument(
             metavar="[PATH|KEY]...",
-            help="Files, folders, keys (`/` at the end: all below) or job ids.",
+            help="Files, folders, keys (a trailing `/` means all below) or job ids.",
         ),
     ] = None,
     profile: ProfileNames = None,
@@ -42,20 +42,18 @@ def reprocess(
         ),
     ] = None,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Only dead jobs; of everything, if nothing is named.")
+        bool, typer.Option("--failed", help="Failed jobs only (all, if no path is given).")
     ] = False,
     missing: Annotated[
         bool,
-        typer.Option("--missing", help="What should have a rendition and has none; likewise."),
+        typer.Option("--missing", help="Only sources missing their rendition."),
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be queued.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be queued.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Queue finished or failed sources again.
+    """Queue finished or failed jobs again.
 
-    For instance after a profile changed. A source that changed on disk is reported, not queued.
+    For instance after changing a profile. A source that changed on disk is reported, not queued.
     """
     from hevcq.usecases.operations.reprocess import (
         ReprocessRequest,
@@ -91,11 +89,11 @@ def reprocess(
 
 
 def _names(names: list[str], *, failed: bool, missing: bool, states: bool) -> list[str]:
-    """Return what to look at; raise UsageError for a combination that says nothing."""
+    """Return the names to reprocess; raise UsageError for a senseless combination."""
     if missing and (failed or states):
-        raise UsageError("--missing chooses the states itself; leave --failed and --state out.")
+        raise UsageError("--missing cannot be combined with --failed or --state.")
     if failed and states:
-        raise UsageError("--failed means --state dead; say one of the two.")
+        raise UsageError("--failed cannot be combined with --state: it means --state dead.")
     if not names and not (failed or missing):
-        raise UsageError("Name a path, key or job, or say --failed or --missing for all of those.")
+        raise UsageError("Name a path, key or job, or add --failed or --missing for all.")
     return names or [f"{INBOX}/"]

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from hevcq.wiring.app import App
 
 MAX_DEAD_LETTERS_CHECKED = 500
-"""How many dead letters of a queue are looked at: a person waits, and the worker looks at all."""
+"""Dead letters checked per queue: a person waits here, and workers check all of them."""
 CLEAR = "\x1b[2J\x1b[H"
-"""Empties a terminal and starts at its top (ECMA-48: ED, CUP)."""
+"""Clears a terminal and moves to its top (ECMA-48: ED, CUP)."""
 
 
 def status(
@@ -28,11 +28,11 @@ def status(
         list[str] | None,
         typer.Argument(metavar="[PATH]...", help="Files, folders, keys or job ids to look up."),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show it anew.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep refreshing.")] = False,
     every_s: Annotated[
         float,
         typer.Option(
-            "--every-s", metavar="SECONDS", min=0.1, help="With --watch: seconds between two looks."
+            "--every-s", metavar="SECONDS", min=0.1, help="Refresh interval with --watch."
         ),
     ] = 2.0,
     as_json: AsJson = False,

@@ -1,4 +1,4 @@
-"""`hevcq config`: what is configured, and where each value came from."""
+"""`hevcq config`: show the settings and where each value came from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app = typer.Typer(
 def config() -> None:
     """Show the settings and where they came from.
 
-    Flags come before HEVCQ_* variables, these before hevcq.toml, and this before the defaults.
+    Flags override HEVCQ_* variables, which override hevcq.toml, which overrides the defaults.
     """
 
 

@@ -1,4 +1,4 @@
-"""`hevcq doctor`: each line ok, or what to do."""
+"""`hevcq doctor`: check this machine and print how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CODES = {
     Area.CLOCK: ExitCode.UNFIT,
     Area.DATABASE: ExitCode.STORAGE,
 }
-"""The exit code of the first area with something wrong in it."""
+"""The exit code is that of the first area with a problem."""
 
 
 def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Check ffmpeg, folders, clock, settings, database.
 
-    Each line says ok, or what is wrong and what to do; the exit code names the first trouble.
+    Each line says ok, or what is wrong and how to fix it; the exit code is that of the first problem.
     """
     code = ExitCode.OK
     for finding in _examine(cli_of(ctx)):

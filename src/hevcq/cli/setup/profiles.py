@@ -1,4 +1,4 @@
-"""`hevcq profiles`: list, show and validate the recipes."""
+"""`hevcq profiles`: list, show and validate encoding profiles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hevcq.cli.output import table as render
 from hevcq.settings.profile_files import installed_folder, load_profile, pick
 
 app = typer.Typer(
-    help="List, show and validate the recipes.",
+    help="List, show and validate encoding profiles.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the profiles and whether every upload wants them."""
+    """List the profiles, and whether every upload is encoded with them."""
     with cli_of(ctx).app() as opened:
         found = [opened.profiles[name] for name in sorted(opened.profiles)]
     if as_json:
@@ -41,10 +41,10 @@ def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def show(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="The profile's name.")],
+    name: Annotated[str, typer.Argument(help="Profile name.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show one profile whole, with every default filled in (docs/profiles.md explains each key)."""
+    """Show one profile with all defaults (docs/profiles.md explains each key)."""
     with cli_of(ctx).app() as opened:
         (found,) = pick(opened.profiles, [name])
     plain = found.model_dump(mode="json")
@@ -61,17 +61,17 @@ def validate(
     ctx: typer.Context,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Profile files; none: those of this set-up."),
+        typer.Argument(metavar="[FILE]...", help="Profile files (default: the configured ones)."),
     ] = None,
 ) -> None:
-    """Check profile files: each line says ok, or the key and what is wrong with it."""
+    """Check profile files; print ok, or the key and what is wrong with it."""
     from hevcq.errors import ConfigError
 
     cli = cli_of(ctx)
     folder = cli.settings().profiles_dir or installed_folder()
     wanted = files or sorted(folder.glob("*.yaml"))
     if not wanted:
-        raise ConfigError(f"There is no profile (*.yaml) in {folder}.")
+        raise ConfigError(f"No profiles (*.yaml) in {folder}.")
     failed = False
     for file in wanted:
         try:

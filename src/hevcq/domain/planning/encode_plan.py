@@ -27,7 +27,7 @@ class SkipReason(StrEnum):
 
 
 _SAYS = {
-    SkipReason.NOT_SMALLER: "Encoding it saves too little: {}",
+    SkipReason.NOT_SMALLER: "Saves too little: {}",
     SkipReason.REMEMBERED: "The same bytes were tried before, and saved too little: {}",
 }
 """How a reason reads whose detail is no sentence of its own."""

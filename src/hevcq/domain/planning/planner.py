@@ -45,14 +45,13 @@ def _skip(profile: Profile, info: MediaInfo, main: Stream | None) -> Skip | None
     if main.codec in profile.video.skip_codecs:
         return Skip(
             reason=SkipReason.ALREADY_TARGET,
-            detail=f"It is {main.codec} already; the profile {profile.name} would gain nothing.",
+            detail=f"Already {main.codec.upper()}.",
         )
     smaller = smaller_than_box(profile, main.video)
     if smaller:
         return Skip(
             reason=SkipReason.SMALLER_THAN_BOX,
-            detail=f"It is shown at {smaller} of the profile {profile.name}, and is never scaled "
-            "up.",
+            detail=f"Source is {smaller} ({profile.name}); not upscaled.",
         )
     return None
 

@@ -153,7 +153,7 @@ class _Gates:
         if share > 1 - saving:
             return (
                 Outcome.NOT_SMALLER,
-                f"{share:.1%} of the source's size, at most {1 - saving:.1%} is worth it",
+                f"{share:.1%} of the original's size, limit {1 - saving:.1%}",
             )
         return Outcome.PASSED, f"{share:.1%} of the source's size"
 

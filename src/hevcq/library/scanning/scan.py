@@ -309,7 +309,7 @@ def _problem(path: Path, facts: os.stat_result) -> tuple[RejectionCause, str] | 
 def _cannot(path: Path, root: Path, error: OSError) -> Rejected:
     if isinstance(error, FileNotFoundError):
         return Rejected(
-            path, root, RejectionCause.GONE, f"{printable(path)} does not exist (any more)."
+            path, root, RejectionCause.GONE, f"{printable(path)}: No such file or folder."
         )
     sentence = f"{printable(path)} cannot be opened: {(error.strerror or str(error)).lower()}."
     return Rejected(path, root, RejectionCause.UNREADABLE, sentence)

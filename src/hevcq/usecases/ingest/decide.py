@@ -1,4 +1,4 @@
-"""What an ingest will do with each file: pure decisions from facts gathered beforehand."""
+"""Decide what an ingest does with each file. Pure: all facts are handed in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hevcq.util.text import printable
 
 
 class Disposition(StrEnum):
-    """What an ingest does with one file for one profile; stable words, shown and in `--json`."""
+    """What an ingest does with one file for one profile; values are stable, also in `--json`."""
 
     QUEUE = "queue"
     JOIN = "join"
@@ -32,9 +32,9 @@ class Disposition(StrEnum):
 
 
 NOT_INGESTED = frozenset({Disposition.REFUSE, Disposition.FAILED, Disposition.UNREADABLE})
-"""What makes the exit code say that some files were not done."""
+"""Dispositions that make the exit code SOME_FAILED."""
 TO_PROCESS = frozenset({Disposition.QUEUE, Disposition.JOIN, Disposition.COLLECT})
-"""What there is still something to do for."""
+"""Dispositions that need work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class UnusableFile:
-    """A file that is of no use, and why; `bad` tells a broken video from a file that is none."""
+    """A file that cannot be ingested, and why; `bad` marks a broken video, not a non-video."""
 
     path: Path
     size: int
@@ -59,7 +59,7 @@ class UnusableFile:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file for one profile (profile None: the file is no use for any)."""
+    """One file for one profile (None: the file is unusable for any)."""
 
     path: Path
     size: int
@@ -77,9 +77,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the catalog and the ledger know of a video for one profile, for these very bytes.
+    """What catalog and ledger record of a video's current bytes for one profile.
 
-    `gone` says that the rendition is not where it was placed.
+    `gone`: the rendition is no longer where it was placed.
     """
 
     placement: Placement | None = None
@@ -88,7 +88,7 @@ class Known:
 
 
 def decide(video: Video, profile: Profile, plan: Plan, known: Known, where: Destination) -> Item:
-    """Return what to do with one video for one profile; what the ledger says wins over the plan."""
+    """Return what to do with one video for one profile; the ledger overrides the plan."""
     item = Item(
         path=video.path,
         size=video.fingerprint.size,
@@ -126,9 +126,9 @@ def _from_job(item: Item, known: Known, job: JobRecord, plan: Plan, where: Desti
             words = skip_in_words(job.reason)[1]
             return replace(item, disposition=Disposition.SKIP, reason=words)
         case JobState.DEAD:
-            cancelled = job.failure_class is FailureClass.CANCELLED  # which leaves no letter
+            cancelled = job.failure_class is FailureClass.CANCELLED  # has no dead letter
             how = "reprocess" if cancelled else f"redrive --dlq --job {job.job_id}"
-            reason = f"{job.reason} `hevcq {how}` tries it again."
+            reason = f"{job.reason} Retry with `hevcq {how}`."
             return replace(item, disposition=Disposition.FAILED, reason=reason)
         case JobState.QUEUED | JobState.RUNNING | JobState.SPLIT:
             return replace(item, disposition=Disposition.JOIN, reason="Queued earlier.")
@@ -145,17 +145,15 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
     place = printable(placement.target)
     if placement.state is not PlacementState.PLACED:
         undone = placement.state is PlacementState.UNDONE
-        again = "Undone on request; `hevcq reprocess` makes it again."
+        again = "Undone on request; encode it again with `hevcq reprocess`."
         reason = again if undone else "Replaced earlier."
     elif known.gone:
-        reason = (
-            f"Done earlier, but {place} is not there any more; `hevcq reprocess` makes it again."
-        )
+        reason = f"Done earlier, but {place} is missing; encode it again with `hevcq reprocess`."
     elif not where.has(placement.mode, placement.target):
-        # Nothing was done of what was asked for, so it must not look as if it were.
+        # The request is not fulfilled, so it must not look done.
         reason = (
-            f"Its rendition is at {place}, where an earlier command wanted it; `hevcq reprocess` and"
-            " then this command again make one in the place that is wanted now."
+            f"Its rendition is at {place}, as an earlier command asked; run `hevcq reprocess`, then this"
+            " command again to get it in the new place."
         )
         return replace(item, disposition=Disposition.REFUSE, reason=reason)
     else:
@@ -164,7 +162,7 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
 
 
 def _made_again(placement: Placement, job: JobRecord) -> bool:
-    """Whether the job was reprocessed after this rendition was placed, and made another one."""
+    """Return whether the job was reprocessed after placing, with a different rendition."""
     if placement.state is not PlacementState.PLACED or job.rendition is None:
         return False
     return placement.sha256 not in {"", job.rendition.sha256}
@@ -179,11 +177,11 @@ def _target(item: Item, extension: str, where: Destination) -> Path | None:
 def settle_targets(
     items: Iterable[Item], where: Destination, inspect_target: InspectTarget
 ) -> list[Item]:
-    """Return the items with targets that never meet each other, nor a file that is there already.
+    """Return the items with targets that clash neither with each other nor with existing files.
 
-    Of two sources that would share a target the later keeps its whole name in it, also where the
-    other's rendition is there already. A new job whose target is taken by a stranger's file is
-    refused before anything is encoded.
+    If two sources share a target, the later one's keeps the whole source name, also where the
+    first's rendition exists already. A new job whose target is an unrelated file is refused before
+    it is encoded.
     """
     taken: set[str] = set()
     result = []
@@ -204,13 +202,13 @@ def _untangled(item: Item, where: Destination, taken: set[str]) -> Item:
     if item.target is None or _fold(item.target) not in taken:
         return item
     if where.mode is Mode.REPLACE or item.profile is None or item.plan is None:
-        reason = f"Two sources would become {printable(item.target)}; rename one of them."
+        reason = f"Another source has the same target {printable(item.target)}; rename one of them."
         return replace(item, disposition=Disposition.REFUSE, reason=reason, target=None)
     return replace(item, target=_longer(item, where))
 
 
 def _longer(item: Item, where: Destination) -> Path | None:
-    """The target with the source's whole name in it; None where there is none other."""
+    """Return the target with the whole source name in it, or None if there is no other."""
     if where.mode is Mode.REPLACE or item.profile is None or item.plan is None:
         return None
     return where.target(
@@ -231,17 +229,16 @@ def _free(item: Item, where: Destination, inspect_target: InspectTarget) -> Item
     match claim:
         case TargetState.READ_ONLY:
             reason = (
-                f"{printable(target.parent)} cannot be written, so there is no place for"
-                f" {printable(target.name)}; give this user rights there, or use --output."
+                f"{printable(target.parent)} is not writable; allow this user to write there, or use"
+                " --output."
             )
         case TargetState.OURS:
-            reason = f"Done earlier: {printable(target)}, as its certificate says."
+            reason = f"Done earlier: {printable(target)} has a certificate."
             return replace(item, disposition=Disposition.DONE, reason=reason)
         case TargetState.STRANGER | TargetState.TWIN if target != item.path:
-            kind = "the replacement" if where.mode is Mode.REPLACE else "the rendition"
             reason = (
-                f"{printable(target)} exists already and is not known for this video's rendition, so"
-                f" {kind} has no place; move it away, or use --output."
+                f"{printable(target)} already exists and isn't recognised as this video's rendition;"
+                " move it away, or use --output."
             )
         case _:
             return item
@@ -249,19 +246,19 @@ def _free(item: Item, where: Destination, inspect_target: InspectTarget) -> Item
 
 
 def _fold(path: Path) -> str:
-    """Two names that a case-insensitive file system holds for one are one here."""
+    """Fold names that are equal on a case-insensitive file system."""
     return str(path).casefold()
 
 
 @dataclass(frozen=True, slots=True)
 class IngestPlan:
-    """Everything an ingest is about to do."""
+    """What an ingest will do, and how long it will take (wall seconds)."""
 
     items: tuple[Item, ...]
     forecast: Range
 
     def counts(self) -> dict[Disposition, int]:
-        """Return how many items there are of each disposition, in the order of the enum."""
+        """Return the number of items per disposition, in the order of the enum."""
         found = [item.disposition for item in self.items]
         return {kind: found.count(kind) for kind in Disposition if kind in found}
 
@@ -271,14 +268,14 @@ class IngestPlan:
 
     @property
     def bytes_to_process(self) -> int:
-        """The bytes of the sources that something is to be done for."""
+        """Total size of the sources that need work."""
         return sum({item.path: item.size for item in self.of(*TO_PROCESS)}.values())
 
 
 def with_forecast(
     items: Sequence[Item], rates: Rates, cores: float, workers: int, machine: float | None = None
 ) -> IngestPlan:
-    """Return the plan with the time each job, and all of them, will take."""
+    """Return the plan with forecasts for each job and for all of them."""
     timed = []
     for item in items:
         waits = item.disposition in {Disposition.QUEUE, Disposition.JOIN}
@@ -294,7 +291,7 @@ def with_forecast(
 def placements_by_source(
     placements: Iterable[Placement],
 ) -> Mapping[tuple[Path, str], list[Placement]]:
-    """Return placements by source path and profile, so that each is looked up at once."""
+    """Return placements by source path and profile."""
     found: dict[tuple[Path, str], list[Placement]] = {}
     for placement in placements:
         found.setdefault((placement.source, placement.profile), []).append(placement)

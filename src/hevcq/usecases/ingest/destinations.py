@@ -13,7 +13,7 @@ from hevcq.ports.catalog import Mode
 
 
 class TargetState(StrEnum):
-    """Whose the file at a target is; a twin's is the rendition of another video."""
+    """What is at a target; TWIN is the rendition of another video of that name."""
 
     FREE = "free"
     OURS = "ours"
@@ -23,23 +23,23 @@ class TargetState(StrEnum):
 
 
 InspectTarget = Callable[[Path, Path, int], TargetState]
-"""Says whose the file at a target is, for the rendition of a source of so many bytes."""
+"""Called with target, source and the source's size in bytes."""
 MAX_NAME_BYTES = 255
 """The longest file name on ext4, XFS, btrfs, APFS and NTFS."""
 ROOM_FOR_COMPANIONS = 40
-"""Bytes kept free, so that the certificate and temporary names beside the file fit as well."""
+"""Bytes of a name left for the suffixes of the certificate and temporary files beside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where the renditions of this ingest go. `output` is the folder of mode MIRROR."""
+    """Where renditions go. `output` is the folder of mode MIRROR; `keep_days` is for REPLACE."""
 
     mode: Mode
     output: Path | None = None
     keep_days: float = 30.0
 
     def has(self, mode: Mode, target: Path) -> bool:
-        """Return whether a rendition that was placed so is where this ingest would have it."""
+        """Return whether a rendition placed in `mode` at `target` is where this ingest wants it."""
         below = self.output is None or self.output in target.parents
         return mode is self.mode and below
 
@@ -66,7 +66,7 @@ def _stem(source: Path) -> str:
 
 
 def _suffix(source: Path, extension: str) -> str:
-    """The source's own spelling of the suffix where it means the same container."""
+    """Return the source's own suffix if it means the same container, else `extension`."""
     own = source.suffix.removeprefix(".")
     same = {"m4v": "mp4", "qt": "mov"}.get(own.lower(), own.lower())
     return own if same == extension else extension

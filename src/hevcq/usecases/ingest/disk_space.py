@@ -1,4 +1,4 @@
-"""Say that work pauses for want of disk space, and that it goes on again."""
+"""Report when work pauses for lack of disk space, and when it resumes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from hevcq.util.clock import Clock
 EVERY_S = 5.0
 
 DiskSpace = Callable[[], str]
-"""Says which disk has too little room, in one sentence; an empty string while there is enough."""
+"""Returns which disk is low on space, in one sentence; empty while there is enough."""
 
 
 def enough_space() -> str:
-    """There is room: for where the work is done elsewhere."""
+    """Report enough space: for work that runs on other machines."""
     return ""
 
 
 class DiskSpaceMonitor:
-    """Looks at the free space now and then; the workers themselves refuse to start below it."""
+    """Emits an event when disk space runs low or suffices again; workers refuse jobs themselves."""
 
     def __init__(self, disk_space: DiskSpace, emit: Listener, clock: Clock) -> None:
         self._disk_space, self._emit, self._clock = disk_space, emit, clock
@@ -30,7 +30,7 @@ class DiskSpaceMonitor:
         self._lacking = ""
 
     def step(self) -> None:
-        """Look once, if it is time; tell only when it turns."""
+        """Check once, if due; emit an event only on a change."""
         if self._clock.monotonic() < self._next:
             return
         self._next = self._clock.monotonic() + EVERY_S
@@ -39,15 +39,15 @@ class DiskSpaceMonitor:
             return
         name = EventName.PAUSED if self._lacking else EventName.RESUMED
         words = (
-            f"{self._lacking} Free some space and work goes on by itself."
+            f"{self._lacking} Free some space; work then resumes."
             if self._lacking
-            else "There is enough free space again; work goes on."
+            else "Enough disk space again; resuming."
         )
         self._emit(IngestEvent(event=name, at=self._clock.now(), reason=words))
 
 
 def disk_space_of(store: Store, scratch: Path, least_bytes: int) -> DiskSpace:
-    """Return a Room that looks at the disks of the store and of the scratch folder."""
+    """Return a check of the disks of the store and of the scratch folder."""
 
     def lacking() -> str:
         folder = scratch
@@ -60,8 +60,8 @@ def disk_space_of(store: Store, scratch: Path, least_bytes: int) -> DiskSpace:
         for name, count in free.items():
             if count < least_bytes:
                 return (
-                    f"The disk of the {name} has {count >> 20} MiB free;"
-                    f" {least_bytes >> 20} MiB must stay free."
+                    f"Low disk space: {count >> 20} MiB free for the {name},"
+                    f" {least_bytes >> 20} MiB required."
                 )
         return ""
 

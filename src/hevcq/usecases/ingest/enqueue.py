@@ -1,4 +1,4 @@
-"""Queue what a plan decided: take the source in, note where its renditions belong, publish."""
+"""Enqueue planned files: store the source, record its placements, publish the tasks."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from hevcq.util.text import printable
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """One item with the job it became."""
+    """One item and its job."""
 
     item: Item
     job: JobRecord
 
 
 class Enqueuer:
-    """Queues files. Where a rendition belongs is durable before its job can start to be worked on
-    here, so a kill at any point never leaves a rendition that nobody knows the place of."""
+    """Enqueues files. A placement is durable before its job can start, so that no kill leaves a
+    rendition without a known place."""
 
     def __init__(
         self, ports: Ports, where: Destination, emit: Listener, *, separate_keys: bool = False
     ) -> None:
-        """`separate_keys`: each profile gets a key of its own, because the store's own events would bring
-        one under `TODO/all/` to every subscribed profile, and not all of them are wanted."""
+        """`separate_keys`: upload once per profile under its own key, because the store's events send a
+        key under `TODO/all/` to every subscribed profile."""
         self._ports = ports
         self._separate_keys = separate_keys
         self._where = where
         self._emit = emit
 
     def enqueue(self, items: Sequence[Item], stop: threading.Event) -> list[Queued]:
-        """Queue one file for the profiles of its items (all of one path); return its jobs.
+        """Enqueue one file for the profiles of its items (all of one path); return its jobs.
 
-        Raises SourceGone, SourceChanged or what the store raises; nothing is queued then.
+        Raises SourceGone, SourceChanged or an error of the store; nothing is queued then.
         """
         if not self._separate_keys:
             return self._enqueue(items, EVERY_PROFILE, stop)
@@ -69,7 +69,7 @@ class Enqueuer:
         return [Queued(replace(item, job_id=job.job_id), job) for item, job in jobs]
 
     def adopt(self, item: Item) -> Queued | None:
-        """Take over a job that was queued before: note its place anew. None if it is gone."""
+        """Record the placement of a job queued earlier; return None if the job is gone."""
         with placement_lock(self._ports.data_dir):
             job = self._ports.backend.ledger.get(item.job_id)
             if job is None:
@@ -77,7 +77,7 @@ class Enqueuer:
             self._note([item], job.source)
         task_publisher = self._ports.backend.task_publisher
         if task_publisher.message_expired(job):
-            task_publisher.requeue(job, who="hevcq ingest", why="its message was kept too long")
+            task_publisher.requeue(job, who="hevcq ingest", why="its message expired")
         return Queued(item, job)
 
     def _note(self, items: Sequence[Item], source: Source) -> None:
@@ -85,7 +85,7 @@ class Enqueuer:
         self._ports.catalog.record_placements([note for note in notes if note is not None])
 
     def _placement(self, item: Item, source: Source) -> Placement | None:
-        """The placement to write; None when what is recorded stands."""
+        """Return the placement to record, or None if the recorded one stays."""
         if item.target is None or item.profile is None or item.fingerprint is None:
             return None
         name = job_id(source, item.profile.name)
@@ -121,12 +121,12 @@ class Enqueuer:
             now = fingerprint_of(item.path.lstat())
         except FileNotFoundError as error:
             raise SourceGone(
-                f"{printable(item.path)} is gone since it was scanned.",
-                remedy="Nothing to do, if you moved it; run hevcq ingest again.",
+                f"{printable(item.path)} was removed after the scan.",
+                remedy="If you moved it, run hevcq ingest again.",
             ) from error
         if item.fingerprint is None or not same_bytes(now, item.fingerprint):
             raise SourceChanged(
-                f"{printable(item.path)} changed since it was scanned; it may still be growing.",
+                f"{printable(item.path)} changed after the scan; it may still be growing.",
                 remedy="Run hevcq ingest again once it is complete.",
             )
 
@@ -135,8 +135,8 @@ class Enqueuer:
 
 
 class UploadProgress:
-    """Turns an upload's byte count into an event about twice a second, and one at its end if any
-    went before: what is linked, or sent in a moment, has no progress to show."""
+    """Emits upload progress about twice a second, and at the end if any was emitted before: a link or a
+    short upload shows none."""
 
     STEP_S = 0.5
 
@@ -145,7 +145,7 @@ class UploadProgress:
         self._last, self._told = clock.monotonic(), False
 
     def __call__(self, count: int) -> None:
-        """Tell of `count` bytes moved so far, unless it was told just now."""
+        """Emit that `count` bytes are uploaded, unless the last event was just now."""
         now = self._clock.monotonic()
         size = self._item.size
         due = now - self._last >= self.STEP_S or (self._told and count >= size)
@@ -164,5 +164,5 @@ class UploadProgress:
 
 
 def by_file(items: Sequence[Item]) -> list[list[Item]]:
-    """Return the items grouped by path, in the order they come."""
+    """Return the items grouped by path, in order."""
     return [list(group) for _, group in groupby(items, key=lambda item: item.path)]

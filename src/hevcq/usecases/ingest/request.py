@@ -1,4 +1,4 @@
-"""What a person asks an ingest for, before settings and profiles are known."""
+"""The request of an ingest, before settings and profiles are known."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class IngestRequest:
     watch: bool = False
 
     def chosen_profiles(self, known: Mapping[str, Profile]) -> list[Profile]:
-        """Return the named profiles, or every subscribed one; all, if it only waits.
+        """Return the named profiles, or every subscribed one; all with `skip_upload`.
 
-        Raises UnknownProfile for a name that is not known, UsageError if no profile is left.
+        Raises UnknownProfile, or UsageError if no profile is left.
         """
         if self.profiles:
             return pick(known, list(dict.fromkeys(self.profiles)))
@@ -47,7 +47,9 @@ class IngestRequest:
             return list(known.values())
         subscribed = [profile for profile in known.values() if profile.subscribe]
         if not subscribed:
-            raise UsageError("No profile has `subscribe: true`; name one with --profile.")
+            raise UsageError(
+                "No profile is subscribed (`subscribe: true`); name one with --profile."
+            )
         return subscribed
 
     def destination(self, profiles: Sequence[Profile]) -> Destination:
@@ -56,8 +58,8 @@ class IngestRequest:
             if len(profiles) != 1:
                 names = ", ".join(profile.name for profile in profiles)
                 raise UsageError(
-                    f"--replace can put one rendition in an original's place, not {len(profiles)}"
-                    f" ({names}); name one with --profile."
+                    f"--replace needs exactly one profile, not {len(profiles)} ({names}); name one with"
+                    " --profile."
                 )
             days = KEEP_DAYS if self.keep_days is None else self.keep_days
             return Destination(Mode.REPLACE, keep_days=days)
@@ -71,7 +73,7 @@ class IngestRequest:
         for root in self.roots:
             if root == output or output in root.parents:
                 raise UsageError(
-                    f"--output {output} is, or holds, the folder {root} that is ingested; leave it"
-                    " out to put renditions beside their originals, or choose another folder."
+                    f"--output {output} contains the ingested folder {root}; choose another folder, or"
+                    " omit --output to put renditions beside their originals."
                 )
         return output

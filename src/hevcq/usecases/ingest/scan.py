@@ -1,4 +1,4 @@
-"""From library folders to the facts an ingest decides by: found videos, and files that are none."""
+"""Scan library folders for videos and their facts."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from hevcq.usecases.ingest.decide import UnusableFile, Video
 from hevcq.usecases.ingest.destinations import TargetState
 
 SILENT = frozenset({RejectionCause.OWN_RENDITION})
-"""What a person need not read of: hevcq's own renditions in the tree."""
+"""Rejections that are not reported: hevcq's own renditions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scanner:
-    """Looks through library folders; `threads` probes run at a time."""
+    """Scans library folders; `threads` probes run in parallel."""
 
     catalog: Catalog
     encoder: Encoder
@@ -42,7 +42,7 @@ class Scanner:
     threads: int = 4
 
     def scan(self, roots: Sequence[Path], stop: threading.Event) -> Iterator[Video | UnusableFile]:
-        """Yield every video below the roots with its facts, and what had to be left, and why.
+        """Yield every video below the roots with its facts, and every unusable file with the reason.
 
         Raises Stopped when `stop` is set, WorkerUnfit if nothing can be probed here.
         """
@@ -51,7 +51,7 @@ class Scanner:
     def inspect(
         self, found: Iterator[Found | Rejected], stop: threading.Event
     ) -> Iterator[Video | UnusableFile]:
-        """Yield the facts of files that were found."""
+        """Yield the facts of the files found."""
 
         def probe(path: Path) -> MediaInfo:
             return self.encoder.probe(str(path), stop=stop)
@@ -68,10 +68,10 @@ class Scanner:
 
 
 def inspect_target(target: Path, source: Path, size: int) -> TargetState:
-    """Say whose the file at `target` is, for the rendition of the `size` bytes at `source`.
+    """Return what is at `target`, for the rendition of `source` with `size` bytes.
 
-    It is ours if the certificate beside it is whole, is of a rendition of that size, and names
-    this very source: so an ingest with an empty data folder still knows what was done.
+    OURS needs a valid certificate beside it that names this rendition size and this source, so that
+    an ingest with an empty data folder still finds earlier renditions.
     """
     if not _writable(target.parent):
         return TargetState.READ_ONLY
@@ -88,29 +88,29 @@ def inspect_target(target: Path, source: Path, size: int) -> TargetState:
         return TargetState.STRANGER
     if _tail(proof.source.key) == _tail(key):
         return TargetState.OURS if proof.source.size == size else TargetState.STRANGER
-    # One of the same name may be this very video, before its folder was moved.
+    # The same name may be this video before its folder was moved.
     same_name = Path(proof.source.key).name == Path(key).name
     return TargetState.STRANGER if same_name else TargetState.TWIN
 
 
 def replacement_refusal(source: Path) -> str:
-    """Say in one sentence why a video will not be replaced, as far as that shows before its encode."""
+    """Return why a video cannot be replaced, as far as it is known before encoding; or ""."""
     try:
         require_single_link(source, source.lstat())
     except SwapRefused as refused:
         return str(refused)
     except OSError:
-        pass  # whoever takes it in says what is wrong with it
+        pass  # the enqueuer reports it
     return ""
 
 
 def _tail(key: str) -> str:
-    """A key without its inbox and routing folder: one source may be routed in several ways."""
+    """Return a key without inbox and routing folder: one source may be routed in several ways."""
     return key.split("/", 2)[-1]
 
 
 def _writable(folder: Path) -> bool:
-    """Whether names can be made in the folder, or in the nearest one above it that exists."""
+    """Return whether files can be created in the folder, or in its nearest existing parent."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return os.access(folder, os.W_OK | os.X_OK)

@@ -1,7 +1,7 @@
-"""The main job: find videos, decide, queue, follow each job to its end, put it in its place.
+"""Run an ingest: plan, enqueue, track each job to its end and put its rendition in place.
 
-The same for the embedded way and for a fleet on AWS: only ports are known here. The caller runs
-workers beside it, or not; `Ingest.step` is called until nothing is open.
+Uses ports only, so it is the same on the embedded and the aws backend. The caller runs workers beside
+it, or not, and calls `Ingest.step` until nothing is open.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class IngestSetup:
 
 
 class Ingest:
-    """One run of the main job. Events go to `emit`; `summary` has what became of everything."""
+    """One ingest. Events go to `emit`; `summary` collects the results."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Ingest:
         self._space = DiskSpaceMonitor(request.disk_space, emit, clock)
 
     def plan(self, found: Iterable[Video | UnusableFile]) -> IngestPlan:
-        """Decide what to do with each file a scan found; nothing is changed by it."""
+        """Return what to do with each file of a scan; changes nothing."""
         self._say(EventName.SCAN_STARTED)
         known = placements_by_source(self._placements())
         items: list[Item] = []
@@ -116,7 +116,7 @@ class Ingest:
         return plan
 
     def waiting(self) -> list[Item]:
-        """Return what was queued before below the roots and is not in place yet."""
+        """Return the items queued earlier below the roots and not in place yet."""
         items = self._items_of(self._placements(UNPLACED))
         return sorted(items, key=lambda item: str(item.path))
 
@@ -129,8 +129,8 @@ class Ingest:
         return any(placement.source == root or root in placement.source.parents for root in roots)
 
     def _unplaced(self, planned: set[str]) -> list[Item]:
-        """Renditions that are done and not in place, though a scan finds their source no more:
-        it was moved, or a kill came between a replace and the note of it."""
+        """Return finished renditions not in place whose source a scan no longer finds: it was moved, or
+        a kill came between a replace and its record."""
         found = []
         again = [p for p in self._collector.made_again() if self._below(p)]
         for item in (*self.waiting(), *self._items_of(again)):
@@ -142,7 +142,7 @@ class Ingest:
         return found
 
     def collect_finished(self, stop: threading.Event) -> None:
-        """Put in place what is finished by now, once; what is not goes on waiting, unmentioned."""
+        """Put finished renditions in place once; others stay queued, unmentioned."""
         for item in self._unplaced(set()):
             job = self._ports.backend.ledger.get(item.job_id)
             if job is not None and not stop.is_set():
@@ -151,15 +151,18 @@ class Ingest:
         self.tracker.leave()
 
     def queue(self, items: Sequence[Item]) -> None:
-        """Hand the items that something is to be done for to the intake."""
+        """Hand the items that need work to the uploader."""
         self.uploader.submit(by_file([item for item in items if item.disposition in TO_PROCESS]))
 
     def start(self, stop: threading.Event) -> None:
-        """Start queueing in the background."""
+        """Start the uploader's threads."""
         self.uploader.start(self._request.uploads, stop)
 
     def step(self, stop: threading.Event) -> bool:
-        """Look once at everything; return whether something is still open."""
+        """Check uploads, disk space and jobs once; return whether something is still open.
+
+        Raises the error that ended an upload thread.
+        """
         self.uploader.raise_error()
         self._space.step()
         self.tracker.step(stop)
@@ -168,7 +171,7 @@ class Ingest:
     def finish(self, *, interrupted: bool, queued: bool = False) -> None:
         """Count what is left open, after every thread has ended.
 
-        `queued` says that the jobs were only to be queued, so that leaving them open is no fault.
+        With `queued` (--no-wait), open jobs count as queued, not as unfinished.
         """
         self.summary.interrupted = interrupted
         self.uploader.leave()
@@ -215,7 +218,7 @@ class Ingest:
 
 
 def item_of(placement: Placement, profile: Profile) -> Item:
-    """Return the item of a job that was queued before."""
+    """Return the item of a job queued earlier."""
     return Item(
         path=placement.source,
         size=placement.fingerprint.size,
@@ -229,7 +232,7 @@ def item_of(placement: Placement, profile: Profile) -> Item:
 
 
 def planned_event(item: Item, now: float) -> IngestEvent:
-    """Return the event that says what will be done with an item."""
+    """Return the FILE_PLANNED event of an item."""
     return IngestEvent(
         event=EventName.FILE_PLANNED,
         at=now,

@@ -1,4 +1,4 @@
-"""What became of each job of an ingest, added up for the closing table and the exit code."""
+"""The results of an ingest, for the closing table and the exit code."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Follow queued jobs through the ledger to their end, whoever works on them, and collect each.
+"""Track queued jobs in the ledger to their end, and collect each rendition.
 
-The ledger is the one truth for jobs of this process, of another on the same data folder, and of
-a fleet; `step` looks once at what changed, and `run` in the caller is a loop around it.
+The ledger covers jobs of this process, of others on the same data folder, and of a fleet alike.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 
 SLACK_S = 60.0
-"""How far the clocks of workers on other machines may lie apart without a change being missed."""
+"""Largest clock difference between machines without missing a change."""
 SWEEP_S = 30.0
-"""How often every open job is asked for by name, whatever the listing by time said."""
+"""Seconds between reads of every open job by id, whatever the listing by time said."""
 WORKED_ON = frozenset({JobState.RUNNING, JobState.SPLIT})
-GO_ON = "Not finished; run the same command again to go on."
+GO_ON = "Not finished; run the same command to resume."
 RETRY_FIRST_S = 0.5
 RETRY_PLACE_S = 5.0
-"""How long a placement waits that failed for want of space or of a file system."""
+"""Seconds before a placement is retried that failed for lack of space or of a file system."""
 
 
 @dataclass(slots=True)
@@ -48,7 +47,7 @@ class _Open:
 
 
 class JobTracker:
-    """Keeps the open jobs of one ingest; `add` may be called from another thread than `step`."""
+    """Tracks the open jobs of one ingest; `add` and `step` may run in different threads."""
 
     def __init__(
         self,
@@ -60,7 +59,7 @@ class JobTracker:
         *,
         sweep: Callable[[], object] = lambda: None,
     ) -> None:
-        """`sweep` is called before open jobs are asked for by name; it raises nothing."""
+        """`sweep` is called before open jobs are read by id; it must not raise."""
         self._ledger = ledger
         self._collector = collector
         self._summary = summary
@@ -74,18 +73,18 @@ class JobTracker:
 
     @property
     def open(self) -> int:
-        """How many jobs have not ended yet."""
+        """Number of jobs that have not ended yet."""
         with self._lock:
             return len(self._open)
 
     def add(self, queued: Queued) -> None:
-        """Follow one more job."""
+        """Track one more job."""
         with self._lock:
             self._open[queued.job.job_id] = _Open(queued.item, queued.job)
         self._say(EventName.JOB_QUEUED, queued.item, job=queued.job.job_id)
 
     def step(self, stop: threading.Event) -> None:
-        """Look at what changed once; collect what is done."""
+        """Handle the changes since the last call; collect finished renditions."""
         for job in self._changed():
             with self._lock:
                 entry = self._open.get(job.job_id)
@@ -97,7 +96,7 @@ class JobTracker:
                 return
 
     def note(self, job_id: str, progress: Progress) -> None:
-        """Take in how far a job of this very process is, sooner than the ledger tells."""
+        """Record the progress of a job of this process, ahead of the ledger."""
         with self._lock:
             entry = self._open.get(job_id)
         if entry is not None:
@@ -105,7 +104,7 @@ class JobTracker:
             self._progress(entry, progress)
 
     def leave(self, outcome: IngestOutcome = IngestOutcome.OPEN, reason: str = GO_ON) -> None:
-        """Count every job that is still open as `outcome`: the ingest ends before they do."""
+        """Count every open job as `outcome`: the ingest ends before they do."""
         with self._lock:
             entries = list(self._open.values())
             self._open.clear()
@@ -130,7 +129,7 @@ class JobTracker:
         return list(found.values())
 
     def _listed(self) -> dict[str, JobRecord]:
-        """What runs now and what ended lately: few rows, however many jobs still wait."""
+        """Return running and lately ended jobs: few rows, however many jobs are queued."""
         running = JobFilter(states=WORKED_ON)
         ended = JobFilter(states=SETTLED, updated_after=max(0.0, self._cursor - SLACK_S))
         found = {job.job_id: job for job in self._ledger.jobs(running)}
@@ -151,7 +150,7 @@ class JobTracker:
                 self._say(EventName.JOB_SKIPPED, entry.item, reason=words, skip=code)
             case JobState.DEAD:
                 why = job.failure_class.value if job.failure_class else None
-                reason = job.reason or "The job was given up."
+                reason = job.reason or "The job failed."
                 self._end(entry, IngestOutcome.FAILED, reason)
                 self._say(EventName.JOB_FAILED, entry.item, reason=reason, failure_class=why)
             case JobState.QUEUED if job.reason and job.reason != before.reason:
@@ -171,12 +170,12 @@ class JobTracker:
     def _running(self, entry: _Open, before: JobRecord) -> None:
         if entry.job.fence != before.fence:
             entry.local = False
-        # The ledger lags behind this process's own workers: its word would jump back.
+        # The ledger lags behind this process's own workers: the bar would jump back.
         if entry.job.progress is not None and not entry.local:
             self._progress(entry, entry.job.progress)
 
     def _shared(self, entry: _Open) -> None:
-        """Show the video as one bar, fed by all who work on its chunks."""
+        """Emit one progress for a split video, summed over its chunks."""
         entry.local = False
         found = split_progress(entry.job, self._ledger.parts(entry.job.job_id))
         if found is not None:
@@ -203,7 +202,7 @@ class JobTracker:
         except Interruption:
             return
         except (DiskFull, Unavailable) as error:
-            # At first it may only be another ingest that places the same job just now.
+            # At first another ingest may be placing the same job.
             wait = RETRY_PLACE_S if entry.tries else RETRY_FIRST_S
             entry.place_after = self._clock.monotonic() + wait
             entry.tries += 1
@@ -230,7 +229,7 @@ class JobTracker:
             self._end(
                 entry,
                 IngestOutcome.EARLIER,
-                f"In place already: {printable(done.target)}.",
+                f"Already in place: {printable(done.target)}.",
                 done.size,
             )
             return

@@ -1,4 +1,4 @@
-"""Feed a plan's files into the queues from threads of its own, while the first already encode."""
+"""Enqueue a plan's files from background threads, while the first ones already encode."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ STEP_S = 0.2
 class Uploader:
     """Queues files one group (one path) at a time in `threads` threads.
 
-    An error of one file is that file's outcome; an error of the data folder ends the intake and
-    is raised by `raise_error` in the caller's thread.
+    An error of one file is that file's outcome; an error of the data folder ends the uploader
+    and is raised by `raise_error` in the caller's thread.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class Uploader:
 
     @property
     def busy(self) -> bool:
-        """Whether some files are not queued yet."""
+        """Whether files are still waiting to be queued."""
         with self._lock:
             return self._left > 0 and self._error is None
 
     def raise_error(self) -> None:
-        """Raise what ended a thread, if anything did."""
+        """Raise the error that ended a thread, if any."""
         with self._lock:
             error = self._error
         if error is not None:
             raise error
 
     def submit(self, groups: Sequence[Sequence[Item]]) -> None:
-        """Hand over files, each a group of the items of one path."""
+        """Add files, each a group of the items of one path."""
         with self._lock:
             self._left += len(groups)
         for group in groups:
@@ -89,7 +89,9 @@ class Uploader:
                 return
             for item in group:
                 self._summary.add(
-                    result_of(item, IngestOutcome.OPEN, "Not queued; run it again to go on.")
+                    result_of(
+                        item, IngestOutcome.OPEN, "Not queued; run the same command to resume."
+                    )
                 )
 
     def _run(self, stop: threading.Event) -> None:
@@ -100,13 +102,16 @@ class Uploader:
                 continue
             try:
                 self.step(group, stop)
-            except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
                 with self._lock:
                     self._error = self._error or error
                 return
 
     def step(self, group: Sequence[Item], stop: threading.Event) -> None:
-        """Queue one file; what is wrong with the file itself becomes its outcome."""
+        """Enqueue one file; an error of the file itself becomes its outcome.
+
+        Raises StorageError.
+        """
         try:
             self._take(group, stop)
         except Interruption:

@@ -1,8 +1,8 @@
-"""Stay and take up new files once they stop growing.
+"""Watch folders for new files that stopped growing.
 
-`SettlingFiles` is the pure part: it is shown what a folder holds, as often as anyone likes, and says
-which files have been the same for long enough. Signals of the file system only make the next look
-come sooner; a file on a network share that sends no signal is found by the regular look.
+`SettlingFiles` is the pure part: given the folder's files repeatedly, it returns those unchanged for
+long enough. File-system events only bring the next scan forward; files on a network share without
+events are found by the regular scan.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from hevcq.ports.catalog import Fingerprint
 from hevcq.util.clock import Clock
 
 SETTLE_S = 5.0
-"""How long a file must not change before it counts as complete."""
+"""Seconds that a file must stay unchanged to count as complete."""
 LOOK_S = 30.0
-"""How often folders are looked through without any signal."""
+"""Seconds between scans without an event."""
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class _Seen:
 
 
 class SettlingFiles:
-    """Tells which files stopped growing. Times are monotonic seconds."""
+    """Finds files that stopped growing. Times are monotonic seconds."""
 
     def __init__(self, settle_s: float = SETTLE_S) -> None:
         self._settle_s = settle_s
@@ -37,13 +37,13 @@ class SettlingFiles:
         self._taken: dict[Path, Fingerprint] = {}
 
     def take(self, found: Mapping[Path, Fingerprint]) -> None:
-        """Mark files as taken care of: they come again only if they change."""
+        """Mark files as handled: they are returned again only if they change."""
         self._taken.update(found)
 
     def observe(self, found: Mapping[Path, Fingerprint], now: float) -> list[Path]:
-        """Take in what the folders hold now; return the files that are complete and new.
+        """Record the folders' current files; return those that are complete and new.
 
-        A file that is gone is forgotten; one that changed starts to settle anew.
+        A missing file is forgotten; a changed one settles again from the start.
         """
         ready = []
         for path, fingerprint in found.items():
@@ -62,7 +62,7 @@ class SettlingFiles:
 
     @property
     def unsettled(self) -> int:
-        """How many files are still growing, or too fresh to tell."""
+        """Number of files that are still growing or too recent to tell."""
         return len(self._growing)
 
     def _forget(self, found: Iterable[Path]) -> None:
@@ -74,14 +74,14 @@ class SettlingFiles:
 
 
 class ScanSchedule:
-    """Decides when to look through the folders: at a signal, while files settle, and regularly."""
+    """Decides when to scan: on events, while files settle, and regularly."""
 
     def __init__(self, settle_s: float = SETTLE_S, look_s: float = LOOK_S) -> None:
         self._settle_s, self._look_s = settle_s, look_s
         self._last: float | None = None
 
     def due(self, now: float, *, signalled: bool, unsettled: int) -> bool:
-        """Return whether to look now; a True counts as the look."""
+        """Return whether to scan now (monotonic seconds); True counts as a scan."""
         waited = None if self._last is None else now - self._last
         if waited is not None:
             enough = self._settle_s / 2 if (signalled or unsettled) else self._look_s
@@ -92,11 +92,11 @@ class ScanSchedule:
 
 
 Look = Callable[[], Iterable[Found | Rejected]]
-"""Walks the folders once; no file is opened by it."""
+"""Walks the folders once, without opening files."""
 
 
 class Watch:
-    """Finds what is new below the folders, once it is complete. `signal` brings a look sooner."""
+    """Finds new complete files below the folders. `signal` brings the next scan forward."""
 
     def __init__(self, look: Look, clock: Clock, *, settle_s: float = SETTLE_S) -> None:
         self.signal = threading.Event()
@@ -105,7 +105,7 @@ class Watch:
         self._looks = ScanSchedule(settle_s)
 
     def first(self) -> list[Found | Rejected]:
-        """Return all that is there and complete: untouched for the settling time."""
+        """Return all complete files: unchanged for the settling time."""
         complete: list[Found | Rejected] = []
         growing: dict[Path, Fingerprint] = {}
         for each in self._look():
@@ -119,7 +119,7 @@ class Watch:
         return complete
 
     def step(self) -> list[Found]:
-        """Look if it is time; return the files that are new and complete."""
+        """Scan if due; return the new complete files."""
         due = self._looks.due(
             self._clock.monotonic(),
             signalled=self.signal.is_set(),
@@ -133,5 +133,5 @@ class Watch:
         return [found[path] for path in self._settling.observe(now, self._clock.monotonic())]
 
     def _old(self, fingerprint: Fingerprint) -> bool:
-        """A time in the future (a camera's clock) cannot tell, so such a file settles by looks."""
+        """Return whether a file is old enough by its time; one in the future (a camera's) never is."""
         return self._clock.now() - fingerprint.mtime_ns / 1e9 >= self._settle_s

@@ -1,4 +1,4 @@
-"""End jobs that are still to be done, because a person asks for it; a video's chunks end with it."""
+"""Cancel queued and running jobs, with the chunks of split videos."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hevcq.util.log import get_logger
 
 
 class CancelResult(StrEnum):
-    """What became of one job."""
+    """The result for one job; values are stable."""
 
     CANCELLED = "cancelled"
     WOULD_CANCEL = "would_cancel"
@@ -24,7 +24,7 @@ class CancelResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """One job as it was before, and what became of it; `detail` says how it had ended."""
+    """One job as it was before, and the result; `detail` says how it had ended."""
 
     job: JobRecord
     result: CancelResult
@@ -42,10 +42,10 @@ class CancelRequest:
 
 
 def cancel(backend: Backend, request: CancelRequest) -> Iterator[Cancelled]:
-    """Cancel each matching job; what had ended before is only reported.
+    """Cancel each matching job; report those that had ended.
 
-    Only the ledger is told. A worker that encodes the job, or a chunk of it, is refused at its
-    next heartbeat or progress and stops; messages that wait are acknowledged when they come up.
+    Only the ledger changes. A worker on the job, or on a chunk of it, is refused at its next heartbeat
+    or progress and stops; waiting messages are acknowledged when received.
     """
     for name in request.names:
         for job in list(jobs_named(backend, name)):
@@ -66,14 +66,14 @@ def _one(backend: Backend, job: JobRecord, request: CancelRequest) -> Cancelled:
 
 
 def _clear(backend: Backend, job_id: str) -> None:
-    """Remove what a split job kept in the store; what fails is left for a later sweep."""
+    """Delete a split job's objects from the store; failures are left for a later sweep."""
     try:
         for stored in list(backend.store.list(work_folder(job_id))):
             backend.store.delete(stored.key)
     except HevcqError as error:
-        # The job is cancelled all the same, and others may still have to be.
+        # The job is cancelled anyway; go on with the others.
         get_logger(job=job_id).warning("work_not_swept", reason=str(error))
 
 
 def _ended(job: JobRecord) -> Cancelled:
-    return Cancelled(job, CancelResult.ENDED, f"it is {job.state.value} already")
+    return Cancelled(job, CancelResult.ENDED, f"already {job.state.value}")

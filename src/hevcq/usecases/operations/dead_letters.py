@@ -1,4 +1,4 @@
-"""Look at dead letters, and delete those a person has given up on."""
+"""List, delete and redrive dead letters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hevcq.util.clock import Clock
 __all__ = ["DeadLetter", "DeadLetterFilter", "find", "purge"]
 
 ID_DIGITS = 32
-"""Digits of a whole job id; fewer select by how the id begins."""
+"""Digits of a full job id; fewer are a prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def find(queues: Mapping[str, Queue], wanted: DeadLetterFilter) -> Iterator[tupl
 def find_batches(
     queues: Mapping[str, Queue], wanted: DeadLetterFilter
 ) -> Iterator[list[tuple[str, DeadLetter]]]:
-    """Yield the same in batches that may be redriven together, each before the next is asked for."""
+    """Yield the same in batches, each before the next is received."""
     whole = wanted.job if wanted.job and len(wanted.job) == ID_DIGITS else None
     selection = Selection(
         failure_class=wanted.failure_class, job_id=whole, buried_before=wanted.buried_before
@@ -67,9 +67,9 @@ def find_batches(
 def purge(
     queues: Mapping[str, Queue], wanted: DeadLetterFilter
 ) -> Iterator[tuple[str, DeadLetter, bool]]:
-    """Delete dead letters for good; yield each with whether it was still there.
+    """Delete dead letters permanently; yield each with whether it was still there.
 
-    The ledger keeps the job as dead, with its reason; only the message goes.
+    The ledger keeps the job as dead, with its reason.
     """
     for name, letter in find(queues, wanted):
         yield name, letter, queues[name].purge(letter)
@@ -84,12 +84,12 @@ def _matches(letter: DeadLetter, wanted: DeadLetterFilter) -> bool:
 
 
 PARALLEL = 10
-"""Letters that go back at the same time: as many as one receive of SQS brings. Each takes four
-calls in a row (look, reopen, send, delete), so that one at a time 100,000 would take hours."""
+"""Letters redriven in parallel: as many as one SQS receive returns. Each takes four calls in a row
+(get, reopen, send, delete), so 100,000 one by one would take hours."""
 
 
 class RedriveResult(StrEnum):
-    """What became of one dead letter."""
+    """The result for one dead letter; values are stable."""
 
     REDRIVEN = "redriven"
     WOULD_REDRIVE = "would_redrive"
@@ -100,7 +100,7 @@ class RedriveResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """One dead letter and what became of it."""
+    """One dead letter and the result."""
 
     profile: str
     letter: DeadLetter
@@ -109,7 +109,7 @@ class Redriven:
 
 @dataclass(frozen=True, slots=True)
 class RedriveRequest:
-    """How to redrive. `rate` is letters per second at most; 0 means no limit."""
+    """What to redrive. `rate` is the maximum of letters per second; 0 means no limit."""
 
     wanted: DeadLetterFilter
     who: str
@@ -121,13 +121,12 @@ class RedriveRequest:
 def redrive(
     backend: Backend, request: RedriveRequest, *, clock: Clock, stop: threading.Event
 ) -> Iterator[Redriven]:
-    """Send matching dead letters back, oldest first, PARALLEL at a time, or one by one at a rate.
+    """Send matching dead letters back, oldest first: PARALLEL at a time, or one by one with a rate.
 
-    The same task is sent once: one that fails again at once is not sent round in a circle (seen
-    by its body, because clocks of several machines cannot tell which burial was first). A letter
-    whose job is done or skipped meanwhile is left where it is. `stop` lets those under way finish.
-    Killed at any point, or cut off from the service, a letter is sent or still there, or both: run
-    it again. Raises Unavailable or StorageError after what was under way beside it has been told.
+    Each task is sent once, so one that fails again at once does not loop (compared by body: clocks of
+    several machines cannot order burials). Letters of jobs done or skipped meanwhile are left. `stop`
+    lets those in progress finish. After a kill or an outage a letter is sent, still there, or both:
+    run it again. Raises Unavailable or StorageError after the others in progress were yielded.
     """
     seen: set[bytes] = set()
     at_once = 1 if request.rate > 0 else PARALLEL
@@ -151,7 +150,7 @@ def _together(
     pool: ThreadPoolExecutor,
     seen: set[bytes],
 ) -> Iterator[Redriven]:
-    """Yield what became of each; raise the first error only after those that went well."""
+    """Yield each result; raise the first error after those that succeeded."""
     under_way = [
         pool.submit(_one, backend, name, letter, request, first=_is_first(letter, seen))
         for name, letter in letters

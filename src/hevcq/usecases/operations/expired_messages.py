@@ -1,12 +1,12 @@
-"""Write into the ledger what a queue has given up by itself, so that nobody waits for it for ever.
+"""Record jobs in the ledger whose messages exceeded the queue's receive limit.
 
-SQS moves a message to the dead letters after too many receives and tells nobody: its job stays
-queued, running under a lease that ran out, or split. Whoever looks at dead letters, waits for a
-job or works for the queue records it, by a conditional write. An embedded queue does it in one
-transaction (`Backend.external_dlq` says which), and there is nothing to do here.
+SQS moves such a message to the dead letters without notice: its job stays queued, running under an
+expired lease, or split. Workers, a waiting ingest and the dead-letter commands record it with a
+conditional write. An embedded queue does it in one transaction
+(see `Backend.external_dlq`), so there is nothing to do here.
 
-It may be too early, where the job has a second message on its way. Such a message reopens the job
-when it comes (`worker/delivery/claim.py`), for no worker ever judged it.
+The job may have a second message in flight. It reopens the job when received
+(`worker/delivery/claim.py`), because no worker ever judged it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from hevcq.ports.queue import DeadLetter, Selection
 from hevcq.util.log import get_logger
 
 WHOLE_EVERY = 20
-"""A look lists letters only where there are more than before; every so often it does so anyway,
-for one may have come as another went."""
+"""Checks list letters only if their number rose; every WHOLE_EVERY-th lists them anyway, because one
+may have come as another went."""
 
 
 class GivenUp:
@@ -43,7 +43,7 @@ class GivenUp:
         self._early: dict[str, DeadLetter] = {}
 
     def look(self) -> int:
-        """Record what was given up; return how many jobs. An error is logged, and tried again."""
+        """Record expired messages; return how many jobs. Errors are logged, and retried next time."""
         if not self._backend.external_dlq:
             return 0
         try:
@@ -64,19 +64,19 @@ class GivenUp:
         return marked
 
     def _letters(self, name: str) -> Iterator[DeadLetter]:
-        # Not by class alone: the listing would pass all others to find `most` of it.
+        # Not selected by class: the listing would pass all others to find `most` of it.
         found = self._backend.queues[name].dead_letters(Selection())
         return itertools.islice(found, self._most)
 
     def noting(self, found: Iterator[tuple[str, DeadLetter]]) -> Iterator[tuple[str, DeadLetter]]:
-        """Pass letters on to somebody who looks at them, and record those that were given up."""
+        """Yield the letters unchanged, recording the expired ones."""
         for name, letter in found:
             if self._backend.external_dlq:
                 self.note(letter)
             yield name, letter
 
     def note(self, letter: DeadLetter) -> bool:
-        """Record one letter's job as dead if its queue gave it up; return whether it was."""
+        """Record a letter's job as dead if its message expired; return whether it was recorded."""
         task = letter.task
         if letter.failure_class is not FailureClass.RECEIVES or task is None:
             return False
@@ -88,7 +88,7 @@ class GivenUp:
             get_logger(job=job.job_id).warning("job_given_up", reason=letter.reason)
             return True
         if _is_held(ledger, job, task):
-            # Its last worker died, or loses it just now: asked again until the lease is over.
+            # Its last worker died or is losing it: check again until the lease has expired.
             self._early[task.unit_id] = letter
         return False
 
@@ -99,7 +99,7 @@ def _bury(ledger: JobLedger, job: JobRecord, task: Task, reason: str) -> bool:
     if job.state is not JobState.SPLIT or job.split is None:
         return False
     if task.kind is TaskKind.ENCODE:
-        # The message that was to send the chunks: once they are sent, nobody needs it.
+        # This message was to enqueue the chunks: once they are, it is not needed.
         return not job.split.announced and _end(ledger, job, reason)
     if job.split.name != task.split:
         return False
@@ -107,7 +107,7 @@ def _bury(ledger: JobLedger, job: JobRecord, task: Task, reason: str) -> bool:
     if part is None or part.state in {JobState.DONE, JobState.SKIPPED}:
         return False
     dead = part.state is JobState.DEAD
-    # The part first, as where a worker gives one up: a kill between is made up for by the next.
+    # The subjob first, as workers do it: the next check repairs a kill in between.
     dead = dead or ledger.bury_unclaimed(part.job_id, reason, FailureClass.RECEIVES)
     return dead and _end(ledger, job, reason)
 

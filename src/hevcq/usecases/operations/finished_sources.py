@@ -1,4 +1,4 @@
-"""When a source is finished with: every profile that it is for has settled it well. Pure."""
+"""Mark a source finished once every profile's job of it is done or skipped."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def finished_jobs(
     profiles: Mapping[str, Profile],
     record_of: Callable[[str], JobRecord | None],
 ) -> tuple[JobRecord, ...]:
-    """Return the jobs of this version if all are settled well and one made a rendition, else ().
+    """Return the jobs of this source version if all are done or skipped, at least one done; else ().
 
-    A profile that the routing wants the source for must have its job, and whatever other profile
-    has one (a person sent it there) must have settled it too. Where every profile skipped it
-    there is no rendition, and the source may be the only copy: it is not finished with.
+    Every profile that the routing sends the source to must have its job, and so must end the job of
+    any other profile. If all profiles skipped it there is no rendition, and the source may be the
+    only copy: it is not finished.
     """
     known, found = frozenset(profiles), []
     for name, profile in profiles.items():

@@ -1,4 +1,4 @@
-"""Queue finished, skipped or dead jobs again, because a person asks for it."""
+"""Queue finished, skipped or dead jobs again on request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class ReprocessResult(StrEnum):
-    """What became of one job."""
+    """The result for one job; values are stable."""
 
     QUEUED = "queued"
     WOULD_QUEUE = "would_queue"
@@ -33,7 +33,7 @@ class ReprocessResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reprocessed:
-    """One job and what became of it; `detail` says why it was not queued."""
+    """One job and the result; `detail` says why it was not queued."""
 
     job: JobRecord
     result: ReprocessResult
@@ -44,7 +44,7 @@ class Reprocessed:
 class ReprocessRequest:
     """What to reprocess: paths, folders, keys (a trailing `/` means all below) or job ids.
 
-    `exact` leaves jobs that are queued or running unmentioned too.
+    `exact` leaves queued and running jobs unmentioned too.
     """
 
     names: Sequence[str]
@@ -57,9 +57,9 @@ class ReprocessRequest:
 
 
 def reprocess(backend: Backend, request: ReprocessRequest) -> Iterator[Reprocessed]:
-    """Queue each matching job again; a source that is not as it was is reported, not queued.
+    """Queue each matching job again; a changed source is reported, not queued.
 
-    A dead job's letter is deleted after the job is queued again, so that the two do not meet.
+    A dead job's letter is deleted after the job is queued again.
     """
     buried: dict[str, list[str]] = {}
     for name in request.names:
@@ -79,12 +79,10 @@ def reprocess(backend: Backend, request: ReprocessRequest) -> Iterator[Reprocess
 def reprocess_missing(
     backend: Backend, request: ReprocessRequest, profiles: Mapping[str, Profile], catalog: Catalog
 ) -> Iterator[Reprocessed]:
-    """Queue what should have a rendition and has none: dead jobs, done ones whose rendition is
-    neither in the store nor in its place, and sources of the inbox without a job of a profile
-    that wants them.
+    """Queue jobs without a rendition: dead ones, done ones whose rendition is neither stored nor in
+    place, and inbox sources without a job of a profile that wants them.
 
-    A skipped job ended as it should; what is queued or running is on its way, unless its message
-    was kept too long and is gone.
+    Skipped jobs need none; queued and running ones are in progress, unless their message expired.
     """
     for name in request.names:
         found = [j for j in jobs_named(backend, name) if _is_missing(backend, catalog, j)]
@@ -106,7 +104,7 @@ def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
     placement = catalog.placement(job.job_id)
     if placement is None or placement.state in UNPLACED:
         return True
-    # Placed, it left the store; undone or expired, a person wanted it so.
+    # Placed, it left the store; undone or expired, it was so requested.
     there = placement.state in {PlacementState.PLACED, PlacementState.REPLACED}
     return there and not os.path.lexists(placement.target)
 
@@ -114,7 +112,7 @@ def _is_missing(backend: Backend, catalog: Catalog, job: JobRecord) -> bool:
 def _unknown(
     backend: Backend, request: ReprocessRequest, profiles: Mapping[str, Profile], wanted: JobFilter
 ) -> Iterator[Reprocessed]:
-    """Queue sources without job or rendition: their event was lost, or their profile is newer."""
+    """Queue sources without job or rendition: their event was lost, or the profile is newer."""
     known = frozenset(profiles)
     for source in backend.store.sources(wanted.key_prefix or wanted.source_key or ""):
         if wanted.source_key not in (None, source.key):
@@ -131,10 +129,10 @@ def _unknown(
 
 
 def _is_made(backend: Backend, source: Source, profile: str) -> bool:
-    """Return whether a rendition of this very job is visible.
+    """Return whether a rendition of this job is published.
 
-    A ledger may forget a job long after it ended (on AWS after half a year). Queued again, it would be
-    encoded again, for nothing: its fences begin anew, and may not replace what is there.
+    A ledger may expire ended jobs (on AWS after half a year). Queued again, such a job would be encoded
+    in vain: its fences restart, and may not replace the existing rendition.
     """
     wanted = job_id(source, profile)
     for extension in sorted(EXTENSIONS.values()):
@@ -156,10 +154,10 @@ def _publish(
             created_at=0.0,
             updated_at=0.0,
         )
-        return Reprocessed(moment, ReprocessResult.WOULD_QUEUE, "no job knows of it")
+        return Reprocessed(moment, ReprocessResult.WOULD_QUEUE, "no job yet")
     backend.store.unmark_source_finished(source)
     (job,) = backend.task_publisher.publish(source, [profile], announced=False)
-    return Reprocessed(job, ReprocessResult.QUEUED, "no job knew of it")
+    return Reprocessed(job, ReprocessResult.QUEUED, "no job yet")
 
 
 def jobs_named(backend: Backend, name: str) -> Iterator[JobRecord]:

@@ -1,4 +1,4 @@
-"""What is waiting, running, done and dead: one look over queues and ledger."""
+"""Overview of queues and ledger: queued, running, done and dead jobs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class QueueStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """One running job; `chunks` of a video that is shared out, and how many of them are done."""
+    """One running job; for a split video also its chunks and how many are done."""
 
     job_id: str
     profile: str
@@ -46,7 +46,7 @@ class RunningStatus:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All of it, at one moment (wall seconds)."""
+    """The status at one moment (`at` in wall seconds)."""
 
     at: float
     queues: tuple[QueueStatus, ...]
@@ -62,7 +62,7 @@ def overview(backend: Backend, clock: Clock, *, limit: int = 100) -> Overview:
     counts = backend.ledger.counts()
     queues = []
     for name in sorted({*backend.queues, *(profile for profile, _ in counts)}):
-        # Jobs of a profile whose file is gone are still there, and are still shown.
+        # Jobs of a removed profile are still shown.
         known = name in backend.queues
         depth = backend.queues[name].depth() if known else Depth(0, 0, 0, 0)
         queues.append(
@@ -96,7 +96,7 @@ def jobs_of(backend: Backend, names: Sequence[str]) -> Iterator[JobRecord]:
 
 
 def reason_in_words(job: JobRecord) -> str:
-    """Return the sentence why a job is where it is, empty if there is none."""
+    """Return the reason for a job's state as a sentence, or ""."""
     return skip_in_words(job.reason)[1]
 
 

@@ -1,4 +1,4 @@
-"""Bring finished renditions home: check them against their certificate, place or swap, tidy up."""
+"""Put finished renditions in place: verify the certificate, place or swap, clean up."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
 LATER = (DiskFull, Unavailable, Interruption, StorageError)
-"""Errors that say nothing of the rendition or its place: the placement goes on waiting."""
+"""Errors not about the rendition or its target: the placement is retried later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Where a rendition is now. `already`: another process, or an earlier run, had placed it."""
+    """Where a rendition is now. `already`: another process or an earlier run placed it."""
 
     target: Path
     size: int
@@ -52,9 +52,9 @@ class Collected:
 
 
 class Collector:
-    """Places finished renditions. `discard` removes them from the store once they are in place:
-    on one machine they would only fill the disk, in a bucket they are the team's. `let_go` is told of
-    each source that a job of has ended and is in place; it raises nothing."""
+    """Places finished renditions. `discard` deletes them from the store once in place: on one machine
+    they would only fill the disk, in a bucket they stay. `let_go` is called with the source of each
+    placed job; it must not raise."""
 
     def __init__(
         self,
@@ -70,10 +70,10 @@ class Collector:
         self.let_go = let_go
 
     def collect(self, job: JobRecord, stop: threading.Event) -> Collected:
-        """Put the rendition of a DONE job where it belongs.
+        """Put the rendition of a DONE job in place.
 
-        Raises LibraryError or VerificationFailed if it cannot be there (recorded with the reason,
-        and tried again by the next run), DiskFull, Unavailable or Stopped if it can later.
+        Raises LibraryError or VerificationFailed if it cannot be placed (recorded, and retried by the
+        next run); DiskFull, Unavailable or Stopped if it can be later.
         """
         placement, ref = self._expected(job)
         if _settled(placement, ref):
@@ -90,9 +90,9 @@ class Collector:
         return done
 
     def made_again(self) -> Iterator[Placement]:
-        """Yield the placements whose job was done again (reprocessed) after they were placed.
+        """Yield placements whose job was reprocessed after they were placed.
 
-        Only where the store is emptied by collecting: there, a rendition that is in it tells.
+        Only where collecting empties the store: a rendition still in it is a new one.
         """
         if not self._discard:
             return
@@ -106,13 +106,13 @@ class Collector:
         placement = self._ports.catalog.placement(job.job_id)
         if placement is None:
             raise LibraryError(
-                f"Nobody said on this machine where the rendition of {job.source.key} belongs.",
+                f"This machine has no target for the rendition of {job.source.key}.",
                 remedy="Run hevcq ingest on its folder.",
             )
         if job.rendition is None:
             raise LibraryError(
-                f"The job {job.job_id} is done but names no rendition.",
-                remedy="`hevcq reprocess` makes it again.",
+                f"The job {job.job_id} is done but has no rendition.",
+                remedy="Encode it again with `hevcq reprocess`.",
             )
         return placement, job.rendition
 
@@ -172,11 +172,11 @@ class Collector:
 
     @staticmethod
     def _require_same_source(placement: Placement) -> None:
-        """A rendition of what the source was is not put beside what it is now (gate G0)."""
+        """Refuse to put a rendition of old bytes beside a changed source (gate G0)."""
         folder = placement.source.parent
         if not folder.is_dir():
             raise LibraryError(
-                f"{printable(folder)} is not there, so the rendition has no place.",
+                f"The folder {printable(folder)} is missing.",
                 remedy="Mount or restore it, and run the same command again.",
             )
         with library_errors(placement.source):
@@ -185,9 +185,9 @@ class Collector:
             now = fingerprint_of(placement.source.lstat())
         if not same_bytes(now, placement.fingerprint):
             raise SourceChanged(
-                f"{printable(placement.source)} changed since it was encoded, so the rendition of what"
-                " it was is not placed.",
-                remedy="Run hevcq ingest again to encode what it is now.",
+                f"{printable(placement.source)} changed after it was encoded; its old rendition is"
+                " discarded.",
+                remedy="Run hevcq ingest again to encode the new version.",
             )
 
     def _proof(self, placement: Placement, ref: RenditionRef) -> Certificate:
@@ -196,14 +196,14 @@ class Collector:
                 proof = Certificate.read(reading)
         except SourceGone as error:
             raise VerificationFailed(
-                f"The certificate of the rendition of {printable(placement.source)} is gone.",
-                remedy="`hevcq reprocess` makes both again.",
+                f"The certificate of the rendition of {printable(placement.source)} is missing.",
+                remedy="Encode it again with `hevcq reprocess`.",
             ) from error
         if proof.job_id != placement.job_id or proof.rendition_sha256 != ref.sha256:
             raise VerificationFailed(
-                f"{Gate.G9.value}: the certificate is not of the rendition of"
+                f"{Gate.G9.value}: the certificate does not match the rendition of"
                 f" {printable(placement.source)}.",
-                remedy="`hevcq reprocess` makes both again.",
+                remedy="Encode it again with `hevcq reprocess`.",
             )
         return proof
 
@@ -211,12 +211,12 @@ class Collector:
         info = self._encoder.probe(str(target), stop=stop)
         if not info.of_kind(StreamKind.VIDEO):
             raise VerificationFailed(
-                f"{Gate.G9.value}: {printable(target)} has no video when it is read where it belongs."
+                f"{Gate.G9.value}: {printable(target)} has no readable video after being put in place."
             )
 
     @staticmethod
     def _clear_older(placement: Placement, ref: RenditionRef, fs: FileSystem) -> None:
-        """Make room where an older rendition of the same job is, that this very place once got."""
+        """Remove an older rendition of the same job from its target."""
         if not placement.sha256 or placement.sha256 == ref.sha256:
             return
         target = placement.target
@@ -228,7 +228,7 @@ class Collector:
             fs.fsync_dir(target.parent)
 
     def _failed(self, placement: Placement, ref: RenditionRef, error: HevcqError) -> Collected:
-        """Another process may have done it meanwhile; else record why it is not in place."""
+        """Return the placement if another process made it meanwhile; else record the error and raise it."""
         with placement_lock(self._ports.data_dir):
             now = self._ports.catalog.placement(placement.job_id)
             if now is not None and _settled(now, ref):
@@ -267,7 +267,7 @@ class Collector:
             self._ports.backend.store.delete(ref.key)
             self._ports.backend.store.delete(ref.certificate_key)
         except HevcqError as error:
-            # The rendition is in place: a leftover in the store costs space, and no more.
+            # The rendition is in place: a leftover in the store only costs space.
             get_logger().warning("rendition_not_tidied", key=ref.key, reason=str(error))
 
 
@@ -280,7 +280,7 @@ def _settled(placement: Placement, ref: RenditionRef) -> bool:
 
 
 def library_root_of(placement: Placement) -> Path:
-    """Return the folder that keeps what a kill leaves behind: the root, or a mirror's output folder."""
+    """Return the folder with the journal of a placement: the root, or a mirror's output folder."""
     if placement.mode is not Mode.MIRROR:
         return placement.root
     depth = len(placement.source.parent.relative_to(placement.root).parts)

@@ -1,4 +1,4 @@
-"""One placement at a time on one data folder: two ingests on one library take turns."""
+"""The lock that lets one placement at a time change a data folder's catalog."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ NAME = "placing.lock"
 
 @contextmanager
 def placement_lock(data_dir: Path) -> Iterator[None]:
-    """Hold the data folder's placing lock; the system drops it when its holder dies.
+    """Hold the data folder's placement lock; the system releases it when the holder dies.
 
-    Whoever reads a placement's state and writes a new one does both inside, so that a placement
-    which another process just finished is never set back. Raises Unavailable if the folder cannot
-    be written.
+    Read and write a placement's state inside it, so that a placement finished by another process is
+    never set back. Raises Unavailable if the folder is not writable.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         lock = file_lock.acquire(data_dir / NAME)
     except OSError as error:
         raise Unavailable(
-            f"The data folder {data_dir} cannot be written: {error.strerror}.",
-            remedy="Give this user rights there, or name another with --data-dir.",
+            f"Cannot write to the data folder {data_dir}: {error.strerror}.",
+            remedy="Allow this user to write there, or choose another with --data-dir.",
         ) from error
     try:
         yield

@@ -1,4 +1,4 @@
-"""What every start does first: settle what a kill left in library folders, let old originals go."""
+"""Recover interrupted swaps in library folders, and delete originals whose retention ended."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from hevcq.usecases.placement.lock import placement_lock
 from hevcq.util.text import printable
 
 UNSETTLED = UNPLACED | {PlacementState.REPLACED}
-"""Where something may still be to do: a replaced video's original goes when its time is up."""
+"""Placements that may need work; a replaced video's original expires."""
 WORDS: dict[RecoveryOutcome, str] = {
-    RecoveryOutcome.FINISHED: "an interrupted replace was finished",
-    RecoveryOutcome.ROLLED_BACK: "an interrupted replace was rolled back; the original is in its place",
-    RecoveryOutcome.HELD: "an interrupted replace is held",
-    RecoveryOutcome.STUCK: "an interrupted replace cannot be settled yet",
+    RecoveryOutcome.FINISHED: "interrupted replace finished",
+    RecoveryOutcome.ROLLED_BACK: "interrupted replace rolled back; the original is in place",
+    RecoveryOutcome.HELD: "interrupted replace on hold",
+    RecoveryOutcome.STUCK: "interrupted replace not recovered yet",
 }
 
 
 def recovery_folders(catalog: Catalog, roots: Iterable[Path], output: Path | None) -> list[Path]:
-    """Return the folders whose `.hevcq` may hold what a kill left, or originals: the roots named,
-    and those under which earlier ingests of the same files were run."""
+    """Return the folders whose `.hevcq` may hold interrupted work or originals: the given roots, and
+    those of earlier ingests of the same files."""
     found: dict[Path, None] = {}
     for root in roots:
         found[root if root.is_dir() else root.parent] = None
@@ -41,9 +41,9 @@ def recovery_folders(catalog: Catalog, roots: Iterable[Path], output: Path | Non
 
 
 def recover(ports: LibraryPorts, folders: Iterable[Path], emit: Listener) -> None:
-    """Finish or roll back every interrupted swap, sweep temporary files, and expire originals.
+    """Finish or roll back interrupted swaps, sweep temporary files, and expire originals.
 
-    A folder that cannot be written keeps nothing else from being settled: it is told, no more.
+    The error of one folder is emitted as an event; the others are still recovered.
     """
     for folder in folders:
         swap = ports.open_swap(folder)
@@ -71,7 +71,7 @@ def _expired(swap: Swap, ports: LibraryPorts) -> Iterator[str]:
             yield each.reason
             continue
         _note(each, ports)
-        yield f"{printable(each.record.source)}: the kept original was removed, its time was up."
+        yield f"{printable(each.record.source)}: kept original deleted (retention ended)."
 
 
 def _note(each: Expired, ports: LibraryPorts) -> None:

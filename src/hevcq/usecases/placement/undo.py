@@ -1,4 +1,4 @@
-"""Bring replaced originals back: by path, by job, or everything since a moment."""
+"""Restore replaced originals: by path, by job, or since a given time."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from hevcq.util.text import printable
 
 UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 PER_FILE = (LibraryError, TransientError, StorageError)
-"""Errors that are one file's own: the others go on."""
+"""Errors of one file: the others go on."""
 
 
 class UndoResult(StrEnum):
-    """What became of one original; stable words."""
+    """The result for one original; values are stable."""
 
     RESTORED = "restored"
     WOULD_RESTORE = "would_restore"
@@ -36,10 +36,9 @@ class UndoResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UndoRequest:
-    """Which swaps to undo: every given condition must hold, and at least one must be given.
+    """Which swaps to undo: all given conditions must hold, at least one is needed.
 
-    `paths` are originals, renditions or folders; `job` is an id or how it begins; `since` is wall
-    seconds.
+    `paths` are originals, renditions or folders; `job` is an id or prefix; `since` is in wall seconds.
     """
 
     paths: Sequence[Path] = ()
@@ -50,7 +49,7 @@ class UndoRequest:
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """One original and what became of it; `size` in bytes, `reason` one sentence where refused."""
+    """One original and the result; `size` in bytes, `reason` a sentence if refused."""
 
     job_id: str
     source: Path
@@ -71,15 +70,13 @@ class _Candidate:
 
 
 def undo(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
-    """Undo each swap that the request means, the latest first; yield what became of each.
+    """Undo each matching swap, latest first; yield the results.
 
-    A swap that the catalog does not know (its data folder is lost, or another machine's) is found
-    in the library's own records. Raises UsageError if the request says nothing at all.
+    A swap that is not in the catalog (its data folder is lost or on another machine) is found in the
+    library's own records. Raises UsageError if the request has no condition.
     """
     if not request.paths and request.job is None and request.since is None:
-        raise UsageError(
-            "Nothing says what to undo.", remedy="Name a path, or give --job or --since."
-        )
+        raise UsageError("Nothing to undo was named.", remedy="Name a path, --job or --since.")
     candidates = _candidates(request, ports)
     if not request.dry_run:
         for root in sorted({candidate.root for candidate in candidates}):
@@ -91,17 +88,17 @@ def undo(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
 
 
 def library_path(given: Path) -> Path:
-    """Return a path as a scan names it: links in its folders resolved, its own name kept."""
+    """Return a path as scans name it: links in its folders resolved, its own name kept."""
     if given.is_dir() or not given.name:
         return Path(os.path.realpath(given))
     return Path(os.path.realpath(given.parent)) / given.name
 
 
 def parse_since(text: str, now: float) -> float:
-    """Return the moment that `text` means, in wall seconds; `now` likewise.
+    """Return the time that `text` means; it and `now` are wall seconds.
 
-    A duration counts back from now (`90m`, `12h`, `2d`, `1w`); else it is an ISO date or time, in
-    local time unless it names a zone. Raises UsageError.
+    A duration (`90m`, `12h`, `2d`, `1w`) counts back from now; an ISO date or time is local unless it
+    names a zone. Raises UsageError.
     """
     duration = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip().lower())
     if duration:
@@ -111,7 +108,7 @@ def parse_since(text: str, now: float) -> float:
     except (ValueError, OverflowError, OSError) as error:
         raise UsageError(
             f"{text!r} is neither a duration nor a date.",
-            remedy="Write 90m, 12h, 2d, 1w, or 2026-01-31, or 2026-01-31T18:00.",
+            remedy="Use 90m, 12h, 2d, 1w, 2026-01-31 or 2026-01-31T18:00.",
         ) from error
 
 
@@ -146,7 +143,7 @@ def _records(request: UndoRequest, ports: LibraryPorts) -> Iterator[tuple[Record
 
 
 def _folders_in(path: Path) -> Iterator[Path]:
-    """Yield a folder and those below it: a part of a library may have been ingested by itself."""
+    """Yield a folder and those below it: a subfolder may have been ingested by itself."""
     for folder, names, _files in os.walk(path):
         yield Path(folder)
         names[:] = [name for name in names if not is_own(name)]
@@ -176,7 +173,7 @@ def _undo(one: _Candidate, request: UndoRequest, ports: LibraryPorts) -> Undone:
 
 
 def _back_already(one: _Candidate) -> int:
-    """Return the size of an original that a kill kept from being noted as restored.
+    """Return the size of an original restored just before a kill, in bytes.
 
     Raises UndoRefused if it is not there.
     """
@@ -186,7 +183,7 @@ def _back_already(one: _Candidate) -> int:
             return now.size
     raise UndoRefused(
         f"The original of {printable(one.source)} is no longer kept in {printable(one.root)}.",
-        remedy="It is removed when its days are over; look in your backups.",
+        remedy="Kept originals are deleted when their retention ends; look in your backups.",
     )
 
 
@@ -198,7 +195,7 @@ def _remember(one: _Candidate, ports: LibraryPorts) -> None:
         undone = dataclasses.replace(
             placement,
             state=PlacementState.UNDONE,
-            detail="The original was brought back.",
+            detail="The original was restored.",
             retained=None,
             updated_at=ports.clock.now(),
         )
@@ -206,11 +203,11 @@ def _remember(one: _Candidate, ports: LibraryPorts) -> None:
 
 
 def _nothing(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
-    """Say for each path why there is nothing to undo; a job or a moment says nothing more."""
+    """Yield for each path why there is nothing to undo."""
     for path in request.paths:
         known = next(iter(ports.catalog.placements(under=path)), None)
         if known is None:
-            reason = f"hevcq replaced nothing at {printable(path)}."
+            reason = f"Nothing was replaced at {printable(path)}."
             yield Undone("", path, path, UndoResult.NOTHING, reason=reason)
         else:
             reason = _why_not(known)
@@ -223,11 +220,11 @@ def _why_not(placement: Placement) -> str:
     when = datetime.fromtimestamp(placement.updated_at, UTC).strftime("%Y-%m-%d")
     source = printable(placement.source)
     if placement.mode is not Mode.REPLACE:
-        return f"{source} was never replaced: its rendition is {printable(placement.target)}."
+        return f"{source} was not replaced: its rendition is {printable(placement.target)}."
     return {
-        PlacementState.UNDONE: f"{source} was brought back already, on {when}.",
-        PlacementState.EXPIRED: f"The original of {source} is not kept any more, since {when}.",
-    }.get(placement.state, f"{source} is not replaced (yet).")
+        PlacementState.UNDONE: f"{source} was already restored on {when}.",
+        PlacementState.EXPIRED: f"The original of {source} was deleted on {when} (retention ended).",
+    }.get(placement.state, f"{source} is not replaced yet.")
 
 
 def _from_placement(placement: Placement) -> _Candidate:
