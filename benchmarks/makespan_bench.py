@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measured import report
 from hevcq.util.clock import Clock
 from hevcq.domain.chunking.planner import KeyFrame, KeyIndex
-from hevcq.domain.chunking.boundaries import choose_borders
+from hevcq.domain.chunking.boundaries import choose_boundaries
 from hevcq.domain.chunking.schedule import longest_first
 from hevcq.domain.chunk_settings import Chunking
-from hevcq.domain.chunking.schedule import LOOK_S, trails
+from hevcq.domain.chunking.schedule import LOOK_S, is_straggler
 from hevcq.domain.job import Source, Task, TaskKind
-from hevcq.domain.verdict import HAND_ON_S
+from hevcq.domain.verdict import REQUEUED_CHUNK_DELAY_S
 from hevcq.backends.embedded.factory import open_embedded
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.settings.profile_files import installed_folder, load_profile
@@ -143,7 +143,7 @@ def chunks_of(video: Sequence[Group], workers: int) -> list[tuple[float, float]]
     The recorded costs are scaled so that one worker encodes the video as fast as it plays.
     """
     index = index_of(video)
-    places = choose_borders(Chunking(), index, workers_hint=workers)
+    places = choose_boundaries(Chunking(), index, workers_hint=workers)
     ends = [*places[1:], len(video)]
     weights = share_of_groups(index)
     scale = index.frames / RATE / sum(group.cpu_s for group in video)
@@ -256,7 +256,7 @@ class Fleet:
 
     def _look(self, turn: Turn, elapsed: float) -> None:
         share = self.video.shares[turn.chunk]
-        if not self.video.requeue_stragglers or not trails(
+        if not self.video.requeue_stragglers or not is_straggler(
             share, elapsed / turn.took, elapsed, self.done
         ):
             self._go_on(turn, elapsed)
@@ -265,8 +265,8 @@ class Fleet:
         self._give_back(turn.worker, turn.delivery)
 
     def _give_back(self, worker: int, delivery: Delivery) -> None:
-        self.queue.release(delivery, delay_s=HAND_ON_S)
-        self._at(self.clock.at + HAND_ON_S, lambda: None)
+        self.queue.release(delivery, delay_s=REQUEUED_CHUNK_DELAY_S)
+        self._at(self.clock.at + REQUEUED_CHUNK_DELAY_S, lambda: None)
         self.idle.append(worker)
 
     def _end(self, turn: Turn) -> None:

@@ -7,29 +7,29 @@ older rendition is replaced, a join that is buried) is killed at where a campaig
 WAYS = {
     "": (
         "queue.receive queue.extend queue.ack queue.release queue.bury ledger.get ledger.renew "
-        "ledger.forget_parts store.list store.delete scratch.sweep scratch.close"
+        "ledger.forget_subjobs store.list store.delete scratch.sweep scratch.close"
     ),
     "encode": (
         "ledger.claim ledger.progress ledger.progress#2 ledger.progress#3 ledger.recall "
         "ledger.remember ledger.complete ledger.skip ledger.fail ledger.interrupt ledger.bury "
-        "ledger.get ledger.split ledger.parts ledger.announce ledger.forget_parts store.check "
+        "ledger.get ledger.split ledger.subjobs ledger.mark_enqueued ledger.forget_subjobs store.check "
         "store.check#2 store.fetch store.fetch.exit store.stat store.open store.open#2 store.put "
         "store.publish store.list encoder.probe encoder.preflight encoder.keyframes "
         "encoder.encode encoder.verify encoder.self_test scratch.job scratch.job.exit queue.send "
         "queue.ack queue.release queue.bury"
     ),
     "chunk": (
-        "ledger.claim_part ledger.progress ledger.progress#2 ledger.get ledger.get#2 "
-        "ledger.complete ledger.fail ledger.interrupt ledger.bury ledger.bury#2 ledger.parts "
+        "ledger.claim_subjob ledger.progress ledger.progress#2 ledger.get ledger.get#2 "
+        "ledger.complete ledger.fail ledger.interrupt ledger.bury ledger.bury#2 ledger.subjobs "
         "store.check store.check#2 store.open store.open#2 store.open#3 store.stat store.stream "
         "store.stream.exit store.put store.publish store.list store.delete encoder.encode_chunk "
         "scratch.job scratch.job.exit queue.send queue.ack queue.release queue.bury"
     ),
     "join": (
-        "ledger.claim_part ledger.progress ledger.progress#2 ledger.progress#3 ledger.get "
-        "ledger.get#2 ledger.get#3 ledger.parts ledger.parts#2 ledger.reopen ledger.announce "
-        "ledger.remember ledger.complete ledger.skip ledger.fail ledger.interrupt ledger.unsplit "
-        "ledger.forget_parts store.check store.check#2 store.open store.open#2 store.open#3 "
+        "ledger.claim_subjob ledger.progress ledger.progress#2 ledger.progress#3 ledger.get "
+        "ledger.get#2 ledger.get#3 ledger.subjobs ledger.subjobs#2 ledger.reopen ledger.mark_enqueued "
+        "ledger.remember ledger.complete ledger.skip ledger.fail ledger.interrupt ledger.abandon_split "
+        "ledger.forget_subjobs store.check store.check#2 store.open store.open#2 store.open#3 "
         "store.stat store.collect store.collect#2 store.collect#3 store.fetch store.fetch.exit "
         "store.put store.publish store.list store.delete store.delete#2 store.delete#3 "
         "encoder.join encoder.verify encoder.self_test scratch.job scratch.job.exit queue.send "

@@ -54,7 +54,7 @@ def test_no_world_of_videos_breaks_an_invariant():
     print(f"{len(stats.points)} points, {len(killed_at)} of a chunk or join killed at")
     print(f"never come to: {sorted(of_videos - set(stats.points))}")
     assert kinds == {"videos", "receivers", "stages"}
-    assert numbers["end_complete"] > numbers["end_unsplit"] > 0
+    assert numbers["end_complete"] > numbers["end_abandon_split"] > 0
     assert set(stats.points) >= of_videos
     assert len(killed_at) >= 5
 
@@ -142,7 +142,7 @@ def test_a_mark_of_a_chunk_that_asks_for_no_fence_is_noticed(monkeypatch):
 
     def anybody(self, name, fence, *states):
         record = self._records.get(name)
-        known = record is not None and record.part is not None
+        known = record is not None and record.subjob is not None
         return record if known else honest(self, name, fence, *states)
 
     monkeypatch.setattr(MemoryLedger, "_mine", anybody)
@@ -155,7 +155,7 @@ def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
     collected = join.JoinJob._collected
 
     def any_split(self, part, folder):
-        if part.part.chunk == 0:
+        if part.subjob.chunk == 0:
             found = [o for o in self._store.list("work/") if o.key.endswith("/00000.part")]
             other = [o for o in found if o.key.split("/")[1] == self._job.job_id]
             oldest = min(other, key=lambda o: o.modified_at, default=None)

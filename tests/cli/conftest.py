@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 
 from hevcq.cli.app import run
-from hevcq.domain.job import JobRecord, Phase, Progress, RenditionRef, Source, Split, Task, part_id
+from hevcq.domain.job import (
+    JobRecord,
+    Phase,
+    Progress,
+    RenditionRef,
+    Source,
+    Split,
+    Task,
+    subjob_id,
+)
 from hevcq.domain.keys import key_for_path
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.library.filesystem import fingerprint_of
@@ -97,8 +106,8 @@ class Farm:
         ledger.split(job.job_id, job.fence, split, frames)
         made = RenditionRef(key="work/0", size=1, sha256="0" * 64, certificate_key="work/0.json")
         for chunk in (0, 1):
-            part = part_id(job.job_id, split.name, chunk)
-            fence = ledger.claim_part(part, owner="test", lease_s=300).fence  # type: ignore[union-attr]
+            part = subjob_id(job.job_id, split.name, chunk)
+            fence = ledger.claim_subjob(part, owner="test", lease_s=300).fence  # type: ignore[union-attr]
             if chunk == 0:
                 ledger.complete(part, fence, made, cpu_s=1.0)
             else:

@@ -17,7 +17,7 @@ from hevcq.domain.job import (
     RenditionRef,
     Split,
     job_id,
-    part_id,
+    subjob_id,
 )
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
@@ -220,16 +220,21 @@ def test_an_interruption_is_neither_a_failure_nor_a_crash(world: World) -> None:
 
 def test_a_doubt_is_counted_by_itself_until_the_job_is_reopened(world: World) -> None:
     ledger = world.backend.ledger
-    for doubts in (1, 2):
-        ledger.interrupt(JOB, granted(world).fence, "perhaps the worker's", doubted=True)
-        assert (job(world).state, job(world).doubts) == (JobState.QUEUED, doubts)
-    assert granted(world) == Granted(fence=3, failures=0, crashes=0, doubts=2)
+    for suspected_worker_faults in (1, 2):
+        ledger.interrupt(
+            JOB, granted(world).fence, "perhaps the worker's", suspected_worker_fault=True
+        )
+        assert (job(world).state, job(world).suspected_worker_faults) == (
+            JobState.QUEUED,
+            suspected_worker_faults,
+        )
+    assert granted(world) == Granted(fence=3, failures=0, crashes=0, suspected_worker_faults=2)
     ENDINGS["fail"](world, 3)
     ENDINGS["interrupt"](world, granted(world).fence)
-    assert granted(world) == Granted(fence=5, failures=1, crashes=0, doubts=2)
+    assert granted(world) == Granted(fence=5, failures=1, crashes=0, suspected_worker_faults=2)
     ENDINGS["bury"](world, 5)
     assert ledger.reopen(JOB, who="a person", why="to see")
-    assert granted(world) == Granted(fence=6, failures=0, crashes=0, doubts=0)
+    assert granted(world) == Granted(fence=6, failures=0, crashes=0, suspected_worker_faults=0)
 
 
 def test_progress_is_shown_and_never_changes_a_state(world: World) -> None:
@@ -408,7 +413,7 @@ def test_a_split_job_is_cancelled_and_its_parts_cannot_end_it_any_more(world: Wo
     ledger.split(JOB, fence, SPLIT, [10, 10])
 
     cancelled(world)
-    assert ledger.parts(JOB) == []
+    assert ledger.subjobs(JOB) == []
     for call in ("complete", "skip", "bury"):
         with pytest.raises(StaleFence):
             ENDINGS[call](world, fence)
@@ -428,7 +433,7 @@ def test_a_job_nobody_knows_and_a_part_are_not_cancelled(world: World) -> None:
     assert not ledger.cancel("0" * 32, WHY)
     ledger.split(JOB, granted(world).fence, SPLIT, [10, 10])
 
-    assert not ledger.cancel(part_id(JOB, SPLIT.name, 0), WHY)
+    assert not ledger.cancel(subjob_id(JOB, SPLIT.name, 0), WHY)
     assert job(world).state is JobState.SPLIT
 
 

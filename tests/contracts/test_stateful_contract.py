@@ -35,7 +35,7 @@ class Entry:
     fence: int = 0
     failures: int = 0
     crashes: int = 0
-    doubts: int = 0
+    suspected_worker_faults: int = 0
     owner: str = ""
     until: float = 0.0
     reasons: list[str] = field(default_factory=list)
@@ -71,7 +71,9 @@ class LedgerMachine(Machine):
                 *(job.fence + 1, JobState.RUNNING, owner),
                 now + lease,
             )
-            assert claim == Granted(job.fence, job.failures, job.crashes, job.doubts)
+            assert claim == Granted(
+                job.fence, job.failures, job.crashes, job.suspected_worker_faults
+            )
 
     def _under(self, number: int, back: int, call) -> Entry | None:
         """Make a call under a fence; return the job if it took effect, as the model says it must."""
@@ -118,13 +120,21 @@ class LedgerMachine(Machine):
         if job is not None:
             job.state, job.owner, job.failures = JobState.QUEUED, "", job.failures + 1
 
-    @rule(number=JOBS, back=BACK, doubted=st.booleans())
-    def interrupt(self, number: int, back: int, doubted: bool) -> None:
+    @rule(number=JOBS, back=BACK, suspected_worker_fault=st.booleans())
+    def interrupt(self, number: int, back: int, suspected_worker_fault: bool) -> None:
         job = self._under(
-            number, back, lambda j, f: self.ledger.interrupt(j, f, "so", doubted=doubted)
+            number,
+            back,
+            lambda j, f: self.ledger.interrupt(
+                j, f, "so", suspected_worker_fault=suspected_worker_fault
+            ),
         )
         if job is not None:
-            job.state, job.owner, job.doubts = JobState.QUEUED, "", job.doubts + doubted
+            job.state, job.owner, job.suspected_worker_faults = (
+                JobState.QUEUED,
+                "",
+                job.suspected_worker_faults + suspected_worker_fault,
+            )
 
     @rule(number=JOBS)
     def bury_unclaimed(self, number: int) -> None:
@@ -144,14 +154,19 @@ class LedgerMachine(Machine):
         name = job_id(source(number), "hevc")
         assert self.ledger.reopen(name, who="a person", why="to see") is settled
         if settled:
-            job.state, job.failures, job.crashes, job.doubts = JobState.QUEUED, 0, 0, 0
+            job.state, job.failures, job.crashes, job.suspected_worker_faults = (
+                JobState.QUEUED,
+                0,
+                0,
+                0,
+            )
 
     @invariant()
     def the_record_is_the_models(self) -> None:
         for number, job in getattr(self, "jobs", {}).items():
             record = self.ledger.get(job_id(source(number), "hevc"))
-            counts = (record.failures, record.crashes, record.doubts)
-            assert counts == (job.failures, job.crashes, job.doubts)
+            counts = (record.failures, record.crashes, record.suspected_worker_faults)
+            assert counts == (job.failures, job.crashes, job.suspected_worker_faults)
             seen = (record.state, record.fence, record.owner)
             assert seen == (job.state, job.fence, job.owner)
             assert (record.rendition is not None) is (job.state is JobState.DONE)

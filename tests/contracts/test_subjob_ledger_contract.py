@@ -17,7 +17,7 @@ from hevcq.domain.job import (
     RenditionRef,
     Split,
     job_id,
-    part_id,
+    subjob_id,
 )
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
@@ -30,7 +30,7 @@ NAME = "0123456789abcdef-1"
 RENDITION = RenditionRef(key="DONE/hevc/a.mp4", size=5, sha256="ab" * 32, certificate_key="c.json")
 PART = RenditionRef(key="work/a/0.mkv", size=7, sha256="cd" * 32, certificate_key="work/a/0.json")
 HALF = Progress(phase=Phase.ENCODE, percent=50.0, speed=2.0, eta_s=7.5)
-FIRST, JOIN = part_id(JOB, NAME, 0), part_id(JOB, NAME, None)
+FIRST, JOIN = subjob_id(JOB, NAME, 0), subjob_id(JOB, NAME, None)
 
 
 def split_of(name: str = NAME) -> Split:
@@ -44,7 +44,7 @@ def granted(world: World, owner: str = "a") -> Granted:
 
 
 def part(world: World, name: str = FIRST, owner: str = "a") -> Granted:
-    found = world.backend.subjobs.claim_part(name, owner=owner, lease_s=LEASE_S)
+    found = world.backend.subjobs.claim_subjob(name, owner=owner, lease_s=LEASE_S)
     assert isinstance(found, Granted)
     return found
 
@@ -68,19 +68,19 @@ def test_a_split_job_says_how_and_has_no_worker(world: World, split: int) -> Non
 
     assert (job.state, job.fence, job.owner, job.lease_until) == (JobState.SPLIT, split, "", 0.0)
     assert job.split == split_of()
-    assert job.part is None
+    assert job.subjob is None
 
 
 def test_a_split_job_has_queued_parts_in_order_and_the_join_last(world: World, split: int) -> None:
-    parts = world.backend.subjobs.parts(JOB)
+    parts = world.backend.subjobs.subjobs(JOB)
 
-    assert [(p.part.chunk, p.part.frames) for p in parts if p.part] == [
+    assert [(p.subjob.chunk, p.subjob.frames) for p in parts if p.subjob] == [
         (0, 100),
         (1, 50),
         (2, 25),
         (None, 0),
     ]
-    assert [p.job_id for p in parts] == [part_id(JOB, NAME, n) for n in (0, 1, 2, None)]
+    assert [p.job_id for p in parts] == [subjob_id(JOB, NAME, n) for n in (0, 1, 2, None)]
     assert {(p.state, p.source, p.profile) for p in parts} == {(JobState.QUEUED, source(), "hevc")}
 
 
@@ -91,7 +91,7 @@ def test_a_split_under_a_stale_fence_is_refused_and_makes_no_parts(world: World)
         world.backend.subjobs.split(JOB, fence + 1, split_of(), FRAMES)
 
     assert record(world).state is JobState.RUNNING
-    assert world.backend.subjobs.parts(JOB) == []
+    assert world.backend.subjobs.subjobs(JOB) == []
 
 
 def test_a_job_is_not_split_twice_under_one_fence(world: World, split: int) -> None:
@@ -127,11 +127,11 @@ def test_who_split_a_job_has_no_more_say_over_it(world: World, split: int, call:
 def test_the_announcement_of_a_split_is_kept_and_that_of_another_is_not(
     world: World, split: int
 ) -> None:
-    world.backend.subjobs.announce(JOB, "another-9")
+    world.backend.subjobs.mark_enqueued(JOB, "another-9")
     assert record(world).split == split_of()
 
-    world.backend.subjobs.announce(JOB, NAME)
-    world.backend.subjobs.announce(JOB, NAME)
+    world.backend.subjobs.mark_enqueued(JOB, NAME)
+    world.backend.subjobs.mark_enqueued(JOB, NAME)
 
     assert record(world).split == split_of().model_copy(update={"announced": True})
 
@@ -148,7 +148,7 @@ def test_parts_are_in_no_listing_and_no_count(world: World, split: int) -> None:
 
 def test_a_part_is_claimed_once_while_its_lease_lives(world: World, split: int) -> None:
     first = part(world)
-    again = world.backend.subjobs.claim_part(FIRST, owner="b", lease_s=LEASE_S)
+    again = world.backend.subjobs.claim_subjob(FIRST, owner="b", lease_s=LEASE_S)
 
     assert (first.fence, first.failures, first.crashes) == (1, 0, 0)
     assert isinstance(again, Held)
@@ -169,9 +169,9 @@ def test_a_part_whose_worker_vanished_is_granted_again_and_counts_a_crash(
 
 
 def test_a_part_that_nobody_knows_is_not_granted(world: World, split: int) -> None:
-    unknown = part_id(JOB, NAME, 77)
+    unknown = subjob_id(JOB, NAME, 77)
 
-    assert world.backend.subjobs.claim_part(unknown, owner="a", lease_s=LEASE_S) is None
+    assert world.backend.subjobs.claim_subjob(unknown, owner="a", lease_s=LEASE_S) is None
     assert world.backend.ledger.get(unknown) is None
 
 
@@ -184,20 +184,20 @@ def test_a_part_is_renewed_and_reports_progress_under_its_own_fence(
     world.backend.ledger.progress(FIRST, fence, HALF)
     world.advance(LEASE_S - 1)
 
-    assert isinstance(world.backend.subjobs.claim_part(FIRST, owner="b", lease_s=LEASE_S), Held), (
-        "it was renewed"
-    )
+    assert isinstance(
+        world.backend.subjobs.claim_subjob(FIRST, owner="b", lease_s=LEASE_S), Held
+    ), "it was renewed"
     assert record(world, FIRST).progress == HALF
 
 
 def test_a_part_that_is_done_keeps_its_object_and_is_settled(world: World, split: int) -> None:
     world.backend.ledger.complete(FIRST, part(world).fence, PART, cpu_s=2.5)
 
-    first, *others = world.backend.subjobs.parts(JOB)
+    first, *others = world.backend.subjobs.subjobs(JOB)
     assert (first.state, first.rendition, first.cpu_s) == (JobState.DONE, PART, 2.5)
     assert {p.state for p in others} == {JobState.QUEUED}
     assert isinstance(
-        world.backend.subjobs.claim_part(FIRST, owner="b", lease_s=LEASE_S), AlreadySettled
+        world.backend.subjobs.claim_subjob(FIRST, owner="b", lease_s=LEASE_S), AlreadySettled
     )
 
 
@@ -248,7 +248,7 @@ def test_a_split_job_ends_under_its_own_fence_alone(world: World, split: int, en
 
     wanted = {"complete": JobState.DONE, "skip": JobState.SKIPPED, "bury": JobState.DEAD}
     assert record(world).state is wanted[end]
-    assert ledger.parts(JOB) == []
+    assert ledger.subjobs(JOB) == []
     with pytest.raises(StaleFence):
         ends[end](split)
 
@@ -274,12 +274,12 @@ def test_of_all_parts_that_end_at_once_one_at_least_sees_the_set_complete(
     world: World, split: int
 ) -> None:
     ledger = world.backend.ledger
-    names = [part_id(JOB, NAME, n) for n in range(3)]
+    names = [subjob_id(JOB, NAME, n) for n in range(3)]
     fences = [part(world, name, owner=f"w{n}").fence for n, name in enumerate(names)]
 
     def finish(number: int) -> bool:
         ledger.complete(names[number], fences[number], PART, cpu_s=1.0)
-        return all(p.state is JobState.DONE for p in ledger.parts(JOB)[:-1])
+        return all(p.state is JobState.DONE for p in ledger.subjobs(JOB)[:-1])
 
     with ThreadPoolExecutor(3) as pool:
         saw = list(pool.map(finish, range(3)))
@@ -290,17 +290,21 @@ def test_of_all_parts_that_end_at_once_one_at_least_sees_the_set_complete(
 def test_a_split_that_is_given_up_is_queued_to_be_encoded_whole(world: World, split: int) -> None:
     ledger = world.backend.ledger
     with pytest.raises(StaleFence):
-        ledger.unsplit(JOB, split + 1, "its parts do not fit")
+        ledger.abandon_split(JOB, split + 1, "its parts do not fit")
 
-    ledger.unsplit(JOB, split, "its parts do not fit")
+    ledger.abandon_split(JOB, split, "its parts do not fit")
 
     job = record(world)
-    assert (job.state, job.whole, job.split) == (JobState.QUEUED, "its parts do not fit", None)
+    assert (job.state, job.do_not_split_reason, job.split) == (
+        JobState.QUEUED,
+        "its parts do not fit",
+        None,
+    )
     assert (job.failures, job.crashes) == (0, 0)
-    assert ledger.parts(JOB) == []
+    assert ledger.subjobs(JOB) == []
     assert granted(world, "b").fence == split + 1
     with pytest.raises(StaleFence):
-        ledger.unsplit(JOB, split, "twice")
+        ledger.abandon_split(JOB, split, "twice")
 
 
 def test_a_second_split_has_parts_of_its_own(world: World, split: int) -> None:
@@ -313,21 +317,21 @@ def test_a_second_split_has_parts_of_its_own(world: World, split: int) -> None:
 
     ledger.split(JOB, fence, split_of("0123456789abcdef-2"), (90, 60, 25))
 
-    ids = {p.job_id for p in ledger.parts(JOB)}
+    ids = {p.job_id for p in ledger.subjobs(JOB)}
     assert FIRST not in ids
     with contextlib.suppress(StaleFence):
         ledger.complete(FIRST, zombie.fence, PART, cpu_s=1.0)
-    assert {p.state for p in ledger.parts(JOB)} == {JobState.QUEUED}
+    assert {p.state for p in ledger.subjobs(JOB)} == {JobState.QUEUED}
 
 
 def test_reopening_lets_a_job_be_split_again(world: World, split: int) -> None:
     ledger = world.backend.ledger
-    ledger.unsplit(JOB, split, "its parts do not fit")
+    ledger.abandon_split(JOB, split, "its parts do not fit")
     ledger.bury(JOB, granted(world).fence, "broken", FailureClass.ENCODER)
 
     ledger.reopen(JOB, who="a person", why="repaired")
 
-    assert (record(world).whole, record(world).split) == ("", None)
+    assert (record(world).do_not_split_reason, record(world).split) == ("", None)
 
 
 def test_a_split_job_is_not_given_up_by_the_queue_nor_reopened(world: World, split: int) -> None:
@@ -342,8 +346,8 @@ def test_forgetting_parts_leaves_their_job_alone(world: World, split: int) -> No
     ledger = world.backend.ledger
     ledger.complete(JOB, split, RENDITION, cpu_s=9.0)
 
-    ledger.forget_parts(JOB)
-    ledger.forget_parts(JOB)
+    ledger.forget_subjobs(JOB)
+    ledger.forget_subjobs(JOB)
 
     assert record(world).state is JobState.DONE
     assert [job.job_id for job in ledger.jobs(JobFilter())] == [JOB]

@@ -19,7 +19,7 @@ from hevcq.domain.job import (
     Source,
     Task,
     TaskKind,
-    is_part,
+    is_subjob,
     job_id,
 )
 from hevcq.errors import BadMessage
@@ -144,5 +144,5 @@ def test_a_part_has_an_identity_of_its_own_that_names_its_job():
     assert chunk.unit_id == f"{TASK.job_id}.s-1.3"
     assert join.unit_id == f"{TASK.job_id}.s-1.join"
     assert TASK.unit_id == TASK.job_id
-    assert [is_part(unit.unit_id) for unit in (chunk, join, TASK)] == [True, True, False]
-    assert chunk.whole() == TASK
+    assert [is_subjob(unit.unit_id) for unit in (chunk, join, TASK)] == [True, True, False]
+    assert chunk.as_whole_job() == TASK

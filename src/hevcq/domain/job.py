@@ -54,12 +54,12 @@ def job_id(source: Source, profile: str) -> str:
     return _digest(source.bucket, source.key, source.version, profile)
 
 
-def part_id(job_id: str, split: str, chunk: int | None) -> str:
+def subjob_id(job_id: str, split: str, chunk: int | None) -> str:
     """Return the identity of a part of a job under one split; `chunk` is None for the join."""
     return f"{job_id}.{split}.{'join' if chunk is None else chunk}"
 
 
-def is_part(unit_id: str) -> bool:
+def is_subjob(unit_id: str) -> bool:
     """Return whether this is the identity of a part of a job, and not of a job."""
     return "." in unit_id
 
@@ -104,9 +104,9 @@ class Task(Frozen):
         """What the ledger knows this task's work by: the job, or one part of it."""
         if self.kind is TaskKind.ENCODE:
             return self.job_id
-        return part_id(self.job_id, self.split, self.chunk)
+        return subjob_id(self.job_id, self.split, self.chunk)
 
-    def whole(self) -> Task:
+    def as_whole_job(self) -> Task:
         """Return the task that asks for the whole job."""
         return Task(source=self.source, profile=self.profile)
 
@@ -210,7 +210,7 @@ class Split(Frozen):
     announced: bool = False
 
 
-class PartOf(Frozen):
+class SubjobOf(Frozen):
     """Which part a record is of; `chunk` is None for the join, `frames` those of the chunk."""
 
     job_id: str
@@ -223,7 +223,7 @@ class JobRecord(Frozen):
     """What the ledger knows of a job, or of a part of one. Times are seconds since the Unix epoch.
 
     A part's `job_id` is its `unit_id`, and its `rendition` the part's object with its report.
-    `whole` says why the job must not be split again. `doubts` counts the failures that were held to
+    `whole` says why the job must not be split again. `suspected_worker_faults` counts the failures that were held to
     be their worker's, and so are in no other count.
     """
 
@@ -234,7 +234,7 @@ class JobRecord(Frozen):
     fence: int = 0
     failures: int = 0
     crashes: int = 0
-    doubts: int = 0
+    suspected_worker_faults: int = Field(default=0, serialization_alias="doubts")
     owner: str = ""
     lease_until: float = 0.0
     progress: Progress | None = None
@@ -247,5 +247,5 @@ class JobRecord(Frozen):
     finished_at: float | None = None
     cpu_s: float | None = Field(default=None, description="CPU seconds of the finished attempt")
     split: Split | None = None
-    part: PartOf | None = None
-    whole: str = ""
+    subjob: SubjobOf | None = Field(default=None, serialization_alias="part")
+    do_not_split_reason: str = Field(default="", serialization_alias="whole")

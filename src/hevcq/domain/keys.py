@@ -112,6 +112,6 @@ def work_key(job_id: str, split: str, name: str) -> str:
     return check_key(f"{work_folder(job_id)}{split}/{name}")
 
 
-def part_name(chunk: int) -> str:
+def chunk_name(chunk: int) -> str:
     """Return the last component of a part's key; it sorts as the chunks do."""
     return f"{chunk:05d}.part"

@@ -24,8 +24,10 @@ def split_progress(job: JobRecord, parts: Sequence[JobRecord]) -> SplitProgress 
     """
     if job.split is None or job.state is not JobState.SPLIT:
         return None
-    chunks = [(part, part.part) for part in parts if part.part and part.part.chunk is not None]
-    join = next((part for part in parts if part.part and part.part.chunk is None), None)
+    chunks = [
+        (part, part.subjob) for part in parts if part.subjob and part.subjob.chunk is not None
+    ]
+    join = next((part for part in parts if part.subjob and part.subjob.chunk is None), None)
     shares = [_share(part) * about.frames for part, about in chunks]
     running = [part for part, _ in chunks if part.state is JobState.RUNNING]
     done = sum(part.state is JobState.DONE for part, _ in chunks)

@@ -34,7 +34,7 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 
-HAND_ON_S = 3.0
+REQUEUED_CHUNK_DELAY_S = 3.0
 """How long a chunk that is handed on stays hidden, for others to get free."""
 
 
@@ -92,12 +92,12 @@ class Release(Frozen):
     """Give the work back at once, uncounted.
 
     What it is delayed for, this worker's next work would meet as well, so the worker waits too. Not
-    if its failure may be this worker's (`doubted`): then another worker is to have it first.
+    if its failure may be this worker's (`suspected_worker_fault`): then another worker is to have it first.
     """
 
     reason: str
     delay_s: float = 0.0
-    doubted: bool = False
+    suspected_worker_fault: bool = False
 
 
 class Abandon(Frozen):
@@ -186,7 +186,7 @@ def verdict(
         case Handling.GIVE_BACK:
             if isinstance(error, Trailing):
                 # At once it would be this very worker that takes it again.
-                return Release(reason=reason, delay_s=HAND_ON_S)
+                return Release(reason=reason, delay_s=REQUEUED_CHUNK_DELAY_S)
             waits = isinstance(error, (DiskFull, StorageError))
             delay = backoff(max(0, attempt - 1), limits, jitter) if waits else 0.0
             return Release(reason=reason, delay_s=delay)

@@ -14,7 +14,7 @@ from hevcq.domain.verdict import FailureClass
 class Granted:
     """The job is ours: `fence` is the attempt number now granted.
 
-    `failures` and `crashes` count earlier counted failures and vanished attempts, `doubts` the
+    `failures` and `crashes` count earlier counted failures and vanished attempts, `suspected_worker_faults` the
     failures that were held to be their worker's. A claim over a RUNNING job whose lease ran out has
     already counted one crash.
     """
@@ -22,7 +22,7 @@ class Granted:
     fence: int
     failures: int
     crashes: int
-    doubts: int = 0
+    suspected_worker_faults: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,10 @@ class JobLedger(ABC):
         """RUNNING to QUEUED with one more counted failure."""
 
     @abstractmethod
-    def interrupt(self, job_id: str, fence: int, reason: str, *, doubted: bool = False) -> None:
-        """RUNNING to QUEUED; neither a failure nor a crash is counted, but a doubt if `doubted`."""
+    def interrupt(
+        self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
+    ) -> None:
+        """RUNNING to QUEUED; neither a failure nor a crash is counted, but a doubt if `suspected_worker_fault`."""
 
     @abstractmethod
     def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:

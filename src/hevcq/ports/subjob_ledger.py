@@ -25,26 +25,26 @@ class SubjobLedger(ABC):
         when it returns; those of earlier splits are of no more use. The lease ends."""
 
     @abstractmethod
-    def announce(self, job_id: str, split: str) -> None:
+    def mark_enqueued(self, job_id: str, split: str) -> None:
         """Record that the tasks of the split's chunks were sent; nothing if it moved on."""
 
     @abstractmethod
-    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
+    def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
         """SPLIT to QUEUED, to be encoded whole from now on because of `reason`; uncounted.
 
         Raises StaleFence unless the job is SPLIT under that very fence.
         """
 
     @abstractmethod
-    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
+    def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
         """Try to claim a subjob, as `JobLedger.claim` does a job; None if there is no such subjob.
 
         Whether its job is still SPLIT that way is the caller's to ask, before and after.
         """
 
     @abstractmethod
-    def parts(self, job_id: str) -> list[JobRecord]:
+    def subjobs(self, job_id: str) -> list[JobRecord]:
         """Return the subjobs of a SPLIT job, chunks in order and the join last; else nothing."""
 
-    def forget_parts(self, job_id: str) -> None:  # noqa: B027 - a hint, not a duty
+    def forget_subjobs(self, job_id: str) -> None:  # noqa: B027 - a hint, not a duty
         """Drop the subjobs of a job unless it is SPLIT; a backend may let them expire instead."""

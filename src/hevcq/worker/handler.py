@@ -11,7 +11,7 @@ from typing import assert_never
 from hevcq.domain.job import JobRecord, JobState, Task
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import (
-    HAND_ON_S,
+    REQUEUED_CHUNK_DELAY_S,
     Abandon,
     Bury,
     Done,
@@ -146,7 +146,7 @@ class Handler:
         try:
             lease.check()
             if self._leaves(task, delivery, profile):
-                return Release(reason=REQUEUED_CHUNK, delay_s=HAND_ON_S)
+                return Release(reason=REQUEUED_CHUNK, delay_s=REQUEUED_CHUNK_DELAY_S)
             found = claim_task(self._context, self.worker, task, delivery, profile)
             if isinstance(found, ObsoleteTask):
                 return settle_obsolete_subjob(self._context, task, found.job, found.part)

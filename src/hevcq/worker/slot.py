@@ -171,7 +171,7 @@ class Slot:
             self._end(SlotOutcome.UNFIT, handled.unfit)
             return
         given = handled.verdict
-        if isinstance(given, Release) and given.delay_s > 0 and not given.doubted:
+        if isinstance(given, Release) and given.delay_s > 0 and not given.suspected_worker_fault:
             # What one delivery waits for (a full disk, a busy database) the next would meet too.
             self._context.clock.wait(self._stop, min(self._poll_s, given.delay_s))
 

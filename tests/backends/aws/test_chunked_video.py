@@ -29,7 +29,7 @@ POINTS = (
     "encode/store.put:after",
     "encode/ledger.split:after",
     "encode/queue.send:after",
-    "encode/ledger.announce:after",
+    "encode/ledger.mark_enqueued:after",
     "chunk/encoder.encode_chunk:before",
     "chunk/store.put:after",
     "chunk/store.publish:after",
@@ -39,7 +39,7 @@ POINTS = (
     "join/encoder.join:after",
     "join/store.publish:after",
     "join/ledger.complete:after",
-    "join/ledger.forget_parts:after",
+    "join/ledger.forget_subjobs:after",
 )
 
 

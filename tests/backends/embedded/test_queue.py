@@ -274,7 +274,7 @@ def test_a_chunks_message_that_was_one_too_many_buries_nothing(opener, clock, ca
         chunk = chunk.model_copy(update={"split": "digest-0"})
     else:
         long = 100 * VISIBILITY_S
-        fence = backend.ledger.claim_part(chunk.unit_id, owner="b", lease_s=long).fence
+        fence = backend.ledger.claim_subjob(chunk.unit_id, owner="b", lease_s=long).fence
         if case == "done":
             made = RenditionRef(key="work/0", size=1, sha256="0" * 64, certificate_key="c")
             backend.ledger.complete(chunk.unit_id, fence, made, cpu_s=1.0)

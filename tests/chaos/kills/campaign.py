@@ -36,7 +36,7 @@ BEATS = both("queue.extend", "ledger.renew")
 GIVEN_BACK = both("queue.release")
 FOUND = both("chunk/store.open#2", "chunk/store.open#3")
 """On the way of a chunk whose worker died after its part was published, and only there."""
-LEFTOVERS = both("store.list", "store.delete", "ledger.forget_parts")
+LEFTOVERS = both("store.list", "store.delete", "ledger.forget_subjobs")
 """Only come to where a worker tidies the store as it starts: in a data folder."""
 FEW = 10
 """With so few points left fewer workers look for them: who finds none lives for long."""

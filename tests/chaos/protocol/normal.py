@@ -35,8 +35,8 @@ def normal(video: Video, workers: Workers, scope: Scope) -> tuple[Video, Workers
     message = _hidden(video.message, scope.tick_s)
     if video.record.state in SETTLED:
         record = video.record
-        if record.failures or record.crashes or record.doubted:
-            record = record._replace(failures=0, crashes=0, doubted=False)
+        if record.failures or record.crashes or record.suspected_worker_fault:
+            record = record._replace(failures=0, crashes=0, suspected_worker_fault=False)
         if message is None and not busy:
             done = int(record.state == "done")
             record = record._replace(fence=1, made=done)

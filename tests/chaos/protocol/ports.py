@@ -60,8 +60,8 @@ class RunLedger:
         kind, *facts = self._run.call("claim")
         self._run.claimed(kind == "granted")
         if kind == "granted":
-            failures, crashes, doubted = facts
-            return Granted(1, failures, crashes, int(doubted))
+            failures, crashes, suspected_worker_fault = facts
+            return Granted(1, failures, crashes, int(suspected_worker_fault))
         if kind == "held":
             return Held(self._run.now + facts[0])
         return AlreadySettled(self._record(*facts))
@@ -95,8 +95,10 @@ class RunLedger:
     def fail(self, job_id: str, fence: int, reason: str, failure_class) -> None:
         self._run.call("fail", failure_class.value)
 
-    def interrupt(self, job_id: str, fence: int, reason: str, *, doubted: bool = False) -> None:
-        self._run.call("interrupt", doubted)
+    def interrupt(
+        self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
+    ) -> None:
+        self._run.call("interrupt", suspected_worker_fault)
 
     def bury(self, job_id: str, fence: int, reason: str, failure_class) -> None:
         self._run.call("bury", failure_class.value)

@@ -123,7 +123,7 @@ class Shared:
     def _claim(self, holder: Holder) -> tuple:
         claim = self.ledger.claim(SOURCE, "hevc", owner=holder.name, lease_s=float(VISIBILITY_S))
         if isinstance(claim, Granted):
-            return ("granted", claim.failures, claim.crashes, claim.doubts > 0)
+            return ("granted", claim.failures, claim.crashes, claim.suspected_worker_faults > 0)
         if isinstance(claim, Held):
             return ("held", round(claim.until - BASE - holder.skew, 3))
         assert isinstance(claim, AlreadySettled), claim
@@ -148,8 +148,10 @@ class Shared:
     def _fail(self, holder: Holder, failure_class: str) -> None:
         self.ledger.fail(JOB, holder.fence, "so", FailureClass(failure_class))
 
-    def _interrupt(self, holder: Holder, doubted: bool) -> None:
-        self.ledger.interrupt(JOB, holder.fence, "so", doubted=doubted)
+    def _interrupt(self, holder: Holder, suspected_worker_fault: bool) -> None:
+        self.ledger.interrupt(
+            JOB, holder.fence, "so", suspected_worker_fault=suspected_worker_fault
+        )
 
     def _bury(self, holder: Holder, failure_class: str) -> None:
         self.ledger.bury(JOB, holder.fence, "so", FailureClass(failure_class))
@@ -284,7 +286,7 @@ class SqliteShared(Shared):
             (
                 *(JOB, SOURCE.bucket, SOURCE.key, SOURCE.version, SOURCE.size, "hevc"),
                 *(record.state, record.fence, record.failures, record.crashes),
-                *(int(record.doubted), record.owner),
+                *(int(record.suspected_worker_fault), record.owner),
                 *(lease, record.failure_class or None, KEY if made else None, 1, made),
                 *("proof" if made else None, BASE, BASE),
             ),

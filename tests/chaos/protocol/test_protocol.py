@@ -185,7 +185,7 @@ def test_a_store_that_lets_an_older_fence_replace_a_newer_is_found(monkeypatch):
 
 
 def test_an_interruption_that_is_counted_is_found(monkeypatch):
-    def counted(self, job_id, fence, reason, *, doubted=False):
+    def counted(self, job_id, fence, reason, *, suspected_worker_fault=False):
         self.fail(job_id, fence, reason, FailureClass.ENCODER)
 
     monkeypatch.setattr(RunLedger, "interrupt", counted)

@@ -28,7 +28,7 @@ class Message(NamedTuple):
 class Record(NamedTuple):
     """What of a JobRecord decides anything; `made` is the fence of its rendition.
 
-    Of its doubts only decides whether there was one (`doubted`).
+    Of its doubts only decides whether there was one (`suspected_worker_fault`).
     """
 
     state: str
@@ -39,7 +39,7 @@ class Record(NamedTuple):
     lease_s: float
     failure_class: str
     made: int
-    doubted: bool = False
+    suspected_worker_fault: bool = False
 
 
 class Video(NamedTuple):
@@ -119,7 +119,7 @@ def known(record: JobRecord) -> Record:
         lease_s=lease if record.state is JobState.RUNNING else 0.0,
         failure_class=record.failure_class.value if record.failure_class else "",
         made=FENCES[record.rendition.sha256] if record.rendition else 0,
-        doubted=record.doubts > 0,
+        suspected_worker_fault=record.suspected_worker_faults > 0,
     )
 
 
@@ -133,7 +133,7 @@ def full(record: Record) -> JobRecord:
         fence=record.fence,
         failures=record.failures,
         crashes=record.crashes,
-        doubts=int(record.doubted),
+        suspected_worker_faults=int(record.suspected_worker_fault),
         owner=record.owner,
         lease_until=BASE + record.lease_s if record.state == "running" else 0.0,
         reason="so",

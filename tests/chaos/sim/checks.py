@@ -111,12 +111,17 @@ class Checks:
             self._blamed(machine, name, after)
         if after.crashes != before.crashes and name != "claim":
             raise Broken(f"{name} counted a crash")
-        if after.doubts - before.doubts not in {0, int(name == "interrupt")}:
-            raise Broken(f"{name} made {before.doubts} doubts {after.doubts}")
+        if after.suspected_worker_faults - before.suspected_worker_faults not in {
+            0,
+            int(name == "interrupt"),
+        }:
+            raise Broken(
+                f"{name} made {before.suspected_worker_faults} doubts {after.suspected_worker_faults}"
+            )
 
     def _begins_anew(self, after) -> None:
         """Only an end that nobody judged may be taken back by a worker: the queue's, not ours."""
-        counts = (after.failures, after.crashes, after.doubts)
+        counts = (after.failures, after.crashes, after.suspected_worker_faults)
         require(after.state is JobState.QUEUED and not any(counts), f"reopened with {counts}")
 
     def _blamed(self, machine, name: str, after) -> None:
@@ -260,7 +265,7 @@ def _stands(fence: int, before, after) -> bool:
         and after.fence == before.fence == fence
         and after.failures == before.failures
         and after.crashes == before.crashes
-        and after.doubts == before.doubts
+        and after.suspected_worker_faults == before.suspected_worker_faults
     )
 
 

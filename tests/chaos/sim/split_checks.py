@@ -8,8 +8,8 @@ from typing import Any
 
 from chaos.sim.checks import CALLED, _same, require
 from chaos.sim.queue_checks import QueueChecks
-from hevcq.domain.chunking.split_plan import PartReport
-from hevcq.domain.job import ALLOWED, JobRecord, JobState, is_part, part_id
+from hevcq.domain.chunking.split_plan import ChunkRecord
+from hevcq.domain.job import ALLOWED, JobRecord, JobState, is_subjob, subjob_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
@@ -30,18 +30,25 @@ class SplitChecks(QueueChecks):
 
     def moved(self, machine, ledger, name: str, call, args, named) -> Any:
         """Hold the calls that only parts and split jobs meet; the others as ever."""
-        if name in {"parts", "announce", "forget_parts", "split", "reopen", "bury_unclaimed"}:
+        if name in {
+            "subjobs",
+            "mark_enqueued",
+            "forget_subjobs",
+            "split",
+            "reopen",
+            "bury_unclaimed",
+        }:
             return getattr(self, f"_{name}")(ledger, call, args, named)
         job = args[0] if isinstance(args[0], str) else ""
         before = ledger.get(job) if job else None
-        if name == "claim_part":
-            return self._claim_part(machine, ledger, call, args, named)
+        if name == "claim_subjob":
+            return self._claim_subjob(machine, ledger, call, args, named)
         if name == "progress" and before is not None and before.state is JobState.DEAD:
             return self._ignored(ledger, before, call, args, named)
-        if name == "unsplit" or (before is not None and before.state is JobState.SPLIT):
+        if name == "abandon_split" or (before is not None and before.state is JobState.SPLIT):
             return self._split_moved(machine, ledger, name, call, args, named)
         result = super().moved(machine, ledger, name, call, args, named)
-        if name == "complete" and is_part(job):
+        if name == "complete" and is_subjob(job):
             self._part_done(ledger, ledger.get(job))
         return result
 
@@ -52,10 +59,10 @@ class SplitChecks(QueueChecks):
         finally:
             require(_same(before, ledger.get(args[0])), "progress changed a dead job")
 
-    def _parts(self, _ledger, call, args, named) -> Any:
+    def _subjobs(self, _ledger, call, args, named) -> Any:
         return call(*args, **named)
 
-    def _announce(self, ledger, call, args, named) -> Any:
+    def _mark_enqueued(self, ledger, call, args, named) -> Any:
         before = ledger.get(args[0])
         call(*args, **named)
         after = ledger.get(args[0])
@@ -63,10 +70,10 @@ class SplitChecks(QueueChecks):
             before = before.model_copy(update={"split": after.split})
         require(_alike(before, after), "announcing changed more than that")
 
-    def _forget_parts(self, ledger, call, args, named) -> Any:
-        before = len(ledger.parts(args[0]))
+    def _forget_subjobs(self, ledger, call, args, named) -> Any:
+        before = len(ledger.subjobs(args[0]))
         call(*args, **named)
-        require(len(ledger.parts(args[0])) == before, "the parts of a split job were forgotten")
+        require(len(ledger.subjobs(args[0])) == before, "the parts of a split job were forgotten")
 
     def _split(self, ledger, call, args, named) -> Any:
         job, fence, split, frames = args
@@ -76,7 +83,7 @@ class SplitChecks(QueueChecks):
         except HevcqError:
             require(_same(before, ledger.get(job)), f"a split was refused and yet changed {job}")
             raise
-        after, parts = ledger.get(job), ledger.parts(job)
+        after, parts = ledger.get(job), ledger.subjobs(job)
         require((before.state, before.fence) == (JobState.RUNNING, fence), "a split of another")
         require(after.state is JobState.SPLIT and after.fence == fence, "a split that is none")
         require(len(parts) == split.chunks + 1, f"{len(parts)} parts for {split.chunks} chunks")
@@ -95,7 +102,7 @@ class SplitChecks(QueueChecks):
         require(after.state in ALLOWED[before.state], f"{before.state} was reopened")
         require(after.fence == before.fence, "reopening moved the fence")
         self._marked.pop(args[0], None)
-        self.numbers["parts_again" if is_part(args[0]) else "reopened"] += 1
+        self.numbers["parts_again" if is_subjob(args[0]) else "reopened"] += 1
         return result
 
     def _bury_unclaimed(self, ledger, call, args, named) -> Any:
@@ -105,7 +112,7 @@ class SplitChecks(QueueChecks):
             require(before.state is not JobState.SPLIT, "a split job was buried by the bye")
         return result
 
-    def _claim_part(self, machine, ledger, call, args, named) -> Any:
+    def _claim_subjob(self, machine, ledger, call, args, named) -> Any:
         if ledger.get(args[0]) is None:
             result = call(*args, **named)
             require(result is None, "a part that nobody knows was granted")
@@ -124,8 +131,8 @@ class SplitChecks(QueueChecks):
         if name == "claim":
             require(_same(before, after), "the claim of a split job changed it")
             return result
-        goal = JobState.QUEUED if name == "unsplit" else CALLED[name]
-        require(name in {"unsplit", "complete", "skip", "bury"}, f"{name} moved a split job")
+        goal = JobState.QUEUED if name == "abandon_split" else CALLED[name]
+        require(name in {"abandon_split", "complete", "skip", "bury"}, f"{name} moved a split job")
         require(
             after.state is goal and before.state is JobState.SPLIT, f"{name} left {after.state}"
         )
@@ -133,7 +140,10 @@ class SplitChecks(QueueChecks):
         require(after.fence == before.fence, f"{name} moved the fence")
         complete = before.split.name in self._complete
         require(complete or name not in {"complete", "skip"}, f"{name} before the set was complete")
-        require(after.whole or name != "unsplit", "a split was given up without a reason")
+        require(
+            after.do_not_split_reason or name != "abandon_split",
+            "a split was given up without a reason",
+        )
         self.numbers[f"end_{name}"] += 1
         # A part may have died elsewhere of what this machine never met: judged when that was.
         if name == "bury" and after.failure_class not in self._died_of[before.split.name]:
@@ -143,7 +153,7 @@ class SplitChecks(QueueChecks):
 
     def _part_done(self, ledger, part: JobRecord) -> None:
         """Note a chunk as done: once, unless it was reopened, and as what can be seen."""
-        about = part.part
+        about = part.subjob
         require(part.job_id not in self._marked, f"the part {part.job_id} was marked twice")
         self._marked[part.job_id] = part.rendition.sha256
         require(about.chunk is not None, "a join ends its job, and not itself")
@@ -151,12 +161,12 @@ class SplitChecks(QueueChecks):
         current = job is not None and job.state is JobState.SPLIT and job.split.name == about.split
         if not current:
             return
-        chunks = ledger.parts(about.job_id)[:-1]
+        chunks = ledger.subjobs(about.job_id)[:-1]
         if all(chunk.state is JobState.DONE for chunk in chunks):
             self._complete.add(about.split)
 
     def _blamed(self, machine, name: str, after) -> None:
-        about = after.part
+        about = after.subjob
         if about is not None:
             job = self._world.ledger.get(about.job_id)
             if job.state is not JobState.SPLIT or job.split.name != about.split:
@@ -168,7 +178,7 @@ class SplitChecks(QueueChecks):
         super()._blamed(machine, name, after)
 
     def _proven(self, record) -> None:
-        if record.part is None:
+        if record.subjob is None:
             super()._proven(record)
 
     # --- the store
@@ -177,12 +187,12 @@ class SplitChecks(QueueChecks):
         """A part is published under its own fence, a rendition under its job's, with a live lease."""
         unit, world = publication.job_id, self._world
         record = world.ledger.get(unit)
-        if is_part(unit):
+        if is_subjob(unit):
             self._part_called(record, publication)
         elif record is not None and record.state is JobState.SPLIT:
             require(publication.fence == record.fence, "a joined video under another fence")
             self._certified(publication)
-            unit = part_id(unit, record.split.name, None)
+            unit = subjob_id(unit, record.split.name, None)
             join = world.ledger.get(unit)
             require(join.state is JobState.RUNNING, "a joined video, and nobody joins")
         elif not world.by_id[unit].cancelled:
@@ -200,7 +210,7 @@ class SplitChecks(QueueChecks):
         there = world.store.stat(report) is not None
         require(there or self._swept(publication), "a part was published before its report")
         if there:
-            told = PartReport.parse(world.store.content(report))
+            told = ChunkRecord.parse(world.store.content(report))
             require(told.sha256 == publication.sha256, "another part's report")
         if record is None:
             return
@@ -221,7 +231,7 @@ class SplitChecks(QueueChecks):
 
     def published(self, publication, seen) -> None:
         super().published(publication, seen)
-        if not is_part(publication.job_id):
+        if not is_subjob(publication.job_id):
             self._whole_video(publication.job_id, self._world.store.content(publication.key))
 
     def _whole_video(self, job_id: str, content: bytes) -> None:
@@ -302,7 +312,7 @@ class SplitChecks(QueueChecks):
         require(not left, f"this is left after the sweep: {left[:3]}")
         for job_id in ended:
             for split in self._splits[job_id]:
-                part = world.ledger.get(part_id(job_id, split.name, 0))
+                part = world.ledger.get(subjob_id(job_id, split.name, 0))
                 require(not calm or part is None, "the records of parts are left")
 
     def _left(self, jobs) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.domain.chunking.schedule import LEAST_DONE, trails
+from hevcq.domain.chunking.schedule import LEAST_DONE, is_straggler
 
 EVEN = [(0.1, 60.0)] * LEAST_DONE
 
@@ -21,18 +21,18 @@ EVEN = [(0.1, 60.0)] * LEAST_DONE
     ],
 )
 def test_a_chunk_trails_if_others_would_be_done_long_before(share, elapsed, expected):
-    assert trails(0.1, share, elapsed, EVEN) is expected
+    assert is_straggler(0.1, share, elapsed, EVEN) is expected
 
 
 def test_a_chunk_of_more_work_may_take_longer():
-    assert not trails(0.5, 0.05, 15.0, EVEN)
+    assert not is_straggler(0.5, 0.05, 15.0, EVEN)
 
 
 def test_too_few_others_say_nothing():
-    assert not trails(0.1, 0.01, 60.0, EVEN[1:])
-    assert not trails(0.1, 0.01, 60.0, [(0.1, 0.0)] * 9)
-    assert not trails(0.0, 0.01, 60.0, EVEN)
+    assert not is_straggler(0.1, 0.01, 60.0, EVEN[1:])
+    assert not is_straggler(0.1, 0.01, 60.0, [(0.1, 0.0)] * 9)
+    assert not is_straggler(0.0, 0.01, 60.0, EVEN)
 
 
 def test_one_other_that_was_slow_too_does_not_hide_it():
-    assert trails(0.1, 0.05, 15.0, [*EVEN, (0.1, 300.0)])
+    assert is_straggler(0.1, 0.05, 15.0, [*EVEN, (0.1, 300.0)])

@@ -34,7 +34,7 @@ from hevcq.worker.delivery.context import WorkerContext
 ComeTo = Callable[[str], None]
 """Called with the name of each point that a thread comes to; may kill it."""
 CONTEXTS = frozenset({"store.fetch", "store.stream", "scratch.job"})
-CLAIMS = frozenset({"ledger.claim", "ledger.claim_part"})
+CLAIMS = frozenset({"ledger.claim", "ledger.claim_subjob"})
 ENDS = frozenset({"queue.ack", "queue.release", "queue.bury"})
 QUIET = frozenset({"listen", "wake", "free_bytes", "total_bytes", "version"})
 """Neither read nor write what a kill could spoil: bells in this process, and looks at this machine."""

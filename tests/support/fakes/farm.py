@@ -125,7 +125,7 @@ class Farm:
     def doubt(self, job_id: str) -> None:
         """Let this job, or part of one, have had the failure that is not counted: the next one is."""
         record = self.ledger._records[job_id]
-        self.ledger._records[job_id] = record.model_copy(update={"doubts": 1})
+        self.ledger._records[job_id] = record.model_copy(update={"suspected_worker_faults": 1})
 
     def handler(self, worker: str = "here:0") -> Handler:
         """Return a handler of its own."""

@@ -10,13 +10,13 @@ from hevcq.domain.job import (
     SETTLED,
     JobRecord,
     JobState,
-    PartOf,
     Progress,
     RenditionRef,
     Source,
     Split,
+    SubjobOf,
     job_id,
-    part_id,
+    subjob_id,
 )
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
@@ -92,7 +92,9 @@ class MemoryLedger(Ledger):
             started_at=now,
             progress=None,
         )
-        return Granted(record.fence, record.failures, record.crashes, record.doubts)
+        return Granted(
+            record.fence, record.failures, record.crashes, record.suspected_worker_faults
+        )
 
     def _mine(self, name: str, fence: int, *states: JobState) -> JobRecord:
         record, wanted = self._records.get(name), states or (JobState.RUNNING,)
@@ -103,18 +105,18 @@ class MemoryLedger(Ledger):
     def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
         with self._lock:
             record = self._mine(job_id, fence)
-            self.forget_parts(job_id)
+            self.forget_subjobs(job_id)
             chunks: list[tuple[int | None, int]] = list(enumerate(frames))
             for chunk, held in [*chunks, (None, 0)]:
-                name = part_id(job_id, split.name, chunk)
-                part = PartOf(job_id=job_id, split=split.name, chunk=chunk, frames=held)
+                name = subjob_id(job_id, split.name, chunk)
+                part = SubjobOf(job_id=job_id, split=split.name, chunk=chunk, frames=held)
                 now = self._clock.now()
                 self._records[name] = JobRecord(
                     job_id=name,
                     source=record.source,
                     profile=record.profile,
                     state=JobState.QUEUED,
-                    part=part,
+                    subjob=part,
                     created_at=now,
                     updated_at=now,
                 )
@@ -129,38 +131,38 @@ class MemoryLedger(Ledger):
                 progress=None,
             )
 
-    def announce(self, job_id: str, split: str) -> None:
+    def mark_enqueued(self, job_id: str, split: str) -> None:
         with self._lock:
             record = self._records[job_id]
             if record.state is JobState.SPLIT and record.split and record.split.name == split:
                 told = record.split.model_copy(update={"announced": True})
                 self._write(record, split=told)
 
-    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
+    def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
         with self._lock:
             record = self._mine(job_id, fence, JobState.SPLIT)
-            self._back(record, reason, split=None, whole=reason)
+            self._back(record, reason, split=None, do_not_split_reason=reason)
 
-    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
+    def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
         with self._lock:
-            record = self._records.get(part_id)
+            record = self._records.get(subjob_id)
             return None if record is None else self._claimed(record, owner, lease_s)
 
-    def parts(self, job_id: str) -> list[JobRecord]:
+    def subjobs(self, job_id: str) -> list[JobRecord]:
         with self._lock:
             record = self._records.get(job_id)
             if record is None or record.state is not JobState.SPLIT or record.split is None:
                 return []
             wanted: list[int | None] = [*range(record.split.chunks), None]
-            return [self._records[part_id(job_id, record.split.name, n)] for n in wanted]
+            return [self._records[subjob_id(job_id, record.split.name, n)] for n in wanted]
 
-    def forget_parts(self, job_id: str) -> None:
+    def forget_subjobs(self, job_id: str) -> None:
         with self._lock:
             job = self._records.get(job_id)
             if job is not None and job.state is JobState.SPLIT:
                 return
             for name, record in list(self._records.items()):
-                if record.part is not None and record.part.job_id == job_id:
+                if record.subjob is not None and record.subjob.job_id == job_id:
                     del self._records[name]
 
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
@@ -200,10 +202,16 @@ class MemoryLedger(Ledger):
             record = self._mine(job_id, fence)
             self._back(record, reason, failure_class=failure_class, failures=record.failures + 1)
 
-    def interrupt(self, job_id: str, fence: int, reason: str, *, doubted: bool = False) -> None:
+    def interrupt(
+        self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
+    ) -> None:
         with self._lock:
             record = self._mine(job_id, fence)
-            self._back(record, reason, doubts=record.doubts + doubted)
+            self._back(
+                record,
+                reason,
+                suspected_worker_faults=record.suspected_worker_faults + suspected_worker_fault,
+            )
 
     def _back(self, record: JobRecord, reason: str, **changes: object) -> None:
         self._write(
@@ -238,7 +246,7 @@ class MemoryLedger(Ledger):
     def cancel(self, job_id: str, reason: str) -> bool:
         with self._lock:
             record = self._records.get(job_id)
-            if record is None or record.state in SETTLED or record.part is not None:
+            if record is None or record.state in SETTLED or record.subjob is not None:
                 return False
             self._write(
                 record,
@@ -263,14 +271,14 @@ class MemoryLedger(Ledger):
                 state=JobState.QUEUED,
                 failures=0,
                 crashes=0,
-                doubts=0,
+                suspected_worker_faults=0,
                 reason=f"reopened by {who}: {why}",
                 failure_class=None,
                 rendition=None,
                 finished_at=None,
                 cpu_s=None,
                 split=None,
-                whole="",
+                do_not_split_reason="",
             )
             return True
 
@@ -279,13 +287,13 @@ class MemoryLedger(Ledger):
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
         with self._lock:
-            records = [r for r in self._records.values() if r.part is None]
+            records = [r for r in self._records.values() if r.subjob is None]
         records.sort(key=lambda r: (-r.updated_at, r.job_id))
         return (record for record in records if wanted.matches(record))
 
     def counts(self) -> dict[tuple[str, JobState], int]:
         with self._lock:
-            jobs = [r for r in self._records.values() if r.part is None]
+            jobs = [r for r in self._records.values() if r.subjob is None]
             return dict(Counter((r.profile, r.state) for r in jobs))
 
     def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:

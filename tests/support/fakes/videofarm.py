@@ -47,7 +47,7 @@ class VideoFarm(Farm):
         return source
 
     def parts(self, source: Source) -> list[JobRecord]:
-        return self.ledger.parts(job_id(source, self.profile.name))
+        return self.ledger.subjobs(job_id(source, self.profile.name))
 
     def chunks(self, source: Source) -> list[JobRecord]:
         return self.parts(source)[:-1]

@@ -50,11 +50,11 @@ def test_a_chunk_that_a_sick_worker_fails_loses_no_attempt_and_nor_does_its_job(
     handled = [farm.handle() for _ in range(CHUNKS)]
 
     assert [type(each.verdict) for each in handled] == [Release] * CHUNKS
-    assert all(each.verdict.doubted for each in handled)
+    assert all(each.verdict.suspected_worker_fault for each in handled)
     ends = {(part.state, part.failures, part.crashes) for part in farm.parts(source)}
     assert ends == {(JobState.QUEUED, 0, 0)}
     record = farm.until_settled(source)
-    assert (record.state, record.failures, record.whole) == (JobState.DONE, 0, "")
+    assert (record.state, record.failures, record.do_not_split_reason) == (JobState.DONE, 0, "")
 
 
 def test_a_chunk_that_always_fails_buries_its_job_once_and_cancels_the_rest(farm):
@@ -250,7 +250,7 @@ def test_parts_that_never_fit_have_the_video_encoded_whole(farm, step, index):
     record = farm.until_settled(source, rounds=100)
 
     assert record.state is JobState.DONE
-    assert "never" in record.whole
+    assert "never" in record.do_not_split_reason
     assert farm.encoder.calls.count("encode") == 1
     assert farm.kept(source) == []
     assert (farm.quiet(), farm.letters()) == (True, [])

@@ -96,36 +96,36 @@ SCENARIOS = {
         _job,
         "ledger.claim store.check ledger.progress scratch.job store.fetch ledger.progress#2 "
         "encoder.probe ledger.recall store.stat ledger.progress#3 encoder.preflight ledger.get "
-        "encoder.keyframes store.put ledger.split ledger.parts queue.send ledger.announce "
+        "encoder.keyframes store.put ledger.split ledger.subjobs queue.send ledger.mark_enqueued "
         "store.fetch.exit scratch.job.exit queue.ack",
         chunk_encodes=CHUNKS,
     ),
     "split again": Scenario(
         _announced_again,
-        "ledger.claim ledger.parts queue.send ledger.announce queue.ack",
+        "ledger.claim ledger.subjobs queue.send ledger.mark_enqueued queue.ack",
         chunk_encodes=CHUNKS,
     ),
     "chunk": Scenario(
         lambda farm: farm.split(),
-        "queue.receive ledger.get ledger.claim_part store.check store.open store.stat scratch.job "
+        "queue.receive ledger.get ledger.claim_subjob store.check store.open store.stat scratch.job "
         "store.stream ledger.progress encoder.encode_chunk store.stream.exit store.check#2 "
         "ledger.progress#2 ledger.get#2 store.put store.publish scratch.job.exit ledger.complete "
-        "ledger.parts queue.ack",
+        "ledger.subjobs queue.ack",
     ),
     "found part": Scenario(
         _published_part,
-        "store.stat store.open#2 store.open#3 ledger.complete ledger.parts queue.ack",
+        "store.stat store.open#2 store.open#3 ledger.complete ledger.subjobs queue.ack",
         chunk_encodes=CHUNKS,
     ),
-    "last chunk": Scenario(_last_chunk, "ledger.complete ledger.parts queue.send queue.ack"),
+    "last chunk": Scenario(_last_chunk, "ledger.complete ledger.subjobs queue.send queue.ack"),
     "join": Scenario(
         _join,
-        "queue.receive ledger.get ledger.claim_part store.check store.open ledger.parts store.stat "
+        "queue.receive ledger.get ledger.claim_subjob store.check store.open ledger.subjobs store.stat "
         "scratch.job ledger.progress store.collect store.collect#2 store.collect#3 store.open#2 "
         "store.open#3 store.fetch ledger.progress#2 ledger.get#2 encoder.join ledger.progress#3 "
         "ledger.get#3 encoder.verify store.fetch.exit store.check#2 store.put store.publish "
         "ledger.complete store.list store.delete store.delete#2 store.delete#3 "
-        "ledger.forget_parts scratch.job.exit queue.ack",
+        "ledger.forget_subjobs scratch.job.exit queue.ack",
         chunk_encodes=CHUNKS,
     ),
     "not smaller": Scenario(
@@ -143,13 +143,13 @@ SCENARIOS = {
     ),
     "lost part": Scenario(
         _lost_part,
-        "store.collect#2 store.delete ledger.reopen ledger.parts#2 queue.send ledger.announce "
+        "store.collect#2 store.delete ledger.reopen ledger.subjobs#2 queue.send ledger.mark_enqueued "
         "encoder.self_test ledger.fail queue.release",
         chunk_encodes=CHUNKS + 1,
     ),
     "never fits": Scenario(
         _fits_once_no_more,
-        "ledger.interrupt ledger.unsplit store.list store.delete ledger.forget_parts queue.release",
+        "ledger.interrupt ledger.abandon_split store.list store.delete ledger.forget_subjobs queue.release",
     ),
 }
 
@@ -240,17 +240,17 @@ def test_a_kill_at_any_point_costs_at_most_one_chunk_and_loses_nothing(tmp_path,
 CALLS = {
     "ledger": [
         "claim",
-        "claim_part",
+        "claim_subjob",
         "split",
-        "announce",
-        "parts",
+        "mark_enqueued",
+        "subjobs",
         "complete",
         "get",
         "progress",
-        "forget_parts",
+        "forget_subjobs",
         "bury",
         "fail",
-        "unsplit",
+        "abandon_split",
         "reopen",
         "interrupt",
     ],

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from hevcq.domain.job import JobState
-from hevcq.domain.verdict import HAND_ON_S, Release
+from hevcq.domain.verdict import REQUEUED_CHUNK_DELAY_S, Release
 from hevcq.errors import Stopped, Unavailable
 from hevcq.ports.encoder import EncodeProgress
 from hevcq.worker.chunking.straggler import StragglerWatch
@@ -67,7 +67,7 @@ class HandsOn:
         handled = farm.handle("slow:0")
 
         assert isinstance(handled.verdict, Release)
-        assert handled.verdict.delay_s == HAND_ON_S
+        assert handled.verdict.delay_s == REQUEUED_CHUNK_DELAY_S
         part = farm.chunks(source)[4]
         assert (part.state, part.failures, part.crashes) == (JobState.QUEUED, 0, 0)
         assert farm.handle("other:0") is None, "it is hidden until others are free"
@@ -81,12 +81,12 @@ class HandsOn:
         farm.handle("slow:0")
 
         for _ in range(2):
-            farm.clock.advance(HAND_ON_S)
+            farm.clock.advance(REQUEUED_CHUNK_DELAY_S)
             refused = farm.handle("slow:1")
             assert isinstance(refused.verdict, Release)
-            assert refused.verdict.delay_s == HAND_ON_S
+            assert refused.verdict.delay_s == REQUEUED_CHUNK_DELAY_S
         farm.with_context(requeued_chunks=RequeuedChunks())
-        farm.clock.advance(HAND_ON_S)
+        farm.clock.advance(REQUEUED_CHUNK_DELAY_S)
         farm.handle("elsewhere:0")
 
         assert farm.chunks(source)[4].state is JobState.DONE
@@ -97,7 +97,7 @@ class HandsOn:
         farm.handle("slow:0")
 
         for _ in range(3):
-            farm.clock.advance(HAND_ON_S)
+            farm.clock.advance(REQUEUED_CHUNK_DELAY_S)
             farm.handle("slow:0")
 
         assert farm.chunks(source)[4].state is JobState.DONE
@@ -109,7 +109,7 @@ class HandsOn:
         farm.handle("slow:0")
         farm.profile = farm.profile.model_copy(update={"queue": numbers})
 
-        farm.clock.advance(HAND_ON_S)
+        farm.clock.advance(REQUEUED_CHUNK_DELAY_S)
         farm.handle("slow:0")
 
         assert farm.chunks(source)[4].state is JobState.DONE
@@ -147,7 +147,7 @@ class HandsOn:
             raise Unavailable("no answer")
 
         with monkeypatch.context() as patched:
-            patched.setattr(farm.ledger, "parts", silent)
+            patched.setattr(farm.ledger, "subjobs", silent)
             patched.setattr(
                 "hevcq.worker.chunking.chunk_job.send_join", lambda _context, _task: None
             )
@@ -185,7 +185,7 @@ def test_parts_without_times_say_nothing_of_how_long_a_chunk_should_take(
     chunks = [SimpleNamespace(cost=0.3, index=n) for n in range(3)]
     video = SimpleNamespace(job_id="job", chunks=SimpleNamespace(chunks=chunks))
     ended = []
-    farm.ledger.parts = lambda _job: known
+    farm.ledger.subjobs = lambda _job: known
     fence = SimpleNamespace(number=1, job_id="job")
     lease = SimpleNamespace(end=ended.append)
     trail = StragglerWatch(farm.context, video, chunks[0], lease, fence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hevcq.domain.job import JobState, job_id, part_id
+from hevcq.domain.job import JobState, job_id, subjob_id
 from hevcq.domain.keys import work_folder, work_key
 from hevcq.errors import SourceDamaged, Unavailable
 from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
@@ -77,7 +77,7 @@ def test_a_dead_part_is_remembered_so_that_its_delivery_still_becomes_a_letter(f
     assert farm.killed_at("queue.bury:before")
     sweep_leftovers(farm.context)
     split = farm.record(source).split
-    assert farm.ledger.get(part_id(job_id(source, "hevc"), split.name, 0)) is not None
+    assert farm.ledger.get(subjob_id(job_id(source, "hevc"), split.name, 0)) is not None
     farm.clock.advance(farm.profile.queue.visibility_s + 1)
 
     farm.until_settled(source)
@@ -163,7 +163,7 @@ def test_a_sweep_that_begins_late_leaves_the_next_split_alone(farm, monkeypatch)
 def test_parts_are_forgotten_only_while_their_job_is_not_split(farm):
     source = farm.split()
 
-    farm.ledger.forget_parts(farm.record(source).job_id)
+    farm.ledger.forget_subjobs(farm.record(source).job_id)
 
     assert len(farm.parts(source)) == CHUNKS + 1
 
@@ -174,7 +174,7 @@ def test_a_start_that_read_a_job_before_it_was_split_again_leaves_its_parts_alon
     source = farm.chunked()
     assert farm.killed_at("store.list:before")
     assert farm.state(source) is JobState.DONE
-    forget, late = farm.ledger.forget_parts, []
+    forget, late = farm.ledger.forget_subjobs, []
 
     def later(job_id):
         if not late:
@@ -183,7 +183,7 @@ def test_a_start_that_read_a_job_before_it_was_split_again_leaves_its_parts_alon
         forget(job_id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(farm.ledger, "forget_parts", later)
+        patch.setattr(farm.ledger, "forget_subjobs", later)
         sweep_leftovers(farm.context)
 
     assert ends_in_chunks(farm, source)

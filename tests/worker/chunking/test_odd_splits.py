@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from hevcq.domain.chunking.split_plan import VideoPlan
+from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobState, TaskKind, job_id
 from hevcq.domain.verdict import Done, RetryIn
 from hevcq.errors import PartUnfit, Unavailable
@@ -68,7 +68,7 @@ def test_a_giant_in_the_plans_place_is_not_read_into_memory(farm):
 
 def test_a_video_whose_plan_lacks_a_chunk_is_encoded_whole(farm):
     source = farm.split()
-    video = VideoPlan.parse(farm.store.content(plan_key(farm, source)))
+    video = SplitPlan.parse(farm.store.content(plan_key(farm, source)))
     fewer = video.chunks.model_copy(update={"chunks": video.chunks.chunks[:-1]})
     short = video.model_copy(update={"chunks": fewer})
     replan(farm, source, short.model_dump_json().encode())
@@ -105,7 +105,7 @@ def test_a_chunk_that_gives_the_split_up_after_another_did_is_acknowledged(farm)
     def never(*args, **more):
         tries.append(1)
         if len(tries) == runs:
-            farm.ledger.unsplit(record.job_id, record.fence, "another chunk never fits")
+            farm.ledger.abandon_split(record.job_id, record.fence, "another chunk never fits")
         raise PartUnfit("it does not fit")
 
     farm.encoder.encode_chunk = never
@@ -117,7 +117,7 @@ def test_a_chunk_that_gives_the_split_up_after_another_did_is_acknowledged(farm)
 
     assert len(tries) == runs
     found = farm.record(source)
-    assert (found.state, found.whole) == (JobState.QUEUED, "another chunk never fits")
+    assert (found.state, found.do_not_split_reason) == (JobState.QUEUED, "another chunk never fits")
 
 
 def test_a_join_whose_store_hands_out_no_file_waits_for_a_better_moment(farm):
@@ -143,7 +143,7 @@ def test_a_part_whose_report_is_gone_is_made_again_alone(farm):
 
     record = farm.until_settled(source)
 
-    assert (record.state, record.whole) == (JobState.DONE, "")
+    assert (record.state, record.do_not_split_reason) == (JobState.DONE, "")
     assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
 
 
@@ -157,7 +157,7 @@ def test_a_part_that_is_recorded_as_done_without_an_object_is_made_again(farm):
 
 def test_a_job_that_comes_back_once_all_chunks_are_done_sends_the_join_again(farm):
     source = farm.submit()
-    assert farm.killed_at("ledger.announce:before")
+    assert farm.killed_at("ledger.mark_enqueued:before")
     for _ in range(CHUNKS):
         farm.handle()
     lost = farm.receive()
@@ -173,10 +173,10 @@ def test_a_job_that_comes_back_once_all_chunks_are_done_sends_the_join_again(far
 
 def test_a_job_that_comes_back_while_every_part_is_held_sends_nothing(farm):
     source = farm.submit()
-    assert farm.killed_at("ledger.announce:before")
+    assert farm.killed_at("ledger.mark_enqueued:before")
     held = [farm.receive() for _ in range(CHUNKS)]
     for part in farm.parts(source):
-        claim = farm.ledger.claim_part(part.job_id, owner="there:0", lease_s=9_999)
+        claim = farm.ledger.claim_subjob(part.job_id, owner="there:0", lease_s=9_999)
         assert isinstance(claim, Granted)
     for delivery in held:
         farm.queue.ack(delivery)

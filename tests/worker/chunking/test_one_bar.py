@@ -9,13 +9,13 @@ import pytest
 from hevcq.domain.job import (
     JobRecord,
     JobState,
-    PartOf,
     Phase,
     Progress,
     RenditionRef,
     Source,
     Split,
-    part_id,
+    SubjobOf,
+    subjob_id,
 )
 from hevcq.domain.split_progress import split_progress
 from support.ingest.run import NEVER, Bench
@@ -37,8 +37,8 @@ def record(name: str, state: JobState, **facts) -> JobRecord:
 
 
 def part(chunk: int | None, frames: int, state: JobState, progress: Progress | None = None):
-    about = PartOf(job_id="job", split=SPLIT.name, chunk=chunk, frames=frames)
-    return record(part_id("job", SPLIT.name, chunk), state, part=about, progress=progress)
+    about = SubjobOf(job_id="job", split=SPLIT.name, chunk=chunk, frames=frames)
+    return record(subjob_id("job", SPLIT.name, chunk), state, subjob=about, progress=progress)
 
 
 def encoding(percent: float, speed: float | None = None) -> Progress:
@@ -111,8 +111,8 @@ def test_an_ingest_shows_one_bar_and_one_end(tmp_path: Path):
     made = RenditionRef(key="work/0", size=1, sha256="0" * 64, certificate_key="work/0.json")
     bench.tracker.step(NEVER)
     for chunk in (0, 1):
-        name = part_id(job.job_id, SPLIT.name, chunk)
-        granted = ledger.claim_part(name, owner="w", lease_s=300)
+        name = subjob_id(job.job_id, SPLIT.name, chunk)
+        granted = ledger.claim_subjob(name, owner="w", lease_s=300)
         ledger.progress(name, granted.fence, encoding(50))
         bench.tracker.step(NEVER)
         ledger.complete(name, granted.fence, made, cpu_s=1.0)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from hevcq.domain.chunking.split_plan import VideoPlan
+from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobState, TaskKind
 from hevcq.domain.verdict import Bury, FailureClass, Release
 from hevcq.errors import SourceDamaged
@@ -71,7 +71,7 @@ def test_a_part_whose_bytes_are_not_those_recorded_is_made_again_alone(farm):
 
     assert [part.state for part in farm.chunks(source)].count(JobState.QUEUED) == 1
     record = farm.until_settled(source)
-    assert (record.state, record.whole) == (JobState.DONE, "")
+    assert (record.state, record.do_not_split_reason) == (JobState.DONE, "")
     assert farm.encoder.calls.count("encode_chunk") == CHUNKS + 1
 
 
@@ -130,7 +130,7 @@ DOUBTS = {
     "a report that nobody can read": lambda farm: farm.store.put(
         report_of(farm), b"{}", metadata={}
     ),
-    "a report of another part": lambda farm: retell(farm, part_id="somebody else's"),
+    "a report of another part": lambda farm: retell(farm, subjob_id="somebody else's"),
     "a report of another encoder": lambda farm: retell(farm, ffmpeg="ffmpeg version 4"),
     "a report of other bytes": lambda farm: retell(farm, sha256="0" * 64),
     "a report of another size": lambda farm: retell(farm, size=1),
@@ -168,7 +168,7 @@ def test_a_video_that_was_published_and_not_recorded_is_not_joined_again(tmp_pat
 def test_a_plan_that_can_be_read_but_is_not_the_one_that_was_made_is_not_gone_by(farm):
     source = farm.split()
     (key,) = [key for key in farm.kept(source) if key.endswith("plan.json")]
-    video = VideoPlan.parse(farm.store.content(key))
+    video = SplitPlan.parse(farm.store.content(key))
     other = video.model_copy(update={"duration_s": video.duration_s + 1})
     farm.store.put(key, other.model_dump_json().encode(), metadata={})
 

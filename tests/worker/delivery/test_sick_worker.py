@@ -51,7 +51,9 @@ def test_a_sick_worker_costs_no_job_an_attempt(farm, error, well):
     assert [farm.record(source).failures for source in sources] == [0] * (well + 5)
     assert [type(h.verdict) for h in handled] == [Release] * 5
     assert all(h.verdict.delay_s > 0 for h in handled[:4]), "other workers are to have it first"
-    assert all(h.verdict.doubted for h in handled[:4]), "this one need not wait for it"
+    assert all(h.verdict.suspected_worker_fault for h in handled[:4]), (
+        "this one need not wait for it"
+    )
     assert [h.unfit is not None for h in handled] == [False] * 4 + [True]
     assert {farm.until_settled(source).state for source in sources} == {JobState.DONE}
 
@@ -64,9 +66,14 @@ def test_a_job_that_was_received_before_pays_a_sick_worker_nothing_either(farm):
 
     handled = farm.handle()
 
-    assert (type(handled.verdict), handled.verdict.doubted) == (Release, True)
+    assert (type(handled.verdict), handled.verdict.suspected_worker_fault) == (Release, True)
     record = farm.record(source)
-    assert (record.fence, record.failures, record.crashes, record.doubts) == (2, 0, 0, 1)
+    assert (record.fence, record.failures, record.crashes, record.suspected_worker_faults) == (
+        2,
+        0,
+        0,
+        1,
+    )
 
 
 def test_a_second_failure_of_a_job_is_counted_where_no_other_failed(farm):
@@ -75,7 +82,7 @@ def test_a_second_failure_of_a_job_is_counted_where_no_other_failed(farm):
     farm.clock.advance(farm.handle().verdict.delay_s)
 
     assert isinstance(farm.handle().verdict, RetryIn)
-    assert (farm.record(source).failures, farm.record(source).doubts) == (1, 1)
+    assert (farm.record(source).failures, farm.record(source).suspected_worker_faults) == (1, 1)
 
 
 @pytest.mark.parametrize("most", [1, 3])

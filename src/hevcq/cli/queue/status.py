@@ -75,7 +75,7 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
     jobs = jobs_of(app.backend, names)
     if as_json:
         for job in jobs:
-            render.emit_json({"type": "job", **job.model_dump(mode="json")})
+            render.emit_json({"type": "job", **job.model_dump(mode="json", by_alias=True)})
         return
     rows = []
     for job in jobs:

@@ -36,7 +36,7 @@ def share_of_work(frames: float, size: float) -> float:
     return FIXED * frames + (1 - FIXED) * size if size else frames
 
 
-def choose_borders(chunking: Chunking, index: KeyIndex, *, workers_hint: int) -> tuple[int, ...]:
+def choose_boundaries(chunking: Chunking, index: KeyIndex, *, workers_hint: int) -> tuple[int, ...]:
     """Return the entries of `index.keys` at which chunks begin; the first is 0.
 
     No chunk is shorter than `min_s`; one is longer than `max_s` only where the source has no key

@@ -125,8 +125,8 @@ class WholeFile(Frozen):
     detail: str = Field(description="one sentence for people")
 
 
-def plan_digest(revision: str, threads: int, index: KeyIndex, borders: Iterable[int]) -> str:
+def plan_digest(revision: str, threads: int, index: KeyIndex, boundaries: Iterable[int]) -> str:
     """Return 16 hexadecimal digits: equal only where parts may be exchanged for one another."""
     words = [revision, threads, index.stream_index, index.time_base, index.frames, index.end_pts]
-    text = "\0".join(str(word) for word in [*words, *borders])
+    text = "\0".join(str(word) for word in [*words, *boundaries])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hevcq.domain.chunking.boundaries import choose_borders, share_of_work
+from hevcq.domain.chunking.boundaries import choose_boundaries, share_of_work
 from hevcq.domain.chunking.eligibility import whole_file_reason
 from hevcq.domain.chunking.model import (
     Chunk,
@@ -51,7 +51,7 @@ def plan_chunks(
     refused = whole_file_reason(profile, info, plan, index)
     if refused is not None:
         return refused
-    places = choose_borders(profile.chunking, index, workers_hint=workers_hint)
+    places = choose_boundaries(profile.chunking, index, workers_hint=workers_hint)
     if len(places) < 2:
         return WholeFile(
             reason="too_few_key_frames",
@@ -72,14 +72,14 @@ def chunks_at(
         first_frame = chunks[-1].first_frame + chunks[-1].frames if chunks else 0
         chunks.append(_chunk(index, (begin, end), len(chunks), first_frame))
     threads = profile.chunking.threads or profile.bounds.threads
-    borders = [chunk.start_pts for chunk in chunks]
+    boundaries = [chunk.start_pts for chunk in chunks]
     return ChunkPlan(
         stream_index=index.stream_index,
         time_base=index.time_base,
         chunks=tuple(chunks),
         frames=index.frames,
         end_pts=index.end_pts,
-        digest=plan_digest(plan.revision, threads, index, borders),
+        digest=plan_digest(plan.revision, threads, index, boundaries),
     )
 
 

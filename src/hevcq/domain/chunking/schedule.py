@@ -102,7 +102,7 @@ LOOK_S = 10.0
 """How often a chunk that is encoded is looked at; each look reads the records of the parts."""
 
 
-def trails(
+def is_straggler(
     cost: float, share: float, elapsed_s: float, done: Sequence[tuple[float, float]]
 ) -> bool:
     """Return whether a chunk of this modelled cost, of which a share is encoded, trails far behind.

@@ -12,7 +12,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import PartUnfit
 
 
-class VideoPlan(Frozen):
+class SplitPlan(Frozen):
     """What every part of a split job is made by, as the worker wrote it that split the job.
 
     The recipe is in it whole, so that a worker of another release neither mixes two recipes in
@@ -30,7 +30,7 @@ class VideoPlan(Frozen):
     chunks: ChunkPlan
 
     @classmethod
-    def parse(cls, content: bytes) -> VideoPlan:
+    def parse(cls, content: bytes) -> SplitPlan:
         """Read a plan; raise PartUnfit if it is not one that this release can read."""
         try:
             return cls.model_validate_json(content)
@@ -38,7 +38,7 @@ class VideoPlan(Frozen):
             raise PartUnfit("The plan of the split video cannot be read by this worker.") from error
 
 
-class PartReport(Frozen):
+class ChunkRecord(Frozen):
     """What the encode of a part did: an object beside the part itself, put before it."""
 
     part_id: str
@@ -54,7 +54,7 @@ class PartReport(Frozen):
     ffmpeg: str
 
     @classmethod
-    def parse(cls, content: bytes) -> PartReport:
+    def parse(cls, content: bytes) -> ChunkRecord:
         """Read a report; raise PartUnfit if it is not one."""
         try:
             return cls.model_validate_json(content)

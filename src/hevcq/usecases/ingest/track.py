@@ -177,7 +177,7 @@ class JobTracker:
     def _shared(self, entry: _Open) -> None:
         """Emit one progress for a split video, summed over its chunks."""
         entry.local = False
-        found = split_progress(entry.job, self._ledger.parts(entry.job.job_id))
+        found = split_progress(entry.job, self._ledger.subjobs(entry.job.job_id))
         if found is not None:
             self._progress(entry, found.progress)
 

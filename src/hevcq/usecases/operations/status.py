@@ -102,7 +102,7 @@ def reason_in_words(job: JobRecord) -> str:
 
 def _running(backend: Backend, job: JobRecord) -> RunningStatus:
     shared = (
-        split_progress(job, backend.subjobs.parts(job.job_id)) if job.split is not None else None
+        split_progress(job, backend.subjobs.subjobs(job.job_id)) if job.split is not None else None
     )
     progress = shared.progress if shared is not None else job.progress
     return RunningStatus(

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hevcq.domain.chunking.planner import Chunk
-from hevcq.domain.chunking.split_plan import PartReport, VideoPlan
+from hevcq.domain.chunking.split_plan import ChunkRecord, SplitPlan
 from hevcq.domain.job import Phase, RenditionRef
-from hevcq.domain.keys import part_name, work_key
+from hevcq.domain.keys import chunk_name, work_key
 from hevcq.domain.verdict import Done, Verdict
 from hevcq.errors import PartUnfit, SourceGone, Unavailable
 from hevcq.ports.encoder import ChunkReport
@@ -27,7 +27,7 @@ from hevcq.worker.delivery.inputs import sha256_file
 class ChunkJob(Subjob):
     """One attempt at one chunk."""
 
-    def _run_part(self, video: VideoPlan) -> Verdict:
+    def _run_part(self, video: SplitPlan) -> Verdict:
         chunk = self._chunk(video)
         made = self._found(chunk) or self._made(video, chunk)
         reference, cpu_s = made
@@ -35,28 +35,28 @@ class ChunkJob(Subjob):
         send_join(self._context, self._task)
         return Done()
 
-    def _chunk(self, video: VideoPlan) -> Chunk:
+    def _chunk(self, video: SplitPlan) -> Chunk:
         number = self._task.chunk
         if number is None or number >= len(video.chunks.chunks):
             raise PartUnfit(f"The video's plan has no chunk {number}.", index=number)
         return video.chunks.chunks[number]
 
     def _key(self, chunk: Chunk) -> str:
-        return work_key(self._job.job_id, self._split.name, part_name(chunk.index))
+        return work_key(self._job.job_id, self._split.name, chunk_name(chunk.index))
 
-    def _made(self, video: VideoPlan, chunk: Chunk) -> tuple[RenditionRef, float]:
+    def _made(self, video: SplitPlan, chunk: Chunk) -> tuple[RenditionRef, float]:
         with self._context.scratch.job(self._task.unit_id) as folder:
             share = int(self._source.size * chunk.frames / video.chunks.frames)
             copied = share if self._store.free_bytes() is None else 0
             self._require_free_space(copied + share, self.part)
-            output = folder / part_name(chunk.index)
+            output = folder / chunk_name(chunk.index)
             encoding = self._context.encoding(self.claimed.worker, self._lease.check)
             with encoding, self._streamed(folder) as location:
                 report = self._encode(video, chunk, location, output)
             self._require_ours(chunk, report)
             return self._publish(chunk, report, output), report.cpu_s
 
-    def _encode(self, video: VideoPlan, chunk: Chunk, location: str, output: Path) -> ChunkReport:
+    def _encode(self, video: SplitPlan, chunk: Chunk, location: str, output: Path) -> ChunkReport:
         self._report.phase(Phase.ENCODE)
         request = self._request(video, location, output)
         on_progress = self._report.encoding(Phase.ENCODE, video.chunks.seconds(chunk))
@@ -112,8 +112,8 @@ class ChunkJob(Subjob):
         self._store.publish(publication)
         return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
 
-    def _told(self, report: ChunkReport, sha256: str, size: int) -> PartReport:
-        return PartReport(
+    def _told(self, report: ChunkReport, sha256: str, size: int) -> ChunkRecord:
+        return ChunkRecord(
             part_id=self._task.unit_id,
             sha256=sha256,
             arguments=tuple(encodable(word) for word in report.arguments),
@@ -138,7 +138,7 @@ class ChunkJob(Subjob):
         if seen is None or not name or seen.metadata.get("job") != self._task.unit_id:
             return None
         try:
-            told = PartReport.parse(self._small(name))
+            told = ChunkRecord.parse(self._small(name))
             _require_exact(chunk, told.frames, told.first_pts, told.last_pts)
             with self._store.open(key) as stream:
                 sha256, size = sha256_stream(stream, self._lease.check)
@@ -149,7 +149,7 @@ class ChunkJob(Subjob):
             return None
         return RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name), told.cpu_s
 
-    def _is_this(self, told: PartReport, seen: StoredObject, sha256: str, size: int) -> bool:
+    def _is_this(self, told: ChunkRecord, seen: StoredObject, sha256: str, size: int) -> bool:
         same = (told.sha256, told.size, seen.sha256) == (sha256, size, sha256)
         mine = told.part_id == self._task.unit_id
         return same and mine and told.ffmpeg == self._context.encoder.version()

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, kept_original
-from hevcq.domain.chunking.split_plan import PartReport, VideoPlan
-from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, part_id
-from hevcq.domain.keys import part_name, rendition_key, work_key
+from hevcq.domain.chunking.split_plan import ChunkRecord, SplitPlan
+from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, subjob_id
+from hevcq.domain.keys import chunk_name, rendition_key, work_key
 from hevcq.domain.verdict import Done, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, VerificationFailed
 from hevcq.ports.encoder import EncodeReport, VerifyRequest
@@ -28,18 +28,18 @@ class JoinJob(Subjob):
         # What fails a gate as a joined video may well pass as a whole one: cutting is to blame first.
         return isinstance(error, (PartUnfit, VerificationFailed))
 
-    def _run_part(self, video: VideoPlan) -> Verdict:
+    def _run_part(self, video: SplitPlan) -> Verdict:
         subjobs = self._context.backend.subjobs
-        parts = self._context.retry_control_call(lambda: subjobs.parts(self._job.job_id))
-        chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
+        parts = self._context.retry_control_call(lambda: subjobs.subjobs(self._job.job_id))
+        chunks = [p for p in parts if p.subjob is not None and p.subjob.chunk is not None]
         if len(chunks) != self._split.chunks or any(p.state is not JobState.DONE for p in chunks):
             # A part is made again. Its task may have been lost with the join that asked for it;
             # who completes the set sends another join.
-            enqueue_chunks(self._context, self._task.whole(), self._split)
+            enqueue_chunks(self._context, self._task.as_whole_job(), self._split)
             self._transitions.interrupt("A chunk is not done yet.")
             return Done()
         key = rendition_key(self._source.key, video.recipe.name, video.plan.extension)
-        whole = self._task.whole()
+        whole = self._task.as_whole_job()
         sha256 = video.source_sha256
         earlier = adopt(
             self._context, self._lease, whole, video.recipe, key=key, source_sha256=sha256
@@ -54,7 +54,7 @@ class JoinJob(Subjob):
         sweep(self._context, self._job.job_id)
         return Done()
 
-    def _join(self, video: VideoPlan, chunks: list[JobRecord], key: str) -> Verdict:
+    def _join(self, video: SplitPlan, chunks: list[JobRecord], key: str) -> Verdict:
         with self._context.scratch.job(self._task.unit_id) as folder:
             copied = self._source.size if self._store.free_bytes() is None else 0
             sizes = sum(p.rendition.size for p in chunks if p.rendition is not None)
@@ -70,7 +70,7 @@ class JoinJob(Subjob):
     def _collected(self, part: JobRecord, folder: Path) -> Path:
         """Bring one part here; one that is gone or has other bytes is made again."""
         number, there = _number(part), part.rendition
-        target = folder / part_name(number)
+        target = folder / chunk_name(number)
         problem = "has no object"
         if there is not None:
             try:
@@ -85,11 +85,11 @@ class JoinJob(Subjob):
                 problem = "is gone from the store"
         raise self._again(number, f"Chunk {number + 1} {problem}.")
 
-    def _told(self, part: JobRecord) -> PartReport:
+    def _told(self, part: JobRecord) -> ChunkRecord:
         number = _number(part)
         key = part.rendition.certificate_key if part.rendition is not None else ""
         try:
-            return PartReport.parse(self._small(key))
+            return ChunkRecord.parse(self._small(key))
         except PartUnfit as error:
             raise self._again(number, str(error)) from error
 
@@ -99,19 +99,19 @@ class JoinJob(Subjob):
         The join counts the failure, so that this does not go round for ever. The object goes
         first, for the next attempt would take it as it is; a kill after that is met here again.
         """
-        part = part_id(self._job.job_id, self._split.name, number)
+        part = subjob_id(self._job.job_id, self._split.name, number)
         get_logger(job=self._job.job_id).warning("part_again", chunk=number, reason=reason)
-        key = work_key(self._job.job_id, self._split.name, part_name(number))
+        key = work_key(self._job.job_id, self._split.name, chunk_name(number))
         self._context.retry_control_call(lambda: self._store.delete(key))
         self._context.retry_control_call(
             lambda: self._ledger.reopen(part, who=self.claimed.worker, why=reason)
         )
-        enqueue_chunks(self._context, self._task.whole(), self._split)
+        enqueue_chunks(self._context, self._task.as_whole_job(), self._split)
         self.sent_back = True
         return PartUnfit(reason, index=number)
 
     def _joined(
-        self, video: VideoPlan, location: str, files: list[Path], output: Path
+        self, video: SplitPlan, location: str, files: list[Path], output: Path
     ) -> EncodeReport:
         self._report.phase(Phase.JOIN)
         request = self._request(video, location, output)
@@ -135,7 +135,7 @@ class JoinJob(Subjob):
         return report
 
     def _verified(
-        self, video: VideoPlan, location: str, output: Path, report: EncodeReport
+        self, video: SplitPlan, location: str, output: Path, report: EncodeReport
     ) -> tuple[tuple[GateResult, ...], float]:
         request = VerifyRequest(
             profile=video.recipe,
@@ -153,10 +153,10 @@ class JoinJob(Subjob):
 
     def _prove(
         self,
-        video: VideoPlan,
+        video: SplitPlan,
         location: str,
         files: list[Path],
-        told: list[PartReport],
+        told: list[ChunkRecord],
         key: str,
     ) -> Made | Skipped:
         output = files[0].parent / f"rendition.{video.plan.extension}"
@@ -176,7 +176,7 @@ class JoinJob(Subjob):
             verify_s=seconds,
         )
 
-    def _publish(self, video: VideoPlan, made: Made) -> Done:
+    def _publish(self, video: SplitPlan, made: Made) -> Done:
         job = Fence(self._ledger, self._job.job_id, self._job.fence)
         claimed = ClaimedTask(self._task, video.recipe, self._lease, job, self.claimed.worker)
         rendition = publish(self._context, claimed, made, self._report)
@@ -184,10 +184,10 @@ class JoinJob(Subjob):
 
 
 def _number(part: JobRecord) -> int:
-    return part.part.chunk if part.part is not None and part.part.chunk is not None else 0
+    return part.subjob.chunk if part.subjob is not None and part.subjob.chunk is not None else 0
 
 
-def _summed(joined: EncodeReport, told: list[PartReport]) -> EncodeReport:
+def _summed(joined: EncodeReport, told: list[ChunkRecord]) -> EncodeReport:
     """Return what the whole rendition took: every chunk's command and cost, and the join's."""
     words: list[str] = []
     for part in told:

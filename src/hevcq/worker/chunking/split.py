@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, plan_chunks
 from hevcq.domain.chunking.schedule import longest_first
-from hevcq.domain.chunking.split_plan import VideoPlan
+from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobRecord, JobState, Split, Task, TaskKind
 from hevcq.domain.keys import WORK, work_folder, work_key
 from hevcq.domain.media.facts import Measurement, MediaInfo
@@ -56,7 +56,7 @@ class Splitter:
             return None
         ledger = self._context.backend.ledger
         job = self._context.retry_control_call(lambda: ledger.get(self._task.job_id))
-        if job is not None and job.whole:
+        if job is not None and job.do_not_split_reason:
             # Who gave the split up may have been killed before this.
             sweep(self._context, job.job_id)
             return None
@@ -88,7 +88,7 @@ class Splitter:
         Raises StaleFence if the job is no longer ours, Unavailable or StorageError.
         """
         name = f"{chunks.digest}-{self._claimed.fence.number}"
-        video = VideoPlan(
+        video = SplitPlan(
             job_id=self._task.job_id,
             split=name,
             recipe=self._profile,
@@ -138,8 +138,8 @@ def enqueue_chunks(
     go in the given order, or as the video runs.
     """
     subjobs = context.backend.subjobs
-    parts = context.retry_control_call(lambda: subjobs.parts(task.job_id))
-    waiting = [p.part.chunk for p in parts if p.part and p.state is JobState.QUEUED]
+    parts = context.retry_control_call(lambda: subjobs.subjobs(task.job_id))
+    waiting = [p.subjob.chunk for p in parts if p.subjob and p.state is JobState.QUEUED]
     chunks = [chunk for chunk in order or range(split.chunks) if chunk in waiting]
     tasks = [subjob_task(task, split.name, chunk) for chunk in chunks]
     done = sum(p.state is JobState.DONE for p in parts)
@@ -147,7 +147,7 @@ def enqueue_chunks(
         tasks = [subjob_task(task, split.name, None)]
     if tasks:
         context.retry_control_call(lambda: context.backend.queues[task.profile].send(tasks))
-    context.retry_control_call(lambda: subjobs.announce(task.job_id, split.name))
+    context.retry_control_call(lambda: subjobs.mark_enqueued(task.job_id, split.name))
 
 
 def sweep(context: WorkerContext, job_id: str, *, forget: bool = True) -> None:
@@ -167,7 +167,7 @@ def sweep(context: WorkerContext, job_id: str, *, forget: bool = True) -> None:
             if not _in_use(job, stored.key.removeprefix(work_folder(job_id))):
                 store.delete(stored.key)
         if forget:
-            context.backend.subjobs.forget_parts(job_id)
+            context.backend.subjobs.forget_subjobs(job_id)
     except HevcqError as error:
         get_logger(job=job_id).info("work_not_swept", reason=str(error))
 
@@ -188,7 +188,7 @@ def sweep_leftovers(context: WorkerContext) -> None:
                 store.delete(stored.key)
         for job_id, job in jobs.items():
             if job is not None and job.state in {JobState.DONE, JobState.SKIPPED}:
-                context.backend.subjobs.forget_parts(job_id)
+                context.backend.subjobs.forget_subjobs(job_id)
     except HevcqError as error:
         get_logger().info("leftovers_not_swept", reason=str(error))
 

@@ -7,8 +7,8 @@ hours. A chunk is handed on once: under its second fence it stays where it is.
 from __future__ import annotations
 
 from hevcq.domain.chunking.planner import Chunk
-from hevcq.domain.chunking.schedule import LOOK_S, trails
-from hevcq.domain.chunking.split_plan import VideoPlan
+from hevcq.domain.chunking.schedule import LOOK_S, is_straggler
+from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, Trailing
 from hevcq.ports.encoder import EncodeProgress, OnProgress
@@ -21,7 +21,7 @@ class StragglerWatch:
     """Looks now and then, while a chunk is encoded, how long it takes."""
 
     def __init__(
-        self, context: WorkerContext, video: VideoPlan, chunk: Chunk, lease: Lease, fence: Fence
+        self, context: WorkerContext, video: SplitPlan, chunk: Chunk, lease: Lease, fence: Fence
     ) -> None:
         self._video, self._chunk, self._lease = video, chunk, lease
         self._fence, self._clock, self._handed_on = fence, context.clock, context.requeued_chunks
@@ -48,7 +48,7 @@ class StragglerWatch:
         except HevcqError as error:
             log.debug("parts_not_looked_at", reason=str(error))
             return
-        if trails(self._chunk.cost, share, elapsed_s, done):
+        if is_straggler(self._chunk.cost, share, elapsed_s, done):
             log.warning("chunk_handed_on", share=round(share, 3), elapsed_s=round(elapsed_s, 1))
             self._handed_on.note(self._fence.job_id, self._clock.monotonic())
             self._lease.end(Trailing())
@@ -56,8 +56,8 @@ class StragglerWatch:
     def _done(self) -> list[tuple[float, float]]:
         """Return the cost and the seconds of each chunk that is done."""
         chunks, found = self._video.chunks.chunks, []
-        for part in self._subjobs.parts(self._video.job_id):
-            number = part.part.chunk if part.part is not None else None
+        for part in self._subjobs.subjobs(self._video.job_id):
+            number = part.subjob.chunk if part.subjob is not None else None
             if number is None or part.state is not JobState.DONE:
                 continue
             if part.started_at is not None and part.finished_at is not None:

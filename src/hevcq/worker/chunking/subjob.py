@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from hevcq.domain.chunking.split_plan import VideoPlan
+from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobRecord, JobState, Split, Task, TaskKind
 from hevcq.domain.keys import work_key
 from hevcq.domain.verdict import Bury, Done, FailureClass, Release, RetryIn, Skipped, Verdict
@@ -84,7 +84,7 @@ class Subjob(Job):
             raise
 
     @abstractmethod
-    def _run_part(self, video: VideoPlan) -> Verdict: ...
+    def _run_part(self, video: SplitPlan) -> Verdict: ...
 
     def _is_unfit(self, error: HevcqError) -> bool:
         """Return whether the video is better encoded whole than given up, if this never succeeds."""
@@ -121,19 +121,19 @@ class Subjob(Job):
         get_logger(job=self._job.job_id).warning("split_given_up", reason=decided.reason)
         self._transitions.interrupt(decided.reason)
         try:
-            self._end.unsplit(decided.reason)
+            self._end.abandon_split(decided.reason)
         except StaleFence:
             return Done()
         sweep(self._context, self._job.job_id)
         return Release(reason=decided.reason)
 
-    def _video(self) -> VideoPlan:
+    def _video(self) -> SplitPlan:
         """Read the split's plan; PartUnfit if it is not the one that the ledger names."""
         key = work_key(self._job.job_id, self._split.name, PLAN)
         content = self._context.retry_control_call(lambda: self._small(key))
         if sha256_bytes(content) != self._split.plan_sha256:
             raise PartUnfit("The plan of the split video is not the one that was made.")
-        return VideoPlan.parse(content)
+        return SplitPlan.parse(content)
 
     def _small(self, key: str) -> bytes:
         try:
@@ -168,7 +168,7 @@ class Subjob(Job):
         with way(self._source, folder, moved=lambda _n: None, stop=self._lease.stop) as found:
             yield found
 
-    def _request(self, video: VideoPlan, location: str, output: Path) -> EncodeRequest:
+    def _request(self, video: SplitPlan, location: str, output: Path) -> EncodeRequest:
         """Return what chunk and join ask of the encoder alike."""
         return EncodeRequest(
             profile=video.recipe,
@@ -182,7 +182,7 @@ class Subjob(Job):
             threads=self._threads(video),
         )
 
-    def _threads(self, video: VideoPlan) -> int:
+    def _threads(self, video: SplitPlan) -> int:
         recipe = video.recipe
         return recipe.chunking.threads or recipe.bounds.threads or self._context.threads
 
@@ -244,8 +244,8 @@ def settle_obsolete_subjob(
 def send_join(context: WorkerContext, task: Task) -> None:
     """Send the join if every chunk is done. Whoever sees the set complete sends; twice is harmless."""
     subjobs = context.backend.subjobs
-    parts = context.retry_control_call(lambda: subjobs.parts(task.job_id))
-    chunks = [p for p in parts if p.part is not None and p.part.chunk is not None]
+    parts = context.retry_control_call(lambda: subjobs.subjobs(task.job_id))
+    chunks = [p for p in parts if p.subjob is not None and p.subjob.chunk is not None]
     if not chunks or any(p.state is not JobState.DONE for p in chunks):
         return
     join = subjob_task(task, task.split, None)

@@ -61,11 +61,11 @@ def claim_task(
             part = context.retry_control_call(lambda: ledger.get(task.unit_id))
             if not _given_up(job) or not _given_up(part):
                 return ObsoleteTask(job, part)
-        return _job(context, worker, task.whole(), delivery, profile)
+        return _job(context, worker, task.as_whole_job(), delivery, profile)
     lease_s = float(profile.queue.visibility_s)
     sent = context.clock.monotonic()
     claim = context.retry_control_call(
-        lambda: context.backend.subjobs.claim_part(task.unit_id, owner=worker, lease_s=lease_s)
+        lambda: context.backend.subjobs.claim_subjob(task.unit_id, owner=worker, lease_s=lease_s)
     )
     return ObsoleteTask(job, None) if claim is None else ClaimResult(task, claim, sent, job)
 

@@ -13,7 +13,7 @@ from hevcq.domain.events import JobEvent, OnEvent, ignore
 from hevcq.domain.job import Source
 from hevcq.domain.planning.encode_plan import Planner
 from hevcq.domain.profile import Profile
-from hevcq.domain.verdict import HAND_ON_S
+from hevcq.domain.verdict import REQUEUED_CHUNK_DELAY_S
 from hevcq.errors import DatabaseBusy, Unavailable, WorkerUnfit
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
@@ -26,7 +26,7 @@ from hevcq.worker.delivery.lease import Beating, Heartbeat, Lease
 from hevcq.worker.encode_slots import EncodeSlots
 from hevcq.worker.scratch import Scratch
 
-LEAVE_S = 2.75 * HAND_ON_S
+LEAVE_S = 2.75 * REQUEUED_CHUNK_DELAY_S
 """Long enough to be offered the chunk twice and to leave it; each offer costs its message a receive."""
 
 

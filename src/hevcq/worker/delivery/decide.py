@@ -46,7 +46,7 @@ def decide(
     source, store = claimed.task.source, context.backend.store
     cause = blame_source(lambda: context.retry_control_call(lambda: store.check(source)), cause)
     doubtful = not job.sent_back and context.breaker.doubtful(
-        claimed.task.job_id, classify(cause), first=not job.granted.doubts
+        claimed.task.job_id, classify(cause), first=not job.granted.suspected_worker_faults
     )
     cause = _blame_worker(context, cause, claimed)
     unfit = cause if isinstance(cause, HevcqError) and is_unfit(cause) else None
@@ -67,7 +67,7 @@ def decide(
         decided = Release(
             reason=f"Perhaps this worker's fault: {decided.reason}",
             delay_s=backoff(0, limits, jitter),
-            doubted=True,
+            suspected_worker_fault=True,
         )
     return decided, unfit
 

@@ -41,7 +41,9 @@ def record_verdict(transitions: LedgerTransitions, decided: Verdict) -> None:
         case Bury():
             transitions.bury(decided.reason, decided.failure_class)
         case Release():
-            transitions.interrupt(decided.reason, doubted=decided.doubted)
+            transitions.interrupt(
+                decided.reason, suspected_worker_fault=decided.suspected_worker_fault
+            )
         case Abandon():
             _release_claim(transitions, decided.reason)
         case Done():

@@ -40,11 +40,11 @@ class LedgerTransitions:
             lambda job, fence: self._context.backend.subjobs.split(job, fence, split, frames),
         )
 
-    def unsplit(self, reason: str) -> None:
+    def abandon_split(self, reason: str) -> None:
         """Write that the job is to be encoded whole after all."""
         self._move(
             JobState.QUEUED,
-            lambda job, fence: self._context.backend.subjobs.unsplit(job, fence, reason),
+            lambda job, fence: self._context.backend.subjobs.abandon_split(job, fence, reason),
         )
 
     def fail(self, reason: str, failure_class: FailureClass) -> None:
@@ -54,11 +54,13 @@ class LedgerTransitions:
             lambda job, fence: self._ledger.fail(job, fence, reason, failure_class),
         )
 
-    def interrupt(self, reason: str, *, doubted: bool = False) -> None:
+    def interrupt(self, reason: str, *, suspected_worker_fault: bool = False) -> None:
         """Queue the job again, counting nothing but the doubt."""
         self._move(
             JobState.QUEUED,
-            lambda job, fence: self._ledger.interrupt(job, fence, reason, doubted=doubted),
+            lambda job, fence: self._ledger.interrupt(
+                job, fence, reason, suspected_worker_fault=suspected_worker_fault
+            ),
         )
 
     def bury(self, reason: str, failure_class: FailureClass) -> None:

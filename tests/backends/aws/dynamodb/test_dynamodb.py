@@ -373,7 +373,7 @@ def test_a_part_whose_answer_was_lost_is_put_in_once(ledger) -> None:
     ledger.split(JOB, fence, split_named("s-1"), FRAMES)
 
     assert ledger.get(JOB).state is JobState.SPLIT
-    assert [part.part.frames for part in ledger.parts(JOB)] == [*FRAMES, 0]
+    assert [part.subjob.frames for part in ledger.subjobs(JOB)] == [*FRAMES, 0]
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -387,9 +387,9 @@ def test_a_kill_between_two_parts_leaves_a_running_job_that_nobody_calls_split(
         ledger.split(JOB, fence, split_named("s-1"), FRAMES)
 
     assert ledger.get(JOB).state is JobState.RUNNING
-    assert ledger.parts(JOB) == []
+    assert ledger.subjobs(JOB) == []
     ledger.split(JOB, fence, split_named("s-2"), FRAMES)
-    assert {part.part.split for part in ledger.parts(JOB)} == {"s-2"}
+    assert {part.subjob.split for part in ledger.subjobs(JOB)} == {"s-2"}
 
 
 def test_a_part_that_could_not_be_put_in_leaves_the_job_as_it_was(ledger) -> None:

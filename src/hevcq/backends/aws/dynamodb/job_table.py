@@ -145,7 +145,9 @@ class JobTable:
                 remove=("progress", UNSENT),
             )
             if self.change(name, taken):
-                return Granted(record.fence + 1, record.failures, crashes, record.doubts)
+                return Granted(
+                    record.fence + 1, record.failures, crashes, record.suspected_worker_faults
+                )
         raise Unavailable(f"The job {name} is being changed by too many others.")
 
     def change_under(

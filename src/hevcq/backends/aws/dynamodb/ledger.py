@@ -50,7 +50,7 @@ from hevcq.domain.job import (
     RenditionRef,
     Source,
     Split,
-    is_part,
+    is_subjob,
     job_id,
 )
 from hevcq.domain.verdict import FailureClass
@@ -175,9 +175,11 @@ class DynamoLedger(Ledger):
         """Move RUNNING to QUEUED and count a failure. Raises StaleFence."""
         self._requeue(job_id, fence, failure_facts(reason, failure_class), {"failures": number(1)})
 
-    def interrupt(self, job_id: str, fence: int, reason: str, *, doubted: bool = False) -> None:
+    def interrupt(
+        self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
+    ) -> None:
         """RUNNING to QUEUED; nothing is counted but a doubt."""
-        counted = {"doubts": number(1)} if doubted else {}
+        counted = {"doubts": number(1)} if suspected_worker_fault else {}
         self._requeue(job_id, fence, {"reason": text(reason)}, counted)
 
     def _end(
@@ -204,7 +206,7 @@ class DynamoLedger(Ledger):
         self, name: str, state: JobState, facts: Mapping[str, AttributeValueTypeDef]
     ) -> Mapping[str, AttributeValueTypeDef]:
         now = self._clock.now()
-        kept = PART_KEPT_S if is_part(name) else RECORD_KEPT_S
+        kept = PART_KEPT_S if is_subjob(name) else RECORD_KEPT_S
         return {
             **transition(name, state, now),
             "lease_until": number(0.0),
@@ -225,7 +227,7 @@ class DynamoLedger(Ledger):
     def cancel(self, job_id: str, reason: str) -> bool:
         """Move QUEUED, RUNNING or SPLIT to DEAD; return whether the job moved."""
         facts = failure_facts(reason, FailureClass.CANCELLED)
-        return self._move_to_dead(job_id, facts, lambda record: record.part is not None)
+        return self._move_to_dead(job_id, facts, lambda record: record.subjob is not None)
 
     def _move_to_dead(
         self,
@@ -276,21 +278,21 @@ class DynamoLedger(Ledger):
         """Add the subjobs, then move RUNNING to SPLIT. Raises StaleFence."""
         self._subjobs.split(job_id, fence, split, frames)
 
-    def announce(self, job_id: str, split: str) -> None:
+    def mark_enqueued(self, job_id: str, split: str) -> None:
         """Mark the split as sent."""
-        self._subjobs.announce(job_id, split)
+        self._subjobs.mark_enqueued(job_id, split)
 
-    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
+    def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
         """Move SPLIT to QUEUED. Raises StaleFence."""
-        self._subjobs.unsplit(job_id, fence, reason)
+        self._subjobs.abandon_split(job_id, fence, reason)
 
-    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
+    def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
         """Claim a subjob for `lease_s` seconds; None if there is none."""
-        return self._subjobs.claim_part(part_id, owner=owner, lease_s=lease_s)
+        return self._subjobs.claim_subjob(subjob_id, owner=owner, lease_s=lease_s)
 
-    def parts(self, job_id: str) -> list[JobRecord]:
+    def subjobs(self, job_id: str) -> list[JobRecord]:
         """Return the subjobs of a split job."""
-        return self._subjobs.parts(job_id)
+        return self._subjobs.subjobs(job_id)
 
     def get(self, job_id: str) -> JobRecord | None:
         """Return the record, or None."""

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from hevcq.domain.job import (
     JobRecord,
     JobState,
-    PartOf,
     Progress,
     RenditionRef,
     Source,
     Split,
-    is_part,
+    SubjobOf,
+    is_subjob,
 )
 from hevcq.domain.verdict import FailureClass
 
@@ -79,7 +79,7 @@ def table_definition(name: str) -> CreateTableInputTypeDef:
 
 def job_pk(job_id: str) -> str:
     """Return the key of the item of a job or subjob."""
-    return f"part#{job_id}" if is_part(job_id) else f"job#{job_id}"
+    return f"part#{job_id}" if is_subjob(job_id) else f"job#{job_id}"
 
 
 def moved_at(job_id: str) -> str:
@@ -87,7 +87,7 @@ def moved_at(job_id: str) -> str:
 
     Subjobs use another name than jobs, which keeps them out of `by_state`.
     """
-    return "part_moved_at" if is_part(job_id) else "updated_at"
+    return "part_moved_at" if is_subjob(job_id) else "updated_at"
 
 
 def remembered_pk(source_sha256: str, profile: str, revision: str) -> str:
@@ -125,11 +125,11 @@ def new_item(source: Source, profile: str, job_id: str, now: float) -> dict[str,
     }
 
 
-def part_item(job: JobRecord, part_id: str, part: PartOf, now: float) -> dict[str, Any]:
+def part_item(job: JobRecord, subjob_id: str, part: SubjobOf, now: float) -> dict[str, Any]:
     """Return the item of a newly queued subjob; `now` is Unix seconds."""
-    item = new_item(job.source, job.profile, part_id, now)
+    item = new_item(job.source, job.profile, subjob_id, now)
     item["part_source_key"] = item.pop("source_key")
-    item[moved_at(part_id)] = item.pop("updated_at")
+    item[moved_at(subjob_id)] = item.pop("updated_at")
     item["part"] = text(part.model_dump_json())
     item[TTL] = number(int(now) + PART_KEPT_S)
     return item
@@ -153,7 +153,7 @@ def record_of(item: Item) -> JobRecord:
         fence=int(float_of(item, "fence") or 0),
         failures=int(float_of(item, "failures") or 0),
         crashes=int(float_of(item, "crashes") or 0),
-        doubts=int(float_of(item, "doubts") or 0),
+        suspected_worker_faults=int(float_of(item, "doubts") or 0),
         owner=string(item, "owner"),
         lease_until=float_of(item, "lease_until") or 0.0,
         progress=Progress.model_validate_json(progress) if progress else None,
@@ -166,8 +166,8 @@ def record_of(item: Item) -> JobRecord:
         finished_at=float_of(item, "finished_at"),
         cpu_s=float_of(item, "cpu_s"),
         split=Split.model_validate_json(split) if split else None,
-        part=PartOf.model_validate_json(part) if part else None,
-        whole=string(item, "whole"),
+        subjob=SubjobOf.model_validate_json(part) if part else None,
+        do_not_split_reason=string(item, "whole"),
     )
 
 

@@ -15,7 +15,7 @@ from hevcq.backends.aws.dynamodb.job_table import (
 from hevcq.backends.aws.dynamodb.queries import JobQueries
 from hevcq.backends.aws.dynamodb.schema import number, part_item, text
 from hevcq.backends.aws.errors import translate_errors
-from hevcq.domain.job import JobRecord, JobState, PartOf, Split, part_id
+from hevcq.domain.job import JobRecord, JobState, Split, SubjobOf, subjob_id
 from hevcq.errors import StaleFence
 from hevcq.ports.ledger import Claim
 
@@ -39,7 +39,7 @@ class SubjobTable:
             raise StaleFence(f"The job {job_id} is not running under fence {fence}.")
         chunks: list[tuple[int | None, int]] = [*enumerate(frames), (None, 0)]
         for chunk, held in chunks:
-            part = PartOf(job_id=job_id, split=split.name, chunk=chunk, frames=held)
+            part = SubjobOf(job_id=job_id, split=split.name, chunk=chunk, frames=held)
             self._add_part(job, part)
         now = self._jobs.clock.now()
         sets = {
@@ -49,9 +49,9 @@ class SubjobTable:
         }
         self._jobs.change_under(job_id, fence, sets, (*LEASE, *FAILURE))
 
-    def _add_part(self, job: JobRecord, part: PartOf) -> None:
+    def _add_part(self, job: JobRecord, part: SubjobOf) -> None:
         """Add a subjob unless it exists: the name of a split is never used twice."""
-        name = part_id(job.job_id, part.split, part.chunk)
+        name = subjob_id(job.job_id, part.split, part.chunk)
         with translate_errors(f"add the part {name}"):
             try:
                 self._jobs.db.put_item(
@@ -62,7 +62,7 @@ class SubjobTable:
             except self._jobs.db.exceptions.ConditionalCheckFailedException:
                 return
 
-    def announce(self, job_id: str, split: str) -> None:
+    def mark_enqueued(self, job_id: str, split: str) -> None:
         """Mark the split as sent."""
         job = self._jobs.get(job_id)
         if job is None or job.split is None or job.split.name != split:
@@ -76,7 +76,7 @@ class SubjobTable:
             job_id, ConditionalUpdate(as_split, {"split": text(told.model_dump_json())})
         )
 
-    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
+    def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
         """Move SPLIT to QUEUED. Raises StaleFence."""
         under = {"state": text(JobState.SPLIT.value), "fence": number(fence)}
         sets = {
@@ -89,14 +89,16 @@ class SubjobTable:
         ):
             raise StaleFence(f"The job {job_id} is not split under fence {fence}.")
 
-    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
+    def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
         """Claim a subjob for `lease_s` seconds; None if there is none."""
-        return self._jobs.claim(part_id, lambda: self._jobs.get(part_id), owner, lease_s)
+        return self._jobs.claim(subjob_id, lambda: self._jobs.get(subjob_id), owner, lease_s)
 
-    def parts(self, job_id: str) -> list[JobRecord]:
+    def subjobs(self, job_id: str) -> list[JobRecord]:
         """Return the subjobs of a split job, read 100 in a request."""
         job = self._jobs.get(job_id)
         if job is None or job.state is not JobState.SPLIT or job.split is None:
             return []
         wanted: list[int | None] = [*range(job.split.chunks), None]
-        return self._queries.get_many([part_id(job_id, job.split.name, chunk) for chunk in wanted])
+        return self._queries.get_many(
+            [subjob_id(job_id, job.split.name, chunk) for chunk in wanted]
+        )

@@ -14,14 +14,14 @@ from hevcq.backends.embedded.database import Database
 from hevcq.domain.job import (
     JobRecord,
     JobState,
-    PartOf,
     Phase,
     Progress,
     RenditionRef,
     Source,
     Split,
+    SubjobOf,
     job_id,
-    part_id,
+    subjob_id,
 )
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.ledger import JobFilter
@@ -72,10 +72,10 @@ def record(row: tuple[Any, ...]) -> JobRecord:
     (owner, lease_until, phase, percent, speed, eta_s, reason, failure_class) = row[10:18]
     (rendition_key, rendition_size, sha256, certificate) = row[18:22]
     (created_at, updated_at, started_at, finished_at, cpu_s) = row[22:27]
-    (split, whole, parent, part_split, chunk, frames, doubts) = row[27:]
+    (split, whole, parent, part_split, chunk, frames, suspected_worker_faults) = row[27:]
     progress = rendition = part = None
     if parent:
-        part = PartOf(job_id=parent, split=part_split, chunk=chunk, frames=frames)
+        part = SubjobOf(job_id=parent, split=part_split, chunk=chunk, frames=frames)
     if phase is not None:
         progress = Progress(phase=Phase(phase), percent=percent, speed=speed, eta_s=eta_s)
     if rendition_key is not None:
@@ -90,7 +90,7 @@ def record(row: tuple[Any, ...]) -> JobRecord:
         fence=fence,
         failures=failures,
         crashes=crashes,
-        doubts=doubts,
+        suspected_worker_faults=suspected_worker_faults,
         owner=owner,
         lease_until=lease_until,
         progress=progress,
@@ -103,8 +103,8 @@ def record(row: tuple[Any, ...]) -> JobRecord:
         finished_at=finished_at,
         cpu_s=cpu_s,
         split=Split.model_validate_json(split) if split else None,
-        part=part,
-        whole=whole,
+        subjob=part,
+        do_not_split_reason=whole,
     )
 
 
@@ -149,7 +149,7 @@ def split_job(
     source = job.source
     rows = [
         (
-            part_id(job.job_id, made.name, chunk),
+            subjob_id(job.job_id, made.name, chunk),
             *(source.bucket, source.key, source.version, source.size, job.profile),
             *(job.job_id, made.name, chunk, held, now, now),
         )

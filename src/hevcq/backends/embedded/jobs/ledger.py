@@ -169,11 +169,11 @@ class SqliteLedger(Ledger):
         row = connection.execute(GRANT, values).fetchone()
         return Held(found.lease_until) if row is None else Granted(*row)
 
-    def claim_part(self, part_id: str, *, owner: str, lease_s: float) -> Claim | None:
+    def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
         """Grant the part's next fence as `claim` does."""
 
         def work(connection: sqlite3.Connection) -> Claim | None:
-            found = job_table.find(connection, part_id)
+            found = job_table.find(connection, subjob_id)
             return None if found is None else self._granted(connection, found, owner, lease_s)
 
         return self._database.write(work, durable=False)
@@ -192,19 +192,19 @@ class SqliteLedger(Ledger):
         if not self._database.write(work):
             raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
 
-    def announce(self, job_id: str, split: str) -> None:
+    def mark_enqueued(self, job_id: str, split: str) -> None:
         """Mark the split as sent."""
         self._database.change(job_table.MARK_ENQUEUED, (job_id, split))
 
-    def unsplit(self, job_id: str, fence: int, reason: str) -> None:
+    def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
         """SPLIT to QUEUED."""
         self._transition(job_table.ABANDON_SPLIT, job_id, fence, {"reason": reason})
 
-    def parts(self, job_id: str) -> list[JobRecord]:
+    def subjobs(self, job_id: str) -> list[JobRecord]:
         """Read the parts' rows by index."""
         return self._database.read(lambda c: job_table.subjobs(c, job_id))
 
-    def forget_parts(self, job_id: str) -> None:
+    def forget_subjobs(self, job_id: str) -> None:
         """Delete the parts' rows; a leftover row of a power cut hurts nobody."""
         self._database.change(
             job_table.DELETE_SUBJOBS_UNLESS_SPLIT, {"job_id": job_id}, durable=False
@@ -254,9 +254,16 @@ class SqliteLedger(Ledger):
         values = {"reason": reason, "class": failure_class, "counted": 1, "doubted": 0}
         self._transition(REQUEUE, job_id, fence, values)
 
-    def interrupt(self, job_id: str, fence: int, reason: str, *, doubted: bool = False) -> None:
+    def interrupt(
+        self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
+    ) -> None:
         """RUNNING to QUEUED, nothing counted but a doubt."""
-        values = {"reason": reason, "class": None, "counted": 0, "doubted": int(doubted)}
+        values = {
+            "reason": reason,
+            "class": None,
+            "counted": 0,
+            "doubted": int(suspected_worker_fault),
+        }
         self._transition(REQUEUE, job_id, fence, values)
 
     def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
