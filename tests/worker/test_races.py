@@ -260,13 +260,13 @@ def test_several_tasks_in_one_delivery_go_only_when_all_are_settled(farm):
     farm.encoder.errors["encode"] = [None, EncoderFailed("once")]
     served = ProfileQueue(farm.profile, farm.queue)
 
-    farm.handler().handle(served, both)
+    farm.handler().process(served, both)
 
     assert (farm.state(first), farm.state(second)) == (JobState.DONE, JobState.QUEUED)
     assert farm.queue.settled == [("release", "m2")]
     farm.clock.advance(100)
     again = replace(farm.receive(), tasks=both.tasks)
-    farm.handler().handle(served, again)
+    farm.handler().process(served, again)
     assert (farm.state(first), farm.state(second)) == (JobState.DONE, JobState.DONE)
     assert farm.queue.settled == [("release", "m2"), ("ack", "m2")]
     assert farm.encoder.calls.count("encode") == 3
