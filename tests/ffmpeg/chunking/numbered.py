@@ -149,7 +149,7 @@ class Clip:
             self.made[place] = output
         return self.made[place]
 
-    def parts(self, plan: ChunkPlan) -> list[Path]:
+    def chunk_files(self, plan: ChunkPlan) -> list[Path]:
         return [self.part(plan, chunk) for chunk in plan.chunks]
 
     def join(self, plan: ChunkPlan, parts: list[Path], name: str = "joined") -> EncodeReport:

@@ -34,7 +34,7 @@ def test_random_plans_keep_every_frame_once_in_order_and_on_time(video, plans):
     for _ in range(plans):
         cuts = choose.sample(range(1, len(video.index.keys)), choose.randint(1, 4))
         plan = chunks_at(PROFILE, video.plan, video.index, (0, *sorted(cuts)))
-        report = video.join(plan, video.parts(plan))
+        report = video.join(plan, video.chunk_files(plan))
         # Then the joined video is the source
         assert report.frames == video.index.frames
         assert numbers(video.output()) == shown

@@ -40,7 +40,7 @@ def outcome(results: tuple[GateResult, ...]) -> tuple[Gate, Outcome]:
 
 
 def test_a_sound_join_passes_every_gate_and_carries_what_the_whole_carries(video, plan):
-    report = video.join(plan, video.parts(plan))
+    report = video.join(plan, video.chunk_files(plan))
     results = video.verify(video.output(), report, plan)
 
     assert all(r.outcome in {Outcome.PASSED, Outcome.OFF} for r in results), results
@@ -54,7 +54,7 @@ def test_a_sound_join_passes_every_gate_and_carries_what_the_whole_carries(video
 
 
 def test_parts_in_another_order_are_found_at_a_seam(video, plan):
-    first, second, third = video.parts(plan)
+    first, second, third = video.chunk_files(plan)
     report = video.join(plan, [second, first, third], "swapped")
 
     results = video.verify(video.output("swapped"), report, plan)
@@ -63,7 +63,7 @@ def test_parts_in_another_order_are_found_at_a_seam(video, plan):
 
 
 def test_one_frame_of_another_place_is_found_at_its_seam(video, plan, tmp_path):
-    first, second, third = video.parts(plan)
+    first, second, third = video.chunk_files(plan)
     spoilt = tmp_path / "spoilt.mp4"
     # The part's first frame shows what is shown a second later
     freeze = "[0:v][1:v]freezeframes=first=0:last=0:replace=20"
@@ -82,7 +82,7 @@ def test_one_frame_of_another_place_is_found_at_its_seam(video, plan, tmp_path):
 
 
 def test_frames_at_other_times_are_found(video, plan, tmp_path):
-    report = video.join(plan, video.parts(plan))
+    report = video.join(plan, video.chunk_files(plan))
     late = tmp_path / "late.mp4"
     # All packets and both ends in place; in the middle, a frame is late by a third of a frame
     shift = "setts=ts=TS+if(eq(N\\,60)\\,170\\,0):pts=PTS+if(eq(N\\,60)\\,170\\,0)"
@@ -95,7 +95,7 @@ def test_frames_at_other_times_are_found(video, plan, tmp_path):
 
 
 def test_a_plan_for_another_video_is_found_by_its_frames(video, plan):
-    report = video.join(plan, video.parts(plan))
+    report = video.join(plan, video.chunk_files(plan))
     other = plan.model_copy(update={"frames": plan.frames + 1})
 
     results = video.verify(video.output(), report, other)
@@ -105,7 +105,7 @@ def test_a_plan_for_another_video_is_found_by_its_frames(video, plan):
 
 
 def test_a_seam_elsewhere_than_planned_is_found(video, plan):
-    report = video.join(plan, video.parts(plan))
+    report = video.join(plan, video.chunk_files(plan))
     moved = plan.chunks[1].model_copy(update={"first_frame": plan.chunks[1].first_frame + 3})
     other = plan.model_copy(update={"chunks": (plan.chunks[0], moved, plan.chunks[2])})
 
@@ -116,7 +116,7 @@ def test_a_seam_elsewhere_than_planned_is_found(video, plan):
 
 
 def test_a_missing_part_is_named_and_leaves_no_output(video, plan, tmp_path):
-    first, _, third = video.parts(plan)
+    first, _, third = video.chunk_files(plan)
 
     with pytest.raises(PartUnfit, match="Chunk 2 is missing") as caught:
         video.join(plan, [first, tmp_path / "gone", third], "missing")
@@ -127,13 +127,13 @@ def test_a_missing_part_is_named_and_leaves_no_output(video, plan, tmp_path):
 
 def test_too_few_parts_are_refused(video, plan):
     with pytest.raises(PartUnfit, match="2 parts"):
-        video.join(plan, video.parts(plan)[:2], "few")
+        video.join(plan, video.chunk_files(plan)[:2], "few")
     assert not video.output("few").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a part" * 99])
 def test_a_part_that_is_none_is_refused(video, plan, tmp_path, content):
-    first, _, third = video.parts(plan)
+    first, _, third = video.chunk_files(plan)
     broken = tmp_path / "broken"
     broken.write_bytes(content)
 
@@ -143,7 +143,7 @@ def test_a_part_that_is_none_is_refused(video, plan, tmp_path, content):
 
 
 def test_a_part_with_other_headers_is_refused(video, plan, tmp_path):
-    first, second, third = video.parts(plan)
+    first, second, third = video.chunk_files(plan)
     other = tmp_path / "other.mp4"
     ffmpeg("-i", second, "-c:v", "libx264", "-preset", "ultrafast", other)
 
@@ -154,7 +154,7 @@ def test_a_part_with_other_headers_is_refused(video, plan, tmp_path):
 
 def test_a_part_given_twice_makes_too_many_frames_or_too_few(video, plan):
     short = chunks_at(PROFILE, video.plan, video.index, (0, 5, 12))
-    first, second, _ = video.parts(short)
+    first, second, _ = video.chunk_files(short)
 
     with pytest.raises(PartUnfit, match=r"frames, expected 150"):
         video.join(short, [first, second, first], "twice")
@@ -209,7 +209,7 @@ def test_a_part_that_is_there_already_is_not_overwritten(video, plan):
 
 @pytest.mark.parametrize("step", ["chunk", "join", "keyframes"])
 def test_a_stop_ends_each_step_and_leaves_nothing(video, plan, step):
-    stop, output, parts = threading.Event(), video.output("stopped"), video.parts(plan)
+    stop, output, parts = threading.Event(), video.output("stopped"), video.chunk_files(plan)
     stop.set()
     asked, nothing = video.request(output), lambda _state: None
 
@@ -252,7 +252,7 @@ def test_sound_stays_where_it_was_when_it_starts_before_the_picture(tmp_path):
     )  # fmt: skip
     video = Video(source, tmp_path)
     plan = chunks_at(PROFILE, video.plan, video.index, (0, 3, 6))
-    report = video.join(plan, video.parts(plan))
+    report = video.join(plan, video.chunk_files(plan))
     whole, _ = video.whole()
 
     def starts(path: Path) -> list[str]:

@@ -48,7 +48,7 @@ HDR10 = (
 
 def both_ways(video: Video, plan: ChunkPlan) -> None:
     """Encode in chunks and whole; all gates pass, and frames and times are the same."""
-    report = video.join(plan, video.parts(plan))
+    report = video.join(plan, video.chunk_files(plan))
     whole, made = video.whole()
     assert report.frames == made.frames == video.index.frames
     assert times(video.output()) == times(whole)

@@ -1,1 +1,1 @@
-"""ffmpeg's argument lists, built by pure functions."""
+"""Build ffmpeg's argument lists with pure functions."""

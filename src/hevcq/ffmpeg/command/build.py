@@ -1,6 +1,6 @@
-"""Plan to ffmpeg command: pure functions, tested as whole lists.
+"""Build ffmpeg commands from an encode plan: pure functions, tested as whole lists.
 
-Every stream is mapped and set by its number in the output; nothing is left to ffmpeg's choice.
+Every stream is mapped and configured by its output number; nothing is left to ffmpeg's defaults.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from hevcq.ffmpeg.inputs import FfmpegTools, input_options, is_local_proxy, is_u
 from hevcq.ports.encoder import EncodeRequest
 
 QUIET = ("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error")
-"""Only errors are printed, each with its level, none folded into "repeated n times"."""
+"""Print only errors, each with its level and none folded into "repeated n times"."""
 PROGRESS = ("-progress", "pipe:1", "-stats_period", "0.5")
 QUEUE_PACKETS = "16384"
-"""A stream may wait this many packets for a sparse one before ffmpeg gives up (default 128)."""
+"""Packets that a stream may buffer for a sparse one before ffmpeg fails (default 128)."""
 CHUNK_MUXER = "mp4"
-"""Parts are MP4: it holds every picture of our encoders, with exact times of any time base."""
+"""Chunks are MP4: it holds the output of all our encoders, with exact times in any time base."""
 CHUNK_DEMUXER = "mov,mp4,m4a,3gp,3g2,mj2"
 RECONNECT_S = "4"
-"""A broken connection is tried again after 0, 1 and 3 s; a longer absence is the queue's matter."""
+"""Seconds: a broken connection is retried after 0, 1 and 3 s; longer outages are left to the queue."""
 MIME = {
     "mjpeg": ("jpg", "image/jpeg"),
     "png": ("png", "image/png"),
@@ -37,10 +37,10 @@ MIME = {
     "webp": ("webp", "image/webp"),
     "tiff": ("tiff", "image/tiff"),
 }
-"""Extension and media type of a cover, by its codec."""
+"""File extension and media type of a cover, by codec."""
 _BRANDS = ("major_brand", "minor_version", "compatible_brands")
 _QUICKTIME = re.compile(r"^com\.(apple|android)\.")
-"""Keys that live only in QuickTime's own metadata table."""
+"""Keys that exist only in QuickTime's own metadata table."""
 _ITUNES = frozenset(
     {
         "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre",
@@ -48,16 +48,16 @@ _ITUNES = frozenset(
         "network", "keywords", "location", "track", "disc", "compilation",
     }
 )  # fmt: skip
-"""Descriptive keys that a plain MP4 holds where players look for them."""
+"""Descriptive keys that a plain MP4 stores where players look for them."""
 _NO_LOSS = frozenset({"creation_time", "timecode", "encoder", "encoding_tool", *_BRANDS})
-"""Keys that are written elsewhere, or anew."""
+"""Keys that are stored elsewhere or written anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class JoinedVideo:
-    """A picture that was encoded in parts: the concat list, and when its first frame is shown.
+    """A video stream that was encoded in chunks: the concat list, and the time of its first frame.
 
-    `offset_s` counts from the source's own start time, in seconds, to the microsecond.
+    `offset_s` is in seconds from the source's start time, exact to the microsecond.
     """
 
     listing: Path
@@ -67,9 +67,9 @@ class JoinedVideo:
 def encode_command(
     tools: FfmpegTools, request: EncodeRequest, covers: Sequence[Path] = ()
 ) -> list[str]:
-    """Return the command that makes `request.output`.
+    """Return the command that encodes `request.output`.
 
-    `covers` are the files that `cover_commands` made, in the order of the plan's pictures.
+    `covers` are the files made by `cover_commands`, in the order of the plan's covers.
     """
     return _rendition_command(tools, request, covers, None)
 
@@ -77,15 +77,15 @@ def encode_command(
 def join_command(
     tools: FfmpegTools, request: EncodeRequest, covers: Sequence[Path], video: JoinedVideo
 ) -> list[str]:
-    """Return the command that makes `request.output` with the picture copied from its parts.
+    """Return the command that writes `request.output` with the picture copied from its chunks.
 
-    All else is mapped, made and named as in `encode_command`.
+    All other streams are mapped, encoded and tagged as in `encode_command`.
     """
     return _rendition_command(tools, request, covers, video)
 
 
 def base_command(tools: FfmpegTools, threads: int) -> list[str]:
-    """Return how every encoding command begins."""
+    """Return the beginning of every encoding command; `threads` 0 leaves the number to ffmpeg."""
     command = [tools.ffmpeg, *QUIET, "-xerror", "-n", *PROGRESS]
     if threads:
         command += ["-filter_threads", str(threads), "-threads", str(threads)]
@@ -104,12 +104,12 @@ def _rendition_command(
     for track in tracks:
         joined = video is not None and track == plan.main_video
         command += ["-map", "1:0" if joined else f"0:{track.source_index}"]
-    # Explicit, because ffmpeg's own copy of the global tags leaves the creation time out.
+    # Explicit, because ffmpeg's default copy of the global tags omits the creation time.
     command += ["-map_metadata", "0", "-map_chapters", "0"]
     for place, track in enumerate(tracks):
         source = _stream(info, track)
         if video is not None:
-            # One map of a stream's tags turns ffmpeg's own copying off for all of them.
+            # Mapping one stream's tags turns ffmpeg's default copying off for all streams.
             command += [f"-map_metadata:s:{place}", f"0:s:{track.source_index}"]
         if video is not None and track == plan.main_video:
             options = joined_options(track, source, muxer=plan.muxer)
@@ -130,10 +130,10 @@ def _rendition_command(
 def cover_commands(
     tools: FfmpegTools, request: EncodeRequest, folder: Path
 ) -> list[tuple[list[str], Path]]:
-    """Return a command, and the file it makes, for each cover that must be a file first.
+    """Return, for each cover that must be extracted to a file, the command and the file.
 
-    Matroska holds covers as attached files; ffmpeg 5.1 would write a mapped cover as one more
-    video track.
+    Matroska stores covers as attachments; ffmpeg 5.1 would write a mapped cover as another video
+    track.
     """
     commands = []
     for track in _attached_covers(request.plan):
@@ -145,10 +145,10 @@ def cover_commands(
 
 
 def uses_quicktime_keys(plan: EncodePlan, info: MediaInfo) -> bool:
-    """Whether tags go into QuickTime's metadata table, which holds any key but no cover.
+    """Whether tags go into QuickTime's metadata table, which stores any key but no cover.
 
-    In MP4 that is where the source's tags are of the table's own kind, or none of them is one
-    that players look for in the usual place.
+    For MP4 that is so if the source has keys of that table, or none that players look for in the
+    usual place.
     """
     if plan.muxer != MP4:
         return is_mp4_family(plan.muxer)
@@ -160,7 +160,7 @@ def uses_quicktime_keys(plan: EncodePlan, info: MediaInfo) -> bool:
 
 
 def source_input(location: str, info: MediaInfo) -> list[str]:
-    """Open the source with the demuxer that the probe found, and with no other."""
+    """Return the options that open the source with only the demuxer that the probe found."""
     ours = not is_url(location) or is_local_proxy(location)
     again = [] if ours else ["-reconnect", "1", "-reconnect_delay_max", RECONNECT_S]
     return [*again, "-format_whitelist", info.format_name, *input_options(location)[2:]]
@@ -173,7 +173,7 @@ def _chunks_input(video: JoinedVideo) -> list[str]:
 
 
 def microseconds(seconds: Fraction) -> str:
-    """Return seconds as ffmpeg reads them, rounded to its microseconds."""
+    """Return seconds as a decimal string, rounded to ffmpeg's microseconds."""
     ticks = round(seconds * 1_000_000)
     return f"{'-' if ticks < 0 else ''}{abs(ticks) // 1_000_000}.{abs(ticks) % 1_000_000:06d}"
 
@@ -183,7 +183,7 @@ def _stream(info: MediaInfo, track: StreamPlan) -> Stream:
 
 
 def _attached_covers(plan: EncodePlan) -> list[StreamPlan]:
-    """Return the covers that are attached as files rather than mapped."""
+    """Return the covers that are attached as files instead of mapped."""
     if plan.muxer != MATROSKA:
         return []
     return [stream for stream in plan.kept if stream.kind is StreamKind.PICTURE]
@@ -208,9 +208,9 @@ def _attached(plan: EncodePlan, info: MediaInfo, covers: Sequence[Path], place: 
 
 
 def _timecode(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> str:
-    """Return the time code that the picture must carry for the MP4 muxer to write its track.
+    """Return the time code that the video stream must carry for the MP4 muxer to write its track.
 
-    As a global tag the muxer would also try it on cover pictures, and complain of their rate.
+    With a global tag the muxer would also try cover pictures, and report an error of their rate.
     """
     if not is_mp4_family(plan.muxer) or track != plan.main_video:
         return ""

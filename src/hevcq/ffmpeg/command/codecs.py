@@ -1,4 +1,4 @@
-"""What differs between the video encoders, in one table, each row with its manual."""
+"""Describe the differences between the video encoders in one table, each row with its manual."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Params = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One video encoder: the option its parameters go in, and how it takes each thing.
+    """One video encoder: the ffmpeg option of its parameters, and the names of its settings.
 
-    `threads` gives its parameters and its ffmpeg options for a number of threads; `interlaced`
-    are the values of `-flags` for fields.
+    `threads` returns its parameters and ffmpeg options for a number of threads; `interlaced` are
+    the values of `-flags` for interlaced coding.
     """
 
     option: str
@@ -33,7 +33,7 @@ CODECS: dict[str, Codec] = {
     # https://x265.readthedocs.io/en/stable/cli.html
     "libx265": Codec(
         option="-x265-params",
-        # x265 writes to stderr itself, whatever ffmpeg's -loglevel says.
+        # x265 writes to stderr by itself, ignoring ffmpeg's -loglevel.
         base={"log-level": "error"},
         threads=lambda count: ({"pools": str(count)}, []),
         mastering="master-display",
@@ -53,7 +53,7 @@ CODECS: dict[str, Codec] = {
 
 
 def encoder_params(target: VideoTarget, own: dict[str, str | int | float], threads: int) -> Params:
-    """Return the encoder's own parameters; those of the profile win."""
+    """Return the encoder's parameters; those of the profile (`own`) take precedence."""
     codec = CODECS[target.encoder]
     params = dict(codec.base)
     if threads:
@@ -67,7 +67,7 @@ def encoder_params(target: VideoTarget, own: dict[str, str | int | float], threa
 
 
 def _display(display: MasteringDisplay) -> str:
-    """Return ST 2086 as x265 and x264 read it: in 1/50000, and in 1/10000 of a cd/m²."""
+    """Return ST 2086 metadata in the syntax of x265 and x264: units of 1/50000, and 1/10000 cd/m²."""
 
     def units(steps: int, *values: str) -> str:
         return ",".join(str(round(Fraction(value) * steps)) for value in values)
@@ -82,19 +82,19 @@ def _display(display: MasteringDisplay) -> str:
 
 
 def picture_filter(target: VideoTarget) -> str:
-    """Return the filters that turn a decoded, upright picture into the target's; "" for none.
+    """Return the filters that convert a decoded picture to the target's format; "" for none.
 
-    ffmpeg turns pictures upright by itself, before these filters.
+    ffmpeg applies the rotation by itself, before these filters.
     """
     filters = []
     if target.deinterlace:
-        # One frame for each pair of fields: count and times stay those of the source.
+        # One frame per pair of fields keeps the frame count and times of the source.
         filters.append("bwdif=mode=send_frame:parity=auto:deint=all")
     if target.scale:
         filters.append(f"scale={target.width}:{target.height}:flags=bicubic")
         filters.append(f"setsar={target.sample_aspect.replace(':', '/')}")
     if target.pad_right or target.pad_bottom:
-        # The edge is repeated, so that no black line appears; nothing of the picture is lost.
+        # Repeat the edge, so that no black line appears and nothing of the picture is lost.
         filters.append(f"pad={target.width}:{target.height}:0:0")
         borders = f"right={target.pad_right}:bottom={target.pad_bottom}"
         filters.append(f"fillborders={borders}:mode=smear")
@@ -102,16 +102,16 @@ def picture_filter(target: VideoTarget) -> str:
 
 
 def coded_pixel_format(target: VideoTarget) -> str:
-    """Return what `-pix_fmt` needs: full range by its old name, or swscale squeezes the samples."""
+    """Return the `-pix_fmt` value: full range needs its legacy name, or swscale compresses the range."""
     if target.colour.range == "pc" and re.fullmatch(r"yuv4(20|22|44)p", target.pixel_format):
         return target.pixel_format.replace("yuv", "yuvj")
     return target.pixel_format
 
 
 def compared_pixel_format(target: VideoTarget) -> str:
-    """Return the pixel format in which gate G8 compares: RGB as brightness and colour.
+    """Return the pixel format in which gate G8 compares: RGB is converted to luma and chroma.
 
-    Encoders spend their bits on green as on brightness; red and blue alone look far worse than
-    the picture does.
+    Encoders favour green as if it were luma; red and blue alone score far lower than the picture
+    looks.
     """
     return coded_pixel_format(target).replace("gbrp", "yuv444p")

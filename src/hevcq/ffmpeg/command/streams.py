@@ -1,4 +1,4 @@
-"""The options of one output stream: how it is made, and what it is called."""
+"""Build the options of one output stream: its encoding and its tags."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ DISPOSITIONS = frozenset(
         "descriptions", "metadata", "dependent", "still_image",
     }
 )  # fmt: skip
-"""What `-disposition` takes in ffmpeg 5.1; names that newer probes report are left out."""
+"""Values of `-disposition` in ffmpeg 5.1; names that only newer versions report are omitted."""
 _STATISTICS = re.compile(
     r"^((BPS|DURATION|NUMBER_OF_FRAMES|NUMBER_OF_BYTES)(-|$)|_STATISTICS_)", re.IGNORECASE
 )
-"""mkvmerge's statistics: true of the source's stream, false of one that was encoded anew."""
+"""mkvmerge's statistics tags: valid for the source's stream, wrong for an encoded one."""
 _LAYOUTS = {
     "5.1(side)": "5.1",
     "5.0(side)": "5.0",
@@ -31,7 +31,7 @@ _LAYOUTS = {
     "6.1(back)": "7.1",
     "7.1(wide)": "7.1",
 }
-"""Layouts that libopus refuses, and that AAC would code in a way few players read."""
+"""Replacements of layouts that libopus rejects and that few players decode in AAC."""
 
 Options = list[tuple[str, str]]
 
@@ -39,7 +39,7 @@ Options = list[tuple[str, str]]
 def track_options(
     track: StreamPlan, source: Stream, profile: Profile, *, muxer: str, threads: int
 ) -> Options:
-    """Return the options of one output stream, each to get the stream's number."""
+    """Return the options of one output stream; the caller appends the stream's number to each name."""
     if track.action is Action.COPY:
         made: Options = [("-c", "copy")]
     elif track.video is not None:
@@ -52,7 +52,7 @@ def track_options(
 
 
 def joined_options(track: StreamPlan, source: Stream, *, muxer: str) -> Options:
-    """Return the options of a picture that was encoded in parts and is copied from them."""
+    """Return the options of a video stream that is copied from its encoded chunks."""
     made: Options = [("-c", "copy")]
     if track.video is not None and is_mp4_family(muxer):
         made.append(("-tag", track.video.tag))
@@ -60,7 +60,7 @@ def joined_options(track: StreamPlan, source: Stream, *, muxer: str) -> Options:
 
 
 def chunk_options(target: VideoTarget, profile: Profile, *, threads: int, trim: str) -> Options:
-    """Return the options of one part's picture: those of the whole, behind a filter that trims."""
+    """Return the options of one chunk's video: those of a whole encode, after a trim filter."""
     options = [(name, value) for name, value in _picture(target, profile, threads)]
     filters = dict(options).get("-filter")
     chain = f"{trim},{filters}" if filters else trim
@@ -76,10 +76,10 @@ def _disposition(source: Stream) -> tuple[str, str]:
 def label_options(
     track: StreamPlan, source: Stream, *, muxer: str, timecode: str = ""
 ) -> list[str]:
-    """Return the tags of one output stream, as `key=value`; an empty value removes the tag."""
+    """Return the tags of one output stream as `key=value`; an empty value removes the tag."""
     tags = {}
     if source.title and is_mp4_family(muxer):
-        # ffmpeg writes a track's title but does not read it back; players show the handler's name.
+        # ffmpeg writes an MP4 track's title but does not read it; players show the handler name.
         tags["handler_name"] = source.title
     if source.language:
         tags["language"] = source.language
@@ -97,7 +97,7 @@ def _picture(target: VideoTarget, profile: Profile, threads: int) -> Options:
         ("-preset", video.preset),
         ("-crf", f"{video.crf:g}"),
         ("-pix_fmt", coded_pixel_format(target)),
-        # Frames keep their own times, in the source's time base: none is doubled or dropped.
+        # Keep frame times, in the source's time base: none is duplicated or dropped.
         ("-fps_mode", "passthrough"),
         ("-enc_time_base", "-1"),
     ]
