@@ -247,13 +247,14 @@ def test_a_presigned_form_uploads_and_a_presigned_url_reads(farm, clip, scratch)
     import urllib.request
     from urllib.parse import urlsplit
 
-    form = farm.backend.store.presigned_post("TODO/all/form.mp4", 10_000_000, 60)
+    form = farm.clients.s3.generate_presigned_post("uploads", "TODO/all/form.mp4", ExpiresIn=60)
     post(form, clip.read_bytes())
 
     work_off(farm, worker(farm, scratch))
 
     (rendition,) = renditions(farm)
-    url = farm.backend.store.presigned_get(rendition, 60)
+    where = {"Bucket": "out", "Key": rendition}
+    url = farm.clients.s3.generate_presigned_url("get_object", where, ExpiresIn=60)
     assert urlsplit(url).query
     with urllib.request.urlopen(url) as answer:
         assert len(answer.read()) == farm.backend.store.stat(rendition).size

@@ -29,7 +29,8 @@ def codec_at(url: str) -> str:
 def test_an_upload_of_each_kind_reaches_all_three_profiles(fleet: Fleet, tmp_path: Path) -> None:
     content = make_clip(tmp_path, seconds=1).read_bytes()
     fleet.put(ODD, content)
-    post(fleet.backend.store.presigned_post("TODO/all/form.mp4", 10_000_000, 60), content)
+    s3, bucket = fleet.clients.s3, fleet.aws.input_bucket
+    post(s3.generate_presigned_post(bucket, "TODO/all/form.mp4", ExpiresIn=60), content)
     fleet.put("TODO/720p/only.mp4", content)
     fleet.clip("library.mp4")
 
@@ -46,7 +47,8 @@ def test_an_upload_of_each_kind_reaches_all_three_profiles(fleet: Fleet, tmp_pat
     odd = ODD.removeprefix("TODO/all/")
     for profile, codec in (("hevc", "hevc"), ("720p", "h264"), ("1080p", "h264")):
         assert f"DONE/{profile}/{odd}.mp4" in keys
-        url = fleet.backend.store.presigned_get(f"DONE/{profile}/{odd}.mp4", 60)
+        where = {"Bucket": fleet.aws.output_bucket, "Key": f"DONE/{profile}/{odd}.mp4"}
+        url = s3.generate_presigned_url("get_object", where, ExpiresIn=60)
         assert codec_at(url) == codec
     assert [key for key in keys if "only" in key] == ["DONE/720p/only.mp4.mp4"]
     for job in done:

@@ -1,4 +1,4 @@
-"""boto clients, made once a process: timeouts, retries, user agent, endpoint, region."""
+"""Create the boto3 clients of a process: timeouts, retries, user agent, endpoint, region."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
 MAX_WAIT_S = 20
-"""SQS's longest long poll
+"""Seconds of SQS's longest long poll
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html)."""
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 20
 CONTROL_CONNECT_TIMEOUT_S = 3
 CONTROL_READ_TIMEOUT_S = 6
-"""A worker's control calls, which AWS answers within milliseconds. Short, so that three attempts at
-one fit into what a lease and a stop leave for them: see `util.retry`."""
+"""Seconds for a worker's control calls, which AWS answers within milliseconds. Short, so that three
+attempts fit into the time that a lease and a stop leave for them: see `util.retry`."""
 CONTROL_ATTEMPT_S = CONTROL_CONNECT_TIMEOUT_S + CONTROL_READ_TIMEOUT_S
-"""The longest time of one attempt of a control call in seconds, once its credentials are there."""
+"""Seconds that one attempt of a control call takes at most, once credentials are loaded."""
 POLL_READ_TIMEOUT_S = MAX_WAIT_S + 15
-"""Longer than the poll itself: a message handed to a client that has hung up is hidden until its
-timeout and has used up a receive (https://github.com/aws/aws-sdk-js/issues/3227)."""
+"""Seconds, longer than the poll itself: a message sent to a client that has hung up stays hidden until
+its visibility timeout and has used up a receive (https://github.com/aws/aws-sdk-js/issues/3227)."""
 S3_READ_TIMEOUT_S = 60
 ATTEMPTS = 3
-"""How often botocore sends a request where nobody above it repeats the call."""
+"""Attempts of botocore at a request that the caller does not retry."""
 POOL = 32
 """Connections per client: more than PARTS_AT_A_TIME for each of a few slots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """The clients of one process; they are safe to share between threads.
+    """The clients of one process. Thread-safe.
 
-    `polls` is an SQS client that never repeats a call by itself: a ReceiveMessage that timed out
-    may have taken messages, and repeating it takes others. `control` is an S3 client for
-    small requests, if the caller repeats those; else None. `emulated` says that an endpoint
-    override is set.
+    `polls` is an SQS client without retries: a ReceiveMessage that timed out may have received
+    messages, and a retry would receive others. `control` is an S3 client without retries for small
+    requests that the caller retries itself, else None. `emulated` says that an endpoint override
+    is set.
     """
 
     s3: S3Client
@@ -67,10 +67,10 @@ class Clients:
 
 
 def make_clients(settings: AwsSettings, *, caller_retries: bool = False) -> Clients:
-    """Make the clients; raise ConfigError if there is no region or there are no credentials.
+    """Create the clients. Raises ConfigError if there is no region or there are no credentials.
 
-    With `caller_retries`, as for a worker, the clients of queue and ledger send each request once
-    and there is an S3 client that does; bulk transfers always leave retries to botocore.
+    With `caller_retries`, as in a worker, the clients of queue and ledger and the S3 client
+    `control` send each request once; bulk transfers always leave retries to botocore.
     """
     with translate_errors("start a session"):
         session = boto3.Session(region_name=settings.region or None)

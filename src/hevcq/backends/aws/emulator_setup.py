@@ -1,4 +1,4 @@
-"""Make the farm's resources on an emulator; on AWS itself, Terraform does (infra/terraform)."""
+"""Create the farm's resources on an emulator; on AWS, Terraform creates them (infra/terraform)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from hevcq.settings.model import AwsSettings
 def create_resources(
     clients: Clients, settings: AwsSettings, profiles: Mapping[str, Profile]
 ) -> AwsSettings:
-    """Make buckets, topic, queues, subscriptions, notification and table; return the settings
-    with the topic's ARN.
+    """Create buckets, topic, queues, subscriptions, notification and table.
 
-    Raises ConfigError without an endpoint override: this is not how a real account is set up.
+    Returns the settings with the topic's ARN. Raises ConfigError without an endpoint override,
+    because a real account is set up by Terraform; Unavailable.
     """
     if not clients.emulated:
         raise ConfigError(
@@ -31,7 +31,7 @@ def create_resources(
         )
     with translate_errors("make the resources"):
         topic = clients.sns.create_topic(Name=f"{settings.queue_prefix}uploads")["TopicArn"]
-        # Buckets first: S3's test event then goes to nobody.
+        # Buckets first, so that S3's test event reaches no queue.
         _buckets(clients, settings, topic)
         for profile in profiles.values():
             _queues(clients, settings.queue_prefix + profile.name, profile, topic)
@@ -52,7 +52,7 @@ def _buckets(clients: Clients, settings: AwsSettings, topic: str) -> None:
     )
     for name in {settings.input_bucket, settings.output_bucket or settings.input_bucket}:
         clients.s3.create_bucket(Bucket=name, **place)
-        # Both, as in Terraform: what is read by its version needs another right.
+        # Both, as in Terraform: reading an object version needs another permission.
         clients.s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     clients.s3.put_bucket_notification_configuration(
         Bucket=settings.input_bucket,

@@ -1,4 +1,4 @@
-"""One place that turns botocore's exceptions into hevcq's errors, by code and by kind."""
+"""Translate botocore's exceptions into hevcq's errors, by error code and by type."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ CODES: Mapping[str, tuple[type[HevcqError], str]] = {
         (Unavailable, "access is denied: the role lacks a permission, or the object is gone"),
     ),
 }
-"""From a service's error code to hevcq's error and what it means. S3 answers 403 for a missing key
-when the caller may not list (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html),
-so a denial stays a bounded retry. A code that is not here is Unavailable: throttles, 5xx, and
-whatever AWS invents next; unknown never means success."""
+"""Maps a service's error code to hevcq's error and its meaning. S3 answers 403 for a missing key
+if the caller may not list the bucket (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html),
+so a denial is retried a bounded number of times. Other codes (throttling, 5xx, new ones) become
+Unavailable: an unknown code never means success."""
 
 
 def code_of(error: BaseException | None) -> str:
-    """Return the service's error code, or "" if `error` is not an answer of a service."""
+    """Return the service's error code, or "" if `error` is not a service's answer."""
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", ""))
     return ""
@@ -95,9 +95,10 @@ def code_of(error: BaseException | None) -> str:
 def translate_errors(
     what: str, also: Mapping[str, tuple[type[HevcqError], str]] | None = None
 ) -> Iterator[None]:
-    """Raise hevcq's error for any of botocore's; `what` says what was tried, as "read key 'a'".
+    """Translate any error of botocore raised inside the context into a HevcqError.
 
-    `also` overrides CODES for this call.
+    `what` names the attempted action, such as "read key 'a'". `also` overrides CODES. Raises what
+    CODES says, ConfigError for credentials and region, else Unavailable.
     """
     try:
         yield

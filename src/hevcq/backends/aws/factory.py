@@ -1,4 +1,4 @@
-"""Open the aws way of running: clients, ports, and a look that everything named is there."""
+"""Open the AWS backend: create its clients and ports, and check that all resources exist."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MISSING: dict[str, tuple[type[HevcqError], str]] = {
 }
 
 UNSEEN = "or you do not have access to it"
-"""How SQS words it that a queue is not there for whoever may not ask for its URL
+"""Part of SQS's message for a queue whose URL the caller may not look up
 (https://github.com/spring-attic/spring-cloud-aws/pull/417)."""
 
 
@@ -41,12 +41,12 @@ def open_aws(
     *,
     caller_retries: bool = False,
 ) -> Backend:
-    """Return the backend on AWS, with one queue a profile.
+    """Open the backend on AWS, with one queue for each profile.
 
-    Raises ConfigError with one sentence if a credential, the region, a bucket, a queue, the topic
-    or the table is missing, Unavailable if AWS does not answer. What the role may not look at
-    (another profile's queue, the topic) is left to its first use. `clients` are closed with the
-    backend only if they were made here; for `caller_retries` see `make_clients`.
+    Resources that the role may not inspect (another profile's queue, the topic) are checked at
+    first use. `clients` are closed with the backend only if they were created here; for
+    `caller_retries` see `make_clients`. Raises ConfigError if a credential, the region, a bucket,
+    a queue, the topic or the table is missing, Unavailable if AWS does not answer.
     """
     aws = settings.aws
     if not aws.input_bucket:
@@ -126,7 +126,7 @@ def _check(
 
 
 class _allowed_to_fail:  # noqa: N801 - reads as a word in a with statement
-    """Let a denial pass: the role of one profile's worker may look at little else."""
+    """Ignore a denial: the role of one profile's worker may inspect few other resources."""
 
     def __enter__(self) -> None:
         return None

@@ -1,6 +1,6 @@
-"""ECS task scale-in protection: while a lease is held, scaling in takes another task.
+"""ECS task scale-in protection: scale-in stops other tasks while this one holds a lease.
 
-It guards against scale-in and deployments, not against Spot or host failure
+It protects against scale-in and deployments, not against Spot or host failure
 (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html).
 """
 
@@ -22,10 +22,9 @@ _log = get_logger()
 
 
 class TaskProtection:
-    """Turns the protection of this task on and off; it never fails a job.
+    """Turns the protection of this task on and off; a failure never fails a job.
 
-    `agent_uri` is what ECS gives the container as ECS_AGENT_URI; raises ConfigError if it is not
-    an http URL.
+    `agent_uri` is the container's ECS_AGENT_URI. Raises ConfigError if it is no http URL.
     """
 
     def __init__(self, agent_uri: str) -> None:
@@ -36,7 +35,7 @@ class TaskProtection:
         self._path = parts.path.rstrip("/") + PATH
 
     def protect(self, seconds: float) -> bool:
-        """Ask for protection for `seconds` (rounded up to minutes); return whether it is on."""
+        """Request protection for `seconds`, rounded up to minutes; return whether it is on."""
         minutes = min(MAX_MINUTES, max(MIN_MINUTES, math.ceil(seconds / 60)))
         return self._put({"ProtectionEnabled": True, "ExpiresInMinutes": minutes}) is True
 
@@ -45,7 +44,7 @@ class TaskProtection:
         return self._put({"ProtectionEnabled": False}) is False
 
     def _put(self, wanted: dict[str, object]) -> bool | None:
-        """Return the state the agent reports, or None with a warning in the log."""
+        """Return the state that the agent reports, or None after logging a warning."""
         connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
         try:
             body = json.dumps(wanted)

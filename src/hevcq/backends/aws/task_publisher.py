@@ -1,9 +1,9 @@
-"""The fan-out port on AWS: uploads announce themselves, the rest is sent to each profile's queue.
+"""The task publisher on AWS: S3 events queue new uploads, all other tasks are sent to the queues.
 
-An upload reaches every profile's queue by S3's notification through SNS. What hevcq publishes
-itself (re-processing, redrive, a file that was uploaded before) goes straight to the queue of each
-profile that is named and not over the topic: an SNS filter, whose job is to save messages, would
-drop it unseen, and profiles that were not named would get it too.
+A new upload reaches every subscribed profile's queue by S3's notification through SNS. Tasks that
+hevcq publishes itself (reprocessing, redrive, a file that was uploaded before) go directly to the
+queue of each named profile and not over the topic: an SNS filter could drop them silently, and
+other profiles would receive them too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from hevcq.util.clock import Clock
 
 
 class AwsTaskPublisher(TaskPublisher):
-    """Publishes sources.
+    """Queues the tasks of sources.
 
     SQS has no transaction over queues. Instead each job is first registered as "unsent", and the
-    mark is taken off after its message has gone out. When a send fails, the whole publication
-    raises, and doing it again sends exactly what is missing; killed between the two, a job is
-    sent twice, which its ledger record makes harmless. No job is ever registered and forgotten.
-    SQS itself forgets what it kept for `kept_s` seconds, which is by profile: such a job is sent anew.
+    mark is removed after its message was sent. A failed send fails the whole publication, and a
+    repeated one sends exactly the missing messages. A kill between send and unmark sends a message
+    twice, which the ledger record makes harmless. No registered job is ever left without a message.
+    SQS expires a message after `kept_s` seconds (by profile): such a job is sent again.
     """
 
     def __init__(
@@ -42,9 +42,10 @@ class AwsTaskPublisher(TaskPublisher):
     def publish(
         self, source: Source, profiles: Sequence[str], *, announced: bool
     ) -> list[JobRecord]:
-        """Queue the source for each profile; nothing is sent if S3's own event brings the task.
+        """Queue the source for each profile, unless S3's event queues the task.
 
-        A source whose bytes were in the bucket already gets no new event, so it is sent.
+        A source whose bytes were already in the bucket gets no event, so its task is sent. Raises
+        UnknownProfile, Unavailable.
         """
         names = list(dict.fromkeys(profiles))
         for name in names:
@@ -54,33 +55,34 @@ class AwsTaskPublisher(TaskPublisher):
             return self._ledger.register(source, names)
         jobs = [self._ledger.registered(source, name, unsent=True) for name in names]
         for job in jobs:
-            if self._waits_in_vain(job):
+            if self._needs_message(job):
                 self._send(job.record)
         return [job.record for job in jobs]
 
     def requeue(self, job: JobRecord, *, who: str, why: str) -> bool:
-        """Reopen a settled job and send its task to its own queue; or send that of a forgotten one.
+        """Reopen a settled job and send its task, or send that of an expired message again.
 
-        One that was reopened before, by a process that died before the send, counts as settled.
+        A job that was reopened by a process that died before the send counts as settled. Raises
+        UnknownProfile, Unavailable.
         """
         if job.profile not in self._queues:
             raise UnknownProfile(f"There is no queue for the profile {job.profile!r}.")
         if not self._ledger.reopened(job.job_id, who=who, why=why, unsent=True):
             seen = self._ledger.seen(job.job_id)
-            if seen is None or not self._waits_in_vain(seen):
+            if seen is None or not self._needs_message(seen):
                 return False
             job = seen.record
         self._send(job)
         return True
 
-    def _waits_in_vain(self, job: Registered) -> bool:
+    def _needs_message(self, job: Registered) -> bool:
         unsent = job.unsent and job.record.state is JobState.QUEUED
         return unsent or self.message_expired(job.record)
 
     def message_expired(self, job: JobRecord) -> bool:
-        """Return whether nobody moved or held the job for as long as SQS keeps a message.
+        """Return whether the job was not moved or leased for longer than SQS keeps a message.
 
-        What is sent anew and was not gone after all is a second message of the job: harmless.
+        If its message still exists after all, a second one for the job is harmless.
         """
         if job.state not in {JobState.QUEUED, JobState.RUNNING} or job.profile not in self._kept_s:
             return False

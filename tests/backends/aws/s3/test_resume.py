@@ -323,8 +323,8 @@ def test_a_part_is_taken_for_what_it_is_by_size_and_digest_alone() -> None:
     sha256 = base64.b64encode(hashlib.sha256(content).digest()).decode()
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
 
-    assert UploadedPart(4, '"kms"', sha256).holds(content)
-    assert UploadedPart(4, f'"{md5}"', "").holds(content)
-    assert not UploadedPart(5, f'"{md5}"', "").holds(content)
-    assert not UploadedPart(4, f'"{md5}"', sha256).holds(b"fil!")
-    assert not UploadedPart(4, '"kms"', "").holds(content)
+    assert UploadedPart(4, '"kms"', sha256).matches(content)
+    assert UploadedPart(4, f'"{md5}"', "").matches(content)
+    assert not UploadedPart(5, f'"{md5}"', "").matches(content)
+    assert not UploadedPart(4, f'"{md5}"', sha256).matches(b"fil!")
+    assert not UploadedPart(4, '"kms"', "").matches(content)

@@ -1,4 +1,4 @@
-"""The tag `hevcq=done` on a source, by which the input bucket's lifecycle rule lets it go."""
+"""Tag finished sources with `hevcq=done`, for the input bucket's lifecycle rule to expire them."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 KEY, DONE, AGAIN = "hevcq", "done", "again"
-"""AGAIN replaces DONE on a source that is worked on anew: S3 has no call that takes one tag off, and
-to write an empty set of tags would need a right to delete them."""
+"""AGAIN replaces DONE on a source that is encoded again: S3 has no call that removes a single tag, and
+writing an empty set of tags needs the permission to delete tags."""
 MAX_TAGS = 10
 """S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html)."""
 
 
 class DoneTags:
-    """Tags versions of sources, and never "whatever is at the key now".
+    """Tags exact versions of sources, never the newest object at a key.
 
-    A bucket without versions is left alone: a newer upload could be tagged in place of the one
-    that was worked on. The other tags stay, and `hevcq` with another value than "done" (say
-    "keep") is a person's word, which stands.
+    A bucket without versioning is left alone, because a newer upload could be tagged instead of the
+    encoded one. Other tags are kept, and so is any other value of `hevcq` (such as "keep"), which
+    a person has set.
     """
 
     def __init__(self, s3: S3Client) -> None:
         self._s3 = s3
 
     def mark_source_finished(self, source: Source, *, collected: bool) -> bool:
-        """Tag the version; False if it has to stay. See `Store.mark_source_finished`."""
+        """Tag the version; return False if it has to stay. See `Store.mark_source_finished`.
+
+        Raises SourceGone, Unavailable.
+        """
         if object_metadata.ETAG.match(source.version):
             return False
         place = _place(source)
         with translate_errors(f"look at {source.key!r} in the bucket {source.bucket}"):
             metadata = object_metadata.unpack(self._s3.head_object(**place)["Metadata"])
         if object_metadata.SHA256 in metadata and not collected:
-            return False  # taken in by `hevcq ingest`, whose machine says when it is collected
+            return False  # uploaded by `hevcq ingest`, whose machine reports when it is collected
         tags = self._tags(place)
         if tags.get(KEY, AGAIN) != AGAIN:
             return tags[KEY] == DONE
@@ -50,7 +53,7 @@ class DoneTags:
         return True
 
     def unmark_source_finished(self, source: Source) -> None:
-        """Let the tag say that the source is needed again."""
+        """Replace the tag, because the source is needed again. Raises SourceGone, Unavailable."""
         if object_metadata.ETAG.match(source.version):
             return
         place = _place(source)

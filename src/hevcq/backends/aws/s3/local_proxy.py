@@ -1,8 +1,8 @@
-"""Hand a ranged object to ffmpeg: one file, on 127.0.0.1, behind a name that cannot be guessed.
+"""Serve one S3 object to ffmpeg over HTTP on 127.0.0.1, at a secret path.
 
-ffmpeg gets neither a credential nor a signed URL, and needs no other protocol than plain HTTP to
-this machine. It takes a connection that ends early for the end of the video (exit status 0, and a
-short output): so the relay remembers each error, and leaving the context raises it.
+ffmpeg gets neither credentials nor a signed URL, and needs no protocol but plain HTTP to this
+machine. It takes a connection that ends early for the end of the video (exit status 0 and a short
+output), so the proxy records each error, and leaving the context raises it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 SEND_BYTES = 32 * 1024
-"""What the kernel may hold of an answer: all of it is waste once ffmpeg jumps elsewhere."""
+"""Bytes of the send buffer: all of it is wasted when ffmpeg seeks elsewhere."""
 SILENCE_S = 600.0
-"""A connection that nobody reads from for so long is given up."""
+"""Seconds after which a connection that is not read from is closed."""
 _RANGE = re.compile(r"^bytes=(\d+)-(\d*)$")
 
 
@@ -38,16 +38,17 @@ _RANGE = re.compile(r"^bytes=(\d+)-(\d*)$")
 def serve_object(
     s3: S3Client, job: Download, path: Path, meter: Meter, heads: HeadBlockCache
 ) -> Iterator[str]:
-    """Serve the object inside the context; yield its location. `path` holds what was read of it.
+    """Serve the object inside the context; yield its location. `path` caches the bytes read.
 
-    Raises, when the context is left, the error that a read met: then the reader saw a part only.
+    Leaving the context raises the error of a failed read: SourceGone, SourceChanged, DiskFull,
+    Unavailable or Stopped. The reader has then seen only part of the object.
     """
     file = SparseFile(s3, job, path, meter, heads.of(job))
     server = _Server(file, f"/{path.name}?{secrets.token_urlsafe(24)}")
     try:
         with server.running():
             yield f"{PROXY_SCHEME}127.0.0.1:{server.server_port}{server.place}"
-            # Looked at here: what an answer that nobody waits for meets after this is no matter.
+            # Read here: errors of answers that nobody waits for after this do not matter.
             failed = file.failure
     except BaseException as error:
         if file.failure is None:
@@ -69,7 +70,7 @@ class _Server(ThreadingHTTPServer):
         self.file, self.place = file, place
 
     def server_bind(self) -> None:
-        """Bind, without asking a name service what this machine is called."""
+        """Bind without the name lookup of the base class."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
@@ -78,7 +79,7 @@ class _Server(ThreadingHTTPServer):
         thread = threading.Thread(
             target=self.serve_forever,
             kwargs={"poll_interval": 0.05},
-            name="s3-relay",
+            name="s3-local-proxy",
             daemon=True,
         )
         thread.start()
@@ -95,7 +96,7 @@ class _Server(ThreadingHTTPServer):
         return connection, address
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing on stderr: ffmpeg hangs up where it likes, and what failed is remembered."""
+        """Print nothing: ffmpeg closes connections at any time, and failures are recorded."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -104,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        """Answer the asked range of the one file there is."""
+        """Send the requested range of the object."""
         self.close_connection = True
         if not secrets.compare_digest(self.path.encode(), self.server.place.encode()):
             self._answer(404, 0)
@@ -126,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content)
                 at += len(content)
         except TimeoutError:
-            file.fail(Unavailable(f"Nobody read from the relay for {SILENCE_S:.0f} s."))
+            file.fail(Unavailable(f"Nothing was read from the local proxy for {SILENCE_S:.0f} s."))
             raise
 
     def _answer(self, status: int, length: int, span: str = "") -> None:
@@ -139,4 +140,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-        """Log nothing: the request line holds the name that nobody may guess."""
+        """Log nothing: the request line contains the secret path."""

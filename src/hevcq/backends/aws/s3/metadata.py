@@ -1,4 +1,4 @@
-"""What S3 says of an object, as hevcq's values; and metadata that survives HTTP headers. Pure."""
+"""Convert S3's answers to hevcq's values, and encode metadata for HTTP headers. Pure."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 JOB, FENCE, SHA256 = "hevcq-job", "hevcq-fence", "hevcq-sha256"
-"""The store's own metadata, beside what a publication names itself. S3 allows 2 KB in all
+"""The store's own metadata, in addition to that of a publication. S3 allows 2 KB in total
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
 OWN = frozenset({JOB, FENCE, SHA256})
 PACKED = "b64:"
 ETAG = re.compile(r"^[0-9a-f]{32}(-[0-9]{1,5})?$")
-"""An ETag; a version id of AWS is drawn from 64 characters, so that it is never one by accident,
-and if it were, every read would be refused rather than answered with other bytes."""
+"""The form of an ETag. Version ids of AWS use 64 characters, so one never looks like an ETag by
+accident; if one did, reads would be refused and never return other bytes."""
 ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 def version_of(answer: Mapping[str, Any]) -> str:
-    """Return the version id of an answer, or else its ETag."""
+    """Return the version id in an answer, or else its ETag."""
     version = answer.get("VersionId")
     return version if version and version != "null" else str(answer["ETag"]).strip('"')
 
 
 def is_version(answer: Mapping[str, Any], version: str) -> bool:
-    """Return whether the answer is of `version`: a version id, or an ETag."""
+    """Return whether the answer is for `version`, a version id or an ETag."""
     if ETAG.match(version):
         return str(answer["ETag"]).strip('"') == version
     return answer.get("VersionId") == version
 
 
 def pinned(answer: Mapping[str, Any]) -> dict[str, str]:
-    """Return the arguments that make a read take exactly the object of `answer`."""
+    """Return the arguments that pin a read to the object of `answer`."""
     pins = {"IfMatch": str(answer["ETag"])}
     version = answer.get("VersionId")
     return pins | ({"VersionId": version} if version and version != "null" else {})
@@ -59,7 +59,7 @@ def require_source(head: HeadObjectOutputTypeDef, source: Source) -> None:
 
 
 def stored(key: str, head: HeadObjectOutputTypeDef) -> StoredObject:
-    """Return an object as the store port knows it."""
+    """Convert the answer of HeadObject to a StoredObject."""
     found = unpack(head["Metadata"])
     modified = head.get("LastModified")
     return StoredObject(
@@ -73,12 +73,12 @@ def stored(key: str, head: HeadObjectOutputTypeDef) -> StoredObject:
 
 
 def pack(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return metadata as headers can carry it: plain where it is, else base64 of UTF-8."""
+    """Encode metadata for HTTP headers: printable ASCII as it is, else base64 of UTF-8."""
     return {name: _packed(value) for name, value in metadata.items()}
 
 
 def unpack(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Undo `pack`; foreign metadata stays as it is."""
+    """Decode metadata encoded by `pack`; other metadata is unchanged."""
     return {name.lower(): _unpacked(value) for name, value in metadata.items()}
 
 

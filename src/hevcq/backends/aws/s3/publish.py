@@ -1,4 +1,4 @@
-"""Publish a rendition on S3: one conditional call makes it visible, and it is looked at again."""
+"""Publish a rendition on S3: one conditional call makes it visible, and a read confirms it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 CONFLICTS = RetryPolicy(attempts=8, base_s=0.2, cap_s=30.0, jitter=0.0)
-"""For conflicts in a row: each means that another writer came between. Not a retry of a request."""
+"""Consecutive conflicts, each caused by another writer. This is no retry of a request."""
 
 _log = get_logger()
 
@@ -36,19 +36,19 @@ _log = get_logger()
 class Publisher:
     """Publishes to one bucket.
 
-    The object carries its job, fence and SHA-256. What is there decides the condition: nothing
-    (If-None-Match) or exactly the object we looked at (If-Match), so that between two workers one
-    write wins and the other looks again. A lost answer is found by the same look.
+    The object carries its job, fence and SHA-256. The visible object decides the condition: none
+    (If-None-Match) or exactly the object that was read (If-Match), so that of two workers one
+    write wins and the other reads again. The same read recovers from a lost answer.
     """
 
     def __init__(self, s3: S3Client, bucket: str, clock: Clock) -> None:
         self._s3, self._bucket, self._clock = s3, bucket, clock
 
     def publish(self, publication: Publication) -> StoredObject:
-        """Upload unless it is there already; the file is removed once the object is seen whole.
+        """Upload the file unless it is already there; delete it once the object is confirmed.
 
-        Raises StaleFence, VerificationFailed if the file's bytes are not those of its SHA-256,
-        Stopped, Unavailable after too many conflicts.
+        Raises StaleFence, VerificationFailed if the file does not match its SHA-256, Stopped,
+        Unavailable, also after too many conflicts.
         """
         meter = Meter(lambda _total: None, publication.stop)
         self._require_bytes(publication, meter)
@@ -80,7 +80,7 @@ class Publisher:
             raise VerificationFailed(f"{publication.file} is not the file that was verified.")
 
     def _is_ours(self, there: HeadObjectOutputTypeDef, publication: Publication) -> bool:
-        """Return whether the visible object is this rendition; StaleFence if it outranks it."""
+        """Return whether the visible object is this rendition; raise StaleFence if it is newer."""
         metadata = object_metadata.unpack(there["Metadata"])
         if metadata.get(object_metadata.JOB) != publication.job_id:
             return False
@@ -92,10 +92,10 @@ class Publisher:
         return False
 
     def _clear(self, publication: Publication) -> None:
-        """Abort what earlier attempts of the job sent of this key and never completed.
+        """Abort unfinished uploads to this key by earlier attempts of the job.
 
-        A killed one leaves its parts, and they are paid for until the bucket's rule comes. Should
-        a zombie meet the upload of the attempt after it here, that one begins anew.
+        A killed attempt leaves parts that cost money until the bucket's lifecycle rule runs. If a
+        zombie aborts the upload of a later attempt here, that attempt starts again.
         """
         key, size = publication.key, publication.file.stat().st_size
         if publication.fence == 1 or size <= transfer.PART_BYTES:
@@ -131,10 +131,10 @@ class Publisher:
         try:
             upload(self._s3, job, meter)
         except (SourceChanged, SourceGone) as error:
-            # 412: somebody wrote between look and call; 404: what we would replace is gone.
+            # 412: another writer came between read and call; 404: the object to replace is gone.
             raise _Conflict(str(error), decided=True) from error
         except Unavailable as error:
-            # NoSuchUpload: our own completion may have happened without its answer.
+            # NoSuchUpload: our own completion may have succeeded although its answer was lost.
             if code_of(error.__cause__) in {"ConditionalRequestConflict", "NoSuchUpload"}:
                 raise _Conflict(str(error), decided=False) from error
             raise
@@ -150,7 +150,7 @@ class Publisher:
 
 
 class _Conflict(Exception):
-    """Another writer came between; `decided` says that its write is visible already."""
+    """Another writer interfered; `decided` says that its write is already visible."""
 
     def __init__(self, message: str, *, decided: bool) -> None:
         super().__init__(message)

@@ -1,37 +1,45 @@
-"""A pinned object of which only what is read is fetched: ranges of S3, kept in a sparse file.
+"""Read an S3 object by ranges, pinned to one version: into a sparse file, or as a stream.
 
-Every byte comes from S3 at most once. All of them are of one version, and a broken range is taken
-up where it broke; what cannot be read is an error, never a shorter or another content.
+A broken range is resumed where it broke. A byte that cannot be read is an error, never shorter or
+different content.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hevcq.backends.aws.errors import translate_errors
+from hevcq.backends.aws.s3.metadata import pinned
 from hevcq.backends.aws.s3.transfer import Download, Meter, fetch_span, write_at
-from hevcq.errors import DiskFull
+from hevcq.errors import DiskFull, Unavailable
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 BLOCK_BYTES = 64 * 1024
-"""The least that is fetched: what a demuxer that jumps about wants of each place."""
+"""Bytes of the smallest fetch: about what a seeking demuxer reads at each position."""
 MOST_BLOCKS = 4
-"""The most that is fetched at once for one that reads straight on: what is left of it is waste where
-a chunk ends. At 30 ms a request this is 8 MB/s, and an encode reads less."""
+"""Blocks of the largest fetch, for sequential reads: the unread rest is wasted where a chunk ends.
+At 30 ms a request this is 8 MB/s, and an encode reads less."""
 HEAD_BLOCKS = 128
-"""How much of a source is kept for its next reader: 8 MiB hold the index of a video of three hours."""
+"""Blocks of a source kept for its next reader: 8 MiB hold the index of a video of three hours."""
+RESUMES = 3
+"""Attempts to resume one broken stream before a read fails."""
 
 
 class HeadBlockCache:
-    """What was read first of the source that was read last: its index, and what probing looks at.
+    """The first blocks that were read of the most recent source: its index, and what ffprobe reads.
 
-    Every reader of a source begins with these, so a process that makes several chunks of one video
-    fetches them once.
+    Every reader of a source starts with them, so a process that encodes several chunks of one
+    video fetches them once. Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -40,7 +48,7 @@ class HeadBlockCache:
         self._blocks: dict[int, bytes] = {}
 
     def of(self, job: Download) -> dict[int, bytes]:
-        """Return the blocks kept of this very version, to be added to."""
+        """Return the cached blocks of this version by number; the caller adds to them."""
         whose = (job.bucket, job.key, str(job.size), *map(str, job.pins.values()))
         with self._lock:
             if whose != self._whose:
@@ -49,10 +57,10 @@ class HeadBlockCache:
 
 
 class SparseFile:
-    """The bytes of one object, as `job` pins it, fetched on first use into the new file `path`.
+    """A local sparse file at `path` whose bytes are fetched from the pinned object on first use.
 
-    `head` holds blocks by number that are known already, and takes the first ones fetched.
-    `failure` is the first error that a read met. Use it from any number of threads.
+    Each byte is fetched at most once. `head` holds the cached blocks by number and receives the
+    first fetched ones. `failure` is the first error of a read. Thread-safe.
     """
 
     def __init__(
@@ -61,21 +69,21 @@ class SparseFile:
         self.failure: BaseException | None = None
         self.size = job.size
         self._s3, self._job, self._meter = s3, job, meter
-        self._here = bytearray(-(-job.size // BLOCK_BYTES))
+        self._present_blocks = bytearray(-(-job.size // BLOCK_BYTES))
         self._lock = threading.Lock()
-        self._follows, self._run = -1, 1
+        self._next_block, self._run = -1, 1
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.truncate(self._handle, job.size)
         self._head = head
         for number, content in list(head.items()):
             os.pwrite(self._handle, content, number * BLOCK_BYTES)
-            self._here[number] = 1
+            self._present_blocks[number] = 1
 
     def read(self, at: int, count: int) -> bytes:
-        """Return at most `count` bytes from `at` on, at least one before the end; b"" at the end.
+        """Return up to `count` bytes from offset `at`, at least one; b"" at the end of the object.
 
-        Raises SourceGone or SourceChanged if the object is not the pinned one any more,
-        DiskFull, Unavailable or Stopped; and again what an earlier read raised.
+        Raises SourceGone or SourceChanged if the object is no longer the pinned one, DiskFull,
+        Unavailable or Stopped. After a failure every read raises the same error.
         """
         end = min(self.size, at + count)
         if at >= end:
@@ -92,39 +100,47 @@ class SparseFile:
                 raise self.failure from error
 
     def _present(self, at: int, end: int) -> int:
-        """Have the block of `at` here; return up to where, at most `end`, all is here."""
+        """Fetch the block of `at` if it is missing; return the end of the bytes present, at most `end`."""
         first = at // BLOCK_BYTES
-        if not self._here[first]:
+        if not self._present_blocks[first]:
             self._fetch(first)
         last = first
-        while last < len(self._here) and self._here[last] and last * BLOCK_BYTES < end:
+        while (
+            last < len(self._present_blocks)
+            and self._present_blocks[last]
+            and last * BLOCK_BYTES < end
+        ):
             last += 1
         return min(end, last * BLOCK_BYTES)
 
     def _fetch(self, first: int) -> None:
-        """Fetch a block, and of those after it the more the longer the reads go straight on."""
-        self._run = min(MOST_BLOCKS, 2 * self._run) if first == self._follows else 1
+        """Fetch a block, and more of the following ones the longer the reads are sequential."""
+        self._run = min(MOST_BLOCKS, 2 * self._run) if first == self._next_block else 1
         last = first + 1
-        while last < len(self._here) and last - first < self._run and not self._here[last]:
+        while (
+            last < len(self._present_blocks)
+            and last - first < self._run
+            and not self._present_blocks[last]
+        ):
             last += 1
         span = (first * BLOCK_BYTES, min(self.size, last * BLOCK_BYTES))
         fetch_span(
             self._s3, self._job, span, lambda at, b: write_at(self._handle, at, b, self._meter)
         )
-        self._here[first:last] = b"\1" * (last - first)
-        self._follows = last
+        self._present_blocks[first:last] = b"\1" * (last - first)
+        self._next_block = last
         for number in range(first, last):
             if len(self._head) < HEAD_BLOCKS:
                 place = number * BLOCK_BYTES
                 self._head[number] = os.pread(self._handle, BLOCK_BYTES, place)
 
     def fail(self, error: BaseException) -> None:
-        """Note that a reader was not given what it asked for."""
+        """Record a failure to serve a reader."""
         with self._lock:
             self.failure = self.failure or error
 
     def close(self) -> None:
-        """Forget the bytes; a read after this fails."""
+        """Close the file; later reads fail."""
         with self._lock:
             if self._handle >= 0:
                 os.close(self._handle)
@@ -135,3 +151,68 @@ def _named(error: BaseException, job: Download) -> BaseException:
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return DiskFull(f"There is no room for what is read of {job.key!r}.")
     return error
+
+
+class ObjectReader(io.RawIOBase):
+    """A stream of one object from byte `start` on, read from `answer` (of GetObject).
+
+    A broken stream is resumed from the same version: reads raise SourceChanged if the object was
+    replaced meanwhile, and Unavailable when it breaks too often.
+    """
+
+    def __init__(
+        self, s3: S3Client, place: Mapping[str, str], start: int, answer: GetObjectOutputTypeDef
+    ) -> None:
+        super().__init__()
+        self._s3 = s3
+        self._where: dict[str, Any] = {**place, **pinned(answer)}
+        self._at, self._end = start, start + answer["ContentLength"]
+        self._body: StreamingBody | None = answer["Body"]
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read once into `buffer`; return the number of bytes, 0 at the end.
+
+        Raises SourceGone, SourceChanged, Unavailable.
+        """
+        wanted = min(len(buffer), self._end - self._at)
+        if wanted <= 0:
+            return 0
+        content = self._read(wanted)
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+    def _read(self, wanted: int) -> bytes:
+        for attempt in range(RESUMES + 1):
+            try:
+                with translate_errors(f"read {self._where['Key']!r}"):
+                    content: bytes = self._stream().read(wanted)
+            except Unavailable:
+                self._drop()
+                if attempt == RESUMES:
+                    raise
+                continue
+            if content:
+                return content
+            self._drop()
+        raise Unavailable(f"S3 answered {self._where['Key']!r} with fewer bytes than it has.")
+
+    def _stream(self) -> StreamingBody:
+        if self._body is None:
+            span = f"bytes={self._at}-{self._end - 1}"
+            self._body = self._s3.get_object(**self._where, Range=span)["Body"]
+        return self._body
+
+    def _drop(self) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body = None
+
+    def close(self) -> None:
+        """Close the stream and its connection."""
+        self._drop()
+        super().close()

@@ -1,8 +1,8 @@
-"""Uploads that go on where a kill, a stop or an outage left them, part by part.
+"""Resume multipart uploads after a kill, a stop or an outage.
 
-S3 keeps the parts of an upload until it is completed or aborted; this machine keeps a note of each
-upload it has begun. An upload is taken up only for the very bytes it was begun with (by SHA-256 of
-the whole file), and a part only if what S3 says of it fits the bytes in the file.
+S3 keeps the parts of an upload until it is completed or aborted; this machine keeps a journal entry
+of each upload that it has started. An upload is resumed only for the same bytes (by SHA-256 of the
+whole file), and a part is reused only if its checksum at S3 matches the bytes in the file.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ SUFFIX = ".json"
 UNUSABLE = frozenset(
     {"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest"}
 )
-"""Answers after which an upload is begun anew: it is gone, or its parts are not what they should be."""
+"""Error codes after which an upload starts again: it is gone, or its parts are wrong."""
 
 
 class OpenUpload(Frozen):
-    """An upload that was begun and is not known to have ended.
+    """An upload that was started and is not known to have ended.
 
-    `file` is its local path, percent-encoded: a file's name need not be Unicode.
+    `file` is its local path, percent-encoded because a file name need not be Unicode. `step` is
+    the size of its parts in bytes.
     """
 
     bucket: str
@@ -52,7 +53,7 @@ class OpenUpload(Frozen):
     step: int
 
     def is_of(self, job: Upload) -> bool:
-        """Return whether the upload was begun with these very bytes, cut in this way."""
+        """Return whether the upload has the same bytes and part size as `job`."""
         return (self.size, self.sha256, self.step) == (
             job.size,
             job.metadata.get(object_metadata.SHA256),
@@ -60,7 +61,7 @@ class OpenUpload(Frozen):
         )
 
     def is_stale(self) -> bool:
-        """Return whether the file is gone or was changed, so that nobody will go on."""
+        """Return whether the file is gone or has changed, so that the upload is never resumed."""
         try:
             now = Path(os.fsdecode(unquote_to_bytes(self.file))).stat()
         except OSError:
@@ -69,13 +70,13 @@ class OpenUpload(Frozen):
 
 
 class JournalEntry:
-    """One upload's note, locked: another process that uploads to the same key gets none."""
+    """The locked journal entry of one upload: no other process gets it at the same time."""
 
     def __init__(self, path: Path, handle: int) -> None:
         self._path, self._handle, self._there = path, handle, True
 
     def read(self) -> OpenUpload | None:
-        """Return what was begun, or None; a note cut off by a kill says nothing."""
+        """Return the recorded upload; None if there is none or a kill cut the entry off."""
         content = os.pread(self._handle, os.fstat(self._handle).st_size, 0)
         try:
             return OpenUpload.model_validate_json(content)
@@ -83,36 +84,36 @@ class JournalEntry:
             return None
 
     def write(self, begun: OpenUpload) -> None:
-        """Note an upload, durable when it returns."""
+        """Record an upload, durable when the call returns."""
         content = begun.model_dump_json().encode()
         os.truncate(self._handle, 0)
         os.pwrite(self._handle, content, 0)
         os.fsync(self._handle)
 
     def forget(self) -> None:
-        """Remove the note: the upload has ended. Once only: what is there next is another's."""
+        """Remove the entry of an ended upload, once: a later file at the path is another entry."""
         if self._there:
             self._path.unlink(missing_ok=True)
         self._there = False
 
 
 class UploadJournal:
-    """The notes of one machine, in `folder`."""
+    """The journal of this machine's uploads, kept in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._swept = False
 
     @contextmanager
-    def note(self, bucket: str, key: str) -> Iterator[JournalEntry | None]:
-        """Hold the note of one key; None if another process or thread does."""
+    def entry(self, bucket: str, key: str) -> Iterator[JournalEntry | None]:
+        """Lock the entry of one key inside the context; None if another process or thread has it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(f"{bucket}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
         with _locked(self._folder / (name + SUFFIX)) as note:
             yield note
 
     def sweep(self, s3: S3Client) -> None:
-        """Abort, once a process, what nobody will go on with: its file is gone or has changed."""
+        """Abort the uploads whose file is gone or has changed, once in each process."""
         if self._swept:
             return
         self._swept = True
@@ -143,18 +144,19 @@ def _locked(path: Path) -> Iterator[JournalEntry | None]:
 def upload_resumable(
     s3: S3Client, job: Upload, journal: UploadJournal, meter: Meter
 ) -> Mapping[str, Any]:
-    """Upload a file as `transfer.upload` does, taking up what was sent of it before.
+    """Upload a file as `transfer.upload` does, resuming an earlier upload of the same bytes.
 
-    A stop or an outage leaves the parts in place for the next time. A file that changes while it
-    is uploaded ends it for good. Parts of other bytes under the same key are aborted first.
+    A stop or an outage leaves the parts in place for the next attempt. If the file changes during
+    the upload, the upload is aborted. An upload of other bytes to the same key is aborted first.
+    Raises SourceChanged, Stopped, Unavailable.
     """
     journal.sweep(s3)
     if job.size <= transfer.PART_BYTES:
         return transfer.upload(s3, job, meter)
-    with journal.note(job.bucket, job.key) as note:
+    with journal.entry(job.bucket, job.key) as note:
         if note is None:
             return transfer.upload(s3, job, meter)
-        begun, there = _taken_up(s3, job, note)
+        begun, there = _resume_or_start(s3, job, note)
         try:
             answer = transfer.send_parts(s3, job, begun.upload_id, meter, there)
         except SourceChanged:
@@ -173,10 +175,10 @@ def _end(s3: S3Client, begun: OpenUpload, note: JournalEntry) -> None:
     note.forget()
 
 
-def _taken_up(
+def _resume_or_start(
     s3: S3Client, job: Upload, note: JournalEntry
 ) -> tuple[OpenUpload, dict[int, transfer.UploadedPart]]:
-    """Return the upload to go on with, and the parts that S3 has of it."""
+    """Return the upload to continue, and the parts that S3 has of it."""
     begun = note.read()
     if begun is not None and begun.is_of(job):
         there = _parts(s3, begun)
@@ -200,7 +202,7 @@ def _taken_up(
 
 
 def _parts(s3: S3Client, begun: OpenUpload) -> dict[int, transfer.UploadedPart] | None:
-    """Return the parts by number, or None if the upload is gone (the bucket's rule aborted it)."""
+    """Return the parts by number, or None if the bucket's lifecycle rule aborted the upload."""
     pages = s3.get_paginator("list_parts").paginate(
         Bucket=begun.bucket, Key=begun.key, UploadId=begun.upload_id
     )

@@ -20,8 +20,7 @@ from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3.done_tags import DoneTags
 from hevcq.backends.aws.s3.local_proxy import serve_object
 from hevcq.backends.aws.s3.publish import Publisher
-from hevcq.backends.aws.s3.range_reader import HeadBlockCache
-from hevcq.backends.aws.s3.reader import ObjectReader
+from hevcq.backends.aws.s3.range_reader import HeadBlockCache, ObjectReader
 from hevcq.backends.aws.s3.resumable_upload import UploadJournal, upload_resumable
 from hevcq.backends.aws.s3.transfer import READ_BYTES, Download, Meter, Upload, download
 from hevcq.domain.job import Source
@@ -43,7 +42,7 @@ OCTETS = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Where sources come from and renditions go; one bucket may be both."""
+    """The names of the buckets of sources and renditions, which may be the same."""
 
     input: str
     output: str
@@ -52,10 +51,10 @@ class Buckets:
 class S3Store(Store):
     """Objects on S3.
 
-    A source is the newest object at its key or it is not a source any more: a later upload
-    supersedes it even where the bucket keeps versions, so that an old rendition never overwrites
-    a newer one. `reused` names the sources whose bytes were there already, which S3 will not
-    announce again. `control` sends head, put and delete where the caller repeats those itself.
+    A source must be the newest object at its key: a later upload supersedes it even in a versioned
+    bucket, so that an old rendition never overwrites a newer one. `reused` holds the ids of sources
+    whose bytes were already in the bucket, for which S3 sends no event. `control` sends head, put
+    and delete requests where the caller retries them itself.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class S3Store(Store):
         self.reused: set[str] = set()
         self._s3, self._buckets, self._clock = s3, buckets, clock
         self._own_control, self._uploads = control, uploads
-        self._marks = DoneTags(s3) if tag_done else None
+        self._done_tags = DoneTags(s3) if tag_done else None
         self._publisher = Publisher(s3, buckets.output, clock)
         self._head_blocks = HeadBlockCache()
 
@@ -80,11 +79,10 @@ class S3Store(Store):
         return self._s3 if self._own_control is None else self._own_control
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
-        """Upload a file to the input bucket, unless these very bytes are there under the key.
+        """Upload a file to the input bucket, unless the key already holds the same bytes.
 
-        Parts that an earlier try sent are not sent again, see `resume`.
-
-        Raises SourceGone, SourceChanged if the file changes meanwhile, Stopped, Unavailable.
+        Parts of an earlier upload are not sent again, see `resumable_upload`. Raises BadKey,
+        SourceGone, SourceChanged if the file changes meanwhile, Stopped, Unavailable.
         """
         check_key(key)
         meter = Meter(moved, stop)
@@ -140,7 +138,7 @@ class S3Store(Store):
                 raise
 
     def check(self, source: Source) -> None:
-        """Raise SourceGone, SourceChanged or SourceUnreadable unless the source is as it was."""
+        """Raise SourceGone, SourceChanged or SourceUnreadable unless the source is unchanged."""
         self._newest(source)
 
     def _newest(self, source: Source) -> HeadObjectOutputTypeDef:
@@ -154,7 +152,11 @@ class S3Store(Store):
     def fetch(
         self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
     ) -> Iterator[Input]:
-        """Download the source into `scratch`, checked by size and by its SHA-256 if we know it."""
+        """Download the source into `scratch`; check its size, and its SHA-256 if it is known.
+
+        Raises SourceGone, SourceChanged, SourceUnreadable, SourceDamaged if the SHA-256 differs,
+        DiskFull, Stopped, Unavailable.
+        """
         head = self._newest(source)
         path = _place_of(source, scratch)
         meter = Meter(moved, stop)
@@ -172,7 +174,10 @@ class S3Store(Store):
     def stream(
         self, source: Source, scratch: Path, *, moved: Transferred, stop: threading.Event
     ) -> Iterator[Input]:
-        """Relay the source by ranges, pinned to its version; see `relay`."""
+        """Serve the source by ranges through the local proxy, pinned to its version.
+
+        Raises as `fetch` does, some errors only when the context is left (see `local_proxy`).
+        """
         pins = object_metadata.pinned(self._newest(source))
         wanted = Download(source.bucket, source.key, source.size, pins)
         path = _place_of(source, scratch)
@@ -181,7 +186,10 @@ class S3Store(Store):
             yield Input(location=location, path=None)
 
     def open(self, key: str, *, start: int = 0, end: int | None = None) -> BinaryIO:
-        """Stream a published object, all of one version; beyond its end there is nothing."""
+        """Stream a published object from one version; a range past its end is empty.
+
+        Raises BadKey, SourceGone, Unavailable.
+        """
         place = {"Bucket": self._buckets.output, "Key": check_key(key)}
         if end is not None and end <= start:
             self._published(key)
@@ -204,12 +212,12 @@ class S3Store(Store):
         return head
 
     def publish(self, publication: Publication) -> StoredObject:
-        """Make the file visible under its key by one conditional call; see `publishing`."""
+        """Publish a file under its key by one conditional call, see `Publisher.publish`."""
         check_key(publication.key)
         return self._publisher.publish(publication)
 
     def put(self, key: str, content: bytes, *, metadata: Mapping[str, str]) -> StoredObject:
-        """Write a small object in one call, replacing what is there."""
+        """Write a small object in one call, replacing any existing one. Raises BadKey, Unavailable."""
         check_key(key)
         own = {object_metadata.SHA256: sha256_bytes(content)}
         with translate_errors(f"write {key!r} to the bucket {self._buckets.output}"):
@@ -224,12 +232,12 @@ class S3Store(Store):
         return object_metadata.stored(key, self._published(key))
 
     def stat(self, key: str) -> StoredObject | None:
-        """Return the visible object at `key`, or None."""
+        """Return the visible object at `key`, or None. Raises BadKey, Unavailable."""
         head = self._head(self._buckets.output, check_key(key))
         return None if head is None else object_metadata.stored(key, head)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Yield objects in key order; one more call each, because listings carry no metadata."""
+        """Yield objects in key order; each costs a HeadObject, because listings carry no metadata."""
         pages = self._s3.get_paginator("list_objects_v2")
         found = iter(pages.paginate(Bucket=self._buckets.output, Prefix=prefix))
         with ThreadPoolExecutor(HEADS_AT_A_TIME, thread_name_prefix="s3-head") as pool:
@@ -244,7 +252,7 @@ class S3Store(Store):
                         yield object_metadata.stored(key, head)
 
     def sources(self, prefix: str) -> Iterator[Source]:
-        """Yield the newest version of each object of the input bucket, without folder markers."""
+        """Yield the newest version of each object in the input bucket, except folder markers."""
         bucket = self._buckets.input
         pages = iter(
             self._s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
@@ -259,21 +267,21 @@ class S3Store(Store):
                     yield self._source(entry["Key"], entry, entry["Size"])
 
     def mark_source_finished(self, source: Source, *, collected: bool) -> bool:
-        """Tag the version `hevcq=done`, if the settings say so; see `marks`."""
-        return self._marks is not None and self._marks.mark_source_finished(
+        """Tag the version `hevcq=done` if the settings enable it; see `done_tags`."""
+        return self._done_tags is not None and self._done_tags.mark_source_finished(
             source, collected=collected
         )
 
     def unmark_source_finished(self, source: Source) -> None:
-        """Take `done` back, if the settings say that it may be there."""
-        if self._marks is not None:
-            self._marks.unmark_source_finished(source)
+        """Replace the tag `hevcq=done` if the settings enable it; see `done_tags`."""
+        if self._done_tags is not None:
+            self._done_tags.unmark_source_finished(source)
 
     def _head_out(self, key: str) -> HeadObjectOutputTypeDef | None:
         return self._head(self._buckets.output, key)
 
     def delete(self, key: str) -> bool:
-        """Remove the object (or hide it behind a delete marker); False if there is none."""
+        """Delete the object, or hide it behind a delete marker; return False if there is none."""
         if self._head(self._buckets.output, check_key(key)) is None:
             return False
         with translate_errors(f"delete {key!r} from the bucket {self._buckets.output}"):
@@ -281,9 +289,10 @@ class S3Store(Store):
         return True
 
     def collect(self, key: str, target: Path, *, moved: Transferred, stop: threading.Event) -> str:
-        """Download beside `target`, make it durable, and let it appear whole under its name.
+        """Download beside `target`, make the file durable, then link it to its name.
 
-        Raises FileExistsError if `target` exists, SourceGone, DiskFull, Stopped, Unavailable.
+        Returns its SHA-256. Raises FileExistsError if `target` exists, SourceGone, DiskFull,
+        Stopped, Unavailable, also when the SHA-256 differs from that of the object.
         """
         head = self._published(key)
         meter = Meter(moved, stop)
@@ -307,28 +316,12 @@ class S3Store(Store):
         return sha256
 
     def free_bytes(self) -> int | None:
-        """Return None: a bucket has no limit."""
+        """Return None: a bucket has no size limit."""
         return None
-
-    def presigned_get(self, key: str, expires_s: int) -> str:
-        """Return a URL that reads a published object for `expires_s` seconds."""
-        where = {"Bucket": self._buckets.output, "Key": check_key(key)}
-        with translate_errors(f"sign a URL for {key!r}"):
-            return self._s3.generate_presigned_url("get_object", where, ExpiresIn=expires_s)
-
-    def presigned_post(self, key: str, max_bytes: int, expires_s: int) -> dict[str, Any]:
-        """Return `url` and `fields` of a form that uploads this key, of at most `max_bytes`."""
-        with translate_errors(f"sign an upload for {key!r}"):
-            return self._s3.generate_presigned_post(
-                self._buckets.input,
-                check_key(key),
-                Conditions=[["content-length-range", 1, max_bytes]],
-                ExpiresIn=expires_s,
-            )
 
 
 def _place_of(source: Source, scratch: Path) -> Path:
-    """Return where a source is kept in `scratch`; what is there of an earlier try is removed."""
+    """Return the path of a source in `scratch`, and remove the file of an earlier attempt."""
     suffix = Path(source.key).suffix
     path = scratch / (source.source_id + (suffix if SAFE_SUFFIX.match(suffix) else ""))
     path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Move whole files to and from S3: in parts, side by side, stoppable, checked.
+"""Upload and download whole files: in parallel parts, stoppable, with checksums.
 
-Nothing of an upload is visible before its last call, and a transfer that ends early leaves
-neither an open multipart upload nor a file; `resume` keeps the parts of one for the next time.
+An upload is invisible before its last call, and an aborted transfer leaves neither an open
+multipart upload nor a file; `resumable_upload` keeps the parts for the next attempt.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 PART_BYTES = 16 * MIB
-"""Size of a part; a file up to one part goes in one call. AWS advises 8 to 16 MB
+"""Bytes of a part; a file of at most one part takes a single call. AWS advises 8 to 16 MB
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html)."""
 MAX_PARTS = 10_000
 """S3's limit (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
 PARTS_AT_A_TIME = 4
-"""Parts in flight of one file: at most 64 MiB of memory."""
+"""Parts of one file in flight: at most 64 MiB of memory."""
 READ_BYTES = 1 * MIB
 PART_ATTEMPTS = 4
-"""How often one part's download is taken up again where it broke off."""
+"""Attempts at the download of one part, each resumed where the one before broke off."""
 
 _log = get_logger()
 
 
 @dataclass(slots=True)
 class Meter:
-    """Counts the bytes of one transfer, and ends it when told to stop."""
+    """Counts the bytes of one transfer, and aborts it once `stop` is set. Thread-safe."""
 
     moved: Transferred
     stop: threading.Event
@@ -51,12 +51,12 @@ class Meter:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, count: int) -> None:
-        """Count bytes; raise Stopped once `stop` is set."""
+        """Count `count` bytes; raise Stopped once `stop` is set."""
         self.check()
         self.count(count)
 
     def count(self, count: int) -> None:
-        """Count bytes after which it is too late to stop."""
+        """Count `count` bytes of a call that can no longer be stopped."""
         with self._lock:
             self.total += count
             self.moved(self.total)
@@ -69,9 +69,9 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What to upload where. `condition` holds IfNoneMatch or IfMatch for the last call.
+    """A file of `size` bytes to upload. `condition` holds IfNoneMatch or IfMatch for the last call.
 
-    `unchanged` is called before that call and raises if the file is not what it was.
+    `unchanged` is called before that call and raises if the file has changed.
     """
 
     bucket: str
@@ -85,22 +85,22 @@ class Upload:
 
     @property
     def place(self) -> dict[str, Any]:
-        """Bucket and key as arguments."""
+        """The bucket and key as arguments."""
         return {"Bucket": self.bucket, "Key": self.key}
 
 
 @dataclass(frozen=True, slots=True)
 class UploadedPart:
-    """A part that S3 has: its size, ETag and, where S3 tells it, SHA-256 in base64."""
+    """A part that S3 has: its size in bytes, ETag, and SHA-256 in base64 if S3 reports it."""
 
     size: int
     etag: str
     sha256: str
 
-    def holds(self, content: bytes) -> bool:
-        """Return whether the part is these very bytes, by SHA-256 or else by MD5 (its ETag).
+    def matches(self, content: bytes) -> bool:
+        """Return whether the part has these bytes, by SHA-256 or else by MD5 (its ETag).
 
-        An ETag that is no MD5 (SSE-KMS) fits nothing, and the part is sent again.
+        An ETag that is no MD5 (SSE-KMS) never matches, and the part is sent again.
         """
         if self.size != len(content):
             return False
@@ -108,20 +108,23 @@ class UploadedPart:
             return self.sha256 == base64.b64encode(hashlib.sha256(content).digest()).decode()
         return self.etag.strip('"') == hashlib.md5(content, usedforsecurity=False).hexdigest()
 
-    def named(self, number: int) -> dict[str, Any]:
-        """Return the part as CompleteMultipartUpload wants it."""
+    def completed(self, number: int) -> dict[str, Any]:
+        """Return the part as an argument of CompleteMultipartUpload."""
         part = {"PartNumber": number, "ETag": self.etag}
         return part | ({"ChecksumSHA256": self.sha256} if self.sha256 else {})
 
 
 def part_bytes(size: int) -> int:
-    """Return how large the parts of a file of `size` bytes are."""
+    """Return the part size in bytes for a file of `size` bytes."""
     least = -(-size // MAX_PARTS)
     return max(PART_BYTES, -(-least // MIB) * MIB)
 
 
 def upload(s3: S3Client, job: Upload, meter: Meter) -> Mapping[str, Any]:
-    """Upload a file and return S3's last answer; each part is checked by SHA-256 on arrival."""
+    """Upload a file and return S3's last answer; S3 checks each part by SHA-256.
+
+    Raises SourceChanged, Stopped, Unavailable.
+    """
     meter.check()
     if job.size <= PART_BYTES:
         content = job.path.read_bytes()
@@ -147,7 +150,7 @@ def _described(job: Upload) -> dict[str, Any]:
 
 
 def start_multipart(s3: S3Client, job: Upload) -> str:
-    """Begin an upload in parts; return its id."""
+    """Start a multipart upload; return its id. Raises Unavailable."""
     with translate_errors(f"start the upload of {job.key!r} to the bucket {job.bucket}"):
         return s3.create_multipart_upload(**job.place, **_described(job))["UploadId"]
 
@@ -159,17 +162,20 @@ def send_parts(
     meter: Meter,
     there: Mapping[int, UploadedPart] = MappingProxyType({}),
 ) -> Mapping[str, Any]:
-    """Send the parts that are not `there` yet, and complete the upload by one last call."""
+    """Send the parts that are not `there` yet, then complete the upload by one call.
+
+    Raises SourceChanged, Stopped, Unavailable.
+    """
     step = part_bytes(job.size)
 
     def send(number: int) -> dict[str, Any]:
         meter.check()
         content = _read(job.path, (number - 1) * step, step)
         found = there.get(number)
-        if found is None or not found.holds(content):
+        if found is None or not found.matches(content):
             found = _send(s3, job, upload_id, number, content)
         meter.add(len(content))
-        return found.named(number)
+        return found.completed(number)
 
     parts = run_parallel(send, range(1, -(-job.size // step) + 1))
     meter.check()
@@ -193,12 +199,12 @@ def _send(s3: S3Client, job: Upload, upload_id: str, number: int, content: bytes
 
 
 def abort(s3: S3Client, bucket: str, key: str, upload_id: str) -> None:
-    """Abort an upload; where that fails, the bucket's lifecycle rule does it."""
+    """Abort a multipart upload. Never raises a HevcqError."""
     try:
         with translate_errors(f"abort the upload of {key!r}"):
             s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
     except HevcqError as error:
-        # Gone already, or out of reach: then the bucket's lifecycle rule removes it.
+        # Already gone, or S3 is unreachable: the bucket's lifecycle rule removes it later.
         _log.info("multipart_not_aborted", key=key, why=str(error))
 
 
@@ -209,9 +215,10 @@ def _read(path: Path, start: int, count: int) -> bytes:
 
 
 def run_parallel(work: Callable[[int], Any], numbers: range) -> list[Any]:
-    """Run `work` for every number, a few at a time; return the results in order.
+    """Run `work` for every number, PARTS_AT_A_TIME in parallel; return the results in order.
 
-    The first error ends the rest: those not begun are cancelled, those that run are waited for.
+    After the first error the pending calls are cancelled, the running ones awaited, and the error
+    is raised.
     """
     if len(numbers) == 1:
         return [work(numbers[0])]
@@ -229,7 +236,7 @@ def run_parallel(work: Callable[[int], Any], numbers: range) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """What to download: `pins` are VersionId and IfMatch, so that all parts are of one object."""
+    """An object of `size` bytes to download; `pins` (VersionId, IfMatch) keep it to one version."""
 
     bucket: str
     key: str
@@ -238,10 +245,10 @@ class Download:
 
 
 def download(s3: S3Client, job: Download, path: Path, meter: Meter) -> None:
-    """Download an object into the new file `path`; the file is removed if that fails.
+    """Download an object into the new file `path`, which is removed on failure.
 
-    Raises SourceChanged or SourceGone when the object is not the pinned one any more, DiskFull,
-    Unavailable, Stopped.
+    Raises SourceChanged or SourceGone if the object is no longer the pinned one, FileExistsError,
+    DiskFull, Unavailable, Stopped.
     """
     meter.check()
     made = False
@@ -275,10 +282,10 @@ def _download_parts(s3: S3Client, job: Download, handle: int, meter: Meter) -> N
 def fetch_span(
     s3: S3Client, job: Download, span: tuple[int, int], write: Callable[[int, bytes], None]
 ) -> None:
-    """Read the bytes of one span and hand them to `write` with their place, each once.
+    """Read the bytes of `span` (start, end) and pass them to `write` with their offset, each once.
 
-    A stream that breaks is taken up where it broke. Raises SourceChanged or SourceGone when the
-    object is not the pinned one any more, and Unavailable.
+    A broken stream is resumed where it broke. Raises SourceChanged or SourceGone if the object is
+    no longer the pinned one, and Unavailable.
     """
     start, end = span
     for attempt in range(1, PART_ATTEMPTS + 1):
@@ -304,7 +311,7 @@ class _Broken(Exception):
 def _stream(
     s3: S3Client, job: Download, span: tuple[int, int], write: Callable[[int, bytes], None]
 ) -> int:
-    """Read one range; return how far it got, or raise _Broken when the connection broke."""
+    """Read one range; return the offset reached, or raise _Broken if the connection broke."""
     at, end = span
     asked = {"Bucket": job.bucket, "Key": job.key, "Range": f"bytes={at}-{end - 1}"}
     with translate_errors(
@@ -327,7 +334,7 @@ def _stream(
 
 
 def write_at(handle: int, at: int, content: bytes, meter: Meter) -> None:
-    """Write bytes at their place in an open file, and count them."""
+    """Write `content` at offset `at` of an open file, and count its bytes. Raises Stopped."""
     view = memoryview(content)
     while view:
         written = os.pwrite(handle, view, at)
