@@ -19,9 +19,9 @@ START, END = "<!-- figures -->\n", "<!-- /figures -->"
 HEAD = ["| figure | measured | goal |", "|---|---|---|"]
 DOC_HEAD = """# Figures
 
-All that `make bench` measures, as its last run printed it; `python scripts/write_figures.py` writes
-this page from `benchmarks/out/*.json`. Ratios are medians of runs that were interleaved with what
-they are compared to; absolute times belong to the machine named.
+Everything that `make bench` measures, from its last run; `python scripts/write_figures.py` writes
+this page from `benchmarks/out/*.json`. Ratios are medians of runs interleaved with what they are
+compared to; absolute times hold for the machine named.
 """
 FLEET = re.compile(r"^\d+ h, \d+ workers: (.*)$")
 """Rows of one measure for many fleets: README shows the worst of each, with its goal."""

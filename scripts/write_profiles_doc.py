@@ -23,12 +23,12 @@ HEAD = """# Profiles
 
 <!-- Written by scripts/write_profiles_doc.py from the model in src/hevcq/domain/profile.py. -->
 
-A profile is a recipe plus its queue numbers: one file `workers/<name>.yaml`. hevcq validates the
-file, and Terraform reads the same file, so a queue and its workers cannot disagree. Adding a
-profile is adding a file; the setting `profiles_dir` names another folder.
+A profile is a recipe and the numbers of its queue: one file `workers/<name>.yaml`. hevcq validates
+the file, and Terraform reads the same file, so a queue and its workers cannot disagree. To add a
+profile, add a file; the setting `profiles_dir` names another folder.
 
-`hevcq profiles list` shows them, `hevcq profiles show NAME` fills every default in, and
-`hevcq profiles validate FILE...` names each wrong key. An unknown key is an error.
+`hevcq profiles list` lists the profiles, `hevcq profiles show NAME` prints one with every default,
+and `hevcq profiles validate FILE...` names each wrong key. An unknown key is an error.
 
 The smallest profile:
 
@@ -42,37 +42,37 @@ video:
 
 The `revision` of a profile is a digest of everything below except `description`, `subscribe`,
 `chunking`, `queue` and `fleet`: a rendition depends on the rest. A source that was not worth encoding is
-remembered by its bytes and this revision, so a changed recipe looks at it again.
+remembered by its bytes and this revision, so a changed recipe tries it again.
 
 Beyond the ranges below: `queue.heartbeat_s` is at most a third of `queue.visibility_s`,
 `queue.max_failures` is below `queue.max_receives`, `queue.dead_letter_retention_s` is not below
-`queue.retention_s`, and `video.max_width` and `video.max_height` come together.
+`queue.retention_s`, and `video.max_width` and `video.max_height` must be set together.
 """
 TAIL = """
 ## What no rendition carries
 
-What a policy above names is refused, dropped with a notice, or converted as it says. These have no
-policy, and go without a word:
+What a policy above names is refused, dropped with a notice, or converted, as the policy says. The
+following has no policy and is dropped silently:
 
-- What only single pictures say: active format description, user data, time codes within the
+- What only single pictures carry: active format description, user data, time codes within the
   pictures (a time code track of MP4 and MOV is kept).
-- A crop that only the container asks for (Matroska's PixelCrop, MP4's clean aperture): the picture
-  comes whole, as ffmpeg decodes it.
+- A crop that only the container requests (Matroska's PixelCrop, MP4's clean aperture): the whole
+  picture is encoded, as ffmpeg decodes it.
 - Of Matroska: ordered and hidden chapters, editions, links between segments and their numbers,
   languages as BCP 47 tags (the three letters are kept).
-- Of MP4: tags that iTunes does not know, where the file also has some that it knows; alternate
-  groups and references between tracks. MP4 holds no mark of the original language.
+- Of MP4: tags that iTunes does not know, if the file also has some that it knows; alternate
+  groups and references between tracks. MP4 has no mark of the original language.
 - The alpha of an HEVC picture and the second eye of MV-HEVC, in a profile that does not skip HEVC.
-- Times finer than a millisecond, where a video comes to Matroska from another container.
+- Times finer than a millisecond, if a video goes from another container to Matroska.
 
 Shape, size, fields, captions, stereoscopic marks and dynamic HDR are looked for in the first
-pictures and in key frames at twelve places all over the video. What comes only between these
-is not seen: an advertisement in another shape of half a minute, say. A video whose shape or size
-is seen to change is refused.
+pictures and in key frames at twelve places throughout the video. What appears only between these
+is missed, for example an advertisement of half a minute in another shape. A video whose shape or
+size is seen to change is refused.
 
-Sound that its container cannot hold is converted by `audio.codec`, which loses quality: PCM in an
-MP4 (Sony's XAVC S) becomes AAC. `audio.unsupported: refuse` leaves such videos as they are.
-A further video stream is judged by its header and the video's first pictures only.
+Sound that the container cannot hold is converted to `audio.codec`, which loses quality: PCM in an
+MP4 (Sony's XAVC S) becomes AAC. `audio.unsupported: refuse` leaves such videos as they are. A
+further video stream is judged only by its header and the video's first pictures.
 """
 
 
