@@ -22,6 +22,7 @@ from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.usecases.ingest.scan import Scanner, inspect_target
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.ingest.summary import IngestSummary
+from hevcq.usecases.ingest.uploader import UPLOADS
 from hevcq.usecases.ingest.watch_folder import Watch
 from hevcq.usecases.operations.finished_sources import LetGo
 from hevcq.usecases.placement.collect import Collector
@@ -32,8 +33,6 @@ from hevcq.worker.delivery.context import keep
 if TYPE_CHECKING:
     from hevcq.worker.signals import StopSignals
 
-UPLOADS = 4
-"""Files uploaded at a time: enough to fill a line with one of them slow. Linking needs one."""
 LOCAL_POLL_S = 1.0
 """The longest time between two looks at the ledger of this machine."""
 FLEET_POLL_S = 3.0

@@ -20,6 +20,8 @@ from hevcq.util.retry import POLL_FAILED
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.handler import ProfileQueue
 
+POLL_WAIT_S = 20.0
+"""Seconds that a receive from the only queue waits: SQS's longest, free on the embedded queue."""
 TAKE_S = 30.0
 """How long a slot waits at most before it looks at its disk again."""
 QUICK_S = 1.0

@@ -12,10 +12,8 @@ from hevcq.ports.queue import Delivery
 from hevcq.util.log import bound, get_logger
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.handler import DeliveryResult, Handler, ProfileQueue
-from hevcq.worker.poller import Poller, back_off
+from hevcq.worker.poller import POLL_WAIT_S, Poller, back_off
 
-POLL_WAIT_S = 20.0
-"""How long a receive of the only queue waits: SQS's longest, and no cost to the embedded queue."""
 DISK_PAUSE_S = 10.0
 """How often the disk is looked at while it is too full to take new work."""
 TURN_S = 5.0

@@ -14,6 +14,9 @@ from hevcq.library.place import holds, holds_original
 from hevcq.library.replacement.journal import Journal, Record
 from hevcq.util.text import printable
 
+KEEP_DAYS = 30.0
+"""Days that a replaced original is kept, unless --keep-originals says otherwise."""
+
 
 class Expiry(StrEnum):
     """What became of an original whose time was up; stable words."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hevcq.library.replacement.retention import KEEP_DAYS
 from hevcq.ports.catalog import Mode
 
 
@@ -36,7 +37,7 @@ class Destination:
 
     mode: Mode
     output: Path | None = None
-    keep_days: float = 30.0
+    keep_days: float = KEEP_DAYS
 
     def has(self, mode: Mode, target: Path) -> bool:
         """Return whether a rendition placed in `mode` at `target` is where this ingest wants it."""

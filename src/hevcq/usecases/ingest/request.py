@@ -8,12 +8,10 @@ from pathlib import Path
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import UsageError
+from hevcq.library.replacement.retention import KEEP_DAYS
 from hevcq.ports.catalog import Mode
 from hevcq.settings.profile_files import pick
 from hevcq.usecases.ingest.destinations import Destination
-
-KEEP_DAYS = 30.0
-"""Days that a replaced original is kept, unless --keep-originals says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

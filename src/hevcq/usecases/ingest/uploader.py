@@ -16,6 +16,8 @@ from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
+UPLOADS = 4
+"""Files uploaded at a time: enough to fill a line while one of them is slow. Linking needs one."""
 STEP_S = 0.2
 
 
