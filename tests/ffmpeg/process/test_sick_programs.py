@@ -12,6 +12,7 @@ from chaos.damage_judge import profile, run
 from hevcq.domain.certificate import Outcome
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ports.encoder import VerifyRequest
 from hevcq.util.clock import SystemClock
 from support.clips import make_clip
 
@@ -32,6 +33,16 @@ SICK = {
 @pytest.fixture
 def clip(tmp_path) -> Path:
     return make_clip(tmp_path, name="video.mkv", seconds=0.4)
+
+
+@pytest.fixture(scope="module")
+def rendition(tmp_path_factory) -> VerifyRequest:
+    """Return a clean rendition, made once; none of the tests that share it writes to it."""
+    folder = tmp_path_factory.mktemp("rendition")
+    source = make_clip(folder, name="video.mkv", seconds=0.4)
+    made = run(source, folder / "made.mkv", profile())
+    assert made.request is not None
+    return made.request
 
 
 def script(folder: Path, name: str, body: str) -> str:
@@ -64,13 +75,11 @@ def test_an_ffprobe_that_broke_is_to_blame_for_a_count_and_an_index_as_well(tmp_
 
 @pytest.mark.parametrize("sick", ["ffmpeg", "ffprobe"])
 @pytest.mark.parametrize("body", SICK.values(), ids=SICK)
-def test_programs_that_broke_after_the_encode_fail_no_rendition(tmp_path, clip, body, sick):
-    made = run(clip, tmp_path / "made.mkv", profile())
-    assert made.request is not None
+def test_programs_that_broke_after_the_encode_fail_no_rendition(tmp_path, rendition, body, sick):
     programs = {"ffmpeg": "ffmpeg", "ffprobe": "ffprobe", sick: script(tmp_path, sick, body)}
     encoder = FfmpegEncoder(programs["ffmpeg"], programs["ffprobe"], SystemClock())
     with pytest.raises(WorkerUnfit):
-        encoder.verify(made.request, on_progress=lambda _: None, stop=STOP)
+        encoder.verify(rendition, on_progress=lambda _: None, stop=STOP)
 
 
 def test_a_video_that_crashes_ffprobe_is_to_blame_itself(tmp_path, clip):
