@@ -27,7 +27,8 @@ from hevcq.backends.aws.sqs.queue import SqsQueue
 from hevcq.domain.job import Phase
 from hevcq.settings.profile_files import load_profiles
 from hevcq.settings.model import Settings
-from hevcq.wiring.app import App, build_pool, open_app
+from hevcq.wiring.app import App, open_app
+from hevcq.wiring.worker import build_pool
 from hevcq.domain.events import EventName, JobEvent
 from hevcq.worker.pool import WorkerPool
 

@@ -30,7 +30,8 @@ from hevcq.domain.job import SETTLED
 from hevcq.domain.keys import key_for_path
 from hevcq.ffmpeg.process import child as process
 from hevcq.settings.model import Settings
-from hevcq.wiring.app import App, build_pool
+from hevcq.wiring.app import App
+from hevcq.wiring.worker import build_pool
 
 STUB = "#!/bin/sh\nexit 1\n"
 

@@ -82,13 +82,13 @@ def recorded(tmp_path: Path, layout, *, undo: bool) -> tuple[Video, Disk]:
     swap = Swap(root, ManualClock(), RecordedFileSystem(disk, other, exchanges=exchanges))
     fsync = os.fsync
 
-    def noting(descriptor: int) -> None:
+    def record_each(descriptor: int) -> None:
         # The notes of locks are written beside the seam.
         fsync(descriptor)
         disk.synced(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", noting)
+        patch.setattr(os, "fsync", record_each)
         if undo:
             swap.undo(made.change.certificate.job_id)
         else:

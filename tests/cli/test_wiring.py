@@ -11,7 +11,8 @@ import pytest
 from hevcq.domain.profile import Fleet
 from hevcq.errors import ConfigError, UnknownProfile
 from hevcq.settings.model import Settings
-from hevcq.wiring.app import build_pool, open_app, slots_per_job
+from hevcq.wiring.app import open_app
+from hevcq.wiring.worker import build_pool, slots_per_job
 from support.fakes.backend import HEVC, memory_backend
 
 

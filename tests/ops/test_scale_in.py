@@ -10,7 +10,8 @@ import pytest
 from hevcq.backends.aws.task_protection import TaskProtection
 from hevcq.domain.job import JobState
 from hevcq.settings.model import Settings
-from hevcq.wiring.app import open_app, watchers
+from hevcq.wiring.app import open_app
+from hevcq.wiring.worker import watchers
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.scale_in import PROTECT_S, RENEW_S, RETRY_S, ScaleInGuard

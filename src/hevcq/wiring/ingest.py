@@ -24,10 +24,11 @@ from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.usecases.ingest.uploader import UPLOADS
 from hevcq.usecases.ingest.watch_folder import Watch
-from hevcq.usecases.operations.finished_sources import LetGo
+from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.recover import recover, recovery_folders
-from hevcq.wiring.app import App, build_pool
+from hevcq.wiring.app import App
+from hevcq.wiring.worker import build_pool
 from hevcq.worker.delivery.context import keep
 
 if TYPE_CHECKING:
@@ -98,8 +99,14 @@ class IngestApplication:
                 app.backend.store, settings.scratch, settings.min_free_mib << 20
             ),
         )
-        let_go = LetGo(app.backend, app.profiles, app.catalog) if settings.aws.tag_done else keep
-        collector = Collector(ports, app.encoder, discard=embedded, let_go=let_go)
+        mark_source_finished = (
+            SourceFinisher(app.backend, app.profiles, app.catalog)
+            if settings.aws.tag_done
+            else keep
+        )
+        collector = Collector(
+            ports, app.encoder, discard=embedded, mark_source_finished=mark_source_finished
+        )
         return Ingest(ports, setup, collector, self._emit, inspect_target)
 
     def _filter(self, where: Destination) -> Filter:

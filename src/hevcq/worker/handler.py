@@ -209,7 +209,7 @@ class Handler:
         """
         if isinstance(decided, (Done, Skipped)) and not lease.lost:
             for source in {task.source for task in delivery.tasks}:
-                self._context.let_go(source)
+                self._context.mark_source_finished(source)
 
     def _unclaimed(
         self, error: Exception, task: Task, delivery: Delivery, lease: Lease, profile: Profile

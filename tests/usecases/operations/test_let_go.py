@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.domain.job import JobState, Source
 from hevcq.errors import LibraryError, Unavailable
-from hevcq.usecases.operations.finished_sources import LetGo
+from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
 from support.fakes.backend import HEVC, Faulty
 from support.ingest.run import NEVER, Bench
@@ -25,8 +25,10 @@ def bench(tmp_path: Path) -> Bench:
 def rewire(bench: Bench) -> None:
     """Collect as `hevcq ingest` against a bucket does where the setting is on."""
     profiles = {HEVC.name: HEVC}
-    let_go = LetGo(bench.backend, profiles, bench.catalog)
-    bench.collector = Collector(bench.ports, bench.encoder, discard=False, let_go=let_go)
+    mark_source_finished = SourceFinisher(bench.backend, profiles, bench.catalog)
+    bench.collector = Collector(
+        bench.ports, bench.encoder, discard=False, mark_source_finished=mark_source_finished
+    )
     bench.tracker._collector = bench.collector
 
 
@@ -88,8 +90,10 @@ def test_a_store_that_does_not_answer_keeps_the_source_and_the_rendition_its_pla
 
     broken = Faulty(bench.backend.store, before=fails)
     backend = replace(bench.backend, store=broken)
-    let_go = LetGo(backend, {HEVC.name: HEVC}, bench.catalog)
-    collector = Collector(bench.ports, bench.encoder, discard=False, let_go=let_go)
+    mark_source_finished = SourceFinisher(backend, {HEVC.name: HEVC}, bench.catalog)
+    collector = Collector(
+        bench.ports, bench.encoder, discard=False, mark_source_finished=mark_source_finished
+    )
 
     done = collector.collect(bench.done(job), NEVER)
 

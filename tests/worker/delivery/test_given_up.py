@@ -10,7 +10,7 @@ from hevcq.domain.job import JobState, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from hevcq.ports.queue import DeadLetter, Selection
-from hevcq.usecases.operations.expired_messages import WHOLE_EVERY, GivenUp
+from hevcq.usecases.operations.expired_messages import FULL_CHECK_EVERY, ExpiredMessages
 from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.periodic import Periodic
 from support.fakes.backend import Faulty
@@ -76,7 +76,7 @@ def test_a_queued_job_that_the_queue_gave_up_is_dead_with_the_reason(farm) -> No
     give_up(farm)
     assert farm.state(source) is JobState.QUEUED
 
-    assert GivenUp(farm.backend).look() == 1
+    assert ExpiredMessages(farm.backend).look() == 1
 
     assert dead(farm, source) == GIVEN_UP
     assert farm.record(source).reason == farm.letters()[0].reason
@@ -86,7 +86,7 @@ def test_one_whose_last_worker_vanished_is_dead_once_its_lease_is_over(farm) -> 
     source = farm.submit()
     give_up(farm)
     farm.ledger.claim(source, farm.profile.name, owner="gone", lease_s=60.0)
-    look = GivenUp(farm.backend)
+    look = ExpiredMessages(farm.backend)
     assert look.look() == 0
     assert farm.state(source) is JobState.RUNNING
 
@@ -101,7 +101,7 @@ def test_a_chunk_that_the_queue_gave_up_ends_its_video(farm) -> None:
     give_up(farm, kind=TaskKind.CHUNK, chunk=1)
     assert farm.state(source) is JobState.SPLIT
 
-    assert GivenUp(farm.backend).look() == 1
+    assert ExpiredMessages(farm.backend).look() == 1
 
     assert dead(farm, source) == GIVEN_UP
 
@@ -113,7 +113,7 @@ def test_a_chunk_that_is_done_all_the_same_ends_nothing(farm) -> None:
     while farm.chunks(source)[1].state is not JobState.DONE:
         farm.handle()
 
-    assert GivenUp(farm.backend).look() == 0
+    assert ExpiredMessages(farm.backend).look() == 0
     assert farm.state(source) is JobState.SPLIT
 
 
@@ -121,7 +121,7 @@ def test_the_message_that_split_a_video_is_needed_only_until_the_chunks_are_sent
     source = farm.split()
     record = farm.record(source)
     letter = letter_of(farm, source)
-    look = GivenUp(farm.backend)
+    look = ExpiredMessages(farm.backend)
 
     assert record.split.announced
     assert look.note(letter) is False
@@ -131,7 +131,7 @@ def test_the_message_that_split_a_video_is_needed_only_until_the_chunks_are_sent
 def test_moved_back_by_the_service_a_given_up_job_is_tried_again(farm) -> None:
     source = farm.submit()
     give_up(farm)
-    GivenUp(farm.backend).look()
+    ExpiredMessages(farm.backend).look()
 
     moved_back(farm)
 
@@ -141,7 +141,7 @@ def test_moved_back_by_the_service_a_given_up_job_is_tried_again(farm) -> None:
 def test_moved_back_by_the_service_a_given_up_chunk_brings_its_video_back(farm) -> None:
     source = farm.split()
     give_up(farm, kind=TaskKind.CHUNK, chunk=1)
-    GivenUp(farm.backend).look()
+    ExpiredMessages(farm.backend).look()
     farm.clock.advance(1e6)
     while (delivery := farm.receive()) is not None:
         farm.do(delivery)
@@ -156,7 +156,7 @@ def test_recorded_too_early_a_job_with_another_message_is_done_all_the_same(farm
     source = farm.submit()
     give_up(farm)
     farm.queue.send([letter_of(farm, source).task])
-    GivenUp(farm.backend).look()
+    ExpiredMessages(farm.backend).look()
     assert dead(farm, source) == GIVEN_UP
 
     assert farm.until_settled(source).state is JobState.DONE
@@ -168,7 +168,7 @@ def test_what_a_worker_buried_is_left_as_it_is(farm) -> None:
     record = farm.until_settled(source)
     assert record.state is JobState.DEAD
 
-    assert GivenUp(farm.backend).look() == 0
+    assert ExpiredMessages(farm.backend).look() == 0
     assert farm.record(source) == record
 
 
@@ -179,9 +179,9 @@ def test_letters_are_listed_only_where_there_are_more_than_before(farm) -> None:
     queue = Faulty(
         farm.queue, before=lambda name: listings.append(name) if name == "dead_letters" else None
     )
-    look = GivenUp(replace(farm.backend, queues={farm.queue.name: queue}))
+    look = ExpiredMessages(replace(farm.backend, queues={farm.queue.name: queue}))
 
-    for _ in range(WHOLE_EVERY):
+    for _ in range(FULL_CHECK_EVERY):
         look.look()
     assert len(listings) == 1
 
@@ -200,7 +200,7 @@ def test_a_queue_that_does_not_answer_is_looked_at_again(farm) -> None:
             raise Unavailable("no answer")
 
     queue = Faulty(farm.queue, before=fails)
-    look = GivenUp(replace(farm.backend, queues={farm.queue.name: queue}))
+    look = ExpiredMessages(replace(farm.backend, queues={farm.queue.name: queue}))
 
     assert (look.look(), look.look()) == (0, 1)
     assert dead(farm, source) == GIVEN_UP
@@ -210,7 +210,7 @@ def test_where_queue_and_ledger_are_one_there_is_nothing_to_look_for(farm) -> No
     source = farm.submit()
     give_up(farm)
 
-    assert GivenUp(replace(farm.backend, external_dlq=False)).look() == 0
+    assert ExpiredMessages(replace(farm.backend, external_dlq=False)).look() == 0
     assert farm.state(source) is JobState.QUEUED
 
 
@@ -219,7 +219,7 @@ def test_who_lists_dead_letters_records_them_too(farm) -> None:
     give_up(farm)
     found = ((farm.queue.name, x) for x in farm.queue.dead_letters(Selection()))
 
-    assert len(list(GivenUp(farm.backend).noting(found))) == 1
+    assert len(list(ExpiredMessages(farm.backend).record_each(found))) == 1
 
     assert dead(farm, source) == GIVEN_UP
 

@@ -38,10 +38,10 @@ def list_letters(
     """List dead letters, oldest first."""
     with cli_of(ctx).app() as opened:
         from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
-        from hevcq.usecases.operations.expired_messages import GivenUp
+        from hevcq.usecases.operations.expired_messages import ExpiredMessages
 
         wanted = DeadLetterFilter(_profiles(opened, profile), failure_class, job, limit=limit)
-        found = GivenUp(opened.backend).noting(find(opened.backend.queues, wanted))
+        found = ExpiredMessages(opened.backend).record_each(find(opened.backend.queues, wanted))
         if as_json:
             for name, letter in found:
                 render.emit_json(letter_json(name, letter))

@@ -41,12 +41,12 @@ def status(
 
     With PATHs, show the jobs of those sources.
     """
-    from hevcq.usecases.operations.expired_messages import GivenUp
+    from hevcq.usecases.operations.expired_messages import ExpiredMessages
 
     with cli_of(ctx).app() as app:
-        given_up = GivenUp(app.backend, most=MAX_DEAD_LETTERS_CHECKED)
+        expired = ExpiredMessages(app.backend, most=MAX_DEAD_LETTERS_CHECKED)
         while True:
-            given_up.look()
+            expired.look()
             if watch and sys.stdout.isatty():
                 render.emit(CLEAR)
             _show(app, names or [], as_json=as_json)

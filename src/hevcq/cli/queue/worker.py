@@ -28,7 +28,8 @@ def worker(
     On Ctrl-C or SIGTERM, running encodes get stop_grace_s seconds to finish; a second signal returns
     them to their queue at once. Several workers may share one data folder.
     """
-    from hevcq.wiring.app import build_pool, run_pool, stop_signals
+    from hevcq.wiring.app import stop_signals
+    from hevcq.wiring.worker import build_pool, run_pool
 
     cli = cli_of(ctx)
     with stop_signals() as signals, cli.app(**_flags(cli, workers)) as app:

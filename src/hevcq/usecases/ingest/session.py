@@ -40,7 +40,7 @@ from hevcq.usecases.ingest.scan import replacement_refusal
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
 from hevcq.usecases.ingest.track import JobTracker
 from hevcq.usecases.ingest.uploader import Uploader
-from hevcq.usecases.operations.expired_messages import GivenUp
+from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.placement.collect import Collector
 from hevcq.util.text import printable
 
@@ -83,7 +83,7 @@ class Ingest:
         self.summary = IngestSummary()
         clock, backend = ports.clock, ports.backend
         names = [profile.name for profile in request.profiles]
-        sweep = GivenUp(backend, names).look
+        sweep = ExpiredMessages(backend, names).look
         self.tracker = JobTracker(backend.ledger, collector, self.summary, emit, clock, sweep=sweep)
         enqueuer = Enqueuer(ports, request.where, emit, separate_keys=request.separate_keys)
         self.uploader = Uploader(enqueuer, self.tracker, self.summary, emit, clock)

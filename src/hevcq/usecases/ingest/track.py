@@ -144,7 +144,7 @@ class JobTracker:
             case JobState.DONE:
                 self._collect(entry, stop)
             case JobState.SKIPPED:
-                self._collector.let_go(job.source)
+                self._collector.mark_source_finished(job.source)
                 code, words = skip_in_words(job.reason)
                 self._end(entry, IngestOutcome.SKIPPED, words)
                 self._say(EventName.JOB_SKIPPED, entry.item, reason=words, skip=code)

@@ -22,12 +22,12 @@ from hevcq.ports.ledger import JobLedger
 from hevcq.ports.queue import DeadLetter, Selection
 from hevcq.util.log import get_logger
 
-WHOLE_EVERY = 20
+FULL_CHECK_EVERY = 20
 """Checks list letters only if their number rose; every WHOLE_EVERY-th lists them anyway, because one
 may have come as another went."""
 
 
-class GivenUp:
+class ExpiredMessages:
     """Looks for what the queues of `profiles` (none: all) gave up; `look` again and again.
 
     At most `most` letters of each queue are listed at a look; None for all.
@@ -53,7 +53,7 @@ class GivenUp:
             return 0
 
     def _look(self) -> int:
-        whole, self._looks = self._looks % WHOLE_EVERY == 0, self._looks + 1
+        whole, self._looks = self._looks % FULL_CHECK_EVERY == 0, self._looks + 1
         early, self._early = list(self._early.values()), {}
         marked = sum(self.note(letter) for letter in early)
         for name in self._names:
@@ -68,7 +68,9 @@ class GivenUp:
         found = self._backend.queues[name].dead_letters(Selection())
         return itertools.islice(found, self._most)
 
-    def noting(self, found: Iterator[tuple[str, DeadLetter]]) -> Iterator[tuple[str, DeadLetter]]:
+    def record_each(
+        self, found: Iterator[tuple[str, DeadLetter]]
+    ) -> Iterator[tuple[str, DeadLetter]]:
         """Yield the letters unchanged, recording the expired ones."""
         for name, letter in found:
             if self._backend.external_dlq:

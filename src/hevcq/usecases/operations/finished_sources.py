@@ -42,7 +42,7 @@ def finished_jobs(
 IN_PLACE = frozenset({PlacementState.PLACED, PlacementState.REPLACED})
 
 
-class LetGo:
+class SourceFinisher:
     """Marks sources as finished with; called after each job of theirs that ended well.
 
     Whoever ends the last of a source's jobs finds all of them settled, because each is recorded

@@ -53,8 +53,8 @@ class Collected:
 
 class Collector:
     """Places finished renditions. `discard` deletes them from the store once in place: on one machine
-    they would only fill the disk, in a bucket they stay. `let_go` is called with the source of each
-    placed job; it must not raise."""
+    they would only fill the disk, in a bucket they stay. `mark_source_finished` is called with the
+    source of each placed job; it must not raise."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class Collector:
         encoder: Encoder,
         *,
         discard: bool,
-        let_go: Callable[[Source], bool] = lambda _source: False,
+        mark_source_finished: Callable[[Source], bool] = lambda _source: False,
     ) -> None:
         self._ports = ports
         self._encoder = encoder
         self._discard = discard
-        self.let_go = let_go
+        self.mark_source_finished = mark_source_finished
 
     def collect(self, job: JobRecord, stop: threading.Event) -> Collected:
         """Put the rendition of a DONE job in place.
@@ -78,7 +78,7 @@ class Collector:
         placement, ref = self._expected(job)
         if _settled(placement, ref):
             self._tidy(ref)
-            self.let_go(job.source)
+            self.mark_source_finished(job.source)
             return _before(placement, ref)
         try:
             done = self._place(placement, ref, stop)
@@ -86,7 +86,7 @@ class Collector:
             return self._failed(placement, ref, error)
         self._record(placement, ref, done)
         self._tidy(ref)
-        self.let_go(job.source)
+        self.mark_source_finished(job.source)
         return done
 
     def made_again(self) -> Iterator[Placement]:

@@ -73,7 +73,7 @@ class WorkerContext:
     which were.
     `sweep_on_start` says that a start removes what killed workers kept in the store for split videos.
     `encode_slots` bounds how many of the slots encode, where there are more slots than that.
-    `let_go` is told of each source that a job of ended well, and raises nothing.
+    `mark_source_finished` is told of each source that a job of ended well, and raises nothing.
     """
 
     backend: Backend
@@ -91,7 +91,7 @@ class WorkerContext:
     sweep_on_start: bool = False
     requeue_stragglers: bool = False
     requeued_chunks: RequeuedChunks = field(default_factory=RequeuedChunks)
-    let_go: Callable[[Source], bool] = keep
+    mark_source_finished: Callable[[Source], bool] = keep
     encode_slots: EncodeSlots | None = None
 
     def encoding(self, slot: str, check: Callable[[], None]) -> AbstractContextManager[None]:

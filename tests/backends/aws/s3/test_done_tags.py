@@ -13,7 +13,7 @@ from hevcq.backends.aws.s3.done_tags import MAX_TAGS
 from hevcq.domain.job import JobState, Source
 from hevcq.errors import SourceDamaged
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.operations.finished_sources import LetGo
+from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.handler import Handler, ProfileQueue
@@ -49,7 +49,7 @@ class Shift:
         self, farm: Farm, folder: Path, encoder: FakeEncoder | None = None, **context
     ) -> None:
         self.farm, self.encoder = farm, encoder or FakeEncoder()
-        wanted = {"let_go": LetGo(farm.backend, PROFILES), **context}
+        wanted = {"mark_source_finished": SourceFinisher(farm.backend, PROFILES), **context}
         scratch = Scratch(folder / "scratch", farm.clock)
         parts = (farm.backend, self.encoder, fake_plan, scratch, farm.clock)
         self.context = WorkerContext(*parts, threads=1, heartbeat=NoHeartbeat, **wanted)
@@ -120,8 +120,8 @@ def farm_job(source: Source, profile: str) -> str:
 
 def test_a_job_of_a_profile_that_does_not_subscribe_is_waited_for_too(farm, tmp_path) -> None:
     known = {**PROFILES, "720p": PROFILES["720p"].model_copy(update={"subscribe": False})}
-    source, let_go = upload(farm), LetGo(farm.backend, known)
-    shift = Shift(farm, tmp_path, let_go=let_go)
+    source, mark_source_finished = upload(farm), SourceFinisher(farm.backend, known)
+    shift = Shift(farm, tmp_path, mark_source_finished=mark_source_finished)
     farm.backend.ledger.register(source, ["720p"])
 
     shift.do("hevc")
@@ -139,7 +139,7 @@ def test_a_worker_killed_before_the_tag_leaves_it_to_the_next_delivery(farm, tmp
 
     Shift(farm, tmp_path).do("hevc")
     with pytest.raises(Killed):
-        Shift(farm, tmp_path / "doomed", let_go=kill).do("720p")
+        Shift(farm, tmp_path / "doomed", mark_source_finished=kill).do("720p")
     assert (states(farm), tags(farm, source)) == ({JobState.DONE}, {})
 
     farm.clock.advance(3600)
@@ -173,7 +173,7 @@ def test_only_the_version_that_was_worked_on_is_tagged_and_a_newer_one_is_not(
     shift.do("hevc", "720p")
     newer = upload(farm, b"another clip")
 
-    LetGo(farm.backend, PROFILES)(source)
+    SourceFinisher(farm.backend, PROFILES)(source)
 
     assert (tags(farm, source), tags(farm, newer)) == (DONE, {})
 

@@ -1,0 +1,195 @@
+"""Build and run the pool of workers of one process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hevcq.errors import ConfigError, HevcqError
+from hevcq.settings.model import Settings
+from hevcq.settings.profile_files import pick
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+
+if TYPE_CHECKING:
+    from hevcq.domain.events import JobEvent, OnEvent
+    from hevcq.domain.profile import Profile
+    from hevcq.wiring.app import App
+    from hevcq.worker.handler import ProfileQueue
+    from hevcq.worker.monitoring.health import Watcher
+    from hevcq.worker.pool import Numbers, WorkerPool
+    from hevcq.worker.signals import StopSignals
+    from hevcq.worker.slot import SlotOutcome
+
+EXPIRED_MESSAGES_CHECK_S = 900.0
+"""Seconds between a worker's checks for expired messages. A check hides dead letters from others for a
+moment, so it is rare; an ingest that waits for a job checks more often."""
+DRAIN_POLL_S = 0.25
+"""Seconds between a draining pool's checks of its queues."""
+
+
+def build_pool(
+    app: App,
+    profiles: Sequence[str] = (),
+    *,
+    on_event: OnEvent | None = None,
+    measured: bool = False,
+) -> WorkerPool:
+    """Return a pool of workers for the named profiles (none: all), not yet started.
+
+    `measured` exports metrics as configured; `hevcq worker` sets it, `hevcq ingest` does not. Raises
+    UnknownProfile, or ConfigError if the metrics cannot be served.
+    """
+    from hevcq.domain.events import ignore
+    from hevcq.domain.planning.planner import make_plan
+    from hevcq.usecases.operations.expired_messages import ExpiredMessages
+    from hevcq.usecases.operations.finished_sources import SourceFinisher
+    from hevcq.worker.delivery.context import WorkerContext, keep
+    from hevcq.worker.handler import ProfileQueue
+    from hevcq.worker.monitoring.periodic import Periodic
+    from hevcq.worker.pool import WorkerPool
+    from hevcq.worker.scratch import Scratch
+
+    settings, backend = app.settings, app.worker_backend
+    wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
+    served = [ProfileQueue(profile, backend.queues[profile.name]) for profile in wanted]
+    emit, watching = on_event if on_event is not None else ignore, watchers(app)
+    if backend.external_dlq:
+        look = ExpiredMessages(backend, [profile.name for profile in wanted]).look
+        watching.append(Periodic("hevcq-given-up", look, app.clock, EXPIRED_MESSAGES_CHECK_S))
+    if measured and (settings.metrics_emf or settings.metrics_address):
+        emit, report = _with_metrics(app, emit, served)
+        watching.append(report)
+    context = WorkerContext(
+        backend=backend,
+        encoder=app.encoder,
+        plan=make_plan,
+        scratch=Scratch(settings.scratch, app.clock),
+        clock=app.clock,
+        min_free_bytes=settings.min_free_mib << 20,
+        threads=app.capacity.threads,
+        on_event=emit,
+        slots_per_job=partial(slots_per_job, settings, app.capacity.slots),
+        sweep_on_start=settings.backend == "embedded",
+        requeue_stragglers=settings.backend == "aws",
+        mark_source_finished=SourceFinisher(backend, app.profiles)
+        if settings.aws.tag_done
+        else keep,
+    )
+    return WorkerPool(context, served, _numbers(app), watching)
+
+
+def run_pool(
+    pool: WorkerPool, app: App, signals: StopSignals, *, drain: Sequence[str] = ()
+) -> None:
+    """Run a pool until a stop signal, or until the queues of the profiles `drain` are empty.
+
+    Raises the error that ended the pool, or HevcqError if it stopped without one.
+    """
+    from hevcq.worker.slot import SlotOutcome
+
+    outcome = _drain(pool, app, signals, drain) if drain else pool.run(signals)
+    if outcome is not SlotOutcome.STOPPED:
+        raise pool.error or HevcqError("The worker ended by itself.")
+
+
+def _drain(
+    pool: WorkerPool, app: App, signals: StopSignals, profiles: Sequence[str]
+) -> SlotOutcome:
+    pool.start()
+    while not pool.stopped:
+        if signals.asked.is_set() or _idle(pool, app, profiles):
+            pool.ask()
+        if signals.insisted.is_set():
+            pool.insist()
+        pool.step()
+        app.clock.wait(signals.insisted, DRAIN_POLL_S)
+    return pool.finish()
+
+
+def _idle(pool: WorkerPool, app: App, profiles: Sequence[str]) -> bool:
+    """Return whether no message is left, delayed ones included, and no slot is busy."""
+    depths = [app.worker_backend.queues[name].depth() for name in profiles]
+    waiting = sum(depth.ready + depth.delayed + depth.in_flight for depth in depths)
+    return waiting == 0 and not any(slot.busy for slot in pool.workers)
+
+
+def _numbers(app: App) -> Numbers:
+    from hevcq.worker.pool import Numbers
+
+    settings = app.settings
+    return Numbers(
+        slots=app.capacity.slots,
+        # In a data folder sources are linked and renditions moved: no transfer to overlap.
+        pipelined=settings.backend == "aws",
+        grace_s=settings.stop_grace_s,
+        poll_s=settings.poll_s,
+    )
+
+
+def slots_per_job(settings: Settings, slots: int, profile: Profile) -> int:
+    """Return how many slots may share one video: this process's, or on aws the whole fleet's.
+
+    A video's chunks add to the queue's depth, which scales the fleet up to `fleet.max_tasks` tasks of
+    as many slots. With one slot in all, nothing is split.
+    """
+    return slots if settings.backend == "embedded" else slots * profile.fleet.max_tasks
+
+
+def watchers(app: App) -> list[Watcher]:
+    """Return the watchers of a pool: the health file, and on ECS the scale-in guard."""
+    from hevcq import health
+    from hevcq.worker.monitoring.health import HealthFile
+
+    found: list[Watcher] = [
+        HealthFile(app.settings.data_dir, health.node(), os.getpid(), app.clock)
+    ]
+    agent_uri = os.environ.get("ECS_AGENT_URI", "")
+    if agent_uri:
+        found += _scale_in_guard(agent_uri, app.clock)
+    return found
+
+
+def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:
+    from hevcq.backends.aws.task_protection import TaskProtection
+    from hevcq.worker.monitoring.scale_in import ScaleInGuard
+
+    try:
+        return [ScaleInGuard(TaskProtection(agent_uri), clock)]
+    except ConfigError as error:  # the work must go on without it
+        get_logger().warning("task_protection_unusable", reason=str(error))
+        return []
+
+
+def _with_metrics(
+    app: App, emit: OnEvent, served: Sequence[ProfileQueue]
+) -> tuple[OnEvent, Watcher]:
+    """Return the event listener and the pool watcher that export metrics as configured."""
+    from hevcq.worker.monitoring.cloudwatch_emf import Batch
+    from hevcq.worker.monitoring.prometheus import Exposition, Totals
+    from hevcq.worker.monitoring.recorder import Meter
+    from hevcq.worker.monitoring.reporter import MetricsReport, Outlets
+
+    settings = app.settings
+    batch = Batch() if settings.metrics_emf else None
+    totals = Totals() if settings.metrics_address else None
+    meter = Meter([sink for sink in (batch, totals) if sink is not None], app.clock)
+    exposition = Exposition(settings.metrics_address, totals) if totals is not None else None
+    outlets = Outlets(batch, _write_line, exposition)
+
+    def record_and_emit(event: JobEvent) -> None:
+        meter.note(event)
+        emit(event)
+
+    return record_and_emit, MetricsReport(
+        meter, served, outlets, app.clock, settings.metrics_every_s
+    )
+
+
+def _write_line(line: str) -> None:
+    """Write one line to stdout and flush it."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
