@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from hevcq.util.host import capacity, source_room, usable_cores, usable_memory
+from hevcq.util.host import (
+    capacity,
+    disk_shortage,
+    free_beside,
+    source_room,
+    usable_cores,
+    usable_memory,
+)
 
 GIB = 1 << 30
 
@@ -86,3 +93,15 @@ def test_a_group_that_cannot_be_told_leaves_the_roots_bounds(tmp_path: Path, tex
 )
 def test_scratch_is_shared_by_the_slots_and_by_sources_that_are_copied(free, slots, copied, room):
     assert source_room(free, keep=GIB, slots=slots, copied=copied) == room
+
+
+def test_a_disk_with_less_than_must_stay_free_is_named_with_both_sizes():
+    free = {"store": 5 * GIB, "scratch folder /s": GIB}
+
+    assert disk_shortage(free, GIB) == ""
+    said = disk_shortage(free, GIB + 1)
+    assert said == "Low disk space: 1024 MiB free for the scratch folder /s, 1024 MiB required."
+
+
+def test_the_free_space_of_a_folder_not_made_yet_is_that_of_its_nearest_parent(tmp_path):
+    assert free_beside(tmp_path / "not" / "yet") > 0

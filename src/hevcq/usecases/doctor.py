@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from hevcq.ports.encoder import Check, Encoder
 from hevcq.ports.ledger import JobFilter
 from hevcq.settings.model import Settings
 from hevcq.util.clock import Clock
-from hevcq.util.host import capacity, source_room
+from hevcq.util.host import capacity, free_beside, source_room
 
 EARLIEST = 1_735_689_600.0
 """2025-01-01T00:00:00Z: a clock before the first release of hevcq is wrong."""
@@ -106,7 +105,7 @@ def _folder(name: str, folder: Path, context: DoctorContext) -> list[Check]:
         probe.write(b"hevcq")
         probe.flush()
         os.fsync(probe.fileno())
-    free = shutil.disk_usage(there).free // MIB
+    free = free_beside(there) // MIB
     least = context.settings.min_free_mib
     detail = f"{folder}: writable, {free} MiB free"
     if name == "scratch":

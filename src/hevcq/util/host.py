@@ -1,14 +1,15 @@
-"""How many encodes this machine, or the container it is in, carries at a time."""
+"""Size the work to this machine or container: encode slots by cores and memory, jobs by free disk."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Where a container's own bounds are (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
+"""Where a container's limits are (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
 MEMBERSHIP = Path("/proc/self/cgroup")
 """Which control group this process is in: below the root where there is no container, as under
 systemd."""
@@ -31,7 +32,7 @@ class Capacity:
 
 
 def capacity(wanted: int = 0, *, cores: float | None = None, memory: int | None = None) -> Capacity:
-    """Return the slots: `wanted` of them, or with 0 as many as cores and bytes of memory carry."""
+    """Return the encode slots: `wanted`, or if 0 as many as cores and memory (bytes) allow."""
     have = cores if cores is not None else usable_cores()
     whole = max(1, int(have))
     slots = wanted
@@ -62,11 +63,36 @@ def usable_memory(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
     return memory
 
 
-def source_room(free: int, *, keep: int, slots: int, copied: bool) -> int:
-    """Return how many bytes a source may have, so that every slot has room for one like it.
+def free_beside(path: Path) -> int:
+    """Return the bytes free on the disk of `path`, or of its nearest existing parent.
 
-    A slot needs room for a rendition, which is as a rule no larger than its source, and for the
-    source itself where it must be `copied` to this machine. `keep` bytes stay free.
+    Raises OSError.
+    """
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def disk_shortage(free: Mapping[str, int], least_bytes: int) -> str:
+    """Return which disk is low on space, in one sentence; empty while every disk has enough.
+
+    `free` maps the name of each disk to its free bytes; `least_bytes` must stay free on each.
+    """
+    for name, count in free.items():
+        if count < least_bytes:
+            return (
+                f"Low disk space: {count >> 20} MiB free for the {name},"
+                f" {least_bytes >> 20} MiB required."
+            )
+    return ""
+
+
+def source_room(free: int, *, keep: int, slots: int, copied: bool) -> int:
+    """Return the largest size in bytes of a source if every slot is to work on one like it.
+
+    A slot stores a rendition, usually no larger than its source, and the source itself where it
+    must be `copied` to this machine. Of the `free` bytes, `keep` stay free.
     """
     return max(0, free - keep) // (slots * (2 if copied else 1))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.ports.store import Store
 from hevcq.util.clock import Clock
+from hevcq.util.host import disk_shortage, free_beside
 
 EVERY_S = 5.0
 
@@ -47,22 +47,16 @@ class DiskSpaceMonitor:
 
 
 def disk_space_of(store: Store, scratch: Path, least_bytes: int) -> DiskSpace:
-    """Return a check of the disks of the store and of the scratch folder."""
+    """Return a check of the disks of the store and of the scratch folder.
 
-    def lacking() -> str:
-        folder = scratch
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        free = {f"scratch folder {scratch}": shutil.disk_usage(folder).free}
+    `least_bytes` must stay free on each. The check raises OSError if a disk cannot be read.
+    """
+
+    def shortage() -> str:
+        free = {f"scratch folder {scratch}": free_beside(scratch)}
         stored = store.free_bytes()
         if stored is not None:
             free["store"] = stored
-        for name, count in free.items():
-            if count < least_bytes:
-                return (
-                    f"Low disk space: {count >> 20} MiB free for the {name},"
-                    f" {least_bytes >> 20} MiB required."
-                )
-        return ""
+        return disk_shortage(free, least_bytes)
 
-    return lacking
+    return shortage
