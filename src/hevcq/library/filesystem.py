@@ -1,8 +1,8 @@
-"""Every system call that a swap depends on, one method each: the seam where tests kill and fail.
+"""Wrap the system calls that a swap depends on, one method each, so that tests can fail each one.
 
-Nothing in the library package changes a person's folder except through a FileSystem. Each method
-is one call that either happened or did not, so a test can stop the world before and after every
-one of them. A file's bytes are durable after `fsync_file`, its name after `fsync_dir`.
+The library package changes a user's folder only through a FileSystem. Each method is one call that
+either happened or did not, so a test can kill the process before or after any of them. A file's
+bytes are durable after `fsync_file`, its name after `fsync_dir`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ NO_HARD_LINKS = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
 
 
 class FileSystem:
-    """The machine's file system. `stop`, once set, ends the long calls (digest, copy) early."""
+    """Call the operating system's file system. Once `stop` is set, digest and copy raise Stopped."""
 
     def __init__(self, stop: threading.Event | None = None) -> None:
         self._stop = stop if stop is not None else threading.Event()
 
     def lstat(self, path: Path) -> os.stat_result | None:
-        """Return the facts of what is at `path`, links not followed; None if nothing is."""
+        """Return the status of `path` without following links; None if nothing is there."""
         try:
             return os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -51,30 +51,34 @@ class FileSystem:
             return []
 
     def mkdir(self, folder: Path) -> None:
-        """Make one folder, visible to its owner's umask; it may exist already."""
+        """Create one folder with the process's umask; an existing one is fine."""
         folder.mkdir(exist_ok=True)
 
     def rmdir(self, folder: Path) -> None:
-        """Remove an empty folder; raises OSError if it is not empty."""
+        """Remove an empty folder.
+
+        Raises OSError if it is not empty.
+        """
         folder.rmdir()
 
     def rename(self, old: Path, new: Path) -> None:
-        """Rename, replacing what is at `new`: only for hevcq's own records."""
+        """Rename, replacing a file at `new`; only for hevcq's own records."""
         old.rename(new)
 
     def rename_new(self, old: Path, new: Path) -> None:
-        """Rename in one step; raises FileExistsError, and changes nothing, if `new` exists.
+        """Rename atomically without overwriting.
 
-        Where the file system has no such step, the name is linked and the old one removed, so a
-        kill between them leaves both names on one file, and never none.
+        Raises FileExistsError, and changes nothing, if `new` exists. A file system without such a
+        call gets a hard link and an unlink instead: a kill between them leaves both names.
         """
         if not _rename_no_replace(old, new):
             self._link_then_unlink(old, new)
 
     def exchange(self, one: Path, other: Path) -> bool:
-        """Give each of two files the other's name in one step: neither name is ever without one.
+        """Exchange the names of two files atomically, so that neither name is ever missing.
 
-        False, with nothing changed, where the file system cannot, or the two are on two of them.
+        Return False, with nothing changed, if the file system has no such call or the files are on
+        two file systems.
         """
         try:
             return _rename2(one, other, EXCHANGE)
@@ -84,33 +88,39 @@ class FileSystem:
             raise
 
     def unlink(self, path: Path) -> None:
-        """Remove a name; it may be gone already."""
+        """Remove a name; a missing one is fine."""
         path.unlink(missing_ok=True)
 
     def read(self, path: Path) -> bytes:
-        """Return the content of a small file; raises FileNotFoundError if there is none."""
+        """Return the content of a small file.
+
+        Raises FileNotFoundError.
+        """
         return path.read_bytes()
 
     def write(self, path: Path, content: bytes) -> None:
-        """Write a small file, replacing what is there; not durable until `fsync_file`.
+        """Write a small file, replacing an existing one; not durable until `fsync_file`.
 
-        What is there is removed, never written through: a link of that name may be somebody's trap.
+        An existing file is removed first, because writing through a link would change its target.
         """
         path.unlink(missing_ok=True)
         with path.open("xb") as file:
             file.write(content)
 
     def copy(self, source: Path, target: Path) -> None:
-        """Copy the bytes to the new file `target`; raises FileExistsError if it exists."""
+        """Copy the bytes to the new file `target`.
+
+        Raises FileExistsError if it exists, and Stopped.
+        """
         with source.open("rb") as reading, target.open("xb") as writing:
             while block := reading.read(BLOCK):
                 self._check_stop()
                 writing.write(block)
 
     def copy_metadata(self, source: Path, target: Path) -> tuple[str, ...]:
-        """Give `target` the times, mode, owner and extended attributes of `source`.
+        """Copy times, mode, owner and extended attributes from `source` to `target`.
 
-        Returns one sentence for each that could not be carried.
+        Return one sentence for each that could not be preserved.
         """
         return copy_metadata(source, target)
 
@@ -123,13 +133,16 @@ class FileSystem:
         atomic_file.fsync_folder(folder)
 
     def digest(self, path: Path) -> str:
-        """Return the hexadecimal SHA-256 of a file, read now; a link or pipe raises OSError."""
+        """Return the hexadecimal SHA-256 of a regular file.
+
+        Raises OSError for a link or pipe, and Stopped.
+        """
         with os.fdopen(open_regular(path), "rb", buffering=0) as reading:
             return sha256_stream(reading, self._check_stop)[0]
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
-            raise Stopped("Stopped while reading or copying a file; nothing was changed by it.")
+            raise Stopped("Stopped while reading or copying a file; nothing was changed.")
 
     def _link_then_unlink(self, old: Path, new: Path) -> None:
         try:
@@ -137,8 +150,8 @@ class FileSystem:
         except OSError as error:
             if error.errno not in NO_HARD_LINKS:
                 raise
-            # No atomic step at all (some FUSE and network shares): look first, then rename.
-            # hevcq's own swaps hold the root's lock, so only a stranger could race here.
+            # No atomic call at all (some FUSE and network shares): check first, then rename.
+            # hevcq's own swaps hold the root's lock, so only another program could race here.
             if os.path.lexists(new):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new)) from error
             old.rename(new)
@@ -147,7 +160,7 @@ class FileSystem:
 
 
 def make_folders(fs: FileSystem, folder: Path) -> None:
-    """Make a folder and those above it that are missing, each durable in its parent."""
+    """Create a folder and its missing parents, each durable in its parent."""
     if fs.lstat(folder) is not None:
         return
     make_folders(fs, folder.parent)
@@ -156,20 +169,23 @@ def make_folders(fs: FileSystem, folder: Path) -> None:
 
 
 def temp_of(path: Path) -> Path:
-    """Return the temporary name that `write_durably` uses for a file of hevcq's own."""
+    """Return the temporary name that `write_durably` uses for `path`."""
     digest = sha256_bytes(os.fsencode(path.name))[:16]
     return path.with_name(f".hevcq-{digest}.tmp")
 
 
 def write_durably(fs: FileSystem, path: Path, content: bytes) -> None:
-    """Write a small file of hevcq's own in one visible step, durable when it returns."""
+    """Write a small file of hevcq's atomically, durable when this returns."""
     temp = temp_of(path)
     fs.write(temp, content)
     atomic_file.replace_durably(temp, path, fs)
 
 
 def move_new(fs: FileSystem, old: Path, new: Path) -> None:
-    """Rename without overwriting and make both names durable."""
+    """Rename without overwriting and make both names durable.
+
+    Raises FileExistsError if `new` exists.
+    """
     fs.rename_new(old, new)
     fs.fsync_dir(new.parent)
     if old.parent != new.parent:
@@ -177,26 +193,29 @@ def move_new(fs: FileSystem, old: Path, new: Path) -> None:
 
 
 def fingerprint_of(facts: os.stat_result) -> Fingerprint:
-    """Return which bytes a path holds, as far as its facts tell."""
+    """Return the fingerprint of a file: size, modification time, inode and device."""
     return Fingerprint(facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_dev)
 
 
 def same_bytes(one: Fingerprint, other: Fingerprint) -> bool:
-    """Return whether two fingerprints mean one file with unchanged bytes.
+    """Return whether two fingerprints are of the same file with unchanged bytes.
 
-    The device is left out: its number may change with a reboot or a new mount.
+    The device is not compared: its number may change with a reboot or a new mount.
     """
     return (one.size, one.mtime_ns, one.inode) == (other.size, other.mtime_ns, other.inode)
 
 
 def behind_link(folder: Path, base: Path) -> bool:
-    """Return whether a folder on the way from `base` to a folder below it, or that one, is a link."""
+    """Return whether any component of `folder` below `base` is a symbolic link."""
     return Path(os.path.realpath(folder)) != Path(os.path.realpath(base), folder.relative_to(base))
 
 
 def open_regular(path: Path) -> int:
-    """Open a regular file to read from; a link, pipe, device or socket raises OSError at once."""
-    # Without O_NONBLOCK a pipe put in the file's place would be waited for, for ever.
+    """Open a regular file for reading and return its descriptor.
+
+    Raises OSError at once for a link, pipe, device or socket.
+    """
+    # Without O_NONBLOCK, opening a pipe in the file's place would block for ever.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -227,7 +246,7 @@ def _rename_no_replace(old: Path, new: Path) -> bool:
 
 
 def _rename2(old: Path, new: Path, how: int) -> bool:
-    """Rename in one step if this system can (False if not); raises OSError as rename does."""
+    """Call renameat2; return False if this system has no such call or flag, raise its OSErrors."""
     call = _renameat2()
     if call is None:
         return False

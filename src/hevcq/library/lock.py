@@ -1,7 +1,7 @@
-"""Locks that die with their holder: one swap at a time on a root, one placement at a time of a job.
+"""Lock a library root during a swap, and a job during its placement.
 
-They are `flock` locks on files below `<root>/.hevcq`, so that two processes on one library, and two
-threads of one process, see each other; the system drops them at any end, kill -9 included.
+The locks are `flock` locks on files below `<root>/.hevcq`. They exclude two processes on one library
+and two threads of one process; the kernel drops them when the holder dies, even by kill -9.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ BUSY = "busy"
 
 @contextmanager
 def root_lock(root: Path) -> Iterator[None]:
-    """Hold the root's swap lock, waiting for whoever has it.
+    """Hold the swap lock of a root; wait while another holder has it.
 
-    Raises SwapRefused if the root cannot be written, or its file system has no locks.
+    Raises SwapRefused if the root cannot be written or its file system has no locks.
     """
     folder = own_folder(root)
     try:
@@ -36,9 +36,9 @@ def root_lock(root: Path) -> Iterator[None]:
         raise _no_locks(folder, error) from error
     except OSError as error:
         raise SwapRefused(
-            f"Nothing in {printable(root)} can be replaced: {printable(folder)} cannot be written"
+            f"Files in {printable(root)} cannot be replaced: {printable(folder)} cannot be written"
             f" ({error.strerror}).",
-            remedy="Give this user rights there, or use --output.",
+            remedy="Give this user write permission there, or use --output.",
         ) from error
     try:
         yield
@@ -48,10 +48,11 @@ def root_lock(root: Path) -> Iterator[None]:
 
 @contextmanager
 def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[Callable[[], None]]:
-    """Hold the right to place one job below `root`; `note` is what a sweep needs after a kill.
+    """Hold the placement lock of one job below `root`; `note` tells a later sweep what to remove.
 
-    Yields the call that removes the file `<root>/.hevcq/busy/<job id>` with the note: for when
-    there is nothing left to sweep. Raises Unavailable if another holder is alive.
+    Yield a function that removes the lock file `<root>/.hevcq/busy/<job id>` with the note; call it
+    when nothing is left to sweep. Raises Unavailable if another holder is alive, SwapRefused if
+    the file system has no locks.
     """
     path = own_folder(root) / BUSY / job_id
     descriptor = _own(path)
@@ -69,7 +70,10 @@ def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[Callable[[], None
 
 @contextmanager
 def stale_job_lock(root: Path, job_id: str) -> Iterator[bytes | None]:
-    """Take over the note of a dead holder (None if it lives or left none); ends its file after."""
+    """Take over a dead holder's lock and yield its note; remove the lock file afterwards.
+
+    Yield None if the holder is alive or left no note.
+    """
     path = own_folder(root) / BUSY / job_id
     descriptor = _own(path) if path.exists() else None
     if descriptor is None:
@@ -83,9 +87,9 @@ def stale_job_lock(root: Path, job_id: str) -> Iterator[bytes | None]:
 
 
 def noted_jobs(root: Path) -> list[str]:
-    """Return the jobs with a note below `root`, whether their holders live or not.
+    """Return the ids of jobs with a lock file below `root`, whether or not the holder is alive.
 
-    What is no plain file is no note of ours, and stays as it is.
+    Anything but a regular file is not ours and is ignored.
     """
     folder = own_folder(root) / BUSY
     if not folder.is_dir():
@@ -95,13 +99,13 @@ def noted_jobs(root: Path) -> list[str]:
 
 
 def _sync_names(root: Path, path: Path) -> None:
-    """Make the note's name durable before what it names, so that no power cut leaves that alone."""
+    """Make the note's name durable before the files it lists, or a power cut could orphan them."""
     for folder in (path.parent, path.parent.parent, root):
         fsync_folder(folder)
 
 
 def _own(path: Path) -> int | None:
-    """Open and lock the file at `path`; None if somebody else holds it."""
+    """Open and lock the file at `path`; return None if another holder has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return file_lock.try_acquire(path)
@@ -111,7 +115,7 @@ def _own(path: Path) -> int | None:
 
 def _no_locks(path: Path, error: OSError) -> SwapRefused:
     return SwapRefused(
-        f"The file system of {printable(path)} has no locks ({error.strerror}), so two hevcq"
-        " could work on one file.",
-        remedy="Mount it with locks, or use --output.",
+        f"The file system of {printable(path)} does not support locks ({error.strerror}), so two"
+        " hevcq processes could work on one file.",
+        remedy="Mount it with lock support, or use --output.",
     )

@@ -1,4 +1,4 @@
-"""Carry what a file is besides its bytes: times, mode, owner, extended attributes."""
+"""Copy a file's metadata: times, mode, owner, extended attributes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import stat
 from pathlib import Path
 
 SKIPPED = ("security.", "trusted.")
-"""Attribute families that the kernel or a security module owns; they are set by policy, not by
-copying (https://man7.org/linux/man-pages/man7/xattr.7.html)."""
+"""Attribute namespaces of the kernel and its security modules: set by policy, never copied
+ (https://man7.org/linux/man-pages/man7/xattr.7.html)."""
 
 
 def copy_metadata(source: Path, target: Path) -> tuple[str, ...]:
-    """Give `target` the owner, mode, extended attributes and times of `source`.
+    """Copy owner, mode, extended attributes and times from `source` to `target`.
 
-    Returns one sentence for each thing that could not be carried, since a file system or an
-    ordinary user may not be allowed to; raises OSError if `source` or `target` is gone.
+    Return one sentence for each that could not be preserved, as the file system or the user's rights
+    may not allow it. Raises OSError if `source` or `target` is gone.
     """
     facts = os.lstat(source)
     lost = [*_copy_owner(facts, target), *_copy_mode(facts, target)]
@@ -35,7 +35,7 @@ def _copy_owner(facts: os.stat_result, target: Path) -> list[str]:
     except PermissionError:
         return _copy_group(facts, target)
     except OSError as error:
-        return [f"The owner was not carried: {error.strerror}."]
+        return [f"Owner not preserved: {error.strerror}."]
     return []
 
 
@@ -44,7 +44,7 @@ def _copy_group(facts: os.stat_result, target: Path) -> list[str]:
         os.chown(target, -1, facts.st_gid, follow_symlinks=False)
     except OSError:
         return ["Owner and group not preserved: only root can change them."]
-    return ["The owner was not carried: only root may give files away."]
+    return ["Owner not preserved: only root can change it."]
 
 
 def _copy_mode(facts: os.stat_result, target: Path) -> list[str]:
@@ -52,7 +52,7 @@ def _copy_mode(facts: os.stat_result, target: Path) -> list[str]:
         # The set-id bits mean nothing on a video and must not travel to another owner's file.
         target.chmod(stat.S_IMODE(facts.st_mode) & 0o1777)
     except OSError as error:
-        return [f"The mode was not carried: {error.strerror}."]
+        return [f"Mode not preserved: {error.strerror}."]
     return []
 
 
@@ -60,7 +60,7 @@ def _copy_attributes(source: Path, target: Path) -> list[str]:
     try:
         names = os.listxattr(source, follow_symlinks=False)
     except (AttributeError, OSError):
-        # No such thing on this system or file system: then there is nothing to carry.
+        # Not supported by this system or file system: nothing to copy.
         return []
     lost: list[str] = []
     for name in names:
@@ -71,5 +71,5 @@ def _copy_attributes(source: Path, target: Path) -> list[str]:
             os.setxattr(target, name, value, follow_symlinks=False)
         except OSError as error:
             if error.errno != errno.ENODATA:
-                lost.append(f"The attribute {name!r} was not carried: {error.strerror}.")
+                lost.append(f"Attribute {name!r} not preserved: {error.strerror}.")
     return lost

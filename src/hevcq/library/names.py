@@ -1,7 +1,7 @@
-"""The names that hevcq itself makes in a person's folders, and how they are told from theirs.
+"""Name the files that hevcq creates in a user's folders, and recognise them.
 
 - `.hevcq/` at a library root: lock, journal, kept originals and their records.
-- `.hevcq-…`: a temporary file beside the file it is about to become; none survives a next start.
+- `.hevcq-…`: a temporary file beside its final name; the next start removes leftovers.
 - `<name>.certificate.json` beside a rendition: its certificate.
 """
 
@@ -25,24 +25,24 @@ def is_own(name: str) -> bool:
 
 
 def own_folder(root: Path) -> Path:
-    """Return the folder of hevcq's own records at a library root."""
+    """Return the folder of hevcq's records at a library root."""
     return root / OWN_FOLDER
 
 
 def temp_beside(target: Path, job_id: str) -> Path:
-    """Return the one temporary name of a job beside its target."""
+    """Return the temporary name of a job's rendition beside its target."""
     return target.with_name(f"{OWN_PREFIX}{job_id}.part")
 
 
 def aside_beside(source: Path, job_id: str) -> Path:
-    """Return the temporary name by which an original leaves its path."""
+    """Return the temporary name of an original that is being moved away."""
     return source.with_name(f"{OWN_PREFIX}{job_id}.original")
 
 
 def certificate_beside(target: Path) -> Path:
-    """Return where the certificate of the rendition at `target` is.
+    """Return the path of the certificate of the rendition at `target`.
 
-    A name that would pass 255 bytes keeps its head before a digest of the whole.
+    A name longer than 255 bytes is truncated and gets a digest of the whole name.
     """
     raw = os.fsencode(target.name)
     if len(raw) + len(CERTIFICATE_SUFFIX) <= MAX_NAME_BYTES:
@@ -53,7 +53,7 @@ def certificate_beside(target: Path) -> Path:
 
 
 def truncate(raw: bytes, size: int) -> bytes:
-    """Return at most `size` bytes of a name, never ending inside a UTF-8 character."""
+    """Return at most `size` bytes of a name, never splitting a UTF-8 character."""
     if len(raw) <= size:
         return raw
     while size > 0 and raw[size] & 0xC0 == 0x80:
@@ -62,6 +62,6 @@ def truncate(raw: bytes, size: int) -> bytes:
 
 
 def case_twin(name: str, names: list[str]) -> str | None:
-    """Return the name in a folder that differs from `name` only by case, if there is one."""
+    """Return a name of the folder that differs from `name` only by case, or None."""
     folded = name.casefold()
     return next((other for other in names if other != name and other.casefold() == folded), None)

@@ -1,8 +1,8 @@
-"""Put a verified rendition at its path: whole, checked, durable, and never over another file.
+"""Place a verified rendition at its path: complete, durable, and never over another file.
 
-A rendition is collected under a temporary name beside its target, its bytes are compared with its
-certificate (gate G9), and only then it gets its name, in one step that refuses to overwrite. Its
-certificate is there before it, so a rendition that can be seen can always be proven.
+A rendition is collected under a temporary name beside its target and compared with its certificate
+(gate G9); then it is renamed atomically without overwriting. The certificate is written first, so
+a visible rendition always has one.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
 Fetch = Callable[[Path], str]
-"""Writes the rendition to the given new path; returns the SHA-256 of what it reads back there."""
+"""Write the rendition to the given new path; return the SHA-256 of the bytes read back."""
 Check = Callable[[Path], None]
-"""Probes the file once more where it will stay; raises VerificationFailed."""
+"""Probe the collected file once more. Raises VerificationFailed."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 BROKEN = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO})
 
@@ -50,8 +50,8 @@ BROKEN = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, er
 class Rendition:
     """One rendition to place.
 
-    `home` is the folder whose `.hevcq` holds what a kill leaves behind: the library root, or the
-    output folder of a mirror. Times, mode, owner and attributes are carried over from `source`.
+    `home` is the folder whose `.hevcq` records the leftovers of a kill: the library root, or the
+    output folder of a mirror. Times, mode, owner and attributes are copied from `source`.
     """
 
     home: Path
@@ -62,7 +62,7 @@ class Rendition:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where the rendition is. `notices` says what could not be carried; `already`: it was there."""
+    """Where the rendition is. `notices`: metadata not preserved; `already`: by an earlier call."""
 
     target: Path
     certificate: Path
@@ -71,11 +71,11 @@ class Placed:
 
 
 def place(rendition: Rendition, fetch: Fetch, fs: FileSystem, check: Check | None = None) -> Placed:
-    """Place a rendition beside its source or in a mirror; the source is only read from.
+    """Place a rendition beside its source or in a mirror; the source is never changed.
 
     Raises VerificationFailed if the bytes are not the certified ones, LibraryError if another file
-    is at the target or the folder cannot be written, DiskFull, and Unavailable if another process
-    places the same job just now or the file system fails.
+    is at the target or the folder is not writable, DiskFull, and Unavailable if another process
+    is placing the same job or the file system fails.
     """
     with library_errors(rendition.target):
         make_folders(fs, rendition.target.parent)
@@ -94,10 +94,10 @@ def place(rendition: Rendition, fetch: Fetch, fs: FileSystem, check: Check | Non
 def staged(
     rendition: Rendition, fetch: Fetch, fs: FileSystem, check: Check | None = None
 ) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Yield the rendition under its temporary name, certified and durable, and what was not carried.
+    """Yield the temporary path of the rendition, certified and durable, and the notices.
 
-    The temporary file is gone when the context ends, unless it was renamed; after a kill, `sweep`
-    removes it. Raises as `place` does.
+    The temporary file is removed when the context ends, unless it was renamed; after a kill,
+    `sweep` removes it. Raises as `place` does.
     """
     proof = rendition.certificate
     temp = temp_beside(rendition.target, proof.job_id)
@@ -120,9 +120,9 @@ def staged(
 
 
 def sweep(home: Path, fs: FileSystem, spared: frozenset[Path] = frozenset()) -> list[Path]:
-    """Remove the temporary files that dead processes left below `home`; return them.
+    """Remove the temporary files of dead processes below `home`; return their paths.
 
-    Those of live processes stay, and so do `spared` ones (of swaps still under way).
+    Files of live processes stay, and so do those in `spared` (of swaps still under way).
     """
     removed = []
     for job_id in noted_jobs(home):
@@ -137,7 +137,7 @@ def sweep(home: Path, fs: FileSystem, spared: frozenset[Path] = frozenset()) -> 
 
 @contextmanager
 def library_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError about `path` into DiskFull, Unavailable or LibraryError, each one sentence."""
+    """Translate an OSError about `path` into DiskFull, Unavailable or LibraryError."""
     try:
         yield
     except OSError as error:
@@ -145,25 +145,25 @@ def library_errors(path: Path) -> Iterator[None]:
 
 
 def library_error(path: Path, error: OSError) -> HevcqError:
-    """Return what an OSError about `path` means for the person whose folder it is."""
+    """Return the DiskFull, Unavailable or LibraryError for an OSError about `path`."""
     why = (error.strerror or str(error)).lower()
     if error.errno in FULL:
-        return DiskFull(f"There is no room for {printable(path)}.", remedy="Free some space.")
+        return DiskFull(f"No space left for {printable(path)}.", remedy="Free some space.")
     if error.errno in BROKEN:
         return Unavailable(f"The file system of {printable(path)} failed: {why}.")
     return LibraryError(
         f"{printable(path)} cannot be written: {why}.",
-        remedy="Give this user the right to write there, or use --output.",
+        remedy="Give this user write permission there, or use --output.",
     )
 
 
 def holds_rendition(fs: FileSystem, path: Path, proof: Certificate) -> bool:
-    """Return whether the certified bytes are at `path`, by reading them."""
+    """Return whether the certified bytes are at `path`; reads the file."""
     return holds(fs, path, proof.rendition_size, proof.rendition_sha256)
 
 
 def holds(fs: FileSystem, path: Path, size: int, sha256: str) -> bool:
-    """Return whether a regular file of this size and digest is at `path`."""
+    """Return whether a regular file of this size in bytes and SHA-256 is at `path`."""
     facts = fs.lstat(path)
     if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
         return False
@@ -171,7 +171,7 @@ def holds(fs: FileSystem, path: Path, size: int, sha256: str) -> bool:
 
 
 def holds_original(fs: FileSystem, path: Path, fingerprint: Fingerprint, sha256: str) -> bool:
-    """Return whether an original's very bytes are at `path`: by its facts, or else by reading them."""
+    """Return whether the original is at `path`: by its fingerprint, else by its SHA-256."""
     facts = fs.lstat(path)
     if facts is None or not stat.S_ISREG(facts.st_mode):
         return False
@@ -181,17 +181,17 @@ def holds_original(fs: FileSystem, path: Path, fingerprint: Fingerprint, sha256:
 
 
 def require_certificate_path_free(fs: FileSystem, target: Path) -> None:
-    """Raise LibraryError if the certificate's name is taken by a file that hevcq did not write."""
+    """Raise LibraryError if another program's file is at the certificate's path."""
     path = certificate_beside(target)
     if fs.lstat(path) is not None and own_certificate(fs, target) is None:
         raise LibraryError(
-            f"{printable(path)} is not one of hevcq's certificates, so the rendition's has no place.",
-            remedy="Move it away.",
+            f"{printable(path)} is not a hevcq certificate, so the rendition's cannot be written there.",
+            remedy="Move that file away.",
         )
 
 
 def own_certificate(fs: FileSystem, target: Path) -> bytes | None:
-    """Return the certificate beside `target`; None if there is none, or a stranger's file."""
+    """Return the certificate beside `target`; None if it is missing or another program's file."""
     path = certificate_beside(target)
     facts = fs.lstat(path)
     if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_CERTIFICATE_BYTES:
@@ -201,7 +201,7 @@ def own_certificate(fs: FileSystem, target: Path) -> bytes | None:
 
 
 def is_certificate(content: bytes) -> bool:
-    """Return whether this is a certificate of hevcq's, of any rendition."""
+    """Return whether the content is a hevcq certificate, of any rendition."""
     try:
         data = json.loads(content.decode())
     except (ValueError, RecursionError):
@@ -212,9 +212,9 @@ def is_certificate(content: bytes) -> bool:
 def drop_certificate(
     fs: FileSystem, target: Path, rendition_sha256: str, earlier: str | None = None
 ) -> None:
-    """Remove the certificate beside `target` if it is the one of this rendition.
+    """Remove the certificate beside `target` if it belongs to this rendition.
 
-    `earlier` is the one that had the place before, and gets it back if nothing else is there.
+    `earlier`, the certificate that it replaced, is written back if the path is free.
     """
     path = certificate_beside(target)
     fs.unlink(temp_of(path))
@@ -253,32 +253,32 @@ def _require_certified(temp: Path, digest: str, proof: Certificate, fs: FileSyst
         raise VerificationFailed(
             f"{Gate.G9.value}: {printable(temp)} has {size} bytes and SHA-256 {digest[:16]}…, but the"
             f" certificate says {proof.rendition_size} and {proof.rendition_sha256[:16]}….",
-            remedy="Nothing was placed; run the same command again.",
+            remedy="Nothing was written; run the same command again.",
         )
 
 
 def _copy_metadata(source: Path, temp: Path, fs: FileSystem) -> tuple[str, ...]:
     if fs.lstat(source) is None:
-        return (f"{printable(source)} is gone, so its times and rights were not carried.",)
+        return (f"{printable(source)} is gone, so its times and permissions were not preserved.",)
     return fs.copy_metadata(source, temp)
 
 
 def _occupied(target: Path) -> LibraryError:
     return LibraryError(
-        f"{printable(target)} exists already and is another file; it was not overwritten.",
+        f"{printable(target)} already exists and is another file; it was not overwritten.",
         remedy="Move it away, or use --output.",
     )
 
 
 def _remove_temp(temp: Path, fs: FileSystem) -> bool:
-    """Remove a temporary file; False leaves it, with its note, to the next start's sweep.
+    """Remove a temporary file; on failure return False, and the next start's sweep removes it.
 
-    What was published stays published, and what failed is reported for its own reason.
+    Raises nothing, so that the result or error of the placement itself is reported.
     """
     try:
         if fs.lstat(temp) is not None:
             fs.unlink(temp)
-            fs.fsync_dir(temp.parent)  # before its note goes, or a power cut may leave it alone
+            fs.fsync_dir(temp.parent)  # before the note goes, or a power cut could orphan it
     except OSError as error:
         get_logger().warning("temp_left_behind", path=printable(temp), reason=error.strerror)
         return False
@@ -286,12 +286,12 @@ def _remove_temp(temp: Path, fs: FileSystem) -> bool:
 
 
 def _temps_of_note(home: Path, note: bytes | None) -> list[Path]:
-    """The temporary files of a dead holder: of what its note names, hevcq's own."""
+    """Return the temporary files that a dead holder's note lists; other names are ignored."""
     try:
         told = json.loads(note) if note else []
     except (ValueError, RecursionError):
         return []
-    names = told if isinstance(told, list) else [told]  # one name: of an older hevcq
+    names = told if isinstance(told, list) else [told]  # an older hevcq wrote a single name
     found = [_own_temp(home, name) for name in names if isinstance(name, str)]
     return [path for path in found if path is not None]
 
@@ -300,7 +300,7 @@ def _own_temp(home: Path, relative: str) -> Path | None:
     try:
         if b"\0" in os.fsencode(relative):
             return None
-    except ValueError:  # nothing that a name can be
+    except ValueError:  # not a valid file name
         return None
     temp = Path(os.path.normpath(home / relative))
     return temp if temp.name.startswith(OWN_PREFIX) and home in temp.parents else None

@@ -153,7 +153,7 @@ def test_a_folder_that_is_not_there_is_named(farm: Farm) -> None:
     ran = farm.run("ingest", farm.media / "nowhere", "--json")
 
     assert ran.code == 1
-    assert "does not exist" in reasons(ran, "nowhere")
+    assert "No such file or folder" in reasons(ran, "nowhere")
 
 
 def test_a_file_that_vanishes_while_it_is_queued_ends_with_its_reason(farm: Farm) -> None:

@@ -140,7 +140,7 @@ class Lives(Life):
                 assert content_of(made.target) == made.rendition
             elif root not in self.model.unsettled:
                 self._nothing_changed()
-            if "untouched" in str(done) and look is not None:
+            if "original is unchanged" in str(done) and look is not None:
                 assert visible(self.model.folder).get(real(made.source)) == look
         elif done is not None and done.already:
             assert content_of(done.target) == made.rendition

@@ -104,7 +104,7 @@ def test_a_persons_file_under_the_certificates_name_is_refused(tmp_path, clock, 
     note = certificate_beside(made.target)
     note.write_text(mine)
 
-    with pytest.raises(SwapRefused, match="not one of hevcq's certificates"):
+    with pytest.raises(SwapRefused, match="is not a hevcq certificate"):
         Swap(tmp_path, clock).replace(made.change, made.fetch)
     assert note.read_text() == mine
 

@@ -165,7 +165,7 @@ def test_an_original_deleted_right_after_a_killed_undo_stays_deleted(tmp_path, w
     (one,) = swap_of(made).recover()
 
     assert (one.undo, one.outcome) == (True, RecoveryOutcome.HELD)
-    assert "somebody else took" in one.reason
+    assert "changed or removed by another program" in one.reason
     assert strays(tmp_path) == []
     assert swap_of(made).recover() == []
     if not way:

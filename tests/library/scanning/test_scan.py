@@ -117,7 +117,7 @@ def test_a_root_that_does_not_exist_is_reported(tmp_path):
     (gone,) = find([tmp_path / "nowhere"])
 
     assert isinstance(gone, Rejected)
-    assert (gone.cause, "does not exist" in gone.reason) == (RejectionCause.GONE, True)
+    assert (gone.cause, "No such file or folder" in gone.reason) == (RejectionCause.GONE, True)
 
 
 def test_a_file_as_root_is_taken_whatever_its_suffix_with_its_folder_as_root(tmp_path):

@@ -223,7 +223,7 @@ def test_a_strangers_file_at_the_target_is_left_and_the_rendition_kept(bench: Be
     target = bench.media / "a.hevc.mp4"
     target.write_text("a treasure")
 
-    with pytest.raises(LibraryError, match="exists already"):
+    with pytest.raises(LibraryError, match="already exists"):
         bench.collector.collect(bench.done(job), NEVER)
 
     assert target.read_text() == "a treasure"
@@ -347,7 +347,7 @@ def test_an_older_rendition_that_a_person_edited_is_not_cleared_away_for_a_newer
     bench.enqueuer.adopt(replace(item, job_id=job.job_id))
     ref = bench.work(job, b"smaller still")
 
-    with pytest.raises(LibraryError, match="exists already"):
+    with pytest.raises(LibraryError, match="already exists"):
         bench.collector.collect(bench.done(job), NEVER)
 
     assert placed.read_bytes() == b"cut by hand"

@@ -1,8 +1,8 @@
-"""The journal of a library root: what a swap is about to do, and which originals are kept.
+"""Record the swaps and undos of a library root, and the originals that are kept.
 
 `<root>/.hevcq/journal/<job id>.json` is a swap under way, `<job id>.undo.json` an undo under way;
-`<root>/.hevcq/kept/<job id>.json` is a swap that is done, whose original is still kept. A record is
-committed by renaming it from one folder to the other, so a start only reads what is under way.
+`<root>/.hevcq/kept/<job id>.json` is a finished swap whose original is kept. A record is committed
+by renaming it from one folder to the other, so a start reads only the ones under way.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ ENDING = ".json"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One swap: enough to finish it, to roll it back, and to undo it. Times are wall seconds.
+    """One swap: enough to finish it, roll it back, or undo it. Times are wall seconds.
 
     `source` is the original's path, `target` the rendition's (the same unless the suffix changed),
-    `new` the rendition's temporary name, `retained` where the original is kept. `aside` is the name
-    by which rendition and original change places, or by which the original steps aside when
-    `retained` is a copy on another device.
-    `keep_days` None keeps the original until it is undone. `earlier` is the certificate that the
-    rendition's takes the place of: the original's own, where it was a rendition too.
+    `new` the rendition's temporary path, `retained` where the original is kept. `aside` is the
+    temporary name for the exchange of rendition and original, or for the original when `retained`
+    is a copy on another device. `keep_days` None keeps the original until it is undone. `earlier`
+    is the certificate that the rendition's replaces: the original was a rendition too.
     """
 
     job_id: str
@@ -57,7 +56,7 @@ class Record:
 
     @property
     def expires_at(self) -> float | None:
-        """When the original may be removed; None for never."""
+        """When the original may be removed, in wall seconds; None for never."""
         return None if self.keep_days is None else self.created_at + self.keep_days * 86_400
 
 
@@ -82,11 +81,11 @@ class Journal:
         write_durably(self._fs, self._open / f"{record.job_id}{ENDING}", self._dump(record))
 
     def commit(self, record: Record) -> None:
-        """Turn a swap under way into one that is done, in one durable step."""
+        """Move a record from under way to finished, in one durable step."""
         self._move(self._open / f"{record.job_id}{ENDING}", self._kept / f"{record.job_id}{ENDING}")
 
     def drop(self, record: Record) -> None:
-        """Forget a swap that was rolled back, or whose original is no longer kept."""
+        """Remove the record of a swap that was rolled back or whose original is no longer kept."""
         for folder in (self._open, self._kept):
             path = folder / f"{record.job_id}{ENDING}"
             if self._fs.lstat(path) is not None:
@@ -94,20 +93,20 @@ class Journal:
                 self._fs.fsync_dir(folder)
 
     def begin_undo(self, record: Record) -> None:
-        """Turn a swap that is done into an undo under way, in one durable step."""
+        """Turn a finished swap into an undo under way, in one durable step."""
         self._move(self._kept / f"{record.job_id}{ENDING}", self._open / f"{record.job_id}{UNDO}")
 
     def cancel_undo(self, record: Record) -> None:
-        """Turn an undo under way back into a swap that is done."""
+        """Turn an undo under way back into a finished swap, in one durable step."""
         self._move(self._open / f"{record.job_id}{UNDO}", self._kept / f"{record.job_id}{ENDING}")
 
     def end_undo(self, record: Record) -> None:
-        """Forget a swap that is undone."""
+        """Remove the record of a finished undo."""
         self._fs.unlink(self._open / f"{record.job_id}{UNDO}")
         self._fs.fsync_dir(self._open)
 
     def find_under_way(self, job_id: str) -> Record | None:
-        """Return the swap of a job that is under way."""
+        """Return the swap under way of a job, or None."""
         path = self._open / f"{job_id}{ENDING}"
         return self.load(path) if self._fs.lstat(path) is not None else None
 
@@ -118,18 +117,21 @@ class Journal:
                 yield self._open / name, name.endswith(UNDO)
 
     def kept(self) -> Iterator[Record]:
-        """Yield the swaps that are done and whose originals are kept."""
+        """Yield the finished swaps whose originals are kept."""
         for name in self._fs.names(self._kept):
             if name.endswith(ENDING) and not name.startswith("."):
                 yield self.load(self._kept / name)
 
     def find(self, job_id: str) -> Record | None:
-        """Return the swap of a job that is done and whose original is kept."""
+        """Return the finished swap of a job whose original is kept, or None."""
         path = self._kept / f"{job_id}{ENDING}"
         return self.load(path) if self._fs.lstat(path) is not None else None
 
     def load(self, path: Path) -> Record:
-        """Read one record; raises StorageError if it is not a whole and valid one."""
+        """Read one record.
+
+        Raises StorageError if it is damaged, invalid or of a newer hevcq, and OSError.
+        """
         try:
             data: dict[str, Any] = json.loads(self._fs.read(path))
             if data.pop("hevcq_swap") != 1:
@@ -142,13 +144,13 @@ class Journal:
             self._require_own(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StorageError(
-                f"The swap record {printable(path)} is damaged, so what it was about cannot be known.",
+                f"The swap record {printable(path)} is damaged and cannot be read.",
                 remedy="Look for the original below .hevcq/originals, then remove the record.",
             ) from error
         return record
 
     def clean(self) -> None:
-        """Remove what a kill left of a record that was being written."""
+        """Remove the temporary files of records whose writing was interrupted."""
         for folder in (self._open, self._kept):
             for name in self._fs.names(folder):
                 if name.startswith(".hevcq-"):
@@ -168,30 +170,30 @@ class Journal:
         return json.dumps({"hevcq_swap": 1, **data}, ensure_ascii=True, indent=1).encode()
 
     def _inside(self, relative: str) -> Path:
-        """Return a path of a record; ValueError if it leaves the library by its words."""
+        """Return a record's path below the root; raise ValueError if it leads outside."""
         parts = Path(relative).parts
-        nul = b"\0" in os.fsencode(relative)  # which raises ValueError for what no name can be
+        nul = b"\0" in os.fsencode(relative)  # raises ValueError for an impossible name
         if nul or not parts or Path(relative).is_absolute() or ".." in parts:
             raise ValueError(f"{relative!r} leaves the library")
         return self.root.joinpath(*parts)
 
     def _require_straight(self, folders: set[Path]) -> None:
-        """Raise StorageError if a record's paths are behind a link: most are in one folder.
+        """Raise StorageError if a record's path goes through a symbolic link.
 
-        A folder may come from a stranger, records and all. Only that of the originals may itself be
-        a link.
+        A folder may come from an untrusted source, records included. Only the originals folder may
+        itself be a link.
         """
         for folder in sorted(folders):
             base = self._originals if folder.is_relative_to(self._originals) else self.root
             if behind_link(folder, base):
                 raise StorageError(
-                    f"{printable(_link_to(folder, base))} is a link, and a swap of hevcq's was made in a"
-                    " folder of that name, so nothing was changed.",
-                    remedy="Put the folder itself back in its place, then run the same command again.",
+                    f"{printable(_link_to(folder, base))} is a link now, but was a folder when"
+                    " hevcq replaced a file in it; nothing was changed.",
+                    remedy="Put the folder itself back, then run the same command again.",
                 )
 
     def _require_own(self, record: Record) -> None:
-        """Raise ValueError unless what a record lets be removed has names that only hevcq gives."""
+        """Raise ValueError unless the files a record lets hevcq remove have hevcq's own names."""
         temps = [path for path in (record.new, record.aside) if path is not None]
         own = all(is_own(path.name) for path in temps) and record.job_id.isalnum()
         if not own or self._originals not in record.retained.parents:
@@ -199,6 +201,6 @@ class Journal:
 
 
 def _link_to(folder: Path, base: Path) -> Path:
-    """Return the topmost link on the way from `base` to a folder that lies behind one."""
+    """Return the topmost symbolic link between `base` and `folder`."""
     way = [each for each in reversed((folder, *folder.parents)) if base in each.parents]
     return next((each for each in way if os.path.islink(each)), folder)  # noqa: PTH114 - any name

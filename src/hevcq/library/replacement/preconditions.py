@@ -1,4 +1,4 @@
-"""Why an original may not be replaced: every reason is found before anything is touched."""
+"""Check that an original may be replaced, before anything is changed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from hevcq.util.text import printable
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """One original to replace. `fingerprint` is what the scan saw; `keep_days` counts from the swap.
+    """One original to replace. `fingerprint` is from the scan; `keep_days` counts from the swap.
 
     `target` is in the same folder as `source`, and the same path unless the suffix changes.
-    An infinite `keep_days` keeps the original until it is undone.
+    An infinite `keep_days` keeps the original until the swap is undone.
     """
 
     source: Path
@@ -32,17 +32,20 @@ class Replacement:
 
 
 def require_single_link(source: Path, facts: os.stat_result) -> None:
-    """Raise SwapRefused if the file with these facts has hard links besides its name `source`."""
+    """Raise SwapRefused if the file with this status has hard links besides `source`."""
     if facts.st_nlink > 1:
         raise SwapRefused(
-            f"{printable(source)} has {facts.st_nlink} names (hard links), so replacing this one"
-            " would save nothing and part the names.",
+            f"{printable(source)} has {facts.st_nlink} names (hard links), so replacing one"
+            " would save nothing.",
             remedy="Remove the other names, or encode beside it.",
         )
 
 
 def require_replaceable(fs: FileSystem, root: Path, change: Replacement) -> os.stat_result:
-    """Return the original's facts; raise SwapRefused with the first reason why it may not go."""
+    """Return the original's status.
+
+    Raises SwapRefused with the first reason against replacing it, and OSError.
+    """
     _require_proof(change)
     _require_one_folder_below(root, change)
     facts = require_unchanged(fs, change.source, change.fingerprint)
@@ -57,18 +60,21 @@ def require_replaceable(fs: FileSystem, root: Path, change: Replacement) -> os.s
 
 
 def require_unchanged(fs: FileSystem, source: Path, seen: Fingerprint) -> os.stat_result:
-    """Return the original's facts; raise SwapRefused unless it is the file that was scanned (G0)."""
+    """Return the original's status.
+
+    Raises SwapRefused unless it is still the file that was scanned (gate G0).
+    """
     facts = fs.lstat(source)
     if facts is None:
-        raise SwapRefused(f"{printable(source)} is gone, so there is nothing to replace.")
+        raise SwapRefused(f"{printable(source)} no longer exists, so there is nothing to replace.")
     if stat.S_ISLNK(facts.st_mode):
         raise SwapRefused(f"{printable(source)} is a symbolic link; only real files are replaced.")
     if not stat.S_ISREG(facts.st_mode):
         raise SwapRefused(f"{printable(source)} is not a regular file.")
     if not same_bytes(fingerprint_of(facts), seen):
         raise SwapRefused(
-            f"{Gate.G0.value}: {printable(source)} changed since it was scanned; it was left as it is.",
-            remedy="Run the same command again to encode what it is now.",
+            f"{Gate.G0.value}: {printable(source)} changed since it was scanned; it was left unchanged.",
+            remedy="Run the same command again to encode it as it is now.",
         )
     return facts
 
@@ -83,7 +89,7 @@ def _require_proof(change: Replacement) -> None:
         ) from error
     if proof.source.size != change.fingerprint.size:
         raise SwapRefused(
-            f"The certificate is of another source: {proof.source.size} bytes, but"
+            f"The certificate is for another source: {proof.source.size} bytes, but"
             f" {printable(change.source)} has {change.fingerprint.size}."
         )
 
@@ -102,12 +108,12 @@ def _require_one_folder_below(root: Path, change: Replacement) -> None:
 
 def _require_no_link(root: Path, change: Replacement) -> None:
     folder = change.source.parent
-    # A record of what is outside could not be believed later, so there would be no way back.
+    # A record with a path outside the root would be rejected later, so an undo would be impossible.
     if behind_link(folder, root):
         raise SwapRefused(
-            f"{printable(folder)} is behind a link, so what is in it is not below {printable(root)}; it was"
-            " left as it is.",
-            remedy="Name the folder itself.",
+            f"{printable(folder)} is behind a link, so it is not below {printable(root)}; it was"
+            " left unchanged.",
+            remedy="Pass the folder itself.",
         )
 
 
@@ -120,13 +126,13 @@ def _require_free_target(fs: FileSystem, change: Replacement, facts: os.stat_res
     if same or target.name.casefold() == source.name.casefold():
         raise SwapRefused(
             f"{printable(target)} and {printable(source)} differ only by case or are one file, so one would"
-            " take the other's place.",
+            " overwrite the other.",
             remedy="Rename the original so that its suffix is in lower case.",
         )
     twin = case_twin(target.name, fs.names(target.parent))
     if there is not None or twin is not None:
         other = target if there is not None else target.with_name(str(twin))
         raise SwapRefused(
-            f"{printable(other)} exists already and is another file than {printable(source)}.",
+            f"{printable(other)} already exists and is another file than {printable(source)}.",
             remedy="Move or rename one of them.",
         )

@@ -1,4 +1,4 @@
-"""Kept originals: where they are, what they weigh, and when they may go (gate G11)."""
+"""Keep replaced originals: their paths, total size, and expiry (gate G11)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEEP_DAYS = 30.0
 
 
 class Expiry(StrEnum):
-    """What became of an original whose time was up; stable words."""
+    """Outcome for an original whose retention ended; stable words."""
 
     REMOVED = "removed"
     ALREADY_GONE = "already_gone"
@@ -28,7 +28,7 @@ class Expiry(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """One original whose time was up. `freed` is in bytes."""
+    """One original whose retention ended. `freed` is in bytes."""
 
     record: Record
     outcome: Expiry
@@ -38,7 +38,7 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the kept originals of a root weigh. `size` is in bytes, `next_expiry` in wall seconds."""
+    """Size of a root's kept originals. `size` is in bytes, `next_expiry` in wall seconds."""
 
     count: int
     size: int
@@ -51,10 +51,10 @@ def originals_folder(root: Path) -> Path:
 
 
 def retained_path(fs: FileSystem, journal: Journal, source: Path, job_id: str, now: float) -> Path:
-    """Return a free place for an original: `<root>/.hevcq/originals/<date>/<its path below root>`.
+    """Return a free path for an original: `<root>/.hevcq/originals/<date>/<its path below root>`.
 
-    A swap that a kill left may mean to keep its original at the same place, so while there is any,
-    the job has a folder of its own.
+    `now` is in wall seconds. An interrupted swap may have reserved the same path, so while there is
+    one, the job gets a folder of its own.
     """
     day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
     relative = source.relative_to(journal.root)
@@ -68,7 +68,7 @@ def retained_path(fs: FileSystem, journal: Journal, source: Path, job_id: str, n
 def expire(fs: FileSystem, journal: Journal, now: float) -> Iterator[Expired]:
     """Remove the originals whose `keep_days` are over at `now` (wall seconds); yield each.
 
-    One goes only while its rendition is in place, byte for byte; else it stays, with the reason.
+    An original is removed only while its rendition is in place, byte for byte; else it stays.
     A kill between removing an original and its record is finished by the next call.
     """
     for record in list(journal.kept()):
@@ -78,7 +78,7 @@ def expire(fs: FileSystem, journal: Journal, now: float) -> Iterator[Expired]:
 
 
 def usage(fs: FileSystem, journal: Journal) -> Usage:
-    """Count and weigh the kept originals."""
+    """Return number, total size and next expiry of the kept originals."""
     count, size = 0, 0
     ends: list[float] = []
     for record in journal.kept():
@@ -92,14 +92,14 @@ def usage(fs: FileSystem, journal: Journal) -> Usage:
 
 
 def prune(fs: FileSystem, root: Path, retained: Path) -> None:
-    """Remove the folders that a kept original leaves empty."""
+    """Remove the folders left empty by an original that is no longer kept."""
     top = originals_folder(root)
     folder = retained.parent
     while top in folder.parents:
         try:
             fs.rmdir(folder)
         except OSError:
-            # Not empty, or gone: either way there is nothing more to tidy here.
+            # Not empty, or gone already: nothing more to remove.
             return
         folder = folder.parent
 
@@ -114,10 +114,10 @@ def _expire(fs: FileSystem, journal: Journal, record: Record) -> Expired:
         return Expired(
             record,
             Expiry.STILL_KEPT,
-            f"{printable(record.target)} is not the rendition any more, so the original stays at"
+            f"{printable(record.target)} is no longer the rendition, so the original stays at"
             f" {printable(record.retained)}.",
         )
-    # A kill after a removal leaves a record whose place another original may have taken since.
+    # A kill after a removal leaves a record whose path another original may have taken since.
     if not holds_original(fs, record.retained, record.fingerprint, record.source_sha256):
         return Expired(
             record,
@@ -128,4 +128,4 @@ def _expire(fs: FileSystem, journal: Journal, record: Record) -> Expired:
     fs.fsync_dir(record.retained.parent)
     journal.drop(record)
     prune(fs, journal.root, record.retained)
-    return Expired(record, Expiry.REMOVED, "Its time was up.", facts.st_size)
+    return Expired(record, Expiry.REMOVED, "Retention ended.", facts.st_size)

@@ -1,13 +1,13 @@
-"""The steps of a swap, forward and back, each able to start again wherever a kill left it.
+"""Carry out and roll back a swap in steps that can be repeated after a kill at any point.
 
-Where the rendition takes the original's own path, in order: record → rendition to `aside` → the
-two exchange their names in one step, so that the path is never empty → certificate → original to
-where it is retained → commit. Where the name changes, or the file system cannot exchange: record →
-original aside (to where it is retained) → rendition in → certificate → commit.
+If the rendition takes the original's path: write the record → rename the rendition to `aside` →
+exchange the two names atomically, so that the path is never empty → write the certificate → move
+the original to `retained` → commit. If the name changes, or the file system cannot exchange: write
+the record → move the original to `retained` → rename the rendition → write the certificate → commit.
 
-Nothing is ever overwritten: each step is an exchange or a rename to a free name, so whatever a
-stranger does in between, no file of theirs is lost. At every point the original is whole at
-`source`, at `retained`, or at `aside`.
+Nothing is ever overwritten: each step is an exchange or a rename to a free name, so no file of
+another program is lost, whatever it does in between. At every point the original is complete at
+`source`, `retained` or `aside`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from hevcq.util.text import printable
 
 
 class RecoveryOutcome(StrEnum):
-    """What became of a swap or undo that a kill had interrupted; stable words."""
+    """Outcome of recovering an interrupted swap or undo; stable words."""
 
     FINISHED = "finished"
     ROLLED_BACK = "rolled_back"
@@ -44,16 +44,17 @@ class RecoveryOutcome(StrEnum):
 
 
 class Steps:
-    """Carries out, rolls back and settles the swaps of one root. Its caller holds the root's lock."""
+    """Carry out, roll back and recover the swaps of one root. The caller holds the root's lock."""
 
     def __init__(self, fs: FileSystem, journal: Journal) -> None:
         self._fs = fs
         self._journal = journal
 
     def forward(self, record: Record) -> None:
-        """Carry out a swap whose record is written. Raises OSError, or SwapRefused for a change.
+        """Carry out a swap whose record is written.
 
-        After an error the swap is wherever it was: call `roll_back`, or `recover` at the next start.
+        Raises SwapRefused if the original changed, and OSError. After an error the swap is
+        incomplete: call `roll_back` now, or `recover` at the next start.
         """
         if record.aside is not None:
             if self._exchange(record, record.aside):
@@ -66,7 +67,7 @@ class Steps:
         self._finish(record)
 
     def roll_back(self, record: Record) -> None:
-        """Bring the original back to its path, and forget the swap; safe to repeat.
+        """Move the original back to its path and drop the record; safe to repeat.
 
         Raises SwapRefused if another file is at the original's path, OSError if a call fails.
         """
@@ -89,21 +90,22 @@ class Steps:
         self._journal.drop(record)
 
     def recover(self, record: Record) -> tuple[RecoveryOutcome, str]:
-        """Finish or roll back a swap that was interrupted; return which, and a sentence.
+        """Finish or roll back an interrupted swap; return the outcome and one sentence.
 
-        Afterwards the original is at its path, or the rendition is in place and the original
-        retained; only where a stranger's file took the original's path is it kept for an undo.
+        Afterwards the original is at its path, or the rendition is and the original is retained.
+        If another program's file took the original's path, the original is kept for an undo.
+        Raises StorageError if the whole folder is gone, and OSError.
         """
         if self.is_original(record, record.source):
             self.roll_back(record)
             return (
                 RecoveryOutcome.ROLLED_BACK,
-                f"{printable(record.source)} is the original, as it was.",
+                f"{printable(record.source)} is the original, unchanged.",
             )
         holder = self._holder(record)
         if holder is None:
             return self._recover_without_original(record)
-        # Someone may have saved another file at the path just before it was exchanged.
+        # Another program may have saved a file at the path just before the exchange.
         anew = holder == record.aside and not self.is_original(record, holder)
         if not anew and self._ensure_rendition_in_place(record, holder):
             self._finish(record)
@@ -117,16 +119,16 @@ class Steps:
             self.roll_back(record)
             return (
                 RecoveryOutcome.ROLLED_BACK,
-                f"{printable(record.source)} is what it was before the swap.",
+                f"{printable(record.source)} is as it was before the swap.",
             )
         self._keep(record)
         return RecoveryOutcome.HELD, (
-            f"Another file took the place {printable(record.source)}; the original is kept, and"
-            " `hevcq undo` brings it back once that file is moved away."
+            f"Another file is at {printable(record.source)}; the original is kept, and"
+            " `hevcq undo` restores it once that file is moved away."
         )
 
     def is_original(self, record: Record, path: Path) -> bool:
-        """Return whether the original's very bytes are at `path`."""
+        """Return whether the original's bytes are at `path`."""
         return holds_original(self._fs, path, record.fingerprint, record.source_sha256)
 
     def is_rendition(self, record: Record, path: Path) -> bool:
@@ -134,10 +136,10 @@ class Steps:
         return holds(self._fs, path, record.rendition_size, record.rendition_sha256)
 
     def exchange_back(self, record: Record, holder: Path) -> bool:
-        """Let original and rendition change places again, so that the path is never empty.
+        """Exchange original and rendition back, so that the path is never empty.
 
-        False, with nothing changed, unless the rendition is at the original's path and the file
-        system can. Afterwards the rendition is at `holder`.
+        Return False, with nothing changed, if the rendition is not at the original's path or the
+        file system cannot exchange. Afterwards the rendition is at `holder`. Raises OSError.
         """
         fs = self._fs
         if record.source != record.target or not self.is_rendition(record, record.target):
@@ -150,9 +152,9 @@ class Steps:
         return True
 
     def move_back(self, record: Record, holder: Path) -> None:
-        """Give the original its path back from `holder`: renamed, or copied across devices.
+        """Move the original from `holder` back to its path, by a copy if on another device.
 
-        Raises FileExistsError if the path is taken.
+        Raises FileExistsError if the path is taken, and OSError.
         """
         fs = self._fs
         make_folders(fs, record.source.parent)
@@ -165,11 +167,11 @@ class Steps:
         self._drop_second_names(record)
 
     def _exchange(self, record: Record, aside: Path) -> bool:
-        """Put the rendition in and the original aside in one step; False, and all as it was before,
-        where the file system cannot.
+        """Exchange rendition and original atomically; return False, with nothing changed, if the file
+        system cannot.
 
-        The rendition gets the name `aside` first: its own is swept after a kill, and what is there
-        after the exchange is the original.
+        The rendition is renamed to `aside` first: after the exchange the original has that name, and
+        a sweep would remove it under the rendition's temporary name.
         """
         fs = self._fs
         fs.rename_new(record.new, aside)
@@ -195,12 +197,10 @@ class Steps:
     def _require_unchanged(self, record: Record, path: Path) -> None:
         facts = self._fs.lstat(path)
         if facts is None or not same_bytes(fingerprint_of(facts), record.fingerprint):
-            raise SwapRefused(
-                f"{printable(record.source)} changed just before it was to be replaced."
-            )
+            raise SwapRefused(f"{printable(record.source)} changed just before it was replaced.")
 
     def _copy_aside(self, record: Record) -> Record:
-        """The originals' folder is on another device: keep a proven copy there, then step aside."""
+        """Keep a verified copy on the other device of the originals folder, then move the original."""
         fs = self._fs
         self._copy(record, record.source, record.retained)
         aside = aside_beside(record.source, record.job_id)
@@ -216,18 +216,18 @@ class Steps:
         fs.copy_metadata(old, part)
         fs.fsync_file(part)
         if fs.digest(part) != record.source_sha256:
-            raise OSError(errno.EIO, "the copy of the original is not equal to it", os.fspath(part))
+            raise OSError(errno.EIO, "the copy differs from the original", os.fspath(part))
         move_new(fs, part, new)
 
     def _finish(self, record: Record) -> None:
         path = certificate_beside(record.target)
-        # A file that somebody put there since the swap was recorded is not ours to replace.
+        # A file that another program put there since the record was written is not replaced.
         if self._fs.lstat(path) is None or own_certificate(self._fs, record.target) is not None:
             write_durably(self._fs, path, record.certificate.encode())
         self._keep(record)
 
     def _keep(self, record: Record) -> None:
-        """Leave the original where it is retained, and nowhere else; commit."""
+        """Move the original to `retained`, remove its other names, and commit."""
         fs = self._fs
         if record.aside is not None and fs.lstat(record.aside) is not None:
             if fs.lstat(record.retained) is None:
@@ -235,7 +235,7 @@ class Steps:
             elif not self.is_original(record, record.retained):
                 raise FileExistsError(
                     errno.EEXIST,
-                    "another file is where the original is to be kept",
+                    "another file is at the path where the original is kept",
                     record.retained,
                 )
             fs.unlink(record.aside)
@@ -244,7 +244,7 @@ class Steps:
         self._journal.commit(record)
 
     def _move_to_retained(self, record: Record, aside: Path) -> None:
-        """Give the original the place where it is kept: renamed, or a proven copy across devices."""
+        """Move the original from `aside` to `retained`, by a verified copy if on another device."""
         make_folders(self._fs, record.retained.parent)
         try:
             move_new(self._fs, aside, record.retained)
@@ -254,10 +254,10 @@ class Steps:
             self._copy(record, aside, record.retained)
 
     def _ensure_rendition_in_place(self, record: Record, holder: Path | None) -> bool:
-        """Whether the rendition is in place, after putting it there if it may be.
+        """Place the rendition if it is not yet in place; return whether it is.
 
-        It may not if what was renamed aside is not the original: someone saved another file at
-        the path in the last moment, and that one goes back.
+        It is not placed if the file that was moved aside is not the original: another program saved
+        it there in the last moment, and it goes back.
         """
         if self.is_rendition(record, record.target):
             return True
@@ -279,30 +279,32 @@ class Steps:
             fs.fsync_dir(record.target.parent)
 
     def _recover_without_original(self, record: Record) -> tuple[RecoveryOutcome, str]:
-        """A stranger removed or changed the original while the swap lay: touch as little as can be.
+        """Recover a swap whose original another program removed or changed; touch as little as possible.
 
-        Raises StorageError if its whole folder is gone: the original may be in it, under our name.
+        Raises StorageError if the whole folder is gone: the original may be in it under our name.
         """
         folder = record.source.parent
         if self._fs.lstat(folder) is None:
             raise StorageError(
-                f"{printable(folder)} is gone, and with it what a swap in it left unfinished.",
-                remedy=f"Put the folder back, and the next start settles it; if you removed it for"
-                f" good, remove the record {record.job_id}.json below .hevcq/journal too.",
+                f"{printable(folder)} is gone, and a swap in it is unfinished.",
+                remedy=f"Put the folder back and start again; if you removed it for good, also"
+                f" remove the record {record.job_id}.json below .hevcq/journal.",
             )
         free = record.source == record.target or self._fs.lstat(record.source) is None
         if free and self._ensure_rendition_in_place(record, None):
-            drop = f"{printable(record.source)} was taken away by someone else; the rendition is in place."
+            drop = f"{printable(record.source)} was removed by another program; the rendition is in place."
         else:
-            drop = f"{printable(record.source)} was changed or taken away by someone else; left as it is."
+            drop = f"{printable(record.source)} was changed or removed by another program; left unchanged."
         self.remove_temps(record)
         self._journal.drop(record)
         return RecoveryOutcome.ROLLED_BACK, drop
 
     def _holder(self, record: Record) -> Path | None:
-        """Where what was at the original's path is while it is away: both are only renamed into,
-        or copied into and proven, so a name that exists is whole. Before and after an exchange it
-        is the rendition that has one of them."""
+        """Return where the file from the original's path is: `aside`, `retained`, or None.
+
+        Files get these names only by a rename, or after a copy is verified, so a file under one of
+        them is complete. During an exchange the rendition has one of the names; it is skipped.
+        """
         for path in (record.aside, record.retained):
             if path is None or self._fs.lstat(path) is None:
                 continue
@@ -324,8 +326,10 @@ class Steps:
                 self._fs.fsync_dir(path.parent)
 
     def remove_temps(self, record: Record) -> None:
-        """Remove every temporary file that a swap or undo of this record may have left, durably:
-        the record goes next, and nothing else would know of them."""
+        """Remove, durably, every temporary file that a swap or undo of this record may have left.
+
+        The record is removed next, and nothing else refers to these files. Raises OSError.
+        """
         fs = self._fs
         temps = [
             record.new,

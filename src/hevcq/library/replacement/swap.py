@@ -1,7 +1,7 @@
-"""Replace originals by verified renditions, and take it back: journalled, kept, and kill-proof.
+"""Replace originals by verified renditions, and undo it; the originals are kept for a while.
 
-A Swap is for one library root. Everything it does between a record and its commit can be killed at
-any system call; `recover`, called at every start, finishes it or rolls it back (gates G9 to G11).
+A Swap is for one library root. It may be killed at any system call between a record and its commit;
+`recover`, called at every start, finishes or rolls back (gates G9 to G11).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from hevcq.util.text import printable
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """An original that is replaced, and where it is kept. `already`: by an earlier call."""
+    """A replaced original and where it is kept. `already`: by an earlier call."""
 
     target: Path
     retained: Path
@@ -54,7 +54,7 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What became of one swap or undo that a kill had interrupted."""
+    """The outcome for one swap or undo that a kill had interrupted."""
 
     job_id: str
     source: Path
@@ -76,12 +76,12 @@ class Swap:
         self._log = get_logger(root=str(root))
 
     def replace(self, change: Replacement, fetch: Fetch, check: Check | None = None) -> Replaced:
-        """Put a rendition in its original's place, and keep the original.
+        """Replace an original by its rendition, and keep the original.
 
-        `fetch` and `check` are as in `place.place`. A job whose swap is done already changes
-        nothing. Raises SwapRefused with the reason (the original is untouched), VerificationFailed
+        `fetch` and `check` are as in `place.place`. A job whose swap is already done changes
+        nothing. Raises SwapRefused with the reason (the original is unchanged), VerificationFailed
         if the collected bytes are not the certified ones, DiskFull after rolling back, Stopped,
-        and Unavailable if the file system failed, naming where the original is.
+        and Unavailable if the file system failed, with the path of the original.
         """
         try:
             self._recover_job(change)
@@ -94,11 +94,11 @@ class Swap:
         return replaced
 
     def recover(self) -> list[Recovery]:
-        """Settle what a kill interrupted and remove its temporary files; harmless to repeat.
+        """Finish or roll back interrupted swaps and undos, and remove their temporary files.
 
-        What cannot be settled now (a failing disk, a damaged record) is reported as stuck, stays
-        recorded, and keeps nothing else from being settled. Raises SwapRefused if the root cannot
-        be written.
+        Safe to repeat. One that cannot be recovered now (a failing disk, a damaged record) is
+        reported as stuck, stays recorded, and does not stop the others. Raises SwapRefused if the
+        root is not writable, and DiskFull, Unavailable or LibraryError.
         """
         if not own_folder(self.root).is_dir():
             return []
@@ -111,10 +111,10 @@ class Swap:
         return settled
 
     def undo(self, job_id: str) -> Record:
-        """Bring a job's original back, byte for byte, and remove its rendition; return what was.
+        """Restore a job's original byte for byte and remove its rendition; return the swap's record.
 
-        Raises UndoRefused with the reason; then nothing was changed. Raises DiskFull or
-        Unavailable if the file system failed, after putting everything back where it can.
+        Raises UndoRefused with the reason, with nothing changed, and DiskFull or Unavailable if
+        the file system failed, after cancelling the undo where possible.
         """
         with root_lock(self.root):
             record = self.check_undo(job_id)
@@ -127,14 +127,17 @@ class Swap:
         return record
 
     def check_undo(self, job_id: str) -> Record:
-        """Return what an undo would bring back; raises UndoRefused if it would be refused."""
+        """Return the record that an undo would restore.
+
+        Raises UndoRefused if the undo would be refused.
+        """
         with library_errors(self.root):
             record = self._kept_of(job_id)
             self._undo_steps.check(record)
         return record
 
     def find(self, job_id: str) -> Record | None:
-        """Return the finished swap of a job whose original is kept."""
+        """Return the finished swap of a job whose original is kept, or None."""
         return self._journal.find(job_id)
 
     def kept(self) -> Iterator[Record]:
@@ -142,14 +145,14 @@ class Swap:
         yield from self._journal.kept()
 
     def expire(self, now: float) -> list[Expired]:
-        """Remove the originals whose time is up at `now` (wall seconds); see `retain.expire`."""
+        """Remove the originals whose retention ended by `now` (wall seconds); see `retention.expire`."""
         if not own_folder(self.root).is_dir():
             return []
         with root_lock(self.root), library_errors(own_folder(self.root)):
             return list(expire(self._fs, self._journal, now))
 
     def usage(self) -> Usage:
-        """Count and weigh the kept originals."""
+        """Return number, total size and next expiry of the kept originals."""
         return usage(self._fs, self._journal)
 
     def _replace(self, change: Replacement, fetch: Fetch, check: Check | None) -> Replaced:
@@ -157,7 +160,7 @@ class Swap:
         rendition = Rendition(self.root, change.source, change.target, change.certificate)
         self._require_certified_source(change, before)
         with staged(rendition, fetch, self._fs, check) as (new, notices):
-            # Read once more here: between a verdict and a swap, bytes have been seen to change.
+            # Read again here: bytes have been seen to change between a verdict and a swap.
             if not holds_rendition(self._fs, new, change.certificate):
                 raise SwapRefused(f"{Gate.G9.value}: {printable(new)} is not what was certified.")
             with root_lock(self.root):
@@ -168,7 +171,7 @@ class Swap:
         return Replaced(record.target, record.retained, notices)
 
     def _recover_job(self, change: Replacement) -> None:
-        """Settle what a kill left of this very job, whose record would go under the new one."""
+        """Recover interrupted swaps of this job, as the new record would overwrite theirs."""
         if not self._unfinished_of(change.certificate.job_id):
             return
         with root_lock(self.root):
@@ -187,23 +190,23 @@ class Swap:
         if holds_rendition(self._fs, done.target, change.certificate):
             return Replaced(done.target, done.retained, already=True)
         raise SwapRefused(
-            f"{printable(change.source)} was replaced earlier, and {printable(done.target)} is not that"
-            f" rendition any more; the original is kept at {printable(done.retained)}.",
-            remedy="`hevcq undo` brings it back.",
+            f"{printable(change.source)} was replaced earlier, and {printable(done.target)} is no longer"
+            f" that rendition; the original is kept at {printable(done.retained)}.",
+            remedy="`hevcq undo` restores it.",
         )
 
     def _kept_of(self, job_id: str) -> Record:
         record = self._journal.find(job_id)
         if record is None:
-            raise UndoRefused(f"No original of the job {job_id} is kept in {printable(self.root)}.")
+            raise UndoRefused(f"No original of job {job_id} is kept in {printable(self.root)}.")
         return record
 
     def _require_certified_source(self, change: Replacement, before: os.stat_result) -> None:
         if self._fs.digest(change.source) != change.certificate.source_sha256:
             raise SwapRefused(
-                f"{Gate.G0.value}: the SHA-256 of {printable(change.source)} is not the one that was"
-                " encoded; it was left as it is.",
-                remedy="Run the same command again to encode what it is now.",
+                f"{Gate.G0.value}: {printable(change.source)} is not the file that was encoded (its"
+                " SHA-256 differs); it was left unchanged.",
+                remedy="Run the same command again to encode it as it is now.",
             )
         now = require_unchanged(self._fs, change.source, change.fingerprint)
         _require_untouched(change, before, now)
@@ -240,7 +243,7 @@ class Swap:
             raise
 
     def _roll_back(self, record: Record, error: Exception) -> None:
-        """Roll back; where even that fails, say where the original is and leave it to `recover`."""
+        """Roll back; if that fails too, raise an error with the original's path; `recover` goes on."""
         try:
             self._journal.clean()
             self._steps.roll_back(record)
@@ -250,9 +253,9 @@ class Swap:
         except OSError as worse:
             raise Unavailable(
                 f"The swap of {printable(record.source)} was interrupted ({error}), and could not be"
-                f" rolled back yet ({worse.strerror}); the original is whole, there or at"
+                f" rolled back yet ({worse.strerror}); the original is intact, there or at"
                 f" {printable(record.retained)}.",
-                remedy="The next start of hevcq settles it.",
+                remedy="The next start of hevcq finishes or rolls back.",
             ) from worse
 
     def _cancel_undo(self, record: Record, error: OSError | UndoRefused) -> HevcqError:
@@ -262,8 +265,8 @@ class Swap:
         except OSError as worse:
             return Unavailable(
                 f"The undo of {printable(record.source)} was interrupted ({error}), and could not be"
-                f" called off yet ({worse.strerror}); the original is whole.",
-                remedy="The next start of hevcq settles it.",
+                f" cancelled yet ({worse.strerror}); the original is intact.",
+                remedy="The next start of hevcq finishes or cancels it.",
             )
         return library_error(record.source, error) if isinstance(error, OSError) else error
 
@@ -284,11 +287,11 @@ class Swap:
 
 
 def _require_untouched(change: Replacement, before: os.stat_result, now: os.stat_result) -> None:
-    """Refuse what somebody wrote to meanwhile: its size and time can be set back, its ctime not."""
+    """Raise SwapRefused if the file was written to: size and mtime can be reset, ctime cannot."""
     if now.st_ctime_ns != before.st_ctime_ns:
         raise SwapRefused(
-            f"{Gate.G0.value}: {printable(change.source)} was touched while it was being replaced; it"
-            " was left as it is.",
+            f"{Gate.G0.value}: {printable(change.source)} was modified while it was being replaced;"
+            " it was left unchanged.",
             remedy="Run the same command again.",
         )
 
@@ -297,4 +300,4 @@ def _as_refusal(source: Path, error: OSError) -> HevcqError:
     meant = library_error(source, error)
     if not isinstance(meant, LibraryError):
         return meant
-    return SwapRefused(f"{meant.message} The original is untouched.", remedy=meant.remedy)
+    return SwapRefused(f"{meant.message} The original is unchanged.", remedy=meant.remedy)

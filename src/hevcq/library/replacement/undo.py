@@ -1,4 +1,4 @@
-"""Undo a swap: the original back at its path, byte for byte, and the rendition gone."""
+"""Undo a swap: restore the original byte for byte and remove the rendition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hevcq.util.text import printable
 
 
 class UndoSteps:
-    """Carries out and settles the undos of one root. Its caller holds the root's lock."""
+    """Carry out and recover the undos of one root. The caller holds the root's lock."""
 
     def __init__(self, fs: FileSystem, journal: Journal, steps: Steps) -> None:
         self._fs = fs
@@ -22,26 +22,29 @@ class UndoSteps:
         self._steps = steps
 
     def check(self, record: Record) -> None:
-        """Raise UndoRefused unless the kept original is whole and its path is free for it."""
+        """Check that the kept original is intact and that its path is free.
+
+        Raises UndoRefused if not, and OSError.
+        """
         facts = self._fs.lstat(record.retained)
         if facts is None:
             raise UndoRefused(
-                f"The original of {printable(record.source)} is not at {printable(record.retained)} any more."
+                f"The original of {printable(record.source)} is no longer at {printable(record.retained)}."
             )
         if facts.st_size != record.fingerprint.size or (
             self._fs.digest(record.retained) != record.source_sha256
         ):
             raise UndoRefused(
-                f"The kept original {printable(record.retained)} is not what it was (its SHA-256 differs).",
-                remedy="Nothing was changed; look at both files before choosing one.",
+                f"The kept original {printable(record.retained)} was changed (its SHA-256 differs).",
+                remedy="Nothing was changed now; compare both files before you choose one.",
             )
         self._require_free(record)
 
     def forward(self, record: Record) -> None:
         """Carry out an undo whose record is written; safe to repeat after a kill.
 
-        Raises UndoRefused if a stranger's file is at the original's path, or somebody took the
-        original away since a kill, OSError if a call fails.
+        Raises UndoRefused if another file is at the original's path, or the original was removed
+        since a kill, and OSError.
         """
         steps = self._steps
         if not steps.is_original(record, record.source):
@@ -53,7 +56,10 @@ class UndoSteps:
         self._finish(record)
 
     def cancel(self, record: Record) -> None:
-        """Put the rendition back after an undo that could not be finished; safe to repeat."""
+        """Put the rendition back after an undo that could not be finished; safe to repeat.
+
+        Raises OSError.
+        """
         fs, steps = self._fs, self._steps
         if steps.is_original(record, record.source) or steps.is_rendition(record, record.retained):
             self._finish(record)
@@ -63,13 +69,16 @@ class UndoSteps:
             if fs.lstat(record.target) is None:
                 move_new(fs, gone, record.target)
             else:
-                # A second name of the rendition, or a stranger's file came: the original is kept.
+                # A second name of the rendition, or another program's file is there: keep the original.
                 fs.unlink(gone)
         steps.remove_temps(record)
         self._journal.cancel_undo(record)
 
     def recover(self, record: Record) -> tuple[RecoveryOutcome, str]:
-        """Finish an undo that was interrupted, or put all back as it was before it."""
+        """Finish an interrupted undo, or cancel it; return the outcome and one sentence.
+
+        Raises OSError.
+        """
         try:
             self.forward(record)
         except UndoRefused as error:
@@ -78,12 +87,12 @@ class UndoSteps:
         return RecoveryOutcome.FINISHED, f"{printable(record.source)} is the original again."
 
     def _require_kept(self, record: Record) -> None:
-        """After an exchange of names it is the rendition that is at `retained`."""
+        """Raise UndoRefused if `retained` is missing, or is the rendition after an exchange."""
         kept = self._fs.lstat(record.retained) is not None
         if not kept or self._steps.is_rendition(record, record.retained):
             raise UndoRefused(
-                f"The original of {printable(record.source)} was on its way back, and somebody else took"
-                " it away or changed it since; that is left as it is."
+                f"The original of {printable(record.source)} was changed or removed by another program"
+                " during the undo; it was left unchanged."
             )
 
     def _require_free(self, record: Record) -> None:
@@ -92,13 +101,13 @@ class UndoSteps:
         if record.source == record.target and self._steps.is_rendition(record, record.target):
             return
         raise UndoRefused(
-            f"{printable(record.source)} is not what hevcq put there, so it is not replaced by the"
-            f" original, which stays at {printable(record.retained)}.",
+            f"{printable(record.source)} is not what hevcq put there, so it was not replaced; the"
+            f" original stays at {printable(record.retained)}.",
             remedy="Move that file away and undo again.",
         )
 
     def _remove_rendition(self, record: Record) -> None:
-        """Only the very rendition leaves; what a person put in its place stays."""
+        """Move the rendition away; a file that a user put in its place stays."""
         fs, gone = self._fs, _undone_path(record)
         if not self._steps.is_rendition(record, record.target):
             return

@@ -9,14 +9,14 @@ from pathlib import Path
 from hevcq.util.log import get_logger
 
 QUIET_MS = 500
-"""How long changes are gathered before the flag is set: a copy makes thousands a second."""
+"""Milliseconds to collect changes before the flag is set: a copy makes thousands a second."""
 
 
 class ChangeListener:
-    """Sets `flag` at each change below the roots, from a thread of its own.
+    """Set `flag` at each change below the roots, from a thread of its own.
 
-    Where the system cannot watch them (too many folders, a network share), that is logged, and the
-    regular scan finds what is new.
+    If the system cannot watch them (too many folders, a network share), a warning is logged and
+    the regular scan finds new files.
     """
 
     def __init__(self, roots: Sequence[Path], flag: threading.Event) -> None:

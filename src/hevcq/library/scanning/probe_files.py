@@ -1,4 +1,4 @@
-"""Learn what each found file is, once: from the catalog where its bytes are known, else by a probe."""
+"""Probe each candidate file once, and reuse the catalog's result while its bytes are unchanged."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from hevcq.ports.catalog import Catalog, Fingerprint
 from hevcq.util.text import printable
 
 BATCH = 500
-"""Files per look-up and per durable write: well below SQLite's 32,766 variables
+"""Files per catalog query and per durable write: well below SQLite's 32,766 variables
 (https://www.sqlite.org/limits.html), and small enough that a kill repeats few probes."""
 LASTING = (SourceUnreadable, SourceDamaged, MediaRefused)
-"""Errors that say something of the bytes, so that the same bytes need no second probe."""
+"""Errors caused by the file's content: the same bytes are not probed again."""
 
 Inspect = Callable[[Path], MediaInfo]
 Learnt = tuple[Path, Fingerprint, MediaInfo | str]
@@ -35,7 +35,7 @@ Learnt = tuple[Path, Fingerprint, MediaInfo | str]
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """A file with its facts. `fresh` says that it was probed just now."""
+    """A file with its media info. `fresh`: probed now, not taken from the catalog."""
 
     found: Found
     info: MediaInfo
@@ -50,12 +50,11 @@ def probe_files(
     threads: int = 4,
     batch: int = BATCH,
 ) -> Iterator[Inspected | Rejected]:
-    """Yield each file with its facts, or why it is not taken, in the order of `found`.
+    """Yield each file with its media info, or its rejection, in the order of `found`.
 
-    `inspect` probes one path and raises an error of the tree in errors.py; it is called from
-    `threads` threads, and only for bytes that the catalog does not know. An Interruption or
-    WorkerUnfit from it is raised after what was learnt so far is remembered; every other
-    error is that file's own.
+    `inspect` probes one path and raises a HevcqError; it is called from `threads` threads, only for
+    bytes that the catalog does not know. Raises Interruption or WorkerUnfit from `inspect`, after
+    the results so far are cached; any other error rejects only that file.
     """
     with ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="probe") as pool:
         waiting = iter(found)
@@ -123,22 +122,24 @@ def _look(item: Found, inspect: Inspect) -> Inspected | Rejected:
 
 def _refused(item: Found, error: HevcqError) -> Rejected:
     if not isinstance(error, LASTING):
-        # Not the bytes' fault (a busy disk, a child that was ended): probe again next time.
+        # Not caused by the content (a busy disk, a killed child): probe again next time.
         return Rejected(item.path, item.root, RejectionCause.UNREADABLE, str(error))
     if not readable(item.path):
-        sentence = f"{printable(item.path)} cannot be read: give this user the right to read it."
+        sentence = f"{printable(item.path)} cannot be read: give this user read permission."
         return Rejected(item.path, item.root, RejectionCause.UNREADABLE, sentence)
     return Rejected(item.path, item.root, RejectionCause.NOT_VIDEO, str(error))
 
 
 def _changed(item: Found) -> Rejected | None:
-    """What a probe said counts only if the file is still what the scan saw."""
+    """Return a rejection if the file changed since the scan, as the probe result is then void."""
     try:
         now = fingerprint_of(os.lstat(item.path))
     except OSError:
-        sentence = f"{printable(item.path)} vanished while it was looked at."
+        sentence = f"{printable(item.path)} was removed while it was being probed."
         return Rejected(item.path, item.root, RejectionCause.GONE, sentence)
     if same_bytes(now, item.fingerprint):
         return None
-    sentence = f"{printable(item.path)} is still being written: it is taken when it stops changing."
+    sentence = (
+        f"{printable(item.path)} is still being written; it is queued once it stops changing."
+    )
     return Rejected(item.path, item.root, RejectionCause.GROWING, sentence)

@@ -1,4 +1,4 @@
-"""Globs over library paths: case-insensitive, `**` crosses folders, a bare name matches anywhere."""
+"""Find candidate video files below library roots, filtered by case-insensitive globs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Matcher = Callable[[str], bool]
 
 
 def matcher(patterns: Iterable[str]) -> Matcher:
-    """Return a function that tells whether a path relative to its root matches any pattern.
+    """Return a function that checks a path relative to its root against the patterns.
 
     `*` and `?` stay inside one folder, `**` crosses folders, `[…]` is a set of characters. A
     pattern without `/` is matched against the last component, at any depth; one with `/` against
@@ -72,12 +72,12 @@ _SUFFIXES = (
     "mpeg mpg mpv mts mxf nut ogm ogv qt rm rmvb tod trp ts vob webm wmv wtv y4m"
 )
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
-"""Suffixes worth a probe: those of ffmpeg's video demuxers (https://ffmpeg.org/ffmpeg-formats.html)
-and what cameras write."""
+"""Suffixes that are probed: those of ffmpeg's video demuxers
+(https://ffmpeg.org/ffmpeg-formats.html) and of cameras."""
 
 
 class RejectionCause(StrEnum):
-    """Why a path is not taken; stable words."""
+    """Why a path is rejected; stable words."""
 
     LINK = "link"
     NOT_A_FILE = "not_a_file"
@@ -92,12 +92,12 @@ class RejectionCause(StrEnum):
 PROBLEMS = frozenset(
     {RejectionCause.UNREADABLE, RejectionCause.GONE, RejectionCause.EMPTY, RejectionCause.NOT_VIDEO}
 )
-"""Those that a person should know of; the others are nothing to worry about."""
+"""Causes that are reported to the user as problems."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file that is worth a probe. `relative` is its path below `root`, with `/`."""
+    """A candidate file. `relative` is its path below `root`, with `/`."""
 
     path: Path
     root: Path
@@ -107,7 +107,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A path that is not taken, with one sentence for people."""
+    """A rejected path, with one sentence for the user."""
 
     path: Path
     root: Path
@@ -117,10 +117,10 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which files to look at. Globs as in `globs.matcher`; `skip` holds folders left out.
+    """Select files by globs (see `matcher`); the folders in `skip` are not entered.
 
-    With `include`, only matching files are taken, whatever their suffix; `exclude` wins over it,
-    and prunes folders. Hidden names are left out unless `hidden`.
+    With `include`, only matching files are found, whatever their suffix; `exclude` takes precedence
+    and prunes folders. Hidden names are skipped unless `hidden`.
     """
 
     include: Sequence[str] = ()
@@ -140,11 +140,10 @@ class _Walk:
 
 
 def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[Found | Rejected]:
-    """Yield every file below the roots that is worth a probe, and what had to be left, sorted.
+    """Yield every candidate and every rejected path below the roots, sorted.
 
-    A root is a folder or one file; a file's own root is its folder, and it is taken whatever its
-    suffix. Roots that lie in each other yield each file once. Nothing is raised for a single
-    path: what cannot be read becomes a Rejected.
+    A root is a folder or one file; a file's root is its folder, and it is found whatever its suffix.
+    Nested roots yield each file once. No path raises: an unreadable one becomes a Rejected.
     """
     rules = chosen if chosen is not None else Filter()
     seen: set[tuple[int, int]] = set()
@@ -163,27 +162,27 @@ def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[Found 
 
 
 def readable(path: Path) -> bool:
-    """Return whether this process may read the file, by its effective user."""
+    """Return whether this process's effective user may read the file."""
     return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def certificate_at(path: Path) -> Certificate:
-    """Return the certificate at a path in a person's folder.
+    """Return the certificate at a path in a user's folder.
 
-    Raises OSError, or VerificationFailed if it is none. What cannot be one is not read: a pipe
-    would make a reader wait, and a giant fill the memory.
+    Raises OSError, and VerificationFailed if it is not a certificate. Pipes and huge files are not
+    read: they would block the reader or fill the memory.
     """
     with os.fdopen(open_regular(path), "rb") as reading:
         return Certificate.read(reading)
 
 
 def _place(given: Path) -> Path:
-    """A root with the links in its folders resolved, and its own name kept."""
+    """Return a root with the links in its parent folders resolved and its own name kept."""
     return Path(os.path.realpath(given.parent)) / given.name if given.name else given.resolve()
 
 
 def _root(walk: _Walk, single: set[Path], named: frozenset[Path]) -> Iterator[Found | Rejected]:
-    """Yield what is below one root; `named` are all roots, `single` the files yielded of them."""
+    """Yield the paths below one root; `named` are all roots, `single` the root files yielded."""
     try:
         facts = walk.root.stat()
     except OSError as error:
@@ -240,19 +239,19 @@ def _entry(
             path,
             walk.root,
             RejectionCause.LINK,
-            f"{printable(path)} links to a folder: not followed.",
+            f"{printable(path)} links to a folder; links are not followed.",
         )
     if not _wanted(walk, relative):
         return None
     certificate = certificate_beside(path)
     if certificate.name in names and _made_here(path, certificate):
-        sentence = f"{printable(path)} is a rendition that hevcq made."
+        sentence = f"{printable(path)} is a rendition made by hevcq."
         return Rejected(path, walk.root, RejectionCause.OWN_RENDITION, sentence)
     return _file(path, walk, relative)
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether a link ends in a folder; one that ends nowhere we may look (a ring) does not."""
+    """Return whether a link leads to a folder; one that cannot be resolved (a loop) does not."""
     try:
         return entry.is_dir()
     except OSError:
@@ -266,10 +265,10 @@ def _wanted(walk: _Walk, relative: str) -> bool:
 
 
 def _made_here(path: Path, certificate: Path) -> bool:
-    """Whether the certificate is of this rendition, made beside its source or in a mirror.
+    """Return whether `path` is the certified rendition, beside its source or in a mirror.
 
-    A replaced original carries no profile in its name: it is the video itself, and other profiles
-    may well want it.
+    A rendition that replaced its original has no profile in its name: it is the video itself now,
+    and other profiles may encode it.
     """
     try:
         proof = certificate_at(certificate)
@@ -293,15 +292,18 @@ def _file(path: Path, walk: _Walk, relative: str) -> Found | Rejected:
 def _problem(path: Path, facts: os.stat_result) -> tuple[RejectionCause, str] | None:
     name = printable(path)
     if stat.S_ISLNK(facts.st_mode):
-        return RejectionCause.LINK, f"{name} is a symbolic link: name the file it leads to instead."
+        return (
+            RejectionCause.LINK,
+            f"{name} is a symbolic link; pass the file it points to instead.",
+        )
     if not stat.S_ISREG(facts.st_mode):
         return RejectionCause.NOT_A_FILE, f"{name} is not a regular file."
     if facts.st_size == 0:
-        return RejectionCause.EMPTY, f"{name} is empty: copy it here again."
+        return RejectionCause.EMPTY, f"{name} is empty; copy it here again."
     if not readable(path):
         return (
             RejectionCause.UNREADABLE,
-            f"{name} cannot be read: give this user the right to read it.",
+            f"{name} cannot be read: give this user read permission.",
         )
     return None
 
