@@ -209,7 +209,7 @@ ITEM = Item(path=Path("/media/a.mp4"), size=1000, disposition=Disposition.QUEUE)
 
 
 def upload_percents(steps: list[tuple[float, int]], item: Item = ITEM) -> list[float | None]:
-    """Return the upload_percents told of (seconds later, bytes so far)."""
+    """Return the percents told of (seconds later, bytes so far)."""
     clock, told = ManualClock(), list[IngestEvent]()
     moved = UploadProgress(item, told.append, clock)
     for seconds, count in steps:

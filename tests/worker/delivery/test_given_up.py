@@ -11,9 +11,11 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from hevcq.ports.queue import DeadLetter, Selection
 from hevcq.usecases.operations.expired_messages import FULL_CHECK_EVERY, ExpiredMessages
+from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.periodic import Periodic
 from support.fakes.backend import Faulty
+from support.fakes.farm import Farm
 from support.fakes.videofarm import VideoFarm
 
 
@@ -235,3 +237,53 @@ def test_a_worker_looks_at_its_start_and_then_every_so_often(farm) -> None:
     count = len(looks)
     watcher._once()
     assert len(looks) == count, "once closed it does no more"
+
+
+def farm_with_dead_job(tmp_path) -> tuple[Farm, object]:
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    record = farm.record(source)
+    claim = farm.ledger.claim(source, "hevc", owner="w", lease_s=60)
+    farm.ledger.bury(record.job_id, claim.fence, "broke", FailureClass.DAMAGED)
+    return farm, source
+
+
+def deliver(farm: Farm, *, from_dlq: bool) -> None:
+    delivery = replace(farm.receive(), from_dlq=from_dlq)
+    farm.handler().process(ProfileQueue(farm.profile, farm.queue), delivery)
+
+
+def test_a_letter_moved_back_by_the_service_reopens_its_dead_job(tmp_path) -> None:
+    farm, source = farm_with_dead_job(tmp_path)
+
+    deliver(farm, from_dlq=True)
+
+    assert farm.state(source) is JobState.DONE
+    assert farm.record(source).failures == 0
+    ((job, _who, why),) = farm.ledger.reopened
+    assert (job, why) == (
+        farm.record(source).job_id,
+        "its dead letter was moved back",
+    )
+
+
+def test_a_message_of_a_dead_job_that_is_no_letter_is_a_duplicate(tmp_path) -> None:
+    farm, source = farm_with_dead_job(tmp_path)
+
+    deliver(farm, from_dlq=False)
+
+    assert farm.state(source) is JobState.DEAD
+    assert farm.ledger.reopened == []
+
+
+def test_a_letter_moved_back_of_a_job_that_is_done_changes_nothing(tmp_path) -> None:
+    farm = Farm(tmp_path)
+    source = farm.submit()
+    farm.handle()
+    before = farm.record(source)
+    farm.queue.send([Task(source=source, profile="hevc")])
+
+    deliver(farm, from_dlq=True)
+
+    assert farm.record(source) == before
+    assert farm.ledger.reopened == []
