@@ -1,4 +1,4 @@
-"""What every fan-out promises (ports/task_publisher.py), over every backend."""
+"""Specification of the task publisher (ports/task_publisher.py), run over every backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fan-out in memory."""
+"""A task publisher in memory."""
 
 from __future__ import annotations
 
