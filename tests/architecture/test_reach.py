@@ -1,0 +1,75 @@
+"""How many files a reader must open to follow one plain encode from its receipt to its settlement."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hevcq
+from hevcq.backends.embedded.factory import open_embedded
+from hevcq.domain.keys import key_for_path
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.verdict import Done
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.settings.model import Settings
+from hevcq.settings.profile_files import installed_folder, load_profiles
+from hevcq.util.clock import SystemClock
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import Handler, ProfileQueue
+from hevcq.worker.scratch import Scratch
+from support.clips import make_clip
+
+SRC = Path(hevcq.__file__).parent
+MOST_WORKER_FILES, MOST_FILES = 12, 60
+
+
+def files_entered(action: Callable[[], Any]) -> set[str]:
+    """Return the files of src in which a function was called, by any thread."""
+    seen: set[str] = set()
+
+    def note(frame: Any, event: str, _arg: Any) -> None:
+        if event == "call" and not frame.f_code.co_name.startswith("<"):
+            seen.add(frame.f_code.co_filename)
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    inside = (Path(name) for name in seen if Path(name).is_relative_to(SRC))
+    return {path.relative_to(SRC).as_posix() for path in inside}
+
+
+@pytest.mark.media
+def test_one_plain_encode_is_read_in_few_files(tmp_path: Path) -> None:
+    clock, profiles = SystemClock(), load_profiles(installed_folder())
+    profile = profiles["hevc"]
+    opened = open_embedded(Settings(data_dir=tmp_path / "data"), profiles, clock)
+    backend = opened.backend
+    scratch = Scratch(tmp_path / "scratch", clock)
+    encoder = FfmpegEncoder("ffmpeg", "ffprobe", clock)
+    context = WorkerContext(backend, encoder, make_plan, scratch, clock)
+    video = make_clip(tmp_path)
+    key = key_for_path(str(video))
+    source = backend.store.accept(video, key, moved=lambda _n: None, stop=threading.Event())
+    backend.task_publisher.publish(source, ["hevc"], announced=False)
+    queue, results = backend.queues["hevc"], []
+
+    def life() -> None:
+        (delivery,) = queue.receive(1, wait_s=0.0, stop=threading.Event())
+        results.append(Handler(context, "here:0").process(ProfileQueue(profile, queue), delivery))
+
+    entered = files_entered(life)
+    opened.close()
+
+    assert isinstance(results[0].verdict, Done), results
+    worker = sorted(name for name in entered if name.startswith("worker/"))
+    assert len(worker) <= MOST_WORKER_FILES, worker
+    assert len(entered) <= MOST_FILES, sorted(entered)
