@@ -39,7 +39,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/util/clock.py": "the only reader of time",
     "src/hevcq/util/hashing.py": "one of each: SHA-256",
     "src/hevcq/util/text.py": "one of each: printable text",
-    "src/hevcq/worker/delivery/inputs.py": "one decision: what a file that cannot be hashed means",
 }
 """Files below MIN_FILE_LINES that are a thing of their own, each with its reason."""
 

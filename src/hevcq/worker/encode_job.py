@@ -16,10 +16,9 @@ from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.worker.chunking.split import Splitter
-from hevcq.worker.delivery.inputs import sha256_file
 from hevcq.worker.delivery.job import Job, local_path
-from hevcq.worker.publish import Made, publish
-from hevcq.worker.reuse import adopt
+from hevcq.worker.publish import Made, adopt, publish
+from hevcq.worker.scratch import sha256_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,9 @@ from hevcq.worker.chunking.split import enqueue_chunks
 from hevcq.worker.chunking.subjob import settle_ended_subjob, settle_obsolete_subjob
 from hevcq.worker.delivery.claim import ClaimedTask, ClaimResult, ObsoleteTask, claim_task
 from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.decide import crashed_too_often, decide, has_receives_to_spare, is_unfit
+from hevcq.worker.delivery.decide import decide, has_receives_to_spare, is_unfit
 from hevcq.worker.delivery.events import emit_settled, emit_started
+from hevcq.worker.delivery.fault_attribution import crashed_too_often
 from hevcq.worker.delivery.job import Job
 from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.delivery.settle import combined, delay, settle

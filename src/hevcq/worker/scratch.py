@@ -16,12 +16,19 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hevcq.errors import DiskFull, HevcqError, Unavailable, WorkerUnfit
-from hevcq.util import file_lock
+from hevcq.errors import (
+    DiskFull,
+    HevcqError,
+    SourceGone,
+    SourceUnreadable,
+    Unavailable,
+    WorkerUnfit,
+)
+from hevcq.util import file_lock, hashing
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 
@@ -168,3 +175,21 @@ def _named(folder: Path, error: OSError) -> HevcqError:
             remedy="Correct its permissions, or choose another with scratch_dir.",
         )
     return Unavailable(f"The scratch folder {folder} cannot be used: {why}.")
+
+
+def sha256_file(
+    path: Path, check: Callable[[], None], *, missing: type[HevcqError] = SourceGone
+) -> str:
+    """Return the hexadecimal SHA-256 of a file.
+
+    `check` is called for every MiB and may raise. Raises `missing` if there is no such file,
+    SourceUnreadable if it may not be read, and Unavailable for what may pass (a network drive).
+    """
+    try:
+        return hashing.sha256_file(path, check)
+    except FileNotFoundError as error:
+        raise missing(f"{path} no longer exists.") from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise SourceUnreadable(f"{path} cannot be read: {error.strerror}.") from error
+    except OSError as error:
+        raise Unavailable(f"{path} could not be read: {error.strerror or error}.") from error

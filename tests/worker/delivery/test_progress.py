@@ -8,8 +8,8 @@ from hevcq.domain.events import EventName
 from hevcq.domain.job import Phase, job_id
 from hevcq.errors import LeaseLost, StaleFence, Unavailable
 from hevcq.ports.encoder import EncodeProgress
+from hevcq.worker.delivery.events import Reporter
 from hevcq.worker.delivery.lease import Fence, Lease
-from hevcq.worker.delivery.progress import Reporter
 from support.fakes.farm import Farm
 
 

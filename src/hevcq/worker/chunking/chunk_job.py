@@ -21,7 +21,7 @@ from hevcq.util.log import get_logger
 from hevcq.util.text import encodable
 from hevcq.worker.chunking.straggler import StragglerWatch
 from hevcq.worker.chunking.subjob import Subjob, send_join
-from hevcq.worker.delivery.inputs import sha256_file
+from hevcq.worker.scratch import sha256_file
 
 
 class ChunkJob(Subjob):

@@ -17,8 +17,7 @@ from hevcq.worker.chunking.split import enqueue_chunks, sweep
 from hevcq.worker.chunking.subjob import Subjob
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.lease import Fence
-from hevcq.worker.publish import Made, publish
-from hevcq.worker.reuse import adopt
+from hevcq.worker.publish import Made, adopt, publish
 
 
 class JoinJob(Subjob):

@@ -28,7 +28,7 @@ from hevcq.errors import HevcqError, StorageError, TransientError
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.transitions import LedgerTransitions
+from hevcq.worker.delivery.settle import LedgerTransitions
 
 PLAN = "plan.json"
 LATER_S = 5.0

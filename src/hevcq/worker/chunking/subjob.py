@@ -25,11 +25,10 @@ from hevcq.util.log import get_logger
 from hevcq.worker.chunking.split import PLAN, subjob_task, sweep
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.events import Reporter
 from hevcq.worker.delivery.job import Job, local_path
 from hevcq.worker.delivery.lease import Fence, Lease
-from hevcq.worker.delivery.progress import Reporter
-from hevcq.worker.delivery.settle import record_verdict
-from hevcq.worker.delivery.transitions import LedgerTransitions
+from hevcq.worker.delivery.settle import LedgerTransitions, record_verdict
 
 MAX_PLAN_BYTES = 16 << 20
 """A plan has some hundred bytes a chunk, and a stream's facts some hundred more."""

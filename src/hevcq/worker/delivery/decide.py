@@ -5,7 +5,6 @@ from __future__ import annotations
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import (
     Bury,
-    FailureClass,
     Handling,
     Release,
     RetryIn,
@@ -16,21 +15,12 @@ from hevcq.domain.verdict import (
     verdict,
 )
 from hevcq.errors import DatabaseBusy, HevcqError, StorageError, WorkerUnfit
-from hevcq.ports.ledger import Granted
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.fault_attribution import blame_source, suspect
 from hevcq.worker.delivery.job import Job
-
-
-def crashed_too_often(granted: Granted, profile: Profile) -> Bury | None:
-    """Return the burial of a job whose worker died `max_crashes` times, else None."""
-    if granted.crashes < profile.queue.max_crashes:
-        return None
-    reason = f"The worker died {granted.crashes} times during this job (out of memory?)."
-    return Bury(reason=reason, failure_class=FailureClass.CRASHED)
 
 
 def decide(

@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from hevcq.domain.verdict import FailureClass, Handling, handling
+from hevcq.domain.profile import Profile
+from hevcq.domain.verdict import Bury, FailureClass, Handling, handling
 from hevcq.errors import HevcqError, SourceChanged, SourceGone
+from hevcq.ports.ledger import Granted
 from hevcq.util.log import get_logger
 
 SICK_AFTER = 5
@@ -85,3 +87,11 @@ def blame_source(check: Callable[[], None], error: Exception) -> Exception:
     except HevcqError as unknown:
         get_logger().info("source_not_asked", reason=str(unknown))
     return error
+
+
+def crashed_too_often(granted: Granted, profile: Profile) -> Bury | None:
+    """Return the burial of a job whose worker died `max_crashes` times, else None."""
+    if granted.crashes < profile.queue.max_crashes:
+        return None
+    reason = f"The worker died {granted.crashes} times during this job (out of memory?)."
+    return Bury(reason=reason, failure_class=FailureClass.CRASHED)

@@ -21,9 +21,8 @@ from hevcq.ports.ledger import Granted
 from hevcq.ports.store import Input
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.progress import Reporter
-from hevcq.worker.delivery.settle import record_verdict
-from hevcq.worker.delivery.transitions import LedgerTransitions
+from hevcq.worker.delivery.events import Reporter
+from hevcq.worker.delivery.settle import LedgerTransitions, record_verdict
 
 
 class Job(ABC):

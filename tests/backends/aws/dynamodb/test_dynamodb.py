@@ -21,8 +21,8 @@ from hevcq.domain.job import JobState, Phase, Progress, RenditionRef, Source, Sp
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import ConfigError, StaleFence, Unavailable
 from hevcq.ports.ledger import Granted, Held, JobFilter
+from hevcq.worker.delivery.events import Reporter
 from hevcq.worker.delivery.lease import Fence
-from hevcq.worker.delivery.progress import Reporter
 from support.aws.breaking import Breaking, broken, refusal
 from support.aws.moto_server import make_farm
 from support.aws.values import Killed
