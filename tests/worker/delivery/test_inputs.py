@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hevcq.worker.delivery.inputs import sha256_file
 
 from hevcq.errors import LeaseLost, SourceGone, SourceUnreadable, Unavailable
+from hevcq.worker.scratch import sha256_file
 
 
 def test_a_lost_lease_ends_the_hashing(tmp_path):

@@ -84,7 +84,9 @@ class LedgerTransitions:
         """Queue the job again, counting nothing but the doubt."""
         self._move(
             JobState.QUEUED,
-            lambda job, fence: self._ledger.interrupt(job, fence, reason, suspected_worker_fault=suspected_worker_fault),
+            lambda job, fence: self._ledger.interrupt(
+                job, fence, reason, suspected_worker_fault=suspected_worker_fault
+            ),
         )
 
     def bury(self, reason: str, failure_class: FailureClass) -> None:
