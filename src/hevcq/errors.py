@@ -46,7 +46,7 @@ from collections.abc import Sequence
 
 
 class HevcqError(Exception):
-    """Something hevcq knows how to name went wrong."""
+    """Base of every error that hevcq raises on purpose."""
 
     def __init__(self, message: str = "", *, remedy: str = "") -> None:
         doc = (type(self).__doc__ or "").strip().splitlines()[0]
@@ -60,11 +60,11 @@ class HevcqError(Exception):
 
 
 class UsageError(HevcqError):
-    """What was asked for cannot be done as asked."""
+    """The request cannot be carried out as given."""
 
 
 class ConfigError(UsageError):
-    """The configuration is not usable."""
+    """The configuration is invalid."""
 
 
 class UnknownProfile(UsageError):
@@ -80,7 +80,7 @@ class PermanentError(HevcqError):
 
 
 class BadMessage(PermanentError):
-    """A queue message is not one hevcq can read."""
+    """A queue message cannot be read."""
 
 
 class SourceGone(PermanentError):
@@ -104,15 +104,15 @@ class MediaRefused(PermanentError):
 
 
 class VerificationFailed(PermanentError):
-    """The rendition failed a gate and was thrown away; the original is untouched."""
+    """The rendition failed a gate and was discarded; the original is untouched."""
 
 
 class NeedsReview(PermanentError):
-    """The rendition looks too good to be true, or may not take another's place; a person should look."""
+    """The rendition is suspiciously small, or may not replace another; a person should check it."""
 
 
 class LimitExceeded(PermanentError):
-    """The encode passed its bound on time, CPU or output size."""
+    """The encode exceeded its limit of time, CPU or output size."""
 
 
 class TransientError(HevcqError):
@@ -120,7 +120,7 @@ class TransientError(HevcqError):
 
 
 class EncoderFailed(TransientError):
-    """ffmpeg ended with an error that does not point at the source."""
+    """ffmpeg failed with an error that is not the source's fault."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class PartUnfit(EncoderFailed):
 
 
 class OutOfMemory(EncoderFailed):
-    """ffmpeg was ended for want of memory."""
+    """ffmpeg ran out of memory."""
 
 
 class DiskFull(TransientError):
@@ -199,7 +199,7 @@ class StorageError(HevcqError):
 
 
 class DatabaseDamaged(StorageError):
-    """The database is damaged; it is never recreated in silence."""
+    """The database is damaged; it is never recreated silently."""
 
 
 class DatabaseTooNew(StorageError):

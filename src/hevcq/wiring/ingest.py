@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from hevcq.worker.signals import StopSignals
 
 LOCAL_POLL_S = 1.0
-"""The longest time between two looks at the ledger of this machine."""
+"""Longest time in seconds between reads of this machine's ledger."""
 FLEET_POLL_S = 3.0
-"""How often the ledger of a fleet is asked: each look costs read units, and a job takes minutes."""
+"""Seconds between reads of a fleet's ledger: each costs read units, and jobs take minutes."""
 STOP_POLL_S = 0.1
-"""How often stopping workers are looked at, so that a second signal is heard at once."""
+"""Seconds between checks of stopping workers, so that a second signal acts at once."""
 NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
 
 
@@ -73,7 +73,7 @@ class IngestApplication:
 
     @property
     def summary(self) -> IngestSummary:
-        """What became of each job so far."""
+        """The results so far."""
         return self._session.summary
 
     @property
@@ -119,7 +119,7 @@ class IngestApplication:
         )
 
     def recover(self) -> None:
-        """Settle what earlier runs left behind in the folders that are worked on."""
+        """Recover interrupted swaps of earlier runs in the ingested folders."""
         recover(
             self._ports,
             recovery_folders(self._app.catalog, self._request.roots, self._output),
@@ -127,10 +127,7 @@ class IngestApplication:
         )
 
     def require_profiles(self) -> None:
-        """Raise ConfigError if something waits for its place whose profile is gone.
-
-        Nothing collects it then, and silence would look as if all were done.
-        """
+        """Raise ConfigError if renditions are waiting whose profile was removed: nothing collects them."""
         app, gone = self._app, set[str]()
         for root in self._request.roots:
             for each in app.catalog.placements(states=UNPLACED, under=root):
@@ -174,7 +171,7 @@ class IngestApplication:
             self._end()
 
     def collect_finished(self) -> None:
-        """Put in place what is finished by now, once."""
+        """Put finished renditions in place, once."""
         self._session.collect_finished(self._signals.asked)
         self.summary.interrupted = self._signals.asked.is_set()
 
@@ -201,7 +198,7 @@ class IngestApplication:
             self._workers.start()
 
     def _step(self) -> bool:
-        """Look once at everything; return whether to go on."""
+        """Step workers and session once; return whether to go on."""
         if self._signals.asked.is_set():
             return False
         if self._workers is not None and not self._workers.step():
@@ -222,15 +219,15 @@ class IngestApplication:
         self._session.queue(plan.items)
 
     def _end(self) -> None:
-        """Stop everything in order, collect what still ended well, count the rest."""
+        """Stop everything in order, collect finished jobs, count the rest."""
         asked = self._signals.asked.is_set()
         try:
             if asked:
                 self._say_stop()
-        finally:  # where nobody can be told any more, work goes back to its queue all the same
+        finally:  # also if emitting fails, work returns to its queue
             error = self._stop()
         if not self._request.no_wait and not self._signals.insisted.is_set():
-            # What ended within the grace still goes to its place, unless told to hurry.
+            # Jobs finished within the grace are still placed, unless a second signal came.
             self._session.tracker.step(self._signals.insisted)
         self._session.finish(interrupted=asked, queued=self._request.no_wait)
         if error is not None:
@@ -274,7 +271,7 @@ class LocalWorkers:
         self._pool.start()
 
     def step(self) -> bool:
-        """Look once at every slot; return whether they go on."""
+        """Step every slot once; return whether they go on."""
         self._pool.step()
         return self._pool.error is None and not self._pool.stopped
 
