@@ -12,6 +12,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError
 from hevcq.library.scanning.fs_events import ChangeListener
+from hevcq.library.scanning.probe_files import PROBES_PER_SLOT
 from hevcq.library.scanning.scan import Filter, Found, Rejected, find
 from hevcq.ports.catalog import UNPLACED
 from hevcq.usecases.ingest.decide import TO_PROCESS, IngestPlan, Item
@@ -64,7 +65,7 @@ class IngestApplication:
         self._session = self._build_session(where)
         self._chosen = self._filter(where)
         self._scanner = Scanner(
-            app.catalog, app.encoder, self._chosen, threads=2 * app.capacity.slots
+            app.catalog, app.encoder, self._chosen, threads=PROBES_PER_SLOT * app.capacity.slots
         )
         self._wake = threading.Event()
         self._workers: LocalWorkers | None = None

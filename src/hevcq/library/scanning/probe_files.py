@@ -26,6 +26,8 @@ from hevcq.util.text import printable
 BATCH = 500
 """Files per catalog query and per durable write: well below SQLite's 32,766 variables
 (https://www.sqlite.org/limits.html), and small enough that a kill repeats few probes."""
+PROBES_PER_SLOT = 2
+"""Files probed at once for each slot of this machine."""
 LASTING = (SourceUnreadable, SourceDamaged, MediaRefused)
 """Errors caused by the file's content: the same bytes are not probed again."""
 
