@@ -1,7 +1,7 @@
-"""One SQLite file: opened with care, written by one thread at a time, with shared fsyncs.
+"""Read and write one SQLite file, with group commit.
 
-Writers of one process queue up; the one that gets the lock runs the work of all that wait in one
-transaction, each in a savepoint of its own, and one fsync makes them all durable (group commit).
+Writers of one process queue up; the one that gets the lock runs the work of all waiting writers in
+one transaction, each in its own savepoint, and one fsync makes them all durable.
 Between processes SQLite's own lock decides (`BEGIN IMMEDIATE`, with a busy timeout).
 """
 
@@ -28,7 +28,7 @@ BUSY_S = 30.0
 
 
 class _Ticket(Generic[T]):
-    """Work that waits for the next transaction, and what came of it."""
+    """Work that waits for the next transaction, and its result."""
 
     __slots__ = ("done", "durable", "error", "result", "work")
 
@@ -47,7 +47,7 @@ class Database:
     """A database file in WAL mode. Safe to use from any thread; `close` may be called twice.
 
     Raises DatabaseDamaged, DatabaseTooNew, DatabaseBusy, DiskFull or StorageError from every
-    method; `busy_s` is how long a lock of another process is waited for.
+    method; `busy_s` is the wait for another process's lock, in seconds.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Database:
         self._writer = connect(path, busy_s)
 
     def write(self, work: Work[T], *, durable: bool = True) -> T:
-        """Run `work` in a write transaction; what it returns is recorded when this returns.
+        """Run `work` in a write transaction; its changes are committed when this returns.
 
         With `durable` false the record survives a kill of every process but not a power cut
         (no fsync), until the next durable write, which carries everything before it. Whatever
@@ -81,7 +81,7 @@ class Database:
         return ticket.result
 
     def read(self, work: Work[T]) -> T:
-        """Run `work` on a connection that only reads; it never waits for a writer."""
+        """Run `work` on a read-only connection; it never waits for a writer."""
         with self._readers_lock:
             self._refuse_if_closed()
             connection = self._readers.pop() if self._readers else None
@@ -106,7 +106,7 @@ class Database:
         return found
 
     def change(self, sql: str, values: Values = (), *, durable: bool = True) -> int:
-        """Run one writing statement; return how many rows it changed."""
+        """Run one writing statement; return the number of changed rows."""
         return self.write(lambda c: c.execute(sql, values).rowcount, durable=durable)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Translate SQLite's and the file system's errors into hevcq's own, at the border."""
+"""Translate the errors of SQLite and the file system into hevcq's own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 def damaged(path: Path, what: str) -> DatabaseDamaged:
-    """Return the error for a database that cannot be used, with the way out."""
+    """Return the error for a damaged database, with its remedy."""
     return DatabaseDamaged(
         f"The database {path} is damaged: {what}.",
         remedy=(
@@ -88,7 +88,7 @@ def file_error(error: OSError, what: str, path: Path) -> HevcqError:
 
 
 def source_error(error: OSError, path: Path) -> HevcqError:
-    """Return hevcq's error for a source file that could not be looked at."""
+    """Return hevcq's error for a source file that could not be opened."""
     why = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in MISSING:
         return SourceGone(f"The source {printable(path)} no longer exists.")

@@ -1,4 +1,4 @@
-"""Open the embedded way of running: one data folder, any number of threads and processes."""
+"""Open the embedded backend: one data folder, any number of threads and processes."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class EmbeddedBackend:
 def open_embedded(
     settings: Settings, profiles: Mapping[str, Profile], clock: Clock
 ) -> EmbeddedBackend:
-    """Open (or make) the data folder and free what dead processes left in it.
+    """Open or create the data folder, and free what dead processes held.
 
-    The folder gets rights 0700 when it is made. Raises DatabaseDamaged, also if renditions are
-    there without the database that names them, DatabaseTooNew, DatabaseBusy, DiskFull or
+    A new folder gets mode 0700. Raises DatabaseDamaged (also if renditions exist without the
+    database that names them), DatabaseTooNew, DatabaseBusy, DiskFull or
     StorageError.
     """
     folder = settings.data_dir.absolute()
@@ -103,14 +103,14 @@ def _config(profile: Profile, settings: Settings) -> QueueConfig:
 
 
 def open_catalog(path: Path, clock: Clock) -> SqliteCatalog:
-    """Open (or make) a catalog in a database file of its own, for running on aws."""
+    """Open or create a catalog in its own database file, for the AWS backend."""
     with file_errors("created", path.parent):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return SqliteCatalog(Database(path.absolute()), clock)
 
 
 def free_owner(database: Database, owner: str) -> None:
-    """Make what a dead process holds visible again, and end its leases, in one transaction."""
+    """Return a dead process's messages to their queues and end its leases, in one transaction."""
 
     def work(connection: sqlite3.Connection) -> None:
         connection.execute(message_table.FREE_OWNER, (owner,))
@@ -120,7 +120,7 @@ def free_owner(database: Database, owner: str) -> None:
 
 
 def holds(database: Database, owner: str) -> bool:
-    """Return whether any delivery or lease is still in the owner's name."""
+    """Return whether the owner still holds a delivery or a lease."""
     queued = database.row(message_table.HELD_BY, (owner,))
     running = database.row(ledger_sql.HELD_BY, {"owner": owner})
     return queued is not None or running is not None

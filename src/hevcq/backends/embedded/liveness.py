@@ -1,7 +1,7 @@
-"""Who is alive: each process holds a lock on a file of its own, which the kernel lets go with it.
+"""Detect dead processes: each holds a lock on its own file, which the kernel drops when it dies.
 
-A process id proves nothing (ids are reused, and differ between containers); a lock held through
-an open file does: it is gone exactly when the process is, however it ended.
+A process id proves nothing: ids are reused and differ between containers. A lock held through an
+open file ends exactly when its process does, however it ended.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ OWNER = re.compile(r"[0-9a-f]{16}(?![0-9a-f])")
 """An owner name starts with 16 hexadecimal digits; callers may append `:<slot>` or the like."""
 SUFFIX = ".alive"
 REAP_INTERVAL_S = 0.5
-"""How often the others are looked at: a dead one is noticed within this plus one poll step."""
+"""Seconds between checks of the others: a death is noticed within this plus one poll interval."""
 
 
 class Liveness:
-    """This process's lock file, and a view of the others'. Safe from any thread."""
+    """Hold this process's lock file and check the others'. Thread-safe."""
 
     def __init__(self, folder: Path, clock: Clock, *, interval_s: float = REAP_INTERVAL_S) -> None:
         self._folder = folder
@@ -47,9 +47,9 @@ class Liveness:
         return self._folder / f"{owner}{SUFFIX}"
 
     def close(self, *, forget: bool = False) -> None:
-        """Let the lock go; what this process still holds is free for the others at once.
+        """Release the lock; others may free at once what this process still holds.
 
-        `forget` removes the file too: only when nothing of this process is left to free.
+        `forget` also removes the file; only if this process holds no delivery, lease or version.
         """
         if self._descriptor is not None:
             if forget:

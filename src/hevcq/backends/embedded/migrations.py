@@ -1,4 +1,4 @@
-"""Make the database file, look at it before it is trusted, and bring an older one up to date."""
+"""Create, check and migrate the database file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def connect(path: Path, busy_s: float) -> sqlite3.Connection:
 
 
 def prepare(path: Path, scripts: tuple[str, ...], busy_s: float) -> None:
-    """Create the database, or check it and migrate it; only one process at a time does so.
+    """Create the database, or check and migrate it; one process at a time.
 
     Raises DatabaseDamaged for anything that is not a sound hevcq database (it is never
     recreated), and DatabaseTooNew for one of a later hevcq.
@@ -65,7 +65,7 @@ def prepare(path: Path, scripts: tuple[str, ...], busy_s: float) -> None:
 
 
 def check(path: Path) -> list[str]:
-    """Read the whole database and return what is wrong with it; empty when it is sound."""
+    """Check the whole database; return the problems found, none if it is intact."""
     _check_header(path)
     with closing(connect(path, 5.0)) as connection:
         try:
@@ -87,7 +87,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _create(path: Path, scripts: tuple[str, ...], busy_s: float) -> None:
-    """Build the file under another name, so that a file under the right name is always whole."""
+    """Build the file under a temporary name, so that a file under the final name is complete."""
     log = path.with_name(f"{path.name}-wal")
     if log.exists():
         raise damaged(path, f"it is missing, but its log {log.name} is there")

@@ -22,10 +22,10 @@ from hevcq.errors import BadMessage
 
 READY, IN_FLIGHT, DELAYED = 0, 1, 2
 MAX_DUE_PER_CLAIM = 128
-"""How many messages whose time has come are made ready by one claim: bounds its cost."""
+"""Most due messages that one claim makes ready; bounds its cost."""
 
 MAX_RETURNED_SCANNED = 64
-"""So many messages that came back are looked past for the round that is served: bounds a send."""
+"""Most returned messages that a send skips to find the served round; bounds its cost."""
 
 HEAD = "SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 ORDER BY turn LIMIT ?"
 LAST_OF_GROUP = "SELECT MAX(turn) FROM message WHERE queue = ? AND grp = ? AND grp <> ''"
@@ -62,7 +62,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMessage:
-    """A message that was just claimed, as the table has it."""
+    """A message just claimed, as a row of the table."""
 
     number: int
     turn: int
@@ -73,7 +73,7 @@ class ClaimedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Which receive of which message: `held` is the attempt number it was given."""
+    """One receive of a message: `held` is its attempt number."""
 
     number: int
     held: int
@@ -109,10 +109,10 @@ def send(
 
 
 def _served(connection: sqlite3.Connection, queue: str) -> int:
-    """Return the round that is served: that of the first message that nobody ever took.
+    """Return the served round: that of the first message that was never claimed.
 
-    One that came back keeps its old round, which must not be opened to newcomers again: they
-    would go before all who wait since.
+    A returned message keeps its old round. New messages must not join it, or they would overtake
+    all that wait since.
     """
     served = 0
     for turn, attempts in connection.execute(HEAD, (queue, MAX_RETURNED_SCANNED)):
@@ -146,9 +146,9 @@ def bury(connection: sqlite3.Connection, receipt: Receipt, why: Bury, *, now: fl
 
 
 def bury_exhausted(connection: sqlite3.Connection, taken: ClaimedMessage, *, now: float) -> Bury:
-    """Bury a message that was received as often as its queue allows, uncounting this receive.
+    """Bury a message that reached its queue's receive limit, without counting this receive.
 
-    Returns with which reason it was buried.
+    Return the reason it was buried with.
     """
     received = taken.attempts - 1
     connection.execute(
@@ -161,15 +161,15 @@ def bury_exhausted(connection: sqlite3.Connection, taken: ClaimedMessage, *, now
 
 
 def delete_obsolete_letters(connection: sqlite3.Connection, job_id: str) -> None:
-    """Delete the letters that the queue made by itself of a job, if the job is done all the same.
+    """Delete the dead letters of a job that exceeded its receives but is done after all.
 
-    A slow worker may still hold a job whose message is given up: nobody is to look after it then.
+    A slow worker may still finish a job whose message was buried; no one needs to act on it then.
     """
     connection.execute(DELETE_OBSOLETE_LETTERS, {"job_id": job_id})
 
 
 def finish(connection: sqlite3.Connection, sql: str, values: Mapping[str, Any]) -> sqlite3.Cursor:
-    """Run the statement by which a job gets done, and take its letters back."""
+    """Run the statement that finishes a job, and delete its obsolete dead letters."""
     done = connection.execute(sql, values)
     delete_obsolete_letters(connection, values["job_id"])
     return done

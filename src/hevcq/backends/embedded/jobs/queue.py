@@ -21,7 +21,7 @@ from hevcq.util.clock import Clock
 
 PAGE = 200
 SLICE_S = 0.5
-"""The longest nap of a waiting consumer: how late it may see `stop` or another process's work."""
+"""Longest wait of a consumer, in seconds, before it checks `stop` and other processes' work."""
 
 PEEK = """SELECT EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND state = 0),
 (SELECT MIN(visible_at) FROM message WHERE queue = ?1 AND state > 0)"""
@@ -42,7 +42,7 @@ PURGE = "DELETE FROM dead_letter WHERE id = ? AND queue = ?"
 
 @dataclass(frozen=True, slots=True)
 class QueueConfig:
-    """A queue's numbers, from its profile; `poll_s` is how often other processes are looked at."""
+    """A queue's numbers, from its profile; `poll_s` is the interval to check other processes."""
 
     visibility_s: float
     max_receives: int
@@ -52,7 +52,7 @@ class QueueConfig:
 class SqliteQueue(Queue):
     """One profile's queue. Wall time decides what is visible, since processes share the table.
 
-    `owner` marks what this process holds; `reap` is called often, and frees what the dead hold.
+    `owner` marks what this process holds; `reap` is called often and frees what dead processes hold.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SqliteQueue(Queue):
         self.notify(len(batch))
 
     def notify(self, count: int = 1) -> None:
-        """Wake at most `count` waiting consumers of this process: something may be ready."""
+        """Wake at most `count` waiting consumers of this process."""
         with self._condition:
             self._notifications += 1
             self._condition.notify(count)
@@ -107,7 +107,7 @@ class SqliteQueue(Queue):
             self._condition.notify_all()
 
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
-        """Claim at once if something is ready, else wait for a ring, a deadline or a poll step."""
+        """Claim at once if a message is ready, else wait for a notification, a deadline or a poll."""
         end, notified = self._clock.monotonic() + wait_s, False
         while True:
             self._reap()
@@ -124,7 +124,7 @@ class SqliteQueue(Queue):
             notified = not notified and self._wait(heard, left, due)
 
     def _wait(self, heard: int, left: float, due: float | None) -> bool:
-        """Wait for a ring or a reason to look; return whether it rang, so that a look is spared."""
+        """Wait for a notification or a deadline; return whether one came, which saves a query."""
         pause = min(left, self._config.poll_s, SLICE_S)
         if due is not None:
             pause = min(pause, max(0.0, due - self._clock.now()))
@@ -172,8 +172,8 @@ class SqliteQueue(Queue):
     def _bury_exhausted(connection: sqlite3.Connection, taken: ClaimedMessage, now: float) -> None:
         """Bury the message, and its job with it unless another worker holds a live lease on it.
 
-        A part's message ends its job the same way, if the job is still split so. The message of a
-        job that is done leaves no letter.
+        A part's message ends its job the same way, if the job still has this split. The message of a
+        done job leaves no dead letter.
         """
         why, task = (
             message_table.bury_exhausted(connection, taken, now=now),
@@ -217,7 +217,10 @@ class SqliteQueue(Queue):
         )
 
     def extend(self, delivery: Delivery, seconds: float) -> float:
-        """Move the deadline; raise LeaseLost if the receipt is stale."""
+        """Move the deadline.
+
+        Raises LeaseLost if the receipt is stale.
+        """
         receipt = _receipt(delivery)
         deadline = self._clock.monotonic() + seconds
         values = (self._clock.now() + seconds, self._owner, receipt.number, receipt.held)
@@ -259,7 +262,7 @@ class SqliteQueue(Queue):
         return Depth(ready + due, held, delayed, dead, oldest)
 
     def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
-        """Page through the table by id, so that letters may be redriven while listing."""
+        """Page through the table by id, so that letters can be redriven while listing."""
         left = selection.limit
         values: dict[str, Any] = {
             "queue": self.name,

@@ -34,7 +34,7 @@ Moved = Callable[[int], None]
 
 
 def link(source: Path, target: Path) -> bool:
-    """Give the file a second name; False where the file systems cannot.
+    """Create a hard link; return False if the file systems cannot.
 
     Raises FileExistsError if `target` exists.
     """
@@ -48,7 +48,7 @@ def link(source: Path, target: Path) -> bool:
 
 
 def copy_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event) -> None:
-    """Copy to the new name `target`, which appears only whole and durable.
+    """Copy to the new name `target`, which appears only complete and durable.
 
     The copy has no name until it is complete, where the file system allows that (O_TMPFILE), so
     that a crash leaves nothing behind; elsewhere it has a hidden name beside the target.
@@ -60,7 +60,10 @@ def copy_new(source: Path, target: Path, *, moved: Moved, stop: threading.Event)
 
 
 def _link_name(descriptor: int, name: Path, target: Path) -> None:
-    """Give a complete file its name; raises FileExistsError if it is taken."""
+    """Link a complete file to its name.
+
+    Raises FileExistsError if the name is taken.
+    """
     try:
         # With a folder descriptor (unused: the name is absolute) os.link really follows the link
         # in /proc; without one it does not on Linux (https://bugs.python.org/issue37612).
@@ -75,7 +78,7 @@ def _link_name(descriptor: int, name: Path, target: Path) -> None:
 
 @contextmanager
 def _nameless(target: Path) -> Iterator[tuple[int, Path]]:
-    """Open a file that `os.link` can later give the name `target`."""
+    """Open an unnamed file that `os.link` can later link to `target`."""
     part: Path | None = None
     try:
         descriptor = os.open(target.parent, os.O_TMPFILE | os.O_RDWR, 0o644)

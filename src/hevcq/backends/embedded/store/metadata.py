@@ -44,7 +44,7 @@ FIND_SOURCE = "SELECT path FROM source WHERE source_id = ?"
 
 @dataclass(frozen=True, slots=True)
 class VisibleObject:
-    """An object and who published it."""
+    """A visible object, with the job and fence that published it."""
 
     stored: StoredObject
     job_id: str
@@ -52,7 +52,7 @@ class VisibleObject:
 
 
 def stale(there: VisibleObject, publication: Publication) -> bool:
-    """Return whether the publication comes too late: the same job is there, no fence below."""
+    """Return whether the same job already published under the same or a later fence."""
     return there.job_id == publication.job_id and there.fence >= publication.fence
 
 
@@ -77,7 +77,7 @@ def stored_object(row: tuple[Any, ...]) -> StoredObject:
 def write(
     connection: sqlite3.Connection, stored: StoredObject, job_id: str, fence: int
 ) -> str | None:
-    """Make a version the visible one; return the one that was, noted as discarded."""
+    """Make a version visible; return the previous one, recorded as discarded."""
     old = delete(connection, stored.key)
     metadata = json.dumps(dict(stored.metadata), sort_keys=True)
     head = (stored.key, stored.version, stored.size, stored.sha256, metadata)
@@ -86,7 +86,7 @@ def write(
 
 
 def delete(connection: sqlite3.Connection, key: str) -> str | None:
-    """Make nothing visible at `key`; return the version that was, noted as discarded."""
+    """Remove the row of `key`; return its version, recorded as discarded."""
     row = connection.execute(DELETE, (key,)).fetchone()
     if row is None:
         return None
@@ -95,7 +95,7 @@ def delete(connection: sqlite3.Connection, key: str) -> str | None:
 
 
 class Sources:
-    """Which path each source is. Nothing of a library is copied or written to."""
+    """Map sources to library files. Library files are never copied or changed."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database

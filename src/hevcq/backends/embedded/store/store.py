@@ -1,4 +1,4 @@
-"""The store port over plain files: immutable version folders, and one database row that counts.
+"""Implement the store port: immutable version folders, and one database row that names the visible one.
 
 The bytes of an object are in `objects/<2 hex>/<sha256 of the key>/<version>/data`, with `meta.json`
 beside them for people. They are durable before the row in `object` names their version: that one
@@ -124,7 +124,7 @@ class FileStore(Store):
         except BaseException:
             self._withdraw(key, version)
             raise
-        with suppress(OSError):  # It is published; what stays in scratch is swept with it.
+        with suppress(OSError):  # Already published; the scratch folder is swept later.
             publication.file.unlink(missing_ok=True)
         if visible is stored:
             self._unfinished.discard(version.name)
@@ -147,7 +147,7 @@ class FileStore(Store):
     def _commit(
         self, stored: StoredObject, publication: Publication
     ) -> tuple[StoredObject, str | None]:
-        """Return what is visible now, and the version that was before."""
+        """Return the visible object and the previous version."""
         self._write_meta(stored)
 
         def work(connection: sqlite3.Connection) -> tuple[StoredObject, str | None]:
@@ -229,7 +229,7 @@ class FileStore(Store):
         return facts.f_bavail * facts.f_frsize
 
     def tidy(self) -> None:
-        """Remove versions that were replaced or deleted, where that was left undone."""
+        """Remove replaced or deleted versions that were left behind."""
         for key, version in self._database.rows(object_metadata.DISCARDED):
             self._discard(key, version)
 
@@ -329,7 +329,7 @@ def _key_of(version: Path) -> str | None:
 
 
 def _prune(folder: Path) -> None:
-    """Remove the folders of a key that holds nothing any more."""
+    """Remove the folders of a key that are empty now."""
     for empty in (folder, folder.parent):
         try:
             empty.rmdir()
