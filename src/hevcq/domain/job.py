@@ -55,12 +55,12 @@ def job_id(source: Source, profile: str) -> str:
 
 
 def subjob_id(job_id: str, split: str, chunk: int | None) -> str:
-    """Return the identity of a part of a job under one split; `chunk` is None for the join."""
+    """Return the identity of a subjob of a job under one split; `chunk` is None for the join."""
     return f"{job_id}.{split}.{'join' if chunk is None else chunk}"
 
 
 def is_subjob(unit_id: str) -> bool:
-    """Return whether this is the identity of a part of a job, and not of a job."""
+    """Return whether this is the identity of a subjob, not of a job."""
     return "." in unit_id
 
 
@@ -211,7 +211,7 @@ class Split(Frozen):
 
 
 class SubjobOf(Frozen):
-    """Which part a record is of; `chunk` is None for the join, `frames` those of the chunk."""
+    """The job and split of a subjob; `chunk` is None for the join, `frames` counts the chunk's."""
 
     job_id: str
     split: str
@@ -220,11 +220,11 @@ class SubjobOf(Frozen):
 
 
 class JobRecord(Frozen):
-    """What the ledger knows of a job, or of a part of one. Times are seconds since the Unix epoch.
+    """The ledger's record of a job or subjob. Times are seconds since the Unix epoch.
 
-    A part's `job_id` is its `unit_id`, and its `rendition` the part's object with its report.
-    `whole` says why the job must not be split again. `suspected_worker_faults` counts the failures that were held to
-    be their worker's, and so are in no other count.
+    A subjob's `job_id` is its `unit_id`, its `rendition` the encoded chunk with its report.
+    `do_not_split_reason` is empty while the job may be split. `suspected_worker_faults` counts the
+    failures attributed to their workers; no other count includes them.
     """
 
     job_id: str

@@ -1,4 +1,4 @@
-"""What becomes of a delivery: one pure function decides, the worker only carries it out."""
+"""Decide the verdict on a delivery in one pure function; the worker only carries it out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from hevcq.errors import (
 )
 
 REQUEUED_CHUNK_DELAY_S = 3.0
-"""How long a chunk that is handed on stays hidden, for others to get free."""
+"""Seconds a requeued chunk stays hidden, so that another worker can become free for it."""
 
 
 class FailureClass(StrEnum):

@@ -1,4 +1,4 @@
-"""The skip memory port: which bytes are known not to be worth encoding."""
+"""The skip memory port: content that is known not to be worth encoding."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Remembered:
 
 
 class SkipMemory(ABC):
-    """What was skipped, by content. Specification, held by tests/contracts for every backend:
+    """Skip decisions by content. Specification, held by tests/contracts for every backend:
 
-    - What is remembered holds for these very bytes, this profile and this revision of it.
+    - A decision holds for exactly these bytes, this profile and this revision of it.
     - The latest reason wins. Forgetting costs an encode and nothing else.
     """
 
@@ -27,4 +27,4 @@ class SkipMemory(ABC):
 
     @abstractmethod
     def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
-        """Return what was remembered for these bytes and this recipe, or None."""
+        """Return the decision recorded for these bytes under this recipe, or None."""

@@ -1,4 +1,4 @@
-"""The subjob ledger port: the chunks and the join that a split job is worked on by."""
+"""The subjob ledger port: the chunks and the join that a split job consists of."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hevcq.ports.ledger import Claim
 
 
 class SubjobLedger(ABC):
-    """Which subjobs a job is split into. Specification, held by tests/contracts for every backend:
+    """Subjobs of split jobs. Specification, held by tests/contracts for every backend:
 
-    - A split and its subjobs exist together or not at all, as far as anyone can read: `parts`
-      names those of the split that the job is SPLIT by, and nothing else.
+    - A split and its subjobs exist together or not at all, for every reader: `subjobs`
+      returns those of the job's present split, and nothing else.
     - A subjob is claimed and moved like a job, by its own identity and fences (`JobLedger`).
-    - The name of a split is never used twice, so that what is left of an earlier one, a delivery
-      or an attempt, can do nothing to a later one.
+    - A split's name is never used twice, so that a delivery or an attempt left over from an earlier
+      split cannot affect a later one.
     """
 
     @abstractmethod
@@ -26,11 +26,11 @@ class SubjobLedger(ABC):
 
     @abstractmethod
     def mark_enqueued(self, job_id: str, split: str) -> None:
-        """Record that the tasks of the split's chunks were sent; nothing if it moved on."""
+        """Record that the tasks of the split's chunks were sent; no effect once the job moved on."""
 
     @abstractmethod
     def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
-        """SPLIT to QUEUED, to be encoded whole from now on because of `reason`; uncounted.
+        """SPLIT to QUEUED: encode the job whole from now on because of `reason`; no failure counts.
 
         Raises StaleFence unless the job is SPLIT under that very fence.
         """
@@ -39,7 +39,7 @@ class SubjobLedger(ABC):
     def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
         """Try to claim a subjob, as `JobLedger.claim` does a job; None if there is no such subjob.
 
-        Whether its job is still SPLIT that way is the caller's to ask, before and after.
+        The caller checks before and after that the job is still SPLIT under the same split.
         """
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 Times are integer ticks of the video's time base where exactness matters. A chunk holds the frames
 that are shown from its `start_pts` up to, and without, its `end_pts`; the chunks of a plan hold
-every frame once. `domain.chunks.plan_chunks` is the pure function that makes a plan.
+every frame once. `planner.plan_chunks` makes a plan.
 """
 
 from __future__ import annotations

