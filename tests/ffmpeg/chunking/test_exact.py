@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from ffmpeg.chunking.numbered import KINDS, PROFILE, Video, make_clip, numbers, times
+from ffmpeg.chunking.numbered import KINDS, PROFILE, Clip, make_clip, numbers, times
 from hevcq.domain.chunking.planner import chunks_at
 
 FEW, MANY = 3, 15
@@ -16,7 +16,7 @@ FEW, MANY = 3, 15
 @pytest.fixture(scope="module", params=KINDS)
 def video(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("numbered")
-    return Video(make_clip(request.param, folder), folder)
+    return Clip(make_clip(request.param, folder), folder)
 
 
 @pytest.mark.media

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ffmpeg.chunking.numbered import ENCODER, PROFILE, Video, ffmpeg
+from ffmpeg.chunking.numbered import ENCODER, PROFILE, Clip, ffmpeg
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.chunking.planner import ChunkPlan, chunks_at
 from hevcq.errors import EncoderFailed, PartUnfit, Stopped
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.media
 
 
 @pytest.fixture(scope="module")
-def video(tmp_path_factory) -> Video:
+def video(tmp_path_factory) -> Clip:
     """Return 6 s of moving picture with sound, in an odd folder, key frames each 0.4 s."""
     folder = tmp_path_factory.mktemp("it's #1 ü?")
     source = folder / "a video.mp4"
@@ -27,11 +27,11 @@ def video(tmp_path_factory) -> Video:
         "-c:v", "libx264", "-preset", "veryfast", "-crf", "16", "-g", "10", "-sc_threshold", "0",
         "-pix_fmt", "yuv420p", "-c:a", "aac", "-metadata", "title=A video", source,
     )  # fmt: skip
-    return Video(source, folder)
+    return Clip(source, folder)
 
 
 @pytest.fixture(scope="module")
-def plan(video: Video) -> ChunkPlan:
+def plan(video: Clip) -> ChunkPlan:
     return chunks_at(PROFILE, video.plan, video.index, (0, 5, 10))
 
 
@@ -126,7 +126,7 @@ def test_a_missing_part_is_named_and_leaves_no_output(video, plan, tmp_path):
 
 
 def test_too_few_parts_are_refused(video, plan):
-    with pytest.raises(PartUnfit, match="2 parts"):
+    with pytest.raises(PartUnfit, match="has 2 chunk files, expected 3"):
         video.join(plan, video.chunk_files(plan)[:2], "few")
     assert not video.output("few").exists()
 
@@ -185,7 +185,7 @@ def test_a_seek_that_lands_too_late_is_found_by_the_frames(video, plan):
     late = plan.chunks[1].model_copy(update={"seek_s": 3.0})
     output = video.folder / "late.part"
 
-    with pytest.raises(PartUnfit, match="frames, not 50"):
+    with pytest.raises(PartUnfit, match="frames, expected 50"):
         ENCODER.encode_chunk(
             video.request(output), plan, late, on_progress=lambda _: None, stop=threading.Event()
         )
@@ -250,7 +250,7 @@ def test_sound_stays_where_it_was_when_it_starts_before_the_picture(tmp_path):
         "-f", "lavfi", "-i", "sine=duration=4", "-c:v", "libx264", "-g", "10", "-bf", "2",
         "-pix_fmt", "yuv420p", "-c:a", "aac", source,
     )  # fmt: skip
-    video = Video(source, tmp_path)
+    video = Clip(source, tmp_path)
     plan = chunks_at(PROFILE, video.plan, video.index, (0, 3, 6))
     report = video.join(plan, video.chunk_files(plan))
     whole, _ = video.whole()

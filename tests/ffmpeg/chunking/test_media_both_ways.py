@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ffmpeg.chunking.numbered import PROFILE, Video, ffmpeg, times
+from ffmpeg.chunking.numbered import PROFILE, Clip, ffmpeg, times
 from hevcq.domain.certificate import Outcome
 from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, chunks_at, plan_chunks
 from support.clips import media_clip
@@ -46,7 +46,7 @@ HDR10 = (
 )
 
 
-def both_ways(video: Video, plan: ChunkPlan) -> None:
+def both_ways(video: Clip, plan: ChunkPlan) -> None:
     """Encode in chunks and whole; all gates pass, and frames and times are the same."""
     report = video.join(plan, video.chunk_files(plan))
     whole, made = video.whole()
@@ -58,7 +58,7 @@ def both_ways(video: Video, plan: ChunkPlan) -> None:
 
 @pytest.mark.parametrize("clip", CLIPS)
 def test_a_clip_has_the_same_frames_and_times_both_ways_or_a_reason_to_stay_whole(clip, tmp_path):
-    video = Video(media_clip(clip), tmp_path)
+    video = Clip(media_clip(clip), tmp_path)
     plan = plan_chunks(video.profile, video.info, video.plan, video.index)
 
     if isinstance(plan, WholeFile):
@@ -82,7 +82,7 @@ def test_clips_of_one_key_frame_are_the_same_both_ways_once_they_have_more(clip,
     vfr = ("-fps_mode", "passthrough", "-enc_time_base", "-1")
     mapped = ("-map", "0", "-map", "-0:d", *KEYED, *vfr)
     ffmpeg("-noautorotate", "-i", media_clip(clip), *mapped, source)
-    video = Video(source, tmp_path)
+    video = Clip(source, tmp_path)
 
     both_ways(video, chunks_at(PROFILE, video.plan, video.index, (0, 1)))
 
@@ -95,7 +95,7 @@ def test_hdr10_metadata_is_the_same_both_ways(tmp_path):
         "yuv420p10le", "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", params,
         "-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc", source,
     )  # fmt: skip
-    video = Video(source, tmp_path)
+    video = Clip(source, tmp_path)
     assert video.plan.video.mastering_display is not None
     assert video.plan.video.light_level is not None
 
@@ -105,7 +105,7 @@ def test_hdr10_metadata_is_the_same_both_ways(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_the_long_clip_is_the_same_both_ways(tmp_path):
-    video = Video(media_clip("long-1080p30-6min-lowbitrate.mp4"), tmp_path)
+    video = Clip(media_clip("long-1080p30-6min-lowbitrate.mp4"), tmp_path)
 
     both_ways(video, chunks_at(PROFILE, video.plan, video.index, (0, len(video.index.keys) // 2)))
 
