@@ -119,7 +119,7 @@ def test_without_a_terminal_it_logs_lines_and_ends_with_a_table(farm: Farm) -> N
     ran = farm.run("ingest", farm.media)
 
     assert ran.code == 0
-    assert "placed at" in ran.err
+    assert "done: " in ran.err
     assert "\x1b[" not in ran.err + ran.out
     assert ran.out.splitlines()[0].split()[:3] == ["file", "profile", "result"]
     assert "1 done" in ran.err

@@ -69,7 +69,7 @@ def test_it_draws_each_running_file_and_the_whole_and_ends_with_a_table(farm: Fa
     code, out = terminal.end()
 
     assert code == 0, terminal.text
-    for word in ("video.mp4", "encode", "verify", " %", "0 of 1 done", "left", "placed at"):
+    for word in ("video.mp4", "encode", "verify", " %", "0 of 1 done", "left", "done: "):
         assert word in terminal.text, word
     assert "video.hevc.mp4" in out
     assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")
