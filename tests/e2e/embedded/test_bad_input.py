@@ -85,7 +85,7 @@ def test_an_unreadable_file_is_named_with_the_remedy(farm: Farm) -> None:
     ran = farm.ingest()
 
     assert ran.code == 1
-    assert "right to read" in reasons(ran, "secret.mp4")
+    assert "give this user read permission" in reasons(ran, "secret.mp4")
     assert (farm.media / "good.hevc.mp4").is_file()
 
 
