@@ -15,8 +15,10 @@ from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReas
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
-from hevcq.worker.chunking.split import Splitter
-from hevcq.worker.delivery.job import Job, local_path
+from hevcq.ports.ledger import Granted
+from hevcq.worker.delivery.claim import ClaimedTask
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.job import Job, Split, SplitRequest, local_path
 from hevcq.worker.publish import Made, adopt, publish
 from hevcq.worker.scratch import sha256_file
 
@@ -36,12 +38,18 @@ class _Subject:
 class EncodeJob(Job):
     """One attempt at a whole video."""
 
-    split = False
+    is_split = False
     """Whether the video was split: then the ledger has the job's state already."""
+
+    def __init__(
+        self, context: WorkerContext, claimed: ClaimedTask, granted: Granted, split: Split
+    ) -> None:
+        super().__init__(context, claimed, granted)
+        self._split = split
 
     def record(self, verdict: Verdict) -> Verdict:
         """Write the verdict to the ledger, unless the job was split; see the base."""
-        return verdict if self.split else super().record(verdict)
+        return verdict if self.is_split else super().record(verdict)
 
     def _run(self) -> Done | Skipped | Release:
         """Work until the rendition is published, the video is split, or there is nothing to do."""
@@ -102,35 +110,34 @@ class EncodeJob(Job):
         measured = self._context.encoder.preflight(
             subject.location, subject.info, self._profile, stop=self._lease.stop
         )
-        split = self._split(subject, measured)
+        split = self._split_where_it_pays(subject, measured)
         if split is not None:
             return split
         with self._context.encoding(self.claimed.worker, self._lease.check):
             return self._make(subject, measured, key)
 
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
-        self._transitions.complete(rendition, cpu_s=cpu_s)
+        self.transitions.complete(rendition, cpu_s=cpu_s)
         self.rendition = rendition
         return Done()
 
-    def _split(self, subject: _Subject, measured: Measurement) -> Done | Release | None:
-        """Share the video out over many workers where that pays; None where it is encoded here."""
-        splitter, plan = Splitter(self._context, self.claimed, self._transitions), subject.plan
-        duration = _duration(measured, subject.info)
-        chunks = splitter.plan(subject.location, subject.info, plan, duration)
-        if chunks is None:
-            return None
-        self._notice(plan)
-        split = splitter.carry_out(
-            chunks,
+    def _split_where_it_pays(
+        self, subject: _Subject, measured: Measurement
+    ) -> Done | Release | None:
+        """Split the video over many workers; return None where it is encoded here."""
+        request = SplitRequest(
+            location=subject.location,
             info=subject.info,
-            plan=plan,
+            plan=subject.plan,
             measured=measured,
             source_sha256=subject.sha256,
-            duration_s=duration,
+            duration_s=_duration(measured, subject.info),
         )
-        self.split = True
-        return split
+        verdict = self._split(self._context, self, request)
+        if verdict is not None:
+            self.is_split = True
+            self._notice(subject.plan)
+        return verdict
 
     def _make(self, subject: _Subject, measured: Measurement, key: str) -> Made | Skipped:
         report, output = self._encode(subject, measured)

@@ -9,8 +9,8 @@ from functools import partial
 
 from hevcq.errors import HevcqError, WorkerUnfit
 from hevcq.util.log import get_logger
-from hevcq.worker.chunking.split import sweep_leftovers
 from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.split_leftovers import sweep_leftovers
 from hevcq.worker.encode_slots import EXTRA_SLOTS, EncodeSlots
 from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.monitoring.health import Health, Watcher

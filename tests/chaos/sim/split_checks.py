@@ -13,7 +13,8 @@ from hevcq.domain.job import ALLOWED, JobRecord, JobState, is_subjob, subjob_id
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
-from hevcq.worker.chunking.split import PLAN, sweep_leftovers
+from hevcq.worker.chunking.split import PLAN
+from hevcq.worker.delivery.split_leftovers import sweep_leftovers
 from hevcq.worker.slot import SlotOutcome
 
 

@@ -9,7 +9,7 @@ from hevcq.domain.keys import work_folder, work_key
 from hevcq.errors import SourceDamaged, Unavailable
 from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
 from hevcq.worker.chunking import split
-from hevcq.worker.chunking.split import sweep_leftovers
+from hevcq.worker.delivery.split_leftovers import sweep_leftovers
 from hevcq.worker.handler import ProfileQueue
 from hevcq.worker.pool import Numbers, WorkerPool
 from support.fakes.videofarm import CHUNKS, EmbeddedVideoFarm, VideoFarm

@@ -31,7 +31,7 @@ class ChunkJob(Subjob):
         chunk = self._chunk(video)
         made = self._found(chunk) or self._made(video, chunk)
         reference, cpu_s = made
-        self._transitions.complete(reference, cpu_s=cpu_s)
+        self.transitions.complete(reference, cpu_s=cpu_s)
         send_join(self._context, self._task)
         return Done()
 

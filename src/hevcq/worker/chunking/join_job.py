@@ -13,10 +13,11 @@ from hevcq.domain.verdict import Done, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, VerificationFailed
 from hevcq.ports.encoder import EncodeReport, VerifyRequest
 from hevcq.util.log import get_logger
-from hevcq.worker.chunking.split import enqueue_chunks, sweep
+from hevcq.worker.chunking.split import enqueue_chunks
 from hevcq.worker.chunking.subjob import Subjob
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.lease import Fence
+from hevcq.worker.delivery.split_leftovers import sweep
 from hevcq.worker.publish import Made, adopt, publish
 
 
@@ -35,7 +36,7 @@ class JoinJob(Subjob):
             # A part is made again. Its task may have been lost with the join that asked for it;
             # who completes the set sends another join.
             enqueue_chunks(self._context, self._task.as_whole_job(), self._split)
-            self._transitions.interrupt("A chunk is not done yet.")
+            self.transitions.interrupt("A chunk is not done yet.")
             return Done()
         key = rendition_key(self._source.key, video.recipe.name, video.plan.extension)
         whole = self._task.as_whole_job()

@@ -19,16 +19,18 @@ from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, plan_chunks
 from hevcq.domain.chunking.schedule import longest_first
 from hevcq.domain.chunking.split_plan import SplitPlan
-from hevcq.domain.job import JobRecord, JobState, Split, Task, TaskKind
-from hevcq.domain.keys import WORK, work_folder, work_key
-from hevcq.domain.media.facts import Measurement, MediaInfo
+from hevcq.domain.job import JobState, Split, Task, TaskKind
+from hevcq.domain.keys import work_key
+from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.verdict import Done, Release
-from hevcq.errors import HevcqError, StorageError, TransientError
+from hevcq.errors import StorageError, TransientError
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.job import SplitRequest, SplittableJob
 from hevcq.worker.delivery.settle import LedgerTransitions
+from hevcq.worker.delivery.split_leftovers import sweep
 
 PLAN = "plan.json"
 LATER_S = 5.0
@@ -73,16 +75,7 @@ class Splitter:
             return slots_per_job > 1 and (duration_s or 0.0) >= chunking.least_film_s
         return chunking.mode is ChunkMode.ALWAYS
 
-    def carry_out(
-        self,
-        chunks: ChunkPlan,
-        *,
-        info: MediaInfo,
-        plan: EncodePlan,
-        measured: Measurement,
-        source_sha256: str,
-        duration_s: float | None,
-    ) -> Done | Release:
+    def carry_out(self, chunks: ChunkPlan, request: SplitRequest) -> Done | Release:
         """Split the job and queue its chunks; Release means that they are not queued yet.
 
         Raises StaleFence if the job is no longer ours, Unavailable or StorageError.
@@ -92,11 +85,11 @@ class Splitter:
             job_id=self._task.job_id,
             split=name,
             recipe=self._profile,
-            source_sha256=source_sha256,
-            info=info,
-            plan=plan,
-            measured=measured,
-            duration_s=duration_s,
+            source_sha256=request.source_sha256,
+            info=request.info,
+            plan=request.plan,
+            measured=request.measured,
+            duration_s=request.duration_s,
             chunks=chunks,
         )
         content = video.model_dump_json().encode()
@@ -129,6 +122,19 @@ class Splitter:
         self._claimed.lease.check()
 
 
+def split_video(
+    context: WorkerContext, job: SplittableJob, request: SplitRequest
+) -> Done | Release | None:
+    """Split a job's video over many workers where that pays, else return None.
+
+    Release means that the job is split and its chunks are not queued yet. Raises StaleFence if
+    the job is no longer ours, Unavailable or StorageError.
+    """
+    splitter = Splitter(context, job.claimed, job.transitions)
+    chunks = splitter.plan(request.location, request.info, request.plan, request.duration_s)
+    return None if chunks is None else splitter.carry_out(chunks, request)
+
+
 def enqueue_chunks(
     context: WorkerContext, task: Task, split: Split, order: Sequence[int] = ()
 ) -> None:
@@ -148,60 +154,6 @@ def enqueue_chunks(
     if tasks:
         context.retry_control_call(lambda: context.backend.queues[task.profile].send(tasks))
     context.retry_control_call(lambda: subjobs.mark_enqueued(task.job_id, split.name))
-
-
-def sweep(context: WorkerContext, job_id: str, *, forget: bool = True) -> None:
-    """Remove what a split job that ended kept in the store; what fails is left for a later sweep.
-
-    The job is read after the listing: it may have been queued and split again since it ended, and
-    what that split has put by then is known to be in use.
-
-    The records of a dead job's parts must not be forgotten: a part's delivery that a kill kept from
-    becoming a dead letter knows by its own record that it is to be one.
-    """
-    store, ledger = context.backend.store, context.backend.ledger
-    try:
-        kept = list(store.list(work_folder(job_id)))
-        job = ledger.get(job_id) if kept else None
-        for stored in kept:
-            if not _in_use(job, stored.key.removeprefix(work_folder(job_id))):
-                store.delete(stored.key)
-        if forget:
-            context.backend.subjobs.forget_subjobs(job_id)
-    except HevcqError as error:
-        get_logger(job=job_id).info("work_not_swept", reason=str(error))
-
-
-def sweep_leftovers(context: WorkerContext) -> None:
-    """Remove what is kept for jobs that ended, and for splits that their jobs no longer go by.
-
-    For a store that expires nothing by itself, when a worker starts: a kill leaves such things.
-    """
-    store, ledger = context.backend.store, context.backend.ledger
-    jobs: dict[str, JobRecord | None] = {}
-    try:
-        for stored in list(store.list(f"{WORK}/")):
-            job_id, _, rest = stored.key.removeprefix(f"{WORK}/").partition("/")
-            if job_id not in jobs:
-                jobs[job_id] = ledger.get(job_id)
-            if not _in_use(jobs[job_id], rest):
-                store.delete(stored.key)
-        for job_id, job in jobs.items():
-            if job is not None and job.state in {JobState.DONE, JobState.SKIPPED}:
-                context.backend.subjobs.forget_subjobs(job_id)
-    except HevcqError as error:
-        get_logger().info("leftovers_not_swept", reason=str(error))
-
-
-def _in_use(job: JobRecord | None, name: str) -> bool:
-    """Return whether a job goes by an object of this name in its folder."""
-    if job is None:
-        return False
-    split = name.partition("/")[0]
-    if job.state is JobState.SPLIT:
-        return job.split is not None and job.split.name == split
-    # A job that is being split has a plan in the store before the ledger knows of the split.
-    return job.state is JobState.RUNNING and split.endswith(f"-{job.fence}")
 
 
 def subjob_task(task: Task, split: str, chunk: int | None) -> Task:

@@ -22,13 +22,14 @@ from hevcq.ports.ledger import Granted
 from hevcq.ports.store import Input
 from hevcq.util.hashing import sha256_bytes
 from hevcq.util.log import get_logger
-from hevcq.worker.chunking.split import PLAN, subjob_task, sweep
+from hevcq.worker.chunking.split import PLAN, subjob_task
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.events import Reporter
 from hevcq.worker.delivery.job import Job, local_path
 from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.delivery.settle import LedgerTransitions, record_verdict
+from hevcq.worker.delivery.split_leftovers import sweep
 
 MAX_PLAN_BYTES = 16 << 20
 """A plan has some hundred bytes a chunk, and a stream's facts some hundred more."""
@@ -102,7 +103,7 @@ class Subjob(Job):
             case Bury() if self._unfit:
                 return self._give_up(decided)
             case Bury():
-                self._transitions.bury(decided.reason, decided.failure_class)
+                self.transitions.bury(decided.reason, decided.failure_class)
                 ended = end_job(self._end, self._job.job_id, decided)
                 sweep(self._context, self._job.job_id, forget=False)
                 return ended
@@ -112,13 +113,13 @@ class Subjob(Job):
             case Done():
                 pass
             case _:
-                record_verdict(self._transitions, decided)
+                record_verdict(self.transitions, decided)
         return decided
 
     def _give_up(self, decided: Bury) -> Verdict:
         """Have the video encoded whole: this delivery comes back, and asks for just that."""
         get_logger(job=self._job.job_id).warning("split_given_up", reason=decided.reason)
-        self._transitions.interrupt(decided.reason)
+        self.transitions.interrupt(decided.reason)
         try:
             self._end.abandon_split(decided.reason)
         except StaleFence:

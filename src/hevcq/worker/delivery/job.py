@@ -8,13 +8,17 @@ A job is one attempt at a claimed task. `run` does the work and returns a verdic
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from hevcq.domain.certificate import GateResult
 from hevcq.domain.job import Phase, RenditionRef
-from hevcq.domain.planning.encode_plan import SkipReason
+from hevcq.domain.media.facts import Measurement, MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan, SkipReason
 from hevcq.domain.profile import Profile
-from hevcq.domain.verdict import Skipped, Verdict
+from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import DiskFull, Unavailable
 from hevcq.ports.encoder import VerifyRequest
 from hevcq.ports.ledger import Granted
@@ -23,6 +27,29 @@ from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.events import Reporter
 from hevcq.worker.delivery.settle import LedgerTransitions, record_verdict
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRequest:
+    """A source that has passed its pre-flight, to be split over many workers where that pays."""
+
+    location: str
+    info: MediaInfo
+    plan: EncodePlan
+    measured: Measurement
+    source_sha256: str
+    duration_s: float | None
+
+
+class SplittableJob(Protocol):
+    """What a split needs of the job that it splits."""
+
+    claimed: ClaimedTask
+    transitions: LedgerTransitions
+
+
+Split = Callable[[WorkerContext, SplittableJob, SplitRequest], Done | Release | None]
+"""Split a job's video, or return None where it is to be encoded whole."""
 
 
 class Job(ABC):
@@ -45,7 +72,7 @@ class Job(ABC):
         self._lease, self._source = claimed.lease, claimed.task.source
         self._store, self._ledger = context.backend.store, context.backend.ledger
         self._skips = context.backend.skips
-        self._transitions = LedgerTransitions(context, claimed.lease, claimed.fence)
+        self.transitions = LedgerTransitions(context, claimed.lease, claimed.fence)
         self._report = self._reporter()
 
     def _reporter(self) -> Reporter:
@@ -70,7 +97,7 @@ class Job(ABC):
         Raises StaleFence if the job is no longer ours, Unavailable or StorageError if the ledger
         does not answer.
         """
-        record_verdict(self._transitions, verdict)
+        record_verdict(self.transitions, verdict)
         return verdict
 
     def _require_free_space(self, size: int, name: str) -> None:

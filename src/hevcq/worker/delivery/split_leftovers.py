@@ -1,0 +1,63 @@
+"""Remove what split jobs that ended have left in the store, below work/."""
+
+from __future__ import annotations
+
+from hevcq.domain.job import JobRecord, JobState
+from hevcq.domain.keys import WORK, work_folder
+from hevcq.errors import HevcqError
+from hevcq.util.log import get_logger
+from hevcq.worker.delivery.context import WorkerContext
+
+
+def sweep(context: WorkerContext, job_id: str, *, forget: bool = True) -> None:
+    """Remove what a split job that ended kept in the store; what fails is left for a later sweep.
+
+    The job is read after the listing: it may have been queued and split again since it ended, and
+    what that split has put by then is known to be in use.
+
+    The records of a dead job's parts must not be forgotten: a part's delivery that a kill kept from
+    becoming a dead letter knows by its own record that it is to be one.
+    """
+    store, ledger = context.backend.store, context.backend.ledger
+    try:
+        kept = list(store.list(work_folder(job_id)))
+        job = ledger.get(job_id) if kept else None
+        for stored in kept:
+            if not _in_use(job, stored.key.removeprefix(work_folder(job_id))):
+                store.delete(stored.key)
+        if forget:
+            context.backend.subjobs.forget_subjobs(job_id)
+    except HevcqError as error:
+        get_logger(job=job_id).info("work_not_swept", reason=str(error))
+
+
+def sweep_leftovers(context: WorkerContext) -> None:
+    """Remove what is kept for jobs that ended, and for splits that their jobs no longer go by.
+
+    For a store that expires nothing by itself, when a worker starts: a kill leaves such things.
+    """
+    store, ledger = context.backend.store, context.backend.ledger
+    jobs: dict[str, JobRecord | None] = {}
+    try:
+        for stored in list(store.list(f"{WORK}/")):
+            job_id, _, rest = stored.key.removeprefix(f"{WORK}/").partition("/")
+            if job_id not in jobs:
+                jobs[job_id] = ledger.get(job_id)
+            if not _in_use(jobs[job_id], rest):
+                store.delete(stored.key)
+        for job_id, job in jobs.items():
+            if job is not None and job.state in {JobState.DONE, JobState.SKIPPED}:
+                context.backend.subjobs.forget_subjobs(job_id)
+    except HevcqError as error:
+        get_logger().info("leftovers_not_swept", reason=str(error))
+
+
+def _in_use(job: JobRecord | None, name: str) -> bool:
+    """Return whether a job goes by an object of this name in its folder."""
+    if job is None:
+        return False
+    split = name.partition("/")[0]
+    if job.state is JobState.SPLIT:
+        return job.split is not None and job.split.name == split
+    # A job that is being split has a plan in the store before the ledger knows of the split.
+    return job.state is JobState.RUNNING and split.endswith(f"-{job.fence}")
