@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.verdict import Abandon, Release
-from hevcq.errors import EncoderFailed, LeaseLost, StaleFence, Unavailable
+from hevcq.errors import EncoderFailed, LeaseLost, StaleFence, Unavailable, WorkerUnfit
 from hevcq.ports.store import Publication
 from hevcq.worker.delivery.lease import Heartbeat
 from hevcq.worker.handler import ProfileQueue
@@ -270,6 +270,18 @@ def test_several_tasks_in_one_delivery_go_only_when_all_are_settled(farm):
     assert (farm.state(first), farm.state(second)) == (JobState.DONE, JobState.DONE)
     assert farm.queue.settled == [("release", "m2"), ("ack", "m2")]
     assert farm.encoder.calls.count("encode") == 3
+
+
+def test_a_worker_that_one_task_of_a_delivery_found_unfit_stays_unfit_after_the_next(farm):
+    first, second = farm.submit("a.mp4"), farm.submit("b.mp4")
+    farm.receive()
+    tasks = (Task(source=first, profile="hevc"), Task(source=second, profile="hevc"))
+    both = replace(farm.receive(), tasks=tasks)
+    farm.encoder.errors["encode"] = [WorkerUnfit("sick"), EncoderFailed("once")]
+
+    result = farm.handler().process(ProfileQueue(farm.profile, farm.queue), both)
+
+    assert isinstance(result.unfit, WorkerUnfit)
 
 
 def test_many_slots_racing_over_duplicates_make_one_rendition_each(farm):

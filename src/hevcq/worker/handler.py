@@ -112,7 +112,8 @@ class Handler:
                 try:
                     decided = crashed_too_often(job.granted, profile) or job.run()
                 except Exception as error:  # noqa: BLE001 - classified, once
-                    decided, self._unfit = decide(context, job, error, delivery)
+                    decided, unfit = decide(context, job, error, delivery)
+                    self._unfit = unfit or self._unfit
                 decided = self._record(job, decided)
                 emit_settled(context, job.claimed, decided, job)
                 verdicts.append(decided)
