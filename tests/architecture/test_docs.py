@@ -1,4 +1,4 @@
-"""The documents name files, rooms and tests that are there."""
+"""Check that the files and packages named in the documents exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATH = re.compile(r"\.?[\w-]+(?:/[\w.-]+)*/?(?:\.\w+)?")
 FILE_TYPES = {".py", ".md", ".sql", ".tf", ".toml", ".tsv", ".yaml", ".sh"}
 MODULE = re.compile(r"[a-z_0-9]+(?:\.[A-Za-z_0-9]+)+")
 MAY_BE_MISSING = {"CHANGELOG.md"}
-"""It tells of files as they were then."""
+"""The changelog names files of its time."""
 
 
 def ticked(page: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The house keeps its shape: layers, budgets, and documents that agree with the code."""
+"""Check the architecture: import layers, size budgets, and who reads time and environment."""
 
 from __future__ import annotations
 

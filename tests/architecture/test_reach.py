@@ -1,4 +1,4 @@
-"""How many files a reader must open to follow one plain encode from its receipt to its settlement."""
+"""Limit the files that a reader must open to follow one plain encode from receive to settlement."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_WORKER_FILES, MOST_FILES = 12, 71
 
 
 def files_entered(action: Callable[[], Any]) -> set[str]:
-    """Return the files of src in which a function was called, by any thread."""
+    """Return the files of src whose functions `action` calls in any thread."""
     seen: set[str] = set()
 
     def note(frame: Any, event: str, _arg: Any) -> None:

@@ -1,4 +1,4 @@
-"""What `make coverage` leaves out is nothing that can run."""
+"""Check that `make coverage` leaves out only code that cannot run."""
 
 from __future__ import annotations
 

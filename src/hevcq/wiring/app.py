@@ -1,4 +1,4 @@
-"""Open what the settings name; the only module that knows both backends."""
+"""Open what the settings configure; the only module that imports both backends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class App:
     """Everything that use cases need, opened on first use and closed together.
 
-    Opening raises ConfigError, StorageError or Unavailable.
+    Opening a property raises ConfigError, StorageError or Unavailable.
     """
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
@@ -54,7 +54,7 @@ class App:
 
     @cached_property
     def worker_backend(self) -> Backend:
-        """The same for a worker, which retries its control calls itself."""
+        """The backend of a worker, which retries its control calls itself."""
         if self.settings.backend == "embedded":
             return self._embedded.backend
         from hevcq.backends.aws.factory import open_aws
@@ -63,7 +63,7 @@ class App:
 
     @cached_property
     def catalog(self) -> Catalog:
-        """Placements in library folders; local to this machine with both backends."""
+        """The catalog of placements in library folders; local to this machine with both backends."""
         if self.settings.backend == "embedded":
             return self._embedded.catalog
         return self._own_catalog
@@ -76,7 +76,7 @@ class App:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """ffmpeg."""
+        """The ffmpeg encoder."""
         from hevcq.ffmpeg.encoder import FfmpegEncoder
 
         return FfmpegEncoder(self.settings.ffmpeg, self.settings.ffprobe, self.clock)
@@ -101,7 +101,7 @@ class App:
         return Ports(self.catalog, self.clock, self.settings.data_dir, self.backend)
 
     def close(self) -> None:
-        """Close what was opened; idempotent."""
+        """Close everything that was opened; idempotent."""
         self.__dict__.pop("catalog", None)
         for name in ("backend", "worker_backend", "_embedded", "_own_catalog"):
             opened = self.__dict__.pop(name, None)
@@ -110,7 +110,7 @@ class App:
 
 
 def open_app(settings: Settings, clock: Clock | None = None) -> App:
-    """Return the app of these settings; nothing is opened yet."""
+    """Return the app of these settings without opening anything."""
     return App(settings, clock)
 
 

@@ -1,1 +1,1 @@
-"""The worker: its loop, lease, handler and stop."""
+"""The worker: pool, slots, delivery handling and stop."""

@@ -1,4 +1,4 @@
-"""One attempt at one job: from its source to a published rendition, or an error that says why not."""
+"""Encode one job: from its source to a published rendition, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hevcq.worker.scratch import sha256_file
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """A source at hand, and what is to become of it."""
+    """A fetched source and its encode plan."""
 
     path: Path
     location: str
@@ -39,7 +39,7 @@ class EncodeJob(Job):
     """One attempt at a whole video."""
 
     is_split = False
-    """Whether the video was split: then the ledger has the job's state already."""
+    """Whether the video was split; the ledger then has the job's state already."""
 
     def __init__(
         self, context: WorkerContext, claimed: ClaimedTask, granted: Granted, split: Split
@@ -48,7 +48,7 @@ class EncodeJob(Job):
         self._split = split
 
     def record(self, verdict: Verdict) -> Verdict:
-        """Write the verdict to the ledger, unless the job was split; see the base."""
+        """Write the verdict to the ledger unless the job was split; see the base class."""
         return verdict if self.is_split else super().record(verdict)
 
     def _run(self) -> Done | Skipped | Release:
@@ -60,12 +60,12 @@ class EncodeJob(Job):
             if not isinstance(decided, Made):
                 return decided
             rendition = publish(self._context, self.claimed, decided, self._report)
-        # Published, then completed: a kill between the two leaves a rendition that the next
-        # attempt adopts. The other order could leave a job that is done and has no rendition.
+        # Publish, then complete: a kill between the two leaves a rendition that the next attempt
+        # adopts. The other order could leave a DONE job without a rendition.
         return self._complete(rendition, decided.report.cpu_s)
 
     def _fetched(self, folder: Path) -> Made | Done | Skipped | Release:
-        """Do all that needs the source; it is let go before the rendition is published."""
+        """Do everything that needs the source; it is released before the rendition is published."""
         with ExitStack() as stack:
             found = stack.enter_context(
                 self._store.fetch(
@@ -124,7 +124,7 @@ class EncodeJob(Job):
     def _split_where_it_pays(
         self, subject: _Subject, measured: Measurement
     ) -> Done | Release | None:
-        """Split the video over many workers; return None where it is encoded here."""
+        """Split the video into chunks for many workers; return None if it is to be encoded here."""
         request = SplitRequest(
             location=subject.location,
             info=subject.info,
@@ -192,10 +192,10 @@ class EncodeJob(Job):
         return report, output
 
     def _require_room(self) -> None:
-        """Raise DiskFull unless there is room for one more file of the source's size.
+        """Raise DiskFull unless another file of the source's size fits on the disk.
 
-        Asked before the fetch, which may copy the source, and again before the encode, whose
-        output is as a rule no larger than its source.
+        Called before the fetch, which may copy the source, and again before the encode, whose
+        output is normally no larger than its source.
         """
         self._require_free_space(self._source.size, self._source.key)
 
@@ -214,7 +214,7 @@ class EncodeJob(Job):
 
 
 def _duration(measured: Measurement, info: MediaInfo) -> float | None:
-    """Return the video's length as measured; as the header claims only where nothing was."""
+    """Return the measured length in seconds; the header's claim only if none was measured."""
     ends = [
         track.end_s - (track.first_pts_s or 0.0)
         for track in measured.tracks

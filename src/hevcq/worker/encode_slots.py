@@ -1,10 +1,10 @@
-"""Which slots may take a message, and which may encode, where sources and renditions travel.
+"""Limit which slots may receive and which may encode, where sources and renditions are transferred.
 
-A worker whose slots each fetch, encode and publish in turn leaves its encoder idle while bytes
-travel. So a pool has more slots than it encodes at a time, and what is bounded is not the slots but
-the stages: while one job encodes, the next is fetched and looked at, and the last is published.
-Each is a delivery like any other, with a lease, a fence and a heartbeat of its own, so that a kill
-or a lost lease at any moment means what it means without this.
+A worker whose slots each fetch, encode and publish in turn leaves its encoder idle during
+transfers. So a pool has more slots than parallel encodes, and the stages are limited instead of the
+slots: while one job encodes, the next is fetched and probed, and the last is published. Each is an
+ordinary delivery with its own lease, fence and heartbeat, so a kill or a lost lease has no other
+effect than without pipelining.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from hevcq.errors import Stopped
 from hevcq.util.clock import Clock
 
 AHEAD_S = 60.0
-"""A message is taken ahead only when an encode is expected to end this soon: time to download some
-GB. Taken earlier it would be kept from idle workers, for hours at worst."""
+"""A message is received ahead only if an encode should end within these seconds: time to download
+some GB. Any earlier, idle workers would miss it, for hours at worst."""
 LOOK_S = 0.25
-"""How often a job that waits for its encode looks whether it is still to be done."""
+"""Seconds between checks of a job that waits for its encode: it may be stopped meanwhile."""
 EXTRA_SLOTS = 2
-"""One job that is fetched ahead, and one that is published."""
+"""One job that is fetched ahead, and one that is being published."""
 
 
 class _At(Enum):
-    """Where a slot is; one that publishes, settles or rests is at none of these."""
+    """The stage that a slot is in; publishing, settling and idle slots are in none."""
 
     POLLING = auto()
     READYING = auto()
@@ -35,7 +35,7 @@ class _At(Enum):
 
 
 class EncodeSlots:
-    """The stages of one pool, which encodes `encoders` jobs at a time. Slots go by their names."""
+    """The stages of one pool with `encoders` parallel encodes. Slots are identified by name."""
 
     def __init__(self, encoders: int, clock: Clock) -> None:
         self._encoders, self._clock = encoders, clock
@@ -46,14 +46,13 @@ class EncodeSlots:
         self._listeners: list[Callable[[], None]] = []
 
     def listen(self, ring: Callable[[], None]) -> None:
-        """Call `ring` whenever a slot that may not take a message should ask again."""
+        """Call `ring` whenever a slot that was refused should ask again."""
         self._listeners.append(ring)
 
     def enter(self, slot: str) -> bool:
-        """Return whether the slot may look for a message now; if so, it must `leave`.
+        """Return whether the slot may receive a message now; if so, it must `leave` later.
 
-        As many as encode at a time may always; one more, once all of them encode and one of them
-        is expected to end soon.
+        `encoders` slots always may; one more may if all of them encode and one should end soon.
         """
         with self._changed:
             if len(self._at) >= self._encoders and not self._next_is_due():
@@ -68,20 +67,20 @@ class EncodeSlots:
         return encoding and min(self._eta.values(), default=AHEAD_S + 1) <= AHEAD_S
 
     def took(self, slot: str) -> None:
-        """Note that the slot has a delivery in hand."""
+        """Record that the slot received a delivery."""
         with self._changed:
             self._at[slot] = _At.READYING
 
     def leave(self, slot: str) -> None:
-        """Note that the slot found nothing, or that its delivery is settled."""
+        """Record that the slot received nothing or settled its delivery."""
         self._forget(slot)
 
     @contextmanager
     def encoding(self, slot: str, check: Callable[[], None]) -> Iterator[None]:
-        """Hold one of the encodes inside the context; wait for it if all are held.
+        """Hold one of the parallel encodes inside the context; wait while all are in use.
 
-        `check` is called now and then meanwhile, and may raise. Raises Stopped, instead of waiting
-        on, once the pool takes nothing new: the job goes back for another worker.
+        `check` is called every `LOOK_S` seconds of the wait, and may raise. Raises Stopped if the
+        pool is closed while the job waits: another worker gets the job.
         """
         with self._changed:
             while sum(at is _At.ENCODING for at in self._at.values()) >= self._encoders:
@@ -96,7 +95,7 @@ class EncodeSlots:
             self._forget(slot)
 
     def expect(self, slot: str, seconds: float) -> None:
-        """Note in how many seconds the slot's encode should end."""
+        """Record the seconds until the slot's encode should end."""
         with self._changed:
             if self._at.get(slot) is not _At.ENCODING:
                 return
@@ -106,7 +105,7 @@ class EncodeSlots:
             self._ring()
 
     def close(self) -> None:
-        """Have jobs that wait for their encode go back; what encodes goes on."""
+        """Make jobs that wait for an encode return to the queue; running encodes go on."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

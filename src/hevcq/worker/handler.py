@@ -1,4 +1,4 @@
-"""Process one delivery: `Handler.process` is where its whole life can be read."""
+"""Process one delivery; `Handler.process` shows its whole life cycle."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ from hevcq.worker.delivery.settle import combined, delay, settle
 from hevcq.worker.encode_job import EncodeJob
 
 NEVER_CLAIMED_FAILURES = 1 << 30
-"""The failures an unclaimed job may have: it was never begun, so none of them is its own."""
+"""Practically unlimited: a job that was never claimed has not failed, so no failure counts."""
 REQUEUED_CHUNK = "This worker handed the chunk on a moment ago, and leaves it to others."
 MAX_HELD_DELAY_S = 3600.0
-"""The longest pause before a delivery whose job another worker holds is looked at again."""
+"""Longest delay in seconds of a delivery whose job another worker holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileQueue:
-    """A queue and the profile whose tasks it carries."""
+    """A queue and the profile of its tasks."""
 
     profile: Profile
     queue: Queue
@@ -63,7 +63,7 @@ class ProfileQueue:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """What became of a delivery. `unfit` says why this worker must take nothing more."""
+    """The result of a delivery. `unfit` is why this worker must take no more work, if it is unfit."""
 
     verdict: Verdict
     settled: bool
@@ -71,7 +71,7 @@ class DeliveryResult:
 
 
 class Handler:
-    """Processes the deliveries of one slot, one at a time. `worker` names the slot in leases."""
+    """Process the deliveries of one slot, one at a time. `worker` names the slot in leases."""
 
     def __init__(self, context: WorkerContext, worker: str) -> None:
         self.worker = worker
@@ -82,7 +82,7 @@ class Handler:
         self._unfit: HevcqError | None = None
 
     def interrupt(self) -> None:
-        """Stop the job in hand and release it; every later delivery is released at once."""
+        """Stop and release the running job; release every later delivery at once."""
         with self._guard:
             self._interrupted = True
             lease = self._lease
@@ -90,10 +90,10 @@ class Handler:
             lease.end(Stopped())
 
     def process(self, profile_queue: ProfileQueue, delivery: Delivery) -> DeliveryResult:
-        """Carry a delivery through its life: parse, claim, run, decide, record, settle.
+        """Process a delivery: parse, claim, run, decide, record, settle.
 
-        A task that fails raises nothing. What is raised is a defect or a kill: the delivery stays
-        unsettled and comes back after its deadline.
+        A failed task does not raise. An exception is a defect or a kill: the delivery stays
+        unsettled and is redelivered after its deadline.
         """
         context, queue, profile = self._context, profile_queue.queue, profile_queue.profile
         self._unfit = None
@@ -101,7 +101,7 @@ class Handler:
         if verdict is not None:
             return DeliveryResult(verdict, settle(context, queue, delivery, verdict))
         verdicts: list[Verdict] = []
-        # Leaving the block joins the heartbeat: one in flight would hide the message again.
+        # Leaving the block joins the heartbeat: one still in flight would hide the message again.
         with self._leased(profile_queue, delivery) as lease:
             for task in delivery.tasks:
                 job = self._claim(task, delivery, lease, profile)
@@ -125,7 +125,7 @@ class Handler:
 
     @contextmanager
     def _leased(self, profile_queue: ProfileQueue, delivery: Delivery) -> Iterator[Lease]:
-        """Hold a lease on the delivery, kept alive by a heartbeat that is joined on leaving."""
+        """Hold a lease on the delivery; a heartbeat extends it and is joined on exit."""
         context, profile = self._context, profile_queue.profile
         lease = Lease(profile_queue.queue, delivery, profile.queue, context.clock, context.random)
         with self._guard:
@@ -144,7 +144,7 @@ class Handler:
     def _claim(
         self, task: Task, delivery: Delivery, lease: Lease, profile: Profile
     ) -> Job | Verdict:
-        """Claim a task in the ledger; return its job, or the verdict on one that is not ours to run."""
+        """Claim a task in the ledger; return its job, or a verdict if this worker must not run it."""
         try:
             lease.check()
             if self._leaves(task, delivery, profile):
@@ -170,7 +170,7 @@ class Handler:
         return kind(self._context, claimed, granted, split_job)
 
     def _leaves(self, task: Task, delivery: Delivery, profile: Profile) -> bool:
-        """Return whether a chunk that this process requeued is left to other workers for now."""
+        """Return whether to leave a chunk that this process requeued to other workers for now."""
         now = self._context.clock.monotonic()
         if not self._context.requeued_chunks.leaves(task.unit_id, now):
             return False
@@ -179,7 +179,7 @@ class Handler:
     def _ended(
         self, found: ClaimResult, claim: AlreadySettled | AlreadySplit, lease: Lease
     ) -> Verdict:
-        """Return what becomes of a delivery whose work was done before, or is shared out."""
+        """Return the verdict on a delivery whose job ended earlier or is split."""
         match claim:
             case AlreadySettled(record) if found.job is not None:
                 return settle_ended_subjob(self._context, lease, found.task, found.job, record)
@@ -193,21 +193,21 @@ class Handler:
                 assert_never(claim)
 
     def _record(self, job: Job, decided: Verdict) -> Verdict:
-        """Write the verdict to the ledger; return what is left to do where that fails."""
+        """Write the verdict to the ledger; return Abandon if that fails."""
         try:
             return job.record(decided)
         except StaleFence as error:
             return Abandon(reason=str(error))
         except (TransientError, StorageError) as error:
-            # The job stays RUNNING until its lease ends, so the message must wait at least as
-            # long as the queue itself would hide it; letting the deadline pass does just that.
+            # The job stays RUNNING until its lease ends, so the message must stay hidden at least
+            # that long. Letting its deadline pass does exactly that.
             get_logger().error("verdict_not_recorded", reason=str(error), verdict=str(decided))
             return Abandon(reason=str(error))
 
     def _mark_sources_finished(self, delivery: Delivery, decided: Verdict, lease: Lease) -> None:
-        """Report the sources of a delivery that ended well, before its message goes.
+        """Report the sources of a delivery that ended well, before its message is acknowledged.
 
-        A kill here brings the message back, and its tasks are found settled.
+        After a kill here the message is redelivered and its tasks are found settled.
         """
         if isinstance(decided, (Done, Skipped)) and not lease.lost:
             for source in {task.source for task in delivery.tasks}:
@@ -216,7 +216,7 @@ class Handler:
     def _unclaimed(
         self, error: Exception, task: Task, delivery: Delivery, lease: Lease, profile: Profile
     ) -> Verdict:
-        """Decide on a task whose job was not claimed: it was not begun, so it has not failed."""
+        """Return the verdict on a task whose claim raised: its job never began, so it has not failed."""
         if not isinstance(error, HevcqError):
             get_logger(job=task.job_id).exception("claim_broke")
         cause = lease.cause or error
@@ -231,7 +231,7 @@ class Handler:
         )
         log = get_logger(job=task.job_id)
         log.warning("job_not_claimed", reason=str(cause), delay_s=delay(decided))
-        # What is no task says nothing of the job it names: that one has a message of its own.
+        # An invalid message says nothing about the job it names: that job has its own message.
         if isinstance(decided, Bury) and not isinstance(cause, BadMessage):
             try:
                 self._context.retry_control_call(
@@ -240,17 +240,17 @@ class Handler:
                     )
                 )
             except (TransientError, StorageError) as unrecorded:
-                # The dead letter carries the reason; only the ledger's copy of it is missing.
+                # The dead letter carries the reason; only the ledger lacks it.
                 log.warning("verdict_not_recorded", reason=str(unrecorded))
         return decided
 
     def _held(self, claim: Held, delivery: Delivery, profile: Profile) -> Release:
-        """Come back once the other lease may have ended: soon, if nobody renews it.
+        """Return a Release until the other worker's lease may have ended.
 
-        A worker that lives has always more than half of its lease before it. Less is left by one
-        that died: its message is visible again just before its claim ends, which is a call
-        younger. Each look costs this message a receive, and a worker that lives may be busy for
-        hours: the doubling keeps a duplicate from using up max_receives and dying of it.
+        A live worker always has more than half of its lease left. Less is left by a dead one: its
+        message is visible again just before its claim ends, which was made one call later. Each
+        look costs this message a receive, and a live worker may be busy for hours: doubling the
+        delay keeps a duplicate from exhausting max_receives.
         """
         left = max(1.0, claim.until - self._context.clock.now())
         if left <= profile.queue.visibility_s / 2:
@@ -261,7 +261,7 @@ class Handler:
 
 
 def parsed_verdict(delivery: Delivery) -> Verdict | None:
-    """Return the verdict on a message that holds no task of ours, or None if there is work in it."""
+    """Return the verdict on a message that holds no task of this farm, else None."""
     log = get_logger(queue=delivery.queue, message=delivery.message_id)
     if delivery.problem:
         log.warning("message_unreadable", reason=delivery.problem)
@@ -273,10 +273,10 @@ def parsed_verdict(delivery: Delivery) -> Verdict | None:
 
 
 def _settled_earlier(claim: AlreadySettled) -> Verdict:
-    """Return what a job that ended earlier means for this message.
+    """Return the verdict on a message whose job ended earlier.
 
-    A dead job's message is buried, not acknowledged: its own bury may be what a kill prevented,
-    and a second dead letter does less harm than none. One that a person cancelled needs none.
+    A dead job's message is buried, not acknowledged: a kill may have prevented its burial, and a
+    second dead letter does less harm than none. A cancelled job needs no dead letter.
     """
     record_ = claim.record
     if record_.state is JobState.DEAD and record_.failure_class is not FailureClass.CANCELLED:

@@ -1,9 +1,9 @@
-"""Long polls over several queues at once, for services where each look costs money (SQS).
+"""Long-poll several queues at once, for services that charge for every receive (SQS).
 
-One thread a queue asks for messages, and only as far as slots are free: a slot that waits has a
-seat, a receive is made with seats in hand, and every message goes to a seat at once. So none waits
-in this process while its visibility runs, none is received only to be given back, and a stop ends
-when the polls under way do.
+One thread per queue receives messages, but never more than there are free slots: a waiting slot has
+a seat, a receive reserves seats, and every message goes to a seat at once. So no message waits in
+this process while its visibility timeout runs, none is received only to be released, and a stop
+takes no longer than the polls in progress.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.handler import ProfileQueue
 
 POLL_WAIT_S = 20.0
-"""Seconds that a receive from the only queue waits: SQS's longest, free on the embedded queue."""
+"""Seconds that a receive from the only queue waits: SQS's maximum; free on the embedded queue."""
 TAKE_S = 30.0
-"""How long a slot waits at most before it looks at its disk again."""
+"""Longest wait of a slot in seconds before it checks its disk again."""
 QUICK_S = 1.0
-"""How long a receive waits where fewer slots wait than queues, in the first round after a message:
-what is there is given at once, and an empty queue must not keep a full one waiting. Not 0, because
-a short poll asks only some of SQS's servers."""
+"""Seconds that a receive waits if fewer slots than queues wait, in the first round after a message:
+an empty queue must not keep a full one waiting, and messages that are there come at once. Not 0,
+because a short poll asks only some of SQS's servers."""
 SHARED_S = 5.0
-"""The same, once a whole round was empty: 12 calls a minute in all."""
+"""The same after a whole empty round: 12 calls a minute in total."""
 
 
 @dataclass(eq=False)
 class _Seat:
-    """A slot that waits; ended when it has a message or an error, or shall look around."""
+    """A waiting slot; ended by a message, an error or the time `until` (monotonic seconds)."""
 
     until: float
     found: tuple[ProfileQueue, Delivery] | None = None
@@ -43,7 +43,7 @@ class _Seat:
 
 
 class Poller:
-    """The receiving threads of one pool. `answered_at` is when a queue last answered (monotonic)."""
+    """The receiving threads of one pool; `answered_at`: monotonic seconds at the last answer."""
 
     def __init__(
         self, context: WorkerContext, queues: Sequence[ProfileQueue], stop: threading.Event
@@ -52,7 +52,7 @@ class Poller:
         self._context, self._queues, self._stop = context, tuple(queues), stop
         self._changed = threading.Condition()
         self._free: deque[_Seat] = deque()
-        # In line from the beginning: the first must not take a long poll because it started first.
+        # All queues line up at once: the first to start must not get a long poll for that reason.
         self._line: deque[ProfileQueue] = deque(self._queues)
         self._empty = 0
         self._threads = [
@@ -76,14 +76,14 @@ class Poller:
         return [thread.name for thread in self._threads if thread.is_alive()]
 
     def wake(self) -> None:
-        """Have everybody look at `stop`."""
+        """Make all waiting threads check `stop`."""
         with self._changed:
             self._changed.notify_all()
 
     def take(self) -> tuple[ProfileQueue, Delivery] | None:
-        """Wait for a message for one slot; None after a while, or when told to stop.
+        """Wait for a message for one slot; return None after `TAKE_S` or on a stop.
 
-        Raises what a receive raised that is more than a service's passing trouble.
+        Raises any error of a receive except TransientError.
         """
         clock = self._context.clock
         seat = _Seat(clock.monotonic() + TAKE_S)
@@ -94,7 +94,7 @@ class Poller:
                 if seat in self._free and (self._stop.is_set() or clock.monotonic() >= seat.until):
                     self._free.remove(seat)
                     return None
-                # A seat that is in a receive is waited for: a message may be on its way to it.
+                # Wait while a receive has this seat: a message may be on its way to it.
                 clock.wait_on(self._changed, max(0.05, seat.until - clock.monotonic()))
         if seat.error is not None:
             raise seat.error
@@ -111,7 +111,7 @@ class Poller:
                 back_off(self._context, self._stop, error, errors, profile=served.profile.name)
                 errors += 1
                 continue
-            except Exception as error:  # noqa: BLE001 - a slot raises it: it has somebody above it
+            except Exception as error:  # noqa: BLE001 - a slot raises it
                 seats[0].error, seats[0].ended = error, True
                 self._give(seats[1:], [])
                 back_off(self._context, self._stop, error, errors, profile=served.profile.name)
@@ -121,9 +121,9 @@ class Poller:
             self._answered(served, seats, found)
 
     def _seats(self, served: ProfileQueue) -> tuple[list[_Seat], float] | None:
-        """Wait for this queue's turn and a free slot; None when told to stop.
+        """Wait for this queue's turn and a free slot; return its seats and the poll time in seconds.
 
-        Free slots are shared out among the queues that wait for one, the longest waiting first.
+        Returns None on a stop. Waiting queues share the free slots, longest waiting first.
         """
         with self._changed:
             if served not in self._line:
@@ -157,7 +157,7 @@ class Poller:
         self._give(seats, [(served, delivery) for delivery in found])
 
     def _give(self, seats: list[_Seat], found: list[tuple[ProfileQueue, Delivery]]) -> None:
-        """Hand the messages out; whose seat got none waits on, unless it waited long enough."""
+        """Assign the messages to seats; a seat without one waits on unless its time is up."""
         now = self._context.clock.monotonic()
         with self._changed:
             for seat, message in zip(seats, found, strict=False):
@@ -173,14 +173,14 @@ class Poller:
         try:
             served.queue.release(delivery)
         except HevcqError as error:
-            # It comes back by itself when its visibility ends.
+            # The message returns by itself when its visibility timeout ends.
             get_logger(queue=delivery.queue).warning("not_released", reason=str(error))
 
 
 def back_off(
     context: WorkerContext, stop: threading.Event, error: Exception, failures: int, **names: str
 ) -> None:
-    """Log that a poll failed, after so many failures in a row, and wait; `stop` ends the wait."""
+    """Log a failed poll and wait, longer after more `failures` in a row; `stop` ends the wait."""
     seconds = POLL_FAILED.wait_s(failures, context.random)
     log = get_logger(**names)
     log.warning("poll_failed", reason=str(error), again_s=round(seconds, 1))

@@ -1,4 +1,4 @@
-"""N slots as threads of one process, watched, and stopped in the written order of `stop`."""
+"""Run N slots as threads of one process, watch them, and stop them in the order of `signals`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ from hevcq.worker.signals import StopSignals
 from hevcq.worker.slot import Slot, SlotOutcome
 
 WATCH_S = 0.25
-"""How often the slots are looked at while they run."""
+"""Seconds between checks of the running slots."""
 CHILD_END_S = 30.0
-"""How long interrupted work may take to end: a child gets SIGTERM and some seconds, then SIGKILL,
-and a heartbeat in flight gets to its reply."""
+"""Seconds that interrupted work may take to end: a child process gets SIGTERM and some seconds,
+then SIGKILL; a heartbeat in flight waits for its reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """How many encodes at a time, how long a stop lets running work end, how often queues are
-    looked at, and whether jobs are fetched and published while others encode (see `encode_slots`)."""
+    """The sizes and times of a pool.
+
+    `slots` is the number of parallel encodes, `grace_s` the seconds that a stop gives running jobs,
+    `poll_s` the seconds between polls of empty queues. `pipelined` pools fetch and publish jobs
+    while others encode (see `encode_slots`).
+    """
 
     slots: int = 1
     pipelined: bool = False
@@ -37,10 +41,10 @@ class Numbers:
 
 
 class WorkerPool:
-    """Runs `numbers.slots` workers over the queues of the served profiles.
+    """Run `numbers.slots` slots over the queues of the served profiles.
 
-    Use `run` from a main thread that has nothing else to do, or `start`, `ask`, `step` and
-    `stopped` from one that has (a display). `error` is what took the pool out, or None.
+    Call `run` from a main thread that has nothing else to do, or `start`, `ask`, `step` and
+    `stopped` from one with a display. `error` is why the pool ended early, or None.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class WorkerPool:
         self._stop, self._interrupted = threading.Event(), False
         self._asked_at: float | None = None
         self._reported: set[int] = set()
-        # Waiting inside one queue is deaf to the others: where looks cost money, each has a thread.
+        # A long poll of one queue cannot watch the others: where polls cost money, each has a thread.
         costly = len(queues) > 1 and all(served.queue.long_poll_s > 0 for served in queues)
         self._receivers = Poller(context, queues, self._stop) if costly else None
         slots = numbers.slots + (EXTRA_SLOTS if numbers.pipelined else 0)
@@ -76,19 +80,19 @@ class WorkerPool:
         ]
 
     def _worker(self, queues: Sequence[ProfileQueue], slot: int) -> Slot:
-        # Each slot is an owner of its own, so that two never take one job for the same claim.
+        # Each slot has its own owner name, so that two slots never share one claim.
         handler = Handler(self._context, f"{self._context.backend.owner}:{slot}")
-        # Each begins with another queue, so that few slots and many queues are fair as well.
+        # Each slot starts with a different queue: fair even with fewer slots than queues.
         first = slot % len(queues)
         turned = [*queues[first:], *queues[:first]]
         poll_s = self._numbers.poll_s
         return Slot(self._context, handler, turned, poll_s=poll_s, receivers=self._receivers)
 
     def start(self) -> None:
-        """Sweep what dead processes left, make sure the encoder runs, and start the slots.
+        """Sweep what dead processes left, check the encoder, and start the slots.
 
-        Raises WorkerUnfit, before anything is taken from a queue, if it does not run or if the
-        scratch folder's disk is too small for any work.
+        Raises WorkerUnfit, before any message is received, if the encoder does not run or the
+        scratch disk is too small for any work.
         """
         slots = self._numbers.slots
         try:
@@ -96,7 +100,7 @@ class WorkerPool:
             if self._context.sweep_on_start:
                 sweep_leftovers(self._context)
             version = self._context.encoder.version()
-            # Beside what is encoded there may be a source fetched ahead, and a rendition on its way.
+            # A pipelined pool also holds a source fetched ahead and a rendition being published.
             room = self._context.describe_scratch_space(
                 slots + 1 if self._encode_slots is not None else slots
             )
@@ -111,7 +115,7 @@ class WorkerPool:
         self._tell_watchers()
 
     def run(self, signals: StopSignals) -> SlotOutcome:
-        """Work until told to stop or unable to go on; return the outcome."""
+        """Work until a stop is requested or no work is possible; return the outcome."""
         try:
             self.start()
         except WorkerUnfit as error:
@@ -127,13 +131,13 @@ class WorkerPool:
         return self.finish()
 
     def _next_word(self, signals: StopSignals) -> threading.Event:
-        """Return what may still happen; waiting for what did already would be a busy loop."""
+        """Return the event still to wait for; waiting for one already set would be a busy loop."""
         if not signals.asked.is_set():
             return signals.asked
         return threading.Event() if signals.insisted.is_set() else signals.insisted
 
     def ask(self) -> None:
-        """Take nothing new, and let running jobs end within the grace."""
+        """Stop receiving, and let running jobs end within the grace period."""
         if self._asked_at is None:
             self._asked_at = self._context.clock.monotonic()
             self._stop.set()
@@ -146,7 +150,7 @@ class WorkerPool:
             get_logger().info("stop_asked", grace_s=self._numbers.grace_s)
 
     def insist(self) -> None:
-        """Stop running jobs now; they go back to their queues at once and uncounted."""
+        """Stop running jobs now; they return to their queues at once, uncounted."""
         self.ask()
         if not self._interrupted:
             self._interrupted = True
@@ -155,7 +159,7 @@ class WorkerPool:
                 worker.interrupt()
 
     def step(self) -> None:
-        """Look after the slots: end the grace when it is over, take a sick pool out."""
+        """Check the slots: enforce the end of the grace period, and stop an unfit pool."""
         for slot, (worker, thread) in enumerate(zip(self.workers, self._threads, strict=True)):
             if worker.outcome in {SlotOutcome.UNFIT, SlotOutcome.BROKEN} or self._died(
                 worker, thread
@@ -168,7 +172,7 @@ class WorkerPool:
 
     @property
     def stopped(self) -> bool:
-        """Whether no slot runs any more, or one hangs although it was told to end long ago."""
+        """Whether no slot runs any more, or one still hangs long after the stop."""
         if not self._alive():
             return True
         asked = self._asked_at
@@ -176,17 +180,17 @@ class WorkerPool:
         return asked is not None and self._context.clock.monotonic() - asked > bound
 
     def _alive(self) -> list[str]:
-        """Return the names of the threads that still run; receivers end only when asked to."""
+        """Return the names of the running threads; receivers end only after a stop request."""
         slots = [thread.name for thread in self._threads if thread.is_alive()]
         if self._receivers is None or (not slots and self._asked_at is None):
             return slots
         return slots + self._receivers.alive
 
     def finish(self) -> SlotOutcome:
-        """Return why the pool ended, once it is `stopped`, and remove its scratch folder."""
+        """Remove the scratch folder of a `stopped` pool; return why the pool ended."""
         hanging = self._alive()
         if hanging:
-            # Its delivery comes back after its deadline; its folder goes with the next sweep.
+            # Its delivery returns after its deadline; the next sweep removes its folder.
             get_logger().error("slots_hang", slots=hanging)
             self._close_watchers()
             return SlotOutcome.BROKEN
@@ -200,7 +204,7 @@ class WorkerPool:
         return SlotOutcome.STOPPED
 
     def health(self) -> Health:
-        """Return how the slots are."""
+        """Return the state of the slots."""
         now, slots = self._context.clock.monotonic(), self._numbers.slots
         dead = sum(not thread.is_alive() for thread in self._threads)
         return Health(
@@ -229,13 +233,13 @@ class WorkerPool:
     def _guarded(watcher: Watcher, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception:  # noqa: BLE001 - who watches the work may break, the work must not
+        except Exception:  # noqa: BLE001 - a broken watcher must not break the work
             get_logger().exception("watcher_failed", watcher=type(watcher).__name__)
 
     def _slot(self, worker: Slot) -> None:
         try:
             worker.run(self._stop)
-        except Exception:  # noqa: BLE001 - a slot's thread has nobody above it
+        except Exception:  # noqa: BLE001 - nothing above a thread catches
             get_logger().exception("slot_broke")
 
     @staticmethod
@@ -247,7 +251,7 @@ class WorkerPool:
         )
 
     def _lost_slot(self, slot: int, worker: Slot) -> None:
-        """Report a slot that is gone, once; one unfit slot means that the machine is unfit."""
+        """Report a lost slot once; stop the pool if the slot is unfit, as the machine then is too."""
         if slot in self._reported:
             return
         self._reported.add(slot)

@@ -1,6 +1,6 @@
 """Publish a verified rendition with its certificate, or adopt one that an earlier attempt published.
 
-The certificate goes first. What another video published under the same name is left alone.
+The certificate is written first. A rendition of another video under the same name is never replaced.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from hevcq.worker.scratch import sha256_file
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A rendition that was found whole and proven, and what it cost when it was made."""
+    """An intact, verified rendition of an earlier attempt, and its CPU time in seconds."""
 
     rendition: RenditionRef
     cpu_s: float
@@ -50,12 +50,12 @@ def adopt(
     key: str,
     source_sha256: str,
 ) -> Adopted | None:
-    """Return the rendition that is visible at `key` if it is this very job's, else None.
+    """Return the rendition visible at `key` if this job published it, else None.
 
-    That is what a crash between publishing and completing leaves: the work is done. It counts
-    only with a valid certificate of the same job, source bytes, recipe and encoder build, and
-    with its own bytes read back and hashed; anything less is encoded again. Raises NeedsReview
-    where the rendition of another video is.
+    It counts only with a valid certificate of the same job, source bytes, recipe and encoder
+    build, and with its own bytes read back and hashed; otherwise the video is encoded again.
+    Raises NeedsReview if `key` holds the rendition of another video. A crash between publishing
+    and completing leaves such a finished rendition.
     """
     store = context.backend.store
     seen = context.retry_control_call(lambda: store.stat(key))
@@ -84,11 +84,11 @@ def adopt(
 def require_own_place(
     context: WorkerContext, seen: StoredObject, task: Task, source_sha256: str
 ) -> None:
-    """Raise NeedsReview if what is visible is the rendition of another video.
+    """Raise NeedsReview if the visible object is the rendition of another video.
 
-    Uploads to the inbox itself, to `all/` and to the profile's folder come to one name. A new
-    upload to the same key is another matter: its rendition is to take the earlier one's place. And
-    in a library one name is one path.
+    Uploads to the inbox itself, to `all/` and to the profile's folder share one rendition name.
+    The rendition of a new upload to the same key replaces the earlier one. In a library every
+    path has a name of its own.
     """
     if task.source.bucket == LIBRARY_BUCKET or seen.metadata.get("job") == task.job_id:
         return
@@ -134,7 +134,7 @@ def _same_bytes(certificate: Certificate, seen: StoredObject, sha256: str, size:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An encode and what the gates found, not yet visible to anyone."""
+    """An encode that is not yet published, with its gate results; `verify_s` in seconds."""
 
     key: str
     file: Path
@@ -148,10 +148,11 @@ class Made:
 def publish(
     context: WorkerContext, claimed: ClaimedTask, made: Made, report: Reporter
 ) -> RenditionRef:
-    """Make the rendition visible with its certificate; return where it is.
+    """Publish the rendition and its certificate; return the reference to both.
 
-    Raises VerificationFailed unless every gate passed, the source's errors if it changed, and
-    LeaseLost, StaleFence or Stopped if the work is no longer ours to publish.
+    Raises VerificationFailed unless every gate passed, SourceChanged or SourceGone if the source
+    is no longer the queued one, and LeaseLost, StaleFence or Stopped if this worker may not
+    publish any more.
     """
     report.phase(Phase.PUBLISH)
     began = context.clock.monotonic()
@@ -164,8 +165,8 @@ def publish(
     certificate = _certificate(context, claimed, made, gates, sha256)
     name = certificate_key(made.key, sha256)
     claimed.lease.check()
-    # The proof first: a rendition is never visible without it. It is not taken back when the
-    # publication is refused, for a worker with equal bytes may have published under this name.
+    # The certificate first: a rendition is never visible without it. It stays if publication is
+    # refused, because another worker with equal bytes may have published under this name.
     context.retry_control_call(
         lambda: context.backend.store.put(
             name, certificate.to_json().encode(), metadata={"job": claimed.task.job_id}
@@ -181,7 +182,7 @@ def publish(
         stop=claimed.lease.stop,
         recheck=lambda there: _recheck(context, claimed, made, there),
     )
-    # Nothing may come between this and the publication; the fence holds off what comes during it.
+    # Last check before publication; the fence guards against changes during it.
     claimed.lease.check()
     try:
         seen = _publish(context, publication)
@@ -192,7 +193,7 @@ def publish(
 
 
 def _recheck(context: WorkerContext, claimed: ClaimedTask, made: Made, there: StoredObject) -> None:
-    """Look once more whether what is visible may be replaced."""
+    """Check once more that the visible object may be replaced."""
     context.retry_control_call(lambda: context.backend.store.check(claimed.task.source))
     require_own_place(context, there, claimed.task, made.source_sha256)
 
@@ -202,7 +203,7 @@ def _publish(context: WorkerContext, publication: Publication) -> StoredObject:
     try:
         return store.publish(publication)
     except Unavailable:
-        # The reply may be lost and the rendition visible all the same.
+        # The reply may be lost although the rendition is visible.
         seen = context.retry_control_call(lambda: store.stat(publication.key))
         ours = seen is not None and seen.metadata.get("job") == publication.job_id
         if seen is None or not ours or seen.sha256 != publication.sha256:
@@ -212,11 +213,12 @@ def _publish(context: WorkerContext, publication: Publication) -> StoredObject:
 
 
 def _require_granted(context: WorkerContext, publication: Publication, refused: StaleFence) -> None:
-    """Raise NeedsReview if the fence that outranks ours cannot be from the ledger.
+    """Raise NeedsReview if the ledger cannot have granted the fence that outranks ours.
 
-    While the ledger says that ours is the last it granted, no attempt of today's has a later one, and
-    to try again would end just so each time. Only a whole job's fence is published under once; that
-    of a split one may be an earlier join's. If the ledger's answer is old, it will not let us bury.
+    While the ledger says that ours is the last one granted, no current attempt has a later fence,
+    and every retry would be refused alike. Only a whole job publishes once per fence; an earlier
+    join may have used the fence of a split one. If the ledger's answer is stale, it refuses the
+    burial.
     """
     job = context.retry_control_call(lambda: context.backend.ledger.get(publication.job_id))
     if job is None or (job.state, job.fence) != (JobState.RUNNING, publication.fence):

@@ -1,10 +1,10 @@
-"""The scratch folder: unfinished encodes, in a locked folder of each process, swept when it is dead.
+"""The scratch folder: a locked folder of unfinished encodes per process, swept once that is dead.
 
     <scratch>/hevcq-<pid>-<n>.lock   held (flock) by its process as long as that lives
     <scratch>/hevcq-<pid>-<n>/       its jobs' folders
 
-The kernel lets go of the lock however the process ends, so a folder whose lock can be taken is a
-dead process's, on this machine and in a container with the same process ids alike.
+The kernel releases the lock however the process ends, so a folder whose lock can be acquired
+belongs to a dead process, even among containers that share process ids.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Scratch:
-    """This process's share of the scratch folder; made on first use, removed by `close`."""
+    """This process's folder in the scratch folder; created on first use, removed by `close`."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder, self._clock = folder, clock
@@ -53,13 +53,13 @@ class Scratch:
 
     @contextmanager
     def job(self, name: str) -> Iterator[Path]:
-        """Make an empty folder for one job; it is removed with all its content afterwards.
+        """Create an empty folder for one job; remove it with all its content afterwards.
 
-        Raises DiskFull, Unavailable, or WorkerUnfit where this worker may never write there.
+        Raises DiskFull, Unavailable, or WorkerUnfit if this worker can never write there.
         """
         with _translated(self._folder):
-            # A name of its own: a slot that lost its lease may still be ending its encode of this
-            # very job while another begins, and neither may write or remove what is the other's.
+            # A unique name: a slot that lost its lease may still be ending its encode of this job
+            # while another begins it, and neither may touch the other's files.
             folder = self._own() / f"{name}-{next(self._numbers)}"
             folder.mkdir()
         try:
@@ -68,7 +68,10 @@ class Scratch:
             _remove(folder)
 
     def sweep(self) -> int:
-        """Remove what dead processes left behind; return how many folders that were."""
+        """Remove the folders of dead processes; return their number.
+
+        Raises DiskFull, Unavailable or WorkerUnfit.
+        """
         removed = 0
         if not self._folder.is_dir():
             return 0
@@ -83,26 +86,29 @@ class Scratch:
         return removed
 
     def free_bytes(self) -> int:
-        """Return the free space of the scratch folder's file system."""
+        """Return the free bytes of the scratch folder's file system.
+
+        Raises DiskFull, Unavailable or WorkerUnfit.
+        """
         with _translated(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             return shutil.disk_usage(self._folder).free
 
     def total_bytes(self) -> int:
-        """Return the size of the scratch folder's file system."""
+        """Return the size of the scratch folder's file system in bytes; raises like `free_bytes`."""
         with _translated(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             return shutil.disk_usage(self._folder).total
 
     def close(self) -> None:
-        """Remove this process's folder and let go of its lock; may be called twice."""
+        """Remove this process's folder and release its lock; idempotent."""
         with self._opening:
             lock, mine = self._lock, self._mine
             self._lock = self._mine = None
         if lock is None or mine is None:
             return
         _remove(mine)
-        # The name goes while the lock is held: a sweep that opened it meanwhile sees it is gone.
+        # Unlink while the lock is held: a sweep that opened the file meanwhile sees that it is gone.
         mine.with_name(f"{mine.name}.lock").unlink(missing_ok=True)
         os.close(lock)
 
@@ -123,7 +129,7 @@ class Scratch:
             except FileExistsError:
                 continue
             if lock is None:
-                continue  # A sweep came between making and locking the file; it owns the name now.
+                continue  # A sweep locked the file between its creation and this lock.
             mine = path.with_suffix("")
             mine.mkdir(exist_ok=True)
             return lock, mine
@@ -133,7 +139,7 @@ class Scratch:
         if lock is None:
             return False
         try:
-            # The lock file goes last: a sweep that is killed here is taken up by the next one.
+            # The lock file goes last: the next sweep continues one that is killed here.
             _remove(path.with_suffix(""))
             path.unlink(missing_ok=True)
             return True
@@ -142,7 +148,7 @@ class Scratch:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder; what cannot be removed is named in the log and left for the next sweep."""
+    """Remove a folder; log what cannot be removed and leave it to the next sweep."""
     with contextlib.suppress(FileNotFoundError):
         try:
             shutil.rmtree(folder)
@@ -183,7 +189,8 @@ def sha256_file(
     """Return the hexadecimal SHA-256 of a file.
 
     `check` is called for every MiB and may raise. Raises `missing` if there is no such file,
-    SourceUnreadable if it may not be read, and Unavailable for what may pass (a network drive).
+    SourceUnreadable if permissions forbid reading, and Unavailable for errors that may pass (a
+    network drive).
     """
     try:
         return hashing.sha256_file(path, check)

@@ -1,10 +1,10 @@
-"""Being told to stop: the first signal asks, the second insists. Handlers only pass the word on.
+"""Handle stop signals: the first asks, the second insists. Handlers only pass the number on.
 
-The written order, carried out by `pool.WorkerPool.run`:
+The order of a stop, carried out by `pool.WorkerPool.run`:
 
-1. take nothing new (`asked`);
-2. let running jobs end within the grace, their heartbeats alive;
-3. when the grace is over, or at a second signal (`insisted`): stop ffmpeg;
+1. receive nothing new (`asked`);
+2. let running jobs end within the grace period, their heartbeats alive;
+3. after the grace period or a second signal (`insisted`): stop ffmpeg;
 4. join each lease's heartbeat;
 5. release each delivery at once and uncounted, so that another worker gets it now;
 6. close, and exit with a code that says why.
@@ -19,18 +19,18 @@ from queue import SimpleQueue
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""SIGHUP comes when the terminal is closed or its line breaks; nohup has it ignored, and so it stays."""
+"""SIGHUP comes when the terminal closes or disconnects; if nohup ignores it, it stays ignored."""
 
 
 class StopSignals:
-    """A context in which these signals set flags instead of ending the process.
+    """Set flags on these signals inside the context, instead of ending the process.
 
     Enter it in the main thread. `received` is the number of the last signal, for the exit code.
 
-    The handler itself must not set an Event: it runs in the main thread between two bytecodes,
-    and where that thread is just inside the same Event's lock, it would wait for itself for ever.
-    Putting into a SimpleQueue is reentrant by contract
-    (https://docs.python.org/3/library/queue.html#queue.SimpleQueue.put); a thread sets the flags.
+    The handler itself must not set an Event: it runs in the main thread between two bytecodes and
+    would deadlock if that thread holds the same Event's lock. SimpleQueue.put is reentrant by
+    contract (https://docs.python.org/3/library/queue.html#queue.SimpleQueue.put), so a thread sets
+    the flags.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class StopSignals:
         self._listener.join()
 
     def ask(self) -> None:
-        """Ask to stop; asking again insists."""
+        """Ask for a stop; a second call insists."""
         if self.asked.is_set():
             self.insisted.set()
         self.asked.set()
@@ -80,7 +80,7 @@ class StopSignals:
             self.ask()
 
     def _leave_terminals(self) -> None:
-        """Say nothing more on terminals: they are gone, and a failed write would end the stop."""
+        """Redirect terminals to the null device: they are gone, and a failed write would end the stop."""
         nothing = os.open(os.devnull, os.O_WRONLY)
         for number in self._terminals:
             os.dup2(nothing, number)

@@ -1,4 +1,4 @@
-"""One slot: receive, handle, again; fair to every queue it serves, patient with services."""
+"""One slot: receive and handle in a loop, fair to every queue, with a back-off after errors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hevcq.worker.handler import DeliveryResult, Handler, ProfileQueue
 from hevcq.worker.poller import POLL_WAIT_S, Poller, back_off
 
 DISK_PAUSE_S = 10.0
-"""How often the disk is looked at while it is too full to take new work."""
+"""Seconds between checks of a disk that is too full for new work."""
 TURN_S = 5.0
-"""How long a slot that may take nothing waits for its turn before it asks by itself."""
+"""Seconds that a slot waits for its turn before it asks again unprompted."""
 
 
 class SlotOutcome(StrEnum):
-    """Why a slot ended, or that it has not."""
+    """Why a slot ended; RUNNING if it has not."""
 
     RUNNING = "running"
     STOPPED = "stopped"
@@ -30,12 +30,12 @@ class SlotOutcome(StrEnum):
 
 
 class Slot:
-    """Serves one or several queues, one delivery at a time.
+    """Serve one or several queues, one delivery at a time.
 
-    `poll_s` is how often several queues are looked at in turn while all are empty. `last_poll` is
-    the monotonic time of the last receive that was answered, for health checks; `handled` counts
+    `poll_s` is the seconds between polls of several empty queues. `last_poll` is the monotonic
+    time in seconds of the last receive that was answered, for health checks; `handled` counts
     deliveries; `error` says why the outcome is UNFIT (this machine cannot work) or BROKEN. With
-    `receivers` the messages come through those.
+    `receivers`, messages come from that poller.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Slot:
             context.encode_slots.listen(self._wake.set)
 
     def run(self, stop: threading.Event) -> None:
-        """Step until told to stop or unable to go on; `outcome` then says which."""
+        """Step until a stop is requested or no work is possible; `outcome` then says which."""
         self._stop = stop
         try:
             while not stop.is_set() and self.outcome is SlotOutcome.RUNNING:
                 self.step()
         except BaseException as error:
-            # A place held by a slot that is gone would keep all others from looking for work.
+            # A turn held by a dead slot would keep all others from receiving.
             self._out_of_turn()
             self._end(SlotOutcome.BROKEN, error)
             raise
@@ -78,17 +78,17 @@ class Slot:
             self.outcome = SlotOutcome.STOPPED
 
     def interrupt(self) -> None:
-        """Make the work in hand stop and go back at once."""
+        """Stop the running job and release it at once."""
         self._handler.interrupt()
 
     def wake(self) -> None:
-        """End a wait of this slot early, e.g. to make it see that it is to stop."""
+        """End a wait of this slot early, e.g. so that it notices a stop."""
         self._wake.set()
         for served in self._queues:
             served.queue.wake()
 
     def step(self) -> bool:
-        """Receive once and handle what came; False if there was nothing to do or no room for it."""
+        """Receive once and handle the delivery; return False if there was none or no disk space."""
         try:
             if self._paused() or not self._in_turn():
                 return False
@@ -116,9 +116,9 @@ class Slot:
         return True
 
     def _receive(self) -> tuple[ProfileQueue, Delivery] | None:
-        """Look at each queue once, beginning after the last that gave work; then wait a little.
+        """Poll each queue once, starting after the last that had work; wait `poll_s` if all are empty.
 
-        The first queue to be asked moves on with every delivery, so none can starve another.
+        The starting queue moves on with every delivery, so none can starve another.
         """
         if self._receivers is not None:
             return self._receivers.take()
@@ -129,7 +129,7 @@ class Slot:
             found = self._ask((self._turn + offset) % len(self._queues), wait_s=0.0)
             if found is not None or self._stop.is_set():
                 return found
-        # Waiting inside one queue would be deaf to the others; a send in this process rings.
+        # A long poll of one queue would miss the others; a send in this process ends the wait.
         self._context.clock.wait(self._wake, self._poll_s)
         return None
 
@@ -142,7 +142,7 @@ class Slot:
         return served, found[0]
 
     def _in_turn(self) -> bool:
-        """Return whether this slot may look for a message; wait a little if it may not."""
+        """Return whether this slot may receive; wait up to `TURN_S` if it may not."""
         encode_slots = self._context.encode_slots
         if encode_slots is None:
             return True
@@ -170,11 +170,11 @@ class Slot:
             return
         given = handled.verdict
         if isinstance(given, Release) and given.delay_s > 0 and not given.suspected_worker_fault:
-            # What one delivery waits for (a full disk, a busy database) the next would meet too.
+            # The next delivery would hit the same condition (a full disk, a busy database).
             self._context.clock.wait(self._stop, min(self._poll_s, given.delay_s))
 
     def _failed(self, error: HevcqError) -> None:
-        """Back off from services that fail; a damaged database or scratch does not come back."""
+        """Back off after a service error; end the slot if database or scratch is damaged."""
         if isinstance(error, (StorageError, WorkerUnfit)) and not isinstance(error, DatabaseBusy):
             self._end(SlotOutcome.UNFIT, error)
             return
@@ -187,7 +187,7 @@ class Slot:
 
 
 def _names(served: ProfileQueue, delivery: Delivery) -> dict[str, object]:
-    """Return what every log line about a delivery names, wherever below it is written."""
+    """Return the fields that every log line about a delivery carries."""
     names: dict[str, object] = {"profile": served.profile.name, "attempt": delivery.attempt}
     if len(delivery.tasks) == 1:
         task = delivery.tasks[0]

@@ -1,1 +1,1 @@
-"""A video's split, its chunks and their join."""
+"""Split a video, encode its chunks, join them."""

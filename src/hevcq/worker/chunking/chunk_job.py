@@ -1,7 +1,7 @@
-"""One chunk: encode its frames, and put the part where the join will find it.
+"""Encode one chunk, and put it where the join finds it.
 
-The report goes first, then the part, then the ledger: a kill between leaves a part that the next
-attempt finds whole and takes as it is, or nothing that anybody looks at.
+The report is written first, then the chunk, then the ledger: a kill between them leaves either an
+intact chunk that the next attempt adopts, or an object that nothing refers to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hevcq.worker.scratch import sha256_file
 
 
 class ChunkJob(Subjob):
-    """One attempt at one chunk."""
+    """Encode one chunk; one attempt."""
 
     def _run_part(self, video: SplitPlan) -> Verdict:
         chunk = self._chunk(video)
@@ -74,10 +74,14 @@ class ChunkJob(Subjob):
         return report
 
     def _require_ours(self, chunk: Chunk, report: ChunkReport) -> None:
-        """Raise unless the part is exact, and made of the source that was queued."""
+        """Check the chunk and its source.
+
+        Raises PartUnfit unless the frames are exact, and SourceChanged or SourceGone unless the source
+        is the queued one.
+        """
         _require_exact(chunk, report.frames, report.first_pts, report.last_pts)
         self._context.breaker.succeeded()
-        # The source may have been replaced while it was read: then these are not its frames.
+        # The source may have been replaced while it was read; these are then not its frames.
         self._context.retry_control_call(lambda: self._store.check(self._source))
 
     def _publish(self, chunk: Chunk, report: ChunkReport, output: Path) -> RenditionRef:
@@ -128,9 +132,10 @@ class ChunkJob(Subjob):
         )
 
     def _found(self, chunk: Chunk) -> tuple[RenditionRef, float] | None:
-        """Return the part that an earlier attempt published and could not record, or None.
+        """Return the chunk that an earlier attempt published but did not record, or None.
 
-        It counts only with its report, and with its own bytes read back and hashed.
+        The second value is its CPU time in seconds. It counts only with its report, and with its own
+        bytes read back and hashed.
         """
         key = self._key(chunk)
         seen = self._context.retry_control_call(lambda: self._store.stat(key))
@@ -156,7 +161,7 @@ class ChunkJob(Subjob):
 
 
 def _require_exact(chunk: Chunk, frames: int, first_pts: int, last_pts: int) -> None:
-    """Raise PartUnfit unless the part holds the frames of its chunk: none more, none less."""
+    """Raise PartUnfit unless the encode has exactly the frames of its chunk."""
     if (frames, first_pts, last_pts) != (chunk.frames, chunk.start_pts, chunk.last_pts):
         raise PartUnfit(
             f"Chunk {chunk.index} has {frames} frames from {first_pts} to {last_pts}, not "

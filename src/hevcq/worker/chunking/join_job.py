@@ -1,4 +1,4 @@
-"""The join: the parts and the source's other streams become one rendition, proven like any other."""
+"""Join the chunks and the source's other streams into one rendition, verified like any other."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from hevcq.worker.publish import Made, adopt, publish
 
 
 class JoinJob(Subjob):
-    """One attempt at the join. It ends the job."""
+    """Join the chunks of one split; one attempt. Its end ends the job."""
 
     def _is_unfit(self, error: HevcqError) -> bool:
-        # What fails a gate as a joined video may well pass as a whole one: cutting is to blame first.
+        # A video that fails a gate when joined may pass when encoded whole: blame the cuts first.
         return isinstance(error, (PartUnfit, VerificationFailed))
 
     def _run_part(self, video: SplitPlan) -> Verdict:
@@ -33,8 +33,8 @@ class JoinJob(Subjob):
         parts = self._context.retry_control_call(lambda: subjobs.subjobs(self._job.job_id))
         chunks = [p for p in parts if p.subjob is not None and p.subjob.chunk is not None]
         if len(chunks) != self._split.chunks or any(p.state is not JobState.DONE for p in chunks):
-            # A part is made again. Its task may have been lost with the join that asked for it;
-            # who completes the set sends another join.
+            # A chunk is encoded again. Its task may have been lost with the join that requeued it;
+            # the subjob that completes the set sends another join.
             enqueue_chunks(self._context, self._task.as_whole_job(), self._split)
             self.transitions.interrupt("A chunk is not done yet.")
             return Done()
@@ -64,11 +64,14 @@ class JoinJob(Subjob):
             told = [self._told(part) for part in chunks]
             with self._fetched(folder) as (_path, location):
                 made = self._prove(video, location, files, told, key)
-            # The source is let go before the video is published: another is fetched meanwhile.
+            # The source is released before the publication, so that another can be fetched meanwhile.
             return made if isinstance(made, Skipped) else self._publish(video, made)
 
     def _collected(self, part: JobRecord, folder: Path) -> Path:
-        """Bring one part here; one that is gone or has other bytes is made again."""
+        """Download one chunk.
+
+        Raises PartUnfit, and requeues the chunk, if it is gone or has other bytes.
+        """
         number, there = _number(part), part.rendition
         target = folder / chunk_name(number)
         problem = "has no object"
@@ -94,10 +97,10 @@ class JoinJob(Subjob):
             raise self._again(number, str(error)) from error
 
     def _again(self, number: int, reason: str) -> PartUnfit:
-        """Have one chunk made again, and return the error that this join ends with.
+        """Requeue one chunk, and return the error that ends this join.
 
-        The join counts the failure, so that this does not go round for ever. The object goes
-        first, for the next attempt would take it as it is; a kill after that is met here again.
+        The join counts the failure, which limits this loop. The object is deleted first, because
+        the next attempt would adopt it; after a kill, the next join comes here again.
         """
         part = subjob_id(self._job.job_id, self._split.name, number)
         get_logger(job=self._job.job_id).warning("part_again", chunk=number, reason=reason)
@@ -188,7 +191,7 @@ def _number(part: JobRecord) -> int:
 
 
 def _summed(joined: EncodeReport, told: list[ChunkRecord]) -> EncodeReport:
-    """Return what the whole rendition took: every chunk's command and cost, and the join's."""
+    """Return the rendition's report: the commands, seconds and CPU seconds of chunks and join."""
     words: list[str] = []
     for part in told:
         words += [*part.arguments, "&&"]

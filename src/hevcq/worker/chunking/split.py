@@ -1,13 +1,13 @@
-"""Split a video: decide whether it pays, write its plan, and have its chunks queued.
+"""Split a video: decide whether that pays, write its plan, and queue its chunks.
 
 The order, and what a kill after each step leaves:
 
 | step | a kill after it leaves |
 |---|---|
-| the plan's object is put | an object that nobody names: the next attempt splits under its own fence |
-| the job is SPLIT, its parts are there | a SPLIT job not announced: the task comes back, and sends |
-| the chunks' tasks are sent | the same; a chunk's second task finds its part held or done |
-| the split is announced | the job's task comes back, and is acknowledged |
+| the plan's object is put | an unused object: the next attempt splits under its own fence |
+| the job is SPLIT, its subjobs exist | a SPLIT job not announced: the task returns, and sends |
+| the chunks' tasks are sent | the same; a chunk's second task finds its subjob held or done |
+| the split is announced | the job's task returns, and is acknowledged |
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from hevcq.worker.delivery.split_leftovers import sweep
 
 PLAN = "plan.json"
 LATER_S = 5.0
-"""When a split that could not be announced is looked at again."""
+"""Seconds before a split that could not be announced is tried again."""
 
 
 class Splitter:
-    """Splits the video of one claimed job."""
+    """Split the video of one claimed job."""
 
     def __init__(
         self, context: WorkerContext, claimed: ClaimedTask, transitions: LedgerTransitions
@@ -49,9 +49,10 @@ class Splitter:
     def plan(
         self, location: str, info: MediaInfo, plan: EncodePlan, duration_s: float | None
     ) -> ChunkPlan | None:
-        """Return where to cut the video, or None where it is to be encoded whole.
+        """Return where to cut the video, or None if it is to be encoded whole.
 
-        The pass over its packets is only made where their number may say yes.
+        `duration_s` decides first whether a split can pay: the key frame index costs a pass over
+        all packets.
         """
         slots_per_job = self._context.slots_per_job(self._profile)
         if not self._pays(duration_s, slots_per_job):
@@ -59,7 +60,7 @@ class Splitter:
         ledger = self._context.backend.ledger
         job = self._context.retry_control_call(lambda: ledger.get(self._task.job_id))
         if job is not None and job.do_not_split_reason:
-            # Who gave the split up may have been killed before this.
+            # The worker that abandoned the split may have been killed before its sweep.
             sweep(self._context, job.job_id)
             return None
         index = self._context.encoder.keyframes(location, info, stop=self._claimed.lease.stop)
@@ -76,9 +77,10 @@ class Splitter:
         return chunking.mode is ChunkMode.ALWAYS
 
     def carry_out(self, chunks: ChunkPlan, request: SplitRequest) -> Done | Release:
-        """Split the job and queue its chunks; Release means that they are not queued yet.
+        """Split the job and queue its chunks; return Release if they are not queued yet.
 
-        Raises StaleFence if the job is no longer ours, Unavailable or StorageError.
+        Raises StaleFence if this attempt no longer owns the job, and Unavailable or
+        StorageError if store or ledger does not answer.
         """
         name = f"{chunks.digest}-{self._claimed.fence.number}"
         video = SplitPlan(
@@ -108,7 +110,7 @@ class Splitter:
             order = longest_first([chunk.cost for chunk in chunks.chunks])
             enqueue_chunks(self._context, self._task, split, order)
         except (TransientError, StorageError) as error:
-            # The job is split already: nothing is left that could fail or be taken back.
+            # The job is already split, so this must not count as a failure.
             log.warning("split_not_announced", reason=str(error))
             return Release(reason=str(error), delay_s=LATER_S)
         return Done()
@@ -125,10 +127,11 @@ class Splitter:
 def split_video(
     context: WorkerContext, job: SplittableJob, request: SplitRequest
 ) -> Done | Release | None:
-    """Split a job's video over many workers where that pays, else return None.
+    """Split a job's video into chunks for many workers if that pays, else return None.
 
-    Release means that the job is split and its chunks are not queued yet. Raises StaleFence if
-    the job is no longer ours, Unavailable or StorageError.
+    Release means that the job is split but its chunks are not queued yet. Raises StaleFence if
+    this attempt no longer owns the job, and Unavailable or StorageError if store or ledger does not
+    answer.
     """
     splitter = Splitter(context, job.claimed, job.transitions)
     chunks = splitter.plan(request.location, request.info, request.plan, request.duration_s)
@@ -138,10 +141,10 @@ def split_video(
 def enqueue_chunks(
     context: WorkerContext, task: Task, split: Split, order: Sequence[int] = ()
 ) -> None:
-    """Send the tasks of those parts of a split that wait; the tasks that are there do no harm.
+    """Send the tasks of the queued subjobs of a split; duplicates are harmless.
 
-    All of a video's tasks share its fair-share group, so that short jobs pass between them. They
-    go in the given order, or as the video runs.
+    `order` lists chunk numbers; by default they go in the order of the video. All tasks of a video
+    share its fair-share group, so that short jobs get through between them.
     """
     subjobs = context.backend.subjobs
     parts = context.retry_control_call(lambda: subjobs.subjobs(task.job_id))
@@ -157,7 +160,7 @@ def enqueue_chunks(
 
 
 def subjob_task(task: Task, split: str, chunk: int | None) -> Task:
-    """Return the task of a chunk, or of the join."""
+    """Return the task of a chunk, or of the join if `chunk` is None."""
     return Task(
         kind=TaskKind.JOIN if chunk is None else TaskKind.CHUNK,
         source=task.source,

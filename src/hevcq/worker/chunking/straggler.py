@@ -1,7 +1,7 @@
-"""Hand a chunk on that takes this worker several times as long as others took for theirs.
+"""Requeue a straggler: a chunk that takes this worker several times as long as others took.
 
-Only where workers are machines of their own (`Kit.hands_on`): slots of one machine share its bad
-hours. A chunk is handed on once: under its second fence it stays where it is.
+Only if every worker is a machine of its own (`WorkerContext.requeue_stragglers`): slots of one
+machine are slow together. A chunk is requeued only once: under its second fence it stays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hevcq.worker.delivery.lease import Fence, Lease
 
 
 class StragglerWatch:
-    """Looks now and then, while a chunk is encoded, how long it takes."""
+    """Watch how long a chunk's encode takes, every `LOOK_S` seconds."""
 
     def __init__(
         self, context: WorkerContext, video: SplitPlan, chunk: Chunk, lease: Lease, fence: Fence
@@ -30,7 +30,7 @@ class StragglerWatch:
         self._next_s = LOOK_S
 
     def watched(self, told: OnProgress) -> OnProgress:
-        """Return a callback that tells `told`, and looks."""
+        """Return a callback that calls `told`, then checks the chunk."""
 
         def on_progress(now: EncodeProgress) -> None:
             told(now)
@@ -54,7 +54,7 @@ class StragglerWatch:
             self._lease.end(Trailing())
 
     def _done(self) -> list[tuple[float, float]]:
-        """Return the cost and the seconds of each chunk that is done."""
+        """Return the cost and the time in seconds of each chunk that is done."""
         chunks, found = self._video.chunks.chunks, []
         for part in self._subjobs.subjobs(self._video.job_id):
             number = part.subjob.chunk if part.subjob is not None else None

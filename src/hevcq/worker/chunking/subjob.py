@@ -1,8 +1,8 @@
-"""What a chunk and the join of a split video have in common: how they begin, fail, and end the job.
+"""The base of the subjobs of a split video, its chunks and join: how they start, fail and end the job.
 
-A part has a record, a lease and counts of its own, so that it is retried alone. Only when it is
-given up for good does its job end, and then once: the part is DEAD first, the job after it, the
-delivery last. A kill between two of these is taken up by the part's next delivery.
+A subjob has its own record, lease and counts, so that it is retried alone. Its job ends only when
+the subjob is given up for good, and only once: first the subjob becomes DEAD, then the job, then
+the delivery is buried. After a kill in between, the subjob's next delivery continues.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from hevcq.worker.delivery.settle import LedgerTransitions, record_verdict
 from hevcq.worker.delivery.split_leftovers import sweep
 
 MAX_PLAN_BYTES = 16 << 20
-"""A plan has some hundred bytes a chunk, and a stream's facts some hundred more."""
+"""Ample: a plan has some hundred bytes per chunk, and some hundred more per stream."""
 
 
 class SubjobReporter(Reporter):
-    """Reports a part's progress, and ends its work once its job goes on without it."""
+    """Report a subjob's progress, and end its work once its job continues without it."""
 
     def __init__(self, context: WorkerContext, claimed: ClaimedTask, split: Split) -> None:
         super().__init__(context, claimed.lease, claimed.task, claimed.fence, claimed.worker)
@@ -54,7 +54,7 @@ class SubjobReporter(Reporter):
 
 
 class Subjob(Job):
-    """One attempt at a chunk or a join. `split_job` is the job it belongs to, as of the claim."""
+    """One attempt at a chunk or a join. `split_job` is its job, as read at the claim."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Subjob(Job):
         return SubjobReporter(self._context, self.claimed, self._split)
 
     def _run(self) -> Verdict:
-        """Do the part by the split's plan."""
+        """Run the subjob by the split's plan."""
         try:
             return self._run_part(self._video())
         except HevcqError as error:
@@ -87,14 +87,14 @@ class Subjob(Job):
     def _run_part(self, video: SplitPlan) -> Verdict: ...
 
     def _is_unfit(self, error: HevcqError) -> bool:
-        """Return whether the video is better encoded whole than given up, if this never succeeds."""
+        """Return whether the video is to be encoded whole, not given up, if this error persists."""
         return isinstance(error, PartUnfit)
 
     def record(self, verdict: Verdict) -> Verdict:
-        """Write the verdict to the ledger, for the part and where it ends that, for its job.
+        """Write the verdict on the subjob, and on its job if that ends; return the delivery's verdict.
 
-        Returns what becomes of the delivery. Raises StaleFence if the part is no longer ours,
-        Unavailable or StorageError.
+        Raises StaleFence if this attempt no longer owns the subjob, and Unavailable or
+        StorageError if the ledger does not answer.
         """
         decided = verdict
         if isinstance(decided, (Bury, RetryIn)):
@@ -117,7 +117,7 @@ class Subjob(Job):
         return decided
 
     def _give_up(self, decided: Bury) -> Verdict:
-        """Have the video encoded whole: this delivery comes back, and asks for just that."""
+        """Abandon the split: this delivery returns and has the video encoded whole."""
         get_logger(job=self._job.job_id).warning("split_given_up", reason=decided.reason)
         self.transitions.interrupt(decided.reason)
         try:
@@ -128,7 +128,10 @@ class Subjob(Job):
         return Release(reason=decided.reason)
 
     def _video(self) -> SplitPlan:
-        """Read the split's plan; PartUnfit if it is not the one that the ledger names."""
+        """Read the split's plan.
+
+        Raises PartUnfit if it is not the one whose SHA-256 the ledger has.
+        """
         key = work_key(self._job.job_id, self._split.name, PLAN)
         content = self._context.retry_control_call(lambda: self._small(key))
         if sha256_bytes(content) != self._split.plan_sha256:
@@ -147,15 +150,15 @@ class Subjob(Job):
 
     @contextmanager
     def _fetched(self, folder: Path) -> Iterator[tuple[Path, str]]:
-        """Make the source readable; yield its path and its location for the encoder."""
+        """Fetch the source; yield its path and its location for the encoder."""
         with self._opened(self._store.fetch, folder) as found:
             yield local_path(found), found.location
 
     @contextmanager
     def _streamed(self, folder: Path) -> Iterator[str]:
-        """Make the source readable, as little of it as is read; yield its location.
+        """Stream the source, only the ranges that are read; yield its location.
 
-        What was made of it counts only once the context is left without an error.
+        Output made from it is valid only once the context exits without an error.
         """
         with self._opened(self._store.stream, folder) as found:
             yield found.location
@@ -164,12 +167,12 @@ class Subjob(Job):
     def _opened(
         self, way: Callable[..., AbstractContextManager[Input]], folder: Path
     ) -> Iterator[Input]:
-        """Have the store make the source readable, in the one way or the other."""
+        """Open the source by the store method `way` (fetch or stream)."""
         with way(self._source, folder, moved=lambda _n: None, stop=self._lease.stop) as found:
             yield found
 
     def _request(self, video: SplitPlan, location: str, output: Path) -> EncodeRequest:
-        """Return what chunk and join ask of the encoder alike."""
+        """Return the encoder request that chunks and join share."""
         return EncodeRequest(
             profile=video.recipe,
             plan=video.plan,
@@ -188,17 +191,17 @@ class Subjob(Job):
 
 
 def label(task: Task, split: Split) -> str:
-    """Return what a part is called, for people."""
+    """Return the label of a subjob for people."""
     if task.chunk is None:
         return f"Join of {split.chunks} chunks"
     return f"Chunk {task.chunk + 1} of {split.chunks}"
 
 
 def end_job(end: LedgerTransitions, job_id: str, decided: Bury) -> Verdict:
-    """Bury a split job because a part of it is dead; return what becomes of the part's delivery.
+    """Bury a split job because a subjob is dead; return the verdict on the subjob's delivery.
 
-    Of several parts that die, the one whose reason the job has is its dead letter; the others are
-    acknowledged.
+    If several subjobs die, the one whose reason the job records becomes the dead letter; the others
+    are acknowledged.
     """
     try:
         end.bury(decided.reason, decided.failure_class)
@@ -213,9 +216,9 @@ def end_job(end: LedgerTransitions, job_id: str, decided: Bury) -> Verdict:
 def settle_ended_subjob(
     context: WorkerContext, lease: Lease, task: Task, job: JobRecord, part: JobRecord
 ) -> Verdict:
-    """Return what becomes of a delivery whose part ended earlier while its job is still split.
+    """Return the verdict on a delivery whose subjob ended earlier while its job is still split.
 
-    It may be the one that a kill kept from going on: from sending the join, or burying the job.
+    A kill may have interrupted its predecessor before it sent the join or buried the job.
     """
     if part.state is JobState.DEAD:
         end = LedgerTransitions(
@@ -230,7 +233,7 @@ def settle_ended_subjob(
 def settle_obsolete_subjob(
     context: WorkerContext, task: Task, job: JobRecord, part: JobRecord | None
 ) -> Verdict:
-    """Return what becomes of a part's delivery whose job ended, or goes on without it."""
+    """Return the verdict on a subjob's delivery whose job ended or continues without it."""
     get_logger(job=job.job_id).info("part_superfluous", state=job.state.value, split=task.split)
     if task.kind is TaskKind.JOIN and job.state in {JobState.DONE, JobState.SKIPPED}:
         sweep(context, job.job_id)
@@ -242,7 +245,7 @@ def settle_obsolete_subjob(
 
 
 def send_join(context: WorkerContext, task: Task) -> None:
-    """Send the join if every chunk is done. Whoever sees the set complete sends; twice is harmless."""
+    """Send the join if every chunk is done. Any chunk may send it; duplicates are harmless."""
     subjobs = context.backend.subjobs
     parts = context.retry_control_call(lambda: subjobs.subjobs(task.job_id))
     chunks = [p for p in parts if p.subjob is not None and p.subjob.chunk is not None]

@@ -1,1 +1,1 @@
-"""The life of one delivery: claim, lease, record, settle."""
+"""The life cycle of one delivery: claim, lease, record, settle."""

@@ -1,4 +1,4 @@
-"""A job that is ours: what to do, and the rights to do it."""
+"""Claim the job of a task in the ledger."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hevcq.worker.delivery.lease import Fence, Lease
 
 @dataclass(frozen=True, slots=True)
 class ClaimedTask:
-    """A task whose job the ledger granted. `worker` names the slot that works on it."""
+    """A task whose job the ledger granted to the slot `worker`."""
 
     task: Task
     profile: Profile
@@ -27,9 +27,10 @@ class ClaimedTask:
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """The answer to a claim, and the time before it was sent.
+    """The answer to a claim.
 
-    `task` is what is really to be done; `job` is the split job that it is a part of, if it is one.
+    `sent` is the monotonic time in seconds before the claim was sent. `task` is the task to do,
+    which may be the whole job instead of a chunk; `job` is the split job of a subjob, else None.
     """
 
     task: Task
@@ -40,7 +41,7 @@ class ClaimResult:
 
 @dataclass(frozen=True, slots=True)
 class ObsoleteTask:
-    """The job ended or goes on without this part, whose record is `part` if it has one still."""
+    """A task whose job ended or continues without it. `part` is the subjob's record, if any is left."""
 
     job: JobRecord
     part: JobRecord | None
@@ -49,7 +50,10 @@ class ObsoleteTask:
 def claim_task(
     context: WorkerContext, worker: str, task: Task, delivery: Delivery, profile: Profile
 ) -> ClaimResult | ObsoleteTask:
-    """Claim what the task asks for; raise BadMessage for a part of no split, or what the ledger raises."""
+    """Claim the subjob or the whole job that the task asks for.
+
+    Raises BadMessage for a subjob without a split, and the errors of the ledger.
+    """
     if task.kind is TaskKind.ENCODE:
         return _job(context, worker, task, delivery, profile)
     if not task.split or (task.kind is TaskKind.CHUNK) != (task.chunk is not None):
@@ -76,7 +80,7 @@ def _belongs(job: JobRecord, task: Task) -> bool:
 
 
 def _given_up(record: JobRecord | None) -> bool:
-    """Return whether the queue gave it up and no worker: its message is no other's copy."""
+    """Return whether the queue, and no worker, gave the record up: its message is no duplicate."""
     return (
         record is not None
         and record.state is JobState.DEAD
@@ -85,12 +89,12 @@ def _given_up(record: JobRecord | None) -> bool:
 
 
 def _superfluous(context: WorkerContext, job: JobRecord, task: Task, delivery: Delivery) -> bool:
-    """Return whether the job surely does not need this message of a part.
+    """Return whether the job certainly does not need this subjob's message.
 
-    A job that is RUNNING under a live lease has the message that its worker holds. It may be this
-    very one, come back a little before its lease ended, so only a first delivery is sure not to be.
-    Likewise a job that died whole, for a part of an older split may have asked for it: that message
-    is its dead letter, if a kill kept it from becoming one.
+    The worker of a job that is RUNNING under a live lease holds the job's message. That may be this
+    very message, redelivered shortly before its lease ended; only a first delivery certainly is
+    not. The same holds for a job that died as a whole: a subjob of an older split may have asked
+    for the whole job, and its message becomes the dead letter if a kill prevented the burial.
     """
     if job.state in SETTLED:
         died_whole = job.split is None or job.split.name != task.split
@@ -107,9 +111,9 @@ def _job(
 ) -> ClaimResult:
     """Claim the whole job.
 
-    A letter that the service moved back (`hevcq redrive`, or somebody in its console) reopens
-    its dead job first: acknowledged as settled, it would be gone without having been tried. So
-    does any message of a job that the queue gave up: moved back, it looks as it did before.
+    A redriven dead letter (by `hevcq redrive` or in the service's console) reopens its dead job
+    first: acknowledged as settled, it would be lost untried. So does any message of a job that the
+    queue gave up: such a message looks unchanged after a redrive.
     """
     lease_s, ledger = float(profile.queue.visibility_s), context.backend.ledger
 
@@ -123,5 +127,5 @@ def _job(
             claim = ledger.claim(task.source, task.profile, owner=worker, lease_s=lease_s)
         return ClaimResult(task, claim, sent)
 
-    # The same owner may claim again, so a claim whose reply was lost is simply repeated.
+    # The same owner may claim again, so a claim whose reply was lost is repeated.
     return context.retry_control_call(once)

@@ -1,4 +1,4 @@
-"""What every slot of a worker process works with, handed in once."""
+"""The ports and settings that all slots of a worker process share."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ from hevcq.worker.encode_slots import EncodeSlots
 from hevcq.worker.scratch import Scratch
 
 LEAVE_S = 2.75 * REQUEUED_CHUNK_DELAY_S
-"""Long enough to be offered the chunk twice and to leave it; each offer costs its message a receive."""
+"""Seconds that a requeued chunk is left to others: long enough to refuse it twice. Each refusal
+costs its message a receive."""
 
 
 class RequeuedChunks:
-    """Remembers what was handed on, and until when; shared by all slots of a process."""
+    """Remember the chunks that this process requeued; shared by all its slots."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def note(self, unit_id: str, now: float) -> None:
-        """Note that a chunk is handed on, and forget those that were long ago."""
+        """Record a requeued chunk at `now` (monotonic seconds), and drop expired ones."""
         with self._lock:
             left = {unit: until for unit, until in self._until.items() if now < until}
             self._until = {**left, unit_id: now + LEAVE_S}
 
     def leaves(self, unit_id: str, now: float) -> bool:
-        """Return whether the chunk is still left to others."""
+        """Return whether to leave the chunk to others at `now` (monotonic seconds)."""
         with self._lock:
             return now < self._until.get(unit_id, now)
 
@@ -53,27 +54,26 @@ Result = TypeVar("Result")
 
 
 def keep(_source: Source) -> bool:
-    """Return False: nobody lets go of a source here."""
+    """Return False: the default, which keeps every finished source."""
     return False
 
 
 def alone(_profile: Profile) -> int:
-    """Return 1: nobody shares a video with this slot."""
+    """Return 1: the default, by which no slots share a video."""
     return 1
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """The ports and numbers of a worker process.
+    """The ports and settings of a worker process.
 
-    `min_free_bytes` stays free on the disks of scratch
-    and store. `threads` is the encoder's thread count where the profile does not say one.
-    `random` returns numbers in [0, 1). `slots_per_job` says how many slots may share a video of a profile.
-    `requeue_stragglers` says that a chunk that trails far behind is given to another worker, and `requeued_chunks`
-    which were.
-    `sweep_on_start` says that a start removes what killed workers kept in the store for split videos.
-    `encode_slots` bounds how many of the slots encode, where there are more slots than that.
-    `mark_source_finished` is told of each source that a job of ended well, and raises nothing.
+    `min_free_bytes` stay free on the disks of scratch and store. `threads` is the encoder's thread
+    count if the profile sets none. `random` returns numbers in [0, 1). `slots_per_job` returns how
+    many slots may share a video of a profile. With `requeue_stragglers`, a chunk that is far behind
+    is requeued for another worker and recorded in `requeued_chunks`. With `sweep_on_start`, a start
+    removes what killed workers left in the store for split videos. `encode_slots` limits parallel
+    encodes if there are more slots. `mark_source_finished` is called with the source of every job
+    that ends well, and must not raise.
     """
 
     backend: Backend
@@ -95,32 +95,32 @@ class WorkerContext:
     encode_slots: EncodeSlots | None = None
 
     def encoding(self, slot: str, check: Callable[[], None]) -> AbstractContextManager[None]:
-        """Hold one of the pool's encodes inside the context; see `encode_slots`."""
+        """Hold one of the pool's parallel encodes inside the context; see `encode_slots`."""
         return (
             nullcontext() if self.encode_slots is None else self.encode_slots.encoding(slot, check)
         )
 
     def emit(self, event: JobEvent) -> None:
-        """Hand an event to the display; one that breaks must not break the work."""
+        """Pass an event to the display; log its exceptions, which must not break the work."""
         try:
             self.on_event(event)
-        except Exception:  # noqa: BLE001 - a display may break in any way
+        except Exception:  # noqa: BLE001 - a display may raise anything
             get_logger(job=event.job_id).exception("observer_failed", event_kind=event.kind.value)
 
     def retry_control_call(self, action: Callable[[], Result]) -> Result:
-        """Return what `action` returns, repeating it where it got no answer.
+        """Call an idempotent `action` until it is answered; return its result.
 
-        Only for calls that may be repeated. No stop shortens the waits: giving work back is what a
-        stop needs these calls for. Raises what the last attempt raised.
+        Raises the error of the last attempt. A stop does not shorten the waits, because a stop needs
+        these calls to release work.
         """
         waiting = Waiting(self.clock, self.random, threading.Event())
         return retry_control_call(action, waiting, retryable=_without_answer, on_retry=_note_retry)
 
     def describe_scratch_space(self, slots: int) -> str:
-        """Return the sentence what the scratch folder has room for.
+        """Return a sentence that says how large a source each of `slots` slots has space for.
 
-        Raises WorkerUnfit if its disk is smaller than what must stay free: no work would ever
-        begin. One that is only full now may become free again.
+        Raises WorkerUnfit if the disk is smaller than `min_free_bytes`: no work could ever begin. A
+        disk that is only full now may become free again.
         """
         total, copied = self.scratch.total_bytes(), self.backend.store.free_bytes() is None
         if total < self.min_free_bytes:
@@ -137,7 +137,7 @@ class WorkerContext:
         )
 
     def disk_shortage(self) -> str:
-        """Return the sentence why new work must wait for disk space, or an empty string."""
+        """Return a sentence that says why new work must wait for disk space, or an empty string."""
         free = {"scratch folder": self.scratch.free_bytes()}
         store = self.backend.store.free_bytes()
         if store is not None:

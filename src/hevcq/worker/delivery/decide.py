@@ -1,4 +1,4 @@
-"""Decide what a failed job becomes: classify the error once, and tell whose fault it was."""
+"""Decide on a failed job: classify its error once, and attribute the fault."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def decide(
 ) -> tuple[Verdict, HevcqError | None]:
     """Return the verdict on a job that raised `error`, and why this worker is unfit, if it is.
 
-    Whatever broke after the lease was lost or a stop came, broke because of that. A source that
-    changed meanwhile is to blame before the job is, and a sick worker before both.
+    An error after a lost lease or a stop is attributed to that. A changed source is blamed before
+    the job, and an unfit worker before both.
     """
     claimed, profile = job.claimed, job.claimed.profile
     cause = claimed.lease.cause or error
@@ -50,10 +50,10 @@ def decide(
         jitter=jitter,
         attempt=delivery.attempt,
     )
-    # With too few receives to spare, the queue would give the job up before its failures do.
+    # With too few receives to spare, the queue would give the job up before max_failures is reached.
     spare = has_receives_to_spare(delivery, profile)
     if doubtful and spare and isinstance(decided, (RetryIn, Bury)):
-        # The delay keeps this worker from being the first to meet the job again.
+        # The delay keeps this worker from being the first to receive the job again.
         decided = Release(
             reason=f"Perhaps this worker's fault: {decided.reason}",
             delay_s=backoff(0, limits, jitter),
@@ -63,19 +63,19 @@ def decide(
 
 
 def is_unfit(error: Exception) -> bool:
-    """Return whether an error means that this machine must take no more work."""
+    """Return whether an error means that this machine must take no more work: it is unfit."""
     sick = isinstance(error, (WorkerUnfit, StorageError))
     return sick and not isinstance(error, DatabaseBusy)
 
 
 def has_receives_to_spare(delivery: Delivery, profile: Profile) -> bool:
-    """Return whether the message may come back uncounted and still outlast its counted failures."""
+    """Return whether an uncounted return leaves the message enough receives for max_failures."""
     numbers = profile.queue
     return delivery.attempt < numbers.max_receives - numbers.max_failures
 
 
 def _blame_worker(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
-    """Return WorkerUnfit instead of `error` where this worker is to blame and not the job."""
+    """Return WorkerUnfit instead of `error` if this worker is to blame and not the job."""
     blame = _self_tested(context, error, claimed)
     later = handling(blame) is Handling.LATER
     if later and context.breaker.failed(claimed.task.job_id, classify(error)):
@@ -87,9 +87,9 @@ def _blame_worker(context: WorkerContext, error: Exception, claimed: ClaimedTask
 
 
 def _self_tested(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
-    """Return WorkerUnfit if the encoder fails its self-test after a failure that may be its own.
+    """Return WorkerUnfit if the encoder fails its self-test after a failure that it may have caused.
 
-    So the first job that a sick worker meets pays for it no more than the others.
+    So not even the first job on an unfit worker is charged for its fault.
     """
     if handling(error) is Handling.LATER and suspect(classify(error)):
         try:

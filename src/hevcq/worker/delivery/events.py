@@ -1,4 +1,4 @@
-"""What a job reports: its start, its progress and its end, as log lines and as events for displays."""
+"""Report the start, progress and end of a job as log lines and as events for displays."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from hevcq.worker.delivery.lease import Fence, Lease
 from hevcq.worker.delivery.settle import delay
 
 ENDS = frozenset({EventName.JOB_DONE, EventName.JOB_SKIPPED, EventName.JOB_BURIED})
-"""The events that are the job's own end, whoever brought it about."""
+"""The events that end the whole job, even if a subjob caused them."""
 
 
 class SettledWork(Protocol):
-    """What there is to say of work besides its verdict."""
+    """What the end event needs besides the verdict."""
 
     part: str
     rendition: RenditionRef | None
@@ -41,7 +41,7 @@ class SettledWork(Protocol):
 def emit_started(
     context: WorkerContext, claimed: ClaimedTask, delivery: Delivery, *, part: str = ""
 ) -> None:
-    """Say that a job, or a part of one, was claimed."""
+    """Report that a job or a subjob was claimed."""
     said = {"part": part} if part else {}
     _log(claimed).info(EventName.JOB_STARTED.value, attempt=delivery.attempt, **said)
     task = claimed.task
@@ -60,7 +60,7 @@ def emit_started(
 def emit_settled(
     context: WorkerContext, claimed: ClaimedTask, decided: Verdict, work: SettledWork
 ) -> None:
-    """Say what became of a job, or of a part of one that did not end it."""
+    """Report the verdict on a job, or on a subjob that did not end its job."""
     kind, reason, failure_class = _facts(decided)
     if kind is EventName.JOB_DONE and work.rendition is None:
         kind = EventName.PART_DONE if work.part else EventName.JOB_SPLIT
@@ -113,10 +113,10 @@ def _facts(decided: Verdict) -> tuple[WorkerEventName, str, FailureClass | None]
 
 
 class Reporter:
-    """Reports one job's progress; nothing that fails here fails the job, but a stale fence ends it."""
+    """Report one job's progress. Errors here never fail the job, but a stale fence ends it."""
 
     part = ""
-    """Which part of a split job it is; then what it reports is not the job's."""
+    """The label of a subjob, whose progress is not the job's; empty for a whole job."""
 
     def __init__(
         self, context: WorkerContext, lease: Lease, task: Task, fence: Fence, worker: str
@@ -126,7 +126,7 @@ class Reporter:
         self._written: tuple[Phase | None, float] = (None, 0.0)
 
     def phase(self, phase: Phase) -> None:
-        """Report that a phase begins."""
+        """Report the start of a phase."""
         self._report(Progress(phase=phase))
 
     def moved(self, phase: Phase, total: int) -> OnMoved:
@@ -134,7 +134,7 @@ class Reporter:
         return OnMoved(self, phase, total)
 
     def encoding(self, phase: Phase, expected_s: float | None) -> OnProgress:
-        """Return a callback for an encode or a check of `expected_s` seconds of video."""
+        """Return a callback for an encode or a verification of `expected_s` seconds of video."""
 
         def on_progress(now: EncodeProgress) -> None:
             eta = None
@@ -152,12 +152,12 @@ class Reporter:
         speed: float | None = None,
         eta_s: float | None = None,
     ) -> None:
-        """Report a percentage; it is held within 0 to 100."""
+        """Report a percentage, clamped to 0 to 100; `eta_s` is seconds, `speed` 1 at real time."""
         bounded = min(100.0, max(0.0, percent))
         self._report(Progress(phase=phase, percent=bounded, speed=speed, eta_s=eta_s))
 
     def _report(self, progress: Progress) -> None:
-        # Asking the lease here notices a deadline that passed while a heartbeat hangs.
+        # Reading `cause` notices a deadline that passed while a heartbeat hangs.
         if self._lease.cause is not None:
             return
         self._expect(progress)
@@ -186,7 +186,7 @@ class Reporter:
         self._look()
 
     def _expect(self, progress: Progress) -> None:
-        """Say when the encode in hand should end; what is checked is as good as encoded."""
+        """Report when the running encode should end; one in verification counts as ended."""
         encode_slots, eta_s = self._context.encode_slots, progress.eta_s
         if eta_s is None and progress.phase is Phase.VERIFY:
             eta_s = 0.0
@@ -194,16 +194,16 @@ class Reporter:
             encode_slots.expect(self._worker, eta_s)
 
     def _look(self) -> None:
-        """Look whether the work is still wanted; called as often as the ledger is told."""
+        """Check whether the work is still wanted; called after every progress write to the ledger."""
 
 
 class OnMoved:
-    """Called with the bytes moved so far."""
+    """A callback that takes the number of bytes moved so far."""
 
     def __init__(self, reporter: Reporter, phase: Phase, total: int) -> None:
         self._reporter, self._phase, self._total = reporter, phase, total
 
     def __call__(self, moved: int) -> None:
-        """Report the share of the whole."""
+        """Report `moved` bytes as a percentage of the total."""
         share = 100 * moved / self._total if self._total else 100.0
         self._reporter.percent(self._phase, share)

@@ -1,7 +1,7 @@
-"""Whose fault a failed job is: its source's, its own, or this worker's.
+"""Attribute a failure to the source, the job or this worker.
 
-A worker that is at fault is taken out, not the jobs it fails; and a source that changed or went
-while it was read has failed nothing.
+A worker at fault stops, and its jobs are not charged. A source that changed or disappeared while it
+was read is no failure of the job.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from hevcq.ports.ledger import Granted
 from hevcq.util.log import get_logger
 
 SICK_AFTER = 5
-"""Jobs that may fail one after another in ways that do not point at their source. Five different
-videos in a row that all break the encoder are far likelier a broken encoder than broken videos. A
-worker whose encoder fails a trial right after the first is taken out at once. Where the trial finds
-nothing, each of these failures is doubtful, and goes back uncounted while its message has receives
-to spare. So neither costs a job an attempt."""
+"""Different jobs that must fail in a row, in ways that do not point at their source, before the
+worker stops: five such videos in a row mean a broken encoder rather than broken videos. A worker
+whose encoder fails its self-test right after the first failure stops at once. If the self-test
+passes, each of these failures is suspected to be the worker's and returns uncounted while its
+message has receives to spare. So neither costs a job an attempt."""
 SUSPECT = frozenset({FailureClass.ENCODER, FailureClass.STALLED, FailureClass.INTERNAL})
-"""The classes that may be this machine's fault."""
+"""The failure classes that may be this machine's fault."""
 
 SOURCE_SUSPECT = frozenset({Handling.NEVER_AGAIN, Handling.LATER})
-"""How errors are handled that the source may have caused."""
+"""The handling of errors that the source may have caused."""
 
 
 def suspect(failure_class: FailureClass) -> bool:
@@ -42,26 +42,26 @@ class CircuitBreaker:
         self._lock = threading.Lock()
 
     def succeeded(self) -> None:
-        """Note that a job ended well here: this worker can encode."""
+        """Record that a job ended well here: this worker can encode."""
         with self._lock:
             self._failing.clear()
 
     def doubtful(self, job_id: str, failure_class: FailureClass, *, first: bool) -> bool:
-        """Return whether a failure of this job may rather be this worker's: ask before `failed`.
+        """Return whether this job's failure may be the worker's fault; call it before `failed`.
 
-        It may when none of the job's ever was (`first`): who fell sick a moment ago has no other
-        failure to show for it, so a second opinion is asked for. Later it may where another job
-        failed here too and nothing succeeded in between. The caller must bound how often it
-        believes this, so that what always breaks the encoder still ends.
+        It may be if no failure of the job was suspected before (`first`): a worker that has just
+        become unfit shows no other failure, so another worker tries too. Later it may be if another
+        job failed here too and none succeeded in between. The caller must limit how often it acts
+        on this, so that a video that always breaks the encoder still ends.
         """
         with self._lock:
             others = bool(self._failing - {job_id})
         return suspect(failure_class) and (first or others)
 
     def failed(self, job_id: str, failure_class: FailureClass) -> bool:
-        """Note a failure; return whether this worker must be held to be sick.
+        """Record a failure; return whether this worker is unfit.
 
-        The same job failing again is that job's trouble, and counts once.
+        Repeated failures of one job count once: they are that job's problem.
         """
         if not suspect(failure_class):
             return False
@@ -71,11 +71,11 @@ class CircuitBreaker:
 
 
 def blame_source(check: Callable[[], None], error: Exception) -> Exception:
-    """Return SourceGone or SourceChanged instead of an `error` that it may have caused.
+    """Return SourceGone or SourceChanged instead of an `error` that the source may have caused.
 
-    `check` looks at the source in its store and raises what became of it. A file that is
-    overwritten or removed under its reader reads as damaged, or fails a gate; its owner must not
-    be told that of a video which is whole.
+    `check` examines the source in its store and raises if it changed or is gone. A file that is
+    overwritten or removed while it is read seems damaged or fails a gate; its owner must not get
+    such a report about an intact video.
     """
     if handling(error) not in SOURCE_SUSPECT:
         return error

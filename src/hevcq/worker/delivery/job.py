@@ -1,7 +1,7 @@
-"""The job base: what an encode, a chunk and a join have in common.
+"""The base class of encode, chunk and join jobs.
 
 A job is one attempt at a claimed task. `run` does the work and returns a verdict or raises;
-`record` writes the verdict to the ledger. Everything else of a delivery's life is in
+`record` writes the verdict to the ledger. The rest of a delivery's life cycle is in
 `worker/handler.py`.
 """
 
@@ -31,7 +31,7 @@ from hevcq.worker.delivery.settle import LedgerTransitions, record_verdict
 
 @dataclass(frozen=True, slots=True)
 class SplitRequest:
-    """A source that has passed its pre-flight, to be split over many workers where that pays."""
+    """A source that passed its preflight and is to be split if that pays; `duration_s` in seconds."""
 
     location: str
     info: MediaInfo
@@ -42,23 +42,23 @@ class SplitRequest:
 
 
 class SplittableJob(Protocol):
-    """What a split needs of the job that it splits."""
+    """The attributes of a job that a split needs."""
 
     claimed: ClaimedTask
     transitions: LedgerTransitions
 
 
 Split = Callable[[WorkerContext, SplittableJob, SplitRequest], Done | Release | None]
-"""Split a job's video, or return None where it is to be encoded whole."""
+"""Split a job's video; return None if it is to be encoded whole."""
 
 
 class Job(ABC):
     """One attempt at a claimed task: from its source to a verdict in the ledger.
 
-    `rendition` is set once the job is complete. `part` names a chunk or a join for people, and is
-    empty for a whole video. `sent_back` says that a join had a chunk encoded again: it comes back
-    in a new message, whose attempt number says nothing, so only the ledger's count of failures
-    keeps it from going round for ever.
+    `rendition` is set once the job is complete. `part` labels a chunk or a join for people, and is
+    empty for a whole video. `sent_back` says that a join requeued a chunk: the join returns in a
+    new message, whose attempt number starts again, so only the ledger's failure count limits this
+    loop.
     """
 
     part = ""
@@ -80,9 +80,9 @@ class Job(ABC):
         return Reporter(self._context, claimed.lease, claimed.task, claimed.fence, claimed.worker)
 
     def run(self) -> Verdict:
-        """Check that the source is the version that was queued, then do the work.
+        """Check that the source is still the queued version, then do the work.
 
-        Raises any error of the tree; `delivery.decide` turns it into a verdict.
+        May raise any HevcqError; `delivery.decide` turns it into a verdict.
         """
         self._context.retry_control_call(lambda: self._store.check(self._source))
         return self._run()
@@ -92,10 +92,10 @@ class Job(ABC):
         """Do the work; return Done, Skipped or Release."""
 
     def record(self, verdict: Verdict) -> Verdict:
-        """Write the verdict to the ledger; return what becomes of the delivery.
+        """Write the verdict to the ledger; return the verdict on the delivery.
 
-        Raises StaleFence if the job is no longer ours, Unavailable or StorageError if the ledger
-        does not answer.
+        Raises StaleFence if this attempt no longer owns the job, and Unavailable or
+        StorageError if the ledger does not answer.
         """
         record_verdict(self.transitions, verdict)
         return verdict
@@ -108,7 +108,7 @@ class Job(ABC):
         store = context.retry_control_call(self._store.free_bytes)
         free = scratch if store is None else min(scratch, store)
         if free < needed:
-            least = -(-needed >> 20)  # rounded up, or it may look as if there were enough
+            least = -(-needed >> 20)  # rounded up, or it might seem to be enough
             raise DiskFull(
                 f"{name} needs {least} MiB free, and there are {free >> 20} MiB.",
                 remedy="The work goes on by itself once there is room.",
@@ -117,7 +117,7 @@ class Job(ABC):
     def _verify(
         self, request: VerifyRequest, duration_s: float | None
     ) -> tuple[tuple[GateResult, ...], float]:
-        """Run the gates over an output; return their results and the seconds they took."""
+        """Run the gates over an output; return their results and their time in seconds."""
         self._report.phase(Phase.VERIFY)
         began = self._context.clock.monotonic()
         gates = self._context.encoder.verify(
@@ -128,7 +128,7 @@ class Job(ABC):
         return gates, self._context.clock.monotonic() - began
 
     def _remember_skip(self, source_sha256: str, profile: Profile, reason: str) -> Skipped:
-        """Remember that these bytes are not worth encoding, then skip.
+        """Record that these bytes are not worth encoding, then skip.
 
         In this order a kill between the two costs no second encode.
         """
@@ -139,7 +139,10 @@ class Job(ABC):
 
 
 def local_path(fetched: Input) -> Path:
-    """Return the local file of a fetched source; raise Unavailable if the store gave none."""
+    """Return the local file of a fetched source.
+
+    Raises Unavailable if the store provided none.
+    """
     if fetched.path is None:
         raise Unavailable("The store handed out no local file to read the source from.")
     return fetched.path

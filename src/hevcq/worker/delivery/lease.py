@@ -1,9 +1,8 @@
-"""The lease: the right to work on one delivery, with a deadline of its own that nobody has to tell.
+"""The lease: the right to work on one delivery until a deadline that the lease computes itself.
 
-A queue does not say that a lease ran out, so the lease keeps its own deadline: the last
-*successful* extension plus the visibility, less a margin. Past it, or once the queue or the
-ledger says that somebody else holds the work, the job's stop event is set and nothing may be
-published or settled.
+A queue does not report that a lease expired, so the deadline is the last *successful* extension
+plus the visibility timeout, less a margin. After it, or once the queue or the ledger reports
+another owner, the job's stop event is set and nothing may be published or settled.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ from hevcq.util.retry import RetryPolicy
 
 MARGIN_SHARE = 0.1
 MAX_MARGIN_S = 5.0
-"""The lease counts as lost this long before its true end (a tenth of the visibility, at most 5 s):
-time for a publication that began to end, and for the skew between two machines' clocks. As
-heartbeat_s is at most a third of visibility_s, two heartbeats may fail and a third still fits."""
+"""The lease counts as lost this many seconds before its true end (a tenth of the visibility, at
+most 5 s): time to finish a publication, and for the clock skew between two machines. As heartbeat_s
+is at most a third of visibility_s, two heartbeats may fail and a third still fits."""
 RETRY_SHARE = 0.25
 """A failed heartbeat is tried again after this share of heartbeat_s, jittered downward by half."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """A granted claim: which job of the ledger is ours, under which attempt number."""
+    """A granted claim: the job in the ledger and the fence number of this attempt."""
 
     ledger: JobLedger
     job_id: str
@@ -52,7 +51,7 @@ class Fence:
 class Lease:
     """The right to work on `delivery`; `stop` is set once the work must end, and `cause` says why.
 
-    One thread works and asks `check`; another calls `beat` now and then. Times are monotonic
+    One thread works and calls `check`; another calls `beat` periodically. Times are monotonic
     seconds of `clock`.
     """
 
@@ -88,18 +87,18 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether the lease ran out or was taken: nothing may be published or settled."""
+        """Whether the lease expired or was taken over: nothing may be published or settled."""
         self._notice()
         return self._lost
 
     @property
     def deadline(self) -> float:
-        """When the lease counts as lost unless it is extended."""
+        """Monotonic time in seconds at which the lease counts as lost unless it is extended."""
         return min(self._queue_until, self._fence_until) - self._margin_s
 
     @property
     def first_beat_s(self) -> float:
-        """In how many seconds to beat first: what was left of the lease when it came, by thirds.
+        """Seconds until the first heartbeat: at most a third of the time left on the lease.
 
         A delivery may have waited in a batch before its turn.
         """
@@ -108,35 +107,38 @@ class Lease:
 
     @property
     def left_s(self) -> float:
-        """How long this delivery may still be worked on before max_job_s."""
+        """Seconds of work that max_job_s still allows this delivery."""
         return self._began + self._numbers.max_job_s - self._clock.monotonic()
 
     def alive(self) -> bool:
-        """Return whether publishing and settling are still ours to do."""
+        """Return whether this worker may still publish and settle."""
         return not self.lost
 
     def check(self) -> None:
-        """Raise the cause if the work must end: LeaseLost, StaleFence, Stopped or LimitExceeded."""
+        """Raise the cause if the work must end.
+
+        Raises LeaseLost, StaleFence, Stopped, Superseded, Trailing or LimitExceeded.
+        """
         if self.cause is not None:
             raise self.cause
 
     def hold(self, fence: Fence, *, claimed_at: float) -> None:
-        """Renew this claim too from now on; `claimed_at` is the time *before* the claim was sent."""
+        """Renew this claim too from now on; `claimed_at` is a time *before* the claim was sent."""
         with self._beating:
             self._fence_until = claimed_at + self._numbers.visibility_s
             self._fence = fence
 
     def drop(self) -> None:
-        """Renew the claim no more: its end state is about to be written.
+        """Stop renewing the claim, before its end state is written.
 
-        Waits for a heartbeat on its way, which would otherwise find the job settled, take that
-        for a stale fence and give up a lease that is ours.
+        Waits for a heartbeat in flight, which would otherwise find the job settled, take that for a
+        stale fence and give up a valid lease.
         """
         with self._beating:
             self._fence, self._fence_until = None, math.inf
 
     def end(self, cause: HevcqError) -> None:
-        """Make the work end because of `cause`; a lost lease outranks any other, the first wins."""
+        """End the work for `cause`; the first cause wins, but a lost lease outranks all others."""
         lost = isinstance(cause, (LeaseLost, StaleFence))
         with self._deciding:
             if self._cause is None or (lost and not self._lost):
@@ -145,11 +147,11 @@ class Lease:
         self.stop.set()
 
     def beat(self, now: float) -> float:
-        """Extend the lease once; return in how many seconds to call again.
+        """Extend the lease once; return the seconds until the next call.
 
-        A service that does not answer is asked again soon while time remains. After max_job_s the
-        work is told to end, and the lease is still extended while it does, for one visibility
-        time more: a worker that hangs must not hold a job for good.
+        An unanswered extension is retried soon while time remains. After max_job_s the work must
+        end, and the lease is extended for only one visibility timeout more: a hanging worker must
+        not hold a job for ever.
         """
         with self._beating:
             overtime = now - self._began - self._numbers.max_job_s
@@ -173,7 +175,7 @@ class Lease:
         visibility = self._numbers.visibility_s
         self._queue_until = self._queue.extend(self.delivery, visibility)
         if self._fence is not None:
-            # The lease runs from before the request: its reply may take long to arrive.
+            # The lease counts from before the request: the reply may be slow.
             sent = self._clock.monotonic()
             self._fence.ledger.renew(
                 self._fence.job_id, self._fence.number, lease_s=float(visibility)
@@ -181,7 +183,7 @@ class Lease:
             self._fence_until = sent + visibility
 
     def _soon(self, seconds: float) -> float:
-        """Return `seconds`, or the time to the deadline where that comes first: it is noticed."""
+        """Return `seconds`, or the seconds to the deadline if fewer, so that the deadline is noticed."""
         return max(0.01, min(seconds, self.deadline - self._clock.monotonic()))
 
     def _notice(self) -> None:
@@ -190,45 +192,45 @@ class Lease:
 
 
 JOIN_S = 30.0
-"""How long a heartbeat in flight may take to end; one that hangs longer costs the lease."""
+"""Seconds that a heartbeat in flight may take to end; one that hangs longer loses the lease."""
 
 
 class Beating(Protocol):
-    """Something that keeps a lease alive between `start` and `join`."""
+    """Keep a lease alive between `start` and `join`."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start extending the lease."""
 
     def join(self) -> None:
-        """End, and return only when no heartbeat is in flight any more."""
+        """End; return only when no heartbeat is in flight."""
 
 
 class Heartbeat:
-    """Calls `Lease.beat` in a thread. If that thread dies, the job stops: fail closed."""
+    """Call `Lease.beat` in a thread. If the thread dies, the job stops: fail closed."""
 
     def __init__(self, lease: Lease, clock: Clock) -> None:
         self._lease, self._clock = lease, clock
         self._over = threading.Event()
         self._next = lease.first_beat_s
-        # In a copy of this thread's context, so that its log lines name the job as well.
+        # A copy of this thread's context makes its log lines name the job too.
         run = contextvars.copy_context().run
         self._thread = threading.Thread(
             target=run, args=(self.run,), name="hevcq-heartbeat", daemon=True
         )
 
     def start(self) -> None:
-        """Begin in a thread of its own."""
+        """Start the thread."""
         self._thread.start()
 
     def step(self) -> bool:
-        """Wait until the next heartbeat is due and send it; False once told to end."""
+        """Wait for the next heartbeat and send it; return False once `join` was called."""
         if self._clock.wait(self._over, self._next):
             return False
         self._next = self._lease.beat(self._clock.monotonic())
         return True
 
     def run(self) -> None:
-        """Step until told to end; however this ends otherwise, the lease ends with it."""
+        """Step until `join` is called; if the thread ends in any other way, end the lease."""
         try:
             while self.step():
                 pass
@@ -238,10 +240,10 @@ class Heartbeat:
                 self._lease.end(LeaseLost("The heartbeat ended, so the lease cannot be kept."))
 
     def join(self) -> None:
-        """End the thread and wait for it.
+        """End the thread and wait up to `JOIN_S` for it.
 
-        A heartbeat in flight could undo a settling (it may hide a message that was just
-        released), so one that does not return makes the lease lost, and nothing is settled.
+        A heartbeat in flight could undo a settlement (hide a message that was just released), so
+        one that does not return loses the lease, and nothing is settled.
         """
         self._over.set()
         self._thread.join(JOIN_S)

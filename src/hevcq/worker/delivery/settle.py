@@ -1,17 +1,17 @@
 """Carry out verdicts: the ledger first, then the queue, each exactly once.
 
-What a kill between the two leaves, and why this order:
+What a kill between the two leaves:
 
 | verdict | ledger, then queue | a kill between leaves |
 |---|---|---|
 | Done | DONE, ack | a message of a DONE job: the next delivery acks it |
 | Skipped | SKIPPED, ack | the same |
 | Bury | DEAD, bury | a message of a DEAD job: the next delivery buries it with the same reason |
-| RetryIn | QUEUED and counted, release | a message hidden until its deadline: back a little later |
+| RetryIn | QUEUED and counted, release | a message hidden until its deadline: it returns later |
 | Release | QUEUED, release | the same |
-| Abandon | nothing | a message that comes back by itself |
+| Abandon | nothing | a message that returns by itself |
 
-The other order would lose the job: a message that is gone while the ledger says RUNNING.
+The other order could lose the job: no message, while the ledger says RUNNING.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from hevcq.worker.delivery.lease import Fence, Lease
 
 
 class LedgerTransitions:
-    """Writes the end of one attempt under its fence.
+    """Write the end of one attempt under its fence.
 
-    Every method raises StaleFence if the job is no longer ours, and Unavailable or StorageError
-    if the ledger did not answer after some tries: whether it moved is then unknown.
+    Every method raises StaleFence if this attempt no longer owns the job, and Unavailable or
+    StorageError if the ledger did not answer any call: the state is then unknown.
     """
 
     def __init__(self, context: WorkerContext, lease: Lease, fence: Fence) -> None:
@@ -49,25 +49,25 @@ class LedgerTransitions:
         self._ledger = fence.ledger
 
     def complete(self, rendition: RenditionRef, *, cpu_s: float) -> None:
-        """Write that the rendition is published."""
+        """Write DONE: the rendition is published; `cpu_s` is its CPU time in seconds."""
         self._move(
             JobState.DONE,
             lambda job, fence: self._ledger.complete(job, fence, rendition, cpu_s=cpu_s),
         )
 
     def skip(self, reason: str) -> None:
-        """Write that there is nothing to do."""
+        """Write SKIPPED: there is nothing to do."""
         self._move(JobState.SKIPPED, lambda job, fence: self._ledger.skip(job, fence, reason))
 
     def split(self, split: Split, frames: Sequence[int]) -> None:
-        """Write that the job is split into chunks of so many frames each."""
+        """Write SPLIT: the job has chunks of these frame counts."""
         self._move(
             JobState.SPLIT,
             lambda job, fence: self._context.backend.subjobs.split(job, fence, split, frames),
         )
 
     def abandon_split(self, reason: str) -> None:
-        """Write that the job is to be encoded whole after all."""
+        """Queue the split job again, to be encoded whole."""
         self._move(
             JobState.QUEUED,
             lambda job, fence: self._context.backend.subjobs.abandon_split(job, fence, reason),
@@ -81,7 +81,7 @@ class LedgerTransitions:
         )
 
     def interrupt(self, reason: str, *, suspected_worker_fault: bool = False) -> None:
-        """Queue the job again, counting nothing but the doubt."""
+        """Queue the job again; count no failure, only a suspected worker fault."""
         self._move(
             JobState.QUEUED,
             lambda job, fence: self._ledger.interrupt(
@@ -90,7 +90,7 @@ class LedgerTransitions:
         )
 
     def bury(self, reason: str, failure_class: FailureClass) -> None:
-        """Write that the job is dead."""
+        """Write DEAD: the job is given up."""
         self._move(
             JobState.DEAD,
             lambda job, fence: self._ledger.bury(job, fence, reason, failure_class),
@@ -111,12 +111,12 @@ class LedgerTransitions:
                 stale = error
 
         self._context.retry_control_call(attempt)
-        # A stale fence after an attempt without an answer: that attempt may have ended it itself.
+        # A stale fence after an unanswered attempt: that attempt may itself have ended the fence.
         if stale is not None and not self._arrived(goal):
             raise stale
 
     def seen(self) -> JobRecord | None:
-        """Return the job as it is now."""
+        """Return the current job record."""
         return self._context.retry_control_call(lambda: self._ledger.get(self._fence.job_id))
 
     def _arrived(self, goal: JobState) -> bool:
@@ -125,10 +125,10 @@ class LedgerTransitions:
 
 
 def record_verdict(transitions: LedgerTransitions, decided: Verdict) -> None:
-    """Write a claimed job's verdict to the ledger; DONE was written by the job itself.
+    """Write a claimed job's verdict to the ledger; the job itself wrote DONE.
 
-    Raises StaleFence if the job is no longer ours, Unavailable or StorageError if the ledger
-    does not answer.
+    Raises StaleFence if this attempt no longer owns the job, and Unavailable or
+    StorageError if the ledger does not answer.
     """
     match decided:
         case Skipped():
@@ -150,10 +150,10 @@ def record_verdict(transitions: LedgerTransitions, decided: Verdict) -> None:
 
 
 def _release_claim(transitions: LedgerTransitions, reason: str) -> None:
-    """Give a claim back whose lease on the message is lost, where the fence is still ours.
+    """Release the claim of a delivery whose lease is lost, if the fence is still valid.
 
-    Without this the job's next claim would find it RUNNING with its lease run out, and count a
-    crash although nothing crashed. The fence refuses it wherever the job moved on.
+    Otherwise the next claim would find the job RUNNING with an expired lease, and count a crash
+    that never happened. A stale fence refuses the release.
     """
     try:
         transitions.interrupt(reason)
@@ -162,10 +162,10 @@ def _release_claim(transitions: LedgerTransitions, reason: str) -> None:
 
 
 def combined(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return what becomes of a delivery with several tasks.
+    """Return the verdict on a delivery with several tasks.
 
-    It may only go once all are settled: work that waits keeps it, then a dead letter's reason,
-    and with neither it is done. A delivery that comes back finds its finished tasks settled.
+    Its message may be removed only once all are settled: waiting tasks keep it; else it is buried
+    if a task is dead, and done otherwise. A redelivery finds the finished tasks settled.
     """
     for verdict in verdicts:
         if isinstance(verdict, Abandon):
@@ -180,17 +180,17 @@ def combined(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def delay(decided: Verdict) -> float:
-    """Return after how many seconds the delivery is to come back."""
+    """Return the seconds until the redelivery."""
     if isinstance(decided, RetryIn):
         return decided.seconds
     return decided.delay_s if isinstance(decided, Release) else 0.0
 
 
 def settle(context: WorkerContext, queue: Queue, delivery: Delivery, decided: Verdict) -> bool:
-    """Do exactly one of ack, release and bury; none if the work was abandoned.
+    """Ack, release or bury the delivery; do nothing if the work was abandoned.
 
-    Returns whether it took effect. A queue that does not answer leaves the message hidden until
-    its deadline; it is then delivered again and its tasks are found settled, so nothing is lost.
+    Returns whether that took effect. If the queue does not answer, the message stays hidden until
+    its deadline and is redelivered; its tasks are then found settled, so nothing is lost.
     """
     match decided:
         case Abandon():

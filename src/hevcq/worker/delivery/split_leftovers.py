@@ -1,4 +1,4 @@
-"""Remove what split jobs that ended have left in the store, below work/."""
+"""Remove the objects that ended split jobs left in the store, under work/."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hevcq.worker.delivery.context import WorkerContext
 
 
 def sweep(context: WorkerContext, job_id: str, *, forget: bool = True) -> None:
-    """Remove what a split job that ended kept in the store; what fails is left for a later sweep.
+    """Remove the objects and subjob records of an ended split job; leave failures to a later sweep.
 
     The job is read after the listing: it may have been queued and split again since it ended, and
-    what that split has put by then is known to be in use.
+    the objects of that split are then known to be in use.
 
-    The records of a dead job's parts must not be forgotten: a part's delivery that a kill kept from
-    becoming a dead letter knows by its own record that it is to be one.
+    `forget` must be False for a dead job, which keeps the records: if a kill prevented the burial of
+    a subjob's delivery, its record tells the next delivery that it is to be buried.
     """
     store, ledger = context.backend.store, context.backend.ledger
     try:
@@ -32,9 +32,9 @@ def sweep(context: WorkerContext, job_id: str, *, forget: bool = True) -> None:
 
 
 def sweep_leftovers(context: WorkerContext) -> None:
-    """Remove what is kept for jobs that ended, and for splits that their jobs no longer go by.
+    """Remove the objects of ended jobs and of abandoned splits, which a kill leaves.
 
-    For a store that expires nothing by itself, when a worker starts: a kill leaves such things.
+    Called at the start of a worker whose store has no expiry of its own.
     """
     store, ledger = context.backend.store, context.backend.ledger
     jobs: dict[str, JobRecord | None] = {}
@@ -53,11 +53,11 @@ def sweep_leftovers(context: WorkerContext) -> None:
 
 
 def _in_use(job: JobRecord | None, name: str) -> bool:
-    """Return whether a job goes by an object of this name in its folder."""
+    """Return whether a job uses the object of this name in its folder."""
     if job is None:
         return False
     split = name.partition("/")[0]
     if job.state is JobState.SPLIT:
         return job.split is not None and job.split.name == split
-    # A job that is being split has a plan in the store before the ledger knows of the split.
+    # The plan of a job that is being split is in the store before the ledger has the split.
     return job.state is JobState.RUNNING and split.endswith(f"-{job.fence}")

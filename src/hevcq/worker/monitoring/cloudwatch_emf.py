@@ -1,8 +1,8 @@
-"""Metrics as log lines that CloudWatch reads: the embedded metric format.
+"""Write metrics as log lines in CloudWatch's embedded metric format.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
-A line holds the values of one set of labels since the last line: counters as their increase,
-summaries as all their values, gauges as they are now.
+A line holds the values of one set of labels since the last line: the increase of counters, all
+values of summaries, the current value of gauges.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from hevcq.worker.monitoring.metrics import NAMESPACE, Kind, Labels, Metric
 
 MAX_VALUES = 100
-"""The most values of one metric in one line, by the specification."""
+"""Maximum values of one metric in one line, by the specification."""
 
 Group = tuple[Labels, tuple[tuple[str, ...], ...]]
-"""What one line is about: its labels, and the shorter lists it counts under as well."""
+"""The key of one line: its labels and the rollups of its metrics."""
 
 
 class Batch:
-    """A sink that keeps what happened since it was last taken."""
+    """A sink that collects values until they are taken."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -41,12 +41,12 @@ class Batch:
                 self._values.setdefault(key, []).append(value)
 
     def forget(self, metric: Metric, labels: Labels) -> None:
-        """Drop a gauge whose value is not known any more."""
+        """Drop a gauge whose value is no longer known."""
         with self._guard:
             self._gauges.pop((metric, labels), None)
 
     def take(self) -> dict[tuple[Metric, Labels], list[float]]:
-        """Return the values since the last call, and the gauges as they are."""
+        """Return the values since the last call, and the current gauges."""
         with self._guard:
             taken, self._values = self._values, {}
             return {**taken, **{key: [value] for key, value in self._gauges.items()}}

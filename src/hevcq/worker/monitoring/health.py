@@ -1,6 +1,6 @@
-"""How a pool is, who is told, and the file of it that `hevcq-health` reads.
+"""Report the state of a pool to watchers and to the file that `hevcq-health` reads.
 
-The file is written from the pool's own loop, so that a loop that hangs shows.
+The pool's own loop writes the file, so a hanging loop shows as a stale file.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from hevcq.util.log import get_logger
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a pool is.
+    """The state of a pool.
 
-    `busy` slots have work in hand; `oldest_poll_s` is how long ago the slowest idle slot last got
-    an answer from a queue; `stopping` says that the pool was told to end.
+    `slots`, `alive` and `busy` count slots, `handled` counts deliveries. `oldest_poll_s` is the
+    seconds since the slowest idle slot last got an answer from a queue. `stopping` says that a stop
+    was requested.
     """
 
     slots: int
@@ -31,17 +32,17 @@ class Health:
 
 
 class Watcher(Protocol):
-    """Something that wants to know how the pool is, some times a second."""
+    """Receives the state of the pool several times a second."""
 
     def look(self, health: Health) -> None:
-        """Take note; must be quick. What it raises is logged and goes no further."""
+        """Take the state; must return quickly. Its exceptions are only logged."""
 
     def close(self) -> None:
-        """The pool has ended."""
+        """End with the pool."""
 
 
 class HealthFile:
-    """Keeps one process's file fresh. What cannot be written is logged once, and shows as stale."""
+    """Keep one process's health file fresh; a failed write is logged once, and the file turns stale."""
 
     def __init__(self, data_dir: Path, node: str, pid: int, clock: Clock) -> None:
         self._file, self._node = health_files.file_of(str(data_dir), node, pid), node
@@ -51,7 +52,7 @@ class HealthFile:
         self._failed = False
 
     def look(self, health: Health) -> None:
-        """Write the file, if it is time to."""
+        """Write the file if it is due."""
         now = self._clock.monotonic()
         if self._due is not None and now < self._due:
             return
@@ -67,7 +68,7 @@ class HealthFile:
             self._failed = False
 
     def close(self) -> None:
-        """Remove the file: a process that ended is no longer asked for."""
+        """Remove the file, so that no check expects the ended process."""
         try:
             Path(self._file).unlink(missing_ok=True)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The metrics of a worker: their names, units and meanings. docs/metrics.md is this table in print."""
+"""The metrics of a worker: their names, units and meanings; docs/metrics.md shows this table."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ NAMESPACE = "hevcq"
 """The CloudWatch namespace, and the prefix of Prometheus names."""
 
 Labels = tuple[tuple[str, str], ...]
-"""Names and values that tell the series of a metric apart, in the order of `Metric.labels`."""
+"""Names and values that identify a series of a metric, in the order of `Metric.labels`."""
 
 
 class Kind(StrEnum):
-    """How values of a metric go together."""
+    """How values of a metric are aggregated."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -33,7 +33,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. `rollups` are shorter label lists under which CloudWatch keeps it as well."""
+    """One metric. `rollups` are shorter label lists under which CloudWatch stores it too."""
 
     name: str
     kind: Kind
@@ -135,10 +135,10 @@ METRICS: tuple[Metric, ...] = (
 
 
 class Sink(Protocol):
-    """Takes values from several threads at once."""
+    """Receives values from several threads at once."""
 
     def record(self, metric: Metric, labels: Labels, value: float) -> None:
         """Add to a counter or a summary; set a gauge."""
 
     def forget(self, metric: Metric, labels: Labels) -> None:
-        """Drop a gauge whose value is not known any more."""
+        """Drop a gauge whose value is no longer known."""

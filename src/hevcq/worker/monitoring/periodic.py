@@ -1,4 +1,4 @@
-"""A thread beside the work: woken, or when its time has come, it does one step."""
+"""Run a step in a background thread, periodically and when woken."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hevcq.util.log import get_logger
 from hevcq.worker.monitoring.health import Health
 
 PATIENCE_S = 5.0
-"""How long a worker's end waits for what a periodic thread is just doing."""
+"""Seconds that a stopping worker waits for a periodic thread."""
 AFTER_DEFECT_S = 60.0
-"""The pause after a step that broke: it is a defect, and the work goes on without it."""
+"""Seconds to wait after a step that raised: a defect, but the work goes on without it."""
 
 
 class Background:
-    """Calls `step` in a thread when woken and again after the seconds it returned.
+    """Call `step` in a thread when woken, and again after the seconds that it returned.
 
-    The thread begins with the first `wake`. After `close` the step is called one last time.
+    The first `wake` starts the thread. After `close` the step runs one last time.
     """
 
     def __init__(self, name: str, step: Callable[[], float], clock: Clock) -> None:
@@ -27,14 +27,14 @@ class Background:
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
-        """Do a step now."""
+        """Run a step now."""
         self._woken.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self.run, name=self._name, daemon=True)
             self._thread.start()
 
     def close(self, patience_s: float) -> None:
-        """Do the last step and end; a step that hangs is left behind after `patience_s`."""
+        """Run the last step and end; abandon a step that still hangs after `patience_s` seconds."""
         self._over.set()
         self._woken.set()
         if self._thread is not None:
@@ -51,13 +51,13 @@ class Background:
     def _guarded(self) -> float:
         try:
             return self._step()
-        except Exception:  # noqa: BLE001 - what stands beside the work must not end the process
+        except Exception:  # noqa: BLE001 - a background step must not end the process
             get_logger().exception("background_failed", thread=self._name)
             return AFTER_DEFECT_S
 
 
 class Periodic:
-    """A watcher that does one thing every `every_s` seconds, in a thread of its own."""
+    """Run an action every `every_s` seconds in a thread of its own; a watcher."""
 
     def __init__(
         self, name: str, action: Callable[[], object], clock: Clock, every_s: float
@@ -72,12 +72,12 @@ class Periodic:
         return self._every_s
 
     def look(self, _health: Health) -> None:
-        """Begin."""
+        """Start the thread on the first call."""
         if not self._started:
             self._started = True
             self._thread.wake()
 
     def close(self) -> None:
-        """End; what is under way is waited for a moment."""
+        """End; wait up to `PATIENCE_S` for a running action."""
         self._closed = True
         self._thread.close(PATIENCE_S)

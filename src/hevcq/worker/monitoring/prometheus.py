@@ -1,8 +1,8 @@
-"""Metrics for Prometheus: totals since the start, served over HTTP by prometheus_client.
+"""Serve metrics to Prometheus: totals since the start, over HTTP by prometheus_client.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 
-prometheus_client is imported only where metrics are served: a worker without them starts faster.
+prometheus_client is imported only if metrics are served: a worker without them starts faster.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class Totals:
-    """A sink that keeps sums: counters and summaries since the start, gauges as they are.
+    """A sink that keeps totals: counters and summaries since the start, gauges as they are.
 
-    Also a collector of prometheus_client, which asks `collect` at every scrape.
+    Also a collector of prometheus_client, which calls `collect` at every scrape.
     """
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class Totals:
             self._sums[key] = (value if metric.kind is Kind.GAUGE else before + value, count + 1)
 
     def forget(self, metric: Metric, labels: Labels) -> None:
-        """Drop a gauge whose value is not known any more."""
+        """Drop a gauge whose value is no longer known."""
         with self._guard:
             self._sums.pop((metric, labels), None)
 
     def collect(self) -> Iterator[Family]:
-        """Yield each metric that has a value, with its series in the order of their labels."""
+        """Yield each metric that has a value, its series sorted by labels."""
         with self._guard:
             sums = sorted(self._sums.items(), key=lambda item: item[0][1])
         for metric in METRICS:
@@ -55,7 +55,7 @@ class Totals:
                 yield _family(metric, series)
 
     def registry(self) -> prometheus_client.CollectorRegistry:
-        """Return a registry of these metrics alone."""
+        """Return a registry of only these metrics."""
         from prometheus_client import CollectorRegistry
 
         found = CollectorRegistry()
@@ -64,7 +64,7 @@ class Totals:
 
 
 def exposed(metric: Metric) -> str:
-    """Return the name that Prometheus knows a metric by."""
+    """Return the Prometheus name of a metric."""
     snake = re.sub(r"(?<!^)(?=[A-Z])", "_", metric.name).lower()
     return f"{NAMESPACE}_{snake}" + ("_total" if metric.kind is Kind.COUNTER else "")
 
@@ -73,7 +73,7 @@ def _family(metric: Metric, series: list[tuple[Labels, tuple[float, int]]]) -> F
     from prometheus_client.core import Metric as Family
 
     name = exposed(metric)
-    # The library appends `_total` to a counter's name where it prints its HELP and TYPE.
+    # The library appends `_total` to a counter's name in its HELP and TYPE.
     family = Family(name.removesuffix("_total"), metric.meaning, metric.kind.value)
     for labels, (total, count) in series:
         pairs = {label.lower(): value for label, value in labels}
@@ -86,11 +86,10 @@ def _family(metric: Metric, series: list[tuple[Labels, tuple[float, int]]]) -> F
 
 
 class Exposition:
-    """Serve `GET /metrics` at `address`, which is host:port (a port of 0 takes a free one).
+    """Serve `GET /metrics` at `address`, a host:port (port 0 picks a free one).
 
-    It answers from its construction to `close`, in daemon threads.
-
-    Raises ConfigError if the address cannot be listened on.
+    Daemon threads answer from construction to `close`. Raises ConfigError if the address cannot be
+    listened on.
     """
 
     def __init__(self, address: str, totals: Totals) -> None:
@@ -110,14 +109,14 @@ class Exposition:
         get_logger().info("metrics_served", port=self.port)
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
 
 def _at_its_path_alone(app: WSGIApplication) -> WSGIApplication:
-    """Return an application that is `app` at /metrics; the library's answers at every path."""
+    """Return `app` restricted to /metrics; the library's application answers at every path."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/metrics":

@@ -1,4 +1,4 @@
-"""Turn what happens to jobs, slots and queues into metrics."""
+"""Record events of jobs, slots and queues as metrics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ QUEUE_METRICS = (
 
 @dataclass(slots=True)
 class _Attempt:
-    """What is known of a running attempt: seconds by phase, and ffmpeg's last word on its speed."""
+    """A running attempt: seconds by phase, and the last speed that ffmpeg reported (1 is real time)."""
 
     since: float
     phase: Phase | None = None
@@ -50,7 +50,7 @@ class _Attempt:
 
 
 class Meter:
-    """Feeds sinks. Its methods may be called from any thread and never wait for anything."""
+    """Feed sinks. Every method may be called from any thread and never blocks."""
 
     def __init__(self, sinks: Sequence[m.Sink], clock: Clock) -> None:
         self._sinks, self._clock = tuple(sinks), clock
@@ -58,7 +58,7 @@ class Meter:
         self._attempts: dict[tuple[str, str], _Attempt] = {}
 
     def note(self, event: JobEvent) -> None:
-        """Take note of a worker's event; an `OnEvent`."""
+        """Record a worker's event; an `OnEvent`."""
         now, who = self._clock.monotonic(), (event.worker, event.job_id)
         if event.kind in ENDS:
             with self._guard:
@@ -71,7 +71,7 @@ class Meter:
                 self._attempts[who] = _Attempt(now)
             running = self._attempts.get(who)
             if event.kind in {EventName.JOB_SPLIT, EventName.PART_DONE}:
-                # The attempt ended, and the job did not.
+                # The attempt ended, but the job did not.
                 self._attempts.pop(who, None)
                 return
             if running is not None and event.progress is not None:
@@ -80,12 +80,12 @@ class Meter:
                     running.speed = event.progress.speed
 
     def slots(self, health: Health) -> None:
-        """Take note of the slots."""
+        """Record the state of the slots."""
         self._record(m.SLOTS, (), health.alive)
         self._record(m.SLOTS_BUSY, (), health.busy)
 
     def queue(self, profile: str, depth: Depth | None) -> None:
-        """Take note of a queue's depth; None if it is not known."""
+        """Record a queue's depth; None if unknown."""
         known: dict[m.Metric, float] = {}
         if depth is not None:
             known = {

@@ -1,4 +1,4 @@
-"""Keep the metrics of a pool up to date, and hand them out."""
+"""Keep the metrics of a pool up to date and export them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hevcq.worker.monitoring.prometheus import Exposition
 from hevcq.worker.monitoring.recorder import Meter
 
 CLOSE_S = 10.0
-"""How long the last report may take when the worker ends."""
+"""Seconds that a stopping worker waits for the last report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outlets:
-    """Where metrics go: lines to `write` from `batch`, and answers of `exposition`."""
+    """Where metrics go: lines of `batch` to `write`, and the answers of `exposition`."""
 
     batch: Batch | None = None
     write: Callable[[str], None] | None = None
@@ -29,9 +29,9 @@ class Outlets:
 
 
 class MetricsReport:
-    """A watcher: every `every_s` seconds it counts the queues and writes the lines.
+    """Count the queues and write the lines every `every_s` seconds; a watcher.
 
-    A thread of its own does it, for a queue may take long to answer.
+    It runs in a thread of its own because a queue may be slow to answer.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class MetricsReport:
         self._thread = Background("hevcq-metrics-report", self.step, clock)
 
     def look(self, health: Health) -> None:
-        """Take note of the slots."""
+        """Record the state of the slots."""
         self._meter.slots(health)
         if not self._started:
             self._started = True
             self._thread.wake()
 
     def close(self) -> None:
-        """Report what happened since the last time, and end."""
+        """Send a last report and end."""
         self._thread.close(CLOSE_S)
         if self._outlets.exposition is not None:
             self._outlets.exposition.close()
 
     def step(self) -> float:
-        """Count the queues and write the lines; return in how many seconds to do so again."""
+        """Count the queues and write the lines; return the seconds until the next report."""
         for served in self._queues:
             self._count(served)
         batch, write = self._outlets.batch, self._outlets.write

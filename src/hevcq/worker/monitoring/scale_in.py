@@ -1,4 +1,4 @@
-"""Protect this task from scaling in while it has work in hand, and only then."""
+"""Protect this ECS task from scale-in while, and only while, a slot is busy."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from hevcq.worker.monitoring.health import Health
 from hevcq.worker.monitoring.periodic import Background
 
 PROTECT_S = 3600.0
-"""How long a protection lasts by itself, should this process not live to end it."""
+"""Seconds after which a protection expires if this process dies without ending it."""
 RENEW_S = 1200.0
-"""How often it is renewed while work goes on: two renewals may fail."""
+"""Seconds between renewals while work goes on: two renewals may fail."""
 RETRY_S = 15.0
-"""How soon a request that failed is repeated."""
+"""Seconds before a failed request is repeated."""
 CLOSE_S = 10.0
-"""How long the end of the protection may take when the worker ends."""
+"""Seconds that a stopping worker waits for the end of the protection."""
 
 
 class Protection(Protocol):
-    """What ECS offers a task; both calls return whether it is as asked, and raise nothing."""
+    """ECS task protection; both calls return whether they succeeded, and must not raise."""
 
     def protect(self, seconds: float) -> bool:
-        """Protect for so long from now."""
+        """Protect the task for `seconds` from now."""
 
     def release(self) -> bool:
-        """Protect no longer."""
+        """End the protection."""
 
 
 class ScaleInGuard:
-    """A watcher that protects from the first busy slot on, and ends it with the last.
+    """Protect from the first busy slot until no slot is busy; a watcher.
 
-    The requests are sent by a thread of its own: an agent that does not answer holds up nothing.
+    A thread of its own sends the requests, so an agent that does not answer delays nothing.
     """
 
     def __init__(self, protection: Protection, clock: Clock) -> None:
@@ -44,7 +44,7 @@ class ScaleInGuard:
         self._thread = Background("hevcq-scale-in", self.step, clock)
 
     def look(self, health: Health) -> None:
-        """Take note of whether there is work in hand."""
+        """Record whether any slot is busy."""
         busy = health.busy > 0
         if busy is not self._busy:
             self._busy, self._due = busy, -math.inf
@@ -56,16 +56,16 @@ class ScaleInGuard:
         self._thread.close(CLOSE_S)
 
     def step(self) -> float:
-        """Ask for what is due; return in how many seconds to look again."""
+        """Send the request that is due; return the seconds until the next check."""
         now = self._clock.monotonic()
         if now >= self._due:
             self._due = now + self._ask()
         return self._due - now
 
     def _ask(self) -> float:
-        """Send one request, and return in how many seconds the next is due."""
+        """Send one request; return the seconds until the next is due."""
         if self._busy:
-            # A request whose answer was lost may have been granted, so it will have to be ended.
+            # A request whose answer was lost may have been granted, so it must be ended later.
             began, self._maybe_on = not self._maybe_on, True
             if not self._protection.protect(PROTECT_S):
                 return RETRY_S
