@@ -172,7 +172,7 @@ def test_a_live_placement_is_not_swept_and_not_done_twice(tmp_path):
     def fetch(new):
         made.fetch(new)
         assert sweep(tmp_path, FileSystem()) == []
-        with pytest.raises(Unavailable, match="Another hevcq"):
+        with pytest.raises(Unavailable, match="another hevcq"):
             place(beside(made), made.fetch, FileSystem())
         return sha(RENDITION)
 

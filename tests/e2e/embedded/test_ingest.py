@@ -257,14 +257,14 @@ def test_collect_places_what_is_finished_and_waits_for_nothing(farm: Farm) -> No
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--replace", "--output", "x"], "choose one"),
-        (["--keep-originals", "3"], "only with --replace"),
+        (["--replace", "--output", "x"], "cannot be combined: choose where renditions go"),
+        (["--keep-originals", "3"], "only works with --replace"),
         (["--no-wait", "--watch"], "choose one"),
         (["--no-wait", "--skip-upload"], "together they do nothing"),
-        (["--dry-run", "--watch"], "changes nothing"),
-        (["--quiet", "--verbose"], "contradict"),
+        (["--dry-run", "--watch"], "--dry-run cannot be combined with --watch"),
+        (["--quiet", "--verbose"], "cannot be combined"),
         (["--profile", "hevk"], "Did you mean 'hevc'?"),
-        (["--output", "."], "is, or holds, the folder"),
+        (["--output", "."], "contains the ingested folder"),
     ],
 )
 def test_senseless_combinations_are_refused_in_one_sentence(

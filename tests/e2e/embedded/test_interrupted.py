@@ -142,7 +142,7 @@ def test_a_watch_with_nothing_to_do_says_what_it_does_and_how_it_ends(farm: Farm
     child = farm.start("ingest", farm.media, "--watch")
     assert child.stderr is not None
     for line in child.stderr:
-        if "Watching for new files; Ctrl-C ends it." in line:
+        if "Watching for new files; Ctrl-C stops." in line:
             break
     child.send_signal(signal.SIGINT)
     ran = farm.finish(child, timeout=30)

@@ -159,7 +159,7 @@ class TestWhatWasInterrupted:
     ) -> None:
         swaps = stored.root / "swaps"
         events = stored.lines("collect", swaps)
-        assert "an interrupted replace was finished" in str(events[0])
+        assert "interrupted replace finished" in str(events[0])
         assert not list(swaps.glob(".hevcq-*"))
         assert not list(swaps.glob(".hevcq/journal/*"))
         assert not list(swaps.glob(".hevcq/busy/*"))
