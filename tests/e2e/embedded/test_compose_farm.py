@@ -24,7 +24,9 @@ SERVICES = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["servi
 @pytest.fixture
 def emulator() -> Iterator[str]:
     """The emulator's own program on a free port; it must end by itself when told to stop."""
-    paths = os.pathsep.join([str(ROOT / "tests" / "support" / "aws"), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join(
+        [str(ROOT / "tests" / "support" / "aws"), os.environ.get("PYTHONPATH", "")]
+    )
     server = subprocess.Popen(
         [sys.executable, str(ROOT / "docker" / "emulator.py"), "127.0.0.1", "0"],
         env={**os.environ, "PYTHONPATH": paths},
