@@ -14,18 +14,18 @@ from hevcq.ports.task_publisher import TaskPublisher
 
 
 class Ledger(JobLedger, SubjobLedger, SkipMemory):
-    """The three ledger ports in one object: a split changes a job and adds its subjobs atomically."""
+    """Combine the three ledger ports, so that a split changes a job and adds its subjobs atomically."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The queues by profile name, with their ledger, store and task publisher.
+    """Hold the queues by profile name, with their ledger, store and task publisher.
 
-    `subjobs` and `skips` are the same object as `ledger`, each seen through its own port. `owner`
-    names this process in leases. `close` ends connections and threads and may be called twice.
-    `announces_uploads` says that accepting a source already queues it (S3 notifications).
-    `external_dlq` says that the queue service itself moves a message to the dead-letter queue after
-    too many receives, without the ledger (SQS).
+    `subjobs` and `skips` are the same object as `ledger`, each as its own port. `owner` names this
+    process in leases. `close` closes connections and stops threads; it may be called twice.
+    `announces_uploads`: accepting a source already queues it (S3 notifications).
+    `external_dlq`: the queue service itself moves a message to the dead-letter queue after too many
+    receives, without the ledger (SQS).
     """
 
     owner: str
@@ -39,10 +39,10 @@ class Backend:
 
     @property
     def subjobs(self) -> SubjobLedger:
-        """The chunks and joins of split jobs."""
+        """The ledger of the chunks and joins of split jobs."""
         return self.ledger
 
     @property
     def skips(self) -> SkipMemory:
-        """The sources that are known not to be worth encoding."""
+        """The memory of sources that are not worth encoding."""
         return self.ledger

@@ -1,6 +1,7 @@
-"""The catalog port: what this machine knows of a person's library folders.
+"""The catalog port: the probe cache and the placements of a user's library folders.
 
-It is local in both ways of running: the probe cache, and which rendition belongs at which path.
+A placement records which rendition belongs at which path. The catalog is local to this machine with
+every backend.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from hevcq.domain.media.facts import MediaInfo
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Which bytes a path held when it was looked at (gate G0)."""
+    """Identify the content of a path at the time of a scan (gate G0).
+
+    `size` is in bytes, `mtime_ns` in nanoseconds since the Unix epoch.
+    """
 
     size: int
     mtime_ns: int
@@ -25,7 +29,7 @@ class Fingerprint:
 
 
 class Mode(StrEnum):
-    """Where a rendition goes."""
+    """The place of a rendition relative to its source."""
 
     BESIDE = "beside"
     MIRROR = "mirror"
@@ -33,7 +37,7 @@ class Mode(StrEnum):
 
 
 class PlacementState(StrEnum):
-    """Where a placement is."""
+    """The state of a placement."""
 
     WAITING = "waiting"
     PLACED = "placed"
@@ -44,12 +48,15 @@ class PlacementState(StrEnum):
 
 
 UNPLACED = frozenset({PlacementState.WAITING, PlacementState.REFUSED})
-"""The rendition is not in its place yet."""
+"""States in which the rendition is not at its target path yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What becomes of one job's rendition in the library. Times are wall seconds."""
+    """Where one job's rendition goes in the library, and whether it is there.
+
+    `keep_days` is in days, `updated_at` in Unix seconds.
+    """
 
     job_id: str
     root: Path
@@ -67,23 +74,23 @@ class Placement:
 
 
 class Catalog(ABC):
-    """Local knowledge of library folders; paths may hold any bytes a file name can."""
+    """Store local facts about library folders; paths may hold any bytes valid in a file name."""
 
     @abstractmethod
     def cached(self, paths: Sequence[Path]) -> Mapping[Path, tuple[Fingerprint, MediaInfo | str]]:
-        """Return what earlier scans learned: the facts, or the sentence why it is no video."""
+        """Return the cached scan results of `paths`: the media facts, or why the file is no video."""
 
     @abstractmethod
     def cache(self, found: Iterable[tuple[Path, Fingerprint, MediaInfo | str]]) -> None:
-        """Remember what a scan learned, in one durable step."""
+        """Store the results of a scan in one durable transaction."""
 
     @abstractmethod
     def record_placements(self, placements: Iterable[Placement]) -> None:
-        """Record or overwrite placements by job id, durable when it returns."""
+        """Insert or overwrite placements by job id, durably."""
 
     @abstractmethod
     def placement(self, job_id: str) -> Placement | None:
-        """Return one placement, or None."""
+        """Return the placement of a job, or None if there is none."""
 
     @abstractmethod
     def placements(
@@ -93,7 +100,8 @@ class Catalog(ABC):
         under: Path | None = None,
         since: float | None = None,
     ) -> Iterator[Placement]:
-        """Yield placements, most recently updated first, a page at a time.
+        """Yield placements page by page, most recently updated first.
 
-        `under` matches the source or target path itself, or any below it.
+        `under` selects placements whose source or target is that path or below it; `since` is in
+        Unix seconds.
         """

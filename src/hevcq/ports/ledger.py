@@ -1,4 +1,4 @@
-"""The ledger port: what every job's state is, moved only by conditional transitions."""
+"""The ledger port: the state of every job, changed only by conditional transitions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hevcq.domain.verdict import FailureClass
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The job is ours: `fence` is the attempt number now granted.
+    """The claim succeeded: `fence` is the attempt number that was granted.
 
-    `failures` and `crashes` count earlier counted failures and vanished attempts, `suspected_worker_faults` the
-    failures that were held to be their worker's. A claim over a RUNNING job whose lease ran out has
-    already counted one crash.
+    `failures` counts earlier failed attempts, `crashes` attempts that ended without a report, and
+    `suspected_worker_faults` failures that were attributed to the worker. When the claim takes over
+    a RUNNING job whose lease expired, `crashes` already includes that attempt.
     """
 
     fence: int
@@ -27,21 +27,21 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class AlreadySettled:
-    """The job ended earlier: acknowledge the delivery."""
+    """The job is already settled: acknowledge the delivery."""
 
     record: JobRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Another worker holds a live lease until `until` (wall seconds): come back later."""
+    """Another worker holds a live lease until `until` (Unix seconds): retry later."""
 
     until: float
 
 
 @dataclass(frozen=True, slots=True)
 class AlreadySplit:
-    """The job was split: its parts are worked on. Make sure that their tasks were sent."""
+    """The job is split and its subjobs are open: make sure that their tasks were sent."""
 
     record: JobRecord
 
@@ -51,7 +51,10 @@ Claim = Granted | AlreadySettled | Held | AlreadySplit
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs: every given condition must hold."""
+    """Select jobs: a record matches if it meets every given condition.
+
+    `updated_after` is in Unix seconds. An empty `states` matches every state.
+    """
 
     states: frozenset[JobState] = field(default_factory=frozenset)
     profile: str | None = None
@@ -60,7 +63,7 @@ class JobFilter:
     updated_after: float | None = None
 
     def matches(self, record: JobRecord) -> bool:
-        """Return whether every given condition holds."""
+        """Return whether the record meets every given condition."""
         key = record.source.key
         return (
             (not self.states or record.state in self.states)
@@ -72,89 +75,100 @@ class JobFilter:
 
 
 class JobLedger(ABC):
-    """Job states. Specification, held by tests/contracts for every backend:
+    """Store the state of every job. tests/contracts checks this specification for each backend:
 
-    - A state moves only along `domain.job.ALLOWED`; anything else raises StaleFence.
-    - `claim` grants each fence number once; fences of a job only grow. A live lease held by
-      another owner is never granted again (Held), nor is a settled job (AlreadySettled).
-    - Every call with a fence raises StaleFence unless the job is RUNNING under that very fence;
-      `complete`, `skip` and `bury` also end a job that is SPLIT under it.
-    - A subjob (see `SubjobLedger`) is moved like a job, by its own identity and fences; it is in no
-      listing and no count.
-    - An attempt is written (by `claim`) before the work, so one that vanishes is seen.
+    - A state changes only along `domain.job.ALLOWED`; any other transition raises StaleFence.
+    - `claim` grants each fence number once, and the fences of a job only grow. It does not grant a
+      job under another owner's live lease (Held) or a settled job (AlreadySettled).
+    - Every call with a fence raises StaleFence unless the job is RUNNING under exactly that fence;
+      `complete`, `skip` and `bury` also accept a job that is SPLIT under it.
+    - A subjob (see `SubjobLedger`) changes state like a job, under its own id and fences. Listings
+      and counts leave subjobs out.
+    - `claim` records an attempt before the work starts, so an attempt that vanishes is detected.
     - `progress` is cheap, may be lost in a crash, and never changes a state.
-    - Listing pages through 100,000 jobs without loading them all.
+    - Listing pages through 100,000 jobs without loading all of them.
     """
 
     progress_every_s: float = 5.0
-    """Shortest time between two records of progress within one phase, in seconds, by what a write
-    costs here: every 5 s a job of an hour costs 720 writes. A chunk reads its job's record at the
-    same times, so this is also how long a chunk runs on after its job is cancelled."""
+    """Minimum seconds between two progress records within one phase, set by the cost of a write
+    on this backend: at 5 s, a one-hour job costs 720 writes. A chunk reads its job's record at the
+    same interval, so this is also how long a chunk keeps running after its job is cancelled."""
 
     @abstractmethod
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
-        """Make sure a QUEUED record exists for each profile's job; existing ones stay as they are."""
+        """Create a QUEUED record for each profile's job that has none, and return all the records.
+
+        Existing records stay unchanged.
+        """
 
     @abstractmethod
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
-        """Try to take the job for `owner` for `lease_s` seconds; registers it if it is unknown."""
+        """Try to lease the job to `owner` for `lease_s` seconds; register it first if it is unknown."""
 
     @abstractmethod
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
-        """Extend the lease to `lease_s` from now."""
+        """Extend the lease to `lease_s` seconds from now."""
 
     @abstractmethod
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
-        """Record how far the job is; see `progress_every_s`."""
+        """Record the job's progress; see `progress_every_s`."""
 
     @abstractmethod
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
-        """RUNNING to DONE; durable when it returns."""
+        """Move the job from RUNNING to DONE, durably; `cpu_s` is the CPU seconds that it used."""
 
     @abstractmethod
     def skip(self, job_id: str, fence: int, reason: str) -> None:
-        """RUNNING to SKIPPED with the reason."""
+        """Move the job from RUNNING to SKIPPED with the reason."""
 
     @abstractmethod
     def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
-        """RUNNING to QUEUED with one more counted failure."""
+        """Move the job from RUNNING to QUEUED and count one failure."""
 
     @abstractmethod
     def interrupt(
         self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
     ) -> None:
-        """RUNNING to QUEUED; neither a failure nor a crash is counted, but a doubt if `suspected_worker_fault`."""
+        """Move the job from RUNNING to QUEUED without counting a failure or a crash.
+
+        Count a suspected worker fault if `suspected_worker_fault`.
+        """
 
     @abstractmethod
     def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
-        """RUNNING to DEAD with the reason and class."""
+        """Move the job from RUNNING to DEAD with the reason and class."""
 
     @abstractmethod
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
-        """QUEUED (or RUNNING with its lease run out) to DEAD: the queue gave the task up.
+        """Move the job from QUEUED, or RUNNING with an expired lease, to DEAD.
 
-        False if the job is unknown, settled, split or held by a live lease.
+        Return False if the job is unknown, settled, split or under a live lease. For a task that
+        the queue has given up.
         """
 
     @abstractmethod
     def cancel(self, job_id: str, reason: str) -> bool:
-        """QUEUED, RUNNING or SPLIT to DEAD, of the class CANCELLED, whoever holds it.
+        """Move the job from QUEUED, RUNNING or SPLIT to DEAD with the class CANCELLED.
 
-        Its fence is refused from then on, so its worker stops. False if unknown or settled.
+        Return False if the job is unknown or settled. A live lease does not prevent it: later calls
+        with the job's fence raise StaleFence, so its worker stops.
         """
 
     @abstractmethod
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
-        """DONE, SKIPPED or DEAD to QUEUED with counts reset, recording who and why; False if not
-        settled. The fence is kept, so that a late zombie stays refused. It may be split again."""
+        """Move the job from DONE, SKIPPED or DEAD to QUEUED, reset its counts and record who and why.
+
+        Return False if the job is not settled. The job may be split again. The fence is kept, so
+        that calls of an earlier worker are still refused.
+        """
 
     @abstractmethod
     def get(self, job_id: str) -> JobRecord | None:
-        """Return the record, or None."""
+        """Return the record of a job, or None if it is unknown."""
 
     @abstractmethod
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
-        """Yield matching records, most recently updated first, a page at a time."""
+        """Yield the matching records page by page, most recently updated first."""
 
     @abstractmethod
     def counts(self) -> dict[tuple[str, JobState], int]:

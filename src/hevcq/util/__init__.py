@@ -1,1 +1,1 @@
-"""The ground floor: clock, log, host and file helpers; imports nothing of hevcq."""
+"""Shared helpers for time, logging, files and the host; imports nothing else of hevcq."""

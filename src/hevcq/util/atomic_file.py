@@ -1,6 +1,6 @@
-"""Make files and their names survive a power cut, and replace a file in one durable step.
+"""Make files and their names durable, and replace a file in one atomic, durable step.
 
-The bytes of a file and the entry in its folder are durable only after an fsync of each
+The bytes of a file and its directory entry are durable only after an fsync of each
 (https://man7.org/linux/man-pages/man2/fsync.2.html).
 """
 
@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class FileCalls(Protocol):
-    """The system calls of a durable replacement; a test hands in one that fails or stops."""
+    """The system calls of a durable replacement, so that tests can make one fail."""
 
     def fsync_file(self, path: Path) -> None:
         """Make the bytes and metadata of a file durable."""
@@ -35,16 +35,17 @@ def fsync_file(path: Path) -> None:
 def fsync_folder(folder: Path) -> None:
     """Make the names in a folder durable.
 
-    Raises NotADirectoryError if it is not a folder, and OSError.
+    Raises NotADirectoryError if `folder` is not a directory, else OSError.
     """
     _fsync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def replace_durably(temp: Path, path: Path, calls: FileCalls | None = None) -> None:
-    """Rename the complete file `temp` to `path`, so that a power cut leaves one of them whole.
+    """Rename the complete file `temp` to `path`, atomically and durably.
 
-    `temp` is in the folder of `path`. Its bytes are durable before it gets the name, and the name
-    is durable when this returns. Raises OSError.
+    `temp` must be in the folder of `path`. Its bytes are made durable before the rename, and the
+    name before this returns: a power cut leaves either the old or the new file complete.
+    Raises OSError.
     """
     calls = calls if calls is not None else _OsCalls()
     calls.fsync_file(temp)

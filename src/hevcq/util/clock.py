@@ -1,4 +1,4 @@
-"""The only module that reads time; everything else is handed a Clock."""
+"""The clock: the only module that reads the time; all other code receives a Clock."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from abc import ABC, abstractmethod
 
 
 class Clock(ABC):
-    """Tells wall time, measures intervals, and waits.
+    """Read wall and monotonic time, and wait.
 
-    Wall time (`now`) is for what other processes read: deadlines in a database, ages in print.
-    Monotonic time is for intervals inside one process and never steps back.
+    Wall time (`now`) is for values that other processes or people read: deadlines in a database,
+    displayed ages. Monotonic time is for intervals within one process and never goes back.
     """
 
     @abstractmethod
@@ -20,15 +20,15 @@ class Clock(ABC):
 
     @abstractmethod
     def monotonic(self) -> float:
-        """Return seconds since an arbitrary start; never steps back."""
+        """Return monotonic seconds since an arbitrary start."""
 
     @abstractmethod
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        """Wait until `event` is set or `timeout_s` seconds passed; return whether it is set."""
+        """Wait for `event` for at most `timeout_s` seconds; return whether it is set."""
 
     @abstractmethod
     def wait_on(self, condition: threading.Condition, timeout_s: float) -> bool:
-        """Wait on a held `condition` for at most `timeout_s`; False means the time ran out."""
+        """Wait on a held `condition` for at most `timeout_s` seconds; return False on timeout."""
 
 
 class SystemClock(Clock):
@@ -39,13 +39,13 @@ class SystemClock(Clock):
         return time.time()
 
     def monotonic(self) -> float:
-        """Return seconds since an arbitrary start; never steps back."""
+        """Return monotonic seconds since an arbitrary start."""
         return time.monotonic()
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        """Wait until `event` is set or `timeout_s` seconds passed; return whether it is set."""
+        """Wait for `event` for at most `timeout_s` seconds; return whether it is set."""
         return event.wait(max(0.0, timeout_s))
 
     def wait_on(self, condition: threading.Condition, timeout_s: float) -> bool:
-        """Wait on a held `condition` for at most `timeout_s`; False means the time ran out."""
+        """Wait on a held `condition` for at most `timeout_s` seconds; return False on timeout."""
         return condition.wait(max(0.0, timeout_s))

@@ -15,18 +15,18 @@ import os
 from pathlib import Path
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-"""A link in a lock's place, which an unpacked archive may bring, is not followed."""
+"""Open flags. A symbolic link at the path, as from an unpacked archive, is not followed."""
 _MODE = 0o600
 
 
 class LocksUnsupported(OSError):
-    """The file system has no locks (ENOLCK, EOPNOTSUPP, or what else it answers)."""
+    """The file system does not support locks (ENOLCK, EOPNOTSUPP or another error of flock)."""
 
 
 def acquire(path: Path) -> int:
-    """Lock the file at `path`, made if it is missing, waiting for whoever holds it.
+    """Lock the file at `path`, creating it if needed; wait while another process holds the lock.
 
-    Raises OSError if the file cannot be opened or is a link, LocksUnsupported.
+    Raises LocksUnsupported, and OSError if the file cannot be opened or is a symbolic link.
     """
     while True:
         descriptor = os.open(path, _FLAGS | os.O_CREAT, _MODE)
@@ -35,9 +35,9 @@ def acquire(path: Path) -> int:
 
 
 def try_acquire(path: Path, *, new: bool = False) -> int | None:
-    """Lock the file at `path`, made if it is missing; return None if another holds it.
+    """Lock the file at `path`, creating it if needed; return None if the lock is already held.
 
-    `new` raises FileExistsError where the file is there already. Raises OSError as `acquire` does.
+    Raises FileExistsError if `new` and the file exists, and the errors of `acquire`.
     """
     flags = _FLAGS | os.O_CREAT | (os.O_EXCL if new else 0)
     while True:
@@ -52,8 +52,9 @@ def try_acquire(path: Path, *, new: bool = False) -> int | None:
 def take_over(path: Path) -> int | None:
     """Lock the file that a dead process left at `path`.
 
-    Return None if another holds it, or if it is gone, is a link, or was replaced between opening
-    and locking: then somebody is at work there. Raises OSError as `acquire` does.
+    Return None if the lock is held, or if the file is gone, is a symbolic link, or was replaced
+    between opening and locking, since then another process is active there.
+    Raises the errors of `acquire`.
     """
     try:
         descriptor = os.open(path, _FLAGS)
@@ -67,10 +68,13 @@ def take_over(path: Path) -> int | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process holds the lock of an existing file; raises FileNotFoundError."""
+    """Return whether the lock of an existing file is held.
+
+    Raises FileNotFoundError.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        # Shared, so that two who look at once do not take each other for the holder.
+        # A shared lock: two concurrent checks must not mistake each other for the holder.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -80,9 +84,9 @@ def is_locked(path: Path) -> bool:
 
 
 def _locked_in_place(descriptor: int, path: Path, *, wait: bool) -> bool | None:
-    """Lock an open file; None if another holds it, False if `path` no longer leads to it.
+    """Lock an open file; return whether `path` still leads to it, or None if the lock is held.
 
-    The descriptor is closed unless this returns True.
+    Closes the descriptor unless it returns True.
     """
     in_place: bool | None = False
     try:
@@ -106,8 +110,8 @@ def _flock(descriptor: int, path: Path, *, wait: bool) -> bool:
 def _is_at(descriptor: int, path: Path) -> bool:
     """Return whether `path` leads to the open file.
 
-    Its last holder may have removed the name between our open and our lock: then the lock is on a
-    file that nobody else will ever open, and guards nothing.
+    The last holder may have removed the name between our open and our lock. Such a lock protects
+    nothing, because no other process will open that file again.
     """
     try:
         there = path.lstat()
