@@ -4,7 +4,7 @@ Exits 0 or 1 with one sentence, and 2 if it is called wrongly. It loads nothing 
 library where HEVCQ_DATA_DIR is set, so that it is quick beside encodes that use every core.
 """
 
-# pathlib and typing cost milliseconds that `hevcq-health` has no use for:
+# pathlib and typing would cost `hevcq-health` milliseconds of start-up time:
 # ruff: noqa: PTH103, PTH105, PTH108, PTH109, PTH111, PTH118, PTH120, PTH208
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 USAGE = "usage: hevcq-health [DATA_DIR]"
 FOLDER = "health"
-"""A worker keeps the file `<data_dir>/health/<node>-<pid>.json`: `pid` and `node` (the host's or
-container's name) tell the processes of a shared data folder apart. Times in it are seconds of the
-machine's monotonic clock, which all its processes share and no correction of wall time moves."""
+"""A worker writes the file `<data_dir>/health/<node>-<pid>.json`: `node` (the name of the host or
+container) and `pid` distinguish the processes that share a data folder. Times in it are seconds of
+the monotonic clock, which all processes of a machine share and wall time corrections do not move."""
 EVERY_S = 5.0
-"""How often the file is written."""
+"""Seconds between two writes of the file."""
 STALE_S = 120.0
-"""A file older than this is a process whose loop hangs: 24 missed writes are not a busy CPU."""
+"""Age in seconds from which a file means a hanging process: a busy CPU does not miss 24 writes."""
 MAX_POLL_S = 300.0
-"""How long no slot may have had an answer from a queue while none of them works: 15 long polls."""
+"""Longest time in seconds without an answer from a queue while all slots are idle: 15 long polls."""
 
 
 def main() -> int:
-    """Answer for the data folder that is named, or else for the one of the settings."""
+    """Check the workers of the data folder in the arguments or settings; return the exit code."""
     arguments = sys.argv[1:]
     if len(arguments) > 1 or any(word.startswith("-") for word in arguments):
         helped = arguments in (["-h"], ["--help"])
@@ -45,9 +45,10 @@ def main() -> int:
 
 
 def data_dir(arguments: Sequence[str]) -> str | None:
-    """Return the data folder: named, from HEVCQ_DATA_DIR, or from the other settings.
+    """Return the data folder from the arguments, HEVCQ_DATA_DIR, or else the settings.
 
-    The variable outranks every file, and images set it; without it all the settings are loaded.
+    The variable overrides every settings file, and images set it; only without it are all settings
+    loaded.
     """
     given = arguments[0] if arguments else os.environ.get("HEVCQ_DATA_DIR")
     if given:
@@ -68,17 +69,20 @@ def _say(sentence: str, code: int) -> int:
 
 
 def folder_of(data_dir: str) -> str:
-    """Return the folder of the files."""
+    """Return the folder of the health files."""
     return os.path.join(data_dir, FOLDER)
 
 
 def file_of(data_dir: str, node: str, pid: int) -> str:
-    """Return the file of one process."""
+    """Return the health file of one process."""
     return os.path.join(folder_of(data_dir), f"{_safe(node)}-{pid}.json")
 
 
 def write(file: str, vitals: Mapping[str, object]) -> None:
-    """Write the file in one step that a reader never sees half of; OSError if that fails."""
+    """Write the health file atomically.
+
+    Raises OSError.
+    """
     os.makedirs(os.path.dirname(file), exist_ok=True)
     unfinished = f"{file}.new"
     with open(unfinished, "w", encoding="ascii") as out:
@@ -87,14 +91,20 @@ def write(file: str, vitals: Mapping[str, object]) -> None:
 
 
 def sweep(folder: str, node: str, alive: Callable[[int], bool]) -> None:
-    """Remove the files of this node's processes that are gone; OSError if that fails."""
+    """Remove the health files of this node's ended processes.
+
+    Raises OSError.
+    """
     for pid, name in _files(folder, node):
         if not alive(pid):
             os.unlink(os.path.join(folder, name))
 
 
 def examine(folder: str, node: str, now: float, alive: Callable[[int], bool]) -> tuple[bool, str]:
-    """Return whether every worker process of this node is well, and one sentence."""
+    """Return whether every worker process of this node is healthy, and a sentence about it.
+
+    `now` is in seconds of the monotonic clock.
+    """
     living = [(pid, name) for pid, name in _files(folder, node) if alive(pid)]
     if not living:
         return False, f"No worker of this machine has left a sign of life in {folder}."
@@ -113,10 +123,10 @@ def examine(folder: str, node: str, now: float, alive: Callable[[int], bool]) ->
 
 
 def judge(vitals: Mapping[str, float], now: float) -> str:
-    """Return what is wrong with a process, or an empty string.
+    """Return a sentence about the fault of a process, or an empty string if it is healthy.
 
-    A running encode is never a reason: killing its worker would only throw it away. One that
-    hangs is ended by its own bounds.
+    `now` is in seconds of the monotonic clock. A long encode is never a fault: killing its worker
+    would only lose the work, and the time limits of the encode end one that hangs.
     """
     age = now - vitals["at"]
     if age > STALE_S:
@@ -134,7 +144,7 @@ def judge(vitals: Mapping[str, float], now: float) -> str:
 
 
 def running(pid: int) -> bool:
-    """Return whether there is such a process."""
+    """Return whether the process `pid` exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -150,7 +160,7 @@ def node() -> str:
 
 
 def _files(folder: str, name: str) -> list[tuple[int, str]]:
-    """Return the process ids and names of this node's files."""
+    """Return the process ids and file names of this node's health files."""
     start, end = f"{_safe(name)}-", ".json"
     try:
         names = sorted(os.listdir(folder))

@@ -1,4 +1,4 @@
-"""Size the work to this machine or container: encode slots by cores and memory, jobs by free disk."""
+"""Size the work to this machine: encode slots by cores and memory, jobs by free disk space."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Where a container's limits are (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
+"""The cgroup file system with the limits of a container (https://docs.kernel.org/admin-guide/cgroup-v2.html)."""
 MEMBERSHIP = Path("/proc/self/cgroup")
-"""Which control group this process is in: below the root where there is no container, as under
-systemd."""
+"""The control group of this process; outside a container, as under systemd, it is below the
+root."""
 CORES_PER_SLOT = 2
-"""Many encodes with few threads each make more frames a second in sum than few with many, and
-two threads each is the best measured (x265 1080p, 16 encodes of 2 threads on 32 cores: 9 % more;
-streaminglearningcenter.com, "x265 and WPP"). Two slots at least, so that one's probing, checking
-and verifying overlaps another's encoding."""
+"""Many encodes with few threads each yield more frames per second in total than few encodes with
+many threads; two threads each measured best (x265 1080p, 16 encodes of 2 threads on 32 cores: 9 %
+more; streaminglearningcenter.com, "x265 and WPP"). At least two slots, so that one job's probing
+and verification overlap another's encode."""
 MEMORY_PER_SLOT = 2 << 30
-"""Bytes for one encode: libx265 medium needs about 1 GiB at 1080p and 2.5 GiB at 2160p."""
+"""Bytes of memory for one encode: libx265 medium needs about 1 GiB at 1080p and 2.5 GiB at 2160p."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """`slots` encodes at a time with `threads` each; `cores` may be a fraction in a container."""
+    """The encode slots of a machine and the threads of each; `cores` may be fractional in a container."""
 
     cores: float
     slots: int
@@ -32,7 +32,7 @@ class Capacity:
 
 
 def capacity(wanted: int = 0, *, cores: float | None = None, memory: int | None = None) -> Capacity:
-    """Return the encode slots: `wanted`, or if 0 as many as cores and memory (bytes) allow."""
+    """Return the encode slots: `wanted`, or if 0 as many as `cores` and `memory` (bytes) allow."""
     have = cores if cores is not None else usable_cores()
     whole = max(1, int(have))
     slots = wanted
@@ -43,7 +43,7 @@ def capacity(wanted: int = 0, *, cores: float | None = None, memory: int | None 
 
 
 def usable_cores(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> float:
-    """Return the cores this process may use: its affinity, bounded by its groups' quotas."""
+    """Return the cores this process may use: its CPU affinity, limited by its cgroup quotas."""
     cores = float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else 0.0
     cores = cores or float(os.cpu_count() or 1)
     for group in _groups(cgroup, membership):
@@ -54,7 +54,7 @@ def usable_cores(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> float:
 
 
 def usable_memory(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
-    """Return the bytes of memory of this machine, bounded by its groups' limits."""
+    """Return the memory of this machine in bytes, limited by its cgroup limits."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for group in _groups(cgroup, membership):
         words = _words(group / "memory.max")
@@ -64,7 +64,7 @@ def usable_memory(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
 
 
 def free_beside(path: Path) -> int:
-    """Return the bytes free on the disk of `path`, or of its nearest existing parent.
+    """Return the free bytes on the disk of `path`, or of its nearest existing parent.
 
     Raises OSError.
     """
@@ -75,7 +75,7 @@ def free_beside(path: Path) -> int:
 
 
 def disk_shortage(free: Mapping[str, int], least_bytes: int) -> str:
-    """Return which disk is low on space, in one sentence; empty while every disk has enough.
+    """Return a sentence that names a disk low on space, or "" if every disk has enough.
 
     `free` maps the name of each disk to its free bytes; `least_bytes` must stay free on each.
     """
@@ -89,20 +89,20 @@ def disk_shortage(free: Mapping[str, int], least_bytes: int) -> str:
 
 
 def source_room(free: int, *, keep: int, slots: int, copied: bool) -> int:
-    """Return the largest size in bytes of a source if every slot is to work on one like it.
+    """Return the largest source size in bytes that fits in every slot at once.
 
-    A slot stores a rendition, usually no larger than its source, and the source itself where it
-    must be `copied` to this machine. Of the `free` bytes, `keep` stay free.
+    A slot stores a rendition, usually no larger than its source, and the source too if it is
+    `copied` to this machine. Of the `free` bytes, `keep` bytes stay free.
     """
     return max(0, free - keep) // (slots * (2 if copied else 1))
 
 
 def _groups(cgroup: Path, membership: Path) -> Iterator[Path]:
-    """Yield this process's control group and all above it; each of them bounds it."""
+    """Yield this process's control group and its ancestors, since the limits of each apply."""
     yield cgroup
     paths = [word[3:] for word in _words(membership) if word.startswith("0::/")]
     names = paths[0].strip("/").split("/") if paths else []
-    if ".." not in names:  # seen from inside a container, the group lies outside
+    if ".." not in names:  # a group outside the container is not visible
         for depth in range(1, len(names) + 1):
             yield cgroup.joinpath(*names[:depth])
 

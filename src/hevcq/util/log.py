@@ -1,8 +1,8 @@
-"""Set up structlog once; everything else only asks for a logger and binds names to it.
+"""Configure structlog once; other modules only get a logger and bind names to it.
 
 Each log event is a stable snake_case name with job, profile, attempt and source bound once.
-Words go to stderr, as lines for people or as JSON for machines; data on stdout is never mixed in.
-structlog is imported by the first logger: it takes a tenth of a second, and most commands log nothing.
+Logs go to stderr, as readable lines or as JSON; stdout is reserved for data.
+The first logger imports structlog: the import takes 0.1 s, and most commands log nothing.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ LEVELS = {
 
 
 _postponed: list[Callable[[], None]] = []
-"""How to set up structlog once it is imported; empty when that is done."""
+"""The configuration to apply once structlog is imported; empty afterwards."""
 
 
 def configure(level: str = "warning", style: str = "console", stream: TextIO | None = None) -> None:
-    """Set up logging for this process.
+    """Configure logging for this process.
 
     `level` is one of LEVELS; `style` is "console" or "json"; `stream` defaults to stderr.
     """
     _postponed[:] = [
         partial(_set_up, LEVELS[level], style, stream if stream is not None else sys.stderr)
     ]
-    if "structlog" in sys.modules:  # a module may hold a logger already
+    if "structlog" in sys.modules:  # a module may already have a logger
         _catch_up()
 
 
 def get_logger(**names: object) -> FilteringBoundLogger:
-    """Return a logger with `names` on every line."""
+    """Return a logger that adds `names` to every line."""
     import structlog
 
     _catch_up()
@@ -53,7 +53,7 @@ def get_logger(**names: object) -> FilteringBoundLogger:
 def _catch_up() -> None:
     for set_up in _postponed:
         set_up()
-    _postponed.clear()  # afterwards, so that no thread logs before; to set up twice does no harm
+    _postponed.clear()  # last, so that no thread logs before; configuring twice is harmless
 
 
 def _set_up(level: int, style: str, out: TextIO) -> None:
@@ -79,9 +79,9 @@ def _set_up(level: int, style: str, out: TextIO) -> None:
 
 
 def bound(**names: object) -> AbstractContextManager[None]:
-    """Return a context in which every line of this thread carries `names` as well.
+    """Return a context manager that adds `names` to every line of this thread.
 
-    A thread begins with none; one that belongs to the work is run in a copy of its starter's
+    A new thread starts without names, so a helper thread must run in a copy of its parent's
     context.
     """
     import structlog

@@ -1,8 +1,8 @@
-"""When a failed call is made again: one policy for every retry and every back-off.
+"""Retry failed calls: one policy for every retry and every back-off.
 
-Each call has one layer of retries. A worker repeats its control calls (queue, ledger, and the
-store's small requests) by `CONTROL_CALL`, so its AWS clients send each request once; the clients
-of a command and those of bulk transfers repeat by botocore and have nothing above them.
+Each call has one layer of retries. A worker retries its control calls (queue, ledger and small
+requests to the store) with `CONTROL_CALL`, so its AWS clients send each request once. The clients
+of commands and of bulk transfers rely on the retries of botocore alone.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from hevcq.util.clock import Clock
 Result = TypeVar("Result")
 
 MAX_DOUBLINGS = 32
-"""A wait grows no further after so many failures: 2**1024 is no float any more."""
+"""Failures after which a wait stops growing: 2**1024 overflows a float."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a call is attempted and how long to wait between two attempts.
+    """The number of attempts of a call and the waits between them.
 
-    The first wait is `base_s` seconds, each next one twice as long up to `cap_s`, and each is
-    shortened by a random share of up to `jitter` (0 to 1). `attempts` counts the first call too.
+    The first wait is `base_s` seconds; each later one doubles, up to `cap_s` seconds. Each is
+    reduced by a random fraction of up to `jitter` (0 to 1). `attempts` includes the first call.
     """
 
     base_s: float
@@ -34,7 +34,7 @@ class RetryPolicy:
     jitter: float = 0.5
 
     def wait_s(self, failures: int, random: Callable[[], float]) -> float:
-        """Return the seconds to wait after `failures` (from 0) earlier failures.
+        """Return the seconds to wait after `failures` earlier failures, counted from 0.
 
         `random` returns numbers in [0, 1).
         """
@@ -42,20 +42,20 @@ class RetryPolicy:
         return whole * (1.0 - self.jitter + self.jitter * random())
 
     def longest_s(self, attempt_s: float) -> float:
-        """Return the longest time of a call in seconds if one attempt takes `attempt_s` at most."""
+        """Return the longest duration of a call in seconds, at most `attempt_s` seconds per attempt."""
         waits = (self.wait_s(failures, lambda: 1.0) for failures in range(self.attempts - 1))
         return self.attempts * attempt_s + sum(waits)
 
 
 CONTROL_CALL = RetryPolicy(attempts=3, base_s=0.5, cap_s=5.0)
-"""For one request to the queue, the ledger or the store: short, because the lease runs meanwhile."""
+"""For one request to the queue, ledger or store: short, because the lease is running out."""
 POLL_FAILED = RetryPolicy(base_s=1.0, cap_s=30.0)
-"""For whoever polls a queue, after each error of its service: without an end, hence no attempts."""
+"""For polling a queue after errors of its service: retried forever, so `attempts` is not used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a wait needs: the clock, the source of jitter, and the event that ends the wait."""
+    """The dependencies of a wait: the clock, the source of jitter, and the event that ends it."""
 
     clock: Clock
     random: Callable[[], float]
@@ -70,15 +70,15 @@ def retry_control_call(
     on_retry: Callable[[BaseException, int], None] = lambda _error, _attempt: None,
     policy: RetryPolicy = CONTROL_CALL,
 ) -> Result:
-    """Return what `call` returns; make it again while it raises what is `retryable`.
+    """Call `call` and return its result; retry while it raises a `retryable` error.
 
-    Only for calls that are harmless to repeat. Once `waiting.stop` is set the wait under way ends
-    and at most one attempt follows. `on_retry` is given the error and the number of the attempt
+    Only for calls that are harmless to repeat. Setting `waiting.stop` ends the current wait and
+    allows at most one more attempt. `on_retry` receives the error and the number of the attempt
     (from 1) that raised it.
 
-    Raises: what the last attempt raised, and at once what is not retryable.
+    Raises the error of the last attempt, or at once an error that is not retryable.
     """
-    # Not at the top: it takes some 50 ms, and a command that makes no control call does without.
+    # Imported here: it takes some 50 ms, and many commands make no control call.
     import tenacity
 
     def noted(state: tenacity.RetryCallState) -> None:
@@ -87,7 +87,7 @@ def retry_control_call(
             on_retry(error, state.attempt_number)
 
     def pause_s(state: tenacity.RetryCallState) -> float:
-        # tenacity asks for a wait before it finds that no attempt is left.
+        # tenacity asks for a wait before it notices that no attempt is left.
         last = state.attempt_number >= policy.attempts
         return 0.0 if last else policy.wait_s(state.attempt_number - 1, waiting.random)
 

@@ -1,4 +1,4 @@
-"""Text that a terminal, a log line and a JSON document can carry, made from untrusted names."""
+"""Make untrusted file names safe for terminals, log lines and JSON."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from __future__ import annotations
 def encodable(text: str) -> str:
     r"""Return `text` as valid Unicode; a byte that is not UTF-8 becomes `\xNN`.
 
-    A file name may hold such bytes, as lone surrogates, which JSON and UTF-8 streams refuse.
+    A file name may hold such bytes as lone surrogates, which JSON and UTF-8 streams reject.
     """
     try:
         raw = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a surrogate that stands for no byte, from JSON or a web page
+    except UnicodeEncodeError:  # a surrogate from JSON or a web page may stand for no byte
         raw = text.encode("utf-8", "backslashreplace")
     return raw.decode("utf-8", "backslashreplace")
 
 
 def printable(value: object) -> str:
-    """Return `value` as printable text on one line; control characters and odd bytes are escaped.
+    """Return `value` as one line of printable text, with control characters and odd bytes escaped.
 
-    File names are untrusted: one must neither break a line nor steer the terminal.
+    File names are untrusted: they must neither break a line nor control the terminal.
     """
     text = encodable(str(value))
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

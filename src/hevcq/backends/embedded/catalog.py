@@ -1,4 +1,4 @@
-"""The catalog port over SQLite: probe cache and placements, paths as their raw bytes."""
+"""Implement the catalog port in SQLite: probe cache and placements, with paths as raw bytes."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ BELOW = (
 
 @functools.cache
 def facts_version() -> str:
-    """Return a name of what MediaInfo can hold: facts of another shape are probed again."""
+    """Return a version of the fields of MediaInfo: facts of other versions are probed again."""
     schema = json.dumps(MediaInfo.model_json_schema(), sort_keys=True)
     return hashlib.sha256(schema.encode()).hexdigest()[:16]
 
 
 class SqliteCatalog(Catalog):
-    """Local knowledge in a database. A placement without `updated_at` gets the clock's time."""
+    """Store the catalog in a database. A placement without `updated_at` gets the current time."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     def close(self) -> None:
-        """Close the database; only for a catalog that has one of its own."""
+        """Close the database; only for a catalog that owns its database."""
         self._database.close()
 
     def cached(self, paths: Sequence[Path]) -> Mapping[Path, tuple[Fingerprint, MediaInfo | str]]:
-        """Look paths up in batches; entries of another version of hevcq's facts are left out."""
+        """Look up paths in batches, without entries of another facts version."""
         found: dict[Path, tuple[Fingerprint, MediaInfo | str]] = {}
         for start in range(0, len(paths), BATCH):
             batch = [os.fsencode(path) for path in paths[start : start + BATCH]]
@@ -82,7 +82,7 @@ class SqliteCatalog(Catalog):
         return found
 
     def cache(self, found: Iterable[tuple[Path, Fingerprint, MediaInfo | str]]) -> None:
-        """Write everything in one transaction."""
+        """Write all entries in one transaction."""
         version = facts_version()
         rows = [
             (
@@ -101,7 +101,7 @@ class SqliteCatalog(Catalog):
             self._database.write(lambda c: c.executemany(CACHE, rows))
 
     def record_placements(self, placements: Iterable[Placement]) -> None:
-        """Write everything in one transaction."""
+        """Write all entries in one transaction."""
         rows = [self._row(placement) for placement in placements]
         if rows:
             self._database.write(lambda c: c.executemany(PLACE, rows))
@@ -128,7 +128,7 @@ class SqliteCatalog(Catalog):
         )
 
     def placement(self, job_id: str) -> Placement | None:
-        """Return one placement, or None."""
+        """Return the placement of a job, or None if there is none."""
         row = self._database.row(FIND, (job_id,))
         return None if row is None else _placement(row)
 
@@ -139,7 +139,7 @@ class SqliteCatalog(Catalog):
         under: Path | None = None,
         since: float | None = None,
     ) -> Iterator[Placement]:
-        """Page by (updated_at, seq) downward; one that changes meanwhile may be left out."""
+        """Page by descending (updated_at, seq); a placement that changes meanwhile may be missed."""
         where, values = _conditions(states, under, since)
         sql = (
             f"SELECT updated_at, seq, {COLUMNS} FROM placement WHERE {where} "  # noqa: S608
@@ -179,7 +179,7 @@ def _info(text: str) -> MediaInfo | None:
     try:
         return MediaInfo.model_validate_json(text)
     except ValidationError:
-        return None  # not as this hevcq writes it: probe again
+        return None  # written by another version: probe again
 
 
 def _placement(row: tuple[Any, ...]) -> Placement:

@@ -1,4 +1,4 @@
-"""What this machine's own finished jobs cost, as the ledger recorded it: refines the forecast."""
+"""Learn forecast rates from the CPU time of finished jobs in the ledger."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hevcq.ports.catalog import Catalog
 from hevcq.ports.ledger import JobFilter, JobLedger
 
 LATEST = 50
-"""Finished jobs of a profile that are looked at: the newest say most about today's machine."""
+"""Newest finished jobs read per profile: they best represent the current machine."""
 
 
 def learned_rates(
     ledger: JobLedger, catalog: Catalog, profiles: Iterable[Profile], planner: Planner
 ) -> Rates:
-    """Return rates refined by the latest finished jobs whose source facts are still known."""
+    """Return rates refined by the latest finished jobs with cached source facts."""
     samples: list[JobCost] = []
     for profile in profiles:
         wanted = JobFilter(states=frozenset({JobState.DONE}), profile=profile.name)
