@@ -1,10 +1,8 @@
-"""Locks on files that die with their holder: the only module that calls flock.
+"""Lock files with flock, which the kernel releases when the process ends, even by kill -9.
 
-The kernel drops such a lock at any end of its process, kill -9 included, and two opens of one file
-exclude each other even inside one process. A lock file may be removed while others wait for it, so
-whoever gets a lock must check that the file's name still leads to the file it locked.
-
-A lock is the descriptor of its open file: closing the descriptor releases it.
+Only this module calls flock. Two opens of one file exclude each other even within one process. A
+lock file may be removed while others wait for it, so after locking, the name must be checked to
+still lead to the locked file. A lock is an open file descriptor: closing it releases the lock.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class RetryPolicy:
     jitter: float = 0.5
 
     def wait_s(self, failures: int, random: Callable[[], float]) -> float:
-        """Return the seconds to wait after `failures` earlier failures, counted from 0.
+        """Return the seconds to wait after `failures` earlier failures (0 before the first wait).
 
         `random` returns numbers in [0, 1).
         """

@@ -1,4 +1,4 @@
-"""Learn forecast rates from the CPU time of finished jobs in the ledger."""
+"""Forecast the CPU and wall time of jobs, with rates learned from finished jobs in the ledger."""
 
 from __future__ import annotations
 
@@ -64,40 +64,40 @@ MEGAPIXELS_PER_CPU_S: dict[tuple[str, str], float] = {
     ("libx264", "slower"): 17.0,
     ("libx264", "veryslow"): 12.0,
 }
-"""Measured with ffmpeg 5.1.9 on Big Buck Bunny at 1280x720, CRF 24, decode included, on one
-2-core x86-64 machine in November 2026; only a start until own jobs are known."""
+"""By encoder and preset, decode included. Measured with ffmpeg 5.1.9 on Big Buck Bunny at 1280x720,
+CRF 24, on one 2-core x86-64 machine in November 2026; used until enough own jobs are known."""
 
 GATE_SHARE = 0.35
-"""CPU of pre-flight and gates as a share of the encode: the upper side of what was measured."""
+"""CPU time of pre-flight and gates as a fraction of the encode: the upper end of measurements."""
 TABLE_SPREAD = (0.5, 2.0)
-"""How far real videos lie from the table: content and CPU differ by about a factor of two."""
+"""Spread of real videos around the table: content and CPU vary by about a factor of two."""
 OWN_SPREAD = (0.75, 1.4)
-"""How far videos lie from the mean of this machine's own jobs."""
+"""Spread of videos around the mean of this machine's own jobs."""
 OWN_ENOUGH = 3
-"""Own jobs from which on their mean is believed."""
+"""Minimum number of own jobs for their mean to be used."""
 JOB_OVERHEAD_S = 0.5
-"""Wall seconds of starting, probing and publishing one job."""
+"""Wall seconds to start, probe and publish one job."""
 USUAL_RATE = Fraction(25)
-"""Frames a second assumed where the header names no rate."""
+"""Frames per second assumed if the header has no frame rate."""
 FASTEST_RATE = Fraction(300)
-"""Above it a header's rate is its clock's ticks (Matroska's 1000, MPEG's 90000), not pictures."""
+"""Frames per second above which a header gives its clock rate (Matroska 1000, MPEG 90000)."""
 FALLBACK_SECONDS = 1.0
-"""Length assumed where the header names none: the range then only says 'soon'."""
+"""Duration in seconds assumed if the header has none: the range then only means 'soon'."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """At least and at most so many seconds."""
+    """A duration between `low` and `high` seconds."""
 
     low: float
     high: float
 
     def __add__(self, other: Range) -> Range:
-        """Return the sum of both ends."""
+        """Return the range from the sum of the lows to the sum of the highs."""
         return Range(self.low + other.low, self.high + other.high)
 
     def spread(self, workers: int) -> Range:
-        """Return the range when the work is shared by `workers`."""
+        """Return the range if `workers` share the work."""
         return Range(self.low / max(1, workers), self.high / max(1, workers))
 
 
@@ -106,7 +106,7 @@ NOTHING = Range(0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class JobCost:
-    """One finished job of this machine: what it encoded and what that cost."""
+    """The work of a finished job of this machine, in megapixels, and its cost in CPU seconds."""
 
     profile: str
     megapixels: float
@@ -115,13 +115,13 @@ class JobCost:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """CPU seconds a megapixel costs, by profile where own jobs are known, else by encoder."""
+    """The CPU seconds per megapixel, by profile if own jobs are known, else by encoder."""
 
     own: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def learned(cls, samples: Iterable[JobCost]) -> Rates:
-        """Return the rates that finished jobs show; profiles with too few jobs stay on the table."""
+        """Return the rates of finished jobs; profiles with too few of them keep the table's rate."""
         work: dict[str, list[JobCost]] = {}
         for sample in samples:
             if sample.megapixels > 0 and sample.cpu_s > 0:
@@ -134,7 +134,7 @@ class Rates:
         return cls(own)
 
     def cpu(self, plan: EncodePlan, preset: str, info: MediaInfo) -> Range:
-        """Return the CPU seconds of one job, gates included."""
+        """Return the CPU seconds of one job, including the gates."""
         work = megapixels(plan, info)
         own = self.own.get(plan.profile)
         if own is not None:
@@ -149,16 +149,16 @@ TABLE_ONLY = Rates()
 
 
 def megapixels(plan: EncodePlan, info: MediaInfo) -> float:
-    """Return the work of one encode: megapixels of all frames of the target picture."""
+    """Return the work of one encode in megapixels: all frames at the target size."""
     seconds = info.duration_s or FALLBACK_SECONDS
     return plan.video.width * plan.video.height * float(_rate(info)) * seconds / 1e6
 
 
 def wall(jobs: Sequence[Range], cores: float, workers: int, machine: float | None = None) -> Range:
-    """Return the wall time of jobs whose CPU seconds are given, on `cores` with `workers` slots.
+    """Return the wall seconds of `jobs`, given in CPU seconds, on `cores` with `workers` slots.
 
-    At best every core is busy all the time; at worst the longest job runs alone at the end. One
-    job has the cores of one `machine` at most, however large the fleet (None: all of them).
+    At best every core is always busy; at worst the longest job runs alone at the end. One job uses
+    at most the `machine` cores of one machine (None: all cores), however large the fleet is.
     """
     if not jobs:
         return NOTHING

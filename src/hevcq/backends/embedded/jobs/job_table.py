@@ -51,23 +51,23 @@ WHERE job_id = ? AND state = 'split' AND json_extract(split, '$.name') = ?"""
 ABANDON_SPLIT = """UPDATE job SET state = 'queued', split = NULL, whole = :reason, reason = :reason,
 failure_class = NULL, updated_at = :now
 WHERE job_id = :job_id AND fence = :fence AND state = 'split'"""
-# Not where the part is done, or somebody holds it: then the message was one too many.
+# Not if the subjob is done or under a live lease: then the message was a duplicate.
 BURY_SPLIT_JOB = """UPDATE job SET state = 'dead', reason = :reason, failure_class = :class,
 finished_at = :now, updated_at = :now
 WHERE job_id = :job_id AND state = 'split' AND json_extract(split, '$.name') = :split
 AND EXISTS (SELECT 1 FROM job AS part WHERE part.job_id = :part AND (part.state IN ('queued', 'dead')
 OR (part.state = 'running' AND part.lease_until <= :now)))"""
 DELETE_SUBJOBS = "DELETE FROM job WHERE parent <> '' AND parent = ?"
-# Who forgets may come late, when the job was queued and split again.
+# A late cleanup may run after the job was requeued and split again.
 DELETE_SUBJOBS_UNLESS_SPLIT = """DELETE FROM job WHERE parent <> '' AND parent = :job_id
 AND NOT EXISTS (SELECT 1 FROM job AS whole WHERE whole.job_id = :job_id AND whole.state = 'split')"""
-# The join has no number, and comes last.
+# The join has no chunk number and sorts last.
 SUBJOBS = f"""SELECT {COLUMNS} FROM job WHERE parent <> '' AND parent = ? AND part_split = ?
 ORDER BY chunk IS NULL, chunk"""  # noqa: S608 - constants only
 
 
 def record(row: tuple[Any, ...]) -> JobRecord:
-    """Return the record of a row that was selected as COLUMNS."""
+    """Return the record of a row selected as COLUMNS."""
     (name, bucket, key, version, size, profile, state, fence, failures, crashes) = row[:10]
     (owner, lease_until, phase, percent, speed, eta_s, reason, failure_class) = row[10:18]
     (rendition_key, rendition_size, sha256, certificate) = row[18:22]
@@ -109,13 +109,13 @@ def record(row: tuple[Any, ...]) -> JobRecord:
 
 
 def find(connection: sqlite3.Connection, name: str) -> JobRecord | None:
-    """Return the record of a job id, or None."""
+    """Return the record of a job id, or None if it is unknown."""
     row = connection.execute(BY_ID, (name,)).fetchone()
     return None if row is None else record(row)
 
 
 def insert(connection: sqlite3.Connection, source: Source, profile: str, now: float) -> bool:
-    """Insert a QUEUED job unless there is one; return whether it was new."""
+    """Insert a QUEUED job unless it exists; return whether it was inserted. `now` is Unix time."""
     name = job_id(source, profile)
     values = (name, source.bucket, source.key, source.version, source.size, profile, now, now)
     return connection.execute(INSERT, values).rowcount == 1
@@ -135,7 +135,7 @@ def ensured(connection: sqlite3.Connection, source: Source, profile: str, now: f
 def split_job(
     connection: sqlite3.Connection, job: JobRecord, made: Split, frames: Sequence[int], now: float
 ) -> bool:
-    """Split a job that is RUNNING under the fence of `job`, and put its parts in; False if not."""
+    """Split a job and insert its subjobs; return False unless it is RUNNING under the fence of `job`."""
     values = {
         "split": made.model_dump_json(),
         "job_id": job.job_id,
@@ -160,7 +160,7 @@ def split_job(
 
 
 def subjobs(connection: sqlite3.Connection, job_id: str) -> list[JobRecord]:
-    """Return the parts of a SPLIT job, chunks in order and the join last; else nothing."""
+    """Return the subjobs of a SPLIT job, chunks in order and the join last; else an empty list."""
     job = find(connection, job_id)
     if job is None or job.state is not JobState.SPLIT or job.split is None:
         return []
@@ -168,7 +168,7 @@ def subjobs(connection: sqlite3.Connection, job_id: str) -> list[JobRecord]:
 
 
 def pages(database: Database, wanted: JobFilter, state: JobState | None) -> Iterator[Row]:
-    """Yield (updated_at, seq, columns) of matching jobs in one state, or any, newest first."""
+    """Yield (updated_at, seq, columns) of matching jobs in `state`, or in any, newest first."""
     where, values = _conditions(wanted, state)
     # Only constant fragments are joined; every value is bound.
     sql = (

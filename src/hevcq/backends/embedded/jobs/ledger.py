@@ -1,4 +1,4 @@
-"""The ledger port over SQLite: each transition is one UPDATE that names what it moves from."""
+"""Implement the ledger port in SQLite: each transition is one UPDATE conditional on the old state."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from hevcq.ports.skip_memory import Remembered
 from hevcq.util.clock import Clock
 
 DURABLE_PHASES = frozenset({Phase.ENCODE, Phase.JOIN})
-"""Phases whose beginning is durable: from there on a machine that the work brings down is counted."""
+"""Phases whose start is stored durably, so that a crash of the machine during them is counted."""
 
-# A claim takes a QUEUED job, or a RUNNING one of the same owner, of a lease that ran out, or of
-# an owner known to be dead; the last two are an attempt that vanished.
+# A claim takes a QUEUED job, or a RUNNING one of the same owner, with an expired lease, or of an
+# owner known to be dead; in the last two cases the earlier attempt vanished.
 GRANT = """UPDATE job SET state = 'running', fence = fence + 1,
 crashes = crashes + (state = 'running' AND (lease_until <= :now OR owner IS :dead)),
 owner = :owner, lease_until = :until, started_at = :now, updated_at = :now, phase = NULL,
@@ -94,7 +94,7 @@ WHERE source_sha256 = ? AND profile = ? AND revision = ?"""
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """One entry of a job's history: who reopened it, why, and what it was. `at` is wall time."""
+    """One reopening in a job's history, with the earlier state and reason. `at` is Unix time."""
 
     at: float
     who: str
@@ -104,7 +104,7 @@ class Reopened:
 
 
 def reopen(connection: sqlite3.Connection, job_id: str, who: str, why: str, now: float) -> bool:
-    """Reopen a settled job inside the caller's transaction; False if it is not settled."""
+    """Reopen a job within the caller's transaction; return False if it is not settled."""
     values = {"job_id": job_id, "who": who, "why": why, "now": now}
     if connection.execute(HISTORY, values).rowcount != 1:
         return False
@@ -112,7 +112,7 @@ def reopen(connection: sqlite3.Connection, job_id: str, who: str, why: str, now:
 
 
 class SqliteLedger(Ledger):
-    """Job states in a table. `dead` tells whether an owner is known to be gone."""
+    """Store job states in a table. `dead` returns whether an owner is known to have ended."""
 
     def __init__(
         self, database: Database, clock: Clock, *, dead: Callable[[str], bool] = lambda _: False
@@ -124,14 +124,14 @@ class SqliteLedger(Ledger):
         self._last_phase: dict[tuple[str, int], Phase] = {}
 
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
-        """Insert what is missing, in one transaction."""
+        """Insert the missing jobs in one transaction."""
         now = self._clock.now()
         return self._database.write(
             lambda c: [job_table.ensured(c, source, profile, now) for profile in profiles]
         )
 
     def register_many(self, wanted: Iterable[tuple[Source, str]]) -> int:
-        """Insert many jobs in one transaction; return how many were new."""
+        """Insert many jobs in one transaction; return the number of new ones."""
         now, listed = self._clock.now(), list(wanted)
         return self._database.write(
             lambda c: sum(job_table.insert(c, source, profile, now) for source, profile in listed)
@@ -140,9 +140,9 @@ class SqliteLedger(Ledger):
     def claim(self, source: Source, profile: str, *, owner: str, lease_s: float) -> Claim:
         """Grant the next fence in one transaction, without an fsync of its own.
 
-        A kill of every process leaves it. A power cut may take it back, but never after anything
-        was published under it: a publication is a durable commit to the same log, and carries
-        the claim along. So does the beginning of the encode (`progress`).
+        The claim survives a kill of every process. A power cut may undo it, but never after
+        something was published under it: a publication is a durable commit to the same log, which
+        makes the claim durable too. So is the start of the encode (`progress`).
         """
 
         def work(connection: sqlite3.Connection) -> Claim:
@@ -170,7 +170,7 @@ class SqliteLedger(Ledger):
         return Held(found.lease_until) if row is None else Granted(*row)
 
     def claim_subjob(self, subjob_id: str, *, owner: str, lease_s: float) -> Claim | None:
-        """Grant the part's next fence as `claim` does."""
+        """Grant the next fence of a subjob as `claim` does."""
 
         def work(connection: sqlite3.Connection) -> Claim | None:
             found = job_table.find(connection, subjob_id)
@@ -179,7 +179,10 @@ class SqliteLedger(Ledger):
         return self._database.write(work, durable=False)
 
     def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
-        """RUNNING to SPLIT and the parts' rows, in one transaction."""
+        """Move the job from RUNNING to SPLIT and insert its subjobs in one transaction.
+
+        Raises StaleFence.
+        """
         now = self._clock.now()
 
         def work(connection: sqlite3.Connection) -> bool:
@@ -193,19 +196,19 @@ class SqliteLedger(Ledger):
             raise StaleFence(f"The job {job_id} is no longer running under fence {fence}.")
 
     def mark_enqueued(self, job_id: str, split: str) -> None:
-        """Mark the split as sent."""
+        """Record that the tasks of the split were sent."""
         self._database.change(job_table.MARK_ENQUEUED, (job_id, split))
 
     def abandon_split(self, job_id: str, fence: int, reason: str) -> None:
-        """SPLIT to QUEUED."""
+        """Move the job from SPLIT to QUEUED."""
         self._transition(job_table.ABANDON_SPLIT, job_id, fence, {"reason": reason})
 
     def subjobs(self, job_id: str) -> list[JobRecord]:
-        """Read the parts' rows by index."""
+        """Read the subjobs by index."""
         return self._database.read(lambda c: job_table.subjobs(c, job_id))
 
     def forget_subjobs(self, job_id: str) -> None:
-        """Delete the parts' rows; a leftover row of a power cut hurts nobody."""
+        """Delete the subjobs, not durably: rows that a power cut restores are harmless."""
         self._database.change(
             job_table.DELETE_SUBJOBS_UNLESS_SPLIT, {"job_id": job_id}, durable=False
         )
@@ -215,15 +218,15 @@ class SqliteLedger(Ledger):
         return found.owner if running and self._dead(found.owner) else None
 
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
-        """Move the lease's end; a lease lost in a power cut has run out by itself."""
+        """Extend the lease, not durably: after a power cut the lease has expired anyway."""
         self._transition(
             RENEW, job_id, fence, {"until": self._clock.now() + lease_s}, durable=False
         )
 
     def progress(self, job_id: str, fence: int, progress: Progress) -> None:
-        """Record how far the job is, with an fsync only where the work begins.
+        """Record the job's progress, with an fsync only at the start of the work.
 
-        A fetch is not written: sources are linked here, so it is over before it could be read.
+        A fetch is not recorded: sources are linked, not copied, so it ends before it could be read.
         """
         if progress.phase is Phase.FETCH:
             return
@@ -235,7 +238,7 @@ class SqliteLedger(Ledger):
         self._transition(PROGRESS, job_id, fence, progress.model_dump(), durable=durable)
 
     def complete(self, job_id: str, fence: int, rendition: RenditionRef, *, cpu_s: float) -> None:
-        """RUNNING to DONE."""
+        """Move the job from RUNNING to DONE."""
         values = {
             "key": rendition.key,
             "size": rendition.size,
@@ -246,18 +249,18 @@ class SqliteLedger(Ledger):
         self._transition(COMPLETE, job_id, fence, values)
 
     def skip(self, job_id: str, fence: int, reason: str) -> None:
-        """RUNNING to SKIPPED."""
+        """Move the job from RUNNING to SKIPPED."""
         self._transition(SKIP, job_id, fence, {"reason": reason})
 
     def fail(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
-        """RUNNING to QUEUED, one failure more."""
+        """Move the job from RUNNING to QUEUED and count one failure."""
         values = {"reason": reason, "class": failure_class, "counted": 1, "doubted": 0}
         self._transition(REQUEUE, job_id, fence, values)
 
     def interrupt(
         self, job_id: str, fence: int, reason: str, *, suspected_worker_fault: bool = False
     ) -> None:
-        """RUNNING to QUEUED, nothing counted but a doubt."""
+        """Move the job from RUNNING to QUEUED; count at most a suspected worker fault."""
         values = {
             "reason": reason,
             "class": None,
@@ -267,7 +270,7 @@ class SqliteLedger(Ledger):
         self._transition(REQUEUE, job_id, fence, values)
 
     def bury(self, job_id: str, fence: int, reason: str, failure_class: FailureClass) -> None:
-        """RUNNING to DEAD."""
+        """Move the job from RUNNING to DEAD."""
         self._transition(BURY, job_id, fence, {"reason": reason, "class": failure_class})
 
     def _transition(
@@ -292,7 +295,7 @@ class SqliteLedger(Ledger):
             self._last_phase.pop((job_id, fence), None)
 
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
-        """QUEUED, or RUNNING without a live lease, to DEAD."""
+        """Move the job from QUEUED, or RUNNING without a live lease, to DEAD."""
 
         def work(connection: sqlite3.Connection) -> bool:
             found = job_table.find(connection, job_id)
@@ -310,12 +313,12 @@ class SqliteLedger(Ledger):
         return self._database.write(work)
 
     def cancel(self, job_id: str, reason: str) -> bool:
-        """An open job to DEAD."""
+        """Move an open job to DEAD."""
         now = self._clock.now()
         return self._database.change(CANCEL, (reason, now, now, job_id)) == 1
 
     def reopen(self, job_id: str, *, who: str, why: str) -> bool:
-        """A settled job to QUEUED, with a line in its history."""
+        """Move a settled job to QUEUED and add the reopening to its history."""
         now = self._clock.now()
         return self._database.write(lambda c: reopen(c, job_id, who, why, now))
 
@@ -326,13 +329,13 @@ class SqliteLedger(Ledger):
         return [Reopened(at, who, why, JobState(was), reason) for at, who, why, was, reason in rows]
 
     def get(self, job_id: str) -> JobRecord | None:
-        """Return the record, or None."""
+        """Return the record of a job, or None if it is unknown."""
         return self._database.read(lambda c: job_table.find(c, job_id))
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
-        """Page by (updated_at, seq) downward, one index walk per state, merged.
+        """Page by descending (updated_at, seq), with one index scan per state, and merge the pages.
 
-        A job that changes while the listing runs may come at its old place, or not at all.
+        A job that changes during the listing may appear at its old position or not at all.
         """
         states: list[JobState | None] = list(wanted.states) or [None]
         walks = [job_table.pages(self._database, wanted, state) for state in states]
@@ -350,6 +353,6 @@ class SqliteLedger(Ledger):
         self._database.change(REMEMBER, values)
 
     def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
-        """Look the decision up."""
+        """Return the stored decision, or None if there is none."""
         row = self._database.row(RECALL, (source_sha256, profile, revision))
         return None if row is None else Remembered(*row)

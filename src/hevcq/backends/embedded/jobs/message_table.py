@@ -1,11 +1,11 @@
-"""The SQL of queues, as functions on a connection inside a transaction of the caller.
+"""Run the SQL of queues on a connection within the caller's transaction.
 
-Fair share: every message is put into a round ("turn") when it is sent. A task without a group,
-and the first of a group, goes into the round after the one now served; each further task of a
-group goes one round later than the one before it. Rounds are served in order, and inside a round
-in order of sending. So a newcomer waits for the served round and at most one task more of each
-group, never for a whole video; the served round gets no newcomers, and no earlier one is opened
-again, so nobody starves; and a claim still reads only the head of one index.
+Fair share: each message is assigned to a round ("turn") when it is sent. A task without a group
+and the first task of a group join the round after the one being served; each further task of a
+group joins the round after that of its predecessor. Rounds are served in order, and messages within
+a round in the order of sending. A new task thus waits for the served round and at most one more
+task of each group, never for a whole video. The served round gets no new messages and earlier
+rounds are not reopened, so no task starves. A claim still reads only the head of one index.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from hevcq.errors import BadMessage
 
 READY, IN_FLIGHT, DELAYED = 0, 1, 2
 MAX_DUE_PER_CLAIM = 128
-"""Most due messages that one claim makes ready; bounds its cost."""
+"""Maximum number of due messages that one claim makes ready; bounds its cost."""
 
 MAX_RETURNED_SCANNED = 64
-"""Most returned messages that a send skips to find the served round; bounds its cost."""
+"""Maximum number of returned messages that a send skips to find the served round; bounds its cost."""
 
 HEAD = "SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 ORDER BY turn LIMIT ?"
 LAST_OF_GROUP = "SELECT MAX(turn) FROM message WHERE queue = ? AND grp = ? AND grp <> ''"
@@ -62,7 +62,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMessage:
-    """A message just claimed, as a row of the table."""
+    """A message just claimed, as a row of the table; `sent_at` is Unix time."""
 
     number: int
     turn: int
@@ -73,7 +73,7 @@ class ClaimedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One receive of a message: `held` is its attempt number."""
+    """One receive of a message; `held` is its attempt number."""
 
     number: int
     held: int
@@ -92,7 +92,7 @@ def send(
     now: float,
     delay_s: float = 0.0,
 ) -> None:
-    """Insert messages, each in its fair-share round, visible after `delay_s`."""
+    """Insert messages, each in its fair-share round, visible after `delay_s` seconds."""
     joining = _served(connection, queue) + 1
     last: dict[str, int] = {}
     state = DELAYED if delay_s > 0 else READY
@@ -109,10 +109,10 @@ def send(
 
 
 def _served(connection: sqlite3.Connection, queue: str) -> int:
-    """Return the served round: that of the first message that was never claimed.
+    """Return the served round, which is the round of the first message that was never claimed.
 
-    A returned message keeps its old round. New messages must not join it, or they would overtake
-    all that wait since.
+    A returned message keeps its old round. New messages must not join that round, or they would
+    overtake all messages sent since.
     """
     served = 0
     for turn, attempts in connection.execute(HEAD, (queue, MAX_RETURNED_SCANNED)):
@@ -125,7 +125,7 @@ def _served(connection: sqlite3.Connection, queue: str) -> int:
 def claim(
     connection: sqlite3.Connection, queue: str, limit: int, *, owner: str, now: float, until: float
 ) -> list[ClaimedMessage]:
-    """Make due messages ready, then claim at most `limit`, hidden until `until`, in order."""
+    """Make due messages ready, then claim up to `limit` in order, hidden until `until` (Unix time)."""
     connection.execute(MAKE_READY, (queue, now, max(MAX_DUE_PER_CLAIM, limit)))
     rows = connection.execute(CLAIM, (owner, until, queue, limit)).fetchall()
     return sorted(
@@ -134,7 +134,7 @@ def claim(
 
 
 def bury(connection: sqlite3.Connection, receipt: Receipt, why: Bury, *, now: float) -> bool:
-    """Move a held message to the dead letters; False if the receipt is stale."""
+    """Move a received message to the dead letters; return False if the receipt is stale."""
     row = connection.execute(REMOVE, (receipt.number, receipt.held)).fetchone()
     if row is None:
         return False
@@ -146,9 +146,9 @@ def bury(connection: sqlite3.Connection, receipt: Receipt, why: Bury, *, now: fl
 
 
 def bury_exhausted(connection: sqlite3.Connection, taken: ClaimedMessage, *, now: float) -> Bury:
-    """Bury a message that reached its queue's receive limit, without counting this receive.
+    """Bury a message that reached its queue's receive limit, and return the recorded reason.
 
-    Return the reason it was buried with.
+    This receive is not counted.
     """
     received = taken.attempts - 1
     connection.execute(
@@ -161,9 +161,9 @@ def bury_exhausted(connection: sqlite3.Connection, taken: ClaimedMessage, *, now
 
 
 def delete_obsolete_letters(connection: sqlite3.Connection, job_id: str) -> None:
-    """Delete the dead letters of a job that exceeded its receives but is done after all.
+    """Delete the dead letters for exceeded receives of a job that is now done.
 
-    A slow worker may still finish a job whose message was buried; no one needs to act on it then.
+    A slow worker may finish a job after its message was buried; its dead letter needs no action.
     """
     connection.execute(DELETE_OBSOLETE_LETTERS, {"job_id": job_id})
 
@@ -176,7 +176,7 @@ def finish(connection: sqlite3.Connection, sql: str, values: Mapping[str, Any]) 
 
 
 def redrive(connection: sqlite3.Connection, queue: str, letter: int, *, now: float) -> bool:
-    """Turn a dead letter into a new message, in the same transaction; False if it is gone."""
+    """Replace a dead letter by a new message; return False if the letter is gone."""
     row = connection.execute(REDRIVE_LETTER, (letter, queue)).fetchone()
     if row is None:
         return False

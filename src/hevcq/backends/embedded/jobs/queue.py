@@ -1,4 +1,4 @@
-"""The queue port over SQLite: a claim is one transaction, an ack is durable when it returns."""
+"""Implement the queue port in SQLite: a claim is one transaction, and an ack is durable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hevcq.util.clock import Clock
 
 PAGE = 200
 SLICE_S = 0.5
-"""Longest wait of a consumer, in seconds, before it checks `stop` and other processes' work."""
+"""Maximum seconds a consumer waits before it checks `stop` and messages of other processes."""
 
 PEEK = """SELECT EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND state = 0),
 (SELECT MIN(visible_at) FROM message WHERE queue = ?1 AND state > 0)"""
@@ -42,7 +42,10 @@ PURGE = "DELETE FROM dead_letter WHERE id = ? AND queue = ?"
 
 @dataclass(frozen=True, slots=True)
 class QueueConfig:
-    """A queue's numbers, from its profile; `poll_s` is the interval to check other processes."""
+    """The settings of a queue, from its profile.
+
+    `visibility_s` and `poll_s`, the interval of checks for messages of other processes, are seconds.
+    """
 
     visibility_s: float
     max_receives: int
@@ -50,9 +53,10 @@ class QueueConfig:
 
 
 class SqliteQueue(Queue):
-    """One profile's queue. Wall time decides what is visible, since processes share the table.
+    """The queue of one profile. Visibility depends on wall time, since processes share the table.
 
-    `owner` marks what this process holds; `reap` is called often and frees what dead processes hold.
+    `owner` marks the messages this process has received; `reap` is called often and releases those
+    of dead processes.
     """
 
     def __init__(
@@ -76,11 +80,14 @@ class SqliteQueue(Queue):
         self._listeners: list[Callable[[], None]] = []
 
     def listen(self, wake: Callable[[], None]) -> None:
-        """Call `wake` too whenever something may be ready: a slot that serves several queues."""
+        """Register a `wake` callback for when messages may be ready, for slots with several queues."""
         self._listeners.append(wake)
 
     def send(self, tasks: Sequence[Task], *, delay_s: float = 0.0) -> None:
-        """Insert the tasks in one transaction, then wake consumers of this process."""
+        """Insert the tasks in one transaction, then wake consumers of this process.
+
+        Raises BadMessage if a task belongs to another profile.
+        """
         for task in tasks:
             if task.profile != self.name:
                 raise BadMessage(f"A task of {task.profile!r} does not belong in {self.name!r}.")
@@ -93,7 +100,7 @@ class SqliteQueue(Queue):
         self.notify(len(batch))
 
     def notify(self, count: int = 1) -> None:
-        """Wake at most `count` waiting consumers of this process."""
+        """Wake up to `count` waiting consumers of this process."""
         with self._condition:
             self._notifications += 1
             self._condition.notify(count)
@@ -107,7 +114,7 @@ class SqliteQueue(Queue):
             self._condition.notify_all()
 
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
-        """Claim at once if a message is ready, else wait for a notification, a deadline or a poll."""
+        """Claim ready messages at once, or else wait for a notification, a deadline or the next poll."""
         end, notified = self._clock.monotonic() + wait_s, False
         while True:
             self._reap()
@@ -124,7 +131,7 @@ class SqliteQueue(Queue):
             notified = not notified and self._wait(heard, left, due)
 
     def _wait(self, heard: int, left: float, due: float | None) -> bool:
-        """Wait for a notification or a deadline; return whether one came, which saves a query."""
+        """Wait for a notification or a deadline; return whether one came, to save a query."""
         pause = min(left, self._config.poll_s, SLICE_S)
         if due is not None:
             pause = min(pause, max(0.0, due - self._clock.now()))
@@ -134,7 +141,7 @@ class SqliteQueue(Queue):
             return self._notifications != heard
 
     def _peek(self) -> tuple[bool, float | None]:
-        # Two index probes on a reading connection: an idle consumer never takes the write lock.
+        # Two index lookups on a read connection: an idle consumer never takes the write lock.
         ((ready, due),) = self._database.rows(PEEK, (self.name,))
         return bool(ready), due
 
@@ -163,17 +170,17 @@ class SqliteQueue(Queue):
             return kept
 
         deadline = self._clock.monotonic() + self._config.visibility_s
-        # Not durable: a receive that a power cut undoes is simply received again.
+        # Not durable: after a power cut the message is simply received again.
         taken = self._database.write(work, durable=False)
         found.extend(self._delivery(one, deadline) for one in taken)
         return found
 
     @staticmethod
     def _bury_exhausted(connection: sqlite3.Connection, taken: ClaimedMessage, now: float) -> None:
-        """Bury the message, and its job with it unless another worker holds a live lease on it.
+        """Bury the message and also its job, unless another worker holds a live lease on the job.
 
-        A part's message ends its job the same way, if the job still has this split. The message of a
-        done job leaves no dead letter.
+        The message of a subjob ends the job likewise if the job still has this split. The message
+        of a done job leaves no dead letter.
         """
         why, task = (
             message_table.bury_exhausted(connection, taken, now=now),
@@ -217,7 +224,7 @@ class SqliteQueue(Queue):
         )
 
     def extend(self, delivery: Delivery, seconds: float) -> float:
-        """Move the deadline.
+        """Extend the visibility timeout to `seconds` from now.
 
         Raises LeaseLost if the receipt is stale.
         """
@@ -229,12 +236,12 @@ class SqliteQueue(Queue):
         return deadline
 
     def ack(self, delivery: Delivery) -> bool:
-        """Delete the message, durable when this returns."""
+        """Delete the message durably."""
         receipt = _receipt(delivery)
         return self._change(message_table.ACK, (receipt.number, receipt.held))
 
     def release(self, delivery: Delivery, *, delay_s: float = 0.0) -> bool:
-        """Give the message back; without a delay a waiting consumer gets it at once."""
+        """Return the message to the queue, visible after `delay_s` seconds, and wake a consumer."""
         receipt = _receipt(delivery)
         state = message_table.DELAYED if delay_s > 0 else message_table.READY
         visible_at = self._clock.now() + max(0.0, delay_s)
@@ -253,7 +260,7 @@ class SqliteQueue(Queue):
         return self._database.change(sql, values, durable=durable) == 1
 
     def depth(self) -> Depth:
-        """Count by index; the oldest is the head of the line, so its age is approximate."""
+        """Count by index; the oldest is the head of the queue, so its age is approximate."""
         now = self._clock.now()
         (row,) = self._database.rows(COUNT, (self.name, now))
         ready, due, held, delayed, dead, *heads = row
@@ -262,7 +269,7 @@ class SqliteQueue(Queue):
         return Depth(ready + due, held, delayed, dead, oldest)
 
     def dead_letters(self, selection: Selection) -> Iterator[DeadLetter]:
-        """Page through the table by id, so that letters can be redriven while listing."""
+        """Page through the dead letters by id, so that they can be redriven during the listing."""
         left = selection.limit
         values: dict[str, Any] = {
             "queue": self.name,
@@ -290,7 +297,7 @@ class SqliteQueue(Queue):
         return sent
 
     def purge(self, letter: DeadLetter) -> bool:
-        """Delete the letter for good."""
+        """Delete the letter permanently."""
         return self._change(PURGE, (int(letter.letter_id), self.name))
 
 

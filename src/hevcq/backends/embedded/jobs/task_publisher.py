@@ -1,4 +1,4 @@
-"""The fan-out port over SQLite: jobs and their messages in one transaction, all or nothing."""
+"""Implement the task publisher port in SQLite: jobs and their messages in one transaction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hevcq.util.clock import Clock
 
 
 class SqliteTaskPublisher(TaskPublisher):
-    """Writes the ledger and the queues' table together, then wakes their consumers."""
+    """Insert jobs and messages atomically, then wake the consumers of the queues."""
 
     def __init__(self, database: Database, clock: Clock, queues: Mapping[str, SqliteQueue]) -> None:
         self._database = database
@@ -28,9 +28,12 @@ class SqliteTaskPublisher(TaskPublisher):
         source: Source,
         profiles: Sequence[str],
         *,
-        announced: bool,  # noqa: ARG002 - files announce nothing: tasks are always sent here
+        announced: bool,  # noqa: ARG002 - files send no notifications, so tasks are always sent
     ) -> list[JobRecord]:
-        """Insert missing jobs with a task each; raise UnknownProfile before anything is done."""
+        """Insert the missing jobs, each with a task.
+
+        Raises UnknownProfile before it writes anything.
+        """
         for profile in profiles:
             self._known(profile)
         now = self._clock.now()
@@ -51,7 +54,7 @@ class SqliteTaskPublisher(TaskPublisher):
         return found
 
     def requeue(self, job: JobRecord, *, who: str, why: str) -> bool:
-        """Reopen the job and send its task in one transaction; False if it was not settled."""
+        """Reopen the job and send its task in one transaction; return False if it is not settled."""
         queue, now = self._known(job.profile), self._clock.now()
         task = message_table.outgoing([Task(source=job.source, profile=job.profile)])
 
