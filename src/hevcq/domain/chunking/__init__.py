@@ -1,1 +1,1 @@
-"""How a long video is cut into chunks, and how far its chunks are."""
+"""Split a long video into chunks, and judge the progress of the chunks."""

@@ -1,9 +1,9 @@
 """Choose the key frames at which a video is cut: equal work, scene cuts preferred. Pure.
 
-The work of a stretch of video is modelled from what its packets tell: `FIXED` of it by its frames
-(all of one size, so the pixels cancel out), the rest by its bytes, because a stretch that was
-costly for the source's encoder is costly again. A wrong model makes chunks of uneven work, never
-a wrong video.
+The work of a stretch of video is modelled from its packets: the share `FIXED` follows the frames
+(all have the same size, so pixels cancel out), the rest follows the bytes, because a stretch that
+was costly for the source's encoder is costly again. A wrong model makes chunks of uneven work,
+never a wrong video.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from hevcq.domain.chunking.model import KeyIndex
 from hevcq.domain.chunking.schedule import best_cut, goals_of, ways_to_cut
 
 FIXED = 0.5
-"""Share of the work that goes by frames; the rest goes by the source's bytes. Fitted to what
-x265 took for each group of pictures of a video of nine real clips (benchmarks/chunk_costs.tsv):
-least error at 0.46 with preset medium and at 0.62 with ultrafast, and nearly as small between."""
+"""Share of the work in proportion to frames; the rest is in proportion to the source's bytes. Fitted
+to x265's time for each group of pictures in a video of nine real clips (benchmarks/chunk_costs.tsv):
+the error is least at 0.46 with preset medium and at 0.62 with ultrafast, and nearly as small between."""
 REACH = 0.25
-"""How far from the ideal place, as a share of the chunk, a scene cut is still looked for."""
+"""Largest distance from the ideal place at which a scene cut is considered, as a share of the chunk."""
 CUT_BONUS = 0.1
-"""How much further, as a share of the chunk, a scene cut may be than another key frame."""
+"""Extra distance allowed for a scene cut over another key frame, as a share of the chunk."""
 EARLY = 0.95
-"""A key frame that comes before this share of the longest distance was put there for a reason."""
+"""A key frame closer to the previous one than this share of the longest gap counts as a scene cut."""
 TAPER = 0.5
-"""With an unknown number of workers, the last chunks are this share of the others."""
+"""Length of the last chunks as a share of the others, if the number of workers is unknown."""
 TAPERED = 0.3
-"""Share of the video that is cut into those shorter chunks."""
+"""Share of the video that is cut into the shorter chunks."""
 
 
 def share_of_work(frames: float, size: float) -> float:
-    """Return the share of the work from the shares of frames and bytes; no bytes known: frames."""
+    """Return the share of the work from the shares of frames and bytes; frames only if no bytes are known."""
     return FIXED * frames + (1 - FIXED) * size if size else frames
 
 
 def choose_boundaries(chunking: Chunking, index: KeyIndex, *, workers_hint: int) -> tuple[int, ...]:
-    """Return the entries of `index.keys` at which chunks begin; the first is 0.
+    """Return the positions in `index.keys` at which chunks begin; the first is 0.
 
-    No chunk is shorter than `min_s`; one is longer than `max_s` only where the source has no key
-    frame in between.
+    No chunk is shorter than `min_s` seconds; a chunk is longer than `max_s` seconds only where the
+    source has no key frame in between.
     """
     video = _Video(index)
     if workers_hint <= 0:
@@ -52,7 +52,7 @@ def choose_boundaries(chunking: Chunking, index: KeyIndex, *, workers_hint: int)
 
 
 def _tapered(chunking: Chunking, length_s: float) -> list[float]:
-    """Return the shares of the work at which chunks begin for workers of unknown number."""
+    """Return the shares of the work at which chunks begin if the number of workers is unknown."""
     wanted = max(2.0, length_s / chunking.target_s)
     small = max(chunking.min_s, chunking.target_s * TAPER) / chunking.target_s
     long = max(1, round(wanted * (1 - TAPERED)))
@@ -62,7 +62,7 @@ def _tapered(chunking: Chunking, length_s: float) -> list[float]:
 
 
 class _Video:
-    """The key frames with their times in seconds and the share of the work before each."""
+    """Key frames with their times in seconds and the share of the work before each."""
 
     def __init__(self, index: KeyIndex) -> None:
         first, tick = index.keys[0].pts, index.tick
@@ -82,12 +82,12 @@ class _Video:
         self.cuts = {
             place + 1
             for place, gap in enumerate(gaps)
-            # The frames of a video in key frames only say nothing about scenes.
+            # In an intra-only video a key frame says nothing about scenes.
             if gap < EARLY * longest
         }
 
     def cut(self, chunking: Chunking, goals: list[float]) -> tuple[int, ...]:
-        """Return where chunks begin that come nearest to the goals."""
+        """Return the chunk boundaries nearest to the goals."""
         places = [0]
         for goal in goals:
             place = self.place(chunking, places[-1], goal)
@@ -101,7 +101,7 @@ class _Video:
         return [after - before for before, after in pairwise([*begins, 1.0])]
 
     def place(self, chunking: Chunking, last: int, goal: float) -> int | None:
-        """Return the key frame nearest to the goal that leaves room on both sides, or None."""
+        """Return the key frame nearest to the goal that leaves enough video on both sides, or None."""
         ideal = self._time_of(goal)
         wide = max(chunking.min_s, chunking.target_s) * REACH
         lowest = self.at[last] + chunking.min_s
@@ -116,7 +116,7 @@ class _Video:
         return min(candidates, key=distance, default=None)
 
     def filled(self, chunking: Chunking, places: list[int]) -> list[int]:
-        """Cut again whatever is longer than `max_s`, where a key frame allows it."""
+        """Cut chunks longer than `max_s` seconds again, where a key frame allows it."""
         filled = [places[0]]
         ends = [*places[1:], None]
         for end in ends:
@@ -138,7 +138,7 @@ class _Video:
         return range(bisect_left(self.at, lowest - 1e-9), bisect_left(self.at, highest + 1e-9))
 
     def _time_of(self, goal: float) -> float:
-        """Return when that share of the work is done; work is even between two key frames."""
+        """Return the time in seconds at which that share of the work is done; even between key frames."""
         place = max(0, bisect_left(self.done, goal) - 1)
         after = place + 1
         end_at = self.at[after] if after < len(self.at) else self.length_s

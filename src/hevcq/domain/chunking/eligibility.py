@@ -1,4 +1,4 @@
-"""Why a video is encoded in one piece: each thing that would make cutting inexact, by name. Pure."""
+"""Decide whether a video must be encoded in one piece, and name the reason. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from hevcq.domain.planning.encode_plan import Action, EncodePlan
 from hevcq.domain.profile import Profile
 
 FINEST_TICK = Fraction(1, 1_000_000)
-"""ffmpeg's concat demuxer places parts in microseconds; a finer time base could not be met."""
+"""Finest usable time base in seconds: ffmpeg's concat demuxer places parts in microseconds."""
 _REPEATING = frozenset({"mpeg1video", "mpeg2video", "vc1", "wmv3"})
-"""Codecs whose frames may repeat a field, which shifts the times of the frames after them."""
+"""Codecs whose frames may repeat a field, which shifts the times of later frames."""
 _UNSEEKABLE = frozenset({"avi", "asf", "rm", "flv", "ogg", "mpeg", "wtv", "dv", "nsv", "swf"})
-"""Demuxers that do not land on a given key frame by its presentation time, or know none."""
+"""Demuxers that cannot seek to a key frame by its presentation time, or have no such time."""
 
 
 def whole_file_reason(
     profile: Profile, info: MediaInfo, plan: EncodePlan, index: KeyIndex
 ) -> WholeFile | None:
-    """Return the first reason not to cut, or None."""
+    """Return the first reason not to split the video, or None."""
     main = next((s for s in info.streams if s.index == index.stream_index), None)
     if main is None or main.video is None or plan.main_video.source_index != index.stream_index:
         return WholeFile(reason="no_video", detail="The packets seen are not those of the video.")

@@ -1,8 +1,8 @@
-"""A video in chunks: what a packet pass knows of its key frames, and the plan that is made of it.
+"""Model a video in chunks: the key frame index of a packet pass, and the plan made from it.
 
 Times are integer ticks of the video's time base where exactness matters. A chunk holds the frames
-that are shown from its `start_pts` up to, and without, its `end_pts`; the chunks of a plan hold
-every frame once. `planner.plan_chunks` makes a plan.
+presented from its `start_pts` (inclusive) to its `end_pts` (exclusive); the chunks of a plan hold
+every frame exactly once. `planner.plan_chunks` makes a plan.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _MASK = (1 << 64) - 1
 
 
 def times_sum(ticks: Iterable[int]) -> int:
-    """Return a 64-bit sum over frame times: equal for equal sets, and sums of parts add up.
+    """Return a 64-bit checksum of frame times, in ticks: equal for equal sets, additive over parts.
 
     Each time is mixed before it is added (the finaliser of SplitMix64), so that two errors do not
-    cancel out. It is a check against mistakes, not against a forger.
+    cancel out. The sum detects mistakes, not forgery.
     """
     total = 0
     for tick in ticks:
@@ -34,7 +34,7 @@ def times_sum(ticks: Iterable[int]) -> int:
 
 
 class KeyFrame(Frozen):
-    """A key frame, and the frames shown from it up to the next one."""
+    """A key frame, with the frames presented from it up to the next key frame."""
 
     pts: int
     bytes_until_next: int
@@ -48,10 +48,10 @@ class KeyFrame(Frozen):
 
 
 class KeyIndex(Frozen):
-    """What one pass over the video's packets found. Frames flagged discard are not counted.
+    """Key frame index of a video, from one pass over its packets. Discarded frames are not counted.
 
-    The first entry of `keys` stands for the first frame shown, which after an edit list need not
-    be a key frame. `end_pts` is where the last frame ends.
+    The first entry of `keys` stands for the first frame presented, which after an edit list need
+    not be a key frame. `end_pts` is the end of the last frame, in ticks.
     """
 
     stream_index: int
@@ -77,7 +77,7 @@ class KeyIndex(Frozen):
 
 
 class Chunk(Frozen):
-    """One piece of a video; `end_pts` is None for the last."""
+    """One chunk of a video; times in ticks, `end_pts` is None for the last chunk."""
 
     index: int = Field(ge=0)
     start_pts: int
@@ -99,7 +99,7 @@ class Chunk(Frozen):
 
 
 class ChunkPlan(Frozen):
-    """A video in chunks. `digest` is what the identity of a part depends on."""
+    """Plan of a video in chunks. The identity of a part depends on `digest`."""
 
     stream_index: int
     time_base: str
@@ -114,19 +114,19 @@ class ChunkPlan(Frozen):
         return Fraction(self.time_base)
 
     def seconds(self, chunk: Chunk) -> float:
-        """Return how much video a chunk holds."""
+        """Return the duration of a chunk in seconds of video."""
         return float(chunk.duration_ticks * self.tick)
 
 
 class WholeFile(Frozen):
-    """The video is encoded in one piece."""
+    """Encode the video in one piece, for a named reason."""
 
     reason: str = Field(description="a stable word, e.g. `too_short`")
     detail: str = Field(description="one sentence for people")
 
 
 def plan_digest(revision: str, threads: int, index: KeyIndex, boundaries: Iterable[int]) -> str:
-    """Return 16 hexadecimal digits: equal only where parts may be exchanged for one another."""
+    """Return a plan's digest of 16 hexadecimal digits; parts of equal digests are interchangeable."""
     words = [revision, threads, index.stream_index, index.time_base, index.frames, index.end_pts]
     text = "\0".join(str(word) for word in [*words, *boundaries])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,7 +1,8 @@
-"""Where a video is cut so that many workers can encode it, or why it is encoded whole. Pure.
+"""Plan the chunks that many workers encode, or encode the video whole for a reason. Pure.
 
-Borders are key frames of the source, so that no worker decodes much that it throws away; of those
-near the ideal place, one at a scene cut is preferred, where the encoder would begin anew anyway.
+Chunk boundaries are key frames of the source, so that no worker decodes many frames that it
+discards; near the ideal place a scene cut is preferred, where the encoder would insert a key frame
+anyway.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ def plan_chunks(
     *,
     workers_hint: int = 0,
 ) -> ChunkPlan | WholeFile:
-    """Decide where to cut; the same arguments give the same plan on every machine.
+    """Decide the chunk plan; the same arguments give the same plan on every machine.
 
-    `workers_hint` is how many workers will share the video; 0 is unknown: the last chunks then
-    become shorter, so that no worker waits long for the last one.
+    `workers_hint` is the number of workers that will share the video, or 0 if unknown. If unknown,
+    the last chunks are shorter, so that no worker waits long for the last one.
     """
     refused = whole_file_reason(profile, info, plan, index)
     if refused is not None:
@@ -64,7 +65,7 @@ def plan_chunks(
 def chunks_at(
     profile: Profile, plan: EncodePlan, index: KeyIndex, places: tuple[int, ...]
 ) -> ChunkPlan:
-    """Return the plan whose chunks begin at these entries of `index.keys`; the first must be 0."""
+    """Return the plan whose chunks begin at these positions in `index.keys`; the first must be 0."""
     if not places or places[0] != 0 or list(places) != sorted(set(places)):
         raise ValueError(f"chunks begin at 0 and rise, not at {places}")
     chunks: list[Chunk] = []
@@ -84,14 +85,14 @@ def chunks_at(
 
 
 def _chunk(index: KeyIndex, span: tuple[int, int], number: int, first_frame: int) -> Chunk:
-    """Return the chunk that holds the key frames `span[0]` up to `span[1]`."""
+    """Return the chunk of the key frames from `span[0]` to `span[1]` (exclusive)."""
     begin, end = span
     held = index.keys[begin:end]
     end_pts = index.keys[end].pts if end < len(index.keys) else None
     frames = sum(key.frames_until_next for key in held)
     size = sum(key.bytes_until_next for key in held)
     all_bytes = sum(key.bytes_until_next for key in index.keys)
-    # A last frame whose duration nobody knows still takes its tick.
+    # A last frame of unknown duration still takes one tick.
     stop = end_pts if end_pts is not None else max(index.end_pts, held[-1].last_pts + 1)
     return Chunk(
         index=number,
@@ -111,9 +112,9 @@ def _chunk(index: KeyIndex, span: tuple[int, int], number: int, first_frame: int
 
 
 def _seek(index: KeyIndex, place: int) -> float:
-    """Return the time to ask for, so that the demuxer lands on that key frame.
+    """Return the seek time in seconds at which the demuxer lands on that key frame.
 
-    Between two key frames there is room: a little late still lands on the first of them.
+    A time slightly after a key frame still lands on it, because seeking goes back to a key frame.
     """
     key = index.keys[place]
     late = index.seek_early_s

@@ -1,12 +1,12 @@
-"""How many chunks of which sizes let a number of workers end a video soonest. Pure.
+"""Choose the number and sizes of chunks with which a number of workers finish soonest. Pure.
 
-The longest chunk goes first (`longest_first`): what is still to be done when the first workers
-run dry is then short. How a way to cut would come out is tried here on the modelled work, with
-`DOUBT` on each chunk, since a plan that is best only if the model is exact is not best.
+The longest chunk is scheduled first (`longest_first`), so that little work remains when the first
+workers run out of chunks. Each candidate cut is simulated on the modelled work with an error of
+`DOUBT` on each chunk, since a plan that is best only for an exact model is not the best plan.
 
-Equal chunks without this search miss the bounds of benchmarks/makespan_bench.py: 1.057 at best of
-1.05 (64 workers, 2 h) and 1.118 of 1.10 (256 workers, 6 h), for 4 to 12 rounds of chunks; with it
-1.043 and 1.067.
+Equal chunks without this search miss the bounds of benchmarks/makespan_bench.py: at best 1.057
+against 1.05 (64 workers, 2 h) and 1.118 against 1.10 (256 workers, 6 h), for 4 to 12 rounds of
+chunks. With the search they are 1.043 and 1.067.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from statistics import median
 from hevcq.domain.chunk_settings import Chunking
 
 DOUBT = 0.18
-"""How far the modelled work of a chunk may be off either way. Measured: for a group of pictures
-the model's error is 0.18 (standard deviation), for chunks of several groups less
+"""Relative error of a chunk's modelled work, either way. Measured: the model's error is 0.18
+(standard deviation) for one group of pictures, and less for chunks of several groups
 (docs/performance.md)."""
 TRIES = 6
-"""How many throws of doubt a way to cut is judged by."""
+"""Simulations of each candidate cut, each with other errors of its chunks."""
 ROUNDS = 8
-"""So many more rounds of chunks than needed are tried; more do not end a video any sooner."""
+"""Rounds of chunks tried beyond the necessary ones; more do not finish a video any sooner."""
 OVERHEAD_S = 0.3
-"""What each chunk costs besides its video, in seconds of video: a process and an encoder's start."""
+"""Fixed cost of a chunk, in seconds of video: the start of a process and of an encoder."""
 MUCH_THE_SAME = 1.01
-"""Of ways that end within this factor of the best, the one with the fewest chunks is taken."""
+"""Of the cuts that finish within this factor of the best, the one with the fewest chunks wins."""
 MIXES = ((0.3, 0.4), (0.6, 0.5))
-"""Share of the video in long chunks, and how long these are as a share of a worker's part."""
+"""Share of the video in long chunks, and the length of these as a share of a worker's part."""
 _GOLDEN = 0.6180339887498949
 
 Goals = list[float]
-"""The shares of the work at which chunks should begin, without the first."""
+"""Shares of the work at which chunks should begin, without the first."""
 
 
 def longest_first(costs: Sequence[float]) -> list[int]:
-    """Return the places of the costs, the highest first and equal ones as they come."""
+    """Return the indices of the costs, highest cost first; equal costs keep their order."""
     return sorted(range(len(costs)), key=lambda place: (-costs[place], place))
 
 
 def ways_to_cut(chunking: Chunking, length_s: float, workers: int) -> list[Goals]:
-    """Return the ways worth trying for a video of that length."""
+    """Return the candidate cuts for a video of `length_s` seconds."""
     most = max(1, int(length_s / chunking.min_s))
     wanted = max(2, -(-length_s // chunking.target_s))
     fewest = int(max(1, -(-wanted // workers)))
@@ -61,7 +61,7 @@ def ways_to_cut(chunking: Chunking, length_s: float, workers: int) -> list[Goals
 
 
 def goals_of(weights: Sequence[float]) -> Goals:
-    """Return where chunks begin whose shares of the work are as these weights."""
+    """Return the goals of chunks whose shares of the work are proportional to these weights."""
     total = sum(weights)
     return [done / total for done in accumulate(weights)][:-1]
 
@@ -72,7 +72,7 @@ def best_cut(
     length_s: float,
     workers: int,
 ) -> tuple[int, ...]:
-    """Return the cut whose chunks, of these shares of the work, the workers end soonest."""
+    """Return the cut that the workers finish soonest, given each chunk's share of the work."""
     extra = OVERHEAD_S / length_s
     times = [expected_time([cost + extra for cost in each], workers) for each in costs]
     enough = min(times) * MUCH_THE_SAME
@@ -81,7 +81,7 @@ def best_cut(
 
 
 def expected_time(costs: Sequence[float], workers: int) -> float:
-    """Return how long the workers take for chunks of these costs on average, longest first."""
+    """Return the workers' mean time for chunks of these costs, longest first, in the unit of `costs`."""
     order = longest_first(costs)
     return sum(_time(costs, order, workers, throw) for throw in range(TRIES)) / TRIES
 
@@ -89,7 +89,7 @@ def expected_time(costs: Sequence[float], workers: int) -> float:
 def _time(costs: Sequence[float], order: Sequence[int], workers: int, throw: int) -> float:
     free = [0.0] * workers
     for place in order:
-        # Evenly spread over its range whatever the number of chunks, and the same on any machine.
+        # Evenly spread for any number of chunks, and the same on every machine.
         doubt = ((place + 1) * _GOLDEN + (throw + 1) * _GOLDEN**2 * (place % 7 + 1)) % 1.0
         took = costs[place] * (1 + DOUBT * (2 * doubt - 1) * 3**0.5)
         heapq.heapreplace(free, free[0] + took)
@@ -97,28 +97,28 @@ def _time(costs: Sequence[float], order: Sequence[int], workers: int, throw: int
 
 
 SLOWER = 3.0
-"""So many times longer than expected: the model of the work is off by a fifth, not by two thirds."""
+"""A straggler takes this many times longer than expected; the model is off by a fifth, not two thirds."""
 LEAST_DONE = 3
-"""So many chunks must be done before one is measured by them."""
+"""Chunks that must be done before another chunk is compared with them."""
 WORTH = 1.5
-"""What is left must take so many times longer here than the whole chunk elsewhere."""
+"""The rest of a straggler takes this many times longer here than the whole chunk elsewhere."""
 LOOK_S = 10.0
-"""How often a chunk that is encoded is looked at; each look reads the records of the parts."""
+"""Seconds between checks of a chunk being encoded; each check reads the records of the parts."""
 
 
 def is_straggler(
     cost: float, share: float, elapsed_s: float, done: Sequence[tuple[float, float]]
 ) -> bool:
-    """Return whether a chunk of this modelled cost, of which a share is encoded, trails far behind.
+    """Return whether a chunk is a straggler, from its modelled cost and its encoded share (0 to 1).
 
-    `done` holds the cost and the seconds of each chunk of the video that is done.
+    `done` holds the cost and the duration in seconds of each finished chunk of the video.
     """
     known = [seconds / each for each, seconds in done if each > 0 and seconds > 0]
     if len(known) < LEAST_DONE or cost <= 0:
         return False
     expected = median(known) * cost
     if share <= 0:
-        # Encoders look far ahead before their first frame: its absence says nothing of their speed.
+        # Lookahead delays the first frame, so its absence says nothing about the speed.
         return elapsed_s > expected
     whole = elapsed_s / share
     return whole > SLOWER * expected and whole - elapsed_s > WORTH * expected

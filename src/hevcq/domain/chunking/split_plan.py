@@ -1,4 +1,4 @@
-"""A video that is split over many workers: what all of them go by, and how far it is. Pure."""
+"""Model the plan that all workers of a split job share, and the record of an encoded chunk. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hevcq.errors import PartUnfit
 
 
 class SplitPlan(Frozen):
-    """What every part of a split job is made by, as the worker wrote it that split the job.
+    """Plan of a split job, written by the worker that split it and read by every part.
 
-    The recipe is in it whole, so that a worker of another release neither mixes two recipes in
-    one video nor plans for itself.
+    It contains the whole recipe, so that a worker of another release neither mixes two recipes in
+    one video nor makes a plan of its own.
     """
 
     job_id: str
@@ -31,7 +31,7 @@ class SplitPlan(Frozen):
 
     @classmethod
     def parse(cls, content: bytes) -> SplitPlan:
-        """Read a plan; raise PartUnfit if it is not one that this release can read."""
+        """Parse a plan. Raises PartUnfit if this release cannot read it."""
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
@@ -39,7 +39,7 @@ class SplitPlan(Frozen):
 
 
 class ChunkRecord(Frozen):
-    """What the encode of a part did: an object beside the part itself, put before it."""
+    """Report of a part's encode: an object beside the part, stored before the part."""
 
     part_id: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -55,7 +55,7 @@ class ChunkRecord(Frozen):
 
     @classmethod
     def parse(cls, content: bytes) -> ChunkRecord:
-        """Read a report; raise PartUnfit if it is not one."""
+        """Parse a report. Raises PartUnfit if it is not valid."""
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
