@@ -1,1 +1,1 @@
-"""Frozen models and pure functions: what hevcq decides, with no input or output."""
+"""Frozen models and pure functions that hold the decisions of hevcq, without I/O."""

@@ -1,4 +1,4 @@
-"""A rendition's certificate: the proof that it passed every gate, beside the rendition itself."""
+"""Model a rendition's certificate: the proof, stored beside it, that it passed every gate."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hevcq.errors import NeedsReview, VerificationFailed
 from hevcq.util.text import encodable
 
 MAX_BYTES = 1 << 24
-"""The most that is read as a certificate. One has a few KiB; with the arguments and notices of 1,000
-streams some hundred. What is larger is a stranger's, and must not fill the memory."""
+"""Largest certificate that is read, in bytes. A typical one has a few KiB, one with the arguments and
+notices of 1,000 streams some hundred KiB. A larger object is not hevcq's and must not fill the memory."""
 
 
 class Outcome(StrEnum):
-    """What a gate says. UNKNOWN counts as failed."""
+    """The outcome of a gate. UNKNOWN counts as failed."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -47,12 +47,12 @@ class Gate(StrEnum):
 
 
 REQUIRED = (Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G7, Gate.G8)
-"""The gates that a certificate must hold before anything is published."""
+"""Gates that a certificate must contain before a rendition is published."""
 NEVER_OFF = frozenset({Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5})
 
 
 class GateResult(Frozen):
-    """What one gate found."""
+    """The result of one gate."""
 
     gate: Gate
     outcome: Outcome
@@ -61,7 +61,7 @@ class GateResult(Frozen):
 
 
 class Certificate(Frozen):
-    """The proof beside a rendition. Times are seconds since the Unix epoch."""
+    """The certificate stored beside a rendition. Times are seconds since the Unix epoch."""
 
     hevcq_certificate: Literal[1] = 1
     job_id: str
@@ -86,7 +86,7 @@ class Certificate(Frozen):
     @field_validator("arguments", "notices", mode="after")
     @classmethod
     def _printable(cls, words: tuple[str, ...]) -> tuple[str, ...]:
-        """A file name may hold bytes that are not UTF-8; JSON may not, so they become `\\xNN`."""
+        """Escape bytes of file names that are not UTF-8 as `\\xNN`, because JSON cannot hold them."""
         return tuple(encodable(word) for word in words)
 
     def to_json(self) -> str:
@@ -95,7 +95,7 @@ class Certificate(Frozen):
 
     @classmethod
     def parse(cls, text: str | bytes) -> Certificate:
-        """Read a certificate; raise VerificationFailed if it is not a whole and valid one."""
+        """Parse a certificate. Raises VerificationFailed if it is incomplete or invalid."""
         try:
             certificate = cls.model_validate_json(text)
         except ValidationError as error:
@@ -109,7 +109,7 @@ class Certificate(Frozen):
     def read(cls, stream: BinaryIO) -> Certificate:
         """Read a certificate from an open stream, at most MAX_BYTES of it; see `parse`.
 
-        Raises VerificationFailed if there is more or it is no valid certificate.
+        Raises VerificationFailed if the stream is longer or holds no valid certificate.
         """
         content = stream.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
@@ -118,9 +118,10 @@ class Certificate(Frozen):
 
 
 def require_passed(results: Iterable[GateResult]) -> None:
-    """Raise VerificationFailed unless every required gate passed; a missing gate counts as failed.
+    """Require that every required gate passed; a missing gate counts as failed.
 
-    Of a gate that is there twice every result counts: no pass makes a failure undone.
+    If a gate has several results, all of them count: a pass does not undo a failure. Raises
+    VerificationFailed if any required gate did not pass.
     """
     found = tuple(results)
     for gate in REQUIRED:
@@ -134,11 +135,11 @@ def require_passed(results: Iterable[GateResult]) -> None:
 
 
 def kept_original(results: Iterable[GateResult]) -> str | None:
-    """Return why the original is kept where the rendition is not smaller (G6), else None.
+    """Return the reason to keep the original if the rendition is not smaller (G6), else None.
 
-    A gate that failed or could not say outranks everything and raises VerificationFailed; one
-    that wants a person to look raises NeedsReview. None says only that no gate objects: whether
-    all of them ran is `require_passed`'s to say.
+    None means only that no gate objects; `require_passed` checks that all gates ran. Raises
+    VerificationFailed if a gate failed or was UNKNOWN, which takes precedence over every other
+    result, and NeedsReview if a gate asks for a person's review.
     """
     found = tuple(results)
     for result in found:

@@ -1,4 +1,4 @@
-"""The `chunking` section of a profile: whether a video is split, how finely, and with how many threads."""
+"""Model the `chunking` section of a profile: whether and how finely a video is split, and the threads."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What happens to jobs and videos, as values: workers, use cases, logs and displays share them.
+"""Model the events of jobs and videos that workers, use cases, logs and displays share.
 
-`hevcq ingest --json` prints one `IngestEvent` a line (NDJSON) on stdout; the log of a worker names
-its lines by `EventName`. These names and the fields of `IngestEvent` are a contract: names and
-meanings stay, new ones may be added, so a reader must ignore what it does not know. Fields that do
-not apply are left out of the line.
+`hevcq ingest --json` prints one `IngestEvent` per line (NDJSON) on stdout; a worker's log names its
+lines by `EventName`. These names and the fields of `IngestEvent` are a contract: existing names and
+meanings stay, new ones may be added, so a reader must ignore unknown ones. Fields that do not apply
+are omitted from the line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hevcq.domain.verdict import FailureClass
 
 
 class EventName(StrEnum):
-    """What happened: the `event` of a line in the log of a worker or in `hevcq ingest --json`."""
+    """Name of an event: the `event` field of a line in a worker's log or in `hevcq ingest --json`."""
 
     SCAN_STARTED = "scan_started"
     SCAN_PROGRESS = "scan_progress"
@@ -63,15 +63,15 @@ WorkerEventName = Literal[
     EventName.JOB_ABANDONED,
     EventName.JOB_BURIED,
 ]
-"""What a worker can report of a job."""
+"""Events that a worker can report about a job."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """A worker's report of a job. `worker` names the slot; `delay_s` is the time to the next try.
+    """A worker's report on a job. `worker` names the slot; `delay_s` is seconds to the next attempt.
 
-    `part` is set if it happened to a part of a split job only. JOB_DONE, JOB_SKIPPED and JOB_BURIED
-    are always the job's own end, whoever brought it about, and come without.
+    `part` is set if the event concerns only one part of a split job. JOB_DONE, JOB_SKIPPED and
+    JOB_BURIED always mean the end of the whole job, and have no `part`.
     """
 
     kind: WorkerEventName
@@ -88,15 +88,15 @@ class JobEvent:
 
 
 OnEvent = Callable[[JobEvent], None]
-"""Called from worker threads; must be quick. What it raises is logged and goes no further."""
+"""Called from worker threads; must return quickly. Its exceptions are logged and suppressed."""
 
 
 def ignore(_event: JobEvent) -> None:
-    """Drop a worker's event."""
+    """Discard a worker's event."""
 
 
 class IngestEvent(Frozen):
-    """One event. Sizes are bytes, times seconds; `at` is wall time since the Unix epoch.
+    """One event of an ingest. Sizes in bytes, times in seconds; `at` counts from the Unix epoch.
 
     `path` is the source in the library; bytes of a name that are not UTF-8 are shown as `\\xNN`.
     """
@@ -142,4 +142,4 @@ class IngestEvent(Frozen):
 
 
 Listener = Callable[[IngestEvent], None]
-"""Told of each event in order; must not raise."""
+"""Called with each event in order. Must not raise."""

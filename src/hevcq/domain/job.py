@@ -1,4 +1,4 @@
-"""What is worked on: a source, its job for a profile, the task that travels, and a job's states."""
+"""Model sources, their jobs for a profile, the tasks in a queue, and the states of a job."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from hevcq.domain.verdict import FailureClass
 from hevcq.errors import BadMessage
 
 MAX_BODY_BYTES = 262_144
-"""The largest message body hevcq reads: SNS's default limit of 256 KiB
+"""Largest message body that hevcq reads, in bytes: SNS's default limit of 256 KiB
 (https://docs.aws.amazon.com/sns/latest/api/API_Publish.html)."""
 
 MAX_SIZE = 2**63 - 1
-"""The largest size of a file, and the largest number that SQLite holds."""
+"""Largest file size in bytes, and the largest integer that SQLite stores."""
 MAX_CHUNK = 2**31 - 1
 
 
 class Source(Frozen):
     """One immutable version of an input video.
 
-    `version` is the version id or else the ETag on S3, and size, mtime in nanoseconds and inode
-    in a library folder. A new upload to the same key is a new source.
+    On S3 `version` is the version id, or the ETag if there is none; in a library folder it is the
+    size in bytes, the mtime in nanoseconds and the inode. A new upload to a key is a new source.
     """
 
     bucket: str = Field(min_length=1, max_length=255)
@@ -45,12 +45,12 @@ class Source(Frozen):
 
     @property
     def source_id(self) -> str:
-        """A 32-digit hexadecimal name of this version, the same on every machine."""
+        """The identity of this version: 32 hexadecimal digits, the same on every machine."""
         return _digest(self.bucket, self.key, self.version)
 
 
 def job_id(source: Source, profile: str) -> str:
-    """Return the job's identity, derived from source and profile, so a second event is the same."""
+    """Return the job's identity, derived from source and profile, so that a repeated event is the same job."""
     return _digest(source.bucket, source.key, source.version, profile)
 
 
@@ -60,7 +60,7 @@ def subjob_id(job_id: str, split: str, chunk: int | None) -> str:
 
 
 def is_subjob(unit_id: str) -> bool:
-    """Return whether this is the identity of a subjob, not of a job."""
+    """Return whether an identity is that of a subjob, not of a job."""
     return "." in unit_id
 
 
@@ -70,7 +70,7 @@ def _digest(*parts: str) -> str:
 
 
 class TaskKind(StrEnum):
-    """What a task asks for."""
+    """The kind of work that a task requests."""
 
     ENCODE = "encode"
     CHUNK = "chunk"
@@ -78,12 +78,12 @@ class TaskKind(StrEnum):
 
 
 class Task(Frozen):
-    """What travels in a queue: a whole job, or a part of one.
+    """A message in a queue that requests a whole job, or a part of one.
 
     `group` is the fair-share group (SQS's message group id on a standard queue): the tasks of one
-    video share one, so that they do not push ahead of others. `split` names the split of the job
-    that a part belongs to; a part of another split than the job's present one asks for no more
-    than the whole job does.
+    video share a group, so that they do not delay other videos. `split` names the split of the job
+    that a part belongs to; a part of a split that is not the current one requests no more than
+    the whole job does.
     """
 
     hevcq: Literal[1] = 1
@@ -101,13 +101,13 @@ class Task(Frozen):
 
     @property
     def unit_id(self) -> str:
-        """What the ledger knows this task's work by: the job, or one part of it."""
+        """The ledger's identity of this task's work: the job's, or that of one part."""
         if self.kind is TaskKind.ENCODE:
             return self.job_id
         return subjob_id(self.job_id, self.split, self.chunk)
 
     def as_whole_job(self) -> Task:
-        """Return the task that asks for the whole job."""
+        """Return the task that requests the whole job."""
         return Task(source=self.source, profile=self.profile)
 
     def body(self) -> str:
@@ -116,7 +116,7 @@ class Task(Frozen):
 
     @classmethod
     def parse(cls, body: str) -> Self:
-        """Read a message body that hevcq wrote; raise BadMessage with the reason if it is not one."""
+        """Parse a message body that hevcq wrote. Raises BadMessage with the reason if it is invalid."""
         if len(body.encode("utf-8", "surrogatepass")) > MAX_BODY_BYTES:
             raise BadMessage(f"The message is over {MAX_BODY_BYTES} bytes.")
         try:
@@ -130,7 +130,7 @@ class Task(Frozen):
 
 
 class JobState(StrEnum):
-    """Where a job is; the ledger moves only along `ALLOWED`."""
+    """The state of a job; the ledger allows only the transitions in `ALLOWED`."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -157,16 +157,16 @@ ALLOWED: dict[JobState, frozenset[JobState]] = {
     JobState.SKIPPED: frozenset({JobState.QUEUED}),
     JobState.DEAD: frozenset({JobState.QUEUED}),
 }
-"""From a state to those it may become. RUNNING to RUNNING is a new claim after a lease ran out;
-the end states leave only by redrive or reprocess. QUEUED to DEAD is a task the queue itself gave
-up on. A SPLIT job has no worker of its own: its parts move instead, each like a job, and the last
-of them, the join, ends it; SPLIT to QUEUED is a split that was given up for a whole encode."""
+"""Allowed transitions from each state. RUNNING to RUNNING is a new claim after a lease expired; only
+redrive or reprocess leaves an end state. QUEUED to DEAD is a task that the queue itself gave up on.
+A SPLIT job has no worker of its own: its parts change state instead, each like a job, and the last
+part, the join, ends it. SPLIT to QUEUED abandons the split for a whole encode."""
 
 SETTLED = frozenset({JobState.DONE, JobState.SKIPPED, JobState.DEAD})
 
 
 class Phase(StrEnum):
-    """What a running job is doing."""
+    """The phase of a running job."""
 
     FETCH = "fetch"
     PROBE = "probe"
@@ -178,7 +178,7 @@ class Phase(StrEnum):
 
 
 class Progress(Frozen):
-    """How far a running job is."""
+    """The progress of a running job."""
 
     phase: Phase
     percent: float = Field(default=0.0, ge=0.0, le=100.0)
@@ -187,7 +187,7 @@ class Progress(Frozen):
 
 
 class RenditionRef(Frozen):
-    """Where a published rendition is and what it weighs."""
+    """The location of a published rendition, and its size in bytes."""
 
     key: str
     size: int = Field(ge=0, description="bytes")
@@ -196,10 +196,10 @@ class RenditionRef(Frozen):
 
 
 class Split(Frozen):
-    """How a job was split. `name` is unique to it: the plan's digest and the fence it was made under.
+    """The split of a job. Its unique `name` is the plan's digest and the fence at the split.
 
-    `frames` and `seconds` are the video's; `plan_sha256` is of the plan's object in the store.
-    `announced` says that the tasks of its chunks were sent.
+    `frames` and `seconds` describe the video; `plan_sha256` is the digest of the plan's object in
+    the store. `announced` means that the tasks of the chunks were sent.
     """
 
     name: str
@@ -211,7 +211,7 @@ class Split(Frozen):
 
 
 class SubjobOf(Frozen):
-    """The job and split of a subjob; `chunk` is None for the join, `frames` counts the chunk's."""
+    """The job and split of a subjob; `chunk` is None for the join, `frames` counts the chunk's frames."""
 
     job_id: str
     split: str
@@ -222,7 +222,7 @@ class SubjobOf(Frozen):
 class JobRecord(Frozen):
     """The ledger's record of a job or subjob. Times are seconds since the Unix epoch.
 
-    A subjob's `job_id` is its `unit_id`, its `rendition` the encoded chunk with its report.
+    A subjob's `job_id` is its `unit_id`, and its `rendition` is the encoded chunk with its report.
     `do_not_split_reason` is empty while the job may be split. `suspected_worker_faults` counts the
     failures attributed to their workers; no other count includes them.
     """

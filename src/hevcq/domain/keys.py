@@ -1,4 +1,4 @@
-"""Object keys: which are allowed, which profile an upload wants, where a rendition goes.
+"""Check object keys, route uploads to profiles, and name the keys of renditions and work files.
 
 A key is a `/`-separated Unicode path of at most 1,024 UTF-8 bytes, S3's limit
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html).
@@ -24,10 +24,10 @@ LIBRARY_BUCKET = "library"
 
 @lru_cache(maxsize=1024)
 def check_key(key: str) -> str:
-    """Return `key` unchanged if it is safe to use as a path below a folder; raise BadKey if not.
+    """Return `key` unchanged if it is a safe path below a folder.
 
-    Refused: empty, absolute, over 1,024 bytes, a NUL byte, lone surrogates, and any empty, `.`
-    or `..` component.
+    Raises BadKey if it is empty, absolute or over 1,024 bytes, or has a NUL byte, a lone surrogate,
+    or an empty, `.` or `..` component.
     """
     try:
         size = len(key.encode("utf-8"))
@@ -43,11 +43,11 @@ def check_key(key: str) -> str:
 
 
 def wants(key: str, profile: str, *, subscribed: bool, known: Collection[str]) -> bool:
-    """Return whether an upload at `key` is for `profile`: the one routing decision.
+    """Return whether an upload at `key` is for `profile`: the only routing decision.
 
-    `TODO/<profile>/…` wants that profile only, where `known` has every profile's name;
-    `TODO/all/…` and anything else below `TODO/` wants every subscribed profile. Folder markers
-    (a key that ends in `/`) and keys outside `TODO/` (renditions, work files) are for nobody.
+    `TODO/<profile>/…` is for that profile only, where `known` holds every profile's name;
+    `TODO/all/…` and anything else below `TODO/` is for every subscribed profile. Folder markers
+    (keys that end in `/`) and keys outside `TODO/` (renditions, work files) are for no profile.
     """
     parts = key.split("/")
     if len(parts) < 2 or parts[0] != INBOX or not parts[-1]:
@@ -58,11 +58,11 @@ def wants(key: str, profile: str, *, subscribed: bool, known: Collection[str]) -
 
 
 def rendition_key(source_key: str, profile: str, extension: str) -> str:
-    """Return where the rendition of `source_key` goes: `DONE/<profile>/<same path>.<extension>`.
+    """Return the rendition's key for `source_key`: `DONE/<profile>/<same path>.<extension>`.
 
-    The inbox and its routing folder are taken off; the source's own suffix is kept in the name
-    (`a.mov` becomes `a.mov.mp4`), so that `a.mov` and `a.avi` never meet. A key that would pass
-    1,024 bytes keeps its tail behind a digest of the whole.
+    The inbox and its routing folder are removed; the source's own suffix stays in the name
+    (`a.mov` becomes `a.mov.mp4`), so that `a.mov` and `a.avi` never collide. A key over 1,024 bytes
+    is shortened to a digest of the whole key and its tail.
     """
     parts = source_key.split("/")
     if parts[0] == INBOX and len(parts) > 1:
@@ -74,7 +74,7 @@ def rendition_key(source_key: str, profile: str, extension: str) -> str:
 
 
 def certificate_key(rendition: str, sha256: str) -> str:
-    """Return the key of a rendition's certificate; the digest in it keeps zombies apart."""
+    """Return the key of a rendition's certificate; the digest separates those of stale workers."""
     return check_key(_shortened("", f"{rendition}.{sha256[:16]}.certificate.json"))
 
 
@@ -82,8 +82,8 @@ def key_for_path(path: str, folder: str = EVERY_PROFILE) -> str:
     """Return the inbox key of a library file, from its absolute path (as `os.fspath` gives it).
 
     `folder` is the routing folder: `all`, or the one profile that the file is for.
-    Bytes that are not UTF-8 become `%XX` and a literal `%` becomes `%25`, so two names never
-    meet; a path too long for a key keeps its tail behind a digest of the whole.
+    Bytes that are not UTF-8 become `%XX` and a literal `%` becomes `%25`, so that two names never
+    collide; a path too long for a key is shortened to a digest of the whole path and its tail.
     """
     raw = os.fsencode(path)
     text = raw.replace(b"%", b"%25").decode("utf-8", "surrogateescape")
@@ -103,15 +103,15 @@ def _shortened(prefix: str, tail: str) -> str:
 
 
 def work_folder(job_id: str) -> str:
-    """Return the prefix of everything that is kept for a split job until it ends."""
+    """Return the key prefix of all objects that a split job keeps until it ends."""
     return f"{WORK}/{job_id}/"
 
 
 def work_key(job_id: str, split: str, name: str) -> str:
-    """Return the key of a plan, a part or a report."""
+    """Return the key of a split job's plan, part or report."""
     return check_key(f"{work_folder(job_id)}{split}/{name}")
 
 
 def chunk_name(chunk: int) -> str:
-    """Return the last component of a part's key; it sorts as the chunks do."""
+    """Return the last component of a part's key; names sort in the order of the chunks."""
     return f"{chunk:05d}.part"

@@ -1,4 +1,4 @@
-"""Progress of a split job, added up from its chunks. Pure."""
+"""Sum up the progress of a split job from its chunks. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hevcq.domain.model import Frozen
 
 
 class SplitProgress(Frozen):
-    """Progress of a split job: chunks in all, done, and being encoded at present."""
+    """Progress of a split job: total chunks, finished chunks, and chunks being encoded."""
 
     chunks: int
     done: int
@@ -18,9 +18,9 @@ class SplitProgress(Frozen):
 
 
 def split_progress(job: JobRecord, parts: Sequence[JobRecord]) -> SplitProgress | None:
-    """Return how far a SPLIT job is, or None if the job is not SPLIT.
+    """Return the progress of a SPLIT job, or None if the job is not SPLIT.
 
-    Chunks are weighted by their frames. Once all chunks are done, the progress is the join's.
+    Chunks are weighted by their frames. Once all chunks are done, it is the join's progress.
     """
     if job.split is None or job.state is not JobState.SPLIT:
         return None
@@ -44,7 +44,7 @@ def split_progress(job: JobRecord, parts: Sequence[JobRecord]) -> SplitProgress 
 
 
 def _share(part: JobRecord) -> float:
-    """Return the encoded share of a chunk, 0 to 1. Phases other than ENCODE are short: they count 0."""
+    """Return the encoded share of a chunk, 0 to 1. Other phases than ENCODE are short and count as 0."""
     if part.state is JobState.DONE:
         return 1.0
     encoding = part.progress is not None and part.progress.phase is Phase.ENCODE

@@ -1,4 +1,4 @@
-"""Decide the verdict on a delivery in one pure function; the worker only carries it out."""
+"""Decide the verdict on a delivery in one pure function; the worker only executes it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ REQUEUED_CHUNK_DELAY_S = 3.0
 
 
 class FailureClass(StrEnum):
-    """Why a delivery was buried; `hevcq redrive --class` selects by it."""
+    """The class of failure that buried a delivery; `hevcq redrive --class` selects by it."""
 
     MESSAGE = "message"
     GONE = "gone"
@@ -63,17 +63,17 @@ class FailureClass(StrEnum):
 
 
 class Done(Frozen):
-    """A rendition is published and recorded: acknowledge."""
+    """Acknowledge: a rendition is published and recorded."""
 
 
 class Skipped(Frozen):
-    """There is nothing to do, for a reason that is recorded: acknowledge."""
+    """Acknowledge: there is nothing to do, for a recorded reason."""
 
     reason: str
 
 
 class RetryIn(Frozen):
-    """Count one failure and come back after `seconds`."""
+    """Count one failure and retry the delivery after `seconds`."""
 
     seconds: float = Field(ge=0)
     reason: str
@@ -81,7 +81,7 @@ class RetryIn(Frozen):
 
 
 class Bury(Frozen):
-    """Make it a dead letter with the reason."""
+    """Make the delivery a dead letter, with the reason."""
 
     reason: str
     failure_class: FailureClass
@@ -89,10 +89,10 @@ class Bury(Frozen):
 
 
 class Release(Frozen):
-    """Give the work back at once, uncounted.
+    """Return the task to the queue without counting a failure.
 
-    What it is delayed for, this worker's next work would meet as well, so the worker waits too. Not
-    if its failure may be this worker's (`suspected_worker_fault`): then another worker is to have it first.
+    A delay applies to the worker as well, because its next delivery would hit the same condition. It
+    does not if the worker may be the cause (`suspected_worker_fault`): another worker tries first.
     """
 
     reason: str
@@ -101,7 +101,7 @@ class Release(Frozen):
 
 
 class Abandon(Frozen):
-    """Touch nothing: the lease is no longer ours, so another worker decides."""
+    """Leave the delivery unchanged: the lease is lost, so another worker decides."""
 
     reason: str
 
@@ -110,7 +110,7 @@ Verdict = Done | Skipped | RetryIn | Bury | Release | Abandon
 
 
 class Limits(Frozen):
-    """A profile's numbers that the verdict depends on."""
+    """The limits of a profile that the verdict depends on."""
 
     max_failures: int = Field(default=3, ge=1)
     max_crashes: int = Field(default=3, ge=1)
@@ -140,7 +140,7 @@ _CLASSES: tuple[tuple[type[HevcqError], FailureClass], ...] = (
 
 
 def classify(error: BaseException) -> FailureClass:
-    """Return the failure class of `error`; an exception nobody named is INTERNAL."""
+    """Return the failure class of `error`; an unlisted exception is INTERNAL."""
     for kind, failure_class in _CLASSES:
         if isinstance(error, kind):
             return failure_class
@@ -148,7 +148,7 @@ def classify(error: BaseException) -> FailureClass:
 
 
 class Handling(StrEnum):
-    """The four ways an error is handled."""
+    """The four ways to handle an error."""
 
     NEVER_AGAIN = "never_again"
     LATER = "later"
@@ -157,7 +157,7 @@ class Handling(StrEnum):
 
 
 def handling(error: BaseException) -> Handling:
-    """Return how `error` is handled; unknown exceptions retry until the failures are used up."""
+    """Return the handling of `error`; unknown exceptions are retried until the failures are used up."""
     if isinstance(error, (LeaseLost, StaleFence)):
         return Handling.HANDS_OFF
     if isinstance(error, (Interruption, WorkerUnfit, DiskFull, StorageError)):
@@ -170,12 +170,12 @@ def handling(error: BaseException) -> Handling:
 def verdict(
     error: BaseException, *, failures: int, limits: Limits, jitter: float, attempt: int = 1
 ) -> Verdict:
-    """Decide what becomes of a delivery whose work ended in `error`.
+    """Decide the verdict on a delivery whose work ended in `error`.
 
     `failures` counts earlier failures of this job; `jitter` is a random number in [0, 1) that
-    spreads the back-off over the upper half of its interval. A full disk or a sick worker gives
-    the work back uncounted, because the job is not to blame; a disk that stays full backs off by
-    `attempt`, the receives of this message, so that it does not use up the queue's max_receives.
+    spreads the back-off over the upper half of its interval. A full disk or an unhealthy worker
+    returns the task uncounted, because the job is not the cause; a disk that stays full backs off
+    by `attempt`, the receives of this message, to stay below the queue's max_receives.
     """
     reason, failure_class = sentence(error), classify(error)
     tail = tuple(error.tail) if isinstance(error, EncoderFailed) else ()
@@ -185,7 +185,7 @@ def verdict(
             return Abandon(reason=reason)
         case Handling.GIVE_BACK:
             if isinstance(error, Trailing):
-                # At once it would be this very worker that takes it again.
+                # Without a delay this same worker would receive it again.
                 return Release(reason=reason, delay_s=REQUEUED_CHUNK_DELAY_S)
             waits = isinstance(error, (DiskFull, StorageError))
             delay = backoff(max(0, attempt - 1), limits, jitter) if waits else 0.0
@@ -208,7 +208,7 @@ def backoff(failures: int, limits: Limits, jitter: float) -> float:
 
 
 def sentence(error: BaseException) -> str:
-    """Return one line that says what went wrong, for people."""
+    """Return a one-line description of `error` for people."""
     if isinstance(error, HevcqError):
         return " ".join(str(error).split())
     return " ".join(f"{type(error).__name__}: {error}".split())
