@@ -1,4 +1,4 @@
-"""A profile: a recipe plus its queue numbers, one file `workers/<name>.yaml` each.
+"""Model a profile: a recipe plus its queue numbers, in one file `workers/<name>.yaml`.
 
 Python validates the file with this model; Terraform reads the same file (`yamldecode`), so a
 queue's visibility and its worker's heartbeat cannot disagree.
@@ -18,28 +18,28 @@ from hevcq.domain.model import Frozen
 from hevcq.domain.verdict import Limits
 
 MAX_VISIBILITY_S = 43_200
-"""SQS's longest visibility timeout, 12 h from the receive
+"""SQS's longest visibility timeout in seconds, 12 h from the receive
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html)."""
 MAX_RETENTION_S = 1_209_600
-"""SQS's longest retention, 14 days."""
+"""SQS's longest retention in seconds, 14 days."""
 
 
 class VideoCodec(StrEnum):
-    """The codecs a recipe can ask for."""
+    """The video codecs that a recipe can request."""
 
     HEVC = "hevc"
     H264 = "h264"
 
 
 class PixelFormatPolicy(StrEnum):
-    """Keep the source's chroma and depth, or make 8-bit 4:2:0 for every player."""
+    """Keep the source's chroma and bit depth, or convert to 8-bit 4:2:0 for every player."""
 
     KEEP = "keep"
     YUV420P = "yuv420p"
 
 
 class LossPolicy(StrEnum):
-    """What to do with a thing the target cannot hold as it is; decided before encoding."""
+    """Handle a feature that the target cannot hold unchanged; decided before encoding."""
 
     KEEP = "keep"
     CONVERT = "convert"
@@ -48,14 +48,14 @@ class LossPolicy(StrEnum):
 
 
 class AudioPolicy(StrEnum):
-    """Copy audio where the container allows it, else encode; or always encode."""
+    """Copy audio where the container allows it and encode it otherwise, or always encode it."""
 
     COPY = "copy"
     ENCODE = "encode"
 
 
 class Container(StrEnum):
-    """`source` keeps MP4, MOV and Matroska and turns all else into Matroska."""
+    """The rendition's container; `source` keeps MP4, MOV and Matroska and makes the rest Matroska."""
 
     SOURCE = "source"
     MP4 = "mp4"
@@ -63,7 +63,7 @@ class Container(StrEnum):
 
 
 class Preflight(StrEnum):
-    """How the source is checked before the encode: a full decode, a demux pass, or not at all."""
+    """Check the source before the encode by a full decode, by a demux pass, or not at all."""
 
     DECODE = "decode"
     DEMUX = "demux"
@@ -71,7 +71,7 @@ class Preflight(StrEnum):
 
 
 class PictureMetric(StrEnum):
-    """What gate G8 measures with."""
+    """The picture metric of gate G8."""
 
     SSIM = "ssim"
     OFF = "off"
@@ -113,7 +113,7 @@ class Video(Frozen):
 
     @property
     def scales(self) -> bool:
-        """Whether the recipe fits the picture into a box."""
+        """Whether the recipe scales the picture into a box."""
         return self.max_width is not None and self.max_height is not None
 
 
@@ -276,7 +276,7 @@ class QueueNumbers(Frozen):
 
     @property
     def limits(self) -> Limits:
-        """The numbers the verdict depends on."""
+        """The limits that the verdict depends on."""
         return Limits(
             max_failures=self.max_failures,
             max_crashes=self.max_crashes,
@@ -322,7 +322,7 @@ class Profile(Frozen):
 
     @property
     def revision(self) -> str:
-        """A 12-digit digest of what the rendition is; how the work is shared out does not count."""
+        """The recipe's digest of 12 digits; it excludes how the work is divided among workers."""
         recipe = self.model_dump(
             mode="json", exclude={"chunking", "queue", "fleet", "description", "subscribe"}
         )

@@ -1,1 +1,1 @@
-"""What a media file is: streams, containers, pixel formats, provenance."""
+"""Model a media file: streams, containers, pixel formats and provenance."""

@@ -1,6 +1,6 @@
-"""Which containers are read, which one a rendition gets, and what each can hold.
+"""List the containers that are read, choose a rendition's, and state the codecs each can hold.
 
-Each table was tried with ffmpeg 5.1 by copying a stream of the codec into the container under
+Each table was tested with ffmpeg 5.1 by copying a stream of the codec into the container with
 `-xerror`; see https://ffmpeg.org/ffmpeg-formats.html for the muxers.
 """
 
@@ -16,7 +16,7 @@ READABLE = frozenset(
         "wav", "nsv", "roq", "3dostr", "bink", "swf",
     }
 )  # fmt: skip
-"""Demuxers that read one file and nothing else: no playlist, no pattern, no device, no filter."""
+"""Demuxers that read exactly one file: no playlist, pattern, device or filter."""
 
 MP4 = "mp4"
 MOV = "mov"
@@ -36,7 +36,7 @@ AUDIO: dict[str, frozenset[str]] = {
         | (_PCM - {"pcm_s24be", "pcm_s32be"})
     ),
 }
-"""Audio that is copied. FLAC and TrueHD in MP4 are experimental in ffmpeg 5.1, so they are not."""
+"""Audio codecs that are copied; not FLAC and TrueHD in MP4, which are experimental in ffmpeg 5.1."""
 
 TEXT_SUBTITLES = frozenset(
     {"subrip", "ass", "ssa", "webvtt", "mov_text", "text", "srt", "eia_608", "microdvd", "sami"}
@@ -53,14 +53,14 @@ SUBTITLES: dict[str, frozenset[str]] = {
 }
 SUBTITLE_ENCODERS = {MP4: ("mov_text", "mov_text"), MOV: ("mov_text", "mov_text"),
                      MATROSKA: ("subrip", "srt")}  # fmt: skip
-"""What text is converted to, as ffprobe names the codec, and the ffmpeg encoder that makes it."""
+"""Target codec of converted text subtitles, as ffprobe names it, and the ffmpeg encoder for it."""
 
 PICTURES: dict[str, frozenset[str]] = {
     MP4: frozenset({"mjpeg", "png"}),
     MOV: frozenset(),
     MATROSKA: frozenset({"mjpeg", "png", "gif", "bmp", "webp", "tiff"}),
 }
-"""Cover art. In MOV ffmpeg writes none; in Matroska it is an attached file."""
+"""Codecs of cover art. ffmpeg writes none in MOV; in Matroska it is an attached file."""
 
 DATA_TAGS: dict[str, frozenset[str]] = {
     MP4: frozenset({"gpmd"}),
@@ -70,16 +70,16 @@ DATA_TAGS: dict[str, frozenset[str]] = {
 """Data tracks that the muxer can copy, by codec tag (GoPro's telemetry)."""
 
 REMADE_TAGS = frozenset({"tmcd", "text"})
-"""Data tracks that the MP4 muxer writes anew itself: the time code, and the chapter titles."""
+"""Data tracks that the MP4 muxer itself writes again: the time code and the chapter titles."""
 
 
 def demuxers(info: MediaInfo) -> frozenset[str]:
-    """Return the names of the demuxer that reads the file."""
+    """Return the names of the file's demuxer."""
     return frozenset(name for name in info.format_name.split(",") if name)
 
 
 def readable(info: MediaInfo) -> bool:
-    """Whether the demuxer is one that can only read the file itself."""
+    """Return whether the file's demuxer can read only the file itself."""
     names = demuxers(info)
     return bool(names) and names <= READABLE
 
@@ -87,8 +87,8 @@ def readable(info: MediaInfo) -> bool:
 def target_container(wanted: Container, info: MediaInfo) -> str:
     """Return the muxer of the rendition: mp4, mov or matroska.
 
-    `source` keeps MP4 and MOV (told apart by the brand, for they share a demuxer) and makes
-    Matroska of everything else. A file without a brand is QuickTime's: it had none before MP4
+    `source` keeps MP4 and MOV (distinguished by the brand, because they share a demuxer) and gives
+    Matroska for everything else. A file without a brand is QuickTime: it had no brand before MP4
     (https://developer.apple.com/documentation/quicktime-file-format/file_type_compatibility_atom).
     """
     if wanted is Container.MP4:
@@ -99,5 +99,5 @@ def target_container(wanted: Container, info: MediaInfo) -> str:
 
 
 def is_mp4_family(muxer: str) -> bool:
-    """Whether the muxer is of the MP4 family, which needs codec tags and an index."""
+    """Return whether the muxer is of the MP4 family, which needs codec tags and an index."""
     return muxer in {MP4, MOV}

@@ -1,7 +1,9 @@
-"""What a media file is, as typed facts: the result of a probe, and of a measuring pass.
+"""Model the facts of a media file: the results of a probe and of a demux pass.
 
-Nothing here trusts an extension. Fractions stay exact as `num/den` strings; times are seconds in
-float for display, and integer ticks of the stream's time base where exactness matters.
+No fact depends on a file name's extension. Fractions stay exact as `num/den` strings; times are
+float seconds for display, and integer ticks of the stream's time base where exactness matters.
+The docstrings of MediaInfo and its parts are in the schema that `facts_version` digests: a changed
+one makes every catalog probe its files again.
 """
 
 from __future__ import annotations
@@ -87,12 +89,12 @@ class VideoFacts(Frozen):
 
     @property
     def interlaced(self) -> bool:
-        """Whether the pictures are fields."""
+        """Whether the field order is that of interlaced video."""
         return self.field_order not in {"", "progressive", "unknown"}
 
     @property
     def display_size(self) -> tuple[int, int]:
-        """Width and height as shown: square pixels, after rotation."""
+        """Display width and height in square pixels, after rotation."""
         num, _, den = self.sample_aspect.partition(":")
         wide = round(self.width * int(num) / int(den)) if int(num) and int(den) else self.width
         return (self.height, wide) if self.rotation % 180 == 90 else (wide, self.height)
@@ -160,7 +162,7 @@ class MediaInfo(Frozen):
 
 
 class TrackMeasure(Frozen):
-    """What a packet pass counted in one stream. Times are in seconds, from packet timestamps."""
+    """The counts of a demux pass for one stream. Times are in seconds, from packet timestamps."""
 
     index: int
     kind: StreamKind
@@ -178,12 +180,12 @@ class TrackMeasure(Frozen):
 
 
 class Measurement(Frozen):
-    """A demux pass over a whole file: what is really there, against what its header claims."""
+    """The result of a demux pass: the actual content of a whole file, not its header's claims."""
 
     tracks: tuple[TrackMeasure, ...]
     errors: tuple[str, ...] = Field(default=(), description="error-level lines of the pass")
     seconds: float = Field(default=0.0, description="wall time the pass took")
 
     def track(self, index: int) -> TrackMeasure | None:
-        """Return the measure of the stream with that index, if it was seen."""
+        """Return the measurement of the stream with that index, or None if the pass did not see it."""
         return next((track for track in self.tracks if track.index == index), None)

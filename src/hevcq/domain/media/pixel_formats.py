@@ -1,8 +1,8 @@
-"""Pixel formats: what an encoder is given for what a decoder hands out, without loss of depth.
+"""Choose the encoder's pixel format for a decoder's, without loss of bit depth.
 
-The left side is what ffprobe reports, the right what libx265 and libx264 take
-(`ffmpeg -h encoder=libx265`, `-h encoder=libx264`). A format that is not here is refused: alpha,
-14 and 16 bits, and whatever comes next.
+The keys are the names that ffprobe reports, the values the formats that libx265 and libx264 accept
+(`ffmpeg -h encoder=libx265`, `-h encoder=libx264`). Formats that are not listed are refused: alpha,
+14 and 16 bits, and any future format.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _SUBSAMPLING = {"420": (True, True), "422": (True, False), "444": (False, False)
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """A pixel format of an encoder: family (420, 422, 444, gray, gbr), and bits per sample."""
+    """An encoder's pixel format: family (420, 422, 444, gray, gbr) and bits per sample."""
 
     family: str
     bits: int
 
     @property
     def name(self) -> str:
-        """ffmpeg's name of it."""
+        """ffmpeg's name of the pixel format."""
         base = {"gray": "gray", "gbr": "gbrp"}.get(self.family, f"yuv{self.family}p")
         if self.bits == 8:
             return base
@@ -58,11 +58,11 @@ def _formats() -> dict[str, Pixels]:
 
 FORMATS = _formats()
 DEEPEST = {VideoCodec.HEVC: 12, VideoCodec.H264: 10}
-"""The most bits per sample that the encoder takes."""
+"""Largest bit depth per sample that each encoder accepts."""
 
 
 def kept(source: str, codec: VideoCodec) -> Pixels | None:
-    """Return the encoder's pixel format that holds all of `source`, or None if there is none."""
+    """Return the encoder's pixel format that holds `source` without loss, or None."""
     found = FORMATS.get(source)
     if found is None or found.bits > DEEPEST[codec]:
         return None
@@ -72,20 +72,20 @@ def kept(source: str, codec: VideoCodec) -> Pixels | None:
 
 
 def plain(source: str) -> Pixels | None:
-    """Return 8-bit 4:2:0 if `source` is YUV that can become it, else None."""
+    """Return 8-bit 4:2:0 if `source` is YUV that can be converted to it, else None."""
     found = FORMATS.get(source)
     return Pixels("420", 8) if found is not None and found.family.isdigit() else None
 
 
 def full_range(source: str, colour_range: str) -> bool:
-    """Whether samples use the whole range: by the tag, or by the old `yuvj` names."""
+    """Return whether samples use the full range, by the tag or by the deprecated `yuvj` names."""
     return source.startswith("yuvj") or colour_range in {"pc", "jpeg", "full"}
 
 
 def reported(chosen: Pixels, codec: VideoCodec, *, full: bool) -> str:
-    """Return what ffprobe calls an encode in these pixels: full range may go by a `yuvj` name.
+    """Return ffprobe's name for an encode in this pixel format; full range may have a `yuvj` name.
 
-    libavcodec's H.264 decoder says yuvj for 4:2:0, 4:2:2 and 4:4:4, its HEVC decoder for 4:2:0.
+    libavcodec's H.264 decoder reports yuvj for 4:2:0, 4:2:2 and 4:4:4, its HEVC decoder for 4:2:0.
     """
     families = {"420"} if codec is VideoCodec.HEVC else {"420", "422", "444"}
     if full and chosen.bits == 8 and chosen.family in families:

@@ -1,7 +1,7 @@
-"""The mark by which hevcq knows its own renditions: who made this file, by which recipe.
+"""Mark renditions with their profile and revision, so that hevcq recognises its own files.
 
-Matroska and MOV take a tag named `hevcq`. Plain MP4 keeps only the tags that iTunes knows, so
-there the mark is the "encoding tool", which ffprobe reads back as `encoder`.
+Matroska and MOV hold a tag named `hevcq`. Plain MP4 keeps only the tags that iTunes defines, so
+its mark is the "encoding tool", which ffprobe reports as `encoder`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def tool_mark(profile: str, revision: str) -> str:
 
 
 def found_mark(info: MediaInfo) -> str | None:
-    """Return `profile/revision` if the file is a rendition of hevcq's, else None."""
+    """Return `profile/revision` if the file is a rendition made by hevcq, else None."""
     for tags in (info.tags, *(stream.tags for stream in info.streams)):
         for name, value in tags.items():
             if name.lower() == KEY:

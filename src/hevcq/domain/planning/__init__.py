@@ -1,1 +1,1 @@
-"""What to do with a source: skip it, or encode it in a stated way."""
+"""Plan a source's processing: skip it, refuse it, or encode it in a stated way."""

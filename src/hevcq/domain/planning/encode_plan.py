@@ -1,6 +1,6 @@
-"""What to do with a source: skip it, refuse it, or encode it in exactly this way.
+"""Model the plan for a source: skip it, refuse it, or encode it in exactly this way.
 
-These are the values; `domain.planner.make_plan` is the pure function that makes them.
+These are the values; the pure function `domain.planning.planner.make_plan` makes them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hevcq.domain.profile import Profile
 
 
 class SkipReason(StrEnum):
-    """Why there is nothing to do; stable words, shown and recorded."""
+    """The reason to skip a source; stable codes, displayed and recorded."""
 
     ALREADY_TARGET = "already_target"
     SMALLER_THAN_BOX = "smaller_than_box"
@@ -30,11 +30,11 @@ _SAYS = {
     SkipReason.NOT_SMALLER: "Saves too little: {}",
     SkipReason.REMEMBERED: "The same bytes were tried before, and saved too little: {}",
 }
-"""How a reason reads whose detail is no sentence of its own."""
+"""Sentences for the reasons whose detail is not a sentence of its own."""
 
 
 def skip_in_words(reason: str) -> tuple[SkipReason | None, str]:
-    """Return the code and the sentence of a skipped job's reason, as the ledger has it."""
+    """Return the code and the sentence of a skipped job's reason, given as the ledger records it."""
     code, colon, detail = reason.partition(": ")
     if not colon or code not in set(SkipReason):
         return None, reason
@@ -44,21 +44,21 @@ def skip_in_words(reason: str) -> tuple[SkipReason | None, str]:
 
 
 class Skip(Frozen):
-    """There is nothing to do."""
+    """Skip the source: there is nothing to do."""
 
     reason: SkipReason
     detail: str = Field(description="one sentence for people")
 
 
 class Refuse(Frozen):
-    """A named policy forbids encoding this source."""
+    """Refuse the source: a named policy forbids encoding it."""
 
     policy: str = Field(description="the profile key that says so, e.g. 'policies.dolby_vision'")
     detail: str = Field(description="one sentence: what was found and what to do")
 
 
 class Action(StrEnum):
-    """What happens to one stream."""
+    """The action on one stream."""
 
     COPY = "copy"
     ENCODE = "encode"
@@ -67,7 +67,7 @@ class Action(StrEnum):
 
 
 class VideoTarget(Frozen):
-    """What the main picture must be, and how to get there."""
+    """The target of the main video stream: its required properties and the way to encode it."""
 
     encoder: str = Field(description="libx265 or libx264")
     codec: str = Field(description="hevc or h264, as ffprobe says")
@@ -89,10 +89,10 @@ class VideoTarget(Frozen):
 
 
 class StreamPlan(Frozen):
-    """What happens to one source stream.
+    """The plan for one source stream.
 
-    `position` is its index in the output (None when dropped); `codec` is ffprobe's name of the
-    codec the output must have, `encoder` the ffmpeg encoder ("copy" to copy).
+    `position` is its index in the output (None if dropped); `codec` is ffprobe's name of the
+    output's required codec, and `encoder` the ffmpeg encoder ("copy" to copy).
     """
 
     source_index: int
@@ -110,7 +110,7 @@ class StreamPlan(Frozen):
 
 
 class EncodePlan(Frozen):
-    """Exactly how to encode a source."""
+    """The complete plan for encoding a source."""
 
     profile: str
     revision: str
@@ -125,17 +125,17 @@ class EncodePlan(Frozen):
 
     @property
     def kept(self) -> tuple[StreamPlan, ...]:
-        """The streams of the output, in output order."""
+        """The plans of the output's streams, in output order."""
         live = [stream for stream in self.streams if stream.position is not None]
         return tuple(sorted(live, key=lambda stream: stream.position or 0))
 
     @property
     def main_video(self) -> StreamPlan:
-        """The stream that is the video."""
+        """The plan of the main video stream."""
         return next(s for s in self.kept if s.kind is StreamKind.VIDEO)
 
 
 Plan = Skip | Refuse | EncodePlan
 
 Planner = Callable[[Profile, MediaInfo], Plan]
-"""Decides what to do with a source of these facts under a profile: `domain.planner.make_plan`."""
+"""Makes the plan for a source from a profile and its facts: `domain.planning.planner.make_plan`."""

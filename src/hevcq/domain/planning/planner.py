@@ -1,7 +1,7 @@
-"""From profile and facts to a plan: skip, refuse, or encode in exactly this way.
+"""Make the plan for a source from a profile and its facts: skip, refuse, or encode it.
 
-Pure: no I/O, no clock. Every loss is decided here, before anything runs, by a policy that has a
-name; what is changed or left out is a notice in the plan.
+Pure: no I/O, no clock. Every loss is decided here, before anything runs, by a named policy; each
+change or omission is a notice in the plan.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from hevcq.domain.planning.video import smaller_than_box
 from hevcq.domain.profile import Profile
 
 _LAST = {StreamKind.ATTACHMENT: 1, StreamKind.PICTURE: 2}
-"""Files and covers come last: demuxers report them after the tracks, in this order."""
+"""Order of attachments and covers after the tracks, as demuxers report them."""
 
 
 def make_plan(profile: Profile, info: MediaInfo) -> Plan:
-    """Decide what to do with a source of these facts under this profile."""
+    """Make the plan for a source with these facts under this profile."""
     if not containers.readable(info):
         return Refuse(
             policy="container",
@@ -61,7 +61,7 @@ def _no_video() -> Skip:
 
 
 def _main_video(info: MediaInfo) -> Stream | None:
-    """Return the video: the first video stream that is not a cover picture."""
+    """Return the main video: the first video stream that is not cover art."""
     videos = info.of_kind(StreamKind.VIDEO)
     return videos[0] if videos else None
 
@@ -92,7 +92,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
 
 
 def _numbered(streams: list[StreamPlan]) -> tuple[StreamPlan, ...]:
-    """Give each kept stream its position: source order, with files and covers last."""
+    """Give each kept stream its output position: source order, with attachments and covers last."""
     kept = [stream for stream in streams if stream.action != "drop"]
     kept.sort(key=lambda stream: _LAST.get(stream.kind, 0))
     position = {stream.source_index: place for place, stream in enumerate(kept)}

@@ -1,7 +1,7 @@
-"""What becomes of each stream beside the main picture: carried, converted, dropped or refused.
+"""Plan each stream besides the main video: copied, converted, dropped or refused.
 
-Pure functions. Each returns a StreamPlan without a position (the planner numbers them), or the
-Refuse of a named policy.
+Pure functions. Each returns a StreamPlan without a position (the planner numbers the streams), or
+the Refuse of a named policy.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from hevcq.domain.planning.video import target_of
 from hevcq.domain.profile import AudioPolicy, LossPolicy, Profile
 
 AUDIO_CODECS = {"aac": "aac", "libopus": "opus", "flac": "flac"}
-"""What ffprobe calls the output of each audio encoder."""
+"""ffprobe's codec name for the output of each audio encoder."""
 LOSSLESS = frozenset({"flac"})
 MOST_CHANNELS = 8
-"""The most channels the AAC and Opus encoders of ffmpeg take in a layout every player knows."""
+"""Most channels that ffmpeg's AAC and Opus encoders accept in a layout known to every player."""
 _USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-"""What ffmpeg takes so many channels for that nobody names (libavutil's default layouts)."""
+"""Layouts that ffmpeg assumes for unnamed channels, by their number (libavutil's defaults)."""
 
 Decision = StreamPlan | Refuse
 
 
 def plan_stream(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Decision:
-    """Decide what becomes of one stream; every video stream given here is an extra one."""
+    """Plan one stream; every video stream given here is an additional one."""
     match stream.kind:
         case StreamKind.VIDEO:
             return _extra_video(profile, stream, muxer)
@@ -45,10 +45,10 @@ def plan_stream(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -
 
 
 def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
-    """Decide how a video stream is encoded, or which policy forbids it.
+    """Plan the encode of a video stream, or refuse it by a named policy.
 
-    ffmpeg 5.1 labels kept fields in Matroska and MOV as "tb" or "bt" whatever their order is, so
-    they are kept in MP4 only, where the order is read from the pictures.
+    ffmpeg 5.1 labels interlaced video in Matroska and MOV as "tb" or "bt" whatever the field order,
+    so fields are kept in MP4 only, where the field order is read from the pictures.
     """
     target = target_of(profile, stream)
     if isinstance(target, Refuse):
@@ -96,7 +96,7 @@ def _audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
 
 
 def _named_by_file(stream: Stream) -> bool:
-    """Whether only the container tells the places of its channels, and not the usual ones."""
+    """Return whether only the container names the channel layout, and it is not the default one."""
     facts = stream.audio
     if facts is None or not stream.codec.startswith("pcm_") or facts.channels <= 2:
         return False
@@ -193,9 +193,10 @@ def _by_policy(
     held: bool,
     drops_held: bool = True,
 ) -> Decision:
-    """Copy what the container holds; of the rest, drop what the policy lets go.
+    """Copy a stream that the container can hold; drop another if the policy permits it.
 
-    A policy of drop also drops what could be held, unless it speaks only of what cannot.
+    The policy `drop` also drops streams that the container can hold, unless it covers only the
+    streams that it cannot.
     """
     name, what = named
     if held and not (policy is LossPolicy.DROP and drops_held):

@@ -1,4 +1,4 @@
-"""What becomes of a picture: refused by a named policy, or a target that gates can check.
+"""Plan the encode of a video stream: a target that gates can check, or a named policy's refusal.
 
 Pure functions over a profile and the facts of one video stream.
 """
@@ -15,15 +15,15 @@ from hevcq.domain.profile import LossPolicy, PixelFormatPolicy, Profile, VideoCo
 
 ENCODERS = {VideoCodec.HEVC: "libx265", VideoCodec.H264: "libx264"}
 TAGS = {VideoCodec.HEVC: "hvc1", VideoCodec.H264: "avc1"}
-"""Codec tags in MP4 and MOV. Apple's players open HEVC only as hvc1
+"""Codec tags in MP4 and MOV. Apple's players accept HEVC only as hvc1
 (https://developer.apple.com/documentation/http-live-streaming/hls-authoring-specification-for-apple-devices)."""
 HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 SMALLEST = 16
-"""The smallest side in pixels: libx265 refuses a picture below its smallest coding tree unit."""
+"""Smallest side in pixels: libx265 refuses a picture below its smallest coding tree unit."""
 
 
 def smaller_than_box(profile: Profile, facts: VideoFacts) -> str:
-    """Return how the displayed picture is smaller than the box in both directions, or ""."""
+    """Return a description if the displayed picture is smaller than the box in both directions, else ""."""
     if not profile.video.scales:
         return ""
     wide, high = _shown(facts)
@@ -34,7 +34,7 @@ def smaller_than_box(profile: Profile, facts: VideoFacts) -> str:
 
 
 def target_of(profile: Profile, stream: Stream) -> VideoTarget | Refuse:
-    """Decide what the picture of one video stream must be, or which policy forbids it."""
+    """Return the target of one video stream, or the refusal of a named policy."""
     facts = stream.video
     if facts is None or stream.codec in {"", "unknown"}:
         return Refuse(
@@ -71,7 +71,7 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
             "one picture cannot be; cut the video where it changes.",
         )
     if facts.turned_by_pictures:
-        # ffmpeg 5.1 turns the pictures that carry such a message and leaves the others as they are.
+        # ffmpeg 5.1 rotates the pictures that carry such a message and leaves the others unchanged.
         return Refuse(
             policy="video",
             detail="Some pictures say that they are to be shown turned (H.264's display "
@@ -81,14 +81,14 @@ def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
 
 
 def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Refuse | None:
-    """Features that no encoder here carries: only a policy of drop (or convert) lets them go."""
+    """Refuse features that no encoder here preserves, unless the policy is drop (or convert)."""
     policies = profile.policies
     never_carried = (
         (facts.dolby_vision, "dolby_vision", policies.dolby_vision, "Dolby Vision metadata"),
         (facts.hdr10_plus, "hdr10_plus", policies.hdr10_plus, "HDR10+ dynamic metadata"),
         (facts.closed_captions, "closed_captions", policies.closed_captions, "closed captions"),
         (facts.stereo_3d, "stereo_3d", policies.stereo_3d, "a stereoscopic layout"),
-        # The parts of a split video could not hold it, and MP4 only as an experiment of ffmpeg's.
+        # The parts of a split video cannot hold it, and ffmpeg's support in MP4 is experimental.
         (facts.spherical, "spherical", policies.spherical, "a spherical (360 degree) mapping"),
     )
     for present, name, policy, what in never_carried:
@@ -120,11 +120,11 @@ def _refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
 
 
 def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
-    """Fields are kept only where the encoder marks them truly.
+    """Refuse to keep fields where the encoder does not mark them correctly.
 
     libx265 3.5 behind ffmpeg 5.1 marks every picture of `interlace=1` as a top field, and writes
     no picture timing for `pic-struct=3`, so tag and picture would disagree (measured with the
-    trace_headers filter); libx264 does it right, but neither scaled nor turned.
+    trace_headers filter). libx264 marks them correctly, unless the video is scaled or rotated.
     """
     if not facts.interlaced:
         return None
@@ -209,13 +209,13 @@ def _scaled(profile: Profile, facts: VideoFacts) -> tuple[tuple[int, int], Fract
 
 
 def _box(profile: Profile, wide: Fraction, high: Fraction) -> tuple[int, int]:
-    """Return the box, turned on its side for a portrait picture."""
+    """Return the box in pixels, rotated by 90 degrees for a portrait picture."""
     box = profile.video.max_width or 0, profile.video.max_height or 0
     return (box[1], box[0]) if high > wide else box
 
 
 def _shown(facts: VideoFacts) -> tuple[Fraction, Fraction]:
-    """Return the size as displayed, upright and with square pixels, exactly."""
+    """Return the exact display size in square pixels, after rotation."""
     width, height = _upright(facts)
     return width * _aspect(facts), Fraction(height)
 
@@ -226,7 +226,7 @@ def _upright(facts: VideoFacts) -> tuple[int, int]:
 
 
 def _aspect(facts: VideoFacts) -> Fraction:
-    """Return the sample aspect of the upright picture."""
+    """Return the sample aspect ratio of the rotated picture."""
     num, _, den = facts.sample_aspect.partition(":")
     if not (num.isdigit() and den.isdigit() and int(num) and int(den)):
         return Fraction(1)
@@ -235,12 +235,12 @@ def _aspect(facts: VideoFacts) -> Fraction:
 
 
 def _even(size: Fraction) -> int:
-    """Round to the nearest even number, at least SMALLEST."""
+    """Round a side in pixels to the nearest even number, at least SMALLEST."""
     return max(SMALLEST, round(size / 2) * 2)
 
 
 def _colour(colour: Colour, *, full: bool, sited: bool) -> Colour:
-    """Return the tags that are known; chroma has a place of its own in 4:2:0 only."""
+    """Return the colour tags that are known; the chroma location matters in 4:2:0 only."""
 
     def known(word: str) -> str:
         return "" if word in {"unknown", "unspecified", "reserved"} else word
