@@ -11,7 +11,7 @@ from hevcq.domain.model import Frozen
 
 
 class ChunkMode(StrEnum):
-    """`auto` splits long videos, `always` whatever can be split exactly, `off` nothing."""
+    """Split long videos (`auto`), every video that can be split exactly (`always`), or none (`off`)."""
 
     AUTO = "auto"
     OFF = "off"
@@ -21,8 +21,8 @@ class ChunkMode(StrEnum):
 class Chunking(Frozen):
     """How one video is shared out over many workers. Times in seconds of video.
 
-    How many chunks one worker encodes at a time is no part of the recipe: its slots are the
-    setting `workers`, and a slot takes a chunk as it takes any task.
+    The number of chunks that one worker encodes at a time is not part of the recipe: the setting
+    `workers` is the number of its slots, and a slot receives a chunk like any other task.
     """
 
     mode: ChunkMode = Field(

@@ -65,7 +65,10 @@ def plan_chunks(
 def chunks_at(
     profile: Profile, plan: EncodePlan, index: KeyIndex, places: tuple[int, ...]
 ) -> ChunkPlan:
-    """Return the plan whose chunks begin at these positions in `index.keys`; the first must be 0."""
+    """Return the plan whose chunks begin at these positions in `index.keys`.
+
+    Raises ValueError unless the positions start at 0 and increase.
+    """
     if not places or places[0] != 0 or list(places) != sorted(set(places)):
         raise ValueError(f"chunks begin at 0 and rise, not at {places}")
     chunks: list[Chunk] = []
