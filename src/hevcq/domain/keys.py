@@ -62,7 +62,7 @@ def rendition_key(source_key: str, profile: str, extension: str) -> str:
 
     The inbox and its routing folder are removed; the source's own suffix stays in the name
     (`a.mov` becomes `a.mov.mp4`), so that `a.mov` and `a.avi` never collide. A key over 1,024 bytes
-    is shortened to a digest of the whole key and its tail.
+    is shortened to a digest of the whole key and its tail. Raises BadKey if the key is unsafe.
     """
     parts = source_key.split("/")
     if parts[0] == INBOX and len(parts) > 1:
@@ -74,7 +74,10 @@ def rendition_key(source_key: str, profile: str, extension: str) -> str:
 
 
 def certificate_key(rendition: str, sha256: str) -> str:
-    """Return the key of a rendition's certificate; the digest separates those of stale workers."""
+    """Return the key of a rendition's certificate; the digest separates those of stale workers.
+
+    Raises BadKey if the key is unsafe.
+    """
     return check_key(_shortened("", f"{rendition}.{sha256[:16]}.certificate.json"))
 
 
@@ -83,7 +86,8 @@ def key_for_path(path: str, folder: str = EVERY_PROFILE) -> str:
 
     `folder` is the routing folder: `all`, or the one profile that the file is for.
     Bytes that are not UTF-8 become `%XX` and a literal `%` becomes `%25`, so that two names never
-    collide; a path too long for a key is shortened to a digest of the whole path and its tail.
+    collide; a path too long for a key is shortened to a digest of the whole path and its tail. Raises
+    BadKey if the key is unsafe.
     """
     raw = os.fsencode(path)
     text = raw.replace(b"%", b"%25").decode("utf-8", "surrogateescape")
@@ -108,7 +112,7 @@ def work_folder(job_id: str) -> str:
 
 
 def work_key(job_id: str, split: str, name: str) -> str:
-    """Return the key of a split job's plan, part or report."""
+    """Return the key of a split job's plan, part or report. Raises BadKey if it is unsafe."""
     return check_key(f"{work_folder(job_id)}{split}/{name}")
 
 
