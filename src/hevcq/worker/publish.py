@@ -151,8 +151,8 @@ def publish(
     """Publish the rendition and its certificate; return the reference to both.
 
     Raises VerificationFailed unless every gate passed, SourceChanged or SourceGone if the source
-    is no longer the queued one, and LeaseLost, StaleFence or Stopped if this worker may not
-    publish any more.
+    is no longer the queued one, LeaseLost, StaleFence or Stopped if this worker may not publish
+    any more, and NeedsReview if the key holds a rendition that no retry can replace.
     """
     report.phase(Phase.PUBLISH)
     began = context.clock.monotonic()

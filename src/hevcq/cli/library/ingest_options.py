@@ -14,7 +14,7 @@ EVERYTHING = Path("/")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one ingest, as typed."""
+    """The options of one ingest, as typed; `keep_originals` is in days."""
 
     paths: tuple[Path, ...] = ()
     profiles: tuple[str, ...] = ()

@@ -36,7 +36,11 @@ VERBS: dict[Disposition, str] = {
 
 
 def run_shown(app: App, options: Options) -> ExitCode:
-    """Run an ingest with its display; return the exit code. Raise the HevcqError that ends it early."""
+    """Run an ingest with its display; return the exit code.
+
+    Raises UsageError for --workers without the embedded backend, and any HevcqError that ends the
+    ingest early.
+    """
     display, began = create_display(app, options), app.clock.monotonic()
     if options.workers is not None and app.settings.backend != "embedded":
         raise UsageError(
@@ -163,7 +167,10 @@ def print_result(
     began: float,
     error: HevcqError | None = None,
 ) -> ExitCode:
-    """Print the closing table and totals; return the exit code, that of `error` if given."""
+    """Print the closing table and totals; return the exit code, that of `error` if given.
+
+    `began` is when the ingest began, in monotonic seconds.
+    """
     code = exit_code(error) if error is not None else report.code(summary)
     _emit_summary(app, summary, code, display, app.clock.monotonic() - began)
     if not options.as_json and summary.results:

@@ -47,7 +47,10 @@ MIN_SHARE = 0.02
 
 @dataclass(slots=True)
 class Row:
-    """One job that is being worked on."""
+    """One job that is being worked on.
+
+    `percent` is that of the phase, 0 to 100; `speed` is 1 at real time; `since` is wall seconds.
+    """
 
     path: str
     profile: str
@@ -66,7 +69,7 @@ class Row:
 
 @dataclass(slots=True)
 class Totals:
-    """The line of the whole: jobs by end, bytes, and what was planned."""
+    """The line of the whole: numbers of jobs by outcome, bytes saved, and the forecast in seconds."""
 
     jobs: int = 0
     done: int = 0
@@ -149,7 +152,7 @@ class Board:
         return min(1.0, (self._worked + running) / whole)
 
     def eta_s(self, now: float) -> float | None:
-        """Return the seconds still to go: by what was measured, before that by the forecast."""
+        """Return the seconds left at `now` (wall seconds): as measured, before that as forecast."""
         share = self.share()
         if self._started is not None and share >= MIN_SHARE:
             return (now - self._started) * (1 - share) / share
@@ -278,7 +281,7 @@ class Live(Display):
 
 
 def overall(board: Board, now: float) -> str:
-    """Return the line of the whole: done, failed, skipped, saved, time left."""
+    """Return the line of the whole: done, failed, skipped, saved, time left at `now` (wall seconds)."""
     totals = board.totals
     bad = totals.failed + totals.not_placed
     words = [f"{totals.done} of {totals.jobs} done", f"{100 * board.share():.0f} %"]
@@ -291,7 +294,7 @@ def overall(board: Board, now: float) -> str:
 
 
 def picture(board: Board, now: float) -> RenderableType:
-    """Return what the terminal shows now."""
+    """Return what the terminal shows at `now` (wall seconds)."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table

@@ -96,7 +96,8 @@ def _quoted(path: Path) -> str:
 class EncodedChunk:
     """The measured content of an encoded chunk file.
 
-    `pts` are frame times in ticks of the file, `headers` is a digest of the decoder configuration.
+    `pts` are frame times in ticks of the file (one `tick` in seconds), `discarded` is the number of
+    packets without a time or flagged discard, `headers` is a digest of the decoder configuration.
     """
 
     pts: list[int] = field(default_factory=list)
@@ -120,7 +121,11 @@ class EncodedChunk:
 def encode_chunk(
     job: FfmpegRun, plan: ChunkPlan, chunk: Chunk, on_progress: OnProgress
 ) -> ChunkReport:
-    """Encode one chunk to `job.request.output`; see ports.encoder for what it raises."""
+    """Encode one chunk to `job.request.output`.
+
+    Raises what `Encoder.encode` raises, and PartUnfit if ffmpeg reports an error, calls the source
+    damaged, or the encoded chunk differs from the plan.
+    """
     request = job.request
     command = chunk_command(job.tools, request, plan, chunk)
     name = f"Chunk {chunk.index + 1} of {len(plan.chunks)} of {display_name(request.location)}"

@@ -26,7 +26,11 @@ def join(
     covers: Sequence[Path],
     on_progress: OnProgress,
 ) -> EncodeReport:
-    """Write `job.request.output` from the chunk files; see ports.encoder for what it raises."""
+    """Write `job.request.output` from the chunk files.
+
+    Raises what `Encoder.encode` raises, and PartUnfit if a chunk is missing, the chunks' headers
+    differ, or the frame count is not the plan's.
+    """
     request = job.request
     name = display_name(request.location)
     if len(chunk_files) != len(plan.chunks):

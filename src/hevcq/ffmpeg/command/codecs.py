@@ -53,7 +53,10 @@ CODECS: dict[str, Codec] = {
 
 
 def encoder_params(target: VideoTarget, own: dict[str, str | int | float], threads: int) -> Params:
-    """Return the encoder's parameters; those of the profile (`own`) take precedence."""
+    """Return the encoder's parameters; those of the profile (`own`) take precedence.
+
+    `threads` is a number of threads; 0 leaves it to the encoder.
+    """
     codec = CODECS[target.encoder]
     params = dict(codec.base)
     if threads:

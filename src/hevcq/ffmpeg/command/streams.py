@@ -39,7 +39,10 @@ Options = list[tuple[str, str]]
 def track_options(
     track: StreamPlan, source: Stream, profile: Profile, *, muxer: str, threads: int
 ) -> Options:
-    """Return the options of one output stream; the caller appends the stream's number to each name."""
+    """Return the options of one output stream; the caller appends the stream's number to each name.
+
+    `threads` is the encoder's number of threads; 0 leaves it to the encoder.
+    """
     if track.action is Action.COPY:
         made: Options = [("-c", "copy")]
     elif track.video is not None:
@@ -60,7 +63,10 @@ def joined_options(track: StreamPlan, source: Stream, *, muxer: str) -> Options:
 
 
 def chunk_options(target: VideoTarget, profile: Profile, *, threads: int, trim: str) -> Options:
-    """Return the options of one chunk's video: those of a whole encode, after a trim filter."""
+    """Return the options of one chunk's video: those of a whole encode, after a trim filter.
+
+    `threads` is the encoder's number of threads; 0 leaves it to the encoder.
+    """
     options = [(name, value) for name, value in _picture(target, profile, threads)]
     filters = dict(options).get("-filter")
     chain = f"{trim},{filters}" if filters else trim

@@ -18,7 +18,8 @@ from hevcq.ffmpeg.process.output import LineSplitter
 class FrameTimes:
     """The times of a stream's frames in storage order, in ticks, without those flagged discard.
 
-    `keys` holds (frame number, pts, dts) of each key frame, `sizes` is in bytes.
+    `keys` holds (frame number, pts, dts) of each key frame, `sizes` is in bytes. `end` (of the
+    last frame) and `longest_step` (between two dts) are in ticks, `missing` counts frames without pts.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))

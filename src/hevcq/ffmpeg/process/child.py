@@ -116,7 +116,11 @@ def stream_child(
     deadline_s: float | None = None,
     check: Callable[[], None] | None = None,
 ) -> Finished:
-    """Run a program like `run_child`, but pass stdout to `on_chunk` in pieces of at most 64 KiB."""
+    """Run a program like `run_child`, but pass stdout to `on_chunk` in pieces of at most 64 KiB.
+
+    Raises what `run_child` raises (Stopped, LimitExceeded, EncoderStalled, WorkerUnfit,
+    MediaRefused, OutOfMemory, EncoderFailed), and what `on_chunk` raises.
+    """
     if stop.is_set():
         raise Stopped
     child = _start(argv, limits, on_chunk)

@@ -52,7 +52,7 @@ _SSIM = re.compile(r"SSIM .*\bAll:(-?[0-9.]+|nan|inf)")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample at `at_s` seconds: its mean SSIM, and thumbnail pairs of source and output."""
+    """One sample at `at_s` seconds: its mean SSIM (at most 1), and thumbnail pairs of source and output."""
 
     at_s: float
     ssim: float | None

@@ -137,7 +137,11 @@ def seam_problems(
 
 
 def ssim_drop(found: list[float], seam: int) -> float:
-    """Return the SSIM drop from the worst frame around the seam to the worst at it; NaN counts as 0."""
+    """Return the SSIM drop from the worst frame around the seam to the worst at it.
+
+    `found` is the SSIM of each frame (NaN counts as 0), `seam` the index of the first frame after
+    the seam.
+    """
     clean = [value if value == value else 0.0 for value in found]  # noqa: PLR0124 - NaN
     near = clean[max(0, seam - SEAM_FRAMES) : seam + SEAM_FRAMES]
     around = clean[: max(0, seam - SEAM_FRAMES)] + clean[seam + SEAM_FRAMES :]
@@ -164,7 +168,8 @@ def _seam_command(
 def seam_graph(video: tuple[VideoTarget, int], sample: tuple[float, float, int, int]) -> str:
     """Return the filter graph that compares frame by frame; see `picture.sample_graph`.
 
-    `sample` is its start in source and output in seconds, the source stream, and the frame count.
+    `video` is the target and the index of its output stream; `sample` its start in source and output
+    in seconds, the index of the source stream, and the frame count.
     """
     target, made = video
     there, here, stream, frames = sample

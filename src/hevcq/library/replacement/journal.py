@@ -34,8 +34,9 @@ class Record:
     `source` is the original's path, `target` the rendition's (the same unless the suffix changed),
     `new` the rendition's temporary path, `retained` where the original is kept. `aside` is the
     temporary name for the exchange of rendition and original, or for the original when `retained`
-    is a copy on another device. `keep_days` None keeps the original until it is undone. `earlier`
-    is the certificate that the rendition's replaces: the original was a rendition too.
+    is a copy on another device. `rendition_size` is in bytes. `keep_days` None keeps
+    the original until it is undone. `earlier` is the certificate that the rendition's replaces: the
+    original was a rendition too.
     """
 
     job_id: str

@@ -55,8 +55,10 @@ def probe_files(
     """Yield each file with its media info, or its rejection, in the order of `found`.
 
     `inspect` probes one path and raises a HevcqError; it is called from `threads` threads, only for
-    bytes that the catalog does not know. Raises Interruption or WorkerUnfit from `inspect`, after
-    the results so far are cached; any other error rejects only that file.
+    bytes that the catalog does not know. Up to `batch` files are looked up and cached together.
+
+    Raises Interruption or WorkerUnfit from `inspect`, after the results so far are cached; any other
+    error rejects only that file.
     """
     with ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="probe") as pool:
         waiting = iter(found)

@@ -49,7 +49,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class UnusableFile:
-    """A file that cannot be ingested, and why; `bad` marks a broken video, not a non-video."""
+    """A file of `size` bytes that cannot be ingested; `bad` marks a broken video, not a non-video."""
 
     path: Path
     size: int
@@ -59,7 +59,7 @@ class UnusableFile:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file for one profile (None: the file is unusable for any)."""
+    """One file for one profile (None: the file is unusable for any). `size` is in bytes."""
 
     path: Path
     size: int
@@ -275,7 +275,10 @@ class IngestPlan:
 def with_forecast(
     items: Sequence[Item], rates: Rates, cores: float, workers: int, machine: float | None = None
 ) -> IngestPlan:
-    """Return the plan with forecasts for each job and for all of them."""
+    """Return the plan with forecasts for each job and for all of them.
+
+    `cores` is the number of CPU cores of all workers, `machine` that of one machine (None: all).
+    """
     timed = []
     for item in items:
         waits = item.disposition in {Disposition.QUEUE, Disposition.JOIN}

@@ -87,7 +87,7 @@ FALLBACK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A duration between `low` and `high` seconds."""
+    """A range of durations: `low` and `high` are in seconds."""
 
     low: float
     high: float
@@ -106,7 +106,10 @@ NOTHING = Range(0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class JobCost:
-    """The work of a finished job of this machine, in megapixels, and its cost in CPU seconds."""
+    """One finished job of this machine: what it encoded and what that cost.
+
+    `megapixels` is the sum over all frames of the target picture.
+    """
 
     profile: str
     megapixels: float

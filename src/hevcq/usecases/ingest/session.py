@@ -232,7 +232,7 @@ def item_of(placement: Placement, profile: Profile) -> Item:
 
 
 def planned_event(item: Item, now: float) -> IngestEvent:
-    """Return the FILE_PLANNED event of an item."""
+    """Return the FILE_PLANNED event of an item; `now` is wall seconds."""
     return IngestEvent(
         event=EventName.FILE_PLANNED,
         at=now,

@@ -43,7 +43,7 @@ class SettlingFiles:
     def observe(self, found: Mapping[Path, Fingerprint], now: float) -> list[Path]:
         """Record the folders' current files; return those that are complete and new.
 
-        A missing file is forgotten; a changed one settles again from the start.
+        `now` is monotonic seconds. A missing file is forgotten; a changed one settles again from the start.
         """
         ready = []
         for path, fingerprint in found.items():
@@ -81,7 +81,10 @@ class ScanSchedule:
         self._last: float | None = None
 
     def due(self, now: float, *, signalled: bool, unsettled: int) -> bool:
-        """Return whether to scan now (monotonic seconds); True counts as a scan."""
+        """Return whether to scan now (monotonic seconds); True counts as a scan.
+
+        `unsettled` is the number of files that still settle.
+        """
         waited = None if self._last is None else now - self._last
         if waited is not None:
             enough = self._settle_s / 2 if (signalled or unsettled) else self._look_s

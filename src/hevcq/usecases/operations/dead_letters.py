@@ -27,6 +27,7 @@ class DeadLetterFilter:
     """Which dead letters of which profiles; every given condition must hold.
 
     `job` and `letter` may be the beginning of an id; `buried_before` is wall seconds.
+    `limit` is the largest number of letters; None for all.
     """
 
     profiles: Sequence[str] = ()

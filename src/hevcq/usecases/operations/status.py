@@ -17,7 +17,10 @@ from hevcq.util.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """One profile: messages in its queue, and its jobs by state. `oldest_s` is seconds."""
+    """One profile: numbers of messages in its queue, and of its jobs by state.
+
+    `oldest_s` is seconds.
+    """
 
     profile: str
     ready: int
@@ -30,7 +33,10 @@ class QueueStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """One running job; for a split video also its chunks and how many are done."""
+    """One running job; for a split video also its chunks and how many are done.
+
+    `percent` is that of the phase, 0 to 100; `speed` is 1 at real time.
+    """
 
     job_id: str
     profile: str

@@ -41,7 +41,10 @@ LATER = (DiskFull, Unavailable, Interruption, StorageError)
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Where a rendition is now. `already`: another process or an earlier run placed it."""
+    """Where a rendition of `size` bytes is now.
+
+    `already`: another process or an earlier run placed it.
+    """
 
     target: Path
     size: int

@@ -198,7 +198,7 @@ class Reporter:
 
 
 class OnMoved:
-    """A callback that takes the number of bytes moved so far."""
+    """A callback that takes the number of bytes moved so far, of `total` bytes."""
 
     def __init__(self, reporter: Reporter, phase: Phase, total: int) -> None:
         self._reporter, self._phase, self._total = reporter, phase, total

@@ -34,7 +34,10 @@ def suspect(failure_class: FailureClass) -> bool:
 
 
 class CircuitBreaker:
-    """Count different jobs that failed in a row; shared by all slots of a process."""
+    """Count different jobs that failed in a row; shared by all slots of a process.
+
+    After `sick_after` such jobs the worker counts as unfit.
+    """
 
     def __init__(self, sick_after: int = SICK_AFTER) -> None:
         self._sick_after = sick_after

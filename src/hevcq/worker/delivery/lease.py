@@ -149,9 +149,9 @@ class Lease:
     def beat(self, now: float) -> float:
         """Extend the lease once; return the seconds until the next call.
 
-        An unanswered extension is retried soon while time remains. After max_job_s the work must
-        end, and the lease is extended for only one visibility timeout more: a hanging worker must
-        not hold a job for ever.
+        `now` is monotonic seconds. An unanswered extension is retried soon while time remains. After
+        max_job_s the work must end, and the lease is extended for only one visibility timeout more:
+        a hanging worker must not hold a job for ever.
         """
         with self._beating:
             overtime = now - self._began - self._numbers.max_job_s

@@ -30,7 +30,7 @@ class Batch:
         self._gauges: dict[tuple[Metric, Labels], float] = {}
 
     def record(self, metric: Metric, labels: Labels, value: float) -> None:
-        """Add to a counter or a summary; set a gauge."""
+        """Add to a counter or a summary, or set a gauge; `value` is in the metric's unit."""
         key = (metric, labels)
         with self._guard:
             if metric.kind is Kind.GAUGE:

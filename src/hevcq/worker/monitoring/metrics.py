@@ -138,7 +138,7 @@ class Sink(Protocol):
     """Receives values from several threads at once."""
 
     def record(self, metric: Metric, labels: Labels, value: float) -> None:
-        """Add to a counter or a summary; set a gauge."""
+        """Add to a counter or a summary, or set a gauge; `value` is in the metric's unit."""
 
     def forget(self, metric: Metric, labels: Labels) -> None:
         """Drop a gauge whose value is no longer known."""

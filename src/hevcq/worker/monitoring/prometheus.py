@@ -34,7 +34,7 @@ class Totals:
         self._sums: dict[tuple[Metric, Labels], tuple[float, int]] = {}
 
     def record(self, metric: Metric, labels: Labels, value: float) -> None:
-        """Add to a counter or a summary; set a gauge."""
+        """Add to a counter or a summary, or set a gauge; `value` is in the metric's unit."""
         key = (metric, labels)
         with self._guard:
             before, count = self._sums.get(key, (0.0, 0))

@@ -216,7 +216,10 @@ class DynamoLedger(Ledger):
         }
 
     def bury_unclaimed(self, job_id: str, reason: str, failure_class: FailureClass) -> bool:
-        """Move QUEUED, or RUNNING with an expired lease, to DEAD; return whether it moved."""
+        """Move QUEUED, or RUNNING with an expired lease, to DEAD; return whether it moved.
+
+        Raises Unavailable if others keep changing the job.
+        """
 
         def stays(record: JobRecord) -> bool:
             held = record.state is JobState.RUNNING and record.lease_until > self._clock.now()
@@ -225,7 +228,10 @@ class DynamoLedger(Ledger):
         return self._move_to_dead(job_id, failure_facts(reason, failure_class), stays)
 
     def cancel(self, job_id: str, reason: str) -> bool:
-        """Move QUEUED, RUNNING or SPLIT to DEAD; return whether the job moved."""
+        """Move QUEUED, RUNNING or SPLIT to DEAD; return whether the job moved.
+
+        Raises Unavailable if others keep changing the job.
+        """
         facts = failure_facts(reason, FailureClass.CANCELLED)
         return self._move_to_dead(job_id, facts, lambda record: record.subjob is not None)
 

@@ -70,7 +70,10 @@ class OpenUpload(Frozen):
 
 
 class JournalEntry:
-    """The locked journal entry of one upload: no other process gets it at the same time."""
+    """The journal entry of one upload, locked against other processes.
+
+    `handle` is the file descriptor of the open entry at `path`.
+    """
 
     def __init__(self, path: Path, handle: int) -> None:
         self._path, self._handle, self._there = path, handle, True

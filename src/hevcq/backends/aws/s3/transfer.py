@@ -43,7 +43,10 @@ _log = get_logger()
 
 @dataclass(slots=True)
 class Meter:
-    """Counts the bytes of one transfer, and aborts it once `stop` is set. Thread-safe."""
+    """Counts the bytes of one transfer, and aborts it once `stop` is set. Thread-safe.
+
+    `total` is the number of bytes moved so far.
+    """
 
     moved: Transferred
     stop: threading.Event
@@ -109,7 +112,7 @@ class UploadedPart:
         return self.etag.strip('"') == hashlib.md5(content, usedforsecurity=False).hexdigest()
 
     def completed(self, number: int) -> dict[str, Any]:
-        """Return the part as an argument of CompleteMultipartUpload."""
+        """Return the part as an argument of CompleteMultipartUpload; `number` counts from 1."""
         part = {"PartNumber": number, "ETag": self.etag}
         return part | ({"ChecksumSHA256": self.sha256} if self.sha256 else {})
 
@@ -334,7 +337,10 @@ def _stream(
 
 
 def write_at(handle: int, at: int, content: bytes, meter: Meter) -> None:
-    """Write `content` at offset `at` of an open file, and count its bytes. Raises Stopped."""
+    """Write `content` at byte offset `at` of the file descriptor `handle`, and count its bytes.
+
+    Raises Stopped once the transfer is to stop.
+    """
     view = memoryview(content)
     while view:
         written = os.pwrite(handle, view, at)
