@@ -11,6 +11,11 @@ from hevcq.domain.verdict import FailureClass
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON, one object per line (see docs/cli.md).")
 ]
+EventsAsJson = Annotated[
+    bool, typer.Option("--json", help="Print events on stdout, one JSON object per line.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")]
 ProfileNames = Annotated[
     list[str] | None,
     typer.Option("--profile", "-p", metavar="NAME", help="Only this profile (repeatable)."),

@@ -18,7 +18,7 @@ from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
 from hevcq.ports.ledger import Granted
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
-from hevcq.worker.delivery.job import Job, Split, SplitRequest, local_path
+from hevcq.worker.delivery.job import Job, SplitRequest, SplitVideo, local_path
 from hevcq.worker.publish import Made, adopt, publish
 from hevcq.worker.scratch import sha256_file
 
@@ -42,7 +42,7 @@ class EncodeJob(Job):
     """Whether the video was split; the ledger then has the job's state already."""
 
     def __init__(
-        self, context: WorkerContext, claimed: ClaimedTask, granted: Granted, split: Split
+        self, context: WorkerContext, claimed: ClaimedTask, granted: Granted, split: SplitVideo
     ) -> None:
         super().__init__(context, claimed, granted)
         self._split = split

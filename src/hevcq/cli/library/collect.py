@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hevcq.cli.context import cli_of
+from hevcq.cli.options import EventsAsJson, Quiet, Verbose
 
 if TYPE_CHECKING:
     from hevcq.cli.exit_codes import ExitCode
@@ -22,11 +23,9 @@ def collect(
         typer.Argument(metavar="[PATH]...", help="Only files below these (default: all)."),
     ] = None,
     *,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print events on stdout, one JSON object per line.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")] = False,
+    as_json: EventsAsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Put finished renditions in place, without waiting.
 

@@ -9,7 +9,7 @@ import typer
 
 from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.library.ingest_options import Options
-from hevcq.cli.options import ProfileNames
+from hevcq.cli.options import EventsAsJson, ProfileNames, Quiet, Verbose
 
 if TYPE_CHECKING:
     from hevcq.cli.exit_codes import ExitCode
@@ -64,11 +64,9 @@ def ingest(
     watch: Annotated[
         bool, typer.Option("--watch", help="Keep running; ingest new files once they stop growing.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print events on stdout, one JSON object per line.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")] = False,
+    as_json: EventsAsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Encode, verify and put in place every video below PATH.
 

@@ -23,7 +23,7 @@ from hevcq.ports.queue import DeadLetter, Selection
 from hevcq.util.log import get_logger
 
 FULL_CHECK_EVERY = 20
-"""Checks list letters only if their number rose; every WHOLE_EVERY-th lists them anyway, because one
+"""Checks list letters only if their number rose; every FULL_CHECK_EVERY-th lists them anyway, because one
 may have come as another went."""
 
 

@@ -48,7 +48,7 @@ class SplittableJob(Protocol):
     transitions: LedgerTransitions
 
 
-Split = Callable[[WorkerContext, SplittableJob, SplitRequest], Done | Release | None]
+SplitVideo = Callable[[WorkerContext, SplittableJob, SplitRequest], Done | Release | None]
 """Split a job's video; return None if it is to be encoded whole."""
 
 

@@ -116,7 +116,7 @@ class Sources:
             facts.st_dev,
             self._clock.now(),
         )
-        # Not durable by itself: the fan-out's commit that queues the source carries it along.
+        # Not durable by itself: the publisher's commit that queues the source carries it along.
         self._database.change(LINK_SOURCE, values, durable=False)
         return source
 
