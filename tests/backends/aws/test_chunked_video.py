@@ -23,7 +23,7 @@ from support.aws.moto_server import make_farm
 from support.clips import make_clip
 from support.fakes.videofarm import CHUNKED, CHUNKS, VideoFarm
 from worker.chunking.test_chunk_kills import CASES, costs_at_most_one_chunk
-from worker.chunking.test_handed_on import HandsOn, handing_on
+from worker.chunking.test_straggler import HandsOn, handing_on
 
 POINTS = (
     "encode/store.put:after",
