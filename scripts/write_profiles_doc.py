@@ -25,7 +25,9 @@ HEAD = """# Profiles
 
 A profile is a recipe and the numbers of its queue: one file `workers/<name>.yaml`. hevcq validates
 the file, and Terraform reads the same file, so a queue and its workers cannot disagree. To add a
-profile, add a file; the setting `profiles_dir` names another folder.
+profile, add a file; the setting `profiles_dir` names another folder. An upload reaches every profile
+with `subscribe: true`; `hevcq ingest` makes those of the setting `ingest.profiles`, unless it names
+others.
 
 `hevcq profiles list` lists the profiles, `hevcq profiles show NAME` prints one with every default,
 and `hevcq profiles validate FILE...` names each wrong key. An unknown key is an error.

@@ -230,3 +230,23 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
     origins = load().origins
 
     assert all(origin.startswith("environment HEVCQ_") for origin in origins.values())
+
+
+@pytest.mark.parametrize("text", ["720p,hevc", '["720p", "hevc"]', " 720p, hevc,720p,"])
+def test_the_usual_profiles_are_one_variable_or_a_list_in_the_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch, text: str
+):
+    assert load().settings.ingest.profiles == ("hevc",)
+    write(here / "hevcq.toml", '[ingest]\nprofiles = ["1080p", "hevc"]')
+    assert load().settings.ingest.profiles == ("1080p", "hevc")
+
+    monkeypatch.setenv("HEVCQ_INGEST__PROFILES", text)
+
+    assert load().settings.ingest.profiles == ("720p", "hevc")
+
+
+def test_no_usual_profile_is_refused(here: Path):
+    write(here / "hevcq.toml", "[ingest]\nprofiles = []")
+
+    with pytest.raises(ConfigError, match=r"ingest\.profiles must name at least one profile"):
+        load()

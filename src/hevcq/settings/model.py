@@ -32,6 +32,27 @@ class AwsSettings(BaseModel):
     )
 
 
+class IngestSettings(BaseModel):
+    """What `hevcq ingest` makes of a library."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Text too: a variable may say `hevc,720p`, where pydantic-settings takes a tuple only as JSON.
+    profiles: tuple[str, ...] | str = Field(
+        default=("hevc",),
+        description="profiles that `hevcq ingest` makes without --profile",
+    )
+
+    @field_validator("profiles", mode="after")
+    @classmethod
+    def _split(cls, value: tuple[str, ...] | str) -> tuple[str, ...]:
+        names = value.split(",") if isinstance(value, str) else value
+        found = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+        if not found:
+            raise ValueError("must name at least one profile")
+        return found
+
+
 class Settings(BaseModel):
     """Everything that can be configured."""
 
@@ -73,6 +94,9 @@ class Settings(BaseModel):
     )
     log_style: Literal["console", "json"] = Field(
         default="console", description="console (for people) or json"
+    )
+    ingest: IngestSettings = Field(
+        default_factory=IngestSettings, description="what `hevcq ingest` makes"
     )
     aws: AwsSettings = Field(default_factory=AwsSettings, description="AWS resources of the farm")
     metrics_emf: bool = Field(

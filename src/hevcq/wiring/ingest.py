@@ -57,7 +57,7 @@ class IngestApplication:
     ) -> None:
         """Build the session; raise UsageError, ConfigError, WorkerUnfit (no ffmpeg) or StorageError."""
         self._app, self._request, self._emit, self._signals = app, request, emit, signals
-        self._profiles = request.chosen_profiles(app.profiles)
+        self._profiles = request.chosen_profiles(app.profiles, app.settings.ingest.profiles)
         where = request.destination(self._profiles)
         self._output = where.output
         app.encoder.version()

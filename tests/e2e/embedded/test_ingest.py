@@ -43,6 +43,17 @@ def test_every_video_below_the_folder_gets_a_verified_rendition_beside_it(farm: 
     assert farm.strays() == []
 
 
+def test_a_library_gets_the_usual_profiles_and_not_every_subscribed_one(farm: Farm) -> None:
+    farm.add_profile("720p", "ultrafast", subscribe=True)
+    farm.clip("a.mp4")
+
+    def planned(**env: str) -> list[object]:
+        return [e["profile"] for e in farm.ingest("--dry-run", env=env).named("file_planned")]
+
+    assert planned() == ["hevc"]
+    assert planned(HEVCQ_INGEST__PROFILES="720p,hevc") == ["720p", "hevc"]
+
+
 def test_the_store_is_empty_once_everything_is_in_its_place(farm: Farm) -> None:
     farm.clip("a.mp4")
     farm.ingest()

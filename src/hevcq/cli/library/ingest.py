@@ -70,6 +70,7 @@ def ingest(
 ) -> None:
     """Encode, verify and put in place every video below PATH.
 
+    Makes the profiles of the setting ingest.profiles (hevc), unless --profile names others.
     Renditions go beside their originals as <stem>.<profile>.<ext>, unless --output or --replace is
     given. After an interruption, run the same command to resume.
     """

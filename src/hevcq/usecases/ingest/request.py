@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.profile import Profile
-from hevcq.errors import UsageError
+from hevcq.errors import ConfigError, UsageError
 from hevcq.library.replacement.retention import KEEP_DAYS
 from hevcq.ports.catalog import Mode
 from hevcq.settings.profile_files import pick
@@ -18,7 +18,7 @@ from hevcq.usecases.ingest.destinations import Destination
 class IngestRequest:
     """What to ingest and how. `roots` and `output` are absolute, with links in them resolved.
 
-    `profiles` are names, none meaning those with `subscribe: true`; `keep_days` is how long a
+    `profiles` are names, none meaning those of the setting `ingest.profiles`; `keep_days` is how long a
     replaced original is kept, None meaning KEEP_DAYS. `no_wait` only queues, `skip_upload` only
     waits for what was queued before, `watch` stays and ingests new files.
     """
@@ -34,21 +34,23 @@ class IngestRequest:
     skip_upload: bool = False
     watch: bool = False
 
-    def chosen_profiles(self, known: Mapping[str, Profile]) -> list[Profile]:
-        """Return the named profiles, or every subscribed one; all with `skip_upload`.
+    def chosen_profiles(self, known: Mapping[str, Profile], usual: Sequence[str]) -> list[Profile]:
+        """Return the named profiles, or the `usual` ones; all with `skip_upload`.
 
-        Raises UnknownProfile, or UsageError if no profile is left.
+        Raises UnknownProfile, or ConfigError if a usual profile does not exist.
         """
         if self.profiles:
             return pick(known, list(dict.fromkeys(self.profiles)))
         if self.skip_upload:
             return list(known.values())
-        subscribed = [profile for profile in known.values() if profile.subscribe]
-        if not subscribed:
-            raise UsageError(
-                "No profile is subscribed (`subscribe: true`); name one with --profile."
-            )
-        return subscribed
+        for name in usual:
+            if name not in known:
+                raise ConfigError(
+                    f"The setting ingest.profiles names {name!r}, but there is no such profile.",
+                    remedy=f"Available: {', '.join(sorted(known))}. Change the setting, or name one"
+                    " with --profile.",
+                )
+        return pick(known, list(usual))
 
     def destination(self, profiles: Sequence[Profile]) -> Destination:
         """Return where renditions go; raise UsageError if these profiles cannot go there."""
