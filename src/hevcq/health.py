@@ -57,10 +57,13 @@ def data_dir(arguments: Sequence[str]) -> str | None:
     from hevcq.settings.loader import load
 
     try:
-        return str(load().settings.data_dir)
+        loaded = load()
     except ConfigError as error:
         sys.stdout.write(f"{error}\n")
         return None
+    for notice in loaded.notices:
+        sys.stderr.write(f"{notice}\n")
+    return str(loaded.settings.data_dir)
 
 
 def _say(sentence: str, code: int) -> int:

@@ -180,6 +180,38 @@ def test_a_settings_file_named_by_flag_is_read(hevcq, tmp_path: Path):
     assert workers["origin"] == f"file {tmp_path / 'my.toml'}"
 
 
+def test_a_settings_file_of_the_current_folder_runs_no_program(hevcq, data_dir: Path):
+    here, ran = Path.cwd(), Path.cwd() / "ran"
+    (here / "evil.sh").write_text(f"#!/bin/sh\ntouch {ran}\n")
+    (here / "evil.sh").chmod(0o755)
+    (here / "clip.mp4").write_bytes(b"no video")
+    (here / "hevcq.toml").write_text('ffprobe = "./evil.sh"\nffmpeg = "./evil.sh"\n')
+
+    quiet = hevcq("--quiet", "probe", "clip.mp4")
+    hevcq("doctor")
+
+    assert not ran.exists()
+    assert quiet.err.count("Ignored in") == 1, "also with --quiet, and once"
+    assert f"Ignored in {here / 'hevcq.toml'}: ffprobe, ffmpeg." in quiet.err
+    assert f"add --config {here / 'hevcq.toml'}." in quiet.err
+    hevcq("--config", "hevcq.toml", "probe", "clip.mp4")
+    assert ran.exists(), "the file that was named is trusted"
+
+
+def test_python_m_imports_no_module_of_the_current_folder(tmp_path: Path):
+    (tmp_path / "typer.py").write_text("raise SystemExit('ran the folder')")
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "hevcq", "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 def test_a_wrong_setting_ends_every_command_with_its_sentence(hevcq, monkeypatch):
     monkeypatch.setenv("HEVCQ_WROKERS", "1")
 

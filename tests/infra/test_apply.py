@@ -95,7 +95,7 @@ def ingest_through_three_workers(folder: Path, endpoint: str, profiles: Path, co
     library.mkdir()
     clip = make_clip(folder, size="1280x720", seconds=1)
     (library / "holiday.mp4").write_bytes(clip.read_bytes())
-    common = {"HEVCQ_PROFILES_DIR": str(profiles)}
+    common = {"HEVCQ_PROFILES_DIR": str(profiles), "HEVCQ_CONFIG": str(folder / "hevcq.toml")}
     workers = []
     for name in ("hevc", "720p", "1080p"):
         home = folder / f"worker-{name}"

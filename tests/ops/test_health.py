@@ -278,6 +278,15 @@ def test_the_command_finds_the_folder_of_the_settings_file(tmp_path):
     assert str(tmp_path / "elsewhere") in ran.stdout
 
 
+def test_the_command_takes_no_data_folder_from_a_file_it_finds(tmp_path, monkeypatch, capsys):
+    (tmp_path / "hevcq.toml").write_text('data_dir = "elsewhere"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HEVCQ_DATA_DIR", raising=False)
+
+    assert health.data_dir([]) != str(tmp_path / "elsewhere")
+    assert "Ignored in" in capsys.readouterr().err
+
+
 def test_settings_that_cannot_be_read_are_not_well():
     ran = command(HEVCQ_CONFIG="/no/such/file.toml")
 

@@ -9,7 +9,7 @@ import pytest
 
 from hevcq.errors import ConfigError
 from hevcq.settings.loader import Flag, leaves, load, variable
-from hevcq.settings.model import Settings
+from hevcq.settings.model import ANYWHERE, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,8 @@ def test_without_any_layer_every_value_is_a_default():
 def test_a_file_beats_a_default_a_variable_beats_a_file_and_a_flag_beats_them_all(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    file = write(here / "hevcq.toml", 'workers = 1\nffmpeg = "a"\nffprobe = "b"\nmin_free_mib = 7')
+    file = write(here / "my.toml", 'workers = 1\nffmpeg = "a"\nffprobe = "b"\nmin_free_mib = 7')
+    monkeypatch.setenv("HEVCQ_CONFIG", str(file))
     monkeypatch.setenv("HEVCQ_FFMPEG", "c")
     monkeypatch.setenv("HEVCQ_WORKERS", "2")
 
@@ -52,26 +53,98 @@ def test_a_file_beats_a_default_a_variable_beats_a_file_and_a_flag_beats_them_al
 
 
 def test_one_group_may_be_filled_from_several_layers(here: Path, monkeypatch: pytest.MonkeyPatch):
-    file = write(here / "hevcq.toml", '[aws]\nregion = "eu-north-1"\ntable = "jobs"')
+    file = write(here / "my.toml", '[aws]\nregion = "eu-north-1"\ntable = "jobs"')
     monkeypatch.setenv("HEVCQ_AWS__TABLE", "ledger")
 
-    loaded = load()
+    loaded = load(config=file)
 
     assert (loaded.settings.aws.region, loaded.settings.aws.table) == ("eu-north-1", "ledger")
     assert loaded.origins["aws.region"] == f"file {file}"
     assert loaded.origins["aws.table"] == "environment HEVCQ_AWS__TABLE"
 
 
-def test_the_file_here_hides_the_one_in_the_config_folder(
+def test_the_file_here_lies_over_the_one_in_the_config_folder(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(here / "conf"))
-    write(here / "conf" / "hevcq" / "hevcq.toml", "workers = 5")
+    write(here / "conf" / "hevcq" / "hevcq.toml", 'workers = 5\ndata_dir = "/mine"')
     assert load().settings.workers == 5
 
     write(here / "hevcq.toml", "workers = 6")
 
-    assert load().settings.workers == 6
+    found = load()
+    assert (found.settings.workers, found.settings.data_dir) == (6, Path("/mine"))
+    assert found.notices == (f"Using the settings in {here / 'hevcq.toml'} (current folder).",)
+
+
+EVIL = """
+ffprobe = "./evil.sh"
+ffmpeg = "./evil.sh"
+backend = "aws"
+data_dir = "theirs"
+scratch_dir = "theirs"
+profiles_dir = "theirs"
+metrics_address = "0.0.0.0:1"
+workers = 2
+[aws]
+endpoint_url = "http://127.0.0.1:1"
+input_bucket = "theirs"
+"""
+
+
+def test_a_file_found_here_chooses_no_program_folder_or_service(here: Path):
+    file = write(here / "hevcq.toml", EVIL)
+
+    loaded = load()
+
+    assert loaded.settings == Settings(workers=2)
+    assert loaded.origins["workers"] == f"file {file}"
+    used, ignored = loaded.notices
+    assert used == f"Using the settings in {file} (current folder)."
+    assert ignored.startswith(f"Ignored in {file}: ffprobe, ffmpeg, backend, data_dir, scratch_dir,")
+    assert "aws.endpoint_url" in ignored
+    assert ignored.endswith(f"if you trust it, add --config {file}.")
+    trusted = load(config=file)
+    assert (trusted.settings.ffprobe, trusted.settings.aws.input_bucket) == (
+        str(here / "evil.sh"),
+        "theirs",
+    )
+    assert trusted.notices == ()
+
+
+@pytest.mark.parametrize("key", [key for key, _ in leaves(Settings) if key not in ANYWHERE])
+def test_only_settings_known_to_be_harmless_are_taken_from_a_file_found_here(here: Path, key: str):
+    *group, name = key.split(".")
+    write(here / "hevcq.toml", "".join(f"[{g}]\n" for g in group) + f'{name} = "x"')
+
+    loaded = load()
+
+    assert loaded.settings == Settings()
+    assert key in loaded.notices[0]
+
+
+def test_the_user_s_own_file_is_trusted_also_from_inside_its_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(here))
+    write(here / "hevcq" / "hevcq.toml", 'ffmpeg = "other"')
+    monkeypatch.chdir(here / "hevcq")
+
+    assert load().settings.ffmpeg == "other"
+    assert load().notices == ()
+
+
+@pytest.mark.parametrize(("text", "path"), [("bin/ffmpeg", True), ("~/ffmpeg", True), ("ff", False)])
+def test_a_program_given_as_a_path_is_relative_to_the_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch, text: str, path: bool
+):
+    monkeypatch.setenv("HOME", str(here / "me"))
+    named = write(here / "conf" / "my.toml", f'ffmpeg = "{text}"')
+
+    found = load(config=named).settings.ffmpeg
+
+    wanted = here / "me" / "ffmpeg" if text.startswith("~") else here / "conf" / text
+    assert found == (str(wanted) if path else text)
 
 
 def test_a_named_file_hides_both_and_must_exist(here: Path, monkeypatch: pytest.MonkeyPatch):
@@ -95,10 +168,10 @@ def test_a_path_in_a_file_is_relative_to_the_file_and_a_flag_to_where_one_stands
 
 def test_a_tilde_is_the_home_folder_in_every_layer(here: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(here / "me"))
-    write(here / "hevcq.toml", 'scratch_dir = "~/s"')
+    file = write(here / "my.toml", 'scratch_dir = "~/s"')
     monkeypatch.setenv("HEVCQ_DATA_DIR", "~/d")
 
-    found = load().settings
+    found = load(config=file).settings
 
     assert (found.scratch_dir, found.data_dir) == (here / "me" / "s", here / "me" / "d")
 
@@ -162,7 +235,8 @@ def test_a_wrong_value_is_told_with_its_key_and_its_origin(monkeypatch: pytest.M
 
 
 def test_every_wrong_value_is_told_at_once(here: Path, monkeypatch: pytest.MonkeyPatch):
-    write(here / "hevcq.toml", 'backend = "azure"\n[aws]\ntable = 3')
+    file = write(here / "my.toml", 'backend = "azure"\n[aws]\ntable = 3')
+    monkeypatch.setenv("HEVCQ_CONFIG", str(file))
     monkeypatch.setenv("HEVCQ_POLL_S", "-1")
 
     with pytest.raises(ConfigError) as caught:
@@ -180,7 +254,7 @@ def test_an_empty_folder_is_the_default_and_never_the_current_one(
 ):
     def give(key: str) -> None:
         if layer == "file":
-            write(here / "hevcq.toml", f'{key} = ""')
+            monkeypatch.setenv("HEVCQ_CONFIG", str(write(here / "my.toml", f'{key} = ""')))
         else:
             monkeypatch.setenv(f"HEVCQ_{key.upper()}", "")
 

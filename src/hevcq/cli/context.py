@@ -45,7 +45,10 @@ class Cli:
         for key, (name, value) in flags.items():
             if value is not None:
                 given[key] = Flag(name, value)
+        told = self._loaded is not None
         self._loaded = load(given, config=self.config)
+        for notice in () if told else self._loaded.notices:
+            self.warn(notice)
         return self._loaded
 
     def settings(self, **flags: tuple[str, object]) -> Settings:
@@ -70,7 +73,12 @@ class Cli:
     def say(self, words: str) -> None:
         """Print a message on stderr, unless --quiet."""
         if not self.quiet:
-            print(words, file=sys.stderr)  # noqa: T201 - the one place that prints messages
+            self.warn(words)
+
+    @staticmethod
+    def warn(words: str) -> None:
+        """Print a message on stderr, also with --quiet."""
+        print(words, file=sys.stderr)  # noqa: T201 - the one place that prints messages
 
 
 def cli_of(ctx: typer.Context) -> Cli:

@@ -1,9 +1,10 @@
 """Read the settings once at the edge, and remember where each value came from.
 
-Layers, strongest first: flags, `HEVCQ_*` variables (`HEVCQ_AWS__REGION` is `aws.region`), a TOML
-file, defaults. The file is `--config FILE`, else `HEVCQ_CONFIG`, else `hevcq.toml` in the current
-folder, else `hevcq.toml` in the user's config folder. Unknown keys are refused with the nearest
-right name. Relative paths in the file are relative to the file's folder; `~` is the home folder.
+Layers, strongest first: flags, `HEVCQ_*` variables (`HEVCQ_AWS__REGION` is `aws.region`), TOML
+files, defaults. The file is `--config FILE`, else `HEVCQ_CONFIG`; without either it is `hevcq.toml`
+in the user's config folder, and over it the one in the current folder. That one may have come with a
+download, so only ANYWHERE is taken from it. Unknown keys are refused with the nearest right name.
+Relative paths in a file are relative to the file's folder; `~` is the home folder.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import platformdirs
 from pydantic import BaseModel, ValidationError
 
 from hevcq.errors import ConfigError
-from hevcq.settings.model import Settings
+from hevcq.settings.model import ANYWHERE, PROGRAMS, Settings
+from hevcq.util.text import printable
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -39,11 +41,13 @@ class Loaded:
     """The settings, and for each dotted key where its value came from.
 
     An origin is `flag --name`, `environment HEVCQ_NAME`, `file /path/hevcq.toml` or `default`.
+    `notices` are sentences for the user about a file of the current folder.
     """
 
     settings: Settings
     origins: Mapping[str, str]
     file: Path | None
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,9 @@ def load(flags: Mapping[str, Flag] | None = None, *, config: Path | None = None)
     """
     values: dict[str, object] = {}
     origins = {key: DEFAULT for key, _ in leaves(Settings)}
-    file = find_file(config)
-    layers = [*_from_file(file), *_from_environment(), *_from_flags(flags or {})]
+    named, here = _find_files(config)
+    local, notices = _from_current_folder(here)
+    layers = [*_from_file(named), *local, *_from_environment(), *_from_flags(flags or {})]
     for key, value, origin in layers:
         values[key] = value
         origins[key] = origin
@@ -70,19 +75,25 @@ def load(flags: Mapping[str, Flag] | None = None, *, config: Path | None = None)
         settings = Settings.model_validate(_nested(values))
     except ValidationError as error:
         raise ConfigError(_explain(error, origins)) from error
-    return Loaded(_absolute(settings), origins, file)
+    return Loaded(_absolute(settings), origins, here or named, notices)
 
 
-def find_file(config: Path | None) -> Path | None:
-    """Return the settings file to read, or None; raise ConfigError if a named one does not exist."""
+def _find_files(config: Path | None) -> tuple[Path | None, Path | None]:
+    """Return the user's settings file and that of the current folder; either may be None.
+
+    Raises ConfigError if a named file does not exist.
+    """
     named = config or (Path(os.environ["HEVCQ_CONFIG"]) if os.environ.get("HEVCQ_CONFIG") else None)
     if named is not None:
         if not named.is_file():
             raise ConfigError(f"No such settings file: {named}.")
-        return named.absolute()
+        return named.absolute(), None
     here = Path.cwd() / FILE_NAME
     user = Path(platformdirs.user_config_dir("hevcq", appauthor=False)) / FILE_NAME
-    return next((path for path in (here, user) if path.is_file()), None)
+    own = user if user.is_file() else None
+    if not here.is_file() or (own is not None and here.samefile(own)):
+        return own, None
+    return own, here
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -113,7 +124,27 @@ def _from_file(file: Path | None) -> Layer:
     for key, value in _flat(raw):
         if key not in known:
             raise ConfigError(f"Unknown setting {key!r} in {file}.", remedy=_hint(key, known))
-        yield key, _from_folder(value, file.parent, known[key]), f"file {file}"
+        path = key in PROGRAMS and "/" in str(value) or known[key].annotation in (Path, Path | None)
+        yield key, _from_folder(value, file.parent) if path else value, f"file {file}"
+
+
+def _from_current_folder(
+    here: Path | None,
+) -> tuple[list[tuple[str, object, str]], tuple[str, ...]]:
+    """Return the settings that a file of the current folder may make, and what to say about it."""
+    found = list(_from_file(here))
+    taken = [each for each in found if each[0] in ANYWHERE]
+    ignored = ", ".join(key for key, _, _ in found if key not in ANYWHERE)
+    if here is None:
+        return [], ()
+    name = printable(here)
+    notices = [f"Using the settings in {name} (current folder)."] if taken else []
+    if ignored:
+        notices.append(
+            f"Ignored in {name}: {ignored}. A settings file found in the current folder can't choose"
+            f" programs, folders or services; if you trust it, add --config {name}."
+        )
+    return taken, tuple(notices)
 
 
 def _from_environment() -> Layer:
@@ -171,11 +202,9 @@ def _nested(values: Mapping[str, object]) -> dict[str, object]:
     return nested
 
 
-def _from_folder(value: object, folder: Path, field: Any) -> object:
+def _from_folder(value: object, folder: Path) -> object:
     """Resolve a path in a file relative to the file, not to the current folder."""
-    if isinstance(value, str) and value and field.annotation in (Path, Path | None):
-        return folder / Path(value).expanduser()
-    return value
+    return str(folder / Path(value).expanduser()) if isinstance(value, str) and value else value
 
 
 def _absolute(settings: Settings) -> Settings:

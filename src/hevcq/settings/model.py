@@ -8,6 +8,23 @@ from typing import Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+ANYWHERE = frozenset(
+    {
+        "workers",
+        "min_free_mib",
+        "poll_s",
+        "stop_grace_s",
+        "log_level",
+        "log_style",
+        "metrics_emf",
+        "metrics_every_s",
+    }
+)
+"""Settings that a `hevcq.toml` found in the current folder may make: none of them runs a program,
+chooses a folder or a recipe, opens a port or sends data anywhere. A new setting is not among them."""
+PROGRAMS = frozenset({"ffmpeg", "ffprobe"})
+"""Settings that name a program: with a `/` a path, else a name looked up in PATH."""
+
 
 class AwsSettings(BaseModel):
     """Where the farm is on AWS; `terraform output` prints these ready to paste."""
