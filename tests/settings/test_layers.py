@@ -101,7 +101,9 @@ def test_a_file_found_here_chooses_no_program_folder_or_service(here: Path):
     assert loaded.origins["workers"] == f"file {file}"
     used, ignored = loaded.notices
     assert used == f"Using the settings in {file} (current folder)."
-    assert ignored.startswith(f"Ignored in {file}: ffprobe, ffmpeg, backend, data_dir, scratch_dir,")
+    assert ignored.startswith(
+        f"Ignored in {file}: ffprobe, ffmpeg, backend, data_dir, scratch_dir,"
+    )
     assert "aws.endpoint_url" in ignored
     assert ignored.endswith(f"if you trust it, add --config {file}.")
     trusted = load(config=file)
@@ -134,7 +136,9 @@ def test_the_user_s_own_file_is_trusted_also_from_inside_its_folder(
     assert load().notices == ()
 
 
-@pytest.mark.parametrize(("text", "path"), [("bin/ffmpeg", True), ("~/ffmpeg", True), ("ff", False)])
+@pytest.mark.parametrize(
+    ("text", "path"), [("bin/ffmpeg", True), ("~/ffmpeg", True), ("ff", False)]
+)
 def test_a_program_given_as_a_path_is_relative_to_the_file(
     here: Path, monkeypatch: pytest.MonkeyPatch, text: str, path: bool
 ):

@@ -124,7 +124,10 @@ def _from_file(file: Path | None) -> Layer:
     for key, value in _flat(raw):
         if key not in known:
             raise ConfigError(f"Unknown setting {key!r} in {file}.", remedy=_hint(key, known))
-        path = key in PROGRAMS and "/" in str(value) or known[key].annotation in (Path, Path | None)
+        path = (key in PROGRAMS and "/" in str(value)) or known[key].annotation in (
+            Path,
+            Path | None,
+        )
         yield key, _from_folder(value, file.parent) if path else value, f"file {file}"
 
 
