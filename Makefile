@@ -18,7 +18,7 @@ TESTERS ?= 3
 IMAGE ?= hevcq-worker
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
-.PHONY: help setup install clean lint format test coverage bench long chaos soak build full-build plan apply destroy demo demo-aws checkov
+.PHONY: help setup install clean lint format test coverage bench fidelity long chaos soak build full-build plan apply destroy demo demo-aws checkov
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -64,6 +64,9 @@ chaos: setup  ## the fault campaign's long form: a million simulated job lives (
 	$(BIN)/python -m tests.chaos.kills --backend aws
 	$(BIN)/python -m tests.chaos.mutants
 	$(BIN)/python -m tests.chaos.damage
+
+fidelity: setup  ## the share of an ordinary library that is served, and what passes wrongly (T="words of clips' names")
+	$(BIN)/python -m benchmarks.fidelity $(T)
 
 long: setup  ## the long forms of tests that make test leaves out (T="-k words" for some)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(T)

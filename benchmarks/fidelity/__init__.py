@@ -1,0 +1,1 @@
+"""Measure what hevcq serves, accepts wrongly and loses, on clips that nobody tuned it to."""

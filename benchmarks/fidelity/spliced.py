@@ -1,0 +1,151 @@
+"""Clips that one ffmpeg command cannot make: cut recordings, joined ones, old phones, captions."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+TS_PACKET = 188
+_AUDIO_TONE = "sine=frequency=440:sample_rate=48000"
+AUDIO = ("-shortest",)
+_GOPS = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-g", "20",
+         "-bf", "2")  # fmt: skip
+_MPEG2 = ("-c:v", "mpeg2video", "-q:v", "4", "-pix_fmt", "yuv420p", "-g", "12", "-bf", "2")
+_VTT = "WEBVTT\n\n00:00.100 --> 00:00.700\none\n\n00:00.900 --> 00:01.500 align:start\ntwo\n"
+
+
+def ffmpeg(*arguments: object) -> None:
+    """Run ffmpeg; its messages are in the error that it raises."""
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *map(str, arguments)]
+    subprocess.run(command, check=True, timeout=240, capture_output=True)
+
+
+def video(size: str = "160x120", rate: str = "25", seconds: str = "2") -> tuple[str, ...]:
+    """Return the inputs of a moving picture and a tone."""
+    picture = f"testsrc2=size={size}:rate={rate}:duration={seconds}"
+    return ("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", f"{_AUDIO_TONE}:duration={seconds}")
+
+
+def cut_without_encoding(path: Path) -> None:
+    """A phone's cut: the run-up of seconds since the key frame stays in the file, hidden."""
+    whole = path.with_suffix(".whole" + path.suffix)
+    ffmpeg(*video(seconds="5"), *_GOPS, "-g", "100", "-keyint_min", "100", "-c:a", "aac", whole)
+    ffmpeg("-ss", "2.2", "-i", whole, "-c", "copy", path)
+    whole.unlink()
+
+
+def phone_with_amr(path: Path) -> None:
+    """An old phone's 3GP: H.263 with AMR speech, here silence (this ffmpeg encodes no AMR)."""
+    silence = path.with_suffix(".amr")
+    silence.write_bytes(b"#!AMR\n" + (b"\x3c" + bytes(31)) * 100)
+    ffmpeg(*video(size="176x144")[:4], "-i", silence, "-c:v", "h263", "-q:v", "4", "-c:a", "copy",
+           "-shortest", path)  # fmt: skip
+    silence.unlink()
+
+
+def with_webvtt(path: Path) -> None:
+    """A video with WebVTT subtitles, which have settings that SubRip cannot hold."""
+    text = path.with_suffix(".vtt")
+    text.write_text(_VTT)
+    codec = ("-c:v", "libvpx", "-b:v", "200k", "-deadline", "realtime", "-c:a", "libvorbis")
+    coded = codec if path.suffix == ".webm" else (*_GOPS, "-c:a", "aac")
+    ffmpeg(
+        *video(), "-i", text, "-map", "0", "-map", "1", "-map", "2", *coded, "-c:s", "copy", path
+    )
+    text.unlink()
+
+
+def empty_second_video(path: Path) -> None:
+    """A file whose second video track has no picture at all, as some editors leave it."""
+    ffmpeg(*video(), "-map", "0:v", "-map", "1:a", "-map", "0:v", *_GOPS, "-c:a", "aac",
+           "-filter:v:1", "select=0", path)  # fmt: skip
+
+
+def with_captions(path: Path) -> None:
+    """Closed captions (CEA-608 in A/53 user data) in the SEI of every picture of an H.264 video."""
+    bare, captioned = path.with_suffix(".bare.h264"), path.with_suffix(".cc.h264")
+    ffmpeg(*video()[:4], *_GOPS, "-bf", "0", "-x264-params", "aud=1", bare)
+    captioned.write_bytes(_captioned(bare.read_bytes()))
+    ffmpeg("-f", "h264", "-r", "25", "-i", captioned, "-i", _tone(path), "-c:v", "copy", "-c:a",
+           "aac", "-shortest", path)  # fmt: skip
+    for left in (bare, captioned, path.with_suffix(".wav")):
+        left.unlink()
+
+
+def _tone(path: Path) -> Path:
+    wav = path.with_suffix(".wav")
+    ffmpeg("-f", "lavfi", "-i", f"{_AUDIO_TONE}:duration=2", wav)
+    return wav
+
+
+def _captioned(stream: bytes) -> bytes:
+    """Insert an SEI with caption pairs after each access unit delimiter."""
+    words = [b"\x94\x20", b"\x94\x70", b"HE", b"LL", b"O\x80", b"\x94\x2f"]
+    parts = stream.split(b"\x00\x00\x00\x01")
+    made, shown = [], 0
+    for part in parts:
+        made.append(part)
+        if part and part[0] & 0x1F == 9:
+            pair = _with_parity(words[shown]) if shown < len(words) else b"\x80\x80"
+            made.append(_caption_unit(pair))
+            shown += 1
+    return b"\x00\x00\x00\x01".join(made)
+
+
+def _with_parity(pair: bytes) -> bytes:
+    return bytes(b & 0x7F | (0x80 if (b & 0x7F).bit_count() % 2 == 0 else 0) for b in pair)
+
+
+def _caption_unit(pair: bytes) -> bytes:
+    """Return a NAL unit: SEI payload 4 (ITU-T T.35), A/53 `GA94`, one CEA-608 pair of field 1."""
+    payload = b"\xb5\x00\x31GA94\x03\xc1\xff\xfc" + pair + b"\xff"
+    return b"\x06\x04" + bytes([len(payload)]) + payload + b"\x80"
+
+
+def _recording(path: Path, coded: tuple[str, ...], *more: str, seconds: str = "4") -> bytes:
+    whole = path.with_suffix(".whole.ts")
+    # A broadcaster sends its tables and the clock often; a receiver may begin anywhere.
+    ffmpeg(*video(seconds=seconds), *coded, "-c:a", "mp2", *more, "-f", "mpegts",
+           "-pat_period", "0.1", whole)  # fmt: skip
+    data = whole.read_bytes()
+    whole.unlink()
+    return data
+
+
+def _cut(data: bytes, begin: float, end: float) -> bytes:
+    packets = len(data) // TS_PACKET
+    return data[int(packets * begin) * TS_PACKET : int(packets * end) * TS_PACKET]
+
+
+def recording_cut(path: Path) -> None:
+    """A recording that begins between key frames and ends inside a picture."""
+    path.write_bytes(_cut(_recording(path, _GOPS), 0.17, 0.83))
+
+
+def recording_cut_mpeg2(path: Path) -> None:
+    """The same of standard-definition television: MPEG-2 with open groups of pictures."""
+    path.write_bytes(_cut(_recording(path, _MPEG2), 0.17, 0.83))
+
+
+def recording_torn_end(path: Path) -> None:
+    """A recorder that lost its power: the last transport packet is not whole."""
+    data = _recording(path, _GOPS)
+    path.write_bytes(data[: int(len(data) * 0.8) // TS_PACKET * TS_PACKET + 77])
+
+
+def recording_joined(path: Path) -> None:
+    """Two recordings in one file: the clock starts anew in the middle."""
+    path.write_bytes(_recording(path, _GOPS, seconds="2") + _recording(path, _GOPS, seconds="2"))
+
+
+def two_programmes(path: Path) -> None:
+    """A multiplex with two programmes; the first is what a person recorded."""
+    ffmpeg(*video(), *video(), "-map", "0", "-map", "1", "-map", "2", "-map", "3", *_GOPS,
+           "-c:a", "mp2", "-program", "title=One:st=0:st=1", "-program", "title=Two:st=2:st=3",
+           "-f", "mpegts", path)  # fmt: skip
+
+
+def clock_wrap(path: Path) -> None:
+    """A recording during which the 33-bit clock wraps, as it does every 26.5 hours."""
+    ffmpeg(*video(seconds="4"), *_GOPS, "-c:a", "mp2", "-output_ts_offset", str((1 << 33) / 90_000 - 3.5),
+           "-f", "mpegts", path)  # fmt: skip

@@ -1,0 +1,116 @@
+"""Take one file through probe, plan, pre-flight, encode and gates, and name the outcome in one word."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hevcq.domain.certificate import GateResult, Outcome
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Profile
+from hevcq.errors import HevcqError
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.settings.profile_files import installed_folder, load_profile
+from hevcq.util.clock import SystemClock
+
+ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+QUICK: dict[str, dict[str, Any]] = {
+    "video": {"preset": "ultrafast"},
+    "gates": {"minimum_saving": None, "review_below": 0.0},
+}
+"""A quick preset makes larger files, so the gates on size are not asked."""
+MOST_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure with its goal, and whether the goal is met."""
+
+    name: str
+    value: str
+    goal: str
+    met: bool
+
+
+@dataclass(slots=True)
+class Trial:
+    """What became of one file under one profile.
+
+    `outcome` is `encoded`, `skip:<reason>`, `refused:<policy>` (by the plan), `error:<class>` (in
+    probe, pre-flight or encode) or `failed:<gate>`.
+    """
+
+    outcome: str
+    detail: str = ""
+    output: Path | None = None
+    info: MediaInfo | None = None
+    plan: EncodePlan | None = None
+    gates: tuple[GateResult, ...] = field(default=())
+
+
+def recipe(name: str, **parts: dict[str, Any]) -> Profile:
+    """Return an installed profile made quick; `parts` change keys of its parts."""
+    raw = load_profile(installed_folder() / f"{name}.yaml").model_dump(mode="json")
+    for changes in (QUICK, parts):
+        for part, change in changes.items():
+            raw[part] = {**raw[part], **change}
+    return Profile.model_validate(raw)
+
+
+def run_trial(
+    source: Path,
+    profile: Profile,
+    folder: Path,
+    spoil: Callable[[Path], None] | None = None,
+) -> Trial:
+    """Take `source` through the whole of hevcq's pipeline; `spoil` may damage the output first."""
+    stop = threading.Event()
+    try:
+        info = ENCODER.probe(str(source), stop=stop)
+        plan = make_plan(profile, info)
+        if isinstance(plan, Skip):
+            return Trial(f"skip:{plan.reason.value}", plan.detail, info=info)
+        if isinstance(plan, Refuse):
+            return Trial(f"refused:{plan.policy}", plan.detail, info=info)
+        return _encoded(source, profile, folder, (info, plan), spoil)
+    except HevcqError as error:
+        return Trial(f"error:{type(error).__name__}", error.message)
+
+
+def _encoded(
+    source: Path,
+    profile: Profile,
+    folder: Path,
+    decided: tuple[MediaInfo, EncodePlan],
+    spoil: Callable[[Path], None] | None,
+) -> Trial:
+    info, plan = decided
+    stop = threading.Event()
+    output = folder / f"{source.name}.{profile.name}.{plan.extension}"
+    output.unlink(missing_ok=True)
+    measured = ENCODER.preflight(str(source), info, profile, stop=stop)
+    request = EncodeRequest(
+        profile=profile, plan=plan, info=info, location=str(source), output=output,
+        duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=MOST_S,
+    )  # fmt: skip
+    report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
+    if spoil is not None:
+        spoil(output)
+    gates = ENCODER.verify(
+        VerifyRequest(
+            profile=profile, plan=plan, location=str(source), info=info, measured=measured,
+            source_size=request.source_size, output=output, report=report, max_seconds=MOST_S,
+        ),
+        on_progress=lambda _: None,
+        stop=stop,
+    )  # fmt: skip
+    wrong = [gate for gate in gates if gate.outcome not in {Outcome.PASSED, Outcome.OFF}]
+    outcome = f"failed:{wrong[0].gate.value}" if wrong else "encoded"
+    detail = wrong[0].detail if wrong else " ".join(plan.notices)
+    return Trial(outcome, detail, output, info, plan, gates)

@@ -1,0 +1,43 @@
+"""The short form of `make fidelity`: a few ordinary files end as its table says."""
+
+from __future__ import annotations
+
+import pytest
+from benchmarks.fidelity import ordinary
+from benchmarks.fidelity.served import is_served, named
+from benchmarks.fidelity.trial import Trial, recipe, run_trial
+
+CHEAP = ("mp3.mp4", "camera-pcm.mov")
+"""Clips with the profile hevc: one of each way that only a whole encode shows."""
+
+
+@pytest.mark.media
+@pytest.mark.parametrize("name", CHEAP)
+def test_an_ordinary_file_is_served(name: str, tmp_path) -> None:
+    clip = named(name)
+    source = ordinary.make(clip, tmp_path)
+    assert source is not None
+
+    trial = run_trial(source, recipe("hevc"), tmp_path)
+
+    assert (trial.outcome, trial.detail) == (clip.outcomes[0], trial.detail)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected", "served"),
+    [
+        ("encoded", "encoded", True),
+        ("skip:already_target", "skip:already_target", True),
+        ("skip:smaller_than_box", "encoded", False),
+        ("refused:policies.interlaced", "encoded", False),
+        ("failed:G5", "encoded", False),
+    ],
+)
+def test_only_a_rendition_or_an_expected_skip_counts_as_served(outcome, expected, served) -> None:
+    assert is_served(Trial(outcome), expected) is served
+
+
+def test_each_ordinary_file_has_its_own_name() -> None:
+    names = [clip.name for clip in (*ordinary.ORDINARY, *ordinary.SHARED)]
+
+    assert len(names) == len(set(names))
