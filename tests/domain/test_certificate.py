@@ -15,11 +15,14 @@ from hevcq.domain.certificate import (
     Gate,
     GateResult,
     Outcome,
+    Signature,
+    Standing,
     kept_original,
     require_passed,
 )
 from hevcq.domain.job import Source
 from hevcq.errors import NeedsReview, VerificationFailed
+from hevcq.util import signatures
 
 ALL = tuple(GateResult(gate=gate, outcome=Outcome.PASSED) for gate in REQUIRED)
 
@@ -139,3 +142,61 @@ def test_a_certificate_is_read_from_a_stream_and_a_giant_is_not():
     assert Certificate.read(io.BytesIO(whole.to_json().encode())) == whole
     with pytest.raises(VerificationFailed, match="too large"):
         Certificate.read(io.BytesIO(whole.to_json().encode() + b" " * MAX_BYTES))
+
+
+PRIVATE = signatures.make_private_key()
+KEY = signatures.public_key(PRIVATE)
+
+
+def signed(certificate: Certificate, private: bytes = PRIVATE) -> Certificate:
+    value = signatures.sign(private, certificate.signed_content())
+    signature = Signature(key=signatures.public_key(private), value=value)
+    return certificate.model_copy(update={"signature": signature})
+
+
+def test_a_signed_certificate_is_trusted_however_often_it_is_written_again():
+    again = Certificate.parse(Certificate.parse(signed(certificate()).to_json()).to_json())
+
+    assert again.standing({KEY}) is Standing.TRUSTED
+    assert again.standing({KEY, "ed25519:other"}) is Standing.TRUSTED
+
+
+def test_an_unsigned_certificate_and_one_of_an_unknown_key_are_not_trusted():
+    stranger = signed(certificate(), signatures.make_private_key())
+
+    assert certificate().standing({KEY}) is Standing.UNKNOWN
+    assert stranger.standing({KEY}) is Standing.UNKNOWN
+    assert signed(certificate()).standing(()) is Standing.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rendition_sha256": "c" * 64},
+        {"rendition_size": 6},
+        {"source_sha256": "c" * 64},
+        {"cpu_s": 1.0},
+        {"gates": (*ALL, ALL[0])},
+        {"a_later_field": 1},
+    ],
+)
+def test_a_certificate_edited_after_it_was_signed_is_forged(change: dict[str, object]):
+    edited = signed(certificate()).model_copy(update=change)
+
+    assert Certificate.parse(edited.to_json()).standing({KEY}) is Standing.FORGED
+
+
+def test_a_field_of_a_later_release_is_kept_with_its_signature():
+    later = signed(Certificate.parse(certificate().to_json()[:-2] + ', "frames": "abc"}'))
+
+    again = Certificate.parse(Certificate.parse(later.to_json()).to_json())
+
+    assert json.loads(again.to_json())["frames"] == "abc"
+    assert again.standing({KEY}) is Standing.TRUSTED
+
+
+def test_a_field_that_a_later_release_adds_breaks_no_signature_of_before():
+    class Later(Certificate):
+        frames: str = ""
+
+    assert Later.parse(signed(certificate()).to_json()).standing({KEY}) is Standing.TRUSTED

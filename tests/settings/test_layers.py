@@ -315,7 +315,8 @@ def test_the_usual_profiles_are_one_variable_or_a_list_in_the_file(
     here: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ):
     assert load().settings.ingest.profiles == ("hevc",)
-    write(here / "hevcq.toml", '[ingest]\nprofiles = ["1080p", "hevc"]')
+    file = write(here / "my.toml", '[ingest]\nprofiles = ["1080p", "hevc"]')
+    monkeypatch.setenv("HEVCQ_CONFIG", str(file))
     assert load().settings.ingest.profiles == ("1080p", "hevc")
 
     monkeypatch.setenv("HEVCQ_INGEST__PROFILES", text)
@@ -324,7 +325,7 @@ def test_the_usual_profiles_are_one_variable_or_a_list_in_the_file(
 
 
 def test_no_usual_profile_is_refused(here: Path):
-    write(here / "hevcq.toml", "[ingest]\nprofiles = []")
+    file = write(here / "my.toml", "[ingest]\nprofiles = []")
 
     with pytest.raises(ConfigError, match=r"ingest\.profiles must name at least one profile"):
-        load()
+        load(config=file)

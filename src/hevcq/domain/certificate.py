@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 from typing import BinaryIO, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from hevcq.domain.job import Source
 from hevcq.domain.model import Frozen
 from hevcq.errors import NeedsReview, VerificationFailed
+from hevcq.util import signatures
 from hevcq.util.text import encodable
 
 MAX_BYTES = 1 << 24
@@ -60,8 +62,28 @@ class GateResult(Frozen):
     seconds: float = 0.0
 
 
+class Signature(Frozen):
+    """The signature of a certificate; see `util.signatures` for both formats."""
+
+    key: str = Field(description="public key, `<algorithm>:<base64>`")
+    value: str = Field(description="base64")
+
+
+class Standing(StrEnum):
+    """How far a certificate's word counts. Only TRUSTED counts without looking at the files."""
+
+    TRUSTED = "trusted"
+    UNKNOWN = "unknown"
+    FORGED = "forged"
+
+
 class Certificate(Frozen):
-    """The certificate stored beside a rendition. Times are seconds since the Unix epoch."""
+    """The certificate stored beside a rendition. Times are seconds since the Unix epoch.
+
+    Fields of a later release are kept, so that writing the certificate again keeps its signature.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     hevcq_certificate: Literal[1] = 1
     job_id: str
@@ -82,6 +104,7 @@ class Certificate(Frozen):
     encode_s: float = 0.0
     verify_s: float = 0.0
     cpu_s: float = Field(default=0.0, description="CPU seconds of the encode")
+    signature: Signature | None = None
 
     @field_validator("arguments", "notices", mode="after")
     @classmethod
@@ -92,6 +115,27 @@ class Certificate(Frozen):
     def to_json(self) -> str:
         """Return the certificate as indented JSON."""
         return self.model_dump_json(indent=2)
+
+    def signed_content(self) -> bytes:
+        """Return the bytes that a signature covers: everything but the signature itself.
+
+        Fields with their default value are left out, so that a field added by a later release does
+        not break the signatures of before.
+        """
+        content = self.model_dump(mode="json", exclude={"signature"}, exclude_defaults=True)
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return b"hevcq certificate 1\n" + text.encode()
+
+    def standing(self, trusted: Collection[str]) -> Standing:
+        """Return TRUSTED if one of the public keys `trusted` signed exactly this certificate.
+
+        FORGED if it names such a key and the signature does not fit; UNKNOWN if it is unsigned, as
+        those of earlier releases are, or signed by another key.
+        """
+        if self.signature is None or self.signature.key not in trusted:
+            return Standing.UNKNOWN
+        fits = signatures.verify(self.signature.key, self.signed_content(), self.signature.value)
+        return Standing.TRUSTED if fits else Standing.FORGED
 
     @classmethod
     def parse(cls, text: str | bytes) -> Certificate:
