@@ -6,6 +6,7 @@ import io
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,12 +42,19 @@ class Shelf:
         self.content, self.sent = path.read_bytes(), 0
         self.cut_after: int | None = None
 
-    def get_object(self, *, Range: str, **_where: str) -> dict[str, io.BytesIO]:
+    def get_object(self, *, Range: str, **_where: str) -> dict[str, Any]:
         first, last = map(int, Range.removeprefix("bytes=").split("-"))
         if self.cut_after is not None and self.sent > self.cut_after:
             raise Unavailable("S3 is away.")
         self.sent += last + 1 - first
-        return {"Body": io.BytesIO(self.content[first : last + 1])}
+        body = self.content[first : last + 1]
+        return {
+            "ResponseMetadata": {"HTTPStatusCode": 206},
+            "ContentRange": f"bytes {first}-{last}/{len(self.content)}",
+            "ContentLength": len(body),
+            "ETag": "it",
+            "Body": io.BytesIO(body),
+        }
 
 
 class Clip:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.backends.aws.s3 import metadata as object_metadata
 from hevcq.backends.aws.s3 import transfer
+from hevcq.backends.aws.s3.presence import find_object
 from hevcq.backends.aws.s3.transfer import Meter, Upload, upload
 from hevcq.errors import (
     HevcqError,
@@ -140,13 +141,7 @@ class Publisher:
             raise
 
     def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
-        with translate_errors(f"look at {key!r} in the bucket {self._bucket}"):
-            try:
-                return self._s3.head_object(Bucket=self._bucket, Key=key)
-            except self._s3.exceptions.ClientError as error:
-                if code_of(error) in {"404", "NoSuchKey"}:
-                    return None
-                raise
+        return find_object(self._s3, self._bucket, key, unknown_is_absent=True)
 
 
 class _Conflict(Exception):

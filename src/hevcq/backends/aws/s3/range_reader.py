@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.s3.metadata import pinned
+from hevcq.backends.aws.s3.ranges import range_header, require_range
 from hevcq.backends.aws.s3.transfer import Download, Meter, fetch_span, write_at
 from hevcq.errors import DiskFull, Unavailable
 
@@ -154,20 +155,31 @@ def _named(error: BaseException, job: Download) -> BaseException:
 
 
 class ObjectReader(io.RawIOBase):
-    """A stream of one object from byte `start` on, read from `answer` (of GetObject).
+    """A stream of the bytes of `span` (start, end) of one object, of which `answer` is the first.
 
     A broken stream is resumed from the same version: reads raise SourceChanged if the object was
-    replaced meanwhile, and Unavailable when it breaks too often.
+    replaced meanwhile, and Unavailable when it breaks too often or the server answers with other
+    bytes. Raises Unavailable at once if `answer` is not that range.
     """
 
     def __init__(
-        self, s3: S3Client, place: Mapping[str, str], start: int, answer: GetObjectOutputTypeDef
+        self,
+        s3: S3Client,
+        place: Mapping[str, str],
+        span: tuple[int, int | None],
+        answer: GetObjectOutputTypeDef,
     ) -> None:
         super().__init__()
         self._s3 = s3
-        self._where: dict[str, Any] = {**place, **pinned(answer)}
-        self._at, self._end = start, start + answer["ContentLength"]
         self._body: StreamingBody | None = answer["Body"]
+        self._pins = pinned(answer)
+        self._where: dict[str, Any] = {**place, **self._pins}
+        self._at = span[0]
+        try:
+            self._end, self._size = require_range(answer, place["Key"], span)
+        except Unavailable:
+            self._drop()
+            raise
 
     def readable(self) -> bool:
         """Return True."""
@@ -203,8 +215,10 @@ class ObjectReader(io.RawIOBase):
 
     def _stream(self) -> StreamingBody:
         if self._body is None:
-            span = f"bytes={self._at}-{self._end - 1}"
-            self._body = self._s3.get_object(**self._where, Range=span)["Body"]
+            span = (self._at, self._end)
+            answer = self._s3.get_object(**self._where, Range=range_header(*span))
+            self._body = answer["Body"]
+            require_range(answer, self._where["Key"], span, size=self._size, pins=self._pins)
         return self._body
 
     def _drop(self) -> None:

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.errors import translate_errors
+from hevcq.backends.aws.s3.ranges import range_header, require_range
 from hevcq.errors import DiskFull, HevcqError, SourceGone, Stopped, Unavailable
 from hevcq.ports.store import Transferred
 from hevcq.util.log import get_logger
@@ -287,8 +288,9 @@ def fetch_span(
 ) -> None:
     """Read the bytes of `span` (start, end) and pass them to `write` with their offset, each once.
 
-    A broken stream is resumed where it broke. Raises SourceChanged or SourceGone if the object is
-    no longer the pinned one, and Unavailable.
+    A broken stream is resumed where it broke, and an answer with other bytes than those asked for
+    (see `ranges`) is asked for again. Raises SourceChanged or SourceGone if the object is no longer
+    the pinned one, and Unavailable.
     """
     start, end = span
     for attempt in range(1, PART_ATTEMPTS + 1):
@@ -297,31 +299,36 @@ def fetch_span(
         except _Broken as broken:
             start = broken.reached
             if attempt == PART_ATTEMPTS:
-                raise Unavailable(str(broken.__cause__)) from broken.__cause__
+                raise broken.error from broken.error.__cause__
         if start == end:
             return
     raise Unavailable(f"S3 answered {job.key!r} with fewer bytes than it has.")
 
 
 class _Broken(Exception):
-    """A stream broke off at `reached`."""
+    """A stream broke off at `reached`, by `error`."""
 
-    def __init__(self, reached: int) -> None:
+    def __init__(self, reached: int, error: Unavailable) -> None:
         super().__init__(reached)
-        self.reached = reached
+        self.reached, self.error = reached, error
 
 
 def _stream(
     s3: S3Client, job: Download, span: tuple[int, int], write: Callable[[int, bytes], None]
 ) -> int:
-    """Read one range; return the offset reached, or raise _Broken if the connection broke."""
+    """Read one range; return the offset reached.
+
+    Raises _Broken if the connection broke, or if the answer is not that range.
+    """
     at, end = span
-    asked = {"Bucket": job.bucket, "Key": job.key, "Range": f"bytes={at}-{end - 1}"}
+    asked = {"Bucket": job.bucket, "Key": job.key, "Range": range_header(at, end)}
     with translate_errors(
         f"read {job.key!r}", {"InvalidRange": (SourceGone, "it has become shorter")}
     ):
-        body = s3.get_object(**asked, **job.pins)["Body"]  # type: ignore[arg-type]
+        answer = s3.get_object(**asked, **job.pins)  # type: ignore[arg-type]
+    body = answer["Body"]
     try:
+        require_range(answer, job.key, span, size=job.size, pins=job.pins)
         while at < end:
             with translate_errors(f"read {job.key!r}"):
                 content = body.read(min(READ_BYTES, end - at))
@@ -330,7 +337,7 @@ def _stream(
             write(at, content)
             at += len(content)
     except Unavailable as error:
-        raise _Broken(at) from error
+        raise _Broken(at, error) from error
     finally:
         body.close()
     return at
