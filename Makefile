@@ -15,6 +15,9 @@ TF_PLUGINS ?=
 COVERING := $(addprefix tests/,domain worker contracts library ops backends settings usecases chaos/test_hostile_library.py)
 # One more than two cores: many tests wait (for a provider, a child, a lease) and leave theirs idle.
 TESTERS ?= 3
+# In memory where there is room: most tests write small files and wait for each to be durable.
+MEMORY := $(shell test "$$(df --output=avail -B1 /dev/shm 2>/dev/null | tail -1)" -gt 8000000000 \
+	2>/dev/null && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
 IMAGE ?= hevcq-worker
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
@@ -47,7 +50,7 @@ format: setup  ## let ruff put the code in order
 	$(BIN)/ruff format .
 
 test: setup  ## every test that belongs to a change (T="-k words" for some)
-	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal -m "not slow" $(T)
+	$(MEMORY) $(BIN)/python -m pytest -n $(TESTERS) --dist worksteal -m "not slow" $(T)
 
 coverage: setup  ## every branch of what must not break is taken by a test, or this fails
 	rm -rf build/coverage
