@@ -7,7 +7,10 @@ import json
 
 import pytest
 
+from hevcq.backends.embedded.signing_key import FileSigner
+from hevcq.domain.certificate import Certificate, Standing
 from hevcq.domain.job import JobState
+from hevcq.ports.signer import Keyring
 from support.fakes.backend import HEVC
 from support.fakes.farm import Farm, adoptable
 
@@ -85,6 +88,49 @@ def test_a_rendition_whose_bytes_are_not_the_certified_ones_is_not_adopted(farm)
 
     assert farm.encoder.calls.count("encode") == 2
     assert record.state is JobState.DONE
+
+
+def test_a_farm_that_signs_adopts_what_it_signed_and_signs_what_it_publishes(tmp_path):
+    farm = Farm(tmp_path)
+    ring = Keyring(FileSigner(tmp_path / "keys"))
+    farm.with_context(keyring=ring)
+    source = farm.submit()
+    assert farm.killed_at("ledger.complete:before")
+    farm.clock.advance(farm.profile.queue.visibility_s + 1)
+
+    record = farm.until_settled(source)
+
+    assert farm.encoder.calls.count("encode") == 1, "adopted"
+    with farm.store.open(record.rendition.certificate_key) as stream:
+        assert ring.standing(Certificate.read(stream)) is Standing.TRUSTED
+
+
+@pytest.mark.parametrize("how", ["unsigned", "edited", "another key"])
+def test_a_farm_that_signs_adopts_nothing_that_it_did_not_sign(farm, tmp_path, how):
+    ring = Keyring(FileSigner(tmp_path / "keys"))
+    proof = Certificate.model_validate(certificate(farm))
+    if how == "edited":
+        proof = ring.signed(proof).model_copy(update={"cpu_s": 9.0})
+    elif how == "another key":
+        proof = Keyring(FileSigner(tmp_path / "others")).signed(proof)
+    rewrite(farm, proof.to_json().encode())
+    farm.with_context(keyring=ring)
+
+    record = farm.until_settled(farm.source)
+
+    assert record.state is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 2
+
+
+def test_a_farm_that_signs_nothing_adopts_no_forged_certificate(farm, tmp_path):
+    theirs = Keyring(FileSigner(tmp_path / "keys"))
+    proof = theirs.signed(Certificate.model_validate(certificate(farm)))
+    edited = proof.model_copy(update={"cpu_s": 9.0})
+    rewrite(farm, edited.to_json().encode())
+    farm.with_context(keyring=Keyring(None, [proof.signature.key]))
+
+    assert farm.until_settled(farm.source).state is JobState.DONE
+    assert farm.encoder.calls.count("encode") == 2
 
 
 def test_a_rendition_of_another_job_at_the_same_key_is_replaced_not_adopted(farm):

@@ -8,6 +8,8 @@ from typing import Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from hevcq.util import signatures
+
 ANYWHERE = frozenset(
     {
         "workers",
@@ -42,6 +44,10 @@ class AwsSettings(BaseModel):
     queue_prefix: str = Field(
         default="hevcq-",
         description="queues are named <prefix><profile>, dead letters <prefix><profile>-dlq",
+    )
+    signing_key: str = Field(
+        default="",
+        description="KMS key (id, ARN or alias) that signs certificates; empty: unsigned",
     )
     tag_done: bool = Field(
         default=False,
@@ -112,6 +118,10 @@ class Settings(BaseModel):
     log_style: Literal["console", "json"] = Field(
         default="console", description="console (for people) or json"
     )
+    trusted_keys: tuple[str, ...] | str = Field(
+        default=(),
+        description="public keys of other farms whose certificates count (`hevcq doctor` shows one's own)",
+    )
     ingest: IngestSettings = Field(
         default_factory=IngestSettings, description="what `hevcq ingest` makes"
     )
@@ -140,6 +150,16 @@ class Settings(BaseModel):
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("trusted_keys", mode="after")
+    @classmethod
+    def _keys(cls, value: tuple[str, ...] | str) -> tuple[str, ...]:
+        keys = value.split(",") if isinstance(value, str) else value
+        found = tuple(dict.fromkeys(key.strip() for key in keys if key.strip()))
+        for key in found:
+            if wrong := signatures.problem(key):
+                raise ValueError(f"holds the key {key!r}, which {wrong}")
+        return found
 
     @property
     def scratch(self) -> Path:

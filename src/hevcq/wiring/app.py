@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hevcq.ports.backend import Backend
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
+    from hevcq.ports.signer import Keyring, Signer
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.worker.signals import StopSignals
 
@@ -73,6 +74,24 @@ class App:
         from hevcq.backends.embedded.factory import open_catalog
 
         return open_catalog(self.settings.data_dir / "catalog.db", self.clock)
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """Who signs certificates here, and whose signatures count; opens no backend."""
+        from hevcq.ports.signer import Keyring
+
+        settings = self.settings
+        signer: Signer | None = None
+        if settings.backend == "embedded":
+            from hevcq.backends.embedded.signing_key import FileSigner
+
+            signer = FileSigner(settings.data_dir)
+        elif settings.aws.signing_key:
+            from hevcq.backends.aws.clients import make_kms_client
+            from hevcq.backends.aws.kms_signer import KmsSigner
+
+            signer = KmsSigner(make_kms_client(settings.aws), settings.aws.signing_key)
+        return Keyring(signer, settings.trusted_keys)
 
     @cached_property
     def encoder(self) -> Encoder:

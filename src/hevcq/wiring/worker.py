@@ -41,7 +41,7 @@ def build_pool(
     """Return a pool of workers for the named profiles (none: all), not yet started.
 
     `measured` exports metrics as configured; `hevcq worker` sets it, `hevcq ingest` does not. Raises
-    UnknownProfile, or ConfigError if the metrics cannot be served.
+    UnknownProfile, or ConfigError if the metrics cannot be served or the signing key cannot be used.
     """
     from hevcq.domain.events import ignore
     from hevcq.domain.planning.planner import make_plan
@@ -54,6 +54,7 @@ def build_pool(
     from hevcq.worker.scratch import Scratch
 
     settings, backend = app.settings, app.worker_backend
+    app.keyring.prepare()  # a key that cannot be used must not cost an encode
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
     served = [ProfileQueue(profile, backend.queues[profile.name]) for profile in wanted]
     emit, watching = on_event if on_event is not None else ignore, watchers(app)
@@ -66,6 +67,7 @@ def build_pool(
     context = WorkerContext(
         backend=backend,
         encoder=app.encoder,
+        keyring=app.keyring,
         plan=make_plan,
         scratch=Scratch(settings.scratch, app.clock),
         clock=app.clock,

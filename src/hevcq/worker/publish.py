@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq import __version__
-from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome, require_passed
+from hevcq.domain.certificate import (
+    Certificate,
+    Gate,
+    GateResult,
+    Outcome,
+    Standing,
+    require_passed,
+)
 from hevcq.domain.job import JobState, Phase, RenditionRef, Task
 from hevcq.domain.keys import LIBRARY_BUCKET, certificate_key
 from hevcq.domain.planning.encode_plan import EncodePlan
@@ -53,9 +60,9 @@ def adopt(
     """Return the rendition visible at `key` if this job published it, else None.
 
     It counts only with a valid certificate of the same job, source bytes, recipe and encoder
-    build, and with its own bytes read back and hashed; otherwise the video is encoded again.
-    Raises NeedsReview if `key` holds the rendition of another video. A crash between publishing
-    and completing leaves such a finished rendition.
+    build, signed where this farm signs, and with its own bytes read back and hashed; otherwise the
+    video is encoded again. Raises NeedsReview if `key` holds the rendition of another video. A
+    crash between publishing and completing leaves such a finished rendition.
     """
     store = context.backend.store
     seen = context.retry_control_call(lambda: store.stat(key))
@@ -67,6 +74,7 @@ def adopt(
     name = seen.metadata["certificate"]
     try:
         certificate = _proof(context, name)
+        _require_vouched(context, certificate)
         if not _same_work(certificate, task, profile, source_sha256, context.encoder.version()):
             return None
         with store.open(key) as stream:
@@ -79,6 +87,14 @@ def adopt(
         return None
     rendition = RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
     return Adopted(rendition, certificate.cpu_s)
+
+
+def _require_vouched(context: WorkerContext, certificate: Certificate) -> None:
+    """Raise VerificationFailed unless the certificate is signed by this farm, or it signs nothing."""
+    standing = context.retry_control_call(lambda: context.keyring.standing(certificate))
+    signs = context.keyring.signer is not None
+    if standing is Standing.FORGED or (signs and standing is not Standing.TRUSTED):
+        raise VerificationFailed(f"its certificate's signature is {standing.value}")
 
 
 def require_own_place(
@@ -162,7 +178,8 @@ def publish(
     gates = (unchanged, *made.gates)
     require_passed(gates)
     sha256 = sha256_file(made.file, claimed.lease.check, missing=Unavailable)
-    certificate = _certificate(context, claimed, made, gates, sha256)
+    unsigned = _certificate(context, claimed, made, gates, sha256)
+    certificate = context.retry_control_call(lambda: context.keyring.signed(unsigned))
     name = certificate_key(made.key, sha256)
     claimed.lease.check()
     # The certificate first: a rendition is never visible without it. It stays if publication is

@@ -17,6 +17,7 @@ from hevcq.domain.verdict import REQUEUED_CHUNK_DELAY_S
 from hevcq.errors import DatabaseBusy, Unavailable, WorkerUnfit
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Encoder
+from hevcq.ports.signer import Keyring
 from hevcq.util.clock import Clock
 from hevcq.util.host import source_room
 from hevcq.util.log import get_logger
@@ -73,7 +74,7 @@ class WorkerContext:
     is requeued for another worker and recorded in `requeued_chunks`. With `sweep_on_start`, a start
     removes what killed workers left in the store for split videos. `encode_slots` limits parallel
     encodes if there are more slots. `mark_source_finished` is called with the source of every job
-    that ends well, and must not raise.
+    that ends well, and must not raise. `keyring` signs certificates.
     """
 
     backend: Backend
@@ -93,6 +94,7 @@ class WorkerContext:
     requeued_chunks: RequeuedChunks = field(default_factory=RequeuedChunks)
     mark_source_finished: Callable[[Source], bool] = keep
     encode_slots: EncodeSlots | None = None
+    keyring: Keyring = field(default_factory=Keyring)
 
     def encoding(self, slot: str, check: Callable[[], None]) -> AbstractContextManager[None]:
         """Hold one of the pool's parallel encodes inside the context; see `encode_slots`."""
