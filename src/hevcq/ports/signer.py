@@ -57,3 +57,14 @@ class Keyring:
             "" if self.signer is None or certificate.signature is None else self.signer.public_key()
         )
         return certificate.standing({*self.listed, own} - {""})
+
+    def vouches_for(self, certificate: Certificate) -> bool:
+        """Return whether a certificate in this farm's own store counts there without its key.
+
+        True if it is TRUSTED, or UNKNOWN where nobody signs. It does not suffice to replace an
+        original.
+        """
+        standing = self.standing(certificate)
+        return standing is Standing.TRUSTED or (
+            standing is Standing.UNKNOWN and self.signer is None
+        )

@@ -9,14 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq import __version__
-from hevcq.domain.certificate import (
-    Certificate,
-    Gate,
-    GateResult,
-    Outcome,
-    Standing,
-    require_passed,
-)
+from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome, require_passed
 from hevcq.domain.job import JobState, Phase, RenditionRef, Task
 from hevcq.domain.keys import LIBRARY_BUCKET, certificate_key
 from hevcq.domain.planning.encode_plan import EncodePlan
@@ -74,7 +67,8 @@ def adopt(
     name = seen.metadata["certificate"]
     try:
         certificate = _proof(context, name)
-        _require_vouched(context, certificate)
+        if not context.retry_control_call(lambda: context.keyring.vouches_for(certificate)):
+            raise VerificationFailed("its certificate is not signed by this farm")
         if not _same_work(certificate, task, profile, source_sha256, context.encoder.version()):
             return None
         with store.open(key) as stream:
@@ -87,14 +81,6 @@ def adopt(
         return None
     rendition = RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
     return Adopted(rendition, certificate.cpu_s)
-
-
-def _require_vouched(context: WorkerContext, certificate: Certificate) -> None:
-    """Raise VerificationFailed unless the certificate is signed by this farm, or it signs nothing."""
-    standing = context.retry_control_call(lambda: context.keyring.standing(certificate))
-    signs = context.keyring.signer is not None
-    if standing is Standing.FORGED or (signs and standing is not Standing.TRUSTED):
-        raise VerificationFailed(f"its certificate's signature is {standing.value}")
 
 
 def require_own_place(
