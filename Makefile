@@ -9,8 +9,10 @@ LIVES ?= 1000000
 CHAOS_SECONDS ?= 28800
 MINUTES ?= 120
 REAL_MINUTES ?= 60
-TF := terraform -chdir=infra/terraform/examples/minimal
+EXAMPLE := infra/terraform/examples/minimal
+TF := terraform -chdir=$(EXAMPLE)
 TF_PLUGINS ?=
+TF_INIT = $(TF) init -input=false $(if $(TF_PLUGINS),-plugin-dir=$(TF_PLUGINS))
 # What takes every branch; tests marked as repeating a way at each of its steps need not.
 COVERING := $(addprefix tests/,domain worker contracts library ops backends settings usecases chaos/test_hostile_library.py)
 # One more than two cores: many tests wait (for a provider, a child, a lease) and leave theirs idle.
@@ -19,6 +21,8 @@ TESTERS ?= 3
 MEMORY := $(shell test "$$(df --output=avail -B1 /dev/shm 2>/dev/null | tail -1)" -gt 8000000000 \
 	2>/dev/null && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
 IMAGE ?= hevcq-worker
+# docker, podman or buildah; empty: the first of them that is installed.
+ENGINE ?=
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
 .PHONY: help setup install clean lint format test coverage bench fidelity long chaos soak build full-build plan apply destroy demo demo-aws checkov
@@ -95,12 +99,22 @@ full-build: build  ## the images too; needs a container engine
 	docker build -f docker/worker.Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) -t $(IMAGE) .
 	docker build -f docker/ingest.Dockerfile --build-arg WORKER_IMAGE=$(IMAGE) -t hevcq-ingest .
 
+.PHONY: registry push
+
+registry:  ## make the farm's registry alone, once, before the first make push
+	$(TF_INIT)
+	$(TF) apply -target=module.farm.module.registry -var=image=$(IMAGE):none
+
+push: setup  ## build the worker image for the fleet's processors and push it under this commit (ENGINE=podman)
+	$(BIN)/python scripts/push_image.py --repository "$$($(TF) output -raw repository_url 2>/dev/null)" \
+		--write $(EXAMPLE)/image.auto.tfvars --base-image "$(BASE_IMAGE)" --engine "$(ENGINE)"
+
 plan:  ## what terraform would make (TF_PLUGINS=folder for an offline provider)
-	$(TF) init -input=false $(if $(TF_PLUGINS),-plugin-dir=$(TF_PLUGINS))
+	$(TF_INIT)
 	$(TF) plan
 
-apply:  ## make the farm in the account of your credentials
-	$(TF) init -input=false $(if $(TF_PLUGINS),-plugin-dir=$(TF_PLUGINS))
+apply:  ## make the farm in the account of your credentials, or roll out what make push pushed
+	$(TF_INIT)
 	$(TF) apply
 
 destroy:  ## take the farm down again

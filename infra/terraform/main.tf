@@ -19,7 +19,6 @@ locals {
   zones        = length(var.zones) == 2 ? var.zones : try(slice(data.aws_availability_zones.available[0].names, 0, 2), [])
   tags         = merge({ application = var.name }, var.tags)
   network      = var.network != null ? var.network : one(module.network[*].network)
-  image        = var.image != "" ? var.image : "${module.registry.repository_url}:latest"
 
   # The defaults of the profile model (src/hevcq/domain/profile.py); a test holds both together.
   queue_defaults = {
@@ -39,7 +38,7 @@ locals {
     max_tasks            = 20
     acceptable_latency_s = 3600
     mean_job_s           = 1800
-    spot_share           = 100
+    spot_share           = 80
   }
 }
 
@@ -138,7 +137,7 @@ module "worker_service" {
   profile    = each.key
   region     = local.region
   account_id = local.account_id
-  image      = local.image
+  image      = var.image
   cluster = {
     # This name also waits for the capacity providers.
     name = aws_ecs_cluster_capacity_providers.this.cluster_name

@@ -48,9 +48,13 @@ variable "network" {
 }
 
 variable "image" {
-  description = "Worker image with its tag or digest; empty: <registry of this module>:latest."
+  description = "Worker image by tag or digest, as make push prints it; latest is refused, since nothing would roll out."
   type        = string
-  default     = ""
+
+  validation {
+    condition     = can(regex("^[^@]+(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})$", var.image)) && !endswith(var.image, ":latest")
+    error_message = "image must name a tag other than latest, or a digest: 111122223333.dkr.ecr.eu-central-1.amazonaws.com/hevcq-worker:4f1c2d3. make push pushes one and prints it."
+  }
 }
 
 variable "kms_key_arn" {

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from hevcq.domain.profile import Bounds, Container, Gates, Profile, QueueNumbers, Video, VideoCodec
+from hevcq.domain.profile import (
+    Bounds,
+    Container,
+    Fleet,
+    Gates,
+    Profile,
+    QueueNumbers,
+    Video,
+    VideoCodec,
+)
 from hevcq.settings.profile_files import installed_folder, load_profiles
 
 HEVC = Profile(name="hevc", description="d", video=Video(codec=VideoCodec.HEVC, crf=24))
@@ -107,3 +116,29 @@ def test_a_profile_scales_when_it_has_a_box():
     box = Video(codec=VideoCodec.H264, crf=20, max_width=1280, max_height=720)
     assert box.scales
     assert not HEVC.video.scales
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ({"cpu": 3000}, "it offers 256, 512, 1024, 2048, 4096, 8192, 16384"),
+        ({"cpu": 4096, "memory_mib": 7168}, "with that CPU it offers 8192, 9216,"),
+        ({"cpu": 4096, "memory_mib": 31744}, "with that CPU it offers"),
+        ({"cpu": 8192, "memory_mib": 17408}, "with that CPU it offers 16384, 20480,"),
+        ({"cpu": 256, "memory_mib": 8192}, "with that CPU it offers 512, 1024, 2048"),
+        ({"min_tasks": 5, "max_tasks": 4}, "min_tasks (5) must not exceed max_tasks (4)"),
+    ],
+)
+def test_a_task_that_fargate_does_not_offer_is_refused_with_what_it_offers(size, said):
+    with pytest.raises(ValidationError) as refused:
+        Fleet(**size)
+
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory_mib"),
+    [(256, 512), (1024, 8192), (2048, 4096), (4096, 30720), (8192, 61440), (16384, 122880)],
+)
+def test_the_ends_of_what_fargate_offers_are_taken(cpu, memory_mib):
+    assert Fleet(cpu=cpu, memory_mib=memory_mib).memory_mib == memory_mib

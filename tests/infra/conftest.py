@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra.terraform import ACCOUNT, ZONES, Terraform
+from infra.terraform import VARIABLES, Terraform, planned
 
 
 @pytest.fixture(scope="session")
@@ -17,20 +17,12 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 
 @pytest.fixture(scope="session")
 def plan(terraform: Terraform) -> dict[str, Any]:
-    return terraform.plan(
-        "offline=true", f"account_id={ACCOUNT}", f"zones={ZONES}", "image=hevcq-worker:test"
-    )
+    return terraform.plan(*VARIABLES)
 
 
 @pytest.fixture(scope="session")
 def resources(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    modules = [plan["planned_values"]["root_module"]]
-    while modules:
-        module = modules.pop()
-        found += module.get("resources", [])
-        modules += module.get("child_modules", [])
-    return found
+    return planned(plan)
 
 
 @pytest.fixture

@@ -16,6 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra" / "terraform"
 ZONES = '["eu-central-1a","eu-central-1b"]'
 ACCOUNT = "000000000000"
+VARIABLES = (
+    "offline=true",
+    f"account_id={ACCOUNT}",
+    f"zones={ZONES}",
+    "image=registry.example/hevcq-worker:test",
+)
+"""What an offline plan of the example needs."""
 
 
 @cache
@@ -75,8 +82,57 @@ class Terraform:
         assert done.returncode in ok, f"terraform {arguments[0]}: {done.stdout}{done.stderr}"
         return done
 
-    def plan(self, *variables: str, ok: tuple[int, ...] = (0,)) -> dict[str, Any]:
+    def plan(self, *variables: str, options: tuple[str, ...] = ()) -> dict[str, Any]:
         """Return the plan as terraform's JSON."""
-        flags = [f"-var={variable}" for variable in variables]
-        self.run("plan", "-input=false", "-no-color", "-out=plan.bin", *flags, ok=ok)
+        flags = [*options, *(f"-var={variable}" for variable in variables)]
+        self.run("plan", "-input=false", "-no-color", "-out=plan.bin", *flags)
         return json.loads(self.run("show", "-json", "plan.bin").stdout)
+
+    def refused(self, *variables: str) -> str:
+        """Plan what must be refused; return terraform's words in one line."""
+        flags = [f"-var={variable}" for variable in variables]
+        done = self.run("plan", "-input=false", "-no-color", *flags, ok=(1,))
+        return " ".join(done.stderr.replace("\u2502", " ").split())
+
+    def stand_as_if_applied(self, plan: dict[str, Any], *kinds: str) -> None:
+        """Write a state in which what a plan creates of some kinds is there.
+
+        What AWS would name (ids, ARNs) is named after the resource's own address.
+        """
+        made: dict[tuple[str, ...], dict[str, Any]] = {}
+        versions = {each["address"]: each["schema_version"] for each in planned(plan)}
+        for change in plan["resource_changes"]:
+            if change["type"] not in kinds or change["mode"] != "managed":
+                continue
+            values = dict(change["change"]["after"])
+            values |= dict.fromkeys(_unknown(change), f"arn:aws:ecs:::{change['name']}")
+            where = (change["module_address"], change["type"], change["name"])
+            made[where] = {
+                "module": where[0],
+                "mode": "managed",
+                "type": where[1],
+                "name": where[2],
+                "provider": f'provider["{change["provider_name"]}"]',
+                "instances": [
+                    {"schema_version": versions[change["address"]], "attributes": values}
+                ],
+            }
+        head = {"version": 4, "terraform_version": "1.6.0", "serial": 1, "outputs": {}}
+        state = {**head, "lineage": "a-test", "resources": list(made.values())}
+        (self.example / "terraform.tfstate").write_text(json.dumps(state), encoding="utf-8")
+
+
+def planned(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return every resource that a plan ends with."""
+    found: list[dict[str, Any]] = []
+    modules = [plan["planned_values"]["root_module"]]
+    while modules:
+        module = modules.pop()
+        found += module.get("resources", [])
+        modules += module.get("child_modules", [])
+    return found
+
+
+def _unknown(change: dict[str, Any]) -> list[str]:
+    unknown = change["change"]["after_unknown"]
+    return [name for name in ("id", "arn", "cluster") if unknown.get(name) is True]

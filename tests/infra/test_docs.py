@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from hevcq.domain.profile import Fleet, QueueNumbers
+from hevcq.domain.profile import FARGATE_MEMORY_MIB, Fleet, QueueNumbers
 from infra.terraform import INFRA, ROOT
 
 
@@ -45,3 +45,20 @@ def test_every_variable_is_typed_and_described_and_every_output_described() -> N
             assert re.search(r"^  description = ", body, re.MULTILINE), f"{path}: {name}"
             if kind == "variable":
                 assert re.search(r"^  type\s+= ", body, re.MULTILINE), f"{path}: {name}"
+
+
+def test_terraform_takes_the_task_sizes_that_the_profile_model_takes() -> None:
+    text = (INFRA / "modules" / "worker_service" / "main.tf").read_text(encoding="utf-8")
+    found = re.search(r"fargate_memory_mib = \{\n(.*?)\n  \}", text, re.DOTALL)
+    assert found
+    sizes = {}
+    for cpu, listed, bounds in re.findall(
+        r'"(\d+)"\s+= (?:\[(.*?)\]|range\((.*?)\))', found.group(1)
+    ):
+        if listed:
+            sizes[int(cpu)] = [int(one) for one in listed.split(",")]
+        else:
+            first, last, step = re.fullmatch(r"(\d+), (\d+) \+ 1, (\d+)", bounds).groups()
+            sizes[int(cpu)] = [*range(int(first), int(last) + 1, int(step))]
+
+    assert sizes == {cpu: [*offered] for cpu, offered in FARGATE_MEMORY_MIB.items()}

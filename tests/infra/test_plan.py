@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +14,12 @@ import pytest
 from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.settings.profile_files import installed_folder, load_profiles
-from infra.terraform import INFRA, Terraform, need_terraform
+from infra.terraform import INFRA, VARIABLES, Terraform, need_terraform
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
 PROFILES = sorted(load_profiles(installed_folder()))
+HEVC_SERVICE = 'module.farm.module.worker_service["hevc"].aws_ecs_service.this'
 
 
 def of(resources: Resources, kind: str) -> dict[str, dict[str, Any]]:
@@ -166,6 +170,86 @@ def test_services_use_spot_do_not_rebalance_and_roll_back(resources: Resources) 
         assert values["deployment_circuit_breaker"][0] == {"enable": True, "rollback": True}
         assert values["deployment_maximum_percent"] == 200
         assert values["wait_for_steady_state"] is False
+
+
+def test_the_first_task_is_on_demand_and_four_fifths_of_the_rest_on_spot(
+    resources: Resources,
+) -> None:
+    for values in of(resources, "aws_ecs_service").values():
+        found = {s["capacity_provider"]: s for s in values["capacity_provider_strategy"]}
+        assert (found["FARGATE"]["base"], found["FARGATE"]["weight"]) == (1, 20)
+        assert (found["FARGATE_SPOT"]["base"], found["FARGATE_SPOT"]["weight"]) == (0, 80)
+
+
+def test_another_share_of_spot_leaves_the_service_and_its_tasks_in_place(
+    plan: dict[str, Any], folder: Path
+) -> None:
+    other = Terraform(folder)
+    other.stand_as_if_applied(plan, "aws_ecs_cluster", "aws_ecs_service")
+    profile = folder / "workers" / "hevc.yaml"
+    profile.write_text(profile.read_text() + "fleet: {spot_share: 100}\n")
+
+    changed = other.plan(*VARIABLES, options=("-refresh=false", f"-target={HEVC_SERVICE}"))
+
+    (service,) = [c["change"] for c in changed["resource_changes"] if c["address"] == HEVC_SERVICE]
+    weights = {
+        s["capacity_provider"]: (s["base"], s["weight"])
+        for s in service["after"]["capacity_provider_strategy"]
+    }
+    assert weights == {"FARGATE": (0, 0), "FARGATE_SPOT": (0, 100)}
+    assert service["actions"] == ["update"]
+
+
+def test_a_task_that_fargate_does_not_offer_is_refused_before_anything_is_made(
+    terraform_of_bad_sizes: Terraform,
+) -> None:
+    said = terraform_of_bad_sizes.refused(*VARIABLES)
+
+    assert "Profile hevc: Fargate has no task of fleet.cpu 4096 with fleet.memory_mib 7168." in said
+    assert "With that CPU it offers 8192, 9216," in said
+    assert "Profile 720p: Fargate has no task of fleet.cpu 3000" in said
+    assert "It offers CPU units of 256, 512," in said
+
+
+@pytest.fixture
+def terraform_of_bad_sizes(folder: Path) -> Terraform:
+    other = Terraform(folder)
+    for name, size in (("hevc", "memory_mib: 7168"), ("720p", "cpu: 3000")):
+        profile = folder / "workers" / f"{name}.yaml"
+        profile.write_text(profile.read_text() + f"fleet: {{{size}}}\n")
+    return other
+
+
+@pytest.mark.parametrize(
+    ("image", "taken"),
+    [
+        ("1.dkr.ecr.eu-central-1.amazonaws.com/hevcq-worker:4f1c2d3", True),
+        ("registry.example:5000/hevcq-worker@sha256:" + "0a" * 32, True),
+        ("registry.example:5000/hevcq-worker", False),
+        ("hevcq-worker:latest", False),
+        ("hevcq-worker@sha256:0a", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_release_names_its_image_by_tag_or_digest(
+    folder: Path, image: str | None, taken: bool
+) -> None:
+    need_terraform()
+    shutil.copy(INFRA / "variables.tf", folder)
+    given = [] if image is None else [f"-var=image={image}"]
+
+    done = subprocess.run(
+        ["terraform", "plan", "-input=false", "-no-color", *given],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "CHECKPOINT_DISABLE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode == 0) is taken, done.stdout + done.stderr
+    assert taken or "image" in done.stderr
 
 
 def test_scaling_counts_work_in_flight_and_leaves_zero_by_a_step(resources: Resources) -> None:

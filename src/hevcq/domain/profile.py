@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Self
 
@@ -22,6 +23,18 @@ MAX_VISIBILITY_S = 43_200
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html)."""
 MAX_RETENTION_S = 1_209_600
 """SQS's longest retention in seconds, 14 days."""
+
+FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
+    256: (512, 1024, 2048),
+    512: range(1024, 4096 + 1, 1024),
+    1024: range(2048, 8192 + 1, 1024),
+    2048: range(4096, 16384 + 1, 1024),
+    4096: range(8192, 30720 + 1, 1024),
+    8192: range(16384, 61440 + 1, 4096),
+    16384: range(32768, 122880 + 1, 8192),
+}
+"""The MiB of memory that Fargate offers, by CPU units
+(https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html)."""
 
 
 class VideoCodec(StrEnum):
@@ -289,7 +302,9 @@ class Fleet(Frozen):
     """What a worker of this profile is on AWS; the embedded way ignores it."""
 
     cpu: int = Field(default=4096, description="Fargate CPU units; 1024 is one vCPU")
-    memory_mib: int = Field(default=8192, description="Fargate memory")
+    memory_mib: int = Field(
+        default=8192, description="Fargate memory, of a size that goes with `cpu`"
+    )
     scratch_gib: int = Field(default=100, ge=21, le=200, description="Fargate ephemeral storage")
     architecture: str = Field(
         default="x86_64", pattern=r"^(x86_64|arm64)$", description="x86_64 or arm64"
@@ -299,8 +314,29 @@ class Fleet(Frozen):
     acceptable_latency_s: int = Field(default=3600, ge=60, description="how long a task may wait")
     mean_job_s: int = Field(default=1800, ge=1, description="expected time of one job")
     spot_share: int = Field(
-        default=100, ge=0, le=100, description="percent of tasks on Fargate Spot"
+        default=80,
+        ge=0,
+        le=100,
+        description="percent of tasks on Fargate Spot, after a first one on demand; 100: every task",
     )
+
+    @model_validator(mode="after")
+    def _offered(self) -> Self:
+        offered = FARGATE_MEMORY_MIB.get(self.cpu)
+        if offered is None:
+            units = ", ".join(map(str, FARGATE_MEMORY_MIB))
+            raise ValueError(f"Fargate has no task of cpu {self.cpu}; it offers {units}")
+        if self.memory_mib not in offered:
+            sizes = ", ".join(map(str, offered))
+            raise ValueError(
+                f"Fargate has no task of cpu {self.cpu} with memory_mib {self.memory_mib}; "
+                f"with that CPU it offers {sizes}"
+            )
+        if self.min_tasks > self.max_tasks:
+            raise ValueError(
+                f"min_tasks ({self.min_tasks}) must not exceed max_tasks ({self.max_tasks})"
+            )
+        return self
 
 
 class Profile(Frozen):

@@ -54,9 +54,8 @@ variable "force_destroy" {
 }
 
 variable "image" {
-  description = "Worker image; empty: the newest in the farm's own registry."
+  description = "Worker image by tag or digest; make push pushes one and names it in image.auto.tfvars."
   type        = string
-  default     = ""
 }
 
 variable "tag_finished_inputs" {
@@ -96,6 +95,16 @@ module "farm" {
 output "hevcq_toml" {
   description = "The configuration of the CLI: terraform output -raw hevcq_toml > hevcq.toml"
   value       = module.farm.hevcq_toml
+}
+
+output "repository_url" {
+  description = "Registry that make push pushes worker images to."
+  value       = module.farm.repository_url
+}
+
+output "operator_policy_arn" {
+  description = "Policy for people who ingest, watch and redrive; attach it to their group or role."
+  value       = module.farm.operator_policy_arn
 }
 
 output "queues" {

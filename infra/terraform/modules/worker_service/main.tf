@@ -42,6 +42,24 @@ locals {
   }
 }
 
+locals {
+  # What Fargate offers: MiB of memory by CPU units, as FARGATE_MEMORY_MIB of
+  # src/hevcq/domain/profile.py has it; a test holds both together.
+  fargate_memory_mib = {
+    "256"   = [512, 1024, 2048]
+    "512"   = range(1024, 4096 + 1, 1024)
+    "1024"  = range(2048, 8192 + 1, 1024)
+    "2048"  = range(4096, 16384 + 1, 1024)
+    "4096"  = range(8192, 30720 + 1, 1024)
+    "8192"  = range(16384, 61440 + 1, 4096)
+    "16384" = range(32768, 122880 + 1, 8192)
+  }
+  fargate_offer = try(
+    "With that CPU it offers ${join(", ", local.fargate_memory_mib[tostring(var.fleet.cpu)])} MiB.",
+    "It offers CPU units of 256, 512, 1024, 2048, 4096, 8192 and 16384.",
+  )
+}
+
 resource "aws_ecs_task_definition" "this" {
   family                   = var.name
   requires_compatibilities = ["FARGATE"]
@@ -63,6 +81,13 @@ resource "aws_ecs_task_definition" "this" {
 
   volume {
     name = "scratch"
+  }
+
+  lifecycle {
+    precondition {
+      condition     = contains(lookup(local.fargate_memory_mib, tostring(var.fleet.cpu), []), var.fleet.memory_mib)
+      error_message = "Profile ${var.profile}: Fargate has no task of fleet.cpu ${var.fleet.cpu} with fleet.memory_mib ${var.fleet.memory_mib}. ${local.fargate_offer}"
+    }
   }
 
   container_definitions = jsonencode([{
@@ -103,6 +128,7 @@ resource "aws_ecs_service" "this" {
   enable_ecs_managed_tags       = true
   availability_zone_rebalancing = "DISABLED" # it stops running tasks, and is on by default
   wait_for_steady_state         = false      # protected tasks may run for hours
+  force_new_deployment          = true       # without it, another capacity provider strategy replaces the service
   tags                          = var.tags
 
   # At most twice the tasks while a release rolls out, so that new ones start beside protected ones.
@@ -114,15 +140,17 @@ resource "aws_ecs_service" "this" {
     rollback = true
   }
 
-  # Spot first; the on-demand share is the fall-back, since ECS itself makes none.
+  # The first task is on demand, so that work goes on when Spot has nothing: ECS makes no fall-back.
   capacity_provider_strategy {
-    capacity_provider = "FARGATE_SPOT"
-    weight            = var.fleet.spot_share
+    capacity_provider = "FARGATE"
+    base              = var.fleet.spot_share < 100 ? 1 : 0
+    weight            = 100 - var.fleet.spot_share
   }
 
   capacity_provider_strategy {
-    capacity_provider = "FARGATE"
-    weight            = 100 - var.fleet.spot_share
+    capacity_provider = "FARGATE_SPOT"
+    base              = 0
+    weight            = var.fleet.spot_share
   }
 
   network_configuration {
