@@ -21,7 +21,6 @@ WAIVED: dict[str, str] = {}
 SMALL: dict[str, str] = {
     "src/hevcq/__main__.py": "the entry point of `python -m hevcq`",
     "src/hevcq/cli/main.py": "the entry point of the program",
-    "src/hevcq/cli/options.py": "the options that several commands share",
     "src/hevcq/cli/queue/cancel.py": "one command",
     "src/hevcq/cli/queue/worker.py": "one command",
     "src/hevcq/cli/setup/config.py": "one command",

@@ -137,3 +137,33 @@ def test_every_json_line_is_on_the_page_of_the_command_line():
     assert len(found) >= 11
     for name in found:
         assert f"`{name}`" in page, name
+
+
+def test_init_copies_the_shipped_profiles_which_are_then_used_and_keeps_what_exists(
+    hevcq, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    own = tmp_path / "hevcq" / "profiles"
+
+    ran = hevcq("profiles", "init")
+
+    assert ran.code == 0
+    assert sorted(path.name for path in own.iterdir()) == ["1080p.yaml", "720p.yaml", "hevc.yaml"]
+    mine = own / "720p.yaml"
+    mine.write_text(mine.read_text().replace("description: ", "description: Mine: ", 1))
+    mine.write_text(mine.read_text().replace("Mine: ", "Mine, ", 1))
+    (own / "1080p.yaml").unlink()
+    assert "Mine, " in hevcq("profiles", "list").out
+    again = hevcq("profiles", "init")
+    assert [line.split()[0] for line in again.out.splitlines()] == ["copied", "kept", "kept"]
+    assert "Mine, " in mine.read_text()
+
+
+def test_init_elsewhere_says_how_to_use_the_copies(hevcq, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+    ran = hevcq("profiles", "init", tmp_path / "mine")
+
+    assert ran.code == 0
+    assert f"profiles_dir = '{tmp_path / 'mine'}'" in ran.err
+    assert hevcq("--quiet", "profiles", "validate", tmp_path / "mine" / "hevc.yaml").code == 0

@@ -267,7 +267,7 @@ def test_a_full_disk_behind_stdout_is_one_sentence(arguments: list[str], unbuffe
         )
 
     assert done.returncode == ExitCode.STORAGE
-    assert done.stderr == "hevcq: [Errno 28] No space left on device\n"
+    assert done.stderr == "hevcq: No space left on device.\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["profiles", "list"]])
@@ -307,5 +307,60 @@ def test_a_control_character_in_an_error_stays_off_the_terminal(hevcq, monkeypat
 def test_a_name_that_is_no_unicode_is_a_name_like_any_other(hevcq, command: str):
     ran = hevcq(command, "/videos/\udcff.mp4")
 
-    assert ran.code == (0 if command == "status" else ExitCode.SOME_FAILED)
+    assert ran.code == (ExitCode.USAGE if command == "status" else ExitCode.SOME_FAILED)
     assert "bug" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ingest", "{nope}"),
+        ("ingest", ".", "{nope}", "--dry-run"),
+        ("probe", "{nope}"),
+        ("plan", "{nope}"),
+        ("verify", "{nope}", "{nope}"),
+    ],
+)
+def test_a_path_that_does_not_exist_is_a_usage_error_and_starts_nothing(
+    hevcq, data_dir: Path, tmp_path: Path, command
+):
+    nope = tmp_path / "no pe"
+
+    ran = hevcq(*(each.format(nope=nope) for each in command))
+
+    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
+    assert ran.err == f"hevcq: No such file or folder: {nope}.\n"
+    assert not (data_dir / "hevcq.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--config", "{folder}", "status"), "No such settings file"),
+        (("profiles", "validate", "{folder}"), "Cannot read the profile {folder}: Is a directory."),
+        (("--data-dir", "{file}", "status"), "{file} cannot be created: it, or a folder above"),
+        (("profiles", "init", "{file}"), "{file} is not a folder."),
+        (
+            ("profiles", "init", "{file}/sub"),
+            "Cannot write {file}/sub/1080p.yaml: Not a directory.",
+        ),
+    ],
+)
+def test_no_error_of_the_system_is_shown_raw(hevcq, tmp_path: Path, arguments, said):
+    names = {"folder": tmp_path / "folder", "file": tmp_path / "file"}
+    names["folder"].mkdir()
+    names["file"].write_text("x")
+
+    ran = hevcq(*(each.format(**names) for each in arguments))
+
+    assert ran.code not in {ExitCode.OK, ExitCode.INTERNAL}
+    assert said.format(**names) in ran.out + ran.err
+    assert "Errno" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize("name", sorted(root.COMMANDS))
+def test_help_names_what_to_type_and_no_types(hevcq, name: str):
+    text = hevcq(name, "--help").out
+
+    noise = r"\[\[|\.\.\.\.|list\[|<(?!stem|profile|ext)\w+>|\[\w*[<>]=?|[a-z,]\.\.\.$"
+    assert not re.search(noise, text, re.MULTILINE), text

@@ -145,3 +145,14 @@ def test_jobs_of_a_profile_whose_file_is_gone_are_still_shown(hevcq, farm, tmp_p
 )
 def test_durations_read_at_a_glance(seconds: float | None, words: str):
     assert status_text.duration(seconds) == words
+
+
+def test_a_name_without_a_job_is_a_usage_error_beside_the_jobs_that_are_there(hevcq, farm):
+    path, _ = farm.queued("a.mp4", "hevc")
+
+    ran = hevcq("status", path, "/nope")
+
+    assert ran.code == ExitCode.USAGE
+    assert "a.mp4" in ran.out
+    assert ran.err == "hevcq: No job for /nope; `hevcq ingest` queues new files.\n"
+    assert hevcq("status", "/nope", "--json").code == ExitCode.USAGE

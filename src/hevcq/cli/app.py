@@ -51,7 +51,7 @@ COMMANDS: dict[str, Command] = {
         "Restore replaced originals, byte for byte.",
     ),
     "profiles": Command(
-        "hevcq.cli.setup.profiles:app", "List, show and validate encoding profiles."
+        "hevcq.cli.setup.profiles:app", "List, show, copy and validate encoding profiles."
     ),
     "probe": Command("hevcq.cli.library.probe:probe", "Show what a media file contains."),
     "plan": Command("hevcq.cli.library.plan:plan", "Show how a file would be encoded."),
@@ -102,11 +102,13 @@ class LazyGroup(TyperGroup):
 
 def load_command(name: str) -> Any:
     """Import a command of COMMANDS and return it."""
+    from hevcq.cli.options import PlainCommand
+
     module, _, attribute = COMMANDS[name].target.partition(":")
     found = getattr(importlib.import_module(module), attribute)
     if not isinstance(found, typer.Typer):
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name)(found)
+        single.command(name, cls=PlainCommand)(found)
         found = single
     command = typer.main.get_command(found)
     command.name = name
@@ -168,6 +170,9 @@ def report_error(error: BaseException, *, verbose: bool = False) -> ExitCode:
         traceback.print_exception(error, file=sys.stderr)
     code = exit_code(error)
     said = printable(" ".join(str(error).split()))
+    if isinstance(error, OSError) and error.strerror:  # e.g. stdout on a full disk
+        where = f"{printable(error.filename)}: " if error.filename else ""
+        said = f"{where}{error.strerror}."
     if code is ExitCode.INTERNAL:
         said = f"this is a bug: {type(error).__name__}: {said} (--verbose shows the traceback)"
     print(f"hevcq: {said}", file=sys.stderr)  # noqa: T201 - the one place that prints errors

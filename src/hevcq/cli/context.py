@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +64,7 @@ class Cli:
         """Open the app for one command and close it afterwards; see `loaded` for `flags`."""
         from hevcq.wiring.app import open_app
 
-        app = open_app(self.settings(**flags))
+        app = open_app(self.settings(**flags), notice=complain)
         try:
             yield app
         finally:
@@ -79,6 +79,25 @@ class Cli:
     def warn(words: str) -> None:
         """Print a message on stderr, also with --quiet."""
         print(words, file=sys.stderr)  # noqa: T201 - the one place that prints messages
+
+
+def complain(words: str) -> None:
+    """Print on stderr why nothing happens, also with --quiet."""
+    print(f"hevcq: {words}", file=sys.stderr, flush=True)  # noqa: T201 - a wait must be explained
+
+
+def require_existing(paths: Iterable[Path]) -> None:
+    """Raise UsageError for the first path at which there is no file or folder."""
+    from hevcq.errors import UsageError
+    from hevcq.util.text import printable
+
+    for path in paths:
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UsageError(f"No such file or folder: {printable(path)}.") from error
+        except OSError:
+            continue  # whoever opens it knows what to say
 
 
 def cli_of(ctx: typer.Context) -> Cli:

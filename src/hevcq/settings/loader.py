@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from hevcq.errors import ConfigError
 from hevcq.settings.model import ANYWHERE, PROGRAMS, Settings
-from hevcq.util.text import printable
+from hevcq.util.text import printable, reason_of
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -119,7 +119,7 @@ def _from_file(file: Path | None) -> Layer:
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"Cannot read the settings file {file}: {error}.") from error
+        raise ConfigError(f"Cannot read the settings file {file}: {reason_of(error)}.") from error
     known = dict(leaves(Settings))
     for key, value in _flat(raw):
         if key not in known:

@@ -92,7 +92,7 @@ class Settings(BaseModel):
         default=None, description="folder for unfinished encodes; empty: inside data_dir"
     )
     profiles_dir: Path | None = Field(
-        default=None, description="folder with profile files; empty: those installed with hevcq"
+        default=None, description="folder of profiles; empty: yours (`profiles init`), else shipped"
     )
     workers: int = Field(default=0, ge=0, le=1024, description="parallel encodes; 0: automatic")
     ffmpeg: str = Field(default="ffmpeg", description="the ffmpeg program")

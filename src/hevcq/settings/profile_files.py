@@ -3,21 +3,58 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 from pydantic import BaseModel, ValidationError
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, UnknownProfile
 from hevcq.settings.loader import problem_text
+from hevcq.settings.model import Settings
+from hevcq.util.text import reason_of
 
 
 def installed_folder() -> Path:
     """Return the folder of the profiles that come with hevcq: packaged, or the checkout's."""
     packaged = Path(__file__).resolve().parents[1] / "workers"
     return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "workers"
+
+
+def user_folder() -> Path:
+    """Return the folder of a person's own profiles, whether it exists or not."""
+    return Path(platformdirs.user_config_dir("hevcq", appauthor=False)) / "profiles"
+
+
+def profile_folder(settings: Settings) -> Path:
+    """Return the folder that profiles are read from: configured, the person's own, or installed."""
+    own = user_folder()
+    if settings.profiles_dir is not None:
+        return settings.profiles_dir
+    return own if any(own.glob("*.yaml")) else installed_folder()
+
+
+def copy_profiles(source: Path, target: Path) -> Iterator[tuple[Path, bool]]:
+    """Copy each profile file that is not there yet; yield its path, and whether it is new.
+
+    Raises ConfigError if the target cannot be written.
+    """
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"{target} is not a folder.")
+    for path in sorted(source.glob("*.yaml")):
+        copy = target / path.name
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            with copy.open("x", encoding="utf-8") as writing:
+                writing.write(path.read_text(encoding="utf-8"))
+        except FileExistsError:
+            yield copy, False
+        except OSError as error:
+            raise ConfigError(f"Cannot write {copy}: {error.strerror}.") from error
+        else:
+            yield copy, True
 
 
 def load_profile(path: Path) -> Profile:
@@ -27,9 +64,7 @@ def load_profile(path: Path) -> Profile:
     try:
         raw = _parsed(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"Cannot read the profile {path}: {' '.join(str(error).split())}."
-        ) from error
+        raise ConfigError(f"Cannot read the profile {path}: {reason_of(error)}.") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} is not a YAML mapping.")
     try:

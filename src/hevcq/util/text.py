@@ -1,4 +1,4 @@
-"""Make untrusted file names safe for terminals, log lines and JSON."""
+"""Make untrusted file names and the system's errors fit for terminals, log lines and JSON."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ def printable(value: object) -> str:
     """
     text = encodable(str(value))
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why a step failed, for a sentence: one line, without `[Errno 2]` and the path."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()).rstrip(".")

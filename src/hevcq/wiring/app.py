@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from hevcq.settings.model import Settings
-from hevcq.settings.profile_files import installed_folder, load_profiles
+from hevcq.settings.profile_files import load_profiles, profile_folder
 from hevcq.util.clock import Clock, SystemClock
 from hevcq.util.host import Capacity, capacity
 
@@ -29,20 +29,25 @@ class App:
     Opening a property raises ConfigError, StorageError or Unavailable.
     """
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        notice: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings, self._notice = settings, notice or _log_notice
         self.clock: Clock = clock if clock is not None else SystemClock()
 
     @cached_property
     def profiles(self) -> Mapping[str, Profile]:
         """Every profile by name."""
-        return load_profiles(self.settings.profiles_dir or installed_folder())
+        return load_profiles(profile_folder(self.settings))
 
     @cached_property
     def _embedded(self) -> EmbeddedBackend:
         from hevcq.backends.embedded.factory import open_embedded
 
-        return open_embedded(self.settings, self.profiles, self.clock)
+        return open_embedded(self.settings, self.profiles, self.clock, self._notice)
 
     @cached_property
     def backend(self) -> Backend:
@@ -73,7 +78,7 @@ class App:
     def _own_catalog(self) -> SqliteCatalog:
         from hevcq.backends.embedded.factory import open_catalog
 
-        return open_catalog(self.settings.data_dir / "catalog.db", self.clock)
+        return open_catalog(self.settings.data_dir / "catalog.db", self.clock, self._notice)
 
     @cached_property
     def keyring(self) -> Keyring:
@@ -128,9 +133,22 @@ class App:
                 opened.close()
 
 
-def open_app(settings: Settings, clock: Clock | None = None) -> App:
-    """Return the app of these settings without opening anything."""
-    return App(settings, clock)
+def open_app(
+    settings: Settings,
+    clock: Clock | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> App:
+    """Return the app of these settings without opening anything.
+
+    `notice` is told what a step waits for (default: the log).
+    """
+    return App(settings, clock, notice)
+
+
+def _log_notice(words: str) -> None:
+    from hevcq.backends.embedded.migrations import log_notice
+
+    log_notice(words)
 
 
 def stop_signals() -> StopSignals:

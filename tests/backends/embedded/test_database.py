@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from hevcq.errors import (
     DiskFull,
     StorageError,
 )
+from hevcq.util import file_lock
 
 
 def raw(path: Path) -> closing[sqlite3.Connection]:
@@ -226,3 +230,39 @@ def test_a_folder_that_takes_no_database_is_named(path: Path, monkeypatch) -> No
 
     assert not path.exists()
     Database(path).close()
+
+
+def test_a_locked_database_is_said_once_and_the_next_wait_is_short(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "SAID_AFTER_S", 0.1)
+    Database(path).close()
+    said: list[str] = []
+    database = Database(path, busy_s=1.0, notice=said.append)
+    waits = []
+    with raw(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            began = time.monotonic()
+            with pytest.raises(DatabaseBusy):
+                database.change("DELETE FROM message")
+            waits.append(time.monotonic() - began)
+            assert database.rows("SELECT count(*) FROM message") == [(0,)]
+        other.execute("ROLLBACK")
+    assert [str(path) in words for words in said] == [True]
+    assert waits[0] >= 1.0 > 2 * waits[1]
+    database.change("DELETE FROM message")
+    database.close()
+
+
+def test_a_wait_for_another_start_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrations, "SAID_AFTER_S", 0.05)
+    lock = file_lock.acquire(path.with_name(f"{path.name}.lock"))
+    told = threading.Event()
+    opening = threading.Thread(target=lambda: Database(path, notice=lambda _: told.set()).close())
+    opening.start()
+    try:
+        assert told.wait(20)
+    finally:
+        os.close(lock)
+        opening.join()

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.errors import SourceUnreadable, Stopped, Unavailable, WorkerUnfit
+from hevcq.errors import SourceUnreadable, Stopped, Unavailable, UsageError, WorkerUnfit
 from hevcq.library.names import certificate_beside
 from hevcq.library.scanning.probe_files import Inspected, probe_files
-from hevcq.library.scanning.scan import Filter, Found, Rejected, RejectionCause, find
+from hevcq.library.scanning.scan import LARGE, Filter, Found, Rejected, RejectionCause, find
 from support.clips import ManualClock
 from support.fakes.catalog import MemoryCatalog
 from support.library import RENDITION, certificate
@@ -181,6 +181,14 @@ GLOBS = [
     ({"exclude": ["extras"]}, ["a.mkv", "tv/b.MKV"]),
     ({"exclude": ["extras/"]}, ["a.mkv", "tv/b.MKV"]),
     ({"exclude": ["TV/**"]}, ["a.mkv"]),
+    ({"exclude": ["Extras/**"]}, ["a.mkv", "tv/b.MKV"]),
+    ({"exclude": ["*/extras/*"]}, ["a.mkv", "tv/b.MKV"]),
+    ({"exclude": ["*/tv/*"]}, ["a.mkv"]),
+    ({"exclude": ["/extras/**"]}, ["a.mkv", "tv/b.MKV", "tv/extras/c.mkv", "tv/extras/d.mp4"]),
+    ({"exclude": ["/tv/"]}, ["a.mkv"]),
+    ({"exclude": ["tv/extras"]}, ["a.mkv", "tv/b.MKV"]),
+    ({"exclude": ["*.mkv", "!c.mkv"]}, ["tv/extras/c.mkv", "tv/extras/d.mp4"]),
+    ({"include": ["extras/"]}, ["tv/extras/c.mkv", "tv/extras/d.mp4"]),
     ({"exclude": ["*.MP4"]}, ["a.mkv", "tv/b.MKV", "tv/extras/c.mkv"]),
     ({"include": ["*.mkv"], "exclude": ["tv/extras/*"]}, ["a.mkv", "tv/b.MKV"]),
     ({"include": ["a.[m"]}, []),
@@ -348,3 +356,53 @@ SETTLED = [
     ((0, 100), (0, 100), 200.0, False),
     ((10, 9_999), (10, 9_999), 200.0, True),
 ]
+
+
+def test_a_pattern_may_begin_with_a_number_sign_and_names_may_hold_a_line_end(tmp_path):
+    put(tmp_path, "#recycle/a.mkv", "Sample\n2/b.mkv", "Sample/x\ny.mkv", "c.mkv")
+
+    assert found(tmp_path, exclude=["#recycle", "sample*/**"]) == ["c.mkv"]
+
+
+def test_a_pattern_that_cannot_be_read_is_refused_with_the_pattern(tmp_path):
+    with pytest.raises(UsageError, match=r"'a\\\\'"):
+        found(tmp_path, exclude=["a\\"])
+
+
+def test_recordings_of_phones_cameras_and_receivers_are_found(tmp_path):
+    names = ["a.tp", "b.insv", "c.LRV", "d.360", "e.nuv", "f.dvr-ms", "g.vro"]
+    put(tmp_path, *names)
+
+    assert found(tmp_path) == names
+
+
+@pytest.mark.parametrize(
+    ("head", "video"),
+    [
+        (b"\0\0\1\xba", True),
+        (b"RIFF\0\0\0\0CDXAfmt ", True),
+        (b"\x47".ljust(188, b"\0") * 3, True),
+        ((b"\0\0\0\0\x47".ljust(192, b"\0")) * 3, True),
+        (b"%!PS-Adobe-3.0", False),
+        (b"\x47 is no recording", False),
+    ],
+)
+def test_a_suffix_that_videos_share_is_decided_by_the_first_bytes(tmp_path, head, video):
+    put(tmp_path, "x.dat", "x.ps", content=head)
+
+    assert found(tmp_path) == (["x.dat", "x.ps"] if video else [])
+    assert left(tmp_path) == {}
+
+
+def test_a_large_file_of_an_unknown_suffix_is_mentioned_and_others_are_not(tmp_path):
+    put(tmp_path, "disc.iso", "small.iso", "album.flac", "nothing")
+    for name in ("disc.iso", "album.flac", "nothing"):
+        os.truncate(tmp_path / name, LARGE)
+
+    said = {r.path.name: r.reason for r in find([tmp_path]) if isinstance(r, Rejected)}
+
+    assert said == {
+        "disc.iso": "Not looked at (.iso); name the file or use --include.",
+        "nothing": "Not looked at (no suffix); name the file or use --include.",
+    }
+    assert left(tmp_path, include=["*.mkv"]) == {}

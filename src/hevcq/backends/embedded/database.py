@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from hevcq.backends.embedded.errors import translated
-from hevcq.backends.embedded.migrations import SCRIPTS, connect, prepare
+from hevcq.backends.embedded.migrations import SCRIPTS, Patience, connect, log_notice, prepare
 from hevcq.errors import StorageError
 
 T = TypeVar("T")
@@ -47,22 +47,29 @@ class Database:
     """A database file in WAL mode. Safe to use from any thread; `close` may be called twice.
 
     Raises DatabaseDamaged, DatabaseTooNew, DatabaseBusy, DiskFull or StorageError from every
-    method; `busy_s` is the wait for another process's lock, in seconds.
+    method; `busy_s` is the longest wait for another process's lock, in seconds, and `notice` is
+    told of a wait that takes longer than a moment.
     """
 
     def __init__(
-        self, path: Path, *, busy_s: float = BUSY_S, scripts: tuple[str, ...] = SCRIPTS
+        self,
+        path: Path,
+        *,
+        busy_s: float = BUSY_S,
+        scripts: tuple[str, ...] = SCRIPTS,
+        notice: Callable[[str], None] = log_notice,
     ) -> None:
         self.path = path
-        self._busy_s = busy_s
-        prepare(path, scripts, busy_s)
+        self._patience = Patience(path, busy_s, notice)
+        self._reading = Patience(path, busy_s, notice)  # a read succeeds while writes are locked
+        prepare(path, scripts, self._patience)
         self._waiting: deque[_Ticket[Any]] = deque()
         self._writer_lock = threading.Lock()
         self._readers_lock = threading.Lock()
         self._readers: list[sqlite3.Connection] = []
         self._closed = False
         self._durable = True
-        self._writer = connect(path, busy_s)
+        self._writer = connect(path, self._patience.step_s)
 
     def write(self, work: Work[T], *, durable: bool = True) -> T:
         """Run `work` in a write transaction; its changes are committed when this returns.
@@ -87,9 +94,10 @@ class Database:
             connection = self._readers.pop() if self._readers else None
         try:
             if connection is None:
-                connection = connect(self.path, self._busy_s)
+                connection = connect(self.path, self._reading.step_s)
                 connection.execute("PRAGMA query_only = ON")
-            return work(connection)
+            reader = connection
+            return self._reading.run(lambda: work(reader))
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
         finally:
@@ -136,7 +144,7 @@ class Database:
         try:
             self._refuse_if_closed()
             self._set_durability(durable=any(ticket.durable for ticket in batch))
-            self._writer.execute("BEGIN IMMEDIATE")
+            self._patience.run(lambda: self._writer.execute("BEGIN IMMEDIATE"))
             begun = True
             self._run(batch)
             self._writer.execute("COMMIT")

@@ -79,6 +79,8 @@ def file_errors(what: str, path: Path) -> Iterator[None]:
 def file_error(error: OSError, what: str, path: Path) -> HevcqError:
     """Return hevcq's error for a failed step on a file of the data folder or a target."""
     why = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in {errno.EEXIST, errno.ENOTDIR}:
+        why = "it, or a folder above it, is a file"
     sentence = f"{printable(path)} cannot be {what}: {why}."
     if error.errno in FULL:
         return DiskFull(sentence, remedy="Free some space.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from hevcq.backends.embedded.jobs.ledger import SqliteLedger
 from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue
 from hevcq.backends.embedded.jobs.task_publisher import SqliteTaskPublisher
 from hevcq.backends.embedded.liveness import REAP_INTERVAL_S, Liveness
+from hevcq.backends.embedded.migrations import log_notice
 from hevcq.backends.embedded.store.store import FileStore
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
@@ -42,19 +43,22 @@ class EmbeddedBackend:
 
 
 def open_embedded(
-    settings: Settings, profiles: Mapping[str, Profile], clock: Clock
+    settings: Settings,
+    profiles: Mapping[str, Profile],
+    clock: Clock,
+    notice: Callable[[str], None] = log_notice,
 ) -> EmbeddedBackend:
     """Open or create the data folder, and free what dead processes held.
 
-    A new folder gets mode 0700. Raises DatabaseDamaged (also if renditions exist without the
-    database that names them), DatabaseTooNew, DatabaseBusy, DiskFull or
-    StorageError.
+    A new folder gets mode 0700; `notice` is told of a wait for a locked database.
+    Raises DatabaseDamaged (also if renditions exist without the database that names them),
+    DatabaseTooNew, DatabaseBusy, DiskFull or StorageError.
     """
     folder = settings.data_dir.absolute()
     with file_errors("created", folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_orphans(folder)
-    database = Database(folder / DATABASE)
+    database = Database(folder / DATABASE, notice=notice)
     liveness = Liveness(
         folder / LIVENESS_FOLDER, clock, interval_s=min(REAP_INTERVAL_S, settings.poll_s)
     )
@@ -102,11 +106,13 @@ def _config(profile: Profile, settings: Settings) -> QueueConfig:
     return QueueConfig(numbers.visibility_s, numbers.max_receives, poll_s=settings.poll_s)
 
 
-def open_catalog(path: Path, clock: Clock) -> SqliteCatalog:
+def open_catalog(
+    path: Path, clock: Clock, notice: Callable[[str], None] = log_notice
+) -> SqliteCatalog:
     """Open or create a catalog in its own database file, for the AWS backend."""
     with file_errors("created", path.parent):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return SqliteCatalog(Database(path.absolute()), clock)
+    return SqliteCatalog(Database(path.absolute(), notice=notice), clock)
 
 
 def free_owner(database: Database, owner: str) -> None:

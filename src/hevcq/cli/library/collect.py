@@ -20,7 +20,7 @@ def collect(
     ctx: typer.Context,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help="Only files below these (default: all)."),
+        typer.Argument(metavar="PATH", help="Only files below these (default: all)."),
     ] = None,
     *,
     as_json: EventsAsJson = False,

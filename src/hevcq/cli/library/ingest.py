@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hevcq.cli.context import Cli, cli_of
+from hevcq.cli.context import Cli, cli_of, require_existing
 from hevcq.cli.library.ingest_options import Options
 from hevcq.cli.options import EventsAsJson, ProfileNames, Quiet, Verbose
 
@@ -19,7 +19,7 @@ def ingest(
     ctx: typer.Context,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help="Folders and files to ingest."),
+        typer.Argument(metavar="PATH", help="Folders and files to ingest."),
     ] = None,
     *,
     profile: ProfileNames = None,
@@ -93,6 +93,8 @@ def ingest(
         verbose=verbose or cli.verbose,
     )
     options.check()
+    if not options.skip_upload:  # what was queued may have been moved since
+        require_existing(options.paths)
     raise typer.Exit(_run(cli, options))
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hevcq.cli.context import cli_of
+from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.options import AsJson, ProfileNames
 from hevcq.cli.output import table as render
 from hevcq.cli.output.status_table import duration
@@ -29,6 +29,7 @@ def plan(
 
     Prints whether it is skipped, refused or encoded, each stream's fate, and the chunks.
     """
+    require_existing([file])
     with cli_of(ctx).app() as app:
         picked = pick(app.profiles, profile or sorted(app.profiles))
         plans = plan_file(app.encoder, str(file.absolute()), picked, threading.Event())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of
+from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
 from hevcq.cli.output.status_table import duration
@@ -26,6 +26,7 @@ def probe(
 
     Container, streams, colour, HDR, rotation and chapters.
     """
+    require_existing([file])
     with cli_of(ctx).app() as app:
         info = app.encoder.probe(str(file.absolute()), stop=threading.Event())
     if as_json:

@@ -21,7 +21,7 @@ def undo(
     ctx: typer.Context,
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH...", help="Originals, renditions or their folders."),
+        typer.Argument(metavar="PATH", help="Originals, renditions or their folders."),
     ] = None,
     job: OfJob = None,
     since: Annotated[

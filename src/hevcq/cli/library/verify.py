@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hevcq.cli.context import cli_of
+from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
@@ -46,6 +46,7 @@ def verify(
     """
     from hevcq.usecases.verify_files import VerifyFilesRequest, read_certificate, verify_files
 
+    require_existing([source, rendition, *([certificate] if certificate else [])])
     proof = read_certificate(rendition, certificate)
     with cli_of(ctx).app() as app:
         name = profile or (proof.profile if proof else DEFAULT_PROFILE)

@@ -21,7 +21,7 @@ def cancel(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH|KEY|JOB...",
+            metavar="PATH|KEY|JOB",
             help="Files, folders, keys (a trailing `/` means all below) or job ids.",
         ),
     ],

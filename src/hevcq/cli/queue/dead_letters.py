@@ -10,7 +10,7 @@ import typer
 
 from hevcq.cli.context import cli_of
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson, Limit, OfClass, OfJob, ProfileNames
+from hevcq.cli.options import AsJson, Limit, OfClass, OfJob, PlainCommand, ProfileNames
 from hevcq.cli.output import table as render
 from hevcq.settings.profile_files import pick
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 
 
-@app.command("list")
+@app.command("list", cls=PlainCommand)
 def list_letters(
     ctx: typer.Context,
     profile: ProfileNames = None,
@@ -51,13 +51,16 @@ def list_letters(
         render.emit_table(("letter", "profile", "class", "buried", "source", "reason"), rows)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def show(
     ctx: typer.Context,
     letter: Annotated[str, typer.Argument(help="Letter id or prefix.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show a dead letter: reason, class, attempts, the last lines of ffmpeg, the message."""
+    """Show one dead letter with the last lines of ffmpeg.
+
+    Reason, class, attempts, and the message as it was received.
+    """
     with cli_of(ctx).app() as opened:
         from hevcq.errors import UsageError
         from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find
@@ -72,7 +75,7 @@ def show(
                 _show(name, each)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def purge(
     ctx: typer.Context,
     profile: ProfileNames = None,
@@ -81,7 +84,10 @@ def purge(
     limit: Limit = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete dead letters permanently; jobs stay dead in the ledger, originals untouched."""
+    """Delete dead letters permanently.
+
+    The jobs stay failed in the ledger; originals are not touched.
+    """
     cli = cli_of(ctx)
     with cli.app() as opened:
         from hevcq.usecases.operations.dead_letters import DeadLetterFilter, find

@@ -28,7 +28,7 @@ def reprocess(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATH|KEY]...",
+            metavar="PATH|KEY|JOB",
             help="Files, folders, keys (a trailing `/` means all below) or job ids.",
         ),
     ] = None,

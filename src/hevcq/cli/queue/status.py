@@ -26,7 +26,7 @@ def status(
     ctx: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PATH]...", help="Files, folders, keys or job ids to look up."),
+        typer.Argument(metavar="PATH", help="Files, folders, keys or job ids to look up."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Keep refreshing.")] = False,
     every_s: Annotated[
@@ -72,10 +72,12 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
 def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
     from hevcq.usecases.operations.status import jobs_of, reason_in_words
 
-    jobs = jobs_of(app.backend, names)
+    unknown: list[str] = []
+    jobs = jobs_of(app.backend, names, unknown)
     if as_json:
         for job in jobs:
             render.emit_json({"type": "job", **job.model_dump(mode="json", by_alias=True)})
+        _refuse(unknown)
         return
     rows = []
     for job in jobs:
@@ -83,4 +85,15 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
         state = f"{job.state.value} {percent}".strip()
         why = reason_in_words(job)
         rows.append([job.job_id[:12], job.profile, state, why, job.source.key])
-    render.emit_table(("job", "profile", "state", "why", "source"), rows)
+    if rows:
+        render.emit_table(("job", "profile", "state", "why", "source"), rows)
+    _refuse(unknown)
+
+
+def _refuse(unknown: list[str]) -> None:
+    """Raise UsageError if there is a name without a job."""
+    from hevcq.errors import UsageError
+
+    if unknown:
+        names = ", ".join(render.printable(name) for name in unknown)
+        raise UsageError(f"No job for {names}; `hevcq ingest` queues new files.")

@@ -13,7 +13,7 @@ def worker(
     ctx: typer.Context,
     profiles: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PROFILE]...", help="Serve these profiles (default: all)."),
+        typer.Argument(metavar="PROFILE", help="Serve these profiles (default: all)."),
     ] = None,
     workers: Annotated[
         int | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from hevcq.cli.context import cli_of
-from hevcq.cli.options import AsJson
+from hevcq.cli.options import AsJson, PlainCommand
 from hevcq.cli.output import table as render
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ def config() -> None:
     """
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show each setting, its value and where it came from."""
     from hevcq.settings.loader import leaves

@@ -1,4 +1,4 @@
-"""`hevcq profiles`: list, show and validate encoding profiles."""
+"""`hevcq profiles`: list, show, copy and validate encoding profiles."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ import typer
 
 from hevcq.cli.context import cli_of
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.options import AsJson
+from hevcq.cli.options import AsJson, PlainCommand
 from hevcq.cli.output import table as render
-from hevcq.settings.profile_files import installed_folder, load_profile, pick
+from hevcq.settings.profile_files import (
+    installed_folder,
+    load_profile,
+    pick,
+    profile_folder,
+    user_folder,
+)
 
 app = typer.Typer(
-    help="List, show and validate encoding profiles.",
+    help="List, show, copy and validate encoding profiles.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
 
 
-@app.command("list")
+@app.command("list", cls=PlainCommand)
 def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the profiles, and whether every upload is encoded with them."""
+    """List the profiles.
+
+    Those that are subscribed encode every upload below TODO/all/.
+    """
     with cli_of(ctx).app() as opened:
         found = [opened.profiles[name] for name in sorted(opened.profiles)]
     if as_json:
@@ -38,13 +47,16 @@ def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
     render.emit_table(("profile", "subscribed", "revision", "description"), rows)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def show(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="Profile name.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show one profile with all defaults (docs/profiles.md explains each key)."""
+    """Show one profile with all its defaults.
+
+    docs/profiles.md explains each key.
+    """
     with cli_of(ctx).app() as opened:
         (found,) = pick(opened.profiles, [name])
     plain = found.model_dump(mode="json")
@@ -56,19 +68,22 @@ def show(
     render.emit(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).rstrip())
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def validate(
     ctx: typer.Context,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Profile files (default: the configured ones)."),
+        typer.Argument(metavar="FILE", help="Profile files (default: the configured ones)."),
     ] = None,
 ) -> None:
-    """Check profile files; print ok, or the key and what is wrong with it."""
+    """Check profile files and name what is wrong.
+
+    Prints ok, or the key and what is wrong with it.
+    """
     from hevcq.errors import ConfigError
 
     cli = cli_of(ctx)
-    folder = cli.settings().profiles_dir or installed_folder()
+    folder = profile_folder(cli.settings())
     wanted = files or sorted(folder.glob("*.yaml"))
     if not wanted:
         raise ConfigError(f"No profiles (*.yaml) in {folder}.")
@@ -82,3 +97,26 @@ def validate(
             render.emit(f"wrong  {render.printable(error)}")
     if failed:
         raise typer.Exit(ExitCode.CONFIG)
+
+
+@app.command(cls=PlainCommand)
+def init(
+    ctx: typer.Context,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Where to (default: the user's configuration folder)."),
+    ] = None,
+) -> None:
+    """Copy the shipped profiles to a folder of your own.
+
+    From then on hevcq uses the copies in the user's folder; another DIR is used once `profiles_dir`
+    names it. Files that exist are kept.
+    """
+    from hevcq.settings.profile_files import copy_profiles
+
+    cli, target = cli_of(ctx), (folder or user_folder()).absolute()
+    for copied, new in copy_profiles(installed_folder(), target):
+        render.emit(f"{'copied' if new else 'kept  '}  {render.printable(copied)}")
+    used = profile_folder(cli.settings())
+    if used != target:
+        cli.say(f"hevcq uses {used}; set profiles_dir = {str(target)!r} to use these.")

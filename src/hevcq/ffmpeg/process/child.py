@@ -26,6 +26,7 @@ from hevcq.ffmpeg.process.limits import NO_LIMITS, ChildLimits
 from hevcq.ffmpeg.process.output import BoundedBuffer, ChildWatchdog, LineSplitter, Tail
 from hevcq.util.clock import SystemClock
 from hevcq.util.log import get_logger
+from hevcq.util.text import reason_of
 
 __all__ = [
     "ChildLimits",
@@ -283,7 +284,7 @@ def _start(argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes],
         if isinstance(error, OSError) and error.errno == errno.E2BIG:
             why = "The video's labels or tracks make the ffmpeg command too long for this system."
             raise MediaRefused(why) from error
-        raise WorkerUnfit(f"{argv[0]} cannot be started: {error}.") from error
+        raise WorkerUnfit(f"{argv[0]} cannot be started: {reason_of(error)}.") from error
     child = _Child(popen, os.path.basename(program), on_chunk)  # noqa: PTH119 - a name
     limits.apply(popen.pid)
     return child

@@ -39,7 +39,7 @@ from hevcq.library.replacement.steps import RecoveryOutcome, Steps
 from hevcq.library.replacement.undo import UndoSteps
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
-from hevcq.util.text import printable
+from hevcq.util.text import printable, reason_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +252,7 @@ class Swap:
             raise
         except OSError as worse:
             raise Unavailable(
-                f"The swap of {printable(record.source)} was interrupted ({error}), and could not be"
+                f"The swap of {printable(record.source)} was interrupted ({reason_of(error)}), and could not be"
                 f" rolled back yet ({worse.strerror}); the original is intact, there or at"
                 f" {printable(record.retained)}.",
                 remedy="The next start of hevcq finishes or rolls back.",
@@ -264,7 +264,7 @@ class Swap:
                 self._undo_steps.cancel(record)
         except OSError as worse:
             return Unavailable(
-                f"The undo of {printable(record.source)} was interrupted ({error}), and could not be"
+                f"The undo of {printable(record.source)} was interrupted ({reason_of(error)}), and could not be"
                 f" cancelled yet ({worse.strerror}); the original is intact.",
                 remedy="The next start of hevcq finishes or cancels it.",
             )

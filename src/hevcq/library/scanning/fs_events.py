@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hevcq.util.log import get_logger
+from hevcq.util.text import reason_of
 
 QUIET_MS = 500
 """Milliseconds to collect changes before the flag is set: a copy makes thousands a second."""
@@ -50,4 +51,4 @@ class ChangeListener:
             for _ in changes:
                 self._flag.set()
         except (OSError, RuntimeError) as error:
-            get_logger().warning("folders_not_watched", reason=str(error))
+            get_logger().warning("folders_not_watched", reason=reason_of(error))

@@ -1,9 +1,8 @@
-"""Find candidate video files below library roots, filtered by case-insensitive globs."""
+"""Find candidate video files below library roots, filtered by gitignore patterns."""
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from hevcq.domain.certificate import Certificate
-from hevcq.errors import VerificationFailed
+from hevcq.errors import UsageError, VerificationFailed
 from hevcq.library.filesystem import fingerprint_of, open_regular
 from hevcq.library.names import certificate_beside, is_own
 from hevcq.ports.catalog import Fingerprint
@@ -21,59 +20,65 @@ Matcher = Callable[[str], bool]
 
 
 def matcher(patterns: Iterable[str]) -> Matcher:
-    """Return a function that checks a path relative to its root against the patterns.
+    """Return a function that checks a path relative to its root against gitignore patterns.
 
-    `*` and `?` stay inside one folder, `**` crosses folders, `[…]` is a set of characters. A
-    pattern without `/` is matched against the last component, at any depth; one with `/` against
-    the whole relative path. No pattern matches nothing. Names may hold any bytes, newlines too.
+    `*` and `?` stay inside one folder, `**` crosses folders, `[…]` is a set of characters, `!`
+    takes back what an earlier pattern matched, and what matches a folder matches all that is in it.
+    The path of a folder ends in `/`. No pattern matches nothing. Three things differ from gitignore,
+    as a person with a library expects them: a pattern applies at any depth unless it begins with
+    `/`, case is ignored, and `#` is an ordinary character (`#recycle`).
+
+    Raises UsageError for a pattern that cannot be read.
     """
-    compiled = [re.compile(_regex(pattern), re.IGNORECASE | re.DOTALL) for pattern in patterns]
+    import pathspec
+
+    lines = [_anywhere(pattern) for pattern in patterns]
+    try:
+        spec = pathspec.GitIgnoreSpec.from_lines(lines)
+    except ValueError as error:
+        raise UsageError(f"Not a pattern: {' '.join(map(repr, patterns))} ({error}).") from error
 
     def matches(relative: str) -> bool:
-        return any(pattern.fullmatch(relative) for pattern in compiled)
+        # The regular expressions of pathspec do not cross a line end, which a name may hold.
+        return bool(lines) and spec.match_file(relative.replace("\n", "\r").lower())
 
     return matches
 
 
-def _regex(pattern: str) -> str:
-    anchored = "/" in pattern.rstrip("/")
-    pattern = pattern.strip("/")
-    head = "" if anchored else "(?:.*/)?"
-    return head + "".join(_pieces(pattern))
-
-
-def _pieces(pattern: str) -> Iterable[str]:
-    at = 0
-    while at < len(pattern):
-        if pattern.startswith("**/", at):
-            at += 3
-            yield "(?:.*/)?"
-        elif pattern.startswith("**", at):
-            at += 2
-            yield ".*"
-        elif pattern[at] == "[" and (end := pattern.find("]", at + 2)) > 0:
-            yield _set(pattern[at + 1 : end])
-            at = end + 1
-        else:
-            yield {"*": "[^/]*", "?": "[^/]"}.get(pattern[at], re.escape(pattern[at]))
-            at += 1
-
-
-def _set(body: str) -> str:
-    negated = body[0] in "!^"
-    inside = body[1:] if negated else body
-    safe = inside.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]").replace("^", "\\^")
-    safe = safe.replace("&&", "&\\&").replace("||", "|\\|").replace("~~", "~\\~")
-    return f"(?!/)[{'^' if negated else ''}{safe}]"
+def _anywhere(pattern: str) -> str:
+    """Return a pattern as gitignore has it, for any depth unless it begins with `/`."""
+    taken_back = pattern.startswith("!")
+    body = pattern[taken_back:].replace("\n", "\r").lower()
+    if body.startswith("*/"):
+        body = f"*{body}"
+    elif "/" in body.rstrip("/") and not body.startswith(("/", "**/")):
+        body = f"**/{body}"
+    body = f"\\{body}" if body.startswith("#") else body
+    return f"{'!' * taken_back}{body}"
 
 
 _SUFFIXES = (
-    "3g2 3gp asf avi divx dv evo f4v flv h264 h265 hevc m1v m2t m2ts m2v m4v mkv mod mov mp4 mpe "
-    "mpeg mpg mpv mts mxf nut ogm ogv qt rm rmvb tod trp ts vob webm wmv wtv y4m"
+    "360 3g2 3gp amv asf avi divx dv dvr-ms evo f4v flv gxf h264 h265 hevc insv ivf lrv m1v m2p m2t "
+    "m2ts m2v m4v mjpeg mjpg mkv mod mov mp4 mp4v mpe mpeg mpg mpv mts mxf nsv nut nuv obu ogm ogv "
+    "pmp qt rm rmvb rv tod tp trp ts vob vro webm wm wmv wtv xvid y4m"
 )
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 """Suffixes that are probed: those of ffmpeg's video demuxers
-(https://ffmpeg.org/ffmpeg-formats.html) and of cameras."""
+(https://ffmpeg.org/ffmpeg-formats.html) and of cameras and recorders."""
+SHARED_SUFFIXES = frozenset(["264", "265", "avc", "bin", "dat", "dif", "pes", "ps", "rec"])
+"""Suffixes of videos and of other things: probed if the first bytes are those of a video."""
+_OTHERS = (
+    "7z aac ac3 ape ass aup bak bif bmp bz2 cbr cbz cr2 cr3 csv db dmg dng doc docx dts epub exe flac "
+    "gif gz heic htm html idx jar jpeg jpg json log lrf m3u m3u8 m4a m4b mka mks mobi mp2 mp3 msi nef "
+    "nfo odt oga ogg opus par2 pdf png pptx psd rar raw sqlite srt ssf ssa sub sup tar tgz thm tif "
+    "tiff torrent txt vtt wav webp wma wv xlsx xml xz zip"
+)
+OTHER_SUFFIXES = frozenset(_OTHERS.split())
+"""Suffixes that are known to be no videos, and are passed over without a word."""
+_HEAD = 4 + 2 * 192 + 1
+_TS_SYNC = 0x47
+LARGE = 10 * 1024 * 1024
+"""Bytes from which a file of an unknown suffix is mentioned: it may be a video or a disc image."""
 
 
 class RejectionCause(StrEnum):
@@ -87,6 +92,7 @@ class RejectionCause(StrEnum):
     GROWING = "growing"
     NOT_VIDEO = "not_video"
     OWN_RENDITION = "own_rendition"
+    OTHER_SUFFIX = "other_suffix"
 
 
 PROBLEMS = frozenset(
@@ -217,11 +223,12 @@ def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[Found | Rejected
     names = {entry.name for entry in entries}
     for entry in entries:
         relative = prefix + entry.name
-        if is_own(entry.name) or walk.exclude(relative):
+        if is_own(entry.name) or (entry.name.startswith(".") and not walk.hidden):
             continue
-        if entry.name.startswith(".") and not walk.hidden:
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if walk.exclude(f"{relative}/" if is_folder else relative):
             continue
-        if entry.is_dir(follow_symlinks=False):
+        if is_folder:
             if Path(entry.path) not in walk.skip:
                 yield from _folder(walk, Path(entry.path), relative + "/")
         elif item := _entry(entry, walk, relative, names):
@@ -241,8 +248,8 @@ def _entry(
             RejectionCause.LINK,
             f"{printable(path)} links to a folder; links are not followed.",
         )
-    if not _wanted(walk, relative):
-        return None
+    if not _wanted(walk, relative, path):
+        return _mentioned(entry, walk)
     certificate = certificate_beside(path)
     if certificate.name in names and _made_here(path, certificate):
         sentence = f"{printable(path)} is a rendition made by hevcq."
@@ -258,10 +265,47 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _wanted(walk: _Walk, relative: str) -> bool:
+def _wanted(walk: _Walk, relative: str, path: Path) -> bool:
     if walk.include is not None:
         return walk.include(relative)
-    return relative.rpartition(".")[2].lower() in VIDEO_SUFFIXES
+    suffix = _suffix(relative)
+    return suffix in VIDEO_SUFFIXES or (suffix in SHARED_SUFFIXES and _begins_as_video(path))
+
+
+def _suffix(name: str) -> str:
+    return name.rpartition(".")[2].lower()
+
+
+def _begins_as_video(path: Path) -> bool:
+    """Return whether the first bytes are of MPEG-PS, -TS, an elementary stream or a Video CD."""
+    try:
+        with os.fdopen(open_regular(path), "rb") as reading:
+            head = reading.read(_HEAD)
+    except OSError:
+        return False
+    transport = any(
+        len(head) > at + 2 * step and all(head[at + n * step] == _TS_SYNC for n in range(3))
+        for at, step in ((0, 188), (4, 192))
+    )
+    start_code = head.startswith((b"\0\0\1", b"\0\0\0\1"))
+    return transport or start_code or (head[:4] == b"RIFF" and head[8:12] == b"CDXA")
+
+
+def _mentioned(entry: os.DirEntry[str], walk: _Walk) -> Rejected | None:
+    """Return a rejection for a large file whose suffix says nothing, as it may be a video."""
+    suffix = _suffix(entry.name)
+    if walk.include is not None or suffix in OTHER_SUFFIXES:
+        return None
+    try:
+        large = entry.is_file(follow_symlinks=False) and entry.stat().st_size >= LARGE
+    except OSError:
+        return None
+    if not large:
+        return None
+    path = Path(entry.path)
+    what = f".{printable(suffix)}" if "." in entry.name else "no suffix"
+    sentence = f"Not looked at ({what}); name the file or use --include."
+    return Rejected(path, walk.root, RejectionCause.OTHER_SUFFIX, sentence)
 
 
 def _made_here(path: Path, certificate: Path) -> bool:

@@ -87,18 +87,27 @@ def overview(backend: Backend, clock: Clock, *, limit: int = 100) -> Overview:
     return Overview(at=clock.now(), queues=tuple(queues), running=running)
 
 
-def jobs_of(backend: Backend, names: Sequence[str]) -> Iterator[JobRecord]:
-    """Yield the jobs of paths, folders, keys or job ids, each once."""
+def jobs_of(
+    backend: Backend, names: Sequence[str], unknown: list[str] | None = None
+) -> Iterator[JobRecord]:
+    """Yield the jobs of paths, folders, keys or job ids, each once.
+
+    Names without a job are added to `unknown`.
+    """
     from hevcq.usecases.operations.reprocess import (
         jobs_named,  # a plain `hevcq status` starts without it
     )
 
     seen: set[str] = set()
     for name in names:
+        known = False
         for job in jobs_named(backend, name):
+            known = True
             if job.job_id not in seen:
                 seen.add(job.job_id)
                 yield job
+        if not known and unknown is not None:
+            unknown.append(name)
 
 
 def reason_in_words(job: JobRecord) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hevcq.errors import ConfigError
 from hevcq.util.log import get_logger
+from hevcq.util.text import reason_of
 from hevcq.worker.monitoring.metrics import METRICS, NAMESPACE, Kind, Labels, Metric
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Exposition:
             self._server, self._thread = start_http_server(int(port), host.strip("[]"), registry)
         except (OSError, OverflowError, ValueError) as error:
             raise ConfigError(
-                f"Metrics cannot be served at {address}: {error}.",
+                f"Metrics cannot be served at {address}: {reason_of(error)}.",
                 remedy="Set metrics_address to a free host:port, or leave it empty.",
             ) from error
         self._server.set_app(_at_its_path_alone(make_wsgi_app(registry)))
