@@ -146,7 +146,7 @@ def open_app(
 
 
 def _log_notice(words: str) -> None:
-    from hevcq.backends.embedded.migrations import log_notice
+    from hevcq.backends.embedded.errors import log_notice
 
     log_notice(words)
 

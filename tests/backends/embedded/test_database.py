@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from backends.embedded.notes import ADD, NOTE, notes
+from hevcq.backends.embedded import errors as embedded_errors
 from hevcq.backends.embedded import migrations
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.errors import translated
@@ -235,7 +236,7 @@ def test_a_folder_that_takes_no_database_is_named(path: Path, monkeypatch) -> No
 def test_a_locked_database_is_said_once_and_the_next_wait_is_short(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrations, "SAID_AFTER_S", 0.1)
+    monkeypatch.setattr(embedded_errors, "SAID_AFTER_S", 0.1)
     Database(path).close()
     said: list[str] = []
     database = Database(path, busy_s=1.0, notice=said.append)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from hevcq.backends.embedded.errors import translated
-from hevcq.backends.embedded.migrations import SCRIPTS, Patience, connect, log_notice, prepare
+from hevcq.backends.embedded.errors import Patience, log_notice, translated
+from hevcq.backends.embedded.migrations import SCRIPTS, connect, prepare
 from hevcq.errors import StorageError
 
 T = TypeVar("T")

@@ -1,13 +1,14 @@
-"""Translate the errors of SQLite and the file system into hevcq's own."""
+"""Translate the errors of SQLite and the file system into hevcq's own; wait for locks."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from hevcq.errors import (
     DatabaseBusy,
@@ -19,8 +20,12 @@ from hevcq.errors import (
     StorageError,
     Unavailable,
 )
+from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
+T = TypeVar("T")
+SAID_AFTER_S = 1.5
+"""Seconds of waiting for another process's lock after which a person is told."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
@@ -97,3 +102,45 @@ def source_error(error: OSError, path: Path) -> HevcqError:
     if error.errno in DENIED or error.errno in {errno.ELOOP, errno.ENAMETOOLONG}:
         return SourceUnreadable(f"The source {printable(path)} cannot be read: {why}.")
     return Unavailable(f"The source {printable(path)} cannot be reached: {why}.")
+
+
+def log_notice(words: str) -> None:
+    """Log what a step waits for; a command prints it instead."""
+    get_logger().warning("database_locked", reason=words)
+
+
+class Patience:
+    """Wait for another process's lock, up to `busy_s` seconds a step, and say so after the first 1.5.
+
+    Once that was in vain, the next steps try only once, so that a command ends instead of waiting
+    anew at each of its steps; the first success restores the whole wait.
+    """
+
+    def __init__(self, path: Path, busy_s: float, notice: Callable[[str], None]) -> None:
+        self._path, self._notice = path, notice
+        self.step_s = min(busy_s, SAID_AFTER_S)
+        self._all = max(1, round(busy_s / self.step_s)) if self.step_s > 0 else 1
+        self._tries = self._all
+
+    def run(self, step: Callable[[], T]) -> T:
+        """Return the result of `step`, repeated while it meets a lock; raises sqlite3.Error."""
+        tries = self._tries
+        for left in reversed(range(tries)):
+            try:
+                result = step()
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                if left == 0:
+                    self._tries = 1
+                    raise
+                if left == tries - 1:
+                    self.say()
+            else:
+                self._tries = self._all
+                break
+        return result
+
+    def say(self) -> None:
+        """Tell what this process waits for."""
+        self._notice(f"Waiting: another program has locked the database {self._path}.")

@@ -10,14 +10,13 @@ from pathlib import Path
 
 from hevcq.backends.embedded.catalog import SqliteCatalog
 from hevcq.backends.embedded.database import DATABASE, Database
-from hevcq.backends.embedded.errors import damaged, file_errors
+from hevcq.backends.embedded.errors import damaged, file_errors, log_notice
 from hevcq.backends.embedded.jobs import ledger as ledger_sql
 from hevcq.backends.embedded.jobs import message_table
 from hevcq.backends.embedded.jobs.ledger import SqliteLedger
 from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue
 from hevcq.backends.embedded.jobs.task_publisher import SqliteTaskPublisher
 from hevcq.backends.embedded.liveness import REAP_INTERVAL_S, Liveness
-from hevcq.backends.embedded.migrations import log_notice
 from hevcq.backends.embedded.store.store import FileStore
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError

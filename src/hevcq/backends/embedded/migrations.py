@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
 
-from hevcq.backends.embedded.errors import damaged, file_errors, translated
+from hevcq.backends.embedded.errors import (
+    SAID_AFTER_S,
+    Patience,
+    damaged,
+    file_errors,
+    translated,
+)
 from hevcq.errors import DatabaseTooNew
 from hevcq.util import file_lock
 from hevcq.util.atomic_file import replace_durably
-from hevcq.util.log import get_logger
 
-T = TypeVar("T")
-SAID_AFTER_S = 1.5
-"""Seconds of waiting for another process's lock after which a person is told."""
 APPLICATION_ID = 0x68657663
 """The file's mark, "hevc" (https://www.sqlite.org/pragma.html#pragma_application_id)."""
 HEADER = b"SQLite format 3\0"
@@ -30,48 +31,6 @@ LOG_BYTES = 64 * 1024 * 1024
 SCRIPTS: tuple[str, ...] = ("001_jobs.sql", "002_subjobs.sql", "003_suspected_faults.sql")
 """Script n brings version n-1 to version n; a new file runs them all. A script is a file in
 `sql/`, or SQL itself (anything with a space in it)."""
-
-
-def log_notice(words: str) -> None:
-    """Log what a step waits for; a command prints it instead."""
-    get_logger().warning("database_locked", reason=words)
-
-
-class Patience:
-    """Wait for another process's lock, up to `busy_s` seconds a step, and say so after the first 1.5.
-
-    Once that was in vain, the next steps try only once, so that a command ends instead of waiting
-    anew at each of its steps; the first success restores the whole wait.
-    """
-
-    def __init__(self, path: Path, busy_s: float, notice: Callable[[str], None]) -> None:
-        self._path, self._notice = path, notice
-        self.step_s = min(busy_s, SAID_AFTER_S)
-        self._all = max(1, round(busy_s / self.step_s)) if self.step_s > 0 else 1
-        self._tries = self._all
-
-    def run(self, step: Callable[[], T]) -> T:
-        """Return the result of `step`, repeated while it meets a lock; raises sqlite3.Error."""
-        tries = self._tries
-        for left in reversed(range(tries)):
-            try:
-                result = step()
-            except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
-                if left == 0:
-                    self._tries = 1
-                    raise
-                if left == tries - 1:
-                    self.say()
-            else:
-                self._tries = self._all
-                break
-        return result
-
-    def say(self) -> None:
-        """Tell what this process waits for."""
-        self._notice(f"Waiting: another program has locked the database {self._path}.")
 
 
 def connect(path: Path, busy_s: float) -> sqlite3.Connection:
