@@ -37,7 +37,7 @@ IDLE_S = 41
 FRAMES = 72
 SQS_PER_MILLION = 0.40
 VCPU_HOUR, GB_HOUR = 0.04048, 0.004445
-"""Fargate, Linux x86, us-east-1, on demand; see docs/cost.md for source and date."""
+"""Fargate, Linux x86, us-east-1, on demand; see docs/farm/cost.md for source and date."""
 TASK_VCPU, TASK_GB = 4, 8
 FRAMES_PER_VIDEO_HOUR = 108_000
 """One hour at 30 frames a second."""

@@ -1,4 +1,4 @@
-"""Fill the table of docs/metrics.md from the code, between `<!-- metrics -->` and its end.
+"""Fill the table of docs/farm/metrics.md from the code, between `<!-- metrics -->` and its end.
 
 Run as `python scripts/write_metrics_doc.py`; `--check` writes nothing, exits 1 when stale.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from hevcq.worker.monitoring.metrics import METRICS
 from hevcq.worker.monitoring.prometheus import exposed
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
+TARGET = Path(__file__).resolve().parent.parent / "docs" / "farm" / "metrics.md"
 START, END = "<!-- metrics -->\n", "<!-- /metrics -->"
 
 

@@ -70,7 +70,7 @@ def checked(line: str) -> dict:
 
 
 def parsed(text: str) -> dict[str, float]:
-    """Return each sample of the text format, its labels in the order of docs/metrics.md."""
+    """Return each sample of the text format, its labels in the order of docs/farm/metrics.md."""
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

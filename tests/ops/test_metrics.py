@@ -339,7 +339,7 @@ def test_a_port_that_is_taken_is_one_sentence():
     first.close()
 
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "farm" / "metrics.md"
 
 
 def test_the_table_is_that_of_the_code():

@@ -1,4 +1,4 @@
-"""docs/operations.md names only what there is: whoever is paged has no time for a wrong page."""
+"""docs/farm/operations.md names only what there is: whoever is paged has no time for a wrong page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hevcq.settings.model import Settings
 from hevcq.worker.monitoring.scale_in import PROTECT_S, RENEW_S
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "farm" / "operations.md").read_text(encoding="utf-8")
 TERRAFORM = "".join(
     path.read_text(encoding="utf-8") for path in (ROOT / "infra" / "terraform").rglob("*.tf")
 )

@@ -1,4 +1,4 @@
-"""The metrics of a worker: their names, units and meanings; docs/metrics.md shows this table."""
+"""The metrics of a worker: their names, units and meanings; docs/farm/metrics.md shows this table."""
 
 from __future__ import annotations
 
