@@ -343,8 +343,10 @@ def test_jobs_are_listed_newest_change_first_by_every_given_condition(world: Wor
     assert len(listed(states=frozenset({JobState.SKIPPED, JobState.QUEUED}))) == 6
     assert listed(profile="720p") == [("y/3", "720p"), ("x/2", "720p"), ("x/1", "720p")]
     assert set(listed(source_key=source("x/2").key)) == {("x/2", "hevc"), ("x/2", "720p")}
-    assert len(listed(key_prefix="TODO/all/x/")) == 4
-    assert listed(key_prefix="TODO/all/_/") == []
+    assert len(listed(key_prefixes=("TODO/all/x/",))) == 4
+    assert listed(key_prefixes=("TODO/all/_/",)) == []
+    both = ("TODO/all/_/", "TODO/all/x/")
+    assert len(listed(key_prefixes=both)) == 4
     newer = listed(updated_after=middle.updated_at)
     assert set(newer) == {("x/1", "hevc"), ("y/3", "hevc"), ("y/3", "720p")}
     assert listed(profile="720p", states=frozenset({JobState.SKIPPED})) == []

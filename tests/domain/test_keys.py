@@ -13,6 +13,7 @@ from hevcq.domain.keys import (
     certificate_key,
     check_key,
     key_for_path,
+    key_without_machine,
     rendition_key,
     wants,
 )
@@ -158,6 +159,19 @@ def test_any_two_paths_get_safe_keys_that_differ(one, two):
     assert len(set(keys.values())) == len(keys)
     assert all(check_key(k) == k and k.startswith("TODO/all/") for k in keys.values())
     assert all(wants(k, "hevc", subscribed=True, known=KNOWN) for k in keys.values())
+
+
+def test_the_same_path_on_two_machines_is_two_keys_with_one_former_key():
+    one, two = (key_for_path("/v/a b.mp4", namespace=n) for n in ("nas-1", "nas-2"))
+
+    assert one == "TODO/all/machine.nas-1/v/a b.mp4"
+    assert two == "TODO/all/machine.nas-2/v/a b.mp4"
+    assert key_for_path("/v/a b.mp4", "hevc", "x") == "TODO/hevc/machine.x/v/a b.mp4"
+    assert key_without_machine(one) == key_without_machine(two) == key_for_path("/v/a b.mp4")
+    for former in ("TODO/all/v/a.mp4", "TODO/a.mp4", "DONE/hevc/machine.x/a.mp4", "machine.x/y"):
+        assert key_without_machine(former) == former
+    assert wants(one, "hevc", subscribed=True, known=KNOWN)
+    assert rendition_key(one, "hevc", "mp4") == "DONE/hevc/machine.nas-1/v/a b.mp4.mp4"
 
 
 def test_a_path_that_is_not_utf8_and_one_that_looks_like_it_stay_apart():

@@ -109,6 +109,19 @@ def test_unfinished_uploads_and_leftovers_expire(resources: Resources) -> None:
     assert "work/" in prefixes
 
 
+def test_an_upload_expires_only_where_it_is_tagged_as_finished(resources: Resources) -> None:
+    configurations = of(resources, "aws_s3_bucket_lifecycle_configuration")
+    (rules,) = (v["rule"] for address, v in configurations.items() if '"input"' in address)
+
+    def deletes_versions(rule: dict) -> bool:
+        days = [each["days"] for each in rule["expiration"]]
+        return any(days) or bool(rule["noncurrent_version_expiration"])
+
+    (only,) = [rule for rule in rules if deletes_versions(rule)]
+    assert only["filter"][0]["tag"] == [{"key": "hevcq", "value": "done"}]
+    assert only["noncurrent_version_expiration"][0]["noncurrent_days"] == 30
+
+
 def test_what_a_split_video_keeps_outlives_the_tasks_that_ask_for_it(resources: Resources) -> None:
     configurations = of(resources, "aws_s3_bucket_lifecycle_configuration")
     rules = [rule for values in configurations.values() for rule in values["rule"]]

@@ -19,6 +19,8 @@ INBOX = "TODO"
 OUTBOX = "DONE"
 WORK = "work"
 EVERY_PROFILE = "all"
+MACHINE = "machine."
+"""Starts the component of an upload's key that names the machine (or owner) whose path follows."""
 LIBRARY_BUCKET = "library"
 
 
@@ -81,10 +83,12 @@ def certificate_key(rendition: str, sha256: str) -> str:
     return check_key(_shortened("", f"{rendition}.{sha256[:16]}.certificate.json"))
 
 
-def key_for_path(path: str, folder: str = EVERY_PROFILE) -> str:
+def key_for_path(path: str, folder: str = EVERY_PROFILE, namespace: str = "") -> str:
     """Return the inbox key of a library file, from its absolute path (as `os.fspath` gives it).
 
-    `folder` is the routing folder: `all`, or the one profile that the file is for.
+    `folder` is the routing folder: `all`, or the one profile that the file is for. `namespace` names
+    the machine or owner where several of them share a store, so that the same path on two machines
+    is two keys.
     Bytes that are not UTF-8 become `%XX` and a literal `%` becomes `%25`, so that two names never
     collide; a path too long for a key is shortened to a digest of the whole path and its tail. Raises
     BadKey if the key is unsafe.
@@ -93,7 +97,15 @@ def key_for_path(path: str, folder: str = EVERY_PROFILE) -> str:
     text = raw.replace(b"%", b"%25").decode("utf-8", "surrogateescape")
     safe = "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in text)
     parts = [part for part in PurePosixPath(safe).parts if part != "/"]
-    return check_key(_shortened(f"{INBOX}/{folder}/", "/".join(parts)))
+    own = f"{MACHINE}{namespace}/" if namespace else ""
+    return check_key(_shortened(f"{INBOX}/{folder}/{own}", "/".join(parts)))
+
+
+def key_without_machine(key: str) -> str:
+    """Return the key that a release before namespaces gave the same file; others are unchanged."""
+    parts = key.split("/", 3)
+    named = len(parts) == 4 and parts[0] == INBOX and parts[2].startswith(MACHINE)
+    return "/".join([*parts[:2], parts[3]]) if named else key
 
 
 def _shortened(prefix: str, tail: str) -> str:

@@ -26,6 +26,8 @@ class Backend:
     `announces_uploads`: accepting a source already queues it (S3 notifications).
     `external_dlq`: the queue service itself moves a message to the dead-letter queue after too many
     receives, without the ledger (SQS).
+    `namespace` returns the name that this machine's uploads have in their keys; "" where no other
+    machine shares the store.
     """
 
     owner: str
@@ -36,6 +38,7 @@ class Backend:
     close: Callable[[], None]
     announces_uploads: bool = False
     external_dlq: bool = False
+    namespace: Callable[[], str] = lambda: ""
 
     @property
     def subjobs(self) -> SubjobLedger:

@@ -53,13 +53,14 @@ Claim = Granted | AlreadySettled | Held | AlreadySplit
 class JobFilter:
     """Select jobs: a record matches if it meets every given condition.
 
-    `updated_after` is in Unix seconds. An empty `states` matches every state.
+    `updated_after` is in Unix seconds. An empty `states` matches every state, and an
+    empty `key_prefixes` every key.
     """
 
     states: frozenset[JobState] = field(default_factory=frozenset)
     profile: str | None = None
     source_key: str | None = None
-    key_prefix: str | None = None
+    key_prefixes: tuple[str, ...] = ()
     updated_after: float | None = None
 
     def matches(self, record: JobRecord) -> bool:
@@ -69,7 +70,7 @@ class JobFilter:
             (not self.states or record.state in self.states)
             and self.profile in (None, record.profile)
             and self.source_key in (None, key)
-            and (self.key_prefix is None or key.startswith(self.key_prefix))
+            and (not self.key_prefixes or key.startswith(self.key_prefixes))
             and (self.updated_after is None or record.updated_at > self.updated_after)
         )
 

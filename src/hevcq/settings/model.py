@@ -49,6 +49,11 @@ class AwsSettings(BaseModel):
         default="",
         description="KMS key (id, ARN or alias) that signs certificates; empty: unsigned",
     )
+    namespace: str = Field(
+        default="",
+        pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="name of this machine or owner in the keys of uploads; empty: kept in data_dir",
+    )
     tag_done: bool = Field(
         default=False,
         description="tag an upload hevcq=done when all its jobs are done or skipped",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,7 @@ from contracts.backends import PROFILES
 from hevcq.backends.aws.clients import MAX_WAIT_S, POLL_READ_TIMEOUT_S, make_clients
 from hevcq.backends.aws.emulator_setup import create_resources
 from hevcq.backends.aws.errors import CODES, translate_errors
-from hevcq.backends.aws.factory import open_aws
+from hevcq.backends.aws.factory import machine_name, open_aws
 from hevcq.errors import ConfigError, HevcqError, LeaseLost, SourceGone, Unavailable
 from hevcq.settings.model import AwsSettings, Settings
 from support.aws.breaking import Breaking, refusal
@@ -179,3 +180,19 @@ def test_what_is_ours_already_passes_unchanged() -> None:
         _ = 1 / 0
     with pytest.raises(SourceGone), translate_errors("do", {"Odd": (SourceGone, "for this call")}):
         raise refusal("Odd")
+
+
+def test_the_name_of_a_machine_is_made_once_and_kept_with_its_data_folder(tmp_path) -> None:
+    first = machine_name(tmp_path / "data")
+
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]*-[0-9a-f]{8}", first)
+    assert machine_name(tmp_path / "data") == first
+    assert machine_name(tmp_path / "other") != first
+    assert [p.name for p in (tmp_path / "data").iterdir()] == ["machine"]
+
+
+def test_a_file_that_holds_no_name_of_a_machine_is_refused(tmp_path) -> None:
+    (tmp_path / "machine").write_text("../up")
+
+    with pytest.raises(ConfigError, match=r"aws\.namespace"):
+        machine_name(tmp_path)

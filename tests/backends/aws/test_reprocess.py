@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from contracts.backends import PROFILES
 from hevcq.domain.job import JobState, Source, job_id
 from hevcq.errors import ConfigError
 from hevcq.ports.ledger import JobFilter
-from hevcq.usecases.operations.reprocess import ReprocessRequest, ReprocessResult, reprocess_missing
+from hevcq.usecases.operations.reprocess import (
+    ReprocessRequest,
+    ReprocessResult,
+    jobs_named,
+    reprocess_missing,
+)
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.scratch import Scratch
@@ -38,6 +45,22 @@ def lose_the_events(farm) -> None:
 def missing(farm, name: str = "TODO/", **more: object) -> list:
     order = ReprocessRequest([name], who="me", **more)
     return list(reprocess_missing(farm.backend, order, PROFILES, NoCatalog()))
+
+
+@pytest.mark.parametrize("key", [
+    "TODO/all/machine.here/v/a.mp4", "TODO/hevc/machine.here/v/a.mp4", "TODO/all/v/a.mp4",
+])  # fmt: skip
+def test_a_path_finds_its_jobs_under_this_machines_keys_and_the_former_ones(farm, key) -> None:
+    backend = replace(farm.backend, namespace=lambda: "here")
+    there = "TODO/all/machine.there/v/a.mp4"
+    for each in (key, there):
+        source = Source(bucket="uploads", key=each, version="v1", size=1)
+        backend.ledger.register(source, ["hevc"])
+
+    for name in ("/v/a.mp4", "/v"):
+        assert [job.source.key for job in jobs_named(backend, name)] == [key], name
+    everything = [job.source.key for job in jobs_named(backend, "/")]
+    assert there not in everything
 
 
 def test_an_upload_whose_event_was_lost_is_queued_once_for_each_profile_that_wants_it(farm) -> None:

@@ -81,8 +81,17 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       days_after_initiation = each.key == "input" ? 7 : 2
     }
 
-    noncurrent_version_expiration {
-      noncurrent_days = 30
+    # An overwritten upload may be the only copy of its video: only what is tagged expires there.
+    dynamic "noncurrent_version_expiration" {
+      for_each = each.key == "output" ? [1] : []
+
+      content {
+        noncurrent_days = 30
+      }
+    }
+
+    expiration {
+      expired_object_delete_marker = true
     }
   }
 
@@ -102,6 +111,10 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 
       expiration {
         days = var.input_expiry_days
+      }
+
+      noncurrent_version_expiration {
+        noncurrent_days = 30
       }
     }
   }

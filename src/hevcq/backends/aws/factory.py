@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+import threading
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from hevcq.backends.aws.clients import Clients, make_clients
 from hevcq.backends.aws.dynamodb.ledger import DynamoLedger
@@ -19,8 +23,11 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.ports.backend import Backend
 from hevcq.settings.model import AwsSettings, Settings
+from hevcq.util.atomic_file import fsync_file, fsync_folder
 from hevcq.util.clock import Clock
 
+MACHINE_FILE = "machine"
+"""The file in the data folder that keeps this machine's name in the keys of uploads."""
 MISSING: dict[str, tuple[type[HevcqError], str]] = {
     "404": (ConfigError, "there is none of that name"),
     "301": (ConfigError, "it is in another region"),
@@ -84,7 +91,37 @@ def open_aws(
         close=close,
         announces_uploads=True,
         external_dlq=True,
+        namespace=lambda: aws.namespace or machine_name(settings.data_dir),
     )
+
+
+def machine_name(data_dir: Path) -> str:
+    """Return the name of this machine in the keys of its uploads, kept in `data_dir` from its first use.
+
+    It belongs to the data folder, whose catalog says where the renditions go; a host name alone
+    is neither unique nor kept by a container. Raises ConfigError if it cannot be kept.
+    """
+    path = data_dir / MACHINE_FILE
+    host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().lower()).strip("-")[:40]
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            temp = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+            temp.write_text(f"{host or 'machine'}-{uuid.uuid4().hex[:8]}\n", encoding="ascii")
+            fsync_file(temp)
+            with suppress(FileExistsError):  # another process was first
+                os.link(temp, path)
+            temp.unlink()
+            fsync_folder(data_dir)
+        name = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"The name of this machine cannot be kept in {path}: {error}.",
+            remedy="Set aws.namespace.",
+        ) from error
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
+        raise ConfigError(f"{path} does not hold a machine's name.", remedy="Set aws.namespace.")
+    return name
 
 
 def _queues(

@@ -61,7 +61,8 @@ class Enqueuer:
         path = items[0].path
         moved = self._moved(items[0])
         accept = self._ports.backend.store.accept
-        source = accept(path, key_for_path(os.fspath(path), folder), moved=moved, stop=stop)
+        key = key_for_path(os.fspath(path), folder, self._ports.backend.namespace())
+        source = accept(path, key, moved=moved, stop=stop)
         self._unchanged(items[0])
         with placement_lock(self._ports.data_dir):
             self._note(items, source)

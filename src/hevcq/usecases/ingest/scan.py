@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.domain.keys import key_for_path
+from hevcq.domain.keys import key_for_path, key_without_machine
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import BadKey, SwapRefused, VerificationFailed
 from hevcq.library.names import certificate_beside
@@ -105,8 +105,8 @@ def replacement_refusal(source: Path) -> str:
 
 
 def _tail(key: str) -> str:
-    """Return a key without inbox and routing folder: one source may be routed in several ways."""
-    return key.split("/", 2)[-1]
+    """Return a key without inbox, routing folder and machine: one source may be routed in several ways."""
+    return key_without_machine(key).split("/", 2)[-1]
 
 
 def _writable(folder: Path) -> bool:

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id
-from hevcq.domain.keys import EVERY_PROFILE, INBOX, key_for_path, rendition_key, wants
+from hevcq.domain.keys import EVERY_PROFILE, INBOX, MACHINE, key_for_path, rendition_key, wants
 from hevcq.domain.media.containers import EXTENSIONS
 from hevcq.domain.profile import Profile
 from hevcq.errors import PermanentError
@@ -90,7 +91,7 @@ def reprocess_missing(
             job.job_id for job in found if not request.profiles or job.profile in request.profiles
         ]
         yield from reprocess(backend, replace(request, names=ids, profiles=()))
-        for wanted in filters(name):
+        for wanted in filters(name, backend):
             yield from _unknown(backend, request, profiles, wanted)
 
 
@@ -114,7 +115,8 @@ def _unknown(
 ) -> Iterator[Reprocessed]:
     """Queue sources without job or rendition: their event was lost, or the profile is newer."""
     known = frozenset(profiles)
-    for source in backend.store.sources(wanted.key_prefix or wanted.source_key or ""):
+    places = wanted.key_prefixes or (wanted.source_key or "",)
+    for source in chain.from_iterable(backend.store.sources(place) for place in places):
         if wanted.source_key not in (None, source.key):
             continue
         for name, profile in profiles.items():
@@ -166,23 +168,28 @@ def jobs_named(backend: Backend, name: str) -> Iterator[JobRecord]:
     if record is not None:
         yield record
         return
-    for wanted in filters(name):
+    for wanted in filters(name, backend):
         yield from backend.ledger.jobs(wanted)
 
 
-def filters(name: str) -> tuple[JobFilter, ...]:
-    """Return the filters for a key, or for a path or folder on this machine."""
+def filters(name: str, backend: Backend) -> tuple[JobFilter, ...]:
+    """Return the filters for a key, or for a path or folder on this machine.
+
+    A path has a key in each routing folder, and a former one without the machine's name.
+    """
     if name.startswith(f"{INBOX}/"):
-        return (_below(name),) if name.endswith("/") else (JobFilter(source_key=name),)
+        if name.endswith("/"):
+            return (JobFilter(key_prefixes=(name,)),)
+        return (JobFilter(source_key=name),)
     path = Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100 - links stay unresolved
+    folders, own = (EVERY_PROFILE, *backend.queues), backend.namespace()
     if path == Path(path.anchor):
-        return (_below(f"{INBOX}/{EVERY_PROFILE}/"),)
-    key = key_for_path(str(path))
-    return JobFilter(source_key=key), _below(f"{key}/")
-
-
-def _below(prefix: str) -> JobFilter:
-    return JobFilter(key_prefix=prefix)
+        # Former keys do not say whose they are: those of all machines are below the same folder.
+        tail = f"{MACHINE}{own}/" if own else ""
+        return (JobFilter(key_prefixes=tuple(f"{INBOX}/{f}/{tail}" for f in folders)),)
+    keys = [key_for_path(str(path), f, n) for n in dict.fromkeys((own, "")) for f in folders]
+    exact = (JobFilter(source_key=key) for key in keys)
+    return *exact, JobFilter(key_prefixes=tuple(f"{key}/" for key in keys))
 
 
 def _one(backend: Backend, job: JobRecord, request: ReprocessRequest) -> Reprocessed:

@@ -68,12 +68,12 @@ class JobQueries:
         merged = heapq.merge(
             *streams, key=lambda e: (-(float_of(e, "updated_at") or 0.0), string(e, "pk"))
         )
-        prefix = wanted.key_prefix or ""
+        prefixes = wanted.key_prefixes or ("",)
         return (
             entry
             for entry in merged
             if wanted.profile in (None, string(entry, "profile"))
-            and string(entry, "source_key").startswith(prefix)
+            and string(entry, "source_key").startswith(prefixes)
         )
 
     def counts(self) -> dict[tuple[str, JobState], int]:

@@ -26,7 +26,7 @@ from hevcq.backends.aws.s3.ranges import range_header
 from hevcq.backends.aws.s3.resumable_upload import UploadJournal, upload_resumable
 from hevcq.backends.aws.s3.transfer import READ_BYTES, Download, Meter, Upload, download
 from hevcq.domain.job import Source
-from hevcq.domain.keys import INBOX, check_key
+from hevcq.domain.keys import INBOX, check_key, key_without_machine
 from hevcq.errors import SourceChanged, SourceDamaged, SourceGone, Unavailable
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
 from hevcq.util.atomic_file import fsync_file, fsync_folder
@@ -81,7 +81,7 @@ class S3Store(Store):
         return self._s3 if self._own_control is None else self._own_control
 
     def accept(self, path: Path, key: str, *, moved: Transferred, stop: threading.Event) -> Source:
-        """Upload a file to the input bucket, unless the key already holds the same bytes.
+        """Upload a file to the input bucket, unless its key, or its former one, has the same bytes.
 
         Parts of an earlier upload are not sent again, see `resumable_upload`. Raises BadKey,
         SourceGone, SourceChanged if the file changes meanwhile, Stopped, Unavailable.
@@ -99,17 +99,13 @@ class S3Store(Store):
             if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                 raise SourceChanged(f"{path} changed while it was read.")
 
-        there = self._head(self._buckets.input, key)
-        known = (
-            object_metadata.unpack(there["Metadata"]).get(object_metadata.SHA256) if there else None
-        )
-        if there is not None and known == sha256 and there["ContentLength"] == before.st_size:
+        present = self._uploaded_before(key, sha256, before.st_size)
+        if present is not None:
             unchanged()
             meter.add(before.st_size)
-            source = self._source(key, there, before.st_size)
-            self.unmark_source_finished(source)
-            self.reused.add(source.source_id)
-            return source
+            self.unmark_source_finished(present)
+            self.reused.add(present.source_id)
+            return present
         answer = upload_resumable(
             self._s3,
             Upload(
@@ -125,6 +121,16 @@ class S3Store(Store):
             meter,
         )
         return self._source(key, answer, before.st_size)
+
+    def _uploaded_before(self, key: str, sha256: str, size: int) -> Source | None:
+        """Return the source with these bytes at the key, or at that of a release before namespaces."""
+        for each in dict.fromkeys((key, key_without_machine(key))):
+            there = self._head(self._buckets.input, each)
+            if there is None or there["ContentLength"] != size:
+                continue
+            if object_metadata.unpack(there["Metadata"]).get(object_metadata.SHA256) == sha256:
+                return self._source(each, there, size)
+        return None
 
     def _source(self, key: str, answer: Mapping[str, Any], size: int) -> Source:
         version = object_metadata.version_of(answer)

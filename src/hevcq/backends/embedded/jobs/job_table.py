@@ -197,9 +197,13 @@ def _conditions(wanted: JobFilter, state: JobState | None) -> tuple[str, dict[st
     if wanted.source_key is not None:
         parts.append("key = :key")
         values["key"] = wanted.source_key
-    if wanted.key_prefix:
-        parts.append("key >= :prefix AND substr(key, 1, length(:prefix)) = :prefix")
-        values["prefix"] = wanted.key_prefix
+    below = []
+    for number, prefix in enumerate(wanted.key_prefixes):
+        name = f":prefix{number}"
+        below.append(f"(key >= {name} AND substr(key, 1, length({name})) = {name})")
+        values[name[1:]] = prefix
+    if below:
+        parts.append(f"({' OR '.join(below)})")
     if wanted.updated_after is not None:
         parts.append("updated_at > :after")
         values["after"] = wanted.updated_after
