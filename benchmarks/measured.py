@@ -56,7 +56,7 @@ def ingest(
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "HEVCQ_DATA_DIR": str(data)}
     options = ["--profile", "hevc", "--output", str(output), "--workers", str(workers)]
     usage = run([*command, "ingest", str(library), *options], environment)
-    return usage, sorted(output.rglob("*.certificate.json"))
+    return usage, sorted(output.glob(".hevcq/certificates/*.json"))
 
 
 def ratio(numerators: list[float], denominators: list[float]) -> float:

@@ -87,7 +87,7 @@ def _closing(media: Path, renditions: Path) -> None:
         return
     print("\nTry next:")
     print(f"  ffplay {made[0]}")
-    print(f"  less {made[0]}.certificate.json      # the proof: every gate, both SHA-256")
+    print(f"  less {renditions}/.hevcq/certificates/*   # the proofs: every gate, both SHA-256")
     print(f"  hevcq ingest {media} --dry-run       # what it would do for real")
 
 

@@ -12,9 +12,10 @@ import pytest
 from chaos.hostile_kit import in_time
 from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
 from hevcq.errors import LibraryError, StorageError, SwapRefused, VerificationFailed
+from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, temp_of
 from hevcq.library.names import certificate_beside, temp_beside
-from hevcq.library.place import Rendition, place
+from hevcq.library.place import Rendition, certificate_of, place
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from hevcq.library.scanning.scan import Found, find
@@ -44,10 +45,13 @@ def test_a_link_planted_at_the_certificates_temporary_name_is_not_written_throug
 ):
     made = video(tmp_path / "library")
     wanted = beside(made)
-    link(outside, temp_of(certificate_beside(wanted.target)))
+    proof = certificate_of(wanted.home, wanted.certificate)
+    proof.parent.mkdir(parents=True)
+    link(outside, temp_of(proof))
     place(wanted, made.fetch, FileSystem())
     assert outside.read_bytes() == PRECIOUS
-    assert not certificate_beside(wanted.target).is_symlink()
+    assert proof.is_file()
+    assert not proof.is_symlink()
     assert wanted.target.read_bytes() == RENDITION
 
 
@@ -102,32 +106,21 @@ def test_an_original_swapped_for_a_link_between_check_and_read_is_refused(tmp_pa
     assert outside.read_bytes() == PRECIOUS
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"[" * 200_000, b'{"a":' * 100_000, b"\xff\xfe{", b"9" * 10_000],
-    ids=["deep list", "deep object", "no UTF-8", "a number too long"],
-)
-def test_a_hostile_file_under_the_certificates_name_is_refused(tmp_path, content):
-    made = video(tmp_path / "library")
-    wanted = beside(made)
-    certificate_beside(wanted.target).write_bytes(content)
-    with pytest.raises(LibraryError, match="is not a hevcq certificate"):
-        place(wanted, made.fetch, FileSystem())
-    assert certificate_beside(wanted.target).read_bytes() == content
+@pytest.mark.parametrize("link", ["", "certificates"])
+def test_certificates_behind_a_link_are_not_read(tmp_path, link):
+    made = video(tmp_path / "elsewhere", "a.mkv", "a.hevc.mkv")
+    wanted = Rendition(made.root, made.source, made.target, made.change.certificate)
+    place(wanted, made.fetch, FileSystem())
+    (tmp_path / "library/.hevcq").mkdir(parents=True)
+    if link:
+        (tmp_path / "library/.hevcq" / link).symlink_to(made.root / ".hevcq" / link)
+    else:
+        (tmp_path / "library/.hevcq").rmdir()
+        (tmp_path / "library/.hevcq").symlink_to(made.root / ".hevcq")
+    moved = made.target.rename(tmp_path / "library" / made.target.name)
 
-
-def test_a_certificates_name_taken_by_gigabytes_costs_no_memory(tmp_path):
-    class Counting(FileSystem):
-        def read(self, path):
-            assert path.stat().st_size < 2**26, "read whole"
-            return super().read(path)
-
-    made = video(tmp_path / "library")
-    wanted = beside(made)
-    with certificate_beside(wanted.target).open("wb") as sparse:
-        sparse.truncate(8 * 2**30)
-    with pytest.raises(LibraryError, match="is not a hevcq certificate"):
-        place(wanted, made.fetch, Counting())
+    assert list(Certificates().of_rendition(moved, len(made.rendition))) == []
+    assert list(Certificates([made.root]).of_rendition(moved, len(made.rendition))) != []
 
 
 def test_a_pipe_or_giant_under_a_certificates_name_does_not_hold_up_a_scan(tmp_path):

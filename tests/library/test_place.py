@@ -28,6 +28,7 @@ from support.library import (
     Killed,
     MortalFileSystem,
     looks,
+    proof_of,
     sha,
     strays,
     video,
@@ -55,12 +56,12 @@ def test_a_placed_rendition_has_its_certificate_and_its_sources_times_and_rights
 def test_placing_it_again_changes_nothing_and_fetches_nothing(tmp_path):
     made = video(tmp_path, "video.avi", "video.hevc.mkv")
     place(beside(made), made.fetch, FileSystem())
-    certificate_beside(made.target).unlink()
+    proof_of(made).unlink()
 
     again = place(beside(made), lambda new: pytest.fail("fetched again"), FileSystem())
 
     assert again.already
-    assert certificate_beside(made.target).exists()
+    assert proof_of(made).exists()
 
 
 def test_a_strangers_file_at_the_target_is_never_overwritten(tmp_path):
@@ -70,7 +71,7 @@ def test_a_strangers_file_at_the_target_is_never_overwritten(tmp_path):
     with pytest.raises(LibraryError, match="was not overwritten"):
         place(beside(made), made.fetch, FileSystem())
     assert made.target.read_bytes() == b"a stranger's"
-    assert not certificate_beside(made.target).exists()
+    assert not proof_of(made).exists()
 
 
 def test_a_strangers_file_that_comes_in_the_last_moment_is_never_overwritten(tmp_path):
@@ -83,7 +84,7 @@ def test_a_strangers_file_that_comes_in_the_last_moment_is_never_overwritten(tmp
     with pytest.raises(LibraryError, match="was not overwritten"):
         place(beside(made), fetch, FileSystem())
     assert made.target.read_bytes() == b"a stranger's"
-    assert not certificate_beside(made.target).exists()
+    assert not proof_of(made).exists()
     assert strays(tmp_path) == []
 
 
@@ -110,7 +111,7 @@ def test_a_placement_killed_at_any_call_shows_all_or_nothing_and_is_swept(tmp_pa
         assert made.source.read_bytes() == ORIGINAL
         if made.target.exists():
             assert made.target.read_bytes() == RENDITION
-            assert certificate_beside(made.target).exists()
+            assert proof_of(made).exists()
         ends.add(made.target.exists())
         sweep(made.root, FileSystem())
         place(beside(made), made.fetch, FileSystem())
@@ -273,9 +274,8 @@ def test_odd_names_are_replaced_and_brought_back_byte_for_byte(tmp_path, stem):
 
     swap.replace(made.change, made.fetch)
     assert made.target.read_bytes() == RENDITION
-    beside_it = certificate_beside(made.target)
-    assert beside_it.exists()
-    assert len(os.fsencode(beside_it.name)) <= MAX_NAME_BYTES
+    assert [os.fsencode(p.name) for p in tmp_path.iterdir() if p.is_file()] == [stem + b".mkv"]
+    assert proof_of(made).exists()
     swap.undo(made.change.certificate.job_id)
 
     assert looks(made.source) == before
@@ -288,4 +288,6 @@ def test_a_name_is_cut_between_characters_and_twins_are_seen():
     assert truncate(b"abc", 3) == b"abc"
     assert case_twin("Video.mkv", ["video.MKV", "x"]) == "video.MKV"
     assert case_twin("Video.mkv", ["Video.mkv"]) is None
-    assert certificate_beside(Path("/x/" + "é" * 127)).name.endswith(".certificate.json")
+    longest = certificate_beside(Path("/x/" + "é" * 127)).name
+    assert longest.endswith(".certificate.json")
+    assert len(os.fsencode(longest)) <= MAX_NAME_BYTES

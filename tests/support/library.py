@@ -13,6 +13,7 @@ from hevcq.domain.certificate import REQUIRED, Certificate, GateResult, Outcome
 from hevcq.domain.job import Source, job_id
 from hevcq.domain.keys import key_for_path
 from hevcq.library.filesystem import FileSystem, fingerprint_of
+from hevcq.library.place import certificate_of
 from hevcq.library.replacement.preconditions import Replacement
 
 ORIGINAL = b"the original clip, every byte of it. " * 40
@@ -95,6 +96,11 @@ def video(root: Path, name: str = "tv/video.avi", target: str | None = None, **o
     )
     assert not options
     return Video(root, change, original, rendition, facts)
+
+
+def proof_of(made: Video) -> Path:
+    """Where the certificate of a video's rendition is, by its content."""
+    return certificate_of(made.root, made.change.certificate)
 
 
 def xattrs(path: Path) -> dict[str, bytes]:

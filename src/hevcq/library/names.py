@@ -1,8 +1,8 @@
 """Name the files that hevcq creates in a user's folders, and recognise them.
 
-- `.hevcq/` at a library root: lock, journal, kept originals and their records.
+- `.hevcq/` at a library root: lock, journal, certificates, kept originals and their records.
 - `.hevcq-…`: a temporary file beside its final name; the next start removes leftovers.
-- `<name>.certificate.json` beside a rendition: its certificate.
+- `<name>.certificate.json` beside a rendition: its certificate, as older releases wrote it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from hevcq.util.hashing import sha256_bytes
 OWN_FOLDER = ".hevcq"
 OWN_PREFIX = ".hevcq-"
 CERTIFICATE_SUFFIX = ".certificate.json"
+CERTIFICATE_NAME = r"[0-9a-f]{32}\.([0-9]{1,19})\.([0-9]{1,19})\.\w{1,64}\.json"
+"""The name of a certificate in a library's `.hevcq`: the head of the rendition's SHA-256, the sizes
+of rendition and source in bytes, and the job."""
 MAX_NAME_BYTES = 255
 """NAME_MAX of ext4, XFS, btrfs, APFS and NTFS."""
 
@@ -39,8 +42,22 @@ def aside_beside(source: Path, job_id: str) -> Path:
     return source.with_name(f"{OWN_PREFIX}{job_id}.original")
 
 
+def certificates_folder(root: Path) -> Path:
+    """Return the folder of a library's certificates."""
+    return own_folder(root) / "certificates"
+
+
+def certificate_path(root: Path, sha256: str, sizes: tuple[int, int], job_id: str) -> Path:
+    """Return the path of a rendition's certificate, named by its content (see CERTIFICATE_NAME).
+
+    `sizes` are those of rendition and source in bytes. It stays right when the library is moved or
+    its files are renamed.
+    """
+    return certificates_folder(root) / f"{sha256[:32]}.{sizes[0]}.{sizes[1]}.{job_id}.json"
+
+
 def certificate_beside(target: Path) -> Path:
-    """Return the path of the certificate of the rendition at `target`.
+    """Return the path at which older releases wrote the certificate of the rendition at `target`.
 
     A name longer than 255 bytes is truncated and gets a digest of the whole name.
     """

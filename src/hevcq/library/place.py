@@ -32,6 +32,7 @@ from hevcq.library.lock import job_lock, noted_jobs, stale_job_lock
 from hevcq.library.names import (
     OWN_PREFIX,
     certificate_beside,
+    certificate_path,
     temp_beside,
 )
 from hevcq.ports.catalog import Fingerprint
@@ -79,7 +80,6 @@ def place(rendition: Rendition, fetch: Fetch, fs: FileSystem, check: Check | Non
     """
     with library_errors(rendition.target):
         make_folders(fs, rendition.target.parent)
-        require_certificate_path_free(fs, rendition.target)
         if holds_rendition(fs, rendition.target, rendition.certificate):
             # An earlier call may have failed between the name and its durability.
             fs.fsync_dir(rendition.target.parent)
@@ -101,7 +101,7 @@ def staged(
     """
     proof = rendition.certificate
     temp = temp_beside(rendition.target, proof.job_id)
-    temps = (temp, temp_of(certificate_beside(rendition.target)))
+    temps = (temp, temp_of(certificate_of(rendition.home, proof)))
     note = json.dumps([os.path.relpath(path, rendition.home) for path in temps]).encode()
     with job_lock(rendition.home, proof.job_id, note) as forget:
         try:
@@ -180,18 +180,14 @@ def holds_original(fs: FileSystem, path: Path, fingerprint: Fingerprint, sha256:
     return holds(fs, path, fingerprint.size, sha256)
 
 
-def require_certificate_path_free(fs: FileSystem, target: Path) -> None:
-    """Raise LibraryError if another program's file is at the certificate's path."""
-    path = certificate_beside(target)
-    if fs.lstat(path) is not None and own_certificate(fs, target) is None:
-        raise LibraryError(
-            f"{printable(path)} is not a hevcq certificate, so the rendition's cannot be written there.",
-            remedy="Move that file away.",
-        )
+def certificate_of(home: Path, proof: Certificate) -> Path:
+    """Return the path of a rendition's certificate in the library `home`."""
+    sizes = proof.rendition_size, proof.source.size
+    return certificate_path(home, proof.rendition_sha256, sizes, proof.job_id)
 
 
 def own_certificate(fs: FileSystem, target: Path) -> bytes | None:
-    """Return the certificate beside `target`; None if it is missing or another program's file."""
+    """Return the certificate that an older release wrote beside `target`, or None."""
     path = certificate_beside(target)
     facts = fs.lstat(path)
     if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_CERTIFICATE_BYTES:
@@ -209,10 +205,10 @@ def is_certificate(content: bytes) -> bool:
     return isinstance(data, dict) and "hevcq_certificate" in data
 
 
-def drop_certificate(
+def drop_certificate_beside(
     fs: FileSystem, target: Path, rendition_sha256: str, earlier: str | None = None
 ) -> None:
-    """Remove the certificate beside `target` if it belongs to this rendition.
+    """Remove the certificate that an older release wrote beside `target`, if it is of this rendition.
 
     `earlier`, the certificate that it replaced, is written back if the path is free.
     """
@@ -225,14 +221,20 @@ def drop_certificate(
         write_durably(fs, path, earlier.encode())
 
 
+def write_certificate(fs: FileSystem, path: Path, content: bytes) -> None:
+    """Write a certificate to the library's folder of certificates, durably."""
+    make_folders(fs, path.parent)
+    write_durably(fs, path, content)
+
+
 def _publish(rendition: Rendition, temp: Path, notices: tuple[str, ...], fs: FileSystem) -> Placed:
     fs.fsync_dir(rendition.target.parent)
-    content = rendition.certificate.to_json().encode()
-    write_durably(fs, certificate_beside(rendition.target), content)
+    path = certificate_of(rendition.home, rendition.certificate)
+    write_certificate(fs, path, rendition.certificate.to_json().encode())
     try:
         move_new(fs, temp, rendition.target)
     except FileExistsError as error:
-        drop_certificate(fs, rendition.target, rendition.certificate.rendition_sha256)
+        fs.unlink(path)
         raise _occupied(rendition.target) from error
     return _certified(rendition, fs, notices, already=False)
 
@@ -240,9 +242,9 @@ def _publish(rendition: Rendition, temp: Path, notices: tuple[str, ...], fs: Fil
 def _certified(
     rendition: Rendition, fs: FileSystem, notices: tuple[str, ...], *, already: bool
 ) -> Placed:
-    path = certificate_beside(rendition.target)
+    path = certificate_of(rendition.home, rendition.certificate)
     if fs.lstat(path) is None:
-        write_durably(fs, path, rendition.certificate.to_json().encode())
+        write_certificate(fs, path, rendition.certificate.to_json().encode())
     return Placed(rendition.target, path, notices, already)
 
 

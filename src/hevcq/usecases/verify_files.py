@@ -12,8 +12,8 @@ from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import SourceUnreadable, UsageError
+from hevcq.library.certificates import Certificates, certificate_at
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.scanning.scan import certificate_at
 from hevcq.ports.encoder import EncodeProgress, Encoder, EncodeReport, OnProgress, VerifyRequest
 
 NO_LOG = "not checked: without a certificate there is no encode log"
@@ -45,14 +45,32 @@ class VerifyFilesReport:
         )
 
 
-def read_certificate(rendition: Path, named: Path | None) -> Certificate | None:
-    """Return the rendition's certificate, or None where there is none beside it.
+def read_certificate(
+    rendition: Path, named: Path | None, source: Path | None = None
+) -> Certificate | None:
+    """Return the rendition's certificate, or None where there is none in its library or beside it.
+
+    It is looked for by the size of the rendition, then by that of the source: a rendition that was
+    cut short since must not pass for one without a certificate.
 
     Raises UsageError if it cannot be read, VerificationFailed if it is not whole.
     """
-    path = named or next(iter(sorted(_beside(rendition))), None)
-    if path is None:
-        return None
+    if named is not None:
+        return _read(named)
+    place, known = Path(os.path.realpath(rendition)), Certificates()
+    size = _size(place) if place.is_file() else 0
+    paths = [*sorted(_beside(rendition)), *known.paths_of_rendition(place, size)]
+    found = [_read(path) for path in paths]
+    if not found and source is not None and source.is_file():
+        made = (proof for proof in known.of_source(place, _size(source)))
+        found = [p for p in made if place.stem.casefold().endswith(f".{p.profile}")]
+    if len(found) > 1:
+        digest = sha256(place, threading.Event())
+        found = [proof for proof in found if proof.rendition_sha256 == digest] or found
+    return found[0] if found else None
+
+
+def _read(path: Path) -> Certificate:
     try:
         return certificate_at(Path(os.path.realpath(path)))
     except OSError as error:

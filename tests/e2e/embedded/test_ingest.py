@@ -14,6 +14,12 @@ from e2e.embedded.farm import Farm, digest
 pytestmark = pytest.mark.media
 
 
+def certificates(root: Path) -> dict[str, dict[str, object]]:
+    """Return a library's certificates by the digest of their rendition."""
+    found = [json.loads(path.read_bytes()) for path in (root / ".hevcq/certificates").iterdir()]
+    return {proof["rendition_sha256"]: proof for proof in found}
+
+
 def codec(path: Path) -> str:
     command = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries"]
     done = subprocess.run(
@@ -37,8 +43,12 @@ def test_every_video_below_the_folder_gets_a_verified_rendition_beside_it(farm: 
         rendition = source.with_name(target)
         assert codec(rendition) == "hevc"
         assert rendition.stat().st_size < source.stat().st_size
-        proof = json.loads((source.parent / f"{target}.certificate.json").read_bytes())
-        assert proof["rendition_sha256"] == digest(rendition)
+        proof = certificates(farm.media)[digest(rendition)]
+        assert proof["source_sha256"] == digest(source)
+    names = sorted(str(p.relative_to(farm.media)) for p in farm.media.rglob("*.*") if p.is_file())
+    assert [name for name in names if not name.startswith(".hevcq/")] == [
+        *("a.hevc.mp4", "a.mp4", "deep/er/b.hevc.mkv", "deep/er/b.mkv")
+    ]
     assert (digest(one), digest(two)) == before
     assert farm.strays() == []
 

@@ -16,11 +16,20 @@ from hevcq.errors import (
     SwapRefused,
 )
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.names import certificate_beside, own_folder
+from hevcq.library.names import own_folder
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
-from support.library import DAY, ORIGINAL, RENDITION, MortalFileSystem, looks, strays, video
+from support.library import (
+    DAY,
+    ORIGINAL,
+    RENDITION,
+    MortalFileSystem,
+    looks,
+    proof_of,
+    strays,
+    video,
+)
 
 
 @pytest.fixture
@@ -55,7 +64,8 @@ def test_a_replaced_original_leaves_its_times_rights_and_attributes_to_the_rendi
     assert looks(made.target) == (RENDITION, *before[1:])
     assert looks(done.retained) == before
     assert os.lstat(done.retained).st_ino == made.facts.st_ino
-    assert certificate_beside(made.target).read_text() == made.change.certificate.to_json()
+    assert proof_of(made).read_text() == made.change.certificate.to_json()
+    assert sorted(p.name for p in made.target.parent.iterdir()) == [made.target.name]
     assert strays(tmp_path) == []
 
 
@@ -69,6 +79,7 @@ def test_an_undo_brings_back_the_same_inode_and_leaves_nothing_of_the_rendition(
     assert looks(made.source) == before
     assert os.lstat(made.source).st_ino == made.facts.st_ino
     assert sorted(p.name for p in made.source.parent.iterdir()) == ["video.avi"]
+    assert not proof_of(made).exists()
     assert list(tmp_path.rglob(".hevcq/originals/*")) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import json
 import math
 import os
 
@@ -24,6 +25,7 @@ from support.library import (
     MortalFileSystem,
     certificate,
     looks,
+    proof_of,
     sha,
     video,
 )
@@ -120,11 +122,11 @@ def test_two_swaps_of_one_path_are_undone_latest_first(tmp_path, clock):
         certificate=certificate(first.target, RENDITION, b"720", "720p"),
     )
     swap = Swap(tmp_path, clock)
-    proof = certificate_beside(first.target).read_bytes()
+    proof = proof_of(first).read_bytes()
     swap.replace(second, lambda new: new.write_bytes(b"720") and sha(b"720"))
     assert first.target.read_bytes() == b"720"
     swap.undo(second.certificate.job_id)
-    assert certificate_beside(first.target).read_bytes() == proof
+    assert proof_of(first).read_bytes() == proof
     swap.replace(second, lambda new: new.write_bytes(b"720") and sha(b"720"))
 
     for record in sorted(swap.kept(), key=lambda r: -r.created_at):
@@ -136,7 +138,7 @@ def test_two_swaps_of_one_path_are_undone_latest_first(tmp_path, clock):
 def test_a_second_swap_that_fails_leaves_the_first_ones_certificate(tmp_path, clock):
     first = video(tmp_path, "video.mkv")
     replaced(first, clock)
-    proof = certificate_beside(first.target).read_bytes()
+    proof = proof_of(first).read_bytes()
     for number in range(1, 100):
         change = dataclasses.replace(
             first.change,
@@ -149,8 +151,41 @@ def test_a_second_swap_that_fails_leaves_the_first_ones_certificate(tmp_path, cl
             swap.replace(change, lambda new: new.write_bytes(b"720") and sha(b"720"))
         if first.target.read_bytes() == b"720":
             return
-        assert certificate_beside(first.target).read_bytes() == proof
+        assert proof_of(first).read_bytes() == proof
     pytest.fail("it never ran to its end")
+
+
+def test_a_replacement_of_an_older_release_gives_back_the_certificate_that_it_replaced(
+    tmp_path, clock
+):
+    """Older releases wrote certificates beside renditions, one over the other."""
+    made = video(tmp_path, "video.mkv")
+    replaced(made, clock)
+    (kept,) = (tmp_path / ".hevcq/kept").iterdir()
+    record = json.loads(kept.read_bytes())
+    beside, earlier = certificate_beside(made.target), '{"hevcq_certificate": 1, "earlier": true}'
+    kept.write_text(json.dumps(record | {"earlier": earlier}))
+    proof_of(made).rename(beside)
+
+    Swap(tmp_path, clock).undo(made.change.certificate.job_id)
+
+    assert made.source.read_bytes() == ORIGINAL
+    assert beside.read_text() == earlier
+
+
+@pytest.mark.parametrize("mine", ['{"mine": true}', "not JSON", "[]", "[" * 200_000])
+def test_a_persons_file_where_an_older_release_kept_certificates_is_never_touched(
+    tmp_path, clock, mine
+):
+    made = video(tmp_path)
+    note = certificate_beside(made.target)
+    note.write_text(mine)
+
+    replaced(made, clock)
+    Swap(tmp_path, clock).undo(made.change.certificate.job_id)
+
+    assert made.source.read_bytes() == ORIGINAL
+    assert note.read_text() == mine
 
 
 def test_an_original_goes_only_when_its_days_are_over_and_its_rendition_is_whole(tmp_path, clock):

@@ -9,7 +9,6 @@ import pytest
 
 from hevcq.errors import HevcqError, SourceGone, Stopped, SwapRefused, VerificationFailed
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.names import certificate_beside
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
@@ -96,17 +95,6 @@ def test_a_stop_while_bytes_are_read_leaves_everything_as_it_was(tmp_path, clock
         Swap(tmp_path, clock, FileSystem(stop)).replace(made.change, made.fetch)
     assert made.source.read_bytes() == ORIGINAL
     assert strays(tmp_path) == []
-
-
-@pytest.mark.parametrize("mine", ['{"mine": true}', "not JSON", "[]"])
-def test_a_persons_file_under_the_certificates_name_is_refused(tmp_path, clock, mine):
-    made = video(tmp_path)
-    note = certificate_beside(made.target)
-    note.write_text(mine)
-
-    with pytest.raises(SwapRefused, match="is not a hevcq certificate"):
-        Swap(tmp_path, clock).replace(made.change, made.fetch)
-    assert note.read_text() == mine
 
 
 WAYS = pytest.mark.parametrize("way", [{}, {"no_exchange": True}], ids=["exchange", "aside"])

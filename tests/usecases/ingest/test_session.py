@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,8 +143,8 @@ def test_a_kill_between_a_replace_and_its_note_is_tidied_by_the_next_run(tmp_pat
     # As the kill left it: replaced on disk, waiting in the catalog, the rendition in the store.
     bench.catalog.record_placements([waiting])
     bench.backend.store.put(ref.key, b"small", metadata={})
-    proof = (bench.media / "a.mp4.certificate.json").read_bytes()
-    bench.backend.store.put(ref.certificate_key, proof, metadata={})
+    (proof,) = (bench.media / ".hevcq/certificates").iterdir()
+    bench.backend.store.put(ref.certificate_key, proof.read_bytes(), metadata={})
 
     second = session(bench)
     run(bench, second, second.plan([]))
@@ -274,9 +275,10 @@ def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
     assert inspect_target(target, bench.media / "a.avi", item.size) is TargetState.TWIN
     moved = bench.media / "moved"
     moved.mkdir()
-    for name in (target.name, f"{target.name}.certificate.json"):
-        (moved / name).write_bytes(target.with_name(name).read_bytes())
+    shutil.copyfile(target, moved / target.name)
     assert inspect_target(moved / target.name, moved / "a.mp4", item.size) is TargetState.STRANGER
+    shutil.copyfile(item.path, moved / "a.mp4")
+    assert inspect_target(moved / target.name, moved / "a.mp4", item.size) is TargetState.OURS
     target.write_bytes(b"other")
     target.write_bytes(b"other length")
     assert inspect_target(target, item.path, item.size) is TargetState.STRANGER

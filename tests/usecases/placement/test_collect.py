@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hevcq.domain.certificate import Certificate
 from hevcq.errors import (
     DiskFull,
     LibraryError,
@@ -18,7 +19,6 @@ from hevcq.errors import (
     Unavailable,
     VerificationFailed,
 )
-from hevcq.library.names import certificate_beside
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.destinations import Destination
 from support.fakes.backend import Faulty
@@ -49,7 +49,9 @@ def test_a_finished_rendition_goes_beside_its_source_with_its_certificate(bench:
     target = bench.media / "a.hevc.mp4"
     assert (done.target, done.already) == (target, False)
     assert target.read_bytes() == b"small"
-    assert certificate_beside(target).is_file()
+    (proof,) = (bench.media / ".hevcq/certificates").iterdir()
+    assert Certificate.parse(proof.read_bytes()).rendition_sha256 == ref.sha256
+    assert sorted(p.name for p in bench.media.iterdir()) == [".hevcq", "a.hevc.mp4", "a.mp4"]
     assert state(bench, job.job_id) is PlacementState.PLACED
     assert bench.backend.store.stat(ref.key) is None
     assert bench.backend.store.stat(ref.certificate_key) is None
@@ -316,8 +318,8 @@ def test_a_job_made_again_takes_the_place_of_its_own_older_rendition(bench: Benc
     bench.collector.collect(bench.done(job), NEVER)
 
     assert (bench.media / "a.hevc.mp4").read_bytes() == b"smaller still"
-    proof = certificate_beside(bench.media / "a.hevc.mp4").read_text()
-    assert hashlib.sha256(b"smaller still").hexdigest() in proof
+    (proof,) = (bench.media / ".hevcq/certificates").iterdir()
+    assert hashlib.sha256(b"smaller still").hexdigest() in proof.read_text()
 
 
 def test_without_a_note_of_its_place_a_rendition_is_reported_not_guessed(bench: Bench) -> None:

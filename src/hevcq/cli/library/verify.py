@@ -36,7 +36,7 @@ def verify(
     ] = None,
     certificate: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Certificate (default: beside the rendition)."),
+        typer.Option(metavar="FILE", help="Certificate (default: in the library's .hevcq)."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -47,7 +47,7 @@ def verify(
     from hevcq.usecases.verify_files import VerifyFilesRequest, read_certificate, verify_files
 
     require_existing([source, rendition, *([certificate] if certificate else [])])
-    proof = read_certificate(rendition, certificate)
+    proof = read_certificate(rendition, certificate, source)
     with cli_of(ctx).app() as app:
         name = profile or (proof.profile if proof else DEFAULT_PROFILE)
         (picked,) = pick(app.profiles, [name])

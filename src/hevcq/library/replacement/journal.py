@@ -36,7 +36,8 @@ class Record:
     temporary name for the exchange of rendition and original, or for the original when `retained`
     is a copy on another device. `rendition_size` is in bytes. `keep_days` None keeps
     the original until it is undone. `earlier` is the certificate that the rendition's replaces: the
-    original was a rendition too.
+    original was a rendition too; only records of releases that wrote certificates beside renditions
+    have it.
     """
 
     job_id: str

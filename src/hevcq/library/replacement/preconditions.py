@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate, require_passed
-from hevcq.errors import LibraryError, SwapRefused, VerificationFailed
+from hevcq.errors import SwapRefused, VerificationFailed
 from hevcq.library.filesystem import FileSystem, behind_link, fingerprint_of, same_bytes
 from hevcq.library.names import case_twin
-from hevcq.library.place import require_certificate_path_free
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.text import printable
 
@@ -52,10 +51,6 @@ def require_replaceable(fs: FileSystem, root: Path, change: Replacement) -> os.s
     _require_no_link(root, change)
     require_single_link(change.source, facts)
     _require_free_target(fs, change, facts)
-    try:
-        require_certificate_path_free(fs, change.target)
-    except LibraryError as error:
-        raise SwapRefused(error.message, remedy=error.remedy) from error
     return facts
 
 

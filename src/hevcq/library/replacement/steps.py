@@ -26,10 +26,14 @@ from hevcq.library.filesystem import (
     move_new,
     same_bytes,
     temp_of,
-    write_durably,
 )
-from hevcq.library.names import aside_beside, certificate_beside
-from hevcq.library.place import drop_certificate, holds, holds_original, own_certificate
+from hevcq.library.names import aside_beside, certificate_beside, certificate_path
+from hevcq.library.place import (
+    drop_certificate_beside,
+    holds,
+    holds_original,
+    write_certificate,
+)
 from hevcq.library.replacement.journal import Journal, Record
 from hevcq.util.text import printable
 
@@ -85,7 +89,7 @@ class Steps:
                     )
                 self.move_back(record, holder)
             self._drop_second_names(record)
-        drop_certificate(fs, record.target, record.rendition_sha256, record.earlier)
+        self.drop_certificate(record)
         self.remove_temps(record)
         self._journal.drop(record)
 
@@ -220,11 +224,23 @@ class Steps:
         move_new(fs, part, new)
 
     def _finish(self, record: Record) -> None:
-        path = certificate_beside(record.target)
-        # A file that another program put there since the record was written is not replaced.
-        if self._fs.lstat(path) is None or own_certificate(self._fs, record.target) is not None:
-            write_durably(self._fs, path, record.certificate.encode())
+        write_certificate(self._fs, self._certificate(record), record.certificate.encode())
         self._keep(record)
+
+    def drop_certificate(self, record: Record) -> None:
+        """Remove the rendition's certificate, also where an older release wrote it; safe to repeat.
+
+        Raises OSError.
+        """
+        fs, path = self._fs, self._certificate(record)
+        if fs.lstat(path) is not None:
+            fs.unlink(path)
+            fs.fsync_dir(path.parent)
+        drop_certificate_beside(fs, record.target, record.rendition_sha256, record.earlier)
+
+    def _certificate(self, record: Record) -> Path:
+        sizes = record.rendition_size, record.fingerprint.size
+        return certificate_path(self._journal.root, record.rendition_sha256, sizes, record.job_id)
 
     def _keep(self, record: Record) -> None:
         """Move the original to `retained`, remove its other names, and commit."""
@@ -336,6 +352,7 @@ class Steps:
             _part(record, record.source),
             _part(record, record.retained),
             temp_of(certificate_beside(record.target)),
+            temp_of(self._certificate(record)),
         ]
         if record.aside is not None and self.is_rendition(record, record.aside):
             temps.append(record.aside)

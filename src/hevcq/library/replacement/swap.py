@@ -24,7 +24,6 @@ from hevcq.library.place import (
     holds_rendition,
     library_error,
     library_errors,
-    own_certificate,
     staged,
     sweep,
 )
@@ -213,7 +212,6 @@ class Swap:
 
     def _record(self, change: Replacement, new: Path) -> Record:
         now, proof = self._clock.now(), change.certificate
-        earlier = own_certificate(self._fs, change.target)
         return Record(
             job_id=proof.job_id,
             profile=proof.profile,
@@ -231,7 +229,6 @@ class Swap:
             aside=aside_beside(change.source, proof.job_id)
             if change.source == change.target
             else None,
-            earlier=None if earlier is None else earlier.decode(),
         )
 
     def _carry_out(self, record: Record) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from hevcq.errors import UndoRefused
 from hevcq.library.filesystem import FileSystem, move_new
-from hevcq.library.place import drop_certificate
 from hevcq.library.replacement.journal import Journal, Record
 from hevcq.library.replacement.retention import prune
 from hevcq.library.replacement.steps import RecoveryOutcome, Steps
@@ -118,7 +117,7 @@ class UndoSteps:
 
     def _finish(self, record: Record) -> None:
         fs, gone = self._fs, _undone_path(record)
-        drop_certificate(fs, record.target, record.rendition_sha256, record.earlier)
+        self._steps.drop_certificate(record)
         self._steps.remove_temps(record)
         if fs.lstat(gone) is not None:
             fs.unlink(gone)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from hevcq.domain.certificate import Certificate
-from hevcq.errors import UsageError, VerificationFailed
+from hevcq.errors import UsageError
+from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import fingerprint_of, open_regular
 from hevcq.library.names import certificate_beside, is_own
 from hevcq.ports.catalog import Fingerprint
@@ -142,6 +142,7 @@ class _Walk:
     exclude: Matcher
     skip: frozenset[Path]
     hidden: bool
+    certificates: Certificates
     seen: set[tuple[int, int]] = field(default_factory=set)
 
 
@@ -154,6 +155,7 @@ def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[Found 
     rules = chosen if chosen is not None else Filter()
     seen: set[tuple[int, int]] = set()
     single: set[Path] = set()
+    certificates = Certificates()
     places = [_place(given) for given in roots]
     for place in places:
         walk = _Walk(
@@ -162,6 +164,7 @@ def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[Found 
             exclude=matcher(rules.exclude),
             skip=frozenset(Path(os.path.realpath(folder)) for folder in rules.skip),
             hidden=rules.hidden,
+            certificates=certificates,
             seen=seen,
         )
         yield from _root(walk, single, frozenset(places))
@@ -170,16 +173,6 @@ def find(roots: Sequence[Path], chosen: Filter | None = None) -> Iterator[Found 
 def readable(path: Path) -> bool:
     """Return whether this process's effective user may read the file."""
     return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
-def certificate_at(path: Path) -> Certificate:
-    """Return the certificate at a path in a user's folder.
-
-    Raises OSError, and VerificationFailed if it is not a certificate. Pipes and huge files are not
-    read: they would block the reader or fill the memory.
-    """
-    with os.fdopen(open_regular(path), "rb") as reading:
-        return Certificate.read(reading)
 
 
 def _place(given: Path) -> Path:
@@ -250,8 +243,7 @@ def _entry(
         )
     if not _wanted(walk, relative, path):
         return _mentioned(entry, walk)
-    certificate = certificate_beside(path)
-    if certificate.name in names and _made_here(path, certificate):
+    if _made_here(path, walk.certificates, beside=certificate_beside(path).name in names):
         sentence = f"{printable(path)} is a rendition made by hevcq."
         return Rejected(path, walk.root, RejectionCause.OWN_RENDITION, sentence)
     return _file(path, walk, relative)
@@ -308,18 +300,19 @@ def _mentioned(entry: os.DirEntry[str], walk: _Walk) -> Rejected | None:
     return Rejected(path, walk.root, RejectionCause.OTHER_SUFFIX, sentence)
 
 
-def _made_here(path: Path, certificate: Path) -> bool:
+def _made_here(path: Path, certificates: Certificates, *, beside: bool) -> bool:
     """Return whether `path` is the certified rendition, beside its source or in a mirror.
 
     A rendition that replaced its original has no profile in its name: it is the video itself now,
     and other profiles may encode it.
     """
     try:
-        proof = certificate_at(certificate)
-        same = proof.rendition_size == path.stat().st_size
-    except (OSError, VerificationFailed):
+        size = path.lstat().st_size
+    except OSError:
         return False
-    return same and path.stem.casefold().endswith(f".{proof.profile}")
+    stem = path.stem.casefold()
+    proofs = certificates.of_rendition(path, size, beside=beside)
+    return any(stem.endswith(f".{proof.profile}") for proof in proofs)
 
 
 def _file(path: Path, walk: _Walk, relative: str) -> Found | Rejected:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from hevcq.domain.certificate import Certificate
 from hevcq.domain.keys import key_for_path, key_without_machine
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.errors import BadKey, SwapRefused, VerificationFailed
-from hevcq.library.names import certificate_beside
+from hevcq.errors import BadKey, SwapRefused
+from hevcq.library.certificates import Certificates
+from hevcq.library.filesystem import FileSystem
 from hevcq.library.replacement.preconditions import require_single_link
 from hevcq.library.scanning.probe_files import probe_files
 from hevcq.library.scanning.scan import (
@@ -20,7 +23,6 @@ from hevcq.library.scanning.scan import (
     Found,
     Rejected,
     RejectionCause,
-    certificate_at,
     find,
 )
 from hevcq.ports.catalog import Catalog
@@ -30,6 +32,10 @@ from hevcq.usecases.ingest.destinations import TargetState
 
 SILENT = frozenset({RejectionCause.OWN_RENDITION})
 """Rejections that are not reported: hevcq's own renditions."""
+SECOND = 1_000_000_000
+"""Nanoseconds: copies keep modification times only to the second on some file systems."""
+_LIBRARY_VERSION = re.compile(r"[0-9]+-([0-9]+)-[0-9]+")
+"""The version of a library file: size, modification time in nanoseconds, inode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +73,14 @@ class Scanner:
             yield Video(here.path, here.root, here.fingerprint, each.info)
 
 
-def inspect_target(target: Path, source: Path, size: int) -> TargetState:
+def inspect_target(
+    target: Path, source: Path, size: int, known: Certificates | None = None
+) -> TargetState:
     """Return what is at `target`, for the rendition of `source` with `size` bytes.
 
-    OURS needs a valid certificate beside it that names this rendition size and this source, so that
-    an ingest with an empty data folder still finds earlier renditions.
+    OURS needs a valid certificate that names this rendition size and this source, so that an ingest
+    with an empty data folder still finds earlier renditions, also in a library that was moved.
+    `known` are the certificates of this scan.
     """
     if not _writable(target.parent):
         return TargetState.READ_ONLY
@@ -79,18 +88,36 @@ def inspect_target(target: Path, source: Path, size: int) -> TargetState:
         facts = target.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return TargetState.FREE
-    try:
-        proof = certificate_at(certificate_beside(target))
-        key = key_for_path(str(source))
-    except (OSError, VerificationFailed, BadKey):
-        return TargetState.STRANGER
-    if proof.rendition_size != facts.st_size:
-        return TargetState.STRANGER
-    if _tail(proof.source.key) == _tail(key):
-        return TargetState.OURS if proof.source.size == size else TargetState.STRANGER
+    certificates = Certificates() if known is None else known
+    proofs = list(certificates.of_rendition(target, facts.st_size))
+    if any(is_source(proof, source, size) for proof in proofs):
+        return TargetState.OURS
     # The same name may be this video before its folder was moved.
-    same_name = Path(proof.source.key).name == Path(key).name
-    return TargetState.STRANGER if same_name else TargetState.TWIN
+    names = {PurePosixPath(proof.source.key).name for proof in proofs}
+    other = proofs and _key_of(source).name not in names
+    return TargetState.TWIN if other else TargetState.STRANGER
+
+
+def is_source(proof: Certificate, source: Path, size: int) -> bool:
+    """Return whether a certificate is of a rendition of the file at `source` with `size` bytes.
+
+    By its path in the library, else by its modification time, as rsync compares files, else by its
+    SHA-256, for which the file is read.
+    """
+    if proof.source.size != size:
+        return False
+    if _tail(proof.source.key) == _tail(str(_key_of(source))):
+        return True
+    try:
+        version = _LIBRARY_VERSION.fullmatch(proof.source.version)
+        if (
+            version is not None
+            and int(version[1]) // SECOND == source.lstat().st_mtime_ns // SECOND
+        ):
+            return True
+        return FileSystem().digest(source) == proof.source_sha256
+    except OSError:
+        return False
 
 
 def replacement_refusal(source: Path) -> str:
@@ -102,6 +129,13 @@ def replacement_refusal(source: Path) -> str:
     except OSError:
         pass  # the enqueuer reports it
     return ""
+
+
+def _key_of(source: Path) -> PurePosixPath:
+    try:
+        return PurePosixPath(key_for_path(str(source)))
+    except BadKey:
+        return PurePosixPath(source.name)
 
 
 def _tail(key: str) -> str:

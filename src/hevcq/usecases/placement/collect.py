@@ -24,7 +24,7 @@ from hevcq.errors import (
     VerificationFailed,
 )
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
-from hevcq.library.names import certificate_beside
+from hevcq.library.names import certificate_beside, certificate_path
 from hevcq.library.place import Check, Fetch, Rendition, library_errors, place
 from hevcq.library.replacement.preconditions import Replacement
 from hevcq.library.replacement.swap import Swap
@@ -224,10 +224,14 @@ class Collector:
             return
         target = placement.target
         with library_errors(target):
-            if fs.lstat(target) is None or fs.digest(target) != placement.sha256:
+            facts = fs.lstat(target)
+            if facts is None or fs.digest(target) != placement.sha256:
                 return
+            sizes = facts.st_size, placement.fingerprint.size
+            home = library_root_of(placement)
             fs.unlink(target)
             fs.unlink(certificate_beside(target))
+            fs.unlink(certificate_path(home, placement.sha256, sizes, placement.job_id))
             fs.fsync_dir(target.parent)
 
     def _failed(self, placement: Placement, ref: RenditionRef, error: HevcqError) -> Collected:

@@ -1,0 +1,114 @@
+"""Find the certificate of a rendition or a source by content, wherever the files were moved to.
+
+Certificates are in `<root>/.hevcq/certificates`. Their names hold the sizes of rendition and source,
+so one listing tells which few of them must be read. Older releases wrote them beside the rendition;
+those are still found there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.certificate import Certificate
+from hevcq.errors import VerificationFailed
+from hevcq.library.filesystem import open_regular
+from hevcq.library.names import (
+    CERTIFICATE_NAME,
+    certificate_beside,
+    certificates_folder,
+    own_folder,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A certificate's file, with the sizes that its name tells (in bytes)."""
+
+    path: Path
+    rendition_size: int
+    source_size: int
+
+
+class Certificates:
+    """The certificates of some library roots, listed once each: make one for every scan.
+
+    Besides `homes`, the `.hevcq` folders above a file are looked into.
+    """
+
+    def __init__(self, homes: Iterable[Path] = ()) -> None:
+        self._homes = tuple(homes)
+        self._listed: dict[Path, tuple[_Entry, ...]] = {}
+        self._above: dict[Path, tuple[Path, ...]] = {}
+
+    def of_rendition(self, path: Path, size: int, *, beside: bool = True) -> Iterator[Certificate]:
+        """Yield the valid certificates that may be of the rendition at `path` with `size` bytes.
+
+        Only the size was compared: the caller must compare the digest where it matters. Without
+        `beside` the place that older releases used is not looked at.
+        """
+        yield from _read(self.paths_of_rendition(path, size))
+        if beside:
+            yield from (p for p in _read([certificate_beside(path)]) if p.rendition_size == size)
+
+    def paths_of_rendition(self, path: Path, size: int) -> Iterator[Path]:
+        """Yield the files in the libraries' `.hevcq` that may certify the rendition at `path`."""
+        for home in self._homes_of(path):
+            yield from (e.path for e in self._entries(home) if e.rendition_size == size)
+
+    def of_source(self, path: Path, size: int) -> Iterator[Certificate]:
+        """Yield the valid certificates of renditions of a source at `path` with `size` bytes.
+
+        Only the size was compared.
+        """
+        for home in self._homes_of(path):
+            yield from _read(e.path for e in self._entries(home) if e.source_size == size)
+
+    def _homes_of(self, path: Path) -> tuple[Path, ...]:
+        folder = path.parent
+        if folder not in self._above:
+            homes = dict.fromkeys((folder, *folder.parents, *self._homes))
+            self._above[folder] = tuple(home for home in homes if self._entries(home))
+        return self._above[folder]
+
+    def _entries(self, home: Path) -> tuple[_Entry, ...]:
+        if home not in self._listed:
+            self._listed[home] = tuple(_listed(home))
+        return self._listed[home]
+
+
+def certificate_at(path: Path) -> Certificate:
+    """Return the certificate at a path in a user's folder.
+
+    Raises OSError, and VerificationFailed if it is not a certificate. Pipes and huge files are not
+    read: they would block the reader or fill the memory.
+    """
+    with os.fdopen(open_regular(path), "rb") as reading:
+        return Certificate.read(reading)
+
+
+def _listed(home: Path) -> Iterator[_Entry]:
+    folder = certificates_folder(home)
+    # An unpacked archive may bring links; nothing of a library is behind one.
+    if own_folder(home).is_symlink() or folder.is_symlink():
+        return
+    try:
+        with os.scandir(folder) as found:
+            names = sorted(entry.name for entry in found)
+    except OSError:
+        return
+    for name in names:
+        sizes = re.fullmatch(CERTIFICATE_NAME, name)
+        if sizes is not None:
+            yield _Entry(folder / name, int(sizes[1]), int(sizes[2]))
+
+
+def _read(paths: Iterable[Path]) -> Iterator[Certificate]:
+    for path in paths:
+        try:
+            yield certificate_at(path)
+        except (OSError, VerificationFailed):
+            continue
