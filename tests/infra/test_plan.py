@@ -276,7 +276,7 @@ def test_scaling_counts_work_in_flight_and_leaves_zero_by_a_step(resources: Reso
         metrics = specification["customized_metric_specification"][0]["metrics"]
         expression = next(m["expression"] for m in metrics if m["return_data"])
         assert "inwork" in expression
-        assert "IF(FILL(running, 0) > 0" in expression
+        assert "FILL(running, 0)" not in expression
     for policy in steps:
         assert (
             policy["step_scaling_policy_configuration"][0]["adjustment_type"] == "ChangeInCapacity"

@@ -1,9 +1,14 @@
 # Backlog per task: (waiting + in work) / running against acceptable latency / mean job time.
 # In-work tasks count, because a queue whose every task is in work looks empty; a count of zero
 # running tasks is read as one, and a step policy leaves zero, since a target cannot.
+#
+# Every metric comes 1 to 3 minutes late, and some points never. A late count of running tasks must not
+# be filled with zero: the backlog would be divided by one, and 3 uploads would start 18 tasks. The
+# queue's last counts stand in for a late one. benchmarks/autoscaling.py plays these formulas through.
 
 locals {
-  target = max(1, floor(var.fleet.acceptable_latency_s / var.fleet.mean_job_s))
+  settles_s = 420
+  target    = max(1, floor(var.fleet.acceptable_latency_s / var.fleet.mean_job_s))
   waiting = {
     namespace   = "AWS/SQS"
     metric_name = "ApproximateNumberOfMessagesVisible"
@@ -41,8 +46,10 @@ resource "aws_appautoscaling_policy" "backlog_per_task" {
   resource_id        = aws_appautoscaling_target.this[0].resource_id
 
   target_tracking_scaling_policy_configuration {
-    target_value       = local.target
-    scale_out_cooldown = 60
+    target_value = local.target
+    # Longer than a task's start (2 minutes) and the metrics' lag (3): before that the tasks just
+    # asked for are not counted, and more would be asked for.
+    scale_out_cooldown = local.settles_s
     scale_in_cooldown  = 600
 
     customized_metric_specification {
@@ -76,7 +83,7 @@ resource "aws_appautoscaling_policy" "backlog_per_task" {
       metrics {
         id          = "backlog"
         label       = "backlog per task"
-        expression  = "(waiting + inwork) / IF(FILL(running, 0) > 0, FILL(running, 0), 1)"
+        expression  = "(FILL(waiting, REPEAT) + FILL(inwork, REPEAT)) / IF(running > 0, running, 1)"
         return_data = true
       }
     }
@@ -95,7 +102,7 @@ resource "aws_appautoscaling_policy" "from_zero" {
   # ChangeInCapacity: an exact number could pull a busy fleet down if the alarm fires late.
   step_scaling_policy_configuration {
     adjustment_type         = "ChangeInCapacity"
-    cooldown                = 120
+    cooldown                = local.settles_s
     metric_aggregation_type = "Maximum"
 
     step_adjustment {
@@ -109,11 +116,11 @@ resource "aws_cloudwatch_metric_alarm" "waiting_and_nobody_runs" {
   for_each = {
     for kind, alarm in {
       from-zero = {
-        periods     = 1, actions = aws_appautoscaling_policy.from_zero[*].arn
+        periods     = 3, datapoints = 2, actions = aws_appautoscaling_policy.from_zero[*].arn
         description = "Tasks of ${var.profile} wait and no worker runs: start one."
       }
       no-progress = {
-        periods     = 30, actions = var.alarm_topic_arn != "" ? [var.alarm_topic_arn] : []
+        periods     = 30, datapoints = 25, actions = var.alarm_topic_arn != "" ? [var.alarm_topic_arn] : []
         description = "Tasks of ${var.profile} have waited for 30 minutes and no worker runs: look at the service's events."
       }
     } : kind => alarm if kind != "from-zero" || var.autoscaling
@@ -124,19 +131,22 @@ resource "aws_cloudwatch_metric_alarm" "waiting_and_nobody_runs" {
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   evaluation_periods  = each.value.periods
+  datapoints_to_alarm = each.value.datapoints
   treat_missing_data  = "notBreaching"
   alarm_actions       = each.value.actions
   tags                = var.tags
 
   metric_query {
-    id          = "stuck"
-    label       = "waiting with nobody running"
-    expression  = "IF(FILL(running, 0) < 1 AND waiting > 0, waiting, 0)"
+    id    = "stuck"
+    label = "waiting with nobody running"
+    # At zero tasks their count may be missing for good, so it is filled; that nothing is in work, which
+    # comes with the same delay as what waits, keeps a late count from starting more beside a busy fleet.
+    expression  = "IF(FILL(running, 0) < 1 AND waiting > 0 AND inwork < 1, waiting, 0)"
     return_data = true
   }
 
   dynamic "metric_query" {
-    for_each = { waiting = local.waiting, running = local.running }
+    for_each = { waiting = local.waiting, inwork = local.in_work, running = local.running }
 
     content {
       id = metric_query.key
