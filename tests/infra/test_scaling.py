@@ -41,7 +41,7 @@ def test_late_and_missing_metrics_start_no_more_tasks_than_are_needed(
         assert seen.first_task_s <= 9 * 60
         assert seen.needed_s <= 16 * 60
         assert seen.zero_s - seen.done_s <= 40 * 60
-        assert seen.idle_usd < 0.5
+        assert seen.idle_usd < spare
 
 
 @pytest.mark.terraform
@@ -65,7 +65,7 @@ def test_work_goes_on_while_spot_has_nothing_and_while_it_takes_tasks_away(rules
         assert seen.busy_h > 0
         assert seen.done_s < math.inf
     for seen in outcomes(rules, "24, Spot takes 0.5 tasks an hour"):
-        assert seen.done_s <= 3 * 3600
+        assert seen.done_s <= 4 * 3600
 
 
 def test_a_late_count_that_is_read_as_zero_is_seen_to_overshoot() -> None:
