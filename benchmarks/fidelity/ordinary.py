@@ -292,7 +292,7 @@ _SHARED: dict[str, tuple[str, str]] = {
     "sony-1080i50-avchd.mts": BOTH,
     "sub-pgs.mkv": BOTH,
     "sub-srt.mkv": BOTH,
-    "traffic-432p12.mp4": BOTH,
+    "traffic-432p12.mp4": (ENCODED, FITS),
 }
 SHARED: tuple[Ordinary, ...] = tuple(Ordinary(name, None, found) for name, found in _SHARED.items())
 

@@ -58,7 +58,14 @@ def with_webvtt(path: Path) -> None:
 def empty_second_video(path: Path) -> None:
     """A file whose second video track has no picture at all, as some editors leave it."""
     ffmpeg(*video(), "-map", "0:v", "-map", "1:a", "-map", "0:v", *_GOPS, "-c:a", "aac",
-           "-filter:v:1", "select=0", path)  # fmt: skip
+           "-frames:v:1", "1", path)  # fmt: skip
+    data = bytearray(path.read_bytes())
+    track = data.rindex(b"vide")
+    for table, count_at in ((b"stts", 8), (b"stss", 8), (b"stsc", 8), (b"stsz", 12), (b"stco", 8)):
+        at = data.find(table, track)
+        if at >= 0:
+            data[at + count_at : at + count_at + 4] = bytes(4)
+    path.write_bytes(data)
 
 
 def with_captions(path: Path) -> None:

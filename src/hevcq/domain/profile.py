@@ -60,6 +60,13 @@ class LossPolicy(StrEnum):
     REFUSE = "refuse"
 
 
+class SmallerPolicy(StrEnum):
+    """Encode a picture smaller than the box at its own size, or skip it."""
+
+    ENCODE = "encode"
+    SKIP = "skip"
+
+
 class AudioPolicy(StrEnum):
     """Copy audio where the container allows it and encode it otherwise, or always encode it."""
 
@@ -112,6 +119,11 @@ class Video(Frozen):
         le=16384,
         multiple_of=2,
         description="displayed height to fit inside (landscape; swapped for portrait)",
+    )
+    smaller: SmallerPolicy = Field(
+        default=SmallerPolicy.ENCODE,
+        description="a picture smaller than the box: encode it at its own size (one that is already "
+        "streamable in this codec is skipped), or skip; it is never scaled up",
     )
     square_pixels: bool = Field(default=False, description="scale to a sample aspect ratio of 1:1")
     skip_codecs: tuple[str, ...] = Field(
@@ -178,9 +190,9 @@ class Policies(Frozen):
     stereo_3d: LossPolicy = Field(default=LossPolicy.REFUSE, description="stereoscopic sources")
     spherical: LossPolicy = Field(default=LossPolicy.REFUSE, description="360 degree sources")
     hidden_media: LossPolicy = Field(
-        default=LossPolicy.REFUSE,
+        default=LossPolicy.DROP,
         description="what an edit list of an MP4 or MOV hides, beyond 0.5 s and the one group of "
-        "pictures that decoding needs: drop it, or refuse",
+        "pictures that decoding needs: drop it (no player shows it), or refuse",
     )
 
 

@@ -124,7 +124,7 @@ def verify_files(
     )
     results = encoder.verify(check, on_progress=on_progress, stop=stop)
     gates = [*_digests(request, stop), *(_honest(result, request) for result in results)]
-    return VerifyFilesReport(tuple(gates), plan.notices)
+    return VerifyFilesReport(tuple(gates), (*plan.notices, *measured.notices))
 
 
 def _honest(result: GateResult, request: VerifyFilesRequest) -> GateResult:

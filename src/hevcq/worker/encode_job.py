@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import kept_original
@@ -110,6 +110,7 @@ class EncodeJob(Job):
         measured = self._context.encoder.preflight(
             subject.location, subject.info, self._profile, stop=self._lease.stop
         )
+        subject = replace(subject, plan=subject.plan.noting(*measured.notices))
         split = self._split_where_it_pays(subject, measured)
         if split is not None:
             return split

@@ -71,7 +71,8 @@ def test_a_tag_that_merely_mentions_us_is_no_mark(tags: dict[str, str]) -> None:
     ],
 )
 def test_never_scaled_up(size, facts, skipped: bool) -> None:
-    made = make_plan(profile("720p"), media(video(*size, **facts)))
+    recipe = profile("720p", video={"smaller": "skip"})
+    made = make_plan(recipe, media(video(*size, **facts)))
 
     if skipped:
         assert reason(made) is SkipReason.SMALLER_THAN_BOX
@@ -79,8 +80,43 @@ def test_never_scaled_up(size, facts, skipped: bool) -> None:
         assert isinstance(made, EncodePlan)
 
 
+STREAMS = {"tags": {"major_brand": "isom"}, "index_first": True}
+
+
+@pytest.mark.parametrize(
+    ("streams", "own"),
+    [
+        ((video(854, 480, codec="wmv3"), audio("wmav2")), {"form": "asf"}),
+        ((video(854, 480), audio()), {"form": MKV}),
+        ((video(854, 480), audio()), STREAMS | {"index_first": False}),
+        ((video(854, 480), audio()), STREAMS | {"tags": {"major_brand": "qt  "}}),
+        ((video(854, 480), audio("ac3")), STREAMS),
+        ((video(854, 480, field_order="tt"), audio()), STREAMS),
+        ((video(720, 576, sample_aspect="64:45"), audio()), STREAMS),
+        ((video(853, 480), audio()), STREAMS),
+        ((video(854, 480, pixel_format="yuv420p10le", bit_depth=10), audio()), STREAMS),
+        ((video(854, 480, codec="mpeg4"), audio()), STREAMS),
+    ],
+)
+def test_a_picture_smaller_than_the_box_is_encoded_at_its_own_size(streams, own) -> None:
+    made = make_plan(profile("720p"), media(*streams, **own))
+
+    assert isinstance(made, EncodePlan)
+    assert (made.video.height, made.video.codec) == (streams[0].video.height, "h264")
+
+
+@pytest.mark.parametrize("sounds", [(), (audio(),), (audio("mp3"), audio())])
+def test_what_streams_already_is_skipped_at_its_own_size(sounds) -> None:
+    made = make_plan(profile("720p"), media(video(854, 480), *sounds, **STREAMS))
+
+    assert made == Skip(
+        reason=SkipReason.SMALLER_THAN_BOX,
+        detail="Already H264 in a streamable MP4 of 854x480; not upscaled.",
+    )
+
+
 def test_the_sentence_names_the_box_as_it_lies() -> None:
-    made = make_plan(profile("720p"), media(video(480, 854)))
+    made = make_plan(profile("720p", video={"smaller": "skip"}), media(video(480, 854)))
 
     assert made == Skip(
         reason=SkipReason.SMALLER_THAN_BOX,

@@ -31,7 +31,7 @@ def refused(found: MediaInfo, recipe: Profile) -> str:
         ("aac", None, Action.COPY),
         ("ac3", None, Action.COPY),
         ("opus", None, Action.COPY),
-        ("flac", None, Action.CONVERT),
+        ("flac", None, Action.COPY),
         ("pcm_s16le", None, Action.CONVERT),
         ("vorbis", None, Action.CONVERT),
         ("flac", MKV, Action.COPY),
@@ -81,7 +81,7 @@ def test_pcm_in_a_layout_that_matroska_cannot_name_is_refused(layout, form, refu
 
 @pytest.mark.parametrize(("policy", "outcome"), [("refuse", None), ("drop", Action.DROP)])
 def test_audio_the_container_cannot_hold_follows_its_policy(policy, outcome) -> None:
-    found, recipe = media(video(), audio("flac")), profile(audio={"unsupported": policy})
+    found, recipe = media(video(), audio("vorbis")), profile(audio={"unsupported": policy})
 
     if outcome is None:
         assert refused(found, recipe) == "audio.unsupported"
@@ -97,7 +97,7 @@ def test_audio_is_always_encoded_when_the_profile_says_so() -> None:
 
 @pytest.mark.parametrize("channels", [0, 9, 24])
 def test_audio_in_more_channels_than_the_encoder_takes_is_refused(channels: int) -> None:
-    found = media(video(), audio("flac", channels=channels))
+    found = media(video(), audio("vorbis", channels=channels))
 
     assert refused(found, profile()) == "audio.unsupported"
 
@@ -226,7 +226,7 @@ def test_the_output_has_source_order_with_files_and_covers_last() -> None:
 
 _ANY = st.sampled_from(
     [
-        video(), video(640, 480, codec="mpeg4"), video(dolby_vision=True), audio(), audio("flac"),
+        video(), video(640, 480, codec="mpeg4"), video(dolby_vision=True), audio(), audio("vorbis"),
         audio("pcm_s24be", 8), subtitle("ass"), subtitle("mov_text"), subtitle("hdmv_pgs_subtitle"),
         cover(), cover("webp"), attachment(), data("tmcd"), data("mebx"), data("gpmd"), data("text"),
     ]
@@ -254,3 +254,44 @@ def test_every_stream_is_accounted_for_and_every_loss_is_said(streams, name, for
         assert made.video == made.main_video.video
     else:
         assert made.detail.endswith(".")
+
+
+def test_a_video_track_without_a_picture_is_left_out_whatever_the_policy() -> None:
+    empty = video(640, 480, pixel_format="")
+    for policy in ("keep", "refuse"):
+        made = make_plan(profile(policies={"extra_video": policy}), media(video(), empty))
+
+        assert isinstance(made, EncodePlan)
+        assert made.notices == ("Stream 1 is left out: a video track without a picture.",)
+
+
+def test_the_main_video_is_the_first_with_a_picture() -> None:
+    made = make_plan(profile(), media(video(640, 480, pixel_format=""), video()))
+
+    assert isinstance(made, EncodePlan)
+    assert made.main_video.source_index == 1
+
+
+@pytest.mark.parametrize(
+    ("stream", "sentence"),
+    [
+        (audio("unknown", codec_tag="sawp"),
+         "Stream 1 is audio in AMR-WB+ (sawp), which ffmpeg cannot decode; see audio.unsupported."),
+        (audio("unknown"),
+         "Stream 1 is audio in an unknown codec, which ffmpeg cannot decode; see audio.unsupported."),
+        (data("wvtt"),
+         "Stream 1 is WebVTT subtitles (wvtt), which ffmpeg cannot read; see policies.subtitles."),
+    ],
+)  # fmt: skip
+def test_what_ffmpeg_cannot_read_is_called_by_its_name(stream, sentence: str) -> None:
+    made = make_plan(profile(), media(video(), stream))
+
+    assert isinstance(made, Refuse)
+    assert made.detail == sentence
+
+
+def test_subtitles_that_ffmpeg_cannot_read_are_left_out_by_policy() -> None:
+    made = make_plan(profile(policies={"subtitles": "drop"}), media(video(), data("stpp")))
+
+    assert isinstance(made, EncodePlan)
+    assert "TTML subtitles (stpp)" in made.notices[0]

@@ -73,7 +73,7 @@ def test_a_phone_clip_to_hevc() -> None:
 
 def test_a_portrait_video_to_720p_with_threads_and_a_streamable_index() -> None:
     recipe = profile("720p")
-    info = media(video(1080, 1920), audio("flac", 6, "5.1(side)"), form=MKV)
+    info = media(video(1080, 1920), audio("vorbis", 6, "5.1(side)"), form=MKV)
 
     assert command(info, recipe, threads=3) == [
         *START,

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import threading
 from pathlib import Path
 
 import pytest
+from benchmarks.fidelity.spliced import cut_without_encoding
 
 from chaos.damage_corpus import ffmpeg
 from chaos.damage_judge import ENCODER, profile
-from hevcq.domain.media.facts import StreamKind, TrackMeasure
+from hevcq.domain.media.facts import Measurement, StreamKind, TrackMeasure
 from hevcq.domain.profile import LossPolicy, Policies
 from hevcq.errors import MediaRefused
 from hevcq.ffmpeg.inspect.edit_lists import edit_list_hidden_s
 from support.clips import MEDIA
 
 STOP = threading.Event()
-DROPS = Policies(hidden_media=LossPolicy.DROP)
+NOTICE = re.compile(
+    r"Stream \d: \d\.\d s of (video|audio) that the file's edit list hides from every player are left out\."
+)
+REFUSES = Policies(hidden_media=LossPolicy.REFUSE)
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +52,37 @@ def with_edit(video: Path, target: Path, track: int, factor: float) -> Path:
     return target
 
 
-def preflight(path: Path, **changes) -> None:
+def preflight(path: Path, **changes) -> Measurement:
     info = ENCODER.probe(str(path), stop=STOP)
-    ENCODER.preflight(str(path), info, profile().model_copy(update=changes), stop=STOP)
+    return ENCODER.preflight(str(path), info, profile().model_copy(update=changes), stop=STOP)
 
 
 @pytest.mark.parametrize(("track", "name"), [(0, "video stream 0"), (1, "audio"), (2, "audio")])
-def test_a_track_of_which_much_is_hidden_is_refused_by_a_named_policy(tmp_path, video, track, name):
+def test_an_edit_that_cuts_one_track_and_not_the_others_is_refused(tmp_path, video, track, name):
     path = with_edit(video, tmp_path / "video.mov", track, 0.3)
 
-    with pytest.raises(MediaRefused, match=rf"hides 2\.[678] s of {name}.*policies\.hidden_media"):
+    with pytest.raises(MediaRefused, match=rf"hides 2\.[678] s of {name}.*unequal length"):
         preflight(path)
-    preflight(path, policies=DROPS)
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory) -> Path:
+    """A video that was cut without encoding: 2.2 s before its first picture are in the file."""
+    path = tmp_path_factory.mktemp("cut") / "cut.mp4"
+    cut_without_encoding(path)
+    return path
+
+
+def test_a_cut_of_all_tracks_is_left_out_with_a_notice_by_default(cut):
+    notices = preflight(cut).notices
+
+    assert notices
+    assert all(NOTICE.fullmatch(notice) for notice in notices), notices
+
+
+def test_a_profile_may_refuse_what_no_player_shows(cut):
+    with pytest.raises(MediaRefused, match=r"hides .* \(policies\.hidden_media\)"):
+        preflight(cut, policies=REFUSES)
 
 
 def test_a_video_and_a_little_that_is_hidden_pass(tmp_path, video):

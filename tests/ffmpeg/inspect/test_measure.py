@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from itertools import pairwise
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -12,7 +13,7 @@ from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind,
 from hevcq.domain.profile import Gates, Preflight, Profile, Video
 from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable, Stopped, Unavailable
 from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.inspect.measure import MAX_KEYS, PacketCounter, measure
+from hevcq.ffmpeg.inspect.measure import MAX_KEYS, PacketCounter, joined_crc32, measure
 from hevcq.ffmpeg.inspect.packets import SILENCE_S, SilenceWatchdog, read_packets
 from hevcq.ffmpeg.inspect.preflight import preflight, shortfall
 from hevcq.ffmpeg.probe.probe import probe
@@ -103,6 +104,46 @@ def test_the_digest_is_of_every_packet_in_order_wherever_its_line_breaks():
 
     assert one.tracks[0].digest == broken.tracks[0].digest != 0
     assert one.tracks[0].digest != other.tracks[0].digest
+
+
+def lines_of(data: bytes, sizes: list[int]) -> bytes:
+    """Return ffprobe's lines of stream 0 for `data` cut into packets of these sizes."""
+    made, at = b"", 0
+    for number, size in enumerate(sizes):
+        digest = crc32(data[at : at + size])
+        made += b"0,%d,%d,1,%d,K_,CRC32:%08x\n" % (number, number, size, digest)
+        at += size
+    return made
+
+
+@pytest.mark.parametrize("sizes", [[60, 40], [1, 99], [25] * 4, [33, 33, 34]])
+def test_the_content_of_pcm_is_the_same_wherever_its_packets_are_cut(sizes):
+    data = bytes(range(100))
+    counter = PacketCounter(frozenset({0}))
+
+    counter.feed(lines_of(data, sizes))
+
+    assert counter.tracks[0].content == crc32(data)
+    assert joined_crc32(crc32(data[:7]), crc32(data[7:]), 93) == crc32(data)
+
+
+def test_a_changed_or_missing_sample_changes_the_content_of_pcm():
+    data = bytes(range(100))
+    found = set()
+    for other in (data, data[:50] + b"x" + data[51:], data[1:], data[:-1]):
+        counter = PacketCounter(frozenset({0}))
+        counter.feed(lines_of(other, [10] * 9 + [len(other) - 90]))
+        found.add((counter.tracks[0].content, counter.tracks[0].bytes))
+
+    assert len(found) == 4
+
+
+def test_only_pcm_has_a_content():
+    counter = PacketCounter(frozenset({1}))
+
+    counter.feed(lines_of(bytes(9), [9]))
+
+    assert counter.tracks[0].content == 0
 
 
 def test_decoding_times_that_go_back_are_seen():

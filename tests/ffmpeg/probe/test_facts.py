@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hevcq.domain.media.facts import StreamKind
-from hevcq.ffmpeg.probe.midstream import static_hdr
+from hevcq.ffmpeg.probe.midstream import has_index_first, static_hdr
 from hevcq.ffmpeg.probe.parse import media_info
 
 
@@ -135,3 +135,31 @@ def test_hdr_messages_are_found_among_others():
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_sei_reader_crash(content):
     static_hdr(b"\x00\x00\x01\x06" + content)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "first"),
+    [
+        ((b"ftyp", b"moov", b"mdat"), True),
+        ((b"ftyp", b"free", b"moov"), True),
+        ((b"ftyp", b"mdat", b"moov"), False),
+        ((b"ftyp",), False),
+        ((), False),
+    ],
+)
+def test_where_the_index_of_an_mp4_lies(tmp_path, boxes, first) -> None:
+    path = tmp_path / "video.mp4"
+    path.write_bytes(b"".join(struct.pack(">I4s", 16, name) + bytes(8) for name in boxes))
+
+    assert has_index_first(str(path)) is first
+
+
+def test_a_box_of_64_bits_is_passed_and_a_broken_one_ends_the_search(tmp_path) -> None:
+    path = tmp_path / "video.mp4"
+    wide = struct.pack(">I4sQ", 1, b"free", 24) + bytes(8)
+    path.write_bytes(wide + struct.pack(">I4s", 8, b"moov"))
+    assert has_index_first(str(path))
+
+    path.write_bytes(struct.pack(">I4s", 4, b"free") + struct.pack(">I4s", 8, b"moov"))
+    assert not has_index_first(str(path))
+    assert not has_index_first("https://example.org/video.mp4")

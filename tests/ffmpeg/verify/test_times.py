@@ -128,6 +128,20 @@ def test_other_bytes_in_as_many_packets_are_other_packets():
     assert compare((V, A), (V, made), form="mpegts") == []
 
 
+@pytest.mark.parametrize("form", ["mov,mp4", "avi"])
+def test_pcm_is_compared_by_its_samples_whatever_its_packets(form):
+    def pcm(packets, content, **more):
+        return counted(1, StreamKind.AUDIO, packets, content=content, **more)
+
+    assert compare((V, pcm(50, "a:9")), (V, pcm(48, "a:9")), form=form) == []
+    other = compare((V, pcm(50, "a:9")), (V, pcm(50, "b:9")), form=form)
+    assert other == ["audio track 1: its samples are not those of the source"]
+    hidden = pcm(48, "b:9", discarded=0)
+    assert compare((V, pcm(50, "a:9", discarded=1)), (V, hidden), form=form) == [
+        "audio track 1: 48 packets of 50"
+    ]
+
+
 def test_an_encoded_sound_is_held_to_its_end():
     made = A.model_copy(update={"packets": 480, "end_s": 10.1})
     assert compare((V, A), (V, made), second=Action.CONVERT) == []

@@ -239,6 +239,13 @@ def test_a_certificate_of_another_source_is_refused(tmp_path, clock):
     assert "another source" in refused(made, clock)
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_rendition_that_is_not_smaller_replaces_nothing(tmp_path, clock, more):
+    made = video(tmp_path, rendition=ORIGINAL + bytes(more))
+
+    assert "is not smaller" in refused(made, clock)
+
+
 def test_a_strangers_file_among_the_records_is_no_record_and_stays(tmp_path, clock):
     made = video(tmp_path)
     Swap(tmp_path, clock).replace(made.change, made.fetch)

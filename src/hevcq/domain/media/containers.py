@@ -28,7 +28,7 @@ _PCM = frozenset(
     for kind in ("s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f64le", "u8")
 )
 AUDIO: dict[str, frozenset[str]] = {
-    MP4: frozenset({"aac", "ac3", "eac3", "alac", "opus", "mp3", "mp2", "dts"}),
+    MP4: frozenset({"aac", "ac3", "eac3", "alac", "opus", "mp3", "mp2", "dts", "flac"}),
     MOV: frozenset({"aac", "ac3", "eac3", "alac", "mp3", "mp2"}) | (_PCM - {"pcm_f64le"}),
     MATROSKA: frozenset(
         {"aac", "ac3", "eac3", "alac", "opus", "mp3", "mp2", "dts", "flac", "vorbis", "truehd"}
@@ -36,7 +36,12 @@ AUDIO: dict[str, frozenset[str]] = {
         | (_PCM - {"pcm_s24be", "pcm_s32be"})
     ),
 }
-"""Audio codecs that are copied; not FLAC and TrueHD in MP4, which are experimental in ffmpeg 5.1."""
+"""Audio codecs that are copied; not TrueHD in MP4, which is experimental in ffmpeg 5.1."""
+EXPERIMENTAL = frozenset({(MP4, "flac")})
+"""Codecs that ffmpeg 5.1 writes only when experiments are allowed; version 6.0 calls this one stable."""
+READ_AS = {(MP4, "mp2"): "mp3"}
+"""Codecs that a container records under another's name: MP4 has one object type for MPEG-1 audio of
+layers 2 and 3, and every decoder of layer 3 decodes layer 2 (ISO/IEC 14496-1, object type 0x6B)."""
 
 TEXT_SUBTITLES = frozenset(
     {"subrip", "ass", "ssa", "webvtt", "mov_text", "text", "srt", "eia_608", "microdvd", "sami"}

@@ -130,6 +130,15 @@ class Stream(Frozen):
     audio: AudioFacts | None = None
 
     @property
+    def pictureless(self) -> bool:
+        """Whether it is a video track of which no picture could be found, and none is counted."""
+        return (
+            self.kind is StreamKind.VIDEO
+            and not self.frames
+            and not (self.video is not None and self.video.pixel_format)
+        )
+
+    @property
     def tick(self) -> Fraction:
         """The time base as an exact fraction of a second."""
         return Fraction(self.time_base)
@@ -155,6 +164,9 @@ class MediaInfo(Frozen):
     chapters: tuple[Chapter, ...] = ()
     tags: dict[str, str] = Field(default_factory=dict)
     programs: int = 0
+    index_first: bool = Field(
+        default=False, description="whether an MP4's index (moov) comes before its media"
+    )
 
     def of_kind(self, kind: StreamKind) -> tuple[Stream, ...]:
         """Return the streams of one kind, in file order."""
@@ -174,6 +186,9 @@ class TrackMeasure(Frozen):
     monotonic_dts: bool = True
     discarded: int = Field(default=0, description="packets flagged discard, not in `packets`")
     digest: str = Field(default="", description="of the packets' bytes in order; empty: unknown")
+    content: str = Field(
+        default="", description="of the same bytes wherever packets begin; PCM only, else empty"
+    )
     keys_s: tuple[float, ...] = Field(
         default=(), exclude=True, description="times of key frames, a thousand at most; not stored"
     )
@@ -185,6 +200,9 @@ class Measurement(Frozen):
     tracks: tuple[TrackMeasure, ...]
     errors: tuple[str, ...] = Field(default=(), description="error-level lines of the pass")
     seconds: float = Field(default=0.0, description="wall time the pass took")
+    notices: tuple[str, ...] = Field(
+        default=(), description="what of the source is left out, found by measuring; for people"
+    )
 
     def track(self, index: int) -> TrackMeasure | None:
         """Return the measurement of the stream with that index, or None if the pass did not see it."""

@@ -123,6 +123,10 @@ class EncodePlan(Frozen):
         default=(), description="what is changed or dropped, for people"
     )
 
+    def noting(self, *notices: str) -> EncodePlan:
+        """Return the plan with further notices, of what only measuring the source has shown."""
+        return self.model_copy(update={"notices": (*self.notices, *notices)})
+
     @property
     def kept(self) -> tuple[StreamPlan, ...]:
         """The plans of the output's streams, in output order."""

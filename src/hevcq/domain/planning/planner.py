@@ -12,10 +12,13 @@ from hevcq.domain.media.provenance import found_mark
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, SkipReason, StreamPlan
 from hevcq.domain.planning.streams import plan_stream, plan_video
 from hevcq.domain.planning.video import smaller_than_box
-from hevcq.domain.profile import Profile
+from hevcq.domain.profile import Container, Profile, SmallerPolicy
 
 _LAST = {StreamKind.ATTACHMENT: 1, StreamKind.PICTURE: 2}
 """Order of attachments and covers after the tracks, as demuxers report them."""
+
+STREAMED_AUDIO = frozenset({"aac", "mp3"})
+"""Audio codecs that every player of streamed MP4 decodes."""
 
 
 def make_plan(profile: Profile, info: MediaInfo) -> Plan:
@@ -47,13 +50,35 @@ def _skip(profile: Profile, info: MediaInfo, main: Stream | None) -> Skip | None
             reason=SkipReason.ALREADY_TARGET,
             detail=f"Already {main.codec.upper()}.",
         )
-    smaller = smaller_than_box(profile, main.video)
-    if smaller:
-        return Skip(
-            reason=SkipReason.SMALLER_THAN_BOX,
-            detail=f"Source is {smaller} ({profile.name}); not upscaled.",
-        )
-    return None
+    return _smaller(profile, info, main)
+
+
+def _smaller(profile: Profile, info: MediaInfo, main: Stream) -> Skip | None:
+    """Skip a picture smaller than the box if the profile says so, or if nothing would be gained."""
+    smaller = smaller_than_box(profile, main.video) if main.video is not None else ""
+    if not smaller:
+        return None
+    if profile.video.smaller is SmallerPolicy.SKIP:
+        detail = f"Source is {smaller} ({profile.name}); not upscaled."
+    elif _streams_already(profile, info, main):
+        size = smaller.partition(",")[0]
+        detail = f"Already {main.codec.upper()} in a streamable MP4 of {size}; not upscaled."
+    else:
+        return None
+    return Skip(reason=SkipReason.SMALLER_THAN_BOX, detail=detail)
+
+
+def _streams_already(profile: Profile, info: MediaInfo, main: Stream) -> bool:
+    """Whether the file is what the profile would make of it: its codecs in an MP4, index first."""
+    target = plan_video(profile, main, containers.MP4)
+    if isinstance(target, Refuse) or target.video is None or main.video is None:
+        return False
+    facts, made = main.video, target.video
+    same_picture = (facts.pixel_format, main.codec) == (made.pixel_format, made.codec)
+    plain = not (facts.interlaced or made.scale or made.pad_right or made.pad_bottom)
+    sounds = all(s.codec in STREAMED_AUDIO for s in info.of_kind(StreamKind.AUDIO))
+    is_mp4 = containers.target_container(Container.SOURCE, info) == containers.MP4
+    return is_mp4 and info.index_first and same_picture and plain and sounds
 
 
 def _no_video() -> Skip:
@@ -63,7 +88,7 @@ def _no_video() -> Skip:
 def _main_video(info: MediaInfo) -> Stream | None:
     """Return the main video: the first video stream that is not cover art."""
     videos = info.of_kind(StreamKind.VIDEO)
-    return videos[0] if videos else None
+    return next((s for s in videos if not s.pictureless), videos[0] if videos else None)
 
 
 def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodePlan:

@@ -21,6 +21,10 @@ MOST_CHANNELS = 8
 """Most channels that ffmpeg's AAC and Opus encoders accept in a layout known to every player."""
 _USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """Layouts that ffmpeg assumes for unnamed channels, by their number (libavutil's defaults)."""
+_UNREAD_AUDIO = {"sawp": "AMR-WB+ (sawp)", "sevc": "EVRC (sevc)", "ac-4": "Dolby AC-4 (ac-4)"}
+"""Names of audio codecs that ffmpeg 5.1 does not know, by their tag in MP4 and 3GP."""
+_UNREAD_SUBTITLES = {"wvtt": "WebVTT", "stpp": "TTML"}
+"""Subtitle tracks of MP4 that ffmpeg 5.1 reports as data and cannot decode, by codec tag."""
 
 Decision = StreamPlan | Refuse
 
@@ -70,6 +74,8 @@ def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
 
 
 def _extra_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
+    if stream.pictureless:
+        return _drop(stream, "a video track without a picture")
     policy = profile.policies.extra_video
     if policy is LossPolicy.DROP:
         return _drop(stream, "a further video stream")
@@ -116,7 +122,10 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
     encoder = profile.audio.codec
     codec = AUDIO_CODECS[encoder]
     facts = stream.audio or AudioFacts(channels=0, sample_rate=0)
-    if stream.codec in {"", "unknown"} or not 1 <= facts.channels <= MOST_CHANNELS:
+    if stream.codec in {"", "unknown"}:
+        named = _UNREAD_AUDIO.get(stream.codec_tag, stream.codec_tag or "an unknown codec")
+        return _refuse(stream, "audio.unsupported", f"audio in {named}, which ffmpeg cannot decode")
+    if not 1 <= facts.channels <= MOST_CHANNELS:
         return _refuse(
             stream,
             "audio.unsupported",
@@ -175,6 +184,11 @@ def _attachment(profile: Profile, stream: Stream, muxer: str) -> Decision:
 def _data(profile: Profile, info: MediaInfo, stream: Stream, muxer: str) -> Decision:
     policy = profile.policies.data_streams
     tag = stream.codec_tag
+    if tag in _UNREAD_SUBTITLES:
+        what = f"{_UNREAD_SUBTITLES[tag]} subtitles ({tag}), which ffmpeg cannot read"
+        if profile.policies.subtitles is LossPolicy.DROP:
+            return _drop(stream, what)
+        return _refuse(stream, "policies.subtitles", what)
     if tag in containers.REMADE_TAGS and containers.is_mp4_family(muxer):
         kept = "time code" if tag == "tmcd" else "chapter titles"
         return _drop(stream, f"the {kept} track, which is written anew from the file's tags")

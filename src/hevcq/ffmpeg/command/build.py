@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from hevcq.domain.media.containers import MATROSKA, MP4, is_mp4_family
+from hevcq.domain.media.containers import EXPERIMENTAL, MATROSKA, MP4, is_mp4_family
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.media.provenance import KEY, mark, tool_mark
 from hevcq.domain.planning.encode_plan import EncodePlan, StreamPlan
@@ -231,6 +231,8 @@ def _global_tags(plan: EncodePlan, info: MediaInfo) -> list[str]:
 def _muxer(request: EncodeRequest) -> list[str]:
     plan = request.plan
     options = ["-max_muxing_queue_size", QUEUE_PACKETS]
+    if any((plan.muxer, stream.codec) in EXPERIMENTAL for stream in plan.kept):
+        options += ["-strict", "experimental"]
     flags = ["faststart"] if request.profile.faststart else []
     if uses_quicktime_keys(plan, request.info):
         flags.append("use_metadata_tags")

@@ -35,7 +35,8 @@ def measure(
     opened, Unavailable if it sends no more data.
     """
     started = tools.clock.monotonic()
-    counter = PacketCounter()
+    pcm = frozenset(s.index for s in info.streams if s.codec.startswith("pcm_"))
+    counter = PacketCounter(pcm)
     show = [
         "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
         "-show_data_hash", "crc32", "-of", "csv=p=0:nk=1", *options,
@@ -55,6 +56,7 @@ class _Counted:
 
     __slots__ = (
         "bytes",
+        "content",
         "digest",
         "discarded",
         "end",
@@ -72,6 +74,7 @@ class _Counted:
         self.packets = 0
         self.bytes = 0
         self.digest = 0
+        self.content = 0
         self.discarded = 0
         self.first: int | None = None
         self.last: int | None = None
@@ -118,9 +121,11 @@ class PacketCounter:
     For a packet with side data ffprobe prints the hash on a line of its own, as `,hash`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pcm: frozenset[int] = frozenset()) -> None:
+        """Count packets; `pcm` are the indexes of PCM streams, whose bytes are digested as a whole."""
         self.tracks: dict[int, _Counted] = {}
-        self._last = _Counted()
+        self._pcm = pcm
+        self._last, self._last_index, self._last_size = _Counted(), -1, 0
         self._rest = b""
 
     def feed(self, chunk: bytes) -> None:
@@ -137,7 +142,7 @@ class PacketCounter:
     def _line(self, line: bytes) -> None:
         fields = line.split(b",", 6)
         if line.startswith(b",") and len(fields) == 2:
-            self._last.digest = crc32(fields[1], self._last.digest)
+            self._hashed(self._last, self._last_index, fields[1])
             return
         if len(fields) < 6 or not fields[0].isdigit():
             return
@@ -145,11 +150,11 @@ class PacketCounter:
         track = self.tracks.get(int(index))
         if track is None:
             track = self.tracks[int(index)] = _Counted()
-        self._last = track
+        self._last, self._last_index = track, int(index)
+        self._last_size = 0 if size == _NONE else int(size)
+        track.bytes += self._last_size
         if len(fields) == 7 and fields[6]:
-            track.digest = crc32(fields[6], track.digest)
-        if size != _NONE:
-            track.bytes += int(size)
+            self._hashed(track, int(index), fields[6])
         if b"D" in flags:
             track.discarded += 1
             return
@@ -159,6 +164,25 @@ class PacketCounter:
             0 if duration == _NONE else int(duration),
             key=b"K" in flags,
         )
+
+    def _hashed(self, track: _Counted, index: int, hashed: bytes) -> None:
+        """Add a packet's hash, as `CRC32:0123abcd`, to the digests of its track."""
+        track.digest = crc32(hashed, track.digest)
+        if index in self._pcm:
+            track.content = joined_crc32(track.content, _crc_of(hashed), self._last_size)
+
+
+def joined_crc32(first: int, second: int, second_bytes: int) -> int:
+    """Return the CRC-32 of two byte strings joined, given that of each and the second's length.
+
+    CRC-32 is affine in its start value: what the second string adds does not depend on the first.
+    """
+    zeros = bytes(second_bytes)
+    return second ^ crc32(zeros, first) ^ crc32(zeros)
+
+
+def _crc_of(hashed: bytes) -> int:
+    return int(hashed.rpartition(b":")[2], 16)
 
 
 def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
@@ -181,5 +205,6 @@ def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
         monotonic_dts=counted.monotonic,
         discarded=counted.discarded,
         digest=f"{counted.digest:08x}" if counted.digest else "",
+        content=f"{counted.content:08x}:{counted.bytes}" if counted.content else "",
         keys_s=tuple(float(pts * tick) for pts in counted.keys) if video else (),
     )

@@ -14,7 +14,7 @@ from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.domain.profile import Preflight, Profile
 from hevcq.errors import SourceDamaged, Unavailable
 from hevcq.ffmpeg.inputs import NETWORK, FfmpegTools, display_name, input_options, is_url
-from hevcq.ffmpeg.inspect.edit_lists import refuse_hidden_media
+from hevcq.ffmpeg.inspect.edit_lists import hidden_media
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
@@ -35,14 +35,14 @@ def preflight(
 ) -> Measurement:
     """Check the source as the profile asks, and return its measurement.
 
-    Raises SourceDamaged with the evidence, MediaRefused if an edit list hides much of it, or
-    Unavailable if the network failed.
+    Its notices say what will be left out. Raises SourceDamaged with the evidence, MediaRefused if an
+    edit list hides much and the profile refuses that, or Unavailable if the network failed.
     """
     measured = measure(tools, location, info, stop)
     if profile.gates.preflight is not Preflight.OFF:
         _judge(tools, location, info, profile, measured, stop)
-    refuse_hidden_media(tools, location, info, measured, profile, stop)
-    return measured
+    notices = hidden_media(tools, location, info, measured, profile, stop)
+    return measured.model_copy(update={"notices": (*measured.notices, *notices)})
 
 
 def _judge(
@@ -96,7 +96,8 @@ def _track_shortfall(info: MediaInfo, stream: Stream, measured: Measurement) -> 
     track = measured.track(stream.index)
     if track is None or track.packets == 0:
         # A track without samples and without a duration is odd, but misses nothing.
-        return f"{name} has no packets" if stream.duration_s or stream.frames else ""
+        claims = stream.frames or (stream.duration_s and not stream.pictureless)
+        return f"{name} has no packets" if claims else ""
     if stream.duration_s is None or track.end_s is None:
         return ""
     # Matroska's DURATION tag is the end of the track; elsewhere a duration counts from its start.

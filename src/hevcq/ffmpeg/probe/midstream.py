@@ -1,4 +1,4 @@
-"""Probe what the header of a video does not show: H.264's HDR10 SEI, and frames midstream.
+"""Probe what ffprobe does not show: H.264's HDR10 SEI, frames midstream, where an MP4's index lies.
 
 ffmpeg 5.1 does not report HDR10's static metadata of H.264, so it is read from the SEI.
 
@@ -130,3 +130,28 @@ def midstream_frames(
         return []
     frames = found.get("frames") if isinstance(found, dict) else None
     return [frame for frame in frames or () if isinstance(frame, dict)]
+
+
+_BOXES_READ = 64
+"""Boxes of an MP4 before its index or media: a file type, free space and metadata, few of each."""
+
+
+def has_index_first(location: str) -> bool:
+    """Return whether a local MP4 or MOV has its index before its media; False for a URL.
+
+    Reads the headers of the outermost boxes only (ISO/IEC 14496-12, 4.2).
+    """
+    if is_url(location):
+        return False
+    with open(location, "rb") as file:
+        for _ in range(_BOXES_READ):
+            head = file.read(8)
+            if len(head) < 8 or head[4:] in {b"moov", b"mdat"}:
+                return head[4:] == b"moov"
+            size = int.from_bytes(head[:4], "big")
+            if size == 1:
+                size = int.from_bytes(file.read(8), "big") - 8
+            if size < 8:
+                return False
+            file.seek(size - 8, 1)
+    return False

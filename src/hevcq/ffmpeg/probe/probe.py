@@ -21,7 +21,12 @@ from hevcq.ffmpeg.inputs import (
     is_url,
     strip_name,
 )
-from hevcq.ffmpeg.probe.midstream import FRAME_ENTRIES, midstream_frames, static_hdr
+from hevcq.ffmpeg.probe.midstream import (
+    FRAME_ENTRIES,
+    has_index_first,
+    midstream_frames,
+    static_hdr,
+)
 from hevcq.ffmpeg.probe.parse import media_info
 from hevcq.ffmpeg.process.child import Finished, run_child
 
@@ -72,6 +77,8 @@ def probe(tools: FfmpegTools, location: str, stop: threading.Event) -> MediaInfo
     later = midstream_frames(tools, location, info, main, stop)
     if later:
         info = media_info({**probed, "midstream_frames": later})
+    if info.format_name.startswith("mov,"):
+        info = info.model_copy(update={"index_first": has_index_first(location)})
     return _with_h264_hdr(tools, location, info, stop)
 
 

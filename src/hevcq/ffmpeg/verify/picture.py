@@ -38,6 +38,9 @@ MIN_MOTION_SHARE = 0.25
 """Share of that difference which the output must keep; encoders lose noise, not motion."""
 PREROLL_S = 10.0
 """Seconds by which to seek earlier in containers without an index, to pass a key frame on the way."""
+FROM_START_S = 0.5
+"""Seconds from the first picture below which a source is read from its start: FLV finds no key frame
+there, because ffmpeg enters 0.13 s earlier where pictures are reordered."""
 LONG_VIDEO_S = 600.0
 """Above this length samples lie in the middle of their shares; the extra decoding is negligible."""
 UNINDEXED = frozenset({"mpegts", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
@@ -217,10 +220,13 @@ def _sample_command(
     alone = ("-threads", "1")
     # Shift display times only: a demuxer seeks by the times of its packets.
     shown = moments[0] + encoded.alignment.shift * _frame_s(request, encoded.kept), moments[1]
+    entry = moments[0] - max(encoded.alignment.preroll_s, preroll_of(request))
+    track = request.measured.track(encoded.kept.source_index)
+    if track is not None and entry < (track.first_pts_s or 0.0) + FROM_START_S:
+        entry = 0.0
     return [
         tools.ffmpeg, "-v", "level+info", "-nostdin", "-nostats", "-hide_banner", "-copyts",
-        *seek_options(moments[0] - max(encoded.alignment.preroll_s, preroll_of(request))),
-        *alone, *input_options(request.location),
+        *seek_options(entry), *alone, *input_options(request.location),
         *seek_options(moments[1]), *alone, *input_options(str(request.output)),
         "-filter_complex", sample_graph(target, streams, shown, frames),
         "-map", "[thumbs]", "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1",

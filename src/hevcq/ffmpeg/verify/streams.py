@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
-from hevcq.domain.media.containers import is_mp4_family
+from hevcq.domain.media.containers import READ_AS, is_mp4_family
 from hevcq.domain.media.facts import (
     Colour,
     LightLevel,
@@ -148,7 +148,8 @@ def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> l
 
 def _stream_problems(muxer: str, kept: StreamPlan, origin: Stream, made: Stream) -> Iterator[str]:
     yield from _same("kind", kept.kind.value, made.kind.value)
-    if kept.kind is not StreamKind.ATTACHMENT and kept.codec:
+    alias = READ_AS.get((muxer, kept.codec))
+    if kept.kind is not StreamKind.ATTACHMENT and kept.codec and made.codec != alias:
         yield from _same("codec", kept.codec, made.codec)
     if muxer == "matroska" or _THREE_LETTERS.match(origin.language):
         yield from _same("language", origin.language, made.language)

@@ -87,6 +87,12 @@ def _require_proof(change: Replacement) -> None:
             f"The certificate is for another source: {proof.source.size} bytes, but"
             f" {printable(change.source)} has {change.fingerprint.size}."
         )
+    if proof.rendition_size >= change.fingerprint.size:
+        raise SwapRefused(
+            f"The rendition of {printable(change.source)} is not smaller ({proof.rendition_size} bytes,"
+            f" the original has {change.fingerprint.size}), so replacing it would save nothing.",
+            remedy="Set gates.minimum_saving in the profile to skip such videos, or encode beside them.",
+        )
 
 
 def _require_one_folder_below(root: Path, change: Replacement) -> None:
