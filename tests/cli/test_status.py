@@ -35,7 +35,7 @@ def test_a_running_job_is_shown_with_its_progress_and_a_dead_letter_is_pointed_t
 
     assert ran.code == 0
     assert "1 dead letter: run" in ran.out
-    assert f"{job.job_id[:12]}  hevc     encode  42%   1.23x  12m34s" in ran.out
+    assert f"{job.job_id[:8]}  hevc     encode  42%   1.23x  12m34s" in ran.out
     counts = {row.split()[0]: row.split()[1:6] for row in ran.out.splitlines()[1:4]}
     assert counts == {
         "1080p": ["0", "0", "0", "0", "0"],

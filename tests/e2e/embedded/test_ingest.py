@@ -140,9 +140,9 @@ def test_without_a_terminal_it_logs_lines_and_ends_with_a_table(farm: Farm) -> N
     ran = farm.run("ingest", farm.media)
 
     assert ran.code == 0
-    assert "done: " in ran.err
+    assert " % smaller, in 0:0" in ran.err
     assert "\x1b[" not in ran.err + ran.out
-    assert ran.out.splitlines()[0].split()[:3] == ["file", "profile", "result"]
+    assert ran.out.splitlines()[0].split()[:3] == ["file", "result", "before"]
     assert "1 done" in ran.err
 
 

@@ -9,11 +9,22 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hevcq.cli.output.live import Board, JsonLines, LogLines, open_display, overall, picture
+from hevcq.cli.output.live import (
+    Board,
+    JsonLines,
+    Live,
+    LogLines,
+    open_display,
+    overall,
+    picture,
+)
+from hevcq.cli.output.plan_report import screen, total
 from hevcq.cli.output.sentences import about, duration, sentence, without_path
+from hevcq.cli.output.table import shorten
 from hevcq.domain.events import EventName, IngestEvent
-from hevcq.usecases.ingest.decide import Disposition, Item
+from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.enqueue import UploadProgress
+from hevcq.usecases.ingest.forecast import Range
 from support.clips import ManualClock
 
 
@@ -82,19 +93,19 @@ def test_the_picture_shows_phase_percent_speed_and_time_left() -> None:
     board = started_board()
     board.apply(event(EventName.JOB_PROGRESS, phase="encode", percent=42.0, speed=1.5, eta_s=75.0))
     out = io.StringIO()
-    Console(file=out, width=120).print(picture(board, now=110.0))
+    Console(file=out, width=120).print(picture(board, now=110.0, width=120))
 
-    for word in ("/f/a.mp4", "encode", "42 %", "1.50x", "0:01:15", "0 of 2 done"):
+    for word in ("a.mp4", "encode", "42 %", "1.50x", "0:01:15", "0 of 2 done"):
         assert word in out.getvalue()
 
 
 def test_a_name_like_markup_is_shown_as_it_is() -> None:
     board = started_board()
-    board.apply(event(EventName.JOB_PROGRESS, path="/f/[red]x[/red].mp4", phase="encode"))
+    board.apply(event(EventName.JOB_PROGRESS, path="/f/[red]x[bold].mp4", phase="encode"))
     out = io.StringIO()
-    Console(file=out, width=120).print(picture(board, now=110.0))
+    Console(file=out, width=120).print(picture(board, now=110.0, width=120))
 
-    assert "[red]x[/red].mp4" in out.getvalue()
+    assert "[red]x[bold].mp4" in out.getvalue()
 
 
 def test_json_lines_are_one_object_each_without_empty_fields() -> None:
@@ -237,3 +248,103 @@ def test_a_file_that_grew_is_not_more_than_whole() -> None:
 def test_an_empty_file_has_no_progress() -> None:
     empty = Item(path=Path("/media/a.mp4"), size=0, disposition=Disposition.QUEUE)
     assert upload_percents([(1.0, 0)], empty) == []
+
+
+def test_at_80_columns_each_video_has_one_line_that_fits() -> None:
+    board = started_board()
+    for number in range(2):
+        path = f"/f/A name that is quite long for a screen {number}/And one more ({number}).mp4"
+        board.apply(
+            event(
+                EventName.JOB_PROGRESS,
+                path=path,
+                phase="preflight",
+                percent=100.0,
+                speed=1.5,
+                eta_s=1e4,
+            )
+        )
+    out = io.StringIO()
+    Console(file=out, width=80).print(picture(board, now=110.0, width=80))
+
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+    assert "And one more (1).mp4" in lines[1]
+
+
+def test_a_scan_is_shown_before_its_first_file_and_counts_after_it() -> None:
+    board = Board()
+    assert drawn(board) == "Scanning…"
+    board.apply(event(EventName.SCAN_STARTED, at=100.0))
+    board.apply(event(EventName.SCAN_PROGRESS, counts={"files": 1234}))
+    assert drawn(board) == "Scanning: 1,234 videos looked at, 0:00:10"
+    board.apply(event(EventName.PLAN, forecast_s=(1.0, 2.0)))
+    board.apply(event(EventName.JOB_QUEUED))
+    assert "0 of 1 done" in drawn(board)
+
+
+def drawn(board: Board) -> str:
+    out = io.StringIO()
+    Console(file=out, width=80).print(picture(board, now=110.0, width=80))
+    return out.getvalue().strip()
+
+
+def test_what_ended_is_one_line_a_video_at_80_columns() -> None:
+    out = io.StringIO()
+    live = Live(ManualClock(), Console(file=out, width=80))
+    path = f"/f/{'long ' * 20}(1999).mp4"
+    live(event(EventName.JOB_DONE, path=path, size=1000, output_size=400, seconds=3.0))
+    live(event(EventName.PLACED, path=path, target="/f/x.hevc.mp4", mode="beside"))
+
+    (line,) = out.getvalue().splitlines()
+    assert len(line) <= 80
+    assert line.endswith("(1999).mp4 [hevc]: 1000 Bytes → 400 Bytes, 60 % smaller, in 0:00:03")
+
+
+def test_a_plan_of_a_thousand_videos_is_one_screen_of_80_columns() -> None:
+    kinds = [Disposition.QUEUE, Disposition.SKIP, Disposition.REFUSE, Disposition.UNREADABLE]
+    reasons = [
+        "",
+        "Source ({0}x240) is smaller than 720p; not upscaled.",
+        "Captions.",
+        "It is empty.",
+    ]
+    items = tuple(
+        Item(
+            path=Path(f"/f/{'A long name of a video ' * 4}({n}).mp4"),
+            size=n * 10**6,
+            disposition=kinds[n % 4],
+            reason=reasons[n % 4].format(n),
+            cpu=Range(100.0, 250.0),
+            output=Range(n * 5e5, n * 6e5),
+        )
+        for n in range(1000)
+    )
+    plan = IngestPlan(items, Range(3600.0, 7200.0), Range(1e11, 2e11))
+
+    lines = list(screen(plan, 80, listed=True, every=False))
+
+    assert len(lines) <= 22
+    assert max(map(len, lines)) <= 80
+    assert "… and 243 more (--verbose lists all)" in lines
+    assert "  250  Source is smaller than 720p; not upscaled." in lines
+    assert sum("(996)" in line for line in lines) == 1, "the largest is listed"
+    assert total(plan).startswith("250 to encode, 250 skipped, 250 refused, 250 not usable. ")
+    assert "become 93.1 to 186.3 GiB; encoding will take 1 to 2 hours." in total(plan)
+    every = list(screen(plan, None, listed=True, every=True))
+    assert len(every) == 1001
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "shown"),
+    [
+        ("short.mkv", 20, "short.mkv"),
+        ("a name that is long (2001).mkv", 20, "a name t… (2001).mkv"),
+        ("字幕字幕字幕字幕字幕.mkv", 12, "字幕…幕.mkv"),
+    ],
+)
+def test_a_name_is_cut_in_its_middle_to_the_columns_there_are(
+    name: str, width: int, shown: str
+) -> None:
+    assert shorten(name, width) == shown

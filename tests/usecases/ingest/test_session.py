@@ -323,9 +323,11 @@ def test_a_long_table_leaves_out_what_nothing_was_done_for() -> None:
     skipped = [IngestResult(Path(f"/f/{n}.mp4"), "hevc", IngestOutcome.SKIPPED) for n in range(100)]
     failed = IngestResult(Path("/f/bad.mp4"), "hevc", IngestOutcome.FAILED, reason="damaged")
 
-    rows = report.rows([*skipped, failed])
+    lines = list(report.table([*skipped, failed], 80, every=False))
 
-    assert [row[0] for row in rows] == ["bad.mp4"]
+    assert [line.split()[0] for line in lines] == ["file", "bad.mp4", "100", "100"]
+    assert lines[2] == "100 skipped (--verbose lists each):"
+    assert len(list(report.table([*skipped, failed], 80, every=True))) == 102
     assert report.total(IngestSummary([*skipped, failed])) == "100 skipped, 1 failed."
 
 
@@ -341,4 +343,30 @@ def test_files_of_one_name_in_two_folders_are_told_apart() -> None:
         IngestResult(Path(f"/f/x/{season}/e1.mkv"), "hevc", IngestOutcome.PLACED) for season in "ab"
     ]
 
-    assert [row[0] for row in report.rows(outcomes)] == ["a/e1.mkv", "b/e1.mkv"]
+    lines = report.table(outcomes, 80, every=False)
+
+    assert [line.split()[0] for line in lines] == ["file", "a/e1.mkv", "b/e1.mkv"]
+
+
+def test_a_closing_table_of_long_names_has_one_line_a_video_at_80_columns() -> None:
+    done = [
+        IngestResult(
+            Path(f"/f/{'A long name of a video ' * 4}({year}).mp4"),
+            "hevc",
+            IngestOutcome.PLACED,
+            size=10**9,
+            output_size=4 * 10**8,
+            seconds=4000,
+        )
+        for year in range(1980, 1990)
+    ]
+    reason = "The rendition failed a gate and was discarded; " * 3
+    failed = IngestResult(Path("/f/b.mp4"), "hevc", IngestOutcome.FAILED, reason=reason)
+
+    lines = list(report.table([*done, failed], 80, every=False))
+
+    assert max(map(len, lines)) <= 80
+    assert [
+        line for line in lines if "done" in line and "60 %" in line and ").mp4" in line
+    ] == lines[1:11]
+    assert " ".join(" ".join(lines[12:]).split()) == reason.strip()

@@ -12,27 +12,13 @@ from hevcq.cli.library.ingest_options import Options
 from hevcq.cli.output import ingest_report as report
 from hevcq.cli.output import table as render
 from hevcq.cli.output.live import Display, open_display
-from hevcq.cli.output.sentences import about, size, without_path
+from hevcq.cli.output.plan_report import problem, screen, total
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError, UsageError
-from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, Disposition, IngestPlan, Item
+from hevcq.usecases.ingest.decide import NOT_INGESTED, IngestPlan, Item
 from hevcq.usecases.ingest.summary import IngestSummary
-from hevcq.util.text import printable
 from hevcq.wiring.app import App, stop_signals
 from hevcq.wiring.ingest import IngestApplication
-
-MOST_SHOWN = 20
-"""Files named in the announcement; --dry-run names all."""
-VERBS: dict[Disposition, str] = {
-    Disposition.QUEUE: "to encode",
-    Disposition.JOIN: "queued earlier",
-    Disposition.COLLECT: "to put in place",
-    Disposition.DONE: "done earlier",
-    Disposition.SKIP: "skipped",
-    Disposition.REFUSE: "refused",
-    Disposition.FAILED: "failed earlier",
-    Disposition.UNREADABLE: "not usable",
-}
 
 
 def run_shown(app: App, options: Options) -> ExitCode:
@@ -50,7 +36,8 @@ def run_shown(app: App, options: Options) -> ExitCode:
         ingest = IngestApplication(app, options.request(), display, signals)
         if not options.dry_run:  # recovery changes files
             ingest.recover()
-        first = ingest.plan()
+        with display:
+            first = ingest.plan()
         items = _announced(ingest.summary, first, options)
         if options.watch:
             say(options, "Watching for new files; Ctrl-C stops.")
@@ -91,42 +78,13 @@ def _announced(
         return first.items
     if options.quiet and not options.as_json:
         for item in first.of(*NOT_INGESTED):  # they decide the exit code
-            typer.echo(_line(item), err=True)
-    shown = [item for item in first.items if item.disposition is not Disposition.DONE]
-    for item in shown[:MOST_SHOWN]:
-        say(options, _line(item))
-    if len(shown) > MOST_SHOWN:
-        say(options, f"… and {len(shown) - MOST_SHOWN} more (--dry-run lists all)")
-    say(options, _sum(first))
+            for line in problem(item):
+                typer.echo(line, err=True)
+    width = render.screen_width(sys.stderr)
+    for line in screen(first, width, listed=options.verbose, every=options.verbose):
+        say(options, line)
+    say(options, total(first))
     return first.items
-
-
-def _line(item: Item) -> str:
-    name = printable(item.path)
-    who = f"{name} [{item.profile.name}]" if item.profile else name
-    why = _why(item)
-    amount = f", {size(item.size)}" if item.size else ""
-    return f"{who}: {VERBS[item.disposition]}{amount}{f': {why}' if why else ''}"
-
-
-def _why(item: Item) -> str:
-    """Return the reason and the plan's notices, without the path."""
-    notices = item.plan.notices if item.plan and item.disposition in TO_PROCESS else ()
-    reason = without_path(printable(item.path), item.reason)
-    if reason.rstrip(".").lower() == VERBS[item.disposition]:
-        reason = ""
-    return " ".join(part for part in (reason, *notices) if part)
-
-
-def _sum(plan: IngestPlan) -> str:
-    counts = [f"{count} {VERBS[kind]}" for kind, count in plan.counts().items()]
-    if not counts:
-        return "No videos found."
-    words = f"{', '.join(counts)}."
-    if plan.forecast.high > 0:
-        time = about((plan.forecast.low, plan.forecast.high))
-        words += f" {size(plan.bytes_to_process)} to process; encoding will take {time}."
-    return words
 
 
 def _dry(
@@ -137,26 +95,13 @@ def _dry(
     display: Display,
 ) -> ExitCode:
     if isinstance(first, IngestPlan) and not options.as_json:
-        columns = ("file", "profile", "what", "size", "cpu", "target", "why")
-        render.emit_table(columns, [_dry_row(item) for item in first.items])
-        say(options, _sum(first))
+        width = render.screen_width(sys.stdout)
+        for line in screen(first, width, listed=True, every=options.verbose):
+            render.emit(line)
+        say(options, total(first))
     code = report.code(summary)
     _emit_summary(app, summary, code, display, 0.0)
     return code
-
-
-def _dry_row(item: Item) -> tuple[str, ...]:
-    cpu = about((item.cpu.low, item.cpu.high)) if item.cpu is not None else ""
-    target = printable(item.target) if item.target and item.disposition in TO_PROCESS else ""
-    return (
-        printable(item.path),
-        item.profile.name if item.profile else "-",
-        VERBS[item.disposition],
-        size(item.size),
-        cpu,
-        target,
-        _why(item),
-    )
 
 
 def print_result(
@@ -175,7 +120,9 @@ def print_result(
     _emit_summary(app, summary, code, display, app.clock.monotonic() - began)
     if not options.as_json and summary.results:
         if not options.quiet:
-            render.emit_table(report.COLUMNS, report.rows(summary.results))
+            width = render.screen_width(sys.stdout)
+            for line in report.table(summary.results, width, every=options.verbose):
+                render.emit(line)
         say(options, report.total(summary))
     if summary.interrupted:
         say(options, "Interrupted; run the same command to resume.")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output.sentences import duration, size, without_path
+from hevcq.cli.output.table import fit
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.util.text import printable
 
-COLUMNS = ("file", "profile", "result", "before", "after", "saved", "took", "note")
-MOST_ROWS = 60
-"""Above this many rows, those without a change are left out; the totals still count them."""
+MOST_REASONS = 5
+MOST_ROWS = 40
+"""Above this many rows, only what went wrong is listed: what was done was shown when it ended."""
 WORDS: dict[IngestOutcome, str] = {
     IngestOutcome.PLACED: "done",
     IngestOutcome.EARLIER: "done earlier",
@@ -24,16 +27,53 @@ WORDS: dict[IngestOutcome, str] = {
     IngestOutcome.QUEUED: "queued",
     IngestOutcome.OPEN: "not finished",
 }
-QUIETLY_GOOD = frozenset({IngestOutcome.EARLIER, IngestOutcome.SKIPPED, IngestOutcome.QUEUED})
+FINE = frozenset(
+    {
+        IngestOutcome.PLACED,
+        IngestOutcome.EARLIER,
+        IngestOutcome.SKIPPED,
+        IngestOutcome.QUEUED,
+    }
+)
 
 
-def rows(results: Sequence[IngestResult]) -> list[tuple[str, ...]]:
-    """Return the table's rows by path; a long table leaves out rows without a change."""
-    ordered = sorted(results, key=lambda result: (str(result.path), result.profile))
-    if len(ordered) > MOST_ROWS:
-        ordered = [result for result in ordered if result.outcome not in QUIETLY_GOOD]
+def table(results: Sequence[IngestResult], width: int | None, *, every: bool) -> Iterator[str]:
+    """Yield the closing table by path, in `width` columns (None: as wide as it is).
+
+    What was skipped is counted by reason unless `every`; of a long list only problems are named.
+    """
     top = common_folder([result.path for result in results])
-    return [_row(result, top) for result in ordered]
+    ordered = sorted(results, key=lambda result: (str(result.path), result.profile))
+    skipped = [result for result in ordered if result.outcome is IngestOutcome.SKIPPED]
+    if not every:
+        ordered = [result for result in ordered if result.outcome is not IngestOutcome.SKIPPED]
+        if len(ordered) > MOST_ROWS:
+            ordered = [result for result in ordered if result.outcome not in FINE]
+    if ordered:
+        several = len({result.profile for result in results if result.profile}) > 1
+        profile = ("profile",) if several else ()
+        columns = ("file", *profile, "result", "before", "after", "saved", "took", "note")
+        rows = [_row(result, top, several=several) for result in ordered]
+        yield from fit(columns, rows, width)
+    if skipped and not every:
+        yield from skips([result.reason for result in skipped])
+
+
+def skips(reasons: Sequence[str]) -> Iterator[str]:
+    """Yield how many were skipped, and how often for which reason."""
+    counted = Counter(_kind(reason) for reason in reasons)
+    common = counted.most_common(MOST_REASONS)
+    yield f"{len(reasons):,} skipped (--verbose lists each):"
+    digits = len(f"{common[0][1]:,}")
+    for reason, count in common:
+        yield f"  {count:>{digits},}  {reason}"
+    if len(counted) > len(common):
+        yield f"  … and {len(counted) - len(common)} more reasons"
+
+
+def _kind(reason: str) -> str:
+    """Return a reason without what differs from file to file: numbers in parentheses, and paths."""
+    return re.sub(r" \(\d[^)]*\)|(?<=earlier): /.*", "", reason).strip() or "Nothing to do."
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
@@ -41,15 +81,15 @@ def common_folder(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
 
 
-def _row(result: IngestResult, top: Path) -> tuple[str, ...]:
+def _row(result: IngestResult, top: Path, *, several: bool) -> tuple[str, ...]:
     done = result.outcome is IngestOutcome.PLACED
     share = f"{100 * result.saved / result.size:.0f} %" if result.saved else ""
     note = without_path(printable(result.path), result.reason)
-    if done and result.target is not None and result.target != result.path:
-        note = " ".join(part for part in (printable(result.target.name), note) if part)
+    if done and result.target is not None and result.target.parent != result.path.parent:
+        note = " ".join(part for part in (printable(result.target), note) if part)
     return (
         printable(result.path.relative_to(top)),
-        result.profile or "-",
+        *((result.profile or "-",) if several else ()),
         WORDS[result.outcome],
         size(result.size),
         size(result.output_size),

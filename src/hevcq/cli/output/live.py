@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from hevcq.cli.output.sentences import (
     SHOWN_WHEN_QUIET,
-    VERBOSE_ONLY,
-    about,
     duration,
+    is_routine,
     sentence,
     size,
 )
+from hevcq.cli.output.table import shorten
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.util.clock import Clock
 
@@ -87,6 +87,8 @@ class Board:
     totals: Totals = field(default_factory=Totals)
     active: dict[tuple[str, str], Row] = field(default_factory=dict)
     notice: str = ""
+    scanned: int | None = None
+    scan_began: float = 0.0
     _work: dict[tuple[str, str], float] = field(default_factory=dict)
     _worked: float = 0.0
     _started: float | None = None
@@ -95,8 +97,8 @@ class Board:
         """Take in one event."""
         key = (event.path or "", event.profile or "")
         match event.event:
-            case EventName.PLAN:
-                self.totals.forecast_s = event.forecast_s
+            case EventName.SCAN_STARTED | EventName.SCAN_PROGRESS | EventName.PLAN:
+                self._scan(event)
             case EventName.FILE_PLANNED:
                 self._plan(event, key)
             case EventName.JOB_QUEUED:
@@ -117,6 +119,14 @@ class Board:
                 self.notice = ""
             case _:
                 return
+
+    def _scan(self, event: IngestEvent) -> None:
+        if event.event is EventName.PLAN:
+            self.scanned, self.totals.forecast_s = None, event.forecast_s
+        elif event.event is EventName.SCAN_STARTED:
+            self.scanned, self.scan_began = 0, event.at
+        else:
+            self.scanned = (event.counts or {}).get("files", 0)
 
     def _plan(self, event: IngestEvent, key: tuple[str, str]) -> None:
         if event.cpu_s is not None:
@@ -159,7 +169,10 @@ class Board:
         return self.totals.forecast_s[1] if self.totals.forecast_s is not None else None
 
 
-PATH_COLUMN = 44
+BAR = 14
+LEAST_PATH = 16
+NARROW = 70
+"""Below this many columns the bar is left out."""
 LOG_PROGRESS_S = 30.0
 """How often a log line tells the progress of all, where there is no terminal."""
 FRAMES_PER_SECOND = 4
@@ -218,14 +231,19 @@ class LogLines(Display):
             self._board.apply(event)
             if self._speaks(event):
                 self._say(sentence(event))
-            if not self._quiet and self._clock.monotonic() >= self._next and self._board.open > 0:
+            if not self._quiet and self._clock.monotonic() >= self._next:
                 self._next = self._clock.monotonic() + LOG_PROGRESS_S
-                self._say(overall(self._board, self._clock.now()))
+                self._say(self._progress())
+
+    def _progress(self) -> str | None:
+        if self._board.scanned is not None:
+            return scanning(self._board, self._clock.now())
+        return overall(self._board, self._clock.now()) if self._board.open > 0 else None
 
     def _speaks(self, event: IngestEvent) -> bool:
         if self._quiet:
             return event.event in SHOWN_WHEN_QUIET
-        return self._verbose or event.event not in VERBOSE_ONLY
+        return self._verbose or not is_routine(event)
 
     def _say(self, words: str | None) -> None:
         if words:
@@ -267,17 +285,17 @@ class Live(Display):
         """Take in one event; what ended stays above the display as a line."""
         with self._lock:
             self._board.apply(event)
-        if event.event in VERBOSE_ONLY and not (
-            self._verbose and event.event is EventName.JOB_QUEUED
-        ):
+        shown = EventName.JOB_QUEUED, EventName.PLACED
+        if is_routine(event) and not (self._verbose and event.event in shown):
             return
         words = sentence(event)
         if words:
+            words = _one_line(event, words, self._console.width)
             self._console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
         with self._lock:
-            return picture(self._board, self._clock.now())
+            return picture(self._board, self._clock.now(), self._console.width)
 
 
 def overall(board: Board, now: float) -> str:
@@ -293,44 +311,60 @@ def overall(board: Board, now: float) -> str:
     return " · ".join(words)
 
 
-def picture(board: Board, now: float) -> RenderableType:
-    """Return what the terminal shows at `now` (wall seconds)."""
+def scanning(board: Board, now: float) -> str:
+    """Return the line of a scan that goes on at `now` (wall seconds)."""
+    if not board.scanned:
+        return "Scanning…"
+    took = duration(max(0.0, now - board.scan_began))
+    return f"Scanning: {board.scanned:,} videos looked at, {took}"
+
+
+def picture(board: Board, now: float, width: int) -> RenderableType:
+    """Return what a terminal of `width` columns shows at `now` (wall seconds)."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
+    if board.scanned is not None or (board.totals.jobs == 0 and not board.notice):
+        return Text(scanning(board, now), style="bold")
+    rows = list(board.active.values())
+    several = len({row.profile for row in rows}) > 1
+    facts = [_facts(row, several=several) for row in rows]
+    widths = [max(len(fact[i]) for fact in facts) for i in range(len(facts[0]))] if facts else []
+    bar = BAR if width >= NARROW else 0
+    room = width - sum(widths) - len(widths) - (bar + 1 if bar else 0)
     table = Table.grid(padding=(0, 1))
-    table.add_column(max_width=PATH_COLUMN, no_wrap=True, overflow="ellipsis")
-    for _ in range(3):
+    for _ in range(1 + bool(bar)):
         table.add_column(no_wrap=True)
-    for _ in range(3):
+    for _ in widths:
         table.add_column(justify="right", no_wrap=True)
-    for row in list(board.active.values()):
-        bar = ProgressBar(total=100.0, completed=row.percent, width=24)
-        table.add_row(Text(_short(row)), Text(row.profile), Text(row.phase), bar, *_numbers(row))
+    for row, fact in zip(rows, facts, strict=True):
+        shown = [ProgressBar(total=100.0, completed=row.percent, width=bar)] if bar else []
+        table.add_row(Text(_short(row, max(LEAST_PATH, room))), *shown, *map(Text, fact))
     parts: list[RenderableType] = [table, Text(overall(board, now), style="bold")]
     if board.notice:
         parts.append(Text(board.notice, style="yellow"))
     return Group(*parts)
 
 
-def _short(row: Row) -> str:
-    if len(row.path) <= PATH_COLUMN:
-        return row.path
-    return "…" + row.path[-(PATH_COLUMN - 1) :]
+def _one_line(event: IngestEvent, words: str, width: int) -> str:
+    """Return a sentence about a video with its name shortened to what leaves room for the rest."""
+    if not event.path or not words.startswith(event.path) or len(words) <= width:
+        return words
+    rest = words.removeprefix(event.path)
+    return shorten(event.path, max(LEAST_PATH, width - len(rest))) + rest
 
 
-def _numbers(row: Row) -> tuple[str, str, str]:
+def _short(row: Row, width: int) -> str:
+    """Return the row's file name, as its folder is rarely what tells two running videos apart."""
+    return shorten(row.path.rpartition("/")[2] or row.path, width)
+
+
+def _facts(row: Row, *, several: bool) -> tuple[str, ...]:
     speed = f"{row.speed:.2f}x" if row.speed is not None else ""
-    return f"{row.percent:.0f} %", speed, duration(row.eta_s)
-
-
-def forecast_words(event: IngestEvent) -> str:
-    """Return the sentence of how long it will take, for a PLAN event."""
-    if event.forecast_s is None or event.forecast_s[1] <= 0:
-        return "Nothing to encode."
-    return f"Encoding will take {about(event.forecast_s)}."
+    profile = (row.profile,) if several else ()
+    return (*profile, row.phase, f"{row.percent:.0f} %", speed, duration(row.eta_s))
 
 
 def open_display(

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hevcq.domain.events import EventName, IngestEvent
+from hevcq.usecases.ingest.forecast import Range
+
+_UNITS = {f"{letter}iB": 1024.0**power for power, letter in enumerate("KMGTPE", 1)}
 
 SHOWN_WHEN_QUIET = frozenset({EventName.JOB_FAILED, EventName.PLACE_FAILED, EventName.PAUSED})
 """Events that --quiet still prints."""
 VERBOSE_ONLY = frozenset({EventName.JOB_QUEUED, EventName.JOB_PROGRESS, EventName.UPLOAD_PROGRESS})
 """Events that only --verbose prints."""
+
+
+def is_routine(event: IngestEvent) -> bool:
+    """Return whether only --verbose shows the event: one line a video is enough."""
+    placed = event.event is EventName.PLACED and not event.notices
+    return placed or event.event in VERBOSE_ONLY
 
 
 def duration(seconds: float | None) -> str:
@@ -27,6 +36,26 @@ def about(seconds: tuple[float, float]) -> str:
         if high >= 2 * length:
             return _between(low / length, high / length, unit)
     return _between(low, high, "seconds")
+
+
+def short_about(seconds: tuple[float, float]) -> str:
+    """Return a range of seconds for a narrow column: `2-5 min`."""
+    low, high = seconds
+    for unit, length in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if high >= 2 * length or unit == "s":
+            least, most = round(low / length), max(1, round(high / length))
+            break
+    return f"{most} {unit}" if least in {0, most} else f"{least}-{most} {unit}"
+
+
+def size_range(count: Range | None) -> str:
+    """Return a range of bytes in one binary unit: `1.2 to 1.6 GiB`; empty for None."""
+    if count is None:
+        return ""
+    *_, unit = size(round(count.high)).split()
+    low = round(count.low / _UNITS.get(unit, 1), 1)
+    high = round(count.high / _UNITS.get(unit, 1), 1)
+    return f"{high:g} {unit}" if low == high else f"{low:g} to {high:g} {unit}"
 
 
 def _between(low: float, high: float, unit: str) -> str:

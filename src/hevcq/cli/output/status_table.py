@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hevcq.cli.output.table import fit
 from hevcq.util.text import printable
 
 MAX_RUNNING = 100
 """Most running jobs shown; a fleet has more than fit a screen."""
+QUEUE_COLUMNS: tuple[str, ...] = (
+    "profile",
+    *("queued", "running", "done", "skipped", "dead"),
+    *("ready", "in flight", "delayed", "dead letters"),
+)
 STATES = ("queued", "running", "done", "skipped", "dead")
 
 
-def lines(status: Mapping[str, Any]) -> list[str]:
-    """Return an overview as aligned lines."""
-    out = _table(
-        ("profile", *STATES, "ready", "in flight", "delayed", "dead letters"),
-        [_queue(queue) for queue in status["queues"]],
-        right=True,
-    )
+def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
+    """Return an overview as aligned lines of at most `width` columns (None: as long as they are)."""
+    columns, cells = QUEUE_COLUMNS, [_queue(queue) for queue in status["queues"]]
+    if not any(queue["delayed"] for queue in status["queues"]):
+        at = columns.index("delayed")
+        columns = (*columns[:at], *columns[at + 1 :])
+        cells = [(*row[:at], *row[at + 1 :]) for row in cells]
+    out = _table(columns, cells, right=True)
     if status["running"]:
         rows = [_running(job) for job in status["running"]]
-        out += ["", *_table(("job", "profile", "phase", "done", "speed", "left", "source"), rows)]
+        columns = ("job", "profile", "phase", "done", "speed", "left", "source")
+        out += ["", *fit(columns, rows, width)]
     dead = sum(queue["dead_letters"] for queue in status["queues"])
     if dead:
         plural = "s" if dead > 1 else ""
@@ -58,7 +66,7 @@ def _running(job: Mapping[str, Any]) -> tuple[str, ...]:
     if job.get("chunks"):
         phase += f" {job['chunks_done']}/{job['chunks']} chunks"
     return (
-        job["job_id"][:12],
+        job["job_id"][:8],
         job["profile"],
         phase,
         f"{job['percent'] or 0:.0f}%",

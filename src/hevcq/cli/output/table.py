@@ -1,11 +1,14 @@
-"""Put data on stdout: one JSON object a line, or a table (rich on a terminal, plain elsewhere)."""
+"""Put data on stdout: one JSON object a line, or a table that fits the terminal."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -20,11 +23,20 @@ __all__ = [
     "emit_json",
     "emit_result",
     "emit_table",
+    "fit",
     "plain_table",
     "printable",
+    "screen_width",
+    "shorten",
     "size",
+    "wrapped",
 ]
 
+NAMES = frozenset({"file", "source", "target", "value", "from"})
+"""Columns whose cells may be cut in the middle."""
+SENTENCES = frozenset({"why", "note", "reason", "detail", "meaning", "description"})
+"""Last columns that go below their row where there is no room beside it."""
+LEAST_NAME = 12
 WIDEST = 64
 """Columns are aligned up to so many characters: one name of 255 must not push every row away."""
 
@@ -40,13 +52,15 @@ def emit_json(value: Mapping[str, object]) -> None:
 
 
 def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table with a heading; cells are made printable."""
+    """Print a table with a heading; cells are made printable, and fit the terminal if there is one."""
     cells = [[printable(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _rich(columns, cells)
-        return
-    for line in plain_table(columns, cells):
+    for line in fit(columns, cells, screen_width(sys.stdout)):
         typer.echo(line)
+
+
+def screen_width(stream: TextIO) -> int | None:
+    """Return the columns of the terminal that a stream is, or None for a file or pipe."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def emit_result(kind: str, job: JobRecord, result: str, detail: str, *, as_json: bool) -> None:
@@ -62,25 +76,81 @@ def emit_result(kind: str, job: JobRecord, result: str, detail: str, *, as_json:
 def plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of an aligned table; a cell over `WIDEST` pushes its own row only."""
     grid = [list(columns), *[list(row) for row in cells]]
-    widths = [min(WIDEST, max(len(row[i]) for row in grid)) for i in range(len(columns))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in grid
-    ]
+    widths = [min(WIDEST, max(_columns(row[i]) for row in grid)) for i in range(len(columns))]
+    return [_aligned(row, widths) for row in grid]
 
 
-def _rich(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def fit(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Return a table of at most `width` columns, one line a row; None: as wide as it is.
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in cells:
-        table.add_row(*[Text(cell) for cell in row])
-    Console().print(table)
+    Names are shortened in the middle. A last column of sentences that does not fit goes below its
+    row, wrapped.
+    """
+    lines = plain_table(columns, cells)
+    if width is None or all(_columns(line) <= width for line in lines):
+        return lines
+    below = columns[-1] in SENTENCES
+    last = len(columns) - below
+    grid = [list(columns[:last]), *[list(row[:last]) for row in cells]]
+    widths = [max(_columns(row[i]) for row in grid) for i in range(last)]
+    while sum(widths) + 2 * (last - 1) > width:
+        names = [i for i in range(last) if columns[i] in NAMES and widths[i] > LEAST_NAME]
+        if not names:
+            break
+        widest = max(names, key=lambda i: widths[i])
+        widths[widest] -= 1
+    out = []
+    for number, row in enumerate(grid):
+        cut = [
+            shorten(cell, widths[i]) if columns[i] in NAMES else cell for i, cell in enumerate(row)
+        ]
+        out.append(_aligned(cut, widths))
+        if below and number and cells[number - 1][-1]:
+            out += wrapped(f"  {cells[number - 1][-1]}", width)
+    return out
+
+
+def shorten(name: str, width: int) -> str:
+    """Return a name cut in the middle to `width` columns: its end tells videos of a series apart."""
+    if _columns(name) <= width:
+        return name
+    head, tail = "", ""
+    for character in reversed(name):
+        if _columns(tail) + _columns(character) > (width - 1) * 3 // 5:
+            break
+        tail = character + tail
+    for character in name:
+        if _columns(head) + _columns(character) + 1 + _columns(tail) > width:
+            break
+        head += character
+    return f"{head}…{tail}"
+
+
+def wrapped(line: str, width: int | None) -> list[str]:
+    """Return a line in lines of at most `width` columns; what follows the first is indented."""
+    if width is None or _columns(line) <= width:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(
+        line,
+        width,
+        initial_indent=indent[2:],
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+    )
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = (cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True))
+    return "  ".join(cells).rstrip()
+
+
+def _columns(text: str) -> int:
+    """Return how many columns a terminal needs for a text: two for each wide character."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
 
 def size(count: float) -> str:

@@ -65,7 +65,7 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
     if as_json:
         render.emit_json(found)
         return
-    for line in status_text.lines(found):
+    for line in status_text.lines(found, render.screen_width(sys.stdout)):
         render.emit(line)
 
 

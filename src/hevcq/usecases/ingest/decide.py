@@ -59,7 +59,10 @@ class UnusableFile:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file for one profile (None: the file is unusable for any). `size` is in bytes."""
+    """One file for one profile (None: the file is unusable for any).
+
+    `size` is in bytes, `cpu` in CPU seconds, `output` in bytes of the rendition.
+    """
 
     path: Path
     size: int
@@ -73,6 +76,7 @@ class Item:
     job_id: str = ""
     reason: str = ""
     cpu: Range | None = None
+    output: Range | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +256,11 @@ def _fold(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IngestPlan:
-    """What an ingest will do, and how long it will take (wall seconds)."""
+    """What an ingest will do: how long it will take (wall seconds), and the bytes of its renditions."""
 
     items: tuple[Item, ...]
     forecast: Range
+    output: Range | None = None
 
     def counts(self) -> dict[Disposition, int]:
         """Return the number of items per disposition, in the order of the enum."""
@@ -265,6 +270,11 @@ class IngestPlan:
     def of(self, *kinds: Disposition) -> tuple[Item, ...]:
         """Return the items of these dispositions, in order."""
         return tuple(item for item in self.items if item.disposition in kinds)
+
+    @property
+    def bytes_to_encode(self) -> int:
+        """Total size of the sources whose renditions `output` foretells, counted once a rendition."""
+        return sum(item.size for item in self.items if item.output is not None)
 
     @property
     def bytes_to_process(self) -> int:

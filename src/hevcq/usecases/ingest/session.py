@@ -44,7 +44,8 @@ from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.placement.collect import Collector
 from hevcq.util.text import printable
 
-SCAN_REPORT_EVERY = 100
+SCAN_REPORT_S = 0.5
+"""Seconds between two reports of a scan; the first file is reported at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,11 @@ class Ingest:
         self._say(EventName.SCAN_STARTED)
         known = placements_by_source(self._placements())
         items: list[Item] = []
+        due = self._ports.clock.monotonic()
         for number, each in enumerate(found, 1):
             items.extend(self._items(each, known))
-            if number % SCAN_REPORT_EVERY == 0:
+            if self._ports.clock.monotonic() >= due:
+                due = self._ports.clock.monotonic() + SCAN_REPORT_S
                 self._say(EventName.SCAN_PROGRESS, counts={"files": number})
         request = self._request
         live = {item.job_id for item in items if item.disposition is not Disposition.DONE}

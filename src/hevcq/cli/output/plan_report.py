@@ -1,0 +1,129 @@
+"""What an ingest is about to do, on one screen: videos to encode, skips by reason, problems, the sum."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hevcq.cli.output.ingest_report import MOST_REASONS, common_folder, skips
+from hevcq.cli.output.sentences import (
+    about,
+    short_about,
+    size,
+    size_range,
+    without_path,
+)
+from hevcq.cli.output.table import fit, wrapped
+from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, Disposition, IngestPlan, Item
+from hevcq.util.text import printable
+
+MOST_LISTED = 7
+"""Videos that are listed one by one unless all are asked for: the largest, which decide how long it takes."""
+MOST_PROBLEMS = 4
+VERBS: dict[Disposition, str] = {
+    Disposition.QUEUE: "to encode",
+    Disposition.JOIN: "queued earlier",
+    Disposition.COLLECT: "to put in place",
+    Disposition.DONE: "done earlier",
+    Disposition.SKIP: "skipped",
+    Disposition.REFUSE: "refused",
+    Disposition.FAILED: "failed earlier",
+    Disposition.UNREADABLE: "not usable",
+}
+
+
+def screen(plan: IngestPlan, width: int | None, *, listed: bool, every: bool) -> Iterator[str]:
+    """Yield the lines of a plan that fit `width` columns (None: as long as they are).
+
+    With `listed`, videos to encode are listed, the largest ones only unless `every`, which also
+    lists each skip. Problems are always named, a few of them unless `every`.
+    """
+    top = common_folder([item.path for item in plan.items])
+    several = len({item.profile.name for item in plan.items if item.profile}) > 1
+    if listed:
+        yield from _to_do(plan.of(*TO_PROCESS), top, width, every=every)
+    skipped = plan.of(Disposition.SKIP)
+    if every and listed:
+        yield from _each(skipped, top, width, several=several)
+    elif skipped:
+        yield from skips([item.reason for item in skipped])
+    problems = plan.of(*NOT_INGESTED)
+    shown = problems if every else problems[:MOST_PROBLEMS]
+    yield from _each(shown, top, width, several=several)
+    if len(problems) > len(shown):
+        yield f"… and {len(problems) - len(shown):,} more problems (--verbose lists all)"
+    notices = Counter(
+        each for item in plan.of(*TO_PROCESS) if item.plan for each in item.plan.notices
+    )
+    for notice, count in notices.most_common(MOST_REASONS):
+        yield from wrapped(f"{count:,} × {notice}", width)
+
+
+def _to_do(items: Sequence[Item], top: Path, width: int | None, *, every: bool) -> Iterator[str]:
+    shown = sorted(items, key=lambda item: str(item.path))
+    if not every and len(items) > MOST_LISTED:
+        largest = sorted(items, key=lambda item: item.size, reverse=True)[:MOST_LISTED]
+        shown = sorted(largest, key=lambda item: -item.size)
+    if not shown:
+        return
+    several = len({item.profile.name for item in items if item.profile}) > 1
+    columns = ["file", "profile", "what", "size", "after", "CPU time"]
+    rows = [_row(item, top) for item in shown]
+    used = [i for i, name in enumerate(columns) if name not in {"profile", "after"}]
+    used += [1] if several else []
+    used += [4] if any(row[4] for row in rows) else []
+    used.sort()
+    cells = [[row[i] for i in used] for row in rows]
+    yield from fit([columns[i] for i in used], cells, width)
+    if len(items) > len(shown):
+        yield f"… and {len(items) - len(shown):,} more (--verbose lists all)"
+
+
+def _row(item: Item, top: Path) -> list[str]:
+    return [
+        _name(item.path, top),
+        item.profile.name if item.profile else "-",
+        VERBS[item.disposition],
+        size(item.size),
+        size_range(item.output),
+        short_about((item.cpu.low, item.cpu.high)) if item.cpu is not None else "",
+    ]
+
+
+def problem(item: Item) -> list[str]:
+    """Return the line of an item that is not ingested, with its whole path."""
+    return list(_each([item], Path(), None, several=True))
+
+
+def _each(items: Sequence[Item], top: Path, width: int | None, *, several: bool) -> Iterator[str]:
+    for item in items:
+        who = _name(item.path, top)
+        if several and item.profile is not None:
+            who += f" [{item.profile.name}]"
+        yield from wrapped(f"{who}: {VERBS[item.disposition]}{_why(item)}", width)
+
+
+def _why(item: Item) -> str:
+    reason = without_path(printable(item.path), item.reason)
+    if not reason or reason.rstrip(".").lower() == VERBS[item.disposition]:
+        return ""
+    return f": {reason}"
+
+
+def _name(path: Path, top: Path) -> str:
+    return printable(path.relative_to(top) if path.is_relative_to(top) else path)
+
+
+def total(plan: IngestPlan) -> str:
+    """Return the closing sentence: counts, bytes before and after, and the time it will take."""
+    counts = [f"{count:,} {VERBS[kind]}" for kind, count in plan.counts().items()]
+    if not counts:
+        return "No videos found."
+    words = f"{', '.join(counts)}."
+    if plan.forecast.high > 0:
+        after = size_range(plan.output)
+        change = f"{size(plan.bytes_to_encode)} become {after}" if after else ""
+        words += f" {change or size(plan.bytes_to_process) + ' to process'};"
+        words += f" encoding will take {about((plan.forecast.low, plan.forecast.high))}."
+    return words
