@@ -13,6 +13,7 @@ from chaos.hostile_kit import in_time
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState
 from hevcq.errors import HevcqError, SourceUnreadable, UsageError, VerificationFailed
+from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.names import certificate_beside
 from hevcq.ports.catalog import Mode, PlacementState
@@ -108,7 +109,7 @@ def test_a_pipe_or_giant_as_certificate_at_a_target_is_a_strangers(tmp_path, mon
             sparse.truncate(8 * 2**30)
     monkeypatch.setattr(Certificate, "parse", lambda _text: pytest.fail("read whole"))
     assert (
-        in_time(lambda: inspect_target(target, made.source, len(made.original)))
+        in_time(lambda: inspect_target(target, made.source, len(made.original), Certificates()))
         is TargetState.STRANGER
     )
 

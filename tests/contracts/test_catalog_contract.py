@@ -182,3 +182,19 @@ def test_placements_are_paged_without_losing_or_doubling_any(catalog: Catalog) -
     found = [placement.job_id for placement in catalog.placements()]
 
     assert len(found) == len(set(found)) == 1_700
+
+
+def test_a_source_is_found_by_size_and_time_wherever_it_was(catalog: Catalog) -> None:
+    later = dataclasses.replace(MARK, mtime_ns=MARK.mtime_ns + 1)
+    copy = dataclasses.replace(MARK, inode=7, device=9)
+    catalog.record_placements(
+        [
+            placed(1, updated_at=1.0),
+            placed(2, source=Path("/elsewhere/2.mp4"), fingerprint=copy, updated_at=2.0),
+            placed(3, fingerprint=later),
+            placed(4, fingerprint=dataclasses.replace(MARK, size=11)),
+        ]
+    )
+
+    assert [each.job_id[-1] for each in catalog.alike(MARK)] == ["2", "1"]
+    assert [each.job_id[-1] for each in catalog.alike(later)] == ["3"]

@@ -93,6 +93,11 @@ class Catalog(ABC):
         """Return the placement of a job, or None if there is none."""
 
     @abstractmethod
+    def alike(self, fingerprint: Fingerprint) -> list[Placement]:
+        """Return the placements of sources with this size and modification time, wherever they are,
+        most recently updated first."""
+
+    @abstractmethod
     def placements(
         self,
         *,

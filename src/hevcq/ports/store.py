@@ -81,6 +81,12 @@ class Store(ABC):
         Raises BadKey, SourceGone, SourceChanged if the file changes meanwhile, Stopped.
         """
 
+    def follow(self, source: Source, path: Path) -> None:  # noqa: B027 - nothing to do for a copy
+        """Note that the library file of a linked source is at `path` now; ignored for any other file.
+
+        A store that holds a copy of each source ignores it.
+        """
+
     @abstractmethod
     def check(self, source: Source) -> None:
         """Raise SourceGone, SourceChanged or SourceUnreadable unless the source is unchanged."""

@@ -183,7 +183,8 @@ class IngestApplication:
         self._changes.start()
 
     def _plan_of(self, found: Iterable[Found | Rejected]) -> IngestPlan:
-        return self._session.plan(self._scanner.inspect(iter(found), self._signals.asked))
+        stop = self._signals.asked
+        return self._session.plan(self._scanner.inspect(iter(found), stop), stop)
 
     def _poll_s(self) -> float:
         return min(LOCAL_POLL_S, self._app.settings.poll_s) if self._embedded else FLEET_POLL_S

@@ -224,3 +224,23 @@ def test_a_relative_path_is_found_from_anywhere(store, tmp_path, monkeypatch) ->
 def test_a_source_of_another_bucket_is_not_known(store) -> None:
     with pytest.raises(SourceGone, match="not known"):
         store.check(source().model_copy(update={"bucket": "uploads"}))
+
+
+def test_a_linked_source_is_followed_to_its_new_path_and_to_no_other_file(
+    store, tmp_path: Path
+) -> None:
+    path, moved, other = (tmp_path / name for name in ("a.mp4", "moved.mp4", "other.mp4"))
+    path.write_bytes(b"clip")
+    source = store.accept(path, "TODO/all/a.mp4", moved=nothing, stop=STOP)
+    path.rename(moved)
+    other.write_bytes(b"clip")
+
+    for wrong in (other, path):
+        store.follow(source, wrong)
+        with pytest.raises(SourceGone):
+            store.check(source)
+    store.follow(source, moved)
+
+    store.check(source)
+    with store.fetch(source, tmp_path, moved=nothing, stop=STOP) as given:
+        assert given.path == moved

@@ -34,6 +34,15 @@ class MemoryCatalog(Catalog):
     def placement(self, job_id: str) -> Placement | None:
         return self._placements.get(job_id)
 
+    def alike(self, fingerprint: Fingerprint) -> list[Placement]:
+        found = [
+            p
+            for p in self._placements.values()
+            if p.fingerprint.size == fingerprint.size
+            and p.fingerprint.mtime_ns == fingerprint.mtime_ns
+        ]
+        return sorted(found, key=lambda p: (-p.updated_at, p.job_id))
+
     def placements(
         self,
         *,

@@ -59,6 +59,13 @@ class MemoryStore(Store):
             self._paths[LIBRARY_BUCKET, key] = path
         return Source(bucket=LIBRARY_BUCKET, key=key, version=version, size=size)
 
+    def follow(self, source: Source, path: Path) -> None:
+        with self._lock:
+            if (source.bucket, source.key) in self._paths and _fingerprint(path)[
+                1
+            ] == source.version:
+                self._paths[source.bucket, source.key] = path
+
     def check(self, source: Source) -> None:
         self._content(source)
 

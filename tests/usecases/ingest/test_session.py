@@ -13,6 +13,7 @@ from hevcq.cli.output import ingest_report as report
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
+from hevcq.library.certificates import Certificates
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.ports.ledger import JobFilter
@@ -267,21 +268,29 @@ def test_whose_a_file_at_a_target_is(bench: Bench) -> None:
     job = bench.queue(item)
     bench.work(job)
     target = bench.media / "a.hevc.mp4"
-    assert inspect_target(target, item.path, item.size) is TargetState.FREE
+    assert inspect_target(target, item.path, item.size, Certificates()) is TargetState.FREE
     bench.collector.collect(bench.done(job), NEVER)
 
-    assert inspect_target(target, item.path, item.size) is TargetState.OURS
-    assert inspect_target(target, item.path, item.size + 1) is TargetState.STRANGER
-    assert inspect_target(target, bench.media / "a.avi", item.size) is TargetState.TWIN
+    assert inspect_target(target, item.path, item.size, Certificates()) is TargetState.OURS
+    assert inspect_target(target, item.path, item.size + 1, Certificates()) is TargetState.STRANGER
+    assert (
+        inspect_target(target, bench.media / "a.avi", item.size, Certificates()) is TargetState.TWIN
+    )
     moved = bench.media / "moved"
     moved.mkdir()
     shutil.copyfile(target, moved / target.name)
-    assert inspect_target(moved / target.name, moved / "a.mp4", item.size) is TargetState.STRANGER
+    assert (
+        inspect_target(moved / target.name, moved / "a.mp4", item.size, Certificates())
+        is TargetState.STRANGER
+    )
     shutil.copyfile(item.path, moved / "a.mp4")
-    assert inspect_target(moved / target.name, moved / "a.mp4", item.size) is TargetState.OURS
+    assert (
+        inspect_target(moved / target.name, moved / "a.mp4", item.size, Certificates())
+        is TargetState.OURS
+    )
     target.write_bytes(b"other")
     target.write_bytes(b"other length")
-    assert inspect_target(target, item.path, item.size) is TargetState.STRANGER
+    assert inspect_target(target, item.path, item.size, Certificates()) is TargetState.STRANGER
 
 
 def test_want_of_space_is_told_when_it_begins_and_when_it_ends() -> None:

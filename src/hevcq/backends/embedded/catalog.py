@@ -37,6 +37,10 @@ keep_days = excluded.keep_days, state = excluded.state, detail = excluded.detail
 retained = excluded.retained, sha256 = excluded.sha256, updated_at = excluded.updated_at
 """  # noqa: S608 - constants only
 FIND = f"SELECT {COLUMNS} FROM placement WHERE job_id = ?"  # noqa: S608 - constants only
+ALIKE = (
+    f"SELECT {COLUMNS} FROM placement WHERE size = ? AND mtime_ns = ? "  # noqa: S608
+    "ORDER BY updated_at DESC, seq DESC"
+)
 BELOW = (
     "(source = :path OR (source >= :first AND source < :last)"
     " OR target = :path OR (target >= :first AND target < :last))"
@@ -131,6 +135,11 @@ class SqliteCatalog(Catalog):
         """Return the placement of a job, or None if there is none."""
         row = self._database.row(FIND, (job_id,))
         return None if row is None else _placement(row)
+
+    def alike(self, fingerprint: Fingerprint) -> list[Placement]:
+        """Look up by the index on size and modification time."""
+        rows = self._database.rows(ALIKE, (fingerprint.size, fingerprint.mtime_ns))
+        return [_placement(row) for row in rows]
 
     def placements(
         self,

@@ -28,7 +28,12 @@ CHECKED_BYTES = 64 * 1024 * 1024
 `check`, and wherever a query meets damage."""
 LOG_BYTES = 64 * 1024 * 1024
 
-SCRIPTS: tuple[str, ...] = ("001_jobs.sql", "002_subjobs.sql", "003_suspected_faults.sql")
+SCRIPTS: tuple[str, ...] = (
+    "001_jobs.sql",
+    "002_subjobs.sql",
+    "003_suspected_faults.sql",
+    "004_moved_files.sql",
+)
 """Script n brings version n-1 to version n; a new file runs them all. A script is a file in
 `sql/`, or SQL itself (anything with a space in it)."""
 

@@ -58,10 +58,20 @@ class UnusableFile:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnRendition:
+    """A rendition of hevcq's that a scan found; `size` is in bytes."""
+
+    path: Path
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One file for one profile (None: the file is unusable for any).
 
-    `size` is in bytes, `cpu` in CPU seconds, `output` in bytes of the rendition.
+    `size` is in bytes, `cpu` in CPU seconds, `output` in bytes of the rendition. `moved` is the
+    placement recorded for it under another path; `placement` is the one to record instead, None if
+    the video is queued as a new one.
     """
 
     path: Path
@@ -77,18 +87,22 @@ class Item:
     reason: str = ""
     cpu: Range | None = None
     output: Range | None = None
+    moved: Placement | None = None
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """What catalog and ledger record of a video's current bytes for one profile.
 
-    `gone`: the rendition is no longer where it was placed.
+    `gone`: the rendition is no longer where it was placed. `moved`: the placement as recorded, for a
+    video or a rendition that is at another path now.
     """
 
     placement: Placement | None = None
     job: JobRecord | None = None
     gone: bool = False
+    moved: Placement | None = None
 
 
 def decide(video: Video, profile: Profile, plan: Plan, known: Known, where: Destination) -> Item:
@@ -101,6 +115,8 @@ def decide(video: Video, profile: Profile, plan: Plan, known: Known, where: Dest
         profile=profile,
         fingerprint=video.fingerprint,
         info=video.info,
+        moved=known.moved,
+        placement=known.placement if known.moved is not None else None,
     )
     if known.job is not None:
         return _from_job(item, known, known.job, plan, where)

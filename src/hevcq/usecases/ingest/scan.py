@@ -27,13 +27,10 @@ from hevcq.library.scanning.scan import (
 )
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.encoder import Encoder
-from hevcq.usecases.ingest.decide import UnusableFile, Video
+from hevcq.usecases.ingest.decide import OwnRendition, UnusableFile, Video
 from hevcq.usecases.ingest.destinations import TargetState
+from hevcq.usecases.placement.moved import SECOND
 
-SILENT = frozenset({RejectionCause.OWN_RENDITION})
-"""Rejections that are not reported: hevcq's own renditions."""
-SECOND = 1_000_000_000
-"""Nanoseconds: copies keep modification times only to the second on some file systems."""
 _LIBRARY_VERSION = re.compile(r"[0-9]+-([0-9]+)-[0-9]+")
 """The version of a library file: size, modification time in nanoseconds, inode."""
 
@@ -47,7 +44,9 @@ class Scanner:
     chosen: Filter
     threads: int = 4
 
-    def scan(self, roots: Sequence[Path], stop: threading.Event) -> Iterator[Video | UnusableFile]:
+    def scan(
+        self, roots: Sequence[Path], stop: threading.Event
+    ) -> Iterator[Video | UnusableFile | OwnRendition]:
         """Yield every video below the roots with its facts, and every unusable file with the reason.
 
         Raises Stopped when `stop` is set, WorkerUnfit if nothing can be probed here.
@@ -56,7 +55,7 @@ class Scanner:
 
     def inspect(
         self, found: Iterator[Found | Rejected], stop: threading.Event
-    ) -> Iterator[Video | UnusableFile]:
+    ) -> Iterator[Video | UnusableFile | OwnRendition]:
         """Yield the facts of the files found."""
 
         def probe(path: Path) -> MediaInfo:
@@ -64,7 +63,9 @@ class Scanner:
 
         for each in probe_files(found, self.catalog, probe, threads=self.threads):
             if isinstance(each, Rejected):
-                if each.cause not in SILENT:
+                if each.cause is RejectionCause.OWN_RENDITION:
+                    yield OwnRendition(each.path, _size(each.path))
+                else:
                     yield UnusableFile(
                         each.path, _size(each.path), each.reason, each.cause in PROBLEMS
                     )
@@ -74,13 +75,13 @@ class Scanner:
 
 
 def inspect_target(
-    target: Path, source: Path, size: int, known: Certificates | None = None
+    target: Path, source: Path, size: int, certificates: Certificates
 ) -> TargetState:
     """Return what is at `target`, for the rendition of `source` with `size` bytes.
 
     OURS needs a valid certificate that names this rendition size and this source, so that an ingest
     with an empty data folder still finds earlier renditions, also in a library that was moved.
-    `known` are the certificates of this scan.
+    `certificates` are those of this scan.
     """
     if not _writable(target.parent):
         return TargetState.READ_ONLY
@@ -88,7 +89,6 @@ def inspect_target(
         facts = target.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return TargetState.FREE
-    certificates = Certificates() if known is None else known
     proofs = list(certificates.of_rendition(target, facts.st_size))
     if any(is_source(proof, source, size) for proof in proofs):
         return TargetState.OURS
@@ -101,8 +101,8 @@ def inspect_target(
 def is_source(proof: Certificate, source: Path, size: int) -> bool:
     """Return whether a certificate is of a rendition of the file at `source` with `size` bytes.
 
-    By its path in the library, else by its modification time, as rsync compares files, else by its
-    SHA-256, for which the file is read.
+    By its path in the library, else by its modification time to the nanosecond, else by its SHA-256,
+    for which the file is read.
     """
     if proof.source.size != size:
         return False
@@ -110,14 +110,18 @@ def is_source(proof: Certificate, source: Path, size: int) -> bool:
         return True
     try:
         version = _LIBRARY_VERSION.fullmatch(proof.source.version)
-        if (
-            version is not None
-            and int(version[1]) // SECOND == source.lstat().st_mtime_ns // SECOND
-        ):
+        made = 0 if version is None else int(version[1])
+        if made % SECOND and made == source.lstat().st_mtime_ns:
             return True
         return FileSystem().digest(source) == proof.source_sha256
     except OSError:
         return False
+
+
+def still_there(proof: Certificate, path: Path) -> bool:
+    """Return whether a certificate's source is at its old path still, and `path` is a second copy."""
+    old = Path("/", _tail(proof.source.key))
+    return old != path and _size(old) == proof.source.size
 
 
 def replacement_refusal(source: Path) -> str:

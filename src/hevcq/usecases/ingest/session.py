@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.domain.job import JobState
+from hevcq.domain.keys import LIBRARY_BUCKET
+from hevcq.domain.media.provenance import found_mark
 from hevcq.domain.planning.encode_plan import Planner
 from hevcq.domain.profile import Profile
+from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import same_bytes
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.usecases.context import Ports
@@ -25,6 +28,7 @@ from hevcq.usecases.ingest.decide import (
     IngestPlan,
     Item,
     Known,
+    OwnRendition,
     UnusableFile,
     Video,
     decide,
@@ -32,20 +36,24 @@ from hevcq.usecases.ingest.decide import (
     settle_targets,
     with_forecast,
 )
-from hevcq.usecases.ingest.destinations import Destination, InspectTarget
+from hevcq.usecases.ingest.destinations import Destination, TargetState
 from hevcq.usecases.ingest.disk_space import DiskSpace, DiskSpaceMonitor, enough_space
 from hevcq.usecases.ingest.enqueue import Enqueuer, Queued, by_file
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Rates
-from hevcq.usecases.ingest.scan import replacement_refusal
+from hevcq.usecases.ingest.scan import is_source, replacement_refusal, still_there
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
 from hevcq.usecases.ingest.track import JobTracker
 from hevcq.usecases.ingest.uploader import Uploader
 from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.placement.collect import Collector
+from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.placement.moved import RenditionFinder, at_its_new_path, moved_placement
 from hevcq.util.text import printable
 
 SCAN_REPORT_S = 0.5
 """Seconds between two reports of a scan; the first file is reported at once."""
+InspectTarget = Callable[[Path, Path, int, Certificates], TargetState]
+"""Called with target, source, the source's size in bytes, and the certificates of the scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +98,30 @@ class Ingest:
         self.uploader = Uploader(enqueuer, self.tracker, self.summary, emit, clock)
         self._space = DiskSpaceMonitor(request.disk_space, emit, clock)
 
-    def plan(self, found: Iterable[Video | UnusableFile]) -> IngestPlan:
-        """Return what to do with each file of a scan; changes nothing."""
+    def plan(
+        self,
+        found: Iterable[Video | UnusableFile | OwnRendition],
+        stop: threading.Event | None = None,
+    ) -> IngestPlan:
+        """Return what to do with each file of a scan; changes nothing.
+
+        Raises Stopped when `stop` is set while a moved file is read.
+        """
         self._say(EventName.SCAN_STARTED)
         known = placements_by_source(self._placements())
-        items: list[Item] = []
-        due = self._ports.clock.monotonic()
-        for number, each in enumerate(found, 1):
-            items.extend(self._items(each, known))
-            if self._ports.clock.monotonic() >= due:
-                due = self._ports.clock.monotonic() + SCAN_REPORT_S
-                self._say(EventName.SCAN_PROGRESS, counts={"files": number})
+        listed = list(self._listed(found))
+        finder = RenditionFinder(_renditions(listed), stop or threading.Event())
+        items = [item for each in listed for item in self._items(each, known, finder)]
         request = self._request
         live = {item.job_id for item in items if item.disposition is not Disposition.DONE}
         items.extend(self._unplaced(live))
-        settled = settle_targets(items, request.where, self._inspect_target)
+        certificates = Certificates(request.roots)
+        settled = settle_targets(
+            items,
+            request.where,
+            lambda target, source, size: self._inspect_target(target, source, size, certificates),
+        )
+        settled = [self._renamed(item, certificates, finder) for item in settled]
         plan = with_forecast(
             settled, request.rates, request.cores, request.workers, request.machine
         )
@@ -154,7 +171,8 @@ class Ingest:
         self.tracker.leave()
 
     def queue(self, items: Sequence[Item]) -> None:
-        """Hand the items that need work to the uploader."""
+        """Hand the items that need work to the uploader, and record what was moved."""
+        self._follow(items)
         self.uploader.submit(by_file([item for item in items if item.disposition in TO_PROCESS]))
 
     def start(self, stop: threading.Event) -> None:
@@ -190,15 +208,31 @@ class Ingest:
                 found.setdefault(placement.job_id, placement)
         return list(found.values())
 
+    def _listed(
+        self, found: Iterable[Video | UnusableFile | OwnRendition]
+    ) -> Iterator[Video | UnusableFile | OwnRendition]:
+        due = self._ports.clock.monotonic()
+        for number, each in enumerate(found, 1):
+            yield each
+            if self._ports.clock.monotonic() >= due:
+                due = self._ports.clock.monotonic() + SCAN_REPORT_S
+                self._say(EventName.SCAN_PROGRESS, counts={"files": number})
+
     def _items(
-        self, found: Video | UnusableFile, known: Mapping[tuple[Path, str], list[Placement]]
+        self,
+        found: Video | UnusableFile | OwnRendition,
+        known: Mapping[tuple[Path, str], list[Placement]],
+        finder: RenditionFinder,
     ) -> list[Item]:
+        if isinstance(found, OwnRendition):
+            return []
         if isinstance(found, UnusableFile):
             kind = Disposition.UNREADABLE if found.bad else Disposition.SKIP
             return [Item(path=found.path, size=found.size, disposition=kind, reason=found.reason)]
         items = []
         for profile in self._request.profiles:
-            facts = self._known(found, known.get((found.path, profile.name), []))
+            here = known.get((found.path, profile.name), [])
+            facts = self._known(found, here, finder) or self._moved(found, profile.name, finder)
             plan = self._request.planner(profile, found.info)
             item = decide(found, profile, plan, facts, self._request.where)
             replaces = self._request.where.mode is Mode.REPLACE
@@ -208,16 +242,95 @@ class Ingest:
             items.append(item)
         return items
 
-    def _known(self, video: Video, placements: Sequence[Placement]) -> Known:
+    def _known(
+        self, video: Video, placements: Sequence[Placement], finder: RenditionFinder
+    ) -> Known | None:
         for placement in placements:
             if same_bytes(placement.fingerprint, video.fingerprint):
                 job = self._ports.backend.ledger.get(placement.job_id)
-                return Known(placement, job, gone=not os.path.lexists(placement.target))
-        return Known()
+                return self._with_rendition(Known(placement, job), video, finder)
+        return None
+
+    def _moved(self, video: Video, profile: str, finder: RenditionFinder) -> Known:
+        """Return what is known of a video under the path that it had before."""
+        found = moved_placement(self._ports.catalog, video.path, video.fingerprint, profile)
+        job = None if found is None else self._ports.backend.ledger.get(found.placement.job_id)
+        if found is None or job is None:
+            return Known()
+        ended = job.state in {JobState.DONE, JobState.SKIPPED}
+        if not ended and not found.exact and job.source.bucket == LIBRARY_BUCKET:
+            return Known(moved=found.placement)  # the job's own file is gone: queue the copy
+        here = at_its_new_path(found.placement, video.path, video.root, video.fingerprint)
+        return self._with_rendition(Known(here, job, moved=found.placement), video, finder)
+
+    @staticmethod
+    def _with_rendition(known: Known, video: Video, finder: RenditionFinder) -> Known:
+        """Add where the placed rendition is now: at its target, renamed or moved too, or gone."""
+        placement, job = known.placement, known.job
+        if placement is None or (known.moved is None and os.path.lexists(placement.target)):
+            return known
+        was = placement if known.moved is None else known.moved
+        there = None
+        if placement.state is PlacementState.PLACED and job is not None and job.rendition:
+            there = finder.find(was, job.rendition.size, video.path)
+        if there is None:
+            return replace(known, gone=not os.path.lexists(placement.target))
+        return replace(known, placement=replace(placement, target=there), moved=was)
+
+    def _renamed(self, item: Item, certificates: Certificates, finder: RenditionFinder) -> Item:
+        """Return an item to encode as done if this library has its rendition under another name.
+
+        By the certificates alone: the data folder that made it may be another one.
+        """
+        replaces = self._request.where.mode is Mode.REPLACE
+        if item.disposition is not Disposition.QUEUE or item.profile is None or replaces:
+            return item
+        for proof in certificates.of_source(item.path, item.size):
+            mine = proof.profile == item.profile.name and not still_there(proof, item.path)
+            if mine and is_source(proof, item.path, item.size):
+                place = finder.by_content(proof.rendition_size, proof.rendition_sha256)
+                if place is not None:
+                    reason = f"Done earlier: {printable(place)}."
+                    return replace(item, disposition=Disposition.DONE, reason=reason, target=place)
+        return item
+
+    def _follow(self, items: Sequence[Item]) -> None:
+        """Record the new paths of moved videos, and let their jobs read from there."""
+        moved = [item for item in items if item.moved is not None]
+        if not moved:
+            return
+        catalog, backend = self._ports.catalog, self._ports.backend
+        with placement_lock(self._ports.data_dir):
+            for item in moved:
+                if item.moved is None:
+                    continue
+                if item.placement is not None:
+                    catalog.record_placements([item.placement])
+                    job = backend.ledger.get(item.placement.job_id)
+                    if job is not None:
+                        backend.store.follow(job.source, item.path)
+                    continue
+                words = f"Moved to {printable(item.path)}, and queued as a new file there."
+                backend.ledger.cancel(item.moved.job_id, words)
+                over = replace(item.moved, state=PlacementState.EXPIRED, detail=words)
+                catalog.record_placements([over])
 
     def _say(self, name: EventName, **fields: object) -> None:
         base = {"event": name, "at": self._ports.clock.now()}
         self._emit(IngestEvent.model_validate(base | fields))
+
+
+def _renditions(
+    listed: Iterable[Video | UnusableFile | OwnRendition],
+) -> Mapping[int, list[Path]]:
+    """Return the renditions of hevcq's that a scan found, by size in bytes."""
+    found: dict[int, list[Path]] = {}
+    for each in listed:
+        if isinstance(each, OwnRendition):
+            found.setdefault(each.size, []).append(each.path)
+        elif isinstance(each, Video) and found_mark(each.info) is not None:
+            found.setdefault(each.fingerprint.size, []).append(each.path)
+    return found
 
 
 def item_of(placement: Placement, profile: Profile) -> Item:

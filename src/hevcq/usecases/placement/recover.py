@@ -15,6 +15,7 @@ from hevcq.ports.catalog import UNPLACED, Catalog, PlacementState
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.collect import library_root_of
 from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.util.text import printable
 
 UNSETTLED = UNPLACED | {PlacementState.REPLACED}
@@ -45,6 +46,8 @@ def recover(ports: LibraryPorts, folders: Iterable[Path], emit: Listener) -> Non
 
     The error of one folder is emitted as an event; the others are still recovered.
     """
+    folders = list(folders)
+    follow_replaced(ports, folders)
     for folder in folders:
         swap = ports.open_swap(folder)
         try:

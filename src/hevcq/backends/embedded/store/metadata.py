@@ -17,7 +17,7 @@ from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.errors import source_error
 from hevcq.domain.job import Source
 from hevcq.domain.keys import LIBRARY_BUCKET, check_key
-from hevcq.errors import SourceChanged, SourceGone, SourceUnreadable
+from hevcq.errors import PermanentError, SourceChanged, SourceGone, SourceUnreadable
 from hevcq.ports.store import Publication, StoredObject
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
@@ -119,6 +119,15 @@ class Sources:
         # Not durable by itself: the publisher's commit that queues the source carries it along.
         self._database.change(LINK_SOURCE, values, durable=False)
         return source
+
+    def follow(self, source: Source, path: Path) -> None:
+        """Link a source to the new path of its file; do nothing if the file there is another one."""
+        try:
+            facts = _checked_facts(path.absolute())
+        except PermanentError:
+            return
+        if source.bucket == LIBRARY_BUCKET and _version(facts) == source.version:
+            self.accept(path, source.key)
 
     def path(self, source: Source) -> Path:
         """Return the source's file after checking that it is still the same version.

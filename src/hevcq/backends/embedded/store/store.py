@@ -74,6 +74,10 @@ class FileStore(Store):
         moved(source.size)
         return source
 
+    def follow(self, source: Source, path: Path) -> None:
+        """Link the source to the file's new path, if it is the same file."""
+        self._sources.follow(source, path)
+
     def check(self, source: Source) -> None:
         """Compare size, modification time and inode."""
         self._sources.path(source)

@@ -1,0 +1,158 @@
+"""Recognise videos and renditions that were renamed or moved, by content instead of path.
+
+A library may be moved (`mv videos videos2`), mounted elsewhere (a container's `/media`), copied to
+another disk, or renamed file by file by another program. What was done for a video then still holds.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hevcq.errors import HevcqError
+from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
+from hevcq.library.names import own_folder
+from hevcq.ports.catalog import (
+    UNPLACED,
+    Catalog,
+    Fingerprint,
+    Mode,
+    Placement,
+    PlacementState,
+)
+from hevcq.usecases.context import LibraryPorts
+from hevcq.usecases.placement.lock import placement_lock
+
+SECOND = 1_000_000_000
+"""Nanoseconds."""
+FOLLOWED = UNPLACED | {PlacementState.PLACED, PlacementState.UNDONE}
+"""States of placements that follow a moved video. A replaced or expired one has no source any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A placement recorded for a video at another path. `exact`: the same file, not only a copy."""
+
+    placement: Placement
+    exact: bool
+
+
+def moved_placement(
+    catalog: Catalog, path: Path, fingerprint: Fingerprint, profile: str
+) -> Moved | None:
+    """Return the placement of the video that is now at `path`, if it was recorded for another path.
+
+    Size, modification time and inode make it the same file; size and modification time to the
+    nanosecond make it a copy. A time of whole seconds proves nothing alone: segments of a recorder
+    have equal sizes, and copies of them equal times. A video still at its old path was not moved: the
+    file here is a second name or a second copy.
+    """
+    found = [
+        Moved(each, same_bytes(each.fingerprint, fingerprint))
+        for each in catalog.alike(fingerprint)
+        if each.profile == profile and each.state in FOLLOWED
+    ]
+    fine = fingerprint.mtime_ns % SECOND != 0
+    left = [
+        each
+        for each in found
+        if (each.exact or fine) and each.placement.source != path and not _there(each.placement)
+    ]
+    return max(left, key=lambda each: each.exact, default=None)
+
+
+def _there(placement: Placement) -> bool:
+    try:
+        now = fingerprint_of(os.lstat(placement.source))
+    except OSError:
+        return False
+    known = placement.fingerprint
+    return (now.size, now.mtime_ns) == (known.size, known.mtime_ns)
+
+
+class RenditionFinder:
+    """Finds a placed rendition that is no longer at its target, among the renditions of a scan.
+
+    `seen` are their paths by size in bytes.
+    """
+
+    def __init__(self, seen: Mapping[int, Iterable[Path]], stop: threading.Event) -> None:
+        self._seen = seen
+        self._fs = FileSystem(stop)
+
+    def find(self, placement: Placement, size: int, source: Path) -> Path | None:
+        """Return where the rendition of `size` bytes is, for a video that is now at `source`.
+
+        It is looked for at its old path, beside the video under its old and its new name, and by its
+        digest among the renditions of this scan. Raises Stopped.
+        """
+        old = placement.target
+        renamed = old.name
+        if old.name.startswith(placement.source.stem):
+            renamed = source.stem + old.name[len(placement.source.stem) :]
+        nearby = os.path.relpath(old.parent, placement.source.parent)
+        folder = Path(os.path.normpath(source.parent / nearby))
+        for path in (folder / renamed, folder / old.name, old):
+            if self._size(path) == size:
+                return path
+        return self.by_content(size, placement.sha256) if placement.sha256 else None
+
+    def by_content(self, size: int, sha256: str) -> Path | None:
+        """Return where this scan saw a rendition of `size` bytes with this digest. Raises Stopped."""
+        found = (path for path in self._seen.get(size, ()) if self._holds(path, sha256))
+        return next(found, None)
+
+    def _size(self, path: Path) -> int | None:
+        try:
+            facts = self._fs.lstat(path)
+        except OSError:
+            return None
+        return None if facts is None else facts.st_size
+
+    def _holds(self, path: Path, sha256: str) -> bool:
+        try:
+            return self._fs.digest(path) == sha256
+        except OSError:
+            return False
+
+
+def at_its_new_path(
+    placement: Placement, source: Path, root: Path, fingerprint: Fingerprint
+) -> Placement:
+    """Return the placement of a video that is at `source` now, below the library root `root`."""
+    if placement.mode is Mode.MIRROR:
+        # The output folder's records are found by the depth of the source below its root.
+        depth = len(placement.source.parent.relative_to(placement.root).parts)
+        root = (source.parent, *source.parents[1:])[min(depth, len(source.parents) - 1)]
+    return replace(placement, root=root, source=source, fingerprint=fingerprint)
+
+
+def follow_replaced(ports: LibraryPorts, folders: Iterable[Path]) -> None:
+    """Record the present paths of replaced videos whose library was moved: its own records hold them."""
+    for folder in folders:
+        if not (own_folder(folder) / "kept").is_dir():
+            continue
+        moved: list[Placement] = []
+        try:
+            for record in ports.open_swap(folder).kept():
+                known = ports.catalog.placement(record.job_id)
+                if known is None or known.source == record.source:
+                    continue
+                if known.state is PlacementState.REPLACED and not os.path.lexists(known.target):
+                    moved.append(
+                        replace(
+                            known,
+                            root=folder,
+                            source=record.source,
+                            target=record.target,
+                            retained=record.retained,
+                        )
+                    )
+        except (HevcqError, OSError):
+            pass  # a damaged record is reported by the recovery
+        if moved:
+            with placement_lock(ports.data_dir):
+                ports.catalog.record_placements(moved)

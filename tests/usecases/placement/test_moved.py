@@ -1,0 +1,237 @@
+"""A library that was moved, renamed or copied is done as it was: by content, not by path."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.job import JobState
+from hevcq.library.certificates import Certificates
+from hevcq.library.scanning.scan import Filter
+from hevcq.ports.catalog import Mode, PlacementState
+from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
+from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.scan import Scanner, inspect_target
+from hevcq.usecases.ingest.session import Ingest, IngestSetup
+from hevcq.usecases.placement.recover import recover
+from support.fakes.backend import HEVC
+from support.ingest.run import NEVER, Bench
+from support.ingest.values import encode_plan
+
+
+class Library:
+    """A media folder that is ingested, moved, and ingested again."""
+
+    def __init__(self, folder: Path, where: Destination) -> None:
+        self.bench = Bench(folder, where=where)
+        self.root = self.bench.media
+
+    def put(self, name: str, content: bytes) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def session(self) -> Ingest:
+        bench = self.bench
+        request = IngestSetup(
+            roots=(self.root,),
+            profiles=(HEVC,),
+            where=bench.where,
+            planner=lambda _profile, _info: encode_plan(),
+        )
+        return Ingest(bench.ports, request, bench.collector, bench.events.append, inspect_target)
+
+    def plan(self, ingest: Ingest | None = None) -> IngestPlan:
+        scanner = Scanner(self.bench.catalog, self.bench.encoder, Filter(), threads=1)
+        return (ingest or self.session()).plan(scanner.scan([self.root], NEVER))
+
+    def ingest(self, *, work: bool = True) -> dict[str, int]:
+        ingest = self.session()
+        plan = self.plan(ingest)
+        ingest.queue(plan.items)
+        ingest.summary.add_planned(plan)
+        for group in (plan.of(kind) for kind in (Disposition.QUEUE, Disposition.JOIN)):
+            for item in group:
+                ingest.uploader.step([item], NEVER)
+        for item in plan.of(Disposition.COLLECT):
+            ingest.uploader.step([item], NEVER)
+        if work:
+            for job in list(self.bench.backend.ledger.jobs(JobFilter())):
+                if job.state is JobState.QUEUED:
+                    self.bench.backend.store.check(job.source)
+                    self.bench.work(job, b"small " + job.source.source_id.encode())
+            ingest.step(NEVER)
+        return {outcome.value: count for outcome, count in ingest.summary.counts().items()}
+
+    def item(self, name: str) -> Item:
+        return next(item for item in self.plan().items if item.path == self.root / name)
+
+    def move(self, name: str = "videos2") -> None:
+        self.root = self.root.rename(self.root.with_name(name))
+
+    def forget(self) -> None:
+        """Lose the data folder."""
+        media, root = self.bench.media, self.root
+        media.mkdir(exist_ok=True)
+        folder = self.bench.folder / "new"
+        folder.mkdir()
+        self.bench = Bench(folder, where=self.bench.where)
+        self.root = root
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return Library(tmp_path, Destination(Mode.BESIDE))
+
+
+@pytest.fixture
+def done(library: Library) -> Library:
+    library.put("tv/a.mkv", b"first" * 100)
+    library.put("tv/b.mkv", b"second" * 100)
+    assert library.ingest() == {"placed": 2}
+    return library
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["known", "data folder lost"])
+def test_after_the_root_was_moved_everything_is_done(done: Library, *, lost: bool) -> None:
+    done.move()
+    if lost:
+        done.forget()
+
+    assert done.plan().counts() == {Disposition.DONE: 2}
+    assert done.ingest() == {"done_earlier": 2}
+    done.root = done.root.rename(done.root.with_name("videos3"))
+    assert done.ingest() == {"done_earlier": 2}
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["known", "data folder lost"])
+@pytest.mark.parametrize("names", [("A (2020).mkv", ""), ("A (2020).mkv", "A (2020).hevc.mp4"),
+                                   ("", "other.hevc.mp4"), ("x/A.mkv", "y/z.hevc.mp4")])  # fmt: skip
+def test_a_video_and_its_rendition_renamed_by_another_program_stay_done(
+    done: Library, names: tuple[str, str], *, lost: bool
+) -> None:
+    for old, new in zip(("a.mkv", "a.hevc.mp4"), names, strict=True):
+        if new:
+            path = done.root / "tv" / new
+            path.parent.mkdir(exist_ok=True)
+            (done.root / "tv" / old).rename(path)
+    if lost:
+        done.forget()
+
+    assert done.ingest() == {"done_earlier": 2}
+    rendition = done.root / "tv" / (names[1] or "a.hevc.mp4")
+    assert done.item(f"tv/{names[0] or 'a.mkv'}").reason.startswith(f"Done earlier: {rendition}")
+    assert len(list(done.bench.backend.ledger.jobs(JobFilter()))) == (0 if lost else 2)
+
+
+def test_a_copy_on_another_disk_is_done_too_and_a_second_name_is_not(done: Library) -> None:
+    copy = done.root.with_name("copy")
+    shutil.copytree(done.root, copy)
+    second = done.root / "tv/link.mkv"
+    os.link(done.root / "tv/a.mkv", second)
+    assert done.item("tv/link.mkv").disposition is Disposition.QUEUE
+    second.unlink()
+    shutil.rmtree(done.root)
+
+    done.root = copy
+    assert done.ingest() == {"done_earlier": 2}
+
+
+def test_another_video_of_the_same_size_in_the_moved_library_is_encoded(done: Library) -> None:
+    done.move()
+    (done.root / "tv/a.mkv").unlink()
+    (done.root / "tv/a.hevc.mp4").unlink()
+    done.put("tv/a.mkv", b"other" * 100)
+
+    assert done.plan().counts() == {Disposition.QUEUE: 1, Disposition.DONE: 1}
+
+
+def test_segments_of_equal_size_and_time_are_no_copies_of_one_another(library: Library) -> None:
+    first = library.put("1.mkv", b"first" * 100)
+    os.utime(first, ns=(0, 1_500_000_000 * 10**9))
+    assert library.ingest() == {"placed": 1}
+    first.rename(library.root.with_name("away.mkv"))
+    second = library.put("2.mkv", b"third" * 100)
+    os.utime(second, ns=(0, 1_500_000_000 * 10**9))
+
+    assert library.item("2.mkv").disposition is Disposition.QUEUE
+
+
+def test_what_is_queued_when_the_library_moves_is_encoded_once_from_its_new_path(
+    library: Library,
+) -> None:
+    library.put("a.mkv", b"first" * 100)
+    assert library.ingest(work=False) == {}
+    (job,) = library.bench.backend.ledger.jobs(JobFilter())
+
+    library.move()
+
+    assert library.ingest() == {"placed": 1}
+    (same,) = library.bench.backend.ledger.jobs(JobFilter())
+    assert (same.job_id, same.state) == (job.job_id, JobState.DONE)
+    assert (library.root / "a.hevc.mp4").is_file()
+
+
+def test_what_is_queued_when_the_library_is_copied_is_queued_anew_and_no_dead_letter(
+    library: Library,
+) -> None:
+    library.put("a.mkv", b"first" * 100)
+    library.ingest(work=False)
+    shutil.copytree(library.root, library.root.with_name("copy"))
+    shutil.rmtree(library.root)
+
+    library.root = library.root.with_name("copy")
+
+    assert library.ingest() == {"placed": 1}
+    states = sorted(job.state.value for job in library.bench.backend.ledger.jobs(JobFilter()))
+    assert states == ["dead", "done"]
+    assert library.plan().counts() == {Disposition.DONE: 1}
+
+
+def test_what_was_encoded_before_the_move_is_put_in_place_after_it(library: Library) -> None:
+    library.put("a.mkv", b"first" * 100)
+    library.ingest(work=False)
+    (job,) = library.bench.backend.ledger.jobs(JobFilter())
+    library.bench.work(job)
+
+    library.move()
+
+    assert library.plan().counts() == {Disposition.COLLECT: 1}
+    assert library.ingest() == {"placed": 1}
+    assert (library.root / "a.hevc.mp4").is_file()
+
+
+def test_a_replaced_video_in_a_moved_library_can_be_undone_by_its_job(tmp_path: Path) -> None:
+    library = Library(tmp_path, Destination(Mode.REPLACE))
+    library.put("a.mp4", b"first" * 100)
+    assert library.ingest() == {"placed": 1}
+    (job,) = library.bench.backend.ledger.jobs(JobFilter())
+
+    library.move()
+    recover(library.bench.ports, [library.root], library.bench.events.append)
+
+    placement = library.bench.catalog.placement(job.job_id)
+    assert placement is not None
+    assert placement.state is PlacementState.REPLACED
+    assert (placement.source, placement.root) == (library.root / "a.mp4", library.root)
+    assert placement.retained is not None
+    assert placement.retained.read_bytes() == b"first" * 100
+
+
+def test_a_mirror_stays_where_it_is_when_its_sources_move(tmp_path: Path) -> None:
+    library = Library(tmp_path, Destination(Mode.MIRROR, output=tmp_path / "out"))
+    library.put("tv/a.mkv", b"first" * 100)
+    assert library.ingest() == {"placed": 1}
+
+    library.move()
+
+    assert library.ingest() == {"done_earlier": 1}
+    rendition = tmp_path / "out/tv/a.hevc.mp4"
+    assert library.item("tv/a.mkv").reason.startswith(f"Done earlier: {rendition}")
+    size = rendition.stat().st_size
+    assert [p.profile for p in Certificates().of_rendition(rendition, size)] == ["hevc"]
