@@ -13,12 +13,12 @@ from hevcq.domain.profile import Bounds
 from hevcq.domain.verdict import Abandon, FailureClass, Skipped
 from hevcq.errors import Unavailable
 from hevcq.ffmpeg.process.child import Finished
-from hevcq.ffmpeg.verify import picture as verify_picture
+from hevcq.ffmpeg.verify import decode as verify_decode
+from hevcq.ffmpeg.verify.decode import complaints
 from hevcq.ffmpeg.verify.picture import (
     THUMB_HEIGHT,
     THUMB_WIDTH,
     Sample,
-    complaints,
     freeze_problem,
 )
 from hevcq.settings.model import Settings
@@ -111,14 +111,14 @@ def test_a_release_after_a_failure_keeps_the_failure_counted(tmp_path):
 def test_the_full_decode_asks_for_every_picture_and_every_sound(monkeypatch, tmp_path):
     seen = []
 
-    def run_child(argv, **_):
+    def stream_child(argv, **_):
         seen.append(argv)
         return Finished(0, b"", (), 0.1, 0.1)
 
-    monkeypatch.setattr(verify_picture, "run_child", run_child)
+    monkeypatch.setattr(verify_decode, "stream_child", stream_child)
     request = SimpleNamespace(output=tmp_path / "x.mkv", profile=SimpleNamespace(bounds=Bounds()))
-    verify_picture.decode_problems(
-        SimpleNamespace(ffmpeg="ffmpeg"), request, threading.Event(), deadline_s=1, on_line=print
+    verify_decode.decode_problems(
+        SimpleNamespace(ffmpeg="ffmpeg"), request, threading.Event(), None, deadline_s=1
     )
 
     (argv,) = seen

@@ -60,6 +60,10 @@ class GateResult(Frozen):
     outcome: Outcome
     detail: str = ""
     seconds: float = 0.0
+    digest: str = Field(
+        default="",
+        description="G8: SHA-256 of the thumbnails of all frames of the main video, as decoded",
+    )
 
 
 class Signature(Frozen):

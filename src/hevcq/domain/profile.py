@@ -91,8 +91,9 @@ class Preflight(StrEnum):
 
 
 class PictureMetric(StrEnum):
-    """The picture metric of gate G8."""
+    """Judge every frame by its thumbnail, also samples by SSIM, or nothing (gate G8)."""
 
+    FRAMES = "frames"
     SSIM = "ssim"
     OFF = "off"
 
@@ -215,14 +216,19 @@ class Gates(Frozen):
         description="G7: a rendition under this share of the source is held for review; the share "
         "falls with the pixels of a picture that is made smaller",
     )
-    picture_metric: PictureMetric = Field(default=PictureMetric.SSIM, description="G8: ssim or off")
+    picture_metric: PictureMetric = Field(
+        default=PictureMetric.FRAMES,
+        description="G8: frames compares every frame; ssim also requires the floor below of samples",
+    )
     picture_floor: float = Field(
-        default=0.88, ge=0, le=1, description="G8: the worst sample's lowest mean"
+        default=0.88, ge=0, le=1, description="G8 with ssim: the worst sample's lowest mean"
     )
     picture_samples: int = Field(
-        default=4, ge=1, le=64, description="G8: samples spread over the video"
+        default=4, ge=1, le=64, description="G8 with ssim: samples spread over the video"
     )
-    picture_sample_s: float = Field(default=1.0, gt=0, le=60, description="G8: length of a sample")
+    picture_sample_s: float = Field(
+        default=1.0, gt=0, le=60, description="G8 with ssim: length of a sample in seconds"
+    )
     drift_s: float = Field(
         default=0.1, gt=0, description="G5: largest change of a track's first or last time"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from hevcq.domain.certificate import GateResult, Outcome
@@ -13,6 +14,7 @@ from hevcq.domain.media.facts import Measurement, MediaInfo
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
+from hevcq.ffmpeg.command.thumbnails import thumbnail_files, thumbnail_outputs
 from hevcq.ffmpeg.doctor import INSTALL, require_supported_version, run_checks
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.process.child import run_child
@@ -89,7 +91,9 @@ class FfmpegEncoder(Encoder):
         job = FfmpegRun(self._tools, request, stop)
         with new_output(request), extracted_covers(job) as covers:
             command = encode_command(self._tools, request, covers)
-            return run_with_progress(job, command, request.duration_s, on_progress)
+            command += thumbnail_outputs(request)
+            report = run_with_progress(job, command, request.duration_s, on_progress)
+            return replace(report, thumbnails=thumbnail_files(request))
 
     def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
         """Read the video's packets once and index its key frames; see ports.encoder."""

@@ -50,13 +50,18 @@ class EncodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class EncodeReport:
-    """The result of an encode: wall and CPU time in seconds, and its error-level lines (for gate G1)."""
+    """The result of an encode: wall and CPU time in seconds, and its error-level lines (for gate G1).
+
+    `thumbnails` are files with a thumbnail of every encoded picture, one for each encoded video;
+    whoever owns the output's folder removes them with it.
+    """
 
     arguments: tuple[str, ...]
     seconds: float
     cpu_s: float
     stderr: tuple[str, ...]
     frames: int
+    thumbnails: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from hevcq.domain.media.facts import (
     VideoFacts,
 )
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.domain.profile import PictureMetric
 from hevcq.ffmpeg.verify.picture import Sample, freeze_problem, sample_times
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
 
@@ -231,7 +232,9 @@ def made(folder: Path, name: str, seconds: float, *options: str) -> Path:
 
 def judged(pair: Pair, output: Path | None = None) -> tuple[Gate, Outcome, str]:
     # Above the likeness of neighbouring pictures, so that a sample one frame apart cannot pass.
-    last = pair.judge(output, profile=pair.with_gates(picture_floor=0.9))[-1]
+    last = pair.judge(
+        output, profile=pair.with_gates(picture_floor=0.9, picture_metric=PictureMetric.SSIM)
+    )[-1]
     return last.gate, last.outcome, last.detail
 
 

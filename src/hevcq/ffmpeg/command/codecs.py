@@ -84,6 +84,10 @@ def _display(display: MasteringDisplay) -> str:
     )
 
 
+DEINTERLACE = "bwdif=mode=send_frame:parity=auto:deint=all"
+"""One frame per pair of fields keeps the frame count and times of the source."""
+
+
 def picture_filter(target: VideoTarget) -> str:
     """Return the filters that convert a decoded picture to the target's format; "" for none.
 
@@ -91,8 +95,7 @@ def picture_filter(target: VideoTarget) -> str:
     """
     filters = []
     if target.deinterlace:
-        # One frame per pair of fields keeps the frame count and times of the source.
-        filters.append("bwdif=mode=send_frame:parity=auto:deint=all")
+        filters.append(DEINTERLACE)
     if target.scale:
         filters.append(f"scale={target.width}:{target.height}:flags=bicubic")
         filters.append(f"setsar={target.sample_aspect.replace(':', '/')}")

@@ -20,6 +20,7 @@ from hevcq.errors import (
     WorkerUnfit,
 )
 from hevcq.ffmpeg.command.build import QUIET, cover_commands
+from hevcq.ffmpeg.command.thumbnails import MAX_RATE, RECORD_BYTES, thumbnail_files
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
@@ -63,7 +64,8 @@ def new_output(request: EncodeRequest) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        request.output.unlink(missing_ok=True)
+        for path in (request.output, *thumbnail_files(request)):
+            path.unlink(missing_ok=True)
         raise
 
 
@@ -94,7 +96,9 @@ def run_bounded(
     Raises the error that its exit means (see `exit_error`), LimitExceeded, EncoderStalled or Stopped.
     """
     request = job.request
-    limits = limits_of(request.profile.bounds, output_bytes=_most_bytes(request))
+    thumbnails = int((request.duration_s or 0.0) * MAX_RATE) * RECORD_BYTES
+    largest = max(_most_bytes(request), thumbnails)
+    limits = limits_of(request.profile.bounds, output_bytes=largest)
     try:
         finished = run_child(
             command,

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream
 from hevcq.domain.planning.encode_plan import StreamPlan
 from hevcq.domain.profile import PictureMetric
 from hevcq.errors import SourceGone, SourceUnreadable
+from hevcq.ffmpeg.command.thumbnails import encoded_videos
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.run.known_messages import Pass, message_text, unexpected_lines
-from hevcq.ffmpeg.run.progress import ProgressReader
+from hevcq.ffmpeg.verify.decode import EVERYTHING, Decoded, decode_problems, source_thumbnails
+from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
 from hevcq.ffmpeg.verify.picture import (
     Alignment,
     EncodedVideo,
     Sample,
     alignments,
-    decode_problems,
-    encoded_videos,
     freeze_problem,
     take_samples,
 )
@@ -69,7 +69,10 @@ def verify(
         except (SourceUnreadable, SourceGone) as error:
             outcome, detail = Outcome.FAILED, f"the output cannot be read: {error.message}"
         seconds = tools.clock.monotonic() - began
-        results.append(GateResult(gate=gate, outcome=outcome, detail=detail, seconds=seconds))
+        digest = gates.compared[0][1].digest if gate is Gate.G8 and gates.compared else ""
+        results.append(
+            GateResult(gate=gate, outcome=outcome, detail=detail, seconds=seconds, digest=digest)
+        )
         if outcome not in {Outcome.PASSED, Outcome.OFF}:
             break
     return tuple(results)
@@ -80,6 +83,13 @@ def _judged(problems: list[str]) -> Judged:
         return PASSED
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return Outcome.FAILED, message_text(problems[0]) + more
+
+
+def _said(facts: PictureFacts) -> str:
+    return (
+        f"{facts.frames} frames compared: luma {facts.mean:.2f} steps off on average,"
+        f" {facts.worst:.1f} at worst, {facts.detail:.0%} of sharp detail kept"
+    )
 
 
 @dataclass(slots=True)
@@ -95,6 +105,7 @@ class _Gates:
     made: Measurement = field(init=False)
     shown: PresentationTimes | None = None
     sampled: int = field(init=False, default=0)
+    compared: list[tuple[str, PictureFacts]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.began = self.tools.clock.monotonic()
@@ -181,42 +192,88 @@ class _Gates:
         return min(1.0, made / (source.width * source.height))
 
     def full_decode(self) -> Judged:
-        """G4: decode all video and audio of the output without an error."""
-        reader = ProgressReader(self.output.duration_s)
+        """G4: decode all video and audio of the output without an error.
 
-        def on_line(line: str) -> None:
-            state = reader.feed(line)
-            if state is not None:
-                self.on_progress(
-                    replace(
-                        state,
-                        fraction=state.fraction * DECODE_SHARE,
-                        out_time_s=state.out_time_s * DECODE_SHARE,
-                        speed=state.speed and state.speed * DECODE_SHARE,
-                    )
-                )
-
-        return _judged(
-            decode_problems(
-                self.tools, self.request, self.stop, deadline_s=self._left(), on_line=on_line
+        The thumbnails of its pictures are compared with the source's on the way, for G8.
+        """
+        videos = encoded_videos(self.request.plan)
+        if self.request.profile.gates.picture_metric is PictureMetric.OFF or not videos:
+            problems = decode_problems(
+                self.tools, self.request, self.stop, None, deadline_s=self._left()
             )
-        )
+            self._report(DECODE_SHARE)
+            return _judged(problems)
+        for number, kept in enumerate(videos):
+            problems = self._compared_decode(kept, EVERYTHING if number == 0 else ())
+            if problems:
+                return _judged(problems)
+            self._report(DECODE_SHARE * (number + 1) / len(videos))
+        return PASSED
+
+    def _compared_decode(self, kept: StreamPlan, maps: tuple[str, ...]) -> list[str]:
+        """Decode the output once, and compare one video's pictures on the way."""
+        stream = output_streams(self.request.plan, self.output)[kept.position or 0]
+        target = kept.video or self.request.plan.video
+        track = self.made.track(stream.index)
+        expected = max(1, track.packets if track is not None else 1)
+        with source_thumbnails(
+            self.tools, self.request, kept, self.stop, deadline_s=self._left()
+        ) as read:
+            crf = self.request.profile.video.crf
+            comparison = FrameComparison(read, target.width * target.height, crf)
+
+            def take(chunk: bytes) -> None:
+                comparison.feed(chunk)
+                if not self.compared:
+                    self._report(DECODE_SHARE * min(1.0, comparison.frames / expected))
+
+            problems = decode_problems(
+                self.tools,
+                self.request,
+                self.stop,
+                Decoded(stream.index, take),
+                deadline_s=self._left(),
+                maps=maps,
+            )
+            self.compared.append((comparison.close(), comparison.facts()))
+        return problems
+
+    def _report(self, fraction: float) -> None:
+        out_time_s = fraction * (self.output.duration_s or 0.0)
+        self.on_progress(EncodeProgress(fraction, out_time_s, frame=0, speed=None, size=0))
 
     def _report_sampled(self) -> None:
         """Report the samples' progress; a short video has fewer of them than its profile asks."""
         videos = len(encoded_videos(self.request.plan))
         wanted = max(1, videos * self.request.profile.gates.picture_samples)
-        fraction = DECODE_SHARE + (1 - DECODE_SHARE) * min(1.0, self.sampled / wanted)
-        out_time_s = fraction * (self.output.duration_s or 0.0)
-        self.on_progress(EncodeProgress(fraction, out_time_s, frame=0, speed=None, size=0))
+        self._report(DECODE_SHARE + (1 - DECODE_SHARE) * min(1.0, self.sampled / wanted))
 
     def picture(self) -> Judged:
-        """G8: require the SSIM floor of every sample, motion where the source moves, and intact seams."""
-        videos = encoded_videos(self.request.plan)
-        if self.request.profile.gates.picture_metric is PictureMetric.OFF or not videos:
+        """G8: judge every frame, at seams of chunks more closely, and samples by SSIM if asked for."""
+        metric = self.request.profile.gates.picture_metric
+        if metric is PictureMetric.OFF or not self.compared:
             return Outcome.OFF, ""
+        for problem, _ in self.compared:
+            if problem:
+                return Outcome.FAILED, problem
+        said = [_said(facts) for _, facts in self.compared]
+        if metric is PictureMetric.SSIM:
+            outcome, detail = self._sampled()
+            if outcome is not Outcome.PASSED:
+                return outcome, detail
+            said.append(detail)
+        if self.shown is not None:
+            target = self.request.plan.main_video.video or self.request.plan.video
+            video = target, self._video().index
+            for problem in seam_problems(self.tools, self.request, self.shown, video, self.stop):
+                if problem:
+                    return Outcome.FAILED, problem
+        return Outcome.PASSED, "; ".join(said)
+
+    def _sampled(self) -> Judged:
+        """Require the SSIM floor of every sample, and motion where the source moves."""
         worst = 1.0
-        for kept in videos:
+        for kept in encoded_videos(self.request.plan):
             samples = self._aligned_samples(kept)
             if isinstance(samples, tuple):
                 return samples
@@ -224,12 +281,6 @@ class _Gates:
             if still:
                 return Outcome.FAILED, still
             worst = min(worst, *(sample.ssim or 0.0 for sample in samples))
-        if self.shown is not None:
-            target = self.request.plan.main_video.video or self.request.plan.video
-            video = target, self._video().index
-            for problem in seam_problems(self.tools, self.request, self.shown, video, self.stop):
-                if problem:
-                    return Outcome.FAILED, problem
         return Outcome.PASSED, f"worst SSIM {worst:.4f} of the samples"
 
     def _aligned_samples(self, kept: StreamPlan) -> list[Sample] | Judged:

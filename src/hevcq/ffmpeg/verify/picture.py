@@ -1,6 +1,6 @@
-"""Gates G4 and G8: decode the whole output, and compare sampled pictures with the source.
+"""Gate G8, where the profile asks for SSIM: compare sampled pictures with the source.
 
-G8 takes samples spread over the video. Source and output are read from the same time; the source
+Samples are spread over the video. Source and output are read from the same time; the source
 passes the filters of the encode; libavfilter's ssim compares frame by frame. A thumbnail of each
 pair is kept as well, because a mean SSIM can hide a small frozen area: what moves in the source
 must move in the output.
@@ -12,17 +12,16 @@ import math
 import re
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hevcq.domain.media.facts import StreamKind, TrackMeasure
-from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.domain.media.facts import TrackMeasure
+from hevcq.domain.planning.encode_plan import StreamPlan, VideoTarget
 from hevcq.ffmpeg.command.codecs import compared_pixel_format, picture_filter
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.run.known_messages import Pass, unexpected_lines
 from hevcq.ports.encoder import VerifyRequest
 
 THUMB_WIDTH, THUMB_HEIGHT = 64, 36
@@ -97,45 +96,6 @@ def alignments(request: VerifyRequest) -> tuple[Alignment, ...]:
     return UNSHIFTED, *(Alignment(shift=shift) for shift in shifts), Alignment(preroll_s=PREROLL_S)
 
 
-def decode_problems(
-    tools: FfmpegTools,
-    request: VerifyRequest,
-    stop: threading.Event,
-    *,
-    deadline_s: float,
-    on_line: Callable[[str], None],
-) -> list[str]:
-    """G4: decode all video and audio of the output; every error line is a problem.
-
-    With x265's `hash=1` (encoder_params) each picture carries its MD5, and the decoder compares it:
-    a single flipped bit in any picture is found. Without it most flips in HEVC decode to a wrong
-    picture without an error.
-    """
-    argv = [
-        tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-xerror",
-        "-progress", "pipe:1", "-stats_period", "1",
-        "-err_detect:v", "crccheck", *input_options(str(request.output)),
-        "-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base", "-1",
-        "-f", "null", "-",
-    ]  # fmt: skip
-    done = run_child(
-        argv,
-        stop=stop,
-        limits=limits_of(request.profile.bounds),
-        on_line=on_line,
-        deadline_s=deadline_s,
-    )
-    return complaints(done)
-
-
-def complaints(done: Finished) -> list[str]:
-    """Return the errors of a decoding child: its unexpected lines, or its exit code."""
-    lines = list(unexpected_lines(done.stderr, Pass.DECODE))
-    if done.returncode != 0 and not lines:
-        lines = [f"decoding ended with exit code {done.returncode}"]
-    return lines
-
-
 def sample_times(
     length_s: float, count: int, sample_s: float, keys: Sequence[Sequence[float]] = ()
 ) -> list[float]:
@@ -165,15 +125,6 @@ def _cheapest(begin: float, middle: float, end: float, keys: Sequence[Sequence[f
         return round(sum(behind(known, time) for known in keys if known), 3), abs(time - middle)
 
     return min(times, key=cost)
-
-
-def encoded_videos(plan: EncodePlan) -> tuple[StreamPlan, ...]:
-    """Return the kept video tracks that were encoded rather than copied."""
-    return tuple(
-        kept
-        for kept in plan.kept
-        if kept.kind is StreamKind.VIDEO and kept.action is not Action.COPY
-    )
 
 
 def take_samples(

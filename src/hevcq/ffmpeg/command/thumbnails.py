@@ -1,0 +1,107 @@
+"""Let ffmpeg write a thumbnail of every picture that it decodes or encodes anyway.
+
+A thumbnail is four planes of 16x9 bytes: luma and both chroma planes of the whole picture, and the
+sharp detail in one sixteenth of it. The sixteenth moves on with every frame, so that all of the
+picture is looked at without filtering all of it. A wrong picture is wrong at 16x9 as well; the
+noise that encoders remove is not there, because each value is the mean of many pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hevcq.domain.media.facts import StreamKind
+from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.domain.profile import PictureMetric
+from hevcq.ffmpeg.command.codecs import DEINTERLACE, picture_filter
+from hevcq.ports.encoder import EncodeRequest
+
+WIDTH, HEIGHT = 16, 9
+CELLS = WIDTH * HEIGHT
+"""Values in a plane of a thumbnail."""
+RECORD_BYTES = 4 * CELLS
+"""Bytes of a thumbnail: the planes Y, U and V, then detail."""
+MAX_RATE = 240
+"""Frames per second up to which a file of thumbnails is not called too large."""
+_TILES = 4
+_FULL = "in_range=full:out_range=full"
+RAW = ("-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-f", "rawvideo")
+"""Options of an output of thumbnails. Its times are frame numbers: ffmpeg complains of equal ones."""
+
+
+def encoded_videos(plan: EncodePlan) -> tuple[StreamPlan, ...]:
+    """Return the kept video tracks that are encoded rather than copied."""
+    return tuple(
+        kept
+        for kept in plan.kept
+        if kept.kind is StreamKind.VIDEO and kept.action is not Action.COPY
+    )
+
+
+def thumbnail_files(request: EncodeRequest) -> tuple[Path, ...]:
+    """Return the files of thumbnails beside the output, one for each encoded video; () if not wanted."""
+    if request.profile.gates.picture_metric is PictureMetric.OFF:
+        return ()
+    name = request.output.name
+    places = range(len(encoded_videos(request.plan)))
+    return tuple(request.output.with_name(f"{name}.thumbnails{place}") for place in places)
+
+
+def thumbnail_outputs(request: EncodeRequest) -> list[str]:
+    """Return the options that let the encode write the thumbnails of the pictures it encodes."""
+    options = []
+    for kept, path in zip(encoded_videos(request.plan), thumbnail_files(request), strict=False):
+        graph = source_graph(kept.video or request.plan.video)
+        options += thumbnail_output(kept.source_index, graph, f"file:{path}")
+    return options
+
+
+def thumbnail_output(stream: int, graph: str, target: str) -> list[str]:
+    """Return the options of one more output: the thumbnails of a stream of the first input."""
+    return ["-map", f"0:{stream}", "-filter:v", graph, *RAW, target]
+
+
+def source_graph(target: VideoTarget, before: str = "") -> str:
+    """Return the filters that turn decoded source pictures into the thumbnails of what is encoded.
+
+    `before` are filters that choose the pictures. A picture that is only scaled is not scaled for
+    this as well: means stay the same, and of the detail only the sixteenth that is looked at is
+    scaled.
+    """
+    plain_scale = target.scale and not (target.pad_right or target.pad_bottom)
+    if plain_scale:
+        ahead = DEINTERLACE if target.deinterlace else ""
+        tile = f"scale={tile_side(target.width)}:{tile_side(target.height)}:flags=bicubic"
+    else:
+        ahead, tile = picture_filter(target), ""
+    return _graph([word for word in (before, ahead) if word], tile)
+
+
+def output_graph() -> str:
+    """Return the filters that turn the rendition's decoded pictures into thumbnails."""
+    return _graph([], "")
+
+
+def tile_side(length: int) -> int:
+    """Return a side of the part whose detail is measured; a multiple of 4 suits every chroma format."""
+    return max(4, length // (4 * _TILES) * 4)
+
+
+def _graph(ahead: list[str], scaled: str) -> str:
+    side = f"max(4\\,floor({{}}/{4 * _TILES})*4)"
+    width, height = side.format("iw"), side.format("ih")
+    across, down = f"mod(n\\,{_TILES})*ow", f"mod(floor(n/{_TILES})\\,{_TILES})*oh"
+    tile = [f"crop={width}:{height}:{across}:{down}"]
+    tile += [word for word in (scaled,) if word]
+    tile += ["format=yuv444p", "extractplanes=y", "split[t][s]"]
+    halved = f"scale=iw/2:ih/2:flags=bicubic:{_FULL}"
+    return ";".join(
+        [
+            ",".join([*ahead, "settb=1/1000", "setpts=N", "split[a][b]"]),
+            f"[a]scale={WIDTH}:{HEIGHT}:flags=area,format=yuv444p,extractplanes=y+u+v[y][u][v]",
+            f"[b]{','.join(tile)}",
+            f"[s]{halved},scale=iw*2:ih*2:flags=bicubic:{_FULL}[d]",
+            f"[t][d]blend=all_mode=difference,lut=y=val*val/4,scale={WIDTH}:{HEIGHT}:flags=area:{_FULL}[e]",
+            "[y][u][v][e]vstack=inputs=4",
+        ]
+    )

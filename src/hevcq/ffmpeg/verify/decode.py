@@ -1,0 +1,121 @@
+"""Gate G4: decode the whole output; the same decode yields the thumbnails that G8 judges."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.planning.encode_plan import StreamPlan
+from hevcq.ffmpeg.command.build import source_input
+from hevcq.ffmpeg.command.thumbnails import (
+    encoded_videos,
+    output_graph,
+    source_graph,
+    thumbnail_output,
+)
+from hevcq.ffmpeg.inputs import FfmpegTools, input_options
+from hevcq.ffmpeg.process.child import Finished, stream_child
+from hevcq.ffmpeg.process.limits import limits_of
+from hevcq.ffmpeg.run.known_messages import Pass, unexpected_lines
+from hevcq.ports.encoder import VerifyRequest
+
+EVERYTHING = ("-map", "0:v?", "-map", "0:a?")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Where the thumbnails of one video stream of the output go as it is decoded."""
+
+    stream: int
+    take: Callable[[bytes], None]
+
+
+def decode_problems(
+    tools: FfmpegTools,
+    request: VerifyRequest,
+    stop: threading.Event,
+    decoded: Decoded | None,
+    *,
+    deadline_s: float,
+    maps: tuple[str, ...] = EVERYTHING,
+) -> list[str]:
+    """G4: decode all video and audio of the output; every error line is a problem.
+
+    With x265's `hash=1` (encoder_params) each picture carries its MD5, and the decoder compares it:
+    a single flipped bit in any picture is found. Without it most flips in HEVC decode to a wrong
+    picture without an error.
+    """
+    argv = [
+        tools.ffmpeg, "-v", "error", "-nostdin", "-nostats", "-xerror",
+        "-err_detect:v", "crccheck", *input_options(str(request.output)),
+    ]  # fmt: skip
+    if maps:
+        argv += [*maps, "-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "null", "-"]
+    if decoded is not None:
+        argv += thumbnail_output(decoded.stream, output_graph(), "pipe:1")
+    done = stream_child(
+        argv,
+        stop=stop,
+        limits=limits_of(request.profile.bounds),
+        on_chunk=decoded.take if decoded is not None else _ignore,
+        deadline_s=deadline_s,
+    )
+    return complaints(done)
+
+
+def _ignore(_chunk: bytes) -> None:
+    """Ignore output."""
+
+
+def complaints(done: Finished) -> list[str]:
+    """Return the errors of a decoding child: its unexpected lines, or its exit code."""
+    lines = list(unexpected_lines(done.stderr, Pass.DECODE))
+    if done.returncode != 0 and not lines:
+        lines = [f"decoding ended with exit code {done.returncode}"]
+    return lines
+
+
+@contextmanager
+def source_thumbnails(
+    tools: FfmpegTools,
+    request: VerifyRequest,
+    kept: StreamPlan,
+    stop: threading.Event,
+    *,
+    deadline_s: float,
+) -> Iterator[Callable[[int], bytes]]:
+    """Yield a reader of the thumbnails of the source's pictures.
+
+    They are those that the encode wrote, or else the source is decoded for them: no encode is known
+    when two files are compared.
+    """
+    place = encoded_videos(request.plan).index(kept)
+    files: tuple[Path, ...] = request.report.thumbnails
+    if place < len(files) and files[place].is_file():
+        with files[place].open("rb", buffering=1 << 16) as file:
+            yield file.read
+        return
+    with tempfile.TemporaryFile() as file:
+        target = kept.video or request.plan.video
+        argv = [
+            tools.ffmpeg, "-v", "error", "-nostdin", "-nostats",
+            *source_input(request.location, request.info),
+            *thumbnail_output(kept.source_index, source_graph(target), "pipe:1"),
+        ]  # fmt: skip
+        stream_child(
+            argv,
+            stop=stop,
+            limits=limits_of(request.profile.bounds),
+            on_chunk=lambda chunk: _write(file.write, chunk),
+            deadline_s=deadline_s,
+        )
+        file.seek(0)
+        yield file.read
+
+
+def _write(write: Callable[[bytes], int], chunk: bytes) -> None:
+    write(chunk)

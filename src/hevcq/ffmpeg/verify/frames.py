@@ -1,0 +1,334 @@
+"""Judge the picture by the thumbnails of every frame of source and rendition. Pure.
+
+Each frame is compared with its own source frame and with that frame's neighbours; colours are
+fitted over seconds; sharp detail is added up over the whole video. The limits are from 17 clips
+(animation, people, phones, grain, dark, static, black and white, fades) encoded at CRF 20, 28 and
+36 and then damaged; docs/reliability-damage.md has the figures on both sides of each limit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from heapq import nlargest
+from operator import mul, sub
+
+from hevcq.ffmpeg.command.thumbnails import CELLS, RECORD_BYTES
+
+COLOURS = 3 * CELLS
+MAX_RMS = 12.0
+"""Luma difference of a frame (root mean square over its cells, in 8-bit steps) that is a wrong
+picture whatever the source shows; honest ones reach 2.3."""
+MAX_RMS_UNLIKE = 4.0
+"""The same for a frame that differs from its source by more than half of what the source varies."""
+MAX_CELL = 32.0
+"""Largest difference of one cell; honest ones reach 8."""
+NOISE_STEPS = 60.0
+"""Noise per pixel, in steps, that an encoder may remove; a cell's mean holds it divided by the root
+of its pixels. Added to the limits of a frame, where it counts only for very small pictures."""
+MAX_LUMA, MAX_CHROMA = 2.0, 2.5
+"""Mean absolute difference over a segment; honest ones reach 0.9 and 1.1."""
+MAX_LEVEL = 1.25
+"""Mean luma difference over a segment that is explained by brightness and contrast: 7 % darker has 2
+to 17, honest encodes 0.75 at most."""
+MAX_ANGLE = 0.1
+"""Turn of the hue in radians: 12 degrees are 0.2, honest encodes reach 0.06."""
+MIN_COLOURS = 2.0
+"""Spread of chroma, in steps, below which a turn of the hue is neither measured nor visible."""
+MAX_MATRIX = 0.45
+"""Mean luma difference explained by chroma alone: colours that were converted by another matrix."""
+MATRIX_SHARE, MATRIX_STRENGTH = 0.6, 0.08
+"""Least share of the luma difference that chroma must explain, and of the chroma that is found in luma:
+BT.601 taken for BT.709 has 0.24."""
+MIN_MOTION = 0.5
+"""Difference of neighbouring source frames (root mean square, in steps) from which they can be told apart."""
+MISPLACED, MISPLACED_OVER_NOISE = 0.8, 1.0
+"""Share of the way from a frame to its neighbour, and that way as a multiple of the coding noise, from
+which the rendition shows the neighbour: honest frames reach 0.5 of the noise at that share."""
+RUN_SHARE, RUN_OVER_NOISE = 0.55, 0.85
+RUN_WINDOW, RUN_FRAMES = 12, 6
+"""Of so many frames so many are nearer to the same neighbour, if what follows a dropped frame is early."""
+MIN_DETAIL, MIN_KEPT = 6.0, 0.16
+"""Sharp detail of the source from which it is judged, and the least share of it that must be left: half
+resolution keeps 0.13 at most, CRF 28 0.27 and more even of grain."""
+MAX_GREY, MIN_TINT = -0.75, 0.8
+"""Change of the strength of colour, and the chroma in steps from which it is judged."""
+MAX_JUDGED_CRF = 32.0
+"""Above this rate factor encoders give up detail as a blur does."""
+SEGMENT_FRAMES = 96
+"""Frames whose colours are fitted together."""
+FIT_EVERY = 6
+TOP_CELLS = 7
+"""Cells of a frame, those with most detail in the source, whose detail is added up."""
+
+Plane = list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """What the comparison found: frames compared, digest of the rendition's thumbnails, differences.
+
+    `mean` and `worst` are luma differences in 8-bit steps; `detail` is the share of sharp detail
+    that is left (1.0 if the source has none to speak of).
+    """
+
+    frames: int
+    digest: str
+    mean: float
+    worst: float
+    detail: float
+
+
+@dataclass(slots=True)
+class _Segment:
+    """Sums over the fitted frames of a segment: products of colours, and of colours and differences."""
+
+    first: int = 0
+    frames: int = 0
+    fitted: int = 0
+    absolute: list[float] = field(default_factory=lambda: [0.0] * 3)
+    products: list[list[float]] = field(default_factory=lambda: [[0.0] * 4 for _ in range(4)])
+    answers: list[list[float]] = field(default_factory=lambda: [[0.0] * 4 for _ in range(3)])
+
+
+class FrameComparison:
+    """Compares thumbnails frame by frame as the rendition is decoded.
+
+    `read` returns the next bytes of the source's thumbnails. `pixels` is the size of the picture.
+    """
+
+    def __init__(self, read: Callable[[int], bytes], pixels: int, crf: float) -> None:
+        self._read = read
+        self._slack = NOISE_STEPS / math.sqrt(max(1.0, pixels / CELLS))
+        self._judges_detail = crf <= MAX_JUDGED_CRF
+        self._rest = b""
+        self._digest = hashlib.sha256()
+        self._frames = 0
+        self._problem = ""
+        self._ahead = b""
+        self._step: list[int] = []
+        self._segment = _Segment()
+        self._kept = [0, 0]
+        self._total, self._worst = 0.0, 0.0
+        self._near: dict[int, deque[int]] = {
+            -1: deque(maxlen=RUN_FRAMES),
+            1: deque(maxlen=RUN_FRAMES),
+        }
+
+    @property
+    def frames(self) -> int:
+        """The frames compared so far."""
+        return self._frames
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the rendition's thumbnails."""
+        data = self._rest + chunk
+        whole = len(data) - len(data) % RECORD_BYTES
+        self._rest = data[whole:]
+        self._digest.update(memoryview(data)[:whole])
+        for begin in range(0, whole, RECORD_BYTES):
+            self._frame(data[begin : begin + RECORD_BYTES])
+
+    def close(self) -> str:
+        """Compare what is left; return the first problem found, as a clause, or ""."""
+        self._end_segment()
+        if not self._problem and len(self._source()) == RECORD_BYTES:
+            self._note(f"the picture ends after {self._frames} frames, before the source's")
+        if not self._problem and self._rest:
+            self._note("the decoded pictures end inside a frame")
+        if not self._problem and self._judges_detail and self.detail < MIN_KEPT:
+            self._note(
+                f"only {self.detail:.0%} of the source's sharp detail is left: it is blurred"
+            )
+        return self._problem
+
+    @property
+    def detail(self) -> float:
+        """The share of the source's sharp detail that is left."""
+        source, made = self._kept
+        if source < MIN_DETAIL * TOP_CELLS * max(1, self._frames):
+            return 1.0
+        return made / source
+
+    def facts(self) -> PictureFacts:
+        """Return what was found."""
+        mean = self._total / max(1, self._frames)
+        return PictureFacts(
+            self._frames, self._digest.hexdigest(), mean, self._worst, min(1.0, self.detail)
+        )
+
+    def _note(self, problem: str) -> None:
+        self._problem = self._problem or problem
+
+    def _source(self) -> bytes:
+        if self._ahead:
+            record, self._ahead = self._ahead, b""
+            return record
+        return self._read(RECORD_BYTES)
+
+    def _frame(self, made: bytes) -> None:
+        if self._problem:
+            self._frames += 1
+            return
+        source = self._source()
+        if len(source) != RECORD_BYTES:
+            self._note(f"the picture has more frames than the {self._frames} that were encoded")
+            return
+        self._ahead = self._read(RECORD_BYTES)
+        off = list(map(sub, made[:COLOURS], source[:COLOURS]))
+        self._judge_alone(source, off)
+        self._judge_place(source, off)
+        self._collect(source, made, off)
+        self._frames += 1
+        if self._segment.frames >= SEGMENT_FRAMES:
+            self._end_segment()
+
+    def _judge_alone(self, source: bytes, off: Plane) -> None:
+        luma = off[:CELLS]
+        squares = sum(map(mul, luma, luma))
+        rms = math.sqrt(squares / CELLS)
+        cell = max(map(abs, off))
+        self._worst = max(self._worst, rms)
+        if rms <= MAX_RMS_UNLIKE + self._slack and cell <= MAX_CELL:
+            return
+        plane = source[:CELLS]
+        total = sum(plane)
+        varies = sum(map(mul, plane, plane)) - total * total / CELLS
+        unlike = squares > 0.5 * varies
+        if rms > MAX_RMS + self._slack or (unlike and rms > MAX_RMS_UNLIKE + self._slack):
+            self._note(f"frame {self._frames} is another picture (luma is {rms:.1f} steps off)")
+        elif cell > MAX_CELL + 3 * self._slack:
+            self._note(f"frame {self._frames} differs in a part by {cell} steps")
+
+    def _judge_place(self, source: bytes, off: Plane) -> None:
+        """Look whether the frame is rather the one before or after its own."""
+        back = [-value for value in self._step]
+        self._step = []
+        if len(self._ahead) == RECORD_BYTES:
+            self._step = list(map(sub, self._ahead[:COLOURS], source[:COLOURS]))
+        noise = sum(map(mul, off, off))
+        for direction, step in ((-1, back), (1, self._step)):
+            energy = sum(map(mul, step, step)) if step else 0
+            if energy < MIN_MOTION * MIN_MOTION * COLOURS:
+                continue
+            share = sum(map(mul, off, step)) / energy
+            if share < RUN_SHARE:
+                continue
+            rest = max(0.01 * COLOURS, noise - share * share * energy)
+            over_noise = math.sqrt(energy / rest)
+            if share >= MISPLACED and over_noise >= MISPLACED_OVER_NOISE:
+                self._misplaced(self._frames, direction)
+            elif over_noise >= RUN_OVER_NOISE:
+                self._count_near(direction)
+
+    def _count_near(self, direction: int) -> None:
+        near = self._near[direction]
+        near.append(self._frames)
+        if len(near) == RUN_FRAMES and near[-1] - near[0] < RUN_WINDOW:
+            self._misplaced(near[0], direction)
+
+    def _misplaced(self, frame: int, direction: int) -> None:
+        word = "before" if direction < 0 else "after"
+        self._note(f"frame {frame} shows the source's frame {word} it: one was dropped or doubled")
+
+    def _collect(self, source: bytes, made: bytes, off: Plane) -> None:
+        part = self._segment
+        part.frames += 1
+        sizes = [sum(map(abs, off[at : at + CELLS])) / CELLS for at in (0, CELLS, 2 * CELLS)]
+        for plane, size in enumerate(sizes):
+            part.absolute[plane] += size
+        self._total += sizes[0]
+        detail, left = source[COLOURS:], made[COLOURS:]
+        for cell in nlargest(TOP_CELLS, range(CELLS), detail.__getitem__):
+            self._kept[0] += detail[cell]
+            self._kept[1] += left[cell]
+        if self._frames % FIT_EVERY == 0:
+            self._fit(source, off)
+
+    def _fit(self, source: bytes, off: Plane) -> None:
+        part = self._segment
+        part.fitted += CELLS
+        planes = [
+            [1] * CELLS,
+            [value - 126 for value in source[:CELLS]],
+            [value - 128 for value in source[CELLS : 2 * CELLS]],
+            [value - 128 for value in source[2 * CELLS : COLOURS]],
+        ]
+        for row in range(4):
+            for column in range(row, 4):
+                product = sum(map(mul, planes[row], planes[column]))
+                part.products[row][column] += product
+                if row != column:
+                    part.products[column][row] += product
+        for plane in range(3):
+            differences = off[plane * CELLS : (plane + 1) * CELLS]
+            for column in range(4):
+                part.answers[plane][column] += sum(map(mul, differences, planes[column]))
+
+    def _end_segment(self) -> None:
+        part, self._segment = self._segment, _Segment(first=self._frames)
+        if part.frames and not self._problem:
+            for problem in _segment_problems(part, self._slack / 2):
+                self._note(f"{problem} from frame {part.first} on")
+                return
+
+
+def _segment_problems(part: _Segment, slack: float) -> Iterator[str]:
+    luma, blue, red = (value / part.frames for value in part.absolute)
+    if luma > MAX_LUMA + slack:
+        yield f"luma is {luma:.1f} steps off"
+    if max(blue, red) > MAX_CHROMA + slack:
+        yield f"colours are {max(blue, red):.1f} steps off"
+    if not part.fitted:
+        return
+    mean = [[value / part.fitted for value in row] for row in part.products]
+    fits = [
+        solved([row[:] for row in mean], [value / part.fitted for value in answers])
+        for answers in part.answers
+    ]
+    offset, gain = fits[0][0], fits[0][1]
+    level = math.sqrt(max(0.0, offset**2 + 2 * offset * gain * mean[0][1] + gain**2 * mean[1][1]))
+    if level > MAX_LEVEL:
+        yield f"brightness is {level:.1f} steps off"
+    by_chroma = _explained(mean, fits[0])
+    strength = math.hypot(fits[0][2], fits[0][3])
+    if strength > MATRIX_STRENGTH and by_chroma > max(MAX_MATRIX, MATRIX_SHARE * luma):
+        yield "colours were converted by another matrix"
+    for plane in (2, 3):
+        if mean[plane][plane] > MIN_TINT**2 and fits[plane - 1][plane] < MAX_GREY:
+            yield "colour is lost"
+    spread = math.sqrt(max(0.0, (mean[2][2] + mean[3][3]) / 2))
+    angle = abs(fits[2][2] - fits[1][3]) / 2
+    if spread > MIN_COLOURS and angle > MAX_ANGLE:
+        yield f"the hue is turned by {math.degrees(angle):.0f} degrees"
+
+
+def _explained(mean: list[list[float]], fit: list[float]) -> float:
+    """Return the luma difference, root mean square, that a fit explains by the two chroma planes."""
+    blue, red = fit[2], fit[3]
+    square = blue**2 * mean[2][2] + 2 * blue * red * mean[2][3] + red**2 * mean[3][3]
+    return math.sqrt(max(0.0, square))
+
+
+def solved(matrix: list[list[float]], right: list[float]) -> list[float]:
+    """Solve the normal equations of a fit, damped so that planes that hardly vary explain nothing."""
+    size = len(right)
+    for row in range(size):
+        matrix[row][row] += 0.25 if row else 1e-6
+    for column in range(size):
+        pivot = max(range(column, size), key=lambda row: abs(matrix[row][column]))
+        matrix[column], matrix[pivot] = matrix[pivot], matrix[column]
+        right[column], right[pivot] = right[pivot], right[column]
+        for row in range(column + 1, size):
+            factor = matrix[row][column] / matrix[column][column]
+            for place in range(column, size):
+                matrix[row][place] -= factor * matrix[column][place]
+            right[row] -= factor * right[column]
+    answer = [0.0] * size
+    for row in reversed(range(size)):
+        known = sum(matrix[row][place] * answer[place] for place in range(row + 1, size))
+        answer[row] = (right[row] - known) / matrix[row][row]
+    return answer

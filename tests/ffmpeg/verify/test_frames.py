@@ -1,0 +1,235 @@
+"""G8 compares every frame: wrong pictures are caught wherever they are, honest noise is not."""
+
+from __future__ import annotations
+
+import io
+import random
+from dataclasses import replace
+
+import pytest
+
+from ffmpeg.verify.conftest import Pair, encoded, ffmpeg, make_source
+from ffmpeg.verify.test_damage import COPY, SAME_TIMES, X265, caught
+from hevcq.domain.certificate import Gate, Outcome
+from hevcq.ffmpeg.command.thumbnails import CELLS, RECORD_BYTES
+from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
+
+PIXELS = 1280 * 720
+
+
+def pictures(count: int, *, seed: int = 1, speed: float = 3.0) -> list[bytes]:
+    """Make thumbnails of a picture that moves by `speed` steps a frame, with colours and detail."""
+    chance = random.Random(seed)
+    still = [chance.randint(40, 200) for _ in range(3 * CELLS)]
+    way = [chance.uniform(-1, 1) for _ in range(3 * CELLS)]
+    detail = bytes(chance.randint(20, 90) for _ in range(CELLS))
+
+    def moved(value: float) -> int:
+        return max(0, min(255, round(value)))
+
+    return [
+        bytes(moved(a + speed * frame * b) for a, b in zip(still, way, strict=True)) + detail
+        for frame in range(count)
+    ]
+
+
+def coded(frames: list[bytes], *, noise: float = 0.6, seed: int = 2) -> list[bytes]:
+    """Return the thumbnails after an honest encode: a little noise, some detail gone."""
+    chance = random.Random(seed)
+
+    def cell(place: int, value: int) -> int:
+        if place >= 3 * CELLS:
+            return value * 6 // 10
+        return max(0, min(255, round(value + chance.gauss(0, noise))))
+
+    return [bytes(cell(place, value) for place, value in enumerate(one)) for one in frames]
+
+
+def compared(
+    source: list[bytes], made: list[bytes], *, crf: float = 24, pixels: int = PIXELS
+) -> tuple[str, PictureFacts]:
+    comparison = FrameComparison(io.BytesIO(b"".join(source)).read, pixels, crf)
+    data = b"".join(made)
+    for begin in range(0, len(data), 1000):
+        comparison.feed(data[begin : begin + 1000])
+    return comparison.close(), comparison.facts()
+
+
+def changed(frame: bytes, planes: slice, change) -> bytes:
+    """Change the cells of a slice by `change(place, value)`."""
+    cells = list(frame)
+    for place in range(*planes.indices(len(cells))):
+        cells[place] = max(0, min(255, round(change(place, cells[place]))))
+    return bytes(cells)
+
+
+LUMA, BLUE, RED = slice(0, CELLS), slice(CELLS, 2 * CELLS), slice(2 * CELLS, 3 * CELLS)
+SOURCE = pictures(30)
+
+
+def test_an_honest_encode_is_told_apart_from_nothing_and_has_its_digest():
+    problem, facts = compared(SOURCE, coded(SOURCE))
+    _, again = compared(SOURCE, coded(SOURCE))
+    _, other = compared(SOURCE, coded(SOURCE, seed=3))
+
+    assert problem == ""
+    assert facts.frames == 30
+    assert 0 < facts.mean < 1
+    assert facts.digest == again.digest != other.digest
+
+
+def test_one_other_frame_is_told():
+    made = coded(SOURCE)
+    made[17] = bytes([16] * CELLS + [128] * 2 * CELLS + [0] * CELLS)
+    assert compared(SOURCE, made)[0].startswith("frame 17 is another picture")
+
+
+def test_a_wrong_part_of_a_frame_is_told():
+    made = coded(SOURCE)
+    made[3] = changed(made[3], slice(40, 43), lambda _, value: value + 50)
+    assert compared(SOURCE, made)[0].startswith("frame 3 differs in a part by 5")
+
+
+def test_a_doubled_frame_is_told():
+    made = coded([*SOURCE[:12], SOURCE[11], *SOURCE[13:]])
+    assert compared(SOURCE, made)[0].startswith("frame 12 shows the source's frame before it")
+
+
+def test_a_dropped_frame_is_told_although_a_later_one_is_doubled():
+    made = coded(SOURCE[:8] + SOURCE[9:20] + SOURCE[19:])
+    assert len(made) == len(SOURCE)
+    assert compared(SOURCE, made)[0].startswith("frame 8 shows the source's frame after it")
+
+
+def test_frames_a_step_early_are_told_by_many_where_one_proves_nothing():
+    slow = pictures(40, speed=1.7)
+    assert compared(slow, coded(slow, noise=1.0))[0] == ""
+    assert "one was dropped or doubled" in compared(slow, coded(slow[1:] + slow[-1:], noise=1.0))[0]
+
+
+def test_a_still_picture_shows_no_order_and_is_no_problem():
+    still = pictures(30, speed=0.0)
+    assert compared(still, coded(still))[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("planes", "change", "words"),
+    [
+        (LUMA, lambda _, value: value - 1.6, "brightness is"),
+        (LUMA, lambda _, value: 126 + (value - 126) * 0.96, "brightness is"),
+        (slice(CELLS, 3 * CELLS), lambda _, value: 128 + (value - 128) * 0.2, "colour"),
+        (BLUE, lambda _, value: value + 6, "colours are"),
+    ],
+    ids=["darker", "flatter", "nearly grey", "bluer"],
+)
+def test_changed_colours_are_told(planes, change, words):
+    muted = [changed(f, slice(CELLS, 3 * CELLS), lambda _, v: 128 + (v - 120) / 5) for f in SOURCE]
+    made = [changed(frame, planes, change) for frame in coded(muted)]
+    assert words in compared(muted, made)[0]
+
+
+def test_a_turned_hue_and_another_matrix_are_told_apart_from_noise():
+    muted = [changed(f, slice(CELLS, 3 * CELLS), lambda _, v: 128 + (v - 120) / 12) for f in SOURCE]
+    turned, matrix = [], []
+    for source, made in zip(muted, coded(muted), strict=True):
+        red = [value - 128 for value in source[RED]]
+        blue = [value - 128 for value in source[BLUE]]
+        turned.append(changed(made, BLUE, lambda p, v, r=red: v - 0.2 * r[p - CELLS]))
+        matrix.append(changed(made, LUMA, lambda p, v, r=red, b=blue: v - 0.2 * r[p] - 0.12 * b[p]))
+
+    assert compared(muted, coded(muted))[0] == ""
+    assert "the hue is turned" in compared(muted, turned)[0]
+    assert "another matrix" in compared(muted, matrix)[0]
+
+
+def test_a_blurred_picture_is_told_unless_the_profile_asks_for_as_little():
+    made = [
+        frame[: 3 * CELLS] + bytes(value // 10 for value in frame[3 * CELLS :]) for frame in SOURCE
+    ]
+    assert "it is blurred" in compared(SOURCE, made)[0]
+    assert compared(SOURCE, made, crf=40)[0] == ""
+
+
+def test_a_source_without_detail_cannot_lose_it():
+    soft = [frame[: 3 * CELLS] + bytes([3] * CELLS) for frame in SOURCE]
+    made = [frame[: 3 * CELLS] + bytes(CELLS) for frame in SOURCE]
+    problem, facts = compared(soft, made)
+    assert (problem, facts.detail) == ("", 1.0)
+
+
+def test_a_picture_that_ends_early_or_late_is_told():
+    made = coded(SOURCE)
+    assert "ends after 29 frames" in compared(SOURCE, made[:-1])[0]
+    assert "more frames than the 29" in compared(SOURCE[:-1], made)[0]
+    broken = [*made[:-1], made[-1][: RECORD_BYTES // 2]]
+    assert compared(SOURCE[:-1], broken)[0] == "the decoded pictures end inside a frame"
+
+
+def test_the_noise_that_a_tiny_picture_loses_is_expected():
+    chance = random.Random(5)
+    noisy = [changed(f, LUMA, lambda _, v: v + chance.gauss(0, 6)) for f in pictures(30, speed=0)]
+    clean = coded(pictures(30, speed=0))
+    assert compared(noisy, clean, pixels=64 * 36)[0] == ""
+    assert compared(noisy, clean)[0] != ""
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory) -> Pair:
+    """Encode 2 s of a picture that moves as a whole, in colour and with fine detail."""
+    folder = tmp_path_factory.mktemp("moving")
+    picture = (
+        "testsrc2=size=640x360:rate=25:duration=2,hue=s=0.4,eq=contrast=0.7,"
+        "rotate=a=n/60:ow=320:oh=180,noise=alls=3"
+    )
+    return encoded(make_source(folder, "moving.mkv", picture=picture, extra=("-t", "2")), folder)
+
+
+DROPPED = "select=not(eq(n\\,10)),setpts=N/25/TB,loop=loop=1:size=1:start=40,setpts=N/25/TB"
+DOUBLED = "select=not(eq(n\\,10)),setpts=N/25/TB,loop=loop=1:size=1:start=10,setpts=N/25/TB"
+CRAFTED = {
+    "a black tail": "drawbox=c=black:t=fill:enable=gt(n\\,44)",
+    "grey": "hue=s=0",
+    "hue turned": "hue=h=12",
+    "matrix mixed up": "colormatrix=bt601:bt709",
+    "7 % darker": "lutyuv=y=val-17",
+    "half resolution": "scale=160:90,scale=320:180",
+    "dropped and doubled later": DROPPED,
+    "neighbour doubled": DOUBLED,
+    "one black frame": "drawbox=c=black:t=fill:enable=eq(n\\,30)",
+    "five black frames": "drawbox=c=black:t=fill:enable=between(n\\,30\\,34)",
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_a_crafted_picture_is_caught(moving, tmp_path, name):
+    target = tmp_path / "spoilt.mkv"
+    ffmpeg("-i", moving.good, *COPY, *X265, "-filter:v", CRAFTED[name], *SAME_TIMES, target)
+    assert caught(moving.judge(target)) is Gate.G8
+
+
+def test_the_same_picture_encoded_once_more_is_no_damage(moving, tmp_path):
+    target = tmp_path / "again.mkv"
+    ffmpeg("-i", moving.good, *COPY, *X265, *SAME_TIMES, target)
+    *_, last = moving.judge(target)
+    assert last.outcome is Outcome.PASSED, last.detail
+    assert "50 frames compared" in last.detail
+    assert len(last.digest) == 64
+
+
+def test_two_files_are_compared_without_the_thumbnails_of_an_encode(moving, tmp_path):
+    alone = replace(moving.request.report, thumbnails=())
+    compared_alone, after_encode = moving.judge(report=alone)[-1], moving.judge()[-1]
+    assert compared_alone.outcome is Outcome.PASSED
+    assert compared_alone.detail == after_encode.detail
+    target = tmp_path / "spoilt.mkv"
+    ffmpeg("-i", moving.good, *COPY, *X265, "-filter:v", "hue=h=20", *SAME_TIMES, target)
+    assert caught(moving.judge(target, report=alone)) is Gate.G8
+
+
+def test_grain_at_a_high_rate_is_no_damage(tmp_path):
+    grain = "testsrc2=size=320x180:rate=25:duration=2,eq=contrast=0.6,noise=alls=24:allf=t"
+    extra = ("-t", "2", "-crf", "4")
+    *_, last = encoded(
+        make_source(tmp_path, "grain.mkv", picture=grain, extra=extra), tmp_path
+    ).judge()
+    assert last.outcome is Outcome.PASSED, last.detail
