@@ -125,6 +125,33 @@ def examine(folder: str, node: str, now: float, alive: Callable[[int], bool]) ->
     return True, f"{len(living)} well: {busy} jobs running, {handled} handled."
 
 
+def count(folder: str, node: str, now: float, alive: Callable[[int], bool]) -> int:
+    """Return how many worker processes show signs of life in a folder of health files.
+
+    Those of this node must exist. Of other nodes (containers that share the folder) the age of the
+    file decides; `now` is in wall seconds.
+    """
+    mine = {name for pid, name in _files(folder, node) if alive(pid)}
+    gone = {name for _, name in _files(folder, node)} - mine
+    try:
+        names = sorted(set(os.listdir(folder)) - gone)
+    except OSError:
+        return 0
+    return sum(_is_fresh(os.path.join(folder, name), now) for name in names)
+
+
+def _is_fresh(file: str, now: float) -> bool:
+    """Return whether a health file was written in the last STALE_S seconds, by a worker that goes on."""
+    if not file.endswith(".json"):
+        return False
+    try:
+        with open(file, encoding="ascii") as content:
+            vitals = json.load(content)
+        return abs(now - vitals["written"]) <= STALE_S and not vitals["stopping"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def judge(vitals: Mapping[str, float], now: float) -> str:
     """Return a sentence about the fault of a process, or an empty string if it is healthy.
 

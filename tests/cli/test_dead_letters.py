@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.output.status_table import NO_WORKER
 from hevcq.domain.job import JobState
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.queue import Selection
@@ -136,7 +137,7 @@ def test_redrive_sends_letters_back_with_their_failures_forgiven(hevcq, farm):
     ran = hevcq("redrive", "--dlq")
 
     assert ran.code == 0
-    assert ran.err == "1 redriven.\n"
+    assert ran.err == f"1 redriven.\n{NO_WORKER}\n"
     assert letters(farm) == []
     record = farm.app.backend.ledger.get(job.job_id)
     assert (record.state, record.failures) == (JobState.QUEUED, 0)
@@ -190,7 +191,7 @@ def test_redrive_takes_only_letters_older_than_an_age(hevcq, farm):
     assert (young.out, young.err) == ("", "No matching dead letter.\n")
     assert wrong.code == ExitCode.USAGE
     assert "neither a duration nor a date" in wrong.err
-    assert old.err == "1 redriven.\n"
+    assert old.err == f"1 redriven.\n{NO_WORKER}\n"
 
 
 def test_a_long_redrive_says_how_far_it_is(hevcq, farm):
@@ -199,7 +200,7 @@ def test_a_long_redrive_says_how_far_it_is(hevcq, farm):
 
     ran = hevcq("redrive", "--dlq")
 
-    assert ran.err.splitlines() == ["25 of about 26 dead letters.", "26 redriven."]
+    assert ran.err.splitlines() == ["25 of about 26 dead letters.", "26 redriven.", NO_WORKER]
 
 
 def test_redrive_by_job_takes_that_job_alone(hevcq, farm):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from hevcq import health
 from hevcq.backends.embedded.migrations import SCRIPTS
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import status_table as status_text
@@ -156,3 +160,50 @@ def test_a_name_without_a_job_is_a_usage_error_beside_the_jobs_that_are_there(he
     assert "a.mp4" in ran.out
     assert ran.err == "hevcq: No job for /nope; `hevcq ingest` queues new files.\n"
     assert hevcq("status", "/nope", "--json").code == ExitCode.USAGE
+
+
+def test_a_job_whose_worker_was_killed_is_interrupted_and_not_nearly_done(hevcq, farm):
+    _path, (job,) = farm.queued("a.mp4")
+    script = (
+        "import sys; from pathlib import Path; from hevcq.wiring.app import open_app\n"
+        "from hevcq.settings.model import Settings\n"
+        "from hevcq.domain.job import Phase, Progress\n"
+        "app = open_app(Settings(data_dir=Path(sys.argv[1]))); b = app.backend\n"
+        "job = b.ledger.get(sys.argv[2])\n"
+        "fence = b.ledger.claim(job.source, 'hevc', owner=b.owner, lease_s=600).fence\n"
+        "p = Progress(phase=Phase.ENCODE, percent=41.6, speed=1.2, eta_s=38)\n"
+        "b.ledger.progress(job.job_id, fence, p)\n"
+        "import os; os.kill(os.getpid(), 9)\n"
+    )
+    command = [sys.executable, "-c", script, str(farm.app.settings.data_dir), job.job_id]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -9
+
+    text = hevcq("status").out
+    (found,) = hevcq("status", "--json").lines
+
+    (line,) = [line for line in text.splitlines() if "a.mp4" in line]
+    assert "interrupted" in line
+    assert "38s" not in text
+    assert "1 job was interrupted: the worker died." in text
+    assert "No worker is running on this data folder: start one with `hevcq worker`" in text
+    (running,) = found["running"]
+    assert (running["alive"], running["eta_s"], found["workers"]) == (False, None, 0)
+
+
+def test_a_worker_that_runs_is_counted_and_a_killed_one_is_not(hevcq, farm, data_dir):
+    farm.queued("a.mp4")
+    clock, gone = farm.app.clock, subprocess.Popen(["true"])
+    gone.wait()
+
+    def shows(node: str, pid: int, **facts: object) -> None:
+        vitals = {"written": clock.now(), "stopping": False, **facts}
+        health.write(health.file_of(str(data_dir), node, pid), vitals)
+
+    shows(health.node(), gone.pid)
+    shows("container", 1, written=clock.now() - 200)
+    assert "No worker is running" in hevcq("status").out
+
+    shows("container", 7)
+    shows(health.node(), os.getpid())
+    assert hevcq("status", "--json").lines[0]["workers"] == 2
+    assert "No worker is running" not in hevcq("status").out

@@ -124,6 +124,15 @@ class App:
 
         return Ports(self.catalog, self.clock, self.settings.data_dir, self.backend)
 
+    def workers_running(self) -> int | None:
+        """Return the number of worker processes on this data folder; None for a fleet."""
+        from hevcq import health
+
+        if self.settings.backend != "embedded":
+            return None
+        folder = health.folder_of(str(self.settings.data_dir))
+        return health.count(folder, health.node(), self.clock.now(), health.running)
+
     def close(self) -> None:
         """Close everything that was opened; idempotent."""
         self.__dict__.pop("catalog", None)

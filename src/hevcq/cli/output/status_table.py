@@ -15,6 +15,10 @@ QUEUE_COLUMNS: tuple[str, ...] = (
     *("queued", "running", "done", "skipped", "dead"),
     *("ready", "in flight", "delayed", "dead letters"),
 )
+NO_WORKER = (
+    "No worker is running on this data folder: start one with `hevcq worker`, or run your"
+    " `hevcq ingest` again."
+)
 STATES = ("queued", "running", "done", "skipped", "dead")
 
 
@@ -30,11 +34,25 @@ def lines(status: Mapping[str, Any], width: int | None = None) -> list[str]:
         rows = [_running(job) for job in status["running"]]
         columns = ("job", "profile", "phase", "done", "speed", "left", "source")
         out += ["", *fit(columns, rows, width)]
+    out += _troubles(status)
     dead = sum(queue["dead_letters"] for queue in status["queues"])
     if dead:
         plural = "s" if dead > 1 else ""
         out += ["", f"{dead} dead letter{plural}: run `hevcq dead-letters list`."]
     return out
+
+
+def _troubles(status: Mapping[str, Any]) -> list[str]:
+    """Return sentences about jobs whose worker died, and about work that no worker does."""
+    left = sum(not job["alive"] and not job["chunks"] for job in status["running"])
+    waiting = sum(queue["ready"] + queue["delayed"] for queue in status["queues"])
+    out = []
+    if left:
+        jobs = "1 job was" if left == 1 else f"{left} jobs were"
+        out.append(f"{jobs} interrupted: the worker died. The next worker takes it up again.")
+    if status["workers"] == 0 and (waiting or left):
+        out.append(NO_WORKER)
+    return ["", *out] if out else []
 
 
 def duration(seconds: float | None) -> str:
@@ -63,6 +81,8 @@ def _queue(queue: Mapping[str, Any]) -> tuple[str, ...]:
 def _running(job: Mapping[str, Any]) -> tuple[str, ...]:
     speed = f"{job['speed']:.2f}x" if job["speed"] is not None else "-"
     phase = job["phase"] or "-"
+    if not job["alive"]:
+        phase = "waiting" if job.get("chunks") else "interrupted"
     if job.get("chunks"):
         phase += f" {job['chunks_done']}/{job['chunks']} chunks"
     return (

@@ -11,6 +11,7 @@ from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, Limit, OfClass, OfJob, ProfileNames
 from hevcq.cli.output import table as render
+from hevcq.cli.output.status_table import NO_WORKER
 from hevcq.errors import UsageError
 from hevcq.settings.profile_files import pick
 
@@ -68,8 +69,11 @@ def redrive(
         request = RedriveRequest(wanted, who=current_user(), dry_run=dry_run, rate=rate)
         counts = _carry_out(app, cli, request, signals.asked, as_json=as_json)
         stopped = signals.asked.is_set()
+        idle = counts.get("redriven", 0) > 0 and app.workers_running() == 0
     said = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in counts.items())
     cli.say(f"{said}." if said else "No matching dead letter.")
+    if idle:
+        cli.say(NO_WORKER)
     if stopped:
         raise typer.Exit(ExitCode.INTERRUPTED)
 

@@ -10,6 +10,7 @@ from hevcq.cli.context import cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson, ProfileNames
 from hevcq.cli.output import table as render
+from hevcq.cli.output.status_table import NO_WORKER
 from hevcq.cli.queue.redrive import current_user
 from hevcq.domain.job import SETTLED, JobState
 from hevcq.domain.keys import INBOX
@@ -80,6 +81,9 @@ def reprocess(
             word = done.result.value
             render.emit_result("reprocess", done.job, word, done.detail, as_json=as_json)
             seen.append(done)
+        idle = app.workers_running() == 0
+    if idle and any(done.result is ReprocessResult.QUEUED for done in seen):
+        cli.say(NO_WORKER)
     if not seen:
         cli.say(NOTHING_FAILED if failed or missing else NO_MATCH)
     if (not seen and not (failed or missing)) or any(

@@ -35,7 +35,8 @@ class QueueStatus:
 class RunningStatus:
     """One running job; for a split video also its chunks and how many are done.
 
-    `percent` is that of the phase, 0 to 100; `speed` is 1 at real time.
+    `percent` is that of the phase, 0 to 100; `speed` is 1 at real time. `alive` is whether a worker
+    holds it: one that was killed leaves it running in the ledger until another worker takes it up.
     """
 
     job_id: str
@@ -48,23 +49,33 @@ class RunningStatus:
     owner: str
     chunks: int = 0
     chunks_done: int = 0
+    alive: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The status at one moment (`at` in wall seconds)."""
+    """The status at one moment (`at` in wall seconds).
+
+    `workers` is the number of worker processes on this data folder, None for a fleet.
+    """
 
     at: float
     queues: tuple[QueueStatus, ...]
     running: tuple[RunningStatus, ...]
+    workers: int | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return the documented JSON form."""
         return {"type": "status", **asdict(self)}
 
 
-def overview(backend: Backend, clock: Clock, *, limit: int = 100) -> Overview:
-    """Count every queue and state, and list at most `limit` running jobs; raises StorageError or Unavailable."""
+def overview(
+    backend: Backend, clock: Clock, *, limit: int = 100, workers: int | None = None
+) -> Overview:
+    """Count every queue and state, and list at most `limit` running jobs.
+
+    Raises StorageError or Unavailable.
+    """
     counts = backend.ledger.counts()
     queues = []
     for name in sorted({*backend.queues, *(profile for profile, _ in counts)}):
@@ -83,8 +94,8 @@ def overview(backend: Backend, clock: Clock, *, limit: int = 100) -> Overview:
             )
         )
     jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT})))
-    running = tuple(_running(backend, job) for job in itertools.islice(jobs, limit))
-    return Overview(at=clock.now(), queues=tuple(queues), running=running)
+    running = tuple(_running(backend, job, clock.now()) for job in itertools.islice(jobs, limit))
+    return Overview(at=clock.now(), queues=tuple(queues), running=running, workers=workers)
 
 
 def jobs_of(
@@ -115,20 +126,21 @@ def reason_in_words(job: JobRecord) -> str:
     return skip_in_words(job.reason)[1]
 
 
-def _running(backend: Backend, job: JobRecord) -> RunningStatus:
-    shared = (
-        split_progress(job, backend.subjobs.subjobs(job.job_id)) if job.split is not None else None
-    )
+def _running(backend: Backend, job: JobRecord, now: float) -> RunningStatus:
+    parts = backend.subjobs.subjobs(job.job_id) if job.split is not None else [job]
+    shared = split_progress(job, parts) if job.split is not None else None
     progress = shared.progress if shared is not None else job.progress
+    alive = any(each.state is JobState.RUNNING and each.lease_until > now for each in parts)
     return RunningStatus(
         job_id=job.job_id,
         profile=job.profile,
         key=job.source.key,
         phase=progress.phase.value if progress else "",
         percent=progress.percent if progress else 0.0,
-        speed=progress.speed if progress else None,
-        eta_s=progress.eta_s if progress else None,
+        speed=progress.speed if progress and alive else None,
+        eta_s=progress.eta_s if progress and alive else None,
         owner=job.owner,
         chunks=shared.chunks if shared is not None else 0,
         chunks_done=shared.done if shared is not None else 0,
+        alive=alive,
     )
