@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -50,7 +51,13 @@ def test_a_drained_worker_leaves_a_rendition_that_verify_accepts_and_certifies(
 
     *gates, verdict = ran.lines
     assert ran.code == 0, ran.out
-    assert verdict == {"type": "verdict", "passed": True, "certified": True, "notices": []}
+    assert verdict == {
+        "type": "verdict",
+        "passed": True,
+        "certified": True,
+        "notices": [],
+        "signature": "trusted",
+    }
     assert {line["type"] for line in gates} == {"gate"}
     found = {line["gate"][:2]: line["outcome"] for line in gates}
     assert found["G0"] == found["G1"] == found["G4"] == found["G9"] == "passed"
@@ -65,7 +72,7 @@ def test_verify_without_a_certificate_says_what_it_could_not_know(
 
     assert ran.code == 0, ran.out
     assert "there is no encode log" in ran.out
-    assert "no certificate found" in ran.out.splitlines()[-1]
+    assert "No certificate found." in ran.out.splitlines()[-1]
 
 
 def test_verify_refuses_a_cut_rendition(hevcq, clip: Path, rendition: Path):
@@ -85,6 +92,36 @@ def test_verify_refuses_a_forged_certificate(hevcq, clip: Path, rendition: Path)
 
     assert (ran.code, ran.out) == (ExitCode.SOME_FAILED, "")
     assert "hevcq: G0" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        (
+            {},
+            ExitCode.OK,
+            "All checks passed. Digests match the certificate, signed by a trusted key.",
+        ),
+        ({"signature": None}, ExitCode.OK, "the certificate, which is not signed."),
+        (
+            {"cpu_s": 99.0},
+            ExitCode.SOME_FAILED,
+            "Verification failed: the certificate was changed after it was signed.",
+        ),
+        ({"signature": {"key": "ed25519:x", "value": ""}}, ExitCode.OK, "not among trusted_keys."),
+    ],
+    ids=["signed", "unsigned", "edited", "another key"],
+)
+def test_verify_says_who_signed_and_refuses_an_edited_certificate(
+    hevcq, clip: Path, rendition: Path, change: dict[str, object], code: ExitCode, said: str
+):
+    proof = rendition.with_name(f"{rendition.name}.certificate.json")
+    proof.write_text(json.dumps(json.loads(proof.read_text()) | change))
+
+    ran = hevcq("verify", clip, rendition)
+
+    assert (ran.code, ran.err) == (code, "")
+    assert ran.out.splitlines()[-1].endswith(said)
 
 
 def test_verify_names_a_certificate_that_is_not_there(hevcq, clip: Path):

@@ -10,7 +10,7 @@ import pytest
 
 from contracts.backends import World
 from hevcq.domain.media.facts import Chapter, MediaInfo, Stream, StreamKind, VideoFacts
-from hevcq.ports.catalog import Catalog, Fingerprint, Mode, Placement, PlacementState
+from hevcq.ports.catalog import Catalog, Fingerprint, HashedFile, Mode, Placement, PlacementState
 
 MARK = Fingerprint(size=10, mtime_ns=1_700_000_000_123_456_789, inode=2**63 - 1, device=5)
 INFO = MediaInfo(
@@ -98,6 +98,21 @@ def test_thousands_of_files_are_looked_up_at_once(catalog: Catalog) -> None:
 
     assert len(found) == 2_500
     assert found[paths[-1]] == (MARK, INFO)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_digest_of_a_file_is_kept_until_a_later_one(catalog: Catalog, name: str | bytes):
+    path = Path("/media") / os.fsdecode(name)
+    first = HashedFile(MARK, ctime_ns=1_700_000_000_123_456_789, sha256="a" * 64)
+    later = dataclasses.replace(first, ctime_ns=2, certificate="b" * 64)
+    assert catalog.hashed(path) is None
+
+    catalog.record_hash(path, first)
+    assert catalog.hashed(path) == first
+
+    catalog.record_hash(path, later)
+    assert catalog.hashed(path) == later
+    assert catalog.hashed(Path("/media/other")) is None
 
 
 def test_a_placement_comes_back_as_it_was_given(catalog: Catalog) -> None:

@@ -23,6 +23,11 @@ MAX_SIZE = 2**63 - 1
 MAX_CHUNK = 2**31 - 1
 
 
+def file_version(size: int, mtime_ns: int, inode: int) -> str:
+    """Return the version of a library file as a source."""
+    return f"{size}-{mtime_ns}-{inode}"
+
+
 class Source(Frozen):
     """One immutable version of an input video.
 

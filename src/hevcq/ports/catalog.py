@@ -1,4 +1,4 @@
-"""The catalog port: the probe cache and the placements of a user's library folders.
+"""The catalog port: probe cache, digests and placements of a user's library folders.
 
 A placement records which rendition belongs at which path. The catalog is local to this machine with
 every backend.
@@ -26,6 +26,19 @@ class Fingerprint:
     mtime_ns: int
     inode: int
     device: int
+
+
+@dataclass(frozen=True, slots=True)
+class HashedFile:
+    """The digest of a file with this fingerprint and change time (nanoseconds since the Unix epoch).
+
+    `certificate` is the SHA-256 of the content of a certificate that the gates proved again, or "".
+    """
+
+    fingerprint: Fingerprint
+    ctime_ns: int
+    sha256: str
+    certificate: str = ""
 
 
 class Mode(StrEnum):
@@ -83,6 +96,14 @@ class Catalog(ABC):
     @abstractmethod
     def cache(self, found: Iterable[tuple[Path, Fingerprint, MediaInfo | str]]) -> None:
         """Store the results of a scan in one durable transaction."""
+
+    @abstractmethod
+    def hashed(self, path: Path) -> HashedFile | None:
+        """Return the last recorded digest of a file, or None."""
+
+    @abstractmethod
+    def record_hash(self, path: Path, found: HashedFile) -> None:
+        """Store the digest of a file, over an earlier one."""
 
     @abstractmethod
     def record_placements(self, placements: Iterable[Placement]) -> None:

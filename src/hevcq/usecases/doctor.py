@@ -16,6 +16,7 @@ from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Check, Encoder
 from hevcq.ports.ledger import JobFilter
+from hevcq.ports.signer import Keyring
 from hevcq.settings.model import Settings
 from hevcq.util.clock import Clock
 from hevcq.util.host import capacity, free_beside, source_room
@@ -54,6 +55,7 @@ class DoctorContext:
     profiles: Callable[[], Mapping[str, Profile]]
     encoder: Callable[[], Encoder]
     backend: Callable[[], Backend]
+    keyring: Callable[[], Keyring]
 
 
 def settings_finding(detail: str, *, wrong: bool = False, remedy: str = "") -> Finding:
@@ -65,6 +67,7 @@ def run_checks(context: DoctorContext) -> Iterator[Finding]:
     """Yield the result of each check, with a remedy where it failed; never raises a HevcqError."""
     settings = context.settings
     yield from _try(Area.CONFIG, "profiles", lambda: _profiles(context))
+    yield from _try(Area.CONFIG, "certificates", lambda: _signatures(context))
     yield from _try(Area.ENCODER, "ffmpeg", lambda: context.encoder().doctor())
     if settings.backend == "embedded":
         yield from _try(
@@ -92,6 +95,17 @@ def _try(area: Area, name: str, look: Callable[[], list[Check]]) -> Iterator[Fin
 def _profiles(context: DoctorContext) -> list[Check]:
     names = ", ".join(sorted(context.profiles()))
     return [Check("profiles", ok=True, detail=names)]
+
+
+def _signatures(context: DoctorContext) -> list[Check]:
+    """Show the public key that other farms list in `trusted_keys`."""
+    ring = context.keyring()
+    detail = "not signed (aws.signing_key is empty): --replace runs the gates again on this machine"
+    if ring.signer is not None:
+        key = ring.signer.public_key()
+        detail = f"signed by {key}" if key else "signed by a key that the first encode makes"
+    listed = f"; {len(ring.listed)} other trusted keys" if ring.listed else ""
+    return [Check("certificates", ok=True, detail=f"{detail}{listed}")]
 
 
 def _folder(name: str, folder: Path, context: DoctorContext) -> list[Check]:

@@ -39,9 +39,20 @@ class VerifyFilesReport:
     @property
     def passed(self) -> bool:
         """Whether every gate passed; a missing encode log does not count."""
-        return all(
-            result.outcome in {Outcome.PASSED, Outcome.OFF} or result.detail == NO_LOG
+        return not self.failures
+
+    @property
+    def complete(self) -> bool:
+        """Whether every gate could be checked."""
+        return all(result.outcome is not Outcome.UNKNOWN for result in self.gates)
+
+    @property
+    def failures(self) -> tuple[GateResult, ...]:
+        """The gates that did not pass; a missing encode log does not count."""
+        return tuple(
+            result
             for result in self.gates
+            if result.outcome not in {Outcome.PASSED, Outcome.OFF} and result.detail != NO_LOG
         )
 
 

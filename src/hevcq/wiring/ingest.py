@@ -28,6 +28,7 @@ from hevcq.usecases.ingest.watch_folder import Watch
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.recover import recover, recovery_folders
+from hevcq.usecases.proofs import Proofs
 from hevcq.wiring.app import App
 from hevcq.wiring.worker import build_pool
 from hevcq.worker.delivery.context import keep
@@ -105,10 +106,13 @@ class IngestApplication:
             if settings.aws.tag_done
             else keep
         )
-        collector = Collector(
-            ports, app.encoder, discard=embedded, mark_source_finished=mark_source_finished
+        proofs = Proofs(
+            app.catalog, app.keyring, app.encoder, app.profiles, stop=self._signals.asked
         )
-        return Ingest(ports, setup, collector, self._emit, inspect_target)
+        collector = Collector(
+            ports, proofs, discard=embedded, mark_source_finished=mark_source_finished
+        )
+        return Ingest(ports, setup, collector, self._emit, inspect_target, proofs)
 
     def _filter(self, where: Destination) -> Filter:
         settings = self._app.settings

@@ -12,7 +12,7 @@ import pytest
 from hevcq.backends.embedded import signing_key
 from hevcq.backends.embedded.signing_key import FILE, FileSigner
 from hevcq.domain.certificate import Standing
-from hevcq.errors import ConfigError, StorageError
+from hevcq.errors import ConfigError, Unavailable
 from hevcq.ports.signer import Keyring
 from hevcq.util import signatures
 from support.library import certificate
@@ -102,7 +102,7 @@ def test_a_denied_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_data_folder_that_is_a_file_is_one_sentence(tmp_path: Path):
     (tmp_path / "data").write_bytes(b"")
 
-    with pytest.raises((StorageError, ConfigError), match=r"signing\.key"):
+    with pytest.raises(Unavailable, match=r"signing\.key"):
         FileSigner(tmp_path / "data").prepare()
 
 

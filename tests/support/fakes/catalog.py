@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.ports.catalog import Catalog, Fingerprint, Placement, PlacementState
+from hevcq.ports.catalog import Catalog, Fingerprint, HashedFile, Placement, PlacementState
 from hevcq.util.clock import Clock
 
 
@@ -18,6 +18,7 @@ class MemoryCatalog(Catalog):
         self._clock = clock
         self._facts: dict[Path, tuple[Fingerprint, MediaInfo | str]] = {}
         self._placements: dict[str, Placement] = {}
+        self._hashes: dict[Path, HashedFile] = {}
 
     def cached(self, paths: Sequence[Path]) -> Mapping[Path, tuple[Fingerprint, MediaInfo | str]]:
         return {path: self._facts[path] for path in paths if path in self._facts}
@@ -25,6 +26,12 @@ class MemoryCatalog(Catalog):
     def cache(self, found: Iterable[tuple[Path, Fingerprint, MediaInfo | str]]) -> None:
         for path, fingerprint, facts in found:
             self._facts[path] = (fingerprint, facts)
+
+    def hashed(self, path: Path) -> HashedFile | None:
+        return self._hashes.get(path)
+
+    def record_hash(self, path: Path, found: HashedFile) -> None:
+        self._hashes[path] = found
 
     def record_placements(self, placements: Iterable[Placement]) -> None:
         for placement in placements:

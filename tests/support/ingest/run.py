@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hevcq.backends.embedded.signing_key import FileSigner
 from hevcq.domain.certificate import REQUIRED, Certificate, GateResult, Outcome
 from hevcq.domain.events import IngestEvent
 from hevcq.domain.job import JobRecord, RenditionRef
@@ -14,6 +15,7 @@ from hevcq.domain.keys import certificate_key, rendition_key
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Mode
 from hevcq.ports.ledger import Granted
+from hevcq.ports.signer import Keyring
 from hevcq.ports.store import Publication
 from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import Item, Known, decide
@@ -23,6 +25,7 @@ from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
 from hevcq.usecases.ingest.track import JobTracker
 from hevcq.usecases.ingest.uploader import Uploader
 from hevcq.usecases.placement.collect import Collector
+from hevcq.usecases.proofs import Proofs
 from support.clips import ManualClock
 from support.fakes.backend import HEVC, memory_backend
 from support.fakes.catalog import MemoryCatalog
@@ -39,6 +42,7 @@ class Bench:
     folder: Path
     where: Destination = field(default_factory=lambda: Destination(Mode.BESIDE))
     discard: bool = True
+    signs: bool = True
 
     def __post_init__(self) -> None:
         self.clock = ManualClock(auto=True)
@@ -47,6 +51,7 @@ class Bench:
         self.encoder = FakeEncoder(info=media_info())
         self.events: list[IngestEvent] = []
         self.summary = IngestSummary()
+        self.keyring = Keyring(FileSigner(self.folder / "data"))
         self.media = self.folder / "media"
         self.media.mkdir()
         self.wire()
@@ -54,7 +59,8 @@ class Bench:
     def wire(self) -> None:
         """(Re)build the use case over the ports, as a new process does."""
         self.ports = Ports(self.catalog, self.clock, self.folder / "data", self.backend)
-        self.collector = Collector(self.ports, self.encoder, discard=self.discard)
+        self.proofs = Proofs(self.catalog, self.keyring, self.encoder, {HEVC.name: HEVC})
+        self.collector = Collector(self.ports, self.proofs, discard=self.discard)
         tell = self.events.append
         ledger = self.backend.ledger
         self.tracker = JobTracker(ledger, self.collector, self.summary, tell, self.clock)
@@ -85,6 +91,7 @@ class Bench:
         key = rendition_key(job.source.key, job.profile, "mp4")
         proof_key = certificate_key(key, digest)
         proof = self.proof(job, key, content, fence)
+        proof = self.keyring.signed(proof) if self.signs else proof
         self.backend.store.put(proof_key, proof.to_json().encode(), metadata={})
         file = self.folder / f"out-{fence}"
         file.write_bytes(content)

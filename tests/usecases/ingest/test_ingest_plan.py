@@ -11,12 +11,12 @@ from hevcq.domain.job import JobRecord, JobState, Source
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import Mode, Placement, PlacementState
+from hevcq.usecases.ingest import decide as decide_
 from hevcq.usecases.ingest.decide import (
     Disposition,
     Item,
     Known,
     decide,
-    settle_targets,
     with_forecast,
 )
 from hevcq.usecases.ingest.destinations import Destination, TargetState
@@ -26,6 +26,10 @@ from support.ingest.values import encode_plan, video
 
 BESIDE = Destination(Mode.BESIDE)
 VIDEO = Path("/videos/a.mp4")
+
+
+def settle_targets(items, where, inspect_target, why_not=lambda *_: ""):
+    return decide_.settle_targets(items, where, inspect_target, why_not)
 
 
 def job(state: JobState, reason: str = "") -> JobRecord:

@@ -45,6 +45,7 @@ def session(bench: Bench, planner=plain, **changes: object) -> Ingest:
         bench.collector,
         bench.events.append,
         inspect_target,
+        bench.proofs,
     )
 
 

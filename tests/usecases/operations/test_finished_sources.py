@@ -27,7 +27,7 @@ def rewire(bench: Bench) -> None:
     profiles = {HEVC.name: HEVC}
     mark_source_finished = SourceFinisher(bench.backend, profiles, bench.catalog)
     bench.collector = Collector(
-        bench.ports, bench.encoder, discard=False, mark_source_finished=mark_source_finished
+        bench.ports, bench.proofs, discard=False, mark_source_finished=mark_source_finished
     )
     bench.tracker._collector = bench.collector
 
@@ -70,7 +70,7 @@ def test_one_that_was_skipped_has_no_rendition_and_is_kept(bench: Bench) -> None
 def test_a_kill_between_place_and_mark_is_made_up_for_by_the_next_collect(bench: Bench) -> None:
     job = bench.queue(bench.video())
     bench.work(job)
-    Collector(bench.ports, bench.encoder, discard=False).collect(bench.done(job), NEVER)
+    Collector(bench.ports, bench.proofs, discard=False).collect(bench.done(job), NEVER)
     assert let_go_of(bench) == []
 
     assert bench.collector.collect(bench.done(job), NEVER).already
@@ -92,7 +92,7 @@ def test_a_store_that_does_not_answer_keeps_the_source_and_the_rendition_its_pla
     backend = replace(bench.backend, store=broken)
     mark_source_finished = SourceFinisher(backend, {HEVC.name: HEVC}, bench.catalog)
     collector = Collector(
-        bench.ports, bench.encoder, discard=False, mark_source_finished=mark_source_finished
+        bench.ports, bench.proofs, discard=False, mark_source_finished=mark_source_finished
     )
 
     done = collector.collect(bench.done(job), NEVER)

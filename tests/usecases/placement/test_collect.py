@@ -139,7 +139,7 @@ def test_a_death_at_any_step_is_finished_by_the_next_run(
     else:
         store = Faulty(whole.backend.store, **{moment: die})
         bench.ports = replace(whole, backend=replace(whole.backend, store=store))
-    dying = type(bench.collector)(bench.ports, bench.encoder, discard=True)
+    dying = type(bench.collector)(bench.ports, bench.proofs, discard=True)
     with pytest.raises(Died):
         dying.collect(bench.done(job), NEVER)
 

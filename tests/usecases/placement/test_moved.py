@@ -44,7 +44,8 @@ class Library:
             where=bench.where,
             planner=lambda _profile, _info: encode_plan(),
         )
-        return Ingest(bench.ports, request, bench.collector, bench.events.append, inspect_target)
+        tell = bench.events.append
+        return Ingest(bench.ports, request, bench.collector, tell, inspect_target, bench.proofs)
 
     def plan(self, ingest: Ingest | None = None) -> IngestPlan:
         scanner = Scanner(self.bench.catalog, self.bench.encoder, Filter(), threads=1)

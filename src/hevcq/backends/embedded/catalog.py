@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from hevcq.backends.embedded.database import Database
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.ports.catalog import Catalog, Fingerprint, Mode, Placement, PlacementState
+from hevcq.ports.catalog import Catalog, Fingerprint, HashedFile, Mode, Placement, PlacementState
 from hevcq.util.clock import Clock
 
 BATCH = 500
@@ -24,6 +25,11 @@ CACHE = """INSERT INTO file (path, size, mtime_ns, inode, device, facts, info, p
 VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET size = excluded.size,
 mtime_ns = excluded.mtime_ns, inode = excluded.inode, device = excluded.device,
 facts = excluded.facts, info = excluded.info, problem = excluded.problem"""
+HASHED = (
+    "SELECT size, mtime_ns, inode, device, ctime_ns, sha256, certificate "
+    "FROM hashed_file WHERE path = ?"
+)
+HASH = "INSERT OR REPLACE INTO hashed_file VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 COLUMNS = (
     "job_id, root, source, size, mtime_ns, inode, device, profile, mode, target, keep_days, "
     "state, detail, retained, sha256, updated_at"
@@ -103,6 +109,17 @@ class SqliteCatalog(Catalog):
         ]
         if rows:
             self._database.write(lambda c: c.executemany(CACHE, rows))
+
+    def hashed(self, path: Path) -> HashedFile | None:
+        """Look up one path."""
+        row = self._database.row(HASHED, (os.fsencode(path),))
+        return None if row is None else HashedFile(Fingerprint(*row[:4]), *row[4:])
+
+    def record_hash(self, path: Path, found: HashedFile) -> None:
+        """Write one row."""
+        mark = dataclasses.astuple(found.fingerprint)
+        row = (os.fsencode(path), *mark, found.ctime_ns, found.sha256, found.certificate)
+        self._database.write(lambda c: c.execute(HASH, row))
 
     def record_placements(self, placements: Iterable[Placement]) -> None:
         """Write all entries in one transaction."""

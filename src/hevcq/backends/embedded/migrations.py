@@ -33,6 +33,7 @@ SCRIPTS: tuple[str, ...] = (
     "002_subjobs.sql",
     "003_suspected_faults.sql",
     "004_moved_files.sql",
+    "005_hashed_files.sql",
 )
 """Script n brings version n-1 to version n; a new file runs them all. A script is a file in
 `sql/`, or SQL itself (anything with a space in it)."""

@@ -66,7 +66,7 @@ class FileSigner(Signer):
             with os.fdopen(open_regular(self._path), "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 pem = file.read(MAX_BYTES)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise self._unusable((error.strerror or str(error)).lower()) from error

@@ -12,7 +12,7 @@ from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
-from hevcq.domain.certificate import Gate
+from hevcq.domain.certificate import Certificate, Gate, Standing
 from hevcq.settings.profile_files import pick
 
 if TYPE_CHECKING:
@@ -54,24 +54,44 @@ def verify(
         pair = VerifyFilesRequest(source.absolute(), rendition.absolute(), picked, proof)
         stop = threading.Event()
         report = verify_files(app.encoder, pair, stop=stop)
-    _render(report, certified=proof is not None, as_json=as_json)
-    if not report.passed:
+        standing = app.keyring.standing(proof) if proof is not None else None
+    passed = report.passed and standing is not Standing.FORGED
+    if as_json:
+        _print_json(report, standing, passed=passed)
+    else:
+        _print(report, _about(proof, standing), passed=passed)
+    if not passed:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _render(report: VerifyFilesReport, *, certified: bool, as_json: bool) -> None:
-    if as_json:
-        for each in report.gates:
-            render.emit_json({"type": "gate", **each.model_dump(mode="json")})
-        facts = {"passed": report.passed, "certified": certified, "notices": report.notices}
-        render.emit_json({"type": "verdict", **facts})
-        return
+def _about(proof: Certificate | None, standing: Standing | None) -> str:
+    """Return a sentence about the certificate and its signature."""
+    if proof is None:
+        return "No certificate found."
+    if standing is Standing.FORGED:
+        return "The certificate was changed after it was signed."
+    if standing is Standing.TRUSTED:
+        return "Digests match the certificate, signed by a trusted key."
+    if proof.signature is None:
+        return "Digests match the certificate, which is not signed."
+    key = render.printable(proof.signature.key)
+    return f"Digests match the certificate, signed by {key}, which is not among trusted_keys."
+
+
+def _print_json(report: VerifyFilesReport, standing: Standing | None, *, passed: bool) -> None:
+    for each in report.gates:
+        render.emit_json({"type": "gate", **each.model_dump(mode="json")})
+    facts = {"passed": passed, "certified": standing is not None, "notices": report.notices}
+    render.emit_json({"type": "verdict", **facts, "signature": standing})
+
+
+def _print(report: VerifyFilesReport, about: str, *, passed: bool) -> None:
     ordered = sorted(report.gates, key=lambda result: list(Gate).index(result.gate))
     rows = [[g.gate.value, g.outcome.value, f"{g.seconds:.1f}", g.detail] for g in ordered]
     render.emit_table(("gate", "outcome", "seconds", "detail"), rows)
-    if not report.passed:
-        render.emit("Verification failed.")
-    elif certified:
-        render.emit("All checks passed; digests match the certificate.")
+    if passed:
+        render.emit(f"All {'' if report.complete else 'available '}checks passed. {about}")
+    elif report.passed:
+        render.emit(f"Verification failed: {about[0].lower()}{about[1:]}")
     else:
-        render.emit("All available checks passed; no certificate found.")
+        render.emit("Verification failed.")

@@ -60,6 +60,7 @@ def _context(app: App) -> DoctorContext:
         profiles=lambda: app.profiles,
         encoder=lambda: app.encoder,
         backend=lambda: app.backend,
+        keyring=lambda: app.keyring,
     )
 
 

@@ -13,7 +13,12 @@ from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, sk
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
 from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
-from hevcq.usecases.ingest.destinations import Destination, InspectTarget, TargetState
+from hevcq.usecases.ingest.destinations import (
+    Destination,
+    InspectTarget,
+    TargetState,
+    WhyNotOurs,
+)
 from hevcq.usecases.ingest.forecast import Range, Rates, wall
 from hevcq.util.text import printable
 
@@ -96,13 +101,15 @@ class Known:
     """What catalog and ledger record of a video's current bytes for one profile.
 
     `gone`: the rendition is no longer where it was placed. `moved`: the placement as recorded, for a
-    video or a rendition that is at another path now.
+    video or a rendition that is at another path now. `changed`: why what is there is no longer the
+    rendition, or "".
     """
 
     placement: Placement | None = None
     job: JobRecord | None = None
     gone: bool = False
     moved: Placement | None = None
+    changed: str = ""
 
 
 def decide(video: Video, profile: Profile, plan: Plan, known: Known, where: Destination) -> Item:
@@ -169,6 +176,8 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
         reason = again if undone else "Replaced earlier."
     elif known.gone:
         reason = f"Done earlier, but {place} is missing; encode it again with `hevcq reprocess`."
+    elif known.changed:
+        return replace(item, disposition=Disposition.REFUSE, reason=known.changed)
     elif not where.has(placement.mode, placement.target):
         # The request is not fulfilled, so it must not look done.
         reason = (
@@ -195,7 +204,7 @@ def _target(item: Item, extension: str, where: Destination) -> Path | None:
 
 
 def settle_targets(
-    items: Iterable[Item], where: Destination, inspect_target: InspectTarget
+    items: Iterable[Item], where: Destination, inspect_target: InspectTarget, why_not: WhyNotOurs
 ) -> list[Item]:
     """Return the items with targets that clash neither with each other nor with existing files.
 
@@ -211,7 +220,7 @@ def settle_targets(
             continue
         settled = _untangled(item, where, taken)
         if settled.target is not None:
-            settled = _free(settled, where, inspect_target)
+            settled = _free(settled, where, inspect_target, why_not)
             if settled.disposition is not Disposition.REFUSE and settled.target is not None:
                 taken.add(_fold(settled.target))
         result.append(settled)
@@ -236,14 +245,16 @@ def _longer(item: Item, where: Destination) -> Path | None:
     )
 
 
-def _free(item: Item, where: Destination, inspect_target: InspectTarget) -> Item:
+def _free(
+    item: Item, where: Destination, inspect_target: InspectTarget, why_not: WhyNotOurs
+) -> Item:
     target = item.target
     if target is None:
         return item
     claim = inspect_target(target, item.path, item.size)
     longer = _longer(item, where) if claim is TargetState.TWIN else None
     if longer is not None and longer != target:
-        return _free(replace(item, target=longer), where, inspect_target)
+        return _free(replace(item, target=longer), where, inspect_target, why_not)
     if item.disposition is not Disposition.QUEUE:
         return item
     match claim:
@@ -253,8 +264,10 @@ def _free(item: Item, where: Destination, inspect_target: InspectTarget) -> Item
                 " --output."
             )
         case TargetState.OURS:
-            reason = f"Done earlier: {printable(target)} has a certificate."
-            return replace(item, disposition=Disposition.DONE, reason=reason)
+            reason = why_not(target, item.path, item.size)
+            if not reason:
+                reason = f"Done earlier: {printable(target)} has a certificate."
+                return replace(item, disposition=Disposition.DONE, reason=reason)
         case TargetState.STRANGER | TargetState.TWIN if target != item.path:
             reason = (
                 f"{printable(target)} already exists and isn't recognised as this video's rendition;"

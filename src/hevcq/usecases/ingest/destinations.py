@@ -25,6 +25,8 @@ class TargetState(StrEnum):
 
 InspectTarget = Callable[[Path, Path, int], TargetState]
 """Called with target, source and the source's size in bytes."""
+WhyNotOurs = Callable[[Path, Path, int], str]
+"""Called as InspectTarget where a certificate says OURS; returns why it or the bytes do not count, or ""."""
 MAX_NAME_BYTES = 255
 """The longest file name on ext4, XFS, btrfs, APFS and NTFS."""
 ROOM_FOR_COMPANIONS = 40

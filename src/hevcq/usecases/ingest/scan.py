@@ -30,6 +30,8 @@ from hevcq.ports.encoder import Encoder
 from hevcq.usecases.ingest.decide import OwnRendition, UnusableFile, Video
 from hevcq.usecases.ingest.destinations import TargetState
 from hevcq.usecases.placement.moved import SECOND
+from hevcq.usecases.proofs import Proofs
+from hevcq.util.text import printable
 
 _LIBRARY_VERSION = re.compile(r"[0-9]+-([0-9]+)-[0-9]+")
 """The version of a library file: size, modification time in nanoseconds, inode."""
@@ -122,6 +124,25 @@ def still_there(proof: Certificate, path: Path) -> bool:
     """Return whether a certificate's source is at its old path still, and `path` is a second copy."""
     old = Path("/", _tail(proof.source.key))
     return old != path and _size(old) == proof.source.size
+
+
+def why_not_ours(
+    proofs: Proofs, certificates: Certificates, target: Path, source: Path, size: int
+) -> str:
+    """Return why no certificate proves the file at `target` for a `source` of `size` bytes, or "".
+
+    Raises Stopped, and WorkerUnfit or a TransientError if it could not be checked now.
+    """
+    why = "no certificate is left"
+    try:
+        for proof in certificates.of_rendition(target, target.lstat().st_size):
+            if is_source(proof, source, size):
+                why = proofs.why_not_proven(proof, source, target)
+                if not why:
+                    return ""
+    except OSError as error:
+        why = f"{printable(target)} cannot be read: {(error.strerror or str(error)).lower()}."
+    return why
 
 
 def replacement_refusal(source: Path) -> str:

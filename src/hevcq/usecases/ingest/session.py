@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
@@ -40,7 +41,12 @@ from hevcq.usecases.ingest.destinations import Destination, TargetState
 from hevcq.usecases.ingest.disk_space import DiskSpace, DiskSpaceMonitor, enough_space
 from hevcq.usecases.ingest.enqueue import Enqueuer, Queued, by_file
 from hevcq.usecases.ingest.forecast import TABLE_ONLY, Rates
-from hevcq.usecases.ingest.scan import is_source, replacement_refusal, still_there
+from hevcq.usecases.ingest.scan import (
+    is_source,
+    replacement_refusal,
+    still_there,
+    why_not_ours,
+)
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary
 from hevcq.usecases.ingest.track import JobTracker
 from hevcq.usecases.ingest.uploader import Uploader
@@ -48,6 +54,7 @@ from hevcq.usecases.operations.expired_messages import ExpiredMessages
 from hevcq.usecases.placement.collect import Collector
 from hevcq.usecases.placement.lock import placement_lock
 from hevcq.usecases.placement.moved import RenditionFinder, at_its_new_path, moved_placement
+from hevcq.usecases.proofs import Proofs
 from hevcq.util.text import printable
 
 SCAN_REPORT_S = 0.5
@@ -85,10 +92,11 @@ class Ingest:
         collector: Collector,
         emit: Listener,
         inspect_target: InspectTarget,
+        proofs: Proofs,
     ) -> None:
         self._ports, self._request = ports, request
         self._emit, self._inspect_target = emit, inspect_target
-        self._collector = collector
+        self._collector, self._proofs = collector, proofs
         self.summary = IngestSummary()
         clock, backend = ports.clock, ports.backend
         names = [profile.name for profile in request.profiles]
@@ -120,6 +128,7 @@ class Ingest:
             items,
             request.where,
             lambda target, source, size: self._inspect_target(target, source, size, certificates),
+            partial(why_not_ours, self._proofs, certificates),
         )
         settled = [self._renamed(item, certificates, finder) for item in settled]
         plan = with_forecast(
@@ -233,6 +242,7 @@ class Ingest:
         for profile in self._request.profiles:
             here = known.get((found.path, profile.name), [])
             facts = self._known(found, here, finder) or self._moved(found, profile.name, finder)
+            facts = self._compared(facts)
             plan = self._request.planner(profile, found.info)
             item = decide(found, profile, plan, facts, self._request.where)
             replaces = self._request.where.mode is Mode.REPLACE
@@ -289,7 +299,7 @@ class Ingest:
             mine = proof.profile == item.profile.name and not still_there(proof, item.path)
             if mine and is_source(proof, item.path, item.size):
                 place = finder.by_content(proof.rendition_size, proof.rendition_sha256)
-                if place is not None:
+                if place is not None and not self._proofs.why_not_proven(proof, item.path, place):
                     reason = f"Done earlier: {printable(place)}."
                     return replace(item, disposition=Disposition.DONE, reason=reason, target=place)
         return item
@@ -314,6 +324,17 @@ class Ingest:
                 backend.ledger.cancel(item.moved.job_id, words)
                 over = replace(item.moved, state=PlacementState.EXPIRED, detail=words)
                 catalog.record_placements([over])
+
+    def _compared(self, known: Known) -> Known:
+        """Add why a rendition that is still in place no longer has the bytes that were put there."""
+        placement, job = known.placement, known.job
+        if placement is None or job is None or job.state is not JobState.DONE or known.gone:
+            return known
+        try:
+            return replace(known, changed=self._proofs.why_changed(placement))
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            return replace(known, changed=f"{printable(placement.target)} cannot be read: {why}.")
 
     def _say(self, name: EventName, **fields: object) -> None:
         base = {"event": name, "at": self._ports.clock.now()}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hevcq.domain.certificate import Certificate, Gate
+from hevcq.domain.certificate import Certificate, Gate, Standing
 from hevcq.domain.job import JobRecord, RenditionRef, Source
 from hevcq.domain.keys import OUTBOX
 from hevcq.domain.media.facts import StreamKind
@@ -29,9 +29,9 @@ from hevcq.library.place import Check, Fetch, Rendition, library_errors, place
 from hevcq.library.replacement.preconditions import Replacement
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
-from hevcq.ports.encoder import Encoder
 from hevcq.usecases.context import Ports
 from hevcq.usecases.placement.lock import placement_lock
+from hevcq.usecases.proofs import Proofs
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 
@@ -62,13 +62,13 @@ class Collector:
     def __init__(
         self,
         ports: Ports,
-        encoder: Encoder,
+        proofs: Proofs,
         *,
         discard: bool,
         mark_source_finished: Callable[[Source], bool] = lambda _source: False,
     ) -> None:
         self._ports = ports
-        self._encoder = encoder
+        self._proofs = proofs
         self._discard = discard
         self.mark_source_finished = mark_source_finished
 
@@ -121,6 +121,8 @@ class Collector:
 
     def _place(self, placement: Placement, ref: RenditionRef, stop: threading.Event) -> Collected:
         proof = self._proof(placement, ref)
+        proofs = replace(self._proofs, stop=stop)
+        standing = proofs.require_not_forged(proof)
         rendition = Rendition(library_root_of(placement), placement.source, placement.target, proof)
         fs = FileSystem(stop)
 
@@ -131,12 +133,16 @@ class Collector:
 
         def check(target: Path) -> None:
             self._probe_again(target, stop)
+            if placement.mode is Mode.REPLACE and standing is not Standing.TRUSTED:
+                _require_proven_again(proofs, proof, placement.source, target)
 
         if placement.mode is Mode.REPLACE:
             return self._swap(placement, ref, rendition, (fetch, check), fs)
         self._require_same_source(placement)
         self._clear_older(placement, ref, fs)
         placed = place(rendition, fetch, fs, check)
+        with library_errors(placed.target):
+            proofs.note_placed(placed.target, proof)
         return Collected(
             target=placed.target,
             size=ref.size,
@@ -211,7 +217,7 @@ class Collector:
         return proof
 
     def _probe_again(self, target: Path, stop: threading.Event) -> None:
-        info = self._encoder.probe(str(target), stop=stop)
+        info = self._proofs.encoder.probe(str(target), stop=stop)
         if not info.of_kind(StreamKind.VIDEO):
             raise VerificationFailed(
                 f"{Gate.G9.value}: {printable(target)} has no readable video after being put in place."
@@ -276,6 +282,17 @@ class Collector:
         except HevcqError as error:
             # The rendition is in place: a leftover in the store only costs space.
             get_logger().warning("rendition_not_tidied", key=ref.key, reason=str(error))
+
+
+def _require_proven_again(proofs: Proofs, proof: Certificate, source: Path, new: Path) -> None:
+    """Run the gates before an original goes for a rendition whose certificate no trusted key signed."""
+    why = proofs.why_gates_fail(proof, source, new)
+    if why:
+        raise VerificationFailed(
+            f"The rendition of {printable(source)} is not signed by a trusted key, and failed the check"
+            f" before replacing ({why}). The original is unchanged.",
+            remedy="Encode it again with `hevcq reprocess`.",
+        )
 
 
 def _before(placement: Placement, ref: RenditionRef) -> Collected:

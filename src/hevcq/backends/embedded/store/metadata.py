@@ -15,7 +15,7 @@ from typing import Any
 
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.errors import source_error
-from hevcq.domain.job import Source
+from hevcq.domain.job import Source, file_version
 from hevcq.domain.keys import LIBRARY_BUCKET, check_key
 from hevcq.errors import PermanentError, SourceChanged, SourceGone, SourceUnreadable
 from hevcq.ports.store import Publication, StoredObject
@@ -150,7 +150,7 @@ class Sources:
 
 
 def _version(facts: os.stat_result) -> str:
-    return f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ino}"
+    return file_version(facts.st_size, facts.st_mtime_ns, facts.st_ino)
 
 
 def _checked_facts(path: Path) -> os.stat_result:

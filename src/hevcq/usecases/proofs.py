@@ -1,0 +1,153 @@
+"""Decide whether a rendition still is what its certificate proves, by looking at no more than needed.
+
+A rendition is hashed once; the digest is remembered by the file's fingerprint and change time, which
+no program can set back. A certificate signed by a trusted key then counts as it is; an unsigned one (of
+an earlier hevcq, or of a fleet without a key) and one of an unknown key count only after the gates have
+compared rendition and source again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hevcq.domain.certificate import Certificate, Standing
+from hevcq.domain.job import file_version
+from hevcq.domain.profile import Profile
+from hevcq.errors import Interruption, PermanentError, UsageError, VerificationFailed
+from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
+from hevcq.ports.catalog import Catalog, HashedFile, Placement, PlacementState
+from hevcq.ports.encoder import Encoder
+from hevcq.ports.signer import Keyring
+from hevcq.usecases.verify_files import VerifyFilesRequest, verify_files
+from hevcq.util.hashing import sha256_bytes
+from hevcq.util.log import get_logger
+from hevcq.util.text import printable
+
+AGAIN = "move it away, then encode it again with `hevcq reprocess`."
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """What it takes to check a proof; `stop` interrupts hashing and gates."""
+
+    catalog: Catalog
+    keyring: Keyring
+    encoder: Encoder
+    profiles: Mapping[str, Profile]
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def why_not_proven(self, proof: Certificate, source: Path, rendition: Path) -> str:
+        """Return why `rendition` does not count as the certified one, or "".
+
+        Raises OSError, Stopped, and WorkerUnfit or a TransientError if it could not be checked now.
+        """
+        name = printable(rendition)
+        if self.digest(rendition) != proof.rendition_sha256:
+            return f"{name} was damaged or changed since its certificate was made; {AGAIN}"
+        standing = self.keyring.standing(proof)
+        if standing is Standing.FORGED:
+            return f"The certificate of {name} was changed after it was signed; {AGAIN}"
+        if not self._made_of(proof, source):
+            return f"{name} was made of other bytes than {printable(source)} has now; {AGAIN}"
+        if standing is Standing.TRUSTED or self._checked_before(proof, rendition):
+            return ""
+        why = self.why_gates_fail(proof, source, rendition)
+        if why:
+            return f"{name} is not signed by a trusted key and failed a new check ({why}); {AGAIN}"
+        self.remember(rendition, proof)
+        return ""
+
+    def why_gates_fail(self, proof: Certificate, source: Path, rendition: Path) -> str:
+        """Run the gates of the certificate's profile again; return the first failure, or ""."""
+        profile = self.profiles.get(proof.profile)
+        if profile is None:
+            return f"its profile {proof.profile} is not installed"
+        get_logger(source=printable(source)).info("rendition_checked_again")
+        request = VerifyFilesRequest(source, rendition, profile, proof)
+        try:
+            report = verify_files(self.encoder, request, stop=self.stop)
+        except Interruption:
+            raise
+        except (PermanentError, UsageError) as error:
+            return error.message
+        failed = report.failures
+        return f"{failed[0].gate.value}: {failed[0].detail}" if failed else ""
+
+    def why_changed(self, placement: Placement) -> str:
+        """Return why the rendition at a placement's target is no longer the placed one, or "".
+
+        Raises OSError or Stopped. A file whose status has not changed since it was placed is taken
+        as it is: releases before did not remember digests.
+        """
+        if placement.state is not PlacementState.PLACED or not placement.sha256:
+            return ""
+        facts = os.lstat(placement.target)
+        if self.catalog.hashed(placement.target) is None and facts.st_ctime <= placement.updated_at:
+            self._note(placement.target, facts, placement.sha256, "")
+        if self.digest(placement.target) == placement.sha256:
+            return ""
+        name = printable(placement.target)
+        return f"{name} was damaged or changed since it was put there; {AGAIN}"
+
+    def remember(self, rendition: Path, proof: Certificate) -> None:
+        """Remember that `rendition` holds the certified bytes and passed the gates."""
+        self._note(rendition, os.lstat(rendition), proof.rendition_sha256, _mark(proof))
+
+    def note_placed(self, rendition: Path, proof: Certificate) -> None:
+        """Remember the digest of a rendition that was just put in place and compared."""
+        self._note(rendition, os.lstat(rendition), proof.rendition_sha256, "")
+
+    def digest(self, path: Path) -> str:
+        """Return the SHA-256 of a regular file; a file that has not changed is not read again.
+
+        Raises OSError or Stopped.
+        """
+        before = os.lstat(path)
+        seen = self.catalog.hashed(path)
+        if seen is not None and _same(seen, before):
+            return seen.sha256
+        sha256 = FileSystem(self.stop).digest(path)
+        if _same(_hashed(before, sha256, ""), os.lstat(path)):
+            self._note(path, before, sha256, "")
+        return sha256
+
+    def require_not_forged(self, proof: Certificate) -> Standing:
+        """Return the certificate's standing; raise VerificationFailed if it is FORGED."""
+        standing = self.keyring.standing(proof)
+        if standing is Standing.FORGED:
+            raise VerificationFailed(
+                f"The certificate of {proof.rendition_key} was changed after it was signed.",
+                remedy="Encode it again with `hevcq reprocess`.",
+            )
+        return standing
+
+    def _made_of(self, proof: Certificate, source: Path) -> bool:
+        """Return whether the source has the certified bytes; one as it was then is not read."""
+        now = os.lstat(source)
+        if proof.source.version == file_version(now.st_size, now.st_mtime_ns, now.st_ino):
+            return True
+        return self.digest(source) == proof.source_sha256
+
+    def _checked_before(self, proof: Certificate, rendition: Path) -> bool:
+        seen = self.catalog.hashed(rendition)
+        return seen is not None and seen.certificate == _mark(proof)
+
+    def _note(self, path: Path, facts: os.stat_result, sha256: str, certificate: str) -> None:
+        self.catalog.record_hash(path, _hashed(facts, sha256, certificate))
+
+
+def _mark(proof: Certificate) -> str:
+    return sha256_bytes(proof.signed_content())
+
+
+def _hashed(facts: os.stat_result, sha256: str, certificate: str) -> HashedFile:
+    return HashedFile(fingerprint_of(facts), facts.st_ctime_ns, sha256, certificate)
+
+
+def _same(seen: HashedFile, now: os.stat_result) -> bool:
+    """Return whether a file is unchanged: size and mtime can be set back, the change time cannot."""
+    return same_bytes(seen.fingerprint, fingerprint_of(now)) and seen.ctime_ns == now.st_ctime_ns

@@ -1,0 +1,363 @@
+"""A certificate counts for the bytes that are there, and only if a trusted key or the gates say so."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hevcq.backends.embedded.signing_key import FILE, FileSigner
+from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
+from hevcq.errors import SourceUnreadable, Stopped, VerificationFailed
+from hevcq.library.certificates import Certificates
+from hevcq.library.filesystem import FileSystem
+from hevcq.ports.catalog import Mode, PlacementState
+from hevcq.ports.signer import Keyring
+from hevcq.usecases.ingest.decide import Disposition
+from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.scan import inspect_target
+from hevcq.usecases.ingest.session import Ingest, IngestSetup
+from support.fakes.backend import HEVC
+from support.fakes.catalog import MemoryCatalog
+from support.ingest.run import NEVER, Bench
+from support.ingest.values import encode_plan, video
+
+CONTENT = b"rendition" * 1000
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def target(bench: Bench) -> Path:
+    """A rendition that was encoded and placed beside its source."""
+    job = bench.queue(bench.video())
+    bench.work(job, CONTENT)
+    return bench.collector.collect(bench.done(job), NEVER).target
+
+
+@pytest.fixture
+def digests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were read and hashed."""
+    read: list[str] = []
+    digest = FileSystem.digest
+
+    def noted(self: FileSystem, path: Path) -> str:
+        read.append(path.name)
+        return digest(self, path)
+
+    monkeypatch.setattr(FileSystem, "digest", noted)
+    return read
+
+
+def lost(bench: Bench) -> None:
+    """The data folder is gone: database and key."""
+    bench.catalog = MemoryCatalog(bench.clock)
+    (bench.folder / "data" / FILE).unlink(missing_ok=True)
+    bench.keyring = Keyring(FileSigner(bench.folder / "data"))
+    bench.wire()
+
+
+def forget(bench: Bench) -> None:
+    """The database is gone; the key is not."""
+    bench.catalog = MemoryCatalog(bench.clock)
+    bench.wire()
+
+
+def planned(bench: Bench):
+    """Return what an ingest says of the one video."""
+    setup = IngestSetup(
+        roots=(bench.media,),
+        profiles=(HEVC,),
+        where=bench.where,
+        planner=lambda _profile, _info: encode_plan(),
+    )
+    found = [video(bench.media / "a.mp4", root=bench.media)]
+    tell = bench.events.append
+    ingest = Ingest(bench.ports, setup, bench.collector, tell, inspect_target, bench.proofs)
+    (item,) = ingest.plan(found).items
+    return item
+
+
+def zeroed(path: Path) -> None:
+    """Overwrite 97 % with zeros, and put the times back as a failing disk would leave them."""
+    facts, content = path.stat(), path.read_bytes()
+    keep = len(content) * 3 // 100
+    path.write_bytes(content[:keep] + bytes(len(content) - keep))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def edited(target: Path, **changes: object) -> Certificate:
+    """Rewrite the certificate beside the target, and return it."""
+    (path,) = Certificates().paths_of_rendition(target, target.stat().st_size)
+    proof = Certificate.parse(path.read_bytes()).model_copy(update=changes)
+    path.write_text(proof.to_json())
+    return proof
+
+
+def gates_fail(bench: Bench) -> None:
+    wrong = GateResult(gate=Gate.G4, outcome=Outcome.FAILED, detail="it does not decode")
+    bench.encoder.gates = tuple(
+        wrong if result.gate is Gate.G4 else result for result in bench.encoder.gates
+    )
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_sound_rendition_is_done_and_costs_nothing_the_second_time(
+    bench: Bench, target: Path, digests: list[str], remembered: bool
+) -> None:
+    if not remembered:
+        forget(bench)
+
+    assert planned(bench).disposition is Disposition.DONE
+    assert digests == ([] if remembered else [target.name])
+    assert planned(bench).disposition is Disposition.DONE
+    assert digests == ([] if remembered else [target.name])
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_rendition_zeroed_to_97_percent_is_not_done(
+    bench: Bench, target: Path, remembered: bool
+) -> None:
+    if not remembered:
+        forget(bench)
+    zeroed(target)
+
+    item = planned(bench)
+
+    assert item.disposition is Disposition.REFUSE
+    assert f"{target} was damaged or changed" in item.reason
+    assert "hevcq reprocess" in item.reason
+
+
+def test_a_rendition_placed_by_an_earlier_release_is_not_read_while_its_status_is_as_it_was(
+    bench: Bench, target: Path, digests: list[str]
+) -> None:
+    bench.catalog._hashes.clear()
+    (placed,) = bench.catalog.placements()
+    later = target.stat().st_ctime + 1
+    bench.catalog.record_placements([replace(placed, updated_at=later)])
+    assert planned(bench).disposition is Disposition.DONE
+    assert digests == []
+
+    bench.catalog._hashes.clear()
+    bench.catalog.record_placements([replace(placed, updated_at=later - 2)])
+    assert planned(bench).disposition is Disposition.DONE
+    assert digests == [target.name]
+
+
+def test_a_rendition_that_cannot_be_read_is_not_done(bench: Bench, target: Path) -> None:
+    target.unlink()
+    target.mkdir()
+
+    item = planned(bench)
+
+    assert item.disposition is Disposition.REFUSE
+    assert f"{target} cannot be read" in item.reason
+
+
+def test_a_swapped_rendition_with_an_edited_certificate_is_not_done(
+    bench: Bench, target: Path
+) -> None:
+    forget(bench)
+    target.write_bytes(b"x" * len(CONTENT))
+    edited(target, rendition_sha256=FileSystem().digest(target))
+
+    item = planned(bench)
+
+    assert item.disposition is Disposition.REFUSE
+    assert "was changed after it was signed" in item.reason
+
+
+def test_a_swapped_rendition_whose_certificate_lost_its_signature_is_compared_by_the_gates(
+    bench: Bench, target: Path
+) -> None:
+    forget(bench)
+    target.write_bytes(b"x" * len(CONTENT))
+    edited(target, rendition_sha256=FileSystem().digest(target), signature=None)
+    gates_fail(bench)
+
+    item = planned(bench)
+
+    assert item.disposition is Disposition.REFUSE
+    assert "failed a new check (G4 full decode: it does not decode)" in item.reason
+
+
+def test_an_unsigned_rendition_of_before_is_compared_by_the_gates_once(
+    bench: Bench, target: Path
+) -> None:
+    edited(target, signature=None)
+    lost(bench)
+
+    assert planned(bench).disposition is Disposition.DONE
+    assert planned(bench).disposition is Disposition.DONE
+    assert bench.encoder.calls.count("verify") == 1
+
+    edited(target, cpu_s=3.0)
+    assert planned(bench).disposition is Disposition.DONE
+    assert bench.encoder.calls.count("verify") == 2, "another certificate is another claim"
+
+
+def test_a_rendition_of_a_lost_key_is_compared_and_one_of_a_listed_key_is_not(
+    bench: Bench, target: Path
+) -> None:
+    key = bench.keyring.signer.public_key()
+    lost(bench)
+    assert planned(bench).disposition is Disposition.DONE
+    assert bench.encoder.calls.count("verify") == 1
+
+    lost(bench)
+    bench.proofs = replace(bench.proofs, keyring=Keyring(None, [key]))
+    assert planned(bench).disposition is Disposition.DONE
+    assert bench.encoder.calls.count("verify") == 1
+
+
+def test_a_source_that_was_changed_since_without_a_record_is_not_done(
+    bench: Bench, target: Path, digests: list[str]
+) -> None:
+    source = bench.media / "a.mp4"
+    forget(bench)
+    os.utime(source, ns=(1, 1))
+    assert planned(bench).disposition is Disposition.DONE, "only its times changed"
+    assert source.name in digests
+
+    source.write_bytes(b"CLIP" * 100)
+
+    item = planned(bench)
+    assert item.disposition is Disposition.REFUSE
+    assert "was made of other bytes" in item.reason
+
+
+def test_a_certificate_that_goes_while_it_is_compared_is_one_sentence(
+    bench: Bench, target: Path
+) -> None:
+    forget(bench)
+    found = bench.proofs.why_not_proven
+
+    def gone(*asked: object) -> str:
+        target.unlink()
+        return found(*asked)
+
+    object.__setattr__(bench.proofs, "why_not_proven", gone)
+
+    item = planned(bench)
+
+    assert item.disposition is Disposition.REFUSE
+    assert f"{target} cannot be read" in item.reason
+
+
+def test_hashing_stops_when_told_to(bench: Bench, target: Path) -> None:
+    forget(bench)
+    stop = threading.Event()
+    stop.set()
+    bench.proofs = replace(bench.proofs, stop=stop)
+
+    with pytest.raises(Stopped):
+        planned(bench)
+
+
+def test_a_file_written_to_while_it_is_hashed_is_not_remembered(
+    bench: Bench, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = FileSystem.digest
+
+    def slow(self: FileSystem, path: Path) -> str:
+        found = digest(self, path)
+        path.write_bytes(b"other" * 9)
+        return found
+
+    monkeypatch.setattr(FileSystem, "digest", slow)
+    bench.catalog._hashes.clear()
+
+    bench.proofs.digest(target)
+
+    assert bench.catalog.hashed(target) is None
+
+
+@pytest.fixture
+def replacing(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, where=Destination(Mode.REPLACE), signs=False)
+
+
+def test_an_original_goes_for_an_unsigned_rendition_only_after_the_gates(replacing: Bench) -> None:
+    job = replacing.queue(replacing.video())
+    replacing.work(job)
+
+    done = replacing.collector.collect(replacing.done(job), NEVER)
+
+    assert replacing.encoder.calls.count("verify") == 1
+    assert done.target.read_bytes() == b"small"
+    assert done.retained is not None
+
+
+def test_an_original_goes_for_a_signed_rendition_without_another_run_of_the_gates(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
+    job = bench.queue(bench.video())
+    bench.work(job)
+
+    bench.collector.collect(bench.done(job), NEVER)
+
+    assert "verify" not in bench.encoder.calls
+
+
+@pytest.mark.parametrize("why", ["a gate fails", "no profile", "unreadable"])
+def test_an_original_stays_where_an_unsigned_rendition_cannot_be_proven(
+    replacing: Bench, why: str
+) -> None:
+    item = replacing.video()
+    job = replacing.queue(item)
+    replacing.work(job)
+    if why == "a gate fails":
+        gates_fail(replacing)
+    elif why == "unreadable":
+        replacing.encoder.errors["preflight"] = [SourceUnreadable("it cannot be read.")]
+    else:
+        replacing.collector._proofs = replace(replacing.proofs, profiles={})
+
+    with pytest.raises(VerificationFailed, match="not signed by a trusted key") as caught:
+        replacing.collector.collect(replacing.done(job), NEVER)
+
+    assert "The original is unchanged." in str(caught.value)
+    assert item.path.read_bytes() == b"clip" * 100
+    assert replacing.catalog.placement(job.job_id).state is PlacementState.REFUSED
+
+
+def test_a_stop_during_that_check_leaves_the_original_and_the_rendition_for_later(
+    replacing: Bench,
+) -> None:
+    item = replacing.video()
+    job = replacing.queue(item)
+    replacing.work(job)
+    replacing.encoder.errors["preflight"] = [Stopped("Stopped.")]
+
+    with pytest.raises(Stopped):
+        replacing.collector.collect(replacing.done(job), NEVER)
+
+    assert item.path.read_bytes() == b"clip" * 100
+    assert replacing.catalog.placement(job.job_id).state is PlacementState.WAITING
+    replacing.collector.collect(replacing.done(job), NEVER)
+
+
+@pytest.mark.parametrize("mode", [Mode.BESIDE, Mode.REPLACE])
+def test_a_certificate_edited_in_the_store_places_nothing(tmp_path: Path, mode: Mode) -> None:
+    bench = Bench(tmp_path, where=Destination(mode))
+    item = bench.video()
+    job = bench.queue(item)
+    ref = bench.work(job)
+    with bench.backend.store.open(ref.certificate_key) as stream:
+        proof = Certificate.read(stream)
+    forged = proof.model_copy(update={"source_sha256": "0" * 64})
+    bench.backend.store.put(ref.certificate_key, forged.to_json().encode(), metadata={})
+
+    with pytest.raises(VerificationFailed, match="changed after it was signed"):
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert item.path.read_bytes() == b"clip" * 100
+    assert [path.name for path in bench.media.iterdir() if path.is_file()] == [item.path.name]
