@@ -16,12 +16,14 @@ from hevcq.domain.job import (
     Progress,
     RenditionRef,
     Split,
+    Task,
     job_id,
     subjob_id,
 )
-from hevcq.domain.verdict import FailureClass
+from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import StaleFence
 from hevcq.ports.ledger import AlreadySettled, Claim, Granted, Held, JobFilter
+from hevcq.ports.queue import Selection
 
 LEASE_S = 60
 
@@ -447,3 +449,26 @@ def test_a_cancelled_job_can_be_queued_again_under_a_higher_fence(world: World) 
     found = claim(world, "b")
     assert isinstance(found, Granted)
     assert found.fence > fence
+
+
+def test_a_dead_job_has_its_letter_until_it_is_reopened(world: World) -> None:
+    ledger, queue = world.backend.ledger, world.backend.queues["hevc"]
+    queue.send([Task(source=source(), profile="hevc")])
+    (delivery,) = queue.receive(1, wait_s=0, stop=threading.Event())
+    fence = granted(world).fence
+    ledger.note_letter(JOB)
+    assert not ledger.has_letter(JOB), "it is running"
+
+    ledger.bury(JOB, fence, "broken", FailureClass.DAMAGED)
+    assert not ledger.has_letter(JOB)
+    why = Bury(reason="broken", failure_class=FailureClass.DAMAGED)
+    assert queue.bury(delivery, why)
+    ledger.note_letter(JOB)
+    assert ledger.has_letter(JOB)
+
+    (letter,) = queue.dead_letters(Selection(job_id=JOB))
+    ledger.reopen(JOB, who="me", why="test")
+    assert queue.redrive(letter)
+    assert not ledger.has_letter(JOB)
+    ledger.note_letter("0" * 32)
+    assert not ledger.has_letter("0" * 32)

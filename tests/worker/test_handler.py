@@ -6,10 +6,7 @@ from hevcq.domain.certificate import Certificate, Gate
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
 from hevcq.domain.planning.encode_plan import Refuse, Skip, SkipReason
-from hevcq.domain.verdict import Bury, Done, FailureClass, Skipped
-from hevcq.errors import (
-    SourceGone,
-)
+from hevcq.domain.verdict import Done, FailureClass, Skipped
 
 
 def test_a_source_becomes_one_certified_rendition_and_its_message_is_acked(farm):
@@ -141,18 +138,6 @@ def test_a_job_that_is_done_is_acked_and_not_encoded_again(farm):
     assert handled.verdict == Done()
     assert farm.encoder.calls.count("encode") == 1
     assert farm.queue.depth().ready == 0
-
-
-def test_a_second_message_of_a_dead_job_is_buried_with_the_same_reason(farm):
-    farm.encoder.errors["preflight"] = [SourceGone("It went away.")]
-    source = farm.submit()
-    farm.handle()
-    farm.queue.send([Task(source=source, profile="hevc")])
-
-    handled = farm.handle()
-
-    assert handled.verdict == Bury(reason="It went away.", failure_class=FailureClass.GONE)
-    assert len(farm.letters()) == 2
 
 
 def test_the_ledger_hears_of_progress_and_is_not_written_for_each_line(farm):

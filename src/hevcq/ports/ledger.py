@@ -172,5 +172,16 @@ class JobLedger(ABC):
         """Yield the matching records page by page, most recently updated first."""
 
     @abstractmethod
+    def note_letter(self, job_id: str) -> None:
+        """Record that the dead letter of a DEAD job is in its queue; do nothing in another state.
+
+        Reopening the job forgets it.
+        """
+
+    @abstractmethod
+    def has_letter(self, job_id: str) -> bool:
+        """Return whether the dead letter of this job is known to be in its queue."""
+
+    @abstractmethod
     def counts(self) -> dict[tuple[str, JobState], int]:
         """Return the number of jobs by profile and state."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, KeyIndex, WholeFile, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ports.encoder import Encoder
+
+ONE_SLOT = WholeFile(
+    reason="one_slot", detail="One encode runs at a time, so nothing is gained by a split."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +48,16 @@ class FilePlan:
 
 
 def plan_file(
-    encoder: Encoder, location: str, profiles: Sequence[Profile], stop: threading.Event
+    encoder: Encoder,
+    location: str,
+    profiles: Sequence[Profile],
+    stop: threading.Event,
+    slots_per_job: Callable[[Profile], int] = lambda _profile: 0,
 ) -> list[FilePlan]:
     """Return the plan of each profile for the file at `location`.
+
+    `slots_per_job` says how many slots may share a video, as the workers are told; the chunks are
+    then those that the workers will cut.
 
     Reads the packets of the file once if any profile would encode it. Raises SourceUnreadable,
     WorkerUnfit (no ffmpeg) or Stopped.
@@ -54,13 +66,17 @@ def plan_file(
     plans = [(profile, make_plan(profile, info)) for profile in profiles]
     encodes = any(isinstance(plan, EncodePlan) for _, plan in plans)
     index = encoder.keyframes(location, info, stop=stop) if encodes else None
-    return [_split(profile, info, plan, index) for profile, plan in plans]
+    return [_split(profile, info, plan, index, slots_per_job(profile)) for profile, plan in plans]
 
 
-def _split(profile: Profile, info: MediaInfo, plan: Plan, index: KeyIndex | None) -> FilePlan:
+def _split(
+    profile: Profile, info: MediaInfo, plan: Plan, index: KeyIndex | None, slots: int
+) -> FilePlan:
     if index is None or not isinstance(plan, EncodePlan):
         return FilePlan(profile, plan)
-    split = plan_chunks(profile, info, plan, index)
+    if profile.chunking.mode is ChunkMode.AUTO and slots == 1:
+        return FilePlan(profile, plan, whole=ONE_SLOT)
+    split = plan_chunks(profile, info, plan, index, workers_hint=slots)
     if isinstance(split, WholeFile):
         return FilePlan(profile, plan, whole=split)
     return FilePlan(profile, plan, chunks=tuple(_planned(split)))

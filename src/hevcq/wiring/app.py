@@ -110,6 +110,14 @@ class App:
         """Parallel encodes and threads, from the setting `workers` or this machine."""
         return capacity(self.settings.workers)
 
+    def slots_per_job(self, profile: Profile) -> int:
+        """Return how many slots will share a video: on aws those of a fleet as Terraform starts it.
+
+        Its tasks have one slot each; see `wiring.worker.slots_per_job`, by which a worker decides.
+        """
+        embedded = self.settings.backend == "embedded"
+        return self.capacity.slots if embedded else profile.fleet.max_tasks
+
     @property
     def library_ports(self) -> LibraryPorts:
         """Ports for changing library folders on this machine; opens no backend."""

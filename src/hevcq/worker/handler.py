@@ -184,13 +184,27 @@ class Handler:
             case AlreadySettled(record) if found.job is not None:
                 return settle_ended_subjob(self._context, lease, found.task, found.job, record)
             case AlreadySettled():
-                return _settled_earlier(claim)
+                return self._settled_earlier(claim)
             case AlreadySplit(record):
                 if record.split is not None and not record.split.announced:
                     enqueue_chunks(self._context, found.task, record.split)
                 return Done()
             case _:
                 assert_never(claim)
+
+    def _settled_earlier(self, claim: AlreadySettled) -> Verdict:
+        """Return the verdict on a message whose job ended earlier.
+
+        A dead job's message is buried unless the job has its dead letter: a kill may have prevented
+        the burial. A cancelled job needs no dead letter.
+        """
+        job, ledger = claim.record, self._context.backend.ledger
+        if job.state is not JobState.DEAD or job.failure_class is FailureClass.CANCELLED:
+            return Done()
+        if self._context.retry_control_call(lambda: ledger.has_letter(job.job_id)):
+            get_logger(job=job.job_id).info("duplicate_of_dead_job")
+            return Done()
+        return Bury(reason=job.reason, failure_class=job.failure_class or FailureClass.INTERNAL)
 
     def _record(self, job: Job, decided: Verdict) -> Verdict:
         """Write the verdict to the ledger; return Abandon if that fails."""
@@ -270,17 +284,3 @@ def parsed_verdict(delivery: Delivery) -> Verdict | None:
         log.info("message_ignored", reason=delivery.ignored)
         return Done()
     return None
-
-
-def _settled_earlier(claim: AlreadySettled) -> Verdict:
-    """Return the verdict on a message whose job ended earlier.
-
-    A dead job's message is buried, not acknowledged: a kill may have prevented its burial, and a
-    second dead letter does less harm than none. A cancelled job needs no dead letter.
-    """
-    record_ = claim.record
-    if record_.state is JobState.DEAD and record_.failure_class is not FailureClass.CANCELLED:
-        return Bury(
-            reason=record_.reason, failure_class=record_.failure_class or FailureClass.INTERNAL
-        )
-    return Done()

@@ -27,6 +27,7 @@ def queue(farm):
     found = farm.backend.queues["hevc"]
     found._sqs = found._dlq._sqs = Breaking(farm.clients.sqs)
     found._polls = Breaking(farm.clients.polls)
+    found._renewal._sqs = found._sqs
     return found
 
 

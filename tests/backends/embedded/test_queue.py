@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from contracts.backends import MAX_RECEIVES, VISIBILITY_S, task
-from hevcq.domain.job import JobState, RenditionRef, Split, TaskKind
+from hevcq.domain.job import JobState, RenditionRef, Split, Task, TaskKind
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import BadMessage, StorageError
 from hevcq.ports.queue import Delivery, Queue
@@ -31,6 +31,11 @@ def order(queue: Queue) -> list[str]:
     return found
 
 
+def join(name: str) -> Task:
+    changes = {"kind": TaskKind.JOIN, "split": "s-1"}
+    return task(name, group=name[0]).model_copy(update=changes)
+
+
 def send(queue: Queue, *names: str) -> None:
     queue.send([task(name, group=name[0] if name[0].islower() else "") for name in names])
 
@@ -48,6 +53,24 @@ def test_groups_that_wait_take_turns(queue: Queue) -> None:
     send(queue, "c1")
 
     assert order(queue) == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
+
+
+def test_a_join_goes_before_the_chunks_of_other_videos(queue: Queue) -> None:
+    send(queue, "a1", "a2", "b1", "c1")
+    take(queue, 1)
+    queue.send([join("a-"), join("b-")])
+    send(queue, "X")
+
+    assert order(queue) == ["a-", "b-", "b1", "c1", "a2", "X"]
+
+
+def test_a_waiting_join_moves_no_later_task_forward(queue: Queue) -> None:
+    send(queue, "a1", "a2")
+    take(queue, 1)
+    queue.send([join("a-")])
+    send(queue, "X", "Y")
+
+    assert order(queue) == ["a-", "a2", "X", "Y"]
 
 
 def test_a_newcomer_waits_for_one_round_and_not_for_a_whole_video(queue: Queue) -> None:

@@ -40,6 +40,7 @@ class MemoryLedger(Ledger):
         self._clock = clock
         self._lock = threading.RLock()
         self._records: dict[str, JobRecord] = {}
+        self._letters: set[str] = set()
         self._remembered: dict[tuple[str, str, str], Remembered] = {}
         self.history: list[tuple[str, JobState]] = []
         self.reopened: list[tuple[str, str, str]] = []
@@ -266,6 +267,7 @@ class MemoryLedger(Ledger):
             if record is None or record.state not in SETTLED:
                 return False
             self.reopened.append((job_id, who, why))
+            self._letters.discard(job_id)
             self._write(
                 record,
                 state=JobState.QUEUED,
@@ -290,6 +292,16 @@ class MemoryLedger(Ledger):
             records = [r for r in self._records.values() if r.subjob is None]
         records.sort(key=lambda r: (-r.updated_at, r.job_id))
         return (record for record in records if wanted.matches(record))
+
+    def note_letter(self, job_id: str) -> None:
+        with self._lock:
+            record = self._records.get(job_id)
+            if record is not None and record.state is JobState.DEAD:
+                self._letters.add(job_id)
+
+    def has_letter(self, job_id: str) -> bool:
+        with self._lock:
+            return job_id in self._letters
 
     def counts(self) -> dict[tuple[str, JobState], int]:
         with self._lock:

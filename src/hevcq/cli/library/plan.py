@@ -32,7 +32,9 @@ def plan(
     require_existing([file])
     with cli_of(ctx).app() as app:
         picked = pick(app.profiles, profile or sorted(app.profiles))
-        plans = plan_file(app.encoder, str(file.absolute()), picked, threading.Event())
+        plans = plan_file(
+            app.encoder, str(file.absolute()), picked, threading.Event(), app.slots_per_job
+        )
     for each in plans:
         found = facts(each)
         if as_json:

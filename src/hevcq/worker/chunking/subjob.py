@@ -237,8 +237,12 @@ def settle_obsolete_subjob(
     get_logger(job=job.job_id).info("part_superfluous", state=job.state.value, split=task.split)
     if task.kind is TaskKind.JOIN and job.state in {JobState.DONE, JobState.SKIPPED}:
         sweep(context, job.job_id)
-    dead = part is not None and part.state is JobState.DEAD
-    if part is not None and dead and job.state is JobState.DEAD and job.reason == part.reason:
+    if part is None or (part.state, job.state) != (JobState.DEAD, JobState.DEAD):
+        return Done()
+    ledger = context.backend.ledger
+    if job.reason == part.reason and not context.retry_control_call(
+        lambda: ledger.has_letter(job.job_id)
+    ):
         why = part.failure_class or FailureClass.INTERNAL
         return Bury(reason=part.reason, failure_class=why)
     return Done()

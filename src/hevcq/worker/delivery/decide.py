@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import (
     Bury,
@@ -14,7 +16,7 @@ from hevcq.domain.verdict import (
     handling,
     verdict,
 )
-from hevcq.errors import DatabaseBusy, HevcqError, StorageError, WorkerUnfit
+from hevcq.errors import DatabaseBusy, EncoderFailed, HevcqError, StorageError, WorkerUnfit
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask
@@ -32,7 +34,7 @@ def decide(
     the job, and an unfit worker before both.
     """
     claimed, profile = job.claimed, job.claimed.profile
-    cause = claimed.lease.cause or error
+    cause = claimed.lease.cause or _named(context, error, claimed)
     source, store = claimed.task.source, context.backend.store
     cause = blame_source(lambda: context.retry_control_call(lambda: store.check(source)), cause)
     doubtful = not job.sent_back and context.breaker.doubtful(
@@ -60,6 +62,28 @@ def decide(
             suspected_worker_fault=True,
         )
     return decided, unfit
+
+
+def _named(context: WorkerContext, error: Exception, claimed: ClaimedTask) -> Exception:
+    """Return the error with the source's key in place of paths in the scratch folder.
+
+    Such a path says nothing to a person, and is gone when the dead letter is read.
+    """
+    if not isinstance(error, HevcqError):
+        return error
+    source, folder = claimed.task.source, re.escape(str(context.scratch.folder))
+    below = rf"{folder}/hevcq-\d+-\d+/[^/\s]+/"
+    fetched = re.compile(rf"(?:{below})?\b{source.source_id}(?:\.[A-Za-z0-9]{{1,8}}\b)?")
+    other = re.compile(rf"{below}([^/\s'\":,;]+)")
+
+    def named(text: str) -> str:
+        return other.sub(r"the temporary file \1", fetched.sub(lambda _found: source.key, text))
+
+    error.message = named(error.message)
+    error.args = (error.message, *error.args[1:])
+    if isinstance(error, EncoderFailed):
+        error.tail = tuple(named(line) for line in error.tail)
+    return error
 
 
 def is_unfit(error: Exception) -> bool:

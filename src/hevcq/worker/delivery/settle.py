@@ -6,7 +6,7 @@ What a kill between the two leaves:
 |---|---|---|
 | Done | DONE, ack | a message of a DONE job: the next delivery acks it |
 | Skipped | SKIPPED, ack | the same |
-| Bury | DEAD, bury | a message of a DEAD job: the next delivery buries it with the same reason |
+| Bury | DEAD, bury, letter noted | a message of a DEAD job: the next delivery buries it unless a letter is noted |
 | RetryIn | QUEUED and counted, release | a message hidden until its deadline: it returns later |
 | Release | QUEUED, release | the same |
 | Abandon | nothing | a message that returns by itself |
@@ -203,9 +203,24 @@ def settle(context: WorkerContext, queue: Queue, delivery: Delivery, decided: Ve
                 context, "release", delivery, lambda: queue.release(delivery, delay_s=seconds)
             )
         case Bury():
-            return _carry(context, "bury-delivery", delivery, lambda: queue.bury(delivery, decided))
+            buried = _carry(
+                context, "bury-delivery", delivery, lambda: queue.bury(delivery, decided)
+            )
+            if buried:
+                _note_letters(context, delivery)
+            return buried
         case _:
             assert_never(decided)
+
+
+def _note_letters(context: WorkerContext, delivery: Delivery) -> None:
+    """Record the dead letter with its jobs, so that a duplicate of the message leaves no other."""
+    for job in {task.job_id for task in delivery.tasks}:
+        try:
+            context.backend.ledger.note_letter(job)
+        except (TransientError, StorageError) as error:
+            # A second letter of one job does less harm than a lost one.
+            get_logger(job=job).info("letter_not_noted", reason=str(error))
 
 
 def _carry(

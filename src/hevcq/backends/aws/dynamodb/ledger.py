@@ -26,6 +26,7 @@ from hevcq.backends.aws.dynamodb.job_table import (
 )
 from hevcq.backends.aws.dynamodb.queries import JobQueries
 from hevcq.backends.aws.dynamodb.schema import (
+    LETTER,
     PART_KEPT_S,
     RECORD_KEPT_S,
     REMEMBERED_KEPT_S,
@@ -277,7 +278,7 @@ class DynamoLedger(Ledger):
             "reopened_by": text(who),
             **mark,
         }
-        gone = ("failure_class", "rendition", "finished_at", "cpu_s", "split", "whole", TTL)
+        gone = ("failure_class", "rendition", "finished_at", "cpu_s", "split", "whole", LETTER, TTL)
         return self._jobs.change(name, ConditionalUpdate(unchanged_since(record), sets, gone))
 
     def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
@@ -307,6 +308,16 @@ class DynamoLedger(Ledger):
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
         """Yield the matching records, most recently moved first, page by page."""
         return self._queries.jobs(wanted)
+
+    def note_letter(self, job_id: str) -> None:
+        """Mark a DEAD job as having its dead letter; one write."""
+        dead = {"state": text(JobState.DEAD.value)}
+        self._jobs.change(job_id, ConditionalUpdate(dead, {LETTER: {"BOOL": True}}))
+
+    def has_letter(self, job_id: str) -> bool:
+        """Return whether the job has the mark."""
+        item = self._jobs.item(job_pk(job_id))
+        return item is not None and LETTER in item
 
     def counts(self) -> dict[tuple[str, JobState], int]:
         """Return the number of jobs by profile and state, from the index (seconds behind)."""

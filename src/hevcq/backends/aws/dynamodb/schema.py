@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 BY_STATE = "by_state"
 BY_SOURCE = "by_source"
 TTL = "expires_at"
+LETTER = "letter"
+"""Set on a dead job whose dead letter was sent."""
 UNSENT = "unsent"
 """Set on a job that was registered but whose message has not been sent yet."""
 RECORD_KEPT_S = 180 * 86_400

@@ -16,7 +16,8 @@ from hevcq.backends.aws.sqs import dead_letters, message_parser
 from hevcq.backends.aws.sqs.dead_letters import DeadLetterQueue
 from hevcq.backends.aws.sqs.queue_urls import QueueUrls
 from hevcq.backends.aws.sqs.receipts import Receipt, ReceiptBook
-from hevcq.domain.job import Task
+from hevcq.backends.aws.sqs.renewal import Renewal
+from hevcq.domain.job import Task, TaskKind
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Bury
 from hevcq.errors import HevcqError, LeaseLost, Unavailable
@@ -65,6 +66,7 @@ class SqsQueue(Queue):
         self._recipient, self._clock = recipient, clock
         self._urls = QueueUrls(clients.sqs, prefix + profile.name)
         self._receipts = ReceiptBook()
+        self._renewal = Renewal(clients.sqs, self._urls, profile.queue.retention_s, clock)
         self._dlq = DeadLetterQueue(clients, self._urls, profile, clock, self._task_of)
 
     def check(self) -> None:
@@ -125,7 +127,10 @@ class SqsQueue(Queue):
         # SQS handed the messages out at the end of the poll at the latest. Any time beyond it was
         # spent on the way back, while the visibility timeout was already running.
         handed_out = min(now, asked + wait)
-        return [self._delivery(message, handed_out, now) for message in answer.get("Messages", [])]
+        messages = answer.get("Messages", [])
+        found = [self._delivery(message, handed_out, now) for message in messages]
+        self._renewal.look(messages)
+        return found
 
     def _delivery(self, message: MessageTypeDef, handed_out: float, now: float) -> Delivery:
         handle, body = message["ReceiptHandle"], message["Body"]
@@ -293,4 +298,5 @@ def _group(task: Task) -> dict[str, str]:
         return {}
     plain = task.group.isascii() and task.group.isprintable() and " " not in task.group
     group = task.group if plain else hashlib.sha256(task.group.encode()).hexdigest()
-    return {"MessageGroupId": group}
+    # A group of its own is a quiet one, which SQS delivers before the chunks of busy groups.
+    return {"MessageGroupId": f"{group[:120]}-join" if task.kind is TaskKind.JOIN else group}

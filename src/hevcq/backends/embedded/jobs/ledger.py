@@ -84,6 +84,7 @@ FREE_OWNER = """UPDATE job SET lease_until = 0 WHERE state = 'running'
 AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';')"""
 HELD_BY = """SELECT 1 FROM job WHERE state = 'running'
 AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';') LIMIT 1"""
+HAS_LETTER = "SELECT 1 FROM dead_letter WHERE job_id = ? LIMIT 1"
 COUNTS = "SELECT profile, state, COUNT(*) FROM job WHERE parent = '' GROUP BY profile, state"
 REMEMBER = """INSERT INTO remembered (source_sha256, profile, revision, reason, made_at)
 VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET reason = excluded.reason,
@@ -341,6 +342,13 @@ class SqliteLedger(Ledger):
         walks = [job_table.pages(self._database, wanted, state) for state in states]
         for _updated_at, _seq, row in heapq.merge(*walks, reverse=True, key=lambda item: item[:2]):
             yield job_table.record(row)
+
+    def note_letter(self, job_id: str) -> None:
+        """Do nothing: the letters are rows beside the jobs."""
+
+    def has_letter(self, job_id: str) -> bool:
+        """Look for a letter of the job."""
+        return self._database.row(HAS_LETTER, (job_id,)) is not None
 
     def counts(self) -> dict[tuple[str, JobState], int]:
         """Count by the (profile, state) index."""

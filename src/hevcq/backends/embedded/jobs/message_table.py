@@ -4,8 +4,8 @@ Fair share: each message is assigned to a round ("turn") when it is sent. A task
 and the first task of a group join the round after the one being served; each further task of a
 group joins the round after that of its predecessor. Rounds are served in order, and messages within
 a round in the order of sending. A new task thus waits for the served round and at most one more
-task of each group, never for a whole video. The served round gets no new messages and earlier
-rounds are not reopened, so no task starves. A claim still reads only the head of one index.
+task of each group, never for a whole video. The served round gets no new messages and earlier rounds are not reopened,
+so no task starves. Joins are served before all rounds. A claim still reads only the head of one index.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hevcq.domain.job import Task
+from hevcq.domain.job import Task, TaskKind
 from hevcq.domain.verdict import Bury, FailureClass
 from hevcq.errors import BadMessage
 
@@ -27,7 +27,11 @@ MAX_DUE_PER_CLAIM = 128
 MAX_RETURNED_SCANNED = 64
 """Maximum number of returned messages that a send skips to find the served round; bounds its cost."""
 
-HEAD = "SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 ORDER BY turn LIMIT ?"
+FIRST = 0
+"""The round of joins, served before any other: a join needs nothing but its own video's chunks, which
+are all done, and frees their space."""
+HEAD = """SELECT turn, attempts FROM message WHERE queue = ? AND state = 0 AND turn > 0
+ORDER BY turn LIMIT ?"""
 LAST_OF_GROUP = "SELECT MAX(turn) FROM message WHERE queue = ? AND grp = ? AND grp <> ''"
 INSERT = """INSERT INTO message (queue, state, turn, visible_at, grp, sent_at, body)
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
@@ -58,6 +62,7 @@ class Outgoing:
 
     body: str
     group: str = ""
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class Receipt:
 
 def outgoing(tasks: Sequence[Task]) -> list[Outgoing]:
     """Return the messages of tasks."""
-    return [Outgoing(task.body(), task.group) for task in tasks]
+    return [Outgoing(task.body(), task.group, task.kind is TaskKind.JOIN) for task in tasks]
 
 
 def send(
@@ -98,8 +103,8 @@ def send(
     state = DELAYED if delay_s > 0 else READY
     rows = []
     for message in messages:
-        turn = joining
-        if message.group:
+        turn = FIRST if message.first else joining
+        if message.group and not message.first:
             if message.group not in last:
                 found = connection.execute(LAST_OF_GROUP, (queue, message.group)).fetchone()[0]
                 last[message.group] = found or 0

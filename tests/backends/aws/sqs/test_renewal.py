@@ -1,0 +1,102 @@
+"""What waits longer than SQS keeps a message is sent anew, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from contracts.backends import PROFILES
+from hevcq.backends.aws.sqs import renewal
+from hevcq.domain.job import Source, Task
+from support.aws.breaking import refusal
+from support.aws.values import take
+
+pytestmark = pytest.mark.aws
+DAY = 86_400
+RETENTION_S = PROFILES["hevc"].queue.retention_s
+COUNT = 45
+
+
+def task(key: str, group: str = "") -> Task:
+    source = Source(bucket="uploads", key=key, version="v1", size=5)
+    return Task(source=source, profile="hevc", group=group)
+
+
+def served(farm, queue, *, days: float, each_day: int) -> list[str]:
+    """Take some messages a day, as a fleet that is too small does; return the keys in order."""
+    found = []
+    for _ in range(int(days)):
+        for _ in range(each_day):
+            for delivery in take(queue, 1):
+                found.append(delivery.tasks[0].source.key)
+                queue.ack(delivery)
+        farm.clock.advance(DAY)
+    return found
+
+
+def test_a_backlog_of_twice_the_retention_loses_nothing(farm, queue) -> None:
+    keys = [f"TODO/all/{n}.mp4" for n in range(COUNT)]
+    queue.send([task(key) for key in keys])
+    days = 2 * RETENTION_S / DAY
+
+    found = served(farm, queue, days=days + 4, each_day=2)
+
+    assert sorted(found) == sorted(keys)
+    assert len(found) / 2 * DAY > RETENTION_S
+
+
+def test_without_renewal_sqs_would_have_deleted_them(farm, queue, monkeypatch) -> None:
+    monkeypatch.setattr(renewal.Renewal, "look", lambda _self, _received: None)
+    queue.send([task(f"TODO/all/{n}.mp4") for n in range(COUNT)])
+
+    assert len(served(farm, queue, days=2 * RETENTION_S / DAY, each_day=2)) < COUNT
+
+
+def test_a_copy_keeps_body_group_and_place_in_the_line(farm, queue) -> None:
+    queue.send([task(f"TODO/all/{n}.mp4", group="video") for n in range(4)])
+    farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
+
+    (first,) = take(queue, 1)
+    rest = take(queue, 10)
+
+    assert [d.tasks[0].source.key for d in (first, *rest)] == [
+        f"TODO/all/{n}.mp4" for n in range(4)
+    ]
+    assert {d.tasks[0].group for d in rest} == {"video"}
+    assert max(d.attempt for d in rest) <= 2
+    groups = [
+        entry.get("MessageGroupId")
+        for name, asked in queue._renewal._sqs.calls
+        if name == "send_message_batch"
+        for entry in asked["Entries"]
+    ]
+    assert groups == ["video"] * (4 + 3)
+
+
+def test_a_young_message_behind_an_old_one_costs_one_receive_an_hour(farm, queue) -> None:
+    queue.send([task("old.mp4"), task("older.mp4")])
+    farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
+    for delivery in take(queue, 1):
+        queue.ack(delivery)
+    queue.send([task(f"{n}.mp4") for n in range(3)])
+    calls = len(queue._renewal._sqs.calls)
+
+    for delivery in take(queue, 1):
+        queue.ack(delivery)
+
+    assert len(queue._renewal._sqs.calls) - calls <= 2
+    assert max(d.attempt for d in take(queue, 3)) <= 2
+
+
+@pytest.mark.parametrize("call", ["receive_message", "send_message_batch", "delete_message_batch"])
+def test_an_error_while_renewing_loses_nothing_and_stops_nobody(farm, queue, call) -> None:
+    queue.send([task(f"TODO/all/{n}.mp4") for n in range(5)])
+    farm.clock.advance(RETENTION_S * renewal.SHARE + 1)
+    queue._renewal._sqs.plan[call] = [refusal("ServiceUnavailable", 503)] * 9
+
+    (first,) = take(queue, 1)
+    assert first.tasks
+    queue._renewal._sqs.plan.clear()
+    farm.clock.advance(renewal.HIDE_S + 1)
+    keys = {d.tasks[0].source.key for _ in range(3) for d in take(queue, 10)}
+
+    assert len({*keys, first.tasks[0].source.key}) == 5
