@@ -10,7 +10,15 @@ import pytest
 
 from contracts.backends import World
 from hevcq.domain.media.facts import Chapter, MediaInfo, Stream, StreamKind, VideoFacts
-from hevcq.ports.catalog import Catalog, Fingerprint, HashedFile, Mode, Placement, PlacementState
+from hevcq.ports.catalog import (
+    Catalog,
+    EncodeCost,
+    Fingerprint,
+    HashedFile,
+    Mode,
+    Placement,
+    PlacementState,
+)
 
 MARK = Fingerprint(size=10, mtime_ns=1_700_000_000_123_456_789, inode=2**63 - 1, device=5)
 INFO = MediaInfo(
@@ -167,6 +175,24 @@ def test_placements_are_listed_newest_first_by_every_given_condition(catalog: Ca
     assert listed(states=frozenset({PlacementState.PLACED, PlacementState.WAITING})) == ["2", "1"]
     assert listed(states=frozenset({PlacementState.UNDONE})) == []
     assert listed(since=20.0, states=frozenset({PlacementState.REPLACED})) == ["3"]
+
+
+def test_what_encodes_cost_comes_back_newest_first_by_profile(
+    local: World, catalog: Catalog
+) -> None:
+    costs = [
+        EncodeCost(profile, "libx265", "medium", 12.5, 10**12, 10**11, 3.25)
+        for profile in ("hevc", "720p", "hevc", "hevc")
+    ]
+    for number, cost in enumerate(costs):
+        catalog.record_encode_cost(f"job{number}", cost)
+        local.clock.advance(1.0)
+    changed = dataclasses.replace(costs[0], cpu_s=99.0)
+    catalog.record_encode_cost("job0", changed)
+
+    assert list(catalog.encode_costs("hevc", 2).items()) == [("job0", changed), ("job3", costs[3])]
+    assert list(catalog.encode_costs("hevc", 9)) == ["job0", "job3", "job2"]
+    assert catalog.encode_costs("1080p", 9) == {}
 
 
 def test_under_matches_the_path_itself_and_what_is_below_it_only(catalog: Catalog) -> None:

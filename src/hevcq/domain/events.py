@@ -123,6 +123,10 @@ class IngestEvent(Frozen):
     forecast_s: tuple[float, float] | None = Field(
         default=None, description="wall time to expect: least and most"
     )
+    forecast_size: tuple[int, int] | None = Field(
+        default=None,
+        description="plan, file_planned: bytes of renditions to expect: least and most",
+    )
     cpu_s: tuple[float, float] | None = Field(
         default=None, description="file_planned: CPU seconds to expect: least and most"
     )

@@ -86,6 +86,22 @@ class Placement:
     updated_at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class EncodeCost:
+    """What one finished encode was and took, for the forecast of the next ones.
+
+    `megapixels` is the sum over all frames of the target picture; sizes are in bytes.
+    """
+
+    profile: str
+    encoder: str
+    preset: str
+    megapixels: float
+    source_size: int
+    output_size: int
+    cpu_s: float
+
+
 class Catalog(ABC):
     """Store local facts about library folders; paths may hold any bytes valid in a file name."""
 
@@ -117,6 +133,14 @@ class Catalog(ABC):
     def alike(self, fingerprint: Fingerprint) -> list[Placement]:
         """Return the placements of sources with this size and modification time, wherever they are,
         most recently updated first."""
+
+    @abstractmethod
+    def record_encode_cost(self, job_id: str, cost: EncodeCost) -> None:
+        """Insert or overwrite what a job's encode cost. May be lost in a power cut."""
+
+    @abstractmethod
+    def encode_costs(self, profile: str, limit: int) -> Mapping[str, EncodeCost]:
+        """Return the latest recorded costs of a profile by job id, newest first."""
 
     @abstractmethod
     def placements(

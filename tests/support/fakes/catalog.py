@@ -7,16 +7,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.ports.catalog import Catalog, Fingerprint, HashedFile, Placement, PlacementState
+from hevcq.ports.catalog import (
+    Catalog,
+    EncodeCost,
+    Fingerprint,
+    HashedFile,
+    Placement,
+    PlacementState,
+)
 from hevcq.util.clock import Clock
 
 
 class MemoryCatalog(Catalog):
-    """Two dicts. A placement without `updated_at` gets the clock's time."""
+    """Three dicts. A placement without `updated_at` gets the clock's time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._facts: dict[Path, tuple[Fingerprint, MediaInfo | str]] = {}
+        self._costs: dict[str, EncodeCost] = {}
         self._placements: dict[str, Placement] = {}
         self._hashes: dict[Path, HashedFile] = {}
 
@@ -37,6 +45,15 @@ class MemoryCatalog(Catalog):
         for placement in placements:
             when = placement.updated_at or self._clock.now()
             self._placements[placement.job_id] = dataclasses.replace(placement, updated_at=when)
+
+    def record_encode_cost(self, job_id: str, cost: EncodeCost) -> None:
+        self._costs.pop(job_id, None)
+        self._costs[job_id] = cost
+
+    def encode_costs(self, profile: str, limit: int) -> Mapping[str, EncodeCost]:
+        newest = reversed(self._costs.items())
+        found = [(job_id, cost) for job_id, cost in newest if cost.profile == profile]
+        return dict(found[:limit])
 
     def placement(self, job_id: str) -> Placement | None:
         return self._placements.get(job_id)

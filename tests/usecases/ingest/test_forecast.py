@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+import math
 
+import pytest
+from benchmarks.forecast_bench import LEAST, coverage, of_totals, recorded
+
+from hevcq.ports.catalog import EncodeCost
 from hevcq.usecases.ingest.forecast import (
     MEGAPIXELS_PER_CPU_S,
     OWN_ENOUGH,
-    JobCost,
     Range,
     Rates,
     megapixels,
     wall,
+    work_of,
 )
 from support.ingest.values import encode_plan, media_info
 
@@ -71,27 +75,68 @@ def test_a_slower_preset_takes_longer() -> None:
 def test_enough_own_jobs_replace_the_table_and_narrow_the_range() -> None:
     plan, info = encode_plan(), media_info()
     work = megapixels(plan, info)
-    rates = Rates.learned([JobCost("hevc", work, 10.0)] * OWN_ENOUGH)
+    rates = Rates.learned([cost_of(work)] * OWN_ENOUGH)
 
     cost = rates.cpu(plan, "medium", info)
     table = Rates().cpu(plan, "medium", info)
 
     assert cost.low < 10.0 < cost.high
     assert cost.high / cost.low < table.high / table.low
+    size = rates.size(plan, info)
+    assert size.low < 300_000 < size.high
 
 
 def test_too_few_or_empty_own_jobs_leave_the_table_in_force() -> None:
-    few = Rates.learned([JobCost("hevc", 100.0, 10.0)] * (OWN_ENOUGH - 1))
-    empty = Rates.learned([JobCost("hevc", 0.0, 0.0)] * 9)
+    plan, info = encode_plan(), media_info()
+    few = Rates.learned([cost_of(100.0)] * (OWN_ENOUGH - 1))
+    empty = Rates.learned([cost_of(0.0)] * 9)
 
-    assert few == empty == Rates()
+    for rates in (few, empty):
+        assert rates.cpu(plan, "medium", info) == Rates().cpu(plan, "medium", info)
+        assert rates.size(plan, info) == Rates().size(plan, info)
 
 
 def test_own_jobs_of_one_profile_say_nothing_of_another() -> None:
     plan, info = encode_plan(), media_info()
-    rates = Rates.learned([JobCost("720p", 1.0, 1000.0)] * 9)
+    rates = Rates.learned([cost_of(1.0, profile="720p", cpu_s=1000.0)] * 9)
 
     assert rates.cpu(plan, "medium", info) == Rates().cpu(plan, "medium", info)
+
+
+def cost_of(work: float, *, profile: str = "hevc", cpu_s: float = 10.0) -> EncodeCost:
+    return EncodeCost(profile, "libx265", "medium", work, 1_000_000, 300_000, cpu_s)
+
+
+def test_a_rendition_is_never_foretold_larger_than_its_source_which_is_kept_then() -> None:
+    lean = media_info(seconds=10_000.0)
+
+    assert Rates().size(encode_plan(), lean).high == lean.size
+
+
+def test_many_videos_are_foretold_more_closely_than_one() -> None:
+    plan, info = encode_plan(), media_info()
+    one = Rates().cpu(plan, "medium", info)
+
+    work = work_of(plan, "medium", info)
+
+    many = Rates().total_cpu([work] * 400)
+
+    assert many.high / many.low < one.high / one.low
+    middle = 400 * math.sqrt(one.low * one.high)
+    assert many.low < middle < many.high
+    sizes = Rates().total_size([work] * 400)
+    assert sizes.low < sizes.high <= 400 * info.size
+    assert Rates().total_size([]) == Range(0.0, 0.0)
+
+
+def test_the_forecast_holds_for_four_of_five_clips_that_were_encoded() -> None:
+    clips = recorded()
+    assert len(clips) >= 30
+    for calibrated in (False, True):
+        cpu, size, width = coverage(clips, calibrated=calibrated)
+        assert min(cpu, size) >= LEAST
+        assert width <= (3.0 if calibrated else 5.0), "a range may not hold by saying nothing"
+    assert of_totals(clips) >= LEAST
 
 
 def test_no_jobs_take_no_time() -> None:

@@ -192,12 +192,27 @@ def test_finished_jobs_of_this_machine_refine_the_forecast(bench: Bench) -> None
     rates = learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain)
 
     assert rates != TABLE_ONLY
-    assert rates.own["hevc"] == pytest.approx(1.0 / (640 * 360 * 25 * 10 / 1e6))
+    costs = list(bench.catalog.encode_costs("hevc", 9).values())
+    assert len(costs) == OWN_ENOUGH
+    assert [cost.megapixels for cost in costs] == pytest.approx([57.6] * OWN_ENOUGH)
+    assert {(cost.cpu_s, cost.output_size > 0) for cost in costs} == {(1.0, True)}
+
+
+def test_jobs_of_before_costs_were_recorded_refine_the_forecast_too(bench: Bench) -> None:
+    found = videos(bench, *[f"{number}.mp4" for number in range(OWN_ENOUGH)])
+    bench.catalog.cache([(v.path, v.fingerprint, media_info()) for v in found])
+    ingest = session(bench)
+    run(bench, ingest, ingest.plan(found))
+    recorded = learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain)
+    bench.catalog.encode_costs = lambda _profile, _limit: {}  # type: ignore[method-assign]
+
+    assert learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain) == recorded
 
 
 def test_a_source_whose_bytes_are_not_known_any_more_refines_nothing(bench: Bench) -> None:
     ingest = session(bench)
     run(bench, ingest, ingest.plan(videos(bench, *[f"{n}.mp4" for n in range(OWN_ENOUGH)])))
+    bench.catalog.encode_costs = lambda _profile, _limit: {}  # type: ignore[method-assign]
 
     assert learned_rates(bench.backend.ledger, bench.catalog, [HEVC], plain) == TABLE_ONLY
 

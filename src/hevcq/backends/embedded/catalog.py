@@ -15,7 +15,15 @@ from pydantic import ValidationError
 
 from hevcq.backends.embedded.database import Database
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.ports.catalog import Catalog, Fingerprint, HashedFile, Mode, Placement, PlacementState
+from hevcq.ports.catalog import (
+    Catalog,
+    EncodeCost,
+    Fingerprint,
+    HashedFile,
+    Mode,
+    Placement,
+    PlacementState,
+)
 from hevcq.util.clock import Clock
 
 BATCH = 500
@@ -47,6 +55,9 @@ ALIKE = (
     f"SELECT {COLUMNS} FROM placement WHERE size = ? AND mtime_ns = ? "  # noqa: S608
     "ORDER BY updated_at DESC, seq DESC"
 )
+RECORD_COST = "INSERT OR REPLACE INTO encode_cost VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+COSTS = """SELECT job_id, profile, encoder, preset, megapixels, source_size, output_size, cpu_s
+FROM encode_cost WHERE profile = ? ORDER BY at DESC LIMIT ?"""
 BELOW = (
     "(source = :path OR (source >= :first AND source < :last)"
     " OR target = :path OR (target >= :first AND target < :last))"
@@ -147,6 +158,16 @@ class SqliteCatalog(Catalog):
             placement.sha256,
             placement.updated_at or self._clock.now(),
         )
+
+    def record_encode_cost(self, job_id: str, cost: EncodeCost) -> None:
+        """Insert or overwrite what a job's encode cost, without an fsync of its own."""
+        values = (job_id, self._clock.now(), *dataclasses.astuple(cost))
+        self._database.change(RECORD_COST, values, durable=False)
+
+    def encode_costs(self, profile: str, limit: int) -> Mapping[str, EncodeCost]:
+        """Return the latest recorded costs of a profile by job id, newest first."""
+        rows = self._database.rows(COSTS, (profile, limit))
+        return {job_id: EncodeCost(*cost) for job_id, *cost in rows}
 
     def placement(self, job_id: str) -> Placement | None:
         """Return the placement of a job, or None if there is none."""

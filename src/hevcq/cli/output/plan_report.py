@@ -122,8 +122,15 @@ def total(plan: IngestPlan) -> str:
         return "No videos found."
     words = f"{', '.join(counts)}."
     if plan.forecast.high > 0:
-        after = size_range(plan.output)
-        change = f"{size(plan.bytes_to_encode)} become {after}" if after else ""
-        words += f" {change or size(plan.bytes_to_process) + ' to process'};"
+        words += f" {_change(plan) or size(plan.bytes_to_process) + ' to process'};"
         words += f" encoding will take {about((plan.forecast.low, plan.forecast.high))}."
     return words
+
+
+def _change(plan: IngestPlan) -> str:
+    before = plan.bytes_to_encode
+    if plan.output is None or not before:
+        return ""
+    least, most = (round(100 * (1 - each / before)) for each in (plan.output.high, plan.output.low))
+    smaller = f"{most} %" if least == most else f"{least} to {most} %"
+    return f"{size(before)} become {size_range(plan.output)} ({smaller} smaller)"

@@ -12,14 +12,14 @@ from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, skip_in_words
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import FailureClass
-from hevcq.ports.catalog import UNPLACED, Fingerprint, Mode, Placement, PlacementState
+from hevcq.ports.catalog import UNPLACED, EncodeCost, Fingerprint, Mode, Placement, PlacementState
 from hevcq.usecases.ingest.destinations import (
     Destination,
     InspectTarget,
     TargetState,
     WhyNotOurs,
 )
-from hevcq.usecases.ingest.forecast import Range, Rates, wall
+from hevcq.usecases.ingest.forecast import NOTHING, Range, Rates, wall, work_of
 from hevcq.util.text import printable
 
 
@@ -318,16 +318,28 @@ def with_forecast(
 
     `cores` is the number of CPU cores of all workers, `machine` that of one machine (None: all).
     """
-    timed = []
-    for item in items:
-        waits = item.disposition in {Disposition.QUEUE, Disposition.JOIN}
-        if waits and item.plan is not None and item.profile is not None and item.info is not None:
-            cpu = rates.cpu(item.plan, item.profile.video.preset, item.info)
-            timed.append(replace(item, cpu=cpu))
-        else:
-            timed.append(item)
+    timed = [_forecast(item, rates) for item in items]
+    jobs: dict[str, list[EncodeCost]] = {}
+    for item in timed:
+        if item.cpu is not None and item.plan and item.profile and item.info:
+            work = work_of(item.plan, item.profile.video.preset, item.info)
+            jobs.setdefault(item.profile.name, []).append(work)
+    total = sum((rates.total_cpu(found) for found in jobs.values()), NOTHING)
+    output = sum((rates.total_size(found) for found in jobs.values()), NOTHING)
     costs = [item.cpu for item in timed if item.cpu is not None]
-    return IngestPlan(items=tuple(timed), forecast=wall(costs, cores, workers, machine))
+    return IngestPlan(
+        items=tuple(timed),
+        forecast=wall(costs, cores, workers, machine, total),
+        output=output if costs else None,
+    )
+
+
+def _forecast(item: Item, rates: Rates) -> Item:
+    waits = item.disposition in {Disposition.QUEUE, Disposition.JOIN}
+    if not waits or item.plan is None or item.profile is None or item.info is None:
+        return item
+    cpu = rates.cpu(item.plan, item.profile.video.preset, item.info)
+    return replace(item, cpu=cpu, output=rates.size(item.plan, item.info))
 
 
 def placements_by_source(

@@ -1,8 +1,9 @@
-"""Forecast the CPU and wall time of jobs, with rates learned from finished jobs in the ledger."""
+"""Forecast CPU time, wall time and sizes of jobs, calibrated by what this machine encoded before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
@@ -11,37 +12,65 @@ from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.media.facts import MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Planner
 from hevcq.domain.profile import Profile
-from hevcq.ports.catalog import Catalog
+from hevcq.ports.catalog import Catalog, EncodeCost
 from hevcq.ports.ledger import JobFilter, JobLedger
 
 LATEST = 50
-"""Newest finished jobs read per profile: they best represent the current machine."""
+"""Newest finished jobs read per profile: they best represent the current machine and settings."""
 
 
 def learned_rates(
     ledger: JobLedger, catalog: Catalog, profiles: Iterable[Profile], planner: Planner
 ) -> Rates:
-    """Return rates refined by the latest finished jobs with cached source facts."""
-    samples: list[JobCost] = []
+    """Return rates refined by what the latest encodes cost.
+
+    The catalog has recorded that since encodes are recorded; before, it is read from finished jobs
+    whose source is still known.
+    """
+    samples: list[EncodeCost] = []
     for profile in profiles:
-        wanted = JobFilter(states=frozenset({JobState.DONE}), profile=profile.name)
-        for job in islice(ledger.jobs(wanted), LATEST):
-            samples.extend(_sample(job, catalog, profile, planner))
+        known = catalog.encode_costs(profile.name, LATEST)
+        if len(known) < OWN_ENOUGH:
+            wanted = JobFilter(states=frozenset({JobState.DONE}), profile=profile.name)
+            for job in islice(ledger.jobs(wanted), LATEST):
+                if job.job_id not in known and (cost := _cost(job, catalog, profile, planner)):
+                    known = {**known, job.job_id: cost}
+        samples.extend(known.values())
     return Rates.learned(samples)
 
 
-def _sample(
+def _cost(
     job: JobRecord, catalog: Catalog, profile: Profile, planner: Planner
-) -> Iterator[JobCost]:
+) -> EncodeCost | None:
     placement = catalog.placement(job.job_id)
-    if placement is None or not job.cpu_s:
-        return
+    if placement is None:
+        return None
     fingerprint, facts = catalog.cached([placement.source]).get(placement.source, (None, ""))
     if fingerprint != placement.fingerprint or not isinstance(facts, MediaInfo):
-        return
+        return None
     plan: Plan = planner(profile, facts)
-    if isinstance(plan, EncodePlan):
-        yield JobCost(profile.name, megapixels(plan, facts), job.cpu_s)
+    return (
+        encode_cost(job, plan, profile.video.preset, facts)
+        if isinstance(plan, EncodePlan)
+        else None
+    )
+
+
+def encode_cost(
+    job: JobRecord, plan: EncodePlan, preset: str, info: MediaInfo
+) -> EncodeCost | None:
+    """Return what a finished job of this machine encoded and what that cost; None if unknown."""
+    if not job.cpu_s or job.rendition is None:
+        return None
+    return EncodeCost(
+        profile=job.profile,
+        encoder=plan.video.encoder,
+        preset=preset,
+        megapixels=megapixels(plan, info),
+        source_size=job.source.size,
+        output_size=job.rendition.size,
+        cpu_s=job.cpu_s,
+    )
 
 
 MEGAPIXELS_PER_CPU_S: dict[tuple[str, str], float] = {
@@ -69,12 +98,32 @@ CRF 24, on one 2-core x86-64 machine in November 2026; used until enough own job
 
 GATE_SHARE = 0.35
 """CPU time of pre-flight and gates as a fraction of the encode: the upper end of measurements."""
-TABLE_SPREAD = (0.5, 2.0)
-"""Spread of real videos around the table: content and CPU vary by about a factor of two."""
-OWN_SPREAD = (0.75, 1.4)
-"""Spread of videos around the mean of this machine's own jobs."""
+JOB_CPU_S = 0.35
+"""CPU seconds of a job beside its pictures: programs to start, probes."""
+CPU_BY_DENSITY = 0.25
+SIZE_BY_DENSITY = 0.8
+"""Exponents of the source's bits per pixel in the cost and in the size of its rendition: what took
+many bits is hard to encode, and shrinks most. Fitted to benchmarks/forecast_costs.tsv."""
+USUAL_DENSITY = 0.15
+"""Bits per pixel at which the table holds."""
+USUAL_OUTPUT: dict[str, float] = {"libx265": 0.09, "libx264": 0.12}
+"""Bits per pixel of a rendition at USUAL_DENSITY and the shipped CRF."""
+CPU_SPREAD, SIZE_SPREAD = 0.45, 0.5
+"""Standard deviations of one video around the model, in natural logarithms."""
+TABLE_SPREAD = 0.3
+"""The same of a whole machine around the table: CPUs differ, and so do libraries."""
+LIBRARY_SPREAD = 0.12
+"""The same of the next videos around those encoded before, of which only the kept ones are known."""
+DEVIATIONS = 1.45
+"""Half a range, in standard deviations: 85 % of a normal distribution, as tails are heavier."""
+QUANTILES = (-1.59, -0.97, -0.59, -0.28, 0.0, 0.28, 0.59, 0.97, 1.59)
+"""Middles of nine equal shares of a normal distribution."""
+KEPT_ABOVE = 0.95
+"""Share of the source above which a rendition is not kept (the default of gates.minimum_saving)."""
 OWN_ENOUGH = 3
 """Minimum number of own jobs for their mean to be used."""
+PRIOR_JOBS = 4
+"""How many own jobs the spread above weighs as much as."""
 JOB_OVERHEAD_S = 0.5
 """Wall seconds to start, probe and publish one job."""
 USUAL_RATE = Fraction(25)
@@ -105,50 +154,144 @@ NOTHING = Range(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class JobCost:
-    """One finished job of this machine: what it encoded and what that cost.
+class Fit:
+    """How own jobs lie around the model, in natural logarithms: their mean, one job's spread, and
+    the spread of the mean itself."""
 
-    `megapixels` is the sum over all frames of the target picture.
-    """
+    offset: float = 0.0
+    spread: float = 0.0
+    shared: float = TABLE_SPREAD
 
-    profile: str
-    megapixels: float
-    cpu_s: float
+    @classmethod
+    def of(cls, residuals: Sequence[float], spread: float) -> Fit:
+        """Return the fit to residuals, with `spread` as what is expected of them."""
+        count = len(residuals)
+        if count < OWN_ENOUGH:
+            return cls(spread=spread)
+        mean = sum(residuals) / count
+        squares = sum((each - mean) ** 2 for each in residuals) + PRIOR_JOBS * spread**2
+        own = math.sqrt(squares / (count + PRIOR_JOBS - 1))
+        return cls(
+            offset=mean, spread=own, shared=math.hypot(own / math.sqrt(count), LIBRARY_SPREAD)
+        )
+
+    def around(self, expected: float) -> Range:
+        """Return the range of one job whose model says `expected`."""
+        middle = expected * math.exp(self.offset)
+        half = math.exp(DEVIATIONS * math.hypot(self.spread, self.shared))
+        return Range(middle / half, middle * half)
+
+    def total(self, jobs: Sequence[tuple[float, float]]) -> Range:
+        """Return the range of a sum of jobs, each what its model says and its upper limit.
+
+        What is one job's own evens out, what all jobs share does not. A job that meets its limit
+        within KEPT_ABOVE has exactly the limit: a rendition that saves too little is not kept.
+        """
+        whole = variance = 0.0
+        for expected, limit in jobs:
+            middle = expected * math.exp(self.offset)
+            points = [middle * math.exp(self.spread * each) for each in QUANTILES]
+            points = [each if each < KEPT_ABOVE * limit else limit for each in points]
+            mean = sum(points) / len(points)
+            whole += mean
+            variance += sum((each - mean) ** 2 for each in points) / len(points)
+        if whole <= 0:
+            return NOTHING
+        half = math.exp(DEVIATIONS * math.hypot(math.sqrt(variance) / whole, self.shared))
+        return Range(whole / half, whole * half)
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The CPU seconds per megapixel, by profile if own jobs are known, else by encoder."""
+    """What jobs cost, by profile: fits of CPU seconds and of sizes to own jobs."""
 
-    own: dict[str, float] = field(default_factory=dict)
+    cpu_fits: Mapping[str, Fit] = field(default_factory=dict)
+    size_fits: Mapping[str, Fit] = field(default_factory=dict)
 
     @classmethod
-    def learned(cls, samples: Iterable[JobCost]) -> Rates:
-        """Return the rates of finished jobs; profiles with too few of them keep the table's rate."""
-        work: dict[str, list[JobCost]] = {}
-        for sample in samples:
-            if sample.megapixels > 0 and sample.cpu_s > 0:
-                work.setdefault(sample.profile, []).append(sample)
-        own = {
-            name: sum(s.cpu_s for s in jobs) / sum(s.megapixels for s in jobs)
-            for name, jobs in work.items()
-            if len(jobs) >= OWN_ENOUGH
-        }
-        return cls(own)
+    def learned(cls, samples: Iterable[EncodeCost]) -> Rates:
+        """Return the rates of finished jobs; profiles with too few of them keep the table's."""
+        cpu: dict[str, list[float]] = {}
+        sizes: dict[str, list[float]] = {}
+        for each in samples:
+            if min(each.megapixels, each.cpu_s, each.output_size) <= 0:
+                continue
+            cpu.setdefault(each.profile, []).append(math.log(each.cpu_s / _cpu(each)))
+            sizes.setdefault(each.profile, []).append(math.log(each.output_size / _size(each)))
+        return cls(
+            {name: Fit.of(found, CPU_SPREAD) for name, found in cpu.items()},
+            {name: Fit.of(found, SIZE_SPREAD) for name, found in sizes.items()},
+        )
 
     def cpu(self, plan: EncodePlan, preset: str, info: MediaInfo) -> Range:
         """Return the CPU seconds of one job, including the gates."""
-        work = megapixels(plan, info)
-        own = self.own.get(plan.profile)
-        if own is not None:
-            return Range(work * own * OWN_SPREAD[0], work * own * OWN_SPREAD[1])
-        known = MEGAPIXELS_PER_CPU_S.get((plan.video.encoder, preset))
-        rate = known or MEGAPIXELS_PER_CPU_S[plan.video.encoder, "medium"]
-        cost = work / rate * (1 + GATE_SHARE)
-        return Range(cost * TABLE_SPREAD[0], cost * TABLE_SPREAD[1])
+        return self.cpu_of(work_of(plan, preset, info))
+
+    def size(self, plan: EncodePlan, info: MediaInfo) -> Range:
+        """Return the bytes of one rendition; never more than the source, which is kept otherwise."""
+        return self.size_of(work_of(plan, "", info))
+
+    def cpu_of(self, job: EncodeCost) -> Range:
+        """Return the CPU seconds of a job of which only the work is known."""
+        return self.cpu_fits.get(job.profile, Fit(spread=CPU_SPREAD)).around(_cpu(job))
+
+    def size_of(self, job: EncodeCost) -> Range:
+        """Return the bytes of the rendition of a job of which only the work is known."""
+        found = self.size_fits.get(job.profile, Fit(spread=SIZE_SPREAD)).around(_size(job))
+        return Range(min(found.low, job.source_size), min(found.high, job.source_size))
+
+    def total_cpu(self, jobs: Sequence[EncodeCost]) -> Range:
+        """Return the CPU seconds of jobs of one profile."""
+        if not jobs:
+            return NOTHING
+        fit = self.cpu_fits.get(jobs[0].profile, Fit(spread=CPU_SPREAD))
+        return fit.total([(_cpu(job), math.inf) for job in jobs])
+
+    def total_size(self, jobs: Sequence[EncodeCost]) -> Range:
+        """Return the bytes that take the place of the sources of jobs of one profile."""
+        if not jobs:
+            return NOTHING
+        fit = self.size_fits.get(jobs[0].profile, Fit(spread=SIZE_SPREAD))
+        found = fit.total([(_size(job), float(job.source_size)) for job in jobs])
+        before = float(sum(job.source_size for job in jobs))
+        return Range(min(found.low, before), min(found.high, before))
 
 
 TABLE_ONLY = Rates()
+
+
+def work_of(plan: EncodePlan, preset: str, info: MediaInfo) -> EncodeCost:
+    """Return a job that has not run yet: what it has to encode, without what that costs."""
+    return EncodeCost(
+        profile=plan.profile,
+        encoder=plan.video.encoder,
+        preset=preset,
+        megapixels=megapixels(plan, info),
+        source_size=info.size,
+        output_size=0,
+        cpu_s=0.0,
+    )
+
+
+def _cpu(job: EncodeCost) -> float:
+    """Return the CPU seconds of a job by the table."""
+    known = MEGAPIXELS_PER_CPU_S.get((job.encoder, job.preset))
+    rate = known or MEGAPIXELS_PER_CPU_S[job.encoder, "medium"]
+    harder = (_density(job) / USUAL_DENSITY) ** CPU_BY_DENSITY
+    return float(JOB_CPU_S + job.megapixels / rate * (1 + GATE_SHARE) * harder)
+
+
+def _size(job: EncodeCost) -> float:
+    """Return the bytes of a rendition by the table."""
+    bits = USUAL_OUTPUT[job.encoder] * (_density(job) / USUAL_DENSITY) ** SIZE_BY_DENSITY
+    return float(bits * job.megapixels * 1e6 / 8)
+
+
+def _density(job: EncodeCost) -> float:
+    """Return a source's bits per pixel of its rendition, within what is plausible."""
+    if job.megapixels <= 0:
+        return USUAL_DENSITY
+    return min(4.0, max(0.003, job.source_size * 8 / (job.megapixels * 1e6)))
 
 
 def megapixels(plan: EncodePlan, info: MediaInfo) -> float:
@@ -157,8 +300,16 @@ def megapixels(plan: EncodePlan, info: MediaInfo) -> float:
     return plan.video.width * plan.video.height * float(_rate(info)) * seconds / 1e6
 
 
-def wall(jobs: Sequence[Range], cores: float, workers: int, machine: float | None = None) -> Range:
+def wall(
+    jobs: Sequence[Range],
+    cores: float,
+    workers: int,
+    machine: float | None = None,
+    total: Range | None = None,
+) -> Range:
     """Return the wall seconds of `jobs`, given in CPU seconds, on `cores` with `workers` slots.
+
+    `total` is what they take together (None: from the sum of the lows to the sum of the highs).
 
     At best every core is always busy; at worst the longest job runs alone at the end. One job uses
     at most the `machine` cores of one machine (None: all cores), however large the fleet is.
@@ -167,7 +318,7 @@ def wall(jobs: Sequence[Range], cores: float, workers: int, machine: float | Non
         return NOTHING
     cores = max(1.0, cores)
     alone = max(1.0, machine or cores)
-    total = sum(jobs, NOTHING)
+    total = total or sum(jobs, NOTHING)
     overhead = JOB_OVERHEAD_S * max(1.0, len(jobs) / max(1, workers))
     low = max(total.low / cores, max(job.low for job in jobs) / alone)
     longest = max(job.high for job in jobs) / alone

@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
-from hevcq.domain.job import JobState
+from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.keys import LIBRARY_BUCKET
 from hevcq.domain.media.provenance import found_mark
 from hevcq.domain.planning.encode_plan import Planner
 from hevcq.domain.profile import Profile
+from hevcq.errors import HevcqError
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import same_bytes
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
@@ -40,7 +42,7 @@ from hevcq.usecases.ingest.decide import (
 from hevcq.usecases.ingest.destinations import Destination, TargetState
 from hevcq.usecases.ingest.disk_space import DiskSpace, DiskSpaceMonitor, enough_space
 from hevcq.usecases.ingest.enqueue import Enqueuer, Queued, by_file
-from hevcq.usecases.ingest.forecast import TABLE_ONLY, Rates
+from hevcq.usecases.ingest.forecast import TABLE_ONLY, Range, Rates, encode_cost
 from hevcq.usecases.ingest.scan import (
     is_source,
     replacement_refusal,
@@ -102,6 +104,7 @@ class Ingest:
         names = [profile.name for profile in request.profiles]
         sweep = ExpiredMessages(backend, names).look
         self.tracker = JobTracker(backend.ledger, collector, self.summary, emit, clock, sweep=sweep)
+        self.tracker.learn = self._learn
         enqueuer = Enqueuer(ports, request.where, emit, separate_keys=request.separate_keys)
         self.uploader = Uploader(enqueuer, self.tracker, self.summary, emit, clock)
         self._space = DiskSpaceMonitor(request.disk_space, emit, clock)
@@ -141,6 +144,7 @@ class Ingest:
             counts={kind.value: count for kind, count in plan.counts().items()},
             size=plan.bytes_to_process,
             forecast_s=(round(plan.forecast.low, 1), round(plan.forecast.high, 1)),
+            forecast_size=_bytes(plan.output),
         )
         return plan
 
@@ -336,6 +340,15 @@ class Ingest:
             why = (error.strerror or str(error)).lower()
             return replace(known, changed=f"{printable(placement.target)} cannot be read: {why}.")
 
+    def _learn(self, item: Item, job: JobRecord) -> None:
+        """Record what an encode cost; the forecast alone would miss it."""
+        if item.plan is None or item.profile is None or item.info is None:
+            return
+        cost = encode_cost(job, item.plan, item.profile.video.preset, item.info)
+        if cost is not None:
+            with suppress(HevcqError):
+                self._ports.catalog.record_encode_cost(job.job_id, cost)
+
     def _say(self, name: EventName, **fields: object) -> None:
         base = {"event": name, "at": self._ports.clock.now()}
         self._emit(IngestEvent.model_validate(base | fields))
@@ -382,4 +395,9 @@ def planned_event(item: Item, now: float) -> IngestEvent:
         target=printable(item.target) if item.target else None,
         notices=(item.plan.notices or None) if item.plan else None,
         cpu_s=(round(item.cpu.low, 1), round(item.cpu.high, 1)) if item.cpu else None,
+        forecast_size=_bytes(item.output),
     )
+
+
+def _bytes(found: Range | None) -> tuple[int, int] | None:
+    return None if found is None else (round(found.low), round(found.high))

@@ -59,13 +59,18 @@ class JobTracker:
         *,
         sweep: Callable[[], object] = lambda: None,
     ) -> None:
-        """`sweep` is called before open jobs are read by id; it must not raise."""
+        """Create a tracker of no jobs.
+
+        `sweep` is called before open jobs are read by id, the attribute `learn` with each item that
+        was encoded and put in place; neither may raise.
+        """
         self._ledger = ledger
         self._collector = collector
         self._summary = summary
         self._emit = emit
         self._clock = clock
         self._sweep = sweep
+        self.learn: Callable[[Item, JobRecord], object] = lambda _item, _job: None
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
         self._cursor = 0.0
@@ -233,6 +238,7 @@ class JobTracker:
                 done.size,
             )
             return
+        self.learn(entry.item, entry.job)
         self._end(entry, IngestOutcome.PLACED, " ".join(done.notices), done.size)
         self._say(
             EventName.PLACED,
