@@ -229,3 +229,46 @@ def test_one_flipped_bit_is_caught_anywhere_in_a_video_whose_pictures_carry_thei
             Gate.G4,
             Gate.G5,
         }
+
+
+def test_every_second_frame_late_by_15_ms_is_caught(pair, tmp_path):
+    late = "setts=pts=PTS+mod(N\\,2)*15/1000/TB:dts=DTS"
+    target = spoilt(pair, tmp_path, *COPY, "-bsf:v", late)
+    assert caught(pair.judge(target)) is Gate.G5
+
+
+@pytest.mark.parametrize("late", ["0.08", "0.03", "-0.03"])
+def test_a_copied_sound_that_is_a_little_late_is_caught(pair, tmp_path, late):
+    target = tmp_path / f"spoilt{pair.good.suffix}"
+    ffmpeg(
+        "-i", pair.good, "-itsoffset", late, "-i", pair.good, "-map", "0:v", "-map", "0:a:0",
+        "-map", "1:a:1", "-map", "0:s", "-c", "copy", "-map_chapters", "0", target,
+    )  # fmt: skip
+    assert caught(pair.judge(target)) is Gate.G5
+
+
+@pytest.fixture(scope="module")
+def dated(tmp_path_factory):
+    """A source with a time of recording and an attached font."""
+    folder = tmp_path_factory.mktemp("dated")
+    (folder / "font.ttf").write_bytes(bytes(range(256)) * 16)
+    font = ("-attach", str(folder / "font.ttf"), "-metadata:s:t", "mimetype=font/ttf")
+    extra = ("-t", "1", "-metadata", "creation_time=2019-05-04T10:11:12.5Z", *font)
+    return encoded(make_source(folder, "dated.mkv", extra=extra), folder)
+
+
+def test_a_lost_creation_time_is_caught(dated, tmp_path):
+    assert dated.judge()[-1].outcome is Outcome.PASSED
+    target = spoilt(dated, tmp_path, "-map", "0", "-c", "copy", "-metadata", "creation_time=")
+    results = dated.judge(target)
+    assert caught(results) is Gate.G3
+    assert "creation time is lost" in results[-1].detail
+
+
+def test_an_attached_font_with_zeroed_bytes_is_caught(dated, tmp_path):
+    content = bytearray(dated.good.read_bytes())
+    begin = content.find(bytes(range(256)) * 4)
+    content[begin : begin + 1000] = bytes(1000)
+    results = dated.judge(written(dated, tmp_path, bytes(content)))
+    assert caught(results) is Gate.G3
+    assert "attached file has other bytes" in results[-1].detail

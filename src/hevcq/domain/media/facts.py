@@ -128,6 +128,7 @@ class Stream(Frozen):
     dispositions: tuple[str, ...] = ()
     video: VideoFacts | None = None
     audio: AudioFacts | None = None
+    digest: str = Field(default="", description="of an attachment's bytes; empty for other kinds")
 
     @property
     def pictureless(self) -> bool:
@@ -183,6 +184,16 @@ class TrackMeasure(Frozen):
     first_pts_s: float | None = None
     last_pts_s: float | None = Field(default=None, description="start of the last-shown packet")
     end_s: float | None = Field(default=None, description="last pts plus its duration")
+    first_stored_s: float | None = Field(
+        default=None, description="earliest pts of all packets, with those flagged discard"
+    )
+    last_stored_s: float | None = Field(default=None, description="latest pts of all packets")
+    times: tuple[int, ...] = Field(
+        default=(),
+        exclude=True,
+        repr=False,
+        description="of every frame of a video, in ticks and order; empty if any has none; not stored",
+    )
     monotonic_dts: bool = True
     discarded: int = Field(default=0, description="packets flagged discard, not in `packets`")
     digest: str = Field(default="", description="of the packets' bytes in order; empty: unknown")

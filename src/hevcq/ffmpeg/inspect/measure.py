@@ -61,13 +61,17 @@ class _Counted:
         "discarded",
         "end",
         "first",
+        "first_stored",
         "key_stride",
         "keys",
         "keys_seen",
         "last",
         "last_dts",
+        "last_stored",
         "monotonic",
         "packets",
+        "times",
+        "untimed",
     )
 
     def __init__(self) -> None:
@@ -76,6 +80,10 @@ class _Counted:
         self.digest = 0
         self.content = 0
         self.discarded = 0
+        self.times: list[int] = []
+        self.untimed = False
+        self.first_stored: int | None = None
+        self.last_stored: int | None = None
         self.first: int | None = None
         self.last: int | None = None
         self.end: int | None = None
@@ -95,8 +103,10 @@ class _Counted:
         if pts is None:
             # AVI stores decoding times only.
             pts = dts
+            self.untimed = True
         if pts is None:
             return
+        self.times.append(pts)
         if self.first is None or pts < self.first:
             self.first = pts
         if self.last is None or pts > self.last:
@@ -105,6 +115,13 @@ class _Counted:
             self.end = pts + duration
         if key:
             self._key(pts)
+
+    def stored(self, pts: int) -> None:
+        """Note the time of a packet, flagged discard or not."""
+        if self.first_stored is None or pts < self.first_stored:
+            self.first_stored = pts
+        if self.last_stored is None or pts > self.last_stored:
+            self.last_stored = pts
 
     def _key(self, pts: int) -> None:
         if self.keys_seen % self.key_stride == 0:
@@ -155,6 +172,8 @@ class PacketCounter:
         track.bytes += self._last_size
         if len(fields) == 7 and fields[6]:
             self._hashed(track, int(index), fields[6])
+        if pts != _NONE:
+            track.stored(int(pts))
         if b"D" in flags:
             track.discarded += 1
             return
@@ -204,6 +223,9 @@ def _track(index: int, counted: _Counted, info: MediaInfo) -> TrackMeasure:
         end_s=seconds(counted.end),
         monotonic_dts=counted.monotonic,
         discarded=counted.discarded,
+        first_stored_s=seconds(counted.first_stored),
+        last_stored_s=seconds(counted.last_stored),
+        times=tuple(sorted(counted.times)) if video and not counted.untimed else (),
         digest=f"{counted.digest:08x}" if counted.digest else "",
         content=f"{counted.content:08x}:{counted.bytes}" if counted.content else "",
         keys_s=tuple(float(pts * tick) for pts in counted.keys) if video else (),

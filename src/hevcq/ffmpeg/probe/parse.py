@@ -84,6 +84,8 @@ def _stream(raw: Json, frames: Iterable[Json], later: Iterable[Json]) -> Stream:
         if kind in {StreamKind.VIDEO, StreamKind.PICTURE}
         else None,
         audio=_audio(raw) if kind is StreamKind.AUDIO else None,
+        # ffmpeg holds an attached file as the stream's extradata.
+        digest=str(raw.get("extradata_hash", "")) if kind is StreamKind.ATTACHMENT else "",
     )
 
 

@@ -50,9 +50,12 @@ _TEXTS = frozenset(
 )  # fmt: skip
 
 
-def probe(tools: FfmpegTools, location: str, stop: threading.Event) -> MediaInfo:
+def probe(
+    tools: FfmpegTools, location: str, stop: threading.Event, *, midstream: bool = True
+) -> MediaInfo:
     """Probe the file or URL `location` and return its typed facts.
 
+    `midstream` also looks at pictures spread over the video; what an encoder made is alike all over.
     Raises SourceUnreadable if it is not media or has nothing readable, SourceGone if it does not
     exist, Unavailable if a URL does not answer; their messages name the file.
     """
@@ -74,7 +77,7 @@ def probe(tools: FfmpegTools, location: str, stop: threading.Event) -> MediaInfo
         more = _parsed(_ask(tools, location, again, stop), location)
         probed = {**probed, "frames": more.get("frames", ())}
         info = media_info(probed)
-    later = midstream_frames(tools, location, info, main, stop)
+    later = midstream_frames(tools, location, info, main, stop) if midstream else []
     if later:
         info = media_info({**probed, "midstream_frames": later})
     if info.format_name.startswith("mov,"):
@@ -116,7 +119,7 @@ def _ask(
 ) -> Finished:
     argv = [
         tools.ffprobe, "-v", "error", "-threads", "1", "-of", "json", "-show_entries", _ENTRIES,
-        *extra, *input_options(location),
+        "-show_data_hash", "sha256", *extra, *input_options(location),
     ]  # fmt: skip
     return run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
 

@@ -116,7 +116,7 @@ class _Gates:
 
     def fresh_probe(self) -> Judged:
         """G2: probe the output and compare it with the plan."""
-        self.output = probe(self.tools, str(self.request.output), self.stop)
+        self.output = probe(self.tools, str(self.request.output), self.stop, midstream=False)
         return _judged(plan_problems(self.request.plan, self.output))
 
     def stream_ledger(self) -> Judged:

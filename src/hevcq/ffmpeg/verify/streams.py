@@ -6,7 +6,8 @@ Each returns its problems as clauses; none means that the gate passes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from fractions import Fraction
 
 from hevcq.domain.media.containers import READ_AS, is_mp4_family
@@ -143,7 +144,12 @@ def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> l
         origin = next(s for s in source.streams if s.index == kept.source_index)
         found = _stream_problems(plan.muxer, kept, origin, stream)
         problems += [f"stream {place}: {problem}" for problem in found]
-    return [*problems, *_chapter_problems(plan, source, output), *_title(source, output)]
+    return [
+        *problems,
+        *_chapter_problems(plan, source, output),
+        *_title(source, output),
+        *_creation_time(source, output),
+    ]
 
 
 def _stream_problems(muxer: str, kept: StreamPlan, origin: Stream, made: Stream) -> Iterator[str]:
@@ -159,6 +165,8 @@ def _stream_problems(muxer: str, kept: StreamPlan, origin: Stream, made: Stream)
         yield from _dispositions(muxer, origin, made)
     if kept.kind is StreamKind.ATTACHMENT:
         yield from _same("file name", origin.tags.get("filename"), made.tags.get("filename"))
+        if origin.digest and origin.digest != made.digest:
+            yield "the attached file has other bytes"
     if made.audio is not None and origin.audio is not None:
         channels = kept.channels or origin.audio.channels
         yield from _same("channels", channels, made.audio.channels)
@@ -192,6 +200,24 @@ def _title(source: MediaInfo, output: MediaInfo) -> Iterator[str]:
     # A title that is not valid text has no single correct decoding.
     if "\ufffd" not in wanted:
         yield from _same("title of the file", wanted, found)
+
+
+def _creation_time(source: MediaInfo, output: MediaInfo) -> Iterator[str]:
+    """Require the time of recording, to the second: MP4 holds no fractions, and no time before 1970."""
+    wanted, found = (_moment(info.tags) for info in (source, output))
+    if wanted is not None and wanted > 0 and wanted != found:
+        kept = "lost" if found is None else f"{output.tags.get('creation_time')}"
+        yield f"the creation time is {kept}, not {source.tags.get('creation_time')}"
+
+
+def _moment(tags: Mapping[str, str]) -> int | None:
+    """Return the creation time in whole seconds since 1970, or None if there is no valid one."""
+    text = tags.get("creation_time", "").strip().replace("Z", "+00:00")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
 
 
 def _words(text: str) -> str:

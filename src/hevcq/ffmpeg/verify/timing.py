@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan
@@ -14,6 +16,11 @@ from hevcq.ffmpeg.verify.streams import output_streams
 
 PADDING_SAMPLES = 2048
 """An audio encoder may start and end up to two frames of 1024 samples off the source."""
+COPIED_OFFSET_S = 0.012
+"""Seconds by which copying may move a track against the picture: roundings to milliseconds, and Opus's
+pre-skip of 6.5 ms, which containers count differently."""
+UNTIMED = frozenset({"avi", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
+"""Demuxers whose presentation times are guesses."""
 _PAIRED_FIELDS = frozenset({"h264", "mpeg2video", "vc1", "mpeg1video"})
 """Codecs that may store each field in its own packet: two packets then make one frame."""
 _REFRAMED = frozenset({"mpegts", "mpeg", "aac", "h264", "hevc", "ogg", "asf", "rm", "flv", "avi"})
@@ -32,6 +39,7 @@ class TrackPair:
     origin: Stream
     source: TrackMeasure
     made: TrackMeasure
+    made_tick: Fraction = Fraction(1, 1000)
 
     @property
     def name(self) -> str:
@@ -66,6 +74,8 @@ def time_problems(compared: TimingInputs) -> list[str]:
     shift = main.made.first_pts_s - main.source.first_pts_s
     for pair in pairs:
         found = [*_counts(compared, pair, pair is main), *_times(pair, shift, compared.drift_s)]
+        if not found:
+            found = [*frame_time_problems(pair, compared.source), *_offset(pair, shift)]
         problems += [f"{pair.name}: {problem}" for problem in found]
     return problems
 
@@ -84,7 +94,7 @@ def _pairs(compared: TimingInputs) -> tuple[list[TrackPair], list[str]]:
             problems.append(f"{kept.kind.value} track {kept.position} is empty")
             continue
         origin = next(s for s in compared.source.streams if s.index == kept.source_index)
-        pairs.append(TrackPair(kept=kept, origin=origin, source=before, made=after))
+        pairs.append(TrackPair(kept, origin, before, after, stream.tick))
     return pairs, problems
 
 
@@ -131,6 +141,54 @@ def _copied(compared: TimingInputs, pair: TrackPair) -> Iterator[str]:
 
 def _plain(demuxer: str, codec: str) -> bool:
     return demuxer == "mpegts" and codec in _SELF_FRAMED
+
+
+def frame_time_problems(pair: TrackPair, source: MediaInfo) -> Iterator[str]:
+    """Compare the presentation time of every frame with the source's, from the first one on.
+
+    Each is rounded once to the ticks of the output. Where two fields were stored apart, the frames'
+    times are some of the source's.
+    """
+    before, after = pair.source.times, pair.made.times
+    if pair.kept.kind is not StreamKind.VIDEO or not before or not after:
+        return
+    if source.format_name.partition(",")[0] in UNTIMED:
+        return
+    tick, made_tick = pair.origin.tick, pair.made_tick
+    # One scale for both, so that the comparison is of whole numbers.
+    scale = lcm(tick.denominator, made_tick.denominator)
+    step, made_step = int(tick * scale), int(made_tick * scale)
+    allowed = 0 if step % made_step == 0 else made_step
+    place = 0
+    for frame, time in enumerate(after):
+        found = (time - after[0]) * made_step
+        if len(before) != len(after):
+            while place < len(before) - 1 and (before[place] - before[0]) * step < found - allowed:
+                place += 1
+        else:
+            place = frame
+        late = found - (before[place] - before[0]) * step
+        if abs(late) > allowed:
+            yield f"frame {frame} is shown {late / scale:+.4f} s off"
+            return
+
+
+def _offset(pair: TrackPair, shift: float) -> Iterator[str]:
+    """Require that a copied track lies against the picture as it did; its packets are the same."""
+    source, made = pair.source, pair.made
+    if pair.kept.action is not Action.COPY or pair.kept.kind is not StreamKind.AUDIO:
+        return
+    if source.packets + source.discarded != made.packets + made.discarded:
+        return
+    for word, before, after in (
+        ("starts", source.first_stored_s, made.first_stored_s),
+        ("ends", source.last_stored_s, made.last_stored_s),
+    ):
+        if before is not None and after is not None:
+            late = after - shift - before
+            if abs(late) > COPIED_OFFSET_S:
+                yield f"{word} {late:+.3f} s off against the picture"
+                return
 
 
 def _times(pair: TrackPair, shift: float, drift_s: float) -> Iterator[str]:
