@@ -75,7 +75,9 @@ def time_problems(compared: TimingInputs) -> list[str]:
     for pair in pairs:
         found = [*_counts(compared, pair, pair is main), *_times(pair, shift, compared.drift_s)]
         if not found:
-            found = [*frame_time_problems(pair, compared.source), *_offset(pair, shift)]
+            # Guessed times of the picture are off by the decoder's delay.
+            timed = compared.source.format_name.partition(",")[0] not in UNTIMED
+            found = [*frame_time_problems(pair), *_offset(pair, shift)] if timed else []
         problems += [f"{pair.name}: {problem}" for problem in found]
     return problems
 
@@ -143,7 +145,7 @@ def _plain(demuxer: str, codec: str) -> bool:
     return demuxer == "mpegts" and codec in _SELF_FRAMED
 
 
-def frame_time_problems(pair: TrackPair, source: MediaInfo) -> Iterator[str]:
+def frame_time_problems(pair: TrackPair) -> Iterator[str]:
     """Compare the presentation time of every frame with the source's, from the first one on.
 
     Each is rounded once to the ticks of the output. Where two fields were stored apart, the frames'
@@ -151,8 +153,6 @@ def frame_time_problems(pair: TrackPair, source: MediaInfo) -> Iterator[str]:
     """
     before, after = pair.source.times, pair.made.times
     if pair.kept.kind is not StreamKind.VIDEO or not before or not after:
-        return
-    if source.format_name.partition(",")[0] in UNTIMED:
         return
     tick, made_tick = pair.origin.tick, pair.made_tick
     # One scale for both, so that the comparison is of whole numbers.
