@@ -246,3 +246,42 @@ def test_a_disk_that_fails_is_told_apart_from_one_that_is_full(
     assert len(lines) == 1
     assert f"{os.strerror(number)}. {remedy}" in lines[0]
     assert "Errno" not in lines[0]
+
+
+def sandbox_line(ran) -> str:
+    (line,) = (line for line in ran.out.splitlines() if line.split()[1] == "sandbox")
+    return line
+
+
+def test_it_says_what_ffmpeg_is_kept_from_and_what_the_system_lacks(
+    hevcq, fake_ffmpeg, monkeypatch
+):
+    from hevcq.ffmpeg.process import landlock, seccomp
+
+    fake_ffmpeg("7.1")
+    monkeypatch.setattr(seccomp, "available", lambda: True)
+    monkeypatch.setattr(landlock, "version", lambda: 6)
+    assert "other files, the network" in sandbox_line(hevcq("doctor"))
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    lacking = sandbox_line(hevcq("doctor"))
+    assert "not from other files (needs Landlock" in lacking
+    assert lacking.startswith("ok")
+    monkeypatch.setenv("HEVCQ_SANDBOX", "false")
+    assert "off (setting sandbox)" in sandbox_line(hevcq("doctor"))
+
+
+def test_an_ffmpeg_that_needs_more_than_the_sandbox_allows_is_told_apart(hevcq, fake_ffmpeg):
+    script = fake_ffmpeg("7.1")
+    needed = script.with_name("libraries.txt")
+    needed.write_text("needed")
+    script.write_text(
+        script.read_text().replace(
+            "#!/bin/sh\n", f"#!/bin/sh\nread x < {needed} || [ $x ] || exit 1\n"
+        )
+    )
+
+    lines = wrong(hevcq("doctor"))
+
+    assert lines
+    assert "cannot run in the sandbox" in lines[0]
+    assert "HEVCQ_SANDBOX=false" in lines[0]

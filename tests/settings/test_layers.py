@@ -299,7 +299,7 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
         assert field.description, key
         assert variable(key).startswith("HEVCQ_")
     samples = {"backend": "aws", "log_level": "info", "log_style": "json"}
-    samples |= {"metrics_emf": "true", "metrics_address": "localhost:9464"}
+    samples |= {"sandbox": "false", "metrics_emf": "true", "metrics_address": "localhost:9464"}
     samples |= {"aws.tag_done": "true", "trusted_keys": f"ed25519:{'A' * 43}="}
     for key, field in leaves(Settings):
         value = samples.get(key, "3" if field.annotation in (int, float) else "x")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 
+from hevcq.util.process import close_to_others
+
 
 def main() -> int:
     """Run the command line; return the exit code."""
     try:
         _open_closed_streams()
+        close_to_others(os.environ)
         from hevcq.cli.app import run
 
         return run(sys.argv[1:])

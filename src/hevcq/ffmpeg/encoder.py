@@ -15,11 +15,18 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
 from hevcq.ffmpeg.command.build import encode_command
 from hevcq.ffmpeg.command.thumbnails import thumbnail_files, thumbnail_outputs
-from hevcq.ffmpeg.doctor import INSTALL, require_supported_version, run_checks
-from hevcq.ffmpeg.inputs import FfmpegTools
-from hevcq.ffmpeg.process.child import run_child
+from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, require_supported_version, run_checks
+from hevcq.ffmpeg.inputs import FfmpegTools, reading
+from hevcq.ffmpeg.process.child import Finished, run_child
+from hevcq.ffmpeg.process.limits import NO_LIMITS
 from hevcq.ffmpeg.run.known_messages import Pass
-from hevcq.ffmpeg.run.runner import FfmpegRun, extracted_covers, new_output, run_with_progress
+from hevcq.ffmpeg.run.runner import (
+    FfmpegRun,
+    create_output,
+    extracted_covers,
+    new_output,
+    run_with_progress,
+)
 from hevcq.ports.encoder import (
     Check,
     ChunkReport,
@@ -38,8 +45,8 @@ QUESTION_S = 30.0
 class FfmpegEncoder(Encoder):
     """Encodes with the `ffmpeg` and `ffprobe` programs; safe for any number of threads."""
 
-    def __init__(self, ffmpeg: str, ffprobe: str, clock: Clock) -> None:
-        self._tools = FfmpegTools(ffmpeg=ffmpeg, ffprobe=ffprobe, clock=clock)
+    def __init__(self, ffmpeg: str, ffprobe: str, clock: Clock, *, sandboxed: bool = True) -> None:
+        self._tools = FfmpegTools(ffmpeg, ffprobe, clock, sandboxed)
         self._version = ""
 
     def version(self) -> str:
@@ -91,8 +98,10 @@ class FfmpegEncoder(Encoder):
         job = FfmpegRun(self._tools, request, stop)
         with new_output(request), extracted_covers(job) as covers:
             command = encode_command(self._tools, request, covers)
+            for path in thumbnail_files(request):
+                create_output(path)
             command += thumbnail_outputs(request)
-            report = run_with_progress(job, command, request.duration_s, on_progress)
+            report = run_with_progress(job, command, request.duration_s, on_progress, reads=covers)
             return replace(report, thumbnails=thumbnail_files(request))
 
     def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
@@ -155,12 +164,17 @@ class FfmpegEncoder(Encoder):
 
     def _ask(self, program: str, *question: str) -> str:
         """Return the output of a program asked about itself; raise WorkerUnfit if it cannot run."""
-        answer = run_child(
-            [program, *question],
-            stop=threading.Event(),
-            deadline_s=QUESTION_S,
-        )
+        answer = _answer(self._tools, program, question)
         if answer.returncode != 0:
             why = answer.stderr[-1] if answer.stderr else f"exit code {answer.returncode}"
+            free = replace(self._tools, sandboxed=False)
+            if self._tools.sandboxed and _answer(free, program, question).returncode == 0:
+                raise WorkerUnfit(f"{program} cannot run in the sandbox: {why}.", remedy=LET_OUT)
             raise WorkerUnfit(f"{program} cannot run: {why}.", remedy=INSTALL)
         return answer.stdout.decode("utf-8", "replace")
+
+
+def _answer(tools: FfmpegTools, program: str, question: Sequence[str]) -> Finished:
+    limits = reading(NO_LIMITS, tools)
+    stop = threading.Event()
+    return run_child([program, *question], stop=stop, limits=limits, deadline_s=QUESTION_S)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from hevcq.ffmpeg.process.child import ChildLimits
 from hevcq.ffmpeg.process.output import Tail
-from hevcq.ports.store import PROXY_SCHEME
+from hevcq.ffmpeg.process.sandbox import Access
+from hevcq.ports.store import PROXY_SCHEME, PROXY_USER
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 
@@ -37,11 +40,15 @@ NETWORK = ("[https", "[http", "[tcp", "[tls")
 
 @dataclass(frozen=True, slots=True)
 class FfmpegTools:
-    """The ffmpeg and ffprobe programs (a name on the PATH, or a path), and a clock."""
+    """The ffmpeg and ffprobe programs (a name on the PATH, or a path), and a clock.
+
+    `sandboxed` says whether they run in a sandbox (the setting `sandbox`).
+    """
 
     ffmpeg: str
     ffprobe: str
     clock: Clock
+    sandboxed: bool = True
 
 
 def is_url(location: str) -> bool:
@@ -55,8 +62,30 @@ def is_local_proxy(location: str) -> bool:
 
 
 def ffmpeg_url(location: str) -> str:
-    """Return the URL to pass to ffmpeg."""
-    return location.removeprefix(PROXY_SCHEME.partition("http://")[0])
+    """Return the URL to pass to ffmpeg; of the local proxy without its secret (see `access_to`)."""
+    url = location.removeprefix(PROXY_SCHEME.partition("http://")[0])
+    return url.partition("?")[0] if is_local_proxy(location) else url
+
+
+def access_to(tools: FfmpegTools, *locations: str, writes: Iterable[Path] = ()) -> Access:
+    """Return what a child needs that reads these locations and overwrites these existing files."""
+    urls = [location for location in locations if is_url(location)]
+    relay = ""
+    for url in filter(is_local_proxy, urls):
+        place = urlsplit(ffmpeg_url(url)).netloc
+        relay = f"http://{PROXY_USER}:{url.partition('?')[2]}@{place}"
+    return Access(
+        reads=tuple(location for location in locations if not is_url(location)),
+        writes=tuple(str(path) for path in writes),
+        relay=relay,
+        network=any(not is_local_proxy(url) for url in urls),
+        confined=tools.sandboxed,
+    )
+
+
+def reading(limits: ChildLimits, tools: FfmpegTools, *locations: str) -> ChildLimits:
+    """Return the limits of a child that reads these locations and writes no file."""
+    return replace(limits, access=access_to(tools, *locations))
 
 
 def input_options(location: str) -> list[str]:

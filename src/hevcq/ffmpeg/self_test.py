@@ -17,7 +17,7 @@ from hevcq.errors import (
 )
 from hevcq.ffmpeg.command.codecs import CODECS
 from hevcq.ffmpeg.doctor import INSTALL
-from hevcq.ffmpeg.inputs import PROBE_LIMITS, FfmpegTools
+from hevcq.ffmpeg.inputs import PROBE_LIMITS, FfmpegTools, access_to, reading
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import ChildLimits
 
@@ -53,7 +53,9 @@ def require_working_tools(tools: FfmpegTools, stop: threading.Event) -> None:
     decodes = [tools.ffmpeg, "-nostdin", *TEST_PICTURE, "-f", "md5", "-"]
     for command, answer in ((probes, b"codec_name="), (decodes, b"MD5=")):
         try:
-            ended = run_child(command, stop=stop, limits=PROBE_LIMITS, deadline_s=SELF_TEST_S)
+            ended = run_child(
+                command, stop=stop, limits=reading(PROBE_LIMITS, tools), deadline_s=SELF_TEST_S
+            )
         except LimitExceeded as error:
             raise _broken_tool(command[0], str(error)) from error
         if ended.returncode != 0 or answer not in ended.stdout:
@@ -76,7 +78,11 @@ def encode_self_test(
     params = [CODECS[encoder].option, ":".join(f"{k}={v}" for k, v in base.items())] if base else []
     command = [tools.ffmpeg, "-nostdin", "-v", "error", "-f", "lavfi", "-i", TEST_CLIP]
     command += ["-c:v", encoder, *params, "-f", "null", "-"]
-    limits = ChildLimits(nice=profile.bounds.nice, memory_mib=profile.bounds.memory_mib)
+    limits = ChildLimits(
+        nice=profile.bounds.nice,
+        memory_mib=profile.bounds.memory_mib,
+        access=access_to(tools),
+    )
     try:
         ended = run_child(command, stop=stop, limits=limits, deadline_s=SELF_TEST_S)
     except (EncoderFailed, LimitExceeded) as error:

@@ -27,7 +27,9 @@ class StoredObject:
 
 PROXY_SCHEME = "relay+http://"
 """The URL prefix of a source that this process serves to this machine only. The local proxy resumes
-broken reads and records errors, so the encoder opens it without retries of its own."""
+broken reads and records errors, so the encoder opens it without retries of its own. What follows
+the question mark is the proxy's password, of the user PROXY_USER."""
+PROXY_USER = "hevcq"
 
 
 @dataclass(frozen=True, slots=True)

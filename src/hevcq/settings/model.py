@@ -102,6 +102,11 @@ class Settings(BaseModel):
     workers: int = Field(default=0, ge=0, le=1024, description="parallel encodes; 0: automatic")
     ffmpeg: str = Field(default="ffmpeg", description="the ffmpeg program")
     ffprobe: str = Field(default="ffprobe", description="the ffprobe program")
+    sandbox: bool = Field(
+        default=True,
+        description="run ffmpeg without network and with access to its own video only, where the "
+        "system can; false for an ffmpeg that needs more, e.g. one started by a script",
+    )
     min_free_mib: int = Field(
         default=1024, ge=0, description="free disk space (MiB) below which work pauses"
     )

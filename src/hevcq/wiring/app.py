@@ -103,7 +103,12 @@ class App:
         """The ffmpeg encoder."""
         from hevcq.ffmpeg.encoder import FfmpegEncoder
 
-        return FfmpegEncoder(self.settings.ffmpeg, self.settings.ffprobe, self.clock)
+        return FfmpegEncoder(
+            self.settings.ffmpeg,
+            self.settings.ffprobe,
+            self.clock,
+            sandboxed=self.settings.sandbox,
+        )
 
     @cached_property
     def capacity(self) -> Capacity:

@@ -99,7 +99,7 @@ def test_a_passing_failure_backs_off_is_counted_the_second_time_and_recovers(
     flaky.chmod(0o700)
     fleet.put("TODO/hevc/video.mp4", make_clip(tmp_path).read_bytes())
 
-    fleet.worker("hevc", env={"HEVCQ_FFMPEG": str(flaky)})
+    fleet.worker("hevc", env={"HEVCQ_FFMPEG": str(flaky), "HEVCQ_SANDBOX": "false"})
     (done,) = fleet.until_done(1)
 
     assert (done.fence, done.failures) == (3, 1)

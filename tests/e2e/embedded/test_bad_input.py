@@ -235,7 +235,7 @@ def test_an_ffmpeg_that_breaks_in_mid_run_ends_with_what_is_done_and_what_is_not
     )
     program.chmod(0o755)
 
-    environment = {"HEVCQ_FFMPEG": str(program)}
+    environment = {"HEVCQ_FFMPEG": str(program), "HEVCQ_SANDBOX": "false"}
     ran = farm.run("ingest", farm.media, "--workers", "1", env=environment)
 
     assert ran.code == 4, ran.err

@@ -27,7 +27,7 @@ TOOLS = FfmpegTools(ffmpeg="ffmpeg", ffprobe="ffprobe", clock=SystemClock())
 
 START = [
     "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error",
-    "-xerror", "-n", "-progress", "pipe:1", "-stats_period", "0.5",
+    "-xerror", "-y", "-progress", "pipe:1", "-stats_period", "0.5",
 ]  # fmt: skip
 
 

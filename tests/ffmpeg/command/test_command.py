@@ -20,7 +20,7 @@ from support.media_facts import MKV, attachment, audio, cover, data, media, prof
 TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 START = [
     "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error",
-    "-xerror", "-n", "-progress", "pipe:1", "-stats_period", "0.5",
+    "-xerror", "-y", "-progress", "pipe:1", "-stats_period", "0.5",
 ]  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_a_kitchen_sink_stays_whole_in_matroska() -> None:
 
     assert made == Path("/scratch/video.part.cover4")
     assert first == [
-        "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error", "-n",
+        "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+error", "-y",
         "-format_whitelist", "matroska,webm", "-protocol_whitelist", "file",
         "-i", "file:/in/video.mkv", "-map", "0:4", "-c", "copy", "-frames:v", "1",
         "-f", "image2pipe", "file:/scratch/video.part.cover4",
@@ -165,7 +165,7 @@ def test_a_url_may_use_http_only_and_is_taken_up_again_when_it_breaks() -> None:
 def test_a_relay_is_opened_as_the_local_service_it_is_and_broken_by_what_breaks_it() -> None:
     words = command(media(video()), profile(), location="relay+http://127.0.0.1:4000/a.mp4?word")
 
-    assert after(words, "-i") == "http://127.0.0.1:4000/a.mp4?word"
+    assert after(words, "-i") == "http://127.0.0.1:4000/a.mp4", "everybody can read arguments"
     assert after(words, "-protocol_whitelist") == "http,tcp"
     assert "-reconnect" not in words
     assert after(words, "-format_whitelist") == "mov,mp4,m4a,3gp,3g2,mj2"

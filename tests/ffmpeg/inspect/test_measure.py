@@ -280,7 +280,7 @@ def passed_over(folder: Path, script: str) -> tuple[list[str], tuple[str, ...]]:
     program.chmod(0o700)
     video.touch()
     packets_seen: list[str] = []
-    tools = FfmpegTools("ffmpeg", str(program), SystemClock())
+    tools = FfmpegTools("ffmpeg", str(program), SystemClock(), sandboxed=False)
     stop = threading.Event()
     errors = read_packets(
         tools,

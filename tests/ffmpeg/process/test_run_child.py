@@ -14,11 +14,19 @@ import pytest
 
 from hevcq.errors import LimitExceeded, Stopped, WorkerUnfit
 from hevcq.ffmpeg.process.child import ChildLimits, run_child, stream_child
+from hevcq.ffmpeg.process.sandbox import Access
 
 
 def sh(script: str, *arguments: str, **options):
     stop = options.pop("stop", None) or threading.Event()
     return run_child(["sh", "-c", script, "sh", *arguments], stop=stop, **options)
+
+
+ANYTHING = Access(confined=False)
+
+
+def writing(path: Path, **limits) -> ChildLimits:
+    return ChildLimits(access=Access(writes=(str(path),)), **limits)
 
 
 def children() -> set[int]:
@@ -153,9 +161,10 @@ def test_a_stop_ends_the_child_soon():
 def test_a_child_that_ignores_term_is_killed_and_reaped(tmp_path):
     stop = threading.Event()
     told = tmp_path / "told"
+    told.touch()
     script = "trap 'echo term > \"$1\"' TERM; echo ready; while :; do sleep 0.05; done"
     with pytest.raises(Stopped):
-        sh(script, str(told), stop=stop, on_line=lambda _: stop.set())
+        sh(script, str(told), stop=stop, on_line=lambda _: stop.set(), limits=writing(told))
     assert told.read_text() == "term\n"
 
 
@@ -230,8 +239,9 @@ def test_the_niceness_is_set():
 
 def test_a_file_above_the_limit_ends_the_child(tmp_path):
     target = tmp_path / "out"
+    target.touch()
     script = 'sleep 0.1; exec head -c 3000000 /dev/zero > "$1"'
-    done = sh(script, str(target), limits=ChildLimits(output_bytes=1_000_000))
+    done = sh(script, str(target), limits=writing(target, output_bytes=1_000_000))
 
     assert done.returncode == -signal.SIGXFSZ
     assert target.stat().st_size == 1_000_000
@@ -240,7 +250,9 @@ def test_a_file_above_the_limit_ends_the_child(tmp_path):
 def test_memory_above_the_limit_is_refused_to_the_child():
     script = "from time import sleep; sleep(0.2); bytearray(400 * 2**20)"
     done = run_child(
-        [sys.executable, "-c", script], stop=threading.Event(), limits=ChildLimits(memory_mib=256)
+        [sys.executable, "-c", script],
+        stop=threading.Event(),
+        limits=ChildLimits(memory_mib=256, access=ANYTHING),
     )
     assert done.returncode == 1
     assert done.stderr[-1] == "MemoryError"

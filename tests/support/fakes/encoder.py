@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from hevcq.ports.encoder import (
     VerifyRequest,
 )
 from hevcq.ports.store import PROXY_SCHEME
+from support.relay import open_relay
 
 INFO = MediaInfo(
     format_name="mov,mp4,m4a,3gp,3g2,mj2",
@@ -133,7 +133,7 @@ def content_of(location: str) -> bytes:
     """Return a source's bytes, as an encoder reads them: of a file, or of a relay."""
     if not location.startswith(PROXY_SCHEME):
         return Path(location).read_bytes()
-    with urllib.request.urlopen(location.removeprefix("relay+")) as answer:
+    with open_relay(location) as answer:
         return answer.read()
 
 

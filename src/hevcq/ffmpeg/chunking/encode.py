@@ -16,6 +16,7 @@ from hevcq.ffmpeg.inputs import (
     FfmpegTools,
     display_name,
     input_options,
+    reading,
 )
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.run.known_messages import unexpected_lines
@@ -182,7 +183,7 @@ def _read_chunk(tools: FfmpegTools, job: FfmpegRun, path: Path, *, packets: bool
     done = run_child(
         argv,
         stop=job.stop,
-        limits=PROBE_LIMITS,
+        limits=reading(PROBE_LIMITS, tools, str(path)),
         on_line=encoded.line,
         deadline_s=PROBE_DEADLINE_S,
     )

@@ -41,7 +41,13 @@ def join(
     ) as path:
         video = JoinedVideo(listing=path, offset_s=offset(plan, request.info))
         command = join_command(job.tools, request, covers, video)
-        report = run_with_progress(job, command, request.duration_s, on_progress)
+        report = run_with_progress(
+            job,
+            command,
+            request.duration_s,
+            on_progress,
+            reads=[path, *chunk_files, *covers],
+        )
     if report.frames != plan.frames:
         raise PartUnfit(
             f"The joined chunks of {name} have {report.frames} frames, expected {plan.frames}.",

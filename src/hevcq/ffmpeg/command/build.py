@@ -86,7 +86,7 @@ def join_command(
 
 def base_command(tools: FfmpegTools, threads: int) -> list[str]:
     """Return the beginning of every encoding command; `threads` 0 leaves the number to ffmpeg."""
-    command = [tools.ffmpeg, *QUIET, "-xerror", "-n", *PROGRESS]
+    command = [tools.ffmpeg, *QUIET, "-xerror", "-y", *PROGRESS]
     if threads:
         command += ["-filter_threads", str(threads), "-threads", str(threads)]
     return command
@@ -138,7 +138,7 @@ def cover_commands(
     commands = []
     for track in _attached_covers(request.plan):
         target = folder / f"{request.output.name}.cover{track.source_index}"
-        command = [tools.ffmpeg, *QUIET, "-n", *source_input(request.location, request.info)]
+        command = [tools.ffmpeg, *QUIET, "-y", *source_input(request.location, request.info)]
         command += ["-map", f"0:{track.source_index}", "-c", "copy", "-frames:v", "1"]
         commands.append(([*command, "-f", "image2pipe", f"file:{target}"], target))
     return commands

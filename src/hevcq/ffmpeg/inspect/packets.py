@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hevcq.errors import Unavailable
-from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, reading
 from hevcq.ffmpeg.probe.probe import probe_error
 from hevcq.ffmpeg.process.child import ChildLimits, stream_child
 from hevcq.ffmpeg.run.known_messages import Pass, unexpected_lines
@@ -49,7 +49,13 @@ def read_packets(
         reader.feed(chunk)
 
     argv = [tools.ffprobe, "-v", "error", *show, *input_options(location)]
-    ended = stream_child(argv, stop=stop, on_chunk=feed, limits=LIMITS, check=watchdog.check)
+    ended = stream_child(
+        argv,
+        stop=stop,
+        on_chunk=feed,
+        limits=reading(LIMITS, tools, location),
+        check=watchdog.check,
+    )
     reader.close()
     if ended.returncode != 0 and not packets_seen():
         raise probe_error(location, ended.stderr)

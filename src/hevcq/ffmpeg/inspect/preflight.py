@@ -13,7 +13,7 @@ import threading
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.domain.profile import Preflight, Profile
 from hevcq.errors import SourceDamaged, Unavailable
-from hevcq.ffmpeg.inputs import NETWORK, FfmpegTools, display_name, input_options, is_url
+from hevcq.ffmpeg.inputs import NETWORK, FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.edit_lists import hidden_media
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
@@ -118,7 +118,7 @@ def _decode(tools: FfmpegTools, location: str, profile: Profile, stop: threading
         "-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base", "-1",
         "-f", "null", "-",
     ]  # fmt: skip
-    limits = limits_of(profile.bounds)
+    limits = reading(limits_of(profile.bounds), tools, location)
     done = run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
     lines = unexpected_lines(done.stderr, Pass.DECODE)
     if done.returncode != 0 and not lines:

@@ -24,6 +24,7 @@ from hevcq.ffmpeg.inputs import (
     display_name,
     input_options,
     is_url,
+    reading,
 )
 from hevcq.ffmpeg.process.child import run_child
 
@@ -119,7 +120,9 @@ def midstream_frames(
         "-select_streams", str(video.index), "-read_intervals", ",".join(places),
         "-show_entries", FRAME_ENTRIES, *input_options(location),
     ]  # fmt: skip
-    probed_child = run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+    probed_child = run_child(
+        argv, stop=stop, limits=reading(PROBE_LIMITS, tools, location), deadline_s=PROBE_DEADLINE_S
+    )
     if is_url(location) and any(line.startswith(NETWORK) for line in probed_child.stderr):
         raise Unavailable(
             f"{display_name(location)} could not be probed completely: the connection broke."

@@ -19,6 +19,7 @@ from hevcq.ffmpeg.inputs import (
     display_name,
     input_options,
     is_url,
+    reading,
     strip_name,
 )
 from hevcq.ffmpeg.probe.midstream import (
@@ -121,7 +122,9 @@ def _ask(
         tools.ffprobe, "-v", "error", "-threads", "1", "-of", "json", "-show_entries", _ENTRIES,
         "-show_data_hash", "sha256", *extra, *input_options(location),
     ]  # fmt: skip
-    return run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+    return run_child(
+        argv, stop=stop, limits=reading(PROBE_LIMITS, tools, location), deadline_s=PROBE_DEADLINE_S
+    )
 
 
 def _parsed(probed_child: Finished, location: str) -> dict[str, Any]:
@@ -231,7 +234,9 @@ def _read_h264_hdr(
         tools.ffmpeg, "-v", "error", "-nostdin", *input_options(location),
         "-map", f"0:{stream.index}", "-c", "copy", "-frames:v", "1", "-f", "h264", "pipe:1",
     ]  # fmt: skip
-    first = run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+    first = run_child(
+        argv, stop=stop, limits=reading(PROBE_LIMITS, tools, location), deadline_s=PROBE_DEADLINE_S
+    )
     if first.returncode != 0:
         raise probe_error(location, first.stderr)
     mastering, light = static_hdr(first.stdout)

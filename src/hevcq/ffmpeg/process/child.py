@@ -1,9 +1,10 @@
 """Run child processes within limits; the only module that starts one.
 
-A child gets its own session, a closed stdin, a clean environment and limits. One loop in the
-calling thread drains both pipes, so no pipe can fill up and no thread can be left behind. However
-the call ends, the whole process group is killed and the child is reaped. A child also dies with
-this process, even by SIGKILL, where util-linux's setpriv is installed (see `_with_death_signal`).
+A child gets its own session, a closed stdin, a clean environment, limits, and a sandbox. A thread
+that gave up the rights for it starts it and waits (see `sandbox`); one loop in the calling thread
+drains both pipes, so no pipe can fill up. However the call ends, the whole process group is killed,
+the child is reaped and the thread ends. A child also dies with this process, even by SIGKILL, where
+util-linux's setpriv is installed (see `_with_death_signal`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import queue
 import select
 import shlex
 import shutil
@@ -24,6 +26,7 @@ from functools import lru_cache
 from hevcq.errors import EncoderFailed, MediaRefused, OutOfMemory, Stopped, WorkerUnfit
 from hevcq.ffmpeg.process.limits import NO_LIMITS, ChildLimits
 from hevcq.ffmpeg.process.output import BoundedBuffer, ChildWatchdog, LineSplitter, Tail
+from hevcq.ffmpeg.process.sandbox import Access, confine_thread
 from hevcq.util.clock import SystemClock
 from hevcq.util.log import get_logger
 from hevcq.util.text import reason_of
@@ -51,7 +54,9 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "HOME": "/nonexistent",
 }
-"""The whole environment of a child: no credentials, and messages in English."""
+"""The environment of a child: no credentials, and messages in English; see also `Access.relay`."""
+STARTER = "hevcq-start"
+"""How the shell calls itself in a message; see `_with_death_signal`."""
 
 _CLOCK = SystemClock()
 
@@ -172,9 +177,9 @@ def _supervise(child: _Child, stop: threading.Event, watch: ChildWatchdog) -> No
 class _Child:
     """A started child and its open descriptors; used by one thread only."""
 
-    def __init__(
-        self, popen: subprocess.Popen[bytes], name: str, on_chunk: Callable[[bytes], None]
-    ) -> None:
+    def __init__(self, starter: _Starter, name: str, on_chunk: Callable[[bytes], None]) -> None:
+        popen = starter.popen()
+        self._starter = starter
         self.started = _CLOCK.monotonic()
         self.name = name
         self.tail = Tail()
@@ -230,13 +235,14 @@ class _Child:
         self.cpu_s = usage.ru_utime + usage.ru_stime
 
     def unstarted(self) -> bool:
-        """Whether setpriv ran but could not start the program."""
+        """Whether setpriv or the shell ran but could not start the program."""
         return self.returncode in {126, 127} and any(
-            line.startswith("setpriv: ") for line in self.tail.lines()
+            line.startswith(("setpriv: ", f"{STARTER}: ")) for line in self.tail.lines()
         )
 
     def close(self) -> None:
-        """Close every descriptor."""
+        """Close every descriptor, and end the thread that started the child."""
+        self._starter.end()
         for pipe in (self._popen.stdout, self._popen.stderr):
             if pipe is not None:
                 pipe.close()
@@ -268,25 +274,69 @@ def _nowhere(_chunk: bytes) -> None:
     """Discard output."""
 
 
+class _Starter:
+    """Starts a child in a confined thread, which waits: the child's death signal is bound to it."""
+
+    def __init__(self, command: Sequence[str], program: str, access: Access) -> None:
+        self._command, self._program, self._access = command, program, access
+        self._answer: queue.SimpleQueue[subprocess.Popen[bytes] | BaseException] = (
+            queue.SimpleQueue()
+        )
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="child-starter", daemon=True)
+
+    def popen(self) -> subprocess.Popen[bytes]:
+        """Start the child; raise what starting it raised."""
+        self._thread.start()
+        try:
+            answer = self._answer.get()
+        except BaseException:
+            self._over.set()  # interrupted: the child, if there is one, dies with its thread
+            raise
+        if isinstance(answer, BaseException):
+            self.end()
+            raise answer
+        return answer
+
+    def end(self) -> None:
+        """End the thread; a child that is still alive is killed."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            confine_thread(self._access, self._program)
+            popen = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                env={**ENVIRONMENT, **self._access.environment()},
+                start_new_session=True,
+            )
+        except BaseException as error:  # noqa: BLE001 - raised by the thread that asked
+            self._answer.put(error)
+            return
+        self._answer.put(popen)
+        self._over.wait()
+
+
 def _start(argv: Sequence[str], limits: ChildLimits, on_chunk: Callable[[bytes], None]) -> _Child:
     program = find_program(argv[0])
+    command = [*_with_death_signal(program), *argv[1:]]
     try:
-        popen = subprocess.Popen(
-            [*_with_death_signal(program), *argv[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env=ENVIRONMENT,
-            start_new_session=True,
+        child = _Child(
+            _Starter(command, program, limits.access),
+            os.path.basename(program),  # noqa: PTH119 - a name
+            on_chunk,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno == errno.E2BIG:
             why = "The video's labels or tracks make the ffmpeg command too long for this system."
             raise MediaRefused(why) from error
         raise WorkerUnfit(f"{argv[0]} cannot be started: {reason_of(error)}.") from error
-    child = _Child(popen, os.path.basename(program), on_chunk)  # noqa: PTH119 - a name
-    limits.apply(popen.pid)
+    limits.apply(child.pid)
     return child
 
 
@@ -305,40 +355,24 @@ def _with_death_signal(program: str) -> list[str]:
     """Return the command prefix with which the kernel kills the program when this process dies.
 
     setpriv (util-linux) sets the parent-death signal and execs. If this process dies before that, the
-    signal never comes; so the program is named through our own /proc entry, which is gone then, and
-    the exec fails. Costs about 0.7 ms per start. Without setpriv or /proc the child gets no such
-    signal and ends by its own limits. (man 2 prctl, PR_SET_PDEATHSIG; the signal is bound to the
-    thread that started the child, which here is the one that waits for it.)
+    signal never comes; so a shell then looks whether its parent is still this process before it
+    execs the program. Costs about 1 ms per start. Without setpriv the child gets no such signal and
+    ends by its own limits. (man 2 prctl, PR_SET_PDEATHSIG; the signal is bound to the thread that
+    started the child.)
     """
-    setpriv = _setpriv()
+    setpriv, shell = _found("setpriv"), _found("sh")
     if setpriv is None:
         return [program]
-    if _reachable(setpriv, os.getpid()):
-        program = f"/proc/{os.getpid()}/root{program}"
-    return [setpriv, "--nnp", "--pdeathsig", "KILL", "--", program]
+    prefix = [setpriv, "--nnp", "--pdeathsig", "KILL", "--"]
+    if shell is None:
+        return [*prefix, program]
+    check = f'[ "$PPID" = {os.getpid()} ] && exec "$@"'
+    return [*prefix, shell, "-c", check, STARTER, program]
 
 
-@lru_cache(maxsize=1)
-def _setpriv() -> str | None:
-    return shutil.which("setpriv", path=ENVIRONMENT["PATH"])
-
-
-@lru_cache(maxsize=1)
-def _reachable(setpriv: str, pid: int) -> bool:
-    """Whether a child may start programs through our /proc entry; tried once per process."""
-    harmless = f"/proc/{pid}/root{shutil.which('true', path=ENVIRONMENT['PATH'])}"
-    try:
-        tried = subprocess.run(
-            [setpriv, "--nnp", "--", harmless],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=ENVIRONMENT,
-            check=False,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return tried.returncode == 0
+@lru_cache(maxsize=4)
+def _found(name: str) -> str | None:
+    return shutil.which(name, path=ENVIRONMENT["PATH"])
 
 
 def _pidfd(pid: int) -> int | None:

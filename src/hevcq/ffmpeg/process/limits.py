@@ -6,8 +6,18 @@ import contextlib
 import os
 import resource
 from dataclasses import dataclass
+from pathlib import Path
 
 from hevcq.domain.profile import Bounds
+from hevcq.ffmpeg.process.sandbox import NOTHING, Access
+
+OPEN_FILES = 256
+"""Descriptors that a child may have; ffmpeg needs about ten."""
+MORE_THREADS = 4096
+"""Threads and processes that there may be besides those of the whole system when a child starts.
+
+The kernel counts all of the user's, so a number of its own would stop ffmpeg on a busy desktop.
+Does not bind root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +26,8 @@ class ChildLimits:
 
     `nice` is added niceness (0 to 19), `memory_mib` the address space, `output_bytes` the largest
     file it may write (SIGXFSZ above it), `cpu_s` its CPU seconds (SIGXCPU above it), `idle_s` the
-    seconds it may run without using any (see `output.ChildWatchdog`).
+    seconds it may run without using any (see `output.ChildWatchdog`), `access` what it may read,
+    write and connect to.
     """
 
     nice: int = 0
@@ -24,6 +35,7 @@ class ChildLimits:
     output_bytes: int | None = None
     cpu_s: int | None = None
     idle_s: float | None = None
+    access: Access = NOTHING
 
     def apply(self, pid: int) -> None:
         """Set the limits from outside: code between fork and exec is unsafe in a threaded process."""
@@ -33,6 +45,8 @@ class ChildLimits:
             (resource.RLIMIT_FSIZE, self.output_bytes, 0),
             (resource.RLIMIT_CPU, self.cpu_s, 5),
             (resource.RLIMIT_CORE, 0, 0),
+            (resource.RLIMIT_NOFILE, OPEN_FILES, 0),
+            (resource.RLIMIT_NPROC, _most_threads(), 0),
         )
         with contextlib.suppress(ProcessLookupError):
             if self.nice:
@@ -47,6 +61,18 @@ class ChildLimits:
                         else min(hard, value + slack)
                     )
                     resource.prlimit(pid, kind, (min(value, top), top))
+
+
+def _most_threads() -> int | None:
+    """Return the limit on the user's threads; None if the system does not say how many there are.
+
+    (man 5 proc: the fourth field of loadavg is <running>/<all> threads of the machine.)
+    """
+    try:
+        everywhere = Path("/proc/loadavg").read_text().split()[3].partition("/")[2]
+        return int(everywhere) + MORE_THREADS
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 NO_LIMITS = ChildLimits()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,8 +26,10 @@ from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
     FfmpegTools,
+    access_to,
     display_name,
     input_options,
+    reading,
 )
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -58,15 +61,28 @@ class FfmpegRun:
 
 @contextlib.contextmanager
 def new_output(request: EncodeRequest) -> Iterator[None]:
-    """Raise EncoderFailed if `request.output` exists; remove it if the block fails."""
-    if request.output.exists():
-        raise EncoderFailed(f"{request.output} exists already and is not overwritten.")
+    """Create `request.output`, raise EncoderFailed if it exists; remove it if the block fails."""
+    create_output(request.output)
     try:
         yield
     except BaseException:
         for path in (request.output, *thumbnail_files(request)):
             path.unlink(missing_ok=True)
         raise
+
+
+def create_output(path: Path) -> None:
+    """Create the empty file that ffmpeg then overwrites: it may create none itself.
+
+    What else goes wrong is left to ffmpeg to say. Raises EncoderFailed, or DiskFull.
+    """
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError as error:
+        raise EncoderFailed(f"{path} exists already and is not overwritten.") from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFull(f"There is no room to create {path}.") from error
 
 
 @contextlib.contextmanager
@@ -76,8 +92,9 @@ def extracted_covers(job: FfmpegRun) -> Iterator[list[Path]]:
     try:
         folder = job.request.output.parent
         for command, path in cover_commands(job.tools, job.request, folder):
+            create_output(path)
             covers.append(path)
-            run_bounded(job, command)
+            run_bounded(job, command, writes=[path])
         yield covers
     finally:
         for path in covers:
@@ -88,17 +105,22 @@ def run_bounded(
     job: FfmpegRun,
     command: list[str],
     *,
+    writes: Iterable[Path],
+    reads: Iterable[Path] = (),
     on_line: Callable[[str], None] | None = None,
     check: Callable[[], None] | None = None,
 ) -> Finished:
-    """Run one command within the profile's bounds.
+    """Run one command within the profile's bounds, which reads the source and `reads`.
+
+    It may overwrite `writes`, which exist, and create no file.
 
     Raises the error that its exit means (see `exit_error`), LimitExceeded, EncoderStalled or Stopped.
     """
     request = job.request
     thumbnails = int((request.duration_s or 0.0) * MAX_RATE) * RECORD_BYTES
     largest = max(_most_bytes(request), thumbnails)
-    limits = limits_of(request.profile.bounds, output_bytes=largest)
+    access = access_to(job.tools, request.location, *(str(path) for path in reads), writes=writes)
+    limits = replace(limits_of(request.profile.bounds, output_bytes=largest), access=access)
     try:
         finished = run_child(
             command,
@@ -149,7 +171,12 @@ def _source_texts(job: FfmpegRun) -> frozenset[str]:
     location = job.request.location
     argv = [job.tools.ffprobe, *QUIET[-2:], *input_options(location)]
     try:
-        opened = run_child(argv, stop=job.stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+        opened = run_child(
+            argv,
+            stop=job.stop,
+            limits=reading(PROBE_LIMITS, job.tools, location),
+            deadline_s=PROBE_DEADLINE_S,
+        )
     except (EncoderFailed, LimitExceeded):
         return frozenset()
     lines = without_secrets(opened.stderr, location) if opened.returncode == 0 else ()
@@ -157,11 +184,17 @@ def _source_texts(job: FfmpegRun) -> frozenset[str]:
 
 
 def run_with_progress(
-    job: FfmpegRun, command: list[str], duration_s: float | None, on_progress: OnProgress
+    job: FfmpegRun,
+    command: list[str],
+    duration_s: float | None,
+    on_progress: OnProgress,
+    *,
+    reads: Iterable[Path] = (),
 ) -> EncodeReport:
     """Run a command that prints its progress; end it if it stalls or its output grows too large.
 
-    `duration_s` is the expected output time in seconds. Raises what `run_bounded` raises.
+    `duration_s` is the expected output time in seconds, `reads` are files it reads besides the
+    source. Raises what `run_bounded` raises.
     """
     reader = ProgressReader(duration_s)
     watch = _ProgressWatchdog(job.request, reader, job.tools)
@@ -172,7 +205,10 @@ def run_with_progress(
             watch.check_size()
             on_progress(state)
 
-    finished = run_bounded(job, command, on_line=on_line, check=watch.check)
+    writes = job.request.output, *thumbnail_files(job.request)
+    finished = run_bounded(
+        job, command, writes=writes, reads=reads, on_line=on_line, check=watch.check
+    )
     return EncodeReport(
         arguments=without_secrets(command, job.request.location),
         seconds=finished.seconds,

@@ -17,7 +17,7 @@ from hevcq.ffmpeg.command.thumbnails import (
     source_graph,
     thumbnail_output,
 )
-from hevcq.ffmpeg.inputs import FfmpegTools, input_options
+from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
 from hevcq.ffmpeg.process.child import Finished, stream_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ffmpeg.run.known_messages import Pass, unexpected_lines
@@ -60,7 +60,7 @@ def decode_problems(
     done = stream_child(
         argv,
         stop=stop,
-        limits=limits_of(request.profile.bounds),
+        limits=reading(limits_of(request.profile.bounds), tools, str(request.output)),
         on_chunk=decoded.take if decoded is not None else _ignore,
         deadline_s=deadline_s,
     )
@@ -109,7 +109,7 @@ def source_thumbnails(
         stream_child(
             argv,
             stop=stop,
-            limits=limits_of(request.profile.bounds),
+            limits=reading(limits_of(request.profile.bounds), tools, request.location),
             on_chunk=lambda chunk: _write(file.write, chunk),
             deadline_s=deadline_s,
         )

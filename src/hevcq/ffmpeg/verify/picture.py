@@ -19,7 +19,7 @@ from itertools import pairwise
 from hevcq.domain.media.facts import TrackMeasure
 from hevcq.domain.planning.encode_plan import StreamPlan, VideoTarget
 from hevcq.ffmpeg.command.codecs import compared_pixel_format, picture_filter
-from hevcq.ffmpeg.inputs import FfmpegTools, input_options
+from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import limits_of
 from hevcq.ports.encoder import VerifyRequest
@@ -152,9 +152,10 @@ def take_samples(
     for at in sample_times(length, gates.picture_samples, gates.picture_sample_s, keys):
         moments = source.first_pts_s + at, first + at
         argv = _sample_command(tools, request, encoded, moments, frames)
-        done = run_child(
-            argv, stop=stop, limits=limits_of(request.profile.bounds), deadline_s=deadline_s
+        limits = reading(
+            limits_of(request.profile.bounds), tools, request.location, str(request.output)
         )
+        done = run_child(argv, stop=stop, limits=limits, deadline_s=deadline_s)
         yield _sample(at, done)
 
 

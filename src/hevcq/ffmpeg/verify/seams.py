@@ -16,7 +16,7 @@ from fractions import Fraction
 from hevcq.domain.chunking.planner import ChunkPlan
 from hevcq.domain.planning.encode_plan import VideoTarget
 from hevcq.ffmpeg.command.codecs import coded_pixel_format, picture_filter
-from hevcq.ffmpeg.inputs import FfmpegTools, input_options
+from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
 from hevcq.ffmpeg.inspect.frame_times import FrameTimes, frame_times
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
@@ -117,7 +117,9 @@ def seam_problems(
         argv = _seam_command(
             tools, request, video, (*shown.moments(first), plan.stream_index, count)
         )
-        limits = limits_of(request.profile.bounds)
+        limits = reading(
+            limits_of(request.profile.bounds), tools, request.location, str(request.output)
+        )
         found: list[float] = []
 
         def take(line: str, found: list[float] = found) -> None:

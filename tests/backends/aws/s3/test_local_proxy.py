@@ -14,8 +14,13 @@ import pytest
 from backends.aws.s3.test_store import accept, tear
 from hevcq.backends.aws.s3 import range_reader
 from hevcq.errors import DiskFull, HevcqError, SourceChanged, Stopped, Unavailable
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.process import child
 from hevcq.ports.store import PROXY_SCHEME
+from hevcq.util.clock import SystemClock
 from support.aws.breaking import refusal
+from support.clips import make_clip
+from support.relay import open_relay
 
 pytestmark = pytest.mark.aws
 
@@ -30,10 +35,7 @@ def streamed(store, source, scratch: Path, stop: threading.Event | None = None, 
 
 
 def get(location: str, span: str = "") -> bytes:
-    asked = urllib.request.Request(location.removeprefix("relay+"))
-    if span:
-        asked.add_header("Range", f"bytes={span}")
-    with urllib.request.urlopen(asked, timeout=30) as answer:
+    with open_relay(location, span) as answer:
         return answer.read()
 
 
@@ -69,7 +71,7 @@ def test_a_reader_that_has_enough_and_hangs_up_is_no_failure(store, large, tmp_p
 
     for _ in range(5):
         with streamed(store, source, tmp_path / "scratch") as location:
-            answer = urllib.request.urlopen(location.removeprefix("relay+"), timeout=30)
+            answer = open_relay(location)
             assert answer.read(100) == large.read_bytes()[:100]
             answer.close()
 
@@ -86,12 +88,12 @@ def test_past_its_end_there_is_nothing(store, large, tmp_path) -> None:
         get(location, f"{source.size}-")
 
 
-def test_who_does_not_know_its_name_gets_nothing(store, large, tmp_path) -> None:
+def test_who_does_not_know_its_password_gets_nothing(store, large, tmp_path) -> None:
     source, told = accept(store, large), [0]
 
     with (
         streamed(store, source, tmp_path / "scratch", moved=told) as location,
-        pytest.raises(urllib.error.HTTPError, match="404"),
+        pytest.raises(urllib.error.HTTPError, match="407"),
     ):
         get(location.partition("?")[0] + "?guess")
 
@@ -196,3 +198,29 @@ def test_a_stop_ends_it(store, large, tmp_path) -> None:
 
     with pytest.raises(Stopped):
         read()
+
+
+@pytest.mark.media
+def test_ffprobe_in_its_sandbox_reads_through_it_and_shows_nobody_the_password(
+    store, tmp_path, monkeypatch
+) -> None:
+    """Given a real ffprobe, confined to the proxy's port, then it finds what the video is."""
+    started: list[list[str]] = []
+    real = child.subprocess.Popen
+
+    def popen(command, **options):
+        started.append(command)
+        return real(command, **options)
+
+    monkeypatch.setattr(child.subprocess, "Popen", popen)
+    source = accept(store, make_clip(tmp_path, name="video.mp4"))
+
+    with streamed(store, source, tmp_path / "scratch") as location:
+        info = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock()).probe(
+            location, stop=threading.Event()
+        )
+        password = location.partition("?")[2]
+
+    assert info.streams
+    assert started
+    assert not any(password in word for command in started for word in command)

@@ -1,18 +1,22 @@
-"""Serve one S3 object to ffmpeg over HTTP on 127.0.0.1, at a secret path.
+"""Serve one S3 object to ffmpeg over HTTP on 127.0.0.1, as a proxy with a secret password.
 
 ffmpeg gets neither credentials nor a signed URL, and needs no protocol but plain HTTP to this
-machine. It takes a connection that ends early for the end of the video (exit status 0 and a short
-output), so the proxy records each error, and leaving the context raises it.
+machine. As a proxy, because ffmpeg takes a proxy's password from its environment, which only
+its own user can read, but a URL from its arguments, which everybody on the machine can. It takes a
+connection that ends early for the end of the video (exit status 0 and a short output), so the proxy
+records each error, and leaving the context raises it.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
@@ -21,7 +25,7 @@ from typing import TYPE_CHECKING
 from hevcq.backends.aws.s3.range_reader import BLOCK_BYTES, HeadBlockCache, SparseFile
 from hevcq.backends.aws.s3.transfer import Download, Meter
 from hevcq.errors import Unavailable
-from hevcq.ports.store import PROXY_SCHEME
+from hevcq.ports.store import PROXY_SCHEME, PROXY_USER
 from hevcq.util.log import get_logger
 
 if TYPE_CHECKING:
@@ -44,10 +48,10 @@ def serve_object(
     Unavailable or Stopped. The reader has then seen only part of the object.
     """
     file = SparseFile(s3, job, path, meter, heads.of(job))
-    server = _Server(file, f"/{path.name}?{secrets.token_urlsafe(24)}")
+    server = _Server(file, secrets.token_urlsafe(24), f"/{path.name}")
     try:
         with server.running():
-            yield f"{PROXY_SCHEME}127.0.0.1:{server.server_port}{server.place}"
+            yield f"{PROXY_SCHEME}{server.url.removeprefix('http://')}?{server.password}"
             # Read here: errors of answers that nobody waits for after this do not matter.
             failed = file.failure
     except BaseException as error:
@@ -65,9 +69,12 @@ def serve_object(
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, file: SparseFile, place: str) -> None:
+    def __init__(self, file: SparseFile, password: str, place: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.file, self.place = file, place
+        self.file, self.password = file, password
+        self.url = f"http://127.0.0.1:{self.server_port}{place}"
+        known = base64.b64encode(f"{PROXY_USER}:{password}".encode())
+        self.authorization = b"Basic " + known
 
     def server_bind(self) -> None:
         """Bind without the name lookup of the base class."""
@@ -107,7 +114,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Send the requested range of the object."""
         self.close_connection = True
-        if not secrets.compare_digest(self.path.encode(), self.server.place.encode()):
+        given = self.headers.get("Proxy-Authorization", "").encode("utf-8", "replace")
+        if not secrets.compare_digest(given, self.server.authorization):
+            self._answer(407, 0)
+            return
+        if self.path != self.server.url:
             self._answer(404, 0)
             return
         file = self.server.file
@@ -136,8 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(length))
         if span:
             self.send_header("Content-Range", span)
+        if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            self.send_header("Proxy-Authenticate", 'Basic realm="hevcq"')
         self.send_header("Connection", "close")
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-        """Log nothing: the request line contains the secret path."""
+        """Log nothing: stderr is for messages to people."""
