@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hevcq.errors import SwapRefused, Unavailable
-from hevcq.library.names import own_folder
+from hevcq.library.names import RECORDS, own_folder
 from hevcq.util import file_lock
 from hevcq.util.atomic_file import fsync_folder
 from hevcq.util.file_lock import LocksUnsupported
@@ -22,12 +22,29 @@ from hevcq.util.text import printable
 BUSY = "busy"
 
 
+def require_own_folders(root: Path) -> None:
+    """Raise SwapRefused if `<root>/.hevcq`, or a folder of records in it, is a symbolic link.
+
+    A library may come with a download: whoever made the link would choose what is written where.
+    """
+    own = own_folder(root)
+    for path in (own, *(own / name for name in RECORDS)):
+        if path.is_symlink():
+            raise SwapRefused(
+                f"{printable(path)} is a symbolic link; hevcq keeps its records only in folders of the"
+                " library itself.",
+                remedy="Remove the link, or put the folder itself in its place.",
+            )
+
+
 @contextmanager
 def root_lock(root: Path) -> Iterator[None]:
     """Hold the swap lock of a root; wait while another holder has it.
 
-    Raises SwapRefused if the root cannot be written or its file system has no locks.
+    Raises SwapRefused if the root cannot be written, its file system has no locks, or its own
+    folders are links.
     """
+    require_own_folders(root)
     folder = own_folder(root)
     try:
         folder.mkdir(exist_ok=True)
@@ -52,8 +69,9 @@ def job_lock(root: Path, job_id: str, note: bytes) -> Iterator[Callable[[], None
 
     Yield a function that removes the lock file `<root>/.hevcq/busy/<job id>` with the note; call it
     when nothing is left to sweep. Raises Unavailable if another holder is alive, SwapRefused if
-    the file system has no locks.
+    the file system has no locks or the root's own folders are links.
     """
+    require_own_folders(root)
     path = own_folder(root) / BUSY / job_id
     descriptor = _own(path)
     if descriptor is None:

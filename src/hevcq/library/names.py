@@ -27,6 +27,10 @@ def is_own(name: str) -> bool:
     return name == OWN_FOLDER or name.startswith(OWN_PREFIX)
 
 
+RECORDS = ("busy", "certificates", "journal", "kept")
+"""Folders of records in `.hevcq`. `originals` is not among them: it may be a link to another disk."""
+
+
 def own_folder(root: Path) -> Path:
     """Return the folder of hevcq's records at a library root."""
     return root / OWN_FOLDER

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from hevcq.errors import StorageError
 from hevcq.library.filesystem import FileSystem, behind_link, make_folders, write_durably
+from hevcq.library.lock import require_own_folders
 from hevcq.library.names import is_own, own_folder
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.text import printable
@@ -67,7 +68,10 @@ _PATHS = ("source", "target", "new", "retained", "aside")
 
 
 class Journal:
-    """The records of one root. Paths are written relative to it, so the folder may move."""
+    """The records of one root. Paths are written relative to it, so the folder may move.
+
+    Reading them raises SwapRefused if the root's own folders are links.
+    """
 
     def __init__(self, root: Path, fs: FileSystem) -> None:
         self.root = root
@@ -114,18 +118,21 @@ class Journal:
 
     def under_way(self) -> Iterator[tuple[Path, bool]]:
         """Yield the file of each swap or undo under way, and whether it is an undo."""
+        require_own_folders(self.root)
         for name in self._fs.names(self._open):
             if name.endswith(ENDING) and not name.startswith("."):
                 yield self._open / name, name.endswith(UNDO)
 
     def kept(self) -> Iterator[Record]:
         """Yield the finished swaps whose originals are kept."""
+        require_own_folders(self.root)
         for name in self._fs.names(self._kept):
             if name.endswith(ENDING) and not name.startswith("."):
                 yield self.load(self._kept / name)
 
     def find(self, job_id: str) -> Record | None:
         """Return the finished swap of a job whose original is kept, or None."""
+        require_own_folders(self.root)
         path = self._kept / f"{job_id}{ENDING}"
         return self.load(path) if self._fs.lstat(path) is not None else None
 

@@ -1,0 +1,67 @@
+"""A library whose `.hevcq` is a link (an unpacked archive may bring one) gets nothing written through it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hevcq.errors import LibraryError, SwapRefused
+from hevcq.library.filesystem import FileSystem
+from hevcq.library.place import Rendition, place
+from hevcq.library.replacement.swap import Swap
+from support.clips import ManualClock
+from support.library import DAY, video
+
+PLACES = [".hevcq", ".hevcq/busy", ".hevcq/certificates", ".hevcq/journal", ".hevcq/kept"]
+
+
+def everything(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.fixture(params=PLACES)
+def linked(request, tmp_path: Path):
+    """A video in a library of which one own folder is a link, and where it leads."""
+    made = video(tmp_path / "library")
+    away = tmp_path / "away"
+    away.mkdir()
+    link = made.root / request.param
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(away)
+    return made, link, away
+
+
+def test_nothing_is_replaced_placed_or_undone_through_a_link(linked) -> None:
+    made, link, away = linked
+    swap, before = Swap(made.root, ManualClock()), everything(made.root)
+    target = made.source.with_name("video.hevc.mkv")
+    beside = Rendition(made.root, made.source, target, made.change.certificate)
+
+    for action in (
+        lambda: swap.replace(made.change, made.fetch),
+        lambda: place(beside, made.fetch, FileSystem()),
+        lambda: swap.undo(made.change.certificate.job_id),
+        swap.recover,
+        swap.usage,
+        lambda: swap.expire(100 * DAY),
+        lambda: list(swap.kept()),
+    ):
+        with pytest.raises(LibraryError) as caught:
+            action()
+        assert f"{link} is a symbolic link" in str(caught.value)
+        assert "Remove the link" in str(caught.value)
+
+    assert everything(away) == []
+    assert everything(made.root) == before
+    assert made.source.read_bytes() == made.original
+
+
+def test_a_link_that_leads_nowhere_is_refused_too(tmp_path: Path) -> None:
+    made = video(tmp_path / "library")
+    (made.root / ".hevcq").symlink_to(tmp_path / "nowhere")
+
+    with pytest.raises(SwapRefused, match="is a symbolic link"):
+        Swap(made.root, ManualClock()).replace(made.change, made.fetch)
+
+    assert not (tmp_path / "nowhere").exists()
