@@ -153,11 +153,11 @@ def test_a_target_that_exists_is_named(store, tmp_path) -> None:
         store.collect("DONE/a", target, moved=nothing, stop=STOP)
 
 
-def test_an_object_whose_bytes_are_missing_is_an_error_and_not_gone(
+def test_an_object_in_a_folder_that_is_away_is_an_error_and_not_gone(
     store, folder, tmp_path
 ) -> None:
     publish(store, tmp_path / "x")
-    (versions(folder)[0] / "data").unlink()
+    folder.rename(tmp_path / "unmounted")
 
     with pytest.raises(Unavailable, match="cannot be read"):
         read(store)
@@ -244,3 +244,19 @@ def test_a_linked_source_is_followed_to_its_new_path_and_to_no_other_file(
     store.check(source)
     with store.fetch(source, tmp_path, moved=nothing, stop=STOP) as given:
         assert given.path == moved
+
+
+def test_an_object_whose_bytes_a_backup_did_not_restore_is_gone_and_named(
+    store, folder, tmp_path: Path
+) -> None:
+    publish(store, tmp_path / "x")
+    data = versions(folder)[0] / "data"
+    data.unlink()
+
+    for look in (
+        lambda: read(store),
+        lambda: store.collect("DONE/a", tmp_path / "new", moved=nothing, stop=STOP),
+    ):
+        with pytest.raises(SourceGone, match="is missing from the data folder") as caught:
+            look()
+        assert str(data) in str(caught.value)

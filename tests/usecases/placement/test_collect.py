@@ -354,3 +354,30 @@ def test_an_older_rendition_that_a_person_edited_is_not_cleared_away_for_a_newer
 
     assert placed.read_bytes() == b"cut by hand"
     assert bench.backend.store.stat(ref.key) is not None
+
+
+@pytest.mark.parametrize("what", ["rendition", "certificate", "flipped"])
+def test_a_lost_or_damaged_rendition_fails_with_a_remedy_that_makes_it_again(
+    bench: Bench, what: str
+) -> None:
+    job = bench.queue(bench.video())
+    ref = bench.work(job)
+    store = bench.backend.store
+    if what == "flipped":
+        store.collect = lambda key, target, **_: _written(target, b"smalm")  # type: ignore[method-assign]
+    else:
+        store.delete(ref.key if what == "rendition" else ref.certificate_key)
+
+    with pytest.raises(VerificationFailed) as caught:
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert str(bench.media / "a.mp4") in str(caught.value)
+    assert caught.value.remedy is not None
+    assert f"hevcq reprocess {job.job_id}" in caught.value.remedy
+    assert state(bench, job.job_id) is PlacementState.REFUSED
+    assert not (bench.media / "a.hevc.mp4").exists()
+
+
+def _written(target: Path, content: bytes) -> str:
+    target.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()

@@ -127,9 +127,7 @@ class Collector:
         fs = FileSystem(stop)
 
         def fetch(target: Path) -> str:
-            return self._ports.backend.store.collect(
-                ref.key, target, moved=lambda _: None, stop=stop
-            )
+            return self._fetch(placement, ref, target, stop)
 
         def check(target: Path) -> None:
             self._probe_again(target, stop)
@@ -149,6 +147,34 @@ class Collector:
             mode=placement.mode,
             notices=placed.notices,
             already=placed.already,
+        )
+
+    def _fetch(
+        self, placement: Placement, ref: RenditionRef, target: Path, stop: threading.Event
+    ) -> str:
+        """Write the rendition to `target`; return its SHA-256.
+
+        Raises VerificationFailed if the store has lost it, or has other bytes than were published:
+        trying again cannot help, making it again does.
+        """
+        store = self._ports.backend.store
+        try:
+            digest = store.collect(ref.key, target, moved=lambda _: None, stop=stop)
+        except SourceGone as error:
+            raise self._lost(placement, "The finished rendition", error) from error
+        if digest != ref.sha256:
+            raise VerificationFailed(
+                f"{Gate.G9.value}: the finished rendition of {printable(placement.source)} was damaged"
+                " in the store (its SHA-256 differs); nothing was written.",
+                remedy=_make_again(placement),
+            )
+        return digest
+
+    @staticmethod
+    def _lost(placement: Placement, what: str, error: SourceGone) -> VerificationFailed:
+        return VerificationFailed(
+            f"{what} of {printable(placement.source)} is lost: {error}",
+            remedy=_make_again(placement),
         )
 
     def _swap(
@@ -204,15 +230,12 @@ class Collector:
             with self._ports.backend.store.open(ref.certificate_key) as reading:
                 proof = Certificate.read(reading)
         except SourceGone as error:
-            raise VerificationFailed(
-                f"The certificate of the rendition of {printable(placement.source)} is missing.",
-                remedy="Encode it again with `hevcq reprocess`.",
-            ) from error
+            raise self._lost(placement, "The certificate of the rendition", error) from error
         if proof.job_id != placement.job_id or proof.rendition_sha256 != ref.sha256:
             raise VerificationFailed(
                 f"{Gate.G9.value}: the certificate does not match the rendition of"
                 f" {printable(placement.source)}.",
-                remedy="Encode it again with `hevcq reprocess`.",
+                remedy=_make_again(placement),
             )
         return proof
 
@@ -293,6 +316,10 @@ def _require_proven_again(proofs: Proofs, proof: Certificate, source: Path, new:
             f" before replacing ({why}). The original is unchanged.",
             remedy="Encode it again with `hevcq reprocess`.",
         )
+
+
+def _make_again(placement: Placement) -> str:
+    return f"Make it again: `hevcq reprocess {placement.job_id}`, then the same command."
 
 
 def _before(placement: Placement, ref: RenditionRef) -> Collected:

@@ -220,11 +220,16 @@ class FileStore(Store):
         """Run `work` on the visible bytes, again if they were replaced before it opened them."""
         while True:
             version = self._expect(key).stored.version
+            data = self._version(key, version) / "data"
             try:
-                return work(self._version(key, version) / "data")
-            except Unavailable:
-                if self._expect(key).stored.version == version:
-                    raise
+                return work(data)
+            except Unavailable as error:
+                if self._expect(key).stored.version != version:
+                    continue
+                if self._folder.is_dir() and not os.path.lexists(data):
+                    # Not a file system that will answer later: a backup restored in part.
+                    raise SourceGone(f"{data} is missing from the data folder.") from error
+                raise
 
     def free_bytes(self) -> int | None:
         """Return what an unprivileged process may still write."""
