@@ -18,7 +18,7 @@ def test_a_skipped_file_is_queued_again_by_its_path(hevcq, farm, monkeypatch):
     ran = hevcq("reprocess", "a.mp4")
 
     assert ran.code == 0
-    assert ran.out.startswith("queued  hevc  TODO/all/")
+    assert ran.out.startswith("queued  hevc  /")
     assert state(farm, job) is JobState.QUEUED
     assert farm.app.backend.queues["hevc"].depth().ready == 1
 

@@ -364,3 +364,19 @@ def test_help_names_what_to_type_and_no_types(hevcq, name: str):
 
     noise = r"\[\[|\.\.\.\.|list\[|<(?!stem|profile|ext)\w+>|\[\w*[<>]=?|[a-z,]\.\.\.$"
     assert not re.search(noise, text, re.MULTILINE), text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ingest", "x", "--workers", "0"), "'--workers' / '-w': must be at least 1."),
+        (("ingest", "x", "--workers", "two"), "'--workers' / '-w': must be a whole number."),
+        (("status", "--every-s", "x"), "'--every-s': must be a number."),
+        (("redrive", "--class", "x"), "'--class': 'x' is not one of 'message', "),
+    ],
+)
+def test_a_wrong_value_is_told_in_words(hevcq, arguments, said):
+    ran = hevcq(*arguments)
+
+    assert ran.code == ExitCode.USAGE
+    assert f"Invalid value for {said}" in ran.err

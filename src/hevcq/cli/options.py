@@ -33,6 +33,13 @@ OfClass = Annotated[
 OfJob = Annotated[str | None, typer.Option("--job", metavar="ID", help="Job id or prefix.")]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Maximum number.")]
 
+_REWORDED = (
+    (r"^Input should be a valid integer.*", "must be a whole number."),
+    (r"^Input should be a valid number.*", "must be a number."),
+    (r"^Input should be greater than or equal to (\S+)$", r"must be at least \1."),
+    (r"^Input should be less than or equal to (\S+)$", r"must be at most \1."),
+    (r"^Value error, ", ""),
+)
 _RANGE = re.compile(r"\s*\[[^]]*[<>]=?[^]]*]$")
 
 
@@ -42,6 +49,15 @@ class PlainCommand(TyperCommand):
     def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
         """Return `[OPTIONS]` and the arguments, an optional one in brackets."""
         return [self.options_metavar or "", *(_as_typed(each) for each in _arguments(self))]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; a wrong value is told in words, whatever the library's are."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            for pattern, words in _REWORDED:
+                error.message = re.sub(pattern, words, error.message or "")
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and options as two columns."""

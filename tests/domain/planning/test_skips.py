@@ -159,6 +159,16 @@ def test_container_and_extension(container, form, tags, muxer, extension) -> Non
     ("recorded", "code", "words"),
     [
         ("already_target: It is hevc.", SkipReason.ALREADY_TARGET, "It is hevc."),
+        (
+            "not_smaller: 221.0% of the original's size, limit 95.0%",
+            SkipReason.NOT_SMALLER,
+            "Would be larger (221 % of the original).",
+        ),
+        (
+            "not_smaller: 97.4% of the original's size, limit 95.0%",
+            SkipReason.NOT_SMALLER,
+            "Would save too little (97 % of the original, limit 95 %).",
+        ),
         ("not_smaller: 99 %", SkipReason.NOT_SMALLER, "Saves too little: 99 %."),
         (
             "remembered: 99 %",

@@ -58,7 +58,7 @@ def open_aws(
     aws = settings.aws
     if not aws.input_bucket:
         raise ConfigError(
-            "There is no bucket to read from.", remedy="Set aws.input_bucket (HEVCQ_AWS__…)."
+            "No input bucket is set.", remedy="Set aws.input_bucket (HEVCQ_AWS__INPUT_BUCKET)."
         )
     used = clients if clients is not None else make_clients(aws, caller_retries=caller_retries)
     buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)

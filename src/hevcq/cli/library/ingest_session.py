@@ -15,7 +15,7 @@ from hevcq.cli.output.live import Display, open_display
 from hevcq.cli.output.plan_report import problem, screen, total
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import HevcqError, UsageError
-from hevcq.usecases.ingest.decide import NOT_INGESTED, IngestPlan, Item
+from hevcq.usecases.ingest.decide import NOT_INGESTED, TO_PROCESS, IngestPlan, Item
 from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.wiring.app import App, stop_signals
 from hevcq.wiring.ingest import IngestApplication
@@ -80,6 +80,8 @@ def _announced(
         for item in first.of(*NOT_INGESTED):  # they decide the exit code
             for line in problem(item):
                 typer.echo(line, err=True)
+    if not first.of(*TO_PROCESS) and not options.watch:
+        return first.items  # the closing table tells it all
     width = render.screen_width(sys.stderr)
     for line in screen(first, width, listed=options.verbose, every=options.verbose):
         say(options, line)

@@ -85,6 +85,8 @@ def _row(result: IngestResult, top: Path, *, several: bool) -> tuple[str, ...]:
     done = result.outcome is IngestOutcome.PLACED
     share = f"{100 * result.saved / result.size:.0f} %" if result.saved else ""
     note = without_path(printable(result.path), result.reason)
+    if result.outcome is IngestOutcome.EARLIER and note.startswith(("Done earlier", "Already in")):
+        note = ""
     if done and result.target is not None and result.target.parent != result.path.parent:
         note = " ".join(part for part in (printable(result.target), note) if part)
     return (

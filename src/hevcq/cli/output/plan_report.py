@@ -36,8 +36,8 @@ VERBS: dict[Disposition, str] = {
 def screen(plan: IngestPlan, width: int | None, *, listed: bool, every: bool) -> Iterator[str]:
     """Yield the lines of a plan that fit `width` columns (None: as long as they are).
 
-    With `listed`, videos to encode are listed, the largest ones only unless `every`, which also
-    lists each skip. Problems are always named, a few of them unless `every`.
+    With `listed`, videos to encode are listed, the largest ones only unless `every`, and skips are
+    counted by reason, or each is listed. Problems are always named, a few of them unless `every`.
     """
     top = common_folder([item.path for item in plan.items])
     several = len({item.profile.name for item in plan.items if item.profile}) > 1
@@ -46,7 +46,7 @@ def screen(plan: IngestPlan, width: int | None, *, listed: bool, every: bool) ->
     skipped = plan.of(Disposition.SKIP)
     if every and listed:
         yield from _each(skipped, top, width, several=several)
-    elif skipped:
+    elif skipped and listed:
         yield from skips([item.reason for item in skipped])
     problems = plan.of(*NOT_INGESTED)
     shown = problems if every else problems[:MOST_PROBLEMS]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from hevcq.domain.keys import EVERY_PROFILE, INBOX, LIBRARY_BUCKET
 from hevcq.util.text import printable
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "emit_result",
     "emit_table",
     "fit",
+    "place",
     "plain_table",
     "printable",
     "screen_width",
@@ -63,6 +65,14 @@ def screen_width(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
+def place(bucket: str, key: str) -> str:
+    """Return where a source is, for people: a path of this machine, or a key."""
+    inbox = f"{INBOX}/{EVERY_PROFILE}/"
+    if bucket == LIBRARY_BUCKET and key.startswith(inbox):
+        key = f"/{key.removeprefix(inbox)}"
+    return printable(key)
+
+
 def emit_result(kind: str, job: JobRecord, result: str, detail: str, *, as_json: bool) -> None:
     """Print what a command of this kind did to one job."""
     if as_json:
@@ -70,7 +80,7 @@ def emit_result(kind: str, job: JobRecord, result: str, detail: str, *, as_json:
         emit_json({"type": kind, **facts, "result": result, "detail": detail})
         return
     more = f"  ({printable(detail)})" if detail else ""
-    emit(f"{result}  {job.profile}  {printable(job.source.key)}{more}")
+    emit(f"{result}  {job.profile}  {place(job.source.bucket, job.source.key)}{more}")
 
 
 def plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:

@@ -48,6 +48,9 @@ def list_letters(
             return
         now = opened.clock.now()
         rows = [_row(name, letter, now) for name, letter in found]
+        if not rows:
+            cli_of(ctx).say("No dead letters.")
+            return
         render.emit_table(("letter", "profile", "class", "buried", "source", "reason"), rows)
 
 

@@ -86,7 +86,15 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
         percent = f"{job.progress.percent:.0f}%" if job.progress and not job.finished_at else ""
         state = f"{job.state.value} {percent}".strip()
         why = reason_in_words(job)
-        rows.append([job.job_id[:12], job.profile, state, why, job.source.key])
+        rows.append(
+            [
+                job.job_id[:12],
+                job.profile,
+                state,
+                why,
+                render.place(job.source.bucket, job.source.key),
+            ]
+        )
     if rows:
         render.emit_table(("job", "profile", "state", "why", "source"), rows)
     _refuse(unknown)

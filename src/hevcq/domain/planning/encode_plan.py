@@ -5,6 +5,7 @@ These are the values; the pure function `domain.planning.planner.make_plan` make
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -33,13 +34,22 @@ _SAYS = {
 """Sentences for the reasons whose detail is not a sentence of its own."""
 
 
+_SIZES = re.compile(r"([\d.]+)% of the original's size, limit ([\d.]+)%")
+
+
 def skip_in_words(reason: str) -> tuple[SkipReason | None, str]:
     """Return the code and the sentence of a skipped job's reason, given as the ledger records it."""
     code, colon, detail = reason.partition(": ")
     if not colon or code not in set(SkipReason):
         return None, reason
     why = SkipReason(code)
+    sizes = _SIZES.fullmatch(detail) if why is SkipReason.NOT_SMALLER else None
     words = _SAYS.get(why, "{}").format(detail)
+    if sizes is not None:
+        percent, limit = float(sizes[1]), float(sizes[2])
+        words = f"Would save too little ({percent:.0f} % of the original, limit {limit:.0f} %)."
+        if percent >= 100:
+            words = f"Would be larger ({percent:.0f} % of the original)."
     return why, words if words.endswith(".") else f"{words}."
 
 

@@ -36,7 +36,8 @@ def matcher(patterns: Iterable[str]) -> Matcher:
     try:
         spec = pathspec.GitIgnoreSpec.from_lines(lines)
     except ValueError as error:
-        raise UsageError(f"Not a pattern: {' '.join(map(repr, patterns))} ({error}).") from error
+        wrong = " ".join(printable(pattern) for pattern in patterns)
+        raise UsageError(f"Not a gitignore pattern: {wrong}.") from error
 
     def matches(relative: str) -> bool:
         # The regular expressions of pathspec do not cross a line end, which a name may hold.

@@ -76,7 +76,7 @@ def undo(request: UndoRequest, ports: LibraryPorts) -> Iterator[Undone]:
     library's own records. Raises UsageError if the request has no condition.
     """
     if not request.paths and request.job is None and request.since is None:
-        raise UsageError("Nothing to undo was named.", remedy="Name a path, --job or --since.")
+        raise UsageError("Name a path, --job or --since.")
     candidates = _candidates(request, ports)
     if not request.dry_run:
         for root in sorted({candidate.root for candidate in candidates}):
