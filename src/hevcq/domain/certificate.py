@@ -103,6 +103,9 @@ class Certificate(Frozen):
     arguments: tuple[str, ...]
     gates: tuple[GateResult, ...]
     notices: tuple[str, ...] = ()
+    losses: tuple[str, ...] = Field(
+        default=(), description="metadata whose loss forbids that the rendition replaces its source"
+    )
     hevcq_version: str
     made_at: float
     encode_s: float = 0.0
@@ -110,7 +113,7 @@ class Certificate(Frozen):
     cpu_s: float = Field(default=0.0, description="CPU seconds of the encode")
     signature: Signature | None = None
 
-    @field_validator("arguments", "notices", mode="after")
+    @field_validator("arguments", "notices", "losses", mode="after")
     @classmethod
     def _printable(cls, words: tuple[str, ...]) -> tuple[str, ...]:
         """Escape bytes of file names that are not UTF-8 as `\\xNN`, because JSON cannot hold them."""

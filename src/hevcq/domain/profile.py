@@ -188,6 +188,11 @@ class Policies(Frozen):
     closed_captions: LossPolicy = Field(
         default=LossPolicy.REFUSE, description="captions inside the video"
     )
+    metadata: LossPolicy = Field(
+        default=LossPolicy.KEEP,
+        description="metadata that the container cannot hold: name it and never let the rendition "
+        "replace an original (keep), name it (drop), or refuse",
+    )
     stereo_3d: LossPolicy = Field(default=LossPolicy.REFUSE, description="stereoscopic sources")
     spherical: LossPolicy = Field(default=LossPolicy.REFUSE, description="360 degree sources")
     hidden_media: LossPolicy = Field(

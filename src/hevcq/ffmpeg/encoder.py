@@ -19,6 +19,7 @@ from hevcq.ffmpeg.doctor import INSTALL, LET_OUT, require_supported_version, run
 from hevcq.ffmpeg.inputs import FfmpegTools, reading
 from hevcq.ffmpeg.process.child import Finished, run_child
 from hevcq.ffmpeg.process.limits import NO_LIMITS
+from hevcq.ffmpeg.run.carry_metadata import carry_metadata
 from hevcq.ffmpeg.run.known_messages import Pass
 from hevcq.ffmpeg.run.runner import (
     FfmpegRun,
@@ -102,6 +103,7 @@ class FfmpegEncoder(Encoder):
                 create_output(path)
             command += thumbnail_outputs(request)
             report = run_with_progress(job, command, request.duration_s, on_progress, reads=covers)
+            carry_metadata(request)
             return replace(report, thumbnails=thumbnail_files(request))
 
     def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
@@ -143,7 +145,9 @@ class FfmpegEncoder(Encoder):
 
         job = FfmpegRun(self._tools, request, stop)
         with new_output(request), extracted_covers(job) as covers:
-            return join(job, chunk_plan, chunk_files, covers, on_progress)
+            report = join(job, chunk_plan, chunk_files, covers, on_progress)
+            carry_metadata(request)
+            return report
 
     def verify(
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event

@@ -254,6 +254,7 @@ def _certificate(
         arguments=made.report.arguments,
         gates=gates,
         notices=made.plan.notices,
+        losses=made.plan.losses,
         hevcq_version=__version__,
         made_at=context.clock.now(),
         encode_s=made.report.seconds,

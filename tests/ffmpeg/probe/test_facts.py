@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hevcq.domain.media.facts import StreamKind
-from hevcq.ffmpeg.probe.midstream import has_index_first, static_hdr
+from hevcq.ffmpeg.containers.mp4 import has_index_first
+from hevcq.ffmpeg.probe.midstream import static_hdr
 from hevcq.ffmpeg.probe.parse import media_info
 
 
@@ -147,19 +149,15 @@ def test_no_bytes_make_the_sei_reader_crash(content):
         ((), False),
     ],
 )
-def test_where_the_index_of_an_mp4_lies(tmp_path, boxes, first) -> None:
-    path = tmp_path / "video.mp4"
-    path.write_bytes(b"".join(struct.pack(">I4s", 16, name) + bytes(8) for name in boxes))
+def test_where_the_index_of_an_mp4_lies(boxes, first) -> None:
+    data = b"".join(struct.pack(">I4s", 16, name) + bytes(8) for name in boxes)
 
-    assert has_index_first(str(path)) is first
+    assert has_index_first(io.BytesIO(data), len(data)) is first
 
 
-def test_a_box_of_64_bits_is_passed_and_a_broken_one_ends_the_search(tmp_path) -> None:
-    path = tmp_path / "video.mp4"
-    wide = struct.pack(">I4sQ", 1, b"free", 24) + bytes(8)
-    path.write_bytes(wide + struct.pack(">I4s", 8, b"moov"))
-    assert has_index_first(str(path))
+def test_a_box_of_64_bits_is_passed_and_a_broken_one_ends_the_search() -> None:
+    wide = struct.pack(">I4sQ", 1, b"free", 24) + bytes(8) + struct.pack(">I4s", 8, b"moov")
+    assert has_index_first(io.BytesIO(wide), len(wide))
 
-    path.write_bytes(struct.pack(">I4s", 4, b"free") + struct.pack(">I4s", 8, b"moov"))
-    assert not has_index_first(str(path))
-    assert not has_index_first("https://example.org/video.mp4")
+    broken = struct.pack(">I4s", 4, b"free") + struct.pack(">I4s", 8, b"moov")
+    assert not has_index_first(io.BytesIO(broken), len(broken))

@@ -153,6 +153,17 @@ class Chapter(Frozen):
     title: str = ""
 
 
+class MetadataItem(Frozen):
+    """A piece of metadata that ffmpeg does not copy as it is."""
+
+    place: str = Field(description="where in the file: file, movie, movie list, track 0, …")
+    name: str
+    size: int = Field(description="bytes, with its header")
+    digest: str
+    reported: bool = Field(default=False, description="whether a tag of ffprobe holds its value")
+    readable: bool = Field(default=True, description="false if it is too large to be carried")
+
+
 class MediaInfo(Frozen):
     """Everything a probe learns of a file."""
 
@@ -167,6 +178,9 @@ class MediaInfo(Frozen):
     programs: int = 0
     index_first: bool = Field(
         default=False, description="whether an MP4's index (moov) comes before its media"
+    )
+    metadata: tuple[MetadataItem, ...] = Field(
+        default=(), description="beside the tags; read of local files only"
     )
 
     def of_kind(self, kind: StreamKind) -> tuple[Stream, ...]:

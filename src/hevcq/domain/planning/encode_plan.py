@@ -132,6 +132,9 @@ class EncodePlan(Frozen):
     notices: tuple[str, ...] = Field(
         default=(), description="what is changed or dropped, for people"
     )
+    losses: tuple[str, ...] = Field(
+        default=(), description="metadata whose loss forbids that the rendition replaces the source"
+    )
 
     def noting(self, *notices: str) -> EncodePlan:
         """Return the plan with further notices, of what only measuring the source has shown."""
@@ -142,6 +145,11 @@ class EncodePlan(Frozen):
         """The plans of the output's streams, in output order."""
         live = [stream for stream in self.streams if stream.position is not None]
         return tuple(sorted(live, key=lambda stream: stream.position or 0))
+
+    @property
+    def has_covers(self) -> bool:
+        """Whether the output holds cover art."""
+        return any(stream.kind is StreamKind.PICTURE for stream in self.kept)
 
     @property
     def main_video(self) -> StreamPlan:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.media.provenance import found_mark
+from hevcq.domain.planning import metadata
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, SkipReason, StreamPlan
 from hevcq.domain.planning.streams import plan_stream, plan_video
 from hevcq.domain.planning.video import smaller_than_box
-from hevcq.domain.profile import Container, Profile, SmallerPolicy
+from hevcq.domain.profile import Container, LossPolicy, Profile, SmallerPolicy
 
 _LAST = {StreamKind.ATTACHMENT: 1, StreamKind.PICTURE: 2}
 """Order of attachments and covers after the tracks, as demuxers report them."""
@@ -103,6 +104,10 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
             return decided
         streams.append(decided)
     numbered = _numbered(streams)
+    covers = any(s.kind is StreamKind.PICTURE and s.position is not None for s in numbered)
+    lost = metadata.losses(muxer, info, covers=covers)
+    if lost and profile.policies.metadata is LossPolicy.REFUSE:
+        return Refuse(policy="policies.metadata", detail=metadata.in_words(lost))
     picture = next(s.video for s in numbered if s.source_index == main.index and s.video)
     return EncodePlan(
         profile=profile.name,
@@ -112,7 +117,8 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         video=picture,
         streams=numbered,
         chapters=len(info.chapters),
-        notices=_notices(info, numbered),
+        notices=(*_notices(info, numbered), *([metadata.in_words(lost)] if lost else [])),
+        losses=lost if profile.policies.metadata is LossPolicy.KEEP else (),
     )
 
 

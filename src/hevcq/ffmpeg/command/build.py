@@ -5,7 +5,6 @@ Every stream is mapped and configured by its output number; nothing is left to f
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +13,7 @@ from pathlib import Path
 from hevcq.domain.media.containers import EXPERIMENTAL, MATROSKA, MP4, is_mp4_family
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.media.provenance import KEY, mark, tool_mark
+from hevcq.domain.planning import metadata
 from hevcq.domain.planning.encode_plan import EncodePlan, StreamPlan
 from hevcq.ffmpeg.command.streams import joined_options, label_options, track_options
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, is_local_proxy, is_url
@@ -38,19 +38,11 @@ MIME = {
     "tiff": ("tiff", "image/tiff"),
 }
 """File extension and media type of a cover, by codec."""
-_BRANDS = ("major_brand", "minor_version", "compatible_brands")
-_QUICKTIME = re.compile(r"^com\.(apple|android)\.")
-"""Keys that exist only in QuickTime's own metadata table."""
-_ITUNES = frozenset(
-    {
-        "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre",
-        "copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id",
-        "network", "keywords", "location", "track", "disc", "compilation",
-    }
-)  # fmt: skip
-"""Descriptive keys that a plain MP4 stores where players look for them."""
-_NO_LOSS = frozenset({"creation_time", "timecode", "encoder", "encoding_tool", *_BRANDS})
-"""Keys that are stored elsewhere or written anew."""
+SPARE = 64
+"""Bytes of room beside the boxes: a filling box has at least eight."""
+ROOM = "hevcq makes room for metadata here: "
+_UNUSED = ("synopsis", "lyrics", "grouping", "network", "show", "keywords", "description")
+"""Keys of iTunes' list, of which one that the source does not use may hold the room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +116,13 @@ def _rendition_command(
         for label in label_options(track, source, muxer=plan.muxer, timecode=timecode):
             command += [f"-metadata:s:{place}", label]
     command += _attached(plan, info, covers, len(tracks))
-    return [*command, *_global_tags(plan, info), *_muxer(request), f"file:{request.output}"]
+    return [
+        *command,
+        *_global_tags(plan, info),
+        *_room(plan, info),
+        *_muxer(request),
+        f"file:{request.output}",
+    ]
 
 
 def cover_commands(
@@ -144,19 +142,17 @@ def cover_commands(
     return commands
 
 
-def uses_quicktime_keys(plan: EncodePlan, info: MediaInfo) -> bool:
-    """Whether tags go into QuickTime's metadata table, which stores any key but no cover.
-
-    For MP4 that is so if the source has keys of that table, or none that players look for in the
-    usual place.
-    """
-    if plan.muxer != MP4:
-        return is_mp4_family(plan.muxer)
-    if any(stream.kind is StreamKind.PICTURE for stream in plan.kept):
-        return False
-    names = {name.partition("-")[0].lower() for name in info.tags} - _NO_LOSS
-    odd = names - _ITUNES
-    return any(_QUICKTIME.match(name) for name in names) or (bool(odd) and odd == names)
+def _room(plan: EncodePlan, info: MediaInfo) -> list[str]:
+    """Return the tag that makes the index large enough for what is carried into it afterwards."""
+    covers = plan.has_covers
+    needed = metadata.room_for(plan.muxer, info, covers=covers)
+    if not needed:
+        return []
+    used = {name.partition("-")[0].lower() for name in info.tags}
+    key = next((name for name in _UNUSED if name not in used), "")
+    if metadata.uses_quicktime_keys(plan.muxer, info.tags, covers=covers):
+        key = "hevcq.room"
+    return ["-metadata", f"{key}={ROOM}{'.' * (needed + SPARE)}"] if key else []
 
 
 def source_input(location: str, info: MediaInfo) -> list[str]:
@@ -218,10 +214,12 @@ def _timecode(plan: EncodePlan, info: MediaInfo, track: StreamPlan) -> str:
 
 
 def _global_tags(plan: EncodePlan, info: MediaInfo) -> list[str]:
-    tags = dict.fromkeys((name for name in info.tags if name.lower() in _BRANDS), "")
+    tags = dict.fromkeys((name for name in info.tags if name.lower() in metadata.BRANDS), "")
     if is_mp4_family(plan.muxer) and "timecode" in info.tags:
         tags["timecode"] = ""
-    if plan.muxer == MP4 and not uses_quicktime_keys(plan, info):
+    if plan.muxer == MP4 and not metadata.uses_quicktime_keys(
+        plan.muxer, info.tags, covers=plan.has_covers
+    ):
         tags["encoding_tool"] = tool_mark(plan.profile, plan.revision)
     else:
         tags[KEY] = mark(plan.profile, plan.revision)
@@ -234,7 +232,7 @@ def _muxer(request: EncodeRequest) -> list[str]:
     if any((plan.muxer, stream.codec) in EXPERIMENTAL for stream in plan.kept):
         options += ["-strict", "experimental"]
     flags = ["faststart"] if request.profile.faststart else []
-    if uses_quicktime_keys(plan, request.info):
+    if metadata.uses_quicktime_keys(plan.muxer, request.info.tags, covers=plan.has_covers):
         flags.append("use_metadata_tags")
     if is_mp4_family(plan.muxer) and flags:
         options += ["-movflags", "+".join(["", *flags])]

@@ -133,28 +133,3 @@ def midstream_frames(
         return []
     frames = found.get("frames") if isinstance(found, dict) else None
     return [frame for frame in frames or () if isinstance(frame, dict)]
-
-
-_BOXES_READ = 64
-"""Boxes of an MP4 before its index or media: a file type, free space and metadata, few of each."""
-
-
-def has_index_first(location: str) -> bool:
-    """Return whether a local MP4 or MOV has its index before its media; False for a URL.
-
-    Reads the headers of the outermost boxes only (ISO/IEC 14496-12, 4.2).
-    """
-    if is_url(location):
-        return False
-    with open(location, "rb") as file:
-        for _ in range(_BOXES_READ):
-            head = file.read(8)
-            if len(head) < 8 or head[4:] in {b"moov", b"mdat"}:
-                return head[4:] == b"moov"
-            size = int.from_bytes(head[:4], "big")
-            if size == 1:
-                size = int.from_bytes(file.read(8), "big") - 8
-            if size < 8:
-                return False
-            file.seek(size - 8, 1)
-    return False

@@ -12,6 +12,7 @@ from typing import Any
 
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.errors import SourceGone, SourceUnreadable, Unavailable
+from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
     PROBE_LIMITS,
@@ -24,7 +25,6 @@ from hevcq.ffmpeg.inputs import (
 )
 from hevcq.ffmpeg.probe.midstream import (
     FRAME_ENTRIES,
-    has_index_first,
     midstream_frames,
     static_hdr,
 )
@@ -61,6 +61,11 @@ def probe(
     exist, Unavailable if a URL does not answer; their messages name the file.
     """
     _check_file(location)
+    info = _probed(tools, location, stop)
+    return info if is_url(location) else _with_structure(location, info)
+
+
+def _probed(tools: FfmpegTools, location: str, stop: threading.Event) -> MediaInfo:
     probed_child = _ask(tools, location, ["-read_intervals", f"%+#{PROBE_PACKETS}"], stop)
     probed = _parsed(probed_child, location)
     info = media_info(probed)
@@ -81,9 +86,29 @@ def probe(
     later = midstream_frames(tools, location, info, main, stop) if midstream else []
     if later:
         info = media_info({**probed, "midstream_frames": later})
-    if info.format_name.startswith("mov,"):
-        info = info.model_copy(update={"index_first": has_index_first(location)})
     return _with_h264_hdr(tools, location, info, stop)
+
+
+def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
+    """Add what only the structure of the file tells: metadata, and where an MP4 has its index."""
+    told = {
+        value for tags in (info.tags, *(s.tags for s in info.streams)) for value in tags.values()
+    }
+    index_first = False
+    try:
+        with open(location, "rb") as file:
+            if "mp4" in info.format_name.split(","):
+                index_first = mp4.has_index_first(file, info.size)
+                found = [piece.item for piece in mp4.metadata(file, info.size, told)]
+            elif "matroska" in info.format_name.split(","):
+                found = matroska.unreported(file, info.size)
+            else:
+                return info
+    except OSError as error:
+        raise SourceUnreadable(
+            f"{display_name(location)} cannot be read: {_why(error)}."
+        ) from error
+    return info.model_copy(update={"metadata": tuple(found), "index_first": index_first})
 
 
 def _check_file(location: str) -> None:

@@ -20,7 +20,7 @@ from hevcq.errors import (
     Unavailable,
     WorkerUnfit,
 )
-from hevcq.ffmpeg.command.build import QUIET, cover_commands
+from hevcq.ffmpeg.command.build import QUIET, ROOM, cover_commands
 from hevcq.ffmpeg.command.thumbnails import MAX_RATE, RECORD_BYTES, thumbnail_files
 from hevcq.ffmpeg.inputs import (
     PROBE_DEADLINE_S,
@@ -209,8 +209,9 @@ def run_with_progress(
     finished = run_bounded(
         job, command, writes=writes, reads=reads, on_line=on_line, check=watch.check
     )
+    shown = [word.rstrip(".") if ROOM in word else word for word in command]
     return EncodeReport(
-        arguments=without_secrets(command, job.request.location),
+        arguments=without_secrets(shown, job.request.location),
         seconds=finished.seconds,
         cpu_s=finished.cpu_s,
         stderr=finished.stderr,

@@ -21,6 +21,7 @@ from hevcq.domain.media.facts import (
     VideoFacts,
 )
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
+from hevcq.domain.planning.metadata import missing
 
 _FAMILY = {"mp4": "mov", "mov": "mov", "matroska": "matroska"}
 _REMADE = frozenset({"tmcd", "text"})
@@ -144,6 +145,9 @@ def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> l
         origin = next(s for s in source.streams if s.index == kept.source_index)
         found = _stream_problems(plan.muxer, kept, origin, stream)
         problems += [f"stream {place}: {problem}" for problem in found]
+    gone = missing(plan.muxer, source, output, covers=plan.has_covers)
+    if gone:
+        problems.append(f"it lacks {', '.join(gone)}")
     return [
         *problems,
         *_chapter_problems(plan, source, output),

@@ -82,6 +82,11 @@ def _require_proof(change: Replacement) -> None:
         raise SwapRefused(
             f"The certificate does not prove the rendition of {printable(change.source)}: {error}"
         ) from error
+    if proof.losses:
+        raise SwapRefused(
+            f"Replacing {printable(change.source)} would lose metadata: {', '.join(proof.losses)}.",
+            remedy="Keep both files, or set policies.metadata of the profile to drop.",
+        )
     if proof.source.size != change.fingerprint.size:
         raise SwapRefused(
             f"The certificate is for another source: {proof.source.size} bytes, but"

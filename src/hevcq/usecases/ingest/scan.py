@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.keys import key_for_path, key_without_machine
 from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan, Plan
+from hevcq.domain.planning.metadata import in_words
 from hevcq.errors import BadKey, SwapRefused
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem
@@ -145,8 +147,13 @@ def why_not_ours(
     return why
 
 
-def replacement_refusal(source: Path) -> str:
+def replacement_refusal(source: Path, plan: Plan) -> str:
     """Return why a video cannot be replaced, as far as it is known before encoding; or ""."""
+    if isinstance(plan, EncodePlan) and plan.losses:
+        return (
+            f"{in_words(plan.losses)} It is not replaced; encode beside it, or set policies.metadata"
+            " of the profile to drop."
+        )
     try:
         require_single_link(source, source.lstat())
     except SwapRefused as refused:

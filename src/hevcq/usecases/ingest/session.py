@@ -250,7 +250,7 @@ class Ingest:
             plan = self._request.planner(profile, found.info)
             item = decide(found, profile, plan, facts, self._request.where)
             replaces = self._request.where.mode is Mode.REPLACE
-            reason = replacement_refusal(found.path) if replaces and item.plan is not None else ""
+            reason = replacement_refusal(found.path, item.plan) if replaces and item.plan else ""
             if reason and item.disposition is Disposition.QUEUE:
                 item = replace(item, disposition=Disposition.REFUSE, reason=reason)
             items.append(item)

@@ -1,0 +1,236 @@
+"""Read the boxes of MP4 and MOV files, for metadata that ffmpeg neither reports nor copies.
+
+Box layouts: ISO/IEC 14496-12 and the QuickTime File Format Specification. Damaged boxes end the
+reading without an error: whether a file can be read is decided by ffprobe.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from hevcq.domain.media.facts import MetadataItem
+from hevcq.util.hashing import sha256_bytes
+
+MOST_BYTES = 1 << 24
+"""Largest box, in bytes, that is read or carried; metadata of cameras has some kilobytes."""
+_MOST_BOXES = 20_000
+_STRUCTURE = frozenset(
+    b"ftyp moov mdat free skip wide pnot PICT moof mfra sidx ssix styp prft emsg pdin junk jP\x20\x20"
+    .split()
+)  # fmt: skip
+"""Boxes of a file that hold the media, its index or nothing."""
+_PIFF = (
+    bytes.fromhex("d4807ef2ca3946958e5426cb9e46a79f"),
+    bytes.fromhex("6d1d9b0542d544e680e2141daff757b2"),
+    bytes.fromhex("a2394f525a9b4f14a2446c427c648df4"),
+)
+"""Extended types of fragmented MP4 (protected interoperable file format): index, not metadata."""
+_XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+"""Extended type of XMP (Adobe, XMP Specification Part 3, 1.1.4)."""
+_PLAIN = frozenset(b"free skip wide chpl hnti hdlr keys mean name titl tmcd covr".split()) | {
+    b"\xa9too", b"\xa9enc", b"\xa9swr", b"\xa9xsp", b"\x00\x00\x00\x00", b"vndr",
+}  # fmt: skip
+"""Children that hold no metadata, are streams or chapters to ffmpeg, or name the writing program."""
+_NUMBERS = frozenset(b"trkn disk tmpo cpil rtng stik pgap hdvd gnre pcst loci".split())
+"""Children with binary values that ffmpeg reports (libavformat/mov.c, mov_read_udta_string)."""
+_NUMERIC = frozenset(number.to_bytes(4, "big") for number in (21, 22, 23))
+"""Well-known types of integers and floats, which ffmpeg reports of QuickTime's keys."""
+_NAMES = {
+    b"XMP_": "XMP", b"smta": "Samsung's camera data", b"SDLN": "Samsung's play mode",
+    b"auth": "author", b"GPMF": "GoPro's telemetry", b"FIRM": "GoPro's firmware",
+    b"HMMT": "GoPro's highlights", b"LENS": "GoPro's lens", b"SETT": "GoPro's settings",
+    b"MUID": "GoPro's media id", b"GUMI": "GoPro's unique id", b"clap": "clean aperture",
+    b"elng": "extended language", b"sefd": "Samsung's extra data",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One box: its type, and where its payload and its end are in the file, in bytes."""
+
+    kind: bytes
+    start: int
+    payload: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One piece of metadata with its bytes: the whole box, header included."""
+
+    item: MetadataItem
+    box: bytes
+
+
+def children(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
+    """Yield the boxes between two offsets, up to the first that does not fit."""
+    for _ in range(_MOST_BOXES):
+        if start + 8 > end:
+            return
+        file.seek(start)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        size, kind = struct.unpack(">I4s", head[:8])
+        header = 8
+        if size == 1 and len(head) == 16:
+            size, header = struct.unpack(">Q", head[8:])[0], 16
+        elif size == 0:
+            size = end - start
+        if size < header or start + size > end:
+            return
+        yield Box(kind, start, start + header, start + size)
+        start += size
+
+
+def has_index_first(file: BinaryIO, size: int) -> bool:
+    """Return whether an MP4 or MOV of `size` bytes has its index before its media."""
+    kinds = (box.kind for box in children(file, 0, size))
+    return next((kind for kind in kinds if kind in {b"moov", b"mdat"}), b"") == b"moov"
+
+
+def metadata(file: BinaryIO, size: int, told: Collection[str] = ()) -> Iterator[Found]:
+    """Yield the metadata of an MP4 or MOV; `told` are the values of the tags that ffprobe reports."""
+    for found in _metadata(file, size):
+        if found.box and not _new(found.box, told):
+            yield Found(found.item.model_copy(update={"reported": True}), found.box)
+        else:
+            yield found
+
+
+def _metadata(file: BinaryIO, size: int) -> Iterator[Found]:
+    for box in children(file, 0, size):
+        if box.kind == b"moov":
+            yield from _movie(file, box)
+        elif box.kind not in _STRUCTURE and not _is_index(file, box):
+            yield from _found(file, box, "file")
+
+
+def _is_index(file: BinaryIO, box: Box) -> bool:
+    if box.kind != b"uuid":
+        return not box.kind.strip().isalnum()
+    file.seek(box.payload)
+    return file.read(16) in _PIFF
+
+
+def _movie(file: BinaryIO, moov: Box) -> Iterator[Found]:
+    track = 0
+    for box in children(file, moov.payload, moov.end):
+        if box.kind == b"udta":
+            yield from _user_data(file, box, "movie")
+        elif box.kind == b"meta":
+            yield from _items(file, box, "movie")
+        elif box.kind == b"uuid" and not _is_index(file, box):
+            yield from _found(file, box, "index")
+        elif box.kind == b"trak":
+            yield from _track(file, box, f"track {track}")
+            track += 1
+
+
+def _track(file: BinaryIO, trak: Box, place: str) -> Iterator[Found]:
+    for box in children(file, trak.payload, trak.end):
+        if box.kind == b"udta":
+            yield from _user_data(file, box, place)
+        elif box.kind == b"meta":
+            yield from _items(file, box, place)
+        elif box.kind == b"mdia":
+            for inner in children(file, box.payload, box.end):
+                if inner.kind == b"elng":
+                    yield from _found(file, inner, f"{place} media")
+            yield from _clean_aperture(file, box, place)
+
+
+def _clean_aperture(file: BinaryIO, mdia: Box, place: str) -> Iterator[Found]:
+    """Yield the clean aperture of a video track, if it is smaller than the picture."""
+    for entry in _inside(file, mdia, [b"minf", b"stbl", b"stsd"], 8):
+        file.seek(entry.payload + 24)
+        size = file.read(4)
+        for box in children(file, entry.payload + 78, entry.end):
+            if box.kind != b"clap" or box.end - box.payload < 16 or len(size) < 4:
+                continue
+            file.seek(box.payload)
+            wide, wide_by, high, high_by = struct.unpack(">4I", file.read(16))
+            width, height = struct.unpack(">2H", size)
+            if (wide, high) != (width * wide_by, height * high_by):
+                yield from _found(file, box, f"{place} sample description")
+
+
+def _inside(file: BinaryIO, box: Box, path: list[bytes], skip: int) -> Iterator[Box]:
+    """Yield the children of the box at the end of a path; `skip` bytes of its payload come before."""
+    if not path:
+        yield from children(file, box.payload + skip, box.end)
+        return
+    for inner in children(file, box.payload, box.end):
+        if inner.kind == path[0]:
+            yield from _inside(file, inner, path[1:], skip)
+
+
+def _user_data(file: BinaryIO, udta: Box, place: str) -> Iterator[Found]:
+    for box in children(file, udta.payload, udta.end):
+        if box.kind == b"meta":
+            yield from _items(file, box, place)
+        else:
+            yield from _found(file, box, place)
+
+
+def _items(file: BinaryIO, meta: Box, place: str) -> Iterator[Found]:
+    """Yield the entries of a metadata table: iTunes' by their types, QuickTime's by their number."""
+    for box in meta_children(file, meta):
+        if box.kind == b"ilst":
+            for entry in children(file, box.payload, box.end):
+                yield from _found(file, entry, f"{place} list")
+        elif box.kind in {b"xml ", b"bxml"}:
+            yield from _found(file, box, f"{place} table")
+
+
+def meta_children(file: BinaryIO, meta: Box) -> Iterator[Box]:
+    """Yield the boxes of a metadata table, which is a full box in MP4 and a plain one in MOV."""
+    file.seek(meta.payload)
+    head = file.read(8)
+    return children(file, meta.payload + (0 if head[4:8] == b"hdlr" else 4), meta.end)
+
+
+def _found(file: BinaryIO, box: Box, place: str) -> Iterator[Found]:
+    size = box.end - box.start
+    if box.kind in _PLAIN or size > MOST_BYTES:
+        if size > MOST_BYTES:
+            item = _item(box.kind, b"", place, size, f"{box.start}:{size}")
+            yield Found(item.model_copy(update={"readable": False}), b"")
+        return
+    file.seek(box.start)
+    data = file.read(size)
+    payload = data[box.payload - box.start :]
+    if len(data) == size and payload.strip(b"\0 "):
+        yield Found(_item(box.kind, payload, place, size, sha256_bytes(data)), data)
+
+
+def _item(kind: bytes, payload: bytes, place: str, size: int, digest: str) -> MetadataItem:
+    code = kind.decode("mac-roman")
+    if kind == b"uuid":
+        name = "XMP" if payload[:16] == _XMP else f"uuid {payload[:16].hex()}"
+    else:
+        readable = code if code.isprintable() else kind.hex()
+        name = f"{_NAMES[kind]} ({code})" if kind in _NAMES else readable
+    return MetadataItem(place=place, name=name, size=size, digest=digest)
+
+
+def _new(box: bytes, told: Collection[str]) -> bool:
+    """Whether no tag holds the value of this box; a text's header has 4 to 24 bytes."""
+    kind, payload = box[4:8], box[8:]
+    if kind in _NUMBERS or (kind[0] == 0 and payload[8:12] in _NUMERIC):
+        return False
+    if kind == b"elng":
+        return b"-" in payload
+    return not any(matches(payload) for matches in map(_holds, told))
+
+
+def _holds(value: str) -> Callable[[bytes], bool]:
+    text = value.encode("utf-8", "surrogateescape")
+
+    def matches(payload: bytes) -> bool:
+        return bool(text) and text in payload and len(payload) - len(text) <= 40
+
+    return matches

@@ -1,0 +1,182 @@
+"""What a person's file says of itself is in the rendition, or is named before the encode."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.certificate import Outcome
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
+from hevcq.domain.planning.planner import make_plan
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.verify.streams import stream_problems
+from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.util.clock import SystemClock
+from support.clips import make_clip
+from support.media_facts import profile
+
+pytestmark = pytest.mark.media
+ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+RECIPE = {"preset": "ultrafast", "crf": 30}
+GATES = {"minimum_saving": None, "review_below": 0.0, "picture_samples": 1}
+XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + b"<x:xmpmeta>4 stars</x:xmpmeta>" * 9
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def with_boxes(clip: Path, *, user_data: bytes = b"", entries: bytes = b"", after: bytes = b""):
+    """Add boxes to a clip whose index is its last box and ends with the user data."""
+    data = bytearray(clip.read_bytes())
+    index, user = data.rindex(b"moov") - 4, data.rindex(b"udta") - 4
+    changed = [index, user]
+    if entries:
+        table, items = data.rindex(b"meta") - 4, data.rindex(b"ilst") - 4
+        end = items + struct.unpack_from(">I", data, items)[0]
+        data[end:end] = entries
+        for place in (table, items):
+            struct.pack_into(
+                ">I", data, place, struct.unpack_from(">I", data, place)[0] + len(entries)
+            )
+    data += user_data
+    for place in changed:
+        size = struct.unpack_from(">I", data, place)[0] + len(user_data) + len(entries)
+        struct.pack_into(">I", data, place, size)
+    clip.write_bytes(data + after)
+    return clip
+
+
+def clip_of(folder: Path, name: str = "a.mp4", extra: tuple[str, ...] = ()) -> Path:
+    return make_clip(folder, name=name, size="64x64", seconds=1, extra=["-an", *extra])
+
+
+def planned(clip: Path, **more) -> tuple[MediaInfo, EncodePlan]:
+    info = ENCODER.probe(str(clip), stop=threading.Event())
+    plan = make_plan(profile(video=RECIPE, gates=GATES, **more), info)
+    assert isinstance(plan, EncodePlan), plan
+    return info, plan
+
+
+def rendition(clip: Path, **more) -> tuple[Path, MediaInfo]:
+    """Encode a clip; every gate must pass."""
+    stop, recipe = threading.Event(), profile(video=RECIPE, gates=GATES, **more)
+    info, plan = planned(clip, **more)
+    output = clip.with_name(f"out.{plan.extension}")
+    size = clip.stat().st_size
+    measured = ENCODER.preflight(str(clip), info, recipe, stop=stop)
+    encode = EncodeRequest(recipe, plan, info, str(clip), output, info.duration_s, size, 60.0)
+    report = ENCODER.encode(encode, on_progress=lambda _state: None, stop=stop)
+    assert all(len(word) < 1000 for word in report.arguments)
+    verify = VerifyRequest(recipe, plan, str(clip), info, measured, size, output, report, 60.0)
+    results = ENCODER.verify(verify, on_progress=lambda _state: None, stop=stop)
+    allowed = {Outcome.PASSED, Outcome.OFF}
+    assert [f"{r.gate.value}: {r.detail}" for r in results if r.outcome not in allowed] == []
+    return output, ENCODER.probe(str(output), stop=stop)
+
+
+CAMERA = box(b"smta", b"\0\0\0\0Samsung's own") + box(b"HMMT", b"\0\0\0\x02highlights")
+STORE = box(b"cnID", box(b"data", struct.pack(">III", 21, 0, 12345)))
+SORT = box(b"sonm", box(b"data", struct.pack(">II", 1, 0) + b"Holiday, the"))
+
+
+def test_boxes_of_cameras_and_editors_are_carried_as_they_are(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path, extra=("-metadata", "title=The holiday"))
+    with_boxes(clip, user_data=CAMERA, entries=STORE + SORT, after=box(b"uuid", XMP))
+    info, plan = planned(clip)
+
+    output, made = rendition(clip)
+
+    assert {item.name.partition(" ")[0] for item in info.metadata} >= {"XMP", "cnID", "GoPro's"}
+    assert plan.losses == ()
+    assert {item.digest for item in info.metadata} <= {item.digest for item in made.metadata}
+    assert made.tags["title"] == "The holiday"
+    assert made.tags["sort_name"] == "Holiday, the"
+    data = output.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # players still find the index first
+    assert b"makes room" not in data
+
+
+def test_tags_without_a_place_in_mp4_become_free_form_entries(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path, "a.mkv", ("-metadata", "title=T", "-metadata", "director=Fünf / 5"))
+
+    _, made = rendition(clip, container="mp4")
+
+    assert made.tags["title"] == "T"
+    assert {k.lower(): v for k, v in made.tags.items()}["director"] == "Fünf / 5"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
+def test_quicktime_keys_and_boxes_are_both_carried(tmp_path: Path, name: str) -> None:
+    keys = ("-movflags", "use_metadata_tags", "-metadata", "com.apple.quicktime.make=Apple")
+    clip = with_boxes(clip_of(tmp_path, name, keys), user_data=CAMERA)
+
+    _, made = rendition(clip)
+
+    assert made.tags["com.apple.quicktime.make"] == "Apple"
+    assert any("Samsung" in item.name for item in made.metadata)
+    assert all("room" not in key for key in made.tags)
+
+
+def test_a_loss_is_named_by_the_plan_and_forbids_replacing(tmp_path: Path) -> None:
+    clip = with_boxes(clip_of(tmp_path), user_data=CAMERA)
+
+    info, plan = planned(clip, container="mkv")
+    dropped = planned(clip, container="mkv", policies={"metadata": "drop"})[1]
+    refused = make_plan(profile(container="mkv", policies={"metadata": "refuse"}), info)
+
+    assert len(plan.losses) == 2
+    assert "Samsung's camera data (smta) of the movie" in plan.notices[-1]
+    assert (dropped.losses, dropped.notices) == ((), plan.notices)
+    assert isinstance(refused, Refuse)
+    assert refused.policy == "policies.metadata"
+
+
+def test_more_than_the_index_has_room_for_is_a_named_loss(tmp_path: Path) -> None:
+    clip = with_boxes(clip_of(tmp_path), user_data=box(b"smta", b"x" * 200_000) + CAMERA)
+
+    _, plan = planned(clip)
+    _, made = rendition(clip)
+
+    assert plan.losses == ("Samsung's camera data (smta) of the movie",)
+    assert any("HMMT" in item.name for item in made.metadata)
+
+
+@pytest.mark.parametrize("lost", ["title", "creation_time", "HMMT"])
+def test_a_rendition_that_lacks_what_was_promised_fails_the_stream_ledger(tmp_path, lost) -> None:
+    when = ("-metadata", "title=T", "-metadata", "creation_time=2020-02-02T02:02:02Z")
+    clip = with_boxes(clip_of(tmp_path, extra=when), user_data=CAMERA)
+    info, plan = planned(clip)
+    _, made = rendition(clip)
+    worse = made.model_copy(
+        update={
+            "tags": {key: value for key, value in made.tags.items() if key != lost},
+            "metadata": tuple(item for item in made.metadata if lost not in item.name),
+        }
+    )
+
+    assert stream_problems(plan, info, made) == []
+    assert any(lost in problem for problem in stream_problems(plan, info, worse))
+
+
+def test_what_matroska_says_of_its_tracks_is_named(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path, "a.mkv", ("-vf", "setsar=2"))
+    data = clip.read_bytes()
+    assert data.count(b"\x54\xb0\x81") + data.count(b"\x54\xb0\x82") == 1
+    clip.write_bytes(data.replace(b"\x54\xb0", b"\x54\xaa", 1))  # a display width becomes a crop
+
+    _, plan = planned(clip)
+
+    assert plan.losses == ("crop of the picture of the track 0",)
+
+
+@pytest.mark.parametrize("cut", [40, 200])
+def test_damaged_boxes_end_the_reading_without_an_error(tmp_path: Path, cut: int) -> None:
+    clip = with_boxes(clip_of(tmp_path), user_data=CAMERA[:-4])
+    clip.write_bytes(clip.read_bytes() + box(b"uuid", XMP)[:cut])
+
+    assert ENCODER.probe(str(clip), stop=threading.Event()).streams
