@@ -30,8 +30,6 @@ _ITUNES = frozenset(
 """Descriptive keys that a plain MP4 stores where players look for them."""
 _NO_LOSS = frozenset({"creation_time", "timecode", "encoder", "encoding_tool", KEY, *BRANDS})
 """Keys that are stored elsewhere or written anew."""
-_UNSET = "1970-01-01T00:00:00"
-"""What a program writes that knows no time; muxers leave a time of zero out."""
 FREE_FORM_BYTES = 8 + 28 + 12 + 16
 """Bytes of a free-form entry without its key and value."""
 _SHOWN = 5
@@ -115,7 +113,5 @@ def missing(muxer: str, source: MediaInfo, output: MediaInfo, *, covers: bool) -
         if not item.reported and item.digest not in there
     ]
     found = {name.lower() for name in output.tags}
-    names = {name.lower() for name in source.tags} - (_NO_LOSS - {"creation_time"})
-    if source.tags.get("creation_time", "").startswith(_UNSET):
-        names.discard("creation_time")
+    names = {name.lower() for name in source.tags} - _NO_LOSS
     return gone + [f"the tag {name}" for name in sorted(names - found)]

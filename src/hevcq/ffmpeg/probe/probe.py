@@ -61,11 +61,13 @@ def probe(
     exist, Unavailable if a URL does not answer; their messages name the file.
     """
     _check_file(location)
-    info = _probed(tools, location, stop)
+    info = _probed(tools, location, stop, midstream=midstream)
     return info if is_url(location) else _with_structure(location, info)
 
 
-def _probed(tools: FfmpegTools, location: str, stop: threading.Event) -> MediaInfo:
+def _probed(
+    tools: FfmpegTools, location: str, stop: threading.Event, *, midstream: bool
+) -> MediaInfo:
     probed_child = _ask(tools, location, ["-read_intervals", f"%+#{PROBE_PACKETS}"], stop)
     probed = _parsed(probed_child, location)
     info = media_info(probed)
