@@ -50,6 +50,10 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.library.undo:undo",
         "Restore replaced originals, byte for byte.",
     ),
+    "originals": Command(
+        "hevcq.cli.library.originals:app",
+        "List the originals that replacements keep, and free their space.",
+    ),
     "profiles": Command(
         "hevcq.cli.setup.profiles:app", "List, show, copy and validate encoding profiles."
     ),

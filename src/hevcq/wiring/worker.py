@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 EXPIRED_MESSAGES_CHECK_S = 900.0
 """Seconds between a worker's checks for expired messages. A check hides dead letters from others for a
 moment, so it is rare; an ingest that waits for a job checks more often."""
+ORIGINALS_EVERY_S = 3600.0
+"""Seconds between a worker's checks for kept originals whose retention ended."""
 DRAIN_POLL_S = 0.25
 """Seconds between a draining pool's checks of its queues."""
 
@@ -142,13 +144,20 @@ def slots_per_job(settings: Settings, slots: int, profile: Profile) -> int:
 
 
 def watchers(app: App) -> list[Watcher]:
-    """Return the watchers of a pool: the health file, and on ECS the scale-in guard."""
+    """Return the watchers of a pool: the health file, the end of kept originals, and on ECS the
+    scale-in guard."""
     from hevcq import health
     from hevcq.worker.monitoring.health import HealthFile
 
     found: list[Watcher] = [
         HealthFile(app.settings.data_dir, health.node(), os.getpid(), app.clock)
     ]
+    if app.settings.backend == "embedded":  # a fleet's workers have no library
+        from hevcq.usecases.placement.originals import free_due
+        from hevcq.worker.monitoring.periodic import Periodic
+
+        free = partial(free_due, app.library_ports)
+        found.append(Periodic("hevcq-originals", free, app.clock, ORIGINALS_EVERY_S))
     agent_uri = os.environ.get("ECS_AGENT_URI", "")
     if agent_uri:
         found += _scale_in_guard(agent_uri, app.clock)

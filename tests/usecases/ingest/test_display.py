@@ -76,7 +76,7 @@ def test_totals_count_done_failed_skipped_and_saved_bytes() -> None:
     assert board.open == 0
     assert "1 of 2 done" in said
     assert "1 failed" in said
-    assert "5.0 KiB saved" in said
+    assert "5.0 KiB smaller" in said
     assert "left" not in said
 
 

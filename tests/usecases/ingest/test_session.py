@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -357,8 +358,9 @@ def test_a_long_table_leaves_out_what_nothing_was_done_for() -> None:
 
 
 def test_a_larger_rendition_saves_nothing_and_costs_the_sum_nothing() -> None:
-    larger = IngestResult(Path("/f/a.mp4"), "720p", IngestOutcome.PLACED, size=10, output_size=30)
-    smaller = IngestResult(Path("/f/b.mp4"), "hevc", IngestOutcome.PLACED, size=30, output_size=10)
+    made = {"outcome": IngestOutcome.PLACED, "mode": Mode.REPLACE}
+    larger = IngestResult(Path("/f/a.mp4"), "720p", size=10, output_size=30, **made)
+    smaller = IngestResult(Path("/f/b.mp4"), "hevc", size=30, output_size=10, **made)
 
     assert IngestSummary([larger, smaller]).saved == 20
 
@@ -395,3 +397,53 @@ def test_a_closing_table_of_long_names_has_one_line_a_video_at_80_columns() -> N
         line for line in lines if "done" in line and "60 %" in line and ").mp4" in line
     ] == lines[1:11]
     assert " ".join(" ".join(lines[12:]).split()) == reason.strip()
+
+
+def placed(name: str, mode: Mode, keep_days: float = 0.0) -> IngestResult:
+    return IngestResult(
+        Path(f"/f/{name}"),
+        "hevc",
+        IngestOutcome.PLACED,
+        size=4096,
+        output_size=1024,
+        mode=mode,
+        keep_days=keep_days,
+    )
+
+
+def test_renditions_beside_their_originals_take_more_and_save_nothing() -> None:
+    earlier = IngestResult(Path("/f/c.mp4"), "hevc", IngestOutcome.EARLIER, size=2048)
+    summary = IngestSummary([placed("a.mp4", Mode.BESIDE), placed("b.mp4", Mode.MIRROR), earlier])
+
+    assert (summary.saved, summary.added) == (0, 2048)
+    assert report.total(summary) == "2 done, 1 done earlier."
+    (line,) = report.space(summary, 0.0)
+    assert line.startswith(
+        "Space: 3 videos took 10.0 KiB; with the new renditions 12.0 KiB (2.0 KiB "
+    )
+    assert line.endswith("more). The originals stay.")
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (30.0, "are kept until 2026-12-0"),
+        (0.0, "are deleted by the next run or worker."),
+        (math.inf, "are kept until you free them."),
+    ],
+)
+def test_replaced_originals_are_freed_when_their_time_is_over(days: float, words: str) -> None:
+    summary = IngestSummary([placed("a.mp4", Mode.REPLACE, days)])
+    november = 1_794_000_000.0
+
+    (line,) = report.space(summary, november)
+
+    assert summary.saved == 3072
+    assert line.startswith("Space: 1 video took 4.0 KiB, now 1.0 KiB. The originals (4.0 KiB) ")
+    assert words in line
+    assert ("hevcq originals" in line) is (days > 0)
+
+
+def test_nothing_placed_says_nothing_of_space() -> None:
+    earlier = IngestResult(Path("/f/c.mp4"), "hevc", IngestOutcome.EARLIER, size=2048)
+    assert list(report.space(IngestSummary([earlier]), 0.0)) == []

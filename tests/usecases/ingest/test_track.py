@@ -111,7 +111,8 @@ def test_a_done_job_is_collected_told_and_counted_once(bench: Bench) -> None:
 
     assert bench.said() == ["job_queued", "job_done", "placed"]
     assert bench.ends() == {IngestOutcome.PLACED: 1}
-    assert bench.summary.saved == 400 - 5
+    assert bench.summary.results[0].saved == 400 - 5
+    assert (bench.summary.saved, bench.summary.added) == (0, 5)
     assert bench.tracker.open == 0
 
 

@@ -126,6 +126,8 @@ def print_result(
             for line in report.table(summary.results, width, every=options.verbose):
                 render.emit(line)
         say(options, report.total(summary))
+        for line in report.space(summary, app.clock.now()):
+            say(options, line)
     if summary.interrupted:
         say(options, "Interrupted; run the same command to resume.")
     return code

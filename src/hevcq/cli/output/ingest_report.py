@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hevcq.cli.exit_codes import ExitCode
-from hevcq.cli.output.sentences import duration, size, without_path
+from hevcq.cli.output.sentences import day, duration, size, without_path
 from hevcq.cli.output.table import fit
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.util.text import printable
@@ -102,12 +103,45 @@ def _row(result: IngestResult, top: Path, *, several: bool) -> tuple[str, ...]:
 
 
 def total(summary: IngestSummary) -> str:
-    """Return the closing sentence: count per outcome, and bytes saved."""
+    """Return the closing sentence: count per outcome."""
     counts = summary.counts()
     words = [f"{count} {WORDS[outcome]}" for outcome, count in counts.items()]
-    if summary.saved > 0:
-        words.append(f"{size(summary.saved)} saved")
     return f"{', '.join(words)}." if words else "No videos found."
+
+
+def space(summary: IngestSummary, now: float) -> Iterator[str]:
+    """Yield what the videos of this ingest take before and after, and when space is freed.
+
+    `now` is in wall seconds.
+    """
+    sizes = {result.path: result.size for result in summary.results}
+    before, count = sum(sizes.values()), len(sizes)
+    videos = "1 video" if count == 1 else f"{count:,} videos"
+    if summary.added:
+        after = before + summary.added
+        yield (
+            f"Space: {videos} took {size(before)}; with the new renditions {size(after)}"
+            f" ({size(summary.added)} more). The originals stay."
+        )
+    if summary.replaced:
+        kept = sum(result.size for result in summary.replaced)
+        yield (
+            f"Space: {videos} took {size(before)}, now {size(before - summary.saved)}."
+            f" {_until(summary.replaced, now, kept, summary.saved)}"
+        )
+
+
+def _until(replaced: Sequence[IngestResult], now: float, kept: int, saved: int) -> str:
+    days = [result.keep_days for result in replaced]
+    if max(days) <= 0:
+        return f"The originals ({size(kept)}) are deleted by the next run or worker."
+    look = "`hevcq originals` lists them and frees them earlier."
+    if not math.isfinite(max(days)):
+        return f"The originals ({size(kept)}) are kept until you free them. {look}"
+    until = day(now + max(days) * 86_400)
+    return (
+        f"The originals ({size(kept)}) are kept until {until}; {size(saved)} are free then. {look}"
+    )
 
 
 def code(summary: IngestSummary) -> ExitCode:

@@ -299,13 +299,13 @@ class Live(Display):
 
 
 def overall(board: Board, now: float) -> str:
-    """Return the line of the whole: done, failed, skipped, saved, time left at `now` (wall seconds)."""
+    """Return the line of the whole: done, failed, skipped, bytes fewer, time left at `now` (wall seconds)."""
     totals = board.totals
     bad = totals.failed + totals.not_placed
     words = [f"{totals.done} of {totals.jobs} done", f"{100 * board.share():.0f} %"]
     words += [f"{totals.skipped} skipped"] if totals.skipped else []
     words += [f"{bad} failed"] if bad else []
-    words += [f"{size(totals.bytes_saved)} saved"] if totals.bytes_saved > 0 else []
+    words += [f"{size(totals.bytes_saved)} smaller"] if totals.bytes_saved > 0 else []
     eta = board.eta_s(now)
     words += [f"{duration(eta)} left"] if eta is not None and board.open > 0 else []
     return " · ".join(words)

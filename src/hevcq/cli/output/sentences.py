@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.usecases.ingest.forecast import Range
@@ -129,3 +130,8 @@ _WORDS: dict[EventName, Callable[[IngestEvent], str]] = {
     EventName.JOB_PROGRESS: lambda e: f"{e.phase} {e.percent or 0:.0f} %",
     EventName.UPLOAD_PROGRESS: lambda e: f"upload {e.percent or 0:.0f} %",
 }
+
+
+def day(seconds: float) -> str:
+    """Return wall seconds as a local date."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d")

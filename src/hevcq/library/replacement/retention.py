@@ -77,6 +77,11 @@ def expire(fs: FileSystem, journal: Journal, now: float) -> Iterator[Expired]:
             yield _expire(fs, journal, record)
 
 
+def release(fs: FileSystem, journal: Journal, record: Record) -> Expired:
+    """Remove one kept original whatever its retention, as `expire` does with those that are due."""
+    return _expire(fs, journal, record)
+
+
 def usage(fs: FileSystem, journal: Journal) -> Usage:
     """Return number, total size and next expiry of the kept originals."""
     count, size = 0, 0

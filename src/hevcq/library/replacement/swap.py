@@ -33,7 +33,14 @@ from hevcq.library.replacement.preconditions import (
     require_replaceable,
     require_unchanged,
 )
-from hevcq.library.replacement.retention import Expired, Usage, expire, retained_path, usage
+from hevcq.library.replacement.retention import (
+    Expired,
+    Usage,
+    expire,
+    release,
+    retained_path,
+    usage,
+)
 from hevcq.library.replacement.steps import RecoveryOutcome, Steps
 from hevcq.library.replacement.undo import UndoSteps
 from hevcq.util.clock import Clock
@@ -149,6 +156,14 @@ class Swap:
             return []
         with root_lock(self.root), library_errors(own_folder(self.root)):
             return list(expire(self._fs, self._journal, now))
+
+    def free(self, job_id: str) -> Expired:
+        """Remove the kept original of a job now, whatever its retention; see `retention.expire`.
+
+        Raises UndoRefused if none is kept, and DiskFull, Unavailable or LibraryError.
+        """
+        with root_lock(self.root), library_errors(own_folder(self.root)):
+            return release(self._fs, self._journal, self._kept_of(job_id))
 
     def usage(self) -> Usage:
         """Return number, total size and next expiry of the kept originals."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from hevcq.ports.catalog import Mode
 from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 
 
@@ -42,7 +43,10 @@ PLANNED_OUTCOMES: dict[Disposition, IngestOutcome] = {
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """One line of the closing table. Sizes in bytes, `seconds` the wall time of the encode."""
+    """One line of the closing table. Sizes in bytes, `seconds` the wall time of the encode.
+
+    `mode` is where it was placed now, `keep_days` how long a replaced original is kept.
+    """
 
     path: Path
     profile: str
@@ -52,10 +56,12 @@ class IngestResult:
     target: Path | None = None
     reason: str = ""
     seconds: float | None = None
+    mode: Mode | None = None
+    keep_days: float = 0.0
 
     @property
     def saved(self) -> int:
-        """Bytes that this job made superfluous; 0 unless it was placed now and is smaller."""
+        """Bytes by which the rendition is smaller; 0 unless it was placed now."""
         if self.outcome is not IngestOutcome.PLACED or self.output_size is None:
             return 0
         return max(0, self.size - self.output_size)
@@ -85,9 +91,20 @@ class IngestSummary:
         return {outcome: found.count(outcome) for outcome in IngestOutcome if outcome in found}
 
     @property
+    def replaced(self) -> list[IngestResult]:
+        """The results whose rendition replaced its original now."""
+        return [result for result in self.results if result.mode is Mode.REPLACE]
+
+    @property
+    def added(self) -> int:
+        """Bytes of the renditions placed now beside their originals, or in another folder."""
+        beside = {Mode.BESIDE, Mode.MIRROR}
+        return sum(each.output_size or 0 for each in self.results if each.mode in beside)
+
+    @property
     def saved(self) -> int:
-        """Bytes saved by what was placed."""
-        return sum(result.saved for result in self.results)
+        """Bytes that the folders hold less once the originals replaced now are gone."""
+        return sum(result.saved for result in self.replaced)
 
     @property
     def all_good(self) -> bool:

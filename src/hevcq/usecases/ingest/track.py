@@ -239,7 +239,7 @@ class JobTracker:
             )
             return
         self.learn(entry.item, entry.job)
-        self._end(entry, IngestOutcome.PLACED, " ".join(done.notices), done.size)
+        self._end(entry, IngestOutcome.PLACED, " ".join(done.notices), done.size, done)
         self._say(
             EventName.PLACED,
             entry.item,
@@ -249,7 +249,12 @@ class JobTracker:
         )
 
     def _end(
-        self, entry: _Open, outcome: IngestOutcome, reason: str, size: int | None = None
+        self,
+        entry: _Open,
+        outcome: IngestOutcome,
+        reason: str,
+        size: int | None = None,
+        placed: Collected | None = None,
     ) -> None:
         with self._lock:
             self._open.pop(entry.job.job_id, None)
@@ -264,6 +269,8 @@ class JobTracker:
                 target=item.target,
                 reason=reason,
                 seconds=_seconds(entry.job),
+                mode=None if placed is None else placed.mode,
+                keep_days=0.0 if placed is None else placed.keep_days,
             )
         )
 

@@ -43,7 +43,8 @@ LATER = (DiskFull, Unavailable, Interruption, StorageError)
 class Collected:
     """Where a rendition of `size` bytes is now.
 
-    `already`: another process or an earlier run placed it.
+    `already`: another process or an earlier run placed it. `keep_days` is how long a replaced
+    original is kept.
     """
 
     target: Path
@@ -52,6 +53,7 @@ class Collected:
     notices: tuple[str, ...] = ()
     retained: Path | None = None
     already: bool = False
+    keep_days: float = 0.0
 
 
 class Collector:
@@ -203,6 +205,7 @@ class Collector:
             notices=swapped.notices,
             retained=swapped.retained,
             already=swapped.already,
+            keep_days=placement.keep_days,
         )
 
     @staticmethod

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, Listener
 from hevcq.errors import HevcqError
-from hevcq.library.replacement.retention import Expired, Expiry
+from hevcq.library.replacement.retention import Expiry
 from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Recovery, Swap
 from hevcq.ports.catalog import UNPLACED, Catalog, PlacementState
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.collect import library_root_of
-from hevcq.usecases.placement.lock import placement_lock
 from hevcq.usecases.placement.moved import follow_replaced
+from hevcq.usecases.placement.originals import expire
 from hevcq.util.text import printable
 
 UNSETTLED = UNPLACED | {PlacementState.REPLACED}
@@ -69,18 +68,8 @@ def _sentence(each: Recovery) -> str:
 
 
 def _expired(swap: Swap, ports: LibraryPorts) -> Iterator[str]:
-    for each in swap.expire(ports.clock.now()):
+    for each in expire(swap, ports):
         if each.outcome is Expiry.STILL_KEPT:
             yield each.reason
             continue
-        _note(each, ports)
         yield f"{printable(each.record.source)}: kept original deleted (retention ended)."
-
-
-def _note(each: Expired, ports: LibraryPorts) -> None:
-    with placement_lock(ports.data_dir):
-        placement = ports.catalog.placement(each.record.job_id)
-        if placement is not None and placement.state is PlacementState.REPLACED:
-            now = ports.clock.now()
-            gone = replace(placement, state=PlacementState.EXPIRED, retained=None, updated_at=now)
-            ports.catalog.record_placements([gone])

@@ -1,0 +1,150 @@
+"""`hevcq originals`: the originals that replacements keep, and freeing their space."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.options import AsJson, PlainCommand
+from hevcq.cli.output import table as render
+from hevcq.cli.output.sentences import day, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hevcq.usecases.placement.originals import Freed, KeptOriginal
+
+app = typer.Typer(
+    help="List the originals that replacements keep, and free their space.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PATH]...", help="Only videos at or below these (default: all)."),
+]
+
+
+@app.command("list", cls=PlainCommand)
+def list_originals(ctx: typer.Context, paths: Paths = None, as_json: AsJson = False) -> None:
+    """List the kept originals: their size, and when they go.
+
+    `hevcq undo PATH` brings one back while it is kept.
+    """
+    from hevcq.usecases.placement.originals import kept_originals
+
+    cli = cli_of(ctx)
+    with cli.app() as opened:
+        kept = list(kept_originals(opened.library_ports, _places(paths)))
+    if as_json:
+        for each in kept:
+            render.emit_json({"type": "original", **_json(each)})
+        return
+    if kept:
+        rows = [_row(each) for each in kept]
+        columns = ("file", "size", "replaced", "kept until")
+        for line in render.fit(columns, rows, render.screen_width(sys.stdout)):
+            render.emit(line)
+    cli.say(_total(kept))
+
+
+@app.command("expire", cls=PlainCommand)
+def expire(
+    ctx: typer.Context,
+    paths: Paths = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Also those whose time has not come yet.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask with --now.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the kept originals whose retention ended.
+
+    Workers and `hevcq ingest` do the same by themselves. An original stays if its rendition is no
+    longer in place. A deleted original cannot be brought back.
+    """
+    from hevcq.usecases.placement.originals import free_originals, kept_originals
+
+    cli, places = cli_of(ctx), _places(paths)
+    with cli.app() as opened:
+        if now and not yes:
+            kept = list(kept_originals(opened.library_ports, places))
+            if kept and not _agreed(kept):
+                cli.say("Nothing was deleted: confirm with --yes.")
+                raise typer.Exit(ExitCode.SOME_FAILED)
+        done = list(free_originals(opened.library_ports, places, at_once=now))
+    for each in done:
+        _show(each, as_json=as_json)
+    gone = [
+        each for each in done if each.outcome is not None and each.outcome.value != "still_kept"
+    ]
+    freed = size(sum(each.size for each in gone)) or "0 B"
+    cli.say(f"{_originals(len(gone))} deleted, {freed} freed." if gone else "Nothing to free.")
+    if len(gone) < len(done):
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _places(paths: list[str] | None) -> list[Path]:
+    from hevcq.usecases.placement.undo import library_path
+
+    return [library_path(Path(path)) for path in paths or ()]
+
+
+def _agreed(kept: Sequence[KeptOriginal]) -> bool:
+    if not sys.stdin.isatty():
+        return False  # nobody to ask: only --yes confirms
+    total = size(sum(each.size for each in kept))
+    return typer.confirm(f"Permanently delete {_originals(len(kept))} ({total})?", err=True)
+
+
+def _originals(count: int) -> str:
+    return "1 original" if count == 1 else f"{count:,} originals"
+
+
+def _row(each: KeptOriginal) -> tuple[str, ...]:
+    record = each.record
+    return (
+        render.printable(record.source),
+        size(each.size) if each.size else "gone",
+        day(record.created_at),
+        day(record.expires_at) if record.expires_at is not None else "freed by you",
+    )
+
+
+def _total(kept: Sequence[KeptOriginal]) -> str:
+    if not kept:
+        return "No originals are kept."
+    ends = [end for each in kept if (end := each.record.expires_at) is not None]
+    first = f"; the first goes on {day(min(ends))}" if ends else ""
+    held = size(sum(each.size for each in kept))
+    return f"{_originals(len(kept))}, {held} kept{first}."
+
+
+def _json(each: KeptOriginal) -> dict[str, object]:
+    record = each.record
+    return {
+        "job_id": record.job_id,
+        "path": os.fspath(record.source),
+        "rendition": os.fspath(record.target),
+        "original": os.fspath(record.retained),
+        "root": os.fspath(each.root),
+        "size": each.size,
+        "replaced_at": record.created_at,
+        "expires_at": record.expires_at,
+    }
+
+
+def _show(each: Freed, *, as_json: bool) -> None:
+    word = each.outcome.value if each.outcome is not None else "failed"
+    if as_json:
+        facts = {"path": os.fspath(each.path), "result": word, "reason": each.reason}
+        render.emit_json({"type": "original_freed", **facts, "size": each.size})
+        return
+    render.emit(f"{word}  {render.printable(each.path)}  ({render.printable(each.reason)})")

@@ -1,0 +1,136 @@
+"""List the originals that replacements kept, and free those whose time has come or that a person names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hevcq.errors import HevcqError
+from hevcq.library.names import is_own, own_folder
+from hevcq.library.replacement.journal import Record
+from hevcq.library.replacement.retention import Expired, Expiry
+from hevcq.library.replacement.swap import Swap
+from hevcq.ports.catalog import PlacementState
+from hevcq.usecases.context import LibraryPorts
+from hevcq.usecases.placement.lock import placement_lock
+from hevcq.util.log import get_logger
+from hevcq.util.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class KeptOriginal:
+    """One kept original of the library `root`; `size` is in bytes, 0 if the file is gone."""
+
+    root: Path
+    record: Record
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """What became of one original: its outcome, or the error of its library folder."""
+
+    path: Path
+    outcome: Expiry | None
+    reason: str
+    size: int = 0
+
+
+def kept_originals(ports: LibraryPorts, paths: Sequence[Path] = ()) -> Iterator[KeptOriginal]:
+    """Yield the kept originals, oldest first; only those whose video is at or below `paths`, if any.
+
+    Raises StorageError if a record cannot be read, and OSError.
+    """
+    found = []
+    for root in library_folders(ports, paths):
+        for record in ports.open_swap(root).kept():
+            if not paths or _is_below(record, paths):
+                found.append(KeptOriginal(root, record, _size(record.retained)))
+    yield from sorted(found, key=lambda kept: (kept.record.created_at, kept.record.job_id))
+
+
+def free_originals(
+    ports: LibraryPorts, paths: Sequence[Path] = (), *, at_once: bool = False
+) -> Iterator[Freed]:
+    """Delete the kept originals whose retention ended, in all libraries or those of `paths`.
+
+    `at_once` deletes those at or below `paths` whatever their retention. An original stays if its
+    rendition is no longer in place, byte for byte. The error of one library does not stop the others.
+    """
+    for root in library_folders(ports, paths):
+        swap = ports.open_swap(root)
+        try:
+            if at_once:
+                records = [r for r in swap.kept() if not paths or _is_below(r, paths)]
+                done: Iterable[Expired] = (swap.free(record.job_id) for record in records)
+            else:
+                done = swap.expire(ports.clock.now())
+            for each in done:
+                note_freed(each, ports)
+                asked = at_once and each.outcome is Expiry.REMOVED
+                reason = "Freed on request." if asked else each.reason
+                yield Freed(each.record.source, each.outcome, reason, each.freed)
+        except HevcqError as error:
+            yield Freed(root, None, str(error))
+
+
+def free_due(ports: LibraryPorts) -> None:
+    """Delete the originals whose retention ended, in every library that this machine knows; log each."""
+    for each in free_originals(ports):
+        if each.outcome is not Expiry.STILL_KEPT:
+            get_logger().info(
+                "original_freed", path=printable(each.path), reason=each.reason, size=each.size
+            )
+
+
+def expire(swap: Swap, ports: LibraryPorts) -> Iterator[Expired]:
+    """Delete the originals of one library whose retention ended; record and yield each."""
+    for each in swap.expire(ports.clock.now()):
+        note_freed(each, ports)
+        yield each
+
+
+def note_freed(each: Expired, ports: LibraryPorts) -> None:
+    """Record in the catalog that a replaced video's original is gone."""
+    if each.outcome is Expiry.STILL_KEPT:
+        return
+    with placement_lock(ports.data_dir):
+        placement = ports.catalog.placement(each.record.job_id)
+        if placement is not None and placement.state is PlacementState.REPLACED:
+            now = ports.clock.now()
+            gone = replace(placement, state=PlacementState.EXPIRED, retained=None, updated_at=now)
+            ports.catalog.record_placements([gone])
+
+
+def library_folders(ports: LibraryPorts, paths: Sequence[Path]) -> list[Path]:
+    """Return the library roots that may keep originals: those of the catalog, and those with records
+    at, above or below `paths`."""
+    found: set[Path] = set()
+    for under in paths or (None,):
+        states = frozenset({PlacementState.REPLACED})
+        for placement in ports.catalog.placements(states=states, under=under):
+            found.add(placement.root)
+    for path in paths:
+        found.update((*_folders_in(path), *path.parents))
+    return sorted(folder for folder in found if (own_folder(folder) / "kept").is_dir())
+
+
+def _folders_in(path: Path) -> Iterator[Path]:
+    """Yield a folder and those below it: a subfolder may have been ingested by itself."""
+    for folder, names, _files in os.walk(path):
+        yield Path(folder)
+        names[:] = [name for name in names if not is_own(name)]
+
+
+def _is_below(record: Record, paths: Sequence[Path]) -> bool:
+    places = {record.source, record.target}
+    return any(path in {place, *place.parents} for path in paths for place in places)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
