@@ -46,6 +46,13 @@ data "aws_iam_policy_document" "operator" {
     resources = ["${module.storage.output_bucket_arn}/work/*"]
   }
 
+  # What hevcq doctor --farm had published for it, and no other rendition.
+  statement {
+    sid       = "TidyAfterCheck"
+    actions   = ["s3:DeleteObject"]
+    resources = ["${module.storage.output_bucket_arn}/DONE/*/hevcq-doctor/*"]
+  }
+
   dynamic "statement" {
     for_each = var.kms_key_arn != "" ? [1] : []
 

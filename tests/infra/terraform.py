@@ -16,11 +16,14 @@ ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra" / "terraform"
 ZONES = '["eu-central-1a","eu-central-1b"]'
 ACCOUNT = "000000000000"
+ALARM_TOPIC = f"arn:aws:sns:eu-central-1:{ACCOUNT}:alarms"
 VARIABLES = (
     "offline=true",
     f"account_id={ACCOUNT}",
     f"zones={ZONES}",
     "image=registry.example/hevcq-worker:test",
+    f"alarm_topic_arn={ALARM_TOPIC}",
+    'budget={"monthly_usd":100,"emails":["a@example.org"]}',
 )
 """What an offline plan of the example needs."""
 
@@ -49,9 +52,14 @@ def need_terraform() -> str:
 
 
 class Terraform:
-    """A copy of one configuration in a folder of its own, with its own state."""
+    """A copy of one configuration in a folder of its own, with its own state.
 
-    def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
+    `state` is the content of state.hcl: where the state is kept, if not in the folder.
+    """
+
+    def __init__(
+        self, folder: Path, environment: dict[str, str] | None = None, state: str = ""
+    ) -> None:
         plugins = need_terraform()
         shutil.copytree(INFRA, folder / "infra" / "terraform", dirs_exist_ok=True)
         shutil.copytree(ROOT / "workers", folder / "workers", dirs_exist_ok=True)
@@ -66,7 +74,13 @@ class Terraform:
             "TF_IN_AUTOMATION": "1",
             **(environment or {}),
         }
-        self.run("init", f"-plugin-dir={plugins}", "-input=false", "-no-color")
+        more = []
+        if state:
+            # As the page says: the backend's example, and what it is told by a file beside it.
+            shutil.copy(self.example / "backend.tf.example", self.example / "backend.tf")
+            (self.example / "state.hcl").write_text(state, encoding="utf-8")
+            more = ["-backend-config=state.hcl"]
+        self.run("init", f"-plugin-dir={plugins}", "-input=false", "-no-color", *more)
 
     def run(self, *arguments: str, ok: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
         """Run terraform; fail the test with its words unless it ends with one of `ok`."""

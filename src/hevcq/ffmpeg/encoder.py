@@ -62,6 +62,12 @@ class FfmpegEncoder(Encoder):
         """Check both programs, their encoders and filters; see ports.encoder."""
         return run_checks(self._tools, self._ask)
 
+    def write_test_clip(self, target: Path, *, width: int, height: int) -> None:
+        """Generate a moving test picture; see ports.encoder."""
+        from hevcq.ffmpeg.self_test import write_test_clip
+
+        write_test_clip(self._tools, target, width, height)
+
     def self_test(self, profile: Profile, *, stop: threading.Event) -> None:
         """Encode ten generated pictures; see ports.encoder."""
         from hevcq.domain.planning.video import ENCODERS

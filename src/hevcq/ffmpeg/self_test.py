@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hevcq.domain.profile import Profile
 from hevcq.errors import (
@@ -68,6 +69,21 @@ def _broken_tool(program: str, why: str) -> WorkerUnfit:
         f"{program} cannot read a test picture on this machine: {why}.",
         remedy=f"See `hevcq doctor`. {INSTALL}",
     )
+
+
+def write_test_clip(tools: FfmpegTools, target: Path, width: int, height: int) -> None:
+    """Write one second of a moving test picture as H.264; raise WorkerUnfit if ffmpeg cannot.
+
+    Of a quality that leaves every recipe something to save.
+    """
+    picture = f"testsrc2=size={width}x{height}:rate=12:duration=1"
+    command = [tools.ffmpeg, "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", picture]
+    command += ["-c:v", "libx264", "-preset", "ultrafast", "-crf", "8", "-pix_fmt", "yuv420p"]
+    command += ["-f", "mp4", str(target)]
+    ended = run_child(command, stop=threading.Event(), limits=ChildLimits(), deadline_s=SELF_TEST_S)
+    if ended.returncode != 0:
+        reason = ended.stderr[-1] if ended.stderr else f"exit code {ended.returncode}"
+        raise _broken_tool(tools.ffmpeg, reason)
 
 
 def encode_self_test(

@@ -134,6 +134,13 @@ class Encoder(ABC):
     def doctor(self) -> list[Check]:
         """Check the encoder and what it was built with; failed checks name a remedy."""
 
+    @abstractmethod
+    def write_test_clip(self, target: Path, *, width: int, height: int) -> None:
+        """Write a generated H.264 clip of one second to `target`, large enough to be worth encoding.
+
+        Raises WorkerUnfit if the encoder cannot.
+        """
+
     def self_test(self, profile: Profile, *, stop: threading.Event) -> None:  # noqa: B027 - a hint
         """Encode a tiny generated clip; raise WorkerUnfit if even that fails.
 

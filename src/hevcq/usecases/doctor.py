@@ -36,6 +36,7 @@ class Area(StrEnum):
     FOLDER = "folder"
     CLOCK = "clock"
     DATABASE = "database"
+    FARM = "farm"
 
 
 @dataclass(frozen=True, slots=True)

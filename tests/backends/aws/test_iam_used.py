@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from hevcq.errors import EncoderFailed, SourceDamaged, Stopped
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
 from hevcq.ports.store import Publication
+from hevcq.usecases.farm_check import FarmCheck, check_farm
 from hevcq.usecases.operations.dead_letters import DeadLetterFilter, RedriveRequest, redrive
 from hevcq.usecases.operations.dead_letters import purge as purge_letters
 from hevcq.usecases.operations.reprocess import ReprocessRequest as Again
@@ -29,6 +31,7 @@ from hevcq.worker.scratch import Scratch
 from support.aws import iam
 from support.aws.moto_server import Farm
 from support.aws.values import take
+from support.clips import ManualClock
 from support.fakes.encoder import FakeEncoder, fake_plan
 from support.fakes.farm import NoHeartbeat
 
@@ -150,6 +153,52 @@ def test_an_operator_needs_nothing_that_the_policy_does_not_allow(
     assert {grant for grant in used if not iam.covered(grant, policy)} == set()
     for action in ("s3:PutObject", "s3:ListBucketVersions", "dynamodb:Query", "sqs:SendMessage"):
         assert any(action == each for each, _ in used), f"{action} was not exercised"
+
+
+def test_a_check_of_the_farm_needs_nothing_that_the_operators_policy_does_not_allow(
+    farm: Farm, tmp_path: Path
+) -> None:
+    """With one profile whose clip is published, and one whose clip nobody takes."""
+    profiles = {name: PROFILES[name] for name in ("hevc", "720p")}
+
+    with iam.recorded(*clients(farm)) as calls:
+
+        def work_unrecorded() -> None:
+            own = len(calls)
+            work(farm, tmp_path, FakeEncoder())
+            del calls[own:]
+
+        clock = WorkedClock(work_unrecorded)
+        check = FarmCheck(farm.backend, profiles, FakeEncoder(), clock, "0a1b", timeout_s=3)
+        found = {each.check.name: each.check.ok for each in check_farm(check)}
+
+    assert found == {"farm: 720p": False, "farm: hevc": True}
+    assert not list(farm.backend.store.list("DONE/"))
+    policy = iam.allowed("operator.tf", "operator")
+    used = grants(calls)
+    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    assert any(action == "s3:DeleteObject" for action, _ in used)
+
+
+def test_an_operator_may_delete_no_rendition_but_those_of_a_check() -> None:
+    policy = iam.allowed("operator.tf", "operator")
+
+    assert iam.covered(("s3:DeleteObject", "output:DONE/hevc/hevcq-doctor/a.mp4"), policy)
+    for kept in ("output:DONE/hevc/a.mp4", "output:DONE/hevc/series/hevcq-doctor.mp4"):
+        assert not iam.covered(("s3:DeleteObject", kept), policy)
+    assert not iam.covered(("s3:DeleteObject", "input:TODO/hevc/hevcq-doctor/a.mp4"), policy)
+
+
+class WorkedClock(ManualClock):
+    """A clock on which a worker works while others wait."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(auto=True)
+        self._work = work
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        self._work()
+        return super().wait(event, timeout_s)
 
 
 def look_and_send_back(farm: Farm, done, folder: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,6 @@ def covered(grant: Grant, policy: set[Grant]) -> bool:
     """Return whether a policy allows it: the very place, or a prefix of the object's key."""
     action, place = grant
     return any(
-        action == other and (place == where or (":" in where and place.startswith(where)))
+        action == other and (place == where or (":" in where and fnmatchcase(place, f"{where}*")))
         for other, where in policy
     )

@@ -179,6 +179,9 @@ class FakeEncoder(Encoder):
         self._step("version", threading.Event())
         return "ffmpeg version fake"
 
+    def write_test_clip(self, target: Path, *, width: int, height: int) -> None:
+        target.write_bytes(f"{width}x{height}".encode())
+
     def doctor(self) -> list[Check]:
         return [Check(name="ffmpeg", ok=True, detail="fake")]
 

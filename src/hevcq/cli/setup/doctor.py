@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +12,9 @@ from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
-from hevcq.errors import ConfigError
+from hevcq.errors import ConfigError, UsageError
 from hevcq.usecases.doctor import Area, DoctorContext, Finding, run_checks, settings_finding
+from hevcq.usecases.farm_check import FarmCheck, check_farm
 
 if TYPE_CHECKING:
     from hevcq.wiring.app import App
@@ -23,24 +25,46 @@ CODES = {
     Area.FOLDER: ExitCode.STORAGE,
     Area.CLOCK: ExitCode.UNFIT,
     Area.DATABASE: ExitCode.STORAGE,
+    Area.FARM: ExitCode.SOME_FAILED,
 }
 """The exit code is that of the first area with a problem."""
 
 
-def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
+def doctor(
+    ctx: typer.Context,
+    farm: Annotated[
+        bool,
+        typer.Option(
+            "--farm", help="Also send a one-second clip through every profile and its workers."
+        ),
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=1,
+            help="With --farm: how long a clip may take (default: 1200 on aws, 120 elsewhere).",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Check ffmpeg, folders, clock, settings, database.
 
     Each line says ok, or what is wrong and how to fix it; the exit code is that of the first problem.
+    With --farm each profile's line says where its clip stopped: upload, queue, worker or publish. What
+    the clips leave is removed; their uploads are marked as finished and expire.
     """
+    if timeout is not None and not farm:
+        raise UsageError("--timeout only works with --farm.")
     code = ExitCode.OK
-    for finding in _examine(cli_of(ctx)):
+    for finding in _examine(cli_of(ctx), farm=farm, timeout_s=timeout):
         _render(finding, as_json=as_json)
         if not finding.check.ok and code is ExitCode.OK:
             code = CODES[finding.area]
     raise typer.Exit(code)
 
 
-def _examine(cli: Cli) -> Iterator[Finding]:
+def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Finding]:
     try:
         loaded = cli.loaded()
     except ConfigError as error:
@@ -50,7 +74,19 @@ def _examine(cli: Cli) -> Iterator[Finding]:
     detail = f"{where}; backend {loaded.settings.backend}"
     yield settings_finding(detail)
     with cli.app() as app:
-        yield from run_checks(_context(app))
+        sound = True
+        for finding in run_checks(_context(app)):
+            sound = sound and (finding.check.ok or finding.area is Area.FOLDER)
+            yield finding
+        # A farm that cannot be opened from here has been said to be so.
+        if farm and sound:
+            yield from check_farm(_farm(app, timeout_s))
+
+
+def _farm(app: App, timeout_s: float | None) -> FarmCheck:
+    return FarmCheck(
+        app.backend, app.profiles, app.encoder, app.clock, uuid.uuid4().hex[:12], timeout_s
+    )
 
 
 def _context(app: App) -> DoctorContext:

@@ -1,0 +1,223 @@
+"""A clip goes through every profile of a farm; where it stops is said, and nothing stays behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hevcq.domain.job import JobRecord, JobState, Source
+from hevcq.domain.profile import Profile, Video, VideoCodec
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import EncoderFailed, StorageError, Unavailable, VerificationFailed
+from hevcq.ports.backend import Backend
+from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.farm_check import FarmCheck, check_farm
+from support.clips import ManualClock
+from support.fakes.backend import Faulty
+from support.fakes.farm import Farm
+
+
+class WorkedClock(ManualClock):
+    """A clock on which a worker works while others wait."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(auto=True)
+        self._work = work
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        self._work()
+        return super().wait(event, timeout_s)
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Farm:
+    return Farm(tmp_path)
+
+
+def checked(
+    farm: Farm, *, working: bool = True, backend: Backend | None = None, timeout_s: float = 60
+) -> list[tuple[bool, str]]:
+    clock = WorkedClock(farm.handle if working else lambda: None)
+    context = FarmCheck(
+        backend or farm.backend,
+        {farm.profile.name: farm.profile},
+        farm.encoder,
+        clock,
+        "0a1b",
+        timeout_s,
+    )
+    return [(found.check.ok, found.check.detail) for found in check_farm(context)]
+
+
+def nothing_left(farm: Farm) -> bool:
+    depth = farm.queue.depth()
+    return not [*farm.store.list("DONE/"), *farm.letters()] and not depth.ready + depth.in_flight
+
+
+def test_a_clip_that_is_published_is_said_to_be_and_taken_away(farm: Farm) -> None:
+    ((ok, detail),) = checked(farm)
+
+    assert ok
+    assert detail.startswith("encoded, verified and published in 2 s")
+    assert [key for key, _, _ in farm.store.published] == [
+        "DONE/hevc/hevcq-doctor/hevc-0a1b.mp4.mp4"
+    ]
+    assert nothing_left(farm)
+    ((source, collected),) = farm.store.marked
+    assert source.key == "TODO/hevc/hevcq-doctor/hevc-0a1b.mp4"
+    assert collected
+
+
+def test_a_task_that_no_worker_takes_stops_at_the_worker_and_is_never_encoded_later(
+    farm: Farm,
+) -> None:
+    ((ok, detail),) = checked(farm, working=False)
+
+    assert not ok
+    assert (
+        detail
+        == "The clip stopped at the worker: after 60 s its task waits, and no worker took it."
+    )
+    (job,) = farm.ledger.jobs(JobFilter())
+    assert (job.state, job.failure_class) == (JobState.DEAD, FailureClass.CANCELLED)
+    farm.handle()
+    assert "encode" not in farm.encoder.calls
+    assert nothing_left(farm)
+
+
+def test_an_upload_that_nobody_announces_stops_at_the_queue(farm: Farm) -> None:
+    def only_register(source: Source, names: list[str], *, announced: bool) -> list[JobRecord]:
+        assert announced
+        return farm.ledger.register(source, names)
+
+    publisher = SimpleNamespace(publish=only_register)
+    backend = replace(farm.backend, announces_uploads=True, task_publisher=publisher)
+
+    ((ok, detail),) = checked(farm, backend=backend)
+
+    assert not ok
+    assert detail == "The clip stopped at the queue: after 60 s no task had reached the queue."
+
+
+def test_a_clip_that_fails_stops_at_the_worker_with_its_reason_and_leaves_no_letter(
+    farm: Farm,
+) -> None:
+    farm.encoder.errors["verify"] = [VerificationFailed("G4: frame 3 differs.")] * 9
+
+    ((ok, detail),) = checked(farm)
+
+    assert not ok
+    assert "stopped at the worker: the job failed (verification)" in detail
+    assert "G4: frame 3 differs." in detail
+    assert nothing_left(farm)
+
+
+def test_a_worker_that_keeps_trying_is_said_to_with_its_last_reason(farm: Farm) -> None:
+    farm.encoder.errors["encode"] = [EncoderFailed("x265 said no.")] * 9
+
+    ((ok, detail),) = checked(farm, timeout_s=10)
+
+    assert not ok
+    assert (
+        "it is not done after 10 s; the last try ended: Perhaps this worker's fault: x265 said no."
+        in detail
+    )
+    assert nothing_left(farm)
+
+
+def test_a_rendition_that_is_not_there_stops_at_publishing(farm: Farm) -> None:
+    def lose() -> None:
+        farm.handle()
+        for each in list(farm.store.list("DONE/")):
+            farm.store.delete(each.key)
+
+    clock = WorkedClock(lose)
+    context = FarmCheck(
+        farm.backend, {farm.profile.name: farm.profile}, farm.encoder, clock, "0a1b", 60
+    )
+
+    (found,) = check_farm(context)
+
+    assert not found.check.ok
+    assert "stopped at the publish" in found.check.detail
+
+
+def test_a_profile_that_cannot_be_uploaded_for_does_not_keep_others_from_their_check(
+    farm: Farm,
+) -> None:
+    refused = iter([True, False])
+
+    def before(name: str) -> None:
+        if name == "accept" and next(refused, False):
+            raise Unavailable("S3 does not answer.", remedy="Try again.")
+
+    backend = replace(farm.backend, store=Faulty(farm.store, before=before))
+    other = farm.profile.model_copy(update={"name": "another"})
+    profiles = {"another": other, farm.profile.name: farm.profile}
+    context = FarmCheck(backend, profiles, farm.encoder, WorkedClock(farm.handle), "0a1b", 60)
+
+    first, second = check_farm(context)
+
+    assert (first.check.name, first.check.ok) == ("farm: another", False)
+    assert first.check.detail == "The clip stopped at the upload: S3 does not answer."
+    assert first.check.remedy == "Try again."
+    assert (second.check.name, second.check.ok) == ("farm: hevc", True)
+
+
+def test_an_answer_that_fails_once_is_asked_for_again(farm: Farm) -> None:
+    failing = iter([True, False])
+
+    def before(name: str) -> None:
+        if name == "get" and next(failing, False):
+            raise Unavailable("DynamoDB does not answer.")
+
+    assert checked(farm, backend=replace(farm.backend, ledger=Faulty(farm.ledger, before=before)))[
+        0
+    ][0]
+
+
+def test_a_ledger_that_never_answers_is_a_finding_and_no_crash(farm: Farm) -> None:
+    def before(name: str) -> None:
+        if name == "get":
+            raise StorageError("The table is gone.")
+
+    found = checked(farm, backend=replace(farm.backend, ledger=Faulty(farm.ledger, before=before)))
+
+    assert [ok for ok, _ in found] == [False, False]
+    assert "The table is gone." in found[0][1]
+    assert found[1][1] == "hevc: The table is gone."
+
+
+def test_what_was_sent_is_taken_back_when_nobody_waits_any_more(farm: Farm) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    profiles = {farm.profile.name: farm.profile}
+    clock = WorkedClock(interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(check_farm(FarmCheck(farm.backend, profiles, farm.encoder, clock, "0a1b", 60)))
+
+    (job,) = farm.ledger.jobs(JobFilter())
+    assert job.failure_class is FailureClass.CANCELLED
+
+
+def test_the_clip_is_larger_than_the_box_of_a_profile_that_scales(farm: Farm) -> None:
+    video = Video(codec=VideoCodec.H264, crf=23, max_width=1920, max_height=1080)
+    farm.profile = Profile(name="hevc", description="d", video=video)
+    seen: list[bytes] = []
+    accept = farm.store.accept
+
+    def note(path: Path, *rest: object, **named: object) -> object:
+        seen.append(path.read_bytes())
+        return accept(path, *rest, **named)
+
+    farm.store.accept = note
+    checked(farm)
+
+    assert seen == [b"2560x1440"]
