@@ -12,7 +12,9 @@ REAL_MINUTES ?= 60
 EXAMPLE := infra/terraform/examples/minimal
 TF := terraform -chdir=$(EXAMPLE)
 TF_PLUGINS ?=
-TF_INIT = $(TF) init -input=false $(if $(TF_PLUGINS),-plugin-dir=$(TF_PLUGINS))
+# A file of that folder that says where the state is kept (backend.tf.example); empty: in the folder.
+STATE ?=
+TF_INIT = $(TF) init -input=false $(if $(STATE),-backend-config=$(STATE)) $(if $(TF_PLUGINS),-plugin-dir=$(TF_PLUGINS))
 # What takes every branch; tests marked as repeating a way at each of its steps need not.
 COVERING := $(addprefix tests/,domain worker contracts library ops backends settings usecases chaos/test_hostile_library.py)
 # One more than two cores: many tests wait (for a provider, a child, a lease) and leave theirs idle.
@@ -23,6 +25,9 @@ MEMORY := $(shell test "$$(df --output=avail -B1 /dev/shm 2>/dev/null | tail -1)
 IMAGE ?= hevcq-worker
 # docker, podman or buildah; empty: the first of them that is installed.
 ENGINE ?=
+# For make destroy: keep or delete what the farm holds; its name, to be asked nothing.
+DATA ?=
+CONFIRM ?=
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
 .PHONY: help setup install clean lint format test coverage bench fidelity long chaos soak build full-build plan apply destroy demo demo-aws checkov
@@ -117,8 +122,8 @@ apply:  ## make the farm in the account of your credentials, or roll out what ma
 	$(TF_INIT)
 	$(TF) apply
 
-destroy:  ## take the farm down again
-	$(TF) destroy
+destroy: setup  ## say what the farm still holds, then take it down (DATA=keep or DATA=delete)
+	$(BIN)/python scripts/teardown.py --folder $(EXAMPLE) --data "$(DATA)" --confirm "$(CONFIRM)"
 
 checkov:  ## a static check of the Terraform, with a reasoned skip list
 	$(PY) -m venv .venv-checkov

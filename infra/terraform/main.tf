@@ -189,3 +189,16 @@ resource "aws_cloudwatch_dashboard" "this" {
     }]
   })
 }
+
+module "teardown_guard" {
+  source = "./modules/teardown_guard"
+
+  name          = var.name
+  force_destroy = var.force_destroy
+
+  depends_on = [
+    module.storage, module.fanout, module.ledger, module.registry, module.network, module.profile_queue,
+    module.worker_service, aws_ecs_cluster.this, aws_ecs_cluster_capacity_providers.this,
+    aws_cloudwatch_dashboard.this, aws_iam_policy.operator, aws_budgets_budget.monthly,
+  ]
+}

@@ -120,6 +120,20 @@ variable "alarm_topic_arn" {
   default     = ""
 }
 
+variable "budget" {
+  description = "Dollars a month of the whole account above which the addresses get an e-mail (at 80 % and 100 %, and when a forecast exceeds it); null: no budget."
+  type = object({
+    monthly_usd = number
+    emails      = list(string)
+  })
+  default = null
+
+  validation {
+    condition     = try(var.budget == null || (var.budget.monthly_usd > 0 && length(var.budget.emails) > 0), false)
+    error_message = "budget needs monthly_usd above 0 and at least one address in emails."
+  }
+}
+
 variable "oldest_task_alarm_s" {
   description = "Age in seconds of the oldest waiting task that raises an alarm."
   type        = number

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 import yaml
 
@@ -41,10 +42,20 @@ DRIFT = {
 most of a service. On AWS a second plan is empty."""
 
 
+MOTO_ACCOUNT = "123456789012"
+SIGNED = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+STATE = f"""
+bucket         = "states"
+key            = "hevcq/terraform.tfstate"
+region         = "{REGION}"
+use_path_style = true
+"""
+
+
 @pytest.fixture
-def endpoint() -> Iterator[str]:
-    with Emulator() as emulator:
-        yield emulator.endpoint
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
 
 
 def quick_profiles(folder: Path) -> Path:
@@ -133,25 +144,71 @@ def ingest_through_three_workers(folder: Path, endpoint: str, profiles: Path, co
     assert len(codes) == 3
 
 
-def test_a_farm_is_applied_used_and_taken_down(tmp_path: Path, endpoint: str) -> None:
+def guards(emulator: Emulator) -> list[str]:
+    """Return what still protects the buckets."""
+    s3, found = emulator.clients.s3, []
+    for bucket in (f"hevcq-in-{MOTO_ACCOUNT}", f"hevcq-out-{MOTO_ACCOUNT}"):
+        found.append(s3.get_bucket_versioning(Bucket=bucket).get("Status", "off"))
+        blocked = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+        found.append("closed" if all(blocked.values()) else "open")
+    return found
+
+
+def take_down(terraform: Terraform, *words: str, flags: list[str]) -> tuple[int, str]:
+    """Run what `make destroy` runs; return its exit code and its words."""
+    script = [sys.executable, str(ROOT / "scripts" / "teardown.py")]
+    done = subprocess.run(
+        [*script, "--folder", str(terraform.example), *words, "--", *flags],
+        env=terraform.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def attach_operator_policy(emulator: Emulator, arn: str) -> None:
+    iam = boto3.client("iam", endpoint_url=emulator.endpoint, region_name=REGION, **SIGNED)
+    iam.create_group(GroupName="editors")
+    iam.attach_group_policy(GroupName="editors", PolicyArn=arn)
+
+
+def test_a_farm_is_applied_used_and_taken_down(tmp_path: Path, emulator: Emulator) -> None:
+    """With its protections at their defaults, its state in a bucket, and all that its use leaves behind."""
+    endpoint = emulator.endpoint
     profiles = quick_profiles(tmp_path / "profiles")
-    terraform = Terraform(tmp_path, {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION})
+    location = {"LocationConstraint": REGION}
+    emulator.clients.s3.create_bucket(Bucket="states", CreateBucketConfiguration=location)
+    terraform = Terraform(tmp_path, {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION}, STATE)
     variables = [
         "tls_only=false",
-        "force_destroy=true",
-        "image=hevcq-worker:test",
+        "image=registry.example/hevcq-worker:test",
         f"profiles_dir={profiles}",
     ]
     flags = [f"-var={variable}" for variable in variables]
+    unasked = ["-auto-approve", "-input=false", "-no-color", *flags]
 
-    terraform.run("apply", "-auto-approve", "-input=false", "-no-color", *flags)
+    terraform.run("apply", *unasked)
     again = drifted(terraform.plan(*variables))
     config = terraform.run("output", "-raw", "hevcq_toml").stdout
+    attach_operator_policy(emulator, terraform.run("output", "-raw", "operator_policy_arn").stdout)
     use = tmp_path / "use"
     use.mkdir()
     ingest_through_three_workers(use, endpoint, profiles, config)
-    terraform.run("destroy", "-auto-approve", "-input=false", "-no-color", *flags)
+    bare = terraform.run("destroy", *unasked, ok=(1,))
+    unsaid = take_down(terraform, "--confirm", "hevcq", flags=flags)
+    kept = guards(emulator)
+    after = drifted(terraform.plan(*variables))
+    meant = take_down(terraform, "--data", "delete", "--confirm", "hevcq", flags=flags)
     left = json.loads(terraform.run("show", "-json").stdout)
 
     assert {address: names for address, names in again.items() if names} == {}
+    assert "so nothing was destroyed" in bare.stdout + bare.stderr
+    assert unsaid[0] == 1
+    assert "bucket hevcq-out-" in unsaid[1]
+    assert kept == ["Enabled", "closed"] * 2
+    assert {address: names for address, names in after.items() if names} == {}
+    assert meant[0] == 0, meant[1]
     assert "values" not in left
+    assert [b["Name"] for b in emulator.clients.s3.list_buckets()["Buckets"]] == ["states"]

@@ -283,23 +283,6 @@ def test_scaling_counts_work_in_flight_and_leaves_zero_by_a_step(resources: Reso
         )
 
 
-def test_alarms_watch_dead_letters_age_and_a_standstill(resources: Resources) -> None:
-    names = {
-        values["alarm_name"] for values in of(resources, "aws_cloudwatch_metric_alarm").values()
-    }
-
-    for profile in PROFILES:
-        for alarm in (
-            "dlq-not-empty",
-            "subscription-dlq-not-empty",
-            "oldest-task",
-            "tasks-expire",
-            "no-progress",
-            "from-zero",
-        ):
-            assert f"hevcq-{profile}-{alarm}" in names
-
-
 def test_the_ledger_is_on_demand_recoverable_and_forgets(resources: Resources) -> None:
     (table,) = of(resources, "aws_dynamodb_table").values()
 

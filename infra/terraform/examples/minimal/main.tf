@@ -1,4 +1,4 @@
-# The smallest farm: everything made new, in one region.
+# The smallest farm: everything made new, in one region. Where its state is kept: backend.tf.example.
 
 terraform {
   required_version = ">= 1.6"
@@ -58,6 +58,33 @@ variable "image" {
   type        = string
 }
 
+variable "name" {
+  description = "Prefix of every resource's name."
+  type        = string
+  default     = "hevcq"
+}
+
+variable "alarm_topic_arn" {
+  description = "SNS topic that alarms are sent to; empty: alarms only show in the console."
+  type        = string
+  default     = ""
+}
+
+variable "budget" {
+  description = "Dollars a month above which the addresses get an e-mail; null: no budget."
+  type = object({
+    monthly_usd = number
+    emails      = list(string)
+  })
+  default = null
+}
+
+variable "kms_key_arn" {
+  description = "Customer key for the buckets; empty: SSE-S3."
+  type        = string
+  default     = ""
+}
+
 variable "tag_finished_inputs" {
   description = "Tag an upload hevcq=done once every profile's job of it ended well, so that it expires."
   type        = bool
@@ -80,6 +107,11 @@ provider "aws" {
 
 module "farm" {
   source = "../.."
+
+  name            = var.name
+  alarm_topic_arn = var.alarm_topic_arn
+  budget          = var.budget
+  kms_key_arn     = var.kms_key_arn
 
   account_id    = var.account_id
   zones         = var.zones
@@ -110,4 +142,9 @@ output "operator_policy_arn" {
 output "queues" {
   description = "Queue addresses by profile."
   value       = module.farm.queues
+}
+
+output "holds_data" {
+  description = "Names of what may still hold something, for make destroy."
+  value       = module.farm.holds_data
 }

@@ -7,6 +7,7 @@ output "queue" {
     dlq_name             = aws_sqs_queue.dead_letters.name
     dlq_url              = aws_sqs_queue.dead_letters.id
     dlq_arn              = local.arns.dead_letters
+    subscription_dlq_url = aws_sqs_queue.subscription_dead_letters.id
     subscription_dlq_arn = local.arns.subscription
   }
 }

@@ -1,0 +1,20 @@
+# Stops a terraform destroy before it has harmed anything. It depends on the whole farm, so that it is
+# destroyed first; unless that was meant, it fails, and nothing else is touched. Without it, a bucket that
+# holds videos loses its versions, its policy and its block of public access before AWS refuses to delete it.
+
+resource "terraform_data" "guard" {
+  input = { name = var.name, force_destroy = var.force_destroy }
+
+  provisioner "local-exec" {
+    when        = destroy
+    interpreter = ["/bin/sh", "-c"]
+    quiet       = true
+    environment = { FARM = self.output.name, FORCED = self.output.force_destroy }
+    command     = <<-EOT
+      test "$FORCED" = true && exit 0
+      test "$HEVCQ_TEARDOWN" = "$FARM" && exit 0
+      echo "The farm $FARM may still hold videos, so nothing was destroyed. Run make destroy: it says what is left and takes it down in order. Or apply force_destroy = true first, which lets a destroy delete everything." >&2
+      exit 1
+    EOT
+  }
+}

@@ -1,0 +1,264 @@
+"""Take the farm down in an order that fails before it harms.
+
+Run by `make destroy`. Looks first what still holds something: videos, messages, tasks, job records.
+Without a word about them it stops there, and nothing has changed. `DATA=keep` leaves buckets and job
+records in the account, with their protections; `DATA=delete` deletes everything, once the farm's
+name was typed (or given as CONFIRM=name).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import boto3
+import humanize
+from botocore.exceptions import BotoCoreError, ClientError
+
+FARM = "module.farm"
+KEPT = (f"{FARM}.module.storage", f"{FARM}.module.ledger")
+COUNTED = 100_000
+"""Versions that are counted in a bucket before "more than" is said."""
+NO_IMAGE = "-var=image=hevcq-worker:teardown"
+"""Nothing of an image is made here, and the variable has no default."""
+AGAIN = "Run make destroy again; if it knows no farm any more, the rest goes with:"
+
+
+class Refused(Exception):
+    """Why the farm was left as it is, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Something that the farm still holds; `data` if it cannot be made again."""
+
+    what: str
+    data: bool = True
+
+
+class Farm:
+    """The farm in the account, by the names that its Terraform state gives."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+        self._session = boto3.session.Session(region_name=names["region"])
+
+    def client(self, service: str) -> Any:
+        """Return boto3's client of a service, in the farm's region."""
+        return self._session.client(service)  # type: ignore[call-overload]
+
+    def holdings(self) -> Iterator[Holding]:
+        """Yield all that is still there, most precious first."""
+        yield from self._bucket("input_bucket", "uploads, some of them perhaps the only copy")
+        yield from self._bucket("output_bucket", "renditions and certificates")
+        for profile, urls in self.names["queues"].items():
+            for url, what in zip(
+                urls, ("tasks", "dead letters", "undelivered uploads"), strict=True
+            ):
+                yield from self._queue(url, f"{what} of {profile}")
+        if _there(lambda: self.client("dynamodb").scan(TableName=self.names["table"], Limit=1))[
+            "Items"
+        ]:
+            yield Holding(f"table {self.names['table']}: job records")
+        for profile, service in self.names["services"].items():
+            if tasks := self.tasks(service):
+                yield Holding(
+                    f"service {service}: {len(tasks)} running workers of {profile}", False
+                )
+        if groups := [name for name, _ in self.attached()]:
+            yield Holding(f"operator policy: attached to {', '.join(groups)}", False)
+
+    def _bucket(self, name: str, what: str) -> Iterator[Holding]:
+        bucket, count, size = self.names[name], 0, 0
+        pages = self.client("s3").get_paginator("list_object_versions").paginate(Bucket=bucket)
+        for page in pages:
+            found = page.get("Versions", [])
+            count += len(found) + len(page.get("DeleteMarkers", []))
+            size += sum(version["Size"] for version in found)
+            if count >= COUNTED:
+                break
+        if count:
+            more = "more than " if count >= COUNTED else ""
+            much = humanize.naturalsize(size, binary=True)
+            yield Holding(f"bucket {bucket}: {more}{count} object versions, {more}{much} ({what})")
+
+    def _queue(self, url: str, what: str) -> Iterator[Holding]:
+        names = [f"ApproximateNumberOfMessages{state}" for state in ("", "NotVisible", "Delayed")]
+        found = self.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)
+        count = sum(int(value) for value in found["Attributes"].values())
+        if count:
+            yield Holding(f"queue {url.rsplit('/', 1)[1]}: {count} {what}")
+
+    def tasks(self, service: str) -> list[str]:
+        """Return the ARNs of a service's tasks."""
+        pages = self.client("ecs").get_paginator("list_tasks")
+        listed = pages.paginate(cluster=self.names["cluster"], serviceName=service)
+        return [arn for page in listed for arn in page["taskArns"]]
+
+    def attached(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Yield who has the operator policy, and what takes it away again."""
+        iam, arn = self.client("iam"), self.names["operator_policy"]
+        found = iam.list_entities_for_policy(PolicyArn=arn)
+        for kind in ("Group", "User", "Role"):
+            for entity in found[f"Policy{kind}s"]:
+                name = entity[f"{kind}Name"]
+                detach = getattr(iam, f"detach_{kind.lower()}_policy")
+                named = {"PolicyArn": arn, f"{kind}Name": name}
+                yield f"the {kind.lower()} {name}", partial(detach, **named)
+
+    def empty_hands(self) -> None:
+        """Stop the workers and take the operator policy from whoever has it: both hold a destroy up."""
+        ecs, cluster = self.client("ecs"), self.names["cluster"]
+        for service in self.names["services"].values():
+            ecs.update_service(cluster=cluster, service=service, desiredCount=0)
+            for task in self.tasks(service):
+                ecs.stop_task(cluster=cluster, task=task, reason="the farm is taken down")
+        for _, detach in self.attached():
+            detach()
+
+
+def _there(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return ask()
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ResourceNotFoundException":
+            return {"Items": []}
+        raise
+
+
+class Terraform:
+    """The terraform of one folder."""
+
+    def __init__(self, folder: Path, more: Sequence[str], name: str = "") -> None:
+        self._command = ["terraform", f"-chdir={folder}"]
+        self._more = list(more)
+        self.name = name
+
+    def names(self) -> dict[str, Any]:
+        """Return the output `holds_data`; raise Refused if there is none."""
+        done = subprocess.run(
+            [*self._command, "output", "-json", "holds_data"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise Refused(f"no farm is known here; `terraform output` says: {done.stderr.strip()}")
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def run(self, *arguments: str) -> None:
+        """Run terraform with the guard lifted."""
+        environment = {**os.environ, "HEVCQ_TEARDOWN": self.name}
+        subprocess.run([*self._command, *arguments], env=environment, check=True)
+
+    def forget(self, *modules: str) -> None:
+        """Take modules out of the state, so that a destroy leaves them where they are."""
+        listed = subprocess.run(
+            [*self._command, "state", "list"], capture_output=True, text=True, check=True
+        )
+        if known := [each for each in modules if f"{each}." in listed.stdout]:
+            self.run("state", "rm", *known)
+
+    def change(self, action: str, *flags: str) -> None:
+        """Apply or destroy without asking: the person was asked already."""
+        self.run(action, "-input=false", "-auto-approve", NO_IMAGE, *self._more, *flags)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Look, ask, and take the farm down; return the exit code."""
+    wanted = _arguments(arguments)
+    try:
+        take_down(wanted)
+    except Refused as error:
+        print(f"make destroy: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError:
+        print(
+            "make destroy: terraform stopped, see above. Run make destroy again.", file=sys.stderr
+        )
+        return 1
+    except (BotoCoreError, ClientError) as error:
+        print(f"make destroy: nothing more was done, for AWS answered: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def take_down(wanted: argparse.Namespace) -> None:
+    """Take the farm down as wanted.
+
+    Raises:
+        Refused: It holds something, or nobody confirmed; nothing was changed.
+    """
+    terraform = Terraform(wanted.folder, wanted.terraform)
+    farm = Farm(terraform.names())
+    terraform.name = farm.names["name"]
+    found = list(farm.holdings())
+    for holding in found:
+        print(f"  {holding.what}")
+    data = any(holding.data for holding in found)
+    if data and not wanted.data:
+        raise Refused(WHAT_NOW)
+    _confirm(terraform.name, wanted)
+    farm.empty_hands()
+    targets = [f"-target={FARM}.module.registry"]
+    if wanted.data == "keep":
+        terraform.forget(*KEPT)
+    else:
+        targets.append(f"-target={FARM}.module.ledger")
+        # Only if something is to be deleted: else a bucket that got a video meanwhile refuses to go.
+        if data:
+            targets.append(f"-target={FARM}.module.storage.aws_s3_bucket.this")
+    terraform.change("apply", "-var=force_destroy=true", *targets)
+    terraform.change("destroy")
+    _say_what_is_left(farm, wanted)
+
+
+WHAT_NOW = """the farm holds what is listed above; nothing was changed.
+  To fetch renditions first: hevcq collect, or hevcq ingest, which waits for what is under way.
+  To take the farm down and leave buckets and job records in the account: make destroy DATA=keep
+  To delete all of it: make destroy DATA=delete"""
+
+
+def _confirm(name: str, wanted: argparse.Namespace) -> None:
+    if wanted.confirm == name:
+        return
+    what = {"delete": "and everything listed above", "keep": "but not its buckets and job records"}
+    question = f"This deletes the farm {name} {what.get(wanted.data, '')}".rstrip()
+    try:
+        said = input(f"{question}. Type its name to go on: ")
+    except EOFError:
+        said = ""
+    if said.strip() != name:
+        raise Refused("not confirmed; nothing was changed. CONFIRM=name answers beforehand.")
+
+
+def _say_what_is_left(farm: Farm, wanted: argparse.Namespace) -> None:
+    if wanted.data == "keep":
+        kept = ", ".join(farm.names[each] for each in ("input_bucket", "output_bucket", "table"))
+        print(f"The farm is gone. In the account stay, and cost storage: {kept}.")
+    else:
+        print(
+            "The farm is gone. Alarm topic, KMS key and Terraform's own state were never part of it."
+        )
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Take the farm down.")
+    parser.add_argument("--folder", type=Path, required=True, help="folder that terraform runs in")
+    parser.add_argument("--data", choices=["", "keep", "delete"], default="")
+    parser.add_argument("--confirm", default="", help="the farm's name, instead of a question")
+    parser.add_argument("terraform", nargs="*", help="more arguments for terraform, after --")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

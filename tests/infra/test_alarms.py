@@ -1,0 +1,131 @@
+"""Every alarm of the metrics page is in the plan, on the right numbers, and tells the right people."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from hevcq.settings.profile_files import installed_folder, load_profiles
+from hevcq.worker.monitoring.metrics import METRICS, NAMESPACE
+from infra.terraform import ALARM_TOPIC, ROOT
+
+pytestmark = pytest.mark.terraform
+Resources = list[dict[str, Any]]
+Alarms = dict[str, dict[str, Any]]
+PROFILES = sorted(load_profiles(installed_folder()))
+QUEUES = {
+    "dlq-not-empty": ("ApproximateNumberOfMessagesVisible", "-dlq"),
+    "subscription-dlq-not-empty": ("ApproximateNumberOfMessagesVisible", "-subscription-dlq"),
+    "oldest-task": ("ApproximateAgeOfOldestMessage", ""),
+    "tasks-expire": ("ApproximateAgeOfOldestMessage", ""),
+}
+
+
+@pytest.fixture
+def alarms(resources: Resources) -> Alarms:
+    found = [r["values"] for r in resources if r["type"] == "aws_cloudwatch_metric_alarm"]
+    return {values["alarm_name"]: values for values in found}
+
+
+def page() -> str:
+    return (ROOT / "docs" / "farm" / "metrics.md").read_text(encoding="utf-8")
+
+
+def documented() -> dict[str, str]:
+    """Return what the page says whom an alarm pages, by its name."""
+    _, _, table = page().partition("## The alarms that matter")
+    return dict(re.findall(r"^\| `([a-z-]+)` \| [^|]+ \| ([^|]+) \|", table, re.MULTILINE))
+
+
+def numbers(alarm: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the metrics that an alarm reads."""
+    queries = [query["metric"][0] for query in alarm["metric_query"] or [] if query["metric"]]
+    return queries or [{key: alarm[key] for key in ("namespace", "metric_name", "dimensions")}]
+
+
+def test_the_page_and_the_plan_name_the_same_alarms(alarms: Alarms) -> None:
+    names = {f"hevcq-{profile}-{name}" for profile in PROFILES for name in documented()}
+
+    assert len(documented()) >= 8
+    assert names | {f"hevcq-{profile}-from-zero" for profile in PROFILES} == set(alarms)
+
+
+def test_the_page_says_how_many_metrics_are_billed(alarms: Alarms) -> None:
+    counts = [
+        len(numbers(alarm)) for name, alarm in alarms.items() if name.startswith("hevcq-hevc-")
+    ]
+    bands = 2  # CloudWatch bills the two edges of an anomaly band as metrics of their own
+
+    assert f"these are {sum(counts) + bands} for each profile" in page()
+
+
+def test_an_alarm_tells_the_topic_unless_the_page_says_nobody(alarms: Alarms) -> None:
+    for name, whom in documented().items():
+        for profile in PROFILES:
+            told = alarms[f"hevcq-{profile}-{name}"]["alarm_actions"] or []
+            assert told == ([] if whom.startswith("nobody") else [ALARM_TOPIC]), name
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_an_alarm_on_a_queue_looks_at_its_own_profiles_queue(alarms: Alarms, name: str) -> None:
+    metric, ending = QUEUES[name]
+    for profile in PROFILES:
+        alarm = alarms[f"hevcq-{profile}-{name}"]
+        assert alarm["namespace"] == "AWS/SQS"
+        assert alarm["metric_name"] == metric
+        assert alarm["dimensions"] == {"QueueName": f"hevcq-{profile}{ending}"}
+        assert alarm["comparison_operator"] == "GreaterThanThreshold"
+        assert alarm["statistic"] == "Maximum"
+
+
+def test_the_expiry_alarm_leaves_a_quarter_of_the_retention(alarms: Alarms) -> None:
+    for profile, loaded in load_profiles(installed_folder()).items():
+        alarm = alarms[f"hevcq-{profile}-tasks-expire"]
+        assert alarm["threshold"] == loaded.queue.retention_s * 3 // 4
+
+
+def test_alarms_on_the_workers_own_metrics_read_labels_that_workers_send(alarms: Alarms) -> None:
+    sent = {metric.name: (metric.labels, *metric.rollups) for metric in METRICS}
+    seen = set()
+    for name, alarm in alarms.items():
+        for read in numbers(alarm):
+            if read["namespace"] == NAMESPACE:
+                labels = {frozenset(each) for each in sent[read["metric_name"]]}
+                assert frozenset(read["dimensions"]) in labels, name
+                assert name.startswith(f"hevcq-{read['dimensions']['Profile']}-")
+                seen.add(read["metric_name"])
+
+    assert seen == {"JobsEnded", "LeasesLost", "EncodeSpeed", "VerifyOverheadPercent"}
+
+
+def test_the_classes_that_point_at_the_encoder_are_all_counted(alarms: Alarms) -> None:
+    alarm = alarms["hevcq-hevc-encoder-breaks"]
+    read = {(m["dimensions"]["End"], m["dimensions"]["Class"]) for m in numbers(alarm)}
+    (total,) = [query["expression"] for query in alarm["metric_query"] if query["expression"]]
+
+    wanted = {(end, why) for end in ("buried", "retry") for why in ("encoder", "verification")}
+    assert read == wanted
+    assert set(total.split(" + ")) == {f"FILL({end}_{why}, 0)" for end, why in wanted}
+
+
+def test_a_standstill_is_seen_where_tasks_wait_and_nobody_runs(alarms: Alarms) -> None:
+    for profile in PROFILES:
+        queue = {"QueueName": f"hevcq-{profile}"}
+        for name in ("no-progress", "from-zero"):
+            read = numbers(alarms[f"hevcq-{profile}-{name}"])
+            assert {metric["metric_name"]: metric["dimensions"] for metric in read} == {
+                "ApproximateNumberOfMessagesVisible": queue,
+                "ApproximateNumberOfMessagesNotVisible": queue,
+                "RunningTaskCount": {"ClusterName": "hevcq", "ServiceName": f"hevcq-{profile}"},
+            }
+
+
+def test_a_budget_tells_before_and_when_it_is_spent(resources: Resources) -> None:
+    (budget,) = [r["values"] for r in resources if r["type"] == "aws_budgets_budget"]
+
+    told = {(n["notification_type"], n["threshold"]) for n in budget["notification"]}
+    assert told == {("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100)}
+    assert all(n["subscriber_email_addresses"] == ["a@example.org"] for n in budget["notification"])
+    assert (budget["limit_amount"], budget["time_unit"]) == ("100", "MONTHLY")

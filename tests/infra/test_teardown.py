@@ -1,0 +1,251 @@
+"""The farm is taken down in an order that fails before it harms."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from scripts import teardown
+
+from infra.terraform import INFRA, need_terraform
+
+REGION = "eu-central-1"
+TERRAFORM = """#!/bin/sh
+shift
+case "$1 $2" in
+  "output -json") cat "$NAMES"; exit ;;
+  "state list") echo module.farm.module.storage.aws_s3_bucket.this; exit ;;
+esac
+echo "$HEVCQ_TEARDOWN $*" >> "$RECORD"
+"""
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Make what a farm of one profile consists of; return it as the output `holds_data`."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        yield made()
+
+
+def made() -> dict[str, Any]:
+    s3, sqs, iam = (boto3.client(each, region_name=REGION) for each in ("s3", "sqs", "iam"))
+    for bucket in ("farm-in", "farm-out"):
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    boto3.client("dynamodb", region_name=REGION).create_table(
+        TableName="farm",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    ecs = boto3.client("ecs", region_name=REGION)
+    ecs.create_cluster(clusterName="farm")
+    ecs.register_task_definition(
+        family="farm", containerDefinitions=[{"name": "w", "image": "i", "memory": 1}]
+    )
+    ecs.create_service(
+        cluster="farm", serviceName="farm-hevc", taskDefinition="farm", desiredCount=1
+    )
+    document = {
+        "Version": "2012-10-17",
+        "Statement": {
+            "Effect": "Allow",
+            "Action": "s3:ListBucket",
+            "Resource": "arn:aws:s3:::farm-in",
+        },
+    }
+    policy = iam.create_policy(PolicyName="operator", PolicyDocument=json.dumps(document))
+    return {
+        "name": "farm",
+        "region": REGION,
+        "input_bucket": "farm-in",
+        "output_bucket": "farm-out",
+        "table": "farm",
+        "repository": "farm-worker",
+        "cluster": "farm",
+        "services": {"hevc": "farm-hevc"},
+        "queues": {
+            "hevc": [
+                sqs.create_queue(QueueName=f"farm-hevc{ending}")["QueueUrl"]
+                for ending in ("", "-dlq", "-subscription-dlq")
+            ]
+        },
+        "operator_policy": policy["Policy"]["Arn"],
+    }
+
+
+def use(names: dict[str, Any]) -> None:
+    """Leave behind what a farm's use leaves behind."""
+    s3, iam = (boto3.client(each, region_name=REGION) for each in ("s3", "iam"))
+    s3.put_object(Bucket="farm-in", Key="TODO/all/only-copy.mp4", Body=b"0" * 2048)
+    s3.put_object(Bucket="farm-out", Key="DONE/hevc/a.mp4", Body=b"0")
+    s3.delete_object(Bucket="farm-out", Key="DONE/hevc/a.mp4")
+    queue, letters, _ = names["queues"]["hevc"]
+    sqs = boto3.client("sqs", region_name=REGION)
+    sqs.send_message(QueueUrl=queue, MessageBody="{}")
+    sqs.send_message(QueueUrl=letters, MessageBody="{}")
+    boto3.client("dynamodb", region_name=REGION).put_item(
+        TableName="farm", Item={"pk": {"S": "job"}}
+    )
+    iam.create_group(GroupName="editors")
+    iam.attach_group_policy(GroupName="editors", PolicyArn=names["operator_policy"])
+
+
+@pytest.fixture
+def destroy(
+    names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, list[str]]]:
+    """Return what runs `make destroy` beside a terraform that records what it is told."""
+    program = tmp_path / "bin" / "terraform"
+    program.parent.mkdir()
+    program.write_text(TERRAFORM)
+    program.chmod(0o755)
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    record = tmp_path / "record"
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setenv("NAMES", str(tmp_path / "names.json"))
+    monkeypatch.setenv("RECORD", str(record))
+
+    def run(*arguments: str) -> tuple[int, list[str]]:
+        code = teardown.main(["--folder", str(tmp_path), *arguments])
+        return code, record.read_text().splitlines() if record.is_file() else []
+
+    return run
+
+
+def test_a_used_farm_is_left_as_it_is_and_says_what_it_holds(
+    names: dict[str, Any], destroy: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(names)
+
+    assert destroy("--confirm", "farm") == (1, [])
+
+    said = capsys.readouterr()
+    for words in (
+        "bucket farm-in: 1 object versions, 2.0 KiB (uploads, some of them perhaps the only copy)",
+        "bucket farm-out: 2 object versions, 1 Byte",
+        "queue farm-hevc: 1 tasks of hevc",
+        "queue farm-hevc-dlq: 1 dead letters of hevc",
+        "table farm: job records",
+        "operator policy: attached to the group editors",
+    ):
+        assert words in said.out
+    assert "nothing was changed" in said.err
+    assert "DATA=keep" in said.err
+    service = boto3.client("ecs", region_name=REGION).describe_services(
+        cluster="farm", services=["farm-hevc"]
+    )["services"][0]
+    assert service["desiredCount"] == 1
+    found = boto3.client("iam").list_entities_for_policy(PolicyArn=names["operator_policy"])
+    assert found["PolicyGroups"]
+
+
+def test_deleting_lifts_the_protections_first_and_frees_what_holds_a_destroy_up(
+    names: dict[str, Any], destroy: Callable[..., Any]
+) -> None:
+    use(names)
+
+    code, told = destroy("--data", "delete", "--confirm", "farm")
+
+    assert code == 0
+    apply, gone = told
+    assert apply.startswith("farm apply ")
+    assert "-var=force_destroy=true" in apply
+    for part in ("registry", "ledger", "storage.aws_s3_bucket.this"):
+        assert f"-target=module.farm.module.{part}" in apply
+    assert gone.startswith("farm destroy ")
+    assert "-target" not in gone
+    service = boto3.client("ecs", region_name=REGION).describe_services(
+        cluster="farm", services=["farm-hevc"]
+    )["services"][0]
+    assert service["desiredCount"] == 0
+    found = boto3.client("iam").list_entities_for_policy(PolicyArn=names["operator_policy"])
+    assert not found["PolicyGroups"]
+
+
+def test_keeping_takes_buckets_and_records_out_of_what_is_destroyed(
+    names: dict[str, Any], destroy: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(names)
+
+    code, told = destroy("--data", "keep", "--confirm", "farm")
+
+    assert code == 0
+    assert told[0] == "farm state rm module.farm.module.storage"
+    assert "module.ledger" not in told[1]
+    assert "module.storage" not in told[1]
+    assert told[2].startswith("farm destroy ")
+    assert "cost storage: farm-in, farm-out, farm" in capsys.readouterr().out
+
+
+def test_an_empty_farms_buckets_are_never_emptied(destroy: Callable[..., Any]) -> None:
+    code, told = destroy("--confirm", "farm")
+
+    assert code == 0
+    assert "module.storage" not in told[0]
+    assert told[1].startswith("farm destroy ")
+
+
+@pytest.mark.parametrize("said", ["", "another"])
+def test_nothing_is_changed_until_the_farms_name_is_said(
+    names: dict[str, Any],
+    destroy: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    said: str,
+) -> None:
+    use(names)
+    monkeypatch.setattr("builtins.input", lambda _question: said)
+
+    assert destroy("--data", "delete") == (1, [])
+    assert "not confirmed" in capsys.readouterr().err
+
+
+@pytest.mark.terraform
+def test_a_bare_destroy_is_stopped_before_anything_else_is_touched(folder: Path) -> None:
+    need_terraform()
+    shutil.copytree(INFRA / "modules" / "teardown_guard", folder, dirs_exist_ok=True)
+
+    def run(*words: str, forced: str = "false", **more: str) -> subprocess.CompletedProcess[str]:
+        flags = ["-auto-approve", "-no-color", "-var=name=farm", f"-var=force_destroy={forced}"]
+        return subprocess.run(
+            ["terraform", *words, *(flags if words != ("init",) else [])],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], "CHECKPOINT_DISABLE": "1", **more},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    for words in (("init",), ("apply",)):
+        done = run(*words)
+        assert done.returncode == 0, done.stderr
+    bare, forced_too_late = run("destroy"), run("destroy", forced="true")
+    other = run("destroy", HEVCQ_TEARDOWN="another")
+    for refused in (bare, forced_too_late, other):
+        assert refused.returncode != 0
+        assert "so nothing was destroyed" in refused.stdout + refused.stderr
+    assert run("apply", forced="true").returncode == 0
+    assert run("destroy").returncode == 0
+    assert run("apply").returncode == 0
+    assert run("destroy", HEVCQ_TEARDOWN="farm").returncode == 0
+
+
+@pytest.mark.terraform
+def test_the_guard_stands_before_every_resource_of_the_farm(plan: dict[str, Any]) -> None:
+    farm = plan["configuration"]["root_module"]["module_calls"]["farm"]["module"]
+    guarded = set(farm["module_calls"]["teardown_guard"]["depends_on"])
+    parts = {f"module.{name}" for name in farm["module_calls"]} - {"module.teardown_guard"}
+    own = {each["address"] for each in farm["resources"] if each["mode"] == "managed"}
+
+    assert guarded == parts | own
