@@ -30,7 +30,7 @@ DATA ?=
 CONFIRM ?=
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
-.PHONY: help setup install clean lint format test coverage bench fidelity long chaos soak build full-build plan apply destroy demo demo-aws checkov
+.PHONY: help screenshot setup install clean lint format test coverage bench fidelity long chaos soak build full-build plan apply destroy demo demo-aws checkov
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -95,6 +95,9 @@ demo-aws: setup  ## the farm on AWS on an emulator: three workers, a few clips; 
 
 bench: setup  ## ratios against bare ffmpeg and against the floor, as a table and as JSON
 	$(BIN)/python -m benchmarks $(T)
+
+screenshot: setup  ## the picture of the README: a made-up library drawn by the code that draws yours
+	$(BIN)/python scripts/write_screenshot.py
 
 build: setup  ## wheel and source distribution
 	$(BIN)/python -m pip install --quiet build

@@ -95,7 +95,7 @@ def load_script(name: str):
     return module
 
 
-@pytest.mark.parametrize("script", ["write_profiles_doc", "write_readme"])
+@pytest.mark.parametrize("script", ["write_profiles_doc", "write_readme", "write_screenshot"])
 def test_what_is_written_from_the_program_is_up_to_date(script: str):
     path = ROOT / "scripts" / f"{script}.py"
 

@@ -31,7 +31,7 @@ LONG = (
     Scope("two jobs, two expiries", 2, Spare(expiries=2), tick_s=20.0),
 )
 HUGE = Scope("two jobs, three expiries", 2, Spare(expiries=3))
-"""Five CPU minutes. Its states are sound, and its last check fails: see docs/reliability.md."""
+"""Five CPU minutes. Its states are sound, and its last check fails: see docs/reliability/simulation.md."""
 SQLITE_SHORT = Scope(
     "one job on the embedded backend", 1, Spare(kills=1, broken=1), tick_s=20.0, skews=EVEN
 )

@@ -70,10 +70,9 @@ def _to_do(items: Sequence[Item], top: Path, width: int | None, *, every: bool) 
     several = len({item.profile.name for item in items if item.profile}) > 1
     columns = ["file", "profile", "what", "size", "after", "CPU time"]
     rows = [_row(item, top) for item in shown]
-    used = [i for i, name in enumerate(columns) if name not in {"profile", "after"}]
-    used += [1] if several else []
-    used += [4] if any(row[4] for row in rows) else []
-    used.sort()
+    needed = {"profile": several, "what": len({row[2] for row in rows}) > 1}
+    needed["after"] = any(row[4] for row in rows)
+    used = [i for i, name in enumerate(columns) if needed.get(name, True)]
     cells = [[row[i] for i in used] for row in rows]
     yield from fit([columns[i] for i in used], cells, width)
     if len(items) > len(shown):

@@ -3,7 +3,7 @@
 Each frame is compared with its own source frame and with that frame's neighbours; colours are
 fitted over seconds; sharp detail is added up over the whole video. The limits are from 17 clips
 (animation, people, phones, grain, dark, static, black and white, fades) encoded at CRF 20, 28 and
-36 and then damaged; docs/reliability-damage.md has the figures on both sides of each limit.
+36 and then damaged; docs/reliability/damage.md has the figures on both sides of each limit.
 """
 
 from __future__ import annotations

@@ -1,0 +1,77 @@
+"""Every command line that the pages for people show is one that hevcq takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from hevcq.cli.app import COMMANDS, app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("docs/home/*.md")),
+    *sorted(ROOT.glob("docs/farm/*.md")),
+]
+CALL = re.compile(r"(?:^|[/\s(`\"])hevcq(?:-ingest)?\"? ((?:[a-z]|--)[^`\n|)]*)")
+
+
+def calls(page: Path) -> list[str]:
+    """Return the arguments of each call of hevcq in a page: in blocks of commands, and in ticks."""
+    text = page.read_text(encoding="utf-8")
+    fence = re.compile(r"^[ ]*```(\w*)\n(.*?)^[ ]*```", re.DOTALL | re.MULTILINE)
+    blocks = [body for kind, body in fence.findall(text) if kind in {"", "sh", "ini"}]
+    ticks = re.findall(r"`(hevcq [^`\n]+)`", fence.sub("", text))
+    lines = [line for part in (*blocks, *ticks) for line in part.splitlines()]
+    found = []
+    for line in lines:
+        code = line.partition("#")[0] if "'#" not in line else line
+        if match := CALL.search(code):
+            found.append(match[1].strip().rstrip("."))
+    return found
+
+
+def parse(arguments: list[str]) -> None:
+    """Parse as the program does, without running anything."""
+    command = typer.main.get_command(app)
+    context = None
+    name = "hevcq"
+    while True:
+        context = command.make_context(name, arguments, parent=context)
+        if not hasattr(command, "resolve_command"):
+            return
+        rest = [*context._protected_args, *context.args]
+        name, command, arguments = command.resolve_command(context, rest)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_of_a_page_is_one(page: Path) -> None:
+    wrong = []
+    for call in calls(page):
+        words = shlex.split(call, comments=True)
+        named = len(words) == 1 and words[0] in COMMANDS  # a mention, not a call
+        if named or "--help" in words or {"COMMAND", "…"} & set(words):
+            continue
+        try:
+            parse([word for word in words if word not in {"&&", ";"}])
+        except (typer.BadParameter, typer.Exit, SystemExit) as error:
+            wrong.append((call, str(error)))
+        except Exception as error:  # noqa: BLE001 - click's own, which typer does not export
+            wrong.append((call, f"{type(error).__name__}: {error}"))
+
+    assert wrong == []
+
+
+def test_calls_are_found_and_a_wrong_one_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "Say `hevcq status --jsn`.\n\n```sh\nnice hevcq ingest ~/x --exclude '#a' # b\n```\n"
+    )
+
+    assert calls(page) == ["ingest ~/x --exclude '#a' # b", "status --jsn"]
+    with pytest.raises(Exception, match="--jsn"):
+        parse(["status", "--jsn"])
