@@ -83,7 +83,7 @@ class Container(StrEnum):
 
 
 class Preflight(StrEnum):
-    """Check the source before the encode by a full decode, by a demux pass, or not at all."""
+    """Check the source before the encode by a full decode, by a demux pass and its sound, or not at all."""
 
     DECODE = "decode"
     DEMUX = "demux"
@@ -206,7 +206,9 @@ class Gates(Frozen):
     """How hard the rendition is checked; gates G0 to G5 and G9 to G11 cannot be turned off."""
 
     preflight: Preflight = Field(
-        default=Preflight.DEMUX, description="check of the source before the encode"
+        default=Preflight.DEMUX,
+        description="check of the source before the encode: decode everything, demux (and decode the "
+        "sound), or off",
     )
     minimum_saving: float | None = Field(
         default=0.05,

@@ -234,5 +234,6 @@ class Encoder(ABC):
     ) -> tuple[GateResult, ...]:
         """Run gates G1 to G8 over the output, cheapest first, up to the first that fails.
 
-        Raises WorkerUnfit if the programs themselves fail, LimitExceeded past `max_seconds`.
+        Raises WorkerUnfit if the programs themselves fail, LimitExceeded past `max_seconds`, and
+        SourceDamaged if a sound that was copied does not decode in the source either.
         """

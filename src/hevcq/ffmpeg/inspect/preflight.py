@@ -1,9 +1,10 @@
 """Check a source for damage before it is encoded.
 
 A damaged source may encode without an error, and every comparison of the output with it passes, so
-damage must be found here. The default check demuxes; `decode` also decodes, and is the only one
-that finds corrupt bytes inside intact packets. By default those are found by the encode itself,
-which runs with -xerror, and by gate G1 in its error lines.
+damage must be found here. The default check demuxes and decodes the sound, which is cheap, and which
+the encode only copies; `decode` also decodes the picture. By default corrupt bytes inside intact
+packets of the picture are found by the encode itself, which runs with -xerror, and by gate G1 in its
+error lines.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from hevcq.domain.profile import Preflight, Profile
 from hevcq.errors import SourceDamaged, Unavailable
 from hevcq.ffmpeg.inputs import NETWORK, FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.edit_lists import hidden_media
+from hevcq.ffmpeg.inspect.indexes import index_damage
 from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
@@ -28,6 +30,9 @@ TAIL_SHARE = 0.005
 On intact sample clips the largest difference is 0.09 s (an AAC track's padding)."""
 INDEXED = frozenset({"mov", "matroska", "avi", "asf", "mxf", "flv"})
 """Containers whose header states a duration; for others ffprobe estimates it."""
+
+RAGGED = frozenset({"mpegts", "mpeg"})
+"""Containers of recordings, which begin and end inside a unit: their sound is decoded with the result."""
 
 
 def preflight(
@@ -54,11 +59,17 @@ def _judge(
     stop: threading.Event,
 ) -> None:
     _judge_lines(location, measured.errors)
-    complaint = shortfall(info, measured) or transport_damage(location, info, stop)
+    complaint = (
+        shortfall(info, measured)
+        or index_damage(location, info, measured)
+        or transport_damage(location, info, stop)
+    )
     if complaint:
         raise SourceDamaged(f"{display_name(location)} is damaged: {complaint}.")
     if profile.gates.preflight is Preflight.DECODE:
-        _decode(tools, location, profile, stop)
+        _decode(tools, location, profile, stop, ("-map", "0:v?", "-map", "0:a?"))
+    elif info.of_kind(StreamKind.AUDIO) and not RAGGED.intersection(info.format_name.split(",")):
+        _decode(tools, location, profile, stop, ("-map", "0:a"))
 
 
 def _judge_lines(location: str, lines: tuple[str, ...]) -> None:
@@ -112,10 +123,28 @@ def _late(claimed: float, found: float, name: str) -> str:
     return f"{name} claims {claimed:.2f} s but ends after {found:.2f} s"
 
 
-def _decode(tools: FfmpegTools, location: str, profile: Profile, stop: threading.Event) -> None:
+def _decode(
+    tools: FfmpegTools,
+    location: str,
+    profile: Profile,
+    stop: threading.Event,
+    maps: tuple[str, ...],
+) -> None:
+    lines = decode_complaints(tools, location, profile, stop, maps)
+    _judge_lines(location, lines)
+
+
+def decode_complaints(
+    tools: FfmpegTools,
+    location: str,
+    profile: Profile,
+    stop: threading.Event,
+    maps: tuple[str, ...],
+) -> tuple[str, ...]:
+    """Decode the mapped streams of a source; return the error lines that are not known as harmless."""
     argv = [
         tools.ffmpeg, "-v", "error", "-nostdin", *input_options(location),
-        "-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough", "-enc_time_base", "-1",
+        *maps, "-fps_mode", "passthrough", "-enc_time_base", "-1",
         "-f", "null", "-",
     ]  # fmt: skip
     limits = reading(limits_of(profile.bounds), tools, location)
@@ -123,4 +152,4 @@ def _decode(tools: FfmpegTools, location: str, profile: Profile, stop: threading
     lines = unexpected_lines(done.stderr, Pass.DECODE)
     if done.returncode != 0 and not lines:
         lines = (f"decoding ended with exit code {done.returncode}",)
-    _judge_lines(location, lines)
+    return lines

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
-from hevcq.domain.media.facts import Measurement, MediaInfo, Stream
-from hevcq.domain.planning.encode_plan import StreamPlan
+from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
+from hevcq.domain.planning.encode_plan import Action, StreamPlan
 from hevcq.domain.profile import PictureMetric
-from hevcq.errors import SourceGone, SourceUnreadable
+from hevcq.errors import SourceDamaged, SourceGone, SourceUnreadable
 from hevcq.ffmpeg.command.thumbnails import encoded_videos
-from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.inputs import FfmpegTools, display_name
 from hevcq.ffmpeg.inspect.measure import measure
+from hevcq.ffmpeg.inspect.preflight import decode_complaints
 from hevcq.ffmpeg.probe.probe import probe
 from hevcq.ffmpeg.run.known_messages import Pass, message_text, unexpected_lines
 from hevcq.ffmpeg.verify.decode import EVERYTHING, Decoded, decode_problems, source_thumbnails
@@ -48,7 +49,8 @@ def verify(
 ) -> tuple[GateResult, ...]:
     """Run the gates; the last result is that of the first gate that did not pass, or of G8.
 
-    Raises Stopped, WorkerUnfit, or LimitExceeded past `request.max_seconds`.
+    Raises Stopped, WorkerUnfit, LimitExceeded past `request.max_seconds`, or SourceDamaged if what does
+    not decode was copied from the source like that.
     """
     gates = _Gates(tools, request, on_progress, stop)
     order: tuple[tuple[Gate, Callable[[], Judged]], ...] = (
@@ -206,9 +208,31 @@ class _Gates:
         for number, kept in enumerate(videos):
             problems = self._compared_decode(kept, EVERYTHING if number == 0 else ())
             if problems:
+                self._blame_source(problems)
                 return _judged(problems)
             self._report(DECODE_SHARE * (number + 1) / len(videos))
         return PASSED
+
+    def _blame_source(self, problems: list[str]) -> None:
+        """Raise SourceDamaged if the copied sound, whose bytes G5 compared, does not decode there either."""
+        request = self.request
+        copied = [
+            word
+            for kept in request.plan.kept
+            if kept.kind is StreamKind.AUDIO and kept.action is Action.COPY
+            for word in ("-map", f"0:{kept.source_index}")
+        ]
+        if not copied:
+            return
+        there = decode_complaints(
+            self.tools, request.location, request.profile, self.stop, tuple(copied)
+        )
+        texts = {message_text(line) for line in there}
+        if texts and message_text(problems[0]) in texts:
+            raise SourceDamaged(
+                f"{display_name(request.location)} is damaged: {message_text(problems[0])}.",
+                remedy="Replace the file with an intact copy; the original was not touched.",
+            )
 
     def _compared_decode(self, kept: StreamPlan, maps: tuple[str, ...]) -> list[str]:
         """Decode the output once, and compare one video's pictures on the way."""
