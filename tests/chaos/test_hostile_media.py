@@ -151,7 +151,10 @@ def test_an_attachment_and_a_cover_are_written_nowhere_but_into_the_rendition(tm
     ended = taken(path)
 
     assert ended.step == "", ended
-    assert set(tmp_path.rglob("*")) - before == {inside / "made.mkv"}
+    assert set(tmp_path.rglob("*")) - before == {
+        inside / "made.mkv",
+        inside / "made.mkv.thumbnails0",
+    }
 
 
 def test_a_picture_of_64k_by_64k_is_refused_before_it_takes_memory(tmp_path):
