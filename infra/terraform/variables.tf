@@ -129,7 +129,7 @@ variable "budget" {
   default = null
 
   validation {
-    condition     = try(var.budget == null || (var.budget.monthly_usd > 0 && length(var.budget.emails) > 0), false)
+    condition     = var.budget == null ? true : var.budget.monthly_usd > 0 && length(var.budget.emails) > 0
     error_message = "budget needs monthly_usd above 0 and at least one address in emails."
   }
 }
