@@ -93,7 +93,7 @@ SCENARIOS = {
         2,
     ),
     "transient": Scenario(_transient, "ledger.fail queue.release", JobState.DONE, 2),
-    "poison": Scenario(_poison, "ledger.bury queue.bury", JobState.DEAD, 0),
+    "poison": Scenario(_poison, "ledger.bury queue.bury ledger.note_letter", JobState.DEAD, 0),
     "stopped": Scenario(_stopped, "ledger.interrupt queue.release", JobState.DONE, 2),
     "published": Scenario(
         _published,
@@ -101,7 +101,9 @@ SCENARIOS = {
         JobState.DONE,
         1,
     ),
-    "too late": Scenario(_too_late, "ledger.bury_unclaimed queue.bury", JobState.DEAD, 0),
+    "too late": Scenario(
+        _too_late, "ledger.bury_unclaimed queue.bury ledger.note_letter", JobState.DEAD, 0
+    ),
 }
 CASES = [
     (name, f"{site}:{side}")
