@@ -10,6 +10,7 @@ from contracts.backends import PROFILES
 from hevcq.backends.aws.dynamodb.job_table import ConditionalUpdate
 from hevcq.backends.aws.dynamodb.ledger import PROGRESS_EVERY_S
 from hevcq.backends.aws.dynamodb.schema import (
+    BY_STATE,
     RECORD_KEPT_S,
     TTL,
     job_pk,
@@ -110,7 +111,36 @@ def test_a_claim_whose_answer_was_lost_is_ours_and_counts_no_crash(ledger) -> No
     assert isinstance(claim(ledger, "other"), Held)
 
 
+def test_an_unknown_job_is_registered_and_claimed_by_one_write(farm, ledger) -> None:
+    before = len(ledger._jobs.db.calls)
+
+    assert claim(ledger) == Granted(fence=1, failures=0, crashes=0)
+
+    assert [name for name, _ in ledger._jobs.db.calls[before:]] == ["get_item", "put_item"]
+    record = ledger.get(JOB)
+    assert (record.state, record.owner, record.fence) == (JobState.RUNNING, "w", 1)
+    assert record.lease_until == farm.clock.now() + 60
+    assert ledger.counts() == {("hevc", JobState.RUNNING): 1}
+
+
+def test_a_registering_claim_whose_answer_was_lost_is_ours(ledger) -> None:
+    ledger._jobs.db.plan["put_item"] = [sent_again]
+
+    assert claim(ledger) == Granted(fence=1, failures=0, crashes=0)
+
+
+def test_a_registering_claim_that_is_overtaken_is_refused(farm, ledger) -> None:
+    def overtaken(real, **asked):
+        assert claim(ledger, "quicker") == Granted(1, 0, 0)
+        return real(**asked)
+
+    ledger._jobs.db.plan["put_item"] = [overtaken]
+
+    assert claim(ledger) == Held(farm.clock.now() + 60)
+
+
 def test_a_claim_that_got_no_answer_at_all_may_be_made_again(ledger) -> None:
+    ledger.register(SOURCE, ["hevc"])
     ledger._jobs.db.plan["update_item"] = [("after", broken())]
     with pytest.raises(Unavailable):
         claim(ledger)
@@ -158,6 +188,7 @@ def test_progress_and_heartbeats_change_nothing_that_an_index_holds(farm, ledger
         key["AttributeName"]
         for index in table_definition("t")["GlobalSecondaryIndexes"]
         for key in [*index["KeySchema"], {"AttributeName": "profile"}]
+        if index["IndexName"] != BY_STATE or key["AttributeName"] != "updated_at"
     }
     before = {name: item(farm)[name] for name in indexed}
 
@@ -190,7 +221,7 @@ def test_a_listing_goes_through_pages_of_the_index_and_of_the_items(farm, ledger
     def few(real, **asked):
         return real(**asked, Limit=40)
 
-    ledger._jobs.db.plan["query"] = [few] * 20
+    ledger._jobs.db.plan["query"] = [few] * 50
     listed = [record.source.key for record in ledger.jobs(JobFilter())]
 
     assert listed == [source.key for source in reversed(sources)]
@@ -243,11 +274,11 @@ def test_a_job_that_moves_while_states_are_asked_one_by_one_is_listed_once(ledge
 
     def moves(real, **asked):
         queries.append(real(**asked))
-        if len(queries) == 1:
+        if queries[-1]["Items"] and ledger.get(JOB).state is JobState.QUEUED:
             claim(ledger)
         return queries[-1]
 
-    ledger._jobs.db.plan["query"] = [moves] * 5
+    ledger._jobs.db.plan["query"] = [moves] * 50
 
     (record,) = ledger.jobs(JobFilter())
 

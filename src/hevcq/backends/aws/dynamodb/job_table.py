@@ -13,10 +13,11 @@ from hevcq.backends.aws.dynamodb.schema import (
     moved_at,
     number,
     record_of,
+    shard_of,
     text,
 )
 from hevcq.backends.aws.errors import code_of, translate_errors
-from hevcq.domain.job import SETTLED, JobRecord, JobState
+from hevcq.domain.job import SETTLED, JobRecord, JobState, is_subjob
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence, Unavailable
 from hevcq.ports.ledger import AlreadySettled, AlreadySplit, Claim, Granted, Held
@@ -75,7 +76,8 @@ def absent(facts: Mapping[str, AttributeValueTypeDef], *names: str) -> tuple[str
 
 def transition(job_id: str, state: JobState, now: float) -> dict[str, AttributeValueTypeDef]:
     """Return the attributes that every transition of a job or subjob sets; `now` in Unix seconds."""
-    return {"state": text(state.value), moved_at(job_id): number(now)}
+    shard = {} if is_subjob(job_id) else {"shard": text(shard_of(job_id, state))}
+    return {"state": text(state.value), moved_at(job_id): number(now), **shard}
 
 
 def failure_facts(reason: str, failure_class: FailureClass) -> dict[str, AttributeValueTypeDef]:
@@ -150,6 +152,22 @@ class JobTable:
                 )
         raise Unavailable(f"The job {name} is being changed by too many others.")
 
+    def create(self, item: Item) -> bool:
+        """Add an item; return False if there is one, unless this very call added it."""
+        token = text(self._tokens())
+        with translate_errors(f"register {item['pk'].get('S')}"):
+            try:
+                self.db.put_item(
+                    TableName=self.name,
+                    Item={**item, "last_write": token},
+                    ConditionExpression="attribute_not_exists(pk)",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+            except self.db.exceptions.ConditionalCheckFailedException as error:
+                there: Item = dict(error.response).get("Item", {})  # type: ignore[assignment]
+                return there.get("last_write") == token
+        return True
+
     def change_under(
         self,
         name: str,
@@ -175,8 +193,10 @@ class JobTable:
     def change(self, name: str, change: ConditionalUpdate) -> bool:
         """Apply an update; return False if its condition does not hold."""
         token = text(self._tokens())
+        # A job of a release before shards leaves the old index with its next transition.
+        gone = (*change.remove, "updated_at") if "shard" in change.set else change.remove
         signed = ConditionalUpdate(
-            change.when, {**change.set, "last_write": token}, change.remove, change.add
+            change.when, {**change.set, "last_write": token}, gone, change.add
         )
 
         try:

@@ -2,7 +2,8 @@
 
 Write units of a job whose item is at most 1 KiB (a job with a long key takes 2 instead of 1):
 registration 3 (table and two indexes) and each transition 3 (the table, and the old and new entry
-of `by_state`), so 9 for a job that succeeds at once. A running job adds 1 for each heartbeat and at
+of `by_shard`), so 9 for a job that succeeds at once. A claim of an unknown job registers it in the same
+write, so an upload whose event comes first takes 6. A running job adds 1 for each heartbeat and at
 most 1 every PROGRESS_EVERY_S seconds: an hour's encode with a 60 s heartbeat costs 9 + 60 + 120.
 A claim reads one item. There are no transactions, because each job is one item. A subjob is one item
 as well and in no index, so its transitions cost 1 unit each.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from hevcq.backends.aws.dynamodb.counts import JobCounts
 from hevcq.backends.aws.dynamodb.job_table import (
     CLAIM_TRIES,
     FAILURE,
@@ -57,7 +59,7 @@ from hevcq.domain.job import (
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import Unavailable
 from hevcq.ports.backend import Ledger
-from hevcq.ports.ledger import Claim, JobFilter
+from hevcq.ports.ledger import Claim, Granted, JobFilter
 from hevcq.ports.skip_memory import Remembered
 from hevcq.util.clock import Clock
 
@@ -89,6 +91,7 @@ class DynamoLedger(Ledger):
         self._clock = clock
         self._jobs = JobTable(client, table, clock, tokens)
         self._queries = JobQueries(client, table)
+        self._counts = JobCounts(client, table, self._queries, clock)
         self._subjobs = SubjobTable(self._jobs, self._queries)
 
     progress_every_s = PROGRESS_EVERY_S
@@ -143,12 +146,39 @@ class DynamoLedger(Ledger):
         """Claim the job for `lease_s` seconds; register it first if it is unknown."""
         name = job_id(source, profile)
 
+        known = self._jobs.get(name)
+        if known is None:
+            granted = self._register_claimed(source, profile, owner=owner, lease_s=lease_s)
+            if granted is not None:
+                return granted
+
         def look() -> JobRecord:
-            return self._jobs.get(name) or self.register(source, [profile])[0]
+            nonlocal known
+            seen, known = known, None
+            return seen or self._jobs.get(name) or self.register(source, [profile])[0]
 
         found = self._jobs.claim(name, look, owner, lease_s)
         assert found is not None
         return found
+
+    def _register_claimed(
+        self, source: Source, profile: str, *, owner: str, lease_s: float
+    ) -> Granted | None:
+        """Register an unknown job as RUNNING under fence 1; return None if it is known by now.
+
+        So do repeats of a write whose answer was lost: the same owner may claim again.
+        """
+        name, now = job_id(source, profile), self._clock.now()
+        claimed = {
+            **transition(name, JobState.RUNNING, now),
+            "fence": number(1),
+            "owner": text(owner),
+            "lease_until": number(now + lease_s),
+            "started_at": number(now),
+        }
+        if self._jobs.create({**new_item(source, profile, name, now), **claimed}):
+            return Granted(fence=1, failures=0, crashes=0)
+        return None
 
     def renew(self, job_id: str, fence: int, *, lease_s: float) -> None:
         """Extend the lease to `lease_s` seconds from now. Raises StaleFence."""
@@ -279,7 +309,10 @@ class DynamoLedger(Ledger):
             **mark,
         }
         gone = ("failure_class", "rendition", "finished_at", "cpu_s", "split", "whole", LETTER, TTL)
-        return self._jobs.change(name, ConditionalUpdate(unchanged_since(record), sets, gone))
+        moved = self._jobs.change(name, ConditionalUpdate(unchanged_since(record), sets, gone))
+        if moved:
+            self._counts.recount(record)
+        return moved
 
     def split(self, job_id: str, fence: int, split: Split, frames: Sequence[int]) -> None:
         """Add the subjobs, then move RUNNING to SPLIT. Raises StaleFence."""
@@ -321,7 +354,7 @@ class DynamoLedger(Ledger):
 
     def counts(self) -> dict[tuple[str, JobState], int]:
         """Return the number of jobs by profile and state, from the index (seconds behind)."""
-        return self._queries.counts()
+        return self._counts.counts()
 
     def remember(self, source_sha256: str, profile: str, revision: str, reason: str) -> None:
         """Record that these bytes are not worth encoding with this profile revision."""

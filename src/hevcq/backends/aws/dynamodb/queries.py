@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.dynamodb.schema import (
+    BY_SHARD,
     BY_SOURCE,
     BY_STATE,
     Item,
-    float_of,
     job_pk,
+    moved_in,
     number,
     record_of,
+    shards_of,
+    state_in,
     string,
     text,
 )
-from hevcq.backends.aws.errors import translate_errors
+from hevcq.backends.aws.errors import code_of, translate_errors
 from hevcq.domain.job import JobRecord, JobState
 from hevcq.errors import Unavailable
 from hevcq.ports.ledger import JobFilter
@@ -52,22 +54,17 @@ class JobQueries:
         found = self._entries(wanted)
         while page := list(islice(found, PAGE)):
             # A job that moves while the states are queried one by one may appear in two of them.
-            seen_in = {(string(entry, "pk"), string(entry, "state")) for entry in page}
+            seen_in = {(string(entry, "pk"), state_in(entry)) for entry in page}
             for record in self._read(page):
                 there = (job_pk(record.job_id), record.state.value) in seen_in
                 if there and wanted.matches(record):
                     yield record
 
     def _entries(self, wanted: JobFilter) -> Iterator[Item]:
-        """Merge the entries of all states, newest first; each state is already in that order."""
-        streams = [
-            self._pages(BY_STATE, "state", state.value, wanted.updated_after)
-            for state in JobState
-            if not wanted.states or state in wanted.states
-        ]
-        merged = heapq.merge(
-            *streams, key=lambda e: (-(float_of(e, "updated_at") or 0.0), string(e, "pk"))
-        )
+        """Merge the entries of all states, newest first; each partition is already in that order."""
+        states = [state for state in JobState if not wanted.states or state in wanted.states]
+        streams = self._partitions(states, wanted.updated_after)
+        merged = heapq.merge(*streams, key=lambda e: (-moved_in(e), string(e, "pk")))
         prefixes = wanted.key_prefixes or ("",)
         return (
             entry
@@ -76,13 +73,28 @@ class JobQueries:
             and string(entry, "source_key").startswith(prefixes)
         )
 
-    def counts(self) -> dict[tuple[str, JobState], int]:
-        """Count the index entries by profile and state."""
-        found: Counter[tuple[str, JobState]] = Counter()
-        for state in JobState:
-            for entry in self._pages(BY_STATE, "state", state.value, None):
-                found[string(entry, "profile"), state] += 1
-        return dict(found)
+    def in_state(self, state: JobState, after: float | None = None) -> Iterator[Item]:
+        """Yield the index entries of a state that moved later than `after` (Unix seconds)."""
+        return chain.from_iterable(self._partitions([state], after))
+
+    def _partitions(self, states: Sequence[JobState], after: float | None) -> list[Iterator[Item]]:
+        shards = [
+            self._pages(BY_SHARD, "shard", shard, after) for s in states for shard in shards_of(s)
+        ]
+        if not self._has_old_entries():
+            return shards
+        return shards + [self._pages(BY_STATE, "state", s.value, after) for s in states]
+
+    def _has_old_entries(self) -> bool:
+        """Return whether any job has not moved since a release before shards; one read."""
+        with translate_errors(f"list the jobs in {self._table}"):
+            try:
+                answer = self._db.scan(TableName=self._table, IndexName=BY_STATE, Limit=1)
+            except self._db.exceptions.ClientError as error:
+                if code_of(error) == "ValidationException":  # the old index was removed
+                    return False
+                raise
+        return bool(answer["Items"])
 
     def _pages(self, index: str, name: str, value: str, after: float | None) -> Iterator[Item]:
         asked: dict[str, Any] = {
@@ -94,7 +106,8 @@ class JobQueries:
             "ScanIndexForward": False,
         }
         if after is not None:
-            asked["KeyConditionExpression"] += " AND updated_at > :after"
+            moved = "moved_at" if index == BY_SHARD else "updated_at"
+            asked["KeyConditionExpression"] += f" AND {moved} > :after"
             asked["ExpressionAttributeValues"][":after"] = number(after)
         while True:
             with translate_errors(f"list the jobs in {self._table}"):

@@ -85,7 +85,7 @@ AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';')"""
 HELD_BY = """SELECT 1 FROM job WHERE state = 'running'
 AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';') LIMIT 1"""
 HAS_LETTER = "SELECT 1 FROM dead_letter WHERE job_id = ? LIMIT 1"
-COUNTS = "SELECT profile, state, COUNT(*) FROM job WHERE parent = '' GROUP BY profile, state"
+COUNTS = "SELECT profile, state, count FROM job_count WHERE count > 0"
 REMEMBER = """INSERT INTO remembered (source_sha256, profile, revision, reason, made_at)
 VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET reason = excluded.reason,
 made_at = excluded.made_at"""
@@ -351,7 +351,7 @@ class SqliteLedger(Ledger):
         return self._database.row(HAS_LETTER, (job_id,)) is not None
 
     def counts(self) -> dict[tuple[str, JobState], int]:
-        """Count by the (profile, state) index."""
+        """Return the counts that triggers keep (sql/007_job_counts.sql)."""
         rows = self._database.rows(COUNTS)
         return {(profile, JobState(state)): count for profile, state, count in rows}
 
