@@ -35,7 +35,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/ports/task_publisher.py": "a port",
     "src/hevcq/usecases/context.py": "the ports that use cases share",
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
-    "src/hevcq/util/clock.py": "the only reader of time",
     "src/hevcq/util/hashing.py": "one of each: SHA-256",
     "src/hevcq/util/text.py": "one of each: printable text",
 }

@@ -20,7 +20,7 @@ from hevcq.library.replacement.steps import RecoveryOutcome
 from hevcq.library.replacement.swap import Swap
 from hevcq.library.scanning.scan import Found, find
 from support.clips import ManualClock
-from support.library import RENDITION, certificate, video
+from support.library import RENDITION, certificate, for_ever, video
 
 PRECIOUS = b"not yours to write"
 LINKS = [os.symlink, os.link]
@@ -219,7 +219,7 @@ def test_a_forged_record_of_a_swap_moves_and_removes_nothing(tmp_path, outside, 
     plant(root, "journal", **paths)
     (settled,) = swap.recover()
     plant(root, "kept", **paths)
-    for try_it in (lambda: swap.undo("a" * 32), lambda: swap.expire(1e12)):
+    for try_it in (lambda: swap.undo("a" * 32), lambda: swap.expire(1e12, for_ever)):
         with pytest.raises(StorageError, match=r"damaged|out is a link"):
             try_it()
 

@@ -15,6 +15,7 @@ from hevcq.ports.catalog import (
     EncodeCost,
     Fingerprint,
     HashedFile,
+    LivedTime,
     Mode,
     Placement,
     PlacementState,
@@ -121,6 +122,19 @@ def test_the_digest_of_a_file_is_kept_until_a_later_one(catalog: Catalog, name: 
     catalog.record_hash(path, later)
     assert catalog.hashed(path) == later
     assert catalog.hashed(Path("/media/other")) is None
+
+
+def test_the_time_lived_through_and_since_when_an_original_is_kept_come_back(catalog: Catalog):
+    assert (catalog.lived(), catalog.kept_since("a")) == (None, None)
+    first = LivedTime(1.5, wall=2.5, highest_wall=3.5, uptime_s=4.5, boot="one")
+    for seen in (first, dataclasses.replace(first, total_s=9.5, boot="")):
+        catalog.record_lived(seen)
+        assert catalog.lived() == seen
+
+    catalog.record_kept("a", 1.5)
+    catalog.record_kept("a", 2.5)
+
+    assert (catalog.kept_since("a"), catalog.kept_since("b")) == (2.5, None)
 
 
 def test_a_placement_comes_back_as_it_was_given(catalog: Catalog) -> None:

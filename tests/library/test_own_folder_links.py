@@ -11,7 +11,7 @@ from hevcq.library.filesystem import FileSystem
 from hevcq.library.place import Rendition, place
 from hevcq.library.replacement.swap import Swap
 from support.clips import ManualClock
-from support.library import DAY, video
+from support.library import DAY, for_ever, video
 
 PLACES = [".hevcq", ".hevcq/busy", ".hevcq/certificates", ".hevcq/journal", ".hevcq/kept"]
 
@@ -44,7 +44,7 @@ def test_nothing_is_replaced_placed_or_undone_through_a_link(linked) -> None:
         lambda: swap.undo(made.change.certificate.job_id),
         swap.recover,
         swap.usage,
-        lambda: swap.expire(100 * DAY),
+        lambda: swap.expire(100 * DAY, for_ever),
         lambda: list(swap.kept()),
     ):
         with pytest.raises(LibraryError) as caught:

@@ -34,6 +34,17 @@ class ManualClock(Clock):
         self._wall = start
         self._monotonic = 1_000.0
         self.waiting = 0
+        self._boot = 1
+
+    def boot(self) -> str:
+        return str(self._boot)
+
+    def restart(self, off_s: float = 0.0) -> None:
+        """Start the machine anew after `off_s` seconds: its uptime begins at 0."""
+        with self._lock:
+            self._boot += 1
+            self._wall += off_s
+            self._monotonic = 0.0
 
     def now(self) -> float:
         with self._lock:

@@ -41,6 +41,21 @@ class HashedFile:
     certificate: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LivedTime:
+    """The seconds that this machine has lived through as far as it was seen, and the last look.
+
+    `wall` and `highest_wall` are in seconds since the Unix epoch, `uptime_s` in seconds since the start
+    of the machine that `boot` identifies.
+    """
+
+    total_s: float
+    wall: float
+    highest_wall: float
+    uptime_s: float
+    boot: str
+
+
 class Mode(StrEnum):
     """The place of a rendition relative to its source."""
 
@@ -120,6 +135,22 @@ class Catalog(ABC):
     @abstractmethod
     def record_hash(self, path: Path, found: HashedFile) -> None:
         """Store the digest of a file, over an earlier one."""
+
+    @abstractmethod
+    def lived(self) -> LivedTime | None:
+        """Return the last record of the time lived through, or None."""
+
+    @abstractmethod
+    def record_lived(self, seen: LivedTime) -> None:
+        """Store the time lived through, over the last record."""
+
+    @abstractmethod
+    def kept_since(self, job_id: str) -> float | None:
+        """Return since which second of the time lived through a job's original is kept, or None."""
+
+    @abstractmethod
+    def record_kept(self, job_id: str, since_s: float) -> None:
+        """Store since when a job's original is kept, over an earlier record."""
 
     @abstractmethod
     def record_placements(self, placements: Iterable[Placement]) -> None:

@@ -18,11 +18,9 @@ from hevcq.ports.encoder import Check, Encoder
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.signer import Keyring
 from hevcq.settings.model import Settings
-from hevcq.util.clock import Clock
+from hevcq.util.clock import EARLIEST, Clock
 from hevcq.util.host import capacity, free_beside, source_room
 
-EARLIEST = 1_735_689_600.0
-"""2025-01-01T00:00:00Z: a clock before the first release of hevcq is wrong."""
 MAX_SKEW_S = 5.0
 """Largest difference of file times and this machine's clock: leases compare wall times."""
 MIB = 1024 * 1024
@@ -57,6 +55,7 @@ class DoctorContext:
     encoder: Callable[[], Encoder]
     backend: Callable[[], Backend]
     keyring: Callable[[], Keyring]
+    clock_problem: Callable[[], str]
 
 
 def settings_finding(detail: str, *, wrong: bool = False, remedy: str = "") -> Finding:
@@ -142,6 +141,9 @@ def _clock(context: DoctorContext) -> list[Check]:
     folder = context.settings.data_dir
     if not folder.is_dir():
         return [Check("clock", ok=True, detail="plausible")]
+    jumped = context.clock_problem()
+    if jumped:
+        return [Check("clock", ok=False, detail=jumped, remedy="Is it right now? Compare `date`.")]
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".hevcq-doctor-") as probe:
         skew = os.fstat(probe.fileno()).st_mtime - now
     if abs(skew) > MAX_SKEW_S:

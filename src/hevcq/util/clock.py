@@ -5,6 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
+from pathlib import Path
+
+EARLIEST = 1_735_689_600.0
+"""2025-01-01T00:00:00Z: a clock before the first release of hevcq is wrong."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(ABC):
@@ -21,6 +26,14 @@ class Clock(ABC):
     @abstractmethod
     def monotonic(self) -> float:
         """Return monotonic seconds since an arbitrary start."""
+
+    def uptime(self) -> float:
+        """Return monotonic seconds that also count while the machine sleeps, if the system has them."""
+        return self.monotonic()
+
+    def boot(self) -> str:
+        """Return what identifies this start of the machine, or "" where nothing does."""
+        return ""
 
     @abstractmethod
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
@@ -41,6 +54,18 @@ class SystemClock(Clock):
     def monotonic(self) -> float:
         """Return monotonic seconds since an arbitrary start."""
         return time.monotonic()
+
+    def uptime(self) -> float:
+        """Return seconds since the machine started, sleep included (CLOCK_BOOTTIME of Linux)."""
+        source = getattr(time, "CLOCK_BOOTTIME", None)
+        return time.monotonic() if source is None else time.clock_gettime(source)
+
+    def boot(self) -> str:
+        """Return the kernel's id of this start; containers share their host's."""
+        try:
+            return BOOT_ID.read_text(encoding="ascii").strip()
+        except OSError:
+            return ""
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
         """Wait for `event` for at most `timeout_s` seconds; return whether it is set."""

@@ -44,7 +44,7 @@ from library.replacement.lives_machine import (
     Life,
     Trouble,
 )
-from support.library import DAY, Video, certificate, sha
+from support.library import DAY, Video, certificate, for_ever, sha
 
 EXAMPLES, SHORT, STEPS = int(os.environ.get("LIFE_EXAMPLES", "0")), 25, 40
 
@@ -253,7 +253,7 @@ class Lives(Life):
             video = self.model.videos[root, each["job_id"]]
             if over and content_of(target) == video.rendition:
                 due.append(video)
-        done = self._did(root, trouble, lambda: self._swap(root, trouble).expire(now))
+        done = self._did(root, trouble, lambda: self._swap(root, trouble).expire(now, for_ever))
         if done is not None and not isinstance(done, HevcqError):
             gone = {e.record.job_id for e in done if e.outcome is Expiry.REMOVED}
             assert gone <= {video.change.certificate.job_id for video in due}

@@ -25,6 +25,7 @@ from support.library import (
     ORIGINAL,
     RENDITION,
     MortalFileSystem,
+    for_ever,
     looks,
     proof_of,
     strays,
@@ -306,7 +307,7 @@ def test_a_library_where_nothing_was_ever_replaced_has_nothing_to_settle_or_to_r
     made = video(tmp_path)
     swap = Swap(tmp_path, clock)
 
-    assert (swap.recover(), swap.expire(clock.now() + 400 * DAY)) == ([], [])
+    assert (swap.recover(), swap.expire(clock.now() + 400 * DAY, for_ever)) == ([], [])
 
     assert not own_folder(tmp_path).exists()
     assert made.source.read_bytes() == ORIGINAL

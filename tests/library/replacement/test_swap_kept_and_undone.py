@@ -24,6 +24,7 @@ from support.library import (
     Killed,
     MortalFileSystem,
     certificate,
+    for_ever,
     looks,
     proof_of,
     sha,
@@ -198,8 +199,8 @@ def test_an_original_goes_only_when_its_days_are_over_and_its_rendition_is_whole
     assert swap.usage().count == 3
     assert swap.usage().next_expiry == clock.now() + 30 * DAY
 
-    assert swap.expire(clock.now() + 30 * DAY - 1) == []
-    gone = swap.expire(clock.now() + 30 * DAY)
+    assert swap.expire(clock.now() + 30 * DAY - 1, for_ever) == []
+    gone = swap.expire(clock.now() + 30 * DAY, for_ever)
 
     assert {e.record.source.name: e.outcome for e in gone} == {
         "a.mkv": Expiry.REMOVED,
@@ -219,8 +220,8 @@ def test_an_expiry_killed_at_any_call_is_finished_by_the_next(tmp_path, clock, w
         replaced(made, clock)
         fs = MortalFileSystem(number, when)
         with contextlib.suppress(Killed):
-            Swap(made.root, clock, fs).expire(clock.now() + 31 * DAY)
-        Swap(made.root, clock).expire(clock.now() + 31 * DAY)
+            Swap(made.root, clock, fs).expire(clock.now() + 31 * DAY, for_ever)
+        Swap(made.root, clock).expire(clock.now() + 31 * DAY, for_ever)
         assert made.target.read_bytes() == RENDITION
         assert list(Swap(made.root, clock).kept()) == []
         assert [p for p in made.root.rglob(".hevcq/originals/**/*") if p.is_file()] == []

@@ -25,6 +25,7 @@ from support.library import (
     MortalFileSystem,
     QuickFileSystem,
     certificate,
+    for_ever,
     sha,
     strays,
     video,
@@ -141,11 +142,11 @@ def test_an_expiry_killed_before_its_record_went_never_takes_a_newer_original(tm
     swap_of(old).replace(old.change, old.fetch)
     now = ManualClock().now()
     with pytest.raises(Killed):
-        swap_of(old, DiesAfter("unlink", "originals")).expire(now)
+        swap_of(old, DiesAfter("unlink", "originals")).expire(now, for_ever)
     new = video(tmp_path, "video.avi", original=ORIGINAL + b"2", keep_days=math.inf)
     swap_of(new).replace(new.change, new.fetch)
 
-    outcomes = {e.outcome for e in swap_of(new).expire(now + DAY)}
+    outcomes = {e.outcome for e in swap_of(new).expire(now + DAY, for_ever)}
 
     assert Expiry.REMOVED not in outcomes
     swap_of(new).undo(new.change.certificate.job_id)

@@ -28,6 +28,7 @@ from support.library import (
     QuickFileSystem,
     Video,
     certificate,
+    for_ever,
     looks,
     video,
 )
@@ -219,7 +220,7 @@ def test_a_swap_that_a_kill_interrupted_is_settled_before_an_undo(house):
 @pytest.mark.repeats
 def test_an_original_that_is_no_longer_kept_is_refused_with_what_to_do(house):
     made, _ = house.replace("video.mkv")
-    Swap(house.root, house.clock).expire(house.clock.now() + 31 * DAY)
+    Swap(house.root, house.clock).expire(house.clock.now() + 31 * DAY, for_ever)
 
     (one,) = house.undo(made.source)
 

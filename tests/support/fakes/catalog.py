@@ -12,6 +12,7 @@ from hevcq.ports.catalog import (
     EncodeCost,
     Fingerprint,
     HashedFile,
+    LivedTime,
     Placement,
     PlacementState,
 )
@@ -27,6 +28,8 @@ class MemoryCatalog(Catalog):
         self._costs: dict[str, EncodeCost] = {}
         self._placements: dict[str, Placement] = {}
         self._hashes: dict[Path, HashedFile] = {}
+        self._lived: LivedTime | None = None
+        self._kept: dict[str, float] = {}
 
     def cached(self, paths: Sequence[Path]) -> Mapping[Path, tuple[Fingerprint, MediaInfo | str]]:
         return {path: self._facts[path] for path in paths if path in self._facts}
@@ -40,6 +43,18 @@ class MemoryCatalog(Catalog):
 
     def record_hash(self, path: Path, found: HashedFile) -> None:
         self._hashes[path] = found
+
+    def lived(self) -> LivedTime | None:
+        return self._lived
+
+    def record_lived(self, seen: LivedTime) -> None:
+        self._lived = seen
+
+    def kept_since(self, job_id: str) -> float | None:
+        return self._kept.get(job_id)
+
+    def record_kept(self, job_id: str, since_s: float) -> None:
+        self._kept[job_id] = since_s
 
     def record_placements(self, placements: Iterable[Placement]) -> None:
         for placement in placements:

@@ -26,6 +26,7 @@ from hevcq.usecases.ingest.scan import inspect_target
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestResult, IngestSummary
 from hevcq.usecases.placement.recover import recover, recovery_folders
+from hevcq.util.clock import EARLIEST
 from support.clips import ManualClock
 from support.fakes.backend import HEVC
 from support.ingest.run import NEVER, Bench
@@ -234,6 +235,7 @@ def test_a_video_with_hard_links_is_refused_before_it_is_encoded_in_vain(bench: 
 
 def test_expired_originals_go_at_the_start_and_the_catalog_knows(tmp_path: Path) -> None:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=2.0))
+    bench.clock.jump_wall(EARLIEST)
     item = bench.video()
     job = bench.queue(item)
     bench.work(job)
@@ -264,6 +266,7 @@ def test_folders_of_earlier_ingests_of_the_same_files_are_recovered_too(bench: B
 @pytest.mark.parametrize("named", [".", "tv/video.mp4"])
 def test_originals_go_also_where_another_folder_is_named(tmp_path: Path, named: str) -> None:
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=2.0))
+    bench.clock.jump_wall(EARLIEST)
     item = bench.video("tv/video.mp4")
     root = item.path.parent
     job = bench.queue(replace(item, root=root))

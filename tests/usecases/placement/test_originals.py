@@ -10,6 +10,7 @@ from hevcq.library.replacement.retention import Expiry
 from hevcq.ports.catalog import Mode, PlacementState
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.placement.originals import free_due, free_originals, kept_originals
+from hevcq.util.clock import EARLIEST
 from support.ingest.run import NEVER, Bench
 
 DAY = 86_400.0
@@ -19,6 +20,7 @@ DAY = 86_400.0
 def bench(tmp_path: Path) -> Bench:
     """Two replaced videos, kept for a day and for ever."""
     bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=1.0))
+    bench.clock.jump_wall(EARLIEST)
     replaced(bench, "a.mp4")
     bench.clock.advance(60)
     bench.where = Destination(Mode.REPLACE, keep_days=float("inf"))
@@ -94,3 +96,17 @@ def test_a_damaged_record_in_one_library_is_told_and_the_others_are_freed(
 
     assert sorted(str(each.outcome) for each in done) == ["None", "removed", "removed"]
     assert "damaged" in next(each.reason for each in done if each.outcome is None)
+
+
+def test_while_the_clock_is_wrong_the_reason_is_the_clock(bench: Bench) -> None:
+    bench.clock.jump_wall(60 * DAY)
+
+    (one,) = free_originals(bench.ports)
+    free_due(bench.ports)
+
+    assert (one.outcome, one.size) == (Expiry.NOT_LIVED, 0)
+    assert "set forward by 60 days" in one.reason
+    assert len(list(kept_originals(bench.ports))) == 2
+    (again,) = free_originals(bench.ports)
+    assert again.reason.startswith("Its days are over by the clock, but")
+    assert again.reason.endswith("for 0.0 of 1 days only.")

@@ -20,6 +20,7 @@ from hevcq.ports.catalog import (
     EncodeCost,
     Fingerprint,
     HashedFile,
+    LivedTime,
     Mode,
     Placement,
     PlacementState,
@@ -37,6 +38,10 @@ HASHED = (
     "SELECT size, mtime_ns, inode, device, ctime_ns, sha256, certificate "
     "FROM hashed_file WHERE path = ?"
 )
+LIVED = "SELECT total_s, wall, highest_wall, uptime_s, boot FROM lived"
+LIVE = "INSERT OR REPLACE INTO lived VALUES (1, ?, ?, ?, ?, ?)"
+KEPT = "SELECT since_s FROM kept_original WHERE job_id = ?"
+KEEP = "INSERT OR REPLACE INTO kept_original VALUES (?, ?)"
 HASH = "INSERT OR REPLACE INTO hashed_file VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 COLUMNS = (
     "job_id, root, source, size, mtime_ns, inode, device, profile, mode, target, keep_days, "
@@ -131,6 +136,24 @@ class SqliteCatalog(Catalog):
         mark = dataclasses.astuple(found.fingerprint)
         row = (os.fsencode(path), *mark, found.ctime_ns, found.sha256, found.certificate)
         self._database.write(lambda c: c.execute(HASH, row))
+
+    def lived(self) -> LivedTime | None:
+        """Read the one row."""
+        row = self._database.row(LIVED, ())
+        return None if row is None else LivedTime(*row)
+
+    def record_lived(self, seen: LivedTime) -> None:
+        """Write the one row."""
+        self._database.write(lambda c: c.execute(LIVE, dataclasses.astuple(seen)))
+
+    def kept_since(self, job_id: str) -> float | None:
+        """Look up one job."""
+        row = self._database.row(KEPT, (job_id,))
+        return None if row is None else float(row[0])
+
+    def record_kept(self, job_id: str, since_s: float) -> None:
+        """Write one row."""
+        self._database.write(lambda c: c.execute(KEEP, (job_id, since_s)))
 
     def record_placements(self, placements: Iterable[Placement]) -> None:
         """Write all entries in one transaction."""

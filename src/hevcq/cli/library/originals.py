@@ -82,9 +82,8 @@ def expire(
         done = list(free_originals(opened.library_ports, places, at_once=now))
     for each in done:
         _show(each, as_json=as_json)
-    gone = [
-        each for each in done if each.outcome is not None and each.outcome.value != "still_kept"
-    ]
+    kept_on = {None, "still_kept", "not_lived"}
+    gone = [each for each in done if each.outcome not in kept_on]
     freed = size(sum(each.size for each in gone)) or "0 B"
     cli.say(f"{_originals(len(gone))} deleted, {freed} freed." if gone else "Nothing to free.")
     if len(gone) < len(done):

@@ -12,9 +12,10 @@ from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
-from hevcq.errors import ConfigError, UsageError
+from hevcq.errors import ConfigError, HevcqError, UsageError
 from hevcq.usecases.doctor import Area, DoctorContext, Finding, run_checks, settings_finding
 from hevcq.usecases.farm_check import FarmCheck, check_farm
+from hevcq.usecases.placement.lived_time import look
 
 if TYPE_CHECKING:
     from hevcq.wiring.app import App
@@ -97,7 +98,15 @@ def _context(app: App) -> DoctorContext:
         encoder=lambda: app.encoder,
         backend=lambda: app.backend,
         keyring=lambda: app.keyring,
+        clock_problem=lambda: _clock_problem(app),
     )
+
+
+def _clock_problem(app: App) -> str:
+    try:
+        return look(app.catalog, app.clock).problem
+    except HevcqError:  # the check of the database says it
+        return ""
 
 
 def _render(finding: Finding, *, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,6 +14,8 @@ from hevcq.library.place import holds, holds_original
 from hevcq.library.replacement.journal import Journal, Record
 from hevcq.util.text import printable
 
+DAY_S = 86_400.0
+TOO_EARLY = "Its days are over by the clock, but this machine was seen running for {:.1f} of {:g} days only."
 KEEP_DAYS = 30.0
 """Days that a replaced original is kept, unless --keep-originals says otherwise."""
 
@@ -24,6 +26,7 @@ class Expiry(StrEnum):
     REMOVED = "removed"
     ALREADY_GONE = "already_gone"
     STILL_KEPT = "still_kept"
+    NOT_LIVED = "not_lived"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,25 @@ def retained_path(fs: FileSystem, journal: Journal, source: Path, job_id: str, n
     return originals_folder(journal.root) / f"{day}.{job_id}" / relative
 
 
-def expire(fs: FileSystem, journal: Journal, now: float) -> Iterator[Expired]:
+def expire(
+    fs: FileSystem, journal: Journal, now: float, kept_s: Callable[[Record], float]
+) -> Iterator[Expired]:
     """Remove the originals whose `keep_days` are over at `now` (wall seconds); yield each.
 
-    An original is removed only while its rendition is in place, byte for byte; else it stays.
+    The clock alone deletes nothing: `kept_s` tells for how many seconds an original was kept by what
+    the machine has lived through, and one for which these are too few is NOT_LIVED. An original is
+    removed only while its rendition is in place, byte for byte; else it stays.
     A kill between removing an original and its record is finished by the next call.
     """
     for record in list(journal.kept()):
-        end = record.expires_at
-        if end is not None and end <= now:
+        end, seen_s = record.expires_at, kept_s(record)
+        if end is None or record.keep_days is None or end > now:
+            continue
+        if seen_s < record.keep_days * DAY_S:
+            yield Expired(
+                record, Expiry.NOT_LIVED, TOO_EARLY.format(seen_s / DAY_S, record.keep_days)
+            )
+        else:
             yield _expire(fs, journal, record)
 
 

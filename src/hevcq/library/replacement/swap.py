@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,12 +150,15 @@ class Swap:
         """Yield the finished swaps whose originals are kept."""
         yield from self._journal.kept()
 
-    def expire(self, now: float) -> list[Expired]:
-        """Remove the originals whose retention ended by `now` (wall seconds); see `retention.expire`."""
+    def expire(self, now: float, kept_s: Callable[[Record], float]) -> list[Expired]:
+        """Remove the originals whose retention ended by `now` (wall seconds) and by `kept_s`.
+
+        See `retention.expire`.
+        """
         if not own_folder(self.root).is_dir():
             return []
         with root_lock(self.root), library_errors(own_folder(self.root)):
-            return list(expire(self._fs, self._journal, now))
+            return list(expire(self._fs, self._journal, now, kept_s))
 
     def free(self, job_id: str) -> Expired:
         """Remove the kept original of a job now, whatever its retention; see `retention.expire`.

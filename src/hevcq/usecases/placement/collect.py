@@ -30,6 +30,7 @@ from hevcq.library.replacement.preconditions import Replacement
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.usecases.context import Ports
+from hevcq.usecases.placement.lived_time import note_kept
 from hevcq.usecases.placement.lock import placement_lock
 from hevcq.usecases.proofs import Proofs
 from hevcq.util.log import get_logger
@@ -298,6 +299,8 @@ class Collector:
                 updated_at=self._ports.clock.now(),
             )
             self._ports.catalog.record_placements([settled])
+        if replaced:
+            note_kept(self._ports.catalog, self._ports.clock, placement.job_id)
 
     def _tidy(self, ref: RenditionRef) -> None:
         if not self._discard:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from hevcq.errors import HevcqError
@@ -14,6 +15,7 @@ from hevcq.library.replacement.retention import Expired, Expiry
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import PlacementState
 from hevcq.usecases.context import LibraryPorts
+from hevcq.usecases.placement.lived_time import Lived, kept_s, observe
 from hevcq.usecases.placement.lock import placement_lock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
@@ -59,6 +61,7 @@ def free_originals(
     `at_once` deletes those at or below `paths` whatever their retention. An original stays if its
     rendition is no longer in place, byte for byte. The error of one library does not stop the others.
     """
+    lived = observe(ports.catalog, ports.clock)
     for root in library_folders(ports, paths):
         swap = ports.open_swap(root)
         try:
@@ -66,7 +69,7 @@ def free_originals(
                 records = [r for r in swap.kept() if not paths or _is_below(r, paths)]
                 done: Iterable[Expired] = (swap.free(record.job_id) for record in records)
             else:
-                done = swap.expire(ports.clock.now())
+                done = _due(swap, ports, lived)
             for each in done:
                 note_freed(each, ports)
                 asked = at_once and each.outcome is Expiry.REMOVED
@@ -79,22 +82,28 @@ def free_originals(
 def free_due(ports: LibraryPorts) -> None:
     """Delete the originals whose retention ended, in every library that this machine knows; log each."""
     for each in free_originals(ports):
-        if each.outcome is not Expiry.STILL_KEPT:
+        if each.outcome not in {Expiry.STILL_KEPT, Expiry.NOT_LIVED}:
             get_logger().info(
                 "original_freed", path=printable(each.path), reason=each.reason, size=each.size
             )
 
 
-def expire(swap: Swap, ports: LibraryPorts) -> Iterator[Expired]:
+def expire(swap: Swap, ports: LibraryPorts, lived: Lived) -> Iterator[Expired]:
     """Delete the originals of one library whose retention ended; record and yield each."""
-    for each in swap.expire(ports.clock.now()):
+    for each in _due(swap, ports, lived):
         note_freed(each, ports)
         yield each
 
 
+def _due(swap: Swap, ports: LibraryPorts, lived: Lived) -> Iterator[Expired]:
+    for each in swap.expire(ports.clock.now(), partial(kept_s, ports.catalog, lived)):
+        wrong = lived.problem and each.outcome is Expiry.NOT_LIVED
+        yield replace(each, reason=lived.problem) if wrong else each
+
+
 def note_freed(each: Expired, ports: LibraryPorts) -> None:
     """Record in the catalog that a replaced video's original is gone."""
-    if each.outcome is Expiry.STILL_KEPT:
+    if each.outcome in {Expiry.STILL_KEPT, Expiry.NOT_LIVED}:
         return
     with placement_lock(ports.data_dir):
         placement = ports.catalog.placement(each.record.job_id)

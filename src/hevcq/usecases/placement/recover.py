@@ -13,6 +13,7 @@ from hevcq.library.replacement.swap import Recovery, Swap
 from hevcq.ports.catalog import UNPLACED, Catalog, PlacementState
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.collect import library_root_of
+from hevcq.usecases.placement.lived_time import Lived, observe
 from hevcq.usecases.placement.moved import follow_replaced
 from hevcq.usecases.placement.originals import expire
 from hevcq.util.text import printable
@@ -47,14 +48,21 @@ def recover(ports: LibraryPorts, folders: Iterable[Path], emit: Listener) -> Non
     """
     folders = list(folders)
     follow_replaced(ports, folders)
+    lived = observe(ports.catalog, ports.clock)
+    if lived.problem:
+        _tell(ports, emit, lived.problem)
     for folder in folders:
         swap = ports.open_swap(folder)
         try:
-            words = [*_settled(swap), *_expired(swap, ports)]
+            words = [*_settled(swap), *_expired(swap, ports, lived)]
         except HevcqError as error:
             words = [str(error)]
         for reason in words:
-            emit(IngestEvent(event=EventName.RECOVERED, at=ports.clock.now(), reason=reason))
+            _tell(ports, emit, reason)
+
+
+def _tell(ports: LibraryPorts, emit: Listener, reason: str) -> None:
+    emit(IngestEvent(event=EventName.RECOVERED, at=ports.clock.now(), reason=reason))
 
 
 def _settled(swap: Swap) -> Iterator[str]:
@@ -67,9 +75,17 @@ def _sentence(each: Recovery) -> str:
     return f"{printable(each.source)}: {words}. {each.reason}".strip()
 
 
-def _expired(swap: Swap, ports: LibraryPorts) -> Iterator[str]:
-    for each in expire(swap, ports):
-        if each.outcome is Expiry.STILL_KEPT:
+def _expired(swap: Swap, ports: LibraryPorts, lived: Lived) -> Iterator[str]:
+    early = 0
+    for each in expire(swap, ports, lived):
+        if each.outcome is Expiry.NOT_LIVED:
+            early += 1
+        elif each.outcome is Expiry.STILL_KEPT:
             yield each.reason
-            continue
-        yield f"{printable(each.record.source)}: kept original deleted (retention ended)."
+        else:
+            yield f"{printable(each.record.source)}: kept original deleted (retention ended)."
+    if early and not lived.problem:
+        yield (
+            f"{printable(swap.root)}: {early} kept originals stay. Their days are over by the clock, but"
+            " this machine has not been seen running for that long."
+        )
