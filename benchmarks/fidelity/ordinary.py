@@ -25,6 +25,8 @@ GOPS = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv
         "-bf", "2")  # fmt: skip
 MPEG2 = ("-c:v", "mpeg2video", "-q:v", "4", "-pix_fmt", "yuv420p", "-g", "12", "-bf", "2")
 FIELDS = ("-flags", "+ildct+ilme", "-top", "1")
+SOFT = "gblur=sigma=2"
+"""The test picture's sharp edges would look like fields."""
 WEAVE = "tinterlace=mode=interleave_top,fieldorder=tff"
 """Two full-rate pictures become one interlaced one."""
 
@@ -83,7 +85,7 @@ ORDINARY: tuple[Ordinary, ...] = (
     _made(
         "dvd-interlaced.vob", *MPEG2, "-vf", WEAVE, *FIELDS, "-c:a", "ac3", "-f", "vob", rate="50"
     ),
-    _made("dvd-flagged.vob", *MPEG2, *FIELDS, "-c:a", "ac3", "-f", "vob"),
+    _made("dvd-flagged.vob", *MPEG2, "-vf", SOFT, *FIELDS, "-c:a", "ac3", "-f", "vob"),
     _made("dvd-rip.mkv", *MPEG2, "-vf", WEAVE, *FIELDS, "-c:a", "ac3", rate="50"),
     _made(
         "dvd-telecined.mkv",
@@ -98,6 +100,8 @@ ORDINARY: tuple[Ordinary, ...] = (
     ),
     _made(
         "tape.dv",
+        "-vf",
+        SOFT,
         "-c:v",
         "dvvideo",
         "-pix_fmt",
@@ -196,8 +200,9 @@ ORDINARY: tuple[Ordinary, ...] = (
     _made(
         "avchd-psf.mts",
         *GOPS,
-        "-x264-params",
-        "fake-interlaced=1",
+        "-vf",
+        SOFT,
+        *FIELDS,
         "-c:a",
         "ac3",
         "-f",

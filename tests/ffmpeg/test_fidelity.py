@@ -7,7 +7,14 @@ from benchmarks.fidelity import ordinary
 from benchmarks.fidelity.served import is_served, named
 from benchmarks.fidelity.trial import Trial, recipe, run_trial
 
-CHEAP = ("mp3.mp4", "camera-mjpeg.mov", "flash-h264.flv", "empty-second-video.mov")
+CHEAP = (
+    "mp3.mp4",
+    "camera-mjpeg.mov",
+    "flash-h264.flv",
+    "empty-second-video.mov",
+    "dvd-flagged.vob",
+    "dvd-rip.mkv",
+)
 """Clips with the profile hevc: one of each way that only a whole encode shows."""
 
 

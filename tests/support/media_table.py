@@ -17,7 +17,6 @@ _ALREADY = "skip:already_target"
 _SMALL = "skip:smaller_than_box"
 """Streams already."""
 _SOUND = "skip:no_video"
-_FIELDS = "refused:policies.interlaced"
 _HDR = "refused:policies.hdr"
 _DOLBY = "refused:policies.dolby_vision"
 _PLUS = "refused:policies.hdr10_plus"
@@ -39,7 +38,7 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "made-audio-only.m4a": (_SOUND, _SOUND, _SOUND),
     "made-bitrot-480p24.mp4": (DAMAGED, _SMALL, _SMALL),
     "made-empty.mp4": (UNREADABLE, UNREADABLE, UNREADABLE),
-    "made-h264-1080i25-tff.mp4": (_FIELDS, ENCODED, ENCODED),
+    "made-h264-1080i25-tff.mp4": (OWN_SIZE, ENCODED, ENCODED),
     "made-h264-10bit-hdr10-720p24.mkv": (ENCODED, _HDR, _HDR),
     "made-h264-opengop-480p24.mkv": (ENCODED, OWN_SIZE, OWN_SIZE),
     "made-kitchen-sink.mkv": (ENCODED, OWN_SIZE, OWN_SIZE),
@@ -55,7 +54,7 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "odd-321x241-yuv444.mp4": (ENCODED, OWN_SIZE, OWN_SIZE),
     "phone-720p-vfr-rot180.mp4": (ENCODED, ENCODED, _SMALL),
     "phone-720p30.mp4": (ENCODED, ENCODED, _SMALL),
-    "sony-1080i50-avchd.mts": (_FIELDS, ENCODED, ENCODED),
+    "sony-1080i50-avchd.mts": (ENCODED, ENCODED, ENCODED),
     "sub-ass.mkv": (ENCODED, ENCODED, OWN_SIZE),
     "sub-pgs.mkv": (ENCODED, ENCODED, OWN_SIZE),
     "sub-srt.mkv": (ENCODED, ENCODED, OWN_SIZE),

@@ -67,6 +67,13 @@ class SmallerPolicy(StrEnum):
     SKIP = "skip"
 
 
+class DeinterlaceRate(StrEnum):
+    """Make a frame of each field (50i becomes 50p), which keeps all motion, or one of each pair."""
+
+    FIELD = "field"
+    FRAME = "frame"
+
+
 class AudioPolicy(StrEnum):
     """Copy audio where the container allows it and encode it otherwise, or always encode it."""
 
@@ -126,6 +133,11 @@ class Video(Frozen):
         description="a picture smaller than the box: encode it at its own size (one that is already "
         "streamable in this codec is skipped), or skip; it is never scaled up",
     )
+    deinterlace: DeinterlaceRate = Field(
+        default=DeinterlaceRate.FIELD,
+        description="with policies.interlaced: convert: a frame of each field (50i becomes 50p), or "
+        "one frame of each pair of fields (25p), which halves the motion",
+    )
     square_pixels: bool = Field(default=False, description="scale to a sample aspect ratio of 1:1")
     skip_codecs: tuple[str, ...] = Field(
         default=(), description="sources in these codecs are skipped: nothing to gain"
@@ -183,7 +195,10 @@ class Policies(Frozen):
         default=LossPolicy.KEEP, description="PQ and HLG sources: keep or refuse"
     )
     interlaced: LossPolicy = Field(
-        default=LossPolicy.KEEP, description="keep fields, convert (deinterlace), or refuse"
+        default=LossPolicy.KEEP,
+        description="what is truly interlaced: keep fields (libx264 only), convert (deinterlace), or "
+        "refuse; pictures that are merely marked as interlaced are encoded as the progressive ones "
+        "they are",
     )
     closed_captions: LossPolicy = Field(
         default=LossPolicy.REFUSE, description="captions inside the video"

@@ -164,21 +164,55 @@ def test_what_no_encoder_carries_needs_leave_to_be_dropped(name: str) -> None:
 @pytest.mark.parametrize("order", ["tt", "bb", "tb", "bt"])
 def test_fields_are_never_passed_off_as_frames(order: str) -> None:
     stream = video(field_order=order)
+    keep = {"policies": {"interlaced": "keep"}}
 
-    assert refused("hevc", stream) == "policies.interlaced"
-    made = target("720p", stream)
-    assert (made.deinterlace, made.field_order) == (True, "progressive")
-    kept = target("hevc", stream, video={"codec": "h264"})
+    assert refused("hevc", stream, **keep) == "policies.interlaced"
+    for name in ("hevc", "720p"):
+        made = target(name, stream)
+        assert (made.deinterlace, made.field_order) == (True, "progressive")
+        assert (made.field_rate, made.frames_per_frame) == (True, 2)
+    kept = target("hevc", stream, video={"codec": "h264"}, **keep)
     assert (kept.deinterlace, kept.field_order) == (False, order)
-    mkv = {"video": {"codec": "h264"}, "container": "mkv"}
+    mkv = {"video": {"codec": "h264"}, "container": "mkv", **keep}
     assert refused("hevc", stream, **mkv) == "policies.interlaced"
+
+
+def test_a_profile_may_ask_for_one_frame_of_each_pair_of_fields() -> None:
+    made = target("hevc", video(field_order="tt"), video={"deinterlace": "frame"})
+
+    assert (made.deinterlace, made.field_rate, made.frames_per_frame) == (True, False, 1)
+
+
+@pytest.mark.parametrize("policy", ["keep", "convert", "refuse"])
+def test_progressive_pictures_are_encoded_so_whatever_their_mark_says(policy: str) -> None:
+    stream = video(field_order="tt", progressive_pictures=True)
+
+    made = make_plan(profile("hevc", policies={"interlaced": policy}), media(stream))
+
+    assert isinstance(made, EncodePlan)
+    assert (made.video.deinterlace, made.video.field_order) == (False, "progressive")
+    assert made.video.unmark_fields
+    assert "marked as interlaced, but its pictures are progressive" in made.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("marked", "seen", "top_first", "said"),
+    [("tt", "", None, 1), ("tt", "tt", True, 1), ("bb", "tt", True, 2), ("tb", "bb", None, 1)],
+)
+def test_fields_are_taken_in_the_order_that_is_seen(marked, seen, top_first, said) -> None:
+    made = make_plan(profile(), media(video(field_order=marked, seen_order=seen)))
+
+    assert isinstance(made, EncodePlan)
+    assert made.video.top_field_first is (False if seen == "bb" else top_first)
+    assert len(made.notices) == said
 
 
 def test_fields_that_are_turned_or_scaled_are_refused_rather_than_mangled() -> None:
     turned = video(field_order="tt", rotation=90)
 
     assert refused("720p", turned) == "policies.interlaced"
-    assert refused("hevc", turned, video={"codec": "h264"}) == "policies.interlaced"
+    keep = {"policies": {"interlaced": "keep"}}
+    assert refused("hevc", turned, video={"codec": "h264"}, **keep) == "policies.interlaced"
     kept = {"policies": {"interlaced": "keep"}}
     assert refused("720p", video(field_order="tt"), **kept) == "policies.interlaced"
 

@@ -202,7 +202,7 @@ def test_further_video_follows_its_policy_and_the_rules_of_pictures() -> None:
     assert second(found, profile("1080p")).action is Action.DROP
     assert refused(found, profile(policies={"extra_video": "refuse"})) == "policies.extra_video"
     fields = media(video(), video(field_order="tt"))
-    assert refused(fields, profile()) == "policies.interlaced"
+    assert refused(fields, profile(policies={"interlaced": "refuse"})) == "policies.interlaced"
     assert second(media(video(), video(codec="av1")), profile()).action is Action.COPY
 
 

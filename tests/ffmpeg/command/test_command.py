@@ -216,7 +216,13 @@ def test_x265_gets_its_threads_as_pools() -> None:
 @pytest.mark.parametrize(
     ("stream", "recipe", "filters"),
     [
-        (video(field_order="tt"), profile("1080p"), "bwdif=mode=send_frame:parity=auto:deint=all"),
+        (video(field_order="tt"), profile("1080p"), "bwdif=mode=send_field:parity=auto:deint=all"),
+        (
+            video(field_order="bb", seen_order="tt"),
+            profile("1080p", video={"deinterlace": "frame"}),
+            "bwdif=mode=send_frame:parity=tff:deint=all",
+        ),
+        (video(field_order="tt", progressive_pictures=True), profile(), "setfield=prog"),
         (
             video(321, 241),
             profile(),
@@ -225,7 +231,7 @@ def test_x265_gets_its_threads_as_pools() -> None:
         (
             video(1440, 1080, sample_aspect="4:3", field_order="bb"),
             profile("720p"),
-            "bwdif=mode=send_frame:parity=auto:deint=all,scale=1280:720:flags=bicubic,setsar=1/1",
+            "bwdif=mode=send_field:parity=auto:deint=all,scale=1280:720:flags=bicubic,setsar=1/1",
         ),
     ],
 )
@@ -245,9 +251,17 @@ def test_full_range_goes_by_its_old_name_so_that_it_is_not_squeezed() -> None:
 
 
 def test_fields_are_kept_by_x264_only() -> None:
-    words = command(media(video(field_order="tt")), profile(video={"codec": "h264"}))
+    recipe = profile(video={"codec": "h264"}, policies={"interlaced": "keep"})
+    words = command(media(video(field_order="tt")), recipe)
 
     assert after(words, "-flags:0") == "+ildct+ilme"
+
+
+@pytest.mark.parametrize(("tick", "half"), [("1/25", "1:50"), ("1001/30000", "1001:60000")])
+def test_a_frame_of_each_field_is_shown_between_two_ticks_of_the_source(tick, half) -> None:
+    words = command(media(video(field_order="tt", time_base=tick)), profile())
+
+    assert after(words, "-enc_time_base:0") == half
 
 
 def test_the_time_code_sits_on_the_picture_so_that_no_cover_is_tried() -> None:

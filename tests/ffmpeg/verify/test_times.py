@@ -101,6 +101,17 @@ def test_two_fields_may_become_one_frame_but_only_of_an_interlaced_source():
     )
 
 
+@pytest.mark.parametrize(
+    ("frames", "good"), [(500, True), (248, False), (499, False), (502, False)]
+)
+def test_each_field_becomes_a_frame_at_full_rate(monkeypatch, frames, good):
+    full_rate = TARGET.model_copy(update={"deinterlace": True, "field_rate": True})
+    monkeypatch.setitem(globals(), "TARGET", full_rate)
+    made = counted(0, StreamKind.VIDEO, frames)
+
+    assert (compare((V,), (made,), streams=(clip(field_order="bb"),)) == []) is good
+
+
 def test_a_shift_of_everything_is_no_problem():
     def moved(track):
         return track.model_copy(
@@ -136,7 +147,7 @@ def test_pcm_is_compared_by_its_samples_whatever_its_packets(form):
 
     assert compare((V, pcm(50, "a:9")), (V, pcm(48, "a:9")), form=form) == []
     other = compare((V, pcm(50, "a:9")), (V, pcm(50, "b:9")), form=form)
-    assert other == ["audio track 1: its samples are not those of the source"]
+    assert other == ["audio track 1: its content is not that of the source"]
     hidden = pcm(48, "b:9", discarded=0)
     assert compare((V, pcm(50, "a:9", discarded=1)), (V, hidden), form=form) == [
         "audio track 1: 48 packets of 50"

@@ -63,7 +63,7 @@ def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Who
             reason="dynamic_hdr",
             detail="Its Dolby Vision or HDR10+ metadata runs through the video as a whole.",
         )
-    if video.interlaced or plan.video.deinterlace or plan.video.field_order != "progressive":
+    if video.marked_interlaced or plan.video.deinterlace or plan.video.field_order != "progressive":
         yield WholeFile(
             reason="interlaced", detail="It is interlaced: a cut could part a pair of fields."
         )

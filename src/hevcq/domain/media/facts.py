@@ -67,7 +67,15 @@ class VideoFacts(Frozen):
     pixel_format: str
     bit_depth: int
     sample_aspect: str = Field(default="1:1", description="num:den; 0:1 and unknown become 1:1")
-    field_order: str = Field(default="progressive", description="progressive, tt, bb, tb or bt")
+    field_order: str = Field(
+        default="progressive", description="as marked: progressive, tt, bb, tb or bt"
+    )
+    progressive_pictures: bool = Field(
+        default=False, description="whether its pictures are progressive, though marked interlaced"
+    )
+    seen_order: str = Field(
+        default="", description="the field order that its pictures clearly show: tt, bb or empty"
+    )
     rotation: int = Field(default=0, description="degrees clockwise to turn for display: 0..359")
     mirrored: bool = False
     turned_by_pictures: bool = Field(
@@ -88,9 +96,24 @@ class VideoFacts(Frozen):
     spherical: bool = Field(default=False, description="360 or 180 degrees: mapped onto a sphere")
 
     @property
-    def interlaced(self) -> bool:
-        """Whether the field order is that of interlaced video."""
+    def marked_interlaced(self) -> bool:
+        """Whether the file calls the video interlaced: its frames may then come in two packets."""
         return self.field_order not in {"", "progressive", "unknown"}
+
+    @property
+    def interlaced(self) -> bool:
+        """Whether the video is interlaced: it is marked so, and its pictures were not seen to differ."""
+        return self.marked_interlaced and not self.progressive_pictures
+
+    @property
+    def top_field_first(self) -> bool:
+        """Whether the top field of an interlaced picture is shown first, by sight before mark."""
+        return (self.seen_order or self.field_order)[-1:] == "t"
+
+    @property
+    def misordered(self) -> bool:
+        """Whether its pictures show the other field order than the file is marked with."""
+        return bool(self.seen_order) and self.seen_order[-1] != self.field_order[-1:]
 
     @property
     def display_size(self) -> tuple[int, int]:
@@ -212,7 +235,8 @@ class TrackMeasure(Frozen):
     discarded: int = Field(default=0, description="packets flagged discard, not in `packets`")
     digest: str = Field(default="", description="of the packets' bytes in order; empty: unknown")
     content: str = Field(
-        default="", description="of the same bytes wherever packets begin; PCM only, else empty"
+        default="",
+        description="of the same bytes wherever packets begin; PCM and PGS only, else empty",
     )
     keys_s: tuple[float, ...] = Field(
         default=(), exclude=True, description="times of key frames, a thousand at most; not stored"

@@ -92,10 +92,25 @@ class VideoTarget(Frozen):
     pad_right: int = Field(default=0, description="columns repeated: 4:2:0 holds even sizes only")
     pad_bottom: int = Field(default=0, description="rows repeated: 4:2:0 holds even sizes only")
     deinterlace: bool = False
+    field_rate: bool = Field(
+        default=False, description="deinterlaced to full rate: each field becomes a frame"
+    )
+    top_field_first: bool | None = Field(
+        default=None,
+        description="the field order to deinterlace by; empty: as each frame is marked",
+    )
+    unmark_fields: bool = Field(
+        default=False, description="progressive pictures lose the source's mark of interlaced ones"
+    )
     colour: Colour = Colour()
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None
     tag: str = Field(default="", description="codec tag for MP4 and MOV, e.g. hvc1")
+
+    @property
+    def frames_per_frame(self) -> int:
+        """Frames that the encode makes of each frame of the source."""
+        return 2 if self.field_rate else 1
 
 
 class StreamPlan(Frozen):

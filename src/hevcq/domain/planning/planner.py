@@ -6,11 +6,21 @@ change or omission is a notice in the plan.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hevcq.domain.media import containers
-from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.media.provenance import found_mark
 from hevcq.domain.planning import metadata
-from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Refuse, Skip, SkipReason, StreamPlan
+from hevcq.domain.planning.encode_plan import (
+    EncodePlan,
+    Plan,
+    Refuse,
+    Skip,
+    SkipReason,
+    StreamPlan,
+    VideoTarget,
+)
 from hevcq.domain.planning.streams import plan_stream, plan_video
 from hevcq.domain.planning.video import smaller_than_box
 from hevcq.domain.profile import Container, LossPolicy, Profile, SmallerPolicy
@@ -137,23 +147,40 @@ def _notices(info: MediaInfo, streams: tuple[StreamPlan, ...]) -> tuple[str, ...
     found = [stream.notice for stream in streams if stream.notice]
     for stream in streams:
         source = next(s for s in info.streams if s.index == stream.source_index).video
-        target = stream.video
-        if target is None or source is None:
+        if stream.video is None or source is None:
             continue
-        where = f"Stream {stream.source_index}"
-        if source.rotation or source.mirrored:
-            found.append(f"{where}: the picture is turned upright.")
-        if target.deinterlace:
-            found.append(f"{where}: the picture is deinterlaced.")
-        if target.pad_right or target.pad_bottom:
-            found.append(f"{where}: the picture gains an edge pixel to be {target.width}x"
-                         f"{target.height}; this pixel format needs even sizes.")  # fmt: skip
-        if source.dolby_vision or source.hdr10_plus:
-            found.append(f"{where}: dynamic HDR metadata is left out.")
-        if source.closed_captions:
-            found.append(f"{where}: closed captions are left out.")
-        if source.stereo_3d:
-            found.append(f"{where}: the mark of its stereoscopic layout is left out.")
-        if source.spherical:
-            found.append(f"{where}: the mark of its spherical (360 degree) mapping is left out.")
+        said = (*_changed(stream.video, source), *_field_notices(stream.video, source))
+        found += [f"Stream {stream.source_index}: {words}." for words in (*said, *_lost(source))]
     return tuple(found)
+
+
+def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
+    if source.rotation or source.mirrored:
+        yield "the picture is turned upright"
+    if target.pad_right or target.pad_bottom:
+        yield (
+            f"the picture gains an edge pixel to be {target.width}x{target.height}; this pixel format"
+            " needs even sizes"
+        )
+
+
+def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
+    if target.field_rate:
+        yield "deinterlaced to full rate, a frame of each field"
+    elif target.deinterlace:
+        yield "deinterlaced, one frame of each pair of fields"
+    elif target.unmark_fields:
+        yield "marked as interlaced, but its pictures are progressive; encoded so"
+    if target.deinterlace and source.misordered:
+        yield "its fields are marked in the wrong order; the right one is used"
+
+
+def _lost(source: VideoFacts) -> Iterator[str]:
+    if source.dolby_vision or source.hdr10_plus:
+        yield "dynamic HDR metadata is left out"
+    if source.closed_captions:
+        yield "closed captions are left out"
+    if source.stereo_3d:
+        yield "the mark of its stereoscopic layout is left out"
+    if source.spherical:
+        yield "the mark of its spherical (360 degree) mapping is left out"

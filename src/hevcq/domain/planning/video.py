@@ -11,7 +11,7 @@ from hevcq.domain.media import pixel_formats as pixels
 from hevcq.domain.media.facts import Colour, Stream, VideoFacts
 from hevcq.domain.media.pixel_formats import Pixels
 from hevcq.domain.planning.encode_plan import Refuse, VideoTarget
-from hevcq.domain.profile import LossPolicy, PixelFormatPolicy, Profile, VideoCodec
+from hevcq.domain.profile import DeinterlaceRate, LossPolicy, PixelFormatPolicy, Profile, VideoCodec
 
 ENCODERS = {VideoCodec.HEVC: "libx265", VideoCodec.H264: "libx264"}
 TAGS = {VideoCodec.HEVC: "hvc1", VideoCodec.H264: "avc1"}
@@ -169,6 +169,7 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
     right = width % 2 if chosen.even[0] else 0
     bottom = height % 2 if chosen.even[1] else 0
     kept_fields = facts.interlaced and profile.policies.interlaced is LossPolicy.KEEP
+    deinterlace = facts.interlaced and not kept_fields
     full = chosen.family == "gbr" or pixels.full_range(facts.pixel_format, facts.colour.range)
     return VideoTarget(
         encoder=ENCODERS[codec],
@@ -183,7 +184,10 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         scale=scale is not None,
         pad_right=right,
         pad_bottom=bottom,
-        deinterlace=facts.interlaced and not kept_fields,
+        deinterlace=deinterlace,
+        field_rate=deinterlace and profile.video.deinterlace is DeinterlaceRate.FIELD,
+        unmark_fields=facts.marked_interlaced and facts.progressive_pictures,
+        top_field_first=facts.top_field_first if deinterlace and facts.seen_order else None,
         colour=_colour(facts.colour, full=full, sited=chosen.family == "420"),
         mastering_display=facts.mastering_display if chosen.bits >= 10 else None,
         light_level=facts.light_level if chosen.bits >= 10 else None,

@@ -84,8 +84,11 @@ def _display(display: MasteringDisplay) -> str:
     )
 
 
-DEINTERLACE = "bwdif=mode=send_frame:parity=auto:deint=all"
-"""One frame per pair of fields keeps the frame count and times of the source."""
+def deinterlace_filter(target: VideoTarget) -> str:
+    """Return the filter that makes a frame of each field, or of each pair: times stay the source's."""
+    mode = "send_field" if target.field_rate else "send_frame"
+    order = {None: "auto", True: "tff", False: "bff"}[target.top_field_first]
+    return f"bwdif=mode={mode}:parity={order}:deint=all"
 
 
 def picture_filter(target: VideoTarget) -> str:
@@ -95,7 +98,9 @@ def picture_filter(target: VideoTarget) -> str:
     """
     filters = []
     if target.deinterlace:
-        filters.append(DEINTERLACE)
+        filters.append(deinterlace_filter(target))
+    elif target.unmark_fields:
+        filters.append("setfield=prog")
     if target.scale:
         filters.append(f"scale={target.width}:{target.height}:flags=bicubic")
         filters.append(f"setsar={target.sample_aspect.replace(':', '/')}")

@@ -47,6 +47,11 @@ def track_options(
         made: Options = [("-c", "copy")]
     elif track.video is not None:
         made = _picture(track.video, profile, threads)
+        if track.video.field_rate:
+            # The second field of a frame is shown between two ticks of the source.
+            tick = source.tick / 2
+            made = [(n, f"{tick.numerator}:{tick.denominator}" if n == "-enc_time_base" else v)
+                    for n, v in made]  # fmt: skip
         if is_mp4_family(muxer):
             made.append(("-tag", track.video.tag))
     else:

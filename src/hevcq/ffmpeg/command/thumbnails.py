@@ -13,7 +13,7 @@ from pathlib import Path
 from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.domain.profile import PictureMetric
-from hevcq.ffmpeg.command.codecs import DEINTERLACE, picture_filter
+from hevcq.ffmpeg.command.codecs import deinterlace_filter, picture_filter
 from hevcq.ports.encoder import EncodeRequest
 
 WIDTH, HEIGHT = 16, 9
@@ -70,7 +70,7 @@ def source_graph(target: VideoTarget, before: str = "") -> str:
     """
     plain_scale = target.scale and not (target.pad_right or target.pad_bottom)
     if plain_scale:
-        ahead = DEINTERLACE if target.deinterlace else ""
+        ahead = deinterlace_filter(target) if target.deinterlace else ""
         tile = f"scale={tile_side(target.width)}:{tile_side(target.height)}:flags=bicubic"
     else:
         ahead, tile = picture_filter(target), ""

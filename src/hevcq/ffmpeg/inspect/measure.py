@@ -35,8 +35,7 @@ def measure(
     opened, Unavailable if it sends no more data.
     """
     started = tools.clock.monotonic()
-    pcm = frozenset(s.index for s in info.streams if s.codec.startswith("pcm_"))
-    counter = PacketCounter(pcm)
+    counter = PacketCounter(frozenset(s.index for s in info.streams if _repacketed(s.codec)))
     show = [
         "-show_entries", "packet=stream_index,pts,dts,duration,size,flags,data_hash",
         "-show_data_hash", "crc32", "-of", "csv=p=0:nk=1", *options,
@@ -49,6 +48,11 @@ def measure(
         errors=errors,
         seconds=tools.clock.monotonic() - started,
     )
+
+
+def _repacketed(codec: str) -> bool:
+    """Whether muxers cut or merge the packets of a codec: PCM, and PGS, whose segments MKV merges."""
+    return codec.startswith("pcm_") or codec == "hdmv_pgs_subtitle"
 
 
 class _Counted:
@@ -138,10 +142,10 @@ class PacketCounter:
     For a packet with side data ffprobe prints the hash on a line of its own, as `,hash`.
     """
 
-    def __init__(self, pcm: frozenset[int] = frozenset()) -> None:
-        """Count packets; `pcm` are the indexes of PCM streams, whose bytes are digested as a whole."""
+    def __init__(self, repacketed: frozenset[int] = frozenset()) -> None:
+        """Count packets; `repacketed` are the indexes of streams whose bytes are digested as a whole."""
         self.tracks: dict[int, _Counted] = {}
-        self._pcm = pcm
+        self._repacketed = repacketed
         self._last, self._last_index, self._last_size = _Counted(), -1, 0
         self._rest = b""
 
@@ -187,7 +191,7 @@ class PacketCounter:
     def _hashed(self, track: _Counted, index: int, hashed: bytes) -> None:
         """Add a packet's hash, as `CRC32:0123abcd`, to the digests of its track."""
         track.digest = crc32(hashed, track.digest)
-        if index in self._pcm:
+        if index in self._repacketed:
             track.content = joined_crc32(track.content, _crc_of(hashed), self._last_size)
 
 

@@ -23,6 +23,7 @@ from hevcq.ffmpeg.inputs import (
     reading,
     strip_name,
 )
+from hevcq.ffmpeg.probe.fields import with_fields_seen
 from hevcq.ffmpeg.probe.midstream import (
     FRAME_ENTRIES,
     midstream_frames,
@@ -88,7 +89,7 @@ def _probed(
     later = midstream_frames(tools, location, info, main, stop) if midstream else []
     if later:
         info = media_info({**probed, "midstream_frames": later})
-    return _with_h264_hdr(tools, location, info, stop)
+    return _with_h264_hdr(tools, location, with_fields_seen(tools, location, info, stop), stop)
 
 
 def _with_structure(location: str, info: MediaInfo) -> MediaInfo:

@@ -114,18 +114,21 @@ def _encoded_frames(pair: TrackPair, frames: int) -> Iterator[str]:
     if frames and made != frames:
         yield f"{made} frames, but {frames} were encoded"
     video = pair.origin.video
-    fields = video is not None and video.interlaced and pair.origin.codec in _PAIRED_FIELDS
+    fields = video is not None and video.marked_interlaced and pair.origin.codec in _PAIRED_FIELDS
     fewest = (source + 1) // 2 if fields else source
-    if not fewest <= made <= source:
-        yield f"{made} frames of {source}"
+    # Deinterlaced to full rate, each field of a frame becomes a frame.
+    times = pair.kept.video.frames_per_frame if pair.kept.video is not None else 1
+    if not fewest * times <= made <= source * times or made % times:
+        promised = f", {times} for each" if times > 1 else ""
+        yield f"{made} frames of {source}{promised}"
 
 
 def _copied(compared: TimingInputs, pair: TrackPair) -> Iterator[str]:
     """Compare a copied track: packets flagged discard may lose the flag or be dropped, no others."""
     if pair.source.content and pair.made.content and not pair.source.discarded:
-        # Muxers cut PCM into packets of their own, so the samples are compared instead.
+        # Muxers cut PCM, and merge PGS, into packets of their own, so the bytes are compared instead.
         if pair.source.content != pair.made.content:
-            yield "its samples are not those of the source"
+            yield "its content is not that of the source"
         return
     total = pair.made.packets + pair.made.discarded
     if not pair.source.packets <= total <= pair.source.packets + pair.source.discarded:

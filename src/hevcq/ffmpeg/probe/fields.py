@@ -1,0 +1,120 @@
+"""Look at the pictures of a video that calls itself interlaced: whether it is, and which field is first.
+
+Cameras, broadcasters and DVDs mark progressive pictures as interlaced, and tapes were copied with
+the wrong field order, so the mark decides nothing; libavfilter's idet over samples does.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+
+from hevcq.domain.media.facts import MediaInfo, Stream
+from hevcq.errors import EncoderFailed, LimitExceeded
+from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, PROBE_LIMITS, FfmpegTools, input_options
+from hevcq.ffmpeg.process.child import run_child
+
+PLACES = 4
+FRAMES_PER_PLACE = 50
+"""Decoded frames at each place: 2 s of 25 per second, about 0.3 s of CPU at 1080i."""
+SHORT_S = 10.0
+"""Seconds below which one place, the beginning, is enough; it is looked at for as many frames."""
+MIN_JUDGED = 12
+"""Frames that idet must have decided on; below it (a still picture) the mark is believed."""
+MAX_COMBED = 0.04
+"""Share of decided frames that may look combed in progressive video: noise and sharp edges."""
+CLEAR_ORDER = 4
+"""One field order must be seen so many times as often as the other to overrule the mark."""
+_SEEN = re.compile(
+    r"Multi frame detection: TFF:\s*(\d+) BFF:\s*(\d+) Progressive:\s*(\d+) Undetermined:\s*(\d+)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldsSeen:
+    """Frames in which idet saw the top or bottom field first, or no fields at all."""
+
+    top_first: int = 0
+    bottom_first: int = 0
+    progressive: int = 0
+
+    @property
+    def is_progressive(self) -> bool:
+        """Whether the pictures are progressive whatever the mark says."""
+        combed = self.top_first + self.bottom_first
+        judged = combed + self.progressive
+        return judged >= MIN_JUDGED and combed <= MAX_COMBED * judged
+
+    @property
+    def order(self) -> str:
+        """The field order that is clearly seen, `tt` or `bb`, or ""."""
+        if max(self.top_first, self.bottom_first) < MIN_JUDGED:
+            return ""
+        if self.top_first >= CLEAR_ORDER * self.bottom_first:
+            return "tt"
+        return "bb" if self.bottom_first >= CLEAR_ORDER * self.top_first else ""
+
+
+def with_fields_seen(
+    tools: FfmpegTools, location: str, info: MediaInfo, stop: threading.Event
+) -> MediaInfo:
+    """Return the facts with what the pictures of each video marked as interlaced show.
+
+    A video that cannot be looked at keeps its mark: damage is left to the pre-flight.
+    """
+    return info.model_copy(
+        update={
+            "streams": tuple(
+                _looked_at(tools, location, info, stream, stop)
+                if stream.video is not None and stream.video.marked_interlaced
+                else stream
+                for stream in info.streams
+            )
+        }
+    )
+
+
+def _looked_at(
+    tools: FfmpegTools, location: str, info: MediaInfo, stream: Stream, stop: threading.Event
+) -> Stream:
+    argv = _command(tools, location, info, stream)
+    try:
+        done = run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+    except (EncoderFailed, LimitExceeded):
+        return stream
+    seen = fields_seen(done.stderr)
+    if stream.video is None:
+        return stream
+    found = {"progressive_pictures": seen.is_progressive, "seen_order": seen.order}
+    return stream.model_copy(update={"video": stream.video.model_copy(update=found)})
+
+
+def fields_seen(lines: tuple[str, ...]) -> FieldsSeen:
+    """Return the sum of idet's results in ffmpeg's lines."""
+    top = bottom = progressive = 0
+    for line in lines:
+        found = _SEEN.search(line)
+        if found:
+            top += int(found[1])
+            bottom += int(found[2])
+            progressive += int(found[3])
+    return FieldsSeen(top, bottom, progressive)
+
+
+def _command(tools: FfmpegTools, location: str, info: MediaInfo, stream: Stream) -> list[str]:
+    length = info.duration_s or 0.0
+    places = PLACES if length >= SHORT_S else 1
+    frames = FRAMES_PER_PLACE * PLACES // places
+    command = [tools.ffmpeg, "-v", "info", "-nostdin", "-nostats", "-hide_banner"]
+    for place in range(places):
+        at = length * (place + 0.5) / places if places > 1 else 0.0
+        seek = ["-noaccurate_seek", "-ss", f"{at:.3f}"] if at else []
+        command += [*seek, *input_options(location)]
+    graph = ";".join(
+        f"[{place}:{stream.index}]trim=end_frame={frames},idet[f{place}]" for place in range(places)
+    )
+    command += ["-filter_complex", graph]
+    for place in range(places):
+        command += ["-map", f"[f{place}]", "-fps_mode", "passthrough", "-f", "null", "-"]
+    return command
