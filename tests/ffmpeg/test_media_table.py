@@ -22,7 +22,7 @@ from support.media_table import (
     DAMAGED,
     ENCODED,
     EXPECTED,
-    OWN_SIZE,
+    PLANNED,
     PROFILES,
     TOO_LONG,
     UNREADABLE,
@@ -120,7 +120,7 @@ def test_each_clip_is_planned_as_the_table_says(name: str) -> None:
     info = probe(name)
 
     assert tuple(_planned(info, recipe) for recipe in PROFILES) == tuple(
-        ENCODED if outcome in {DAMAGED, OWN_SIZE} else outcome for outcome in expected
+        ENCODED if outcome in {DAMAGED, PLANNED} else outcome for outcome in expected
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
 from hevcq.domain.profile import PictureMetric
-from hevcq.ffmpeg.command.codecs import deinterlace_filter, picture_filter
+from hevcq.ffmpeg.command.codecs import picture_filter
 from hevcq.ports.encoder import EncodeRequest
 
 WIDTH, HEIGHT = 16, 9
@@ -64,35 +64,22 @@ def thumbnail_output(stream: int, graph: str, target: str) -> list[str]:
 def source_graph(target: VideoTarget, before: str = "") -> str:
     """Return the filters that turn decoded source pictures into the thumbnails of what is encoded.
 
-    `before` are filters that choose the pictures. A picture that is only scaled is not scaled for
-    this as well: means stay the same, and of the detail only the sixteenth that is looked at is
-    scaled.
+    `before` are filters that choose the pictures. The pictures are scaled as those that are encoded:
+    swscale's means of 1080 lines differ from those of the same picture in 720 by more than an encode.
     """
-    plain_scale = target.scale and not (target.pad_right or target.pad_bottom)
-    if plain_scale:
-        ahead = deinterlace_filter(target) if target.deinterlace else ""
-        tile = f"scale={tile_side(target.width)}:{tile_side(target.height)}:flags=bicubic"
-    else:
-        ahead, tile = picture_filter(target), ""
-    return _graph([word for word in (before, ahead) if word], tile)
+    return _graph([word for word in (before, picture_filter(target)) if word])
 
 
 def output_graph() -> str:
     """Return the filters that turn the rendition's decoded pictures into thumbnails."""
-    return _graph([], "")
+    return _graph([])
 
 
-def tile_side(length: int) -> int:
-    """Return a side of the part whose detail is measured; a multiple of 4 suits every chroma format."""
-    return max(4, length // (4 * _TILES) * 4)
-
-
-def _graph(ahead: list[str], scaled: str) -> str:
+def _graph(ahead: list[str]) -> str:
     side = f"max(4\\,floor({{}}/{4 * _TILES})*4)"
     width, height = side.format("iw"), side.format("ih")
     across, down = f"mod(n\\,{_TILES})*ow", f"mod(floor(n/{_TILES})\\,{_TILES})*oh"
     tile = [f"crop={width}:{height}:{across}:{down}"]
-    tile += [word for word in (scaled,) if word]
     tile += ["format=yuv444p", "extractplanes=y", "split[t][s]"]
     halved = f"scale=iw/2:ih/2:flags=bicubic:{_FULL}"
     return ";".join(

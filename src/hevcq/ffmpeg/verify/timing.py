@@ -5,8 +5,9 @@ Headers are not used: a truncated file keeps the duration in its header.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from fractions import Fraction
 from math import lcm
 
@@ -158,6 +159,8 @@ def frame_time_problems(pair: TrackPair) -> Iterator[str]:
     if pair.kept.kind is not StreamKind.VIDEO or not before or not after:
         return
     tick, made_tick = pair.origin.tick, pair.made_tick
+    if pair.kept.video is not None and pair.kept.video.field_rate:
+        before, tick = field_times(before, len(after)), tick / 2
     # One scale for both, so that the comparison is of whole numbers.
     scale = lcm(tick.denominator, made_tick.denominator)
     step, made_step = int(tick * scale), int(made_tick * scale)
@@ -174,6 +177,20 @@ def frame_time_problems(pair: TrackPair) -> Iterator[str]:
         if abs(late) > allowed:
             yield f"frame {frame} is shown {late / scale:+.4f} s off"
             return
+
+
+def field_times(frames: Sequence[int], shown: int) -> list[int]:
+    """Return the times of the fields of frames in half ticks, given how many frames are `shown`.
+
+    The second field of a frame is shown midway to the next frame. Where each field was stored in its
+    own packet, `frames` are fields already.
+    """
+    times = [2 * time for time in frames]
+    if shown == len(frames):
+        return times
+    after = 2 * times[-1] - times[-2] if len(times) > 1 else times[-1]
+    midway = [(one + other) // 2 for one, other in pairwise([*times, after])]
+    return sorted({*times, *midway})
 
 
 def _offset(pair: TrackPair, shift: float) -> Iterator[str]:
