@@ -89,7 +89,9 @@ def _probed(
     later = midstream_frames(tools, location, info, main, stop) if midstream else []
     if later:
         info = media_info({**probed, "midstream_frames": later})
-    return _with_h264_hdr(tools, location, with_fields_seen(tools, location, info, stop), stop)
+    if midstream:
+        info = with_fields_seen(tools, location, info, stop)
+    return _with_h264_hdr(tools, location, info, stop)
 
 
 def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
