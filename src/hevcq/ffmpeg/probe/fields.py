@@ -12,7 +12,13 @@ from dataclasses import dataclass
 
 from hevcq.domain.media.facts import MediaInfo, Stream
 from hevcq.errors import EncoderFailed, LimitExceeded
-from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, PROBE_LIMITS, FfmpegTools, input_options
+from hevcq.ffmpeg.inputs import (
+    PROBE_DEADLINE_S,
+    PROBE_LIMITS,
+    FfmpegTools,
+    input_options,
+    reading,
+)
 from hevcq.ffmpeg.process.child import run_child
 
 PLACES = 4
@@ -80,7 +86,8 @@ def _looked_at(
 ) -> Stream:
     argv = _command(tools, location, info, stream)
     try:
-        done = run_child(argv, stop=stop, limits=PROBE_LIMITS, deadline_s=PROBE_DEADLINE_S)
+        limits = reading(PROBE_LIMITS, tools, location)
+        done = run_child(argv, stop=stop, limits=limits, deadline_s=PROBE_DEADLINE_S)
     except (EncoderFailed, LimitExceeded):
         return stream
     seen = fields_seen(done.stderr)

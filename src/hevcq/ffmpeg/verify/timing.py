@@ -179,18 +179,18 @@ def frame_time_problems(pair: TrackPair) -> Iterator[str]:
             return
 
 
-def field_times(frames: Sequence[int], shown: int) -> list[int]:
+def field_times(frames: Sequence[int], shown: int) -> tuple[int, ...]:
     """Return the times of the fields of frames in half ticks, given how many frames are `shown`.
 
     The second field of a frame is shown midway to the next frame. Where each field was stored in its
     own packet, `frames` are fields already.
     """
-    times = [2 * time for time in frames]
+    times = tuple(2 * time for time in frames)
     if shown == len(frames):
         return times
     after = 2 * times[-1] - times[-2] if len(times) > 1 else times[-1]
     midway = [(one + other) // 2 for one, other in pairwise([*times, after])]
-    return sorted({*times, *midway})
+    return tuple(sorted({*times, *midway}))
 
 
 def _offset(pair: TrackPair, shift: float) -> Iterator[str]:
