@@ -358,9 +358,10 @@ def test_no_error_of_the_system_is_shown_raw(hevcq, tmp_path: Path, arguments, s
     assert "Errno" not in ran.out + ran.err
 
 
-@pytest.mark.parametrize("name", sorted(root.COMMANDS))
-def test_help_names_what_to_type_and_no_types(hevcq, name: str):
-    text = hevcq(name, "--help").out
+@pytest.mark.parametrize("name", ["", *sorted(root.COMMANDS)])
+def test_help_names_what_to_type_and_no_types(hevcq, monkeypatch, name: str):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = hevcq(*([name] if name else []), "--help").out
 
     noise = r"\[\[|\.\.\.\.|list\[|<(?!stem|profile|ext)\w+>|\[\w*[<>]=?|[a-z,]\.\.\.$"
     assert not re.search(noise, text, re.MULTILINE), text

@@ -52,7 +52,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "originals": Command(
         "hevcq.cli.library.originals:app",
-        "List the originals that replacements keep, and free their space.",
+        "List kept originals, and free their space.",
     ),
     "profiles": Command(
         "hevcq.cli.setup.profiles:app", "List, show, copy and validate encoding profiles."

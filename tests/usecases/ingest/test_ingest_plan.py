@@ -164,7 +164,7 @@ def test_what_is_in_place_elsewhere_is_not_told_as_done_where_it_is_wanted(
 
     assert item.disposition is Disposition.REFUSE
     assert "at /videos/a.hevc.mp4, as an earlier command asked" in item.reason
-    assert "`hevcq reprocess`" in item.reason
+    assert "`hevcq reprocess /videos/a.mp4`" in item.reason
 
 
 @pytest.mark.parametrize(

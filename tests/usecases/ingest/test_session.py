@@ -360,6 +360,18 @@ def test_a_long_table_leaves_out_what_nothing_was_done_for() -> None:
     assert report.total(IngestSummary([*skipped, failed])) == "100 skipped, 1 failed."
 
 
+def test_of_a_thousand_problems_a_terminal_shows_some_and_a_file_all() -> None:
+    failed = [
+        IngestResult(Path(f"/f/{n}.mp4"), "hevc", IngestOutcome.FAILED, reason="damaged")
+        for n in range(1000)
+    ]
+
+    lines = list(report.table(failed, 80, every=False))
+
+    assert (len(lines), lines[-1]) == (42, "… and 960 more (--verbose lists all)")
+    assert len(list(report.table(failed, None, every=False))) == 1001
+
+
 def test_a_larger_rendition_saves_nothing_and_costs_the_sum_nothing() -> None:
     made = {"outcome": IngestOutcome.PLACED, "mode": Mode.REPLACE}
     larger = IngestResult(Path("/f/a.mp4"), "720p", size=10, output_size=30, **made)

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from hevcq.usecases.placement.originals import Freed, KeptOriginal
 
 app = typer.Typer(
-    help="List the originals that replacements keep, and free their space.",
+    help="List kept originals, and free their space.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PATH]...", help="Only videos at or below these (default: all)."),
+    typer.Argument(metavar="PATH", help="Only videos at or below these (default: all)."),
 ]
 
 

@@ -50,12 +50,17 @@ def table(results: Sequence[IngestResult], width: int | None, *, every: bool) ->
         ordered = [result for result in ordered if result.outcome is not IngestOutcome.SKIPPED]
         if len(ordered) > MOST_ROWS:
             ordered = [result for result in ordered if result.outcome not in FINE]
+    # A file or a mail keeps every problem; a terminal would scroll the first ones away.
+    hidden = 0 if every or width is None else max(0, len(ordered) - MOST_ROWS)
+    ordered = ordered[: len(ordered) - hidden]
     if ordered:
         several = len({result.profile for result in results if result.profile}) > 1
         profile = ("profile",) if several else ()
         columns = ("file", *profile, "result", "before", "after", "saved", "took", "note")
         rows = [_row(result, top, several=several) for result in ordered]
         yield from fit(columns, rows, width)
+    if hidden:
+        yield f"… and {hidden:,} more (--verbose lists all)"
     if skipped and not every:
         yield from skips([result.reason for result in skipped])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -181,8 +182,8 @@ def _from_done(item: Item, known: Known, job: JobRecord, where: Destination) -> 
     elif not where.has(placement.mode, placement.target):
         # The request is not fulfilled, so it must not look done.
         reason = (
-            f"Its rendition is at {place}, as an earlier command asked; run `hevcq reprocess`, then this"
-            " command again to get it in the new place."
+            f"Its rendition is at {place}, as an earlier command asked; to have it here, run"
+            f" `hevcq reprocess {shlex.quote(printable(item.path))}` and this command again."
         )
         return replace(item, disposition=Disposition.REFUSE, reason=reason)
     else:
