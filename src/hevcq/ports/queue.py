@@ -127,6 +127,12 @@ class Queue(ABC):
         Returns early once `stop` is set, with the deliveries received so far.
         """
 
+    def prefer(self, job_id: str) -> None:  # noqa: B027 - a hint, not a duty
+        """Let this process receive the job's tasks before those of jobs that nobody here waits for.
+
+        A backend that cannot choose ignores it.
+        """
+
     def listen(self, wake: Callable[[], None]) -> None:  # noqa: B027 - a hint, not a duty
         """Register `wake`, to be called whenever a message may have become ready.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener, OnEvent
@@ -40,6 +40,8 @@ LOCAL_POLL_S = 1.0
 """Longest time in seconds between reads of this machine's ledger."""
 FLEET_POLL_S = 3.0
 """Seconds between reads of a fleet's ledger: each costs read units, and jobs take minutes."""
+SAID_AFTER_S = 1.0
+"""Seconds after which an ingest says that it waits for an encode of another folder."""
 STOP_POLL_S = 0.1
 """Seconds between checks of stopping workers, so that a second signal acts at once."""
 NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
@@ -231,7 +233,7 @@ class IngestApplication:
             if asked:
                 self._say_stop()
         finally:  # also if emitting fails, work returns to its queue
-            error = self._stop()
+            error = self._stop(asked=asked)
         if not self._request.no_wait and not self._signals.insisted.is_set():
             # Jobs finished within the grace are still placed, unless a second signal came.
             self._session.tracker.step(self._signals.insisted)
@@ -239,13 +241,15 @@ class IngestApplication:
         if error is not None:
             raise error
 
-    def _stop(self) -> BaseException | None:
+    def _stop(self, *, asked: bool) -> BaseException | None:
         self._signals.asked.set()
         if self._changes is not None:
             self._changes.stop()
         self._session.uploader.join()
         if self._workers is None:
             return None
+        if not asked and not self._session.open:
+            self._workers.finish(self._signals.insisted, self._wake, self._say_waiting)
         return self._workers.stop(self._signals.insisted, self._wake)
 
     def _worker_event(self, event: JobEvent) -> None:
@@ -255,6 +259,21 @@ class IngestApplication:
                 self._session.tracker.note(event.job_id, event.progress)
         else:
             self._wake.set()
+
+    def _say_waiting(self) -> None:
+        words = "Done here. An encode of another folder is finishing; Ctrl-C stops it."
+        now = self._app.clock.now()
+        self._emit(IngestEvent(event=EventName.STOPPING, at=now, reason=words))
+
+    def others_queued(self) -> int:
+        """Return how many tasks of other folders are left in the queues of these profiles.
+
+        Always 0 for a fleet, and while jobs of this ingest are left too.
+        """
+        if not self._embedded or self._request.no_wait or not self.summary.settled:
+            return 0
+        depths = [self._app.backend.queues[profile.name].depth() for profile in self._profiles]
+        return sum(depth.ready + depth.delayed for depth in depths)
 
     def _say_stop(self) -> None:
         grace = self._app.settings.stop_grace_s
@@ -280,6 +299,24 @@ class LocalWorkers:
         """Step every slot once; return whether they go on."""
         self._pool.step()
         return self._pool.error is None and not self._pool.stopped
+
+    def finish(
+        self, insisted: threading.Event, wake: threading.Event, say: Callable[[], None]
+    ) -> None:
+        """Let running encodes end, those of other folders; begin nothing. Return early if `insisted`.
+
+        `say` is called once if that takes long.
+        """
+        pool, said = self._pool, False
+        pool.drain()
+        since = self._clock.monotonic()
+        while not pool.stopped and not insisted.is_set():
+            pool.step()
+            if not said and self._clock.monotonic() - since > SAID_AFTER_S:
+                said = True
+                say()
+            self._clock.wait(wake, STOP_POLL_S)
+            wake.clear()
 
     def stop(self, insisted: threading.Event, wake: threading.Event) -> BaseException | None:
         """Let running encodes end within the grace, or at once when `insisted`.

@@ -29,6 +29,8 @@ EXPIRED_MESSAGES_CHECK_S = 900.0
 moment, so it is rare; an ingest that waits for a job checks more often."""
 ORIGINALS_EVERY_S = 3600.0
 """Seconds between a worker's checks for kept originals whose retention ended."""
+ORIGINALS_FIRST_S = 60.0
+"""Seconds until the first such check: an ingest has just done it, and a short run needs none."""
 DRAIN_POLL_S = 0.25
 """Seconds between a draining pool's checks of its queues."""
 
@@ -157,7 +159,15 @@ def watchers(app: App) -> list[Watcher]:
         from hevcq.worker.monitoring.periodic import Periodic
 
         free = partial(free_due, app.library_ports)
-        found.append(Periodic("hevcq-originals", free, app.clock, ORIGINALS_EVERY_S))
+        found.append(
+            Periodic(
+                "hevcq-originals",
+                free,
+                app.clock,
+                ORIGINALS_EVERY_S,
+                first_s=ORIGINALS_FIRST_S,
+            )
+        )
     agent_uri = os.environ.get("ECS_AGENT_URI", "")
     if agent_uri:
         found += _scale_in_guard(agent_uri, app.clock)

@@ -136,6 +136,14 @@ class WorkerPool:
             return signals.asked
         return threading.Event() if signals.insisted.is_set() else signals.insisted
 
+    def drain(self) -> None:
+        """Stop receiving, and let running jobs end, however long they take; `ask` may follow."""
+        self._stop.set()
+        for worker in self.workers:
+            worker.wake()
+        if self._receivers is not None:
+            self._receivers.wake()
+
     def ask(self) -> None:
         """Stop receiving, and let running jobs end within the grace period."""
         if self._asked_at is None:

@@ -306,3 +306,11 @@ def test_a_chunks_message_that_was_one_too_many_buries_nothing(opener, clock, ca
     give_up(backend, clock)
 
     assert backend.ledger.get(job).state is JobState.SPLIT
+
+
+def test_a_job_that_this_process_waits_for_goes_before_what_others_left(queue: Queue) -> None:
+    send(queue, "1", "2", "MINE", "3", "TOO")
+    for wanted in ("MINE", "TOO"):
+        queue.prefer(task(wanted).job_id)
+
+    assert order(queue) == ["MINE", "TOO", "1", "2", "3"]

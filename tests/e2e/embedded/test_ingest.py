@@ -260,6 +260,30 @@ def test_no_wait_queues_a_worker_encodes_and_skip_upload_collects(farm: Farm) ->
     assert len(list(farm.media.glob("*.hevc.mp4"))) == 2
 
 
+def test_an_ingest_begins_with_its_own_videos_and_throws_no_encode_of_another_away(
+    farm: Farm,
+) -> None:
+    for name in ("left/1.mp4", "left/2.mp4", "left/3.mp4", "mine/a.mp4"):
+        farm.clip(name)
+    assert farm.run("ingest", farm.media / "left", "--no-wait").code == 0
+
+    ran = farm.run("ingest", farm.media / "mine", "--workers", "1")
+
+    assert ran.code == 0, ran.err
+    jobs = farm.run("status", farm.media, "--json").events
+    states = {str(job["source"]["key"]).rpartition("/")[2]: job for job in jobs}
+    assert states["a.mp4"]["state"] == "done"
+    others = [states[f"{number}.mp4"] for number in (1, 2, 3)]
+    assert all(job["started_at"] is None or job["state"] == "done" for job in others)
+    queued = sum(job["state"] == "queued" for job in others)
+    assert queued >= 2
+    assert f"{queued} tasks of other folders left in the queue" in ran.err
+    assert (
+        min((job["started_at"] for job in others if job["started_at"]), default=float("inf"))
+        > states["a.mp4"]["started_at"]
+    )
+
+
 def test_collect_places_what_is_finished_and_waits_for_nothing(farm: Farm) -> None:
     farm.clip("a.mp4")
     farm.ingest("--no-wait")

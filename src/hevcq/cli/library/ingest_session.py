@@ -50,6 +50,10 @@ def run_shown(app: App, options: Options) -> ExitCode:
             print_result(app, ingest.summary, options, display, began, error)
             raise
     code = print_result(app, ingest.summary, options, display, began)
+    left = ingest.others_queued()
+    if left:
+        videos = "1 task" if left == 1 else f"{left:,} tasks"
+        say(options, f"{videos} of other folders left in the queue; `hevcq worker` does them.")
     if options.skip_upload:
         ingest.require_profiles()
     return code

@@ -66,6 +66,9 @@ class Enqueuer:
         self._unchanged(items[0])
         with placement_lock(self._ports.data_dir):
             self._note(items, source)
+            for item in items:
+                if item.profile is not None:
+                    self._prefer(job_id(source, item.profile.name), item.profile.name)
             jobs = self._publish(items, source)
         return [Queued(replace(item, job_id=job.job_id), job) for item, job in jobs]
 
@@ -76,10 +79,17 @@ class Enqueuer:
             if job is None:
                 return None
             self._note([item], job.source)
+        self._prefer(job.job_id, job.profile)
         task_publisher = self._ports.backend.task_publisher
         if task_publisher.message_expired(job):
             task_publisher.requeue(job, who="hevcq ingest", why="its message expired")
         return Queued(item, job)
+
+    def _prefer(self, name: str, profile: str) -> None:
+        """Let the workers of this process begin with the job, before what other folders left."""
+        queue = self._ports.backend.queues.get(profile)
+        if queue is not None:
+            queue.prefer(name)
 
     def _note(self, items: Sequence[Item], source: Source) -> None:
         notes = [self._placement(item, source) for item in items]

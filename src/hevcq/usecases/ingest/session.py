@@ -200,6 +200,11 @@ class Ingest:
         self.uploader.raise_error()
         self._space.step()
         self.tracker.step(stop)
+        return self.open
+
+    @property
+    def open(self) -> bool:
+        """Whether a file is being queued or a job has not ended."""
         return self.uploader.busy or self.tracker.open > 0
 
     def finish(self, *, interrupted: bool, queued: bool = False) -> None:

@@ -107,6 +107,12 @@ class IngestSummary:
         return sum(result.saved for result in self.replaced)
 
     @property
+    def settled(self) -> bool:
+        """Whether no job was left open."""
+        left = {IngestOutcome.OPEN, IngestOutcome.QUEUED}
+        return not any(result.outcome in left for result in self.results)
+
+    @property
     def all_good(self) -> bool:
         """Whether nothing failed, was refused, or is still open."""
         return all(result.outcome in GOOD for result in self.results)

@@ -57,16 +57,25 @@ class Background:
 
 
 class Periodic:
-    """Run an action every `every_s` seconds in a thread of its own; a watcher."""
+    """Run an action every `every_s` seconds in a thread of its own, first after `first_s`; a watcher."""
 
     def __init__(
-        self, name: str, action: Callable[[], object], clock: Clock, every_s: float
+        self,
+        name: str,
+        action: Callable[[], object],
+        clock: Clock,
+        every_s: float,
+        *,
+        first_s: float = 0.0,
     ) -> None:
-        self._action, self._every_s = action, every_s
+        self._action, self._every_s, self._first_s = action, every_s, first_s
         self._closed, self._started = False, False
         self._thread = Background(name, self._once, clock)
 
     def _once(self) -> float:
+        if self._first_s > 0:
+            wait_s, self._first_s = self._first_s, 0.0
+            return wait_s
         if not self._closed:
             self._action()
         return self._every_s

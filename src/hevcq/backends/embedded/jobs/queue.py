@@ -78,6 +78,12 @@ class SqliteQueue(Queue):
         self._condition = threading.Condition()
         self._notifications = 0
         self._listeners: list[Callable[[], None]] = []
+        self._preferred: set[str] = set()
+
+    def prefer(self, job_id: str) -> None:
+        """Remember the job; see `message_table.claim`."""
+        with self._condition:
+            self._preferred.add(job_id)
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Register a `wake` callback for when messages may be ready, for slots with several queues."""
@@ -147,19 +153,16 @@ class SqliteQueue(Queue):
 
     def _claim(self, limit: int) -> list[Delivery]:
         found: list[Delivery] = []
+        with self._condition:
+            preferred = frozenset(self._preferred)
 
         def work(connection: sqlite3.Connection) -> list[ClaimedMessage]:
             now = self._clock.now()
             kept: list[ClaimedMessage] = []
             while len(kept) < limit:
-                taken = message_table.claim(
-                    connection,
-                    self.name,
-                    limit - len(kept),
-                    owner=self._owner,
-                    now=now,
-                    until=now + self._config.visibility_s,
-                )
+                order = message_table.Order(self.name, limit - len(kept), self._owner, preferred)
+                until = now + self._config.visibility_s
+                taken = message_table.claim(connection, order, now=now, until=until)
                 if not taken:
                     break
                 for one in taken:
