@@ -6,6 +6,7 @@ T ?=
 
 MEDIA ?=
 LIVES ?= 1000000
+JOBS ?= 1000000
 CHAOS_SECONDS ?= 28800
 MINUTES ?= 120
 REAL_MINUTES ?= 60
@@ -30,7 +31,7 @@ DATA ?=
 CONFIRM ?=
 BASE_IMAGE ?= python:3.11.11-slim-bookworm
 
-.PHONY: help screenshot setup install clean lint format test coverage bench fidelity long chaos soak build full-build plan apply destroy demo demo-aws checkov
+.PHONY: help screenshot setup install clean lint format test coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-aws checkov
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -92,6 +93,9 @@ demo: setup  ## the main job on a few clips, or on MEDIA=folder; originals are n
 
 demo-aws: setup  ## the farm on AWS on an emulator: three workers, a few clips; needs no account
 	bash scripts/demo_aws.sh "$(BIN)" "$(MEDIA)"
+
+scale: setup  ## a million uploads in virtual time against the limits of AWS (JOBS=); needs terraform
+	$(BIN)/python -m benchmarks.scale $(JOBS)
 
 bench: setup  ## ratios against bare ffmpeg and against the floor, as a table and as JSON
 	$(BIN)/python -m benchmarks $(T)
