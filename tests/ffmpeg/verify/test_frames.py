@@ -184,8 +184,9 @@ def moving(tmp_path_factory) -> Pair:
     return encoded(make_source(folder, "moving.mkv", picture=picture, extra=("-t", "2")), folder)
 
 
-DROPPED = "select=not(eq(n\\,10)),setpts=N/25/TB,loop=loop=1:size=1:start=40,setpts=N/25/TB"
-DOUBLED = "select=not(eq(n\\,10)),setpts=N/25/TB,loop=loop=1:size=1:start=10,setpts=N/25/TB"
+# The times stay as they are: each frame shows the source's frame of that number.
+DROPPED = "shuffleframes=" + " ".join(str(n + (10 <= n < 40)) for n in range(50))
+DOUBLED = "shuffleframes=" + " ".join(str(n - (n == 10)) for n in range(50))
 CRAFTED = {
     "a black tail": "drawbox=c=black:t=fill:enable=gt(n\\,44)",
     "grey": "hue=s=0",

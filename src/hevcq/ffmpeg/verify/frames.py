@@ -60,7 +60,8 @@ MAX_JUDGED_CRF = 32.0
 """Above this rate factor encoders give up detail as a blur does."""
 SEGMENT_FRAMES = 96
 """Frames whose colours are fitted together."""
-FIT_EVERY = 6
+FIT_EVERY, MIN_FITTED = 6, 4
+"""Of so many frames one is fitted, and fewer than four prove nothing."""
 TOP_CELLS = 7
 """Cells of a frame, those with most detail in the source, whose detail is added up."""
 
@@ -282,7 +283,7 @@ def _segment_problems(part: _Segment, slack: float) -> Iterator[str]:
         yield f"luma is {luma:.1f} steps off"
     if max(blue, red) > MAX_CHROMA + slack:
         yield f"colours are {max(blue, red):.1f} steps off"
-    if not part.fitted:
+    if part.fitted < MIN_FITTED * CELLS:
         return
     mean = [[value / part.fitted for value in row] for row in part.products]
     fits = [
@@ -291,7 +292,7 @@ def _segment_problems(part: _Segment, slack: float) -> Iterator[str]:
     ]
     offset, gain = fits[0][0], fits[0][1]
     level = math.sqrt(max(0.0, offset**2 + 2 * offset * gain * mean[0][1] + gain**2 * mean[1][1]))
-    if level > MAX_LEVEL:
+    if level > MAX_LEVEL + slack / 2:
         yield f"brightness is {level:.1f} steps off"
     by_chroma = _explained(mean, fits[0])
     strength = math.hypot(fits[0][2], fits[0][3])

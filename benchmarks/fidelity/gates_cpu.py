@@ -1,0 +1,100 @@
+"""The CPU of everything that is not the encode, as a share of a bare encode by the same command."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from benchmarks.fidelity.damages import ffmpeg
+from benchmarks.fidelity.trial import ENCODER, MOST_S, Figure, recipe
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.ffmpeg.command.build import encode_command
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.util.clock import SystemClock
+
+CASES = (
+    ("1080p medium, 60 s by extrapolation", "1920x1080", "medium", 0.08),
+    ("6 s of 360p veryfast", "640x360", "veryfast", 0.25),
+)
+"""What is encoded, how large, by which preset, and the largest share of CPU for the gates."""
+PICTURE = "testsrc2=size={size}:rate=25:duration={seconds},noise=alls=6:allf=t"
+LONG_S, SHORT_S, SAID_S = 4, 2, 60
+"""Seconds of the large clips: two lengths tell the cost of a second from that of a start."""
+FIXED_GOAL_S = 0.15
+
+
+def cpu_s() -> float:
+    """Return the CPU seconds of this process and its ended children."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + used.ru_utime + used.ru_stime
+
+
+def spent(folder: Path, size: str, seconds: int, preset: str) -> tuple[float, float]:
+    """Return the CPU seconds of a bare encode, and those of a whole job without it."""
+    source = folder / f"{size}-{seconds}.mp4"
+    graph = PICTURE.format(size=size, seconds=seconds)
+    sound = ("-f", "lavfi", "-i", f"sine=duration={seconds}")
+    ffmpeg(
+        "-f", "lavfi", "-i", graph, *sound, "-c:v", "libx264", "-preset", "superfast", "-crf", 16,
+        "-pix_fmt", "yuv420p", "-c:a", "aac", source,
+    )  # fmt: skip
+    stop, profile = threading.Event(), recipe("hevc", video={"preset": preset})
+    before = cpu_s()
+    info = ENCODER.probe(str(source), stop=stop)
+    plan = make_plan(profile, info)
+    if not isinstance(plan, EncodePlan):
+        raise TypeError(f"{source.name} is not encoded: {plan.detail}")
+    measured = ENCODER.preflight(str(source), info, profile, stop=stop)
+    request = EncodeRequest(
+        profile=profile, plan=plan, info=info, location=str(source), output=folder / f"{size}-{seconds}-made.mp4",
+        duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=MOST_S,
+    )  # fmt: skip
+    report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
+    gates = ENCODER.verify(
+        VerifyRequest(
+            profile=profile, plan=plan, location=str(source), info=info, measured=measured,
+            source_size=request.source_size, output=request.output, report=report, max_seconds=MOST_S,
+        ),
+        on_progress=lambda _: None,
+        stop=stop,
+    )  # fmt: skip
+    job = cpu_s() - before
+    if len(gates) < 8:
+        raise RuntimeError(f"{source.name}: {gates[-1].detail}")
+    request.output.unlink()
+    tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
+    before = cpu_s()
+    command = encode_command(tools, request)
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    bare = cpu_s() - before
+    return bare, job - bare
+
+
+def figure(folder: Path, words: tuple[str, ...] = ()) -> Figure:
+    """Print the shares of both cases and the fixed cost of a job; words choose clips of other figures."""
+    if words:
+        return Figure("CPU of the gates", "not measured for chosen clips", "", met=True)
+    shares, fixed = [], 0.0
+    for name, size, preset, goal in CASES:
+        if "extrapolation" in name:
+            (short, gates_short), (long, gates_long) = (
+                spent(folder, size, seconds, preset) for seconds in (SHORT_S, LONG_S)
+            )
+            rate = (gates_long - gates_short) / (LONG_S - SHORT_S)
+            fixed = gates_short - rate * SHORT_S
+            bare = short + (long - short) / (LONG_S - SHORT_S) * (SAID_S - SHORT_S)
+            share = (fixed + rate * SAID_S) / bare
+        else:
+            bare, gates = spent(folder, size, 6, preset)
+            share = gates / bare
+        shares.append(share <= goal)
+        print(f"{name}: {share:.1%} of {bare:.1f} CPU-s (goal: {goal:.0%})", flush=True)
+    load = os.getloadavg()[0]
+    value = f"{fixed:.2f} CPU-s fixed cost of a job, at a load of {load:.0f}"
+    return Figure("CPU of the gates", value, f"{FIXED_GOAL_S} CPU-s", all(shares))
