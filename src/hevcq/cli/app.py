@@ -100,7 +100,7 @@ class LazyGroup(TyperGroup):
         except BrokenPipeError as error:
             _drop_stdout()
             raise typer.Exit(ExitCode.PIPE) from error
-        except typer.Abort as error:
+        except (typer.Abort, KeyboardInterrupt) as error:
             raise typer.Exit(ExitCode.INTERRUPTED) from error
 
 

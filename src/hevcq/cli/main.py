@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from hevcq.util.process import close_to_others
@@ -18,6 +19,9 @@ def main() -> int:
         return run(sys.argv[1:])
     except KeyboardInterrupt:  # also while the program is still being imported
         return 130  # ExitCode.INTERRUPTED
+    finally:
+        # The exit code is decided: another Ctrl-C while the interpreter ends must not change it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _open_closed_streams() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -149,3 +151,32 @@ def test_a_watch_with_nothing_to_do_says_what_it_does_and_how_it_ends(farm: Farm
 
     assert ran.code == 130
     assert "Stopping." in ran.err.splitlines()
+
+
+def test_a_second_ctrl_c_at_once_ends_with_130(farm: Farm) -> None:
+    farm.clip("a.mp4")
+    child = farm.start("ingest", farm.media, "--json")
+    first_event(child, lambda event: event["event"] == "scan_started")
+    child.send_signal(signal.SIGINT)
+    child.send_signal(signal.SIGINT)
+
+    assert farm.finish(child, timeout=30).code == 130
+
+
+@pytest.mark.parametrize("ending", ["raise KeyboardInterrupt", "return 0"])
+def test_a_ctrl_c_while_the_program_ends_does_not_change_its_exit_code(ending: str) -> None:
+    script = f"""
+import os, signal, sys
+import hevcq.cli.app, hevcq.cli.main
+
+def run(_arguments):
+    {ending}
+
+hevcq.cli.app.run = run
+code = hevcq.cli.main.main()
+os.kill(os.getpid(), signal.SIGINT)
+sys.exit(code)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+
+    assert ended.returncode == (0 if "return" in ending else 130)

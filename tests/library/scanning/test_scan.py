@@ -287,6 +287,23 @@ def test_a_second_survey_of_ten_thousand_files_probes_nothing(tmp_path):
     assert not any(item.fresh for item in second)
 
 
+def test_a_kill_during_a_scan_costs_a_few_seconds_of_probing_and_not_500_files(tmp_path):
+    put(tmp_path, *(f"{number}.mp4" for number in range(8)))
+    clock, inspector = ManualClock(), Inspector()
+    catalog = MemoryCatalog(clock)
+
+    def slow(path: Path) -> MediaInfo:
+        clock.advance(1.0)
+        return inspector(path)
+
+    survey = probe_files(find([tmp_path]), catalog, slow, threads=1, clock=clock)
+    for _ in range(5):
+        next(survey)
+    kept = catalog.cached([tmp_path / f"{number}.mp4" for number in range(8)])
+
+    assert kept
+
+
 def test_only_what_changed_is_probed_again(tmp_path):
     put(tmp_path, "a.mp4", "b.mp4", "c.mp4")
     catalog, inspector = MemoryCatalog(ManualClock()), Inspector()

@@ -161,6 +161,27 @@ def test_a_kill_between_a_replace_and_its_note_is_tidied_by_the_next_run(tmp_pat
     assert second.summary.all_good
 
 
+def test_waiting_for_what_was_queued_keeps_the_place_that_was_asked_for_then(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, where=Destination(Mode.REPLACE, keep_days=7.0))
+    job = bench.queue(bench.video())
+    bench.tracker.leave()
+
+    second = session(bench, where=Destination(Mode.BESIDE))
+    (item,) = second.waiting()
+    second.uploader.submit([[item]])
+    second.uploader.step([item], NEVER)
+    bench.work(job)
+    second.step(NEVER)
+
+    placement = bench.catalog.placement(job.job_id)
+    assert placement is not None
+    assert (placement.mode, placement.keep_days) == (Mode.REPLACE, 7.0)
+    assert placement.state is PlacementState.REPLACED
+    assert second.summary.counts() == {IngestOutcome.PLACED: 1}
+
+
 def test_what_is_skipped_refused_or_no_video_is_told_counted_and_never_queued(
     bench: Bench,
 ) -> None:

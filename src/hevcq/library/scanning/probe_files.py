@@ -21,11 +21,14 @@ from hevcq.errors import (
 from hevcq.library.filesystem import fingerprint_of, same_bytes
 from hevcq.library.scanning.scan import Found, Rejected, RejectionCause, readable
 from hevcq.ports.catalog import Catalog, Fingerprint
+from hevcq.util.clock import Clock, SystemClock
 from hevcq.util.text import printable
 
 BATCH = 500
-"""Files per catalog query and per durable write: well below SQLite's 32,766 variables
-(https://www.sqlite.org/limits.html), and small enough that a kill repeats few probes."""
+"""Files per catalog query: well below SQLite's 32,766 variables
+(https://www.sqlite.org/limits.html)."""
+KEEP_EVERY_S = 2.0
+"""Seconds after which the results of probes are made durable."""
 PROBES_PER_SLOT = 2
 """Files probed at once for each slot of this machine."""
 LASTING = (SourceUnreadable, SourceDamaged, MediaRefused)
@@ -51,11 +54,13 @@ def probe_files(
     *,
     threads: int = 4,
     batch: int = BATCH,
+    clock: Clock | None = None,
 ) -> Iterator[Inspected | Rejected]:
     """Yield each file with its media info, or its rejection, in the order of `found`.
 
     `inspect` probes one path and raises a HevcqError; it is called from `threads` threads, only for
-    bytes that the catalog does not know. Up to `batch` files are looked up and cached together.
+    bytes that the catalog does not know. Up to `batch` files are looked up together; the results are
+    cached every KEEP_EVERY_S seconds, so that a kill costs no more than that.
 
     Raises Interruption or WorkerUnfit from `inspect`, after the results so far are cached; any other
     error rejects only that file.
@@ -63,17 +68,22 @@ def probe_files(
     with ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="probe") as pool:
         waiting = iter(found)
         while chunk := list(itertools.islice(waiting, batch)):
-            yield from _chunk(chunk, catalog, inspect, pool)
+            yield from _chunk(chunk, catalog, inspect, pool, clock or SystemClock())
 
 
 def _chunk(
-    chunk: list[Found | Rejected], catalog: Catalog, inspect: Inspect, pool: ThreadPoolExecutor
+    chunk: list[Found | Rejected],
+    catalog: Catalog,
+    inspect: Inspect,
+    pool: ThreadPoolExecutor,
+    clock: Clock,
 ) -> Iterator[Inspected | Rejected]:
     files = [item for item in chunk if isinstance(item, Found)]
     known = catalog.cached([item.path for item in files]) if files else {}
     unknown = [item for item in files if _recall(item, known) is None]
     futures = {item.path: pool.submit(_look, item, inspect) for item in unknown}
     learnt: list[Learnt] = []
+    due = clock.monotonic() + KEEP_EVERY_S
     try:
         for item in chunk:
             if isinstance(item, Rejected):
@@ -81,6 +91,10 @@ def _chunk(
             elif item.path in futures:
                 result = futures[item.path].result()
                 _remember(item, result, learnt)
+                if learnt and clock.monotonic() >= due:
+                    catalog.cache(learnt)
+                    learnt.clear()
+                    due = clock.monotonic() + KEEP_EVERY_S
                 yield result
             else:
                 yield _recalled(item, known)

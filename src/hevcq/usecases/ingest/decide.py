@@ -77,7 +77,8 @@ class Item:
 
     `size` is in bytes, `cpu` in CPU seconds, `output` in bytes of the rendition. `moved` is the
     placement recorded for it under another path; `placement` is the one to record instead, None if
-    the video is queued as a new one.
+    the video is queued as a new one. Without `moved`, `placement` is the recorded one, which stays:
+    the item comes from it, not from what this command asks for.
     """
 
     path: Path

@@ -99,6 +99,8 @@ class Enqueuer:
         """Return the placement to record, or None if the recorded one stays."""
         if item.target is None or item.profile is None or item.fingerprint is None:
             return None
+        if item.moved is None and item.placement is not None:
+            return None
         name = job_id(source, item.profile.name)
         known = self._ports.catalog.placement(name)
         if known is not None and known.state not in UNPLACED and self._is_done(name):

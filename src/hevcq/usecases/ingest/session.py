@@ -383,6 +383,7 @@ def item_of(placement: Placement, profile: Profile) -> Item:
         fingerprint=placement.fingerprint,
         target=placement.target,
         job_id=placement.job_id,
+        placement=placement,
     )
 
 
