@@ -73,6 +73,10 @@ def run_trial(
     stop = threading.Event()
     try:
         info = ENCODER.probe(str(source), stop=stop)
+        trimmed = ENCODER.trim_recording(str(source), info, folder, stop=stop)
+        if trimmed is not None:  # as the default of policies.ragged_ends
+            source = trimmed.path
+            info = ENCODER.probe(str(source), stop=stop)
         plan = make_plan(profile, info)
         if isinstance(plan, Skip):
             return Trial(f"skip:{plan.reason.value}", plan.detail, info=info)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from hevcq.domain.certificate import Certificate, Gate
 from hevcq.domain.events import EventName
 from hevcq.domain.job import JobState, Task
@@ -35,6 +37,32 @@ def test_a_source_becomes_one_certified_rendition_and_its_message_is_acked(farm)
     assert farm.queue.settled == [("ack", "m1")]
     assert farm.scratch_files() == []
     assert [h.joined for h in farm.heartbeats] == [1]
+
+
+def test_of_a_ragged_recording_the_whole_pictures_are_encoded_and_the_rest_is_said(farm):
+    farm.encoder.trimmed = (b"whole pictures", ("7 pictures left out.",))
+    source = farm.submit()
+
+    assert farm.handle().verdict == Done()
+
+    record = farm.record(source)
+    made = farm.store.content(farm.key(source))
+    assert made == b"rendition " + sha256(b"whole pictures").hexdigest().encode()
+    certificate = Certificate.parse(farm.store.content(record.rendition.certificate_key))
+    assert "7 pictures left out." in certificate.notices
+    assert certificate.source_sha256 != sha256(b"whole pictures").hexdigest()
+    assert farm.scratch_files() == []
+
+
+def test_a_profile_may_refuse_ragged_recordings(farm):
+    farm.encoder.trimmed = (b"whole pictures", ())
+    policies = farm.profile.policies.model_copy(update={"ragged_ends": "refuse"})
+    farm.profile = farm.profile.model_copy(update={"policies": policies})
+    farm.submit()
+
+    farm.handle()
+
+    assert "trim" not in farm.encoder.calls
 
 
 def test_the_display_hears_of_each_step_in_order_with_the_rendition_at_the_end(farm):

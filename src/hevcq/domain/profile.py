@@ -81,6 +81,13 @@ class AudioPolicy(StrEnum):
     ENCODE = "encode"
 
 
+class RaggedEnds(StrEnum):
+    """Trim a recording to its whole pictures, or take it as it is, damage included."""
+
+    TRIM = "trim"
+    REFUSE = "refuse"
+
+
 class Container(StrEnum):
     """The rendition's container; `source` keeps MP4, MOV and Matroska and makes the rest Matroska."""
 
@@ -210,6 +217,11 @@ class Policies(Frozen):
     )
     stereo_3d: LossPolicy = Field(default=LossPolicy.REFUSE, description="stereoscopic sources")
     spherical: LossPolicy = Field(default=LossPolicy.REFUSE, description="360 degree sources")
+    ragged_ends: RaggedEnds = Field(
+        default=RaggedEnds.TRIM,
+        description="a transport stream that begins between key frames or ends inside a picture, as "
+        "recordings do: trim it to whole pictures and say how many were left out, or refuse it as damaged",
+    )
     hidden_media: LossPolicy = Field(
         default=LossPolicy.DROP,
         description="what an edit list of an MP4 or MOV hides, beyond 0.5 s and the one group of "

@@ -35,6 +35,7 @@ from hevcq.ports.encoder import (
     EncodeReport,
     EncodeRequest,
     OnProgress,
+    TrimmedSource,
     VerifyRequest,
 )
 from hevcq.util.clock import Clock
@@ -81,6 +82,16 @@ class FfmpegEncoder(Encoder):
 
         with self._self_testing(stop):
             return probe(self._tools, location, stop)
+
+    def trim_recording(
+        self, location: str, info: MediaInfo, folder: Path, *, stop: threading.Event
+    ) -> TrimmedSource | None:
+        """Write the whole pictures of a recording with ragged ends; see ports.encoder."""
+        if info.format_name != "mpegts":
+            return None
+        from hevcq.ffmpeg.inspect.recording import trim_recording
+
+        return trim_recording(self._tools, location, info, folder, stop)
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
         """Read every packet once and measure each track; see ports.encoder."""

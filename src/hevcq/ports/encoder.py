@@ -105,6 +105,14 @@ class VerifyRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TrimmedSource:
+    """A copy of a recording with its whole pictures only; `notices` say what was left out."""
+
+    path: Path
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """The result of one check of `hevcq doctor` about the encoder."""
 
@@ -146,6 +154,15 @@ class Encoder(ABC):
 
         Called right after a job fails in a way that may be this machine's fault. The default does
         nothing.
+        """
+
+    @abstractmethod
+    def trim_recording(
+        self, location: str, info: MediaInfo, folder: Path, *, stop: threading.Event
+    ) -> TrimmedSource | None:
+        """Write the whole pictures of a recording with ragged ends to `folder`; None for any other.
+
+        Raises DiskFull, or OSError if the source cannot be read.
         """
 
     @abstractmethod

@@ -12,6 +12,7 @@ from hevcq.domain.job import Phase, RenditionRef
 from hevcq.domain.keys import rendition_key
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason
+from hevcq.domain.profile import RaggedEnds
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
 from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
@@ -33,6 +34,8 @@ class _Subject:
     info: MediaInfo
     plan: EncodePlan
     sha256: str
+    is_trimmed: bool = False
+    """Whether `location` is a trimmed copy, which no other worker has: it is not split."""
 
 
 class EncodeJob(Job):
@@ -92,7 +95,24 @@ class EncodeJob(Job):
         if known is not None:
             return Skipped(reason=f"{SkipReason.REMEMBERED.value}: {known.reason}")
         self._lease.check()
-        return self._fulfil(_Subject(path, location, folder, info, plan, sha256))
+        subject = _Subject(path, location, folder, info, plan, sha256)
+        return self._fulfil(self._trimmed(subject))
+
+    def _trimmed(self, subject: _Subject) -> _Subject:
+        """Return the subject with a recording's whole pictures only; the digest stays the source's."""
+        if self._profile.policies.ragged_ends is not RaggedEnds.TRIM:
+            return subject
+        encoder, stop = self._context.encoder, self._lease.stop
+        trimmed = encoder.trim_recording(subject.location, subject.info, subject.folder, stop=stop)
+        if trimmed is None:
+            return subject
+        location = str(trimmed.path)
+        info = encoder.probe(location, stop=stop)
+        plan = self._context.plan(self._profile, info)
+        if not isinstance(plan, EncodePlan):
+            raise MediaRefused(f"{plan.detail} (the recording's whole pictures alone)")
+        noted = plan.noting(*trimmed.notices)
+        return replace(subject, location=location, info=info, plan=noted, is_trimmed=True)
 
     def _fulfil(self, subject: _Subject) -> Made | Done | Skipped | Release:
         key = rendition_key(self._source.key, self._profile.name, subject.plan.extension)
@@ -111,7 +131,7 @@ class EncodeJob(Job):
             subject.location, subject.info, self._profile, stop=self._lease.stop
         )
         subject = replace(subject, plan=subject.plan.noting(*measured.notices))
-        split = self._split_where_it_pays(subject, measured)
+        split = None if subject.is_trimmed else self._split_where_it_pays(subject, measured)
         if split is not None:
             return split
         with self._context.encoding(self.claimed.worker, self._lease.check):

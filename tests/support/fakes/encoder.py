@@ -29,6 +29,7 @@ from hevcq.ports.encoder import (
     EncodeReport,
     EncodeRequest,
     OnProgress,
+    TrimmedSource,
     VerifyRequest,
 )
 from hevcq.ports.store import PROXY_SCHEME
@@ -160,6 +161,7 @@ class FakeEncoder(Encoder):
         self.index = fake_index()
         self.gates = passed()
         self.salt = ""
+        self.trimmed: tuple[bytes, tuple[str, ...]] | None = None
         self.steps = 4
         self._lock = threading.Lock()
 
@@ -190,6 +192,16 @@ class FakeEncoder(Encoder):
         if Path(location).stat().st_size == 0:
             raise SourceUnreadable(f"{location} is empty.")
         return self.info
+
+    def trim_recording(
+        self, location: str, info: MediaInfo, folder: Path, *, stop: threading.Event
+    ) -> TrimmedSource | None:
+        """Write `trimmed`, the bytes and notices of a recording's whole pictures, where a test set it."""
+        self._step("trim", stop)
+        if self.trimmed is None:
+            return None
+        (folder / "recording.ts").write_bytes(self.trimmed[0])
+        return TrimmedSource(folder / "recording.ts", self.trimmed[1])
 
     def measure(self, location: str, info: MediaInfo, *, stop: threading.Event) -> Measurement:
         self._step("measure", stop)

@@ -7,6 +7,7 @@ incomplete packet, and appends a picture without its beginning to the one before
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections import Counter
@@ -21,7 +22,7 @@ PACKET_BYTES = ((0, 188), (4, 192), (0, 204))
 behind (ISO/IEC 13818-1, 2.4.3.2; Blu-ray and AVCHD; ETSI EN 300 429)."""
 PACKETS_READ = 32_768
 _SYNCS_CHECKED = 16
-_SYNC = 0x47
+SYNC = 0x47
 _BEGINS = re.compile(rb"[\x40-\x7f]")
 """The second byte of a packet that starts a payload unit and has no transport error indicator."""
 _START_CODE = b"\x00\x00\x01"
@@ -34,16 +35,24 @@ def transport_damage(location: str, info: MediaInfo, stop: threading.Event) -> s
     """
     if info.format_name != "mpegts" or is_url(location):
         return ""
+    layout = packet_layout(location)
+    if layout is None:
+        return ""
+    first, length = layout
+    if os.stat(location).st_size % length:  # noqa: PTH116 - any bytes a name can hold
+        return "it ends inside a packet, so it was truncated"
+    return _lost_start(_packets(location, first, length, stop))
+
+
+def packet_layout(location: str) -> tuple[int, int] | None:
+    """Return the place of the sync byte in each packet and the packets' length; None for other files."""
     with open(location, "rb") as file:
         head = file.read(_SYNCS_CHECKED * max(length for _, length in PACKET_BYTES))
-        size = file.seek(0, 2)
     for first, length in PACKET_BYTES:
         syncs = head[first::length]
-        if len(syncs) >= _SYNCS_CHECKED and set(syncs[:_SYNCS_CHECKED]) == {_SYNC}:
-            if size % length:
-                return "it ends inside a packet, so it was truncated"
-            return _lost_start(_packets(location, first, length, stop))
-    return ""
+        if len(syncs) >= _SYNCS_CHECKED and set(syncs[:_SYNCS_CHECKED]) == {SYNC}:
+            return first, length
+    return None
 
 
 def _packets(location: str, first: int, length: int, stop: threading.Event) -> Iterator[bytes]:
@@ -79,7 +88,7 @@ def _lost_start(packets: Iterator[bytes]) -> str:
 
 def _begins_with_start_code(packet: bytes) -> bool | None:
     """Whether the unit begins with a start code; None if out of sync, scrambled or without payload."""
-    if len(packet) < 188 or packet[0] != _SYNC or packet[3] & 0xC0 or not packet[3] & 0x10:
+    if len(packet) < 188 or packet[0] != SYNC or packet[3] & 0xC0 or not packet[3] & 0x10:
         return None
     begin = 5 + packet[4] if packet[3] & 0x20 else 4
     head = packet[begin : begin + len(_START_CODE)]

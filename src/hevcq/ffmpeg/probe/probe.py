@@ -89,7 +89,7 @@ def _probed(
     later = midstream_frames(tools, location, info, main, stop) if midstream else []
     if later:
         info = media_info({**probed, "midstream_frames": later})
-    if midstream:
+    if midstream and any(s.video is not None and s.video.marked_interlaced for s in info.streams):
         info = with_fields_seen(tools, location, info, stop)
     return _with_h264_hdr(tools, location, info, stop)
 
