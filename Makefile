@@ -29,21 +29,43 @@ ENGINE ?=
 # For make destroy: keep or delete what the farm holds; its name, to be asked nothing.
 DATA ?=
 CONFIRM ?=
-BASE_IMAGE ?= python:3.11.11-slim-bookworm
+BASE_IMAGE ?= debian:bookworm-slim
+TOOLS := .venv-tools
 
-.PHONY: help screenshot setup install clean lint format test coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-aws checkov
+.PHONY: help screenshot setup install clean lint format test coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-aws checkov lock lowest sbom audit images-check
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
 setup: $(VENV)/.ready  ## make the virtual environment, and install ffmpeg where it is missing
 
-$(VENV)/.ready: pyproject.toml scripts/setup.sh
+$(VENV)/.ready: pyproject.toml requirements/dev.txt scripts/setup.sh
 	bash scripts/setup.sh "$(PY)" "$(VENV)"
 	touch $@
 
 install: setup  ## the same as setup
 	@echo "hevcq is in $(BIN)/hevcq"
+
+lock:  ## renew requirements/*.txt after a change of pyproject.toml (UPGRADE=1 takes the newest versions)
+	bash scripts/lock.sh "$(PY)" "$(TOOLS)"
+
+lowest:  ## the short suite on the lowest versions that pyproject.toml allows
+	bash scripts/lowest.sh "$(PY)" "$(TOOLS)"
+
+$(TOOLS)/.ready: requirements/tools.txt
+	"$(PY)" -m venv "$(TOOLS)"
+	$(TOOLS)/bin/python -m pip install --quiet --require-hashes --requirement requirements/tools.txt
+	touch $@
+
+sbom: $(TOOLS)/.ready  ## a list of all that the wheel needs, as CycloneDX JSON in build/sbom.json
+	mkdir -p build
+	$(TOOLS)/bin/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
+
+audit: $(TOOLS)/.ready  ## known vulnerabilities of what the images contain; asks a service over the network
+	$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements/runtime.txt
+
+images-check: setup  ## build the images with buildah, as root, and let them encode a clip; needs no engine
+	$(BIN)/python scripts/images_check.py $(if $(CHECK_BASE),--base $(CHECK_BASE))
 
 clean:  ## remove what the build and the tests made
 	rm -rf dist build demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/out

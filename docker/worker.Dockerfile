@@ -1,16 +1,29 @@
 # syntax=docker/dockerfile:1
-# A worker: Debian's ffmpeg, hevcq in a virtual environment, no root, no shell in the way of signals.
+# A worker: Debian's Python and ffmpeg, hevcq in a virtual environment, no root, no compiler, no pip,
+# no shell in the way of signals. Packages are those of requirements/, each held to its hash.
 # docker build -f docker/worker.Dockerfile -t hevcq-worker:0.1.0 .
-ARG BASE_IMAGE=python:3.11.11-slim-bookworm
+# To pin the base: --build-arg BASE_IMAGE=debian:bookworm-slim@sha256:... (docs/security.md)
+ARG BASE_IMAGE=debian:bookworm-slim
 
 FROM ${BASE_IMAGE} AS build
 WORKDIR /src
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/hevcq
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv \
+ && rm -rf /var/lib/apt/lists/*
+COPY requirements ./requirements
+RUN python3 -m venv /opt/build \
+ && /opt/build/bin/pip install --require-hashes --requirement requirements/build.txt \
+ && python3 -m venv --without-pip /opt/hevcq \
+ && /opt/build/bin/pip --python /opt/hevcq/bin/python install \
+      --require-hashes --requirement requirements/runtime.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
 COPY workers ./workers
-RUN /opt/hevcq/bin/pip install .
+RUN /opt/build/bin/pip --python /opt/hevcq/bin/python check \
+ && /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /src/wheel . \
+ && /opt/build/bin/pip --python /opt/hevcq/bin/python install --no-deps --no-index /src/wheel/*.whl
 
 FROM ${BASE_IMAGE} AS worker
 ARG VERSION=0.1.0
@@ -18,11 +31,15 @@ LABEL org.opencontainers.image.title="hevcq worker" \
       org.opencontainers.image.description="Takes tasks of one profile's queue, encodes, verifies, publishes" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}"
-SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+# Graphics drivers, which only a window of ffplay would load, and manuals: 200 MB.
 # hadolint ignore=DL3008
-RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ffmpeg util-linux \
- && rm -rf /var/lib/apt/lists/* \
+RUN printf 'path-exclude=%s\n' '/usr/lib/*/dri/*' '/usr/lib/*/libLLVM*' '/usr/lib/*/libz3.so*' \
+      '/usr/share/doc/*' '/usr/share/man/*' '/usr/share/locale/*' > /etc/dpkg/dpkg.cfg.d/hevcq \
+ && apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+      ca-certificates ffmpeg python3 util-linux \
+ && apt-get clean \
+ && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log \
  && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin hevcq \
  && install -d -o hevcq -g hevcq -m 0700 /scratch
 COPY --from=build /opt/hevcq /opt/hevcq

@@ -24,4 +24,6 @@ if ! "$python" -m venv "$venv" 2>/dev/null; then
     exit 1
   }
 fi
-"$venv/bin/python" -m pip install --quiet --editable '.[dev]'
+# Versions and hashes of requirements/dev.txt (make lock renews it); then hevcq itself, editable.
+"$venv/bin/python" -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+"$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
