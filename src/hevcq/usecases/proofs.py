@@ -97,9 +97,9 @@ class Proofs:
         """Remember that `rendition` holds the certified bytes and passed the gates."""
         self._note(rendition, os.lstat(rendition), proof.rendition_sha256, _mark(proof))
 
-    def note_placed(self, rendition: Path, proof: Certificate) -> None:
+    def note_placed(self, rendition: Path, sha256: str) -> None:
         """Remember the digest of a rendition that was just put in place and compared."""
-        self._note(rendition, os.lstat(rendition), proof.rendition_sha256, "")
+        self._note(rendition, os.lstat(rendition), sha256, "")
 
     def digest(self, path: Path) -> str:
         """Return the SHA-256 of a regular file; a file that has not changed is not read again.

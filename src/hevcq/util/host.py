@@ -13,6 +13,8 @@ CGROUP = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 """The control group of this process; outside a container, as under systemd, it is below the
 root."""
+VMSTAT = Path("/proc/vmstat")
+"""Counters of the kernel; its `oom_kill` also counts those within control groups, since Linux 4.13."""
 CORES_PER_SLOT = 2
 """Many encodes with few threads each yield more frames per second in total than few encodes with
 many threads; two threads each measured best (x265 1080p, 16 encodes of 2 threads on 32 cores: 9 %
@@ -112,3 +114,13 @@ def _words(file: Path) -> list[str]:
         return file.read_text(encoding="ascii").split()
     except (OSError, UnicodeDecodeError):
         return []
+
+
+def oom_kills() -> int:
+    """Return how many processes the kernel killed for want of memory since it started; 0 if unknown."""
+    try:
+        lines = VMSTAT.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return 0
+    words = next((line.split() for line in lines if line.startswith("oom_kill ")), [])
+    return int(words[1]) if len(words) == 2 and words[1].isdigit() else 0

@@ -63,8 +63,8 @@ def open_embedded(
     )
     store = FileStore(folder / OBJECTS, database, clock, owner=liveness.owner)
 
-    def free(owner: str) -> None:
-        free_owner(database, owner)
+    def free(owner: str, died_alone: bool) -> None:  # noqa: FBT001 - as Liveness.reap calls it
+        free_owner(database, owner, now=clock.now(), died_alone=died_alone)
         store.sweep(owner)
 
     liveness.reap(free, now=True)
@@ -114,12 +114,22 @@ def open_catalog(
     return SqliteCatalog(Database(path.absolute(), notice=notice), clock)
 
 
-def free_owner(database: Database, owner: str) -> None:
-    """Return a dead process's messages to their queues and end its leases, in one transaction."""
+def free_owner(
+    database: Database, owner: str, *, now: float = 0.0, died_alone: bool = True
+) -> None:
+    """Return a dead process's messages to their queues and end its leases, in one transaction.
+
+    If it died alone, the next claim of each of its jobs counts a crash. Else its jobs were
+    interrupted at `now` (wall seconds), and that receive of their messages does not count.
+    """
 
     def work(connection: sqlite3.Connection) -> None:
-        connection.execute(message_table.FREE_OWNER, (owner,))
-        connection.execute(ledger_sql.FREE_OWNER, {"owner": owner})
+        if died_alone:
+            connection.execute(message_table.FREE_OWNER, (owner,))
+            connection.execute(ledger_sql.FREE_OWNER, {"owner": owner})
+        else:
+            connection.execute(message_table.INTERRUPT_OWNER, (owner,))
+            connection.execute(ledger_sql.INTERRUPT_OWNER, {"owner": owner, "now": now})
 
     database.write(work)
 

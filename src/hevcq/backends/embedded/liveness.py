@@ -2,6 +2,9 @@
 
 A process id proves nothing: ids are reused and differ between containers. A lock held through an
 open file ends exactly when its process does, however it ended.
+
+A process that died while another one lived, or while memory ran out, may have been killed by its job.
+One that ended with all others (kill -9 of the whole program, a restart of the machine) was not.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pathlib import Path
 from hevcq.backends.embedded.errors import file_errors
 from hevcq.util import file_lock
 from hevcq.util.clock import Clock
+from hevcq.util.host import oom_kills
 
 OWNER = re.compile(r"[0-9a-f]{16}(?![0-9a-f])")
 """An owner name starts with 16 hexadecimal digits; callers may append `:<slot>` or the like."""
@@ -33,6 +37,7 @@ class Liveness:
         self._interval_s = interval_s
         self._next_reap = 0.0
         self._reaping = threading.Lock()
+        self._seen_alive: set[str] = set()
         self.owner = secrets.token_hex(8)
         with file_errors("written", folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,7 +45,8 @@ class Liveness:
 
     def _hold(self) -> int:
         descriptor = file_lock.acquire(self._path(self.owner))
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        told = f"{os.getpid()} {self._clock.boot() or '-'} {oom_kills()}\n"
+        os.write(descriptor, told.encode())
         return descriptor
 
     def _path(self, owner: str) -> Path:
@@ -79,12 +85,26 @@ class Liveness:
         """Return the owners whose file is there and unlocked."""
         with file_errors("read", self._folder):
             owners = [path.stem for path in self._folder.iterdir() if path.suffix == SUFFIX]
-            return [owner for owner in owners if self.dead(owner)]
+            dead = [owner for owner in owners if self.dead(owner)]
+            self._seen_alive.update(set(owners) - set(dead) - {self.owner})
+            return dead
 
-    def reap(self, free: Callable[[str], None], *, now: bool = False) -> None:
+    def _died_alone(self, owner: str) -> bool:
+        """Return whether this process saw the owner live and outlived it, or memory ran out meanwhile."""
+        if owner in self._seen_alive:
+            return True
+        try:
+            words = self._path(owner).read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError):
+            return False
+        known = len(words) == 3 and words[1] == (self._clock.boot() or "-") and words[2].isdigit()
+        return known and oom_kills() > int(words[2])
+
+    def reap(self, free: Callable[[str, bool], None], *, now: bool = False) -> None:
         """Call `free` for each dead owner, then forget it; at most every `interval_s` unless `now`.
 
-        If this process dies in between, the owner is found and freed again.
+        `free` is also told whether the owner died alone: then its jobs may have killed it. If this
+        process dies in between, the owner is found and freed again.
         """
         if not now and self._clock.monotonic() < self._next_reap:
             return
@@ -93,7 +113,8 @@ class Liveness:
         try:
             self._next_reap = self._clock.monotonic() + self._interval_s
             for owner in self.dead_owners():
-                free(owner)
+                free(owner, self._died_alone(owner))
+                self._seen_alive.discard(owner)
                 self._path(owner).unlink(missing_ok=True)
         finally:
             self._reaping.release()

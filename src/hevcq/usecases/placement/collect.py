@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,6 +93,10 @@ class Collector:
             return self._failed(placement, ref, error)
         self._record(placement, ref, done)
         self._tidy(ref)
+        # Last: deleting the store's own link of the file changes the file's change time.
+        if done.mode is not Mode.REPLACE:
+            with suppress(OSError):
+                self._proofs.note_placed(done.target, ref.sha256)
         self.mark_source_finished(job.source)
         return done
 
@@ -142,8 +147,6 @@ class Collector:
         self._require_same_source(placement)
         self._clear_older(placement, ref, fs)
         placed = place(rendition, fetch, fs, check)
-        with library_errors(placed.target):
-            proofs.note_placed(placed.target, proof)
         return Collected(
             target=placed.target,
             size=ref.size,

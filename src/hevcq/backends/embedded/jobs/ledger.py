@@ -75,13 +75,25 @@ WHERE job_id = ? AND parent = '' AND state IN ('queued', 'running', 'split')"""
 HISTORY = """INSERT INTO reopened (job_id, at, who, why, was, reason)
 SELECT job_id, :now, :who, :why, state, reason FROM job
 WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
-REOPEN = """UPDATE job SET state = 'queued', failures = 0, crashes = 0, doubts = 0,
+REOPEN = """UPDATE job SET state = 'queued', failures = 0, crashes = 0, doubts = 0, place = '',
+interruptions = 0,
 reason = 'reopened by ' || :who || ': ' || :why,
 failure_class = NULL, rendition_key = NULL, rendition_size = NULL, rendition_sha256 = NULL,
 split = NULL, whole = '', certificate_key = NULL, cpu_s = NULL, started_at = NULL, finished_at = NULL, updated_at = :now
 WHERE job_id = :job_id AND state IN ('done', 'skipped', 'dead')"""
 FREE_OWNER = """UPDATE job SET lease_until = 0 WHERE state = 'running'
 AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';')"""
+MOST_INTERRUPTIONS = 200
+"""Interruptions from which on each counts as a crash: a job that ends the program each time would else
+be tried for ever."""
+# Of all numbers in the assignments SQLite takes the old values.
+INTERRUPT_OWNER = f"""UPDATE job SET state = 'queued', owner = '', lease_until = 0,
+crashes = crashes + (interruptions >= {MOST_INTERRUPTIONS}
+OR (IFNULL(percent, 0) >= 1 AND place = phase || ' ' || CAST(percent AS INTEGER))),
+place = CASE WHEN IFNULL(percent, 0) >= 1 THEN phase || ' ' || CAST(percent AS INTEGER) ELSE place END,
+interruptions = interruptions + 1, phase = NULL, failure_class = NULL, updated_at = :now,
+reason = 'Interrupted: hevcq or the machine ended while this ran.' WHERE state = 'running'
+AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';')"""  # noqa: S608 - constants
 HELD_BY = """SELECT 1 FROM job WHERE state = 'running'
 AND (owner = :owner OR owner >= :owner || ':' AND owner < :owner || ';') LIMIT 1"""
 HAS_LETTER = "SELECT 1 FROM dead_letter WHERE job_id = ? LIMIT 1"

@@ -49,6 +49,9 @@ IN_ORDER = f"""SELECT id, body FROM message WHERE queue = ? AND state = 0
 ORDER BY turn, id LIMIT {MAX_LOOKED_AT}"""  # noqa: S608 - constants only
 FREE_OWNER = """UPDATE message SET state = 0, held = NULL, owner = ''
 WHERE state > 0 AND state = 1 AND owner = ?"""
+# Never back to 0: a first delivery is known to be no duplicate.
+INTERRUPT_OWNER = """UPDATE message SET state = 0, held = NULL, owner = '',
+attempts = MAX(1, attempts - 1) WHERE state > 0 AND state = 1 AND owner = ?"""
 HELD_BY = "SELECT 1 FROM message WHERE state > 0 AND state = 1 AND owner = ? LIMIT 1"
 EXTEND = "UPDATE message SET state = 1, visible_at = ?, owner = ? WHERE id = ? AND held = ?"
 ACK = "DELETE FROM message WHERE id = ? AND held = ?"
