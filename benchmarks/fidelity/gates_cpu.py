@@ -14,6 +14,7 @@ from benchmarks.fidelity.trial import ENCODER, MOST_S, Figure, recipe
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.ffmpeg.command.build import encode_command
+from hevcq.ffmpeg.command.thumbnails import source_graph, thumbnail_output
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
@@ -35,8 +36,21 @@ def cpu_s() -> float:
     return time.process_time() + used.ru_utime + used.ru_stime
 
 
+def run(command: list[str]) -> float:
+    """Run a program, and return its CPU seconds."""
+    before = cpu_s()
+    subprocess.run(
+        command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=MOST_S
+    )
+    return cpu_s() - before
+
+
 def spent(folder: Path, size: str, seconds: int, preset: str) -> tuple[float, float]:
-    """Return the CPU seconds of a bare encode, and those of a whole job without it."""
+    """Return the CPU seconds of a bare encode, and those of a whole job without its encode.
+
+    What the thumbnails add to the encode is measured by a decode with and without them: the CPU of
+    two encodes differs by more than that.
+    """
     source = folder / f"{size}-{seconds}.mp4"
     graph = PICTURE.format(size=size, seconds=seconds)
     sound = ("-f", "lavfi", "-i", f"sine=duration={seconds}")
@@ -51,11 +65,14 @@ def spent(folder: Path, size: str, seconds: int, preset: str) -> tuple[float, fl
     if not isinstance(plan, EncodePlan):
         raise TypeError(f"{source.name} is not encoded: {plan.detail}")
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
+    gates_cpu = cpu_s() - before
     request = EncodeRequest(
-        profile=profile, plan=plan, info=info, location=str(source), output=folder / f"{size}-{seconds}-made.mp4",
-        duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=MOST_S,
+        profile=profile, plan=plan, info=info, location=str(source),
+        output=folder / f"{size}-{seconds}-made.mp4", duration_s=info.duration_s,
+        source_size=source.stat().st_size, max_seconds=MOST_S,
     )  # fmt: skip
     report = ENCODER.encode(request, on_progress=lambda _: None, stop=stop)
+    before = cpu_s()
     gates = ENCODER.verify(
         VerifyRequest(
             profile=profile, plan=plan, location=str(source), info=info, measured=measured,
@@ -64,16 +81,15 @@ def spent(folder: Path, size: str, seconds: int, preset: str) -> tuple[float, fl
         on_progress=lambda _: None,
         stop=stop,
     )  # fmt: skip
-    job = cpu_s() - before
+    gates_cpu += cpu_s() - before
     if len(gates) < 8:
         raise RuntimeError(f"{source.name}: {gates[-1].detail}")
+    decode = ["ffmpeg", "-v", "error", "-i", str(source), "-map", "0:v", "-f", "null", "-"]
+    graph = source_graph(plan.video)
+    index = plan.main_video.source_index
+    gates_cpu += run([*decode, *thumbnail_output(index, graph, "pipe:1")]) - run(decode)
     request.output.unlink()
-    tools = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
-    before = cpu_s()
-    command = encode_command(tools, request)
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    bare = cpu_s() - before
-    return bare, job - bare
+    return run(encode_command(FfmpegTools("ffmpeg", "ffprobe", SystemClock()), request)), gates_cpu
 
 
 def figure(folder: Path, words: tuple[str, ...] = ()) -> Figure:

@@ -32,6 +32,7 @@ from hevcq.ffmpeg.verify.picture import (
     take_samples,
 )
 from hevcq.ffmpeg.verify.seams import PresentationTimes, compare_frame_times, seam_problems
+from hevcq.ffmpeg.verify.sound import MAX_OFFSET_S, envelope, offset_s
 from hevcq.ffmpeg.verify.streams import output_streams, plan_problems, stream_problems
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
 from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
@@ -147,7 +148,34 @@ class _Gates:
             self.shown, problems = compare_frame_times(
                 self.tools, request, (video.index, video.tick), self.stop
             )
-        return _judged(problems)
+        return _judged(problems or self._late_sounds())
+
+    def _late_sounds(self) -> list[str]:
+        """Return the encoded sounds that lie off the source's against the picture."""
+        request, problems = self.request, []
+        made = output_streams(request.plan, self.output)
+        for kept in request.plan.kept:
+            if kept.kind is not StreamKind.AUDIO or kept.action is Action.COPY:
+                continue
+            stream = made[kept.position or 0]
+            late = offset_s(
+                envelope(self.tools, request, (request.location, kept.source_index), self.stop),
+                envelope(self.tools, request, (str(request.output), stream.index), self.stop),
+                self._picture_moved_s(),
+            )
+            if late is not None and abs(late) > MAX_OFFSET_S:
+                problems.append(f"audio track {kept.position} is {late:+.3f} s off the picture")
+        return problems
+
+    def _picture_moved_s(self) -> float:
+        """Return by how many seconds the picture begins later in the output than in the source."""
+        request = self.request
+        before = request.measured.track(request.plan.main_video.source_index)
+        after = self.made.track(self._video().index)
+        if before is None or after is None:
+            return 0.0
+        there = (before.first_pts_s or 0.0) - (request.info.start_s or 0.0)
+        return (after.first_pts_s or 0.0) - (self.output.start_s or 0.0) - there
 
     def _video(self) -> Stream:
         """Return the video's stream in the output; G3 found it there."""
