@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.profile import Profile, Video, VideoCodec
 from hevcq.errors import Stopped, WorkerUnfit
 from hevcq.ffmpeg.encoder import FfmpegEncoder
@@ -58,3 +59,20 @@ def test_a_stop_ends_a_self_test_without_a_finding():
     stop.set()
     with pytest.raises(Stopped):
         encoder("ffmpeg").self_test(HEVC, stop=stop)
+
+
+def test_a_test_clip_is_one_second_of_the_asked_size(tmp_path):
+    ready = encoder("ffmpeg")
+
+    ready.write_test_clip(tmp_path / "clip.mp4", width=128, height=72)
+
+    info = ready.probe(str(tmp_path / "clip.mp4"), stop=threading.Event())
+    (picture,) = info.of_kind(StreamKind.VIDEO)
+    assert (picture.codec, picture.video.width, picture.video.height) == ("h264", 128, 72)
+    assert info.duration_s == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("body", ["echo 'no libx264' >&2; exit 1", "kill -KILL $$"])
+def test_a_machine_that_makes_no_test_clip_is_unfit(tmp_path, body):
+    with pytest.raises(WorkerUnfit, match="cannot make a test clip on this machine"):
+        encoder(script(tmp_path, body)).write_test_clip(tmp_path / "clip.mp4", width=64, height=36)

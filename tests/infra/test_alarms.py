@@ -14,7 +14,8 @@ from infra.terraform import ALARM_TOPIC, ROOT
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
 Alarms = dict[str, dict[str, Any]]
-PROFILES = sorted(load_profiles(installed_folder()))
+KNOWN = load_profiles(installed_folder())
+PROFILES = sorted(KNOWN)
 QUEUES = {
     "dlq-not-empty": ("ApproximateNumberOfMessagesVisible", "-dlq"),
     "subscription-dlq-not-empty": ("ApproximateNumberOfMessagesVisible", "-subscription-dlq"),
@@ -81,7 +82,7 @@ def test_an_alarm_on_a_queue_looks_at_its_own_profiles_queue(alarms: Alarms, nam
 
 
 def test_the_expiry_alarm_leaves_a_quarter_of_the_retention(alarms: Alarms) -> None:
-    for profile, loaded in load_profiles(installed_folder()).items():
+    for profile, loaded in KNOWN.items():
         alarm = alarms[f"hevcq-{profile}-tasks-expire"]
         assert alarm["threshold"] == loaded.queue.retention_s * 3 // 4
 
@@ -129,3 +130,36 @@ def test_a_budget_tells_before_and_when_it_is_spent(resources: Resources) -> Non
     assert told == {("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100)}
     assert all(n["subscriber_email_addresses"] == ["a@example.org"] for n in budget["notification"])
     assert (budget["limit_amount"], budget["time_unit"]) == ("100", "MONTHLY")
+
+
+NUMBERS = {
+    "dlq-not-empty": ("GreaterThanThreshold", 0, "Maximum", 300, 1),
+    "subscription-dlq-not-empty": ("GreaterThanThreshold", 0, "Maximum", 300, 1),
+    "oldest-task": ("GreaterThanThreshold", 14_400, "Maximum", 300, 3),
+    "tasks-expire": ("GreaterThanThreshold", 648_000, "Maximum", 300, 3),
+    "no-progress": ("GreaterThanThreshold", 0, "Maximum", 60, 30),
+    "from-zero": ("GreaterThanThreshold", 0, "Maximum", 60, 3),
+    "failing": ("GreaterThanThreshold", 0, "Sum", 900, 1),
+    "encoder-breaks": ("GreaterThanThreshold", 0, "Sum", 900, 1),
+    "leases-lost": ("GreaterThanThreshold", 3, "Sum", 3600, 1),
+    "slow-encodes": ("LessThanLowerThreshold", None, "p50", 3600, 3),
+    "gates-expensive": ("GreaterThanThreshold", 60, "Average", 86_400, 1),
+}
+"""How each compares, with what, of which statistic over how many seconds, how often in a row."""
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_an_alarm_is_raised_at_the_number_that_the_page_says(alarms: Alarms, name: str) -> None:
+    for profile in PROFILES:
+        alarm = alarms[f"hevcq-{profile}-{name}"]
+        for query in [q["metric"][0] for q in alarm["metric_query"] or [] if q["metric"]] or [
+            {"stat": alarm["statistic"], "period": alarm["period"]}
+        ]:
+            found = (alarm["comparison_operator"], alarm["threshold"], query["stat"])
+            assert (*found, query["period"], alarm["evaluation_periods"]) == NUMBERS[name]
+        assert alarm["treat_missing_data"] == "notBreaching"
+        assert alarm["actions_enabled"] is True
+        told = [q["id"] for q in alarm["metric_query"] or [] if q["expression"]]
+        judged = [q["id"] for q in alarm["metric_query"] or [] if q["return_data"]]
+        assert set(told) <= set(judged)
+        assert alarm["threshold_metric_id"] in (None, "usual")

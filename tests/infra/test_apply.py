@@ -99,6 +99,18 @@ def environment(home: Path, endpoint: str, **more: str) -> dict[str, str]:
     }
 
 
+def hevcq(folder: Path, own: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(HEVCQ), *words],
+        cwd=folder,
+        env=own,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
 def ingest_through_three_workers(folder: Path, endpoint: str, profiles: Path, config: str) -> None:
     """Run `hevcq ingest` against the applied farm, with one real worker process a profile."""
     (folder / "hevcq.toml").write_text(config)
@@ -124,15 +136,10 @@ def ingest_through_three_workers(folder: Path, endpoint: str, profiles: Path, co
                 )
             )
     try:
-        done = subprocess.run(
-            [str(HEVCQ), "ingest", str(library), "--json"],
-            cwd=folder,
-            env=environment(folder, endpoint, **common),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        own = environment(folder, endpoint, **common)
+        wanted = ("--profile", "hevc", "--profile", "720p")
+        done = hevcq(folder, own, "ingest", str(library), "--json", *wanted)
+        checked = hevcq(folder, own, "doctor", "--farm", "--timeout", "120")
     finally:
         for worker in workers:
             worker.terminate()
@@ -142,6 +149,8 @@ def ingest_through_three_workers(folder: Path, endpoint: str, profiles: Path, co
     assert (library / "holiday.hevc.mp4").is_file(), done.stdout + logs
     assert (library / "holiday.720p.mp4").is_file(), done.stdout + logs
     assert len(codes) == 3
+    assert checked.returncode == 0, checked.stdout + checked.stderr + logs
+    assert checked.stdout.count("encoded, verified and published") == 3, checked.stdout + logs
 
 
 def guards(emulator: Emulator) -> list[str]:

@@ -18,7 +18,8 @@ from infra.terraform import INFRA, VARIABLES, Terraform, need_terraform
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
-PROFILES = sorted(load_profiles(installed_folder()))
+KNOWN = load_profiles(installed_folder())
+PROFILES = sorted(KNOWN)
 HEVC_SERVICE = 'module.farm.module.worker_service["hevc"].aws_ecs_service.this'
 
 
@@ -52,7 +53,7 @@ def test_the_configuration_is_valid(terraform: Terraform) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_queue_numbers_come_from_the_profile_file(resources: Resources, profile: str) -> None:
-    numbers = load_profiles(installed_folder())[profile].queue
+    numbers = KNOWN[profile].queue
 
     queue = named(resources, "aws_sqs_queue", f"hevcq-{profile}")
     letters = named(resources, "aws_sqs_queue", f"hevcq-{profile}-dlq")
@@ -126,7 +127,7 @@ def test_what_a_split_video_keeps_outlives_the_tasks_that_ask_for_it(resources: 
     configurations = of(resources, "aws_s3_bucket_lifecycle_configuration")
     rules = [rule for values in configurations.values() for rule in values["rule"]]
     (work,) = [rule for rule in rules if rule["id"] == "expire-work"]
-    numbers = [profile.queue for profile in load_profiles(installed_folder()).values()]
+    numbers = [profile.queue for profile in KNOWN.values()]
     waits_s = 2 * max(each.retention_s for each in numbers)  # a chunk's task, and then the join's
 
     assert work["expiration"][0]["days"] * 86_400 > waits_s

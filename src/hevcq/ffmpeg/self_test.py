@@ -80,10 +80,19 @@ def write_test_clip(tools: FfmpegTools, target: Path, width: int, height: int) -
     command = [tools.ffmpeg, "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", picture]
     command += ["-c:v", "libx264", "-preset", "ultrafast", "-crf", "8", "-pix_fmt", "yuv420p"]
     command += ["-f", "mp4", str(target)]
-    ended = run_child(command, stop=threading.Event(), limits=ChildLimits(), deadline_s=SELF_TEST_S)
+    target.touch()  # the sandbox lets ffmpeg overwrite a file and create none
+    limits = ChildLimits(access=access_to(tools, writes=(target,)))
+    try:
+        ended = run_child(command, stop=threading.Event(), limits=limits, deadline_s=SELF_TEST_S)
+    except (EncoderFailed, LimitExceeded) as error:
+        raise _no_clip(str(error)) from error
     if ended.returncode != 0:
-        reason = ended.stderr[-1] if ended.stderr else f"exit code {ended.returncode}"
-        raise _broken_tool(tools.ffmpeg, reason)
+        raise _no_clip(ended.stderr[-1] if ended.stderr else f"exit code {ended.returncode}")
+
+
+def _no_clip(why: str) -> WorkerUnfit:
+    remedy = f"See `hevcq doctor`. {INSTALL}"
+    return WorkerUnfit(f"ffmpeg cannot make a test clip on this machine: {why}", remedy=remedy)
 
 
 def encode_self_test(
