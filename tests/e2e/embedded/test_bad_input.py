@@ -152,8 +152,8 @@ def test_names_of_any_kind_are_encoded_and_placed_like_all_others(farm: Farm) ->
 def test_a_folder_that_is_not_there_is_named(farm: Farm) -> None:
     ran = farm.run("ingest", farm.media / "nowhere", "--json")
 
-    assert ran.code == 1
-    assert "No such file or folder" in reasons(ran, "nowhere")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"No such file or folder: {farm.media / 'nowhere'}." in ran.err
 
 
 def test_a_file_that_vanishes_while_it_is_queued_ends_with_its_reason(farm: Farm) -> None:

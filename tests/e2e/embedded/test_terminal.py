@@ -69,9 +69,9 @@ def test_it_draws_each_running_file_and_the_whole_and_ends_with_a_table(farm: Fa
     code, out = terminal.end()
 
     assert code == 0, terminal.text
-    for word in ("video.mp4", "encode", "verify", " %", "0 of 1 done", "left", "done: "):
+    for word in ("video.mp4", "encode", "verify", " %", "0 of 1 done", "left", " % smaller"):
         assert word in terminal.text, word
-    assert "video.hevc.mp4" in out
+    assert "video.mp4  done" in out
     assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")
 
 
