@@ -116,11 +116,11 @@ def _words(file: Path) -> list[str]:
         return []
 
 
-def oom_kills() -> int:
-    """Return how many processes the kernel killed for want of memory since it started; 0 if unknown."""
+def oom_kills() -> int | None:
+    """Return how many processes the kernel killed for want of memory since it started, if it tells."""
     try:
         lines = VMSTAT.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError):
-        return 0
+        return None
     words = next((line.split() for line in lines if line.startswith("oom_kill ")), [])
-    return int(words[1]) if len(words) == 2 and words[1].isdigit() else 0
+    return int(words[1]) if len(words) == 2 and words[1].isdigit() else None

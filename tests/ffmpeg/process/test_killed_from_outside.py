@@ -7,6 +7,7 @@ decode that is stopped, or waits for a dead disk, held its slot until the job's 
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import signal
 import threading
@@ -21,6 +22,7 @@ from hevcq.domain.profile import Gates, Preflight, Profile, Video
 from hevcq.domain.verdict import Handling, handling
 from hevcq.errors import EncoderFailed, EncoderStalled, OutOfMemory
 from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.process import child
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.encoder import EncodeRequest, VerifyRequest
 from hevcq.util.clock import SystemClock
@@ -65,6 +67,27 @@ def stopped(tmp_path: Path) -> str:
 @pytest.fixture
 def clip(tmp_path: Path) -> str:
     return str(make_clip(tmp_path, name="video.mp4"))
+
+
+@pytest.fixture(autouse=True)
+def starving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel says at each look that it killed one more for want of memory."""
+    monkeypatch.setattr(child, "oom_kills", itertools.count().__next__)
+
+
+@pytest.mark.parametrize("kills", [0, None])
+def test_a_kill_is_no_want_of_memory_where_the_system_says_so(
+    clip, doomed, tmp_path, monkeypatch: pytest.MonkeyPatch, kills: int | None
+):
+    monkeypatch.setattr(child, "oom_kills", lambda: kills)
+
+    with pytest.raises(EncoderFailed, match=r"video\.mp4") as caught:
+        encoder(ffmpeg=doomed).encode(
+            request_for(clip, tmp_path), on_progress=lambda _: None, stop=NEVER
+        )
+
+    assert isinstance(caught.value, OutOfMemory) is (kills is None), "unknown is taken for memory"
+    assert ("memory had not run out" in str(caught.value)) is (kills == 0)
 
 
 def test_a_killed_probe_is_tried_again(clip, doomed):

@@ -45,7 +45,7 @@ class Liveness:
 
     def _hold(self) -> int:
         descriptor = file_lock.acquire(self._path(self.owner))
-        told = f"{os.getpid()} {self._clock.boot() or '-'} {oom_kills()}\n"
+        told = f"{os.getpid()} {self._clock.boot() or '-'} {oom_kills() or 0}\n"
         os.write(descriptor, told.encode())
         return descriptor
 
@@ -98,7 +98,7 @@ class Liveness:
         except (OSError, UnicodeDecodeError):
             return False
         known = len(words) == 3 and words[1] == (self._clock.boot() or "-") and words[2].isdigit()
-        return known and oom_kills() > int(words[2])
+        return known and (oom_kills() or 0) > int(words[2])
 
     def reap(self, free: Callable[[str, bool], None], *, now: bool = False) -> None:
         """Call `free` for each dead owner, then forget it; at most every `interval_s` unless `now`.

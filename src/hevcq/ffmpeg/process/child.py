@@ -28,6 +28,7 @@ from hevcq.ffmpeg.process.limits import NO_LIMITS, ChildLimits
 from hevcq.ffmpeg.process.output import BoundedBuffer, ChildWatchdog, LineSplitter, Tail
 from hevcq.ffmpeg.process.sandbox import Access, confine_thread
 from hevcq.util.clock import SystemClock
+from hevcq.util.host import oom_kills
 from hevcq.util.log import get_logger
 from hevcq.util.text import reason_of
 
@@ -151,6 +152,9 @@ def stream_child(
 
 def _require_own_end(child: _Child) -> None:
     if child.returncode == -signal.SIGKILL:
+        if child.oom_kills is not None and oom_kills() == child.oom_kills:
+            why = f"{child.name} was killed from outside; memory had not run out."
+            raise EncoderFailed(why, returncode=child.returncode, tail=child.tail.lines())
         why = f"{child.name} was killed, most likely because memory ran out."
         raise OutOfMemory(why, returncode=child.returncode, tail=child.tail.lines())
     if -child.returncode in EXTERNAL_SIGNALS:
@@ -181,6 +185,7 @@ class _Child:
         popen = starter.popen()
         self._starter = starter
         self.started = _CLOCK.monotonic()
+        self.oom_kills = oom_kills()
         self.name = name
         self.tail = Tail()
         self.exited = False

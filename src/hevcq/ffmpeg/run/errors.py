@@ -78,6 +78,8 @@ class FfmpegExit:
     returncode: int
     stderr: Sequence[str]
     ffmpeg_pass: Pass = Pass.ENCODE
+    memory_ran_out: bool = True
+    """False if the system says that a SIGKILL was not for want of memory."""
     source_texts: frozenset[str] = frozenset()
     """Messages (as of `split_messages`) that the source itself causes: they say nothing of this machine."""
 
@@ -107,6 +109,10 @@ def _by_signal(ended: FfmpegExit, name: str) -> HevcqError | None:
         return LimitExceeded(f"The rendition of {name} grew past the profile's max_output_ratio.")
     if number == signal.SIGXCPU:
         return LimitExceeded(f"The encode of {name} exceeded its CPU time limit.")
+    if number == signal.SIGKILL and not ended.memory_ran_out:
+        return _unexplained(
+            ended, f"ffmpeg was killed from outside, memory had not run out, on {name}"
+        )
     if number == signal.SIGKILL:
         return OutOfMemory(
             f"ffmpeg was killed while it encoded {name}, most likely because memory ran out.",

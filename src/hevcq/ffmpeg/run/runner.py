@@ -136,7 +136,9 @@ def run_bounded(
         if error.returncode is None:  # it stalled
             raise
         # Killed from outside: raised again with the video's name and the command.
-        raise _exit_problem(job, command, error.returncode, error.tail) or error from error
+        starved = isinstance(error, OutOfMemory)
+        problem = _exit_problem(job, command, error.returncode, error.tail, starved=starved)
+        raise problem or error from error
     problem = _exit_problem(job, command, finished.returncode, finished.stderr)
     if problem is not None:
         raise problem
@@ -144,7 +146,12 @@ def run_bounded(
 
 
 def _exit_problem(
-    job: FfmpegRun, command: list[str], returncode: int, stderr: tuple[str, ...]
+    job: FfmpegRun,
+    command: list[str],
+    returncode: int,
+    stderr: tuple[str, ...],
+    *,
+    starved: bool = True,
 ) -> HevcqError | None:
     """Return the error that an exit means, without secrets in its text; None for success."""
     location = job.request.location
@@ -155,6 +162,7 @@ def _exit_problem(
         returncode=returncode,
         stderr=without_secrets(stderr, location),
         ffmpeg_pass=job.ffmpeg_pass,
+        memory_ran_out=starved,
     )
     problem = exit_error(ended)
     if returncode > 0 and isinstance(problem, NOT_SOURCE_FAULTS):
