@@ -18,7 +18,7 @@ from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue
 from hevcq.backends.embedded.jobs.task_publisher import SqliteTaskPublisher
 from hevcq.backends.embedded.liveness import REAP_INTERVAL_S, Liveness
 from hevcq.backends.embedded.store.store import FileStore
-from hevcq.domain.profile import Profile
+from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
@@ -68,6 +68,8 @@ def open_embedded(
         store.sweep(owner)
 
     liveness.reap(free, now=True)
+    delays = [profile.queue.backoff_cap_s for profile in profiles.values()]
+    recall_too_late(database, clock.now(), max([*delays, float(MAX_VISIBILITY_S)]))
     store.tidy()
     queues = {
         name: SqliteQueue(
@@ -132,6 +134,17 @@ def free_owner(
             connection.execute(ledger_sql.INTERRUPT_OWNER, {"owner": owner, "now": now})
 
     database.write(work)
+
+
+def recall_too_late(database: Database, now: float, longest_s: float) -> None:
+    """Make delayed messages due whose time is further away than any delay: the clock was set back.
+
+    `now` is in wall seconds, `longest_s` the longest delay. Otherwise a delay that was set while the
+    clock ran 60 days ahead would last for 60 days.
+    """
+    last = now + longest_s
+    if database.row(message_table.TOO_LATE, (last,)) is not None:
+        database.write(lambda c: c.execute(message_table.RECALL_TOO_LATE, (now, last)))
 
 
 def holds(database: Database, owner: str) -> bool:
