@@ -196,10 +196,18 @@ class Policies(Frozen):
     extra_video: LossPolicy = Field(
         default=LossPolicy.KEEP, description="second and further video streams"
     )
-    dolby_vision: LossPolicy = Field(default=LossPolicy.REFUSE, description="Dolby Vision sources")
-    hdr10_plus: LossPolicy = Field(default=LossPolicy.REFUSE, description="HDR10+ dynamic metadata")
+    dolby_vision: LossPolicy = Field(
+        default=LossPolicy.REFUSE,
+        description="Dolby Vision: refuse, or drop its metadata and keep the base layer (HDR10, HLG or "
+        "SDR); one without such a layer is always refused",
+    )
+    hdr10_plus: LossPolicy = Field(
+        default=LossPolicy.REFUSE,
+        description="HDR10+: refuse, or drop its dynamic metadata and keep the HDR10 picture",
+    )
     hdr: LossPolicy = Field(
-        default=LossPolicy.KEEP, description="PQ and HLG sources: keep or refuse"
+        default=LossPolicy.KEEP,
+        description="PQ and HLG sources: keep, convert (tone map to SDR; needs ffmpeg's zscale), or refuse",
     )
     interlaced: LossPolicy = Field(
         default=LossPolicy.KEEP,
@@ -208,7 +216,9 @@ class Policies(Frozen):
         "they are",
     )
     closed_captions: LossPolicy = Field(
-        default=LossPolicy.REFUSE, description="captions inside the video"
+        default=LossPolicy.KEEP,
+        description="captions inside the video (CEA-608 and 708): keep where the encoder can (libx264) "
+        "and refuse elsewhere, drop, or refuse",
     )
     metadata: LossPolicy = Field(
         default=LossPolicy.KEEP,

@@ -152,13 +152,56 @@ def test_hdr_is_refused_by_a_profile_that_makes_sdr(transfer: str) -> None:
     "name", ["dolby_vision", "hdr10_plus", "closed_captions", "stereo_3d", "spherical"]
 )
 def test_what_no_encoder_carries_needs_leave_to_be_dropped(name: str) -> None:
-    stream = video(**{name: True})
+    stream = video(dolby_base="hlg", **{name: True})
 
     assert refused("hevc", stream) == f"policies.{name}"
     assert refused("hevc", stream, policies={name: "keep"}) == f"policies.{name}"
     made = make_plan(profile("hevc", policies={name: "drop"}), media(stream))
     assert isinstance(made, EncodePlan)
     assert made.notices, "what is dropped is said"
+
+
+def test_captions_are_carried_by_libx264_and_by_it_alone() -> None:
+    stream = video(closed_captions=True)
+
+    assert target("720p", stream).captions is True
+    assert target("720p", stream, policies={"closed_captions": "drop"}).captions is False
+    assert target("720p", video()).captions is None
+    assert refused("720p", stream, policies={"closed_captions": "refuse"}) == (
+        "policies.closed_captions"
+    )
+    assert refused("hevc", stream) == "policies.closed_captions"
+
+
+def test_captions_are_not_said_twice_by_a_frame_of_each_field() -> None:
+    made = target("720p", video(field_order="tt", closed_captions=True))
+
+    assert (made.deinterlace, made.field_rate, made.captions) == (True, False, True)
+
+
+@pytest.mark.parametrize("base", ["hdr10", "hlg", "sdr"])
+def test_of_dolby_vision_the_base_layer_is_kept_by_policy(base: str) -> None:
+    stream = video(dolby_vision=True, dolby_base=base)
+    drop = {"dolby_vision": "drop"}
+
+    made = make_plan(profile("hevc", policies=drop), media(stream))
+
+    assert isinstance(made, EncodePlan)
+    assert f"Dolby Vision is left out; its base layer ({base.upper()})" in made.notices[0]
+    assert refused("hevc", video(dolby_vision=True), policies=drop) == "policies.dolby_vision"
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_hdr_becomes_sdr_where_the_profile_says_so(transfer: str) -> None:
+    light = LightLevel(max_content=1000, max_average=400)
+    stream = video(1280, 720, pixel_format="yuv420p10le", mastering_display=DISPLAY,
+                   light_level=light, colour=HDR.model_copy(update={"transfer": transfer}))  # fmt: skip
+
+    made = target("720p", stream, policies={"hdr": "convert"})
+
+    assert (made.tone_map, made.bit_depth) == (transfer, 8)
+    assert (made.colour.transfer, made.colour.primaries, made.colour.space) == ("bt709",) * 3
+    assert (made.mastering_display, made.light_level) == (None, None)
 
 
 @pytest.mark.parametrize("order", ["tt", "bb", "tb", "bt"])

@@ -226,7 +226,7 @@ def test_the_output_has_source_order_with_files_and_covers_last() -> None:
 
 _ANY = st.sampled_from(
     [
-        video(), video(640, 480, codec="mpeg4"), video(dolby_vision=True), audio(), audio("vorbis"),
+        video(), video(640, 480, codec="mpeg4"), video(dolby_vision=True, dolby_base="hlg"), audio(), audio("vorbis"),
         audio("pcm_s24be", 8), subtitle("ass"), subtitle("mov_text"), subtitle("hdmv_pgs_subtitle"),
         cover(), cover("webp"), attachment(), data("tmcd"), data("mebx"), data("gpmd"), data("text"),
     ]

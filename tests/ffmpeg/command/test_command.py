@@ -224,6 +224,14 @@ def test_x265_gets_its_threads_as_pools() -> None:
         ),
         (video(field_order="tt", progressive_pictures=True), profile(), "setfield=prog"),
         (
+            video(1280, 720, pixel_format="yuv420p10le", colour=Colour(transfer="smpte2084")),
+            profile("720p", policies={"hdr": "convert"}),
+            (
+                "zscale=tin=smpte2084:min=bt2020nc:pin=bt2020:rin=tv:t=linear:npl=100,format=gbrpf32le,"
+                "zscale=p=bt709,tonemap=tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,format=yuv420p"
+            ),
+        ),
+        (
             video(321, 241),
             profile(),
             "pad=322:242:0:0,fillborders=right=1:bottom=1:mode=smear",
@@ -255,6 +263,14 @@ def test_fields_are_kept_by_x264_only() -> None:
     words = command(media(video(field_order="tt")), recipe)
 
     assert after(words, "-flags:0") == "+ildct+ilme"
+
+
+@pytest.mark.parametrize(("policy", "word"), [("keep", "1"), ("drop", "0")])
+def test_captions_are_asked_for_or_not_in_so_many_words(policy, word) -> None:
+    recipe = profile("720p", policies={"closed_captions": policy})
+
+    assert after(command(media(video(closed_captions=True)), recipe), "-a53cc:0") == word
+    assert "-a53cc:0" not in command(media(video()), recipe)
 
 
 @pytest.mark.parametrize(("tick", "half"), [("1/25", "1:50"), ("1001/30000", "1001:60000")])

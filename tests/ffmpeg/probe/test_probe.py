@@ -79,7 +79,7 @@ def test_dynamic_hdr_is_seen_in_the_pictures():
 def test_dolby_vision_is_seen():
     video = look(media_clip("iphone-hevc-dovi-editlist-mebx.mp4")).streams[0].video
     assert video is not None
-    assert (video.dolby_vision, video.rotation) == (True, 90)
+    assert (video.dolby_vision, video.dolby_base, video.rotation) == (True, "hlg", 90)
 
 
 def test_every_stream_of_a_rich_matroska_file_is_told_apart():
@@ -267,15 +267,21 @@ def plan_of(path: Path) -> Plan:
     [
         ({"extra": ["-aspect", "4:3"]}, {"extra": ["-aspect", "16:9"]}, "video"),
         ({"size": "160x120"}, {"size": "320x240"}, "video"),
-        ({}, {"extra": FIELDS, "rate": 50}, "policies.interlaced"),
     ],
-    ids=["another shape", "another size", "fields"],
+    ids=["another shape", "another size"],
 )
 def test_what_comes_after_another_programme_is_seen(first, then, policy, tmp_path) -> None:
     plan = plan_of(recording(tmp_path, first, then))
 
     assert not isinstance(plan, EncodePlan)
     assert getattr(plan, "policy", plan) == policy
+
+
+def test_fields_that_come_after_another_programme_are_seen(tmp_path) -> None:
+    plan = plan_of(recording(tmp_path, {}, {"extra": FIELDS, "rate": 50}))
+
+    assert isinstance(plan, EncodePlan)
+    assert plan.video.deinterlace
 
 
 def test_one_programme_after_another_of_its_kind_is_encoded(tmp_path) -> None:

@@ -87,6 +87,10 @@ class VideoFacts(Frozen):
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None
     dolby_vision: bool = False
+    dolby_base: str = Field(
+        default="",
+        description="what a player without Dolby Vision shows: hdr10, hlg, sdr, or empty: nothing true",
+    )
     hdr10_plus: bool = False
     closed_captions: bool = False
     stereo_3d: bool = False

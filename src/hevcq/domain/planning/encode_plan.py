@@ -102,6 +102,14 @@ class VideoTarget(Frozen):
     unmark_fields: bool = Field(
         default=False, description="progressive pictures lose the source's mark of interlaced ones"
     )
+    captions: bool | None = Field(
+        default=None,
+        description="whether to carry captions in the video; empty: the source has none",
+    )
+    tone_map: str = Field(
+        default="",
+        description="transfer of the HDR source that is mapped to SDR, as ffprobe names it",
+    )
     colour: Colour = Colour()
     mastering_display: MasteringDisplay | None = None
     light_level: LightLevel | None = None

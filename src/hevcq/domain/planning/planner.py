@@ -150,7 +150,8 @@ def _notices(info: MediaInfo, streams: tuple[StreamPlan, ...]) -> tuple[str, ...
         if stream.video is None or source is None:
             continue
         said = (*_changed(stream.video, source), *_field_notices(stream.video, source))
-        found += [f"Stream {stream.source_index}: {words}." for words in (*said, *_lost(source))]
+        said += tuple(_lost(stream.video, source))
+        found += [f"Stream {stream.source_index}: {words}." for words in said]
     return tuple(found)
 
 
@@ -175,10 +176,14 @@ def _field_notices(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
         yield "its fields are marked in the wrong order; the right one is used"
 
 
-def _lost(source: VideoFacts) -> Iterator[str]:
-    if source.dolby_vision or source.hdr10_plus:
-        yield "dynamic HDR metadata is left out"
-    if source.closed_captions:
+def _lost(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
+    if target.tone_map:
+        yield "its HDR tones are mapped to SDR"
+    if source.dolby_vision:
+        yield f"Dolby Vision is left out; its base layer ({source.dolby_base.upper()}) is what remains"
+    if source.hdr10_plus:
+        yield "HDR10+ dynamic metadata is left out"
+    if target.captions is False:
         yield "closed captions are left out"
     if source.stereo_3d:
         yield "the mark of its stereoscopic layout is left out"

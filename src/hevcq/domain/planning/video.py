@@ -18,6 +18,8 @@ TAGS = {VideoCodec.HEVC: "hvc1", VideoCodec.H264: "avc1"}
 """Codec tags in MP4 and MOV. Apple's players accept HEVC only as hvc1
 (https://developer.apple.com/documentation/http-live-streaming/hls-authoring-specification-for-apple-devices)."""
 HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
+SDR = Colour(range="tv", space="bt709", transfer="bt709", primaries="bt709")
+"""The colour of a picture whose tones were mapped."""
 SMALLEST = 16
 """Smallest side in pixels: libx265 refuses a picture below its smallest coding tree unit."""
 
@@ -86,7 +88,6 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Refuse | None:
     never_carried = (
         (facts.dolby_vision, "dolby_vision", policies.dolby_vision, "Dolby Vision metadata"),
         (facts.hdr10_plus, "hdr10_plus", policies.hdr10_plus, "HDR10+ dynamic metadata"),
-        (facts.closed_captions, "closed_captions", policies.closed_captions, "closed captions"),
         (facts.stereo_3d, "stereo_3d", policies.stereo_3d, "a stereoscopic layout"),
         # The parts of a split video cannot hold it, and ffmpeg's support in MP4 is experimental.
         (facts.spherical, "spherical", policies.spherical, "a spherical (360 degree) mapping"),
@@ -98,17 +99,47 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Refuse | None:
                 detail=f"The picture carries {what}, which the encode would lose; set "
                 f"policies.{name} to drop to encode without it.",
             )
-    return _refused_hdr(profile, facts) or _refused_interlaced(profile, facts)
+    return (
+        _refused_captions(profile, facts)
+        or _refused_dolby(facts)
+        or _refused_hdr(profile, facts)
+        or _refused_interlaced(profile, facts)
+    )
+
+
+def _refused_captions(profile: Profile, facts: VideoFacts) -> Refuse | None:
+    """Refuse captions inside the video unless the encoder carries them: libx265 of ffmpeg 5.1 does not."""
+    policy, encoder = profile.policies.closed_captions, ENCODERS[profile.video.codec]
+    carried = policy is LossPolicy.KEEP and profile.video.codec is VideoCodec.H264
+    if not facts.closed_captions or carried or policy is LossPolicy.DROP:
+        return None
+    return Refuse(
+        policy="policies.closed_captions",
+        detail=f"The picture carries closed captions, which {encoder} would lose; set "
+        "policies.closed_captions to drop to encode without them.",
+    )
+
+
+def _refused_dolby(facts: VideoFacts) -> Refuse | None:
+    if not facts.dolby_vision or facts.dolby_base:
+        return None
+    return Refuse(
+        policy="policies.dolby_vision",
+        detail="The picture is Dolby Vision without a base layer that shows true colours by itself "
+        "(profile 5), so its metadata cannot be left out.",
+    )
 
 
 def _refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
     if facts.colour.transfer not in HDR_TRANSFERS:
         return None
+    if profile.policies.hdr is LossPolicy.CONVERT:
+        return None
     if profile.policies.hdr is not LossPolicy.KEEP:
         return Refuse(
             policy="policies.hdr",
             detail=f"The picture is HDR ({facts.colour.transfer}) and this profile makes SDR only; "
-            "use a profile with policies.hdr: keep.",
+            "use a profile with policies.hdr: keep, or convert to map its tones.",
         )
     if profile.video.pixel_format is not PixelFormatPolicy.KEEP:
         return Refuse(
@@ -170,7 +201,12 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
     bottom = height % 2 if chosen.even[1] else 0
     kept_fields = facts.interlaced and profile.policies.interlaced is LossPolicy.KEEP
     deinterlace = facts.interlaced and not kept_fields
-    full = chosen.family == "gbr" or pixels.full_range(facts.pixel_format, facts.colour.range)
+    captions = facts.closed_captions and profile.policies.closed_captions is LossPolicy.KEEP
+    tone_map = _maps_tones(profile, facts)
+    static_hdr = chosen.bits >= 10 and not tone_map
+    full = not tone_map and (
+        chosen.family == "gbr" or pixels.full_range(facts.pixel_format, facts.colour.range)
+    )
     return VideoTarget(
         encoder=ENCODERS[codec],
         codec=codec.value,
@@ -185,14 +221,23 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         pad_right=right,
         pad_bottom=bottom,
         deinterlace=deinterlace,
-        field_rate=deinterlace and profile.video.deinterlace is DeinterlaceRate.FIELD,
+        # A frame of each field would say each caption twice.
+        field_rate=deinterlace
+        and profile.video.deinterlace is DeinterlaceRate.FIELD
+        and not captions,
+        captions=captions if facts.closed_captions else None,
+        tone_map=facts.colour.transfer if tone_map else "",
         unmark_fields=facts.marked_interlaced and facts.progressive_pictures,
         top_field_first=facts.top_field_first if deinterlace and facts.seen_order else None,
-        colour=_colour(facts.colour, full=full, sited=chosen.family == "420"),
-        mastering_display=facts.mastering_display if chosen.bits >= 10 else None,
-        light_level=facts.light_level if chosen.bits >= 10 else None,
+        colour=SDR if tone_map else _colour(facts.colour, full=full, sited=chosen.family == "420"),
+        mastering_display=facts.mastering_display if static_hdr else None,
+        light_level=facts.light_level if static_hdr else None,
         tag=TAGS[codec],
     )
+
+
+def _maps_tones(profile: Profile, facts: VideoFacts) -> bool:
+    return facts.colour.transfer in HDR_TRANSFERS and profile.policies.hdr is LossPolicy.CONVERT
 
 
 def _scaled(profile: Profile, facts: VideoFacts) -> tuple[tuple[int, int], Fraction] | None:

@@ -91,6 +91,20 @@ def deinterlace_filter(target: VideoTarget) -> str:
     return f"bwdif=mode={mode}:parity={order}:deint=all"
 
 
+def tone_map_filter(target: VideoTarget) -> str:
+    """Return the filters that map BT.2020 PQ or HLG to BT.709 in linear light."""
+    return ",".join(
+        [
+            f"zscale=tin={target.tone_map}:min=bt2020nc:pin=bt2020:rin=tv:t=linear:npl=100",
+            "format=gbrpf32le",
+            "zscale=p=bt709",
+            "tonemap=tonemap=hable:desat=0",
+            "zscale=t=bt709:m=bt709:r=tv",
+            f"format={coded_pixel_format(target)}",
+        ]
+    )
+
+
 def picture_filter(target: VideoTarget) -> str:
     """Return the filters that convert a decoded picture to the target's format; "" for none.
 
@@ -104,6 +118,8 @@ def picture_filter(target: VideoTarget) -> str:
     if target.scale:
         filters.append(f"scale={target.width}:{target.height}:flags=bicubic")
         filters.append(f"setsar={target.sample_aspect.replace(':', '/')}")
+    if target.tone_map:
+        filters.append(tone_map_filter(target))
     if target.pad_right or target.pad_bottom:
         # Repeat the edge, so that no black line appears and nothing of the picture is lost.
         filters.append(f"pad={target.width}:{target.height}:0:0")

@@ -119,6 +119,8 @@ def _picture(target: VideoTarget, profile: Profile, threads: int) -> Options:
         options.append(("-force_key_frames", f"expr:gte(t,n_forced*{video.keyframe_s:g})"))
     if target.field_order != "progressive":
         options += [("-flags", word) for word in codec.interlaced]
+    if target.captions is not None and target.encoder == "libx264":
+        options.append(("-a53cc", "1" if target.captions else "0"))
     if threads:
         options += codec.threads(threads)[1]
     params = encoder_params(target, video.encoder_params, threads)

@@ -120,6 +120,7 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
         light_level=_light(side.get("Content light level metadata")),
         dolby_vision=any("dovi" in name.lower() or "dolby" in name.lower() for name in side)
         or _fourcc(raw) in {"dvh1", "dvhe", "dvav", "dva1", "dav1"},
+        dolby_base=_dolby_base(side.get("DOVI configuration record")),
         hdr10_plus=any("HDR10+" in name or "2094-40" in name for name in side),
         closed_captions=bool(_whole(raw.get("closed_captions")))
         or any("Closed Captions" in name for name in side),
@@ -127,6 +128,12 @@ def _video(raw: Json, frames: list[Json], later: list[Json]) -> VideoFacts:
         spherical="Spherical Mapping" in side,
         becomes=_becomes([*frames, *later]),
     )
+
+
+def _dolby_base(record: Json | None) -> str:
+    """Return what the base layer is by itself (Dolby Vision in ISO media, bl_signal_compatibility_id)."""
+    compatible = _whole(record.get("dv_bl_signal_compatibility_id")) if record is not None else None
+    return {1: "hdr10", 2: "sdr", 4: "hlg", 6: "hdr10"}.get(compatible or 0, "")
 
 
 def _audio(raw: Json) -> AudioFacts:

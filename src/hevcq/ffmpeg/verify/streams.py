@@ -87,6 +87,8 @@ def _picture(target: VideoTarget, found: VideoFacts) -> Iterator[str]:
         "field order", _shown_first(target.field_order), _shown_first(found.field_order)
     )
     yield from _colour(target.colour, found.colour)
+    if target.captions is not None:
+        yield from _same("presence of closed captions", target.captions, found.closed_captions)
     if _display(target.mastering_display) != _display(found.mastering_display):
         yield _differs("mastering display", target.mastering_display, found.mastering_display)
     if _light(target.light_level) != _light(found.light_level):
