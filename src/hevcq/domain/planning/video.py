@@ -199,15 +199,13 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         (width, height), aspect = scale
     right = width % 2 if chosen.even[0] else 0
     bottom = height % 2 if chosen.even[1] else 0
-    kept_fields = facts.interlaced and profile.policies.interlaced is LossPolicy.KEEP
-    deinterlace = facts.interlaced and not kept_fields
     captions = facts.closed_captions and profile.policies.closed_captions is LossPolicy.KEEP
     tone_map = _maps_tones(profile, facts)
     static_hdr = chosen.bits >= 10 and not tone_map
     full = not tone_map and (
         chosen.family == "gbr" or pixels.full_range(facts.pixel_format, facts.colour.range)
     )
-    return VideoTarget(
+    target = VideoTarget(
         encoder=ENCODERS[codec],
         codec=codec.value,
         width=width + right,
@@ -216,24 +214,32 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         bit_depth=chosen.bits,
         sample_aspect=f"{aspect.numerator}:{aspect.denominator}",
         rotation=0,
-        field_order=facts.field_order if kept_fields else "progressive",
         scale=scale is not None,
         pad_right=right,
         pad_bottom=bottom,
-        deinterlace=deinterlace,
-        # A frame of each field would say each caption twice.
-        field_rate=deinterlace
-        and profile.video.deinterlace is DeinterlaceRate.FIELD
-        and not captions,
         captions=captions if facts.closed_captions else None,
         tone_map=facts.colour.transfer if tone_map else "",
-        unmark_fields=facts.marked_interlaced and facts.progressive_pictures,
-        top_field_first=facts.top_field_first if deinterlace and facts.seen_order else None,
         colour=SDR if tone_map else _colour(facts.colour, full=full, sited=chosen.family == "420"),
         mastering_display=facts.mastering_display if static_hdr else None,
         light_level=facts.light_level if static_hdr else None,
         tag=TAGS[codec],
     )
+    return target.model_copy(update=_fields(profile, facts, captions=captions))
+
+
+def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str, object]:
+    """Return what becomes of the fields of a video that is marked as interlaced."""
+    if not facts.interlaced:
+        return {"unmark_fields": facts.marked_interlaced}
+    if profile.policies.interlaced is LossPolicy.KEEP:
+        return {"field_order": facts.field_order}
+    every_field = profile.video.deinterlace is DeinterlaceRate.FIELD
+    return {
+        "deinterlace": True,
+        # A frame of each field would say each caption twice.
+        "field_rate": every_field and not captions,
+        "top_field_first": facts.top_field_first if facts.seen_order else None,
+    }
 
 
 def _maps_tones(profile: Profile, facts: VideoFacts) -> bool:
