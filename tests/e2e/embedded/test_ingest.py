@@ -115,7 +115,8 @@ def test_a_dry_run_changes_nothing_at_all(farm: Farm) -> None:
 
     assert ran.code == 0
     assert "a.mp4" in ran.out
-    assert "to encode" in ran.out
+    assert ran.out.splitlines()[1].startswith("a.mp4 ")
+    assert ran.err.startswith("1 to encode. ")
     assert sorted(farm.media.rglob("*")) == before
 
 
