@@ -160,8 +160,20 @@ module "worker_service" {
   log_retention_days = var.log_retention_days
   autoscaling        = var.autoscaling
   tag_inputs         = var.tag_finished_inputs
+  signing            = { enabled = var.sign_certificates, key_arn = join("", aws_kms_key.signing[*].arn) }
   alarm_topic_arn    = var.alarm_topic_arn
   tags               = merge(local.tags, { profile = each.key })
+}
+
+# Workers sign certificates with it and never hold its private half.
+resource "aws_kms_key" "signing" {
+  count = var.sign_certificates ? 1 : 0
+
+  description              = "Signs the certificates of ${var.name}."
+  key_usage                = "SIGN_VERIFY"
+  customer_master_key_spec = "ECC_NIST_P256"
+  deletion_window_in_days  = 30
+  tags                     = local.tags
 }
 
 resource "aws_cloudwatch_dashboard" "this" {

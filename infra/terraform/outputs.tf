@@ -11,6 +11,7 @@ output "hevcq_toml" {
     table = "${module.ledger.table_name}"
     queue_prefix = "${var.name}-"
     tag_done = ${var.tag_finished_inputs}
+    signing_key = "${join("", aws_kms_key.signing[*].arn)}"
   EOT
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hevcq.settings.profile_files import installed_folder, load_profiles
+from infra.terraform import VARIABLES, Terraform, planned
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
@@ -108,6 +109,32 @@ def test_a_worker_reaches_no_other_profile_and_deletes_only_work_files(
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_worker_tags_nothing_unless_the_farm_says_so(resources: Resources, profile: str) -> None:
     assert "Tagging" not in json.dumps(role_statements(resources, "task", profile))
+
+
+def test_with_a_signing_key_workers_sign_by_it_and_operators_only_read_its_public_half(
+    terraform: Terraform,
+) -> None:
+    plan = terraform.plan(*VARIABLES, "sign_certificates=true")
+
+    (key,) = [each["values"] for each in planned(plan) if each["type"] == "aws_kms_key"]
+    assert (key["key_usage"], key["customer_master_key_spec"]) == ("SIGN_VERIFY", "ECC_NIST_P256")
+    allowed = {
+        change["address"]: actions
+        for change in plan["resource_changes"]
+        if change["type"] == "aws_iam_policy_document"
+        for statement in change["change"]["after"]["statement"] or ()
+        if "kms:GetPublicKey" in (actions := statement["actions"] or [])
+    }
+    workers = (
+        f'module.farm.module.worker_service["{PROFILES[0]}"].data.aws_iam_policy_document.task'
+    )
+    assert sorted(allowed[workers]) == ["kms:GetPublicKey", "kms:Sign"]
+    assert allowed["module.farm.data.aws_iam_policy_document.operator"] == ["kms:GetPublicKey"]
+    assert len(allowed) == len(PROFILES) + 1
+
+
+def test_no_key_is_made_unless_the_farm_says_so(resources: Resources) -> None:
+    assert not [each for each in resources if each["type"] == "aws_kms_key"]
 
 
 def test_only_the_bucket_may_publish_and_only_the_topic_may_send(resources: Resources) -> None:

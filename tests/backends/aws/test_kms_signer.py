@@ -10,8 +10,9 @@ from hevcq.backends.aws.kms_signer import KmsSigner
 from hevcq.domain.certificate import Certificate, Standing
 from hevcq.errors import ConfigError, Unavailable
 from hevcq.ports.signer import Keyring
-from hevcq.settings.model import AwsSettings
+from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util import signatures
+from hevcq.wiring.app import open_app
 from support.aws.emulator import KEYS, REGION
 from support.aws.moto_server import endpoint
 from support.library import certificate
@@ -75,3 +76,20 @@ def test_a_role_that_may_not_sign_is_seen_before_any_work(kms):
 
     with pytest.raises(Unavailable, match=r"could not sign .* access is denied"):
         KmsSigner(Denied(), make_key(kms)).prepare()
+
+
+@pytest.mark.parametrize("signs", [True, False])
+def test_the_settings_say_who_signs_and_whom_to_trust(kms, tmp_path, signs: bool):
+    key = make_key(kms) if signs else ""
+    other = signatures.public_key(signatures.make_private_key())
+    aws = AwsSettings(region=REGION, endpoint_url=endpoint(), signing_key=key)
+    settings = Settings(backend="aws", data_dir=tmp_path / "data", aws=aws, trusted_keys=(other,))
+    (tmp_path / "a.mp4").write_bytes(b"original")
+
+    ring = open_app(settings).keyring
+    made = ring.signed(certificate(tmp_path / "a.mp4", b"original", b"small"))
+
+    assert ring.standing(made) is (Standing.TRUSTED if signs else Standing.UNKNOWN)
+    assert ring.vouches_for(made)
+    assert other in ring.listed
+    assert not (tmp_path / "data").exists(), "no key of this machine beside the farm's"

@@ -91,6 +91,12 @@ variable "tag_finished_inputs" {
   default     = false
 }
 
+variable "sign_certificates" {
+  description = "Make a KMS key that workers sign certificates with."
+  type        = bool
+  default     = false
+}
+
 variable "profiles_dir" {
   description = "Folder of profile files; empty: the repository's workers/."
   type        = string
@@ -122,6 +128,7 @@ module "farm" {
   profiles_dir  = var.profiles_dir
 
   tag_finished_inputs = var.tag_finished_inputs
+  sign_certificates   = var.sign_certificates
 }
 
 output "hevcq_toml" {
