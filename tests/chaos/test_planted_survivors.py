@@ -118,7 +118,11 @@ def test_the_full_decode_asks_for_every_picture_and_every_sound(monkeypatch, tmp
     monkeypatch.setattr(verify_decode, "stream_child", stream_child)
     request = SimpleNamespace(output=tmp_path / "x.mkv", profile=SimpleNamespace(bounds=Bounds()))
     verify_decode.decode_problems(
-        SimpleNamespace(ffmpeg="ffmpeg"), request, threading.Event(), None, deadline_s=1
+        SimpleNamespace(ffmpeg="ffmpeg", sandboxed=False),
+        request,
+        threading.Event(),
+        None,
+        deadline_s=1,
     )
 
     (argv,) = seen
