@@ -125,7 +125,7 @@ class Table:
 
     def forget(self, job_id: str) -> None:
         """Drop a job that ended, for this simulation's memory."""
-        self.items.pop(schema.job_pk(job_id), None)
+        self.items.pop(schema.job_pk(job_id, "hevc"), None)
 
 
 def _refused(item: Mapping[str, Any]) -> Refused:

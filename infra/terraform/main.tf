@@ -161,6 +161,7 @@ module "worker_service" {
   autoscaling        = var.autoscaling
   tag_inputs         = var.tag_finished_inputs
   signing            = { enabled = var.sign_certificates, key_arn = join("", aws_kms_key.signing[*].arn) }
+  former_ledger_keys = var.former_ledger_keys
   alarm_topic_arn    = var.alarm_topic_arn
   tags               = merge(local.tags, { profile = each.key })
 }

@@ -107,6 +107,21 @@ def test_a_worker_reaches_no_other_profile_and_deletes_only_work_files(
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+def test_a_worker_writes_only_jobs_of_its_own_profile(resources: Resources, profile: str) -> None:
+    writes = [
+        statement
+        for statement in role_statements(resources, "task", profile)
+        if {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
+        & set(as_list(statement["Action"]))
+    ]
+
+    (only,) = writes
+    condition = only["Condition"]
+    assert as_list(condition["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]) == [f"{profile}#*"]
+    assert condition["Null"] == {"dynamodb:LeadingKeys": "false"}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_a_worker_tags_nothing_unless_the_farm_says_so(resources: Resources, profile: str) -> None:
     assert "Tagging" not in json.dumps(role_statements(resources, "task", profile))
 

@@ -102,9 +102,28 @@ data "aws_iam_policy_document" "task" {
   }
 
   statement {
-    sid       = "Ledger"
-    actions   = ["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"]
+    sid       = "ReadLedger"
+    actions   = ["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:BatchGetItem"]
     resources = [var.table.arn]
+  }
+
+  # A captured worker can write no other profile's jobs. Keys of releases before have no profile.
+  statement {
+    sid       = "WriteOwnJobs"
+    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"]
+    resources = [var.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = concat(["${var.profile}#*"], var.former_ledger_keys ? ["job#*", "part#*", "same#*"] : [])
+    }
+
+    condition {
+      test     = "Null"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["false"]
+    }
   }
 
   statement {

@@ -59,7 +59,7 @@ def claim(ledger, owner: str = "w", lease_s: float = 60):
 
 
 def item(farm) -> dict:
-    key = {"pk": text(job_pk(JOB))}
+    key = {"pk": text(job_pk(JOB, "hevc"))}
     return farm.clients.dynamodb.get_item(TableName="hevcq", Key=key)["Item"]
 
 
@@ -116,7 +116,8 @@ def test_an_unknown_job_is_registered_and_claimed_by_one_write(farm, ledger) -> 
 
     assert claim(ledger) == Granted(fence=1, failures=0, crashes=0)
 
-    assert [name for name, _ in ledger._jobs.db.calls[before:]] == ["get_item", "put_item"]
+    calls = [name for name, _ in ledger._jobs.db.calls[before:]]
+    assert calls == ["get_item", "get_item", "put_item"], "its key, that of releases before, it"
     record = ledger.get(JOB)
     assert (record.state, record.owner, record.fence) == (JobState.RUNNING, "w", 1)
     assert record.lease_until == farm.clock.now() + 60

@@ -31,7 +31,7 @@ def make_old(farm, name: str) -> None:
     """Give a job the attributes that a release before shards wrote."""
     farm.clients.dynamodb.update_item(
         TableName="hevcq",
-        Key={"pk": text(job_pk(name))},
+        Key={"pk": text(job_pk(name, "hevc"))},
         UpdateExpression="SET updated_at = moved_at REMOVE moved_at, #s",
         ExpressionAttributeNames={"#s": "shard"},
     )
@@ -135,7 +135,7 @@ def test_records_that_expired_are_no_longer_counted(farm, counted) -> None:
     do(counted, SOURCE)
     farm.clock.advance(2 * DAY_S)
     assert counted.counts() == {("hevc", JobState.DONE): 1}
-    key = {"pk": text(job_pk(job_id(SOURCE, "hevc")))}
+    key = {"pk": text(job_pk(job_id(SOURCE, "hevc"), "hevc"))}
     farm.clients.dynamodb.delete_item(TableName="hevcq", Key=key)
     farm.clock.advance(180 * DAY_S)
 

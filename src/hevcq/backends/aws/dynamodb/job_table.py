@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from hevcq.backends.aws.dynamodb.schema import (
     job_pk,
     moved_at,
     number,
+    profile_in,
     record_of,
     shard_of,
     text,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
+MAX_KNOWN = 10_000
+"""Jobs whose key is kept: a worker has a few at a time, a listing passes over many."""
 CLAIM_TRIES = 10
 """Reads of one job before giving up: after each failed update another process has changed it."""
 
@@ -103,14 +106,46 @@ class JobTable:
     """
 
     def __init__(
-        self, client: DynamoDBClient, table: str, clock: Clock, tokens: Callable[[], str]
+        self,
+        client: DynamoDBClient,
+        table: str,
+        clock: Clock,
+        tokens: Callable[[], str],
+        profiles: Sequence[str],
     ) -> None:
         self.db, self.name, self.clock, self._tokens = client, table, clock, tokens
+        self._profiles, self._known = tuple(profiles), dict[str, str]()
 
-    def get(self, job_id: str) -> JobRecord | None:
-        """Return the record of a job or subjob, or None."""
-        item = self.item(job_pk(job_id))
+    def get(self, job_id: str, profile: str = "") -> JobRecord | None:
+        """Return the record of a job or subjob, or None; `profile` spares a search for its key."""
+        item = self.job_item(job_id, profile)
         return None if item is None else record_of(item)
+
+    def job_item(self, job_id: str, profile: str = "") -> Item | None:
+        """Return the item of a job or subjob, or None; see `get`."""
+        whole = job_id.partition(".")[0]
+        if whole in self._known:
+            return self.item(job_pk(job_id, self._known[whole]))
+        named = [profile] if profile else self._profiles
+        for each in (*named, ""):  # a key of releases before comes last: anybody may have made it
+            found = self.item(job_pk(whole, each))
+            if found is not None:
+                self.found_at(job_pk(whole, each))
+                return found if whole == job_id else self.item(job_pk(job_id, each))
+        return None
+
+    def found_at(self, pk: str) -> None:
+        """Keep the profile in the key of a job's item, for later calls with the job's id."""
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[pk.rpartition("#")[2].partition(".")[0]] = profile_in(pk)
+
+    def pk_of(self, job_id: str) -> str:
+        """Return the key of the item of a job or subjob; that of releases before if it is unknown."""
+        whole = job_id.partition(".")[0]
+        if whole not in self._known:
+            self.job_item(whole)
+        return job_pk(job_id, self._known.get(whole, ""))
 
     def claim(
         self, name: str, look: Callable[[], JobRecord | None], owner: str, lease_s: float
@@ -165,7 +200,9 @@ class JobTable:
                 )
             except self.db.exceptions.ConditionalCheckFailedException as error:
                 there: Item = dict(error.response).get("Item", {})  # type: ignore[assignment]
+                self.found_at(str(item["pk"].get("S")))
                 return there.get("last_write") == token
+        self.found_at(str(item["pk"].get("S")))
         return True
 
     def change_under(
@@ -203,7 +240,7 @@ class JobTable:
             with translate_errors(f"write the job {name}"):
                 self.db.update_item(
                     TableName=self.name,
-                    Key={"pk": text(job_pk(name))},
+                    Key={"pk": text(self.pk_of(name))},
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                     **signed.arguments(),
                 )

@@ -35,6 +35,7 @@ from hevcq.backends.aws.dynamodb.schema import (
     TTL,
     UNSENT,
     float_of,
+    former_remembered_pk,
     job_pk,
     new_item,
     number,
@@ -86,11 +87,17 @@ class DynamoLedger(Ledger):
     """Job states in DynamoDB, composed of the job table, the subjob table and the index queries."""
 
     def __init__(
-        self, client: DynamoDBClient, table: str, clock: Clock, tokens: Callable[[], str]
+        self,
+        client: DynamoDBClient,
+        table: str,
+        clock: Clock,
+        tokens: Callable[[], str],
+        profiles: Sequence[str] = (),
     ) -> None:
+        """`profiles` are those whose jobs are looked for by their id alone."""
         self._clock = clock
-        self._jobs = JobTable(client, table, clock, tokens)
-        self._queries = JobQueries(client, table)
+        self._jobs = JobTable(client, table, clock, tokens, profiles)
+        self._queries = JobQueries(client, table, self._jobs.found_at)
         self._counts = JobCounts(client, table, self._queries, clock)
         self._subjobs = SubjobTable(self._jobs, self._queries)
 
@@ -108,6 +115,9 @@ class DynamoLedger(Ledger):
         """Register a job and return its current record; `unsent` marks a new one as not sent yet."""
         name = job_id(source, profile)
         item = new_item(source, profile, name, self._clock.now())
+        present = self._jobs.job_item(name, profile)
+        if present is not None:
+            return Registered(record_of(present), UNSENT in present)
         if unsent:
             item[UNSENT] = {"BOOL": True}
         with translate_errors(f"register the job {name}"):
@@ -120,11 +130,12 @@ class DynamoLedger(Ledger):
                 )
             except self._jobs.db.exceptions.ConditionalCheckFailedException as error:
                 item = dict(error.response["Item"])  # type: ignore[typeddict-item]
+        self._jobs.found_at(job_pk(name, profile))
         return Registered(record_of(item), UNSENT in item)
 
     def seen(self, name: str) -> Registered | None:
         """Return the job and whether its message is unsent, or None."""
-        item = self._jobs.item(job_pk(name))
+        item = self._jobs.job_item(name)
         return None if item is None else Registered(record_of(item), UNSENT in item)
 
     def sent(self, name: str) -> None:
@@ -132,7 +143,7 @@ class DynamoLedger(Ledger):
         with translate_errors(f"record that the job {name} was sent"):
             self._jobs.db.update_item(
                 TableName=self._jobs.name,
-                Key={"pk": text(job_pk(name))},
+                Key={"pk": text(self._jobs.pk_of(name))},
                 UpdateExpression=f"REMOVE {UNSENT}",
                 ConditionExpression="attribute_exists(pk)",
             )
@@ -146,7 +157,7 @@ class DynamoLedger(Ledger):
         """Claim the job for `lease_s` seconds; register it first if it is unknown."""
         name = job_id(source, profile)
 
-        known = self._jobs.get(name)
+        known = self._jobs.get(name, profile)
         if known is None:
             granted = self._register_claimed(source, profile, owner=owner, lease_s=lease_s)
             if granted is not None:
@@ -155,7 +166,7 @@ class DynamoLedger(Ledger):
         def look() -> JobRecord:
             nonlocal known
             seen, known = known, None
-            return seen or self._jobs.get(name) or self.register(source, [profile])[0]
+            return seen or self._jobs.get(name, profile) or self.register(source, [profile])[0]
 
         found = self._jobs.claim(name, look, owner, lease_s)
         assert found is not None
@@ -349,7 +360,7 @@ class DynamoLedger(Ledger):
 
     def has_letter(self, job_id: str) -> bool:
         """Return whether the job has the mark."""
-        item = self._jobs.item(job_pk(job_id))
+        item = self._jobs.job_item(job_id)
         return item is not None and LETTER in item
 
     def counts(self) -> dict[tuple[str, JobState], int]:
@@ -373,6 +384,8 @@ class DynamoLedger(Ledger):
     def recall(self, source_sha256: str, profile: str, revision: str) -> Remembered | None:
         """Return the decision recorded for these bytes and this profile revision, or None."""
         item = self._jobs.item(remembered_pk(source_sha256, profile, revision))
+        if item is None:
+            item = self._jobs.item(former_remembered_pk(source_sha256, profile, revision))
         if item is None:
             return None
         return Remembered(reason=string(item, "reason"), made_at=float_of(item, "made_at") or 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from hevcq.backends.aws.dynamodb.schema import (
     BY_SOURCE,
     BY_STATE,
     Item,
-    job_pk,
     moved_in,
     number,
     record_of,
@@ -41,8 +40,9 @@ class JobQueries:
     ConfigError and Unavailable.
     """
 
-    def __init__(self, client: DynamoDBClient, table: str) -> None:
-        self._db, self._table = client, table
+    def __init__(self, client: DynamoDBClient, table: str, found_at: Callable[[str], None]) -> None:
+        """`found_at` is called with the key of each item that is read."""
+        self._db, self._table, self._found_at = client, table, found_at
 
     def jobs(self, wanted: JobFilter) -> Iterator[JobRecord]:
         """Yield the matching records, most recently moved first."""
@@ -54,9 +54,9 @@ class JobQueries:
         found = self._entries(wanted)
         while page := list(islice(found, PAGE)):
             # A job that moves while the states are queried one by one may appear in two of them.
-            seen_in = {(string(entry, "pk"), state_in(entry)) for entry in page}
+            seen_in = {(string(entry, "pk").rpartition("#")[2], state_in(entry)) for entry in page}
             for record in self._read(page):
-                there = (job_pk(record.job_id), record.state.value) in seen_in
+                there = (record.job_id, record.state.value) in seen_in
                 if there and wanted.matches(record):
                     yield record
 
@@ -117,9 +117,9 @@ class JobQueries:
                 return
             asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    def get_many(self, names: Sequence[str]) -> list[JobRecord]:
-        """Return the jobs or subjobs of these ids by consistent reads, in this order."""
-        return self._read([{"pk": text(job_pk(name))} for name in names])
+    def get_many(self, keys: Sequence[str]) -> list[JobRecord]:
+        """Return the jobs or subjobs at these keys by consistent reads, in this order."""
+        return self._read([{"pk": text(key)} for key in keys])
 
     def _read(self, entries: Sequence[Item]) -> list[JobRecord]:
         """Return the jobs of index entries by consistent reads, each once, in the entries' order."""
@@ -127,6 +127,8 @@ class JobQueries:
         items: dict[str, Item] = {}
         for start in range(0, len(keys), PAGE):
             items.update(self._batch(keys[start : start + PAGE]))
+        for key in items:
+            self._found_at(key)
         return [record_of(items[key]) for key in keys if key in items]
 
     def _batch(self, keys: Sequence[str]) -> dict[str, Item]:

@@ -1,8 +1,10 @@
 """The schema of the ledger's table, and the conversion of jobs to items and back. Pure.
 
-One table, keyed by `pk`: `job#<job id>` for jobs, `part#<part id>` for the subjobs of a split job,
-`same#<sha256>#<profile>#<revision>` for sources not worth encoding, `count#<state>` for the jobs that
-ended on earlier days. Two indexes: `by_shard` (state and shard, then the time of the last transition,
+One table, keyed by `pk`: `<profile>#job#<job id>` for jobs, `<profile>#part#<part id>` for the subjobs of
+a split job, `<profile>#same#<sha256>#<revision>` for sources not worth encoding, `count#<state>` for the
+jobs that ended on earlier days. IAM holds the writes of a profile's workers to keys that begin with the
+profile's name (`dynamodb:LeadingKeys`). The keys of releases before lack the name; their items are
+still read, and written where they are. Two indexes: `by_shard` (state and shard, then the time of the last transition,
 with the profile and the source's key) and `by_source` (the source's key). Nothing in them changes
 between transitions, so a heartbeat or a record of progress is one write. A subjob lacks the indexed
 attributes, so it appears in no listing and no count.
@@ -98,9 +100,15 @@ def _index_of_states(name: str, key: str, order: str) -> Any:
     }
 
 
-def job_pk(job_id: str) -> str:
-    """Return the key of the item of a job or subjob."""
-    return f"part#{job_id}" if is_subjob(job_id) else f"job#{job_id}"
+def job_pk(job_id: str, profile: str = "") -> str:
+    """Return the key of the item of a job or subjob; without a profile that of releases before."""
+    kind = "part" if is_subjob(job_id) else "job"
+    return f"{profile}#{kind}#{job_id}" if profile else f"{kind}#{job_id}"
+
+
+def profile_in(pk: str) -> str:
+    """Return the profile in the key of a job's item; "" for a key of releases before."""
+    return pk.split("#", maxsplit=1)[0] if pk.count("#") == 2 else ""
 
 
 def moved_at(job_id: str) -> str:
@@ -138,6 +146,11 @@ def count_pk(state: JobState) -> str:
 
 def remembered_pk(source_sha256: str, profile: str, revision: str) -> str:
     """Return the key of the skip decision for these bytes and this profile revision."""
+    return f"{profile}#same#{source_sha256}#{revision}"
+
+
+def former_remembered_pk(source_sha256: str, profile: str, revision: str) -> str:
+    """Return the key that releases before gave the same decision."""
     return f"same#{source_sha256}#{profile}#{revision}"
 
 
@@ -154,7 +167,7 @@ def number(value: float) -> AttributeValueTypeDef:
 def new_item(source: Source, profile: str, job_id: str, now: float) -> dict[str, Any]:
     """Return the item of a newly queued job; `now` is Unix seconds."""
     return {
-        "pk": text(job_pk(job_id)),
+        "pk": text(job_pk(job_id, profile)),
         "job_id": text(job_id),
         "bucket": text(source.bucket),
         "source_key": text(source.key),
@@ -172,9 +185,12 @@ def new_item(source: Source, profile: str, job_id: str, now: float) -> dict[str,
     }
 
 
-def part_item(job: JobRecord, subjob_id: str, part: SubjobOf, now: float) -> dict[str, Any]:
-    """Return the item of a newly queued subjob; `now` is Unix seconds."""
+def part_item(
+    job: JobRecord, subjob_id: str, pk: str, part: SubjobOf, now: float
+) -> dict[str, Any]:
+    """Return the item of a newly queued subjob under the key `pk`; `now` is Unix seconds."""
     item = new_item(job.source, job.profile, subjob_id, now)
+    item["pk"] = text(pk)
     item["part_source_key"] = item.pop("source_key")
     item[moved_at(subjob_id)] = item.pop("moved_at")
     del item["shard"]

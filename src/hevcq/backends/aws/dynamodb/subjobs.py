@@ -56,7 +56,7 @@ class SubjobTable:
             try:
                 self._jobs.db.put_item(
                     TableName=self._jobs.name,
-                    Item=part_item(job, name, part, self._jobs.clock.now()),
+                    Item=part_item(job, name, self._jobs.pk_of(name), part, self._jobs.clock.now()),
                     ConditionExpression="attribute_not_exists(pk)",
                 )
             except self._jobs.db.exceptions.ConditionalCheckFailedException:
@@ -99,6 +99,5 @@ class SubjobTable:
         if job is None or job.state is not JobState.SPLIT or job.split is None:
             return []
         wanted: list[int | None] = [*range(job.split.chunks), None]
-        return self._queries.get_many(
-            [subjob_id(job_id, job.split.name, chunk) for chunk in wanted]
-        )
+        names = [subjob_id(job_id, job.split.name, chunk) for chunk in wanted]
+        return self._queries.get_many([self._jobs.pk_of(name) for name in names])

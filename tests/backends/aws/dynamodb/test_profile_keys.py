@@ -1,0 +1,138 @@
+"""Keys by profile: a worker writes only below its own, and jobs of releases before still work."""
+
+from __future__ import annotations
+
+import pytest
+
+from backends.aws.dynamodb.test_dynamodb import JOB, REF, SOURCE
+from hevcq.backends.aws.dynamodb.schema import job_pk, text
+from hevcq.domain.job import JobState, Phase, Progress, Split, job_id, subjob_id
+from hevcq.domain.verdict import FailureClass
+from hevcq.ports.ledger import Granted, JobFilter
+from support.aws.breaking import Breaking
+
+pytestmark = pytest.mark.aws
+SPLIT = Split(name="digest-2", chunks=2, frames=20, seconds=1.0, plan_sha256="0" * 64)
+
+
+@pytest.fixture
+def db(farm):
+    return Breaking(farm.clients.dynamodb)
+
+
+@pytest.fixture
+def ledger(farm, db):
+    found = farm.backend.ledger
+    found._jobs.db = found._queries._db = found._counts._db = db
+    return found
+
+
+def written(db) -> set[str]:
+    """Return the keys of all writes."""
+    keys = set()
+    for name, asked in db.calls:
+        if name in {"put_item", "update_item", "delete_item"}:
+            keys.add((asked.get("Item") or asked["Key"])["pk"]["S"])
+    return keys
+
+
+def live(ledger) -> None:
+    """Take the job through failure, split, chunks, burial and the notes beside them."""
+
+    def claim(owner: str = "w") -> int:
+        found = ledger.claim(SOURCE, "hevc", owner=owner, lease_s=60)
+        assert isinstance(found, Granted)
+        return found.fence
+
+    fence = claim()
+    ledger.renew(JOB, fence, lease_s=60)
+    ledger.progress(JOB, fence, Progress(phase=Phase.ENCODE, percent=1))
+    ledger.fail(JOB, fence, "why", FailureClass.ENCODER)
+    fence = claim()
+    ledger.split(JOB, fence, SPLIT, [10, 10])
+    ledger.mark_enqueued(JOB, SPLIT.name)
+    part = subjob_id(JOB, SPLIT.name, 0)
+    found = ledger.claim_subjob(part, owner="w", lease_s=60)
+    assert isinstance(found, Granted)
+    ledger.complete(part, found.fence, REF, cpu_s=1.0)
+    assert [p.state for p in ledger.subjobs(JOB)].count(JobState.DONE) == 1
+    ledger.bury(JOB, fence, "broken", FailureClass.DAMAGED)
+    ledger.note_letter(JOB)
+    assert ledger.has_letter(JOB)
+    ledger.remember("ab" * 32, "hevc", "r1", "no smaller")
+    assert ledger.recall("ab" * 32, "hevc", "r1").reason == "no smaller"
+
+
+def test_every_write_of_a_workers_life_is_below_its_profile(ledger, db) -> None:
+    live(ledger)
+
+    assert len(written(db)) > 4
+    assert {key for key in written(db) if not key.startswith("hevc#")} == set()
+
+
+def test_a_job_of_a_release_before_is_found_claimed_split_and_ended_where_it_is(
+    farm, ledger, db
+) -> None:
+    ledger.register(SOURCE, ["hevc"])
+    former(farm, JOB)
+    ledger._jobs._known.clear()
+
+    assert [r.job_id for r in ledger.jobs(JobFilter(source_key=SOURCE.key))] == [JOB]
+    ledger._jobs._known.clear()
+    assert ledger.register(SOURCE, ["hevc"])[0].job_id == JOB
+    ledger._jobs._known.clear()
+    db.calls.clear()
+    live(ledger)
+
+    assert {k for k in written(db) if not k.startswith(("job#", "part#", "hevc#same#"))} == set()
+    assert ledger.get(JOB).state is JobState.DEAD
+    assert ledger.counts() == {("hevc", JobState.DEAD): 1}
+
+
+def test_a_decision_of_a_release_before_is_remembered(farm, ledger) -> None:
+    farm.clients.dynamodb.put_item(
+        TableName="hevcq",
+        Item={
+            "pk": text(f"same#{'cd' * 32}#hevc#r1"),
+            "reason": text("no smaller"),
+            "made_at": {"N": "1"},
+        },
+    )
+
+    assert ledger.recall("cd" * 32, "hevc", "r1").reason == "no smaller"
+
+
+def test_a_job_is_found_by_its_id_alone(farm, ledger) -> None:
+    ledger.register(SOURCE, ["720p", "hevc"])
+    ledger._jobs._known.clear()
+
+    for profile in ("720p", "hevc"):
+        name = job_id(SOURCE, profile)
+        assert ledger.get(name).profile == profile
+        assert ledger.cancel(name, "why")
+    assert ledger.get("0" * 32) is None
+
+
+def test_a_forged_item_under_a_former_key_does_not_replace_a_job(farm, ledger) -> None:
+    ledger.register(SOURCE, ["hevc"])
+    forged = ledger._jobs.item(job_pk(JOB, "hevc")) | {
+        "pk": text(job_pk(JOB)),
+        "state": text("done"),
+    }
+    farm.clients.dynamodb.put_item(TableName="hevcq", Item=forged)
+    ledger._jobs._known.clear()
+
+    assert ledger.get(JOB).state is JobState.QUEUED
+    ledger._jobs._known.clear()
+    assert ledger.register(SOURCE, ["hevc"])[0].state is JobState.QUEUED
+    ledger._jobs._known.clear()
+    assert isinstance(ledger.claim(SOURCE, "hevc", owner="w", lease_s=60), Granted)
+
+
+def former(farm, name: str) -> None:
+    """Move a job's item to the key that a release before gave it."""
+    key = {"pk": text(job_pk(name, "hevc"))}
+    item = farm.clients.dynamodb.get_item(TableName="hevcq", Key=key)["Item"]
+    farm.clients.dynamodb.delete_item(TableName="hevcq", Key=key)
+    item = {**item, "pk": text(job_pk(name))}
+    farm.clients.dynamodb.put_item(TableName="hevcq", Item=item)
