@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from hevcq.errors import SwapRefused, Unavailable
@@ -20,6 +20,8 @@ from hevcq.util.file_lock import LocksUnsupported
 from hevcq.util.text import printable
 
 BUSY = "busy"
+IN_USE = "in-use"
+MAX_NAME = 4096
 
 
 def require_own_folders(root: Path) -> None:
@@ -61,6 +63,50 @@ def root_lock(root: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def in_use(homes: Iterable[Path], user: str, where: str) -> Iterator[None]:
+    """Hold libraries for one data folder: `user` is its identity, `where` tells people which it is.
+
+    Processes of one data folder share a library; of two data folders each would encode the same
+    videos, and meet when they put them in place. Libraries above a given one are held too. Raises
+    Unavailable if another data folder's hevcq holds one. Where no lock can be made nothing is held.
+    """
+    with ExitStack() as stack:
+        for home in homes:
+            above = [folder for folder in home.parents if own_folder(folder).is_dir()]
+            for folder in (home, *above):
+                descriptor = _hold(folder, f"{user} {where}".encode()[:MAX_NAME])
+                if descriptor is not None:
+                    stack.callback(_let_go, folder, descriptor)
+        yield
+
+
+def _let_go(root: Path, descriptor: int) -> None:
+    file_lock.unshare(descriptor, own_folder(root) / IN_USE)
+    with suppress(OSError):
+        own_folder(root).rmdir()  # only if nothing else was written
+
+
+def _hold(root: Path, user: bytes) -> int | None:
+    """Share the lock of a library's use; return None if there can be none."""
+    path = own_folder(root) / IN_USE
+    try:
+        if own_folder(root).is_symlink():
+            return None
+        own_folder(root).mkdir(exist_ok=True)
+        descriptor = file_lock.share(path, user)
+        if descriptor is not None:
+            return descriptor
+        _, _, where = path.read_bytes()[:MAX_NAME].decode(errors="replace").partition(" ")
+    except OSError:
+        return None
+    raise Unavailable(
+        f"Another hevcq is working in {printable(root)}, with another data folder"
+        f" ({printable(where)}).",
+        remedy="Wait until it has finished, or use its data folder (--data-dir).",
+    )
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def is_own(name: str) -> bool:
     return name == OWN_FOLDER or name.startswith(OWN_PREFIX)
 
 
-RECORDS = ("busy", "certificates", "journal", "kept")
+RECORDS = ("busy", "certificates", "journal", "kept", "undone")
 """Folders of records in `.hevcq`. `originals` is not among them: it may be a link to another disk."""
 
 

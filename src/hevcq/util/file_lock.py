@@ -15,6 +15,8 @@ from pathlib import Path
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 """Open flags. A symbolic link at the path, as from an unpacked archive, is not followed."""
 _MODE = 0o600
+SHARE_TRIES = 5
+"""Attempts to share a lock with a process that takes it at the same moment."""
 
 
 class LocksUnsupported(OSError):
@@ -45,6 +47,45 @@ def try_acquire(path: Path, *, new: bool = False) -> int | None:
             return None
         if in_place:
             return descriptor
+
+
+def unshare(descriptor: int, path: Path) -> None:
+    """Let a shared lock go; the last holder removes its file."""
+    try:
+        if _flock(descriptor, path, wait=False) and _is_at(descriptor, path):
+            path.unlink(missing_ok=True)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def share(path: Path, holder: bytes) -> int | None:
+    """Lock the file at `path` together with every process that names the same `holder`.
+
+    Return None if another holder has it; `path` then holds its name. Raises the errors of `acquire`.
+    """
+    for _ in range(SHARE_TRIES):
+        descriptor = os.open(path, _FLAGS | os.O_CREAT, _MODE)
+        shared = False
+        try:
+            first = _flock(descriptor, path, wait=False)
+            if first:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, holder, 0)
+            # Exclusive locks last for the write above only, so this wait is short; from exclusive to
+            # shared the lock may be lost for a moment, so the name is read under the shared one.
+            _flock(descriptor, path, wait=True, shared=True)
+            same = os.pread(descriptor, len(holder) + 1, 0) == holder
+            shared = same and _is_at(descriptor, path)
+            if not same and not first:
+                return None
+        finally:
+            if not shared:
+                os.close(descriptor)
+        if shared:
+            return descriptor
+    return None
 
 
 def take_over(path: Path) -> int | None:
@@ -95,9 +136,10 @@ def _locked_in_place(descriptor: int, path: Path, *, wait: bool) -> bool | None:
     return in_place
 
 
-def _flock(descriptor: int, path: Path, *, wait: bool) -> bool:
+def _flock(descriptor: int, path: Path, *, wait: bool, shared: bool = False) -> bool:
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:

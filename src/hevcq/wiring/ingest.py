@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener, OnEvent
@@ -11,6 +13,7 @@ from hevcq.domain.job import JobState
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError
+from hevcq.library.lock import in_use
 from hevcq.library.scanning.fs_events import ChangeListener
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT
 from hevcq.library.scanning.scan import Filter, Found, Rejected, find
@@ -27,6 +30,7 @@ from hevcq.usecases.ingest.uploader import UPLOADS
 from hevcq.usecases.ingest.watch_folder import Watch
 from hevcq.usecases.operations.finished_sources import SourceFinisher
 from hevcq.usecases.placement.collect import Collector
+from hevcq.usecases.placement.lock import data_folder_id
 from hevcq.usecases.placement.recover import recover, recovery_folders
 from hevcq.usecases.proofs import Proofs
 from hevcq.wiring.app import App
@@ -124,6 +128,18 @@ class IngestApplication:
             exclude=self._request.exclude,
             skip=[*skip, *([where.output] if where.output is not None else [])],
         )
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Return a context that keeps hevcq with another data folder out of these libraries.
+
+        Entering it raises Unavailable if there is one already.
+        """
+        folders = [root if root.is_dir() else root.parent for root in self._request.roots]
+        homes = folders if self._output is None else [self._output]
+        data_dir = self._app.settings.data_dir
+        where = f"{os.uname().nodename}:{data_dir}"
+        there = [home for home in homes if home.is_dir() and home != home.parent]
+        return in_use(there, data_folder_id(data_dir), where)
 
     def recover(self) -> None:
         """Recover interrupted swaps of earlier runs in the ingested folders."""

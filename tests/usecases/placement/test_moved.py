@@ -18,6 +18,7 @@ from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.scan import Scanner, inspect_target
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
 from hevcq.usecases.placement.recover import recover
+from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
 from support.fakes.backend import HEVC
 from support.ingest.run import NEVER, Bench
 from support.ingest.values import encode_plan
@@ -74,6 +75,10 @@ class Library:
 
     def move(self, name: str = "videos2") -> None:
         self.root = self.root.rename(self.root.with_name(name))
+
+    def where(self, mode: Mode) -> None:
+        self.bench.where = Destination(mode)
+        self.bench.wire()
 
     def forget(self) -> None:
         """Lose the data folder."""
@@ -236,3 +241,54 @@ def test_a_mirror_stays_where_it_is_when_its_sources_move(tmp_path: Path) -> Non
     assert library.item("tv/a.mkv").reason.startswith(f"Done earlier: {rendition}")
     size = rendition.stat().st_size
     assert [p.profile for p in Certificates().of_rendition(rendition, size)] == ["hevc"]
+
+
+@pytest.mark.parametrize("how", ["known", "data folder lost", "copied back", "renamed"])
+def test_a_video_whose_original_was_restored_is_not_replaced_again_unasked(
+    tmp_path: Path, how: str
+) -> None:
+    library = Library(tmp_path, Destination(Mode.REPLACE))
+    path = library.put("a.mp4", b"first" * 100)
+    assert library.ingest() == {"placed": 1}
+    (undone,) = undo(UndoRequest(paths=[library.root]), library.bench.ports)
+    assert undone.result is UndoResult.RESTORED
+    if how == "data folder lost":
+        library.forget()
+    elif how == "copied back":  # as from an originals folder on another device
+        copy = path.with_name("copy")
+        shutil.copy2(path, copy)
+        copy.replace(path)
+    elif how == "renamed":
+        path = path.rename(path.with_name("b.mp4"))
+
+    assert library.ingest() == {"done_earlier": 1}
+    assert path.read_bytes() == b"first" * 100
+    assert "Undone on request" in library.item(path.name).reason
+
+    library.where(Mode.BESIDE)
+    if how in {"data folder lost", "copied back"}:
+        assert library.item(path.name).disposition is Disposition.QUEUE
+
+
+def test_a_restored_video_that_is_named_itself_is_replaced_again_and_forgotten(
+    tmp_path: Path,
+) -> None:
+    library = Library(tmp_path, Destination(Mode.REPLACE))
+    path = library.put("a.mp4", b"first" * 100)
+    library.ingest()
+    list(undo(UndoRequest(paths=[library.root]), library.bench.ports))
+    library.forget()
+    folder, library.root = library.root, path
+    assert library.ingest() == {"placed": 1}
+
+    assert list((folder / ".hevcq/undone").iterdir()) == []
+
+
+def test_another_video_of_the_same_size_is_not_taken_for_the_restored_one(tmp_path: Path) -> None:
+    library = Library(tmp_path, Destination(Mode.REPLACE))
+    library.put("a.mp4", b"first" * 100)
+    library.ingest()
+    list(undo(UndoRequest(paths=[library.root]), library.bench.ports))
+    library.put("b.mp4", b"third" * 100)
+
+    assert library.item("b.mp4").disposition is Disposition.QUEUE

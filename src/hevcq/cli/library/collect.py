@@ -53,8 +53,9 @@ def _collect(app: App, options: Options) -> ExitCode:
     display, began = create_display(app, options), app.clock.monotonic()
     with stop_signals() as signals, display:
         ingest = IngestApplication(app, options.request(), display, signals)
-        ingest.recover()
-        ingest.collect_finished()
+        with ingest.in_use():
+            ingest.recover()
+            ingest.collect_finished()
     if not ingest.summary.results:
         say(options, "Nothing to collect.")
     code = print_result(app, ingest.summary, options, display, began)

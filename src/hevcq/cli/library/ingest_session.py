@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import typer
 
@@ -32,9 +33,10 @@ def run_shown(app: App, options: Options) -> ExitCode:
         raise UsageError(
             "--workers only works with the embedded backend; on aws the fleet encodes."
         )
-    with stop_signals() as signals:
+    with stop_signals() as signals, ExitStack() as held:
         ingest = IngestApplication(app, options.request(), display, signals)
         if not options.dry_run:  # recovery changes files
+            held.enter_context(ingest.in_use())
             ingest.recover()
         with display:
             first = ingest.plan()

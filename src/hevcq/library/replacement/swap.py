@@ -43,6 +43,7 @@ from hevcq.library.replacement.retention import (
 )
 from hevcq.library.replacement.steps import RecoveryOutcome, Steps
 from hevcq.library.replacement.undo import UndoSteps
+from hevcq.library.replacement.undone import forget_undone
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable, reason_of
@@ -184,6 +185,7 @@ class Swap:
                 _require_untouched(change, before, require_replaceable(self._fs, self.root, change))
                 record = self._record(change, new)
                 self._carry_out(record)
+                forget_undone(self._fs, self.root, record)
         self._log.info("original_replaced", job=record.job_id, retained=printable(record.retained))
         return Replaced(record.target, record.retained, notices)
 

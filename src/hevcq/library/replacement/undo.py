@@ -9,6 +9,7 @@ from hevcq.library.filesystem import FileSystem, move_new
 from hevcq.library.replacement.journal import Journal, Record
 from hevcq.library.replacement.retention import prune
 from hevcq.library.replacement.steps import RecoveryOutcome, Steps
+from hevcq.library.replacement.undone import note_undone
 from hevcq.util.text import printable
 
 
@@ -126,6 +127,7 @@ class UndoSteps:
             # The rendition after an exchange, or a second name or copy of the original.
             fs.unlink(record.retained)
             fs.fsync_dir(record.retained.parent)
+        note_undone(fs, self._journal.root, record)
         self._journal.end_undo(record)
         prune(fs, self._journal.root, record.retained)
 

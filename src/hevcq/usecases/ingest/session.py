@@ -22,7 +22,8 @@ from hevcq.domain.planning.encode_plan import Planner
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
 from hevcq.library.certificates import Certificates
-from hevcq.library.filesystem import same_bytes
+from hevcq.library.filesystem import FileSystem, same_bytes
+from hevcq.library.replacement.undone import UndoneOriginals
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
 from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import (
@@ -133,7 +134,13 @@ class Ingest:
             lambda target, source, size: self._inspect_target(target, source, size, certificates),
             partial(why_not_ours, self._proofs, certificates),
         )
-        settled = [self._renamed(item, certificates, finder) for item in settled]
+        undone = UndoneOriginals(FileSystem(stop))
+        settled = [
+            self._undone(item, undone)
+            if request.where.mode is Mode.REPLACE
+            else self._renamed(item, certificates, finder)
+            for item in settled
+        ]
         plan = with_forecast(
             settled, request.rates, request.cores, request.workers, request.machine
         )
@@ -296,13 +303,24 @@ class Ingest:
             return replace(known, gone=not os.path.lexists(placement.target))
         return replace(known, placement=replace(placement, target=there), moved=was)
 
+    def _undone(self, item: Item, undone: UndoneOriginals) -> Item:
+        """Return an item to encode as done if a person brought its original back, unless he names the
+        file itself now: nothing is replaced a second time unasked."""
+        mark, profile = item.fingerprint, item.profile
+        if item.disposition is not Disposition.QUEUE or mark is None or profile is None:
+            return item
+        asked = item.path in self._request.roots
+        if asked or not undone.holds(item.path, mark.size, mark.mtime_ns, profile.name):
+            return item
+        reason = "Undone on request; name this file itself to replace it again."
+        return replace(item, disposition=Disposition.DONE, reason=reason)
+
     def _renamed(self, item: Item, certificates: Certificates, finder: RenditionFinder) -> Item:
         """Return an item to encode as done if this library has its rendition under another name.
 
         By the certificates alone: the data folder that made it may be another one.
         """
-        replaces = self._request.where.mode is Mode.REPLACE
-        if item.disposition is not Disposition.QUEUE or item.profile is None or replaces:
+        if item.disposition is not Disposition.QUEUE or item.profile is None:
             return item
         for proof in certificates.of_source(item.path, item.size):
             mine = proof.profile == item.profile.name and not still_there(proof, item.path)

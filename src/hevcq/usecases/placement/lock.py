@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hevcq.errors import Unavailable
-from hevcq.util import file_lock
+from hevcq.util import atomic_file, file_lock
 
 NAME = "placing.lock"
+IDENTITY = "id"
+
+
+def data_folder_id(data_dir: Path) -> str:
+    """Return the identity of a data folder: the same for all who use it, under whatever path.
+
+    Raises Unavailable if the folder is not writable.
+    """
+    path = data_dir / IDENTITY
+    with placement_lock(data_dir):
+        try:
+            found = path.read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            found = ""
+        if not found.isalnum():
+            found = secrets.token_hex(16)
+            temp = path.with_name(f"{IDENTITY}.new")
+            temp.write_text(found, encoding="ascii")
+            atomic_file.replace_durably(temp, path)
+    return found
 
 
 @contextmanager
