@@ -107,7 +107,10 @@ def _arguments(arguments: Sequence[str] | None, root: Path) -> argparse.Namespac
 def _commit(root: Path) -> str:
     git = ["git", "-C", str(root)]
     changed = subprocess.run(
-        [*git, "status", "--porcelain"], capture_output=True, text=True, check=False
+        [*git, "status", "--porcelain", "--untracked-files=all", "--", *_in_the_image(root)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if changed.returncode:
         raise Refused(f"{root} is no git checkout, and the tag is the commit.")
@@ -116,6 +119,15 @@ def _commit(root: Path) -> str:
         raise Refused(f"commit or remove {files} first: the tag names the commit that is built.")
     command = [*git, "rev-parse", "--short=12", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _in_the_image(root: Path) -> list[str]:
+    """Return what the image is made of: the Dockerfile, and what it copies from the checkout."""
+    found = [DOCKERFILE, ".dockerignore"]
+    for line in (root / DOCKERFILE).read_text(encoding="utf-8").splitlines():
+        if line.startswith("COPY ") and "--from=" not in line:
+            found += line.split()[1:-1]
+    return found
 
 
 def _platforms(folder: Path) -> list[str]:

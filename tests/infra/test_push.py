@@ -37,6 +37,13 @@ def checkout(tmp_path: Path) -> Path:
     (root / "workers").mkdir(parents=True)
     for name in ("hevc", "720p"):
         (root / "workers" / f"{name}.yaml").write_text(f"name: {name}\n")
+    (root / "docker").mkdir()
+    (root / push_image.DOCKERFILE).write_text(
+        "FROM base AS build\nCOPY pyproject.toml README.md ./\nCOPY workers ./workers\n"
+        "FROM base\nCOPY --from=build /opt/x /opt/x\n"
+    )
+    for name in ("pyproject.toml", "README.md"):
+        (root / name).write_text("first\n")
     git(root, "init", "-q")
     commit(root)
     return root
@@ -131,14 +138,25 @@ def test_a_commit_that_is_in_the_registry_is_not_built_again(checkout: Path, rec
     assert told(record) == []
 
 
+@pytest.mark.parametrize(
+    "changed", ["workers/hevc.yaml", "workers/new.yaml", "README.md", push_image.DOCKERFILE]
+)
 def test_what_is_not_committed_is_not_pushed_under_the_commits_name(
-    checkout: Path, record: Path, capsys: pytest.CaptureFixture[str]
+    checkout: Path, record: Path, capsys: pytest.CaptureFixture[str], changed: str
 ) -> None:
-    (checkout / "workers" / "hevc.yaml").write_text("name: hevc\ndescription: new\n")
+    with (checkout / changed).open("a") as file:
+        file.write("# new\n")
 
     assert push(checkout) == (1, "")
-    assert "commit or remove workers/hevc.yaml first" in capsys.readouterr().err
+    assert f"commit or remove {changed} first" in capsys.readouterr().err
     assert told(record) == []
+
+
+def test_what_is_not_in_the_image_need_not_be_committed(checkout: Path) -> None:
+    """Terraform's own files, for example: terraform.tfvars, a lock file that init wrote anew."""
+    (checkout / "terraform.tfvars").write_text("name = 1\n")
+
+    assert push(checkout)[0] == 0
 
 
 @pytest.mark.parametrize(
