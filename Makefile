@@ -152,6 +152,7 @@ apply:  ## make the farm in the account of your credentials, or roll out what ma
 	$(TF) apply
 
 destroy: setup  ## say what the farm still holds, then take it down (DATA=keep or DATA=delete)
+	$(TF_INIT)
 	$(BIN)/python scripts/teardown.py --folder $(EXAMPLE) --data "$(DATA)" --confirm "$(CONFIRM)"
 
 checkov:  ## a static check of the Terraform, with a reasoned skip list

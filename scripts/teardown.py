@@ -24,6 +24,7 @@ import humanize
 from botocore.exceptions import BotoCoreError, ClientError
 
 FARM = "module.farm"
+GUARD = f"{FARM}.module.teardown_guard.terraform_data.guard"
 KEPT = (f"{FARM}.module.storage", f"{FARM}.module.ledger")
 COUNTED = 100_000
 """Versions that are counted in a bucket before "more than" is said."""
@@ -143,17 +144,21 @@ class Terraform:
         self.name = name
 
     def names(self) -> dict[str, Any]:
-        """Return the output `holds_data`; raise Refused if there is none."""
+        """Return what the guard in the state knows of the farm; raise Refused if there is none."""
         done = subprocess.run(
-            [*self._command, "output", "-json", "holds_data"],
-            capture_output=True,
-            text=True,
-            check=False,
+            [*self._command, "show", "-json"], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise Refused(f"no farm is known here; `terraform output` says: {done.stderr.strip()}")
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
+            raise Refused(f"`terraform show` says: {' '.join(done.stderr.split())}")
+        modules = [json.loads(done.stdout).get("values", {}).get("root_module", {})]
+        while modules:
+            module = modules.pop()
+            modules += module.get("child_modules", [])
+            for resource in module.get("resources", []):
+                if resource["address"] == GUARD:
+                    known: dict[str, Any] = resource["values"]["output"]
+                    return {**known["holds"], "name": known["name"]}
+        raise Refused("no farm is known here. One of before needs `make apply` once.")
 
     def run(self, *arguments: str) -> None:
         """Run terraform with the guard lifted."""

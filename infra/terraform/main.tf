@@ -209,6 +209,18 @@ module "teardown_guard" {
   name          = var.name
   force_destroy = var.force_destroy
 
+  holds = {
+    region          = local.region
+    input_bucket    = module.storage.input_bucket
+    output_bucket   = module.storage.output_bucket
+    table           = module.ledger.table_name
+    repository      = module.registry.repository_name
+    cluster         = aws_ecs_cluster.this.name
+    services        = { for profile, service in module.worker_service : profile => service.service_name }
+    queues          = { for profile, queue in module.profile_queue : profile => [queue.queue.url, queue.queue.dlq_url, queue.queue.subscription_dlq_url] }
+    operator_policy = aws_iam_policy.operator.arn
+  }
+
   depends_on = [
     module.storage, module.fanout, module.ledger, module.registry, module.network, module.profile_queue,
     module.worker_service, aws_ecs_cluster.this, aws_ecs_cluster_capacity_providers.this,

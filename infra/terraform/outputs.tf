@@ -39,19 +39,3 @@ output "operator_policy_arn" {
   description = "Policy for people who ingest, watch and redrive."
   value       = aws_iam_policy.operator.arn
 }
-
-output "holds_data" {
-  description = "Names of what may still hold something when the farm is taken down, for make destroy."
-  value = {
-    name            = var.name
-    region          = local.region
-    input_bucket    = module.storage.input_bucket
-    output_bucket   = module.storage.output_bucket
-    table           = module.ledger.table_name
-    repository      = module.registry.repository_name
-    cluster         = aws_ecs_cluster.this.name
-    services        = { for profile, service in module.worker_service : profile => service.service_name }
-    queues          = { for profile, queue in module.profile_queue : profile => [queue.queue.url, queue.queue.dlq_url, queue.queue.subscription_dlq_url] }
-    operator_policy = aws_iam_policy.operator.arn
-  }
-}

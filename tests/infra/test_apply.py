@@ -183,6 +183,17 @@ def attach_operator_policy(emulator: Emulator, arn: str) -> None:
     iam.attach_group_policy(GroupName="editors", PolicyArn=arn)
 
 
+def registry_first(terraform: Terraform, unasked: list[str]) -> str:
+    """Do what `make registry` does, and leave what `make push` leaves; return the image."""
+    alone = ["-target=module.farm.module.registry", "-var=image=hevcq-worker:none"]
+    terraform.run("apply", *unasked, *alone)
+    url = terraform.run("output", "-raw", "repository_url").stdout
+    listed = terraform.run("state", "list").stdout.split()
+    assert all(".module.registry." in address for address in listed), listed
+    (terraform.example / "image.auto.tfvars").write_text(f'image = "{url}:4f1c2d3"\n')
+    return f"{url}:4f1c2d3"
+
+
 def test_a_farm_is_applied_used_and_taken_down(tmp_path: Path, emulator: Emulator) -> None:
     """With its protections at their defaults, its state in a bucket, and all that its use leaves behind."""
     endpoint = emulator.endpoint
@@ -192,13 +203,15 @@ def test_a_farm_is_applied_used_and_taken_down(tmp_path: Path, emulator: Emulato
     terraform = Terraform(tmp_path, {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": REGION}, STATE)
     variables = [
         "tls_only=false",
-        "image=registry.example/hevcq-worker:test",
         f"profiles_dir={profiles}",
     ]
     flags = [f"-var={variable}" for variable in variables]
     unasked = ["-auto-approve", "-input=false", "-no-color", *flags]
 
+    image = registry_first(terraform, unasked)
     terraform.run("apply", *unasked)
+    ecs = boto3.client("ecs", endpoint_url=endpoint, region_name=REGION, **SIGNED)
+    task = ecs.describe_task_definition(taskDefinition="hevcq-hevc")["taskDefinition"]
     again = drifted(terraform.plan(*variables))
     config = terraform.run("output", "-raw", "hevcq_toml").stdout
     attach_operator_policy(emulator, terraform.run("output", "-raw", "operator_policy_arn").stdout)
@@ -212,6 +225,7 @@ def test_a_farm_is_applied_used_and_taken_down(tmp_path: Path, emulator: Emulato
     meant = take_down(terraform, "--data", "delete", "--confirm", "hevcq", flags=flags)
     left = json.loads(terraform.run("show", "-json").stdout)
 
+    assert task["containerDefinitions"][0]["image"] == image
     assert {address: names for address, names in again.items() if names} == {}
     assert "so nothing was destroyed" in bare.stdout + bare.stderr
     assert unsaid[0] == 1

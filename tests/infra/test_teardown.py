@@ -21,7 +21,7 @@ REGION = "eu-central-1"
 TERRAFORM = """#!/bin/sh
 shift
 case "$1 $2" in
-  "output -json") cat "$NAMES"; exit ;;
+  "show -json") cat "$NAMES"; exit ;;
   "state list") echo module.farm.module.storage.aws_s3_bucket.this; exit ;;
 esac
 echo "$HEVCQ_TEARDOWN $*" >> "$RECORD"
@@ -30,7 +30,7 @@ echo "$HEVCQ_TEARDOWN $*" >> "$RECORD"
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Make what a farm of one profile consists of; return it as the output `holds_data`."""
+    """Make what a farm of one profile consists of; return its names."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     with mock_aws():
@@ -101,6 +101,14 @@ def use(names: dict[str, Any]) -> None:
     iam.attach_group_policy(GroupName="editors", PolicyArn=names["operator_policy"])
 
 
+def state_of(names: dict[str, Any]) -> dict[str, Any]:
+    """Return what `terraform show -json` says of a farm of these names."""
+    values = {"output": {"name": names["name"], "force_destroy": False, "holds": names}}
+    guard = {"address": teardown.GUARD, "values": values}
+    inner = {"child_modules": [{"resources": [guard]}], "resources": [{"address": "other"}]}
+    return {"values": {"root_module": {"child_modules": [inner]}}}
+
+
 @pytest.fixture
 def destroy(
     names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -110,7 +118,7 @@ def destroy(
     program.parent.mkdir()
     program.write_text(TERRAFORM)
     program.chmod(0o755)
-    (tmp_path / "names.json").write_text(json.dumps(names))
+    (tmp_path / "names.json").write_text(json.dumps(state_of(names)))
     record = tmp_path / "record"
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     monkeypatch.setenv("NAMES", str(tmp_path / "names.json"))
@@ -249,3 +257,22 @@ def test_the_guard_stands_before_every_resource_of_the_farm(plan: dict[str, Any]
     own = {each["address"] for each in farm["resources"] if each["mode"] == "managed"}
 
     assert guarded == parts | own
+
+
+@pytest.mark.parametrize("state", ["{}", '{"values": {"root_module": {"resources": []}}}'])
+def test_a_folder_without_a_farm_is_said_to_be_one(
+    destroy: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], state: str
+) -> None:
+    (tmp_path / "names.json").write_text(state)
+
+    assert destroy("--data", "delete", "--confirm", "farm") == (1, [])
+    assert "no farm is known here" in capsys.readouterr().err
+
+
+def test_a_state_that_cannot_be_read_changes_nothing(
+    destroy: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "names.json").unlink()
+
+    assert destroy("--data", "delete", "--confirm", "farm") == (1, [])
+    assert "`terraform show` says" in capsys.readouterr().err

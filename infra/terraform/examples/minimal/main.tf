@@ -150,8 +150,3 @@ output "queues" {
   description = "Queue addresses by profile."
   value       = module.farm.queues
 }
-
-output "holds_data" {
-  description = "Names of what may still hold something, for make destroy."
-  value       = module.farm.holds_data
-}

@@ -11,7 +11,7 @@ locals {
     source_key = "S"
   }
   indexes = {
-    by_shard  = { hash = "shard", range = "moved_at", with = ["profile", "source_key"] }
+    by_shard = { hash = "shard", range = "moved_at", with = ["profile", "source_key"] }
     # Of releases before shards: jobs leave it with their next transition.
     by_state  = { hash = "state", range = "updated_at", with = ["profile", "source_key"] }
     by_source = { hash = "source_key", range = null, with = [] }

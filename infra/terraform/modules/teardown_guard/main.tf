@@ -3,7 +3,8 @@
 # holds videos loses its versions, its policy and its block of public access before AWS refuses to delete it.
 
 resource "terraform_data" "guard" {
-  input = { name = var.name, force_destroy = var.force_destroy }
+  # The names are here and no output, because a destroy that is refused has dropped the outputs already.
+  input = { name = var.name, force_destroy = var.force_destroy, holds = var.holds }
 
   provisioner "local-exec" {
     when        = destroy

@@ -7,3 +7,9 @@ variable "force_destroy" {
   description = "Whether a destroy may delete what the farm holds."
   type        = bool
 }
+
+variable "holds" {
+  description = "Names of what may still hold something when the farm is taken down, for make destroy."
+  type        = any
+  default     = {}
+}
