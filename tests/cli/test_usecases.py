@@ -187,6 +187,37 @@ def test_with_its_certificate_both_digests_are_compared(videos):
     assert report.passed
 
 
+def pictured(digest: str) -> GateResult:
+    return GateResult(gate=Gate.G8, outcome=Outcome.PASSED, digest=digest)
+
+
+@pytest.mark.parametrize(
+    ("now", "build", "said"),
+    [
+        ("aa", "ffmpeg version fake", "every frame is the certified one"),
+        ("bb", "ffmpeg version fake", "its picture is not the certified one"),
+        ("bb", "ffmpeg version 9", ""),
+        ("", "ffmpeg version fake", ""),
+    ],
+    ids=["tags changed", "another picture", "another build", "not compared"],
+)
+def test_a_file_with_other_bytes_is_told_whether_it_shows_the_certified_picture(
+    videos, now: str, build: str, said: str
+):
+    gates = (*(GateResult(gate=g, outcome=Outcome.PASSED) for g in REQUIRED[:-1]), pictured("aa"))
+    certificate = certify(*videos).model_copy(update={"gates": gates, "ffmpeg": build})
+    encoder = FakeEncoder()
+    encoder.gates = passed(pictured(now))
+    assert check(VerifyFilesRequest(*videos, HEVC, certificate), encoder).notices == ()
+    videos[1].write_bytes(b"one bit more")
+
+    report = check(VerifyFilesRequest(*videos, HEVC, certificate), encoder)
+
+    assert said in " ".join(report.notices)
+    assert bool(report.notices) is bool(said)
+    assert not report.passed
+
+
 @pytest.mark.parametrize(("which", "gate"), [(0, Gate.G0), (1, Gate.G9)])
 def test_other_bytes_than_the_certificate_names_do_not_pass(videos, which: int, gate: Gate):
     certificate = certify(*videos)

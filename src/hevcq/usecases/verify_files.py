@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,8 +135,36 @@ def verify_files(
         max_seconds=float(request.profile.queue.max_job_s),
     )
     results = encoder.verify(check, on_progress=on_progress, stop=stop)
-    gates = [*_digests(request, stop), *(_honest(result, request) for result in results)]
-    return VerifyFilesReport(tuple(gates), (*plan.notices, *measured.notices))
+    digests = _digests(request, stop)
+    gates = [*digests, *(_honest(result, request) for result in results)]
+    said = _picture_notice(encoder, request, digests, results)
+    return VerifyFilesReport(tuple(gates), (*plan.notices, *measured.notices, *said))
+
+
+def _picture_notice(
+    encoder: Encoder,
+    request: VerifyFilesRequest,
+    digests: Sequence[GateResult],
+    results: Sequence[GateResult],
+) -> tuple[str, ...]:
+    """Return whether a rendition with other bytes still shows the certified picture, as a sentence.
+
+    The digests of two builds of ffmpeg are not compared: they may scale thumbnails differently.
+    """
+    certificate = request.certificate
+    changed = any(d.gate is Gate.G9 and d.outcome is Outcome.FAILED for d in digests)
+    if certificate is None or not changed or certificate.ffmpeg != encoder.version():
+        return ()
+    before, now = (
+        next((g.digest for g in gates if g.gate is Gate.G8), "")
+        for gates in (certificate.gates, results)
+    )
+    if not before or not now:
+        return ()
+    name = request.rendition.name
+    if before == now:
+        return (f"{name}: its bytes have changed, but every frame is the certified one.",)
+    return (f"{name}: its picture is not the certified one.",)
 
 
 def _honest(result: GateResult, request: VerifyFilesRequest) -> GateResult:
