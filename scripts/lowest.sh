@@ -17,5 +17,5 @@ mkdir -p build
 "$venv/bin/python" -m pip install --quiet --require-hashes --requirement build/lowest-dev.txt
 "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 grep -oE '^[a-z0-9_.-]+==[^ ;]+' "$wanted"
-"$venv/bin/python" -m pytest -q -n 2 -m "not slow and not media and not terraform" \
+"$venv/bin/python" -m pytest -q -n "${TESTERS:-2}" -m "not slow and not media and not terraform" \
   tests/settings tests/util tests/cli tests/domain/test_certificate.py tests/contracts tests/backends/aws

@@ -3,7 +3,7 @@
 data "aws_iam_policy_document" "operator" {
   statement {
     sid     = "Queues"
-    actions = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:ListDeadLetterSourceQueues", "sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
+    actions = ["sqs:GetQueueUrl", "sqs:GetQueueAttributes", "sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
     resources = flatten([for queue in module.profile_queue : [
       queue.queue.arn, queue.queue.dlq_arn, queue.queue.subscription_dlq_arn,
     ]])
@@ -17,19 +17,19 @@ data "aws_iam_policy_document" "operator" {
 
   statement {
     sid       = "Ledger"
-    actions   = ["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem", "dynamodb:Query", "dynamodb:Scan"]
+    actions   = ["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query", "dynamodb:Scan"]
     resources = [module.ledger.table_arn, "${module.ledger.table_arn}/index/*"]
   }
 
   statement {
     sid       = "List"
-    actions   = ["s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketVersioning", "s3:ListBucketMultipartUploads"]
+    actions   = ["s3:ListBucket", "s3:ListBucketVersions"]
     resources = [module.storage.input_bucket_arn, module.storage.output_bucket_arn]
   }
 
   statement {
     sid       = "Upload"
-    actions   = ["s3:PutObject", "s3:PutObjectTagging", "s3:GetObjectVersionTagging", "s3:PutObjectVersionTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:GetObject", "s3:GetObjectVersion"]
+    actions   = ["s3:PutObject", "s3:GetObjectVersionTagging", "s3:PutObjectVersionTagging", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:GetObject", "s3:GetObjectVersion"]
     resources = ["${module.storage.input_bucket_arn}/TODO/*"]
   }
 

@@ -180,3 +180,16 @@ def test_nothing_is_reached_without_tls(resources: Resources) -> None:
     }
 
     assert denied == {"aws_s3_bucket_policy", "aws_sns_topic_policy", "aws_sqs_queue_policy"}
+
+
+def test_every_queue_refuses_who_comes_without_tls_the_dead_letters_as_well(
+    resources: Resources,
+) -> None:
+    refusing = {
+        address
+        for address, statement in statements(resources)
+        if statement["Effect"] == "Deny" and "aws_sqs_queue_policy" in address
+    }
+    queues = [each for each in resources if each["type"] == "aws_sqs_queue"]
+
+    assert len(refusing) == len(queues) == 3 * len(PROFILES)

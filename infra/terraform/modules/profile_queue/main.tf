@@ -62,7 +62,7 @@ resource "aws_sqs_queue_redrive_allow_policy" "dead_letters" {
 
 module "tls_only" {
   source   = "../tls_only"
-  for_each = local.filled_by_the_topic
+  for_each = local.arns
 
   actions   = ["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"]
   resources = [each.value]
@@ -95,6 +95,15 @@ resource "aws_sqs_queue_policy" "this" {
   policy    = data.aws_iam_policy_document.topic_may_send["queue"].json
 
   depends_on = [aws_sqs_queue_redrive_policy.this]
+}
+
+resource "aws_sqs_queue_policy" "dead_letters" {
+  count = var.tls_only ? 1 : 0
+
+  queue_url = aws_sqs_queue.dead_letters.id
+  policy    = module.tls_only["dead_letters"].json
+
+  depends_on = [aws_sqs_queue_redrive_allow_policy.dead_letters]
 }
 
 resource "aws_sqs_queue_policy" "subscription" {

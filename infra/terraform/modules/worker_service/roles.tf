@@ -103,14 +103,14 @@ data "aws_iam_policy_document" "task" {
 
   statement {
     sid       = "ReadLedger"
-    actions   = ["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:BatchGetItem"]
+    actions   = ["dynamodb:GetItem", "dynamodb:BatchGetItem"]
     resources = [var.table.arn]
   }
 
   # A captured worker can write no other profile's jobs. Keys of releases before have no profile.
   statement {
     sid       = "WriteOwnJobs"
-    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"]
+    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
     resources = [var.table.arn]
 
     condition {
