@@ -472,3 +472,16 @@ def test_a_dead_job_has_its_letter_until_it_is_reopened(world: World) -> None:
     assert not ledger.has_letter(JOB)
     ledger.note_letter("0" * 32)
     assert not ledger.has_letter("0" * 32)
+
+
+def test_a_reopened_job_has_no_crashes_any_more(world: World) -> None:
+    granted(world, "a")
+    world.advance(LEASE_S + 1)
+    fence = granted(world, "b").fence
+    world.backend.ledger.bury(JOB, fence, "it crashed", FailureClass.CRASHED)
+    assert job(world).crashes == 1
+
+    assert world.backend.ledger.reopen(JOB, who="me", why="more memory") is True
+
+    assert job(world).crashes == 0
+    assert granted(world, "c").crashes == 0

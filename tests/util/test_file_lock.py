@@ -48,6 +48,7 @@ def test_a_held_lock_is_refused_to_others_until_it_is_closed(path):
 
 def test_who_waits_gets_the_lock_when_it_is_released(path):
     mine, got = acquire(path), threading.Event()
+    assert is_locked(path), "one holder at a time, also of those who wait"
 
     def wait():
         os.close(acquire(path))

@@ -445,3 +445,17 @@ def test_who_has_no_say_over_a_job_puts_in_no_part(ledger, ended: bool) -> None:
         ledger.split(JOB, fence + (not ended), split_named("s-1"), FRAMES)
 
     assert ledger._jobs.db.count("put_item") == puts
+
+
+def test_no_decision_is_made_on_a_read_that_may_be_old(ledger) -> None:
+    fence = claim(ledger).fence
+    ledger.get(JOB)
+    list(ledger.jobs(JobFilter()))
+    ledger.fail(JOB, fence, "it failed", FailureClass.ENCODER)
+    ledger.counts()
+
+    reads = [(name, asked) for name, asked in ledger._jobs.db.calls if "get_item" in name]
+    assert {name for name, _ in reads} >= {"get_item", "batch_get_item"}
+    for name, asked in reads:
+        tables = asked["RequestItems"].values() if name == "batch_get_item" else [asked]
+        assert all(table.get("ConsistentRead") is True for table in tables), name

@@ -30,6 +30,20 @@ from support.fakes.encoder import FakeEncoder, fake_plan
 pytestmark = pytest.mark.aws
 
 
+def test_an_extension_counts_from_its_request_however_late_the_answer(farm, queue) -> None:
+    queue.send([task()])
+    delivery, asked = one(queue), farm.clock.monotonic()
+
+    def late(hide, **words: object) -> object:
+        answer = hide(**words)
+        farm.clock.advance(7)
+        return answer
+
+    queue._sqs.plan["change_message_visibility"] = [late]
+
+    assert queue.extend(delivery, 60.0) == asked + 60
+
+
 def test_a_lease_is_not_extended_past_twelve_hours_from_its_receive(farm, queue) -> None:
     queue.send([task()])
     delivery = one(queue)
