@@ -195,7 +195,7 @@ def test_what_is_queued_when_the_library_is_copied_is_queued_anew_and_no_dead_le
 
     assert library.ingest() == {"placed": 1}
     states = sorted(job.state.value for job in library.bench.backend.ledger.jobs(JobFilter()))
-    assert states == ["dead", "done"]
+    assert states == ["done", "skipped"]
     assert library.plan().counts() == {Disposition.DONE: 1}
 
 
@@ -292,3 +292,32 @@ def test_another_video_of_the_same_size_is_not_taken_for_the_restored_one(tmp_pa
     library.put("b.mp4", b"third" * 100)
 
     assert library.item("b.mp4").disposition is Disposition.QUEUE
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["rendition in place", "file replaced"])
+def test_after_an_old_database_came_back_its_jobs_are_done_or_said_and_no_dead_letters(
+    library: Library, *, changed: bool
+) -> None:
+    path = library.put("a.mkv", b"first" * 100)
+    library.ingest(work=False)
+    (job,) = library.bench.backend.ledger.jobs(JobFilter())
+    # What the lost database knew: another data folder's work stands for it.
+    if changed:
+        path.write_bytes(b"replaced since" * 50)
+    else:
+        later = library.bench.folder / "later"
+        later.mkdir()
+        old, library.bench = library.bench, Bench(later, where=library.bench.where)
+        assert library.ingest() == {"placed": 1}
+        library.bench = old
+
+    ended = library.ingest(work=False)
+
+    found = library.bench.backend.ledger.get(job.job_id)
+    assert found is not None
+    assert found.state is JobState.SKIPPED
+    assert ended == ({"skipped": 1} if changed else {"done_earlier": 1})
+    queued = [
+        j for j in library.bench.backend.ledger.jobs(JobFilter()) if j.state is JobState.QUEUED
+    ]
+    assert len(queued) == changed

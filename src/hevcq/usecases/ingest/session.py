@@ -22,9 +22,10 @@ from hevcq.domain.planning.encode_plan import Planner
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
 from hevcq.library.certificates import Certificates
-from hevcq.library.filesystem import FileSystem, same_bytes
+from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
 from hevcq.library.replacement.undone import UndoneOriginals
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
+from hevcq.ports.ledger import Granted
 from hevcq.usecases.context import Ports
 from hevcq.usecases.ingest.decide import (
     TO_PROCESS,
@@ -60,6 +61,8 @@ from hevcq.usecases.placement.moved import RenditionFinder, at_its_new_path, mov
 from hevcq.usecases.proofs import Proofs
 from hevcq.util.text import printable
 
+RETIRE_LEASE_S = 60.0
+"""Seconds of the claim under which a waiting job is ended."""
 SCAN_REPORT_S = 0.5
 """Seconds between two reports of a scan; the first file is reported at once."""
 InspectTarget = Callable[[Path, Path, int, Certificates], TargetState]
@@ -128,12 +131,11 @@ class Ingest:
         live = {item.job_id for item in items if item.disposition is not Disposition.DONE}
         items.extend(self._unplaced(live))
         certificates = Certificates(request.roots)
-        settled = settle_targets(
-            items,
-            request.where,
-            lambda target, source, size: self._inspect_target(target, source, size, certificates),
-            partial(why_not_ours, self._proofs, certificates),
-        )
+        items.extend(self._outdated({item.job_id for item in items}))
+        settle = partial(self._settled, certificates)
+        if request.where.mode is not Mode.REPLACE:
+            items = [self._in_place(item, lambda one: settle([one])[0]) for item in items]
+        settled = settle(items)
         undone = UndoneOriginals(FileSystem(stop))
         settled = [
             self._undone(item, undone)
@@ -154,6 +156,14 @@ class Ingest:
             forecast_size=_bytes(plan.output),
         )
         return plan
+
+    def _settled(self, certificates: Certificates, items: Sequence[Item]) -> list[Item]:
+        return settle_targets(
+            items,
+            self._request.where,
+            lambda path, source, size: self._inspect_target(path, source, size, certificates),
+            partial(why_not_ours, self._proofs, certificates),
+        )
 
     def waiting(self) -> list[Item]:
         """Return the items queued earlier below the roots and not in place yet."""
@@ -347,10 +357,62 @@ class Ingest:
                     if job is not None:
                         backend.store.follow(job.source, item.path)
                     continue
-                words = f"Moved to {printable(item.path)}, and queued as a new file there."
-                backend.ledger.cancel(item.moved.job_id, words)
+                words = item.reason or f"Queued anew as {printable(item.path)}."
+                self._retire(item.moved.job_id, words)
                 over = replace(item.moved, state=PlacementState.EXPIRED, detail=words)
                 catalog.record_placements([over])
+
+    def _retire(self, job_id: str, words: str) -> None:
+        """Let a waiting job end as skipped: what it asks for is done or gone, so it is no failure."""
+        backend = self._ports.backend
+        job = backend.ledger.get(job_id)
+        if job is None or job.state is not JobState.QUEUED:
+            return
+        claim = backend.ledger.claim(
+            job.source, job.profile, owner=backend.owner, lease_s=RETIRE_LEASE_S
+        )
+        if isinstance(claim, Granted):
+            backend.ledger.skip(job_id, claim.fence, words)
+
+    def _outdated(self, planned: set[str]) -> list[Item]:
+        """Return the jobs below the roots whose video is another one now, as after an old database was
+        restored: no worker can do them, and their video is planned as it is."""
+        found = []
+        for item in self.waiting():
+            mark = item.fingerprint
+            if item.job_id in planned or mark is None:
+                continue
+            job = self._ports.backend.ledger.get(item.job_id)
+            try:
+                now = fingerprint_of(os.lstat(item.path))
+            except OSError:
+                continue  # missing: it may come back with its disk
+            if job is not None and job.state is JobState.QUEUED and not same_bytes(now, mark):
+                words = "Queued before this file was replaced; no longer needed."
+                found.append(
+                    replace(
+                        item,
+                        disposition=Disposition.SKIP,
+                        reason=words,
+                        moved=item.placement,
+                        placement=None,
+                    )
+                )
+        return found
+
+    def _in_place(self, item: Item, settle: Callable[[Item], Item]) -> Item:
+        """Return a queued job as done if its rendition is in place, as after an old database was
+        restored; `settle` decides it as for a new job."""
+        job = None
+        if item.disposition is Disposition.JOIN and item.target is not None:
+            job = self._ports.backend.ledger.get(item.job_id)
+        if job is None or job.state is not JobState.QUEUED or item.moved is not None:
+            return item
+        tried = settle(replace(item, disposition=Disposition.QUEUE))
+        known = self._ports.catalog.placement(item.job_id)
+        if tried.disposition is not Disposition.DONE or known is None:
+            return item
+        return replace(tried, moved=known, placement=None)
 
     def _compared(self, known: Known) -> Known:
         """Add why a rendition that is still in place no longer has the bytes that were put there."""
