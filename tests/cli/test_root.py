@@ -180,7 +180,8 @@ def test_a_settings_file_named_by_flag_is_read(hevcq, tmp_path: Path):
     assert workers["origin"] == f"file {tmp_path / 'my.toml'}"
 
 
-def test_a_settings_file_of_the_current_folder_runs_no_program(hevcq, data_dir: Path):
+def test_a_settings_file_of_the_current_folder_runs_no_program(hevcq, data_dir: Path, monkeypatch):
+    monkeypatch.setenv("HEVCQ_SANDBOX", "false")  # which would keep the program from its deed
     here, ran = Path.cwd(), Path.cwd() / "ran"
     (here / "evil.sh").write_text(f"#!/bin/sh\ntouch {ran}\n")
     (here / "evil.sh").chmod(0o755)
