@@ -97,7 +97,8 @@ def _encoded(
     info, plan = decided
     stop = threading.Event()
     output = folder / f"{source.name}.{profile.name}.{plan.extension}"
-    output.unlink(missing_ok=True)
+    for left in (output, *folder.glob(f"{output.name}.thumbnails*")):
+        left.unlink(missing_ok=True)
     measured = ENCODER.preflight(str(source), info, profile, stop=stop)
     request = EncodeRequest(
         profile=profile, plan=plan, info=info, location=str(source), output=output,
