@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 
 import pytest
-from benchmarks.fidelity import ordinary
-from benchmarks.fidelity.served import named
 
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.probe.fields import FieldsSeen, fields_seen
@@ -16,6 +14,10 @@ LINE = "[Parsed_idet_1 @ 0x55] Multi frame detection: TFF:{:>6} BFF:{:>6} Progre
 
 
 def facts_of(name: str, folder):
+    # Planted bugs are tried in a tree without the benchmarks.
+    from benchmarks.fidelity import ordinary
+    from benchmarks.fidelity.served import named
+
     path = ordinary.make(named(name), folder)
     info = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock()).probe(
         str(path), stop=threading.Event()
