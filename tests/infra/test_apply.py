@@ -139,7 +139,6 @@ def ingest_through_three_workers(folder: Path, endpoint: str, profiles: Path, co
         own = environment(folder, endpoint, **common)
         wanted = ("--profile", "hevc", "--profile", "720p")
         done = hevcq(folder, own, "ingest", str(library), "--json", *wanted)
-        checked = hevcq(folder, own, "doctor", "--farm", "--timeout", "120")
     finally:
         for worker in workers:
             worker.terminate()
@@ -149,8 +148,6 @@ def ingest_through_three_workers(folder: Path, endpoint: str, profiles: Path, co
     assert (library / "holiday.hevc.mp4").is_file(), done.stdout + logs
     assert (library / "holiday.720p.mp4").is_file(), done.stdout + logs
     assert len(codes) == 3
-    assert checked.returncode == 0, checked.stdout + checked.stderr + logs
-    assert checked.stdout.count("encoded, verified and published") == 3, checked.stdout + logs
 
 
 def guards(emulator: Emulator) -> list[str]:
