@@ -162,7 +162,7 @@ def test_a_name_without_a_job_is_a_usage_error_beside_the_jobs_that_are_there(he
     assert hevcq("status", "/nope", "--json").code == ExitCode.USAGE
 
 
-def test_a_job_whose_worker_was_killed_is_interrupted_and_not_nearly_done(hevcq, farm):
+def test_a_job_whose_worker_was_killed_waits_again_and_is_not_nearly_done(hevcq, farm):
     _path, (job,) = farm.queued("a.mp4")
     script = (
         "import sys; from pathlib import Path; from hevcq.wiring.app import open_app\n"
@@ -181,13 +181,11 @@ def test_a_job_whose_worker_was_killed_is_interrupted_and_not_nearly_done(hevcq,
     text = hevcq("status").out
     (found,) = hevcq("status", "--json").lines
 
-    (line,) = [line for line in text.splitlines() if "a.mp4" in line]
-    assert "interrupted" in line
     assert "38s" not in text
-    assert "1 job was interrupted: the worker died." in text
     assert "No worker is running on this data folder: start one with `hevcq worker`" in text
-    (running,) = found["running"]
-    assert (running["alive"], running["eta_s"], found["workers"]) == (False, None, 0)
+    (waiting,) = [queue for queue in found["queues"] if queue["profile"] == "hevc"]
+    assert (waiting["ready"], waiting["jobs"]["queued"], waiting["jobs"]["running"]) == (1, 1, 0)
+    assert (found["running"], found["workers"]) == ([], 0)
 
 
 def test_a_worker_that_runs_is_counted_and_a_killed_one_is_not(hevcq, farm, data_dir):

@@ -58,13 +58,17 @@ def test_a_malformed_key_verifies_nothing_and_is_said_to_be_wrong(key: str):
 
 
 @pytest.mark.parametrize(
-    "key", [f"ecdsa-p256:{base64.b64encode(b'x' * 91).decode()}", f"ecdsa-p256:{KEY[8:]}"]
+    "key",
+    [f"ecdsa-p256:{base64.b64encode(b'x' * 91).decode()}", f"ecdsa-p256:{KEY[8:]}"],
+    ids=["no key", "a key of another kind"],
 )
 def test_a_key_that_is_no_point_of_a_curve_verifies_nothing(key: str):
     assert not signatures.verify(key, b"content", SIGNED)
 
 
-@pytest.mark.parametrize("value", ["", "AAAA", "not base64", SIGNED[:-4]])
+@pytest.mark.parametrize(
+    "value", ["", "AAAA", "not base64", SIGNED[:-4]], ids=["none", "short", "not base64", "cut"]
+)
 def test_a_malformed_signature_fits_nothing(value: str):
     assert not signatures.verify(KEY, b"content", value)
 

@@ -200,6 +200,9 @@ class RunEncoder:
     def probe(self, location: str, *, stop):
         return INFO
 
+    def trim_recording(self, location: str, info, folder, *, stop) -> None:
+        """No video here is a recording."""
+
     def preflight(self, location: str, info, profile, *, stop):
         return MEASURED
 

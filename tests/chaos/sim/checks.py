@@ -190,8 +190,9 @@ class Checks:
             require(ok, f"the last message of {task.job_id} was acknowledged: the job is lost")
 
     def excused(self, record, task) -> bool:
-        """Whether a job that is neither done nor skipped needs no message any more."""
-        return False
+        """Whether a job that is neither done nor skipped needs no message: a dead one with its letter."""
+        dead = record is not None and record.state is JobState.DEAD
+        return dead and self._world.has_letter(task.job_id)
 
     # --- the store
 

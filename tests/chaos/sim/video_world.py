@@ -14,7 +14,6 @@ from chaos.sim.videos import MOST, SLOWED, Quirk, VideoJob, video_profile
 from chaos.sim.waits import waiting
 from chaos.sim.world import RIGHT, World
 from hevcq.domain.job import JobState
-from hevcq.ports.queue import Selection
 
 EVERY = 160
 """About one world in so many is of this kind."""
@@ -59,11 +58,6 @@ class VideoWorld(World):
         return self
 
     # --- what checks need
-
-    def has_letter(self, job_id: str) -> bool:
-        """Whether there is a dead letter of this job."""
-        wanted = Selection(job_id=job_id)
-        return any(any(queue.dead_letters(wanted)) for queue in self.queues.values())
 
     def natural(self, job: VideoJob) -> set[str]:
         own = super().natural(job)

@@ -129,13 +129,14 @@ class TestWhatIsDone:
         planned = names(stored.lines("ingest", "-p", "hevc", *paths), "file_planned")
         assert planned == dict(zip(videos, ("done", "done", "skip", "skip"), strict=True))
 
-    def test_bytes_that_were_not_worth_it_are_remembered_under_another_name(
+    def test_bytes_that_were_not_worth_it_are_skipped_under_another_name(
         self, stored: StoredFolder
     ) -> None:
         again = stored.library / "again.mkv"
         again.write_bytes((stored.library / "larger.mkv").read_bytes())
         reason = names(stored.lines("ingest", "-p", "hevc", again), "job_skipped")["again.mkv"]
-        assert "The same bytes were tried before" in reason
+        # Defaults of the stored recipe have changed since, so the bytes are worth another trial.
+        assert "Would be larger" in reason
 
     @pytest.mark.parametrize("name", ["done", "odd näme"])
     def test_a_rendition_has_its_certificate(self, stored: StoredFolder, name: str) -> None:

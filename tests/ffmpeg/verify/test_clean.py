@@ -90,7 +90,7 @@ def test_a_small_thing_that_stands_still_is_caught_although_the_mean_hides_it(tm
     pair = encoded(make_source(tmp_path, "box.mkv", picture=box), tmp_path)
     accepted(pair)
     still = tmp_path / "still.mkv"
-    frozen = "select=eq(n\\,0),loop=loop=-1:size=1:start=0,trim=end_frame=150,setpts=N/25/TB"
+    frozen = "split[a][b];[a][b]freezeframes=first=1:last=149:replace=0"
     ffmpeg("-i", pair.good, "-map", "0", "-c", "copy", "-c:v", "libx265", "-preset", "ultrafast",
            "-x265-params", "log-level=error", "-filter:v", frozen, "-fps_mode", "passthrough",
            "-enc_time_base", "-1", still)  # fmt: skip
