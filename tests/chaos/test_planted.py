@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from chaos.mutants.mutant import MUTANTS, Mutant, Tree
+from chaos.mutants.mutant import DATA, MUTANTS, Mutant, Tree
 from chaos.mutants.trial import ROOT, Fate, copied, run_pytest, try_mutant
 
 SAMPLE = {"poison tried again", "a key with .. accepted", "unknown counted as passed"}
@@ -49,6 +49,11 @@ def test_moved_renamed_and_newly_laid_out_files_need_no_edit(tmp_path):
         moved[path] = tmp_path / f"src/room{number % 7}/module{number}.py"
         moved[path].parent.mkdir(parents=True, exist_ok=True)
         moved[path].write_text(renamed(path, modules))
+    # A file of data is found by its name, so that alone stays.
+    for path in (path for ending in DATA for path in (ROOT / "src").rglob(f"*{ending}")):
+        moved[path] = tmp_path / "src/data" / path.name
+        moved[path].parent.mkdir(exist_ok=True)
+        moved[path].write_bytes(path.read_bytes())
     for number, path in enumerate(sorted((ROOT / "tests").rglob("test_*.py"))):
         test = tmp_path / f"tests/room{number % 7}/test_{number}.py"
         test.parent.mkdir(parents=True, exist_ok=True)

@@ -79,9 +79,9 @@ SCENARIOS = {
     "encode": Scenario(
         _encode,
         "queue.receive ledger.claim store.check ledger.progress scratch.job store.fetch "
-        "ledger.progress#2 encoder.probe ledger.recall store.stat ledger.progress#3 "
-        "encoder.preflight encoder.encode encoder.verify store.fetch.exit store.check#2 store.put "
-        "store.publish scratch.job.exit ledger.complete queue.ack",
+        "ledger.progress#2 encoder.probe ledger.recall encoder.trim_recording store.stat "
+        "ledger.progress#3 encoder.preflight encoder.encode encoder.verify store.fetch.exit "
+        "store.check#2 store.put store.publish scratch.job.exit ledger.complete queue.ack",
         JobState.DONE,
         2,
     ),

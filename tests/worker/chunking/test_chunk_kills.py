@@ -95,9 +95,9 @@ SCENARIOS = {
     "split": Scenario(
         _job,
         "ledger.claim store.check ledger.progress scratch.job store.fetch ledger.progress#2 "
-        "encoder.probe ledger.recall store.stat ledger.progress#3 encoder.preflight ledger.get "
-        "encoder.keyframes store.put ledger.split ledger.subjobs queue.send ledger.mark_enqueued "
-        "store.fetch.exit scratch.job.exit queue.ack",
+        "encoder.probe ledger.recall encoder.trim_recording store.stat ledger.progress#3 "
+        "encoder.preflight ledger.get encoder.keyframes store.put ledger.split ledger.subjobs "
+        "queue.send ledger.mark_enqueued store.fetch.exit scratch.job.exit queue.ack",
         chunk_encodes=CHUNKS,
     ),
     "split again": Scenario(
@@ -136,7 +136,7 @@ SCENARIOS = {
     ),
     "poison": Scenario(
         _poison,
-        "ledger.bury ledger.bury#2 store.list ledger.get#2 store.delete queue.bury",
+        "ledger.bury ledger.bury#2 store.list ledger.get#2 store.delete queue.bury ledger.note_letter",
         JobState.DEAD,
         2,
         letters=1,
