@@ -46,11 +46,18 @@ def note_undone(fs: FileSystem, root: Path, record: Record) -> None:
 
 
 def forget_undone(fs: FileSystem, root: Path, record: Record) -> None:
-    """Forget that a job's original was restored: it was replaced again on request."""
+    """Forget that a job's original was restored: it was replaced again on request.
+
+    A note that cannot be removed is logged: the swap is committed, so it must not be reported as
+    refused, and the note only keeps the restored original from being replaced by itself.
+    """
     path = _path(root, record)
-    if fs.lstat(path) is not None:
-        fs.unlink(path)
-        fs.fsync_dir(path.parent)
+    try:
+        if fs.lstat(path) is not None:
+            fs.unlink(path)
+            fs.fsync_dir(path.parent)
+    except OSError as error:
+        get_logger().warning("undo_still_noted", path=printable(path), reason=error.strerror)
 
 
 class UndoneOriginals:
