@@ -173,7 +173,8 @@ class FfmpegEncoder(Encoder):
         from hevcq.ffmpeg.self_test import require_working_tools
         from hevcq.ffmpeg.verify.gates import verify
 
-        gates = verify(self._tools, request, on_progress, stop)
+        with self._self_testing(stop):
+            gates = verify(self._tools, request, on_progress, stop)
         if any(gate.outcome in {Outcome.FAILED, Outcome.UNKNOWN} for gate in gates):
             require_working_tools(self._tools, stop)
         return gates
