@@ -68,17 +68,24 @@ def test_130_kills_of_the_whole_program_are_no_crash_and_no_dead_letter(sent) ->
 
 
 def test_a_worker_that_dies_while_another_lives_counts_a_crash(sent, clock) -> None:
-    witness = Run(sent)
     dying = Run(sent)
-    clock.advance(1)
-    witness.backend.queues["hevc"].receive(0, wait_s=0.0, stop=STOP)
-    witness.opened.backend.queues["720p"].receive(1, wait_s=0.0, stop=STOP)
+    witness = Run(sent)
     dying.start()
     dying.kill()
     clock.advance(1)
 
     assert witness.start().crashes == 1
     assert witness.delivery.attempt == 2
+
+
+def test_a_worker_that_came_and_died_between_two_looks_counts_a_crash(sent, clock) -> None:
+    witness = Run(sent)
+    dying = Run(sent)
+    dying.start()
+    dying.kill()
+    clock.advance(1)
+
+    assert witness.start().crashes == 1
 
 
 def test_two_that_end_together_are_an_interruption_whoever_starts_next(sent, clock) -> None:

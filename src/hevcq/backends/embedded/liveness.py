@@ -42,6 +42,7 @@ class Liveness:
         with file_errors("written", folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor: int | None = self._hold()
+            self._here_before = set(self._owners())
 
     def _hold(self) -> int:
         descriptor = file_lock.acquire(self._path(self.owner))
@@ -81,17 +82,23 @@ class Liveness:
         except FileNotFoundError:
             return False
 
+    def _owners(self) -> list[str]:
+        return [path.stem for path in self._folder.iterdir() if path.suffix == SUFFIX]
+
     def dead_owners(self) -> list[str]:
         """Return the owners whose file is there and unlocked."""
         with file_errors("read", self._folder):
-            owners = [path.stem for path in self._folder.iterdir() if path.suffix == SUFFIX]
+            owners = self._owners()
             dead = [owner for owner in owners if self.dead(owner)]
             self._seen_alive.update(set(owners) - set(dead) - {self.owner})
             return dead
 
     def _died_alone(self, owner: str) -> bool:
-        """Return whether this process saw the owner live and outlived it, or memory ran out meanwhile."""
-        if owner in self._seen_alive:
+        """Return whether this process outlived the owner, or memory ran out meanwhile.
+
+        It outlived whoever came after it, even between two looks, and whoever it saw alive.
+        """
+        if owner not in self._here_before or owner in self._seen_alive:
             return True
         try:
             words = self._path(owner).read_text(encoding="utf-8").split()
