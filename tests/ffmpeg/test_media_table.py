@@ -22,11 +22,13 @@ from support.media_table import (
     DAMAGED,
     ENCODED,
     EXPECTED,
+    LONG,
     PLANNED,
     PROFILES,
     TOO_LONG,
     UNREADABLE,
     rows,
+    slow_if,
 )
 
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
@@ -134,7 +136,8 @@ def _planned(info: MediaInfo, recipe_name: str) -> str:
 
 @pytest.mark.media
 @pytest.mark.parametrize(
-    ("name", "recipe_name"), [r for r in rows(ENCODED) if r[0] not in TOO_LONG]
+    ("name", "recipe_name"),
+    [slow_if(row[0] in LONG, *row) for row in rows(ENCODED) if row[0] not in TOO_LONG],
 )
 def test_each_clip_is_encoded_and_passes_every_gate(name, recipe_name, folder: Path) -> None:
     made = made_once(name, recipe_name, folder)

@@ -6,6 +6,8 @@ why), `damaged` (planned, then found damaged by the pre-flight or by the encode 
 
 from __future__ import annotations
 
+import pytest
+
 PROFILES = ("hevc", "720p", "1080p")
 ENCODED = "encoded"
 UNREADABLE = "unreadable"
@@ -63,6 +65,15 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
 
 TOO_LONG = frozenset({"long-1080p30-6min-lowbitrate.mp4"})
 """Planned only: its 10,883 frames would take the whole time of the suite."""
+
+
+LONG = frozenset({"bbb-1080p24-15s.mp4", "bbb-480p24-30s.mp4"})
+"""Encoded by `make long`: ordinary videos of many pictures, a quarter of the table's CPU."""
+
+
+def slow_if(long: bool, *values: object) -> object:
+    """Return a test's parameters, marked as slow if they take long."""
+    return pytest.param(*values, marks=[pytest.mark.slow] if long else [])
 
 
 def rows(*words: str) -> list[tuple[str, str]]:

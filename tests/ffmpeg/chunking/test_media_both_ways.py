@@ -30,7 +30,12 @@ WHOLE = {
     "sub-srt.mkv": ONE_KEY,
 }
 """Clips that stay whole, and why: most have a single key frame."""
-HEAVY = frozenset({"bbb-1080p24-15s.mp4", "bbb-480p24-30s.mp4", "traffic-432p12.mp4"})
+HEAVY = frozenset(
+    {
+        "bbb-1080p24-15s.mp4", "bbb-480p24-30s.mp4", "traffic-432p12.mp4",
+        "gopro-480p30-tmcd-gpmd.mp4", "flir-portrait-vfr-bframes.mp4",
+    }
+)  # fmt: skip
 """Clips that are encoded in the long form only: together as costly as all the others."""
 LONG = (pytest.mark.slow, pytest.mark.timeout(7200))
 CLIPS = [
