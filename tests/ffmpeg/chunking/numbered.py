@@ -13,7 +13,7 @@ from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
-from hevcq.domain.profile import Gates, Profile, Video, VideoCodec
+from hevcq.domain.profile import Gates, LossPolicy, Policies, Profile, Video, VideoCodec
 from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.inputs import FfmpegTools
 from hevcq.ffmpeg.inspect.frame_times import frame_times
@@ -32,6 +32,7 @@ PROFILE = Profile(
     video=Video(codec=VideoCodec.HEVC, preset="ultrafast", crf=20),
     gates=Gates(minimum_saving=None, review_below=0, picture_samples=2),
     chunking=Chunking(mode=ChunkMode.ALWAYS, min_s=0.4, target_s=1.5, max_s=4.0),
+    policies=Policies(interlaced=LossPolicy.CONVERT),
 )
 NUMBER = f"geq=lum='255*mod(floor(N/pow(2,floor(X/{BLOCK}))),2)':cb=128:cr=128"
 BASE = f"color=black:size={BITS * BLOCK}x64:rate=25:duration={FRAMES / 25},{NUMBER}"

@@ -25,6 +25,7 @@ WHOLE = {
     "nasa-2video-2audio-2sub.mp4": "more_videos",
     "odd-321x241-yuv444.mp4": ONE_KEY,
     "phone-720p-vfr-rot180.mp4": ONE_KEY,
+    "sony-1080i50-avchd.mts": "too_short",
     "sub-ass.mkv": ONE_KEY,
     "sub-pgs.mkv": "too_short",
     "sub-srt.mkv": ONE_KEY,

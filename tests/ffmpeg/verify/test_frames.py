@@ -91,8 +91,14 @@ def test_a_wrong_part_of_a_frame_is_told():
 
 
 def test_a_doubled_frame_is_told():
-    made = coded([*SOURCE[:12], SOURCE[11], *SOURCE[13:]])
-    assert compared(SOURCE, made)[0].startswith("frame 12 shows the source's frame before it")
+    source = pictures(20, speed=6.0)
+    made = coded([*source[:12], source[11], *source[13:]])
+    assert compared(source, made)[0].startswith("frame 12 shows the source's frame before it")
+
+
+def test_a_frame_that_stays_where_next_to_nothing_moves_is_what_encoders_do_in_dark_fades():
+    source = pictures(20, speed=2.0)
+    assert compared(source, coded([*source[:12], source[11], *source[13:]]))[0] == ""
 
 
 def test_a_dropped_frame_is_told_although_a_later_one_is_doubled():
