@@ -225,5 +225,6 @@ module "teardown_guard" {
     module.storage, module.fanout, module.ledger, module.registry, module.network, module.profile_queue,
     module.worker_service, aws_ecs_cluster.this, aws_ecs_cluster_capacity_providers.this,
     aws_cloudwatch_dashboard.this, aws_iam_policy.operator, aws_budgets_budget.monthly,
+    aws_kms_key.signing,
   ]
 }

@@ -60,6 +60,5 @@ def test_every_call_that_the_sources_make_is_granted_to_somebody():
     granted = {action for file, document in POLICIES for action, _ in iam.allowed(file, document)}
     missing = asked() - granted - set(OF_A_VERSION)
 
-    # A topic is subscribed to by Terraform; the word is an attribute of ours as well. Signing is
-    # granted where a key for it is configured (docs/farm).
-    assert missing <= {"sns:Subscribe", "kms:Sign", "kms:GetPublicKey"}
+    # A topic is subscribed to by Terraform; the word is an attribute of ours as well.
+    assert missing <= {"sns:Subscribe"}

@@ -52,7 +52,7 @@ def reopened(farm, **changes):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"input_bucket": ""}, "There is no bucket to read from."),
+        ({"input_bucket": ""}, "No input bucket is set. Set aws.input_bucket"),
         ({"input_bucket": "nowhere"}, "find the bucket nowhere: there is none of that name"),
         ({"output_bucket": "nowhere"}, "find the bucket nowhere: there is none of that name"),
         ({"queue_prefix": "other-"}, "find the queue other-hevc: it does not exist"),

@@ -28,7 +28,7 @@ MISSING = {
         "There are no AWS credentials",
     ),
     "region": ({"HEVCQ_AWS__REGION": ""}, "There is no AWS region"),
-    "input bucket": ({"HEVCQ_AWS__INPUT_BUCKET": ""}, "There is no bucket to read from"),
+    "input bucket": ({"HEVCQ_AWS__INPUT_BUCKET": ""}, "No input bucket is set"),
     "wrong input bucket": ({"HEVCQ_AWS__INPUT_BUCKET": "not-there"}, "not-there"),
     "wrong output bucket": ({"HEVCQ_AWS__OUTPUT_BUCKET": "nowhere"}, "nowhere"),
     "queue": ({"HEVCQ_AWS__QUEUE_PREFIX": "none-"}, "find the queue none-"),

@@ -40,6 +40,7 @@ PLACES = {
     r'"\$\{var\.table\.arn\}/index/\*"': "table/index",
     r"module\.ledger\.table_arn": "table",
     r"module\.fanout\.topic_arn": "topic",
+    r"(?:var\.signing\.key_arn|aws_kms_key\.signing\[\*\]\.arn)": "signing-key",
     r"(?:var\.storage\.input_arn|module\.storage\.input_bucket_arn)": "input",
     r"(?:var\.storage\.output_arn|module\.storage\.output_bucket_arn)": "output",
 }
