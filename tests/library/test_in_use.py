@@ -10,6 +10,9 @@ import pytest
 
 from hevcq.errors import Unavailable
 from hevcq.library.lock import in_use
+from hevcq.library.replacement.swap import Swap
+from support.clips import ManualClock
+from support.library import for_ever
 
 
 def test_a_second_data_folder_is_kept_out_and_told_of_the_first(tmp_path: Path) -> None:
@@ -89,3 +92,11 @@ def test_processes_of_one_data_folder_that_start_together_all_get_in(tmp_path: P
         thread.join()
 
     assert errors == []
+
+
+def test_a_start_in_a_library_without_records_leaves_nothing_behind(tmp_path: Path) -> None:
+    swap = Swap(tmp_path, ManualClock())
+    with in_use([tmp_path], "one", "nas:/data"):
+        assert swap.recover() == []
+        assert swap.expire(0.0, for_ever) == []
+    assert list(tmp_path.iterdir()) == []

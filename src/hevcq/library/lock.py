@@ -21,6 +21,7 @@ from hevcq.util.text import printable
 
 BUSY = "busy"
 IN_USE = "in-use"
+LOCK = "lock"
 MAX_NAME = 4096
 
 
@@ -39,6 +40,19 @@ def require_own_folders(root: Path) -> None:
             )
 
 
+def has_records(root: Path) -> bool:
+    """Return whether `<root>/.hevcq` holds more than lock files, or is a link. Raises OSError.
+
+    Looking for records where there are none must not leave a lock file behind.
+    """
+    own = own_folder(root)
+    try:
+        names = os.listdir(own)  # noqa: PTH208 - names only
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return own.is_symlink() or not {IN_USE, LOCK}.issuperset(names)
+
+
 @contextmanager
 def root_lock(root: Path) -> Iterator[None]:
     """Hold the swap lock of a root; wait while another holder has it.
@@ -50,7 +64,7 @@ def root_lock(root: Path) -> Iterator[None]:
     folder = own_folder(root)
     try:
         folder.mkdir(exist_ok=True)
-        descriptor = file_lock.acquire(folder / "lock")
+        descriptor = file_lock.acquire(folder / LOCK)
     except LocksUnsupported as error:
         raise _no_locks(folder, error) from error
     except OSError as error:

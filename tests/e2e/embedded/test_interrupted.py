@@ -36,13 +36,16 @@ def test_killed_in_mid_encode_it_leaves_nothing_and_goes_on(slow: Farm) -> None:
     child.wait()
 
     until(lambda: not any(alive(pid) for pid in ffmpegs))
-    assert [path.name for path in slow.media.iterdir()] == ["video.mp4"]
+    left = {os.fspath(path.relative_to(slow.media)) for path in slow.media.rglob("*")}
+    # A killed process cannot remove its lock file; the kernel has dropped the lock.
+    assert left == {"video.mp4", ".hevcq", ".hevcq/in-use"}
 
     again = slow.ingest()
 
     assert again.code == 0, again.err
     assert (slow.media / "video.hevc.mp4").is_file()
     assert slow.strays() == []
+    assert not (slow.media / ".hevcq" / "in-use").exists()
 
 
 def test_what_was_finished_before_a_kill_is_in_place_and_not_encoded_twice(slow: Farm) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from hevcq.domain.certificate import Gate
 from hevcq.errors import HevcqError, LibraryError, SwapRefused, Unavailable, UndoRefused
 from hevcq.library.filesystem import FileSystem
-from hevcq.library.lock import root_lock
+from hevcq.library.lock import has_records, root_lock
 from hevcq.library.names import aside_beside, own_folder
 from hevcq.library.place import (
     Check,
@@ -107,8 +107,9 @@ class Swap:
         reported as stuck, stays recorded, and does not stop the others. Raises SwapRefused if the
         root is not writable, and DiskFull, Unavailable or LibraryError.
         """
-        if not own_folder(self.root).is_dir():
-            return []
+        with library_errors(own_folder(self.root)):
+            if not has_records(self.root):
+                return []
         with root_lock(self.root), library_errors(own_folder(self.root)):
             self._journal.clean()
             settled = [self._recover_one(path, undo) for path, undo in self._journal.under_way()]
@@ -156,8 +157,9 @@ class Swap:
 
         See `retention.expire`.
         """
-        if not own_folder(self.root).is_dir():
-            return []
+        with library_errors(own_folder(self.root)):
+            if not has_records(self.root):
+                return []
         with root_lock(self.root), library_errors(own_folder(self.root)):
             return list(expire(self._fs, self._journal, now, kept_s))
 
