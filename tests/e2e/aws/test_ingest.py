@@ -30,7 +30,7 @@ def codec(path) -> str:
 
 
 def test_several_files_are_uploaded_checksummed_and_their_renditions_placed(fleet: Fleet) -> None:
-    videos = [fleet.clip(f"{n}/video {n}+é.mp4") for n in range(5)]
+    videos = [fleet.clip(f"{n}/video {n}+é.mp4", crf=10 + n) for n in range(5)]
     fleet.worker("hevc")
 
     ran = fleet.ingest(*HEVC)

@@ -35,7 +35,7 @@ def test_an_upload_of_each_kind_reaches_all_three_profiles(fleet: Fleet, tmp_pat
     fleet.clip("library.mp4")
 
     fleet.workers()
-    ran = fleet.ingest()
+    ran = fleet.ingest(*(word for name in fleet.profiles for word in ("--profile", name)))
 
     assert ran.code == 0, ran.out + ran.err + fleet.log()
     done = fleet.until_done(10)
