@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -62,12 +63,17 @@ def test_sound_alone_is_skipped_and_is_no_failure(farm: Farm) -> None:
     assert ran.named("file_planned")[0]["disposition"] == "skip"
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def cut(farm: Farm, name: str) -> Path:
+    """Make a clip that ends in the middle."""
+    video = farm.clip(name, seconds=3)
+    os.truncate(video, video.stat().st_size * 6 // 10)
+    return video
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_truncated_video_is_refused_and_never_placed(farm: Farm, suffix: str) -> None:
     farm.clip("good.mp4")
-    video = farm.clip(f"cut.{suffix}", seconds=3)
-    content = video.read_bytes()
-    video.write_bytes(content[: len(content) * 6 // 10])
+    cut(farm, f"cut.{suffix}")
 
     ran = farm.ingest()
 
@@ -75,6 +81,34 @@ def test_a_truncated_video_is_refused_and_never_placed(farm: Farm, suffix: str) 
     assert reasons(ran, f"cut.{suffix}")
     assert [path.name for path in farm.media.glob("cut*")] == [f"cut.{suffix}"]
     assert (farm.media / "good.hevc.mp4").is_file()
+
+
+def test_a_transport_stream_that_ends_inside_a_picture_is_served_and_says_what_is_left_out(
+    farm: Farm,
+) -> None:
+    recording = cut(farm, "cut.ts")
+    before = digest(recording)
+
+    ran = farm.ingest()
+
+    assert ran.code == 0, ran.out
+    assert list(farm.media.glob("cut.hevc.*"))
+    assert digest(recording) == before
+    (certificate,) = (farm.media / ".hevcq" / "certificates").rglob("*.json")
+    notices = json.loads(certificate.read_text())["notices"]
+    assert any("left out: the recording ends inside it" in each for each in notices), notices
+
+
+def test_a_profile_may_refuse_a_truncated_transport_stream(farm: Farm) -> None:
+    profile = farm.folder / "profiles" / "hevc.yaml"
+    profile.write_text(profile.read_text() + "policies: {ragged_ends: refuse}\n")
+    cut(farm, "cut.ts")
+
+    ran = farm.ingest()
+
+    assert ran.code == 1, ran.out
+    assert reasons(ran, "cut.ts")
+    assert [path.name for path in farm.media.glob("cut*")] == ["cut.ts"]
 
 
 def test_an_unreadable_file_is_named_with_the_remedy(farm: Farm) -> None:
