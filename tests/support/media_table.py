@@ -67,8 +67,15 @@ TOO_LONG = frozenset({"long-1080p30-6min-lowbitrate.mp4"})
 """Planned only: its 10,883 frames would take the whole time of the suite."""
 
 
-LONG = frozenset({"bbb-1080p24-15s.mp4", "bbb-480p24-30s.mp4"})
-"""Encoded by `make long`: ordinary videos of many pictures, a quarter of the table's CPU."""
+LONG = frozenset(
+    {
+        "bbb-1080p24-15s.mp4",
+        "bbb-480p24-30s.mp4",
+        "flir-portrait-vfr-bframes.mp4",
+        "android-720p30-rot180.mp4",
+    }
+)
+"""Encoded by `make long`: ordinary videos of many pictures, nearly half of the table's CPU."""
 
 
 def slow_if(long: bool, *values: object) -> object:

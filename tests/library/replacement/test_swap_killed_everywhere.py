@@ -138,7 +138,7 @@ def test_an_undo_killed_at_any_call_leaves_an_original_or_a_rendition(tmp_path, 
     assert when == "torn" or "rendition" in ends
 
 
-@pytest.mark.parametrize("when", ["before", "after", "torn"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.slow), "after", "torn"])
 def test_a_recovery_killed_at_any_call_is_finished_by_the_next(tmp_path, layout, when):
     for victim in (34, 42):
         for number in range(1, MOST_CALLS):
@@ -228,7 +228,7 @@ def in_a_child(work) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.slow), "after"])
 def test_a_real_sigkill_at_any_call_of_a_swap_loses_nothing(tmp_path, layout, when):
     for number in range(1, MOST_CALLS):
         made, options = prepare(tmp_path, number, layout)
