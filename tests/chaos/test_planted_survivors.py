@@ -13,8 +13,8 @@ from hevcq.domain.profile import Bounds
 from hevcq.domain.verdict import Abandon, FailureClass, Skipped
 from hevcq.errors import Unavailable
 from hevcq.ffmpeg.process.child import Finished
+from hevcq.ffmpeg.run.known_messages import decode_errors
 from hevcq.ffmpeg.verify import decode as verify_decode
-from hevcq.ffmpeg.verify.decode import complaints
 from hevcq.ffmpeg.verify.picture import (
     THUMB_HEIGHT,
     THUMB_WIDTH,
@@ -131,8 +131,8 @@ def test_the_full_decode_asks_for_every_picture_and_every_sound(monkeypatch, tmp
 
 
 def test_a_decoder_that_fails_without_a_word_is_a_complaint():
-    assert complaints(Finished(0, b"", (), 0.1, 0.1)) == []
-    assert complaints(Finished(69, b"", (), 0.1, 0.1)) == ["decoding ended with exit code 69"]
+    assert decode_errors((), 0) == ()
+    assert decode_errors((), 69) == ("decoding ended with exit code 69",)
 
 
 def test_an_output_that_stands_still_while_the_source_moves_is_told():

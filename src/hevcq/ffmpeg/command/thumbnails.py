@@ -61,21 +61,21 @@ def thumbnail_output(stream: int, graph: str, target: str) -> list[str]:
     return ["-map", f"0:{stream}", "-filter:v", graph, *RAW, target]
 
 
-def source_graph(target: VideoTarget, before: str = "") -> str:
+def source_graph(target: VideoTarget) -> str:
     """Return the filters that turn decoded source pictures into the thumbnails of what is encoded.
 
-    `before` are filters that choose the pictures. The pictures are scaled as those that are encoded:
-    swscale's means of 1080 lines differ from those of the same picture in 720 by more than an encode.
+    The pictures are scaled as those that are encoded: swscale's means of 1080 lines differ from those
+    of the same picture in 720 by more than an encode.
     """
-    return _graph([word for word in (before, picture_filter(target)) if word])
+    return _graph(picture_filter(target))
 
 
 def output_graph() -> str:
     """Return the filters that turn the rendition's decoded pictures into thumbnails."""
-    return _graph([])
+    return _graph("")
 
 
-def _graph(ahead: list[str]) -> str:
+def _graph(ahead: str) -> str:
     side = f"max(4\\,floor({{}}/{4 * _TILES})*4)"
     width, height = side.format("iw"), side.format("ih")
     across, down = f"mod(n\\,{_TILES})*ow", f"mod(floor(n/{_TILES})\\,{_TILES})*oh"
@@ -84,7 +84,7 @@ def _graph(ahead: list[str]) -> str:
     halved = f"scale=iw/2:ih/2:flags=bicubic:{_FULL}"
     return ";".join(
         [
-            ",".join([*ahead, "settb=1/1000", "setpts=N", "split[a][b]"]),
+            ",".join(filter(None, [ahead, "settb=1/1000", "setpts=N", "split[a][b]"])),
             f"[a]scale={WIDTH}:{HEIGHT}:flags=area,format=yuv444p,extractplanes=y+u+v[y][u][v]",
             f"[b]{','.join(tile)}",
             f"[s]{halved},scale=iw*2:ih*2:flags=bicubic:{_FULL}[d]",

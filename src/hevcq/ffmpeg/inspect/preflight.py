@@ -21,7 +21,7 @@ from hevcq.ffmpeg.inspect.measure import measure
 from hevcq.ffmpeg.inspect.transport_stream import transport_damage
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.run.known_messages import Pass, message_text, unexpected_lines
+from hevcq.ffmpeg.run.known_messages import decode_errors, message_text
 
 TAIL_S = 0.5
 TAIL_SHARE = 0.005
@@ -149,7 +149,4 @@ def decode_complaints(
     ]  # fmt: skip
     limits = reading(limits_of(profile.bounds), tools, location)
     done = run_child(argv, stop=stop, limits=limits, deadline_s=profile.queue.max_job_s)
-    lines = unexpected_lines(done.stderr, Pass.DECODE)
-    if done.returncode != 0 and not lines:
-        lines = (f"decoding ended with exit code {done.returncode}",)
-    return lines
+    return decode_errors(done.stderr, done.returncode)

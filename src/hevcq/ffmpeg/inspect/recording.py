@@ -19,7 +19,7 @@ from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.errors import DiskFull, Stopped
 from hevcq.ffmpeg.inputs import FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.packets import LIMITS
-from hevcq.ffmpeg.inspect.transport_stream import SYNC, packet_layout
+from hevcq.ffmpeg.inspect.transport_stream import SYNC, packet_layout, payload_begin, pid_of
 from hevcq.ffmpeg.process.child import run_child
 from hevcq.ports.encoder import TrimmedSource
 
@@ -188,8 +188,7 @@ def _unfinished(file: BinaryIO, end: int, layout: tuple[int, int]) -> dict[int, 
         packet = data[at + offset : at + offset + 188]
         if packet[0] != SYNC or not packet[3] & 0x10:
             continue
-        pid = (packet[1] & 0x1F) << 8 | packet[2]
-        payload = packet[5 + packet[4] if packet[3] & 0x20 else 4 :]
+        pid, payload = pid_of(packet), packet[payload_begin(packet) :]
         if packet[1] & 0x40:
             if payload[:3] != b"\x00\x00\x01":
                 continue
@@ -231,7 +230,7 @@ def _copy(
         left -= len(block)
     for place in range(tail_begin, ends.end, length):
         packet = source.read(length)
-        own = _pid_of(packet[offset:])
+        own = pid_of(packet[offset:])
         if place < ends.unfinished.get(own, ends.end):
             target.write(packet)
 
@@ -249,7 +248,7 @@ def _copy_head(
     dropping = False
     for place in range(span[0], span[1], length):
         packet = source.read(length)
-        if _pid_of(packet[offset:]) == pid:
+        if pid_of(packet[offset:]) == pid:
             was = dropping
             if packet[offset + 1] & 0x40:
                 dropping = place in leading
@@ -269,7 +268,7 @@ def _next_unit(source: BinaryIO, place: int, layout: tuple[int, int, int], end: 
     source.seek(place)
     while place < end:
         packet = source.read(length)
-        if _pid_of(packet[offset:]) == pid and packet[offset + 1] & 0x40:
+        if pid_of(packet[offset:]) == pid and packet[offset + 1] & 0x40:
             return place
         place += length
     return end
@@ -283,7 +282,3 @@ def _announcing_gap(following: bytes, offset: int) -> bytes:
     counter = (following[offset + 3] - 1) & 0x0F
     head = bytes([SYNC, following[offset + 1] & 0x1F, following[offset + 2], 0x20 | counter])
     return following[:offset] + head + b"\xb7\x80" + b"\xff" * 182 + following[offset + 188 :]
-
-
-def _pid_of(packet: bytes) -> int:
-    return (packet[1] & 0x1F) << 8 | packet[2]

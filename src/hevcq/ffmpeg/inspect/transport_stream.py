@@ -55,6 +55,16 @@ def packet_layout(location: str) -> tuple[int, int] | None:
     return None
 
 
+def pid_of(packet: bytes) -> int:
+    """Return the PID of a packet, given from its sync byte on."""
+    return (packet[1] & 0x1F) << 8 | packet[2]
+
+
+def payload_begin(packet: bytes) -> int:
+    """Return where the payload of a packet begins: behind the header and the adaptation field."""
+    return 5 + packet[4] if packet[3] & 0x20 else 4
+
+
 def _packets(location: str, first: int, length: int, stop: threading.Event) -> Iterator[bytes]:
     """Yield the packets that start a payload unit, each from its sync byte on."""
     with open(location, "rb") as file:
@@ -77,9 +87,8 @@ def _lost_start(packets: Iterator[bytes]) -> str:
     for packet in packets:
         begins = _begins_with_start_code(packet)
         if begins is not None:
-            address = (packet[1] & 0x1F) << 8 | packet[2]
-            (good if begins else bad)[address] += 1
-    lost = sum(count for address, count in bad.items() if count <= good[address])
+            (good if begins else bad)[pid_of(packet)] += 1
+    lost = sum(count for pid, count in bad.items() if count <= good[pid])
     if not lost:
         return ""
     units = "a video or audio unit" if lost == 1 else f"{lost} video or audio units"
@@ -90,6 +99,6 @@ def _begins_with_start_code(packet: bytes) -> bool | None:
     """Whether the unit begins with a start code; None if out of sync, scrambled or without payload."""
     if len(packet) < 188 or packet[0] != SYNC or packet[3] & 0xC0 or not packet[3] & 0x10:
         return None
-    begin = 5 + packet[4] if packet[3] & 0x20 else 4
+    begin = payload_begin(packet)
     head = packet[begin : begin + len(_START_CODE)]
     return _START_CODE.startswith(head) if head else None

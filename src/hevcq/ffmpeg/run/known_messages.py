@@ -117,6 +117,14 @@ def unexpected_lines(lines: Iterable[str], ffmpeg_pass: Pass) -> tuple[str, ...]
     return tuple(found)
 
 
+def decode_errors(lines: Iterable[str], returncode: int) -> tuple[str, ...]:
+    """Return the errors of a program that decoded: its unexpected lines, or else its exit code."""
+    errors = unexpected_lines(lines, Pass.DECODE)
+    if returncode != 0 and not errors:
+        errors = (f"decoding ended with exit code {returncode}",)
+    return errors
+
+
 def message_text(line: str) -> str:
     """Return the text of a line without its component, address and level.
 

@@ -18,9 +18,9 @@ from hevcq.ffmpeg.command.thumbnails import (
     thumbnail_output,
 )
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
-from hevcq.ffmpeg.process.child import Finished, stream_child
+from hevcq.ffmpeg.process.child import stream_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.run.known_messages import Pass, unexpected_lines
+from hevcq.ffmpeg.run.known_messages import decode_errors
 from hevcq.ports.encoder import VerifyRequest
 
 EVERYTHING = ("-map", "0:v?", "-map", "0:a?")
@@ -64,19 +64,11 @@ def decode_problems(
         on_chunk=decoded.take if decoded is not None else _ignore,
         deadline_s=deadline_s,
     )
-    return complaints(done)
+    return list(decode_errors(done.stderr, done.returncode))
 
 
 def _ignore(_chunk: bytes) -> None:
     """Ignore output."""
-
-
-def complaints(done: Finished) -> list[str]:
-    """Return the errors of a decoding child: its unexpected lines, or its exit code."""
-    lines = list(unexpected_lines(done.stderr, Pass.DECODE))
-    if done.returncode != 0 and not lines:
-        lines = [f"decoding ended with exit code {done.returncode}"]
-    return lines
 
 
 @contextmanager
