@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import BinaryIO
 
 from hevcq.domain.media.facts import MetadataItem
@@ -16,7 +17,7 @@ from hevcq.util.hashing import sha256_bytes
 MOST_BYTES = 1 << 24
 """Largest table, in bytes, that is read; typical ones have some kilobytes."""
 _MOST_ELEMENTS = 20_000
-_SEGMENT, _CLUSTER, _SEEK_HEAD = 0x18538067, 0x1F43B675, 0x114D9B74
+SEGMENT, _CLUSTER, _SEEK_HEAD = 0x18538067, 0x1F43B675, 0x114D9B74
 _SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
 _TRACKS, _TRACK, _VIDEO, _LANGUAGE = 0x1654AE6B, 0xAE, 0xE0, 0x22B59D
 _CROPS = {0x54AA, 0x54BB, 0x54CC, 0x54DD}
@@ -38,6 +39,14 @@ class Element:
 
 def elements(file: BinaryIO, start: int, end: int) -> Iterator[Element]:
     """Yield the elements between two offsets, up to the first that does not fit."""
+    return takewhile(lambda element: element.end <= end, headers(file, start, end))
+
+
+def headers(file: BinaryIO, start: int, end: int) -> Iterator[Element]:
+    """Yield the elements that begin between two offsets, wherever they claim to end.
+
+    One of unknown size, as live recordings have it, ends at `end`.
+    """
     for _ in range(_MOST_ELEMENTS):
         if start >= end:
             return
@@ -49,8 +58,6 @@ def elements(file: BinaryIO, start: int, end: int) -> Iterator[Element]:
             return
         data = start + taken + more
         last = end if size == (1 << 7 * more) - 1 else data + size  # all ones: unknown size
-        if last > end:
-            return
         yield Element(number, data, last)
         start = last
 
@@ -67,7 +74,7 @@ def _number(head: bytes, *, keep_marker: bool) -> tuple[int, int]:
 def unreported(file: BinaryIO, size: int) -> list[MetadataItem]:
     """Return the metadata of a Matroska file that no tag of ffprobe holds."""
     for top in elements(file, 0, size):
-        if top.number == _SEGMENT:
+        if top.number == SEGMENT:
             return [item for table in _tables(file, top) for item in _read(file, table)]
     return []
 

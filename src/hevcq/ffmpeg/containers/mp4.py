@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import BinaryIO
 
 from hevcq.domain.media.facts import MetadataItem
@@ -67,6 +68,11 @@ class Found:
 
 def children(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
     """Yield the boxes between two offsets, up to the first that does not fit."""
+    return takewhile(lambda box: box.end <= end, headers(file, start, end))
+
+
+def headers(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
+    """Yield the boxes that begin between two offsets, wherever they claim to end."""
     for _ in range(_MOST_BOXES):
         if start + 8 > end:
             return
@@ -80,7 +86,7 @@ def children(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
             size, header = struct.unpack(">Q", head[8:])[0], 16
         elif size == 0:
             size = end - start
-        if size < header or start + size > end:
+        if size < header:
             return
         yield Box(kind, start, start + header, start + size)
         start += size

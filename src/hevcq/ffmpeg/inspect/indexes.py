@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
+from hevcq.ffmpeg.containers import matroska, mp4
 from hevcq.ffmpeg.inputs import is_url
 
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -22,7 +23,6 @@ _ASF_HEAD_BYTES = 1 << 20
 _BROADCAST = 1
 _UNFINISHED = 0xFFFF_0000
 """Lengths from here on are placeholders of a recording that was never finished."""
-_SEGMENT = b"\x18\x53\x80\x67"
 _READ_ENTRIES = 4096
 
 
@@ -116,35 +116,17 @@ def _marks(file: BinaryIO, first: int, size: int, count: int) -> Iterator[int]:
 
 
 def _boxes(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
-    """Look whether a top-level box of an MP4 or MOV ends after the file does."""
-    end, at = _size(file), 0
-    while at + 8 <= end:
-        file.seek(at)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1 and len(head) == 16:
-            length = int.from_bytes(head[8:], "big")
-        if length < 8:
-            return ""  # 0: up to the end of the file; anything else is padding
-        if head[4:8] == b"mdat" and at + length > end:
-            return _short(at + length - end)
-        at += length
-    return ""
+    """Look whether the media of an MP4 or MOV ends after the file does."""
+    size = _size(file)
+    media = (box for box in mp4.headers(file, 0, size) if box.kind == b"mdat")
+    return next((_short(box.end - size) for box in media if box.end > size), "")
 
 
 def _segment(file: BinaryIO, _info: MediaInfo, _measured: Measurement) -> str:
     """Look whether the segment of a Matroska file ends after the file does."""
-    end = _size(file)
-    file.seek(0)
-    head = file.read(4096)
-    at = head.find(_SEGMENT)
-    if at < 0 or at + 12 > len(head) or not head[at + 4]:
-        return ""
-    width = 9 - head[at + 4].bit_length()
-    value = int.from_bytes(head[at + 4 : at + 4 + width], "big") & ((1 << 7 * width) - 1)
-    if value == (1 << 7 * width) - 1:
-        return ""  # unknown, as of live recordings
-    return _short(at + 4 + width + value - end)
+    size = _size(file)
+    tops = matroska.headers(file, 0, size)
+    return next((_short(top.end - size) for top in tops if top.number == matroska.SEGMENT), "")
 
 
 def _short(missing: int) -> str:
