@@ -15,12 +15,11 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Certificate
 from hevcq.errors import VerificationFailed
-from hevcq.library.filesystem import open_regular
+from hevcq.library.filesystem import open_regular, record_names
 from hevcq.library.names import (
     CERTIFICATE_NAME,
     certificate_beside,
     certificates_folder,
-    own_folder,
 )
 
 
@@ -92,15 +91,7 @@ def certificate_at(path: Path) -> Certificate:
 
 def _listed(home: Path) -> Iterator[_Entry]:
     folder = certificates_folder(home)
-    # An unpacked archive may bring links; nothing of a library is behind one.
-    if own_folder(home).is_symlink() or folder.is_symlink():
-        return
-    try:
-        with os.scandir(folder) as found:
-            names = sorted(entry.name for entry in found)
-    except OSError:
-        return
-    for name in names:
+    for name in record_names(folder):
         sizes = re.fullmatch(CERTIFICATE_NAME, name)
         if sizes is not None:
             yield _Entry(folder / name, int(sizes[1]), int(sizes[2]))

@@ -205,6 +205,36 @@ def same_bytes(one: Fingerprint, other: Fingerprint) -> bool:
     return (one.size, one.mtime_ns, one.inode) == (other.size, other.mtime_ns, other.inode)
 
 
+def record_names(folder: Path) -> list[str]:
+    """Return the sorted names in a folder of records in `.hevcq`; none if it cannot be listed.
+
+    An unpacked archive may bring links, and no record of a library is behind one.
+    """
+    if folder.parent.is_symlink() or folder.is_symlink():
+        return []
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - names only
+    except OSError:
+        return []
+
+
+def is_fine_time(mtime_ns: int) -> bool:
+    """Return whether a modification time in nanoseconds is finer than whole seconds.
+
+    Only then do equal times and sizes make two files one: segments of a recorder have equal sizes,
+    and copies of them equal times in whole seconds.
+    """
+    return mtime_ns % 1_000_000_000 != 0
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a file in bytes, 0 if it cannot be told. Does not follow links."""
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
 def behind_link(folder: Path, base: Path) -> bool:
     """Return whether any component of `folder` below `base` is a symbolic link."""
     return Path(os.path.realpath(folder)) != Path(os.path.realpath(base), folder.relative_to(base))

@@ -36,6 +36,11 @@ def own_folder(root: Path) -> Path:
     return root / OWN_FOLDER
 
 
+def kept_folder(root: Path) -> Path:
+    """Return the folder of the records of a library's kept originals."""
+    return own_folder(root) / "kept"
+
+
 def temp_beside(target: Path, job_id: str) -> Path:
     """Return the temporary name of a job's rendition beside its target."""
     return target.with_name(f"{OWN_PREFIX}{job_id}.part")

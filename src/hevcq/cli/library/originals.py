@@ -82,8 +82,7 @@ def expire(
         done = list(free_originals(opened.library_ports, places, at_once=now))
     for each in done:
         _show(each, as_json=as_json)
-    kept_on = {None, "still_kept", "not_lived"}
-    gone = [each for each in done if each.outcome not in kept_on]
+    gone = [each for each in done if each.is_gone]
     freed = size(sum(each.size for each in gone)) or "0 B"
     cli.say(f"{_originals(len(gone))} deleted, {freed} freed." if gone else "Nothing to free.")
     if len(gone) < len(done):

@@ -70,9 +70,8 @@ def carried(muxer: str, info: MediaInfo, *, covers: bool) -> tuple[MetadataItem,
         places.add("movie list")
     kept, room = [], MOST_CARRIED
     for item in info.metadata:
-        numbered = item.name.startswith(
-            "00"
-        )  # an entry of QuickTime's table means its key's number
+        # An entry of QuickTime's table means something only with its table of keys.
+        numbered = item.name.startswith("00")
         if item.place in places and item.size <= room and not numbered:
             kept.append(item)
             room -= item.size

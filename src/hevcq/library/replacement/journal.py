@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from hevcq.errors import StorageError
 from hevcq.library.filesystem import FileSystem, behind_link, make_folders, write_durably
 from hevcq.library.lock import require_own_folders
-from hevcq.library.names import is_own, own_folder
+from hevcq.library.names import is_own, kept_folder, own_folder
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.text import printable
 
@@ -77,7 +77,7 @@ class Journal:
         self.root = root
         self._fs = fs
         self._open = own_folder(root) / "journal"
-        self._kept = own_folder(root) / "kept"
+        self._kept = kept_folder(root)
         self._originals = own_folder(root) / "originals"
 
     def begin(self, record: Record) -> None:

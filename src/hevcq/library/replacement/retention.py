@@ -28,6 +28,11 @@ class Expiry(StrEnum):
     STILL_KEPT = "still_kept"
     NOT_LIVED = "not_lived"
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the original is no longer there."""
+        return self in {Expiry.REMOVED, Expiry.ALREADY_GONE}
+
 
 @dataclass(frozen=True, slots=True)
 class Expired:

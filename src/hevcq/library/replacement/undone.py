@@ -12,7 +12,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hevcq.library.filesystem import FileSystem, make_folders, open_regular, temp_of, write_durably
+from hevcq.library.filesystem import (
+    FileSystem,
+    is_fine_time,
+    make_folders,
+    open_regular,
+    record_names,
+    temp_of,
+    write_durably,
+)
 from hevcq.library.names import own_folder
 from hevcq.library.replacement.journal import Record
 from hevcq.util.log import get_logger
@@ -20,8 +28,6 @@ from hevcq.util.text import printable
 
 NAME = r"([0-9]{1,19})\.\w{1,64}\.json"
 MAX_BYTES = 1 << 16
-SECOND = 1_000_000_000
-"""Nanoseconds."""
 
 
 def note_undone(fs: FileSystem, root: Path, record: Record) -> None:
@@ -78,7 +84,7 @@ class UndoneOriginals:
                 note = _read(path) if wanted == size else {}
                 if note.get("profile") != profile or note.get("size") != size:
                     continue
-                if mtime_ns % SECOND and note.get("mtime_ns") == mtime_ns:
+                if is_fine_time(mtime_ns) and note.get("mtime_ns") == mtime_ns:
                     return True
                 if self._digest(video) == note.get("source_sha256"):
                     return True
@@ -102,13 +108,7 @@ def _path(root: Path, record: Record) -> Path:
 
 def _list(root: Path) -> Iterator[tuple[int, Path]]:
     folder = own_folder(root) / "undone"
-    if own_folder(root).is_symlink() or folder.is_symlink():
-        return
-    try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - names only
-    except OSError:
-        return
-    for name in names:
+    for name in record_names(folder):
         size = re.fullmatch(NAME, name)
         if size is not None:
             yield int(size[1]), folder / name

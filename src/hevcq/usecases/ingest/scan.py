@@ -16,7 +16,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan, Plan
 from hevcq.domain.planning.metadata import in_words
 from hevcq.errors import BadKey, SwapRefused
 from hevcq.library.certificates import Certificates
-from hevcq.library.filesystem import FileSystem
+from hevcq.library.filesystem import FileSystem, is_fine_time, size_of
 from hevcq.library.replacement.preconditions import require_single_link
 from hevcq.library.scanning.probe_files import probe_files
 from hevcq.library.scanning.scan import (
@@ -31,7 +31,6 @@ from hevcq.ports.catalog import Catalog
 from hevcq.ports.encoder import Encoder
 from hevcq.usecases.ingest.decide import OwnRendition, UnusableFile, Video
 from hevcq.usecases.ingest.destinations import TargetState
-from hevcq.usecases.placement.moved import SECOND
 from hevcq.usecases.proofs import Proofs
 from hevcq.util.text import printable
 
@@ -68,10 +67,10 @@ class Scanner:
         for each in probe_files(found, self.catalog, probe, threads=self.threads):
             if isinstance(each, Rejected):
                 if each.cause is RejectionCause.OWN_RENDITION:
-                    yield OwnRendition(each.path, _size(each.path))
+                    yield OwnRendition(each.path, size_of(each.path))
                 else:
                     yield UnusableFile(
-                        each.path, _size(each.path), each.reason, each.cause in PROBLEMS
+                        each.path, size_of(each.path), each.reason, each.cause in PROBLEMS
                     )
                 continue
             here = each.found
@@ -115,7 +114,7 @@ def is_source(proof: Certificate, source: Path, size: int) -> bool:
     try:
         version = _LIBRARY_VERSION.fullmatch(proof.source.version)
         made = 0 if version is None else int(version[1])
-        if made % SECOND and made == source.lstat().st_mtime_ns:
+        if is_fine_time(made) and made == source.lstat().st_mtime_ns:
             return True
         return FileSystem().digest(source) == proof.source_sha256
     except OSError:
@@ -125,7 +124,7 @@ def is_source(proof: Certificate, source: Path, size: int) -> bool:
 def still_there(proof: Certificate, path: Path) -> bool:
     """Return whether a certificate's source is at its old path still, and `path` is a second copy."""
     old = Path("/", _tail(proof.source.key))
-    return old != path and _size(old) == proof.source.size
+    return old != path and size_of(old) == proof.source.size
 
 
 def why_not_ours(
@@ -180,10 +179,3 @@ def _writable(folder: Path) -> bool:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return os.access(folder, os.W_OK | os.X_OK)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except OSError:
-        return 0

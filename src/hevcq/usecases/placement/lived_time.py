@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from hevcq.library.replacement.journal import Record
+from hevcq.library.replacement.retention import DAY_S
 from hevcq.ports.catalog import Catalog, LivedTime
 from hevcq.util.clock import EARLIEST, Clock
 
-DAY_S = 86_400.0
 MAX_OFF_S = 3 * DAY_S
 """Seconds at most that a start of the machine adds for the time it was off."""
 JUMP_S = DAY_S
@@ -45,22 +45,20 @@ def advanced(before: LivedTime | None, seen: LivedTime) -> LivedTime:
 
 def observe(catalog: Catalog, clock: Clock) -> Lived:
     """Record the time lived through until now, and return it."""
-    before = catalog.lived()
-    now = advanced(before, _reading(clock))
+    now, lived = _lived(catalog, clock)
     catalog.record_lived(now)
-    return Lived(now.total_s, _problem(before, now))
+    return lived
 
 
 def look(catalog: Catalog, clock: Clock) -> Lived:
     """Return what `observe` would, and record nothing."""
-    before = catalog.lived()
-    now = advanced(before, _reading(clock))
-    return Lived(now.total_s, _problem(before, now))
+    return _lived(catalog, clock)[1]
 
 
-def _reading(clock: Clock) -> LivedTime:
-    wall = clock.now()
-    return LivedTime(0.0, wall, wall, clock.uptime(), clock.boot())
+def _lived(catalog: Catalog, clock: Clock) -> tuple[LivedTime, Lived]:
+    before, wall = catalog.lived(), clock.now()
+    now = advanced(before, LivedTime(0.0, wall, wall, clock.uptime(), clock.boot()))
+    return now, Lived(now.total_s, _problem(before, now))
 
 
 def note_kept(catalog: Catalog, clock: Clock, job_id: str) -> None:

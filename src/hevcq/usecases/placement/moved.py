@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.errors import HevcqError
-from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
-from hevcq.library.names import own_folder
+from hevcq.library.filesystem import FileSystem, fingerprint_of, is_fine_time, same_bytes
+from hevcq.library.names import kept_folder
 from hevcq.ports.catalog import (
     UNPLACED,
     Catalog,
@@ -26,8 +26,6 @@ from hevcq.ports.catalog import (
 from hevcq.usecases.context import LibraryPorts
 from hevcq.usecases.placement.lock import placement_lock
 
-SECOND = 1_000_000_000
-"""Nanoseconds."""
 FOLLOWED = UNPLACED | {PlacementState.PLACED, PlacementState.UNDONE}
 """States of placements that follow a moved video. A replaced or expired one has no source any more."""
 
@@ -55,7 +53,7 @@ def moved_placement(
         for each in catalog.alike(fingerprint)
         if each.profile == profile and each.state in FOLLOWED
     ]
-    fine = fingerprint.mtime_ns % SECOND != 0
+    fine = is_fine_time(fingerprint.mtime_ns)
     left = [
         each
         for each in found
@@ -133,7 +131,7 @@ def at_its_new_path(
 def follow_replaced(ports: LibraryPorts, folders: Iterable[Path]) -> None:
     """Record the present paths of replaced videos whose library was moved: its own records hold them."""
     for folder in folders:
-        if not (own_folder(folder) / "kept").is_dir():
+        if not kept_folder(folder).is_dir():
             continue
         moved: list[Placement] = []
         try:

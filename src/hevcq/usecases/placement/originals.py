@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from hevcq.errors import HevcqError
-from hevcq.library.names import is_own, own_folder
+from hevcq.library.filesystem import size_of
+from hevcq.library.names import is_own, kept_folder
 from hevcq.library.replacement.journal import Record
 from hevcq.library.replacement.retention import Expired, Expiry
 from hevcq.library.replacement.swap import Swap
@@ -39,6 +40,11 @@ class Freed:
     reason: str
     size: int = 0
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the original is no longer there."""
+        return self.outcome is not None and self.outcome.is_gone
+
 
 def kept_originals(ports: LibraryPorts, paths: Sequence[Path] = ()) -> Iterator[KeptOriginal]:
     """Yield the kept originals, oldest first; only those whose video is at or below `paths`, if any.
@@ -49,7 +55,7 @@ def kept_originals(ports: LibraryPorts, paths: Sequence[Path] = ()) -> Iterator[
     for root in library_folders(ports, paths):
         for record in ports.open_swap(root).kept():
             if not paths or _is_below(record, paths):
-                found.append(KeptOriginal(root, record, _size(record.retained)))
+                found.append(KeptOriginal(root, record, size_of(record.retained)))
     yield from sorted(found, key=lambda kept: (kept.record.created_at, kept.record.job_id))
 
 
@@ -82,7 +88,7 @@ def free_originals(
 def free_due(ports: LibraryPorts) -> None:
     """Delete the originals whose retention ended, in every library that this machine knows; log each."""
     for each in free_originals(ports):
-        if each.outcome not in {Expiry.STILL_KEPT, Expiry.NOT_LIVED}:
+        if each.is_gone or each.outcome is None:
             get_logger().info(
                 "original_freed", path=printable(each.path), reason=each.reason, size=each.size
             )
@@ -103,7 +109,7 @@ def _due(swap: Swap, ports: LibraryPorts, lived: Lived) -> Iterator[Expired]:
 
 def note_freed(each: Expired, ports: LibraryPorts) -> None:
     """Record in the catalog that a replaced video's original is gone."""
-    if each.outcome in {Expiry.STILL_KEPT, Expiry.NOT_LIVED}:
+    if not each.outcome.is_gone:
         return
     with placement_lock(ports.data_dir):
         placement = ports.catalog.placement(each.record.job_id)
@@ -123,7 +129,7 @@ def library_folders(ports: LibraryPorts, paths: Sequence[Path]) -> list[Path]:
             found.add(placement.root)
     for path in paths:
         found.update((*_folders_in(path), *path.parents))
-    return sorted(folder for folder in found if (own_folder(folder) / "kept").is_dir())
+    return sorted(folder for folder in found if kept_folder(folder).is_dir())
 
 
 def _folders_in(path: Path) -> Iterator[Path]:
@@ -136,10 +142,3 @@ def _folders_in(path: Path) -> Iterator[Path]:
 def _is_below(record: Record, paths: Sequence[Path]) -> bool:
     places = {record.source, record.target}
     return any(path in {place, *place.parents} for path in paths for place in places)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except OSError:
-        return 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hevcq.errors import LibraryError, StorageError, TransientError, UndoRefused, UsageError
 from hevcq.library.filesystem import fingerprint_of, same_bytes
-from hevcq.library.names import is_own, own_folder
+from hevcq.library.names import is_own, kept_folder
 from hevcq.library.replacement.journal import Record
 from hevcq.ports.catalog import Mode, Placement, PlacementState
 from hevcq.usecases.context import LibraryPorts
@@ -134,7 +134,7 @@ def _records(request: UndoRequest, ports: LibraryPorts) -> Iterator[tuple[Record
         folder
         for path in request.paths
         for folder in (*_folders_in(path), *path.parents)
-        if (own_folder(folder) / "kept").is_dir()
+        if kept_folder(folder).is_dir()
     }
     for root in sorted(roots):
         for record in ports.open_swap(root).kept():
