@@ -170,6 +170,14 @@ def test_a_worker_without_ffmpeg_is_unfit_and_takes_nothing(hevcq, farm, monkeyp
     assert farm.app.backend.queues["hevc"].depth().ready == 1
 
 
+def test_a_list_without_originals_names_the_place_that_was_asked_for(hevcq, tmp_path: Path):
+    everywhere, there = hevcq("originals", "list"), hevcq("originals", "list", str(tmp_path / "tv"))
+
+    assert (everywhere.code, there.code) == (ExitCode.OK, ExitCode.OK)
+    assert everywhere.err == "No originals are kept.\n"
+    assert there.err == f"No originals are kept of videos at or below {tmp_path / 'tv'}.\n"
+
+
 def test_a_worker_for_an_unknown_profile_is_a_usage_error(hevcq):
     ran = hevcq("worker", "hevcc")
 

@@ -93,11 +93,11 @@ def in_use(homes: Iterable[Path], user: str, where: str) -> Iterator[None]:
             for folder in (home, *above):
                 descriptor = _hold(folder, f"{user} {where}".encode()[:MAX_NAME])
                 if descriptor is not None:
-                    stack.callback(_let_go, folder, descriptor)
+                    stack.callback(_stop_sharing, folder, descriptor)
         yield
 
 
-def _let_go(root: Path, descriptor: int) -> None:
+def _stop_sharing(root: Path, descriptor: int) -> None:
     file_lock.unshare(descriptor, own_folder(root) / IN_USE)
     with suppress(OSError):
         own_folder(root).rmdir()  # only if nothing else was written

@@ -52,7 +52,7 @@ def list_originals(ctx: typer.Context, paths: Paths = None, as_json: AsJson = Fa
         columns = ("file", "size", "replaced", "kept until")
         for line in render.fit(columns, rows, render.screen_width(sys.stdout)):
             render.emit(line)
-    cli.say(_total(kept))
+    cli.say(_total(kept, paths or ()))
 
 
 @app.command("expire", cls=PlainCommand)
@@ -116,7 +116,10 @@ def _row(each: KeptOriginal) -> tuple[str, ...]:
     )
 
 
-def _total(kept: Sequence[KeptOriginal]) -> str:
+def _total(kept: Sequence[KeptOriginal], paths: Sequence[str]) -> str:
+    if not kept and paths:
+        named = ", ".join(map(render.printable, paths))
+        return f"No originals are kept of videos at or below {named}."
     if not kept:
         return "No originals are kept."
     ends = [end for each in kept if (end := each.record.expires_at) is not None]

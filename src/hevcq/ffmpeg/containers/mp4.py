@@ -98,10 +98,10 @@ def has_index_first(file: BinaryIO, size: int) -> bool:
     return next((kind for kind in kinds if kind in {b"moov", b"mdat"}), b"") == b"moov"
 
 
-def metadata(file: BinaryIO, size: int, told: Collection[str] = ()) -> Iterator[Found]:
-    """Yield the metadata of an MP4 or MOV; `told` are the values of the tags that ffprobe reports."""
+def metadata(file: BinaryIO, size: int, reported: Collection[str] = ()) -> Iterator[Found]:
+    """Yield the metadata of an MP4 or MOV; `reported` are the values of ffprobe's tags."""
     for found in _metadata(file, size):
-        if found.box and not _new(found.box, told):
+        if found.box and not _new(found.box, reported):
             yield Found(found.item.model_copy(update={"reported": True}), found.box)
         else:
             yield found
@@ -223,14 +223,14 @@ def _item(kind: bytes, payload: bytes, place: str, size: int, digest: str) -> Me
     return MetadataItem(place=place, name=name, size=size, digest=digest)
 
 
-def _new(box: bytes, told: Collection[str]) -> bool:
+def _new(box: bytes, reported: Collection[str]) -> bool:
     """Whether no tag holds the value of this box; a text's header has 4 to 24 bytes."""
     kind, payload = box[4:8], box[8:]
     if kind in _NUMBERS or (kind[0] == 0 and payload[8:12] in _NUMERIC):
         return False
     if kind == b"elng":
         return b"-" in payload
-    return not any(matches(payload) for matches in map(_holds, told))
+    return not any(matches(payload) for matches in map(_holds, reported))
 
 
 def _holds(value: str) -> Callable[[bytes], bool]:

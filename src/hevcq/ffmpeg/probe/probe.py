@@ -96,7 +96,7 @@ def _probed(
 
 def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
     """Add what only the structure of the file tells: metadata, and where an MP4 has its index."""
-    told = {
+    reported = {
         value for tags in (info.tags, *(s.tags for s in info.streams)) for value in tags.values()
     }
     index_first = False
@@ -104,7 +104,7 @@ def _with_structure(location: str, info: MediaInfo) -> MediaInfo:
         with open(location, "rb") as file:
             if "mp4" in info.format_name.split(","):
                 index_first = mp4.has_index_first(file, info.size)
-                found = [piece.item for piece in mp4.metadata(file, info.size, told)]
+                found = [piece.item for piece in mp4.metadata(file, info.size, reported)]
             elif "matroska" in info.format_name.split(","):
                 found = matroska.unreported(file, info.size)
             else:
