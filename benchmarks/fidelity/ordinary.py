@@ -25,6 +25,7 @@ GOPS = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv
         "-bf", "2")  # fmt: skip
 MPEG2 = ("-c:v", "mpeg2video", "-q:v", "4", "-pix_fmt", "yuv420p", "-g", "12", "-bf", "2")
 FIELDS = ("-flags", "+ildct+ilme", "-top", "1")
+CAMCORDER = ("-c:a", "ac3", "-f", "mpegts", "-mpegts_m2ts_mode", "1")
 SOFT = "gblur=sigma=2"
 """The test picture's sharp edges would look like fields."""
 WEAVE = "tinterlace=mode=interleave_top,fieldorder=tff"
@@ -203,12 +204,7 @@ ORDINARY: tuple[Ordinary, ...] = (
         "-vf",
         SOFT,
         *FIELDS,
-        "-c:a",
-        "ac3",
-        "-f",
-        "mpegts",
-        "-mpegts_m2ts_mode",
-        "1",
+        *CAMCORDER,
     ),
     _made(
         "avchd-1080i.mts",
@@ -216,12 +212,7 @@ ORDINARY: tuple[Ordinary, ...] = (
         "-vf",
         WEAVE,
         *FIELDS,
-        "-c:a",
-        "ac3",
-        "-f",
-        "mpegts",
-        "-mpegts_m2ts_mode",
-        "1",
+        *CAMCORDER,
         rate="50",
     ),
     _made("camera-1080i.mp4", *GOPS, "-vf", WEAVE, *FIELDS, "-c:a", "aac", rate="50"),
