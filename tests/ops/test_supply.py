@@ -14,7 +14,13 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCKS = {path.stem: path.read_text() for path in sorted((ROOT / "requirements").glob("*.txt"))}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
-DEV = [Requirement(line) for line in PROJECT["project"]["optional-dependencies"]["dev"]]
+_EXTRAS = PROJECT["project"]["optional-dependencies"]
+DEV = [
+    need
+    for extra in _EXTRAS.values()
+    for need in map(Requirement, extra)
+    if need.name != PROJECT["project"]["name"]
+]
 _LOCKED = re.compile(
     r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^ ;]+)(.*?)(?=^[A-Za-z0-9]|\Z)", re.M | re.S
 )
