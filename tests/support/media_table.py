@@ -73,9 +73,12 @@ LONG = frozenset(
         "bbb-480p24-30s.mp4",
         "flir-portrait-vfr-bframes.mp4",
         "android-720p30-rot180.mp4",
+        "gopro-480p30-tmcd-gpmd.mp4",
+        "phone-720p30.mp4",
+        "traffic-432p12.mp4",
     }
 )
-"""Encoded by `make long`: ordinary videos of many pictures, nearly half of the table's CPU."""
+"""Encoded by `make long`: ordinary videos of many pictures, more than half of the table's CPU."""
 
 
 def slow_if(long: bool, *values: object) -> object:

@@ -34,7 +34,8 @@ WHOLE = {
 HEAVY = frozenset(
     {
         "bbb-1080p24-15s.mp4", "bbb-480p24-30s.mp4", "traffic-432p12.mp4",
-        "gopro-480p30-tmcd-gpmd.mp4", "flir-portrait-vfr-bframes.mp4",
+        "gopro-480p30-tmcd-gpmd.mp4", "flir-portrait-vfr-bframes.mp4", "phone-720p30.mp4",
+        "android-720p30-rot180.mp4", "made-h264-opengop-480p24.mkv",
     }
 )  # fmt: skip
 """Clips that are encoded in the long form only: together as costly as all the others."""
@@ -79,10 +80,19 @@ def test_a_clip_has_the_same_frames_and_times_both_ways_or_a_reason_to_stay_whol
 @pytest.mark.parametrize(
     "clip",
     [
-        "made-kitchen-sink.mkv", "made-kitchen-sink.mp4", "made-pal-576p25-sar64_45.mkv",
-        "odd-321x241-yuv444.mp4", "h264-high10-200x200.mp4", "phone-720p-vfr-rot180.mp4",
+        "made-kitchen-sink.mkv",
+        "odd-321x241-yuv444.mp4",
+        "h264-high10-200x200.mp4",
+        *(
+            pytest.param(clip, marks=LONG)
+            for clip in (
+                "made-kitchen-sink.mp4",
+                "made-pal-576p25-sar64_45.mkv",
+                "phone-720p-vfr-rot180.mp4",
+            )
+        ),
     ],
-)  # fmt: skip
+)
 def test_clips_of_one_key_frame_are_the_same_both_ways_once_they_have_more(clip, tmp_path):
     source = tmp_path / f"keyed-{clip}"
     vfr = ("-fps_mode", "passthrough", "-enc_time_base", "-1")

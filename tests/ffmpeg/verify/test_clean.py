@@ -122,9 +122,16 @@ def test_progress_is_told_and_a_stop_is_obeyed(pair):
 @pytest.mark.media
 @pytest.mark.parametrize(
     "clip",
-    ["nasa-2video-2audio-2sub.mp4", "made-vfr-gap-432p.mp4", "made-kitchen-sink.mkv", "sub-pgs.mkv",
-     "iphone-320p-rot90-mebx.mov", "phone-720p-vfr-rot180.mp4", "made-kitchen-sink.mp4"],
-)  # fmt: skip
+    [
+        "nasa-2video-2audio-2sub.mp4",
+        "made-vfr-gap-432p.mp4",
+        "made-kitchen-sink.mkv",
+        "sub-pgs.mkv",
+        "iphone-320p-rot90-mebx.mov",
+        pytest.param("phone-720p-vfr-rot180.mp4", marks=pytest.mark.slow),
+        pytest.param("made-kitchen-sink.mp4", marks=pytest.mark.slow),
+    ],
+)
 def test_no_false_alarm_for_the_real_clip(tmp_path, clip):
     accepted(encoded(media_clip(clip), tmp_path))
 
