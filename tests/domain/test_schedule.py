@@ -1,0 +1,158 @@
+"""Windows of time: over midnight, over a week, at both changes of the clock, and what is refused."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from hevcq.domain.schedule import Schedule
+
+BERLIN = "Europe/Berlin"
+NIGHTS = ("Mon-Fri 22:00-06:30", "Sat-Sun 00:00-24:00")
+
+
+def at(text: str, zone: str = BERLIN, *, fold: int = 0) -> float:
+    """Return the Unix seconds of a local time."""
+    local = datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone), fold=fold)
+    return local.timestamp()
+
+
+def utc(text: str) -> float:
+    """Return the Unix seconds of a time in UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("now", "is_open", "change"),
+    [
+        ("2026-11-23T21:59:59", False, "2026-11-23T22:00"),  # Monday
+        ("2026-11-23T22:00:00", True, "2026-11-24T06:30"),
+        ("2026-11-24T06:29:59", True, "2026-11-24T06:30"),
+        ("2026-11-24T06:30:00", False, "2026-11-24T22:00"),
+        # Friday night, Saturday and Sunday touch: one span, which ends before Monday.
+        ("2026-11-27T23:00:00", True, "2026-11-30T00:00"),
+        ("2026-11-30T00:00:00", False, "2026-11-30T22:00"),
+    ],
+)
+def test_windows_over_midnight_and_the_week_end(now: str, is_open: bool, change: str) -> None:
+    schedule = Schedule.parse(NIGHTS, BERLIN)
+    assert schedule.open_at(at(now)) is is_open
+    assert schedule.next_change(at(now)) == at(change)
+
+
+def test_a_schedule_without_windows_or_with_all_of_the_week_is_always_open() -> None:
+    now = at("2026-11-23T12:00")
+    for windows in ((), ("00:00-24:00",), ("Mon-Sun 12:00-12:01", "12:01-12:00")):
+        schedule = Schedule.parse(windows, BERLIN)
+        assert schedule.open_at(now)
+        assert schedule.next_change(now) is None
+
+
+def test_one_minute_a_week_is_found_from_anywhere_in_the_week() -> None:
+    schedule = Schedule.parse(["Wed 03:00-03:01"], BERLIN)
+    for hour in range(0, 7 * 24, 5):
+        now = at("2026-11-25T03:01") + hour * 3600
+        assert schedule.next_change(now) == at("2026-12-02T03:00")
+    assert schedule.next_change(at("2026-12-02T03:00")) == at("2026-12-02T03:01")
+
+
+def test_days_may_wrap_be_listed_and_be_left_out() -> None:
+    sunday, monday, tuesday = (at(f"2026-11-{day}T12:00") for day in (22, 23, 24))
+    wraps = Schedule.parse(["fri-MON 11:00-13:00"], BERLIN)
+    assert [wraps.open_at(now) for now in (sunday, monday, tuesday)] == [True, True, False]
+    listed = Schedule.parse(["Sun,Tue 11:00-13:00"], BERLIN)
+    assert [listed.open_at(now) for now in (sunday, monday, tuesday)] == [True, False, True]
+    daily = Schedule.parse(["9:00-12:00"], BERLIN)
+    assert not any(daily.open_at(now) for now in (sunday, monday, tuesday))
+
+
+def test_in_spring_a_time_that_does_not_exist_is_the_moment_of_the_change() -> None:
+    change = utc("2026-03-29T01:00")  # 02:00 becomes 03:00
+    begins = Schedule.parse(["02:30-05:00"], BERLIN)
+    assert begins.next_change(at("2026-03-29T01:00")) == change
+    assert begins.next_change(change) == at("2026-03-29T05:00") == change + 2 * 3600
+    ends = Schedule.parse(["22:00-02:30"], BERLIN)
+    assert ends.open_at(change - 1)
+    assert not ends.open_at(change)
+    inside = Schedule.parse(["Sun 02:10-02:50"], BERLIN)
+    assert not inside.open_at(change)
+    assert inside.next_change(at("2026-03-29T00:00")) == at("2026-04-05T02:10")
+
+
+def test_in_autumn_an_hour_that_occurs_twice_counts_as_both_and_opens_once() -> None:
+    first, second = at("2026-10-25T02:30"), at("2026-10-25T02:30", fold=1)
+    assert second == first + 3600
+    ends = Schedule.parse(["22:00-02:30"], BERLIN)
+    assert ends.next_change(at("2026-10-24T23:00")) == second
+    begins = Schedule.parse(["02:30-05:00"], BERLIN)
+    assert begins.next_change(at("2026-10-25T01:00")) == first
+    assert begins.next_change(first) == at("2026-10-25T05:00")
+    assert at("2026-10-25T05:00") - first == 3.5 * 3600
+
+
+def test_a_change_by_half_an_hour_is_kept() -> None:
+    zone = "Australia/Lord_Howe"
+    schedule = Schedule.parse(["01:00-02:15"], zone)  # 2026-10-04: 02:00 becomes 02:30
+    opens = at("2026-10-04T01:00", zone)
+    assert schedule.next_change(opens) == opens + 3600
+
+
+@pytest.mark.parametrize("zone", [BERLIN, "America/New_York", "Australia/Lord_Howe", "UTC", ""])
+def test_the_next_change_is_the_first_moment_at_which_openness_differs(zone: str) -> None:
+    rng = random.Random(16)
+    for _ in range(20):
+        day = rng.choice(["", "Mon-Fri ", "Sat,Sun ", "Thu-Mon "])
+        minutes = [rng.randrange(0, 1440) for _ in range(2)]
+        text = day + "-".join(f"{m // 60:02}:{m % 60:02}" for m in minutes)
+        schedule = Schedule.parse([text, "Sun 01:30-02:30"], zone)
+        now = utc("2026-03-01T00:00") + rng.randrange(0, 300 * 86400)
+        change = schedule.next_change(now)
+        assert change is not None, text
+        was = schedule.open_at(now)
+        step = max(1.0, (change - now) / 50)
+        moment = now
+        while moment < change:
+            assert schedule.open_at(moment) is was, (text, moment)
+            moment += step
+        assert schedule.open_at(change - 0.001) is was, text
+        assert schedule.open_at(change) is not was, text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is not a window of time"),
+        ("at night", "is not a window of time"),
+        ("22:00", "is not a window of time"),
+        ("Mon-Fri 22-6", "'22' in 'Mon-Fri 22-6' is not a time from 00:00 to 24:00"),
+        ("25:00-06:00", "is not a time"),
+        ("22:00-24:01", "is not a time"),
+        ("22:60-23:00", "is not a time"),
+        ("Mo 22:00-23:00", "'mo' in 'Mo 22:00-23:00' is not a day"),
+        ("Mon- 22:00-23:00", "is not a day"),
+        ("10:00-10:00", "starts when it ends"),
+        ("24:00-06:00", "starts when it ends"),
+    ],
+)
+def test_a_bad_window_is_refused_in_one_sentence(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as raised:
+        Schedule.parse([text])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "zone", ["Berlin", "../etc/passwd", "/etc/localtime", "Europe/Bärlin", "\0"]
+)
+def test_an_unknown_time_zone_is_refused(zone: str) -> None:
+    with pytest.raises(ValueError, match="is not a time zone that this machine knows"):
+        Schedule.parse([], zone)
+
+
+def test_the_local_time_of_the_machine_is_the_default() -> None:
+    now = datetime(2026, 11, 23, 12, 0).astimezone()
+    minute = timedelta(minutes=1)
+    window = f"{now - minute:%H:%M}-{now + minute:%H:%M}"
+    assert Schedule.parse([window]).open_at(now.timestamp())
