@@ -17,6 +17,9 @@ from hevcq.usecases.ingest.decide import Disposition, IngestPlan, Item
 from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.scan import Scanner, inspect_target
 from hevcq.usecases.ingest.session import Ingest, IngestSetup
+from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
+from hevcq.usecases.operations.reprocess import ReprocessRequest, reprocess
+from hevcq.usecases.operations.status import jobs_of
 from hevcq.usecases.placement.recover import recover
 from hevcq.usecases.placement.undo import UndoRequest, UndoResult, undo
 from support.fakes.backend import HEVC
@@ -166,6 +169,38 @@ def test_segments_of_equal_size_and_time_are_no_copies_of_one_another(library: L
     os.utime(second, ns=(0, 1_500_000_000 * 10**9))
 
     assert library.item("2.mkv").disposition is Disposition.QUEUE
+
+
+def named(library: Library, path: Path) -> set[str]:
+    bench = library.bench
+    found = jobs_of(bench.backend, bench.catalog, [str(path)])
+    return {Path(job.source.key).name for job in found}
+
+
+@pytest.mark.parametrize("ingested", [False, True], ids=["not seen there", "ingested there"])
+def test_jobs_are_found_by_the_present_path_of_a_moved_video(
+    done: Library, *, ingested: bool
+) -> None:
+    done.move()
+    if ingested:
+        done.ingest()
+
+    assert named(done, done.root / "tv/a.mkv") == {"a.mkv"}
+    assert named(done, done.root) == ({"a.mkv", "b.mkv"} if ingested else set())
+    assert named(done, done.root.with_name("elsewhere")) == set()
+
+
+def test_a_moved_video_is_cancelled_and_queued_again_by_its_present_path(library: Library) -> None:
+    library.put("a.mkv", b"first" * 100)
+    library.ingest(work=False)
+    library.move()
+    bench, names = library.bench, [str(library.root / "a.mkv")]
+
+    (ended,) = cancel(bench.backend, CancelRequest(names), bench.catalog)
+    (again,) = reprocess(bench.backend, ReprocessRequest(names), bench.catalog)
+
+    assert ended.result is CancelResult.CANCELLED
+    assert again.job.job_id == ended.job.job_id
 
 
 def test_what_is_queued_when_the_library_moves_is_encoded_once_from_its_new_path(

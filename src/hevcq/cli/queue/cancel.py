@@ -44,7 +44,7 @@ def cancel(
     with cli.app() as app:
         picked = [found.name for found in pick(app.profiles, profile or [])]
         request = CancelRequest(names, picked, who=current_user(), dry_run=dry_run)
-        for done in end(app.backend, request):
+        for done in end(app.backend, request, app.catalog):
             word = done.result.value
             render.emit_result("cancel", done.job, word, done.detail, as_json=as_json)
             counts[done.result] += 1

@@ -75,7 +75,7 @@ def reprocess(
         found = (
             reprocess_missing(app.backend, request, app.profiles, app.catalog)
             if missing
-            else queue_again(app.backend, request)
+            else queue_again(app.backend, request, app.catalog)
         )
         for done in found:
             word = done.result.value

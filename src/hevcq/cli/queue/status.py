@@ -75,7 +75,7 @@ def _show_jobs(app: App, names: list[str], *, as_json: bool) -> None:
     from hevcq.usecases.operations.status import jobs_of, reason_in_words
 
     unknown: list[str] = []
-    jobs = jobs_of(app.backend, names, unknown)
+    jobs = jobs_of(app.backend, app.catalog, names, unknown)
     if as_json:
         for job in jobs:
             render.emit_json({"type": "job", **job.model_dump(mode="json", by_alias=True)})

@@ -10,6 +10,7 @@ from hevcq.domain.job import SETTLED, JobRecord, JobState
 from hevcq.domain.keys import work_folder
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import Catalog
 from hevcq.usecases.operations.reprocess import jobs_named
 from hevcq.util.log import get_logger
 
@@ -41,14 +42,16 @@ class CancelRequest:
     dry_run: bool = False
 
 
-def cancel(backend: Backend, request: CancelRequest) -> Iterator[Cancelled]:
+def cancel(
+    backend: Backend, request: CancelRequest, catalog: Catalog | None = None
+) -> Iterator[Cancelled]:
     """Cancel each matching job; report those that had ended.
 
     Only the ledger changes. A worker on the job, or on a chunk of it, is refused at its next heartbeat
     or progress and stops; waiting messages are acknowledged when received.
     """
     for name in request.names:
-        for job in list(jobs_named(backend, name)):
+        for job in list(jobs_named(backend, name, catalog)):
             if not request.profiles or job.profile in request.profiles:
                 yield _one(backend, job, request)
 

@@ -19,6 +19,7 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import UNPLACED, Catalog, PlacementState
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
+from hevcq.usecases.placement.moved import recorded_at
 
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -57,14 +58,16 @@ class ReprocessRequest:
     exact: bool = False
 
 
-def reprocess(backend: Backend, request: ReprocessRequest) -> Iterator[Reprocessed]:
+def reprocess(
+    backend: Backend, request: ReprocessRequest, catalog: Catalog | None = None
+) -> Iterator[Reprocessed]:
     """Queue each matching job again; a changed source is reported, not queued.
 
     A dead job's letter is deleted after the job is queued again.
     """
     buried: dict[str, list[str]] = {}
     for name in request.names:
-        for job in list(jobs_named(backend, name)):
+        for job in list(jobs_named(backend, name, catalog)):
             if request.profiles and job.profile not in request.profiles:
                 continue
             if job.state not in request.states and (request.exact or job.state in SETTLED):
@@ -86,7 +89,7 @@ def reprocess_missing(
     Skipped jobs need none; queued and running ones are in progress, unless their message expired.
     """
     for name in request.names:
-        found = [j for j in jobs_named(backend, name) if _is_missing(backend, catalog, j)]
+        found = [j for j in jobs_named(backend, name, catalog) if _is_missing(backend, catalog, j)]
         ids = [
             job.job_id for job in found if not request.profiles or job.profile in request.profiles
         ]
@@ -162,14 +165,28 @@ def _publish(
     return Reprocessed(job, ReprocessResult.QUEUED, "no job yet")
 
 
-def jobs_named(backend: Backend, name: str) -> Iterator[JobRecord]:
-    """Yield the jobs of a path, folder, key or job id, most recently updated first."""
+def jobs_named(backend: Backend, name: str, catalog: Catalog | None = None) -> Iterator[JobRecord]:
+    """Yield the jobs of a path, folder, key or job id, most recently updated first.
+
+    With a catalog, the jobs of videos that were renamed or moved there follow: their keys hold the old
+    path.
+    """
     record = backend.ledger.get(name) if JOB_ID.fullmatch(name) else None
     if record is not None:
         yield record
         return
+    seen: set[str] = set()
     for wanted in filters(name, backend):
-        yield from backend.ledger.jobs(wanted)
+        for job in backend.ledger.jobs(wanted):
+            seen.add(job.job_id)
+            yield job
+    if catalog is None or name.startswith(f"{INBOX}/"):
+        return
+    for known in recorded_at(catalog, _absolute(name)):
+        record = None if known in seen else backend.ledger.get(known)
+        seen.add(known)
+        if record is not None:
+            yield record
 
 
 def filters(name: str, backend: Backend) -> tuple[JobFilter, ...]:
@@ -181,7 +198,7 @@ def filters(name: str, backend: Backend) -> tuple[JobFilter, ...]:
         if name.endswith("/"):
             return (JobFilter(key_prefixes=(name,)),)
         return (JobFilter(source_key=name),)
-    path = Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100 - links stay unresolved
+    path = _absolute(name)
     folders, own = (EVERY_PROFILE, *backend.queues), backend.namespace()
     if path == Path(path.anchor):
         # Former keys do not say whose they are: those of all machines are below the same folder.
@@ -190,6 +207,10 @@ def filters(name: str, backend: Backend) -> tuple[JobFilter, ...]:
     keys = [key_for_path(str(path), f, n) for n in dict.fromkeys((own, "")) for f in folders]
     exact = (JobFilter(source_key=key) for key in keys)
     return *exact, JobFilter(key_prefixes=tuple(f"{key}/" for key in keys))
+
+
+def _absolute(name: str) -> Path:
+    return Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100 - links stay unresolved
 
 
 def _one(backend: Backend, job: JobRecord, request: ReprocessRequest) -> Reprocessed:

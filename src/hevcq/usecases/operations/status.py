@@ -10,6 +10,7 @@ from hevcq.domain.job import JobRecord, JobState
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.split_progress import split_progress
 from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import Catalog
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Depth
 from hevcq.util.clock import Clock
@@ -99,7 +100,7 @@ def overview(
 
 
 def jobs_of(
-    backend: Backend, names: Sequence[str], unknown: list[str] | None = None
+    backend: Backend, catalog: Catalog, names: Sequence[str], unknown: list[str] | None = None
 ) -> Iterator[JobRecord]:
     """Yield the jobs of paths, folders, keys or job ids, each once.
 
@@ -112,7 +113,7 @@ def jobs_of(
     seen: set[str] = set()
     for name in names:
         known = False
-        for job in jobs_named(backend, name):
+        for job in jobs_named(backend, name, catalog):
             known = True
             if job.job_id not in seen:
                 seen.add(job.job_id)

@@ -6,9 +6,10 @@ another disk, or renamed file by file by another program. What was done for a vi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,18 +49,30 @@ def moved_placement(
     have equal sizes, and copies of them equal times. A video still at its old path was not moved: the
     file here is a second name or a second copy.
     """
-    found = [
-        Moved(each, same_bytes(each.fingerprint, fingerprint))
-        for each in catalog.alike(fingerprint)
-        if each.profile == profile and each.state in FOLLOWED
-    ]
-    fine = is_fine_time(fingerprint.mtime_ns)
     left = [
-        each
-        for each in found
-        if (each.exact or fine) and each.placement.source != path and not _there(each.placement)
+        each for each in _moved(catalog, path, fingerprint) if each.placement.profile == profile
     ]
     return max(left, key=lambda each: each.exact, default=None)
+
+
+def recorded_at(catalog: Catalog, path: Path) -> Iterator[str]:
+    """Yield the job ids of the videos at or below `path` that an ingest knows, and of the video that
+    was moved to `path` since."""
+    for placement in catalog.placements(under=path):
+        yield placement.job_id
+    with contextlib.suppress(OSError):
+        for each in _moved(catalog, path, fingerprint_of(os.lstat(path))):
+            yield each.placement.job_id
+
+
+def _moved(catalog: Catalog, path: Path, fingerprint: Fingerprint) -> list[Moved]:
+    fine = is_fine_time(fingerprint.mtime_ns)
+    return [
+        Moved(each, exact)
+        for each in catalog.alike(fingerprint)
+        if each.state in FOLLOWED and each.source != path and not _there(each)
+        if (exact := same_bytes(each.fingerprint, fingerprint)) or fine
+    ]
 
 
 def _there(placement: Placement) -> bool:
