@@ -11,7 +11,9 @@ from hevcq.domain.certificate import (
     MAX_BYTES,
     NEVER_OFF,
     REQUIRED,
+    REQUIRED_OF_SETS,
     Certificate,
+    CertifiedFile,
     Gate,
     GateResult,
     Outcome,
@@ -200,3 +202,38 @@ def test_a_field_that_a_later_release_adds_breaks_no_signature_of_before():
         frames: str = ""
 
     assert Later.parse(signed(certificate()).to_json()).standing({KEY}) is Standing.TRUSTED
+
+
+RUNG = CertifiedFile(name="0123abcd-1/v720.mp4", size=7, sha256="c" * 64)
+ALL_OF_A_SET = tuple(GateResult(gate=gate, outcome=Outcome.PASSED) for gate in REQUIRED_OF_SETS)
+
+
+def test_a_set_reads_back_with_the_digest_of_each_file():
+    made = certificate(files=(RUNG,), gates=ALL_OF_A_SET)
+    assert Certificate.parse(made.to_json()) == made
+    assert made.total_size == 5 + 7
+    value = signed(made)
+    assert value.standing([KEY]) is Standing.TRUSTED
+    other = value.model_copy(update={"files": (RUNG.model_copy(update={"sha256": "d" * 64}),)})
+    assert other.standing([KEY]) is Standing.FORGED
+
+
+@pytest.mark.parametrize("gate", REQUIRED_OF_SETS)
+def test_a_set_needs_every_gate_of_a_file_and_those_of_sets(gate):
+    missing = tuple(result for result in ALL_OF_A_SET if result.gate is not gate)
+    with pytest.raises(VerificationFailed, match=f"{gate.name} .*did not run"):
+        require_passed(missing, of_set=True)
+    with pytest.raises(VerificationFailed, match=gate.name):
+        Certificate.parse(certificate(files=(RUNG,), gates=missing).to_json())
+
+
+def test_one_bad_rung_is_named_and_fails_the_set():
+    bad = GateResult(gate=Gate.G4, outcome=Outcome.FAILED, detail="broken", file="v360.mp4")
+    with pytest.raises(VerificationFailed, match=r"G4 full decode \(v360.mp4\): broken"):
+        require_passed((*ALL_OF_A_SET, bad), of_set=True)
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../a.mp4", "a/../../b", "a\\b.mp4", "a\0b"])
+def test_no_file_of_a_set_lies_outside_its_folder(name):
+    with pytest.raises(ValueError, match="name"):
+        CertifiedFile(name=name, size=1, sha256="c" * 64)

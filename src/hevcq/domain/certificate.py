@@ -10,8 +10,9 @@ from typing import BinaryIO, Literal
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from hevcq.domain.job import Source
+from hevcq.domain.keys import check_key
 from hevcq.domain.model import Frozen
-from hevcq.errors import NeedsReview, VerificationFailed
+from hevcq.errors import BadKey, NeedsReview, VerificationFailed
 from hevcq.util import signatures
 from hevcq.util.text import encodable
 
@@ -32,7 +33,7 @@ class Outcome(StrEnum):
 
 
 class Gate(StrEnum):
-    """The gates of docs/architecture.md; G9 to G11 belong to placing and swapping."""
+    """The gates of docs/architecture.md; G9 to G11 belong to placing and swapping, H1 to H8 to sets."""
 
     G0 = "G0 source unchanged"
     G1 = "G1 clean encode"
@@ -46,11 +47,22 @@ class Gate(StrEnum):
     G9 = "G9 placed bytes"
     G10 = "G10 swap"
     G11 = "G11 original retained"
+    H1 = "H1 byte ranges"
+    H2 = "H2 segments start independently"
+    H3 = "H3 rungs aligned"
+    H4 = "H4 playlist lengths"
+    H5 = "H5 declared codecs"
+    H6 = "H6 declared bit rates"
+    H7 = "H7 playlists read"
+    H8 = "H8 rungs resemble the source"
 
 
 REQUIRED = (Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G7, Gate.G8)
 """Gates that a certificate must contain before a rendition is published."""
-NEVER_OFF = frozenset({Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5})
+OF_SETS = (Gate.H1, Gate.H2, Gate.H3, Gate.H4, Gate.H5, Gate.H6, Gate.H7, Gate.H8)
+REQUIRED_OF_SETS = (*REQUIRED, *OF_SETS)
+"""Gates that the certificate of a rendition of several files must contain."""
+NEVER_OFF = frozenset({Gate.G0, Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, *OF_SETS[:7]})
 
 
 class GateResult(Frozen):
@@ -64,6 +76,7 @@ class GateResult(Frozen):
         default="",
         description="G8: SHA-256 of the thumbnails of all frames of the main video, as decoded",
     )
+    file: str = Field(default="", description="the rung of a set that was checked, by its file")
 
 
 class Signature(Frozen):
@@ -71,6 +84,26 @@ class Signature(Frozen):
 
     key: str = Field(description="public key, `<algorithm>:<base64>`")
     value: str = Field(description="base64")
+
+
+class CertifiedFile(Frozen):
+    """A file of a set besides its master playlist; `name` is relative to the folder of that."""
+
+    name: str
+    size: int = Field(ge=0, description="bytes")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @field_validator("name", mode="after")
+    @classmethod
+    def _inside(cls, name: str) -> str:
+        """Refuse a name that leads out of the set's folder, whoever wrote the certificate."""
+        try:
+            check_key(name)
+        except BadKey as error:
+            raise ValueError(str(error)) from error
+        if "\\" in name:
+            raise ValueError(f"{name!r} is no name of a file in a set")
+        return name
 
 
 class Standing(StrEnum):
@@ -97,6 +130,10 @@ class Certificate(Frozen):
     rendition_key: str
     rendition_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     rendition_size: int = Field(ge=1, description="bytes")
+    files: tuple[CertifiedFile, ...] = Field(
+        default=(),
+        description="the other files of a set, whose master playlist is the rendition; else none",
+    )
     profile: str
     revision: str
     ffmpeg: str = Field(description="first line of `ffmpeg -version`")
@@ -118,6 +155,11 @@ class Certificate(Frozen):
     def _printable(cls, words: tuple[str, ...]) -> tuple[str, ...]:
         """Escape bytes of file names that are not UTF-8 as `\\xNN`, because JSON cannot hold them."""
         return tuple(encodable(word) for word in words)
+
+    @property
+    def total_size(self) -> int:
+        """The bytes of the rendition with all its files."""
+        return self.rendition_size + sum(each.size for each in self.files)
 
     def to_json(self) -> str:
         """Return the certificate as indented JSON."""
@@ -153,7 +195,7 @@ class Certificate(Frozen):
             raise VerificationFailed(
                 "The certificate is not readable, so nothing is proven."
             ) from error
-        require_passed(certificate.gates)
+        require_passed(certificate.gates, of_set=bool(certificate.files))
         return certificate
 
     @classmethod
@@ -168,21 +210,28 @@ class Certificate(Frozen):
         return cls.parse(content)
 
 
-def require_passed(results: Iterable[GateResult]) -> None:
+def require_passed(results: Iterable[GateResult], *, of_set: bool = False) -> None:
     """Require that every required gate passed; a missing gate counts as failed.
 
-    If a gate has several results, all of them count: a pass does not undo a failure. Raises
+    A rendition of several files (`of_set`) requires the gates of sets as well. If a gate has several
+    results, as of several rungs, all of them count: a pass does not undo a failure. Raises
     VerificationFailed if any required gate did not pass.
     """
     found = tuple(results)
-    for gate in REQUIRED:
+    for gate in REQUIRED_OF_SETS if of_set else REQUIRED:
         mine = [result for result in found if result.gate is gate]
         if not mine:
             raise VerificationFailed(f"{gate.value}: the gate did not run.")
         for result in mine:
             off = result.outcome is Outcome.OFF and gate not in NEVER_OFF
             if not off and result.outcome is not Outcome.PASSED:
-                raise VerificationFailed(f"{gate.value}: {result.detail or result.outcome.value}.")
+                raise VerificationFailed(
+                    f"{_named(result)}: {result.detail or result.outcome.value}."
+                )
+
+
+def _named(result: GateResult) -> str:
+    return f"{result.gate.value} ({result.file})" if result.file else result.gate.value
 
 
 def kept_original(results: Iterable[GateResult]) -> str | None:
@@ -195,7 +244,7 @@ def kept_original(results: Iterable[GateResult]) -> str | None:
     found = tuple(results)
     for result in found:
         if result.outcome in {Outcome.FAILED, Outcome.UNKNOWN}:
-            raise VerificationFailed(f"{result.gate.value}: {result.detail or result.outcome}.")
+            raise VerificationFailed(f"{_named(result)}: {result.detail or result.outcome}.")
     for result in found:
         if result.outcome is Outcome.NOT_SMALLER:
             return result.detail or "The rendition is not smaller by the profile's minimum."

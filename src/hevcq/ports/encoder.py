@@ -13,6 +13,7 @@ from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyIndex
 from hevcq.domain.media.facts import Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.profile import Profile
+from hevcq.errors import WorkerUnfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,39 @@ class EncodeReport:
     stderr: tuple[str, ...]
     frames: int
     thumbnails: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetRequest:
+    """A request for a rendition of several files, such as an HLS ladder.
+
+    `encode.output` is a folder that must not exist yet. `version` names the folder in it that holds
+    everything but the master playlist, so that a later set of the same video shares no name with it.
+    """
+
+    encode: EncodeRequest
+    measured: Measurement
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetFile:
+    """One file of a set; `name` is relative to the set's folder, with `/` between its parts."""
+
+    name: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetReport:
+    """A set that was encoded: its files, the master playlist last, and the report of its encode.
+
+    The report's thumbnails are those of the rungs, in the ladder's order.
+    """
+
+    files: tuple[SetFile, ...]
+    report: EncodeReport
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +234,34 @@ class Encoder(ABC):
         Raises EncoderFailed, EncoderStalled, OutOfMemory, LimitExceeded, DiskFull, SourceDamaged,
         SourceGone, WorkerUnfit or Stopped.
         """
+
+    def encode_set(
+        self,
+        request: SetRequest,  # noqa: ARG002 - only for encoders that make sets
+        *,
+        on_progress: OnProgress,  # noqa: ARG002
+        stop: threading.Event,  # noqa: ARG002
+    ) -> SetReport:
+        """Encode a set to the folder `request.encode.output`; remove the folder on any error.
+
+        Raises what `encode` raises, and WorkerUnfit if this encoder makes no sets.
+        """
+        raise WorkerUnfit("This encoder makes one file of a video, and no HLS.")
+
+    def verify_set(
+        self,
+        request: VerifyRequest,  # noqa: ARG002 - only for encoders that make sets
+        files: Sequence[SetFile],  # noqa: ARG002
+        *,
+        on_progress: OnProgress,  # noqa: ARG002
+        stop: threading.Event,  # noqa: ARG002
+    ) -> tuple[GateResult, ...]:
+        """Run gates G1 to G8 over each rung in the folder `request.output`, and H1 to H8 over the set.
+
+        Ends with the first gate that fails. Raises what `verify` raises, and WorkerUnfit if this
+        encoder makes no sets.
+        """
+        raise WorkerUnfit("This encoder makes one file of a video, and no HLS.")
 
     @abstractmethod
     def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
