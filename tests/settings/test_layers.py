@@ -292,6 +292,10 @@ def test_a_group_variable_that_is_no_json_is_refused(monkeypatch: pytest.MonkeyP
         load()
 
 
+SAMPLES = {int: "3", float: "3", bool: "false"}
+"""A value of each kind of setting."""
+
+
 def test_every_setting_has_a_description_and_a_variable_that_sets_it(
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -299,10 +303,9 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
         assert field.description, key
         assert variable(key).startswith("HEVCQ_")
     samples = {"backend": "aws", "log_level": "info", "log_style": "json"}
-    samples |= {"sandbox": "false", "metrics_emf": "true", "metrics_address": "localhost:9464"}
-    samples |= {"aws.tag_done": "true", "trusted_keys": f"ed25519:{'A' * 43}="}
+    samples |= {"metrics_address": "localhost:9464", "trusted_keys": f"ed25519:{'A' * 43}="}
     for key, field in leaves(Settings):
-        value = samples.get(key, "3" if field.annotation in (int, float) else "x")
+        value = samples.get(key, SAMPLES.get(field.annotation, "x"))
         monkeypatch.setenv(variable(key), value)
 
     origins = load().origins

@@ -307,6 +307,28 @@ def test_an_original_goes_for_a_signed_rendition_without_another_run_of_the_gate
     assert "verify" not in bench.encoder.calls
 
 
+@pytest.mark.parametrize("sound", [True, False])
+def test_what_a_fleet_signed_is_checked_here_before_an_original_goes_for_it(
+    tmp_path: Path, *, sound: bool
+) -> None:
+    bench = Bench(tmp_path, where=Destination(Mode.REPLACE))
+    bench.collector._proofs = replace(bench.proofs, signatures_replace=False)
+    item = bench.video()
+    job = bench.queue(item)
+    bench.work(job)
+    if sound:
+        assert bench.collector.collect(bench.done(job), NEVER).target.read_bytes() == b"small"
+        assert bench.encoder.calls.count("verify") == 1
+        return
+    gates_fail(bench)
+
+    with pytest.raises(VerificationFailed, match="failed the check on this machine") as caught:
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert "The original is unchanged." in str(caught.value)
+    assert item.path.read_bytes() == b"clip" * 100
+
+
 @pytest.mark.parametrize("why", ["a gate fails", "no profile", "unreadable"])
 def test_an_original_stays_where_an_unsigned_rendition_cannot_be_proven(
     replacing: Bench, why: str

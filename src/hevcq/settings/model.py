@@ -49,6 +49,11 @@ class AwsSettings(BaseModel):
         default="",
         description="KMS key (id, ARN or alias) that signs certificates; empty: unsigned",
     )
+    verify_before_replace: bool = Field(
+        default=True,
+        description="run the gates on this machine too before a rendition of the fleet replaces an "
+        "original, which costs a decode of both; false: the certificate's signature suffices",
+    )
     namespace: str = Field(
         default="",
         pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",

@@ -32,13 +32,18 @@ AGAIN = "move it away, then encode it again with `hevcq reprocess`."
 
 @dataclass(frozen=True)
 class Proofs:
-    """What it takes to check a proof; `stop` interrupts hashing and gates."""
+    """What it takes to check a proof; `stop` interrupts hashing and gates.
+
+    With `signatures_replace` False the word of a trusted key does not suffice to replace an original:
+    a worker of a fleet that was taken over signs with the fleet's key.
+    """
 
     catalog: Catalog
     keyring: Keyring
     encoder: Encoder
     profiles: Mapping[str, Profile]
     stop: threading.Event = field(default_factory=threading.Event)
+    signatures_replace: bool = True
 
     def why_not_proven(self, proof: Certificate, source: Path, rendition: Path) -> str:
         """Return why `rendition` does not count as the certified one, or "".
@@ -60,6 +65,10 @@ class Proofs:
             return f"{name} is not signed by a trusted key and failed a new check ({why}); {AGAIN}"
         self.remember(rendition, proof)
         return ""
+
+    def may_replace(self, standing: Standing) -> bool:
+        """Return whether an original may go for a certificate of this standing without the gates."""
+        return standing is Standing.TRUSTED and self.signatures_replace
 
     def why_gates_fail(self, proof: Certificate, source: Path, rendition: Path) -> str:
         """Run the gates of the certificate's profile again; return the first failure, or ""."""

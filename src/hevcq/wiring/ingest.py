@@ -113,7 +113,12 @@ class IngestApplication:
             else keep
         )
         proofs = Proofs(
-            app.catalog, app.keyring, app.encoder, app.profiles, stop=self._signals.asked
+            app.catalog,
+            app.keyring,
+            app.encoder,
+            app.profiles,
+            stop=self._signals.asked,
+            signatures_replace=embedded or not settings.aws.verify_before_replace,
         )
         collector = Collector(
             ports, proofs, discard=embedded, mark_source_finished=mark_source_finished

@@ -139,7 +139,7 @@ class Collector:
 
         def check(target: Path) -> None:
             self._probe_again(target, stop)
-            if placement.mode is Mode.REPLACE and standing is not Standing.TRUSTED:
+            if placement.mode is Mode.REPLACE and not proofs.may_replace(standing):
                 _require_proven_again(proofs, proof, placement.source, target)
 
         if placement.mode is Mode.REPLACE:
@@ -317,12 +317,14 @@ class Collector:
 
 
 def _require_proven_again(proofs: Proofs, proof: Certificate, source: Path, new: Path) -> None:
-    """Run the gates before an original goes for a rendition whose certificate no trusted key signed."""
+    """Run the gates here before an original goes for a rendition on its certificate's word."""
     why = proofs.why_gates_fail(proof, source, new)
     if why:
+        trusted = proofs.keyring.standing(proof) is Standing.TRUSTED
+        unsigned = "" if trusted else " is not signed by a trusted key, and"
         raise VerificationFailed(
-            f"The rendition of {printable(source)} is not signed by a trusted key, and failed the check"
-            f" before replacing ({why}). The original is unchanged.",
+            f"The rendition of {printable(source)}{unsigned} failed the check on this machine before"
+            f" replacing ({why}). The original is unchanged.",
             remedy="Encode it again with `hevcq reprocess`.",
         )
 
