@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +12,10 @@ from ffmpeg.verify.conftest import PROFILE, Pair, encoded, ffmpeg
 from ffmpeg.verify.test_damage import caught
 from hevcq.domain.certificate import Gate, Outcome
 from hevcq.domain.profile import Audio
+from hevcq.errors import EncoderFailed
+from hevcq.ffmpeg.encoder import FfmpegEncoder
 from hevcq.ffmpeg.verify.sound import BIN_S, WINDOW, offset_s
+from hevcq.util.clock import SystemClock
 
 
 def loudness(count: int, seed: int = 1) -> list[int]:
@@ -68,3 +73,20 @@ def test_an_encoded_sound_that_is_late_is_caught(spoken, tmp_path, late):
     results = spoken.judge(target)
     assert caught(results) is Gate.G5
     assert "off the picture" in results[-1].detail
+
+
+@pytest.mark.parametrize("broken", ["s16le", "rawvideo"])
+def test_a_comparison_that_breaks_down_is_never_taken_for_a_match(spoken, tmp_path, broken):
+    program = tmp_path / "ffmpeg-stand-in"
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *"-f null"*) ;; '
+        f'*"-f {broken}"*) echo "[error] it broke" >&2; exit 1;; esac\nexec ffmpeg "$@"\n'
+    )
+    program.chmod(0o755)
+    encoder = FfmpegEncoder(str(program), "ffprobe", SystemClock(), sandboxed=False)
+    request = replace(
+        spoken.request, report=replace(spoken.request.report, thumbnails=())
+    )  # as when two files are compared
+
+    with pytest.raises(EncoderFailed, match="it broke"):
+        encoder.verify(request, on_progress=lambda _: None, stop=threading.Event())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,10 @@ from hevcq.ffmpeg.command.thumbnails import (
     thumbnail_output,
 )
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
-from hevcq.ffmpeg.process.child import stream_child
+from hevcq.ffmpeg.process.child import Finished, stream_child
 from hevcq.ffmpeg.process.limits import limits_of
-from hevcq.ffmpeg.run.known_messages import decode_errors
+from hevcq.ffmpeg.run.errors import FfmpegExit, exit_error, without_secrets
+from hevcq.ffmpeg.run.known_messages import Pass, decode_errors
 from hevcq.ports.encoder import VerifyRequest
 
 EVERYTHING = ("-map", "0:v?", "-map", "0:a?")
@@ -98,15 +99,34 @@ def source_thumbnails(
             *source_input(request.location, request.info),
             *thumbnail_output(kept.source_index, source_graph(target), "pipe:1"),
         ]  # fmt: skip
-        stream_child(
+        done = stream_child(
             argv,
             stop=stop,
             limits=reading(limits_of(request.profile.bounds), tools, request.location),
             on_chunk=lambda chunk: _write(file.write, chunk),
             deadline_s=deadline_s,
         )
+        require_success(argv, done, request, request.location)
         file.seek(0)
         yield file.read
+
+
+def require_success(
+    argv: Sequence[str], done: Finished, request: VerifyRequest, location: str
+) -> None:
+    """Raise what a failed decode of `location` means: half a comparison proves nothing."""
+    if done.returncode == 0:
+        return
+    ended = FfmpegExit(
+        command=without_secrets(argv, location),
+        location=location,
+        info=request.info,
+        returncode=done.returncode,
+        stderr=without_secrets(done.stderr, location),
+        ffmpeg_pass=Pass.DECODE,
+    )
+    if (error := exit_error(ended)) is not None:
+        raise error
 
 
 def _write(write: Callable[[bytes], int], chunk: bytes) -> None:

@@ -16,6 +16,7 @@ from statistics import median
 from hevcq.ffmpeg.inputs import FfmpegTools, input_options, reading
 from hevcq.ffmpeg.process.child import stream_child
 from hevcq.ffmpeg.process.limits import limits_of
+from hevcq.ffmpeg.verify.decode import require_success
 from hevcq.ports.encoder import VerifyRequest
 
 SAMPLE_RATE = 8000
@@ -53,7 +54,10 @@ class Envelope:
 def envelope(
     tools: FfmpegTools, request: VerifyRequest, place: tuple[str, int], stop: threading.Event
 ) -> list[int]:
-    """Decode a track, `place` being file and stream, to its envelope from the file's start on."""
+    """Decode a track, `place` being file and stream, to its envelope from the file's start on.
+
+    Raises what a failed decode means; a decoder's complaints alone are none.
+    """
     location, stream = place
     found = Envelope()
     argv = [
@@ -62,13 +66,14 @@ def envelope(
         "-af", f"aresample={SAMPLE_RATE}:async=1:min_hard_comp=0.005:first_pts=0,aformat=channel_layouts=mono",
         "-f", "s16le", "pipe:1",
     ]  # fmt: skip
-    stream_child(
+    done = stream_child(
         argv,
         stop=stop,
         limits=reading(limits_of(request.profile.bounds), tools, location),
         on_chunk=found.feed,
         deadline_s=request.max_seconds,
     )
+    require_success(argv, done, request, location)
     return found.values
 
 
