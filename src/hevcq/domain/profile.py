@@ -15,6 +15,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from hevcq.domain.chunk_settings import Chunking
+from hevcq.domain.hls_settings import Hls
 from hevcq.domain.model import Frozen
 from hevcq.domain.verdict import Limits
 
@@ -89,11 +90,15 @@ class RaggedEnds(StrEnum):
 
 
 class Container(StrEnum):
-    """The rendition's container; `source` keeps MP4, MOV and Matroska and makes the rest Matroska."""
+    """The rendition's container; `source` keeps MP4, MOV and Matroska and makes the rest Matroska.
+
+    `hls` is a set of files: a ladder of fragmented MP4 with its playlists.
+    """
 
     SOURCE = "source"
     MP4 = "mp4"
     MKV = "mkv"
+    HLS = "hls"
 
 
 class Preflight(StrEnum):
@@ -407,9 +412,10 @@ class Profile(Frozen):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="the file's stem")
     description: str = Field(description="one line for people")
     subscribe: bool = Field(default=True, description="whether every upload wants this profile")
-    container: Container = Field(default=Container.SOURCE, description="source, mp4 or mkv")
+    container: Container = Field(default=Container.SOURCE, description="source, mp4, mkv, or hls")
     faststart: bool = Field(default=True, description="MP4 index at the front, so that it streams")
     video: Video
+    hls: Hls = Hls()
     audio: Audio = Audio()
     policies: Policies = Policies()
     gates: Gates = Gates()
@@ -421,13 +427,26 @@ class Profile(Frozen):
     @property
     def revision(self) -> str:
         """The recipe's digest of 12 digits; it excludes how the work is divided among workers."""
-        recipe = self.model_dump(
-            mode="json", exclude={"chunking", "queue", "fleet", "description", "subscribe"}
-        )
+        left_out = {"chunking", "queue", "fleet", "description", "subscribe"}
+        if self.container is not Container.HLS:
+            left_out.add("hls")
+        recipe = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.video.max_width is None) != (self.video.max_height is None):
             raise ValueError("video.max_width and video.max_height come together")
+        if self.container is Container.HLS:
+            self._require_ladder()
         return self
+
+    def _require_ladder(self) -> None:
+        """Require that nothing contradicts the ladder, which has sizes and key frames of its own."""
+        video = self.video
+        if video.codec is not VideoCodec.H264:
+            raise ValueError("container: hls needs video.codec h264; hls.hevc adds an HEVC ladder")
+        if video.scales or video.keyframe_s is not None:
+            raise ValueError(
+                "container: hls takes sizes and key frames from the hls section, not from video"
+            )

@@ -142,14 +142,34 @@ class StreamPlan(Frozen):
     )
 
 
+class Rung(Frozen):
+    """One picture size and codec of an HLS ladder; its file is `<name>.mp4`."""
+
+    name: str = Field(description="v or hevc, and the shorter side in pixels: v720, hevc1080")
+    target: VideoTarget
+    crf: float
+    max_kbps: int = Field(description="largest rate, over two seconds")
+
+
+class Ladder(Frozen):
+    """The rungs of an HLS rendition, highest first and H.264 before HEVC. Times in seconds."""
+
+    rungs: tuple[Rung, ...]
+    segment_s: float
+    keyframe_s: float
+
+
 class EncodePlan(Frozen):
     """The complete plan for encoding a source."""
 
     profile: str
     revision: str
     muxer: str = Field(description="ffmpeg's muxer: mp4, mov or matroska")
-    extension: str = Field(description="mp4, mov or mkv")
-    video: VideoTarget
+    extension: str = Field(description="mp4, mov or mkv; m3u8 for a ladder")
+    video: VideoTarget = Field(description="the main video's; of a ladder its highest rung's")
+    ladder: Ladder | None = Field(
+        default=None, description="the rungs, if the rendition is a set of files for HLS"
+    )
     streams: tuple[StreamPlan, ...] = Field(description="every source stream, in source order")
     chapters: int = Field(default=0, description="chapters the output must have")
     notices: tuple[str, ...] = Field(

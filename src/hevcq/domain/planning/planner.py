@@ -13,6 +13,7 @@ from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.media.provenance import found_mark
 from hevcq.domain.planning import metadata
 from hevcq.domain.planning.encode_plan import (
+    Action,
     EncodePlan,
     Plan,
     Refuse,
@@ -21,6 +22,7 @@ from hevcq.domain.planning.encode_plan import (
     StreamPlan,
     VideoTarget,
 )
+from hevcq.domain.planning.ladder import ladder_of, plan_set_stream
 from hevcq.domain.planning.streams import plan_stream, plan_video
 from hevcq.domain.planning.video import smaller_than_box
 from hevcq.domain.profile import Container, LossPolicy, Profile, SmallerPolicy
@@ -103,6 +105,8 @@ def _main_video(info: MediaInfo) -> Stream | None:
 
 
 def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodePlan:
+    if profile.container is Container.HLS:
+        return _encode_set(profile, info, main)
     muxer = containers.target_container(profile.container, info)
     streams: list[StreamPlan] = []
     for stream in info.streams:
@@ -129,6 +133,43 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         chapters=len(info.chapters),
         notices=(*_notices(info, numbered), *([metadata.in_words(lost)] if lost else [])),
         losses=lost if profile.policies.metadata is LossPolicy.KEEP else (),
+    )
+
+
+def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodePlan:
+    """Plan an HLS ladder. It never replaces an original: it holds none of the file's metadata."""
+    ladder = ladder_of(profile, main)
+    if isinstance(ladder, Refuse):
+        return ladder
+    top = ladder.rungs[0].target
+    streams = [
+        StreamPlan(
+            source_index=main.index,
+            kind=StreamKind.VIDEO,
+            action=Action.ENCODE,
+            codec=top.codec,
+            encoder=top.encoder,
+            video=top,
+        )
+    ]
+    for stream in info.streams:
+        decided = plan_set_stream(profile, info, stream) if stream != main else streams[0]
+        if isinstance(decided, Refuse):
+            return decided
+        if stream != main:
+            streams.append(decided)
+    numbered = _numbered(streams)
+    return EncodePlan(
+        profile=profile.name,
+        revision=profile.revision,
+        muxer=containers.MP4,
+        extension="m3u8",
+        video=top,
+        ladder=ladder,
+        streams=tuple(sorted(numbered, key=lambda stream: stream.source_index)),
+        chapters=len(info.chapters),
+        notices=_notices(info, numbered),
+        losses=("all that HLS does not carry",),
     )
 
 

@@ -28,7 +28,7 @@ def smaller_than_box(profile: Profile, facts: VideoFacts) -> str:
     """Return a description if the displayed picture is smaller than the box in both directions, else ""."""
     if not profile.video.scales:
         return ""
-    wide, high = _shown(facts)
+    wide, high = shown_size(facts)
     box_wide, box_high = _box(profile, wide, high)
     if wide >= box_wide or high >= box_high:
         return ""
@@ -248,7 +248,7 @@ def _maps_tones(profile: Profile, facts: VideoFacts) -> bool:
 
 def _scaled(profile: Profile, facts: VideoFacts) -> tuple[tuple[int, int], Fraction] | None:
     """Return the size and sample aspect after scaling, or None if the picture stays as it is."""
-    wide, high = _shown(facts)
+    wide, high = shown_size(facts)
     factor = Fraction(1)
     if profile.video.scales:
         box_wide, box_high = _box(profile, wide, high)
@@ -269,7 +269,7 @@ def _box(profile: Profile, wide: Fraction, high: Fraction) -> tuple[int, int]:
     return (box[1], box[0]) if high > wide else box
 
 
-def _shown(facts: VideoFacts) -> tuple[Fraction, Fraction]:
+def shown_size(facts: VideoFacts) -> tuple[Fraction, Fraction]:
     """Return the exact display size in square pixels, after rotation."""
     width, height = _upright(facts)
     return width * _aspect(facts), Fraction(height)

@@ -1,0 +1,54 @@
+"""Model the `hls` section of a profile: the rungs of the ladder, segments, key frames and sound."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from hevcq.domain.model import Frozen
+
+Rate = tuple[Annotated[float, Field(ge=0, le=51)], Annotated[int, Field(ge=50, le=200_000)]]
+"""The constant rate factor of a rung, and the largest rate in kbit/s of up to 30 frames a second."""
+Rungs = dict[Annotated[int, Field(ge=64, le=4320, multiple_of=2)], Rate]
+
+H264_RUNGS: Rungs = {
+    1080: (22, 7800), 720: (22, 4500), 480: (23, 2000), 360: (23, 1100), 240: (24, 400),
+}  # fmt: skip
+"""Caps in the range of Apple's table for H.264
+(https://developer.apple.com/documentation/http-live-streaming/hls-authoring-specification-for-apple-devices)."""
+HEVC_RUNGS: Rungs = {
+    2160: (24, 16800), 1440: (24, 8100), 1080: (24, 5800), 720: (24, 3400), 480: (25, 1600),
+    360: (25, 600), 240: (26, 300),
+}  # fmt: skip
+
+
+class Hls(Frozen):
+    """The ladder of `container: hls`. Times in seconds; a rung is named by its shorter side in pixels."""
+
+    hevc: bool = Field(
+        default=False, description="also write an HEVC ladder beside the H.264 one; HDR needs it"
+    )
+    segment_s: float = Field(default=4.0, ge=1, le=12, description="length of a segment")
+    keyframe_s: float = Field(
+        default=2.0, ge=0.5, le=12, description="distance of key frames, the same in all rungs"
+    )
+    keep_source_rung: bool = Field(
+        default=False,
+        description="a source more than 15 % above its highest rung also keeps its own size",
+    )
+    sound_kbps: int = Field(default=128, ge=32, le=512, description="AAC stereo; mono has half")
+    h264_rungs: Rungs = Field(
+        default=H264_RUNGS,
+        description="H.264 rungs, shorter side: crf, largest rate in kbit/s (half as much again above "
+        "30 frames a second)",
+    )
+    hevc_rungs: Rungs = Field(default=HEVC_RUNGS, description="HEVC rungs, likewise")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.segment_s % self.keyframe_s:
+            raise ValueError("hls.segment_s must be a multiple of hls.keyframe_s")
+        if not self.h264_rungs or (self.hevc and not self.hevc_rungs):
+            raise ValueError("hls needs at least one rung")
+        return self

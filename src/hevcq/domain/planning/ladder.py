@@ -1,0 +1,214 @@
+"""Plan an HLS ladder: its rungs by the source's displayed shorter side, its sounds and subtitles.
+
+Pure functions over a profile with `container: hls` and the facts of a file. A rung is never larger
+than the picture: a source of 720 lines gets 720, 480, 360 and 240, one of 370 gets 360 and 240.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from hevcq.domain.hls_settings import Rungs
+from hevcq.domain.media import containers
+from hevcq.domain.media import pixel_formats as pixels
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
+from hevcq.domain.planning.encode_plan import Action, Ladder, Refuse, Rung, StreamPlan, VideoTarget
+from hevcq.domain.planning.streams import plan_stream
+from hevcq.domain.planning.video import HDR_TRANSFERS, SMALLEST, shown_size, target_of
+from hevcq.domain.profile import (
+    AudioPolicy,
+    LossPolicy,
+    PixelFormatPolicy,
+    Profile,
+    VideoCodec,
+)
+
+ABOVE = 1.15
+"""How much larger than its highest rung a source must be to keep its own size as well."""
+FAST = 30.5
+"""Frames per second from which a rung's largest rate is half as much again."""
+USUAL_SHARE = 0.45
+"""Share of its largest rate that a rung usually takes (Big Buck Bunny and talking heads)."""
+_WIDEST = 16384
+_NAMES = {VideoCodec.H264: "v", VideoCodec.HEVC: "hevc"}
+
+
+def ladder_of(profile: Profile, main: Stream) -> Ladder | Refuse:
+    """Return the rungs of the main video, highest first and H.264 before HEVC, or a policy's refusal."""
+    if main.video is None:
+        return Refuse(policy="video", detail="The video's codec is not known to ffmpeg.")
+    codecs = _codecs(profile, main.video)
+    if isinstance(codecs, Refuse):
+        return codecs
+    rungs: list[Rung] = []
+    for codec, table in codecs:
+        for side, rate in _sides(profile, main.video, table).items():
+            target = target_of(_rung_profile(profile, main.video, codec, side), main)
+            if isinstance(target, Refuse):
+                return target
+            rungs.append(_rung(codec, target, rate, main.video))
+    settings = profile.hls
+    return Ladder(rungs=tuple(rungs), segment_s=settings.segment_s, keyframe_s=settings.keyframe_s)
+
+
+def _codecs(profile: Profile, facts: VideoFacts) -> list[tuple[VideoCodec, Rungs]] | Refuse:
+    """Return the ladders to make. HDR that is kept makes HEVC alone: H.264 would show it in bands."""
+    hevc = [(VideoCodec.HEVC, profile.hls.hevc_rungs)] if profile.hls.hevc else []
+    if facts.colour.transfer in HDR_TRANSFERS and profile.policies.hdr is LossPolicy.KEEP:
+        if not hevc:
+            return Refuse(
+                policy="hls.hevc",
+                detail=f"The picture is HDR ({facts.colour.transfer}), which the H.264 ladder cannot "
+                "show; set hls.hevc to true, or policies.hdr to convert.",
+            )
+        if _pixel_format(facts, VideoCodec.HEVC) is not PixelFormatPolicy.KEEP:
+            return Refuse(
+                policy="policies.hdr",
+                detail=f"The picture is HDR in {facts.pixel_format}; players show HDR in 4:2:0 with "
+                "10 bits only. Set policies.hdr to convert to map its tones.",
+            )
+        return hevc
+    return [(VideoCodec.H264, profile.hls.h264_rungs), *hevc]
+
+
+def _sides(profile: Profile, facts: VideoFacts, table: Rungs) -> Rungs:
+    """Return the rungs that are not larger than the picture; at least one."""
+    side = min(shown_size(facts))
+    fitting = {rung: table[rung] for rung in sorted(table, reverse=True) if rung <= side}
+    own = max(SMALLEST, int(side) // 2 * 2)
+    if not fitting:
+        return {own: table[min(table)]}
+    above = [rung for rung in table if rung > side]
+    if profile.hls.keep_source_rung and above and side > ABOVE * max(fitting):
+        return {own: table[min(above)], **fitting}
+    return fitting
+
+
+def _rung_profile(profile: Profile, facts: VideoFacts, codec: VideoCodec, side: int) -> Profile:
+    """Return the profile of one rung: its shorter side is `side`, its pixels are square."""
+    video = profile.video.model_copy(
+        update={
+            "codec": codec,
+            "pixel_format": _pixel_format(facts, codec),
+            "max_width": _WIDEST,
+            "max_height": side,
+            "square_pixels": True,
+        }
+    )
+    return profile.model_copy(update={"video": video})
+
+
+def _pixel_format(facts: VideoFacts, codec: VideoCodec) -> PixelFormatPolicy:
+    """Keep HEVC's 8 or 10 bits in 4:2:0, and HDR as it is; else 8-bit 4:2:0, which all players show."""
+    kept = pixels.FORMATS.get(facts.pixel_format)
+    if codec is VideoCodec.HEVC and kept is not None and kept.family == "420" and kept.bits <= 10:
+        return PixelFormatPolicy.KEEP
+    return PixelFormatPolicy.YUV420P
+
+
+def _rung(
+    codec: VideoCodec, target: VideoTarget, rate: tuple[float, int], facts: VideoFacts
+) -> Rung:
+    fast = frame_rate(facts) * target.frames_per_frame > FAST
+    side = min(target.width, target.height)
+    return Rung(
+        name=f"{_NAMES[codec]}{side}",
+        target=target,
+        crf=rate[0],
+        max_kbps=rate[1] * 3 // 2 if fast else rate[1],
+    )
+
+
+def frame_rate(facts: VideoFacts) -> Fraction:
+    """Return the source's frames per second; 0 if unknown."""
+    frames, _, seconds = facts.average_rate.partition("/")
+    known = frames.isdigit() and seconds.isdigit() and int(seconds)
+    return Fraction(int(frames), int(seconds)) if known else Fraction(0)
+
+
+def plan_set_stream(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Refuse:
+    """Plan a stream besides the main video: sound becomes AAC stereo, text becomes WebVTT."""
+    match stream.kind:
+        case StreamKind.AUDIO:
+            return _sound(profile, info, stream)
+        case StreamKind.SUBTITLE:
+            return _subtitle(profile, stream)
+        case StreamKind.VIDEO if profile.policies.extra_video is not LossPolicy.DROP:
+            return _refused(stream, "policies.extra_video", "a further video stream")
+    decided = plan_stream(profile, info, stream, containers.MP4)
+    if isinstance(decided, Refuse) or decided.action is Action.DROP:
+        return decided
+    return _dropped(stream, f"{stream.kind.value} in {stream.codec}")
+
+
+def _sound(profile: Profile, info: MediaInfo, stream: Stream) -> StreamPlan | Refuse:
+    audio = profile.audio.model_copy(update={"policy": AudioPolicy.ENCODE, "codec": "aac"})
+    as_aac = profile.model_copy(update={"audio": audio})
+    decided = plan_stream(as_aac, info, stream, containers.MP4)
+    if isinstance(decided, Refuse) or decided.action is Action.DROP:
+        return decided
+    kept = min(2, decided.channels or 2)
+    kbps = profile.hls.sound_kbps if kept == 2 else profile.hls.sound_kbps // 2
+    mixed = f" of {decided.channels} channels" if (decided.channels or 0) > 2 else ""
+    words = "stereo" if kept == 2 else "mono"
+    return decided.model_copy(
+        update={
+            "channels": kept,
+            "bit_rate": kbps * 1000,
+            "notice": f"Stream {stream.index}: audio in {stream.codec}{mixed} becomes AAC {words} at "
+            f"{kbps} kbit/s.",
+        }
+    )
+
+
+def _subtitle(profile: Profile, stream: Stream) -> StreamPlan | Refuse:
+    text = stream.codec in containers.TEXT_SUBTITLES
+    policy = profile.policies.subtitles if text else profile.policies.picture_subtitles
+    what = f"subtitles in {stream.codec}"
+    if policy is LossPolicy.DROP:
+        return _dropped(stream, what)
+    if not text or policy is LossPolicy.REFUSE:
+        name = "subtitles" if text else "picture_subtitles"
+        return _refused(stream, f"policies.{name}", f"{what}, which WebVTT cannot hold")
+    styled = " without their styling" if stream.codec in {"ass", "ssa"} else ""
+    return StreamPlan(
+        source_index=stream.index,
+        kind=StreamKind.SUBTITLE,
+        action=Action.CONVERT,
+        codec="webvtt",
+        encoder="webvtt",
+        notice=f"Stream {stream.index}: subtitles in {stream.codec} become WebVTT{styled}.",
+    )
+
+
+def _dropped(stream: Stream, what: str) -> StreamPlan:
+    return StreamPlan(
+        source_index=stream.index,
+        kind=stream.kind,
+        action=Action.DROP,
+        notice=f"Stream {stream.index} is left out: {what}, which HLS cannot hold.",
+    )
+
+
+def _refused(stream: Stream, policy: str, what: str) -> Refuse:
+    return Refuse(policy=policy, detail=f"Stream {stream.index} is {what}; see {policy}.")
+
+
+def expected_bytes(rung: Rung, seconds: float) -> tuple[int, int]:
+    """Return about how many bytes a rung takes, and the most that its largest rate allows."""
+    most = int(rung.max_kbps * 125 * seconds)
+    return int(most * USUAL_SHARE), most
+
+
+def worth_keeping(rates: list[tuple[str, float]], most_share: float = 0.85) -> Iterator[str]:
+    """Yield the names of the rungs to keep; `rates` are their average rates, highest rung first.
+
+    A rung whose rate is over `most_share` of the next higher one's is a switch without a use, unless
+    it is the lowest.
+    """
+    above = 0.0
+    for place, (name, rate) in enumerate(rates):
+        if not above or place == len(rates) - 1 or rate <= most_share * above:
+            yield name
+            above = rate

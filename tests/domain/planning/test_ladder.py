@@ -1,0 +1,223 @@
+"""Which rungs a source gets, and what becomes of its sound and subtitles in HLS."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from hevcq.domain.chunking.eligibility import whole_file_reason
+from hevcq.domain.chunking.model import KeyIndex
+from hevcq.domain.hls_settings import Hls
+from hevcq.domain.media.facts import Colour
+from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Refuse
+from hevcq.domain.planning.ladder import expected_bytes, worth_keeping
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Policies, Profile, Video
+from support.media_facts import MKV, audio, cover, data, media, profile, subtitle, video
+
+PQ = Colour(range="tv", space="bt2020nc", transfer="smpte2084", primaries="bt2020")
+
+
+def recipe(policies: dict[str, str] | None = None, **hls: object) -> Profile:
+    plain = {
+        "hdr": "refuse", "interlaced": "convert", "extra_video": "drop", "attachments": "drop",
+        "picture_subtitles": "drop", "cover_art": "drop",
+    }  # fmt: skip
+    return Profile(
+        name="ladder",
+        description="for tests",
+        container="hls",
+        video=Video(codec="h264", crf=22),
+        hls=Hls(**hls),
+        policies=Policies(**(plain | (policies or {}))),
+    )
+
+
+def planned(made: Profile, *streams, **own) -> EncodePlan:
+    plan = make_plan(made, media(*streams, **own))
+    assert isinstance(plan, EncodePlan), plan
+    return plan
+
+
+def ladder(picture, made: Profile | None = None) -> Ladder:
+    plan = planned(made or recipe(), picture)
+    assert plan.ladder is not None
+    assert plan.video == plan.ladder.rungs[0].target == plan.main_video.video
+    return plan.ladder
+
+
+def sizes(picture, made: Profile | None = None) -> list[tuple[str, int, int]]:
+    return [(r.name, r.target.width, r.target.height) for r in ladder(picture, made).rungs]
+
+
+def heights(picture, made: Profile | None = None) -> list[int]:
+    return [min(wide, high) for _, wide, high in sizes(picture, made)]
+
+
+@pytest.mark.parametrize(
+    ("size", "facts", "expected"),
+    [
+        ((1280, 720), {}, [720, 480, 360, 240]),
+        ((658, 370), {}, [360, 240]),
+        ((1920, 1080), {}, [1080, 720, 480, 360, 240]),
+        ((1080, 1920), {}, [1080, 720, 480, 360, 240]),
+        ((1920, 1080), {"rotation": 90}, [1080, 720, 480, 360, 240]),
+        ((3840, 2160), {}, [1080, 720, 480, 360, 240]),
+        # 4:3 shown from 1440x1080 with wide pixels, and PAL shown as 1024x576
+        ((1440, 1080), {"sample_aspect": "4:3"}, [1080, 720, 480, 360, 240]),
+        ((720, 576), {"sample_aspect": "64:45"}, [480, 360, 240]),
+        # pixels so tall that the displayed width is the shorter side
+        ((720, 576), {"sample_aspect": "1:2"}, [360, 240]),
+        ((1600, 900), {}, [720, 480, 360, 240]),
+        ((320, 241), {}, [240]),
+        ((427, 240), {}, [240]),
+        ((425, 239), {}, [238]),
+        ((90, 161), {}, [90]),
+    ],
+)
+def test_rungs_follow_the_shorter_side_as_displayed(size, facts, expected) -> None:
+    assert heights(video(*size, **facts)) == expected
+
+
+def test_a_rung_keeps_the_displayed_shape_in_square_pixels_and_even_sides() -> None:
+    assert sizes(video(720, 576, sample_aspect="64:45")) == [
+        ("v480", 854, 480), ("v360", 640, 360), ("v240", 426, 240),
+    ]  # fmt: skip
+    assert sizes(video(1920, 1080, rotation=270))[1] == ("v720", 720, 1280)
+    assert sizes(video(321, 241)) == [("v240", 320, 240)]
+    for rung in ladder(video(720, 576, sample_aspect="64:45")).rungs:
+        assert rung.target.sample_aspect == "1:1"
+        assert rung.target.scale
+
+
+def test_a_source_far_above_its_rung_keeps_its_own_size_if_asked() -> None:
+    keep = recipe(keep_source_rung=True)
+    assert heights(video(1600, 900), keep) == [900, 720, 480, 360, 240]
+    assert heights(video(1440, 800), keep) == [720, 480, 360, 240]
+    assert heights(video(3840, 2160), keep)[0] == 1080, "above the table's highest nothing is added"
+    assert ladder(video(1600, 900), keep).rungs[0].max_kbps == 7800
+
+
+def test_the_largest_rate_grows_by_half_above_30_frames_a_second() -> None:
+    slow, fast = (video(1280, 720, average_rate=rate) for rate in ("30000/1001", "50/1"))
+    assert [r.max_kbps for r in ladder(slow).rungs] == [4500, 2000, 1100, 400]
+    assert [r.max_kbps for r in ladder(fast).rungs] == [6750, 3000, 1650, 600]
+    fields = video(720, 576, field_order="tt", average_rate="25/1")
+    assert ladder(fields).rungs[0].max_kbps == 3000, "a frame of each field makes 50"
+
+
+@pytest.mark.parametrize("found", ["yuv420p10le", "yuv422p", "yuv444p10le"])
+def test_the_h264_ladder_is_8_bit_420(found: str) -> None:
+    made = ladder(video(pixel_format=found, bit_depth=10))
+    assert {(r.target.pixel_format, r.target.bit_depth) for r in made.rungs} == {("yuv420p", 8)}
+
+
+def test_the_hevc_ladder_lies_beside_it_and_keeps_ten_bits() -> None:
+    made = ladder(video(1280, 720, pixel_format="yuv420p10le", bit_depth=10), recipe(hevc=True))
+    assert [rung.name for rung in made.rungs] == [
+        "v720", "v480", "v360", "v240", "hevc720", "hevc480", "hevc360", "hevc240",
+    ]  # fmt: skip
+    assert {r.target.pixel_format for r in made.rungs[4:]} == {"yuv420p10le"}
+    assert {r.target.tag for r in made.rungs[4:]} == {"hvc1"}
+    assert heights(video(3840, 2160), recipe(hevc=True))[5:7] == [2160, 1440]
+
+
+def test_hdr_is_refused_or_hevc_alone_or_mapped_by_policy() -> None:
+    hdr = video(1280, 720, pixel_format="yuv420p10le", bit_depth=10, colour=PQ)
+    for made, policy in (
+        (recipe(hevc=True), "policies.hdr"),
+        (recipe({"hdr": "keep"}), "hls.hevc"),
+    ):
+        plan = make_plan(made, media(hdr))
+        assert isinstance(plan, Refuse)
+        assert plan.policy == policy
+    kept = ladder(hdr, recipe({"hdr": "keep"}, hevc=True))
+    assert [rung.name for rung in kept.rungs] == ["hevc720", "hevc480", "hevc360", "hevc240"]
+    assert kept.rungs[0].target.colour.transfer == "smpte2084"
+    mapped = ladder(hdr, recipe({"hdr": "convert"}))
+    assert mapped.rungs[0].target.tone_map == "smpte2084"
+    wide = video(pixel_format="yuv422p10le", bit_depth=10, colour=PQ)
+    assert isinstance(make_plan(recipe({"hdr": "keep"}, hevc=True), media(wide)), Refuse)
+
+
+def test_sounds_become_stereo_and_text_becomes_webvtt() -> None:
+    plan = planned(
+        recipe(),
+        video(1280, 720),
+        audio("ac3", 6, language="eng"),
+        audio("aac", 1),
+        subtitle("ass", language="ger"),
+        subtitle("hdmv_pgs_subtitle"),
+        cover(),
+        form=MKV,
+        chapters=2,
+    )
+    kept = [(s.position, s.codec, s.channels, s.bit_rate) for s in plan.kept]
+    assert kept == [
+        (0, "h264", None, None),
+        (1, "aac", 2, 128_000),
+        (2, "aac", 1, 64_000),
+        (3, "webvtt", None, None),
+    ]
+    assert plan.chapters == 2
+    assert plan.losses, "a set never replaces an original"
+    said = " ".join(plan.notices)
+    assert "audio in ac3 of 6 channels becomes AAC stereo at 128 kbit/s." in said
+    assert "WebVTT without their styling" in said
+    assert said.count("is left out") == 2
+
+
+def test_what_hls_cannot_hold_is_refused_unless_a_policy_drops_it() -> None:
+    pictures = media(video(), subtitle("hdmv_pgs_subtitle"))
+    refused = make_plan(recipe({"picture_subtitles": "refuse"}), pictures)
+    assert isinstance(refused, Refuse)
+    assert refused.policy == "policies.picture_subtitles"
+    second = make_plan(recipe({"extra_video": "keep"}), media(video(), video(640, 360)))
+    assert isinstance(second, Refuse)
+    camera = planned(recipe(), video(), data("gpmd"))
+    assert [s.action for s in camera.streams] == [Action.ENCODE, Action.DROP]
+
+
+def test_a_ladder_is_not_split_into_chunks_of_one_file() -> None:
+    info = media(video())
+    plan = planned(recipe(), video())
+    index = KeyIndex(stream_index=0, time_base="1/25", frames=1, keys=(), end_pts=1, monotonic=True)
+    why = whole_file_reason(recipe(), info, plan, index)
+    assert why is not None
+    assert why.reason == "ladder"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"video": {"codec": "hevc", "crf": 22}},
+        {"video": {"codec": "h264", "crf": 22, "max_width": 1280, "max_height": 720}},
+        {"video": {"codec": "h264", "crf": 22, "keyframe_s": 4}},
+        {"hls": {"segment_s": 5, "keyframe_s": 2}},
+        {"hls": {"h264_rungs": {}}},
+        {"hls": {"h264_rungs": {721: [22, 4000]}}},
+    ],
+)
+def test_a_profile_that_contradicts_its_ladder_is_wrong(wrong) -> None:
+    with pytest.raises(ValidationError):
+        Profile.model_validate({**recipe().model_dump(mode="json"), **wrong})
+
+
+def test_only_a_ladders_revision_depends_on_the_hls_section() -> None:
+    other = recipe(segment_s=6)
+    assert recipe().revision != other.revision
+    plain = profile("hevc")
+    assert plain.model_copy(update={"hls": other.hls}).revision == plain.revision
+
+
+def test_a_rung_hardly_smaller_than_the_next_is_not_worth_a_switch() -> None:
+    rates = [("v720", 1000.0), ("v480", 900.0), ("v360", 700.0), ("v240", 690.0)]
+    assert list(worth_keeping(rates)) == ["v720", "v360", "v240"]
+    assert list(worth_keeping([("v240", 10.0)])) == ["v240"]
+
+
+def test_the_expected_size_lies_below_what_the_largest_rate_allows() -> None:
+    rung = ladder(video(1280, 720)).rungs[0]
+    usual, most = expected_bytes(rung, 60)
+    assert most == 4500 * 125 * 60
+    assert 0.2 * most < usual < most
