@@ -4,7 +4,10 @@ HevcqError
 ├── UsageError                  the person's input is wrong; nothing was started
 │   ├── ConfigError
 │   ├── UnknownProfile
-│   └── BadKey
+│   ├── BadKey
+│   ├── NoSuchVideo
+│   ├── QuotaExceeded
+│   └── BadUpload
 ├── PermanentError              trying the same task again can only fail again
 │   ├── BadMessage
 │   ├── SourceGone
@@ -21,6 +24,7 @@ HevcqError
 │   ├── PartUnfit
 │   ├── OutOfMemory
 │   ├── DiskFull
+│   ├── Conflict
 │   └── Unavailable
 ├── WorkerUnfit                 this worker cannot do any job (no ffmpeg, no encoder)
 ├── Interruption                neither failure nor poison: the work goes back as it was
@@ -73,6 +77,18 @@ class UnknownProfile(UsageError):
 
 class BadKey(UsageError):
     """An object key is empty, absolute, too long or leaves its folder."""
+
+
+class NoSuchVideo(UsageError):
+    """There is no such video, or it is another owner's."""
+
+
+class QuotaExceeded(UsageError):
+    """An upload would exceed a limit of its owner or of the farm."""
+
+
+class BadUpload(UsageError):
+    """An upload is not what was declared, or cannot go on like this."""
 
 
 class PermanentError(HevcqError):
@@ -160,6 +176,10 @@ class OutOfMemory(EncoderFailed):
 
 class DiskFull(TransientError):
     """The disk has too little free space for this work."""
+
+
+class Conflict(TransientError):
+    """A record was changed by somebody else meanwhile."""
 
 
 class Unavailable(TransientError):

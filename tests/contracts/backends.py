@@ -20,6 +20,7 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.queue import Queue
 from hevcq.ports.store import Input
+from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
 from support.clips import ManualClock
 
@@ -56,6 +57,7 @@ class World:
     clock: ManualClock
     backend: Backend
     catalog: Catalog | None = None
+    videos: VideoRecords | None = None
     can: frozenset[str] = frozenset()
     put_body: Callable[[str, str], None] = lambda queue, body: None
     register_many: Callable[[Iterable[tuple[Source, str]]], object] = lambda pairs: None
@@ -90,6 +92,7 @@ class World:
 def open_memory(folder: Path) -> World:
     from support.fakes.backend import memory_backend
     from support.fakes.catalog import MemoryCatalog
+    from support.fakes.videos import MemoryVideoRecords
 
     clock = ManualClock()
     backend = memory_backend(clock, PROFILES)
@@ -97,6 +100,7 @@ def open_memory(folder: Path) -> World:
         clock=clock,
         backend=backend,
         catalog=MemoryCatalog(clock),
+        videos=MemoryVideoRecords(clock),
         can=frozenset({SIGNALS, LATE}),
         put_body=lambda queue, body: backend.queues[queue].send_body(body),
         close=backend.close,
@@ -121,6 +125,7 @@ def open_embedded(folder: Path) -> World:
         clock=clock,
         backend=opened.backend,
         catalog=opened.catalog,
+        videos=opened.videos,
         can=frozenset({SIGNALS, BULK, LATE, LINKS}),
         put_body=put_body,
         register_many=opened.backend.ledger.register_many,
@@ -144,6 +149,7 @@ class CloudWorld(World):
 
 
 def open_aws(folder: Path) -> World:
+    from hevcq.backends.aws.factory import open_aws_videos
     from support.aws.moto_server import make_farm
 
     farm = make_farm(PROFILES, input_bucket=LIBRARY_BUCKET)
@@ -151,6 +157,7 @@ def open_aws(folder: Path) -> World:
     return CloudWorld(
         clock=farm.clock,
         backend=farm.backend,
+        videos=open_aws_videos(farm.settings, farm.clients),
         put_body=farm.put_body,
         close=farm.backend.close,
         folder=folder,

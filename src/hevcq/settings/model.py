@@ -41,6 +41,9 @@ class AwsSettings(BaseModel):
     )
     topic_arn: str = Field(default="", description="SNS topic that fans uploads out")
     table: str = Field(default="hevcq", description="DynamoDB table of the ledger")
+    videos_table: str = Field(
+        default="", description="DynamoDB table of uploaded videos; empty: <table>-videos"
+    )
     queue_prefix: str = Field(
         default="hevcq-",
         description="queues are named <prefix><profile>, dead letters <prefix><profile>-dlq",
@@ -63,6 +66,11 @@ class AwsSettings(BaseModel):
         default=False,
         description="tag an upload hevcq=done when all its jobs are done or skipped",
     )
+
+    @property
+    def videos(self) -> str:
+        """The table of uploaded videos."""
+        return self.videos_table or f"{self.table}-videos"
 
 
 class IngestSettings(BaseModel):

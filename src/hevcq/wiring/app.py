@@ -12,6 +12,7 @@ from hevcq.util.clock import Clock, SystemClock
 from hevcq.util.host import Capacity, capacity
 
 if TYPE_CHECKING:
+    from hevcq.backends.aws.clients import Clients
     from hevcq.backends.embedded.catalog import SqliteCatalog
     from hevcq.backends.embedded.factory import EmbeddedBackend
     from hevcq.domain.profile import Profile
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
     from hevcq.ports.signer import Keyring, Signer
+    from hevcq.ports.videos import VideoRecords
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.worker.signals import StopSignals
 
@@ -73,6 +75,22 @@ class App:
         if self.settings.backend == "embedded":
             return self._embedded.catalog
         return self._own_catalog
+
+    @cached_property
+    def videos(self) -> VideoRecords:
+        """The records of uploaded videos."""
+        if self.settings.backend == "embedded":
+            return self._embedded.videos
+        from hevcq.backends.aws.factory import open_aws_videos
+
+        return open_aws_videos(self.settings, self._clients)
+
+    @cached_property
+    def _clients(self) -> Clients:
+        """The AWS clients of what no worker needs."""
+        from hevcq.backends.aws.clients import make_clients
+
+        return make_clients(self.settings.aws)
 
     @cached_property
     def _own_catalog(self) -> SqliteCatalog:
@@ -148,8 +166,9 @@ class App:
 
     def close(self) -> None:
         """Close everything that was opened; idempotent."""
-        self.__dict__.pop("catalog", None)
-        for name in ("backend", "worker_backend", "_embedded", "_own_catalog"):
+        for name in ("catalog", "videos"):
+            self.__dict__.pop(name, None)
+        for name in ("backend", "worker_backend", "_embedded", "_own_catalog", "_clients"):
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hevcq.backends.aws.clients import MAX_WAIT_S, Clients
 from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
 from hevcq.backends.aws.errors import translate_errors
 from hevcq.backends.aws.sqs.queue_urls import DEAD_LETTERS, UNDELIVERED
+from hevcq.backends.aws.videos.schema import table_definition as videos_table_definition
 from hevcq.domain.keys import INBOX
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError
 from hevcq.settings.model import AwsSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import CreateTableInputTypeDef
 
 
 def create_resources(
@@ -35,13 +39,21 @@ def create_resources(
         _buckets(clients, settings, topic)
         for profile in profiles.values():
             _queues(clients, settings.queue_prefix + profile.name, profile, topic)
-        clients.dynamodb.create_table(**table_definition(settings.table))
-        clients.dynamodb.get_waiter("table_exists").wait(TableName=settings.table)
-        clients.dynamodb.update_time_to_live(
-            TableName=settings.table,
-            TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL},
-        )
+        for definition in (
+            table_definition(settings.table),
+            videos_table_definition(settings.videos),
+        ):
+            _table(clients, definition)
     return settings.model_copy(update={"topic_arn": topic})
+
+
+def _table(clients: Clients, definition: CreateTableInputTypeDef) -> None:
+    name = definition["TableName"]
+    clients.dynamodb.create_table(**definition)
+    clients.dynamodb.get_waiter("table_exists").wait(TableName=name)
+    clients.dynamodb.update_time_to_live(
+        TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL}
+    )
 
 
 def _buckets(clients: Clients, settings: AwsSettings, topic: str) -> None:

@@ -19,9 +19,11 @@ from hevcq.backends.aws.s3.store import Buckets, S3Store
 from hevcq.backends.aws.sqs.message_parser import Recipient
 from hevcq.backends.aws.sqs.queue import SqsQueue
 from hevcq.backends.aws.task_publisher import AwsTaskPublisher
+from hevcq.backends.aws.videos.records import DynamoVideoRecords
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.ports.backend import Backend
+from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.atomic_file import fsync_file, fsync_folder
 from hevcq.util.clock import Clock
@@ -95,6 +97,11 @@ def open_aws(
         external_dlq=True,
         namespace=lambda: aws.namespace or machine_name(settings.data_dir),
     )
+
+
+def open_aws_videos(settings: Settings, clients: Clients) -> VideoRecords:
+    """Return the records of uploaded videos; their table is met at the first use."""
+    return DynamoVideoRecords(clients.dynamodb, settings.aws.videos, lambda: uuid.uuid4().hex)
 
 
 def machine_name(data_dir: Path) -> str:

@@ -18,10 +18,12 @@ from hevcq.backends.embedded.jobs.queue import QueueConfig, SqliteQueue
 from hevcq.backends.embedded.jobs.task_publisher import SqliteTaskPublisher
 from hevcq.backends.embedded.liveness import REAP_INTERVAL_S, Liveness
 from hevcq.backends.embedded.store.store import FileStore
+from hevcq.backends.embedded.videos.records import SqliteVideoRecords
 from hevcq.domain.profile import MAX_VISIBILITY_S, Profile
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
+from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import Settings
 from hevcq.util.clock import Clock
 
@@ -31,10 +33,11 @@ LIVENESS_FOLDER = "presence"
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedBackend:
-    """The ports of one data folder, and the catalog in the same database."""
+    """The ports of one data folder, and the catalog and the videos in the same database."""
 
     backend: Backend
     catalog: Catalog
+    videos: VideoRecords
 
     def close(self) -> None:
         """Let this process's liveness go and close the database; may be called twice."""
@@ -68,8 +71,7 @@ def open_embedded(
         store.sweep(owner)
 
     liveness.reap(free, now=True)
-    delays = [profile.queue.backoff_cap_s for profile in profiles.values()]
-    recall_too_late(database, clock.now(), max([*delays, float(MAX_VISIBILITY_S)]))
+    recall_too_late(database, clock.now(), _longest_delay_s(profiles))
     store.tidy()
     queues = {
         name: SqliteQueue(
@@ -91,7 +93,13 @@ def open_embedded(
         task_publisher=SqliteTaskPublisher(database, clock, queues),
         close=lambda: _close(database, liveness, store),
     )
-    return EmbeddedBackend(backend, SqliteCatalog(database, clock))
+    videos = SqliteVideoRecords(database, clock)
+    return EmbeddedBackend(backend, SqliteCatalog(database, clock), videos)
+
+
+def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:
+    delays = [profile.queue.backoff_cap_s for profile in profiles.values()]
+    return max([*delays, float(MAX_VISIBILITY_S)])
 
 
 def _close(database: Database, liveness: Liveness, store: FileStore) -> None:

@@ -1,0 +1,1 @@
+"""Uploaded videos in a data folder."""

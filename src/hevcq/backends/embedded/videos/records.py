@@ -1,0 +1,167 @@
+"""Implement the records of uploaded videos in SQLite; triggers keep the sums for quotas."""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from hevcq.backends.embedded.database import Database
+from hevcq.domain.videos.record import Video, VideoStatus, Visibility
+from hevcq.errors import Conflict, QuotaExceeded
+from hevcq.ports.videos import (
+    MAX_PAGE,
+    QUOTA_REMEDY,
+    Page,
+    Quota,
+    Reservation,
+    Usage,
+    VideoFilter,
+    VideoRecords,
+    exceeded,
+)
+from hevcq.util.clock import Clock
+
+COLUMNS = "video_id, owner, status, slug, due_at, words, bytes, revision, record"
+ADD = f"INSERT INTO video ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+CHANGE = """UPDATE video SET owner = ?, status = ?, slug = ?, due_at = ?, words = ?, bytes = ?,
+revision = ?, record = ? WHERE video_id = ? AND revision = ?"""
+REMOVE = "DELETE FROM video WHERE video_id = ? AND revision = ?"
+GET = "SELECT record FROM video WHERE video_id = ?"
+BY_SLUG = "SELECT record FROM video WHERE slug = ?"
+DUE = """SELECT due_at, video_id, record FROM video WHERE due_at IS NOT NULL AND due_at <= :now
+AND (due_at, video_id) > (:due_at, :video_id) ORDER BY due_at, video_id LIMIT 100"""
+USAGE = "SELECT videos, open, bytes FROM video_usage WHERE scope = ?"
+FORGET_REQUESTS = "DELETE FROM video_request WHERE expires_at < ?"
+RESERVE = "INSERT OR IGNORE INTO video_request VALUES (?, ?, ?, ?)"
+RESERVED = "SELECT video_id, digest FROM video_request WHERE request = ?"
+
+
+class SqliteVideoRecords(VideoRecords):
+    """One row for each video, with its record as JSON."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+
+    def reserve(self, request: str, made: Reservation, *, expires_at: float) -> Reservation:
+        """Insert the row unless there is one, after the expired ones were removed."""
+
+        def work(connection: sqlite3.Connection) -> Reservation:
+            connection.execute(FORGET_REQUESTS, (self._clock.now(),))
+            connection.execute(RESERVE, (request, made.video_id, made.digest, expires_at))
+            return Reservation(*connection.execute(RESERVED, (request,)).fetchone())
+
+        return self._database.write(work)
+
+    def create(self, video: Video, quota: Quota) -> None:
+        """Insert the row if its owner and the farm have room for it, in one transaction."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            if connection.execute(GET, (video.video_id,)).fetchone() is not None:
+                raise Conflict(f"There is a video {video.video_id} already.")
+            owner, farm = _usage(connection, video.owner), _usage(connection, None)
+            if said := exceeded(quota, owner, farm, video.charged_bytes):
+                raise QuotaExceeded(said, remedy=QUOTA_REMEDY)
+            connection.execute(ADD, (video.video_id, *_values(video)))
+
+        self._database.write(work)
+
+    def get(self, video_id: str) -> Video | None:
+        """Read one row."""
+        return self._one(GET, video_id)
+
+    def update(self, video: Video) -> Video:
+        """Write the row on condition of its revision."""
+        new = video.model_copy(update={"revision": video.revision + 1})
+
+        def work(connection: sqlite3.Connection) -> bool:
+            if new.slug is not None:
+                other = connection.execute(BY_SLUG, (new.slug,)).fetchone()
+                if other is not None and _read(other[0]).video_id != new.video_id:
+                    return False
+            values = (*_values(new), video.video_id, video.revision)
+            return connection.execute(CHANGE, values).rowcount == 1
+
+        if not self._database.write(work):
+            raise Conflict(f"The video {video.video_id} was changed meanwhile.")
+        return new
+
+    def delete(self, video: Video) -> None:
+        """Delete the row on condition of its revision."""
+        values = (video.video_id, video.revision)
+        if self._database.change(REMOVE, values) == 0 and self.get(video.video_id) is not None:
+            raise Conflict(f"The video {video.video_id} was changed meanwhile.")
+
+    def page(self, wanted: VideoFilter) -> Page:
+        """Merge the rows of each state, newest first; each is a walk along one index."""
+        limit = max(1, min(wanted.limit, MAX_PAGE))
+
+        def work(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+            rows = [
+                connection.execute(*_select(wanted, status, limit + 1))
+                for status in wanted.in_order
+            ]
+            return list(islice(heapq.merge(*rows, reverse=True), limit + 1))
+
+        found = self._database.read(work)
+        videos = tuple(_read(record) for _, record in found[:limit])
+        return Page(videos, videos[-1].video_id if len(found) > limit else "")
+
+    def by_slug(self, slug: str) -> Video | None:
+        """Read one row by its slug."""
+        found = self._one(BY_SLUG, slug)
+        return found if found is not None and found.visibility is Visibility.PUBLIC else None
+
+    def due(self, now: float) -> Iterator[Video]:
+        """Page through the rows by the time they are due."""
+        after: dict[str, Any] = {"now": now, "due_at": float("-inf"), "video_id": ""}
+        while rows := self._database.rows(DUE, after):
+            yield from (_read(row[2]) for row in rows)
+            after.update(due_at=rows[-1][0], video_id=rows[-1][1])
+
+    def usage(self, owner: str | None = None) -> Usage:
+        """Read one row of sums."""
+        return self._database.read(lambda connection: _usage(connection, owner))
+
+    def _one(self, sql: str, value: str) -> Video | None:
+        row = self._database.row(sql, (value,))
+        return None if row is None else _read(row[0])
+
+
+def _select(wanted: VideoFilter, status: VideoStatus, limit: int) -> tuple[str, list[Any]]:
+    where, values = ["status = ?"], [status.value]
+    for condition, value in (
+        ("owner = ?", wanted.owner),
+        ("video_id < ?", wanted.before or None),
+        ("instr(words, ?) > 0", wanted.text.casefold() or None),
+    ):
+        if value is not None:
+            where.append(condition)
+            values.append(value)
+    sql = f"SELECT video_id, record FROM video WHERE {' AND '.join(where)} "  # noqa: S608
+    return sql + f"ORDER BY video_id DESC LIMIT {limit}", values
+
+
+def _usage(connection: sqlite3.Connection, owner: str | None) -> Usage:
+    scope = "farm" if owner is None else f"owner:{owner}"
+    row = connection.execute(USAGE, (scope,)).fetchone()
+    return Usage() if row is None else Usage(*row)
+
+
+def _values(video: Video) -> tuple[Any, ...]:
+    return (
+        video.owner,
+        video.status.value,
+        video.slug,
+        video.due_at,
+        video.search_text,
+        video.charged_bytes,
+        video.revision,
+        video.model_dump_json(),
+    )
+
+
+def _read(record: str) -> Video:
+    return Video.model_validate_json(record)

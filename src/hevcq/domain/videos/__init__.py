@@ -1,0 +1,1 @@
+"""Uploaded videos: their record, and the rules of uploads."""

@@ -1,0 +1,173 @@
+"""The record of an uploaded video: who owns it, what was made of it, and who may see it.
+
+Times are seconds since the Unix epoch, sizes are bytes. The ledger stays the truth about jobs; the
+record keeps what outlives it (the ledger forgets ended jobs on AWS) and what it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from pydantic import Field, field_validator
+
+from hevcq.domain.job import MAX_SIZE, JobState, Source
+from hevcq.domain.model import Frozen
+from hevcq.domain.verdict import FailureClass
+
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+VIDEO_ID = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
+"""A ULID (https://github.com/ulid/spec): 48 bits of milliseconds and 80 of chance, in base 32, so
+that ids sort by the time of their creation."""
+SLUG = r"^[a-z0-9][a-z0-9-]{0,79}$"
+MAX_TITLE = 200
+MAX_DESCRIPTION = 5_000
+MAX_OWNER = 256
+MAX_FILE_NAME = 255
+
+
+def make_video_id(now: float, chance: bytes) -> str:
+    """Return a new ULID of the time `now` (Unix seconds) and 10 random bytes."""
+    value = (int(now * 1000) & (2**48 - 1)) << 80 | int.from_bytes(chance[:10].rjust(10, b"\0"))
+    return "".join(CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+def is_video_id(text: str) -> bool:
+    """Return whether `text` has the form of a video's id."""
+    return re.fullmatch(VIDEO_ID, text) is not None
+
+
+def one_line(text: str, most: int) -> str:
+    """Return `text` as one line of at most `most` characters, without control characters.
+
+    Titles and file names come from other people: they end in headers, terminals and pages.
+    """
+    seen = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(seen.split())[:most].strip()
+
+
+def paragraphs(text: str, most: int) -> str:
+    """Return `text` of at most `most` characters, with line breaks as its only control characters."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    kept = ("".join(c if c.isprintable() else " " for c in line).rstrip() for line in lines)
+    return "\n".join(kept)[:most].strip()
+
+
+class VideoStatus(StrEnum):
+    """What a video is waiting for."""
+
+    UPLOADING = "uploading"
+    PROCESSING = "processing"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Visibility(StrEnum):
+    """Who may watch a video: its owner and the operators, or whoever knows its slug."""
+
+    PRIVATE = "private"
+    PUBLIC = "public"
+
+
+class Upload(Frozen):
+    """What was declared of the file before its bytes came, and how they come.
+
+    `name` is the file's name on the uploader's machine: shown, never used as a path. `media_type`
+    is a claim. `multipart_id` is S3's id of an unfinished multipart upload.
+    """
+
+    name: str = Field(max_length=MAX_FILE_NAME)
+    size: int = Field(ge=1, le=MAX_SIZE, description="bytes")
+    media_type: str = "application/octet-stream"
+    expires_at: float
+    multipart_id: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _one_line(cls, name: str) -> str:
+        return one_line(name, MAX_FILE_NAME) or "video"
+
+
+class Rendition(Frozen):
+    """What one profile made of the video, once its job settled.
+
+    `checked_at` is when the published bytes were last read back and found to be those of the ledger.
+    """
+
+    profile: str
+    job_id: str
+    state: JobState
+    key: str = ""
+    certificate_key: str = ""
+    size: int = Field(default=0, ge=0, description="bytes")
+    sha256: str = ""
+    reason: str = ""
+    failure_class: FailureClass | None = None
+    checked_at: float | None = None
+
+
+class Video(Frozen):
+    """An uploaded video.
+
+    `source` is known once the upload is complete and was checked. `raw_due_at` is when the uploaded
+    file may be deleted, None while it may not; `raw_deleted_at` when it was. `revision` counts the
+    changes: a change is refused if another came first.
+    """
+
+    video_id: str = Field(pattern=VIDEO_ID)
+    owner: str = Field(min_length=1, max_length=MAX_OWNER)
+    title: str = Field(min_length=1, max_length=MAX_TITLE)
+    description: str = Field(default="", max_length=MAX_DESCRIPTION)
+    created_at: float
+    updated_at: float
+    status: VideoStatus = VideoStatus.UPLOADING
+    reason: str = ""
+    remedy: str = ""
+    failure_class: FailureClass | None = None
+    visibility: Visibility = Visibility.PRIVATE
+    slug: str | None = Field(default=None, pattern=SLUG)
+    profiles: tuple[str, ...] = Field(min_length=1)
+    upload: Upload
+    source: Source | None = None
+    renditions: tuple[Rendition, ...] = ()
+    raw_due_at: float | None = None
+    raw_deleted_at: float | None = None
+    revision: int = Field(default=1, ge=1)
+
+    @field_validator("owner")
+    @classmethod
+    def _plain(cls, owner: str) -> str:
+        if not owner.isprintable() or owner != owner.strip():
+            raise ValueError("must be one line of printable text")
+        return owner
+
+    @property
+    def open(self) -> bool:
+        """Whether its upload is unfinished."""
+        return self.status is VideoStatus.UPLOADING
+
+    @property
+    def raw_kept(self) -> bool:
+        """Whether the uploaded file takes space (as declared, while it is still coming)."""
+        failed_upload = self.status is VideoStatus.FAILED and self.source is None
+        return self.raw_deleted_at is None and not failed_upload
+
+    @property
+    def charged_bytes(self) -> int:
+        """The bytes that count for quotas: the uploaded file while it is kept, and the renditions."""
+        raw = self.upload.size if self.raw_kept else 0
+        return raw + sum(each.size for each in self.renditions)
+
+    @property
+    def due_at(self) -> float | None:
+        """When the video wants a look: the end of its upload's time, its jobs, its raw file."""
+        if self.status is VideoStatus.UPLOADING:
+            return self.upload.expires_at
+        if self.status is VideoStatus.PROCESSING:
+            return self.created_at
+        return self.raw_due_at if self.raw_deleted_at is None else None
+
+    @property
+    def search_text(self) -> str:
+        """What a search looks in: title, description and file name, folded."""
+        return f"{self.title}\n{self.upload.name}\n{self.description}".casefold()
