@@ -116,8 +116,8 @@ def test_a_file_found_here_chooses_no_program_folder_or_service(here: Path):
 
 @pytest.mark.parametrize("key", [key for key, _ in leaves(Settings) if key not in ANYWHERE])
 def test_only_settings_known_to_be_harmless_are_taken_from_a_file_found_here(here: Path, key: str):
-    *group, name = key.split(".")
-    write(here / "hevcq.toml", "".join(f"[{g}]\n" for g in group) + f'{name} = "x"')
+    group, _, name = key.rpartition(".")
+    write(here / "hevcq.toml", (f"[{group}]\n" if group else "") + f'{name} = "x"')
 
     loaded = load()
 
@@ -304,6 +304,7 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
         assert variable(key).startswith("HEVCQ_")
     samples = {"backend": "aws", "log_level": "info", "log_style": "json"}
     samples |= {"metrics_address": "localhost:9464", "trusted_keys": f"ed25519:{'A' * 43}="}
+    samples |= {"web.url": "https://a.example", "web.auth": "none", "web.trusted_proxies": "::1"}
     for key, field in leaves(Settings):
         value = samples.get(key, SAMPLES.get(field.annotation, "x"))
         monkeypatch.setenv(variable(key), value)

@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
         "Put finished renditions in place, without waiting.",
     ),
     "worker": Command("hevcq.cli.queue.worker:worker", "Encode queued jobs until stopped."),
+    "serve": Command("hevcq.cli.web.serve:serve", "Serve the web page until stopped."),
     "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and dead letters."),
     "dead-letters": Command(
         "hevcq.cli.queue.dead_letters:app", "List, show and delete failed jobs' messages."

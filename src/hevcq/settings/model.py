@@ -8,6 +8,7 @@ from typing import Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from hevcq.settings.web import WebSettings
 from hevcq.util import signatures
 
 ANYWHERE = frozenset(
@@ -149,6 +150,7 @@ class Settings(BaseModel):
         default_factory=IngestSettings, description="what `hevcq ingest` makes"
     )
     aws: AwsSettings = Field(default_factory=AwsSettings, description="AWS resources of the farm")
+    web: WebSettings = Field(default_factory=WebSettings, description="the page of `hevcq serve`")
     metrics_emf: bool = Field(
         default=False, description="worker: write metrics to stdout as CloudWatch EMF lines"
     )

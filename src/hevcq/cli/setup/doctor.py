@@ -12,10 +12,9 @@ from hevcq.cli.context import Cli, cli_of
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
-from hevcq.errors import ConfigError, HevcqError, UsageError
-from hevcq.usecases.doctor import Area, DoctorContext, Finding, run_checks, settings_finding
+from hevcq.errors import ConfigError, UsageError
+from hevcq.usecases.doctor import Area, Finding, run_checks, settings_finding
 from hevcq.usecases.farm_check import FarmCheck, check_farm
-from hevcq.usecases.placement.lived_time import look
 
 if TYPE_CHECKING:
     from hevcq.wiring.app import App
@@ -74,9 +73,11 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
     where = str(loaded.file) if loaded.file else "no file, defaults"
     detail = f"{where}; backend {loaded.settings.backend}"
     yield settings_finding(detail)
+    from hevcq.wiring.app import doctor_context
+
     with cli.app() as app:
         sound = True
-        for finding in run_checks(_context(app)):
+        for finding in run_checks(doctor_context(app)):
             sound = sound and (finding.check.ok or finding.area is Area.FOLDER)
             yield finding
         # A farm that cannot be opened from here has been said to be so.
@@ -88,25 +89,6 @@ def _farm(app: App, timeout_s: float | None) -> FarmCheck:
     return FarmCheck(
         app.backend, app.profiles, app.encoder, app.clock, uuid.uuid4().hex[:12], timeout_s
     )
-
-
-def _context(app: App) -> DoctorContext:
-    return DoctorContext(
-        app.settings,
-        app.clock,
-        profiles=lambda: app.profiles,
-        encoder=lambda: app.encoder,
-        backend=lambda: app.backend,
-        keyring=lambda: app.keyring,
-        clock_problem=lambda: _clock_problem(app),
-    )
-
-
-def _clock_problem(app: App) -> str:
-    try:
-        return look(app.catalog, app.clock).problem
-    except HevcqError:  # the check of the database says it
-        return ""
 
 
 def _render(finding: Finding, *, as_json: bool) -> None:

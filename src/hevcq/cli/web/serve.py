@@ -1,0 +1,52 @@
+"""`hevcq serve`: the web page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.errors import UsageError
+
+PACKAGES = frozenset(
+    {"argon2", "httpx2", "jinja2", "joserfc", "sse_starlette", "starlette", "uvicorn"}
+)
+"""What the extra `web` installs."""
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on (web.host).")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, max=65535, help="Port to listen on (web.port)."),
+    ] = None,
+) -> None:
+    """Serve the web page until stopped.
+
+    The first start prints an address with a token that signs in. Encodes run in `hevcq worker`, on
+    the same data folder or farm.
+    """
+    from hevcq.wiring.app import stop_signals
+
+    flags = {"web.host": ("--host", host), "web.port": ("--port", port)}
+    cli = cli_of(ctx)
+    with stop_signals() as signals, cli.app(**flags) as app:
+        try:
+            from hevcq.web.server import serve as serve_page
+        except ModuleNotFoundError as error:
+            raise missing(error) from error
+        serve_page(app, signals, cli.warn)
+
+
+def missing(error: ModuleNotFoundError) -> Exception:
+    """Return the sentence for a package of the extra that is not installed, else the error itself."""
+    if (error.name or "").partition(".")[0] not in PACKAGES:
+        return error
+    return UsageError(
+        "The web page needs packages that are not installed.",
+        remedy="Install them: pip install 'hevcq[web]'.",
+    )

@@ -1,0 +1,167 @@
+"""Make the ASGI application over an opened farm: guards, sign-in, pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hevcq.errors import HevcqError, UsageError
+from hevcq.settings.model import Settings
+from hevcq.settings.web import WebSettings
+from hevcq.util.log import get_logger
+from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.gate import Gate, SignInFirst
+from hevcq.web.identity.limiter import Limiter
+from hevcq.web.identity.modes import Mode, Nobody, OneToken, ProxyHeader
+from hevcq.web.identity.person import Person, maybe_person
+from hevcq.web.identity.session import Cookies
+from hevcq.web.live import Hub
+from hevcq.web.pages import board
+from hevcq.web.pages.sign_in import SignIn
+from hevcq.web.rendering import page
+from hevcq.web.services import Services
+from hevcq.web.shield import KnownHost, SameOrigin, SecurityHeaders, content_policy
+from hevcq.wiring.app import App
+
+LOOK_S, LOOK_AWS_S = 1.0, 5.0
+"""Seconds between two looks at the farm while a page is open; on AWS each look costs money."""
+YEAR_S = 31_536_000
+MIN_COMPRESSED = 1024
+RAW = ("/api/", "/media/", "/uploads", "/p/")
+"""Paths whose answers are left as they are: ranges of files, and what programs read."""
+
+
+def create_app(app: App) -> Starlette:
+    """Return the application. Raises ConfigError or StorageError."""
+    settings = app.settings.web
+    folder = SecretsFolder(app.settings.data_dir)
+    secure = settings.url.startswith("https://")
+    cookies = Cookies(folder.session_key(settings.session_key.get_secret_value()), secure=secure)
+    gate = Gate(make_mode(settings, folder), cookies, app.clock, _no_program)
+    hub = Hub(LOOK_S if app.settings.backend == "embedded" else LOOK_AWS_S)
+    made = Starlette(
+        routes=_routes(),
+        middleware=[
+            Middleware(
+                SecurityHeaders, policy=content_policy(buckets(app.settings)), secure=secure
+            ),
+            Middleware(KnownHost, hosts=_hosts(settings)),
+            Middleware(SameOrigin),
+            Middleware(SignInFirst, gate=gate),
+            Middleware(Compressed),
+        ],
+        exception_handlers={HTTPException: _refused, HevcqError: _failed},
+    )
+    made.state.services = Services(app, folder, gate, Limiter(app.clock), hub)
+    return made
+
+
+def make_mode(settings: WebSettings, folder: SecretsFolder) -> Mode:
+    """Return the configured way to sign in. Raises ConfigError."""
+    match settings.auth:
+        case "none":
+            return Nobody()
+        case "proxy":
+            return ProxyHeader(settings)
+        case _:
+            return OneToken(folder)
+
+
+def buckets(settings: Settings) -> Sequence[str]:
+    """Return the origins that pages upload to and play from besides the page itself."""
+    if settings.backend == "embedded":
+        return ()
+    aws = settings.aws
+    if aws.endpoint_url:
+        parts = urlsplit(aws.endpoint_url)
+        return (f"{parts.scheme}://{parts.netloc}",)
+    names = dict.fromkeys(name for name in (aws.input_bucket, aws.output_bucket) if name)
+    region = f".{aws.region}" if aws.region else ""
+    return tuple(f"https://{name}.s3{region}.amazonaws.com" for name in names)
+
+
+class Compressed:
+    """Compress pages and assets; never the bytes of a video, which clients ask for by range."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app, self._small = app, GZipMiddleware(app, MIN_COMPRESSED)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        plain = scope["type"] != "http" or scope["path"].startswith(RAW)
+        await (self._app if plain else self._small)(scope, receive, send)
+
+
+class Assets(StaticFiles):
+    """Static files, which browsers keep for a year: their address changes with their content."""
+
+    def file_response(self, *args: object, **named: object) -> Response:
+        """Return the file with its life in caches."""
+        response: Response = super().file_response(*args, **named)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = f"public, max-age={YEAR_S}, immutable"
+        return response
+
+
+def _routes() -> list[BaseRoute]:
+    return [
+        Route("/", _home),
+        Route("/healthz", _healthy),
+        Route("/favicon.ico", _no_icon),
+        *SignIn().routes(),
+        *board.routes(),
+        Mount("/static", Assets(packages=[("hevcq.web", "static")])),
+    ]
+
+
+async def _home(_request: Request) -> Response:
+    return RedirectResponse("/board", 303)
+
+
+async def _healthy(_request: Request) -> Response:
+    """Say that this process answers; it opens nothing, so that a busy database ends no server."""
+    return PlainTextResponse("ok")
+
+
+async def _no_icon(_request: Request) -> Response:
+    return Response(status_code=204)
+
+
+def _no_program(_token: str) -> Person | None:
+    return None
+
+
+def _hosts(settings: WebSettings) -> list[str]:
+    named = urlsplit(settings.url).hostname
+    return [*settings.hosts, *([named] if named else [])]
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    words = {404: "There is nothing here.", 405: "This page can't do that."}
+    return _answer(request, error.status_code, words.get(error.status_code, error.detail))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Show an error that hevcq raises on purpose: its sentence names no secret."""
+    assert isinstance(error, HevcqError)
+    get_logger().warning("request_failed", path=request.url.path, reason=str(error))
+    person = maybe_person(request)
+    words = str(error) if person is not None and person.is_operator else error.message
+    return _answer(request, 400 if isinstance(error, UsageError) else 503, words)
+
+
+def _answer(request: Request, status: int, words: str) -> Response:
+    if request.url.path.startswith(RAW[:3]):
+        body = {"type": "about:blank", "title": words, "status": status}
+        return JSONResponse(body, status, media_type="application/problem+json")
+    return page(request, "error.html", status=status, words=words, code=status)

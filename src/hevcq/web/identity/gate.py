@@ -1,0 +1,95 @@
+"""Find out who is asking before anything else is done, and refuse those who must sign in first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hevcq.util.clock import Clock
+from hevcq.web.identity.modes import Mode
+from hevcq.web.identity.person import Person
+from hevcq.web.identity.session import SESSION, Cookies, Session, as_session
+
+PUBLIC = ("/static/", "/sign-in", "/p/", "/healthz", "/favicon.ico")
+"""Paths that need no sign-in: what they show is public, or is how one signs in."""
+FOR_PROGRAMS = ("/api/", "/uploads", "/media/", "/events")
+"""Paths that answer 401 where a page would lead to the sign-in."""
+SIGN_IN = "/sign-in"
+
+
+class Gate:
+    """Tell who is asking: a program by its token, a person by their session or by the proxy."""
+
+    def __init__(
+        self, mode: Mode, cookies: Cookies, clock: Clock, program: Callable[[str], Person | None]
+    ) -> None:
+        self.mode, self.cookies, self._clock, self._program = mode, cookies, clock, program
+
+    def identify(self, connection: HTTPConnection) -> Person | None:
+        """Return who is asking, or None. A bearer token is judged alone. Blocking."""
+        kind, _, token = connection.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            return self._program(token.strip())
+        direct = self.mode.direct(connection)
+        if direct is not None:
+            return direct
+        content = self.cookies.read(connection, SESSION, self._clock.now())
+        session = as_session(content) if content is not None else None
+        return self.mode.still(session) if session is not None else None
+
+    def sign_in(self, response: Response, session: Session, hours: float) -> None:
+        """Set the session's cookie."""
+        now = self._clock.now()
+        content = {"o": session.owner, "n": session.name, "r": session.role, "m": session.mark}
+        self.cookies.write(response, SESSION, content, until=now + hours * 3600, now=now)
+
+
+class SignInFirst:
+    """Let only public paths through without a sign-in; nobody else's request body is read."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app, self._gate = app, gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Note the person in the request's state, or refuse."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        path = scope["path"]
+        if path.startswith("/static/"):
+            await self._app(scope, receive, send)
+            return
+        person = await run_in_threadpool(self._gate.identify, connection)
+        scope.setdefault("state", {})["person"] = person
+        if person is None and not path.startswith(PUBLIC):
+            await _refusal(scope, path)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _refusal(scope: Scope, path: str) -> Response:
+    if scope["method"] == "GET" and not path.startswith(FOR_PROGRAMS):
+        after = path + (
+            f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
+        )
+        where = SIGN_IN if after == "/" else f"{SIGN_IN}?next={quote(after, safe='/')}"
+        return RedirectResponse(where, 303)
+    body = {"type": "about:blank", "title": "Sign in first", "status": 401}
+    return JSONResponse(
+        body,
+        401,
+        headers={"WWW-Authenticate": "Bearer", "Connection": "close"},
+        media_type="application/problem+json",
+    )
+
+
+def local_path(path: str) -> str:
+    """Return where to go after a sign-in: a path of this page, never another site's address."""
+    odd = any(ord(c) <= 0x20 or c == "\\" for c in path)
+    return path if path.startswith("/") and not path.startswith("//") and not odd else "/"

@@ -1,0 +1,122 @@
+"""The ways to sign in: one token, users of a file, a proxy's header, an OpenID provider, or none."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+
+from starlette.requests import HTTPConnection
+
+from hevcq.errors import ConfigError
+from hevcq.settings.web import WebSettings
+from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.person import LOCAL_OWNER, Person, Role
+from hevcq.web.identity.session import Session
+
+LOCAL = Person(LOCAL_OWNER, LOCAL_OWNER, Role.OPERATOR)
+"""The only person, where one token or nothing at all signs in."""
+MAX_NAME = 255
+
+
+class Mode:
+    """One way to sign in. Blocking: called in a thread."""
+
+    fields: Sequence[str] = ()
+    """Names of the fields of the sign-in form; none: there is no form."""
+    start: str = ""
+    """Where signing in elsewhere starts; empty: it does not."""
+
+    def check(self, _given: Mapping[str, str]) -> Session | None:
+        """Return the session for a filled-in form, or None if it is wrong."""
+        return None
+
+    def still(self, session: Session) -> Person | None:
+        """Return the person of an earlier session, or None if it has ended since."""
+        return session.person()
+
+    def direct(self, _connection: HTTPConnection) -> Person | None:
+        """Return the person whom the request itself names, without a session."""
+        return None
+
+    def signed_out_at(self) -> str:
+        """Return where to go after signing out."""
+        return "/sign-in"
+
+
+class OneToken(Mode):
+    """One token for one person, who is the operator."""
+
+    fields = ("token",)
+
+    def __init__(self, folder: SecretsFolder) -> None:
+        self._folder = folder
+
+    def check(self, given: Mapping[str, str]) -> Session | None:
+        """Return the session if the token is right."""
+        if not self._folder.is_sign_in_token(given.get("token", "").strip()):
+            return None
+        return Session(LOCAL.owner, LOCAL.name, LOCAL.role, self._folder.token_mark())
+
+    def still(self, session: Session) -> Person | None:
+        """Return the person unless a new token was made since."""
+        return LOCAL if session.mark == self._folder.token_mark() else None
+
+
+class Nobody(Mode):
+    """Whoever reaches the page is the operator: for loopback only."""
+
+    def direct(self, _connection: HTTPConnection) -> Person | None:
+        """Return the one person there is."""
+        return LOCAL
+
+
+class ProxyHeader(Mode):
+    """A reverse proxy signs people in and names them in a header, which only it may set."""
+
+    def __init__(self, settings: WebSettings) -> None:
+        if not settings.trusted_proxies:
+            raise ConfigError(
+                'web.auth = "proxy" needs web.trusted_proxies: the addresses whose header counts.'
+            )
+        self._peers = Peers(settings.trusted_proxies)
+        self._header, self._operators = settings.proxy_header, frozenset(settings.operators)
+
+    def direct(self, connection: HTTPConnection) -> Person | None:
+        """Return the person whom the proxy names; None for any other peer."""
+        peer = connection.client.host if connection.client else ""
+        names = connection.headers.getlist(self._header)
+        if not self._peers.trusts(peer) or len(names) != 1:
+            return None
+        name = names[0].strip()
+        if not name or len(name) > MAX_NAME or not name.isprintable():
+            return None
+        role = Role.OPERATOR if name in self._operators else Role.USER
+        return Person(name, name, role)
+
+    def still(self, _session: Session) -> Person | None:
+        """Return nobody: a session of another mode does not count."""
+        return None
+
+
+class Peers:
+    """The reverse proxies whose headers count."""
+
+    def __init__(self, networks: Sequence[str]) -> None:
+        self._networks = [ipaddress.ip_network(each, strict=False) for each in networks]
+
+    def trusts(self, address: str) -> bool:
+        """Return whether this address is one of theirs."""
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        mapped = getattr(found, "ipv4_mapped", None)
+        return any((mapped or found) in network for network in self._networks)
+
+    def client_of(self, connection: HTTPConnection) -> str:
+        """Return the address a request came from: behind a proxy, the last one it added itself."""
+        peer = connection.client.host if connection.client else ""
+        forwarded = ",".join(connection.headers.getlist("x-forwarded-for")).split(",")
+        while self.trusts(peer) and forwarded and forwarded[-1].strip():
+            peer = forwarded.pop().strip()
+        return peer[:MAX_NAME]

@@ -1,0 +1,178 @@
+"""The operator's board: queues, running jobs, failed jobs, savings, and the check of this machine."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from hevcq.usecases.doctor import run_checks
+from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
+from hevcq.usecases.operations.dead_letters import (
+    DeadLetter,
+    DeadLetterFilter,
+    RedriveRequest,
+    RedriveResult,
+    find,
+    redrive,
+)
+from hevcq.usecases.operations.expired_messages import ExpiredMessages
+from hevcq.usecases.operations.reprocess import JOB_ID
+from hevcq.usecases.operations.savings import savings
+from hevcq.usecases.operations.status import Overview, overview
+from hevcq.web.identity.person import operator_of
+from hevcq.web.pages.chart import savings_chart
+from hevcq.web.rendering import page, render, time_left
+from hevcq.web.services import Services, read_form, services_of
+from hevcq.wiring.app import App, doctor_context
+
+MAX_RUNNING = 50
+MAX_LETTERS = 50
+MAX_REDRIVEN = 10_000
+SAID = {
+    "redriven": "Sent back to the queue: {n}.",
+    "gone": "Nothing was sent back: those jobs are queued, running or done already.",
+    "cancelled": "Cancelled: {n}.",
+    "ended": "That job had ended already.",
+}
+"""What a redirect after a change tells; only its number comes from the address."""
+
+
+def routes() -> Sequence[BaseRoute]:
+    """Return the routes of the board."""
+    return (
+        Route("/board", board),
+        Route("/board/events", events),
+        Route("/board/doctor", doctor),
+        Route("/board/redrive", send_back, methods=["POST"]),
+        Route("/board/cancel", stop_job, methods=["POST"]),
+    )
+
+
+async def board(request: Request) -> Response:
+    """Show the board."""
+    operator_of(request)
+    services = services_of(request)
+    return await run_in_threadpool(_board, request, services)
+
+
+async def events(request: Request) -> Response:
+    """Stream the part of the board that changes."""
+    operator_of(request)
+    app = services_of(request).app
+    return services_of(request).hub.stream("board", lambda: _now(app))
+
+
+async def doctor(request: Request) -> Response:
+    """Run the checks of this machine and show them."""
+    operator_of(request)
+    app = services_of(request).app
+    findings = await run_in_threadpool(lambda: list(run_checks(doctor_context(app))))
+    return page(request, "doctor.html", findings=findings)
+
+
+async def send_back(request: Request) -> Response:
+    """Redrive one dead letter, or all of a profile and class."""
+    person = operator_of(request)
+    form = await read_form(request)
+    app = services_of(request).app
+    if not form.get("letter") and form.get("all") != "yes":
+        raise HTTPException(400, "Say which job to retry.")
+    wanted = DeadLetterFilter(
+        profiles=[form["profile"]] if form.get("profile") in app.backend.queues else (),
+        letter=form.get("letter") or None,
+        limit=MAX_REDRIVEN,
+    )
+    count = await run_in_threadpool(_redriven, app, wanted, person.name)
+    return _back("redriven" if count else "gone", count)
+
+
+async def stop_job(request: Request) -> Response:
+    """Cancel one job."""
+    person = operator_of(request)
+    form = await read_form(request)
+    app = services_of(request).app
+    if not JOB_ID.fullmatch(form.get("job", "")):  # a path would cancel everything below it
+        raise HTTPException(400, "Say which job to cancel.")
+    wanted = CancelRequest([form["job"]], who=person.name)
+    results = await run_in_threadpool(lambda: list(cancel(app.backend, wanted)))
+    count = sum(each.result is CancelResult.CANCELLED for each in results)
+    return _back("cancelled" if count else "ended", count)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter as the board shows it."""
+
+    profile: str
+    letter: DeadLetter
+
+    @property
+    def key(self) -> str:
+        """The source's key, or that there is none."""
+        return self.letter.task.source.key if self.letter.task else "(unreadable message)"
+
+
+def _board(request: Request, services: Services) -> HTMLResponse:
+    app = services.app
+    # Letters that a service made by itself are recorded first, as `hevcq status` does.
+    ExpiredMessages(app.backend, most=MAX_LETTERS).look()
+    found = find(app.backend.queues, DeadLetterFilter(limit=MAX_LETTERS + 1))
+    letters = [
+        Letter(profile, letter) for profile, letter in itertools.islice(found, MAX_LETTERS + 1)
+    ]
+    now = app.clock.now()
+    saved = savings(app.backend.ledger, app.profiles, now)
+    return page(
+        request,
+        "board.html",
+        now_html=_now(app),
+        letters=letters[:MAX_LETTERS],
+        more=len(letters) > MAX_LETTERS,
+        now=now,
+        said=_said(request),
+        saved=saved,
+        chart=savings_chart(saved),
+    )
+
+
+def _now(app: App) -> str:
+    """Return the part that changes: queues and running jobs."""
+    found = overview(app.backend, app.clock, limit=MAX_RUNNING, workers=app.workers_running())
+    running = [
+        (job, "" if not job.alive else time_left(job.phase, job.percent, job.eta_s))
+        for job in found.running
+    ]
+    return render("board_now.html", found=found, running=running, totals=_totals(found))
+
+
+def _totals(found: Overview) -> dict[str, int]:
+    totals = dict.fromkeys(("queued", "running", "done", "skipped", "dead"), 0)
+    for queue in found.queues:
+        for state in totals:
+            totals[state] += queue.jobs.get(state, 0)
+        totals["running"] += queue.jobs.get("split", 0)
+    return totals
+
+
+def _redriven(app: App, wanted: DeadLetterFilter, who: str) -> int:
+    request = RedriveRequest(wanted, who=who, why="redrive from the page")
+    results = redrive(app.backend, request, clock=app.clock, stop=threading.Event())
+    return sum(each.result is RedriveResult.REDRIVEN for each in results)
+
+
+def _back(said: str, count: int) -> Response:
+    return RedirectResponse(f"/board?said={said}&n={count}", 303)
+
+
+def _said(request: Request) -> str:
+    number = request.query_params.get("n", "0")
+    words = SAID.get(request.query_params.get("said", ""), "")
+    return words.format(n=int(number) if number.isascii() and number.isdigit() else 0)

@@ -1,0 +1,139 @@
+"""Render templates: sizes, times and states as people read them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import humanize
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from hevcq import __version__
+from hevcq.util.text import printable
+from hevcq.web.identity.person import Person, maybe_person
+
+STATE_ICONS = {
+    "queued": "◷",
+    "running": "▶",
+    "split": "▶",
+    "processing": "▶",
+    "uploading": "↑",
+    "done": "✓",
+    "skipped": "–",
+    "dead": "✕",
+    "failed": "✕",
+}
+"""A sign beside each state's word, so that colour is never the only difference."""
+FASTER, SLOWER = 0.85, 1.3
+"""Bounds of the time left around the encoder's own estimate, which knows only its speed so far."""
+AFTER_ENCODE = 0.25
+"""Time of the checks after an encode, as a share of the whole encode's."""
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates, with everything escaped."""
+    made = Environment(
+        loader=PackageLoader("hevcq.web"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        size=size, ago=ago, when=when, iso=iso, duration=duration, printable=printable, icon=icon
+    )
+    made.globals.update(asset=asset, version=__version__, pages_of=pages_of)
+    return made
+
+
+def render(name: str, **values: Any) -> str:
+    """Return a template as text."""
+    return environment().get_template(name).render(**values)
+
+
+def page(
+    request: Request,
+    name: str,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    **values: Any,
+) -> HTMLResponse:
+    """Return a whole page for the person who is asking."""
+    whole = render(name, person=maybe_person(request), path=request.url.path, **values)
+    return HTMLResponse(whole, status, headers=dict(headers or {}))
+
+
+def pages_of(person: Person) -> Sequence[tuple[str, str]]:
+    """Return the pages that this person finds in the menu: address and name."""
+    return (("/board", "Board"),) if person.is_operator else ()
+
+
+@cache
+def asset(name: str) -> str:
+    """Return the address of a static file; it changes with the file, so that browsers keep it."""
+    content = files("hevcq.web").joinpath("static", name).read_bytes()
+    return f"/static/{name}?v={hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def size(count: float | None) -> str:
+    """Return bytes as people read them: `1.4 GB`; empty for None."""
+    return "" if count is None else humanize.naturalsize(count, format="%.1f").replace(".0 ", " ")
+
+
+def ago(then: float | None, now: float) -> str:
+    """Return how long ago a wall time was: `5 minutes ago`."""
+    if then is None:
+        return ""
+    return humanize.naturaltime(max(0.0, now - then)).replace("now", "just now")
+
+
+def when(then: float) -> str:
+    """Return a wall time as a date and time in UTC."""
+    return datetime.fromtimestamp(then, UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0")
+
+
+def iso(then: float) -> str:
+    """Return a wall time for a `datetime` attribute."""
+    return datetime.fromtimestamp(then, UTC).isoformat(timespec="seconds")
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as `40 s`, `12 min` or `3 h 20 min`; empty for None."""
+    if seconds is None:
+        return ""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return f"{round(hours / 24)} days"
+
+
+def icon(state: str) -> str:
+    """Return the sign of a state."""
+    return STATE_ICONS.get(state, "•")
+
+
+def time_left(phase: str, percent: float, eta_s: float | None) -> str:
+    """Return the range of time until a job ends: `12 min to 20 min`; empty if it is unknown.
+
+    The encoder knows the rest of its phase; the checks after an encode take part of its time again.
+    """
+    if eta_s is None:
+        return ""
+    whole = eta_s / max(0.05, 1 - percent / 100)
+    after = whole * AFTER_ENCODE if phase == "encode" else 0.0
+    least, most = duration(eta_s * FASTER + after / 2), duration(eta_s * SLOWER + after)
+    return f"about {most}" if least == most else f"{least} to {most}"

@@ -1,0 +1,150 @@
+"""Serve the page until a stop signal: check the address, say where it is, stop gracefully."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from starlette.applications import Starlette
+
+from hevcq.errors import ConfigError, Unavailable
+from hevcq.settings.web import WebSettings
+from hevcq.util.text import reason_of
+from hevcq.web.app import create_app
+from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.shield import is_loopback
+from hevcq.wiring.app import App
+from hevcq.worker.signals import StopSignals
+
+BACKLOG = 512
+KEEP_ALIVE_S = 30
+STOP_S = 10
+"""Seconds that requests under way get to end; an upload resumes at what was written."""
+MAX_HEADERS = 32 * 1024
+
+
+def serve(app: App, signals: StopSignals, say: Callable[[str], None]) -> None:
+    """Serve the page until `signals` asks for a stop; `say` is told where it is.
+
+    Raises ConfigError if the address may not be offered like this, and Unavailable if it is taken.
+    """
+    settings = app.settings.web
+    refuse_open_doors(settings)
+    application = create_app(app)
+    listening = listen(settings.host, settings.port)
+    try:
+        for line in greeting(settings, SecretsFolder(app.settings.data_dir), listening):
+            say(line)
+        Server(application).run_until(signals, listening)
+    finally:
+        listening.close()
+
+
+def refuse_open_doors(settings: WebSettings) -> None:
+    """Raise ConfigError for a page that anybody in the network could use without a sign-in."""
+    if settings.auth == "none" and not is_loopback(settings.host):
+        raise ConfigError(
+            f'web.auth = "none" is for this machine only, but web.host is {settings.host}.',
+            remedy="Listen on 127.0.0.1, or choose another web.auth.",
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises Unavailable."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        made = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(address)
+            made.listen(BACKLOG)
+        except OSError:
+            made.close()
+            raise
+    except OSError as error:
+        raise Unavailable(
+            f"Cannot listen on {host}:{port}: {reason_of(error)}.",
+            remedy="Choose another address with --host and --port.",
+        ) from error
+    return made
+
+
+def greeting(
+    settings: WebSettings, folder: SecretsFolder, listening: socket.socket
+) -> Iterator[str]:
+    """Yield what the terminal says: the page's address, and once the token."""
+    host, port = listening.getsockname()[:2]
+    shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - it is compared
+    shown = f"[{shown}]" if ":" in shown else shown
+    address = settings.url or f"http://{shown}:{port}"
+    if settings.auth == "token":
+        if folder.has_sign_in_token():
+            yield f"The page is at {address}; sign in with the token of the first start."
+            yield "Lost it? `hevcq web new-token` makes another."
+        else:
+            yield f"Sign in at {address}/sign-in#{folder.new_sign_in_token()}"
+            yield "Keep this address: it is shown only once."
+    else:
+        yield f"The page is at {address}."
+    if not is_loopback(settings.host) and not settings.url.startswith("https://"):
+        yield (
+            "Others in the network can reach it, unencrypted: put a reverse proxy with TLS before"
+            " it, and set web.url."
+        )
+    yield "Ctrl-C stops."
+
+
+class Server:
+    """A uvicorn server that stops when the program is asked to."""
+
+    def __init__(self, application: Starlette) -> None:
+        self._hub = application.state.services.hub
+        self._server = _Quiet(
+            uvicorn.Config(
+                application,
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=STOP_S,
+                h11_max_incomplete_event_size=MAX_HEADERS,
+            )
+        )
+
+    def run_until(self, signals: StopSignals, listening: socket.socket) -> None:
+        """Serve until a stop is asked for; a second signal drops the requests under way."""
+        ended = threading.Event()
+        watching = threading.Thread(
+            target=self._watch, args=(signals, ended), name="hevcq-web-stop", daemon=True
+        )
+        watching.start()
+        try:
+            asyncio.run(self._server.serve(sockets=[listening]))
+        finally:
+            ended.set()
+            signals.ask()  # lets the watching thread go
+            signals.ask()
+            watching.join()
+
+    def _watch(self, signals: StopSignals, ended: threading.Event) -> None:
+        signals.asked.wait()
+        self._hub.close_soon()
+        self._server.should_exit = True
+        signals.insisted.wait()
+        if not ended.is_set():
+            self._server.force_exit = True
+
+
+class _Quiet(uvicorn.Server):
+    """Leaves the signals to StopSignals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield

@@ -1,0 +1,155 @@
+"""Guards in front of every request: which host it names, which site sent it, what browsers may do."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, MutableMapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+HSTS_S = 31_536_000
+
+
+def content_policy(origins: Sequence[str] = ()) -> str:
+    """Return the Content-Security-Policy; `origins` are the buckets that pages fetch from."""
+    there = "".join(f" {origin}" for origin in origins)
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            f"img-src 'self' data:{there}",
+            f"media-src 'self' blob:{there}",
+            f"connect-src 'self'{there}",
+            "worker-src 'self' blob:",
+            "form-action 'self'",
+            "base-uri 'none'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+class SecurityHeaders:
+    """Tell browsers what a page may load and who may embed it; pages stay out of caches."""
+
+    def __init__(self, app: ASGIApp, policy: str, *, secure: bool) -> None:
+        self._app = app
+        self._headers = {
+            "Content-Security-Policy": policy,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "same-origin",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+            "X-Frame-Options": "DENY",
+        }
+        if secure:
+            self._headers["Strict-Transport-Security"] = f"max-age={HSTS_S}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add the headers to the response."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+class KnownHost:
+    """Answer only requests that name this page's own host.
+
+    A page of another site whose name an attacker points at this address (DNS rebinding) names its
+    own host, so it is refused; an address is no name, and cannot be pointed anywhere.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+        self._app = app
+        self._hosts = LOOPBACK | {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] == "http" and not self._knows(Headers(scope=scope).getlist("host")):
+            words = (
+                "This page is not offered under this host name; the setting web.hosts lists more."
+            )
+            await PlainTextResponse(words, 421)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _knows(self, named: Sequence[str]) -> bool:
+        if len(named) != 1:
+            return False
+        host = host_of(named[0])
+        return host in self._hosts or _is_address(host)
+
+
+class SameOrigin:
+    """Refuse changes that another site's page sends with this page's cookies.
+
+    Browsers say where a request comes from in Sec-Fetch-Site, older ones in Origin. A program says
+    neither; it shows its token, which no other site's page can add.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
+            headers = Headers(scope=scope)
+            if not _is_own(headers):
+                words = "Refused: this request came from another site."
+                await PlainTextResponse(words, 403)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _is_own(headers: Headers) -> bool:
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site in {"same-origin", "none"}
+    if origin is not None:
+        return (
+            origin != "null" and urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        )
+    return headers.get("authorization", "").lower().startswith("bearer ")
+
+
+def host_of(named: str) -> str:
+    """Return the host of a Host header, in lower case and without its port and brackets."""
+    try:
+        return (urlsplit(f"//{named}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address to listen on."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

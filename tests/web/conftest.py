@@ -1,0 +1,69 @@
+"""The page over a real data folder of its own, asked in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from hevcq.settings.model import Settings
+from hevcq.settings.web import WebSettings
+from hevcq.web.app import create_app
+from hevcq.web.identity.folder import SecretsFolder
+from hevcq.wiring.app import App, open_app
+from support.clips import ManualClock
+from support.jobs import Farm
+
+HERE = "http://127.0.0.1:8790"
+SAME = {"Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(auto=True)
+
+
+@pytest.fixture
+def opened(tmp_path: Path, clock: ManualClock) -> Iterator[App]:
+    app = open_app(Settings(data_dir=tmp_path / "data", min_free_mib=0), clock)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def farm(opened: App, tmp_path: Path) -> Farm:
+    return Farm(opened, tmp_path / "library")
+
+
+@pytest.fixture
+def visit(opened: App) -> Iterator[Callable[..., TestClient]]:
+    """Return a function that opens a browser at the page with these settings of `[web]`."""
+    clients: list[TestClient] = []
+
+    def make(address: str = HERE, peer: str = "127.0.0.1", **web: Any) -> TestClient:
+        opened.settings = opened.settings.model_copy(update={"web": WebSettings(**web)})
+        client = TestClient(
+            create_app(opened),
+            base_url=address,
+            headers=SAME,
+            follow_redirects=False,
+            client=(peer, 50_000),
+        )
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def operator(visit: Callable[..., TestClient], opened: App) -> TestClient:
+    """A browser in which the person of the token is signed in."""
+    client = visit()
+    token = SecretsFolder(opened.settings.data_dir).new_sign_in_token()
+    assert client.post("/sign-in", data={"token": token}).status_code == 303
+    return client

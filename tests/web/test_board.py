@@ -1,0 +1,118 @@
+"""The operator's board: what it shows, and that its buttons do what the commands do."""
+
+from __future__ import annotations
+
+import re
+
+from hevcq.domain.job import JobState, Phase, Progress
+from hevcq.usecases.operations.savings import savings
+from hevcq.web.pages.board import _now
+from hevcq.web.pages.chart import savings_chart
+from hevcq.web.rendering import time_left
+
+
+def test_it_shows_queues_running_jobs_and_why_others_failed(operator, farm):
+    farm.queued("waiting.mp4")
+    job = farm.running("film.mp4")
+    progress = Progress(phase=Phase.ENCODE, percent=41.6, speed=1.234, eta_s=754)
+    farm.app.backend.ledger.progress(job.job_id, job.fence, progress)
+    farm.buried("<script>alert(1)</script>.mp4")
+
+    html = operator.get("/board").text
+
+    assert 'value="42"' in html
+    assert "1.23× real time" in html
+    assert "<script>alert(1)" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;.mp4 broke" in html
+    assert "last words" in html
+    assert "No worker is running" in html
+
+
+def test_a_failed_job_is_sent_back_with_its_name_on_record(operator, farm):
+    farm.buried("other.mp4")
+    _, job = farm.buried("b.mp4")
+    html = operator.get("/board").text
+    cards = re.findall(r'<li class="card">.*?</li>', html, re.S)
+    (card,) = [card for card in cards if "b.mp4 broke" in card]
+    letter = re.search(r'name="letter" value="([^"]+)"', card)[1]  # type: ignore[index]
+
+    done = operator.post("/board/redrive", data={"letter": letter, "profile": "hevc"})
+
+    assert done.headers["location"] == "/board?said=redriven&n=1"
+    assert farm.app.backend.ledger.get(job.job_id).state is JobState.QUEUED
+    assert farm.app.backend.queues["hevc"].depth().dead == 1
+    after = operator.get(done.headers["location"]).text
+    assert "Sent back to the queue: 1." in after
+    again = operator.post("/board/redrive", data={"letter": letter, "profile": "hevc"})
+    assert again.headers["location"].startswith("/board?said=gone")
+
+
+def test_all_failed_jobs_are_sent_back_at_once(operator, farm):
+    farm.buried("a.mp4")
+    farm.buried("b.mp4", profile="720p")
+
+    assert operator.post("/board/redrive", data={"letter": ""}).status_code == 400
+    done = operator.post("/board/redrive", data={"all": "yes"})
+    assert done.headers["location"] == "/board?said=redriven&n=2"
+
+
+def test_a_running_job_is_cancelled(operator, farm):
+    job = farm.running("film.mp4")
+
+    done = operator.post("/board/cancel", data={"job": job.job_id})
+
+    assert done.headers["location"] == "/board?said=cancelled&n=1"
+    assert farm.app.backend.ledger.get(job.job_id).state is JobState.DEAD
+    again = operator.post("/board/cancel", data={"job": job.job_id})
+    assert again.headers["location"].startswith("/board?said=ended")
+
+
+def test_a_cancel_takes_one_job_and_never_a_folder(operator, farm):
+    path, (job,) = farm.queued("film.mp4")
+
+    for name in ("", "/", str(path.parent), "TODO/"):
+        assert operator.post("/board/cancel", data={"job": name}).status_code == 400
+
+    assert farm.app.backend.ledger.get(job.job_id).state is JobState.QUEUED
+
+
+def test_the_words_after_a_change_are_not_the_addresss(operator):
+    html = operator.get("/board?said=<b>x&n=<b>").text
+
+    assert "<b>" not in html
+
+
+def test_savings_count_what_must_be_smaller_and_only_that(operator, farm, clock):
+    farm.done("a.mp4")
+    app = farm.app
+    found = savings(app.backend.ledger, app.profiles, clock.now())
+
+    assert found.jobs == 1
+    assert found.before - found.after == found.saved
+    assert sum(count for _, count in found.by_day) == found.saved
+    assert len(found.by_day) == 30
+    assert savings(app.backend.ledger, {}, clock.now()).jobs == 0
+    assert "Saved in 30 days" in operator.get("/board").text
+
+
+def test_the_chart_has_a_bar_for_each_day_and_says_it_in_words(clock, farm):
+    found = savings(farm.app.backend.ledger, farm.app.profiles, clock.now())
+    assert savings_chart(found) == ""
+    days = tuple((day, 1000 * n) for n, (day, _) in enumerate(found.by_day))
+    drawn = savings_chart(type(found)(30, 10**6, 10**5, days))
+
+    assert drawn.count("<rect") == 30
+    assert 'role="img"' in drawn
+    assert "29.0 kB" in drawn or "29 kB" in drawn
+
+
+def test_the_time_left_is_a_range_that_grows_with_what_follows():
+    assert time_left("encode", 50, None) == ""
+    assert time_left("encode", 50, 600) == "11 min to 18 min"
+    assert time_left("verify", 50, 600) == "8 min to 13 min"
+
+
+def test_what_changes_is_the_same_text_for_the_page_and_for_its_stream(operator, farm):
+    farm.queued("waiting.mp4")
+
+    assert _now(farm.app) in operator.get("/board").text

@@ -1,0 +1,239 @@
+"""The guards in front of every request, tried as an attacker would."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from hevcq.errors import ConfigError
+from hevcq.settings.web import WebSettings
+from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.gate import local_path
+from hevcq.web.identity.session import seal, unseal
+from hevcq.web.server import refuse_open_doors
+from web.conftest import HERE
+
+CHANGES = ("/sign-in", "/sign-out", "/board/redrive", "/board/cancel")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "", "Origin": HERE},
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Origin": "null"},
+        {},
+    ],
+)
+def test_another_sites_post_is_refused_before_anything_is_done(operator, headers):
+    operator.headers.pop("sec-fetch-site")
+
+    for path in CHANGES:
+        assert operator.post(path, data={"job": "x"}, headers=headers).status_code == 403, path
+    assert operator.get("/board").status_code == 200, "and nobody was signed out"
+
+
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "none"}, {"Origin": HERE}])
+def test_the_pages_own_post_is_taken(operator, headers):
+    operator.headers.pop("sec-fetch-site")
+
+    assert (
+        operator.post("/board/cancel", data={"job": "0" * 32}, headers=headers).status_code == 303
+    )
+
+
+def test_only_the_pages_own_names_are_answered(visit):
+    client = visit(url="https://videos.example.org", hosts=("other.example.org",))
+    for host, status in (
+        ("evil.example", 421),
+        ("evil.example:8790", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("a@evil.example", 421),
+        ("", 421),
+        ("videos.example.org", 200),
+        ("VIDEOS.example.org.", 200),
+        ("other.example.org:443", 200),
+        ("localhost:1", 200),
+        ("192.0.2.7:8790", 200),
+        ("[::1]:8790", 200),
+    ):
+        assert client.get("/healthz", headers={"Host": host}).status_code == status, host
+
+
+def test_two_host_headers_are_refused(visit):
+    client = visit()
+
+    got = client.get("/healthz", headers=[("Host", "127.0.0.1"), ("Host", "evil.example")])
+    assert got.status_code == 421
+
+
+def test_every_answer_carries_the_headers_that_bind_browsers(visit):
+    client = visit(url="https://videos.example.org")
+    for path in ("/sign-in", "/board", "/static/hevcq.css", "/no-such", "/healthz"):
+        headers = client.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["strict-transport-security"]
+    assert client.get("/sign-in").headers["cache-control"] == "no-store"
+    assert "immutable" in client.get("/static/hevcq.css").headers["cache-control"]
+
+
+def test_a_refused_host_and_site_carry_the_headers_too(visit):
+    client = visit()
+
+    for got in (
+        client.get("/", headers={"Host": "evil.example"}),
+        client.post("/sign-in", headers={"Sec-Fetch-Site": "cross-site"}),
+    ):
+        assert "frame-ancestors 'none'" in got.headers["content-security-policy"]
+
+
+def test_nobody_sees_a_page_before_signing_in(visit):
+    client = visit()
+    for path in ("/", "/board", "/board/events", "/board/doctor", "/no-such"):
+        got = client.get(path)
+        assert got.status_code == 303, path
+        assert got.headers["location"].startswith("/sign-in")
+
+
+def test_a_program_is_told_401_and_its_body_is_not_read(visit):
+    def body() -> Iterator[bytes]:
+        raise AssertionError("the body was read")
+        yield b"first"
+
+    got = visit().post("/uploads", content=body())
+    assert got.status_code == 401
+    assert got.headers["content-type"] == "application/problem+json"
+
+
+def test_the_cookie_is_kept_from_scripts_and_other_sites(visit, opened):
+    token = SecretsFolder(opened.settings.data_dir).new_sign_in_token()
+    plain = visit().post("/sign-in", data={"token": token}).headers["set-cookie"]
+    secure = visit("https://videos.example.org", url="https://videos.example.org").post(
+        "/sign-in", data={"token": token}
+    )
+
+    assert plain.startswith("hevcq=")
+    assert "HttpOnly" in plain
+    assert "SameSite=lax" in plain
+    cookie = secure.headers["set-cookie"]
+    assert cookie.startswith("__Host-hevcq=")
+    assert "; Secure" in cookie
+    assert "Path=/" in cookie
+    assert "Domain" not in cookie
+
+
+def forged(cookie: str):
+    body, _, signature = cookie.rpartition(".")
+    content = json.loads(base64.urlsafe_b64decode(body))
+    other = base64.urlsafe_b64encode(json.dumps({**content, "o": "root"}).encode()).decode()
+    yield f"{other}.{signature}"
+    yield f"{body}."
+    yield body
+    yield f"{body}.{signature[:-1]}"
+    yield f"{body}.{'0' * len(signature)}"
+    yield seal(b"another key", "session", content)
+    yield f"{body}é.{signature}"
+    yield "." * 9000
+    yield ""
+
+
+def test_a_forged_session_is_nobodys(operator):
+    cookie = operator.cookies["hevcq"]
+    assert operator.get("/board").status_code == 200
+    operator.cookies.clear()
+
+    for value in forged(cookie):
+        header = {"Cookie": f"hevcq={value}".encode()}
+        assert operator.get("/board", headers=header).status_code == 303, value
+
+
+def test_what_was_sealed_for_one_purpose_is_none_for_another():
+    sealed = seal(b"key", "oidc", {"a": 1})
+
+    assert unseal(b"key", "oidc", sealed) == {"a": 1}
+    assert unseal(b"key", "session", sealed) is None
+
+
+def test_a_session_ends_with_its_time_and_with_a_new_token(operator, clock, opened):
+    clock.advance(167 * 3600)
+    assert operator.get("/board").status_code == 200
+    clock.advance(2 * 3600)
+    cookie = {"Cookie": f"hevcq={operator.cookies.get('hevcq') or ''}"}
+    assert operator.get("/board", headers=cookie).status_code == 303
+
+
+def test_a_new_token_ends_older_sessions(operator, opened):
+    SecretsFolder(opened.settings.data_dir).new_sign_in_token()
+
+    assert operator.get("/board").status_code == 303
+
+
+def test_guessing_is_slowed_down_and_wears_off(visit, clock, opened):
+    client = visit()
+    token = SecretsFolder(opened.settings.data_dir).new_sign_in_token()
+    codes = [client.post("/sign-in", data={"token": f"no{n}"}).status_code for n in range(11)]
+
+    assert codes == [403] * 10 + [429]
+    assert client.post("/sign-in", data={"token": token}).status_code == 429, "not even the right"
+    clock.advance(13)
+    assert client.post("/sign-in", data={"token": token}).status_code == 303
+
+
+def test_a_forwarded_address_counts_only_from_a_trusted_proxy(visit):
+    client = visit()
+    tries = [
+        client.post("/sign-in", data={"token": "no"}, headers={"X-Forwarded-For": f"192.0.2.{n}"})
+        for n in range(11)
+    ]
+
+    assert tries[-1].status_code == 429, "an address that the client makes up is no other client"
+
+
+@pytest.mark.parametrize(
+    ("after", "lands"),
+    [
+        ("/board?x=1", "/board?x=1"),
+        ("//evil.example", "/"),
+        ("https://evil.example", "/"),
+        ("/\\evil.example", "/"),
+        ("/\t/evil.example", "/"),
+        ("", "/"),
+    ],
+)
+def test_a_sign_in_leads_to_this_page_only(after: str, lands: str):
+    assert local_path(after) == lands
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "videos.example.org"])
+def test_without_a_sign_in_only_loopback_is_served(host: str):
+    with pytest.raises(ConfigError, match=r"web\.auth"):
+        refuse_open_doors(WebSettings(auth="none", host=host))
+    refuse_open_doors(WebSettings(auth="token", host=host))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_loopback_may_do_without(host: str, visit):
+    refuse_open_doors(WebSettings(auth="none", host=host))
+
+    assert visit(auth="none").get("/board").status_code == 200
+
+
+def test_a_form_has_a_bound(operator):
+    assert operator.post("/board/cancel", data={"job": "x" * 70_000}).status_code == 413
+    got = operator.post(
+        "/board/cancel", content=b"{}", headers={"Content-Type": "application/json"}
+    )
+    assert got.status_code == 415
+    many = "&".join(f"a{n}=1" for n in range(500))
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert operator.post("/board/cancel", content=many, headers=form).status_code == 400

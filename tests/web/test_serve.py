@@ -1,0 +1,141 @@
+"""`hevcq serve` as a person starts it, what it prints, how it stops, and what it is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import zipfile
+from importlib.resources import files
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from hevcq.cli.web.serve import missing
+from hevcq.errors import Unavailable, UsageError
+from hevcq.settings.web import WebSettings
+from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.server import greeting, listen
+
+ROOT = Path(__file__).resolve().parents[2]
+STATIC = Path(str(files("hevcq.web").joinpath("static")))
+
+
+def started(data_dir: Path) -> tuple[subprocess.Popen[str], str]:
+    """Start the page on a free port; return it with the sentence that names its address."""
+    command = [sys.executable, "-m", "hevcq", "--data-dir", str(data_dir), "serve", "--port", "0"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    return running, running.stderr.readline()
+
+
+def test_the_first_start_prints_an_address_that_signs_in_and_sigterm_ends_it(tmp_path: Path):
+    running, said = started(tmp_path)
+    try:
+        found = re.search(r"Sign in at (http://127\.0\.0\.1:\d+)/sign-in#(\S+)", said)
+        assert found, said
+        client = httpx2.Client(base_url=found[1], headers={"Sec-Fetch-Site": "same-origin"})
+        with client:
+            assert client.get("/healthz").text == "ok"
+            client.post("/sign-in", data={"token": found[2]})
+            assert client.get("/board").status_code == 200
+            with client.stream("GET", "/board/events") as stream:
+                lines = stream.iter_lines()
+                assert any("Queues" in line for line in lines)
+                running.send_signal(signal.SIGTERM)
+                list(lines)  # an open stream ends too
+        assert running.wait(timeout=60) == 0
+    finally:
+        running.kill()
+        running.communicate()
+    mode = (tmp_path / "web" / "token.json").stat().st_mode & 0o777
+    assert mode == 0o600
+    assert found[2] not in (tmp_path / "web" / "token.json").read_text()
+
+
+def test_the_token_is_shown_once(tmp_path: Path):
+    folder = SecretsFolder(tmp_path)
+    with listen("127.0.0.1", 0) as listening:
+        first = list(greeting(WebSettings(), folder, listening))
+        second = list(greeting(WebSettings(), folder, listening))
+
+    assert "/sign-in#" in first[0]
+    assert not any("#" in line for line in second)
+    assert any("hevcq web new-token" in line for line in second)
+
+
+def test_an_address_of_the_network_without_tls_is_warned_about(tmp_path: Path):
+    with listen("127.0.0.1", 0) as listening:
+        settings = WebSettings(host="0.0.0.0", auth="token")
+        open_lines = list(greeting(settings, SecretsFolder(tmp_path), listening))
+        behind = settings.model_copy(update={"url": "https://videos.example.org"})
+        closed_lines = list(greeting(behind, SecretsFolder(tmp_path), listening))
+
+    assert any("unencrypted" in line for line in open_lines)
+    assert not any("unencrypted" in line for line in closed_lines)
+
+
+def test_a_taken_port_is_one_sentence(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Unavailable, match=f"Cannot listen on 127.0.0.1:{port}"):
+            listen("127.0.0.1", port)
+    with pytest.raises(Unavailable, match=r"no-such\.invalid"):
+        listen("no-such.invalid", 0)
+
+
+def test_without_the_extra_it_says_how_to_install_it():
+    assert "pip install 'hevcq[web]'" in str(missing(ModuleNotFoundError(name="uvicorn.config")))
+    assert isinstance(missing(ModuleNotFoundError(name="jinja2")), UsageError)
+    other = ModuleNotFoundError("No module named 'hevcq.gone'", name="hevcq.gone")
+    assert missing(other) is other
+
+
+def test_no_other_command_imports_the_page():
+    code = (
+        "import sys, importlib\n"
+        "from hevcq.cli import app\n"
+        "for name, command in app.COMMANDS.items():\n"
+        "    importlib.import_module(command.target.partition(':')[0])\n"
+        "bad = {'starlette','uvicorn','jinja2','argon2','joserfc','httpx2'} & set(sys.modules)\n"
+        "assert not bad and 'hevcq.web' not in sys.modules, bad\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_vendored_file_is_the_one_that_was_taken():
+    rows = json.loads((STATIC / "vendor.json").read_text())
+
+    for row in rows:
+        assert hashlib.sha256((STATIC / row["file"]).read_bytes()).hexdigest() == row["sha256"]
+        assert (STATIC / row["licence_file"]).read_text().strip(), row["package"]
+        assert re.fullmatch(r"\d+\.\d+\.\d+", row["version"])
+    named = {row["file"] for row in rows} | {row["licence_file"] for row in rows}
+    there = {path.relative_to(STATIC).as_posix() for path in (STATIC / "vendor").iterdir()}
+    assert there == named
+
+
+def test_the_wheel_holds_templates_and_assets(tmp_path: Path):
+    build = "from hatchling.build import build_wheel; print(build_wheel(__import__('sys').argv[1]))"
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    wheel = tmp_path / done.stdout.split()[-1]
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    for folder in ("static", "templates"):
+        for path in (ROOT / "src" / "hevcq" / "web" / folder).rglob("*.*"):
+            assert path.relative_to(ROOT / "src").as_posix() in inside
