@@ -31,6 +31,7 @@ SMALL: dict[str, str] = {
     "src/hevcq/domain/split_progress.py": "one decision: how far a split job is",
     "src/hevcq/domain/model.py": "the base of every model",
     "src/hevcq/library/scanning/fs_events.py": "the only user of watchfiles",
+    "src/hevcq/library/scanning/unfinished.py": "one decision: what is still being written",
     "src/hevcq/ports/backend.py": "a port",
     "src/hevcq/ports/skip_memory.py": "a port",
     "src/hevcq/ports/subjob_ledger.py": "a port",
