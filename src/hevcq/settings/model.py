@@ -9,6 +9,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hevcq.settings.libraries import Library, refuse_conflicts
+from hevcq.settings.uploads import UploadSettings
 from hevcq.settings.web import WebSettings
 from hevcq.util import signatures
 
@@ -156,6 +157,9 @@ class Settings(BaseModel):
     )
     aws: AwsSettings = Field(default_factory=AwsSettings, description="AWS resources of the farm")
     web: WebSettings = Field(default_factory=WebSettings, description="the page of `hevcq serve`")
+    uploads: UploadSettings = Field(
+        default_factory=UploadSettings, description="uploads through the page and the API"
+    )
     metrics_emf: bool = Field(
         default=False, description="worker: write metrics to stdout as CloudWatch EMF lines"
     )
