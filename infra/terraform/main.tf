@@ -135,6 +135,7 @@ module "worker_service" {
 
   name       = "${var.name}-${each.key}"
   profile    = each.key
+  makes_sets = try(each.value.container, "") == "hls"
   region     = local.region
   account_id = local.account_id
   image      = var.image

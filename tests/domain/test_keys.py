@@ -12,9 +12,12 @@ from hevcq.domain.keys import (
     MAX_KEY_BYTES,
     certificate_key,
     check_key,
+    is_set,
     key_for_path,
     key_without_machine,
+    member_key,
     rendition_key,
+    set_version,
     wants,
 )
 from hevcq.errors import BadKey
@@ -177,3 +180,24 @@ def test_the_same_path_on_two_machines_is_two_keys_with_one_former_key():
 def test_a_path_that_is_not_utf8_and_one_that_looks_like_it_stay_apart():
     assert key_for_path(os.fsdecode(b"/a/\xff.mp4")) == "TODO/all/a/%FF.mp4"
     assert key_for_path("/a/%FF.mp4") == "TODO/all/a/%25FF.mp4"
+
+
+def test_a_set_has_a_folder_whose_master_playlist_is_the_rendition():
+    key = rendition_key("TODO/all/shows/a.mov", "hls", "m3u8")
+
+    assert key == "DONE/hls/shows/a.mov/master.m3u8"
+    assert is_set(key)
+    assert not is_set(rendition_key("TODO/all/master.m3u8", "hevc", "mp4"))
+    version = set_version("0123456789abcdef" * 2, 7)
+    assert member_key(key, f"{version}/v720.mp4") == "DONE/hls/shows/a.mov/01234567-7/v720.mp4"
+    with pytest.raises(BadKey):
+        member_key(key, "../../hevc/a.mov.mp4")
+
+
+def test_the_files_of_a_set_have_room_in_the_longest_key():
+    key = rendition_key("TODO/all/" + "ü" * 500, "hls", "m3u8")
+
+    assert len(key.encode()) <= MAX_KEY_BYTES - 100
+    assert key.startswith("DONE/hls/")
+    assert is_set(key)
+    member_key(key, set_version("f" * 32, 10**18) + "/" + "x" * 80)

@@ -18,10 +18,18 @@ MAX_KEY_BYTES = 1024
 INBOX = "TODO"
 OUTBOX = "DONE"
 WORK = "work"
+SETS = "sets"
+"""The folder below WORK of notes about sets; no job id is so short."""
 EVERY_PROFILE = "all"
 MACHINE = "machine."
 """Starts the component of an upload's key that names the machine (or owner) whose path follows."""
 LIBRARY_BUCKET = "library"
+MASTER = "master.m3u8"
+"""The name of a set's master playlist, which makes the set visible: it is published last."""
+SET_EXTENSION = "m3u8"
+"""The extension of a rendition that is a set of files: a folder with its master playlist in it."""
+ROOM_IN_SET = 160
+"""Bytes of a key that the names below a set's folder may take."""
 
 
 @lru_cache(maxsize=1024)
@@ -63,16 +71,40 @@ def rendition_key(source_key: str, profile: str, extension: str) -> str:
     """Return the rendition's key for `source_key`: `DONE/<profile>/<same path>.<extension>`.
 
     The inbox and its routing folder are removed; the source's own suffix stays in the name
-    (`a.mov` becomes `a.mov.mp4`), so that `a.mov` and `a.avi` never collide. A key over 1,024 bytes
-    is shortened to a digest of the whole key and its tail. Raises BadKey if the key is unsafe.
+    (`a.mov` becomes `a.mov.mp4`), so that `a.mov` and `a.avi` never collide. A set of files has a
+    folder, whose master playlist is the key: `DONE/<profile>/a.mov/master.m3u8`. A key over 1,024
+    bytes is shortened to a digest of the whole key and its tail. Raises BadKey if the key is unsafe.
     """
     parts = source_key.split("/")
     if parts[0] == INBOX and len(parts) > 1:
         parts = parts[1:]
         if len(parts) > 1 and parts[0] in {EVERY_PROFILE, profile}:
             parts = parts[1:]
-    prefix, tail = f"{OUTBOX}/{profile}/", f"{'/'.join(parts)}.{extension}"
-    return check_key(_shortened(prefix, tail))
+    prefix, path = f"{OUTBOX}/{profile}/", "/".join(parts)
+    if extension == SET_EXTENSION:
+        return check_key(f"{_shortened(prefix, path, ROOM_IN_SET)}/{MASTER}")
+    return check_key(_shortened(prefix, f"{path}.{extension}"))
+
+
+def is_set(key: str) -> bool:
+    """Return whether a rendition's key is the master playlist of a set of files."""
+    return key.endswith(f"/{MASTER}")
+
+
+def set_version(job_id: str, fence: int) -> str:
+    """Return the name of the folder of all files of a set but its master playlist.
+
+    No other attempt writes there, so what a player reads never changes.
+    """
+    return f"{job_id[:8]}-{fence}"
+
+
+def member_key(master: str, name: str) -> str:
+    """Return the key of a set's file, given relative to its master playlist's folder.
+
+    Raises BadKey if the key is unsafe.
+    """
+    return check_key(f"{master.removesuffix(MASTER)}{check_key(name)}")
 
 
 def certificate_key(rendition: str, sha256: str) -> str:
@@ -108,14 +140,24 @@ def key_without_machine(key: str) -> str:
     return "/".join([*parts[:2], parts[3]]) if named else key
 
 
-def _shortened(prefix: str, tail: str) -> str:
-    room = MAX_KEY_BYTES - len(prefix.encode())
+def _shortened(prefix: str, tail: str, kept_free: int = 0) -> str:
+    room = MAX_KEY_BYTES - kept_free - len(prefix.encode())
     raw = tail.encode()
     if len(raw) <= room:
         return prefix + tail
     digest = hashlib.sha256(raw).hexdigest()[:32]
     kept = raw[-(room - len(digest) - 2) :].decode("utf-8", "ignore")
     return f"{prefix}{digest}~{kept.replace('/', '_')}"
+
+
+def set_notes(profile: str) -> str:
+    """Return the key prefix of the notes of a profile's sets that may have to be removed."""
+    return f"{WORK}/{SETS}/{profile}/"
+
+
+def set_note_key(profile: str, job_id: str, fence: int) -> str:
+    """Return the key of the note that one attempt writes about the sets it may leave."""
+    return check_key(f"{set_notes(profile)}{job_id}-{fence}.json")
 
 
 def work_folder(job_id: str) -> str:

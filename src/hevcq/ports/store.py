@@ -47,7 +47,9 @@ class Publication:
 
     `fence` orders the publications of one job: a lower fence never replaces a higher one. `stop`
     aborts a publication that is not visible yet with Stopped. `recheck` is called with the visible
-    object before it is replaced, and raises if that may come from a newer source.
+    object before it is replaced, and raises if that may come from a newer source. `content_type` is
+    derived from the key if it is empty; it and `cache_control` matter only where players read the
+    store itself.
     """
 
     key: str
@@ -58,6 +60,8 @@ class Publication:
     metadata: Mapping[str, str] = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event, compare=False)
     recheck: Callable[[StoredObject], None] = field(default=lambda _seen: None, compare=False)
+    content_type: str = ""
+    cache_control: str = ""
 
 
 Transferred = Callable[[int], None]

@@ -31,6 +31,8 @@ ORIGINALS_EVERY_S = 3600.0
 """Seconds between a worker's checks for kept originals whose retention ended."""
 ORIGINALS_FIRST_S = 60.0
 """Seconds until the first such check: an ingest has just done it, and a short run needs none."""
+SETS_EVERY_S = 3600.0
+"""Seconds between a worker's checks for replaced sets of files that players had time to leave."""
 DRAIN_POLL_S = 0.25
 """Seconds between a draining pool's checks of its queues."""
 
@@ -65,6 +67,7 @@ def build_pool(
     if backend.external_dlq:
         look = ExpiredMessages(backend, [profile.name for profile in wanted]).look
         watching.append(Periodic("hevcq-given-up", look, app.clock, EXPIRED_MESSAGES_CHECK_S))
+    watching += _set_sweeper(app, wanted)
     if measured and (settings.metrics_emf or settings.metrics_address):
         emit, report = _with_metrics(app, emit, served)
         watching.append(report)
@@ -172,6 +175,17 @@ def watchers(app: App) -> list[Watcher]:
     if agent_uri:
         found += _scale_in_guard(agent_uri, app.clock)
     return found
+
+
+def _set_sweeper(app: App, profiles: Sequence[Profile]) -> list[Watcher]:
+    """Return the watcher that removes replaced sets of files; none for profiles that make no sets."""
+    from hevcq.domain.profile import Container
+    from hevcq.worker.monitoring.periodic import Periodic
+    from hevcq.worker.sets import sweep_sets
+
+    names = [profile.name for profile in profiles if profile.container is Container.HLS]
+    sweep = partial(sweep_sets, app.worker_backend, app.clock, names)
+    return [Periodic("hevcq-sets", sweep, app.clock, SETS_EVERY_S)] if names else []
 
 
 def _scale_in_guard(agent_uri: str, clock: Clock) -> list[Watcher]:

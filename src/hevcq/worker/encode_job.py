@@ -9,13 +9,13 @@ from pathlib import Path
 from hevcq.domain.certificate import kept_original
 from hevcq.domain.events import EventName, JobEvent
 from hevcq.domain.job import Phase, RenditionRef
-from hevcq.domain.keys import rendition_key
+from hevcq.domain.keys import MASTER, rendition_key, set_version
 from hevcq.domain.media.facts import Measurement, MediaInfo, StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse, Skip, SkipReason
 from hevcq.domain.profile import RaggedEnds
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import MediaRefused
-from hevcq.ports.encoder import EncodeReport, EncodeRequest, VerifyRequest
+from hevcq.ports.encoder import EncodeRequest, SetReport, SetRequest, VerifyRequest
 from hevcq.ports.ledger import Granted
 from hevcq.worker.delivery.claim import ClaimedTask
 from hevcq.worker.delivery.context import WorkerContext
@@ -36,6 +36,11 @@ class _Subject:
     sha256: str
     is_trimmed: bool = False
     """Whether `location` is a trimmed copy, which no other worker has: it is not split."""
+
+    @property
+    def output(self) -> Path:
+        """Where to encode: a file, or a folder for a set."""
+        return self.folder / f"rendition.{self.plan.extension}"
 
 
 class EncodeJob(Job):
@@ -131,7 +136,8 @@ class EncodeJob(Job):
             subject.location, subject.info, self._profile, stop=self._lease.stop
         )
         subject = replace(subject, plan=subject.plan.noting(*measured.notices))
-        split = None if subject.is_trimmed else self._split_where_it_pays(subject, measured)
+        whole = subject.is_trimmed or subject.plan.ladder is not None
+        split = None if whole else self._split_where_it_pays(subject, measured)
         if split is not None:
             return split
         with self._context.encoding(self.claimed.worker, self._lease.check):
@@ -157,11 +163,12 @@ class EncodeJob(Job):
         verdict = self._split(self._context, self, request)
         if verdict is not None:
             self.is_split = True
-            self._notice(subject.plan)
+            self._notice(subject.plan.notices)
         return verdict
 
     def _make(self, subject: _Subject, measured: Measurement, key: str) -> Made | Skipped:
-        report, output = self._encode(subject, measured)
+        made = self._encode(subject, measured)
+        output, report = subject.output, made.report
         request = VerifyRequest(
             profile=self._profile,
             plan=subject.plan,
@@ -173,44 +180,49 @@ class EncodeJob(Job):
             report=report,
             max_seconds=self._lease.left_s,
         )
-        gates, verify_s = self._verify(request, subject.info.duration_s)
+        gates, verify_s = self._verify(request, subject.info.duration_s, made.files)
         reason = kept_original(gates)
         if reason is not None:
             return self._remember_skip(subject.sha256, self._profile, reason)
         return Made(
             key=key,
-            file=output,
+            file=output / MASTER if made.files else output,
             source_sha256=subject.sha256,
-            plan=subject.plan,
+            plan=subject.plan.noting(*made.notices),
             report=report,
             gates=gates,
             verify_s=verify_s,
+            members=tuple(file for file in made.files if file.name != MASTER),
         )
 
-    def _encode(self, subject: _Subject, measured: Measurement) -> tuple[EncodeReport, Path]:
+    def _encode(self, subject: _Subject, measured: Measurement) -> SetReport:
         encoder, stop = self._context.encoder, self._lease.stop
         self._require_room()
-        self._notice(subject.plan)
+        self._notice(subject.plan.notices)
         self._report.phase(Phase.ENCODE)
         duration = _duration(measured, subject.info)
-        output = subject.folder / f"rendition.{subject.plan.extension}"
         request = EncodeRequest(
             profile=self._profile,
             plan=subject.plan,
             info=subject.info,
             location=subject.location,
-            output=output,
+            output=subject.output,
             duration_s=duration,
             source_size=self._source.size,
             max_seconds=self._lease.left_s,
             threads=self._profile.bounds.threads or self._context.threads,
         )
-        report = encoder.encode(
-            request, on_progress=self._report.encoding(Phase.ENCODE, duration), stop=stop
-        )
+        on_progress = self._report.encoding(Phase.ENCODE, duration)
+        if subject.plan.ladder is None:
+            made = SetReport((), encoder.encode(request, on_progress=on_progress, stop=stop))
+        else:
+            version = set_version(self._task.job_id, self.claimed.fence.number)
+            wanted = SetRequest(request, measured, version)
+            made = encoder.encode_set(wanted, on_progress=on_progress, stop=stop)
+            self._notice(made.notices)
         self._context.breaker.succeeded()
         self._lease.check()
-        return report, output
+        return made
 
     def _require_room(self) -> None:
         """Raise DiskFull unless another file of the source's size fits on the disk.
@@ -220,8 +232,8 @@ class EncodeJob(Job):
         """
         self._require_free_space(self._source.size, self._source.key)
 
-    def _notice(self, plan: EncodePlan) -> None:
-        for sentence in plan.notices:
+    def _notice(self, notices: tuple[str, ...]) -> None:
+        for sentence in notices:
             self._context.emit(
                 JobEvent(
                     kind=EventName.JOB_NOTICE,

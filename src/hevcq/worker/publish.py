@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq import __version__
-from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome, require_passed
+from hevcq.domain.certificate import (
+    Certificate,
+    Gate,
+    GateResult,
+    Outcome,
+    require_passed,
+)
 from hevcq.domain.job import JobState, Phase, RenditionRef, Task
 from hevcq.domain.keys import LIBRARY_BUCKET, certificate_key
 from hevcq.domain.planning.encode_plan import EncodePlan
@@ -22,7 +28,7 @@ from hevcq.errors import (
     Unavailable,
     VerificationFailed,
 )
-from hevcq.ports.encoder import EncodeReport
+from hevcq.ports.encoder import EncodeReport, SetFile
 from hevcq.ports.store import Publication, StoredObject
 from hevcq.util.hashing import sha256_stream
 from hevcq.util.log import get_logger
@@ -31,6 +37,7 @@ from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.events import Reporter
 from hevcq.worker.delivery.lease import Lease
 from hevcq.worker.scratch import sha256_file
+from hevcq.worker.sets import SetPublication, require_intact
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +80,15 @@ def adopt(
             return None
         with store.open(key) as stream:
             sha256, size = sha256_stream(stream, lease.check)
+        if certificate.files:
+            require_intact(store, certificate, lease.check)
     except (BadKey, SourceGone, VerificationFailed) as error:
         get_logger(job=task.job_id).warning("rendition_not_adopted", reason=str(error))
         return None
     if not _same_bytes(certificate, seen, sha256, size):
         get_logger(job=task.job_id).warning("rendition_not_adopted", reason="other bytes")
         return None
+    size = certificate.total_size
     rendition = RenditionRef(key=key, size=size, sha256=sha256, certificate_key=name)
     return Adopted(rendition, certificate.cpu_s)
 
@@ -136,7 +146,10 @@ def _same_bytes(certificate: Certificate, seen: StoredObject, sha256: str, size:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An encode that is not yet published, with its gate results; `verify_s` in seconds."""
+    """An encode that is not yet published, with its gate results; `verify_s` in seconds.
+
+    For a set, `file` is the master playlist, and `members` are the other files beside it.
+    """
 
     key: str
     file: Path
@@ -145,6 +158,7 @@ class Made:
     report: EncodeReport
     gates: tuple[GateResult, ...]
     verify_s: float
+    members: tuple[SetFile, ...] = ()
 
 
 def publish(
@@ -162,10 +176,11 @@ def publish(
     seconds = context.clock.monotonic() - began
     unchanged = GateResult(gate=Gate.G0, outcome=Outcome.PASSED, seconds=seconds)
     gates = (unchanged, *made.gates)
-    require_passed(gates)
-    sha256 = sha256_file(made.file, claimed.lease.check, missing=Unavailable)
-    unsigned = _certificate(context, claimed, made, gates, sha256)
+    require_passed(gates, of_set=bool(made.members))
+    files = SetPublication(context, claimed, made.key, made.file.parent) if made.members else None
+    unsigned = _certificate(context, claimed, made, gates, files)
     certificate = context.retry_control_call(lambda: context.keyring.signed(unsigned))
+    sha256, size = certificate.rendition_sha256, certificate.total_size
     name = certificate_key(made.key, sha256)
     claimed.lease.check()
     # The certificate first: a rendition is never visible without it. It stays if publication is
@@ -185,14 +200,16 @@ def publish(
         stop=claimed.lease.stop,
         recheck=lambda there: _recheck(context, claimed, made, there),
     )
+    for each in () if files is None else files.members():
+        _publish(context, each)
+    if files is not None:
+        publication = files.master(publication)
     # Last check before publication; the fence guards against changes during it.
     claimed.lease.check()
-    try:
-        seen = _publish(context, publication)
-    except StaleFence as refused:
-        _require_granted(context, publication, refused)
-        raise
-    return RenditionRef(key=made.key, size=seen.size, sha256=sha256, certificate_key=name)
+    _publish(context, publication)
+    if files is not None:
+        files.done()
+    return RenditionRef(key=made.key, size=size, sha256=sha256, certificate_key=name)
 
 
 def _recheck(context: WorkerContext, claimed: ClaimedTask, made: Made, there: StoredObject) -> None:
@@ -201,10 +218,13 @@ def _recheck(context: WorkerContext, claimed: ClaimedTask, made: Made, there: St
     require_own_place(context, there, claimed.task, made.source_sha256)
 
 
-def _publish(context: WorkerContext, publication: Publication) -> StoredObject:
+def _publish(context: WorkerContext, publication: Publication) -> None:
     store = context.backend.store
     try:
-        return store.publish(publication)
+        store.publish(publication)
+    except StaleFence as refused:
+        _require_granted(context, publication, refused)
+        raise
     except Unavailable:
         # The reply may be lost although the rendition is visible.
         seen = context.retry_control_call(lambda: store.stat(publication.key))
@@ -212,7 +232,6 @@ def _publish(context: WorkerContext, publication: Publication) -> StoredObject:
         if seen is None or not ours or seen.sha256 != publication.sha256:
             raise
         get_logger(job=publication.job_id).info("publish_reply_lost", key=publication.key)
-        return seen
 
 
 def _require_granted(context: WorkerContext, publication: Publication, refused: StaleFence) -> None:
@@ -238,8 +257,9 @@ def _certificate(
     claimed: ClaimedTask,
     made: Made,
     gates: tuple[GateResult, ...],
-    sha256: str,
+    files: SetPublication | None,
 ) -> Certificate:
+    sha256 = sha256_file(made.file, claimed.lease.check, missing=Unavailable)
     return Certificate(
         job_id=claimed.task.job_id,
         fence=claimed.fence.number,
@@ -248,6 +268,7 @@ def _certificate(
         rendition_key=made.key,
         rendition_sha256=sha256,
         rendition_size=made.file.stat().st_size,
+        files=() if files is None else files.certify(made.members),
         profile=claimed.profile.name,
         revision=claimed.profile.revision,
         ffmpeg=context.encoder.version(),

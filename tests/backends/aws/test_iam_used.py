@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from contracts.backends import PROFILES
+from contracts.backends import PROFILES, World
+from contracts.test_set_contract import SetFarm
 from hevcq.backends.aws.s3 import transfer
 from hevcq.domain.job import JobState
 from hevcq.domain.keys import rendition_key
+from hevcq.domain.verdict import Done
 from hevcq.errors import EncoderFailed, SourceDamaged, Stopped
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Selection
@@ -28,6 +30,7 @@ from hevcq.usecases.operations.status import overview
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.handler import Handler, ProfileQueue
 from hevcq.worker.scratch import Scratch
+from hevcq.worker.sets import GRACE_S, sweep_sets
 from support.aws import iam
 from support.aws.moto_server import Farm
 from support.aws.values import take
@@ -109,6 +112,30 @@ def test_a_worker_needs_nothing_that_its_task_role_does_not_allow(
         assert any(action == each for each, _ in used), f"{action} was not exercised"
     assert ("s3:AbortMultipartUpload", "output:DONE/hevc/large.mp4") in used
     assert ("s3:ListBucketMultipartUploads", "output") in used
+
+
+def test_a_worker_of_sets_needs_nothing_that_its_task_role_does_not_allow(
+    farm: Farm, tmp_path: Path
+) -> None:
+    workers = SetFarm(World(clock=farm.clock, backend=farm.backend, folder=tmp_path))
+
+    put(farm, "TODO/720p/a.mp4")
+    with iam.recorded(*clients(farm)) as calls:
+        assert isinstance(workers.handle().verdict, Done)
+    (job,) = farm.backend.ledger.jobs(JobFilter(profile="720p"))
+    workers.improve_recipe(1)
+    farm.backend.task_publisher.requeue(job, who="a person", why="again")
+    with iam.recorded(*clients(farm)) as more:
+        assert isinstance(workers.handle().verdict, Done)
+        farm.clock.advance(GRACE_S + 1)
+        sweep_sets(farm.backend, farm.clock, ["720p"])
+
+    policy = iam.allowed("modules/worker_service/roles.tf", "task", "720p")
+    used = grants([*calls, *more])
+    assert {grant for grant in used if not iam.covered(grant, policy)} == set()
+    gone = f"output:DONE/720p/a.mp4/{job.job_id[:8]}-1/v360.mp4"
+    assert ("s3:DeleteObject", gone) in used
+    assert not iam.covered(("s3:DeleteObject", "output:DONE/720p/a.mp4/master.m3u8"), policy)
 
 
 def test_a_worker_may_not_do_what_it_never_does() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hevcq.domain.profile import Profile, Video, VideoCodec
+from hevcq.domain.profile import Container, Profile, Video, VideoCodec
 from hevcq.ports.backend import Backend
 from hevcq.util.clock import Clock
 from support.fakes.ledger import MemoryLedger
@@ -15,6 +15,12 @@ from support.fakes.task_publisher import MemoryTaskPublisher
 
 HEVC = Profile(
     name="hevc", description="H.265 for tests", video=Video(codec=VideoCodec.HEVC, crf=28.0)
+)
+HLS = Profile(
+    name="hls",
+    description="A set of files for tests",
+    container=Container.HLS,
+    video=Video(codec=VideoCodec.H264, crf=22.0),
 )
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.certificate import OF_SETS, Gate, GateResult, Outcome
 from hevcq.domain.chunking.planner import Chunk, ChunkPlan, KeyFrame, KeyIndex, times_sum
 from hevcq.domain.media.facts import (
     AudioFacts,
@@ -18,8 +18,15 @@ from hevcq.domain.media.facts import (
     TrackMeasure,
     VideoFacts,
 )
-from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
-from hevcq.domain.profile import Profile
+from hevcq.domain.planning.encode_plan import (
+    Action,
+    EncodePlan,
+    Ladder,
+    Rung,
+    StreamPlan,
+    VideoTarget,
+)
+from hevcq.domain.profile import Container, Profile
 from hevcq.errors import PartUnfit, SourceUnreadable, Stopped
 from hevcq.ports.encoder import (
     Check,
@@ -29,6 +36,9 @@ from hevcq.ports.encoder import (
     EncodeReport,
     EncodeRequest,
     OnProgress,
+    SetFile,
+    SetReport,
+    SetRequest,
     TrimmedSource,
     VerifyRequest,
 )
@@ -55,11 +65,17 @@ INFO = MediaInfo(
     ),
 )
 CHECKED = (Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G6, Gate.G7, Gate.G8)
+RUNGS = ("v360", "v240")
 
 
 def fake_plan(profile: Profile, info: MediaInfo) -> EncodePlan:
     """Return a plan of this profile: enough for a fake."""
-    return plain_plan(profile.name, profile.revision)
+    plan = plain_plan(profile.name, profile.revision)
+    if profile.container is not Container.HLS:
+        return plan
+    rungs = tuple(Rung(name=name, target=plan.video, crf=22.0, max_kbps=900) for name in RUNGS)
+    ladder = Ladder(rungs=rungs, segment_s=4.0, keyframe_s=2.0)
+    return plan.model_copy(update={"extension": "m3u8", "ladder": ladder})
 
 
 def plain_plan(
@@ -163,6 +179,7 @@ class FakeEncoder(Encoder):
         self.salt = ""
         self.trimmed: tuple[bytes, tuple[str, ...]] | None = None
         self.steps = 4
+        self.set_notices: tuple[str, ...] = ()
         self._lock = threading.Lock()
 
     def _step(self, name: str, stop: threading.Event) -> None:
@@ -229,6 +246,46 @@ class FakeEncoder(Encoder):
         digest = hashlib.sha256(Path(request.location).read_bytes() + self.salt.encode())
         request.output.write_bytes(b"rendition " + digest.hexdigest().encode())
         return EncodeReport(("ffmpeg", "-i", "source"), self.seconds, self.seconds, (), 250)
+
+    def encode_set(
+        self, request: SetRequest, *, on_progress: OnProgress, stop: threading.Event
+    ) -> SetReport:
+        """Write two rungs, each with a playlist, and the master playlist that names them."""
+        folder = request.encode.output
+        folder.mkdir()  # must not exist yet
+        on_progress(EncodeProgress(0.5, 5.0, 125, 1.0, 7))
+        try:
+            self._step("encode", stop)
+        except BaseException:
+            folder.rmdir()
+            raise
+        digest = hashlib.sha256(Path(request.encode.location).read_bytes() + self.salt.encode())
+        names = [f"{request.version}/{rung}" for rung in RUNGS]
+        (folder / request.version).mkdir()
+        for name in names:
+            (folder / f"{name}.mp4").write_bytes(f"{name[-4:]} {digest.hexdigest()}".encode())
+            (folder / f"{name}.m3u8").write_text(f"#EXTM3U\n{name[-4:]}.mp4\n")
+        master = "".join(f"#EXT-X-STREAM-INF:BANDWIDTH=1\n{name}.m3u8\n" for name in names)
+        (folder / "master.m3u8").write_text(f"#EXTM3U\n{master}")
+        files = [SetFile(f"{name}.mp4", "video/mp4") for name in names]
+        playlists = [f"{name}.m3u8" for name in names] + ["master.m3u8"]
+        files += [SetFile(name, "application/vnd.apple.mpegurl") for name in playlists]
+        report = EncodeReport(("ffmpeg", "-i", "source"), self.seconds, self.seconds, (), 250)
+        return SetReport(tuple(files), report, self.set_notices)
+
+    def verify_set(
+        self,
+        request: VerifyRequest,
+        files: Sequence[SetFile],
+        *,
+        on_progress: OnProgress,
+        stop: threading.Event,
+    ) -> tuple[GateResult, ...]:
+        self._step("verify", stop)
+        for file in files:
+            assert (request.output / file.name).is_file(), file.name
+        of_set = tuple(GateResult(gate=g, outcome=Outcome.PASSED) for g in OF_SETS)
+        return (*self.gates, *of_set)
 
     def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
         self._step("keyframes", stop)

@@ -12,6 +12,7 @@ from pathlib import Path
 from hevcq.domain.events import JobEvent
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
 from hevcq.domain.keys import rendition_key
+from hevcq.domain.profile import Container
 from hevcq.ports.queue import DeadLetter, Delivery, Selection
 from hevcq.worker.delivery.context import WorkerContext
 from hevcq.worker.delivery.lease import Lease
@@ -190,7 +191,9 @@ class Farm:
 
     def key(self, source: Source) -> str:
         """Return where the rendition goes."""
-        return rendition_key(source.key, self.profile.name, "mp4")
+        of_set = self.profile.container is Container.HLS
+        extension = "m3u8" if of_set else "mp4"
+        return rendition_key(source.key, self.profile.name, extension)
 
     def scratch_files(self) -> list[Path]:
         """Return everything in the scratch folder but lock files and processes' own folders."""

@@ -101,6 +101,17 @@ data "aws_iam_policy_document" "task" {
     resources = ["${var.storage.output_arn}/work/*"]
   }
 
+  # The files of a set that a new one replaced are in a folder of their own, named after job and fence.
+  dynamic "statement" {
+    for_each = var.makes_sets ? [true] : []
+
+    content {
+      sid       = "SweepSets"
+      actions   = ["s3:DeleteObject"]
+      resources = ["${var.storage.output_arn}/DONE/${var.profile}/*/????????-*/*"]
+    }
+  }
+
   statement {
     sid       = "ReadLedger"
     actions   = ["dynamodb:GetItem", "dynamodb:BatchGetItem"]

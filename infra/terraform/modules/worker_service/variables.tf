@@ -8,6 +8,12 @@ variable "profile" {
   type        = string
 }
 
+variable "makes_sets" {
+  description = "Whether the profile's renditions are sets of files (container: hls), whose workers remove replaced ones."
+  type        = bool
+  default     = false
+}
+
 variable "region" {
   description = "AWS region."
   type        = string

@@ -20,7 +20,7 @@ from hevcq.domain.planning.encode_plan import EncodePlan, SkipReason
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import Done, Release, Skipped, Verdict
 from hevcq.errors import DiskFull, Unavailable
-from hevcq.ports.encoder import VerifyRequest
+from hevcq.ports.encoder import SetFile, VerifyRequest
 from hevcq.ports.ledger import Granted
 from hevcq.ports.store import Input
 from hevcq.worker.delivery.claim import ClaimedTask
@@ -115,16 +115,20 @@ class Job(ABC):
             )
 
     def _verify(
-        self, request: VerifyRequest, duration_s: float | None
+        self, request: VerifyRequest, duration_s: float | None, files: tuple[SetFile, ...] = ()
     ) -> tuple[tuple[GateResult, ...], float]:
-        """Run the gates over an output; return their results and their time in seconds."""
+        """Run the gates over an output, or the `files` of a set in the folder that it is.
+
+        Returns their results and their time in seconds.
+        """
         self._report.phase(Phase.VERIFY)
         began = self._context.clock.monotonic()
-        gates = self._context.encoder.verify(
-            request,
-            on_progress=self._report.encoding(Phase.VERIFY, duration_s),
-            stop=self._lease.stop,
-        )
+        encoder, stop = self._context.encoder, self._lease.stop
+        on_progress = self._report.encoding(Phase.VERIFY, duration_s)
+        if files:
+            gates = encoder.verify_set(request, files, on_progress=on_progress, stop=stop)
+        else:
+            gates = encoder.verify(request, on_progress=on_progress, stop=stop)
         return gates, self._context.clock.monotonic() - began
 
     def _remember_skip(self, source_sha256: str, profile: Profile, reason: str) -> Skipped:

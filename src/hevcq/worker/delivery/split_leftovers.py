@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hevcq.domain.job import JobRecord, JobState
-from hevcq.domain.keys import WORK, work_folder
+from hevcq.domain.keys import SETS, WORK, work_folder
 from hevcq.errors import HevcqError
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.context import WorkerContext
@@ -41,6 +41,8 @@ def sweep_leftovers(context: WorkerContext) -> None:
     try:
         for stored in list(store.list(f"{WORK}/")):
             job_id, _, rest = stored.key.removeprefix(f"{WORK}/").partition("/")
+            if job_id == SETS:  # `worker.sets` reads these
+                continue
             if job_id not in jobs:
                 jobs[job_id] = ledger.get(job_id)
             if not _in_use(jobs[job_id], rest):

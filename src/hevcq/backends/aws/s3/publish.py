@@ -125,9 +125,12 @@ class Publisher:
             path=publication.file,
             size=publication.file.stat().st_size,
             metadata=object_metadata.pack({**publication.metadata, **own}),
-            content_type=mimetypes.guess_type(publication.key)[0] or "application/octet-stream",
+            content_type=publication.content_type
+            or mimetypes.guess_type(publication.key)[0]
+            or "application/octet-stream",
             unchanged=lambda: None,
             condition={"IfNoneMatch": "*"} if there is None else {"IfMatch": there["ETag"]},
+            cache_control=publication.cache_control,
         )
         try:
             upload(self._s3, job, meter)

@@ -75,7 +75,8 @@ class Meter:
 class Upload:
     """A file of `size` bytes to upload. `condition` holds IfNoneMatch or IfMatch for the last call.
 
-    `unchanged` is called before that call and raises if the file has changed.
+    `unchanged` is called before that call and raises if the file has changed. An empty
+    `cache_control` is not sent.
     """
 
     bucket: str
@@ -86,6 +87,7 @@ class Upload:
     content_type: str
     unchanged: Callable[[], None]
     condition: Mapping[str, Any] = field(default_factory=dict)
+    cache_control: str = ""
 
     @property
     def place(self) -> dict[str, Any]:
@@ -146,10 +148,12 @@ def upload(s3: S3Client, job: Upload, meter: Meter) -> Mapping[str, Any]:
 
 
 def _described(job: Upload) -> dict[str, Any]:
+    cached = {"CacheControl": job.cache_control} if job.cache_control else {}
     return {
         "Metadata": dict(job.metadata),
         "ContentType": job.content_type,
         "ChecksumAlgorithm": "SHA256",
+        **cached,
     }
 
 

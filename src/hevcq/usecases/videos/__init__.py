@@ -1,1 +1,0 @@
-"""Uploaded videos: upload, follow, watch, share, delete."""
