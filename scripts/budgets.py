@@ -31,16 +31,20 @@ SMALL: dict[str, str] = {
     "src/hevcq/domain/split_progress.py": "one decision: how far a split job is",
     "src/hevcq/domain/model.py": "the base of every model",
     "src/hevcq/library/scanning/fs_events.py": "the only user of watchfiles",
+    "src/hevcq/library/scanning/unfinished.py": "one decision: what is still being written",
     "src/hevcq/ports/backend.py": "a port",
     "src/hevcq/ports/skip_memory.py": "a port",
     "src/hevcq/ports/subjob_ledger.py": "a port",
     "src/hevcq/ports/task_publisher.py": "a port",
     "src/hevcq/usecases/context.py": "the ports that use cases share",
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
+    "src/hevcq/usecases/videos/context.py": "the ports that its use cases share",
+    "src/hevcq/usecases/videos/upkeep.py": "one decision: which video gets which look",
     "src/hevcq/util/hashing.py": "one of each: SHA-256",
     "src/hevcq/util/text.py": "one of each: printable text",
     "src/hevcq/web/identity/limiter.py": "one decision: how fast sign-ins may be tried",
     "src/hevcq/web/pages/chart.py": "one chart",
+    "src/hevcq/wiring/videos.py": "opened by what deals with uploaded videos only",
 }
 """Files below MIN_FILE_LINES that are a thing of their own, each with its reason."""
 

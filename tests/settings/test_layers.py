@@ -303,7 +303,11 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
         assert field.description, key
         assert variable(key).startswith("HEVCQ_")
     samples = {"backend": "aws", "log_level": "info", "log_style": "json"}
-    samples |= {"metrics_address": "localhost:9464", "trusted_keys": f"ed25519:{'A' * 43}="}
+    samples |= {
+        "libraries": "[]",
+        "metrics_address": "localhost:9464",
+        "trusted_keys": f"ed25519:{'A' * 43}=",
+    }
     samples |= {"web.url": "https://a.example", "web.auth": "none", "web.trusted_proxies": "::1"}
     for key, field in leaves(Settings):
         value = samples.get(key, SAMPLES.get(field.annotation, "x"))

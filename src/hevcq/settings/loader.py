@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import platformdirs
 from pydantic import BaseModel, ValidationError
@@ -122,13 +122,13 @@ def _from_file(file: Path | None) -> Layer:
         raise ConfigError(f"Cannot read the settings file {file}: {reason_of(error)}.") from error
     known = dict(leaves(Settings))
     for key, value in _flat(raw):
+        if (top := key.split(".")[0]) in known and top != key:
+            raise ConfigError(f"{top} in {file} is a list: write [[{top}]], with two brackets.")
         if key not in known:
             raise ConfigError(f"Unknown setting {key!r} in {file}.", remedy=_hint(key, known))
-        path = (key in PROGRAMS and "/" in str(value)) or known[key].annotation in (
-            Path,
-            Path | None,
-        )
-        yield key, _from_folder(value, file.parent) if path else value, f"file {file}"
+        program = key in PROGRAMS and "/" in str(value)
+        kind = Path if program else known[key].annotation
+        yield key, _from_folder(value, kind, file.parent), f"file {file}"
 
 
 def _from_current_folder(
@@ -205,9 +205,20 @@ def _nested(values: Mapping[str, object]) -> dict[str, object]:
     return nested
 
 
-def _from_folder(value: object, folder: Path) -> object:
-    """Resolve a path in a file relative to the file, not to the current folder."""
-    return str(folder / Path(value).expanduser()) if isinstance(value, str) and value else value
+def _from_folder(value: object, kind: object, folder: Path) -> object:
+    """Resolve paths in a file relative to the file, not to the current folder; also in its tables."""
+    if kind in (Path, Path | None):
+        return str(folder / Path(value).expanduser()) if isinstance(value, str) and value else value
+    model = next(iter(get_args(kind)), None)
+    if not (isinstance(model, type) and issubclass(model, BaseModel) and isinstance(value, list)):
+        return value
+    kinds = {name: field.annotation for name, field in model.model_fields.items()}
+    return [
+        {key: _from_folder(part, kinds.get(key), folder) for key, part in each.items()}
+        if isinstance(each, Mapping)
+        else each
+        for each in value
+    ]
 
 
 def _absolute(settings: Settings) -> Settings:
@@ -230,10 +241,23 @@ def _hint(wrong: str, known: Mapping[str, object] | set[str]) -> str:
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     lines = []
     for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"])
-        origin = origins.get(key, "the settings")
-        lines.append(f"{key} {problem_text(problem)} ({origin})")
+        place = problem["loc"]
+        key = ".".join(str(part) for part in place)
+        origin = next(
+            (origins[top] for top in (key, str(place[0])) if top in origins), "the settings"
+        )
+        lines.append(f"{_place_text(place, origins)} {problem_text(problem)} ({origin})")
     return f"Invalid settings: {'; '.join(lines)}."
+
+
+def _place_text(place: tuple[int | str, ...], known: Mapping[str, str]) -> str:
+    """Return where a value is: `aws.table`, or in the second of a list `libraries no. 2: place`."""
+    if str(place[0]) not in known:
+        return ".".join(str(part) for part in place)
+    text = ""
+    for part in place:
+        text += f" no. {part + 1}:" if isinstance(part, int) else f" {part}"
+    return text.strip().removesuffix(":")
 
 
 _LIMITS = {
@@ -243,7 +267,14 @@ _LIMITS = {
     "less_than_equal": ("at most", "le"),
     "literal_error": ("one of", "expected"),
 }
-_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text"}
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list",
+    "model": "a table",
+}
 
 
 def problem_text(problem: ErrorDetails) -> str:
@@ -258,4 +289,5 @@ def problem_text(problem: ErrorDetails) -> str:
     if expected is not None and kind.endswith(("_type", "_parsing", "_from_float")):
         return f"must be {expected}{got}"
     said = problem["msg"].removeprefix("Value error, ")
-    return f"{said[:1].lower()}{said[1:]}{got}"
+    table = isinstance(problem.get("input"), dict | tuple | list)  # too long to repeat
+    return f"{said[:1].lower()}{said[1:]}{'' if table and said != problem['msg'] else got}"

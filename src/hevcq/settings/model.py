@@ -8,6 +8,8 @@ from typing import Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from hevcq.settings.libraries import Library, refuse_conflicts
+from hevcq.settings.uploads import UploadSettings
 from hevcq.settings.web import WebSettings
 from hevcq.util import signatures
 
@@ -149,8 +151,15 @@ class Settings(BaseModel):
     ingest: IngestSettings = Field(
         default_factory=IngestSettings, description="what `hevcq ingest` makes"
     )
+    libraries: tuple[Library, ...] = Field(
+        default=(),
+        description="media folders, each a table [[libraries]] (see docs/home/service.md)",
+    )
     aws: AwsSettings = Field(default_factory=AwsSettings, description="AWS resources of the farm")
     web: WebSettings = Field(default_factory=WebSettings, description="the page of `hevcq serve`")
+    uploads: UploadSettings = Field(
+        default_factory=UploadSettings, description="uploads through the page and the API"
+    )
     metrics_emf: bool = Field(
         default=False, description="worker: write metrics to stdout as CloudWatch EMF lines"
     )
@@ -185,6 +194,12 @@ class Settings(BaseModel):
             if wrong := signatures.problem(key):
                 raise ValueError(f"holds the key {key!r}, which {wrong}")
         return found
+
+    @field_validator("libraries", mode="after")
+    @classmethod
+    def _apart(cls, value: tuple[Library, ...]) -> tuple[Library, ...]:
+        refuse_conflicts(value)
+        return value
 
     @property
     def scratch(self) -> Path:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hevcq.ports.catalog import Catalog
     from hevcq.ports.encoder import Encoder
     from hevcq.ports.signer import Keyring, Signer
+    from hevcq.ports.video_files import VideoFiles
     from hevcq.ports.videos import VideoRecords
     from hevcq.usecases.context import LibraryPorts, Ports
     from hevcq.usecases.doctor import DoctorContext
@@ -86,6 +87,17 @@ class App:
         from hevcq.backends.aws.factory import open_aws_videos
 
         return open_aws_videos(self.settings, self._clients)
+
+    @cached_property
+    def video_files(self) -> VideoFiles:
+        """Where the bytes of uploads land."""
+        if self.settings.backend == "embedded":
+            from hevcq.backends.embedded.videos.files import FolderVideoFiles
+
+            return FolderVideoFiles(self.settings.data_dir / "videos", self.backend.store)
+        from hevcq.backends.aws.factory import open_aws_video_files
+
+        return open_aws_video_files(self.settings, self.clock, self._clients)
 
     @cached_property
     def _clients(self) -> Clients:
@@ -168,7 +180,7 @@ class App:
 
     def close(self) -> None:
         """Close everything that was opened; idempotent."""
-        for name in ("catalog", "videos"):
+        for name in ("catalog", "videos", "video_files"):
             self.__dict__.pop(name, None)
         for name in ("backend", "worker_backend", "_embedded", "_own_catalog", "_clients"):
             opened = self.__dict__.pop(name, None)

@@ -19,10 +19,12 @@ from hevcq.backends.aws.s3.store import Buckets, S3Store
 from hevcq.backends.aws.sqs.message_parser import Recipient
 from hevcq.backends.aws.sqs.queue import SqsQueue
 from hevcq.backends.aws.task_publisher import AwsTaskPublisher
+from hevcq.backends.aws.videos.files import S3VideoFiles
 from hevcq.backends.aws.videos.records import DynamoVideoRecords
 from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, HevcqError, Unavailable
 from hevcq.ports.backend import Backend
+from hevcq.ports.video_files import VideoFiles
 from hevcq.ports.videos import VideoRecords
 from hevcq.settings.model import AwsSettings, Settings
 from hevcq.util.atomic_file import fsync_file, fsync_folder
@@ -102,6 +104,13 @@ def open_aws(
 def open_aws_videos(settings: Settings, clients: Clients) -> VideoRecords:
     """Return the records of uploaded videos; their table is met at the first use."""
     return DynamoVideoRecords(clients.dynamodb, settings.aws.videos, lambda: uuid.uuid4().hex)
+
+
+def open_aws_video_files(settings: Settings, clock: Clock, clients: Clients) -> VideoFiles:
+    """Return where uploads land: the input bucket, straight from the browser."""
+    aws = settings.aws
+    buckets = Buckets(aws.input_bucket, aws.output_bucket or aws.input_bucket)
+    return S3VideoFiles(clients.s3, buckets, clock, link_s=settings.uploads.link_hours * 3600)
 
 
 def machine_name(data_dir: Path) -> str:

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hevcq.cli.context import Cli, cli_of, require_existing
-from hevcq.cli.library.ingest_options import Options
+from hevcq.cli.library.ingest_options import Options, named_libraries
 from hevcq.cli.options import EventsAsJson, ProfileNames, Quiet, Verbose
 
 if TYPE_CHECKING:
     from hevcq.cli.exit_codes import ExitCode
+    from hevcq.settings.libraries import Library
 
 
 def ingest(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="PATH", help="Folders and files to ingest."),
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH",
+            help="Folders, files, or names of libraries (default: all libraries).",
+        ),
     ] = None,
     *,
     profile: ProfileNames = None,
@@ -70,13 +74,16 @@ def ingest(
 ) -> None:
     """Encode, verify and put in place every video below PATH.
 
-    Makes the profiles of the setting ingest.profiles (hevc), unless --profile names others.
-    Renditions go beside their originals as <stem>.<profile>.<ext>, unless --output or --replace is
-    given. After an interruption, run the same command to resume.
+    Without a PATH, every library of the settings, as its settings say. Makes the profiles of the
+    setting ingest.profiles (hevc), unless --profile names others. Renditions go beside their
+    originals as <stem>.<profile>.<ext>, unless --output or --replace is given. After an
+    interruption, run the same command to resume.
     """
     cli = cli_of(ctx)
+    libraries, places = named_libraries(paths or (), _known(cli, skip_upload=skip_upload))
     options = Options(
-        paths=tuple(paths or ()),
+        paths=places,
+        libraries=libraries,
         profiles=tuple(profile or ()),
         workers=workers,
         include=tuple(include or ()),
@@ -96,6 +103,11 @@ def ingest(
     if not options.skip_upload:  # what was queued may have been moved since
         require_existing(options.paths)
     raise typer.Exit(_run(cli, options))
+
+
+def _known(cli: Cli, *, skip_upload: bool) -> tuple[Library, ...]:
+    """Return the libraries of the settings; with --skip-upload no name means everything, as ever."""
+    return () if skip_upload else cli.loaded().settings.libraries
 
 
 def _run(cli: Cli, options: Options) -> ExitCode:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hevcq.errors import UsageError
-from hevcq.usecases.ingest.request import IngestRequest
+from hevcq.settings.libraries import Library
+from hevcq.usecases.ingest.request import IngestRequest, library_request
 
 EVERYTHING = Path("/")
 
@@ -31,6 +33,16 @@ class Options:
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
+    libraries: tuple[Library, ...] = ()
+
+    def requests(self) -> list[IngestRequest]:
+        """Return a request for each library, or the one of the paths."""
+        if not self.libraries:
+            return [self.request()]
+        return [
+            library_request(each, no_wait=self.no_wait, watch=self.watch and each.watch)
+            for each in self.libraries
+        ]
 
     def request(self) -> IngestRequest:
         """Return the request, with links in paths resolved; no path means everything."""
@@ -49,15 +61,18 @@ class Options:
 
     def check(self) -> None:
         """Raise UsageError for a combination that makes no sense."""
-        for wrong, sentence in (*self._rules(), *self._waiting_rules()):
+        for wrong, sentence in (*self._library_rules(), *self._rules(), *self._waiting_rules()):
             if wrong:
                 raise UsageError(sentence)
 
     def _rules(self) -> list[tuple[bool, str]]:
         return [
             (
-                not self.paths and not self.skip_upload,
-                "Name at least one folder or file to ingest.",
+                not (self.paths or self.libraries or self.skip_upload),
+                (
+                    "Name at least one folder or file to ingest, or set up a library with `hevcq libraries"
+                    " add PATH`."
+                ),
             ),
             (
                 self.replace and self.output is not None,
@@ -85,6 +100,27 @@ class Options:
             (self.skip_upload and self.watch, "--skip-upload and --watch cannot be combined."),
         ]
 
+    def _library_rules(self) -> list[tuple[bool, str]]:
+        own = (self.profiles, self.include, self.exclude, self.output, self.replace)
+        limits = [
+            each.name
+            for each in self.libraries
+            if each.schedule or each.max_hours_per_day or each.stop_when_saved_gib
+        ]
+        return [
+            (
+                bool(self.libraries) and (any(own) or self.keep_originals is not None),
+                (
+                    "What a library makes, of which files and where to is in its settings; to ingest its"
+                    " folder in another way, name the folder's path."
+                ),
+            ),
+            (
+                bool(limits) and self.no_wait,
+                f"--no-wait cannot keep the schedule or budget of {', '.join(limits)}.",
+            ),
+        ]
+
     def _waiting_rules(self) -> list[tuple[bool, str]]:
         filters = bool(self.include or self.exclude)
         places = self.output is not None or self.replace
@@ -106,6 +142,26 @@ class Options:
             ),
             (self.quiet and self.verbose, "--quiet and --verbose cannot be combined."),
         ]
+
+
+def named_libraries(
+    texts: Sequence[str], known: Sequence[Library]
+) -> tuple[tuple[Library, ...], tuple[Path, ...]]:
+    """Return the libraries that were named, or all of them if nothing was; else the paths.
+
+    A word without a slash that is a library's name is that library; a folder of the same name is
+    written `./NAME`. Raises UsageError where libraries and paths are mixed.
+    """
+    names = {each.name.casefold(): each for each in known}
+    if not texts:
+        return tuple(known), ()
+    chosen = [names.get(text.casefold()) if "/" not in text else None for text in texts]
+    found = tuple(dict.fromkeys(each for each in chosen if each is not None))
+    if found and None in chosen:
+        raise UsageError(
+            "Name libraries or paths, not both; a folder that is called as a library is ./NAME."
+        )
+    return found, () if found else tuple(Path(text) for text in texts)
 
 
 def _real(path: Path) -> Path:

@@ -34,7 +34,7 @@ def run_shown(app: App, options: Options) -> ExitCode:
             "--workers only works with the embedded backend; on aws the fleet encodes."
         )
     with stop_signals() as signals, ExitStack() as held:
-        ingest = IngestApplication(app, options.request(), display, signals)
+        ingest = IngestApplication(app, options.requests(), display, signals)
         if not options.dry_run:  # recovery changes files
             held.enter_context(ingest.in_use())
             ingest.recover()

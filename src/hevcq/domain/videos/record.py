@@ -110,8 +110,9 @@ class Video(Frozen):
     """An uploaded video.
 
     `source` is known once the upload is complete and was checked. `raw_due_at` is when the uploaded
-    file may be deleted, None while it may not; `raw_deleted_at` when it was. `revision` counts the
-    changes: a change is refused if another came first.
+    file may be deleted, None while it may not; `raw_leaving` says that it is being deleted, so that no
+    job is queued again for it; `raw_deleted_at` when it was. `done_at` is when all renditions were
+    published. `revision` counts the changes: a change is refused if another came first.
     """
 
     video_id: str = Field(pattern=VIDEO_ID)
@@ -130,7 +131,9 @@ class Video(Frozen):
     upload: Upload
     source: Source | None = None
     renditions: tuple[Rendition, ...] = ()
+    done_at: float | None = None
     raw_due_at: float | None = None
+    raw_leaving: bool = False
     raw_deleted_at: float | None = None
     revision: int = Field(default=1, ge=1)
 

@@ -13,6 +13,7 @@ from hevcq.errors import UsageError
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import fingerprint_of, open_regular
 from hevcq.library.names import certificate_beside, is_own
+from hevcq.library.scanning.unfinished import unfinished_by_name
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.text import printable
 
@@ -233,6 +234,8 @@ def _entry(
     entry: os.DirEntry[str], walk: _Walk, relative: str, names: set[str]
 ) -> Found | Rejected | None:
     path = Path(entry.path)
+    if unfinished_by_name(entry.name, names):
+        return _unfinished(path, walk, relative)
     if entry.is_symlink() and _leads_to_folder(entry):
         if walk.include is not None and not walk.include(relative):
             return None
@@ -248,6 +251,15 @@ def _entry(
         sentence = f"{printable(path)} is a rendition made by hevcq."
         return Rejected(path, walk.root, RejectionCause.OWN_RENDITION, sentence)
     return _file(path, walk, relative)
+
+
+def _unfinished(path: Path, walk: _Walk, relative: str) -> Rejected | None:
+    """Return a rejection for a video whose name says that it is not complete yet."""
+    inner = relative.lower().rpartition(".")[0].rpartition(".")[2]
+    if walk.include is None and not {inner, _suffix(relative)} & VIDEO_SUFFIXES:
+        return None
+    sentence = f"{printable(path)} is still being written, by its name; taken once it is renamed."
+    return Rejected(path, walk.root, RejectionCause.GROWING, sentence)
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from hevcq.domain.profile import Profile
 from hevcq.errors import ConfigError, UsageError
 from hevcq.library.replacement.retention import KEEP_DAYS
 from hevcq.ports.catalog import Mode
+from hevcq.settings.libraries import Library
 from hevcq.settings.profile_files import pick
 from hevcq.usecases.ingest.destinations import Destination
 
@@ -20,7 +22,8 @@ class IngestRequest:
 
     `profiles` are names, none meaning those of the setting `ingest.profiles`; `keep_days` is how long a
     replaced original is kept, None meaning KEEP_DAYS. `no_wait` only queues, `skip_upload` only
-    waits for what was queued before, `watch` stays and ingests new files.
+    waits for what was queued before, `watch` stays and ingests new files. `library` is the library
+    of the settings that it comes from, whose rules then choose among `profiles` and those they name.
     """
 
     roots: tuple[Path, ...]
@@ -33,12 +36,15 @@ class IngestRequest:
     no_wait: bool = False
     skip_upload: bool = False
     watch: bool = False
+    library: Library | None = None
 
     def chosen_profiles(self, known: Mapping[str, Profile], usual: Sequence[str]) -> list[Profile]:
         """Return the named profiles, or the `usual` ones; all with `skip_upload`.
 
         Raises UnknownProfile, or ConfigError if a usual profile does not exist.
         """
+        if self.library is not None:
+            return self._of_library(self.library, known, usual)
         if self.profiles:
             return pick(known, list(dict.fromkeys(self.profiles)))
         if self.skip_upload:
@@ -52,10 +58,27 @@ class IngestRequest:
                 )
         return pick(known, list(usual))
 
+    def _of_library(
+        self, library: Library, known: Mapping[str, Profile], usual: Sequence[str]
+    ) -> list[Profile]:
+        names = tuple(dict.fromkeys((*(library.profiles or usual), *library.chosen)))
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    f"Library {library.name} names the profile {name!r}, but there is no such profile.",
+                    remedy=f"Available: {', '.join(sorted(known))}.",
+                )
+        if library.place == "replace" and len(library.profiles or usual) != 1:
+            raise ConfigError(
+                f"Library {library.name} replaces originals, which needs exactly one profile.",
+                remedy="Set its `profiles` to one name.",
+            )
+        return pick(known, list(names))
+
     def destination(self, profiles: Sequence[Profile]) -> Destination:
         """Return where renditions go; raise UsageError if these profiles cannot go there."""
         if self.replace:
-            if len(profiles) != 1:
+            if len(profiles) != 1 and self.library is None:
                 names = ", ".join(profile.name for profile in profiles)
                 raise UsageError(
                     f"--replace needs exactly one profile, not {len(profiles)} ({names}); name one with"
@@ -77,3 +100,20 @@ class IngestRequest:
                     " omit --output to put renditions beside their originals."
                 )
         return output
+
+
+def library_request(
+    library: Library, *, no_wait: bool = False, watch: bool = False
+) -> IngestRequest:
+    """Return the request that ingests a library, with links in its path resolved."""
+    return IngestRequest(
+        roots=(Path(os.path.realpath(library.path)),),
+        include=library.include,
+        exclude=library.exclude,
+        output=Path(os.path.realpath(library.output)) if library.output is not None else None,
+        replace=library.place == "replace",
+        keep_days=library.keep_originals if library.place == "replace" else None,
+        library=library,
+        no_wait=no_wait,
+        watch=watch,
+    )

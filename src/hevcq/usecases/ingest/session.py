@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -68,6 +68,14 @@ SCAN_REPORT_S = 0.5
 InspectTarget = Callable[[Path, Path, int, Certificates], TargetState]
 """Called with target, source, the source's size in bytes, and the certificates of the scan."""
 
+Accept = Callable[[Video, Item], Item | None]
+"""Return an item as a library's rules change it, or None if they do not want it."""
+
+
+def as_it_is(_video: Video, item: Item) -> Item:
+    """Return the item: there are no rules."""
+    return item
+
 
 @dataclass(frozen=True, slots=True)
 class IngestSetup:
@@ -86,6 +94,8 @@ class IngestSetup:
     uploads: int = 1
     separate_keys: bool = False
     disk_space: DiskSpace = enough_space
+    accept: Accept = as_it_is
+    summary: IngestSummary = field(default_factory=IngestSummary)
 
 
 class Ingest:
@@ -103,7 +113,7 @@ class Ingest:
         self._ports, self._request = ports, request
         self._emit, self._inspect_target = emit, inspect_target
         self._collector, self._proofs = collector, proofs
-        self.summary = IngestSummary()
+        self.summary = request.summary
         clock, backend = ports.clock, ports.backend
         names = [profile.name for profile in request.profiles]
         sweep = ExpiredMessages(backend, names).look
@@ -275,7 +285,8 @@ class Ingest:
             reason = replacement_refusal(found.path, item.plan) if replaces and item.plan else ""
             if reason and item.disposition is Disposition.QUEUE:
                 item = replace(item, disposition=Disposition.REFUSE, reason=reason)
-            items.append(item)
+            accepted = self._request.accept(found, item)
+            items += [] if accepted is None else [accepted]
         return items
 
     def _known(

@@ -48,6 +48,12 @@ class Uploader:
         self._threads: list[threading.Thread] = []
 
     @property
+    def left(self) -> int:
+        """Number of files that are still waiting to be queued."""
+        with self._lock:
+            return self._left
+
+    @property
     def busy(self) -> bool:
         """Whether files are still waiting to be queued."""
         with self._lock:

@@ -1,14 +1,14 @@
 """Watch folders for new files that stopped growing.
 
 `SettlingFiles` is the pure part: given the folder's files repeatedly, it returns those unchanged for
-long enough. File-system events only bring the next scan forward; files on a network share without
-events are found by the regular scan.
+long enough; one that a process has open for writing is not complete. File-system events only bring
+the next scan forward; files on a network share without events are found by the regular scan.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,11 @@ class SettlingFiles:
     def take(self, found: Mapping[Path, Fingerprint]) -> None:
         """Mark files as handled: they are returned again only if they change."""
         self._taken.update(found)
+
+    def not_yet(self, path: Path, fingerprint: Fingerprint, now: float) -> None:
+        """Let a file that `observe` returned settle once more, from the start."""
+        self._taken.pop(path, None)
+        self._growing[path] = _Seen(fingerprint, now)
 
     def observe(self, found: Mapping[Path, Fingerprint], now: float) -> list[Path]:
         """Record the folders' current files; return those that are complete and new.
@@ -80,39 +85,56 @@ class ScanSchedule:
         self._settle_s, self._look_s = settle_s, look_s
         self._last: float | None = None
 
-    def due(self, now: float, *, signalled: bool, unsettled: int) -> bool:
+    def due(self, now: float, *, signalled: bool, unsettled: int, last_took_s: float = 0.0) -> bool:
         """Return whether to scan now (monotonic seconds); True counts as a scan.
 
-        `unsettled` is the number of files that still settle.
+        `unsettled` is the number of files that still settle, `last_took_s` how long the last scan
+        took: scans of a large library must not fill the day, however much happens in it.
         """
         waited = None if self._last is None else now - self._last
         if waited is not None:
             enough = self._settle_s / 2 if (signalled or unsettled) else self._look_s
-            if waited < enough:
+            if waited < max(enough, last_took_s * REST):
                 return False
         self._last = now
         return True
 
 
+REST = 10.0
+"""Rest after a scan, in durations of that scan."""
 Look = Callable[[], Iterable[Found | Rejected]]
 """Walks the folders once, without opening files."""
+Busy = Callable[[Collection[Path]], Collection[Path]]
+"""Returns which of the files a process is writing, as far as that can be told."""
 
 
 class Watch:
     """Finds new complete files below the folders. `signal` brings the next scan forward."""
 
-    def __init__(self, look: Look, clock: Clock, *, settle_s: float = SETTLE_S) -> None:
+    def __init__(
+        self,
+        look: Look,
+        clock: Clock,
+        *,
+        settle_s: float = SETTLE_S,
+        look_s: float = LOOK_S,
+        busy: Busy = lambda _paths: (),
+    ) -> None:
         self.signal = threading.Event()
         self._look, self._clock, self._settle_s = look, clock, settle_s
-        self._settling = SettlingFiles(settle_s)
-        self._looks = ScanSchedule(settle_s)
+        self._settling, self._busy = SettlingFiles(settle_s), busy
+        self._looks, self._took_s = ScanSchedule(settle_s, look_s), 0.0
 
     def first(self) -> list[Found | Rejected]:
         """Return all complete files: unchanged for the settling time."""
         complete: list[Found | Rejected] = []
         growing: dict[Path, Fingerprint] = {}
-        for each in self._look():
-            if isinstance(each, Found) and not self._old(each.fingerprint):
+        began = self._clock.monotonic()
+        listed = list(self._look())
+        self._took_s = self._clock.monotonic() - began
+        busy = self._busy([each.path for each in listed if isinstance(each, Found)])
+        for each in listed:
+            if isinstance(each, Found) and (each.path in busy or not self._old(each.fingerprint)):
                 growing[each.path] = each.fingerprint
             else:
                 complete.append(each)
@@ -123,17 +145,25 @@ class Watch:
 
     def step(self) -> list[Found]:
         """Scan if due; return the new complete files."""
+        began = self._clock.monotonic()
         due = self._looks.due(
-            self._clock.monotonic(),
+            began,
             signalled=self.signal.is_set(),
             unsettled=self._settling.unsettled,
+            last_took_s=self._took_s,
         )
         if not due:
             return []
         self.signal.clear()
         found = {each.path: each for each in self._look() if isinstance(each, Found)}
-        now = {path: each.fingerprint for path, each in found.items()}
-        return [found[path] for path in self._settling.observe(now, self._clock.monotonic())]
+        marks = {path: each.fingerprint for path, each in found.items()}
+        now = self._clock.monotonic()
+        self._took_s = now - began
+        ready = self._settling.observe(marks, now)
+        busy = self._busy(ready) if ready else ()
+        for path in busy:
+            self._settling.not_yet(path, marks[path], now)
+        return [found[path] for path in ready if path not in busy]
 
     def _old(self, fingerprint: Fingerprint) -> bool:
         """Return whether a file is old enough by its time; one in the future (a camera's) never is."""

@@ -1,0 +1,222 @@
+"""Let browsers send uploads straight to the input bucket, by URLs that allow exactly one upload.
+
+Up to 5 GiB by one POST, whose policy fixes key, owner, size and the prefix of the type; beyond by a
+multipart upload that the server began, so that no client names the owner, with the length of each
+part signed. S3 enforces this at the upload; `complete` looks again at what is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from hevcq.backends.aws.errors import code_of, translate_errors
+from hevcq.backends.aws.s3 import metadata as object_metadata
+from hevcq.backends.aws.s3.presence import find_object
+from hevcq.backends.aws.s3.store import Buckets
+from hevcq.domain.job import Source
+from hevcq.domain.videos.record import Video
+from hevcq.domain.videos.rules import disposition, raw_key
+from hevcq.errors import BadUpload, HevcqError, SourceChanged, Unavailable
+from hevcq.ports.video_files import Complete, Completion, Incomplete, UploadWay, VideoFiles, Wrong
+from hevcq.util.clock import Clock
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+MIB = 1 << 20
+MAX_FORM_BYTES = 5 << 30
+"""S3's limit for one POST (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)."""
+MAX_PARTS = 10_000
+PART_BYTES = 64 * MIB
+VALID_S = 3600
+"""Seconds that the address of an upload is valid: S3 asks when a request begins."""
+OWNER = "owner"
+GONE = frozenset({"NoSuchUpload", "404", "NotFound"})
+
+
+class S3VideoFiles(VideoFiles):
+    """Uploads at `UPLOAD/<id>` of the input bucket; published files by signed links."""
+
+    def __init__(self, s3: S3Client, buckets: Buckets, clock: Clock, *, link_s: float) -> None:
+        self._s3, self._buckets, self._clock, self._link_s = s3, buckets, clock, link_s
+
+    def prepare(self, video: Video) -> str:
+        """Begin the multipart upload of a large video, with its owner as metadata."""
+        if video.upload.size <= MAX_FORM_BYTES or video.upload.multipart_id:
+            return video.upload.multipart_id
+        with translate_errors(f"begin the upload {video.video_id}"):
+            answer = self._s3.create_multipart_upload(
+                **self._place(video),
+                ContentType=video.upload.media_type,
+                Metadata={OWNER: owner_value(video)},
+            )
+        return answer["UploadId"]
+
+    def way(self, video: Video) -> UploadWay:
+        """Sign the POST, or say how the file is cut into parts."""
+        size = video.upload.size
+        if size > MAX_FORM_BYTES:
+            part = part_bytes(size)
+            return UploadWay("parts", part_size=part, parts=math.ceil(size / part), valid_s=VALID_S)
+        owner = f"x-amz-meta-{OWNER}"
+        fields: dict[str, Any] = {
+            owner: owner_value(video),
+            "Content-Type": video.upload.media_type,
+            "success_action_status": "201",
+        }
+        conditions: list[Any] = [
+            {owner: fields[owner]},
+            {"success_action_status": "201"},
+            ["starts-with", "$Content-Type", "video/"],
+            ["content-length-range", size, size],
+        ]
+        with translate_errors(f"sign the upload {video.video_id}"):
+            answer = self._s3.generate_presigned_post(
+                **self._place(video), Fields=fields, Conditions=conditions, ExpiresIn=VALID_S
+            )
+        return UploadWay("form", url=answer["url"], fields=answer["fields"], valid_s=VALID_S)
+
+    def part_url(self, video: Video, number: int) -> str:
+        """Sign the PUT of one part with its length."""
+        way = self.way(video)
+        if way.kind != "parts" or not video.upload.multipart_id:
+            raise BadUpload("This upload is not sent in parts.")
+        if not 1 <= number <= way.parts:
+            raise BadUpload(f"The parts of this upload are 1 to {way.parts}.")
+        last = video.upload.size - way.part_size * (way.parts - 1)
+        wanted = {
+            **self._place(video),
+            "UploadId": video.upload.multipart_id,
+            "PartNumber": number,
+            "ContentLength": last if number == way.parts else way.part_size,
+        }
+        with translate_errors(f"sign a part of the upload {video.video_id}"):
+            return self._s3.generate_presigned_url("upload_part", wanted, ExpiresIn=VALID_S)
+
+    def parts_came(self, video: Video) -> Mapping[int, int]:
+        """List the parts of a multipart upload."""
+        return {part["PartNumber"]: part["Size"] for part in self._parts(video) or []}
+
+    def complete(self, video: Video) -> Completion:
+        """Join the parts if there are any, then compare size and owner of the object and pin it."""
+        if video.upload.multipart_id:
+            unfinished = self._join(video)
+            if unfinished is not None:
+                return unfinished
+        head = find_object(self._s3, self._buckets.input, raw_key(video), unknown_is_absent=False)
+        if head is None:
+            return Incomplete(0)
+        if head["ContentLength"] != video.upload.size:
+            came = head["ContentLength"]
+            return Wrong(f"{came:,} bytes came where {video.upload.size:,} were declared.")
+        if head["Metadata"].get(OWNER) != owner_value(video):
+            return Wrong("The file was not uploaded by the owner of the video.")
+        return Complete(
+            Source(
+                bucket=self._buckets.input,
+                key=raw_key(video),
+                version=object_metadata.version_of(head),
+                size=video.upload.size,
+            )
+        )
+
+    def _join(self, video: Video) -> Completion | None:
+        """Complete the multipart upload; return None once there is an object to look at."""
+        parts = self._parts(video)
+        if parts is None:
+            return None  # completed before, or aborted: the object decides
+        way, sizes = self.way(video), {part["PartNumber"]: part["Size"] for part in parts}
+        came = sum(sizes.values())
+        if set(sizes) != set(range(1, way.parts + 1)) or came < video.upload.size:
+            return Incomplete(came)
+        if came > video.upload.size:
+            return Wrong(f"{came:,} bytes came where {video.upload.size:,} were declared.")
+        with translate_errors(f"complete the upload {video.video_id}"):
+            self._s3.complete_multipart_upload(
+                **self._place(video),
+                UploadId=video.upload.multipart_id,
+                MultipartUpload={
+                    "Parts": [{"PartNumber": p["PartNumber"], "ETag": p["ETag"]} for p in parts]
+                },
+            )
+        return None
+
+    def _parts(self, video: Video) -> list[Any] | None:
+        """Return the parts that came, or None if the multipart upload is over."""
+        try:
+            with translate_errors(f"list the parts of {video.video_id}"):
+                pages = self._s3.get_paginator("list_parts").paginate(
+                    **self._place(video), UploadId=video.upload.multipart_id
+                )
+                return [part for page in pages for part in page.get("Parts", [])]
+        except HevcqError as error:
+            if code_of(error.__cause__) in GONE:
+                return None
+            raise
+
+    def discard(self, video: Video) -> None:
+        """Abort the multipart upload, and delete every version of the object."""
+        if video.upload.multipart_id:
+            try:
+                with translate_errors(f"abort the upload {video.video_id}"):
+                    self._s3.abort_multipart_upload(
+                        **self._place(video), UploadId=video.upload.multipart_id
+                    )
+            except HevcqError as error:
+                if code_of(error.__cause__) not in GONE:
+                    raise
+        self._delete_versions(video)
+
+    def delete_raw(self, video: Video) -> None:
+        """Delete every version of the object, if the newest is the source's.
+
+        A marker left by a plain delete would keep the bytes, and their price, for ever.
+        """
+        if video.source is None:
+            return
+        head = find_object(self._s3, video.source.bucket, video.source.key, unknown_is_absent=False)
+        if head is not None and object_metadata.version_of(head) != video.source.version:
+            raise SourceChanged("The uploaded file is not the one that was encoded.")
+        self._delete_versions(video)
+
+    def _delete_versions(self, video: Video) -> None:
+        key, bucket = raw_key(video), self._buckets.input
+        with translate_errors(f"delete {key!r}"):
+            pages = self._s3.get_paginator("list_object_versions").paginate(
+                Bucket=bucket, Prefix=key
+            )
+            for page in pages:
+                found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+                for each in found:
+                    if each["Key"] == key:
+                        self._s3.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
+
+    def link(self, key: str, *, name: str, media_type: str, attachment: bool) -> str | None:
+        """Sign a GET whose answer has the given name and type."""
+        wanted = {
+            "Bucket": self._buckets.output,
+            "Key": key,
+            "ResponseContentType": media_type,
+            "ResponseContentDisposition": disposition(name, attachment=attachment),
+        }
+        with translate_errors(f"sign a link to {key!r}"):
+            url = self._s3.generate_presigned_url("get_object", wanted, ExpiresIn=int(self._link_s))
+        if not url:
+            raise Unavailable("S3 signed no link.")
+        return url
+
+    def _place(self, video: Video) -> dict[str, Any]:
+        return {"Bucket": self._buckets.input, "Key": raw_key(video)}
+
+
+def owner_value(video: Video) -> str:
+    """Return the owner as a header's value."""
+    return quote(video.owner, safe="")
+
+
+def part_bytes(size: int) -> int:
+    """Return the size of the parts of an upload: S3 takes 10,000 of them."""
+    return max(PART_BYTES, math.ceil(size / MAX_PARTS / MIB) * MIB)

@@ -1,0 +1,216 @@
+"""The libraries of a household: `[[libraries]]` in the settings, with their rules.
+
+Every key is closed: an unknown one is refused with the nearest right name. Durations, sizes and bit
+rates are text with a unit, and keep the text that the person wrote.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+NAME = re.compile(r"[^\W_][\w .-]{0,62}")
+"""A library's name: it is typed on the command line and is in statistics, never a path."""
+_NUMBER = r"(\d+(?:\.\d+)?) ?"
+_DURATIONS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SIZES = {
+    **{f"{letter}ib": 1024.0**n for n, letter in enumerate("kmgt", 1)},
+    **{f"{letter}b": 1000.0**n for n, letter in enumerate("kmgt", 1)},
+    "b": 1.0,
+}
+_RATES = {"kbps": 1e3, "mbps": 1e6, "kbit/s": 1e3, "mbit/s": 1e6}
+
+
+def _amount(text: str, units: dict[str, float]) -> float | None:
+    found = re.fullmatch(_NUMBER + r"([a-z/]+)", text.strip().lower())
+    return float(found[1]) * units[found[2]] if found and found[2] in units else None
+
+
+def seconds(text: str) -> float:
+    """Return a duration such as `90s`, `30m`, `12h`, `7d` or `2w` in seconds; 0 if empty.
+
+    Raises ValueError.
+    """
+    found = _amount(text, _DURATIONS) if text else 0.0
+    if found is None:
+        raise ValueError("must be a duration such as '90s', '30m', '12h', '7d' or '2w'")
+    return found
+
+
+def size_bytes(text: str) -> float:
+    """Return a size such as `500MiB` or `2GB` in bytes; 0 if empty. Raises ValueError."""
+    found = _amount(text, _SIZES) if text else 0.0
+    if found is None:
+        raise ValueError("must be a size such as '500MiB' or '2GB'")
+    return found
+
+
+def bits_per_second(text: str) -> float:
+    """Return a bit rate such as `2500kbps` or `8Mbps` in bit/s; 0 if empty. Raises ValueError."""
+    found = _amount(text, _RATES) if text else 0.0
+    if found is None:
+        raise ValueError("must be a bit rate such as '2500kbps' or '8Mbps'")
+    return found
+
+
+def saving(text: str) -> tuple[float, float]:
+    """Return a saving such as `500MiB` or `20%` as bytes and as a share (0 to 1); one of them is 0.
+
+    Raises ValueError.
+    """
+    share = re.fullmatch(_NUMBER + "%", text.strip())
+    if share and float(share[1]) < 100:
+        return 0.0, float(share[1]) / 100
+    try:
+        return size_bytes(text), 0.0
+    except ValueError as error:
+        raise ValueError("must be a size or a share, such as '500MiB' or '20%'") from error
+
+
+def _checked(read: Any) -> AfterValidator:
+    def check(text: str) -> str:
+        read(text)
+        return text
+
+    return AfterValidator(check)
+
+
+Duration = Annotated[str, _checked(seconds)]
+Size = Annotated[str, _checked(size_bytes)]
+Rate = Annotated[str, _checked(bits_per_second)]
+Saving = Annotated[str, _checked(saving)]
+Names = tuple[str, ...]
+
+
+class Closed(BaseModel):
+    """A table of a list in the settings: frozen, and a wrong key is refused with the nearest name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, given: Any) -> Any:
+        for key in given if isinstance(given, dict) else ():
+            if key not in cls.model_fields:
+                near = difflib.get_close_matches(str(key), list(cls.model_fields), n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {_known(cls)}"
+                raise ValueError(f"has no key {key!r}; {hint}")
+        return given
+
+
+def _known(model: type[BaseModel]) -> str:
+    return ", ".join(model.model_fields)
+
+
+class Rule(Closed):
+    """One rule of a library: where all its conditions hold, the video is skipped or gets a profile.
+
+    Limits are inclusive. A condition on what a file does not say (a bit rate without a duration)
+    does not hold.
+    """
+
+    codec: Names = Field(default=(), description="video codecs, as `hevcq probe` names them")
+    min_bitrate: Rate = Field(default="", description="bit rate of the whole file, e.g. 8Mbps")
+    max_bitrate: Rate = ""
+    min_width: int = Field(default=0, ge=0, description="pixels, as shown")
+    max_width: int = Field(default=0, ge=0)
+    min_height: int = Field(default=0, ge=0, description="pixels, as shown")
+    max_height: int = Field(default=0, ge=0)
+    min_age: Duration = Field(default="", description="time since the file changed, e.g. 30d")
+    max_age: Duration = ""
+    min_size: Size = Field(default="", description="e.g. 500MiB")
+    max_size: Size = ""
+    path: Names = Field(default=(), description="patterns as in `exclude`")
+    skip: bool = Field(default=False, description="leave such videos alone")
+    profile: str = Field(default="", description="encode such videos by this profile alone")
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if self.skip == bool(self.profile):
+            raise ValueError("must say either `skip = true` or `profile = …`")
+        if not self.model_fields_set - {"skip", "profile"}:
+            raise ValueError("has no condition; set the library's `profiles` instead")
+        return self
+
+
+class Library(Closed):
+    """One media folder, what is made of it, where it goes, and when."""
+
+    name: str = Field(description="how commands and statistics call it")
+    path: Path = Field(description="the folder")
+    profiles: Names = Field(default=(), description="what to make; empty: ingest.profiles")
+    place: Literal["beside", "mirror", "replace"] = Field(
+        default="beside", description="where renditions go"
+    )
+    output: Path | None = Field(default=None, description="the folder of `mirror`")
+    keep_originals: float = Field(default=30, ge=0, description="days; only for `replace`")
+    include: Names = Field(default=(), description="only matching files")
+    exclude: Names = Field(default=(), description="not these files")
+    min_age: Duration = Field(default="", description="leave younger files alone, e.g. 7d")
+    min_saving: Saving = Field(default="", description="skip where less is expected, e.g. 20%")
+    settle: Duration = Field(default="10s", description="unchanged for so long is complete")
+    schedule: Names = Field(default=(), description="when it may run; empty: always")
+    priority: int = Field(default=0, ge=-100, le=100, description="higher first")
+    order: Literal["path", "saving"] = Field(
+        default="path", description="saving: largest expected saving first"
+    )
+    max_hours_per_day: float = Field(default=0, ge=0, description="hours of encoding; 0: any")
+    stop_when_saved_gib: float = Field(default=0, ge=0, description="GiB saved; 0: never")
+    watch: bool = Field(default=True, description="take new files while `hevcq service` runs")
+    rules: tuple[Rule, ...] = Field(default=(), description="the first that fits decides")
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if NAME.fullmatch(name) is None or name != name.strip():
+            raise ValueError("must be letters, digits, spaces, '.', '-' or '_'")
+        return name
+
+    @field_validator("path", "output")
+    @classmethod
+    def _whole_path(cls, path: Path | None) -> Path | None:
+        return None if path is None else Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - links are kept
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.place == "mirror") != (self.output is not None):
+            raise ValueError(
+                "needs `output`, the folder that `place = 'mirror'` fills, with it only"
+            )
+        if self.output is not None and self.path.is_relative_to(self.output):
+            raise ValueError("has an `output` that holds the library itself")
+        if self.place == "replace" and len(self.profiles) > 1:
+            raise ValueError("must name one profile where `place` is 'replace'")
+        if "keep_originals" in self.model_fields_set and self.place != "replace":
+            raise ValueError("has `keep_originals`, which works only with `place = 'replace'`")
+        return self
+
+    @property
+    def chosen(self) -> Names:
+        """Every profile that the library or one of its rules names."""
+        named = (*self.profiles, *(rule.profile for rule in self.rules if rule.profile))
+        return tuple(dict.fromkeys(named))
+
+
+def refuse_conflicts(libraries: Sequence[Library]) -> None:
+    """Raise ValueError if two libraries share a name, or a folder is within another's."""
+    for number, one in enumerate(libraries):
+        for other in libraries[:number]:
+            if one.name.casefold() == other.name.casefold():
+                raise ValueError(f"holds two libraries named {one.name!r}; rename one")
+            if one.path.is_relative_to(other.path) or other.path.is_relative_to(one.path):
+                raise ValueError(
+                    f"holds {other.name!r} ({other.path}) and {one.name!r} ({one.path}), of which one"
+                    " is within the other; keep one, or name separate folders"
+                )
+
+
+def library_of(libraries: Sequence[Library], path: Path) -> Library | None:
+    """Return the library that holds the file at `path`, by its name alone."""
+    return next((each for each in libraries if path.is_relative_to(each.path)), None)

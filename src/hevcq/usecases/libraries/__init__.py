@@ -1,0 +1,1 @@
+"""Libraries of the settings: their rules, order, budget and state."""

@@ -1,0 +1,88 @@
+"""Decide whether a library may begin another encode: hours of today, and space saved so far.
+
+Both are read from the database, so a restart forgets nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from hevcq.domain.job import SETTLED, JobRecord, JobState
+from hevcq.ports.backend import Ledger
+from hevcq.ports.catalog import Catalog, PlacementState
+from hevcq.ports.ledger import JobFilter
+from hevcq.settings.libraries import Library
+from hevcq.util.clock import Clock
+from hevcq.util.text import printable
+
+LOOK_S = 30.0
+"""Seconds for which an answer counts: reading it costs a walk over the library's placements."""
+IN_PLACE = frozenset({PlacementState.PLACED, PlacementState.REPLACED, PlacementState.EXPIRED})
+GIB = 1024**3
+HOUR_S = 3600.0
+
+
+def midnight(now: float) -> float:
+    """Return when the local day of `now` began (both wall seconds)."""
+    here = datetime.fromtimestamp(now).astimezone()
+    return here.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None).timestamp()
+
+
+class Budget:
+    """The budget of one library; call it for why nothing more may begin, or ""."""
+
+    def __init__(self, library: Library, ledger: Ledger, catalog: Catalog, clock: Clock) -> None:
+        self._library, self._ledger = library, ledger
+        self._catalog, self._clock = catalog, clock
+        self._saved: dict[str, int] = {}
+        self._answer, self._until = "", 0.0
+
+    def __call__(self) -> str:
+        """Return one sentence, or ""."""
+        library, now = self._library, self._clock.monotonic()
+        if not library.max_hours_per_day and not library.stop_when_saved_gib:
+            return ""
+        if now >= self._until:
+            self._answer, self._until = self._look(), now + LOOK_S
+        return self._answer
+
+    def _look(self) -> str:
+        library, name = self._library, printable(self._library.name)
+        most = library.max_hours_per_day
+        if most and self.hours_today() >= most:
+            return f"Library {name} has used its {most:g} h of today (max_hours_per_day)."
+        least = library.stop_when_saved_gib
+        if least and self.saved() >= least * GIB:
+            return f"Library {name} has saved its {least:g} GiB (stop_when_saved_gib)."
+        return ""
+
+    def hours_today(self) -> float:
+        """Return the hours that this library's encodes took since midnight, running ones included."""
+        now = self._clock.now()
+        since = midnight(now)
+        under = self._library.path
+        mine = {placement.job_id for placement in self._catalog.placements(under=under)}
+        running = JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT}))
+        ended = JobFilter(states=SETTLED, updated_after=since)
+        jobs = {job.job_id: job for each in (running, ended) for job in self._ledger.jobs(each)}
+        return sum(_spent(job, since, now) for name, job in jobs.items() if name in mine) / HOUR_S
+
+    def saved(self) -> int:
+        """Return the bytes by which all renditions in place are smaller than their sources."""
+        total = 0
+        for each in self._catalog.placements(states=IN_PLACE, under=self._library.path):
+            if each.job_id not in self._saved:
+                job = self._ledger.get(each.job_id)
+                made = job.rendition if job is not None else None
+                smaller = each.fingerprint.size - made.size if made is not None else 0
+                self._saved[each.job_id] = max(0, smaller)
+            total += self._saved[each.job_id]
+        return total
+
+
+def _spent(job: JobRecord, since: float, now: float) -> float:
+    """Return the seconds of a job's encode that are after `since`."""
+    if job.started_at is None:
+        return 0.0
+    ended = job.finished_at if job.state in SETTLED and job.finished_at is not None else now
+    return max(0.0, ended - max(since, job.started_at))

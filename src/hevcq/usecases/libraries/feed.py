@@ -1,0 +1,82 @@
+"""Hand out what libraries have to do: by priority, in each library's order, within its budget.
+
+Only a few jobs are in the queue at a time, so that what is found later in a library of higher priority
+does not wait behind thousands, and a library that closes has nothing more queued.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from hevcq.settings.libraries import Library
+from hevcq.usecases.ingest.decide import TO_PROCESS, Disposition, Item
+from hevcq.usecases.ingest.enqueue import by_file
+
+WhyNot = Callable[[], str]
+"""Return why a library may not begin anything now, as one sentence; "" if it may."""
+
+
+def expected_saving(item: Item) -> float:
+    """Return the bytes that an item is expected to save; 0 where nothing is known."""
+    return 0.0 if item.output is None else item.size - (item.output.low + item.output.high) / 2
+
+
+@dataclass(slots=True)
+class Feed:
+    """What waits in one library. Items queued earlier never wait: their jobs exist."""
+
+    library: Library
+    why_not: WhyNot = lambda: ""
+    _waiting: deque[Sequence[Item]] = field(default_factory=deque)
+    _known: list[Item] = field(default_factory=list)
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Add items of a plan; those that need no work are passed on with the known ones."""
+        mine = list(items)
+        self._known += [each for each in mine if each.disposition is not Disposition.QUEUE]
+        fresh = by_file([each for each in mine if each.disposition is Disposition.QUEUE])
+        groups = [*self._waiting, *fresh]
+        if self.library.order == "saving":
+            groups.sort(key=lambda group: -sum(expected_saving(each) for each in group))
+        self._waiting = deque(groups)
+
+    def known(self) -> list[Item]:
+        """Return, once, the items that need no turn."""
+        found, self._known = self._known, []
+        return found
+
+    @property
+    def waiting(self) -> int:
+        """Number of files that wait for their turn."""
+        return len(self._waiting)
+
+    def take(self) -> Sequence[Item]:
+        """Return the items of the next file."""
+        return self._waiting.popleft()
+
+    def drop(self) -> list[Item]:
+        """Return all that still waits, and forget it."""
+        left = [item for group in self._waiting for item in group]
+        self._waiting.clear()
+        return left
+
+
+def hand_out(feeds: Sequence[Feed], room: int) -> list[tuple[Feed, list[Item]]]:
+    """Return what each feed may queue now: what is known already, and up to `room` new jobs.
+
+    The highest priority goes first, and takes all the room it can use; among equals the feed that
+    stands first.
+    """
+    given = []
+    for feed in sorted(feeds, key=lambda each: -each.library.priority):
+        items = feed.known()
+        room -= sum(1 for item in items if item.disposition in TO_PROCESS)
+        while feed.waiting and room > 0 and not feed.why_not():
+            group = feed.take()
+            items += group
+            room -= len(group)
+        if items:
+            given.append((feed, items))
+    return given

@@ -1,0 +1,144 @@
+"""Decide by a library's rules what becomes of a video that would be encoded. Pure: facts come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import humanize
+
+from hevcq.domain.media.facts import MediaInfo, StreamKind
+from hevcq.library.scanning.scan import Found, Matcher, Rejected, RejectionCause, matcher
+from hevcq.settings.libraries import Library, Rule, bits_per_second, saving, seconds, size_bytes
+from hevcq.usecases.ingest.decide import Disposition, Item, Video
+from hevcq.usecases.ingest.forecast import Rates
+from hevcq.util.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What rules ask of a video. `bit_rate` (bit/s), `width` and `height` are None where unknown.
+
+    `relative` is the path below the library, `age_s` the seconds since the file changed.
+    """
+
+    relative: str
+    size: int
+    age_s: float
+    codec: str = ""
+    bit_rate: float | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+def facts_of(relative: str, size: int, age_s: float, info: MediaInfo) -> Facts:
+    """Return the facts of a probed file; its first video stream is the one that counts."""
+    seconds_long = info.duration_s or 0.0
+    rate = size * 8 / seconds_long if seconds_long > 0 else None
+    stream = next(iter(info.of_kind(StreamKind.VIDEO)), None)
+    facts = Facts(relative, size, age_s, bit_rate=rate)
+    if stream is None:
+        return facts
+    shown = stream.video.display_size if stream.video is not None else (None, None)
+    return replace(facts, codec=stream.codec, width=shown[0], height=shown[1])
+
+
+def first_match(rules: Sequence[Rule], facts: Facts) -> int | None:
+    """Return the position of the first rule whose conditions all hold, or None."""
+    return next((at for at, rule in enumerate(rules) if holds(rule, facts)), None)
+
+
+def holds(rule: Rule, facts: Facts) -> bool:
+    """Return whether all conditions of a rule hold; one on an unknown fact does not."""
+    if rule.codec and facts.codec.lower() not in {name.lower() for name in rule.codec}:
+        return False
+    if rule.path and not _patterns(rule.path)(facts.relative):
+        return False
+    return all(
+        (not least or (value is not None and value >= least))
+        and (not most or (value is not None and value <= most))
+        for value, least, most in (
+            (facts.bit_rate, bits_per_second(rule.min_bitrate), bits_per_second(rule.max_bitrate)),
+            (facts.width, rule.min_width, rule.max_width),
+            (facts.height, rule.min_height, rule.max_height),
+            (facts.age_s, seconds(rule.min_age), seconds(rule.max_age)),
+            (facts.size, size_bytes(rule.min_size), size_bytes(rule.max_size)),
+        )
+    )
+
+
+@lru_cache(maxsize=256)
+def _patterns(patterns: tuple[str, ...]) -> Matcher:
+    return matcher(patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """Decides whether an item of a library's plan is encoded; `usual` are its profiles' names.
+
+    Called with each video and its item for each profile that the library may make. What was queued
+    or done before is kept as it is: rules decide only about new work.
+    """
+
+    library: Library
+    usual: frozenset[str]
+    rates: Rates
+    now: Callable[[], float]
+
+    def __call__(self, video: Video, item: Item) -> Item | None:
+        """Return the item, as skipped where a rule or `min_saving` says so; None: not this profile."""
+        profile = item.profile.name if item.profile is not None else ""
+        if item.disposition not in {Disposition.QUEUE, Disposition.SKIP, Disposition.REFUSE}:
+            return item
+        relative = video.path.relative_to(video.root).as_posix()
+        age_s = max(0.0, self.now() - video.fingerprint.mtime_ns / 1e9)
+        facts = facts_of(relative, video.fingerprint.size, age_s, video.info)
+        at = first_match(self.library.rules, facts)
+        rule = None if at is None else self.library.rules[at]
+        wanted = frozenset({rule.profile}) if rule is not None and rule.profile else self.usual
+        if profile not in wanted:
+            return None
+        if rule is not None and rule.skip:
+            return _skipped(item, f"Left alone by rule {(at or 0) + 1} of {self._name}.")
+        return self._worth(item) if item.disposition is Disposition.QUEUE else item
+
+    @property
+    def _name(self) -> str:
+        return f"library {printable(self.library.name)}"
+
+    def _worth(self, item: Item) -> Item:
+        if not self.library.min_saving or item.plan is None or item.info is None:
+            return item
+        least, share = saving(self.library.min_saving)
+        output = self.rates.size(item.plan, item.info)
+        expected = item.size - (output.low + output.high) / 2
+        if expected >= max(least, share * item.size):
+            return item
+        about = humanize.naturalsize(max(0.0, expected), binary=True)
+        return _skipped(
+            item,
+            f"Expected to save about {about}, less than min_saving = {self.library.min_saving} of"
+            f" {self._name}.",
+        )
+
+
+def _skipped(item: Item, reason: str) -> Item:
+    return replace(item, disposition=Disposition.SKIP, reason=reason, plan=None, target=None)
+
+
+def old_enough(
+    found: Iterable[Found | Rejected], least: str, now: float
+) -> Iterator[Found | Rejected]:
+    """Yield what a scan found, with files changed less than `least` (`min_age`) ago as rejected.
+
+    `now` is wall seconds. A file of the future (a camera's clock) is as young as can be.
+    """
+    least_s = seconds(least)
+    for each in found:
+        young = isinstance(each, Found) and now - each.fingerprint.mtime_ns / 1e9 < least_s
+        if isinstance(each, Found) and young:
+            reason = f"Changed less than {least} ago (min_age); taken later."
+            yield Rejected(each.path, each.root, RejectionCause.GROWING, reason)
+        else:
+            yield each

@@ -1,0 +1,1 @@
+"""Uploaded videos: upload, follow, watch, share, delete."""

@@ -1,0 +1,58 @@
+"""What the use cases of uploaded videos share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hevcq.domain.profile import Profile
+from hevcq.domain.videos.record import Video, is_video_id
+from hevcq.errors import NoSuchVideo
+from hevcq.ports.backend import Backend
+from hevcq.ports.catalog import Catalog
+from hevcq.ports.video_files import VideoFiles
+from hevcq.ports.videos import Quota, VideoRecords
+from hevcq.settings.uploads import GIB, UploadSettings
+from hevcq.util.clock import Clock
+
+
+@dataclass(frozen=True)
+class VideoFarm:
+    """The ports of uploaded videos with their limits.
+
+    `catalog` is of a machine whose clock alone is not believed (a data folder), else None. `chance`
+    returns that many random bytes. `least_free` is in bytes.
+    """
+
+    videos: VideoRecords
+    files: VideoFiles
+    backend: Backend
+    profiles: Mapping[str, Profile]
+    limits: UploadSettings
+    clock: Clock
+    chance: Callable[[int], bytes]
+    catalog: Catalog | None = None
+    least_free: int = 0
+
+    @property
+    def quota(self) -> Quota:
+        """The limits of owners and of the farm."""
+        limits = self.limits
+        return Quota(
+            owner_size=int(limits.owner_gib * GIB) or None,
+            owner_open=limits.owner_open or None,
+            farm_size=int(limits.farm_gib * GIB) or None,
+            farm_open=limits.farm_open or None,
+        )
+
+    def find(self, video_id: str, owner: str | None) -> Video:
+        """Return a video of `owner` (None: anybody's). Raises NoSuchVideo, also for another's."""
+        video = self.videos.get(video_id) if is_video_id(video_id) else None
+        if video is None or owner not in (None, video.owner):
+            raise NoSuchVideo("There is no such video.")
+        return video
+
+    def change(self, video: Video, **facts: object) -> Video:
+        """Update some facts of the record; raises Conflict."""
+        checked = {**video.model_dump(), **facts, "updated_at": self.clock.now()}
+        return self.videos.update(Video.model_validate(checked))

@@ -1,0 +1,204 @@
+"""Follow a video's jobs in the ledger: its state, and one row for each profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id
+from hevcq.domain.planning.encode_plan import skip_in_words
+from hevcq.domain.split_progress import split_progress
+from hevcq.domain.verdict import FailureClass
+from hevcq.domain.videos.record import Rendition, Video, VideoStatus
+from hevcq.domain.videos.rules import remedy_of, standing
+from hevcq.errors import Conflict, HevcqError
+from hevcq.usecases.placement.lived_time import observe
+from hevcq.usecases.videos.context import VideoFarm
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileRow:
+    """What one profile makes of a video, as of now; sizes are bytes.
+
+    `percent` is that of the phase, 0 to 100; `eta_s` seconds; `saved` the share of the uploaded
+    file's size that the rendition saves (negative where it is larger), None while there is none.
+    """
+
+    profile: str
+    job_id: str
+    state: JobState
+    phase: str = ""
+    percent: float = 0.0
+    speed: float | None = None
+    eta_s: float | None = None
+    key: str = ""
+    certificate_key: str = ""
+    size: int = 0
+    saved: float | None = None
+    reason: str = ""
+    failure_class: FailureClass | None = None
+    remedy: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the documented JSON form."""
+        return asdict(self)
+
+
+def refresh(farm: VideoFarm, video: Video) -> Video:
+    """Bring the record up to what the ledger says; return it as it is now.
+
+    Jobs that a profile lacks are queued: the process that took the upload in may have died.
+    """
+    source = video.source
+    if source is None:
+        return video
+    records = _records(farm, video, source)
+    if video.status is VideoStatus.PROCESSING and any(each is None for each in records.values()):
+        farm.backend.task_publisher.publish(source, video.profiles, announced=False)
+        records = _records(farm, video, source)
+    known = {each.profile: each for each in video.renditions}
+    settled = []
+    for profile, record in records.items():
+        if record is None:  # forgotten by the ledger (on AWS after half a year): as last seen
+            if profile in known:
+                settled.append(known[profile])
+        elif record.state in SETTLED:
+            settled.append(_rendition(farm, record, known.get(profile)))
+    try:
+        return _noted(farm, video, settled)
+    except Conflict:
+        return farm.videos.get(video.video_id) or video
+
+
+def _noted(farm: VideoFarm, video: Video, settled: Sequence[Rendition]) -> Video:
+    status, why = standing(video.profiles, settled)
+    facts: dict[str, object] = {"status": status, "reason": "", "remedy": "", "failure_class": None}
+    if why is not None:
+        failed = [each for each in settled if each.state is JobState.DEAD]
+        words = why.reason
+        if failed and len(video.profiles) > 1:
+            words = f"{len(failed)} of {len(video.profiles)} formats failed. {why.profile}: {words}"
+        facts |= {"reason": words, "failure_class": why.failure_class if failed else None}
+        facts["remedy"] = remedy_of(why.failure_class) if failed else ""
+    if video.raw_deleted_at is None:
+        facts |= _retention(farm, video, settled)
+    changed = tuple(settled) != video.renditions or any(
+        getattr(video, name) != value for name, value in facts.items()
+    )
+    if not changed:
+        return video
+    return farm.change(video, renditions=[each.model_dump() for each in settled], **facts)
+
+
+def _retention(
+    farm: VideoFarm, video: Video, settled: Sequence[Rendition]
+) -> dict[str, float | None]:
+    """Return from when, and until when at least, the uploaded file is kept.
+
+    Its time begins when every profile's rendition is published, and anew after any was made again.
+    """
+    made = {each.profile for each in settled if each.state is JobState.DONE}
+    if made != set(video.profiles):
+        return {"done_at": None, "raw_due_at": None}
+    if video.done_at is not None:
+        return {}
+    if farm.catalog is not None:
+        lived = observe(farm.catalog, farm.clock)
+        farm.catalog.record_kept(kept_name(video), lived.total_s)
+    now = farm.clock.now()
+    return {"done_at": now, "raw_due_at": now + farm.limits.raw_retention_s}
+
+
+def kept_name(video: Video) -> str:
+    """Return the name under which the catalog knows since when the uploaded file is kept."""
+    return f"video-{video.video_id}"
+
+
+def rows(farm: VideoFarm, video: Video) -> list[ProfileRow]:
+    """Return a row for each profile, with the live progress of its job."""
+    if video.source is None:
+        return []
+    known = {each.profile: each for each in video.renditions}
+    found = []
+    for profile, record in _records(farm, video, video.source).items():
+        if record is not None:
+            found.append(_row(farm, video, record))
+        elif profile in known:
+            found.append(_settled_row(video, known[profile]))
+    return found
+
+
+def _records(farm: VideoFarm, video: Video, source: Source) -> dict[str, JobRecord | None]:
+    return {name: farm.backend.ledger.get(job_id(source, name)) for name in video.profiles}
+
+
+def _row(farm: VideoFarm, video: Video, record: JobRecord) -> ProfileRow:
+    if record.state in SETTLED:
+        known = {each.profile: each for each in video.renditions}
+        return _settled_row(video, _rendition(farm, record, known.get(record.profile)))
+    progress = record.progress
+    if record.split is not None:
+        parts = farm.backend.subjobs.subjobs(record.job_id)
+        shared = split_progress(record, parts)
+        progress = shared.progress if shared is not None else progress
+    return ProfileRow(
+        profile=record.profile,
+        job_id=record.job_id,
+        state=record.state,
+        phase=progress.phase.value if progress else "",
+        percent=progress.percent if progress else 0.0,
+        speed=progress.speed if progress else None,
+        eta_s=progress.eta_s if progress else None,
+        reason=skip_in_words(record.reason)[1] if record.reason else "",
+        failure_class=record.failure_class,
+    )
+
+
+def _settled_row(video: Video, made: Rendition) -> ProfileRow:
+    dead = made.state is JobState.DEAD
+    return ProfileRow(
+        profile=made.profile,
+        job_id=made.job_id,
+        state=made.state,
+        percent=100.0 if made.state is JobState.DONE else 0.0,
+        key=made.key,
+        certificate_key=made.certificate_key,
+        size=made.size,
+        saved=1 - made.size / video.upload.size if made.size else None,
+        reason=made.reason,
+        failure_class=made.failure_class,
+        remedy=remedy_of(made.failure_class) if dead else "",
+    )
+
+
+def _rendition(farm: VideoFarm, record: JobRecord, known: Rendition | None) -> Rendition:
+    """Return the entry of a settled job; the size of a set is that of all its files."""
+    made = record.rendition
+    if made is None or record.state is not JobState.DONE:
+        return Rendition(
+            profile=record.profile,
+            job_id=record.job_id,
+            state=record.state,
+            reason=skip_in_words(record.reason)[1] if record.reason else "",
+            failure_class=record.failure_class,
+        )
+    if known is not None and known.sha256 == made.sha256 and known.key == made.key:
+        return known
+    return Rendition(
+        profile=record.profile,
+        job_id=record.job_id,
+        state=record.state,
+        key=made.key,
+        certificate_key=made.certificate_key,
+        size=_total_size(farm, made.certificate_key) or made.size,
+        sha256=made.sha256,
+    )
+
+
+def _total_size(farm: VideoFarm, certificate_key: str) -> int:
+    try:
+        with farm.backend.store.open(certificate_key) as stream:
+            return Certificate.read(stream).total_size
+    except HevcqError:
+        return 0

@@ -1,0 +1,261 @@
+"""One folder or library of an ingest: its session, scan and watch, and what it may queue."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+
+from hevcq.domain.events import Listener
+from hevcq.domain.job import JobState
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Profile
+from hevcq.library.lock import in_use
+from hevcq.library.scanning.fs_events import ChangeListener
+from hevcq.library.scanning.probe_files import PROBES_PER_SLOT
+from hevcq.library.scanning.scan import Filter, Found, Rejected, find
+from hevcq.library.scanning.unfinished import open_for_writing
+from hevcq.ports.catalog import UNPLACED
+from hevcq.settings.libraries import Library, seconds
+from hevcq.usecases.ingest.decide import IngestPlan, Item
+from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.disk_space import disk_space_of
+from hevcq.usecases.ingest.forecast import Rates, learned_rates
+from hevcq.usecases.ingest.request import IngestRequest
+from hevcq.usecases.ingest.scan import Scanner, inspect_target
+from hevcq.usecases.ingest.session import Accept, Ingest, IngestSetup, as_it_is
+from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
+from hevcq.usecases.ingest.uploader import UPLOADS
+from hevcq.usecases.ingest.watch_folder import SETTLE_S, Watch
+from hevcq.usecases.libraries.budget import Budget
+from hevcq.usecases.libraries.feed import Feed
+from hevcq.usecases.libraries.rules import Acceptance, old_enough
+from hevcq.usecases.operations.finished_sources import SourceFinisher
+from hevcq.usecases.placement.collect import Collector
+from hevcq.usecases.placement.lock import data_folder_id
+from hevcq.usecases.placement.recover import recover, recovery_folders
+from hevcq.usecases.proofs import Proofs
+from hevcq.wiring.app import App
+from hevcq.worker.delivery.context import keep
+
+NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
+
+
+class FolderIngest:
+    """One request of an ingest, without workers; `stop` ends its scans and uploads.
+
+    Call `recover` and `plan`, then `start`, and `step` until nothing is open; `end` and `finish` last.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        request: IngestRequest,
+        emit: Listener,
+        stop: threading.Event,
+        summary: IngestSummary,
+    ) -> None:
+        """Build the session; raise UsageError, ConfigError, WorkerUnfit (no ffmpeg) or StorageError."""
+        self._app, self.request, self._emit, self._stop = app, request, emit, stop
+        self.profiles = request.chosen_profiles(app.profiles, app.settings.ingest.profiles)
+        where = request.destination(self.profiles)
+        self._output = where.output
+        app.encoder.version()
+        self._ports, self._summary = app.ports, summary
+        self.session = self._build_session(where)
+        self._chosen = self._filter(where)
+        self._scanner = Scanner(
+            app.catalog, app.encoder, self._chosen, threads=PROBES_PER_SLOT * app.capacity.slots
+        )
+        self.feed = self._build_feed(request.library)
+        self._planned: Sequence[Item] = ()
+        self._watch: Watch | None = None
+        self._changes: ChangeListener | None = None
+        self._uploads_end = threading.Event()
+
+    def _build_feed(self, library: Library | None) -> Feed | None:
+        if library is None:
+            return None
+        app = self._app
+        return Feed(library, Budget(library, app.backend.ledger, app.catalog, app.clock))
+
+    def _build_session(self, where: Destination) -> Ingest:
+        app, ports, profiles = self._app, self._ports, self.profiles
+        settings, embedded = app.settings, app.settings.backend == "embedded"
+        fleet_tasks = sum(profile.fleet.max_tasks for profile in profiles)
+        rates = learned_rates(app.backend.ledger, app.catalog, profiles, make_plan)
+        setup = IngestSetup(
+            roots=self.request.roots,
+            profiles=tuple(profiles),
+            where=where,
+            planner=make_plan,
+            rates=rates,
+            cores=app.capacity.cores if embedded else _fleet_cores(profiles),
+            machine=None if embedded else min((p.fleet.cpu for p in profiles), default=1024) / 1024,
+            workers=app.capacity.slots if embedded else fleet_tasks,
+            uploads=1 if embedded else UPLOADS,
+            separate_keys=app.backend.announces_uploads and not _all_subscribed(app, profiles),
+            disk_space=disk_space_of(
+                app.backend.store, settings.scratch, settings.min_free_mib << 20
+            ),
+            accept=self._acceptance(rates),
+            summary=self._summary,
+        )
+        mark_source_finished = (
+            SourceFinisher(app.backend, app.profiles, app.catalog)
+            if settings.aws.tag_done
+            else keep
+        )
+        proofs = Proofs(
+            app.catalog,
+            app.keyring,
+            app.encoder,
+            app.profiles,
+            stop=self._stop,
+            signatures_replace=embedded or not settings.aws.verify_before_replace,
+        )
+        collector = Collector(
+            ports, proofs, discard=embedded, mark_source_finished=mark_source_finished
+        )
+        return Ingest(ports, setup, collector, self._emit, inspect_target, proofs)
+
+    def _acceptance(self, rates: Rates) -> Accept:
+        library = self.request.library
+        if library is None:
+            return as_it_is
+        usual = frozenset(self.request.profiles or self._app.settings.ingest.profiles)
+        return Acceptance(library, usual, rates, self._app.clock.now)
+
+    def _filter(self, where: Destination) -> Filter:
+        settings = self._app.settings
+        outputs = [each.output for each in settings.libraries if each.output is not None]
+        mine = [where.output] if where.output is not None else []
+        return Filter(
+            include=self.request.include,
+            exclude=self.request.exclude,
+            skip=[settings.data_dir, settings.scratch, *mine, *outputs],
+        )
+
+    def hold(self, held: ExitStack) -> None:
+        """Keep hevcq with another data folder out of this library while `held` is open.
+
+        Raises Unavailable if there is one already.
+        """
+        roots = self.request.roots
+        folders = [root if root.is_dir() else root.parent for root in roots]
+        homes = folders if self._output is None else [self._output]
+        data_dir = self._app.settings.data_dir
+        where = f"{os.uname().nodename}:{data_dir}"
+        there = [home for home in homes if home.is_dir() and home != home.parent]
+        held.enter_context(in_use(there, data_folder_id(data_dir), where))
+
+    def recover(self) -> None:
+        """Recover interrupted swaps of earlier runs in the folders."""
+        folders = recovery_folders(self._app.catalog, self.request.roots, self._output)
+        recover(self._ports, folders, self._emit)
+
+    def removed_profiles(self) -> set[str]:
+        """Return the removed profiles of renditions that wait for their place: nothing collects them."""
+        app, gone = self._app, set[str]()
+        for root in self.request.roots:
+            for each in app.catalog.placements(states=UNPLACED, under=root):
+                job = None if each.profile in app.profiles else app.backend.ledger.get(each.job_id)
+                if job is not None and job.state not in NOTHING_TO_PLACE:
+                    gone.add(each.profile)
+        return gone
+
+    def plan(self) -> IngestPlan | Sequence[Item]:
+        """Return what there is to do: a plan of what a scan found, or what was queued before.
+
+        Starts listening to the folders if they are to be watched. Raises Stopped if told to stop.
+        """
+        if self.request.watch:
+            self._start_watching()
+        if self.request.skip_upload:
+            self._planned = self.session.waiting()
+            return self._planned
+        found = self._watch.first() if self._watch is not None else self._look()
+        plan = self._plan_of(found)
+        self._planned = plan.items
+        return plan
+
+    def _look(self) -> Iterator[Found | Rejected]:
+        found = find(list(self.request.roots), self._chosen)
+        library = self.request.library
+        if library is not None and library.min_age:
+            return old_enough(found, library.min_age, self._app.clock.now())
+        return found
+
+    def _start_watching(self) -> None:
+        library = self.request.library
+        roots = list(self.request.roots)
+        settle_s = SETTLE_S if library is None else seconds(library.settle)
+        self._watch = Watch(self._look, self._app.clock, settle_s=settle_s, busy=open_for_writing)
+        self._changes = ChangeListener(roots, self._watch.signal)
+        self._changes.start()
+
+    def _plan_of(self, found: Iterable[Found | Rejected]) -> IngestPlan:
+        return self.session.plan(self._scanner.inspect(iter(found), self._stop), self._stop)
+
+    def start(self) -> None:
+        """Queue what was planned, in the background; a library's items wait for their turn."""
+        self._queue(self._planned)
+        self._planned = ()
+        self.session.start(self._uploads_end)
+
+    def _queue(self, items: Sequence[Item]) -> None:
+        if self.feed is None:
+            self.session.queue(items)
+        else:
+            self.feed.add(items)
+
+    def step(self) -> bool:
+        """Look for new files and at the jobs once; return whether anything is open."""
+        if self.request.no_wait:
+            self.session.uploader.raise_error()
+            return self.session.uploader.busy or self._waiting
+        self._take_new()
+        still_open = self.session.step(self._stop)
+        return still_open or self._watch is not None or self._waiting
+
+    @property
+    def _waiting(self) -> bool:
+        return self.feed is not None and self.feed.waiting > 0
+
+    def _take_new(self) -> None:
+        new = self._watch.step() if self._watch is not None else []
+        if not new:
+            return
+        plan = self._plan_of(new)
+        self._summary.add_planned(plan)
+        self._queue(plan.items)
+
+    def leave_what_may_not_begin(self) -> None:
+        """Count as skipped what the library may not begin now, unless it is watched: then it waits."""
+        if self.feed is None or self._watch is not None or not self.feed.waiting:
+            return
+        reason = self.feed.why_not()
+        for item in self.feed.drop() if reason else ():
+            self._summary.add(result_of(item, IngestOutcome.SKIPPED, f"Not queued. {reason}"))
+
+    def end(self) -> None:
+        """Stop watching and queueing, and wait for the threads."""
+        self._uploads_end.set()
+        if self._changes is not None:
+            self._changes.stop()
+        self.session.uploader.join()
+        left = self.feed.drop() if self.feed is not None and self._watch is None else ()
+        for item in left:
+            words = "Not queued; run the same command to resume."
+            self._summary.add(result_of(item, IngestOutcome.OPEN, words))
+
+
+def _fleet_cores(profiles: Sequence[Profile]) -> float:
+    """Return the cores of the fleet at its full size, for the forecast."""
+    return sum(profile.fleet.max_tasks * profile.fleet.cpu / 1024 for profile in profiles)
+
+
+def _all_subscribed(app: App, profiles: Sequence[Profile]) -> bool:
+    subscribed = {profile.name for profile in app.profiles.values() if profile.subscribe}
+    return {profile.name for profile in profiles} == subscribed

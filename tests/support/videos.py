@@ -1,0 +1,119 @@
+"""A farm of uploaded videos in a data folder: real records, files and queues, a pretended encoder."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from contracts.backends import PROFILES
+from hevcq.backends.embedded.factory import open_embedded
+from hevcq.backends.embedded.videos.files import FolderVideoFiles
+from hevcq.domain.job import JobRecord, job_id
+from hevcq.domain.videos.record import Video
+from hevcq.settings.model import Settings
+from hevcq.settings.uploads import UploadSettings
+from hevcq.usecases.videos.context import VideoFarm
+from hevcq.usecases.videos.follow import refresh
+from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
+from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.handler import Handler, ProfileQueue
+from hevcq.worker.scratch import Scratch
+from support.clips import ManualClock
+from support.fakes.encoder import FakeEncoder, fake_plan
+from support.fakes.farm import NoHeartbeat
+
+CLIP = b"a video's bytes"
+
+
+class VideoBench:
+    """Ann and Bob upload; `work` lets a worker take every message that is visible."""
+
+    def __init__(self, folder: Path, **limits: Any) -> None:
+        self.folder = folder
+        self.clock = ManualClock(1_800_000_000.0, auto=True)
+        self.opened = open_embedded(Settings(data_dir=folder / "data"), PROFILES, self.clock)
+        self.backend = self.opened.backend
+        self.encoder = FakeEncoder()
+        numbers = itertools.count(1)
+        self.farm = VideoFarm(
+            videos=self.opened.videos,
+            files=FolderVideoFiles(folder / "data" / "videos", self.backend.store),
+            backend=self.backend,
+            profiles=PROFILES,
+            limits=UploadSettings(**limits),
+            clock=self.clock,
+            chance=lambda count: next(numbers).to_bytes(count),
+            catalog=self.opened.catalog,
+        )
+
+    def limit(self, **limits: Any) -> None:
+        """Change the settings, as a restart with others does."""
+        self.farm = replace(self.farm, limits=UploadSettings(**limits))
+
+    def request(self, owner: str = "ann", **facts: Any) -> Video:
+        """Begin an upload."""
+        given: dict[str, Any] = {"name": "Holiday.MOV", "size": len(CLIP)}
+        return request_upload(self.farm, UploadRequest(owner=owner, **{**given, **facts}))
+
+    def send(self, video: Video, content: bytes = CLIP) -> None:
+        """Append bytes to an upload."""
+        with self.farm.files.receive(video) as receiver:
+            receiver.append(content)
+            receiver.sync()
+
+    def upload(self, owner: str = "ann", **facts: Any) -> Video:
+        """Upload a whole video, and queue it."""
+        video = self.request(owner, **facts)
+        self.send(video)
+        return complete_upload(self.farm, video)
+
+    def work(self, *profiles: str) -> None:
+        """Let a worker of these profiles (none: all) take what is visible."""
+        context = WorkerContext(
+            backend=self.backend,
+            encoder=self.encoder,
+            plan=fake_plan,
+            scratch=Scratch(self.folder / "scratch", self.clock),
+            clock=self.clock,
+            random=lambda: 0.5,
+            heartbeat=NoHeartbeat,
+        )
+        for name in profiles or PROFILES:
+            queue = self.backend.queues[name]
+            for delivery in queue.receive(10, wait_s=0, stop=threading.Event()):
+                Handler(context, "w:0").process(ProfileQueue(PROFILES[name], queue), delivery)
+
+    def done(self, owner: str = "ann", **facts: Any) -> Video:
+        """Return a video with all its renditions."""
+        video = self.upload(owner, **facts)
+        self.work()
+        return refresh(self.farm, video)
+
+    def now(self, video: Video) -> Video:
+        """Return the record as it is."""
+        found = self.farm.videos.get(video.video_id)
+        assert found is not None
+        return found
+
+    def job(self, video: Video, profile: str) -> JobRecord:
+        """Return the ledger's record."""
+        assert video.source is not None
+        found = self.backend.ledger.get(job_id(video.source, profile))
+        assert found is not None
+        return found
+
+    def raw(self, video: Video) -> Path:
+        """Return where the uploaded file is."""
+        (found,) = [
+            path
+            for path in (self.folder / "data" / "videos").iterdir()
+            if path.name.startswith(video.video_id)
+        ] or [Path("gone")]
+        return found
+
+    def close(self) -> None:
+        """Close the data folder."""
+        self.opened.close()

@@ -1,0 +1,85 @@
+"""A watched folder: what is being written is left alone, and a large one is not scanned all day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hevcq.library.scanning.scan import Filter, Found, Rejected, find
+from hevcq.library.scanning.unfinished import open_for_writing, unfinished_by_name
+from hevcq.usecases.ingest.watch_folder import ScanSchedule, Watch
+from support.clips import ManualClock
+
+
+def look(folder: Path) -> Callable[[], list[Found | Rejected]]:
+    return lambda: list(find([folder], Filter()))
+
+
+def names(found: list[Found] | list[Found | Rejected]) -> list[str]:
+    return [each.path.name for each in found if isinstance(each, Found)]
+
+
+def test_a_file_that_is_open_for_writing_is_not_complete_however_still_it_is(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock(2e9)
+    watch = Watch(look(tmp_path), clock, settle_s=5, busy=open_for_writing)
+    done = tmp_path / "done.mp4"
+    done.write_bytes(b"done")
+    with (tmp_path / "copy.mp4").open("wb") as copy, done.open("rb"):
+        copy.write(b"half")
+        copy.flush()
+        assert names(watch.first()) == ["done.mp4"]
+        for _ in range(4):
+            clock.advance(6)
+            watch.signal.set()
+            assert names(watch.step()) == []
+    clock.advance(6)
+    watch.signal.set()
+
+    assert names(watch.step()) == ["copy.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "beside", "unfinished"),
+    [
+        ("a.mp4.part", (), True),
+        ("a.mkv.crdownload", (), True),
+        ("a.mkv.!qB", (), True),
+        ("a.temp.mp4", (), True),
+        ("a.mp4", ("a.mp4.aria2",), True),
+        ("a.mp4", ("a.mp4.part",), True),
+        ("a.mp4", ("b.mp4.part",), False),
+        ("Dune.Part.Two.mkv", (), False),
+        ("a.part.mkv", (), False),
+        ("part", (), False),
+        ("temp.mp4", (), False),
+    ],
+)
+def test_names_of_unfinished_files_are_known(
+    name: str, beside: tuple[str, ...], *, unfinished: bool
+) -> None:
+    assert unfinished_by_name(name, beside) is unfinished
+
+
+def test_an_unfinished_video_is_told_and_taken_once_it_is_renamed(tmp_path: Path) -> None:
+    part = tmp_path / "a.mp4.part"
+    part.write_bytes(b"half")
+    (tmp_path / "notes.txt.part").write_bytes(b"half")
+
+    (told,) = look(tmp_path)()
+    assert isinstance(told, Rejected)
+    assert told.reason == f"{part} is still being written, by its name; taken once it is renamed."
+
+    part.rename(tmp_path / "a.mp4")
+    assert names(look(tmp_path)()) == ["a.mp4"]
+
+
+def test_scans_of_a_large_library_leave_ten_times_their_own_time_between_them() -> None:
+    looks = ScanSchedule(settle_s=5.0, look_s=30.0)
+    looks.due(0.0, signalled=False, unsettled=0)
+
+    assert not looks.due(99.0, signalled=True, unsettled=3, last_took_s=10.0)
+    assert looks.due(100.0, signalled=True, unsettled=3, last_took_s=10.0)

@@ -1,0 +1,148 @@
+"""What libraries hand out: by priority and order, within the room and the budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.job import RenditionRef, Source, job_id
+from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
+from hevcq.ports.ledger import Granted
+from hevcq.settings.libraries import Library
+from hevcq.usecases.ingest.decide import Disposition, Item
+from hevcq.usecases.ingest.forecast import Range
+from hevcq.usecases.libraries.budget import Budget, midnight
+from hevcq.usecases.libraries.feed import Feed, hand_out
+from support.clips import ManualClock
+from support.fakes.catalog import MemoryCatalog
+from support.fakes.ledger import MemoryLedger
+
+
+def item(name: str, kind: Disposition = Disposition.QUEUE, saves: float = 0.0) -> Item:
+    output = Range(1000 - saves, 1000 - saves)
+    return Item(path=Path("/media", name), size=1000, disposition=kind, output=output)
+
+
+def feed(name: str = "tv", *, why: str = "", **keys: object) -> Feed:
+    library = Library.model_validate({"name": name, "path": f"/media/{name}", **keys})
+    return Feed(library, why_not=lambda: why)
+
+
+def names(given: list[tuple[Feed, list[Item]]]) -> list[str]:
+    return [each.path.name for _, items in given for each in items]
+
+
+def test_the_higher_priority_takes_the_room_first() -> None:
+    low, high = feed("low"), feed("high", priority=1)
+    low.add([item("l1"), item("l2")])
+    high.add([item("h1"), item("h2")])
+
+    assert names(hand_out([low, high], 3)) == ["h1", "h2", "l1"]
+    high.add([item("h3")])
+    assert names(hand_out([low, high], 1)) == ["h3"]
+    assert names(hand_out([low, high], 9)) == ["l2"]
+    assert hand_out([low, high], 9) == []
+
+
+def test_the_largest_expected_saving_goes_first_also_before_what_waits_already() -> None:
+    tv = feed(order="saving")
+    tv.add([item("a", saves=10), item("b", saves=30)])
+    tv.add([item("c", saves=20)])
+
+    assert names(hand_out([tv], 9)) == ["b", "c", "a"]
+
+
+def test_jobs_queued_earlier_need_no_turn_but_take_room() -> None:
+    tv = feed(why="Closed.")
+    tv.add([item("a"), item("b", Disposition.JOIN), item("c", Disposition.DONE)])
+
+    assert names(hand_out([tv], 0)) == ["b", "c"]
+    assert tv.waiting == 1
+    assert names(hand_out([replace(tv, why_not=lambda: "")], 1)) == ["a"]
+
+
+def test_what_may_not_begin_is_kept_until_it_is_dropped() -> None:
+    tv = feed(why="Closed.")
+    tv.add([item("a"), item("b")])
+
+    assert hand_out([tv], 9) == []
+    assert [each.path.name for each in tv.drop()] == ["a", "b"]
+    assert tv.waiting == 0
+
+
+class Household:
+    """A ledger and a catalog with jobs of one library."""
+
+    def __init__(self, **keys: object) -> None:
+        self.clock = ManualClock(datetime(2026, 11, 23, 12).timestamp())  # noqa: DTZ001 - local noon
+        self.ledger, self.catalog = MemoryLedger(self.clock), MemoryCatalog(self.clock)
+        library = Library.model_validate({"name": "tv", "path": "/media/tv", **keys})
+        self.budget = Budget(library, self.ledger, self.catalog, self.clock)
+
+    def encode(self, name: str, hours: float, size: int = 100, folder: str = "tv") -> None:
+        path = Path("/media", folder, name)
+        source = Source(bucket="library", key=f"TODO/all{path}", version="1", size=1000)
+        claim = self.ledger.claim(source, "hevc", owner="me", lease_s=1e6)
+        assert isinstance(claim, Granted)
+        name = job_id(source, "hevc")
+        mark = Fingerprint(1000, 1, 1, 1)
+        self.catalog.record_placements(
+            [
+                Placement(
+                    job_id=name,
+                    root=path.parent,
+                    source=path,
+                    fingerprint=mark,
+                    profile="hevc",
+                    mode=Mode.BESIDE,
+                    target=path.with_suffix(".hevc.mp4"),
+                    keep_days=0,
+                    state=PlacementState.PLACED,
+                )
+            ]
+        )
+        self.clock.advance(hours * 3600)
+        if size:
+            made = RenditionRef(key="k", size=size, sha256="0" * 64, certificate_key="c")
+            self.ledger.complete(name, claim.fence, made, cpu_s=1.0)
+
+
+def test_without_a_budget_nothing_is_read() -> None:
+    home = Household()
+    home.encode("a.mp4", 9)
+
+    assert home.budget() == ""
+
+
+def test_the_hours_of_a_day_are_those_of_the_library_and_of_today() -> None:
+    home = Household(max_hours_per_day=4)
+    home.encode("a.mp4", 3)
+    home.encode("other.mp4", 3, folder="films")
+    assert home.budget() == ""
+    home.encode("b.mp4", 1)
+
+    assert home.budget() == "Library tv has used its 4 h of today (max_hours_per_day)."
+    home.clock.advance(24 * 3600)
+    assert home.budget() == ""
+
+
+def test_a_job_that_runs_counts_as_far_as_it_got_since_midnight() -> None:
+    home = Household(max_hours_per_day=4)
+    home.encode("a.mp4", 13.5, size=0)  # from noon to half past one
+
+    assert home.budget.hours_today() == pytest.approx(1.5)
+    assert midnight(home.clock.now()) == home.clock.now() - 1.5 * 3600
+
+
+def test_a_library_stops_once_it_has_saved_enough() -> None:
+    home = Household(stop_when_saved_gib=1600 / 2**30)
+    home.encode("a.mp4", 0.1)
+    assert (home.budget.saved(), home.budget()) == (900, "")
+    home.encode("b.mp4", 0.1, size=0)  # still running
+    home.encode("c.mp4", 0.1)
+
+    assert home.budget.saved() == 1800
+    assert "has saved its 1.49012e-06 GiB (stop_when_saved_gib)." in home.budget()

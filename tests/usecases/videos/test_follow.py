@@ -1,0 +1,138 @@
+"""A video's state follows its jobs; sharing, retrying, cancelling, deleting."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.job import JobState
+from hevcq.domain.verdict import FailureClass
+from hevcq.domain.videos.record import VideoStatus, Visibility
+from hevcq.errors import SourceDamaged, UsageError
+from hevcq.usecases.videos import manage
+from hevcq.usecases.videos.follow import refresh, rows
+from hevcq.usecases.videos.upkeep import look_after
+from support.videos import CLIP, VideoBench
+
+DAMAGED = SourceDamaged("Two packets are missing.")
+
+
+def test_a_video_is_done_when_every_profile_is(bench: VideoBench) -> None:
+    video = bench.upload()
+    bench.work("hevc")
+    look_after(bench.farm)
+    half = bench.now(video)
+    assert half.status is VideoStatus.PROCESSING
+    assert {row.profile: row.state for row in rows(bench.farm, half)} == {
+        "hevc": JobState.DONE,
+        "720p": JobState.QUEUED,
+    }
+
+    bench.work("720p")
+    look_after(bench.farm)
+    done = bench.now(video)
+    assert done.status is VideoStatus.DONE
+    for row in rows(bench.farm, done):
+        stored = bench.backend.store.stat(row.key)
+        assert stored is not None
+        assert row.size == stored.size
+        assert row.saved == pytest.approx(1 - stored.size / len(CLIP))
+        assert bench.backend.store.stat(row.certificate_key) is not None
+    assert refresh(bench.farm, done) == done
+    made = sum(each.size for each in done.renditions)
+    assert bench.farm.videos.usage("ann").size == len(CLIP) + made
+
+
+def test_a_failure_is_told_with_its_class_and_what_to_do(bench: VideoBench) -> None:
+    video = bench.upload()
+    bench.encoder.errors["probe"] = [DAMAGED]
+    bench.work()
+    failed = refresh(bench.farm, video)
+    assert failed.status is VideoStatus.FAILED
+    assert failed.reason == "1 of 2 formats failed. hevc: Two packets are missing."
+    assert failed.failure_class is FailureClass.DAMAGED
+    assert failed.remedy == "Upload an intact copy of the video."
+
+    again = manage.retry(bench.farm, failed, "ann")
+    assert again.status is VideoStatus.PROCESSING
+    assert again.reason == ""
+    bench.work()
+    done = refresh(bench.farm, again)
+    assert done.status is VideoStatus.DONE
+    assert done.done_at is not None
+    with pytest.raises(UsageError, match="No format"):
+        manage.retry(bench.farm, done, "ann")
+    assert bench.now(video).status is VideoStatus.DONE
+
+
+def test_jobs_that_were_never_queued_are_queued(bench: VideoBench) -> None:
+    """A process that dies between accepting and queueing on AWS leaves such a record."""
+    video = bench.upload(profiles=("hevc",))
+    wider = bench.farm.change(video, profiles=("hevc", "720p"))
+    look_after(bench.farm)
+    assert bench.job(wider, "720p").state is JobState.QUEUED
+
+
+def test_a_job_that_was_queued_again_elsewhere_is_seen(bench: VideoBench) -> None:
+    done = bench.done()
+    job = bench.job(done, "hevc")
+    bench.backend.task_publisher.requeue(job, who="op", why="test")
+    again = refresh(bench.farm, done)
+    assert again.status is VideoStatus.PROCESSING
+    assert again.raw_due_at is None
+
+
+def test_a_cancelled_format_fails_the_video(bench: VideoBench) -> None:
+    video = bench.upload()
+    stopped = manage.stop(bench.farm, video, "ann", ["hevc"])
+    assert stopped.status is VideoStatus.PROCESSING
+    stopped = manage.stop(bench.farm, stopped, "ann")
+    assert stopped.status is VideoStatus.FAILED
+    assert stopped.failure_class is FailureClass.CANCELLED
+
+
+def test_a_public_address_ends_when_the_video_becomes_private(bench: VideoBench) -> None:
+    video = bench.done(title="Über den Wolken!")
+    shown = manage.publish(bench.farm, video)
+    assert shown.slug is not None
+    assert shown.slug.startswith("uber-den-wolken-")
+    assert len(shown.slug) == len("uber-den-wolken-") + 16
+    assert manage.publish(bench.farm, shown) == shown
+    assert bench.farm.videos.by_slug(shown.slug) == shown
+
+    hidden = manage.unpublish(bench.farm, shown)
+    assert hidden.visibility is Visibility.PRIVATE
+    assert bench.farm.videos.by_slug(shown.slug) is None
+    assert manage.publish(bench.farm, hidden).slug != shown.slug
+
+
+def test_a_title_is_one_line_and_never_empty(bench: VideoBench) -> None:
+    video = bench.request()
+    named = manage.rename(bench.farm, video, title="A\r\nSet-Cookie: x\t" + "y" * 300)
+    assert named.title.startswith("A Set-Cookie: x y")
+    assert len(named.title) == 200
+    with pytest.raises(UsageError):
+        manage.rename(bench.farm, named, title=" \n")
+    assert manage.rename(bench.farm, named, description="b").title == named.title
+
+
+def test_deleting_a_video_leaves_nothing_of_it_and_all_of_the_others(bench: VideoBench) -> None:
+    other, video = bench.done(), bench.done()
+    raw = bench.raw(video)
+    assert raw.exists()
+    manage.delete(bench.farm, manage.publish(bench.farm, video), "ann")
+
+    assert bench.farm.videos.get(video.video_id) is None
+    assert not raw.exists()
+    left = [stored.key for stored in bench.backend.store.list("")]
+    assert left
+    assert all(other.video_id in key for key in left)
+    assert bench.raw(other).exists()
+    assert bench.farm.videos.usage("ann").videos == 1
+
+
+def test_deleting_a_video_cancels_its_jobs(bench: VideoBench) -> None:
+    video = bench.upload()
+    manage.delete(bench.farm, video, "ann")
+    assert bench.job(video, "hevc").failure_class is FailureClass.CANCELLED
+    bench.work()
+    assert list(bench.backend.store.list("")) == []

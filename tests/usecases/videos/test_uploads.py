@@ -1,0 +1,199 @@
+"""Uploads: checked before anything is queued, repeated without harm, ended in time."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.job import JobState
+from hevcq.domain.videos.record import VideoStatus, is_video_id
+from hevcq.errors import (
+    BadUpload,
+    Conflict,
+    DiskFull,
+    HevcqError,
+    NoSuchVideo,
+    QuotaExceeded,
+    UnknownProfile,
+)
+from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.videos.upkeep import look_after
+from hevcq.usecases.videos.uploads import complete_upload, prolong
+from support.videos import CLIP, VideoBench
+
+HOUR_S = 3600.0
+
+
+def jobs(bench: VideoBench) -> list[str]:
+    return [job.profile for job in bench.backend.ledger.jobs(JobFilter())]
+
+
+def test_an_upload_becomes_a_job_for_each_subscribed_profile(bench: VideoBench) -> None:
+    video = bench.request(title=" My\x00 holiday\n", description="One\r\nTwo\x07")
+    assert is_video_id(video.video_id)
+    assert (video.title, video.description) == ("My holiday", "One\nTwo")
+    assert video.status is VideoStatus.UPLOADING
+    assert jobs(bench) == []
+
+    bench.send(video, CLIP[:5])
+    with pytest.raises(BadUpload, match="5 of 15 bytes came"):
+        complete_upload(bench.farm, video)
+    assert jobs(bench) == []
+
+    bench.send(video, CLIP[5:])
+    video = complete_upload(bench.farm, video)
+    assert video.status is VideoStatus.PROCESSING
+    assert video.source is not None
+    assert video.source.key == f"UPLOAD/{video.video_id}.mov"
+    assert sorted(jobs(bench)) == ["720p", "hevc"]
+    assert complete_upload(bench.farm, video) == video
+
+
+def test_only_the_chosen_profiles_are_queued(bench: VideoBench) -> None:
+    bench.upload(profiles=("hevc",))
+    assert jobs(bench) == ["hevc"]
+    with pytest.raises(UnknownProfile, match="Available: 720p, hevc"):
+        bench.request(profiles=("av2",))
+
+
+def test_a_kill_after_the_jobs_were_queued_is_mended(bench: VideoBench) -> None:
+    video = bench.request()
+    bench.send(video)
+
+    def killed(_video: object) -> None:
+        raise HevcqError("killed")
+
+    records = bench.farm.videos
+    update, records.update = records.update, killed  # type: ignore[assignment,method-assign]
+    with pytest.raises(HevcqError, match="killed"):
+        complete_upload(bench.farm, video)
+    records.update = update  # type: ignore[method-assign]
+    assert bench.now(video).status is VideoStatus.UPLOADING
+
+    complete_upload(bench.farm, bench.now(video))
+    assert sorted(jobs(bench)) == ["720p", "hevc"]
+    assert bench.now(video).status is VideoStatus.PROCESSING
+
+
+def test_more_bytes_than_declared_end_the_upload(bench: VideoBench) -> None:
+    video = bench.request(size=5)
+    bench.send(video)
+    with pytest.raises(BadUpload, match="15 bytes came where 5 were declared"):
+        complete_upload(bench.farm, video)
+    after = bench.now(video)
+    assert after.status is VideoStatus.FAILED
+    assert after.remedy
+    assert not bench.raw(video).exists()
+    assert jobs(bench) == []
+    with pytest.raises(BadUpload):
+        complete_upload(bench.farm, after)
+    assert bench.farm.videos.usage("ann").size == 0
+
+
+@pytest.mark.parametrize("size", [0, -1, 2**30 + 1])
+def test_a_size_outside_the_limits_is_refused(bench: VideoBench, size: int) -> None:
+    bench.limit(max_gib=1)
+    with pytest.raises(BadUpload):
+        bench.request(size=size)
+    assert bench.farm.videos.usage().videos == 0
+
+
+def test_quotas_of_the_settings_hold(bench: VideoBench) -> None:
+    bench.limit(owner_open=1, farm_open=2)
+    bench.request()
+    with pytest.raises(QuotaExceeded, match="1 unfinished"):
+        bench.request()
+    bench.request("bob")
+    with pytest.raises(QuotaExceeded, match="Too many"):
+        bench.request("cem")
+
+
+def test_a_video_that_would_fill_the_disk_is_refused(bench: VideoBench) -> None:
+    bench.limit(max_gib=40_000)
+    with pytest.raises(DiskFull):
+        bench.request(size=2**45)
+
+
+def test_a_request_sent_again_finds_the_same_upload(bench: VideoBench) -> None:
+    first = bench.request(request_key="k1")
+    assert bench.request(request_key="k1") == first
+    assert bench.request("bob", request_key="k1").video_id != first.video_id
+    with pytest.raises(BadUpload, match="another request"):
+        bench.request(request_key="k1", size=3)
+    assert bench.farm.videos.usage("ann").videos == 1
+
+
+def test_another_ones_video_is_not_there(bench: VideoBench) -> None:
+    video = bench.request()
+    assert bench.farm.find(video.video_id, "ann") == video
+    assert bench.farm.find(video.video_id, None) == video
+    for video_id, owner in ((video.video_id, "bob"), ("0" * 26, "ann"), ("../../etc", None)):
+        with pytest.raises(NoSuchVideo, match="There is no such video"):
+            bench.farm.find(video_id, owner)
+
+
+@pytest.mark.parametrize(
+    ("name", "key_end"),
+    [
+        ("../../etc/passwd", ""),
+        ("a.mp4/../../x", ""),
+        ("x.\n\r\0mp4", ""),
+        ("ä 'q\" .MP4", ".mp4"),
+        (".mov", ""),
+        ("a." + "x" * 60, ""),
+        ("C:\\videos\\a.mkv", ".mkv"),
+    ],
+)
+def test_a_file_name_never_becomes_a_path(bench: VideoBench, name: str, key_end: str) -> None:
+    video = bench.upload(name=name)
+    assert video.source is not None
+    assert video.source.key == f"UPLOAD/{video.video_id}{key_end}"
+    assert bench.raw(video).parent == bench.folder / "data" / "videos"
+    assert video.upload.name.isprintable()
+    assert video.title.isprintable()
+
+
+def test_one_client_at_a_time_sends(bench: VideoBench) -> None:
+    video = bench.request()
+    with bench.farm.files.receive(video), pytest.raises(Conflict):
+        bench.send(video)
+    with bench.farm.files.receive(video), pytest.raises(Conflict):
+        bench.farm.files.discard(video)
+
+
+def test_an_unfinished_upload_expires_and_gives_its_room_back(bench: VideoBench) -> None:
+    bench.limit(expire_hours=2)
+    video = bench.request()
+    bench.send(video, CLIP[:5])
+    bench.clock.advance(2 * HOUR_S - 1)
+    look_after(bench.farm)
+    assert bench.now(video).status is VideoStatus.UPLOADING
+
+    bench.clock.advance(1)
+    assert look_after(bench.farm) == 1
+    after = bench.now(video)
+    assert after.status is VideoStatus.FAILED
+    assert after.reason == "The upload was not finished in time."
+    assert not bench.raw(video).exists()
+    assert bench.farm.videos.usage("ann").size == 0
+    assert look_after(bench.farm) == 0
+
+
+def test_an_upload_that_goes_on_is_prolonged(bench: VideoBench) -> None:
+    bench.limit(expire_hours=2)
+    video = bench.request()
+    assert prolong(bench.farm, video) == video
+    bench.clock.advance(1.5 * HOUR_S)
+    prolonged = prolong(bench.farm, video)
+    assert prolonged.upload.expires_at == bench.clock.now() + 2 * HOUR_S
+    bench.clock.advance(HOUR_S)
+    look_after(bench.farm)
+    assert bench.now(video).status is VideoStatus.UPLOADING
+
+
+def test_one_whose_bytes_all_came_before_a_kill_is_completed_instead(bench: VideoBench) -> None:
+    video = bench.request()
+    bench.send(video)
+    bench.clock.advance(49 * HOUR_S)
+    look_after(bench.farm)
+    assert bench.now(video).status is VideoStatus.PROCESSING
+    assert bench.job(bench.now(video), "hevc").state is JobState.QUEUED
