@@ -23,6 +23,8 @@ SUBCOMMANDS = [
     ("profiles", "show"),
     ("profiles", "validate"),
     ("config", "show"),
+    ("web", "add-user"),
+    ("web", "token"),
 ]
 
 

@@ -108,8 +108,8 @@ def test_the_chart_has_a_bar_for_each_day_and_says_it_in_words(clock, farm):
 
 def test_the_time_left_is_a_range_that_grows_with_what_follows():
     assert time_left("encode", 50, None) == ""
-    assert time_left("encode", 50, 600) == "11 min to 18 min"
-    assert time_left("verify", 50, 600) == "8 min to 13 min"
+    assert time_left("encode", 50, 600) == "11 to 18 min"
+    assert time_left("verify", 50, 600) == "8 to 13 min"
 
 
 def test_what_changes_is_the_same_text_for_the_page_and_for_its_stream(operator, farm):

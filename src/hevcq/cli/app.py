@@ -38,6 +38,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "worker": Command("hevcq.cli.queue.worker:worker", "Encode queued jobs until stopped."),
     "serve": Command("hevcq.cli.web.serve:serve", "Serve the web page until stopped."),
+    "web": Command(
+        "hevcq.cli.web.accounts:app", "Manage the web page's users and programs' tokens."
+    ),
     "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and dead letters."),
     "dead-letters": Command(
         "hevcq.cli.queue.dead_letters:app", "List, show and delete failed jobs' messages."

@@ -18,13 +18,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hevcq.errors import HevcqError, UsageError
 from hevcq.settings.model import Settings
 from hevcq.settings.web import WebSettings
+from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.gate import Gate, SignInFirst
 from hevcq.web.identity.limiter import Limiter
 from hevcq.web.identity.modes import Mode, Nobody, OneToken, ProxyHeader
-from hevcq.web.identity.person import Person, maybe_person
+from hevcq.web.identity.oidc import Oidc
+from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import Cookies
+from hevcq.web.identity.tokens import ProgramTokens
+from hevcq.web.identity.users import NameAndPassword, Users
 from hevcq.web.live import Hub
 from hevcq.web.pages import board
 from hevcq.web.pages.sign_in import SignIn
@@ -47,7 +51,8 @@ def create_app(app: App) -> Starlette:
     folder = SecretsFolder(app.settings.data_dir)
     secure = settings.url.startswith("https://")
     cookies = Cookies(folder.session_key(settings.session_key.get_secret_value()), secure=secure)
-    gate = Gate(make_mode(settings, folder), cookies, app.clock, _no_program)
+    mode, tokens = make_mode(settings, folder, app.clock), ProgramTokens(folder, app.clock)
+    gate = Gate(mode, cookies, app.clock, tokens.person)
     hub = Hub(LOOK_S if app.settings.backend == "embedded" else LOOK_AWS_S)
     made = Starlette(
         routes=_routes(),
@@ -66,14 +71,18 @@ def create_app(app: App) -> Starlette:
     return made
 
 
-def make_mode(settings: WebSettings, folder: SecretsFolder) -> Mode:
+def make_mode(settings: WebSettings, folder: SecretsFolder, clock: Clock) -> Mode:
     """Return the configured way to sign in. Raises ConfigError."""
     match settings.auth:
         case "none":
             return Nobody()
         case "proxy":
             return ProxyHeader(settings)
-        case _:
+        case "users":
+            return NameAndPassword(Users(folder))
+        case "oidc":
+            return Oidc(settings, clock)
+        case "token":
             return OneToken(folder)
 
 
@@ -134,10 +143,6 @@ async def _healthy(_request: Request) -> Response:
 
 async def _no_icon(_request: Request) -> Response:
     return Response(status_code=204)
-
-
-def _no_program(_token: str) -> Person | None:
-    return None
 
 
 def _hosts(settings: WebSettings) -> list[str]:

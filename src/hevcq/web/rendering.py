@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from hevcq import __version__
+from hevcq.domain.keys import EVERY_PROFILE, INBOX
 from hevcq.util.text import printable
 from hevcq.web.identity.person import Person, maybe_person
 
@@ -47,7 +48,14 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        size=size, ago=ago, when=when, iso=iso, duration=duration, printable=printable, icon=icon
+        size=size,
+        ago=ago,
+        when=when,
+        iso=iso,
+        duration=duration,
+        printable=printable,
+        icon=icon,
+        place=place,
     )
     made.globals.update(asset=asset, version=__version__, pages_of=pages_of)
     return made
@@ -121,13 +129,19 @@ def duration(seconds: float | None) -> str:
     return f"{round(hours / 24)} days"
 
 
+def place(key: str) -> str:
+    """Return a source's key as people know it: a library file's is its path."""
+    inbox = f"{INBOX}/{EVERY_PROFILE}/"
+    return printable(f"/{key.removeprefix(inbox)}" if key.startswith(inbox) else key)
+
+
 def icon(state: str) -> str:
     """Return the sign of a state."""
     return STATE_ICONS.get(state, "•")
 
 
 def time_left(phase: str, percent: float, eta_s: float | None) -> str:
-    """Return the range of time until a job ends: `12 min to 20 min`; empty if it is unknown.
+    """Return the range of time until a job ends: `12 to 20 min`; empty if it is unknown.
 
     The encoder knows the rest of its phase; the checks after an encode take part of its time again.
     """
@@ -136,4 +150,7 @@ def time_left(phase: str, percent: float, eta_s: float | None) -> str:
     whole = eta_s / max(0.05, 1 - percent / 100)
     after = whole * AFTER_ENCODE if phase == "encode" else 0.0
     least, most = duration(eta_s * FASTER + after / 2), duration(eta_s * SLOWER + after)
-    return f"about {most}" if least == most else f"{least} to {most}"
+    if least == most:
+        return f"about {most}"
+    number, _, unit = least.partition(" ")
+    return f"{number if most.endswith(f' {unit}') and ' ' not in unit else least} to {most}"

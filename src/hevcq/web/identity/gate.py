@@ -34,7 +34,8 @@ class Gate:
         """Return who is asking, or None. A bearer token is judged alone. Blocking."""
         kind, _, token = connection.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            return self._program(token.strip())
+            person = self._program(token.strip())
+            return person if person is not None and self.mode.knows(person.owner) else None
         direct = self.mode.direct(connection)
         if direct is not None:
             return direct

@@ -38,6 +38,10 @@ class Mode:
         """Return the person whom the request itself names, without a session."""
         return None
 
+    def knows(self, _owner: str) -> bool:
+        """Return whether the owner of a program's token may still use the page."""
+        return True
+
     def signed_out_at(self) -> str:
         """Return where to go after signing out."""
         return "/sign-in"
@@ -120,3 +124,14 @@ class Peers:
         while self.trusts(peer) and forwarded and forwarded[-1].strip():
             peer = forwarded.pop().strip()
         return peer[:MAX_NAME]
+
+
+def network_of(address: str) -> str:
+    """Return what one guesser has: an IPv4 address, or the 64-bit network of an IPv6 one."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
+        return str(ipaddress.ip_network((found, 64), strict=False))
+    return address

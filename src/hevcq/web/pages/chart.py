@@ -8,8 +8,8 @@ from hevcq.usecases.operations.savings import Savings
 from hevcq.web.rendering import render, size
 
 WIDTH, HEIGHT = 600, 120
-FOOT = 18
-"""Units below the bars, for the dates."""
+FOOT = 2
+"""Units below the bars, for their line."""
 GAP = 4
 LEAST_BAR = 1.5
 """Units of a bar for the smallest saving, so that it is seen."""

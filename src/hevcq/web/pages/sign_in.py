@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import anyio
 from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -15,12 +17,14 @@ from starlette.routing import BaseRoute, Route
 from hevcq.util.log import get_logger
 from hevcq.util.text import printable
 from hevcq.web.identity.gate import local_path
-from hevcq.web.identity.modes import Peers
+from hevcq.web.identity.modes import Peers, network_of
+from hevcq.web.identity.oidc import BACK, FLOW_S, PATH, Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import maybe_person
 from hevcq.web.identity.session import SESSION, Session
 from hevcq.web.rendering import page
 from hevcq.web.services import Services, read_form, services_of
 
+FLOW = "oidc"
 AT_ONCE = 2
 """Passwords checked at once: each takes argon2's 64 MiB."""
 WRONG = {
@@ -40,6 +44,8 @@ class SignIn:
         return (
             Route("/sign-in", self.show),
             Route("/sign-in", self.submit, methods=["POST"]),
+            Route(PATH, self.go),
+            Route(BACK, self.come_back),
             Route("/sign-out", self.leave, methods=["POST"]),
         )
 
@@ -48,7 +54,12 @@ class SignIn:
         after = local_path(request.query_params.get("next", "/"))
         if maybe_person(request) is not None:
             return RedirectResponse(after, 303)
-        return _form(request, after)
+        left = request.query_params.get("left") == "yes"
+        mode = services_of(request).gate.mode
+        elsewhere = ""
+        if left and isinstance(mode, Oidc):
+            elsewhere = await run_in_threadpool(mode.provider_sign_out, _here(request))
+        return _form(request, after, elsewhere=elsewhere)
 
     async def submit(self, request: Request) -> Response:
         """Check the form; slow down whoever guesses."""
@@ -70,6 +81,37 @@ class SignIn:
         services.limiter.forget(*names)
         return signed_in(services, session, after)
 
+    async def go(self, request: Request) -> Response:
+        """Start a sign-in at the provider."""
+        services = services_of(request)
+        mode, now = services.gate.mode, services.clock.now()
+        if not isinstance(mode, Oidc):
+            raise HTTPException(404)
+        flow = Flow.start(local_path(request.query_params.get("next", "/")))
+        response = RedirectResponse(await run_in_threadpool(mode.begin, flow, _here(request)), 303)
+        services.gate.cookies.write(response, FLOW, asdict(flow), until=now + FLOW_S, now=now)
+        return response
+
+    async def come_back(self, request: Request) -> Response:
+        """End a sign-in at the provider."""
+        services = services_of(request)
+        mode = services.gate.mode
+        if not isinstance(mode, Oidc):
+            raise HTTPException(404)
+        kept = services.gate.cookies.read(request, FLOW, services.clock.now())
+        try:
+            if kept is None:
+                raise SignInRefused("it was not started in this browser, or took too long")
+            kept.pop("until")
+            answer = dict(request.query_params)
+            session = await run_in_threadpool(mode.finish, Flow(**kept), answer, _here(request))
+        except SignInRefused as error:
+            get_logger().warning("sign_in_failed", reason=printable(error))
+            return _form(request, "/", "That sign-in did not work. Try again.", status=403)
+        response = signed_in(services, session, local_path(str(kept["after"])))
+        services.gate.cookies.clear(response, FLOW)
+        return response
+
     async def leave(self, request: Request) -> Response:
         """Sign out."""
         services = services_of(request)
@@ -88,13 +130,24 @@ def signed_in(services: Services, session: Session, after: str) -> Response:
 
 def _names(services: Services, request: Request, form: Mapping[str, str]) -> list[str]:
     """Return what failures are counted by: the address, and the name that is tried."""
-    address = Peers(tuple(services.settings.trusted_proxies)).client_of(request)
+    address = network_of(Peers(tuple(services.settings.trusted_proxies)).client_of(request))
     name = form.get("name", "").strip()
     return [f"address {address}", *([f"name {name[:255]}"] if name else [])]
 
 
+def _here(request: Request) -> str:
+    """Return the address of this page as people open it; its host was checked."""
+    return services_of(request).settings.url or f"http://{request.headers['host']}"
+
+
 def _form(
-    request: Request, after: str, wrong: str = "", *, status: int = 200, retry_s: int = 0
+    request: Request,
+    after: str,
+    wrong: str = "",
+    *,
+    status: int = 200,
+    retry_s: int = 0,
+    elsewhere: str = "",
 ) -> Response:
     mode = services_of(request).gate.mode
     headers = {"Retry-After": str(retry_s)} if retry_s else None
@@ -107,4 +160,5 @@ def _form(
         start=mode.start,
         after=after,
         wrong=wrong,
+        elsewhere=elsewhere,
     )

@@ -1,0 +1,254 @@
+"""Sign in at an OpenID provider: code flow with PKCE, state and nonce (OpenID Connect Core 1.0).
+
+The person is known by issuer and subject, never by an e-mail address, which may change hands.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import httpx2
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from hevcq.errors import ConfigError, Unavailable
+from hevcq.settings.web import WebSettings
+from hevcq.util.clock import Clock
+from hevcq.web.identity.folder import digest
+from hevcq.web.identity.modes import Mode
+from hevcq.web.identity.person import Person, Role
+from hevcq.web.identity.session import Session
+from hevcq.web.shield import is_loopback
+
+ALGORITHMS = ("RS256", "PS256", "ES256", "RS512", "PS512", "ES384", "EdDSA")
+"""Signatures with a public key only: with HS256 the client's secret would be a signing key."""
+TIMEOUT_S = 10.0
+KEEP_S = 3600.0
+"""Seconds that the provider's description and keys are kept; unknown keys are asked for earlier."""
+LEEWAY_S = 60
+FLOW_S = 600.0
+"""Seconds that a person may take at the provider."""
+PATH = "/sign-in/oidc"
+BACK = "/sign-in/oidc/back"
+
+
+class SignInRefused(Exception):
+    """The provider's answer is not one to this sign-in; the message is for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The secrets of one sign-in under way, kept in a signed cookie; `after` is where it leads."""
+
+    state: str
+    nonce: str
+    verifier: str
+    after: str
+
+    @classmethod
+    def start(cls, after: str) -> Flow:
+        """Make the secrets of a new sign-in."""
+        state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        return cls(state, nonce, verifier, after)
+
+
+class Oidc(Mode):
+    """An OpenID provider, e.g. Keycloak, Authentik or a Cognito user pool."""
+
+    start = PATH
+
+    def __init__(self, settings: WebSettings, clock: Clock) -> None:
+        oidc = settings.oidc
+        if not oidc.issuer or not oidc.client_id:
+            raise ConfigError('web.auth = "oidc" needs web.oidc.issuer and web.oidc.client_id.')
+        self._safe(oidc.issuer)
+        self._settings, self._oidc, self._clock = settings, oidc, clock
+        self._mark = digest(f"{oidc.issuer} {oidc.client_id}")[:12]
+        self._lock = threading.Lock()
+        self._found: dict[str, Any] = {}
+        self._keys: KeySet | None = None
+        self._found_at = self._keys_at = float("-inf")
+
+    def still(self, session: Session) -> Person | None:
+        """Return the person, unless another provider signed them in."""
+        return session.person() if session.mark == self._mark else None
+
+    def begin(self, flow: Flow, here: str) -> str:
+        """Return the address at the provider that a sign-in starts at. Raises Unavailable."""
+        hashed = hashlib.sha256(flow.verifier.encode()).digest()
+        query = {
+            "response_type": "code",
+            "client_id": self._oidc.client_id,
+            "redirect_uri": here + BACK,
+            "scope": "openid profile email",
+            "state": flow.state,
+            "nonce": flow.nonce,
+            "code_challenge": base64.urlsafe_b64encode(hashed).rstrip(b"=").decode(),
+            "code_challenge_method": "S256",
+        }
+        return f"{self._endpoint('authorization_endpoint')}?{urlencode(query)}"
+
+    def finish(self, flow: Flow, answer: Mapping[str, str], here: str) -> Session:
+        """Return the session for the provider's answer. Raises SignInRefused, Unavailable."""
+        if not hmac.compare_digest(flow.state.encode(), answer.get("state", "").encode()):
+            raise SignInRefused("the state is another's")
+        if answer.get("iss", self._oidc.issuer) != self._oidc.issuer:
+            raise SignInRefused("another provider answers")  # RFC 9207, mix-up attacks
+        code = answer.get("code", "")
+        if not code:
+            raise SignInRefused(f"the provider says {answer.get('error', 'nothing')!r}")
+        return self._session(self._claims(self._exchange(code, flow.verifier, here), flow.nonce))
+
+    def signed_out_at(self) -> str:
+        """Return the page that offers to sign out at the provider too."""
+        return "/sign-in?left=yes"
+
+    def provider_sign_out(self, here: str) -> str:
+        """Return where the provider signs people out, or "" if it says no such place."""
+        if self._oidc.logout_url:  # Cognito names none in its discovery, and has its own parameters
+            query = {"client_id": self._oidc.client_id, "logout_uri": f"{here}/sign-in"}
+            return f"{self._oidc.logout_url}?{urlencode(query)}"
+        there = str(self._discovered().get("end_session_endpoint", ""))
+        query = {"client_id": self._oidc.client_id, "post_logout_redirect_uri": f"{here}/sign-in"}
+        return f"{there}?{urlencode(query)}" if there else ""
+
+    def _exchange(self, code: str, verifier: str, here: str) -> str:
+        """Return the ID token for a code."""
+        secret = self._oidc.client_secret.get_secret_value()
+        form = {"grant_type": "authorization_code", "code": code, "code_verifier": verifier}
+        form["redirect_uri"] = here + BACK
+        if not secret:
+            form["client_id"] = self._oidc.client_id
+        auth = (
+            httpx2.BasicAuth(self._oidc.client_id, secret) if secret else httpx2.USE_CLIENT_DEFAULT
+        )
+        try:
+            with self._client() as client:
+                got = client.post(self._endpoint("token_endpoint"), data=form, auth=auth)
+        except httpx2.HTTPError as error:
+            raise Unavailable(f"The sign-in provider does not answer: {error}.") from error
+        if got.status_code >= 500:
+            raise Unavailable(f"The sign-in provider answers {got.status_code}.")
+        token = _json(got).get("id_token")
+        if got.status_code != 200 or not isinstance(token, str):
+            raise SignInRefused(f"no ID token for the code ({got.status_code})")
+        return token
+
+    def _claims(self, token: str, nonce: str) -> Mapping[str, Any]:
+        """Return the claims of an ID token after every check."""
+        try:
+            claims = self._decoded(token)
+            registry = jwt.JWTClaimsRegistry(
+                now=lambda: int(self._clock.now()),
+                leeway=LEEWAY_S,
+                iss={"essential": True, "value": self._oidc.issuer},
+                sub={"essential": True},
+                exp={"essential": True},
+                iat={"essential": True},
+                nonce={"essential": True, "value": nonce},
+            )
+            registry.validate(claims)
+        except (JoseError, ValueError) as error:
+            raise SignInRefused(f"the ID token is refused: {error}") from error
+        self._check_audience(claims)
+        return claims
+
+    def _check_audience(self, claims: Mapping[str, Any]) -> None:
+        audience = claims.get("aud")
+        several = audience if isinstance(audience, list) else [audience]
+        if self._oidc.client_id not in several:
+            raise SignInRefused("the ID token is for another client")
+        if len(several) > 1 and claims.get("azp") != self._oidc.client_id:
+            raise SignInRefused("the ID token was issued to another client")
+        if claims.get("token_use", "id") != "id":  # Cognito signs access tokens by the same keys
+            raise SignInRefused("the token is no ID token")
+        if not isinstance(claims["sub"], str) or not 0 < len(claims["sub"]) <= 255:
+            raise SignInRefused("the ID token has no usable subject")
+
+    def _decoded(self, token: str) -> dict[str, Any]:
+        try:
+            return jwt.decode(token, self._key_set(renew=False), list(ALGORITHMS)).claims
+        except (JoseError, ValueError):
+            # Signed by a key that is newer than those at hand: providers change theirs.
+            return jwt.decode(token, self._key_set(renew=True), list(ALGORITHMS)).claims
+
+    def _session(self, claims: Mapping[str, Any]) -> Session:
+        subject = str(claims["sub"])
+        named = ("preferred_username", "cognito:username", "name", "email")
+        name = next((str(claims[each]) for each in named if claims.get(each)), subject)
+        groups = claims.get(self._oidc.groups_claim, ())
+        wanted = self._oidc.operator_group
+        member = bool(wanted) and isinstance(groups, list) and wanted in groups
+        mail = claims.get("email") if claims.get("email_verified") is True else None
+        operator = member or subject in self._settings.operators or mail in self._settings.operators
+        owner = f"{self._oidc.issuer}#{subject}"
+        return Session(owner, name[:255], Role.OPERATOR if operator else Role.USER, self._mark)
+
+    def _endpoint(self, name: str) -> str:
+        there = self._discovered().get(name)
+        if not isinstance(there, str):
+            raise Unavailable(f"The sign-in provider names no {name}.")
+        return self._safe(there)
+
+    def _discovered(self) -> dict[str, Any]:
+        with self._lock:
+            if self._clock.monotonic() - self._found_at > KEEP_S:
+                issuer = self._oidc.issuer
+                found = self._get(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+                if found.get("issuer") != issuer:
+                    raise ConfigError(
+                        f"The provider calls itself {found.get('issuer')!r}, but web.oidc.issuer is"
+                        f" {issuer!r}."
+                    )
+                self._found, self._found_at = found, self._clock.monotonic()
+            return self._found
+
+    def _key_set(self, *, renew: bool) -> KeySet:
+        there = self._endpoint("jwks_uri")
+        with self._lock:
+            age = self._clock.monotonic() - self._keys_at
+            if self._keys is None or age > (TIMEOUT_S if renew else KEEP_S):
+                self._keys = KeySet.import_key_set(self._get(there))  # type: ignore[arg-type]
+                self._keys_at = self._clock.monotonic()
+            return self._keys
+
+    def _get(self, address: str) -> dict[str, Any]:
+        try:
+            with self._client() as client:
+                got = client.get(address)
+        except httpx2.HTTPError as error:
+            raise Unavailable(f"The sign-in provider does not answer: {error}.") from error
+        if got.status_code != 200:
+            raise Unavailable(f"The sign-in provider answers {got.status_code} for {address}.")
+        return _json(got)
+
+    @staticmethod
+    def _client() -> httpx2.Client:
+        return httpx2.Client(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
+
+    @staticmethod
+    def _safe(address: str) -> str:
+        """Return the address if nobody on the way can change what it answers. Raises ConfigError."""
+        parts = urlsplit(address)
+        if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+            raise ConfigError(f"The sign-in provider must be reached by https, not {address}.")
+        return address
+
+
+def _json(got: httpx2.Response) -> dict[str, Any]:
+    try:
+        found = got.json()
+    except ValueError as error:
+        raise Unavailable("The sign-in provider's answer is not JSON.") from error
+    if not isinstance(found, dict):
+        raise Unavailable("The sign-in provider's answer is not what the standard says.")
+    return found

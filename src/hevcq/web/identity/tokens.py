@@ -1,0 +1,111 @@
+"""Tokens for programs: with an owner, scopes and an end, stored as digests, revocable."""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from hevcq.errors import UsageError
+from hevcq.util.clock import Clock
+from hevcq.web.identity.folder import TOKEN_BYTES, SecretsFolder, digest
+from hevcq.web.identity.person import Person, Role, Scope
+
+FILE = "tokens.json"
+PREFIX = "hevcq"
+ID_BYTES = 6
+TEXT = re.compile(rf"{PREFIX}_([0-9a-f]{{{2 * ID_BYTES}}})_([A-Za-z0-9_-]{{20,64}})")
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramToken:
+    """A token as the file knows it: `expires` is wall seconds, `sha256` that of its secret."""
+
+    token_id: str
+    name: str
+    owner: str
+    scopes: tuple[str, ...]
+    created: float
+    expires: float
+    sha256: str
+
+    @property
+    def person(self) -> Person:
+        """Who a program with this token is."""
+        role = Role.OPERATOR if Scope.OPERATE in self.scopes else Role.USER
+        return Person(self.owner, self.name, role, frozenset(self.scopes))
+
+
+class ProgramTokens:
+    """The tokens of one folder."""
+
+    def __init__(self, folder: SecretsFolder, clock: Clock) -> None:
+        self._folder, self._clock = folder, clock
+        self._stamp: tuple[int, int] | None = None
+        self._known: Mapping[str, ProgramToken] = {}
+
+    def all(self) -> Mapping[str, ProgramToken]:
+        """Return the tokens by id, ended ones included. Raises StorageError."""
+        stamp = self._folder.stamp(FILE)
+        if stamp != self._stamp or stamp is None:
+            self._known = {key: _parsed(key, row) for key, row in self._rows().items()}
+            self._stamp = stamp
+        return self._known
+
+    def create(self, name: str, owner: str, scopes: Collection[Scope], days: float) -> str:
+        """Make a token and return it: it is shown this once. Raises UsageError, StorageError."""
+        if not name.strip() or not name.isprintable() or not scopes:
+            raise UsageError("A token needs a name and at least one scope.")
+        token_id, secret = secrets.token_hex(ID_BYTES), secrets.token_urlsafe(TOKEN_BYTES)
+        now = self._clock.now()
+        row = {
+            "name": name.strip(),
+            "owner": owner,
+            "scopes": sorted(scopes),
+            "created": now,
+            "expires": now + days * DAY_S,
+            "sha256": digest(secret),
+        }
+        with self._folder.locked():
+            self._folder.write(FILE, {"tokens": {**self._rows(), token_id: row}})
+        return f"{PREFIX}_{token_id}_{secret}"
+
+    def revoke(self, token_id: str) -> ProgramToken:
+        """Delete a token, which refuses it at once. Raises UsageError, StorageError."""
+        with self._folder.locked():
+            rows = dict(self._rows())
+            found = [key for key in rows if token_id and key.startswith(token_id)]
+            if len(found) != 1:
+                what = "No token" if not found else "Several tokens begin with"
+                raise UsageError(f"{what} {token_id!r}.", remedy="See `hevcq web token list`.")
+            gone = _parsed(found[0], rows.pop(found[0]))
+            self._folder.write(FILE, {"tokens": rows})
+        return gone
+
+    def person(self, text: str) -> Person | None:
+        """Return who has this token, or None if it is wrong, revoked or has ended."""
+        match = TEXT.fullmatch(text)
+        known = self.all().get(match[1]) if match else None
+        if match is None or known is None or known.expires <= self._clock.now():
+            return None
+        return known.person if hmac.compare_digest(known.sha256, digest(match[2])) else None
+
+    def _rows(self) -> dict[str, dict[str, object]]:
+        rows = self._folder.read(FILE).get("tokens", {})
+        return rows if isinstance(rows, dict) else {}
+
+
+def _parsed(token_id: str, row: Mapping[str, object]) -> ProgramToken:
+    scopes = row["scopes"]
+    return ProgramToken(
+        token_id=token_id,
+        name=str(row["name"]),
+        owner=str(row["owner"]),
+        scopes=tuple(str(each) for each in scopes) if isinstance(scopes, list) else (),
+        created=float(str(row["created"])),
+        expires=float(str(row["expires"])),
+        sha256=str(row["sha256"]),
+    )

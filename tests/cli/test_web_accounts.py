@@ -1,0 +1,66 @@
+"""`hevcq web`: users, the sign-in token and programs' tokens from the command line."""
+
+from __future__ import annotations
+
+import io
+
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.util.clock import SystemClock
+from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.person import Role
+from hevcq.web.identity.tokens import ProgramTokens
+from hevcq.web.identity.users import Users
+
+
+def test_a_user_is_added_changed_listed_and_removed(hevcq, data_dir, monkeypatch):
+    for operator in ((), ("--operator",)):
+        monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
+        ran = hevcq("web", "add-user", "anna", *operator)
+        assert (ran.code, ran.out) == (0, "")
+    assert ran.err == "User anna changed.\n"
+    assert hevcq("web", "users", "--json").lines == [
+        {"type": "user", "name": "anna", "role": "operator"}
+    ]
+    user = Users(SecretsFolder(data_dir)).check("anna", "correct horse battery")
+    assert user is not None
+    assert user.role is Role.OPERATOR
+
+    assert hevcq("web", "remove-user", "anna").code == 0
+    assert "No users" in hevcq("web", "users").err
+    assert hevcq("web", "remove-user", "anna").code == ExitCode.USAGE
+
+
+def test_a_password_that_is_missing_or_short_is_one_sentence(hevcq, data_dir, monkeypatch):
+    for typed, words in (("", "No password"), ("short\n", "10 to 1024 characters")):
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+        ran = hevcq("web", "add-user", "anna")
+        assert ran.code == ExitCode.USAGE
+        assert words in ran.err
+    assert not (data_dir / "web" / "users.json").exists()
+
+
+def test_a_new_sign_in_token_is_printed_and_is_the_one_that_counts(hevcq, data_dir):
+    first, second = (hevcq("web", "new-token").out.strip() for _ in range(2))
+
+    folder = SecretsFolder(data_dir)
+    assert folder.is_sign_in_token(second)
+    assert not folder.is_sign_in_token(first)
+
+
+def test_a_programs_token_is_made_listed_and_revoked(hevcq, data_dir):
+    token = hevcq(
+        *("web", "token", "create", "backup", "--scope", "read", "--scope", "upload"),
+        *("--owner", "anna", "--days", "2"),
+    ).out.strip()
+    tokens = ProgramTokens(SecretsFolder(data_dir), SystemClock())
+    person = tokens.person(token)
+    assert person is not None
+    assert (person.owner, person.scopes) == ("anna", frozenset({"read", "upload"}))
+
+    (listed,) = hevcq("web", "token", "list", "--json").lines
+    assert token.split("_")[2] not in str(listed)
+    assert "2 days" in hevcq("web", "token", "list").out
+    assert hevcq("web", "token", "revoke", listed["id"][:5]).code == 0
+    assert tokens.person(token) is None
+    assert hevcq("web", "token", "revoke", listed["id"]).code == ExitCode.USAGE
+    assert hevcq("web", "token", "create", "x", "--scope", "all").code == ExitCode.USAGE

@@ -1,0 +1,393 @@
+"""Every way to sign in, over the page; the OpenID provider is a real server on this machine."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pytest
+from argon2 import PasswordHasher
+from joserfc import jwt
+from joserfc.jwk import KeySet, RSAKey
+from starlette.testclient import TestClient
+
+from hevcq.errors import ConfigError, StorageError, UsageError
+from hevcq.settings.web import OidcSettings, WebSettings
+from hevcq.util.clock import SystemClock
+from hevcq.web.app import make_mode
+from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.modes import Peers
+from hevcq.web.identity.oidc import Flow, Oidc, SignInRefused
+from hevcq.web.identity.person import Role, Scope
+from hevcq.web.identity.tokens import ProgramTokens
+from hevcq.web.identity.users import Users
+
+PASSWORD = "correct horse battery"
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+"""A hash holds its own cost, so checking one of these is cheap too."""
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:get_jwt_config:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:authlib.jose"),
+]
+
+
+@pytest.fixture
+def folder(opened) -> SecretsFolder:
+    return SecretsFolder(opened.settings.data_dir)
+
+
+def test_a_user_signs_in_and_sees_the_board_only_as_operator(visit, folder):
+    users = Users(folder, CHEAP)
+    users.put("anna", PASSWORD, Role.OPERATOR)
+    users.put("ben", PASSWORD, Role.USER)
+    anna, ben = visit(auth="users"), visit(auth="users")
+
+    assert anna.post("/sign-in", data={"name": "anna", "password": "wrong"}).status_code == 403
+    assert anna.post("/sign-in", data={"name": "anna", "password": PASSWORD}).status_code == 303
+    assert ben.post("/sign-in", data={"name": "ben", "password": PASSWORD}).status_code == 303
+
+    assert anna.get("/board").status_code == 200
+    for path in ("/board", "/board/events", "/board/doctor"):
+        assert ben.get(path).status_code == 404
+    for path in ("/board/redrive", "/board/cancel"):
+        assert ben.post(path, data={"all": "yes", "job": "0" * 32}).status_code == 404
+    users.put("anna", PASSWORD + "2", Role.OPERATOR)
+    assert anna.get("/board").status_code == 303, "a new password ends the sessions"
+    users.remove("ben")
+    assert ben.get("/sign-in").status_code == 200, "and so does removal"
+
+
+def test_passwords_are_stored_as_argon2_hashes_that_only_the_owner_may_read(folder):
+    Users(folder).put("anna", PASSWORD, Role.USER)
+    file = folder.path / "users.json"
+
+    assert "$argon2id$" in file.read_text()
+    assert PASSWORD not in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [("", PASSWORD), ("a b", PASSWORD), ("../x", PASSWORD), ("anna", "short"), ("a", "x" * 2000)],
+)
+def test_a_name_or_password_that_will_not_do_is_refused(folder, name: str, password: str):
+    with pytest.raises(UsageError):
+        Users(folder, CHEAP).put(name, password, Role.USER)
+
+
+def test_a_damaged_file_lets_nobody_in(folder, visit):
+    Users(folder, CHEAP).put("anna", PASSWORD, Role.USER)
+    (folder.path / "users.json").write_text("{")
+
+    with pytest.raises(StorageError, match=r"users\.json"):
+        Users(folder, CHEAP).all()
+    got = visit(auth="users").post("/sign-in", data={"name": "anna", "password": PASSWORD})
+    assert got.status_code == 503
+    assert "users.json" not in got.text or "set-cookie" not in got.headers
+
+
+def test_users_added_at_the_same_time_are_all_kept(folder):
+    def add(number: int) -> None:
+        Users(folder, CHEAP).put(f"user{number}", PASSWORD, Role.USER)
+
+    threads = [threading.Thread(target=add, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(Users(folder, CHEAP).all()) == 8
+
+
+def test_guessing_a_name_from_many_addresses_is_slowed_down(visit, folder):
+    Users(folder, CHEAP).put("anna", PASSWORD, Role.USER)
+    client = visit(auth="users", peer="10.0.0.1", trusted_proxies=("10.0.0.1",))
+
+    def guess(address: str) -> int:
+        form = {"name": "anna", "password": "x" * 2000}  # too long to be hashed: cheap
+        return client.post("/sign-in", data=form, headers={"X-Forwarded-For": address}).status_code
+
+    codes = [guess(f"192.0.2.{n}") for n in range(12)]
+    assert codes[0] == 403
+    assert codes[-1] == 429
+    one_network = [guess(f"2001:db8::{n:x}") for n in range(2)]
+    assert one_network == [429, 429]
+
+
+def test_a_proxy_names_the_person_and_nobody_else_may(visit):
+    settings = {
+        "auth": "proxy",
+        "trusted_proxies": ("10.0.0.0/8",),
+        "operators": ("anna",),
+    }
+    behind = visit(peer="10.1.2.3", **settings)
+    outside = visit(peer="192.0.2.1", **settings)
+    anna, ben = {"Remote-User": "anna"}, {"Remote-User": "ben"}
+
+    assert behind.get("/board", headers=anna).status_code == 200
+    assert behind.get("/board", headers=ben).status_code == 404
+    assert behind.get("/board").status_code == 303
+    assert outside.get("/board", headers=anna).status_code == 303
+    twice = [("Remote-User", "ben"), ("Remote-User", "anna")]
+    assert behind.get("/board", headers=twice).status_code == 303, "a header that was let through"
+    assert "reverse proxy" in behind.get("/sign-in").text
+    assert behind.post("/sign-in", data={"token": "x"}).status_code == 404
+
+
+def test_a_proxy_mode_needs_to_know_its_proxies(opened):
+    with pytest.raises(ConfigError, match="trusted_proxies"):
+        make_mode(WebSettings(auth="proxy"), SecretsFolder(opened.settings.data_dir), opened.clock)
+
+
+def test_an_address_in_ipv6_clothing_is_the_same_peer():
+    assert Peers(("10.0.0.0/8",)).trusts("::ffff:10.1.1.1")
+    assert not Peers(("10.0.0.0/8",)).trusts("::1")
+    assert not Peers(("10.0.0.0/8",)).trusts("testclient")
+
+
+def test_a_programs_token_does_what_its_scopes_say_until_it_ends(visit, folder, clock):
+    tokens = ProgramTokens(folder, clock)
+    reader = tokens.create("backup", "anna", {Scope.READ}, days=1)
+    runner = tokens.create("cron", "anna", {Scope.READ, Scope.OPERATE}, days=30)
+    client = visit()
+    client.headers.pop("sec-fetch-site")
+
+    def get(token: str, kind: str = "Bearer") -> int:
+        return client.get("/board", headers={"Authorization": f"{kind} {token}"}).status_code
+
+    assert (get(reader), get(runner), get(runner, "bearer")) == (404, 200, 200)
+    assert get(runner[:-1]) == get(f"{runner}x") == get("x") == get("") == 303
+    assert get(runner, "Basic") == 303
+    bearer = {"Authorization": f"Bearer {runner}"}
+    done = client.post("/board/cancel", data={"job": "0" * 32}, headers=bearer)
+    assert done.status_code == 303, "a program says no Origin"
+    assert runner.split("_", 2)[2] not in (folder.path / "tokens.json").read_text()
+    tokens.revoke(runner.split("_")[1])
+    assert get(runner) == 303
+    person = tokens.person(reader)
+    assert person is not None
+    assert (person.owner, person.may("read"), person.may("upload")) == ("anna", True, False)
+    clock.advance(86_401)
+    assert tokens.person(reader) is None
+
+
+def test_a_wrong_token_is_not_helped_by_a_session(operator):
+    wrong = {"Authorization": "Bearer hevcq_000000000000_xxxxxxxxxxxxxxxxxxxxxxxx"}
+
+    assert operator.get("/board", headers=wrong).status_code == 303
+
+
+def test_a_token_ends_with_its_user(visit, folder, clock):
+    Users(folder, CHEAP).put("anna", PASSWORD, Role.OPERATOR)
+    token = ProgramTokens(folder, clock).create("x", "anna", {Scope.OPERATE}, days=1)
+    client = visit(auth="users")
+    bearer = {"Authorization": f"Bearer {token}"}
+
+    assert client.get("/board", headers=bearer).status_code == 200
+    Users(folder, CHEAP).remove("anna")
+    assert client.get("/board", headers=bearer).status_code == 303
+
+
+def test_a_token_is_revoked_by_a_prefix_that_means_one(folder, clock):
+    tokens = ProgramTokens(folder, clock)
+    tokens.create("a", "local", {Scope.READ}, days=1)
+    for wrong in ("", "zz"):
+        with pytest.raises(UsageError):
+            tokens.revoke(wrong)
+    with pytest.raises(UsageError):
+        tokens.create("  ", "local", {Scope.READ}, days=1)
+
+
+def test_a_short_session_key_is_refused_without_showing_it(folder):
+    with pytest.raises(ConfigError) as caught:
+        folder.session_key("guessable")
+    assert "guessable" not in str(caught.value)
+    assert folder.session_key("k" * 32) == folder.session_key("k" * 32)
+    assert folder.session_key() == folder.session_key()
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[str]:
+    """A real OpenID provider with two people."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import oidc_provider_mock
+
+        people = [
+            oidc_provider_mock.User(sub="sub-anna", claims={"name": "Anna", "groups": ["farm"]}),
+            oidc_provider_mock.User(sub="sub-ben", claims={"name": "Ben"}),
+        ]
+        with oidc_provider_mock.run_server_in_thread(user_claims=people) as server:
+            yield f"http://127.0.0.1:{server.server_port}"
+
+
+def settings_for(issuer: str, **more: str) -> dict[str, object]:
+    oidc = OidcSettings(issuer=issuer, client_id="page", operator_group="farm", **more)
+    return {"auth": "oidc", "oidc": oidc, "operators": ("anna@example.org",)}
+
+
+def at_the_provider(address: str, who: str) -> str:
+    """Agree at the provider's own page, as a person does; return where it sends the browser."""
+    with httpx2.Client() as client:
+        page = client.get(address)
+        assert page.status_code == 200, page.text
+        answer = client.post(address, data={"sub": who})
+    parts = urlsplit(answer.headers["location"])
+    return f"{parts.path}?{parts.query}"
+
+
+def signed_in(client: TestClient, who: str) -> int:
+    start = client.get("/sign-in/oidc?next=/board")
+    assert start.status_code == 303
+    query = parse_qs(urlsplit(start.headers["location"]).query)
+    assert query["code_challenge_method"] == ["S256"]
+    back = client.get(at_the_provider(start.headers["location"], who))
+    assert back.headers.get("location") == "/board", back.text
+    return client.get("/board").status_code
+
+
+@pytest.fixture
+def present(clock) -> None:
+    """Move the clock to now: a real provider signs by the time it is."""
+    clock.advance(SystemClock().now() - clock.now())
+
+
+@pytest.mark.usefixtures("present")
+def test_a_person_signs_in_at_an_openid_provider(visit, provider):
+    settings = settings_for(provider, client_secret="s3cret")
+
+    assert signed_in(visit(**settings), "sub-anna") == 200
+    ben = visit(**settings)
+    assert signed_in(ben, "sub-ben") == 404, "no operator"
+    left = ben.post("/sign-out")
+    assert left.headers["location"] == "/sign-in?left=yes"
+    assert "signed out here" in ben.get("/sign-in?left=yes").text
+
+
+@pytest.mark.usefixtures("present")
+def test_an_answer_to_another_sign_in_is_refused(visit, provider):
+    settings = settings_for(provider, client_secret="s3cret")
+    mine, theirs = visit(**settings), visit(**settings)
+    start = theirs.get("/sign-in/oidc")
+    back = at_the_provider(start.headers["location"], "sub-anna")
+
+    assert mine.get(back).status_code == 403, "a code that was slipped to me"
+    mine.get("/sign-in/oidc")
+    assert mine.get(back).status_code == 403
+    assert mine.get("/sign-in/oidc/back?error=access_denied").status_code == 403
+    assert theirs.get(back).status_code == 303
+    assert theirs.get(back).status_code == 403, "nor twice"
+
+
+KEY = RSAKey.generate_key(2048, parameters={"kid": "k1"})
+OTHER = RSAKey.generate_key(2048, parameters={"kid": "k1"})
+ISSUER = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_pool"
+
+
+class Offline(Oidc):
+    """The mode with a provider that is only its keys."""
+
+    def _get(self, address: str) -> dict[str, object]:
+        if address.endswith("openid-configuration"):
+            return {"issuer": ISSUER, "jwks_uri": "https://keys", "token_endpoint": "https://token"}
+        return KeySet([KEY]).as_dict(private=False)  # type: ignore[return-value]
+
+
+def id_token(clock, key: RSAKey = KEY, alg: str = "RS256", **claims: object) -> str:
+    now = int(clock.now())
+    said = {"iss": ISSUER, "sub": "u-1", "aud": "page", "nonce": "n", "iat": now, "exp": now + 300}
+    said |= {"token_use": "id", "cognito:username": "anna", "cognito:groups": ["farm"]}
+    held = {name: value for name, value in (said | claims).items() if value is not None}
+    return jwt.encode({"alg": alg, "kid": "k1"}, held, key, algorithms=[alg])
+
+
+@pytest.fixture
+def cognito(clock) -> Offline:
+    settings = settings_for(
+        ISSUER, groups_claim="cognito:groups", logout_url="https://pool.example/logout"
+    )
+    return Offline(WebSettings(**settings), clock)
+
+
+def test_cognitos_id_token_is_taken(cognito, clock):
+    session = cognito._session(cognito._claims(id_token(clock), "n"))
+
+    assert (session.owner, session.name) == (f"{ISSUER}#u-1", "anna")
+    assert session.role is Role.OPERATOR
+    assert cognito.still(session) is not None
+    assert cognito.still(replace(session, mark="another provider's")) is None
+    out = cognito.provider_sign_out("https://videos.example.org")
+    assert out.startswith("https://pool.example/logout?client_id=page&logout_uri=https%3A%2F%2F")
+
+
+def test_only_a_verified_address_makes_an_operator(cognito, clock):
+    claims = {"cognito:groups": None, "email": "anna@example.org"}
+    unsure = cognito._claims(id_token(clock, **claims, email_verified=False), "n")
+    sure = cognito._claims(id_token(clock, **claims, email_verified=True), "n")
+
+    assert cognito._session(unsure).role is Role.USER
+    assert cognito._session(sure).role is Role.OPERATOR
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"nonce": "another"},
+        {"nonce": None},
+        {"iss": "https://evil.example"},
+        {"aud": "another"},
+        {"aud": ["page", "another"], "azp": "another"},
+        {"aud": None, "client_id": "page", "token_use": "access"},
+        {"token_use": "access"},
+        {"exp": 1},
+        {"exp": None},
+        {"sub": None},
+        {"sub": ""},
+        {"iat": None},
+    ],
+    ids=str,
+)
+def test_an_id_token_that_is_not_for_this_sign_in_is_refused(cognito, clock, claims):
+    with pytest.raises(SignInRefused):
+        cognito._claims(id_token(clock, **claims), "n")
+
+
+def test_a_signature_of_another_key_or_kind_is_refused(cognito, clock):
+    good = id_token(clock)
+    header, body, signature = good.split(".")
+    unsigned = "eyJhbGciOiJub25lIn0"
+    for forged in (
+        id_token(clock, OTHER),
+        f"{unsigned}.{body}.",
+        f"{header}.{body}.{signature[:-4]}AAAA",
+        "x",
+    ):
+        with pytest.raises(SignInRefused):
+            cognito._claims(forged, "n")
+
+
+def test_an_answer_of_another_provider_or_state_is_refused(cognito):
+    flow = Flow.start("/")
+
+    assert re.fullmatch(r"[\w-]{43}", flow.state)
+    for answer in (
+        {"state": "x", "code": "c"},
+        {"state": flow.state, "code": "c", "iss": "https://evil.example"},
+        {"state": flow.state},
+        {},
+    ):
+        with pytest.raises(SignInRefused):
+            cognito.finish(flow, answer, "http://127.0.0.1")
+
+
+def test_a_provider_is_reached_by_https_only(clock):
+    for issuer in ("http://login.example.org", "", "ftp://x"):
+        with pytest.raises(ConfigError):
+            Oidc(WebSettings(**settings_for(issuer)), clock)
