@@ -54,6 +54,9 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.library.undo:undo",
         "Restore replaced originals, byte for byte.",
     ),
+    "libraries": Command(
+        "hevcq.cli.home.libraries:app", "List, add and check the libraries of the settings."
+    ),
     "originals": Command(
         "hevcq.cli.library.originals:app",
         "List kept originals, and free their space.",

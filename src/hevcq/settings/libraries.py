@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from hevcq.domain.schedule import Schedule
+
 NAME = re.compile(r"[^\W_][\w .-]{0,62}")
 """A library's name: it is typed on the command line and is in statistics, never a path."""
 _NUMBER = r"(\d+(?:\.\d+)?) ?"
@@ -172,6 +174,12 @@ class Library(Closed):
             raise ValueError("must be letters, digits, spaces, '.', '-' or '_'")
         return name
 
+    @field_validator("schedule")
+    @classmethod
+    def _windows(cls, schedule: Names) -> Names:
+        Schedule.parse(schedule)
+        return schedule
+
     @field_validator("path", "output")
     @classmethod
     def _whole_path(cls, path: Path | None) -> Path | None:
@@ -204,6 +212,10 @@ def refuse_conflicts(libraries: Sequence[Library]) -> None:
         for other in libraries[:number]:
             if one.name.casefold() == other.name.casefold():
                 raise ValueError(f"holds two libraries named {one.name!r}; rename one")
+            if one.path == other.path:
+                raise ValueError(
+                    f"holds {other.name!r} and {one.name!r} for the same folder ({one.path}); keep one"
+                )
             if one.path.is_relative_to(other.path) or other.path.is_relative_to(one.path):
                 raise ValueError(
                     f"holds {other.name!r} ({other.path}) and {one.name!r} ({one.path}), of which one"

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from hevcq.domain.job import JobState
@@ -17,7 +18,9 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.encoder import Check, Encoder
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.signer import Keyring
+from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
+from hevcq.usecases.library_state import checks, folder_state
 from hevcq.util.clock import EARLIEST, Clock
 from hevcq.util.host import capacity, free_beside, source_room
 
@@ -73,6 +76,9 @@ def run_checks(context: DoctorContext) -> Iterator[Finding]:
         yield from _try(
             Area.FOLDER, "data_dir", lambda: _folder("data_dir", settings.data_dir, context)
         )
+    for library in settings.libraries:
+        look = partial(_library, library)
+        yield from _try(Area.FOLDER, f"library {library.name}", look)
     yield from _try(Area.FOLDER, "scratch", lambda: _folder("scratch", settings.scratch, context))
     yield from _try(Area.CLOCK, "clock", lambda: _clock(context))
     yield from _try(Area.DATABASE, "database", lambda: _database(context))
@@ -131,6 +137,10 @@ def _folder(name: str, folder: Path, context: DoctorContext) -> list[Check]:
         return [Check(name, ok=True, detail=detail)]
     remedy = f"Work pauses below {least} MiB (min_free_mib): free some space or set another {name}."
     return [Check(name, ok=False, detail=detail, remedy=remedy)]
+
+
+def _library(library: Library) -> list[Check]:
+    return list(checks(library, folder_state(library)))
 
 
 def _clock(context: DoctorContext) -> list[Check]:

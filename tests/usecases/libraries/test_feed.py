@@ -146,3 +146,11 @@ def test_a_library_stops_once_it_has_saved_enough() -> None:
 
     assert home.budget.saved() == 1800
     assert "has saved its 1.49012e-06 GiB (stop_when_saved_gib)." in home.budget()
+
+
+def test_a_library_begins_nothing_outside_its_schedule() -> None:
+    home = Household(schedule=["Mon-Sun 22:00-06:00"])
+
+    assert home.budget() == "Library tv may run only Mon-Sun 22:00-06:00 (schedule)."
+    home.clock.advance(10 * 3600)  # from noon on
+    assert home.budget() == ""

@@ -44,5 +44,12 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
         return
     render.emit_table(
         ("setting", "value", "from", "meaning"),
-        [[key, "" if value is None else value, *rest] for key, value, *rest in rows],
+        [[key, _shown(value), *rest] for key, value, *rest in rows],
     )
+
+
+def _shown(value: object) -> object:
+    """Return a value as a cell: of a list of tables, such as `libraries`, only the names."""
+    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        return ", ".join(str(each.get("name", each)) for each in value)
+    return "" if value is None else value

@@ -1,6 +1,6 @@
-"""Decide whether a library may begin another encode: hours of today, and space saved so far.
+"""Decide whether a library may begin another encode: schedule, hours of today, space saved so far.
 
-Both are read from the database, so a restart forgets nothing.
+The last two are read from the database, so a restart forgets nothing.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
+from hevcq.domain.schedule import Schedule
 from hevcq.ports.backend import Ledger
 from hevcq.ports.catalog import Catalog, PlacementState
 from hevcq.ports.ledger import JobFilter
@@ -29,10 +30,21 @@ def midnight(now: float) -> float:
 
 
 class Budget:
-    """The budget of one library; call it for why nothing more may begin, or ""."""
+    """Schedule and budget of one library; call it for why nothing more may begin, or "".
 
-    def __init__(self, library: Library, ledger: Ledger, catalog: Catalog, clock: Clock) -> None:
+    `timezone` is that of its schedule; empty: this machine's.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        ledger: Ledger,
+        catalog: Catalog,
+        clock: Clock,
+        timezone: str = "",
+    ) -> None:
         self._library, self._ledger = library, ledger
+        self._schedule = Schedule.parse(library.schedule, timezone)
         self._catalog, self._clock = catalog, clock
         self._saved: dict[str, int] = {}
         self._answer, self._until = "", 0.0
@@ -40,6 +52,9 @@ class Budget:
     def __call__(self) -> str:
         """Return one sentence, or ""."""
         library, now = self._library, self._clock.monotonic()
+        if not self._schedule.open_at(self._clock.now()):
+            windows = ", ".join(library.schedule)
+            return f"Library {printable(library.name)} may run only {windows} (schedule)."
         if not library.max_hours_per_day and not library.stop_when_saved_gib:
             return ""
         if now >= self._until:

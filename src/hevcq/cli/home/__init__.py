@@ -1,0 +1,1 @@
+"""Commands of a household: its libraries, and the service that looks after them."""

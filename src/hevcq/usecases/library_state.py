@@ -1,0 +1,85 @@
+"""Look at the folder of a library: can it be read and written, how full is its disk, is it watched?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import humanize
+
+from hevcq.library.scanning.mounts import Mount, mount_of
+from hevcq.library.scanning.scan import Filter, Found, find
+from hevcq.ports.encoder import Check
+from hevcq.settings.libraries import Library
+from hevcq.util.host import free_beside
+from hevcq.util.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class FolderState:
+    """What can be told of a library without opening a video; `free` is in bytes, None: unknown.
+
+    `problem` is why nothing can be ingested, or "".
+    """
+
+    problem: str
+    free: int | None
+    mount: Mount
+
+
+def folder_state(library: Library) -> FolderState:
+    """Return the state of a library's folder, and of the folder of its renditions."""
+    problem, home = _problem(library), library.output or library.path
+    try:
+        free: int | None = free_beside(home)
+    except OSError:
+        free = None
+    return FolderState(problem, free, mount_of(library.path))
+
+
+def _problem(library: Library) -> str:
+    path, name = library.path, printable(library.path)
+    if not path.exists():
+        return f"{name} is not there: is its disk mounted?"
+    if not path.is_dir():
+        return f"{name} is no folder."
+    if not os.access(path, os.R_OK | os.X_OK):
+        return f"{name} cannot be read: give this user read permission."
+    home = library.output or path
+    there = home
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"{printable(home)} cannot be written: give this user write permission."
+    return ""
+
+
+def checks(library: Library, state: FolderState) -> Iterator[Check]:
+    """Yield what `hevcq libraries check` and `hevcq doctor` say of a library."""
+    name = f"library {library.name}"
+    if state.problem:
+        remedy = "Mount it, or correct the path or its permissions."
+        yield Check(name, ok=False, detail=state.problem, remedy=remedy)
+        return
+    free = "unknown" if state.free is None else humanize.naturalsize(state.free, binary=True)
+    yield Check(name, ok=True, detail=f"{printable(library.path)}: {free} free, {watching(state)}")
+
+
+def watching(state: FolderState) -> str:
+    """Return how new files are found there."""
+    kind = state.mount.kind or "unknown file system"
+    if state.mount.gives_events:
+        return f"new files are seen at once ({kind})"
+    return f"new files are looked for every few minutes ({kind} reports no changes)"
+
+
+def count_videos(path: Path, skip: Path) -> tuple[int, int]:
+    """Return the number of video files below a folder by their names, and their bytes."""
+    sizes = [
+        each.fingerprint.size
+        for each in find([path], Filter(skip=[skip]))
+        if isinstance(each, Found)
+    ]
+    return len(sizes), sum(sizes)

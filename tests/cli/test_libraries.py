@@ -1,0 +1,98 @@
+"""`hevcq libraries`: list, add and check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Run
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.library.scanning.mounts import mount_of
+from hevcq.settings.loader import load
+
+
+@pytest.fixture(autouse=True)
+def settings_file(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "conf" / "hevcq" / "hevcq.toml"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "conf"))
+    return file
+
+
+def folder(path: Path, *names: str) -> Path:
+    path.mkdir(parents=True)
+    for name in names:
+        (path / name).write_bytes(b"not really")
+    return path
+
+
+def test_a_folder_is_added_by_what_can_be_found_out(
+    hevcq: Run, tmp_path: Path, settings_file: Path
+) -> None:
+    home = folder(tmp_path / "My Shows!", "a.mp4", "b.mkv", "notes.txt")
+
+    ran = hevcq("libraries", "add", home, "--place", "replace", "--keep-originals", 60)
+
+    assert ran.code == ExitCode.OK, ran.err
+    (library,) = load(config=settings_file).settings.libraries
+    assert (library.name, library.path) == ("My Shows", home)
+    assert (library.place, library.keep_originals) == ("replace", 60)
+    assert f"Added library My Shows to {settings_file}." in ran.err
+    assert "2 video files, 20 Bytes" in ran.err
+    assert 'hevcq ingest "My Shows" --dry-run' in ran.err
+
+
+def test_a_second_folder_of_that_name_gets_a_number(
+    hevcq: Run, tmp_path: Path, settings_file: Path
+) -> None:
+    for each in ("a/tv", "b/TV", "c/..."):
+        ran = hevcq("libraries", "add", folder(tmp_path / each))
+        assert ran.code == ExitCode.OK, ran.err
+
+    names = [each.name for each in load(config=settings_file).settings.libraries]
+    assert names == ["tv", "TV-2", "library"]
+    rows = hevcq("libraries", "list", "--json").lines
+    assert [(row["type"], row["name"], row["place"]) for row in rows] == [
+        ("library", name, "beside") for name in names
+    ]
+    assert "TV-2" in hevcq("libraries", "list").out
+
+
+def test_the_same_folder_is_not_added_twice(
+    hevcq: Run, tmp_path: Path, settings_file: Path
+) -> None:
+    home = folder(tmp_path / "tv")
+    hevcq("libraries", "add", home)
+    before = settings_file.read_text()
+
+    ran = hevcq("libraries", "add", home)
+
+    assert ran.code == ExitCode.CONFIG
+    assert f"'tv' and 'tv-2' for the same folder ({home})" in ran.err
+    assert settings_file.read_text() == before
+    assert hevcq("libraries", "add", tmp_path / "nowhere").code == ExitCode.USAGE
+
+
+@pytest.mark.media
+def test_a_check_says_what_would_be_done_and_what_is_wrong(hevcq: Run, tmp_path: Path) -> None:
+    hevcq("libraries", "add", folder(tmp_path / "tv", "broken.mp4"))
+    gone = folder(tmp_path / "gone")
+    hevcq("libraries", "add", gone)
+    gone.rmdir()
+
+    fine, missing = hevcq("libraries", "check", "--json").lines
+    assert (fine["ok"], fine["videos"], fine["counts"]) == (True, 0, {"unreadable": 1})
+    assert fine["events"] is mount_of(tmp_path).gives_events
+    assert (missing["ok"], missing["problem"]) == (
+        False,
+        f"{gone} is not there: is its disk mounted?",
+    )
+    ran = hevcq("libraries", "check")
+    assert ran.code == ExitCode.SOME_FAILED
+    assert f"ok     tv  {tmp_path / 'tv'}: " in ran.out
+    assert f"WRONG  gone  {gone} is not there" in ran.out
+    assert hevcq("libraries", "check", "TV").code == ExitCode.OK
+    unknown = hevcq("libraries", "check", "nope")
+    assert unknown.code == ExitCode.USAGE
+    assert "No library named nope. Known: gone, tv." in unknown.err
+    assert "library gone" in hevcq("doctor").out
