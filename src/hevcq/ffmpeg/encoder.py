@@ -35,6 +35,9 @@ from hevcq.ports.encoder import (
     EncodeReport,
     EncodeRequest,
     OnProgress,
+    SetFile,
+    SetReport,
+    SetRequest,
     TrimmedSource,
     VerifyRequest,
 )
@@ -123,6 +126,28 @@ class FfmpegEncoder(Encoder):
             carry_metadata(request)
             return replace(report, thumbnails=thumbnail_files(request))
 
+    def encode_set(
+        self, request: SetRequest, *, on_progress: OnProgress, stop: threading.Event
+    ) -> SetReport:
+        """Encode an HLS ladder to the folder of the request; see ports.encoder."""
+        from hevcq.ffmpeg.hls.encode import encode_set
+
+        return encode_set(self._tools, request, on_progress, stop)
+
+    def verify_set(
+        self,
+        request: VerifyRequest,
+        files: Sequence[SetFile],
+        *,
+        on_progress: OnProgress,
+        stop: threading.Event,
+    ) -> tuple[GateResult, ...]:
+        """Run all gates over the set in the folder `request.output`; see ports.encoder."""
+        from hevcq.ffmpeg.hls.verify import verify_set
+
+        with self._self_testing(stop):
+            return self._sure(verify_set(self._tools, request, files, on_progress, stop), stop)
+
     def keyframes(self, location: str, info: MediaInfo, *, stop: threading.Event) -> KeyIndex:
         """Read the video's packets once and index its key frames; see ports.encoder."""
         from hevcq.ffmpeg.chunking.keyframes import keyframes
@@ -170,11 +195,16 @@ class FfmpegEncoder(Encoder):
         self, request: VerifyRequest, *, on_progress: OnProgress, stop: threading.Event
     ) -> tuple[GateResult, ...]:
         """Run gates G1 to G8 over the output; see ports.encoder."""
-        from hevcq.ffmpeg.self_test import require_working_tools
         from hevcq.ffmpeg.verify.gates import verify
 
         with self._self_testing(stop):
             gates = verify(self._tools, request, on_progress, stop)
+        return self._sure(gates, stop)
+
+    def _sure(self, gates: tuple[GateResult, ...], stop: threading.Event) -> tuple[GateResult, ...]:
+        """Return the results; raise WorkerUnfit if one failed and ffmpeg itself does not work."""
+        from hevcq.ffmpeg.self_test import require_working_tools
+
         if any(gate.outcome in {Outcome.FAILED, Outcome.UNKNOWN} for gate in gates):
             require_working_tools(self._tools, stop)
         return gates

@@ -198,11 +198,13 @@ def run_with_progress(
     on_progress: OnProgress,
     *,
     reads: Iterable[Path] = (),
+    writes: Iterable[Path] = (),
 ) -> EncodeReport:
     """Run a command that prints its progress; end it if it stalls or its output grows too large.
 
     `duration_s` is the expected output time in seconds, `reads` are files it reads besides the
-    source. Raises what `run_bounded` raises.
+    source, `writes` those it writes if they are not the output and its thumbnails. Raises what
+    `run_bounded` raises.
     """
     reader = ProgressReader(duration_s)
     watch = _ProgressWatchdog(job.request, reader, job.tools)
@@ -213,9 +215,9 @@ def run_with_progress(
             watch.check_size()
             on_progress(state)
 
-    writes = job.request.output, *thumbnail_files(job.request)
+    written = tuple(writes) or (job.request.output, *thumbnail_files(job.request))
     finished = run_bounded(
-        job, command, writes=writes, reads=reads, on_line=on_line, check=watch.check
+        job, command, writes=written, reads=reads, on_line=on_line, check=watch.check
     )
     shown = [word.rstrip(".") if ROOM in word else word for word in command]
     return EncodeReport(

@@ -13,7 +13,7 @@ import re
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from hevcq.domain.media.facts import TrackMeasure
@@ -150,13 +150,29 @@ def take_samples(
         if track.first_pts_s is not None
     ]
     for at in sample_times(length, gates.picture_samples, gates.picture_sample_s, keys):
-        moments = source.first_pts_s + at, first + at
-        argv = _sample_command(tools, request, encoded, moments, frames)
-        limits = reading(
-            limits_of(request.profile.bounds), tools, request.location, str(request.output)
-        )
-        done = run_child(argv, stop=stop, limits=limits, deadline_s=deadline_s)
-        yield _sample(at, done)
+        within = replace(request, max_seconds=deadline_s)
+        yield sample_at(tools, within, encoded, (source.first_pts_s + at, first + at, frames), stop)
+
+
+def sample_at(
+    tools: FfmpegTools,
+    request: VerifyRequest,
+    encoded: EncodedVideo,
+    place: tuple[float, float, int],
+    stop: threading.Event,
+) -> Sample:
+    """Compare some frames; `place` is the time in the source, that in the output, and their number.
+
+    `request.max_seconds` limits the wall time.
+    """
+    argv = _sample_command(tools, request, encoded, place[:2], place[2])
+    limits = reading(
+        limits_of(request.profile.bounds), tools, request.location, str(request.output)
+    )
+    done = run_child(argv, stop=stop, limits=limits, deadline_s=request.max_seconds)
+    source = request.measured.track(encoded.kept.source_index)
+    first = source.first_pts_s if source is not None else None
+    return _sample(place[0] - (first or 0.0), done)
 
 
 def _sample_command(

@@ -1,0 +1,322 @@
+"""Read fragmented MP4 of one track: its codec as HLS names it, and where each fragment is.
+
+Box layouts: ISO/IEC 14496-12 (moof, tfhd, tfdt, trun), 14496-15 (avcC, hvcC), 14496-1 (esds); names
+of codecs: RFC 6381 and ISO/IEC 14496-15, annex E. Unlike the reading of metadata this is strict:
+what does not fit raises ValueError, because playlists are written from it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+from hevcq.ffmpeg.containers.mp4 import Box, children
+
+_NOT_SYNC = 0x00010000
+"""The flag of a sample that depends on others (14496-12, 8.8.3.1)."""
+_MOST_FRAGMENT_BYTES = 1 << 22
+"""Largest moof in bytes: one of 10 s at 240 frames a second has 40 KiB."""
+_IDR = {"avc1": frozenset({5}), "hvc1": frozenset({19, 20})}
+"""Types of NAL units that are pictures from which decoding may start with nothing before them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """One moof with its media. Offsets and sizes in bytes of the file, times in ticks.
+
+    `decoded` is the decoding time of the first sample and `shown` its presentation time, as the edit
+    list shifts it; `first_end` is where the first sample ends, `time_at` where its time is stored.
+    """
+
+    start: int
+    end: int
+    decoded: int
+    shown: int
+    duration: int
+    samples: int
+    first_at: int
+    first_end: int
+    sync: bool
+    time_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentedFile:
+    """A fragmented MP4 of one track; everything before `head` (bytes) is its initialization."""
+
+    size: int
+    head: int
+    timescale: int
+    codec: str
+    width: int
+    height: int
+    channels: int
+    fragments: tuple[Fragment, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The sum of its samples' durations."""
+        return sum(f.duration for f in self.fragments) / self.timescale
+
+    @property
+    def samples(self) -> int:
+        """The number of its samples."""
+        return sum(f.samples for f in self.fragments)
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """What the index says of the track; the defaults are those of its samples."""
+
+    timescale: int
+    codec: str
+    width: int
+    height: int
+    channels: int
+    edit: int
+    defaults: tuple[int, int, int]
+
+
+def read_fragments(path: Path) -> FragmentedFile:
+    """Read a fragmented MP4 of one track.
+
+    Raises ValueError if it is none, or has bytes between or after its fragments; OSError.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        try:
+            boxes = list(children(file, 0, size))
+            if not boxes or boxes[-1].end != size:
+                raise ValueError("it ends in the middle of a box")
+            moov = _only(boxes, b"moov")
+            track = _track(file, moov)
+            found = tuple(_fragments(file, boxes, track))
+        except (struct.error, IndexError) as error:
+            raise ValueError("a box is cut short") from error
+    if not found:
+        raise ValueError("it has no fragments")
+    if found[-1].end != size or any(one.end != other.start for one, other in pairwise(found)):
+        raise ValueError("it has bytes that belong to no fragment")
+    head = found[0].start
+    return FragmentedFile(
+        size, head, track.timescale, track.codec, track.width, track.height, track.channels, found
+    )
+
+
+def delay(path: Path, found: FragmentedFile, ticks: int) -> FragmentedFile:
+    """Let every fragment be shown `ticks` later, in the file itself; return what it then holds.
+
+    ffmpeg can only write an edit list with a gap, which browsers ignore: the picture would come early.
+    """
+    later = tuple(
+        replace(f, decoded=f.decoded + ticks, shown=f.shown + ticks) for f in found.fragments
+    )
+    with path.open("r+b") as file:
+        for fragment in later:
+            file.seek(fragment.time_at)
+            file.write(struct.pack(">Q", fragment.decoded))
+    return replace(found, fragments=later)
+
+
+def starts_with_idr(file: BinaryIO, fragment: Fragment, codec: str) -> bool:
+    """Return whether the first picture of a fragment is an IDR picture: nothing before it is needed."""
+    types = _IDR.get(codec[:4])
+    if types is None:
+        return False
+    file.seek(fragment.first_at)
+    data = file.read(fragment.first_end - fragment.first_at)
+    at = 0
+    while at + 5 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        kind = data[at + 4] & 0x1F if codec.startswith("avc1") else data[at + 4] >> 1 & 0x3F
+        picture = kind in range(1, 6) if codec.startswith("avc1") else kind < 32
+        if picture:
+            return kind in types
+        at += 4 + length
+    return False
+
+
+def _only(boxes: list[Box], kind: bytes) -> Box:
+    found = [box for box in boxes if box.kind == kind]
+    if len(found) != 1:
+        raise ValueError(f"it has {len(found)} {kind.decode('latin-1')} boxes, not one")
+    return found[0]
+
+
+def _inside(file: BinaryIO, box: Box, *path: bytes) -> Box:
+    for kind in path:
+        box = _only(list(children(file, box.payload, box.end)), kind)
+    return box
+
+
+def _payload(file: BinaryIO, box: Box) -> bytes:
+    if box.end - box.payload > _MOST_FRAGMENT_BYTES:
+        raise ValueError(f"its {box.kind.decode('latin-1')} box is too large")
+    file.seek(box.payload)
+    return file.read(box.end - box.payload)
+
+
+def _track(file: BinaryIO, moov: Box) -> _Track:
+    media = _inside(file, moov, b"trak", b"mdia")
+    header = _payload(file, _inside(file, media, b"mdhd"))
+    (timescale,) = struct.unpack_from(">I", header, 20 if header[0] == 1 else 12)
+    if not timescale:
+        raise ValueError("its track has no time scale")
+    table = _inside(file, media, b"minf", b"stbl", b"stsd")
+    (entry,) = children(file, table.payload + 8, table.end)
+    trex = _payload(file, _inside(file, moov, b"mvex", b"trex"))
+    duration, size, flags = struct.unpack_from(">3I", trex, 12)
+    width = height = channels = 0
+    fixed = _payload(file, entry)
+    if entry.kind == b"mp4a":
+        (channels,) = struct.unpack_from(">H", fixed, 16)
+        codec = _aac(_payload(file, _after(file, entry, 28, b"esds")))
+    else:
+        width, height = struct.unpack_from(">2H", fixed, 24)
+        codec = _video_codec(file, entry)
+    defaults = duration, size, flags
+    return _Track(timescale, codec, width, height, channels, _edit(file, moov), defaults)
+
+
+def _edit(file: BinaryIO, moov: Box) -> int:
+    """Return by how many ticks the edit list shows every sample earlier: one edit, as players know it."""
+    track = _inside(file, moov, b"trak")
+    lists = [box for box in children(file, track.payload, track.end) if box.kind == b"edts"]
+    if not lists:
+        return 0
+    edits = _payload(file, _inside(file, lists[0], b"elst"))
+    count = struct.unpack_from(">I", edits, 4)[0]
+    start: int = struct.unpack_from(">8xq" if edits[0] else ">4xi", edits, 8)[0] if count else 0
+    if count > 1 or start < 0:
+        raise ValueError(f"its edit list has {count} edits, of which players know one")
+    return start
+
+
+def _after(file: BinaryIO, entry: Box, fixed: int, kind: bytes) -> Box:
+    return _only(list(children(file, entry.payload + fixed, entry.end)), kind)
+
+
+def _video_codec(file: BinaryIO, entry: Box) -> str:
+    if entry.kind == b"avc1":
+        record = _payload(file, _after(file, entry, 78, b"avcC"))
+        if record[4] & 3 != 3:
+            raise ValueError("its NAL units have no lengths of four bytes")
+        return f"avc1.{record[1:4].hex()}"
+    if entry.kind == b"hvc1":
+        return hevc_name(_payload(file, _after(file, entry, 78, b"hvcC")))
+    raise ValueError(f"its codec is {entry.kind.decode('latin-1')}, which is not known for HLS")
+
+
+def hevc_name(record: bytes) -> str:
+    """Return the name of an HEVC stream, given its decoder configuration record (hvcC)."""
+    space = ["", "A", "B", "C"][record[1] >> 6]
+    tier = "H" if record[1] & 0x20 else "L"
+    (compatible,) = struct.unpack_from(">I", record, 2)
+    turned = int(f"{compatible:032b}"[::-1], 2)
+    constraints = record[6:12].rstrip(b"\0")
+    parts = [f"hvc1.{space}{record[1] & 0x1F}", f"{turned:X}", f"{tier}{record[12]}"]
+    return ".".join([*parts, *(f"{byte:X}" for byte in constraints)])
+
+
+def _aac(esds: bytes) -> str:
+    """Return the name of a sound, given its elementary stream descriptor."""
+    at, end = 4, len(esds)
+    kind = 0
+    while at + 2 <= end:
+        tag, at = esds[at], at + 1
+        size = 0
+        while True:
+            byte, at = esds[at], at + 1
+            size = size << 7 | byte & 0x7F
+            if not byte & 0x80:
+                break
+        if tag == 3:  # ES_Descriptor: its id and flags come before its children
+            at += 3
+        elif tag == 4:  # DecoderConfigDescriptor
+            kind, at = esds[at], at + 13
+        elif tag == 5:  # DecoderSpecificInfo
+            return f"mp4a.{kind:x}.{esds[at] >> 3}"
+        else:
+            at += size
+    raise ValueError("its sound does not say how it is decoded")
+
+
+def _fragments(file: BinaryIO, boxes: list[Box], track: _Track) -> Iterator[Fragment]:
+    for box, media in pairwise(boxes):
+        if box.kind == b"moof":
+            if media.kind != b"mdat":
+                raise ValueError("a fragment has no media")
+            yield _fragment(file, box, media, track)
+
+
+def _fragment(file: BinaryIO, moof: Box, media: Box, track: _Track) -> Fragment:
+    part = _inside(file, moof, b"traf")
+    header = _payload(file, _inside(file, part, b"tfhd"))
+    time = _inside(file, part, b"tfdt")
+    times = _payload(file, time)
+    if times[0] != 1:
+        raise ValueError("the time of a fragment has no 64 bits")
+    decoded = struct.unpack_from(">Q", times, 4)[0]
+    runs = [box for box in children(file, part.payload, part.end) if box.kind == b"trun"]
+    if len(runs) != 1:
+        raise ValueError(f"a fragment has {len(runs)} runs of samples, not one")
+    run = _Run(_payload(file, runs[0]), _defaults(header, track))
+    first_at = moof.start + run.offset
+    if first_at != media.payload or first_at + run.bytes != media.end:
+        raise ValueError("the samples of a fragment do not fill its media")
+    return Fragment(
+        start=moof.start,
+        end=media.end,
+        decoded=decoded,
+        shown=decoded + run.first_delay - track.edit,
+        duration=run.duration,
+        samples=run.count,
+        first_at=first_at,
+        first_end=first_at + run.first_size,
+        sync=not run.first_flags & _NOT_SYNC,
+        time_at=time.payload + 4,
+    )
+
+
+def _defaults(header: bytes, track: _Track) -> tuple[int, int, int]:
+    """Return duration, size and flags of a sample that its run does not give."""
+    flags = int.from_bytes(header[1:4], "big")
+    at = 8 + (8 if flags & 1 else 0) + (4 if flags & 2 else 0)
+    found = list(track.defaults)
+    for place, mark in enumerate((0x8, 0x10, 0x20)):
+        if flags & mark:
+            (found[place],) = struct.unpack_from(">I", header, at)
+            at += 4
+    return found[0], found[1], found[2]
+
+
+class _Run:
+    """The samples of a fragment, added up."""
+
+    def __init__(self, run: bytes, defaults: tuple[int, int, int]) -> None:
+        flags = int.from_bytes(run[1:4], "big")
+        (self.count,) = struct.unpack_from(">I", run, 4)
+        if not self.count or not flags & 1:
+            raise ValueError("a fragment has no samples, or does not say where they are")
+        (self.offset,) = struct.unpack_from(">i", run, 8)
+        at = 12
+        first_flags = defaults[2]
+        if flags & 4:
+            (first_flags,) = struct.unpack_from(">I", run, at)
+            at += 4
+        given = [place for place in range(4) if flags & (0x100 << place)]
+        layout = "".join("i" if place == 3 else "I" for place in given)
+        durations, sizes = defaults[0] * self.count, defaults[1] * self.count
+        rows = list(struct.iter_unpack(f">{layout}", run[at:])) if given else []
+        if given and len(rows) != self.count:
+            raise ValueError("a fragment lists fewer samples than it has")
+        columns = dict(zip(given, zip(*rows, strict=True), strict=True)) if rows else {}
+        self.duration = sum(columns[0]) if 0 in columns else durations
+        self.bytes = sum(columns[1]) if 1 in columns else sizes
+        self.first_size = columns[1][0] if 1 in columns else defaults[1]
+        self.first_flags = columns[2][0] if 2 in columns else first_flags
+        self.first_delay = columns[3][0] if 3 in columns else 0

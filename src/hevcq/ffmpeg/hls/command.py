@@ -1,0 +1,208 @@
+"""Build the command that encodes a whole ladder with one decode. Pure, tested as a whole list.
+
+Each rung has a filter graph of its own over the same decoded stream, and an output of its own; sounds
+and subtitles are further outputs of the same run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
+from hevcq.domain.planning.encode_plan import Action, EncodePlan, Ladder, Rung, StreamPlan
+from hevcq.domain.profile import PictureMetric, Profile, VideoCodec
+from hevcq.ffmpeg.command.build import base_command, source_input
+from hevcq.ffmpeg.command.codecs import picture_filter
+from hevcq.ffmpeg.command.streams import track_options
+from hevcq.ffmpeg.command.thumbnails import RAW, output_graph
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ports.encoder import EncodeRequest
+
+FRAGMENTS = "+frag_keyframe+delay_moov+default_base_moof+skip_trailer"
+"""A fragment for each key frame. The index is written late, so that its edit list takes out the delay
+of reordered pictures and the sound's priming; without a trailer, fragments fill the file to its end."""
+SOUND_FRAGMENTS = "+delay_moov+default_base_moof+skip_trailer"
+_AAC_RATES = frozenset({44_100, 48_000})
+BARE = ("-map_metadata", "-1", "-map_chapters", "-1")
+BUFFER_S = 2
+"""Seconds over which the largest rate holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetPaths:
+    """Where the files of a set are while it is made; all in one folder but the thumbnails."""
+
+    folder: Path
+    thumbnail_base: Path
+
+    def rung(self, rung: Rung) -> Path:
+        """The file of a rung."""
+        return self.folder / f"{rung.name}.mp4"
+
+    def sound(self, number: int) -> Path:
+        """The file of a sound, counted from 1."""
+        return self.folder / f"sound{number}.mp4"
+
+    def text(self, number: int) -> Path:
+        """The file of a subtitle track, counted from 1."""
+        return self.folder / f"text{number}.vtt"
+
+    def thumbnails(self, rung: Rung) -> Path:
+        """The thumbnails of a rung's pictures as they were encoded."""
+        base = self.thumbnail_base
+        return base.with_name(f"{base.name}.thumbnails-{rung.name}")
+
+
+def set_paths(request: EncodeRequest, version: str) -> SetPaths:
+    """Return where the files of a set go: `version` is the folder below the request's output."""
+    return SetPaths(request.output / version, request.output)
+
+
+def ladder_in(plan: EncodePlan) -> Ladder:
+    """Return the plan's ladder. Raises ValueError if it plans one file."""
+    if plan.ladder is None:
+        raise ValueError("the plan has no ladder")
+    return plan.ladder
+
+
+def of_kind(plan: EncodePlan, kind: StreamKind) -> list[StreamPlan]:
+    """Return the kept tracks of a kind, in output order."""
+    return [kept for kept in plan.kept if kept.kind is kind]
+
+
+def wants_thumbnails(profile: Profile) -> bool:
+    """Whether the encode writes thumbnails for gate G8."""
+    return profile.gates.picture_metric is not PictureMetric.OFF
+
+
+def written(request: EncodeRequest, paths: SetPaths) -> list[Path]:
+    """Return the files that the command writes, the rungs first."""
+    plan = request.plan
+    rungs = ladder_in(plan).rungs
+    found = [paths.rung(rung) for rung in rungs]
+    found += [paths.sound(n) for n, _ in enumerate(of_kind(plan, StreamKind.AUDIO), 1)]
+    found += [paths.text(n) for n, _ in enumerate(of_kind(plan, StreamKind.SUBTITLE), 1)]
+    if wants_thumbnails(request.profile):
+        found += [paths.thumbnails(rung) for rung in rungs]
+    return found
+
+
+def set_command(tools: FfmpegTools, request: EncodeRequest, paths: SetPaths) -> list[str]:
+    """Return the command that encodes every rung, sound and subtitle track of the plan."""
+    plan, info = request.plan, request.info
+    threads = request.threads or request.profile.bounds.threads
+    command = [*base_command(tools, threads), *source_input(request.location, info)]
+    rungs, video = ladder_in(plan).rungs, plan.main_video.source_index
+    thumbnails = wants_thumbnails(request.profile)
+    for rung in rungs:
+        command += ["-filter_complex", _graph(rung, video, thumbnails=thumbnails)]
+    for rung in rungs:
+        command += ["-map", f"[{rung.name}]", *_rung_options(request, rung, threads)]
+        command += [*BARE, "-movflags", FRAGMENTS, "-f", "mp4", f"file:{paths.rung(rung)}"]
+    length_us = str(round(ladder_in(plan).segment_s * 1_000_000))
+    for number, track in enumerate(of_kind(plan, StreamKind.AUDIO), 1):
+        command += ["-map", f"0:{track.source_index}", *_sound_options(track, info), *BARE]
+        command += ["-movflags", SOUND_FRAGMENTS, "-frag_duration", length_us]
+        command += ["-f", "mp4", f"file:{paths.sound(number)}"]
+    for number, track in enumerate(of_kind(plan, StreamKind.SUBTITLE), 1):
+        command += ["-map", f"0:{track.source_index}", "-c:0", "webvtt", *BARE]
+        command += ["-f", "webvtt", f"file:{paths.text(number)}"]
+    for rung in rungs if thumbnails else ():
+        command += ["-map", f"[{_thumbs(rung)}]", *RAW, f"file:{paths.thumbnails(rung)}"]
+    return command
+
+
+def _graph(rung: Rung, stream: int, *, thumbnails: bool) -> str:
+    """Return the filters of a rung: scaled once, for its encoder and for its thumbnails.
+
+    Times begin at 0, because an edit list cannot say otherwise to browsers; what the picture begins
+    later than the file is put into the fragments afterwards.
+    """
+    chain = ",".join(filter(None, [picture_filter(rung.target), "setpts=PTS-STARTPTS"]))
+    if not thumbnails:
+        return f"[0:{stream}]{chain}[{rung.name}]"
+    side = f"{rung.name}s"
+    return (
+        f"[0:{stream}]{chain},split[{rung.name}][{side}];[{side}]{output_graph()}[{_thumbs(rung)}]"
+    )
+
+
+def _thumbs(rung: Rung) -> str:
+    return f"{rung.name}t"
+
+
+def rung_profile(profile: Profile, rung: Rung) -> Profile:
+    """Return the profile of one rung: its codec, quality and key frames."""
+    codec = VideoCodec(rung.target.codec)
+    own = dict(profile.video.encoder_params) if codec is profile.video.codec else {}
+    if codec is VideoCodec.HEVC:
+        # With open GOP a forced key frame is no IDR picture, even with -forced-idr (x265 3.5).
+        own["open-gop"] = 0
+    video = profile.video.model_copy(
+        update={
+            "codec": codec,
+            "crf": rung.crf,
+            "keyframe_s": profile.hls.keyframe_s,
+            "encoder_params": own,
+        }
+    )
+    return profile.model_copy(update={"video": video})
+
+
+def rung_plan(plan: EncodePlan, rung: Rung) -> EncodePlan:
+    """Return the plan of a rung's file alone: one video track, and nothing else of the source."""
+    video = plan.main_video.model_copy(
+        update={
+            "codec": rung.target.codec,
+            "encoder": rung.target.encoder,
+            "video": rung.target,
+            "position": 0,
+        }
+    )
+    others = tuple(
+        track.model_copy(update={"action": Action.DROP, "position": None})
+        for track in plan.streams
+        if track.source_index != video.source_index
+    )
+    update = {"video": rung.target, "ladder": None, "extension": "mp4", "chapters": 0}
+    return plan.model_copy(update={**update, "streams": (video, *others)})
+
+
+def bare_info(info: MediaInfo, video: int) -> MediaInfo:
+    """Return the facts of a source without what a rung does not hold: its tags, chapters and labels."""
+    plain = {"language": "", "title": "", "tags": {}, "dispositions": ()}
+    streams = tuple(s.model_copy(update=plain) if s.index == video else s for s in info.streams)
+    return info.model_copy(update={"streams": streams, "tags": {}, "chapters": (), "metadata": ()})
+
+
+def _rung_options(request: EncodeRequest, rung: Rung, threads: int) -> list[str]:
+    track = rung_plan(request.plan, rung).main_video
+    source = bare_info(request.info, track.source_index)
+    stream = next(s for s in source.streams if s.index == track.source_index)
+    profile = rung_profile(request.profile, rung)
+    options = track_options(track, stream, profile, muxer="mp4", threads=threads)
+    command = []
+    for name, value in options:
+        if name == "-filter":  # it is in the graph
+            continue
+        words = _time_base(stream, rung) if name == "-enc_time_base" else value
+        command += [f"{name}:0", words]
+    largest = ["-maxrate:0", f"{rung.max_kbps}k", "-bufsize:0", f"{rung.max_kbps * BUFFER_S}k"]
+    return [*command, *largest]
+
+
+def _time_base(stream: Stream, rung: Rung) -> str:
+    """Return the source's time base, which a filter graph of several outputs does not know."""
+    tick = stream.tick / rung.target.frames_per_frame
+    return f"{tick.numerator}:{tick.denominator}"
+
+
+def _sound_options(track: StreamPlan, info: MediaInfo) -> list[str]:
+    """Return the options of a sound: silence fills what it begins later, and gaps on the way."""
+    source = next(s for s in info.streams if s.index == track.source_index)
+    layout = "stereo" if track.channels == 2 else "mono"
+    filters = f"aresample=async=1:first_pts=0,aformat=channel_layouts={layout}"
+    options = ["-c:0", track.encoder, "-b:0", str(track.bit_rate), "-filter:0", filters]
+    rate = source.audio.sample_rate if source.audio is not None else 0
+    return options if rate in _AAC_RATES else [*options, "-ar:0", "48000"]

@@ -1,0 +1,281 @@
+"""Encode a set: run the one command, drop useless rungs, write playlists, poster and storyboard."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+from hevcq.domain.media.facts import Stream, StreamKind
+from hevcq.domain.planning.encode_plan import Rung, StreamPlan
+from hevcq.domain.planning.ladder import worth_keeping
+from hevcq.errors import EncoderFailed
+from hevcq.ffmpeg.containers.fragments import FragmentedFile, delay, read_fragments
+from hevcq.ffmpeg.hls.command import (
+    SetPaths,
+    ladder_in,
+    of_kind,
+    set_command,
+    set_paths,
+    wants_thumbnails,
+    written,
+)
+from hevcq.ffmpeg.hls.images import Images, RungFile
+from hevcq.ffmpeg.hls.playlists import (
+    Master,
+    Rendition,
+    Variant,
+    chapters_json,
+    master_playlist,
+    media_playlist,
+    text_playlist,
+)
+from hevcq.ffmpeg.hls.segments import (
+    Segment,
+    frame_rate,
+    key_frames,
+    rates,
+    sound_segments,
+    video_segments,
+)
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.run.runner import FfmpegRun, create_output, run_with_progress
+from hevcq.ports.encoder import OnProgress, SetFile, SetReport, SetRequest
+
+MASTER = "master.m3u8"
+PLAYLIST, TEXT, JPEG, JSON = (
+    "application/vnd.apple.mpegurl", "text/vtt", "image/jpeg", "application/json",
+)  # fmt: skip
+CONTENT_TYPES = {".m3u8": PLAYLIST, ".vtt": TEXT, ".jpg": JPEG, ".json": JSON}
+START_BPS = 2_500_000
+"""The variant listed first, with which some players begin, is the highest of at most this peak rate."""
+_CLOCK = "X-TIMESTAMP-MAP=MPEGTS:0,LOCAL:00:00:00.000"
+"""Puts subtitles on the clock of the media, which begins at 0 (RFC 8216, 3.5)."""
+
+
+def encode_set(
+    tools: FfmpegTools, request: SetRequest, on_progress: OnProgress, stop: threading.Event
+) -> SetReport:
+    """Encode the ladder to the folder of the request; see ports.encoder."""
+    encode = request.encode
+    paths = set_paths(encode, request.version)
+    with _new_folder(encode.output, paths):
+        files = written(encode, paths)
+        for path in files:
+            create_output(path)
+        report = run_with_progress(
+            FfmpegRun(tools, encode, stop),
+            set_command(tools, encode, paths),
+            encode.duration_s,
+            on_progress,
+            writes=files,
+        )
+        package = _Package(request, paths, Images(tools, encode.profile, stop))
+        package.write()
+        thumbnails = tuple(
+            paths.thumbnails(rung) for rung in package.rungs if wants_thumbnails(encode.profile)
+        )
+        return SetReport(
+            files=tuple(package.files()),
+            report=replace(report, thumbnails=thumbnails),
+            notices=package.notices,
+        )
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path, paths: SetPaths) -> Iterator[None]:
+    """Create the folders of a set, raise EncoderFailed if there is one; remove all if the block fails."""
+    try:
+        folder.mkdir()
+        paths.folder.mkdir()
+    except FileExistsError as error:
+        raise EncoderFailed(f"{folder} exists already and is not overwritten.") from error
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        for path in folder.parent.glob(f"{folder.name}.thumbnails-*"):
+            path.unlink(missing_ok=True)
+        raise
+
+
+class _Package:
+    """Everything of a set that is made of its encoded files."""
+
+    def __init__(self, request: SetRequest, paths: SetPaths, images: Images) -> None:
+        self._request = request
+        self._plan = request.encode.plan
+        self._paths = paths
+        self._images = images
+        self._segment_s = ladder_in(self._plan).segment_s
+        self._contents = {
+            rung.name: self._read(paths.rung(rung)) for rung in ladder_in(self._plan).rungs
+        }
+        self.rungs = self._worthy()
+        self.notices = tuple(
+            f"{rung.name} is left out: it needs hardly fewer bits than the rung above it."
+            for rung in ladder_in(self._plan).rungs
+            if rung not in self.rungs
+        )
+
+    def write(self) -> None:
+        """Write playlists, subtitles, chapters and images; the master playlist last."""
+        self._show_in_time()
+        variants = [self._variant(rung) for rung in self.rungs]
+        sounds = [
+            self._sound(number, track)
+            for number, track in enumerate(of_kind(self._plan, StreamKind.AUDIO), 1)
+        ]
+        texts = [
+            self._text(number, track)
+            for number, track in enumerate(of_kind(self._plan, StreamKind.SUBTITLE), 1)
+        ]
+        top, lowest = self._file(self.rungs[0]), self._file(self._lowest())
+        self._images.poster(top, self._paths.folder / "poster.jpg")
+        self._images.storyboard(lowest, self._paths.folder)
+        master = Master(
+            variants=_first_to_play(variants),
+            sounds=sounds,
+            texts=texts,
+            data=self._session_data(),
+            captions=bool(self._plan.video.captions),
+        )
+        path = self._request.encode.output / MASTER
+        path.write_text(master_playlist(master), encoding="utf-8")
+
+    def files(self) -> Iterator[SetFile]:
+        """Yield the files of the set, the master playlist last."""
+        version = self._request.version
+        for path in sorted(self._paths.folder.iterdir()):
+            yield SetFile(f"{version}/{path.name}", content_type(path.name))
+        yield SetFile(MASTER, PLAYLIST)
+
+    def _worthy(self) -> list[Rung]:
+        """Delete the rungs that are hardly smaller than the next higher one; return the others."""
+        kept: list[Rung] = []
+        for _, rungs in groupby(ladder_in(self._plan).rungs, key=lambda rung: rung.target.codec):
+            family = list(rungs)
+            sizes = [(rung.name, float(self._contents[rung.name].size)) for rung in family]
+            worthy = set(worth_keeping(sizes))
+            kept += [rung for rung in family if rung.name in worthy]
+        for rung in ladder_in(self._plan).rungs:
+            if rung not in kept:
+                self._paths.rung(rung).unlink()
+                self._paths.thumbnails(rung).unlink(missing_ok=True)
+        return kept
+
+    def _lowest(self) -> Rung:
+        return min(self.rungs, key=lambda rung: rung.target.width * rung.target.height)
+
+    def _show_in_time(self) -> None:
+        """Delay every rung by what the picture begins later than the file."""
+        request = self._request
+        video = request.measured.track(self._plan.main_video.source_index)
+        begins = (video.first_pts_s if video is not None else None) or 0.0
+        late = max(0.0, begins - (request.encode.info.start_s or 0.0))
+        for rung in self.rungs:
+            content = self._contents[rung.name]
+            ticks = round(late * content.timescale)
+            if ticks:
+                path = self._paths.rung(rung)
+                self._contents[rung.name] = delay(path, content, ticks)
+
+    def _file(self, rung: Rung) -> RungFile:
+        return RungFile(self._paths.rung(rung), rung.target, self._contents[rung.name])
+
+    def _variant(self, rung: Rung) -> Variant:
+        content = self._contents[rung.name]
+        segments, keys = video_segments(content, self._segment_s), key_frames(content)
+        playlist = self._playlist(rung.name, content, segments)
+        key_playlist = self._playlist(rung.name, content, keys, suffix="-keys")
+        return Variant(
+            playlist=playlist,
+            key_frames=key_playlist,
+            codec=content.codec,
+            width=content.width,
+            height=content.height,
+            rate=frame_rate(segments),
+            range=rung.target.colour.transfer,
+            rates=rates(segments),
+            key_rates=rates(keys),
+        )
+
+    def _sound(self, number: int, track: StreamPlan) -> Rendition:
+        path = self._paths.sound(number)
+        content = self._read(path)
+        segments = sound_segments(content)
+        source = self._source(track)
+        return Rendition(
+            playlist=self._playlist(path.stem, content, segments),
+            title=source.title,
+            language=source.language,
+            default=number == 1,
+            channels=content.channels,
+            codec=content.codec,
+            rates=rates(segments),
+        )
+
+    def _text(self, number: int, track: StreamPlan) -> Rendition:
+        path, source = self._paths.text(number), self._source(track)
+        words = path.read_text(encoding="utf-8")
+        path.write_text(words.replace("WEBVTT", f"WEBVTT\n{_CLOCK}", 1), encoding="utf-8")
+        playlist = path.with_suffix(".m3u8")
+        length = max(content.seconds for content in self._contents.values())
+        playlist.write_text(text_playlist(path.name, length), encoding="utf-8")
+        return Rendition(
+            playlist=f"{self._request.version}/{playlist.name}",
+            title=source.title,
+            language=source.language,
+            forced="forced" in source.dispositions,
+        )
+
+    def _playlist(
+        self, stem: str, content: FragmentedFile, segments: tuple[Segment, ...], suffix: str = ""
+    ) -> str:
+        """Write a playlist of a file; return its name relative to the master."""
+        path = self._paths.folder / f"{stem}{suffix}.m3u8"
+        text = media_playlist(f"{stem}.mp4", content.head, segments, keys=bool(suffix))
+        path.write_text(text, encoding="utf-8")
+        return f"{self._request.version}/{path.name}"
+
+    def _session_data(self) -> list[tuple[str, str, str]]:
+        info, version = self._request.encode.info, self._request.version
+        data = [
+            ("org.hevcq.poster", "VALUE", f"{version}/poster.jpg"),
+            ("org.hevcq.storyboard", "VALUE", f"{version}/storyboard.vtt"),
+        ]
+        if info.tags.get("title", "").strip():
+            data.append(("com.apple.hls.title", "VALUE", info.tags["title"].strip()))
+        if info.chapters:
+            path = self._paths.folder / "chapters.json"
+            path.write_text(chapters_json(info.chapters, info.start_s or 0.0), encoding="utf-8")
+            data.append(("com.apple.hls.chapters", "URI", f"{version}/{path.name}"))
+        return data
+
+    def _source(self, track: StreamPlan) -> Stream:
+        streams = self._request.encode.info.streams
+        return next(stream for stream in streams if stream.index == track.source_index)
+
+    @staticmethod
+    def _read(path: Path) -> FragmentedFile:
+        try:
+            return read_fragments(path)
+        except ValueError as error:
+            raise EncoderFailed(f"The encoded file {path.name} is not usable: {error}.") from error
+
+
+def content_type(name: str) -> str:
+    """Return the media type of a file of a set, by its name."""
+    if name.endswith(".mp4"):
+        return "audio/mp4" if name.startswith("sound") else "video/mp4"
+    return CONTENT_TYPES[Path(name).suffix]
+
+
+def _first_to_play(variants: list[Variant]) -> list[Variant]:
+    """Put the variant first with which a player on an unknown connection should begin."""
+    first = next((v for v in variants if v.rates.peak <= START_BPS), variants[-1])
+    return [first, *(v for v in variants if v is not first)]

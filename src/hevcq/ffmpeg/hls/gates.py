@@ -1,0 +1,312 @@
+"""Gates H1 to H6: hold the stored playlists of a set against the boxes of its files.
+
+Each returns its problems as clauses; none means that the gate passes. Everything is read anew from
+disk, and what is declared is measured again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from hevcq.domain.media.facts import Measurement, StreamKind
+from hevcq.domain.planning.encode_plan import EncodePlan, Rung
+from hevcq.ffmpeg.containers.fragments import FragmentedFile, read_fragments, starts_with_idr
+from hevcq.ffmpeg.hls.command import ladder_in, of_kind
+from hevcq.ffmpeg.hls.playlists import RANGES
+from hevcq.ffmpeg.hls.read_playlists import (
+    Listed,
+    MasterPlaylist,
+    MediaPlaylist,
+    read_master,
+    read_media,
+)
+from hevcq.ffmpeg.hls.segments import Rates, Segment, frame_rate, rates, target_duration
+
+MASTER = "master.m3u8"
+LOOSE = 1.1
+"""How much larger than what is measured a declared bit rate may be."""
+ROUNDING_S = Fraction(1, 1_000_000)
+"""How far a written length may be off, in seconds."""
+_MOST_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A media playlist with the file it cuts; `keys` is its I-frame playlist, of a video."""
+
+    name: str
+    path: Path
+    listed: Listed
+    playlist: MediaPlaylist
+    content: FragmentedFile
+    keys: MediaPlaylist | None = None
+    keys_listed: Listed | None = None
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """What the playlist's ranges hold. Raises ValueError if they are not whole fragments."""
+        found, rest = [], list(self.content.fragments)
+        for entry in self.playlist.entries:
+            group = []
+            while rest and rest[0].end <= (entry.end or 0):
+                group.append(rest.pop(0))
+            if not group or (group[0].start, group[-1].end) != (entry.start, entry.end):
+                raise ValueError(f"{self.name}: the range at {entry.start} is not whole fragments")
+            found.append(
+                Segment(
+                    entry.start,
+                    group[-1].end,
+                    Fraction(sum(f.duration for f in group), self.content.timescale),
+                    sum(f.samples for f in group),
+                    group[0].shown,
+                )
+            )
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSet:
+    """A set as it is on disk; `texts` are the playlists of subtitles with their files."""
+
+    master: MasterPlaylist
+    rungs: tuple[tuple[Rung, Media], ...]
+    sounds: tuple[Media, ...]
+    texts: tuple[tuple[MediaPlaylist, Path], ...]
+
+
+def read_set(folder: Path, plan: EncodePlan) -> StoredSet:
+    """Read the playlists of a set and the boxes of its files.
+
+    Raises ValueError with a clause if they do not fit together, or a planned track is missing.
+    """
+    master = read_master(_text(folder / MASTER))
+    by_name = {rung.name: rung for rung in ladder_in(plan).rungs}
+    rungs = []
+    for listed in master.variants:
+        keys = next((k for k in master.key_frames if k.uri == _keys_of(listed.uri)), None)
+        media = _media(folder, listed, keys)
+        if media.name not in by_name:
+            raise ValueError(f"{media.name} is no rung of the plan")
+        rungs.append((by_name.pop(media.name), media))
+    rungs.sort(key=lambda pair: ladder_in(plan).rungs.index(pair[0]))
+    _require_ends(ladder_in(plan).rungs, [rung for rung, _ in rungs])
+    sounds = [r for r in master.renditions if r.attributes.get("TYPE") == "AUDIO"]
+    texts = [r for r in master.renditions if r.attributes.get("TYPE") == "SUBTITLES"]
+    for kind, found in ((StreamKind.AUDIO, sounds), (StreamKind.SUBTITLE, texts)):
+        wanted = len(of_kind(plan, kind))
+        if wanted != len(found):
+            raise ValueError(f"{len(found)} {kind.value} tracks are listed, not {wanted}")
+    return StoredSet(
+        master,
+        tuple(rungs),
+        tuple(_media(folder, listed, None) for listed in sounds),
+        tuple(_words(folder, listed) for listed in texts),
+    )
+
+
+def _require_ends(planned: Sequence[Rung], found: Sequence[Rung]) -> None:
+    """Require the highest and the lowest rung of each codec; those between may have been left out."""
+    for codec in dict.fromkeys(rung.target.codec for rung in planned):
+        family = [rung for rung in planned if rung.target.codec == codec]
+        for needed in (family[0], family[-1]):
+            if needed not in found:
+                raise ValueError(f"the rung {needed.name} is not listed")
+
+
+def _keys_of(uri: str) -> str:
+    return uri.removesuffix(".m3u8") + "-keys.m3u8"
+
+
+def _text(path: Path) -> str:
+    if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"{path.name} is missing or too large")
+    return path.read_bytes().decode("utf-8")
+
+
+def _inside(folder: Path, uri: str) -> Path:
+    """Return the file of a URI, which must be in the set's folder itself."""
+    path = folder / uri
+    if not uri or ".." in Path(uri).parts or Path(uri).is_absolute() or ":" in uri:
+        raise ValueError(f"{uri!r} leads out of the set")
+    return path
+
+
+def _media(folder: Path, listed: Listed, keys: Listed | None) -> Media:
+    place = _inside(folder, listed.uri)
+    try:
+        playlist = read_media(_text(place))
+        names = {entry.uri for entry in playlist.entries} | {(playlist.head or ("", 0))[0]}
+        path = place.with_suffix(".mp4")
+        if names != {path.name}:
+            raise ValueError(f"it names {', '.join(sorted(names))}, not {path.name}")
+        content = read_fragments(path)
+        key_list = read_media(_text(_inside(folder, keys.uri))) if keys is not None else None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{place.stem}: {error}") from error
+    return Media(place.stem, path, listed, playlist, content, key_list, keys)
+
+
+def _words(folder: Path, listed: Listed) -> tuple[MediaPlaylist, Path]:
+    place = _inside(folder, listed.uri)
+    playlist = read_media(_text(place))
+    path = place.with_suffix(".vtt")
+    if [entry.uri for entry in playlist.entries] != [path.name] or not path.is_file():
+        raise ValueError(f"{place.stem} does not name {path.name} alone, or it is missing")
+    return playlist, path
+
+
+def byte_ranges(stored: StoredSet) -> Iterator[str]:
+    """H1: the ranges of every playlist tile its file and lie on the borders of fragments."""
+    for media in _all(stored):
+        head = media.playlist.head
+        if head is None or head[1] != media.content.head:
+            yield f"{media.name}: the initialization is not the {media.content.head} first bytes"
+        expected = media.content.head
+        for entry in media.playlist.entries:
+            if entry.start != expected:
+                yield f"{media.name}: a range begins at {entry.start}, not {expected}"
+                break
+            expected = entry.end or 0
+        else:
+            if expected != media.content.size:
+                yield f"{media.name}: the ranges end at {expected} of {media.content.size} bytes"
+        try:
+            _ = media.segments
+        except ValueError as error:
+            yield str(error)
+    for rung, media in stored.rungs:
+        yield from _key_ranges(rung, media)
+
+
+def _key_ranges(rung: Rung, media: Media) -> Iterator[str]:
+    """Compare an I-frame playlist: each range is a moof with its first sample, a key frame."""
+    if media.keys is None or not media.keys.keys_only:
+        yield f"{rung.name}: it has no I-frame playlist"
+        return
+    listed = [(e.start, e.end, e.uri) for e in media.keys.entries]
+    name = media.path.name
+    if listed != [(f.start, f.first_end, name) for f in media.content.fragments]:
+        yield f"{rung.name}: the I-frame playlist does not list its key frames"
+    if media.keys.head != (name, media.content.head):
+        yield f"{rung.name}: the I-frame playlist has another initialization"
+
+
+def independent(stored: StoredSet) -> Iterator[str]:
+    """H2: every segment begins with an IDR picture, from which any player can start."""
+    if not stored.master.independent:
+        yield "the master playlist does not say that segments are independent"
+    for rung, media in stored.rungs:
+        by_start = {fragment.start: fragment for fragment in media.content.fragments}
+        with media.path.open("rb") as file:
+            for number, segment in enumerate(media.segments, 1):
+                first = by_start[segment.start]
+                if not first.sync or not starts_with_idr(file, first, media.content.codec):
+                    yield f"{rung.name}: segment {number} does not begin with an IDR picture"
+                    break
+
+
+def aligned(stored: StoredSet) -> Iterator[str]:
+    """H3: segments begin at the same times in all rungs."""
+    expected: list[Fraction] | None = None
+    for rung, media in stored.rungs:
+        scale = media.content.timescale
+        times = [Fraction(segment.shown, scale) for segment in media.segments]
+        if expected is None:
+            expected = times
+        elif times != expected:
+            pairs = zip(times, expected, strict=False)
+            at = next((float(b) for a, b in pairs if a != b), float(expected[-1]))
+            yield f"{rung.name}: its segments do not begin where those of the others do, at {at:.3f} s"
+
+
+def lengths(
+    stored: StoredSet, plan: EncodePlan, measured: Measurement, frames: int
+) -> Iterator[str]:
+    """H4: playlists are as long as the video, within a frame, and all rungs have as many frames.
+
+    `frames` is how many the encode counted; 0 if that is not known.
+    """
+    source = measured.track(plan.main_video.source_index)
+    if source is None or source.first_pts_s is None or source.last_pts_s is None:
+        yield "the source was not measured"
+        return
+    shown = Fraction(source.last_pts_s) - Fraction(source.first_pts_s)
+    wanted = frames or stored.rungs[0][1].content.samples
+    for rung, media in stored.rungs:
+        written = sum((entry.seconds for entry in media.playlist.entries), Fraction(0))
+        # The last frame has a length too, which the source may not say.
+        frame = max(Fraction(1, 100), Fraction(shown, max(1, wanted - 1)))
+        if abs(written - shown - frame) > frame + len(media.playlist.entries) * ROUNDING_S:
+            yield f"{rung.name}: its playlist is {float(written):.3f} s long, not {float(shown + frame):.3f} s"
+        if media.content.samples != wanted:
+            yield f"{rung.name}: {media.content.samples} frames, not {wanted}"
+    for media in _all(stored):
+        yield from _entry_lengths(media)
+
+
+def _entry_lengths(media: Media) -> Iterator[str]:
+    for number, (entry, segment) in enumerate(
+        zip(media.playlist.entries, media.segments, strict=True), 1
+    ):
+        if abs(entry.seconds - segment.seconds) > ROUNDING_S:
+            found = f"{float(entry.seconds):.6f} s, not {float(segment.seconds):.6f} s"
+            yield f"{media.name}: segment {number} is said to last {found}"
+            return
+    if media.playlist.target < target_duration(media.segments) or not media.playlist.ended:
+        yield f"{media.name}: its target duration or its end is wrong"
+
+
+def declared(stored: StoredSet) -> Iterator[str]:
+    """H5: codecs, sizes, frame rates and channels in the master playlist are those of the files."""
+    sounds = [media.content.codec for media in stored.sounds]
+    for rung, media in stored.rungs:
+        content, said = media.content, media.listed.attributes
+        expected = {
+            "CODECS": ",".join(dict.fromkeys([content.codec, *sounds])),
+            "RESOLUTION": f"{content.width}x{content.height}",
+            "FRAME-RATE": f"{frame_rate(media.segments):.3f}",
+            "VIDEO-RANGE": RANGES.get(rung.target.colour.transfer, "SDR"),
+        }
+        yield from _differing(rung.name, said, expected)
+        if (content.width, content.height) != (rung.target.width, rung.target.height):
+            yield f"{rung.name}: its picture is {content.width}x{content.height}"
+        if media.keys_listed is not None:
+            keys = {**expected, "CODECS": content.codec}
+            del keys["FRAME-RATE"]
+            yield from _differing(f"{rung.name} (I-frames)", media.keys_listed.attributes, keys)
+    for media in stored.sounds:
+        channels = {"CHANNELS": str(media.content.channels)}
+        yield from _differing(media.name, media.listed.attributes, channels)
+    groups = {r.attributes.get("GROUP-ID") for r in stored.master.renditions}
+    for rung, media in stored.rungs:
+        named = {media.listed.attributes.get(key) for key in ("AUDIO", "SUBTITLES")} - {None}
+        if named != groups:
+            yield f"{rung.name}: it does not name the groups of sound and subtitles"
+
+
+def _differing(name: str, said: dict[str, str], expected: dict[str, str]) -> Iterator[str]:
+    for key, value in expected.items():
+        if said.get(key) != value:
+            yield f"{name}: {key} is {said.get(key, 'missing')}, not {value}"
+
+
+def bit_rates(stored: StoredSet) -> Iterator[str]:
+    """H6: declared bit rates cover what is measured, by no more than a tenth."""
+    sounds = [rates(media.segments) for media in stored.sounds]
+    beside = Rates(
+        max((each.peak for each in sounds), default=0),
+        max((each.average for each in sounds), default=0),
+    )
+    for rung, media in stored.rungs:
+        together = rates(media.segments).plus(beside)
+        for key, found in (("BANDWIDTH", together.peak), ("AVERAGE-BANDWIDTH", together.average)):
+            said = media.listed.number(key)
+            if not found <= said <= LOOSE * found:
+                yield f"{rung.name}: {key} is {said:.0f}, measured {found}"
+
+
+def _all(stored: StoredSet) -> list[Media]:
+    return [*(media for _, media in stored.rungs), *stored.sounds]

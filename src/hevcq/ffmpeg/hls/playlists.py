@@ -1,0 +1,215 @@
+"""Write HLS playlists. Pure: text from values (RFC 8216, and its successor draft-pantos-hls-rfc8216bis).
+
+ffmpeg 5.1 writes them as well, but with CRF all its variants claim one and the same BANDWIDTH, that
+of the sound, and HEVC always gets the same CODECS.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from urllib.parse import quote
+
+from hevcq.domain.media.facts import Chapter
+from hevcq.ffmpeg.hls.segments import NO_RATES, Rates, Segment, target_duration
+
+VERSION = 7
+SOUNDS, TEXTS = "sound", "text"
+"""Names of the groups of renditions."""
+RANGES = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
+"""VIDEO-RANGE by transfer function, as ffprobe names it."""
+_TWO_LETTERS = {
+    "ara": "ar", "bul": "bg", "cat": "ca", "ces": "cs", "cze": "cs", "chi": "zh", "zho": "zh",
+    "dan": "da", "deu": "de", "ger": "de", "dut": "nl", "nld": "nl", "ell": "el", "gre": "el",
+    "eng": "en", "est": "et", "fin": "fi", "fra": "fr", "fre": "fr", "heb": "he", "hin": "hi",
+    "hrv": "hr", "hun": "hu", "ice": "is", "isl": "is", "ind": "id", "ita": "it", "jpn": "ja",
+    "kor": "ko", "lav": "lv", "lit": "lt", "may": "ms", "msa": "ms", "nob": "nb", "nor": "no",
+    "per": "fa", "fas": "fa", "pol": "pl", "por": "pt", "ron": "ro", "rum": "ro", "rus": "ru",
+    "slk": "sk", "slo": "sk", "slv": "sl", "spa": "es", "srp": "sr", "swe": "sv", "tam": "ta",
+    "tel": "te", "tha": "th", "tur": "tr", "ukr": "uk", "urd": "ur", "vie": "vi",
+}  # fmt: skip
+"""The shortest tags of languages, which RFC 5646 asks for, by ISO 639-2 code; others stay as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A rung in the master playlist; `playlist` and `key_frames` are relative to it."""
+
+    playlist: str
+    key_frames: str
+    codec: str
+    width: int
+    height: int
+    rate: float
+    range: str
+    rates: Rates
+    key_rates: Rates
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """A sound or a text in the master playlist; `language` is an ISO 639-2 code or a BCP 47 tag."""
+
+    playlist: str
+    title: str
+    language: str
+    default: bool = False
+    forced: bool = False
+    channels: int = 0
+    codec: str = ""
+    rates: Rates = NO_RATES
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """All that a master playlist lists; `data` are session data: an id, and a value or (with `:`) a URI."""
+
+    variants: Sequence[Variant]
+    sounds: Sequence[Rendition]
+    texts: Sequence[Rendition]
+    data: Sequence[tuple[str, str, str]] = ()
+    captions: bool = False
+
+
+def media_playlist(uri: str, head: int, segments: Sequence[Segment], *, keys: bool = False) -> str:
+    """Return the playlist of one file by byte ranges; with `keys` an I-frame playlist."""
+    lines = _head(target_duration(segments))
+    lines += ["#EXT-X-I-FRAMES-ONLY"] if keys else []
+    place = quote(uri)
+    lines.append(f'#EXT-X-MAP:URI="{place}",BYTERANGE="{head}@0"')
+    for segment in segments:
+        lines.append(f"#EXTINF:{_decimal(segment.seconds)},")
+        lines.append(f"#EXT-X-BYTERANGE:{segment.end - segment.start}@{segment.start}")
+        lines.append(place)
+    return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
+
+
+def text_playlist(uri: str, seconds: float) -> str:
+    """Return the playlist of subtitles in one WebVTT file, as long as the video."""
+    length = Fraction(seconds)
+    lines = _head(max(1, int(length + Fraction(1, 2))))
+    lines += [f"#EXTINF:{_decimal(length)},", quote(uri), "#EXT-X-ENDLIST", ""]
+    return "\n".join(lines)
+
+
+def _head(target: int) -> list[str]:
+    return [
+        "#EXTM3U",
+        f"#EXT-X-VERSION:{VERSION}",
+        f"#EXT-X-TARGETDURATION:{target}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        "#EXT-X-PLAYLIST-TYPE:VOD",
+        "#EXT-X-INDEPENDENT-SEGMENTS",
+    ]
+
+
+def _decimal(seconds: Fraction) -> str:
+    return f"{float(seconds):.6f}"
+
+
+def master_playlist(master: Master) -> str:
+    """Return the master playlist. The first variant is what players begin with: the lowest of them."""
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
+    for name, key, value in master.data:
+        lines.append(f"#EXT-X-SESSION-DATA:DATA-ID={_quoted(name)},{key}={_quoted(value)}")
+    lines += _renditions("AUDIO", SOUNDS, master.sounds)
+    lines += _renditions("SUBTITLES", TEXTS, master.texts)
+    for variant in master.variants:
+        lines += _stream(master, variant)
+    lines += [_key_stream(variant) for variant in master.variants]
+    return "\n".join([*lines, ""])
+
+
+def _renditions(kind: str, group: str, found: Sequence[Rendition]) -> Iterator[str]:
+    taken: set[str] = set()
+    for number, each in enumerate(found, 1):
+        language = bcp47(each.language)
+        kind_name = "Subtitles" if kind == "SUBTITLES" else "Sound"
+        name = unique_name(each.title or language or f"{kind_name} {number}", taken)
+        words = [f"TYPE={kind}", f'GROUP-ID="{group}"', f"NAME={_quoted(name)}"]
+        words += [f"LANGUAGE={_quoted(language)}"] if language else []
+        words += [f"DEFAULT={_yes(each.default)}", "AUTOSELECT=YES"]
+        words += [f"FORCED={_yes(each.forced)}"] if kind == "SUBTITLES" else []
+        words += [f'CHANNELS="{each.channels}"'] if each.channels else []
+        yield f"#EXT-X-MEDIA:{','.join(words)},URI={_quoted(quote(each.playlist))}"
+
+
+def unique_name(wanted: str, taken: set[str]) -> str:
+    """Return a name that no other rendition of the group has, and note it as taken."""
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted} ({number})"
+    taken.add(name)
+    return name
+
+
+def _stream(master: Master, variant: Variant) -> list[str]:
+    together = variant.rates.plus(loudest(master.sounds))
+    words = _rate_words(together, _codecs(variant.codec, master.sounds), variant)
+    words.insert(4, f"FRAME-RATE={variant.rate:.3f}")
+    words += [f'AUDIO="{SOUNDS}"'] if master.sounds else []
+    words += [f'SUBTITLES="{TEXTS}"'] if master.texts else []
+    words += [] if master.captions else ["CLOSED-CAPTIONS=NONE"]
+    return [f"#EXT-X-STREAM-INF:{','.join(words)}", quote(variant.playlist)]
+
+
+def _key_stream(variant: Variant) -> str:
+    words = _rate_words(variant.key_rates, variant.codec, variant)
+    return f"#EXT-X-I-FRAME-STREAM-INF:{','.join(words)},URI={_quoted(quote(variant.key_frames))}"
+
+
+def _rate_words(rates: Rates, codecs: str, variant: Variant) -> list[str]:
+    return [
+        f"BANDWIDTH={rates.peak}",
+        f"AVERAGE-BANDWIDTH={rates.average}",
+        f"CODECS={_quoted(codecs)}",
+        f"RESOLUTION={variant.width}x{variant.height}",
+        f"VIDEO-RANGE={RANGES.get(variant.range, 'SDR')}",
+    ]
+
+
+def loudest(sounds: Sequence[Rendition]) -> Rates:
+    """Return the largest rates among the sounds: a player plays one of them beside the picture."""
+    return Rates(
+        max((sound.rates.peak for sound in sounds), default=0),
+        max((sound.rates.average for sound in sounds), default=0),
+    )
+
+
+def _codecs(codec: str, sounds: Sequence[Rendition]) -> str:
+    return ",".join(dict.fromkeys([codec, *(sound.codec for sound in sounds)]))
+
+
+def bcp47(language: str) -> str:
+    """Return the tag of a language: two letters where it has some, "" if it is not determined."""
+    code = language.strip().lower()
+    if code in {"", "und", "mis", "mul", "zxx"} or not code.replace("-", "").isalnum():
+        return ""
+    return _TWO_LETTERS.get(code, language.strip())
+
+
+def _quoted(text: str) -> str:
+    """Quote a string; it may hold no quotation mark and no line break."""
+    plain = "".join(" " if mark in "\r\n\t" else "'" if mark == '"' else mark for mark in text)
+    return f'"{plain}"'
+
+
+def _yes(word: bool) -> str:  # noqa: FBT001
+    return "YES" if word else "NO"
+
+
+def chapters_json(chapters: Sequence[Chapter], start_s: float) -> str:
+    """Return chapters in Apple's format of session data (com.apple.hls.chapters)."""
+    found = [
+        {
+            "chapter": number,
+            "start-time": round(max(0.0, chapter.start_s - start_s), 3),
+            "duration": round(max(0.0, chapter.end_s - chapter.start_s), 3),
+            "titles": [{"language": "und", "title": chapter.title or f"Chapter {number}"}],
+        }
+        for number, chapter in enumerate(chapters, 1)
+    ]
+    return json.dumps(found, ensure_ascii=False, indent=1) + "\n"

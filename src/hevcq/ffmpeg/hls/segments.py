@@ -1,0 +1,125 @@
+"""Cut fragmented files into segments on a common grid, and measure their bit rates. Pure.
+
+A segment begins at the first key frame at or after each step of the grid. Forced key frames lie at
+the same times in every rung, so segments do as well, whatever other key frames a rung has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile
+
+SHORTEST, LONGEST = Fraction(1, 2), Fraction(3, 2)
+"""A run of segments counts for the peak if it lasts this share of the target duration (RFC 8216, 4.3.4.2)."""
+_UNEVEN = 0.01
+"""How much the frame rates of segments may differ for the video to have one rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A byte range [start, end) of a file and its length in seconds; `shown` is its first time in ticks."""
+
+    start: int
+    end: int
+    seconds: Fraction
+    samples: int
+    shown: int
+
+    @property
+    def bits(self) -> int:
+        """Its size in bits."""
+        return 8 * (self.end - self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Bits per second: the peak, as players must expect it, and the average."""
+
+    peak: int
+    average: int
+
+    def plus(self, other: Rates) -> Rates:
+        """Return the rates of both played together."""
+        return Rates(self.peak + other.peak, self.average + other.average)
+
+
+NO_RATES = Rates(0, 0)
+
+
+def video_segments(file: FragmentedFile, segment_s: float) -> tuple[Segment, ...]:
+    """Group the fragments of a video, each of which begins with a key frame, on the grid."""
+    step = Fraction(segment_s) * file.timescale
+    first = file.fragments[0].shown
+    groups: list[list[Fragment]] = []
+    border = Fraction(0)
+    for fragment in file.fragments:
+        at = fragment.shown - first
+        if at >= border or not groups:
+            groups.append([])
+            # One tick of grace: times were rounded to the file's time scale.
+            border = ((at + 1) // step + 1) * step - 1
+        groups[-1].append(fragment)
+    return tuple(_segment(group, file.timescale) for group in groups)
+
+
+def sound_segments(file: FragmentedFile) -> tuple[Segment, ...]:
+    """Return each fragment of a sound as a segment: the encoder already cut it to their length."""
+    return tuple(_segment([fragment], file.timescale) for fragment in file.fragments)
+
+
+def key_frames(file: FragmentedFile) -> tuple[Segment, ...]:
+    """Return the ranges of an I-frame playlist: each from a moof to the end of its first sample."""
+    scale = file.timescale
+    return tuple(
+        Segment(f.start, f.first_end, Fraction(f.duration, scale), 1, f.shown)
+        for f in file.fragments
+    )
+
+
+def _segment(group: Sequence[Fragment], timescale: int) -> Segment:
+    return Segment(
+        start=group[0].start,
+        end=group[-1].end,
+        seconds=Fraction(sum(f.duration for f in group), timescale),
+        samples=sum(f.samples for f in group),
+        shown=group[0].shown,
+    )
+
+
+def target_duration(segments: Sequence[Segment]) -> int:
+    """Return the longest segment's length, rounded to whole seconds."""
+    return max(1, *(int(s.seconds + SHORTEST) for s in segments))
+
+
+def rates(segments: Sequence[Segment]) -> Rates:
+    """Measure the bit rates: the peak is over runs of segments of about the target duration."""
+    target = target_duration(segments)
+    peak = Fraction(0)
+    for first in range(len(segments)):
+        bits, seconds = 0, Fraction(0)
+        for segment in segments[first:]:
+            bits, seconds = bits + segment.bits, seconds + segment.seconds
+            if seconds > LONGEST * target:
+                break
+            if seconds >= SHORTEST * target and bits > peak * seconds:
+                peak = bits / seconds
+    whole = sum((s.seconds for s in segments), Fraction(0)) or Fraction(1)
+    average = sum(s.bits for s in segments) / whole
+    return Rates(peak=_up(max(peak, average)), average=_up(average))
+
+
+def _up(rate: Fraction) -> int:
+    return int(-(-rate // 1))
+
+
+def frame_rate(segments: Sequence[Segment]) -> float:
+    """Return the frames per second, to three decimals; of a varying rate the largest of a segment."""
+    seconds = sum((s.seconds for s in segments), Fraction(0))
+    mean = sum(s.samples for s in segments) / (seconds or 1)
+    whole = [s.samples / s.seconds for s in segments[:-1] or segments if s.seconds]
+    largest = max(whole, default=mean)
+    varies = largest - min(whole, default=mean) > _UNEVEN * mean
+    return round(float(largest if varies else mean), 3)

@@ -1,0 +1,281 @@
+"""Run all gates over a set: G1 to G8 over each rung's file, H1 to H8 over the set.
+
+Fail closed: what cannot be determined counts as failed (UNKNOWN). The cheap ones come first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.media.facts import StreamKind, TrackMeasure
+from hevcq.domain.planning.encode_plan import Rung, StreamPlan
+from hevcq.errors import SourceGone, SourceUnreadable
+from hevcq.ffmpeg.hls import gates
+from hevcq.ffmpeg.hls.command import bare_info, of_kind, rung_plan, rung_profile
+from hevcq.ffmpeg.hls.gates import Media, StoredSet, read_set
+from hevcq.ffmpeg.inputs import PROBE_DEADLINE_S, FfmpegTools, reading
+from hevcq.ffmpeg.inspect.measure import measure
+from hevcq.ffmpeg.probe.probe import probe
+from hevcq.ffmpeg.process.child import run_child
+from hevcq.ffmpeg.process.limits import limits_of
+from hevcq.ffmpeg.run.known_messages import message_text
+from hevcq.ffmpeg.verify.decode import decode_problems
+from hevcq.ffmpeg.verify.gates import verify
+from hevcq.ffmpeg.verify.picture import EncodedVideo, alignments, sample_at
+from hevcq.ffmpeg.verify.sound import MAX_OFFSET_S, envelope, offset_s
+from hevcq.ffmpeg.verify.timing import PADDING_SAMPLES
+from hevcq.ports.encoder import EncodeProgress, OnProgress, SetFile, VerifyRequest
+
+_FAILED = frozenset({Outcome.FAILED, Outcome.UNKNOWN})
+SAMPLE_FRAMES = 24
+"""Frames of a segment that H8 compares."""
+_CUE = " --> "
+Judged = tuple[Outcome, str]
+
+
+def verify_set(
+    tools: FfmpegTools,
+    request: VerifyRequest,
+    files: Sequence[SetFile],
+    on_progress: OnProgress,
+    stop: threading.Event,
+) -> tuple[GateResult, ...]:
+    """Run all gates over the set in `request.output`; see ports.encoder.
+
+    Raises what `verify` raises of one file.
+    """
+    return tuple(_SetGates(tools, request, files, on_progress, stop).results())
+
+
+@dataclass(slots=True)
+class _SetGates:
+    """The gates of one set, up to the first that fails."""
+
+    tools: FfmpegTools
+    request: VerifyRequest
+    files: Sequence[SetFile]
+    on_progress: OnProgress
+    stop: threading.Event
+    began: float = field(init=False)
+    stored: StoredSet = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began = self.tools.clock.monotonic()
+
+    def results(self) -> Iterator[GateResult]:
+        """Yield the results; the last is the first that did not pass, if one did not."""
+        for gate, judge in (
+            (Gate.H1, self._ranges),
+            (Gate.H2, lambda: _judged(gates.independent(self.stored))),
+            (Gate.H3, lambda: _judged(gates.aligned(self.stored))),
+            (Gate.H4, self._lengths),
+            (Gate.H5, lambda: _judged(gates.declared(self.stored))),
+            (Gate.H6, lambda: _judged(gates.bit_rates(self.stored))),
+            (Gate.H7, self._read_by_players),
+        ):
+            found = self._result(gate, judge)
+            yield found
+            if found.outcome in _FAILED:
+                return
+        for found in itertools.chain(self._sounds(), self._sampled(), self._rungs()):
+            yield found
+            if found.outcome not in {Outcome.PASSED, Outcome.OFF}:
+                return
+
+    def _result(self, gate: Gate, judge: Callable[[], Judged], file: str = "") -> GateResult:
+        started = self.tools.clock.monotonic()
+        try:
+            outcome, detail = judge()
+        except (SourceUnreadable, SourceGone) as error:
+            outcome, detail = Outcome.FAILED, f"the output cannot be read: {error.message}"
+        except (OSError, ValueError) as error:
+            outcome, detail = Outcome.FAILED, str(error)
+        seconds = self.tools.clock.monotonic() - started
+        return GateResult(gate=gate, outcome=outcome, detail=detail, seconds=seconds, file=file)
+
+    def _ranges(self) -> Judged:
+        """H1, which reads the set: what is not there or does not fit together fails here."""
+        folder = self.request.output
+        named = {file.name for file in self.files}
+        there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+        if named != there:
+            return Outcome.FAILED, f"its files are not those listed: {', '.join(named ^ there)}"
+        self.stored = read_set(folder, self.request.plan)
+        return _judged(gates.byte_ranges(self.stored))
+
+    def _lengths(self) -> Judged:
+        request = self.request
+        found = gates.lengths(self.stored, request.plan, request.measured, request.report.frames)
+        return _judged(found)
+
+    def _read_by_players(self) -> Judged:
+        """H7: ffprobe, which reads the playlists as players do, finds every packet of every file."""
+        stored = self.stored
+        for media in (*(media for _, media in stored.rungs), *stored.sounds):
+            place = media.path.with_suffix(".m3u8")
+            found = self._packets(place)
+            if found != str(media.content.samples):
+                why = found or "nothing"
+                return (
+                    Outcome.FAILED,
+                    f"{place.name} reads as {why}, not {media.content.samples} packets",
+                )
+        tracks = of_kind(self.request.plan, StreamKind.SUBTITLE)
+        for track, (_, path) in zip(tracks, stored.texts, strict=True):
+            measured = self.request.measured.track(track.source_index)
+            words = path.read_text(encoding="utf-8")
+            # An empty packet of MP4's text is a gap: two bytes that say "no characters".
+            spoken = measured is not None and measured.bytes > 2 * measured.packets
+            if not words.startswith("WEBVTT") or (spoken and _CUE not in words):
+                return Outcome.FAILED, f"{path.name} holds no subtitles"
+        return Outcome.PASSED, ""
+
+    def _packets(self, place: Path) -> str:
+        argv = [
+            self.tools.ffprobe, "-v", "error", "-protocol_whitelist", "file",
+            "-format_whitelist", "hls,mov,mp4,m4a,3gp,3g2,mj2", "-f", "hls",
+            "-count_packets", "-show_entries", "stream=nb_read_packets", "-of", "csv=p=0",
+            "-i", f"file:{place}",
+        ]  # fmt: skip
+        limits = reading(limits_of(self.request.profile.bounds), self.tools, str(place.parent))
+        done = run_child(argv, stop=self.stop, limits=limits, deadline_s=PROBE_DEADLINE_S)
+        if done.returncode != 0 or done.stderr:
+            return message_text(done.stderr[0]) if done.stderr else f"exit code {done.returncode}"
+        return done.stdout.decode("ascii", "replace").split("\n")[0].strip(",")
+
+    def _rungs(self) -> Iterator[GateResult]:
+        """Run the gates of one file over each rung."""
+        rungs = self.stored.rungs
+        for number, (rung, media) in enumerate(rungs):
+            thumbnails = self.request.report.thumbnails[number : number + 1]
+
+            def on_progress(state: EncodeProgress, done: int = number) -> None:
+                share = (done + state.fraction) / len(rungs)
+                self.on_progress(replace(state, fraction=share))
+
+            report = replace(self.request.report, thumbnails=thumbnails)
+            request = replace(self._rung_request(rung, media.path), report=report)
+            for result in verify(self.tools, request, on_progress, self.stop):
+                yield result.model_copy(update={"file": media.path.name})
+
+    def _rung_request(self, rung: Rung, path: Path) -> VerifyRequest:
+        request = self.request
+        video = request.plan.main_video.source_index
+        return replace(
+            request,
+            profile=rung_profile(request.profile, rung),
+            plan=rung_plan(request.plan, rung),
+            info=bare_info(request.info, video),
+            output=path,
+            max_seconds=self._left(),
+        )
+
+    def _sounds(self) -> Iterator[GateResult]:
+        tracks = of_kind(self.request.plan, StreamKind.AUDIO)
+        for track, media in zip(tracks, self.stored.sounds, strict=True):
+            name = media.path.name
+            yield self._result(Gate.G2, partial(self._sound_format, track, media), name)
+            yield self._result(Gate.G5, partial(self._sound_times, track, media), name)
+            yield self._result(Gate.G4, partial(self._sound_decodes, media), name)
+
+    def _sound_format(self, track: StreamPlan, media: Media) -> Judged:
+        found = probe(self.tools, str(media.path), self.stop, midstream=False).streams
+        kinds = [(s.kind, s.codec, s.audio.channels if s.audio else 0) for s in found]
+        if kinds != [(StreamKind.AUDIO, track.codec, track.channels)]:
+            return Outcome.FAILED, f"it is not one {track.codec} track of {track.channels} channels"
+        return Outcome.PASSED, ""
+
+    def _sound_times(self, track: StreamPlan, media: Media) -> Judged:
+        """Require that a sound begins with the file, ends as the source's, and lies where it did."""
+        request = self.request
+        source = request.measured.track(track.source_index)
+        if source is None or (source.packets and source.end_s is None):
+            return Outcome.UNKNOWN, "the source's sound was not measured"
+        info = probe(self.tools, str(media.path), self.stop, midstream=False)
+        made = measure(self.tools, str(media.path), info, self.stop).tracks[0]
+        stream = info.streams[0]
+        allowed = request.profile.gates.drift_s
+        allowed += PADDING_SAMPLES / max(1, stream.audio.sample_rate if stream.audio else 1)
+        ends = (source.end_s or 0.0) - (request.info.start_s or 0.0)
+        if made.end_s is None or abs(made.end_s - ends) > allowed:
+            return Outcome.FAILED, f"it ends at {made.end_s} s, not {ends:.3f} s"
+        late = offset_s(
+            envelope(self.tools, request, (request.location, track.source_index), self.stop),
+            envelope(self.tools, request, (str(media.path), 0), self.stop),
+        )
+        if late is not None and abs(late) > MAX_OFFSET_S:
+            return Outcome.FAILED, f"it is {late:+.3f} s off the source"
+        return Outcome.PASSED, ""
+
+    def _sound_decodes(self, media: Media) -> Judged:
+        request = replace(self.request, output=media.path)
+        found = decode_problems(self.tools, request, self.stop, None, deadline_s=self._left())
+        return _judged(message_text(line) for line in found)
+
+    def _sampled(self) -> Iterator[GateResult]:
+        yield self._result(Gate.H8, self._samples)
+
+    def _samples(self) -> Judged:
+        """H8: a segment of each rung, cut out as a player fetches it, looks like the scaled source."""
+        request, worst = self.request, 1.0
+        floor = request.profile.gates.picture_floor
+        for rung, media in self.stored.rungs:
+            for place in _spread(len(media.segments), request.profile.gates.picture_samples):
+                likeness = self._likeness(rung, media, place)
+                if likeness is None:
+                    return Outcome.UNKNOWN, f"{rung.name}: segment {place + 1} cannot be compared"
+                if likeness < floor:
+                    found = f"{rung.name}: SSIM {likeness:.4f} in segment {place + 1}"
+                    return Outcome.FAILED, f"{found}, required {floor}"
+                worst = min(worst, likeness)
+        return Outcome.PASSED, f"worst SSIM {worst:.4f} of the samples"
+
+    def _likeness(self, rung: Rung, media: Media, place: int) -> float | None:
+        """Return the SSIM of the first frames of a segment, in the best alignment with the source."""
+        segment, scale = media.segments[place], media.content.timescale
+        with tempfile.NamedTemporaryFile(suffix=".mp4", dir=self.request.output.parent) as part:
+            with media.path.open("rb") as file:
+                part.write(file.read(media.content.head))
+                file.seek(segment.start)
+                part.write(file.read(segment.end - segment.start))
+                part.flush()
+            request = self._rung_request(rung, Path(part.name))
+            source = request.measured.track(request.plan.main_video.source_index)
+            first = (source.first_pts_s if source is not None else None) or 0.0
+            there = first + (segment.shown - media.content.fragments[0].shown) / scale
+            where = there, segment.shown / scale, min(segment.samples, SAMPLE_FRAMES)
+            made = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=segment.samples)
+            best: float | None = None
+            for alignment in alignments(request):
+                video = EncodedVideo(request.plan.main_video, made, alignment)
+                found = sample_at(self.tools, request, video, where, self.stop).ssim
+                if found is not None:
+                    best = max(found, best or 0.0)
+                if best is not None and best >= request.profile.gates.picture_floor:
+                    break
+            return best
+
+    def _left(self) -> float:
+        spent = self.tools.clock.monotonic() - self.began
+        return max(1.0, self.request.max_seconds - spent)
+
+
+def _judged(problems: Iterator[str]) -> Judged:
+    found = list(problems)
+    if not found:
+        return Outcome.PASSED, ""
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return Outcome.FAILED, found[0] + more
+
+
+def _spread(segments: int, count: int) -> list[int]:
+    """Return the segments to sample, in the middle of equal shares of the video."""
+    taken = min(segments, count)
+    return [int((place + 0.5) * segments / taken) for place in range(taken)]

@@ -1,0 +1,103 @@
+"""One small ladder, encoded once: 320x180 to three rungs, two sounds, a subtitle track, two chapters."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from ffmpeg.verify.conftest import ENCODER, make_source
+from hevcq.domain.certificate import GateResult
+from hevcq.domain.hls_settings import Hls
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import Gates, Policies, Profile, Video
+from hevcq.ports.encoder import EncodeRequest, SetReport, SetRequest, VerifyRequest
+
+VERSION = "0123abcd-1"
+RUNGS = {180: (24, 900), 90: (28, 200)}
+
+
+def recipe(**changes: object) -> Profile:
+    """Return a small ladder; changes are of the hls section, and `policies`."""
+    policies = {
+        "interlaced": "convert",
+        "hdr": "refuse",
+        "cover_art": "drop",
+        "extra_video": "drop",
+    }
+    policies |= changes.pop("policies", {})
+    hls = {
+        "h264_rungs": RUNGS,
+        "hevc_rungs": {90: (28, 200)},
+        "segment_s": 2,
+        "keyframe_s": 1,
+        **changes,
+    }
+    return Profile(
+        name="hls",
+        description="for tests",
+        container="hls",
+        video=Video(codec="h264", preset="ultrafast", crf=24),
+        hls=Hls(**hls),
+        policies=Policies(**policies),
+        gates=Gates(minimum_saving=None, review_below=0, picture_floor=0.7, picture_samples=1),
+    )
+
+
+@dataclass(frozen=True)
+class MadeSet:
+    """A set on disk, and everything verify_set wants."""
+
+    request: VerifyRequest
+    report: SetReport
+
+    @property
+    def folder(self) -> Path:
+        return self.request.output / VERSION
+
+    @property
+    def master(self) -> str:
+        return (self.request.output / "master.m3u8").read_text()
+
+    def judge(self, output: Path | None = None, **changes: object) -> tuple[GateResult, ...]:
+        """Run the gates over `output` in place of the clean set."""
+        request = replace(self.request, output=output or self.request.output, **changes)
+        files = self.report.files
+        stop = threading.Event()
+        return ENCODER.verify_set(request, files, on_progress=lambda _: None, stop=stop)
+
+    def copy(self, folder: Path) -> Path:
+        """Copy the set to spoil it."""
+        return Path(shutil.copytree(self.request.output, folder / "spoilt"))
+
+
+def encoded_set(source: Path, folder: Path, profile: Profile) -> MadeSet:
+    """Encode a source's ladder as the worker does."""
+    stop = threading.Event()
+    info = ENCODER.probe(str(source), stop=stop)
+    plan = make_plan(profile, info)
+    assert isinstance(plan, EncodePlan), plan
+    measured = ENCODER.preflight(str(source), info, profile, stop=stop)
+    encode = EncodeRequest(
+        profile=profile, plan=plan, info=info, location=str(source), output=folder / "set",
+        duration_s=info.duration_s, source_size=source.stat().st_size, max_seconds=300,
+    )  # fmt: skip
+    report = ENCODER.encode_set(
+        SetRequest(encode, measured, VERSION), on_progress=lambda _: None, stop=stop
+    )
+    request = VerifyRequest(
+        profile=profile, plan=plan, location=str(source), info=info, measured=measured,
+        source_size=encode.source_size, output=encode.output, report=report.report,
+        max_seconds=300,
+    )  # fmt: skip
+    return MadeSet(request, report)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> MadeSet:
+    folder = tmp_path_factory.mktemp("hls")
+    return encoded_set(make_source(folder, "source.mkv"), folder, recipe(hevc=True))

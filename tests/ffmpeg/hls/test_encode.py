@@ -1,0 +1,192 @@
+"""The command of a ladder, and what it makes: one decode, the same bytes as separate encodes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ffmpeg.hls.conftest import RUNGS, VERSION, MadeSet, encoded_set, recipe
+from ffmpeg.verify.conftest import ENCODER, ffmpeg
+from hevcq.domain.certificate import Outcome
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import PictureMetric
+from hevcq.errors import EncoderFailed, Stopped
+from hevcq.ffmpeg.containers.fragments import read_fragments
+from hevcq.ffmpeg.hls.command import set_command, set_paths
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ports.encoder import EncodeRequest, SetRequest
+from hevcq.util.clock import SystemClock
+from support.clips import media_clip
+from support.media_facts import MKV, audio, media, subtitle, video
+
+
+def command(info: MediaInfo, **hls: object) -> list[str]:
+    profile = recipe(h264_rungs={720: (22, 4500), 360: (23, 1100)}, **hls)
+    plan = make_plan(profile, info)
+    assert isinstance(plan, EncodePlan), plan
+    gates = profile.gates.model_copy(update={"picture_metric": PictureMetric.OFF})
+    request = EncodeRequest(
+        profile=profile.model_copy(update={"gates": gates}), plan=plan, info=info, location="/in.mkv",
+        output=Path("/out"), duration_s=60.0, source_size=1, max_seconds=60, threads=2,
+    )  # fmt: skip
+    return set_command(
+        FfmpegTools("ffmpeg", "ffprobe", SystemClock()), request, set_paths(request, "v")
+    )
+
+
+def test_one_decode_feeds_every_rung_sound_and_subtitle() -> None:
+    info = media(
+        video(1280, 720, time_base="1/1000"), audio("ac3", 6), subtitle("subrip"), form=MKV
+    )
+    argv = command(info, segment_s=4, keyframe_s=2)
+    assert argv.count("-i") == 1
+    common = [
+        "-map_metadata", "-1", "-map_chapters", "-1", "-movflags",
+        "+frag_keyframe+delay_moov+default_base_moof+skip_trailer", "-f", "mp4",
+    ]  # fmt: skip
+
+    def rung(name: str, crf: str, kbps: int) -> list[str]:
+        return [
+            "-map", f"[{name}]", "-c:0", "libx264", "-preset:0", "ultrafast", "-crf:0", crf,
+            "-pix_fmt:0", "yuv420p", "-fps_mode:0", "passthrough", "-enc_time_base:0", "1:1000",
+            "-force_key_frames:0", "expr:gte(t,n_forced*2)", "-threads:0", "2", "-tag:0", "avc1",
+            "-disposition:0", "0", "-maxrate:0", f"{kbps}k", "-bufsize:0", f"{2 * kbps}k",
+            *common, f"file:/out/v/{name}.mp4",
+        ]  # fmt: skip
+
+    begin = argv.index("-filter_complex")
+    assert argv[begin:] == [
+        "-filter_complex", "[0:0]setpts=PTS-STARTPTS[v720]",
+        "-filter_complex", "[0:0]scale=640:360:flags=bicubic,setsar=1/1,setpts=PTS-STARTPTS[v360]",
+        *rung("v720", "22", 4500),
+        *rung("v360", "23", 1100),
+        "-map", "0:1", "-c:0", "aac", "-b:0", "128000", "-filter:0",
+        "aresample=async=1:first_pts=0,aformat=channel_layouts=stereo",
+        "-map_metadata", "-1", "-map_chapters", "-1", "-movflags",
+        "+delay_moov+default_base_moof+skip_trailer", "-frag_duration", "4000000", "-f", "mp4",
+        "file:/out/v/sound1.mp4",
+        "-map", "0:2", "-c:0", "webvtt", "-map_metadata", "-1", "-map_chapters", "-1",
+        "-f", "webvtt", "file:/out/v/text1.vtt",
+    ]  # fmt: skip
+
+
+def test_hevc_has_closed_groups_of_pictures_and_apples_tag() -> None:
+    argv = command(media(video(1280, 720, time_base="1/50", field_order="tt")), hevc=True)
+    hevc = argv[argv.index("[hevc90]") :]
+    assert "open-gop=0" in hevc[hevc.index("-x265-params:0") + 1].split(":")
+    assert hevc[hevc.index("-tag:0") + 1] == "hvc1"
+    assert hevc[hevc.index("-enc_time_base:0") + 1] == "1:100", "half a tick for the second field"
+
+
+def test_sound_of_an_odd_rate_is_resampled_for_aac() -> None:
+    low = audio("pcm_s16le", 1)
+    assert low.audio is not None
+    low = low.model_copy(update={"audio": low.audio.model_copy(update={"sample_rate": 11025})})
+    argv = command(media(video(1280, 720), low, form=MKV))
+    assert argv[argv.index("-ar:0") + 1] == "48000"
+    assert "aresample=async=1:first_pts=0,aformat=channel_layouts=mono" in argv
+
+
+def test_the_set_has_its_files_with_the_master_last(made: MadeSet) -> None:
+    files = {file.name: file.content_type for file in made.report.files}
+    assert list(files)[-1] == "master.m3u8"
+    assert files["master.m3u8"] == files[f"{VERSION}/v180.m3u8"] == "application/vnd.apple.mpegurl"
+    assert files[f"{VERSION}/v180.mp4"] == "video/mp4"
+    assert files[f"{VERSION}/sound1.mp4"] == "audio/mp4"
+    assert files[f"{VERSION}/text1.vtt"] == files[f"{VERSION}/storyboard.vtt"] == "text/vtt"
+    assert files[f"{VERSION}/poster.jpg"] == "image/jpeg"
+    chapters = json.loads((made.folder / "chapters.json").read_text())
+    assert [each["titles"][0]["title"] for each in chapters] == ["One", "Two"]
+    assert made.report.report.frames == 150
+    assert len(made.report.report.thumbnails) == 3
+
+
+def test_poster_and_storyboard_are_pictures_of_the_right_size(made: MadeSet) -> None:
+    shapes = {name: jpeg_size(made.folder / f"{name}.jpg") for name in ("poster", "storyboard1")}
+    assert shapes == {"poster": (320, 180), "storyboard1": (5 * 160, 5 * 90)}
+    index = (made.folder / "storyboard.vtt").read_text()
+    assert index.count(" --> ") == 6
+    assert "storyboard1.jpg#xywh=0,90,160,90" in index
+
+
+def jpeg_size(path: Path) -> tuple[int, int]:
+    """Return the size of a JPEG, from its frame header (ITU-T T.81, B.2.2)."""
+    data = path.read_bytes()
+    at = data.index(b"\xff\xc0")
+    return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(
+        data[at + 5 : at + 7], "big"
+    )
+
+
+def test_one_decode_makes_the_same_bytes_as_separate_encodes(made: MadeSet, tmp_path) -> None:
+    """So what is saved costs no quality."""
+    alone = encoded_set(
+        Path(made.request.location), tmp_path, recipe(h264_rungs={90: RUNGS[90]}, hevc=True)
+    )
+    for name in ("v90.mp4", "hevc90.mp4", "sound1.mp4"):
+        assert (alone.folder / name).read_bytes() == (made.folder / name).read_bytes()
+
+
+def test_a_picture_that_begins_later_than_the_sound_stays_in_time(tmp_path) -> None:
+    """ffmpeg would write an edit list with a gap, which browsers ignore."""
+    source = tmp_path / "late.mkv"
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=3", "-itsoffset", "0.5", "-f", "lavfi",
+           "-i", "testsrc2=size=160x90:rate=25:duration=2.5", "-map", "1:v", "-map", "0:a",
+           "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", source)  # fmt: skip
+    late = encoded_set(source, tmp_path, recipe(h264_rungs={90: (28, 200)}))
+    picture, sound = (read_fragments(late.folder / f"{n}.mp4") for n in ("v90", "sound1"))
+    begins = picture.fragments[0].shown / picture.timescale
+    there = late.request.measured.track(0).first_pts_s
+    assert there > 0.5
+    assert begins == pytest.approx(there, abs=0.001)
+    assert sound.fragments[0].shown / sound.timescale == pytest.approx(-0.02, abs=0.01)
+    assert all(r.outcome in {Outcome.PASSED, Outcome.OFF} for r in late.judge())
+
+
+def test_a_folder_that_exists_is_not_overwritten_and_a_stop_leaves_nothing(made, tmp_path) -> None:
+    request = made.request
+    encode = EncodeRequest(
+        profile=request.profile, plan=request.plan, info=request.info, location=request.location,
+        output=tmp_path / "set", duration_s=6.0, source_size=request.source_size, max_seconds=60,
+    )  # fmt: skip
+    (tmp_path / "set").mkdir()
+    wanted = SetRequest(encode, request.measured, VERSION)
+    with pytest.raises(EncoderFailed, match="not overwritten"):
+        ENCODER.encode_set(wanted, on_progress=lambda _: None, stop=threading.Event())
+    stop = threading.Event()
+    stop.set()
+    elsewhere = replace(wanted, encode=replace(encode, output=tmp_path / "other"))
+    with pytest.raises(Stopped):
+        ENCODER.encode_set(elsewhere, on_progress=lambda _: None, stop=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("clip", "sizes"),
+    [
+        ("iphone-320p-rot90-mebx.mov", {90: "90x160"}),
+        ("made-pal-576p25-sar64_45.mkv", {180: "320x180", 90: "160x90"}),
+        ("made-vfr-gap-432p.mp4", {90: "160x90"}),
+        ("made-h264-1080i25-tff.mp4", {90: "160x90"}),
+        ("odd-321x241-yuv444.mp4", {90: "120x90"}),
+        ("sony-1080i50-avchd.mts", {90: "160x90"}),
+        ("flir-portrait-vfr-bframes.mp4", {90: ""}),
+        ("phone-720p-vfr-rot180.mp4", {90: ""}),
+        ("gopro-480p30-tmcd-gpmd.mp4", {90: ""}),
+        ("made-kitchen-sink.mkv", {90: ""}),
+    ],
+)
+def test_real_videos_make_sets_that_pass_every_gate(clip: str, sizes, tmp_path) -> None:
+    rungs = {side: RUNGS[side] for side in sizes}
+    policies = {"attachments": "drop", "picture_subtitles": "drop", "closed_captions": "drop"}
+    done = encoded_set(media_clip(clip), tmp_path, recipe(h264_rungs=rungs, policies=policies))
+    bad = [r for r in done.judge() if r.outcome not in {Outcome.PASSED, Outcome.OFF}]
+    assert not bad, [(r.gate, r.file, r.detail) for r in bad]
+    assert all(f"RESOLUTION={size}" in done.master for size in sizes.values())

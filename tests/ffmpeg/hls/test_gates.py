@@ -1,0 +1,199 @@
+"""A clean set passes every gate; each kind of damage is refused by the gate that is there for it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ffmpeg.hls.conftest import VERSION, MadeSet
+from ffmpeg.verify.conftest import ffmpeg
+from hevcq.domain.certificate import Gate, GateResult, Outcome, require_passed
+from hevcq.ffmpeg.containers.fragments import delay, read_fragments
+from hevcq.ffmpeg.hls.read_playlists import read_media
+
+SOURCE_UNCHANGED = GateResult(gate=Gate.G0, outcome=Outcome.PASSED)
+
+
+def refusal(results: tuple[GateResult, ...]) -> tuple[Gate, str]:
+    """Return gate and detail of the only result that did not pass: the last."""
+    bad = [r for r in results if r.outcome not in {Outcome.PASSED, Outcome.OFF}]
+    assert bad == [results[-1]], [(r.gate, r.file, r.detail) for r in results]
+    return bad[0].gate, f"{bad[0].file} {bad[0].detail}".strip()
+
+
+def changed(folder: Path, name: str, old: str, new: str) -> None:
+    path = folder / name
+    text = path.read_text()
+    assert re.search(old, text), f"{old} is not in {text}"
+    path.write_text(re.sub(old, new, text, count=1))
+
+
+def test_a_clean_set_passes_every_gate_and_each_rung_has_its_own(made: MadeSet) -> None:
+    results = made.judge()
+    bad = [
+        (r.gate, r.file, r.detail)
+        for r in results
+        if r.outcome in {Outcome.FAILED, Outcome.UNKNOWN}
+    ]
+    assert not bad
+    require_passed([SOURCE_UNCHANGED, *results], of_set=True)
+    for name in ("v180.mp4", "v90.mp4", "hevc90.mp4"):
+        mine = {r.gate for r in results if r.file == name}
+        assert {Gate.G1, Gate.G2, Gate.G3, Gate.G4, Gate.G5, Gate.G8} <= mine
+    assert {r.gate for r in results if r.file == "sound2.mp4"} == {Gate.G2, Gate.G4, Gate.G5}
+
+
+@pytest.mark.slow
+def test_the_gates_also_run_without_the_report_of_the_encode(made: MadeSet) -> None:
+    report = replace(made.request.report, thumbnails=(), frames=0, stderr=())
+    results = made.judge(report=report)
+    require_passed([SOURCE_UNCHANGED, *results], of_set=True)
+
+
+V180, SOUND, MASTER = f"{VERSION}/v180.m3u8", f"{VERSION}/sound1.m3u8", "master.m3u8"
+DAMAGED_TEXTS = [
+    ("a range that is a byte too long", V180, r"BYTERANGE:(\d+)@(\d+)\nv180.mp4\n#EXT-X-END",
+     r"BYTERANGE:1\1@\2\nv180.mp4\n#EXT-X-END", Gate.H1),
+    ("a sound's initialization that is too short", SOUND, r'BYTERANGE="(\d)(\d+)@0"',
+     r'BYTERANGE="\2@0"', Gate.H1),
+    ("an I-frame that is not there", f"{VERSION}/v180-keys.m3u8",
+     r"#EXTINF:1.000000,\n#EXT-X-BYTERANGE:[^\n]*\nv180.mp4\n", "", Gate.H1),
+    ("a playlist that names another folder", MASTER, rf"\n{VERSION}/v90.m3u8",
+     r"\n../v90.m3u8", Gate.H1),
+    ("a rung that is not listed", MASTER, rf"#EXT-X-STREAM-INF[^\n]*\n{VERSION}/v90.m3u8\n", "",
+     Gate.H1),
+    ("a sound that is not listed", MASTER, r"#EXT-X-MEDIA:TYPE=AUDIO[^\n]*\n", "", Gate.H1),
+    ("an unknown tag", V180, "#EXT-X-ENDLIST", "#EXT-X-DISCONTINUITY\n#EXT-X-ENDLIST", Gate.H1),
+    ("segments that are not called independent", MASTER, "#EXT-X-INDEPENDENT-SEGMENTS\n", "",
+     Gate.H2),
+    ("a segment that is said to be longer", V180, "#EXTINF:2.000000", "#EXTINF:2.010000", Gate.H4),
+    ("a sound's segment that is said to be longer", SOUND, r"#EXTINF:(\d)\.", r"#EXTINF:1\1.",
+     Gate.H4),
+    ("a target duration that is too short", V180, "TARGETDURATION:2", "TARGETDURATION:1", Gate.H4),
+    ("another codec", MASTER, "avc1.......,", "avc1.640028,", Gate.H5),
+    ("another size", MASTER, "RESOLUTION=320x180", "RESOLUTION=640x360", Gate.H5),
+    ("another frame rate", MASTER, "FRAME-RATE=25.000", "FRAME-RATE=50.000", Gate.H5),
+    ("a wrong range", MASTER, "VIDEO-RANGE=SDR", "VIDEO-RANGE=PQ", Gate.H5),
+    ("more channels", MASTER, 'CHANNELS="2"', 'CHANNELS="6"', Gate.H5),
+    ("variants without sound", MASTER, 'AUDIO="sound",', "", Gate.H5),
+    ("a bit rate that is too low", MASTER, r"BANDWIDTH=\d+", "BANDWIDTH=100000", Gate.H6),
+    ("a bit rate that is too high", MASTER, r"BANDWIDTH=(\d+)", r"BANDWIDTH=1\1", Gate.H6),
+    ("an average that is missing", MASTER, r"AVERAGE-BANDWIDTH=\d+,", "", Gate.H6),
+    ("subtitles without a word", f"{VERSION}/text1.vtt", r"(?s)\n\n.*", r"\n", Gate.H7),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "gate"),
+    [damage[1:] for damage in DAMAGED_TEXTS],
+    ids=[damage[0] for damage in DAMAGED_TEXTS],
+)
+def test_a_damaged_playlist_is_refused(made: MadeSet, tmp_path, name, old, new, gate) -> None:
+    spoilt = made.copy(tmp_path)
+    changed(spoilt, name, old, new)
+    assert refusal(made.judge(spoilt))[0] is gate
+
+
+def test_a_file_that_is_missing_or_not_listed_is_refused(made: MadeSet, tmp_path) -> None:
+    spoilt = made.copy(tmp_path)
+    (spoilt / VERSION / "stranger.mp4").write_bytes(b"x")
+    assert refusal(made.judge(spoilt)) == (
+        Gate.H1,
+        f"its files are not those listed: {VERSION}/stranger.mp4",
+    )
+    (spoilt / VERSION / "stranger.mp4").unlink()
+    (spoilt / VERSION / "poster.jpg").unlink()
+    assert refusal(made.judge(spoilt))[0] is Gate.H1
+
+
+def test_a_truncated_rung_is_refused(made: MadeSet, tmp_path) -> None:
+    spoilt = made.copy(tmp_path)
+    path = spoilt / VERSION / "v180.mp4"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert refusal(made.judge(spoilt))[0] is Gate.H1
+
+
+@pytest.mark.parametrize(("rung", "kind"), [("v180", 0x21), ("hevc90", 21 << 1)])
+def test_a_segment_that_begins_with_another_picture_is_refused(
+    made: MadeSet, tmp_path, rung: str, kind: int
+) -> None:
+    """A CRA picture is what x265 writes for a forced key frame unless its GOPs are closed."""
+    spoilt = made.copy(tmp_path)
+    path = spoilt / VERSION / f"{rung}.mp4"
+    second = read_media((spoilt / VERSION / f"{rung}.m3u8").read_text()).entries[1]
+    fragment = next(f for f in read_fragments(path).fragments if f.start == second.start)
+    data = bytearray(path.read_bytes())
+    at = fragment.first_at
+    while at < fragment.first_end:
+        unit = data[at + 4]
+        if (unit & 0x1F if rung == "v180" else unit >> 1) in {5, 19, 20}:
+            data[at + 4] = kind
+        at += 4 + int.from_bytes(data[at : at + 4], "big")
+    path.write_bytes(data)
+    gate, detail = refusal(made.judge(spoilt))
+    assert (gate, detail) == (Gate.H2, f"{rung}: segment 2 does not begin with an IDR picture")
+
+
+def test_segments_that_are_not_aligned_are_refused(made: MadeSet, tmp_path) -> None:
+    """The ranges still tile the file, and each still begins with a key frame."""
+    spoilt = made.copy(tmp_path)
+    path = spoilt / VERSION / "v90.m3u8"
+    first, second = read_media(path.read_text()).entries[:2]
+    size = second.end - first.start
+    two = r"#EXTINF:2.000000,\n#EXT-X-BYTERANGE:\d+@\d+\nv90.mp4\n" * 2
+    one = f"#EXTINF:4.000000,\n#EXT-X-BYTERANGE:{size}@{first.start}\nv90.mp4\n"
+    changed(spoilt, f"{VERSION}/v90.m3u8", two, one)
+    assert refusal(made.judge(spoilt))[0] is Gate.H3
+
+
+def test_a_ladder_without_its_last_segments_is_refused(made: MadeSet, tmp_path) -> None:
+    """All rungs are cut alike, so that only the source's length tells."""
+    spoilt = made.copy(tmp_path)
+    for rung in ("v180", "v90", "hevc90"):
+        path = spoilt / VERSION / f"{rung}.m3u8"
+        last = read_media(path.read_text()).entries[-1]
+        media = spoilt / VERSION / f"{rung}.mp4"
+        kept = [f for f in read_fragments(media).fragments if f.start < last.start]
+        media.write_bytes(media.read_bytes()[: last.start])
+        changed(
+            spoilt, f"{VERSION}/{rung}.m3u8", r"#EXTINF[^#]*#[^#]*#EXT-X-ENDLIST", "#EXT-X-ENDLIST"
+        )
+        keys = spoilt / VERSION / f"{rung}-keys.m3u8"
+        head, *entries = keys.read_text().split("#EXTINF")
+        keys.write_text("#EXTINF".join([head, *entries[: len(kept)]]) + "#EXT-X-ENDLIST\n")
+    gate, detail = refusal(made.judge(spoilt, report=replace(made.request.report, frames=0)))
+    assert gate is Gate.H4
+    assert "4.000 s long, not 6.0" in detail
+
+
+def test_a_rung_with_damaged_pictures_is_refused_by_its_name(made: MadeSet, tmp_path) -> None:
+    spoilt = made.copy(tmp_path)
+    path = spoilt / VERSION / "v180.mp4"
+    data = bytearray(path.read_bytes())
+    third = read_fragments(path).fragments[3]
+    for at in range(third.first_end - 400, third.first_end - 10):
+        data[at] ^= 0x5A
+    path.write_bytes(data)
+    gate, detail = refusal(made.judge(spoilt))
+    assert gate in {Gate.G4, Gate.G8}
+    assert detail.startswith("v180.mp4 ")
+
+
+def test_a_sound_that_comes_late_is_refused_by_its_name(made: MadeSet, tmp_path) -> None:
+    spoilt = made.copy(tmp_path)
+    path = spoilt / VERSION / "sound2.mp4"
+    content = read_fragments(path)
+    delay(path, content, content.timescale // 5)
+    gate, detail = refusal(made.judge(spoilt))
+    assert gate is Gate.G5
+    assert detail.startswith("sound2.mp4 ")
+
+
+def test_segments_of_another_picture_are_refused(made: MadeSet, tmp_path) -> None:
+    other = tmp_path / "other.mkv"
+    ffmpeg("-i", made.request.location, "-map", "0", "-vf", "negate", "-c:a", "copy", "-c:s", "copy",
+           "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "50", other)  # fmt: skip
+    assert refusal(made.judge(location=str(other)))[0] is Gate.H8

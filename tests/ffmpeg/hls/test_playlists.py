@@ -1,0 +1,231 @@
+"""Playlists, segments and bit rates by hand-made values; what is written is read back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from fractions import Fraction
+
+import pytest
+
+from hevcq.domain.media.facts import Chapter
+from hevcq.ffmpeg.containers.fragments import Fragment, FragmentedFile, hevc_name
+from hevcq.ffmpeg.hls.images import split_jpegs, storyboard_index, timestamp
+from hevcq.ffmpeg.hls.playlists import (
+    Master,
+    Rendition,
+    Variant,
+    bcp47,
+    chapters_json,
+    master_playlist,
+    media_playlist,
+    text_playlist,
+)
+from hevcq.ffmpeg.hls.read_playlists import attributes, read_master, read_media
+from hevcq.ffmpeg.hls.segments import (
+    Rates,
+    Segment,
+    frame_rate,
+    key_frames,
+    rates,
+    video_segments,
+)
+
+
+def content(*times: float, end: float, scale: int = 1000) -> FragmentedFile:
+    """Return a file with key frames at these seconds; each fragment has 100 bytes, 25 frames a second."""
+    ticks = [round(time * scale) for time in (*times, end)]
+    fragments = tuple(
+        Fragment(
+            start=700 + 100 * n, end=800 + 100 * n, decoded=at, shown=at, duration=after - at,
+            samples=round((after - at) / scale * 25), first_at=720 + 100 * n,
+            first_end=750 + 100 * n, sync=True, time_at=0,
+        )
+        for n, (at, after) in enumerate(itertools.pairwise(ticks))
+    )  # fmt: skip
+    size = fragments[-1].end
+    return FragmentedFile(size, 700, scale, "avc1.640028", 1280, 720, 0, fragments)
+
+
+def starts(*times: float, end: float, step: float = 4) -> list[float]:
+    found = video_segments(content(*times, end=end), step)
+    return [segment.shown / 1000 for segment in found]
+
+
+def test_segments_begin_at_the_first_key_frame_on_the_grid() -> None:
+    assert starts(0, 2, 4, 6, 8, end=9) == [0, 4, 8]
+    assert starts(0, 2, 3.3, 4, 4.2, 6, 8, end=9) == [0, 4, 8], "scene cuts begin no segment"
+    assert starts(0, 4.3, 6, 8, end=9) == [0, 4.3, 8], (
+        "without a frame at 4 s the next one begins it"
+    )
+    assert starts(0, 13, 14, end=20) == [0, 13], "a gap longer than a step"
+    assert starts(0.5, 2.5, 4.5, 6.5, end=7) == [0.5, 4.5], "the grid begins with the picture"
+    assert starts(0, 3.999, 8, end=9) == [0, 3.999, 8], "a time that was rounded down"
+
+
+def segment(start: int, size: int, seconds: float, samples: int = 100) -> Segment:
+    return Segment(start, start + size, Fraction(seconds), samples, 0)
+
+
+def test_the_peak_is_over_runs_of_about_the_target_duration() -> None:
+    whole = [segment(0, 1000, 4), segment(1000, 3000, 4), segment(4000, 1000, 4)]
+    assert rates(whole) == Rates(peak=6000, average=3334)
+    tail = [*whole, segment(5000, 5000, 1)]
+    assert rates(tail).peak == 9600, "a short last segment counts together with the one before it"
+    assert rates([segment(0, 100, 0.5)]) == Rates(1600, 1600)
+
+
+def test_the_frame_rate_is_the_mean_or_the_largest_of_a_varying_one() -> None:
+    ntsc = [Segment(0, 1, Fraction(4004, 1000), 96, 0)] * 3
+    assert frame_rate(ntsc) == 23.976
+    assert frame_rate([segment(0, 1, 4, 100), segment(0, 1, 4, 40), segment(0, 1, 4, 7)]) == 25.0
+
+
+def test_a_media_playlist_lists_ranges_and_is_read_back() -> None:
+    made = content(0, 2, 4, 6, end=7)
+    text = media_playlist("v720.mp4", 700, video_segments(made, 4))
+    assert text == (
+        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:0\n"
+        "#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-INDEPENDENT-SEGMENTS\n"
+        '#EXT-X-MAP:URI="v720.mp4",BYTERANGE="700@0"\n'
+        "#EXTINF:4.000000,\n#EXT-X-BYTERANGE:200@700\nv720.mp4\n"
+        "#EXTINF:3.000000,\n#EXT-X-BYTERANGE:200@900\nv720.mp4\n#EXT-X-ENDLIST\n"
+    )
+    back = read_media(text)
+    assert (back.target, back.head, back.ended, back.keys_only) == (
+        4,
+        ("v720.mp4", 700),
+        True,
+        False,
+    )
+    assert [(e.start, e.end) for e in back.entries] == [(700, 900), (900, 1100)]
+    keys = read_media(media_playlist("v720.mp4", 700, key_frames(made), keys=True))
+    assert keys.keys_only
+    assert [(e.start, e.end) for e in keys.entries] == [
+        (700, 750),
+        (800, 850),
+        (900, 950),
+        (1000, 1050),
+    ]
+
+
+def variant(**own: object) -> Variant:
+    plain: dict[str, object] = {
+        "playlist": "a1-2/v720.m3u8", "key_frames": "a1-2/v720-keys.m3u8", "codec": "avc1.640028",
+        "width": 1280, "height": 720, "rate": 25.0, "range": "bt709", "rates": Rates(900, 500),
+        "key_rates": Rates(90, 50),
+    }  # fmt: skip
+    return Variant(**{**plain, **own})
+
+
+def test_a_master_playlist_names_codecs_rates_groups_and_languages() -> None:
+    sounds = [
+        Rendition("a1-2/sound1.m3u8", 'Say "hi"\n', "ger", default=True, channels=2,
+                  codec="mp4a.40.2", rates=Rates(100, 90)),
+        Rendition("a1-2/sound2.m3u8", "", "und", channels=1, codec="mp4a.40.2", rates=Rates(130, 80)),
+    ]  # fmt: skip
+    texts = [Rendition(f"a1-2/text{n}.m3u8", "", "en", forced=n == 2) for n in (1, 2)]
+    data = [("com.apple.hls.title", "VALUE", "Ein Titel")]
+    hdr = variant(codec="hvc1.2.4.L120.B0", range="smpte2084", rate=23.976)
+    text = master_playlist(Master([variant(), hdr], sounds, texts, data))
+    assert text.splitlines()[3:10] == [
+        '#EXT-X-SESSION-DATA:DATA-ID="com.apple.hls.title",VALUE="Ein Titel"',
+        (
+            '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound",NAME="Say \'hi\' ",LANGUAGE="de",DEFAULT=YES,'
+            'AUTOSELECT=YES,CHANNELS="2",URI="a1-2/sound1.m3u8"'
+        ),
+        (
+            '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound",NAME="Sound 2",DEFAULT=NO,AUTOSELECT=YES,'
+            'CHANNELS="1",URI="a1-2/sound2.m3u8"'
+        ),
+        (
+            '#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="text",NAME="en",LANGUAGE="en",DEFAULT=NO,'
+            'AUTOSELECT=YES,FORCED=NO,URI="a1-2/text1.m3u8"'
+        ),
+        (
+            '#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="text",NAME="en (2)",LANGUAGE="en",DEFAULT=NO,'
+            'AUTOSELECT=YES,FORCED=YES,URI="a1-2/text2.m3u8"'
+        ),
+        (
+            '#EXT-X-STREAM-INF:BANDWIDTH=1030,AVERAGE-BANDWIDTH=590,CODECS="avc1.640028,mp4a.40.2",'
+            'RESOLUTION=1280x720,FRAME-RATE=25.000,VIDEO-RANGE=SDR,AUDIO="sound",SUBTITLES="text",'
+            "CLOSED-CAPTIONS=NONE"
+        ),
+        "a1-2/v720.m3u8",
+    ]
+    back = read_master(text)
+    assert back.variants[1].attributes["VIDEO-RANGE"] == "PQ"
+    assert back.variants[1].attributes["FRAME-RATE"] == "23.976"
+    assert back.key_frames[0].attributes["CODECS"] == "avc1.640028"
+    assert [r.uri for r in back.renditions][:2] == ["a1-2/sound1.m3u8", "a1-2/sound2.m3u8"]
+    assert back.independent
+
+
+def test_a_silent_video_names_no_group_and_captions_inside_are_not_denied() -> None:
+    text = master_playlist(Master([variant()], [], [], captions=True))
+    assert "AUDIO" not in text
+    assert "CLOSED-CAPTIONS" not in text
+    assert 'CODECS="avc1.640028"' in text
+
+
+@pytest.mark.parametrize(
+    ("given", "tag"),
+    [("ger", "de"), ("deu", "de"), ("eng", "en"), ("und", ""), ("", ""), ("pt-BR", "pt-BR"),
+     ("gsw", "gsw"), ('e"n', "")],
+)  # fmt: skip
+def test_languages_get_their_shortest_tag(given: str, tag: str) -> None:
+    assert bcp47(given) == tag
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "#EXTM3U\n", "#EXTM3U\nv.mp4\n", "#EXTM3U\n#EXTINF:1,\n#EXT-X-BYTERANGE:5\nv.mp4\n",
+     "#EXTM3U\n#EXTINF:1,\n#EXT-X-KEY:METHOD=AES-128\nv.mp4\n", "#EXTM3U\n#EXTINF:x,\nv.mp4\n"],
+)  # fmt: skip
+def test_what_is_no_playlist_of_ours_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_media(wrong)
+    with pytest.raises(ValueError, match=r"."):
+        read_master(wrong)
+
+
+def test_attributes_keep_commas_in_quotes() -> None:
+    assert attributes('A=1,B="x,y",C-D=z') == {"A": "1", "B": "x,y", "C-D": "z"}
+    with pytest.raises(ValueError, match="no list"):
+        attributes("=")
+
+
+def test_the_name_of_an_hevc_stream_has_its_flags_turned_and_its_constraints() -> None:
+    record = bytes([1, 0x01, 0x60, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, 90])
+    assert hevc_name(record) == "hvc1.1.6.L90.90"
+    main10 = bytes([1, 0x22, 0x20, 0, 0, 0, 0xB0, 0, 0x40, 0, 0, 0, 153])
+    assert hevc_name(main10) == "hvc1.2.4.H153.B0.0.40"
+
+
+def test_subtitles_are_one_segment_as_long_as_the_video() -> None:
+    back = read_media(text_playlist("text1.vtt", 61.6))
+    assert (back.target, [e.uri for e in back.entries]) == (62, ["text1.vtt"])
+    assert back.entries[0].end is None
+
+
+def test_chapters_are_written_as_apple_names_them() -> None:
+    marks = [Chapter(start_s=1.5, end_s=31.5, title="Begin"), Chapter(start_s=31.5, end_s=40)]
+    first, second = json.loads(chapters_json(marks, 1.5))
+    assert (first["start-time"], first["duration"], first["titles"][0]["title"]) == (0, 30, "Begin")
+    assert second["titles"][0]["title"] == "Chapter 2"
+
+
+def test_a_storyboard_says_which_part_of_which_sheet_shows_a_time() -> None:
+    times = [Fraction(n * 2) for n in range(28)]
+    lines = storyboard_index(times, ["a.jpg", "b.jpg"], (160, 90)).splitlines()
+    assert lines[:5] == [
+        "WEBVTT", "", "00:00:00.000 --> 00:00:02.000", "a.jpg#xywh=0,0,160,90", "",
+    ]  # fmt: skip
+    assert "a.jpg#xywh=640,360,160,90" in lines
+    assert lines[-1] == "b.jpg#xywh=160,0,160,90"
+    assert timestamp(Fraction(36_001, 10)) == "01:00:00.100"
+
+
+def test_pictures_in_one_stream_are_parted() -> None:
+    one, two = b"\xff\xd8one\xff\xd9", b"\xff\xd8two\xff\xd9"
+    assert list(split_jpegs(one + two + b"\xff\xd8cut")) == [one, two]
