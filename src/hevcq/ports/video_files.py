@@ -81,6 +81,9 @@ class VideoFiles(ABC):
     - Every method may raise StorageError or Unavailable.
     """
 
+    receives: bool = False
+    """Whether the bytes come through this program (`receive`)."""
+
     @abstractmethod
     def prepare(self, video: Video) -> str:
         """Make room for an upload; return what is to be kept as its `multipart_id`, or "".
@@ -106,6 +109,10 @@ class VideoFiles(ABC):
         Raises Conflict while another process has it open, BadUpload where bytes go elsewhere.
         """
         raise BadUpload("The bytes of this upload go to the address it was given.")
+
+    @abstractmethod
+    def came(self, video: Video) -> int:
+        """Return how many bytes of an unfinished upload came, durable or not."""
 
     @abstractmethod
     def complete(self, video: Video) -> Completion:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -32,9 +32,11 @@ from hevcq.web.identity.users import NameAndPassword, Users
 from hevcq.web.live import Hub
 from hevcq.web.pages import board
 from hevcq.web.pages.sign_in import SignIn
+from hevcq.web.problems import of_error, problem
 from hevcq.web.rendering import page
 from hevcq.web.services import Services
 from hevcq.web.shield import KnownHost, SameOrigin, SecurityHeaders, content_policy
+from hevcq.web.uploads import Uploads
 from hevcq.wiring.app import App
 
 LOOK_S, LOOK_AWS_S = 1.0, 5.0
@@ -128,6 +130,7 @@ def _routes() -> list[BaseRoute]:
         Route("/favicon.ico", _no_icon),
         *SignIn().routes(),
         *board.routes(),
+        *Uploads().routes(),
         Mount("/static", Assets(packages=[("hevcq.web", "static")])),
     ]
 
@@ -152,6 +155,8 @@ def _hosts(settings: WebSettings) -> list[str]:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if request.url.path.startswith(RAW[:3]):
+        return problem(error.status_code, error.detail, headers=error.headers)
     words = {404: "There is nothing here.", 405: "This page can't do that."}
     return _answer(request, error.status_code, words.get(error.status_code, error.detail))
 
@@ -160,6 +165,8 @@ async def _failed(request: Request, error: Exception) -> Response:
     """Show an error that hevcq raises on purpose: its sentence names no secret."""
     assert isinstance(error, HevcqError)
     get_logger().warning("request_failed", path=request.url.path, reason=str(error))
+    if request.url.path.startswith(RAW[:3]):
+        return of_error(error)
     person = maybe_person(request)
     words = str(error) if person is not None and person.is_operator else error.message
     return _answer(request, 400 if isinstance(error, UsageError) else 503, words)
@@ -167,6 +174,5 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 def _answer(request: Request, status: int, words: str) -> Response:
     if request.url.path.startswith(RAW[:3]):
-        body = {"type": "about:blank", "title": words, "status": status}
-        return JSONResponse(body, status, media_type="application/problem+json")
+        return problem(status, words)
     return page(request, "error.html", status=status, words=words, code=status)

@@ -19,7 +19,7 @@ from hevcq.domain.videos.record import (
     paragraphs,
 )
 from hevcq.domain.videos.rules import claimed_type
-from hevcq.errors import BadUpload, Conflict, DiskFull, HevcqError, UnknownProfile
+from hevcq.errors import BadUpload, Conflict, DiskFull, HevcqError, QuotaExceeded, UnknownProfile
 from hevcq.ports.video_files import Complete, Incomplete, Wrong
 from hevcq.ports.videos import Reservation
 from hevcq.settings.uploads import GIB
@@ -59,8 +59,8 @@ class UploadRequest:
 def request_upload(farm: VideoFarm, request: UploadRequest) -> Video:
     """Add the record of an upload that may begin, and make room for it.
 
-    Raises BadUpload (size, no profile, a key that was used for another request), UnknownProfile,
-    QuotaExceeded, DiskFull.
+    Raises BadUpload (no byte, no profile, a key that was used for another request), UnknownProfile,
+    QuotaExceeded (too large, or no room), DiskFull.
     """
     profiles = chosen(farm, request.profiles)
     _check_size(farm, request.size)
@@ -105,7 +105,7 @@ def _check_size(farm: VideoFarm, size: int) -> None:
     if size < 1:
         raise BadUpload("An upload has at least 1 byte.")
     if size > most:
-        raise BadUpload(
+        raise QuotaExceeded(
             f"The video has {size / GIB:.1f} GiB; {most / GIB:g} GiB are allowed.",
             remedy="Upload a smaller file, or ask an operator to raise uploads.max_gib.",
         )

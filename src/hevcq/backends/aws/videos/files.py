@@ -98,7 +98,12 @@ class S3VideoFiles(VideoFiles):
 
     def parts_came(self, video: Video) -> Mapping[int, int]:
         """List the parts of a multipart upload."""
-        return {part["PartNumber"]: part["Size"] for part in self._parts(video) or []}
+        parts = self._parts(video) if video.upload.multipart_id else []
+        return {part["PartNumber"]: part["Size"] for part in parts or []}
+
+    def came(self, video: Video) -> int:
+        """Add up the parts; a POST comes as a whole."""
+        return sum(self.parts_came(video).values())
 
     def complete(self, video: Video) -> Completion:
         """Join the parts if there are any, then compare size and owner of the object and pin it."""

@@ -31,6 +31,8 @@ FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 class FolderVideoFiles(VideoFiles):
     """One file for each upload, named by its id. A lock file beside it names the one who writes."""
 
+    receives = True
+
     def __init__(self, folder: Path, store: Store) -> None:
         self._folder, self._store = folder, store
 
@@ -58,14 +60,18 @@ class FolderVideoFiles(VideoFiles):
             finally:
                 os.close(descriptor)
 
-    def complete(self, video: Video) -> Completion:
-        """Compare the file's size with the declared one, make it durable and link it as a source."""
-        path, size = self._path(video), video.upload.size
+    def came(self, video: Video) -> int:
+        """Look at the file's size."""
+        path = self._path(video)
         with file_errors("looked at", path):
             try:
-                came = path.lstat().st_size
+                return path.lstat().st_size
             except FileNotFoundError:
-                came = 0
+                return 0
+
+    def complete(self, video: Video) -> Completion:
+        """Compare the file's size with the declared one, make it durable and link it as a source."""
+        path, size, came = self._path(video), video.upload.size, self.came(video)
         if came < size:
             return Incomplete(came)
         if came > size:

@@ -1,0 +1,359 @@
+"""Receive uploads by the tus protocol 1.0 (https://tus.io/protocols/resumable-upload).
+
+Who, whose and how large is decided before a byte of a body is read. The offset that is answered is
+durable: the bytes were written and synced. A client that comes again takes its upload over from a
+connection that hangs. The last request takes no longer than any other: it only queues the video.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from email.utils import formatdate
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Message
+
+from hevcq.domain.videos.record import Video
+from hevcq.errors import BadUpload, Conflict, HevcqError
+from hevcq.ports.video_files import Receiver
+from hevcq.usecases.videos.context import VideoFarm
+from hevcq.usecases.videos.manage import delete
+from hevcq.usecases.videos.uploads import (
+    UploadRequest,
+    complete_upload,
+    prolong,
+    request_upload,
+)
+from hevcq.web.identity.person import Person, person_of
+from hevcq.web.problems import of_error, problem
+from hevcq.web.services import services_of
+from hevcq.wiring.videos import video_farm
+
+VERSION = "1.0.0"
+CHUNK_TYPE = "application/offset+octet-stream"
+BLOCK = 1 << 20
+"""Bytes gathered before they are written: a step of a thread costs as much as 100 KiB of copying."""
+IDLE_S = 120.0
+"""Seconds without a byte after which a connection is given up; the client resumes."""
+TAKE_OVER_S = 2.0
+"""Seconds that a new request waits for the one it takes an upload over from."""
+MAX_METADATA = 16 * 1024
+TUS = {"Tus-Resumable": VERSION, "Cache-Control": "no-store"}
+OFFERS = {**TUS, "Tus-Version": VERSION, "Tus-Extension": "creation,expiration,termination"}
+REFUSED = ("x-http-method-override", "upload-concat", "upload-defer-length", "upload-checksum")
+"""Headers of parts of the protocol that are not offered."""
+
+
+@dataclass
+class _Turn:
+    """A request that is sending an upload's bytes; `receiving` while it waits for its client."""
+
+    task: asyncio.Task[object]
+    receiving: bool = False
+    taken: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self) -> None:
+        """Tell the request to keep what came and end."""
+        self.taken = True
+        if self.receiving:
+            self.task.cancel()
+
+
+@dataclass
+class _Body:
+    """What became of a request's body."""
+
+    offset: int
+    lied: bool = False
+    gone: bool = False
+
+
+class Uploads:
+    """The handlers of one application, and who sends what just now."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, _Turn] = {}
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes of the protocol."""
+        one = "/uploads/{video_id}"
+        return [
+            Route("/uploads", self._create, methods=["POST", "OPTIONS"]),
+            Route(one, self._offset, methods=["HEAD"]),
+            Route(one, self._patch, methods=["PATCH"]),
+            Route(one, self._delete, methods=["DELETE"]),
+            Route(one, self._options, methods=["OPTIONS"]),
+        ]
+
+    async def _options(self, request: Request) -> Response:
+        farm = await _farm(request)
+        most = {"Tus-Max-Size": str(farm.limits.max_bytes)}
+        return Response(status_code=204, headers={**OFFERS, **most})
+
+    async def _create(self, request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return await self._options(request)
+        person = _checked(request, "upload")
+        if int(_number(request, "content-length", "0")) > 0:
+            return problem(400, "Send the bytes in the requests after this one.", headers=TUS)
+        wanted = _wanted(request, person)
+        farm = await _farm(request)
+        try:
+            if not farm.files.receives:
+                raise BadUpload(
+                    "Uploads go to the bucket.", remedy="Ask POST /api/v1/uploads for an address."
+                )
+            video = await run_in_threadpool(request_upload, farm, wanted)
+        except HevcqError as error:
+            return of_error(error, headers=TUS)
+        where = {"Location": f"/uploads/{video.video_id}", **_expires(video)}
+        return Response(status_code=201, headers={**TUS, **where})
+
+    async def _offset(self, request: Request) -> Response:
+        person = _checked(request, "upload")
+        farm, video = await _found(request, person)
+        try:
+            offset = await run_in_threadpool(_came, farm, video)
+        except HevcqError as error:
+            return of_error(error, headers=TUS)
+        sizes = {"Upload-Offset": str(offset), "Upload-Length": str(video.upload.size)}
+        return Response(headers={**TUS, **sizes, **_expires(video)})
+
+    async def _patch(self, request: Request) -> Response:
+        person = _checked(request, "upload")
+        start = int(_number(request, "upload-offset"))
+        farm, video = await _found(request, person)
+        _judge(request, video, start)
+        if not await self._take_over(video.video_id):
+            return _closing(423, "Another client is sending this upload.")
+        turn = _Turn(_current_task())
+        self._turns[video.video_id] = turn
+        try:
+            return await self._receive(request, farm, video, start, turn)
+        except HevcqError as error:
+            headers = {**TUS, "Connection": "close"}
+            if isinstance(error, Conflict):
+                return problem(423, error.message, headers=headers)
+            return of_error(error, headers=headers)
+        finally:
+            if self._turns.get(video.video_id) is turn:
+                del self._turns[video.video_id]
+            turn.ended.set()
+
+    async def _receive(
+        self, request: Request, farm: VideoFarm, video: Video, start: int, turn: _Turn
+    ) -> Response:
+        opened: AbstractContextManager[Receiver] = farm.files.receive(video)
+        receiver = await run_in_threadpool(opened.__enter__)
+        try:
+            if receiver.offset != start:
+                return _closing(409, f"The upload has {receiver.offset} bytes, not {start}.")
+            body = await _pour(request, receiver, video.upload.size - start, turn)
+        finally:
+            await run_in_threadpool(opened.__exit__, None, None, None)
+        if body.lied:
+            return _closing(413, "More bytes came than the upload was declared with.")
+        if turn.taken:
+            return _closing(409, "Another request took this upload over.")
+        if body.offset == video.upload.size:
+            await run_in_threadpool(_complete, farm, video)
+        elif not body.gone:
+            with suppress(Conflict):
+                video = await run_in_threadpool(prolong, farm, video)
+        headers = {**TUS, "Upload-Offset": str(body.offset), **_expires(video)}
+        return Response(status_code=204, headers=headers)
+
+    async def _delete(self, request: Request) -> Response:
+        person = _checked(request, "upload")
+        farm, video = await _found(request, person)
+        if video.source is not None:
+            return problem(409, "The upload is complete.", remedy="Delete the video.", headers=TUS)
+        if not await self._take_over(video.video_id):
+            return problem(423, "Another client is sending this upload.", headers=TUS)
+        try:
+            await run_in_threadpool(delete, farm, video, person.owner)
+        except HevcqError as error:
+            return of_error(error, headers=TUS)
+        return Response(status_code=204, headers=TUS)
+
+    async def _take_over(self, video_id: str) -> bool:
+        """Ask the request that is sending this upload to end; return whether it did."""
+        turn = self._turns.get(video_id)
+        if turn is None:
+            return True
+        turn.take()
+        try:
+            async with asyncio.timeout(TAKE_OVER_S):
+                await turn.ended.wait()
+        except TimeoutError:
+            return False
+        return video_id not in self._turns
+
+
+async def _pour(request: Request, receiver: Receiver, room: int, turn: _Turn) -> _Body:
+    """Append the body up to `room` bytes, and sync; keep what came of one that breaks off.
+
+    A body with more bytes is a lie: nothing of it is kept.
+    """
+    start, block, more = receiver.offset, bytearray(), True
+    came, body = 0, _Body(start)
+    try:
+        while more and not body.lied and not turn.taken:
+            message = await _next(request, turn)
+            if message is None or message["type"] == "http.disconnect":
+                body.gone = True
+                break
+            piece = message.get("body", b"")
+            came, more = came + len(piece), bool(message.get("more_body"))
+            body.lied = came > room
+            block += piece
+            if not body.lied and (len(block) >= BLOCK or not more):
+                await run_in_threadpool(receiver.append, bytes(block))
+                block.clear()
+        if body.lied:
+            await run_in_threadpool(receiver.cut, start)
+        elif block:
+            await run_in_threadpool(receiver.append, bytes(block))
+    finally:
+        body.offset = await run_in_threadpool(receiver.sync)
+    return body
+
+
+async def _next(request: Request, turn: _Turn) -> Message | None:
+    """Return the next message of the body, or None if the client is silent or another took over."""
+    turn.receiving = True
+    try:
+        async with asyncio.timeout(IDLE_S):
+            return await request.receive()
+    except TimeoutError:
+        return None
+    except asyncio.CancelledError:
+        if not turn.taken:
+            raise
+        turn.task.uncancel()
+        return None
+    finally:
+        turn.receiving = False
+
+
+def _came(farm: VideoFarm, video: Video) -> int:
+    """Return how many bytes are there for good; an upload that has them all is completed."""
+    if video.source is not None:
+        return video.upload.size
+    if not video.open:
+        raise BadUpload(video.reason, remedy=video.remedy)
+    try:
+        with farm.files.receive(video) as receiver:
+            came = receiver.sync()
+    except Conflict:  # still being sent; whoever resumes takes it over, and is told the offset
+        return farm.files.came(video)
+    if came >= video.upload.size:
+        _complete(farm, video)
+    return came
+
+
+def _complete(farm: VideoFarm, video: Video) -> None:
+    with suppress(Conflict):  # by another request at the same time
+        complete_upload(farm, farm.find(video.video_id, None))
+
+
+def _judge(request: Request, video: Video, start: int) -> None:
+    """Refuse a body by what is known before it is read. Raises HTTPException."""
+    status, words = 0, ""
+    if request.headers.get("content-type", "") != CHUNK_TYPE:
+        status, words = 415, f"Send {CHUNK_TYPE}."
+    elif not video.open:
+        status, words = 409 if video.source else 410, "This upload has ended."
+    elif start + int(_number(request, "content-length", "0")) > video.upload.size:
+        status, words = 413, "These are more bytes than the upload was declared with."
+    if status:
+        raise HTTPException(status, words, headers={**TUS, "Connection": "close"})
+
+
+def _wanted(request: Request, person: Person) -> UploadRequest:
+    facts = parse_metadata(request.headers.get("upload-metadata", ""))
+    names = facts.get("profiles", "").split(",")
+    return UploadRequest(
+        owner=person.owner,
+        name=facts.get("filename") or facts.get("name") or "video",
+        size=int(_number(request, "upload-length")),
+        title=facts.get("title", ""),
+        description=facts.get("description", ""),
+        profiles=tuple(name.strip() for name in names if name.strip()),
+        media_type=facts.get("filetype") or facts.get("type") or "",
+        request_key=request.headers.get("idempotency-key", ""),
+    )
+
+
+def parse_metadata(header: str) -> dict[str, str]:
+    """Return the pairs of an Upload-Metadata header. Raises HTTPException 400."""
+    if len(header) > MAX_METADATA:
+        raise HTTPException(400, "Upload-Metadata is too long.")
+    found: dict[str, str] = {}
+    for pair in header.split(",") if header.strip() else ():
+        key, _, value = pair.strip().partition(" ")
+        try:
+            found[key] = base64.b64decode(value, validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise HTTPException(400, "Upload-Metadata cannot be read.") from error
+    return found
+
+
+def _checked(request: Request, scope: str) -> Person:
+    """Return who is asking; refuse other versions and parts of the protocol that are not offered."""
+    person = person_of(request)
+    if not person.may(scope):
+        raise HTTPException(403, f"This token does not allow {scope}.")
+    if request.headers.get("tus-resumable") != VERSION:
+        raise HTTPException(412, f"Tus-Resumable must be {VERSION}.", headers=OFFERS)
+    for name in REFUSED:
+        if name in request.headers:
+            raise HTTPException(400, f"{name} is not offered.", headers=TUS)
+    return person
+
+
+def _number(request: Request, header: str, otherwise: str = "") -> str:
+    value = request.headers.get(header, otherwise)
+    if not (value.isascii() and value.isdecimal()) or len(value) > 18:
+        raise HTTPException(400, f"{header} must be a whole number.", headers=TUS)
+    return value
+
+
+async def _farm(request: Request) -> VideoFarm:
+    return await run_in_threadpool(video_farm, services_of(request).app)
+
+
+async def _found(request: Request, person: Person) -> tuple[VideoFarm, Video]:
+    """Return a person's own upload; an operator sends no bytes into another's."""
+    farm = await _farm(request)
+    try:
+        video = await run_in_threadpool(farm.find, request.path_params["video_id"], person.owner)
+    except HevcqError as error:
+        raise HTTPException(404, "There is no such upload.", headers=TUS) from error
+    return farm, video
+
+
+def _expires(video: Video) -> dict[str, str]:
+    return (
+        {"Upload-Expires": formatdate(video.upload.expires_at, usegmt=True)} if video.open else {}
+    )
+
+
+def _closing(status: int, words: str) -> Response:
+    """Refuse without reading the body, which the connection may still hold."""
+    return problem(status, words, headers={**TUS, "Connection": "close"})
+
+
+def _current_task() -> asyncio.Task[object]:
+    found = asyncio.current_task()
+    assert found is not None
+    return found

@@ -1,0 +1,355 @@
+"""Uploads by tus: whose, how many bytes, resumed, taken over, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from httpx2 import Response
+from starlette.testclient import TestClient
+
+from hevcq.domain.videos.record import Video, VideoStatus
+from hevcq.ports.ledger import JobFilter
+from hevcq.settings.uploads import UploadSettings
+from hevcq.usecases.videos.context import VideoFarm
+from hevcq.web import uploads as tus
+from hevcq.wiring.app import App
+from hevcq.wiring.videos import video_farm
+
+V = {"Tus-Resumable": "1.0.0"}
+CHUNK = {**V, "Content-Type": "application/offset+octet-stream"}
+
+
+@pytest.fixture
+def as_person(visit: Callable[..., TestClient]) -> Callable[[str], TestClient]:
+    def make(name: str) -> TestClient:
+        client = visit(auth="proxy", trusted_proxies=("127.0.0.1",))
+        client.headers["Remote-User"] = name
+        return client
+
+    return make
+
+
+@pytest.fixture
+def ann(as_person: Callable[[str], TestClient]) -> TestClient:
+    return as_person("ann")
+
+
+@pytest.fixture
+def farm_of(opened: App) -> Callable[[], VideoFarm]:
+    return lambda: video_farm(opened)
+
+
+def metadata(**facts: str) -> dict[str, str]:
+    pairs = (f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in facts.items())
+    return {"Upload-Metadata": ",".join(pairs)}
+
+
+def begin(client: TestClient, size: int = 10, **facts: str) -> str:
+    headers = {**V, "Upload-Length": str(size), **metadata(**{"filename": "a.mp4", **facts})}
+    answer = client.post("/uploads", headers=headers)
+    assert answer.status_code == 201, answer.text
+    return str(answer.headers["Location"])
+
+
+def patch(client: TestClient, where: str, offset: int, content: bytes, **more: str) -> Response:
+    headers = {**CHUNK, "Upload-Offset": str(offset), **more}
+    return client.patch(where, headers=headers, content=content)
+
+
+def offset(client: TestClient, where: str) -> tuple[int, str]:
+    answer = client.head(where, headers=V)
+    return answer.status_code, answer.headers.get("Upload-Offset", "")
+
+
+def one(opened: App) -> Video:
+    (video,) = video_farm(opened).videos.page(tus_filter()).videos
+    return video
+
+
+def tus_filter() -> Any:
+    from hevcq.ports.videos import VideoFilter
+
+    return VideoFilter()
+
+
+def test_an_upload_in_two_requests_is_queued(ann: TestClient, opened: App) -> None:
+    where = begin(ann, title="Ä title", description="d", profiles="hevc")
+    assert offset(ann, where) == (200, "0")
+    answer = patch(ann, where, 0, b"01234")
+    assert (answer.status_code, answer.headers["Upload-Offset"]) == (204, "5")
+    assert answer.headers["Upload-Expires"]
+    assert list(opened.backend.ledger.jobs(JobFilter())) == []
+    assert offset(ann, where) == (200, "5")
+
+    assert patch(ann, where, 5, b"56789").status_code == 204
+    video = one(opened)
+    assert (video.owner, video.title, video.status) == ("ann", "Ä title", VideoStatus.PROCESSING)
+    (job,) = opened.backend.ledger.jobs(JobFilter())
+    assert (job.profile, job.source.size) == ("hevc", 10)
+    with opened.backend.store.fetch(
+        job.source,
+        opened.settings.scratch,
+        moved=lambda _n: None,
+        stop=__import__("threading").Event(),
+    ) as given:
+        assert given.path is not None
+        assert given.path.read_bytes() == b"0123456789"
+    assert offset(ann, where) == (200, "10")
+    assert patch(ann, where, 10, b"").status_code == 409
+    assert ann.delete(where, headers=V).status_code == 409
+
+
+def test_what_the_server_offers(ann: TestClient) -> None:
+    answer = ann.options("/uploads")
+    assert answer.status_code == 204
+    assert answer.headers["Tus-Version"] == "1.0.0"
+    assert answer.headers["Tus-Extension"] == "creation,expiration,termination"
+    assert int(answer.headers["Tus-Max-Size"]) == UploadSettings().max_bytes
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Tus-Resumable": "0.2.2"}, 412),
+        ({"Upload-Length": "-1"}, 400),
+        ({"Upload-Length": "1e3"}, 400),
+        ({"Upload-Length": "९"}, 400),
+        ({"Upload-Length": "9" * 30}, 400),
+        ({"Upload-Length": ""}, 400),
+        ({"Upload-Length": "0"}, 422),
+        ({"Upload-Length": str(2**50)}, 413),
+        ({"Upload-Defer-Length": "1"}, 400),
+        ({"Upload-Concat": "partial"}, 400),
+        ({"X-HTTP-Method-Override": "DELETE"}, 400),
+        ({"Upload-Metadata": "filename ???"}, 400),
+        ({"Upload-Metadata": "filename " + base64.b64encode(b"\xff").decode()}, 400),
+        ({"Upload-Metadata": "a " + "QQ==" * 5000}, 400),
+        (metadata(profiles="nope"), 422),
+    ],
+)
+def test_a_creation_that_is_refused_leaves_no_record(
+    ann: TestClient, opened: App, headers: dict[str, str], status: int
+) -> None:
+    given = {k: v.encode() for k, v in {**V, "Upload-Length": "10", **headers}.items()}
+    answer = ann.post("/uploads", headers=given)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+    assert video_farm(opened).videos.usage().videos == 0
+
+
+def test_names_with_header_and_path_tricks_stay_names(ann: TestClient, opened: App) -> None:
+    where = begin(ann, title="x\r\nSet-Cookie: a=b", filename="../../../../tmp/evil.sh\0.mp4")
+    assert patch(ann, where, 0, b"0123456789").status_code == 204
+    video = one(opened)
+    assert video.title == "x Set-Cookie: a=b"
+    assert video.source is not None
+    assert video.source.key == f"UPLOAD/{video.video_id}.mp4"
+
+
+def test_anothers_upload_is_not_there(
+    ann: TestClient, as_person: Callable[[str], TestClient], opened: App
+) -> None:
+    where, bob = begin(ann), as_person("bob")
+    before = one(opened)
+    assert offset(bob, where)[0] == 404
+    assert patch(bob, where, 0, b"01234").status_code == 404
+    assert bob.delete(where, headers=V).status_code == 404
+    assert offset(bob, "/uploads/" + "0" * 26)[0] == 404
+    assert offset(bob, "/uploads/..%2f..%2fhevcq.db")[0] == 404
+    assert offset(ann, where) == (200, "0")
+    assert one(opened) == before
+
+
+def test_nobody_sends_a_byte_without_signing_in(ann: TestClient, visit: Any, opened: App) -> None:
+    where = begin(ann)
+    stranger = visit(auth="proxy", trusted_proxies=("127.0.0.1",))
+    assert patch(stranger, where, 0, b"01234").status_code == 401
+    assert offset(ann, where) == (200, "0")
+
+
+def test_a_request_from_another_site_is_refused(ann: TestClient) -> None:
+    where = begin(ann)
+    assert patch(ann, where, 0, b"01234", **{"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert offset(ann, where) == (200, "0")
+
+
+@pytest.mark.parametrize(
+    ("given", "content", "status"),
+    [
+        ({"Upload-Offset": "3"}, b"0", 409),
+        ({"Upload-Offset": "x"}, b"0", 400),
+        ({"Content-Type": "application/octet-stream"}, b"0", 415),
+        ({}, b"0" * 11, 413),
+        ({"Upload-Offset": "10"}, b"0", 413),
+    ],
+)
+def test_a_wrong_request_changes_nothing(
+    ann: TestClient, given: dict[str, str], content: bytes, status: int
+) -> None:
+    where = begin(ann)
+    answer = ann.patch(where, headers={**CHUNK, "Upload-Offset": "0", **given}, content=content)
+    assert answer.status_code == status
+    assert offset(ann, where) == (200, "0")
+
+
+def test_a_stopped_upload_is_gone_with_its_file(ann: TestClient, opened: App) -> None:
+    where = begin(ann)
+    patch(ann, where, 0, b"01234")
+    assert ann.delete(where, headers=V).status_code == 204
+    assert offset(ann, where)[0] == 404
+    assert [p.name for p in (opened.settings.data_dir / "videos").iterdir()] == []
+
+
+def test_a_last_byte_that_was_never_answered_is_completed_by_the_next_look(
+    ann: TestClient, opened: App
+) -> None:
+    """As after a kill between the last write and the queueing."""
+    where = begin(ann)
+    farm = video_farm(opened)
+    with farm.files.receive(one(opened)) as receiver:
+        receiver.append(b"0123456789")
+    assert offset(ann, where) == (200, "10")
+    assert one(opened).status is VideoStatus.PROCESSING
+
+
+class Line:
+    """One request over a connection that a test feeds message by message."""
+
+    def __init__(self, app: Any, where: str, start: int, **headers: str) -> None:
+        given = {**CHUNK, "Upload-Offset": str(start), "Remote-User": "ann"}
+        given |= {"Host": "127.0.0.1:8790", "Sec-Fetch-Site": "same-origin", **headers}
+        self._scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "PATCH",
+            "scheme": "http",
+            "path": where,
+            "raw_path": where.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(k.lower().encode(), v.encode()) for k, v in given.items()],
+            "client": ("127.0.0.1", 50_000),
+            "server": ("127.0.0.1", 8790),
+        }
+        self._app = app
+        self._coming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.read = 0
+        self.status = 0
+
+    async def _receive(self) -> dict[str, Any]:
+        message = await self._coming.get()
+        self.read += 1
+        return message
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+
+    def feed(self, content: bytes, *, more: bool = True) -> None:
+        self._coming.put_nowait({"type": "http.request", "body": content, "more_body": more})
+
+    def hang_up(self) -> None:
+        self._coming.put_nowait({"type": "http.disconnect"})
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[asyncio.Task[None]]:
+        task = asyncio.create_task(self._app(self._scope, self._receive, self._send))
+        yield task
+        await asyncio.wait_for(task, 20)
+
+    async def until_read(self, count: int) -> None:
+        while self.read < count or not self._coming.empty():
+            await asyncio.sleep(0)
+
+
+def test_a_body_that_is_longer_than_declared_leaves_nothing(ann: TestClient) -> None:
+    where = begin(ann)
+    patch(ann, where, 0, b"01")
+
+    async def lie() -> int:
+        line = Line(ann.app, where, 2)
+        async with line.open():
+            line.feed(b"23456")
+            line.feed(b"78901234", more=True)
+        return line.status
+
+    assert asyncio.run(lie()) == 413
+    assert offset(ann, where) == (200, "2")
+
+
+def test_a_broken_connection_keeps_what_came(ann: TestClient) -> None:
+    where = begin(ann)
+
+    async def breaks() -> None:
+        line = Line(ann.app, where, 0)
+        async with line.open():
+            line.feed(b"0123")
+            line.hang_up()
+
+    asyncio.run(breaks())
+    assert offset(ann, where) == (200, "4")
+
+
+def test_a_silent_client_is_given_up(ann: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tus, "IDLE_S", 0.05)
+    where = begin(ann)
+
+    async def silent() -> None:
+        line = Line(ann.app, where, 0)
+        async with line.open():
+            line.feed(b"0123")
+
+    asyncio.run(silent())
+    assert offset(ann, where) == (200, "4")
+
+
+def test_a_new_request_takes_over_from_one_that_hangs(ann: TestClient, opened: App) -> None:
+    where = begin(ann)
+
+    async def over() -> tuple[int, int, int]:
+        first, second = Line(ann.app, where, 0), Line(ann.app, where, 4)
+        async with first.open():
+            first.feed(b"0123")
+            await first.until_read(1)
+            wrong = Line(ann.app, where, 3)
+            async with second.open():
+                second.feed(b"456789", more=False)
+        async with wrong.open():
+            pass
+        return first.status, second.status, wrong.status
+
+    assert asyncio.run(over()) == (409, 204, 409)
+    assert one(opened).status is VideoStatus.PROCESSING
+
+
+def test_no_byte_is_read_before_the_request_was_judged(
+    ann: TestClient, as_person: Callable[[str], TestClient]
+) -> None:
+    where = begin(ann)
+
+    async def refused(**headers: str) -> tuple[int, int]:
+        line = Line(ann.app, where, 0, **headers)
+        line.feed(b"01234")
+        async with line.open():
+            pass
+        return line.status, line.read
+
+    async def each() -> list[tuple[int, int]]:
+        return [
+            await refused(**{"Remote-User": "bob"}),
+            await refused(**{"Upload-Offset": "9", "Content-Length": "5"}),
+            await refused(**{"Content-Type": "text/plain"}),
+            await refused(**{"Tus-Resumable": "2"}),
+            await refused(**{"Sec-Fetch-Site": "cross-site"}),
+        ]
+
+    found = asyncio.run(each())
+    assert [status for status, _ in found] == [404, 413, 415, 412, 403]
+    assert [read for _, read in found] == [0] * 5
