@@ -16,6 +16,7 @@ from chaos.sim.doors import QueueDoor
 from chaos.sim.video_driver import VideoDriver
 from chaos.sim.video_world import EVERY, VideoWorld, is_video_world
 from chaos.sim.videos import video_profile
+from hevcq.domain.keys import parse_work_key
 from hevcq.errors import Superseded
 from hevcq.worker.chunking import chunk_job as chunk
 from hevcq.worker.chunking import join_job as join
@@ -157,7 +158,7 @@ def test_a_join_that_takes_a_part_of_a_stale_plan_is_noticed(monkeypatch):
     def any_split(self, part, folder):
         if part.subjob.chunk == 0:
             found = [o for o in self._store.list("work/") if o.key.endswith("/00000.part")]
-            other = [o for o in found if o.key.split("/")[1] == self._job.job_id]
+            other = [o for o in found if parse_work_key(o.key)[0] == self._job.job_id]
             oldest = min(other, key=lambda o: o.modified_at, default=None)
             if oldest is not None:
                 there = part.rendition.model_copy(

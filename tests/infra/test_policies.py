@@ -101,7 +101,7 @@ def test_a_worker_reaches_no_other_profile_and_deletes_only_work_files(
     assert {a for s in deletes for a in as_list(s["Action"])} == {"s3:DeleteObject"}
     places = [name.partition("/")[2] for s in deletes for name in as_list(s["Resource"])]
     of_replaced_sets = [f"DONE/{profile}/*/????????-*/*"] if profile == "hls" else []
-    assert sorted(places) == sorted(["work/*", *of_replaced_sets])
+    assert sorted(places) == sorted([f"work/{profile}/*", *of_replaced_sets])
     assert "dynamodb:Scan" not in text
     for other in others:
         assert f"DONE/{other}/" not in text

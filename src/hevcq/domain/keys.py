@@ -152,7 +152,7 @@ def _shortened(prefix: str, tail: str, kept_free: int = 0) -> str:
 
 def set_notes(profile: str) -> str:
     """Return the key prefix of the notes of a profile's sets that may have to be removed."""
-    return f"{WORK}/{SETS}/{profile}/"
+    return f"{WORK}/{profile}/{SETS}/"
 
 
 def set_note_key(profile: str, job_id: str, fence: int) -> str:
@@ -160,14 +160,28 @@ def set_note_key(profile: str, job_id: str, fence: int) -> str:
     return check_key(f"{set_notes(profile)}{job_id}-{fence}.json")
 
 
-def work_folder(job_id: str) -> str:
-    """Return the key prefix of all objects that a split job keeps until it ends."""
+def work_folder(job_id: str, profile: str) -> str:
+    """Return the key prefix of all objects that a split job keeps until it ends.
+
+    It begins with the profile, so that a worker's role can be held to its own profile's.
+    """
+    return f"{WORK}/{profile}/{job_id}/"
+
+
+def former_work_folder(job_id: str) -> str:
+    """Return the same prefix for a job that a release before profiles in it has split."""
     return f"{WORK}/{job_id}/"
 
 
-def work_key(job_id: str, split: str, name: str) -> str:
+def work_key(folder: str, split: str, name: str) -> str:
     """Return the key of a split job's plan, part or report. Raises BadKey if it is unsafe."""
-    return check_key(f"{work_folder(job_id)}{split}/{name}")
+    return check_key(f"{folder}{split}/{name}")
+
+
+def parse_work_key(key: str) -> tuple[str, str]:
+    """Return the job id and the split of a key that `work_key` made, now or in a release before."""
+    names = key.split("/")
+    return (names[-3], names[-2]) if len(names) in {4, 5} else ("", "")
 
 
 def chunk_name(chunk: int) -> str:

@@ -10,6 +10,7 @@ from chaos.sim.checks import CALLED, _same, require
 from chaos.sim.queue_checks import QueueChecks
 from hevcq.domain.chunking.split_plan import ChunkRecord
 from hevcq.domain.job import ALLOWED, JobRecord, JobState, is_subjob, subjob_id
+from hevcq.domain.keys import parse_work_key
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
@@ -317,8 +318,8 @@ class SplitChecks(QueueChecks):
                 require(not calm or part is None, "the records of parts are left")
 
     def _left(self, jobs) -> list[str]:
-        folders = tuple(f"work/{job_id}/" for job_id in jobs)
-        return [o.key for o in self._world.store.list("work/") if o.key.startswith(folders)]
+        known = set(jobs)
+        return [o.key for o in self._world.store.list("work/") if parse_work_key(o.key)[0] in known]
 
 
 def _alike(before, after) -> bool:

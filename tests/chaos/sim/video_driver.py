@@ -8,6 +8,7 @@ from chaos.sim.driver import Driver
 from chaos.sim.parts import WEIGHTS
 from chaos.sim.videos import QUIRKS, Quirk, VideoJob
 from hevcq.domain.job import JobState
+from hevcq.domain.keys import parse_work_key
 from hevcq.usecases.operations import cancel, reprocess
 from hevcq.worker.chunking.split import PLAN
 
@@ -88,7 +89,7 @@ class VideoDriver(Driver):
         key = kept[self._upto(len(kept))]
         if key.endswith(PLAN) and self.random.random() < 0.7:
             return
-        job = self.world.by_id[key.split("/")[1]]
+        job = self.world.by_id[parse_work_key(key)[0]]
         job.lost = True
         if self.random.random() < 0.5:
             self.sched.note(f"removed {key}")

@@ -78,7 +78,7 @@ class VideoFarm(Farm):
 
     def kept(self, source: Source) -> list[str]:
         """Return the keys of what is kept for a split job."""
-        folder = work_folder(job_id(source, self.profile.name))
+        folder = work_folder(job_id(source, self.profile.name), self.profile.name)
         return [found.key for found in self.store.list(folder)]
 
     def quiet(self) -> bool:

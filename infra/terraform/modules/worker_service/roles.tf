@@ -77,14 +77,14 @@ data "aws_iam_policy_document" "task" {
     condition {
       test     = "StringLike"
       variable = "s3:prefix"
-      values   = ["DONE/${var.profile}/*", "work/*"]
+      values   = ["DONE/${var.profile}/*", "work/${var.profile}/*"]
     }
   }
 
   statement {
     sid       = "WriteRenditions"
     actions   = ["s3:PutObject", "s3:GetObject", "s3:GetObjectVersion", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
-    resources = ["${var.storage.output_arn}/DONE/${var.profile}/*", "${var.storage.output_arn}/work/*"]
+    resources = ["${var.storage.output_arn}/DONE/${var.profile}/*", "${var.storage.output_arn}/work/${var.profile}/*"]
   }
 
   # What a killed attempt sent and never completed is aborted by the next one. IAM knows no
@@ -98,7 +98,7 @@ data "aws_iam_policy_document" "task" {
   statement {
     sid       = "SweepWork"
     actions   = ["s3:DeleteObject"]
-    resources = ["${var.storage.output_arn}/work/*"]
+    resources = ["${var.storage.output_arn}/work/${var.profile}/*"]
   }
 
   # The files of a set that a new one replaced are in a folder of their own, named after job and fence.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState
-from hevcq.domain.keys import work_folder
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
@@ -64,18 +63,18 @@ def _one(backend: Backend, job: JobRecord, request: CancelRequest) -> Cancelled:
     if not backend.ledger.cancel(job.job_id, f"Cancelled by {request.who}."):
         return _ended(backend.ledger.get(job.job_id) or job)
     if job.state is JobState.SPLIT:
-        _clear(backend, job.job_id)
+        _clear(backend, job)
     return Cancelled(job, CancelResult.CANCELLED)
 
 
-def _clear(backend: Backend, job_id: str) -> None:
+def _clear(backend: Backend, job: JobRecord) -> None:
     """Delete a split job's objects from the store; failures are left for a later sweep."""
     try:
-        for stored in list(backend.store.list(work_folder(job_id))):
+        for stored in list(backend.store.list(job.work_folder)):
             backend.store.delete(stored.key)
     except HevcqError as error:
         # The job is cancelled anyway; go on with the others.
-        get_logger(job=job_id).warning("work_not_swept", reason=str(error))
+        get_logger(job=job.job_id).warning("work_not_swept", reason=str(error))
 
 
 def _ended(job: JobRecord) -> Cancelled:

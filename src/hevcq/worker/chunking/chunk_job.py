@@ -11,7 +11,7 @@ from pathlib import Path
 from hevcq.domain.chunking.planner import Chunk
 from hevcq.domain.chunking.split_plan import ChunkRecord, SplitPlan
 from hevcq.domain.job import Phase, RenditionRef
-from hevcq.domain.keys import chunk_name, work_key
+from hevcq.domain.keys import chunk_name
 from hevcq.domain.verdict import Done, Verdict
 from hevcq.errors import PartUnfit, SourceGone, Unavailable
 from hevcq.ports.encoder import ChunkReport
@@ -42,7 +42,7 @@ class ChunkJob(Subjob):
         return video.chunks.chunks[number]
 
     def _key(self, chunk: Chunk) -> str:
-        return work_key(self._job.job_id, self._split.name, chunk_name(chunk.index))
+        return self._work_key(chunk_name(chunk.index))
 
     def _made(self, video: SplitPlan, chunk: Chunk) -> tuple[RenditionRef, float]:
         with self._context.scratch.job(self._task.unit_id) as folder:

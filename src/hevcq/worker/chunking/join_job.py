@@ -8,7 +8,7 @@ from pathlib import Path
 from hevcq.domain.certificate import GateResult, kept_original
 from hevcq.domain.chunking.split_plan import ChunkRecord, SplitPlan
 from hevcq.domain.job import JobRecord, JobState, Phase, RenditionRef, subjob_id
-from hevcq.domain.keys import chunk_name, rendition_key, work_key
+from hevcq.domain.keys import chunk_name, rendition_key
 from hevcq.domain.verdict import Done, Skipped, Verdict
 from hevcq.errors import HevcqError, PartUnfit, SourceGone, VerificationFailed
 from hevcq.ports.encoder import EncodeReport, VerifyRequest
@@ -51,7 +51,7 @@ class JoinJob(Subjob):
     def _complete(self, rendition: RenditionRef, cpu_s: float) -> Done:
         self._end.complete(rendition, cpu_s=cpu_s)
         self.rendition = rendition
-        sweep(self._context, self._job.job_id)
+        sweep(self._context, self._job)
         return Done()
 
     def _join(self, video: SplitPlan, chunks: list[JobRecord], key: str) -> Verdict:
@@ -104,7 +104,7 @@ class JoinJob(Subjob):
         """
         part = subjob_id(self._job.job_id, self._split.name, number)
         get_logger(job=self._job.job_id).warning("part_again", chunk=number, reason=reason)
-        key = work_key(self._job.job_id, self._split.name, chunk_name(number))
+        key = self._work_key(chunk_name(number))
         self._context.retry_control_call(lambda: self._store.delete(key))
         self._context.retry_control_call(
             lambda: self._ledger.reopen(part, who=self.claimed.worker, why=reason)

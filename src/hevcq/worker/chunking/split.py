@@ -20,7 +20,7 @@ from hevcq.domain.chunking.planner import ChunkPlan, WholeFile, plan_chunks
 from hevcq.domain.chunking.schedule import longest_first
 from hevcq.domain.chunking.split_plan import SplitPlan
 from hevcq.domain.job import JobState, Split, Task, TaskKind
-from hevcq.domain.keys import work_key
+from hevcq.domain.keys import work_folder, work_key
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.verdict import Done, Release
@@ -61,7 +61,7 @@ class Splitter:
         job = self._context.retry_control_call(lambda: ledger.get(self._task.job_id))
         if job is not None and job.do_not_split_reason:
             # The worker that abandoned the split may have been killed before its sweep.
-            sweep(self._context, job.job_id)
+            sweep(self._context, job)
             return None
         index = self._context.encoder.keyframes(location, info, stop=self._claimed.lease.stop)
         made = plan_chunks(self._profile, info, plan, index, workers_hint=slots_per_job)
@@ -101,8 +101,9 @@ class Splitter:
             frames=chunks.frames,
             seconds=sum(chunks.seconds(chunk) for chunk in chunks.chunks),
             plan_sha256=hashlib.sha256(content).hexdigest(),
+            folder=work_folder(video.job_id, video.recipe.name),
         )
-        self._put(work_key(video.job_id, name, PLAN), content)
+        self._put(work_key(split.folder, name, PLAN), content)
         self._transitions.split(split, [chunk.frames for chunk in chunks.chunks])
         log = get_logger(job=video.job_id, split=name)
         log.info("video_split", chunks=split.chunks, frames=split.frames)

@@ -105,11 +105,11 @@ class Subjob(Job):
             case Bury():
                 self.transitions.bury(decided.reason, decided.failure_class)
                 ended = end_job(self._end, self._job.job_id, decided)
-                sweep(self._context, self._job.job_id, forget=False)
+                sweep(self._context, self._job, forget=False)
                 return ended
             case Skipped():
                 self._end.skip(decided.reason)
-                sweep(self._context, self._job.job_id)
+                sweep(self._context, self._job)
             case Done():
                 pass
             case _:
@@ -124,7 +124,7 @@ class Subjob(Job):
             self._end.abandon_split(decided.reason)
         except StaleFence:
             return Done()
-        sweep(self._context, self._job.job_id)
+        sweep(self._context, self._job)
         return Release(reason=decided.reason)
 
     def _video(self) -> SplitPlan:
@@ -132,11 +132,15 @@ class Subjob(Job):
 
         Raises PartUnfit if it is not the one whose SHA-256 the ledger has.
         """
-        key = work_key(self._job.job_id, self._split.name, PLAN)
+        key = self._work_key(PLAN)
         content = self._context.retry_control_call(lambda: self._small(key))
         if sha256_bytes(content) != self._split.plan_sha256:
             raise PartUnfit("The plan of the split video is not the one that was made.")
         return SplitPlan.parse(content)
+
+    def _work_key(self, name: str) -> str:
+        """Return the key of an object of this split."""
+        return work_key(self._job.work_folder, self._split.name, name)
 
     def _small(self, key: str) -> bytes:
         try:
@@ -236,7 +240,7 @@ def settle_obsolete_subjob(
     """Return the verdict on a subjob's delivery whose job ended or continues without it."""
     get_logger(job=job.job_id).info("part_superfluous", state=job.state.value, split=task.split)
     if task.kind is TaskKind.JOIN and job.state in {JobState.DONE, JobState.SKIPPED}:
-        sweep(context, job.job_id)
+        sweep(context, job)
     if part is None or (part.state, job.state) != (JobState.DEAD, JobState.DEAD):
         return Done()
     ledger = context.backend.ledger

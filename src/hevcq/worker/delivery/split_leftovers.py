@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from hevcq.domain.job import JobRecord, JobState
-from hevcq.domain.keys import SETS, WORK, work_folder
+from hevcq.domain.keys import SETS, WORK, parse_work_key
 from hevcq.errors import HevcqError
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.context import WorkerContext
 
 
-def sweep(context: WorkerContext, job_id: str, *, forget: bool = True) -> None:
+def sweep(context: WorkerContext, ended: JobRecord, *, forget: bool = True) -> None:
     """Remove the objects and subjob records of an ended split job; leave failures to a later sweep.
 
     The job is read after the listing: it may have been queued and split again since it ended, and
@@ -20,15 +20,15 @@ def sweep(context: WorkerContext, job_id: str, *, forget: bool = True) -> None:
     """
     store, ledger = context.backend.store, context.backend.ledger
     try:
-        kept = list(store.list(work_folder(job_id)))
-        job = ledger.get(job_id) if kept else None
+        kept = list(store.list(ended.work_folder))
+        job = ledger.get(ended.job_id) if kept else None
         for stored in kept:
-            if not _in_use(job, stored.key.removeprefix(work_folder(job_id))):
+            if not _in_use(job, parse_work_key(stored.key)[1]):
                 store.delete(stored.key)
         if forget:
-            context.backend.subjobs.forget_subjobs(job_id)
+            context.backend.subjobs.forget_subjobs(ended.job_id)
     except HevcqError as error:
-        get_logger(job=job_id).info("work_not_swept", reason=str(error))
+        get_logger(job=ended.job_id).info("work_not_swept", reason=str(error))
 
 
 def sweep_leftovers(context: WorkerContext) -> None:
@@ -40,12 +40,12 @@ def sweep_leftovers(context: WorkerContext) -> None:
     jobs: dict[str, JobRecord | None] = {}
     try:
         for stored in list(store.list(f"{WORK}/")):
-            job_id, _, rest = stored.key.removeprefix(f"{WORK}/").partition("/")
-            if job_id == SETS:  # `worker.sets` reads these
+            job_id, split = parse_work_key(stored.key)
+            if split == SETS:  # `worker.sets` reads these
                 continue
             if job_id not in jobs:
                 jobs[job_id] = ledger.get(job_id)
-            if not _in_use(jobs[job_id], rest):
+            if not _in_use(jobs[job_id], split):
                 store.delete(stored.key)
         for job_id, job in jobs.items():
             if job is not None and job.state in {JobState.DONE, JobState.SKIPPED}:
@@ -54,11 +54,10 @@ def sweep_leftovers(context: WorkerContext) -> None:
         get_logger().info("leftovers_not_swept", reason=str(error))
 
 
-def _in_use(job: JobRecord | None, name: str) -> bool:
-    """Return whether a job uses the object of this name in its folder."""
+def _in_use(job: JobRecord | None, split: str) -> bool:
+    """Return whether a job uses the objects of this split."""
     if job is None:
         return False
-    split = name.partition("/")[0]
     if job.state is JobState.SPLIT:
         return job.split is not None and job.split.name == split
     # The plan of a job that is being split is in the store before the ledger has the split.
