@@ -23,6 +23,9 @@ TESTERS ?= 3
 # In memory where there is room: most tests write small files and wait for each to be durable.
 MEMORY := $(shell test "$$(df --output=avail -B1 /dev/shm 2>/dev/null | tail -1)" -gt 8000000000 \
 	2>/dev/null && echo PYTEST_DEBUG_TEMPROOT=/dev/shm)
+# For make sync and make process.
+NAME ?=
+LIBRARY ?=
 IMAGE ?= hevcq-worker
 # docker, podman or buildah; empty: the first of them that is installed.
 ENGINE ?=
@@ -118,6 +121,18 @@ demo-aws: setup  ## the farm on AWS on an emulator: three workers, a few clips; 
 
 scale: setup  ## a million uploads in virtual time against the limits of AWS (JOBS=); needs terraform
 	$(BIN)/python -m benchmarks.scale $(JOBS)
+
+.PHONY: sync process trigger
+
+sync: setup  ## fetch what phones uploaded, as [[sync]] in the settings says (NAME=anna for one)
+	$(BIN)/hevcq sync $(NAME)
+
+process: setup  ## encode what is new in LIBRARY=folder
+	$(BIN)/hevcq ingest $(LIBRARY)
+
+trigger:  ## make sync, then make process
+	$(MAKE) sync
+	$(MAKE) process
 
 bench: setup  ## ratios against bare ffmpeg and against the floor, as a table and as JSON
 	$(BIN)/python -m benchmarks $(T)

@@ -40,6 +40,7 @@ SMALL: dict[str, str] = {
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
     "src/hevcq/usecases/videos/context.py": "the ports that its use cases share",
     "src/hevcq/usecases/videos/upkeep.py": "one decision: which video gets which look",
+    "src/hevcq/usecases/sync/presence.py": "one decision: whether bytes that came are still here",
     "src/hevcq/util/hashing.py": "one of each: SHA-256",
     "src/hevcq/util/text.py": "one of each: printable text",
     "src/hevcq/web/identity/limiter.py": "one decision: how fast sign-ins may be tried",

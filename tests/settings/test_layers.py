@@ -309,6 +309,7 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
         "trusted_keys": f"ed25519:{'A' * 43}=",
     }
     samples |= {"web.url": "https://a.example", "web.auth": "none", "web.trusted_proxies": "::1"}
+    samples["sync"] = '[{"name": "a", "url": "http://a", "folders": ["b"], "target": "c"}]'
     for key, field in leaves(Settings):
         value = samples.get(key, SAMPLES.get(field.annotation, "x"))
         monkeypatch.setenv(variable(key), value)

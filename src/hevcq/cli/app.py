@@ -61,6 +61,10 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.library.originals:app",
         "List kept originals, and free their space.",
     ),
+    "sync": Command(
+        "hevcq.cli.home.sync:sync",
+        "Copy or move files here from Nextcloud or WebDAV.",
+    ),
     "profiles": Command(
         "hevcq.cli.setup.profiles:app", "List, show, copy and validate encoding profiles."
     ),

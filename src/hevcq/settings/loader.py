@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -267,6 +268,8 @@ _LIMITS = {
     "less_than_equal": ("at most", "le"),
     "literal_error": ("one of", "expected"),
 }
+_USERINFO = re.compile(r"//[^/\s]*@")
+"""User and password in an address: they are not repeated in an error."""
 _TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -279,7 +282,7 @@ _TYPES = {
 
 def problem_text(problem: ErrorDetails) -> str:
     """Return what is wrong with a value, to follow its key: `must be at least 0, got -1`."""
-    kind, got = problem["type"], f", got {problem.get('input')!r}"
+    kind, got = problem["type"], f", got {_USERINFO.sub('//…@', repr(problem.get('input')))}"
     if kind == "missing":
         return "is missing"
     if kind in _LIMITS:

@@ -9,6 +9,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hevcq.settings.libraries import Library, refuse_conflicts
+from hevcq.settings.sync import SyncSettings
 from hevcq.settings.uploads import UploadSettings
 from hevcq.settings.web import WebSettings
 from hevcq.util import signatures
@@ -155,6 +156,10 @@ class Settings(BaseModel):
         default=(),
         description="media folders, each a table [[libraries]] (see docs/home/service.md)",
     )
+    sync: tuple[SyncSettings, ...] = Field(
+        default=(),
+        description="[[sync]]: folders of a Nextcloud or WebDAV account to copy or move here",
+    )
     aws: AwsSettings = Field(default_factory=AwsSettings, description="AWS resources of the farm")
     web: WebSettings = Field(default_factory=WebSettings, description="the page of `hevcq serve`")
     uploads: UploadSettings = Field(
@@ -199,6 +204,14 @@ class Settings(BaseModel):
     @classmethod
     def _apart(cls, value: tuple[Library, ...]) -> tuple[Library, ...]:
         refuse_conflicts(value)
+        return value
+
+    @field_validator("sync", mode="after")
+    @classmethod
+    def _told_apart(cls, value: tuple[SyncSettings, ...]) -> tuple[SyncSettings, ...]:
+        names = [each.name for each in value]
+        if len(set(names)) < len(names):
+            raise ValueError("must have a different name for each [[sync]]")
         return value
 
     @property

@@ -37,6 +37,7 @@ class Area(StrEnum):
     FOLDER = "folder"
     CLOCK = "clock"
     DATABASE = "database"
+    SYNC = "sync"
     FARM = "farm"
 
 

@@ -15,6 +15,7 @@ from hevcq.util.host import Capacity, capacity
 if TYPE_CHECKING:
     from hevcq.backends.aws.clients import Clients
     from hevcq.backends.embedded.catalog import SqliteCatalog
+    from hevcq.backends.embedded.database import Database
     from hevcq.backends.embedded.factory import EmbeddedBackend
     from hevcq.domain.profile import Profile
     from hevcq.ports.backend import Backend
@@ -111,6 +112,12 @@ class App:
         from hevcq.backends.embedded.factory import open_catalog
 
         return open_catalog(self.settings.data_dir / "catalog.db", self.clock, self._notice)
+
+    @property
+    def records(self) -> Database:
+        """The database of the catalog, which holds other records of this machine too."""
+        embedded = self.settings.backend == "embedded"
+        return self._embedded.database if embedded else self._own_catalog.database
 
     @cached_property
     def keyring(self) -> Keyring:

@@ -83,6 +83,11 @@ class SqliteCatalog(Catalog):
         self._database = database
         self._clock = clock
 
+    @property
+    def database(self) -> Database:
+        """The database, for other records of this machine beside the catalog."""
+        return self._database
+
     def close(self) -> None:
         """Close the database; only for a catalog that owns its database."""
         self._database.close()

@@ -38,6 +38,7 @@ class EmbeddedBackend:
     backend: Backend
     catalog: Catalog
     videos: VideoRecords
+    database: Database
 
     def close(self) -> None:
         """Let this process's liveness go and close the database; may be called twice."""
@@ -94,7 +95,7 @@ def open_embedded(
         close=lambda: _close(database, liveness, store),
     )
     videos = SqliteVideoRecords(database, clock)
-    return EmbeddedBackend(backend, SqliteCatalog(database, clock), videos)
+    return EmbeddedBackend(backend, SqliteCatalog(database, clock), videos, database)
 
 
 def _longest_delay_s(profiles: Mapping[str, Profile]) -> float:

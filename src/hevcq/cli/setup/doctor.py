@@ -25,6 +25,7 @@ CODES = {
     Area.FOLDER: ExitCode.STORAGE,
     Area.CLOCK: ExitCode.UNFIT,
     Area.DATABASE: ExitCode.STORAGE,
+    Area.SYNC: ExitCode.SOME_FAILED,
     Area.FARM: ExitCode.SOME_FAILED,
 }
 """The exit code is that of the first area with a problem."""
@@ -80,6 +81,10 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
         for finding in run_checks(doctor_context(app)):
             sound = sound and (finding.check.ok or finding.area is Area.FOLDER)
             yield finding
+        if app.settings.sync:
+            from hevcq.wiring.sync import findings
+
+            yield from findings(app)
         # A farm that cannot be opened from here has been said to be so.
         if farm and sound:
             yield from check_farm(_farm(app, timeout_s))

@@ -1,0 +1,189 @@
+"""`hevcq sync`: copy or move files here from Nextcloud or WebDAV."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import Cli, cli_of
+from hevcq.cli.exit_codes import ExitCode, exit_code
+from hevcq.cli.options import AsJson, Quiet
+from hevcq.cli.output import table as render
+from hevcq.errors import HevcqError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hevcq.settings.sync import SyncSettings
+    from hevcq.usecases.sync.session import Synced
+    from hevcq.wiring.app import App
+
+WATCH_S = 60.0
+"""Seconds between two looks of --watch; where files settle faster, that often."""
+SHOWN_EVERY_S = 0.5
+SILENT = frozenset({"waiting", "known"})
+"""What a person reads only as a number at the end."""
+
+
+def sync(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Only these syncs (default: all).")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be fetched, change nothing.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep running, and look again.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Copy or move files here from Nextcloud or WebDAV.
+
+    Which folders, where to and how is in the settings (docs/home/sync.md). A file is
+    fetched once it has stayed the same for a while, and lands under its name without overwriting
+    another. With mode = "move" the server's copy is deleted after the local one was read again, and
+    only if it is still the version that was fetched. After an interruption, run the same command.
+    """
+    from hevcq.wiring.app import stop_signals
+    from hevcq.wiring.sync import chosen
+
+    cli = cli_of(ctx)
+    cli.quiet = quiet or cli.quiet
+    with stop_signals() as signals, cli.app() as app:
+        wanted = chosen(app.settings.sync, names or ())
+        shown = _Shown(cli, app, as_json=as_json)
+        code = _run(shown, wanted, signals.asked, dry_run=dry_run)
+        while watch and not dry_run and not signals.asked.is_set():
+            pause = min([WATCH_S, *(max(5.0, each.settle_s / 2) for each in wanted)])
+            app.clock.wait(signals.asked, pause)
+            if not signals.asked.is_set():
+                code = _run(shown, wanted, signals.asked, dry_run=False)
+    raise typer.Exit(ExitCode.INTERRUPTED if signals.asked.is_set() and not watch else code)
+
+
+def _run(
+    shown: _Shown, wanted: Sequence[SyncSettings], stop: threading.Event, *, dry_run: bool
+) -> ExitCode:
+    """Run each sync once; one that cannot run does not keep the others from it."""
+    from hevcq.usecases.sync.session import Session
+    from hevcq.wiring.sync import opened
+
+    code = ExitCode.OK
+    for each in wanted:
+        if stop.is_set():
+            break
+        shown.begin(each)
+        try:
+            with opened(shown.app, each, stop) as ready:
+                Session(
+                    ready.ports,
+                    ready.job,
+                    shown.tell,
+                    shown.notice,
+                    shown.progress,
+                    dry_run=dry_run,
+                ).run()
+        except HevcqError as error:
+            if isinstance(error, Unavailable) or len(wanted) > 1:
+                shown.notice(f"{each.name}: {error}")
+            elif not stop.is_set():
+                raise
+            code = code or exit_code(error)
+        finally:
+            shown.end(dry_run=dry_run)
+        code = code or (ExitCode.SOME_FAILED if shown.failed else ExitCode.OK)
+    return code
+
+
+class _Shown:
+    """Prints what becomes of each file, and a line at the end of a sync."""
+
+    def __init__(self, cli: Cli, app: App, *, as_json: bool) -> None:
+        self.app, self._cli, self._as_json = app, cli, as_json
+        self._live = sys.stderr.isatty() and not cli.quiet and not as_json
+        self._shown_at = 0.0
+        self._line = False
+        self._name = ""
+
+    def begin(self, sync: SyncSettings) -> None:
+        """Count anew."""
+        self._name = sync.name
+        self._counts: Counter[str] = Counter()
+        self._bytes = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether a file failed or was refused."""
+        return bool(self._counts["failed"] or self._counts["refused"])
+
+    def tell(self, each: Synced) -> None:
+        """Print one file."""
+        self._clear()
+        word = each.fate.value
+        self._counts[word] += 1
+        if word in {"moved", "copied"}:
+            self._bytes += each.size
+        if self._as_json:
+            render.emit_json(
+                {
+                    "type": "synced",
+                    "sync": self._name,
+                    "path": each.path,
+                    "size": each.size,
+                    "result": word,
+                    "target": None if each.target is None else os.fspath(each.target),
+                    "reason": each.reason,
+                }
+            )
+        elif word not in SILENT:
+            where = "" if each.target is None else f" -> {render.printable(each.target)}"
+            why = f"  ({render.printable(each.reason)})" if each.reason else ""
+            render.emit(f"{word}  {render.printable(each.path)}{where}{why}")
+
+    def notice(self, words: str) -> None:
+        """Print what a person should know, on stderr."""
+        self._clear()
+        self._cli.warn(words)
+
+    def progress(self, path: str, have: int, size: int) -> None:
+        """Show how much of a file is here, on a terminal."""
+        now = self.app.clock.monotonic()
+        if not self._live or now - self._shown_at < SHOWN_EVERY_S:
+            return
+        self._shown_at, self._line = now, True
+        share = f"{100 * have // max(1, size)} % of {render.size(size)}"
+        name = render.shorten(render.printable(path), 50)
+        print(f"\r\x1b[K{name}  {share}", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+    def end(self, *, dry_run: bool) -> None:
+        """Print the line at the end."""
+        self._clear()
+        counted = self._counts
+        parts = [f"{counted[word]} {said}" for word, said in WORDS if counted[word]]
+        came = f" ({render.size(self._bytes)})" if self._bytes else ""
+        if not self._as_json and (parts or not dry_run):
+            self._cli.say(f"{self._name}: {', '.join(parts) or 'nothing new'}{came}.")
+
+    def _clear(self) -> None:
+        if self._line:
+            self._line = False
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
+WORDS = (
+    ("moved", "moved"),
+    ("copied", "copied"),
+    ("would", "would be fetched"),
+    ("waiting", "waiting until they stay the same"),
+    ("known", "came before"),
+    ("left", "left on the server"),
+    ("changed", "changed meanwhile"),
+    ("refused", "refused"),
+    ("failed", "failed"),
+)
+"""What the line at the end calls each result, in its order."""

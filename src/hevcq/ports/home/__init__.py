@@ -1,0 +1,1 @@
+"""Ports of a household: files on other servers, and the health of a library."""

@@ -1,0 +1,189 @@
+"""The ports of a sync: a remote (files on another server) and the journal of what was moved.
+
+A path on a server is relative to the account's root, decoded, with `/` between its parts. Bytes of
+names that are not UTF-8 are lone surrogates, as in the paths of `os`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One version of a file on a server; `size` is in bytes, `modified` in Unix seconds.
+
+    `etag` is opaque and without quotes, "" where the server has none. `checksums` are those that the
+    server states, by their names in lower case (`sha1`).
+    """
+
+    path: str
+    size: int
+    etag: str = ""
+    modified: float | None = None
+    file_id: str = ""
+    checksums: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def version(self) -> str:
+        """What changes with the file's bytes: the ETag, else the time of the last change."""
+        return self.etag or f"modified-{self.modified}"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFolder:
+    """What is in one folder. `refused` are names that no honest server sends, as it sent them."""
+
+    folders: tuple[str, ...] = ()
+    files: tuple[RemoteFile, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The bytes of a file from `start` on, in blocks of any length."""
+
+    start: int
+    blocks: Iterator[bytes]
+
+
+class Removal(StrEnum):
+    """What became of a conditional delete."""
+
+    REMOVED = "removed"
+    CHANGED = "changed"
+    GONE = "gone"
+    REFUSED = "refused"
+
+
+class Remote(ABC):
+    """Files on another server, read and removed one version at a time.
+
+    Every method raises Unavailable if the server does not answer, is busy or has a file locked, and
+    ConfigError if it does not accept the user or the password. No error holds a password.
+    """
+
+    @property
+    @abstractmethod
+    def account(self) -> str:
+        """Identify server and user, the same for the same files whatever the settings call them."""
+
+    @abstractmethod
+    def folder(self, path: str) -> RemoteFolder:
+        """List one folder, not what is below it.
+
+        Raises UsageError if there is no such folder.
+        """
+
+    @abstractmethod
+    def look(self, path: str) -> RemoteFile | None:
+        """Return the file that is at a path now, or None."""
+
+    @abstractmethod
+    def read(self, file: RemoteFile, start: int) -> AbstractContextManager[Body]:
+        """Open this version of a file, from byte `start` on.
+
+        The body may start earlier (at 0) where the server cannot send a part. Raises SourceChanged
+        if the server has another version, SourceGone if it has none, SourceUnreadable if it refuses.
+        A body that ends early or is too long is the caller's to find.
+        """
+
+    @abstractmethod
+    def remove(self, file: RemoteFile) -> Removal:
+        """Delete this version of a file, and no other.
+
+        Only called where `unsafe_to_remove` returned "".
+        """
+
+    @abstractmethod
+    def unsafe_to_remove(self, folder: str, token: str) -> str:
+        """Return why the server might delete a version that it was not asked to, or "".
+
+        It is tried on a small file made in `folder` for that, whose name holds `token`. Raises
+        Unavailable if that file could not be made for want of space.
+        """
+
+    def close(self) -> None:  # noqa: B027 - a hint
+        """Close connections; may be called twice."""
+
+
+RemoteOf = Callable[[], Remote]
+"""Opens the remote of one sync. Raises ConfigError."""
+
+
+class Stage(StrEnum):
+    """How far the move of one version of a file is; stable words."""
+
+    SEEN = "seen"
+    """Found on the server; not fetched, or in part."""
+    NAMED = "named"
+    """Fetched whole; its name in the target is chosen, and may or may not be taken."""
+    LANDED = "landed"
+    """In the target, durable, with the bytes that were fetched."""
+    KNOWN = "known"
+    """The same bytes came before; `target` is where they landed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncEntry:
+    """One version of a file on the server, and what is known of it.
+
+    `since` is when this version was first seen, in Unix seconds. `detail` says why it was left.
+    """
+
+    path: str
+    version: str
+    size: int
+    since: float
+    stage: Stage = Stage.SEEN
+    file_id: str = ""
+    sha256: str = ""
+    target: Path | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Bytes that landed once, and where; `at` is in Unix seconds."""
+
+    sha256: str
+    size: int
+    target: Path
+    at: float
+
+
+class SyncJournal(ABC):
+    """Remember, for each account, what is being moved and which bytes ever arrived. Durable."""
+
+    @abstractmethod
+    def entries(self, account: str) -> Mapping[str, SyncEntry]:
+        """Return the entries of an account by path."""
+
+    @abstractmethod
+    def record(self, account: str, entries: Iterable[SyncEntry]) -> None:
+        """Insert or overwrite entries by path, in one transaction."""
+
+    @abstractmethod
+    def land(self, account: str, entry: SyncEntry, at: float) -> None:
+        """Record that an entry landed, and its bytes as arrived, in one transaction."""
+
+    @abstractmethod
+    def forget(self, account: str, paths: Iterable[str]) -> None:
+        """Remove entries; the memory of arrived bytes stays."""
+
+    @abstractmethod
+    def arrival(self, account: str, sha256: str) -> Arrival | None:
+        """Return when these bytes arrived from this account, or None."""
+
+    @abstractmethod
+    def removal_checked(self, account: str) -> tuple[float, str] | None:
+        """Return when it was last tried whether the server deletes safely, and why not or ""."""
+
+    @abstractmethod
+    def record_removal_check(self, account: str, at: float, why_not: str) -> None:
+        """Store the result of that trial."""

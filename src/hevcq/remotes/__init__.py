@@ -1,0 +1,1 @@
+"""Files on other people's servers."""

@@ -1,0 +1,308 @@
+"""Implement the remote port over WebDAV: list, read and delete one version of a file.
+
+Every request that depends on a version says so with `If-Match`. Redirects to another host, port or
+an unencrypted address are not followed, because the password goes with each request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+import httpx2 as http
+
+from hevcq.errors import (
+    ConfigError,
+    SourceChanged,
+    SourceGone,
+    SourceUnreadable,
+    Unavailable,
+    UsageError,
+)
+from hevcq.ports.home.sync import Body, Remote, RemoteFile, RemoteFolder, Removal
+from hevcq.remotes.webdav import multistatus
+from hevcq.util.text import printable, reason_of
+
+TIMEOUT = http.Timeout(60.0, connect=15.0)
+LISTING_BYTES = 256 * 1024 * 1024
+"""Largest listing that is read: about 300,000 files in one folder."""
+REDIRECTS = 3
+MOVED = frozenset({301, 302, 303, 307, 308})
+NEXTCLOUD = "remote.php/dav/files"
+PROBE_PREFIX = ".hevcq-probe-"
+PROBE_BYTES = b"hevcq tries here whether this server honours If-Match; this file may be deleted.\n"
+WRONG = "hevcq-not-the-version"
+_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_BUSY = {
+    423: "has it locked",
+    429: "asks to slow down",
+    507: "has no space left",
+    503: "is not available now (maintenance?)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where and as whom to sign in; `password` is in no error, log line or `repr`."""
+
+    url: str
+    user: str
+    password: str
+    ca_file: Path | None = None
+
+    def __repr__(self) -> str:
+        """Return the account without its password."""
+        return f"Account({self.url!r}, {self.user!r})"
+
+
+class WebDavRemote(Remote):
+    """Files of one WebDAV account. The address may be that of a Nextcloud itself."""
+
+    def __init__(self, account: Account, transport: http.BaseTransport | None = None) -> None:
+        self._told = account
+        self._base = f"{account.url.rstrip('/')}/"
+        self._client = http.Client(
+            auth=(account.user, account.password) if account.user else None,
+            timeout=TIMEOUT,
+            verify=_trust(account.ca_file),
+            transport=transport,
+            trust_env=False,  # no password from a .netrc, no proxy that nobody configured here
+            follow_redirects=False,
+            headers={"User-Agent": "hevcq", "Accept-Encoding": "identity"},
+        )
+        self._found = False
+
+    @property
+    def account(self) -> str:
+        """The address without its scheme, and the user."""
+        parts = urlsplit(self._told.url)
+        return f"{(parts.hostname or '').lower()}:{parts.port or ''}{parts.path.rstrip('/')}|{self._told.user}"
+
+    @property
+    def server(self) -> str:
+        """The host's name, for sentences."""
+        return printable(urlsplit(self._base).netloc)
+
+    def folder(self, path: str) -> RemoteFolder:
+        """List by PROPFIND with Depth 1, never deeper."""
+        response = self._propfind(path, "1")
+        if response is None:
+            raise UsageError(
+                f"{self.server} has no folder {printable(path) or '/'}.",
+                remedy="Check `folders` and `url` of this sync.",
+            )
+        root = multistatus.parts_of(urlsplit(self._base).path) or ()
+        asked = tuple(part for part in path.split("/") if part)
+        return multistatus.folder_of(response, root, asked)
+
+    def look(self, path: str) -> RemoteFile | None:
+        """Look by PROPFIND with Depth 0."""
+        response = self._propfind(path, "0")
+        if response is None:
+            return None
+        root = multistatus.parts_of(urlsplit(self._base).path) or ()
+        found = (each for _, each in multistatus.resources(response, root))
+        return next((f.file for f in found if f and f.file and f.file.path == path), None)
+
+    @contextlib.contextmanager
+    def read(self, file: RemoteFile, start: int) -> Iterator[Body]:
+        """GET with If-Match, and with Range from the second part on."""
+        headers = _if_match(file.etag)
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        with self._open("GET", self._address(file.path), headers) as response:
+            begin = self._begin(response, file, start)
+            yield Body(begin, self._blocks(response))
+
+    def remove(self, file: RemoteFile) -> Removal:
+        """DELETE with If-Match; Nextcloud keeps what it deletes in its trash bin."""
+        if not file.etag:
+            return Removal.REFUSED
+        status = self._status("DELETE", file.path, _if_match(file.etag))
+        match status:
+            case 404 | 410:
+                return Removal.GONE
+            case 412:
+                return Removal.CHANGED
+            case _ if 200 <= status < 300:
+                return Removal.REMOVED
+        self._refuse_if_busy(status)
+        return Removal.REFUSED
+
+    def unsafe_to_remove(self, folder: str, token: str) -> str:
+        """Try on a small file: a delete of a wrong version must answer 412, that of the right one 2xx."""
+        path = "/".join(part for part in (folder, f"{PROBE_PREFIX}{token}.txt") if part)
+        status = self._status("PUT", path, {}, PROBE_BYTES)
+        if not 200 <= status < 300:
+            self._refuse_if_busy(status)
+            return f"it allows no file to be made in {printable(folder) or '/'} (HTTP {status})"
+        made = self.look(path)
+        if made is None or not made.etag:
+            self._status("DELETE", path, {})
+            return "it gives no ETags"
+        status = self._status("DELETE", path, _if_match(WRONG))
+        if status != 412:
+            self._status("DELETE", path, {})
+            return "it deletes a file whatever version was asked for (it ignores If-Match)"
+        removed = self._status("DELETE", path, _if_match(made.etag))
+        if self.look(path) is None:
+            return ""
+        return f"it does not delete a file by its own ETag (HTTP {removed})"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _propfind(self, path: str, depth: str) -> bytes | None:
+        """Return the content of the answer, None for a path that is not there."""
+        self._find_root()
+        address = self._address(path)
+        headers = {"Depth": depth, "Content-Type": "application/xml; charset=utf-8"}
+        with self._open("PROPFIND", address, headers, multistatus.REQUEST) as response:
+            if response.status_code in {404, 410}:
+                return None
+            if response.status_code != 207:
+                self._refuse_if_busy(response.status_code)
+                raise ConfigError(
+                    f"{self.server} did not list {printable(path) or '/'} "
+                    f"(HTTP {response.status_code}).",
+                    remedy="Is `url` the address of a Nextcloud, or of a WebDAV folder?",
+                )
+            return self._content(response)
+
+    def _content(self, response: http.Response) -> bytes:
+        content = bytearray()
+        for block in self._blocks(response):
+            content += block
+            if len(content) > LISTING_BYTES:
+                raise Unavailable(f"{self.server} sent a listing without end.")
+        return bytes(content)
+
+    def _find_root(self) -> None:
+        """Use the files of a Nextcloud if its own address was given."""
+        if self._found:
+            return
+        told = self._base
+        if "/remote.php/" not in told and self._told.user:
+            inside = f"{told}{NEXTCLOUD}/{quote(self._told.user, safe='')}/"
+            with self._open("PROPFIND", told, {"Depth": "0"}, multistatus.REQUEST) as plain:
+                listed = plain.status_code == 207
+            if not listed:
+                with self._open("PROPFIND", inside, {"Depth": "0"}, multistatus.REQUEST) as there:
+                    if there.status_code == 207:
+                        self._base = inside
+        self._found = True
+
+    def _address(self, path: str) -> str:
+        return self._base + quote(path, safe="/", errors="surrogateescape")
+
+    def _begin(self, response: http.Response, file: RemoteFile, start: int) -> int:
+        """Return where the body starts; raise if it is not one of this version."""
+        status, name = response.status_code, printable(file.path)
+        if status in {404, 410}:
+            raise SourceGone(f"{name} is no longer on {self.server}.")
+        if status in {412, 416}:
+            raise SourceChanged(f"{name} was changed on {self.server} meanwhile.")
+        if status not in {200, 206}:
+            self._refuse_if_busy(status)
+            raise SourceUnreadable(f"{self.server} refuses to send {name} (HTTP {status}).")
+        said = multistatus.etag(response.headers.get("ETag"))
+        if file.etag and said and said != file.etag:
+            raise SourceChanged(f"{name} was changed on {self.server} meanwhile.")
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise SourceUnreadable(f"{self.server} sends {name} compressed, although not asked to.")
+        begin = start if status == 206 else 0
+        if status == 206:
+            told = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            if told is None or int(told[1]) != start or told[3] not in {"*", str(file.size)}:
+                raise Unavailable(f"{self.server} sent another part of {name} than asked for.")
+        length = response.headers.get("Content-Length", "")
+        if length.isdigit() and int(length) != file.size - begin:
+            raise SourceChanged(
+                f"{name} is listed with {file.size} bytes on {self.server}, which sends "
+                f"{int(length) + begin}."
+            )
+        return begin
+
+    def _blocks(self, response: http.Response) -> Iterator[bytes]:
+        try:
+            yield from response.iter_raw()  # as it comes: what waits in a buffer is lost by a cut
+        except http.HTTPError as error:
+            raise Unavailable(f"{self.server} broke the connection: {_why(error)}.") from error
+
+    def _status(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes = b""
+    ) -> int:
+        with self._open(method, self._address(path), headers, content) as response:
+            return int(response.status_code)
+
+    @contextlib.contextmanager
+    def _open(
+        self, method: str, address: str, headers: Mapping[str, str], content: bytes = b""
+    ) -> Iterator[http.Response]:
+        """Send a request, following redirects on the same server only."""
+        for _ in range(REDIRECTS + 1):
+            request = self._client.build_request(
+                method, address, headers=dict(headers), content=content or None
+            )
+            try:
+                response = self._client.send(request, stream=True)
+            except (http.HTTPError, http.InvalidURL, ssl.SSLError) as error:
+                raise Unavailable(f"{self.server} does not answer: {_why(error)}.") from error
+            try:
+                if response.status_code == 401:
+                    raise ConfigError(
+                        f"{self.server} does not accept the user {printable(self._told.user)!r} "
+                        "with that password.",
+                        remedy="Check `user` and `password_file` (Nextcloud: an app password).",
+                    )
+                # A delete or a put that is sent elsewhere would meet another file.
+                if response.status_code not in MOVED or method not in {"GET", "PROPFIND"}:
+                    yield response
+                    return
+                address = self._redirected(address, response.headers.get("Location", ""))
+            finally:
+                response.close()
+        raise Unavailable(f"{self.server} redirects in a circle.")
+
+    def _redirected(self, address: str, location: str) -> str:
+        target = urljoin(address, location)
+        old, new = urlsplit(address), urlsplit(target)
+        if new.hostname != old.hostname or _port(new) != _port(old) or new.scheme != old.scheme:
+            raise ConfigError(
+                f"{self.server} redirects to {printable(f'{new.scheme}://{new.netloc}')}, where the "
+                "password was not sent.",
+                remedy="If that is right, set it as the `url` of this sync.",
+            )
+        return target
+
+    def _refuse_if_busy(self, status: int) -> None:
+        if status in _BUSY or status >= 500:
+            raise Unavailable(f"{self.server} {_BUSY.get(status, 'has an error')} (HTTP {status}).")
+
+
+def _if_match(version: str) -> dict[str, str]:
+    return {"If-Match": f'"{version}"'} if version else {}
+
+
+def _port(parts: Any) -> int:
+    return int(parts.port or (443 if parts.scheme == "https" else 80))
+
+
+def _why(error: BaseException) -> str:
+    return printable(reason_of(error)) or type(error).__name__
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the certificates in {printable(ca_file)}.") from error

@@ -1,0 +1,120 @@
+"""Settings of one sync: which folders of which account come to which folder of this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(s|m|h|d)?")
+BYTES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(k|m|g)(?:i?b)?(?:/s)?", re.IGNORECASE)
+
+
+def seconds(text: str) -> float:
+    """Return a duration such as `10m`, `2h` or `90s` in seconds.
+
+    Raises ValueError.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("must be a duration such as 10m, 2h or 90s")
+    return float(match[1]) * SECONDS[match[2] or ""]
+
+
+def rate(text: str) -> float:
+    """Return a rate such as `4M` or `500K` (binary units, a second) in bytes a second; "" is 0, unlimited.
+
+    Raises ValueError.
+    """
+    if not text.strip():
+        return 0.0
+    match = _RATE.fullmatch(text.strip())
+    if match is None or float(match[1]) == 0:
+        raise ValueError("must be bytes a second such as 4M or 500K, or empty for no limit")
+    return float(match[1]) * BYTES[match[2].lower()]
+
+
+class SyncSettings(BaseModel):
+    """One account whose folders are copied or moved to this machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="name in `hevcq sync NAME`"
+    )
+    url: str = Field(description="address of a Nextcloud, or of a WebDAV folder")
+    user: str = Field(default="", description="user on the server")
+    password_file: Path | None = Field(
+        default=None, description="file whose first line is the (app) password"
+    )
+    ca_file: Path | None = Field(
+        default=None, description="certificates to trust instead of the system's (PEM)"
+    )
+    folders: tuple[str, ...] = Field(
+        min_length=1, description="folders on the server, with all that is below them"
+    )
+    target: Path = Field(description="folder of this machine that the files come to")
+    mode: Literal["copy", "move"] = Field(
+        default="copy", description="copy, or move: delete on the server what has landed safely"
+    )
+    settle: str = Field(
+        default="10m", description="how long a file must stay the same before it is fetched"
+    )
+    limit: str = Field(default="", description="bytes a second, such as 4M; empty: no limit")
+
+    @field_validator("url", mode="after")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be an address such as https://cloud.example.org")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user or password; use user and password_file")
+        if parts.query or parts.fragment:
+            raise ValueError("must not hold a query or fragment")
+        return value.rstrip("/")
+
+    @field_validator("folders", mode="after")
+    @classmethod
+    def _inside(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(folder.strip("/") for folder in value))
+        for folder in found:
+            parts = folder.split("/") if folder else []
+            if any(part in {"", ".", ".."} or not part.isprintable() for part in parts):
+                raise ValueError("must be folders of the account such as InstantUpload/Camera")
+        return found
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("must name a folder")
+        return value
+
+    @field_validator("settle", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> str:
+        text = str(value)
+        seconds(text)
+        return text
+
+    @field_validator("limit", mode="after")
+    @classmethod
+    def _rate(cls, value: str) -> str:
+        rate(value)
+        return value
+
+    @property
+    def settle_s(self) -> float:
+        """Seconds that a file must stay the same before it is fetched."""
+        return seconds(self.settle)
+
+    @property
+    def limit_bytes_s(self) -> float:
+        """Largest rate in bytes a second, 0 for none."""
+        return rate(self.limit)

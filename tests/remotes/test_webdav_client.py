@@ -1,0 +1,213 @@
+"""The WebDAV client against a real server and its faults."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from hevcq.errors import ConfigError, SourceChanged, SourceGone, Unavailable, UsageError
+from hevcq.ports.home.sync import RemoteFile, Removal
+from hevcq.remotes.webdav.client import Account, WebDavRemote
+from support.webdav import PASSWORD, USER, changed_header, cut, serving, status, without
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("webdav")) as started:
+        yield started
+
+
+@pytest.fixture
+def server(running):
+    running.reset()
+    return running
+
+
+@pytest.fixture
+def remote(server):
+    opened = WebDavRemote(Account(server.url, USER, PASSWORD))
+    yield opened
+    opened.close()
+
+
+def only(remote, folder="Camera") -> RemoteFile:
+    (file,) = remote.folder(folder).files
+    return file
+
+
+def body(remote, file, start=0):
+    with remote.read(file, start) as found:
+        return found.start, b"".join(found.blocks)
+
+
+def test_lists_a_folder_with_what_tells_versions_apart(server, remote):
+    server.put("Camera/ä 100% +#?.mp4", b"12345")
+    (server.root / "Camera/2024").mkdir()
+    found = remote.folder("Camera")
+    assert found.folders == ("Camera/2024",)
+    assert not found.refused
+    (file,) = found.files
+    assert file.path == "Camera/ä 100% +#?.mp4"
+    assert file.size == 5
+    assert file.etag
+    assert '"' not in file.etag
+    assert file.file_id
+    assert file.modified
+    assert remote.look(file.path) == file
+    assert body(remote, file) == (0, b"12345")
+
+
+def test_a_name_that_is_not_utf8_survives_the_way_there_and_back(server, remote):
+    assert remote._address("a\udcffb") == f"{server.url}/a%FFb"
+
+
+def test_reads_from_the_middle(server, remote):
+    server.put("Camera/a", b"0123456789")
+    assert body(remote, only(remote), 4) == (4, b"456789")
+
+
+def test_a_server_without_ranges_starts_at_the_beginning(server, remote):
+    server.put("Camera/a", b"0123456789")
+    file = only(remote)
+    server.faults.append(without("Range"))
+    assert body(remote, file, 4) == (0, b"0123456789")
+
+
+def test_a_changed_file_is_not_read(server, remote):
+    server.put("Camera/a", b"old")
+    file = only(remote)
+    server.put("Camera/a", b"new")
+    with pytest.raises(SourceChanged):
+        body(remote, file)
+    server.faults.append(without("If-Match"))
+    with pytest.raises(SourceChanged):
+        body(remote, file)
+
+
+def test_a_file_that_is_gone(server, remote):
+    server.put("Camera/a", b"old")
+    file = only(remote)
+    (server.root / "Camera/a").unlink()
+    with pytest.raises(SourceGone):
+        body(remote, file)
+    assert remote.look("Camera/a") is None
+    assert remote.remove(file) is Removal.GONE
+
+
+def test_a_wrong_length_is_no_version_of_the_file(server, remote):
+    server.put("Camera/a", b"0123456789")
+    file = RemoteFile("Camera/a", 9)
+    with pytest.raises(SourceChanged):
+        body(remote, file)
+
+
+def test_another_part_than_asked_for_is_refused(server, remote):
+    server.put("Camera/a", b"0123456789")
+    file = only(remote)
+    server.faults.append(changed_header("GET", "Content-Range", "bytes 3-9/10"))
+    with pytest.raises(Unavailable, match="another part"):
+        body(remote, file, 4)
+
+
+def test_a_cut_connection_is_unavailable(server, remote):
+    server.put("Camera/a", b"x" * 300_000)
+    file = only(remote)
+    server.faults.append(cut(100_000))
+    with pytest.raises(Unavailable):
+        body(remote, file)
+
+
+def test_removes_one_version_only(server, remote):
+    server.put("Camera/a", b"old")
+    file = only(remote)
+    server.put("Camera/a", b"new")
+    assert remote.remove(file) is Removal.CHANGED
+    assert server.files() == {"Camera/a": b"new"}
+    assert remote.remove(only(remote)) is Removal.REMOVED
+    assert server.files() == {}
+
+
+def test_nothing_is_removed_without_an_etag(server, remote):
+    server.put("Camera/a", b"old")
+    assert remote.remove(RemoteFile("Camera/a", 3)) is Removal.REFUSED
+    assert "DELETE" not in server.methods()
+
+
+@pytest.mark.parametrize("code", [423, 429, 500, 503, 507])
+def test_a_busy_server_is_tried_later(server, remote, code):
+    server.put("Camera/a", b"old")
+    file = only(remote)
+    server.faults += [status("DELETE", code), status("GET", code), status("PUT", code)]
+    for call in (
+        lambda: remote.remove(file),
+        lambda: body(remote, file),
+        lambda: remote.unsafe_to_remove("Camera", "1"),
+    ):
+        with pytest.raises(Unavailable):
+            call()
+
+
+def test_a_server_that_honours_if_match_may_delete(server, remote):
+    assert remote.unsafe_to_remove("Camera", "1") == ""
+    assert server.files() == {}
+
+
+def test_a_server_that_ignores_if_match_may_not(server, remote):
+    server.faults.append(without("If-Match"))
+    assert "ignores If-Match" in remote.unsafe_to_remove("Camera", "1")
+    assert server.files() == {}
+
+
+def test_a_server_that_allows_no_file_may_not_delete_either(server, remote):
+    server.faults.append(status("PUT", 403))
+    assert "HTTP 403" in remote.unsafe_to_remove("Camera", "1")
+
+
+def test_a_server_that_deletes_nothing_may_not(server, remote):
+    server.faults.append(status("DELETE", 412))
+    assert "own ETag" in remote.unsafe_to_remove("Camera", "1")
+
+
+def test_a_folder_that_is_not_there_is_named(remote):
+    with pytest.raises(UsageError, match="no folder Other"):
+        remote.folder("Other")
+
+
+def test_a_wrong_password_is_said_and_not_shown(server):
+    with (
+        closing(WebDavRemote(Account(server.url, USER, "s3cret-word"))) as remote,
+        pytest.raises(ConfigError) as caught,
+    ):
+        remote.folder("Camera")
+    assert "password_file" in str(caught.value)
+    assert "s3cret-word" not in str(caught.value)
+    assert "s3cret-word" not in repr(Account(server.url, USER, "s3cret-word"))
+
+
+def test_a_redirect_to_another_host_gets_no_password(server, remote, tmp_path):
+    (tmp_path / "other" / "Camera").mkdir(parents=True)
+    with serving(tmp_path / "other") as other:
+        server.faults.append(status("PROPFIND", 302, Location=f"{other.url}/Camera"))
+        with pytest.raises(ConfigError, match="redirects to"):
+            remote.folder("Camera")
+        assert other.requests == []
+
+
+def test_the_address_of_a_nextcloud_is_enough(tmp_path):
+    root = tmp_path / "nextcloud"
+    (root / "Camera").mkdir(parents=True)
+    (root / "Camera/a").write_bytes(b"1")
+    with serving(root, prefix="/remote.php/dav/files/anna") as server:
+        base = server.url.removesuffix("/remote.php/dav/files/anna")
+        with closing(WebDavRemote(Account(base, USER, PASSWORD))) as remote:
+            assert only(remote).path == "Camera/a"
+            assert body(remote, only(remote)) == (0, b"1")
+
+
+def test_a_server_that_does_not_answer():
+    with (
+        closing(WebDavRemote(Account("http://127.0.0.1:9", USER, PASSWORD))) as remote,
+        pytest.raises(Unavailable, match="does not answer"),
+    ):
+        remote.folder("Camera")

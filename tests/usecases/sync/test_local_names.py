@@ -1,0 +1,66 @@
+"""The local name of a file on a server: none leads out of the target."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hevcq.library.names import MAX_NAME_BYTES, is_own
+from hevcq.usecases.sync.local_names import local_parts, numbered, safe_name
+
+
+@given(st.text(st.characters(exclude_characters="/"), min_size=1, max_size=400))
+def test_any_name_becomes_one_that_a_file_system_takes(name):
+    safe = safe_name(name)
+    assert safe not in {"", ".", ".."}
+    assert "/" not in safe
+    assert not is_own(safe)
+    assert all(c.isprintable() or "\ud800" <= c <= "\udfff" for c in safe)
+    if not any("\ud800" <= c <= "\udfff" for c in name):
+        longest = next(islice(numbered(safe), 9998, None))
+        assert len(os.fsencode(longest)) <= MAX_NAME_BYTES
+
+
+@given(
+    st.text(st.characters(categories=["L", "N", "Zs", "P"], exclude_characters="/"), max_size=60)
+)
+def test_an_ordinary_name_stays_as_it_is(name):
+    name = f"a{name}"
+    if all(c.isprintable() for c in name):
+        assert safe_name(name) == name
+
+
+def test_long_names_stay_apart_and_keep_their_suffix():
+    one, other = safe_name("ä" * 200 + "1.mp4"), safe_name("ä" * 200 + "2.mp4")
+    assert one != other
+    assert one.endswith(".mp4")
+    assert len(os.fsencode(one)) <= MAX_NAME_BYTES
+
+
+def test_the_text_direction_cannot_be_reversed():
+    assert safe_name("a\u202e4pm.exe") == "a_4pm.exe"
+
+
+@pytest.mark.parametrize(
+    "path", ["Camera", "Other/a", "Camera/", "Camera/../a", "Camera//a", "Camera/."]
+)
+def test_what_is_not_below_the_folder_is_no_path(path):
+    with pytest.raises(ValueError, match="not"):
+        local_parts(path, "Camera")
+
+
+def test_the_folder_of_the_account_itself():
+    assert local_parts("a/b", "") == ("a", "b")
+    assert local_parts("Camera/2024/a.mp4", "Camera") == ("2024", "a.mp4")
+
+
+def test_numbers_go_before_the_suffix():
+    assert list(islice(numbered("DSC_0001.MP4"), 3)) == [
+        "DSC_0001.MP4",
+        "DSC_0001 (2).MP4",
+        "DSC_0001 (3).MP4",
+    ]

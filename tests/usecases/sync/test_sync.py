@@ -1,0 +1,440 @@
+"""A sync from a real WebDAV server into a folder, with everything that servers do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.sync_journal import SqliteSyncJournal
+from hevcq.errors import DiskFull, Stopped, Unavailable, UsageError
+from hevcq.library.filesystem import FileSystem
+from hevcq.remotes.webdav.client import Account, WebDavRemote
+from hevcq.usecases.sync import fetch, session
+from hevcq.usecases.sync.move import SyncJob, SyncPorts
+from hevcq.usecases.sync.session import Fate, Session, Synced
+from support.clips import ManualClock
+from support.webdav import (
+    PASSWORD,
+    USER,
+    WebDav,
+    changed_header,
+    cut,
+    serving,
+    status,
+    times,
+    without,
+)
+
+VIDEO = bytes(range(256)) * 2000
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("webdav")) as started:
+        yield started
+
+
+@dataclass
+class Machine:
+    """This machine: a folder, a database, and the sync that runs there."""
+
+    server: WebDav
+    folder: Path
+    clock: ManualClock
+    told: list[Synced] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+    on_bytes: object = None
+
+    @property
+    def target(self) -> Path:
+        return self.folder / "target"
+
+    def sync(self, *, move=True, settle_s=0.0, dry_run=False, **job) -> list[Synced]:
+        self.told.clear()
+        self.notices.clear()
+        with (
+            closing(Database(self.folder / "hevcq.db")) as database,
+            closing(WebDavRemote(Account(self.server.url, USER, PASSWORD))) as remote,
+        ):
+            ports = SyncPorts(
+                remote,
+                SqliteSyncJournal(database),
+                self.clock,
+                FileSystem(self.stop),
+                self.stop,
+                token=lambda: "0",
+            )
+            given = {"folders": ("Camera",), "target": self.target, **job}
+            ready = SyncJob("anna", move=move, settle_s=settle_s, **given)
+            run = Session(ports, ready, self.told.append, self.notices.append, dry_run=dry_run)
+            if self.on_bytes is not None:
+                run._mover.on_bytes = self.on_bytes
+            run.run()
+        return self.told
+
+    def fates(self, **named) -> dict[str, Fate]:
+        return {each.path: each.fate for each in self.sync(**named)}
+
+    def files(self) -> dict[str, bytes]:
+        found = (p for p in sorted(self.target.rglob("*")) if p.is_file())
+        return {p.relative_to(self.target).as_posix(): p.read_bytes() for p in found}
+
+
+@pytest.fixture
+def machine(running, tmp_path):
+    running.reset()
+    made = Machine(running, tmp_path, ManualClock(auto=True))
+    made.target.mkdir()
+    return made
+
+
+def test_a_moved_file_is_here_and_gone_there(machine):
+    machine.server.put("Camera/2024/a b.mp4", VIDEO)
+    os.utime(machine.server.root / "Camera/2024/a b.mp4", (1_600_000_000, 1_600_000_000))
+    assert machine.fates() == {"Camera/2024/a b.mp4": Fate.MOVED}
+    assert machine.files() == {"2024/a b.mp4": VIDEO}
+    assert (machine.target / "2024/a b.mp4").stat().st_mtime == 1_600_000_000
+    assert machine.server.files() == {}
+    assert machine.sync() == []
+
+
+def test_a_copied_file_stays_there_and_is_fetched_once(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.server.put("Camera/note.txt", b"every file, not only videos")
+    assert set(machine.fates(move=False).values()) == {Fate.COPIED}
+    machine.server.requests.clear()
+    assert machine.sync(move=False) == []
+    assert set(machine.server.methods()) == {"PROPFIND"}
+    assert set(machine.files()) == set(map(os.path.basename, machine.server.files()))
+
+
+def test_what_was_copied_is_deleted_there_once_it_is_to_be_moved(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.sync(move=False)
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    assert machine.server.files() == {}
+    assert machine.files() == {"a.mp4": VIDEO}
+
+
+def test_what_was_copied_and_is_no_longer_here_is_not_deleted_there(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.sync(move=False)
+    (machine.target / "a.mp4").write_bytes(VIDEO[:-1] + b"!")
+    assert machine.fates() == {"Camera/a.mp4": Fate.LEFT}
+    assert machine.server.files() == {"Camera/a.mp4": VIDEO}
+
+
+def test_a_file_must_stay_the_same_for_a_while(machine):
+    machine.server.put("Camera/a.mp4", VIDEO[:100])
+    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.WAITING}
+    machine.clock.advance(599)
+    machine.server.put("Camera/a.mp4", VIDEO)
+    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.WAITING}
+    machine.clock.advance(599)
+    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.WAITING}
+    machine.clock.advance(1)
+    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.MOVED}
+
+
+def test_a_clock_that_was_set_back_only_makes_a_file_wait_again(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.sync(settle_s=600)
+    machine.clock.jump_wall(-86_400)
+    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.WAITING}
+    machine.clock.advance(600)
+    assert machine.fates(settle_s=600) == {"Camera/a.mp4": Fate.MOVED}
+
+
+def test_the_same_bytes_are_not_had_twice(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.sync()
+    machine.server.put("Camera/a.mp4", VIDEO)  # the phone uploads again
+    machine.server.put("Camera/b.mp4", VIDEO)
+    assert set(machine.fates().values()) == {Fate.KNOWN}
+    assert machine.files() == {"a.mp4": VIDEO}
+    assert machine.server.files() == {}
+
+
+def test_bytes_that_came_before_and_are_lost_here_stay_there(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.sync()
+    (machine.target / "a.mp4").unlink()
+    machine.server.put("Camera/a.mp4", VIDEO)
+    assert machine.fates() == {"Camera/a.mp4": Fate.LEFT}
+    assert machine.server.files() == {"Camera/a.mp4": VIDEO}
+    machine.server.requests.clear()
+    machine.sync()
+    assert "GET" not in machine.server.methods()
+
+
+def test_other_bytes_under_the_same_name_get_a_number(machine):
+    for content in (b"one", b"two", b"three"):
+        machine.server.put("Camera/DSC_0001.mp4", content)
+        assert machine.fates() == {"Camera/DSC_0001.mp4": Fate.MOVED}
+    assert machine.files() == {
+        "DSC_0001.mp4": b"one",
+        "DSC_0001 (2).mp4": b"two",
+        "DSC_0001 (3).mp4": b"three",
+    }
+
+
+def test_names_that_differ_by_case_only_get_a_number(machine):
+    machine.server.put("Camera/A.MP4", b"one")
+    machine.server.put("Camera/a.mp4", b"two")
+    machine.sync()
+    assert sorted(machine.files().values()) == [b"one", b"two"]
+    assert sorted(map(str.casefold, machine.files())) == ["a (2).mp4", "a.mp4"]
+
+
+def test_the_same_file_that_was_there_already_is_no_second_one(machine):
+    (machine.target / "a.mp4").write_bytes(VIDEO)
+    machine.server.put("Camera/a.mp4", VIDEO)
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    assert machine.files() == {"a.mp4": VIDEO}
+
+
+def test_a_file_that_was_renamed_there_is_not_fetched_again(machine):
+    file = machine.server.put("Camera/a.mp4", VIDEO)
+    machine.sync(move=False)
+    file.rename(file.with_name("b.mp4"))
+    machine.server.requests.clear()
+    machine.sync(move=False)
+    assert "GET" not in machine.server.methods()
+    assert machine.files() == {"a.mp4": VIDEO}
+
+
+def test_a_cut_connection_is_resumed_where_it_was_cut(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.server.faults.append(times(2, cut(150_000)))
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    assert machine.files() == {"a.mp4": VIDEO}
+    ranges = [h.get("HTTP_RANGE") for h in machine.server.headers if "HTTP_RANGE" in h]
+    assert len(ranges) == 2
+
+
+def test_a_server_that_stays_away_is_given_up_and_the_part_resumed_later(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.server.faults.append(cut(50_000))
+    assert machine.fates() == {"Camera/a.mp4": Fate.FAILED}
+    machine.server.faults.clear()
+    machine.server.headers.clear()
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    assert any("HTTP_RANGE" in h for h in machine.server.headers)
+    assert machine.files() == {"a.mp4": VIDEO}
+
+
+def test_after_a_restart_of_the_machine_nothing_half_is_resumed(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.server.faults.append(cut(50_000))
+    machine.sync()
+    (part,) = machine.target.iterdir()
+    part.write_bytes(bytes(part.stat().st_size))  # as a power cut may leave it
+    machine.clock.restart()
+    machine.server.faults.clear()
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    assert machine.files() == {"a.mp4": VIDEO}
+
+
+def test_a_file_that_changes_while_it_is_copied_is_fetched_anew(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    other = bytes(reversed(VIDEO))
+
+    def change(_path, have, size):
+        if have < size:
+            machine.on_bytes = None
+            machine.server.put("Camera/a.mp4", other)
+
+    machine.on_bytes = change
+    assert machine.fates() == {"Camera/a.mp4": Fate.CHANGED}
+    assert machine.files() == {}
+    assert machine.server.files() == {"Camera/a.mp4": other}
+    machine.on_bytes = None
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    assert machine.files() == {"a.mp4": other}
+
+
+def test_a_file_that_changes_before_it_is_deleted_is_kept_twice(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    other = bytes(reversed(VIDEO))
+
+    def change(environ, _start, _application):
+        if environ["REQUEST_METHOD"] == "DELETE" and "probe" not in environ["PATH_INFO"]:
+            machine.server.faults.clear()
+            machine.server.put("Camera/a.mp4", other)
+
+    machine.server.faults.append(change)
+    assert machine.fates() == {"Camera/a.mp4": Fate.CHANGED}
+    assert machine.server.files() == {"Camera/a.mp4": other}
+    machine.sync()
+    assert machine.files() == {"a.mp4": VIDEO, "a (2).mp4": other}
+    assert machine.server.files() == {}
+
+
+def test_a_server_that_ignores_if_match_gets_copies_only_and_it_is_said(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.server.faults.append(without("If-Match"))
+    assert machine.fates() == {"Camera/a.mp4": Fate.COPIED}
+    assert "copied, not moved" in machine.notices[0]
+    assert "If-Match" in machine.notices[0]
+    assert machine.server.files() == {"Camera/a.mp4": VIDEO}
+
+
+def test_a_server_without_etags_gets_copies_only(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.server.faults.append(status("PUT", 405))
+    assert machine.fates() == {"Camera/a.mp4": Fate.COPIED}
+    assert "HTTP 405" in machine.notices[0]
+
+
+def test_a_full_account_is_emptied_if_it_deleted_safely_before(machine):
+    machine.server.put("Camera/a.mp4", b"1")
+    machine.sync()
+    machine.clock.advance(session.CHECK_AGAIN_S + 1)
+    machine.server.put("Camera/b.mp4", b"2")
+    machine.server.faults.append(status("PUT", 507))
+    assert machine.fates() == {"Camera/b.mp4": Fate.MOVED}
+
+
+def test_a_locked_file_is_deleted_later(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.sync(move=False)
+    machine.sync()
+    machine.server.put("Camera/b.mp4", VIDEO[1:])
+    machine.server.faults.append(status("DELETE", 423))
+    assert machine.fates() == {"Camera/b.mp4": Fate.LEFT}
+    machine.server.faults.clear()
+    assert machine.fates() == {"Camera/b.mp4": Fate.MOVED}
+    assert machine.server.files() == {}
+
+
+def test_a_length_that_is_wrong_lands_nothing(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    unsaid = changed_header("GET", "Content-Length", None)
+    machine.server.faults.append(
+        lambda environ, start, application: unsaid(
+            environ, start, lambda e, s: iter([b"".join(application(e, s))[:1000]])
+        )
+    )
+    assert machine.fates() == {"Camera/a.mp4": Fate.FAILED}
+    assert [p for p in machine.files() if not p.startswith(".hevcq-")] == []
+
+
+def test_a_stated_checksum_must_fit(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.server.checksums["/Camera/a.mp4"] = f"SHA1:{hashlib.sha1(VIDEO).hexdigest()} MD5:0"
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    machine.server.put("Camera/b.mp4", VIDEO[1:])
+    machine.server.checksums["/Camera/b.mp4"] = f"SHA1:{'0' * 40}"
+    (told,) = machine.sync()
+    assert told.fate is Fate.FAILED
+    assert "SHA1" in told.reason
+    assert machine.files() == {"a.mp4": VIDEO}
+    assert "Camera/b.mp4" in machine.server.files()
+
+
+def test_bytes_that_the_disk_returns_differently_are_not_deleted_there(machine, monkeypatch):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    monkeypatch.setattr(FileSystem, "digest", lambda *_: "0" * 64)
+    (told,) = machine.sync()
+    assert told.fate is Fate.FAILED
+    assert "reads back" in told.reason
+    assert machine.server.files() == {"Camera/a.mp4": VIDEO}
+
+
+def test_the_rate_is_limited(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    before = machine.clock.monotonic()
+    machine.sync(bytes_s=1024.0)
+    assert machine.clock.monotonic() - before == pytest.approx(len(VIDEO) / 1024, rel=0.01)
+
+
+def test_a_stop_is_heeded_and_resumed(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.on_bytes = lambda *_: machine.stop.set()
+    with pytest.raises(Stopped):
+        machine.sync()
+    machine.stop.clear()
+    machine.on_bytes = None
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+    assert machine.files() == {"a.mp4": VIDEO}
+
+
+def test_a_disk_without_room_stops_before_the_first_byte(machine, monkeypatch):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    monkeypatch.setattr(session, "free_beside", lambda _: len(VIDEO) + 99)
+    with pytest.raises(DiskFull):
+        machine.sync(least_free=100)
+    assert "GET" not in machine.server.methods()
+
+
+def test_a_target_that_is_not_there_is_never_made(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    with pytest.raises(UsageError, match="mount its disk"):
+        machine.sync(target=machine.folder / "unmounted")
+
+
+def test_a_dry_run_changes_nothing(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    assert machine.fates(dry_run=True) == {"Camera/a.mp4": Fate.WOULD}
+    assert machine.files() == {}
+    assert "DELETE" not in machine.server.methods()
+    assert machine.fates() == {"Camera/a.mp4": Fate.MOVED}
+
+
+def test_parts_of_files_that_are_gone_do_not_stay(machine):
+    machine.server.put("Camera/a.mp4", VIDEO)
+    machine.server.faults.append(cut(50_000))
+    machine.sync()
+    assert len(list(machine.target.iterdir())) == 1
+    machine.server.reset()
+    machine.sync()
+    assert list(machine.target.iterdir()) == []
+
+
+def test_a_hostile_listing_leads_nowhere(machine):
+    names = ("..%2F..%2Fetc%2Fpasswd", "%2e%2e", "a%00b", "x/../../../y")
+
+    def hostile(environ, start_response, _application):
+        if environ["REQUEST_METHOD"] != "PROPFIND":
+            return None
+        rows = "".join(
+            f"<d:response><d:href>/Camera/{name}</d:href><d:propstat><d:prop>"
+            "<d:getcontentlength>3</d:getcontentlength><d:getetag>1</d:getetag><d:resourcetype/>"
+            "</d:prop><d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>"
+            for name in names
+        )
+        start_response("207 Multi-Status", [("Content-Type", "text/xml")])
+        return iter([f'<d:multistatus xmlns:d="DAV:">{rows}</d:multistatus>'.encode()])
+
+    machine.server.faults.append(hostile)
+    told = machine.sync()
+    assert {each.fate for each in told} == {Fate.REFUSED}
+    assert len(told) == len(names)
+    assert machine.files() == {}
+
+
+def test_an_entity_bomb_is_no_listing(machine):
+    def bomb(environ, start_response, _application):
+        start_response("207 Multi-Status", [("Content-Type", "text/xml")])
+        return iter([b'<!DOCTYPE a [<!ENTITY b "c">]><multistatus xmlns="DAV:">&b;</multistatus>'])
+
+    machine.server.faults.append(bomb)
+    with pytest.raises(Unavailable, match="cannot be read"):
+        machine.sync()
+
+
+def test_the_pace_saves_nothing_up():
+    clock = ManualClock(auto=True)
+    pace = fetch.Pace(clock, threading.Event(), 100.0)
+    clock.advance(1000)
+    before = clock.monotonic()
+    pace.spend(200)
+    assert clock.monotonic() - before == pytest.approx(2.0)
