@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,22 +32,26 @@ CLIP = b"a video's bytes"
 class VideoBench:
     """Ann and Bob upload; `work` lets a worker take every message that is visible."""
 
-    def __init__(self, folder: Path, **limits: Any) -> None:
-        self.folder = folder
-        self.clock = ManualClock(1_800_000_000.0, auto=True)
-        self.opened = open_embedded(Settings(data_dir=folder / "data"), PROFILES, self.clock)
-        self.backend = self.opened.backend
-        self.encoder = FakeEncoder()
+    def __init__(self, folder: Path, farm: VideoFarm | None = None) -> None:
+        self.folder, self.encoder = folder, FakeEncoder()
+        self.close: Callable[[], None] = lambda: None
+        self.farm = farm if farm is not None else self._opened()
+        self.clock, self.backend = self.farm.clock, self.farm.backend
+
+    def _opened(self) -> VideoFarm:
+        clock = ManualClock(1_800_000_000.0, auto=True)
+        opened = open_embedded(Settings(data_dir=self.folder / "data"), PROFILES, clock)
+        self.close = opened.close
         numbers = itertools.count(1)
-        self.farm = VideoFarm(
-            videos=self.opened.videos,
-            files=FolderVideoFiles(folder / "data" / "videos", self.backend.store),
-            backend=self.backend,
+        return VideoFarm(
+            videos=opened.videos,
+            files=FolderVideoFiles(self.folder / "data" / "videos", opened.backend.store),
+            backend=opened.backend,
             profiles=PROFILES,
-            limits=UploadSettings(**limits),
-            clock=self.clock,
+            limits=UploadSettings(),
+            clock=clock,
             chance=lambda count: next(numbers).to_bytes(count),
-            catalog=self.opened.catalog,
+            catalog=opened.catalog,
         )
 
     def limit(self, **limits: Any) -> None:
@@ -81,10 +86,10 @@ class VideoBench:
             random=lambda: 0.5,
             heartbeat=NoHeartbeat,
         )
-        for name in profiles or PROFILES:
-            queue = self.backend.queues[name]
-            for delivery in queue.receive(10, wait_s=0, stop=threading.Event()):
-                Handler(context, "w:0").process(ProfileQueue(PROFILES[name], queue), delivery)
+        for name in profiles or self.farm.profiles:
+            served = ProfileQueue(self.farm.profiles[name], self.backend.queues[name])
+            for delivery in served.queue.receive(10, wait_s=0, stop=threading.Event()):
+                Handler(context, "w:0").process(served, delivery)
 
     def done(self, owner: str = "ann", **facts: Any) -> Video:
         """Return a video with all its renditions."""
@@ -113,7 +118,3 @@ class VideoBench:
             if path.name.startswith(video.video_id)
         ] or [Path("gone")]
         return found
-
-    def close(self) -> None:
-        """Close the data folder."""
-        self.opened.close()

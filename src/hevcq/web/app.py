@@ -20,6 +20,7 @@ from hevcq.settings.model import Settings
 from hevcq.settings.web import WebSettings
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
+from hevcq.web import media
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.gate import Gate, SignInFirst
 from hevcq.web.identity.limiter import Limiter
@@ -131,6 +132,7 @@ def _routes() -> list[BaseRoute]:
         *SignIn().routes(),
         *board.routes(),
         *Uploads().routes(),
+        *media.routes(),
         Mount("/static", Assets(packages=[("hevcq.web", "static")])),
     ]
 

@@ -1,0 +1,83 @@
+"""Find the published files of a video that may be played or saved: a rendition, or the files of a set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hevcq.domain.certificate import Certificate
+from hevcq.domain.job import JobState, RenditionRef, job_id
+from hevcq.domain.videos.record import Video
+from hevcq.domain.videos.rules import download_name, media_type
+from hevcq.errors import HevcqError, NoSuchVideo
+from hevcq.usecases.videos.context import VideoFarm
+
+PLAYLIST = media_type("a.m3u8")
+
+
+@dataclass(frozen=True, slots=True)
+class PlayFile:
+    """A published file: `size` in bytes, `tag` the same as long as its bytes are.
+
+    `link` is a signed address of the store that serves it, or None where this program does.
+    """
+
+    key: str
+    size: int
+    tag: str
+    media_type: str
+    name: str
+    link: str | None = None
+
+
+def play_file(
+    farm: VideoFarm, video: Video, profile: str, name: str, *, attachment: bool = False
+) -> PlayFile:
+    """Return a profile's rendition, or a file of its set, by its name below the rendition's folder.
+
+    A playlist has no link: its relative names would be resolved beside the signed address, where
+    nothing is signed. Raises NoSuchVideo if the video has no such file.
+    """
+    made = rendition(farm, video, profile)
+    folder, _, own = made.key.rpartition("/")
+    if name != own and name not in _others(farm, made):
+        raise NoSuchVideo("There is no such file.")
+    key = f"{folder}/{name}"
+    stored = farm.backend.store.stat(key)
+    if stored is None:
+        raise NoSuchVideo("There is no such file.")
+    kind, shown = media_type(key), download_name(video, profile, key)
+    link = None
+    if kind != PLAYLIST:
+        link = farm.files.link(key, name=shown, media_type=kind, attachment=attachment)
+    return PlayFile(key, stored.size, stored.sha256 or stored.version, kind, shown, link)
+
+
+def rendition(farm: VideoFarm, video: Video, profile: str) -> RenditionRef:
+    """Return what a profile published, by the ledger, else by the record. Raises NoSuchVideo.
+
+    A job that is being made again still has its earlier rendition in the record.
+    """
+    if video.source is not None and profile in video.profiles:
+        job = farm.backend.ledger.get(job_id(video.source, profile))
+        if job is not None and job.state is JobState.DONE and job.rendition is not None:
+            return job.rendition
+    for each in video.renditions:
+        if each.profile == profile and each.key:
+            return RenditionRef(
+                key=each.key,
+                size=each.size,
+                sha256=each.sha256,
+                certificate_key=each.certificate_key,
+            )
+    raise NoSuchVideo("There is no such format of this video yet.")
+
+
+def _others(farm: VideoFarm, made: RenditionRef) -> frozenset[str]:
+    """Return the names of the other files of a set; its certificate lists them."""
+    if media_type(made.key) != PLAYLIST:
+        return frozenset()
+    try:
+        with farm.backend.store.open(made.certificate_key) as stream:
+            return frozenset(each.name for each in Certificate.read(stream).files)
+    except HevcqError:
+        return frozenset()
