@@ -29,6 +29,7 @@ HevcqError
 ├── WorkerUnfit                 this worker cannot do any job (no ffmpeg, no encoder)
 ├── Interruption                neither failure nor poison: the work goes back as it was
 │   ├── Stopped
+│   ├── Paused
 │   ├── LeaseLost
 │   ├── StaleFence
 │   ├── Superseded
@@ -196,6 +197,10 @@ class Interruption(HevcqError):
 
 class Stopped(Interruption):
     """The worker was asked to stop."""
+
+
+class Paused(Interruption):
+    """Work is paused, and this was to stop at once."""
 
 
 class LeaseLost(Interruption):

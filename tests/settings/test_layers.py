@@ -310,6 +310,8 @@ def test_every_setting_has_a_description_and_a_variable_that_sets_it(
     }
     samples |= {"web.url": "https://a.example", "web.auth": "none", "web.trusted_proxies": "::1"}
     samples["sync"] = '[{"name": "a", "url": "http://a", "folders": ["b"], "target": "c"}]'
+    samples |= {"schedule.windows": "22:00-06:00", "schedule.timezone": "UTC"}
+    samples |= {"schedule.at_end": "freeze"}
     for key, field in leaves(Settings):
         value = samples.get(key, SAMPLES.get(field.annotation, "x"))
         monkeypatch.setenv(variable(key), value)

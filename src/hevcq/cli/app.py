@@ -42,6 +42,8 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.web.accounts:app", "Manage the web page's users and programs' tokens."
     ),
     "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and dead letters."),
+    "pause": Command("hevcq.cli.queue.pause:pause", "Let no work begin until `hevcq resume`."),
+    "resume": Command("hevcq.cli.queue.pause:resume", "Let paused work go on."),
     "dead-letters": Command(
         "hevcq.cli.queue.dead_letters:app", "List, show and delete failed jobs' messages."
     ),

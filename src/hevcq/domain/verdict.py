@@ -93,11 +93,13 @@ class Release(Frozen):
 
     A delay applies to the worker as well, because its next delivery would hit the same condition. It
     does not if the worker may be the cause (`suspected_worker_fault`): another worker tries first.
+    With `afresh` the task comes back in a new message, so that its receives are counted from one.
     """
 
     reason: str
     delay_s: float = 0.0
     suspected_worker_fault: bool = False
+    afresh: bool = False
 
 
 class Abandon(Frozen):

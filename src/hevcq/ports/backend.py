@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from hevcq.ports.household.pauses import Pauses
 from hevcq.ports.ledger import JobLedger
 from hevcq.ports.queue import Queue
 from hevcq.ports.skip_memory import SkipMemory
@@ -13,15 +14,15 @@ from hevcq.ports.subjob_ledger import SubjobLedger
 from hevcq.ports.task_publisher import TaskPublisher
 
 
-class Ledger(JobLedger, SubjobLedger, SkipMemory):
-    """Combine the three ledger ports, so that a split changes a job and adds its subjobs atomically."""
+class Ledger(JobLedger, SubjobLedger, SkipMemory, Pauses):
+    """Combine the ledger ports, so that a split changes a job and adds its subjobs atomically."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
     """Hold the queues by profile name, with their ledger, store and task publisher.
 
-    `subjobs` and `skips` are the same object as `ledger`, each as its own port. `owner` names this
+    `subjobs`, `skips` and `pauses` are the same object as `ledger`, each as its own port. `owner` names this
     process in leases. `close` closes connections and stops threads; it may be called twice.
     `announces_uploads`: accepting a source already queues it (S3 notifications).
     `external_dlq`: the queue service itself moves a message to the dead-letter queue after too many
@@ -48,4 +49,9 @@ class Backend:
     @property
     def skips(self) -> SkipMemory:
         """The memory of sources that are not worth encoding."""
+        return self.ledger
+
+    @property
+    def pauses(self) -> Pauses:
+        """The pauses that hold back work."""
         return self.ledger

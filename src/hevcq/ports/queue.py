@@ -133,6 +133,15 @@ class Queue(ABC):
         A backend that cannot choose ignores it.
         """
 
+    picks_parts: bool = False
+    """Whether `only_parts` has an effect on this backend."""
+
+    def only_parts(self, *, wanted: bool) -> None:  # noqa: B027 - a hint, not a duty
+        """Let this process receive only chunks and joins of videos that were split already, or all.
+
+        A backend that cannot choose ignores it, and says so by `picks_parts`.
+        """
+
     def listen(self, wake: Callable[[], None]) -> None:  # noqa: B027 - a hint, not a duty
         """Register `wake`, to be called whenever a message may have become ready.
 

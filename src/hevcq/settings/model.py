@@ -9,6 +9,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hevcq.settings.libraries import Library, refuse_conflicts
+from hevcq.settings.schedule import ScheduleSettings
 from hevcq.settings.sync import SyncSettings
 from hevcq.settings.uploads import UploadSettings
 from hevcq.settings.web import WebSettings
@@ -159,6 +160,9 @@ class Settings(BaseModel):
     sync: tuple[SyncSettings, ...] = Field(
         default=(),
         description="[[sync]]: folders of a Nextcloud or WebDAV account to copy or move here",
+    )
+    schedule: ScheduleSettings = Field(
+        default_factory=ScheduleSettings, description="when this machine works"
     )
     aws: AwsSettings = Field(default_factory=AwsSettings, description="AWS resources of the farm")
     web: WebSettings = Field(default_factory=WebSettings, description="the page of `hevcq serve`")

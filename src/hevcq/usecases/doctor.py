@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from hevcq.domain.job import JobState
+from hevcq.domain.pause import moment
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
@@ -72,6 +75,7 @@ def run_checks(context: DoctorContext) -> Iterator[Finding]:
     settings = context.settings
     yield from _try(Area.CONFIG, "profiles", lambda: _profiles(context))
     yield from _try(Area.CONFIG, "certificates", lambda: _signatures(context))
+    yield from _try(Area.CONFIG, "schedule", lambda: _schedule(context))
     yield from _try(Area.ENCODER, "ffmpeg", lambda: context.encoder().doctor())
     if settings.backend == "embedded":
         yield from _try(
@@ -102,6 +106,23 @@ def _try(area: Area, name: str, look: Callable[[], list[Check]]) -> Iterator[Fin
 def _profiles(context: DoctorContext) -> list[Check]:
     names = ", ".join(sorted(context.profiles()))
     return [Check("profiles", ok=True, detail=names)]
+
+
+def _schedule(context: DoctorContext) -> list[Check]:
+    """Say whether the hours are open, and whether the gate command can be run."""
+    settings, now = context.settings.schedule, context.clock.now()
+    command = shlex.split(settings.gate_command)[:1]
+    if command and shutil.which(command[0]) is None:
+        remedy = "Correct schedule.gate_command: nothing is encoded while it cannot be asked."
+        detail = f"The program {command[0]} was not found."
+        return [Check("schedule", ok=False, detail=detail, remedy=remedy)]
+    hours = settings.hours()
+    if not settings.windows:
+        return [Check("schedule", ok=True, detail="always open")]
+    change = hours.schedule.next_change(now)
+    state = "open" if hours.schedule.open_at(now) else "closed"
+    until = "" if change is None else f" until {moment(change, now, hours.schedule.zone)}"
+    return [Check("schedule", ok=True, detail=f"{'; '.join(settings.windows)}: {state}{until}")]
 
 
 def _signatures(context: DoctorContext) -> list[Check]:

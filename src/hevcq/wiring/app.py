@@ -185,6 +185,17 @@ class App:
         folder = health.folder_of(str(self.settings.data_dir))
         return health.count(folder, health.node(), self.clock.now(), health.running)
 
+    def condition(self) -> str:
+        """Return why this machine's condition forbids work now, or ""; others' load is not measured."""
+        settings = self.settings.schedule
+        if not settings.conditional:
+            return ""
+        from hevcq.wiring.machine_condition import MachineCondition
+
+        condition = MachineCondition(settings)
+        condition.look()
+        return condition.reason()
+
     def close(self) -> None:
         """Close everything that was opened; idempotent."""
         for name in ("catalog", "videos", "video_files"):

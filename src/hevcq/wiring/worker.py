@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hevcq.domain.events import JobEvent, OnEvent
     from hevcq.domain.profile import Profile
     from hevcq.wiring.app import App
+    from hevcq.worker.gate import Gate
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.monitoring.health import Watcher
     from hevcq.worker.pool import Numbers, WorkerPool
@@ -51,11 +52,9 @@ def build_pool(
     """
     from hevcq.domain.events import ignore
     from hevcq.domain.planning.planner import make_plan
-    from hevcq.usecases.operations.expired_messages import ExpiredMessages
     from hevcq.usecases.operations.finished_sources import SourceFinisher
     from hevcq.worker.delivery.context import WorkerContext, keep
     from hevcq.worker.handler import ProfileQueue
-    from hevcq.worker.monitoring.periodic import Periodic
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
 
@@ -63,11 +62,7 @@ def build_pool(
     app.keyring.prepare()  # a key that cannot be used must not cost an encode
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
     served = [ProfileQueue(profile, backend.queues[profile.name]) for profile in wanted]
-    emit, watching = on_event if on_event is not None else ignore, watchers(app)
-    if backend.external_dlq:
-        look = ExpiredMessages(backend, [profile.name for profile in wanted]).look
-        watching.append(Periodic("hevcq-given-up", look, app.clock, EXPIRED_MESSAGES_CHECK_S))
-    watching += _set_sweeper(app, wanted)
+    emit, watching = on_event or ignore, [*watchers(app), *_caretakers(app, wanted)]
     if measured and (settings.metrics_emf or settings.metrics_address):
         emit, report = _with_metrics(app, emit, served)
         watching.append(report)
@@ -75,6 +70,7 @@ def build_pool(
         backend=backend,
         encoder=app.encoder,
         keyring=app.keyring,
+        gate=_gate(app, watching),
         plan=make_plan,
         scratch=Scratch(settings.scratch, app.clock),
         clock=app.clock,
@@ -89,6 +85,31 @@ def build_pool(
         else keep,
     )
     return WorkerPool(context, served, _numbers(app), watching)
+
+
+def _caretakers(app: App, wanted: Sequence[Profile]) -> list[Watcher]:
+    """Return what looks after the backend now and then beside the work."""
+    from hevcq.usecases.operations.expired_messages import ExpiredMessages
+    from hevcq.worker.monitoring.periodic import Periodic
+
+    backend, found = app.worker_backend, _set_sweeper(app, wanted)
+    if backend.external_dlq:
+        look = ExpiredMessages(backend, [each.name for each in wanted]).look
+        found.append(Periodic("hevcq-given-up", look, app.clock, EXPIRED_MESSAGES_CHECK_S))
+    return found
+
+
+def _gate(app: App, watching: list[Watcher]) -> Gate:
+    """Return what holds back work on this machine; add to `watching` what looks after it."""
+    from hevcq.wiring.machine_condition import LOOK_EVERY_S, MachineCondition
+    from hevcq.worker.gate import Gate
+    from hevcq.worker.monitoring.periodic import Periodic
+
+    settings = app.settings.schedule
+    condition = MachineCondition(settings)
+    if settings.conditional:
+        watching.append(Periodic("hevcq-condition", condition.look, app.clock, LOOK_EVERY_S))
+    return Gate(app.worker_backend.pauses, app.clock, settings.hours(), condition.reason)
 
 
 def run_pool(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from hevcq.domain.job import JobRecord, JobState, Task
+from hevcq.domain.pause import Closed, RunningWork
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import (
     REQUEUED_CHUNK_DELAY_S,
@@ -24,6 +25,7 @@ from hevcq.domain.verdict import (
 from hevcq.errors import (
     BadMessage,
     HevcqError,
+    Paused,
     StaleFence,
     Stopped,
     StorageError,
@@ -88,6 +90,19 @@ class Handler:
             lease = self._lease
         if lease is not None:
             lease.end(Stopped())
+
+    def mind(self, closed: Closed | None) -> None:
+        """Carry out on the running job what a closed gate (None: an open one) wants of it."""
+        with self._guard:
+            lease = self._lease
+        if lease is None:
+            return
+        if closed is not None and closed.running is RunningWork.FREEZE:
+            lease.freeze()
+            return
+        lease.thaw()
+        if closed is not None and closed.running is RunningWork.STOP:
+            lease.end(Paused(closed.reason))
 
     def process(self, profile_queue: ProfileQueue, delivery: Delivery) -> DeliveryResult:
         """Process a delivery: parse, claim, run, decide, record, settle.

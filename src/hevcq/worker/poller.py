@@ -28,6 +28,8 @@ QUICK_S = 1.0
 """Seconds that a receive waits if fewer slots than queues wait, in the first round after a message:
 an empty queue must not keep a full one waiting, and messages that are there come at once. Not 0,
 because a short poll asks only some of SQS's servers."""
+GATE_S = 1.0
+"""Seconds between looks at a gate that is closed for a queue."""
 SHARED_S = 5.0
 """The same after a whole empty round: 12 calls a minute in total."""
 
@@ -102,7 +104,7 @@ class Poller:
 
     def _run(self, served: ProfileQueue) -> None:
         errors = 0
-        while (asked := self._seats(served)) is not None:
+        while self._may_ask(served) and (asked := self._seats(served)) is not None:
             seats, wait_s = asked
             try:
                 found = served.queue.receive(len(seats), wait_s=wait_s, stop=self._stop)
@@ -119,6 +121,13 @@ class Poller:
                 continue
             errors = 0
             self._answered(served, seats, found)
+
+    def _may_ask(self, served: ProfileQueue) -> bool:
+        """Wait while the gate is closed for this queue; return False on a stop."""
+        while self._context.closed(served.profile.name) is not None and not self._stop.is_set():
+            self.answered_at = self._context.clock.monotonic()
+            self._context.clock.wait(self._stop, GATE_S)
+        return not self._stop.is_set()
 
     def _seats(self, served: ProfileQueue) -> tuple[list[_Seat], float] | None:
         """Wait for this queue's turn and a free slot; return its seats and the poll time in seconds.

@@ -6,16 +6,21 @@ import threading
 from collections.abc import Sequence
 from enum import StrEnum
 
+from hevcq.domain.job import TaskKind
+from hevcq.domain.pause import RunningWork
 from hevcq.domain.verdict import Release
 from hevcq.errors import DatabaseBusy, HevcqError, StorageError, TransientError, WorkerUnfit
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import bound, get_logger
 from hevcq.worker.delivery.context import WorkerContext
+from hevcq.worker.delivery.settle import send_afresh
 from hevcq.worker.handler import DeliveryResult, Handler, ProfileQueue
 from hevcq.worker.poller import POLL_WAIT_S, Poller, back_off
 
 DISK_PAUSE_S = 10.0
 """Seconds between checks of a disk that is too full for new work."""
+GATE_S = 5.0
+"""Seconds that a slot waits at a closed gate before it asks again unprompted; the pool asks more often."""
 TURN_S = 5.0
 """Seconds that a slot waits for its turn before it asks again unprompted."""
 
@@ -56,6 +61,8 @@ class Slot:
         self._poll_s, self._receivers = poll_s, receivers
         self._turn = 0
         self._errors = 0
+        self._serving: ProfileQueue | None = None
+        self._shut_out = False
         self._wake = threading.Event()
         self._stop = threading.Event()
         for served in self._queues:
@@ -81,6 +88,16 @@ class Slot:
         """Stop the running job and release it at once."""
         self._handler.interrupt()
 
+    def mind_gate(self) -> None:
+        """Carry out on the running job what the gate wants; wake the slot once the gate opens."""
+        if self._context.gate is None:
+            return
+        at = self._serving
+        if at is not None:
+            self._handler.mind(self._context.closed(at.profile.name))
+        elif self._shut_out and self._open():
+            self._wake.set()
+
     def wake(self) -> None:
         """End a wait of this slot early, e.g. so that it notices a stop."""
         self._wake.set()
@@ -92,7 +109,7 @@ class Slot:
         try:
             if self._paused() or not self._in_turn():
                 return False
-            found = self._receive()
+            found = self._admitted(self._receive())
         except (TransientError, StorageError, WorkerUnfit) as error:
             self._out_of_turn()
             self._failed(error)
@@ -103,14 +120,14 @@ class Slot:
         if found is None:
             self._out_of_turn()
             return False
-        self.busy = True
+        self.busy, self._serving = True, found[0]
         if self._context.encode_slots is not None:
             self._context.encode_slots.took(self._handler.worker)
         try:
             with bound(**_names(*found)):
                 self._note(self._handler.process(*found))
         finally:
-            self.busy = False
+            self.busy, self._serving = False, None
             self._out_of_turn()
         self.handled += 1
         return True
@@ -126,7 +143,10 @@ class Slot:
             return self._ask(0, wait_s=POLL_WAIT_S)
         self._wake.clear()
         for offset in range(len(self._queues)):
-            found = self._ask((self._turn + offset) % len(self._queues), wait_s=0.0)
+            index = (self._turn + offset) % len(self._queues)
+            if not self._may_ask(self._queues[index]):
+                continue
+            found = self._ask(index, wait_s=0.0)
             if found is not None or self._stop.is_set():
                 return found
         # A long poll of one queue would miss the others; a send in this process ends the wait.
@@ -135,7 +155,8 @@ class Slot:
 
     def _ask(self, index: int, *, wait_s: float) -> tuple[ProfileQueue, Delivery] | None:
         served = self._queues[index]
-        found = served.queue.receive(1, wait_s=wait_s, stop=self._stop)
+        stop = self._stop if self._context.gate is None else _Closing(self._stop, self, served)
+        found = served.queue.receive(1, wait_s=wait_s, stop=stop)
         if not found:
             return None
         self._turn = index + 1
@@ -157,7 +178,42 @@ class Slot:
         if self._context.encode_slots is not None:
             self._context.encode_slots.leave(self._handler.worker)
 
+    def _may_ask(self, served: ProfileQueue) -> bool:
+        """Return whether the gate lets work of this queue begin, be it only parts of split videos."""
+        shut = self._context.closed(served.profile.name)
+        parts = shut is not None and shut.running is RunningWork.FINISH
+        if self._context.gate is not None and served.queue.picks_parts:
+            served.queue.only_parts(wanted=parts)
+        return shut is None or (parts and served.queue.picks_parts)
+
+    def _open(self) -> bool:
+        return any(self._may_ask(served) for served in self._queues)
+
+    def _admitted(
+        self, found: tuple[ProfileQueue, Delivery] | None
+    ) -> tuple[ProfileQueue, Delivery] | None:
+        """Return what was received, unless the gate closed meanwhile: it then goes back at once."""
+        if found is None:
+            return None
+        served, delivery = found
+        shut = self._context.closed(served.profile.name, now=True)
+        if shut is None or (shut.running is RunningWork.FINISH and _is_part(delivery)):
+            return found
+        spare = delivery.attempt < served.profile.queue.max_receives // 2
+        if spare or not delivery.tasks:
+            served.queue.release(delivery)
+        else:
+            send_afresh(served.queue, delivery)
+        return None
+
     def _paused(self) -> bool:
+        self._shut_out = not self._open()
+        if self._shut_out:
+            self._wake.clear()
+            if not self._stop.is_set():
+                self._context.clock.wait(self._wake, GATE_S)
+            self.last_poll = self._context.clock.monotonic()
+            return True
         reason = self._context.disk_shortage()
         if reason:
             get_logger().warning("work_paused", reason=reason, again_s=DISK_PAUSE_S)
@@ -184,6 +240,22 @@ class Slot:
     def _end(self, outcome: SlotOutcome, error: BaseException) -> None:
         self.outcome, self.error = outcome, error
         get_logger().error(f"worker_{outcome.value}", reason=str(error))
+
+
+class _Closing(threading.Event):
+    """The stop of one receive: the slot's own, or the gate that closes for this queue."""
+
+    def __init__(self, stop: threading.Event, slot: Slot, served: ProfileQueue) -> None:
+        super().__init__()
+        self._stop, self._slot, self._served = stop, slot, served
+
+    def is_set(self) -> bool:
+        """Return whether the slot is to stop, or may begin no work of this queue."""
+        return self._stop.is_set() or not self._slot._may_ask(self._served)
+
+
+def _is_part(delivery: Delivery) -> bool:
+    return bool(delivery.tasks) and all(t.kind is not TaskKind.ENCODE for t in delivery.tasks)
 
 
 def _names(served: ProfileQueue, delivery: Delivery) -> dict[str, object]:

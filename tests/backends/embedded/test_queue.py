@@ -314,3 +314,14 @@ def test_a_job_that_this_process_waits_for_goes_before_what_others_left(queue: Q
         queue.prefer(task(wanted).job_id)
 
     assert order(queue) == ["MINE", "TOO", "1", "2", "3"]
+
+
+def test_while_only_begun_videos_are_finished_no_whole_job_is_received(queue: Queue) -> None:
+    send(queue, "1", "a1", "2", "a2")
+    queue.send([join("b9")])
+    queue.only_parts(wanted=True)
+
+    assert order(queue) == ["b9", "a1", "a2"]
+    assert queue.receive(1, wait_s=0, stop=threading.Event()) == []
+    queue.only_parts(wanted=False)
+    assert order(queue) == ["1", "2"]

@@ -18,6 +18,7 @@ from hevcq.domain.job import (
     job_id,
     subjob_id,
 )
+from hevcq.domain.pause import Pause
 from hevcq.domain.verdict import FailureClass
 from hevcq.errors import StaleFence
 from hevcq.ports.backend import Ledger
@@ -44,6 +45,22 @@ class MemoryLedger(Ledger):
         self._remembered: dict[tuple[str, str, str], Remembered] = {}
         self.history: list[tuple[str, JobState]] = []
         self.reopened: list[tuple[str, str, str]] = []
+        self.paused: dict[str, Pause] = {}
+
+    def pauses(self) -> tuple[Pause, ...]:
+        now = self._clock.now()
+        held = [self.paused[name] for name in sorted(self.paused)]
+        return tuple(pause for pause in held if pause.until is None or now < pause.until)
+
+    def pause(self, pause: Pause) -> None:
+        self.paused[pause.profile] = pause
+
+    def resume(self, profile: str | None) -> tuple[Pause, ...]:
+        ended = tuple(p for p in self.pauses() if profile in (None, p.profile))
+        gone = list(self.paused) if profile is None else [profile]
+        for name in gone:
+            self.paused.pop(name, None)
+        return ended
 
     def register(self, source: Source, profiles: list[str]) -> list[JobRecord]:
         with self._lock:

@@ -19,6 +19,12 @@ NO_WORKER = (
     "No worker is running on this data folder: start one with `hevcq worker`, or run your"
     " `hevcq ingest` again."
 )
+EFFECTS = {
+    "finish": "Videos that have begun are finished.",
+    "border": "Running encodes end.",
+    "freeze": "Running encodes stand still.",
+    "stop": "Running encodes were stopped.",
+}
 STATES = ("queued", "running", "done", "skipped", "dead")
 
 
@@ -47,6 +53,10 @@ def _troubles(status: Mapping[str, Any]) -> list[str]:
     left = sum(not job["alive"] and not job["chunks"] for job in status["running"])
     waiting = sum(queue["ready"] + queue["delayed"] for queue in status["queues"])
     out = []
+    for shut in status["closed"]:
+        every = len(shut["profiles"]) == len(status["queues"])
+        named = "" if every else f"{', '.join(shut['profiles'])}: "
+        out.append(f"{named}{shut['reason']} {EFFECTS[shut['running']]}")
     if left:
         jobs = "1 job was" if left == 1 else f"{left} jobs were"
         out.append(f"{jobs} interrupted: the worker died. The next worker takes it up again.")

@@ -62,7 +62,12 @@ def _show(app: App, names: list[str], *, as_json: bool) -> None:
     from hevcq.usecases.operations.status import overview
 
     found = overview(
-        app.backend, app.clock, limit=status_text.MAX_RUNNING, workers=app.workers_running()
+        app.backend,
+        app.clock,
+        limit=status_text.MAX_RUNNING,
+        workers=app.workers_running(),
+        hours=app.settings.schedule.hours(),
+        condition=app.condition(),
     ).to_dict()
     if as_json:
         render.emit_json(found)

@@ -27,6 +27,7 @@ from hevcq.errors import EncoderFailed, MediaRefused, OutOfMemory, Stopped, Work
 from hevcq.ffmpeg.process.limits import NO_LIMITS, ChildLimits
 from hevcq.ffmpeg.process.output import BoundedBuffer, ChildWatchdog, LineSplitter, Tail
 from hevcq.ffmpeg.process.sandbox import Access, confine_thread
+from hevcq.ports.encoder import is_held
 from hevcq.util.clock import SystemClock
 from hevcq.util.host import oom_kills
 from hevcq.util.log import get_logger
@@ -174,7 +175,10 @@ def _supervise(child: _Child, stop: threading.Event, watch: ChildWatchdog) -> No
             break
         if stop.is_set():
             raise Stopped
-        watch.check_now()
+        if child.hold(is_held(stop)):
+            watch.stand_still()
+        else:
+            watch.check_now()
     child.end_group()
 
 
@@ -194,6 +198,7 @@ class _Child:
         self._popen = popen
         self.pid = popen.pid
         self._reaped = False
+        self._held = False
         self._poll = select.poll()
         self._pidfd = _pidfd(popen.pid)
         self._sinks: dict[int, Callable[[bytes], None]] = {}
@@ -216,6 +221,14 @@ class _Child:
         if (ended or self._pidfd is None) and not self.exited:
             self.exited = os.waitid(os.P_PID, self.pid, _PEEK) is not None
 
+    def hold(self, held: bool) -> bool:  # noqa: FBT001 - a state
+        """Stop the whole process group as SIGSTOP does, or let it go on; return `held`."""
+        if held is not self._held:
+            self._held = held
+            self._signal(signal.SIGSTOP if held else signal.SIGCONT)
+            get_logger().info("child_held" if held else "child_goes_on", program=self.name)
+        return held
+
     def discard(self) -> None:
         """Discard further output of stdout."""
         for descriptor, sink in self._sinks.items():
@@ -226,6 +239,7 @@ class _Child:
         """End the whole process group: TERM, wait, KILL; read the remaining output, and reap."""
         if not self.exited:
             self._signal(signal.SIGTERM)
+            self.hold(False)  # a stopped process gets no SIGTERM before it goes on
             self._wait(TERM_GRACE_S, lambda: self.exited)
         # The leader is alive or a zombie until it is reaped below, so its PID cannot be reused yet.
         self._signal(signal.SIGKILL)

@@ -87,6 +87,8 @@ class BoundedBuffer:
 
 
 CHECK_S = 0.5
+AFTER_HOLD_S = 60.0
+"""Seconds that a child which stood still gets until its progress is checked again."""
 """Seconds between two checks of a child."""
 
 
@@ -132,12 +134,20 @@ class ChildWatchdog:
         self._name, self._pid, self._clock = name, pid, clock
         self._started = clock.monotonic()
         self._next_check = self._started + CHECK_S
+        self._looked = self._started
         self._deadline_s, self._check = deadline_s, check
         self._idle = None if idle_s is None else StallWatchdog(idle_s, clock)
 
+    def stand_still(self) -> None:
+        """Let no limit run while the child is held, nor for some time after it goes on."""
+        now = self._clock.monotonic()
+        self._started += now - max(self._looked, self._started)
+        self._looked = now
+        self._next_check = now + AFTER_HOLD_S
+
     def check_now(self) -> None:
         """Check the limits now; raise LimitExceeded, EncoderStalled, or what `check` raises."""
-        now = self._clock.monotonic()
+        now = self._looked = self._clock.monotonic()
         if self._deadline_s is not None and now - self._started >= self._deadline_s:
             raise LimitExceeded(f"{self._name} ran for longer than {self._deadline_s:.0f} s.")
         if now < self._next_check:

@@ -35,7 +35,7 @@ from hevcq.ffmpeg.verify.seams import PresentationTimes, compare_frame_times, se
 from hevcq.ffmpeg.verify.sound import MAX_OFFSET_S, envelope, offset_s
 from hevcq.ffmpeg.verify.streams import output_streams, plan_problems, stream_problems
 from hevcq.ffmpeg.verify.timing import TimingInputs, time_problems
-from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest
+from hevcq.ports.encoder import EncodeProgress, OnProgress, VerifyRequest, held_s
 
 Judged = tuple[Outcome, str]
 PASSED: Judged = (Outcome.PASSED, "")
@@ -104,6 +104,7 @@ class _Gates:
     on_progress: OnProgress
     stop: threading.Event
     began: float = field(init=False)
+    held_before: float = field(init=False)
     output: MediaInfo = field(init=False)
     made: Measurement = field(init=False)
     shown: PresentationTimes | None = None
@@ -111,7 +112,7 @@ class _Gates:
     compared: list[tuple[str, PictureFacts]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self.began = self.tools.clock.monotonic()
+        self.began, self.held_before = self.tools.clock.monotonic(), held_s(self.stop)
 
     def clean_encode(self) -> Judged:
         """G1: require that the encode printed no error-level line but known harmless ones."""
@@ -373,5 +374,6 @@ class _Gates:
         return samples or (Outcome.UNKNOWN, "no sample could be taken")
 
     def _left(self) -> float:
-        spent = self.tools.clock.monotonic() - self.began
+        stood_still = held_s(self.stop) - self.held_before
+        spent = self.tools.clock.monotonic() - self.began - stood_still
         return max(1.0, self.request.max_seconds - spent)

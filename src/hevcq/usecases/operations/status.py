@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from hevcq.domain.job import JobRecord, JobState
+from hevcq.domain.pause import Hours
 from hevcq.domain.planning.encode_plan import skip_in_words
 from hevcq.domain.split_progress import split_progress
 from hevcq.ports.backend import Backend
 from hevcq.ports.catalog import Catalog
 from hevcq.ports.ledger import JobFilter
 from hevcq.ports.queue import Depth
+from hevcq.usecases.operations.pausing import ClosedStatus, why_closed
 from hevcq.util.clock import Clock
 
 
@@ -57,13 +59,15 @@ class RunningStatus:
 class Overview:
     """The status at one moment (`at` in wall seconds).
 
-    `workers` is the number of worker processes on this data folder, None for a fleet.
+    `workers` is the number of worker processes on this data folder, None for a fleet; `closed` says
+    why work may not begin now.
     """
 
     at: float
     queues: tuple[QueueStatus, ...]
     running: tuple[RunningStatus, ...]
     workers: int | None = None
+    closed: tuple[ClosedStatus, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the documented JSON form."""
@@ -71,10 +75,17 @@ class Overview:
 
 
 def overview(
-    backend: Backend, clock: Clock, *, limit: int = 100, workers: int | None = None
+    backend: Backend,
+    clock: Clock,
+    *,
+    limit: int = 100,
+    workers: int | None = None,
+    hours: Hours | None = None,
+    condition: str = "",
 ) -> Overview:
     """Count every queue and state, and list at most `limit` running jobs.
 
+    `hours` and `condition` are this machine's, and may hold work back as a pause does.
     Raises StorageError or Unavailable.
     """
     counts = backend.ledger.counts()
@@ -96,7 +107,10 @@ def overview(
         )
     jobs = backend.ledger.jobs(JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT})))
     running = tuple(_running(backend, job, clock.now()) for job in itertools.islice(jobs, limit))
-    return Overview(at=clock.now(), queues=tuple(queues), running=running, workers=workers)
+    shut = why_closed(
+        backend.pauses, backend.queues, hours or Hours(), clock.now(), condition=condition
+    )
+    return Overview(clock.now(), tuple(queues), running, workers, shut)
 
 
 def jobs_of(

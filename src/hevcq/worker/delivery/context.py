@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from hevcq.domain.events import JobEvent, OnEvent, ignore
 from hevcq.domain.job import Source
+from hevcq.domain.pause import Closed
 from hevcq.domain.planning.encode_plan import Planner
 from hevcq.domain.profile import Profile
 from hevcq.domain.verdict import REQUEUED_CHUNK_DELAY_S
@@ -25,6 +26,7 @@ from hevcq.util.retry import Waiting, retry_control_call
 from hevcq.worker.delivery.fault_attribution import CircuitBreaker
 from hevcq.worker.delivery.lease import Beating, Heartbeat, Lease
 from hevcq.worker.encode_slots import EncodeSlots
+from hevcq.worker.gate import Gate
 from hevcq.worker.scratch import Scratch
 
 LEAVE_S = 2.75 * REQUEUED_CHUNK_DELAY_S
@@ -74,7 +76,8 @@ class WorkerContext:
     is requeued for another worker and recorded in `requeued_chunks`. With `sweep_on_start`, a start
     removes what killed workers left in the store for split videos. `encode_slots` limits parallel
     encodes if there are more slots. `mark_source_finished` is called with the source of every job
-    that ends well, and must not raise. `keyring` signs certificates.
+    that ends well, and must not raise. `keyring` signs certificates. `gate` says whether work may
+    begin (None: always).
     """
 
     backend: Backend
@@ -95,6 +98,11 @@ class WorkerContext:
     mark_source_finished: Callable[[Source], bool] = keep
     encode_slots: EncodeSlots | None = None
     keyring: Keyring = field(default_factory=Keyring)
+    gate: Gate | None = None
+
+    def closed(self, profile: str, *, now: bool = False) -> Closed | None:
+        """Return why no work of this profile may begin, or None; see `gate`."""
+        return None if self.gate is None else self.gate.closed(profile, now=now)
 
     def encoding(self, slot: str, check: Callable[[], None]) -> AbstractContextManager[None]:
         """Hold one of the pool's parallel encodes inside the context; see `encode_slots`."""

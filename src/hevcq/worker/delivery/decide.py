@@ -16,7 +16,14 @@ from hevcq.domain.verdict import (
     handling,
     verdict,
 )
-from hevcq.errors import DatabaseBusy, EncoderFailed, HevcqError, StorageError, WorkerUnfit
+from hevcq.errors import (
+    DatabaseBusy,
+    EncoderFailed,
+    HevcqError,
+    Paused,
+    StorageError,
+    WorkerUnfit,
+)
 from hevcq.ports.queue import Delivery
 from hevcq.util.log import get_logger
 from hevcq.worker.delivery.claim import ClaimedTask
@@ -54,6 +61,9 @@ def decide(
     )
     # With too few receives to spare, the queue would give the job up before max_failures is reached.
     spare = has_receives_to_spare(delivery, profile)
+    if isinstance(cause, Paused) and not spare:
+        # A job that is stopped at the end of every night must not run out of receives by that.
+        decided = Release(reason=str(cause), afresh=True)
     if doubtful and spare and isinstance(decided, (RetryIn, Bury)):
         # The delay keeps this worker from being the first to receive the job again.
         decided = Release(

@@ -24,6 +24,7 @@ from hevcq.errors import (
     StorageError,
     TransientError,
 )
+from hevcq.ports.encoder import StopEvent
 from hevcq.ports.ledger import JobLedger
 from hevcq.ports.queue import Delivery, Queue
 from hevcq.util.clock import Clock
@@ -63,7 +64,8 @@ class Lease:
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
-        self.stop = threading.Event()
+        self.stop = StopEvent()
+        self._frozen_at: float | None = None
         self._queue, self.delivery, self._numbers = queue, delivery, numbers
         self._clock, self._random = clock, random
         self._margin_s = min(MAX_MARGIN_S, numbers.visibility_s * MARGIN_SHARE)
@@ -108,7 +110,26 @@ class Lease:
     @property
     def left_s(self) -> float:
         """Seconds of work that max_job_s still allows this delivery."""
-        return self._began + self._numbers.max_job_s - self._clock.monotonic()
+        return self._began + self._numbers.max_job_s - self._clock.monotonic() + self._frozen_s
+
+    @property
+    def _frozen_s(self) -> float:
+        """Seconds that the work has stood still until now: they count for no limit."""
+        at = self._frozen_at
+        now = 0.0 if at is None else self._clock.monotonic() - at
+        return self.stop.held_s + now
+
+    def freeze(self) -> None:
+        """Let the programs of this work stand still; the lease is kept alive."""
+        if self._frozen_at is None:
+            self._frozen_at = self._clock.monotonic()
+            self.stop.held = True
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        if self._frozen_at is not None:
+            self.stop.held_s, self._frozen_at = self._frozen_s, None
+            self.stop.held = False
 
     def alive(self) -> bool:
         """Return whether this worker may still publish and settle."""
@@ -117,7 +138,7 @@ class Lease:
     def check(self) -> None:
         """Raise the cause if the work must end.
 
-        Raises LeaseLost, StaleFence, Stopped, Superseded, Trailing or LimitExceeded.
+        Raises LeaseLost, StaleFence, Stopped, Paused, Superseded, Trailing or LimitExceeded.
         """
         if self.cause is not None:
             raise self.cause
@@ -154,7 +175,7 @@ class Lease:
         a hanging worker must not hold a job for ever.
         """
         with self._beating:
-            overtime = now - self._began - self._numbers.max_job_s
+            overtime = now - self._began - self._frozen_s - self._numbers.max_job_s
             if overtime >= 0:
                 self.end(LimitExceeded(f"The job took over {self._numbers.max_job_s} s."))
             if overtime > self._numbers.visibility_s:

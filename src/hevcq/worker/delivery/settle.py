@@ -197,6 +197,8 @@ def settle(context: WorkerContext, queue: Queue, delivery: Delivery, decided: Ve
             return False
         case Done() | Skipped():
             return _carry(context, "ack", delivery, lambda: queue.ack(delivery))
+        case Release() if decided.afresh:
+            return _carry(context, "send-afresh", delivery, lambda: send_afresh(queue, delivery))
         case RetryIn() | Release():
             seconds = delay(decided)
             return _carry(
@@ -211,6 +213,15 @@ def settle(context: WorkerContext, queue: Queue, delivery: Delivery, decided: Ve
             return buried
         case _:
             assert_never(decided)
+
+
+def send_afresh(queue: Queue, delivery: Delivery) -> bool:
+    """Put a new message with the same tasks in place of this one.
+
+    In this order a kill between the two leaves a message too many, which finds its job held or done.
+    """
+    queue.send(delivery.tasks)
+    return queue.ack(delivery)
 
 
 def _note_letters(context: WorkerContext, delivery: Delivery) -> None:

@@ -26,6 +26,7 @@ from hevcq.backends.aws.dynamodb.job_table import (
     transition,
     unchanged_since,
 )
+from hevcq.backends.aws.dynamodb.pauses import DynamoPauses
 from hevcq.backends.aws.dynamodb.queries import JobQueries
 from hevcq.backends.aws.dynamodb.schema import (
     LETTER,
@@ -83,7 +84,7 @@ class Registered(NamedTuple):
     unsent: bool
 
 
-class DynamoLedger(Ledger):
+class DynamoLedger(DynamoPauses, Ledger):
     """Job states in DynamoDB, composed of the job table, the subjob table and the index queries."""
 
     def __init__(

@@ -139,6 +139,10 @@ def moved_in(entry: Item) -> float:
     return float_of(entry, "moved_at") or float_of(entry, "updated_at") or 0.0
 
 
+PAUSE_PK = "pause"
+"""The key of the item with the pauses of the farm."""
+
+
 def count_pk(state: JobState) -> str:
     """Return the key of the number of jobs that are in this state since earlier days."""
     return f"count#{state.value}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.jobs import job_table, message_table
+from hevcq.backends.embedded.jobs.pauses import SqlitePauses
 from hevcq.domain.job import (
     SETTLED,
     JobRecord,
@@ -124,7 +125,7 @@ def reopen(connection: sqlite3.Connection, job_id: str, who: str, why: str, now:
     return connection.execute(REOPEN, values).rowcount == 1
 
 
-class SqliteLedger(Ledger):
+class SqliteLedger(SqlitePauses, Ledger):
     """Store job states in a table. `dead` returns whether an owner is known to have ended."""
 
     def __init__(

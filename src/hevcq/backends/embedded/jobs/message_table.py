@@ -40,6 +40,8 @@ WHERE queue = ? AND state > 0 AND visible_at <= ? ORDER BY visible_at LIMIT ?)""
 CLAIM = """UPDATE message SET state = 1, attempts = attempts + 1, held = attempts + 1, owner = ?,
 visible_at = ? WHERE id IN (SELECT id FROM message WHERE queue = ? AND state = 0
 ORDER BY turn, id LIMIT ?) RETURNING id, turn, attempts, sent_at, body"""
+CLAIM_PARTS = CLAIM.replace("state = 0\nORDER", "state = 0 AND (grp <> '' OR turn = 0)\nORDER")
+"""Claims only parts of split videos: chunks have their video's group, and joins the first round."""
 CLAIM_ONE = """UPDATE message SET state = 1, attempts = attempts + 1, held = attempts + 1, owner = ?,
 visible_at = ? WHERE id = ? AND state = 0 RETURNING id, turn, attempts, sent_at, body"""
 MAX_LOOKED_AT = 5000
@@ -141,12 +143,16 @@ def _served(connection: sqlite3.Connection, queue: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a consumer asks for: at most `limit` messages, those of `preferred` jobs first."""
+    """What a consumer asks for: at most `limit` messages, those of `preferred` jobs first.
+
+    With `parts_only` only chunks and joins of split videos, whosever they are.
+    """
 
     queue: str
     limit: int
     owner: str
     preferred: frozenset[str] = frozenset()
+    parts_only: bool = False
 
 
 def claim(
@@ -157,12 +163,14 @@ def claim(
     If a message of a preferred job is ready, only the first such message is claimed.
     """
     connection.execute(MAKE_READY, (order.queue, now, max(MAX_DUE_PER_CLAIM, order.limit)))
-    first = _first_preferred(connection, order) if order.preferred else None
+    chosen = order.preferred and not order.parts_only
+    first = _first_preferred(connection, order) if chosen else None
     if first is not None:
         rows = connection.execute(CLAIM_ONE, (order.owner, until, first)).fetchall()
     else:
         values = (order.owner, until, order.queue, order.limit)
-        rows = connection.execute(CLAIM, values).fetchall()
+        sql = CLAIM_PARTS if order.parts_only else CLAIM
+        rows = connection.execute(sql, values).fetchall()
     return sorted(
         (ClaimedMessage(*row) for row in rows), key=lambda taken: (taken.turn, taken.number)
     )

@@ -23,6 +23,9 @@ PAGE = 200
 SLICE_S = 0.5
 """Maximum seconds a consumer waits before it checks `stop` and messages of other processes."""
 
+PEEK_PARTS = """SELECT EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND state = 0
+AND (grp <> '' OR turn = 0)), (SELECT MIN(visible_at) FROM message WHERE queue = ?1 AND state > 0
+AND (grp <> '' OR turn = 0))"""
 PEEK = """SELECT EXISTS (SELECT 1 FROM message WHERE queue = ?1 AND state = 0),
 (SELECT MIN(visible_at) FROM message WHERE queue = ?1 AND state > 0)"""
 COUNT = """SELECT
@@ -79,11 +82,18 @@ class SqliteQueue(Queue):
         self._notifications = 0
         self._listeners: list[Callable[[], None]] = []
         self._preferred: set[str] = set()
+        self._parts_only = False
 
     def prefer(self, job_id: str) -> None:
         """Remember the job; see `message_table.claim`."""
         with self._condition:
             self._preferred.add(job_id)
+
+    picks_parts = True
+
+    def only_parts(self, *, wanted: bool) -> None:
+        """Claim only parts of split videos from now on, or all messages."""
+        self._parts_only = wanted
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Register a `wake` callback for when messages may be ready, for slots with several queues."""
@@ -121,9 +131,11 @@ class SqliteQueue(Queue):
 
     def receive(self, limit: int, *, wait_s: float, stop: threading.Event) -> list[Delivery]:
         """Claim ready messages at once, or else wait for a notification, a deadline or the next poll."""
-        end, notified = self._clock.monotonic() + wait_s, False
+        end, notified, waited = self._clock.monotonic() + wait_s, False, False
         while True:
             self._reap()
+            if waited and stop.is_set():
+                return []
             with self._condition:
                 heard = self._notifications
             ready, due = (True, None) if notified else self._peek()
@@ -134,7 +146,7 @@ class SqliteQueue(Queue):
             left = end - self._clock.monotonic()
             if stop.is_set() or left <= 0 or limit < 1:
                 return []
-            notified = not notified and self._wait(heard, left, due)
+            waited, notified = True, not notified and self._wait(heard, left, due)
 
     def _wait(self, heard: int, left: float, due: float | None) -> bool:
         """Wait for a notification or a deadline; return whether one came, to save a query."""
@@ -148,7 +160,8 @@ class SqliteQueue(Queue):
 
     def _peek(self) -> tuple[bool, float | None]:
         # Two index lookups on a read connection: an idle consumer never takes the write lock.
-        ((ready, due),) = self._database.rows(PEEK, (self.name,))
+        sql = PEEK_PARTS if self._parts_only else PEEK
+        ((ready, due),) = self._database.rows(sql, (self.name,))
         return bool(ready), due
 
     def _claim(self, limit: int) -> list[Delivery]:
@@ -160,7 +173,9 @@ class SqliteQueue(Queue):
             now = self._clock.now()
             kept: list[ClaimedMessage] = []
             while len(kept) < limit:
-                order = message_table.Order(self.name, limit - len(kept), self._owner, preferred)
+                order = message_table.Order(
+                    self.name, limit - len(kept), self._owner, preferred, self._parts_only
+                )
                 until = now + self._config.visibility_s
                 taken = message_table.claim(connection, order, now=now, until=until)
                 if not taken:

@@ -1,0 +1,108 @@
+"""Pause and resume work, and say why nothing runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed, in_words
+from hevcq.errors import UsageError
+from hevcq.ports.household.pauses import Pauses
+from hevcq.util.clock import Clock
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST_S = 366 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequest:
+    """What a person asks for; `for_s` is seconds, None until resumed, and `by` a name."""
+
+    by: str
+    profile: str = ""
+    for_s: float | None = None
+    running: RunningWork = RunningWork.BORDER
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedStatus:
+    """Why no work of these profiles may begin now, and until when (Unix seconds)."""
+
+    profiles: tuple[str, ...]
+    reason: str
+    running: str
+    until: float | None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return asdict(self)
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds in `90m`, `2h`, `1d` or `2h30m`. Raises UsageError."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text.lower())
+    if not parts or "".join(number + unit for number, unit in parts) != text.lower().strip():
+        raise UsageError(f"{text!r} is not a length of time; write 30m, 2h, 1d or 2h30m.")
+    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
+    if not 0 < seconds <= LONGEST_S:
+        raise UsageError(f"{text!r} is not between a second and a year.")
+    return seconds
+
+
+def pause(pauses: Pauses, clock: Clock, request: PauseRequest, *, can_freeze: bool = True) -> Pause:
+    """Pause the work of one profile, or of all; return the pause.
+
+    Raises UsageError if work is to be frozen where it cannot be, StorageError or Unavailable.
+    """
+    if request.running is RunningWork.FREEZE and not can_freeze:
+        raise UsageError(
+            "Freezing keeps programs in memory, and is only for work on one machine.",
+            remedy="On AWS use --now: a split video loses one chunk at most.",
+        )
+    now = clock.now()
+    until = None if request.for_s is None else now + request.for_s
+    made = Pause(
+        profile=request.profile, by=request.by, since=now, until=until, running=request.running
+    )
+    pauses.pause(made)
+    return made
+
+
+def resume(pauses: Pauses, profile: str | None) -> tuple[Pause, ...]:
+    """End the pause of a profile ("": the one of all), or with None all; return those that held."""
+    return pauses.resume(profile)
+
+
+def sentence(made: Pause, clock: Clock, hours: Hours) -> str:
+    """Return a sentence about a pause."""
+    return in_words(made, clock.now(), hours.schedule)
+
+
+def why_closed(
+    pauses: Pauses, profiles: Iterable[str], hours: Hours, now: float, condition: str = ""
+) -> tuple[ClosedStatus, ...]:
+    """Return why work of these profiles may not begin, profiles with one reason together."""
+    known = pauses.pauses()
+    reasons: dict[Closed, list[str]] = {}
+    for name in profiles:
+        found = closed(name, known, hours, now, condition)
+        if found is not None:
+            reasons.setdefault(found, []).append(name)
+    return tuple(
+        ClosedStatus(tuple(names), found.reason, found.running.value, found.until)
+        for found, names in reasons.items()
+    )
+
+
+def effect(running: RunningWork) -> str:
+    """Return a sentence about what becomes of running work."""
+    return EFFECTS[running]
+
+
+EFFECTS: Mapping[RunningWork, str] = {
+    RunningWork.FINISH: "Videos that have begun are finished, split ones too; none begins.",
+    RunningWork.BORDER: "Running encodes end; nothing new begins.",
+    RunningWork.FREEZE: "Running encodes stand still and go on later; nothing new begins.",
+    RunningWork.STOP: "Running encodes stop and start again later; nothing new begins.",
+}

@@ -1,0 +1,75 @@
+"""The gate: whether work may begin, and what becomes of work that runs.
+
+It is asked before every receive, and by the pool for the work that runs. What it knows of the pauses
+is at most `Pauses.pauses_read_every_s` seconds old.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from hevcq.domain.pause import Closed, Hours, Pause, closed
+from hevcq.errors import HevcqError
+from hevcq.ports.household.pauses import Pauses
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+
+
+def nothing_forbids() -> str:
+    """Return "": the default, by which this machine's condition never forbids work."""
+    return ""
+
+
+class Gate:
+    """Decide for each profile whether its work may begin now. Safe to use from any thread.
+
+    `condition` returns a sentence while this machine forbids work, else ""; it must be quick.
+    """
+
+    def __init__(
+        self,
+        pauses: Pauses,
+        clock: Clock,
+        hours: Hours | None = None,
+        condition: Callable[[], str] = nothing_forbids,
+    ) -> None:
+        self._pauses, self._clock = pauses, clock
+        self._hours, self._condition = hours if hours is not None else Hours(), condition
+        self._lock = threading.Lock()
+        self._read_at: float | None = None
+        self._known: tuple[Pause, ...] = ()
+        self._said: dict[str, str] = {}
+
+    def closed(self, profile: str, *, now: bool = False) -> Closed | None:
+        """Return why no work of this profile may begin, or None; with `now` the pauses are read anew.
+
+        A failed read leaves what was known: the receive that follows meets the same failure.
+        """
+        with self._lock:
+            self._read(now=now)
+            found = closed(profile, self._known, self._hours, self._clock.now(), self._condition())
+            said = found.reason if found is not None else ""
+            news = said != self._said.get(profile, "")
+            self._said[profile] = said
+        if news:
+            self._say(profile, found)
+        return found
+
+    def _read(self, *, now: bool) -> None:
+        at, every = self._clock.monotonic(), self._pauses.pauses_read_every_s
+        if not now and self._read_at is not None and at - self._read_at < every:
+            return
+        self._read_at = at
+        try:
+            self._known = self._pauses.pauses()
+        except HevcqError as error:
+            get_logger().info("pauses_not_read", reason=str(error))
+
+    @staticmethod
+    def _say(profile: str, found: Closed | None) -> None:
+        log = get_logger(profile=profile)
+        if found is None:
+            log.info("work_goes_on")
+        else:
+            log.warning("work_paused", reason=found.reason, running=found.running.value)

@@ -1,0 +1,64 @@
+"""Why no work may begin: a person, the hours, the machine; and what becomes of running work."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from hevcq.domain.pause import Hours, Pause, RunningWork, closed
+from hevcq.domain.schedule import Schedule
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC).timestamp()
+NIGHTS = Hours(Schedule.parse(["22:00-06:00"], "UTC"), RunningWork.FREEZE)
+ALWAYS = Hours(Schedule.parse([], "UTC"))
+
+
+def test_nothing_closes_where_nobody_paused_and_the_hours_are_open() -> None:
+    assert closed("hevc", [], ALWAYS, NOON) is None
+    assert closed("hevc", [], NIGHTS, NOON + 11 * 3600) is None
+
+
+def test_a_pause_closes_its_profile_until_it_ends_and_says_who_set_it() -> None:
+    pause = Pause(profile="hevc", by="anna", since=NOON, until=NOON + 5400)
+
+    found = closed("hevc", [pause], ALWAYS, NOON + 1)
+
+    assert found is not None
+    assert found.reason == "Profile hevc is paused by anna until 13:30; `hevcq resume` ends it."
+    assert (found.running, found.until) == (RunningWork.BORDER, NOON + 5400)
+    assert closed("720p", [pause], ALWAYS, NOON + 1) is None
+    assert closed("hevc", [pause], ALWAYS, NOON + 5400) is None
+
+
+def test_closed_hours_say_when_they_open() -> None:
+    found = closed("hevc", [], NIGHTS, NOON)
+
+    assert found is not None
+    assert found.reason == "Outside the hours of schedule.windows. It opens 22:00."
+    assert (found.running, found.until) == (RunningWork.FREEZE, NOON + 10 * 3600)
+
+
+@pytest.mark.parametrize("mild", [RunningWork.FINISH, RunningWork.BORDER, RunningWork.FREEZE])
+def test_of_several_reasons_the_strictest_decides_and_the_last_end_counts(
+    mild: RunningWork,
+) -> None:
+    pauses = [
+        Pause(since=NOON, until=NOON + 60, running=mild),
+        Pause(profile="hevc", since=NOON, until=NOON + 120, running=RunningWork.STOP),
+    ]
+    found = closed("hevc", pauses, NIGHTS, NOON)
+    assert found is not None
+    assert (found.running, found.until) == (RunningWork.STOP, NOON + 10 * 3600)
+    with_condition = closed("hevc", pauses, NIGHTS, NOON, "It is hot.")
+    assert with_condition is not None
+    assert with_condition.until is None
+    assert with_condition.reason.endswith("It is hot.")
+
+
+def test_an_end_on_another_day_is_named_with_its_day() -> None:
+    for days, said in ((1, "until Tue 12:00"), (30, "until 2026-12-23 12:00")):
+        pause = Pause(since=NOON, until=NOON + days * 86400)
+        found = closed("hevc", [pause], ALWAYS, NOON)
+        assert found is not None
+        assert said in found.reason
