@@ -47,6 +47,8 @@ SMALL: dict[str, str] = {
     "src/hevcq/util/text.py": "one of each: printable text",
     "src/hevcq/web/identity/limiter.py": "one decision: how fast sign-ins may be tried",
     "src/hevcq/web/pages/chart.py": "one chart",
+    "src/hevcq/web/pages/upload.py": "one page",
+    "src/hevcq/web/upkeep.py": "one thread",
     "src/hevcq/wiring/videos.py": "opened by what deals with uploaded videos only",
 }
 """Files below MIN_FILE_LINES that are a thing of their own, each with its reason."""

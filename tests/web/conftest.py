@@ -7,23 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
 from hevcq.settings.model import Settings
 from hevcq.settings.web import WebSettings
 from hevcq.web.app import create_app
 from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.person import Role
+from hevcq.web.identity.users import Users
 from hevcq.wiring.app import App, open_app
 from support.clips import ManualClock
 from support.jobs import Farm
+from support.videos import VideoBench
 
 HERE = "http://127.0.0.1:8790"
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+"""A hash holds its own cost, so checking one of these is cheap too."""
 SAME = {"Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock(auto=True)
+    return ManualClock(1_800_000_000.0, auto=True)
 
 
 @pytest.fixture
@@ -36,6 +42,32 @@ def opened(tmp_path: Path, clock: ManualClock) -> Iterator[App]:
 @pytest.fixture
 def farm(opened: App, tmp_path: Path) -> Farm:
     return Farm(opened, tmp_path / "library")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, opened: App) -> Iterator[VideoBench]:
+    """Uploaded videos in the data folder of the page."""
+    made = VideoBench(tmp_path)
+    yield made
+    made.close()
+
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def people(visit: Callable[..., TestClient], opened: App) -> Callable[[str], TestClient]:
+    """Return a function that gives each person a browser; olga is the operator."""
+    users = Users(SecretsFolder(opened.settings.data_dir), CHEAP)
+
+    def one(name: str) -> TestClient:
+        users.put(name, PASSWORD, Role.OPERATOR if name == "olga" else Role.USER)
+        client = visit(auth="users")
+        form = {"name": name, "password": PASSWORD}
+        assert client.post("/sign-in", data=form).status_code == 303
+        return client
+
+    return one
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
-from argon2 import PasswordHasher
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 from starlette.testclient import TestClient
@@ -25,10 +24,11 @@ from hevcq.web.identity.oidc import Flow, Oidc, SignInRefused
 from hevcq.web.identity.person import Role, Scope
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.identity.users import Users
+from web.conftest import CHEAP
 
 PASSWORD = "correct horse battery"
-CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-"""A hash holds its own cost, so checking one of these is cheap too."""
+
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore:get_jwt_config:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:authlib.jose"),
@@ -256,7 +256,7 @@ def signed_in(client: TestClient, who: str) -> int:
 @pytest.fixture
 def present(clock) -> None:
     """Move the clock to now: a real provider signs by the time it is."""
-    clock.advance(SystemClock().now() - clock.now())
+    clock.restart(SystemClock().now() - clock.now())
 
 
 @pytest.mark.usefixtures("present")

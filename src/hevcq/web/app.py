@@ -10,12 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hevcq.errors import HevcqError, UsageError
+from hevcq.errors import HevcqError
 from hevcq.settings.model import Settings
 from hevcq.settings.web import WebSettings
 from hevcq.util.clock import Clock
@@ -31,12 +31,13 @@ from hevcq.web.identity.session import Cookies
 from hevcq.web.identity.tokens import ProgramTokens
 from hevcq.web.identity.users import NameAndPassword, Users
 from hevcq.web.live import Hub
-from hevcq.web.pages import board
+from hevcq.web.pages import board, home, poster, upload, video
 from hevcq.web.pages.sign_in import SignIn
-from hevcq.web.problems import of_error, problem
+from hevcq.web.problems import of_error, problem, status_of
 from hevcq.web.rendering import page
 from hevcq.web.services import Services
 from hevcq.web.shield import KnownHost, SameOrigin, SecurityHeaders, content_policy
+from hevcq.web.upkeep import kept_up
 from hevcq.web.uploads import Uploads
 from hevcq.wiring.app import App
 
@@ -68,6 +69,7 @@ def create_app(app: App) -> Starlette:
             Middleware(SignInFirst, gate=gate),
             Middleware(Compressed),
         ],
+        lifespan=kept_up,
         exception_handlers={HTTPException: _refused, HevcqError: _failed},
     )
     made.state.services = Services(app, folder, gate, Limiter(app.clock), hub)
@@ -126,19 +128,18 @@ class Assets(StaticFiles):
 
 def _routes() -> list[BaseRoute]:
     return [
-        Route("/", _home),
         Route("/healthz", _healthy),
         Route("/favicon.ico", _no_icon),
         *SignIn().routes(),
+        *home.routes(),
+        *upload.routes(),
+        *poster.routes(),
+        *video.routes(),
         *board.routes(),
         *Uploads().routes(),
         *media.routes(),
         Mount("/static", Assets(packages=[("hevcq.web", "static")])),
     ]
-
-
-async def _home(_request: Request) -> Response:
-    return RedirectResponse("/board", 303)
 
 
 async def _healthy(_request: Request) -> Response:
@@ -171,7 +172,7 @@ async def _failed(request: Request, error: Exception) -> Response:
         return of_error(error)
     person = maybe_person(request)
     words = str(error) if person is not None and person.is_operator else error.message
-    return _answer(request, 400 if isinstance(error, UsageError) else 503, words)
+    return _answer(request, status_of(error), words)
 
 
 def _answer(request: Request, status: int, words: str) -> Response:

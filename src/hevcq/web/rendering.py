@@ -81,7 +81,8 @@ def page(
 
 def pages_of(person: Person) -> Sequence[tuple[str, str]]:
     """Return the pages that this person finds in the menu: address and name."""
-    return (("/board", "Board"),) if person.is_operator else ()
+    everybody = (("/", "Videos"), ("/upload", "Upload"))
+    return (*everybody, ("/board", "Board")) if person.is_operator else everybody
 
 
 @cache

@@ -1,0 +1,91 @@
+"""The first page: one's videos with their state, found by words, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from hevcq.domain.videos.record import CROCKFORD, Video, VideoStatus
+from hevcq.ports.videos import VideoFilter
+from hevcq.web.identity.person import Person, person_of
+from hevcq.web.rendering import page, render
+from hevcq.web.services import services_of
+from hevcq.wiring.app import App
+
+A_PAGE = 24
+MAX_SEARCH = 200
+
+
+def routes() -> Sequence[BaseRoute]:
+    """Return the routes of the list of videos."""
+    return (Route("/", home), Route("/events", events))
+
+
+async def home(request: Request) -> Response:
+    """Show a page of videos."""
+    person, app = person_of(request), services_of(request).app
+    wanted = filter_of(request, person)
+    if wanted is None:
+        return RedirectResponse("/", 303)
+    shown = await run_in_threadpool(_videos, app, wanted, person)
+    return page(
+        request,
+        "home.html",
+        videos_html=shown,
+        search=wanted.text,
+        states=list(VideoStatus),
+        state=next(iter(wanted.statuses), ""),
+        stream=f"/events?{request.url.query}",
+    )
+
+
+async def events(request: Request) -> Response:
+    """Stream the list, as long as it is looked at."""
+    person, services = person_of(request), services_of(request)
+    wanted = filter_of(request, person) or VideoFilter(owner=person.owner)
+    key = f"home {wanted} {person.is_operator}"
+    return services.hub.stream(key, lambda: _videos(services.app, wanted, person))
+
+
+def filter_of(request: Request, person: Person) -> VideoFilter | None:
+    """Return which videos the address asks for, or None if it asks for what cannot be.
+
+    An operator sees everybody's.
+    """
+    asked = request.query_params
+    state, before = asked.get("state", ""), asked.get("before", "")
+    if (state and state not in list(VideoStatus)) or not set(before) <= set(CROCKFORD):
+        return None
+    return VideoFilter(
+        owner=None if person.is_operator else person.owner,
+        statuses=frozenset({VideoStatus(state)} if state else ()),
+        text=asked.get("q", "").strip()[:MAX_SEARCH],
+        before=before[:26],
+        limit=A_PAGE,
+    )
+
+
+def _videos(app: App, wanted: VideoFilter, person: Person) -> str:
+    found = app.videos.page(wanted)
+    query = {"q": wanted.text, "state": next(iter(wanted.statuses), ""), "before": found.cursor}
+    return render(
+        "home_videos.html",
+        videos=[(video, saved_share(video)) for video in found.videos],
+        now=app.clock.now(),
+        more=f"/?{urlencode(query)}" if found.cursor else "",
+        first=not wanted.before,
+        filtered=bool(wanted.text or wanted.statuses),
+        person=person,
+    )
+
+
+def saved_share(video: Video) -> float | None:
+    """Return the share of the uploaded file's size that its smallest rendition saves, if any."""
+    sizes = [each.size for each in video.renditions if each.size]
+    share = 1 - min(sizes) / video.upload.size if sizes else 0.0
+    return share if share > 0 else None

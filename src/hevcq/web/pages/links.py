@@ -1,0 +1,67 @@
+"""Addresses of a video's files, and what a player may play of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from hevcq.domain.job import JobState
+from hevcq.domain.profile import Profile, VideoCodec
+from hevcq.domain.videos.record import Video
+from hevcq.usecases.videos.follow import ProfileRow
+
+PLAYLIST = ".m3u8"
+PLAYABLE = (".mp4", ".m4v", ".webm", ".mov")
+CODECS = {VideoCodec.H264: "avc1.640028", VideoCodec.HEVC: "hvc1.1.6.L120.B0"}
+"""What a `<source>` says it is, so that a browser leaves out what it cannot decode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Playing:
+    """What a player gets: the playlist of an HLS set if there is one, and files, best first."""
+
+    playlist: str
+    files: Sequence[tuple[str, str]]
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to play."""
+        return bool(self.playlist or self.files)
+
+
+def media_base(video: Video, *, public: bool = False) -> str:
+    """Return the address below which a video's files are: by its slug where nobody signed in."""
+    return f"/p/{video.slug}/media" if public else f"/media/{video.video_id}"
+
+
+def file_address(base: str, profile: str, key: str, *, download: bool = False) -> str:
+    """Return the address of a published file."""
+    name = quote(key.rpartition("/")[2], safe="")
+    return f"{base}/{profile}/{name}{'?download=1' if download else ''}"
+
+
+def playing(base: str, rows: Sequence[ProfileRow], profiles: Mapping[str, Profile]) -> Playing:
+    """Return what can be played of a video by now: H.264 before HEVC, large before small."""
+    done = [row for row in rows if row.state is JobState.DONE and row.key]
+    lists = [row for row in done if row.key.endswith(PLAYLIST)]
+    files = [row for row in done if row.key.lower().endswith(PLAYABLE)]
+
+    def rank(row: ProfileRow) -> tuple[bool, int]:
+        profile = profiles.get(row.profile)
+        codec = profile.video.codec if profile else None
+        return codec is not VideoCodec.H264, -((profile and profile.video.max_height) or 10_000)
+
+    return Playing(
+        file_address(base, lists[0].profile, lists[0].key) if lists else "",
+        [
+            (file_address(base, row.profile, row.key), _type(row, profiles.get(row.profile)))
+            for row in sorted(files, key=rank)
+        ],
+    )
+
+
+def _type(row: ProfileRow, profile: Profile | None) -> str:
+    if row.key.lower().endswith(".webm"):
+        return "video/webm"
+    codec = CODECS.get(profile.video.codec) if profile else None
+    return f'video/mp4; codecs="{codec}"' if codec else "video/mp4"

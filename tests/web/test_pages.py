@@ -1,0 +1,259 @@
+"""The pages of videos: who sees what, what each state shows, and what the buttons do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from hevcq.domain.job import JobState
+from hevcq.domain.profile import VideoCodec
+from hevcq.domain.videos.record import VideoStatus, Visibility
+from hevcq.errors import SourceDamaged, StorageError
+from hevcq.usecases.videos import manage
+from hevcq.usecases.videos.follow import ProfileRow
+from hevcq.web.pages.links import playing
+from hevcq.web.upkeep import Upkeep
+
+NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+ACTIONS = ("retry", "cancel", "publish", "unpublish", "delete", "edit")
+
+
+def test_one_sees_ones_own_videos_and_an_operator_everybodys(people, bench):
+    bench.upload("ann", title="Ann's holiday")
+    bench.upload("bob", title="Bob's <b>garden</b>")
+
+    ann, olga = people("ann").get("/").text, people("olga").get("/").text
+
+    assert "Ann&#39;s holiday" in ann
+    assert "garden" not in ann
+    assert "Bob&#39;s &lt;b&gt;garden&lt;/b&gt;" in olga
+    assert "Ann&#39;s holiday" in olga
+
+
+def test_anothers_video_is_not_there(people, bench):
+    video = bench.done("ann")
+    bob = people("bob")
+
+    for path in ("", "/events", "/edit", "/hevc/certificate", "/poster.jpg"):
+        assert bob.get(f"/v/{video.video_id}{path}").status_code == 404, path
+        assert bob.get(f"/v/{NOBODY}{path}").status_code == 404, path
+    for action in ACTIONS:
+        got = bob.post(f"/v/{video.video_id}/{action}", data={"sure": "yes", "title": "mine"})
+        assert got.status_code == 404, action
+    assert bench.now(video) == video
+
+
+def test_the_list_is_found_by_words_and_state_page_by_page(people, bench):
+    bench.limit(owner_open=0)
+    for number in range(26):
+        bench.request("ann", title=f"Film {number:02}", name="a.mp4", request_key=str(number))
+    bench.done("ann", title="Holiday")
+    ann = people("ann")
+
+    def titles(address: str) -> list[str]:
+        return re.findall(r'<h2 class="name"><a [^>]*>([^<]*)', ann.get(address).text)
+
+    first = ann.get("/").text
+    older = re.search(r'href="(/\?[^"]*before=[^"]*)"', first)
+    assert older
+    assert len(titles("/")) == 24
+    assert titles(older[1].replace("&amp;", "&")) == ["Film 02", "Film 01", "Film 00"]
+    assert titles("/?q=holiday") == ["Holiday"]
+    assert titles("/?state=done") == ["Holiday"]
+    assert "No video matches" in ann.get("/?q=garden").text
+    for wrong in ("/?state=gone", "/?before=../x"):
+        assert ann.get(wrong).headers["location"] == "/"
+
+
+def test_each_finished_format_is_linked_as_it_becomes_available(people, bench):
+    video = bench.upload("ann")
+    ann = people("ann")
+    page = f"/v/{video.video_id}"
+    assert ann.get(page).text.count("waiting for a worker") == 2
+    assert "<video" not in ann.get(page).text
+
+    bench.work("720p")
+
+    html = ann.get(page).text
+    assert html.count("waiting for a worker") == 1
+    key = bench.job(video, "720p").rendition.key
+    name = key.rpartition("/")[2]
+    assert f'href="/media/{video.video_id}/720p/{name}"' in html
+    assert f'href="/media/{video.video_id}/720p/{name}?download=1"' in html
+    assert f'<source src="/media/{video.video_id}/720p/{name}"' in html
+    proof = ann.get(f"{page}/720p/certificate")
+    assert proof.json()["rendition_key"] == key
+    assert proof.headers["content-disposition"].startswith("attachment")
+    assert ann.get(f"{page}/hevc/certificate").status_code == 404
+    assert ann.get(f"{page}/gone/certificate").status_code == 404
+
+
+def test_a_failure_is_told_with_what_to_do_and_retried(people, bench):
+    video = bench.upload("ann")
+    bench.encoder.errors["probe"] = [SourceDamaged("Two packets are missing.")]
+    bench.work()
+    ann = people("ann")
+    page = f"/v/{video.video_id}"
+
+    html = ann.get(page).text
+    assert "Two packets are missing." in html
+    assert "Upload an intact copy of the video." in html
+    assert "Retry what failed" in html
+    done = ann.post(f"{page}/retry", data={"profile": ""})
+    assert done.headers["location"] == f"{page}?said=retried"
+    assert bench.job(video, "hevc").state is JobState.QUEUED
+    assert "Queued again." in ann.get(done.headers["location"]).text
+    bench.work()
+    again = ann.post(f"{page}/retry", data={"profile": ""})
+    assert again.status_code == 409
+    assert "No format of this video failed." in again.text
+
+
+def test_what_runs_is_cancelled(people, bench):
+    video = bench.upload("ann")
+
+    done = people("ann").post(f"/v/{video.video_id}/cancel", data={"profile": "hevc"})
+
+    assert done.status_code == 303
+    assert bench.job(video, "hevc").state is JobState.DEAD
+    assert bench.job(video, "720p").state is JobState.QUEUED
+
+
+def test_a_published_video_is_watched_signed_out_until_it_is_private_again(people, bench, visit):
+    video = bench.done("ann", title="The garden", description="In May.\n<i>Sunny.</i>")
+    ann, stranger = people("ann"), visit(auth="users")
+    ann.post(f"/v/{video.video_id}/publish")
+    public = bench.now(video)
+    assert public.visibility is Visibility.PUBLIC
+    assert f"/p/{public.slug}" in ann.get(f"/v/{video.video_id}").text
+
+    html = stranger.get(f"/p/{public.slug}").text
+    assert "The garden" in html
+    assert "&lt;i&gt;Sunny.&lt;/i&gt;" in html
+    assert f'src="/p/{public.slug}/media/' in html
+    assert ">ann<" not in html
+    assert "Sign out" not in html
+    ann.post(f"/v/{video.video_id}/unpublish")
+    assert stranger.get(f"/p/{public.slug}").status_code == 404
+    assert stranger.get("/p/no-such").status_code == 404
+
+
+def test_a_video_is_renamed_in_one_line(people, bench):
+    video = bench.done("ann")
+    ann = people("ann")
+
+    ann.post(f"/v/{video.video_id}/edit", data={"title": "New\r\nX: y", "description": "a\nb"})
+
+    now = bench.now(video)
+    assert (now.title, now.description) == ("New X: y", "a\nb")
+    assert "New X: y" in ann.get(f"/v/{video.video_id}/edit").text
+    assert ann.post(f"/v/{video.video_id}/edit", data={"title": " "}).status_code == 409
+
+
+def test_a_video_is_deleted_only_with_the_box_ticked(people, bench):
+    video = bench.done("ann")
+    ann = people("ann")
+
+    assert ann.post(f"/v/{video.video_id}/delete", data={"sure": ""}).status_code == 400
+    assert bench.now(video) == video
+    assert ann.post(f"/v/{video.video_id}/delete", data={"sure": "yes"}).status_code == 303
+    assert bench.farm.videos.get(video.video_id) is None
+    assert ann.get(f"/v/{video.video_id}").status_code == 404
+
+
+def test_the_upload_page_offers_the_subscribed_formats_and_says_the_limits(people, bench, opened):
+    opened.settings = opened.settings.model_copy(
+        update={"uploads": opened.settings.uploads.model_copy(update={"owner_gib": 1.0})}
+    )
+    bench.upload("ann")
+
+    html = people("ann").get("/upload").text
+
+    assert re.search(r'value="720p" checked', html)
+    assert "53.7 GB" in html
+    assert "1.1 GB left" in html
+
+
+def test_an_unfinished_upload_says_how_it_is_resumed(people, bench):
+    video = bench.request("ann")
+
+    html = people("ann").get(f"/v/{video.video_id}").text
+
+    assert "Choose the same file again" in html
+    assert bench.now(video).status is VideoStatus.UPLOADING
+
+
+def test_everybody_finds_upload_and_only_operators_the_board(people):
+    ann, olga = people("ann").get("/").text, people("olga").get("/").text
+
+    assert 'href="/upload"' in ann
+    assert 'href="/board"' not in ann
+    assert 'href="/board"' in olga
+
+
+def row(profile: str, key: str, state: JobState = JobState.DONE) -> ProfileRow:
+    return ProfileRow(profile, "j", state, key=key)
+
+
+def test_the_best_playable_file_comes_first_and_a_playlist_before_all(opened):
+    profiles = opened.profiles
+    hevc, small = profiles["hevc"], profiles["720p"]
+    assert hevc.video.codec is VideoCodec.HEVC
+    rows = [
+        row("hevc", "DONE/hevc/a.mov.mp4"),
+        row("720p", "DONE/720p/a b?.mp4"),
+        row("x", "DONE/x/a.mkv"),
+        row("y", "DONE/y/a.mp4", JobState.QUEUED),
+    ]
+
+    found = playing("/media/1", rows, {"hevc": hevc, "720p": small})
+    assert [address for address, _ in found.files] == [
+        "/media/1/720p/a%20b%3F.mp4",
+        "/media/1/hevc/a.mov.mp4",
+    ]
+    assert "avc1" in found.files[0][1]
+    assert not found.playlist
+    both = playing("/media/1", [*rows, row("hls", "DONE/hls/a/master.m3u8")], {})
+    assert both.playlist == "/media/1/hls/master.m3u8"
+    assert not playing("/media/1", [row("x", "DONE/x/a.mkv")], {})
+
+
+def test_the_upkeep_goes_on_after_an_error_and_stops(opened, clock):
+    looks: list[int] = []
+    errors = iter([StorageError("The disk is full."), RuntimeError("a bug")])
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            upkeep._stop.set()
+        raise next(errors, StorageError("Again."))
+
+    upkeep = Upkeep(opened, look, 5.0)
+    upkeep.start()
+    upkeep._thread.join(10)
+    upkeep.stop()
+
+    assert len(looks) == 3
+
+
+def test_the_video_is_followed_while_the_page_runs(visit, bench, opened):
+    video = bench.upload("local")
+    bench.work()
+    with visit(auth="none"):
+        for _ in range(1000):
+            if bench.now(video).status is VideoStatus.DONE:
+                break
+    assert bench.now(video).status is VideoStatus.DONE
+
+
+@pytest.mark.parametrize("profile", ["hevc", ""])
+def test_retrying_a_video_whose_upload_is_gone_says_so(people, bench, profile):
+    video = bench.upload("ann")
+    manage.stop(bench.farm, video, "ann")
+    bench.farm.change(bench.now(video), raw_deleted_at=1.0)
+
+    got = people("ann").post(f"/v/{video.video_id}/retry", data={"profile": profile})
+
+    assert got.status_code == 409
+    assert "was deleted" in got.text
