@@ -9,6 +9,7 @@ import pytest
 from ffmpeg.chunking.numbered import ffmpeg
 from hevcq.cli.exit_codes import ExitCode
 from support.clips import make_clip
+from support.media_facts import SHIPPED
 
 pytestmark = pytest.mark.media
 
@@ -49,7 +50,7 @@ def test_every_profile_is_planned_unless_one_is_named(hevcq, clip: Path):
     lines = hevcq("plan", clip, "--json").lines
 
     found = {line["profile"]: line["action"] for line in lines}
-    assert found == {"1080p": "encode", "720p": "encode", "hevc": "encode"}
+    assert found == dict.fromkeys(SHIPPED, "encode")
 
 
 @pytest.mark.usefixtures("splitting")
@@ -105,3 +106,18 @@ def make_keyed(target: Path) -> Path:
     options = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "5", "-pix_fmt", "yuv420p"]
     ffmpeg("-f", "lavfi", "-i", lavfi, *options, target)
     return target
+
+
+def test_a_ladder_is_listed_with_the_sizes_to_expect(hevcq, clip: Path):
+    ran = hevcq("plan", clip, "--profile", "hls")
+    (line,) = hevcq("plan", clip, "--profile", "hls", "--json").lines
+
+    assert ran.code == 0, ran.err
+    assert "hls: encode to .m3u8" in ran.out
+    assert "at most 0.4 Mbit/s" in ran.out
+    assert "1 rungs" not in ran.out
+    assert line["extension"] == "m3u8"
+    (rung,) = line["rungs"]
+    assert rung["name"].startswith("v")
+    assert 0 < rung["bytes"] < rung["most_bytes"]
+    assert line["whole"]["reason"] == "ladder"

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from hevcq.cli.exit_codes import ExitCode
+from support.media_facts import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,10 +22,15 @@ def test_a_listing_names_each_profile_and_whether_uploads_want_it(hevcq):
 
     assert ran.code == 0
     rows = [line.split()[:2] for line in ran.out.splitlines()[1:]]
-    assert rows == [["1080p", "yes"], ["720p", "yes"], ["hevc", "yes"]]
+    assert [row[0] for row in rows] == SHIPPED
+    wanted = {row[0] for row in rows if row[1] == "yes"}
+    assert wanted == {"1080p", "720p", "hevc"}, "no upload makes more than these unasked"
     found = hevcq("profiles", "list", "--json").lines
-    assert [line["name"] for line in found] == ["1080p", "720p", "hevc"]
+    assert [line["name"] for line in found] == SHIPPED
     assert all(len(line["revision"]) == 12 for line in found)
+    costs = {line["name"]: (line["minute_cpu_s"], line["minute_bytes"]) for line in found}
+    assert costs["720p"] < costs["1080p"] < costs["hls"] < costs["hevc"]
+    assert "CPU/min" in ran.out
 
 
 def test_show_fills_in_every_default_and_is_itself_a_valid_profile(hevcq, tmp_path: Path):
@@ -79,7 +85,7 @@ def test_validate_names_the_file_and_the_key_and_goes_on(
 
 
 def test_validate_without_files_checks_those_of_this_set_up(hevcq, tmp_path: Path, monkeypatch):
-    assert len(hevcq("profiles", "validate").out.splitlines()) == 3
+    assert len(hevcq("profiles", "validate").out.splitlines()) == len(SHIPPED)
 
     monkeypatch.setenv("HEVCQ_PROFILES_DIR", str(tmp_path))
 
@@ -148,14 +154,16 @@ def test_init_copies_the_shipped_profiles_which_are_then_used_and_keeps_what_exi
     ran = hevcq("profiles", "init")
 
     assert ran.code == 0
-    assert sorted(path.name for path in own.iterdir()) == ["1080p.yaml", "720p.yaml", "hevc.yaml"]
+    assert sorted(path.stem for path in own.iterdir()) == SHIPPED
     mine = own / "720p.yaml"
     mine.write_text(mine.read_text().replace("description: ", "description: Mine: ", 1))
     mine.write_text(mine.read_text().replace("Mine: ", "Mine, ", 1))
     (own / "1080p.yaml").unlink()
     assert "Mine, " in hevcq("profiles", "list").out
     again = hevcq("profiles", "init")
-    assert [line.split()[0] for line in again.out.splitlines()] == ["copied", "kept", "kept"]
+    assert [line.split()[0] for line in again.out.splitlines()] == ["copied"] + ["kept"] * (
+        len(SHIPPED) - 1
+    )
     assert "Mine, " in mine.read_text()
 
 

@@ -16,6 +16,7 @@ from hevcq.backends.embedded.migrations import SCRIPTS
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.output import status_table as status_text
 from hevcq.domain.job import Phase, Progress
+from support.media_facts import SHIPPED
 
 
 def test_a_new_folder_shows_every_profile_at_zero(hevcq):
@@ -24,7 +25,7 @@ def test_a_new_folder_shows_every_profile_at_zero(hevcq):
     assert ran.code == 0
     heading, *rows = ran.out.splitlines()
     assert heading.split()[:6] == ["profile", *status_text.STATES]
-    assert [row.split()[0] for row in rows] == ["1080p", "720p", "hevc"]
+    assert [row.split()[0] for row in rows] == SHIPPED
 
 
 def test_a_running_job_is_shown_with_its_progress_and_a_dead_letter_is_pointed_to(hevcq, farm):

@@ -14,6 +14,7 @@ from hevcq.settings.model import Settings
 from hevcq.wiring.app import open_app
 from hevcq.wiring.worker import build_pool, slots_per_job
 from support.fakes.backend import HEVC, memory_backend
+from support.media_facts import SHIPPED
 
 
 def test_nothing_is_opened_before_it_is_used(tmp_path: Path):
@@ -28,7 +29,7 @@ def test_backend_and_catalog_are_one_database_and_close_may_be_called_twice(tmp_
 
     assert app.catalog is app.catalog
     assert app.backend is app.backend
-    assert set(app.backend.queues) == {"hevc", "720p", "1080p"}
+    assert sorted(app.backend.queues) == SHIPPED
     app.close()
     app.close()
 

@@ -10,6 +10,8 @@ from hevcq.settings.profile_files import installed_folder, load_profile
 
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 MKV = "matroska,webm"
+SHIPPED = sorted(path.stem for path in installed_folder().glob("*.yaml"))
+"""Names of the profiles that come with hevcq."""
 
 
 def profile(name: str = "hevc", **parts: dict[str, Any] | Any) -> Profile:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hevcq.domain.chunk_settings import ChunkMode
 from hevcq.domain.chunking.planner import ChunkPlan, KeyIndex, WholeFile, plan_chunks
 from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan
+from hevcq.domain.planning.ladder import expected_bytes
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ports.encoder import Encoder
@@ -35,16 +36,32 @@ class PlannedChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedRung:
+    """One rung of a ladder: its picture, and about how many bytes it takes, and at most."""
+
+    name: str
+    codec: str
+    width: int
+    height: int
+    crf: float
+    max_kbps: int
+    bytes: int
+    most_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class FilePlan:
     """What one profile would do with the file.
 
-    If it is encoded, either `chunks` says how the video is split, or `whole` why it is not.
+    If it is encoded, either `chunks` says how the video is split, or `whole` why it is not; `rungs`
+    are those of a ladder.
     """
 
     profile: Profile
     plan: Plan
     chunks: tuple[PlannedChunk, ...] = ()
     whole: WholeFile | None = None
+    rungs: tuple[PlannedRung, ...] = ()
 
 
 def plan_file(
@@ -66,7 +83,26 @@ def plan_file(
     plans = [(profile, make_plan(profile, info)) for profile in profiles]
     encodes = any(isinstance(plan, EncodePlan) for _, plan in plans)
     index = encoder.keyframes(location, info, stop=stop) if encodes else None
-    return [_split(profile, info, plan, index, slots_per_job(profile)) for profile, plan in plans]
+    found = [_split(profile, info, plan, index, slots_per_job(profile)) for profile, plan in plans]
+    return [replace(each, rungs=tuple(_rungs(each.plan, info))) for each in found]
+
+
+def _rungs(plan: Plan, info: MediaInfo) -> Iterator[PlannedRung]:
+    if not isinstance(plan, EncodePlan) or plan.ladder is None:
+        return
+    for rung in plan.ladder.rungs:
+        usual, most = expected_bytes(rung, info.duration_s or 0.0)
+        target = rung.target
+        yield PlannedRung(
+            name=rung.name,
+            codec=target.codec,
+            width=target.width,
+            height=target.height,
+            crf=rung.crf,
+            max_kbps=rung.max_kbps,
+            bytes=usual,
+            most_bytes=most,
+        )
 
 
 def _split(

@@ -14,6 +14,7 @@ import yaml
 
 from e2e.embedded.farm import HEVCQ, until
 from support.clips import make_clip
+from support.media_facts import SHIPPED
 
 pytestmark = [pytest.mark.aws, pytest.mark.media]
 
@@ -63,7 +64,7 @@ def setup(endpoint: str, folder: Path) -> str:
 
 
 def test_a_video_goes_through_the_farm_of_compose(emulator: str, tmp_path: Path) -> None:
-    assert setup(emulator, tmp_path) == "Made the farm's resources for 1080p, 720p, hevc.\n"
+    assert setup(emulator, tmp_path) == f"Made the farm's resources for {', '.join(SHIPPED)}.\n"
     assert setup(emulator, tmp_path) == "The farm's resources are there already.\n"
     clip = make_clip(tmp_path / "media", name="video.mp4")
     log = tmp_path / "worker.log"

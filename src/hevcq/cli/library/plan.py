@@ -13,6 +13,7 @@ import typer
 from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.options import AsJson, ProfileNames
 from hevcq.cli.output import table as render
+from hevcq.cli.output.sentences import size
 from hevcq.cli.output.status_table import duration
 from hevcq.domain.planning.encode_plan import Refuse, Skip
 from hevcq.settings.profile_files import pick
@@ -55,7 +56,23 @@ def facts(planned: FilePlan) -> dict[str, Any]:
     dumped = made.model_dump(mode="json", include={"extension", "streams", "chapters", "notices"})
     whole = planned.whole.model_dump(mode="json") if planned.whole is not None else None
     chunks = [asdict(chunk) for chunk in planned.chunks]
-    return {**found, "action": "encode", **dumped, "chunks": chunks, "whole": whole}
+    rungs = {"rungs": [asdict(rung) for rung in planned.rungs]} if planned.rungs else {}
+    return {**found, "action": "encode", **dumped, **rungs, "chunks": chunks, "whole": whole}
+
+
+def _ladder(rungs: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line for each rung, and the sum; sizes follow from the rates, so they are rough."""
+    for rung in rungs:
+        picture = f"{rung['name']:9}{rung['width']}x{rung['height']}"
+        yield (
+            f"  {picture:20}{rung['codec']}, crf {rung['crf']:g}, at most "
+            f"{rung['max_kbps'] / 1000:g} Mbit/s: about {size(rung['bytes'])}, "
+            f"at most {size(rung['most_bytes'])}"
+        )
+    if rungs:
+        whole, most = (sum(rung[key] for rung in rungs) for key in ("bytes", "most_bytes"))
+        count = "1 rung" if len(rungs) == 1 else f"{len(rungs)} rungs"
+        yield f"  {count}: about {size(whole)}, at most {size(most)}"
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
@@ -64,6 +81,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"{head} ({found['reason']}): {found['detail']}"
         return
     yield f"{head} to .{found['extension']}, {found['chapters']} chapters"
+    yield from _ladder(found.get("rungs", []))
     for stream in found["streams"]:
         made = "" if stream["action"] == "drop" else f" {stream['codec']}".rstrip()
         yield f"  #{stream['source_index']} {stream['kind']}: {stream['action']}{made}"

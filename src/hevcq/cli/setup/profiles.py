@@ -29,22 +29,30 @@ app = typer.Typer(
 
 @app.command("list", cls=PlainCommand)
 def list_profiles(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the profiles.
+    """List the profiles: what each gives, and about what it costs.
 
-    Those that are subscribed encode every upload below TODO/all/.
+    Those that are subscribed encode every upload below TODO/all/. CPU time (gates included) and size
+    are of one minute of 1080p, by the table that estimates start from.
     """
+    from hevcq.usecases.ingest.forecast import minute_cost
+
     with cli_of(ctx).app() as opened:
-        found = [opened.profiles[name] for name in sorted(opened.profiles)]
-    if as_json:
-        for each in found:
+        found = [(name, opened.profiles[name]) for name in sorted(opened.profiles)]
+    rows = []
+    for name, each in found:
+        cost = minute_cost(each)
+        if as_json:
             facts = each.model_dump(mode="json", include={"name", "description", "subscribe"})
-            render.emit_json({"type": "profile", **facts, "revision": each.revision})
-        return
-    rows = [
-        [each.name, "yes" if each.subscribe else "no", each.revision, each.description]
-        for each in found
-    ]
-    render.emit_table(("profile", "subscribed", "revision", "description"), rows)
+            cpu_s, size = cost or (None, None)
+            costs = {"minute_cpu_s": cpu_s and round(cpu_s, 1), "minute_bytes": size}
+            render.emit_json({"type": "profile", **facts, "revision": each.revision, **costs})
+            continue
+        shown = [f"{cost[0]:.0f} s", render.size(cost[1])] if cost else ["-", "-"]
+        wanted = "yes" if each.subscribe else "no"
+        rows.append([name, wanted, *shown, each.revision, each.description])
+    if not as_json:
+        columns = ("profile", "subscribed", "CPU/min", "size/min", "revision", "description")
+        render.emit_table(columns, rows)
 
 
 @app.command(cls=PlainCommand)

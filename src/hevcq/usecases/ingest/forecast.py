@@ -9,8 +9,9 @@ from fractions import Fraction
 from itertools import islice
 
 from hevcq.domain.job import JobRecord, JobState
-from hevcq.domain.media.facts import MediaInfo, StreamKind
+from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
 from hevcq.domain.planning.encode_plan import EncodePlan, Plan, Planner
+from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.ports.catalog import Catalog, EncodeCost
 from hevcq.ports.ledger import JobFilter, JobLedger
@@ -295,9 +296,43 @@ def _density(job: EncodeCost) -> float:
 
 
 def megapixels(plan: EncodePlan, info: MediaInfo) -> float:
-    """Return the work of one encode in megapixels: all frames at the target size."""
+    """Return the work of one encode in megapixels: all frames at the target size.
+
+    The rungs of a ladder are added up; one of another encoder counts by how much slower that is.
+    """
     seconds = info.duration_s or FALLBACK_SECONDS
-    return plan.video.width * plan.video.height * float(_rate(info)) * seconds / 1e6
+    pixels = float(plan.video.width * plan.video.height)
+    if plan.ladder is not None:
+        own = MEGAPIXELS_PER_CPU_S[plan.video.encoder, "medium"]
+        pixels = sum(
+            rung.target.width * rung.target.height
+            * own / MEGAPIXELS_PER_CPU_S[rung.target.encoder, "medium"]
+            for rung in plan.ladder.rungs
+        )  # fmt: skip
+    return pixels * float(_rate(info)) * seconds / 1e6
+
+
+def minute_cost(profile: Profile) -> tuple[float, int] | None:
+    """Return CPU seconds and bytes of a minute of 1080p by the table; None if it is not encoded.
+
+    The minute has 25 frames a second and an ordinary bit rate, in a codec that no recipe skips.
+    """
+    picture = VideoFacts(
+        width=1920, height=1080, pixel_format="yuv420p", bit_depth=8, average_rate="25/1"
+    )
+    stream = Stream(index=0, kind=StreamKind.VIDEO, codec="mpeg2video", video=picture)
+    pixels = 1920 * 1080 * 25 * 60
+    info = MediaInfo(
+        format_name="matroska,webm",
+        duration_s=60.0,
+        size=int(pixels * USUAL_DENSITY / 8),
+        streams=(stream,),
+    )
+    plan = make_plan(profile, info)
+    if not isinstance(plan, EncodePlan):
+        return None
+    work = work_of(plan, profile.video.preset, info)
+    return _cpu(work), int(_size(work))
 
 
 def wall(
