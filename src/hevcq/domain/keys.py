@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -97,6 +98,11 @@ def set_version(job_id: str, fence: int) -> str:
     No other attempt writes there, so what a player reads never changes.
     """
     return f"{job_id[:8]}-{fence}"
+
+
+def is_set_version(name: str) -> bool:
+    """Return whether a name is one of `set_version`."""
+    return re.fullmatch(r"[0-9a-f]{8}-[0-9]{1,19}", name) is not None
 
 
 def member_key(master: str, name: str) -> str:

@@ -192,6 +192,17 @@ def move_new(fs: FileSystem, old: Path, new: Path) -> None:
         fs.fsync_dir(old.parent)
 
 
+def remove_tree(fs: FileSystem, path: Path) -> None:
+    """Remove a file, or a folder with all it holds; links are removed, not followed."""
+    facts = fs.lstat(path)
+    if facts is None or not stat.S_ISDIR(facts.st_mode):
+        fs.unlink(path)
+        return
+    for name in fs.names(path):
+        remove_tree(fs, path / name)
+    fs.rmdir(path)
+
+
 def fingerprint_of(facts: os.stat_result) -> Fingerprint:
     """Return the fingerprint of a file: size, modification time, inode and device."""
     return Fingerprint(facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_dev)

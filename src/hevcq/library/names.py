@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hevcq.domain.keys import MASTER, is_set_version
 from hevcq.util.hashing import sha256_bytes
 
 OWN_FOLDER = ".hevcq"
@@ -18,8 +19,29 @@ CERTIFICATE_SUFFIX = ".certificate.json"
 CERTIFICATE_NAME = r"[0-9a-f]{32}\.([0-9]{1,19})\.([0-9]{1,19})\.\w{1,64}\.json"
 """The name of a certificate in a library's `.hevcq`: the head of the rendition's SHA-256, the sizes
 of rendition and source in bytes, and the job."""
+SET_SUFFIX = ".hls"
+"""The end of the name of a folder that holds a set of files."""
 MAX_NAME_BYTES = 255
 """NAME_MAX of ext4, XFS, btrfs, APFS and NTFS."""
+
+
+def shown_path(target: Path) -> Path:
+    """Return what a person sees of a rendition: its file, or a set's folder instead of its playlist."""
+    return target.parent if target.name == MASTER else target
+
+
+def holds_own_set(folder: Path) -> bool:
+    """Return whether a folder is a set of files that hevcq placed there: none of them is a video to take.
+
+    By its name, and a master playlist beside the folder of a job's files.
+    """
+    if not folder.name.endswith(SET_SUFFIX):
+        return False
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names only
+    except OSError:
+        return False
+    return MASTER in names and any(is_set_version(name) for name in names)
 
 
 def is_own(name: str) -> bool:

@@ -24,6 +24,7 @@ from hevcq.library.filesystem import (
     fingerprint_of,
     make_folders,
     move_new,
+    remove_tree,
     same_bytes,
     temp_of,
     write_durably,
@@ -83,9 +84,9 @@ def place(rendition: Rendition, fetch: Fetch, fs: FileSystem, check: Check | Non
         if holds_rendition(fs, rendition.target, rendition.certificate):
             # An earlier call may have failed between the name and its durability.
             fs.fsync_dir(rendition.target.parent)
-            return _certified(rendition, fs, (), already=True)
+            return certified(rendition, fs, (), already=True)
         if fs.lstat(rendition.target) is not None:
-            raise _occupied(rendition.target)
+            raise occupied(rendition.target)
         with staged(rendition, fetch, fs, check) as (temp, notices):
             return _publish(rendition, temp, notices, fs)
 
@@ -114,7 +115,7 @@ def staged(
             fs.fsync_file(temp)
             yield temp, notices
         finally:
-            gone = [_remove_temp(path, fs) for path in temps]
+            gone = [remove_temp(path, fs) for path in temps]
             if all(gone):
                 forget()
 
@@ -129,7 +130,7 @@ def sweep(home: Path, fs: FileSystem, spared: frozenset[Path] = frozenset()) -> 
         with stale_job_lock(home, job_id) as note:
             for temp in _temps_of_note(home, note):
                 if temp not in spared and fs.lstat(temp) is not None:
-                    fs.unlink(temp)
+                    remove_tree(fs, temp)
                     fs.fsync_dir(temp.parent)
                     removed.append(temp)
     return removed
@@ -235,13 +236,14 @@ def _publish(rendition: Rendition, temp: Path, notices: tuple[str, ...], fs: Fil
         move_new(fs, temp, rendition.target)
     except FileExistsError as error:
         fs.unlink(path)
-        raise _occupied(rendition.target) from error
-    return _certified(rendition, fs, notices, already=False)
+        raise occupied(rendition.target) from error
+    return certified(rendition, fs, notices, already=False)
 
 
-def _certified(
+def certified(
     rendition: Rendition, fs: FileSystem, notices: tuple[str, ...], *, already: bool
 ) -> Placed:
+    """Return where a rendition is that is in place; write its certificate if that is missing."""
     path = certificate_of(rendition.home, rendition.certificate)
     if fs.lstat(path) is None:
         write_certificate(fs, path, rendition.certificate.to_json().encode())
@@ -265,21 +267,22 @@ def _copy_metadata(source: Path, temp: Path, fs: FileSystem) -> tuple[str, ...]:
     return fs.copy_metadata(source, temp)
 
 
-def _occupied(target: Path) -> LibraryError:
+def occupied(target: Path) -> LibraryError:
+    """Return the error that something else is at the target."""
     return LibraryError(
         f"{printable(target)} already exists and is another file; it was not overwritten.",
         remedy="Move it away, or use --output.",
     )
 
 
-def _remove_temp(temp: Path, fs: FileSystem) -> bool:
-    """Remove a temporary file; on failure return False, and the next start's sweep removes it.
+def remove_temp(temp: Path, fs: FileSystem) -> bool:
+    """Remove a temporary file or folder; on failure return False, and the next start's sweep does it.
 
     Raises nothing, so that the result or error of the placement itself is reported.
     """
     try:
         if fs.lstat(temp) is not None:
-            fs.unlink(temp)
+            remove_tree(fs, temp)
             fs.fsync_dir(temp.parent)  # before the note goes, or a power cut could orphan it
     except OSError as error:
         get_logger().warning("temp_left_behind", path=printable(temp), reason=error.strerror)

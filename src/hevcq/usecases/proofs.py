@@ -18,7 +18,9 @@ from hevcq.domain.certificate import Certificate, Standing
 from hevcq.domain.job import file_version
 from hevcq.domain.profile import Profile
 from hevcq.errors import Interruption, PermanentError, UsageError, VerificationFailed
+from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
+from hevcq.library.names import shown_path
 from hevcq.ports.catalog import Catalog, HashedFile, Placement, PlacementState
 from hevcq.ports.encoder import Encoder
 from hevcq.ports.signer import Keyring
@@ -51,8 +53,10 @@ class Proofs:
         Raises OSError, Stopped, and WorkerUnfit or a TransientError if it could not be checked now.
         """
         name = printable(rendition)
-        if self.digest(rendition) != proof.rendition_sha256:
-            return f"{name} was damaged or changed since its certificate was made; {AGAIN}"
+        same = self.digest(rendition) == proof.rendition_sha256
+        bad = self._bad_file(proof, rendition) if same else name
+        if bad:
+            return f"{bad} was damaged or changed since its certificate was made; {AGAIN}"
         standing = self.keyring.standing(proof)
         if standing is Standing.FORGED:
             return f"The certificate of {name} was changed after it was signed; {AGAIN}"
@@ -97,10 +101,32 @@ class Proofs:
         facts = os.lstat(placement.target)
         if self.catalog.hashed(placement.target) is None and facts.st_ctime <= placement.updated_at:
             self._note(placement.target, facts, placement.sha256, "")
-        if self.digest(placement.target) == placement.sha256:
-            return ""
         name = printable(placement.target)
+        if self.digest(placement.target) == placement.sha256:
+            name = self._changed_file(placement, facts.st_size)
+            if not name:
+                return ""
         return f"{name} was damaged or changed since it was put there; {AGAIN}"
+
+    def _changed_file(self, placement: Placement, size: int) -> str:
+        """Return a file of the set at a placement's target that is not as certified, or ""."""
+        if shown_path(placement.target) == placement.target:
+            return ""
+        for proof in Certificates().of_rendition(placement.target, size):
+            if proof.rendition_sha256 == placement.sha256 and proof.job_id == placement.job_id:
+                return self._bad_file(proof, placement.target)
+        return ""
+
+    def _bad_file(self, proof: Certificate, rendition: Path) -> str:
+        """Return a file beside a set's master playlist that is missing or has other bytes, or ""."""
+        for file in proof.files:
+            path = rendition.parent / file.name
+            try:
+                if self.digest(path) != file.sha256:
+                    return printable(path)
+            except FileNotFoundError:
+                return printable(path)
+        return ""
 
     def remember(self, rendition: Path, proof: Certificate) -> None:
         """Remember that `rendition` holds the certified bytes and passed the gates."""

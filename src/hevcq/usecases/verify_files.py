@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
+from hevcq.domain.keys import MASTER
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.errors import SourceUnreadable, UsageError
 from hevcq.library.certificates import Certificates, certificate_at
 from hevcq.library.filesystem import FileSystem
-from hevcq.ports.encoder import EncodeProgress, Encoder, EncodeReport, OnProgress, VerifyRequest
+from hevcq.library.names import SET_SUFFIX
+from hevcq.ports.encoder import (
+    EncodeProgress,
+    Encoder,
+    EncodeReport,
+    OnProgress,
+    SetFile,
+    VerifyRequest,
+)
 
 NO_LOG = "not checked: without a certificate there is no encode log"
 
@@ -75,11 +85,17 @@ def read_certificate(
     found = [_read(path) for path in paths]
     if not found and source is not None and source.is_file():
         made = (proof for proof in known.of_source(place, _size(source)))
-        found = [p for p in made if place.stem.casefold().endswith(f".{p.profile}")]
+        name = (place.parent.name if place.name == MASTER else place.stem).casefold()
+        found = [p for p in made if name.endswith((f".{p.profile}", f".{p.profile}{SET_SUFFIX}"))]
     if len(found) > 1:
         digest = sha256(place, threading.Event())
         found = [proof for proof in found if proof.rendition_sha256 == digest] or found
     return found[0] if found else None
+
+
+def rendition_at(path: Path) -> Path:
+    """Return the rendition that a person names: of a set's folder, the master playlist in it."""
+    return path / MASTER if (path / MASTER).is_file() else path
 
 
 def _read(path: Path) -> Certificate:
@@ -134,11 +150,40 @@ def verify_files(
         report=EncodeReport(arguments=(), seconds=0.0, cpu_s=0.0, stderr=(), frames=0),
         max_seconds=float(request.profile.queue.max_job_s),
     )
-    results = encoder.verify(check, on_progress=on_progress, stop=stop)
+    results = _verified(encoder, check, request, on_progress=on_progress, stop=stop)
     digests = _digests(request, stop)
     gates = [*digests, *(_honest(result, request) for result in results)]
     said = _picture_notice(encoder, request, digests, results)
     return VerifyFilesReport(tuple(gates), (*plan.notices, *measured.notices, *said))
+
+
+def _verified(
+    encoder: Encoder,
+    check: VerifyRequest,
+    request: VerifyFilesRequest,
+    *,
+    on_progress: OnProgress,
+    stop: threading.Event,
+) -> tuple[GateResult, ...]:
+    """Run the gates of one file, or those of a set that is named by its master playlist."""
+    folder = request.rendition.parent
+    of_set = request.rendition.name == MASTER
+    if of_set != (check.plan.ladder is not None):
+        what = "a set of files" if of_set else "one file"
+        raise UsageError(
+            f"{request.rendition} is {what}, which the profile {request.profile.name} does not make.",
+            remedy="Name the rendition's profile with --profile.",
+        )
+    if not of_set:
+        return encoder.verify(check, on_progress=on_progress, stop=stop)
+    if request.certificate is not None:
+        names = [file.name for file in request.certificate.files]
+    else:
+        below = sorted(path for path in folder.rglob("*") if path.is_file())
+        names = [path.relative_to(folder).as_posix() for path in below if path.name != MASTER]
+    files = [SetFile(name, mimetypes.guess_type(name)[0] or "") for name in (*names, MASTER)]
+    whole = replace(check, output=folder)
+    return encoder.verify_set(whole, files, on_progress=on_progress, stop=stop)
 
 
 def _picture_notice(
@@ -173,7 +218,8 @@ def _honest(result: GateResult, request: VerifyFilesRequest) -> GateResult:
         return result
     if request.certificate is None:
         return GateResult(gate=Gate.G1, outcome=Outcome.UNKNOWN, detail=NO_LOG)
-    recorded = next((g for g in request.certificate.gates if g.gate is Gate.G1), None)
+    log = (g for g in request.certificate.gates if (g.gate, g.file) == (Gate.G1, result.file))
+    recorded = next(log, None)
     return recorded or GateResult(gate=Gate.G1, outcome=Outcome.UNKNOWN, detail="not certified")
 
 
@@ -191,7 +237,21 @@ def _digests(request: VerifyFilesRequest, stop: threading.Event) -> list[GateRes
         detail = f"{path.name}: digest {'matches' if same else 'differs from'} the certificate"
         outcome = Outcome.PASSED if same else Outcome.FAILED
         results.append(GateResult(gate=gate, outcome=outcome, detail=detail))
-    return results
+    return [*results, *_digests_of_set(certificate, request.rendition, stop)]
+
+
+def _digests_of_set(
+    certificate: Certificate, master: Path, stop: threading.Event
+) -> Iterator[GateResult]:
+    for file in certificate.files:
+        path = master.parent / file.name
+        same = path.is_file() and sha256(path, stop) == file.sha256
+        yield GateResult(
+            gate=Gate.G9,
+            outcome=Outcome.PASSED if same else Outcome.FAILED,
+            detail=f"{path.name}: digest {'matches' if same else 'differs from'} the certificate",
+            file=file.name,
+        )
 
 
 def sha256(path: Path, stop: threading.Event) -> str:

@@ -12,7 +12,7 @@ from hevcq.cli.context import cli_of, require_existing
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.cli.options import AsJson
 from hevcq.cli.output import table as render
-from hevcq.domain.certificate import Certificate, Gate, Standing
+from hevcq.domain.certificate import Certificate, Gate, GateResult, Standing
 from hevcq.settings.profile_files import pick
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ DEFAULT_PROFILE = "hevc"
 def verify(
     ctx: typer.Context,
     source: Annotated[Path, typer.Argument(help="The original.")],
-    rendition: Annotated[Path, typer.Argument(help="Its rendition.")],
+    rendition: Annotated[
+        Path, typer.Argument(help="Its rendition: a file, or the folder of an HLS one.")
+    ],
     profile: Annotated[
         str | None,
         typer.Option(
@@ -44,9 +46,15 @@ def verify(
 
     Runs every gate again; with a certificate, also compares both files' digests to it.
     """
-    from hevcq.usecases.verify_files import VerifyFilesRequest, read_certificate, verify_files
+    from hevcq.usecases.verify_files import (
+        VerifyFilesRequest,
+        read_certificate,
+        rendition_at,
+        verify_files,
+    )
 
     require_existing([source, rendition, *([certificate] if certificate else [])])
+    rendition = rendition_at(rendition)
     proof = read_certificate(rendition, certificate, source)
     with cli_of(ctx).app() as app:
         name = profile or (proof.profile if proof else DEFAULT_PROFILE)
@@ -78,6 +86,11 @@ def _about(proof: Certificate | None, standing: Standing | None) -> str:
     return f"Digests match the certificate, signed by {key}, which is not among trusted_keys."
 
 
+def _of_file(result: GateResult) -> str:
+    """Return a gate's detail, with the rung of a set that it is about."""
+    return f"{result.file}: {result.detail}" if result.file else result.detail
+
+
 def _print_json(report: VerifyFilesReport, standing: Standing | None, *, passed: bool) -> None:
     for each in report.gates:
         render.emit_json({"type": "gate", **each.model_dump(mode="json")})
@@ -87,7 +100,7 @@ def _print_json(report: VerifyFilesReport, standing: Standing | None, *, passed:
 
 def _print(report: VerifyFilesReport, about: str, *, passed: bool) -> None:
     ordered = sorted(report.gates, key=lambda result: list(Gate).index(result.gate))
-    rows = [[g.gate.value, g.outcome.value, f"{g.seconds:.1f}", g.detail] for g in ordered]
+    rows = [[g.gate.value, g.outcome.value, f"{g.seconds:.1f}", _of_file(g)] for g in ordered]
     render.emit_table(("gate", "outcome", "seconds", "detail"), rows)
     if passed:
         render.emit(f"All {'' if report.complete else 'available '}checks passed. {about}")

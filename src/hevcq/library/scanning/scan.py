@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from hevcq.domain.keys import MASTER
 from hevcq.errors import UsageError
 from hevcq.library.certificates import Certificates
 from hevcq.library.filesystem import fingerprint_of, open_regular
-from hevcq.library.names import certificate_beside, is_own
+from hevcq.library.names import certificate_beside, holds_own_set, is_own
 from hevcq.library.scanning.unfinished import unfinished_by_name
 from hevcq.ports.catalog import Fingerprint
 from hevcq.util.text import printable
@@ -224,7 +225,11 @@ def _folder(walk: _Walk, folder: Path, prefix: str) -> Iterator[Found | Rejected
         if walk.exclude(f"{relative}/" if is_folder else relative):
             continue
         if is_folder:
-            if Path(entry.path) not in walk.skip:
+            if Path(entry.path) in walk.skip:
+                continue
+            if holds_own_set(Path(entry.path)):
+                yield _own_rendition(Path(entry.path) / MASTER, walk)
+            else:
                 yield from _folder(walk, Path(entry.path), relative + "/")
         elif item := _entry(entry, walk, relative, names):
             yield item
@@ -248,9 +253,13 @@ def _entry(
     if not _wanted(walk, relative, path):
         return _mentioned(entry, walk)
     if _made_here(path, walk.certificates, beside=certificate_beside(path).name in names):
-        sentence = f"{printable(path)} is a rendition made by hevcq."
-        return Rejected(path, walk.root, RejectionCause.OWN_RENDITION, sentence)
+        return _own_rendition(path, walk)
     return _file(path, walk, relative)
+
+
+def _own_rendition(path: Path, walk: _Walk) -> Rejected:
+    sentence = f"{printable(path)} is a rendition made by hevcq."
+    return Rejected(path, walk.root, RejectionCause.OWN_RENDITION, sentence)
 
 
 def _unfinished(path: Path, walk: _Walk, relative: str) -> Rejected | None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hevcq.domain.keys import MASTER, SET_EXTENSION
+from hevcq.library.names import SET_SUFFIX
 from hevcq.library.replacement.retention import KEEP_DAYS
 from hevcq.ports.catalog import Mode
 
@@ -49,7 +51,7 @@ class Destination:
     def target(
         self, source: Path, root: Path, profile: str, extension: str, *, whole_name: bool = False
     ) -> Path:
-        """Return the path of one rendition.
+        """Return the path of one rendition; of a set, that of its master playlist in its own folder.
 
         Beside and mirrored it is `<stem>.<profile>.<extension>`; `whole_name` keeps the source's
         suffix in it (`a.avi.hevc.mkv`), for when `a.avi` and `a.mkv` would meet. A replaced
@@ -61,6 +63,9 @@ class Destination:
         folder = source.parent
         if self.mode is Mode.MIRROR and self.output is not None:
             folder = self.output / source.parent.relative_to(root)
+        if extension == SET_EXTENSION:
+            ending = SET_SUFFIX if f".{profile}" == SET_SUFFIX else f".{profile}{SET_SUFFIX}"
+            return folder / _name(kept, ending) / MASTER
         return folder / _name(kept, f".{profile}.{extension}")
 
 

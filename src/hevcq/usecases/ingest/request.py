@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hevcq.domain.profile import Profile
+from hevcq.domain.profile import Container, Profile
 from hevcq.errors import ConfigError, UsageError
 from hevcq.library.replacement.retention import KEEP_DAYS
 from hevcq.ports.catalog import Mode
@@ -78,6 +78,7 @@ class IngestRequest:
     def destination(self, profiles: Sequence[Profile]) -> Destination:
         """Return where renditions go; raise UsageError if these profiles cannot go there."""
         if self.replace:
+            _require_files(profiles)
             if len(profiles) != 1 and self.library is None:
                 names = ", ".join(profile.name for profile in profiles)
                 raise UsageError(
@@ -100,6 +101,15 @@ class IngestRequest:
                     " omit --output to put renditions beside their originals."
                 )
         return output
+
+
+def _require_files(profiles: Sequence[Profile]) -> None:
+    for profile in profiles:
+        if profile.container is Container.HLS:
+            raise UsageError(
+                f"The profile {profile.name} makes a folder of files, which cannot replace an original.",
+                remedy="Omit --replace (place: replace of a library): the folder is put beside each video.",
+            )
 
 
 def library_request(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate, Standing
 from hevcq.domain.job import JobRecord, RenditionRef, Source
-from hevcq.domain.keys import OUTBOX
+from hevcq.domain.keys import OUTBOX, is_set, member_key
 from hevcq.domain.media.facts import StreamKind
 from hevcq.errors import (
     DiskFull,
@@ -24,12 +24,15 @@ from hevcq.errors import (
     Unavailable,
     VerificationFailed,
 )
+from hevcq.library.certificates import certificate_at
 from hevcq.library.filesystem import FileSystem, fingerprint_of, same_bytes
-from hevcq.library.names import certificate_beside, certificate_path
+from hevcq.library.names import certificate_beside, certificate_path, shown_path
 from hevcq.library.place import Check, Fetch, Rendition, library_errors, place
+from hevcq.library.place_set import FetchFile, place_set, remove_set
 from hevcq.library.replacement.preconditions import Replacement
 from hevcq.library.replacement.swap import Swap
 from hevcq.ports.catalog import UNPLACED, Mode, Placement, PlacementState
+from hevcq.ports.store import Store
 from hevcq.usecases.context import Ports
 from hevcq.usecases.placement.lived_time import note_kept
 from hevcq.usecases.placement.lock import placement_lock
@@ -146,7 +149,10 @@ class Collector:
             return self._swap(placement, ref, rendition, (fetch, check), fs)
         self._require_same_source(placement)
         self._clear_older(placement, ref, fs)
-        placed = place(rendition, fetch, fs, check)
+        if proof.files:
+            placed = place_set(rendition, self._file_of_set(placement, proof, stop), fs, check)
+        else:
+            placed = place(rendition, fetch, fs, check)
         return Collected(
             target=placed.target,
             size=ref.size,
@@ -175,6 +181,21 @@ class Collector:
                 remedy=_make_again(placement),
             )
         return digest
+
+    def _file_of_set(
+        self, placement: Placement, proof: Certificate, stop: threading.Event
+    ) -> FetchFile:
+        """Return what writes one file of a set to a path, by its name in the set."""
+        store = self._ports.backend.store
+
+        def fetch(name: str, target: Path) -> str:
+            key = member_key(proof.rendition_key, name)
+            try:
+                return store.collect(key, target, moved=lambda _: None, stop=stop)
+            except SourceGone as error:
+                raise self._lost(placement, f"{name} of the rendition", error) from error
+
+        return fetch
 
     @staticmethod
     def _lost(placement: Placement, what: str, error: SourceGone) -> VerificationFailed:
@@ -265,10 +286,14 @@ class Collector:
                 return
             sizes = facts.st_size, placement.fingerprint.size
             home = library_root_of(placement)
-            fs.unlink(target)
-            fs.unlink(certificate_beside(target))
-            fs.unlink(certificate_path(home, placement.sha256, sizes, placement.job_id))
-            fs.fsync_dir(target.parent)
+            record = certificate_path(home, placement.sha256, sizes, placement.job_id)
+            if is_set(str(target)):
+                _remove_set(fs, target, record)
+            else:
+                fs.unlink(target)
+                fs.unlink(certificate_beside(target))
+                fs.fsync_dir(target.parent)
+            fs.unlink(record)
 
     def _failed(self, placement: Placement, ref: RenditionRef, error: HevcqError) -> Collected:
         """Return the placement if another process made it meanwhile; else record the error and raise it."""
@@ -308,12 +333,36 @@ class Collector:
     def _tidy(self, ref: RenditionRef) -> None:
         if not self._discard:
             return
+        store = self._ports.backend.store
         try:
-            self._ports.backend.store.delete(ref.key)
-            self._ports.backend.store.delete(ref.certificate_key)
+            files = _files_of(store, ref)
+            for key in (ref.key, *files, ref.certificate_key):
+                store.delete(key)
         except HevcqError as error:
             # The rendition is in place: a leftover in the store only costs space.
             get_logger().warning("rendition_not_tidied", key=ref.key, reason=str(error))
+
+
+def _files_of(store: Store, ref: RenditionRef) -> list[str]:
+    """Return the keys of a set's files but its master playlist; none for a single file."""
+    if not is_set(ref.key):
+        return []
+    with suppress(SourceGone, VerificationFailed), store.open(ref.certificate_key) as reading:
+        return [member_key(ref.key, file.name) for file in Certificate.read(reading).files]
+    return []
+
+
+def _remove_set(fs: FileSystem, master: Path, record: Path) -> None:
+    """Remove a placed set that a new one follows. Raises LibraryError without its certificate."""
+    try:
+        proof = certificate_at(record)
+    except (OSError, VerificationFailed) as error:
+        raise LibraryError(
+            f"{printable(master.parent)} holds an earlier rendition whose certificate cannot be read, so"
+            " it was not removed.",
+            remedy="Move that folder away, and run the same command again.",
+        ) from error
+    remove_set(fs, master, proof)
 
 
 def _require_proven_again(proofs: Proofs, proof: Certificate, source: Path, new: Path) -> None:
@@ -346,4 +395,4 @@ def library_root_of(placement: Placement) -> Path:
     if placement.mode is not Mode.MIRROR:
         return placement.root
     depth = len(placement.source.parent.relative_to(placement.root).parts)
-    return placement.target.parents[depth]
+    return shown_path(placement.target).parents[depth]

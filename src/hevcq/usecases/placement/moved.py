@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hevcq.errors import HevcqError
 from hevcq.library.filesystem import FileSystem, fingerprint_of, is_fine_time, same_bytes
-from hevcq.library.names import kept_folder
+from hevcq.library.names import kept_folder, shown_path
 from hevcq.ports.catalog import (
     UNPLACED,
     Catalog,
@@ -100,16 +100,26 @@ class RenditionFinder:
         It is looked for at its old path, beside the video under its old and its new name, and by its
         digest among the renditions of this scan. Raises Stopped.
         """
-        old = placement.target
+        old = shown_path(placement.target)
         renamed = old.name
         if old.name.startswith(placement.source.stem):
             renamed = source.stem + old.name[len(placement.source.stem) :]
         nearby = os.path.relpath(old.parent, placement.source.parent)
         folder = Path(os.path.normpath(source.parent / nearby))
-        for path in (folder / renamed, folder / old.name, old):
+        places = (folder / renamed, folder / old.name, old)
+        if old != placement.target:
+            return self._playlist(places, placement)
+        for path in places:
             if self._size(path) == size:
                 return path
         return self.by_content(size, placement.sha256) if placement.sha256 else None
+
+    def _playlist(self, folders: Iterable[Path], placement: Placement) -> Path | None:
+        """Return the master playlist of a set that was moved: `size` is that of all its files."""
+        name = placement.target.name
+        seen = (path for paths in self._seen.values() for path in paths if path.name == name)
+        found = (*(folder / name for folder in folders), *seen)
+        return next((path for path in found if self._holds(path, placement.sha256)), None)
 
     def by_content(self, size: int, sha256: str) -> Path | None:
         """Return where this scan saw a rendition of `size` bytes with this digest. Raises Stopped."""

@@ -1,0 +1,295 @@
+"""Placing a set of files: as a whole folder or not at all, whatever dies, fails or is in the way."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hevcq.domain.certificate import (
+    REQUIRED_OF_SETS,
+    Certificate,
+    CertifiedFile,
+    GateResult,
+    Outcome,
+)
+from hevcq.domain.job import JobRecord, RenditionRef
+from hevcq.domain.keys import certificate_key, member_key, rendition_key, set_version
+from hevcq.errors import LibraryError, UsageError, VerificationFailed
+from hevcq.library.filesystem import FileSystem
+from hevcq.library.place import sweep
+from hevcq.library.scanning.scan import Rejected, RejectionCause, find
+from hevcq.ports.catalog import Mode, PlacementState
+from hevcq.ports.store import Publication
+from hevcq.usecases.ingest.decide import Item, Known, decide
+from hevcq.usecases.ingest.destinations import Destination
+from hevcq.usecases.ingest.request import IngestRequest
+from hevcq.usecases.placement.collect import library_root_of
+from support.fakes.backend import HEVC, HLS
+from support.fakes.encoder import fake_plan
+from support.ingest.run import NEVER, Bench
+from support.ingest.values import media_info, video
+
+
+@dataclass
+class SetBench(Bench):
+    """A bench whose profile makes sets; its queue is that of the usual profile."""
+
+    def video(self, name: str = "a.mp4", content: bytes = b"clip" * 100) -> Item:
+        path = self.media / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        found = video(path, root=self.media)
+        plan = fake_plan(HLS, media_info())
+        return decide(found, HEVC, plan, Known(), self.where)
+
+    def work(self, job: JobRecord, content: bytes = b"small") -> RenditionRef:
+        fence = self.claim(job)
+        key = rendition_key(job.source.key, job.profile, "m3u8")
+        version = set_version(job.job_id, fence)
+        master = f"#EXTM3U\n{version}/v360.m3u8\n".encode()
+        files = {f"{version}/v360.mp4": content, f"{version}/v360.m3u8": b"#EXTM3U\nv360.mp4\n"}
+        for name, data in files.items():
+            self.publish(job, fence, member_key(key, name), data)
+        proof = self.proof(job, key, master, fence).model_copy(
+            update={
+                "files": tuple(
+                    CertifiedFile(name=n, size=len(d), sha256=sha(d)) for n, d in files.items()
+                ),
+                "gates": tuple(
+                    GateResult(gate=gate, outcome=Outcome.PASSED) for gate in REQUIRED_OF_SETS
+                ),
+            }
+        )
+        proof = self.keyring.signed(proof)
+        proof_key = certificate_key(key, sha(master))
+        self.backend.store.put(proof_key, proof.to_json().encode(), metadata={})
+        self.publish(job, fence, key, master)
+        ref = RenditionRef(
+            key=key, size=proof.total_size, sha256=sha(master), certificate_key=proof_key
+        )
+        self.backend.ledger.complete(job.job_id, fence, ref, cpu_s=1.0)
+        return ref
+
+    def publish(self, job: JobRecord, fence: int, key: str, data: bytes) -> None:
+        file = self.folder / "out"
+        file.write_bytes(data)
+        metadata = {"job": job.job_id}
+        publication = Publication(key, file, sha(data), job.job_id, fence, metadata)
+        self.backend.store.publish(publication)
+
+    def again(self, job: JobRecord, content: bytes) -> JobRecord:
+        """Reprocess the job: a worker makes another set."""
+        self.backend.task_publisher.requeue(self.done(job), who="me", why="again")
+        self.work(self.done(job), content)
+        return self.done(job)
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> SetBench:
+    return SetBench(tmp_path)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_set_goes_into_a_folder_beside_its_source(bench: SetBench) -> None:
+    job = bench.queue(bench.video())
+    ref = bench.work(job)
+
+    done = bench.collector.collect(bench.done(job), NEVER)
+
+    version = f"{job.job_id[:8]}-1"
+    assert done.target == bench.media / "a.hevc.hls/master.m3u8"
+    assert tree(bench.media / "a.hevc.hls") == {
+        "master.m3u8": f"#EXTM3U\n{version}/v360.m3u8\n".encode(),
+        f"{version}/v360.mp4": b"small",
+        f"{version}/v360.m3u8": b"#EXTM3U\nv360.mp4\n",
+    }
+    assert done.size == ref.size == sum(map(len, tree(bench.media / "a.hevc.hls").values()))
+    (proof,) = (bench.media / ".hevcq/certificates").iterdir()
+    assert len(Certificate.parse(proof.read_bytes()).files) == 2
+    placement = bench.catalog.placement(job.job_id)
+    assert placement is not None
+    assert placement.state is PlacementState.PLACED
+    assert library_root_of(placement) == bench.media
+    assert list(bench.backend.store.list("")) == [], "on one machine the store is emptied"
+    assert bench.collector.collect(bench.done(job), NEVER).already
+
+
+def test_a_mirror_gets_the_folder_and_its_records(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    bench = SetBench(tmp_path, where=Destination(Mode.MIRROR, output=out))
+    job = bench.queue(bench.video("x/y/a.mp4"))
+    bench.work(job)
+
+    bench.collector.collect(bench.done(job), NEVER)
+
+    assert (out / "x/y/a.hevc.hls/master.m3u8").is_file()
+    assert (out / ".hevcq/certificates").is_dir()
+    assert not (bench.media / ".hevcq").exists()
+
+
+def test_a_profile_called_hls_gives_the_folder_its_short_name() -> None:
+    where, root = Destination(Mode.BESIDE), Path("/media")
+
+    made = where.target(root / "a.mov", root, "hls", "m3u8")
+    longer = where.target(root / "a.mov", root, "hls", "m3u8", whole_name=True)
+
+    assert (made, longer) == (root / "a.hls/master.m3u8", root / "a.mov.hls/master.m3u8")
+
+
+def test_a_new_set_follows_an_older_one_as_a_whole(bench: SetBench) -> None:
+    job = bench.queue(bench.video())
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+
+    again = bench.again(job, b"other")
+    bench.collector.collect(again, NEVER)
+
+    found = tree(bench.media / "a.hevc.hls")
+    assert set(found) == {"master.m3u8", *(f"{job.job_id[:8]}-2/v360.{e}" for e in ("mp4", "m3u8"))}
+    assert found[f"{job.job_id[:8]}-2/v360.mp4"] == b"other"
+    assert len(list((bench.media / ".hevcq/certificates").iterdir())) == 1
+
+
+def test_a_file_that_a_person_put_into_an_older_set_is_not_removed(bench: SetBench) -> None:
+    job = bench.queue(bench.video())
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+    mine = bench.media / "a.hevc.hls/mine.txt"
+    mine.write_text("mine")
+
+    with pytest.raises(LibraryError, match="already exists"):
+        bench.collector.collect(bench.again(job, b"other"), NEVER)
+
+    assert tree(bench.media / "a.hevc.hls") == {"mine.txt": b"mine"}
+
+
+def test_a_folder_of_that_name_is_never_touched(bench: SetBench) -> None:
+    job = bench.queue(bench.video())
+    bench.work(job)
+    (bench.media / "a.hevc.hls").mkdir()
+    (bench.media / "a.hevc.hls/mine.mp4").write_bytes(b"mine")
+
+    with pytest.raises(LibraryError, match="already exists"):
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert tree(bench.media / "a.hevc.hls") == {"mine.mp4": b"mine"}
+    assert [p.name for p in bench.media.glob(".hevcq-*")] == []
+
+
+@pytest.mark.parametrize("harm", ["gone", "other bytes"])
+def test_a_set_that_the_store_damaged_is_not_placed(bench: SetBench, harm: str) -> None:
+    job = bench.queue(bench.video())
+    ref = bench.work(job)
+    rung = member_key(ref.key, f"{job.job_id[:8]}-1/v360.mp4")
+    if harm == "gone":
+        bench.backend.store.delete(rung)
+    else:
+        bench.backend.store.put(rung, b"noise", metadata={})
+
+    with pytest.raises(VerificationFailed) as raised:
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert "v360.mp4" in raised.value.message
+    assert "reprocess" in raised.value.remedy
+    assert not (bench.media / "a.hevc.hls").exists()
+    assert [p.name for p in bench.media.glob(".hevcq-*")] == []
+
+
+class Died(BaseException):
+    """The process is gone: nothing after this line ran."""
+
+
+CALLS = ("mkdir", "fsync_file", "fsync_dir", "write", "rename", "rename_new", "copy_metadata")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_kill_at_any_call_leaves_the_whole_folder_or_none(
+    bench: SetBench, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    job = bench.queue(bench.video())
+    bench.work(job)
+    count = [0]
+    real = getattr(FileSystem, call)
+
+    def dying(self: FileSystem, *args: object) -> object:
+        count[0] += 1
+        if count[0] == number:
+            raise Died
+        return real(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileSystem, call, dying)
+        # After a kill nothing is tidied up.
+        patched.setattr("hevcq.library.place_set.remove_temp", lambda path, fs: count[0] < number)
+        with contextlib.suppress(Died):
+            bench.collector.collect(bench.done(job), NEVER)
+
+    folder = bench.media / "a.hevc.hls"
+    assert len(tree(folder)) in ({3} if count[0] < number else {0, 3})
+    sweep(bench.media, FileSystem())
+    assert [p.name for p in bench.media.glob(".hevcq-*")] == []
+
+    bench.collector.collect(bench.done(job), NEVER)
+    assert len(tree(folder)) == 3
+    assert len(list((bench.media / ".hevcq/certificates").iterdir())) == 1
+    assert not list((bench.media / ".hevcq").glob("busy/*"))
+
+
+def test_a_scan_takes_no_file_of_a_placed_set_for_a_video(bench: SetBench) -> None:
+    job = bench.queue(bench.video())
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+    (bench.media / "trip.hls").mkdir()
+    (bench.media / "trip.hls/mine.mp4").write_bytes(b"mine")
+    (bench.media / "trip.hls/master.m3u8").write_bytes(b"#EXTM3U\n")
+
+    found = list(find([bench.media]))
+
+    taken = {
+        each.path.relative_to(bench.media).as_posix()
+        for each in found
+        if not isinstance(each, Rejected)
+    }
+    assert taken == {"a.mp4", "trip.hls/mine.mp4"}
+    assert [each.cause for each in found if isinstance(each, Rejected)] == [
+        RejectionCause.OWN_RENDITION
+    ]
+
+
+def test_a_placed_set_with_a_damaged_file_is_noticed(bench: SetBench) -> None:
+    job = bench.queue(bench.video())
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+    placement = bench.catalog.placement(job.job_id)
+    assert placement is not None
+    assert bench.proofs.why_changed(placement) == ""
+    rung = bench.media / f"a.hevc.hls/{job.job_id[:8]}-1/v360.mp4"
+
+    rung.write_bytes(b"noise")
+    changed = bench.proofs.why_changed(placement)
+    rung.unlink()
+    gone = bench.proofs.why_changed(placement)
+
+    assert "v360.mp4 was damaged or changed" in changed
+    assert "v360.mp4 was damaged or changed" in gone
+
+
+def test_a_set_replaces_no_original(tmp_path: Path) -> None:
+    request = IngestRequest(roots=(tmp_path,), replace=True)
+
+    with pytest.raises(UsageError, match="hls makes a folder of files, which cannot replace"):
+        request.destination([HLS])
+    assert IngestRequest(roots=(tmp_path,)).destination([HLS]).mode is Mode.BESIDE
