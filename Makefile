@@ -27,6 +27,8 @@ MEMORY := $(shell test "$$(df --output=avail -B1 /dev/shm 2>/dev/null | tail -1)
 NAME ?=
 LIBRARY ?=
 IMAGE ?= hevcq-worker
+# Of the page of make demo-web
+PORT ?= 8790
 # docker, podman or buildah; empty: the first of them that is installed.
 ENGINE ?=
 # For make destroy: keep or delete what the farm holds; its name, to be asked nothing.
@@ -35,7 +37,7 @@ CONFIRM ?=
 BASE_IMAGE ?= debian:bookworm-slim
 TOOLS := .venv-tools
 
-.PHONY: help screenshot setup install clean lint format test coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-aws checkov lock lowest sbom audit images-check
+.PHONY: help screenshot setup install clean lint format test coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-web demo-aws checkov lock lowest sbom audit images-check
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -115,6 +117,9 @@ soak: setup  ## one worker at full rate for two hours, then an hour of real enco
 
 demo: setup  ## the main job on a few clips, or on MEDIA=folder; originals are not touched
 	bash scripts/demo.sh "$(BIN)" "$(MEDIA)"
+
+demo-web: setup  ## the web page with sample videos and a worker, on this machine (PORT=8790); Ctrl-C stops it
+	$(BIN)/python scripts/demo_web.py $(PORT)
 
 demo-aws: setup  ## the farm on AWS on an emulator: three workers, a few clips; needs no account
 	bash scripts/demo_aws.sh "$(BIN)" "$(MEDIA)"

@@ -30,6 +30,7 @@ SMALL: dict[str, str] = {
     "src/hevcq/domain/media/provenance.py": "one decision: the tag that marks a rendition",
     "src/hevcq/domain/split_progress.py": "one decision: how far a split job is",
     "src/hevcq/domain/model.py": "the base of every model",
+    "src/hevcq/ffmpeg/inspect/still.py": "one decision: the picture of a video",
     "src/hevcq/library/scanning/fs_events.py": "the only user of watchfiles",
     "src/hevcq/library/scanning/unfinished.py": "one decision: what is still being written",
     "src/hevcq/ports/backend.py": "a port",

@@ -116,3 +116,13 @@ def test_what_changes_is_the_same_text_for_the_page_and_for_its_stream(operator,
     farm.queued("waiting.mp4")
 
     assert _now(farm.app) in operator.get("/board").text
+
+
+def test_an_uploaded_video_is_named_by_its_title(operator, bench):
+    video = bench.upload("local", title="The garden")
+    bench.backend.ledger.claim(video.source, "hevc", owner="w", lease_s=300)
+
+    html = operator.get("/board").text
+
+    assert f'<a href="/v/{video.video_id}">The garden</a>' in html
+    assert "UPLOAD/" not in html

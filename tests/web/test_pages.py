@@ -257,3 +257,16 @@ def test_retrying_a_video_whose_upload_is_gone_says_so(people, bench, profile):
 
     assert got.status_code == 409
     assert "was deleted" in got.text
+
+
+def test_a_video_without_a_picture_shows_a_sign(people, bench, visit):
+    video = bench.done("ann")
+    ann = people("ann")
+
+    got = ann.get(f"/v/{video.video_id}/poster.jpg")
+    ann.post(f"/v/{video.video_id}/publish")
+
+    assert (got.status_code, got.headers["content-type"]) == (200, "image/svg+xml")
+    slug = bench.now(video).slug
+    assert visit(auth="users").get(f"/p/{slug}/poster.jpg").status_code == 200
+    assert visit(auth="users").get("/p/none/poster.jpg").status_code == 404

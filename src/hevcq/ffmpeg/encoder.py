@@ -72,6 +72,12 @@ class FfmpegEncoder(Encoder):
 
         write_test_clip(self._tools, target, width, height)
 
+    def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:
+        """Return one picture as JPEG; see ports.encoder."""
+        from hevcq.ffmpeg.inspect.still import still
+
+        return still(self._tools, location, width, stop)
+
     def self_test(self, profile: Profile, *, stop: threading.Event) -> None:
         """Encode ten generated pictures; see ports.encoder."""
         from hevcq.domain.planning.video import ENCODERS

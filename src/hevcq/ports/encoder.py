@@ -204,6 +204,13 @@ class Encoder(ABC):
         Raises WorkerUnfit if the encoder cannot.
         """
 
+    def still(self, location: str, *, width: int, stop: threading.Event) -> bytes:  # noqa: ARG002 - a hint
+        """Return one picture of a video as JPEG, at most `width` pixels wide and high, or b"".
+
+        For lists and players to show; an encoder that makes none returns nothing. Raises Stopped.
+        """
+        return b""
+
     def self_test(self, profile: Profile, *, stop: threading.Event) -> None:  # noqa: B027 - a hint
         """Encode a tiny generated clip; raise WorkerUnfit if even that fails.
 

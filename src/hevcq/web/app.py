@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hevcq.errors import HevcqError
 from hevcq.settings.model import Settings
 from hevcq.settings.web import WebSettings
+from hevcq.usecases.videos.picture import Pictures
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.web import media
@@ -72,7 +73,14 @@ def create_app(app: App) -> Starlette:
         lifespan=kept_up,
         exception_handlers={HTTPException: _refused, HevcqError: _failed},
     )
-    made.state.services = Services(app, folder, gate, Limiter(app.clock), hub)
+    made.state.services = Services(
+        app,
+        folder,
+        gate,
+        Limiter(app.clock),
+        hub,
+        Pictures(app.encoder, app.settings.data_dir / "web" / "pictures"),
+    )
     return made
 
 

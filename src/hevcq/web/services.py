@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from anyio import CapacityLimiter
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 
 from hevcq.settings.web import WebSettings
+from hevcq.usecases.videos.picture import Pictures
 from hevcq.util.clock import Clock
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.gate import Gate
@@ -34,6 +36,9 @@ class Services:
     gate: Gate
     limiter: Limiter
     hub: Hub
+    pictures: Pictures
+    one_picture: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    """The turn to take a picture: whoever waits for it holds no thread."""
 
     @property
     def settings(self) -> WebSettings:

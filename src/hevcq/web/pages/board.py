@@ -13,6 +13,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from hevcq.domain.videos.record import Video, is_video_id
+from hevcq.domain.videos.rules import UPLOADS
+from hevcq.errors import HevcqError
 from hevcq.usecases.doctor import run_checks
 from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel
 from hevcq.usecases.operations.dead_letters import (
@@ -114,10 +117,8 @@ class Letter:
     profile: str
     letter: DeadLetter
 
-    @property
-    def key(self) -> str:
-        """The source's key, or that there is none."""
-        return self.letter.task.source.key if self.letter.task else "(unreadable message)"
+    key: str
+    video: Video | None = None
 
 
 def _board(request: Request, services: Services) -> HTMLResponse:
@@ -126,7 +127,8 @@ def _board(request: Request, services: Services) -> HTMLResponse:
     ExpiredMessages(app.backend, most=MAX_LETTERS).look()
     found = find(app.backend.queues, DeadLetterFilter(limit=MAX_LETTERS + 1))
     letters = [
-        Letter(profile, letter) for profile, letter in itertools.islice(found, MAX_LETTERS + 1)
+        _letter(app, profile, letter)
+        for profile, letter in itertools.islice(found, MAX_LETTERS + 1)
     ]
     now = app.clock.now()
     saved = savings(app.backend.ledger, app.profiles, now)
@@ -147,10 +149,31 @@ def _now(app: App) -> str:
     """Return the part that changes: queues and running jobs."""
     found = overview(app.backend, app.clock, limit=MAX_RUNNING, workers=app.workers_running())
     running = [
-        (job, "" if not job.alive else time_left(job.phase, job.percent, job.eta_s))
+        (
+            job,
+            "" if not job.alive else time_left(job.phase, job.percent, job.eta_s),
+            video_of(app, job.key),
+        )
         for job in found.running
     ]
     return render("board_now.html", found=found, running=running, totals=_totals(found))
+
+
+def _letter(app: App, profile: str, letter: DeadLetter) -> Letter:
+    key = letter.task.source.key if letter.task else "(unreadable message)"
+    return Letter(profile, letter, key, video_of(app, key))
+
+
+def video_of(app: App, key: str) -> Video | None:
+    """Return the uploaded video that a source's key belongs to; None for a library's file."""
+    folder, _, name = key.rpartition("/")
+    video_id = name.partition(".")[0]
+    if folder != UPLOADS or not is_video_id(video_id):
+        return None
+    try:
+        return app.videos.get(video_id)
+    except HevcqError:  # its name is all that is missing
+        return None
 
 
 def _totals(found: Overview) -> dict[str, int]:

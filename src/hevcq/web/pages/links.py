@@ -10,8 +10,8 @@ from hevcq.domain.job import JobState
 from hevcq.domain.profile import Profile, VideoCodec
 from hevcq.domain.videos.record import Video
 from hevcq.usecases.videos.follow import ProfileRow
+from hevcq.usecases.videos.picture import PLAYLIST
 
-PLAYLIST = ".m3u8"
 PLAYABLE = (".mp4", ".m4v", ".webm", ".mov")
 CODECS = {VideoCodec.H264: "avc1.640028", VideoCodec.HEVC: "hvc1.1.6.L120.B0"}
 """What a `<source>` says it is, so that a browser leaves out what it cannot decode."""
