@@ -103,8 +103,8 @@ class Mover:
         known = journal.arrival(self.account, fetched.sha256)
         if known is not None:
             done = replace(entry, stage=Stage.KNOWN, sha256=fetched.sha256, target=known.target)
+            fs.unlink(part)  # first: nobody looks for the part of an entry that is known
             journal.record(self.account, [done])
-            fs.unlink(part)
             return done
         if file.modified is not None:
             os.utime(part, (file.modified, file.modified), follow_symlinks=False)

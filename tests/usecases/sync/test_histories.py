@@ -1,0 +1,226 @@
+"""Nothing is lost and nothing comes twice: kills at every step, and histories by chance.
+
+A model camera uploads, uploads again, overwrites, renames, deletes and begins its numbers again, also
+between any two calls of a running sync; the sync is killed anywhere and started again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import threading
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.sync_journal import SqliteSyncJournal
+from hevcq.errors import HevcqError
+from hevcq.library.filesystem import FileSystem
+from hevcq.remotes.webdav.client import Account, WebDavRemote
+from hevcq.usecases.sync.move import SyncJob, SyncPorts
+from hevcq.usecases.sync.session import Session
+from support.camera import Camera, Intruder, Kill, Killed, MemoryRemote
+from support.clips import ManualClock
+from support.webdav import PASSWORD, USER, serving
+
+SETTLE_S = 600.0
+SHORT, SHORT_REAL, LONG = 25, 3, 500
+
+
+def quiet(_name: str) -> None:
+    """Let everything happen."""
+
+
+@dataclass
+class Home:
+    """One machine with a folder, a database and a sync; `restart` is a new process."""
+
+    folder: Path
+    remote: object
+    clock: ManualClock = field(default_factory=lambda: ManualClock(auto=True))
+
+    def __post_init__(self) -> None:
+        self.target.mkdir(parents=True)
+
+    @property
+    def target(self) -> Path:
+        return self.folder / "target"
+
+    def sync(self, *, before=quiet, after=quiet, settle_s=SETTLE_S) -> list:
+        told: list = []
+        stop = threading.Event()
+        with closing(Database(self.folder / "hevcq.db")) as database:
+            ports = SyncPorts(
+                Intruder(self.remote, before, after),
+                Intruder(SqliteSyncJournal(database), before, after),
+                self.clock,
+                Intruder(FileSystem(stop), before, after),
+                stop,
+                token=lambda: "0",
+            )
+            job = SyncJob("anna", ("Camera",), self.target, move=True, settle_s=settle_s)
+            Session(ports, job, told.append, lambda _words: None).run()
+        return told
+
+    def settled(self) -> list:
+        """Run until nothing is left to do."""
+        told = []
+        for _ in range(3):
+            self.clock.advance(SETTLE_S)
+            told = self.sync()
+        return told
+
+    def contents(self) -> list[bytes]:
+        return [p.read_bytes() for p in sorted(self.target.rglob("*")) if p.is_file()]
+
+
+def scenario(home: Home) -> list[bytes]:
+    """Some history, and on the server a new file, a known one, and one of a name that is taken."""
+    one, two, three, four = (random.Random(n).randbytes(900) for n in range(4))
+    home.remote.put("Camera/a.mp4", one)
+    home.sync(settle_s=0)
+    home.remote.put("Camera/a.mp4", two)
+    home.remote.put("Camera/again.mp4", one)
+    home.remote.put("Camera/c.mp4", three)
+    (home.target / "d.mp4").write_bytes(four)
+    home.remote.put("Camera/d.mp4", four)
+    return sorted([one, two, three, four])
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_killed_at_every_step_nothing_is_lost_and_nothing_comes_twice(tmp_path, late):
+    base = tmp_path / "base"
+    template = Home(base, MemoryRemote())
+    wanted = scenario(template)
+    for step in itertools.count(1):
+        home = Home(tmp_path / f"{step}-home", MemoryRemote())
+        shutil.rmtree(home.folder)
+        shutil.copytree(base, home.folder, symlinks=True)
+        home.remote.stored = dict(template.remote.stored)
+        kill = Kill(step, late)
+        # The journal names the target, so each copy of the folder stands where the first one did.
+        moved = base.rename(tmp_path / "aside")
+        home.folder.rename(base)
+        home.folder = base
+        try:
+            home.sync(before=kill.before, after=kill.after, settle_s=0)
+            done = True
+        except Killed:
+            done = False
+            assert set(home.remote.removed) <= set(home.contents()), step
+            home.sync(settle_s=0)
+        assert sorted(home.contents()) == wanted, step
+        assert home.remote.files() == {}, step
+        shutil.rmtree(base)
+        moved.rename(base)
+        if done:
+            break
+    assert step > 40, "the scenario has become short"
+
+
+def history(seed: int, home: Home, camera: Camera, removed: list[bytes]) -> None:
+    """Live through one history, and compare what is there with what must be."""
+    chance = camera.random
+
+    def meddle(_name: str) -> None:
+        if chance.random() < 0.03:
+            camera.act()
+
+    for _ in range(chance.randint(2, 5)):
+        for _ in range(chance.randint(1, 4)):
+            camera.act()
+        kill = Kill(chance.randint(1, 120), chance.random() < 0.5)
+        if chance.random() < 0.5:
+            kill.at = 10**9
+        home.clock.advance(chance.choice((1.0, SETTLE_S / 2, SETTLE_S, 2 * SETTLE_S)))
+        if chance.random() < 0.1:
+            home.clock.restart()
+        for path in list(camera.growing):  # an upload ends before a file can have settled
+            camera._upload(path, camera.growing[path])
+        with suppress(Killed, HevcqError):
+            home.sync(
+                before=lambda name, kill=kill: (meddle(name), kill.before(name)),
+                after=kill.after,
+            )
+        assert set(removed) <= set(home.contents()), f"seed {seed}: deleted, and not here"
+    camera.end()
+    told = home.settled()
+    here = home.contents()
+    assert len(here) == len(set(here)), f"seed {seed}: twice"
+    assert camera.kept <= set(here), f"seed {seed}: lost {told}"
+    assert not camera.halves & set(here), f"seed {seed}: a half file"
+    assert camera.files() == {}, f"seed {seed}: left {told}"
+    assert not list(home.target.rglob(".hevcq-*")), f"seed {seed}: a part stays"
+
+
+def in_memory(seed: int, folder: Path) -> None:
+    remote = MemoryRemote(ranges=bool(seed % 3))
+    home = Home(folder, remote)
+    chance = random.Random(seed)
+    camera = Camera(chance, remote.put, remote.delete, remote.rename, remote.files)
+    history(seed, home, camera, remote.removed)
+
+
+def over_webdav(seed: int, folder: Path, server) -> None:
+    server.reset()
+
+    def put(path: str, content: bytes) -> None:
+        server.put(path, content)
+
+    removed: list[bytes] = []
+
+    def note(environ, _start, _application):
+        """Note what a delete is about to take."""
+        file = server.root / environ["PATH_INFO"].lstrip("/")
+        etag = environ.get("HTTP_IF_MATCH", "").strip('"')
+        if environ["REQUEST_METHOD"] == "DELETE" and file.is_file() and "probe" not in file.name:
+            facts = file.stat()
+            if etag in {"", f"{facts.st_ino}-{facts.st_mtime_ns}-{facts.st_size}"}:
+                removed.append(file.read_bytes())
+
+    server.faults.append(note)
+    chance = random.Random(seed)
+    camera = Camera(
+        chance,
+        put,
+        lambda path: (server.root / path).unlink(),
+        lambda old, new: (server.root / old).replace(server.root / new),
+        lambda: {p: c for p, c in server.files().items() if "probe" not in p},
+    )
+    with closing(WebDavRemote(Account(server.url, USER, PASSWORD))) as remote:
+        history(seed, Home(folder, remote), camera, removed)
+
+
+def test_histories_by_chance(tmp_path):
+    for seed in range(SHORT):
+        in_memory(seed, tmp_path / str(seed))
+        shutil.rmtree(tmp_path / str(seed))
+
+
+def test_histories_by_chance_over_webdav(tmp_path):
+    (tmp_path / "server").mkdir()
+    with serving(tmp_path / "server") as server:
+        for seed in range(1000, 1000 + SHORT_REAL):
+            over_webdav(seed, tmp_path / str(seed), server)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_many_histories_by_chance(tmp_path):
+    for seed in range(10_000, 10_000 + 4 * LONG):
+        in_memory(seed, tmp_path / str(seed))
+        shutil.rmtree(tmp_path / str(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_many_histories_by_chance_over_webdav(tmp_path):
+    (tmp_path / "server").mkdir()
+    with serving(tmp_path / "server") as server:
+        for seed in range(20_000, 20_000 + LONG):
+            over_webdav(seed, tmp_path / str(seed), server)
+            shutil.rmtree(tmp_path / str(seed))
