@@ -22,6 +22,7 @@ from hevcq.usecases.videos.picture import Pictures
 from hevcq.util.clock import Clock
 from hevcq.util.log import get_logger
 from hevcq.web import media
+from hevcq.web.api import openapi
 from hevcq.web.identity.folder import SecretsFolder
 from hevcq.web.identity.gate import Gate, SignInFirst
 from hevcq.web.identity.limiter import Limiter
@@ -146,6 +147,7 @@ def _routes() -> list[BaseRoute]:
         *board.routes(),
         *Uploads().routes(),
         *media.routes(),
+        *openapi.routes(),
         Mount("/static", Assets(packages=[("hevcq.web", "static")])),
     ]
 

@@ -129,6 +129,11 @@ def rows(farm: VideoFarm, video: Video) -> list[ProfileRow]:
     return found
 
 
+def settled_rows(video: Video) -> list[ProfileRow]:
+    """Return a row for each format that is known to have ended, without asking the ledger."""
+    return [_settled_row(video, each) for each in video.renditions]
+
+
 def _records(farm: VideoFarm, video: Video, source: Source) -> dict[str, JobRecord | None]:
     return {name: farm.backend.ledger.get(job_id(source, name)) for name in video.profiles}
 

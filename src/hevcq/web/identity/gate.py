@@ -81,7 +81,8 @@ def _refusal(scope: Scope, path: str) -> Response:
         )
         where = SIGN_IN if after == "/" else f"{SIGN_IN}?next={quote(after, safe='/')}"
         return RedirectResponse(where, 303)
-    body = {"type": "about:blank", "title": "Sign in first", "status": 401}
+    body: dict[str, object] = {"type": "about:blank", "title": "Unauthorized", "status": 401}
+    body["detail"] = "Sign in first."
     return JSONResponse(
         body,
         401,

@@ -1,0 +1,19 @@
+"""Write docs/openapi.json from the table of the API's operations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hevcq.web.api.openapi import document
+
+TARGET = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
+
+
+def rendered() -> str:
+    """Return the text of the file."""
+    return json.dumps(document(), indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(rendered(), encoding="utf-8")

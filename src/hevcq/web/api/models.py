@@ -1,0 +1,267 @@
+"""What programs send to the API and get from it; docs/openapi.json is generated from these models.
+
+Times are seconds since the Unix epoch, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hevcq.domain.job import MAX_SIZE, JobState
+from hevcq.domain.verdict import FailureClass
+from hevcq.domain.videos.record import (
+    MAX_DESCRIPTION,
+    MAX_FILE_NAME,
+    MAX_OWNER,
+    MAX_TITLE,
+    VIDEO_ID,
+    VideoStatus,
+    Visibility,
+)
+from hevcq.ports.videos import MAX_PAGE
+
+ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+Strict = ConfigDict(extra="forbid", strict=True)
+Names = Annotated[list[ProfileName], Field(max_length=50)]
+
+
+class UploadIn(BaseModel):
+    """A video to upload. Without profiles it gets the subscribed ones."""
+
+    model_config = Strict
+
+    name: str = Field(min_length=1, max_length=MAX_FILE_NAME, description="name of the file")
+    size: int = Field(ge=1, le=MAX_SIZE, description="bytes")
+    title: str = Field(default="", max_length=MAX_TITLE)
+    description: str = Field(default="", max_length=MAX_DESCRIPTION)
+    profiles: Names = Field(default_factory=list)
+    media_type: str = Field(default="", max_length=100)
+
+
+class WayOut(BaseModel):
+    """How the bytes are sent: `tus` to `url`, one POST of `fields` and the file, or by parts."""
+
+    kind: str
+    url: str
+    fields: dict[str, str]
+    part_size: int
+    parts: int
+    valid_s: float = Field(description="seconds that signed addresses are valid; 0: no end")
+
+
+class PartsIn(BaseModel):
+    """Numbers of parts whose addresses are wanted."""
+
+    model_config = Strict
+
+    numbers: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(min_length=1, max_length=100)
+
+
+class PartsOut(BaseModel):
+    """Signed addresses by part number, and the sizes of the parts that came."""
+
+    urls: dict[str, str]
+    came: dict[str, int]
+
+
+class FormatOut(BaseModel):
+    """What one profile makes of a video. `url` plays it, as soon as it is published."""
+
+    profile: str
+    state: JobState
+    phase: str
+    percent: float
+    eta_s: float | None
+    size: int
+    saved: float | None = Field(description="share of the uploaded size; negative: it is larger")
+    reason: str
+    failure_class: FailureClass | None
+    remedy: str
+    url: str
+
+
+class VideoOut(BaseModel):
+    """An uploaded video."""
+
+    id: str = Field(pattern=VIDEO_ID)
+    owner: str = Field(max_length=MAX_OWNER)
+    title: str
+    description: str
+    created_at: float
+    updated_at: float
+    status: VideoStatus
+    reason: str
+    remedy: str
+    failure_class: FailureClass | None
+    visibility: Visibility
+    slug: str | None = Field(description="address of a public video: /p/<slug>")
+    profiles: list[str]
+    file_name: str
+    size: int
+    upload_expires_at: float | None
+    raw_deleted_at: float | None
+    revision: int
+    formats: list[FormatOut]
+
+
+class UploadOut(BaseModel):
+    """An upload that was begun: its video, how to send it, and how many bytes came."""
+
+    video: VideoOut
+    way: WayOut
+    came: int
+
+
+class VideoPage(BaseModel):
+    """Videos, newest first; `cursor` asks for the next page, "" at the end."""
+
+    videos: list[VideoOut]
+    cursor: str
+
+
+class VideoChange(BaseModel):
+    """What to change; what is left out stays."""
+
+    model_config = Strict
+
+    title: str | None = Field(default=None, min_length=1, max_length=MAX_TITLE)
+    description: str | None = Field(default=None, max_length=MAX_DESCRIPTION)
+
+
+class FormatsIn(BaseModel):
+    """The formats that are meant; none: all."""
+
+    model_config = Strict
+
+    profiles: Names = Field(default_factory=list)
+
+
+class UsageOut(BaseModel):
+    """What one's videos take, and the limits (null: none)."""
+
+    videos: int
+    open_uploads: int
+    size: int
+    max_size: int | None
+    max_open_uploads: int | None
+    max_video_size: int
+
+
+class ProfileOut(BaseModel):
+    """A format that videos can be made in."""
+
+    name: str
+    description: str
+    subscribed: bool
+
+
+class ProfilesOut(BaseModel):
+    """All formats."""
+
+    profiles: list[ProfileOut]
+
+
+class VideoQuery(BaseModel):
+    """Which videos. `all` lists those of every owner, for operators."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: VideoStatus | None = None
+    text: str = Field(default="", max_length=100)
+    cursor: str = Field(default="", pattern=rf"^$|{VIDEO_ID}")
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE)
+    all: bool = False
+
+
+class JobQuery(BaseModel):
+    """Which jobs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: JobState | None = None
+    profile: ProfileName | None = None
+    cursor: str = Field(default="", pattern=r"^$|^[0-9]{1,12}(\.[0-9]{1,9})?-[0-9a-f]{32}$")
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE)
+
+
+class JobOut(BaseModel):
+    """A job of the ledger."""
+
+    id: str
+    profile: str
+    source: str
+    size: int
+    state: JobState
+    phase: str
+    percent: float
+    reason: str
+    failure_class: FailureClass | None
+    failures: int
+    updated_at: float
+
+
+class JobPage(BaseModel):
+    """Jobs, most recently changed first."""
+
+    jobs: list[JobOut]
+    cursor: str
+
+
+class QueueOut(BaseModel):
+    """The queue of a profile: messages by state, and jobs by state."""
+
+    profile: str
+    ready: int
+    in_flight: int
+    delayed: int
+    dead_letters: int
+    jobs: dict[str, int]
+
+
+class QueuesOut(BaseModel):
+    """All queues; `workers` is null on AWS."""
+
+    queues: list[QueueOut]
+    workers: int | None
+
+
+class LetterOut(BaseModel):
+    """A dead letter."""
+
+    id: str
+    profile: str
+    job: str | None
+    source: str | None
+    failure_class: FailureClass
+    reason: str
+    attempts: int
+    buried_at: float
+    tail: list[str]
+
+
+class LettersOut(BaseModel):
+    """Dead letters, oldest first."""
+
+    letters: list[LetterOut]
+
+
+class LetterQuery(BaseModel):
+    """Which dead letters."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    profile: ProfileName | None = None
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE)
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457), with its class and what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    kind: str = Field(default="", serialization_alias="class")
+    remedy: str = ""

@@ -1,0 +1,260 @@
+"""The API: whose videos, what is refused and how it is said, pages, tags, keys, and its description."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripts.write_openapi import TARGET, rendered
+from starlette.testclient import TestClient
+
+from hevcq.domain.videos.record import VideoStatus
+from hevcq.errors import SourceDamaged
+from hevcq.settings.uploads import UploadSettings
+from hevcq.wiring.app import App
+from hevcq.wiring.videos import video_farm
+from support.videos import CLIP, VideoBench
+
+API = "/api/v1"
+WANTED = {"name": "Holiday.mov", "size": len(CLIP), "profiles": ["hevc"], "title": "Holiday"}
+
+
+@pytest.fixture
+def bench(opened: App, tmp_path: Path) -> VideoBench:
+    return VideoBench(tmp_path, video_farm(opened))
+
+
+@pytest.fixture
+def as_person(visit: Callable[..., TestClient]) -> Callable[[str], TestClient]:
+    def make(name: str) -> TestClient:
+        client = visit(auth="proxy", trusted_proxies=("127.0.0.1",), operators=("op",))
+        client.headers["Remote-User"] = name
+        return client
+
+    return make
+
+
+@pytest.fixture
+def ann(as_person: Callable[[str], TestClient]) -> TestClient:
+    return as_person("ann")
+
+
+def test_the_description_in_the_docs_is_that_of_the_code() -> None:
+    assert TARGET.read_text(encoding="utf-8") == rendered(), "run scripts/write_openapi.py"
+
+
+def test_a_video_from_its_upload_to_its_end(
+    ann: TestClient, bench: VideoBench, as_person: Callable[[str], TestClient]
+) -> None:
+    begun = ann.post(f"{API}/uploads", json=WANTED)
+    assert begun.status_code == 201
+    upload = begun.json()
+    video_id = upload["video"]["id"]
+    assert upload["way"]["kind"] == "tus"
+    assert upload["way"]["url"] == f"/uploads/{video_id}"
+    early = ann.post(f"{API}/uploads/{video_id}/complete")
+    assert (early.status_code, early.json()["class"]) == (422, "bad_upload")
+    bench.send(bench.farm.find(video_id, "ann"))
+    assert ann.get(f"{API}/uploads/{video_id}").json()["came"] == len(CLIP)
+    done = ann.post(f"{API}/uploads/{video_id}/complete")
+    assert done.json()["status"] == "processing"
+    assert [each["state"] for each in done.json()["formats"]] == ["queued"]
+    assert ann.post(f"{API}/uploads/{video_id}/complete").status_code == 200
+
+    bench.work("hevc")
+    shown = ann.get(f"{API}/videos/{video_id}").json()
+    assert shown["status"] == "done"
+    (made,) = shown["formats"]
+    assert ann.get(made["url"]).status_code == 200
+    assert made["saved"] == pytest.approx(1 - made["size"] / len(CLIP))
+    public = ann.post(f"{API}/videos/{video_id}/publish").json()
+    name = made["url"].rpartition("/")[2]
+    assert as_person("").get(f"/p/{public['slug']}/media/hevc/{name}").status_code == 200
+    assert ann.post(f"{API}/videos/{video_id}/unpublish").json()["slug"] is None
+    assert ann.delete(f"{API}/videos/{video_id}").status_code == 204
+    assert ann.get(f"{API}/videos/{video_id}").status_code == 404
+    assert ann.get(f"{API}/usage").json()["videos"] == 0
+
+
+def test_a_failure_is_told_and_retried(ann: TestClient, bench: VideoBench) -> None:
+    video = bench.upload(profiles=("hevc",))
+    bench.encoder.errors["probe"] = [SourceDamaged("Two packets are missing.")]
+    bench.work("hevc")
+    where = f"{API}/videos/{video.video_id}"
+    shown = ann.get(where).json()
+    assert (shown["status"], shown["failure_class"]) == ("failed", "damaged")
+    assert shown["reason"] == "Two packets are missing."
+    assert shown["remedy"] == shown["formats"][0]["remedy"] != ""
+    assert ann.post(f"{where}/retry").json()["status"] == "processing"
+    assert ann.post(f"{where}/cancel", json={"profiles": ["hevc"]}).json()["status"] == "failed"
+
+
+def test_anothers_video_is_not_there_and_an_operator_sees_all(
+    bench: VideoBench, as_person: Callable[[str], TestClient]
+) -> None:
+    video, upload = bench.done(profiles=("hevc",)), bench.request()
+    bob, operator = as_person("bob"), as_person("op")
+    where = f"{API}/videos/{video.video_id}"
+    for method, address, body in (
+        ("GET", where, None),
+        ("PATCH", where, {"title": "x"}),
+        ("DELETE", where, None),
+        ("POST", f"{where}/publish", None),
+        ("POST", f"{where}/unpublish", None),
+        ("POST", f"{where}/retry", {}),
+        ("POST", f"{where}/cancel", {}),
+        ("GET", f"{API}/uploads/{upload.video_id}", None),
+        ("POST", f"{API}/uploads/{upload.video_id}/complete", None),
+        ("POST", f"{API}/uploads/{upload.video_id}/parts", {"numbers": [1]}),
+        ("DELETE", f"{API}/uploads/{upload.video_id}", None),
+    ):
+        answer = bob.request(method, address, json=body)
+        assert (answer.status_code, answer.json()["class"]) == (404, "no_such_video"), address
+    assert bob.get(f"{API}/videos").json()["videos"] == []
+    assert bob.get(f"{API}/videos", params={"all": "true"}).json()["videos"] == []
+    assert bob.get(f"{API}/queues").status_code == 403
+    assert bob.get(f"{API}/jobs").status_code == 403
+    assert bench.now(video) == video
+
+    assert operator.get(where).json()["owner"] == "ann"
+    assert len(operator.get(f"{API}/videos", params={"all": "true"}).json()["videos"]) == 2
+    assert operator.get(f"{API}/uploads/{upload.video_id}").status_code == 404
+    assert as_person("").get(where).status_code == 401
+
+
+def test_pages_follow_the_cursor(ann: TestClient, bench: VideoBench) -> None:
+    for number in range(5):
+        bench.request(title=f"V{number}")
+        bench.clock.advance(1)
+    titles, cursor = [], ""
+    while True:
+        page = ann.get(f"{API}/videos", params={"limit": 2, "cursor": cursor}).json()
+        titles += [each["title"] for each in page["videos"]]
+        cursor = page["cursor"]
+        if not cursor:
+            break
+    assert titles == ["V4", "V3", "V2", "V1", "V0"]
+    found = ann.get(f"{API}/videos", params={"text": "v3", "status": "uploading"}).json()
+    assert [each["title"] for each in found["videos"]] == ["V3"]
+    assert ann.get(f"{API}/videos", params={"status": "done"}).json()["videos"] == []
+
+
+def test_a_repeated_request_creates_one_upload(ann: TestClient, opened: App) -> None:
+    key = {"Idempotency-Key": "k1"}
+    first = ann.post(f"{API}/uploads", json=WANTED, headers=key)
+    again = ann.post(f"{API}/uploads", json=WANTED, headers=key)
+    assert first.json()["video"]["id"] == again.json()["video"]["id"]
+    other = ann.post(f"{API}/uploads", json={**WANTED, "size": 3}, headers=key)
+    assert other.status_code == 422
+    assert video_farm(opened).videos.usage("ann").videos == 1
+
+
+def test_a_change_is_made_only_to_what_was_read(ann: TestClient, bench: VideoBench) -> None:
+    video = bench.request()
+    where = f"{API}/videos/{video.video_id}"
+    read = ann.get(where)
+    tag = read.headers["ETag"]
+    assert ann.get(where, headers={"If-None-Match": tag}).status_code == 304
+    changed = ann.patch(where, json={"title": "New"}, headers={"If-Match": tag})
+    assert (changed.status_code, changed.json()["title"]) == (200, "New")
+    assert changed.headers["ETag"] != tag
+    stale = ann.patch(where, json={"title": "Lost"}, headers={"If-Match": tag})
+    assert (stale.status_code, stale.json()["class"]) == (409, "conflict")
+    assert ann.delete(where, headers={"If-Match": tag}).status_code == 409
+    assert bench.now(video).title == "New"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"size": 0}, 422),
+        ({"size": "10"}, 422),
+        ({"size": 2**70}, 422),
+        ({"name": ""}, 422),
+        ({"profiles": ["../x"]}, 422),
+        ({"profiles": ["nope"]}, 422),
+        ({"owner": "bob"}, 422),
+        ({"size": 2**45}, 413),
+        ({"title": "x" * 201}, 422),
+    ],
+)
+def test_a_bad_upload_is_refused_in_a_sentence(
+    ann: TestClient, opened: App, body: dict[str, Any], status: int
+) -> None:
+    answer = ann.post(f"{API}/uploads", json={**WANTED, **body})
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    said = answer.json()
+    assert said["status"] == status
+    assert said["detail"].endswith(".")
+    assert video_farm(opened).videos.usage().videos == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b"\xff", "application/json", 400),
+        (b"[" * 60_000, "application/json", 400),
+        (b"{}", "text/plain", 415),
+        (b"", "application/json", 400),
+        (b"a=b", "application/x-www-form-urlencoded", 415),
+        (b" " * 70_000, "application/json", 413),
+        (json.dumps({**WANTED, "title": "\ud800"}).encode(), "application/json", 422),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(
+    ann: TestClient, content: bytes, kind: str, status: int
+) -> None:
+    answer = ann.post(f"{API}/uploads", content=content, headers={"Content-Type": kind})
+    assert answer.status_code == status
+    assert answer.json()["status"] == status
+
+
+def test_quotas_are_said_with_what_is_left(opened: App, as_person: Any) -> None:
+    limits = UploadSettings(owner_open=1)
+    opened.settings = opened.settings.model_copy(update={"uploads": limits})
+    ann = as_person("ann")
+    assert ann.post(f"{API}/uploads", json=WANTED).status_code == 201
+    answer = ann.post(f"{API}/uploads", json=WANTED)
+    assert (answer.status_code, answer.json()["class"]) == (413, "quota_exceeded")
+    assert answer.json()["remedy"]
+    usage = ann.get(f"{API}/usage").json()
+    assert (usage["open_uploads"], usage["max_open_uploads"]) == (1, 1)
+
+
+def test_operators_follow_jobs_and_send_dead_letters_back(
+    bench: VideoBench, as_person: Callable[[str], TestClient]
+) -> None:
+    operator = as_person("op")
+    bench.encoder.errors["probe"] = [SourceDamaged("Two packets are missing.")]
+    video = bench.upload(profiles=("hevc",))
+    bench.work("hevc")
+    bench.clock.advance(1)
+    other = bench.upload(profiles=("hevc",))
+    (letter,) = operator.get(f"{API}/dead-letters").json()["letters"]
+    assert (letter["failure_class"], letter["source"]) == ("damaged", video.source.key)
+    pages, cursor = [], ""
+    for _ in range(2):
+        page = operator.get(f"{API}/jobs", params={"limit": 1, "cursor": cursor}).json()
+        pages += [each["source"] for each in page["jobs"]]
+        cursor = page["cursor"]
+    assert pages == [other.source.key, video.source.key]
+    assert cursor == ""
+
+    where = f"{API}/dead-letters/{letter['id']}/redrive"
+    assert operator.post(where).status_code == 204
+    assert operator.post(where).status_code == 404
+    job = f"{API}/jobs/{bench.job(video, 'hevc').job_id}"
+    assert operator.get(job).json()["state"] == "queued"
+    assert operator.post(f"{job}/reprocess").status_code == 409
+    assert operator.post(f"{job}/cancel").json()["state"] == "dead"
+    assert operator.post(f"{job}/cancel").status_code == 409
+    assert operator.post(f"{job}/reprocess").json()["state"] == "queued"
+    assert operator.get(f"{API}/jobs/{'0' * 32}").status_code == 404
+    hevc = {each["profile"]: each for each in operator.get(f"{API}/queues").json()["queues"]}
+    assert hevc["hevc"]["jobs"]["queued"] == 2
+    assert bench.now(video).status is VideoStatus.PROCESSING
