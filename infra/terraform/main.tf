@@ -13,7 +13,8 @@ data "aws_availability_zones" "available" {
 
 locals {
   profiles_dir = var.profiles_dir != "" ? var.profiles_dir : "${path.module}/../../workers"
-  profiles     = { for file in fileset(local.profiles_dir, "*.yaml") : trimsuffix(file, ".yaml") => yamldecode(file("${local.profiles_dir}/${file}")) }
+  known        = { for file in fileset(local.profiles_dir, "*.yaml") : trimsuffix(file, ".yaml") => yamldecode(file("${local.profiles_dir}/${file}")) }
+  profiles     = { for name, profile in local.known : name => profile if length(var.profiles) > 0 ? contains(var.profiles, name) : try(profile.fleet.deployed, true) }
   account_id   = var.account_id != "" ? var.account_id : data.aws_caller_identity.current[0].account_id
   region       = data.aws_region.current.name
   zones        = length(var.zones) == 2 ? var.zones : try(slice(data.aws_availability_zones.available[0].names, 0, 2), [])

@@ -10,6 +10,7 @@ output "hevcq_toml" {
     topic_arn = "${module.fanout.topic_arn}"
     table = "${module.ledger.table_name}"
     queue_prefix = "${var.name}-"
+    profiles = ${jsonencode(keys(local.profiles))}
     tag_done = ${var.tag_finished_inputs}
     signing_key = "${join("", aws_kms_key.signing[*].arn)}"
   EOT
@@ -28,6 +29,11 @@ output "output_bucket" {
 output "queues" {
   description = "Queue and dead-letter queue addresses by profile."
   value       = { for profile, queue in module.profile_queue : profile => { url = queue.queue.url, dead_letters_url = queue.queue.dlq_url } }
+
+  precondition {
+    condition     = length(setsubtract(var.profiles, keys(local.known))) == 0
+    error_message = "The variable profiles names what has no file in ${local.profiles_dir}: ${join(", ", setsubtract(var.profiles, keys(local.known)))}."
+  }
 }
 
 output "repository_url" {

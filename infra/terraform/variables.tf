@@ -15,6 +15,12 @@ variable "profiles_dir" {
   default     = ""
 }
 
+variable "profiles" {
+  description = "Names of the profiles that get a queue and workers; empty: each whose file does not say `fleet: {deployed: false}`."
+  type        = list(string)
+  default     = []
+}
+
 variable "account_id" {
   description = "AWS account number; empty: asked of the service."
   type        = string

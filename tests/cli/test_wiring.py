@@ -10,7 +10,7 @@ import pytest
 
 from hevcq.domain.profile import Fleet
 from hevcq.errors import ConfigError, UnknownProfile
-from hevcq.settings.model import Settings
+from hevcq.settings.model import AwsSettings, Settings
 from hevcq.wiring.app import open_app
 from hevcq.wiring.worker import build_pool, slots_per_job
 from support.fakes.backend import HEVC, memory_backend
@@ -42,6 +42,17 @@ def test_on_aws_the_catalog_stays_on_this_machine(tmp_path: Path):
 
     assert (tmp_path / "data" / "catalog.db").exists()
     assert not (tmp_path / "data" / "hevcq.db").exists()
+
+
+def test_on_aws_only_profiles_that_have_a_queue_there_are_known(tmp_path: Path):
+    shipped = open_app(Settings(data_dir=tmp_path, backend="aws")).profiles
+    named = open_app(
+        Settings(data_dir=tmp_path, backend="aws", aws=AwsSettings(profiles=("hevc", "webm")))
+    ).profiles
+
+    assert {"hevc", "720p", "1080p"} <= set(shipped)
+    assert "webm" not in shipped
+    assert set(named) == {"hevc", "webm"}
 
 
 def test_a_pool_serves_the_named_profiles_with_the_settings_numbers(tmp_path: Path):

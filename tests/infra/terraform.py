@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from hevcq.domain.profile import Profile
+from hevcq.settings.profile_files import installed_folder, load_profiles
+
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra" / "terraform"
 ZONES = '["eu-central-1a","eu-central-1b"]'
@@ -26,6 +29,12 @@ VARIABLES = (
     'budget={"monthly_usd":100,"emails":["a@example.org"]}',
 )
 """What an offline plan of the example needs."""
+
+
+def deployed() -> dict[str, Profile]:
+    """Return the profiles that come with hevcq and get a queue and workers."""
+    found = load_profiles(installed_folder())
+    return {name: profile for name, profile in found.items() if profile.fleet.deployed}
 
 
 @cache

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from hevcq.settings.profile_files import installed_folder, load_profiles
 from hevcq.worker.monitoring.metrics import METRICS, NAMESPACE
-from infra.terraform import ALARM_TOPIC, ROOT
+from infra.terraform import ALARM_TOPIC, ROOT, deployed
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
 Alarms = dict[str, dict[str, Any]]
-KNOWN = load_profiles(installed_folder())
+KNOWN = deployed()
 PROFILES = sorted(KNOWN)
 QUEUES = {
     "dlq-not-empty": ("ApproximateNumberOfMessagesVisible", "-dlq"),

@@ -63,7 +63,8 @@ def quick_profiles(folder: Path) -> Path:
     folder.mkdir()
     for path in (ROOT / "workers").glob("*.yaml"):
         profile = yaml.safe_load(path.read_text())
-        profile["video"]["preset"] = "ultrafast"
+        if profile["video"]["codec"] in {"hevc", "h264"}:
+            profile["video"]["preset"] = "ultrafast"
         if profile["name"] == "hevc":
             profile["gates"]["minimum_saving"] = None
         (folder / path.name).write_text(yaml.safe_dump(profile))

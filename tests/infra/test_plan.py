@@ -13,12 +13,11 @@ import pytest
 
 from hevcq.backends.aws.dynamodb.schema import TTL, table_definition
 from hevcq.settings.model import AwsSettings, Settings
-from hevcq.settings.profile_files import installed_folder, load_profiles
-from infra.terraform import INFRA, VARIABLES, Terraform, need_terraform
+from infra.terraform import INFRA, VARIABLES, Terraform, deployed, need_terraform
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
-KNOWN = load_profiles(installed_folder())
+KNOWN = deployed()
 PROFILES = sorted(KNOWN)
 HEVC_SERVICE = 'module.farm.module.worker_service["hevc"].aws_ecs_service.this'
 
@@ -330,3 +329,19 @@ def test_the_table_has_the_keys_and_indexes_that_the_ledger_asks_for(resources: 
         for i in wanted["GlobalSecondaryIndexes"]
     }
     assert table["ttl"][0]["attribute_name"] == TTL
+
+
+@pytest.mark.terraform
+def test_the_variable_profiles_names_those_that_get_a_queue(folder: Path) -> None:
+    queue = "module.farm.module.profile_queue"
+    other = Terraform(folder)
+
+    planned = other.plan(*VARIABLES, 'profiles=["hevc","webm"]')
+
+    made = {c["address"] for c in planned["resource_changes"]}
+    assert {
+        name
+        for name in ("hevc", "720p", "webm")
+        if any(a.startswith(f'{queue}["{name}"]') for a in made)
+    } == {"hevc", "webm"}
+    assert "names what has no file" in other.refused(*VARIABLES, 'profiles=["hevx"]')

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from hevcq.settings.profile_files import installed_folder, load_profiles
-from infra.terraform import VARIABLES, Terraform, planned
+from infra.terraform import VARIABLES, Terraform, deployed, planned
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
-PROFILES = sorted(load_profiles(installed_folder()))
+PROFILES = sorted(deployed())
 WITHOUT_RESOURCE = {"ecr:GetAuthorizationToken"}
 
 

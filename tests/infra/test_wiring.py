@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from hevcq.domain.keys import INBOX, WORK
-from hevcq.settings.profile_files import installed_folder, load_profiles
-from infra.terraform import ACCOUNT
+from infra.terraform import ACCOUNT, deployed
 
 pytestmark = pytest.mark.terraform
 Resources = list[dict[str, Any]]
-KNOWN = load_profiles(installed_folder())
+KNOWN = deployed()
 PROFILES = sorted(KNOWN)
 QUEUES = f"arn:aws:sqs:eu-central-1:{ACCOUNT}"
 

@@ -15,6 +15,9 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from hevcq.domain.chunk_settings import Chunking
+from hevcq.domain.formats.video import VIDEO_HELD, preset_problem, quality_problem
+from hevcq.domain.formats.video import Container as Container  # noqa: PLC0414 - asked of the profile by many
+from hevcq.domain.formats.video import VideoCodec as VideoCodec  # noqa: PLC0414
 from hevcq.domain.hls_settings import Hls
 from hevcq.domain.model import Frozen
 from hevcq.domain.verdict import Limits
@@ -38,11 +41,9 @@ FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
 (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html)."""
 
 
-class VideoCodec(StrEnum):
-    """The video codecs that a recipe can request."""
-
-    HEVC = "hevc"
-    H264 = "h264"
+YOUNGER_KEYS = (("audio", "surround"), ("policies", "variable_rate"))
+"""Keys of the recipe that came after certificates were issued: at its default such a key is no part of
+the revision, so that renditions of before are still known as this recipe's."""
 
 
 class PixelFormatPolicy(StrEnum):
@@ -89,18 +90,6 @@ class RaggedEnds(StrEnum):
     REFUSE = "refuse"
 
 
-class Container(StrEnum):
-    """The rendition's container; `source` keeps MP4, MOV and Matroska and makes the rest Matroska.
-
-    `hls` is a set of files: a ladder of fragmented MP4 with its playlists.
-    """
-
-    SOURCE = "source"
-    MP4 = "mp4"
-    MKV = "mkv"
-    HLS = "hls"
-
-
 class Preflight(StrEnum):
     """Check the source before the encode by a full decode, by a demux pass and its sound, or not at all."""
 
@@ -120,9 +109,22 @@ class PictureMetric(StrEnum):
 class Video(Frozen):
     """How the picture is encoded."""
 
-    codec: VideoCodec = Field(description="hevc (libx265) or h264 (libx264)")
-    preset: str = Field(default="medium", pattern=r"^[a-z]+$", description="the encoder's preset")
-    crf: float = Field(ge=0, le=51, description="constant rate factor: lower is better and larger")
+    codec: VideoCodec = Field(
+        description="hevc (libx265), h264 (libx264), vp9 (libvpx), av1 (SVT-AV1), theora or mpeg4 "
+        "(MPEG-4 Part 2, as DivX and Xvid)"
+    )
+    preset: str = Field(
+        default="medium",
+        pattern=r"^([a-z]+|1?[0-9])$",
+        description="the encoder's preset: a name (hevc, h264), or a number of which higher is faster "
+        "(vp9 0 to 8, usually 4; av1 0 to 13, usually 8); theora and mpeg4 have none",
+    )
+    crf: float = Field(
+        ge=0,
+        le=63,
+        description="constant quality. hevc, h264: rate factor 0 to 51; vp9, av1: 0 to 63; mpeg4: "
+        "quantiser 1 to 31; lower is better and larger. theora: 0 to 10, where higher is better",
+    )
     pixel_format: PixelFormatPolicy = Field(
         default=PixelFormatPolicy.KEEP, description="keep the source's depth and chroma, or yuv420p"
     )
@@ -172,12 +174,19 @@ class Audio(Frozen):
 
     policy: AudioPolicy = Field(default=AudioPolicy.COPY, description="copy, or encode always")
     codec: str = Field(
-        default="aac", pattern=r"^(aac|libopus|flac)$", description="encoder when encoding"
+        default="aac",
+        pattern=r"^(aac|libopus|flac|libvorbis|libmp3lame)$",
+        description="encoder when encoding",
     )
     kbps_per_channel: int = Field(default=64, ge=16, le=320, description="bit rate when encoding")
     unsupported: LossPolicy = Field(
         default=LossPolicy.CONVERT,
         description="a codec the container cannot hold: convert, drop, refuse",
+    )
+    surround: LossPolicy = Field(
+        default=LossPolicy.REFUSE,
+        description="more channels than the encoder has (libmp3lame: 2): convert (mix down to stereo), "
+        "drop, refuse",
     )
 
 
@@ -219,6 +228,11 @@ class Policies(Frozen):
         description="what is truly interlaced: keep fields (libx264 only), convert (deinterlace), or "
         "refuse; pictures that are merely marked as interlaced are encoded as the progressive ones "
         "they are",
+    )
+    variable_rate: LossPolicy = Field(
+        default=LossPolicy.REFUSE,
+        description="frames at uneven times, in a container that has one frame rate (ogg, avi): "
+        "convert (repeat or leave out frames so that each is shown when it was), or refuse",
     )
     closed_captions: LossPolicy = Field(
         default=LossPolicy.KEEP,
@@ -368,6 +382,11 @@ class QueueNumbers(Frozen):
 class Fleet(Frozen):
     """What a worker of this profile is on AWS; the embedded way ignores it."""
 
+    deployed: bool = Field(
+        default=True,
+        description="whether Terraform makes the profile a queue and workers where its variable "
+        "`profiles` names none",
+    )
     cpu: int = Field(default=4096, description="Fargate CPU units; 1024 is one vCPU")
     memory_mib: int = Field(
         default=8192, description="Fargate memory, of a size that goes with `cpu`"
@@ -412,7 +431,9 @@ class Profile(Frozen):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="the file's stem")
     description: str = Field(description="one line for people")
     subscribe: bool = Field(default=True, description="whether every upload wants this profile")
-    container: Container = Field(default=Container.SOURCE, description="source, mp4, mkv, or hls")
+    container: Container = Field(
+        default=Container.SOURCE, description="source, mp4, mkv, webm, ogg, avi or hls"
+    )
     faststart: bool = Field(default=True, description="MP4 index at the front, so that it streams")
     video: Video
     hls: Hls = Hls()
@@ -431,12 +452,26 @@ class Profile(Frozen):
         if self.container is not Container.HLS:
             left_out.add("hls")
         recipe = self.model_dump(mode="json", exclude=left_out)
+        for part, name in YOUNGER_KEYS:
+            if (
+                getattr(getattr(self, part), name)
+                == type(getattr(self, part)).model_fields[name].default
+            ):
+                del recipe[part][name]
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.video.max_width is None) != (self.video.max_height is None):
             raise ValueError("video.max_width and video.max_height come together")
+        video = self.video
+        if video.codec not in VIDEO_HELD[self.container]:
+            held = ", ".join(sorted(VIDEO_HELD[self.container]))
+            raise ValueError(f"the container {self.container} holds {held}, not {video.codec}")
+        problem = preset_problem(video.codec, video.preset)
+        problem = problem or quality_problem(video.codec, video.crf)
+        if problem:
+            raise ValueError(problem)
         if self.container is Container.HLS:
             self._require_ladder()
         return self
@@ -444,8 +479,6 @@ class Profile(Frozen):
     def _require_ladder(self) -> None:
         """Require that nothing contradicts the ladder, which has sizes and key frames of its own."""
         video = self.video
-        if video.codec is not VideoCodec.H264:
-            raise ValueError("container: hls needs video.codec h264; hls.hevc adds an HEVC ladder")
         if video.scales or video.keyframe_s is not None:
             raise ValueError(
                 "container: hls takes sizes and key frames from the hls section, not from video"

@@ -80,10 +80,10 @@ class FfmpegEncoder(Encoder):
 
     def self_test(self, profile: Profile, *, stop: threading.Event) -> None:
         """Encode ten generated pictures; see ports.encoder."""
-        from hevcq.domain.planning.video import ENCODERS
+        from hevcq.domain.formats.video import encoder_of
         from hevcq.ffmpeg.self_test import encode_self_test
 
-        encode_self_test(self._tools, ENCODERS[profile.video.codec], profile, stop)
+        encode_self_test(self._tools, encoder_of(profile.video.codec), profile, stop)
 
     def probe(self, location: str, *, stop: threading.Event) -> MediaInfo:
         """Probe a file and return its typed facts; see ports.encoder."""

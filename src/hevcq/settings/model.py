@@ -53,6 +53,11 @@ class AwsSettings(BaseModel):
         default="hevcq-",
         description="queues are named <prefix><profile>, dead letters <prefix><profile>-dlq",
     )
+    profiles: tuple[str, ...] = Field(
+        default=(),
+        description="profiles that have a queue and workers there; empty: each without `fleet: "
+        "{deployed: false}`",
+    )
     signing_key: str = Field(
         default="",
         description="KMS key (id, ARN or alias) that signs certificates; empty: unsigned",

@@ -46,8 +46,16 @@ class App:
 
     @cached_property
     def profiles(self) -> Mapping[str, Profile]:
-        """Every profile by name."""
-        return load_profiles(profile_folder(self.settings))
+        """Every profile by name; on AWS those that have a queue there."""
+        found = load_profiles(profile_folder(self.settings))
+        if self.settings.backend != "aws":
+            return found
+        named = self.settings.aws.profiles
+        return {
+            name: profile
+            for name, profile in found.items()
+            if (name in named if named else profile.fleet.deployed)
+        }
 
     @cached_property
     def _embedded(self) -> EmbeddedBackend:

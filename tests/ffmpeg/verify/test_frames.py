@@ -11,6 +11,7 @@ import pytest
 from ffmpeg.verify.conftest import Pair, encoded, ffmpeg, make_source
 from ffmpeg.verify.test_damage import COPY, SAME_TIMES, X265, caught
 from hevcq.domain.certificate import Gate, Outcome
+from hevcq.domain.formats.video import VideoCodec, keeps_detail
 from hevcq.ffmpeg.command.thumbnails import CELLS, RECORD_BYTES
 from hevcq.ffmpeg.verify.frames import FrameComparison, PictureFacts
 
@@ -46,9 +47,19 @@ def coded(frames: list[bytes], *, noise: float = 0.6, seed: int = 2) -> list[byt
 
 
 def compared(
-    source: list[bytes], made: list[bytes], *, crf: float = 24, pixels: int = PIXELS
+    source: list[bytes],
+    made: list[bytes],
+    *,
+    crf: float = 24,
+    pixels: int = PIXELS,
+    holds_last: bool = False,
 ) -> tuple[str, PictureFacts]:
-    comparison = FrameComparison(io.BytesIO(b"".join(source)).read, pixels, crf)
+    comparison = FrameComparison(
+        io.BytesIO(b"".join(source)).read,
+        pixels,
+        judges_detail=keeps_detail(VideoCodec.HEVC, crf),
+        holds_last=holds_last,
+    )
     data = b"".join(made)
     for begin in range(0, len(data), 1000):
         comparison.feed(data[begin : begin + 1000])

@@ -103,6 +103,12 @@ variable "profiles_dir" {
   default     = ""
 }
 
+variable "profiles" {
+  description = "Profiles that get a queue and workers; empty: each that does not say `fleet: {deployed: false}`."
+  type        = list(string)
+  default     = []
+}
+
 provider "aws" {
   region                      = var.region
   skip_credentials_validation = var.offline
@@ -126,6 +132,7 @@ module "farm" {
   force_destroy = var.force_destroy
   image         = var.image
   profiles_dir  = var.profiles_dir
+  profiles      = var.profiles
 
   tag_finished_inputs = var.tag_finished_inputs
   sign_certificates   = var.sign_certificates

@@ -74,6 +74,11 @@ def _by_picture(codec: str, video: VideoFacts, plan: EncodePlan) -> Iterator[Who
             reason="repeated_fields",
             detail=f"Its codec {codec} may repeat fields, which moves the frames after them.",
         )
+    if plan.video.rate:
+        yield WholeFile(
+            reason="one_rate",
+            detail="Its frames are put at one rate, which is counted from its start.",
+        )
     encoded = [
         stream
         for stream in plan.kept

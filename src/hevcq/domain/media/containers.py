@@ -6,8 +6,8 @@ Each table was tested with ffmpeg 5.1 by copying a stream of the codec into the 
 
 from __future__ import annotations
 
+from hevcq.domain.formats.video import Container
 from hevcq.domain.media.facts import MediaInfo
-from hevcq.domain.profile import Container
 
 READABLE = frozenset(
     {
@@ -21,12 +21,27 @@ READABLE = frozenset(
 MP4 = "mp4"
 MOV = "mov"
 MATROSKA = "matroska"
-EXTENSIONS = {MP4: "mp4", MOV: "mov", MATROSKA: "mkv"}
+WEBM = "webm"
+OGG = "ogg"
+AVI = "avi"
+EXTENSIONS = {MP4: "mp4", MOV: "mov", MATROSKA: "mkv", WEBM: "webm", OGG: "ogv", AVI: "avi"}
+NAMES = {MP4: "MP4", MOV: "MOV", MATROSKA: "Matroska", WEBM: "WebM", OGG: "Ogg", AVI: "AVI"}
+DEMUXERS = {MP4: "mov", MOV: "mov", MATROSKA: "matroska", WEBM: "matroska", OGG: "ogg", AVI: "avi"}
+"""First name of the demuxer that reads what a muxer wrote."""
 
 _PCM = frozenset(
     f"pcm_{kind}"
     for kind in ("s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f64le", "u8")
 )
+VIDEO: dict[str, frozenset[str]] = {
+    MP4: frozenset({"hevc", "h264", "av1", "vp9", "mpeg4"}),
+    MOV: frozenset({"hevc", "h264", "mpeg4"}),
+    MATROSKA: frozenset({"hevc", "h264", "av1", "vp9", "vp8", "mpeg4", "theora", "mpeg2video"}),
+    WEBM: frozenset({"av1", "vp9", "vp8"}),
+    OGG: frozenset({"theora"}),
+    AVI: frozenset({"mpeg4"}),
+}
+"""Video codecs that are made or copied into a container; ffmpeg writes AV1 and VP9 into no MOV."""
 AUDIO: dict[str, frozenset[str]] = {
     MP4: frozenset({"aac", "ac3", "eac3", "alac", "opus", "mp3", "mp2", "dts", "flac"}),
     MOV: frozenset({"aac", "ac3", "eac3", "alac", "mp3", "mp2"}) | (_PCM - {"pcm_f64le"}),
@@ -35,8 +50,12 @@ AUDIO: dict[str, frozenset[str]] = {
         | {"mlp", "tta", "wavpack"}
         | (_PCM - {"pcm_s24be", "pcm_s32be"})
     ),
+    WEBM: frozenset({"opus", "vorbis"}),
+    OGG: frozenset({"vorbis"}),
+    AVI: frozenset({"mp3"}),
 }
-"""Audio codecs that are copied; not TrueHD in MP4, which is experimental in ffmpeg 5.1."""
+"""Audio codecs that are copied; not TrueHD in MP4, which is experimental in ffmpeg 5.1, nor AC-3 in
+AVI, whose packets `-xerror` refuses ("Non-monotonous DTS")."""
 EXPERIMENTAL = frozenset({(MP4, "flac")})
 """Codecs that ffmpeg 5.1 writes only when experiments are allowed; version 6.0 calls this one stable."""
 READ_AS = {(MP4, "mp2"): "mp3"}
@@ -55,22 +74,51 @@ SUBTITLES: dict[str, frozenset[str]] = {
     MATROSKA: frozenset(
         {"subrip", "ass", "ssa", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"}
     ),
+    WEBM: frozenset({"webvtt"}),
+    OGG: frozenset(),
+    AVI: frozenset(),
 }
 SUBTITLE_ENCODERS = {MP4: ("mov_text", "mov_text"), MOV: ("mov_text", "mov_text"),
-                     MATROSKA: ("subrip", "srt")}  # fmt: skip
+                     MATROSKA: ("subrip", "srt"), WEBM: ("webvtt", "webvtt")}  # fmt: skip
 """Target codec of converted text subtitles, as ffprobe names it, and the ffmpeg encoder for it."""
 
 PICTURES: dict[str, frozenset[str]] = {
     MP4: frozenset({"mjpeg", "png"}),
     MOV: frozenset(),
     MATROSKA: frozenset({"mjpeg", "png", "gif", "bmp", "webp", "tiff"}),
+    WEBM: frozenset(),
+    OGG: frozenset(),
+    AVI: frozenset(),
 }
 """Codecs of cover art. ffmpeg writes none in MOV; in Matroska it is an attached file."""
+
+CHAPTERED = frozenset({MP4, MOV, MATROSKA, WEBM})
+"""Muxers that write chapters which demuxers read again."""
+LABELLED = frozenset({MP4, MOV, MATROSKA, WEBM, OGG})
+"""Muxers that write the language of a track."""
+MARKS = frozenset({"forced", "comment", "hearing_impaired", "visual_impaired"})
+FLAGS: dict[str, frozenset[str]] = {
+    MATROSKA: MARKS | {"default"},
+    WEBM: frozenset({"default", "forced"}),
+    MP4: MARKS | {"default"},
+    MOV: frozenset({"default"}),
+}
+"""Dispositions that a container can store (tested with ffmpeg 5.1)."""
+TAGS: dict[str, frozenset[str]] = {
+    AVI: frozenset({"title", "artist", "comment", "copyright", "date", "genre", "album"})
+}
+"""The only tags that a container stores; one that is not listed stores any."""
+LATE_SOUND_S = {AVI: 0.03}
+"""Seconds by which encoded sound lies late, because a container cannot say what its encoder put in front
+(LAME: 1,105 samples)."""
 
 DATA_TAGS: dict[str, frozenset[str]] = {
     MP4: frozenset({"gpmd"}),
     MOV: frozenset({"gpmd"}),
     MATROSKA: frozenset(),
+    WEBM: frozenset(),
+    OGG: frozenset(),
+    AVI: frozenset(),
 }
 """Data tracks that the muxer can copy, by codec tag (GoPro's telemetry)."""
 
@@ -90,17 +138,22 @@ def readable(info: MediaInfo) -> bool:
 
 
 def target_container(wanted: Container, info: MediaInfo) -> str:
-    """Return the muxer of the rendition: mp4, mov or matroska.
+    """Return the muxer of the rendition.
 
     `source` keeps MP4 and MOV (distinguished by the brand, because they share a demuxer) and gives
     Matroska for everything else. A file without a brand is QuickTime: it had no brand before MP4
     (https://developer.apple.com/documentation/quicktime-file-format/file_type_compatibility_atom).
     """
-    if wanted is Container.MP4:
-        return MP4
+    if wanted not in {Container.SOURCE, Container.MKV}:
+        return wanted.value
     if wanted is Container.SOURCE and "mp4" in demuxers(info):
         return MOV if info.tags.get("major_brand", "").strip() in {"", "qt"} else MP4
     return MATROSKA
+
+
+def is_matroska_family(muxer: str) -> bool:
+    """Return whether the muxer is of the Matroska family, whose times are milliseconds."""
+    return muxer in {MATROSKA, WEBM}
 
 
 def is_mp4_family(muxer: str) -> bool:

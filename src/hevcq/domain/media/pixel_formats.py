@@ -1,15 +1,14 @@
 """Choose the encoder's pixel format for a decoder's, without loss of bit depth.
 
-The keys are the names that ffprobe reports, the values the formats that libx265 and libx264 accept
-(`ffmpeg -h encoder=libx265`, `-h encoder=libx264`). Formats that are not listed are refused: alpha,
-14 and 16 bits, and any future format.
+The keys are the names that ffprobe reports; which of the values an encoder accepts is in
+`domain.formats`. Formats that are not listed are refused: alpha, 14 and 16 bits, and any future format.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hevcq.domain.profile import VideoCodec
+from hevcq.domain.formats.video import VIDEO_FORMATS, VideoCodec
 
 _SUBSAMPLING = {"420": (True, True), "422": (True, False), "444": (False, False)}
 
@@ -57,16 +56,12 @@ def _formats() -> dict[str, Pixels]:
 
 
 FORMATS = _formats()
-DEEPEST = {VideoCodec.HEVC: 12, VideoCodec.H264: 10}
-"""Largest bit depth per sample that each encoder accepts."""
 
 
 def kept(source: str, codec: VideoCodec) -> Pixels | None:
     """Return the encoder's pixel format that holds `source` without loss, or None."""
     found = FORMATS.get(source)
-    if found is None or found.bits > DEEPEST[codec]:
-        return None
-    if found.family == "gbr" and codec is VideoCodec.H264:
+    if found is None or found.bits > VIDEO_FORMATS[codec].depths.get(found.family, 0):
         return None
     return found
 
@@ -75,6 +70,14 @@ def plain(source: str) -> Pixels | None:
     """Return 8-bit 4:2:0 if `source` is YUV that can be converted to it, else None."""
     found = FORMATS.get(source)
     return Pixels("420", 8) if found is not None and found.family.isdigit() else None
+
+
+def same_samples(source: str, target: str) -> bool:
+    """Return whether the target holds the samples of the source: no fewer bits, and no less chroma."""
+    before, after = FORMATS.get(source), FORMATS.get(target)
+    if before is None or after is None:
+        return before is after
+    return (before.family, True) == (after.family, before.bits <= after.bits)
 
 
 def full_range(source: str, colour_range: str) -> bool:
@@ -87,7 +90,6 @@ def reported(chosen: Pixels, codec: VideoCodec, *, full: bool) -> str:
 
     libavcodec's H.264 decoder reports yuvj for 4:2:0, 4:2:2 and 4:4:4, its HEVC decoder for 4:2:0.
     """
-    families = {"420"} if codec is VideoCodec.HEVC else {"420", "422", "444"}
-    if full and chosen.bits == 8 and chosen.family in families:
+    if full and chosen.bits == 8 and chosen.family in VIDEO_FORMATS[codec].legacy_range:
         return chosen.name.replace("yuv", "yuvj")
     return chosen.name

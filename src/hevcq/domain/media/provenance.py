@@ -1,7 +1,8 @@
 """Mark renditions with their profile and revision, so that hevcq recognises its own files.
 
 Matroska and MOV hold a tag named `hevcq`. Plain MP4 keeps only the tags that iTunes defines, so
-its mark is the "encoding tool", which ffprobe reports as `encoder`.
+its mark is the "encoding tool", which ffprobe reports as `encoder`. AVI's is `encoded_by`, and Ogg's
+tags are those of its streams.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from hevcq.domain.media.facts import MediaInfo
 
 KEY = "hevcq"
-_TOOL_KEYS = frozenset({"encoder", "encoding_tool"})
+_TOOL_KEYS = frozenset({"encoder", "encoding_tool", "encoded_by"})
 
 
 def mark(profile: str, revision: str) -> str:

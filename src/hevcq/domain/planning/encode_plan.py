@@ -79,8 +79,8 @@ class Action(StrEnum):
 class VideoTarget(Frozen):
     """The target of the main video stream: its required properties and the way to encode it."""
 
-    encoder: str = Field(description="libx265 or libx264")
-    codec: str = Field(description="hevc or h264, as ffprobe says")
+    encoder: str = Field(description="the ffmpeg encoder, e.g. libx265")
+    codec: str = Field(description="as ffprobe says, e.g. hevc")
     width: int
     height: int
     pixel_format: str
@@ -105,6 +105,14 @@ class VideoTarget(Frozen):
     captions: bool | None = Field(
         default=None,
         description="whether to carry captions in the video; empty: the source has none",
+    )
+    rate: str = Field(
+        default="",
+        description="the one frame rate that frames are put at, num/den; empty: times are kept",
+    )
+    limit_range: bool = Field(
+        default=False,
+        description="full-range samples become limited-range ones: the codec has no mark for them",
     )
     tone_map: str = Field(
         default="",
@@ -164,8 +172,8 @@ class EncodePlan(Frozen):
 
     profile: str
     revision: str
-    muxer: str = Field(description="ffmpeg's muxer: mp4, mov or matroska")
-    extension: str = Field(description="mp4, mov or mkv; m3u8 for a ladder")
+    muxer: str = Field(description="ffmpeg's muxer, e.g. mp4 or matroska")
+    extension: str = Field(description="e.g. mp4 or mkv; m3u8 for a ladder")
     video: VideoTarget = Field(description="the main video's; of a ladder its highest rung's")
     ladder: Ladder | None = Field(
         default=None, description="the rungs, if the rendition is a set of files for HLS"

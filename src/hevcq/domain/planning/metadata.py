@@ -10,7 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from hevcq.domain.media.containers import MP4, is_mp4_family
+from hevcq.domain.media.containers import (
+    CHAPTERED,
+    FLAGS,
+    LABELLED,
+    MARKS,
+    MP4,
+    OGG,
+    TAGS,
+    is_mp4_family,
+)
 from hevcq.domain.media.facts import MediaInfo, MetadataItem
 from hevcq.domain.media.provenance import KEY
 
@@ -93,7 +102,24 @@ def losses(muxer: str, info: MediaInfo, *, covers: bool) -> tuple[str, ...]:
     """Return what a rendition of this muxer cannot hold, each as a name with its place."""
     kept = carried(muxer, info, covers=covers)
     lost = (item for item in info.metadata if not item.reported and item not in kept)
-    return tuple(f"{item.name} of the {item.place}" for item in lost)
+    return (*(f"{item.name} of the {item.place}" for item in lost), *_unstored(muxer, info))
+
+
+def _unstored(muxer: str, info: MediaInfo) -> Iterable[str]:
+    """Yield the tags, languages and chapters that the container has no place for."""
+    if muxer in TAGS:
+        names = {name.lower() for name in info.tags} - (_NO_LOSS - {"creation_time"}) - TAGS[muxer]
+        yield from (f"the tag {name}" for name in sorted(names))
+    if info.chapters and muxer not in CHAPTERED:
+        yield f"{len(info.chapters)} chapters"
+    for stream in info.streams:
+        if stream.language not in {"", "und"} and muxer not in LABELLED:
+            yield f"language ({stream.language}) of stream {stream.index}"
+        held = FLAGS.get(muxer, frozenset())
+        for mark in sorted(MARKS.intersection(stream.dispositions) - held):
+            yield f"the mark {mark} of stream {stream.index}"
+        if stream.title and muxer not in CHAPTERED:
+            yield f"title of stream {stream.index}"
 
 
 def in_words(lost: Iterable[str]) -> str:
@@ -101,6 +127,13 @@ def in_words(lost: Iterable[str]) -> str:
     names = list(lost)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"Metadata that the rendition cannot hold: {', '.join(names[:_SHOWN])}{more}."
+
+
+def file_tags(muxer: str, info: MediaInfo) -> Mapping[str, str]:
+    """Return the tags of a rendition as a whole; Ogg has them with each of its streams."""
+    if muxer != OGG:
+        return info.tags
+    return {name: value for stream in info.streams[:1] for name, value in stream.tags.items()}
 
 
 def missing(muxer: str, source: MediaInfo, output: MediaInfo, *, covers: bool) -> list[str]:
@@ -111,6 +144,7 @@ def missing(muxer: str, source: MediaInfo, output: MediaInfo, *, covers: bool) -
         for item in carried(muxer, source, covers=covers)
         if not item.reported and item.digest not in there
     ]
-    found = {name.lower() for name in output.tags}
+    found = {name.lower() for name in file_tags(muxer, output)}
     names = {name.lower() for name in source.tags} - _NO_LOSS
+    names &= TAGS.get(muxer, names)
     return gone + [f"the tag {name}" for name in sorted(names - found)]

@@ -7,9 +7,12 @@ change or omission is a notice in the plan.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
+from hevcq.domain.formats.video import VIDEO_FORMATS, Container, VideoCodec
 from hevcq.domain.media import containers
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind, VideoFacts
+from hevcq.domain.media.pixel_formats import same_samples
 from hevcq.domain.media.provenance import found_mark
 from hevcq.domain.planning import metadata
 from hevcq.domain.planning.encode_plan import (
@@ -24,8 +27,8 @@ from hevcq.domain.planning.encode_plan import (
 )
 from hevcq.domain.planning.ladder import ladder_of, plan_set_stream
 from hevcq.domain.planning.streams import plan_stream, plan_video
-from hevcq.domain.planning.video import smaller_than_box
-from hevcq.domain.profile import Container, LossPolicy, Profile, SmallerPolicy
+from hevcq.domain.planning.video import smaller_than_box, uneven
+from hevcq.domain.profile import LossPolicy, Profile, SmallerPolicy
 
 _LAST = {StreamKind.ATTACHMENT: 1, StreamKind.PICTURE: 2}
 """Order of attachments and covers after the tracks, as demuxers report them."""
@@ -119,7 +122,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         streams.append(decided)
     numbered = _numbered(streams)
     covers = any(s.kind is StreamKind.PICTURE and s.position is not None for s in numbered)
-    lost = metadata.losses(muxer, info, covers=covers)
+    lost = (*metadata.losses(muxer, info, covers=covers), *_undescribed(numbered, info))
     if lost and profile.policies.metadata is LossPolicy.REFUSE:
         return Refuse(policy="policies.metadata", detail=metadata.in_words(lost))
     picture = next(s.video for s in numbered if s.source_index == main.index and s.video)
@@ -130,7 +133,7 @@ def _encode(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | EncodeP
         extension=containers.EXTENSIONS[muxer],
         video=picture,
         streams=numbered,
-        chapters=len(info.chapters),
+        chapters=len(info.chapters) if muxer in containers.CHAPTERED else 0,
         notices=(*_notices(info, numbered), *([metadata.in_words(lost)] if lost else [])),
         losses=lost if profile.policies.metadata is LossPolicy.KEEP else (),
     )
@@ -173,6 +176,18 @@ def _encode_set(profile: Profile, info: MediaInfo, main: Stream) -> Refuse | Enc
     )
 
 
+def _undescribed(streams: tuple[StreamPlan, ...], info: MediaInfo) -> Iterator[str]:
+    """Yield the colour tags that the codec of an encoded picture has no place for."""
+    for stream in streams:
+        source = next(s for s in info.streams if s.index == stream.source_index).video
+        if stream.video is None or source is None:
+            continue
+        colour = source.colour
+        if VIDEO_FORMATS[VideoCodec(stream.video.codec)].described or not colour.space:
+            continue
+        yield f"colour description ({colour.space}) of stream {stream.source_index}"
+
+
 def _numbered(streams: list[StreamPlan]) -> tuple[StreamPlan, ...]:
     """Give each kept stream its output position: source order, with attachments and covers last."""
     kept = [stream for stream in streams if stream.action != "drop"]
@@ -197,6 +212,15 @@ def _notices(info: MediaInfo, streams: tuple[StreamPlan, ...]) -> tuple[str, ...
 
 
 def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
+    if target.rate and uneven(source):
+        yield (
+            f"shown at uneven times; put at {float(Fraction(target.rate)):.6g} frames per second, "
+            "with frames repeated or left out"
+        )
+    if target.limit_range:
+        yield "its full range of brightness is stored as limited range"
+    if not target.tone_map and not same_samples(source.pixel_format, target.pixel_format):
+        yield f"its samples become {target.pixel_format} (from {source.pixel_format})"
     if source.rotation or source.mirrored:
         yield "the picture is turned upright"
     if target.pad_right or target.pad_bottom:

@@ -14,11 +14,19 @@ from hevcq.domain.planning.encode_plan import Action, Refuse, StreamPlan
 from hevcq.domain.planning.video import target_of
 from hevcq.domain.profile import AudioPolicy, LossPolicy, Profile
 
-AUDIO_CODECS = {"aac": "aac", "libopus": "opus", "flac": "flac"}
+AUDIO_CODECS = {
+    "aac": "aac",
+    "libopus": "opus",
+    "flac": "flac",
+    "libvorbis": "vorbis",
+    "libmp3lame": "mp3",
+}
 """ffprobe's codec name for the output of each audio encoder."""
 LOSSLESS = frozenset({"flac"})
 MOST_CHANNELS = 8
 """Most channels that ffmpeg's AAC and Opus encoders accept in a layout known to every player."""
+FEWER_CHANNELS = {"libmp3lame": 2}
+"""Most channels of the encoders that take fewer; ffmpeg would mix the others in silently."""
 _USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """Layouts that ffmpeg assumes for unnamed channels, by their number (libavutil's defaults)."""
 _UNREAD_AUDIO = {"sawp": "AMR-WB+ (sawp)", "sevc": "EVRC (sevc)", "ac-4": "Dolby AC-4 (ac-4)"}
@@ -57,6 +65,9 @@ def plan_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
     target = target_of(profile, stream)
     if isinstance(target, Refuse):
         return target
+    if target.codec not in containers.VIDEO[muxer]:
+        what = f"to become {target.codec}, which {containers.NAMES[muxer]} cannot hold"
+        return _refuse(stream, "container", what)
     if target.field_order != "progressive" and muxer != containers.MP4:
         return _refuse(
             stream,
@@ -81,7 +92,7 @@ def _extra_video(profile: Profile, stream: Stream, muxer: str) -> Decision:
         return _drop(stream, "a further video stream")
     if policy is LossPolicy.REFUSE:
         return _refuse(stream, "policies.extra_video", "a further video stream")
-    if stream.codec in profile.video.skip_codecs:
+    if stream.codec in profile.video.skip_codecs and stream.codec in containers.VIDEO[muxer]:
         return _copy(stream)
     return plan_video(profile, stream, muxer)
 
@@ -133,7 +144,16 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
         )
     if codec not in containers.AUDIO[muxer]:
         return _refuse(stream, "audio.codec", f"audio to become {codec}, not held by {muxer}")
-    kbps = None if encoder in LOSSLESS else profile.audio.kbps_per_channel * facts.channels
+    channels = min(facts.channels, FEWER_CHANNELS.get(encoder, MOST_CHANNELS))
+    mixed = ""
+    if channels < facts.channels:
+        what = f"audio with {facts.channels} channels, of which {codec} holds {channels}"
+        if profile.audio.surround is LossPolicy.DROP:
+            return _drop(stream, what)
+        if profile.audio.surround is not LossPolicy.CONVERT:
+            return _refuse(stream, "audio.surround", what)
+        mixed = f", its {facts.channels} channels mixed down to stereo"
+    kbps = None if encoder in LOSSLESS else profile.audio.kbps_per_channel * channels
     return StreamPlan(
         source_index=stream.index,
         kind=StreamKind.AUDIO,
@@ -141,9 +161,10 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
         codec=codec,
         encoder=encoder,
         bit_rate=None if kbps is None else kbps * 1000,
-        channels=facts.channels,
+        channels=channels,
         notice=f"Stream {stream.index}: audio in {stream.codec} becomes {codec}"
-        + ("." if kbps is None else f" at {kbps} kbit/s."),
+        + ("" if kbps is None else f" at {kbps} kbit/s")
+        + f"{mixed}.",
     )
 
 
@@ -156,9 +177,10 @@ def _subtitle(profile: Profile, stream: Stream, muxer: str) -> Decision:
     what = f"subtitles in {stream.codec}, which {_named(muxer)} cannot hold"
     if policy is LossPolicy.DROP:
         return _drop(stream, what)
-    if policy is LossPolicy.CONVERT and text:
+    if policy is LossPolicy.CONVERT and text and muxer in containers.SUBTITLE_ENCODERS:
         codec, encoder = containers.SUBTITLE_ENCODERS[muxer]
-        styled = " without their styling" if stream.codec in {"ass", "ssa"} else ""
+        plain = stream.codec in {"ass", "ssa"} or codec == "webvtt"
+        styled = " without their styling" if plain else ""
         return StreamPlan(
             source_index=stream.index,
             kind=StreamKind.SUBTITLE,
@@ -246,4 +268,4 @@ def _refuse(stream: Stream, policy: str, what: str) -> Refuse:
 
 
 def _named(muxer: str) -> str:
-    return {"mp4": "MP4", "mov": "MOV"}.get(muxer, "Matroska")
+    return containers.NAMES[muxer]

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from hevcq.domain.formats.video import CONSTANT_RATE, VIDEO_FORMATS, VideoCodec, encoder_of
 from hevcq.domain.media import pixel_formats as pixels
 from hevcq.domain.media.facts import Colour, Stream, VideoFacts
 from hevcq.domain.media.pixel_formats import Pixels
 from hevcq.domain.planning.encode_plan import Refuse, VideoTarget
-from hevcq.domain.profile import DeinterlaceRate, LossPolicy, PixelFormatPolicy, Profile, VideoCodec
+from hevcq.domain.profile import DeinterlaceRate, LossPolicy, PixelFormatPolicy, Profile
 
-ENCODERS = {VideoCodec.HEVC: "libx265", VideoCodec.H264: "libx264"}
-TAGS = {VideoCodec.HEVC: "hvc1", VideoCodec.H264: "avc1"}
-"""Codec tags in MP4 and MOV. Apple's players accept HEVC only as hvc1
-(https://developer.apple.com/documentation/http-live-streaming/hls-authoring-specification-for-apple-devices)."""
 HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 SDR = Colour(range="tv", space="bt709", transfer="bt709", primaries="bt709")
 """The colour of a picture whose tones were mapped."""
+USUAL_RATES = tuple(
+    Fraction(num, den)
+    for num, den in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60, 1))
+)
+"""Frame rates for a video whose own cannot be told, in frames per second."""
+FASTEST, FINEST_RATE = 120, 65_535
+"""Largest frame rate that is believed, and its largest numerator: MPEG-4 Part 2 has 16 bits for it."""
+EVEN_SHARE = 0.005
+"""Difference of average and nominal rate that rounded times and a last frame explain."""
 SMALLEST = 16
 """Smallest side in pixels: libx265 refuses a picture below its smallest coding tree unit."""
 
@@ -52,7 +58,8 @@ def target_of(profile: Profile, stream: Stream) -> VideoTarget | Refuse:
 
 def _refused_as_is(profile: Profile, facts: VideoFacts) -> Refuse | None:
     size = f"{facts.width}x{facts.height}"
-    if facts.width < SMALLEST or facts.height < SMALLEST:
+    smallest = VIDEO_FORMATS[profile.video.codec].smallest
+    if facts.width < smallest or facts.height < smallest:
         return Refuse(policy="video", detail=f"The picture is {size}: too small to encode.")
     if facts.width * facts.height > profile.bounds.max_pixels:
         return Refuse(
@@ -104,12 +111,25 @@ def _refused_by_policy(profile: Profile, facts: VideoFacts) -> Refuse | None:
         or _refused_dolby(facts)
         or _refused_hdr(profile, facts)
         or _refused_interlaced(profile, facts)
+        or _refused_uneven(profile, facts)
+    )
+
+
+def _refused_uneven(profile: Profile, facts: VideoFacts) -> Refuse | None:
+    if profile.container not in CONSTANT_RATE or not uneven(facts):
+        return None
+    if profile.policies.variable_rate is LossPolicy.CONVERT:
+        return None
+    return Refuse(
+        policy="policies.variable_rate",
+        detail="Its frames are shown at uneven times, which the container cannot record; set "
+        "policies.variable_rate to convert to put them at one frame rate.",
     )
 
 
 def _refused_captions(profile: Profile, facts: VideoFacts) -> Refuse | None:
     """Refuse captions inside the video unless the encoder carries them: libx265 of ffmpeg 5.1 does not."""
-    policy, encoder = profile.policies.closed_captions, ENCODERS[profile.video.codec]
+    policy, encoder = profile.policies.closed_captions, encoder_of(profile.video.codec)
     carried = policy is LossPolicy.KEEP and profile.video.codec is VideoCodec.H264
     if not facts.closed_captions or carried or policy is LossPolicy.DROP:
         return None
@@ -135,6 +155,14 @@ def _refused_hdr(profile: Profile, facts: VideoFacts) -> Refuse | None:
         return None
     if profile.policies.hdr is LossPolicy.CONVERT:
         return None
+    row = VIDEO_FORMATS[profile.video.codec]
+    static = facts.mastering_display is not None or facts.light_level is not None
+    if profile.policies.hdr is LossPolicy.KEEP and static and not row.static_hdr:
+        return Refuse(
+            policy="policies.hdr",
+            detail=f"The picture is HDR10, whose mastering display {row.encoder} cannot record; set "
+            "policies.hdr to convert to map its tones.",
+        )
     if profile.policies.hdr is not LossPolicy.KEEP:
         return Refuse(
             policy="policies.hdr",
@@ -169,7 +197,7 @@ def _refused_interlaced(profile: Profile, facts: VideoFacts) -> Refuse | None:
     return Refuse(
         policy="policies.interlaced",
         detail=f"The picture is interlaced ({facts.field_order}), which "
-        f"{ENCODERS[profile.video.codec]} cannot keep truly here; set policies.interlaced to "
+        f"{encoder_of(profile.video.codec)} cannot keep truly here; set policies.interlaced to "
         "convert to deinterlace it.",
     )
 
@@ -186,7 +214,7 @@ def _pixel_format(profile: Profile, facts: VideoFacts) -> Pixels | Refuse:
     return Refuse(
         policy="video.pixel_format",
         detail=f"The pixel format {facts.pixel_format or 'unknown'} cannot become what "
-        f"{ENCODERS[profile.video.codec]} takes without losing something.",
+        f"{encoder_of(profile.video.codec)} takes without losing something.",
     )
 
 
@@ -205,8 +233,10 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
     full = not tone_map and (
         chosen.family == "gbr" or pixels.full_range(facts.pixel_format, facts.colour.range)
     )
+    limit_range = full and not VIDEO_FORMATS[codec].described
+    full = full and not limit_range
     target = VideoTarget(
-        encoder=ENCODERS[codec],
+        encoder=encoder_of(codec),
         codec=codec.value,
         width=width + right,
         height=height + bottom,
@@ -219,12 +249,52 @@ def _target(profile: Profile, facts: VideoFacts, chosen: Pixels) -> VideoTarget:
         pad_bottom=bottom,
         captions=captions if facts.closed_captions else None,
         tone_map=facts.colour.transfer if tone_map else "",
-        colour=SDR if tone_map else _colour(facts.colour, full=full, sited=chosen.family == "420"),
+        colour=_target_colour(profile, facts, chosen, full=full),
+        limit_range=limit_range,
+        rate=constant_rate(profile, facts),
         mastering_display=facts.mastering_display if static_hdr else None,
         light_level=facts.light_level if static_hdr else None,
-        tag=TAGS[codec],
+        tag=VIDEO_FORMATS[codec].tag,
     )
     return target.model_copy(update=_fields(profile, facts, captions=captions))
+
+
+def _target_colour(profile: Profile, facts: VideoFacts, chosen: Pixels, *, full: bool) -> Colour:
+    if not VIDEO_FORMATS[profile.video.codec].described:
+        return Colour()
+    if _maps_tones(profile, facts):
+        return SDR
+    sited = chosen.family == "420" and profile.video.codec in {VideoCodec.HEVC, VideoCodec.H264}
+    return _colour(facts.colour, full=full, sited=sited)
+
+
+def constant_rate(profile: Profile, facts: VideoFacts) -> str:
+    """Return the frame rate for a container that has one for the whole video; "" for other containers.
+
+    It is the source's nominal rate, or for one of no use (ffprobe's finest tick) the next usual one.
+    """
+    if profile.container not in CONSTANT_RATE:
+        return ""
+    nominal, average = rate(facts.nominal_rate), rate(facts.average_rate)
+    found = nominal or average or USUAL_RATES[1]
+    if found > FASTEST or found.numerator > FINEST_RATE:
+        found = next((each for each in USUAL_RATES if each >= average), USUAL_RATES[-1])
+    twice = profile.video.deinterlace is DeinterlaceRate.FIELD and facts.interlaced
+    return str(found * 2 if twice else found)
+
+
+def uneven(facts: VideoFacts) -> bool:
+    """Return whether the header tells that frames are shown at uneven times."""
+    nominal, average = rate(facts.nominal_rate), rate(facts.average_rate)
+    return bool(nominal and average) and abs(average / nominal - 1) > EVEN_SHARE
+
+
+def rate(text: str) -> Fraction:
+    """Return frames per second from `num/den`; 0 if unknown."""
+    num, _, den = text.partition("/")
+    if not (num.isdigit() and (den or "1").isdigit() and int(den or 1)):
+        return Fraction(0)
+    return Fraction(int(num), int(den or 1))
 
 
 def _fields(profile: Profile, facts: VideoFacts, *, captions: bool) -> dict[str, object]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from hevcq.domain.media.containers import EXPERIMENTAL, MATROSKA, MP4, is_mp4_family
+from hevcq.domain.media.containers import AVI, EXPERIMENTAL, MATROSKA, MP4, WEBM, is_mp4_family
 from hevcq.domain.media.facts import MediaInfo, Stream, StreamKind
 from hevcq.domain.media.provenance import KEY, mark, tool_mark
 from hevcq.domain.planning import metadata
@@ -221,6 +221,8 @@ def _global_tags(plan: EncodePlan, info: MediaInfo) -> list[str]:
         plan.muxer, info.tags, covers=plan.has_covers
     ):
         tags["encoding_tool"] = tool_mark(plan.profile, plan.revision)
+    elif plan.muxer == AVI:
+        tags["encoded_by"] = tool_mark(plan.profile, plan.revision)
     else:
         tags[KEY] = mark(plan.profile, plan.revision)
     return [word for name, value in tags.items() for word in ("-metadata", f"{name}={value}")]
@@ -234,6 +236,11 @@ def _muxer(request: EncodeRequest) -> list[str]:
     flags = ["faststart"] if request.profile.faststart else []
     if metadata.uses_quicktime_keys(plan.muxer, request.info.tags, covers=plan.has_covers):
         flags.append("use_metadata_tags")
+    if plan.muxer == AVI:
+        # Sound that begins before 0 (an encoder's delay) would shift the picture by empty chunks.
+        options += ["-avoid_negative_ts", "disabled"]
+    if plan.muxer == WEBM and request.profile.faststart:
+        options += ["-cues_to_front", "1"]
     if is_mp4_family(plan.muxer) and flags:
         options += ["-movflags", "+".join(["", *flags])]
     return [*options, "-f", plan.muxer]

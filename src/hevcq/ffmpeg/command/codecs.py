@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from hevcq.domain.formats.video import VIDEO_FORMATS, VideoCodec
 from hevcq.domain.media.facts import MasteringDisplay
 from hevcq.domain.planning.encode_plan import VideoTarget
 
@@ -17,8 +18,9 @@ Params = dict[str, str]
 class Codec:
     """One video encoder: the ffmpeg option of its parameters, and the names of its settings.
 
-    `threads` returns its parameters and ffmpeg options for a number of threads; `interlaced` are
-    the values of `-flags` for interlaced coding.
+    `quality` returns the ffmpeg options for a preset and a `crf`, `threads` its parameters and
+    ffmpeg options for a number of threads; `interlaced` are the values of `-flags` for interlaced
+    coding. `mastering` and `light` are "" where static HDR metadata cannot be set.
     """
 
     option: str
@@ -27,8 +29,19 @@ class Codec:
     mastering: str
     light: str
     interlaced: tuple[str, ...]
+    quality: Callable[[str, str], list[tuple[str, str]]]
 
 
+def _by_name(preset: str, crf: str) -> list[tuple[str, str]]:
+    return [("-preset", preset), ("-crf", crf)]
+
+
+def _own_threads(count: int) -> tuple[Params, list[tuple[str, str]]]:
+    return {}, [("-threads", str(count))]
+
+
+GROUP = "240"
+"""Most frames from one key frame to the next, where the encoder's own default is far from it."""
 CODECS: dict[str, Codec] = {
     # https://x265.readthedocs.io/en/stable/cli.html
     "libx265": Codec(
@@ -39,15 +52,60 @@ CODECS: dict[str, Codec] = {
         mastering="master-display",
         light="max-cll",
         interlaced=(),
+        quality=_by_name,
     ),
     # https://www.videolan.org/developers/x264.html and `x264 --fullhelp`
     "libx264": Codec(
         option="-x264-params",
         base={},
-        threads=lambda count: ({}, [("-threads", str(count))]),
+        threads=_own_threads,
         mastering="mastering-display",
         light="cll",
         interlaced=("+ildct+ilme",),
+        quality=_by_name,
+    ),
+    # https://trac.ffmpeg.org/wiki/Encode/VP9: without `-b:v 0` the quality is capped at 200 kb/s.
+    "libvpx-vp9": Codec(
+        option="",
+        base={},
+        threads=_own_threads,
+        mastering="",
+        light="",
+        interlaced=(),
+        quality=lambda preset, crf: [
+            *(("-deadline", "good"), ("-cpu-used", preset), ("-row-mt", "1")),
+            *(("-crf", crf), ("-b", "0"), ("-g", GROUP)),
+        ],
+    ),
+    # https://gitlab.com/AOMediaCodec/SVT-AV1/-/blob/master/Docs/Parameters.md
+    "libsvtav1": Codec(
+        option="-svtav1-params",
+        base={},
+        threads=lambda count: ({"lp": str(count)}, []),
+        mastering="mastering-display",
+        light="content-light",
+        interlaced=(),
+        quality=lambda preset, crf: [*_by_name(preset, crf), ("-g", GROUP)],
+    ),
+    # https://trac.ffmpeg.org/wiki/TheoraVorbisEncodingGuide
+    "libtheora": Codec(
+        option="",
+        base={},
+        threads=lambda _count: ({}, []),
+        mastering="",
+        light="",
+        interlaced=(),
+        quality=lambda _preset, crf: [("-q", crf), ("-g", GROUP)],
+    ),
+    # https://trac.ffmpeg.org/wiki/Encode/MPEG-4; B-frames would shift AVI's decoding times.
+    "mpeg4": Codec(
+        option="",
+        base={},
+        threads=_own_threads,
+        mastering="",
+        light="",
+        interlaced=(),
+        quality=lambda _preset, crf: [("-q", crf), ("-bf", "0"), ("-g", GROUP)],
     ),
 }
 
@@ -62,7 +120,8 @@ def encoder_params(target: VideoTarget, own: dict[str, str | int | float], threa
     if threads:
         params |= codec.threads(threads)[0]
     if target.mastering_display is not None:
-        params[codec.mastering] = _display(target.mastering_display)
+        display = _fractions if target.encoder == "libsvtav1" else _display
+        params[codec.mastering] = display(target.mastering_display)
     if target.light_level is not None:
         light = target.light_level
         params[codec.light] = f"{light.max_content},{light.max_average}"
@@ -81,6 +140,21 @@ def _display(display: MasteringDisplay) -> str:
         f"R({units(50_000, display.red_x, display.red_y)})"
         f"WP({units(50_000, display.white_x, display.white_y)})"
         f"L({units(10_000, display.max_luminance, display.min_luminance)})"
+    )
+
+
+def _fractions(display: MasteringDisplay) -> str:
+    """Return ST 2086 metadata in the syntax of SVT-AV1: plain numbers, without a comma in any."""
+
+    def numbers(*values: str) -> str:
+        return ",".join(f"{float(Fraction(value)):.5f}" for value in values)
+
+    return (
+        f"G({numbers(display.green_x, display.green_y)})"
+        f"B({numbers(display.blue_x, display.blue_y)})"
+        f"R({numbers(display.red_x, display.red_y)})"
+        f"WP({numbers(display.white_x, display.white_y)})"
+        f"L({numbers(display.max_luminance, display.min_luminance)})"
     )
 
 
@@ -115,6 +189,8 @@ def picture_filter(target: VideoTarget) -> str:
         filters.append(deinterlace_filter(target))
     elif target.unmark_fields:
         filters.append("setfield=prog")
+    if target.rate:
+        filters.append(f"fps={target.rate}")
     if target.scale:
         filters.append(f"scale={target.width}:{target.height}:flags=bicubic")
         filters.append(f"setsar={target.sample_aspect.replace(':', '/')}")
@@ -125,12 +201,21 @@ def picture_filter(target: VideoTarget) -> str:
         filters.append(f"pad={target.width}:{target.height}:0:0")
         borders = f"right={target.pad_right}:bottom={target.pad_bottom}"
         filters.append(f"fillborders={borders}:mode=smear")
+    if target.limit_range or marks_range(target):
+        made = "limited" if target.limit_range else "full"
+        filters.append(f"scale=in_range=full:out_range={made},format={target.pixel_format}")
     return ",".join(filters)
+
+
+def marks_range(target: VideoTarget) -> bool:
+    """Return whether full range must be marked: the encoder takes no pixel format that says so."""
+    return target.colour.range == "pc" and not VIDEO_FORMATS[VideoCodec(target.codec)].legacy_range
 
 
 def coded_pixel_format(target: VideoTarget) -> str:
     """Return the `-pix_fmt` value: full range needs its legacy name, or swscale compresses the range."""
-    if target.colour.range == "pc" and re.fullmatch(r"yuv4(20|22|44)p", target.pixel_format):
+    named = re.fullmatch(r"yuv4(20|22|44)p", target.pixel_format)
+    if target.colour.range == "pc" and named and not marks_range(target):
         return target.pixel_format.replace("yuv", "yuvj")
     return target.pixel_format
 

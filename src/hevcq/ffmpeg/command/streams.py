@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
-from hevcq.domain.media.containers import is_mp4_family
-from hevcq.domain.media.facts import Stream
+from hevcq.domain.formats.video import encoder_preset
+from hevcq.domain.media.containers import AVI, OGG, is_mp4_family
+from hevcq.domain.media.facts import Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, StreamPlan, VideoTarget
 from hevcq.domain.profile import Profile
-from hevcq.ffmpeg.command.codecs import CODECS, coded_pixel_format, encoder_params, picture_filter
+from hevcq.ffmpeg.command.codecs import (
+    CODECS,
+    coded_pixel_format,
+    encoder_params,
+    marks_range,
+    picture_filter,
+)
 
+XVID = "XVID"
+"""The tag by which every old player knows MPEG-4 Part 2 in AVI."""
 DISPOSITIONS = frozenset(
     {
         "default", "dub", "original", "comment", "lyrics", "karaoke", "forced", "hearing_impaired",
@@ -54,8 +64,10 @@ def track_options(
                     for n, v in made]  # fmt: skip
         if is_mp4_family(muxer):
             made.append(("-tag", track.video.tag))
+        elif muxer == AVI:
+            made.append(("-tag", XVID))
     else:
-        made = _converted(track, source)
+        made = _converted(track, source, muxer)
     return [*made, _disposition(source)]
 
 
@@ -94,6 +106,9 @@ def label_options(
         tags["handler_name"] = source.title
     if source.language:
         tags["language"] = source.language
+    if muxer == OGG:
+        # A stream's title would take the place of the file's: Ogg has one list of comments for both.
+        tags["title"] = ""
     if timecode:
         tags["timecode"] = timecode
     if track.action is not Action.COPY:
@@ -105,13 +120,14 @@ def _picture(target: VideoTarget, profile: Profile, threads: int) -> Options:
     video, codec = profile.video, CODECS[target.encoder]
     options = [
         ("-c", target.encoder),
-        ("-preset", video.preset),
-        ("-crf", f"{video.crf:g}"),
+        *codec.quality(encoder_preset(video.codec, video.preset), f"{video.crf:g}"),
         ("-pix_fmt", coded_pixel_format(target)),
         # Keep frame times, in the source's time base: none is duplicated or dropped.
         ("-fps_mode", "passthrough"),
-        ("-enc_time_base", "-1"),
+        ("-enc_time_base", str(1 / Fraction(target.rate)) if target.rate else "-1"),
     ]
+    if marks_range(target):
+        options.append(("-color_range", "pc"))
     filters = picture_filter(target)
     if filters:
         options.append(("-filter", filters))
@@ -124,17 +140,26 @@ def _picture(target: VideoTarget, profile: Profile, threads: int) -> Options:
     if threads:
         options += codec.threads(threads)[1]
     params = encoder_params(target, video.encoder_params, threads)
-    if params:
+    if params and not codec.option:
+        # An encoder without a list of its own parameters has them as options of ffmpeg.
+        options += [(f"-{name}", value) for name, value in params.items()]
+    elif params:
         words = ":".join(f"{name}={value}" for name, value in params.items())
         options.append((codec.option, words))
     return options
 
 
-def _converted(track: StreamPlan, source: Stream) -> Options:
+def _converted(track: StreamPlan, source: Stream, muxer: str) -> Options:
     options = [("-c", track.encoder)]
     if track.bit_rate is not None:
         options.append(("-b", str(track.bit_rate)))
     layout = _LAYOUTS.get(source.audio.layout) if source.audio is not None else None
-    if layout is not None:
-        options.append(("-filter", f"aformat=channel_layouts={layout}"))
+    if source.audio is not None and track.channels == 2 < source.audio.channels:
+        layout = "stereo"
+    filters = [] if layout is None else [f"aformat=channel_layouts={layout}"]
+    if muxer == AVI and track.kind is StreamKind.AUDIO:
+        # AVI has no times: sound that begins late is led in by silence, and gaps are filled.
+        filters.append("aresample=async=1:first_pts=0")
+    if filters:
+        options.append(("-filter", ",".join(filters)))
     return options

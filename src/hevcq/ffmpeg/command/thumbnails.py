@@ -70,9 +70,12 @@ def source_graph(target: VideoTarget) -> str:
     return _graph(picture_filter(target))
 
 
-def output_graph() -> str:
-    """Return the filters that turn the rendition's decoded pictures into thumbnails."""
-    return _graph("")
+def output_graph(rate: str = "") -> str:
+    """Return the filters that turn the rendition's decoded pictures into thumbnails.
+
+    `rate` fills in the repeated pictures of a rendition that leaves them out.
+    """
+    return _graph(f"fps={rate}" if rate else "")
 
 
 def _graph(ahead: str) -> str:

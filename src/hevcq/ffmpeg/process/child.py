@@ -55,6 +55,8 @@ ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
     "HOME": "/nonexistent",
+    # SVT-AV1 1.4 reports its settings as errors would be, past ffmpeg's -loglevel.
+    "SVT_LOG": "1",
 }
 """The environment of a child: no credentials, and messages in English; see also `Access.relay`."""
 STARTER = "hevcq-start"

@@ -33,6 +33,8 @@ class Decoded:
 
     stream: int
     take: Callable[[bytes], None]
+    rate: str = ""
+    """Frame rate at which repeated pictures, which the file leaves out, are put back."""
 
 
 def decode_problems(
@@ -57,7 +59,7 @@ def decode_problems(
     if maps:
         argv += [*maps, "-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "null", "-"]
     if decoded is not None:
-        argv += thumbnail_output(decoded.stream, output_graph(), "pipe:1")
+        argv += thumbnail_output(decoded.stream, output_graph(decoded.rate), "pipe:1")
     done = stream_child(
         argv,
         stop=stop,

@@ -62,8 +62,6 @@ MIN_DETAIL, MIN_KEPT = 6.0, 0.16
 resolution keeps 0.13 at most, CRF 28 0.27 and more even of grain."""
 MAX_GREY, MIN_TINT = -0.75, 0.8
 """Change of the strength of colour, and the chroma in steps from which it is judged."""
-MAX_JUDGED_CRF = 32.0
-"""Above this rate factor encoders give up detail as a blur does."""
 SEGMENT_FRAMES = 96
 """Frames whose colours are fitted together."""
 FIT_EVERY, MIN_FITTED = 6, 4
@@ -104,13 +102,23 @@ class _Segment:
 class FrameComparison:
     """Compares thumbnails frame by frame as the rendition is decoded.
 
-    `read` returns the next bytes of the source's thumbnails. `pixels` is the size of the picture.
+    `read` returns the next bytes of the source's thumbnails. `pixels` is the size of the picture;
+    sharp detail is judged if the encode was to keep it. If the rendition leaves out repeated pictures,
+    its last one is held to the source's end (`holds_last`): it must be what the source still shows.
     """
 
-    def __init__(self, read: Callable[[int], bytes], pixels: int, crf: float) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        pixels: int,
+        *,
+        judges_detail: bool = True,
+        holds_last: bool = False,
+    ) -> None:
         self._read = read
+        self._holds_last, self._last = holds_last, b""
         self._slack = NOISE_STEPS / math.sqrt(max(1.0, pixels / CELLS))
-        self._judges_detail = crf <= MAX_JUDGED_CRF
+        self._judges_detail = judges_detail
         self._rest = b""
         self._digest = hashlib.sha256()
         self._frames = 0
@@ -141,6 +149,8 @@ class FrameComparison:
 
     def close(self) -> str:
         """Compare what is left; return the first problem found, as a clause, or ""."""
+        while self._holds_last and self._last and not self._problem and self._is_ahead():
+            self._frame(self._last)
         self._end_segment()
         if not self._problem and len(self._source()) == RECORD_BYTES:
             self._note(f"the picture ends after {self._frames} frames, before the source's")
@@ -176,7 +186,13 @@ class FrameComparison:
             return record
         return self._read(RECORD_BYTES)
 
+    def _is_ahead(self) -> bool:
+        """Return whether the source has another frame."""
+        self._ahead = self._ahead or self._read(RECORD_BYTES)
+        return len(self._ahead) == RECORD_BYTES
+
     def _frame(self, made: bytes) -> None:
+        self._last = made
         if self._problem:
             self._frames += 1
             return

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.formats.video import keeps_detail
+from hevcq.domain.media.containers import LATE_SOUND_S, OGG
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, StreamPlan
 from hevcq.domain.profile import PictureMetric
@@ -164,7 +166,8 @@ class _Gates:
                 envelope(self.tools, request, (str(request.output), stream.index), self.stop),
                 self._picture_moved_s(),
             )
-            if late is not None and abs(late) > MAX_OFFSET_S:
+            allowed = MAX_OFFSET_S + LATE_SOUND_S.get(request.plan.muxer, 0.0)
+            if late is not None and abs(late) > allowed:
                 problems.append(f"audio track {kept.position} is {late:+.3f} s off the picture")
         return problems
 
@@ -272,8 +275,14 @@ class _Gates:
         with source_thumbnails(
             self.tools, self.request, kept, self.stop, deadline_s=self._left()
         ) as read:
-            crf = self.request.profile.video.crf
-            comparison = FrameComparison(read, target.width * target.height, crf)
+            video = self.request.profile.video
+            repeats = self.request.plan.muxer == OGG
+            comparison = FrameComparison(
+                read,
+                target.width * target.height,
+                judges_detail=keeps_detail(video.codec, video.crf),
+                holds_last=repeats,
+            )
 
             def take(chunk: bytes) -> None:
                 comparison.feed(chunk)
@@ -284,7 +293,7 @@ class _Gates:
                 self.tools,
                 self.request,
                 self.stop,
-                Decoded(stream.index, take),
+                Decoded(stream.index, take, target.rate if repeats else ""),
                 deadline_s=self._left(),
                 maps=maps,
             )

@@ -10,7 +10,15 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from hevcq.domain.media.containers import READ_AS, is_mp4_family
+from hevcq.domain.media.containers import (
+    DEMUXERS,
+    FLAGS,
+    LABELLED,
+    READ_AS,
+    TAGS,
+    is_matroska_family,
+    is_mp4_family,
+)
 from hevcq.domain.media.facts import (
     Colour,
     LightLevel,
@@ -21,18 +29,10 @@ from hevcq.domain.media.facts import (
     VideoFacts,
 )
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan, VideoTarget
-from hevcq.domain.planning.metadata import missing
+from hevcq.domain.planning.metadata import file_tags, missing
 
-_FAMILY = {"mp4": "mov", "mov": "mov", "matroska": "matroska"}
 _REMADE = frozenset({"tmcd", "text"})
 """Data tracks that the MP4 muxer adds by itself: the time code and the chapter titles."""
-_FLAGS = frozenset({"forced", "comment", "hearing_impaired", "visual_impaired"})
-_HELD_FLAGS: dict[str, frozenset[str]] = {
-    "matroska": _FLAGS | {"default"},
-    "mp4": _FLAGS | {"default"},
-    "mov": frozenset({"default"}),
-}
-"""Dispositions that a container can store (tested with ffmpeg 5.1)."""
 _THREE_LETTERS = re.compile(r"^[a-z]{3}$")
 CHAPTER_S = 0.05
 
@@ -51,7 +51,7 @@ def output_streams(plan: EncodePlan, output: MediaInfo) -> tuple[Stream, ...]:
 def plan_problems(plan: EncodePlan, output: MediaInfo) -> list[str]:
     """G2: compare every encoded video stream with its target, and the container with the plan."""
     family = output.format_name.partition(",")[0]
-    if family != _FAMILY.get(plan.muxer):
+    if family != DEMUXERS.get(plan.muxer):
         return [f"the container is {output.format_name}, not {plan.muxer}"]
     made = output_streams(plan, output)
     problems = []
@@ -153,8 +153,8 @@ def stream_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) -> l
     return [
         *problems,
         *_chapter_problems(plan, source, output),
-        *_title(source, output),
-        *_creation_time(source, output),
+        *_title(source.tags, file_tags(plan.muxer, output)),
+        *_creation_time(plan.muxer, source.tags, file_tags(plan.muxer, output)),
     ]
 
 
@@ -163,9 +163,10 @@ def _stream_problems(muxer: str, kept: StreamPlan, origin: Stream, made: Stream)
     alias = READ_AS.get((muxer, kept.codec))
     if kept.kind is not StreamKind.ATTACHMENT and kept.codec and made.codec != alias:
         yield from _same("codec", kept.codec, made.codec)
-    if muxer == "matroska" or _THREE_LETTERS.match(origin.language):
+    labelled = muxer in LABELLED and _THREE_LETTERS.match(origin.language)
+    if is_matroska_family(muxer) or labelled:
         yield from _same("language", origin.language, made.language)
-    if muxer == "matroska" and kept.kind is not StreamKind.PICTURE:
+    if is_matroska_family(muxer) and kept.kind is not StreamKind.PICTURE:
         yield from _same("title", origin.title, made.title)
     if kept.kind in {StreamKind.VIDEO, StreamKind.AUDIO, StreamKind.SUBTITLE}:
         yield from _dispositions(muxer, origin, made)
@@ -181,7 +182,7 @@ def _stream_problems(muxer: str, kept: StreamPlan, origin: Stream, made: Stream)
 
 
 def _dispositions(muxer: str, origin: Stream, made: Stream) -> Iterator[str]:
-    held = _HELD_FLAGS.get(muxer, frozenset())
+    held = FLAGS.get(muxer, frozenset())
     wanted, found = held.intersection(origin.dispositions), held.intersection(made.dispositions)
     # The MP4 muxer enables the first track of a kind, which reads as "default".
     added = found - wanted - ({"default"} if is_mp4_family(muxer) else set())
@@ -201,19 +202,23 @@ def _chapter_problems(plan: EncodePlan, source: MediaInfo, output: MediaInfo) ->
             yield f"chapter {number} starts at {new.start_s:.2f} s, not {old.start_s:.2f} s"
 
 
-def _title(source: MediaInfo, output: MediaInfo) -> Iterator[str]:
-    wanted, found = (_words(info.tags.get("title", "")) for info in (source, output))
+def _title(source: Mapping[str, str], output: Mapping[str, str]) -> Iterator[str]:
+    wanted, found = (_words(tags.get("title", "")) for tags in (source, output))
     # A title that is not valid text has no single correct decoding.
     if "\ufffd" not in wanted:
         yield from _same("title of the file", wanted, found)
 
 
-def _creation_time(source: MediaInfo, output: MediaInfo) -> Iterator[str]:
+def _creation_time(
+    muxer: str, source: Mapping[str, str], output: Mapping[str, str]
+) -> Iterator[str]:
     """Require the time of recording, to the second: MP4 holds no fractions, and no time before 1970."""
-    wanted, found = (_moment(info.tags) for info in (source, output))
+    if muxer in TAGS:
+        return  # the plan names its loss
+    wanted, found = _moment(source), _moment(output)
     if wanted is not None and wanted > 0 and wanted != found:
-        kept = "lost" if found is None else f"{output.tags.get('creation_time')}"
-        yield f"the creation time is {kept}, not {source.tags.get('creation_time')}"
+        kept = "lost" if found is None else f"{output.get('creation_time')}"
+        yield f"the creation time is {kept}, not {source.get('creation_time')}"
 
 
 def _moment(tags: Mapping[str, str]) -> int | None:

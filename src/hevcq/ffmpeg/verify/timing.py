@@ -11,6 +11,7 @@ from fractions import Fraction
 from itertools import pairwise
 from math import lcm
 
+from hevcq.domain.media.containers import OGG
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import Action, EncodePlan, StreamPlan
 from hevcq.ffmpeg.verify.streams import output_streams
@@ -20,6 +21,8 @@ PADDING_SAMPLES = 2048
 COPIED_OFFSET_S = 0.012
 """Seconds by which copying may move a track against the picture: roundings to milliseconds, and Opus's
 pre-skip of 6.5 ms, which containers count differently."""
+EVENED_FRAMES = 2
+"""Frames more or fewer at a constant rate: the first and the last one are rounded to its ticks."""
 UNTIMED = frozenset({"avi", "h264", "hevc", "mpegvideo", "m4v", "vc1"})
 """Demuxers whose presentation times are guesses."""
 _PAIRED_FIELDS = frozenset({"h264", "mpeg2video", "vc1", "mpeg1video"})
@@ -41,6 +44,8 @@ class TrackPair:
     source: TrackMeasure
     made: TrackMeasure
     made_tick: Fraction = Fraction(1, 1000)
+    made_ends_s: float | None = None
+    """Seconds at which the file says that a video ends, where that is not the end of a packet."""
 
     @property
     def name(self) -> str:
@@ -78,6 +83,7 @@ def time_problems(compared: TimingInputs) -> list[str]:
         if not found:
             # Guessed times of the picture are off by the decoder's delay.
             timed = compared.source.format_name.partition(",")[0] not in UNTIMED
+            timed = timed and compared.plan.muxer not in UNTIMED
             found = [*frame_time_problems(pair), *_offset(pair, shift)] if timed else []
         problems += [f"{pair.name}: {problem}" for problem in found]
     return problems
@@ -97,7 +103,10 @@ def _pairs(compared: TimingInputs) -> tuple[list[TrackPair], list[str]]:
             problems.append(f"{kept.kind.value} track {kept.position} is empty")
             continue
         origin = next(s for s in compared.source.streams if s.index == kept.source_index)
-        pairs.append(TrackPair(kept, origin, before, after, stream.tick))
+        ends = None
+        if compared.plan.muxer == OGG and stream.duration_s is not None:
+            ends = (stream.start_s or 0.0) + stream.duration_s - float(stream.tick)
+        pairs.append(TrackPair(kept, origin, before, after, stream.tick, ends))
     return pairs, problems
 
 
@@ -112,8 +121,14 @@ def _counts(compared: TimingInputs, pair: TrackPair, is_main: bool) -> Iterator[
 
 def _encoded_frames(pair: TrackPair, frames: int) -> Iterator[str]:
     made, source = pair.made.packets + pair.made.discarded, pair.source.packets
-    if frames and made != frames:
+    rate = Fraction(pair.kept.video.rate or 0) if pair.kept.video is not None else Fraction(0)
+    # Theora writes a repeated picture as an empty packet, which demuxers leave out.
+    repeats = pair.made_ends_s is not None
+    if frames and (made > frames or (made < frames and not repeats)):
         yield f"{made} frames, but {frames} were encoded"
+    if rate:
+        yield from _evened_frames(pair, rate, frames if repeats and frames else made)
+        return
     video = pair.origin.video
     fields = video is not None and video.marked_interlaced and pair.origin.codec in _PAIRED_FIELDS
     fewest = (source + 1) // 2 if fields else source
@@ -122,6 +137,16 @@ def _encoded_frames(pair: TrackPair, frames: int) -> Iterator[str]:
     if not fewest * times <= made <= source * times or made % times:
         promised = f", {times} for each" if times > 1 else ""
         yield f"{made} frames of {source}{promised}"
+
+
+def _evened_frames(pair: TrackPair, rate: Fraction, made: int) -> Iterator[str]:
+    """Require as many frames as a constant rate has from the first of the source to its last."""
+    source = pair.source
+    if made == source.packets or source.first_pts_s is None or source.last_pts_s is None:
+        return
+    wanted = round((source.last_pts_s - source.first_pts_s) * float(rate)) + 1
+    if abs(made - wanted) > EVENED_FRAMES:
+        yield f"{made} frames at {float(rate):.6g} per second, expected {wanted}"
 
 
 def _copied(compared: TimingInputs, pair: TrackPair) -> Iterator[str]:
@@ -158,6 +183,8 @@ def frame_time_problems(pair: TrackPair) -> Iterator[str]:
     before, after = pair.source.times, pair.made.times
     if pair.kept.kind is not StreamKind.VIDEO or not before or not after:
         return
+    if pair.kept.video is not None and pair.kept.video.rate:
+        return  # times were made even: their number is that of the rate, and G8 compares each picture
     tick, made_tick = pair.origin.tick, pair.made_tick
     if pair.kept.video is not None and pair.kept.video.field_rate:
         before, tick = field_times(before, len(after)), tick / 2
@@ -222,7 +249,8 @@ def _times(pair: TrackPair, shift: float, drift_s: float) -> Iterator[str]:
     if pair.kept.kind is StreamKind.AUDIO:
         checked.append(("ends", pair.source.end_s, pair.made.end_s))
     elif pair.kept.action is Action.COPY or pair.kept.kind is StreamKind.VIDEO:
-        checked.append(("ends", pair.source.last_pts_s, pair.made.last_pts_s))
+        ends = pair.made.last_pts_s if pair.made_ends_s is None else pair.made_ends_s
+        checked.append(("ends", pair.source.last_pts_s, ends))
     else:
         # Converted subtitles gain or lose the empty packets that fill their gaps.
         checked = [("ends", pair.source.end_s, pair.made.end_s)]

@@ -93,9 +93,14 @@ MEGAPIXELS_PER_CPU_S: dict[tuple[str, str], float] = {
     ("libx264", "slow"): 28.0,
     ("libx264", "slower"): 17.0,
     ("libx264", "veryslow"): 12.0,
+    ("libsvtav1", "medium"): 19.0,
+    ("libvpx-vp9", "medium"): 10.0,
+    ("libtheora", "medium"): 33.0,
+    ("mpeg4", "medium"): 220.0,
 }
 """By encoder and preset, decode included. Measured with ffmpeg 5.1.9 on Big Buck Bunny at 1280x720,
-CRF 24, on one 2-core x86-64 machine in November 2026; used until enough own jobs are known."""
+CRF 24, on one 2-core x86-64 machine in November 2026; used until enough own jobs are known.
+The last four, at the shipped presets and qualities, are in relation to libx265 on the same 5 s."""
 
 GATE_SHARE = 0.35
 """CPU time of pre-flight and gates as a fraction of the encode: the upper end of measurements."""
@@ -107,7 +112,14 @@ SIZE_BY_DENSITY = 0.8
 many bits is hard to encode, and shrinks most. Fitted to benchmarks/forecast_costs.tsv."""
 USUAL_DENSITY = 0.15
 """Bits per pixel at which the table holds."""
-USUAL_OUTPUT: dict[str, float] = {"libx265": 0.09, "libx264": 0.12}
+USUAL_OUTPUT: dict[str, float] = {
+    "libx265": 0.09,
+    "libx264": 0.12,
+    "libsvtav1": 0.06,
+    "libvpx-vp9": 0.09,
+    "libtheora": 0.24,
+    "mpeg4": 0.17,
+}
 """Bits per pixel of a rendition at USUAL_DENSITY and the shipped CRF."""
 CPU_SPREAD, SIZE_SPREAD = 0.45, 0.5
 """Standard deviations of one video around the model, in natural logarithms."""

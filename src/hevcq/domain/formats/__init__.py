@@ -1,0 +1,1 @@
+"""State what codecs, containers and encoders can carry."""

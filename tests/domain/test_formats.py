@@ -1,0 +1,187 @@
+"""What a recipe may ask of a codec and a container, and what is said of a format's losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from hevcq.domain.formats.video import (
+    VIDEO_FORMATS,
+    VIDEO_HELD,
+    Container,
+    VideoCodec,
+    keeps_detail,
+)
+from hevcq.domain.media.containers import VIDEO
+from hevcq.domain.media.facts import Colour, MasteringDisplay
+from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
+from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.profile import YOUNGER_KEYS, LossPolicy, Profile
+from hevcq.usecases.ingest.forecast import MEGAPIXELS_PER_CPU_S, USUAL_OUTPUT
+from support.media_facts import attachment, audio, cover, media, profile, subtitle, video
+
+BT709 = Colour(space="bt709", transfer="bt709", primaries="bt709")
+
+
+def recipe(container: str, codec: str, crf: float = 8, **video: Any) -> Profile:
+    return Profile.model_validate(
+        {
+            "name": "p",
+            "description": "d",
+            "container": container,
+            "video": {"codec": codec, "crf": crf, **video},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("webm", "hevc"), "the container webm holds av1, vp9, not hevc"),
+        (("avi", "theora"), "the container avi holds mpeg4, not theora"),
+        (("source", "mpeg4"), "the container source holds av1, h264, hevc, vp9, not mpeg4"),
+        (("webm", "vp9", 64), "less than or equal to 63"),
+        (("mp4", "hevc", 52), "hevc has qualities from 0 \\(best\\) to 51, not 52"),
+        (("ogg", "theora", 11), "theora has qualities from 10 \\(best\\) to 0, not 11"),
+    ],
+)
+def test_what_no_encode_could_be_is_refused_with_the_profile(wrong, said):
+    with pytest.raises(ValidationError, match=said):
+        recipe(*wrong)
+
+
+@pytest.mark.parametrize(
+    ("codec", "preset", "said"),
+    [
+        ("av1", "14", "av1 has the presets 0 to 13, not 14"),
+        ("vp9", "9", "vp9 has the presets 0 to 8, not 9"),
+        ("av1", "slow", "av1 has the presets 0 to 13, not slow"),
+        ("hevc", "8", "hevc has presets by name"),
+    ],
+)
+def test_a_preset_of_another_encoder_is_refused_with_the_profile(codec, preset, said):
+    with pytest.raises(ValidationError, match=said):
+        recipe("mkv", codec, preset=preset)
+
+
+def test_containers_are_asked_for_no_codec_that_their_muxer_is_not_known_to_hold():
+    muxers = {Container.MKV: "matroska", Container.HLS: "mp4"}
+    for container, codecs in VIDEO_HELD.items():
+        if container is not Container.SOURCE:
+            assert codecs <= VIDEO[muxers.get(container, container.value)], container
+    assert set(VIDEO_FORMATS) == set(VideoCodec)
+
+
+def test_sharp_detail_is_asked_of_good_encodes_whichever_way_the_scale_goes():
+    assert keeps_detail(VideoCodec.HEVC, 32)
+    assert not keeps_detail(VideoCodec.HEVC, 33)
+    assert keeps_detail(VideoCodec.THEORA, 7)
+    assert not keeps_detail(VideoCodec.THEORA, 2)
+
+
+@pytest.mark.parametrize(("part", "key"), YOUNGER_KEYS)
+def test_a_key_of_later_years_leaves_the_revision_of_recipes_that_do_not_use_it(part, key):
+    """Revisions of hevc at 2026-11: certificates and remembered skips name them."""
+    plain = profile("hevc")
+    raw = plain.model_dump(mode="json")
+    assert raw[part].pop(key) == "refuse"
+    assert Profile.model_validate(raw).revision == plain.revision == "051779d3abb7"
+    assert profile("hevc", **{part: {key: "convert"}}).revision != plain.revision
+
+
+def planned(name: str, *streams: Any, chapters: int = 0, **tags: str) -> EncodePlan:
+    plan = make_plan(profile(name), media(*streams, chapters=chapters, tags=tags))
+    assert isinstance(plan, EncodePlan), plan
+    return plan
+
+
+def test_webm_names_all_that_it_cannot_carry():
+    plan = planned(
+        "webm",
+        video(colour=BT709, pixel_format="yuv422p10le", bit_depth=10),
+        audio("ac3", 6, "5.1(side)"),
+        audio("opus"),
+        subtitle("ass"),
+        subtitle("hdmv_pgs_subtitle"),
+        attachment("font.ttf"),
+        cover(),
+        chapters=2,
+    )
+
+    said = "\n".join(plan.notices)
+    assert "its samples become yuv420p (from yuv422p10le)" in said
+    assert "audio in ac3 becomes opus at 384 kbit/s." in said
+    assert "subtitles in ass become webvtt without their styling" in said
+    assert "Stream 4 is left out: subtitles in hdmv_pgs_subtitle, which WebM cannot hold." in said
+    assert "Stream 5 is left out: font.ttf." in said
+    assert "Stream 6 is left out: cover art." in said
+    assert [(s.codec, s.encoder) for s in plan.kept] == [
+        ("vp9", "libvpx-vp9"),
+        ("opus", "libopus"),
+        ("opus", "copy"),
+        ("webvtt", "webvtt"),
+    ]
+    assert (plan.muxer, plan.extension, plan.chapters, plan.losses) == ("webm", "webm", 2, ())
+
+
+def test_marks_that_webm_has_no_place_for_forbid_that_it_replaces_the_original():
+    plan = planned("webm", video(), audio("opus", dispositions=("default", "comment")))
+
+    assert plan.losses == ("the mark comment of stream 1",)
+
+
+@pytest.mark.parametrize("name", ["webm", "av1"])
+def test_a_picture_that_the_format_cannot_show_truly_is_refused(name):
+    display = MasteringDisplay(
+        red_x="1/1", red_y="1/1", green_x="1/1", green_y="1/1", blue_x="1/1", blue_y="1/1",
+        white_x="1/1", white_y="1/1", min_luminance="1/1", max_luminance="1/1",
+    )  # fmt: skip
+    hdr = Colour(space="bt2020nc", transfer="smpte2084", primaries="bt2020")
+    seen = media(
+        video(colour=hdr, pixel_format="yuv420p10le", bit_depth=10, mastering_display=display)
+    )
+    vp9 = {"webm": {"policies": {"hdr": "keep"}, "video": {"pixel_format": "keep"}}}
+
+    found = make_plan(profile(name, **vp9.get(name, {})), seen)
+
+    if name == "webm":
+        assert isinstance(found, Refuse)
+        assert found.policy == "policies.hdr"
+        assert isinstance(make_plan(profile("webm"), seen), Refuse)
+    else:
+        assert isinstance(found, EncodePlan)
+        assert found.video.mastering_display == display
+
+
+def test_av1_is_refused_what_its_encoder_does_not_take():
+    deep = make_plan(profile("av1"), media(video(pixel_format="yuv444p")))
+    small = make_plan(profile("av1"), media(video(48, 48)))
+    mov = {"major_brand": "qt  "}
+    quicktime = make_plan(
+        profile("av1", container="source"),
+        media(video(), tags=mov),
+    )
+
+    assert isinstance(deep, Refuse)
+    assert deep.policy == "video.pixel_format"
+    assert isinstance(small, Refuse)
+    assert isinstance(quicktime, Refuse)
+    assert "MOV cannot hold" in quicktime.detail
+
+
+def test_full_range_keeps_its_samples_where_the_codec_marks_them():
+    phone = video(pixel_format="yuvj420p", colour=Colour(range="pc", space="bt709"))
+
+    kept = planned("av1", phone).video
+
+    assert (kept.colour.range, kept.limit_range, kept.pixel_format) == ("pc", False, "yuv420p")
+    assert LossPolicy.REFUSE is profile("av1").policies.variable_rate
+
+
+def test_the_cost_of_every_encoder_is_forecast():
+    encoders = {row.encoder for row in VIDEO_FORMATS.values()}
+
+    assert encoders == set(USUAL_OUTPUT)
+    assert {(encoder, "medium") for encoder in encoders} <= set(MEGAPIXELS_PER_CPU_S)

@@ -1,0 +1,248 @@
+"""Each format that comes as a profile: made, checked by every gate, and refused where it was spoilt."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hevcq.domain.certificate import Gate, GateResult, Outcome
+from hevcq.domain.media.facts import MediaInfo, StreamKind
+from hevcq.domain.media.provenance import found_mark
+from hevcq.domain.planning.encode_plan import EncodePlan
+from hevcq.domain.planning.planner import make_plan
+from hevcq.ffmpeg.command.build import encode_command
+from hevcq.ffmpeg.encoder import FfmpegEncoder
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ports.encoder import EncodeRequest, VerifyRequest
+from hevcq.util.clock import SystemClock
+from support.media_facts import profile
+
+pytestmark = pytest.mark.media
+
+ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
+FORMATS = ("webm", "av1", "mkv")
+LOOSE = {"minimum_saving": None, "review_below": 0.0}
+FASTEST: dict[str, dict[str, Any]] = {
+    "webm": {"preset": "8"},
+    "av1": {"preset": "13"},
+    "mkv": {"preset": "ultrafast"},
+}
+AGAIN = {
+    "webm": ("-c:v", "libvpx-vp9", "-crf", "31", "-b:v", "0", "-cpu-used", "8"),
+    "av1": ("-c:v", "libsvtav1", "-crf", "35", "-preset", "13"),
+    "mkv": ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error:hash=1"),
+}
+"""The same encoder once more, for a rendition of other pictures."""
+
+
+def ffmpeg(*words: object) -> None:
+    """Run ffmpeg to make a file for a test."""
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *map(str, words)]
+    subprocess.run(command, check=True, timeout=120, env={"SVT_LOG": "1", "PATH": "/usr/bin:/bin"})
+
+
+def make_source(target: Path, *options: str, rate: int = 25) -> Path:
+    """Make 3 s of moving picture with 5.1 sound as AC-3 decodes: its side channels are named so."""
+    picture = f"testsrc2=size=192x112:rate={rate}:duration=3,noise=alls=4"
+    sound = "anoisesrc=duration=3:amplitude=0.4:sample_rate=48000,volume='0.3+0.7*gt(mod(t,0.7),0.3)':eval=frame"
+    ffmpeg(
+        "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound,
+        "-c:v", "libx264", "-preset", "ultrafast", "-crf", "12", "-pix_fmt", "yuv420p",
+        "-c:a", "ac3", "-ac", "6", "-metadata", "title=A title", "-metadata:s:a:0", "language=eng",
+        *options, target,
+    )  # fmt: skip
+    return target
+
+
+@dataclass(frozen=True)
+class Made:
+    """A source and its rendition, and what the gates want of both."""
+
+    request: VerifyRequest
+
+    def judge(self, output: Path | None = None) -> tuple[GateResult, ...]:
+        request = replace(self.request, output=output or self.request.output)
+        return ENCODER.verify(request, on_progress=lambda _s: None, stop=threading.Event())
+
+    @property
+    def output(self) -> MediaInfo:
+        return ENCODER.probe(str(self.request.output), stop=threading.Event())
+
+
+def encoded(name: str, source: Path, folder: Path, **parts: Any) -> Made:
+    """Encode a source by a profile, with the fastest preset."""
+    changed = {"video": FASTEST.get(name, {}), "gates": LOOSE} | parts
+    recipe, stop = profile(name, **changed), threading.Event()
+    info = ENCODER.probe(str(source), stop=stop)
+    plan = make_plan(recipe, info)
+    assert isinstance(plan, EncodePlan), plan
+    measured = ENCODER.preflight(str(source), info, recipe, stop=stop)
+    output, size = folder / f"{source.stem}.{name}.{plan.extension}", source.stat().st_size
+    place = str(source), output, info.duration_s, size, 60.0
+    report = ENCODER.encode(
+        EncodeRequest(recipe, plan, info, *place), on_progress=lambda _s: None, stop=stop
+    )
+    return Made(VerifyRequest(recipe, plan, place[0], info, measured, size, output, report, 60.0))
+
+
+def complaints(results: tuple[GateResult, ...]) -> list[str]:
+    fine = {Outcome.PASSED, Outcome.OFF}
+    return [f"{r.gate.value}: {r.detail}" for r in results if r.outcome not in fine]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_source(tmp_path_factory.mktemp("formats") / "source.mkv")
+
+
+@pytest.fixture(scope="module")
+def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+    folder = tmp_path_factory.mktemp("made")
+    return {name: encoded(name, source, folder) for name in FORMATS}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_video_with_surround_sound_becomes_it_and_passes_every_gate(name, made):
+    """Without `aformat` libopus refuses 5.1(side); without SVT_LOG=1 gate G1 refuses every AV1."""
+    one = made[name]
+
+    assert complaints(one.judge()) == []
+    output = one.output
+    assert found_mark(output) == f"{name}/{one.request.profile.revision}"
+    (sound,) = output.of_kind(StreamKind.AUDIO)
+    assert sound.audio is not None
+    assert sound.audio.channels == one.request.plan.kept[1].channels
+    assert one.request.report.stderr == ()
+
+
+def spoilt(one: Made, name: str, folder: Path, kind: str) -> Path:
+    """Return a copy of a rendition in which something is wrong."""
+    good, target = one.request.output, folder / f"spoilt{one.request.output.suffix}"
+    if kind == "cut":
+        content = good.read_bytes()
+        target.write_bytes(content[: int(len(content) * 0.6)])
+        return target
+    pictures = {
+        "a lost second": "select='not(between(n,30,54))',setpts=N/25/TB",
+        "a swapped picture": "drawbox=color=white:t=fill:enable='between(n,40,40)'",
+        "pictures of another video": "hflip",
+    }
+    if kind in pictures:
+        again = ["-filter:v", pictures[kind], *AGAIN[name], "-fps_mode", "passthrough"]
+        ffmpeg("-i", good, "-map", "0", "-c", "copy", *again, "-pix_fmt", "yuv420p", target)
+    elif kind == "no sound":
+        ffmpeg("-i", good, "-map", "0:v", "-c", "copy", target)
+    elif kind == "late sound":
+        delay = ("-itsoffset", "0.3", "-i", good, "-map", "0:v", "-map", "1:a")
+        ffmpeg("-i", good, *delay, "-c", "copy", target)
+    return target
+
+
+DAMAGE = {
+    "cut": {Gate.G2, Gate.G3, Gate.G4, Gate.G5},
+    "a lost second": {Gate.G5},
+    "a swapped picture": {Gate.G8},
+    "pictures of another video": {Gate.G8},
+    "no sound": {Gate.G3},
+    "late sound": {Gate.G5},
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_spoilt_rendition_is_refused(name, kind, made, tmp_path):
+    results = made[name].judge(spoilt(made[name], name, tmp_path, kind))
+
+    assert results[-1].outcome is Outcome.FAILED, results
+    assert results[-1].gate in DAMAGE[kind], results[-1]
+
+
+def test_webm_is_read_from_its_front_and_its_quality_is_not_capped(made):
+    """Cues ahead of the media are what lets a player seek while it downloads; `-b:v 0` frees the CRF."""
+    content = made["webm"].request.output.read_bytes()
+    assert 0 < content.find(b"\x1c\x53\xbb\x6b") < content.find(b"\x1f\x43\xb6\x75")
+    words = made["webm"].request.report.arguments
+    assert words[words.index("-b:0") + 1] == "0"
+    assert words[words.index("-crf:0") + 1] == "31"
+
+
+@pytest.mark.parametrize(("container", "family"), [("webm", "matroska"), ("mp4", "mov")])
+def test_av1_goes_into_the_container_that_its_profile_names(container, family, source, tmp_path):
+    one = encoded("av1", source, tmp_path, container=container)
+
+    assert complaints(one.judge()) == []
+    assert one.output.format_name.startswith(family)
+    assert one.output.streams[0].codec == "av1"
+
+
+def test_full_range_and_hdr10_are_in_the_bitstream_of_av1(tmp_path):
+    phone = make_source(
+        tmp_path / "phone.mp4",
+        *("-vf", "scale=out_range=full:out_color_matrix=bt709,format=yuvj420p", "-t", "0.5"),
+        *("-pix_fmt", "yuvj420p", "-colorspace", "bt709", "-c:a", "aac"),
+    )
+    hdr = tmp_path / "hdr.mkv"
+    ffmpeg(
+        *("-i", phone, "-t", "0.4", "-an", "-pix_fmt", "yuv420p10le", "-c:v", "libx265"),
+        *("-vf", "scale=out_range=tv", "-preset", "ultrafast", "-x265-params"),
+        "log-level=error:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:max-cll=1000,400:"
+        "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)",
+        hdr,
+    )
+
+    bright, dark = encoded("av1", phone, tmp_path), encoded("av1", hdr, tmp_path)
+
+    assert complaints(bright.judge()) == []
+    assert complaints(dark.judge()) == []
+    picture = dark.output.streams[0].video
+    assert bright.output.streams[0].video.colour.range == "pc"
+    assert picture is not None
+    assert picture.mastering_display is not None
+    assert picture.light_level is not None
+
+
+def test_fonts_and_styles_that_webm_cannot_hold_are_named_before_the_encode(source, tmp_path):
+    words = tmp_path / "words.ass"
+    (tmp_path / "words.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\none\n")
+    ffmpeg("-i", tmp_path / "words.srt", words)
+    (tmp_path / "font.ttf").write_bytes(b"a font")
+    rich = tmp_path / "rich.mkv"
+    font = ("-attach", tmp_path / "font.ttf", "-metadata:s:t", "mimetype=font/ttf")
+    ffmpeg("-i", source, "-i", words, "-map", "0", "-map", "1", *font, "-c", "copy", rich)
+
+    one = encoded("webm", rich, tmp_path)
+
+    assert complaints(one.judge()) == []
+    assert "webvtt without their styling" in "\n".join(one.request.plan.notices)
+    assert "font.ttf" in "\n".join(one.request.plan.notices)
+    strict = make_plan(profile("webm", policies={"attachments": "refuse"}), one.request.info)
+    assert not isinstance(strict, EncodePlan)
+
+
+def test_the_whole_command_of_each_format(source):
+    """Every option has its reason in `ffmpeg.command.codecs`; a changed one is meant to be seen."""
+    tools, stop = FfmpegTools("ffmpeg", "ffprobe", SystemClock()), threading.Event()
+    info = ENCODER.probe(str(source), stop=stop)
+    found = {}
+    for name in FORMATS:
+        recipe = profile(name)
+        plan = make_plan(recipe, info)
+        assert isinstance(plan, EncodePlan)
+        request = EncodeRequest(recipe, plan, info, "in", Path("out"), 3.0, 1, 60.0, threads=2)
+        command = encode_command(tools, request)
+        begin = command.index("-c:0")
+        found[name] = " ".join(command[begin : command.index("-disposition:0")])
+    kept = "-fps_mode:0 passthrough -enc_time_base:0 -1"
+    assert found["webm"] == (
+        "-c:0 libvpx-vp9 -deadline:0 good -cpu-used:0 4 -row-mt:0 1 -crf:0 31 -b:0 0 -g:0 240 "
+        f"-pix_fmt:0 yuv420p {kept} -threads:0 2"
+    )
+    assert found["av1"] == (
+        f"-c:0 libsvtav1 -preset:0 8 -crf:0 35 -g:0 240 -pix_fmt:0 yuv420p {kept} "
+        "-svtav1-params:0 lp=2"
+    )
