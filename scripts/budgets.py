@@ -38,6 +38,7 @@ SMALL: dict[str, str] = {
     "src/hevcq/ports/skip_memory.py": "a port",
     "src/hevcq/ports/subjob_ledger.py": "a port",
     "src/hevcq/ports/task_publisher.py": "a port",
+    "src/hevcq/settings/service.py": "one group of settings",
     "src/hevcq/usecases/context.py": "the ports that use cases share",
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
     "src/hevcq/usecases/videos/context.py": "the ports that its use cases share",

@@ -340,3 +340,14 @@ def test_a_pool_that_nobody_stops_works_until_it_is_asked(tmp_path):
     assert ended == [SlotOutcome.STOPPED]
     assert farm.record(source).state is JobState.DONE
     assert farm.encoder.calls.count("encode") == 1
+
+
+def test_a_hangup_asks_for_a_reload_where_that_is_wanted_and_the_terminal_is_there(tmp_path):
+    reload = threading.Event()
+    with StopSignals(reload) as signals:
+        signal.raise_signal(signal.SIGHUP)
+        assert reload.wait(10)
+        assert not signals.asked.is_set()
+        signals._terminals = [os.open(tmp_path, os.O_RDONLY)]  # no terminal any more
+        signal.raise_signal(signal.SIGHUP)
+        assert signals.asked.wait(10)

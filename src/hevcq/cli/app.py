@@ -59,6 +59,9 @@ COMMANDS: dict[str, Command] = {
     "libraries": Command(
         "hevcq.cli.home.libraries:app", "List, add and check the libraries of the settings."
     ),
+    "service": Command(
+        "hevcq.cli.home.service:app", "Look after the libraries of the settings until stopped."
+    ),
     "originals": Command(
         "hevcq.cli.library.originals:app",
         "List kept originals, and free their space.",

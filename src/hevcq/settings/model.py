@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hevcq.settings.libraries import Library, refuse_conflicts
 from hevcq.settings.schedule import ScheduleSettings
+from hevcq.settings.service import ServiceSettings
 from hevcq.settings.sync import SyncSettings
 from hevcq.settings.uploads import UploadSettings
 from hevcq.settings.web import WebSettings
@@ -168,6 +169,9 @@ class Settings(BaseModel):
     )
     schedule: ScheduleSettings = Field(
         default_factory=ScheduleSettings, description="when this machine works"
+    )
+    service: ServiceSettings = Field(
+        default_factory=ServiceSettings, description="what `hevcq service` does beside"
     )
     aws: AwsSettings = Field(default_factory=AwsSettings, description="AWS resources of the farm")
     web: WebSettings = Field(default_factory=WebSettings, description="the page of `hevcq serve`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -254,8 +255,11 @@ def _log_notice(words: str) -> None:
     log_notice(words)
 
 
-def stop_signals() -> StopSignals:
-    """Return a context in which SIGINT, SIGTERM and SIGHUP request a stop; a second one forces it."""
+def stop_signals(reload: threading.Event | None = None) -> StopSignals:
+    """Return a context in which SIGINT, SIGTERM and SIGHUP request a stop; a second one forces it.
+
+    With `reload`, SIGHUP sets that instead.
+    """
     from hevcq.worker.signals import StopSignals
 
-    return StopSignals()
+    return StopSignals(reload)

@@ -13,6 +13,7 @@ from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import Profile
 from hevcq.library.lock import in_use
 from hevcq.library.scanning.fs_events import ChangeListener
+from hevcq.library.scanning.mounts import mount_of
 from hevcq.library.scanning.probe_files import PROBES_PER_SLOT
 from hevcq.library.scanning.scan import Filter, Found, Rejected, find
 from hevcq.library.scanning.unfinished import open_for_writing
@@ -27,7 +28,7 @@ from hevcq.usecases.ingest.scan import Scanner, inspect_target
 from hevcq.usecases.ingest.session import Accept, Ingest, IngestSetup, as_it_is
 from hevcq.usecases.ingest.summary import IngestOutcome, IngestSummary, result_of
 from hevcq.usecases.ingest.uploader import UPLOADS
-from hevcq.usecases.ingest.watch_folder import SETTLE_S, Watch
+from hevcq.usecases.ingest.watch_folder import LOOK_S, SETTLE_S, Watch
 from hevcq.usecases.libraries.budget import Budget
 from hevcq.usecases.libraries.feed import Feed
 from hevcq.usecases.libraries.rules import Acceptance, old_enough
@@ -39,6 +40,10 @@ from hevcq.usecases.proofs import Proofs
 from hevcq.wiring.app import App
 from hevcq.worker.delivery.context import keep
 
+SHARE_RESCAN_S = 300.0
+"""Seconds between scans of a library whose changes are not reported, such as a network share."""
+RESCAN_S = 3600.0
+"""Seconds between scans of a library whose changes are reported: an event may be lost."""
 NOTHING_TO_PLACE = frozenset({JobState.SKIPPED, JobState.DEAD})
 
 
@@ -191,7 +196,10 @@ class FolderIngest:
         library = self.request.library
         roots = list(self.request.roots)
         settle_s = SETTLE_S if library is None else seconds(library.settle)
-        self._watch = Watch(self._look, self._app.clock, settle_s=settle_s, busy=open_for_writing)
+        look_s = LOOK_S if library is None else _rescan_s(library)
+        self._watch = Watch(
+            self._look, self._app.clock, settle_s=settle_s, look_s=look_s, busy=open_for_writing
+        )
         self._changes = ChangeListener(roots, self._watch.signal)
         self._changes.start()
 
@@ -215,6 +223,8 @@ class FolderIngest:
         if self.request.no_wait:
             self.session.uploader.raise_error()
             return self.session.uploader.busy or self._waiting
+        if self._changes is not None and self._changes.failed and self._watch is not None:
+            self._watch.look_at_least_every(SHARE_RESCAN_S)
         self._take_new()
         still_open = self.session.step(self._stop)
         return still_open or self._watch is not None or self._waiting
@@ -229,7 +239,9 @@ class FolderIngest:
             return
         plan = self._plan_of(new)
         self._summary.add_planned(plan)
-        self._queue(plan.items)
+        follows = self.session.tracker.follows
+        # A job that ended meanwhile, and is about to be put in place, looks like one left behind.
+        self._queue([item for item in plan.items if not follows(item.job_id)])
 
     def leave_what_may_not_begin(self) -> None:
         """Count as skipped what the library may not begin now, unless it is watched: then it waits."""
@@ -238,6 +250,14 @@ class FolderIngest:
         reason = self.feed.why_not()
         for item in self.feed.drop() if reason else ():
             self._summary.add(result_of(item, IngestOutcome.SKIPPED, f"Not queued. {reason}"))
+
+    def stop_looking(self) -> None:
+        """Look for no more new files, and forget what waits; queued jobs are still followed."""
+        if self._changes is not None:
+            self._changes.stop()
+        self._watch = self._changes = None
+        if self.feed is not None:
+            self.feed.drop()
 
     def end(self) -> None:
         """Stop watching and queueing, and wait for the threads."""
@@ -249,6 +269,14 @@ class FolderIngest:
         for item in left:
             words = "Not queued; run the same command to resume."
             self._summary.add(result_of(item, IngestOutcome.OPEN, words))
+
+
+def _rescan_s(library: Library) -> float:
+    """Return the seconds between scans of a library in which nothing is reported to change."""
+    if not mount_of(library.path).gives_events:
+        return SHARE_RESCAN_S
+    matures_s = seconds(library.min_age)  # of which no event tells
+    return min(RESCAN_S, max(SHARE_RESCAN_S, matures_s)) if matures_s else RESCAN_S
 
 
 def _fleet_cores(profiles: Sequence[Profile]) -> float:

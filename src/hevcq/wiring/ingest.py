@@ -149,24 +149,9 @@ class IngestApplication:
             return False
         if self._workers is not None and not self._workers.step():
             return False
-        self._hand_out()
+        hand_out_to(self._folders, self._app, no_wait=self._no_wait)
         still_open = [folder.step() for folder in self._folders]
         return any(still_open)
-
-    def _hand_out(self) -> None:
-        """Queue the next items of libraries, as far as there is room."""
-        feeding = {id(each.feed): each for each in self._folders if each.feed is not None}
-        if not feeding:
-            return
-        most = 2 * self._app.capacity.slots + QUEUED_AHEAD if self._embedded else FLEET_QUEUED
-        waiting = sum(one.session.uploader.left + one.session.tracker.open for one in self._folders)
-        room = sum(one.feed.waiting for one in self._folders if one.feed is not None)
-        room = room if self._no_wait else min(room, most - waiting)
-        feeds = [each.feed for each in feeding.values() if each.feed is not None]
-        for feed, items in hand_out(feeds, room):
-            feeding[id(feed)].session.queue(items)
-        for folder in feeding.values():
-            folder.leave_what_may_not_begin()
 
     def _end(self) -> None:
         """Stop everything in order, collect finished jobs, count the rest."""
@@ -226,11 +211,31 @@ class IngestApplication:
         self._emit(IngestEvent(event=EventName.STOPPING, at=now, reason=words))
 
 
+def hand_out_to(folders: Sequence[FolderIngest], app: App, *, no_wait: bool) -> None:
+    """Queue the next items of libraries, as far as there is room; all of them with `no_wait`."""
+    feeding = {id(each.feed): each for each in folders if each.feed is not None}
+    if not feeding:
+        return
+    feeds = [each.feed for each in feeding.values() if each.feed is not None]
+    most = FLEET_QUEUED
+    if app.settings.backend == "embedded":
+        most = 2 * app.capacity.slots + QUEUED_AHEAD
+    ahead = sum(one.session.uploader.left + one.session.tracker.open for one in folders)
+    room = sum(each.waiting for each in feeds)
+    for feed, items in hand_out(feeds, room if no_wait else min(room, most - ahead)):
+        feeding[id(feed)].session.queue(items)
+    for folder in feeding.values():
+        folder.leave_what_may_not_begin()
+
+
 class LocalWorkers:
     """The workers in this process, stepped beside the session by the same thread."""
 
-    def __init__(self, app: App, profiles: Sequence[str], on_event: OnEvent) -> None:
-        self._pool = build_pool(app, profiles, on_event=on_event)
+    def __init__(
+        self, app: App, profiles: Sequence[str], on_event: OnEvent, *, measured: bool = False
+    ) -> None:
+        """Build the pool for these profiles (none: all); `measured` exports metrics as configured."""
+        self._pool = build_pool(app, profiles, on_event=on_event, measured=measured)
         self._clock = app.clock
 
     def start(self) -> None:

@@ -33,7 +33,9 @@ class StopSignals:
     the flags.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reload: threading.Event | None = None) -> None:
+        """Create it; with `reload`, SIGHUP sets that, and asks for a stop only if its terminal went."""
+        self._reload = reload
         self.asked = threading.Event()
         self.insisted = threading.Event()
         self.received: int | None = None
@@ -46,7 +48,8 @@ class StopSignals:
         self._terminals = [number for number in (1, 2) if os.isatty(number)]
         self._listener.start()
         for number in SIGNALS:
-            if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            ignored = number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
+            if ignored and self._reload is None:
                 continue
             self._before[number] = signal.signal(number, self._handle)
         return self
@@ -74,10 +77,17 @@ class StopSignals:
 
     def _listen(self) -> None:
         while number := self._words.get():
+            if number == signal.SIGHUP and self._reload is not None and self._terminals_there():
+                self._reload.set()
+                continue
             self.received = number
             if number == signal.SIGHUP:
                 self._leave_terminals()
             self.ask()
+
+    def _terminals_there(self) -> bool:
+        """Return whether the terminals of the start, if any, still are: a closed one is none."""
+        return all(os.isatty(number) for number in self._terminals)
 
     def _leave_terminals(self) -> None:
         """Redirect terminals to the null device: they are gone, and a failed write would end the stop."""

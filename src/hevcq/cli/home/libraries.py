@@ -89,9 +89,10 @@ def add(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a library to your settings file; nothing is asked, comments in the file stay.
+    """Add a library to your settings file.
 
-    What else it may have, such as rules, an order or a budget, is added in the file.
+    Nothing is asked, and comments in the file stay. What else it may have, such as rules, an order
+    or a budget, is added in the file.
     """
     from hevcq.settings.edit import append_table, own_file
     from hevcq.usecases.library_state import count_videos, folder_state, watching
@@ -148,9 +149,10 @@ def _quoted(name: str) -> str:
 
 @app.command("check", cls=PlainCommand)
 def check(ctx: typer.Context, names: Names = None, as_json: AsJson = False) -> None:
-    """Check each library: readable, free space, how new files are found, and what would be done.
+    """Check each library and show what would be done.
 
-    Reads the headers of new videos, changes nothing. The exit code is 1 if a library has a problem.
+    Says whether it can be read, the free space, and how new files are found. Reads the headers of
+    new videos, changes nothing. The exit code is 1 if a library has a problem.
     """
     cli, code = cli_of(ctx), ExitCode.OK
     known = {each.name.casefold(): each for each in cli.loaded().settings.libraries}

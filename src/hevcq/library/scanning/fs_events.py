@@ -16,13 +16,14 @@ QUIET_MS = 500
 class ChangeListener:
     """Set `flag` at each change below the roots, from a thread of its own.
 
-    If the system cannot watch them (too many folders, a network share), a warning is logged and
-    the regular scan finds new files.
+    If the system cannot watch them (too many folders, a network share), `failed` is set, a warning is
+    logged and the regular scan finds new files.
     """
 
     def __init__(self, roots: Sequence[Path], flag: threading.Event) -> None:
         self._roots, self._flag = roots, flag
         self._stop = threading.Event()
+        self.failed = False
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
@@ -51,4 +52,5 @@ class ChangeListener:
             for _ in changes:
                 self._flag.set()
         except (OSError, RuntimeError) as error:
+            self.failed = True
             get_logger().warning("folders_not_watched", reason=reason_of(error))

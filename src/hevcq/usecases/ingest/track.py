@@ -82,6 +82,11 @@ class JobTracker:
         with self._lock:
             return len(self._open)
 
+    def follows(self, job_id: str) -> bool:
+        """Return whether a job is tracked now."""
+        with self._lock:
+            return job_id in self._open
+
     def add(self, queued: Queued) -> None:
         """Track one more job."""
         with self._lock:

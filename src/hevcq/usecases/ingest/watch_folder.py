@@ -82,7 +82,7 @@ class ScanSchedule:
     """Decides when to scan: on events, while files settle, and regularly."""
 
     def __init__(self, settle_s: float = SETTLE_S, look_s: float = LOOK_S) -> None:
-        self._settle_s, self._look_s = settle_s, look_s
+        self._settle_s, self.look_s = settle_s, look_s
         self._last: float | None = None
 
     def due(self, now: float, *, signalled: bool, unsettled: int, last_took_s: float = 0.0) -> bool:
@@ -93,7 +93,7 @@ class ScanSchedule:
         """
         waited = None if self._last is None else now - self._last
         if waited is not None:
-            enough = self._settle_s / 2 if (signalled or unsettled) else self._look_s
+            enough = self._settle_s / 2 if (signalled or unsettled) else self.look_s
             if waited < max(enough, last_took_s * REST):
                 return False
         self._last = now
@@ -124,6 +124,10 @@ class Watch:
         self._look, self._clock, self._settle_s = look, clock, settle_s
         self._settling, self._busy = SettlingFiles(settle_s), busy
         self._looks, self._took_s = ScanSchedule(settle_s, look_s), 0.0
+
+    def look_at_least_every(self, seconds: float) -> None:
+        """Scan at least so often from now on: no events arrive."""
+        self._looks.look_s = min(self._looks.look_s, seconds)
 
     def first(self) -> list[Found | Rejected]:
         """Return all complete files: unchanged for the settling time."""

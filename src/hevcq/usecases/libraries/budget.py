@@ -52,10 +52,7 @@ class Budget:
     def __call__(self) -> str:
         """Return one sentence, or ""."""
         library, now = self._library, self._clock.monotonic()
-        if not self._schedule.open_at(self._clock.now()):
-            windows = ", ".join(library.schedule)
-            return f"Library {printable(library.name)} may run only {windows} (schedule)."
-        if not library.max_hours_per_day and not library.stop_when_saved_gib:
+        if not (library.schedule or library.max_hours_per_day or library.stop_when_saved_gib):
             return ""
         if now >= self._until:
             self._answer, self._until = self._look(), now + LOOK_S
@@ -63,6 +60,8 @@ class Budget:
 
     def _look(self) -> str:
         library, name = self._library, printable(self._library.name)
+        if not self._schedule.open_at(self._clock.now()):
+            return f"Library {name} may run only {', '.join(library.schedule)} (schedule)."
         most = library.max_hours_per_day
         if most and self.hours_today() >= most:
             return f"Library {name} has used its {most:g} h of today (max_hours_per_day)."

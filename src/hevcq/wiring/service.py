@@ -1,0 +1,254 @@
+"""The service of a household: watch the libraries, run workers, read the settings again on request.
+
+One thread steps everything: the workers' pool, each library's session and watch, and the signs of
+life for systemd. What takes long (the first scan of a library) calls back several times a second, so
+finished encodes are put in place and a stop is heard meanwhile too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener
+from hevcq.errors import ConfigError, HevcqError, Stopped
+from hevcq.settings.libraries import Library
+from hevcq.settings.model import Settings
+from hevcq.usecases.ingest.decide import IngestPlan
+from hevcq.usecases.ingest.request import library_request
+from hevcq.usecases.ingest.summary import IngestSummary
+from hevcq.usecases.library_state import folder_state
+from hevcq.util.log import get_logger
+from hevcq.util.systemd import Notifier
+from hevcq.util.text import printable
+from hevcq.wiring.app import App
+from hevcq.wiring.folder_ingest import FolderIngest
+from hevcq.wiring.ingest import FLEET_POLL_S, LOCAL_POLL_S, LocalWorkers, hand_out_to
+from hevcq.worker.signals import StopSignals
+
+LOOK_S = 60.0
+"""Seconds between looks whether a library's folder is there, and on the same mount as before."""
+LIVE = frozenset({"libraries", "ingest"})
+"""Settings that a reload changes; the others are in use by open files and running encodes."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """A library at work; `mount` is the file system that its folder was on."""
+
+    library: Library
+    mount: str
+    folder: FolderIngest
+    summary: IngestSummary
+    held: ExitStack = field(default_factory=ExitStack)
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """Whom the service tells: `emit` each event, `say` a person, `notifier` systemd."""
+
+    emit: Listener
+    say: Callable[[str], None]
+    notifier: Notifier
+
+
+class Service:
+    """Runs until `signals.asked`. `load` reads the settings again when `reload` is set."""
+
+    def __init__(
+        self,
+        app: App,
+        signals: StopSignals,
+        outlets: Outlets,
+        reload: threading.Event,
+        load: Callable[[], Settings],
+    ) -> None:
+        self._app, self._signals, self._outlets = app, signals, outlets
+        self._reload, self._load = reload, load
+        self._opened: dict[str, Opened] = {}
+        self._told: dict[str, str] = {}
+        self._wake, self._next_look = threading.Event(), 0.0
+        self._tending = False
+        self._workers: LocalWorkers | None = None
+
+    @property
+    def _embedded(self) -> bool:
+        return self._app.settings.backend == "embedded"
+
+    def run(self) -> None:
+        """Work until told to stop.
+
+        Raises ConfigError for libraries that cannot be, WorkerUnfit if nothing can be encoded here,
+        and what ended the workers before their time.
+        """
+        self._require_sound(self._app.settings.libraries)
+        self._app.encoder.version()
+        if self._embedded:
+            self._workers = LocalWorkers(self._app, (), self._worker_event, measured=True)
+            self._workers.start()
+        self._outlets.notifier.ready()
+        poll_s = min(LOCAL_POLL_S, self._app.settings.poll_s) if self._embedded else FLEET_POLL_S
+        try:
+            while self._alive():
+                self._look_after()
+                self._app.clock.wait(self._wake, poll_s)
+                self._wake.clear()
+        except Stopped:
+            pass  # told to, in a scan
+        finally:
+            self._end()
+
+    def _alive(self) -> bool:
+        """Step the workers and give a sign of life; return whether to go on."""
+        self._outlets.notifier.alive()
+        if self._signals.asked.is_set():
+            return False
+        return self._workers is None or self._workers.step()
+
+    def _look_after(self) -> None:
+        if self._reload.is_set():
+            self._reload.clear()
+            self._read_again()
+        if self._app.clock.monotonic() >= self._next_look:
+            self._next_look = self._app.clock.monotonic() + LOOK_S
+            self._open_and_close()
+        self._tend()
+
+    def _tend(self) -> None:
+        """Hand out work and follow each library's jobs, once."""
+        self._tending = True
+        try:
+            folders = [each.folder for each in self._opened.values()]
+            hand_out_to(folders, self._app, no_wait=False)
+            for each in list(self._opened.values()):
+                each.folder.step()
+                each.summary.results.clear()  # told by events; it would grow for years
+                if each.leaving and not each.folder.session.open:
+                    self._close(each)
+        finally:
+            self._tending = False
+        waiting = sum(each.feed.waiting for each in folders if each.feed is not None)
+        working = sum(each.session.tracker.open for each in folders)
+        self._outlets.notifier.status(
+            f"{len(folders)} libraries; {working} queued or encoding, {waiting} waiting."
+        )
+
+    def _on_event(self, event: IngestEvent) -> None:
+        self._outlets.emit(event)
+        if event.event is EventName.SCAN_PROGRESS and self._alive() and not self._tending:
+            self._tend()
+
+    def _worker_event(self, event: JobEvent) -> None:
+        if event.kind is not EventName.JOB_PROGRESS:
+            self._wake.set()
+
+    def _open_and_close(self) -> None:
+        """Open libraries that are there, and open those anew whose folder is on another mount."""
+        wanted = {each.name: each for each in self._app.settings.libraries if each.watch}
+        for each in list(self._opened.values()):
+            library = wanted.get(each.library.name)
+            if each.leaving:
+                continue
+            if library is None:
+                each.leaving = True
+                each.folder.stop_looking()
+            elif library != each.library or folder_state(library).mount.kind != each.mount:
+                self._close(each)
+        for name, library in wanted.items():
+            if name in self._opened and self._opened[name].leaving:
+                self._close(self._opened[name])
+            if name not in self._opened and self._alive():
+                self._try_to_open(library)
+
+    def _try_to_open(self, library: Library) -> None:
+        state = folder_state(library)
+        try:
+            if state.problem:
+                raise ConfigError(state.problem)
+            self._open(library, state.mount.kind)
+        except Stopped:
+            raise
+        except HevcqError as error:
+            if self._told.get(library.name) != str(error):
+                self._told[library.name] = str(error)
+                self._warn(f"Library {printable(library.name)} is not looked after now: {error}")
+        else:
+            self._told.pop(library.name, None)
+
+    def _open(self, library: Library, mount: str) -> None:
+        summary = IngestSummary()
+        request = library_request(library, watch=True)
+        folder = FolderIngest(self._app, request, self._on_event, self._signals.asked, summary)
+        opened = Opened(library, mount, folder, summary)
+        try:
+            folder.hold(opened.held)
+            folder.recover()
+            plan = folder.plan()
+            folder.start()
+        except BaseException:
+            folder.end()
+            opened.held.close()
+            raise
+        self._opened[library.name] = opened
+        if isinstance(plan, IngestPlan):
+            counts = {kind.value: count for kind, count in plan.counts().items()}
+            get_logger().info("library_opened", library=library.name, mount=mount, **counts)
+
+    def _close(self, each: Opened) -> None:
+        """Let a library go; its jobs stay queued, and whoever opens it again follows them."""
+        self._opened.pop(each.library.name, None)
+        each.folder.end()
+        each.held.close()
+
+    def _require_sound(self, libraries: tuple[Library, ...]) -> None:
+        """Raise ConfigError if a library names a profile that there is not."""
+        usual = self._app.settings.ingest.profiles
+        for each in libraries:
+            library_request(each).chosen_profiles(self._app.profiles, usual)
+
+    def _read_again(self) -> None:
+        self._outlets.notifier.reloading()
+        old = self._app.settings
+        try:
+            new = self._load()
+            self._require_sound(new.libraries)
+        except HevcqError as error:
+            self._warn(f"The settings stay as they were: {error}")
+        else:
+            later = [name for name in Settings.model_fields if _differs(name, old, new)]
+            self._app.settings = old.model_copy(update={n: getattr(new, n) for n in LIVE})
+            self._open_and_close()
+            names = [each.name for each in new.libraries]
+            self._outlets.say(f"Settings read again; libraries: {', '.join(names) or 'none'}.")
+            if later:
+                self._warn(f"Changed too, but in use until the next start: {', '.join(later)}.")
+        self._outlets.notifier.ready()
+
+    def _warn(self, words: str) -> None:
+        if self._app.settings.log_style == "json":
+            get_logger().warning("service", said=words)
+        self._outlets.say(words)
+
+    def _end(self) -> None:
+        """Stop watching, let encodes end within the grace, and put what is finished in place."""
+        self._outlets.notifier.stopping()
+        self._signals.asked.set()
+        for each in self._opened.values():
+            each.folder.end()
+        error = None
+        if self._workers is not None:
+            error = self._workers.stop(self._signals.insisted, self._wake)
+        for each in self._opened.values():
+            if not self._signals.insisted.is_set():
+                each.folder.session.tracker.step(self._signals.insisted)
+            each.held.close()
+        self._opened.clear()
+        if error is not None:
+            raise error
+
+
+def _differs(name: str, old: Settings, new: Settings) -> bool:
+    return name not in LIVE and getattr(old, name) != getattr(new, name)

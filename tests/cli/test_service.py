@@ -1,0 +1,254 @@
+"""The service in this process: which libraries it opens, and what a reload and a stop do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Run
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.domain.events import EventName, IngestEvent
+from hevcq.errors import ConfigError
+from hevcq.settings.libraries import Library
+from hevcq.settings.model import Settings
+from hevcq.util.clock import SystemClock
+from hevcq.util.systemd import Notifier
+from hevcq.wiring.app import App, open_app
+from hevcq.wiring.service import LOOK_S, Outlets, Service
+from hevcq.worker.signals import StopSignals
+from support.clips import make_clip
+
+Step = Callable[["House"], None]
+
+
+class Scripted(SystemClock):
+    """A clock whose waits of the service's own loop run the next step of a test."""
+
+    def __init__(self) -> None:
+        self.steps: Iterator[Callable[[], None]] = iter(())
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            next(self.steps, lambda: None)()
+        return super().wait(event, min(timeout_s, 0.02))
+
+
+class Told(Notifier):
+    """A notifier that keeps what it was told."""
+
+    def __init__(self, clock: SystemClock) -> None:
+        super().__init__("", 0.0, clock)
+        self.states: list[str] = []
+
+    def _send(self, state: str) -> None:
+        if not state.startswith("STATUS"):
+            self.states.append(state.partition("\n")[0])
+
+
+class House:
+    """A service over a real data folder, run by a script of steps."""
+
+    def __init__(self, folder: Path, *libraries: Library) -> None:
+        self.clock = Scripted()
+        self.settings = Settings(
+            data_dir=folder / "data", workers=1, min_free_mib=0, poll_s=0.1, libraries=libraries
+        )
+        self.next: Settings | ConfigError = self.settings
+        self.signals, self.reload = StopSignals(), threading.Event()
+        self.said: list[str] = []
+        self.events: list[IngestEvent] = []
+        self.told = Told(self.clock)
+        self.app: App = open_app(self.settings, self.clock)
+        outlets = Outlets(self.events.append, self.said.append, self.told)
+        self.service = Service(self.app, self.signals, outlets, self.reload, self.load)
+
+    def load(self) -> Settings:
+        if isinstance(self.next, ConfigError):
+            raise self.next
+        return self.next
+
+    def run(self, *steps: Step) -> None:
+        """Run the steps one after the other, each until it holds no more AssertionError; then stop."""
+        left = list(steps)
+        deadline = self.clock.monotonic() + 60
+
+        def turn() -> None:
+            if not left:
+                self.signals.ask()
+                return
+            try:
+                left[0](self)
+            except AssertionError:
+                if self.clock.monotonic() - self.clock.ahead < deadline:
+                    return
+                self.signals.ask()
+                raise
+            left.pop(0)
+
+        self.clock.steps = iter(lambda: turn, None)
+        try:
+            self.service.run()
+        finally:
+            self.app.close()
+
+    def change(self, **changes: object) -> Step:
+        def step(_house: House) -> None:
+            self.next = self.settings.model_copy(update=changes)
+            self.reload.set()
+
+        return step
+
+    def placed(self, *paths: Path) -> Step:
+        def step(_house: House) -> None:
+            found = {e.path for e in self.events if e.event is EventName.PLACED}
+            assert {str(path) for path in paths} <= found
+
+        return step
+
+    def says(self, words: str) -> Step:
+        def step(_house: House) -> None:
+            assert any(words in line for line in self.said), self.said
+
+        return step
+
+    def time_passes(self, _house: House) -> None:
+        self.clock.ahead += LOOK_S + 1
+
+
+def library(folder: Path, name: str, **keys: object) -> Library:
+    return Library.model_validate({"name": name, "path": folder / name, "settle": "0s", **keys})
+
+
+pytestmark = pytest.mark.media
+
+
+def test_a_new_file_is_encoded_and_a_removed_library_is_let_go(tmp_path: Path) -> None:
+    old, new = library(tmp_path, "old", place="replace"), library(tmp_path, "new")
+    for each in (old, new):
+        each.path.mkdir()
+    house = House(tmp_path, old)
+    first = make_clip(old.path, name="first.mp4")
+    size = first.stat().st_size
+
+    def drop(_house: House) -> None:
+        make_clip(new.path, name="second.mp4")
+
+    house.run(
+        house.placed(first),
+        house.change(libraries=(new,)),
+        house.says("Settings read again; libraries: new."),
+        drop,
+        house.placed(first, new.path / "second.mp4"),
+    )
+
+    assert first.stat().st_size < size
+    assert (new.path / "second.hevc.mp4").is_file()
+    assert house.told.states == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
+    assert not (old.path / ".hevcq" / "in-use").exists()
+
+
+def test_a_bad_file_and_a_missing_profile_keep_the_old_settings(tmp_path: Path) -> None:
+    tv = library(tmp_path, "tv")
+    tv.path.mkdir()
+    house = House(tmp_path, tv)
+
+    def break_it(_house: House) -> None:
+        house.next = ConfigError("Cannot read the settings file x.")
+        house.reload.set()
+
+    house.run(
+        break_it,
+        house.says("The settings stay as they were: Cannot read the settings file x."),
+        house.change(libraries=(library(tmp_path, "films", profiles=["nope"]),)),
+        house.says("Library films names the profile 'nope', but there is no such profile."),
+        house.change(workers=2),
+        house.says("Changed too, but in use until the next start: workers."),
+    )
+
+    assert house.app.settings.libraries == (tv,)
+    assert house.app.settings.workers == 1
+
+
+def test_a_folder_that_is_missing_is_told_once_and_taken_when_it_comes(tmp_path: Path) -> None:
+    tv = library(tmp_path, "tv")
+    house = House(tmp_path, tv)
+
+    def mount(_house: House) -> None:
+        tv.path.mkdir()
+        make_clip(tv.path, name="a.mp4")
+        house.time_passes(house)
+
+    house.run(
+        house.says(f"Library tv is not looked after now: {tv.path} is not there"),
+        house.time_passes,
+        mount,
+        house.placed(tv.path / "a.mp4"),
+    )
+
+    assert len([line for line in house.said if "not looked after" in line]) == 1
+
+
+def test_a_library_outside_its_schedule_or_budget_waits(tmp_path: Path) -> None:
+    # Open for one minute of the week, which is not this one's.
+    never = ["Mon 03:00-03:01"] if SystemClock().now() // 86400 % 7 != 4 else ["Tue 03:00-03:01"]
+    tv, films = library(tmp_path, "tv", schedule=never), library(tmp_path, "films")
+    for each in (tv, films):
+        each.path.mkdir()
+        make_clip(each.path, name="a.mp4")
+    house = House(tmp_path, tv, films)
+
+    house.run(house.placed(films.path / "a.mp4"))
+
+    assert {e.path for e in house.events if e.event is EventName.JOB_QUEUED} == {
+        str(films.path / "a.mp4")
+    }
+
+
+def test_a_profile_that_is_not_there_ends_it_before_it_begins(tmp_path: Path) -> None:
+    house = House(tmp_path, library(tmp_path, "tv", profiles=["nope"]))
+
+    with pytest.raises(ConfigError, match="names the profile 'nope'"):
+        house.run()
+
+    assert house.told.states == []
+
+
+def test_the_unit_names_program_settings_and_data_and_the_next_commands(
+    hevcq: Run, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "conf"))
+    (tmp_path / "my.toml").write_text("")
+
+    shown = hevcq("--config", tmp_path / "my.toml", "service", "install", "--dry-run")
+    assert shown.code == ExitCode.OK
+    assert f" --data-dir {data_dir} --config {tmp_path / 'my.toml'} service\n" in shown.out
+    assert not (tmp_path / "conf").exists()
+    ran = hevcq("service", "install")
+    file = tmp_path / "conf" / "systemd" / "user" / "hevcq.service"
+    assert file.is_file()
+    assert f"Wrote {file}." in ran.err
+    assert "systemctl --user enable --now hevcq" in ran.err
+    assert "There is no library yet" in ran.err
+    assert f"Removed {file}." in hevcq("service", "uninstall").err
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(("root", "said"), [(False, "Only root can write"), (True, "root's")])
+def test_a_unit_for_the_machine_is_never_made_of_the_wrong_person_s_settings(
+    hevcq: Run, monkeypatch: pytest.MonkeyPatch, *, root: bool, said: str
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0 if root else 1000)
+    monkeypatch.setenv("SUDO_USER", "alice")
+
+    ran = hevcq("service", "install", "--system")
+
+    assert ran.code == ExitCode.USAGE
+    assert said in ran.err
+    assert hevcq("service", "install", "--as", "bob").code == ExitCode.USAGE

@@ -1,0 +1,90 @@
+"""`hevcq service` as a person and as systemd run it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from e2e.embedded.farm import Farm, digest, kill, until
+
+pytestmark = pytest.mark.media
+
+
+def service(farm: Farm, address: str = "") -> tuple[Path, dict[str, str]]:
+    """Write the settings of two libraries; return their file and the service's environment."""
+    file = farm.folder / "settings.toml"
+    file.write_text(
+        "# mine\n"
+        + "".join(
+            f'[[libraries]]\nname = "{name}"\npath = "{farm.media / name}"\nsettle = "1s"\n'
+            f'place = "{place}"\n'
+            for name, place in (("shows", "replace"), ("camera", "beside"))
+        )
+    )
+    for name in ("shows", "camera"):
+        (farm.media / name).mkdir(exist_ok=True)
+    page = {"HEVCQ_SERVICE__PAGE": "true" if address else "false", "HEVCQ_WEB__PORT": "0"}
+    return file, {"NOTIFY_SOCKET": address, "HEVCQ_CONFIG": str(file), **page}
+
+
+def test_files_are_taken_a_bad_reload_keeps_the_settings_and_sigterm_ends_it(farm: Farm) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard,
+    ):
+        heard.bind(f"{folder}/notify")
+        heard.settimeout(60)
+        file, env = service(farm, f"{folder}/notify")
+        show = farm.clip("shows/a.mp4")
+        before = digest(show)
+        child = farm.start("service", env=env)
+        assert heard.recv(4096) == b"READY=1"
+        until(lambda: digest(show) != before)
+
+        farm.clip("camera/b.mp4")
+        until((farm.media / "camera" / "b.hevc.mp4").is_file)
+        good = file.read_text()
+        file.write_text(good + "plaec = 3\n")
+        child.send_signal(signal.SIGHUP)
+        while heard.recv(4096).partition(b"\n")[0] != b"RELOADING=1":
+            pass
+        while heard.recv(4096) != b"READY=1":
+            pass
+        farm.clip("camera/c.mp4")
+        until((farm.media / "camera" / "c.hevc.mp4").is_file)
+        child.send_signal(signal.SIGTERM)
+        ran = farm.finish(child, timeout=30)
+
+    assert ran.code == 0, ran.err
+    assert (
+        "The settings stay as they were: Invalid settings: libraries no. 2 has no key 'plaec'"
+        in (ran.err)
+    )
+    assert "Sign in at http://127.0.0.1:" in ran.err
+    assert "Stopped." in ran.err
+    assert farm.strays() == []
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_next_one_finishes_what_it_began(farm: Farm) -> None:
+    _, env = service(farm)
+    clips = [farm.clip(f"shows/{n}.mp4", seconds=1 + n / 10) for n in range(6)]
+    originals = {clip: digest(clip) for clip in clips}
+    for wait_for in range(5):
+        child = farm.start("service", env=env, stderr=os.open(os.devnull, os.O_WRONLY))
+        until(lambda n=wait_for: sum(digest(c) != originals[c] for c in clips) >= n, timeout=60)
+        kill(child)
+        child.wait()
+    child = farm.start("service", env=env)
+    until(lambda: all(digest(clip) != originals[clip] for clip in clips), timeout=60)
+    child.send_signal(signal.SIGTERM)
+    assert farm.finish(child, timeout=30).code == 0
+
+    undone = farm.run("undo", farm.media / "shows", env=env)
+    assert undone.code == 0, undone.err
+    assert {clip: digest(clip) for clip in clips} == originals
