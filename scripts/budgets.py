@@ -42,6 +42,7 @@ SMALL: dict[str, str] = {
     "src/hevcq/usecases/context.py": "the ports that use cases share",
     "src/hevcq/usecases/placement/lock.py": "one decision: one process places at a time",
     "src/hevcq/usecases/videos/context.py": "the ports that its use cases share",
+    "src/hevcq/usecases/videos/listing.py": "one decision: how videos are listed to programs",
     "src/hevcq/usecases/videos/upkeep.py": "one decision: which video gets which look",
     "src/hevcq/usecases/sync/presence.py": "one decision: whether bytes that came are still here",
     "src/hevcq/util/hashing.py": "one of each: SHA-256",

@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "web": Command(
         "hevcq.cli.web.accounts:app", "Manage the web page's users and programs' tokens."
     ),
+    "videos": Command("hevcq.cli.web.videos:app", "List, show, share and delete uploaded videos."),
     "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and dead letters."),
     "pause": Command("hevcq.cli.queue.pause:pause", "Let no work begin until `hevcq resume`."),
     "resume": Command("hevcq.cli.queue.pause:resume", "Let paused work go on."),

@@ -1,0 +1,197 @@
+"""`hevcq videos`: list, show, share and delete uploaded videos."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.options import AsJson, Limit, PlainCommand
+from hevcq.cli.output import table as render
+from hevcq.cli.queue.redrive import current_user
+from hevcq.domain.videos.record import VideoStatus
+
+if TYPE_CHECKING:
+    from hevcq.domain.videos.record import Video
+    from hevcq.usecases.videos.context import VideoFarm
+    from hevcq.usecases.videos.follow import ProfileRow
+
+app = typer.Typer(
+    help="List, show, share and delete uploaded videos.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+VideoId = Annotated[str, typer.Argument(metavar="VIDEO", help="Id of the video.")]
+
+
+@app.command("list", cls=PlainCommand)
+def list_videos(
+    ctx: typer.Context,
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="NAME", help="Only this owner's.")
+    ] = None,
+    status: Annotated[
+        VideoStatus | None,
+        typer.Option(
+            "--status", metavar="STATUS", help=f"Only in this state: {', '.join(VideoStatus)}."
+        ),
+    ] = None,
+    search: Annotated[
+        str, typer.Option("--search", metavar="TEXT", help="Only with this in title or name.")
+    ] = "",
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """List uploaded videos, newest first."""
+    with _farm(ctx) as farm:
+        from hevcq.usecases.videos.follow import refresh, settled_rows
+        from hevcq.usecases.videos.listing import every, video_json
+
+        found = (
+            refresh(farm, each)
+            for each in every(farm, owner=owner, status=status, text=search, limit=limit)
+        )
+        if as_json:
+            for each in found:
+                render.emit_json(video_json(each, settled_rows(each)))
+            return
+        now = farm.clock.now()
+        rows = [_row(each, now) for each in found]
+        if not rows:
+            cli_of(ctx).say("No videos.")
+            return
+        render.emit_table(("video", "status", "size", "uploaded", "owner", "name", "reason"), rows)
+
+
+@app.command(cls=PlainCommand)
+def show(ctx: typer.Context, video: VideoId, as_json: AsJson = False) -> None:
+    """Show a video, and what became of each of its formats."""
+    with _farm(ctx) as farm:
+        from hevcq.usecases.videos.follow import refresh, rows
+        from hevcq.usecases.videos.listing import video_json
+
+        found = refresh(farm, farm.find(video, None))
+        formats = rows(farm, found)
+        if as_json:
+            render.emit_json(video_json(found, formats))
+            return
+        _show(found, formats)
+
+
+@app.command(cls=PlainCommand)
+def publish(
+    ctx: typer.Context,
+    video: VideoId,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a public video private again.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let everybody with its address watch a video.
+
+    The address cannot be guessed. A video made private and public again gets another one.
+    """
+    with _farm(ctx) as farm:
+        from hevcq.usecases.videos import manage
+        from hevcq.usecases.videos.follow import settled_rows
+        from hevcq.usecases.videos.listing import video_json
+
+        found = farm.find(video, None)
+        found = manage.unpublish(farm, found) if private else manage.publish(farm, found)
+        if as_json:
+            render.emit_json(video_json(found, settled_rows(found)))
+        elif found.slug is None:
+            cli_of(ctx).say("The video is private.")
+        else:
+            render.emit(f"/p/{found.slug}")
+
+
+@app.command(cls=PlainCommand)
+def delete(
+    ctx: typer.Context,
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO", help="Ids of the videos.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+) -> None:
+    """Delete videos with all that belongs to them.
+
+    The uploaded file, every rendition and its certificate are deleted, and running encodes are
+    cancelled. This cannot be undone.
+    """
+    cli = cli_of(ctx)
+    with _farm(ctx) as farm:
+        from hevcq.usecases.videos import manage
+
+        found = [farm.find(each, None) for each in videos]
+        if not yes and not _agreed(found):
+            cli.say("Nothing deleted.")
+            raise typer.Exit(ExitCode.SOME_FAILED)
+        for each in found:
+            manage.delete(farm, each, current_user())
+            cli.say(f"Deleted {each.video_id} ({render.printable(each.title)}).")
+
+
+@contextmanager
+def _farm(ctx: typer.Context) -> Iterator[VideoFarm]:
+    with cli_of(ctx).app() as opened:
+        from hevcq.wiring.videos import video_farm
+
+        yield video_farm(opened)
+
+
+def _agreed(videos: list[Video]) -> bool:
+    if not sys.stdin.isatty():
+        return False  # nobody to ask: only --yes confirms
+    names = ", ".join(render.printable(each.title) for each in videos)
+    return typer.confirm(f"Permanently delete {names}, with all renditions?", err=True)
+
+
+def _row(video: Video, now: float) -> list[str]:
+    return [
+        video.video_id,
+        video.status.value,
+        render.size(video.upload.size),
+        render.ago(video.created_at, now),
+        video.owner,
+        video.title,
+        video.reason,
+    ]
+
+
+def _show(video: Video, formats: list[ProfileRow]) -> None:
+    facts = {
+        "video": video.video_id,
+        "title": video.title,
+        "owner": video.owner,
+        "file": f"{video.upload.name} ({render.size(video.upload.size)})",
+        "status": video.status.value,
+        "reason": video.reason,
+        "remedy": video.remedy,
+        "public": f"/p/{video.slug}" if video.slug else "no",
+        "uploaded file": "deleted" if video.raw_deleted_at else "kept" if video.source else "",
+    }
+    for name, value in facts.items():
+        if value:
+            render.emit(f"{name}: {render.printable(value)}")
+    if formats:
+        render.emit()
+        table = [
+            [
+                each.profile,
+                each.state.value,
+                f"{each.phase} {each.percent:.0f} %" if each.phase else "",
+                render.size(each.size) if each.size else "",
+                f"{each.saved * 100:.0f} %" if each.saved is not None else "",
+                each.key,
+                each.reason,
+            ]
+            for each in formats
+        ]
+        heads = ("profile", "state", "progress", "size", "saved", "file", "reason")
+        render.emit_table(heads, table)
