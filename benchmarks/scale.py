@@ -41,7 +41,7 @@ from benchmarks.autoscaling import (
     rules_of,
 )
 
-from hevcq.backends.aws.dynamodb import schema
+from hevcq.backends.aws.dynamodb import job_table, schema
 from hevcq.backends.aws.dynamodb.ledger import PROGRESS_EVERY_S, DynamoLedger
 from hevcq.backends.aws.sqs.message_parser import Recipient, parse
 from hevcq.domain.job import RenditionRef, Task
@@ -259,7 +259,9 @@ class Fleet:
 
 def simulate(rules: Rules, day: Day, *, seed: int = 1, shards: int = schema.SHARDS) -> Seen:
     """Play a day to its last job; `shards` is the number of index partitions of each state."""
-    with mock.patch.object(schema, "SHARDS", shards):
+    # One ledger stands for thousands of workers, each of which remembers the keys of its own jobs.
+    known = mock.patch.object(job_table, "MAX_KNOWN", IN_FLIGHT + day.uploads)
+    with mock.patch.object(schema, "SHARDS", shards), known:
         fleet = Fleet(rules, day, seed)
         metrics, seen, now = Metrics(fleet), fleet.seen, 0  # type: ignore[arg-type]
         scaler = Scaler(fleet, metrics)  # type: ignore[arg-type]

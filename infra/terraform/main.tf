@@ -136,6 +136,7 @@ module "worker_service" {
 
   name       = "${var.name}-${each.key}"
   profile    = each.key
+  deployed   = keys(local.profiles)
   makes_sets = try(each.value.container, "") == "hls"
   region     = local.region
   account_id = local.account_id

@@ -173,6 +173,8 @@ def test_workers_are_configured_by_names_the_settings_know(resources: Resources)
     for values in of(resources, "aws_ecs_task_definition").values():
         (worker,) = json.loads(values["container_definitions"])
         assert {item["name"] for item in worker["environment"]} <= known
+        told = {item["name"]: item["value"] for item in worker["environment"]}
+        assert told["HEVCQ_AWS__PROFILES"].split(",") == PROFILES
 
 
 def test_services_use_spot_do_not_rebalance_and_roll_back(resources: Resources) -> None:

@@ -8,6 +8,11 @@ variable "profile" {
   type        = string
 }
 
+variable "deployed" {
+  description = "Every profile of the farm that has a service."
+  type        = list(string)
+}
+
 variable "makes_sets" {
   description = "Whether the profile's renditions are sets of files (container: hls), whose workers remove replaced ones."
   type        = bool
