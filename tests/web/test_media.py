@@ -22,7 +22,7 @@ from hevcq.usecases.videos import manage
 from hevcq.web.media import span
 from hevcq.wiring.app import App
 from hevcq.wiring.videos import video_farm
-from support.videos import VideoBench
+from support.videos import CLIP, VideoBench
 
 
 @pytest.fixture
@@ -126,6 +126,33 @@ def test_a_public_video_plays_for_everybody_until_it_is_private_again(
     assert stranger.get(f"/p/{video.slug}x/media/hevc/{name}").status_code == 404
     manage.unpublish(bench.farm, video)
     assert stranger.get(where).status_code == 404
+
+
+def test_the_uploaded_file_plays_while_it_is_kept(
+    bench: VideoBench, as_person: Callable[[str], TestClient]
+) -> None:
+    video, ann = bench.upload(profiles=("hevc",)), as_person("ann")
+    assert video.source is not None
+    where = f"/media/{video.video_id}/original/{video.source.key.rpartition('/')[2]}"
+    part = ann.get(where, headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.content) == (206, CLIP[2:5])
+    assert part.headers["Content-Type"] == "video/quicktime"
+    assert as_person("bob").get(where).status_code == 404
+    bench.farm.change(video, raw_leaving=True)
+    assert ann.get(where).status_code == 404
+
+
+def test_an_upload_that_is_no_video_is_never_shown(
+    bench: VideoBench, as_person: Callable[[str], TestClient]
+) -> None:
+    for name in ("a.html", "a.svg", "a.m3u8", "a.vtt", "a.jpg", "a"):
+        video = bench.upload(name=name, profiles=("hevc",))
+        assert video.source is not None
+        where = f"/media/{video.video_id}/original/{video.source.key.rpartition('/')[2]}"
+        answer = as_person("ann").get(where)
+        assert answer.headers["Content-Type"] == "application/octet-stream"
+        assert answer.headers["Content-Disposition"].startswith("attachment; ")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_nothing_but_the_rendition_is_served(

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from hevcq.domain.job import Source
 from hevcq.domain.videos.record import Video
@@ -131,6 +132,17 @@ class VideoFiles(ABC):
 
         Raises SourceChanged if other bytes are there: those are nobody's to delete.
         """
+
+    @abstractmethod
+    def open_raw(self, video: Video, *, start: int = 0) -> BinaryIO:
+        """Open the uploaded file of `video.source` for streaming from byte `start` on.
+
+        Raises SourceGone or SourceChanged.
+        """
+
+    def raw_link(self, video: Video, *, name: str, media_type: str, attachment: bool) -> str | None:  # noqa: ARG002
+        """Return a signed address of the uploaded file, or None; see `link`."""
+        return None
 
     def link(self, key: str, *, name: str, media_type: str, attachment: bool) -> str | None:  # noqa: ARG002
         """Return a signed address of a published file, or None where this program serves it.

@@ -19,7 +19,7 @@ from hevcq.domain.videos.record import SLUG, Video
 from hevcq.domain.videos.rules import disposition
 from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.usecases.videos.context import VideoFarm
-from hevcq.usecases.videos.playback import PlayFile, play_file
+from hevcq.usecases.videos.playback import PlayFile, open_file, play_file
 from hevcq.web.identity.person import person_of
 from hevcq.web.problems import of_error, problem
 from hevcq.web.services import services_of
@@ -63,29 +63,27 @@ async def _public(request: Request) -> Response:
 async def _answer(request: Request, find: Callable[[VideoFarm], Video]) -> Response:
     wanted, attachment = request.path_params, request.query_params.get("download") == "1"
 
-    def work() -> tuple[VideoFarm, PlayFile]:
+    def work() -> tuple[VideoFarm, Video, PlayFile]:
         farm = video_farm(services_of(request).app)
         video = find(farm)
         name = wanted["name"]
-        return farm, play_file(farm, video, wanted["profile"], name, attachment=attachment)
+        return farm, video, play_file(farm, video, wanted["profile"], name, attachment=attachment)
 
     try:
-        farm, found = await run_in_threadpool(work)
+        farm, video, found = await run_in_threadpool(work)
         if found.link is not None:
             return RedirectResponse(found.link, 307, headers={"Cache-Control": "no-store"})
-        return await _serve(request, farm, found, attachment=attachment)
+        return await _serve(request, farm, video, found)
     except HevcqError as error:
         return of_error(error)
 
 
-async def _serve(
-    request: Request, farm: VideoFarm, found: PlayFile, *, attachment: bool
-) -> Response:
+async def _serve(request: Request, farm: VideoFarm, video: Video, found: PlayFile) -> Response:
     tag = f'"{found.tag[:32]}"'
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": disposition(found.name, attachment=attachment),
+        "Content-Disposition": disposition(found.name, attachment=found.attachment),
         "ETag": tag,
         "X-Content-Type-Options": "nosniff",
     }
@@ -103,7 +101,7 @@ async def _serve(
     headers["Content-Length"] = str(end - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=found.media_type)
-    stream = await run_in_threadpool(farm.backend.store.open, found.key, start=start, end=end)
+    stream = await run_in_threadpool(open_file, farm, video, found, start=start, end=end)
     return StreamingResponse(
         _blocks(stream, end - start), status, headers, media_type=found.media_type
     )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from hevcq.domain.certificate import Certificate
 from hevcq.domain.job import JobState, RenditionRef, job_id
 from hevcq.domain.videos.record import Video
-from hevcq.domain.videos.rules import download_name, media_type
+from hevcq.domain.videos.rules import OCTETS, download_name, media_type
 from hevcq.errors import HevcqError, NoSuchVideo
 from hevcq.usecases.videos.context import VideoFarm
 
 PLAYLIST = media_type("a.m3u8")
+ORIGINAL = "original"
+"""The name of the uploaded file among a video's formats; a profile of that name comes first."""
+PLAYABLE = frozenset({"video/mp4", "video/webm", "video/quicktime"})
+"""Types of uploaded files that a browser may show; any other is saved to a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,8 @@ class PlayFile:
     media_type: str
     name: str
     link: str | None = None
+    attachment: bool = False
+    raw: bool = False
 
 
 def play_file(
@@ -37,6 +45,8 @@ def play_file(
     A playlist has no link: its relative names would be resolved beside the signed address, where
     nothing is signed. Raises NoSuchVideo if the video has no such file.
     """
+    if profile == ORIGINAL and profile not in farm.profiles:
+        return _original(farm, video, name, attachment=attachment)
     made = rendition(farm, video, profile)
     folder, _, own = made.key.rpartition("/")
     if name != own and name not in _others(farm, made):
@@ -49,7 +59,32 @@ def play_file(
     link = None
     if kind != PLAYLIST:
         link = farm.files.link(key, name=shown, media_type=kind, attachment=attachment)
-    return PlayFile(key, stored.size, stored.sha256 or stored.version, kind, shown, link)
+    tag = stored.sha256 or stored.version
+    return PlayFile(key, stored.size, tag, kind, shown, link, attachment)
+
+
+def _original(farm: VideoFarm, video: Video, name: str, *, attachment: bool) -> PlayFile:
+    """Return the uploaded file while it is kept, under the type of its suffix.
+
+    What it holds is its uploader's, so only a video's type is ever shown by a browser.
+    """
+    source = video.source
+    kept = video.raw_deleted_at is None and not video.raw_leaving
+    if source is None or not kept or name != source.key.rpartition("/")[2]:
+        raise NoSuchVideo("There is no such file.")
+    kind, shown = media_type(source.key), download_name(video, ORIGINAL, source.key)
+    if kind not in PLAYABLE:
+        kind, attachment = OCTETS, True
+    link = farm.files.raw_link(video, name=shown, media_type=kind, attachment=attachment)
+    tag = hashlib.sha256(source.version.encode()).hexdigest()
+    return PlayFile(source.key, source.size, tag, kind, shown, link, attachment, raw=True)
+
+
+def open_file(farm: VideoFarm, video: Video, found: PlayFile, *, start: int, end: int) -> BinaryIO:
+    """Open a found file at byte `start`; the caller reads no further than `end`."""
+    if found.raw:
+        return farm.files.open_raw(video, start=start)
+    return farm.backend.store.open(found.key, start=start, end=end)
 
 
 def rendition(farm: VideoFarm, video: Video, profile: str) -> RenditionRef:

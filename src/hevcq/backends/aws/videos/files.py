@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import quote
 
 from hevcq.backends.aws.errors import code_of, translate_errors
@@ -19,7 +19,7 @@ from hevcq.backends.aws.s3.store import Buckets
 from hevcq.domain.job import Source
 from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import disposition, raw_key
-from hevcq.errors import BadUpload, HevcqError, SourceChanged, Unavailable
+from hevcq.errors import BadUpload, HevcqError, SourceChanged, SourceGone, Unavailable
 from hevcq.ports.video_files import Complete, Completion, Incomplete, UploadWay, VideoFiles, Wrong
 from hevcq.util.clock import Clock
 
@@ -199,15 +199,40 @@ class S3VideoFiles(VideoFiles):
                     if each["Key"] == key:
                         self._s3.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
 
+    def open_raw(self, video: Video, *, start: int = 0) -> BinaryIO:
+        """Stream the source's version."""
+        if video.source is None:
+            raise SourceGone("The upload is not complete.")
+        with translate_errors(f"read {video.source.key!r}"):
+            answer = self._s3.get_object(**self._pinned(video.source), Range=f"bytes={start}-")
+        return cast("BinaryIO", answer["Body"])
+
+    def raw_link(self, video: Video, *, name: str, media_type: str, attachment: bool) -> str | None:
+        """Sign a GET of the source's version."""
+        if video.source is None:
+            raise SourceGone("The upload is not complete.")
+        return self._signed(self._pinned(video.source), name, media_type, attachment=attachment)
+
+    @staticmethod
+    def _pinned(source: Source) -> dict[str, Any]:
+        place = {"Bucket": source.bucket, "Key": source.key}
+        unversioned = object_metadata.ETAG.match(source.version)
+        return place if unversioned else {**place, "VersionId": source.version}
+
     def link(self, key: str, *, name: str, media_type: str, attachment: bool) -> str | None:
         """Sign a GET whose answer has the given name and type."""
+        place = {"Bucket": self._buckets.output, "Key": key}
+        return self._signed(place, name, media_type, attachment=attachment)
+
+    def _signed(
+        self, place: Mapping[str, Any], name: str, media_type: str, *, attachment: bool
+    ) -> str:
         wanted = {
-            "Bucket": self._buckets.output,
-            "Key": key,
+            **place,
             "ResponseContentType": media_type,
             "ResponseContentDisposition": disposition(name, attachment=attachment),
         }
-        with translate_errors(f"sign a link to {key!r}"):
+        with translate_errors(f"sign a link to {place['Key']!r}"):
             url = self._s3.generate_presigned_url("get_object", wanted, ExpiresIn=int(self._link_s))
         if not url:
             raise Unavailable("S3 signed no link.")

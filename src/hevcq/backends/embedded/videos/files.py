@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from hevcq.backends.embedded.errors import file_errors
 from hevcq.domain.videos.record import Video
@@ -107,6 +108,17 @@ class FolderVideoFiles(VideoFiles):
                 f"The uploaded file is not the one that was encoded: {error}"
             ) from error
         self._unlink(video)
+
+    def open_raw(self, video: Video, *, start: int = 0) -> BinaryIO:
+        """Open the file, checked to be the source's version."""
+        if video.source is None:
+            raise SourceGone("The upload is not complete.")
+        self._store.check(video.source)
+        path = self._path(video)
+        with file_errors("read", path):
+            file = path.open("rb")
+            file.seek(start)
+        return file
 
     def _unlink(self, video: Video) -> None:
         path = self._path(video)
