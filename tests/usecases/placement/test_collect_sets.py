@@ -58,7 +58,7 @@ class SetBench(Bench):
             f"{version}/v360.m3u8": b"#EXTM3U\nv360.mp4\n",
         }
         for name, data in files.items():
-            self.publish(job, fence, member_key(key, name), data)
+            self.publish(job, fence, member_key(key, name), data, {})
         proof = self.proof(job, key, master, fence).model_copy(
             update={
                 "files": tuple(
@@ -72,17 +72,19 @@ class SetBench(Bench):
         proof = self.keyring.signed(proof)
         proof_key = certificate_key(key, sha(master))
         self.backend.store.put(proof_key, proof.to_json().encode(), metadata={})
-        self.publish(job, fence, key, master)
+        self.publish(job, fence, key, master, {"certificate": proof_key})
         ref = RenditionRef(
             key=key, size=proof.total_size, sha256=sha(master), certificate_key=proof_key
         )
         self.backend.ledger.complete(job.job_id, fence, ref, cpu_s=1.0)
         return ref
 
-    def publish(self, job: JobRecord, fence: int, key: str, data: bytes) -> None:
+    def publish(
+        self, job: JobRecord, fence: int, key: str, data: bytes, more: dict[str, str]
+    ) -> None:
         file = self.folder / "out"
         file.write_bytes(data)
-        metadata = {"job": job.job_id}
+        metadata = {"job": job.job_id, **more}
         publication = Publication(key, file, sha(data), job.job_id, fence, metadata)
         self.backend.store.publish(publication)
 
@@ -334,3 +336,16 @@ def test_a_set_replaces_no_original(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="hls makes a folder of files, which cannot replace"):
         request.destination([HLS])
     assert IngestRequest(roots=(tmp_path,)).destination([HLS]).mode is Mode.BESIDE
+
+
+def test_what_a_killed_attempt_left_in_the_store_is_no_new_rendition(bench: SetBench) -> None:
+    job = bench.queue(bench.video())
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+    left = member_key(bench.done(job).rendition.key, f"{job.job_id[:8]}-9/v360.mp4")
+    bench.publish(job, 9, left, b"of a killed attempt", {})
+    bench.backend.store.put(f"{left}.certificate.json", b"{}", metadata={"job": job.job_id})
+
+    assert list(bench.collector.made_again()) == []
+    bench.again(job, b"other")
+    assert [each.job_id for each in bench.collector.made_again()] == [job.job_id]
