@@ -133,6 +133,22 @@ def test_one_decode_makes_the_same_bytes_as_separate_encodes(made: MadeSet, tmp_
         assert (alone.folder / name).read_bytes() == (made.folder / name).read_bytes()
 
 
+def test_a_scene_cut_just_before_the_grid_does_not_take_its_key_frame_away(tmp_path) -> None:
+    """x265 writes a plain I picture there unless it is told to force IDR pictures."""
+    source = tmp_path / "cut.mkv"
+    cut = (
+        "testsrc2=size=160x90:rate=25:duration=1.5,format=yuv420p,negate[a];"
+        "gradients=size=160x90:rate=25:c0=white:c1=yellow:duration=1.5,format=yuv420p[b];[a][b]concat"
+    )
+    ffmpeg("-f", "lavfi", "-i", cut, "-c:v", "libx264", "-preset", "ultrafast", source)
+    profile = recipe(h264_rungs={90: RUNGS[90]}, hevc=True, segment_s=2, keyframe_s=2)
+    slower = profile.video.model_copy(update={"preset": "superfast"})
+    done = encoded_set(source, tmp_path, profile.model_copy(update={"video": slower}))
+    content = read_fragments(done.folder / "hevc90.mp4")
+    begins = [fragment.shown / content.timescale for fragment in content.fragments]
+    assert begins == [0, 1.52, 2], "the cut begins a group of pictures of its own"
+
+
 def test_a_picture_that_begins_later_than_the_sound_stays_in_time(tmp_path) -> None:
     """ffmpeg would write an edit list with a gap, which browsers ignore."""
     source = tmp_path / "late.mkv"

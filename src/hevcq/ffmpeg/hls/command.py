@@ -188,6 +188,9 @@ def _rung_options(request: EncodeRequest, rung: Rung, threads: int) -> list[str]
             continue
         words = _time_base(stream, rung) if name == "-enc_time_base" else value
         command += [f"{name}:0", words]
+    if rung.target.codec == VideoCodec.HEVC:
+        # Else x265 makes a plain I picture of a key frame that follows a scene cut by min-keyint.
+        command += ["-forced-idr:0", "1"]
     largest = ["-maxrate:0", f"{rung.max_kbps}k", "-bufsize:0", f"{rung.max_kbps * BUFFER_S}k"]
     return [*command, *largest]
 

