@@ -90,8 +90,10 @@ for (const file of process.argv.slice(1)) {
   two.push(text); two.end();
   const name = path.basename(file);
   found[name] = one.isMasterPlaylist
-    ? {variants: one.variants.filter(v => !v.isIFrameOnly).map(v => [v.bandwidth, v.codecs, v.resolution.width]),
-       other: two.manifest.playlists.map(p => [p.attributes.BANDWIDTH, p.attributes.CODECS, p.attributes.RESOLUTION.width])}
+    ? {variants: one.variants.filter(v => !v.isIFrameOnly)
+         .map(v => [v.bandwidth, v.codecs, v.resolution.width]),
+       other: two.manifest.playlists.map(p => p.attributes)
+         .map(a => [a.BANDWIDTH, a.CODECS, a.RESOLUTION.width])}
     : {segments: one.segments.map(s => [s.duration, s.byterange ? s.byterange.offset : 0]),
        other: two.manifest.segments.map(s => [s.duration, s.byterange ? s.byterange.offset : 0])};
 }
@@ -126,7 +128,9 @@ PAGE = """<!doctype html><video id=v muted width=640 height=360></video><script 
 window.seen = {levels: [], errors: [], ended: false, subtitles: 0, sounds: 0};
 const video = document.getElementById('v');
 const hls = new Hls({startLevel: 0});
-hls.on(Hls.Events.MANIFEST_PARSED, (_, d) => { seen.rungs = hls.levels.map(l => [l.height, l.videoCodec]); video.play(); });
+hls.on(Hls.Events.MANIFEST_PARSED, () => {
+  seen.rungs = hls.levels.map(l => [l.height, l.videoCodec]); video.play();
+});
 hls.on(Hls.Events.LEVEL_SWITCHED, (_, d) => seen.levels.push(hls.levels[d.level].height));
 hls.on(Hls.Events.ERROR, (_, d) => seen.errors.push([d.details, d.fatal, String(d.error)]));
 hls.on(Hls.Events.AUDIO_TRACKS_UPDATED, (_, d) => { seen.sounds = d.audioTracks.length; });

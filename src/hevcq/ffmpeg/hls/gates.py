@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from hevcq.domain.media.facts import Measurement, StreamKind
+from hevcq.domain.media.facts import StreamKind
 from hevcq.domain.planning.encode_plan import EncodePlan, Rung
 from hevcq.ffmpeg.containers.fragments import FragmentedFile, read_fragments, starts_with_idr
 from hevcq.ffmpeg.hls.command import ladder_in, of_kind
@@ -24,6 +24,7 @@ from hevcq.ffmpeg.hls.read_playlists import (
     read_media,
 )
 from hevcq.ffmpeg.hls.segments import Rates, Segment, frame_rate, rates, target_duration
+from hevcq.ports.encoder import VerifyRequest
 
 MASTER = "master.m3u8"
 LOOSE = 1.1
@@ -222,27 +223,25 @@ def aligned(stored: StoredSet) -> Iterator[str]:
             yield f"{rung.name}: its segments do not begin where those of the others do, at {at:.3f} s"
 
 
-def lengths(
-    stored: StoredSet, plan: EncodePlan, measured: Measurement, frames: int
-) -> Iterator[str]:
-    """H4: playlists are as long as the video, within a frame, and all rungs have as many frames.
+def lengths(stored: StoredSet, request: VerifyRequest) -> Iterator[str]:
+    """H4: playlists are as long as the video, and all rungs have as many frames.
 
-    `frames` is how many the encode counted; 0 if that is not known.
+    Within a frame and a half, as the length of the last one is guessed, or `gates.drift_s`.
     """
-    source = measured.track(plan.main_video.source_index)
+    source = request.measured.track(request.plan.main_video.source_index)
     if source is None or source.first_pts_s is None or source.last_pts_s is None:
         yield "the source was not measured"
         return
-    shown = Fraction(source.last_pts_s) - Fraction(source.first_pts_s)
-    wanted = frames or stored.rungs[0][1].content.samples
+    shown = source.last_pts_s - source.first_pts_s
+    frame = shown / max(1, source.packets - 1)
+    allowed = max(1.5 * frame, request.profile.gates.drift_s)
+    frames = request.report.frames or stored.rungs[0][1].content.samples
     for rung, media in stored.rungs:
-        written = sum((entry.seconds for entry in media.playlist.entries), Fraction(0))
-        # The last frame has a length too, which the source may not say.
-        frame = max(Fraction(1, 100), Fraction(shown, max(1, wanted - 1)))
-        if abs(written - shown - frame) > frame + len(media.playlist.entries) * ROUNDING_S:
-            yield f"{rung.name}: its playlist is {float(written):.3f} s long, not {float(shown + frame):.3f} s"
-        if media.content.samples != wanted:
-            yield f"{rung.name}: {media.content.samples} frames, not {wanted}"
+        written = float(sum((entry.seconds for entry in media.playlist.entries), Fraction(0)))
+        if abs(written - shown - frame) > allowed:
+            yield f"{rung.name}: its playlist is {written:.3f} s long, not {shown + frame:.3f} s"
+        if media.content.samples != frames:
+            yield f"{rung.name}: {media.content.samples} frames, not {frames}"
     for media in _all(stored):
         yield from _entry_lengths(media)
 

@@ -112,8 +112,7 @@ class _SetGates:
 
     def _lengths(self) -> Judged:
         request = self.request
-        found = gates.lengths(self.stored, request.plan, request.measured, request.report.frames)
-        return _judged(found)
+        return _judged(gates.lengths(self.stored, request))
 
     def _read_by_players(self) -> Judged:
         """H7: ffprobe, which reads the playlists as players do, finds every packet of every file."""
@@ -209,6 +208,8 @@ class _SetGates:
         late = offset_s(
             envelope(self.tools, request, (request.location, track.source_index), self.stop),
             envelope(self.tools, request, (str(media.path), 0), self.stop),
+            # ffmpeg moves a file to 0 that begins before it, as AAC with its priming does.
+            -(info.start_s or 0.0),
         )
         if late is not None and abs(late) > MAX_OFFSET_S:
             return Outcome.FAILED, f"it is {late:+.3f} s off the source"
