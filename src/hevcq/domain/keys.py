@@ -17,6 +17,9 @@ from hevcq.errors import BadKey
 
 MAX_KEY_BYTES = 1024
 INBOX = "TODO"
+UPLOADS = "UPLOAD"
+"""The folder of uploads through the page and the API. It is outside the inbox, so that no event and no
+routing encodes what is in it; and a video's record alone decides when its file is deleted."""
 OUTBOX = "DONE"
 WORK = "work"
 SETS = "sets"

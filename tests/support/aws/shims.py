@@ -56,7 +56,10 @@ def conditional_writes() -> None:
     from moto.s3.responses import S3Response
 
     for owner, names in (
-        (DynamoDBBackend, ("put_item", "update_item", "delete_item")),
+        (
+            DynamoDBBackend,
+            ("put_item", "update_item", "delete_item", "transact_write_items"),
+        ),
         (S3Response, ("put_object",)),
     ):
         lock = threading.RLock()

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from contracts.backends import PROFILES
 from hevcq.domain.job import JobState
 from hevcq.domain.videos.record import Video, VideoStatus
 from hevcq.errors import BadUpload, HevcqError, SourceDamaged
+from hevcq.usecases.operations.finished_sources import finished_jobs
 from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh
 from hevcq.usecases.videos.raw_files import delete_raw
@@ -223,6 +225,13 @@ def test_a_job_queued_while_the_renditions_are_read_keeps_it(bench: VideoBench) 
     assert bench.job(video, "hevc").state is JobState.QUEUED
     assert bench.raw(video).exists()
     assert not bench.now(video).raw_leaving
+
+
+def test_a_worker_lets_go_of_no_uploaded_file(bench: VideoBench) -> None:
+    """On AWS its mark makes a lifecycle rule delete the object, whatever the record says."""
+    video = bench.done()
+    assert video.source is not None
+    assert finished_jobs(video.source, PROFILES, bench.backend.ledger.get) == ()
 
 
 def test_nobody_retries_a_video_whose_file_is_leaving(bench: VideoBench) -> None:

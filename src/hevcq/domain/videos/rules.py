@@ -10,12 +10,10 @@ from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from hevcq.domain.job import JobState
-from hevcq.domain.keys import OUTBOX
+from hevcq.domain.keys import OUTBOX, UPLOADS
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import Rendition, Video, VideoStatus, one_line
 
-UPLOADS = "UPLOAD"
-"""The folder of uploads. It is outside TODO, so that no event and no routing encodes what is in it."""
 SAFE_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 VIDEO_TYPE = re.compile(r"video/[A-Za-z0-9.+-]{1,80}")
 UNKNOWN_TYPE = "video/unknown"

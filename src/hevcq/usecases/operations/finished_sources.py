@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from hevcq.domain.job import JobRecord, JobState, Source, job_id
-from hevcq.domain.keys import wants
+from hevcq.domain.keys import UPLOADS, wants
 from hevcq.domain.profile import Profile
 from hevcq.errors import HevcqError
 from hevcq.ports.backend import Backend
@@ -24,8 +24,10 @@ def finished_jobs(
 
     Every profile that the routing sends the source to must have its job, and so must end the job of
     any other profile. If all profiles skipped it there is no rendition, and the source may be the
-    only copy: it is not finished.
+    only copy: it is not finished. Nor is an upload through the page, whose record decides.
     """
+    if source.key.startswith(f"{UPLOADS}/"):
+        return ()
     known, found = frozenset(profiles), []
     for name, profile in profiles.items():
         record = record_of(job_id(source, name))

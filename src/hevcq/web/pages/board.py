@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from hevcq.domain.keys import UPLOADS
 from hevcq.domain.videos.record import Video, is_video_id
-from hevcq.domain.videos.rules import UPLOADS
 from hevcq.errors import HevcqError
 from hevcq.usecases.doctor import run_checks
 from hevcq.usecases.operations.cancel import CancelRequest, CancelResult, cancel

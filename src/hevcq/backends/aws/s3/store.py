@@ -26,7 +26,7 @@ from hevcq.backends.aws.s3.ranges import range_header
 from hevcq.backends.aws.s3.resumable_upload import UploadJournal, upload_resumable
 from hevcq.backends.aws.s3.transfer import READ_BYTES, Download, Meter, Upload, download
 from hevcq.domain.job import Source
-from hevcq.domain.keys import INBOX, check_key, key_without_machine
+from hevcq.domain.keys import INBOX, UPLOADS, check_key, key_without_machine
 from hevcq.errors import SourceChanged, SourceDamaged, SourceGone, Unavailable
 from hevcq.ports.store import Input, Publication, Store, StoredObject, Transferred
 from hevcq.util.atomic_file import fsync_file, fsync_folder
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 HEADS_AT_A_TIME = 8
 SAFE_SUFFIX = re.compile(r"^\.[A-Za-z0-9]{1,8}$")
 OCTETS = "application/octet-stream"
+INPUTS = (f"{INBOX}/", f"{UPLOADS}/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class S3Store(Store):
 
     def _head(self, bucket: str, key: str) -> HeadObjectOutputTypeDef | None:
         # An input is never taken for gone on a guess: its job would be buried.
-        mine = bucket == self._buckets.output and not key.startswith(f"{INBOX}/")
+        mine = bucket == self._buckets.output and not key.startswith(INPUTS)
         return find_object(self._control, bucket, key, unknown_is_absent=mine)
 
     def check(self, source: Source) -> None:

@@ -1,0 +1,284 @@
+"""Uploads straight to S3: what is signed, what is looked at again, what is left behind.
+
+moto enforces neither policies nor signed lengths, and S3 itself was not asked: the signed values are
+asserted, and a checker of the documented rules stands in for S3.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pytest
+
+from contracts.backends import PROFILES
+from hevcq.backends.aws.factory import open_aws_video_files, open_aws_videos
+from hevcq.backends.aws.videos import files as s3_files
+from hevcq.domain.job import JobState, Task
+from hevcq.domain.videos.record import Video, VideoStatus
+from hevcq.domain.videos.rules import raw_key
+from hevcq.errors import BadUpload, NoSuchVideo, SourceChanged
+from hevcq.usecases.videos.context import VideoFarm
+from hevcq.usecases.videos.manage import delete
+from hevcq.usecases.videos.playback import play_file
+from hevcq.usecases.videos.raw_files import delete_raw
+from hevcq.usecases.videos.upkeep import look_after
+from hevcq.usecases.videos.uploads import UploadRequest, complete_upload, request_upload
+from support.aws.moto_server import Farm, make_farm
+from support.aws.post_policy import signed, why_refused
+from support.videos import VideoBench
+
+pytestmark = pytest.mark.aws
+CLIP = b"a video's bytes"
+MIB = 1 << 20
+OWNER = "https://idp.example/ümlaut|42"
+
+
+@pytest.fixture
+def aws() -> Iterator[Farm]:
+    farm = make_farm(PROFILES)
+    yield farm
+    farm.backend.close()
+
+
+@pytest.fixture
+def farm(aws: Farm) -> VideoFarm:
+    numbers = itertools.count(1)
+    return VideoFarm(
+        videos=open_aws_videos(aws.settings, aws.clients),
+        files=open_aws_video_files(aws.settings, aws.clock, aws.clients),
+        backend=aws.backend,
+        profiles=PROFILES,
+        limits=aws.settings.uploads,
+        clock=aws.clock,
+        chance=lambda count: next(numbers).to_bytes(count),
+    )
+
+
+def request(farm: VideoFarm, size: int = len(CLIP), **facts: Any) -> Video:
+    given: dict[str, Any] = {"name": "a b.mov", "media_type": "video/quicktime", **facts}
+    return request_upload(farm, UploadRequest(owner=OWNER, size=size, **given))
+
+
+def post(farm: VideoFarm, video: Video, content: bytes = CLIP) -> httpx2.Response:
+    way = farm.files.way(video)
+    assert way.kind == "form"
+    return httpx2.post(way.url, data=dict(way.fields), files={"file": content})
+
+
+def waiting(aws: Farm) -> int:
+    return sum(queue.depth().ready for queue in aws.backend.queues.values())
+
+
+def test_a_posted_video_is_queued_only_once_it_was_checked(aws: Farm, farm: VideoFarm) -> None:
+    video = request(farm, profiles=("hevc",))
+    with pytest.raises(BadUpload, match="0 of 15"):
+        complete_upload(farm, video)
+    assert post(farm, video).status_code == 201
+    assert waiting(aws) == 0
+
+    video = complete_upload(farm, video)
+    assert waiting(aws) == 1
+    assert video.status is VideoStatus.PROCESSING
+    assert video.source is not None
+    head = aws.clients.s3.head_object(Bucket="uploads", Key=f"UPLOAD/{video.video_id}.mov")
+    assert video.source.version == head["VersionId"]
+    assert (video.source.size, head["ContentType"]) == (15, "video/quicktime")
+    assert complete_upload(farm, video) == video
+    (delivery,) = aws.backend.queues["hevc"].receive(1, wait_s=0, stop=threading.Event())
+    assert delivery.tasks == (Task(source=video.source, profile="hevc"),)
+
+
+def test_the_policy_allows_this_upload_and_no_other(aws: Farm, farm: VideoFarm) -> None:
+    video = request(farm, size=100)
+    fields = dict(farm.files.way(video).fields)
+    now = datetime.now(UTC)
+    key = raw_key(video)
+    credentials = aws.clients.s3._request_signer._credentials  # type: ignore[attr-defined]
+    assert signed(fields, credentials.secret_key)
+    assert why_refused(fields, "uploads", 100, now) == ""
+    assert fields["key"] == key
+    other = key.replace(video.video_id, "0" * 26)
+    for change, size, bucket in (
+        ({}, 99, "uploads"),
+        ({}, 101, "uploads"),
+        ({}, 100, "out"),
+        ({"key": other}, 100, "uploads"),
+        ({"key": f"TODO/all/{video.video_id}.mov"}, 100, "uploads"),
+        ({"x-amz-meta-owner": "bob"}, 100, "uploads"),
+        ({"Content-Type": "text/html"}, 100, "uploads"),
+        ({"acl": "public-read"}, 100, "uploads"),
+        ({"x-amz-tagging": "<x/>"}, 100, "uploads"),
+        ({"success_action_redirect": "https://x"}, 100, "uploads"),
+    ):
+        assert why_refused({**fields, **change}, bucket, size, now), change
+    assert why_refused(fields, "uploads", 100, now + timedelta(hours=1)) == "expired"
+    bare = {name: value for name, value in fields.items() if name != "x-amz-meta-owner"}
+    assert why_refused(bare, "uploads", 100, now)
+
+
+@pytest.mark.parametrize(
+    ("claim", "name", "found"),
+    [
+        ("video/mp4", "a.mkv", "video/mp4"),
+        ("text/html", "a.mp4", "video/mp4"),
+        ("video/mp4\r\nX: y", "a", "video/unknown"),
+        ("", "a.html", "video/unknown"),
+    ],
+)
+def test_a_claimed_type_is_a_videos_or_none(
+    farm: VideoFarm, claim: str, name: str, found: str
+) -> None:
+    fields = farm.files.way(request(farm, media_type=claim, name=name)).fields
+    assert fields["Content-Type"] == found
+
+
+def test_another_size_or_owner_than_declared_ends_the_upload(aws: Farm, farm: VideoFarm) -> None:
+    """What S3 would refuse, were it to let it through."""
+    longer, other = request(farm), request(farm)
+    for video, content, owner in ((longer, CLIP + b"x", None), (other, CLIP, "bob")):
+        fields = dict(farm.files.way(video).fields)
+        aws.clients.s3.put_object(
+            Bucket="uploads",
+            Key=raw_key(video),
+            Body=content,
+            Metadata={"owner": owner or fields["x-amz-meta-owner"]},
+        )
+        with pytest.raises(BadUpload, match=r"16 bytes came|not uploaded by the owner"):
+            complete_upload(farm, video)
+        after = farm.videos.get(video.video_id)
+        assert after is not None
+        assert after.status is VideoStatus.FAILED
+    assert waiting(aws) == 0
+    versions = aws.clients.s3.list_object_versions(Bucket="uploads")
+    assert versions.get("Versions", []) == []
+    assert versions.get("DeleteMarkers", []) == []
+
+
+def test_a_large_video_comes_in_parts_of_signed_lengths(
+    aws: Farm, farm: VideoFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_files, "MAX_FORM_BYTES", MIB)
+    monkeypatch.setattr(s3_files, "PART_BYTES", 5 * MIB)
+    video = request(farm, size=6 * MIB, profiles=("hevc",))
+    way = farm.files.way(video)
+    assert (way.kind, way.part_size, way.parts) == ("parts", 5 * MIB, 2)
+    urls = {number: farm.files.part_url(video, number) for number in (1, 2)}
+    for url in urls.values():
+        query = parse_qs(urlsplit(url).query)
+        assert query["X-Amz-SignedHeaders"] == ["content-length;host"]
+        assert query["uploadId"] == [video.upload.multipart_id]
+    for number in (0, 3):
+        with pytest.raises(BadUpload, match="1 to 2"):
+            farm.files.part_url(video, number)
+
+    httpx2.put(urls[1], content=b"1" * 5 * MIB).raise_for_status()
+    assert farm.files.parts_came(video) == {1: 5 * MIB}
+    assert farm.files.came(video) == 5 * MIB
+    with pytest.raises(BadUpload, match="5,242,880 of 6,291,456"):
+        complete_upload(farm, video)
+    httpx2.put(urls[2], content=b"2" * MIB).raise_for_status()
+    video = complete_upload(farm, video)
+    assert video.status is VideoStatus.PROCESSING
+    head = aws.clients.s3.head_object(Bucket="uploads", Key=raw_key(video))
+    assert head["ContentLength"] == 6 * MIB
+    assert waiting(aws) == 1
+
+
+def test_a_kill_after_the_parts_were_joined_is_mended(
+    farm: VideoFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_files, "MAX_FORM_BYTES", 1)
+    monkeypatch.setattr(s3_files, "PART_BYTES", 5 * MIB)
+    video = request(farm)
+    httpx2.put(farm.files.part_url(video, 1), content=CLIP).raise_for_status()
+    farm.files.complete(video)
+    assert complete_upload(farm, video).status is VideoStatus.PROCESSING
+
+
+def test_the_parts_of_any_size_are_at_most_ten_thousand() -> None:
+    for size in (5 << 30, (5 << 30) + 1, 1 << 40, 48_800 << 30):
+        part = s3_files.part_bytes(size)
+        assert part * 10_000 >= size
+        assert part % MIB == 0
+        assert part <= 5 << 30
+
+
+def test_an_unfinished_upload_expires_with_its_parts(
+    aws: Farm, farm: VideoFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_files, "MAX_FORM_BYTES", 1)
+    video = request(farm)
+    httpx2.put(farm.files.part_url(video, 1), content=CLIP[:3]).raise_for_status()
+    aws.clock.advance(49 * 3600)
+    look_after(farm)
+    after = farm.videos.get(video.video_id)
+    assert after is not None
+    assert after.status is VideoStatus.FAILED
+    assert aws.clients.s3.list_multipart_uploads(Bucket="uploads").get("Uploads", []) == []
+    assert farm.videos.usage().size == 0
+
+
+def test_a_link_has_the_name_and_type_that_hevcq_gives(farm: VideoFarm, tmp_path: Path) -> None:
+    video = request(farm, title='Ä "x"', profiles=("hevc",))
+    post(farm, video)
+    video = complete_upload(farm, video)
+    VideoBench(tmp_path, farm).work("hevc")
+    look_after(farm)
+    video = farm.find(video.video_id, OWNER)
+    assert video.status is VideoStatus.DONE
+    name = video.renditions[0].key.rpartition("/")[2]
+    found = play_file(farm, video, "hevc", name, attachment=True)
+    assert found.link is not None
+    answer = httpx2.get(found.link)
+    with farm.backend.store.open(found.key) as stream:
+        assert answer.content == stream.read()
+    assert answer.headers["Content-Type"] == "video/mp4"
+    query = parse_qs(urlsplit(found.link).query)
+    assert query["response-content-type"] == ["video/mp4"]
+    assert query["response-content-disposition"] == [
+        "attachment; filename=\"_ _x_ (hevc).mp4\"; filename*=UTF-8''%C3%84%20_x_%20%28hevc%29.mp4"
+    ]
+    original = play_file(farm, video, "original", f"{video.video_id}.mov")
+    assert original.link is not None
+    assert parse_qs(urlsplit(original.link).query)["versionId"] == [video.source.version]
+    assert httpx2.get(original.link).content == CLIP
+    with pytest.raises(NoSuchVideo):
+        play_file(farm, video, "hevc", "x.mp4")
+
+
+def test_the_raw_object_goes_with_every_version_and_only_if_it_is_the_source(
+    aws: Farm, farm: VideoFarm, tmp_path: Path
+) -> None:
+    video, other = request(farm, profiles=("hevc",)), request(farm, profiles=("hevc",))
+    for each in (video, other):
+        post(farm, each)
+        complete_upload(farm, each)
+    VideoBench(tmp_path, farm).work("hevc")
+    look_after(farm)
+    aws.clients.s3.put_object(Bucket="uploads", Key=raw_key(other), Body=b"another's")
+    aws.clock.advance(6 * 86_400)
+    look_after(farm)
+    assert aws.clients.s3.head_object(Bucket="uploads", Key=raw_key(video))
+    aws.clock.advance(2 * 86_400)
+    with pytest.raises(SourceChanged):
+        delete_raw(farm, farm.find(other.video_id, None))
+    look_after(farm)
+    assert farm.find(video.video_id, None).raw_deleted_at is not None
+    left = aws.clients.s3.list_object_versions(Bucket="uploads")
+    assert {each["Key"] for each in left["Versions"]} == {raw_key(other)}
+    assert farm.find(other.video_id, None).raw_deleted_at is None
+
+    delete(farm, farm.find(other.video_id, None), "ann")
+    left = aws.clients.s3.list_object_versions(Bucket="uploads")
+    assert left.get("Versions", []) == []
+    assert not [s for s in farm.backend.store.list("DONE/") if other.video_id in s.key]
+    job = farm.backend.ledger.get(farm.find(video.video_id, None).renditions[0].job_id)
+    assert job is not None
+    assert job.state is JobState.DONE
