@@ -37,7 +37,7 @@ CONFIRM ?=
 BASE_IMAGE ?= debian:bookworm-slim
 TOOLS := .venv-tools
 
-.PHONY: help screenshot setup install clean lint format test coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-web demo-aws checkov lock lowest sbom audit images-check
+.PHONY: help screenshot setup install clean lint format test coverage bench scale fidelity long chaos soak build full-build plan apply destroy demo demo-web web-screenshots demo-aws checkov lock lowest sbom audit images-check
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -120,6 +120,9 @@ demo: setup  ## the main job on a few clips, or on MEDIA=folder; originals are n
 
 demo-web: setup  ## the web page with sample videos and a worker, on this machine (PORT=8790); Ctrl-C stops it
 	$(BIN)/python scripts/demo_web.py $(PORT)
+
+web-screenshots: setup  ## write the screenshots of the page in docs/images; needs chromium
+	$(BIN)/python -m scripts.write_web_screenshots
 
 demo-aws: setup  ## the farm on AWS on an emulator: three workers, a few clips; needs no account
 	bash scripts/demo_aws.sh "$(BIN)" "$(MEDIA)"

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from hevcq.settings.model import Settings
@@ -52,7 +53,7 @@ def make_samples(folder: Path) -> list[tuple[str, Path]]:
     broken = folder / "broken.mkv"
     whole = made[-1][1].read_bytes()
     broken.write_bytes(whole[: len(whole) // 2])
-    return [*made, (BROKEN, broken)]
+    return [(BROKEN, broken), *made]
 
 
 def upload(app: App, title: str, path: Path, owner: str = "local") -> str:
@@ -70,36 +71,49 @@ def upload(app: App, title: str, path: Path, owner: str = "local") -> str:
     return complete_upload(farm, video).video_id
 
 
-def main() -> int:
-    """Make the samples, upload them, and run page and worker until Ctrl-C."""
-    port = sys.argv[1] if len(sys.argv) > 1 else "8790"
+def prepare() -> dict[str, str]:
+    """Make a new data folder with the samples uploaded; return the environment of its programs."""
     shutil.rmtree(HOME / "data", ignore_errors=True)
     samples = make_samples(HOME / "samples")
-    environment = {
-        **os.environ,
-        "HEVCQ_DATA_DIR": str(HOME / "data"),
-        "HEVCQ_WEB__AUTH": "none",
-        "HEVCQ_LOG_LEVEL": "warning",
-    }
     app = open_app(Settings(data_dir=HOME / "data"))
     try:
         for title, path in samples:
             upload(app, title, path)
     finally:
         app.close()
-    hevcq = [sys.executable, "-m", "hevcq"]
-    worker = subprocess.Popen([*hevcq, "-q", "worker"], env=environment, start_new_session=True)
+    return {
+        **os.environ,
+        "HEVCQ_DATA_DIR": str(HOME / "data"),
+        "HEVCQ_WEB__AUTH": "none",
+        "HEVCQ_LOG_LEVEL": "warning",
+    }
+
+
+@contextlib.contextmanager
+def running(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command of hevcq inside the context, in a group of its own, and stop it after it."""
+    command = [sys.executable, "-m", "hevcq", "-q", *arguments]
+    child = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
-        page = [*hevcq, "serve", "--host", "127.0.0.1", "--port", port]
-        return subprocess.run(page, env=environment, check=False).returncode
-    except KeyboardInterrupt:
-        return 0
+        yield child
     finally:
-        worker.send_signal(signal.SIGTERM)
+        child.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.wait(timeout=60)
-        if worker.poll() is None:
-            worker.kill()
+            child.wait(timeout=60)
+        if child.poll() is None:
+            child.kill()
+
+
+def main() -> int:
+    """Make the samples, upload them, and run page and worker until Ctrl-C."""
+    port = sys.argv[1] if len(sys.argv) > 1 else "8790"
+    environment = prepare()
+    page = ("serve", "--host", "127.0.0.1", "--port", port)
+    with running(environment, "worker"), running(environment, *page) as served:
+        try:
+            return served.wait()
+        except KeyboardInterrupt:
+            return 0
 
 
 if __name__ == "__main__":

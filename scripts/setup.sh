@@ -27,3 +27,7 @@ fi
 # Versions and hashes of requirements/dev.txt (make lock renews it); then hevcq itself, editable.
 "$venv/bin/python" -m pip install --quiet --require-hashes --requirement requirements/dev.txt
 "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
+# For the browser tests of make test, which are skipped without it; never asks for a password.
+if [ ! -x /usr/bin/chromium ] && [ "$(id -u)" = 0 ]; then
+  install_debian chromium || echo "chromium could not be installed: the browser tests will be skipped." >&2
+fi

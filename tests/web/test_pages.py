@@ -67,7 +67,7 @@ def test_the_list_is_found_by_words_and_state_page_by_page(people, bench):
 
 
 def test_each_finished_format_is_linked_as_it_becomes_available(people, bench):
-    video = bench.upload("ann")
+    video = bench.upload("ann", name="a.mkv")
     ann = people("ann")
     page = f"/v/{video.video_id}"
     assert ann.get(page).text.count("waiting for a worker") == 2
@@ -196,8 +196,8 @@ def row(profile: str, key: str, state: JobState = JobState.DONE) -> ProfileRow:
     return ProfileRow(profile, "j", state, key=key)
 
 
-def test_the_best_playable_file_comes_first_and_a_playlist_before_all(opened):
-    profiles = opened.profiles
+def test_the_best_playable_file_comes_first_and_a_playlist_before_all(opened, bench):
+    profiles, video = opened.profiles, bench.request(name="a.avi")
     hevc, small = profiles["hevc"], profiles["720p"]
     assert hevc.video.codec is VideoCodec.HEVC
     rows = [
@@ -207,16 +207,31 @@ def test_the_best_playable_file_comes_first_and_a_playlist_before_all(opened):
         row("y", "DONE/y/a.mp4", JobState.QUEUED),
     ]
 
-    found = playing("/media/1", rows, {"hevc": hevc, "720p": small})
+    found = playing("/media/1", video, rows, {"hevc": hevc, "720p": small})
     assert [address for address, _ in found.files] == [
         "/media/1/720p/a%20b%3F.mp4",
         "/media/1/hevc/a.mov.mp4",
     ]
     assert "avc1" in found.files[0][1]
     assert not found.playlist
-    both = playing("/media/1", [*rows, row("hls", "DONE/hls/a/master.m3u8")], {})
+    both = playing("/media/1", video, [*rows, row("hls", "DONE/hls/a/master.m3u8")], {})
     assert both.playlist == "/media/1/hls/master.m3u8"
-    assert not playing("/media/1", [row("x", "DONE/x/a.mkv")], {})
+    assert both.storyboard == "/media/1/hls/storyboard.vtt"
+    assert not playing("/media/1", video, [row("x", "DONE/x/a.mkv")], {})
+
+
+def test_an_upload_that_is_playable_already_is_played_while_it_is_kept(people, bench):
+    video = bench.upload("ann", name="phone.mp4")
+    ann = people("ann")
+    address = f"/media/{video.video_id}/original/{video.source.key.rpartition('/')[2]}"
+
+    html = ann.get(f"/v/{video.video_id}").text
+
+    assert f'<source src="{address}" type="video/mp4">' in html
+    assert f'href="{address}?download=1"' in html
+    assert ann.get(address).headers["content-type"] == "video/mp4"
+    bench.farm.change(bench.now(video), raw_deleted_at=1.0)
+    assert "/original/" not in ann.get(f"/v/{video.video_id}").text
 
 
 def test_the_upkeep_goes_on_after_an_error_and_stops(opened, clock):

@@ -83,8 +83,7 @@ class FolderIngest:
         if library is None:
             return None
         app = self._app
-        zone = app.settings.schedule.timezone
-        return Feed(library, Budget(library, app.backend.ledger, app.catalog, app.clock, zone))
+        return Feed(library, Budget(library, app.backend.ledger, app.catalog, app.clock))
 
     def _build_session(self, where: Destination) -> Ingest:
         app, ports, profiles = self._app, self._ports, self.profiles

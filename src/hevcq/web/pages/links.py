@@ -9,8 +9,11 @@ from urllib.parse import quote
 from hevcq.domain.job import JobState
 from hevcq.domain.profile import Profile, VideoCodec
 from hevcq.domain.videos.record import Video
+from hevcq.domain.videos.rules import media_type
 from hevcq.usecases.videos.follow import ProfileRow
 from hevcq.usecases.videos.picture import PLAYLIST
+from hevcq.usecases.videos.playback import ORIGINAL
+from hevcq.usecases.videos.playback import PLAYABLE as PLAYABLE_TYPES
 
 PLAYABLE = (".mp4", ".m4v", ".webm", ".mov")
 CODECS = {VideoCodec.H264: "avc1.640028", VideoCodec.HEVC: "hvc1.1.6.L120.B0"}
@@ -23,6 +26,7 @@ class Playing:
 
     playlist: str
     files: Sequence[tuple[str, str]]
+    storyboard: str = ""
 
     def __bool__(self) -> bool:
         """Return whether there is anything to play."""
@@ -40,8 +44,21 @@ def file_address(base: str, profile: str, key: str, *, download: bool = False) -
     return f"{base}/{profile}/{name}{'?download=1' if download else ''}"
 
 
-def playing(base: str, rows: Sequence[ProfileRow], profiles: Mapping[str, Profile]) -> Playing:
-    """Return what can be played of a video by now: H.264 before HEVC, large before small."""
+def original_address(base: str, video: Video, *, download: bool = False) -> str:
+    """Return the address of the uploaded file, or "" if it is not kept."""
+    if video.source is None or not video.raw_kept or video.raw_leaving:
+        return ""
+    return file_address(base, ORIGINAL, video.source.key, download=download)
+
+
+def playing(
+    base: str, video: Video, rows: Sequence[ProfileRow], profiles: Mapping[str, Profile]
+) -> Playing:
+    """Return what can be played of a video by now: H.264 before HEVC, large before small.
+
+    The uploaded file comes last: it may be all that a browser can play, where a profile skipped it
+    because it is what the profile makes already.
+    """
     done = [row for row in rows if row.state is JobState.DONE and row.key]
     lists = [row for row in done if row.key.endswith(PLAYLIST)]
     files = [row for row in done if row.key.lower().endswith(PLAYABLE)]
@@ -51,13 +68,18 @@ def playing(base: str, rows: Sequence[ProfileRow], profiles: Mapping[str, Profil
         codec = profile.video.codec if profile else None
         return codec is not VideoCodec.H264, -((profile and profile.video.max_height) or 10_000)
 
-    return Playing(
-        file_address(base, lists[0].profile, lists[0].key) if lists else "",
-        [
-            (file_address(base, row.profile, row.key), _type(row, profiles.get(row.profile)))
-            for row in sorted(files, key=rank)
-        ],
-    )
+    found = [
+        (file_address(base, row.profile, row.key), _type(row, profiles.get(row.profile)))
+        for row in sorted(files, key=rank)
+    ]
+    original = original_address(base, video)
+    if original and video.source is not None and media_type(video.source.key) in PLAYABLE_TYPES:
+        found.append((original, media_type(video.source.key)))
+    if not lists:
+        return Playing("", found)
+    folder = lists[0].key.rpartition("/")[0]
+    boards = file_address(base, lists[0].profile, f"{folder}/storyboard.vtt")
+    return Playing(file_address(base, lists[0].profile, lists[0].key), found, boards)
 
 
 def _type(row: ProfileRow, profile: Profile | None) -> str:

@@ -20,7 +20,7 @@ from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import ProfileRow, refresh, rows
 from hevcq.web.identity.person import Person, person_of
-from hevcq.web.pages.links import Playing, file_address, media_base, playing
+from hevcq.web.pages.links import Playing, file_address, media_base, original_address, playing
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import read_form, services_of
 from hevcq.wiring.videos import video_farm
@@ -140,7 +140,7 @@ async def watch(request: Request) -> Response:
     if video is None:
         raise HTTPException(404)
     found = await run_in_threadpool(rows, farm, video)
-    what = playing(media_base(video, public=True), found, farm.profiles)
+    what = playing(media_base(video, public=True), video, found, farm.profiles)
     return page(request, "public.html", video=video, playing=what)
 
 
@@ -176,11 +176,12 @@ def _show(request: Request, person: Person) -> Response:
         request,
         "video.html",
         video=video,
-        playing=playing(media_base(video), found, farm.profiles),
+        playing=playing(media_base(video), video, found, farm.profiles),
         formats=_formats_html(farm, video, found),
         said=SAID.get(request.query_params.get("said", ""), ""),
         public=public if video.visibility is Visibility.PUBLIC else "",
         now=farm.clock.now(),
+        original=original_address(media_base(video), video, download=True),
         whose=video.owner if video.owner != person.owner else "",
     )
 
@@ -211,7 +212,7 @@ def _formats_html(farm: VideoFarm, video: Video, found: Sequence[ProfileRow]) ->
         }
         for row in found
     ]
-    what: Playing = playing(base, found, farm.profiles)
+    what: Playing = playing(base, video, found, farm.profiles)
     failed = any(row.state is JobState.DEAD for row in found)
     return render(
         "video_formats.html",

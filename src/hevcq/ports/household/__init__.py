@@ -1,0 +1,1 @@
+"""Ports of a household that runs by itself: pauses, messages, history."""

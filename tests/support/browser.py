@@ -1,0 +1,161 @@
+"""A real page in a real browser: the program's own server and worker as processes, and Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio"]
+WAIT_MS = 60_000
+AXE = Path(__file__).parents[1] / "web" / "axe" / "axe.min.js"
+FAST = """\
+name: {name}
+description: "{name}: small and fast, for tests"
+subscribe: true
+container: mp4
+faststart: true
+video:
+  codec: {codec}
+  preset: ultrafast
+  crf: 24
+  pixel_format: yuv420p
+  max_width: 160
+  max_height: 90
+  smaller: encode
+audio:
+  policy: copy
+gates:
+  minimum_saving: null
+"""
+
+
+def require_chromium() -> None:
+    """Skip where Debian's chromium is not installed (`make setup` installs it where it can)."""
+    if not Path(CHROMIUM).is_file():
+        pytest.skip(f"no browser: {CHROMIUM} is not installed (apt-get install chromium)")
+    pytest.importorskip("playwright.sync_api", reason="no browser: playwright is not installed")
+
+
+class Site:
+    """The page of one data folder: started, killed and started again on the same port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data, self.profiles = folder / "data", folder / "profiles"
+        self.profiles.mkdir(parents=True)
+        for name, codec in (("small", "h264"), ("tiny", "h264")):
+            text = FAST.format(name=name, codec=codec)
+            (self.profiles / f"{name}.yaml").write_text(text, encoding="utf-8")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self._running: list[subprocess.Popen[str]] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "HEVCQ_DATA_DIR": str(self.data),
+            "HEVCQ_PROFILES_DIR": str(self.profiles),
+            "HEVCQ_MIN_FREE_MIB": "0",
+            "HEVCQ_WEB__AUTH": "users",
+            "HEVCQ_WORKERS": "2",
+        }
+
+    def run(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command of hevcq."""
+        command = [sys.executable, "-m", "hevcq", "-q", *arguments]
+        running = subprocess.Popen(command, env=self.environment, stderr=subprocess.PIPE, text=True)
+        self._running.append(running)
+        return running
+
+    def serve(self) -> subprocess.Popen[str]:
+        """Start the page, and wait until it says where it is."""
+        running = self.run("serve", "--port", str(self.port))
+        assert running.stderr is not None
+        line = running.stderr.readline()
+        assert self.address in line, line + running.stderr.read()
+        threading.Thread(target=running.stderr.read, daemon=True).start()
+        return running
+
+    def close(self) -> None:
+        for running in self._running:
+            if running.poll() is None:
+                running.kill()
+            running.communicate()
+
+
+class Watched:
+    """A browser window whose console must stay silent; `forgive` while a server is down."""
+
+    def __init__(self, context: Any, address: str) -> None:
+        self.address, self.page = address, context.new_page()
+        self.page.set_default_timeout(WAIT_MS)
+        self.said: list[str] = []
+        self.forgive = False
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
+
+    def _note(self, message: Any) -> None:
+        if message.type in {"error", "warning"} and not self.forgive:
+            self.said.append(f"{message.type}: {message.text}")
+
+    def go(self, path: str) -> None:
+        self.page.goto(f"{self.address}{path}")
+
+    def sign_in(self, name: str, password: str) -> None:
+        self.go("/sign-in")
+        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("Password").fill(password)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.get_by_role("button", name="Sign out").wait_for()
+
+    def until(self, true: Callable[[], bool], what: str) -> None:
+        """Wait until something holds; the page's policy forbids Playwright's own wait by script."""
+        for _ in range(WAIT_MS // 50):
+            if true():
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"it never came: {what}")
+
+    def accessible(self) -> list[str]:
+        """Return what axe-core finds wrong with the page as it is."""
+        self.page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = self.page.evaluate("async () => (await axe.run()).violations")
+        return [f"{each['id']}: {[node['html'][:120] for node in each['nodes']]}" for each in found]
+
+    def width(self) -> int:
+        """Return how wide the page is, in pixels."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth"))
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """Start Chromium; the driver is inside Playwright's wheel."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def make_large_clip(path: Path, seconds: int = 2) -> None:
+    """Make a short clip of several megabytes that is quickly encoded: uncompressed pictures."""
+    ffmpeg = shutil.which("ffmpeg") or "ffmpeg"
+    source = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25"]
+    source += ["-f", "lavfi", "-i", "sine=frequency=300"]
+    coded = ["-t", str(seconds), "-c:v", "rawvideo", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+    subprocess.run([ffmpeg, "-nostdin", "-v", "error", *source, *coded, str(path)], check=True)

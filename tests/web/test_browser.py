@@ -1,0 +1,165 @@
+"""One evening with the page, in a real browser: upload, follow, watch, share, and mend what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hevcq.web.identity.folder import SecretsFolder
+from hevcq.web.identity.person import Role
+from hevcq.web.identity.users import Users
+from support.browser import Site, Watched, browser, make_large_clip, require_chromium
+from web.conftest import CHEAP, PASSWORD
+
+UPLOAD_BYTES_S = 1_500_000
+KILLED_AT_PERCENT = 20.0
+PHONE = {"width": 320, "height": 640}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    require_chromium()
+    made = Site(tmp_path)
+    users = Users(SecretsFolder(made.data), CHEAP)
+    for name, role in (("ann", Role.USER), ("bob", Role.USER), ("olga", Role.OPERATOR)):
+        users.put(name, PASSWORD, role)
+    yield made
+    made.close()
+
+
+@pytest.mark.media
+@pytest.mark.timeout(300)
+def test_an_evening_with_the_page(site: Site, tmp_path: Path) -> None:
+    server = site.serve()
+    clip, notes = tmp_path / "Garden.mkv", tmp_path / "notes.mp4"
+    make_large_clip(clip)
+    notes.write_text("This is no video.")
+    with browser() as chromium:
+
+        def window(name: str) -> Watched:
+            made = Watched(chromium.new_context(), site.address)
+            made.sign_in(name, PASSWORD)
+            return made
+
+        ann = window("ann")
+        server = upload_through_a_crash(site, server, ann, clip)
+        bob = window("bob")
+        video = ann.page.url.removeprefix(site.address).partition("?")[0]
+        upload(bob, notes)
+        olga = window("olga")
+        worker = site.run("worker", "--drain")
+        follow_to_done(ann)
+        play(ann)
+        open_each_format(ann)
+        assert bob.page.request.get(f"{site.address}{video}").status == 404
+        watch_signed_out(ann, chromium, site)
+        assert worker.wait(60) == 0
+        mend_from_the_board(olga)
+        pages = ("/", video, f"{video}/edit", "/upload", "/board")
+        look_at_every_page(olga, pages)
+        for each in (ann, bob, olga):
+            assert each.said == []
+    server.terminate()
+    assert server.wait(60) == 0
+
+
+def upload_through_a_crash(site: Site, server: Any, ann: Watched, clip: Path) -> Any:
+    """Send a file over a slow line, kill the server midway, start it again, and arrive."""
+    line = ann.page.context.new_cdp_session(ann.page)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1}
+    line.send("Network.enable")
+    line.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": UPLOAD_BYTES_S})
+    ann.go("/upload")
+    ann.page.get_by_label("Video file").set_input_files(clip)
+    ann.page.get_by_role("textbox", name="Title").fill("Our <garden>")
+    ann.page.get_by_role("button", name="Upload", exact=True).click()
+    bar = ann.page.locator("#sent")
+    ann.until(lambda: bar.evaluate("each => each.value") > KILLED_AT_PERCENT, "some of the upload")
+    assert "/s" in ann.page.locator("#numbers").inner_text()
+    ann.forgive = True
+    server.kill()
+    server.wait()
+    ann.page.locator('#sending[data-state="waiting"]').wait_for()
+    line.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+    again = site.serve()
+    ann.page.wait_for_url("**/v/*")
+    ann.forgive = False
+    (came,) = [each for each in (site.data / "videos").iterdir() if each.suffix == ".mkv"]
+    assert came.read_bytes() == clip.read_bytes()
+    return again
+
+
+def upload(person: Watched, path: Path) -> None:
+    person.go("/upload")
+    person.page.get_by_label("Video file").set_input_files(path)
+    person.page.get_by_role("button", name="Upload", exact=True).click()
+    person.page.wait_for_url("**/v/*")
+
+
+def follow_to_done(ann: Watched) -> None:
+    """Stay on the page: each format gets its link, and the player comes by itself."""
+    for profile in ("small", "tiny"):
+        ann.page.get_by_role("link", name=f"Open {profile}").wait_for()
+    ann.page.locator(".plyr video").wait_for()
+    assert ann.page.get_by_role("heading", level=1).inner_text() == "Our <garden>"
+
+
+def play(ann: Watched) -> None:
+    ann.page.locator("button[data-plyr=play]").first.click()
+    player = ann.page.locator("video")
+    ann.until(lambda: player.evaluate("each => each.currentTime") > 0.2, "time advances")
+
+
+def open_each_format(ann: Watched) -> None:
+    for profile in ("small", "tiny"):
+        address = ann.page.get_by_role("link", name=f"Open {profile}").get_attribute("href")
+        got = ann.page.request.get(f"{ann.address}{address}", headers={"Range": "bytes=0-15"})
+        assert got.status == 206
+        assert got.headers["content-type"] == "video/mp4"
+        assert b"ftyp" in got.body()
+    with ann.page.expect_download() as download:
+        ann.page.get_by_role("link", name="Download small").click()
+    assert download.value.suggested_filename == "Our _garden_ (small).mp4"
+    with ann.page.expect_download() as proof:
+        ann.page.get_by_role("link", name="Certificate of small").click()
+    assert "certificate" in proof.value.suggested_filename
+
+
+def watch_signed_out(ann: Watched, chromium: Any, site: Site) -> None:
+    ann.page.get_by_role("button", name="Make it public").click()
+    public = ann.page.locator(".share a").get_attribute("href")
+    assert public is not None
+    stranger = Watched(chromium.new_context(viewport=PHONE), site.address)
+    stranger.page.goto(public)
+    play(stranger)
+    assert stranger.width() == PHONE["width"]
+    assert stranger.accessible() == []
+    ann.page.get_by_role("button", name="Make it private").click()
+    ann.page.get_by_role("button", name="Make it public").wait_for()
+    assert stranger.page.request.get(public).status == 404
+    assert stranger.said == []
+
+
+def mend_from_the_board(olga: Watched) -> None:
+    olga.go("/board")
+    retry = olga.page.get_by_role("button", name="Retry notes, small")
+    retry.click()
+    olga.page.get_by_text("Sent back to the queue: 1.").wait_for()
+    assert olga.page.get_by_role("button", name="Retry notes").count() == 1, "tiny is still there"
+
+
+def look_at_every_page(olga: Watched, pages: tuple[str, ...]) -> None:
+    """Look at each page wide and bright, then narrow and dark: no fault, nothing cut off."""
+    for path in pages:
+        olga.page.emulate_media(color_scheme="light")
+        olga.page.set_viewport_size({"width": 1100, "height": 800})
+        olga.go(path)
+        olga.page.get_by_role("heading", level=1).wait_for()
+        assert olga.accessible() == [], path
+        olga.page.set_viewport_size(PHONE)
+        olga.page.emulate_media(color_scheme="dark")
+        assert olga.width() == PHONE["width"], path
+        assert olga.accessible() == [], path
