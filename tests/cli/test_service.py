@@ -11,15 +11,17 @@ import pytest
 from cli.conftest import Run
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.events import EventName, IngestEvent
-from hevcq.errors import ConfigError
+from hevcq.errors import ConfigError, Unavailable
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
+from hevcq.settings.sync import SyncSettings
 from hevcq.util.clock import SystemClock
 from hevcq.util.systemd import Notifier
 from hevcq.wiring.app import App, open_app
 from hevcq.wiring.service import LOOK_S, Outlets, Service
 from hevcq.worker.signals import StopSignals
 from support.clips import make_clip
+from support.webdav import PASSWORD, USER, serving
 
 Step = Callable[["House"], None]
 
@@ -252,3 +254,44 @@ def test_a_unit_for_the_machine_is_never_made_of_the_wrong_person_s_settings(
     assert ran.code == ExitCode.USAGE
     assert said in ran.err
     assert hevcq("service", "install", "--as", "bob").code == ExitCode.USAGE
+
+
+def test_what_a_phone_uploads_is_fetched_and_encoded_and_a_server_that_fails_is_told_once(
+    tmp_path: Path,
+) -> None:
+    camera = library(tmp_path, "camera", place="replace")
+    camera.path.mkdir()
+    password = tmp_path / "password"
+    password.write_text(PASSWORD)
+    (tmp_path / "server").mkdir()
+    with serving(tmp_path / "server") as server:
+        (server.root / "Phone").mkdir()
+        make_clip(server.root / "Phone", name="a.mp4")
+        facts = {"user": USER, "password_file": password, "target": camera.path, "settle": "0s"}
+        house = House(tmp_path, camera)
+        syncs = tuple(
+            SyncSettings.model_validate(
+                {"name": name, "url": server.url, "folders": [name], "mode": "move", **facts}
+            )
+            for name in ("Phone", "Gone")
+        )
+
+        house.run(
+            house.change(sync=syncs),
+            house.says("moved Phone/a.mp4 → "),
+            house.placed(camera.path / "a.mp4"),
+        )
+
+        assert list((server.root / "Phone").iterdir()) == []
+    assert len([line for line in house.said if line.startswith("Sync Gone: ")]) == 1
+
+
+def test_two_services_of_one_data_folder_are_one_too_many(tmp_path: Path) -> None:
+    one, other = House(tmp_path), House(tmp_path)
+
+    def second(_house: House) -> None:
+        with pytest.raises(Unavailable, match="at work with the data folder"):
+            other.run()
+
+    one.run(second)
+    House(tmp_path).run()

@@ -200,6 +200,11 @@ class Library(Closed):
         return self
 
     @property
+    def place_on_disk(self) -> Path:
+        """The folder with links resolved, as the catalog has it."""
+        return Path(os.path.realpath(self.path))
+
+    @property
     def chosen(self) -> Names:
         """Every profile that the library or one of its rules names."""
         named = (*self.profiles, *(rule.profile for rule in self.rules if rule.profile))
@@ -224,5 +229,12 @@ def refuse_conflicts(libraries: Sequence[Library]) -> None:
 
 
 def library_of(libraries: Sequence[Library], path: Path) -> Library | None:
-    """Return the library that holds the file at `path`, by its name alone."""
-    return next((each for each in libraries if path.is_relative_to(each.path)), None)
+    """Return the library that holds the file at `path`, as named or with links resolved."""
+    return next(
+        (
+            each
+            for each in libraries
+            if path.is_relative_to(each.path) or path.is_relative_to(each.place_on_disk)
+        ),
+        None,
+    )

@@ -7,30 +7,36 @@ finished encodes are put in place and a stop is heard meanwhile too.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hevcq.domain.events import EventName, IngestEvent, JobEvent, Listener
-from hevcq.errors import ConfigError, HevcqError, Stopped
+from hevcq.errors import ConfigError, HevcqError, Stopped, StorageError, Unavailable
 from hevcq.settings.libraries import Library
 from hevcq.settings.model import Settings
 from hevcq.usecases.ingest.decide import IngestPlan
 from hevcq.usecases.ingest.request import library_request
 from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.usecases.library_state import folder_state
+from hevcq.util import file_lock
 from hevcq.util.log import get_logger
 from hevcq.util.systemd import Notifier
-from hevcq.util.text import printable
+from hevcq.util.text import printable, reason_of
 from hevcq.wiring.app import App
 from hevcq.wiring.folder_ingest import FolderIngest
 from hevcq.wiring.ingest import FLEET_POLL_S, LOCAL_POLL_S, LocalWorkers, hand_out_to
+from hevcq.wiring.syncing import Syncing
 from hevcq.worker.signals import StopSignals
 
 LOOK_S = 60.0
 """Seconds between looks whether a library's folder is there, and on the same mount as before."""
-LIVE = frozenset({"libraries", "ingest"})
+SYNC_ENDS_S = 10.0
+"""Seconds that a running sync gets to notice the stop; what it was fetching is resumed later."""
+LIVE = frozenset({"libraries", "ingest", "sync"})
 """Settings that a reload changes; the others are in use by open files and running encodes."""
 
 
@@ -81,14 +87,22 @@ class Service:
     def run(self) -> None:
         """Work until told to stop.
 
-        Raises ConfigError for libraries that cannot be, WorkerUnfit if nothing can be encoded here,
-        and what ended the workers before their time.
+        Raises Unavailable if a service is at work with this data folder already, ConfigError for
+        libraries that cannot be, WorkerUnfit if nothing can be encoded here, and what ended the
+        workers before their time.
         """
+        with _alone(self._app.settings.data_dir):
+            self._run()
+
+    def _run(self) -> None:
         self._require_sound(self._app.settings.libraries)
         self._app.encoder.version()
+        _ = self._app.backend, self._app.catalog, self._app.keyring  # opened by one thread
         if self._embedded:
             self._workers = LocalWorkers(self._app, (), self._worker_event, measured=True)
             self._workers.start()
+        syncing = Syncing(self._app, self._outlets.say, self._signals.asked)
+        syncing.start()
         self._outlets.notifier.ready()
         poll_s = min(LOCAL_POLL_S, self._app.settings.poll_s) if self._embedded else FLEET_POLL_S
         try:
@@ -100,6 +114,7 @@ class Service:
             pass  # told to, in a scan
         finally:
             self._end()
+            syncing.join(SYNC_ENDS_S)
 
     def _alive(self) -> bool:
         """Step the workers and give a sign of life; return whether to go on."""
@@ -248,6 +263,26 @@ class Service:
         self._opened.clear()
         if error is not None:
             raise error
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Be the only service of a data folder: two would tell everything twice."""
+    path = data_dir / "service.lock"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = file_lock.try_acquire(path)
+    except OSError as error:
+        raise StorageError(f"Cannot write to {printable(path)}: {reason_of(error)}.") from error
+    if lock is None:
+        raise Unavailable(
+            f"A hevcq service is at work with the data folder {printable(data_dir)} already.",
+            remedy="Stop it first, or use another data folder.",
+        )
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _differs(name: str, old: Settings, new: Settings) -> bool:

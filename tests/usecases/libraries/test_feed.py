@@ -11,7 +11,7 @@ import pytest
 from hevcq.domain.job import RenditionRef, Source, job_id
 from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
 from hevcq.ports.ledger import Granted
-from hevcq.settings.libraries import Library
+from hevcq.settings.libraries import Library, library_of
 from hevcq.usecases.ingest.decide import Disposition, Item
 from hevcq.usecases.ingest.forecast import Range
 from hevcq.usecases.libraries.budget import Budget, midnight
@@ -127,6 +127,16 @@ def test_the_hours_of_a_day_are_those_of_the_library_and_of_today() -> None:
     assert home.budget() == "Library tv has used its 4 h of today (max_hours_per_day)."
     home.clock.advance(24 * 3600)
     assert home.budget() == ""
+
+
+def test_the_budget_of_a_linked_library_is_that_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    linked = Library(name="tv", path=tmp_path / "link")
+
+    assert linked.place_on_disk == tmp_path / "real"
+    assert library_of([linked], tmp_path / "real" / "a.mp4") is linked
+    assert library_of([linked], tmp_path / "link" / "a.mp4") is linked
 
 
 def test_a_job_that_runs_counts_as_far_as_it_got_since_midnight() -> None:

@@ -117,7 +117,7 @@ def library_request(
 ) -> IngestRequest:
     """Return the request that ingests a library, with links in its path resolved."""
     return IngestRequest(
-        roots=(Path(os.path.realpath(library.path)),),
+        roots=(library.place_on_disk,),
         include=library.include,
         exclude=library.exclude,
         output=Path(os.path.realpath(library.output)) if library.output is not None else None,

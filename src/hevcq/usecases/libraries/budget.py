@@ -74,7 +74,7 @@ class Budget:
         """Return the hours that this library's encodes took since midnight, running ones included."""
         now = self._clock.now()
         since = midnight(now)
-        under = self._library.path
+        under = self._library.place_on_disk
         mine = {placement.job_id for placement in self._catalog.placements(under=under)}
         running = JobFilter(states=frozenset({JobState.RUNNING, JobState.SPLIT}))
         ended = JobFilter(states=SETTLED, updated_after=since)
@@ -84,7 +84,7 @@ class Budget:
     def saved(self) -> int:
         """Return the bytes by which all renditions in place are smaller than their sources."""
         total = 0
-        for each in self._catalog.placements(states=IN_PLACE, under=self._library.path):
+        for each in self._catalog.placements(states=IN_PLACE, under=self._library.place_on_disk):
             if each.job_id not in self._saved:
                 job = self._ledger.get(each.job_id)
                 made = job.rendition if job is not None else None

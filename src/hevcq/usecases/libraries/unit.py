@@ -103,6 +103,7 @@ class Unit:
         settings = self.settings
         found = [settings.data_dir, settings.scratch]
         found += [path for each in settings.libraries for path in (each.path, each.output) if path]
+        found += [each.target for each in settings.sync]
         return list(dict.fromkeys(found))
 
 

@@ -1,0 +1,81 @@
+"""Run the syncs of the settings beside a service, again and again, in a thread of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from hevcq.errors import HevcqError, Stopped
+from hevcq.settings.sync import SyncSettings
+from hevcq.usecases.sync.session import Session, Synced
+from hevcq.util.text import printable
+from hevcq.wiring.app import App
+from hevcq.wiring.sync import opened
+
+LOOK_S = 60.0
+"""Seconds between two looks at the servers; where files settle faster, half their time."""
+LEAST_S = 5.0
+TOLD = frozenset({"moved", "copied", "failed", "refused"})
+"""What a person wants to read of a service; the rest is what waits or is known already."""
+
+
+class Syncing:
+    """Looks at each server until `stop`. The settings are read anew before each look.
+
+    A sync that cannot run is told once, tried again, and keeps neither the others nor the encodes
+    from theirs.
+    """
+
+    def __init__(self, app: App, say: Callable[[str], None], stop: threading.Event) -> None:
+        self._app, self._say, self._stop = app, say, stop
+        self._told: dict[str, str] = {}
+        self._noticed: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="hevcq-sync", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the thread has ended after `stop`, at most so long; a move resumes later."""
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            wanted = self._app.settings.sync
+            for each in wanted:
+                if not self._stop.is_set():
+                    self.look(each)
+            pause_s = min([LOOK_S, *(max(LEAST_S, each.settle_s / 2) for each in wanted)])
+            self._app.clock.wait(self._stop, pause_s)
+
+    def look(self, sync: SyncSettings) -> None:
+        """Run one sync once; must not raise, as nobody else would hear of it."""
+        try:
+            with opened(self._app, sync, self._stop) as ready:
+                Session(ready.ports, ready.job, self._tell, self._notice).run()
+        except Stopped:
+            return
+        except HevcqError as error:
+            self._complain(sync, str(error))
+        except Exception as error:  # noqa: BLE001 - the thread must live on
+            self._complain(sync, f"this is a bug: {type(error).__name__}: {error}")
+        else:
+            self._told.pop(sync.name, None)
+
+    def _notice(self, words: str) -> None:
+        """Tell a person something that each look would say again, once."""
+        if words not in self._noticed:
+            self._noticed.add(words)
+            self._say(words)
+
+    def _complain(self, sync: SyncSettings, words: str) -> None:
+        if self._told.get(sync.name) != words:
+            self._told[sync.name] = words
+            self._say(f"Sync {printable(sync.name)}: {words}")
+
+    def _tell(self, each: Synced) -> None:
+        if each.fate.value in TOLD:
+            where = "" if each.target is None else f" → {printable(each.target)}"
+            why = f" ({printable(each.reason)})" if each.reason else ""
+            self._say(f"{each.fate.value} {printable(each.path)}{where}{why}")
