@@ -34,7 +34,7 @@ SMALL: dict[str, str] = {
     "src/hevcq/library/scanning/fs_events.py": "the only user of watchfiles",
     "src/hevcq/library/scanning/unfinished.py": "one decision: what is still being written",
     "src/hevcq/ports/backend.py": "a port",
-    "src/hevcq/ports/household/pauses.py": "a port",
+    "src/hevcq/ports/home/pauses.py": "a port",
     "src/hevcq/ports/skip_memory.py": "a port",
     "src/hevcq/ports/subjob_ledger.py": "a port",
     "src/hevcq/ports/task_publisher.py": "a port",

@@ -65,9 +65,10 @@ def settings_names() -> set[str]:
     return {variable(key) for key, _ in leaves(Settings)} | set(OTHER_VARIABLES)
 
 
-def test_there_are_a_worker_a_command_line_and_an_emulator():
+def test_there_are_a_worker_a_command_line_a_home_and_an_emulator():
     assert [image.name for image in IMAGES] == [
         "emulator.Dockerfile",
+        "home.Dockerfile",
         "ingest.Dockerfile",
         "worker.Dockerfile",
     ]
@@ -130,7 +131,9 @@ def test_only_settings_that_there_are_are_set(image: Path):
     assert named - settings_names() == set()
 
 
-@pytest.mark.parametrize("file", [*IMAGES, DOCKER / "compose.yaml"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "file", [*IMAGES, *DOCKER.glob("compose*.yaml")], ids=lambda path: path.name
+)
 def test_no_secret_and_no_download_outside_the_registries(file: Path):
     text = file.read_text(encoding="utf-8")
 
@@ -151,7 +154,8 @@ def test_what_is_copied_exists_and_is_let_in(image: Path):
 
 
 def test_versions_agree_with_the_package():
-    said = re.findall(r"hevcq-(?:worker|emulator):([\d.]+)", (DOCKER / "compose.yaml").read_text())
+    files = "".join(p.read_text() for p in sorted(DOCKER.glob("compose*.yaml")))
+    said = re.findall(r"hevcq-(?:worker|emulator|home):([\d.]+)", files)
     said += re.findall(
         r"(?:VERSION=|hevcq-worker:)([\d.]+)", "".join(p.read_text() for p in IMAGES)
     )

@@ -18,7 +18,7 @@ from hevcq.ports.backend import Backend
 from hevcq.ports.ledger import JobFilter
 from hevcq.usecases.farm_check import FarmCheck, check_farm
 from support.clips import ManualClock
-from support.fakes.backend import Faulty
+from support.fakes.backend import HLS, Faulty
 from support.fakes.farm import Farm
 
 
@@ -71,6 +71,17 @@ def test_a_clip_that_is_published_is_said_to_be_and_taken_away(farm: Farm) -> No
     ((source, collected),) = farm.store.marked
     assert source.key == "TODO/hevc/hevcq-doctor/hevc-0a1b.mp4"
     assert collected
+
+
+def test_a_set_of_files_is_found_published_and_taken_away_whole(tmp_path: Path) -> None:
+    farm = Farm(tmp_path, HLS)
+
+    ((ok, detail),) = checked(farm)
+
+    assert ok, detail
+    assert len(farm.store.published) == 5
+    assert nothing_left(farm)
+    assert list(farm.store.list("")) == []
 
 
 def test_a_task_that_no_worker_takes_stops_at_the_worker_and_is_never_encoded_later(

@@ -71,6 +71,7 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.home.sync:sync",
         "Copy or move files here from Nextcloud or WebDAV.",
     ),
+    "notify": Command("hevcq.cli.home.notify:app", "Show and try who is told what happened."),
     "profiles": Command(
         "hevcq.cli.setup.profiles:app", "List, show, copy and validate encoding profiles."
     ),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hevcq.domain.certificate import Certificate, Gate
 from hevcq.domain.keys import MASTER
-from hevcq.errors import LibraryError, VerificationFailed
+from hevcq.errors import VerificationFailed
 from hevcq.library.filesystem import FileSystem, make_folders, move_new, temp_of
 from hevcq.library.lock import job_lock
 from hevcq.library.names import temp_beside
@@ -41,7 +41,7 @@ PICTURES = ".mp4"
 def place_set(rendition: Rendition, fetch: FetchFile, fs: FileSystem, check: Check) -> Placed:
     """Place a set; `rendition.target` is its master playlist in the folder that is to appear.
 
-    `check` is called with the set's first video file. Raises as `place` does.
+    `check` is called with the set's video files until it passes one. Raises as `place` does.
     """
     folder, proof = rendition.target.parent, rendition.certificate
     with library_errors(folder):
@@ -126,7 +126,13 @@ def _fill(temp: Path, rendition: Rendition, fetch: FetchFile, fs: FileSystem) ->
 
 
 def _check(temp: Path, proof: Certificate, check: Check) -> None:
-    first = next((file.name for file in proof.files if file.name.endswith(PICTURES)), None)
-    if first is None:
-        raise LibraryError("The certificate names no video file in the set.")
-    check(temp / first)
+    """Check the set's video files, largest first, until one passes: others hold its sound alone."""
+    found = [file for file in proof.files if file.name.endswith(PICTURES)]
+    for file in sorted(found, key=lambda file: file.size, reverse=True):
+        try:
+            return check(temp / file.name)
+        except VerificationFailed as error:
+            failed = error
+    if found:
+        raise failed
+    raise VerificationFailed(f"{Gate.G9.value}: the certificate names no video file of the set.")

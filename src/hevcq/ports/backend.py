@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hevcq.ports.household.pauses import Pauses
+from hevcq.ports.home.pauses import Pauses
 from hevcq.ports.ledger import JobLedger
 from hevcq.ports.queue import Queue
 from hevcq.ports.skip_memory import SkipMemory

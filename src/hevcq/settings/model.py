@@ -9,6 +9,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hevcq.settings.libraries import Library, refuse_conflicts
+from hevcq.settings.notify import MediaServerSettings, NotifySettings, WebhookSettings
 from hevcq.settings.schedule import ScheduleSettings
 from hevcq.settings.service import ServiceSettings
 from hevcq.settings.sync import SyncSettings
@@ -166,6 +167,15 @@ class Settings(BaseModel):
     sync: tuple[SyncSettings, ...] = Field(
         default=(),
         description="[[sync]]: folders of a Nextcloud or WebDAV account to copy or move here",
+    )
+    notify: tuple[NotifySettings, ...] = Field(
+        default=(), description="[[notify]]: people who are told, by apprise"
+    )
+    webhook: tuple[WebhookSettings, ...] = Field(
+        default=(), description="[[webhook]]: programs that are told, by signed requests"
+    )
+    media_server: tuple[MediaServerSettings, ...] = Field(
+        default=(), description="[[media_server]]: Jellyfin, Plex, Sonarr and Radarr to refresh"
     )
     schedule: ScheduleSettings = Field(
         default_factory=ScheduleSettings, description="when this machine works"

@@ -182,7 +182,7 @@ def _unclaimed(context: FarmCheck, name: str, waited: float) -> Finding:
 def _published(context: FarmCheck, name: str, record: JobRecord, waited: float) -> Finding:
     made = record.rendition
     there = context.backend.store.stat(made.key) if made else None
-    if made is None or there is None or there.size != made.size:
+    if made is None or there is None or there.sha256 != made.sha256:
         return _stopped(name, Stage.PUBLISH, "its job is done, and its rendition is not there.")
     detail = f"encoded, verified and published in {waited:.0f} s ({made.size} bytes)"
     return _finding(f"farm: {name}", ok=True, detail=detail)

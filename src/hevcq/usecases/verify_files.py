@@ -249,8 +249,8 @@ def _digests_of_set(
         yield GateResult(
             gate=Gate.G9,
             outcome=Outcome.PASSED if same else Outcome.FAILED,
-            detail=f"{path.name}: digest {'matches' if same else 'differs from'} the certificate",
-            file=file.name,
+            detail=f"digest {'matches' if same else 'differs from'} the certificate",
+            file=path.name,
         )
 
 

@@ -83,7 +83,8 @@ class FolderIngest:
         if library is None:
             return None
         app = self._app
-        return Feed(library, Budget(library, app.backend.ledger, app.catalog, app.clock))
+        zone = app.settings.schedule.timezone
+        return Feed(library, Budget(library, app.backend.ledger, app.catalog, app.clock, zone))
 
     def _build_session(self, where: Destination) -> Ingest:
         app, ports, profiles = self._app, self._ports, self.profiles

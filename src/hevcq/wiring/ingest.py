@@ -16,6 +16,7 @@ from hevcq.usecases.ingest.summary import IngestSummary
 from hevcq.usecases.libraries.feed import hand_out
 from hevcq.wiring.app import App
 from hevcq.wiring.folder_ingest import FolderIngest
+from hevcq.wiring.notify import tell_now
 from hevcq.wiring.worker import build_pool
 from hevcq.worker.signals import StopSignals
 
@@ -166,6 +167,7 @@ class IngestApplication:
                 # Jobs finished within the grace are still placed, unless a second signal came.
                 folder.session.tracker.step(self._signals.insisted)
             folder.session.finish(interrupted=asked, queued=self._no_wait)
+        tell_now(self._app)
         if error is not None:
             raise error
 

@@ -53,7 +53,8 @@ def build_pool(
     from hevcq.domain.events import ignore
     from hevcq.domain.planning.planner import make_plan
     from hevcq.usecases.operations.finished_sources import SourceFinisher
-    from hevcq.worker.delivery.context import WorkerContext, keep
+    from hevcq.wiring.notify import caretaker_of
+    from hevcq.worker.delivery.context import WorkerContext, keep, tell_nobody
     from hevcq.worker.handler import ProfileQueue
     from hevcq.worker.pool import WorkerPool
     from hevcq.worker.scratch import Scratch
@@ -62,7 +63,8 @@ def build_pool(
     app.keyring.prepare()  # a key that cannot be used must not cost an encode
     wanted = pick(app.profiles, list(profiles)) if profiles else list(app.profiles.values())
     served = [ProfileQueue(profile, backend.queues[profile.name]) for profile in wanted]
-    emit, watching = on_event or ignore, [*watchers(app), *_caretakers(app, wanted)]
+    emit, caretaker = on_event or ignore, caretaker_of(app)
+    watching = [*watchers(app), *_caretakers(app, wanted), *([caretaker] if caretaker else [])]
     if measured and (settings.metrics_emf or settings.metrics_address):
         emit, report = _with_metrics(app, emit, served)
         watching.append(report)
@@ -71,6 +73,7 @@ def build_pool(
         encoder=app.encoder,
         keyring=app.keyring,
         gate=_gate(app, watching),
+        tell=caretaker.tell if caretaker else tell_nobody,
         plan=make_plan,
         scratch=Scratch(settings.scratch, app.clock),
         clock=app.clock,

@@ -217,6 +217,7 @@ class Slot:
         reason = self._context.disk_shortage()
         if reason:
             get_logger().warning("work_paused", reason=reason, again_s=DISK_PAUSE_S)
+            self._context.tell("disk.low", reason)
             self._context.clock.wait(self._stop, DISK_PAUSE_S)
         return bool(reason)
 
@@ -239,6 +240,7 @@ class Slot:
 
     def _end(self, outcome: SlotOutcome, error: BaseException) -> None:
         self.outcome, self.error = outcome, error
+        self._context.tell("worker.unfit", str(error))
         get_logger().error(f"worker_{outcome.value}", reason=str(error))
 
 

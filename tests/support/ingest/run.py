@@ -95,7 +95,7 @@ class Bench:
         self.backend.store.put(proof_key, proof.to_json().encode(), metadata={})
         file = self.folder / f"out-{fence}"
         file.write_bytes(content)
-        metadata = {"job": job.job_id}
+        metadata = {"job": job.job_id, "certificate": proof_key}
         self.backend.store.publish(Publication(key, file, digest, job.job_id, fence, metadata))
         ref = RenditionRef(key=key, size=len(content), sha256=digest, certificate_key=proof_key)
         self.backend.ledger.complete(job.job_id, fence, ref, cpu_s=1.0)

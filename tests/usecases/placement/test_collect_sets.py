@@ -18,6 +18,7 @@ from hevcq.domain.certificate import (
 )
 from hevcq.domain.job import JobRecord, RenditionRef
 from hevcq.domain.keys import certificate_key, member_key, rendition_key, set_version
+from hevcq.domain.media.facts import MediaInfo
 from hevcq.errors import LibraryError, UsageError, VerificationFailed
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.place import sweep
@@ -29,7 +30,7 @@ from hevcq.usecases.ingest.destinations import Destination
 from hevcq.usecases.ingest.request import IngestRequest
 from hevcq.usecases.placement.collect import library_root_of
 from support.fakes.backend import HEVC, HLS
-from support.fakes.encoder import fake_plan
+from support.fakes.encoder import FakeEncoder, fake_plan
 from support.ingest.run import NEVER, Bench
 from support.ingest.values import media_info, video
 
@@ -51,9 +52,13 @@ class SetBench(Bench):
         key = rendition_key(job.source.key, job.profile, "m3u8")
         version = set_version(job.job_id, fence)
         master = f"#EXTM3U\n{version}/v360.m3u8\n".encode()
-        files = {f"{version}/v360.mp4": content, f"{version}/v360.m3u8": b"#EXTM3U\nv360.mp4\n"}
+        files = {
+            f"{version}/sound1.mp4": b"snd",
+            f"{version}/v360.mp4": content,
+            f"{version}/v360.m3u8": b"#EXTM3U\nv360.mp4\n",
+        }
         for name, data in files.items():
-            self.publish(job, fence, member_key(key, name), data)
+            self.publish(job, fence, member_key(key, name), data, {})
         proof = self.proof(job, key, master, fence).model_copy(
             update={
                 "files": tuple(
@@ -67,17 +72,19 @@ class SetBench(Bench):
         proof = self.keyring.signed(proof)
         proof_key = certificate_key(key, sha(master))
         self.backend.store.put(proof_key, proof.to_json().encode(), metadata={})
-        self.publish(job, fence, key, master)
+        self.publish(job, fence, key, master, {"certificate": proof_key})
         ref = RenditionRef(
             key=key, size=proof.total_size, sha256=sha(master), certificate_key=proof_key
         )
         self.backend.ledger.complete(job.job_id, fence, ref, cpu_s=1.0)
         return ref
 
-    def publish(self, job: JobRecord, fence: int, key: str, data: bytes) -> None:
+    def publish(
+        self, job: JobRecord, fence: int, key: str, data: bytes, more: dict[str, str]
+    ) -> None:
         file = self.folder / "out"
         file.write_bytes(data)
-        metadata = {"job": job.job_id}
+        metadata = {"job": job.job_id, **more}
         publication = Publication(key, file, sha(data), job.job_id, fence, metadata)
         self.backend.store.publish(publication)
 
@@ -112,18 +119,51 @@ def test_a_set_goes_into_a_folder_beside_its_source(bench: SetBench) -> None:
     assert done.target == bench.media / "a.hevc.hls/master.m3u8"
     assert tree(bench.media / "a.hevc.hls") == {
         "master.m3u8": f"#EXTM3U\n{version}/v360.m3u8\n".encode(),
+        f"{version}/sound1.mp4": b"snd",
         f"{version}/v360.mp4": b"small",
         f"{version}/v360.m3u8": b"#EXTM3U\nv360.mp4\n",
     }
     assert done.size == ref.size == sum(map(len, tree(bench.media / "a.hevc.hls").values()))
     (proof,) = (bench.media / ".hevcq/certificates").iterdir()
-    assert len(Certificate.parse(proof.read_bytes()).files) == 2
+    assert len(Certificate.parse(proof.read_bytes()).files) == 3
     placement = bench.catalog.placement(job.job_id)
     assert placement is not None
     assert placement.state is PlacementState.PLACED
     assert library_root_of(placement) == bench.media
     assert list(bench.backend.store.list("")) == [], "on one machine the store is emptied"
     assert bench.collector.collect(bench.done(job), NEVER).already
+
+
+@pytest.mark.parametrize(
+    ("rung", "order"), [(b"larger", ["v360.mp4"]), (b"x", ["sound1.mp4", "v360.mp4"])]
+)
+def test_a_rung_is_probed_once_more_and_not_only_the_sound_beside_it(
+    bench: SetBench, monkeypatch: pytest.MonkeyPatch, rung: bytes, order: list[str]
+) -> None:
+    job = bench.queue(bench.video())
+    bench.work(job, rung)
+    probed: list[str] = []
+
+    def probe(self: FakeEncoder, location: str, **_more: object) -> MediaInfo:
+        probed.append(Path(location).name)
+        silent = self.info.model_copy(update={"streams": self.info.streams[1:]})
+        return silent if probed[-1] == "sound1.mp4" else self.info
+
+    monkeypatch.setattr(FakeEncoder, "probe", probe)
+    bench.collector.collect(bench.done(job), NEVER)
+
+    assert probed == order
+
+
+def test_a_set_without_a_video_that_can_be_read_is_not_placed(bench: SetBench) -> None:
+    job = bench.queue(bench.video())
+    bench.work(job)
+    bench.encoder.info = bench.encoder.info.model_copy(update={"streams": ()})
+
+    with pytest.raises(VerificationFailed, match="no readable video"):
+        bench.collector.collect(bench.done(job), NEVER)
+
+    assert not (bench.media / "a.hevc.hls").exists()
 
 
 def test_a_mirror_gets_the_folder_and_its_records(tmp_path: Path) -> None:
@@ -157,7 +197,10 @@ def test_a_new_set_follows_an_older_one_as_a_whole(bench: SetBench) -> None:
     bench.collector.collect(again, NEVER)
 
     found = tree(bench.media / "a.hevc.hls")
-    assert set(found) == {"master.m3u8", *(f"{job.job_id[:8]}-2/v360.{e}" for e in ("mp4", "m3u8"))}
+    assert set(found) == {
+        "master.m3u8",
+        *(f"{job.job_id[:8]}-2/{n}" for n in ("sound1.mp4", "v360.mp4", "v360.m3u8")),
+    }
     assert found[f"{job.job_id[:8]}-2/v360.mp4"] == b"other"
     assert len(list((bench.media / ".hevcq/certificates").iterdir())) == 1
 
@@ -238,12 +281,12 @@ def test_a_kill_at_any_call_leaves_the_whole_folder_or_none(
             bench.collector.collect(bench.done(job), NEVER)
 
     folder = bench.media / "a.hevc.hls"
-    assert len(tree(folder)) in ({3} if count[0] < number else {0, 3})
+    assert len(tree(folder)) in ({4} if count[0] < number else {0, 4})
     sweep(bench.media, FileSystem())
     assert [p.name for p in bench.media.glob(".hevcq-*")] == []
 
     bench.collector.collect(bench.done(job), NEVER)
-    assert len(tree(folder)) == 3
+    assert len(tree(folder)) == 4
     assert len(list((bench.media / ".hevcq/certificates").iterdir())) == 1
     assert not list((bench.media / ".hevcq").glob("busy/*"))
 
@@ -293,3 +336,16 @@ def test_a_set_replaces_no_original(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="hls makes a folder of files, which cannot replace"):
         request.destination([HLS])
     assert IngestRequest(roots=(tmp_path,)).destination([HLS]).mode is Mode.BESIDE
+
+
+def test_what_a_killed_attempt_left_in_the_store_is_no_new_rendition(bench: SetBench) -> None:
+    job = bench.queue(bench.video())
+    bench.work(job)
+    bench.collector.collect(bench.done(job), NEVER)
+    left = member_key(bench.done(job).rendition.key, f"{job.job_id[:8]}-9/v360.mp4")
+    bench.publish(job, 9, left, b"of a killed attempt", {})
+    bench.backend.store.put(f"{left}.certificate.json", b"{}", metadata={"job": job.job_id})
+
+    assert list(bench.collector.made_again()) == []
+    bench.again(job, b"other")
+    assert [each.job_id for each in bench.collector.made_again()] == [job.job_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.follow import refresh
 from hevcq.usecases.videos.raw_files import delete_raw
 from hevcq.usecases.videos.upkeep import look_after
+from support.fakes.backend import HLS
 from support.videos import VideoBench
 
 DAY_S = 86_400.0
@@ -57,6 +59,27 @@ def test_with_no_retention_it_goes_at_the_next_look(bench: VideoBench) -> None:
     look_after(bench.farm)
     assert bench.raw(video).exists()
     bench.work("720p")
+    look_after(bench.farm)
+    look_after(bench.farm)
+    assert not bench.raw(video).exists()
+
+
+def test_of_a_set_every_file_is_read_back_first(bench: VideoBench) -> None:
+    of_sets = HLS.model_copy(update={"name": "720p"})
+    bench.farm = replace(bench.farm, profiles={**bench.farm.profiles, "720p": of_sets})
+    bench.limit(raw_retention_days=0)
+    video = bench.done()
+    store = bench.backend.store
+    rung = next(each.key for each in store.list("DONE/720p/") if each.key.endswith("v360.mp4"))
+    with store.open(rung) as reading:
+        content = reading.read()
+
+    store.put(rung, b"noise", metadata={})
+    look_after(bench.farm)
+    look_after(bench.farm)
+    assert bench.raw(video).exists()
+    store.put(rung, content, metadata={})
+    bench.clock.advance(DAY_S)
     look_after(bench.farm)
     look_after(bench.farm)
     assert not bench.raw(video).exists()

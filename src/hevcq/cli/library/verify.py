@@ -88,7 +88,7 @@ def _about(proof: Certificate | None, standing: Standing | None) -> str:
 
 def _of_file(result: GateResult) -> str:
     """Return a gate's detail, with the rung of a set that it is about."""
-    return f"{result.file}: {result.detail}" if result.file else result.detail
+    return ": ".join(words for words in (result.file, result.detail) if words)
 
 
 def _print_json(report: VerifyFilesReport, standing: Standing | None, *, passed: bool) -> None:

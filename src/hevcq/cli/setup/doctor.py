@@ -85,6 +85,10 @@ def _examine(cli: Cli, *, farm: bool, timeout_s: float | None) -> Iterator[Findi
             from hevcq.wiring.sync import findings
 
             yield from findings(app)
+        if app.settings.notify or app.settings.webhook or app.settings.media_server:
+            from hevcq.wiring.notify import finding as receivers_finding
+
+            yield receivers_finding(app)
         # A farm that cannot be opened from here has been said to be so.
         if farm and sound:
             yield from check_farm(_farm(app, timeout_s))

@@ -1,1 +1,1 @@
-"""Ports of a household: files on other servers, and the health of a library."""
+"""Ports of a household: pauses, events and their receivers, files on other servers, and the health of a library."""

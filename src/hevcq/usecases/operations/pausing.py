@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from hevcq.domain.pause import Closed, Hours, Pause, RunningWork, closed, in_words
 from hevcq.errors import UsageError
-from hevcq.ports.household.pauses import Pauses
+from hevcq.ports.home.pauses import Pauses
 from hevcq.util.clock import Clock
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -11,7 +11,15 @@ from itertools import chain
 from pathlib import Path
 
 from hevcq.domain.job import SETTLED, JobRecord, JobState, Source, job_id
-from hevcq.domain.keys import EVERY_PROFILE, INBOX, MACHINE, key_for_path, rendition_key, wants
+from hevcq.domain.keys import (
+    EVERY_PROFILE,
+    INBOX,
+    MACHINE,
+    SET_EXTENSION,
+    key_for_path,
+    rendition_key,
+    wants,
+)
 from hevcq.domain.media.containers import EXTENSIONS
 from hevcq.domain.profile import Profile
 from hevcq.errors import PermanentError
@@ -140,7 +148,7 @@ def _is_made(backend: Backend, source: Source, profile: str) -> bool:
     in vain: its fences restart, and may not replace the existing rendition.
     """
     wanted = job_id(source, profile)
-    for extension in sorted(EXTENSIONS.values()):
+    for extension in sorted({*EXTENSIONS.values(), SET_EXTENSION}):
         seen = backend.store.stat(rendition_key(source.key, profile, extension))
         if seen is not None and seen.metadata.get("job") == wanted:
             return True

@@ -106,11 +106,13 @@ class Collector:
     def made_again(self) -> Iterator[Placement]:
         """Yield placements whose job was reprocessed after they were placed.
 
-        Only where collecting empties the store: a rendition still in it is a new one.
+        Only where collecting empties the store: a rendition still in it is a new one. What a killed
+        attempt left beside it (a certificate, files of a set) is none.
         """
         if not self._discard:
             return
-        jobs = {each.metadata.get("job") for each in self._ports.backend.store.list(f"{OUTBOX}/")}
+        stored = self._ports.backend.store.list(f"{OUTBOX}/")
+        jobs = {each.metadata.get("job") for each in stored if each.metadata.get("certificate")}
         for job in sorted(jobs - {None, ""}, key=str):
             placement = self._ports.catalog.placement(str(job))
             if placement is not None and placement.state is PlacementState.PLACED:

@@ -108,7 +108,7 @@ def _why_unfit(farm: VideoFarm, record: JobRecord, made: RenditionRef) -> str:
     if (proof.rendition_key, proof.rendition_sha256) != (made.key, made.sha256):
         return "its certificate is another rendition's"
     folder = made.key.rpartition("/")[0]
-    files = [(made.key, made.size, made.sha256)]
+    files = [(made.key, proof.rendition_size, made.sha256)]
     files += [(f"{folder}/{each.name}", each.size, each.sha256) for each in proof.files]
     for key, size, sha256 in files:
         seen = store.stat(key)

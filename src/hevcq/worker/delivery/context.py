@@ -61,6 +61,10 @@ def keep(_source: Source) -> bool:
     return False
 
 
+def tell_nobody(_event: str, _reason: str) -> None:
+    """Tell nobody: the default."""
+
+
 def alone(_profile: Profile) -> int:
     """Return 1: the default, by which no slots share a video."""
     return 1
@@ -77,7 +81,7 @@ class WorkerContext:
     removes what killed workers left in the store for split videos. `encode_slots` limits parallel
     encodes if there are more slots. `mark_source_finished` is called with the source of every job
     that ends well, and must not raise. `keyring` signs certificates. `gate` says whether work may
-    begin (None: always).
+    begin (None: always). `tell` is called with an event of this machine and its reason.
     """
 
     backend: Backend
@@ -99,6 +103,7 @@ class WorkerContext:
     encode_slots: EncodeSlots | None = None
     keyring: Keyring = field(default_factory=Keyring)
     gate: Gate | None = None
+    tell: Callable[[str, str], None] = tell_nobody
 
     def closed(self, profile: str, *, now: bool = False) -> Closed | None:
         """Return why no work of this profile may begin, or None; see `gate`."""

@@ -1,0 +1,152 @@
+"""Implement the event log port in SQLite; triggers add the events of jobs and placements."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hevcq.backends.embedded.database import Database
+from hevcq.ports.home.event_log import DayKey, DaySum, EventLog, Happened, Reader
+from hevcq.util.clock import Clock
+
+STATISTICS = "statistics"
+"""The reader whose events are summed up; what it has not read is never deleted."""
+COLUMNS = (
+    "at, name, job_id, profile, source, path, root, reason, failure_class, before, after, cpu_s"
+)
+INSERT = f"INSERT INTO event ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+RECENT = "SELECT 1 FROM event WHERE job_id = '' AND name = ? AND source = ? AND at > ? LIMIT 1"
+AFTER = f"SELECT {COLUMNS}, seq FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+READER = "SELECT name, seq, tries, next_at, sent_at, problem, off FROM event_reader WHERE name = ?"
+NEW_READER = """INSERT OR IGNORE INTO event_reader (name, seq)
+SELECT ?, CASE WHEN ? THEN 0 ELSE IFNULL((SELECT MAX(seq) FROM event), 0) END"""
+BEGIN = "UPDATE event_reader SET busy_until = ? WHERE name = ? AND busy_until <= ?"
+END = """UPDATE event_reader SET seq = ?, tries = ?, next_at = ?, sent_at = ?, problem = ?, off = ?,
+busy_until = 0 WHERE name = ?"""
+MOVE = "UPDATE event_reader SET seq = ?, busy_until = 0 WHERE name = ? AND seq < ?"
+SUM = """INSERT INTO history (day, name, root, profile, codec, failure_class, count, before, after,
+cpu_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count,
+before = before + excluded.before, after = after + excluded.after, cpu_s = cpu_s + excluded.cpu_s"""
+SUMS = """SELECT day, name, root, profile, codec, failure_class, count, before, after, cpu_s
+FROM history WHERE day BETWEEN ? AND ? ORDER BY day, name"""
+FORGET = """DELETE FROM event WHERE at < ? AND seq <=
+IFNULL((SELECT seq FROM event_reader WHERE name = ?), 0)"""
+
+
+class SqliteEventLog(EventLog):
+    """The events of one database."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+
+    def add(self, happened: Happened, *, unless_within_s: float = 0.0) -> bool:
+        """Append an event of the machine in one transaction with the look for an earlier one."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            since = happened.at - unless_within_s
+            found = connection.execute(RECENT, (happened.name, happened.source, since))
+            if unless_within_s > 0 and found.fetchone() is not None:
+                return False
+            connection.execute(INSERT, _row(happened))
+            return True
+
+        return self._database.write(work)
+
+    def after(self, seq: int, limit: int) -> list[Happened]:
+        """Read by the primary key."""
+        return [_happened(row) for row in self._database.rows(AFTER, (seq, limit))]
+
+    def reader(self, name: str, *, from_start: bool = False) -> Reader:
+        """Read the row, or add it."""
+        row = self._database.row(READER, (name,))
+        if row is None:
+            self._database.change(NEW_READER, (name, int(from_start)))
+            row = self._database.row(READER, (name,))
+        assert row is not None
+        return Reader(*row)
+
+    def begin(self, name: str, for_s: float) -> Reader | None:
+        """Mark the row as busy, not durably: the mark ends by itself."""
+        self.reader(name)
+        now = self._clock.now()
+        mine = self._database.change(BEGIN, (now + for_s, name, now), durable=False)
+        return self.reader(name) if mine == 1 else None
+
+    def end(self, reader: Reader) -> None:
+        """Write the row and take its mark away."""
+        place = (reader.seq, reader.tries, reader.next_at, reader.sent_at)
+        self._database.change(END, (*place, reader.problem, reader.off, reader.name))
+
+    def roll_up(self, reader: Reader, sums: Iterable[tuple[DayKey, DaySum]]) -> bool:
+        """Move the reader, and add to the rows only if it moved."""
+        rows = [
+            (
+                key.day,
+                key.name,
+                os.fsencode(key.root),
+                key.profile,
+                key.codec,
+                key.failure_class,
+                value.count,
+                value.before,
+                value.after,
+                value.cpu_s,
+            )
+            for key, value in sums
+        ]
+
+        def work(connection: sqlite3.Connection) -> bool:
+            moved = connection.execute(MOVE, (reader.seq, reader.name, reader.seq)).rowcount == 1
+            if moved:
+                connection.executemany(SUM, rows)
+            return moved
+
+        return self._database.write(work)
+
+    def sums(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
+        """Read by the primary key."""
+        found = []
+        for row in self._database.rows(SUMS, (first_day, last_day)):
+            day, name, root, *rest = row
+            key = DayKey(day, name, Path(os.fsdecode(root)), *rest[:3])
+            found.append((key, DaySum(*rest[3:])))
+        return found
+
+    def forget(self, kept_s: float) -> int:
+        """Delete in one statement."""
+        return self._database.change(FORGET, (self._clock.now() - kept_s, STATISTICS))
+
+
+def _row(happened: Happened) -> tuple[Any, ...]:
+    path, root = happened.path, happened.root
+    return (
+        happened.at,
+        happened.name,
+        happened.job_id,
+        happened.profile,
+        happened.source,
+        None if path is None else os.fsencode(path),
+        None if root is None else os.fsencode(root),
+        happened.reason,
+        happened.failure_class,
+        happened.before,
+        happened.after,
+        happened.cpu_s,
+    )
+
+
+def _happened(row: tuple[Any, ...]) -> Happened:
+    at, name, job_id, profile, source, path, root, *rest = row
+    return Happened(
+        name,
+        at,
+        job_id,
+        profile,
+        source if isinstance(source, str) else os.fsdecode(source),
+        None if path is None else Path(os.fsdecode(path)),
+        None if root is None else Path(os.fsdecode(root)),
+        *rest,
+    )

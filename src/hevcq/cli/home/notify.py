@@ -1,0 +1,81 @@
+"""`hevcq notify`: who is told what happened; try them, and make a secret for a webhook."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from typing import Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.options import AsJson, PlainCommand
+from hevcq.cli.output import table as render
+
+app = typer.Typer(
+    help="Show and try who is told what happened.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME", help="Only these (default: all).")
+]
+NOBODY = "Nobody is told: the settings have no [[notify]], [[webhook]] or [[media_server]]."
+
+
+@app.command("list", cls=PlainCommand)
+def list_receivers(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List who is told of what, and what went wrong last."""
+    from hevcq.wiring.notify import states
+
+    cli = cli_of(ctx)
+    with cli.app() as opened:
+        found = states(opened)
+    if as_json:
+        for each in found:
+            render.emit_json({"type": "receiver", **each})
+        return
+    if not found:
+        cli.say(NOBODY)
+        return
+    rows = [
+        [each["name"], ", ".join(each["events"]), str(each["waiting"]), each["problem"]]
+        for each in found
+    ]
+    render.emit_table(("receiver", "events", "waiting", "last problem"), rows)
+
+
+@app.command("test", cls=PlainCommand)
+def send_test(ctx: typer.Context, names: Names = None, as_json: AsJson = False) -> None:
+    """Send a test message to everybody who is told.
+
+    A media server is only asked whether it answers and takes the key. A webhook that was switched off
+    by its answer 410 is switched on again if it takes the test.
+    """
+    from hevcq.wiring.notify import try_receivers
+
+    cli = cli_of(ctx)
+    with cli.app() as opened:
+        failed = _tried(try_receivers(opened, names or []), as_json=as_json)
+    if failed:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _tried(results: list[tuple[str, str]], *, as_json: bool) -> int:
+    for name, problem in results:
+        word = "failed" if problem else "taken"
+        if as_json:
+            render.emit_json({"type": "notify", "name": name, "result": word, "reason": problem})
+        else:
+            render.emit(f"{word}  {render.printable(name)}{f': {problem}' if problem else ''}")
+    if not results and not as_json:
+        render.emit(NOBODY)
+    return sum(bool(problem) for _, problem in results)
+
+
+@app.command("secret", cls=PlainCommand)
+def secret() -> None:
+    """Print a new secret for a webhook."""
+    render.emit(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}")

@@ -1,0 +1,150 @@
+"""The event log port: what happened on this machine's data folder, its readers, and daily sums.
+
+Jobs and placements write their events in the transaction that changes them. The log is local to this
+machine with every backend; on AWS it holds what happened to the machine's libraries.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+EVENTS: Mapping[str, str] = {
+    "batch.finished": "an ingest ended: how many files, and what was saved",
+    "job.done": "a video was encoded and verified",
+    "job.skipped": "a video stays as it is",
+    "job.retry": "an attempt failed, and another follows",
+    "job.failed": "a video was given up, and has a dead letter",
+    "job.cancelled": "a person cancelled a job",
+    "video.placed": "a rendition was put beside its source, or in another folder",
+    "video.replaced": "a rendition replaced its original",
+    "video.undone": "an original was put back",
+    "video.expired": "a kept original was deleted at the end of its time",
+    "worker.unfit": "this machine's worker takes no more work",
+    "disk.low": "there is too little disk space for new work",
+    "originals.expiring": "kept originals will be deleted within days",
+    "test": "`hevcq notify test`",
+}
+"""Every event, and what it says."""
+USUAL_EVENTS = (
+    "batch.finished", "job.failed", "worker.unfit", "disk.low", "originals.expiring",
+)  # fmt: skip
+"""The events that a person is told of unless the settings say otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One event: `name` is one of EVENTS, `at` in Unix seconds, sizes in bytes.
+
+    `source` is the key or path of the source, or whom an event of the machine is about. `path` is
+    where the rendition is, in the library `root`. `seq` is 0 until it is in the log.
+    """
+
+    name: str
+    at: float
+    job_id: str = ""
+    profile: str = ""
+    source: str = ""
+    path: Path | None = None
+    root: Path | None = None
+    reason: str = ""
+    failure_class: str = ""
+    before: int | None = None
+    after: int | None = None
+    cpu_s: float | None = None
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How far one reader is. `tries` failed since the last success, and `next_at` is the next try.
+
+    `off` says why it gets nothing more, or is empty. Times in Unix seconds.
+    """
+
+    name: str
+    seq: int
+    tries: int = 0
+    next_at: float = 0.0
+    sent_at: float = 0.0
+    problem: str = ""
+    off: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DayKey:
+    """What one daily sum is about; `day` counts days since 1970 in UTC, `codec` is the source's."""
+
+    day: int
+    name: str
+    root: Path
+    profile: str
+    codec: str
+    failure_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class DaySum:
+    """The number of events, their bytes before and after, and CPU seconds."""
+
+    count: int = 0
+    before: int = 0
+    after: int = 0
+    cpu_s: float = 0.0
+
+    def __add__(self, other: DaySum) -> DaySum:
+        """Return both together."""
+        return DaySum(
+            self.count + other.count,
+            self.before + other.before,
+            self.after + other.after,
+            self.cpu_s + other.cpu_s,
+        )
+
+
+class EventLog(ABC):
+    """Keep events in order until all readers had them, and daily sums for good.
+
+    Every method may raise StorageError.
+    """
+
+    @abstractmethod
+    def add(self, happened: Happened, *, unless_within_s: float = 0.0) -> bool:
+        """Append an event of the machine, durably.
+
+        Does nothing and returns False if one of the same name and source was added within
+        `unless_within_s` seconds before.
+        """
+
+    @abstractmethod
+    def after(self, seq: int, limit: int) -> list[Happened]:
+        """Return at most `limit` events after `seq`, in order."""
+
+    @abstractmethod
+    def reader(self, name: str, *, from_start: bool = False) -> Reader:
+        """Return a reader; a new one begins after the last event, or with the first."""
+
+    @abstractmethod
+    def begin(self, name: str, for_s: float) -> Reader | None:
+        """Let this process alone work for a reader for `for_s` seconds; None if another does."""
+
+    @abstractmethod
+    def end(self, reader: Reader) -> None:
+        """Store how far a reader is, durably, and let others work for it."""
+
+    @abstractmethod
+    def roll_up(self, reader: Reader, sums: Iterable[tuple[DayKey, DaySum]]) -> bool:
+        """Add to the daily sums and move the reader to its `seq`, in one transaction.
+
+        Returns False, and adds nothing, if the reader is there already.
+        """
+
+    @abstractmethod
+    def sums(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
+        """Return the daily sums of these days, in order."""
+
+    @abstractmethod
+    def forget(self, kept_s: float) -> int:
+        """Delete the events older than `kept_s` seconds that the statistics have; return how many."""

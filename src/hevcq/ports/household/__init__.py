@@ -1,1 +1,0 @@
-"""Ports of a household that runs by itself: pauses, messages, history."""

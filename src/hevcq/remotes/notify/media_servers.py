@@ -1,0 +1,148 @@
+"""Let a media server read a video again after its file changed: the documented call of each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from hevcq.ports.home.receiver import Message, NotDelivered, Receiver
+from hevcq.remotes.notify.http import Answer, HttpSender
+from hevcq.remotes.notify.webhook import require_taken
+
+CHANGED = frozenset({"video.replaced", "video.undone", "video.placed"})
+"""The events after which a media server has something to read again."""
+
+
+class MediaServer(Receiver):
+    """One media server. `paths` are pairs of a folder here and the same as the server sees it."""
+
+    def __init__(
+        self, url: str, key: str, sender: HttpSender, paths: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        self.name = f"{type(self).__name__.lower()} {url}"
+        self.events, self._url, self._key = CHANGED, url, key
+        self.identity = f"media:{hashlib.sha256(self.name.encode()).hexdigest()[:16]}"
+        self._sender, self._paths = sender, tuple(paths)
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        """Let the server read each video's folder or file again. Raises NotDelivered."""
+        for message in messages:
+            if message.path is not None:
+                self.refresh(self.there(str(message.path)))
+
+    def there(self, path: str) -> str:
+        """Return a path of this machine as the server sees it."""
+        for here, there in self._paths:
+            if path == here or path.startswith(f"{here.rstrip('/')}/"):
+                return there.rstrip("/") + path[len(here.rstrip("/")) :]
+        return path
+
+    def refresh(self, path: str) -> None:
+        """Let the server read this file again; nothing happens if it is in none of its libraries."""
+        raise NotImplementedError
+
+    def test(self, message: Message) -> None:
+        """See that the server answers and takes the key. Raises NotDelivered."""
+        raise NotImplementedError
+
+    def _call(self, method: str, path: str, headers: dict[str, str], body: object = None) -> Any:
+        sent = {"accept": "application/json", **headers}
+        content = b""
+        if body is not None:
+            sent["content-type"], content = "application/json", json.dumps(body).encode()
+        answer = self._sender.send(method, f"{self._url}{path}", headers=sent, content=content)
+        require_taken(_keep_trying(answer))
+        try:
+            return json.loads(answer.body) if answer.body else None
+        except ValueError as error:
+            raise NotDelivered(f"{self.name} answered no JSON.") from error
+
+
+def _keep_trying(answer: Answer) -> Answer:
+    """A media server that answers 410 is not one that unsubscribes."""
+    return Answer(404, answer.body, answer.after_s) if answer.status == 410 else answer
+
+
+class Jellyfin(MediaServer):
+    """Jellyfin and Emby (https://api.jellyfin.org/#tag/Library/operation/PostUpdatedMedia)."""
+
+    def refresh(self, path: str) -> None:
+        """Report the file as modified."""
+        updates = {"Updates": [{"Path": path, "UpdateType": "Modified"}]}
+        self._call("POST", "/Library/Media/Updated", self._headers(), updates)
+
+    def test(self, _message: Message) -> None:
+        """Read the server's own description, which needs the key."""
+        self._call("GET", "/System/Info", self._headers())
+
+    def _headers(self) -> dict[str, str]:
+        return {"authorization": f'MediaBrowser Token="{self._key}"'}
+
+
+class Plex(MediaServer):
+    """Plex (https://support.plex.tv/articles/201638786-plex-media-server-url-commands/)."""
+
+    def refresh(self, path: str) -> None:
+        """Refresh the folder of the file in each section that holds it."""
+        folder = str(PurePosixPath(path).parent)
+        for section in self._sections():
+            places = [str(place.get("path", "")) for place in section.get("Location", [])]
+            if any(_below(path, place) for place in places):
+                asked = urlencode({"path": folder}, quote_via=quote)
+                number = quote(str(section.get("key", "")), safe="")
+                self._read(f"/library/sections/{number}/refresh?{asked}")
+
+    def test(self, _message: Message) -> None:
+        """List the sections."""
+        self._sections()
+
+    def _sections(self) -> list[dict[str, Any]]:
+        found = self._call("GET", "/library/sections", {"x-plex-token": self._key})
+        sections = found.get("MediaContainer", {}).get("Directory", [])
+        return [each for each in sections if isinstance(each, dict)]
+
+    def _read(self, path: str) -> None:
+        answer = self._sender.send("GET", f"{self._url}{path}", headers={"x-plex-token": self._key})
+        require_taken(_keep_trying(answer))
+
+
+class Sonarr(MediaServer):
+    """Sonarr (https://sonarr.tv/docs/api/, v3): rescan the series that holds the file."""
+
+    things, command, member = "series", "RescanSeries", "seriesId"
+
+    def refresh(self, path: str) -> None:
+        """Rescan every series or video whose folder holds the file."""
+        for each in self._call("GET", f"/api/v3/{self.things}", self._headers()) or []:
+            if _below(path, str(each.get("path", ""))):
+                asked = {"name": self.command, self.member: each["id"]}
+                self._call("POST", "/api/v3/command", self._headers(), asked)
+
+    def test(self, _message: Message) -> None:
+        """Read the server's status, which needs the key."""
+        self._call("GET", "/api/v3/system/status", self._headers())
+
+    def _headers(self) -> dict[str, str]:
+        return {"x-api-key": self._key}
+
+
+class Radarr(Sonarr):
+    """Radarr (https://radarr.video/docs/api/, v3): rescan the video that holds the file."""
+
+    things, command, member = "movie", "RescanMovie", "movieId"
+
+
+KINDS: dict[str, type[MediaServer]] = {
+    "jellyfin": Jellyfin,
+    "plex": Plex,
+    "sonarr": Sonarr,
+    "radarr": Radarr,
+}
+
+
+def _below(path: str, folder: str) -> bool:
+    return bool(folder) and path.startswith(f"{folder.rstrip('/')}/")

@@ -1,0 +1,85 @@
+"""Tell people through apprise, which knows mail, phones and chats (https://appriseit.com/services/)."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+
+from hevcq.errors import ConfigError
+from hevcq.ports.home.receiver import Message, NotDelivered, Receiver
+
+MOST_MESSAGES = 500
+MOST_LINES = 40
+"""Lines of one message; the rest is counted."""
+LINE = "{title}: {text}"
+
+
+class People(Receiver):
+    """One address of apprise. Messages that wait are sent as one, equal lines once with their number."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        events: frozenset[str],
+        template: str = "",
+        *,
+        every_s: float = 60.0,
+        daily_at: int | None = None,
+    ) -> None:  # fmt: skip
+        """Raise ConfigError if apprise is not installed, or does not know the address."""
+        scheme = url.partition(":")[0]
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of what apprise itself imports
+                import apprise
+
+                self._apprise = apprise.Apprise()
+                known = self._apprise.add(url)
+        except ImportError as error:
+            raise ConfigError(
+                "[[notify]] needs apprise, which is not installed.",
+                remedy="Run `pip install 'hevcq[notify]'`.",
+            ) from error
+        if not known:
+            raise ConfigError(
+                f"apprise does not know the address {scheme}:… of [[notify]].",
+                remedy="Its services: https://appriseit.com/services/.",
+            )
+        self.name, self.events, self.most = name or scheme, events, MOST_MESSAGES
+        self.every_s, self.daily_at = every_s, daily_at
+        self.identity = f"notify:{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+        self._template = template or LINE
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        """Send all as one message. Raises NotDelivered."""
+        title, body = self.composed(messages)
+        if not self._apprise.notify(title=f"hevcq: {title}", body=body):
+            raise NotDelivered(f"{self.name} did not take the message; the log may say why.")
+
+    def composed(self, messages: Sequence[Message]) -> tuple[str, str]:
+        """Return the title and the text of messages that are sent as one."""
+        lines = Counter(self._template.format_map(_fields(each)) for each in messages)
+        shown = [f"{line} (×{n})" if n > 1 else line for line, n in lines.items()][:MOST_LINES]
+        if len(lines) > MOST_LINES:
+            shown.append(f"… and {len(lines) - MOST_LINES} more")
+        if len(messages) == 1:
+            return messages[0].title, shown[0]
+        titles = Counter(each.title for each in messages)
+        title = ", ".join(f"{n} × {name}" if n > 1 else name for name, n in titles.items())
+        return title, "\n".join(shown)
+
+
+def _fields(message: Message) -> dict[str, str]:
+    data = message.data
+    return {
+        "event": message.event,
+        "title": message.title,
+        "text": message.text,
+        "source": str(data.get("source", "")),
+        "profile": str(data.get("profile", "")),
+        "reason": str(data.get("reason", "")),
+        "saved": str(data.get("saved", "")),
+        "when": str(data.get("at", "")),
+    }

@@ -1,0 +1,106 @@
+"""Sum what happened up by day, so that years of it take little space."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from hevcq.domain.keys import EVERY_PROFILE
+from hevcq.domain.media.facts import StreamKind
+from hevcq.ports.catalog import Catalog
+from hevcq.ports.home.event_log import DayKey, DaySum, EventLog, Happened
+
+READER = "statistics"
+DAY_S = 86_400
+PAGE = 1000
+KEPT_S = 7 * DAY_S
+"""Seconds that single events are kept for receivers that cannot be reached."""
+COUNTED = frozenset(
+    {
+        "job.done",
+        "job.skipped",
+        "job.retry",
+        "job.failed",
+        "video.placed",
+        "video.replaced",
+        "video.undone",
+        "video.expired",
+    }
+)
+
+LibraryRoot = Callable[[Path], Path | None]
+
+
+class RollUp:
+    """Add new events to the daily sums. `library_root` returns the library folder that holds a file."""
+
+    def __init__(self, log: EventLog, catalog: Catalog, library_root: LibraryRoot) -> None:
+        self._log, self._catalog, self._library_root = log, catalog, library_root
+
+    def step(self) -> int:
+        """Sum up everything new, then forget old events; return how many were read.
+
+        Two processes at once add nothing twice: the sums move with the reader. Raises StorageError.
+        """
+        read = 0
+        reader = self._log.reader(READER, from_start=True)
+        while page := self._log.after(reader.seq, PAGE):
+            sums: dict[DayKey, DaySum] = {}
+            for event in page:
+                if event.name in COUNTED:
+                    key = self._key(event)
+                    sums[key] = sums.get(key, DaySum()) + _sum(event)
+            reader = replace(reader, seq=page[-1].seq)
+            self._log.roll_up(reader, sums.items())
+            reader = self._log.reader(READER)
+            read += len(page)
+        if read:
+            self._log.forget(KEPT_S)
+        return read
+
+    def _key(self, event: Happened) -> DayKey:
+        source = source_path(event)
+        return DayKey(
+            day=int(event.at // DAY_S),
+            name=event.name,
+            root=self._root(event, source),
+            profile=event.profile,
+            codec=self._codec(source),
+            failure_class=event.failure_class,
+        )
+
+    def _root(self, event: Happened, source: Path | None) -> Path:
+        if source is not None and (found := self._library_root(source)) is not None:
+            return found
+        if event.root is not None:
+            return event.root
+        placement = self._catalog.placement(event.job_id) if event.job_id else None
+        return placement.root if placement is not None else Path("-")
+
+    def _codec(self, source: Path | None) -> str:
+        """Return the codec of the source as it was last probed, or ""."""
+        if source is None:
+            return ""
+        known = self._catalog.cached([source]).get(source)
+        info = known[1] if known is not None else ""
+        if isinstance(info, str):
+            return ""
+        videos = info.of_kind(StreamKind.VIDEO)
+        return videos[0].codec if videos else ""
+
+
+def source_path(event: Happened) -> Path | None:
+    """Return the path of an event's source in a library; None for an upload."""
+    if event.name.startswith("video."):
+        return Path(event.source)
+    prefix = f"TODO/{EVERY_PROFILE}/"
+    if not event.source.startswith(prefix):
+        return None
+    path = Path(os.fsdecode(event.source.removeprefix(prefix).encode("utf-8", "surrogateescape")))
+    return Path("/") / path
+
+
+def _sum(event: Happened) -> DaySum:
+    return DaySum(1, event.before or 0, event.after or 0, event.cpu_s or 0.0)

@@ -1,0 +1,114 @@
+"""Send what happened to its receivers: at least once, in order for each, none waits for another.
+
+How far a receiver is lives in the event log, so a kill repeats at most the message it interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
+
+from hevcq.ports.home.event_log import EventLog, Happened, Reader
+from hevcq.ports.home.receiver import NotDelivered, Receiver
+from hevcq.usecases.notify.words import message_of
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+
+RETRIES_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""Seconds until a failed message is sent again, as Standard Webhooks recommends: three days in all."""
+LONGEST_WAIT_S = 86_400.0
+"""Most seconds that a receiver may ask to wait (Retry-After)."""
+BUSY_S = 120.0
+"""Seconds for which a process works for a receiver alone: more than one delivery takes."""
+PAGE = 1000
+MOST_DELIVERIES = 20
+"""Deliveries to one receiver in a row, until the others have their turn."""
+
+
+class Courier:
+    """Serve every receiver in turn. `random` returns numbers in [0, 1); `zone` is that of digests."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        receivers: Sequence[Receiver],
+        clock: Clock,
+        random: Callable[[], float],
+        zone: tzinfo | None = None,
+    ) -> None:
+        self._log, self._receivers, self._clock = log, tuple(receivers), clock
+        self._random, self._zone = random, zone
+        for receiver in self._receivers:
+            log.reader(receiver.identity)  # from now on it is told, not of the past
+
+    def step(self) -> int:
+        """Send what is due; return the number of deliveries. Raises StorageError."""
+        return sum(self._serve(receiver) for receiver in self._receivers)
+
+    def _serve(self, receiver: Receiver) -> int:
+        reader = self._log.reader(receiver.identity)
+        idle = reader.off or self._clock.now() < reader.next_at
+        if idle or not self._log.after(reader.seq, 1):
+            return 0
+        mine = self._log.begin(receiver.identity, BUSY_S)
+        if mine is None:
+            return 0
+        sent = 0
+        while sent < MOST_DELIVERIES:
+            before = mine
+            mine, delivered = self._deliver(receiver, before)
+            self._log.end(mine)
+            if not delivered:
+                break
+            sent += 1
+        return sent
+
+    def _deliver(self, receiver: Receiver, reader: Reader) -> tuple[Reader, bool]:
+        """Hand over the next messages; return how far the receiver is now, and whether it took them."""
+        events = self._log.after(reader.seq, PAGE)
+        wanted = [event for event in events if receiver.wants(event.name)][: receiver.most]
+        if not wanted:
+            return replace(reader, seq=events[-1].seq if events else reader.seq), False
+        now, due = self._clock.now(), self._due(receiver, reader, wanted[0])
+        if now < due:
+            return replace(reader, next_at=due), False
+        try:
+            receiver.deliver([message_of(event) for event in wanted])
+        except NotDelivered as error:
+            return self._failed(receiver, reader, wanted, error), False
+        except Exception as error:  # noqa: BLE001 - a library of a service may raise anything
+            get_logger().exception("receiver_broke", receiver=receiver.name)
+            why = NotDelivered(f"{type(error).__name__}: {error}")
+            return self._failed(receiver, reader, wanted, why), False
+        done = replace(reader, seq=wanted[-1].seq, tries=0, next_at=0.0, sent_at=now, problem="")
+        return done, True
+
+    def _failed(
+        self, receiver: Receiver, reader: Reader, wanted: Sequence[Happened], error: NotDelivered
+    ) -> Reader:
+        log, reason = get_logger(receiver=receiver.name), str(error)
+        if error.gone:
+            log.warning("receiver_off", reason=reason)
+            return replace(reader, off=reason, problem=reason)
+        if reader.tries >= len(RETRIES_S):
+            log.error("message_given_up", reason=reason, messages=len(wanted))
+            given_up = f"Gave up {len(wanted)} messages: {reason}"
+            return replace(reader, seq=wanted[-1].seq, tries=0, next_at=0.0, problem=given_up)
+        seconds = RETRIES_S[reader.tries] * (0.9 + 0.2 * self._random())
+        asked = min(error.after_s or 0.0, LONGEST_WAIT_S)
+        log.info("message_not_delivered", reason=reason, again_s=round(max(seconds, asked)))
+        next_at = self._clock.now() + max(seconds, asked)
+        return replace(reader, tries=reader.tries + 1, next_at=next_at, problem=reason)
+
+    def _due(self, receiver: Receiver, reader: Reader, first: Happened) -> float:
+        """Return when the next messages may be sent: in Unix seconds, 0 for at once."""
+        if receiver.daily_at is None:
+            return reader.sent_at + receiver.every_s if receiver.every_s else 0.0
+        since = max(reader.sent_at, first.at)
+        there = datetime.fromtimestamp(since, self._zone)
+        hour, minute = divmod(receiver.daily_at, 60)
+        due = there.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        if due <= there:
+            due += timedelta(days=1)
+        return due.timestamp()

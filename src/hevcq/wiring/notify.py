@@ -1,0 +1,281 @@
+"""Build who is told what happened, and what looks after it beside the work."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hevcq.errors import ConfigError, HevcqError, UsageError
+from hevcq.settings.notify import (
+    MediaServerSettings,
+    NotifySettings,
+    WebhookSettings,
+    first_line,
+    signing_key,
+)
+from hevcq.util.clock import Clock
+from hevcq.util.log import get_logger
+from hevcq.util.text import printable, reason_of
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from hevcq.ports.home.event_log import EventLog
+    from hevcq.ports.home.receiver import Receiver
+    from hevcq.settings.model import Settings
+    from hevcq.usecases.doctor import Finding
+    from hevcq.usecases.history.roll_up import RollUp
+    from hevcq.wiring.app import App
+    from hevcq.worker.monitoring.health import Health
+
+Value = TypeVar("Value")
+
+EVERY_S = 5.0
+"""Seconds between looks for new events: one lookup in an index each."""
+ORIGINALS_EVERY_S = 6 * 3600.0
+PATIENCE_S = 15.0
+"""Seconds that a stopping worker waits for the last messages."""
+MOST_WAITING = 1000
+MOST_ANSWER = 64 << 20
+"""Bytes of a media server's answer: a list of all that it has."""
+
+
+def event_log(app: App) -> EventLog:
+    """Return the event log of this machine, in the database of its catalog."""
+    from hevcq.backends.embedded.catalog import SqliteCatalog
+    from hevcq.backends.embedded.event_log import SqliteEventLog
+
+    catalog = app.catalog
+    assert isinstance(catalog, SqliteCatalog)
+    return SqliteEventLog(catalog.database, app.clock)
+
+
+def roll_up(app: App, log: EventLog) -> RollUp:
+    """Return what sums the events up by day."""
+    from hevcq.settings.libraries import library_of
+    from hevcq.usecases.history.roll_up import RollUp
+
+    def root(path: Path) -> Path | None:
+        found = library_of(app.settings.libraries, path)
+        return None if found is None else found.path
+
+    return RollUp(log, app.catalog, root)
+
+
+class Caretaker:
+    """Sum up and tell what happened, in a thread of its own; a watcher of a pool."""
+
+    def __init__(self, app: App) -> None:
+        from hevcq.usecases.notify.courier import Courier
+        from hevcq.usecases.notify.summaries import BatchWatch
+        from hevcq.worker.monitoring.periodic import Background
+
+        settings, self._app, self._log = app.settings, app, event_log(app)
+        self._roll_up = roll_up(app, self._log)
+        self._batch = BatchWatch(self._log, app.worker_backend.ledger, app.clock)
+        found = receivers(settings, app.clock)
+        zone = settings.schedule.hours().schedule.zone
+        self._courier = Courier(self._log, found, app.clock, random.random, zone) if found else None
+        self._next_originals = 0.0
+        self._background = Background("hevcq-messages", self._once, app.clock)
+        self._started = False
+
+    def tell(self, name: str, reason: str, *, unless_within_s: float = 6 * 3600.0) -> None:
+        """Add an event about this machine; never raises a HevcqError."""
+        import socket
+
+        from hevcq.ports.home.event_log import Happened
+
+        happened = Happened(name, self._app.clock.now(), source=socket.gethostname(), reason=reason)
+        try:
+            self._log.add(happened, unless_within_s=unless_within_s)
+        except HevcqError as error:
+            get_logger().info("event_not_kept", reason=str(error))
+
+    def step(self) -> None:
+        """Do everything that is due. Raises StorageError or Unavailable."""
+        if self._app.settings.backend == "embedded":
+            self._batch.step()
+        if self._courier is not None:
+            self._originals()
+            self._courier.step()
+        self._roll_up.step()  # last: it forgets what is old
+
+    def _once(self) -> float:
+        try:
+            self.step()
+        except HevcqError as error:
+            get_logger().info("messages_wait", reason=str(error))
+        return EVERY_S
+
+    def _originals(self) -> None:
+        now = self._app.clock.now()
+        if now < self._next_originals:
+            return
+        self._next_originals = now + ORIGINALS_EVERY_S
+        from hevcq.usecases.notify.summaries import expiring
+
+        said = expiring(self._app.library_ports)
+        if said:
+            self.tell("originals.expiring", said, unless_within_s=20 * 3600.0)
+
+    def look(self, _health: Health) -> None:
+        """Start the thread on the first call."""
+        if not self._started:
+            self._started = True
+            self._background.wake()
+
+    def close(self) -> None:
+        """Send what there is once more, and end."""
+        if self._started:
+            self._background.close(PATIENCE_S)
+
+
+def caretaker_of(app: App) -> Caretaker | None:
+    """Return the caretaker of a pool; None for a fleet's worker that tells nobody, and keeps no log."""
+    settings = app.settings
+    told = settings.notify or settings.webhook or settings.media_server
+    return Caretaker(app) if settings.backend == "embedded" or told else None
+
+
+def tell_now(app: App) -> None:
+    """Tell at the end of a command what happened in it; never raises a HevcqError."""
+    try:
+        Caretaker(app).step()
+    except HevcqError as error:
+        get_logger().warning("messages_wait", reason=str(error))
+
+
+def receivers(settings: Settings, clock: Clock) -> list[Receiver]:
+    """Return everybody who is told.
+
+    Raises ConfigError if a secret cannot be read, an address is none, or a package is missing.
+    """
+    return [
+        *(_people(one) for one in settings.notify),
+        *(_webhook(one, clock) for one in settings.webhook),
+        *(_media_server(one, clock) for one in settings.media_server),
+    ]
+
+
+def _people(told: NotifySettings) -> Receiver:
+    from hevcq.remotes.notify.people import People
+
+    url = _secret(told.url, told.url_file, "[[notify]] url_file", str)
+    return People(
+        told.name,
+        url,
+        frozenset(told.events),
+        told.template,
+        every_s=told.every_s,
+        daily_at=told.daily_at,
+    )
+
+
+def _webhook(told: WebhookSettings, clock: Clock) -> Receiver:
+    _require_http()
+    from hevcq.remotes.notify.http import HttpSender
+    from hevcq.remotes.notify.webhook import Webhook
+
+    key = _secret(told.secret, told.secret_file, "[[webhook]] secret_file", signing_key)
+    sender = HttpSender(clock, private=told.allow_private)
+    name = told.name or told.url.split("://")[1].split("/")[0]
+    return Webhook(name, told.url, key, frozenset(told.events), sender, clock)
+
+
+def _media_server(told: MediaServerSettings, clock: Clock) -> Receiver:
+    _require_http()
+    from hevcq.remotes.notify.http import HttpSender
+    from hevcq.remotes.notify.media_servers import KINDS
+
+    key = _secret(told.key, told.key_file, "[[media_server]] key_file", str)
+    sender = HttpSender(clock, private=True, most_answer=MOST_ANSWER)
+    pairs = [pair.partition("=")[::2] for pair in told.paths]
+    return KINDS[told.kind](told.url, key, sender, pairs)
+
+
+def _require_http() -> None:
+    try:
+        import httpx2  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "Webhooks and media servers need httpx2, which is not installed.",
+            remedy="Run `pip install 'hevcq[notify]'`.",
+        ) from error
+
+
+def _secret(given: SecretStr, file: Path | None, name: str, read: Callable[[str], Value]) -> Value:
+    """Return a secret of the settings or of a file. Raises ConfigError."""
+    try:
+        return read(given.get_secret_value() if file is None else first_line(file))
+    except (OSError, ValueError) as error:
+        shown = printable(str(file)) if file is not None else "the settings"
+        raise ConfigError(f"{name}: {shown} {reason_of(error)}.") from error
+
+
+def states(app: App) -> list[dict[str, Any]]:
+    """Return for each receiver its name, events, number of waiting events, and last problem."""
+    log, found = event_log(app), []
+    for receiver in receivers(app.settings, app.clock):
+        reader = log.reader(receiver.identity)
+        waiting = [
+            event for event in log.after(reader.seq, MOST_WAITING) if receiver.wants(event.name)
+        ]
+        found.append(
+            {
+                "name": receiver.name,
+                "events": sorted(receiver.events),
+                "waiting": len(waiting),
+                "problem": f"off: {reader.off}" if reader.off else reader.problem,
+            }
+        )
+    return found
+
+
+def try_receivers(app: App, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Send a test to the named receivers (none: all); return each name and what went wrong, or "".
+
+    Raises UsageError for an unknown name.
+    """
+    from dataclasses import replace
+
+    from hevcq.ports.home.event_log import Happened
+    from hevcq.ports.home.receiver import NotDelivered
+    from hevcq.usecases.notify.words import message_of
+
+    log, found = event_log(app), receivers(app.settings, app.clock)
+    if missing := set(names) - {each.name for each in found}:
+        known = ", ".join(each.name for each in found) or "none"
+        raise UsageError(f"No receiver is named {min(missing)}; there are: {known}.")
+    message = message_of(Happened("test", app.clock.now(), reason="This is a test of hevcq."))
+    results = []
+    for receiver in found:
+        if names and receiver.name not in names:
+            continue
+        try:
+            receiver.test(message)
+        except NotDelivered as error:
+            results.append((receiver.name, str(error)))
+            continue
+        reader = log.reader(receiver.identity)
+        if reader.off or reader.problem:
+            log.end(replace(reader, off="", problem="", tries=0, next_at=0.0))
+        results.append((receiver.name, ""))
+    return results
+
+
+def finding(app: App) -> Finding:
+    """Return what `hevcq doctor` says of the receivers; sends nothing."""
+    from hevcq.ports.encoder import Check
+    from hevcq.usecases.doctor import Area, Finding
+
+    try:
+        found = receivers(app.settings, app.clock)
+    except HevcqError as error:
+        check = Check("messages", ok=False, detail=str(error), remedy="Correct the settings.")
+    else:
+        names = ", ".join(receiver.name for receiver in found)
+        check = Check("messages", ok=True, detail=f"to {names}; `hevcq notify test` tries them")
+    return Finding(Area.CONFIG, check)

@@ -1,0 +1,159 @@
+"""Events are written with what they tell of; old folders get those that can be derived."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from contracts.backends import PROFILES, source
+from hevcq.backends.embedded.database import DATABASE, Database
+from hevcq.backends.embedded.event_log import SqliteEventLog
+from hevcq.backends.embedded.factory import open_embedded
+from hevcq.backends.embedded.migrations import SCRIPTS
+from hevcq.domain.job import RenditionRef, job_id
+from hevcq.domain.verdict import FailureClass
+from hevcq.ports.catalog import Fingerprint, Mode, Placement, PlacementState
+from hevcq.ports.home.event_log import DayKey, DaySum
+from hevcq.settings.model import Settings
+from support.clips import ManualClock
+
+RENDITION = RenditionRef(key="DONE/hevc/a", size=40, sha256="a" * 64, certificate_key="c")
+VIDEO = Path("/lib/a\udcff.mp4")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def opened(tmp_path, clock):
+    found = open_embedded(Settings(data_dir=tmp_path), PROFILES, clock)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def log(opened, clock) -> SqliteEventLog:
+    return SqliteEventLog(opened.catalog.database, clock)
+
+
+def claimed(opened, name: str):
+    video = source(name)
+    fence = opened.backend.ledger.claim(video, "hevc", owner="me", lease_s=60).fence
+    return job_id(video, "hevc"), fence
+
+
+def placement(name: str, state: PlacementState) -> Placement:
+    mark = Fingerprint(100, 1, 2, 3)
+    return Placement(
+        name, Path("/lib"), VIDEO, mark, "hevc", Mode.REPLACE, VIDEO, 30.0, state, updated_at=9.0
+    )
+
+
+def names(log: SqliteEventLog) -> list[str]:
+    return [event.name for event in log.after(0, 100)]
+
+
+def test_every_end_of_a_job_and_every_counted_failure_is_an_event(opened, log) -> None:
+    ledger = opened.backend.ledger
+    ledger.complete(*claimed(opened, "a"), RENDITION, cpu_s=7.5)
+    ledger.skip(*claimed(opened, "b"), "small: it is small")
+    ledger.fail(*claimed(opened, "c"), "broke", FailureClass.ENCODER)
+    ledger.interrupt(*claimed(opened, "c"), "stopped")
+    ledger.bury(*claimed(opened, "c"), "damaged", FailureClass.DAMAGED)
+    ledger.register(source("d"), ["hevc"])
+    ledger.cancel(job_id(source("d"), "hevc"), "by me")
+
+    assert names(log) == ["job.done", "job.skipped", "job.retry", "job.failed", "job.cancelled"]
+    done, _, retry, dead, _ = log.after(0, 100)
+    assert (done.before, done.after, done.cpu_s) == (source("a").size, 40, 7.5)
+    assert (retry.failure_class, dead.failure_class) == ("encoder", "damaged")
+    assert (dead.reason, dead.profile, dead.source) == ("damaged", "hevc", source("c").key)
+
+
+def test_what_is_undone_with_its_transaction_leaves_no_event(opened, log) -> None:
+    job, _fence = claimed(opened, "a")
+
+    def broken(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE job SET state = 'done' WHERE job_id = ?", (job,))
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        opened.catalog.database.write(broken)
+    assert names(log) == []
+
+
+def test_a_placement_is_told_once_for_each_state_with_any_bytes_in_its_name(opened, log) -> None:
+    job, fence = claimed(opened, "a")
+    opened.backend.ledger.complete(job, fence, RENDITION, cpu_s=1)
+    for state in (
+        PlacementState.WAITING,
+        PlacementState.REPLACED,
+        PlacementState.REPLACED,
+        PlacementState.EXPIRED,
+    ):
+        opened.catalog.record_placements([placement(job, state)])
+
+    assert names(log) == ["job.done", "video.replaced", "video.expired"]
+    event = log.after(0, 100)[1]
+    assert (event.path, event.root, Path(event.source)) == (VIDEO, Path("/lib"), VIDEO)
+    assert (event.before, event.after, event.at) == (100, 40, 9.0)
+
+
+def test_an_old_folder_gets_what_can_be_derived_and_no_receiver_is_told_of_it(
+    clock, tmp_path
+) -> None:
+    at = next(n for n, name in enumerate(SCRIPTS) if name.endswith("_events.sql"))
+    path = tmp_path / DATABASE
+    Database(path, scripts=SCRIPTS[:at]).close()
+    job = """INSERT INTO job (job_id, bucket, key, version, size, profile, state, failure_class,
+    rendition_size, cpu_s, created_at, updated_at, parent) VALUES (?, 'b', 'k', '1', 100, 'hevc', ?, ?,
+    ?, ?, 1, ?, ?)"""
+    place = """INSERT INTO placement (job_id, root, source, size, mtime_ns, inode, device, profile, mode,
+    target, keep_days, state, detail, sha256, updated_at) VALUES ('j1', ?, ?, 100, 1, 2, 3, 'hevc',
+    'replace', ?, 30, 'expired', '', '', 15)"""
+    with closing(sqlite3.connect(path)) as connection:
+        for row in (
+            ("j3", "dead", "damaged", None, None, 30, ""),
+            ("j1", "done", None, 40, 3.0, 10, ""),
+            ("j2", "skipped", None, None, None, 20, ""),
+            ("j1.s.0", "done", None, 5, 1.0, 9, "j1"),
+            ("j4", "queued", None, None, None, 5, ""),
+        ):
+            connection.execute(job, row)
+        connection.execute(place, (b"/lib", b"/lib/a\xff.mp4", b"/lib/a\xff.mp4"))
+        connection.commit()
+
+    log = SqliteEventLog(Database(path), clock)
+
+    assert names(log) == ["job.done", "video.replaced", "job.skipped", "job.failed"]
+    replaced = log.after(0, 100)[1]
+    assert (replaced.before, replaced.after, replaced.path) == (100, 40, VIDEO)
+    assert log.reader("somebody").seq == 4
+    assert log.reader("statistics", from_start=True).seq == 0
+
+
+def test_sums_are_added_once_however_many_processes_add_them(log) -> None:
+    key = DayKey(19_000, "job.done", Path("/lib\udcff"), "hevc", "h264", "")
+    reader = log.reader("statistics", from_start=True)
+    moved = replace(reader, seq=5)
+    assert log.roll_up(moved, [(key, DaySum(2, 100, 40, 1.5))]) is True
+    assert log.roll_up(moved, [(key, DaySum(2, 100, 40, 1.5))]) is False
+    assert log.roll_up(replace(reader, seq=6), [(key, DaySum(1, 10, 4, 0.5))]) is True
+    assert list(log.sums(0, 20_000)) == [(key, DaySum(3, 110, 44, 2.0))]
+    assert log.sums(19_001, 20_000) == []
+
+
+def test_events_are_forgotten_only_once_they_were_summed_up(opened, log, clock) -> None:
+    opened.backend.ledger.skip(*claimed(opened, "a"), "why")
+    clock.advance(1000)
+    log.reader("statistics", from_start=True)
+    assert log.forget(10) == 0
+    log.end(replace(log.reader("statistics"), seq=1))
+    assert log.forget(2000) == 0
+    assert log.forget(10) == 1

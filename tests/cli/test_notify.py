@@ -1,0 +1,156 @@
+"""`hevcq notify`, and messages of real work to a server on this machine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from standardwebhooks import Webhook as Reference
+
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.settings.loader import load
+from hevcq.wiring.app import open_app
+from hevcq.wiring.notify import Caretaker
+
+SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
+
+
+class Server(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.status = 204
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def told(self) -> list[dict]:
+        return [json.loads(body) for _, body in self.got]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.got.append((dict(self.headers), body))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    found = Server()
+    thread = threading.Thread(target=found.serve_forever, args=(0.01,))
+    thread.start()
+    yield found
+    found.shutdown()
+    thread.join()
+    found.server_close()
+
+
+@pytest.fixture
+def webhook(server, monkeypatch) -> Server:
+    told = {
+        "name": "mine",
+        "url": f"http://127.0.0.1:{server.server_port}/in",
+        "secret": SECRET,
+        "allow_private": True,
+    }
+    monkeypatch.setenv("HEVCQ_WEBHOOK", json.dumps([told]))
+    return server
+
+
+def test_a_test_message_is_signed_and_says_what_it_is(hevcq, webhook):
+    assert hevcq("notify", "test").out == "taken  mine\n"
+
+    ((headers, body),) = webhook.got
+    assert Reference(SECRET).verify(body, headers)["type"] == "test"
+    assert hevcq("notify", "test", "mine").code == 0
+    assert hevcq("notify", "test", "yours").code == ExitCode.USAGE
+
+
+def test_a_receiver_that_refuses_is_a_failure_with_its_reason(hevcq, webhook):
+    webhook.status = 500
+    ran = hevcq("notify", "test")
+    assert ran.code == ExitCode.SOME_FAILED
+    assert "failed  mine: Not taken: it answered 500." in ran.out
+
+
+def test_the_end_of_a_job_and_of_a_batch_reach_the_webhook_and_410_ends_it(hevcq, webhook, farm):
+    caretaker = Caretaker(open_app(load().settings))
+    farm.buried("a.mp4")
+    caretaker.step()
+    events = [told["type"] for told in webhook.told]
+    assert events == ["job.failed", "batch.finished"]
+    assert webhook.told[0]["data"]["source"].endswith("a.mp4")
+    assert "1 failed" in webhook.told[1]["data"]["reason"]
+
+    webhook.status = 410
+    farm.buried("b.mp4")
+    caretaker.step()
+    assert "off: Not taken: it wants nothing more (410)." in hevcq("notify", "list").out
+    webhook.status = 204
+    assert hevcq("notify", "test").code == 0
+    caretaker.step()
+    assert [told["type"] for told in webhook.told[-2:]] == ["job.failed", "batch.finished"]
+
+
+def test_people_are_told_by_apprise(hevcq, server, monkeypatch, farm):
+    url = f"json://127.0.0.1:{server.server_port}"
+    told = {"url": url, "events": ["job.failed"], "template": "{source} broke: {reason}"}
+    monkeypatch.setenv("HEVCQ_NOTIFY", json.dumps([told]))
+    assert hevcq("notify", "test").out == "taken  json\n"
+    assert server.told[0]["title"] == "hevcq: Test message"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("HEVCQ_NOTIFY", {"url": "json://x", "events": ["nothing"]}, "is no event"),
+        ("HEVCQ_NOTIFY", {"url": "json://x", "template": "{0.__class__}"}, "its fields are"),
+        ("HEVCQ_NOTIFY", {"url": "json://x", "digest": "25:00"}, "must be a time of day"),
+        ("HEVCQ_NOTIFY", {}, "needs either url or url_file"),
+        ("HEVCQ_NOTIFY", {"url": "nowhere://x"}, "apprise does not know the address nowhere:"),
+        ("HEVCQ_WEBHOOK", {"url": "ftp://x", "secret": SECRET}, "must be an address"),
+        ("HEVCQ_WEBHOOK", {"url": "https://x", "secret": "whsec_AA"}, "must be whsec_"),
+        ("HEVCQ_WEBHOOK", {"url": "https://x", "secret_file": "/nowhere"}, "secret_file"),
+        ("HEVCQ_MEDIA_SERVER", {"kind": "kodi", "url": "http://x", "key": "k"}, "kind"),
+        (
+            "HEVCQ_MEDIA_SERVER",
+            {"kind": "plex", "url": "http://x", "key": "k", "paths": ["a"]},
+            "/here=/there",
+        ),
+    ],
+)
+def test_a_wrong_receiver_is_refused_in_one_sentence(hevcq, monkeypatch, name, value, says):
+    monkeypatch.setenv(name, json.dumps([value]))
+    ran = hevcq("notify", "test")
+    assert ran.code == ExitCode.CONFIG
+    assert says in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_secrets_are_not_shown(hevcq, monkeypatch, webhook):
+    monkeypatch.setenv("HEVCQ_NOTIFY", json.dumps([{"url": "json://user:hidden@127.0.0.1"}]))
+    shown = hevcq("config", "show")
+    assert shown.code == 0
+    assert SECRET not in shown.out
+    assert "hidden" not in shown.out
+    assert "hidden" not in hevcq("notify", "list").out
+
+
+def test_a_new_secret_is_one_that_is_accepted(hevcq):
+    from hevcq.settings.notify import signing_key
+
+    assert len(signing_key(hevcq("notify", "secret").out.strip())) == 32
+
+
+def test_nobody_is_told_without_settings(hevcq):
+    assert "Nobody is told" in hevcq("notify", "test").out

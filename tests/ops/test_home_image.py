@@ -1,0 +1,151 @@
+"""The home image and its compose file: the entry gives up root, and says what it cannot use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hevcq.settings.loader import load
+from ops.test_docker import DOCKER, SERVICE_KEYS, of, settings_names
+
+ENTRY = DOCKER / "home_entry.py"
+COMPOSE = yaml.safe_load((DOCKER / "compose.home.yaml").read_text(encoding="utf-8"))
+SERVICE: dict[str, Any] = COMPOSE["services"]["home"]
+START = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import home_entry
+from pathlib import Path
+home_entry.PROGRAMS = Path(sys.argv[2])
+sys.exit(home_entry.main(["/opt/hevcq-home/hevcq", "service", "--json"]))
+"""
+SHOWS = """#!/bin/sh
+echo "$@"; id -u; id -g; umask; id -G; touch "$HEVCQ_DATA_DIR/made"
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that every user may enter, with a program and a data volume."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for each in ("bin", "data"):
+            (folder / each).mkdir()
+        program = folder / "bin" / "hevcq"
+        program.write_text(SHOWS)
+        program.chmod(0o755)
+        yield folder
+
+
+def start(place: Path, **variables: str) -> tuple[int, list[str], str]:
+    ran = subprocess.run(
+        [sys.executable, "-c", START, DOCKER, place / "bin"],
+        env={"PATH": "/usr/bin:/bin", "HEVCQ_DATA_DIR": str(place / "data"), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return ran.returncode, ran.stdout.splitlines(), ran.stderr
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up being root")
+
+
+@as_root
+def test_the_program_runs_as_the_user_and_group_and_with_the_mask_that_were_named(
+    place: Path,
+) -> None:
+    code, said, error = start(place, PUID="12345", PGID="23456", UMASK="027")
+
+    assert (code, error) == (0, "")
+    assert said[:4] == ["service --json", "12345", "23456", "0027"]
+    assert "0" not in said[4].split(), "root's group is given up too"
+    for each in ("", "made", "hevcq.toml"):
+        found = (place / "data" / each).stat()
+        assert (found.st_uid, found.st_gid) == (12345, 23456)
+
+
+@as_root
+def test_a_data_volume_of_somebody_else_is_not_taken_but_told(place: Path) -> None:
+    (place / "data" / "hevcq.db").touch()
+
+    code, said, error = start(place, PUID="12345", PGID="12345")
+
+    assert (code, said) == (2, [])
+    assert "data cannot be written by user 12345, group 12345: it belongs to 0:0." in error
+    assert (place / "data" / "hevcq.db").stat().st_uid == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"PUID": "me"}, "PUID must be a number such as 1000, got 'me'."),
+        ({"PGID": "-1"}, "PGID must be a number such as 1000, got '-1'."),
+        ({"UMASK": "999"}, "UMASK must be a number such as 022, got '999'."),
+        pytest.param({"PUID": "0"}, "PUID must not be 0", marks=as_root),
+    ],
+)
+def test_a_wrong_variable_is_told_and_nothing_starts(
+    place: Path, variables: dict[str, str], said: str
+) -> None:
+    code, out, error = start(place, **variables)
+
+    assert (code, out) == (2, [])
+    assert error.startswith(f"hevcq: {said}")
+    assert list((place / "data").iterdir()) == []
+
+
+@as_root
+def test_settings_that_are_there_stay_and_the_first_ones_are_valid(place: Path) -> None:
+    start(place)
+    file = place / "data" / "hevcq.toml"
+    assert load(config=file).settings.libraries == ()
+    uncommented = "\n".join(
+        line.removeprefix("# ")
+        for line in file.read_text().splitlines()
+        if line.startswith(("# [[", "# name", "# path", "# place"))
+    )
+    file.write_text(uncommented)
+    assert [each.name for each in load(config=file).settings.libraries] == ["shows"]
+
+    start(place)
+
+    assert file.read_text() == uncommented
+
+
+def test_every_command_of_the_image_goes_through_the_entry() -> None:
+    image = DOCKER / "home.Dockerfile"
+    environment = dict(word.split("=", 1) for word in " ".join(of(image, "ENV")[1:]).split())
+
+    assert environment["PATH"].startswith("/opt/hevcq-home:")
+    assert of(image, "ENTRYPOINT") == ['["hevcq"]']
+    assert of(image, "CMD")[-1] == '["service"]'
+    assert "ln -s hevcq /opt/hevcq-home/hevcq-health" in " ".join(of(image, "RUN"))
+    assert of(image, "COPY")[-1] == "docker/home_entry.py /opt/hevcq-home/hevcq"
+    assert os.access(ENTRY, os.X_OK)
+
+
+def test_the_compose_file_has_two_volumes_and_few_rights() -> None:
+    assert set(SERVICE) - SERVICE_KEYS == {"cap_add"}
+    assert set(COMPOSE) == {"name", "services", "volumes"}
+    assert [volume.rpartition(":")[2] for volume in SERVICE["volumes"]] == ["/media", "/data"]
+    assert SERVICE["read_only"] is True
+    assert SERVICE["cap_drop"] == ["ALL"]
+    assert set(SERVICE["cap_add"]) == {"CHOWN", "SETGID", "SETUID"}
+    assert SERVICE["security_opt"] == ["no-new-privileges:true"]
+    assert all(port.startswith("127.0.0.1:") for port in SERVICE["ports"])
+    ours = {key for key in SERVICE["environment"] if key.startswith("HEVCQ_")}
+    assert ours - settings_names() == set()
+    grace = float(SERVICE["environment"]["HEVCQ_STOP_GRACE_S"])
+    assert grace + 30 < float(SERVICE["stop_grace_period"].rstrip("s"))
+    assert (DOCKER / SERVICE["build"]["context"] / SERVICE["build"]["dockerfile"]).is_file()

@@ -1,0 +1,197 @@
+"""The courier: at least once, in order for each receiver, and nobody waits for a dead one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.event_log import SqliteEventLog
+from hevcq.ports.home.event_log import Happened
+from hevcq.ports.home.receiver import Message, NotDelivered, Receiver
+from hevcq.usecases.notify.courier import RETRIES_S, Courier
+from support.clips import ManualClock
+
+
+class Listener(Receiver):
+    """Takes what it is given, unless `answer` raises."""
+
+    def __init__(self, name: str, *events: str) -> None:
+        self.name = self.identity = name
+        self.events = frozenset(events or ("job.failed",))
+        self.taken: list[str] = []
+        self.batches: list[int] = []
+        self.answer = lambda: None
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        self.answer()
+        self.taken += [str(message.data.get("reason")) for message in messages]
+        self.batches.append(len(messages))
+
+
+def refuse(**how):
+    def answer() -> None:
+        raise NotDelivered("no", **how)
+
+    return answer
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(1_700_000_000.0)
+
+
+@pytest.fixture
+def log(tmp_path, clock) -> SqliteEventLog:
+    return SqliteEventLog(Database(tmp_path / "hevcq.db"), clock)
+
+
+def happen(log, clock, *reasons: str, name: str = "job.failed") -> None:
+    for reason in reasons:
+        log.add(Happened(name, clock.now(), source="x", reason=reason))
+
+
+def courier(log, clock, *receivers: Receiver) -> Courier:
+    return Courier(log, receivers, clock, lambda: 0.5)
+
+
+def test_each_receiver_gets_its_events_in_order_and_once_and_nothing_of_the_past(log, clock):
+    happen(log, clock, "before anybody listened")
+    one, all_of_it = Listener("one"), Listener("all", "job.failed", "job.done")
+    told = courier(log, clock, one, all_of_it)
+    happen(log, clock, "a", "b")
+    happen(log, clock, "c", name="job.done")
+    happen(log, clock, "d")
+
+    for _ in range(5):
+        told.step()
+    courier(log, clock, one, all_of_it).step()  # another process
+
+    assert one.taken == ["a", "b", "d"]
+    assert all_of_it.taken == ["a", "b", "c", "d"]
+
+
+def test_a_dead_receiver_is_tried_later_and_later_and_the_others_wait_for_nothing(log, clock):
+    dead, alive = Listener("dead"), Listener("alive")
+    dead.answer = refuse()
+    told = courier(log, clock, dead, alive)
+    happen(log, clock, "a")
+    tries = []
+    for _ in range(len(RETRIES_S) + 1):
+        tries.append(clock.now())
+        told.step()
+        assert alive.taken == ["a"]
+        clock.advance(max(0.0, log.reader("dead").next_at - clock.now() - 1))
+        told.step()
+        clock.advance(1)
+
+    waited = [later - before for before, later in itertools.pairwise(tries)]
+    assert waited == pytest.approx([float(s) for s in RETRIES_S], abs=1)
+    assert "Gave up 1 messages: no" in log.reader("dead").problem
+    dead.answer = lambda: None
+    happen(log, clock, "b")
+    told.step()
+    assert dead.taken == ["b"]
+
+
+def test_a_message_that_was_refused_comes_before_the_later_ones(log, clock):
+    slow = Listener("slow")
+    slow.answer = refuse()
+    told = courier(log, clock, slow)
+    happen(log, clock, "a", "b")
+    told.step()
+    slow.answer = lambda: None
+    assert told.step() == 0, "not before its time"
+    clock.advance(6)
+    told.step()
+    assert slow.taken == ["a", "b"]
+    assert log.reader("slow").problem == ""
+
+
+def test_a_receiver_may_ask_to_wait_and_may_want_nothing_more(log, clock):
+    busy, gone = Listener("busy"), Listener("gone")
+    busy.answer, gone.answer = refuse(after_s=3600.0), refuse(gone=True)
+    told = courier(log, clock, busy, gone)
+    happen(log, clock, "a")
+    told.step()
+
+    assert log.reader("busy").next_at == clock.now() + 3600
+    assert log.reader("gone").off == "no"
+    gone.answer = lambda: None
+    clock.advance(100_000)
+    told.step()
+    assert gone.taken == []
+
+
+def test_a_receiver_whose_code_breaks_is_one_that_did_not_take_the_message(log, clock):
+    broken, alive = Listener("broken"), Listener("alive")
+
+    def answer() -> None:
+        raise RuntimeError("a defect of a library")
+
+    broken.answer = answer
+    told = courier(log, clock, broken, alive)
+    happen(log, clock, "a")
+    told.step()
+
+    assert alive.taken == ["a"]
+    assert log.reader("broken").problem == "RuntimeError: a defect of a library"
+
+
+def test_messages_that_wait_are_sent_together_and_not_more_often_than_allowed(log, clock):
+    person = Listener("person")
+    person.most, person.every_s = 500, 60.0
+    told = courier(log, clock, person)
+    happen(log, clock, *"abc")
+    told.step()
+    happen(log, clock, *"de")
+    told.step()
+    assert person.batches == [3]
+    clock.advance(60)
+    told.step()
+    assert person.batches == [3, 2]
+
+
+def test_a_digest_is_sent_once_a_day_at_its_time(log, clock):
+    from datetime import UTC
+
+    person = Listener("person")
+    person.most, person.daily_at = 500, 8 * 60
+    told = Courier(log, [person], clock, lambda: 0.5, UTC)  # it is 22:13
+    happen(log, clock, "a", "b")
+    for _ in range(9):
+        told.step()
+        assert person.taken == []
+        clock.advance(3600)
+    happen(log, clock, "c")
+    clock.advance(3600)
+    told.step()
+    assert person.taken == ["a", "b", "c"]
+    happen(log, clock, "d")
+    clock.advance(20 * 3600)
+    told.step()
+    assert person.batches == [3]
+    clock.advance(4 * 3600)
+    told.step()
+    assert person.batches == [3, 1]
+
+
+def test_two_processes_do_not_send_one_message_twice(log, clock):
+    slow = Listener("slow")
+    told = courier(log, clock, slow)
+    other = courier(log, clock, slow)
+    slow.answer = lambda: other.step() and None
+    happen(log, clock, "a")
+    told.step()
+    assert slow.taken == ["a"]
+
+
+def test_the_same_trouble_of_the_machine_is_kept_once_in_a_while(log, clock):
+    def low() -> bool:
+        return log.add(Happened("disk.low", clock.now(), source="here"), unless_within_s=3600)
+
+    assert [low(), low()] == [True, False]
+    clock.advance(3601)
+    assert low() is True

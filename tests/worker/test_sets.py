@@ -1,0 +1,153 @@
+"""Jobs whose rendition is a set of files: judged as a whole, made whole, and never published in part."""
+
+from __future__ import annotations
+
+import pytest
+
+from hevcq.domain.certificate import Certificate, Gate, GateResult, Outcome
+from hevcq.domain.events import EventName
+from hevcq.domain.job import JobState
+from hevcq.domain.keys import MASTER, set_notes
+from hevcq.errors import StaleFence
+from hevcq.ports.encoder import SetFile, SetReport
+from hevcq.worker.sets import GRACE_S, sweep_sets
+from support.fakes.backend import HLS
+from support.fakes.encoder import passed
+from support.fakes.farm import Farm
+
+
+@pytest.fixture
+def farm(tmp_path) -> Farm:
+    return Farm(tmp_path, HLS)
+
+
+def stored(farm: Farm) -> list[str]:
+    return [each.key for each in farm.store.list("DONE/")]
+
+
+def test_what_the_encode_of_a_set_notices_is_said_and_certified(farm):
+    farm.encoder.set_notices = ("The rung v240 was dropped.",)
+    source = farm.submit()
+
+    farm.handle()
+
+    said = [e.reason for e in farm.events if e.kind is EventName.JOB_NOTICE]
+    assert said == ["The rung v240 was dropped."]
+    name = farm.store.stat(farm.key(source)).metadata["certificate"]
+    assert Certificate.parse(farm.store.content(name)).notices == farm.encoder.set_notices
+
+
+def test_a_set_of_a_long_video_is_made_whole(farm):
+    farm.with_context(slots_per_job=lambda _profile: 8)
+    source = farm.submit()
+
+    farm.handle()
+
+    assert farm.state(source) is JobState.DONE
+    assert "keyframes" not in farm.encoder.calls
+    assert farm.store.stat(farm.key(source)) is not None
+
+
+def test_one_bad_rung_buries_the_job_and_publishes_nothing(farm):
+    bad = GateResult(gate=Gate.G4, outcome=Outcome.FAILED, detail="broken", file="v240.mp4")
+    farm.encoder.gates = (*passed(), bad)
+    source = farm.submit()
+
+    record = farm.until_settled(source)
+
+    assert record.state is JobState.DEAD
+    (letter,) = farm.letters()
+    assert "G4 full decode (v240.mp4): broken" in letter.reason
+    assert stored(farm) == []
+
+
+def test_a_set_that_was_not_checked_as_a_set_is_not_published(farm, monkeypatch):
+    monkeypatch.setattr(type(farm.encoder), "verify_set", lambda *_a, **_n: passed())
+    source = farm.submit()
+
+    assert farm.until_settled(source).state is JobState.DEAD
+    assert stored(farm) == []
+
+
+def test_a_file_outside_the_folder_of_the_attempt_is_not_published(farm, monkeypatch):
+    made = type(farm.encoder).encode_set
+
+    def astray(encoder, request, **how):
+        found = made(encoder, request, **how)
+        (request.encode.output / "stray.mp4").write_bytes(b"x")
+        return SetReport((SetFile("stray.mp4", "video/mp4"), *found.files), found.report)
+
+    monkeypatch.setattr(type(farm.encoder), "encode_set", astray)
+    source = farm.submit()
+
+    assert farm.until_settled(source).state is JobState.DEAD
+    assert stored(farm) == []
+
+
+def test_a_failed_encode_of_a_set_leaves_no_folder(farm):
+    farm.encoder.errors["encode"] = [StaleFence("taken over")]
+    farm.submit()
+
+    farm.handle()
+
+    assert farm.scratch_files() == []
+
+
+def test_a_set_that_is_still_being_published_is_not_swept(farm):
+    """However long it takes: its attempt is the one that the ledger knows of."""
+    source = farm.submit()
+    seen: list[list[str]] = []
+
+    def come_to(point: str) -> None:
+        if point.endswith("store.publish#2:after") and not seen:
+            before = stored(farm)
+            farm.clock.advance(GRACE_S + 1)
+            sweep_sets(farm.backend, farm.clock, [HLS.name])
+            seen.extend((before, stored(farm)))
+
+    farm.come_to(come_to)
+    farm.handle()
+    assert len(seen[0]) == 3, "two files and the certificate"
+    assert seen[1] == seen[0]
+    assert farm.store.stat(farm.key(source)) is None, "its lease ran out meanwhile"
+
+    # Nobody has it any more: another attempt makes it, and the first one's files go.
+    record = farm.until_settled(source)
+    farm.clock.advance(GRACE_S + 1)
+    sweep_sets(farm.backend, farm.clock, [HLS.name])
+    assert record.state is JobState.DONE
+    kept = [key for key in stored(farm) if not key.endswith("certificate.json")]
+    assert {key.rpartition("/")[0].rpartition("-")[2] for key in kept if MASTER not in key} == {
+        str(record.fence)
+    }
+
+
+def test_a_note_of_the_set_in_use_removes_none_of_it(farm):
+    source = farm.submit()
+    assert farm.killed_at("store.delete:before"), "after the master playlist, before the note goes"
+    files = stored(farm)
+
+    assert farm.until_settled(source).state is JobState.DONE
+    farm.clock.advance(GRACE_S + 1)
+    sweep_sets(farm.backend, farm.clock, [HLS.name])
+
+    assert stored(farm) == files
+    assert list(farm.store.list(set_notes(HLS.name))) == []
+
+
+NOTE = (
+    '{"master":"DONE/hls/a.mp4/master.m3u8","job_id":"j","fence":1,"versions":["%s"],"noted_at":1}'
+)
+
+
+@pytest.mark.parametrize("note", ["", "{}", NOTE % "", NOTE % ".."])
+def test_a_note_that_cannot_be_read_removes_nothing(farm, note):
+    source = farm.submit()
+    farm.until_settled(source)
+    before = stored(farm)
+    farm.store.put(f"{set_notes(HLS.name)}x-1.json", note.encode(), metadata={})
+    farm.clock.advance(2 * GRACE_S)
+
+    sweep_sets(farm.backend, farm.clock, [HLS.name])
+
+    assert stored(farm) == before
