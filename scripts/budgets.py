@@ -47,6 +47,8 @@ SMALL: dict[str, str] = {
     "src/hevcq/usecases/sync/presence.py": "one decision: whether bytes that came are still here",
     "src/hevcq/util/hashing.py": "one of each: SHA-256",
     "src/hevcq/util/machine_state.py": "one decision: what else this machine does",
+    "src/hevcq/wiring/health.py": "one decision: where a health check keeps its records",
+    "src/hevcq/library/pace.py": "one of each: a rate",
     "src/hevcq/util/text.py": "one of each: printable text",
     "src/hevcq/web/identity/limiter.py": "one decision: how fast sign-ins may be tried",
     "src/hevcq/web/pages/chart.py": "one chart",

@@ -67,6 +67,10 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.library.originals:app",
         "List kept originals, and free their space.",
     ),
+    "check": Command(
+        "hevcq.cli.home.check:check",
+        "Read every video whole, and say which are damaged and where.",
+    ),
     "sync": Command(
         "hevcq.cli.home.sync:sync",
         "Copy or move files here from Nextcloud or WebDAV.",

@@ -41,6 +41,7 @@ from hevcq.ports.encoder import (
     TrimmedSource,
     VerifyRequest,
 )
+from hevcq.ports.home.health import Spot
 from hevcq.util.clock import Clock
 
 QUESTION_S = 30.0
@@ -117,6 +118,12 @@ class FfmpegEncoder(Encoder):
 
         with self._self_testing(stop):
             return preflight(self._tools, location, info, profile, stop)
+
+    def locate_damage(self, location: str, *, stop: threading.Event) -> tuple[Spot, ...]:
+        """Decode frame by frame, with what each complains of; see ports.encoder."""
+        from hevcq.ffmpeg.inspect.locate import locate_damage
+
+        return locate_damage(self._tools, location, stop)
 
     def encode(
         self, request: EncodeRequest, *, on_progress: OnProgress, stop: threading.Event

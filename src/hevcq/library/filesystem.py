@@ -265,6 +265,12 @@ def open_regular(path: Path) -> int:
     return descriptor
 
 
+def forget_cached(descriptor: int) -> None:
+    """Drop a file's clean pages from memory, so that reading it again reads the disk."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 @functools.cache
 def _renameat2() -> Callable[..., int] | None:
     try:

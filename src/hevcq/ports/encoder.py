@@ -14,6 +14,7 @@ from hevcq.domain.media.facts import Measurement, MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.profile import Profile
 from hevcq.errors import WorkerUnfit
+from hevcq.ports.home.health import Spot
 
 
 class StopEvent(threading.Event):
@@ -252,6 +253,13 @@ class Encoder(ABC):
         header or decoding fails, MediaRefused if an edit list hides much of it and the profile does
         not drop that, and what `measure` raises.
         """
+
+    def locate_damage(self, location: str, *, stop: threading.Event) -> tuple[Spot, ...]:  # noqa: ARG002 - a hint
+        """Return where in a damaged file the damage is, as far as that can be found.
+
+        Decodes the whole file. The default finds nothing.
+        """
+        return ()
 
     @abstractmethod
     def encode(

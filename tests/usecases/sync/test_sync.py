@@ -15,8 +15,9 @@ from hevcq.backends.embedded.database import Database
 from hevcq.backends.embedded.sync_journal import SqliteSyncJournal
 from hevcq.errors import DiskFull, Stopped, Unavailable, UsageError
 from hevcq.library.filesystem import FileSystem
+from hevcq.library.pace import Pace
 from hevcq.remotes.webdav.client import Account, WebDavRemote
-from hevcq.usecases.sync import fetch, session
+from hevcq.usecases.sync import session
 from hevcq.usecases.sync.move import SyncJob, SyncPorts
 from hevcq.usecases.sync.session import Fate, Session, Synced
 from support.clips import ManualClock
@@ -433,7 +434,7 @@ def test_an_entity_bomb_is_no_listing(machine):
 
 def test_the_pace_saves_nothing_up():
     clock = ManualClock(auto=True)
-    pace = fetch.Pace(clock, threading.Event(), 100.0)
+    pace = Pace(clock, threading.Event(), 100.0)
     clock.advance(1000)
     before = clock.monotonic()
     pace.spend(200)

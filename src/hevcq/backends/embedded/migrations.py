@@ -42,6 +42,7 @@ SCRIPTS: tuple[str, ...] = (
     "011_sync.sql",
     "012_pauses.sql",
     "013_events.sql",
+    "014_health.sql",
 )
 """Script n brings version n-1 to version n; a new file runs them all. A script is a file in
 `sql/`, or SQL itself (anything with a space in it)."""

@@ -4,41 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from hevcq.errors import SourceChanged, SourceUnreadable, Stopped, Unavailable
+from hevcq.errors import SourceChanged, SourceUnreadable, Unavailable
+from hevcq.library.pace import Pace
 from hevcq.ports.home.sync import Remote, RemoteFile
-from hevcq.util.clock import Clock
 from hevcq.util.text import printable
 
 READ = 1 << 20
 STATED = ("sha256", "sha1", "md5")
 """Checksums that a server may state, best first; one of them is compared."""
-
-
-class Pace:
-    """Keep a transfer below a rate in bytes a second (0: no limit), and stop when asked."""
-
-    def __init__(self, clock: Clock, stop: threading.Event, bytes_s: float = 0.0) -> None:
-        self._clock, self._stop, self._rate = clock, stop, bytes_s
-        self._free_at = clock.monotonic()
-
-    def spend(self, count: int) -> None:
-        """Wait until `count` more bytes fit the rate.
-
-        Raises Stopped.
-        """
-        if self._rate > 0:
-            now = self._clock.monotonic()
-            # Time that nothing used is not saved up: after a pause there is no burst.
-            self._free_at = max(self._free_at, now) + count / self._rate
-            self._clock.wait(self._stop, self._free_at - now)
-        if self._stop.is_set():
-            raise Stopped("Stopped while a file was fetched; the next sync resumes it.")
 
 
 @dataclass(frozen=True, slots=True)

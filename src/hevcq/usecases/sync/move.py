@@ -18,11 +18,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hevcq.errors import LibraryError, SourceUnreadable
-from hevcq.library.filesystem import FileSystem, make_folders, move_new
+from hevcq.library.filesystem import (
+    FileSystem,
+    forget_cached,
+    make_folders,
+    move_new,
+    open_regular,
+)
 from hevcq.library.names import case_twin
+from hevcq.library.pace import Pace
 from hevcq.ports.home.sync import Remote, RemoteFile, Removal, Stage, SyncEntry, SyncJournal
 from hevcq.usecases.sync import local_names
-from hevcq.usecases.sync.fetch import Pace, fetch
+from hevcq.usecases.sync.fetch import fetch
 from hevcq.usecases.sync.presence import is_here
 from hevcq.util.clock import Clock
 from hevcq.util.text import printable
@@ -141,7 +148,7 @@ class Mover:
                 move_new(fs, part, target)
             except FileExistsError:
                 continue
-            _forget_cached(target)
+            _forget(target)
             if fs.digest(target) != entry.sha256:
                 raise LibraryError(
                     f"{printable(target)} reads back with other bytes than were written.",
@@ -205,11 +212,9 @@ def _is_file_of(fs: FileSystem, path: Path, size: int) -> bool:
     return facts is not None and facts.st_size == size and path.is_file() and not path.is_symlink()
 
 
-def _forget_cached(path: Path) -> None:
-    """Drop the file's pages from memory, so that reading it again reads the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _forget(path: Path) -> None:
+    descriptor = open_regular(path)
     try:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        forget_cached(descriptor)
     finally:
         os.close(descriptor)

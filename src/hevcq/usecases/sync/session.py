@@ -20,8 +20,8 @@ from hevcq.errors import (
     UsageError,
 )
 from hevcq.library.names import is_own
+from hevcq.library.pace import Pace
 from hevcq.ports.home.sync import RemoteFile, Removal, Stage, SyncEntry
-from hevcq.usecases.sync.fetch import Pace
 from hevcq.usecases.sync.move import Mover, OnBytes, SyncJob, SyncPorts
 from hevcq.util.host import free_beside
 from hevcq.util.retry import RetryPolicy

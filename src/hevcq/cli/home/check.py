@@ -1,0 +1,173 @@
+"""`hevcq check`: read every video whole, and say which are damaged, without encoding."""
+
+from __future__ import annotations
+
+import os
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import Cli, cli_of, require_existing
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.options import AsJson, Quiet
+from hevcq.cli.output import table as render
+from hevcq.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hevcq.usecases.health.check import CheckRequest, HealthCheck
+    from hevcq.wiring.app import App
+
+
+def check(
+    ctx: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Folders and files to read.")],
+    *,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every picture, not only packets and sound.")
+    ] = False,
+    share: Annotated[
+        str, typer.Option(metavar="1/N", help="Only this share, longest unread first.")
+    ] = "1/1",
+    limit: Annotated[
+        str, typer.Option(metavar="RATE", help="Bytes a second on average, such as 20M.")
+    ] = "",
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="GLOB", help="Only matching files (repeatable)."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="GLOB", help="Skip matching files (repeatable)."),
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Begin anew instead of going on with an interrupted run."),
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write the report as a page.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read every video whole, and say which are damaged and where.
+
+    Nothing is encoded or changed. The first run remembers a digest of each file; later runs find bit
+    rot by it: bytes that changed although time and size did not. After an interruption, run the same
+    command to go on. The exit code is 1 if damage was found.
+    """
+    from hevcq.wiring.app import stop_signals
+
+    cli = cli_of(ctx)
+    cli.quiet = quiet or cli.quiet
+    require_existing(paths)
+    request = _request(paths, decode=decode, share=share, limit=limit, again=again)
+    request = _filtered(request, include or (), exclude or ())
+    if report is not None and not report.absolute().parent.is_dir():
+        raise UsageError(f"No such folder: {render.printable(report.absolute().parent)}.")
+    with stop_signals() as signals, cli.app() as app:
+        from hevcq.wiring.health import open_check
+
+        shown = _Progress(app, live=sys.stderr.isatty() and not cli.quiet and not as_json)
+        run = open_check(app, request, signals.asked, shown.file)
+        damaged = _run(run, cli, shown, report, as_json=as_json)
+    raise typer.Exit(ExitCode.SOME_FAILED if damaged else ExitCode.OK)
+
+
+def _run(
+    run: HealthCheck, cli: Cli, shown: _Progress, report: Path | None, *, as_json: bool
+) -> bool:
+    """Read the files, print what was found, and return whether anything is wrong."""
+    from hevcq.usecases.health.report import summary, where, write_html
+
+    checked = []
+    for each in run.run():
+        checked.append(each)
+        if as_json:
+            shown.clear()
+            render.emit_json(_json(each))
+    shown.clear()
+    checked = [*run.earlier, *checked]
+    wrong = [each for each in checked if each.health.value != "sound"]
+    if as_json:
+        for each in run.earlier:
+            render.emit_json(_json(each))
+    elif wrong:
+        rows = [
+            (each.path, each.health.value, " ".join((each.detail, where(each.spots))).strip())
+            for each in wrong
+        ]
+        render.emit_table(("file", "health", "why"), rows)
+    if report is not None:
+        write_html(report, checked, shown.app.clock.now())
+    cli.say(summary(checked))
+    return bool(wrong)
+
+
+def _request(
+    paths: Sequence[Path], *, decode: bool, share: str, limit: str, again: bool
+) -> CheckRequest:
+    from hevcq.settings.sync import rate
+    from hevcq.usecases.health.check import CheckRequest
+
+    try:
+        part = Fraction(share)
+    except (ValueError, ZeroDivisionError):
+        part = Fraction(0)
+    if not 0 < part <= 1:
+        raise UsageError(f"--share {render.printable(share)} must be a share such as 1/12.")
+    try:
+        bytes_s = rate(limit)
+    except ValueError as error:
+        raise UsageError(f"--limit {render.printable(limit)} {error}.") from error
+    return CheckRequest(
+        roots=tuple(path.absolute() for path in paths),
+        decode=decode,
+        share=part,
+        bytes_s=bytes_s,
+        again=again,
+    )
+
+
+def _filtered(
+    request: CheckRequest, include: Sequence[str], exclude: Sequence[str]
+) -> CheckRequest:
+    from dataclasses import replace
+
+    return replace(request, include=tuple(include), exclude=tuple(exclude))
+
+
+def _json(each: object) -> dict[str, object]:
+    from dataclasses import asdict
+
+    told = asdict(each)  # type: ignore[call-overload]  # faces know no ports
+    mark = told.pop("fingerprint")
+    return {
+        "type": "health",
+        **told,
+        "path": os.fspath(told["path"]),
+        "size": mark["size"],
+        "spots": list(told["spots"]),
+    }
+
+
+class _Progress:
+    """Shows on a terminal which file is read."""
+
+    def __init__(self, app: App, *, live: bool) -> None:
+        self.app, self._live = app, live
+
+    def file(self, number: int, total: int, path: Path) -> None:
+        """Show one file."""
+        if self._live:
+            name = render.shorten(render.printable(path.name), 50)
+            print(f"\r\x1b[K{number} of {total}  {name}", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)  # noqa: T201

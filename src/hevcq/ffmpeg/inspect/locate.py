@@ -1,0 +1,110 @@
+"""Find where in a damaged file the damage is: the time and the byte of the frames that complain.
+
+ffprobe decodes the whole file and prints each frame with the error lines that came before it. One
+thread decodes, because several report their errors beside other frames.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+
+from hevcq.ffmpeg.inputs import FfmpegTools
+from hevcq.ffmpeg.inspect.packets import read_packets
+from hevcq.ffmpeg.run.known_messages import Pass, message_text, unexpected_lines
+from hevcq.ports.home.health import Spot
+
+MAX_SPOTS = 20
+APART_S = 1.0
+"""Complaints closer together than this are of one spot."""
+MAX_LINE = 64 * 1024
+SHOW = (
+    "-threads", "1", "-show_packets", "-show_frames", "-show_log", "16", "-show_entries",
+    ("packet=codec_type,stream_index,pts_time,pos"
+    ":frame=stream_index,best_effort_timestamp_time,pkt_pos:log=message"), "-of", "compact=p=1:nk=0",
+)  # fmt: skip
+NO_SOUND = "a packet of sound that does not decode"
+_FIELD = re.compile(
+    rb"\|(codec_type|stream_index|pts_time|pos|best_effort_timestamp_time|pkt_pos)=([^|\n]*)"
+)
+_MESSAGE = b"message="
+
+
+def locate_damage(tools: FfmpegTools, location: str, stop: threading.Event) -> tuple[Spot, ...]:
+    """Return at most MAX_SPOTS spots, in the order of the file; none if no frame complains.
+
+    Raises what `read_packets` raises.
+    """
+    spots = Spots()
+    read_packets(tools, location, SHOW, spots, stop, packets_seen=lambda: True)
+    return tuple(spots.found)
+
+
+class Spots:
+    """Reads ffprobe's frames and their log lines, and keeps where something is wrong."""
+
+    def __init__(self) -> None:
+        self.found: list[Spot] = []
+        self._rest = b""
+        self._time: float | None = None
+        self._byte: int | None = None
+        self._silent: dict[bytes, tuple[float | None, int | None]] = {}
+        self._heard: set[bytes] = set()
+
+    def feed(self, chunk: bytes) -> None:
+        """Consume the next bytes."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        self._rest = self._rest[-MAX_LINE:]
+        for line in lines:
+            self._line(line)
+
+    def close(self) -> None:
+        """Consume a last line without a line break."""
+        self._line(self._rest)
+        self._rest = b""
+
+    def _line(self, line: bytes) -> None:
+        kind, _, rest = line.partition(b"|")
+        told = {match[1]: match[2] for match in _FIELD.finditer(b"|" + rest)}
+        stream = told.get(b"stream_index", b"")
+        if kind == b"packet" and told.get(b"codec_type") == b"audio":
+            self._packet(stream, _number(told.get(b"pts_time")), _whole(told.get(b"pos")))
+        elif kind == b"frame":
+            self._silent.pop(stream, None)
+            self._heard.add(stream)
+            self._time = _number(told.get(b"best_effort_timestamp_time"))
+            self._byte = _whole(told.get(b"pkt_pos"))
+        _, found, message = line.partition(_MESSAGE)
+        if found:
+            self._complaint(message.decode("utf-8", "replace"))
+
+    def _packet(self, stream: bytes, time: float | None, byte: int | None) -> None:
+        """Note a packet of sound; the one before it should have become a frame by now.
+
+        What a packet that does not decode complains of is with no frame. The first packets may only
+        prepare a decoder.
+        """
+        if stream in self._silent and stream in self._heard:
+            self._time, self._byte = self._silent[stream]
+            self._complaint(NO_SOUND)
+        self._silent[stream] = (time, byte)
+
+    def _complaint(self, line: str) -> None:
+        # A decoder says the same of every block of a frame, and goes on for some frames.
+        last = self.found[-1].time_s if self.found else None
+        near = last is not None and self._time is not None and abs(self._time - last) < APART_S
+        if near or len(self.found) >= MAX_SPOTS or not unexpected_lines([line], Pass.DECODE):
+            return
+        self.found.append(Spot(self._time, self._byte, message_text(line)))
+
+
+def _number(text: bytes | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def _whole(text: bytes | None) -> int | None:
+    number = _number(text)
+    return None if number is None else int(number)

@@ -1,0 +1,1 @@
+"""The health of a library: read every video whole, without encoding."""

@@ -1,0 +1,283 @@
+"""Read videos whole and say which are damaged, or rot: other bytes, though time and size are the same.
+
+Each file is read once for its digest, at the rate that is allowed. ffmpeg reads it too, unless it read
+the very same bytes before and as deeply. So the first run is the long one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+from hevcq.domain.media.facts import MediaInfo
+from hevcq.domain.profile import Gates, Preflight, Profile, Video, VideoCodec
+from hevcq.errors import (
+    HevcqError,
+    Interruption,
+    MediaRefused,
+    SourceDamaged,
+    SourceUnreadable,
+    WorkerUnfit,
+)
+from hevcq.library.filesystem import fingerprint_of, forget_cached, open_regular, same_bytes
+from hevcq.library.pace import Pace
+from hevcq.library.scanning.scan import PROBLEMS, Filter, Found, Rejected, RejectionCause, find
+from hevcq.ports.catalog import Fingerprint
+from hevcq.ports.encoder import Encoder
+from hevcq.ports.home.health import Checked, Depth, Health, HealthRecords, Spot
+from hevcq.util.clock import Clock
+from hevcq.util.text import printable, reason_of
+
+READ = 1 << 20
+RAGGED = frozenset({"mpegts", "mpeg"})
+RAGGED_S = 1.5
+"""Seconds at the start of a recording in which pictures may lack what was before them."""
+ROTTEN = (
+    "Its bytes changed, though neither time nor size did: bit rot. Put a copy back; "
+    "if you changed it on purpose, `touch` it."
+)
+JUDGED = frozenset({Health.SOUND, Health.DAMAGED})
+"""What ffmpeg said of bytes, which it would say again."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """What is to be read: `share` of all bytes, those first whose last check is longest ago.
+
+    `bytes_s` limits the reading on average; 0 does not. With `again`, a round that was interrupted is
+    begun anew.
+    """
+
+    roots: tuple[Path, ...]
+    decode: bool = False
+    share: Fraction = Fraction(1)
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    bytes_s: float = 0.0
+    again: bool = False
+
+    @property
+    def depth(self) -> Depth:
+        """How deeply ffmpeg reads."""
+        return Depth.DECODE if self.decode else Depth.DEMUX
+
+
+@dataclass(frozen=True, slots=True)
+class HealthPorts:
+    """What a check works with."""
+
+    encoder: Encoder
+    records: HealthRecords
+    clock: Clock
+    stop: threading.Event
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A file that is to be read, or a path that cannot be."""
+
+    path: Path
+    fingerprint: Fingerprint
+    problem: str = ""
+
+
+@dataclass
+class HealthCheck:
+    """One run over some folders. `total` and `resumed` are known once `run` yields its first file.
+
+    `resumed` is how many files an interrupted run had read already.
+    """
+
+    ports: HealthPorts
+    request: CheckRequest
+    on_file: Callable[[int, int, Path], None] = lambda _number, _total, _path: None
+    total: int = 0
+    resumed: int = 0
+    earlier: list[Checked] = field(default_factory=list)
+    """The checks of the interrupted run, for the report."""
+
+    def __post_init__(self) -> None:
+        ports = self.ports
+        self._pace = Pace(ports.clock, ports.stop, self.request.bytes_s)
+
+    def run(self) -> Iterator[Checked]:
+        """Read what is due, and yield each file once it is recorded.
+
+        Raises Stopped, WorkerUnfit or StorageError; the next run of the same request goes on there.
+        """
+        files = sorted(self._found(), key=lambda each: os.fsencode(each.path))
+        known = dict(self.ports.records.checked([each.path for each in files]))
+        key = self._round()
+        began = None if self.request.again else self.ports.records.round_began(key)
+        if began is None:
+            began = self.ports.clock.now()
+            self.ports.records.begin_round(key, began)
+        due = list(self._due(files, known, began))
+        self.total = len(due)
+        for number, each in enumerate(due, 1):
+            before = known.get(each.path)
+            if before is not None and before.at >= began and _unchanged(before, each):
+                self.resumed += 1
+                self.earlier.append(before)
+                continue
+            self.on_file(number, self.total, each.path)
+            checked = self._check(each, before)
+            if checked is not None:
+                self.ports.records.record(checked)
+                yield checked
+        self.ports.records.end_round(key)
+
+    def _round(self) -> str:
+        """Return what identifies the same request: whoever gives it again goes on with it."""
+        asked = self.request
+        told = [
+            *sorted(map(os.fsencode, asked.roots)),
+            asked.depth.encode(),
+            str(asked.share).encode(),
+        ]
+        told += [
+            each.encode("utf-8", "surrogateescape") for each in (*asked.include, "", *asked.exclude)
+        ]
+        return hashlib.sha256(b"\0".join(told)).hexdigest()
+
+    def _found(self) -> Iterator[_Due]:
+        """Yield every video below the roots, renditions too, and what cannot be read as one."""
+        asked = self.request
+        for item in find(asked.roots, Filter(include=asked.include, exclude=asked.exclude)):
+            if isinstance(item, Found):
+                yield _Due(item.path, item.fingerprint)
+            elif item.cause is RejectionCause.OWN_RENDITION or item.cause in PROBLEMS:
+                yield from _rejected(item)
+
+    def _due(
+        self, files: Sequence[_Due], known: dict[Path, Checked], began: float
+    ) -> Iterator[_Due]:
+        """Yield the share of the bytes whose last check is longest ago; what this round read counts."""
+        if self.request.share >= 1:
+            yield from files
+            return
+
+        def last(each: _Due) -> float:
+            before = known.get(each.path)
+            return 0.0 if before is None else before.at
+
+        this_round = [each for each in files if last(each) >= began]
+        rest = sorted((each for each in files if last(each) < began), key=last)
+        room = self.request.share * sum(each.fingerprint.size for each in files)
+        for each in (*this_round, *rest):
+            if room <= 0:
+                return
+            room -= each.fingerprint.size
+            yield each
+
+    def _check(self, due: _Due, before: Checked | None) -> Checked | None:
+        """Read one file; None if it is gone or changed meanwhile, which a later run looks at."""
+        now, depth = self.ports.clock.now(), self.request.depth
+        fresh = Checked(due.path, due.fingerprint, "", depth, Health.UNREADABLE, due.problem, now)
+        if due.problem:
+            return fresh
+        try:
+            digest = self._digest(due.path)
+            after = fingerprint_of(due.path.lstat())
+        except FileNotFoundError:
+            return None
+        except OSError as error:  # a disk that cannot return its bytes (EIO) is the worst of all
+            why = f"{printable(due.path)} cannot be read: {reason_of(error)}."
+            return replace(fresh, detail=why, sha256=before.sha256 if before is not None else "")
+        if not same_bytes(after, due.fingerprint):
+            return None
+        return self._compared(replace(fresh, sha256=digest), before)
+
+    def _compared(self, fresh: Checked, before: Checked | None) -> Checked:
+        """Compare the digest with that of the same file earlier; let ffmpeg read what is new."""
+        same_file = before is not None and same_bytes(before.fingerprint, fresh.fingerprint)
+        if before is not None and before.sha256 and same_file:
+            if fresh.sha256 != before.sha256:
+                return replace(fresh, sha256=before.sha256, health=Health.ROTTEN, detail=ROTTEN)
+            if _as_deep(before.depth, fresh.depth) and before.health in JUDGED:
+                return replace(before, at=fresh.at)
+        return self._judged(fresh)
+
+    def _digest(self, path: Path) -> str:
+        digest = hashlib.sha256()
+        with os.fdopen(open_regular(path), "rb", buffering=0) as reading:
+            forget_cached(reading.fileno())
+            while block := reading.read(READ):
+                self._pace.spend(len(block))
+                digest.update(block)
+        return digest.hexdigest()
+
+    def _judged(self, fresh: Checked) -> Checked:
+        """Let ffmpeg read the file whole, and return what it found."""
+        location, stop = str(fresh.path), self.ports.stop
+        info: MediaInfo | None = None
+        try:
+            info = self.ports.encoder.probe(location, stop=stop)
+            self.ports.encoder.preflight(location, info, _profile(fresh.depth), stop=stop)
+        except MediaRefused:
+            pass  # a policy of encodes, no damage
+        except SourceDamaged as error:
+            return self._damaged(fresh, info, error)
+        except SourceUnreadable as error:
+            return replace(fresh, health=Health.UNREADABLE, detail=error.message)
+        except (Interruption, WorkerUnfit):
+            raise
+        except HevcqError as error:
+            return replace(fresh, health=Health.UNREADABLE, detail=str(error), sha256="")
+        finally:
+            self._pace.spend(fresh.fingerprint.size)  # ffmpeg read it at its own speed
+        return replace(fresh, health=Health.SOUND, detail="")
+
+    def _damaged(self, fresh: Checked, info: MediaInfo | None, error: SourceDamaged) -> Checked:
+        spots = self._spots(fresh.path)
+        start = (info.start_s if info else None) or 0.0
+        ragged = info is not None and info.format_name in RAGGED and fresh.depth is Depth.DECODE
+        if ragged and spots and all(_at_start(spot, start) for spot in spots):
+            said = "It begins inside a picture, as recordings do."
+            return replace(fresh, health=Health.SOUND, detail=said)
+        return replace(fresh, health=Health.DAMAGED, detail=error.message, spots=spots)
+
+    def _spots(self, path: Path) -> tuple[Spot, ...]:
+        try:
+            return self.ports.encoder.locate_damage(str(path), stop=self.ports.stop)
+        except Interruption:
+            raise
+        except HevcqError:
+            return ()  # that it is damaged is known; where is not
+
+
+def _at_start(spot: Spot, start: float) -> bool:
+    return spot.time_s is not None and spot.time_s - start < RAGGED_S
+
+
+def _rejected(item: Rejected) -> Iterator[_Due]:
+    try:
+        mark = fingerprint_of(item.path.lstat())
+    except OSError:
+        return
+    own = item.cause is RejectionCause.OWN_RENDITION
+    yield _Due(item.path, mark, "" if own else item.reason)
+
+
+def _unchanged(before: Checked, due: _Due) -> bool:
+    return same_bytes(before.fingerprint, due.fingerprint)
+
+
+def _as_deep(before: Depth, now: Depth) -> bool:
+    return before is Depth.DECODE or now is Depth.DEMUX
+
+
+def _profile(depth: Depth) -> Profile:
+    """Return a profile that asks for nothing but the check of a source."""
+    preflight = Preflight.DECODE if depth is Depth.DECODE else Preflight.DEMUX
+    return Profile(
+        name="check",
+        description="reads a source whole",
+        video=Video(codec=VideoCodec.HEVC, crf=24.0),
+        gates=Gates(preflight=preflight),
+    )

@@ -1,0 +1,64 @@
+"""`hevcq check` with ffmpeg, as a person runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from hevcq.cli.app import run
+from support.clips import make_clip
+
+
+@pytest.fixture
+def library(tmp_path):
+    folder = tmp_path / "library"
+    folder.mkdir()
+    made = make_clip(folder, name="sound.mp4", seconds=2, size="160x90")
+    made.rename(folder / "sound.mp4")
+    content = bytearray((folder / "sound.mp4").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 300] = bytes(byte ^ 0x5A for byte in content[middle : middle + 300])
+    (folder / "picture.mp4").write_bytes(content)
+    (folder / "short.mp4").write_bytes(content[: len(content) // 2])
+    return folder
+
+
+def test_says_which_are_damaged_and_where(library, tmp_path, capsys):
+    call = ["--data-dir", str(tmp_path / "data"), "check", str(library)]
+    page = tmp_path / "health.html"
+    assert run([*call, "--decode", "--json", "--html", str(page)]) == 1
+    told = {
+        os.path.basename(line["path"]): line
+        for line in map(json.loads, capsys.readouterr().out.splitlines())
+    }
+    assert {name: line["health"] for name, line in told.items()} == {
+        "sound.mp4": "sound",
+        "picture.mp4": "damaged",
+        "short.mp4": "unreadable",
+    }
+    size = (library / "picture.mp4").stat().st_size
+    spot = told["picture.mp4"]["spots"][0]
+    assert 0 < spot["time_s"] < 2
+    assert abs(spot["byte"] - size / 2) < size / 4
+    assert "picture.mp4" in page.read_text()
+    assert run(call) == 1
+    said = capsys.readouterr()
+    assert "picture.mp4  damaged" in said.out
+    assert "3 files read: 1 sound, 1 damaged, 1 unreadable." in said.err
+    assert run([*call, "--include", "sound.mp4"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--share", "2/1"], "a share such as 1/12"),
+        (["--share", "half"], "a share such as 1/12"),
+        (["--limit", "fast"], "bytes a second"),
+        (["--html", "/nowhere/at/all/x.html"], "No such folder"),
+    ],
+)
+def test_a_wrong_option_is_named(tmp_path, capsys, arguments, said):
+    assert run(["--data-dir", str(tmp_path / "data"), "check", str(tmp_path), *arguments]) == 2
+    assert said in capsys.readouterr().err

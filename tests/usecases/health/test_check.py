@@ -1,0 +1,245 @@
+"""A check of a library's health: what is read, remembered, taken up again, and found."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import closing
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.health_records import SqliteHealthRecords
+from hevcq.errors import MediaRefused, SourceDamaged, SourceUnreadable, Stopped, Unavailable
+from hevcq.ports.home.health import Checked, Depth, Health, Spot
+from hevcq.usecases.health.check import CheckRequest, HealthCheck, HealthPorts
+from hevcq.usecases.health.report import summary, where, write_html
+from support.clips import ManualClock
+from support.fakes.encoder import INFO, FakeEncoder
+
+
+class Reading(FakeEncoder):
+    """Says of each file what its bytes say: `damaged` and `ragged` name what is wrong with them."""
+
+    spots: tuple[Spot, ...] = ()
+
+    def preflight(self, location, info, profile, *, stop):
+        content = Path(location).read_bytes()
+        self.calls.append(f"{profile.gates.preflight.value} {Path(location).name}")
+        if b"damaged" in content:
+            raise SourceDamaged(f"{location} is damaged: it says so.")
+        return super().preflight(location, info, profile, stop=stop)
+
+    def locate_damage(self, location, *, stop):
+        return self.spots
+
+
+@dataclass
+class Library:
+    """A folder of videos, a database, and checks of it."""
+
+    folder: Path
+    encoder: Reading = field(default_factory=Reading)
+    clock: ManualClock = field(default_factory=lambda: ManualClock(auto=True))
+    stop: threading.Event = field(default_factory=threading.Event)
+    last: HealthCheck | None = None
+
+    def put(self, name: str, content: bytes = b"sound") -> Path:
+        path = self.folder / "library" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def rot(self, path: Path, content: bytes) -> None:
+        """Change bytes as a failing disk does: no time and no size tells."""
+        facts = path.stat()
+        assert len(content) == facts.st_size
+        with path.open("r+b") as file:
+            file.write(content)
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+    def check(self, on_file=lambda *_: None, **request) -> dict[str, Checked]:
+        self.encoder.calls.clear()
+        self.clock.advance(100)
+        with closing(Database(self.folder / "hevcq.db")) as database:
+            records = SqliteHealthRecords(database)
+            ports = HealthPorts(self.encoder, records, self.clock, self.stop)
+            asked = CheckRequest((self.folder / "library",), **request)
+            self.last = HealthCheck(ports, asked, on_file)
+            return {each.path.name: each for each in self.last.run()}
+
+    def read(self) -> list[str]:
+        """Return what ffmpeg read in the last check."""
+        return [call for call in self.encoder.calls if " " in call]
+
+
+@pytest.fixture
+def library(tmp_path):
+    return Library(tmp_path)
+
+
+def test_a_sound_library_is_sound(library):
+    library.put("a.mp4")
+    library.put("tv/b.mkv")
+    assert {n: c.health for n, c in library.check().items()} == {
+        "a.mp4": Health.SOUND,
+        "b.mkv": Health.SOUND,
+    }
+
+
+def test_damage_is_said_with_its_place(library):
+    library.put("a.mp4", b"damaged")
+    library.encoder.spots = (Spot(12.44, 4096, "error while decoding MB 7 4"),)
+    checked = library.check()["a.mp4"]
+    assert checked.health is Health.DAMAGED
+    assert "it says so" in checked.detail
+    assert where(checked.spots) == "at 0:00:12.4 (byte 4096)"
+    assert library.check()["a.mp4"].spots == checked.spots, "remembered"
+
+
+def test_what_is_no_video_or_empty_is_unreadable(library):
+    library.put("a.mp4", b"")
+    library.put("b.mp4")
+    library.encoder.errors["probe"] = [SourceUnreadable("b.mp4 is not a video.")]
+    assert {c.health for c in library.check().values()} == {Health.UNREADABLE}
+
+
+def test_ffmpeg_reads_the_same_bytes_once(library):
+    library.put("a.mp4")
+    library.check()
+    assert library.read() == ["demux a.mp4"]
+    library.check()
+    assert library.read() == []
+    library.check(decode=True)
+    assert library.read() == ["decode a.mp4"]
+    library.check()
+    assert library.read() == []
+
+
+def test_bytes_that_changed_though_time_and_size_did_not_are_rot(library):
+    path = library.put("a.mp4", b"sound 1")
+    library.check()
+    library.rot(path, b"sound 2")
+    for _ in range(2):
+        assert library.check()["a.mp4"].health is Health.ROTTEN
+    library.rot(path, b"sound 1")
+    assert library.check()["a.mp4"].health is Health.SOUND
+
+
+def test_an_edited_file_is_no_rot(library):
+    path = library.put("a.mp4", b"sound 1")
+    library.check()
+    path.write_bytes(b"sound 2")
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1_000_000_000))
+    assert library.check()["a.mp4"].health is Health.SOUND
+    assert library.read() == ["demux a.mp4"]
+
+
+def test_a_disk_that_returns_no_bytes_is_told_and_the_digest_kept(library, monkeypatch):
+    path = library.put("a.mp4", b"sound 1")
+    library.check()
+    with monkeypatch.context() as patched:
+        patched.setattr(HealthCheck, "_digest", lambda *_: (_ for _ in ()).throw(OSError(5, "EIO")))
+        assert library.check()["a.mp4"].health is Health.UNREADABLE
+    library.rot(path, b"sound 2")
+    assert library.check()["a.mp4"].health is Health.ROTTEN
+
+
+def test_a_server_that_is_away_blames_no_file_for_ever(library):
+    library.put("a.mp4")
+    library.encoder.errors["probe"] = [Unavailable("the folder sent no data.")]
+    assert library.check()["a.mp4"].health is Health.UNREADABLE
+    assert library.check()["a.mp4"].health is Health.SOUND
+
+
+def test_a_policy_of_encodes_is_no_damage(library):
+    library.put("a.mp4")
+    library.encoder.errors["preflight"] = [MediaRefused("hides half of it.")]
+    assert library.check()["a.mp4"].health is Health.SOUND
+
+
+def test_an_interrupted_check_goes_on_where_it_was(library):
+    for number in range(4):
+        library.put(f"{number}.mp4")
+
+    def stop(number, _total, _path):
+        if number == 3:
+            library.stop.set()
+
+    with pytest.raises(Stopped):
+        library.check(on_file=stop)
+    library.stop.clear()
+    assert sorted(library.check()) == ["2.mp4", "3.mp4"]
+    assert library.last is not None
+    assert [each.path.name for each in library.last.earlier] == ["0.mp4", "1.mp4"]
+    assert len(library.check()) == 4, "the round ended, so the next one reads all"
+
+
+def test_an_interrupted_check_can_begin_anew(library):
+    library.put("a.mp4")
+    library.put("b.mp4")
+    with pytest.raises(Stopped):
+        library.check(on_file=lambda number, *_: number == 2 and library.stop.set())
+    library.stop.clear()
+    assert len(library.check(again=True)) == 2
+
+
+def test_a_share_takes_what_was_read_longest_ago_and_twelve_take_all(library):
+    for number in range(24):
+        library.put(f"{number:02}.mp4", b"sound" * 10)
+    seen: list[str] = []
+    for _ in range(12):
+        found = library.check(share=Fraction(1, 12))
+        assert len(found) == 2
+        seen += found
+    assert sorted(seen) == [f"{number:02}.mp4" for number in range(24)]
+    assert sorted(library.check(share=Fraction(1, 12))) == ["00.mp4", "01.mp4"]
+
+
+def test_an_interrupted_share_ends_with_the_same_share(library):
+    for number in range(8):
+        library.put(f"{number}.mp4", b"sound")
+    with pytest.raises(Stopped):
+        library.check(
+            on_file=lambda number, *_: number == 2 and library.stop.set(), share=Fraction(1, 2)
+        )
+    library.stop.clear()
+    assert sorted(library.check(share=Fraction(1, 2))) == ["1.mp4", "2.mp4", "3.mp4"]
+
+
+def test_the_rate_is_kept_on_average(library):
+    library.put("a.mp4", b"sound" * 1000)
+    library.check()  # ffmpeg's part is done
+    before = library.clock.monotonic()
+    library.check(bytes_s=1000.0)
+    assert library.clock.monotonic() - before == pytest.approx(100 + 5.0)
+
+
+def test_a_recording_that_begins_inside_a_picture_is_sound(library):
+    library.put("a.ts", b"damaged")
+    library.encoder.info = INFO.model_copy(update={"format_name": "mpegts", "start_s": 10.0})
+    library.encoder.spots = (Spot(10.5, 400, "missing reference"),)
+    assert library.check(decode=True)["a.ts"].health is Health.SOUND
+    library.put("b.ts", b"damaged!")
+    library.encoder.spots = (Spot(10.5, 400, "missing reference"), Spot(60.0, 9000, "error"))
+    assert library.check(decode=True)["b.ts"].health is Health.DAMAGED
+
+
+def test_the_page_escapes_what_files_are_called(tmp_path, library):
+    library.put("<script>.mp4", b"damaged")
+    checked = list(library.check().values())
+    write_html(tmp_path / "r.html", checked, 1_700_000_000.0)
+    page = (tmp_path / "r.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;.mp4" in page
+    assert "2023-11-14 22:13 UTC" in page
+    assert summary(checked) == "1 file read: 1 damaged."
+
+
+def test_the_depth_is_remembered(library):
+    library.put("a.mp4")
+    assert library.check(decode=True)["a.mp4"].depth is Depth.DECODE
+    assert library.check()["a.mp4"].depth is Depth.DECODE
