@@ -15,6 +15,8 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hevcq.domain.formats.video import CONSTANT_RATE, VIDEO_FORMATS, VIDEO_HELD, Container
+from hevcq.domain.media import containers
 from hevcq.domain.profile import Profile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,6 +51,24 @@ remembered by its bytes and this revision, so a changed recipe tries it again.
 Beyond the ranges below: `queue.heartbeat_s` is at most a third of `queue.visibility_s`,
 `queue.max_failures` is below `queue.max_receives`, `queue.dead_letter_retention_s` is not below
 `queue.retention_s`, and `video.max_width` and `video.max_height` must be set together.
+"""
+FORMATS = """
+## What a container carries
+
+What a rendition's container or codec cannot hold is dropped, converted or refused by the policies above,
+named by `hevcq plan` before the encode and in the certificate. The profiles `webm`, `av1`, `mkv`, `ogg`
+and `avi` come with hevcq and are asked for by name (`hevcq ingest -p webm`); no upload makes them unasked,
+and Terraform gives them a queue only if its variable `profiles` names them.
+
+With `--replace` a rendition takes an original's place only if it is smaller and loses nothing that
+`policies.metadata` keeps. Ogg and AVI never do, because they hold no times of frames; WebM does not if
+tracks have marks that it has no place for (comment, hearing impaired). Streams that a policy of the
+profile drops or converts (subtitles, fonts) are a choice of the profile, so read it first.
+
+- Ogg and AVI count frames: every frame is put on one rate, and a picture that begins late is shown from
+  the start. Theora leaves repeated pictures out; they are put back before each picture is compared.
+- MP3 in AVI lies up to 25 ms late, because AVI has no place for an encoder's delay.
+- Browsers show WebM, and AV1 in MP4; they play Ogg's sound only, and no AVI.
 """
 TAIL = """
 ## What no rendition carries
@@ -86,7 +106,40 @@ def document() -> str:
         if isinstance(model, type) and issubclass(model, BaseModel):
             sentence = (model.__doc__ or "").strip().splitlines()[0]
             parts += [f"\n## `{name}`\n", f"{sentence}\n", *_table(model, f"{name}.")]
-    return "\n".join([*parts, TAIL])
+    return "\n".join([*parts, *_formats(), TAIL])
+
+
+def _formats() -> Iterator[str]:
+    """Yield the table of what each container is made with and can carry."""
+    yield FORMATS
+    columns = ("video that is made", "sound that is copied", "subtitles", "pictures and fonts")
+    yield f"| container | {' | '.join(columns)} | chapters | times |"
+    yield "|---|---|---|---|---|---|---|"
+    for container, codecs in VIDEO_HELD.items():
+        if container in {Container.SOURCE, Container.HLS}:
+            continue
+        muxer = containers.MATROSKA if container is Container.MKV else container.value
+        fonts = ["fonts"] * (muxer == containers.MATROSKA)
+        once = container in CONSTANT_RATE
+        cells = (
+            f"`{container}`, {containers.NAMES[muxer]}",
+            ", ".join(f"{codec} ({VIDEO_FORMATS[codec].encoder})" for codec in sorted(codecs)),
+            _listed(containers.AUDIO[muxer]),
+            _listed(containers.SUBTITLES[muxer]),
+            ", ".join([*sorted(containers.PICTURES[muxer]), *fonts]) or "none",
+            "yes" if muxer in containers.CHAPTERED else "no",
+            "one frame rate, sound without gaps" if once else _ticks(muxer),
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def _listed(names: frozenset[str]) -> str:
+    shown = sorted(name for name in names if not name.startswith("pcm_"))
+    return ", ".join([*shown, *(["PCM"] * (len(shown) < len(names)))]) or "none"
+
+
+def _ticks(muxer: str) -> str:
+    return "milliseconds" if containers.is_matroska_family(muxer) else "as the source's"
 
 
 def _table(model: type[BaseModel], prefix: str) -> Iterator[str]:

@@ -15,9 +15,10 @@ from hevcq.domain.formats.video import (
     keeps_detail,
 )
 from hevcq.domain.media.containers import VIDEO
-from hevcq.domain.media.facts import Colour, MasteringDisplay
+from hevcq.domain.media.facts import Colour, MasteringDisplay, StreamKind, TrackMeasure
 from hevcq.domain.planning.encode_plan import EncodePlan, Refuse
 from hevcq.domain.planning.planner import make_plan
+from hevcq.domain.planning.video import evened
 from hevcq.domain.profile import YOUNGER_KEYS, LossPolicy, Profile
 from hevcq.usecases.ingest.forecast import MEGAPIXELS_PER_CPU_S, USUAL_OUTPUT
 from support.media_facts import attachment, audio, cover, media, profile, subtitle, video
@@ -185,3 +186,62 @@ def test_the_cost_of_every_encoder_is_forecast():
 
     assert encoders == set(USUAL_OUTPUT)
     assert {(encoder, "medium") for encoder in encoders} <= set(MEGAPIXELS_PER_CPU_S)
+
+
+@pytest.mark.parametrize("name", ["ogg", "avi"])
+def test_what_holds_no_times_never_replaces_an_original_and_says_what_it_lacks(name):
+    plan = planned(
+        name,
+        video(colour=BT709, average_rate="25/1", nominal_rate="25/1"),
+        audio("aac", 2, "stereo", language="eng", title="Main", dispositions=("comment",)),
+        subtitle("subrip"),
+        chapters=2,
+        location="+1+1/",
+    )
+
+    assert "the times of frames" in plan.losses
+    assert {"2 chapters", "title of stream 1", "the mark comment of stream 1"} <= set(plan.losses)
+    assert "colour description (bt709) of stream 0" in plan.losses
+    assert ("the tag location" in plan.losses) is (name == "avi")
+    assert ("language (eng) of stream 1" in plan.losses) is (name == "avi")
+    assert plan.video.colour == Colour()
+    assert (plan.video.rate, plan.chapters) == ("25", 0)
+    assert "subtitles in subrip, which" in "\n".join(plan.notices)
+
+
+@pytest.mark.parametrize(
+    ("nominal", "average", "wanted"),
+    [
+        ("30000/1001", "30000/1001", "30000/1001"),
+        ("25/1", "24/1", "25"),
+        ("600/1", "29/1", "30000/1001"),  # a phone's clock, not its rate
+        ("90000/1", "0/0", "24000/1001"),
+        ("0/0", "0/0", "24"),
+        ("1000/1", "119/1", "60"),
+    ],
+)
+def test_the_one_rate_is_the_nominal_one_unless_that_is_a_clock(nominal, average, wanted):
+    plan = planned("avi", video(nominal_rate=nominal, average_rate=average))
+
+    assert plan.video.rate == wanted
+    said = "uneven times" in "\n".join(plan.notices)
+    assert said is (average not in {"0/0", nominal})
+
+
+def test_a_full_range_picture_becomes_limited_where_the_codec_has_no_mark_and_that_is_said():
+    plan = planned("ogg", video(pixel_format="yuvj420p", colour=Colour(range="pc")))
+
+    assert plan.video.limit_range
+    assert "its full range of brightness is stored as limited range" in "\n".join(plan.notices)
+
+
+def test_uneven_times_that_only_measuring_shows_are_refused_or_named():
+    seen = video(nominal_rate="25/1", average_rate="25/1", time_base="1/25")
+    whole = TrackMeasure(index=0, kind=StreamKind.VIDEO, packets=50, times=tuple(range(50)))
+    hole = whole.model_copy(update={"times": (*range(20), *range(40, 60))})
+
+    assert evened(profile("avi"), seen, whole) == ""
+    assert "put at 25 frames per second" in str(evened(profile("avi"), seen, hole))
+    assert evened(profile("webm"), seen, hole) == ""
+    strict = evened(profile("avi", policies={"variable_rate": "refuse"}), seen, hole)
+    assert isinstance(strict, Refuse)

@@ -104,6 +104,9 @@ FLAGS: dict[str, frozenset[str]] = {
     MOV: frozenset({"default"}),
 }
 """Dispositions that a container can store (tested with ffmpeg 5.1)."""
+SEAMLESS = frozenset({OGG, AVI})
+"""Muxers that count samples instead of recording times: sound that begins late is led in by silence, and
+gaps within it are filled."""
 TAGS: dict[str, frozenset[str]] = {
     AVI: frozenset({"title", "artist", "comment", "copyright", "date", "genre", "album"})
 }

@@ -17,6 +17,7 @@ from hevcq.domain.media.containers import (
     MARKS,
     MP4,
     OGG,
+    SEAMLESS,
     TAGS,
     is_mp4_family,
 )
@@ -106,7 +107,9 @@ def losses(muxer: str, info: MediaInfo, *, covers: bool) -> tuple[str, ...]:
 
 
 def _unstored(muxer: str, info: MediaInfo) -> Iterable[str]:
-    """Yield the tags, languages and chapters that the container has no place for."""
+    """Yield the times, tags, languages and chapters that the container has no place for."""
+    if muxer in SEAMLESS:
+        yield "the times of frames"
     if muxer in TAGS:
         names = {name.lower() for name in info.tags} - (_NO_LOSS - {"creation_time"}) - TAGS[muxer]
         yield from (f"the tag {name}" for name in sorted(names))

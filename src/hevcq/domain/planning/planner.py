@@ -7,7 +7,6 @@ change or omission is a notice in the plan.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 
 from hevcq.domain.formats.video import VIDEO_FORMATS, Container, VideoCodec
 from hevcq.domain.media import containers
@@ -27,7 +26,7 @@ from hevcq.domain.planning.encode_plan import (
 )
 from hevcq.domain.planning.ladder import ladder_of, plan_set_stream
 from hevcq.domain.planning.streams import plan_stream, plan_video
-from hevcq.domain.planning.video import smaller_than_box, uneven
+from hevcq.domain.planning.video import smaller_than_box, uneven, uneven_words
 from hevcq.domain.profile import LossPolicy, Profile, SmallerPolicy
 
 _LAST = {StreamKind.ATTACHMENT: 1, StreamKind.PICTURE: 2}
@@ -213,10 +212,7 @@ def _notices(info: MediaInfo, streams: tuple[StreamPlan, ...]) -> tuple[str, ...
 
 def _changed(target: VideoTarget, source: VideoFacts) -> Iterator[str]:
     if target.rate and uneven(source):
-        yield (
-            f"shown at uneven times; put at {float(Fraction(target.rate)):.6g} frames per second, "
-            "with frames repeated or left out"
-        )
+        yield uneven_words(target.rate)
     if target.limit_range:
         yield "its full range of brightness is stored as limited range"
     if not target.tone_map and not same_samples(source.pixel_format, target.pixel_format):

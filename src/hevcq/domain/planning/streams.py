@@ -22,7 +22,8 @@ AUDIO_CODECS = {
     "libmp3lame": "mp3",
 }
 """ffprobe's codec name for the output of each audio encoder."""
-LOSSLESS = frozenset({"flac"})
+WITHOUT_RATE = frozenset({"flac", "libvorbis"})
+"""Encoders that are given no bit rate: a lossless one, and one that aims at a quality."""
 MOST_CHANNELS = 8
 """Most channels that ffmpeg's AAC and Opus encoders accept in a layout known to every player."""
 FEWER_CHANNELS = {"libmp3lame": 2}
@@ -153,7 +154,7 @@ def _encoded_audio(profile: Profile, stream: Stream, muxer: str) -> Decision:
         if profile.audio.surround is not LossPolicy.CONVERT:
             return _refuse(stream, "audio.surround", what)
         mixed = f", its {facts.channels} channels mixed down to stereo"
-    kbps = None if encoder in LOSSLESS else profile.audio.kbps_per_channel * channels
+    kbps = None if encoder in WITHOUT_RATE else profile.audio.kbps_per_channel * channels
     return StreamPlan(
         source_index=stream.index,
         kind=StreamKind.AUDIO,

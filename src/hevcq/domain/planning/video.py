@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from hevcq.domain.formats.video import CONSTANT_RATE, VIDEO_FORMATS, VideoCodec, encoder_of
 from hevcq.domain.media import pixel_formats as pixels
-from hevcq.domain.media.facts import Colour, Stream, VideoFacts
+from hevcq.domain.media.facts import Colour, Stream, TrackMeasure, VideoFacts
 from hevcq.domain.media.pixel_formats import Pixels
 from hevcq.domain.planning.encode_plan import Refuse, VideoTarget
 from hevcq.domain.profile import DeinterlaceRate, LossPolicy, PixelFormatPolicy, Profile
@@ -120,11 +120,7 @@ def _refused_uneven(profile: Profile, facts: VideoFacts) -> Refuse | None:
         return None
     if profile.policies.variable_rate is LossPolicy.CONVERT:
         return None
-    return Refuse(
-        policy="policies.variable_rate",
-        detail="Its frames are shown at uneven times, which the container cannot record; set "
-        "policies.variable_rate to convert to put them at one frame rate.",
-    )
+    return _refused_rate()
 
 
 def _refused_captions(profile: Profile, facts: VideoFacts) -> Refuse | None:
@@ -287,6 +283,40 @@ def uneven(facts: VideoFacts) -> bool:
     """Return whether the header tells that frames are shown at uneven times."""
     nominal, average = rate(facts.nominal_rate), rate(facts.average_rate)
     return bool(nominal and average) and abs(average / nominal - 1) > EVEN_SHARE
+
+
+def evened(profile: Profile, stream: Stream, track: TrackMeasure) -> Refuse | str:
+    """Return what becomes of times that only measuring shows to be uneven: a notice, or "" for nothing.
+
+    A header says one rate also where frames are missing between others.
+    """
+    facts = stream.video
+    found = constant_rate(profile, facts) if facts is not None else ""
+    times = track.times
+    if facts is None or not found or uneven(facts) or facts.marked_interlaced or len(times) < 2:
+        return ""
+    wanted = round((times[-1] - times[0]) * stream.tick * Fraction(found)) + 1
+    if abs(wanted - len(times)) <= max(1, EVEN_SHARE * wanted):
+        return ""
+    if profile.policies.variable_rate is not LossPolicy.CONVERT:
+        return _refused_rate()
+    return f"Stream {stream.index}: {uneven_words(found)}."
+
+
+def uneven_words(found: str) -> str:
+    """Return what becomes of uneven times, as a clause."""
+    return (
+        f"shown at uneven times; put at {float(Fraction(found)):.6g} frames per second, "
+        "with frames repeated or left out"
+    )
+
+
+def _refused_rate() -> Refuse:
+    return Refuse(
+        policy="policies.variable_rate",
+        detail="Its frames are shown at uneven times, which the container cannot record; set "
+        "policies.variable_rate to convert to put them at one frame rate.",
+    )
 
 
 def rate(text: str) -> Fraction:

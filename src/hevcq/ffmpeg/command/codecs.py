@@ -190,7 +190,8 @@ def picture_filter(target: VideoTarget) -> str:
     elif target.unmark_fields:
         filters.append("setfield=prog")
     if target.rate:
-        filters.append(f"fps={target.rate}")
+        # Neither Ogg's nor AVI's picture can begin late: its first frame is shown from the start.
+        filters.append(f"fps={target.rate}:start_time=0")
     if target.scale:
         filters.append(f"scale={target.width}:{target.height}:flags=bicubic")
         filters.append(f"setsar={target.sample_aspect.replace(':', '/')}")

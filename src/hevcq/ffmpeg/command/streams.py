@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 from hevcq.domain.formats.video import encoder_preset
-from hevcq.domain.media.containers import AVI, OGG, is_mp4_family
+from hevcq.domain.media.containers import AVI, OGG, SEAMLESS, is_mp4_family
 from hevcq.domain.media.facts import Stream, StreamKind
 from hevcq.domain.planning.encode_plan import Action, StreamPlan, VideoTarget
 from hevcq.domain.profile import Profile
@@ -18,6 +18,10 @@ from hevcq.ffmpeg.command.codecs import (
     picture_filter,
 )
 
+VORBIS_QUALITY = "5"
+"""About 80 kbit/s for each channel at 44.1 kHz; a fixed bit rate fails at rates that do not suit it."""
+LEAST_RATE = 32_000
+"""Samples per second below which MP3 has frames of half the length, which AVI's readers count as whole."""
 XVID = "XVID"
 """The tag by which every old player knows MPEG-4 Part 2 in AVI."""
 DISPOSITIONS = frozenset(
@@ -57,7 +61,7 @@ def track_options(
         made: Options = [("-c", "copy")]
     elif track.video is not None:
         made = _picture(track.video, profile, threads)
-        if track.video.field_rate:
+        if track.video.field_rate and not track.video.rate:
             # The second field of a frame is shown between two ticks of the source.
             tick = source.tick / 2
             made = [(n, f"{tick.numerator}:{tick.denominator}" if n == "-enc_time_base" else v)
@@ -153,12 +157,15 @@ def _converted(track: StreamPlan, source: Stream, muxer: str) -> Options:
     options = [("-c", track.encoder)]
     if track.bit_rate is not None:
         options.append(("-b", str(track.bit_rate)))
+    elif track.encoder == "libvorbis":
+        options.append(("-q", VORBIS_QUALITY))
+    if muxer == AVI and source.audio is not None and source.audio.sample_rate < LEAST_RATE:
+        options.append(("-ar", str(LEAST_RATE)))
     layout = _LAYOUTS.get(source.audio.layout) if source.audio is not None else None
     if source.audio is not None and track.channels == 2 < source.audio.channels:
         layout = "stereo"
     filters = [] if layout is None else [f"aformat=channel_layouts={layout}"]
-    if muxer == AVI and track.kind is StreamKind.AUDIO:
-        # AVI has no times: sound that begins late is led in by silence, and gaps are filled.
+    if muxer in SEAMLESS and track.kind is StreamKind.AUDIO:
         filters.append("aresample=async=1:first_pts=0")
     if filters:
         options.append(("-filter", ",".join(filters)))

@@ -10,10 +10,13 @@ error lines.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 from hevcq.domain.media.facts import Measurement, MediaInfo, Stream, StreamKind
+from hevcq.domain.planning.encode_plan import Refuse
+from hevcq.domain.planning.video import evened
 from hevcq.domain.profile import Preflight, Profile
-from hevcq.errors import SourceDamaged, Unavailable
+from hevcq.errors import MediaRefused, SourceDamaged, Unavailable
 from hevcq.ffmpeg.inputs import NETWORK, FfmpegTools, display_name, input_options, is_url, reading
 from hevcq.ffmpeg.inspect.edit_lists import hidden_media
 from hevcq.ffmpeg.inspect.indexes import index_damage
@@ -40,14 +43,31 @@ def preflight(
 ) -> Measurement:
     """Check the source as the profile asks, and return its measurement.
 
-    Its notices say what will be left out. Raises SourceDamaged with the evidence, MediaRefused if an
-    edit list hides much and the profile refuses that, or Unavailable if the network failed.
+    Its notices say what will be left out or changed. Raises SourceDamaged with the evidence,
+    MediaRefused if the profile refuses what an edit list hides or uneven times, or Unavailable if the
+    network failed.
     """
     measured = measure(tools, location, info, stop)
     if profile.gates.preflight is not Preflight.OFF:
         _judge(tools, location, info, profile, measured, stop)
-    notices = hidden_media(tools, location, info, measured, profile, stop)
+    notices = (
+        *hidden_media(tools, location, info, measured, profile, stop),
+        *_evened(location, info, measured, profile),
+    )
     return measured.model_copy(update={"notices": (*measured.notices, *notices)})
+
+
+def _evened(
+    location: str, info: MediaInfo, measured: Measurement, profile: Profile
+) -> Iterator[str]:
+    """Yield what is said of a video whose times are uneven, where the container has one frame rate."""
+    for stream in info.of_kind(StreamKind.VIDEO):
+        track = measured.track(stream.index)
+        found = evened(profile, stream, track) if track is not None else ""
+        if isinstance(found, Refuse):
+            raise MediaRefused(f"{display_name(location)}: {found.detail} ({found.policy})")
+        if found:
+            yield found
 
 
 def _judge(

@@ -179,6 +179,8 @@ class _Gates:
         if before is None or after is None:
             return 0.0
         there = (before.first_pts_s or 0.0) - (request.info.start_s or 0.0)
+        if request.plan.video.rate:
+            there = 0.0  # its first frame is held from the start of the file
         return (after.first_pts_s or 0.0) - (self.output.start_s or 0.0) - there
 
     def _video(self) -> Stream:
