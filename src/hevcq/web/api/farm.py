@@ -6,8 +6,9 @@ import threading
 from itertools import dropwhile, islice
 
 from hevcq.domain.job import JobRecord
-from hevcq.errors import Conflict, NoSuchVideo
+from hevcq.errors import Conflict, NoSuchVideo, UnknownProfile
 from hevcq.ports.ledger import JobFilter
+from hevcq.usecases.operations import pausing
 from hevcq.usecases.operations.cancel import CancelRequest, CancelResult
 from hevcq.usecases.operations.cancel import cancel as cancel_jobs
 from hevcq.usecases.operations.dead_letters import (
@@ -114,6 +115,50 @@ def reprocess(call: Call) -> models.JobOut:
     return job_out(_job(call))
 
 
+def pause(call: Call) -> models.ClosedListOut:
+    """Let no work begin, of one profile or of all."""
+    wanted, backend = call.body, call.app.backend
+    request = pausing.PauseRequest(
+        by=call.person.name,
+        profile=_known(call, wanted.profile),
+        for_s=wanted.for_s,
+        running=wanted.running,
+    )
+    local = call.app.settings.backend == "embedded"
+    pausing.pause(backend.pauses, call.app.clock, request, can_freeze=local)
+    return closed(call)
+
+
+def resume(call: Call) -> models.ClosedListOut:
+    """End a pause, or all of them."""
+    name = call.body.profile
+    pausing.resume(call.app.backend.pauses, None if name is None else _known(call, name))
+    return closed(call)
+
+
+def closed(call: Call) -> models.ClosedListOut:
+    """Say why no work begins now."""
+    app, hours = call.app, call.app.settings.schedule.hours()
+    found = pausing.why_closed(app.backend.pauses, app.profiles, hours, app.clock.now())
+    return models.ClosedListOut(
+        closed=[
+            models.ClosedOut(
+                profiles=list(each.profiles),
+                reason=each.reason,
+                running=each.running,
+                until=each.until,
+            )
+            for each in found
+        ]
+    )
+
+
+def _known(call: Call, name: str | None) -> str:
+    if name is not None and name not in call.app.profiles:
+        raise UnknownProfile(f"No profile {name!r}.")
+    return name or ""
+
+
 def letters(call: Call) -> models.LettersOut:
     """List dead letters."""
     names = [call.query.profile] if call.query.profile else []
@@ -205,6 +250,40 @@ OPERATIONS = (
         "operate",
         reprocess,
         answer=models.JobOut,
+        operators=True,
+    ),
+    Operation(
+        "POST",
+        "/pause",
+        "pause",
+        "Let no work begin",
+        "operate",
+        pause,
+        answer=models.ClosedListOut,
+        body=models.PauseIn,
+        body_needed=False,
+        operators=True,
+    ),
+    Operation(
+        "POST",
+        "/resume",
+        "resume",
+        "End a pause, or all",
+        "operate",
+        resume,
+        answer=models.ClosedListOut,
+        body=models.ResumeIn,
+        body_needed=False,
+        operators=True,
+    ),
+    Operation(
+        "GET",
+        "/pause",
+        "showPause",
+        "Why no work begins now",
+        "operate",
+        closed,
+        answer=models.ClosedListOut,
         operators=True,
     ),
     Operation(

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from hevcq.domain.job import MAX_SIZE, JobState
+from hevcq.domain.pause import RunningWork
 from hevcq.domain.verdict import FailureClass
 from hevcq.domain.videos.record import (
     MAX_DESCRIPTION,
@@ -21,6 +22,7 @@ from hevcq.domain.videos.record import (
     Visibility,
 )
 from hevcq.ports.videos import MAX_PAGE
+from hevcq.usecases.operations.pausing import LONGEST_S
 
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Strict = ConfigDict(extra="forbid", strict=True)
@@ -245,6 +247,41 @@ class LettersOut(BaseModel):
     """Dead letters, oldest first."""
 
     letters: list[LetterOut]
+
+
+class PauseIn(BaseModel):
+    """A pause of one profile, or of all; without `for_s` until it is resumed."""
+
+    model_config = Strict
+
+    profile: ProfileName | None = None
+    for_s: float | None = Field(default=None, gt=0, le=LONGEST_S, description="seconds")
+    running: Annotated[RunningWork, Field(strict=False)] = Field(
+        default=RunningWork.BORDER, description="what becomes of running work"
+    )
+
+
+class ResumeIn(BaseModel):
+    """The profile whose pause ends; none: every pause."""
+
+    model_config = Strict
+
+    profile: ProfileName | None = None
+
+
+class ClosedOut(BaseModel):
+    """Why no work of these profiles begins now, and until when (null: unknown)."""
+
+    profiles: list[str]
+    reason: str
+    running: str
+    until: float | None
+
+
+class ClosedListOut(BaseModel):
+    """Everything that keeps work from beginning now."""
+
+    closed: list[ClosedOut]
 
 
 class LetterQuery(BaseModel):
