@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# A worker: Debian's Python and ffmpeg, hevcq in a virtual environment, no root, no compiler, no pip,
+# A worker, and the page (`hevcq serve`): Debian's Python and ffmpeg, hevcq in a virtual environment, no root, no compiler, no pip,
 # no shell in the way of signals. Packages are those of requirements/, each held to its hash.
 # docker build -f docker/worker.Dockerfile -t hevcq-worker:0.1.0 .
 # To pin the base: --build-arg BASE_IMAGE=debian:bookworm-slim@sha256:... (docs/security.md)

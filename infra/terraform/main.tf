@@ -53,7 +53,24 @@ module "storage" {
   input_expiry_days = var.input_expiry_days
   work_expiry_days  = var.work_expiry_days
   force_destroy     = var.force_destroy
+  public_reading    = module.playback[*].reading
+  upload_origins    = var.web == null ? [] : [var.web.url]
   tags              = local.tags
+}
+
+module "playback" {
+  source = "./modules/playback"
+  count  = var.public_playback == null ? 0 : 1
+
+  name            = var.name
+  bucket          = { arn = module.storage.output_bucket_arn, domain_name = module.storage.output_bucket_domain }
+  profiles        = keys(local.profiles)
+  folder          = var.public_playback.folder
+  allowed_origins = var.public_playback.allowed_origins
+  aliases         = var.public_playback.aliases
+  certificate_arn = var.public_playback.certificate_arn
+  price_class     = var.public_playback.price_class
+  tags            = local.tags
 }
 
 module "fanout" {
@@ -138,6 +155,7 @@ module "worker_service" {
   profile    = each.key
   deployed   = keys(local.profiles)
   makes_sets = try(each.value.container, "") == "hls"
+  uploads    = var.web != null
   region     = local.region
   account_id = local.account_id
   image      = var.image
@@ -167,6 +185,45 @@ module "worker_service" {
   former_ledger_keys = var.former_ledger_keys
   alarm_topic_arn    = var.alarm_topic_arn
   tags               = merge(local.tags, { profile = each.key })
+}
+
+module "web" {
+  source = "./modules/web"
+  count  = var.web == null ? 0 : 1
+
+  name                   = var.name
+  region                 = local.region
+  account_id             = local.account_id
+  url                    = var.web.url
+  certificate_arn        = var.web.certificate_arn
+  session_key_secret_arn = var.web.session_key_secret_arn
+  cognito                = var.web.oidc == null
+  oidc                   = var.web.oidc != null ? var.web.oidc : { issuer = "", client_id = "", groups_claim = "", operator_group = "", logout_url = "" }
+  oidc_secret_arn        = var.web.oidc_secret_arn
+  operators              = var.web.operators
+  allowed_cidrs          = var.web.allowed_cidrs
+  trusted_proxies        = length(var.web.trusted_proxies) > 0 ? var.web.trusted_proxies : module.network[*].cidr
+  tasks                  = var.web.tasks
+  architecture           = var.web.architecture
+  image                  = var.image
+  cluster                = aws_ecs_cluster.this.arn
+  network                = local.network
+  storage = {
+    input_bucket  = module.storage.input_bucket
+    output_bucket = module.storage.output_bucket
+    input_arn     = module.storage.input_bucket_arn
+    output_arn    = module.storage.output_bucket_arn
+  }
+  ledger_table        = module.ledger.table_name
+  topic_arn           = module.fanout.topic_arn
+  queue_prefix        = "${var.name}-"
+  profiles            = keys(local.profiles)
+  repository_arn      = module.registry.repository_arn
+  operator_policy_arn = aws_iam_policy.operator.arn
+  deletion_protection = !var.force_destroy
+  log_retention_days  = var.log_retention_days
+  alarm_topic_arn     = var.alarm_topic_arn
+  tags                = local.tags
 }
 
 # Workers sign certificates with it and never hold its private half.
@@ -228,6 +285,6 @@ module "teardown_guard" {
     module.storage, module.fanout, module.ledger, module.registry, module.network, module.profile_queue,
     module.worker_service, aws_ecs_cluster.this, aws_ecs_cluster_capacity_providers.this,
     aws_cloudwatch_dashboard.this, aws_iam_policy.operator, aws_budgets_budget.monthly,
-    aws_kms_key.signing,
+    aws_kms_key.signing, module.playback, module.web,
   ]
 }

@@ -45,3 +45,13 @@ output "operator_policy_arn" {
   description = "Policy for people who ingest, watch and redrive."
   value       = aws_iam_policy.operator.arn
 }
+
+output "public_url" {
+  description = "Address of public renditions: <public_url>/<profile>/public/…; empty: none are public."
+  value       = join("", module.playback[*].url)
+}
+
+output "web" {
+  description = "The page's load balancer, which the host of its url must be an alias of, and its user pool; null: there is no page."
+  value       = one([for page in module.web : { address = page.address, user_pool = page.user_pool }])
+}

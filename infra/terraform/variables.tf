@@ -174,3 +174,38 @@ variable "tags" {
   type        = map(string)
   default     = {}
 }
+
+variable "public_playback" {
+  description = "CloudFront for what is made of uploads below TODO/<profile>/<folder>/; null: none, renditions stay private."
+  type = object({
+    folder          = optional(string, "public")
+    allowed_origins = optional(list(string), ["*"])
+    aliases         = optional(list(string), [])
+    certificate_arn = optional(string, "")
+    price_class     = optional(string, "PriceClass_100")
+  })
+  default = null
+}
+
+variable "web" {
+  description = "The page (hevcq serve) behind a load balancer; null: none. Without oidc a Cognito user pool is made."
+  type = object({
+    url                    = string
+    certificate_arn        = string
+    session_key_secret_arn = string
+    oidc = optional(object({
+      issuer         = string
+      client_id      = string
+      groups_claim   = optional(string, "")
+      operator_group = optional(string, "")
+      logout_url     = optional(string, "")
+    }))
+    oidc_secret_arn = optional(string, "")
+    operators       = optional(list(string), [])
+    allowed_cidrs   = optional(list(string), ["0.0.0.0/0"])
+    trusted_proxies = optional(list(string), [])
+    tasks           = optional(number, 1)
+    architecture    = optional(string, "x86_64")
+  })
+  default = null
+}

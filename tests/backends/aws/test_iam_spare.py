@@ -23,8 +23,13 @@ OF_A_VERSION = {
     "s3:GetObject": "s3:GetObjectVersion",
     "s3:GetObjectTagging": "s3:GetObjectVersionTagging",
     "s3:PutObjectTagging": "s3:PutObjectVersionTagging",
+    "s3:DeleteObject": "s3:DeleteObjectVersion",
 }
-POLICIES = [("operator.tf", "operator"), ("modules/worker_service/roles.tf", "task")]
+POLICIES = [
+    ("operator.tf", "operator"),
+    ("modules/worker_service/roles.tf", "task"),
+    ("modules/web/roles.tf", "task"),
+]
 
 
 def asked() -> set[str]:
@@ -44,6 +49,8 @@ def asked() -> set[str]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named = node.value  # a paginator's name
             found |= operations.get(named or "", set())
+    if "dynamodb:TransactWriteItems" in found:
+        found |= {f"dynamodb:{kind}Item" for kind in ("Put", "Update", "Delete")}
     return found | {OF_A_VERSION[action] for action in found if action in OF_A_VERSION}
 
 
@@ -60,5 +67,6 @@ def test_every_call_that_the_sources_make_is_granted_to_somebody():
     granted = {action for file, document in POLICIES for action, _ in iam.allowed(file, document)}
     missing = asked() - granted - set(OF_A_VERSION)
 
-    # A topic is subscribed to by Terraform; the word is an attribute of ours as well.
-    assert missing <= {"sns:Subscribe"}
+    # A topic is subscribed to by Terraform; the word is an attribute of ours as well. A transaction
+    # needs the actions of what is in it, and a signed link those of whom it is given to.
+    assert missing <= {"sns:Subscribe", "dynamodb:TransactWriteItems"}

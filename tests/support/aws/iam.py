@@ -39,6 +39,8 @@ PLACES = {
     r'"\$\{module\.ledger\.table_arn\}/index/\*"': "table/index",
     r'"\$\{var\.table\.arn\}/index/\*"': "table/index",
     r"module\.ledger\.table_arn": "table",
+    r'"\$\{local\.table_arn\}/index/\*"': "videos/index",
+    r"local\.table_arn": "videos",
     r"module\.fanout\.topic_arn": "topic",
     r"(?:var\.signing\.key_arn|aws_kms_key\.signing\[\*\]\.arn)": "signing-key",
     r"(?:var\.storage\.input_arn|module\.storage\.input_bucket_arn)": "input",

@@ -97,6 +97,18 @@ variable "sign_certificates" {
   default     = false
 }
 
+variable "public_playback" {
+  description = "CloudFront for public renditions; {} for its defaults, null for none (infra/terraform/README.md)."
+  type        = any
+  default     = null
+}
+
+variable "web" {
+  description = "The page behind a load balancer: url, certificate_arn, session_key_secret_arn and more; null for none (infra/terraform/README.md)."
+  type        = any
+  default     = null
+}
+
 variable "profiles_dir" {
   description = "Folder of profile files; empty: the repository's workers/."
   type        = string
@@ -132,7 +144,11 @@ module "farm" {
   force_destroy = var.force_destroy
   image         = var.image
   profiles_dir  = var.profiles_dir
-  profiles      = var.profiles
+
+  public_playback = var.public_playback
+  web             = var.web
+
+  profiles = var.profiles
 
   tag_finished_inputs = var.tag_finished_inputs
   sign_certificates   = var.sign_certificates
@@ -151,6 +167,16 @@ output "repository_url" {
 output "operator_policy_arn" {
   description = "Policy for people who ingest, watch and redrive; attach it to their group or role."
   value       = module.farm.operator_policy_arn
+}
+
+output "public_url" {
+  description = "Address of public renditions; empty: none are public."
+  value       = module.farm.public_url
+}
+
+output "web" {
+  description = "The page's load balancer and user pool; null: there is no page."
+  value       = module.farm.web
 }
 
 output "queues" {

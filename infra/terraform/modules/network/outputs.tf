@@ -8,3 +8,8 @@ output "network" {
 
   depends_on = [aws_route_table_association.workers]
 }
+
+output "cidr" {
+  description = "Address range of the network."
+  value       = var.cidr
+}

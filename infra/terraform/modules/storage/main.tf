@@ -152,11 +152,46 @@ module "tls_only" {
   resources = [local.arns[each.key], "${local.arns[each.key]}/*"]
 }
 
+# A bucket has one policy: what the farm denies, and beside it what it lets CloudFront read.
+data "aws_iam_policy_document" "output" {
+  source_policy_documents = concat(var.tls_only ? [module.tls_only["output"].json] : [], var.public_reading)
+}
+
 resource "aws_s3_bucket_policy" "tls_only" {
-  for_each = var.tls_only ? local.buckets : {}
+  for_each = { for kind, bucket in local.buckets : kind => bucket if var.tls_only || (kind == "output" && length(var.public_reading) > 0) }
 
   bucket = aws_s3_bucket.this[each.key].id
-  policy = module.tls_only[each.key].json
+  policy = each.key == "output" ? data.aws_iam_policy_document.output.json : module.tls_only[each.key].json
 
   depends_on = [aws_s3_bucket_public_access_block.this]
+}
+
+# Browsers send a video straight to the bucket, and read the tag of each part to name it at the end.
+resource "aws_s3_bucket_cors_configuration" "input" {
+  count = length(var.upload_origins) > 0 ? 1 : 0
+
+  bucket = aws_s3_bucket.this["input"].id
+
+  cors_rule {
+    allowed_origins = var.upload_origins
+    allowed_methods = ["POST", "PUT"]
+    allowed_headers = ["*"]
+    expose_headers  = ["ETag"]
+    max_age_seconds = 3600
+  }
+}
+
+# A page plays and offers renditions by signed links to the bucket.
+resource "aws_s3_bucket_cors_configuration" "output" {
+  count = length(var.upload_origins) > 0 ? 1 : 0
+
+  bucket = aws_s3_bucket.this["output"].id
+
+  cors_rule {
+    allowed_origins = var.upload_origins
+    allowed_methods = ["GET", "HEAD"]
+    allowed_headers = ["Range"]
+    expose_headers  = ["Accept-Ranges", "Content-Length", "Content-Range", "ETag"]
+    max_age_seconds = 3600
+  }
 }

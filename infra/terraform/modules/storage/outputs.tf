@@ -17,3 +17,8 @@ output "output_bucket_arn" {
   description = "ARN of the output bucket."
   value       = local.arns.output
 }
+
+output "output_bucket_domain" {
+  description = "Regional domain name of the bucket that renditions appear in."
+  value       = aws_s3_bucket.this["output"].bucket_regional_domain_name
+}

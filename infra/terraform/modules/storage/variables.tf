@@ -37,3 +37,15 @@ variable "tags" {
   description = "Tags of every resource."
   type        = map(string)
 }
+
+variable "public_reading" {
+  description = "Policy documents (JSON, at most one) that let CloudFront read public renditions."
+  type        = list(string)
+  default     = []
+}
+
+variable "upload_origins" {
+  description = "Sites whose pages upload straight into the input bucket; empty: none."
+  type        = list(string)
+  default     = []
+}

@@ -54,7 +54,7 @@ data "aws_iam_policy_document" "task" {
   statement {
     sid       = "ReadInputs"
     actions   = ["s3:GetObject", "s3:GetObjectVersion"]
-    resources = ["${var.storage.input_arn}/TODO/*", "${var.storage.input_arn}/UPLOAD/*"]
+    resources = concat(["${var.storage.input_arn}/TODO/*"], var.uploads ? ["${var.storage.input_arn}/UPLOAD/*"] : [])
   }
 
   statement {
@@ -65,7 +65,7 @@ data "aws_iam_policy_document" "task" {
     condition {
       test     = "StringLike"
       variable = "s3:prefix"
-      values   = ["TODO/*", "UPLOAD/*"]
+      values   = concat(["TODO/*"], var.uploads ? ["UPLOAD/*"] : [])
     }
   }
 

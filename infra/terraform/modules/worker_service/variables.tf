@@ -13,6 +13,11 @@ variable "deployed" {
   type        = list(string)
 }
 
+variable "uploads" {
+  description = "Whether people upload through the page: their videos are read below UPLOAD/, not TODO/."
+  type        = bool
+}
+
 variable "makes_sets" {
   description = "Whether the profile's renditions are sets of files (container: hls), whose workers remove replaced ones."
   type        = bool

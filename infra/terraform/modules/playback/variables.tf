@@ -1,0 +1,57 @@
+variable "name" {
+  description = "Prefix of the resources' names."
+  type        = string
+}
+
+variable "bucket" {
+  description = "The bucket of renditions."
+  type = object({
+    arn         = string
+    domain_name = string
+  })
+}
+
+variable "profiles" {
+  description = "Profiles whose renditions may be public."
+  type        = list(string)
+}
+
+variable "folder" {
+  description = "Uploads below TODO/<profile>/<folder>/ (or TODO/all/<folder>/) become public."
+  type        = string
+  default     = "public"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9_-]*$", var.folder))
+    error_message = "folder must be one folder's name: letters, digits, hyphens and underscores."
+  }
+}
+
+variable "allowed_origins" {
+  description = "Sites whose players may read, e.g. https://www.example.org; * for every site."
+  type        = list(string)
+  default     = ["*"]
+}
+
+variable "aliases" {
+  description = "Names of your own for the distribution; they need certificate_arn."
+  type        = list(string)
+  default     = []
+}
+
+variable "certificate_arn" {
+  description = "ACM certificate of us-east-1 for the aliases; empty: CloudFront's own name."
+  type        = string
+  default     = ""
+}
+
+variable "price_class" {
+  description = "Edge locations: PriceClass_100 (Europe, North America), PriceClass_200 or PriceClass_All."
+  type        = string
+  default     = "PriceClass_100"
+}
+
+variable "tags" {
+  description = "Tags of every resource."
+  type        = map(string)
+}

@@ -1,0 +1,181 @@
+"""The page and public playback in the plan: off unless asked for, narrow where they are there."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from hevcq.backends.aws.videos.schema import table_definition
+from hevcq.domain.videos.rules import UPLOADS
+from hevcq.settings.model import AwsSettings, Settings
+from hevcq.settings.web import OidcSettings, WebSettings
+from hevcq.web.identity import oidc
+from infra.terraform import ACCOUNT, INFRA, VARIABLES, Terraform, deployed, planned
+
+pytestmark = pytest.mark.terraform
+Resources = list[dict[str, Any]]
+SECRET = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:hevcq-session"
+WEB = {
+    "url": "https://videos.example.org",
+    "certificate_arn": f"arn:aws:acm:eu-central-1:{ACCOUNT}:certificate/a",
+    "session_key_secret_arn": SECRET,
+    "operators": ["ann@example.org"],
+}
+KINDS = {
+    "aws_lb",
+    "aws_cloudfront_distribution",
+    "aws_cognito_user_pool",
+    "aws_s3_bucket_cors_configuration",
+}
+
+
+@pytest.fixture(scope="module")
+def both(terraform: Terraform) -> Resources:
+    """Plan a farm with the page and public playback."""
+    asked = (f"web={json.dumps(WEB)}", "public_playback={}")
+    return planned(terraform.plan(*VARIABLES, *asked))
+
+
+def only(resources: Resources, kind: str, name: str = "") -> dict[str, Any]:
+    (found,) = [
+        r["values"] for r in resources if r["type"] == kind and name in r["address"] and r["values"]
+    ]
+    return found
+
+
+def allowed(resources: Resources, address: str) -> list[dict[str, Any]]:
+    (policy,) = [
+        r["values"]["policy"]
+        for r in resources
+        if r["type"] == "aws_iam_role_policy" and r["address"].endswith(address)
+    ]
+    return json.loads(policy)["Statement"]
+
+
+def test_neither_is_made_unless_it_is_asked_for(resources: Resources) -> None:
+    assert [r["address"] for r in resources if r["type"] in KINDS] == []
+    assert UPLOADS not in json.dumps([r for r in resources if r["type"] == "aws_iam_role_policy"])
+
+
+def test_buckets_stay_closed_and_only_cloudfront_reads_only_the_public_folder(
+    both: Resources,
+) -> None:
+    blocked = [r["values"] for r in both if r["type"] == "aws_s3_bucket_public_access_block"]
+    assert all(b["block_public_policy"] and b["restrict_public_buckets"] for b in blocked)
+    made = only(both, "aws_cloudfront_distribution")
+    (behaviour,) = made["default_cache_behavior"]
+    assert behaviour["viewer_protocol_policy"] == "redirect-to-https"
+    assert set(behaviour["allowed_methods"]) == {"GET", "HEAD", "OPTIONS"}
+    assert made["origin"][0]["origin_path"] == "/DONE"
+    control = only(both, "aws_cloudfront_origin_access_control")
+    assert (control["signing_behavior"], control["signing_protocol"]) == ("always", "sigv4")
+    # Its condition names the distribution, which has no address before it is made.
+    reading = only(both, "aws_iam_policy_document", "playback")["statement"][0]
+    assert reading["actions"] == ["s3:GetObject"]
+    assert sorted(each.partition("/DONE/")[2] for each in reading["resources"]) == sorted(
+        f"{profile}/public/*" for profile in deployed()
+    )
+
+
+def test_players_elsewhere_may_read_ranges(both: Resources) -> None:
+    (cors,) = only(both, "aws_cloudfront_response_headers_policy")["cors_config"]
+
+    assert cors["access_control_allow_headers"][0]["items"] == ["Range"]
+    assert "Content-Range" in cors["access_control_expose_headers"][0]["items"]
+    assert cors["access_control_allow_credentials"] is False
+
+
+def test_the_table_of_videos_is_the_one_that_the_records_ask_for(both: Resources) -> None:
+    table = only(both, "aws_dynamodb_table", "videos")
+    wanted = table_definition("hevcq-videos")
+
+    assert table["name"] == AwsSettings(table="hevcq").videos
+    assert {a["name"]: a["type"] for a in table["attribute"]} == {
+        a["AttributeName"]: a["AttributeType"] for a in wanted["AttributeDefinitions"]
+    }
+    made = {
+        i["name"]: (
+            [key for key in (i["hash_key"], i["range_key"]) if key],
+            sorted(i["non_key_attributes"] or []),
+        )
+        for i in table["global_secondary_index"]
+    }
+    assert made == {
+        i["IndexName"]: (
+            [key["AttributeName"] for key in i["KeySchema"]],
+            sorted(i["Projection"].get("NonKeyAttributes", [])),
+        )
+        for i in wanted["GlobalSecondaryIndexes"]
+    }
+
+
+def test_the_way_in_is_tls_at_the_load_balancer_alone(both: Resources) -> None:
+    listener = only(both, "aws_lb_listener")
+    assert (listener["protocol"], listener["port"]) == ("HTTPS", 443)
+    assert "TLS13" in listener["ssl_policy"]
+    ports = {
+        r["address"].partition("ingress_rule.")[2].partition("[")[0]: r["values"]
+        for r in both
+        if r["type"] == "aws_vpc_security_group_ingress_rule"
+    }
+    assert set(ports) == {"https", "from_balancer"}
+    assert ports["from_balancer"].get("cidr_ipv4") is None
+    assert only(both, "aws_lb_target_group")["health_check"][0]["path"] == "/healthz"
+
+
+def test_the_page_is_configured_by_names_the_settings_know_and_keeps_no_secret(
+    both: Resources,
+) -> None:
+    definition = only(both, "aws_ecs_task_definition", "web")
+    known = {f"HEVCQ_{name.upper()}" for name in Settings.model_fields}
+    known |= {f"HEVCQ_AWS__{name.upper()}" for name in AwsSettings.model_fields}
+    known |= {f"HEVCQ_WEB__{name.upper()}" for name in WebSettings.model_fields}
+    known |= {f"HEVCQ_WEB__OIDC__{name.upper()}" for name in OidcSettings.model_fields}
+    text = (INFRA / "modules" / "web" / "main.tf").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bHEVCQ_[A-Z_]+", text))
+
+    assert definition["cpu"] == "512"
+    assert named
+    assert named <= known
+    assert SECRET in json.dumps(allowed(both, "module.web[0].aws_iam_role_policy.execution"))
+
+
+def test_people_come_back_to_the_page_that_sent_them_to_cognito(both: Resources) -> None:
+    client = only(both, "aws_cognito_user_pool_client")
+
+    assert client["callback_urls"] == [WEB["url"] + oidc.BACK]
+    assert client["allowed_oauth_flows"] == ["code"]
+    assert client["generate_secret"] is False
+    assert only(both, "aws_cognito_user_pool")["admin_create_user_config"][0][
+        "allow_admin_create_user_only"
+    ]
+
+
+def test_only_the_page_itself_uploads_from_a_browser(both: Resources) -> None:
+    rules = [
+        rule
+        for r in both
+        if r["type"] == "aws_s3_bucket_cors_configuration"
+        for rule in r["values"]["cors_rule"]
+    ]
+
+    assert [rule["allowed_origins"] for rule in rules] == [[WEB["url"]]] * 2
+    assert {method for rule in rules for method in rule["allowed_methods"]} == {
+        "POST",
+        "PUT",
+        "GET",
+        "HEAD",
+    }
+
+
+def test_the_page_writes_nothing_but_uploads_and_workers_read_them(both: Resources) -> None:
+    page = allowed(both, "module.web[0].aws_iam_role_policy.task")
+    writes = [s for s in page if "s3:PutObject" in s["Action"]]
+    assert all(f"/{UPLOADS}/" in json.dumps(s["Resource"]) for s in writes)
+    assert "*" not in {action for s in page for action in s["Action"]}
+    worker = allowed(both, 'worker_service["hevc"].aws_iam_role_policy.task')
+    (reading,) = [s for s in worker if s.get("Sid") == "ReadInputs"]
+    assert any(name.endswith(f"/{UPLOADS}/*") for name in reading["Resource"])
