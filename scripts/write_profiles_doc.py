@@ -34,6 +34,21 @@ others.
 `hevcq profiles list` lists the profiles, `hevcq profiles show NAME` prints one with every default,
 and `hevcq profiles validate FILE...` names each wrong key. An unknown key is an error.
 
+| I want … | profile |
+|---|---|
+| the same video in less space | `hevc` |
+| one file that plays on everything, at most 1920x1080 | `1080p` |
+| the same in at most 1280x720, for phones and slow lines | `720p` |
+| to stream: several sizes among which players switch, with subtitles and a storyboard | `hls` ([its page](hls.md)) |
+| the same with HEVC beside H.264 | your copy of `hls` with `hls.hevc: true` |
+| HDR to stream as HDR | your copy of `hls` with `hls.hevc: true` and `policies.hdr: keep` |
+| less space still, for players of 2020 and later | `av1` |
+| WebM for a web page | `webm` |
+| every kind of track in one file, to keep | `mkv` |
+| an old DVD player or television to play it | `avi` |
+| Ogg for old free players (browsers show no picture) | `ogg` |
+| HDR to stream everywhere | your copy of `hls` with `policies.hdr: convert` |
+
 The smallest profile:
 
 ```yaml
