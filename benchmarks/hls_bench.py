@@ -14,8 +14,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from hevcq.domain.certificate import Outcome
+from hevcq.domain.media.facts import MediaInfo
 from hevcq.domain.planning.encode_plan import EncodePlan
 from hevcq.domain.planning.planner import make_plan
 from hevcq.domain.profile import PictureMetric, Profile
@@ -30,6 +32,7 @@ from hevcq.util.clock import SystemClock
 TOOLS = FfmpegTools("ffmpeg", "ffprobe", SystemClock())
 ENCODER = FfmpegEncoder("ffmpeg", "ffprobe", SystemClock())
 VERSION = "00000000-1"
+T = TypeVar("T")
 
 
 def main(video: Path, preset: str) -> None:
@@ -46,7 +49,9 @@ def main(video: Path, preset: str) -> None:
     print(json.dumps({"video": video.name, "preset": preset, **found}, indent=1))
 
 
-def _request(profile, plan, info, video: Path, folder: Path) -> EncodeRequest:  # type: ignore[no-untyped-def]
+def _request(
+    profile: Profile, plan: EncodePlan, info: MediaInfo, video: Path, folder: Path
+) -> EncodeRequest:
     return EncodeRequest(
         profile=profile,
         plan=plan,
@@ -130,7 +135,7 @@ def _encode(request: EncodeRequest, name: str, stop: threading.Event) -> None:
     run_with_progress(job, command, request.duration_s, lambda _: None, writes=files)
 
 
-def cpu_of(work: Callable[[], object]) -> tuple[float, object]:  # type: ignore[type-arg]
+def cpu_of(work: Callable[[], T]) -> tuple[float, T]:
     """Return the CPU seconds that a call took, in this process and its children, and its result."""
     before = os.times()
     result = work()
