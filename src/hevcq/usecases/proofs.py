@@ -118,14 +118,15 @@ class Proofs:
         return ""
 
     def _bad_file(self, proof: Certificate, rendition: Path) -> str:
-        """Return a file beside a set's master playlist that is missing or has other bytes, or ""."""
+        """Return the set's folder, with a file that is missing or has other bytes, in words; or ""."""
         for file in proof.files:
             path = rendition.parent / file.name
+            said = f"{printable(rendition.parent)} (its file {printable(path.name)})"
             try:
                 if self.digest(path) != file.sha256:
-                    return printable(path)
+                    return said
             except FileNotFoundError:
-                return printable(path)
+                return said
         return ""
 
     def remember(self, rendition: Path, proof: Certificate) -> None:
