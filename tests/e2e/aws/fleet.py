@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -104,7 +105,9 @@ class Fleet(Farm):
     @property
     def environment(self) -> dict[str, str]:
         own = {
-            f"HEVCQ_AWS__{name.upper()}": str(value)
+            f"HEVCQ_AWS__{name.upper()}": json.dumps(value)
+            if isinstance(value, tuple)
+            else str(value)
             for name, value in self.aws.model_dump().items()
         }
         return {**own, **KEYS, "HEVCQ_BACKEND": "aws"}

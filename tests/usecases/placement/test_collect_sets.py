@@ -326,7 +326,9 @@ def test_a_placed_set_with_a_damaged_file_is_noticed(bench: SetBench) -> None:
     rung.unlink()
     gone = bench.proofs.why_changed(placement)
 
-    words = "a.hevc.hls (its file v360.mp4) was damaged or changed since it was put there; move it away"
+    words = (
+        "a.hevc.hls (its file v360.mp4) was damaged or changed since it was put there; move it away"
+    )
     assert words in changed
     assert words in gone
 

@@ -1,0 +1,87 @@
+"""An HLS rendition through S3: placed as a folder, whole for players of the bucket, whatever is killed."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from e2e.aws.fleet import Fleet
+from e2e.embedded.farm import until
+from hevcq.domain.keys import MASTER, is_set, member_key
+
+pytestmark = [pytest.mark.aws, pytest.mark.media, pytest.mark.slow]
+PROFILE = "720p"
+"""The name of a queue that every fleet has; here its profile makes sets."""
+
+
+@pytest.fixture
+def sets(fleet: Fleet) -> Fleet:
+    fleet.recipe(PROFILE, container="hls", video="codec: h264, crf: 30")
+    return fleet
+
+
+def packets(master: str) -> list[str]:
+    """Return the packets of every stream that a player of the master playlist reads."""
+    command = ["ffprobe", "-v", "error", "-count_packets", "-show_entries"]
+    command += ["stream=codec_type,nb_read_packets", "-of", "csv=p=0", master]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return sorted({line for line in done.stdout.splitlines() if line.startswith(("v", "a"))})
+
+
+def test_a_worker_killed_while_it_publishes_a_set_is_replaced_by_another(sets: Fleet) -> None:
+    video = sets.clip("a video.mp4", seconds=3)
+    first = sets.worker(PROFILE)
+    queued = sets.ingest("--profile", PROFILE, "--no-wait")
+    assert queued.code == 0, queued.err
+    until(lambda: len(sets.renditions()) >= 3, timeout=90)
+
+    first.kill()
+    first.wait()
+    halves = sets.renditions()
+    sets.worker(PROFILE)
+    ran = sets.ingest("--profile", PROFILE, "--skip-upload")
+
+    assert ran.code == 0, ran.out + ran.err + sets.log()
+    (master,) = [key for key in sets.renditions() if is_set(key)]
+    placed = video.with_name("a video.720p.hls")
+    names = {path.relative_to(placed).as_posix() for path in placed.rglob("*") if path.is_file()}
+    assert {member_key(master, name) for name in names} <= set(sets.renditions())
+    assert len({name.partition("/")[0] for name in names - {MASTER}}) == 1, "of one attempt only"
+    if master not in halves:
+        assert not {member_key(master, name) for name in names} & set(halves)
+    assert any(line.startswith("video,") for line in packets(str(placed / MASTER)))
+    checked = sets.run("verify", video, placed)
+    assert checked.code == 0, checked.out + checked.err
+    again = sets.ingest("--profile", PROFILE)
+    assert (again.code, again.named("job_queued")) == (0, [])
+    assert sets.open_uploads() == []
+    assert sets.strays() == []
+
+
+def test_a_bucket_serves_a_set_with_types_and_times_for_players(sets: Fleet) -> None:
+    sets.clip("video.mp4", seconds=1)
+    sets.worker(PROFILE)
+
+    ran = sets.ingest("--profile", PROFILE)
+
+    assert ran.code == 0, ran.out + ran.err + sets.log()
+    heads = {}
+    for key in sets.renditions():
+        heads[key] = sets.clients.s3.head_object(Bucket=sets.aws.output_bucket, Key=key)
+    facts = {
+        key.rpartition(".")[2]: (head["ContentType"], head["CacheControl"])
+        for key, head in heads.items()
+        if not is_set(key)
+    }
+    for_ever = "public, max-age=31536000, immutable"
+    assert facts["mp4"] == ("video/mp4", for_ever)
+    assert facts["m3u8"] == ("application/vnd.apple.mpegurl", for_ever)
+    assert facts["jpg"] == ("image/jpeg", for_ever)
+    assert facts["vtt"] == ("text/vtt", for_ever)
+    (master,) = [head for key, head in heads.items() if is_set(key)]
+    assert (master["ContentType"], master["CacheControl"]) == (
+        "application/vnd.apple.mpegurl",
+        "max-age=60",
+    )
+    assert sets.left_behind() == []
