@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import Run
+from e2e.embedded.farm import PROFILE
 from hevcq.cli.exit_codes import ExitCode
 from hevcq.domain.events import EventName, IngestEvent
 from hevcq.errors import ConfigError, Unavailable
@@ -20,10 +21,14 @@ from hevcq.util.systemd import Notifier
 from hevcq.wiring.app import App, open_app
 from hevcq.wiring.service import LOOK_S, Outlets, Service
 from hevcq.worker.signals import StopSignals
-from support.clips import make_clip
+from support import clips
 from support.webdav import PASSWORD, USER, serving
 
 Step = Callable[["House"], None]
+
+
+def small_clip(folder: Path, name: str) -> Path:
+    return clips.make_clip(folder, name=name, size="160x90", seconds=1)
 
 
 class Scripted(SystemClock):
@@ -39,7 +44,7 @@ class Scripted(SystemClock):
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
         if threading.current_thread() is threading.main_thread():
             next(self.steps, lambda: None)()
-        return super().wait(event, min(timeout_s, 0.02))
+        return super().wait(event, min(timeout_s, 0.1))
 
 
 class Told(Notifier):
@@ -59,8 +64,17 @@ class House:
 
     def __init__(self, folder: Path, *libraries: Library) -> None:
         self.clock = Scripted()
+        profiles = folder / "profiles"
+        profiles.mkdir(exist_ok=True)
+        text = PROFILE.format(name="hevc", preset="ultrafast", subscribe="true")
+        (profiles / "hevc.yaml").write_text(text)
         self.settings = Settings(
-            data_dir=folder / "data", workers=1, min_free_mib=0, poll_s=0.1, libraries=libraries
+            data_dir=folder / "data",
+            profiles_dir=profiles,
+            workers=1,
+            min_free_mib=0,
+            poll_s=0.1,
+            libraries=libraries,
         )
         self.next: Settings | ConfigError = self.settings
         self.signals, self.reload = StopSignals(), threading.Event()
@@ -136,11 +150,11 @@ def test_a_new_file_is_encoded_and_a_removed_library_is_let_go(tmp_path: Path) -
     for each in (old, new):
         each.path.mkdir()
     house = House(tmp_path, old)
-    first = make_clip(old.path, name="first.mp4")
+    first = small_clip(old.path, name="first.mp4")
     size = first.stat().st_size
 
     def drop(_house: House) -> None:
-        make_clip(new.path, name="second.mp4")
+        small_clip(new.path, name="second.mp4")
 
     house.run(
         house.placed(first),
@@ -184,7 +198,7 @@ def test_a_folder_that_is_missing_is_told_once_and_taken_when_it_comes(tmp_path:
 
     def mount(_house: House) -> None:
         tv.path.mkdir()
-        make_clip(tv.path, name="a.mp4")
+        small_clip(tv.path, name="a.mp4")
         house.time_passes(house)
 
     house.run(
@@ -203,7 +217,7 @@ def test_a_library_outside_its_schedule_or_budget_waits(tmp_path: Path) -> None:
     tv, films = library(tmp_path, "tv", schedule=never), library(tmp_path, "films")
     for each in (tv, films):
         each.path.mkdir()
-        make_clip(each.path, name="a.mp4")
+        small_clip(each.path, name="a.mp4")
     house = House(tmp_path, tv, films)
 
     house.run(house.placed(films.path / "a.mp4"))
@@ -266,7 +280,7 @@ def test_what_a_phone_uploads_is_fetched_and_encoded_and_a_server_that_fails_is_
     (tmp_path / "server").mkdir()
     with serving(tmp_path / "server") as server:
         (server.root / "Phone").mkdir()
-        make_clip(server.root / "Phone", name="a.mp4")
+        small_clip(server.root / "Phone", name="a.mp4")
         facts = {"user": USER, "password_file": password, "target": camera.path, "settle": "0s"}
         house = House(tmp_path, camera)
         syncs = tuple(
