@@ -190,10 +190,12 @@ def test_compose_uses_keys_of_the_specification_only():
         assert set(service["build"]) - {"context", "dockerfile", "args"} == set()
 
 
-def test_there_is_a_worker_service_for_every_profile_and_none_besides():
+def test_there_is_a_worker_service_for_every_deployed_profile_and_none_besides():
     served = {service["environment"]["HEVCQ_PROFILES"] for service in WORKERS.values()}
 
-    assert served == set(load_profiles(ROOT / "workers"))
+    known = load_profiles(ROOT / "workers")
+
+    assert served == {name for name, profile in known.items() if profile.fleet.deployed}
     assert {f"worker-{name}" for name in served} == set(WORKERS)
 
 
