@@ -77,10 +77,10 @@ def test_the_version_is_the_packages(hevcq):
 
 
 def test_a_misspelt_command_gets_the_nearest_one(hevcq):
-    ran = hevcq("stauts")
+    ran = hevcq("colect")
 
     assert ran.code == ExitCode.USAGE
-    assert "Did you mean 'status'?" in ran.err
+    assert "Did you mean 'collect'?" in ran.err
     assert ran.out == ""
 
 
@@ -238,7 +238,7 @@ def test_config_show_tells_every_value_and_its_origin(hevcq, data_dir: Path):
 
 @pytest.mark.parametrize(
     ("words", "wanted"),
-    [("hevcq dead", "dead-letters"), ("hevcq dead-letters pu", "purge"), ("hevcq st", "status")],
+    [("hevcq dead", "dead-letters"), ("hevcq dead-letters pu", "purge"), ("hevcq statu", "status")],
 )
 def test_a_shell_gets_its_completions(words: str, wanted: str):
     command = [sys.executable, "-m", "hevcq"]

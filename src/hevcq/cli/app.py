@@ -75,6 +75,10 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.home.sync:sync",
         "Copy or move files here from Nextcloud or WebDAV.",
     ),
+    "stats": Command(
+        "hevcq.cli.home.stats:stats",
+        "Show what was saved when, by library, profile and codec.",
+    ),
     "notify": Command("hevcq.cli.home.notify:app", "Show and try who is told what happened."),
     "profiles": Command(
         "hevcq.cli.setup.profiles:app", "List, show, copy and validate encoding profiles."

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hevcq.ports.home.receiver import Receiver
     from hevcq.settings.model import Settings
     from hevcq.usecases.doctor import Finding
+    from hevcq.usecases.history.gather import LedgerGather
     from hevcq.usecases.history.roll_up import RollUp
     from hevcq.wiring.app import App
     from hevcq.worker.monitoring.health import Health
@@ -64,6 +65,25 @@ def roll_up(app: App, log: EventLog) -> RollUp:
     return RollUp(log, app.catalog, root)
 
 
+def gathered(app: App) -> EventLog:
+    """Return the event log with everything summed up that is known now. Raises StorageError, Unavailable."""
+    log = event_log(app)
+    gather = _gather(app, log)
+    if gather is not None:
+        gather.step()
+    roll_up(app, log).step()
+    return log
+
+
+def _gather(app: App, log: EventLog) -> LedgerGather | None:
+    """Return what reads the ends of jobs from a fleet's ledger; None where jobs write their events."""
+    from hevcq.usecases.history.gather import LedgerGather
+
+    if app.settings.backend == "embedded":
+        return None
+    return LedgerGather(log, app.backend.ledger, app.clock)
+
+
 class Caretaker:
     """Sum up and tell what happened, in a thread of its own; a watcher of a pool."""
 
@@ -76,6 +96,11 @@ class Caretaker:
         self._roll_up = roll_up(app, self._log)
         self._batch = BatchWatch(self._log, app.worker_backend.ledger, app.clock)
         found = receivers(settings, app.clock)
+        self._gather = _gather(app, self._log)
+        if (
+            self._gather is not None
+        ):  # before the receivers begin: they are told nothing of the past
+            self._gather.step()
         zone = settings.schedule.hours().schedule.zone
         self._courier = Courier(self._log, found, app.clock, random.random, zone) if found else None
         self._next_originals = 0.0
@@ -96,8 +121,10 @@ class Caretaker:
 
     def step(self) -> None:
         """Do everything that is due. Raises StorageError or Unavailable."""
-        if self._app.settings.backend == "embedded":
+        if self._gather is None:
             self._batch.step()
+        else:
+            self._gather.step()
         if self._courier is not None:
             self._originals()
             self._courier.step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hevcq.backends.embedded.database import Database
 from hevcq.ports.home.event_log import DayKey, DaySum, EventLog, Happened, Reader
 from hevcq.util.clock import Clock
 
+EPOCH = date(1970, 1, 1)
 STATISTICS = "statistics"
 """The reader whose events are summed up; what it has not read is never deleted."""
 COLUMNS = (
@@ -19,6 +21,7 @@ COLUMNS = (
 )
 INSERT = f"INSERT INTO event ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 RECENT = "SELECT 1 FROM event WHERE job_id = '' AND name = ? AND source = ? AND at > ? LIMIT 1"
+THERE = "SELECT job_id, name, at FROM event WHERE at BETWEEN ? AND ?"
 AFTER = f"SELECT {COLUMNS}, seq FROM event WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
 READER = "SELECT name, seq, tries, next_at, sent_at, problem, off FROM event_reader WHERE name = ?"
 NEW_READER = """INSERT OR IGNORE INTO event_reader (name, seq)
@@ -30,6 +33,16 @@ MOVE = "UPDATE event_reader SET seq = ?, busy_until = 0 WHERE name = ? AND seq <
 SUM = """INSERT INTO history (day, name, root, profile, codec, failure_class, count, before, after,
 cpu_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count,
 before = before + excluded.before, after = after + excluded.after, cpu_s = cpu_s + excluded.cpu_s"""
+SUM_MONTH = SUM.replace("history (day,", "history_month (month,")
+VALUES = "SUM(count), SUM(before), SUM(after), SUM(cpu_s)"
+PARTS = "name, root, profile, codec, failure_class, count, before, after, cpu_s"
+TOTALS = f"""SELECT name, root, profile, codec, failure_class, {VALUES} FROM (
+SELECT {PARTS} FROM history_month WHERE month BETWEEN ? AND ? UNION ALL
+SELECT {PARTS} FROM history WHERE day BETWEEN ? AND ? UNION ALL
+SELECT {PARTS} FROM history WHERE day BETWEEN ? AND ?)
+GROUP BY name, root, profile, codec, failure_class"""  # noqa: S608 - constants only
+BY_DAY = f"""SELECT day, name, {VALUES} FROM history WHERE day BETWEEN ? AND ?
+GROUP BY day, name"""  # noqa: S608 - constants only
 SUMS = """SELECT day, name, root, profile, codec, failure_class, count, before, after, cpu_s
 FROM history WHERE day BETWEEN ? AND ? ORDER BY day, name"""
 FORGET = """DELETE FROM event WHERE at < ? AND seq <=
@@ -52,6 +65,20 @@ class SqliteEventLog(EventLog):
                 return False
             connection.execute(INSERT, _row(happened))
             return True
+
+        return self._database.write(work)
+
+    def add_missing(self, events: Sequence[Happened]) -> int:
+        """Insert those that are not there, by one look at all events of their time."""
+        if not events:
+            return 0
+        times = [event.at for event in events]
+
+        def work(connection: sqlite3.Connection) -> int:
+            there = set(connection.execute(THERE, (min(times), max(times))))
+            new = [event for event in events if (event.job_id, event.name, event.at) not in there]
+            connection.executemany(INSERT, [_row(event) for event in new])
+            return len(new)
 
         return self._database.write(work)
 
@@ -102,6 +129,7 @@ class SqliteEventLog(EventLog):
             moved = connection.execute(MOVE, (reader.seq, reader.name, reader.seq)).rowcount == 1
             if moved:
                 connection.executemany(SUM, rows)
+                connection.executemany(SUM_MONTH, [(_month(row[0]), *row[1:]) for row in rows])
             return moved
 
         return self._database.write(work)
@@ -115,9 +143,43 @@ class SqliteEventLog(EventLog):
             found.append((key, DaySum(*rest[3:])))
         return found
 
+    def totals(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
+        """Add up whole months from their own table, and the days beside them."""
+        found = []
+        for name, root, *rest in self._database.rows(TOTALS, _spans(first_day, last_day)):
+            key = DayKey(first_day, name, Path(os.fsdecode(root)), *rest[:3])
+            found.append((key, DaySum(*rest[3:])))
+        return found
+
+    def by_day(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
+        """Group by the beginning of the primary key."""
+        return [
+            (DayKey(day, name, Path("-"), "", "", ""), DaySum(*sums))
+            for day, name, *sums in self._database.rows(BY_DAY, (first_day, last_day))
+        ]
+
     def forget(self, kept_s: float) -> int:
         """Delete in one statement."""
         return self._database.change(FORGET, (self._clock.now() - kept_s, STATISTICS))
+
+
+def _month(day: int) -> int:
+    there = EPOCH + timedelta(days=day)
+    return 12 * there.year + there.month - 1
+
+
+def _first_of(month: int) -> int:
+    return (date(month // 12, month % 12 + 1, 1) - EPOCH).days
+
+
+def _spans(first_day: int, last_day: int) -> tuple[int, ...]:
+    """Return the whole months between two days, then the days before and after them; each may be none."""
+    first, last = _month(first_day), _month(last_day)
+    first += first_day > _first_of(first)
+    last -= last_day < _first_of(last + 1) - 1
+    if first > last:
+        return (1, 0, first_day, last_day, 1, 0)
+    return (first, last, first_day, _first_of(first) - 1, _first_of(last + 1), last_day)
 
 
 def _row(happened: Happened) -> tuple[Any, ...]:

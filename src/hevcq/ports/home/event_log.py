@@ -119,6 +119,13 @@ class EventLog(ABC):
         """
 
     @abstractmethod
+    def add_missing(self, events: Sequence[Happened]) -> int:
+        """Append events of jobs in one transaction, those that are not there yet; return how many.
+
+        An event is there if one has its name, job and time.
+        """
+
+    @abstractmethod
     def after(self, seq: int, limit: int) -> list[Happened]:
         """Return at most `limit` events after `seq`, in order."""
 
@@ -144,6 +151,14 @@ class EventLog(ABC):
     @abstractmethod
     def sums(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
         """Return the daily sums of these days, in order."""
+
+    @abstractmethod
+    def totals(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
+        """Return the sums of all of these days together; the `day` of each key is the first day."""
+
+    @abstractmethod
+    def by_day(self, first_day: int, last_day: int) -> Sequence[tuple[DayKey, DaySum]]:
+        """Return the sums of each of these days by name alone, in order."""
 
     @abstractmethod
     def forget(self, kept_s: float) -> int:

@@ -1,0 +1,170 @@
+"""`hevcq stats`: what was saved when, and what it took."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hevcq.cli.context import cli_of
+from hevcq.cli.options import AsJson
+from hevcq.cli.output import table as render
+from hevcq.cli.output.sentences import day, size
+from hevcq.errors import UsageError
+
+if TYPE_CHECKING:
+    from hevcq.usecases.history.report import Line, Report
+    from hevcq.wiring.app import App
+
+WIDTH = 80
+FEW_DAYS = 45
+"""Up to so many days the chart has a bar for each, else for each month."""
+MOST_BARS = 24
+NOTHING = "Nothing was encoded yet, as far as this data folder knows."
+
+
+def stats(
+    ctx: typer.Context,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="WHEN", help="First day: 90d, 6m, 2y or 2026-01-31."),
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the daily sums as CSV.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was saved when, by library, profile and codec.
+
+    From daily sums that are kept for good. A data folder of an earlier release has what its jobs and
+    placements still tell. On AWS the sums are kept on this machine; its ledger forgets an ended job
+    after half a year, so run this at least that often. Days are in UTC.
+    """
+    from hevcq.usecases.history import report as history
+    from hevcq.wiring.notify import gathered
+
+    if as_csv and as_json:
+        raise UsageError("--csv and --json exclude each other.")
+    with cli_of(ctx).app() as app:
+        now = app.clock.now()
+        first = history.FIRST if since is None else history.since_of(since, now)
+        log, last = gathered(app), history.day_of(now)
+        names = _Libraries(app)
+        if as_csv:
+            found = history.rows(log, first, last)
+            csv.writer(sys.stdout, lineterminator="\n").writerows(
+                [history.CSV_COLUMNS, *history.csv_rows(found, names.of)]
+            )
+            return
+        from dataclasses import replace
+
+        made = history.report(log, first, last, names.of)
+        made = replace(made, originals=history.originals_now(app.library_ports))
+    if as_json:
+        render.emit_json(made.to_dict())
+        return
+    for line in _text(made):
+        render.emit(line)
+
+
+class _Libraries:
+    """The names of the libraries of the settings; another folder is named by its path."""
+
+    def __init__(self, app: App) -> None:
+        self._names = {library.path: library.name for library in app.settings.libraries}
+
+    def of(self, key: object) -> str:
+        """Return the name of the library of a daily sum."""
+        root = Path(str(getattr(key, "root", "-")))
+        name = self._names.get(root, str(root))
+        return "uploads" if name == "-" else render.printable(name)
+
+
+def _text(made: Report) -> list[str]:
+    total = made.total
+    if not (total.videos or total.failed or made.skipped):
+        return [NOTHING]
+    out = [
+        (
+            f"Since {made.since}: {_videos(total.videos)} encoded, {size(total.before)} became "
+            f"{size(total.after)}{_share(total)}, {total.cpu_h:.1f} h of CPU."
+        )
+    ]
+    if made.replaced:
+        back = f"; {made.undone} were put back" if made.undone else ""
+        out.append(f"Replaced {_videos(made.replaced)}: {size(max(0, made.freed))} less{back}.")
+    classes = ", ".join(f"{name or 'other'} {n}" for name, n in made.failures.items())
+    failed = f"failed {total.failed} ({classes})" if total.failed else "failed none"
+    out.append(f"Skipped {made.skipped}, {failed}, attempts repeated {made.retries}.")
+    out = [line for sentence in out for line in textwrap.wrap(sentence, WIDTH)]
+    days = (made.until - made.since).days < FEW_DAYS
+    out += [
+        "",
+        f"Saved by {'day' if days else 'month'}",
+        *chart(made.days if days else made.months),
+    ]
+    for title, lines in (
+        ("library", made.libraries),
+        ("profile", made.profiles),
+        ("codec", made.codecs),
+    ):
+        out += ["", *_table(title, lines)]
+    kept = made.originals
+    if kept.count:
+        ends = "they are kept for good"
+        if kept.first_end is not None and kept.last_end is not None:
+            ends = f"the first goes {day(kept.first_end)}, the last {day(kept.last_end)}"
+        count = "1 original" if kept.count == 1 else f"{kept.count} originals"
+        out += ["", f"Kept: {count}, {size(kept.size)}; {ends}."]
+    return out
+
+
+def chart(lines: Sequence[Line], width: int = WIDTH) -> list[str]:
+    """Return bars of what each line saved, at most `width` columns wide; the newest are last."""
+    shown = list(lines)[-MOST_BARS:]
+    most = max((line.saved for line in shown), default=0)
+    names = max((len(line.name) for line in shown), default=0)
+    ends = [f"{_signed(line.saved):>10}  {line.videos:>6} videos" for line in shown]
+    room = width - names - max((len(end) for end in ends), default=0) - 4
+    mark = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
+    out = []
+    for line, end in zip(shown, ends, strict=True):
+        length = round(room * line.saved / most) if most > 0 and line.saved > 0 else 0
+        bar = (mark * max(length, int(line.saved > 0))).ljust(room)
+        out.append(f"{line.name:<{names}}  {bar}  {end}")
+    return out
+
+
+def _table(title: str, lines: Sequence[Line]) -> list[str]:
+    cells = [
+        [
+            line.name,
+            str(line.videos),
+            size(line.before),
+            size(line.after),
+            _signed(line.saved),
+            f"{line.cpu_h:.1f}",
+            str(line.failed),
+        ]
+        for line in lines
+    ]
+    columns = (title, "videos", "before", "after", "saved", "hours", "failed")
+    return list(render.fit(columns, cells, WIDTH))
+
+
+def _signed(count: int) -> str:
+    return size(count) if count >= 0 else f"-{size(-count)}"
+
+
+def _videos(count: int) -> str:
+    return "1 video" if count == 1 else f"{count:,} videos"
+
+
+def _share(line: Line) -> str:
+    if not line.before:
+        return ""
+    percent = 100 * line.saved / line.before
+    return f" ({percent:.0f} % less)" if percent >= 0 else f" ({-percent:.0f} % more)"

@@ -1,0 +1,215 @@
+"""Report what was saved when: by month, library, profile and codec, from the daily sums."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+from hevcq.errors import UsageError
+from hevcq.ports.home.event_log import DayKey, DaySum, EventLog
+from hevcq.usecases.context import LibraryPorts
+from hevcq.usecases.placement.originals import kept_originals
+
+FIRST = date(2020, 1, 1)
+SPANS = {"d": 1, "w": 7, "m": 30, "y": 365}
+EPOCH = date(1970, 1, 1)
+CSV_COLUMNS: list[object] = [
+    "day", "event", "library", "profile", "codec", "failure_class",
+    "count", "bytes_before", "bytes_after", "cpu_s",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a report. Sizes in bytes; `saved` is of encodes, whatever became of the original."""
+
+    name: str
+    videos: int = 0
+    before: int = 0
+    after: int = 0
+    cpu_h: float = 0.0
+    failed: int = 0
+
+    @property
+    def saved(self) -> int:
+        """Bytes that the renditions are smaller by."""
+        return self.before - self.after
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return {**asdict(self), "saved": self.saved}
+
+
+@dataclass(frozen=True, slots=True)
+class Originals:
+    """The originals kept now: their number, bytes, and when the first and the last go (Unix seconds)."""
+
+    count: int = 0
+    size: int = 0
+    first_end: float | None = None
+    last_end: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What happened from `since` to `until`, both included, in UTC.
+
+    `freed` is the bytes that replacements saved on disk, less those of originals put back.
+    """
+
+    since: date
+    until: date
+    total: Line
+    skipped: int
+    retries: int
+    replaced: int
+    undone: int
+    freed: int
+    failures: Mapping[str, int]
+    days: tuple[Line, ...] = ()
+    months: tuple[Line, ...] = ()
+    libraries: tuple[Line, ...] = ()
+    profiles: tuple[Line, ...] = ()
+    codecs: tuple[Line, ...] = ()
+    originals: Originals = field(default_factory=Originals)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the documented JSON form."""
+        groups = ("days", "months", "libraries", "profiles", "codecs")
+        lines: dict[str, object] = {
+            name: [line.to_dict() for line in getattr(self, name)] for name in groups
+        }
+        counts = {
+            name: getattr(self, name) for name in ("skipped", "retries", "replaced", "undone")
+        }
+        return {
+            "type": "stats",
+            "since": self.since.isoformat(),
+            "until": self.until.isoformat(),
+            "total": self.total.to_dict(),
+            **counts,
+            "freed": self.freed,
+            "failures": dict(self.failures),
+            **lines,
+            "originals": asdict(self.originals),
+        }
+
+
+Rows = Iterable[tuple[DayKey, DaySum]]
+
+
+def day_of(at: float) -> date:
+    """Return the day of Unix seconds in UTC."""
+    return datetime.fromtimestamp(at, UTC).date()
+
+
+def since_of(text: str, now: float) -> date:
+    """Return the first day that `90d`, `8w`, `6m`, `2y` or `2026-01-31` names. Raises UsageError."""
+    span = re.fullmatch(r"(\d{1,4})([dwmy])", text.strip().lower())
+    today = day_of(now)
+    try:
+        if span is not None:
+            return max(FIRST, today - timedelta(days=int(span[1]) * SPANS[span[2]]))
+        return date.fromisoformat(text.strip())
+    except ValueError as error:
+        said = f"{text!r} is no time to begin at; write 90d, 8w, 6m, 2y or 2026-01-31."
+        raise UsageError(said) from error
+
+
+def rows(log: EventLog, since: date, until: date) -> list[tuple[DayKey, DaySum]]:
+    """Return the daily sums from one day to another."""
+    return list(log.sums((since - EPOCH).days, (until - EPOCH).days))
+
+
+def report(log: EventLog, since: date, until: date, library: Callable[[DayKey], str]) -> Report:
+    """Return the report from one day to another; `library` names the library of a sum.
+
+    Raises StorageError.
+    """
+    span = (since - EPOCH).days, (until - EPOCH).days
+    found, daily = list(log.totals(*span)), list(log.by_day(*span))
+    named = {
+        name: [(key, value) for key, value in found if key.name == name]
+        for name in ("job.skipped", "job.retry", "job.failed", "video.replaced", "video.undone")
+    }
+    counts = {name: sum(value.count for _, value in those) for name, those in named.items()}
+    failures: dict[str, int] = {}
+    for key, value in named["job.failed"]:
+        failures[key.failure_class] = failures.get(key.failure_class, 0) + value.count
+    (total,) = _lines(found, lambda _key: "all") or (Line("all"),)
+    return Report(
+        since=_day(daily[0][0]) if daily else since,
+        until=until,
+        total=total,
+        skipped=counts["job.skipped"],
+        retries=counts["job.retry"],
+        replaced=counts["video.replaced"],
+        undone=counts["video.undone"],
+        freed=_saved(named["video.replaced"]) - _saved(named["video.undone"]),
+        failures=dict(sorted(failures.items(), key=lambda item: (-item[1], item[0]))),
+        days=_lines(daily, lambda key: _day(key).isoformat()),
+        months=_lines(daily, lambda key: _day(key).isoformat()[:7]),
+        libraries=_largest_first(_lines(found, library)),
+        profiles=_largest_first(_lines(found, lambda key: key.profile)),
+        codecs=_largest_first(_lines(found, lambda key: key.codec or "unknown")),
+    )
+
+
+def csv_rows(found: Rows, library: Callable[[DayKey], str]) -> list[list[object]]:
+    """Return the daily sums as rows of CSV_COLUMNS."""
+    return [
+        [
+            _day(key).isoformat(),
+            key.name,
+            library(key),
+            key.profile,
+            key.codec,
+            key.failure_class,
+            value.count,
+            value.before,
+            value.after,
+            round(value.cpu_s, 1),
+        ]
+        for key, value in found
+    ]
+
+
+def originals_now(ports: LibraryPorts) -> Originals:
+    """Return the originals that replacements keep now. Raises StorageError and OSError."""
+    kept = list(kept_originals(ports))
+    ends = [each.record.expires_at for each in kept if each.record.expires_at is not None]
+    size = sum(each.size for each in kept)
+    return Originals(len(kept), size, min(ends, default=None), max(ends, default=None))
+
+
+def _day(key: DayKey) -> date:
+    return EPOCH + timedelta(days=key.day)
+
+
+def _saved(those: Rows) -> int:
+    return sum(value.before - value.after for _, value in those)
+
+
+def _lines(found: Rows, name_of: Callable[[DayKey], str]) -> tuple[Line, ...]:
+    """Return a line for each name, in the order of names: of encodes, and of failures."""
+    done: dict[str, DaySum] = {}
+    failed: dict[str, int] = {}
+    for key, value in found:
+        if key.name == "job.done":
+            name = name_of(key)
+            done[name] = done.get(name, DaySum()) + value
+        elif key.name == "job.failed":
+            name = name_of(key)
+            failed[name] = failed.get(name, 0) + value.count
+    lines = []
+    for name in sorted({*done, *failed}):
+        value = done.get(name, DaySum())
+        hours = value.cpu_s / 3600
+        lines.append(Line(name, value.count, value.before, value.after, hours, failed.get(name, 0)))
+    return tuple(lines)
+
+
+def _largest_first(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    return tuple(sorted(lines, key=lambda line: (-line.saved, line.name)))

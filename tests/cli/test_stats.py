@@ -1,0 +1,77 @@
+"""`hevcq stats`: what it prints for people and programs, within 80 columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from hevcq.cli.exit_codes import ExitCode
+from hevcq.cli.home.stats import chart
+from hevcq.domain.job import RenditionRef
+from hevcq.usecases.history.report import Line
+
+MADE = RenditionRef(key="DONE/hevc/a.mp4", size=5, sha256="a" * 64, certificate_key="c")
+
+
+@pytest.fixture
+def worked(hevcq, farm):
+    for name in ("a.mp4", "b.mp4"):
+        job = farm.running(name)
+        farm.app.backend.ledger.complete(job.job_id, job.fence, MADE, cpu_s=1800.0)
+    farm.buried("c.mp4")
+    farm.skipped("d.mp4")
+    return hevcq
+
+
+def test_a_new_folder_has_nothing_to_show(hevcq):
+    assert hevcq("stats").out == "Nothing was encoded yet, as far as this data folder knows.\n"
+
+
+def test_what_was_saved_is_shown_with_a_chart_within_80_columns(worked):
+    ran = worked("stats")
+
+    assert ran.code == 0
+    assert "2 videos encoded" in ran.out
+    assert "1.0 h of CPU" in " ".join(ran.out.split())
+    assert "Skipped 1, failed 1 (encoder 1), attempts repeated 0." in ran.out
+    assert "Saved by day" in ran.out
+    assert "2 videos" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert worked("stats").out == ran.out, "nothing is counted twice"
+
+
+def test_json_and_csv_say_the_same(worked):
+    (told,) = worked("stats", "--json").lines
+    rows = list(csv.DictReader(io.StringIO(worked("stats", "--csv").out)))
+
+    assert (told["type"], told["total"]["videos"], told["skipped"]) == ("stats", 2, 1)
+    assert told["failures"] == {"encoder": 1}
+    done = [row for row in rows if row["event"] == "job.done"]
+    assert sum(int(row["count"]) for row in done) == 2
+    assert sum(int(row["bytes_before"]) for row in done) == told["total"]["before"]
+    assert told["months"][0]["saved"] == told["total"]["saved"]
+
+
+def test_only_what_happened_since_is_counted(worked):
+    assert "2 videos encoded" in worked("stats", "--since", "7d").out
+    assert worked("stats", "--since", "2999-01-01").out.startswith("Nothing was encoded yet")
+    wrong = worked("stats", "--since", "lately")
+    assert wrong.code == ExitCode.USAGE
+    assert "'lately' is no time to begin at" in wrong.err
+    assert worked("stats", "--csv", "--json").code == ExitCode.USAGE
+
+
+def test_the_chart_keeps_its_width_and_shows_growth_without_a_bar():
+    lines = [
+        Line("2026-09", 12_345, 5 << 40, 1 << 40),
+        Line("2026-10", 1, 100, 99),
+        Line("2026-11", 3, 10 << 20, 20 << 20),
+    ]
+    drawn = chart(lines)
+    assert [len(line) for line in drawn] == [80, 80, 80]
+    bars = [line.count("█") + line.count("#") for line in drawn]
+    assert bars[0] > 30
+    assert bars[1:] == [1, 0]
+    assert "-10.0 MiB" in drawn[2]

@@ -1,0 +1,147 @@
+"""Daily sums and their report: what counts as saved, by what, and since when."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from hevcq.backends.embedded.database import Database
+from hevcq.backends.embedded.event_log import SqliteEventLog
+from hevcq.domain.job import JobState, RenditionRef, Source, job_id
+from hevcq.domain.keys import key_for_path
+from hevcq.domain.verdict import FailureClass
+from hevcq.errors import UsageError
+from hevcq.ports.home.event_log import Happened
+from hevcq.usecases.history.gather import LedgerGather
+from hevcq.usecases.history.report import csv_rows, day_of, report, rows, since_of
+from hevcq.usecases.history.roll_up import RollUp
+from support.clips import ManualClock
+from support.fakes.catalog import MemoryCatalog
+from support.fakes.ledger import MemoryLedger
+
+NOON = 1_795_435_200.0  # 2026-11-23 12:00 UTC
+DAY = 86_400.0
+SHOWS = Path("/lib/shows")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(NOON)
+
+
+@pytest.fixture
+def log(tmp_path, clock) -> SqliteEventLog:
+    return SqliteEventLog(Database(tmp_path / "hevcq.db"), clock)
+
+
+def roll_up(log, clock) -> RollUp:
+    return RollUp(log, MemoryCatalog(clock), lambda p: SHOWS if SHOWS in p.parents else None)
+
+
+def ended(log, at: float, name: str = "job.done", path: str = "/lib/shows/a.mp4", **how) -> None:
+    source = path if name.startswith("video.") else key_for_path(path)
+    log.add(Happened(name, at, job_id="j", profile="hevc", source=source, **how))
+
+
+def library(key) -> str:
+    return str(key.root)
+
+
+def test_encodes_failures_and_replacements_are_counted_where_they_belong(log, clock):
+    for day in (0, 0, 1, 40):
+        ended(log, NOON - day * DAY, before=100, after=40, cpu_s=3600.0)
+    ended(log, NOON, path="/other/b.mp4", before=10, after=20, cpu_s=360.0)
+    ended(log, NOON, "job.failed", failure_class="damaged", before=7)
+    ended(log, NOON, "job.skipped", before=9)
+    ended(log, NOON, "job.retry", failure_class="encoder")
+    ended(log, NOON, "video.replaced", before=100, after=40, root=Path("/lib"))
+    ended(log, NOON, "video.replaced", before=100, after=40, root=Path("/lib"))
+    ended(log, NOON, "video.undone", before=100, after=40, root=Path("/lib"))
+    ended(log, NOON, "test")
+    assert roll_up(log, clock).step() == 12
+    assert roll_up(log, clock).step() == 0
+
+    made = report(log, date(2020, 1, 1), day_of(NOON), library)
+
+    total = made.total
+    assert (total.videos, total.before, total.after, total.failed) == (5, 410, 180, 1)
+    assert (total.saved, total.cpu_h) == (230, 4.1)
+    assert (made.skipped, made.retries, made.replaced, made.undone, made.freed) == (1, 1, 2, 1, 60)
+    assert dict(made.failures) == {"damaged": 1}
+    assert [(line.name, line.saved) for line in made.months] == [("2026-10", 60), ("2026-11", 170)]
+    assert [(line.name, line.saved) for line in made.libraries] == [("/lib/shows", 240), ("-", -10)]
+    assert made.since == date(2026, 10, 14)
+    recent = report(log, date(2026, 11, 22), day_of(NOON), library)
+    assert recent.total.videos == 4
+    assert [line.name for line in recent.days] == ["2026-11-22", "2026-11-23"]
+
+
+def test_the_codec_is_that_of_the_source_as_it_was_probed(log, clock):
+    from support.media_facts import media, video
+
+    catalog = MemoryCatalog(clock)
+    from hevcq.ports.catalog import Fingerprint
+
+    path = Path("/lib/shows/a.mp4")
+    catalog.cache([(path, Fingerprint(1, 2, 3, 4), media(video(codec="mpeg2video")))])
+    ended(log, NOON, before=100, after=40)
+    RollUp(log, catalog, lambda _p: None).step()
+    ((key, _value),) = rows(log, day_of(NOON), day_of(NOON))
+    assert key.codec == "mpeg2video"
+
+
+def test_csv_has_a_row_for_each_daily_sum(log, clock):
+    ended(log, NOON, before=100, after=40, cpu_s=1.25)
+    ended(log, NOON, before=50, after=40, cpu_s=1.0)
+    roll_up(log, clock).step()
+    (row,) = csv_rows(rows(log, day_of(NOON), day_of(NOON)), library)
+    assert row == ["2026-11-23", "job.done", "/lib/shows", "hevc", "", "", 2, 150, 80, 2.2]
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("10d", "2026-11-13"),
+        ("2w", "2026-11-09"),
+        ("1y", "2025-11-23"),
+        ("2026-01-31", "2026-01-31"),
+    ],
+)
+def test_the_first_day_is_a_span_or_a_date(text, first):
+    assert since_of(text, NOON).isoformat() == first
+
+
+@pytest.mark.parametrize("text", ["", "soon", "10", "2026-13-01", "-3d", "99999y"])
+def test_another_beginning_is_refused(text):
+    with pytest.raises(UsageError, match="is no time to begin at"):
+        since_of(text, NOON)
+
+
+def test_a_fleets_jobs_are_brought_in_once_each_end_of_them(log, clock):
+    ledger = MemoryLedger(clock)
+
+    def run(name: str):
+        source = Source(bucket="b", key=f"TODO/all/{name}.mp4", version="1", size=100)
+        fence = ledger.claim(source, "hevc", owner="w", lease_s=60).fence
+        return job_id(source, "hevc"), fence
+
+    made = RenditionRef(key="DONE/a", size=40, sha256="a" * 64, certificate_key="c")
+    job, fence = run("a")
+    ledger.complete(job, fence, made, cpu_s=3.0)
+    ledger.bury(*run("b"), "bad", FailureClass.DAMAGED)
+    gather = LedgerGather(log, ledger, clock)
+    assert gather.step() == 2
+    assert gather.step() == 0
+    clock.advance(61)
+    assert gather.step() == 0, "the overlap is read again, and adds nothing"
+    ledger.reopen(job, who="me", why="again")
+    again = run("a")
+    assert ledger.get(job).state is JobState.RUNNING
+    ledger.skip(*again, "small: small")
+    clock.advance(61)
+    assert gather.step() == 1
+    events = log.after(0, 10)
+    assert [event.name for event in events] == ["job.done", "job.failed", "job.skipped"]
+    assert (events[0].before, events[0].after, events[0].cpu_s) == (100, 40, 3.0)
