@@ -140,3 +140,25 @@ def test_a_video_the_farm_gives_up_is_a_failure_with_its_reason_and_is_redriven(
 
     assert again.code == 0, again.out + again.err
     assert codec(video.with_name("video.hevc.mp4")) == "hevc"
+
+
+@pytest.mark.slow
+def test_libraries_go_through_s3_too_each_by_its_rules(fleet: Fleet) -> None:
+    for name in ("shows", "camera"):
+        fleet.clip(f"{name}/a.mp4")
+    fleet.clip("shows/b.mp4", size="96x64")
+    file = fleet.folder / "settings.toml"
+    file.write_text(
+        f'[[libraries]]\nname = "shows"\npath = "{fleet.media}/shows"\nplace = "replace"\n'
+        "[[libraries.rules]]\nmax_width = 96\nskip = true\n"
+        f'[[libraries]]\nname = "camera"\npath = "{fleet.media}/camera"\norder = "saving"\n'
+    )
+    fleet.worker("hevc")
+
+    ran = fleet.run("ingest", "--json", env={"HEVCQ_CONFIG": str(file)})
+
+    assert ran.code == 0, ran.out + ran.err + fleet.log()
+    assert ran.named("summary")[0]["counts"] == {"placed": 2, "skipped": 1}
+    assert codec(fleet.media / "shows" / "a.mp4") == "hevc"
+    assert codec(fleet.media / "camera" / "a.hevc.mp4") == "hevc"
+    assert codec(fleet.media / "shows" / "b.mp4") == "h264"
