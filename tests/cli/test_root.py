@@ -41,10 +41,12 @@ def test_every_command_has_help_that_says_what_it_does(hevcq, name: str):
 
 
 def test_the_help_lists_the_commands_in_order(hevcq):
-    commands = hevcq("--help").out.partition("\nCommands:\n")[2]
+    commands = hevcq("--help").out.partition(f"\n{next(iter(root.HEADINGS.values()))}:\n")[2]
     listed = re.findall(r"^  ([a-z-]+) {2,}[A-Z]", commands, flags=re.MULTILINE)
 
     assert listed == list(root.COMMANDS)
+    titles = re.findall(r"^([A-Z].*):$", commands, flags=re.MULTILINE)
+    assert titles == list(root.HEADINGS.values())[1:]
 
 
 @pytest.mark.parametrize(("group", "name"), SUBCOMMANDS)

@@ -32,36 +32,19 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.library.ingest:ingest",
         "Encode, verify and put in place every video below PATH.",
     ),
-    "collect": Command(
-        "hevcq.cli.library.collect:collect",
-        "Put finished renditions in place, without waiting.",
-    ),
-    "worker": Command("hevcq.cli.queue.worker:worker", "Encode queued jobs until stopped."),
-    "serve": Command("hevcq.cli.web.serve:serve", "Serve the web page until stopped."),
-    "web": Command(
-        "hevcq.cli.web.accounts:app", "Manage the web page's users and programs' tokens."
-    ),
-    "videos": Command("hevcq.cli.web.videos:app", "List, show, share and delete uploaded videos."),
-    "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and dead letters."),
-    "pause": Command("hevcq.cli.queue.pause:pause", "Let no work begin until `hevcq resume`."),
-    "resume": Command("hevcq.cli.queue.pause:resume", "Let paused work go on."),
-    "dead-letters": Command(
-        "hevcq.cli.queue.dead_letters:app", "List, show and delete failed jobs' messages."
-    ),
-    "redrive": Command("hevcq.cli.queue.redrive:redrive", "Send dead letters back to their queue."),
-    "cancel": Command("hevcq.cli.queue.cancel:cancel", "Cancel queued and running jobs."),
-    "reprocess": Command(
-        "hevcq.cli.queue.reprocess:reprocess", "Queue finished or failed jobs again."
-    ),
-    "undo": Command(
-        "hevcq.cli.library.undo:undo",
-        "Restore replaced originals, byte for byte.",
-    ),
     "libraries": Command(
         "hevcq.cli.home.libraries:app", "List, add and check the libraries of the settings."
     ),
     "service": Command(
         "hevcq.cli.home.service:app", "Look after the libraries of the settings until stopped."
+    ),
+    "collect": Command(
+        "hevcq.cli.library.collect:collect",
+        "Put finished renditions in place, without waiting.",
+    ),
+    "undo": Command(
+        "hevcq.cli.library.undo:undo",
+        "Restore replaced originals, byte for byte.",
     ),
     "originals": Command(
         "hevcq.cli.library.originals:app",
@@ -75,16 +58,33 @@ COMMANDS: dict[str, Command] = {
         "hevcq.cli.home.sync:sync",
         "Copy or move files here from Nextcloud or WebDAV.",
     ),
+    "worker": Command("hevcq.cli.queue.worker:worker", "Encode queued jobs until stopped."),
+    "status": Command("hevcq.cli.queue.status:status", "Show queues, progress and dead letters."),
     "stats": Command(
         "hevcq.cli.home.stats:stats",
         "Show what was saved when, by library, profile and codec.",
     ),
+    "pause": Command("hevcq.cli.queue.pause:pause", "Let no work begin until `hevcq resume`."),
+    "resume": Command("hevcq.cli.queue.pause:resume", "Let paused work go on."),
+    "dead-letters": Command(
+        "hevcq.cli.queue.dead_letters:app", "List, show and delete failed jobs' messages."
+    ),
+    "redrive": Command("hevcq.cli.queue.redrive:redrive", "Send dead letters back to their queue."),
+    "cancel": Command("hevcq.cli.queue.cancel:cancel", "Cancel queued and running jobs."),
+    "reprocess": Command(
+        "hevcq.cli.queue.reprocess:reprocess", "Queue finished or failed jobs again."
+    ),
     "notify": Command("hevcq.cli.home.notify:app", "Show and try who is told what happened."),
+    "serve": Command("hevcq.cli.web.serve:serve", "Serve the web page until stopped."),
+    "web": Command(
+        "hevcq.cli.web.accounts:app", "Manage the web page's users and programs' tokens."
+    ),
+    "videos": Command("hevcq.cli.web.videos:app", "List, show, share and delete uploaded videos."),
     "profiles": Command(
         "hevcq.cli.setup.profiles:app", "List, show, copy and validate encoding profiles."
     ),
-    "probe": Command("hevcq.cli.library.probe:probe", "Show what a media file contains."),
     "plan": Command("hevcq.cli.library.plan:plan", "Show how a file would be encoded."),
+    "probe": Command("hevcq.cli.library.probe:probe", "Show what a media file contains."),
     "verify": Command("hevcq.cli.library.verify:verify", "Check a rendition against its source."),
     "doctor": Command(
         "hevcq.cli.setup.doctor:doctor", "Check ffmpeg, folders, clock, settings, database."
@@ -93,6 +93,13 @@ COMMANDS: dict[str, Command] = {
 }
 """Every command in the order of the help. Summaries are repeated here because importing all commands
 for `hevcq --help` would take half a second."""
+HEADINGS = {
+    "ingest": "Your videos",
+    "worker": "Work",
+    "serve": "The page",
+    "profiles": "Settings, and single files",
+}
+"""The headings of the help, each by the first command below it."""
 
 
 class LazyGroup(TyperGroup):
@@ -102,6 +109,17 @@ class LazyGroup(TyperGroup):
         super().__init__(**attributes)
         for name, (_, summary) in COMMANDS.items():
             self.commands[name] = TyperCommand(name, help=summary)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click's signature
+        """Write the commands below their headings."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        heading, width = "", max(map(len, COMMANDS))
+        for name, (_, summary) in COMMANDS.items():
+            heading = HEADINGS.get(name, heading)
+            sections.setdefault(heading, []).append((name.ljust(width), summary))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command named by the first of `args`, imported."""
