@@ -19,25 +19,46 @@ CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio"]
 WAIT_MS = 60_000
 AXE = Path(__file__).parents[1] / "web" / "axe" / "axe.min.js"
-FAST = """\
-name: {name}
-description: "{name}: small and fast, for tests"
+PROFILES = {
+    "small": """\
+name: small
+description: a small MP4, for tests
 subscribe: true
 container: mp4
 faststart: true
 video:
-  codec: {codec}
+  codec: h264
   preset: ultrafast
   crf: 24
   pixel_format: yuv420p
   max_width: 160
   max_height: 90
-  smaller: encode
 audio:
   policy: copy
 gates:
   minimum_saving: null
-"""
+""",
+    "ladder": """\
+name: ladder
+description: a set of one rung, for tests
+subscribe: true
+container: hls
+video:
+  codec: h264
+  preset: ultrafast
+  crf: 24
+hls:
+  h264_rungs: {90: [24, 400]}
+  segment_s: 2
+  keyframe_s: 1
+gates:
+  minimum_saving: null
+  review_below: 0
+  picture_floor: 0.5
+bounds:
+  max_output_ratio: 8
+""",
+}
 
 
 def require_chromium() -> None:
@@ -53,8 +74,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.data, self.profiles = folder / "data", folder / "profiles"
         self.profiles.mkdir(parents=True)
-        for name, codec in (("small", "h264"), ("tiny", "h264")):
-            text = FAST.format(name=name, codec=codec)
+        for name, text in PROFILES.items():
             (self.profiles / f"{name}.yaml").write_text(text, encoding="utf-8")
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -108,7 +128,8 @@ class Watched:
 
     def _note(self, message: Any) -> None:
         if message.type in {"error", "warning"} and not self.forgive:
-            self.said.append(f"{message.type}: {message.text}")
+            where = message.location.get("url", "")
+            self.said.append(f"{message.type}: {message.text} {where}")
 
     def go(self, path: str) -> None:
         self.page.goto(f"{self.address}{path}")

@@ -81,6 +81,7 @@ def test_every_answer_carries_the_headers_that_bind_browsers(visit):
         policy = headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
+        assert "worker-src 'self';" in policy
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["strict-transport-security"]
     assert client.get("/sign-in").headers["cache-control"] == "no-store"

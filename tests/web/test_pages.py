@@ -216,7 +216,6 @@ def test_the_best_playable_file_comes_first_and_a_playlist_before_all(opened, be
     assert not found.playlist
     both = playing("/media/1", video, [*rows, row("hls", "DONE/hls/a/master.m3u8")], {})
     assert both.playlist == "/media/1/hls/master.m3u8"
-    assert both.storyboard == "/media/1/hls/storyboard.vtt"
     assert not playing("/media/1", video, [row("x", "DONE/x/a.mkv")], {})
 
 

@@ -27,7 +27,7 @@ def content_policy(origins: Sequence[str] = ()) -> str:
             f"img-src 'self' data:{there}",
             f"media-src 'self' blob:{there}",
             f"connect-src 'self'{there}",
-            "worker-src 'self' blob:",
+            "worker-src 'self'",
             "form-action 'self'",
             "base-uri 'none'",
             "frame-ancestors 'none'",

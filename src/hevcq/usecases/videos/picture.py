@@ -11,6 +11,7 @@ from hevcq.domain.videos.rules import output_prefix
 from hevcq.errors import HevcqError
 from hevcq.ports.encoder import Encoder
 from hevcq.usecases.videos.context import VideoFarm
+from hevcq.usecases.videos.playback import part_of_set
 from hevcq.util.log import get_logger
 
 POSTER = "poster.jpg"
@@ -34,8 +35,8 @@ class Pictures:
         """Return the picture that there is as JPEG, or b""."""
         for made in video.renditions:
             if made.state is JobState.DONE and made.key.endswith(PLAYLIST):
-                found = _read(farm, f"{made.key.rpartition('/')[0]}/{POSTER}")
-                if found:
+                key = part_of_set(farm, made.key, made.certificate_key, POSTER)
+                if key and (found := _read(farm, key)):
                     return found
         return _read(farm, picture_key(video))
 

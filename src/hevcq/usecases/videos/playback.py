@@ -107,6 +107,21 @@ def rendition(farm: VideoFarm, video: Video, profile: str) -> RenditionRef:
     raise NoSuchVideo("There is no such format of this video yet.")
 
 
+def part_of_set(farm: VideoFarm, master: str, certificate: str, name: str) -> str:
+    """Return the key of a set's file of this name, e.g. its storyboard, or "" if it has none.
+
+    A set keeps its files in a folder of its version, which its certificate names.
+    """
+    try:
+        with farm.backend.store.open(certificate) as stream:
+            files = Certificate.read(stream).files
+    except HevcqError:
+        return ""
+    folder = master.rpartition("/")[0]
+    found = (each.name for each in files if each.name.rpartition("/")[2] == name)
+    return next((f"{folder}/{each}" for each in found), "")
+
+
 def _others(farm: VideoFarm, made: RenditionRef) -> frozenset[str]:
     """Return the names of the other files of a set; its certificate lists them."""
     if media_type(made.key) != PLAYLIST:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from hevcq.domain.job import JobState
 from hevcq.domain.profile import Profile, VideoCodec
 from hevcq.domain.videos.record import Video
 from hevcq.domain.videos.rules import media_type
+from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import ProfileRow
 from hevcq.usecases.videos.picture import PLAYLIST
-from hevcq.usecases.videos.playback import ORIGINAL
+from hevcq.usecases.videos.playback import ORIGINAL, part_of_set
 from hevcq.usecases.videos.playback import PLAYABLE as PLAYABLE_TYPES
 
 PLAYABLE = (".mp4", ".m4v", ".webm", ".mov")
@@ -31,6 +32,11 @@ class Playing:
     def __bool__(self) -> bool:
         """Return whether there is anything to play."""
         return bool(self.playlist or self.files)
+
+    @property
+    def kind(self) -> str:
+        """Return `playlist`, `file` or `none`."""
+        return "playlist" if self.playlist else "file" if self.files else "none"
 
 
 def media_base(video: Video, *, public: bool = False) -> str:
@@ -77,9 +83,20 @@ def playing(
         found.append((original, media_type(video.source.key)))
     if not lists:
         return Playing("", found)
-    folder = lists[0].key.rpartition("/")[0]
-    boards = file_address(base, lists[0].profile, f"{folder}/storyboard.vtt")
-    return Playing(file_address(base, lists[0].profile, lists[0].key), found, boards)
+    return Playing(file_address(base, lists[0].profile, lists[0].key), found)
+
+
+def with_storyboard(
+    what: Playing, base: str, rows: Sequence[ProfileRow], farm: VideoFarm
+) -> Playing:
+    """Add the storyboard of the set that is played; its certificate says where it is."""
+    for row in rows:
+        if what.playlist and what.playlist == file_address(base, row.profile, row.key):
+            key = part_of_set(farm, row.key, row.certificate_key, "storyboard.vtt")
+            within = key.removeprefix(row.key.rpartition("/")[0] + "/")
+            board = f"{base}/{row.profile}/{quote(within)}" if key else ""
+            return replace(what, storyboard=board)
+    return what
 
 
 def _type(row: ProfileRow, profile: Profile | None) -> str:

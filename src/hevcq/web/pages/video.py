@@ -20,7 +20,14 @@ from hevcq.usecases.videos import manage
 from hevcq.usecases.videos.context import VideoFarm
 from hevcq.usecases.videos.follow import ProfileRow, refresh, rows
 from hevcq.web.identity.person import Person, person_of
-from hevcq.web.pages.links import Playing, file_address, media_base, original_address, playing
+from hevcq.web.pages.links import (
+    Playing,
+    file_address,
+    media_base,
+    original_address,
+    playing,
+    with_storyboard,
+)
 from hevcq.web.rendering import page, render, time_left
 from hevcq.web.services import read_form, services_of
 from hevcq.wiring.videos import video_farm
@@ -140,7 +147,9 @@ async def watch(request: Request) -> Response:
     if video is None:
         raise HTTPException(404)
     found = await run_in_threadpool(rows, farm, video)
-    what = playing(media_base(video, public=True), video, found, farm.profiles)
+    base = media_base(video, public=True)
+    what = playing(base, video, found, farm.profiles)
+    what = await run_in_threadpool(with_storyboard, what, base, found, farm)
     return page(request, "public.html", video=video, playing=what)
 
 
@@ -171,17 +180,19 @@ def _show(request: Request, person: Person) -> Response:
     farm, video = _find(request, person)
     video = refresh(farm, video)
     found = rows(farm, video)
+    base = media_base(video)
+    what = playing(base, video, found, farm.profiles)
     public = f"{services_of(request).settings.url or _here(request)}/p/{video.slug}"
     return page(
         request,
         "video.html",
         video=video,
-        playing=playing(media_base(video), video, found, farm.profiles),
+        playing=with_storyboard(what, base, found, farm),
         formats=_formats_html(farm, video, found),
         said=SAID.get(request.query_params.get("said", ""), ""),
         public=public if video.visibility is Visibility.PUBLIC else "",
         now=farm.clock.now(),
-        original=original_address(media_base(video), video, download=True),
+        original=original_address(base, video, download=True),
         whose=video.owner if video.owner != person.owner else "",
     )
 
@@ -218,7 +229,7 @@ def _formats_html(farm: VideoFarm, video: Video, found: Sequence[ProfileRow]) ->
         "video_formats.html",
         video=video,
         formats=shown,
-        playable=bool(what),
+        playable=what.kind,
         may_retry=failed and video.raw_kept,
         under_way=any(row.state not in SETTLED for row in found),
     )

@@ -2,25 +2,27 @@
 "use strict";
 const video = document.getElementById("player");
 const playlist = video.dataset.playlist;
-if (playlist && window.Hls && Hls.isSupported()) {
-  const hls = new Hls({ capLevelToPlayerSize: true });
-  hls.loadSource(playlist);
-  hls.attachMedia(video);
-} else if (playlist && video.canPlayType("application/vnd.apple.mpegurl")) {
-  video.src = playlist;
-}
 const options = {
   iconUrl: video.dataset.icons,
   blankVideo: "",
   loadSprite: true,
   controls: ["play-large", "play", "progress", "current-time", "duration", "mute", "volume", "captions", "settings", "pip", "airplay", "fullscreen"],
   settings: ["captions", "quality", "speed"],
+  captions: { active: false, language: "auto", update: true },
   storage: { enabled: false },
 };
 if (video.dataset.storyboard) {
   options.previewThumbnails = { enabled: true, src: video.dataset.storyboard };
 }
+// Before hls.js: Plyr moves the element, after which a browser would load its address anew.
 window.plyr = new Plyr(video, options);
+if (playlist && window.Hls && Hls.isSupported()) {
+  const hls = new Hls({ capLevelToPlayerSize: true, workerPath: video.dataset.worker });
+  hls.loadSource(playlist);
+  hls.attachMedia(video);
+} else if (playlist && video.canPlayType("application/vnd.apple.mpegurl")) {
+  video.src = playlist;
+}
 const last = video.querySelector("source:last-of-type");
 const unplayable = () => { document.getElementById("unplayable").hidden = false; };
 if (last && !playlist) last.addEventListener("error", unplayable);
