@@ -44,7 +44,6 @@ SMALL: dict[str, str] = {
     "src/hevcq/usecases/videos/context.py": "the ports that its use cases share",
     "src/hevcq/usecases/videos/listing.py": "one decision: how videos are listed to programs",
     "src/hevcq/usecases/videos/upkeep.py": "one decision: which video gets which look",
-    "src/hevcq/usecases/sync/presence.py": "one decision: whether bytes that came are still here",
     "src/hevcq/util/hashing.py": "one of each: SHA-256",
     "src/hevcq/util/machine_state.py": "one decision: what else this machine does",
     "src/hevcq/wiring/health.py": "one decision: where a health check keeps its records",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(s|m|h|d)?")
@@ -65,6 +65,10 @@ class SyncSettings(BaseModel):
     settle: str = Field(
         default="10m", description="how long a file must stay the same before it is fetched"
     )
+    put_back: str = Field(
+        default="",
+        description="folder on the server that renditions of its videos are put into; empty: none",
+    )
     limit: str = Field(default="", description="bytes a second, such as 4M; empty: no limit")
 
     @field_validator("url", mode="after")
@@ -88,6 +92,21 @@ class SyncSettings(BaseModel):
             if any(part in {"", ".", ".."} or not part.isprintable() for part in parts):
                 raise ValueError("must be folders of the account such as InstantUpload/Camera")
         return found
+
+    @model_validator(mode="after")
+    def _no_circle(self) -> SyncSettings:
+        back = self.put_back
+        if back and any(
+            not f or f == back or f"{back}/".startswith(f"{f}/") or f.startswith(f"{back}/")
+            for f in self.folders
+        ):
+            raise ValueError("must have a put_back that is in none of its folders, nor above one")
+        return self
+
+    @field_validator("put_back", mode="after")
+    @classmethod
+    def _put_inside(cls, value: str) -> str:
+        return cls._inside((value,))[0]
 
     @field_validator("target", mode="before")
     @classmethod

@@ -86,6 +86,7 @@ def opened(app: App, sync: SyncSettings, stop: threading.Event) -> Iterator[Open
                     settle_s=sync.settle_s,
                     bytes_s=sync.limit_bytes_s,
                     least_free=settings.min_free_mib * MIB,
+                    put_back=sync.put_back,
                 ),
             )
         finally:

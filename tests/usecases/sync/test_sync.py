@@ -5,26 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from contextlib import closing
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
-from hevcq.backends.embedded.database import Database
-from hevcq.backends.embedded.sync_journal import SqliteSyncJournal
 from hevcq.errors import DiskFull, Stopped, Unavailable, UsageError
 from hevcq.library.filesystem import FileSystem
 from hevcq.library.pace import Pace
-from hevcq.remotes.webdav.client import Account, WebDavRemote
 from hevcq.usecases.sync import session
-from hevcq.usecases.sync.move import SyncJob, SyncPorts
-from hevcq.usecases.sync.session import Fate, Session, Synced
+from hevcq.usecases.sync.session import Fate
 from support.clips import ManualClock
+from support.syncing import VIDEO, Machine
 from support.webdav import (
-    PASSWORD,
-    USER,
-    WebDav,
     changed_header,
     cut,
     serving,
@@ -33,60 +24,11 @@ from support.webdav import (
     without,
 )
 
-VIDEO = bytes(range(256)) * 2000
-
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     with serving(tmp_path_factory.mktemp("webdav")) as started:
         yield started
-
-
-@dataclass
-class Machine:
-    """This machine: a folder, a database, and the sync that runs there."""
-
-    server: WebDav
-    folder: Path
-    clock: ManualClock
-    told: list[Synced] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-    stop: threading.Event = field(default_factory=threading.Event)
-    on_bytes: object = None
-
-    @property
-    def target(self) -> Path:
-        return self.folder / "target"
-
-    def sync(self, *, move=True, settle_s=0.0, dry_run=False, **job) -> list[Synced]:
-        self.told.clear()
-        self.notices.clear()
-        with (
-            closing(Database(self.folder / "hevcq.db")) as database,
-            closing(WebDavRemote(Account(self.server.url, USER, PASSWORD))) as remote,
-        ):
-            ports = SyncPorts(
-                remote,
-                SqliteSyncJournal(database),
-                self.clock,
-                FileSystem(self.stop),
-                self.stop,
-                token=lambda: "0",
-            )
-            given = {"folders": ("Camera",), "target": self.target, **job}
-            ready = SyncJob("anna", move=move, settle_s=settle_s, **given)
-            run = Session(ports, ready, self.told.append, self.notices.append, dry_run=dry_run)
-            if self.on_bytes is not None:
-                run._mover.on_bytes = self.on_bytes
-            run.run()
-        return self.told
-
-    def fates(self, **named) -> dict[str, Fate]:
-        return {each.path: each.fate for each in self.sync(**named)}
-
-    def files(self) -> dict[str, bytes]:
-        found = (p for p in sorted(self.target.rglob("*")) if p.is_file())
-        return {p.relative_to(self.target).as_posix(): p.read_bytes() for p in found}
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ SCRIPTS: tuple[str, ...] = (
     "013_events.sql",
     "014_health.sql",
     "015_months.sql",
+    "016_sync_put_back.sql",
 )
 """Script n brings version n-1 to version n; a new file runs them all. A script is a file in
 `sql/`, or SQL itself (anything with a space in it)."""

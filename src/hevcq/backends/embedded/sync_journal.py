@@ -20,6 +20,9 @@ RECORD = (
 FORGET = "DELETE FROM sync_entry WHERE account = ? AND path = ?"
 ARRIVED = "INSERT OR IGNORE INTO sync_arrival VALUES (?, ?, ?, ?, ?)"
 ARRIVAL = "SELECT sha256, size, target, at FROM sync_arrival WHERE account = ? AND sha256 = ?"
+TO_PUT = """SELECT sha256, size, target, at FROM sync_arrival AS came WHERE account = ? AND NOT EXISTS
+(SELECT 1 FROM sync_put_back AS went WHERE went.account = came.account AND went.sha256 = came.sha256)"""
+PUT = "INSERT OR REPLACE INTO sync_put_back VALUES (?, ?, ?, ?)"
 CHECKED = "SELECT at, why_not FROM sync_server WHERE account = ?"
 CHECK = "INSERT OR REPLACE INTO sync_server VALUES (?, ?, ?)"
 
@@ -62,6 +65,16 @@ class SqliteSyncJournal(SyncJournal):
         """Look up one digest."""
         row = self._database.row(ARRIVAL, (account, sha256))
         return None if row is None else Arrival(row[0], row[1], Path(os.fsdecode(row[2])), row[3])
+
+    def not_put_back(self, account: str) -> list[Arrival]:
+        """Read all arrivals without a row of that."""
+        rows = self._database.rows(TO_PUT, (account,))
+        return [Arrival(row[0], row[1], Path(os.fsdecode(row[2])), row[3]) for row in rows]
+
+    def record_put_back(self, account: str, sha256: str, path: str, at: float) -> None:
+        """Write one row."""
+        row = (account, sha256, os.fsencode(path), at)
+        self._database.write(lambda c: c.execute(PUT, row))
 
     def removal_checked(self, account: str) -> tuple[float, str] | None:
         """Look up one account."""

@@ -180,6 +180,7 @@ WORDS = (
     ("copied", "copied"),
     ("would", "would be fetched"),
     ("waiting", "waiting until they stay the same"),
+    ("put_back", "put back"),
     ("known", "came before"),
     ("left", "left on the server"),
     ("changed", "changed meanwhile"),

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from hevcq.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
@@ -50,6 +52,19 @@ class Body:
 
     start: int
     blocks: Iterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A local file that goes to a server; `modified` is in Unix seconds, `sha1` what servers compare.
+
+    `blocks` yields `count` bytes from `start` on; it is called anew for each part.
+    """
+
+    size: int
+    modified: float
+    sha1: str
+    blocks: Callable[[int, int], Iterator[bytes]]
 
 
 class Removal(StrEnum):
@@ -107,6 +122,17 @@ class Remote(ABC):
         It is tried on a small file made in `folder` for that, whose name holds `token`. Raises
         Unavailable if that file could not be made for want of space.
         """
+
+    def put(self, path: str, content: Upload) -> bool:
+        """Put a new file at a path, making its folders; return False if a file is there already.
+
+        Nothing is overwritten; a large upload that broke off is resumed by the same call. The
+        default raises ConfigError: this kind of remote cannot. Raises SourceChanged if the bytes
+        that came are not those that were announced, and DiskFull if the account is full.
+        """
+        raise ConfigError(
+            f"Nothing can be put back to {self.account} ({path}, {content.size} bytes)."
+        )
 
     def close(self) -> None:  # noqa: B027 - a hint
         """Close connections; may be called twice."""
@@ -179,6 +205,14 @@ class SyncJournal(ABC):
     @abstractmethod
     def arrival(self, account: str, sha256: str) -> Arrival | None:
         """Return when these bytes arrived from this account, or None."""
+
+    @abstractmethod
+    def not_put_back(self, account: str) -> list[Arrival]:
+        """Return the arrivals of which no rendition was put back."""
+
+    @abstractmethod
+    def record_put_back(self, account: str, sha256: str, path: str, at: float) -> None:
+        """Store that a rendition of the arrival with this digest is at `path` on the server."""
 
     @abstractmethod
     def removal_checked(self, account: str) -> tuple[float, str] | None:

@@ -61,6 +61,7 @@ class SyncJob:
     settle_s: float
     bytes_s: float = 0.0
     least_free: int = 0
+    put_back: str = ""
 
 
 @dataclass

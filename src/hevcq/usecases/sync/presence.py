@@ -7,7 +7,6 @@ stays. A rendition that took its place counts, by the certificate that names the
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from hevcq.library.certificates import Certificates
@@ -22,9 +21,34 @@ def is_here(fs: FileSystem, target: Path, size: int, sha256: str) -> bool:
 
     Reads the file whole. Raises Stopped.
     """
-    return _has(fs, target, size, sha256) or any(
-        _has(fs, path, proof_size, proof_sha256)
-        for path, proof_size, proof_sha256 in _renditions(fs, target, size, sha256)
+    return _has(fs, target, size, sha256) or rendition_of(fs, target, size, sha256) is not None
+
+
+def rendition_of(
+    fs: FileSystem,
+    target: Path,
+    size: int,
+    sha256: str,
+    certificates: Certificates | None = None,
+) -> Path | None:
+    """Return a certified rendition of these bytes beside where they landed, or None.
+
+    Reads it whole. Raises Stopped.
+    """
+    known = certificates if certificates is not None else Certificates()
+    proofs = [p for p in known.of_source(target, size) if p.source_sha256 == sha256]
+    if not proofs:
+        return None
+    names = [name for name in fs.names(target.parent) if name.startswith(target.stem)]
+    paths = [target.parent / name for name in names[:MAX_CANDIDATES]]
+    return next(
+        (
+            path
+            for proof in proofs
+            for path in paths
+            if _has(fs, path, proof.rendition_size, proof.rendition_sha256)
+        ),
+        None,
     )
 
 
@@ -36,17 +60,3 @@ def _has(fs: FileSystem, path: Path, size: int, sha256: str) -> bool:
         return fs.digest(path) == sha256
     except OSError:
         return False
-
-
-def _renditions(
-    fs: FileSystem, target: Path, size: int, sha256: str
-) -> Iterator[tuple[Path, int, str]]:
-    """Yield the files beside the target that may be its rendition, with what they must be."""
-    proofs = [p for p in Certificates().of_source(target, size) if p.source_sha256 == sha256]
-    if not proofs:
-        return
-    stem = target.stem
-    names = [name for name in fs.names(target.parent) if name.startswith(stem)]
-    for proof in proofs:
-        for name in names[:MAX_CANDIDATES]:
-            yield target.parent / name, proof.rendition_size, proof.rendition_sha256

@@ -23,6 +23,7 @@ from hevcq.library.names import is_own
 from hevcq.library.pace import Pace
 from hevcq.ports.home.sync import RemoteFile, Removal, Stage, SyncEntry
 from hevcq.usecases.sync.move import Mover, OnBytes, SyncJob, SyncPorts
+from hevcq.usecases.sync.put_back import PutBack
 from hevcq.util.host import free_beside
 from hevcq.util.retry import RetryPolicy
 from hevcq.util.text import printable, reason_of
@@ -48,6 +49,7 @@ class Fate(StrEnum):
     LEFT = "left"
     CHANGED = "changed"
     FAILED = "failed"
+    PUT_BACK = "put_back"
     WOULD = "would"
     REFUSED = "refused"
 
@@ -109,6 +111,21 @@ class Session:
                 self._check_removal()
         for file in sorted(found.values(), key=lambda each: each.path):
             self._one(file)
+        if self.job.put_back and not self.dry_run:
+            self._put_back()
+
+    def _put_back(self) -> None:
+        """Put renditions of what came into their folder on the server."""
+        for put in PutBack(self.ports, self.job, self._mover.pace).run(self._patient):
+            self.tell(
+                Synced(
+                    put.path,
+                    put.size,
+                    Fate.FAILED if put.reason else Fate.PUT_BACK,
+                    put.source,
+                    put.reason,
+                )
+            )
 
     def _finish_interrupted(self) -> None:
         for path, entry in list(self._entries.items()):
